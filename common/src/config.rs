@@ -1,0 +1,302 @@
+//! Settings: defaults, then a TOML file, then the environment (`STOCKLOOP__SECTION__NAME`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::db::DatabaseSettings;
+
+/// Everything that a service can be told; both services know the same names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Who this is.
+    pub service: ServiceSettings,
+    /// Where it listens.
+    pub http: HttpSettings,
+    /// Its own database.
+    pub database: DatabaseSettings,
+    /// The broker.
+    pub kafka: KafkaSettings,
+    /// Events that go out.
+    pub outbox: OutboxSettings,
+    /// Events that come in.
+    pub inbox: InboxSettings,
+    /// What people are told, and when.
+    pub alerts: AlertSettings,
+    /// How mail leaves.
+    pub mail: MailSettings,
+    /// What is logged.
+    pub log: LogSettings,
+}
+
+/// Who a service is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// Its name: the source of its events and the consumer in its acks.
+    pub name: String,
+}
+
+/// Where a service listens and whom it lets in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Address and port; port 0 takes a free one. Anything but loopback needs `admin_token`.
+    pub bind: String,
+    /// The base of links to this service, in mails for example; empty: `http://` and the bound address.
+    pub public_url: String,
+    /// The bearer token of `/api/admin`; empty: none is asked for, on loopback only.
+    #[serde(serialize_with = "redacted")]
+    pub admin_token: SecretString,
+    /// The bearer token of `/api/v1`; empty: none is asked for.
+    #[serde(serialize_with = "redacted")]
+    pub api_token: SecretString,
+    /// Request bodies at the most, in bytes.
+    pub max_body_bytes: usize,
+    /// How long requests and messages in flight may take to finish when the service stops.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+}
+
+/// The broker and the topics.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// The topic that this service's events go to.
+    pub outbound_topic: String,
+    /// The topic that the answers to them come from.
+    pub outbound_ack_topic: String,
+    /// The service whose answers count.
+    pub outbound_consumer: String,
+    /// The topic that the other service's events come from.
+    pub inbound_topic: String,
+    /// The topic that the answers to them go to.
+    pub inbound_ack_topic: String,
+    /// Partitions of topics that are made at start.
+    pub partitions: i32,
+    /// Replicas of topics that are made at start; -1 takes the broker's default.
+    pub replication: i32,
+    /// Whether missing topics are made at start.
+    pub create_topics: bool,
+    /// Further librdkafka properties, such as `security.protocol` or `sasl.password`; printed hidden.
+    #[serde(serialize_with = "redacted_values")]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// How events are sent and how long they are tried.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxSettings {
+    /// Attempts before an event waits for a person.
+    pub max_attempts: i32,
+    /// Events that one relay step reads and sends at the most.
+    pub batch: usize,
+    /// Events sent and unanswered per partition at the most.
+    pub in_flight_events: usize,
+    /// Bytes sent and unanswered per partition at the most (the embedded broker keeps 5 MiB).
+    pub in_flight_bytes: usize,
+    /// How long an answer may take before the event can be overdue.
+    #[serde(with = "humantime_serde")]
+    pub ack_timeout: Duration,
+    /// How much later than an event something must have been sent whose answer proves that it was passed by.
+    #[serde(with = "humantime_serde")]
+    pub ack_grace: Duration,
+    /// The first pause before another attempt; it doubles each time.
+    #[serde(with = "humantime_serde")]
+    pub backoff_base: Duration,
+    /// The longest pause between attempts.
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+    /// The first pause before the oldest event of a partition without answers is sent again; it doubles too.
+    #[serde(with = "humantime_serde")]
+    pub probe_after: Duration,
+    /// How long a relay's hold on its shards lasts without a heartbeat.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// When PENDING rows are looked for, as cron with seconds; commits wake the relay without it.
+    pub sweep_cron: String,
+    /// When overdue events, silent partitions and old rows are looked for, as cron with seconds.
+    pub watch_cron: String,
+    /// How long PROCESSED events are kept.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+/// How events are applied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InboxSettings {
+    /// Messages that one transaction applies at the most.
+    pub batch: usize,
+    /// How long a batch that is not full waits for more.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+    /// How long the answers given are kept, so that a duplicate gets the same one.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+/// Whom to tell, and when.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertSettings {
+    /// Mail addresses; none: alerts are shown, and mailed to nobody.
+    pub recipients: Vec<String>,
+    /// How long a digest waits for further alerts.
+    #[serde(with = "humantime_serde")]
+    pub digest_delay: Duration,
+    /// Alerts that one mail lists at the most.
+    pub digest_size: usize,
+    /// When alerts are gathered and mails are sent, as cron with seconds; a new alert wakes it without it.
+    pub cron: String,
+}
+
+/// How mail leaves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailSettings {
+    /// `smtp`, `file` (into `directory`), `memory` (for tests) or `off`.
+    pub transport: MailTransport,
+    /// The sender.
+    pub from: String,
+    /// The SMTP server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `none`, `starttls` or `tls`.
+    pub tls: MailTls,
+    /// The user, if the server asks for one.
+    pub username: String,
+    /// The user's password.
+    #[serde(serialize_with = "redacted")]
+    pub password: SecretString,
+    /// How long one try may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// The first pause before another try; it doubles each time.
+    #[serde(with = "humantime_serde")]
+    pub retry_base: Duration,
+    /// The longest pause between tries.
+    #[serde(with = "humantime_serde")]
+    pub retry_max: Duration,
+    /// Where `transport = "file"` puts its mails.
+    pub directory: String,
+}
+
+/// Ways that mail can leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTransport {
+    /// To an SMTP server.
+    Smtp,
+    /// Into files of a directory, for development.
+    File,
+    /// Into memory, for tests.
+    Memory,
+    /// Nowhere: mails wait in the database.
+    Off,
+}
+
+/// How the connection to the SMTP server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// Not at all: for loopback.
+    None,
+    /// Plain at first, then upgraded; refused if the server can't.
+    Starttls,
+    /// From the first byte.
+    Tls,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// `auto` (text on a terminal, JSON elsewhere), `text` or `json`.
+    pub format: LogFormat,
+    /// What to log, such as `info` or `info,common::outbox=debug`.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn redacted<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if secret.expose_secret().is_empty() {
+        ""
+    } else {
+        "***"
+    })
+}
+
+fn redacted_values<S: Serializer>(
+    values: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let harmless = |name: &str| {
+        matches!(
+            name,
+            "security.protocol" | "sasl.mechanism" | "sasl.mechanisms"
+        )
+    };
+    serializer.collect_map(values.iter().map(|(name, value)| {
+        (
+            name,
+            if harmless(name) {
+                value.as_str()
+            } else {
+                "***"
+            },
+        )
+    }))
+}
+
+impl Settings {
+    /// Reads `defaults` (TOML, the service's own example file), then `file`, then the environment.
+    ///
+    /// # Errors
+    /// Which source is wrong, at which name, and why.
+    pub fn load(defaults: &str, file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut sources = config::Config::builder()
+            .add_source(config::File::from_str(defaults, config::FileFormat::Toml));
+        if let Some(file) = file {
+            sources = sources.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        let environment = config::Environment::with_prefix("STOCKLOOP")
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("alerts.recipients");
+        sources
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .context("the configuration is wrong; `config --example` prints every option with its default")
+    }
+
+    /// The settings as TOML with every secret hidden: for `config` and for the log at start.
+    ///
+    /// # Errors
+    /// When they can't be written as TOML, which would be a flaw of this program.
+    pub fn redacted_toml(&self) -> anyhow::Result<String> {
+        toml::to_string_pretty(self).context("the settings can't be written as TOML")
+    }
+}

@@ -1,0 +1,133 @@
+//! Where a database is: the backend is chosen by the URL's scheme and by nothing else.
+//!
+//! (A driver that is tried when another fails would quietly turn a mistyped URL into an empty file.)
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::DbError;
+use super::secrecy_url::Url;
+
+/// The kind of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+/// A database's address, understood.
+#[derive(Clone)]
+pub enum Location {
+    /// A PostgreSQL server.
+    Postgres {
+        /// The whole URL.
+        url: Url,
+    },
+    /// A file of this machine.
+    Sqlite {
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
+/// Why a URL is not a database's.
+#[derive(Debug, Error)]
+#[error(
+    "the database URL {url:?} is not understood: {reason}; write postgres://user:password@host:5432/database or sqlite:path/to/file.db"
+)]
+pub struct LocationError {
+    url: String,
+    reason: &'static str,
+}
+
+impl From<LocationError> for DbError {
+    fn from(error: LocationError) -> Self {
+        Self::Unusable {
+            location: error.url.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl Location {
+    /// Reads a URL.
+    pub fn parse(url: &Url) -> Result<Self, LocationError> {
+        let text = url.expose();
+        let wrong = |reason| {
+            Err(LocationError {
+                url: url.redacted(),
+                reason,
+            })
+        };
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return wrong("it has no scheme");
+        };
+        match scheme {
+            "postgres" | "postgresql" if rest.starts_with("//") && rest.len() > 2 => {
+                Ok(Self::Postgres { url: url.clone() })
+            }
+            "postgres" | "postgresql" => wrong("a host has to follow postgres://"),
+            "sqlite" => {
+                let path = rest.strip_prefix("//").unwrap_or(rest);
+                if path.is_empty() || path == ":memory:" {
+                    return wrong("SQLite needs a file, since several connections share it");
+                }
+                Ok(Self::Sqlite {
+                    path: Path::new(path).to_owned(),
+                })
+            }
+            _ => wrong("only postgres: and sqlite: are known"),
+        }
+    }
+
+    /// Which database this is.
+    pub fn backend(&self) -> Backend {
+        match self {
+            Self::Postgres { .. } => Backend::Postgres,
+            Self::Sqlite { .. } => Backend::Sqlite,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres { url } => f.write_str(&url.redacted()),
+            Self::Sqlite { path } => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Location, LocationError> {
+        Location::parse(&Url::from(url.to_owned()))
+    }
+
+    #[test]
+    fn the_scheme_alone_decides() {
+        assert!(matches!(
+            parse("postgres://h/db"),
+            Ok(Location::Postgres { .. })
+        ));
+        assert!(matches!(parse("sqlite:a.db"), Ok(Location::Sqlite { .. })));
+        assert!(
+            matches!(parse("sqlite:///tmp/a.db"), Ok(Location::Sqlite { path }) if path == Path::new("/tmp/a.db"))
+        );
+        for wrong in [
+            "postgresql:nope",
+            "nope",
+            "mysql://h/db",
+            "sqlite:",
+            "sqlite::memory:",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong} must be refused");
+        }
+    }
+}

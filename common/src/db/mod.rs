@@ -1,0 +1,353 @@
+//! One code on two databases: PostgreSQL in production, SQLite as the embedded default.
+//!
+//! [`Db`] hands closures a [`Conn`] inside a transaction. On PostgreSQL they run on a pool; on SQLite one
+//! writer thread takes them from a queue and commits several together ([`writer`]), readers run apart.
+//! [`crate::on`] is the only place that knows that there are two dialects in typed queries.
+
+mod fault;
+mod location;
+mod migrate;
+mod pool;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::connection::{AnsiTransactionManager, TransactionManager};
+use diesel::pg::PgConnection;
+use diesel::sqlite::SqliteConnection;
+use diesel::{QueryResult, RunQueryDsl, sql_query};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use fault::Fault;
+pub use location::{Backend, Location, LocationError};
+pub use migrate::{EmbeddedMigrations, MigrationSet, embed_migrations};
+
+use pool::Pool;
+use writer::Writer;
+
+/// A connection to either database.
+pub enum Conn {
+    /// PostgreSQL through libpq.
+    Pg(PgConnection),
+    /// The embedded SQLite.
+    Sqlite(SqliteConnection),
+}
+
+/// Runs the same typed diesel expression on whichever backend a [`Conn`] is.
+///
+/// `on!(conn, c => query.load(c))` compiles the expression once for each backend.
+#[macro_export]
+macro_rules! on {
+    ($conn:expr, $c:ident => $body:expr) => {
+        match $conn {
+            $crate::db::Conn::Pg($c) => $body,
+            $crate::db::Conn::Sqlite($c) => $body,
+        }
+    };
+}
+
+impl Conn {
+    /// Which database this is.
+    pub fn backend(&self) -> Backend {
+        match self {
+            Self::Pg(_) => Backend::Postgres,
+            Self::Sqlite(_) => Backend::Sqlite,
+        }
+    }
+
+    /// Runs several statements given as text.
+    pub fn batch_execute(&mut self, sql: &str) -> QueryResult<()> {
+        use diesel::connection::SimpleConnection;
+        on!(self, c => c.batch_execute(sql))
+    }
+
+    /// Runs `work` in a transaction (nested: a savepoint), which an `Err` rolls back.
+    pub fn transaction<T, E>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<diesel::result::Error>,
+    {
+        self.begin()?;
+        match work(self) {
+            Ok(value) => {
+                self.commit()?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Pg(c) => AnsiTransactionManager::begin_transaction(c),
+            // A deferred transaction that reads first and writes later fails at once when another wrote between.
+            Self::Sqlite(c) => match is_outermost(c) {
+                true => AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE"),
+                false => AnsiTransactionManager::begin_transaction(c),
+            },
+        }
+    }
+
+    fn commit(&mut self) -> QueryResult<()> {
+        on!(self, c => AnsiTransactionManager::commit_transaction(c))
+    }
+
+    fn roll_back(&mut self) {
+        let rolled_back = on!(self, c => AnsiTransactionManager::rollback_transaction(c));
+        if let Err(error) = rolled_back {
+            tracing::warn!(%error, "a transaction could not be rolled back; its connection is given up");
+        }
+    }
+
+    fn is_broken(&mut self) -> bool {
+        on!(self, c => AnsiTransactionManager::is_broken_transaction_manager(c))
+    }
+
+    fn ping(&mut self) -> QueryResult<()> {
+        on!(self, c => sql_query("SELECT 1").execute(c)).map(|_| ())
+    }
+}
+
+fn is_outermost(conn: &mut SqliteConnection) -> bool {
+    use diesel::connection::TransactionManagerStatus;
+    let status: &mut TransactionManagerStatus = <AnsiTransactionManager as TransactionManager<
+        SqliteConnection,
+    >>::transaction_manager_status_mut(conn);
+    matches!(status.transaction_depth(), Ok(None))
+}
+
+/// What can go wrong between the program and its database.
+#[derive(Debug, Error)]
+pub enum DbError {
+    /// No connection could be had.
+    #[error(
+        "the database {location} can't be reached: {reason}; check that it runs and that the URL, user and password are right"
+    )]
+    Unreachable {
+        /// The URL without its password.
+        location: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// It is there, but can't be used as it is.
+    #[error("the database {location} can't be used: {reason}")]
+    Unusable {
+        /// The URL without its password.
+        location: String,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
+    /// A statement failed.
+    #[error(transparent)]
+    Query(#[from] diesel::result::Error),
+    /// The program is stopping and takes no more work.
+    #[error("the database is closed, since the program is stopping")]
+    Closed,
+}
+
+/// How to reach a database and how much of it to use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `postgres://user:password@host/database` or `sqlite:path/to/file.db`.
+    pub url: secrecy_url::Url,
+    /// Connections at the most (PostgreSQL), or readers (SQLite).
+    pub pool_size: u32,
+    /// How long to wait for a connection.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+}
+
+/// A URL whose password is hidden wherever it is printed.
+pub mod secrecy_url {
+    use serde::{Deserialize, Serialize, Serializer};
+
+    /// A database URL; `Debug` and serialization hide the password.
+    #[derive(Clone, Deserialize)]
+    #[serde(transparent)]
+    pub struct Url(String);
+
+    impl Url {
+        /// The URL with its password: for connecting only.
+        pub fn expose(&self) -> &str {
+            &self.0
+        }
+
+        /// The URL as it may be printed.
+        pub fn redacted(&self) -> String {
+            redact(&self.0)
+        }
+    }
+
+    impl From<String> for Url {
+        fn from(url: String) -> Self {
+            Self(url)
+        }
+    }
+
+    impl std::fmt::Debug for Url {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(&self.redacted())
+        }
+    }
+
+    impl Serialize for Url {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(&self.redacted())
+        }
+    }
+
+    fn redact(url: &str) -> String {
+        let url = url.split_once('?').map_or(url, |(before, _options)| before);
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return url.to_owned();
+        };
+        // The last @ ends the credentials: a password may hold one itself.
+        let Some((credentials, host)) = rest.rsplit_once('@') else {
+            return url.to_owned();
+        };
+        let user = credentials.split(':').next().unwrap_or_default();
+        format!("{scheme}://{user}:***@{host}")
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::redact;
+
+        #[test]
+        fn hides_the_password_and_the_options() {
+            assert_eq!(
+                redact("postgres://u:p@ss@h/db?password=x"),
+                "postgres://u:***@h/db"
+            );
+            assert_eq!(redact("sqlite:a/b.db"), "sqlite:a/b.db");
+        }
+    }
+}
+
+/// A database, ready for use from many tasks; cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    location: Location,
+    pool: Pool,
+    writer: Option<Writer>,
+}
+
+impl Db {
+    /// Opens the database that `settings` names.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with the URL or the database and what to do. Blocks until then.
+    pub fn open(settings: &DatabaseSettings) -> Result<Self, DbError> {
+        let location = Location::parse(&settings.url)?;
+        let writer = match &location {
+            Location::Postgres { .. } => None,
+            Location::Sqlite { .. } => Some(Writer::start(pool::connect(&location)?)?),
+        };
+        let pool = Pool::open(&location, settings)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                location,
+                pool,
+                writer,
+            }),
+        })
+    }
+
+    /// Which database this is.
+    pub fn backend(&self) -> Backend {
+        self.inner.location.backend()
+    }
+
+    /// The URL as it may be printed.
+    pub fn describe(&self) -> String {
+        self.inner.location.to_string()
+    }
+
+    /// Runs `work` in one transaction and answers when it is committed.
+    ///
+    /// # Errors
+    /// Whatever `work` returned (rolled back), or why there was no connection or no commit.
+    pub async fn write<T, E>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + From<diesel::result::Error> + Send + 'static,
+    {
+        match &self.inner.writer {
+            Some(writer) => writer.run(work).await,
+            None => self.on_pool(|conn| conn.transaction(work)).await,
+        }
+    }
+
+    /// Runs `work`, which only reads, on a connection of its own.
+    ///
+    /// # Errors
+    /// Whatever `work` returned, or why there was no connection.
+    pub async fn read<T, E>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        self.on_pool(work).await
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.read(|conn| conn.ping().map_err(DbError::from)).await
+    }
+
+    async fn on_pool<T, E>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::task::spawn_blocking(move || {
+            let mut conn = inner.pool.get()?;
+            work(&mut conn)
+        });
+        task.await
+            .unwrap_or_else(|_stopped| Err(E::from(DbError::Closed)))
+    }
+
+    /// Brings the schema up to what this binary needs: the engine's tables, then the service's own.
+    ///
+    /// # Errors
+    /// When the schema is newer than the binary, or the database is read-only or refuses a migration.
+    pub fn migrate(&self, sets: &[MigrationSet]) -> Result<Vec<String>, DbError> {
+        migrate::run(
+            &mut pool::connect(&self.inner.location)?,
+            &self.inner.location,
+            sets,
+        )
+    }
+
+    /// The migrations that this binary has and the database has not.
+    ///
+    /// # Errors
+    /// When the schema is newer than the binary or can't be read.
+    pub fn pending_migrations(&self, sets: &[MigrationSet]) -> Result<Vec<String>, DbError> {
+        let mut conn = self.inner.pool.get()?;
+        migrate::pending(&mut conn, &self.inner.location, sets)
+    }
+}

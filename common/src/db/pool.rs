@@ -1,0 +1,93 @@
+//! Connections to either database, kept in an r2d2 pool.
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, SqliteConnection};
+
+use super::{Conn, DatabaseSettings, DbError, Location};
+
+/// A pool of [`Conn`].
+pub(super) struct Pool {
+    pool: r2d2::Pool<Manager>,
+    location: Location,
+}
+
+impl Pool {
+    pub(super) fn open(location: &Location, settings: &DatabaseSettings) -> Result<Self, DbError> {
+        // The first connection is made by hand: its error is the one that a person has to read.
+        drop(connect(location)?);
+        let pool = r2d2::Pool::builder()
+            .max_size(settings.pool_size.max(1))
+            .min_idle(Some(0))
+            .connection_timeout(settings.connect_timeout)
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(Manager {
+                location: location.clone(),
+            });
+        Ok(Self {
+            pool,
+            location: location.clone(),
+        })
+    }
+
+    pub(super) fn get(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+        self.pool.get().map_err(|error| DbError::Unreachable {
+            location: self.location.to_string(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// Opens one connection with the settings that durability needs.
+pub(super) fn connect(location: &Location) -> Result<Conn, DbError> {
+    let established = match location {
+        Location::Postgres { url } => PgConnection::establish(url.expose()).map(Conn::Pg),
+        Location::Sqlite { path } => {
+            SqliteConnection::establish(&path.to_string_lossy()).map(Conn::Sqlite)
+        }
+    };
+    let mut conn = established.map_err(|error| DbError::Unreachable {
+        location: location.to_string(),
+        reason: error.to_string().trim().replace('\n', " "),
+    })?;
+    set_up(&mut conn).map_err(|error| DbError::Unusable {
+        location: location.to_string(),
+        reason: format!("{error}; check that it is a database that may be written to"),
+    })?;
+    Ok(conn)
+}
+
+fn set_up(conn: &mut Conn) -> diesel::QueryResult<()> {
+    match conn {
+        // An acknowledged change must survive a crash of the server; a dead peer must be noticed.
+        Conn::Pg(c) => c.batch_execute(
+            "SET synchronous_commit = on; SET TIME ZONE 'UTC'; SET client_min_messages = warning; \
+             SET tcp_user_timeout = '30s'",
+        ),
+        Conn::Sqlite(c) => c.batch_execute(
+            "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA foreign_keys = ON; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY",
+        ),
+    }
+}
+
+/// Makes and checks pooled connections.
+pub(super) struct Manager {
+    location: Location,
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Conn;
+    type Error = DbError;
+
+    fn connect(&self) -> Result<Conn, DbError> {
+        connect(&self.location)
+    }
+
+    fn is_valid(&self, conn: &mut Conn) -> Result<(), DbError> {
+        Ok(conn.ping()?)
+    }
+
+    fn has_broken(&self, conn: &mut Conn) -> bool {
+        std::thread::panicking() || conn.is_broken()
+    }
+}

@@ -1,0 +1,139 @@
+//! SQLite's one writer: a thread that takes changes from a queue and commits several of them together.
+//!
+//! Each change is a savepoint of a shared `BEGIN IMMEDIATE` transaction, so a failed one undoes only itself;
+//! the disk is waited for once per group, and nobody is answered before that.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::{Conn, DbError};
+
+/// Changes that one commit may carry: enough to share the disk's wait, few enough to answer soon.
+const GROUP: usize = 64;
+/// Changes that may wait; a caller beyond that waits for a place.
+const QUEUE: usize = 1024;
+
+/// A change in two steps: run it, then answer its caller once the group is committed or lost.
+trait Change: Send {
+    fn run(&mut self, conn: &mut Conn);
+    fn answer(self: Box<Self>, committed: Result<(), String>);
+}
+
+/// The handle to the writer thread, which ends when the last handle is dropped.
+pub(super) struct Writer {
+    queue: SyncSender<Box<dyn Change>>,
+}
+
+impl Writer {
+    pub(super) fn start(conn: Conn) -> Result<Self, DbError> {
+        let (queue, changes) = sync_channel(QUEUE);
+        thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || write_groups(conn, &changes))
+            .map_err(|error| DbError::Unusable {
+                location: "sqlite".to_owned(),
+                reason: format!("its writer thread can't be started: {error}"),
+            })?;
+        Ok(Self { queue })
+    }
+
+    pub(super) async fn run<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + From<diesel::result::Error> + Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    {
+        let (caller, answer) = oneshot::channel();
+        self.enqueue(Box::new(Task {
+            work: Some(work),
+            outcome: None,
+            caller,
+        }))
+        .await?;
+        answer
+            .await
+            .unwrap_or_else(|_gone| Err(DbError::Closed.into()))
+    }
+
+    async fn enqueue(&self, change: Box<dyn Change>) -> Result<(), DbError> {
+        match self.queue.try_send(change) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(DbError::Closed),
+            Err(TrySendError::Full(change)) => {
+                let queue = self.queue.clone();
+                tokio::task::spawn_blocking(move || queue.send(change))
+                    .await
+                    .ok()
+                    .and_then(Result::ok)
+                    .ok_or(DbError::Closed)
+            }
+        }
+    }
+}
+
+struct Task<T, E, F> {
+    work: Option<F>,
+    outcome: Option<Result<T, E>>,
+    caller: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Change for Task<T, E, F>
+where
+    T: Send + 'static,
+    E: From<DbError> + From<diesel::result::Error> + Send + 'static,
+    F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+{
+    fn run(&mut self, conn: &mut Conn) {
+        let Some(work) = self.work.take() else { return };
+        // A panic in one change must not take the writer, and with it all later changes, down.
+        let caught =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conn.transaction(work)));
+        self.outcome = Some(caught.unwrap_or_else(|_panic| Err(DbError::Closed.into())));
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), String>) {
+        let outcome = match (committed, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            (Ok(()), None) => Err(DbError::Closed.into()),
+            (Err(_), Some(Err(error))) => Err(error),
+            (Err(reason), _) => Err(DbError::Unusable {
+                location: "sqlite".to_owned(),
+                reason,
+            }
+            .into()),
+        };
+        // A caller that went away has nobody to be told; its change is committed all the same.
+        let _ = self.caller.send(outcome);
+    }
+}
+
+fn write_groups(mut conn: Conn, changes: &Receiver<Box<dyn Change>>) {
+    while let Ok(first) = changes.recv() {
+        let mut group = vec![first];
+        let committed = write_group(&mut conn, changes, &mut group).map_err(|e| e.to_string());
+        for change in group {
+            change.answer(committed.clone());
+        }
+    }
+}
+
+fn write_group(
+    conn: &mut Conn,
+    changes: &Receiver<Box<dyn Change>>,
+    group: &mut Vec<Box<dyn Change>>,
+) -> diesel::QueryResult<()> {
+    conn.transaction(|conn| {
+        let mut next = 0;
+        while let Some(change) = group.get_mut(next) {
+            change.run(conn);
+            next += 1;
+            // Whatever arrived meanwhile rides along.
+            if group.len() < GROUP {
+                group.extend(changes.try_recv().ok());
+            }
+        }
+        Ok(())
+    })
+}

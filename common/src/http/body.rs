@@ -1,0 +1,68 @@
+//! Request bodies: JSON of the declared type, of limited size, without unknown fields; errors name the field.
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
+use futures::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+
+/// How large a body may be; put into the app's data by the service.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
+
+/// A JSON body and its bytes (an `Idempotency-Key` is bound to them).
+#[derive(Debug)]
+pub struct StrictJson<T> {
+    /// What it says.
+    pub value: T,
+    /// What was sent.
+    pub bytes: web::Bytes,
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for StrictJson<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let limit = request
+            .app_data::<web::Data<BodyLimit>>()
+            .map_or(1 << 20, |limit| limit.0);
+        let is_json = request.content_type() == "application/json";
+        let has_type = request.headers().contains_key(CONTENT_TYPE);
+        let body = web::Payload::from_request(request, payload).into_inner();
+        Box::pin(async move {
+            if !is_json || !has_type {
+                return Err(Problem::unsupported_media_type());
+            }
+            let body = body.map_err(|error| Problem::malformed(error.to_string()))?;
+            let bytes = match body.to_bytes_limited(limit).await {
+                Ok(Ok(bytes)) => bytes,
+                Ok(Err(error)) => {
+                    return Err(Problem::malformed(format!("the body broke off: {error}")));
+                }
+                Err(_too_large) => return Err(Problem::too_large(limit)),
+            };
+            let value = parse(&bytes)?;
+            Ok(Self { value, bytes })
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let field = error.path().to_string();
+        let cause = error.into_inner();
+        if cause.is_data() && field != "." {
+            Problem::invalid(field, cause.to_string())
+        } else if cause.is_data() {
+            Problem::invalid("", cause.to_string())
+        } else {
+            Problem::malformed(format!("the body is not JSON: {cause}"))
+        }
+    })?;
+    json.end()
+        .map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
+    Ok(value)
+}

@@ -1,0 +1,302 @@
+//! `Idempotency-Key`: the answer to a write is kept with its change, and given again to the same request.
+//!
+//! After the IETF draft "The Idempotency-Key HTTP Header Field": same key and body, same answer; same key and
+//! another body, 422; the first still running, 409. Final refusals are kept too; 5xx and 429 are not.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Principal, Problem, ProblemResult};
+use crate::clock::Timestamp;
+use crate::db::{Conn, Db};
+use crate::on;
+use crate::schema::idempotency;
+
+/// The longest key that is taken, in characters.
+const MAX_KEY: usize = 255;
+
+/// An answer that can be kept: to a write, whether it was done or refused for good.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = idempotency)]
+pub struct Reply {
+    status: i32,
+    etag: Option<String>,
+    location: Option<String>,
+    body: String,
+}
+
+impl Reply {
+    /// An answer of JSON.
+    pub fn json(status: StatusCode, body: &impl Serialize) -> ProblemResult<Self> {
+        let body = serde_json::to_string(body).map_err(|error| Problem::internal(&error))?;
+        Ok(Self {
+            status: i32::from(status.as_u16()),
+            etag: None,
+            location: None,
+            body,
+        })
+    }
+
+    /// An answer without a body: 204.
+    pub fn no_content() -> Self {
+        Self {
+            status: 204,
+            etag: None,
+            location: None,
+            body: String::new(),
+        }
+    }
+
+    /// With the version as its `ETag`.
+    #[must_use]
+    pub fn with_version(mut self, version: i64) -> Self {
+        self.etag = Some(format!("\"{version}\""));
+        self
+    }
+
+    /// With a `Location`.
+    #[must_use]
+    pub fn with_location(mut self, location: String) -> Self {
+        self.location = Some(location);
+        self
+    }
+
+    /// As an HTTP response.
+    pub fn into_response(self) -> HttpResponse {
+        let status = u16::try_from(self.status)
+            .ok()
+            .and_then(|s| StatusCode::from_u16(s).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = HttpResponse::build(status);
+        if let Some(etag) = self.etag {
+            response.insert_header((ETAG, etag));
+        }
+        if let Some(location) = self.location {
+            response.insert_header((LOCATION, location));
+        }
+        if self.body.is_empty() {
+            return response.finish();
+        }
+        let problem = status.is_client_error() || status.is_server_error();
+        let kind = if problem {
+            "application/problem+json"
+        } else {
+            "application/json"
+        };
+        response.insert_header((CONTENT_TYPE, kind)).body(self.body)
+    }
+}
+
+impl From<&Problem> for Reply {
+    fn from(problem: &Problem) -> Self {
+        let body = serde_json::to_string(problem).unwrap_or_default();
+        Self {
+            status: i32::from(problem.status),
+            etag: None,
+            location: None,
+            body,
+        }
+    }
+}
+
+/// The key of a write, with all that it is bound to; absent when the client sent none.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey(Option<Bound>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Bound {
+    principal: String,
+    route: String,
+    key: String,
+}
+
+impl FromRequest for IdempotencyKey {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        std::future::ready(Self::of(request, payload))
+    }
+}
+
+impl IdempotencyKey {
+    fn of(request: &HttpRequest, payload: &mut Payload) -> ProblemResult<Self> {
+        let Some(header) = request.headers().get("idempotency-key") else {
+            return Ok(Self(None));
+        };
+        let key = header.to_str().unwrap_or_default().trim();
+        if key.is_empty() || key.len() > MAX_KEY {
+            return Err(Problem::invalid(
+                "Idempotency-Key",
+                format!("the key must be 1 to {MAX_KEY} visible ASCII characters"),
+            ));
+        }
+        let principal = Principal::from_request(request, payload).into_inner()?;
+        let route = format!("{} {}", request.method(), request.path());
+        Ok(Self(Some(Bound {
+            principal: principal.0,
+            route,
+            key: key.to_owned(),
+        })))
+    }
+}
+
+/// The keyed writes that this process is busy with; one per service.
+#[derive(Debug, Clone, Default)]
+pub struct Running(Arc<Mutex<HashSet<Bound>>>);
+
+impl Running {
+    fn enter(&self, bound: &Bound) -> ProblemResult<Entered> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.insert(bound.clone()) {
+            Ok(Entered {
+                running: self.clone(),
+                bound: bound.clone(),
+            })
+        } else {
+            Err(still_running())
+        }
+    }
+}
+
+struct Entered {
+    running: Running,
+    bound: Bound,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.running
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.bound);
+    }
+}
+
+fn still_running() -> Problem {
+    Problem::conflict(
+        "idempotency-running",
+        "a request with this Idempotency-Key is still running; repeat it when that has ended",
+    )
+}
+
+/// Runs a write once per key: `work` and the keeping of its answer are one transaction.
+///
+/// `work` refuses by `Err`: whatever it wrote is undone (it runs in a savepoint), and a final refusal is kept.
+///
+/// # Errors
+/// 409 while the first is running, 422 for another body, 5xx when the database fails. Refusals by `work`
+/// come back as `Ok(Reply)`.
+pub async fn idempotent(
+    db: &Db,
+    running: &Running,
+    key: IdempotencyKey,
+    body: &[u8],
+    now: Timestamp,
+    work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
+) -> ProblemResult<Reply> {
+    let Some(bound) = key.0 else {
+        return db.write(|conn| settle(conn.transaction(work))).await;
+    };
+    let body_hash = hex::encode(Sha256::digest(body));
+    // Held by the transaction, not by the request: a client that hangs up does not end the first run.
+    let entered = running.enter(&bound)?;
+    db.write(move |conn| {
+        let _entered = entered;
+        lock(conn, &bound)?;
+        if let Some(reply) = kept(conn, &bound, &body_hash)? {
+            return Ok(reply);
+        }
+        let reply = settle(conn.transaction(work))?;
+        if is_final(&reply) {
+            keep(conn, &bound, &body_hash, &reply, now)?;
+        }
+        Ok(reply)
+    })
+    .await
+}
+
+/// Turns a refusal for good into an answer like any other; faults stay errors and roll back.
+fn settle(outcome: ProblemResult<Reply>) -> ProblemResult<Reply> {
+    match outcome {
+        Err(problem) if problem.status().is_client_error() => Ok(Reply::from(&problem)),
+        other => other,
+    }
+}
+
+fn is_final(reply: &Reply) -> bool {
+    reply.status < 500 && reply.status != 429
+}
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Bool)]
+    locked: bool,
+}
+
+/// Other instances are kept out by a lock that ends with the transaction; SQLite has one writer anyway.
+fn lock(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
+    let Conn::Pg(c) = conn else { return Ok(()) };
+    let text = format!("{}\n{}\n{}", bound.principal, bound.route, bound.key);
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    let number = hash
+        .iter()
+        .take(8)
+        .fold(0_i64, |n, byte| (n << 8) | i64::from(*byte));
+    let row: Locked = sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
+        .bind::<BigInt, _>(number)
+        .get_result(c)?;
+    if row.locked {
+        Ok(())
+    } else {
+        Err(still_running())
+    }
+}
+
+fn kept(conn: &mut Conn, bound: &Bound, body_hash: &str) -> ProblemResult<Option<Reply>> {
+    let found: Option<(String, Reply)> = on!(conn, c => idempotency::table
+        .find((&bound.principal, &bound.route, &bound.key))
+        .select((idempotency::body_hash, Reply::as_select()))
+        .first(c)
+        .optional())?;
+    match found {
+        Some((hash, _)) if hash != body_hash => Err(Problem::invalid(
+            "Idempotency-Key",
+            "this key was used with another body; take a new key for another request",
+        )),
+        Some((_, reply)) => Ok(Some(reply)),
+        None => Ok(None),
+    }
+}
+
+fn keep(
+    conn: &mut Conn,
+    bound: &Bound,
+    body_hash: &str,
+    reply: &Reply,
+    now: Timestamp,
+) -> ProblemResult<()> {
+    let row = (
+        idempotency::principal.eq(&bound.principal),
+        idempotency::route.eq(&bound.route),
+        idempotency::key.eq(&bound.key),
+        idempotency::body_hash.eq(body_hash),
+        idempotency::status.eq(reply.status),
+        idempotency::etag.eq(&reply.etag),
+        idempotency::location.eq(&reply.location),
+        idempotency::body.eq(&reply.body),
+        idempotency::created_us.eq(now),
+    );
+    on!(conn, c => diesel::insert_into(idempotency::table).values(row).execute(c))?;
+    Ok(())
+}

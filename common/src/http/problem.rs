@@ -1,0 +1,214 @@
+//! Errors as RFC 9457 problem details.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use serde::{Deserialize, Serialize};
+
+use crate::db::DbError;
+
+/// What a handler returns.
+pub type ProblemResult<T> = Result<T, Problem>;
+
+/// One `application/problem+json` answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which kind of problem, as a stable name: `urn:stockloop:problem:<name>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The same in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, to what, and what to do.
+    pub detail: String,
+    /// The part of the request that it is about, such as `lines[3].delta`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, name: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:stockloop:problem:{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+        }
+    }
+
+    /// 400: the request can't be read.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            "The request can't be read",
+            detail,
+        )
+    }
+
+    /// 422: it can be read, but a value is not allowed.
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid",
+            "A value is not allowed",
+            detail,
+        )
+        .at(field)
+    }
+
+    /// 401: a token is asked for.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "A token is needed",
+            detail,
+        )
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "There is no such thing",
+            detail,
+        )
+    }
+
+    /// 409: it doesn't go together with the present state.
+    pub fn conflict(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            name,
+            "It does not fit the present state",
+            detail,
+        )
+    }
+
+    /// 412: the version is another one by now.
+    pub fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition-failed",
+            "It was changed meanwhile",
+            detail,
+        )
+    }
+
+    /// 413: the body is too large.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The body is too large",
+            format!("the body is larger than {limit} bytes; send it in parts"),
+        )
+    }
+
+    /// 415: the body is of another type.
+    pub fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "The body is of another type",
+            "send JSON with the header content-type: application/json",
+        )
+    }
+
+    /// 405: this method does not exist here.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "That can't be done here",
+            "this address does not know that method; /api/openapi.json or the documentation lists what it knows",
+        )
+    }
+
+    /// 503: the database or the service is not there for now.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Not available now",
+            detail,
+        )
+    }
+
+    /// 500: a flaw of this program; its cause is in the log, not in the answer.
+    pub fn internal(error: &dyn fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "It went wrong here",
+            "the service could not do it; its log says why",
+        )
+    }
+
+    /// Names the part of the request that it is about.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// The status as a number that HTTP libraries take.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.title, self.status, self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status());
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if self.status == 503 {
+            response.insert_header((RETRY_AFTER, "1"));
+        }
+        response.body(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Query(error) => error.into(),
+            DbError::Unreachable { .. } | DbError::Unusable { .. } | DbError::Closed => {
+                tracing::warn!(%error, "a request found no database");
+                Self::unavailable("the database can't be used now; try again shortly")
+            }
+        }
+    }
+}
+
+impl From<diesel::result::Error> for Problem {
+    fn from(error: diesel::result::Error) -> Self {
+        use crate::db::Fault;
+        match Fault::of_query(&error) {
+            Fault::Transient => {
+                tracing::warn!(%error, "a request was interrupted by the database");
+                Self::unavailable("the database interrupted the request; try again shortly")
+            }
+            Fault::Data | Fault::Unknown => Self::internal(&error),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Events that come in: each is applied once, answered each time.
+
+mod model;
+
+pub use model::{Answer, ApplyError, Detail, Handler, Incoming};

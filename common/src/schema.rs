@@ -1,0 +1,213 @@
+//! The engine's tables as diesel sees them; `migrations/common` makes them.
+
+#![allow(
+    missing_docs,
+    reason = "the columns are described where they are made, in migrations/common"
+)]
+
+diesel::table! {
+    service_state (only_row) {
+        only_row -> SmallInt,
+        epoch -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_event (id) {
+        id -> EventIdSql,
+        kind -> SmallInt,
+        event_type -> Text,
+        key -> Text,
+        epoch -> BigInt,
+        version -> BigInt,
+        payload -> Text,
+        traceparent -> Nullable<Text>,
+        created_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_open (id) {
+        id -> EventIdSql,
+        shard -> SmallInt,
+        status -> SmallInt,
+        attempt -> Integer,
+        attempt_limit -> Integer,
+        due_us -> BigInt,
+        partition -> Nullable<Integer>,
+        sent_us -> Nullable<BigInt>,
+        size -> Integer,
+        resolved_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_settled (id) {
+        id -> EventIdSql,
+        outcome -> SmallInt,
+        detail -> Nullable<Text>,
+        attempt -> Integer,
+        partition -> Nullable<Integer>,
+        sent_us -> Nullable<BigInt>,
+        settled_us -> BigInt,
+        processed_us -> Nullable<BigInt>,
+        version -> Nullable<BigInt>,
+        consumer -> Text,
+        result -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_history (seq) {
+        seq -> BigInt,
+        event_id -> EventIdSql,
+        at_us -> BigInt,
+        attempt -> Integer,
+        sent_us -> Nullable<BigInt>,
+        what -> Text,
+        error -> Nullable<Text>,
+        by_whom -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    outbox_partition (topic, partition) {
+        topic -> Text,
+        partition -> Integer,
+        acked_sent_us -> BigInt,
+        last_ack_us -> BigInt,
+        silent_us -> Nullable<BigInt>,
+        probe_due_us -> Nullable<BigInt>,
+        probes -> Integer,
+    }
+}
+
+diesel::table! {
+    relay_lease (shard) {
+        shard -> SmallInt,
+        owner -> Text,
+        token -> BigInt,
+        expires_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    relay_member (owner) {
+        owner -> Text,
+        expires_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    inbox (event_id) {
+        event_id -> EventIdSql,
+        outcome -> SmallInt,
+        detail -> Nullable<Text>,
+        version -> Nullable<BigInt>,
+        result -> Nullable<Text>,
+        event_type -> Text,
+        key -> Text,
+        processed_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    dead_letter (seq) {
+        seq -> BigInt,
+        topic -> Text,
+        partition -> Integer,
+        offset -> BigInt,
+        hash -> Text,
+        bytes -> Binary,
+        error -> Text,
+        at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    quarantine (key) {
+        key -> Text,
+        reason -> Text,
+        since_us -> BigInt,
+        by_whom -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    alert (seq) {
+        seq -> BigInt,
+        kind -> Text,
+        subject -> Text,
+        event_id -> Nullable<EventIdSql>,
+        event_kind -> Nullable<SmallInt>,
+        event_type -> Nullable<Text>,
+        key -> Nullable<Text>,
+        epoch -> Nullable<BigInt>,
+        version -> Nullable<BigInt>,
+        attempt -> Nullable<Integer>,
+        error -> Nullable<Text>,
+        created_us -> BigInt,
+        closed_us -> Nullable<BigInt>,
+        closed_because -> Nullable<Text>,
+        mail_seq -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    mail (seq) {
+        seq -> BigInt,
+        message_id -> Text,
+        recipients -> Text,
+        subject -> Text,
+        text -> Text,
+        html -> Text,
+        created_us -> BigInt,
+        tries -> Integer,
+        due_us -> BigInt,
+        sent_us -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    idempotency (principal, route, key) {
+        principal -> Text,
+        route -> Text,
+        key -> Text,
+        body_hash -> Text,
+        status -> Integer,
+        etag -> Nullable<Text>,
+        location -> Nullable<Text>,
+        body -> Text,
+        created_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    counter (name, slot) {
+        name -> Text,
+        slot -> SmallInt,
+        value -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    outbox_event,
+    outbox_open,
+    outbox_settled,
+    outbox_history,
+    alert,
+    mail,
+);

@@ -1,0 +1,16 @@
+DROP VIEW outbox;
+DROP TABLE counter;
+DROP TABLE idempotency;
+DROP TABLE mail;
+DROP TABLE alert;
+DROP TABLE quarantine;
+DROP TABLE dead_letter;
+DROP TABLE inbox;
+DROP TABLE relay_member;
+DROP TABLE relay_lease;
+DROP TABLE outbox_partition;
+DROP TABLE outbox_history;
+DROP TABLE outbox_settled;
+DROP TABLE outbox_open;
+DROP TABLE outbox_event;
+DROP TABLE service_state;

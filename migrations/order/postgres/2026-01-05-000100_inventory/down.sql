@@ -1,0 +1,2 @@
+DROP VIEW inventory;
+DROP TABLE product_copy;

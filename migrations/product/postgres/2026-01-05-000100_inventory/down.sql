@@ -1,0 +1,3 @@
+DROP TABLE adjustment;
+DROP VIEW inventory;
+DROP TABLE product;
