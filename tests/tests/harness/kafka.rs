@@ -17,6 +17,8 @@ fn producer(broker: &KafkaBroker) -> FutureProducer {
         .set("bootstrap.servers", broker.brokers())
         .set("enable.idempotence", "true")
         .set("reconnect.backoff.max.ms", "200")
+        // How long a topic that isn't there is hoped for; 30 s unless told.
+        .set("topic.metadata.propagation.max.ms", "1000")
         .create()
         .unwrap()
 }
