@@ -1,0 +1,251 @@
+//! A real Apache Kafka in KRaft mode: one shared by the test process, or private ones that may be
+//! taken away.
+
+mod parts;
+mod settings;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{fs, iter, mem};
+
+use anyhow::{Context, anyhow, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use self::parts::KafkaParts;
+use crate::poll::eventually_blocking;
+use crate::ports::free_port;
+use crate::process::Child;
+use crate::scratch;
+
+const START_DEADLINE: Duration = Duration::from_secs(90);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const TOPIC_DEADLINE: Duration = Duration::from_secs(30);
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+const PORT_TRIES: usize = 3;
+
+static SHARED: OnceLock<Result<KafkaBroker, String>> = OnceLock::new();
+
+/// A single-node Kafka on loopback ports of its own, its data in the scratch folder.
+///
+/// Topics are never created by themselves. A topic's name should begin with [`Self::topic_prefix`].
+/// Clients should be dropped before it: a consumer that can't say goodbye tries to for a minute.
+#[derive(Debug)]
+pub struct KafkaBroker {
+    parts: KafkaParts,
+    folder: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    child: Option<Child>,
+    prefixes: AtomicUsize,
+}
+
+impl KafkaBroker {
+    /// The broker all tests of this process share, started on first use.
+    pub fn shared() -> anyhow::Result<&'static Self> {
+        SHARED
+            .get_or_init(|| Self::start_private().map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("{error}"))
+    }
+
+    /// A broker for one test alone, to stop and start at will.
+    pub fn start_private() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// A private broker with more `settings`, such as `message.max.bytes=2000`.
+    pub fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
+        let parts = KafkaParts::fetched()?;
+        let folder = scratch::folder("kafka")?;
+        parts.copy_storage(&folder.join("data"))?;
+        let mut broker = Self {
+            parts,
+            folder,
+            port: 0,
+            settings: settings
+                .iter()
+                .map(|setting| (*setting).to_owned())
+                .collect(),
+            child: None,
+            prefixes: AtomicUsize::new(0),
+        };
+        let mut tries = 0;
+        loop {
+            broker.port = free_port()?;
+            broker.write_settings(free_port()?)?;
+            tries += 1;
+            match broker.start_again() {
+                Ok(()) => return Ok(broker),
+                // Another process may have taken a port in between.
+                Err(error) if tries < PORT_TRIES && format!("{error:#}").contains("in use") => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What clients put into `bootstrap.servers`.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on, also while it is stopped.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A prefix for topics and groups, `<name>-<n>-`, that no other test has.
+    pub fn topic_prefix(&self, name: &str) -> String {
+        format!("{name}-{}-", self.prefixes.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Creates a topic and waits until each of its partitions has a leader.
+    pub async fn create_topic(&self, name: &str, partitions: i32) -> anyhow::Result<()> {
+        self.create_topic_with(name, partitions, &[]).await
+    }
+
+    /// [`Self::create_topic`] with topic settings, such as `("max.message.bytes", "2000")`.
+    pub async fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        topic.config = settings.to_vec();
+        let options = AdminOptions::new().operation_timeout(Some(TOPIC_DEADLINE));
+        let results = admin.create_topics([&topic], &options).await?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow!("could not create topic {topic}: {code}"))?;
+        }
+        let (client, name) = (self.client(), name.to_owned());
+        tokio::task::spawn_blocking(move || wait_for_leaders(&client, &name, partitions)).await?
+    }
+
+    /// Shuts down in good order; connections are refused from then on.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        match self.child.take() {
+            Some(mut child) => child.terminate(STOP_DEADLINE).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Kills the broker as a crash does.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill9();
+        }
+    }
+
+    /// Freezes the broker: connections stay open, answers stop.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.running()?.pause()
+    }
+
+    /// Lets a frozen broker go on.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.running()?.resume()
+    }
+
+    /// Starts a stopped or killed broker on the same port with the same data.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        if self.child.is_some() {
+            return Ok(());
+        }
+        let mut child = self
+            .parts
+            .java("kafka.Kafka", &[])
+            .arg(self.folder.join("server.properties"))
+            .folder(&self.folder)
+            .spawn()?;
+        wait_until_ready(&self.client(), &mut child).with_context(|| {
+            format!(
+                "Kafka did not start on port {}\n{}",
+                self.port,
+                child.log_tail()
+            )
+        })?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn running(&self) -> anyhow::Result<&Child> {
+        self.child
+            .as_ref()
+            .context("the broker is stopped; start it again first")
+    }
+
+    fn client(&self) -> ClientConfig {
+        client(self.port)
+    }
+
+    fn write_settings(&self, controller_port: u16) -> anyhow::Result<()> {
+        let base = settings::properties(&self.folder.join("data"), self.port, controller_port);
+        let lines: String = iter::once(base)
+            .chain(self.settings.iter().map(|line| format!("{line}\n")))
+            .collect();
+        fs::write(self.folder.join("server.properties"), lines)?;
+        Ok(())
+    }
+}
+
+impl Drop for KafkaBroker {
+    fn drop(&mut self) {
+        self.kill9();
+        scratch::discard(mem::take(&mut self.folder));
+    }
+}
+
+fn client(port: u16) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", format!("127.0.0.1:{port}"))
+        .set("reconnect.backoff.ms", "20")
+        .set("reconnect.backoff.max.ms", "100");
+    config
+}
+
+/// Waits until the broker names itself in its metadata, or says why it never will.
+fn wait_until_ready(client: &ClientConfig, child: &mut Child) -> anyhow::Result<()> {
+    let asker: BaseConsumer = client.create()?;
+    eventually_blocking("metadata from Kafka", START_DEADLINE, || {
+        if let Some(status) = child.exited() {
+            return Ok(Err(anyhow!("it ended at once ({status})")));
+        }
+        match asker.fetch_metadata(None, ASK_TIMEOUT) {
+            Ok(metadata) if metadata.brokers().is_empty() => Err("no broker is alive".to_owned()),
+            Ok(_) => Ok(Ok(())),
+            Err(error) => Err(error.to_string()),
+        }
+    })?
+}
+
+fn wait_for_leaders(client: &ClientConfig, topic: &str, partitions: i32) -> anyhow::Result<()> {
+    let asker: BaseConsumer = client.create()?;
+    let expected = usize::try_from(partitions)?;
+    ensure!(expected > 0, "topic {topic} needs at least one partition");
+    eventually_blocking(
+        &format!("leaders for topic {topic}"),
+        TOPIC_DEADLINE,
+        || {
+            let metadata = asker
+                .fetch_metadata(Some(topic), ASK_TIMEOUT)
+                .map_err(|e| e.to_string())?;
+            let led = metadata
+                .topics()
+                .iter()
+                .flat_map(|found| found.partitions());
+            let led = led.filter(|partition| partition.leader() >= 0).count();
+            if led == expected {
+                Ok(())
+            } else {
+                Err(format!("{led} of {expected} have one"))
+            }
+        },
+    )
+}

@@ -1,0 +1,146 @@
+//! Kafka's programs, fetched and prepared once: jars, a storage folder that has been started from
+//! before, and an archive of loaded classes. Both together save seconds at each start.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+use std::{fs, io};
+
+use anyhow::{Context, anyhow, ensure};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::{ASK_TIMEOUT, client, settings, wait_until_ready};
+use crate::parts;
+use crate::poll::eventually_blocking;
+use crate::ports::free_port;
+use crate::process::Launch;
+
+const VERSION: &str = "kafka-4.1.0";
+// The number goes up when what is prepared changes, so that nobody keeps an old one.
+const PREPARED: &str = "kafka-4.1.0-prepared-1";
+const ARTIFACTS: [&str; 2] = [
+    "org.apache.kafka:kafka_2.13:4.1.0",
+    // Without it Kafka's own log goes nowhere.
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+];
+const CLUSTER_ID: &str = "c3RvY2tsb29wLXRlc3RzAA";
+const RUN_DEADLINE: Duration = Duration::from_secs(120);
+const LOGGING_FILE: &str = "log4j2.properties";
+const STORAGE: &str = "storage";
+const CLASSES: &str = "classes.jsa";
+
+/// The folder with everything a broker is started from.
+#[derive(Debug, Clone)]
+pub(super) struct KafkaParts {
+    jars: PathBuf,
+    prepared: PathBuf,
+}
+
+impl KafkaParts {
+    /// What is kept in the target folder, fetched and prepared if it isn't there yet.
+    pub(super) fn fetched() -> anyhow::Result<Self> {
+        static PARTS: OnceLock<Result<KafkaParts, String>> = OnceLock::new();
+        let parts = PARTS.get_or_init(|| Self::fetch().map_err(|error| format!("{error:#}")));
+        parts.clone().map_err(|error| anyhow!("{error}"))
+    }
+
+    fn fetch() -> anyhow::Result<Self> {
+        let jars = parts::kept(VERSION, |folder| {
+            parts::maven("copy-dependencies", &ARTIFACTS, folder)
+        })?;
+        // Apart from the jars: the class archive is only valid for jars that stay where they were.
+        let prepared = parts::kept(PREPARED, |folder| {
+            Self {
+                jars: jars.clone(),
+                prepared: folder.to_owned(),
+            }
+            .prepare()
+        })?;
+        Ok(Self { jars, prepared })
+    }
+
+    /// A Java child that runs `class`; `more` are further options of the Java machine.
+    pub(super) fn java(&self, class: &str, more: &[String]) -> Launch {
+        // The quick compiler alone and a collector without threads leave the cores to the tests.
+        let mut launch =
+            Launch::new("java").args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        let classes = self.prepared.join(CLASSES);
+        if classes.is_file() {
+            launch = launch.arg(format!("-XX:SharedArchiveFile={}", classes.display()));
+        }
+        let logging = self.prepared.join(LOGGING_FILE);
+        launch
+            .args(more)
+            .arg(format!("-Dlog4j2.configurationFile={}", logging.display()))
+            .arg("-cp")
+            .arg(self.jars.join("*"))
+            .arg(class)
+    }
+
+    /// Copies the prepared storage, which has no topics but Kafka's own, to `data`.
+    pub(super) fn copy_storage(&self, data: &Path) -> anyhow::Result<()> {
+        copy(&self.prepared.join(STORAGE), data)
+            .with_context(|| format!("could not copy Kafka's storage to {}", data.display()))
+    }
+
+    fn prepare(&self) -> anyhow::Result<()> {
+        fs::write(self.prepared.join(LOGGING_FILE), settings::LOGGING)?;
+        let port = free_port()?;
+        let properties = self.prepared.join("training.properties");
+        let storage = self.prepared.join(STORAGE);
+        fs::write(
+            &properties,
+            settings::properties(&storage, port, free_port()?),
+        )?;
+        let mut format = self
+            .java("kafka.tools.StorageTool", &[])
+            .args(["format", "-t", CLUSTER_ID, "-c"])
+            .arg(&properties)
+            .spawn()?;
+        let status = format.wait_for_exit(RUN_DEADLINE)?;
+        ensure!(
+            status.success(),
+            "could not format storage\n{}",
+            format.log_tail()
+        );
+        self.train(port, &properties)
+    }
+
+    /// Runs a broker once: Java writes down the classes it needs, and Kafka makes the topic for
+    /// group offsets, for which the first group would otherwise wait.
+    fn train(&self, port: u16, properties: &Path) -> anyhow::Result<()> {
+        let archive = format!(
+            "-XX:ArchiveClassesAtExit={}",
+            self.prepared.join(CLASSES).display()
+        );
+        let mut broker = self
+            .java("kafka.Kafka", &[archive])
+            .arg(properties)
+            .spawn()?;
+        wait_until_ready(&client(port), &mut broker).with_context(|| broker.log_tail())?;
+        let member: BaseConsumer = client(port).set("group.id", "training").create()?;
+        let mut anything = TopicPartitionList::new();
+        anything.add_partition("training", 0);
+        eventually_blocking("Kafka's topic for group offsets", RUN_DEADLINE, || {
+            member.committed_offsets(anything.clone(), ASK_TIMEOUT)
+        })?;
+        drop(member);
+        broker.terminate(RUN_DEADLINE)?;
+        Ok(())
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The configuration files Kafka is run with.
+
+use std::path::Path;
+
+/// Warnings and errors to standard output, which goes to the child's log.
+pub(super) const LOGGING: &str = "\
+rootLogger.level=warn
+rootLogger.appenderRef.out.ref=out
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
+";
+
+/// A single node, controller and broker in one, that is quick to start and small at rest.
+pub(super) fn properties(data: &Path, port: u16, controller_port: u16) -> String {
+    let data = data.display();
+    // The short broker session lets a killed broker register again without waiting for the old one.
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=100
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=250
+log.cleaner.dedupe.buffer.size=4194304
+"
+    )
+}

@@ -1,0 +1,234 @@
+//! A real PostgreSQL server: one shared by the test process, or private ones that may be taken away.
+
+mod binaries;
+mod owner;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{fs, mem};
+
+use anyhow::{Context, anyhow, ensure};
+use diesel::pg::PgConnection;
+use diesel::{Connection, RunQueryDsl};
+
+pub use self::binaries::Binaries;
+use self::owner::Owner;
+use crate::poll::eventually_blocking;
+use crate::ports::free_port;
+use crate::process::{Child, Launch};
+use crate::scratch;
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const PORT_TRIES: usize = 3;
+
+static SHARED: OnceLock<Result<PostgresServer, String>> = OnceLock::new();
+
+/// A PostgreSQL server on a loopback port of its own, its data in the scratch folder.
+///
+/// Durability is as in production (`fsync` and `synchronous_commit` on) unless settings say otherwise.
+#[derive(Debug)]
+pub struct PostgresServer {
+    binaries: Binaries,
+    owner: Option<Owner>,
+    data: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    child: Option<Child>,
+    databases: AtomicUsize,
+}
+
+impl PostgresServer {
+    /// The server all tests of this process share, started on first use.
+    pub fn shared() -> anyhow::Result<&'static Self> {
+        SHARED
+            .get_or_init(|| Self::start_private().map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("{error}"))
+    }
+
+    /// A server for one test alone, to stop and start at will.
+    pub fn start_private() -> anyhow::Result<Self> {
+        Self::start_with(Binaries::find()?, &[])
+    }
+
+    /// A private server of `binaries` with `settings` such as `fsync=off` or `wal_level=logical`.
+    pub fn start_with(binaries: Binaries, settings: &[&str]) -> anyhow::Result<Self> {
+        let owner = Owner::needed()?;
+        let data = scratch::folder("postgres")?;
+        if let Some(owner) = &owner {
+            owner.give(&data)?;
+        }
+        let mut server = Self {
+            binaries,
+            owner,
+            data,
+            port: 0,
+            settings: settings
+                .iter()
+                .map(|setting| (*setting).to_owned())
+                .collect(),
+            child: None,
+            databases: AtomicUsize::new(0),
+        };
+        server.initialize()?;
+        let mut tries = 0;
+        loop {
+            server.port = free_port()?;
+            tries += 1;
+            match server.start_again() {
+                Ok(()) => return Ok(server),
+                // Another process may have taken the port in between.
+                Err(_) if tries < PORT_TRIES => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Creates an empty database and returns its URL; each call makes a new one.
+    pub fn database(&self, name: &str) -> String {
+        let plain: String = name
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_lowercase()
+                } else {
+                    '_'
+                }
+            })
+            .take(40)
+            .collect();
+        let database = format!("{plain}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.execute(&format!("CREATE DATABASE \"{database}\""))
+            .unwrap_or_else(|error| panic!("could not create database {database}: {error:#}"));
+        self.url(&database)
+    }
+
+    /// Runs one statement as superuser in the database `postgres`.
+    pub fn execute(&self, statement: &str) -> anyhow::Result<()> {
+        let mut connection = PgConnection::establish(&self.url("postgres"))?;
+        diesel::sql_query(statement).execute(&mut connection)?;
+        Ok(())
+    }
+
+    /// The URL of `database` on this server, as superuser.
+    pub fn url(&self, database: &str) -> String {
+        format!(
+            "postgres://postgres@{}:{}/{database}",
+            Ipv4Addr::LOCALHOST,
+            self.port
+        )
+    }
+
+    /// The port it listens on, also while it is stopped.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends all connections and shuts down in good order; connections are refused from then on.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        // SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for every client to leave.
+        match self.child.take() {
+            Some(mut child) => child.end_with("INT", STOP_DEADLINE).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Kills the server as a crash does: what was committed must be there after [`Self::start_again`].
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill9();
+        }
+    }
+
+    /// Starts a stopped or killed server on the same port with the same data.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        if self.child.is_some() {
+            return Ok(());
+        }
+        eventually_blocking("a start of PostgreSQL", START_DEADLINE, || {
+            match self.start_once() {
+                // After a kill its orphaned backends need a moment to notice and leave.
+                Err(error) if format!("{error:#}").contains("still in use") => Err(error),
+                outcome => Ok(outcome),
+            }
+        })?
+    }
+
+    fn start_once(&mut self) -> anyhow::Result<()> {
+        let mut launch = self
+            .launch("postgres")
+            .args(["-p", &self.port.to_string()])
+            .args(["-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", "unix_socket_directories="])
+            .args(["-c", "max_connections=200"])
+            // Immediate shutdown: leaves no shared memory behind, as a kill would.
+            .last_signal("QUIT");
+        // As safe as syncing file by file after a crash, and quicker; older versions don't know it.
+        if self.version()? >= 14 {
+            launch = launch.args(["-c", "recovery_init_sync_method=syncfs"]);
+        }
+        for setting in &self.settings {
+            launch = launch.args(["-c", setting]);
+        }
+        let mut child = launch.spawn()?;
+        // Its own log, not a connection: that could be another server's on a port lost to it.
+        child
+            .wait_for_line("ready to accept connections", START_DEADLINE)
+            .with_context(|| format!("PostgreSQL did not start on port {}", self.port))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn version(&self) -> anyhow::Result<u32> {
+        let written = fs::read_to_string(self.data.join("PG_VERSION"))?;
+        let major = written.trim().split('.').next().unwrap_or_default();
+        major
+            .parse()
+            .with_context(|| format!("{written:?} is no version of PostgreSQL"))
+    }
+
+    fn initialize(&self) -> anyhow::Result<()> {
+        let mut run = self
+            .launch("initdb")
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+            ])
+            .args(["--no-sync", "--no-instructions"])
+            .spawn()?;
+        let status = run.wait_for_exit(START_DEADLINE)?;
+        ensure!(
+            status.success(),
+            "initdb in {} failed; is there room on the disk?\n{}",
+            self.data.display(),
+            run.log_tail()
+        );
+        Ok(())
+    }
+
+    fn launch(&self, program: &str) -> Launch {
+        let launch = Launch::new(self.binaries.folder().join(program))
+            .arg("-D")
+            .arg(&self.data)
+            .folder(&self.data);
+        match &self.owner {
+            Some(owner) => launch.user(owner.uid, owner.gid),
+            None => launch,
+        }
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.end_with("QUIT", STOP_DEADLINE);
+        }
+        scratch::discard(mem::take(&mut self.data));
+    }
+}

@@ -1,0 +1,329 @@
+//! Child processes that can be killed at any moment and never outlive the test process.
+//!
+//! A child starts as a shell that waits for a word from this process before it becomes the real
+//! program, and by then the janitor knows its number: whenever the test process dies, by a panic or
+//! by SIGKILL, the child is ended too. All calls here block; none takes longer than its deadline.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::poll::eventually_blocking;
+use crate::scratch;
+
+pub use crate::parts::built_binary;
+
+const TAIL_LINES: usize = 40;
+
+/// What to start: a program with its arguments and environment.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+    user: Option<(u32, u32)>,
+    last_signal: &'static str,
+}
+
+impl Launch {
+    /// `program` is a path or a name looked up on PATH.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            folder: None,
+            user: None,
+            last_signal: "KILL",
+        }
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable. The rest of the environment is inherited, without `STOCKLOOP__…` and `PG…`.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The working folder; without it the scratch folder of the test process.
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Runs the child as this user and group; only root can ask for that.
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// The signal tried first, for up to 5 s, when the test process has died; KILL unless told.
+    pub fn last_signal(mut self, signal: &'static str) -> Self {
+        self.last_signal = signal;
+        self
+    }
+
+    /// Starts the child.
+    pub fn spawn(self) -> anyhow::Result<Child> {
+        let name = self
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let given_as_path = self.program.components().count() > 1;
+        ensure!(
+            !given_as_path || self.program.is_file(),
+            "could not start {}: there is no such file",
+            self.program.display()
+        );
+        let log = scratch::path(&format!("{name}.log"))?;
+        let output = File::create(&log)?;
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"read -r go && exec "$@" </dev/null"#, "sh"])
+            .arg(&self.program)
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0);
+        match &self.folder {
+            Some(folder) => command.current_dir(folder),
+            None => command.current_dir(scratch::root()?),
+        };
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy();
+            if name.starts_with("STOCKLOOP__") || name.starts_with("PG") {
+                command.env_remove(&variable);
+            }
+        }
+        command.envs(self.env);
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        let mut process = command
+            .spawn()
+            .with_context(|| format!("could not start a shell for {name}"))?;
+        let go = process.stdin.take();
+        let child = Child {
+            name,
+            pid: process.id(),
+            process,
+            log,
+            status: None,
+        };
+        scratch::watch(child.pid, self.last_signal)?;
+        // Only now, with the janitor told, the shell may become the program.
+        go.context("the shell has no standard input")?
+            .write_all(b"go\n")
+            .with_context(|| format!("{} ended before it began", child.name))?;
+        Ok(child)
+    }
+}
+
+/// Starts `program` with `args` and `env`; see [`Launch`] for more than that.
+pub fn spawn(
+    program: impl AsRef<Path>,
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> anyhow::Result<Child> {
+    let mut launch = Launch::new(program.as_ref()).args(args);
+    for (name, value) in env {
+        launch = launch.env(name, value);
+    }
+    launch.spawn()
+}
+
+/// A running child; dropped, it is killed together with what it started.
+#[derive(Debug)]
+pub struct Child {
+    name: String,
+    pid: u32,
+    process: std::process::Child,
+    log: PathBuf,
+    status: Option<ExitStatus>,
+}
+
+impl Child {
+    /// The process number of the program itself.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Kills the program as `kill -9` does and waits until it is gone.
+    pub fn kill9(&mut self) -> ExitStatus {
+        if let Some(status) = self.status {
+            return status;
+        }
+        self.process
+            .kill()
+            .expect("a child that was not reaped can be killed");
+        let status = self
+            .process
+            .wait()
+            .expect("a killed child can be waited for");
+        self.reaped(status)
+    }
+
+    /// Asks the program to end with SIGTERM; fails if it has not ended within `deadline`.
+    pub fn terminate(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
+        self.end_with("TERM", deadline)
+    }
+
+    /// Sends `signal`, then waits for the end.
+    pub fn end_with(&mut self, signal: &str, deadline: Duration) -> anyhow::Result<ExitStatus> {
+        if let Some(status) = self.exited() {
+            return Ok(status);
+        }
+        self.signal(signal)?;
+        self.wait_for_exit(deadline)
+    }
+
+    /// Stops the program where it stands, as a frozen machine does, until [`Child::resume`].
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal("STOP")
+    }
+
+    /// Lets a paused program go on.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal("CONT")
+    }
+
+    /// Sends the signal named `signal` (`TERM`, `INT`, …) to the program.
+    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        ensure!(
+            self.status.is_none(),
+            "{} has already ended; no signal can reach it",
+            self.name
+        );
+        let sent = Command::new("sh")
+            .args([
+                "-c",
+                r#"kill -s "$1" "$2""#,
+                "sh",
+                signal,
+                &self.pid.to_string(),
+            ])
+            .output()
+            .context("could not start `sh` to send a signal")?;
+        let said = String::from_utf8_lossy(&sent.stderr);
+        ensure!(
+            sent.status.success(),
+            "could not send {signal} to {}: {said}",
+            self.name
+        );
+        Ok(())
+    }
+
+    /// The exit status, if the program has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            let ended = self
+                .process
+                .try_wait()
+                .expect("a child's state can be asked for");
+            ended.map(|status| self.reaped(status));
+        }
+        self.status
+    }
+
+    /// Waits for the program to end by itself.
+    pub fn wait_for_exit(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
+        let waited = eventually_blocking(&format!("the end of {}", self.name), deadline, || {
+            self.exited().ok_or("it still runs")
+        });
+        waited.with_context(|| self.log_tail())
+    }
+
+    /// Waits for the first output line with `pattern` in it and returns the line.
+    ///
+    /// Fails at once when the program ends without having written one.
+    pub fn wait_for_line(&mut self, pattern: &str, deadline: Duration) -> anyhow::Result<String> {
+        let what = format!("a line with {pattern:?} from {}", self.name);
+        let outcome = eventually_blocking(&what, deadline, || {
+            // Asked before the log is read: what an ended program wrote is then all there.
+            let ended = self.exited();
+            match (self.line(pattern), ended) {
+                (Some(line), _) => Ok(Ok(line)),
+                (None, Some(status)) => Ok(Err(status)),
+                (None, None) => Err("no such line yet"),
+            }
+        });
+        match outcome.with_context(|| self.log_tail())? {
+            Ok(line) => Ok(line),
+            Err(status) => bail!("no {what}: it ended ({status})\n{}", self.log_tail()),
+        }
+    }
+
+    /// The first whole output line so far with `pattern` in it.
+    pub fn line(&self, pattern: &str) -> Option<String> {
+        let log = self.log();
+        let whole = &log[..log.rfind('\n')? + 1];
+        whole
+            .lines()
+            .find(|line| line.contains(pattern))
+            .map(str::to_owned)
+    }
+
+    /// All that the program wrote so far, standard output and standard error together.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The last lines of [`Child::log`] under a heading, for messages.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+        format!(
+            "--- last output of {} (process {}):\n{tail}\n---",
+            self.name, self.pid
+        )
+    }
+
+    fn reaped(&mut self, status: ExitStatus) -> ExitStatus {
+        self.status = Some(status);
+        // Without the janitor nothing is left that could kill a stranger by the old number.
+        let _ = scratch::forget(self.pid);
+        status
+    }
+
+    fn kill_group(&self) {
+        let group = format!("-{}", self.pid);
+        let _ = Command::new("sh")
+            .args(["-c", r#"kill -s KILL -- "$1""#, "sh", &group])
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.exited().is_none() {
+            self.kill_group();
+            self.kill9();
+        }
+    }
+}

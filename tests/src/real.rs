@@ -1,0 +1,38 @@
+//! The gate: a part that is missing skips a test in plain sight, or fails it where that is demanded.
+
+use std::io::Write;
+
+use crate::kafka::KafkaBroker;
+use crate::postgres::PostgresServer;
+
+/// Set to `1`, this variable turns every skipped test into a failed one.
+pub const REQUIRE_REAL: &str = "STOCKLOOP_REQUIRE_REAL";
+
+/// The PostgreSQL server of this test process, started on first use.
+pub fn postgres() -> Option<&'static PostgresServer> {
+    available("PostgreSQL", PostgresServer::shared())
+}
+
+/// The Kafka broker of this test process, started on first use.
+pub fn kafka() -> Option<&'static KafkaBroker> {
+    available("Kafka", KafkaBroker::shared())
+}
+
+/// What was `started`; or `None` with a line that names `part` and why it is missing.
+///
+/// Panics instead if `STOCKLOOP_REQUIRE_REAL=1`.
+pub fn available<T>(part: &str, started: anyhow::Result<T>) -> Option<T> {
+    let error = match started {
+        Ok(ready) => return Some(ready),
+        Err(error) => error,
+    };
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let skipped = format!("SKIPPED: {test} needs a real {part}: {error:#}");
+    if std::env::var_os(REQUIRE_REAL).is_some_and(|value| value == "1") {
+        panic!("{skipped} ({REQUIRE_REAL}=1 forbids skipping)");
+    }
+    // Not eprintln!, which the test runner swallows when a test passes.
+    let _ = writeln!(std::io::stderr(), "{skipped}");
+    None
+}

@@ -1,0 +1,138 @@
+//! One scratch folder and one janitor per test process: a shell that outlives the process by a
+//! moment, ends the children that are left and removes the folder.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+
+use anyhow::{Context, anyhow};
+
+// Its standard input ends when this process does, by whatever cause: that is the signal to clean up.
+const JANITOR: &str = r#"
+# An ended process that nobody has reaped yet has no command line left.
+alive() { kill -s 0 -- "-$1" && { [ ! -d "/proc/$1" ] || grep -q . "/proc/$1/cmdline"; }; }
+scratch=$1
+children=
+while read -r verb pid signal; do
+  case $verb in
+    watch) children="$children $pid:$signal" ;;
+    forget)
+      kept=
+      for c in $children; do [ "${c%%:*}" = "$pid" ] || kept="$kept $c"; done
+      children=$kept ;;
+  esac
+done
+for c in $children; do kill -s "${c#*:}" -- "-${c%%:*}"; done
+tries=0
+while [ $tries -lt 50 ]; do
+  left=
+  for c in $children; do alive "${c%%:*}" && left=1; done
+  [ "$left" ] || break
+  sleep 0.1
+  tries=$((tries + 1))
+done
+for c in $children; do kill -s KILL -- "-${c%%:*}"; done
+[ "$scratch" ] && rm -rf -- "$scratch"
+"#;
+
+struct Scratch {
+    root: PathBuf,
+    janitor: Mutex<ChildStdin>,
+    counter: AtomicUsize,
+}
+
+static SCRATCH: OnceLock<Result<Scratch, String>> = OnceLock::new();
+
+/// A new folder `<name>-<n>` under this process's scratch folder.
+pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
+    let path = path(name)?;
+    fs::create_dir(&path).with_context(|| format!("could not create {}", path.display()))?;
+    Ok(path)
+}
+
+/// A path `<name>-<n>` under the scratch folder where nothing is yet.
+pub(crate) fn path(name: &str) -> anyhow::Result<PathBuf> {
+    let scratch = scratch()?;
+    let number = scratch.counter.fetch_add(1, Ordering::Relaxed);
+    Ok(scratch.root.join(format!("{name}-{number}")))
+}
+
+/// The scratch folder itself.
+pub(crate) fn root() -> anyhow::Result<&'static Path> {
+    Ok(&scratch()?.root)
+}
+
+/// Removes a folder in the background; what isn't gone when this process ends, the janitor takes.
+pub(crate) fn discard(folder: PathBuf) {
+    if !keeps() {
+        thread::spawn(move || fs::remove_dir_all(folder));
+    }
+}
+
+/// Has the process group `pid` ended with `signal` (later with KILL) when this process is gone.
+pub(crate) fn watch(pid: u32, signal: &str) -> anyhow::Result<()> {
+    tell(&format!("watch {pid} {signal}\n"))
+}
+
+/// Takes back [`watch`] once the child has been reaped, since its number may be given out again.
+pub(crate) fn forget(pid: u32) -> anyhow::Result<()> {
+    tell(&format!("forget {pid}\n"))
+}
+
+fn tell(line: &str) -> anyhow::Result<()> {
+    let mut janitor = scratch()?
+        .janitor
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    janitor
+        .write_all(line.as_bytes())
+        .context("the shell that cleans up after the tests is gone; was it killed from outside?")
+}
+
+fn scratch() -> anyhow::Result<&'static Scratch> {
+    SCRATCH
+        .get_or_init(|| start().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| anyhow!("{error}"))
+}
+
+/// Whether the scratch folder stays for whoever wants to look into it.
+fn keeps() -> bool {
+    std::env::var_os("STOCKLOOP_TESTS_KEEP").is_some_and(|value| value == "1")
+}
+
+fn start() -> anyhow::Result<Scratch> {
+    let root = tempfile::Builder::new()
+        .prefix("stockloop-tests-")
+        .tempdir()
+        .context("could not create a scratch folder; is TMPDIR writable?")?
+        .keep();
+    // PostgreSQL may run as another user and must be able to pass through.
+    fs::set_permissions(&root, Permissions::from_mode(0o711))?;
+    let removed = if keeps() { Path::new("") } else { &root };
+    let janitor = Command::new("sh")
+        .args(["-c", JANITOR, "stockloop-tests-janitor"])
+        .arg(removed)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // A group of its own, so that Ctrl-C at the test run doesn't end it with the tests.
+        .process_group(0)
+        .spawn()
+        .context("could not start `sh`, which cleans up after the tests")?;
+    let janitor = janitor
+        .stdin
+        .context("the cleaning shell has no standard input")?;
+    Ok(Scratch {
+        root,
+        janitor: Mutex::new(janitor),
+        counter: AtomicUsize::new(0),
+    })
+}

@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode;
+use stockloop_tests::kafka::KafkaBroker;
+use stockloop_tests::poll::eventually;
+use stockloop_tests::real;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn producer(broker: &KafkaBroker) -> FutureProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", broker.brokers())
+        .set("enable.idempotence", "true")
+        .set("reconnect.backoff.max.ms", "200")
+        // How long a topic that isn't there is hoped for; 30 s unless told.
+        .set("topic.metadata.propagation.max.ms", "1000")
+        .create()
+        .unwrap()
+}
+
+async fn produce(producer: &FutureProducer, topic: &str, payload: &str) {
+    let record = FutureRecord::to(topic).key("sku-1").payload(payload);
+    producer
+        .send(record, DEADLINE)
+        .await
+        .map_err(|(error, _)| error)
+        .unwrap();
+}
+
+fn consumer(broker: &KafkaBroker, group: &str, topic: &str) -> StreamConsumer {
+    let consumer: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.brokers())
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    consumer
+}
+
+async fn consume(consumer: &StreamConsumer) -> String {
+    eventually("a message", DEADLINE, async || {
+        match consumer.recv().await {
+            Ok(message) => Ok(String::from_utf8_lossy(message.payload().unwrap()).into_owned()),
+            Err(error) => Err(error),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_produced_is_consumed() {
+    let Some(kafka) = real::kafka() else { return };
+    let prefix = kafka.topic_prefix("roundtrip");
+    let topic = format!("{prefix}things");
+    kafka.create_topic(&topic, 3).await.unwrap();
+    produce(&producer(kafka), &topic, "hello").await;
+    assert_eq!(consume(&consumer(kafka, &prefix, &topic)).await, "hello");
+}
+
+#[tokio::test]
+async fn a_topic_nobody_created_does_not_exist() {
+    let Some(kafka) = real::kafka() else { return };
+    let topic = format!("{}nothing", kafka.topic_prefix("unmade"));
+    let record = FutureRecord::to(&topic).key("k").payload("p");
+    let (error, _) = producer(kafka).send(record, DEADLINE).await.unwrap_err();
+    let unknown = [
+        RDKafkaErrorCode::UnknownTopic,
+        RDKafkaErrorCode::UnknownTopicOrPartition,
+    ];
+    assert!(
+        matches!(&error, KafkaError::MessageProduction(code) if unknown.contains(code)),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_topic_made_twice_is_an_error() {
+    let Some(kafka) = real::kafka() else { return };
+    let topic = format!("{}same", kafka.topic_prefix("twice"));
+    kafka
+        .create_topic_with(&topic, 1, &[("max.message.bytes", "2000")])
+        .await
+        .unwrap();
+    let error = kafka.create_topic(&topic, 1).await.unwrap_err().to_string();
+    assert!(error.contains("TopicAlreadyExists"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stopped_killed_or_frozen_broker_comes_back_with_its_data() {
+    let Some(mut kafka) = real::available("Kafka", KafkaBroker::start_private()) else {
+        return;
+    };
+    kafka.create_topic("kept", 1).await.unwrap();
+    let producer = producer(&kafka);
+    produce(&producer, "kept", "before").await;
+
+    kafka.stop().unwrap();
+    assert!(std::net::TcpStream::connect(("127.0.0.1", kafka.port())).is_err());
+    kafka.start_again().unwrap();
+    produce(&producer, "kept", "after the stop").await;
+
+    kafka.kill9();
+    kafka.start_again().unwrap();
+    produce(&producer, "kept", "after the kill").await;
+
+    kafka.pause().unwrap();
+    let held = produce(&producer, "kept", "from the ice");
+    let mut held = std::pin::pin!(held);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), &mut held)
+            .await
+            .is_err()
+    );
+    kafka.resume().unwrap();
+    held.await;
+
+    let consumer = consumer(&kafka, "kept-readers", "kept");
+    for expected in ["before", "after the stop", "after the kill", "from the ice"] {
+        assert_eq!(consume(&consumer).await, expected);
+    }
+}

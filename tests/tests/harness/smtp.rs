@@ -1,0 +1,82 @@
+use lettre::{Message, SmtpTransport, Transport};
+use std::time::{Duration, Instant};
+use stockloop_tests::smtp::{Manner, SmtpSink};
+
+fn transport(sink: &SmtpSink) -> SmtpTransport {
+    SmtpTransport::builder_dangerous(sink.host())
+        .port(sink.port())
+        .timeout(Some(Duration::from_secs(1)))
+        .build()
+}
+
+fn mail(subject: &str) -> Message {
+    Message::builder()
+        .from("Stockloop <stockloop@example.test>".parse().unwrap())
+        .to("operator@example.test".parse().unwrap())
+        .subject(subject)
+        .body(".starts with a dot\r\nends".to_owned())
+        .unwrap()
+}
+
+#[test]
+fn a_mail_arrives_as_it_was_sent() {
+    let sink = SmtpSink::start().unwrap();
+    transport(&sink).send(&mail("Two events")).unwrap();
+    let mails = sink.mails();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].from, "stockloop@example.test");
+    assert_eq!(mails[0].to, ["operator@example.test"]);
+    let text = mails[0].text();
+    assert!(text.contains("Subject: Two events\r\n"), "{text}");
+    assert!(
+        text.ends_with("\r\n\r\n.starts with a dot\r\nends\r\n"),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn a_server_that_went_away_comes_back_on_the_same_port() {
+    let sink = SmtpSink::start().unwrap();
+    let transport = transport(&sink);
+    transport.send(&mail("before")).unwrap();
+    sink.be(Manner::Refuse).unwrap();
+    assert!(transport.send(&mail("during")).is_err());
+    assert!(std::net::TcpStream::connect((sink.host(), sink.port())).is_err());
+    sink.be(Manner::Accept).unwrap();
+    transport.send(&mail("after")).unwrap();
+    assert_eq!(sink.mails().len(), 2);
+}
+
+#[test]
+fn refusals_are_told_apart() {
+    let sink = SmtpSink::start().unwrap();
+    let transport = transport(&sink);
+    sink.be(Manner::TryLater).unwrap();
+    assert!(transport.send(&mail("later")).unwrap_err().is_transient());
+    sink.be(Manner::Reject).unwrap();
+    assert!(transport.send(&mail("never")).unwrap_err().is_permanent());
+    sink.be(Manner::Accept).unwrap();
+    transport.send(&mail("now")).unwrap();
+    assert_eq!((sink.mails().len(), sink.tries()), (1, 3));
+}
+
+#[test]
+fn a_lost_answer_leaves_the_mail_there() {
+    let sink = SmtpSink::start().unwrap();
+    sink.be(Manner::LoseAnswer).unwrap();
+    assert!(transport(&sink).send(&mail("arrived?")).is_err());
+    assert_eq!(sink.mails().len(), 1);
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    let sink = SmtpSink::start().unwrap();
+    sink.be(Manner::Silent).unwrap();
+    let begun = Instant::now();
+    assert!(transport(&sink).send(&mail("hello?")).is_err());
+    assert!(
+        begun.elapsed() >= Duration::from_secs(1),
+        "it was not silence that ended it"
+    );
+    assert!(sink.mails().is_empty());
+}

@@ -1,0 +1,9 @@
+//! The integration tests, in one binary so that they link once and share their real parts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test says what went wrong"
+)]
+
+mod harness;
