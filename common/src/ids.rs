@@ -47,6 +47,12 @@ impl EventId {
         Self(id)
     }
 
+    /// An id that is below all made at `moment` or later: a bound for looking through ids by time.
+    pub fn first_at(moment: Timestamp) -> Self {
+        let millis = u64::try_from(moment.micros()).unwrap_or(0) / 1_000;
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+    }
+
     /// The plain UUID.
     pub const fn uuid(self) -> Uuid {
         self.0

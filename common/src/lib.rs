@@ -3,6 +3,7 @@
 //! A service adds its domain, its routes and its wiring. `docs/ARCHITECTURE.md` walks one event through
 //! these files.
 
+pub mod alerts;
 pub mod clock;
 pub mod config;
 pub mod db;
@@ -10,5 +11,8 @@ pub mod env;
 pub mod http;
 pub mod ids;
 pub mod inbox;
+pub mod jobs;
+pub mod kafka;
 pub mod outbox;
+pub mod retry;
 pub mod schema;

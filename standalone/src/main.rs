@@ -1,7 +1,55 @@
-//! The all-in-one binary: both services, the broker and the mail catcher in one process.
-#![allow(dead_code, unused_imports)]
+//! The all-in-one binary: both services, the broker and the mail catcher in one process, for trying out.
 
 mod catcher;
 mod dataset;
+mod demo;
+mod dev;
+mod stack;
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use common::config::{LogFormat, LogSettings};
+use common::telemetry::init_logging;
+
+/// Stockloop keeps a copy of one service's inventory in another service's database, and can prove at any
+/// moment which changes have arrived.
+#[derive(Parser)]
+#[command(name = "stockloop", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log, such as `info` or `warn,common::outbox=debug`.
+    #[arg(long, global = true, default_value = "warn", env = "STOCKLOOP_LOG")]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run both services with an embedded broker and a mail catcher, and stay up.
+    Dev(dev::DevArgs),
+    /// Replay a month of real sales through both services, with a fault on the way, and check the result.
+    Demo(demo::DemoArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("stockloop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    init_logging(&LogSettings { format: LogFormat::Auto, filter: cli.log })?;
+    let runtime = tokio::runtime::Runtime::new().context("the runtime can't start")?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Dev(args) => dev::run(args).await.map(|()| ExitCode::SUCCESS),
+            Command::Demo(args) => demo::run(args).await,
+        }
+    })
+}

@@ -4,6 +4,7 @@
 //! writer thread takes them from a queue and commits several together ([`writer`]), readers run apart.
 //! [`crate::on`] is the only place that knows that there are two dialects in typed queries.
 
+mod apart;
 mod fault;
 mod location;
 mod migrate;
@@ -20,6 +21,7 @@ use diesel::{QueryResult, RunQueryDsl, sql_query};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use apart::apart;
 pub use fault::Fault;
 pub use location::{Backend, Location, LocationError};
 pub use migrate::{EmbeddedMigrations, MigrationSet, embed_migrations};

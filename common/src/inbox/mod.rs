@@ -1,5 +1,12 @@
 //! Events that come in: each is applied once, answered each time.
 
+mod apply;
+mod consumer;
+mod dead_letter;
 mod model;
+pub mod quarantine;
 
+pub use apply::{Applied, Inbox};
+pub use consumer::InboxConsumer;
+pub use dead_letter::{DeadLetter, bury};
 pub use model::{Answer, ApplyError, Detail, Handler, Incoming};

@@ -41,6 +41,17 @@ pub enum Detail {
     Superseded,
 }
 
+impl Detail {
+    /// As written on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
 /// A handler's answer to one event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -76,14 +87,31 @@ pub enum ApplyError {
     /// No database.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// Another consumer applies the same events at this moment: the batch is to be repeated.
+    #[error("another consumer applied some of the same events at the same time")]
+    Raced,
+    /// The handler itself is flawed.
+    #[error("the handler {0}; that is a flaw of this service")]
+    Flawed(String),
 }
 
 impl ApplyError {
+    /// Whether single events may be blamed, so that the batch is to be taken apart.
+    pub fn blames_data(&self, blame_unknown: bool) -> bool {
+        match self.fault() {
+            Fault::Data => true,
+            Fault::Unknown => blame_unknown,
+            Fault::Transient => false,
+        }
+    }
+
     /// Whether an event, the world, or something unknown is to blame.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Query(error) => Fault::of_query(error),
             Self::Db(error) => Fault::of(error),
+            Self::Raced => Fault::Transient,
+            Self::Flawed(_) => Fault::Data,
         }
     }
 }

@@ -94,9 +94,9 @@ impl Outbox {
         self.woken.notify_one();
     }
 
-    /// Resolves once something was committed since the last call.
-    pub async fn woken(&self) {
-        self.woken.notified().await;
+    /// What [`Outbox::wake`] notifies.
+    pub fn notify(&self) -> &Arc<Notify> {
+        &self.woken
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::ids::{EventId, EventIdSql};
-use crate::schema::{outbox_event, outbox_open};
+use crate::schema::{outbox_event, outbox_history, outbox_open, outbox_settled};
 
 /// How an event may be treated on its way; declared per type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -112,8 +112,31 @@ pub struct EventRow {
     pub created_us: Timestamp,
 }
 
+/// What an event is, without its payload.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = outbox_event)]
+pub struct EventFacts {
+    /// The event's id.
+    pub id: EventId,
+    /// [`EventKind`] as a code.
+    pub kind: i16,
+    /// The `ce_type`.
+    pub event_type: String,
+    /// What it is about.
+    pub key: String,
+    /// The database's epoch when it was made.
+    pub epoch: i64,
+    /// The key's version; 0 for commands.
+    pub version: i64,
+    /// When it was committed.
+    pub created_us: Timestamp,
+}
+
 /// The narrow row of an event that is not settled.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, QueryableByName)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset, QueryableByName,
+)]
+#[diesel(treat_none_as_null = true)]
 #[diesel(table_name = outbox_open)]
 pub struct OpenRow {
     /// The event's id.
@@ -137,4 +160,52 @@ pub struct OpenRow {
     pub size: i32,
     /// When an operator, or a newer version, resolved it without an answer.
     pub resolved_us: Option<Timestamp>,
+}
+
+/// The appended row of an event that is PROCESSED.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = outbox_settled)]
+pub struct SettledRow {
+    /// The event's id.
+    pub id: EventId,
+    /// 0 SUCCESS, 1 REJECTED.
+    pub outcome: i16,
+    /// `applied`, `duplicate` or `superseded`.
+    pub detail: Option<String>,
+    /// The attempt that was answered.
+    pub attempt: i32,
+    /// Where it was sent to; unknown when the answer came before the send was noted.
+    pub partition: Option<i32>,
+    /// When it was sent.
+    pub sent_us: Option<Timestamp>,
+    /// When the answer was noted.
+    pub settled_us: Timestamp,
+    /// When the consumer handled it, by its clock.
+    pub processed_us: Option<Timestamp>,
+    /// The version that the copy held afterwards.
+    pub version: Option<i64>,
+    /// Who answered.
+    pub consumer: String,
+    /// What the answer carried, JSON.
+    pub result: Option<String>,
+}
+
+/// A line of an event's history, besides the straight way.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
+#[diesel(table_name = outbox_history)]
+pub struct HistoryRow {
+    /// The event.
+    pub event_id: EventId,
+    /// When it happened.
+    pub at_us: Timestamp,
+    /// Which attempt it is about.
+    pub attempt: i32,
+    /// When that attempt was sent, if it was.
+    pub sent_us: Option<Timestamp>,
+    /// `FAILED`, `OVERDUE`, `UNPRODUCIBLE`, `PROBED`, `LATE`, `RETRIED`, `RESOLVED` or `SUPERSEDED`.
+    pub what: String,
+    /// What went wrong, or why a person acted.
+    pub error: Option<String>,
+    /// Who acted, if it was a person.
+    pub by_whom: Option<String>,
 }

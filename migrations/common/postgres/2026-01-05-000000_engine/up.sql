@@ -85,6 +85,8 @@ CREATE TABLE relay_lease (
     token       BIGINT NOT NULL,
     expires_us  BIGINT NOT NULL
 );
+INSERT INTO relay_lease (shard, owner, token, expires_us)
+SELECT shard, '', 0, 0 FROM generate_series(0, 63) AS shard;
 CREATE TABLE relay_member (
     owner       TEXT PRIMARY KEY,
     expires_us  BIGINT NOT NULL

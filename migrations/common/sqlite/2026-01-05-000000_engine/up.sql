@@ -85,6 +85,8 @@ CREATE TABLE relay_lease (
     token       BIGINT NOT NULL,
     expires_us  BIGINT NOT NULL
 );
+WITH RECURSIVE s (shard) AS (SELECT 0 UNION ALL SELECT shard + 1 FROM s WHERE shard < 63)
+INSERT INTO relay_lease (shard, owner, token, expires_us) SELECT shard, '', 0, 0 FROM s;
 CREATE TABLE relay_member (
     owner       TEXT PRIMARY KEY,
     expires_us  BIGINT NOT NULL

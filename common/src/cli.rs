@@ -1,0 +1,125 @@
+//! The command line that both services share.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{Application, Service};
+use crate::config::Settings;
+use crate::engine::open_database;
+use crate::env::Env;
+use crate::telemetry::init_logging;
+
+#[derive(Parser)]
+#[command(version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    source: Source,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Settings come from the defaults, then from the file given by --config, then from the environment, where
+STOCKLOOP__SECTION__NAME is the option `name` of [section]:
+
+  STOCKLOOP__DATABASE__URL=postgres://user:password@host/database
+  STOCKLOOP__KAFKA__BROKERS=host:9092
+  STOCKLOOP__HTTP__ADMIN_TOKEN=...        needed to listen on anything but loopback
+
+`config --example` prints every option with its default, `config` the settings in force.";
+
+#[derive(Args)]
+struct Source {
+    /// A TOML file with settings; `config --example` prints one with every option.
+    #[arg(long, short, global = true, value_name = "FILE", env = "STOCKLOOP_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service until SIGTERM or Ctrl-C.
+    Serve,
+    /// Bring the database's schema up to date, and stop.
+    Migrate,
+    /// Print the settings in force, with secrets hidden.
+    Config {
+        /// Print every option with its default instead, as a file to start from.
+        #[arg(long)]
+        example: bool,
+    },
+}
+
+/// Runs a service's command line; what goes wrong is one line on standard error and an exit code of 1.
+pub fn run(service: Service) -> ExitCode {
+    let command = Cli::command().name(service.name).about(service.about);
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match execute(service, &cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error:#}", service.name);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(service: Service, cli: &Cli) -> anyhow::Result<()> {
+    if let Command::Config { example: true } = cli.command {
+        print!("{}", service.defaults);
+        return Ok(());
+    }
+    let settings = Settings::load(service.defaults, cli.source.config.as_deref())?;
+    if let Command::Config { .. } = cli.command {
+        print!("{}", settings.redacted_toml()?);
+        return Ok(());
+    }
+    init_logging(&settings.log)?;
+    let runtime = tokio::runtime::Runtime::new().context("the runtime can't start")?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Migrate => {
+                let db = open_database(&settings, service.migrations).await?;
+                println!("{} is up to date", db.describe());
+                Ok(())
+            }
+            _ => serve(service, settings).await,
+        }
+    })
+}
+
+async fn serve(service: Service, settings: Settings) -> anyhow::Result<()> {
+    tracing::info!(settings = settings.redacted_toml()?, "starting");
+    let stop = stop_signal()?;
+    let application = Application::start(service, settings, Env::system()).await?;
+    println!("{} listens on http://{}", service.name, application.address());
+    application.run_until(stop).await
+}
+
+/// A token that is cancelled by SIGTERM or Ctrl-C; a second signal ends the process at once.
+///
+/// # Errors
+/// When the signals can't be listened to.
+pub fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen to SIGINT")?;
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        next().await;
+        tracing::info!("stopping: finishing what is in flight");
+        stopping.cancel();
+        next().await;
+        std::process::exit(130);
+    });
+    Ok(stop)
+}

@@ -1,0 +1,374 @@
+//! Events that arrive: inbox and effect in one transaction, each event once, each delivery answered.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use serde_json::value::RawValue;
+
+use super::dead_letter::{DeadLetter, bury};
+use super::model::{Answer, ApplyError, Detail, Handler, Incoming};
+use super::quarantine;
+use crate::clock::Timestamp;
+use crate::db::{Conn, Db, Fault, apart};
+use crate::env::Env;
+use crate::ids::{EventId, EventIdSql};
+use crate::kafka::{Ack, Envelope, Record, Verdict, cut_error};
+use crate::on;
+use crate::schema::inbox;
+
+/// Applies what comes in.
+#[derive(Clone)]
+pub struct Inbox {
+    db: Db,
+    env: Env,
+    handler: Arc<dyn Handler>,
+    consumer: String,
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// The answers, each with the partition that its event came from.
+    pub acks: Vec<(i32, Ack)>,
+    /// Messages that went to the dead letters.
+    pub unreadable: usize,
+}
+
+/// The kept answer to an event that was applied or rejected.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = inbox)]
+struct InboxRow {
+    #[diesel(sql_type = EventIdSql)]
+    event_id: EventId,
+    outcome: i16,
+    detail: Option<String>,
+    version: Option<i64>,
+    result: Option<String>,
+    event_type: String,
+    key: String,
+    processed_us: Timestamp,
+}
+
+/// Rows of one multi-row INSERT, below both databases' limits on bind parameters.
+const ROWS_PER_INSERT: usize = 1_000;
+
+impl Inbox {
+    /// Applies events with `handler`, answering as `consumer`.
+    pub fn new(db: Db, env: Env, handler: Arc<dyn Handler>, consumer: &str) -> Self {
+        Self {
+            db,
+            env,
+            handler,
+            consumer: consumer.to_owned(),
+        }
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(super) fn consumer(&self) -> &str {
+        &self.consumer
+    }
+
+    /// Applies a batch in one transaction, and says what to answer once that is committed.
+    ///
+    /// A bad event fails alone. `blame_unknown`: whether a fault of unknown kind, which repeats, may be blamed
+    /// on single events.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is kept, and the same records can be given again.
+    pub async fn apply(
+        &self,
+        records: Vec<Record>,
+        blame_unknown: bool,
+    ) -> Result<Applied, ApplyError> {
+        let inbox = self.clone();
+        self.db
+            .write(move |conn| inbox.apply_in(conn, &records, blame_unknown))
+            .await
+    }
+
+    fn apply_in(
+        &self,
+        conn: &mut Conn,
+        records: &[Record],
+        blame_unknown: bool,
+    ) -> Result<Applied, ApplyError> {
+        let now = self.env.now();
+        let mut applied = Applied::default();
+        let mut readable = Vec::with_capacity(records.len());
+        for record in records {
+            match Envelope::read(record) {
+                Ok(envelope) => readable.push((record.partition, envelope.event)),
+                Err(unreadable) => {
+                    bury(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
+                    applied.unreadable += 1;
+                    if let Some((id, attempt)) = unreadable.event {
+                        let error = format!("the message can't be read: {}", unreadable.reason);
+                        let answer = Answer::Failed {
+                            error,
+                            retryable: false,
+                        };
+                        applied
+                            .acks
+                            .push((record.partition, self.ack(id, attempt, answer, now)));
+                    }
+                }
+            }
+        }
+        let mut firsts = Vec::new();
+        let mut seen = HashSet::new();
+        for (_, event) in &readable {
+            if seen.insert(event.id) {
+                firsts.push(event.clone());
+            }
+        }
+        let answers = self.answers(conn, &firsts, blame_unknown, now)?;
+        let mut answers: HashMap<EventId, Answer> =
+            firsts.iter().map(|event| event.id).zip(answers).collect();
+        for (partition, event) in readable {
+            let Some(answer) = answers.get(&event.id).cloned() else {
+                continue;
+            };
+            answers.entry(event.id).and_modify(repeated);
+            applied
+                .acks
+                .push((partition, self.ack(event.id, event.attempt, answer, now)));
+        }
+        Ok(applied)
+    }
+
+    fn answers(
+        &self,
+        conn: &mut Conn,
+        events: &[Incoming],
+        blame_unknown: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Answer>, ApplyError> {
+        apart(
+            conn,
+            events,
+            &mut |conn, events| self.apply_together(conn, events, now),
+            &|error: &ApplyError| error.blames_data(blame_unknown),
+            &mut |_, _, error| {
+                // What is not understood may pass after an update; what the data can't be, stays.
+                let retryable = error.fault() != Fault::Data;
+                Ok(Answer::Failed {
+                    error: cut_error(&error.to_string()),
+                    retryable,
+                })
+            },
+        )
+    }
+
+    /// All of `events` (no id twice) in one go.
+    fn apply_together(
+        &self,
+        conn: &mut Conn,
+        events: &[Incoming],
+        now: Timestamp,
+    ) -> Result<Vec<Answer>, ApplyError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut answers = known(conn, events)?;
+        answers.extend(quarantined(conn, events, &answers)?);
+        let fresh: Vec<Incoming> = events
+            .iter()
+            .filter(|event| !answers.contains_key(&event.id))
+            .cloned()
+            .collect();
+        let handled = self.handle(conn, now, &fresh)?;
+        keep(conn, &fresh, &handled, now)?;
+        answers.extend(fresh.iter().map(|event| event.id).zip(handled));
+        let missing = || ApplyError::Flawed("left an event without an answer".to_owned());
+        events
+            .iter()
+            .map(|event| answers.remove(&event.id).ok_or_else(missing))
+            .collect()
+    }
+
+    fn handle(
+        &self,
+        conn: &mut Conn,
+        now: Timestamp,
+        fresh: &[Incoming],
+    ) -> Result<Vec<Answer>, ApplyError> {
+        if fresh.is_empty() {
+            return Ok(Vec::new());
+        }
+        let handler = &self.handler;
+        let answers = catch_unwind(AssertUnwindSafe(|| handler.apply(conn, now, fresh)))
+            .unwrap_or_else(|_panic| Err(ApplyError::Flawed("panicked".to_owned())))?;
+        if answers.len() != fresh.len() {
+            return Err(ApplyError::Flawed("did not answer every event".to_owned()));
+        }
+        for (event, answer) in fresh.iter().zip(&answers) {
+            if matches!(answer, Answer::Rejected { .. }) && !handler.is_command(&event.event_type) {
+                return Err(ApplyError::Flawed(format!(
+                    "rejected a {}, which is no command",
+                    event.event_type
+                )));
+            }
+        }
+        Ok(answers)
+    }
+
+    fn ack(&self, event_id: EventId, attempt: i32, answer: Answer, now: Timestamp) -> Ack {
+        let ack = Ack {
+            event_id,
+            attempt,
+            outcome: Verdict::Success,
+            detail: None,
+            error: None,
+            retryable: false,
+            version: None,
+            result: None,
+            consumer: self.consumer.clone(),
+            processed_at: now,
+        };
+        match answer {
+            Answer::Success {
+                detail,
+                version,
+                result,
+            } => Ack {
+                detail: Some(detail.name().to_owned()),
+                version,
+                result: raw(result),
+                ..ack
+            },
+            Answer::Rejected { result } => Ack {
+                outcome: Verdict::Rejected,
+                result: raw(Some(result)),
+                ..ack
+            },
+            Answer::Failed { error, retryable } => Ack {
+                outcome: Verdict::Failed,
+                error: Some(cut_error(&error)),
+                retryable,
+                ..ack
+            },
+        }
+    }
+}
+
+/// What an event that was answered in this batch is answered when it comes again in it.
+fn repeated(answer: &mut Answer) {
+    if let Answer::Success { detail, .. } = answer {
+        *detail = Detail::Duplicate;
+    }
+}
+
+fn raw(value: Option<serde_json::Value>) -> Option<Box<RawValue>> {
+    value.and_then(|value| serde_json::value::to_raw_value(&value).ok())
+}
+
+/// The answers that were given before: the same again.
+fn known(conn: &mut Conn, events: &[Incoming]) -> QueryResult<BTreeMap<EventId, Answer>> {
+    let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
+    let rows: Vec<InboxRow> = on!(conn, c => inbox::table
+        .filter(inbox::event_id.eq_any(&ids))
+        .select(InboxRow::as_select())
+        .load(c))?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.event_id, row.into_answer()))
+        .collect())
+}
+
+fn quarantined(
+    conn: &mut Conn,
+    events: &[Incoming],
+    answered: &BTreeMap<EventId, Answer>,
+) -> QueryResult<Vec<(EventId, Answer)>> {
+    let open: Vec<&Incoming> = events
+        .iter()
+        .filter(|event| !answered.contains_key(&event.id))
+        .collect();
+    let keys: Vec<&str> = open.iter().map(|event| event.key.as_str()).collect();
+    let reasons = quarantine::among(conn, &keys)?;
+    let refuse = |event: &Incoming| {
+        let reason = reasons.get(&event.key)?;
+        let error = format!("{} is in quarantine: {reason}", event.key);
+        Some((
+            event.id,
+            Answer::Failed {
+                error,
+                retryable: true,
+            },
+        ))
+    };
+    Ok(open.into_iter().filter_map(refuse).collect())
+}
+
+/// Keeps the final answers; a FAILED leaves no row, so that the next attempt is a fresh try.
+fn keep(
+    conn: &mut Conn,
+    events: &[Incoming],
+    answers: &[Answer],
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let rows: Vec<InboxRow> = events
+        .iter()
+        .zip(answers)
+        .filter_map(|(event, answer)| InboxRow::of(event, answer, now))
+        .collect();
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(inbox::table).values(chunk).execute(c))
+            .map_err(raced)?;
+    }
+    Ok(())
+}
+
+/// The same event in two hands (after a rebalance): the loser repeats its batch and finds it applied.
+fn raced(error: Error) -> ApplyError {
+    match error {
+        Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => ApplyError::Raced,
+        other => ApplyError::Query(other),
+    }
+}
+
+impl InboxRow {
+    fn of(event: &Incoming, answer: &Answer, now: Timestamp) -> Option<Self> {
+        let (outcome, detail, version, result) = match answer {
+            Answer::Success {
+                detail,
+                version,
+                result,
+            } => (0, Some(detail.name().to_owned()), *version, result.as_ref()),
+            Answer::Rejected { result } => (1, None, None, Some(result)),
+            Answer::Failed { .. } => return None,
+        };
+        Some(Self {
+            event_id: event.id,
+            outcome,
+            detail,
+            version,
+            result: result.map(serde_json::Value::to_string),
+            event_type: event.event_type.clone(),
+            key: event.key.clone(),
+            processed_us: now,
+        })
+    }
+
+    fn into_answer(self) -> Answer {
+        let result = self
+            .result
+            .and_then(|text| serde_json::from_str(&text).ok());
+        match self.outcome {
+            0 => Answer::Success {
+                detail: Detail::Duplicate,
+                version: self.version,
+                result,
+            },
+            _ => Answer::Rejected {
+                result: result.unwrap_or_default(),
+            },
+        }
+    }
+}

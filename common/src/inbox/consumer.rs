@@ -1,0 +1,107 @@
+//! The loop around [`Inbox`]: take a batch, apply it, answer, and only then move on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::CommitMode;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{Applied, Inbox};
+use super::model::ApplyError;
+use crate::db::Fault;
+use crate::jobs::persist;
+use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record};
+
+/// Receives events and answers them.
+pub struct InboxConsumer {
+    /// What applies them.
+    pub inbox: Inbox,
+    /// Where they come from.
+    pub consumer: Consumer,
+    /// What sends the answers.
+    pub producer: Producer,
+    /// Where the answers go.
+    pub ack_topic: String,
+    /// Messages of one transaction at the most.
+    pub batch: usize,
+    /// How long a batch that is not full waits.
+    pub linger: Duration,
+}
+
+/// Acks of one message at the most, so that it stays well below a broker's usual limit of 1 MB.
+const ACKS_PER_MESSAGE: usize = 250;
+
+/// How often a fault of unknown kind is taken for the world's.
+const MAX_RIDDLES: u32 = 5;
+
+impl InboxConsumer {
+    /// Takes, applies and answers until `stop`; what was taken by then is finished first.
+    pub async fn run(&self, stop: &CancellationToken, seen: impl Fn(&Applied)) {
+        loop {
+            let records = tokio::select! {
+                () = stop.cancelled() => return,
+                records = self.consumer.next_batch(self.batch, self.linger) => records,
+            };
+            match self.take(&records, stop).await {
+                Some(applied) => seen(&applied),
+                None => return,
+            }
+        }
+    }
+
+    /// One batch to its end; `None` when `stop` came before that: the batch then comes again.
+    async fn take(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
+        let env = self.inbox.env();
+        let mut riddles = 0;
+        let applied = persist("applying events", env, stop, async || {
+            // What fails again and again for an unknown reason is at last blamed on single events.
+            let result = self
+                .inbox
+                .apply(records.to_vec(), riddles >= MAX_RIDDLES)
+                .await;
+            let is_riddle = |error: &ApplyError| error.fault() == Fault::Unknown;
+            riddles += u32::from(result.as_ref().is_err_and(is_riddle));
+            result
+        })
+        .await?;
+        let mut messages = self.messages(&applied);
+        persist("answering events", env, stop, async || {
+            let results = self.producer.send_all(&messages).await;
+            let mut sent = results.iter().map(Result::is_ok);
+            messages.retain(|_| !sent.next().unwrap_or(false));
+            results
+                .into_iter()
+                .find_map(Result::err)
+                .map_or(Ok(()), Err)
+        })
+        .await?;
+        self.consumer.commit(records, CommitMode::Async);
+        Some(applied)
+    }
+
+    fn messages(&self, applied: &Applied) -> Vec<Message> {
+        let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
+        for (partition, ack) in &applied.acks {
+            by_partition
+                .entry(*partition)
+                .or_default()
+                .push(ack.clone());
+        }
+        let mut messages = Vec::new();
+        for (partition, acks) in by_partition {
+            for acks in acks.chunks(ACKS_PER_MESSAGE) {
+                messages.extend(self.message(partition, acks.to_vec()));
+            }
+        }
+        messages
+    }
+
+    fn message(&self, partition: i32, acks: Vec<Ack>) -> Option<Message> {
+        let env = self.inbox.env();
+        let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
+        let message = AckBatch { acks }.into_message(id, now, consumer, &self.ack_topic, partition);
+        message
+            .inspect_err(|error| tracing::error!(%error, "acks can't be written"))
+            .ok()
+    }
+}

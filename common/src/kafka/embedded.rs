@@ -1,0 +1,62 @@
+//! A broker inside the process, for trying out: librdkafka's mock cluster.
+//!
+//! It is in memory, keeps 5 MiB per partition and forgets everything at the end; never for durability.
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::client::KafkaError;
+
+/// The broker; it ends when this is dropped.
+pub struct EmbeddedBroker {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl EmbeddedBroker {
+    /// Starts one on a free loopback port.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub fn start() -> Result<Self, KafkaError> {
+        let cluster =
+            MockCluster::new(1).map_err(KafkaError::during("the embedded broker can't start"))?;
+        Ok(Self { cluster })
+    }
+
+    /// Where it listens.
+    pub fn brokers(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), KafkaError> {
+        self.cluster
+            .create_topic(name, partitions, 1)
+            .map_err(KafkaError::during(
+                "a topic of the embedded broker can't be made",
+            ))
+    }
+
+    /// Cuts the broker off, as an outage would.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn stop(&self) -> Result<(), KafkaError> {
+        self.cluster
+            .broker_down(1)
+            .map_err(KafkaError::during("the embedded broker can't be stopped"))
+    }
+
+    /// Brings the broker back.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn resume(&self) -> Result<(), KafkaError> {
+        self.cluster
+            .broker_up(1)
+            .map_err(KafkaError::during("the embedded broker can't be resumed"))
+    }
+}

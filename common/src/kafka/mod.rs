@@ -1,0 +1,18 @@
+//! The way to Apache Kafka and back: envelopes, producer, consumer, topics, and an embedded broker.
+
+mod ack;
+mod client;
+mod consumer;
+mod embedded;
+mod envelope;
+mod producer;
+mod topics;
+
+pub(crate) use ack::cut_error;
+pub use ack::{Ack, AckBatch, Verdict};
+pub use client::{BrokerState, KafkaError};
+pub use consumer::{Consumer, Record};
+pub use embedded::EmbeddedBroker;
+pub use envelope::{Envelope, Unreadable};
+pub use producer::{Message, Producer, SendError};
+pub use topics::ensure_topics;

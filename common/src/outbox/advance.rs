@@ -1,0 +1,331 @@
+//! The one way by which an event changes state after it was sent: lock, [`step`], write back, with all effects
+//! in the same transaction. Acks, lateness, broken messages and operators all come through here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::QueryResult;
+
+use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow};
+use super::state::{AckOutcome, Happening, Policy, Step, step};
+use super::store;
+use crate::alerts::{self, NewAlert};
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::env::Env;
+use crate::ids::EventId;
+use crate::kafka::{Ack, Verdict};
+
+const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
+
+/// Something that happened to one event, with what its history has to say of it.
+#[derive(Debug, Clone)]
+pub(super) struct Occurrence {
+    pub(super) id: EventId,
+    pub(super) happening: Happening,
+    pub(super) error: Option<String>,
+    pub(super) by_whom: Option<String>,
+    /// The answer, if this is one.
+    pub(super) ack: Option<Ack>,
+}
+
+impl Occurrence {
+    pub(super) fn new(id: EventId, happening: Happening) -> Self {
+        Self {
+            id,
+            happening,
+            error: None,
+            by_whom: None,
+            ack: None,
+        }
+    }
+
+    pub(super) fn answered(ack: Ack) -> Self {
+        let outcome = match ack.outcome {
+            Verdict::Success => AckOutcome::Success,
+            Verdict::Rejected => AckOutcome::Rejected,
+            Verdict::Failed => AckOutcome::Failed {
+                retryable: ack.retryable,
+            },
+        };
+        let happening = Happening::Acked {
+            attempt: ack.attempt,
+            outcome,
+        };
+        Self {
+            id: ack.event_id,
+            happening,
+            error: ack.error.clone(),
+            by_whom: None,
+            ack: Some(ack),
+        }
+    }
+
+    #[must_use]
+    pub(super) fn because(mut self, error: impl Into<String>) -> Self {
+        self.error = Some(error.into());
+        self
+    }
+}
+
+/// An event that became PROCESSED, for whoever measures.
+#[derive(Debug, Clone, Copy)]
+pub struct SettledEvent {
+    /// When it was committed.
+    pub created: Timestamp,
+    /// When its consumer handled it.
+    pub processed: Option<Timestamp>,
+    /// Whether the answer was SUCCESS (else REJECTED).
+    pub success: bool,
+}
+
+/// What a call of [`advance`] did.
+#[derive(Debug, Default)]
+pub struct Advanced {
+    /// Events that are PROCESSED now.
+    pub settled: Vec<SettledEvent>,
+    /// Events that are EXHAUSTED now.
+    pub exhausted: usize,
+    /// Events that are PENDING again.
+    pub again: usize,
+    /// The rows as they are now, of events that are still open.
+    pub rows: Vec<OpenRow>,
+    /// Ids that are not open: PROCESSED before, or never heard of.
+    pub not_open: Vec<EventId>,
+    /// What left the state SENT: partition, events, bytes.
+    pub landed: BTreeMap<i32, (i64, i64)>,
+}
+
+/// Applies `occurrences`, in order, to the events that they are about.
+pub(super) fn advance(
+    conn: &mut Conn,
+    env: &Env,
+    policy: &Policy,
+    occurrences: Vec<Occurrence>,
+) -> QueryResult<Advanced> {
+    let ids: BTreeSet<EventId> = occurrences.iter().map(|occurrence| occurrence.id).collect();
+    let ids: Vec<EventId> = ids.into_iter().collect();
+    let locked = store::lock(conn, &ids)?;
+    let mut work = Work::new(env, policy, locked);
+    for occurrence in occurrences {
+        work.take(occurrence);
+    }
+    work.write(conn)
+}
+
+/// The rows in hand and the effects gathered so far.
+struct Work<'a> {
+    env: &'a Env,
+    policy: &'a Policy,
+    now: Timestamp,
+    rows: BTreeMap<EventId, (OpenRow, EventFacts)>,
+    changed: BTreeSet<EventId>,
+    settled: Vec<SettledRow>,
+    history: Vec<HistoryRow>,
+    alerts: Vec<NewAlert>,
+    calmed: Vec<(EventId, &'static str)>,
+    /// Snapshots that are EXHAUSTED now.
+    gave_up: Vec<EventFacts>,
+    /// (key, epoch, version) of snapshots that were applied: older exhausted ones are superfluous now.
+    newest: Vec<(String, i64, i64)>,
+    done: Advanced,
+}
+
+impl<'a> Work<'a> {
+    fn new(env: &'a Env, policy: &'a Policy, locked: Vec<(OpenRow, EventFacts)>) -> Self {
+        Self {
+            env,
+            policy,
+            now: env.now(),
+            rows: locked
+                .into_iter()
+                .map(|(row, facts)| (row.id, (row, facts)))
+                .collect(),
+            changed: BTreeSet::new(),
+            settled: Vec::new(),
+            history: Vec::new(),
+            alerts: Vec::new(),
+            calmed: Vec::new(),
+            gave_up: Vec::new(),
+            newest: Vec::new(),
+            done: Advanced::default(),
+        }
+    }
+
+    fn take(&mut self, occurrence: Occurrence) {
+        let Some((row, facts)) = self.rows.get(&occurrence.id).cloned() else {
+            self.done.not_open.push(occurrence.id);
+            return;
+        };
+        let kind = EventKind::of_code(facts.kind);
+        let chance = self.env.chance();
+        let next = step(
+            &row,
+            kind,
+            occurrence.happening,
+            self.now,
+            self.policy,
+            chance,
+        );
+        self.remember(&row, &occurrence, &next);
+        match next {
+            Step::Stay => {}
+            Step::Change(after) => self.change(&row, after, facts, &occurrence),
+            Step::Exhaust(after) => self.exhaust(&row, after, facts, &occurrence),
+            Step::Settle => self.settle(&row, facts, occurrence),
+        }
+    }
+
+    fn remember(&mut self, row: &OpenRow, occurrence: &Occurrence, next: &Step) {
+        let stayed = matches!(next, Step::Stay);
+        let (what, attempt) = match occurrence.happening {
+            Happening::Acked {
+                attempt,
+                outcome: AckOutcome::Failed { .. },
+            } if stayed => ("LATE", attempt),
+            Happening::Acked {
+                attempt,
+                outcome: AckOutcome::Failed { .. },
+            } => ("FAILED", attempt),
+            Happening::Acked {
+                attempt,
+                outcome: AckOutcome::Rejected,
+            } if *next != Step::Settle => ("REJECTED", attempt),
+            _ if stayed => return,
+            Happening::Acked { .. } | Happening::Confirmed { .. } => return,
+            Happening::Probed { attempt } => ("PROBED", attempt),
+            Happening::Unproducible => ("UNPRODUCIBLE", row.attempt + 1),
+            Happening::Overdue => ("OVERDUE", row.attempt),
+            Happening::Superseded => ("SUPERSEDED", row.attempt),
+            Happening::Retried { .. } => ("RETRIED", row.attempt),
+            Happening::Resolved => ("RESOLVED", row.attempt),
+        };
+        self.history.push(HistoryRow {
+            event_id: row.id,
+            at_us: self.now,
+            attempt,
+            sent_us: row.sent_us.filter(|_| attempt == row.attempt),
+            what: what.to_owned(),
+            error: occurrence.error.clone(),
+            by_whom: occurrence.by_whom.clone(),
+        });
+    }
+
+    fn change(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Occurrence) {
+        match why.happening {
+            Happening::Retried { .. } => self.calmed.push((after.id, "retried by an operator")),
+            Happening::Resolved => self.calmed.push((after.id, "resolved by an operator")),
+            Happening::Superseded => self
+                .calmed
+                .push((after.id, "superseded by a newer version")),
+            Happening::Probed { .. } => {}
+            _ => {
+                self.leave_flight(before);
+                self.done.again += 1;
+            }
+        }
+        self.keep(after, facts);
+    }
+
+    fn exhaust(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Occurrence) {
+        self.leave_flight(before);
+        self.done.exhausted += 1;
+        let why = why.error.as_deref().unwrap_or(SILENCE);
+        self.alerts
+            .push(NewAlert::exhausted(&facts, after.attempt, why));
+        if facts.kind == EventKind::Snapshot.code() {
+            self.gave_up.push(facts.clone());
+        }
+        self.keep(after, facts);
+    }
+
+    fn settle(&mut self, row: &OpenRow, facts: EventFacts, occurrence: Occurrence) {
+        let Some(ack) = occurrence.ack else { return };
+        self.leave_flight(row);
+        self.rows.remove(&row.id);
+        self.changed.remove(&row.id);
+        self.calmed.push((row.id, "the event is PROCESSED"));
+        let success = ack.outcome == Verdict::Success;
+        if success && facts.kind == EventKind::Snapshot.code() {
+            self.newest.push((facts.key, facts.epoch, facts.version));
+        }
+        self.done.settled.push(SettledEvent {
+            created: facts.created_us,
+            processed: Some(ack.processed_at),
+            success,
+        });
+        let same_attempt = row.attempt == ack.attempt;
+        self.settled.push(SettledRow {
+            id: row.id,
+            outcome: i16::from(!success),
+            detail: ack.detail,
+            attempt: ack.attempt,
+            partition: row.partition,
+            sent_us: row.sent_us.filter(|_| same_attempt),
+            settled_us: self.now,
+            processed_us: Some(ack.processed_at),
+            version: ack.version,
+            consumer: ack.consumer,
+            result: ack.result.map(|result| result.get().to_owned()),
+        });
+    }
+
+    fn keep(&mut self, row: OpenRow, facts: EventFacts) {
+        self.changed.insert(row.id);
+        self.rows.insert(row.id, (row, facts));
+    }
+
+    fn leave_flight(&mut self, row: &OpenRow) {
+        if let (1, Some(partition)) = (row.status, row.partition) {
+            let landed = self.done.landed.entry(partition).or_default();
+            landed.0 += 1;
+            landed.1 += i64::from(row.size);
+        }
+    }
+
+    fn write(mut self, conn: &mut Conn) -> QueryResult<Advanced> {
+        let changed: Vec<OpenRow> = self
+            .changed
+            .iter()
+            .filter_map(|id| self.rows.get(id).map(|(row, _)| row.clone()))
+            .collect();
+        self.settled.sort_unstable_by_key(|row| row.id);
+        store::save(conn, &changed)?;
+        store::settle(conn, &self.settled)?;
+        store::note(conn, &self.history)?;
+        self.speak_up(conn)?;
+        self.done.rows = self.rows.into_values().map(|(row, _)| row).collect();
+        Ok(self.done)
+    }
+
+    /// Raises and closes alerts, and resolves what newer versions made superfluous.
+    fn speak_up(&mut self, conn: &mut Conn) -> QueryResult<()> {
+        alerts::raise_all(conn, self.now, std::mem::take(&mut self.alerts))?;
+        let reasons: BTreeSet<&'static str> = self.calmed.iter().map(|(_, why)| *why).collect();
+        for reason in reasons {
+            let ids: Vec<EventId> = self
+                .calmed
+                .iter()
+                .filter(|(_, why)| *why == reason)
+                .map(|(id, _)| *id)
+                .collect();
+            alerts::close(conn, self.now, &ids, reason)?;
+        }
+        let mut superseded = alerts::close_superseded(conn, self.now, &self.newest)?;
+        for facts in &self.gave_up {
+            // A newer version may have been PROCESSED before this one gave up.
+            let newest = store::newest_processed(conn, &facts.key)?;
+            if newest > Some((facts.epoch, facts.version)) {
+                superseded.push(facts.id);
+            }
+        }
+        if superseded.is_empty() {
+            return Ok(());
+        }
+        let occurrences = superseded
+            .into_iter()
+            .map(|id| Occurrence::new(id, Happening::Superseded))
+            .collect();
+        advance(conn, self.env, self.policy, occurrences)?;
+        Ok(())
+    }
+}

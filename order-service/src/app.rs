@@ -1,0 +1,32 @@
+//! What makes order-service: the copy of the inventory that it keeps, on the engine that both services share.
+
+use std::sync::Arc;
+
+use actix_web::web::{Data, ServiceConfig};
+use common::app::Service;
+use common::db::{ENGINE_MIGRATIONS, MigrationSet};
+use common::engine::{Engine, Roles};
+
+use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
+use crate::routes;
+
+/// The service, for its own program and for the all-in-one binary.
+pub const SERVICE: Service = Service {
+    name: "order-service",
+    about: "Keeps a copy of the inventory in step with product-service, and answers for every change.",
+    defaults: include_str!("../order-service.toml"),
+    migrations: SCHEMA,
+    roles,
+    routes: mount,
+};
+
+static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
+
+fn roles(_engine: &Engine) -> Roles {
+    Roles { sends: false, receives: Some(Arc::new(InventoryHandler)) }
+}
+
+fn mount(engine: &Engine, config: &mut ServiceConfig) {
+    let inventory = Inventory::new(engine.db.clone(), engine.env.clone());
+    config.app_data(Data::new(inventory)).configure(routes::configure);
+}

@@ -1,0 +1,35 @@
+//! What makes product-service: the inventory that it owns, on the engine that both services share.
+
+use actix_web::web::{Data, ServiceConfig};
+use common::app::Service;
+use common::db::{ENGINE_MIGRATIONS, MigrationSet};
+use common::engine::{Engine, Roles};
+
+use crate::inventory::{Inventory, MIGRATIONS};
+use crate::routes;
+
+/// The service, for its own program and for the all-in-one binary.
+pub const SERVICE: Service = Service {
+    name: "product-service",
+    about: "Owns the inventory, and tells the other services of every change until they have it.",
+    defaults: include_str!("../product-service.toml"),
+    migrations: SCHEMA,
+    roles,
+    routes: mount,
+};
+
+static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
+
+fn roles(_engine: &Engine) -> Roles {
+    Roles { sends: true, receives: None }
+}
+
+fn mount(engine: &Engine, config: &mut ServiceConfig) {
+    let inventory = Inventory::new(
+        engine.db.clone(),
+        engine.env.clone(),
+        engine.outbox.clone(),
+        engine.running.clone(),
+    );
+    config.app_data(Data::new(inventory)).configure(routes::configure);
+}

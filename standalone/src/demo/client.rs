@@ -1,0 +1,191 @@
+//! The two services as a visitor's program sees them: over HTTP.
+
+use anyhow::{Context, bail};
+use reqwest::{Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::dataset::{Batch, Product};
+use crate::stack::Stack;
+
+/// An HTTP client of both services; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    product: String,
+    order: String,
+    /// Makes the Idempotency-Keys of this run its own.
+    run: String,
+}
+
+/// How many events are in which state, as product-service tells operators.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Overview {
+    pub(crate) counts: Counts,
+    pub(crate) oldest_unacknowledged: Option<Oldest>,
+}
+
+/// Events by status.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) pending: u64,
+    pub(crate) sent: u64,
+    pub(crate) exhausted: u64,
+    pub(crate) resolved: u64,
+    pub(crate) processed: u64,
+}
+
+/// The event that waits longest.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Oldest {
+    pub(crate) age_seconds: f64,
+}
+
+/// The answer to one line of a batch.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LineResult {
+    pub(crate) line: usize,
+    pub(crate) status: String,
+    pub(crate) problem: Option<Problem>,
+}
+
+/// Why a line was refused.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Problem {
+    pub(crate) title: String,
+    pub(crate) detail: String,
+}
+
+#[derive(Deserialize)]
+struct BatchResult {
+    results: Vec<LineResult>,
+}
+
+/// A page of events.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EventPage {
+    pub(crate) items: Vec<Event>,
+    pub(crate) next: Option<String>,
+}
+
+/// One event of a list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+}
+
+impl Client {
+    pub(crate) fn new(stack: &Stack, run: &str) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().build().context("the HTTP client can't be made")?;
+        Ok(Self {
+            http,
+            product: format!("http://{}", stack.product.address()),
+            order: format!("http://{}", stack.order.address()),
+            run: run.to_owned(),
+        })
+    }
+
+    /// Creates a product, or sets it to its opening stock.
+    pub(crate) async fn put_product(&self, product: &Product) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1/inventory/{}", self.product, escape(&product.sku));
+        let body = json!({
+            "description": product.description,
+            "quantity": product.opening_stock,
+            "unit_price_minor": product.unit_price_minor,
+        });
+        self.send(Method::PUT, &url, Some(&body), None).await.map(drop)
+    }
+
+    /// Plays an invoice's lines as one batch of adjustments.
+    pub(crate) async fn adjust(&self, batch: &Batch) -> anyhow::Result<Vec<LineResult>> {
+        let lines: Vec<Value> = batch
+            .lines
+            .iter()
+            .map(|line| {
+                let reason = if line.delta() < 0 { "sale" } else { "return" };
+                json!({"sku": line.sku, "delta": line.delta(), "reason": reason, "reference": batch.invoice})
+            })
+            .collect();
+        let url = format!("{}/api/v1/adjustments", self.product);
+        let key = format!("{}-{}", self.run, batch.first_line());
+        let body = json!({ "lines": lines });
+        let response = self.send(Method::POST, &url, Some(&body), Some(&key)).await?;
+        Ok(response.json::<BatchResult>().await.context("a batch's answer can't be read")?.results)
+    }
+
+    /// Puts a SKU into quarantine at order-service.
+    pub(crate) async fn quarantine(&self, sku: &str) -> anyhow::Result<()> {
+        let url = format!("{}/api/admin/v1/quarantine/{}", self.order, escape(sku));
+        let body = json!({"reason": "the demo shows what a fault looks like"});
+        self.send(Method::PUT, &url, Some(&body), None).await.map(drop)
+    }
+
+    /// Releases a SKU from quarantine.
+    pub(crate) async fn release(&self, sku: &str) -> anyhow::Result<()> {
+        let url = format!("{}/api/admin/v1/quarantine/{}", self.order, escape(sku));
+        self.send(Method::DELETE, &url, None, None).await.map(drop)
+    }
+
+    /// What product-service tells operators now.
+    pub(crate) async fn overview(&self) -> anyhow::Result<Overview> {
+        let url = format!("{}/api/admin/v1/overview", self.product);
+        let response = self.send(Method::GET, &url, None, None).await?;
+        response.json().await.context("the overview can't be read")
+    }
+
+    /// A page of EXHAUSTED events.
+    pub(crate) async fn exhausted(&self, after: Option<&str>) -> anyhow::Result<EventPage> {
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let url = format!("{}/api/admin/v1/events?status=EXHAUSTED&limit=500{after}", self.product);
+        let response = self.send(Method::GET, &url, None, None).await?;
+        response.json().await.context("the list of events can't be read")
+    }
+
+    /// Retries an event as an operator would; false: it needed none any more.
+    pub(crate) async fn retry(&self, id: &str) -> anyhow::Result<bool> {
+        let url = format!("{}/api/admin/v1/events/{id}/retry", self.product);
+        let body = json!({"reason": "the quarantine is over"});
+        let response = self.http.post(&url).json(&body).send().await.context("a retry")?;
+        match response.status() {
+            StatusCode::CONFLICT => Ok(false),
+            status if status.is_success() => Ok(true),
+            _ => bail!("retrying {id}: {}", response.text().await.unwrap_or_default()),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> anyhow::Result<Response> {
+        let mut request = self.http.request(method.clone(), url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let response = request.send().await.with_context(|| format!("{method} {url}"))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        bail!("{method} {url}: {status}: {}", response.text().await.unwrap_or_default())
+    }
+}
+
+/// A SKU as a path segment: everything but unreserved characters is percent-encoded.
+fn escape(sku: &str) -> String {
+    let mut escaped = String::with_capacity(sku.len());
+    for byte in sku.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,107 @@
+//! `stockloop demo`: a month of real sales through both services, with a fault on the way, and the proof that
+//! every change arrived.
+
+mod client;
+mod play;
+mod progress;
+mod report;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+use common::cli::stop_signal;
+use common::env::Env;
+
+use crate::dataset::{self, Source};
+use crate::stack::{Ports, Stack, Surroundings, hurry};
+use client::Client;
+use progress::Progress;
+use report::Report;
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Sales lines to replay instead of the bundled ones: a CSV file, plain or gzipped, with the columns
+    /// InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    surroundings: Surroundings,
+    /// Write the summary here as JSON, too.
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    /// Read only so many lines of the file.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Stop when it is done, instead of staying up for a look round.
+    #[arg(long)]
+    exit: bool,
+}
+
+/// Runs the demo; the exit code is 0 only if every change is PROCESSED and the copy equals the source.
+pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let stop = stop_signal()?;
+    let temporary = tempfile::tempdir().context("a temporary folder can't be made")?;
+    let data_dir = args.surroundings.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&data_dir)
+        .with_context(|| format!("the data folder {} can't be made", data_dir.display()))?;
+    // A broker of one's own holds earlier runs' events; the embedded one is empty.
+    let run = Env::system().event_id();
+    let suffix = match args.surroundings.brokers {
+        Some(_) => format!(".demo-{}", run.uuid().simple()),
+        None => String::new(),
+    };
+    let ports = Ports { product: 0, order: 0, mail_page: 0 };
+    let stack = Stack::start(&args.surroundings, &data_dir, ports, &suffix, hurry).await?;
+    say_where(&stack);
+    let report = tokio::select! {
+        report = replay(&args, &stack, &run.to_string()) => Some(report?),
+        () = stop.cancelled() => None,
+    };
+    let Some(report) = report else {
+        stack.stop().await?;
+        anyhow::bail!("interrupted before the end; nothing was proved");
+    };
+    print!("{report}");
+    if let Some(file) = &args.report {
+        report.write(file)?;
+    }
+    if !args.exit {
+        println!("\nStill up for a look round; Ctrl-C stops.");
+        say_where(&stack);
+        stop.cancelled().await;
+    }
+    stack.stop().await?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn say_where(stack: &Stack) {
+    println!("product-service  http://{}/api/admin/v1/overview", stack.product.address());
+    println!("order-service    http://{}/api/v1/inventory", stack.order.address());
+    println!("caught mails     http://{}/", stack.mail_page);
+}
+
+async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Report> {
+    let source = args.data.as_deref().map_or(Source::Bundled, Source::from);
+    let limit = args.limit;
+    let survey = {
+        let source = source.clone();
+        tokio::task::spawn_blocking(move || dataset::survey(&source, limit)).await??
+    };
+    let started = Instant::now();
+    let client = Client::new(stack, run)?;
+    let since = stack.product.engine().env.now();
+    let total = survey.products.len() as u64 + survey.accepted;
+    let progress = Progress::start(&client, total);
+    play::stock(&client, &survey, &progress).await?;
+    let played = play::sales(&client, &source, limit, &survey, &progress).await?;
+    let faults = play::mend(&client, stack, &played, &progress).await?;
+    play::settle(&client, &progress).await?;
+    progress.finish();
+    let seconds = started.elapsed().as_secs_f64();
+    let verdict = verify::verify(stack, since).await?;
+    Ok(Report::new(&survey, &played, &faults, verdict, stack, seconds))
+}

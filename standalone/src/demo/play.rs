@@ -1,0 +1,170 @@
+//! The replay: opening stock, every sales line in order, a fault on the way and its mending.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::client::Client;
+use super::progress::Progress;
+use crate::dataset::{self, Batch, Catalogue, Source};
+use crate::stack::Stack;
+
+/// Products that are put in at the same time.
+const PUTS_AT_ONCE: usize = 16;
+/// How long nothing may move before the demo gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The look at what moves.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What became of the sales lines.
+#[derive(Debug, Default)]
+pub(crate) struct Played {
+    /// Lines that changed the stock.
+    pub(crate) accepted: u64,
+    /// Lines that product-service refused, by reason.
+    pub(crate) refused: BTreeMap<String, u64>,
+    /// The first few of them, with their line numbers.
+    pub(crate) examples: Vec<String>,
+    /// The SKU that is in quarantine.
+    pub(crate) quarantined: Option<String>,
+}
+
+/// What became of the fault.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// Events that were EXHAUSTED and retried.
+    pub(crate) retried: u64,
+}
+
+/// Puts every product in with its opening stock.
+pub(crate) async fn stock(
+    client: &Client,
+    survey: &Catalogue,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    progress.note(&format!("Putting in {} products with their opening stock.", survey.products.len()));
+    stream::iter(&survey.products)
+        .map(async |product| {
+            client.put_product(product).await?;
+            progress.committed(1);
+            Ok(())
+        })
+        .buffer_unordered(PUTS_AT_ONCE)
+        .try_collect::<Vec<()>>()
+        .await
+        .map(drop)
+}
+
+/// Plays every line, in order, invoice by invoice; a third of the way in, one SKU goes into quarantine.
+pub(crate) async fn sales(
+    client: &Client,
+    source: &Source,
+    limit: Option<u64>,
+    survey: &Catalogue,
+    progress: &Progress,
+) -> anyhow::Result<Played> {
+    progress.note(&format!("Playing {} sales lines as stock adjustments.", survey.accepted));
+    let mut played = Played::default();
+    let mut lines = 0;
+    for batch in dataset::batches(source, limit)? {
+        let batch = batch?;
+        if played.quarantined.is_none() && lines >= survey.accepted / 3 {
+            played.quarantined = Some(quarantine(client, &batch, progress).await?);
+        }
+        lines += batch.lines.len() as u64;
+        play(client, &batch, &mut played, progress).await?;
+    }
+    Ok(played)
+}
+
+async fn quarantine(client: &Client, batch: &Batch, progress: &Progress) -> anyhow::Result<String> {
+    let line = batch.lines.first().context("an invoice without lines")?;
+    client.quarantine(&line.sku).await?;
+    progress.note(&format!(
+        "order-service puts {} into quarantine: its changes fail, are tried again, and at last wait for a person.",
+        line.sku
+    ));
+    Ok(line.sku.clone())
+}
+
+async fn play(
+    client: &Client,
+    batch: &Batch,
+    played: &mut Played,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let results = client.adjust(batch).await?;
+    if results.len() != batch.lines.len() {
+        bail!("invoice {} has {} lines, but {} answers came", batch.invoice, batch.lines.len(), results.len());
+    }
+    let accepted = results.iter().filter(|result| result.status == "accepted").count() as u64;
+    played.accepted += accepted;
+    progress.committed(accepted);
+    for result in results {
+        let (Some(problem), Some(line)) = (result.problem, batch.lines.get(result.line)) else { continue };
+        *played.refused.entry(problem.title).or_default() += 1;
+        if played.examples.len() < 3 {
+            played.examples.push(format!("line {}: {}", line.line, problem.detail));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the alert's mail, ends the quarantine and retries what gave up, as an operator would.
+pub(crate) async fn mend(
+    client: &Client,
+    stack: &Stack,
+    played: &Played,
+    progress: &Progress,
+) -> anyhow::Result<Faults> {
+    let Some(sku) = &played.quarantined else { return Ok(Faults::default()) };
+    wait_until("an alert mail", async || Ok(!stack.catcher.mails().is_empty())).await?;
+    // Everything of that SKU is to have given up, so that there is something to retry whatever the timing.
+    wait_until("everything else to arrive", async || {
+        let counts = client.overview().await?.counts;
+        Ok(counts.pending + counts.sent == 0)
+    })
+    .await?;
+    progress.note(&format!("The operator has mail, and releases {sku}."));
+    client.release(sku).await?;
+    let mut faults = Faults::default();
+    let mut after = None;
+    loop {
+        let page = client.exhausted(after.as_deref()).await?;
+        for event in &page.items {
+            faults.retried += u64::from(client.retry(&event.id).await?);
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    progress.note(&format!("{} changes had given up and are retried.", faults.retried));
+    Ok(faults)
+}
+
+/// Waits until every change is PROCESSED.
+pub(crate) async fn settle(client: &Client, progress: &Progress) -> anyhow::Result<()> {
+    progress.note("Waiting until every change is PROCESSED.");
+    wait_until("every change to be PROCESSED", async || {
+        let counts = client.overview().await?.counts;
+        Ok(counts.pending + counts.sent + counts.exhausted + counts.resolved == 0)
+    })
+    .await
+}
+
+async fn wait_until(
+    what: &str,
+    mut done: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !done().await? {
+        if Instant::now() > deadline {
+            bail!("waited {} s for {what} in vain; the admin API says what is stuck and why", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}

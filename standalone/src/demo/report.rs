@@ -1,0 +1,140 @@
+//! What the demo proved, for people and as JSON for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::play::{Faults, Played};
+use super::verify::Verdict;
+use crate::dataset::Catalogue;
+use crate::stack::Stack;
+
+/// The summary; its JSON has stable keys.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Lines read.
+    rows: u64,
+    /// Lines that changed the stock.
+    accepted: u64,
+    /// Lines that did not.
+    refused: u64,
+    /// Changes committed, opening stock included.
+    changes: u64,
+    /// Those of them that are PROCESSED.
+    processed: u64,
+    /// Changes that had given up and were retried.
+    exhausted_then_retried: u64,
+    /// Mails about alerts that arrived.
+    alerts_mailed: usize,
+    /// Whether the copy equals the source, row by row.
+    replica_equal: bool,
+    /// From the first change to the last acknowledgement.
+    seconds: f64,
+    /// Commit → acknowledged.
+    latency_ms: Latency,
+    /// Refused lines by reason.
+    refused_by_reason: BTreeMap<String, u64>,
+    #[serde(skip)]
+    refused_examples: Vec<String>,
+    #[serde(skip)]
+    differences: Vec<String>,
+    #[serde(skip)]
+    products: usize,
+    #[serde(skip)]
+    open: u64,
+}
+
+/// Percentiles, in milliseconds.
+#[derive(Debug, Serialize)]
+struct Latency {
+    p50: f64,
+    p99: f64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        survey: &Catalogue,
+        played: &Played,
+        faults: &Faults,
+        verdict: Verdict,
+        stack: &Stack,
+        seconds: f64,
+    ) -> Self {
+        let mut refused_by_reason = played.refused.clone();
+        for (reason, lines) in &survey.refused {
+            *refused_by_reason.entry((*reason).to_owned()).or_default() += lines;
+        }
+        let mut refused_examples: Vec<String> =
+            survey.examples.iter().map(ToString::to_string).collect();
+        refused_examples.extend(played.examples.iter().cloned());
+        Self {
+            rows: survey.rows,
+            accepted: played.accepted,
+            refused: refused_by_reason.values().sum(),
+            changes: verdict.changes,
+            processed: verdict.processed,
+            exhausted_then_retried: faults.retried,
+            alerts_mailed: stack.catcher.mails().len(),
+            replica_equal: verdict.differences.is_empty(),
+            seconds,
+            latency_ms: Latency {
+                p50: verdict.latency.value_at_quantile(0.5) as f64 / 1_000.0,
+                p99: verdict.latency.value_at_quantile(0.99) as f64 / 1_000.0,
+            },
+            refused_by_reason,
+            refused_examples,
+            differences: verdict.differences,
+            products: verdict.products,
+            open: verdict.open,
+        }
+    }
+
+    /// Whether every change is PROCESSED and the copy equals the source.
+    pub(crate) fn is_good(&self) -> bool {
+        self.replica_equal && self.processed == self.changes && self.open == 0
+    }
+
+    /// Writes the summary as JSON.
+    pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(self)?;
+        std::fs::write(file, json + "\n")
+            .with_context(|| format!("the report {} can't be written", file.display()))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        writeln!(f, "lines read            {}", self.rows)?;
+        writeln!(f, "  accepted            {}", self.accepted)?;
+        writeln!(f, "  refused             {}", self.refused)?;
+        for (reason, lines) in &self.refused_by_reason {
+            writeln!(f, "    {lines:>6}  {reason}")?;
+        }
+        for example in &self.refused_examples {
+            writeln!(f, "            {example}")?;
+        }
+        writeln!(f, "changes committed     {}", self.changes)?;
+        writeln!(f, "  PROCESSED           {}", self.processed)?;
+        writeln!(f, "  gave up, retried    {}", self.exhausted_then_retried)?;
+        writeln!(f, "mails to the operator {}", self.alerts_mailed)?;
+        writeln!(f, "time                  {:.1} s", self.seconds)?;
+        writeln!(
+            f,
+            "commit→acknowledged   p50 {:.1} ms, p99 {:.1} ms",
+            self.latency_ms.p50, self.latency_ms.p99
+        )?;
+        let equal = if self.replica_equal { "equals" } else { "DIFFERS FROM" };
+        writeln!(f, "the copy              {equal} the source ({} products compared)", self.products)?;
+        for difference in self.differences.iter().take(10) {
+            writeln!(f, "  {difference}")?;
+        }
+        if self.open > 0 {
+            writeln!(f, "NOT PROCESSED         {}", self.open)?;
+        }
+        Ok(())
+    }
+}

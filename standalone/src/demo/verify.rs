@@ -1,0 +1,136 @@
+//! The proof: both inventory tables row by row, and every event's end, read from the two databases.
+
+use std::cmp::Ordering;
+
+use anyhow::Context;
+use common::clock::Timestamp;
+use common::db::{Conn, Db};
+use common::ids::EventId;
+use common::on;
+use common::schema::{outbox_event, outbox_open, outbox_settled};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+use hdrhistogram::Histogram;
+
+use crate::stack::Stack;
+
+/// What the databases say.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// Changes that this run committed.
+    pub(crate) changes: u64,
+    /// Those of them that are PROCESSED.
+    pub(crate) processed: u64,
+    /// Events of any run that are not.
+    pub(crate) open: u64,
+    /// SKUs that differ between the tables, the first few of them.
+    pub(crate) differences: Vec<String>,
+    /// Rows compared.
+    pub(crate) products: usize,
+    /// Commit → acknowledged, in microseconds.
+    pub(crate) latency: Histogram<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq, QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = Text)]
+    description: String,
+    #[diesel(sql_type = BigInt)]
+    quantity: i64,
+    #[diesel(sql_type = BigInt)]
+    unit_price_minor: i64,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+}
+
+/// Looks at both databases; `since` is when the run began.
+pub(crate) async fn verify(stack: &Stack, since: Timestamp) -> anyhow::Result<Verdict> {
+    let source = rows(&stack.product.engine().db).await.context("product-service's inventory")?;
+    let copy = rows(&stack.order.engine().db).await.context("order-service's inventory")?;
+    let differences = differences(&source, &copy);
+    let db = &stack.product.engine().db;
+    let (changes, open, times) = db.read(move |conn| events(conn, since)).await?;
+    let mut latency = Histogram::new(3).context("no histogram can be made")?;
+    for (created, settled) in &times {
+        latency.saturating_record(u64::try_from(settled.since(*created).as_micros())?);
+    }
+    Ok(Verdict {
+        changes,
+        processed: times.len() as u64,
+        open,
+        differences,
+        products: source.len(),
+        latency,
+    })
+}
+
+async fn rows(db: &Db) -> anyhow::Result<Vec<Row>> {
+    let sql = "SELECT sku, description, quantity, unit_price_minor, version FROM inventory";
+    let mut rows: Vec<Row> =
+        db.read(move |conn| anyhow::Ok(on!(conn, c => sql_query(sql).load(c))?)).await?;
+    // Sorted here: the two databases may collate differently.
+    rows.sort_unstable_by(|a, b| a.sku.cmp(&b.sku));
+    Ok(rows)
+}
+
+type Times = Vec<(Timestamp, Timestamp)>;
+
+fn events(conn: &mut Conn, since: Timestamp) -> anyhow::Result<(u64, u64, Times)> {
+    let first = EventId::first_at(since);
+    let (changes, open, times): (i64, i64, Times) = on!(conn, c => (
+        outbox_event::table.filter(outbox_event::id.ge(first)).count().get_result(c)?,
+        outbox_open::table.count().get_result(c)?,
+        outbox_event::table
+            .inner_join(outbox_settled::table.on(outbox_settled::id.eq(outbox_event::id)))
+            .filter(outbox_event::id.ge(first))
+            .select((outbox_event::created_us, outbox_settled::settled_us))
+            .load(c)?,
+    ));
+    Ok((u64::try_from(changes)?, u64::try_from(open)?, times))
+}
+
+/// The SKUs whose rows are not the same on both sides; both are sorted by SKU.
+fn differences(source: &[Row], copy: &[Row]) -> Vec<String> {
+    let (mut source, mut copy) = (source.iter().peekable(), copy.iter().peekable());
+    let mut found = Vec::new();
+    loop {
+        let order = match (source.peek(), copy.peek()) {
+            (Some(a), Some(b)) => a.sku.cmp(&b.sku),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return found,
+        };
+        let left = if order.is_le() { source.next() } else { None };
+        let right = if order.is_ge() { copy.next() } else { None };
+        if left != right {
+            found.push(format!("source {left:?}, copy {right:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(sku: &str, quantity: i64) -> Row {
+        Row {
+            sku: sku.to_owned(),
+            description: String::new(),
+            quantity,
+            unit_price_minor: 1,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn every_kind_of_difference_is_found() {
+        let source = [row("A", 1), row("B", 2), row("D", 4)];
+        assert!(differences(&source, &[row("A", 1), row("B", 2), row("D", 4)]).is_empty());
+        assert_eq!(differences(&source, &[row("A", 1), row("B", 3), row("D", 4)]).len(), 1);
+        assert_eq!(differences(&source, &[row("A", 1), row("C", 2)]).len(), 3);
+        assert_eq!(differences(&[], &[row("A", 1)]).len(), 1);
+    }
+}

@@ -1,0 +1,155 @@
+//! Both services in one process, with whatever of their surroundings was not given: broker, databases, mail.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use actix_web::{App, HttpServer};
+use anyhow::Context;
+use clap::Args;
+use common::app::{Application, Service};
+use common::config::{MailTransport, Settings};
+use common::env::Env;
+use common::kafka::EmbeddedBroker;
+use tokio_util::sync::CancellationToken;
+
+use crate::catcher::Catcher;
+
+/// What the stack is to use instead of its embedded parts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Surroundings {
+    /// Keep the SQLite files here; `demo` takes a fresh temporary folder if it is left out.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// product-service's database, such as postgres://user:password@host/products.
+    #[arg(long, value_name = "URL")]
+    pub(crate) product_database_url: Option<String>,
+    /// order-service's database, such as postgres://user:password@host/orders.
+    #[arg(long, value_name = "URL")]
+    pub(crate) order_database_url: Option<String>,
+    /// A real Apache Kafka instead of the embedded broker.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) brokers: Option<String>,
+}
+
+/// Ports on loopback; 0 takes a free one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) product: u16,
+    pub(crate) order: u16,
+    pub(crate) mail_page: u16,
+}
+
+/// Everything, running.
+pub(crate) struct Stack {
+    pub(crate) product: Application,
+    pub(crate) order: Application,
+    pub(crate) catcher: Catcher,
+    /// Where the caught mails can be read.
+    pub(crate) mail_page: SocketAddr,
+    /// Kept alive as long as the services: it is the broker.
+    _broker: Option<EmbeddedBroker>,
+    mail_server: actix_web::dev::ServerHandle,
+}
+
+impl Stack {
+    /// Starts all parts; `tune` may change each service's settings, and `topic_suffix` keeps apart what shares a
+    /// broker.
+    pub(crate) async fn start(
+        surroundings: &Surroundings,
+        data_dir: &Path,
+        ports: Ports,
+        topic_suffix: &str,
+        tune: impl Fn(&mut Settings),
+    ) -> anyhow::Result<Self> {
+        let catcher = Catcher::start(loopback(0))?;
+        let (mail_page, mail_server) = serve_mails(&catcher, ports.mail_page)?;
+        let broker = match &surroundings.brokers {
+            Some(_) => None,
+            None => Some(EmbeddedBroker::start()?),
+        };
+        let brokers = match (&surroundings.brokers, &broker) {
+            (Some(brokers), _) => brokers.clone(),
+            (None, Some(broker)) => broker.brokers(),
+            (None, None) => String::new(),
+        };
+        let start = async |service: Service, url: &Option<String>, file: &str, port: u16| {
+            let mut settings = Settings::load(service.defaults, None)?;
+            let embedded = || format!("sqlite:{}", data_dir.join(file).display());
+            settings.database.url = url.clone().unwrap_or_else(embedded).into();
+            settings.http.bind = loopback(port).to_string();
+            settings.kafka.brokers.clone_from(&brokers);
+            add_suffix(&mut settings, topic_suffix);
+            settings.mail.transport = MailTransport::Smtp;
+            settings.mail.port = catcher.smtp_addr().port();
+            settings.alerts.recipients = vec!["operator@shop.example".to_owned()];
+            tune(&mut settings);
+            Application::start(service, settings, Env::system())
+                .await
+                .with_context(|| format!("{} can't start", service.name))
+        };
+        let url = &surroundings.product_database_url;
+        let product =
+            start(product_service::SERVICE, url, "product.db", ports.product).await?;
+        let url = &surroundings.order_database_url;
+        let order = start(order_service::SERVICE, url, "order.db", ports.order).await?;
+        Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
+    }
+
+    /// Stops in the order of the data: the source, the copy, the mails, the broker.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let now = CancellationToken::new();
+        now.cancel();
+        self.product.run_until(now.clone()).await?;
+        self.order.run_until(now).await?;
+        self.mail_server.stop(false).await;
+        self.catcher.stop().await;
+        Ok(())
+    }
+}
+
+fn add_suffix(settings: &mut Settings, suffix: &str) {
+    let kafka = &mut settings.kafka;
+    for topic in [
+        &mut kafka.outbound_topic,
+        &mut kafka.outbound_ack_topic,
+        &mut kafka.inbound_topic,
+        &mut kafka.inbound_ack_topic,
+    ] {
+        topic.push_str(suffix);
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn serve_mails(
+    catcher: &Catcher,
+    port: u16,
+) -> anyhow::Result<(SocketAddr, actix_web::dev::ServerHandle)> {
+    let listener = TcpListener::bind(loopback(port))
+        .with_context(|| format!("the mail page can't listen on port {port}; choose another with --mail-port"))?;
+    let address = listener.local_addr()?;
+    let configure = catcher.configure();
+    let server = HttpServer::new(move || App::new().configure(configure.clone()))
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    tokio::spawn(server);
+    Ok((address, handle))
+}
+
+/// What makes faults visible within seconds instead of minutes; for trying out only.
+pub(crate) fn hurry(settings: &mut Settings) {
+    settings.outbox.backoff_base = Duration::from_millis(200);
+    settings.outbox.backoff_max = Duration::from_secs(2);
+    settings.outbox.ack_timeout = Duration::from_secs(10);
+    settings.outbox.ack_grace = Duration::from_secs(2);
+    settings.outbox.probe_after = Duration::from_secs(2);
+    settings.alerts.digest_delay = Duration::from_secs(1);
+    settings.alerts.cron = "*/1 * * * * *".to_owned();
+}
