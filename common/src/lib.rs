@@ -3,6 +3,7 @@
 //! A service adds its domain, its routes and its wiring. `docs/ARCHITECTURE.md` walks one event through
 //! these files.
 
+pub mod alerts;
 pub mod clock;
 pub mod config;
 pub mod db;
@@ -11,4 +12,5 @@ pub mod http;
 pub mod ids;
 pub mod inbox;
 pub mod outbox;
+pub mod retry;
 pub mod schema;
