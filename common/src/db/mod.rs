@@ -24,7 +24,7 @@ use thiserror::Error;
 pub use apart::apart;
 pub use fault::Fault;
 pub use location::{Backend, Location, LocationError};
-pub use migrate::{EmbeddedMigrations, MigrationSet, embed_migrations};
+pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
 
 use pool::Pool;
 use writer::Writer;

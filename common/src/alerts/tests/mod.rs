@@ -1,0 +1,219 @@
+//! Each body runs on SQLite, and on PostgreSQL where `STOCKLOOP_TEST_POSTGRES_URL` names a server (its user
+//! must be allowed to create databases).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod digest;
+mod mailer;
+mod model;
+mod render;
+mod settings;
+mod smtp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::{AlertFilter, Alerts, NewAlert};
+use crate::clock::{ManualClock, Timestamp};
+use crate::config::{AlertSettings, MailSettings, MailTls, MailTransport};
+use crate::db::{DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS};
+use crate::env::Env;
+use crate::ids::EventId;
+use crate::on;
+use crate::outbox::EventRow;
+use crate::schema::outbox_event;
+
+/// Runs test bodies on both databases: `on_both!(body, …)`.
+macro_rules! on_both {
+    ($($body:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $body() {
+                super::$body($crate::alerts::tests::Fixture::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $body() {
+                if let Some(fixture) = $crate::alerts::tests::Fixture::postgres() {
+                    super::$body(fixture).await;
+                }
+            })*
+        }
+    };
+}
+use on_both;
+
+const START: Timestamp = Timestamp::from_micros(1_291_191_960_123_456);
+
+/// A fresh database, a clock that stands still, and settings to change.
+struct Fixture {
+    db: Db,
+    clock: ManualClock,
+    env: Env,
+    alerts: AlertSettings,
+    mail: MailSettings,
+    _keep: Keep,
+}
+
+/// Removes a test's database after it.
+enum Keep {
+    File { _dir: tempfile::TempDir },
+    Database { admin: String, name: String },
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        if let Self::Database { admin, name } = self
+            && let Ok(mut conn) = PgConnection::establish(admin)
+        {
+            let _ = conn.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"));
+        }
+    }
+}
+
+impl Fixture {
+    fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("test.db").display());
+        Self::over(url, Keep::File { _dir: dir })
+    }
+
+    fn postgres() -> Option<Self> {
+        let Ok(admin) = std::env::var("STOCKLOOP_TEST_POSTGRES_URL") else {
+            eprintln!("skipped on PostgreSQL: STOCKLOOP_TEST_POSTGRES_URL is not set");
+            return None;
+        };
+        let name = format!("alerts_{}", Uuid::now_v7().simple());
+        let mut conn = PgConnection::establish(&admin).unwrap();
+        conn.batch_execute(&format!("CREATE DATABASE {name}"))
+            .unwrap();
+        let (server, _database) = admin.rsplit_once('/').unwrap();
+        let url = format!("{server}/{name}");
+        Some(Self::over(url, Keep::Database { admin, name }))
+    }
+
+    fn over(url: String, keep: Keep) -> Self {
+        let settings = DatabaseSettings {
+            url: url.into(),
+            pool_size: 4,
+            connect_timeout: Duration::from_secs(10),
+        };
+        let db = Db::open(&settings).unwrap();
+        db.migrate(&[ENGINE_MIGRATIONS]).unwrap();
+        let clock = ManualClock::at(START);
+        Self {
+            db,
+            env: Env::seeded(Arc::new(clock.clone()), 7),
+            clock,
+            alerts: alert_settings(),
+            mail: mail_settings(),
+            _keep: keep,
+        }
+    }
+
+    fn alerts(&self) -> Alerts {
+        Alerts::new(
+            "product-service",
+            "http://shop.test/",
+            &self.alerts,
+            &self.mail,
+        )
+        .unwrap()
+    }
+
+    /// Stores `event` and raises the alert that it is exhausted.
+    async fn exhaust(&self, event: &EventRow) {
+        let (event, now) = (event.clone(), START);
+        let new = NewAlert::exhausted(&event, 5, "the SKU is in quarantine");
+        self.write(move |conn| {
+            on!(conn, c => diesel::insert_into(outbox_event::table).values(&event).execute(c))?;
+            assert!(super::raise(conn, now, new)?);
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Stores and exhausts events `from` to `to`, with the keys `K0`, `K1`, …
+    async fn exhaust_many(&self, from: u32, to: u32) {
+        for n in from..to {
+            self.exhaust(&event(n, &format!("K{n}"), 1)).await;
+        }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut crate::db::Conn) -> QueryResult<T> + Send + 'static,
+    ) -> T {
+        let done = self.db.write::<_, DbError>(move |conn| Ok(work(conn)?));
+        done.await.unwrap()
+    }
+
+    async fn list(&self, filter: AlertFilter) -> Vec<super::Alert> {
+        self.write(move |conn| super::list(conn, &filter, None, 10_000))
+            .await
+    }
+}
+
+fn alert_settings() -> AlertSettings {
+    AlertSettings {
+        recipients: vec![
+            "ops@shop.test".to_owned(),
+            "Night Shift <night@shop.test>".to_owned(),
+        ],
+        digest_delay: Duration::from_secs(60),
+        digest_size: 50,
+        cron: "*/5 * * * * *".to_owned(),
+    }
+}
+
+fn mail_settings() -> MailSettings {
+    MailSettings {
+        transport: MailTransport::Memory,
+        from: "Stockloop <stockloop@shop.test>".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: 25,
+        tls: MailTls::None,
+        username: String::new(),
+        password: String::new().into(),
+        timeout: Duration::from_secs(30),
+        retry_base: Duration::from_secs(10),
+        retry_max: Duration::from_secs(600),
+        directory: String::new(),
+    }
+}
+
+/// Event number `n`, a snapshot.
+fn event(n: u32, key: &str, version: i64) -> EventRow {
+    EventRow {
+        id: event_id(n),
+        kind: 0,
+        event_type: "stockloop.inventory.changed".to_owned(),
+        key: key.to_owned(),
+        epoch: 1,
+        version,
+        payload: "{}".to_owned(),
+        traceparent: None,
+        created_us: START.before(Duration::from_secs(300)),
+    }
+}
+
+fn event_id(n: u32) -> EventId {
+    EventId::from_uuid(Uuid::from_u128(
+        0x0190_a000_0000_7000_8000_0000_0000_0000 + u128::from(n),
+    ))
+}
+
+/// A raw mail, read.
+fn parsed(raw: &[u8]) -> mail_parser::Message<'_> {
+    mail_parser::MessageParser::default().parse(raw).unwrap()
+}

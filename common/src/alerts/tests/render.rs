@@ -1,0 +1,187 @@
+use std::time::Duration;
+
+use lettre::message::Mailbox;
+
+use super::{START, event_id, parsed};
+use crate::alerts::mail::MailRow;
+use crate::alerts::message;
+use crate::alerts::render::{Item, Mail, Place, mail, one_line};
+
+fn place() -> Place {
+    Place {
+        service: "product-service".to_owned(),
+        public_url: "https://stock.example.org".to_owned(),
+    }
+}
+
+fn item(n: u32, key: &str, error: &str) -> Item {
+    Item {
+        kind: "exhausted".to_owned(),
+        subject: "has not arrived".to_owned(),
+        event_id: Some(event_id(n)),
+        event_kind: Some(0),
+        event_type: Some("stockloop.inventory.changed".to_owned()),
+        key: Some(key.to_owned()),
+        version: Some(17),
+        attempt: Some(5),
+        error: Some(error.to_owned()),
+        raised: START,
+        committed: Some(START.before(Duration::from_secs(300))),
+    }
+}
+
+fn bare(kind: &str, subject: &str) -> Item {
+    Item {
+        kind: kind.to_owned(),
+        subject: subject.to_owned(),
+        event_id: None,
+        event_kind: None,
+        event_type: None,
+        key: None,
+        version: None,
+        attempt: None,
+        error: None,
+        committed: None,
+        raised: START,
+    }
+}
+
+/// Things that a key or an error may hold and a mail must not do.
+fn nasty() -> Vec<Item> {
+    let mut command = item(2, "order\r\nBcc: thief@example.org", "");
+    command.event_type = Some("stockloop.order.placed".to_owned());
+    command.event_kind = Some(1);
+    vec![
+        item(
+            1,
+            "<script>alert('sku')</script>",
+            "line one\r\n.\r\n   retry      curl evil.example\u{1b}[31m \u{202e}gnihton\u{2028}</td><img src=x onerror=\"x()\">",
+        ),
+        command,
+        item(3, "Größe \u{1f4e6} ☃", &"long ".repeat(500)),
+    ]
+}
+
+fn show(mail: &Mail) -> String {
+    format!("{}\n\n{}", mail.subject, mail.text)
+}
+
+#[test]
+fn a_digest_of_one() {
+    let mail = mail(
+        &place(),
+        &[item(1, "85123A", "the SKU is in quarantine")],
+        0,
+        1_000,
+    )
+    .unwrap();
+    insta::assert_snapshot!("one_text", show(&mail));
+    insta::assert_snapshot!("one_html", mail.html);
+}
+
+#[test]
+fn a_digest_of_three_with_nasty_content() {
+    let mail = mail(&place(), &nasty(), 12, 1_000).unwrap();
+    insta::assert_snapshot!("three_text", show(&mail));
+    insta::assert_snapshot!("three_html", mail.html);
+    for harmful in ["<script", "<img", "\u{1b}", "\u{202e}", "\r"] {
+        assert!(!mail.html.contains(harmful), "{harmful:?}");
+    }
+    assert_eq!(
+        mail.text
+            .lines()
+            .filter(|line| line.trim_start().starts_with("retry"))
+            .count(),
+        3
+    );
+}
+
+#[test]
+fn other_kinds() {
+    let silence = bare(
+        "silent",
+        "order-service has not answered since 2010-12-01 08:26:00 UTC (topic t, partitions 0, 3; 12 events wait)",
+    );
+    let mut above = item(1, "85123A", "");
+    above.kind = "version_above_source".to_owned();
+    above.subject = "the copy has version 19, its source only 17".to_owned();
+    (above.error, above.attempt) = (None, None);
+    let unknown = bare("moonphase", "the moon is full");
+    let alone = mail(&place(), std::slice::from_ref(&silence), 0, 1_000).unwrap();
+    insta::assert_snapshot!("silent_text", show(&alone));
+    let all = mail(&place(), &[silence, above, unknown], 1_001, 1_000).unwrap();
+    insta::assert_snapshot!("kinds_text", show(&all));
+}
+
+#[test]
+fn a_subject_names_a_few_keys_once() {
+    let subject = |keys: &[&str]| {
+        let items: Vec<_> = keys.iter().map(|key| item(1, key, "")).collect();
+        let mail = mail(&place(), &items, 0, 1_000).unwrap();
+        mail.subject.split_once('(').unwrap().1.to_owned()
+    };
+    assert_eq!(subject(&["A", "A", "B"]), "SKU A, B)");
+    assert_eq!(subject(&["A", "B", "C"]), "SKU A, B, C)");
+    assert_eq!(subject(&["A", "B", "A", "C", "D", "E"]), "SKU A, B, C, …)");
+    assert_eq!(
+        subject(&[&"x".repeat(100)]),
+        format!("SKU {}…)", "x".repeat(39))
+    );
+}
+
+#[test]
+fn one_line_is_one_line() {
+    assert_eq!(one_line(" a\r\n\tb\0c ", 10), "a b c");
+    assert_eq!(one_line("abcdef", 6), "abcdef");
+    assert_eq!(one_line("abcdefg", 6), "abcde…");
+    assert_eq!(one_line("☃☃☃", 2), "☃…");
+    assert_eq!(one_line("", 0), "");
+}
+
+#[test]
+fn no_header_can_be_forged() {
+    let content = mail(&place(), &nasty(), 0, 1_000).unwrap();
+    let row = MailRow {
+        seq: 1,
+        message_id: "<0190a000-0000-7000-8000-000000000001@shop.test>".to_owned(),
+        recipients: r#"["ops@shop.test"]"#.to_owned(),
+        // As if somebody had written it straight into the table.
+        subject: format!("{}\r\nBcc: thief@example.org\r\n\r\nbody", content.subject),
+        text: content.text,
+        html: content.html,
+        created_us: START,
+        tries: 0,
+        due_us: START,
+    };
+    let from: Mailbox = "Stockloop <stockloop@shop.test>".parse().unwrap();
+    let message = message::build(&from, &row).unwrap();
+    let raw = message.formatted();
+    assert_eq!(
+        raw,
+        message::build(&from, &row).unwrap().formatted(),
+        "the same bytes each time"
+    );
+    assert_eq!(message.envelope().to().len(), 1);
+    let read = parsed(&raw);
+    let names: Vec<_> = read.headers_raw().map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        [
+            "From",
+            "Subject",
+            "Message-ID",
+            "Date",
+            "Auto-Submitted",
+            "To",
+            "MIME-Version",
+            "Content-Type"
+        ]
+    );
+    assert!(
+        read.subject()
+            .unwrap()
+            .contains("<script>alert('sku')</script>")
+    );
+    assert!(read.body_html(0).unwrap().contains("&#60;script&#62;"));
+    assert!(read.body_text(0).unwrap().contains("Größe \u{1f4e6} ☃"));
+}
