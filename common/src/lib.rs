@@ -10,5 +10,6 @@ pub mod env;
 pub mod http;
 pub mod ids;
 pub mod inbox;
+pub mod inventory;
 pub mod outbox;
 pub mod schema;
