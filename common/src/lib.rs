@@ -11,8 +11,11 @@ pub mod env;
 pub mod http;
 pub mod ids;
 pub mod inbox;
+pub mod inventory;
 pub mod jobs;
 pub mod kafka;
 pub mod outbox;
 pub mod retry;
 pub mod schema;
+#[cfg(test)]
+mod testing;

@@ -27,6 +27,6 @@ fn roles(_engine: &Engine) -> Roles {
 }
 
 fn mount(engine: &Engine, config: &mut ServiceConfig) {
-    let inventory = Inventory::new(engine.db.clone(), engine.env.clone());
+    let inventory = Inventory { db: engine.db.clone(), env: engine.env.clone() };
     config.app_data(Data::new(inventory)).configure(routes::configure);
 }

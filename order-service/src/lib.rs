@@ -1,1 +1,5 @@
-//! x
+//! order-service: keeps a copy of product-service's inventory and answers every event of it.
+
+pub mod inventory;
+pub mod routes;
+pub mod schema;

@@ -25,11 +25,11 @@ fn roles(_engine: &Engine) -> Roles {
 }
 
 fn mount(engine: &Engine, config: &mut ServiceConfig) {
-    let inventory = Inventory::new(
-        engine.db.clone(),
-        engine.env.clone(),
-        engine.outbox.clone(),
-        engine.running.clone(),
-    );
+    let inventory = Inventory {
+        db: engine.db.clone(),
+        env: engine.env.clone(),
+        outbox: engine.outbox.clone(),
+        running: engine.running.clone(),
+    };
     config.app_data(Data::new(inventory)).configure(routes::configure);
 }

@@ -89,11 +89,17 @@ impl Stack {
                 .with_context(|| format!("{} can't start", service.name))
         };
         let url = &surroundings.product_database_url;
-        let product =
-            start(product_service::SERVICE, url, "product.db", ports.product).await?;
+        let product = start(product_service::SERVICE, url, "product.db", ports.product).await?;
         let url = &surroundings.order_database_url;
         let order = start(order_service::SERVICE, url, "order.db", ports.order).await?;
-        Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
+        Ok(Self {
+            product,
+            order,
+            catcher,
+            mail_page,
+            _broker: broker,
+            mail_server,
+        })
     }
 
     /// Stops in the order of the data: the source, the copy, the mails, the broker.
@@ -128,8 +134,9 @@ fn serve_mails(
     catcher: &Catcher,
     port: u16,
 ) -> anyhow::Result<(SocketAddr, actix_web::dev::ServerHandle)> {
-    let listener = TcpListener::bind(loopback(port))
-        .with_context(|| format!("the mail page can't listen on port {port}; choose another with --mail-port"))?;
+    let listener = TcpListener::bind(loopback(port)).with_context(|| {
+        format!("the mail page can't listen on port {port}; choose another with --mail-port")
+    })?;
     let address = listener.local_addr()?;
     let configure = catcher.configure();
     let server = HttpServer::new(move || App::new().configure(configure.clone()))

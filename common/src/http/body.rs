@@ -28,7 +28,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for StrictJson<T> {
         let limit = request
             .app_data::<web::Data<BodyLimit>>()
             .map_or(1 << 20, |limit| limit.0);
-        let is_json = request.content_type() == "application/json";
+        let is_json = request
+            .content_type()
+            .eq_ignore_ascii_case("application/json");
         let has_type = request.headers().contains_key(CONTENT_TYPE);
         let body = web::Payload::from_request(request, payload).into_inner();
         Box::pin(async move {

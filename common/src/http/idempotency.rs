@@ -70,6 +70,11 @@ impl Reply {
         self
     }
 
+    /// Whether the write was done, rather than refused.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// As an HTTP response.
     pub fn into_response(self) -> HttpResponse {
         let status = u16::try_from(self.status)

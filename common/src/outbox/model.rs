@@ -132,6 +132,21 @@ pub struct EventFacts {
     pub created_us: Timestamp,
 }
 
+impl EventRow {
+    /// The event without its payload.
+    pub fn facts(&self) -> EventFacts {
+        EventFacts {
+            id: self.id,
+            kind: self.kind,
+            event_type: self.event_type.clone(),
+            key: self.key.clone(),
+            epoch: self.epoch,
+            version: self.version,
+            created_us: self.created_us,
+        }
+    }
+}
+
 /// The narrow row of an event that is not settled.
 #[derive(
     Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset, QueryableByName,

@@ -78,7 +78,7 @@ impl Watch {
         Ok(outcome)
     }
 
-    async fn take_overdue(&self) -> Result<(usize, usize), DbError> {
+    pub(super) async fn take_overdue(&self) -> Result<(usize, usize), DbError> {
         let watch = self.clone();
         self.db
             .write(move |conn| {
@@ -93,7 +93,7 @@ impl Watch {
     }
 
     /// Finds the silent partitions, keeps their episode, and returns their number and what to probe them with.
-    async fn take_silent(&self) -> Result<(usize, Vec<EventId>), DbError> {
+    pub(super) async fn take_silent(&self) -> Result<(usize, Vec<EventId>), DbError> {
         let watch = self.clone();
         self.db
             .write(move |conn| Ok(watch.take_silent_in(conn)?))

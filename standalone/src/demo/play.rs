@@ -44,7 +44,10 @@ pub(crate) async fn stock(
     survey: &Catalogue,
     progress: &Progress,
 ) -> anyhow::Result<()> {
-    progress.note(&format!("Putting in {} products with their opening stock.", survey.products.len()));
+    progress.note(&format!(
+        "Putting in {} products with their opening stock.",
+        survey.products.len()
+    ));
     stream::iter(&survey.products)
         .map(async |product| {
             client.put_product(product).await?;
@@ -65,7 +68,10 @@ pub(crate) async fn sales(
     survey: &Catalogue,
     progress: &Progress,
 ) -> anyhow::Result<Played> {
-    progress.note(&format!("Playing {} sales lines as stock adjustments.", survey.accepted));
+    progress.note(&format!(
+        "Playing {} sales lines as stock adjustments.",
+        survey.accepted
+    ));
     let mut played = Played::default();
     let mut lines = 0;
     for batch in dataset::batches(source, limit)? {
@@ -97,16 +103,28 @@ async fn play(
 ) -> anyhow::Result<()> {
     let results = client.adjust(batch).await?;
     if results.len() != batch.lines.len() {
-        bail!("invoice {} has {} lines, but {} answers came", batch.invoice, batch.lines.len(), results.len());
+        bail!(
+            "invoice {} has {} lines, but {} answers came",
+            batch.invoice,
+            batch.lines.len(),
+            results.len()
+        );
     }
-    let accepted = results.iter().filter(|result| result.status == "accepted").count() as u64;
+    let accepted = results
+        .iter()
+        .filter(|result| result.status == "accepted")
+        .count() as u64;
     played.accepted += accepted;
     progress.committed(accepted);
     for result in results {
-        let (Some(problem), Some(line)) = (result.problem, batch.lines.get(result.line)) else { continue };
+        let (Some(problem), Some(line)) = (result.problem, batch.lines.get(result.line)) else {
+            continue;
+        };
         *played.refused.entry(problem.title).or_default() += 1;
         if played.examples.len() < 3 {
-            played.examples.push(format!("line {}: {}", line.line, problem.detail));
+            played
+                .examples
+                .push(format!("line {}: {}", line.line, problem.detail));
         }
     }
     Ok(())
@@ -119,8 +137,13 @@ pub(crate) async fn mend(
     played: &Played,
     progress: &Progress,
 ) -> anyhow::Result<Faults> {
-    let Some(sku) = &played.quarantined else { return Ok(Faults::default()) };
-    wait_until("an alert mail", async || Ok(!stack.catcher.mails().is_empty())).await?;
+    let Some(sku) = &played.quarantined else {
+        return Ok(Faults::default());
+    };
+    wait_until("an alert mail", async || {
+        Ok(!stack.catcher.mails().is_empty())
+    })
+    .await?;
     // Everything of that SKU is to have given up, so that there is something to retry whatever the timing.
     wait_until("everything else to arrive", async || {
         let counts = client.overview().await?.counts;
@@ -141,7 +164,10 @@ pub(crate) async fn mend(
             break;
         }
     }
-    progress.note(&format!("{} changes had given up and are retried.", faults.retried));
+    progress.note(&format!(
+        "{} changes had given up and are retried.",
+        faults.retried
+    ));
     Ok(faults)
 }
 
@@ -162,7 +188,10 @@ async fn wait_until(
     let deadline = Instant::now() + PATIENCE;
     while !done().await? {
         if Instant::now() > deadline {
-            bail!("waited {} s for {what} in vain; the admin API says what is stuck and why", PATIENCE.as_secs());
+            bail!(
+                "waited {} s for {what} in vain; the admin API says what is stuck and why",
+                PATIENCE.as_secs()
+            );
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -1,7 +1,7 @@
 //! Where the demo is: a bar on a terminal, plain lines elsewhere.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,10 +23,16 @@ impl Progress {
     pub(crate) fn start(client: &Client, total: u64) -> Self {
         let bar = ProgressBar::new(total);
         // The style is a constant; should it ever be wrong, the plain one serves.
-        bar.set_style(ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(
+            ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         let committed = Arc::new(AtomicU64::new(0));
         let painter = tokio::spawn(paint(client.clone(), bar.clone(), Arc::clone(&committed)));
-        Self { bar, committed, painter }
+        Self {
+            bar,
+            committed,
+            painter,
+        }
     }
 
     /// So many more changes are committed.
@@ -63,10 +69,15 @@ async fn paint(client: Client, bar: ProgressBar, committed: Arc<AtomicU64>) {
     loop {
         tokio::time::sleep(pause).await;
         // A look that fails is not the demo's failure; the next one may pass.
-        let Ok(overview) = client.overview().await else { continue };
+        let Ok(overview) = client.overview().await else {
+            continue;
+        };
         let message = describe(&overview);
         if hidden {
-            println!("{} changes committed  {message}", committed.load(Ordering::Relaxed));
+            println!(
+                "{} changes committed  {message}",
+                committed.load(Ordering::Relaxed)
+            );
         } else {
             bar.set_message(message);
         }
@@ -75,7 +86,10 @@ async fn paint(client: Client, bar: ProgressBar, committed: Arc<AtomicU64>) {
 
 fn describe(overview: &Overview) -> String {
     let counts = &overview.counts;
-    let lag = overview.oldest_unacknowledged.as_ref().map_or(0.0, |oldest| oldest.age_seconds);
+    let lag = overview
+        .oldest_unacknowledged
+        .as_ref()
+        .map_or(0.0, |oldest| oldest.age_seconds);
     format!(
         "{} PROCESSED  {} SENT  {} waiting  {} EXHAUSTED  lag {lag:.1} s",
         counts.processed, counts.sent, counts.pending, counts.exhausted

@@ -127,8 +127,16 @@ impl fmt::Display for Report {
             "commit→acknowledged   p50 {:.1} ms, p99 {:.1} ms",
             self.latency_ms.p50, self.latency_ms.p99
         )?;
-        let equal = if self.replica_equal { "equals" } else { "DIFFERS FROM" };
-        writeln!(f, "the copy              {equal} the source ({} products compared)", self.products)?;
+        let equal = if self.replica_equal {
+            "equals"
+        } else {
+            "DIFFERS FROM"
+        };
+        writeln!(
+            f,
+            "the copy              {equal} the source ({} products compared)",
+            self.products
+        )?;
         for difference in self.differences.iter().take(10) {
             writeln!(f, "  {difference}")?;
         }

@@ -134,7 +134,7 @@ impl Fixture {
     /// Stores `event` and raises the alert that it is exhausted.
     async fn exhaust(&self, event: &EventRow) {
         let (event, now) = (event.clone(), START);
-        let new = NewAlert::exhausted(&event, 5, "the SKU is in quarantine");
+        let new = NewAlert::exhausted(&event.facts(), 5, "the SKU is in quarantine");
         self.write(move |conn| {
             on!(conn, c => diesel::insert_into(outbox_event::table).values(&event).execute(c))?;
             assert!(super::raise(conn, now, new)?);

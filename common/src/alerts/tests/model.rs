@@ -36,8 +36,8 @@ async fn open_events(fixture: &Fixture) -> Vec<EventId> {
 async fn an_exhaustion_has_one_alert(fixture: Fixture) {
     let row = event(1, "A", 1);
     fixture.exhaust(&row).await;
-    let again = NewAlert::exhausted(&row, 5, "another word for it");
-    let later = NewAlert::exhausted(&row, 10, "after a retry");
+    let again = NewAlert::exhausted(&row.facts(), 5, "another word for it");
+    let later = NewAlert::exhausted(&row.facts(), 10, "after a retry");
     assert!(!fixture.write(|conn| raise(conn, START, again)).await);
     assert!(fixture.write(|conn| raise(conn, START, later)).await);
     let alerts = fixture
@@ -110,7 +110,7 @@ async fn closes_many_at_once(fixture: Fixture) {
     let rows: Vec<_> = (0..2_500).map(|n| event(n, &format!("K{n}"), 1)).collect();
     let alerts: Vec<_> = rows
         .iter()
-        .map(|row| NewAlert::exhausted(row, 1, "down"))
+        .map(|row| NewAlert::exhausted(&row.facts(), 1, "down"))
         .collect();
     assert_eq!(
         fixture.write(|conn| raise_all(conn, START, alerts)).await,
@@ -131,7 +131,7 @@ async fn closes_many_at_once(fixture: Fixture) {
 async fn a_version_above_its_source_is_told_once(fixture: Fixture) {
     let row = event(1, "A", 7);
     fixture.exhaust(&row).await;
-    let above = || vec![NewAlert::version_above_source(&event(1, "A", 7), 9); 2];
+    let above = || vec![NewAlert::version_above_source(&event(1, "A", 7).facts(), 9); 2];
     assert_eq!(
         fixture
             .write(move |conn| raise_all(conn, START, above()))
@@ -224,8 +224,8 @@ async fn looks_at_little_however_many_there_are(fixture: Fixture) {
         .write(|conn| {
             // Enough times for PostgreSQL to keep plans, made while the table is as good as empty.
             (0..20).for_each(|_| settle(conn, 1, "K1"));
-            let many =
-                (1..20_000).map(|n| NewAlert::exhausted(&event(n, &format!("K{n}"), 1), 1, "x"));
+            let many = (1..20_000)
+                .map(|n| NewAlert::exhausted(&event(n, &format!("K{n}"), 1).facts(), 1, "x"));
             raise_all(conn, START, many.collect())?;
             let before = rows_read(conn)?;
             (1..21).for_each(|n| settle(conn, n, &format!("K{}", n + 100)));

@@ -1,7 +1,7 @@
 -- The copy of product-service's inventory. A removed product stays as a tombstone, so that an older
 -- event that comes late finds the version that it must not undo.
 CREATE TABLE product_copy (
-    sku               TEXT PRIMARY KEY,
+    sku               TEXT COLLATE "C" PRIMARY KEY,  -- bytewise: the order of paging and of locks is Rust's
     description       TEXT NOT NULL,
     quantity          BIGINT NOT NULL,
     unit_price_minor  BIGINT NOT NULL,       -- pence, cents: whole minor units

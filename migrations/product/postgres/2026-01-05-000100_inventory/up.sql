@@ -1,6 +1,6 @@
 -- The inventory: the truth. A removed product keeps its row as a tombstone, so that its versions go on.
 CREATE TABLE product (
-    sku               TEXT PRIMARY KEY,
+    sku               TEXT COLLATE "C" PRIMARY KEY,  -- bytewise: the order of paging and of locks is Rust's
     description       TEXT NOT NULL,
     quantity          BIGINT NOT NULL,
     unit_price_minor  BIGINT NOT NULL,       -- pence, cents: whole minor units
@@ -21,7 +21,7 @@ FROM product WHERE NOT removed;
 -- Every accepted adjustment, with why.
 CREATE TABLE adjustment (
     seq         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    sku         TEXT NOT NULL,
+    sku         TEXT COLLATE "C" NOT NULL,
     delta       BIGINT NOT NULL,
     quantity    BIGINT NOT NULL,             -- after it
     version     BIGINT NOT NULL,             -- after it

@@ -1,0 +1,294 @@
+//! The inventory's contract between the services: what names a product, and what its events carry.
+
+use std::borrow::Borrow;
+use std::fmt::{self, Write as _};
+use std::future::{Ready, ready};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Text;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::http::Problem;
+use crate::outbox::{EventKind, EventType};
+
+/// A product was put in, replaced or adjusted; the data is an [`InventorySnapshot`].
+pub const CHANGED: EventType = EventType {
+    name: "stockloop.inventory.changed",
+    kind: EventKind::Snapshot,
+};
+
+/// A product was removed; the data is the [`InventorySnapshot`] of its tombstone.
+pub const REMOVED: EventType = EventType {
+    name: "stockloop.inventory.removed",
+    kind: EventKind::Snapshot,
+};
+
+/// The longest SKU, in characters.
+const MAX_SKU: usize = 64;
+
+/// Names a product: 1 to 64 characters of any script, without control characters or space at its ends.
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    AsExpression,
+    FromSqlRow,
+)]
+#[diesel(sql_type = Text)]
+#[serde(try_from = "String")]
+pub struct Sku(String);
+
+/// Why a text is not a SKU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SkuError {
+    /// It has no characters.
+    #[error("a SKU must not be empty")]
+    Empty,
+    /// It has more than 64 characters.
+    #[error("a SKU has {MAX_SKU} characters at the most")]
+    TooLong,
+    /// It holds a control character, such as a line break.
+    #[error("a SKU must not hold control characters")]
+    Control,
+    /// It begins or ends with white space.
+    #[error("a SKU must not begin or end with white space")]
+    Space,
+    /// It holds U+FFFD, which stands for bytes that were not UTF-8: several SKUs would look like one.
+    #[error("a SKU must be UTF-8, and this one held bytes that are not")]
+    Unreadable,
+    /// It is `.` or `..`, which no URL can name.
+    #[error("a SKU must not be . or .., since no URL could name it")]
+    Dots,
+}
+
+impl Sku {
+    /// Reads a SKU.
+    ///
+    /// # Errors
+    /// The rule that `text` breaks.
+    pub fn parse(text: impl Into<String>) -> Result<Self, SkuError> {
+        let text = text.into();
+        if text.is_empty() {
+            Err(SkuError::Empty)
+        } else if text.chars().count() > MAX_SKU {
+            Err(SkuError::TooLong)
+        } else if text.chars().any(char::is_control) {
+            Err(SkuError::Control)
+        } else if text.trim() != text {
+            Err(SkuError::Space)
+        } else if text.contains(char::REPLACEMENT_CHARACTER) {
+            Err(SkuError::Unreadable)
+        } else if text == "." || text == ".." {
+            Err(SkuError::Dots)
+        } else {
+            Ok(Self(text))
+        }
+    }
+
+    /// The SKU as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The SKU as one segment of a URL's path: what is not unreserved (RFC 3986) is percent-encoded.
+    pub fn path_segment(&self) -> String {
+        let mut segment = String::with_capacity(self.0.len());
+        for byte in self.0.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                segment.push(char::from(byte));
+            } else {
+                // Writing to a String can't fail.
+                let _ = write!(segment, "%{byte:02X}");
+            }
+        }
+        segment
+    }
+}
+
+impl fmt::Display for Sku {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Sku {
+    type Error = SkuError;
+
+    fn try_from(text: String) -> Result<Self, SkuError> {
+        Self::parse(text)
+    }
+}
+
+impl Borrow<str> for Sku {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<DB: Backend> ToSql<Text, DB> for Sku
+where
+    str: ToSql<Text, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.as_str().to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<Text, DB> for Sku
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self::parse(String::from_sql(bytes)?)?)
+    }
+}
+
+/// The `{sku}` of a request's path, percent-decoded (`%2F` is a slash within the SKU); 422 if it is none.
+impl FromRequest for Sku {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let text = web::Path::<String>::from_request(request, payload).into_inner();
+        ready(match text.map(web::Path::into_inner) {
+            Ok(text) => {
+                Self::parse(text).map_err(|error| Problem::invalid("sku", error.to_string()))
+            }
+            Err(error) => Err(Problem::invalid("sku", error.to_string())),
+        })
+    }
+}
+
+/// The whole state of one product at one version: the data of both inventory events.
+///
+/// Readers ignore fields that they don't know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventorySnapshot {
+    /// Which product; also the message's key.
+    pub sku: Sku,
+    /// What it is, in words.
+    pub description: String,
+    /// Pieces in stock; below zero only with backorders.
+    pub quantity: i64,
+    /// Price of one piece in whole minor units (pence, cents).
+    pub unit_price_minor: i64,
+    /// Whether the stock may go below zero.
+    pub allow_backorder: bool,
+    /// Whether this is the tombstone of a removed product.
+    pub removed: bool,
+    /// 1 for the first state; each change, the removal too, is one more.
+    pub version: i64,
+    /// When it became so, by the owner's clock; never before the version before it.
+    pub updated_at: Timestamp,
+    /// What it came from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// What a change of the inventory came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The kind of change.
+    pub kind: CauseKind,
+    /// Why, as whoever asked for it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it belongs to, such as an invoice's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// The kinds of change that an inventory knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CauseKind {
+    /// A product was put in or replaced.
+    Put,
+    /// Stock came or went.
+    Adjustment,
+    /// The product was removed.
+    Removal,
+    /// A kind that came after this reader was built.
+    #[serde(other)]
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sku_is_any_short_text_that_can_be_seen() {
+        for good in ["85123A", "a/b c", "Größe-Ü", "日本", "%2F", &"ß".repeat(64)] {
+            assert_eq!(Sku::parse(good).map(|sku| sku.0), Ok(good.to_owned()));
+        }
+        for (bad, why) in [
+            ("", SkuError::Empty),
+            (&*"ß".repeat(65), SkuError::TooLong),
+            ("a\nb", SkuError::Control),
+            ("a\0", SkuError::Control),
+            ("a\u{85}b", SkuError::Control),
+            (" a", SkuError::Space),
+            ("a\u{a0}", SkuError::Space),
+            ("a\u{fffd}", SkuError::Unreadable),
+            ("..", SkuError::Dots),
+        ] {
+            assert_eq!(Sku::parse(bad), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_sku_can_stand_in_a_url() {
+        let segment = |text: &str| Sku::parse(text).map(|sku| sku.path_segment());
+        assert_eq!(segment("85123A").as_deref(), Ok("85123A"));
+        assert_eq!(segment("a/b %").as_deref(), Ok("a%2Fb%20%25"));
+        assert_eq!(segment("ü").as_deref(), Ok("%C3%BC"));
+    }
+
+    #[test]
+    fn a_snapshot_is_written_as_agreed() {
+        let snapshot = InventorySnapshot {
+            sku: Sku("85123A".to_owned()),
+            description: "WHITE HANGING HEART".to_owned(),
+            quantity: -3,
+            unit_price_minor: 255,
+            allow_backorder: true,
+            removed: false,
+            version: 7,
+            updated_at: Timestamp::from_micros(1_291_191_960_000_000),
+            cause: Some(Cause {
+                kind: CauseKind::Adjustment,
+                reason: Some("sale".to_owned()),
+                reference: None,
+            }),
+        };
+        let json = serde_json::to_string(&snapshot).unwrap_or_default();
+        assert_eq!(
+            json,
+            r#"{"sku":"85123A","description":"WHITE HANGING HEART","quantity":-3,"unit_price_minor":255,"allow_backorder":true,"removed":false,"version":7,"updated_at":"2010-12-01T08:26:00.000000Z","cause":{"kind":"adjustment","reason":"sale"}}"#
+        );
+        assert_eq!(serde_json::from_str(&json).ok(), Some(snapshot));
+    }
+
+    #[test]
+    fn a_reader_takes_what_later_writers_add() {
+        let json = r#"{"sku":"A","description":"","quantity":1,"unit_price_minor":0,"allow_backorder":false,
+            "removed":false,"version":1,"updated_at":"2010-12-01T08:26:00Z","colour":"red",
+            "cause":{"kind":"stocktaking","who":"x"}}"#;
+        let read: Option<InventorySnapshot> = serde_json::from_str(json).ok();
+        let cause = read.and_then(|snapshot| snapshot.cause);
+        assert_eq!(cause.map(|cause| cause.kind), Some(CauseKind::Other));
+    }
+}

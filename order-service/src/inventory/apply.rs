@@ -1,0 +1,188 @@
+//! Events on the copy: a batch is folded to the newest state of each product and written set-based.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::inbox::{Answer, ApplyError, Detail, Handler, Incoming};
+use common::inventory::{CHANGED, InventorySnapshot, REMOVED, Sku};
+use diesel::QueryResult;
+use thiserror::Error;
+
+use super::model::{self, ProductCopy};
+
+/// Applies both inventory events to the copy.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InventoryHandler;
+
+/// Why an event can't be applied, whatever happens: its sender has to send another one.
+#[derive(Debug, Error)]
+enum Unusable {
+    #[error("the event type {0:?} is not one of the inventory's")]
+    Type(String),
+    #[error("the data is not an inventory snapshot: {0}")]
+    Data(#[from] serde_json::Error),
+    #[error("the message's key is {key:?}, but its data is about {sku}")]
+    Key { key: String, sku: Sku },
+    #[error("the version {0} is not possible: versions begin with 1")]
+    Version(i64),
+    #[error("the event type is {event_type}, but its data says removed: {removed}")]
+    Removed { event_type: String, removed: bool },
+    #[error("the description holds U+0000, which the database can't keep")]
+    Nul,
+}
+
+/// The newest state of one product in a batch, and which of the batch's events has it.
+struct Newest {
+    event: usize,
+    row: ProductCopy,
+}
+
+impl Handler for InventoryHandler {
+    fn is_command(&self, _event_type: &str) -> bool {
+        false
+    }
+
+    fn apply(
+        &self,
+        conn: &mut Conn,
+        now: Timestamp,
+        events: &[Incoming],
+    ) -> Result<Vec<Answer>, ApplyError> {
+        let read: Vec<_> = events.iter().map(|event| read(event, now)).collect();
+        let newest = fold(&read);
+        let copies = write(conn, newest)?;
+        Ok(read
+            .iter()
+            .enumerate()
+            .map(|(event, read)| match read {
+                Ok(row) => answer(event, &row.sku, &copies),
+                Err(unusable) => Answer::Failed {
+                    error: unusable.to_string(),
+                    retryable: false,
+                },
+            })
+            .collect())
+    }
+}
+
+/// What a copy has after the batch: its version, and the event that was applied to it, if one was.
+struct Copy {
+    version: i64,
+    applied: Option<usize>,
+}
+
+/// The row that `event` asks for.
+fn read(event: &Incoming, now: Timestamp) -> Result<ProductCopy, Unusable> {
+    let of_removal = match event.event_type.as_str() {
+        name if name == CHANGED.name => false,
+        name if name == REMOVED.name => true,
+        other => return Err(Unusable::Type(other.to_owned())),
+    };
+    let snapshot: InventorySnapshot = serde_json::from_slice(&event.data)?;
+    if snapshot.sku.as_str() != event.key {
+        return Err(Unusable::Key {
+            key: event.key.clone(),
+            sku: snapshot.sku,
+        });
+    }
+    if snapshot.removed != of_removal {
+        return Err(Unusable::Removed {
+            event_type: event.event_type.clone(),
+            removed: snapshot.removed,
+        });
+    }
+    if snapshot.version < 1 {
+        return Err(Unusable::Version(snapshot.version));
+    }
+    if snapshot.description.contains('\0') {
+        return Err(Unusable::Nul);
+    }
+    Ok(ProductCopy::of(snapshot, event.epoch, now))
+}
+
+/// Keeps the highest (epoch, version) of each product, the first of equals; sorted by SKU.
+fn fold(read: &[Result<ProductCopy, Unusable>]) -> BTreeMap<Sku, Newest> {
+    let mut newest: BTreeMap<Sku, Newest> = BTreeMap::new();
+    for (event, row) in read.iter().enumerate() {
+        let Ok(row) = row else { continue };
+        let row = row.clone();
+        match newest.entry(row.sku.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(Newest { event, row });
+            }
+            Entry::Occupied(mut held) if held.get().row.age() < row.age() => {
+                held.insert(Newest { event, row });
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    newest
+}
+
+/// Writes what is newer than the copies, and tells what the copies have then.
+fn write(conn: &mut Conn, newest: BTreeMap<Sku, Newest>) -> QueryResult<BTreeMap<Sku, Copy>> {
+    if newest.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let (places, rows): (Vec<usize>, Vec<ProductCopy>) = newest
+        .into_values()
+        .map(|newest| (newest.event, newest.row))
+        .unzip();
+    let written = model::upsert(conn, &rows)?;
+    let mut copies = BTreeMap::new();
+    for (event, row) in places.into_iter().zip(&rows) {
+        if written.contains(&row.sku) {
+            let (version, applied) = (row.version, Some(event));
+            copies.insert(row.sku.clone(), Copy { version, applied });
+        }
+    }
+    let kept: Vec<&str> = rows
+        .iter()
+        .map(|row| row.sku.as_str())
+        .filter(|sku| !written.contains(*sku))
+        .collect();
+    if !kept.is_empty() {
+        for held in model::held(conn, &kept)? {
+            let (version, applied) = (held.version, None);
+            copies.insert(held.sku, Copy { version, applied });
+        }
+    }
+    Ok(copies)
+}
+
+fn answer(event: usize, sku: &Sku, copies: &BTreeMap<Sku, Copy>) -> Answer {
+    let copy = copies.get(sku);
+    let detail = match copy {
+        Some(copy) if copy.applied == Some(event) => Detail::Applied,
+        _ => Detail::Superseded,
+    };
+    Answer::Success {
+        detail,
+        version: copy.map(|copy| copy.version),
+        result: None,
+    }
+}
+
+impl ProductCopy {
+    fn of(snapshot: InventorySnapshot, epoch: i64, now: Timestamp) -> Self {
+        Self {
+            sku: snapshot.sku,
+            description: snapshot.description,
+            quantity: snapshot.quantity,
+            unit_price_minor: snapshot.unit_price_minor,
+            allow_backorder: snapshot.allow_backorder,
+            removed: snapshot.removed,
+            epoch,
+            version: snapshot.version,
+            updated_us: snapshot.updated_at,
+            applied_us: now,
+        }
+    }
+
+    /// What decides which of two states of a product is newer.
+    fn age(&self) -> (i64, i64) {
+        (self.epoch, self.version)
+    }
+}

@@ -1,0 +1,170 @@
+//! The table `product_copy`: its row and every statement on it.
+
+use std::collections::BTreeSet;
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::inventory::Sku;
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Text};
+
+use crate::schema::product_copy;
+
+/// One product as it has arrived here, or the tombstone of a removed one.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = product_copy)]
+pub struct ProductCopy {
+    /// Which.
+    pub sku: Sku,
+    /// What it is.
+    pub description: String,
+    /// Pieces in stock.
+    pub quantity: i64,
+    /// Price of one piece in minor units.
+    pub unit_price_minor: i64,
+    /// Whether the stock may go below zero.
+    pub allow_backorder: bool,
+    /// Whether this is a tombstone.
+    pub removed: bool,
+    /// The owner's epoch that the version belongs to.
+    pub epoch: i64,
+    /// The owner's version.
+    pub version: i64,
+    /// When it became so, by the owner's clock.
+    pub updated_us: Timestamp,
+    /// When it arrived here, by our clock.
+    pub applied_us: Timestamp,
+}
+
+/// A SKU, and the epoch and version that its copy has.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = product_copy)]
+pub(super) struct Held {
+    pub(super) sku: Sku,
+    pub(super) epoch: i64,
+    pub(super) version: i64,
+}
+
+#[derive(QueryableByName)]
+#[diesel(table_name = product_copy)]
+struct Written {
+    sku: Sku,
+}
+
+/// The copy or tombstone of `sku`.
+pub fn find(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<ProductCopy>> {
+    on!(conn, c => product_copy::table
+        .find(sku)
+        .select(ProductCopy::as_select())
+        .first(c)
+        .optional())
+}
+
+/// Up to `limit` products after `after` (all, if it is none), in the SKUs' bytewise order, without tombstones.
+pub fn page(conn: &mut Conn, after: Option<&Sku>, limit: i64) -> QueryResult<Vec<ProductCopy>> {
+    // No SKU is empty, so all of them are greater than the empty text.
+    let after = after.map(Sku::as_str).unwrap_or_default();
+    on!(conn, c => product_copy::table
+        .filter(product_copy::sku.gt(after).and(product_copy::removed.eq(false)))
+        .order(product_copy::sku)
+        .limit(limit)
+        .select(ProductCopy::as_select())
+        .load(c))
+}
+
+/// What the copies of `skus` have; those that there are.
+pub(super) fn held(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Held>> {
+    match conn {
+        // Not a kept plan: one made while the table was small would go on reading all of it.
+        Conn::Pg(c) => {
+            sql_query("SELECT sku, epoch, version FROM product_copy WHERE sku = ANY($1)")
+                .bind::<Array<Text>, _>(skus)
+                .load(c)
+        }
+        Conn::Sqlite(c) => product_copy::table
+            .filter(product_copy::sku.eq_any(skus))
+            .select(Held::as_select())
+            .load(c),
+    }
+}
+
+/// A newer (epoch, version) wins, anything else leaves the copy alone.
+const GUARD: &str = "
+    ON CONFLICT (sku) DO UPDATE SET
+        description = excluded.description, quantity = excluded.quantity,
+        unit_price_minor = excluded.unit_price_minor, allow_backorder = excluded.allow_backorder,
+        removed = excluded.removed, epoch = excluded.epoch, version = excluded.version,
+        updated_us = excluded.updated_us, applied_us = excluded.applied_us
+    WHERE (product_copy.epoch, product_copy.version) < (excluded.epoch, excluded.version)
+    RETURNING sku";
+
+const COLUMNS: &str = "sku, description, quantity, unit_price_minor, allow_backorder, removed, epoch, version, updated_us, applied_us";
+
+/// Writes those of `rows` that are newer than their copies, and returns their SKUs.
+///
+/// `rows` has each SKU once, sorted: the database locks them in that order.
+pub(super) fn upsert(conn: &mut Conn, rows: &[ProductCopy]) -> QueryResult<BTreeSet<Sku>> {
+    let written: Vec<Written> = match conn {
+        Conn::Pg(c) => upsert_postgres(c, rows),
+        Conn::Sqlite(c) => upsert_sqlite(c, rows),
+    }?;
+    Ok(written.into_iter().map(|row| row.sku).collect())
+}
+
+fn upsert_postgres(c: &mut PgConnection, rows: &[ProductCopy]) -> QueryResult<Vec<Written>> {
+    fn column<'a, T>(rows: &'a [ProductCopy], value: impl Fn(&'a ProductCopy) -> T) -> Vec<T> {
+        rows.iter().map(value).collect()
+    }
+    sql_query(format!(
+        "INSERT INTO product_copy ({COLUMNS})
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {GUARD}"
+    ))
+    .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.description.as_str()))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.quantity))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.unit_price_minor))
+    .bind::<Array<Bool>, _>(column(rows, |row| row.allow_backorder))
+    .bind::<Array<Bool>, _>(column(rows, |row| row.removed))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.epoch))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.version))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.updated_us))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.applied_us))
+    .load(c)
+}
+
+/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
+fn upsert_sqlite(c: &mut SqliteConnection, rows: &[ProductCopy]) -> QueryResult<Vec<Written>> {
+    let rows: Vec<_> = rows.iter().map(ProductCopy::as_values).collect();
+    let json = serde_json::to_string(&rows)
+        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+    sql_query(format!(
+        "INSERT INTO product_copy ({COLUMNS})
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+                value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
+         FROM json_each(?) WHERE true {GUARD}"
+    ))
+    .bind::<Text, _>(json)
+    .load(c)
+}
+
+type Values<'a> = (&'a str, &'a str, i64, i64, bool, bool, i64, i64, i64, i64);
+
+impl ProductCopy {
+    /// The values of [`COLUMNS`], in their order.
+    fn as_values(&self) -> Values<'_> {
+        (
+            self.sku.as_str(),
+            &self.description,
+            self.quantity,
+            self.unit_price_minor,
+            self.allow_backorder,
+            self.removed,
+            self.epoch,
+            self.version,
+            self.updated_us.micros(),
+            self.applied_us.micros(),
+        )
+    }
+}

@@ -1,0 +1,127 @@
+//! The copy of the inventory over HTTP: to be read only, with how fresh it is.
+
+use std::time::Duration;
+
+use actix_web::http::header::ETAG;
+use actix_web::web::{Data, Query, ServiceConfig, resource};
+use actix_web::{HttpResponse, web};
+use common::clock::Timestamp;
+use common::http::{Page, PageQuery, Precondition, Problem, ProblemResult, only, reading};
+use common::inventory::Sku;
+use serde::Serialize;
+
+use crate::inventory::{self, Inventory, ProductCopy};
+
+/// A product as its copy has it.
+///
+/// How old a copy is has two sides, and neither is "out of date": a product that nobody changes grows old at
+/// the owner too. `replication_delay_ms` tells how long this state was on its way; `age_seconds` how long it
+/// has been standing here since. Whether a newer one is on its way, only the owner's outbox knows.
+#[derive(Debug, Serialize)]
+struct View {
+    sku: Sku,
+    description: String,
+    quantity: i64,
+    unit_price_minor: i64,
+    allow_backorder: bool,
+    /// The owner's version that this is.
+    version: i64,
+    /// When it became so, by the owner's clock.
+    updated_at: Timestamp,
+    /// When it arrived here, by this service's clock.
+    applied_at: Timestamp,
+    /// `applied_at - updated_at` in milliseconds; 0 where the clocks disagree.
+    replication_delay_ms: u128,
+    /// Now minus `applied_at`, in whole seconds.
+    age_seconds: u64,
+}
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    // A SKU of no characters is taken here too, to be told what is wrong with it.
+    cfg.service(
+        resource("/inventory")
+            .route(reading().to(list))
+            .default_service(only("GET, HEAD")),
+    )
+    .service(
+        resource("/inventory/{sku:[^/]*}")
+            .route(reading().to(read))
+            .default_service(only("GET, HEAD")),
+    );
+}
+
+async fn list(
+    inventory: Data<Inventory>,
+    query: Query<PageQuery>,
+) -> ProblemResult<web::Json<Page<View>>> {
+    let limit = query.limit()?;
+    let after = query.into_inner().after.map(Sku::parse).transpose();
+    let after = after.map_err(|error| Problem::invalid("after", error.to_string()))?;
+    let copies: Vec<ProductCopy> = inventory
+        .db
+        .read(move |conn| inventory::page(conn, after.as_ref(), limit + 1).map_err(Problem::from))
+        .await?;
+    let now = inventory.env.now();
+    let items = copies.into_iter().map(|copy| View::of(copy, now)).collect();
+    Ok(web::Json(Page::cut(items, limit, |view: &View| {
+        view.sku.to_string()
+    })))
+}
+
+async fn read(
+    inventory: Data<Inventory>,
+    sku: Sku,
+    precondition: Precondition,
+) -> ProblemResult<HttpResponse> {
+    let asked = sku.clone();
+    let found = inventory
+        .db
+        .read(move |conn| inventory::find(conn, &asked).map_err(Problem::from))
+        .await?;
+    let copy = match found {
+        Some(copy) if !copy.removed => copy,
+        // 404 and not 410: it may be put in again, and the copy has to say the same as its owner.
+        Some(tombstone) => return Err(removed(&tombstone)),
+        None => return Err(unknown(&sku)),
+    };
+    let etag = (ETAG, format!("\"{}\"", copy.version));
+    if precondition.knows(copy.version) {
+        return Ok(HttpResponse::NotModified().insert_header(etag).finish());
+    }
+    precondition.check(Some(copy.version))?;
+    let view = View::of(copy, inventory.env.now());
+    Ok(HttpResponse::Ok().insert_header(etag).json(view))
+}
+
+fn removed(tombstone: &ProductCopy) -> Problem {
+    let ProductCopy { sku, version, .. } = tombstone;
+    Problem::not_found(format!(
+        "the product {sku} was removed at version {version}"
+    ))
+    .at("sku")
+}
+
+fn unknown(sku: &Sku) -> Problem {
+    Problem::not_found(format!(
+        "no product {sku} has arrived here; if its owner has it, its event is still on the way"
+    ))
+    .at("sku")
+}
+
+impl View {
+    fn of(copy: ProductCopy, now: Timestamp) -> Self {
+        let delay: Duration = copy.applied_us.since(copy.updated_us);
+        Self {
+            sku: copy.sku,
+            description: copy.description,
+            quantity: copy.quantity,
+            unit_price_minor: copy.unit_price_minor,
+            allow_backorder: copy.allow_backorder,
+            version: copy.version,
+            updated_at: copy.updated_us,
+            applied_at: copy.applied_us,
+            replication_delay_ms: delay.as_millis(),
+            age_seconds: now.since(copy.applied_us).as_secs(),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The changes of one product: each locks its row, writes its next version and appends the event.
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::http::Precondition;
+use common::inventory::{Cause, CauseKind, Sku};
+use common::outbox::Outbox;
+use diesel::QueryResult;
+
+use super::model::{self, NewAdjustment};
+use super::{Adjustment, ChangeError, Content, Product, Refusal, events};
+
+/// Tries to find or add a product: the second finds what another one added meanwhile.
+const TRIES: usize = 2;
+
+/// What every change needs besides its content.
+#[derive(Clone)]
+pub struct Changing {
+    /// Where its event goes.
+    pub outbox: Outbox,
+    /// Now.
+    pub now: Timestamp,
+    /// The trace of the request.
+    pub traceparent: Option<String>,
+}
+
+/// A product after a PUT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// As it is now.
+    pub product: Product,
+    /// Whether it was not there before, or was removed.
+    pub created: bool,
+}
+
+/// Puts a product in, or replaces it; a removed one goes on from its tombstone's version.
+///
+/// # Errors
+/// Refused when `precondition` does not hold or the stock is below zero without backorders.
+pub fn put(
+    conn: &mut Conn,
+    changing: &Changing,
+    sku: &Sku,
+    content: Content,
+    precondition: &Precondition,
+) -> Result<Changed, ChangeError> {
+    for _ in 0..TRIES {
+        let before = model::lock(conn, sku)?;
+        let there = before.as_ref().filter(|product| !product.removed);
+        precondition.check(there.map(|product| product.version))?;
+        let created = there.is_none();
+        let product = Product::put(sku, before.as_ref(), content.clone(), changing.now)?;
+        if before.is_some() {
+            model::update(conn, &product)?;
+        } else if !model::insert(conn, &product)? {
+            continue;
+        }
+        changing.tell(conn, &product, events::plain(CauseKind::Put))?;
+        return Ok(Changed { product, created });
+    }
+    Err(ChangeError::Raced(sku.clone()))
+}
+
+/// Changes the stock of one product.
+///
+/// # Errors
+/// Refused when there is no such product, `precondition` does not hold, or the stock would go below zero
+/// without backorders or out of range.
+pub fn adjust(
+    conn: &mut Conn,
+    changing: &Changing,
+    sku: &Sku,
+    adjustment: Adjustment,
+    precondition: &Precondition,
+) -> Result<Product, ChangeError> {
+    let before = present(model::lock(conn, sku)?, sku)?;
+    precondition.check(Some(before.version))?;
+    let product = before.adjusted(adjustment.delta.get(), changing.now)?;
+    model::update(conn, &product)?;
+    model::insert_adjustments(conn, &[NewAdjustment::of(&product, &adjustment)])?;
+    changing.tell(conn, &product, events::of_adjustment(adjustment))?;
+    Ok(product)
+}
+
+/// Removes a product: its tombstone stays, without stock, one version on.
+///
+/// # Errors
+/// Refused when there is no such product or `precondition` does not hold.
+pub fn remove(
+    conn: &mut Conn,
+    changing: &Changing,
+    sku: &Sku,
+    precondition: &Precondition,
+) -> Result<Product, ChangeError> {
+    let before = present(model::lock(conn, sku)?, sku)?;
+    precondition.check(Some(before.version))?;
+    let product = before.tombstone(changing.now);
+    model::update(conn, &product)?;
+    changing.tell(conn, &product, events::plain(CauseKind::Removal))?;
+    Ok(product)
+}
+
+/// The product, unless it never was or is a tombstone.
+pub(super) fn present(found: Option<Product>, sku: &Sku) -> Result<Product, Refusal> {
+    match found {
+        None => Err(Refusal::Unknown(sku.clone())),
+        Some(tombstone) if tombstone.removed => Err(Refusal::Removed {
+            sku: tombstone.sku,
+            version: tombstone.version,
+        }),
+        Some(product) => Ok(product),
+    }
+}
+
+impl Changing {
+    fn tell(&self, conn: &mut Conn, product: &Product, cause: Cause) -> QueryResult<()> {
+        let event = events::event(product, cause, self.traceparent.clone())?;
+        self.outbox.append(conn, vec![event]).map(drop)
+    }
+}
+
+impl Product {
+    /// The version after `before` (the first one, if there is none), with this content.
+    fn put(
+        sku: &Sku,
+        before: Option<&Self>,
+        content: Content,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        if content.quantity < 0 && !content.allow_backorder {
+            return Err(Refusal::Negative);
+        }
+        Ok(Self {
+            sku: sku.clone(),
+            description: content.description.into_inner(),
+            quantity: content.quantity,
+            unit_price_minor: content.unit_price_minor.minor(),
+            allow_backorder: content.allow_backorder,
+            removed: false,
+            version: before.map_or(1, |before| before.version + 1),
+            updated_us: before.map_or(now, |before| before.not_before(now)),
+        })
+    }
+
+    /// The next version, with `delta` pieces more.
+    pub(super) fn adjusted(&self, delta: i64, now: Timestamp) -> Result<Self, Refusal> {
+        let (sku, quantity) = (&self.sku, self.quantity);
+        let Some(after) = quantity.checked_add(delta) else {
+            return Err(Refusal::Overflow {
+                sku: sku.clone(),
+                quantity,
+                delta,
+            });
+        };
+        if after < 0 && !self.allow_backorder {
+            return Err(Refusal::InsufficientStock {
+                sku: sku.clone(),
+                quantity,
+                delta,
+            });
+        }
+        Ok(Self {
+            quantity: after,
+            version: self.version + 1,
+            updated_us: self.not_before(now),
+            ..self.clone()
+        })
+    }
+
+    fn tombstone(&self, now: Timestamp) -> Self {
+        Self {
+            quantity: 0,
+            removed: true,
+            version: self.version + 1,
+            updated_us: self.not_before(now),
+            ..self.clone()
+        }
+    }
+
+    /// A clock that was set back must not make a later version look older.
+    fn not_before(&self, now: Timestamp) -> Timestamp {
+        now.max(self.updated_us)
+    }
+}
+
+impl NewAdjustment {
+    /// What is kept of the adjustment that led to `product`.
+    pub(super) fn of(product: &Product, adjustment: &Adjustment) -> Self {
+        Self {
+            sku: product.sku.clone(),
+            delta: adjustment.delta.get(),
+            quantity: product.quantity,
+            version: product.version,
+            reason: adjustment.reason.clone().into_inner(),
+            reference: adjustment
+                .reference
+                .clone()
+                .map(super::Reference::into_inner),
+            at_us: product.updated_us,
+        }
+    }
+}

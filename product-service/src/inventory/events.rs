@@ -1,0 +1,54 @@
+//! What a change tells the world: a snapshot of the product as it is now, with what it came from.
+
+use common::inventory::{CHANGED, Cause, CauseKind, InventorySnapshot, REMOVED};
+use common::outbox::NewEvent;
+use diesel::QueryResult;
+use diesel::result::Error;
+
+use super::{Adjustment, Product};
+
+/// The event of `product`'s present state.
+pub(super) fn event(
+    product: &Product,
+    cause: Cause,
+    traceparent: Option<String>,
+) -> QueryResult<NewEvent> {
+    let snapshot = InventorySnapshot {
+        sku: product.sku.clone(),
+        description: product.description.clone(),
+        quantity: product.quantity,
+        unit_price_minor: product.unit_price_minor,
+        allow_backorder: product.allow_backorder,
+        removed: product.removed,
+        version: product.version,
+        updated_at: product.updated_us,
+        cause: Some(cause),
+    };
+    let payload = serde_json::to_string(&snapshot)
+        .map_err(|error| Error::SerializationError(Box::new(error)))?;
+    Ok(NewEvent {
+        event_type: if product.removed { REMOVED } else { CHANGED },
+        key: product.sku.as_str().to_owned(),
+        version: product.version,
+        payload,
+        traceparent,
+    })
+}
+
+/// A PUT's or a removal's cause.
+pub(super) fn plain(kind: CauseKind) -> Cause {
+    Cause {
+        kind,
+        reason: None,
+        reference: None,
+    }
+}
+
+/// An adjustment's cause.
+pub(super) fn of_adjustment(adjustment: Adjustment) -> Cause {
+    Cause {
+        kind: CauseKind::Adjustment,
+        reason: Some(adjustment.reason.into_inner()),
+        reference: adjustment.reference.map(super::Reference::into_inner),
+    }
+}

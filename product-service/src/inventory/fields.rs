@@ -1,0 +1,174 @@
+//! What requests carry: each field is checked as it is read, so that an error names it and its rule.
+
+use std::num::NonZeroI64;
+
+use common::inventory::Sku;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Lines of one batch at the most.
+const MAX_LINES: usize = 1_000;
+
+/// A text of `MIN` to `MAX` characters without control characters; not blank unless it may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Words<const MIN: usize, const MAX: usize>(String);
+
+/// What a product is: up to 1,000 characters, and none at all is allowed.
+pub type Description = Words<0, 1_000>;
+/// Why stock comes or goes: 1 to 200 characters.
+pub type Reason = Words<1, 200>;
+/// What an adjustment belongs to, such as an invoice's number: 1 to 200 characters.
+pub type Reference = Words<1, 200>;
+
+/// Why a field's value is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FieldError {
+    /// Too few or too many characters.
+    #[error("must have {0} to {1} characters")]
+    Length(usize, usize),
+    /// Nothing but white space.
+    #[error("must not be blank")]
+    Blank,
+    /// A control character, such as a line break.
+    #[error("must not hold control characters")]
+    Control,
+    /// A price below zero.
+    #[error("must not be below zero")]
+    Negative,
+    /// A batch of no lines, or of too many.
+    #[error("a batch has 1 to {MAX_LINES} lines, this one has {0}")]
+    Lines(usize),
+}
+
+impl<const MIN: usize, const MAX: usize> Words<MIN, MAX> {
+    /// The text.
+    pub fn into_inner(self) -> String {
+        self.0
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> TryFrom<String> for Words<MIN, MAX> {
+    type Error = FieldError;
+
+    fn try_from(text: String) -> Result<Self, FieldError> {
+        let length = text.chars().count();
+        if !(MIN..=MAX).contains(&length) {
+            Err(FieldError::Length(MIN, MAX))
+        } else if text.chars().any(char::is_control) {
+            Err(FieldError::Control)
+        } else if MIN > 0 && text.trim().is_empty() {
+            Err(FieldError::Blank)
+        } else {
+            Ok(Self(text))
+        }
+    }
+}
+
+/// A price in whole minor units (pence, cents), zero or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Price(i64);
+
+impl Price {
+    /// Minor units.
+    pub fn minor(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Price {
+    type Error = FieldError;
+
+    fn try_from(minor: i64) -> Result<Self, FieldError> {
+        if minor < 0 {
+            Err(FieldError::Negative)
+        } else {
+            Ok(Self(minor))
+        }
+    }
+}
+
+/// The body of a PUT: a product without its SKU.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// What it is.
+    pub description: Description,
+    /// Pieces in stock; below zero only with backorders.
+    pub quantity: i64,
+    /// Price of one piece.
+    pub unit_price_minor: Price,
+    /// Whether the stock may go below zero; no, if left out.
+    #[serde(default)]
+    pub allow_backorder: bool,
+}
+
+/// The body of an adjustment.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adjustment {
+    /// Pieces that come (above zero) or go.
+    pub delta: NonZeroI64,
+    /// Why.
+    pub reason: Reason,
+    /// What it belongs to.
+    pub reference: Option<Reference>,
+}
+
+/// The body of a batch of adjustments.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// What to do, in order.
+    pub lines: Lines,
+}
+
+/// 1 to 1,000 lines.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<Line>")]
+pub struct Lines(Vec<Line>);
+
+impl Lines {
+    /// The lines, in order.
+    pub fn into_inner(self) -> Vec<Line> {
+        self.0
+    }
+}
+
+impl TryFrom<Vec<Line>> for Lines {
+    type Error = FieldError;
+
+    fn try_from(lines: Vec<Line>) -> Result<Self, FieldError> {
+        match lines.len() {
+            1..=MAX_LINES => Ok(Self(lines)),
+            count => Err(FieldError::Lines(count)),
+        }
+    }
+}
+
+/// One line of a batch: an adjustment and its product.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Which product.
+    pub sku: Sku,
+    /// Pieces that come (above zero) or go.
+    pub delta: NonZeroI64,
+    /// Why.
+    pub reason: Reason,
+    /// What it belongs to.
+    pub reference: Option<Reference>,
+}
+
+impl Line {
+    /// The adjustment and whose it is.
+    pub fn split(self) -> (Sku, Adjustment) {
+        let adjustment = Adjustment {
+            delta: self.delta,
+            reason: self.reason,
+            reference: self.reference,
+        };
+        (self.sku, adjustment)
+    }
+}

@@ -1,0 +1,160 @@
+//! The tables `product` and `adjustment`: their rows and every statement on them.
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::inventory::Sku;
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Text};
+
+use crate::schema::{adjustment, product};
+
+/// Rows of one INSERT: below both databases' limits on bind parameters.
+const ROWS_PER_INSERT: usize = 1_000;
+
+/// One product as stored, or the tombstone of a removed one.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset, QueryableByName,
+)]
+#[diesel(table_name = product, primary_key(sku))]
+pub struct Product {
+    /// Which.
+    pub sku: Sku,
+    /// What it is.
+    pub description: String,
+    /// Pieces in stock; zero for a tombstone.
+    pub quantity: i64,
+    /// Price of one piece in minor units.
+    pub unit_price_minor: i64,
+    /// Whether the stock may go below zero.
+    pub allow_backorder: bool,
+    /// Whether this is a tombstone.
+    pub removed: bool,
+    /// 1 for the first state; each change, the removal too, is one more.
+    pub version: i64,
+    /// When it became so; never before the version before it.
+    pub updated_us: Timestamp,
+}
+
+/// One accepted adjustment, to be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
+#[diesel(table_name = adjustment)]
+pub struct NewAdjustment {
+    /// Of which product.
+    pub sku: Sku,
+    /// Pieces that came or went.
+    pub delta: i64,
+    /// Pieces in stock after it.
+    pub quantity: i64,
+    /// The product's version after it.
+    pub version: i64,
+    /// Why.
+    pub reason: String,
+    /// What it belongs to.
+    pub reference: Option<String>,
+    /// When.
+    pub at_us: Timestamp,
+}
+
+/// The product or tombstone of `sku`.
+pub fn find(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
+    on!(conn, c => product::table
+        .find(sku)
+        .select(Product::as_select())
+        .first(c)
+        .optional())
+}
+
+/// Up to `limit` products after `after` (all, if it is none), in the SKUs' bytewise order, without tombstones.
+pub fn page(conn: &mut Conn, after: Option<&Sku>, limit: i64) -> QueryResult<Vec<Product>> {
+    // No SKU is empty, so all of them are greater than the empty text.
+    let after = after.map(Sku::as_str).unwrap_or_default();
+    on!(conn, c => product::table
+        .filter(product::sku.gt(after).and(product::removed.eq(false)))
+        .order(product::sku)
+        .limit(limit)
+        .select(Product::as_select())
+        .load(c))
+}
+
+/// As [`find`], and nobody else changes that row until this transaction ends.
+pub(super) fn lock(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
+    match conn {
+        Conn::Pg(c) => product::table
+            .find(sku)
+            .select(Product::as_select())
+            .for_update()
+            .first(c)
+            .optional(),
+        // SQLite has one writer, and this is it.
+        Conn::Sqlite(_) => find(conn, sku),
+    }
+}
+
+/// The rows of `skus` that there are, locked in the SKUs' bytewise order, so that no two batches deadlock.
+pub(super) fn lock_all(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Product>> {
+    match conn {
+        // Not a kept plan: one made while the table was small would go on reading all of it.
+        Conn::Pg(c) => sql_query(
+            "SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us
+             FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE",
+        )
+        .bind::<Array<Text>, _>(skus)
+        .load(c),
+        Conn::Sqlite(c) => product::table
+            .filter(product::sku.eq_any(skus))
+            .select(Product::as_select())
+            .load(c),
+    }
+}
+
+/// Adds a product, unless another transaction added it first: then `false`, and it is committed by now.
+pub(super) fn insert(conn: &mut Conn, row: &Product) -> QueryResult<bool> {
+    let inserted = on!(conn, c => diesel::insert_into(product::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(c))?;
+    Ok(inserted == 1)
+}
+
+/// Writes a row that this transaction has locked.
+pub(super) fn update(conn: &mut Conn, row: &Product) -> QueryResult<()> {
+    on!(conn, c => diesel::update(product::table.find(&row.sku)).set(row).execute(c))?;
+    Ok(())
+}
+
+/// Writes the stock of rows that this transaction has locked.
+pub(super) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "UPDATE product SET quantity = n.quantity, version = n.version, updated_us = n.updated_us
+             FROM unnest($1, $2, $3, $4) AS n (sku, quantity, version, updated_us)
+             WHERE product.sku = n.sku",
+        )
+        .bind::<Array<Text>, _>(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.quantity).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.updated_us).collect::<Vec<_>>())
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => rows.iter().try_for_each(|row| {
+            diesel::update(product::table.find(&row.sku))
+                .set((
+                    product::quantity.eq(row.quantity),
+                    product::version.eq(row.version),
+                    product::updated_us.eq(row.updated_us),
+                ))
+                .execute(c)
+                .map(drop)
+        }),
+    }
+}
+
+/// Keeps accepted adjustments, in order.
+pub(super) fn insert_adjustments(conn: &mut Conn, rows: &[NewAdjustment]) -> QueryResult<()> {
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(adjustment::table).values(chunk).execute(c))?;
+    }
+    Ok(())
+}

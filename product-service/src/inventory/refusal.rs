@@ -1,0 +1,107 @@
+//! Why a change is refused, and how HTTP says so.
+
+use common::http::{PreconditionFailed, Problem};
+use common::inventory::Sku;
+use thiserror::Error;
+
+/// Why the inventory refuses a change; nothing is written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// There never was such a product.
+    #[error("there is no product {0}; put it in first")]
+    Unknown(Sku),
+    /// The product was removed.
+    #[error("the product {sku} was removed at version {version}; put it in again first")]
+    Removed {
+        /// Which.
+        sku: Sku,
+        /// Of its tombstone.
+        version: i64,
+    },
+    /// The stock would go below zero, and the product allows no backorders.
+    #[error(
+        "{sku} has {quantity} in stock, so it can't change by {delta}: it allows no backorders"
+    )]
+    InsufficientStock {
+        /// Which.
+        sku: Sku,
+        /// In stock now.
+        quantity: i64,
+        /// Asked for.
+        delta: i64,
+    },
+    /// The stock would leave the range of numbers.
+    #[error("{sku} has {quantity} in stock; with {delta} more it would leave the range of 64 bits")]
+    Overflow {
+        /// Which.
+        sku: Sku,
+        /// In stock now.
+        quantity: i64,
+        /// Asked for.
+        delta: i64,
+    },
+    /// A stock below zero was put in without backorders.
+    #[error("the quantity must not be below zero unless allow_backorder is true")]
+    Negative,
+    /// The client knows another version.
+    #[error(transparent)]
+    Precondition(#[from] PreconditionFailed),
+}
+
+impl Refusal {
+    /// The field that it is about.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Unknown(_) | Self::Removed { .. } => Some("sku"),
+            Self::InsufficientStock { .. } | Self::Overflow { .. } => Some("delta"),
+            Self::Negative => Some("quantity"),
+            Self::Precondition(_) => None,
+        }
+    }
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Self {
+        let why = refusal.to_string();
+        let problem = match refusal {
+            Refusal::Unknown(_) | Refusal::Removed { .. } => Self::not_found(why),
+            Refusal::InsufficientStock { .. } => Self::conflict("insufficient-stock", why),
+            Refusal::Overflow { .. } | Refusal::Negative => Self::invalid("", why),
+            Refusal::Precondition(failed) => (*failed).into(),
+        };
+        match refusal.field() {
+            Some(field) => problem.at(field),
+            None => problem,
+        }
+    }
+}
+
+/// Why a change did not happen.
+#[derive(Debug, Error)]
+pub enum ChangeError {
+    /// It is refused for good.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A statement failed.
+    #[error(transparent)]
+    Query(#[from] diesel::result::Error),
+    /// The row came and went between two statements.
+    #[error("the product {0} came and went while it was put in")]
+    Raced(Sku),
+}
+
+impl From<PreconditionFailed> for ChangeError {
+    fn from(failed: PreconditionFailed) -> Self {
+        Self::Refused(failed.into())
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => (&refusal).into(),
+            ChangeError::Query(error) => error.into(),
+            ChangeError::Raced(_) => Self::unavailable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The inventory over HTTP: read, put in or replace, adjust, remove.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::ETAG;
+use actix_web::web::{Data, Query, ServiceConfig, delete, post, put, resource};
+use actix_web::{HttpResponse, web};
+use common::clock::Timestamp;
+use common::http::{
+    IdempotencyKey, Page, PageQuery, Precondition, Problem, ProblemResult, Reply, StrictJson,
+    TraceParent, only, reading,
+};
+use common::inventory::Sku;
+use serde::Serialize;
+
+use crate::inventory::{self, Adjustment, Batch, Content, Inventory, LineAnswer, Product, Refusal};
+
+/// A product as clients see it.
+#[derive(Debug, Serialize)]
+struct View {
+    sku: Sku,
+    description: String,
+    quantity: i64,
+    unit_price_minor: i64,
+    allow_backorder: bool,
+    version: i64,
+    updated_at: Timestamp,
+}
+
+/// The answer to a batch: 200 even when every line is refused, since the batch itself was done.
+#[derive(Debug, Serialize)]
+struct BatchView {
+    accepted: usize,
+    refused: usize,
+    lines: Vec<LineAnswer>,
+}
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    // A SKU of no characters is taken here too, to be told what is wrong with it.
+    cfg.service(
+        resource("/inventory")
+            .route(reading().to(list))
+            .default_service(only("GET, HEAD")),
+    )
+    .service(
+        resource("/inventory/{sku:[^/]*}")
+            .route(reading().to(read))
+            .route(put().to(replace))
+            .route(delete().to(remove))
+            .default_service(only("GET, HEAD, PUT, DELETE")),
+    )
+    .service(
+        resource("/inventory/{sku:[^/]*}/adjustments")
+            .route(post().to(adjust))
+            .default_service(only("POST")),
+    )
+    .service(
+        resource("/adjustments")
+            .route(post().to(adjust_batch))
+            .default_service(only("POST")),
+    );
+}
+
+async fn list(
+    inventory: Data<Inventory>,
+    query: Query<PageQuery>,
+) -> ProblemResult<web::Json<Page<View>>> {
+    let limit = query.limit()?;
+    let after = query.into_inner().after.map(Sku::parse).transpose();
+    let after = after.map_err(|error| Problem::invalid("after", error.to_string()))?;
+    let products: Vec<Product> = inventory
+        .db
+        .read(move |conn| inventory::page(conn, after.as_ref(), limit + 1).map_err(Problem::from))
+        .await?;
+    let items = products.into_iter().map(View::from).collect();
+    Ok(web::Json(Page::cut(items, limit, |view: &View| {
+        view.sku.to_string()
+    })))
+}
+
+async fn read(
+    inventory: Data<Inventory>,
+    sku: Sku,
+    precondition: Precondition,
+) -> ProblemResult<HttpResponse> {
+    let asked = sku.clone();
+    let found = inventory
+        .db
+        .read(move |conn| inventory::find(conn, &asked).map_err(Problem::from))
+        .await?;
+    let product = match found {
+        Some(product) if !product.removed => product,
+        Some(tombstone) => {
+            let version = tombstone.version;
+            return Err(Problem::from(&Refusal::Removed { sku, version }));
+        }
+        None => return Err(Problem::from(&Refusal::Unknown(sku))),
+    };
+    let etag = (ETAG, format!("\"{}\"", product.version));
+    if precondition.knows(product.version) {
+        return Ok(HttpResponse::NotModified().insert_header(etag).finish());
+    }
+    precondition.check(Some(product.version))?;
+    Ok(HttpResponse::Ok()
+        .insert_header(etag)
+        .json(View::from(product)))
+}
+
+async fn replace(
+    inventory: Data<Inventory>,
+    sku: Sku,
+    precondition: Precondition,
+    key: IdempotencyKey,
+    trace: TraceParent,
+    body: StrictJson<Content>,
+) -> ProblemResult<HttpResponse> {
+    let content = body.value;
+    let work = move |conn: &mut _, changing: &_| {
+        let changed = inventory::put(conn, changing, &sku, content, &precondition)?;
+        let version = changed.product.version;
+        let view = View::from(changed.product);
+        if !changed.created {
+            return Ok(Reply::json(StatusCode::OK, &view)?.with_version(version));
+        }
+        Ok(Reply::json(StatusCode::CREATED, &view)?
+            .with_version(version)
+            .with_location(format!("/api/v1/inventory/{}", sku.path_segment())))
+    };
+    inventory.change(key, &body.bytes, trace, work).await
+}
+
+async fn adjust(
+    inventory: Data<Inventory>,
+    sku: Sku,
+    precondition: Precondition,
+    key: IdempotencyKey,
+    trace: TraceParent,
+    body: StrictJson<Adjustment>,
+) -> ProblemResult<HttpResponse> {
+    let adjustment = body.value;
+    let work = move |conn: &mut _, changing: &_| {
+        let product = inventory::adjust(conn, changing, &sku, adjustment, &precondition)?;
+        let version = product.version;
+        Ok(Reply::json(StatusCode::OK, &View::from(product))?.with_version(version))
+    };
+    inventory.change(key, &body.bytes, trace, work).await
+}
+
+async fn adjust_batch(
+    inventory: Data<Inventory>,
+    key: IdempotencyKey,
+    trace: TraceParent,
+    body: StrictJson<Batch>,
+) -> ProblemResult<HttpResponse> {
+    let lines = body.value.lines;
+    let work = move |conn: &mut _, changing: &_| {
+        let answers = inventory::adjust_batch(conn, changing, lines)?;
+        Reply::json(StatusCode::OK, &BatchView::from(answers))
+    };
+    inventory.change(key, &body.bytes, trace, work).await
+}
+
+async fn remove(
+    inventory: Data<Inventory>,
+    sku: Sku,
+    precondition: Precondition,
+    key: IdempotencyKey,
+    trace: TraceParent,
+) -> ProblemResult<HttpResponse> {
+    let work = move |conn: &mut _, changing: &_| {
+        inventory::remove(conn, changing, &sku, &precondition)?;
+        Ok(Reply::no_content())
+    };
+    inventory.change(key, b"", trace, work).await
+}
+
+impl From<Product> for View {
+    fn from(product: Product) -> Self {
+        Self {
+            sku: product.sku,
+            description: product.description,
+            quantity: product.quantity,
+            unit_price_minor: product.unit_price_minor,
+            allow_backorder: product.allow_backorder,
+            version: product.version,
+            updated_at: product.updated_us,
+        }
+    }
+}
+
+impl From<Vec<LineAnswer>> for BatchView {
+    fn from(lines: Vec<LineAnswer>) -> Self {
+        let accepted = lines
+            .iter()
+            .filter(|line| matches!(line, LineAnswer::Accepted { .. }))
+            .count();
+        Self {
+            accepted,
+            refused: lines.len() - accepted,
+            lines,
+        }
+    }
+}

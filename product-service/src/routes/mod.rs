@@ -1,0 +1,15 @@
+//! What this service answers under `/api/v1`.
+
+mod inventory;
+
+use actix_web::web::{QueryConfig, ServiceConfig};
+use common::http::Problem;
+
+/// Adds the routes to the scope `/api/v1`; they need `web::Data<`[`crate::inventory::Inventory`]`>`.
+pub fn configure(cfg: &mut ServiceConfig) {
+    cfg.app_data(
+        QueryConfig::default()
+            .error_handler(|error, _| Problem::invalid("query", error.to_string()).into()),
+    );
+    inventory::configure(cfg);
+}

@@ -1,0 +1,32 @@
+//! This service's own tables as diesel sees them; `migrations/product` makes them.
+
+#![allow(
+    missing_docs,
+    reason = "the columns are described where they are made, in migrations/product"
+)]
+
+diesel::table! {
+    product (sku) {
+        sku -> Text,
+        description -> Text,
+        quantity -> BigInt,
+        unit_price_minor -> BigInt,
+        allow_backorder -> Bool,
+        removed -> Bool,
+        version -> BigInt,
+        updated_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    adjustment (seq) {
+        seq -> BigInt,
+        sku -> Text,
+        delta -> BigInt,
+        quantity -> BigInt,
+        version -> BigInt,
+        reason -> Text,
+        reference -> Nullable<Text>,
+        at_us -> BigInt,
+    }
+}
