@@ -68,7 +68,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     sqlite_dir: Option<PathBuf>,
     /// Layouts to compare
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "a,as,b,c,d")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "a,as,b,c,d,f"
+    )]
     layouts: Vec<Layout>,
     /// Events in the backlog
     #[arg(long, default_value_t = 1_000_000)]
@@ -86,7 +91,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1)]
     repeat: usize,
     /// PostgreSQL: how statements get their plans
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "custom")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "index")]
     plans: Vec<Plans>,
     /// PostgreSQL: keep autovacuum (and its statistics) away from the tables
     #[arg(long)]
@@ -95,7 +100,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "blob")]
     ids: Vec<Ids>,
     /// SQLite: how a batch reaches its statements
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "rows")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "values")]
     styles: Vec<Style>,
     /// SQLite: page cache in MiB
     #[arg(long, default_value_t = 8)]

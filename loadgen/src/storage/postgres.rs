@@ -1,5 +1,7 @@
 //! The layouts on PostgreSQL.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use diesel::connection::SimpleConnection;
@@ -28,15 +30,17 @@ pub(super) enum Plans {
 }
 
 impl Plans {
-    fn settings(self) -> &'static str {
+    fn settings(self) -> Option<&'static str> {
         match self {
-            Self::Auto | Self::Unnamed => "",
-            Self::Custom => "SET plan_cache_mode = force_custom_plan",
-            Self::Generic => "SET plan_cache_mode = force_generic_plan",
-            Self::Index => {
+            Self::Auto | Self::Unnamed => None,
+            Self::Custom => Some("SET plan_cache_mode = force_custom_plan"),
+            Self::Generic => Some("SET plan_cache_mode = force_generic_plan"),
+            Self::Index => Some(
                 "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
-                 SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off"
-            }
+                 SET enable_hashjoin = off; SET enable_mergejoin = off;
+                 SET enable_bitmapscan = off; SET enable_sort = off;
+                 SET max_parallel_workers_per_gather = 0",
+            ),
         }
     }
 }
@@ -45,8 +49,8 @@ impl Plans {
 struct Sql {
     tables: String,
     insert: &'static str,
-    read: &'static str,
-    mark: &'static str,
+    read: Cow<'static, str>,
+    mark: Cow<'static, str>,
     lock: Option<&'static str>,
     settle: &'static str,
     /// The table whose updates should stay on their page.
@@ -100,7 +104,7 @@ const SPLIT_INSERT: &str = "
 const SPLIT_READ: &str = "
     SELECT o.id, 0::int8, o.attempt, e.key, e.version, e.payload
     FROM (SELECT id, attempt FROM outbox_open
-          WHERE status = 0 AND due_at <= {} AND shard = ANY({}) AND id >= {}
+          WHERE status = 0 AND due_at <= {} AND shard = ANY({})
           ORDER BY id LIMIT {}) AS o
     JOIN outbox_event AS e ON e.id = o.id ORDER BY o.id";
 
@@ -110,6 +114,10 @@ const SPLIT_MARK: &str = "
     FROM (SELECT * FROM unnest({}::uuid[], {}::int4[], {}::int4[]) AS b (id, attempt, partition)
           CROSS JOIN (VALUES ({}::int8)) AS n (now)) AS b
     WHERE o.id = b.id AND o.status = 0 AND o.attempt = b.attempt";
+
+/// Keeps a partial index on (shard, id) out of the compare-and-set: it matches the predicate, so
+/// the planner may walk all of it to find a single id.
+const UNINDEXED: &str = "o.status + 0 = 0";
 
 const SPLIT_LOCK: &str = "
     SELECT id, status, attempt, attempt_limit FROM outbox_open
@@ -132,17 +140,19 @@ impl Sql {
     }
 
     fn wide(layout: Layout) -> Self {
-        let (columns, read) = match layout {
+        let (columns, guard, read) = match layout {
             Layout::A => (
                 "id",
+                "o.status = 0",
                 "SELECT id, 0::int8, attempt, key, version, payload FROM outbox
-                 WHERE status = 0 AND due_at <= {} AND shard = ANY({}) AND id >= {}
+                 WHERE status = 0 AND due_at <= {} AND shard = ANY({})
                  ORDER BY id LIMIT {}",
             ),
             _ => (
                 "shard, id",
+                UNINDEXED,
                 "SELECT id, 0::int8, attempt, key, version, payload FROM outbox
-                 WHERE status = 0 AND due_at <= {} AND shard = {} AND id >= {}
+                 WHERE status = 0 AND due_at <= {} AND shard = {}
                  ORDER BY id LIMIT {}",
             ),
         };
@@ -153,14 +163,16 @@ impl Sql {
                 SELECT id, key, shard, version, payload, now
                 FROM unnest({}::uuid[], {}::text[], {}::int2[], {}::int8[], {}::text[])
                     AS b (id, key, shard, version, payload) CROSS JOIN (VALUES ({}::int8)) n (now)",
-            read,
+            read: read.into(),
             mark: "
                 UPDATE outbox AS o
                 SET status = 1, attempt = b.attempt + 1, partition = b.partition, sent_at = b.now
                 FROM (SELECT * FROM unnest({}::uuid[], {}::int4[], {}::int4[])
                           AS b (id, attempt, partition)
                       CROSS JOIN (VALUES ({}::int8)) AS n (now)) AS b
-                WHERE o.id = b.id AND o.status = 0 AND o.attempt = b.attempt",
+                WHERE o.id = b.id AND o.status = 0 AND o.attempt = b.attempt"
+                .replace("o.status = 0", guard)
+                .into(),
             lock: Some(
                 "SELECT id, status, attempt, attempt_limit FROM outbox
                  WHERE id = ANY({}) ORDER BY id FOR UPDATE",
@@ -184,16 +196,21 @@ impl Sql {
             tables: format!("{SPLIT} {extra}"),
             insert: SPLIT_INSERT,
             read: match layout {
-                Layout::C => {
-                    "SELECT o.id, 0::int8, o.attempt, e.key, e.version, e.payload
+                Layout::C => "SELECT o.id, 0::int8, o.attempt, e.key, e.version, e.payload
                      FROM (SELECT id, attempt FROM outbox_open
-                           WHERE status = 0 AND due_at <= {} AND shard = {} AND id >= {}
+                           WHERE status = 0 AND due_at <= {} AND shard = {}
                            ORDER BY id LIMIT {}) AS o
                      JOIN outbox_event AS e ON e.id = o.id ORDER BY o.id"
-                }
-                _ => SPLIT_READ,
+                    .into(),
+                Layout::F => SPLIT_READ
+                    .replace("ORDER BY id ", "AND id >= {} ORDER BY id ")
+                    .into(),
+                _ => SPLIT_READ.into(),
             },
-            mark: SPLIT_MARK,
+            mark: match layout {
+                Layout::C => SPLIT_MARK.replace("o.status = 0", UNINDEXED).into(),
+                _ => SPLIT_MARK.into(),
+            },
             lock: (layout != Layout::E).then_some(SPLIT_LOCK),
             settle: SPLIT_SETTLE,
             updated: "outbox_open",
@@ -216,16 +233,17 @@ impl Sql {
             read: "
                 SELECT o.id, o.seq, o.attempt, e.key, e.version, e.payload
                 FROM (SELECT id, seq, attempt FROM outbox_open
-                      WHERE status = 0 AND due_at <= {} AND shard = ANY({}) AND id >= {}
+                      WHERE status = 0 AND due_at <= {} AND shard = ANY({})
                       ORDER BY seq LIMIT {}) AS o
-                JOIN outbox_event AS e ON e.seq = o.seq ORDER BY o.seq",
+                JOIN outbox_event AS e ON e.seq = o.seq ORDER BY o.seq".into(),
             mark: "
                 UPDATE outbox_open AS o
                 SET status = 1, attempt = b.attempt + 1, partition = b.partition, sent_at = b.now
                 FROM (SELECT * FROM unnest({}::int8[], {}::int4[], {}::int4[])
                           AS b (seq, attempt, partition)
                       CROSS JOIN (VALUES ({}::int8)) AS n (now)) AS b
-                WHERE o.seq = b.seq AND o.status = 0 AND o.attempt = b.attempt",
+                WHERE o.seq = b.seq AND o.status = 0 AND o.attempt = b.attempt"
+                .into(),
             lock: Some(SPLIT_LOCK),
             settle: "
                 WITH gone AS (
@@ -248,7 +266,7 @@ struct Postgres {
     prepared: bool,
     /// The shard that is read next, where they are read one by one.
     turn: i16,
-    /// Ids relayed but not settled, for the layout that starts reading at the lowest of them.
+    /// The lowest id that may be open, for the layout that starts reading there.
     low: Uuid,
 }
 
@@ -281,7 +299,9 @@ pub(super) fn open(
     }
     // Every run starts right after a checkpoint, so full page images cost each the same.
     connection.batch_execute("CHECKPOINT")?;
-    connection.batch_execute(plans.settings())?;
+    if let Some(settings) = plans.settings() {
+        connection.batch_execute(settings)?;
+    }
     let prepared = plans != Plans::Unnamed;
     Ok(Box::new(Postgres {
         connection,
@@ -302,15 +322,18 @@ type LockRow = (Uuid, i16, i32, i32);
 
 impl Postgres {
     fn read_once(&mut self, limit: usize, now: i64) -> Result<Vec<Relayed>> {
-        let statement = Statement::<Pg, ReadSql>::new(self.sql.read)
+        let statement = Statement::<Pg, ReadSql>::new(self.sql.read.clone())
             .prepared(self.prepared)
             .bind::<BigInt, _>(now);
         let statement = match self.layout {
             Layout::As | Layout::C => statement.bind::<SmallInt, _>(self.turn),
             _ => statement.bind::<Array<SmallInt>, _>((0..SHARDS).collect::<Vec<_>>()),
         };
+        let statement = match self.layout {
+            Layout::F => statement.bind::<SqlUuid, _>(self.low),
+            _ => statement,
+        };
         let rows: Vec<ReadRow> = statement
-            .bind::<SqlUuid, _>(self.low)
             .bind::<BigInt, _>(i64::try_from(limit)?)
             .load(&mut self.connection)?;
         Ok(rows
@@ -361,7 +384,7 @@ impl Store for Postgres {
     }
 
     fn mark(&mut self, batch: &[Relayed], now: i64) -> Result<usize> {
-        let statement = Statement::<Pg>::new(self.sql.mark).prepared(self.prepared);
+        let statement = Statement::<Pg>::new(self.sql.mark.as_ref()).prepared(self.prepared);
         let statement =
             match self.layout {
                 Layout::D => statement
