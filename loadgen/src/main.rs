@@ -1,2 +1,27 @@
-//! x
-fn main() {}
+//! Load and measurement tools for Stockloop.
+
+use clap::{Parser, Subcommand};
+
+mod storage;
+
+/// Load and measurement tools for Stockloop.
+#[derive(Debug, Parser)]
+#[command(name = "stockloop-loadgen", version, about)]
+struct Cli {
+    /// What to measure.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare layouts of the outbox tables on PostgreSQL and SQLite
+    Storage(storage::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Storage(arguments) => storage::run(&arguments),
+    }
+}
