@@ -3,6 +3,7 @@
 //! A service adds its domain, its routes and its wiring. `docs/ARCHITECTURE.md` walks one event through
 //! these files.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod db;
@@ -12,3 +13,4 @@ pub mod ids;
 pub mod inbox;
 pub mod outbox;
 pub mod schema;
+pub mod telemetry;

@@ -19,6 +19,15 @@ pub struct MigrationSet {
     pub sqlite: &'static EmbeddedMigrations,
 }
 
+static ENGINE_POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/common/postgres");
+static ENGINE_SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/common/sqlite");
+
+/// The engine's own tables, the first set of every service.
+pub const ENGINE_MIGRATIONS: MigrationSet = MigrationSet {
+    postgres: &ENGINE_POSTGRES,
+    sqlite: &ENGINE_SQLITE,
+};
+
 /// Any number, as long as every instance takes the same: one of them migrates, the others wait.
 const MIGRATION_LOCK: i64 = 0x5354_4f43_4b4c_4f50;
 

@@ -22,7 +22,7 @@ use thiserror::Error;
 
 pub use fault::Fault;
 pub use location::{Backend, Location, LocationError};
-pub use migrate::{EmbeddedMigrations, MigrationSet, embed_migrations};
+pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
 
 use pool::Pool;
 use writer::Writer;

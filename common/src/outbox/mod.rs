@@ -2,6 +2,7 @@
 
 mod append;
 mod model;
+pub mod operate;
 
 pub use append::{Outbox, SHARDS, partition_of, shard_of};
 pub use model::{EventKind, EventRow, EventType, NewEvent, OpenRow, Status};
