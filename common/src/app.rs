@@ -97,8 +97,9 @@ impl Application {
 
 fn bind(settings: &Settings, admin: &Access) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let bind = &settings.http.bind;
-    let listener = TcpListener::bind(bind)
-        .with_context(|| format!("can't listen on {bind}; is the address right, and is the port free? (http.bind)"))?;
+    let listener = TcpListener::bind(bind).with_context(|| {
+        format!("can't listen on {bind}; is the address right, and is the port free? (http.bind)")
+    })?;
     listener.set_nonblocking(true).context("can't listen without blocking")?;
     let address = listener.local_addr().context("the bound address is unknown")?;
     check_exposure(&[address], admin).map_err(anyhow::Error::msg)?;

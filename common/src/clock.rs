@@ -145,10 +145,7 @@ mod tests {
     fn is_written_as_iso_8601_and_read_back() {
         let moment = Timestamp::from_micros(1_291_191_960_123_456);
         assert_eq!(moment.to_string(), "2010-12-01T08:26:00.123456Z");
-        assert_eq!(
-            "2010-12-01T08:26:00.123456Z".parse::<Timestamp>().ok(),
-            Some(moment)
-        );
+        assert_eq!("2010-12-01T08:26:00.123456Z".parse::<Timestamp>().ok(), Some(moment));
     }
 
     #[test]

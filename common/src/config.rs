@@ -239,33 +239,20 @@ pub enum LogFormat {
 }
 
 fn redacted<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(if secret.expose_secret().is_empty() {
-        ""
-    } else {
-        "***"
-    })
+    serializer.serialize_str(if secret.expose_secret().is_empty() { "" } else { "***" })
 }
 
 fn redacted_values<S: Serializer>(
     values: &BTreeMap<String, String>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let harmless = |name: &str| {
-        matches!(
-            name,
-            "security.protocol" | "sasl.mechanism" | "sasl.mechanisms"
-        )
-    };
-    serializer.collect_map(values.iter().map(|(name, value)| {
-        (
-            name,
-            if harmless(name) {
-                value.as_str()
-            } else {
-                "***"
-            },
-        )
-    }))
+    let harmless =
+        |name: &str| matches!(name, "security.protocol" | "sasl.mechanism" | "sasl.mechanisms");
+    serializer.collect_map(
+        values
+            .iter()
+            .map(|(name, value)| (name, if harmless(name) { value.as_str() } else { "***" })),
+    )
 }
 
 impl Settings {
@@ -285,11 +272,9 @@ impl Settings {
             .try_parsing(true)
             .list_separator(",")
             .with_list_parse_key("alerts.recipients");
-        sources
-            .add_source(environment)
-            .build()
-            .and_then(config::Config::try_deserialize)
-            .context("the configuration is wrong; `config --example` prints every option with its default")
+        sources.add_source(environment).build().and_then(config::Config::try_deserialize).context(
+            "the configuration is wrong; `config --example` prints every option with its default",
+        )
     }
 
     /// The settings as TOML with every secret hidden: for `config` and for the log at start.

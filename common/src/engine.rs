@@ -15,9 +15,9 @@ use crate::config::Settings;
 use crate::db::{Db, DbError, Fault, MigrationSet};
 use crate::env::Env;
 use crate::http::Running;
-use crate::inbox::{Applied, ApplyError, Handler, Inbox, InboxConsumer};
-use crate::jobs::{Next, Timers, on_poke, persist};
-use crate::kafka::{Consumer, Producer, Verdict, ensure_topics};
+use crate::inbox::{Applied, Handler, Inbox, InboxConsumer, MAX_RIDDLES};
+use crate::jobs::{Next, Retry, Timers, on_poke};
+use crate::kafka::{Consumer, Producer, Record, Verdict, ensure_topics};
 use crate::outbox::{
     Held, InFlight, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew, retention,
 };
@@ -134,12 +134,14 @@ impl Engine {
         let (engine, stop) = (self.clone(), stop.clone());
         tasks.spawn(async move {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let made = persist("making topics", &engine.env, &stop, async || {
-                ensure_topics(&settings, &names, engine.broker.clone()).await
-            });
-            if made.await.is_some() {
-                engine.outbox.wake();
+            let mut retry = Retry::new("making topics", &engine.env, &stop);
+            while let Err(error) = ensure_topics(&settings, &names, engine.broker.clone()).await {
+                if retry.pause(&error).await.is_none() {
+                    return;
+                }
             }
+            retry.succeeded(());
+            engine.outbox.wake();
         });
     }
 
@@ -210,15 +212,23 @@ impl Engine {
 
     async fn keep_leases(self, owner: String, held: Arc<Mutex<Held>>, stop: CancellationToken) {
         let lease = self.settings.outbox.lease;
+        let mut retry = Retry::new("renewing the relay's leases", &self.env, &stop);
         while !stop.is_cancelled() {
-            let renewed = persist("renewing the relay's leases", &self.env, &stop, async || {
-                renew(&self.db, &owner, lease).await
-            });
-            let Some(renewed) = renewed.await else { break };
-            let grew = renewed.tokens.len() > lock(&held).tokens.len();
-            *lock(&held) = renewed;
-            if grew {
-                self.outbox.wake();
+            match renew(&self.db, &owner, lease).await {
+                Ok(renewed) => {
+                    retry.succeeded(());
+                    let grew = renewed.tokens.len() > lock(&held).tokens.len();
+                    *lock(&held) = renewed;
+                    if grew {
+                        self.outbox.wake();
+                    }
+                }
+                Err(error) => {
+                    if retry.pause(&error).await.is_none() {
+                        break;
+                    }
+                    continue;
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -228,13 +238,14 @@ impl Engine {
     }
 
     async fn relay_loop(self, relay: Arc<Relay>, held: Arc<Mutex<Held>>, stop: CancellationToken) {
-        let counted = persist("counting what is in flight", &self.env, &stop, async || {
-            self.in_flight.refresh(&self.db).await
-        });
-        if counted.await.is_none() {
-            return;
+        let mut retry = Retry::new("counting what is in flight", &self.env, &stop);
+        while let Err(error) = self.in_flight.refresh(&self.db).await {
+            if retry.pause(&error).await.is_none() {
+                return;
+            }
         }
-        on_poke("relaying events", &self.env, self.outbox.notify(), &stop, async || {
+        retry.succeeded(());
+        on_poke("relaying events", &self.env, self.outbox.notify(), &stop, || async {
             let held = lock(&held).clone();
             let outcome = relay.run_once(&held).await?;
             self.metrics.relay_sent(count(outcome.sent));
@@ -244,14 +255,15 @@ impl Engine {
             Ok::<_, DbError>(if outcome.drained { Next::Wait } else { Next::Again })
         })
         .await;
-        if let Err(error) = release(&self.db, &lock(&held).owner.clone()).await {
+        let owner = lock(&held).owner.clone();
+        if let Err(error) = release(&self.db, &owner).await {
             tracing::debug!(%error, "the leases end by themselves");
         }
     }
 
     async fn watch_loop(self, relay: Arc<Relay>, held: Arc<Mutex<Held>>, stop: CancellationToken) {
         let watch = self.watch();
-        on_poke("watching events", &self.env, self.watch_timer(), &stop, async || {
+        on_poke("watching events", &self.env, self.watch_timer(), &stop, || async {
             relay.forget_topology();
             self.in_flight.refresh(&self.db).await?;
             // One instance watches: whoever holds the first shard.
@@ -275,16 +287,28 @@ impl Engine {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(ACK_MESSAGES, Duration::from_millis(1)) => records,
             };
-            let mut riddles = 0;
-            let settled = persist("settling events", &self.env, &stop, async || {
-                let result = settler.settle(&self.db, records.clone(), riddles >= 5).await;
-                let is_riddle = |error: &ApplyError| error.fault() == Fault::Unknown;
-                riddles += u32::from(result.as_ref().is_err_and(is_riddle));
-                result
-            });
-            let Some(settlement) = settled.await else { return };
+            let Some(settlement) = self.settle(&settler, &records, &stop).await else { return };
             consumer.commit(&records, CommitMode::Async);
             self.after_settling(&settlement);
+        }
+    }
+
+    async fn settle(
+        &self,
+        settler: &Settler,
+        records: &[Record],
+        stop: &CancellationToken,
+    ) -> Option<Settlement> {
+        let mut retry = Retry::new("settling events", &self.env, stop);
+        let mut riddles = 0;
+        loop {
+            match settler.settle(&self.db, records.to_vec(), riddles >= MAX_RIDDLES).await {
+                Ok(settlement) => return Some(retry.succeeded(settlement)),
+                Err(error) => {
+                    riddles += u32::from(error.fault() == Fault::Unknown);
+                    retry.pause(&error).await?;
+                }
+            }
         }
     }
 
@@ -355,7 +379,7 @@ impl Engine {
     }
 
     async fn alert_loop(self, stop: CancellationToken) {
-        on_poke("mailing alerts", &self.env, self.alerts.notify(), &stop, async || {
+        on_poke("mailing alerts", &self.env, self.alerts.notify(), &stop, || async {
             let outcome = self.alerts.run_once(&self.db, &self.env).await?;
             self.metrics.mails_sent(count(outcome.mailer.sent));
             Ok::<_, anyhow::Error>(Next::Wait)
@@ -364,11 +388,15 @@ impl Engine {
     }
 
     async fn sample_loop(self, stop: CancellationToken) {
+        let mut retry = Retry::new("sampling the tables", &self.env, &stop);
         loop {
-            let sampled = persist("sampling the tables", &self.env, &stop, async || {
-                self.sampler.run_once(&self.db, &self.env).await
-            });
-            let Some(sample) = sampled.await else { return };
+            let sample = match self.sampler.run_once(&self.db, &self.env).await {
+                Ok(sample) => retry.succeeded(sample),
+                Err(error) => match retry.pause(&error).await {
+                    Some(()) => continue,
+                    None => return,
+                },
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(sample.rest()) => {}
@@ -377,7 +405,7 @@ impl Engine {
     }
 
     async fn forget_loop(self, stop: CancellationToken) {
-        on_poke("forgetting old rows", &self.env, &self.timers[FORGET], &stop, async || {
+        on_poke("forgetting old rows", &self.env, &self.timers[FORGET], &stop, || async {
             let now = self.env.now();
             let limits = retention::Retention {
                 outbox: now.before(self.settings.outbox.retention),
@@ -459,7 +487,10 @@ impl EngineRun {
         self.timers.stop().await;
         self.stop.cancel();
         if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
-            tracing::warn!(?within, "some work did not end in time; it is taken up again at the next start");
+            tracing::warn!(
+                ?within,
+                "some work did not end in time; it is taken up again at the next start"
+            );
         }
         let producer = self.producer;
         let flushed = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(2)));

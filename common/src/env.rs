@@ -29,11 +29,7 @@ impl Env {
     }
 
     fn new(clock: Arc<dyn Clock>, chance: StdRng) -> Self {
-        Self {
-            clock,
-            ids: Arc::new(Ids::default()),
-            chance: Arc::new(Mutex::new(chance)),
-        }
+        Self { clock, ids: Arc::new(Ids::default()), chance: Arc::new(Mutex::new(chance)) }
     }
 
     /// Now.
@@ -48,10 +44,7 @@ impl Env {
 
     /// A number from 0 (included) to 1 (not included).
     pub fn chance(&self) -> f64 {
-        self.chance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .random()
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
 }
 

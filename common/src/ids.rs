@@ -108,9 +108,7 @@ pub struct Ids {
 
 impl Default for Ids {
     fn default() -> Self {
-        Self {
-            context: Mutex::new(ContextV7::new().with_additional_precision()),
-        }
+        Self { context: Mutex::new(ContextV7::new().with_additional_precision()) }
     }
 }
 
@@ -120,15 +118,8 @@ impl Ids {
         let micros = u64::try_from(now.micros()).unwrap_or(0);
         let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1_000;
         // A panic while the counter was held leaves it usable: the next value is still a new one.
-        let context = self
-            .context
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        EventId(Uuid::new_v7(uuid::Timestamp::from_unix(
-            &*context,
-            micros / 1_000_000,
-            nanos,
-        )))
+        let context = self.context.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        EventId(Uuid::new_v7(uuid::Timestamp::from_unix(&*context, micros / 1_000_000, nanos)))
     }
 }
 

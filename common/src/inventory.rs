@@ -18,16 +18,12 @@ use crate::http::Problem;
 use crate::outbox::{EventKind, EventType};
 
 /// A product was put in, replaced or adjusted; the data is an [`InventorySnapshot`].
-pub const CHANGED: EventType = EventType {
-    name: "stockloop.inventory.changed",
-    kind: EventKind::Snapshot,
-};
+pub const CHANGED: EventType =
+    EventType { name: "stockloop.inventory.changed", kind: EventKind::Snapshot };
 
 /// A product was removed; the data is the [`InventorySnapshot`] of its tombstone.
-pub const REMOVED: EventType = EventType {
-    name: "stockloop.inventory.removed",
-    kind: EventKind::Snapshot,
-};
+pub const REMOVED: EventType =
+    EventType { name: "stockloop.inventory.removed", kind: EventKind::Snapshot };
 
 /// The longest SKU, in characters.
 const MAX_SKU: usize = 64;

@@ -12,39 +12,43 @@ use tokio_util::sync::CancellationToken;
 use crate::env::Env;
 use crate::retry::Backoff;
 
-const PAUSES: Backoff = Backoff {
-    base: Duration::from_millis(200),
-    max: Duration::from_secs(5),
-};
+const PAUSES: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// Repeats `work` until it succeeds, with growing pauses; `None` when `stop` came first.
+/// Work that is repeated until it succeeds, with growing pauses; the first failure and the recovery are logged.
 ///
-/// The first failure and the recovery are logged, what lies between is not.
-pub async fn persist<T, E: Display>(
-    what: &str,
-    env: &Env,
-    stop: &CancellationToken,
-    mut work: impl AsyncFnMut() -> Result<T, E>,
-) -> Option<T> {
-    let mut failures = 0_u32;
-    loop {
-        match work().await {
-            Ok(done) => {
-                if failures > 0 {
-                    tracing::info!(failures, "{what} works again");
-                }
-                return Some(done);
-            }
-            Err(error) => {
-                failures = failures.saturating_add(1);
-                if failures == 1 {
-                    tracing::warn!(%error, "{what} failed and is repeated until it works");
-                }
-            }
+/// `loop { match work().await { Ok(done) => break retry.succeeded(done), Err(e) => retry.pause(&e).await? } }`
+pub struct Retry<'a> {
+    what: &'static str,
+    env: &'a Env,
+    stop: &'a CancellationToken,
+    failures: u32,
+}
+
+impl<'a> Retry<'a> {
+    /// Nothing has failed yet.
+    pub fn new(what: &'static str, env: &'a Env, stop: &'a CancellationToken) -> Self {
+        Self { what, env, stop, failures: 0 }
+    }
+
+    /// Passes `done` on, saying so if it failed before.
+    pub fn succeeded<T>(&mut self, done: T) -> T {
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "{} works again", self.what);
+            self.failures = 0;
         }
+        done
+    }
+
+    /// Waits before the next try; `None`: the service is stopping, and there is none.
+    pub async fn pause(&mut self, error: &(impl Display + Sync)) -> Option<()> {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            tracing::warn!(%error, "{} failed and is repeated until it works", self.what);
+        }
+        let pause = PAUSES.delay(self.failures, self.env.chance());
         tokio::select! {
-            () = stop.cancelled() => return None,
-            () = tokio::time::sleep(PAUSES.delay(failures, env.chance())) => {}
+            () = self.stop.cancelled() => None,
+            () = tokio::time::sleep(pause) => Some(()),
         }
     }
 }
@@ -58,22 +62,35 @@ pub enum Next {
     Wait,
 }
 
-/// Runs `step` each time `poke` is notified, until it wants to wait; ends with `stop`.
-pub async fn on_poke<E: Display>(
-    what: &str,
+/// Runs `step` each time `poke` is notified, until it wants to wait; what fails is repeated. Ends with `stop`.
+pub async fn on_poke<F, E>(
+    what: &'static str,
     env: &Env,
     poke: &Notify,
     stop: &CancellationToken,
-    mut step: impl AsyncFnMut() -> Result<Next, E>,
-) {
+    step: impl Fn() -> F + Send,
+) where
+    F: Future<Output = Result<Next, E>> + Send,
+    E: Display + Send + Sync,
+{
+    let mut retry = Retry::new(what, env, stop);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = poke.notified() => {}
         }
-        while let Some(Next::Again) = persist(what, env, stop, &mut step).await {
-            if stop.is_cancelled() {
-                return;
+        while !stop.is_cancelled() {
+            match step().await {
+                Ok(Next::Again) => retry.succeeded(()),
+                Ok(Next::Wait) => {
+                    retry.succeeded(());
+                    break;
+                }
+                Err(error) => {
+                    if retry.pause(&error).await.is_none() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -90,9 +107,7 @@ impl Timers {
     /// # Errors
     /// When the scheduler can't start.
     pub async fn new() -> anyhow::Result<Self> {
-        let scheduler = JobScheduler::new()
-            .await
-            .context("the scheduler can't start")?;
+        let scheduler = JobScheduler::new().await.context("the scheduler can't start")?;
         Ok(Self { scheduler })
     }
 
@@ -104,10 +119,7 @@ impl Timers {
         let poke = Arc::clone(poke);
         let job = Job::new(cron, move |_, _| poke.notify_one())
             .with_context(|| format!("the cron expression {cron:?} is not understood; six fields, such as \"*/5 * * * * *\""))?;
-        self.scheduler
-            .add(job)
-            .await
-            .context("a timer can't be added")?;
+        self.scheduler.add(job).await.context("a timer can't be added")?;
         Ok(())
     }
 
@@ -116,10 +128,7 @@ impl Timers {
     /// # Errors
     /// When the scheduler can't start.
     pub async fn start(&self) -> anyhow::Result<()> {
-        self.scheduler
-            .start()
-            .await
-            .context("the timers can't start")
+        self.scheduler.start().await.context("the timers can't start")
     }
 
     /// Stops them all.

@@ -3,10 +3,14 @@
 //! A service adds its domain, its routes and its wiring. `docs/ARCHITECTURE.md` walks one event through
 //! these files.
 
+pub mod admin;
 pub mod alerts;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod engine;
 pub mod env;
 pub mod http;
 pub mod ids;
@@ -17,5 +21,6 @@ pub mod kafka;
 pub mod outbox;
 pub mod retry;
 pub mod schema;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;

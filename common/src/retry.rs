@@ -43,16 +43,12 @@ mod tests {
 
     use super::*;
 
-    const BACKOFF: Backoff = Backoff {
-        base: Duration::from_secs(1),
-        max: Duration::from_secs(60),
-    };
+    const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) };
 
     #[test]
     fn doubles_until_the_cap() {
-        let middles: Vec<u64> = (0..9)
-            .map(|attempt| BACKOFF.delay(attempt, 0.5).as_secs())
-            .collect();
+        let middles: Vec<u64> =
+            (0..9).map(|attempt| BACKOFF.delay(attempt, 0.5).as_secs()).collect();
         assert_eq!(middles, [1, 1, 2, 4, 8, 16, 32, 54, 54]);
     }
 

@@ -1,10 +1,5 @@
 //! Databases for tests: each body runs on SQLite, and on PostgreSQL where there is one.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::time::Duration;
 
@@ -21,19 +16,13 @@ impl TestDb {
     pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("test.db").display());
-        Self {
-            db: open(url),
-            _folder: Some(folder),
-        }
+        Self { db: open(url), _folder: Some(folder) }
     }
 
     /// A new database of the shared server; `None`, said aloud, where there is none.
     pub(crate) fn postgres() -> Option<Self> {
         let url = stockloop_tests::real::postgres()?.database("common");
-        Some(Self {
-            db: open(url),
-            _folder: None,
-        })
+        Some(Self { db: open(url), _folder: None })
     }
 }
 

@@ -35,39 +35,20 @@ pub(crate) struct DevArgs {
 /// Runs until Ctrl-C.
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let data_dir = args
-        .surroundings
-        .data_dir
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(DATA_DIR));
+    let data_dir = args.surroundings.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
     std::fs::create_dir_all(&data_dir).with_context(|| {
         format!(
             "the data folder {} can't be made; choose another with --data-dir",
             data_dir.display()
         )
     })?;
-    let ports = Ports {
-        product: args.product_port,
-        order: args.order_port,
-        mail_page: args.mail_port,
-    };
+    let ports =
+        Ports { product: args.product_port, order: args.order_port, mail_page: args.mail_port };
     let stack = Stack::start(&args.surroundings, &data_dir, ports, "", hurry).await?;
-    println!(
-        "product-service  http://{}/api/v1/inventory",
-        stack.product.address()
-    );
-    println!(
-        "  its operators  http://{}/api/admin/v1/overview",
-        stack.product.address()
-    );
-    println!(
-        "order-service    http://{}/api/v1/inventory",
-        stack.order.address()
-    );
-    println!(
-        "  its operators  http://{}/api/admin/v1/overview",
-        stack.order.address()
-    );
+    println!("product-service  http://{}/api/v1/inventory", stack.product.address());
+    println!("  its operators  http://{}/api/admin/v1/overview", stack.product.address());
+    println!("order-service    http://{}/api/v1/inventory", stack.order.address());
+    println!("  its operators  http://{}/api/admin/v1/overview", stack.order.address());
     println!("caught mails     http://{}/", stack.mail_page);
     println!("data             {}", data_dir.display());
     println!("Ctrl-C stops.");

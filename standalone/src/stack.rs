@@ -92,14 +92,7 @@ impl Stack {
         let product = start(product_service::SERVICE, url, "product.db", ports.product).await?;
         let url = &surroundings.order_database_url;
         let order = start(order_service::SERVICE, url, "order.db", ports.order).await?;
-        Ok(Self {
-            product,
-            order,
-            catcher,
-            mail_page,
-            _broker: broker,
-            mail_server,
-        })
+        Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
     }
 
     /// Stops in the order of the data: the source, the copy, the mails, the broker.

@@ -27,17 +27,12 @@ pub(crate) fn kept(
     }
     fs::create_dir_all(&parts).with_context(|| format!("could not create {}", parts.display()))?;
     let lock = File::create(parts.join(format!("{name}.lock")))?;
-    lock.lock()
-        .with_context(|| format!("could not lock {name} in {}", parts.display()))?;
+    lock.lock().with_context(|| format!("could not lock {name} in {}", parts.display()))?;
     if whole.is_dir() {
         return Ok(whole);
     }
     // Not eprintln!: whoever waits for the first download should see why.
-    let _ = writeln!(
-        std::io::stderr(),
-        "preparing {name} in {} (once)",
-        parts.display()
-    );
+    let _ = writeln!(std::io::stderr(), "preparing {name} in {} (once)", parts.display());
     let partial = parts.join(format!("{name}.partial"));
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
@@ -51,10 +46,7 @@ pub(crate) fn kept(
 
 /// Has Maven carry out `goal` of its dependency plugin for `artifacts` (group:artifact:version).
 pub(crate) fn maven(goal: &str, artifacts: &[&str], into: &Path) -> anyhow::Result<()> {
-    let dependencies: String = artifacts
-        .iter()
-        .map(|artifact| dependency(artifact))
-        .collect();
+    let dependencies: String = artifacts.iter().map(|artifact| dependency(artifact)).collect();
     let pom = format!(
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>stockloop</groupId><artifactId>real-parts</artifactId><version>1</version>\
@@ -127,11 +119,7 @@ fn modified(path: &Path) -> anyhow::Result<SystemTime> {
 /// Cargo's target folder, found from the running test binary, else the workspace's default one.
 fn target_folder() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe().context("could not tell where the running test lies")?;
-    let marked = test
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    Ok(marked.map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        Path::to_path_buf,
-    ))
+    let marked = test.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    Ok(marked
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_path_buf))
 }

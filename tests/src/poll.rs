@@ -64,10 +64,6 @@ fn overdue<S: Debug>(what: &str, deadline: Duration, last: Option<&S>, hung: boo
         Some(state) => format!("last seen: {state:#?}"),
         None => "nothing was seen".to_owned(),
     };
-    let cut = if hung {
-        " (the last look itself did not end)"
-    } else {
-        ""
-    };
+    let cut = if hung { " (the last look itself did not end)" } else { "" };
     format!("not within {deadline:?}: {what}; {seen}{cut}")
 }

@@ -19,16 +19,12 @@ static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 /// stopped server can be given the server's own port, connect to itself, and block the restart.
 pub fn free_port() -> anyhow::Result<u16> {
     let end = ephemeral_start();
-    let mut taken = TAKEN
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut taken = TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let taken = taken.get_or_insert_default();
     for _ in 0..1_000 {
         // A random start keeps test processes that run side by side apart.
         let random = u16::from_le_bytes(
-            uuid::Uuid::new_v4().as_bytes()[..2]
-                .try_into()
-                .context("two bytes of a UUID")?,
+            uuid::Uuid::new_v4().as_bytes()[..2].try_into().context("two bytes of a UUID")?,
         );
         let port = LOWEST + random % (end - LOWEST);
         if !taken.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

@@ -53,15 +53,13 @@ impl Launch {
 
     /// Adds arguments.
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets a variable. The rest of the environment is inherited, without `STOCKLOOP__…` and `PG…`.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -85,12 +83,7 @@ impl Launch {
 
     /// Starts the child.
     pub fn spawn(self) -> anyhow::Result<Child> {
-        let name = self
-            .program
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let given_as_path = self.program.components().count() > 1;
         ensure!(
             !given_as_path || self.program.is_file(),
@@ -122,17 +115,10 @@ impl Launch {
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
-        let mut process = command
-            .spawn()
-            .with_context(|| format!("could not start a shell for {name}"))?;
+        let mut process =
+            command.spawn().with_context(|| format!("could not start a shell for {name}"))?;
         let go = process.stdin.take();
-        let child = Child {
-            name,
-            pid: process.id(),
-            process,
-            log,
-            status: None,
-        };
+        let child = Child { name, pid: process.id(), process, log, status: None };
         scratch::watch(child.pid, self.last_signal)?;
         // Only now, with the janitor told, the shell may become the program.
         go.context("the shell has no standard input")?
@@ -176,13 +162,8 @@ impl Child {
         if let Some(status) = self.status {
             return status;
         }
-        self.process
-            .kill()
-            .expect("a child that was not reaped can be killed");
-        let status = self
-            .process
-            .wait()
-            .expect("a killed child can be waited for");
+        self.process.kill().expect("a child that was not reaped can be killed");
+        let status = self.process.wait().expect("a killed child can be waited for");
         self.reaped(status)
     }
 
@@ -212,37 +193,20 @@ impl Child {
 
     /// Sends the signal named `signal` (`TERM`, `INT`, …) to the program.
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        ensure!(
-            self.status.is_none(),
-            "{} has already ended; no signal can reach it",
-            self.name
-        );
+        ensure!(self.status.is_none(), "{} has already ended; no signal can reach it", self.name);
         let sent = Command::new("sh")
-            .args([
-                "-c",
-                r#"kill -s "$1" "$2""#,
-                "sh",
-                signal,
-                &self.pid.to_string(),
-            ])
+            .args(["-c", r#"kill -s "$1" "$2""#, "sh", signal, &self.pid.to_string()])
             .output()
             .context("could not start `sh` to send a signal")?;
         let said = String::from_utf8_lossy(&sent.stderr);
-        ensure!(
-            sent.status.success(),
-            "could not send {signal} to {}: {said}",
-            self.name
-        );
+        ensure!(sent.status.success(), "could not send {signal} to {}: {said}", self.name);
         Ok(())
     }
 
     /// The exit status, if the program has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
-            let ended = self
-                .process
-                .try_wait()
-                .expect("a child's state can be asked for");
+            let ended = self.process.try_wait().expect("a child's state can be asked for");
             ended.map(|status| self.reaped(status));
         }
         self.status
@@ -280,10 +244,7 @@ impl Child {
     pub fn line(&self, pattern: &str) -> Option<String> {
         let log = self.log();
         let whole = &log[..log.rfind('\n')? + 1];
-        whole
-            .lines()
-            .find(|line| line.contains(pattern))
-            .map(str::to_owned)
+        whole.lines().find(|line| line.contains(pattern)).map(str::to_owned)
     }
 
     /// All that the program wrote so far, standard output and standard error together.
@@ -297,10 +258,7 @@ impl Child {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-        format!(
-            "--- last output of {} (process {}):\n{tail}\n---",
-            self.name, self.pid
-        )
+        format!("--- last output of {} (process {}):\n{tail}\n---", self.name, self.pid)
     }
 
     fn reaped(&mut self, status: ExitStatus) -> ExitStatus {

@@ -86,10 +86,7 @@ pub(crate) fn forget(pid: u32) -> anyhow::Result<()> {
 }
 
 fn tell(line: &str) -> anyhow::Result<()> {
-    let mut janitor = scratch()?
-        .janitor
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut janitor = scratch()?.janitor.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     janitor
         .write_all(line.as_bytes())
         .context("the shell that cleans up after the tests is gone; was it killed from outside?")
@@ -127,12 +124,6 @@ fn start() -> anyhow::Result<Scratch> {
         .process_group(0)
         .spawn()
         .context("could not start `sh`, which cleans up after the tests")?;
-    let janitor = janitor
-        .stdin
-        .context("the cleaning shell has no standard input")?;
-    Ok(Scratch {
-        root,
-        janitor: Mutex::new(janitor),
-        counter: AtomicUsize::new(0),
-    })
+    let janitor = janitor.stdin.context("the cleaning shell has no standard input")?;
+    Ok(Scratch { root, janitor: Mutex::new(janitor), counter: AtomicUsize::new(0) })
 }

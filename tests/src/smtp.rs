@@ -123,10 +123,7 @@ impl SmtpSink {
 
     fn listen(&self) -> anyhow::Result<Listening> {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).with_context(|| {
-            format!(
-                "could not listen for mail on port {}; is it taken?",
-                self.port
-            )
+            format!("could not listen for mail on port {}; is it taken?", self.port)
         })?;
         let stop = Arc::new(AtomicBool::new(false));
         let (shared, stopped) = (Arc::clone(&self.shared), Arc::clone(&stop));
@@ -172,11 +169,7 @@ fn serve(stream: &TcpStream, client: IpAddr, shared: &Arc<Shared>) -> io::Result
     let receiver = Receiver {
         shared: Arc::clone(shared),
         next: Arc::clone(&next),
-        mail: Mail {
-            from: String::new(),
-            to: Vec::new(),
-            raw: Vec::new(),
-        },
+        mail: Mail { from: String::new(), to: Vec::new(), raw: Vec::new() },
     };
     let mut session = SessionBuilder::new("sink.test").build(client, receiver);
     let mut answers = stream;
@@ -242,11 +235,7 @@ impl Handler for Receiver {
     }
 
     fn data_start(&mut self, _domain: &str, from: &str, _is8bit: bool, to: &[String]) -> Response {
-        self.mail = Mail {
-            from: from.to_owned(),
-            to: to.to_vec(),
-            raw: Vec::new(),
-        };
+        self.mail = Mail { from: from.to_owned(), to: to.to_vec(), raw: Vec::new() };
         OK
     }
 
@@ -271,7 +260,5 @@ impl Handler for Receiver {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

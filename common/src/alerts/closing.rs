@@ -50,10 +50,8 @@ pub fn close_superseded(
         return Ok(Vec::new());
     }
     let superseded = lock_older_than(conn, processed)?;
-    let (seqs, mut events): (Vec<i64>, Vec<EventId>) = superseded
-        .into_iter()
-        .map(|row| (row.seq, row.event_id))
-        .unzip();
+    let (seqs, mut events): (Vec<i64>, Vec<EventId>) =
+        superseded.into_iter().map(|row| (row.seq, row.event_id)).unzip();
     close_found(conn, now, &seqs, "superseded")?;
     events.sort_unstable();
     events.dedup();

@@ -59,9 +59,7 @@ struct Waiting {
 
 impl Digest {
     pub(super) fn new(rules: Rules) -> Self {
-        Self {
-            rules: Arc::new(rules),
-        }
+        Self { rules: Arc::new(rules) }
     }
 
     /// Writes the mails for what waits now, once the oldest alert has waited for the digest's delay.
@@ -135,24 +133,18 @@ fn write_mail(
         },
     )?;
     let taken = assign(conn, &seqs, mail_seq)?;
-    ensure!(
-        taken == seqs.len(),
-        "alerts went into another mail meanwhile"
-    );
+    ensure!(taken == seqs.len(), "alerts went into another mail meanwhile");
     Ok(taken)
 }
 
 fn waiting(conn: &mut Conn) -> QueryResult<Option<Waiting>> {
-    let unmailed = alert::table
-        .filter(alert::closed_us.is_null())
-        .filter(alert::mail_seq.is_null());
+    let unmailed =
+        alert::table.filter(alert::closed_us.is_null()).filter(alert::mail_seq.is_null());
     let oldest = unmailed.order(alert::seq).select(alert::created_us);
     let newest = unmailed.order(alert::seq.desc()).select(alert::seq);
     let oldest: Option<Timestamp> = on!(conn, c => oldest.first(c).optional())?;
     let newest: Option<i64> = on!(conn, c => newest.first(c).optional())?;
-    Ok(oldest
-        .zip(newest)
-        .map(|(oldest, newest)| Waiting { oldest, newest }))
+    Ok(oldest.zip(newest).map(|(oldest, newest)| Waiting { oldest, newest }))
 }
 
 /// The oldest alerts that no mail has, kept from other instances until the transaction ends.
@@ -206,8 +198,6 @@ fn further(conn: &mut Conn, seqs: &[i64]) -> QueryResult<i64> {
 }
 
 fn assign(conn: &mut Conn, seqs: &[i64], mail_seq: i64) -> QueryResult<usize> {
-    let unmailed = alert::table
-        .filter(alert::seq.eq_any(seqs))
-        .filter(alert::mail_seq.is_null());
+    let unmailed = alert::table.filter(alert::seq.eq_any(seqs)).filter(alert::mail_seq.is_null());
     on!(conn, c => diesel::update(unmailed).set(alert::mail_seq.eq(mail_seq)).execute(c))
 }

@@ -46,19 +46,12 @@ pub(super) fn build(from: &Mailbox, row: &MailRow) -> anyhow::Result<Message> {
     for recipient in recipients(&row.recipients)? {
         message = message.to(recipient);
     }
-    message
-        .multipart(body(row))
-        .context("the mail can't be put together")
+    message.multipart(body(row)).context("the mail can't be put together")
 }
 
 fn body(row: &MailRow) -> MultiPart {
     // lettre's own boundary is new with every try.
-    let unique: String = row
-        .message_id
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(32)
-        .collect();
+    let unique: String = row.message_id.chars().filter(char::is_ascii_hexdigit).take(32).collect();
     MultiPart::builder()
         .kind(MultiPartKind::Alternative)
         .boundary(format!("stockloop-{unique}"))
@@ -77,9 +70,7 @@ fn recipients(json: &str) -> anyhow::Result<Vec<Mailbox>> {
 /// # Errors
 /// When it is neither.
 pub(super) fn address(text: &str) -> anyhow::Result<Mailbox> {
-    text.trim()
-        .parse()
-        .with_context(|| format!("{text:?} is not a mail address"))
+    text.trim().parse().with_context(|| format!("{text:?} is not a mail address"))
 }
 
 fn since_epoch(moment: Timestamp) -> Duration {

@@ -84,16 +84,9 @@ impl Alerts {
             transport,
             from,
             timeout: mail.timeout,
-            backoff: Backoff {
-                base: mail.retry_base,
-                max: mail.retry_max,
-            },
+            backoff: Backoff { base: mail.retry_base, max: mail.retry_max },
         };
-        Ok(Self {
-            digest,
-            mailer,
-            woken: Arc::new(Notify::new()),
-        })
+        Ok(Self { digest, mailer, woken: Arc::new(Notify::new()) })
     }
 
     /// Writes the mails that are due, then sends the mails that are due.
@@ -130,9 +123,9 @@ impl Alerts {
         self.woken.notify_one();
     }
 
-    /// Resolves once an alert was committed since the last call.
-    pub async fn woken(&self) {
-        self.woken.notified().await;
+    /// What [`Alerts::wake`] notifies.
+    pub fn notify(&self) -> &Arc<Notify> {
+        &self.woken
     }
 }
 

@@ -79,10 +79,8 @@ impl NewAlert {
 
     /// The copy answered `event` with version `copy_version`, which is above all that its source has made.
     pub fn version_above_source(event: &EventFacts, copy_version: i64) -> Self {
-        let subject = format!(
-            "the copy has version {copy_version}, its source only {}",
-            event.version
-        );
+        let subject =
+            format!("the copy has version {copy_version}, its source only {}", event.version);
         Self::about(AlertKind::VersionAboveSource, event, subject)
     }
 

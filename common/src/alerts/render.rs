@@ -133,10 +133,7 @@ impl Entry {
             facts: facts(item),
             now: what_happens_now(&item.kind),
             link: place.link(item.event_id),
-            retry: item
-                .event_id
-                .filter(|_| exhausted)
-                .map(|id| place.retry(id)),
+            retry: item.event_id.filter(|_| exhausted).map(|id| place.retry(id)),
         }
     }
 }
@@ -167,10 +164,7 @@ fn facts(item: &Item) -> Vec<(&'static str, String)> {
         ("committed", item.committed.map(utc)),
         ("raised", Some(utc(item.raised))),
     ];
-    facts
-        .into_iter()
-        .filter_map(|(label, value)| value.map(|value| (label, value)))
-        .collect()
+    facts.into_iter().filter_map(|(label, value)| value.map(|value| (label, value))).collect()
 }
 
 fn reason(error: &str) -> String {
@@ -198,21 +192,16 @@ fn further_line(further: i64, counted: i64) -> Option<String> {
     match further {
         ..=0 => None,
         1 => Some("1 more alert is open and comes in the next mail.".to_owned()),
-        n if n > counted => Some(format!(
-            "More than {counted} more alerts are open and come in the next mails."
-        )),
-        n => Some(format!(
-            "{n} more alerts are open and come in the next mail."
-        )),
+        n if n > counted => {
+            Some(format!("More than {counted} more alerts are open and come in the next mails."))
+        }
+        n => Some(format!("{n} more alerts are open and come in the next mail.")),
     }
 }
 
 fn headline(items: &[Item]) -> String {
     let of = |kind: AlertKind| -> Vec<&Item> {
-        items
-            .iter()
-            .filter(|item| item.kind == kind.name())
-            .collect()
+        items.iter().filter(|item| item.kind == kind.name()).collect()
     };
     let exhausted = of(AlertKind::Exhausted);
     let silent = of(AlertKind::Silent);
@@ -220,11 +209,7 @@ fn headline(items: &[Item]) -> String {
     let others = items.len() - exhausted.len() - silent.len() - above.len();
     let mut parts = Vec::new();
     if !exhausted.is_empty() {
-        parts.push(format!(
-            "{} ({})",
-            not_arrived(&exhausted),
-            keys(&exhausted)
-        ));
+        parts.push(format!("{} ({})", not_arrived(&exhausted), keys(&exhausted)));
     }
     match silent.as_slice() {
         [] => {}
@@ -232,10 +217,7 @@ fn headline(items: &[Item]) -> String {
         many => parts.push(format!("{} silences", many.len())),
     }
     if !above.is_empty() {
-        parts.push(format!(
-            "the copy is ahead of its source ({})",
-            keys(&above)
-        ));
+        parts.push(format!("the copy is ahead of its source ({})", keys(&above)));
     }
     match others {
         0 => {}
@@ -272,11 +254,7 @@ fn keys(items: &[&Item]) -> String {
     let mut before = "";
     let mut parts: Vec<String> = Vec::new();
     for (noun, key) in named.into_iter().take(HEADLINE_KEYS) {
-        parts.push(if noun == before {
-            key
-        } else {
-            format!("{noun} {key}")
-        });
+        parts.push(if noun == before { key } else { format!("{noun} {key}") });
         before = noun;
     }
     if more {
@@ -312,21 +290,14 @@ pub(super) fn one_line(text: &str, chars: usize) -> String {
     let line = line.trim();
     match line.char_indices().nth(chars) {
         None => line.to_owned(),
-        Some(_) => line
-            .chars()
-            .take(chars.saturating_sub(1))
-            .chain(['…'])
-            .collect(),
+        Some(_) => line.chars().take(chars.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
 /// Controls, line separators, and what changes the direction of writing.
 fn is_harmful(c: char) -> bool {
     c.is_control()
-        || matches!(
-            c,
-            '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{feff}'
-        )
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{feff}')
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

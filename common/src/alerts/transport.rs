@@ -110,10 +110,7 @@ fn credentials(settings: &MailSettings) -> anyhow::Result<Option<Credentials>> {
             "mail.tls is none: the password of mail.username crosses the network in clear"
         );
     }
-    Ok(Some(Credentials::new(
-        settings.username.clone(),
-        password.to_owned(),
-    )))
+    Ok(Some(Credentials::new(settings.username.clone(), password.to_owned())))
 }
 
 fn file(directory: &str) -> anyhow::Result<AsyncFileTransport<Tokio1Executor>> {

@@ -46,10 +46,7 @@ pub struct LocationError {
 
 impl From<LocationError> for DbError {
     fn from(error: LocationError) -> Self {
-        Self::Unusable {
-            location: error.url.clone(),
-            reason: error.to_string(),
-        }
+        Self::Unusable { location: error.url.clone(), reason: error.to_string() }
     }
 }
 
@@ -57,12 +54,7 @@ impl Location {
     /// Reads a URL.
     pub fn parse(url: &Url) -> Result<Self, LocationError> {
         let text = url.expose();
-        let wrong = |reason| {
-            Err(LocationError {
-                url: url.redacted(),
-                reason,
-            })
-        };
+        let wrong = |reason| Err(LocationError { url: url.redacted(), reason });
         let Some((scheme, rest)) = text.split_once(':') else {
             return wrong("it has no scheme");
         };
@@ -76,9 +68,7 @@ impl Location {
                 if path.is_empty() || path == ":memory:" {
                     return wrong("SQLite needs a file, since several connections share it");
                 }
-                Ok(Self::Sqlite {
-                    path: Path::new(path).to_owned(),
-                })
+                Ok(Self::Sqlite { path: Path::new(path).to_owned() })
             }
             _ => wrong("only postgres: and sqlite: are known"),
         }
@@ -112,21 +102,12 @@ mod tests {
 
     #[test]
     fn the_scheme_alone_decides() {
-        assert!(matches!(
-            parse("postgres://h/db"),
-            Ok(Location::Postgres { .. })
-        ));
+        assert!(matches!(parse("postgres://h/db"), Ok(Location::Postgres { .. })));
         assert!(matches!(parse("sqlite:a.db"), Ok(Location::Sqlite { .. })));
         assert!(
             matches!(parse("sqlite:///tmp/a.db"), Ok(Location::Sqlite { path }) if path == Path::new("/tmp/a.db"))
         );
-        for wrong in [
-            "postgresql:nope",
-            "nope",
-            "mysql://h/db",
-            "sqlite:",
-            "sqlite::memory:",
-        ] {
+        for wrong in ["postgresql:nope", "nope", "mysql://h/db", "sqlite:", "sqlite::memory:"] {
             assert!(parse(wrong).is_err(), "{wrong} must be refused");
         }
     }

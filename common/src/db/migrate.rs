@@ -23,10 +23,8 @@ static ENGINE_POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/co
 static ENGINE_SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/common/sqlite");
 
 /// The engine's own tables: the first set that a service runs.
-pub const ENGINE_MIGRATIONS: MigrationSet = MigrationSet {
-    postgres: &ENGINE_POSTGRES,
-    sqlite: &ENGINE_SQLITE,
-};
+pub const ENGINE_MIGRATIONS: MigrationSet =
+    MigrationSet { postgres: &ENGINE_POSTGRES, sqlite: &ENGINE_SQLITE };
 
 /// Any number, as long as every instance takes the same: one of them migrates, the others wait.
 const MIGRATION_LOCK: i64 = 0x5354_4f43_4b4c_4f50;
@@ -36,10 +34,7 @@ pub(super) fn run(
     location: &Location,
     sets: &[MigrationSet],
 ) -> Result<Vec<String>, DbError> {
-    let refused = |reason: String| DbError::Unusable {
-        location: location.to_string(),
-        reason,
-    };
+    let refused = |reason: String| DbError::Unusable { location: location.to_string(), reason };
     if let Conn::Pg(c) = conn {
         sql_query(format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).execute(c)?;
     }
@@ -64,26 +59,17 @@ pub(super) fn pending(
     location: &Location,
     sets: &[MigrationSet],
 ) -> Result<Vec<String>, DbError> {
-    let refused = |reason: String| DbError::Unusable {
-        location: location.to_string(),
-        reason,
-    };
+    let refused = |reason: String| DbError::Unusable { location: location.to_string(), reason };
     let applied = applied(conn)
         .map_err(|error| refused(format!("its schema can't be read: {error}; check that it is not read-only and that the user owns its tables")))?;
     let known = known(conn, sets).map_err(|error| refused(error.to_string()))?;
-    let unknown: Vec<_> = applied
-        .iter()
-        .filter(|version| !known.contains(version))
-        .collect();
+    let unknown: Vec<_> = applied.iter().filter(|version| !known.contains(version)).collect();
     if !unknown.is_empty() {
         return Err(refused(format!(
             "its schema is newer than this binary (it has {unknown:?}); run the binary that made it, or a newer one"
         )));
     }
-    Ok(known
-        .into_iter()
-        .filter(|version| !applied.contains(version))
-        .collect())
+    Ok(known.into_iter().filter(|version| !applied.contains(version)).collect())
 }
 
 type Boxed<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -112,10 +98,7 @@ where
     EmbeddedMigrations: MigrationSource<DB>,
 {
     let migrations: Vec<Box<dyn Migration<DB>>> = MigrationSource::<DB>::migrations(source)?;
-    Ok(migrations
-        .iter()
-        .map(|migration| migration.name().version().to_string())
-        .collect())
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
 }
 
 /// Lends a static set to diesel, which wants a source by value.

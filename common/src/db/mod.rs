@@ -225,10 +225,7 @@ pub mod secrecy_url {
 
         #[test]
         fn hides_the_password_and_the_options() {
-            assert_eq!(
-                redact("postgres://u:p@ss@h/db?password=x"),
-                "postgres://u:***@h/db"
-            );
+            assert_eq!(redact("postgres://u:p@ss@h/db?password=x"), "postgres://u:***@h/db");
             assert_eq!(redact("sqlite:a/b.db"), "sqlite:a/b.db");
         }
     }
@@ -258,13 +255,7 @@ impl Db {
             Location::Sqlite { .. } => Some(Writer::start(pool::connect(&location)?)?),
         };
         let pool = Pool::open(&location, settings)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                location,
-                pool,
-                writer,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { location, pool, writer }) })
     }
 
     /// Which database this is.
@@ -328,8 +319,7 @@ impl Db {
             let mut conn = inner.pool.get()?;
             work(&mut conn)
         });
-        task.await
-            .unwrap_or_else(|_stopped| Err(E::from(DbError::Closed)))
+        task.await.unwrap_or_else(|_stopped| Err(E::from(DbError::Closed)))
     }
 
     /// Brings the schema up to what this binary needs: the engine's tables, then the service's own.
@@ -337,11 +327,7 @@ impl Db {
     /// # Errors
     /// When the schema is newer than the binary, or the database is read-only or refuses a migration.
     pub fn migrate(&self, sets: &[MigrationSet]) -> Result<Vec<String>, DbError> {
-        migrate::run(
-            &mut pool::connect(&self.inner.location)?,
-            &self.inner.location,
-            sets,
-        )
+        migrate::run(&mut pool::connect(&self.inner.location)?, &self.inner.location, sets)
     }
 
     /// The migrations that this binary has and the database has not.

@@ -20,13 +20,8 @@ impl Pool {
             .min_idle(Some(0))
             .connection_timeout(settings.connect_timeout)
             .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Manager {
-                location: location.clone(),
-            });
-        Ok(Self {
-            pool,
-            location: location.clone(),
-        })
+            .build_unchecked(Manager { location: location.clone() });
+        Ok(Self { pool, location: location.clone() })
     }
 
     pub(super) fn get(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {

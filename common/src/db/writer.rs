@@ -46,15 +46,8 @@ impl Writer {
         F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        self.enqueue(Box::new(Task {
-            work: Some(work),
-            outcome: None,
-            caller,
-        }))
-        .await?;
-        answer
-            .await
-            .unwrap_or_else(|_gone| Err(DbError::Closed.into()))
+        self.enqueue(Box::new(Task { work: Some(work), outcome: None, caller })).await?;
+        answer.await.unwrap_or_else(|_gone| Err(DbError::Closed.into()))
     }
 
     async fn enqueue(&self, change: Box<dyn Change>) -> Result<(), DbError> {
@@ -98,11 +91,9 @@ where
             (Ok(()), Some(outcome)) => outcome,
             (Ok(()), None) => Err(DbError::Closed.into()),
             (Err(_), Some(Err(error))) => Err(error),
-            (Err(reason), _) => Err(DbError::Unusable {
-                location: "sqlite".to_owned(),
-                reason,
+            (Err(reason), _) => {
+                Err(DbError::Unusable { location: "sqlite".to_owned(), reason }.into())
             }
-            .into()),
         };
         // A caller that went away has nobody to be told; its change is committed all the same.
         let _ = self.caller.send(outcome);

@@ -53,18 +53,14 @@ impl Access {
             return Ok(());
         };
         let Some(token) = header.and_then(|header| header.strip_prefix("Bearer ")) else {
-            return Err(Problem::unauthorized(
-                "send the header authorization: Bearer <token>",
-            ));
+            return Err(Problem::unauthorized("send the header authorization: Bearer <token>"));
         };
         // Digests of equal length in constant time: the answer's timing tells nothing of the token.
         let given: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if bool::from(given.ct_eq(digest)) {
             Ok(())
         } else {
-            Err(Problem::unauthorized(
-                "this token is not the configured one",
-            ))
+            Err(Problem::unauthorized("this token is not the configured one"))
         }
     }
 }
@@ -79,17 +75,12 @@ impl Access {
         next: Next<B>,
     ) -> Pin<Box<dyn Future<Output = Answer<B>>>> {
         Box::pin(async move {
-            let header = request
-                .headers()
-                .get(AUTHORIZATION)
-                .and_then(|value| value.to_str().ok());
+            let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             if let Err(problem) = self.admits(header) {
                 let response = problem.error_response().map_into_right_body();
                 return Ok(request.into_response(response));
             }
-            request
-                .extensions_mut()
-                .insert(Principal(self.principal.to_owned()));
+            request.extensions_mut().insert(Principal(self.principal.to_owned()));
             Ok(next.call(request).await?.map_into_left_body())
         })
     }

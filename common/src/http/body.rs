@@ -25,30 +25,62 @@ impl<T: DeserializeOwned + 'static> FromRequest for StrictJson<T> {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request
-            .app_data::<web::Data<BodyLimit>>()
-            .map_or(1 << 20, |limit| limit.0);
-        let is_json = request
-            .content_type()
-            .eq_ignore_ascii_case("application/json");
-        let has_type = request.headers().contains_key(CONTENT_TYPE);
-        let body = web::Payload::from_request(request, payload).into_inner();
+        let is_json = is_json(request);
+        let bytes = read(request, payload);
         Box::pin(async move {
-            if !is_json || !has_type {
+            if !is_json {
                 return Err(Problem::unsupported_media_type());
             }
-            let body = body.map_err(|error| Problem::malformed(error.to_string()))?;
-            let bytes = match body.to_bytes_limited(limit).await {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(error)) => {
-                    return Err(Problem::malformed(format!("the body broke off: {error}")));
-                }
-                Err(_too_large) => return Err(Problem::too_large(limit)),
-            };
+            let bytes = bytes.await?;
             let value = parse(&bytes)?;
             Ok(Self { value, bytes })
         })
     }
+}
+
+/// A [`StrictJson`] that may be left out: then it is the type's default.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub StrictJson<T>);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let is_json = is_json(request);
+        let bytes = read(request, payload);
+        Box::pin(async move {
+            let bytes = bytes.await?;
+            let value = match bytes.is_empty() {
+                true => T::default(),
+                false if is_json => parse(&bytes)?,
+                false => return Err(Problem::unsupported_media_type()),
+            };
+            Ok(Self(StrictJson { value, bytes }))
+        })
+    }
+}
+
+fn is_json(request: &HttpRequest) -> bool {
+    request.headers().contains_key(CONTENT_TYPE)
+        && request.content_type().eq_ignore_ascii_case("application/json")
+}
+
+/// The body, of the allowed size at the most.
+fn read(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> LocalBoxFuture<'static, Result<web::Bytes, Problem>> {
+    let limit = request.app_data::<web::Data<BodyLimit>>().map_or(1 << 20, |limit| limit.0);
+    let body = web::Payload::from_request(request, payload).into_inner();
+    Box::pin(async move {
+        let body = body.map_err(|error| Problem::malformed(error.to_string()))?;
+        match body.to_bytes_limited(limit).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(Problem::malformed(format!("the body broke off: {error}"))),
+            Err(_too_large) => Err(Problem::too_large(limit)),
+        }
+    })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -64,7 +96,6 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Problem::malformed(format!("the body is not JSON: {cause}"))
         }
     })?;
-    json.end()
-        .map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
+    json.end().map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
     Ok(value)
 }

@@ -38,22 +38,12 @@ impl Reply {
     /// An answer of JSON.
     pub fn json(status: StatusCode, body: &impl Serialize) -> ProblemResult<Self> {
         let body = serde_json::to_string(body).map_err(|error| Problem::internal(&error))?;
-        Ok(Self {
-            status: i32::from(status.as_u16()),
-            etag: None,
-            location: None,
-            body,
-        })
+        Ok(Self { status: i32::from(status.as_u16()), etag: None, location: None, body })
     }
 
     /// An answer without a body: 204.
     pub fn no_content() -> Self {
-        Self {
-            status: 204,
-            etag: None,
-            location: None,
-            body: String::new(),
-        }
+        Self { status: 204, etag: None, location: None, body: String::new() }
     }
 
     /// With the version as its `ETag`.
@@ -77,9 +67,7 @@ impl Reply {
 
     /// As an HTTP response.
     pub fn into_response(self) -> HttpResponse {
-        let status = u16::try_from(self.status)
-            .ok()
-            .and_then(|s| StatusCode::from_u16(s).ok());
+        let status = u16::try_from(self.status).ok().and_then(|s| StatusCode::from_u16(s).ok());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = HttpResponse::build(status);
         if let Some(etag) = self.etag {
@@ -92,11 +80,7 @@ impl Reply {
             return response.finish();
         }
         let problem = status.is_client_error() || status.is_server_error();
-        let kind = if problem {
-            "application/problem+json"
-        } else {
-            "application/json"
-        };
+        let kind = if problem { "application/problem+json" } else { "application/json" };
         response.insert_header((CONTENT_TYPE, kind)).body(self.body)
     }
 }
@@ -104,12 +88,7 @@ impl Reply {
 impl From<&Problem> for Reply {
     fn from(problem: &Problem) -> Self {
         let body = serde_json::to_string(problem).unwrap_or_default();
-        Self {
-            status: i32::from(problem.status),
-            etag: None,
-            location: None,
-            body,
-        }
+        Self { status: i32::from(problem.status), etag: None, location: None, body }
     }
 }
 
@@ -147,11 +126,7 @@ impl IdempotencyKey {
         }
         let principal = Principal::from_request(request, payload).into_inner()?;
         let route = format!("{} {}", request.method(), request.path());
-        Ok(Self(Some(Bound {
-            principal: principal.0,
-            route,
-            key: key.to_owned(),
-        })))
+        Ok(Self(Some(Bound { principal: principal.0, route, key: key.to_owned() })))
     }
 }
 
@@ -163,10 +138,7 @@ impl Running {
     fn enter(&self, bound: &Bound) -> ProblemResult<Entered> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if running.insert(bound.clone()) {
-            Ok(Entered {
-                running: self.clone(),
-                bound: bound.clone(),
-            })
+            Ok(Entered { running: self.clone(), bound: bound.clone() })
         } else {
             Err(still_running())
         }
@@ -180,11 +152,7 @@ struct Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.running
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.bound);
+        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.bound);
     }
 }
 
@@ -254,18 +222,11 @@ fn lock(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
     let Conn::Pg(c) = conn else { return Ok(()) };
     let text = format!("{}\n{}\n{}", bound.principal, bound.route, bound.key);
     let hash: [u8; 32] = Sha256::digest(text).into();
-    let number = hash
-        .iter()
-        .take(8)
-        .fold(0_i64, |n, byte| (n << 8) | i64::from(*byte));
+    let number = hash.iter().take(8).fold(0_i64, |n, byte| (n << 8) | i64::from(*byte));
     let row: Locked = sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
         .bind::<BigInt, _>(number)
         .get_result(c)?;
-    if row.locked {
-        Ok(())
-    } else {
-        Err(still_running())
-    }
+    if row.locked { Ok(()) } else { Err(still_running()) }
 }
 
 fn kept(conn: &mut Conn, bound: &Bound, body_hash: &str) -> ProblemResult<Option<Reply>> {

@@ -3,17 +3,19 @@
 mod access;
 mod body;
 mod idempotency;
-mod method;
 mod paging;
 mod precondition;
 mod problem;
+mod query;
+mod route;
 mod trace;
 
 pub use access::{Access, Principal, check_exposure};
-pub use body::{BodyLimit, StrictJson};
+pub use body::{BodyLimit, OptionalJson, StrictJson};
 pub use idempotency::{IdempotencyKey, Reply, Running, idempotent};
-pub use method::{only, reading};
 pub use paging::{Page, PageQuery, checked_limit};
 pub use precondition::{Precondition, PreconditionFailed};
 pub use problem::{Problem, ProblemResult};
+pub use query::Params;
+pub use route::{reading, unknown_route, wrong_method};
 pub use trace::TraceParent;

@@ -36,10 +36,7 @@ impl PageQuery {
 pub fn checked_limit(limit: Option<i64>) -> Result<i64, Problem> {
     match limit.unwrap_or(DEFAULT_LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(Problem::invalid(
-            "limit",
-            format!("a page has 1 to {MAX_LIMIT} items"),
-        )),
+        _ => Err(Problem::invalid("limit", format!("a page has 1 to {MAX_LIMIT} items"))),
     }
 }
 

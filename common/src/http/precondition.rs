@@ -91,10 +91,8 @@ impl Tags {
 
     fn of(request: &HttpRequest, name: &HeaderName) -> ProblemResult<Option<Self>> {
         let unreadable = || {
-            Problem::malformed(format!(
-                "{name} must be * or versions in quotes, such as \"3\""
-            ))
-            .at(name.as_str())
+            Problem::malformed(format!("{name} must be * or versions in quotes, such as \"3\""))
+                .at(name.as_str())
         };
         let mut tags = Vec::new();
         let mut headers = request.headers().get_all(name).peekable();
@@ -131,10 +129,7 @@ impl FromRequest for Precondition {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Tags::of(request, &IF_MATCH).and_then(|if_match| {
-            Ok(Self {
-                if_match,
-                if_none_match: Tags::of(request, &IF_NONE_MATCH)?,
-            })
+            Ok(Self { if_match, if_none_match: Tags::of(request, &IF_NONE_MATCH)? })
         }))
     }
 }
@@ -147,9 +142,7 @@ mod tests {
     use super::*;
 
     fn given(name: HeaderName, value: &str) -> ProblemResult<Precondition> {
-        let request = TestRequest::default()
-            .insert_header((name, value))
-            .to_http_request();
+        let request = TestRequest::default().insert_header((name, value)).to_http_request();
         Precondition::from_request(&request, &mut Payload::None).into_inner()
     }
 
@@ -160,14 +153,8 @@ mod tests {
         assert_eq!(check("\"2\", \"3\"", Some(3)), Ok(()));
         assert_eq!(check("*", Some(3)), Ok(()));
         assert_eq!(check("*", None), Err(PreconditionFailed::Missing));
-        assert_eq!(
-            check("\"2\"", Some(3)),
-            Err(PreconditionFailed::Different(3))
-        );
-        assert_eq!(
-            check("W/\"3\"", Some(3)),
-            Err(PreconditionFailed::Different(3))
-        );
+        assert_eq!(check("\"2\"", Some(3)), Err(PreconditionFailed::Different(3)));
+        assert_eq!(check("W/\"3\"", Some(3)), Err(PreconditionFailed::Different(3)));
     }
 
     #[test]
@@ -175,10 +162,7 @@ mod tests {
         let check = |value, current| given(IF_NONE_MATCH, value).unwrap().check(current);
         assert_eq!(check("*", None), Ok(()));
         assert_eq!(check("*", Some(1)), Err(PreconditionFailed::Present(1)));
-        assert_eq!(
-            check("W/\"1\"", Some(1)),
-            Err(PreconditionFailed::Present(1))
-        );
+        assert_eq!(check("W/\"1\"", Some(1)), Err(PreconditionFailed::Present(1)));
         assert_eq!(check("\"1\"", Some(2)), Ok(()));
         assert!(given(IF_NONE_MATCH, "W/\"4\"").unwrap().knows(4));
     }

@@ -42,53 +42,28 @@ impl Problem {
 
     /// 400: the request can't be read.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "malformed",
-            "The request can't be read",
-            detail,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request can't be read", detail)
     }
 
     /// 422: it can be read, but a value is not allowed.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid",
-            "A value is not allowed",
-            detail,
-        )
-        .at(field)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value is not allowed", detail)
+            .at(field)
     }
 
     /// 401: a token is asked for.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "A token is needed",
-            detail,
-        )
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail)
     }
 
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not-found",
-            "There is no such thing",
-            detail,
-        )
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
     }
 
     /// 409: it doesn't go together with the present state.
     pub fn conflict(name: &str, detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            name,
-            "It does not fit the present state",
-            detail,
-        )
+        Self::new(StatusCode::CONFLICT, name, "It does not fit the present state", detail)
     }
 
     /// 412: the version is another one by now.
@@ -133,12 +108,7 @@ impl Problem {
 
     /// 503: the database or the service is not there for now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "Not available now",
-            detail,
-        )
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
     }
 
     /// 500: a flaw of this program; its cause is in the log, not in the answer.

@@ -19,9 +19,7 @@ impl FromRequest for TraceParent {
             (Some(header), None) => header.to_str().ok(),
             _ => None,
         };
-        ready(Ok(Self(
-            only.filter(|text| is_valid(text)).map(str::to_owned),
-        )))
+        ready(Ok(Self(only.filter(|text| is_valid(text)).map(str::to_owned))))
     }
 }
 
@@ -55,10 +53,7 @@ mod tests {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert!(is_valid(good));
         assert!(is_valid(&good.replace("00-0af", "cc-0af")));
-        assert!(is_valid(&format!(
-            "{}-more",
-            good.replace("00-0af", "cc-0af")
-        )));
+        assert!(is_valid(&format!("{}-more", good.replace("00-0af", "cc-0af"))));
         for bad in [
             "",
             "00",

@@ -14,7 +14,7 @@ use super::quarantine;
 use crate::clock::Timestamp;
 use crate::db::{Conn, Db, Fault, apart};
 use crate::env::Env;
-use crate::ids::{EventId, EventIdSql};
+use crate::ids::EventId;
 use crate::kafka::{Ack, Envelope, Record, Verdict, cut_error};
 use crate::on;
 use crate::schema::inbox;
@@ -41,7 +41,6 @@ pub struct Applied {
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = inbox)]
 struct InboxRow {
-    #[diesel(sql_type = EventIdSql)]
     event_id: EventId,
     outcome: i16,
     detail: Option<String>,
@@ -58,12 +57,7 @@ const ROWS_PER_INSERT: usize = 1_000;
 impl Inbox {
     /// Applies events with `handler`, answering as `consumer`.
     pub fn new(db: Db, env: Env, handler: Arc<dyn Handler>, consumer: &str) -> Self {
-        Self {
-            db,
-            env,
-            handler,
-            consumer: consumer.to_owned(),
-        }
+        Self { db, env, handler, consumer: consumer.to_owned() }
     }
 
     pub(super) fn env(&self) -> &Env {
@@ -87,9 +81,7 @@ impl Inbox {
         blame_unknown: bool,
     ) -> Result<Applied, ApplyError> {
         let inbox = self.clone();
-        self.db
-            .write(move |conn| inbox.apply_in(conn, &records, blame_unknown))
-            .await
+        self.db.write(move |conn| inbox.apply_in(conn, &records, blame_unknown)).await
     }
 
     fn apply_in(
@@ -109,13 +101,8 @@ impl Inbox {
                     applied.unreadable += 1;
                     if let Some((id, attempt)) = unreadable.event {
                         let error = format!("the message can't be read: {}", unreadable.reason);
-                        let answer = Answer::Failed {
-                            error,
-                            retryable: false,
-                        };
-                        applied
-                            .acks
-                            .push((record.partition, self.ack(id, attempt, answer, now)));
+                        let answer = Answer::Failed { error, retryable: false };
+                        applied.acks.push((record.partition, self.ack(id, attempt, answer, now)));
                     }
                 }
             }
@@ -135,9 +122,7 @@ impl Inbox {
                 continue;
             };
             answers.entry(event.id).and_modify(repeated);
-            applied
-                .acks
-                .push((partition, self.ack(event.id, event.attempt, answer, now)));
+            applied.acks.push((partition, self.ack(event.id, event.attempt, answer, now)));
         }
         Ok(applied)
     }
@@ -157,10 +142,7 @@ impl Inbox {
             &mut |_, _, error| {
                 // What is not understood may pass after an update; what the data can't be, stays.
                 let retryable = error.fault() != Fault::Data;
-                Ok(Answer::Failed {
-                    error: cut_error(&error.to_string()),
-                    retryable,
-                })
+                Ok(Answer::Failed { error: cut_error(&error.to_string()), retryable })
             },
         )
     }
@@ -177,19 +159,13 @@ impl Inbox {
         }
         let mut answers = known(conn, events)?;
         answers.extend(quarantined(conn, events, &answers)?);
-        let fresh: Vec<Incoming> = events
-            .iter()
-            .filter(|event| !answers.contains_key(&event.id))
-            .cloned()
-            .collect();
+        let fresh: Vec<Incoming> =
+            events.iter().filter(|event| !answers.contains_key(&event.id)).cloned().collect();
         let handled = self.handle(conn, now, &fresh)?;
         keep(conn, &fresh, &handled, now)?;
         answers.extend(fresh.iter().map(|event| event.id).zip(handled));
         let missing = || ApplyError::Flawed("left an event without an answer".to_owned());
-        events
-            .iter()
-            .map(|event| answers.remove(&event.id).ok_or_else(missing))
-            .collect()
+        events.iter().map(|event| answers.remove(&event.id).ok_or_else(missing)).collect()
     }
 
     fn handle(
@@ -232,27 +208,15 @@ impl Inbox {
             processed_at: now,
         };
         match answer {
-            Answer::Success {
-                detail,
-                version,
-                result,
-            } => Ack {
-                detail: Some(detail.name().to_owned()),
-                version,
-                result: raw(result),
-                ..ack
-            },
-            Answer::Rejected { result } => Ack {
-                outcome: Verdict::Rejected,
-                result: raw(Some(result)),
-                ..ack
-            },
-            Answer::Failed { error, retryable } => Ack {
-                outcome: Verdict::Failed,
-                error: Some(cut_error(&error)),
-                retryable,
-                ..ack
-            },
+            Answer::Success { detail, version, result } => {
+                Ack { detail: Some(detail.name().to_owned()), version, result: raw(result), ..ack }
+            }
+            Answer::Rejected { result } => {
+                Ack { outcome: Verdict::Rejected, result: raw(Some(result)), ..ack }
+            }
+            Answer::Failed { error, retryable } => {
+                Ack { outcome: Verdict::Failed, error: Some(cut_error(&error)), retryable, ..ack }
+            }
         }
     }
 }
@@ -275,10 +239,7 @@ fn known(conn: &mut Conn, events: &[Incoming]) -> QueryResult<BTreeMap<EventId, 
         .filter(inbox::event_id.eq_any(&ids))
         .select(InboxRow::as_select())
         .load(c))?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.event_id, row.into_answer()))
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.event_id, row.into_answer())).collect())
 }
 
 fn quarantined(
@@ -286,22 +247,14 @@ fn quarantined(
     events: &[Incoming],
     answered: &BTreeMap<EventId, Answer>,
 ) -> QueryResult<Vec<(EventId, Answer)>> {
-    let open: Vec<&Incoming> = events
-        .iter()
-        .filter(|event| !answered.contains_key(&event.id))
-        .collect();
+    let open: Vec<&Incoming> =
+        events.iter().filter(|event| !answered.contains_key(&event.id)).collect();
     let keys: Vec<&str> = open.iter().map(|event| event.key.as_str()).collect();
     let reasons = quarantine::among(conn, &keys)?;
     let refuse = |event: &Incoming| {
         let reason = reasons.get(&event.key)?;
         let error = format!("{} is in quarantine: {reason}", event.key);
-        Some((
-            event.id,
-            Answer::Failed {
-                error,
-                retryable: true,
-            },
-        ))
+        Some((event.id, Answer::Failed { error, retryable: true }))
     };
     Ok(open.into_iter().filter_map(refuse).collect())
 }
@@ -336,11 +289,9 @@ fn raced(error: Error) -> ApplyError {
 impl InboxRow {
     fn of(event: &Incoming, answer: &Answer, now: Timestamp) -> Option<Self> {
         let (outcome, detail, version, result) = match answer {
-            Answer::Success {
-                detail,
-                version,
-                result,
-            } => (0, Some(detail.name().to_owned()), *version, result.as_ref()),
+            Answer::Success { detail, version, result } => {
+                (0, Some(detail.name().to_owned()), *version, result.as_ref())
+            }
             Answer::Rejected { result } => (1, None, None, Some(result)),
             Answer::Failed { .. } => return None,
         };
@@ -357,18 +308,10 @@ impl InboxRow {
     }
 
     fn into_answer(self) -> Answer {
-        let result = self
-            .result
-            .and_then(|text| serde_json::from_str(&text).ok());
+        let result = self.result.and_then(|text| serde_json::from_str(&text).ok());
         match self.outcome {
-            0 => Answer::Success {
-                detail: Detail::Duplicate,
-                version: self.version,
-                result,
-            },
-            _ => Answer::Rejected {
-                result: result.unwrap_or_default(),
-            },
+            0 => Answer::Success { detail: Detail::Duplicate, version: self.version, result },
+            _ => Answer::Rejected { result: result.unwrap_or_default() },
         }
     }
 }

@@ -7,9 +7,8 @@ use rdkafka::consumer::CommitMode;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, Inbox};
-use super::model::ApplyError;
 use crate::db::Fault;
-use crate::jobs::persist;
+use crate::jobs::Retry;
 use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record};
 
 /// Receives events and answers them.
@@ -32,11 +31,11 @@ pub struct InboxConsumer {
 const ACKS_PER_MESSAGE: usize = 250;
 
 /// How often a fault of unknown kind is taken for the world's.
-const MAX_RIDDLES: u32 = 5;
+pub const MAX_RIDDLES: u32 = 5;
 
 impl InboxConsumer {
     /// Takes, applies and answers until `stop`; what was taken by then is finished first.
-    pub async fn run(&self, stop: &CancellationToken, seen: impl Fn(&Applied)) {
+    pub async fn run(&self, stop: &CancellationToken, seen: impl Fn(&Applied) + Send) {
         loop {
             let records = tokio::select! {
                 () = stop.cancelled() => return,
@@ -51,41 +50,44 @@ impl InboxConsumer {
 
     /// One batch to its end; `None` when `stop` came before that: the batch then comes again.
     async fn take(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
-        let env = self.inbox.env();
+        let applied = self.apply(records, stop).await?;
+        self.answer(self.messages(&applied), stop).await?;
+        self.consumer.commit(records, CommitMode::Async);
+        Some(applied)
+    }
+
+    async fn apply(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
+        let mut retry = Retry::new("applying events", self.inbox.env(), stop);
         let mut riddles = 0;
-        let applied = persist("applying events", env, stop, async || {
+        loop {
             // What fails again and again for an unknown reason is at last blamed on single events.
-            let result = self
-                .inbox
-                .apply(records.to_vec(), riddles >= MAX_RIDDLES)
-                .await;
-            let is_riddle = |error: &ApplyError| error.fault() == Fault::Unknown;
-            riddles += u32::from(result.as_ref().is_err_and(is_riddle));
-            result
-        })
-        .await?;
-        let mut messages = self.messages(&applied);
-        persist("answering events", env, stop, async || {
+            match self.inbox.apply(records.to_vec(), riddles >= MAX_RIDDLES).await {
+                Ok(applied) => return Some(retry.succeeded(applied)),
+                Err(error) => {
+                    riddles += u32::from(error.fault() == Fault::Unknown);
+                    retry.pause(&error).await?;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, mut messages: Vec<Message>, stop: &CancellationToken) -> Option<()> {
+        let mut retry = Retry::new("answering events", self.inbox.env(), stop);
+        loop {
             let results = self.producer.send_all(&messages).await;
             let mut sent = results.iter().map(Result::is_ok);
             messages.retain(|_| !sent.next().unwrap_or(false));
-            results
-                .into_iter()
-                .find_map(Result::err)
-                .map_or(Ok(()), Err)
-        })
-        .await?;
-        self.consumer.commit(records, CommitMode::Async);
-        Some(applied)
+            match results.into_iter().find_map(Result::err) {
+                None => return Some(retry.succeeded(())),
+                Some(error) => retry.pause(&error).await?,
+            }
+        }
     }
 
     fn messages(&self, applied: &Applied) -> Vec<Message> {
         let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
         for (partition, ack) in &applied.acks {
-            by_partition
-                .entry(*partition)
-                .or_default()
-                .push(ack.clone());
+            by_partition.entry(*partition).or_default().push(ack.clone());
         }
         let mut messages = Vec::new();
         for (partition, acks) in by_partition {
@@ -100,8 +102,6 @@ impl InboxConsumer {
         let env = self.inbox.env();
         let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
         let message = AckBatch { acks }.into_message(id, now, consumer, &self.ack_topic, partition);
-        message
-            .inspect_err(|error| tracing::error!(%error, "acks can't be written"))
-            .ok()
+        message.inspect_err(|error| tracing::error!(%error, "acks can't be written")).ok()
     }
 }

@@ -7,6 +7,6 @@ mod model;
 pub mod quarantine;
 
 pub use apply::{Applied, Inbox};
-pub use consumer::InboxConsumer;
+pub use consumer::{InboxConsumer, MAX_RIDDLES};
 pub use dead_letter::{DeadLetter, bury};
 pub use model::{Answer, ApplyError, Detail, Handler, Incoming};

@@ -1,7 +1,5 @@
 //! What producer, consumer and admin client share: their configuration, and what is known of the broker.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -10,6 +8,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use thiserror::Error;
 
 use crate::config::KafkaSettings;
+use crate::telemetry::{BrokerReport, BrokerState};
 
 /// Why something could not be asked of the broker.
 #[derive(Debug, Error)]
@@ -25,30 +24,6 @@ impl KafkaError {
     pub(super) fn during(what: &str) -> impl FnOnce(rdkafka::error::KafkaError) -> Self {
         let what = what.to_owned();
         move |source| Self { what, source }
-    }
-}
-
-/// Whether the broker can be reached, as the last thing heard of it; cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct BrokerState(Arc<Mutex<Option<String>>>);
-
-impl BrokerState {
-    /// The broker answered.
-    pub fn up(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// The broker did not answer.
-    pub fn down(&self, reason: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-    }
-
-    /// Why it can't be reached, if that is so.
-    pub fn trouble(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
@@ -88,7 +63,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            if self.broker.trouble().is_none() {
+            if !matches!(self.broker.describe(), BrokerReport::Down { .. }) {
                 tracing::warn!(reason, "the broker can't be reached; waiting for it");
             }
             self.broker.down(reason.to_owned());

@@ -8,8 +8,9 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout_at};
 
-use super::client::{self, BrokerState, Context, KafkaError};
+use super::client::{self, Context, KafkaError};
 use crate::config::KafkaSettings;
+use crate::telemetry::BrokerState;
 
 /// A message as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +30,7 @@ pub struct Record {
 impl Record {
     /// A header's bytes.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_slice())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
     }
 }
 
@@ -69,9 +67,7 @@ impl Consumer {
             .set("queued.max.messages.kbytes", "16384")
             .set("allow.auto.create.topics", "false");
         let inner: StreamConsumer<Context> = client::with_properties(config, settings)
-            .create_with_context(Context {
-                broker: broker.clone(),
-            })
+            .create_with_context(Context { broker: broker.clone() })
             .map_err(KafkaError::during("the consumer can't be made"))?;
         inner
             .subscribe(&[topic])
@@ -126,12 +122,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()
-            .map(|header| {
-                (
-                    header.key.to_owned(),
-                    header.value.unwrap_or_default().to_owned(),
-                )
-            })
+            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_owned()))
             .collect()
     });
     Record {

@@ -35,9 +35,7 @@ impl EmbeddedBroker {
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), KafkaError> {
         self.cluster
             .create_topic(name, partitions, 1)
-            .map_err(KafkaError::during(
-                "a topic of the embedded broker can't be made",
-            ))
+            .map_err(KafkaError::during("a topic of the embedded broker can't be made"))
     }
 
     /// Cuts the broker off, as an outage would.

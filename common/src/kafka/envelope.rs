@@ -45,11 +45,7 @@ impl Envelope {
             ("stockloopattempt", event.attempt.to_string()),
             ("stockloopepoch", event.epoch.to_string()),
         ];
-        headers.extend(
-            event
-                .traceparent
-                .map(|traceparent| ("traceparent", traceparent)),
-        );
+        headers.extend(event.traceparent.map(|traceparent| ("traceparent", traceparent)));
         Message {
             topic: topic.to_owned(),
             partition: Some(partition),
@@ -89,10 +85,7 @@ impl Envelope {
             traceparent: headers.text("traceparent").ok().map(str::to_owned),
             data,
         };
-        Ok(Self {
-            source: headers.text("ce_source")?.to_owned(),
-            event,
-        })
+        Ok(Self { source: headers.text("ce_source")?.to_owned(), event })
     }
 }
 
@@ -100,10 +93,7 @@ struct Headers<'a>(&'a Record);
 
 impl Headers<'_> {
     fn text(&self, name: &str) -> Result<&str, String> {
-        let value = self
-            .0
-            .header(name)
-            .ok_or_else(|| format!("the header {name} is missing"))?;
+        let value = self.0.header(name).ok_or_else(|| format!("the header {name} is missing"))?;
         std::str::from_utf8(value).map_err(|_| format!("the header {name} is not UTF-8"))
     }
 
@@ -112,7 +102,6 @@ impl Headers<'_> {
         T::Err: std::fmt::Display,
     {
         let text = self.text(name)?;
-        text.parse()
-            .map_err(|error| format!("the header {name} can't be read: {error}"))
+        text.parse().map_err(|error| format!("the header {name} can't be read: {error}"))
     }
 }

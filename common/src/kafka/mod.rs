@@ -10,7 +10,7 @@ mod topics;
 
 pub(crate) use ack::cut_error;
 pub use ack::{Ack, AckBatch, Verdict};
-pub use client::{BrokerState, KafkaError};
+pub use client::KafkaError;
 pub use consumer::{Consumer, Record};
 pub use embedded::EmbeddedBroker;
 pub use envelope::{Envelope, Unreadable};

@@ -8,8 +8,9 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer a
 use rdkafka::types::RDKafkaErrorCode;
 use thiserror::Error;
 
-use super::client::{self, BrokerState, Context, KafkaError};
+use super::client::{self, Context, KafkaError};
 use crate::config::KafkaSettings;
+use crate::telemetry::BrokerState;
 
 /// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,15 +73,8 @@ impl Producer {
     ///
     /// Returns once each is confirmed or given up, at the latest after the delivery timeout.
     pub async fn send_all(&self, messages: &[Message]) -> Vec<Result<(), SendError>> {
-        let producer = self
-            .inner
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let queued: Vec<_> = messages
-            .iter()
-            .map(|message| enqueue(&producer, message))
-            .collect();
+        let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let queued: Vec<_> = messages.iter().map(|message| enqueue(&producer, message)).collect();
         let mut sent = Vec::with_capacity(queued.len());
         for delivery in queued {
             sent.push(match delivery {
@@ -96,19 +90,14 @@ impl Producer {
         if sent.iter().any(Result::is_ok) {
             self.broker.up();
         }
-        if let Some(Err(SendError::Broker(reason))) = sent
-            .iter()
-            .find(|sent| matches!(sent, Err(SendError::Broker(_))))
+        if let Some(Err(SendError::Broker(reason))) =
+            sent.iter().find(|sent| matches!(sent, Err(SendError::Broker(_))))
         {
             self.broker.down(reason.clone());
         }
         // A fatal error ends an idempotent producer for good; a new one starts with a new identity.
         if let Some((code, reason)) = producer.client().fatal_error() {
-            tracing::warn!(
-                ?code,
-                reason,
-                "the producer failed for good and is made anew"
-            );
+            tracing::warn!(?code, reason, "the producer failed for good and is made anew");
             match create(&self.settings, &self.client_id, &self.broker) {
                 Ok(fresh) => {
                     *self.inner.write().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -120,33 +109,18 @@ impl Producer {
 
     /// The partitions of `topic`, or `None` while the broker can't say. Blocks for at most 5 s.
     pub fn partitions(&self, topic: &str) -> Option<i32> {
-        let producer = self
-            .inner
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let metadata = producer
-            .client()
-            .fetch_metadata(Some(topic), Duration::from_secs(5))
-            .ok()?;
-        let topic = metadata
-            .topics()
-            .iter()
-            .find(|found| found.name() == topic)?;
-        let count = i32::try_from(topic.partitions().len())
-            .ok()
-            .filter(|count| *count > 0)?;
+        let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let metadata =
+            producer.client().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
+        let topic = metadata.topics().iter().find(|found| found.name() == topic)?;
+        let count = i32::try_from(topic.partitions().len()).ok().filter(|count| *count > 0)?;
         self.broker.up();
         Some(count)
     }
 
     /// Waits until nothing is queued any more, or `timeout` is over.
     pub fn flush(&self, timeout: Duration) {
-        let producer = self
-            .inner
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Err(error) = producer.flush(timeout) {
             tracing::warn!(%error, "messages were left in the queue; they are sent again after the start");
         }
@@ -168,9 +142,7 @@ fn create(
         .set("queue.buffering.max.messages", "100000")
         .set("queue.buffering.max.kbytes", "65536");
     client::with_properties(config, settings)
-        .create_with_context(Context {
-            broker: broker.clone(),
-        })
+        .create_with_context(Context { broker: broker.clone() })
         .map_err(KafkaError::during("the producer can't be made"))
 }
 
@@ -178,23 +150,18 @@ fn enqueue(
     producer: &FutureProducer<Context>,
     message: &Message,
 ) -> Result<DeliveryFuture, SendError> {
-    let headers = message.headers.iter().fold(
-        OwnedHeaders::new_with_capacity(message.headers.len()),
-        |headers, (name, value)| {
-            headers.insert(Header {
-                key: name,
-                value: Some(value.as_str()),
-            })
-        },
-    );
+    let headers = message
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new_with_capacity(message.headers.len()), |headers, (name, value)| {
+            headers.insert(Header { key: name, value: Some(value.as_str()) })
+        });
     let mut record = FutureRecord::to(&message.topic)
         .key(&message.key)
         .headers(headers)
         .payload(&message.payload);
     record.partition = message.partition;
-    producer
-        .send_result(record)
-        .map_err(|(error, _record)| judge(&error))
+    producer.send_result(record).map_err(|(error, _record)| judge(&error))
 }
 
 async fn confirmed(delivery: DeliveryFuture) -> Result<(), SendError> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::client::{self, BrokerState, Context, KafkaError};
+use super::client::{self, Context, KafkaError};
 use crate::config::KafkaSettings;
+use crate::telemetry::BrokerState;
 
 /// Makes those of `names` that are missing.
 ///
@@ -19,16 +20,10 @@ pub async fn ensure_topics(
 ) -> Result<(), KafkaError> {
     let config = client::with_properties(client::base(settings, "stockloop-topics"), settings);
     let admin: AdminClient<Context> = config
-        .create_with_context(Context {
-            broker: broker.clone(),
-        })
+        .create_with_context(Context { broker: broker.clone() })
         .map_err(KafkaError::during("the topics can't be made"))?;
     let topic = |name| {
-        NewTopic::new(
-            name,
-            settings.partitions,
-            TopicReplication::Fixed(settings.replication),
-        )
+        NewTopic::new(name, settings.partitions, TopicReplication::Fixed(settings.replication))
     };
     let topics: Vec<_> = names.iter().copied().map(topic).collect();
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
@@ -43,10 +38,7 @@ pub async fn ensure_topics(
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => {
                 let source = rdkafka::error::KafkaError::AdminOp(code);
-                return Err(KafkaError {
-                    what: format!("the topic {name} can't be made"),
-                    source,
-                });
+                return Err(KafkaError { what: format!("the topic {name} can't be made"), source });
             }
         }
     }

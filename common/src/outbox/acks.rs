@@ -63,14 +63,8 @@ impl Settler {
                 &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
                 &|error: &ApplyError| error.blames_data(blame_unknown),
                 &mut |conn, record, error| {
-                    bury(
-                        conn,
-                        &DeadLetter::of(record, &error.to_string(), settler.env.now()),
-                    )?;
-                    Ok(Settlement {
-                        unreadable: 1,
-                        ..Settlement::default()
-                    })
+                    bury(conn, &DeadLetter::of(record, &error.to_string(), settler.env.now()))?;
+                    Ok(Settlement { unreadable: 1, ..Settlement::default() })
                 },
             )?;
             parts.into_iter().for_each(|part| total.add(part));
@@ -107,10 +101,7 @@ impl Settler {
         done: &mut Settlement,
     ) -> Result<(), ApplyError> {
         let ahead = ahead(&acks);
-        let answered = acks
-            .iter()
-            .map(|ack| (ack.event_id, ack.attempt))
-            .collect::<Vec<_>>();
+        let answered = acks.iter().map(|ack| (ack.event_id, ack.attempt)).collect::<Vec<_>>();
         let marks = self.marks(conn, &answered)?;
         let occurrences = acks.into_iter().map(Occurrence::answered).collect();
         done.advanced = advance(conn, &self.env, &self.policy, occurrences)?;
@@ -168,11 +159,7 @@ impl Settler {
             };
             let newest = store::newest_version(conn, &event.key)?.unwrap_or(0);
             if *copy > newest {
-                alerts::raise(
-                    conn,
-                    self.env.now(),
-                    NewAlert::version_above_source(&event, *copy),
-                )?;
+                alerts::raise(conn, self.env.now(), NewAlert::version_above_source(&event, *copy))?;
             }
         }
         Ok(())
@@ -189,9 +176,7 @@ fn ahead(acks: &[Ack]) -> Vec<(EventId, i64)> {
     let superseded = acks.iter().filter(|ack| {
         ack.outcome == Verdict::Success && ack.detail.as_deref() == Some("superseded")
     });
-    superseded
-        .filter_map(|ack| ack.version.map(|version| (ack.event_id, version)))
-        .collect()
+    superseded.filter_map(|ack| ack.version.map(|version| (ack.event_id, version))).collect()
 }
 
 fn read(record: &Record) -> Result<AckBatch, String> {
@@ -199,10 +184,7 @@ fn read(record: &Record) -> Result<AckBatch, String> {
     let mut batch: AckBatch = serde_json::from_slice(payload)
         .map_err(|error| format!("it is not a batch of acks: {error}"))?;
     for ack in &mut batch.acks {
-        ack.error = ack
-            .error
-            .take()
-            .map(|error| crate::kafka::cut_error(&error));
+        ack.error = ack.error.take().map(|error| crate::kafka::cut_error(&error));
     }
     Ok(batch)
 }

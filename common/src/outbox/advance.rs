@@ -30,27 +30,16 @@ pub(super) struct Occurrence {
 
 impl Occurrence {
     pub(super) fn new(id: EventId, happening: Happening) -> Self {
-        Self {
-            id,
-            happening,
-            error: None,
-            by_whom: None,
-            ack: None,
-        }
+        Self { id, happening, error: None, by_whom: None, ack: None }
     }
 
     pub(super) fn answered(ack: Ack) -> Self {
         let outcome = match ack.outcome {
             Verdict::Success => AckOutcome::Success,
             Verdict::Rejected => AckOutcome::Rejected,
-            Verdict::Failed => AckOutcome::Failed {
-                retryable: ack.retryable,
-            },
+            Verdict::Failed => AckOutcome::Failed { retryable: ack.retryable },
         };
-        let happening = Happening::Acked {
-            attempt: ack.attempt,
-            outcome,
-        };
+        let happening = Happening::Acked { attempt: ack.attempt, outcome };
         Self {
             id: ack.event_id,
             happening,
@@ -136,10 +125,7 @@ impl<'a> Work<'a> {
             env,
             policy,
             now: env.now(),
-            rows: locked
-                .into_iter()
-                .map(|(row, facts)| (row.id, (row, facts)))
-                .collect(),
+            rows: locked.into_iter().map(|(row, facts)| (row.id, (row, facts))).collect(),
             changed: BTreeSet::new(),
             settled: Vec::new(),
             history: Vec::new(),
@@ -158,14 +144,7 @@ impl<'a> Work<'a> {
         };
         let kind = EventKind::of_code(facts.kind);
         let chance = self.env.chance();
-        let next = step(
-            &row,
-            kind,
-            occurrence.happening,
-            self.now,
-            self.policy,
-            chance,
-        );
+        let next = step(&row, kind, occurrence.happening, self.now, self.policy, chance);
         self.remember(&row, &occurrence, &next);
         match next {
             Step::Stay => {}
@@ -178,18 +157,15 @@ impl<'a> Work<'a> {
     fn remember(&mut self, row: &OpenRow, occurrence: &Occurrence, next: &Step) {
         let stayed = matches!(next, Step::Stay);
         let (what, attempt) = match occurrence.happening {
-            Happening::Acked {
-                attempt,
-                outcome: AckOutcome::Failed { .. },
-            } if stayed => ("LATE", attempt),
-            Happening::Acked {
-                attempt,
-                outcome: AckOutcome::Failed { .. },
-            } => ("FAILED", attempt),
-            Happening::Acked {
-                attempt,
-                outcome: AckOutcome::Rejected,
-            } if *next != Step::Settle => ("REJECTED", attempt),
+            Happening::Acked { attempt, outcome: AckOutcome::Failed { .. } } if stayed => {
+                ("LATE", attempt)
+            }
+            Happening::Acked { attempt, outcome: AckOutcome::Failed { .. } } => ("FAILED", attempt),
+            Happening::Acked { attempt, outcome: AckOutcome::Rejected }
+                if *next != Step::Settle =>
+            {
+                ("REJECTED", attempt)
+            }
             _ if stayed => return,
             Happening::Acked { .. } | Happening::Confirmed { .. } => return,
             Happening::Probed { attempt } => ("PROBED", attempt),
@@ -214,9 +190,7 @@ impl<'a> Work<'a> {
         match why.happening {
             Happening::Retried { .. } => self.calmed.push((after.id, "retried by an operator")),
             Happening::Resolved => self.calmed.push((after.id, "resolved by an operator")),
-            Happening::Superseded => self
-                .calmed
-                .push((after.id, "superseded by a newer version")),
+            Happening::Superseded => self.calmed.push((after.id, "superseded by a newer version")),
             Happening::Probed { .. } => {}
             _ => {
                 self.leave_flight(before);
@@ -230,8 +204,7 @@ impl<'a> Work<'a> {
         self.leave_flight(before);
         self.done.exhausted += 1;
         let why = why.error.as_deref().unwrap_or(SILENCE);
-        self.alerts
-            .push(NewAlert::exhausted(&facts, after.attempt, why));
+        self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
         if facts.kind == EventKind::Snapshot.code() {
             self.gave_up.push(facts.clone());
         }
@@ -302,12 +275,8 @@ impl<'a> Work<'a> {
         alerts::raise_all(conn, self.now, std::mem::take(&mut self.alerts))?;
         let reasons: BTreeSet<&'static str> = self.calmed.iter().map(|(_, why)| *why).collect();
         for reason in reasons {
-            let ids: Vec<EventId> = self
-                .calmed
-                .iter()
-                .filter(|(_, why)| *why == reason)
-                .map(|(id, _)| *id)
-                .collect();
+            let ids: Vec<EventId> =
+                self.calmed.iter().filter(|(_, why)| *why == reason).map(|(id, _)| *id).collect();
             alerts::close(conn, self.now, &ids, reason)?;
         }
         let mut superseded = alerts::close_superseded(conn, self.now, &self.newest)?;
@@ -321,10 +290,8 @@ impl<'a> Work<'a> {
         if superseded.is_empty() {
             return Ok(());
         }
-        let occurrences = superseded
-            .into_iter()
-            .map(|id| Occurrence::new(id, Happening::Superseded))
-            .collect();
+        let occurrences =
+            superseded.into_iter().map(|id| Occurrence::new(id, Happening::Superseded)).collect();
         advance(conn, self.env, self.policy, occurrences)?;
         Ok(())
     }

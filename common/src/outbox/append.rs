@@ -30,11 +30,7 @@ pub struct Outbox {
 impl Outbox {
     /// An outbox whose events have `max_attempts` attempts before they wait for a person.
     pub fn new(env: Env, max_attempts: i32) -> Self {
-        Self {
-            env,
-            max_attempts,
-            woken: Arc::new(Notify::new()),
-        }
+        Self { env, max_attempts, woken: Arc::new(Notify::new()) }
     }
 
     /// Writes `events` in the caller's transaction, in order, and returns their ids.
@@ -50,10 +46,8 @@ impl Outbox {
         }
         let epoch: i64 =
             on!(conn, c => service_state::table.select(service_state::epoch).first(c))?;
-        let rows: Vec<(EventRow, OpenRow)> = events
-            .into_iter()
-            .map(|event| self.rows(event, epoch))
-            .collect();
+        let rows: Vec<(EventRow, OpenRow)> =
+            events.into_iter().map(|event| self.rows(event, epoch)).collect();
         let ids = rows.iter().map(|(event, _)| event.id).collect();
         let (events, opens): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         insert(conn, &events, &opens)?;
@@ -133,25 +127,14 @@ mod tests {
     /// Values of Apache Kafka's own test of its murmur2.
     #[test]
     fn hashes_as_kafka_does() {
-        for (key, hash) in [
-            ("21", -973_932_308),
-            ("foobar", -790_332_482),
-            ("abc", 479_470_107),
-        ] {
-            assert_eq!(
-                murmur2::murmur2(key.as_bytes(), KAFKA_SEED).cast_signed(),
-                hash,
-                "{key}"
-            );
+        for (key, hash) in [("21", -973_932_308), ("foobar", -790_332_482), ("abc", 479_470_107)] {
+            assert_eq!(murmur2::murmur2(key.as_bytes(), KAFKA_SEED).cast_signed(), hash, "{key}");
         }
     }
 
     #[test]
     fn a_partition_takes_whole_shards() {
-        assert_eq!(
-            partition_of(shard_of("foobar"), 4),
-            i32::from(shard_of("foobar")) % 4
-        );
+        assert_eq!(partition_of(shard_of("foobar"), 4), i32::from(shard_of("foobar")) % 4);
         assert!((0..1_000).all(|n| (0..SHARDS).contains(&shard_of(&n.to_string()))));
     }
 }

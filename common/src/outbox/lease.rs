@@ -30,11 +30,7 @@ pub struct Held {
 impl Held {
     /// Nothing held yet.
     pub fn nothing(owner: String) -> Self {
-        Self {
-            owner,
-            tokens: BTreeMap::new(),
-            until: Instant::now(),
-        }
+        Self { owner, tokens: BTreeMap::new(), until: Instant::now() }
     }
 
     /// Whether the leases still hold.
@@ -51,14 +47,8 @@ pub async fn renew(db: &Db, owner: &str, lease: Duration) -> Result<Held, DbErro
     // Counted from before the statement: the database's clock starts the lease no earlier.
     let until = Instant::now() + lease.mul_f64(0.7);
     let name = owner.to_owned();
-    let tokens = db
-        .write(move |conn| renew_in(conn, &name, lease).map_err(DbError::from))
-        .await?;
-    Ok(Held {
-        owner: owner.to_owned(),
-        tokens,
-        until,
-    })
+    let tokens = db.write(move |conn| renew_in(conn, &name, lease).map_err(DbError::from)).await?;
+    Ok(Held { owner: owner.to_owned(), tokens, until })
 }
 
 /// Gives everything back, so that others need not wait for the leases to end.
@@ -130,11 +120,8 @@ fn fair_share(members: i64) -> usize {
 }
 
 fn extend(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<BTreeMap<i16, i64>> {
-    let mine = relay_lease::table.filter(
-        relay_lease::owner
-            .eq(owner)
-            .and(relay_lease::expires_us.gt(now)),
-    );
+    let mine = relay_lease::table
+        .filter(relay_lease::owner.eq(owner).and(relay_lease::expires_us.gt(now)));
     let rows: Vec<(i16, i64)> = on!(conn, c => diesel::update(mine)
         .set(relay_lease::expires_us.eq(expires))
         .returning((relay_lease::shard, relay_lease::token))

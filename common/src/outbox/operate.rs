@@ -44,16 +44,7 @@ pub fn retry(
     by: &str,
     reason: Option<&str>,
 ) -> Result<OpenRow, OperateError> {
-    act(
-        conn,
-        env,
-        id,
-        Happening::Retried {
-            more: more_attempts,
-        },
-        by,
-        reason,
-    )
+    act(conn, env, id, Happening::Retried { more: more_attempts }, by, reason)
 }
 
 /// Ends the waiting of an EXHAUSTED event by hand; it may still be retried, and a late answer still counts.
@@ -80,18 +71,12 @@ fn act(
 ) -> Result<OpenRow, OperateError> {
     let Some((row, _)) = store::lock(conn, &[id])?.into_iter().next() else {
         return Err(match store::facts(conn, id)? {
-            Some(_) => OperateError::NotExhausted {
-                id,
-                status: Status::Processed,
-            },
+            Some(_) => OperateError::NotExhausted { id, status: Status::Processed },
             None => OperateError::Unknown(id),
         });
     };
     if row.status() != Status::Exhausted {
-        return Err(OperateError::NotExhausted {
-            id,
-            status: row.status(),
-        });
+        return Err(OperateError::NotExhausted { id, status: row.status() });
     }
     let mut occurrence = Occurrence::new(id, happening);
     occurrence.error = reason.map(str::to_owned);

@@ -41,13 +41,8 @@ impl InFlight {
     /// # Errors
     /// When the database fails; the old numbers stay.
     pub async fn refresh(&self, db: &Db) -> Result<(), DbError> {
-        let rows = db
-            .read(|conn| store::in_flight(conn).map_err(DbError::from))
-            .await?;
-        let held = rows
-            .into_iter()
-            .map(|(p, events, bytes)| (p, (events, bytes)))
-            .collect();
+        let rows = db.read(|conn| store::in_flight(conn).map_err(DbError::from)).await?;
+        let held = rows.into_iter().map(|(p, events, bytes)| (p, (events, bytes))).collect();
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(())
     }
@@ -74,15 +69,9 @@ impl InFlight {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let room = |partition| {
             let (events, bytes) = held.get(&partition).copied().unwrap_or_default();
-            (
-                partition,
-                (self.max_events - events, self.max_bytes - bytes),
-            )
+            (partition, (self.max_events - events, self.max_bytes - bytes))
         };
-        (0..partitions)
-            .map(room)
-            .filter(|(_, (events, bytes))| *events > 0 && *bytes > 0)
-            .collect()
+        (0..partitions).map(room).filter(|(_, (events, bytes))| *events > 0 && *bytes > 0).collect()
     }
 }
 
@@ -117,10 +106,7 @@ pub struct RelayOutcome {
 
 impl Relay {
     /// A relay of `source` (a service's name) to `topic`, `batch` events at a time.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a different part, named at the one call"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "each is a different part, named at the one call")]
     pub fn new(
         db: Db,
         env: Env,
@@ -151,20 +137,13 @@ impl Relay {
     /// When the database fails: what was sent but not noted is sent again, as the same attempt.
     pub async fn run_once(&self, held: &Held) -> Result<RelayOutcome, DbError> {
         let Some(partitions) = self.partitions().await else {
-            return Ok(RelayOutcome {
-                delayed: 1,
-                drained: true,
-                ..RelayOutcome::default()
-            });
+            return Ok(RelayOutcome { delayed: 1, drained: true, ..RelayOutcome::default() });
         };
         let mut room = self.in_flight.room(partitions);
         self.pauses.leave_out(&mut room);
         let shards = open_shards(held, &room, partitions);
         if shards.is_empty() || !held.is_valid() {
-            return Ok(RelayOutcome {
-                drained: true,
-                ..RelayOutcome::default()
-            });
+            return Ok(RelayOutcome { drained: true, ..RelayOutcome::default() });
         }
         let (now, limit) = (self.env.now(), self.batch);
         let due: Vec<DueRow> = self
@@ -172,10 +151,8 @@ impl Relay {
             .read(move |conn| store::due(conn, now, &shards, limit).map_err(DbError::from))
             .await?;
         let found = due.len();
-        let due: Vec<DueRow> = due
-            .into_iter()
-            .filter(|row| take_room(&mut room, row, partitions))
-            .collect();
+        let due: Vec<DueRow> =
+            due.into_iter().filter(|row| take_room(&mut room, row, partitions)).collect();
         let mut outcome = self.send(held, due, partitions).await?;
         outcome.found = found;
         outcome.drained = found < limit || outcome.sent == 0;
@@ -189,10 +166,8 @@ impl Relay {
         partitions: i32,
     ) -> Result<RelayOutcome, DbError> {
         let at = self.env.now();
-        let messages: Vec<Message> = due
-            .iter()
-            .map(|row| self.message(row, row.attempt + 1, partitions))
-            .collect();
+        let messages: Vec<Message> =
+            due.iter().map(|row| self.message(row, row.attempt + 1, partitions)).collect();
         let results = self.producer.send_all(&messages).await;
         let mut outcome = RelayOutcome::default();
         let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -243,10 +218,8 @@ impl Relay {
         self.db
             .write(move |conn| {
                 let mine = store::fence(conn, &held)?;
-                let mut sent: Vec<SentRow> = sent
-                    .into_iter()
-                    .filter(|row| mine.contains(&row.shard))
-                    .collect();
+                let mut sent: Vec<SentRow> =
+                    sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
                 let marked = store::mark_sent(conn, &sent)?;
                 sent.retain(|row| marked.contains(&row.id));
                 if !refused.is_empty() && !mine.is_empty() {
@@ -265,28 +238,17 @@ impl Relay {
         let Some(partitions) = self.partitions().await else {
             return Ok(false);
         };
-        let found = self
-            .db
-            .read(move |conn| store::message_of(conn, id).map_err(DbError::from))
-            .await?;
+        let found =
+            self.db.read(move |conn| store::message_of(conn, id).map_err(DbError::from)).await?;
         let Some(row) = found else { return Ok(false) };
         let attempt = row.attempt + 1;
         let message = self.message(&row, attempt, partitions);
-        if !self
-            .producer
-            .send_all(&[message])
-            .await
-            .iter()
-            .all(Result::is_ok)
-        {
+        if !self.producer.send_all(&[message]).await.iter().all(Result::is_ok) {
             return Ok(false);
         }
         let (env, policy) = (self.env.clone(), self.policy);
         let probed = vec![Occurrence::new(id, Happening::Probed { attempt })];
-        self.db
-            .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))
-            .await
-            .map(|_| true)
+        self.db.write(move |conn| Ok(advance(conn, &env, &policy, probed)?)).await.map(|_| true)
     }
 
     fn message(&self, row: &DueRow, attempt: i32, partitions: i32) -> Message {
@@ -300,39 +262,25 @@ impl Relay {
             traceparent: row.traceparent.clone(),
             data: row.payload.clone().into_bytes(),
         };
-        Envelope {
-            source: self.source.clone(),
-            event,
-        }
-        .into_message(&self.topic, partition_of(row.shard, partitions))
+        Envelope { source: self.source.clone(), event }
+            .into_message(&self.topic, partition_of(row.shard, partitions))
     }
 
     /// The topic's partitions: asked of the broker until it answers, and again by [`Relay::forget_topology`].
     async fn partitions(&self) -> Option<i32> {
-        let known = *self
-            .partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let known = *self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_some() {
             return known;
         }
         let (producer, topic) = (self.producer.clone(), self.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || producer.partitions(&topic))
-            .await
-            .ok()?;
-        *self
-            .partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = asked;
+        let asked = tokio::task::spawn_blocking(move || producer.partitions(&topic)).await.ok()?;
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = asked;
         asked
     }
 
     /// Lets the next step ask the broker again how many partitions there are.
     pub fn forget_topology(&self) {
-        *self
-            .partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -341,10 +289,8 @@ impl Relay {
 struct Pauses(Mutex<BTreeMap<i32, (u32, Instant)>>);
 
 impl Pauses {
-    const BACKOFF: Backoff = Backoff {
-        base: Duration::from_millis(250),
-        max: Duration::from_secs(5),
-    };
+    const BACKOFF: Backoff =
+        Backoff { base: Duration::from_millis(250), max: Duration::from_secs(5) };
 
     fn begin(&self, partitions: &BTreeSet<i32>, chance: f64) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -356,10 +302,7 @@ impl Pauses {
     }
 
     fn end(&self, partition: i32) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&partition);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
     }
 
     fn leave_out(&self, room: &mut BTreeMap<i32, (i64, i64)>) {

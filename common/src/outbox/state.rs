@@ -82,12 +82,8 @@ pub struct Policy {
 
 impl Policy {
     /// For happenings that no pause follows.
-    pub(super) const NO_PAUSE: Self = Self {
-        backoff: Backoff {
-            base: Duration::ZERO,
-            max: Duration::ZERO,
-        },
-    };
+    pub(super) const NO_PAUSE: Self =
+        Self { backoff: Backoff { base: Duration::ZERO, max: Duration::ZERO } };
 }
 
 impl OpenRow {
@@ -106,10 +102,7 @@ impl OpenRow {
             Status::Sent => 1,
             Status::Exhausted | Status::Processed => 2,
         };
-        Self {
-            status: code,
-            ..self.clone()
-        }
+        Self { status: code, ..self.clone() }
     }
 
     /// Whether `attempt` is the one whose answer is awaited: sent, or on its way and not yet marked.
@@ -152,43 +145,26 @@ pub fn step(
             })
         }
         (Status::Pending, Happening::Unproducible) => fail(row.attempt + 1, true),
-        (
-            _,
-            Happening::Acked {
-                outcome: AckOutcome::Success,
-                ..
-            },
-        ) => Step::Settle,
-        (
-            _,
-            Happening::Acked {
-                outcome: AckOutcome::Rejected,
-                ..
-            },
-        ) if kind == EventKind::Command => Step::Settle,
+        (_, Happening::Acked { outcome: AckOutcome::Success, .. }) => Step::Settle,
+        (_, Happening::Acked { outcome: AckOutcome::Rejected, .. })
+            if kind == EventKind::Command =>
+        {
+            Step::Settle
+        }
         // Only a command can be answered no: from a snapshot's consumer it is a flaw that stays one.
-        (
-            _,
-            Happening::Acked {
-                attempt,
-                outcome: AckOutcome::Rejected,
-            },
-        ) if row.awaits(attempt) => fail(attempt, false),
-        (
-            _,
-            Happening::Acked {
-                attempt,
-                outcome: AckOutcome::Failed { retryable },
-            },
-        ) if row.awaits(attempt) => fail(attempt, retryable),
+        (_, Happening::Acked { attempt, outcome: AckOutcome::Rejected }) if row.awaits(attempt) => {
+            fail(attempt, false)
+        }
+        (_, Happening::Acked { attempt, outcome: AckOutcome::Failed { retryable } })
+            if row.awaits(attempt) =>
+        {
+            fail(attempt, retryable)
+        }
         (Status::Sent, Happening::Overdue) => fail(row.attempt, true),
         (Status::Exhausted, Happening::Superseded)
             if kind == EventKind::Snapshot && row.resolved_us.is_none() =>
         {
-            Step::Change(OpenRow {
-                resolved_us: Some(now),
-                ..row.clone()
-            })
+            Step::Change(OpenRow { resolved_us: Some(now), ..row.clone() })
         }
         (Status::Exhausted, Happening::Retried { more }) => Step::Change(OpenRow {
             attempt_limit: row.attempt.saturating_add(more.max(1)),
@@ -197,10 +173,7 @@ pub fn step(
             ..row.with_status(Status::Pending)
         }),
         (Status::Exhausted, Happening::Resolved) if row.resolved_us.is_none() => {
-            Step::Change(OpenRow {
-                resolved_us: Some(now),
-                ..row.clone()
-            })
+            Step::Change(OpenRow { resolved_us: Some(now), ..row.clone() })
         }
         _ => Step::Stay,
     }
@@ -215,28 +188,14 @@ fn failed(
     chance: f64,
 ) -> Step {
     if !retryable || attempt >= row.attempt_limit {
-        return Step::Exhaust(OpenRow {
-            attempt,
-            ..row.with_status(Status::Exhausted)
-        });
+        return Step::Exhaust(OpenRow { attempt, ..row.with_status(Status::Exhausted) });
     }
-    let pause = policy
-        .backoff
-        .delay(u32::try_from(attempt).unwrap_or(0), chance);
-    Step::Change(OpenRow {
-        attempt,
-        due_us: now.after(pause),
-        ..row.with_status(Status::Pending)
-    })
+    let pause = policy.backoff.delay(u32::try_from(attempt).unwrap_or(0), chance);
+    Step::Change(OpenRow { attempt, due_us: now.after(pause), ..row.with_status(Status::Pending) })
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 
@@ -244,12 +203,8 @@ mod tests {
     use crate::env::Env;
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
-    const POLICY: Policy = Policy {
-        backoff: Backoff {
-            base: Duration::from_secs(1),
-            max: Duration::from_secs(60),
-        },
-    };
+    const POLICY: Policy =
+        Policy { backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) } };
 
     fn row(status: Status, attempt: i32, attempt_limit: i32) -> OpenRow {
         let row = OpenRow {
@@ -268,10 +223,7 @@ mod tests {
     }
 
     fn failed_ack(attempt: i32, retryable: bool) -> Happening {
-        Happening::Acked {
-            attempt,
-            outcome: AckOutcome::Failed { retryable },
-        }
+        Happening::Acked { attempt, outcome: AckOutcome::Failed { retryable } }
     }
 
     /// The state table, line by line: (status, attempt, limit, kind, happening) → (status, attempt).
@@ -279,31 +231,14 @@ mod tests {
     fn the_state_table() {
         use EventKind::{Command, Snapshot};
         use Status::{Exhausted, Pending, Processed, Sent};
-        let success = |attempt| Happening::Acked {
-            attempt,
-            outcome: AckOutcome::Success,
-        };
-        let rejected = |attempt| Happening::Acked {
-            attempt,
-            outcome: AckOutcome::Rejected,
-        };
-        let confirmed = |attempt| Happening::Confirmed {
-            attempt,
-            partition: 3,
-        };
+        let success = |attempt| Happening::Acked { attempt, outcome: AckOutcome::Success };
+        let rejected = |attempt| Happening::Acked { attempt, outcome: AckOutcome::Rejected };
+        let confirmed = |attempt| Happening::Confirmed { attempt, partition: 3 };
         let table = [
             (Pending, 0, 5, Snapshot, confirmed(1), Sent, 1),
             (Pending, 1, 5, Snapshot, confirmed(1), Pending, 1),
             (Pending, 0, 5, Snapshot, Happening::Unproducible, Pending, 1),
-            (
-                Pending,
-                4,
-                5,
-                Snapshot,
-                Happening::Unproducible,
-                Exhausted,
-                5,
-            ),
+            (Pending, 4, 5, Snapshot, Happening::Unproducible, Exhausted, 5),
             (Pending, 0, 5, Snapshot, success(1), Processed, 0),
             (Sent, 2, 5, Snapshot, success(1), Processed, 2),
             (Exhausted, 5, 5, Snapshot, success(2), Processed, 5),
@@ -318,42 +253,10 @@ mod tests {
             (Sent, 1, 5, Snapshot, Happening::Overdue, Pending, 1),
             (Sent, 5, 5, Snapshot, Happening::Overdue, Exhausted, 5),
             (Pending, 1, 5, Snapshot, Happening::Overdue, Pending, 1),
-            (
-                Sent,
-                1,
-                5,
-                Snapshot,
-                Happening::Probed { attempt: 2 },
-                Sent,
-                2,
-            ),
-            (
-                Exhausted,
-                5,
-                5,
-                Snapshot,
-                Happening::Retried { more: 3 },
-                Pending,
-                5,
-            ),
-            (
-                Sent,
-                1,
-                5,
-                Snapshot,
-                Happening::Retried { more: 3 },
-                Sent,
-                1,
-            ),
-            (
-                Exhausted,
-                5,
-                5,
-                Command,
-                Happening::Superseded,
-                Exhausted,
-                5,
-            ),
+            (Sent, 1, 5, Snapshot, Happening::Probed { attempt: 2 }, Sent, 2),
+            (Exhausted, 5, 5, Snapshot, Happening::Retried { more: 3 }, Pending, 5),
+            (Sent, 1, 5, Snapshot, Happening::Retried { more: 3 }, Sent, 1),
+            (Exhausted, 5, 5, Command, Happening::Superseded, Exhausted, 5),
         ];
         for (status, attempt, limit, kind, happening, to, to_attempt) in table {
             let before = row(status, attempt, limit);
@@ -384,13 +287,8 @@ mod tests {
     fn happenings() -> impl Strategy<Value = Happening> {
         let attempt = 0..8_i32;
         prop_oneof![
-            attempt.clone().prop_map(|attempt| Happening::Confirmed {
-                attempt,
-                partition: 0
-            }),
-            attempt
-                .clone()
-                .prop_map(|attempt| Happening::Probed { attempt }),
+            attempt.clone().prop_map(|attempt| Happening::Confirmed { attempt, partition: 0 }),
+            attempt.clone().prop_map(|attempt| Happening::Probed { attempt }),
             Just(Happening::Unproducible),
             (attempt, 0..4).prop_map(|(attempt, outcome)| Happening::Acked {
                 attempt,

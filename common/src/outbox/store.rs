@@ -67,11 +67,7 @@ pub(super) fn due(
     shards: &BTreeSet<i16>,
     limit: usize,
 ) -> QueryResult<Vec<DueRow>> {
-    let list = shards
-        .iter()
-        .map(i16::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
+    let list = shards.iter().map(i16::to_string).collect::<Vec<_>>().join(",");
     // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog.
     let materialized = match conn {
         Conn::Pg(_) => "MATERIALIZED",
@@ -105,9 +101,7 @@ pub(super) fn fence(conn: &mut Conn, held: &Held) -> QueryResult<BTreeSet<i16>> 
         Conn::Pg(c) => mine.for_share().load(c)?,
         Conn::Sqlite(c) => mine.load(c)?,
     };
-    let valid = rows
-        .into_iter()
-        .filter(|(shard, token)| held.tokens.get(shard) == Some(token));
+    let valid = rows.into_iter().filter(|(shard, token)| held.tokens.get(shard) == Some(token));
     Ok(valid.map(|(shard, _)| shard).collect())
 }
 
@@ -130,11 +124,9 @@ pub(super) fn mark_sent(conn: &mut Conn, sent: &[SentRow]) -> QueryResult<HashSe
         Conn::Sqlite(c) => {
             let mut marked = HashSet::new();
             for s in sent {
-                let pending = outbox_open::table.find(s.id).filter(
-                    outbox_open::status
-                        .eq(0)
-                        .and(outbox_open::attempt.eq(s.attempt - 1)),
-                );
+                let pending = outbox_open::table
+                    .find(s.id)
+                    .filter(outbox_open::status.eq(0).and(outbox_open::attempt.eq(s.attempt - 1)));
                 let changed = diesel::update(pending)
                     .set((
                         outbox_open::status.eq(1),
@@ -368,11 +360,7 @@ pub(super) fn longest_sent(conn: &mut Conn, partition: i32) -> QueryResult<Optio
 /// Whether an episode of silence is under way.
 pub(super) fn any_silence(conn: &mut Conn, topic: &str) -> QueryResult<bool> {
     let silent = outbox_partition::table
-        .filter(
-            outbox_partition::topic
-                .eq(topic)
-                .and(outbox_partition::silent_us.is_not_null()),
-        )
+        .filter(outbox_partition::topic.eq(topic).and(outbox_partition::silent_us.is_not_null()))
         .select(outbox_partition::partition);
     let first: Option<i32> = on!(conn, c => silent.first(c).optional())?;
     Ok(first.is_some())
@@ -454,10 +442,7 @@ pub(super) fn in_flight(conn: &mut Conn) -> QueryResult<Vec<(i32, i64, i64)>> {
     let sql = "SELECT partition, count(*) AS events, CAST(sum(size) AS BIGINT) AS bytes \
                FROM outbox_open WHERE status = 1 AND partition IS NOT NULL GROUP BY partition";
     let rows: Vec<Row> = on!(conn, c => sql_query(sql).load(c))?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.partition, row.events, row.bytes))
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.partition, row.events, row.bytes)).collect())
 }
 
 /// What an event is, whether it is open or not.

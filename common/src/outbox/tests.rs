@@ -1,10 +1,5 @@
 //! The outbox against both databases: that the stored states follow [`step`], and that every effect is there.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,20 +23,10 @@ use crate::testing::{TestDb, on_every_database};
 
 const TOPIC: &str = "inventory";
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
-const POLICY: Policy = Policy {
-    backoff: Backoff {
-        base: Duration::from_secs(1),
-        max: Duration::from_secs(60),
-    },
-};
-const SNAPSHOT: EventType = EventType {
-    name: "test.changed",
-    kind: EventKind::Snapshot,
-};
-const COMMAND: EventType = EventType {
-    name: "test.placed",
-    kind: EventKind::Command,
-};
+const POLICY: Policy =
+    Policy { backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) } };
+const SNAPSHOT: EventType = EventType { name: "test.changed", kind: EventKind::Snapshot };
+const COMMAND: EventType = EventType { name: "test.placed", kind: EventKind::Command };
 
 /// An outbox with everything that acts on it, on a clock that stands still.
 struct Bench {
@@ -64,46 +49,26 @@ impl Bench {
             consumer: "order-service".to_owned(),
         };
         let outbox = Outbox::new(env.clone(), 5);
-        Self {
-            db: test.db.clone(),
-            env,
-            clock,
-            outbox,
-            settler,
-            _test: test,
-        }
+        Self { db: test.db.clone(), env, clock, outbox, settler, _test: test }
     }
 
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> T {
-        self.db
-            .write(|conn| work(conn).map_err(DbError::from))
-            .await
-            .unwrap()
+        self.db.write(|conn| work(conn).map_err(DbError::from)).await.unwrap()
     }
 
     async fn append(&self, event_type: EventType, key: &str, version: i64) -> EventId {
         let (outbox, key) = (self.outbox.clone(), key.to_owned());
-        let event = NewEvent {
-            event_type,
-            key,
-            version,
-            payload: "{}".to_owned(),
-            traceparent: None,
-        };
+        let event =
+            NewEvent { event_type, key, version, payload: "{}".to_owned(), traceparent: None };
         self.run(move |conn| outbox.append(conn, vec![event])).await[0]
     }
 
     async fn open(&self, id: EventId) -> Option<OpenRow> {
-        self.run(move |conn| {
-            Ok(store::lock(conn, &[id])?
-                .into_iter()
-                .next()
-                .map(|(row, _)| row))
-        })
-        .await
+        self.run(move |conn| Ok(store::lock(conn, &[id])?.into_iter().next().map(|(row, _)| row)))
+            .await
     }
 
     /// Puts an event's row into any state, as if its life had led there.
@@ -113,13 +78,7 @@ impl Bench {
 
     async fn send(&self, id: EventId, attempt: i32, partition: i32) {
         let sent_us = self.env.now();
-        let sent = SentRow {
-            id,
-            shard: 0,
-            attempt,
-            partition,
-            sent_us,
-        };
+        let sent = SentRow { id, shard: 0, attempt, partition, sent_us };
         let marked = self.run(move |conn| store::mark_sent(conn, &[sent])).await;
         assert!(marked.contains(&id), "the send must be noted");
     }
@@ -152,10 +111,7 @@ impl Bench {
             headers: Vec::new(),
             payload: Some(payload),
         };
-        self.settler
-            .settle(&self.db, vec![record], false)
-            .await
-            .unwrap()
+        self.settler.settle(&self.db, vec![record], false).await.unwrap()
     }
 
     async fn alerts(&self) -> Vec<(Option<EventId>, Option<i32>, Option<String>)> {
@@ -181,10 +137,7 @@ impl Bench {
 
     async fn exhaust(&self, id: EventId, partition: i32) {
         self.send(id, 1, partition).await;
-        let refusal = Ack {
-            retryable: false,
-            ..self.ack(id, 1, Verdict::Failed)
-        };
+        let refusal = Ack { retryable: false, ..self.ack(id, 1, Verdict::Failed) };
         assert_eq!(self.settle(vec![refusal]).await.advanced.exhausted, 1);
     }
 
@@ -197,10 +150,7 @@ impl Bench {
             consumer: "order-service".to_owned(),
             ack_timeout: Duration::from_secs(30),
             ack_grace: Duration::from_secs(5),
-            probes: Backoff {
-                base: Duration::from_secs(30),
-                max: Duration::from_secs(300),
-            },
+            probes: Backoff { base: Duration::from_secs(30), max: Duration::from_secs(300) },
         }
     }
 }
@@ -248,13 +198,7 @@ async fn the_database_follows_the_state_table(test: TestDb) {
                 let fresh = bench.open(id).await.unwrap();
                 let sent = (status == 1).then_some((Some(0), Some(START)));
                 let (partition, sent_us) = sent.unwrap_or_default();
-                let before = OpenRow {
-                    status,
-                    attempt,
-                    partition,
-                    sent_us,
-                    ..fresh
-                };
+                let before = OpenRow { status, attempt, partition, sent_us, ..fresh };
                 bench.force(before.clone()).await;
                 let expected = step(&before, event_type.kind, happening, START, &POLICY, 0.5);
                 let mut occurrence = Occurrence::new(id, happening);
@@ -265,17 +209,12 @@ async fn the_database_follows_the_state_table(test: TestDb) {
                         AckOutcome::Failed { .. } => Verdict::Failed,
                     };
                     let retryable = outcome == AckOutcome::Failed { retryable: true };
-                    let ack = Ack {
-                        retryable,
-                        ..bench.ack(id, attempt, verdict)
-                    };
+                    let ack = Ack { retryable, ..bench.ack(id, attempt, verdict) };
                     occurrence = Occurrence::answered(ack);
                     assert_eq!(occurrence.happening, happening);
                 }
                 let env = bench.env.clone();
-                bench
-                    .run(move |conn| advance(conn, &env, &POLICY, vec![occurrence]))
-                    .await;
+                bench.run(move |conn| advance(conn, &env, &POLICY, vec![occurrence])).await;
                 let after = bench.open(id).await;
                 let context = format!("{event_type:?} {status}/{attempt} on {happening:?}");
                 match expected {
@@ -284,14 +223,7 @@ async fn the_database_follows_the_state_table(test: TestDb) {
                     Step::Change(row) | Step::Exhaust(row) => {
                         let after = after.expect(&context);
                         // The backoff's jitter is chance; all else is not.
-                        assert_eq!(
-                            OpenRow {
-                                due_us: row.due_us,
-                                ..after
-                            },
-                            row,
-                            "{context}"
-                        );
+                        assert_eq!(OpenRow { due_us: row.due_us, ..after }, row, "{context}");
                     }
                 }
             }
@@ -321,17 +253,13 @@ async fn strangers_and_noise_change_nothing(test: TestDb) {
     let id = bench.append(SNAPSHOT, "A", 1).await;
     bench.send(id, 1, 0).await;
     let unknown = bench.ack(bench.env.event_id(), 1, Verdict::Success);
-    let foreign = Ack {
-        consumer: "nosy-service".to_owned(),
-        ..bench.ack(id, 1, Verdict::Success)
-    };
+    let foreign = Ack { consumer: "nosy-service".to_owned(), ..bench.ack(id, 1, Verdict::Success) };
     let settlement = bench.settle(vec![unknown, foreign]).await;
     assert_eq!((settlement.unknown, settlement.foreign), (1, 1));
     assert_eq!(bench.open(id).await.unwrap().status(), Status::Sent);
     assert_eq!(bench.settle_bytes(b"not json".to_vec()).await.unreadable, 1);
-    let buried: i64 = bench
-        .run(|conn| on!(conn, c => dead_letter::table.count().get_result(c)))
-        .await;
+    let buried: i64 =
+        bench.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await;
     assert_eq!(buried, 1);
 }
 
@@ -351,20 +279,15 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(test: TestDb) {
         .write(move |conn| operate::retry(conn, &env, id, 2, "night shift", Some("shelf is back")))
         .await
         .unwrap();
-    assert_eq!(
-        (retried.status(), retried.attempt, retried.attempt_limit),
-        (Status::Pending, 5, 7)
-    );
+    assert_eq!((retried.status(), retried.attempt, retried.attempt_limit), (Status::Pending, 5, 7));
     bench.send(id, 6, 0).await;
     bench.settle(vec![bench.ack(id, 6, Verdict::Success)]).await;
     let alerts = bench.alerts().await;
     assert_eq!(alerts.len(), 1);
     assert!(alerts[0].2.is_some(), "the alert is closed");
     let env = bench.env.clone();
-    let refused = bench
-        .db
-        .write(move |conn| operate::resolve(conn, &env, id, "night shift", "done"))
-        .await;
+    let refused =
+        bench.db.write(move |conn| operate::resolve(conn, &env, id, "night shift", "done")).await;
     let processed = Status::Processed;
     assert!(
         matches!(refused, Err(OperateError::NotExhausted { status, .. }) if status == processed)
@@ -378,27 +301,17 @@ async fn a_newer_version_resolves_an_older_failure(test: TestDb) {
     let newer = bench.append(SNAPSHOT, "A", 2).await;
     bench.exhaust(older, 0).await;
     bench.send(newer, 1, 0).await;
-    bench
-        .settle(vec![bench.ack(newer, 1, Verdict::Success)])
-        .await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
     let row = bench.open(older).await.unwrap();
-    assert_eq!(
-        (row.status(), row.resolved_us.is_some()),
-        (Status::Exhausted, true)
-    );
+    assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
     // The newer is there before the older gives up.
     let older = bench.append(SNAPSHOT, "B", 1).await;
     let newer = bench.append(SNAPSHOT, "B", 2).await;
     bench.send(newer, 1, 0).await;
-    bench
-        .settle(vec![bench.ack(newer, 1, Verdict::Success)])
-        .await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
     bench.exhaust(older, 0).await;
     let row = bench.open(older).await.unwrap();
-    assert_eq!(
-        (row.status(), row.resolved_us.is_some()),
-        (Status::Exhausted, true)
-    );
+    assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
     let alerts = bench.alerts().await;
     assert_eq!(alerts.len(), 2, "each exhaustion has its alert");
     assert!(alerts.iter().all(|(_, _, closed)| closed.is_some()));
@@ -410,9 +323,7 @@ async fn a_command_is_never_superseded(test: TestDb) {
     let newer = bench.append(COMMAND, "A", 0).await;
     bench.exhaust(older, 0).await;
     bench.send(newer, 1, 0).await;
-    bench
-        .settle(vec![bench.ack(newer, 1, Verdict::Success)])
-        .await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
     assert!(bench.open(older).await.unwrap().resolved_us.is_none());
     assert_eq!(bench.alerts().await, [(Some(older), Some(1), None)]);
 }
@@ -435,22 +346,12 @@ async fn leases_are_shared_fairly_and_taken_over(test: TestDb) {
     let bench = Bench::new(test);
     let lease = Duration::from_secs(60);
     let all = renew(&bench.db, "a", lease).await.unwrap();
-    assert!(
-        renew(&bench.db, "b", lease)
-            .await
-            .unwrap()
-            .tokens
-            .is_empty(),
-        "nothing is free yet"
-    );
+    assert!(renew(&bench.db, "b", lease).await.unwrap().tokens.is_empty(), "nothing is free yet");
     let a = renew(&bench.db, "a", lease).await.unwrap();
     let b = renew(&bench.db, "b", lease).await.unwrap();
     assert_eq!((a.tokens.len(), b.tokens.len()), (32, 32));
     for (shard, token) in &b.tokens {
-        assert!(
-            token > &all.tokens[shard],
-            "each change of hands raises the token"
-        );
+        assert!(token > &all.tokens[shard], "each change of hands raises the token");
     }
     release(&bench.db, "b").await.unwrap();
     assert_eq!(renew(&bench.db, "a", lease).await.unwrap().tokens.len(), 64);
@@ -468,29 +369,19 @@ async fn only_what_was_passed_by_is_overdue(test: TestDb) {
     bench.clock.advance(Duration::from_secs(25));
     // The time is over, but the consumer has answered nothing later yet: it may be slow.
     assert_eq!(bench.overdue().await, []);
-    bench
-        .settle(vec![bench.ack(later, 1, Verdict::Success)])
-        .await;
-    assert_eq!(
-        bench.overdue().await,
-        [passed_by],
-        "the other partition proves nothing"
-    );
+    bench.settle(vec![bench.ack(later, 1, Verdict::Success)]).await;
+    assert_eq!(bench.overdue().await, [passed_by], "the other partition proves nothing");
     let watch = bench.watch();
     let (overdue, exhausted) = watch.take_overdue().await.unwrap();
     assert_eq!((overdue, exhausted), (1, 0));
-    assert_eq!(
-        bench.open(passed_by).await.unwrap().status(),
-        Status::Pending
-    );
+    assert_eq!(bench.open(passed_by).await.unwrap().status(), Status::Pending);
     assert_eq!(bench.open(elsewhere).await.unwrap().status(), Status::Sent);
 }
 
 impl Bench {
     async fn overdue(&self) -> Vec<EventId> {
         let before = self.env.now().before(Duration::from_secs(30));
-        self.run(move |conn| store::overdue(conn, TOPIC, before, Duration::from_secs(5), 100))
-            .await
+        self.run(move |conn| store::overdue(conn, TOPIC, before, Duration::from_secs(5), 100)).await
     }
 }
 
@@ -505,44 +396,21 @@ async fn silence_costs_nothing_and_is_told_once(test: TestDb) {
     assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
     bench.clock.advance(Duration::from_secs(31));
     assert_eq!(watch.take_silent().await.unwrap(), (1, vec![oldest]));
-    assert_eq!(
-        watch.take_silent().await.unwrap(),
-        (1, vec![]),
-        "the next probe is not due yet"
-    );
+    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
     let probed = Occurrence::new(oldest, Happening::Probed { attempt: 2 });
     let env = bench.env.clone();
-    bench
-        .run(move |conn| advance(conn, &env, &POLICY, vec![probed]))
-        .await;
+    bench.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
     let row = bench.open(oldest).await.unwrap();
-    assert_eq!(
-        row.attempt_limit - row.attempt,
-        4,
-        "a probe costs nothing of the budget"
-    );
+    assert_eq!(row.attempt_limit - row.attempt, 4, "a probe costs nothing of the budget");
     bench.clock.advance(Duration::from_secs(60));
     assert_eq!(watch.take_silent().await.unwrap().1, [other]);
-    assert_eq!(
-        bench.alerts().await.len(),
-        1,
-        "one alert for the whole episode"
-    );
+    assert_eq!(bench.alerts().await.len(), 1, "one alert for the whole episode");
     assert_eq!(bench.overdue().await, []);
     // The answer to the send before proves nothing of the probe's time, but ends the silence.
-    bench
-        .settle(vec![bench.ack(oldest, 2, Verdict::Success)])
-        .await;
+    bench.settle(vec![bench.ack(oldest, 2, Verdict::Success)]).await;
     assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
-    assert!(
-        bench.alerts().await[0].2.is_some(),
-        "the alert is closed when answers come again"
-    );
-    assert_eq!(
-        bench.overdue().await,
-        [other],
-        "now it is known to have been passed by"
-    );
+    assert!(bench.alerts().await[0].2.is_some(), "the alert is closed when answers come again");
+    assert_eq!(bench.overdue().await, [other], "now it is known to have been passed by");
     let silent: i64 = bench
         .run(|conn| {
             on!(conn, c => outbox_partition::table
@@ -561,25 +429,13 @@ async fn only_what_is_due_and_pending_is_found(test: TestDb) {
     let waiting = bench.append(SNAPSHOT, "A", 3).await;
     bench.send(sent, 1, 0).await;
     let row = bench.open(waiting).await.unwrap();
-    bench
-        .force(OpenRow {
-            due_us: START.after(Duration::from_secs(9)),
-            ..row.clone()
-        })
-        .await;
+    bench.force(OpenRow { due_us: START.after(Duration::from_secs(9)), ..row.clone() }).await;
     let now = bench.env.now();
     let shards = std::collections::BTreeSet::from([row.shard]);
-    let found = bench
-        .run(move |conn| store::due(conn, now, &shards, 10))
-        .await;
+    let found = bench.run(move |conn| store::due(conn, now, &shards, 10)).await;
     assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due]);
     let others = std::collections::BTreeSet::from([(row.shard + 1) % SHARDS]);
-    assert!(
-        bench
-            .run(move |conn| store::due(conn, now, &others, 10))
-            .await
-            .is_empty()
-    );
+    assert!(bench.run(move |conn| store::due(conn, now, &others, 10)).await.is_empty());
 }
 
 async fn old_settled_events_go_and_open_ones_stay(test: TestDb) {
@@ -587,9 +443,7 @@ async fn old_settled_events_go_and_open_ones_stay(test: TestDb) {
     let settled = bench.append(SNAPSHOT, "A", 1).await;
     let open = bench.append(SNAPSHOT, "B", 1).await;
     bench.send(settled, 1, 0).await;
-    bench
-        .settle(vec![bench.ack(settled, 1, Verdict::Success)])
-        .await;
+    bench.settle(vec![bench.ack(settled, 1, Verdict::Success)]).await;
     bench.clock.advance(Duration::from_secs(3_600));
     let limits = retention::Retention {
         outbox: START.after(Duration::from_secs(1_800)),
@@ -598,12 +452,7 @@ async fn old_settled_events_go_and_open_ones_stay(test: TestDb) {
     };
     assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 1);
     assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 0);
-    assert!(
-        bench
-            .run(move |conn| store::facts(conn, settled))
-            .await
-            .is_none()
-    );
+    assert!(bench.run(move |conn| store::facts(conn, settled)).await.is_none());
     assert!(bench.open(open).await.is_some());
 }
 
@@ -618,24 +467,12 @@ async fn one_bad_ack_batch_does_not_stop_the_others(test: TestDb) {
         headers: Vec::new(),
         payload: Some(payload.to_vec()),
     };
-    let good = serde_json::to_vec(&AckBatch {
-        acks: vec![bench.ack(id, 1, Verdict::Success)],
-    });
+    let good = serde_json::to_vec(&AckBatch { acks: vec![bench.ack(id, 1, Verdict::Success)] });
     let records = vec![record(b"{", 1), record(&good.unwrap(), 2), record(b"[]", 3)];
-    let settlement = bench
-        .settler
-        .settle(&bench.db, records, false)
-        .await
-        .unwrap();
-    assert_eq!(
-        (settlement.unreadable, settlement.advanced.settled.len()),
-        (2, 1)
-    );
+    let settlement = bench.settler.settle(&bench.db, records, false).await.unwrap();
+    assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (2, 1));
     let landed = BTreeMap::from([(0, (1, 2))]);
-    assert_eq!(
-        settlement.advanced.landed, landed,
-        "one event of two bytes left the air"
-    );
+    assert_eq!(settlement.advanced.landed, landed, "one event of two bytes left the air");
 }
 
 async fn a_copy_ahead_of_its_source_is_told(test: TestDb) {
@@ -649,12 +486,10 @@ async fn a_copy_ahead_of_its_source_is_told(test: TestDb) {
     };
     bench.settle(vec![ahead.clone()]).await;
     bench.settle(vec![ahead]).await;
-    let alerts: Vec<String> = bench
-        .run(|conn| on!(conn, c => alert::table.select(alert::kind).load(c)))
-        .await;
+    let alerts: Vec<String> =
+        bench.run(|conn| on!(conn, c => alert::table.select(alert::kind).load(c))).await;
     assert_eq!(alerts, ["version_above_source"]);
-    let open: i64 = bench
-        .run(|conn| on!(conn, c => outbox_open::table.count().get_result(c)))
-        .await;
+    let open: i64 =
+        bench.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
     assert_eq!(open, 0);
 }

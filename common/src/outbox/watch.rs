@@ -95,9 +95,7 @@ impl Watch {
     /// Finds the silent partitions, keeps their episode, and returns their number and what to probe them with.
     pub(super) async fn take_silent(&self) -> Result<(usize, Vec<EventId>), DbError> {
         let watch = self.clone();
-        self.db
-            .write(move |conn| Ok(watch.take_silent_in(conn)?))
-            .await
+        self.db.write(move |conn| Ok(watch.take_silent_in(conn)?)).await
     }
 
     fn take_silent_in(&self, conn: &mut Conn) -> QueryResult<(usize, Vec<EventId>)> {
@@ -111,10 +109,7 @@ impl Watch {
             }
         }
         let mut probes = Vec::new();
-        for partition in silent
-            .iter()
-            .filter(|p| p.probe_due.is_none_or(|due| due <= now))
-        {
+        for partition in silent.iter().filter(|p| p.probe_due.is_none_or(|due| due <= now)) {
             let round = u32::try_from(partition.probes).unwrap_or(0) + 1;
             let next = now.after(self.probes.delay(round, self.env.chance()));
             store::note_silence(conn, &self.topic, partition, now, next)?;
@@ -129,11 +124,7 @@ impl Watch {
             topic: &self.topic,
             partitions: &partitions,
             consumer: &self.consumer,
-            since: silent
-                .iter()
-                .map(|partition| partition.waiting_since)
-                .min()
-                .unwrap_or_default(),
+            since: silent.iter().map(|partition| partition.waiting_since).min().unwrap_or_default(),
             waiting: silent.iter().map(|partition| partition.waiting).sum(),
         })
     }

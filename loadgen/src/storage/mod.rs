@@ -68,12 +68,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     sqlite_dir: Option<PathBuf>,
     /// Layouts to compare
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "a,as,b,c,d,f"
-    )]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "a,as,b,c,d,f")]
     layouts: Vec<Layout>,
     /// Events in the backlog
     #[arg(long, default_value_t = 1_000_000)]
@@ -159,31 +154,19 @@ struct Case<'a> {
 
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    ensure!(
-        arguments.rows > 0 && arguments.batch > 0,
-        "--rows and --batch must be above 0"
-    );
+    ensure!(arguments.rows > 0 && arguments.batch > 0, "--rows and --batch must be above 0");
     if arguments.group_commit {
-        let directory = arguments
-            .sqlite_dir
-            .as_ref()
-            .context("--group-commit: --sqlite-dir?")?;
+        let directory = arguments.sqlite_dir.as_ref().context("--group-commit: --sqlite-dir?")?;
         return sqlite::group_commit(directory, arguments.sqlite_cache, arguments.repeat);
     }
     let mut cases = cases(arguments);
-    ensure!(
-        !cases.is_empty(),
-        "give --postgres-url, --sqlite-dir or both"
-    );
+    ensure!(!cases.is_empty(), "give --postgres-url, --sqlite-dir or both");
     for round in 1..=arguments.repeat {
         for case in &mut cases {
-            let bar = progress(
-                &format!("{round}/{} {}", arguments.repeat, case.row.case),
-                arguments,
-            );
+            let bar =
+                progress(&format!("{round}/{} {}", arguments.repeat, case.row.case), arguments);
             let mut store = (case.open)()?;
-            case.row
-                .add(measure(store.as_mut(), arguments, &bar).context(case.row.case.clone())?);
+            case.row.add(measure(store.as_mut(), arguments, &bar).context(case.row.case.clone())?);
             bar.finish_and_clear();
         }
     }
@@ -210,10 +193,8 @@ fn cases(arguments: &Arguments) -> Vec<Case<'_>> {
             }
         }
         if let Some(directory) = &arguments.sqlite_dir {
-            for (&ids, &style) in arguments
-                .ids
-                .iter()
-                .flat_map(|ids| arguments.styles.iter().map(move |s| (ids, s)))
+            for (&ids, &style) in
+                arguments.ids.iter().flat_map(|ids| arguments.styles.iter().map(move |s| (ids, s)))
             {
                 let cache = arguments.sqlite_cache;
                 cases.push(Case {
@@ -255,10 +236,7 @@ impl Phase {
 
     fn first_and_last(&self) -> (f64, f64) {
         let tenth = (self.batches.len() / 10).max(1).min(self.batches.len());
-        (
-            micros(&self.batches[..tenth]),
-            micros(&self.batches[self.batches.len() - tenth..]),
-        )
+        (micros(&self.batches[..tenth]), micros(&self.batches[self.batches.len() - tenth..]))
     }
 }
 
@@ -317,11 +295,7 @@ fn measure(store: &mut dyn Store, arguments: &Arguments, bar: &ProgressBar) -> R
             && let Some(batch) = waiting.pop_front()
         {
             let settled = settle.time(batch.len(), || store.settle(&batch, now()?))?;
-            ensure!(
-                settled == batch.len(),
-                "settled {settled} of {}",
-                batch.len()
-            );
+            ensure!(settled == batch.len(), "settled {settled} of {}", batch.len());
             bar.inc(batch.len() as u64);
         }
         wal = written(store)?;
@@ -347,10 +321,7 @@ fn measure(store: &mut dyn Store, arguments: &Arguments, bar: &ProgressBar) -> R
         (Metric::Read, read.micros()),
         (Metric::Mark, mark.micros()),
         (Metric::Settle, settle.micros()),
-        (
-            Metric::Total,
-            insert.micros() + relay.micros() + settle.micros(),
-        ),
+        (Metric::Total, insert.micros() + relay.micros() + settle.micros()),
         (Metric::RelayFirst, relay_first),
         (Metric::RelayLast, relay_last),
         (Metric::SettleFirst, settle_first),
@@ -379,12 +350,7 @@ fn measure(store: &mut dyn Store, arguments: &Arguments, bar: &ProgressBar) -> R
 /// Runs every hot statement on the empty tables until its plan is cached.
 fn warm_up(store: &mut dyn Store, batch: usize) -> Result<()> {
     let strangers: Vec<Relayed> = (0..batch)
-        .map(|_| Relayed {
-            id: Uuid::now_v7(),
-            seq: -1,
-            attempt: 0,
-            partition: 0,
-        })
+        .map(|_| Relayed { id: Uuid::now_v7(), seq: -1, attempt: 0, partition: 0 })
         .collect();
     for _ in 0..10 {
         store.insert(&[], now()?)?;
@@ -443,9 +409,7 @@ fn make(first: usize, count: usize, payload: usize) -> Vec<Event> {
 
 /// µs since 1970, as the tables keep them.
 fn now() -> Result<i64> {
-    Ok(i64::try_from(
-        SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros(),
-    )?)
+    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
 }
 
 fn progress(name: &str, arguments: &Arguments) -> ProgressBar {
@@ -501,10 +465,6 @@ mod tests {
 
     #[test]
     fn payloads_have_the_asked_size() {
-        assert!(
-            make(0, 50, 245)
-                .iter()
-                .all(|event| event.payload.len() == 245)
-        );
+        assert!(make(0, 50, 245).iter().all(|event| event.payload.len() == 245));
     }
 }

@@ -202,9 +202,7 @@ impl Sql {
                            ORDER BY id LIMIT {}) AS o
                      JOIN outbox_event AS e ON e.id = o.id ORDER BY o.id"
                     .into(),
-                Layout::F => SPLIT_READ
-                    .replace("ORDER BY id ", "AND id >= {} ORDER BY id ")
-                    .into(),
+                Layout::F => SPLIT_READ.replace("ORDER BY id ", "AND id >= {} ORDER BY id ").into(),
                 _ => SPLIT_READ.into(),
             },
             mark: match layout {
@@ -292,9 +290,8 @@ pub(super) fn open(
             _ => &["outbox_event", "outbox_open", "outbox_settled"],
         };
         for table in tables {
-            connection.batch_execute(&format!(
-                "ALTER TABLE {table} SET (autovacuum_enabled = false)"
-            ))?;
+            connection
+                .batch_execute(&format!("ALTER TABLE {table} SET (autovacuum_enabled = false)"))?;
         }
     }
     // Every run starts right after a checkpoint, so full page images cost each the same.
@@ -303,14 +300,7 @@ pub(super) fn open(
         connection.batch_execute(settings)?;
     }
     let prepared = plans != Plans::Unnamed;
-    Ok(Box::new(Postgres {
-        connection,
-        layout,
-        sql,
-        prepared,
-        turn: 0,
-        low: Uuid::nil(),
-    }))
+    Ok(Box::new(Postgres { connection, layout, sql, prepared, turn: 0, low: Uuid::nil() }))
 }
 
 /// A row the relay reads: id, seq, attempt, key, version, payload.
@@ -333,9 +323,8 @@ impl Postgres {
             Layout::F => statement.bind::<SqlUuid, _>(self.low),
             _ => statement,
         };
-        let rows: Vec<ReadRow> = statement
-            .bind::<BigInt, _>(i64::try_from(limit)?)
-            .load(&mut self.connection)?;
+        let rows: Vec<ReadRow> =
+            statement.bind::<BigInt, _>(i64::try_from(limit)?).load(&mut self.connection)?;
         Ok(rows
             .into_iter()
             .map(|(id, seq, attempt, key, _, payload)| Relayed {
@@ -357,15 +346,9 @@ impl Store for Postgres {
             .bind::<Array<Text>, _>(events.iter().map(|e| e.key.as_str()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(events.iter().map(|e| e.shard).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(events.iter().map(|e| e.version).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(
-                events
-                    .iter()
-                    .map(|e| e.payload.as_str())
-                    .collect::<Vec<_>>(),
-            )
+            .bind::<Array<Text>, _>(events.iter().map(|e| e.payload.as_str()).collect::<Vec<_>>())
             .bind::<BigInt, _>(now);
-        self.connection
-            .transaction(|connection| statement.execute(connection))?;
+        self.connection.transaction(|connection| statement.execute(connection))?;
         Ok(())
     }
 
@@ -448,8 +431,7 @@ impl Store for Postgres {
         .get_result(&mut self.connection)?;
         metrics.insert(Metric::Size, size as f64);
         let name = format!("stockloop_storage_benchmark.{}", self.sql.updated);
-        self.connection
-            .batch_execute("SELECT pg_stat_force_next_flush()")?;
+        self.connection.batch_execute("SELECT pg_stat_force_next_flush()")?;
         let hot: f64 = Statement::<Pg, Double>::new(
             "SELECT coalesce(100.0 * pg_stat_get_tuples_hot_updated(t)
                  / nullif(pg_stat_get_tuples_updated(t), 0), 0)::float8
@@ -458,8 +440,7 @@ impl Store for Postgres {
         .bind::<Text, _>(name)
         .get_result(&mut self.connection)?;
         metrics.insert(Metric::Hot, hot);
-        self.connection
-            .batch_execute("DROP SCHEMA stockloop_storage_benchmark CASCADE")?;
+        self.connection.batch_execute("DROP SCHEMA stockloop_storage_benchmark CASCADE")?;
         Ok(())
     }
 }

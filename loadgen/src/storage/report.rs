@@ -91,27 +91,16 @@ pub(super) struct Row {
 impl Row {
     /// A case without runs.
     pub(super) fn new(case: String) -> Self {
-        Self {
-            case,
-            median: Metrics::new(),
-            runs: Vec::new(),
-        }
+        Self { case, median: Metrics::new(), runs: Vec::new() }
     }
 
     /// Adds a run.
     pub(super) fn add(&mut self, run: Metrics) {
         self.runs.push(run);
-        let metrics: Vec<Metric> = self
-            .runs
-            .iter()
-            .flat_map(|run| run.keys().copied())
-            .collect();
+        let metrics: Vec<Metric> = self.runs.iter().flat_map(|run| run.keys().copied()).collect();
         for metric in metrics {
-            let mut values: Vec<f64> = self
-                .runs
-                .iter()
-                .filter_map(|run| run.get(&metric).copied())
-                .collect();
+            let mut values: Vec<f64> =
+                self.runs.iter().filter_map(|run| run.get(&metric).copied()).collect();
             values.sort_by(f64::total_cmp);
             if let Some(median) = values.get(values.len() / 2) {
                 self.median.insert(metric, *median);
@@ -122,11 +111,7 @@ impl Row {
 
 /// Prints the medians as a table.
 pub(super) fn print(rows: &[Row]) {
-    let width = rows
-        .iter()
-        .map(|row| row.case.len())
-        .max()
-        .unwrap_or_default();
+    let width = rows.iter().map(|row| row.case.len()).max().unwrap_or_default();
     print!("{:width$}", "case");
     for (_, heading) in Metric::COLUMNS {
         print!(" {heading:>9}");

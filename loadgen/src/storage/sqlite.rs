@@ -174,11 +174,9 @@ impl Op {
             Style::Rows => Ok(rows
                 .iter()
                 .map(|row| {
-                    self.columns
-                        .iter()
-                        .fold(Statement::new(self.row), |statement, column| {
-                            row.bind(*column, ids, statement)
-                        })
+                    self.columns.iter().fold(Statement::new(self.row), |statement, column| {
+                        row.bind(*column, ids, statement)
+                    })
                 })
                 .collect()),
             Style::Json => {
@@ -195,12 +193,7 @@ impl Op {
                 );
                 let rows: Vec<Vec<serde_json::Value>> = rows
                     .iter()
-                    .map(|row| {
-                        self.columns
-                            .iter()
-                            .map(|column| row.json(*column, ids))
-                            .collect()
-                    })
+                    .map(|row| self.columns.iter().map(|column| row.json(*column, ids)).collect())
                     .collect();
                 let text = serde_json::to_string(&rows)?;
                 Ok(vec![Statement::new(sql).bind::<Text, _>(text)])
@@ -506,17 +499,7 @@ pub(super) fn open(
     };
     connection.batch_execute(&sql.tables.replace("{ID}", kind))?;
     let (turn, seq, low) = (0, 0, Uuid::nil());
-    Ok(Box::new(SqliteStore {
-        connection,
-        file,
-        layout,
-        ids,
-        style,
-        sql,
-        turn,
-        seq,
-        low,
-    }))
+    Ok(Box::new(SqliteStore { connection, file, layout, ids, style, sql, turn, seq, low }))
 }
 
 fn connect(file: &Path, cache: u32) -> Result<SqliteConnection> {
@@ -557,10 +540,7 @@ impl SqliteStore {
             Layout::As | Layout::C => statement.bind::<BigInt, _>(i64::from(self.turn)),
             _ => statement,
         };
-        let low = Cells {
-            id: self.low,
-            ..Cells::default()
-        };
+        let low = Cells { id: self.low, ..Cells::default() };
         low.bind(Id, self.ids, statement).bind::<BigInt, _>(limit)
     }
 
@@ -575,12 +555,7 @@ impl SqliteStore {
                 .into_iter()
                 .map(|(id, seq, attempt, key, _, payload)| {
                     let id = Uuid::from_slice(&id)?;
-                    Ok(Relayed {
-                        id,
-                        seq,
-                        attempt,
-                        partition: used(&key, &payload),
-                    })
+                    Ok(Relayed { id, seq, attempt, partition: used(&key, &payload) })
                 })
                 .collect(),
             Ids::Text => self
@@ -589,12 +564,7 @@ impl SqliteStore {
                 .into_iter()
                 .map(|(id, seq, attempt, key, _, payload)| {
                     let id = Uuid::parse_str(&id)?;
-                    Ok(Relayed {
-                        id,
-                        seq,
-                        attempt,
-                        partition: used(&key, &payload),
-                    })
+                    Ok(Relayed { id, seq, attempt, partition: used(&key, &payload) })
                 })
                 .collect(),
         }
@@ -619,11 +589,8 @@ impl Store for SqliteStore {
     fn insert(&mut self, events: &[Event], now: i64) -> Result<()> {
         let first = self.seq + 1;
         self.seq += events.len() as i64;
-        let rows: Vec<Cells<'_>> = events
-            .iter()
-            .zip(first..)
-            .map(|(event, seq)| Cells::event(event, seq, now))
-            .collect();
+        let rows: Vec<Cells<'_>> =
+            events.iter().zip(first..).map(|(event, seq)| Cells::event(event, seq, now)).collect();
         let (sql, style, ids) = (&self.sql, self.style, self.ids);
         self.connection.immediate_transaction(|connection| {
             for op in sql.insert {
@@ -648,10 +615,8 @@ impl Store for SqliteStore {
     }
 
     fn mark(&mut self, batch: &[Relayed], now: i64) -> Result<usize> {
-        let rows: Vec<Cells<'_>> = batch
-            .iter()
-            .map(|event| Cells::relayed(event, None, now))
-            .collect();
+        let rows: Vec<Cells<'_>> =
+            batch.iter().map(|event| Cells::relayed(event, None, now)).collect();
         let (sql, style, ids) = (&self.sql, self.style, self.ids);
         self.connection.immediate_transaction(|connection| {
             Self::execute(connection, &sql.mark, style, ids, &rows)
@@ -664,25 +629,23 @@ impl Store for SqliteStore {
             .map(|(index, event)| Cells::relayed(event, (!sequenced).then_some(index), now))
             .collect();
         let (sql, style, ids) = (&self.sql, self.style, self.ids);
-        let settled = self
-            .connection
-            .immediate_transaction(|connection| -> Result<usize> {
-                let mut found: Vec<LoadRow> = Vec::with_capacity(rows.len());
-                for statement in sql.load.statements::<LoadSql>(style, ids, &rows)? {
-                    found.extend(statement.load::<LoadRow>(connection)?);
-                }
-                let sent = |(_, status, attempt, limit): &LoadRow| {
-                    *status == i32::from(SENT) && attempt <= limit
-                };
-                ensure!(found.iter().all(sent), "an acknowledged event was not SENT");
-                if found.is_empty() {
-                    rows.clear();
-                }
-                for op in sql.settle {
-                    Self::execute(connection, op, style, ids, &rows)?;
-                }
-                Ok(found.len())
-            })?;
+        let settled = self.connection.immediate_transaction(|connection| -> Result<usize> {
+            let mut found: Vec<LoadRow> = Vec::with_capacity(rows.len());
+            for statement in sql.load.statements::<LoadSql>(style, ids, &rows)? {
+                found.extend(statement.load::<LoadRow>(connection)?);
+            }
+            let sent = |(_, status, attempt, limit): &LoadRow| {
+                *status == i32::from(SENT) && attempt <= limit
+            };
+            ensure!(found.iter().all(sent), "an acknowledged event was not SENT");
+            if found.is_empty() {
+                rows.clear();
+            }
+            for op in sql.settle {
+                Self::execute(connection, op, style, ids, &rows)?;
+            }
+            Ok(found.len())
+        })?;
         if self.layout == Layout::F && settled > 0 {
             // What is open is above what was settled first, in this benchmark's order of acks.
             self.low = batch.iter().map(|event| event.id).max().unwrap_or(self.low);

@@ -22,12 +22,7 @@ pub(super) struct Statement<'a, DB, ST = ()> {
 impl<'a, DB: Backend, ST> Statement<'a, DB, ST> {
     /// A statement that stays prepared on its connection.
     pub(super) fn new(sql: impl Into<Cow<'a, str>>) -> Self {
-        Self {
-            sql: sql.into(),
-            binds: Vec::new(),
-            prepared: true,
-            row: PhantomData,
-        }
+        Self { sql: sql.into(), binds: Vec::new(), prepared: true, row: PhantomData }
     }
 
     /// Whether the connection keeps the statement prepared.

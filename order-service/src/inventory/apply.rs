@@ -58,10 +58,7 @@ impl Handler for InventoryHandler {
             .enumerate()
             .map(|(event, read)| match read {
                 Ok(row) => answer(event, &row.sku, &copies),
-                Err(unusable) => Answer::Failed {
-                    error: unusable.to_string(),
-                    retryable: false,
-                },
+                Err(unusable) => Answer::Failed { error: unusable.to_string(), retryable: false },
             })
             .collect())
     }
@@ -82,10 +79,7 @@ fn read(event: &Incoming, now: Timestamp) -> Result<ProductCopy, Unusable> {
     };
     let snapshot: InventorySnapshot = serde_json::from_slice(&event.data)?;
     if snapshot.sku.as_str() != event.key {
-        return Err(Unusable::Key {
-            key: event.key.clone(),
-            sku: snapshot.sku,
-        });
+        return Err(Unusable::Key { key: event.key.clone(), sku: snapshot.sku });
     }
     if snapshot.removed != of_removal {
         return Err(Unusable::Removed {
@@ -126,10 +120,8 @@ fn write(conn: &mut Conn, newest: BTreeMap<Sku, Newest>) -> QueryResult<BTreeMap
     if newest.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let (places, rows): (Vec<usize>, Vec<ProductCopy>) = newest
-        .into_values()
-        .map(|newest| (newest.event, newest.row))
-        .unzip();
+    let (places, rows): (Vec<usize>, Vec<ProductCopy>) =
+        newest.into_values().map(|newest| (newest.event, newest.row)).unzip();
     let written = model::upsert(conn, &rows)?;
     let mut copies = BTreeMap::new();
     for (event, row) in places.into_iter().zip(&rows) {
@@ -138,11 +130,8 @@ fn write(conn: &mut Conn, newest: BTreeMap<Sku, Newest>) -> QueryResult<BTreeMap
             copies.insert(row.sku.clone(), Copy { version, applied });
         }
     }
-    let kept: Vec<&str> = rows
-        .iter()
-        .map(|row| row.sku.as_str())
-        .filter(|sku| !written.contains(*sku))
-        .collect();
+    let kept: Vec<&str> =
+        rows.iter().map(|row| row.sku.as_str()).filter(|sku| !written.contains(*sku)).collect();
     if !kept.is_empty() {
         for held in model::held(conn, &kept)? {
             let (version, applied) = (held.version, None);
@@ -158,11 +147,7 @@ fn answer(event: usize, sku: &Sku, copies: &BTreeMap<Sku, Copy>) -> Answer {
         Some(copy) if copy.applied == Some(event) => Detail::Applied,
         _ => Detail::Superseded,
     };
-    Answer::Success {
-        detail,
-        version: copy.map(|copy| copy.version),
-        result: None,
-    }
+    Answer::Success { detail, version: copy.map(|copy| copy.version), result: None }
 }
 
 impl ProductCopy {

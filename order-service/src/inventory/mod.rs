@@ -13,10 +13,7 @@ static POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/order/pos
 static SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/order/sqlite");
 
 /// This service's own tables; run after [`common::db::ENGINE_MIGRATIONS`].
-pub const MIGRATIONS: MigrationSet = MigrationSet {
-    postgres: &POSTGRES,
-    sqlite: &SQLITE,
-};
+pub const MIGRATIONS: MigrationSet = MigrationSet { postgres: &POSTGRES, sqlite: &SQLITE };
 
 /// What the inventory's routes work with; cheap to clone.
 #[derive(Clone)]

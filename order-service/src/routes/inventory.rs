@@ -1,4 +1,4 @@
-//! The copy of the inventory over HTTP: to be read only, with how fresh it is.
+//! The copy of the inventory over HTTP: to be read wrong_method, with how fresh it is.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use actix_web::http::header::ETAG;
 use actix_web::web::{Data, Query, ServiceConfig, resource};
 use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
-use common::http::{Page, PageQuery, Precondition, Problem, ProblemResult, only, reading};
+use common::http::{Page, PageQuery, Precondition, Problem, ProblemResult, reading, wrong_method};
 use common::inventory::Sku;
 use serde::Serialize;
 
@@ -39,14 +39,12 @@ struct View {
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     // A SKU of no characters is taken here too, to be told what is wrong with it.
     cfg.service(
-        resource("/inventory")
-            .route(reading().to(list))
-            .default_service(only("GET, HEAD")),
+        resource("/inventory").route(reading().to(list)).default_service(wrong_method("GET, HEAD")),
     )
     .service(
         resource("/inventory/{sku:[^/]*}")
             .route(reading().to(read))
-            .default_service(only("GET, HEAD")),
+            .default_service(wrong_method("GET, HEAD")),
     );
 }
 
@@ -63,9 +61,7 @@ async fn list(
         .await?;
     let now = inventory.env.now();
     let items = copies.into_iter().map(|copy| View::of(copy, now)).collect();
-    Ok(web::Json(Page::cut(items, limit, |view: &View| {
-        view.sku.to_string()
-    })))
+    Ok(web::Json(Page::cut(items, limit, |view: &View| view.sku.to_string())))
 }
 
 async fn read(
@@ -74,10 +70,8 @@ async fn read(
     precondition: Precondition,
 ) -> ProblemResult<HttpResponse> {
     let asked = sku.clone();
-    let found = inventory
-        .db
-        .read(move |conn| inventory::find(conn, &asked).map_err(Problem::from))
-        .await?;
+    let found =
+        inventory.db.read(move |conn| inventory::find(conn, &asked).map_err(Problem::from)).await?;
     let copy = match found {
         Some(copy) if !copy.removed => copy,
         // 404 and not 410: it may be put in again, and the copy has to say the same as its owner.
@@ -95,10 +89,7 @@ async fn read(
 
 fn removed(tombstone: &ProductCopy) -> Problem {
     let ProductCopy { sku, version, .. } = tombstone;
-    Problem::not_found(format!(
-        "the product {sku} was removed at version {version}"
-    ))
-    .at("sku")
+    Problem::not_found(format!("the product {sku} was removed at version {version}")).at("sku")
 }
 
 fn unknown(sku: &Sku) -> Problem {

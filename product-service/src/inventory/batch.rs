@@ -63,12 +63,7 @@ pub fn adjust_batch(
     for (line, content) in lines.into_iter().enumerate() {
         let (sku, adjustment) = content.split();
         let answer = match work.adjust(changing, &sku, adjustment) {
-            Ok((version, quantity)) => LineAnswer::Accepted {
-                line,
-                sku,
-                version,
-                quantity,
-            },
+            Ok((version, quantity)) => LineAnswer::Accepted { line, sku, version, quantity },
             Err(ChangeError::Refused(refusal)) => {
                 let problem = of_line(line, &refusal);
                 LineAnswer::Refused { line, sku, problem }
@@ -109,8 +104,7 @@ impl Work {
     ) -> Result<(i64, i64), ChangeError> {
         let before = change::present(self.rows.get(sku).cloned(), sku)?;
         let after = before.adjusted(adjustment.delta.get(), changing.now)?;
-        self.adjustments
-            .push(NewAdjustment::of(&after, &adjustment));
+        self.adjustments.push(NewAdjustment::of(&after, &adjustment));
         let cause = events::of_adjustment(adjustment);
         let event = events::event(&after, cause, changing.traceparent.clone())?;
         self.events.push(event);
@@ -121,11 +115,8 @@ impl Work {
     }
 
     fn write(self, conn: &mut Conn, changing: &Changing) -> Result<(), ChangeError> {
-        let changed: Vec<&Product> = self
-            .changed
-            .iter()
-            .filter_map(|sku| self.rows.get(sku))
-            .collect();
+        let changed: Vec<&Product> =
+            self.changed.iter().filter_map(|sku| self.rows.get(sku)).collect();
         if changed.is_empty() {
             return Ok(());
         }

@@ -104,10 +104,9 @@ pub fn remove(
 pub(super) fn present(found: Option<Product>, sku: &Sku) -> Result<Product, Refusal> {
     match found {
         None => Err(Refusal::Unknown(sku.clone())),
-        Some(tombstone) if tombstone.removed => Err(Refusal::Removed {
-            sku: tombstone.sku,
-            version: tombstone.version,
-        }),
+        Some(tombstone) if tombstone.removed => {
+            Err(Refusal::Removed { sku: tombstone.sku, version: tombstone.version })
+        }
         Some(product) => Ok(product),
     }
 }
@@ -146,18 +145,10 @@ impl Product {
     pub(super) fn adjusted(&self, delta: i64, now: Timestamp) -> Result<Self, Refusal> {
         let (sku, quantity) = (&self.sku, self.quantity);
         let Some(after) = quantity.checked_add(delta) else {
-            return Err(Refusal::Overflow {
-                sku: sku.clone(),
-                quantity,
-                delta,
-            });
+            return Err(Refusal::Overflow { sku: sku.clone(), quantity, delta });
         };
         if after < 0 && !self.allow_backorder {
-            return Err(Refusal::InsufficientStock {
-                sku: sku.clone(),
-                quantity,
-                delta,
-            });
+            return Err(Refusal::InsufficientStock { sku: sku.clone(), quantity, delta });
         }
         Ok(Self {
             quantity: after,
@@ -192,10 +183,7 @@ impl NewAdjustment {
             quantity: product.quantity,
             version: product.version,
             reason: adjustment.reason.clone().into_inner(),
-            reference: adjustment
-                .reference
-                .clone()
-                .map(super::Reference::into_inner),
+            reference: adjustment.reference.clone().map(super::Reference::into_inner),
             at_us: product.updated_us,
         }
     }

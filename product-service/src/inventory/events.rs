@@ -37,11 +37,7 @@ pub(super) fn event(
 
 /// A PUT's or a removal's cause.
 pub(super) fn plain(kind: CauseKind) -> Cause {
-    Cause {
-        kind,
-        reason: None,
-        reference: None,
-    }
+    Cause { kind, reason: None, reference: None }
 }
 
 /// An adjustment's cause.

@@ -81,11 +81,7 @@ impl TryFrom<i64> for Price {
     type Error = FieldError;
 
     fn try_from(minor: i64) -> Result<Self, FieldError> {
-        if minor < 0 {
-            Err(FieldError::Negative)
-        } else {
-            Ok(Self(minor))
-        }
+        if minor < 0 { Err(FieldError::Negative) } else { Ok(Self(minor)) }
     }
 }
 
@@ -164,11 +160,8 @@ pub struct Line {
 impl Line {
     /// The adjustment and whose it is.
     pub fn split(self) -> (Sku, Adjustment) {
-        let adjustment = Adjustment {
-            delta: self.delta,
-            reason: self.reason,
-            reference: self.reference,
-        };
+        let adjustment =
+            Adjustment { delta: self.delta, reason: self.reason, reference: self.reference };
         (self.sku, adjustment)
     }
 }

@@ -23,10 +23,7 @@ static POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/product/p
 static SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/product/sqlite");
 
 /// This service's own tables; run after [`common::db::ENGINE_MIGRATIONS`].
-pub const MIGRATIONS: MigrationSet = MigrationSet {
-    postgres: &POSTGRES,
-    sqlite: &SQLITE,
-};
+pub const MIGRATIONS: MigrationSet = MigrationSet { postgres: &POSTGRES, sqlite: &SQLITE };
 
 /// What the inventory's routes work with; cheap to clone.
 #[derive(Clone)]
@@ -54,15 +51,10 @@ impl Inventory {
         work: impl FnOnce(&mut Conn, &Changing) -> ProblemResult<Reply> + Send + 'static,
     ) -> ProblemResult<HttpResponse> {
         let now = self.env.now();
-        let changing = Changing {
-            outbox: self.outbox.clone(),
-            now,
-            traceparent: trace.0,
-        };
-        let reply = idempotent(&self.db, &self.running, key, body, now, move |conn| {
-            work(conn, &changing)
-        })
-        .await?;
+        let changing = Changing { outbox: self.outbox.clone(), now, traceparent: trace.0 };
+        let reply =
+            idempotent(&self.db, &self.running, key, body, now, move |conn| work(conn, &changing))
+                .await?;
         if reply.is_success() {
             self.outbox.wake();
         }

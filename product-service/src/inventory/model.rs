@@ -81,12 +81,9 @@ pub fn page(conn: &mut Conn, after: Option<&Sku>, limit: i64) -> QueryResult<Vec
 /// As [`find`], and nobody else changes that row until this transaction ends.
 pub(super) fn lock(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
     match conn {
-        Conn::Pg(c) => product::table
-            .find(sku)
-            .select(Product::as_select())
-            .for_update()
-            .first(c)
-            .optional(),
+        Conn::Pg(c) => {
+            product::table.find(sku).select(Product::as_select()).for_update().first(c).optional()
+        }
         // SQLite has one writer, and this is it.
         Conn::Sqlite(_) => find(conn, sku),
     }

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
 use common::http::{
     IdempotencyKey, Page, PageQuery, Precondition, Problem, ProblemResult, Reply, StrictJson,
-    TraceParent, only, reading,
+    TraceParent, reading, wrong_method,
 };
 use common::inventory::Sku;
 use serde::Serialize;
@@ -37,26 +37,24 @@ struct BatchView {
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     // A SKU of no characters is taken here too, to be told what is wrong with it.
     cfg.service(
-        resource("/inventory")
-            .route(reading().to(list))
-            .default_service(only("GET, HEAD")),
+        resource("/inventory").route(reading().to(list)).default_service(wrong_method("GET, HEAD")),
     )
     .service(
         resource("/inventory/{sku:[^/]*}")
             .route(reading().to(read))
             .route(put().to(replace))
             .route(delete().to(remove))
-            .default_service(only("GET, HEAD, PUT, DELETE")),
+            .default_service(wrong_method("GET, HEAD, PUT, DELETE")),
     )
     .service(
         resource("/inventory/{sku:[^/]*}/adjustments")
             .route(post().to(adjust))
-            .default_service(only("POST")),
+            .default_service(wrong_method("POST")),
     )
     .service(
         resource("/adjustments")
             .route(post().to(adjust_batch))
-            .default_service(only("POST")),
+            .default_service(wrong_method("POST")),
     );
 }
 
@@ -72,9 +70,7 @@ async fn list(
         .read(move |conn| inventory::page(conn, after.as_ref(), limit + 1).map_err(Problem::from))
         .await?;
     let items = products.into_iter().map(View::from).collect();
-    Ok(web::Json(Page::cut(items, limit, |view: &View| {
-        view.sku.to_string()
-    })))
+    Ok(web::Json(Page::cut(items, limit, |view: &View| view.sku.to_string())))
 }
 
 async fn read(
@@ -83,10 +79,8 @@ async fn read(
     precondition: Precondition,
 ) -> ProblemResult<HttpResponse> {
     let asked = sku.clone();
-    let found = inventory
-        .db
-        .read(move |conn| inventory::find(conn, &asked).map_err(Problem::from))
-        .await?;
+    let found =
+        inventory.db.read(move |conn| inventory::find(conn, &asked).map_err(Problem::from)).await?;
     let product = match found {
         Some(product) if !product.removed => product,
         Some(tombstone) => {
@@ -100,9 +94,7 @@ async fn read(
         return Ok(HttpResponse::NotModified().insert_header(etag).finish());
     }
     precondition.check(Some(product.version))?;
-    Ok(HttpResponse::Ok()
-        .insert_header(etag)
-        .json(View::from(product)))
+    Ok(HttpResponse::Ok().insert_header(etag).json(View::from(product)))
 }
 
 async fn replace(
@@ -189,14 +181,8 @@ impl From<Product> for View {
 
 impl From<Vec<LineAnswer>> for BatchView {
     fn from(lines: Vec<LineAnswer>) -> Self {
-        let accepted = lines
-            .iter()
-            .filter(|line| matches!(line, LineAnswer::Accepted { .. }))
-            .count();
-        Self {
-            accepted,
-            refused: lines.len() - accepted,
-            lines,
-        }
+        let accepted =
+            lines.iter().filter(|line| matches!(line, LineAnswer::Accepted { .. })).count();
+        Self { accepted, refused: lines.len() - accepted, lines }
     }
 }

@@ -51,10 +51,7 @@ impl Mail {
             received_at: arrived.received_at.trunc_subsecs(6),
             from: arrived.from,
             to: arrived.to,
-            subject: message
-                .and_then(Message::subject)
-                .unwrap_or_default()
-                .to_owned(),
+            subject: message.and_then(Message::subject).unwrap_or_default().to_owned(),
             message_id: message.and_then(Message::message_id).map(str::to_owned),
             headers: message.map(headers).unwrap_or_default(),
             text: message.and_then(text),
@@ -66,10 +63,7 @@ impl Mail {
     /// About how many bytes it holds in memory.
     pub(super) fn size(&self) -> usize {
         let to: usize = self.to.iter().map(String::len).sum();
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len());
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
         let parts =
             self.text.as_ref().map_or(0, String::len) + self.html.as_ref().map_or(0, String::len);
         self.raw.len() + parts + headers.sum::<usize>() + to + self.subject.len()
@@ -78,10 +72,7 @@ impl Mail {
 
 fn headers(message: &Message<'_>) -> Vec<(String, String)> {
     let unfolded = |value: &str| value.split_whitespace().collect::<Vec<_>>().join(" ");
-    message
-        .headers_raw()
-        .map(|(name, value)| (name.to_owned(), unfolded(value)))
-        .collect()
+    message.headers_raw().map(|(name, value)| (name.to_owned(), unfolded(value))).collect()
 }
 
 fn text(message: &Message<'_>) -> Option<String> {

@@ -83,27 +83,12 @@ impl Catcher {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(CatcherError::NoRuntime);
         }
-        let (listener, bound) = listen(smtp_addr).map_err(|error| CatcherError::Listen {
-            addr: smtp_addr,
-            error,
-        })?;
-        let (store, tasks, stop) = (
-            Arc::new(Store::default()),
-            TaskTracker::new(),
-            stop.child_token(),
-        );
-        tasks.spawn(smtp::serve(
-            listener,
-            Arc::clone(&store),
-            stop.clone(),
-            tasks.clone(),
-        ));
-        Ok(Self {
-            smtp_addr: bound,
-            store,
-            stop,
-            tasks,
-        })
+        let (listener, bound) =
+            listen(smtp_addr).map_err(|error| CatcherError::Listen { addr: smtp_addr, error })?;
+        let (store, tasks, stop) =
+            (Arc::new(Store::default()), TaskTracker::new(), stop.child_token());
+        tasks.spawn(smtp::serve(listener, Arc::clone(&store), stop.clone(), tasks.clone()));
+        Ok(Self { smtp_addr: bound, store, stop, tasks })
     }
 
     /// The address it listens on, with the port it got.

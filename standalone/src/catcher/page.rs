@@ -29,26 +29,10 @@ const POLICY: HeaderName = HeaderName::from_static("content-security-policy");
 pub(super) fn configure(service: &mut ServiceConfig, store: Arc<Store>) {
     service
         .app_data(Data::from(store))
-        .service(
-            web::resource(["/", ""])
-                .name(LIST)
-                .route(web::get().to(list)),
-        )
-        .service(
-            web::resource("/mails/{id}")
-                .name(MAIL)
-                .route(web::get().to(mail)),
-        )
-        .service(
-            web::resource("/mails/{id}/html")
-                .name(HTML)
-                .route(web::get().to(html)),
-        )
-        .service(
-            web::resource("/mails/{id}/raw")
-                .name(RAW)
-                .route(web::get().to(raw)),
-        )
+        .service(web::resource(["/", ""]).name(LIST).route(web::get().to(list)))
+        .service(web::resource("/mails/{id}").name(MAIL).route(web::get().to(mail)))
+        .service(web::resource("/mails/{id}/html").name(HTML).route(web::get().to(html)))
+        .service(web::resource("/mails/{id}/raw").name(RAW).route(web::get().to(raw)))
         .service(web::resource("/api/mails").route(web::get().to(api)));
 }
 
@@ -110,11 +94,7 @@ async fn list(request: HttpRequest, store: Data<Store>) -> HttpResponse {
     });
     page(
         HttpResponse::Ok(),
-        &ListPage {
-            rows: rows.collect(),
-            arrived: store.arrived(),
-            most: MAX_MAILS,
-        },
+        &ListPage { rows: rows.collect(), arrived: store.arrived(), most: MAX_MAILS },
     )
 }
 
@@ -181,20 +161,12 @@ fn find(store: &Store, id: &str) -> Option<Arc<Mail>> {
 }
 
 fn gone(request: &HttpRequest) -> HttpResponse {
-    page(
-        HttpResponse::NotFound(),
-        &GonePage {
-            back: link_to_list(request),
-            most: MAX_MAILS,
-        },
-    )
+    page(HttpResponse::NotFound(), &GonePage { back: link_to_list(request), most: MAX_MAILS })
 }
 
 fn page(response: HttpResponseBuilder, page: &impl Template) -> HttpResponse {
     match page.render() {
-        Ok(text) => guarded(response, PAGE_POLICY)
-            .content_type(ContentType::html())
-            .body(text),
+        Ok(text) => guarded(response, PAGE_POLICY).content_type(ContentType::html()).body(text),
         Err(error) => {
             tracing::error!(%error, "a page of the mail catcher couldn't be made");
             HttpResponse::InternalServerError().body("The page could not be made; see the log.")
@@ -221,9 +193,7 @@ fn link_to_list(request: &HttpRequest) -> String {
 
 /// Only the path: the host a browser named is not ours to repeat.
 fn path_of(request: &HttpRequest, name: &str, values: &[String]) -> String {
-    request
-        .url_for(name, values)
-        .map_or_else(|_| "/".to_owned(), |url| url.path().to_owned())
+    request.url_for(name, values).map_or_else(|_| "/".to_owned(), |url| url.path().to_owned())
 }
 
 fn subject(mail: &Mail) -> String {

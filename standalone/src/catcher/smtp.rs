@@ -152,13 +152,7 @@ struct Taker {
 
 impl Taker {
     fn new(store: Arc<Store>) -> Self {
-        Self {
-            store,
-            from: String::new(),
-            to: Vec::new(),
-            raw: Vec::new(),
-            too_large: false,
-        }
+        Self { store, from: String::new(), to: Vec::new(), raw: Vec::new(), too_large: false }
     }
 }
 

@@ -32,10 +32,7 @@ fn alert(subject: &str, text: &str, html: &str) -> Message {
         .bcc(mailbox("second@example.com"))
         .message_id(Some("<alert-1@example.com>".to_owned()))
         .subject(subject)
-        .multipart(MultiPart::alternative_plain_html(
-            text.to_owned(),
-            html.to_owned(),
-        ))
+        .multipart(MultiPart::alternative_plain_html(text.to_owned(), html.to_owned()))
         .unwrap()
 }
 
@@ -46,9 +43,7 @@ async fn get(catcher: &Catcher, prefix: &str, path: &str) -> (StatusCode, String
     let uri = format!("{prefix}{path}");
     let response = test::call_service(&app, test::TestRequest::get().uri(&uri).to_request()).await;
     let policy = response.headers().get("content-security-policy");
-    let policy = policy
-        .map(|value| value.to_str().unwrap().to_owned())
-        .unwrap_or_default();
+    let policy = policy.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
     let status = response.status();
     let body = test::read_body(response).await;
     (status, policy, String::from_utf8_lossy(&body).into_owned())
@@ -62,9 +57,7 @@ struct ByHand {
 impl ByHand {
     async fn connect(catcher: &Catcher) -> Self {
         let stream = TcpStream::connect(catcher.smtp_addr()).await.unwrap();
-        Self {
-            reader: BufReader::new(stream),
-        }
+        Self { reader: BufReader::new(stream) }
     }
 
     async fn answer(&mut self) -> String {
@@ -74,11 +67,7 @@ impl ByHand {
     }
 
     async fn say(&mut self, text: &str) {
-        self.reader
-            .get_mut()
-            .write_all(text.as_bytes())
-            .await
-            .unwrap();
+        self.reader.get_mut().write_all(text.as_bytes()).await.unwrap();
     }
 
     async fn ask(&mut self, line: &str) -> String {
@@ -94,16 +83,8 @@ impl ByHand {
     }
 
     async fn start_data(&mut self) {
-        assert!(
-            self.ask("MAIL FROM:<a@example.com>")
-                .await
-                .starts_with("250 ")
-        );
-        assert!(
-            self.ask("RCPT TO:<b@example.com>")
-                .await
-                .starts_with("250 ")
-        );
+        assert!(self.ask("MAIL FROM:<a@example.com>").await.starts_with("250 "));
+        assert!(self.ask("RCPT TO:<b@example.com>").await.starts_with("250 "));
         assert!(self.ask("DATA").await.starts_with("354 "));
     }
 }
@@ -113,10 +94,7 @@ async fn a_mail_with_text_and_html_is_caught_whole() {
     let catcher = started();
     let text = "3 events are exhausted: 85123A, ümlaut\n.a line that starts with a dot\n";
     let html = "<h1>3 events</h1><script>alert(1)</script>";
-    sender(&catcher)
-        .send(alert("Grüße: 3 alerts", text, html))
-        .await
-        .unwrap();
+    sender(&catcher).send(alert("Grüße: 3 alerts", text, html)).await.unwrap();
 
     let mails = catcher.mails();
     assert_eq!(mails.len(), 1);
@@ -134,10 +112,7 @@ async fn a_mail_with_text_and_html_is_caught_whole() {
     );
 
     let (status, policy, page) = get(&catcher, "/mail", "/mails/1/html").await;
-    assert_eq!(
-        (status, policy.as_str()),
-        (StatusCode::OK, page::MAIL_POLICY)
-    );
+    assert_eq!((status, policy.as_str()), (StatusCode::OK, page::MAIL_POLICY));
     assert!(page.contains("<h1>3 events</h1>"));
     let (_, policy, raw) = get(&catcher, "/mail", "/mails/1/raw").await;
     assert!(policy.contains("sandbox") && raw.contains("Message-ID: <alert-1@example.com>"));
@@ -146,26 +121,14 @@ async fn a_mail_with_text_and_html_is_caught_whole() {
 #[actix_web::test]
 async fn the_pages_link_to_each_other_under_any_prefix() {
     let catcher = started();
-    sender(&catcher)
-        .send(alert("Hello", "text part", "<p>html</p>"))
-        .await
-        .unwrap();
+    sender(&catcher).send(alert("Hello", "text part", "<p>html</p>")).await.unwrap();
     for prefix in ["", "/tools/mail"] {
         let (status, policy, list) = get(&catcher, prefix, "/").await;
-        assert_eq!(
-            (status, policy.as_str()),
-            (StatusCode::OK, page::PAGE_POLICY)
-        );
-        assert!(
-            list.contains(&format!("<a href=\"{prefix}/mails/1\">Hello</a>")),
-            "{list}"
-        );
+        assert_eq!((status, policy.as_str()), (StatusCode::OK, page::PAGE_POLICY));
+        assert!(list.contains(&format!("<a href=\"{prefix}/mails/1\">Hello</a>")), "{list}");
         assert!(list.contains("to operator@example.com, second@example.com"));
         let (_, _, mail) = get(&catcher, prefix, "/mails/1").await;
-        assert!(
-            mail.contains(&format!("<iframe sandbox src=\"{prefix}/mails/1/html\"")),
-            "{mail}"
-        );
+        assert!(mail.contains(&format!("<iframe sandbox src=\"{prefix}/mails/1/html\"")), "{mail}");
         assert!(mail.contains(&format!("<a href=\"{prefix}/\">")), "{mail}");
         assert!(mail.contains("text part"));
     }
@@ -184,10 +147,7 @@ async fn an_empty_list_says_what_will_appear() {
 async fn a_script_in_a_mail_stays_text() {
     let catcher = started();
     let script = "<script>alert('x')</script>";
-    sender(&catcher)
-        .send(alert(script, script, script))
-        .await
-        .unwrap();
+    sender(&catcher).send(alert(script, script, script)).await.unwrap();
     for path in ["/", "/mails/1"] {
         let (_, _, page) = get(&catcher, "", path).await;
         assert!(!page.contains("<script"), "{page}");
@@ -198,14 +158,8 @@ async fn a_script_in_a_mail_stays_text() {
 #[actix_web::test]
 async fn programs_get_json() {
     let catcher = started();
-    sender(&catcher)
-        .send(alert("One", "first", "<p>1</p>"))
-        .await
-        .unwrap();
-    sender(&catcher)
-        .send(alert("Two", "second", "<p>2</p>"))
-        .await
-        .unwrap();
+    sender(&catcher).send(alert("One", "first", "<p>1</p>")).await.unwrap();
+    sender(&catcher).send(alert("Two", "second", "<p>2</p>")).await.unwrap();
     let (status, _, body) = get(&catcher, "", "/api/mails").await;
     let mails: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(status, StatusCode::OK);
@@ -220,13 +174,9 @@ async fn programs_get_json() {
 #[actix_web::test]
 async fn what_is_not_there_is_not_found() {
     let catcher = started();
-    for path in [
-        "/mails/1",
-        "/mails/x",
-        "/mails/1/html",
-        "/mails/1/raw",
-        "/mails/99999999999999999999",
-    ] {
+    for path in
+        ["/mails/1", "/mails/x", "/mails/1/html", "/mails/1/raw", "/mails/99999999999999999999"]
+    {
         let (status, _, page) = get(&catcher, "", path).await;
         assert_eq!(status, StatusCode::NOT_FOUND);
         assert!(page.contains("There is no such mail"));
@@ -238,12 +188,7 @@ async fn a_text_only_mail_has_no_html_and_garbage_is_kept_raw() {
     let catcher = started();
     let mut client = ByHand::greeted(&catcher).await;
     client.start_data().await;
-    assert!(
-        client
-            .ask("Subject: plain\r\n\r\n..dot\r\n.")
-            .await
-            .starts_with("250 ")
-    );
+    assert!(client.ask("Subject: plain\r\n\r\n..dot\r\n.").await.starts_with("250 "));
     client.start_data().await;
     assert!(client.ask("\u{1}\r\n.").await.starts_with("250 "));
     let mails = catcher.mails();
@@ -271,12 +216,7 @@ async fn a_mail_that_is_too_large_is_refused_and_the_connection_goes_on() {
     let large = format!("{}\r\n", "x".repeat(60_000)).repeat(100);
     assert!(client.ask(&format!("{large}.")).await.starts_with("552 "));
     client.start_data().await;
-    assert!(
-        client
-            .ask("Subject: small\r\n\r\nx\r\n.")
-            .await
-            .starts_with("250 ")
-    );
+    assert!(client.ask("Subject: small\r\n\r\nx\r\n.").await.starts_with("250 "));
     assert_eq!(catcher.mails().len(), 1);
     assert_eq!(catcher.mails()[0].subject, "small");
 }
@@ -327,11 +267,7 @@ async fn large_mails_are_bounded_by_their_bytes() {
             received_at: chrono::Utc::now(),
             from: String::new(),
             to: Vec::new(),
-            raw: [
-                b"Subject: x\r\n\r\n".as_slice(),
-                &vec![b'x'; smtp::MAX_MAIL],
-            ]
-            .concat(),
+            raw: [b"Subject: x\r\n\r\n".as_slice(), &vec![b'x'; smtp::MAX_MAIL]].concat(),
         });
     }
     let bytes: usize = store.newest_first().iter().map(|mail| mail.size()).sum();
@@ -356,9 +292,7 @@ async fn stopping_ends_open_connections_and_frees_the_port() {
     let catcher = started();
     let mut client = ByHand::greeted(&catcher).await;
     client.start_data().await;
-    tokio::time::timeout(Duration::from_secs(5), catcher.stop())
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), catcher.stop()).await.unwrap();
     assert!(client.answer().await.starts_with("421 "));
     assert!(catcher.mails().is_empty());
     assert!(TcpStream::connect(catcher.smtp_addr()).await.is_err());
@@ -369,19 +303,13 @@ async fn it_stops_with_the_token_it_was_given() {
     let token = CancellationToken::new();
     let catcher = Catcher::start_until("127.0.0.1:0".parse().unwrap(), token.clone()).unwrap();
     token.cancel();
-    tokio::time::timeout(Duration::from_secs(5), catcher.stop())
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), catcher.stop()).await.unwrap();
 }
 
 #[actix_web::test]
 async fn it_says_why_it_cannot_start() {
     let outside = Catcher::start("0.0.0.0:0".parse().unwrap()).unwrap_err();
-    assert!(
-        outside
-            .to_string()
-            .contains("only listens on loopback, not on 0.0.0.0:0")
-    );
+    assert!(outside.to_string().contains("only listens on loopback, not on 0.0.0.0:0"));
     let first = started();
     let taken = Catcher::start(first.smtp_addr()).unwrap_err().to_string();
     assert!(taken.contains(&first.smtp_addr().to_string()) && taken.contains("another port"));

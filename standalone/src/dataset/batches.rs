@@ -51,9 +51,7 @@ pub(super) fn take_rows(
     limit: Option<u64>,
 ) -> impl Iterator<Item = Result<SalesLine, Refused>> + Send {
     let limit = limit.and_then(|rows| usize::try_from(rows).ok());
-    lines
-        .take(limit.unwrap_or(usize::MAX))
-        .map(|line| line.and_then(SalesLine::playable))
+    lines.take(limit.unwrap_or(usize::MAX)).map(|line| line.and_then(SalesLine::playable))
 }
 
 impl Iterator for Batches {
@@ -128,10 +126,7 @@ mod tests {
     #[test]
     fn a_long_invoice_is_split() {
         let lines = vec![line("1", "22423"); 2 * MAX_BATCH + 1];
-        let sizes: Vec<_> = played(&lines, None)
-            .iter()
-            .map(|(_, size, _)| *size)
-            .collect();
+        let sizes: Vec<_> = played(&lines, None).iter().map(|(_, size, _)| *size).collect();
         assert_eq!(sizes, [MAX_BATCH, MAX_BATCH, 1]);
     }
 }

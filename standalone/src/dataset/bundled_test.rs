@@ -33,10 +33,7 @@ fn every_bundled_product_has_a_description() {
 #[test]
 fn playing_the_bundled_data_set_never_runs_out_of_stock() {
     let catalogue = survey(&Source::Bundled, None).unwrap();
-    let opening = catalogue
-        .products
-        .into_iter()
-        .map(|p| (p.sku, p.opening_stock));
+    let opening = catalogue.products.into_iter().map(|p| (p.sku, p.opening_stock));
     let mut stock: HashMap<_, _> = opening.collect();
     let (mut played, mut invoices) = (0, HashSet::new());
     for batch in batches(&Source::Bundled, None).unwrap() {
@@ -46,12 +43,7 @@ fn playing_the_bundled_data_set_never_runs_out_of_stock() {
         for line in batch.lines {
             let left = stock.get_mut(&line.sku).unwrap();
             *left += line.delta();
-            assert!(
-                *left >= 0,
-                "line {} takes {} below zero",
-                line.line,
-                line.sku
-            );
+            assert!(*left >= 0, "line {} takes {} below zero", line.line, line.sku);
         }
     }
     assert_eq!((played, invoices.len()), (50_469, 2_162));

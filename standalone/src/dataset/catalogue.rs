@@ -77,11 +77,9 @@ impl Catalogue {
 /// Lets a refused line pass, and turns the end of a broken source into its error.
 pub(super) fn unless_fatal(source: &Source, refused: Refused) -> Result<Refused, DatasetError> {
     match refused.reason {
-        Reason::Unreadable { message } => Err(DatasetError::Unreadable {
-            origin: source.clone(),
-            line: refused.line,
-            message,
-        }),
+        Reason::Unreadable { message } => {
+            Err(DatasetError::Unreadable { origin: source.clone(), line: refused.line, message })
+        }
         reason => Ok(Refused { reason, ..refused }),
     }
 }
@@ -107,11 +105,7 @@ fn sketch(sketches: &mut HashMap<String, Sketch>, line: SalesLine, accepted: &mu
         product.prices.add(line.unit_price_minor);
     }
     if let Some(description) = line.description {
-        let names = if priced {
-            &mut product.sold_as
-        } else {
-            &mut product.otherwise_called
-        };
+        let names = if priced { &mut product.sold_as } else { &mut product.otherwise_called };
         names.add(description);
     }
 }
@@ -157,11 +151,8 @@ mod tests {
             .iter()
             .map(|p| (p.sku.as_str(), p.description.as_str(), p.unit_price_minor))
             .collect();
-        let expected = [
-            ("22423", "CAKESTAND 3 TIER", 1275),
-            ("22424", "GIFT", 0),
-            ("22425", "22425", 100),
-        ];
+        let expected =
+            [("22423", "CAKESTAND 3 TIER", 1275), ("22424", "GIFT", 0), ("22425", "22425", 100)];
         assert_eq!(found, expected);
     }
 
@@ -175,33 +166,20 @@ mod tests {
             &format!("C5,22424,B,-3,{AT},1,"),
         ]);
         let products = survey(&source, None).unwrap().products;
-        let found: Vec<_> = products
-            .iter()
-            .map(|p| (p.opening_stock, p.net_delta))
-            .collect();
+        let found: Vec<_> = products.iter().map(|p| (p.opening_stock, p.net_delta)).collect();
         assert_eq!(found, [(7, 13), (0, 3)]);
     }
 
     #[test]
     fn refused_lines_are_counted_and_shown() {
         let post = format!("1,POST,POSTAGE,1,{AT},18,7");
-        let (_file, source) = file_of(&[
-            &post,
-            &post,
-            "x",
-            &post,
-            &post,
-            &format!("1,22423,A,1,{AT},1,"),
-        ]);
+        let (_file, source) =
+            file_of(&[&post, &post, "x", &post, &post, &format!("1,22423,A,1,{AT},1,")]);
         let catalogue = survey(&source, None).unwrap();
         assert_eq!((catalogue.rows, catalogue.accepted), (6, 1));
         let expected = BTreeMap::from([("not a product", 4), ("wrong number of columns", 1)]);
         assert_eq!(catalogue.refused, expected);
-        let lines: Vec<_> = catalogue
-            .examples
-            .iter()
-            .map(|refused| refused.line)
-            .collect();
+        let lines: Vec<_> = catalogue.examples.iter().map(|refused| refused.line).collect();
         assert_eq!(lines, [2, 3, 4, 5]);
     }
 
@@ -216,11 +194,8 @@ mod tests {
 
     #[test]
     fn a_cut_off_file_is_an_error_not_a_short_catalogue() {
-        let text = format!(
-            "{}\n{}",
-            COLUMNS.join(","),
-            format!("1,22423,A,1,{AT},1,\n").repeat(500)
-        );
+        let text =
+            format!("{}\n{}", COLUMNS.join(","), format!("1,22423,A,1,{AT},1,\n").repeat(500));
         let mut bytes = gzipped(text.as_bytes());
         bytes.truncate(bytes.len() - 9);
         let (_file, source) = file_with(&bytes);

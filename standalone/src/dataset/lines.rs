@@ -28,11 +28,7 @@ pub(crate) struct Lines<R> {
 impl<R: BufRead> Lines<R> {
     /// Starts before the first line.
     pub(crate) fn new(input: R) -> Self {
-        Self {
-            input,
-            buffer: Vec::new(),
-            number: 0,
-        }
+        Self { input, buffer: Vec::new(), number: 0 }
     }
 
     /// The 1-based number of the line read last (0 before the first).
@@ -167,10 +163,7 @@ mod tests {
     #[test]
     fn both_line_ends_and_a_missing_last_one_are_read() {
         let lines = all(b"first one\r\nsecond\n\nlast");
-        assert_eq!(
-            lines,
-            ["first one", "second", "", "last"].map(|l| Ok(l.to_owned()))
-        );
+        assert_eq!(lines, ["first one", "second", "", "last"].map(|l| Ok(l.to_owned())));
         assert!(all(b"").is_empty());
     }
 
@@ -179,10 +172,7 @@ mod tests {
         let mut input = b"a\n".to_vec();
         input.extend(std::iter::repeat_n(b'x', 3 * MAX_LINE));
         input.extend(b"\nb\n");
-        assert_eq!(
-            all(&input),
-            [Ok("a".to_owned()), Err(2), Ok("b".to_owned())]
-        );
+        assert_eq!(all(&input), [Ok("a".to_owned()), Err(2), Ok("b".to_owned())]);
     }
 
     #[test]

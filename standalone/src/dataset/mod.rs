@@ -47,15 +47,8 @@ pub(crate) use catalogue::{Catalogue, Product, survey};
 pub(crate) use sales::{Reason, Refused, SalesLine, SalesLines};
 
 /// The columns a sales file must have, in this order.
-pub(crate) const COLUMNS: [&str; 7] = [
-    "InvoiceNo",
-    "StockCode",
-    "Description",
-    "Quantity",
-    "InvoiceDate",
-    "UnitPrice",
-    "CustomerID",
-];
+pub(crate) const COLUMNS: [&str; 7] =
+    ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"];
 
 const BUNDLED: &[u8] = include_bytes!("../../../data/online_retail_2010-12.csv.gz");
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -79,10 +72,7 @@ impl Source {
             Self::Bundled => plain(BUNDLED),
             Self::File(path) => File::open(path).and_then(|file| plain(BufReader::new(file))),
         }
-        .map_err(|error| DatasetError::Open {
-            origin: self.clone(),
-            error,
-        })
+        .map_err(|error| DatasetError::Open { origin: self.clone(), error })
     }
 }
 

@@ -56,10 +56,7 @@ impl SalesLine {
         } else {
             return Ok(self);
         };
-        Err(Refused {
-            line: self.line,
-            reason,
-        })
+        Err(Refused { line: self.line, reason })
     }
 }
 
@@ -222,10 +219,7 @@ impl SalesLines {
     pub(crate) fn open(source: &Source) -> Result<Self, DatasetError> {
         let mut lines = Lines::new(source.open()?);
         check_header(source, &mut lines)?;
-        Ok(Self {
-            lines,
-            ended: false,
-        })
+        Ok(Self { lines, ended: false })
     }
 }
 
@@ -246,9 +240,7 @@ impl Iterator for SalesLines {
             }
             Err(error) => {
                 self.ended = true;
-                Err(Reason::Unreadable {
-                    message: error.to_string(),
-                })
+                Err(Reason::Unreadable { message: error.to_string() })
             }
         };
         Some(read.map_err(|reason| Refused { line, reason }))
@@ -270,10 +262,7 @@ fn check_header(
         Some(Line::Whole(bytes)) if is_header(bytes) => return Ok(()),
         Some(Line::Whole(bytes)) => format!("it is {}", shown(&String::from_utf8_lossy(bytes))),
     };
-    Err(DatasetError::Header {
-        origin: source.clone(),
-        found,
-    })
+    Err(DatasetError::Header { origin: source.clone(), found })
 }
 
 /// A byte-order mark before the header, as spreadsheets write it, does no harm.
@@ -286,26 +275,15 @@ fn is_header(bytes: &[u8]) -> bool {
 fn parse(line: u64, bytes: &[u8]) -> Result<SalesLine, Reason> {
     let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
     let columns = fields(text)?;
-    let columns: [String; COLUMNS.len()] =
-        columns
-            .try_into()
-            .map_err(|columns: Vec<String>| Reason::ColumnCount {
-                found: columns.len(),
-            })?;
+    let columns: [String; COLUMNS.len()] = columns
+        .try_into()
+        .map_err(|columns: Vec<String>| Reason::ColumnCount { found: columns.len() })?;
     for (value, column) in columns.iter().zip(COLUMNS) {
         if value.contains(char::is_control) {
             return Err(Reason::ControlCharacter { column });
         }
     }
-    let [
-        invoice,
-        sku,
-        description,
-        quantity,
-        sold_at,
-        price,
-        customer,
-    ] = columns;
+    let [invoice, sku, description, quantity, sold_at, price, customer] = columns;
     Ok(SalesLine {
         line,
         invoice: code(COLUMNS[0], &invoice)?,
@@ -337,22 +315,17 @@ fn pieces(value: &str) -> Result<i64, Reason> {
     let whole = value.parse::<i64>().ok();
     whole
         .filter(|pieces| (-MAX_QUANTITY..=MAX_QUANTITY).contains(pieces))
-        .ok_or_else(|| Reason::Quantity {
-            value: shown(value),
-        })
+        .ok_or_else(|| Reason::Quantity { value: shown(value) })
 }
 
 fn time(value: &str) -> Result<NaiveDateTime, Reason> {
-    NaiveDateTime::parse_from_str(value, TIME_FORMAT).map_err(|_| Reason::Time {
-        value: shown(value),
-    })
+    NaiveDateTime::parse_from_str(value, TIME_FORMAT)
+        .map_err(|_| Reason::Time { value: shown(value) })
 }
 
 /// Pounds and pence as whole pence, digit by digit: 2.55 has no exact binary fraction.
 fn pence(value: &str) -> Result<i64, Reason> {
-    let bad = || Reason::Price {
-        value: shown(value),
-    };
+    let bad = || Reason::Price { value: shown(value) };
     let amount = value.strip_prefix('-').unwrap_or(value);
     let (pounds, decimals) = amount.split_once('.').unwrap_or((amount, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -360,17 +333,13 @@ fn pence(value: &str) -> Result<i64, Reason> {
         return Err(bad());
     }
     if amount.len() < value.len() {
-        return Err(Reason::PriceNegative {
-            value: shown(value),
-        });
+        return Err(Reason::PriceNegative { value: shown(value) });
     }
     let decimals = match decimals.len() {
         1 => format!("{decimals}0"),
         2 => decimals.to_owned(),
         _ => {
-            return Err(Reason::PriceTooPrecise {
-                value: shown(value),
-            });
+            return Err(Reason::PriceTooPrecise { value: shown(value) });
         }
     };
     format!("{pounds}{decimals}").parse().map_err(|_| bad())
@@ -461,10 +430,7 @@ pub(super) mod tests {
         );
         let cancelled = lines[1].clone().unwrap();
         assert_eq!((cancelled.line, cancelled.sku.as_str()), (3, "22423"));
-        assert_eq!(
-            (cancelled.description.clone(), cancelled.customer.clone()),
-            (None, None)
-        );
+        assert_eq!((cancelled.description.clone(), cancelled.customer.clone()), (None, None));
         assert_eq!((cancelled.delta(), cancelled.unit_price_minor), (1, 1090));
     }
 
@@ -483,84 +449,24 @@ pub(super) mod tests {
     #[test]
     fn what_is_wrong_with_a_line_is_said() {
         let cases = [
-            (
-                "1,22423,A,x,2010-12-01T08:26:00,1,",
-                "bad quantity",
-                "Quantity \"x\"",
-            ),
-            (
-                "1,22423,A,1.5,2010-12-01T08:26:00,1,",
-                "bad quantity",
-                "whole number",
-            ),
-            (
-                "1,22423,A,1000000001,2010-12-01T08:26:00,1,",
-                "bad quantity",
-                "1000000000",
-            ),
-            (
-                "1,22423,A,1,12/1/2010 8:26,1,",
-                "bad time",
-                "2010-12-01T08:26:00",
-            ),
-            (
-                "1,22423,A,1,2010-13-01T08:26:00,1,",
-                "bad time",
-                "InvoiceDate",
-            ),
+            ("1,22423,A,x,2010-12-01T08:26:00,1,", "bad quantity", "Quantity \"x\""),
+            ("1,22423,A,1.5,2010-12-01T08:26:00,1,", "bad quantity", "whole number"),
+            ("1,22423,A,1000000001,2010-12-01T08:26:00,1,", "bad quantity", "1000000000"),
+            ("1,22423,A,1,12/1/2010 8:26,1,", "bad time", "2010-12-01T08:26:00"),
+            ("1,22423,A,1,2010-13-01T08:26:00,1,", "bad time", "InvoiceDate"),
             ("1,22423,A,1,2010-12-01T08:26:00,£2,", "bad price", "£2"),
             ("1,22423,A,1,2010-12-01T08:26:00,1e3,", "bad price", "1e3"),
-            (
-                "1,22423,A,1,2010-12-01T08:26:00,,",
-                "bad price",
-                "UnitPrice \"\"",
-            ),
+            ("1,22423,A,1,2010-12-01T08:26:00,,", "bad price", "UnitPrice \"\""),
             ("1,22423,A,1,2010-12-01T08:26:00,2.,", "bad price", "amount"),
-            (
-                "1,22423,A,1,2010-12-01T08:26:00,0.001,",
-                "bad price",
-                "two decimals",
-            ),
-            (
-                "1,22423,A,1,2010-12-01T08:26:00,99999999999999999999,",
-                "bad price",
-                "amount",
-            ),
-            (
-                "1,22423,A,1,2010-12-01T08:26:00,-11062.06,",
-                "negative price",
-                "-11062.06",
-            ),
-            (
-                "1, ,A,1,2010-12-01T08:26:00,1,",
-                "code missing",
-                "StockCode is empty",
-            ),
-            (
-                ",22423,A,1,2010-12-01T08:26:00,1,",
-                "code missing",
-                "InvoiceNo is empty",
-            ),
-            (
-                "1,22423,A\tB,1,2010-12-01T08:26:00,1,",
-                "control character",
-                "Description",
-            ),
-            (
-                "1,22423\u{7f},A,1,2010-12-01T08:26:00,1,",
-                "control character",
-                "StockCode",
-            ),
-            (
-                "1,22423,\"A\"B,1,2010-12-01T08:26:00,1,",
-                "bad quotes",
-                "misplaced",
-            ),
-            (
-                "1,22423,A,1,2010-12-01T08:26:00,1,,x",
-                "wrong number of columns",
-                "8 columns",
-            ),
+            ("1,22423,A,1,2010-12-01T08:26:00,0.001,", "bad price", "two decimals"),
+            ("1,22423,A,1,2010-12-01T08:26:00,99999999999999999999,", "bad price", "amount"),
+            ("1,22423,A,1,2010-12-01T08:26:00,-11062.06,", "negative price", "-11062.06"),
+            ("1, ,A,1,2010-12-01T08:26:00,1,", "code missing", "StockCode is empty"),
+            (",22423,A,1,2010-12-01T08:26:00,1,", "code missing", "InvoiceNo is empty"),
+            ("1,22423,A\tB,1,2010-12-01T08:26:00,1,", "control character", "Description"),
+            ("1,22423\u{7f},A,1,2010-12-01T08:26:00,1,", "control character", "StockCode"),
+            ("1,22423,\"A\"B,1,2010-12-01T08:26:00,1,", "bad quotes", "misplaced"),
+            ("1,22423,A,1,2010-12-01T08:26:00,1,,x", "wrong number of columns", "8 columns"),
         ];
         for (line, category, says) in cases {
             let reason = reason_of(line);
@@ -588,13 +494,7 @@ pub(super) mod tests {
 
     #[test]
     fn prices_are_exact_pence() {
-        let good = [
-            ("0", 0),
-            ("2.5", 250),
-            ("13541.33", 1_354_133),
-            ("007.07", 707),
-            ("0.29", 29),
-        ];
+        let good = [("0", 0), ("2.5", 250), ("13541.33", 1_354_133), ("007.07", 707), ("0.29", 29)];
         for (text, minor) in good {
             assert_eq!(pence(text), Ok(minor));
         }
@@ -603,12 +503,7 @@ pub(super) mod tests {
     #[test]
     fn a_missing_or_wrong_header_names_the_expected_columns() {
         let expected = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID";
-        for bytes in [
-            b"".as_slice(),
-            GOOD.as_bytes(),
-            b"InvoiceNo,Quantity\n",
-            b"\xff\xfe\0I\n",
-        ] {
+        for bytes in [b"".as_slice(), GOOD.as_bytes(), b"InvoiceNo,Quantity\n", b"\xff\xfe\0I\n"] {
             let error = header_error(bytes);
             assert!(error.contains(expected), "{error}");
         }
@@ -622,10 +517,7 @@ pub(super) mod tests {
     fn a_missing_file_is_named() {
         let error = Source::from(std::path::Path::new("no/such.csv")).open();
         let text = error.err().unwrap().to_string();
-        assert!(
-            text.contains("no/such.csv") && text.contains("check the path"),
-            "{text}"
-        );
+        assert!(text.contains("no/such.csv") && text.contains("check the path"), "{text}");
     }
 
     #[test]
@@ -650,29 +542,12 @@ pub(super) mod tests {
 
     #[test]
     fn products_are_told_from_charges() {
-        for sku in [
-            "85123A",
-            "85123a",
-            "22423",
-            "15056BL",
-            "DCGS0076",
-            "gift_0001_40",
-        ] {
+        for sku in ["85123A", "85123a", "22423", "15056BL", "DCGS0076", "gift_0001_40"] {
             assert!(is_product(sku), "{sku}");
         }
-        for sku in [
-            "POST",
-            "DOT",
-            "M",
-            "m",
-            "D",
-            "C2",
-            "S",
-            "AMAZONFEE",
-            "BANK CHARGES",
-            "DCGS",
-            "1234",
-        ] {
+        for sku in
+            ["POST", "DOT", "M", "m", "D", "C2", "S", "AMAZONFEE", "BANK CHARGES", "DCGS", "1234"]
+        {
             assert!(!is_product(sku), "{sku}");
         }
     }
@@ -680,18 +555,9 @@ pub(super) mod tests {
     #[test]
     fn a_line_that_moves_no_goods_is_not_playable() {
         let cases = [
-            (
-                "1,POST,POSTAGE,1,2010-12-01T08:26:00,18,1",
-                Some("not a product"),
-            ),
-            (
-                "1,22617,mouldy,-2600,2010-12-01T08:26:00,0,",
-                Some("internal entry"),
-            ),
-            (
-                "1,22423,CAKESTAND,0,2010-12-01T08:26:00,1,1",
-                Some("quantity zero"),
-            ),
+            ("1,POST,POSTAGE,1,2010-12-01T08:26:00,18,1", Some("not a product")),
+            ("1,22617,mouldy,-2600,2010-12-01T08:26:00,0,", Some("internal entry")),
+            ("1,22423,CAKESTAND,0,2010-12-01T08:26:00,1,1", Some("quantity zero")),
             ("1,22423,CAKESTAND,10,2010-12-01T08:26:00,0,14911", None),
             ("C1,22423,CAKESTAND,-1,2010-12-01T08:26:00,1,", None),
         ];

@@ -76,9 +76,7 @@ pub(crate) struct Event {
 
 impl Client {
     pub(crate) fn new(stack: &Stack, run: &str) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .build()
-            .context("the HTTP client can't be made")?;
+        let http = reqwest::Client::builder().build().context("the HTTP client can't be made")?;
         Ok(Self {
             http,
             product: format!("http://{}", stack.product.address()),
@@ -95,9 +93,7 @@ impl Client {
             "quantity": product.opening_stock,
             "unit_price_minor": product.unit_price_minor,
         });
-        self.send(Method::PUT, &url, Some(&body), None)
-            .await
-            .map(drop)
+        self.send(Method::PUT, &url, Some(&body), None).await.map(drop)
     }
 
     /// Plays an invoice's lines as one batch of adjustments.
@@ -113,23 +109,15 @@ impl Client {
         let url = format!("{}/api/v1/adjustments", self.product);
         let key = format!("{}-{}", self.run, batch.first_line());
         let body = json!({ "lines": lines });
-        let response = self
-            .send(Method::POST, &url, Some(&body), Some(&key))
-            .await?;
-        Ok(response
-            .json::<BatchResult>()
-            .await
-            .context("a batch's answer can't be read")?
-            .results)
+        let response = self.send(Method::POST, &url, Some(&body), Some(&key)).await?;
+        Ok(response.json::<BatchResult>().await.context("a batch's answer can't be read")?.results)
     }
 
     /// Puts a SKU into quarantine at order-service.
     pub(crate) async fn quarantine(&self, sku: &str) -> anyhow::Result<()> {
         let url = format!("{}/api/admin/v1/quarantine/{}", self.order, escape(sku));
         let body = json!({"reason": "the demo shows what a fault looks like"});
-        self.send(Method::PUT, &url, Some(&body), None)
-            .await
-            .map(drop)
+        self.send(Method::PUT, &url, Some(&body), None).await.map(drop)
     }
 
     /// Releases a SKU from quarantine.
@@ -147,38 +135,21 @@ impl Client {
 
     /// A page of EXHAUSTED events.
     pub(crate) async fn exhausted(&self, after: Option<&str>) -> anyhow::Result<EventPage> {
-        let after = after
-            .map(|after| format!("&after={after}"))
-            .unwrap_or_default();
-        let url = format!(
-            "{}/api/admin/v1/events?status=EXHAUSTED&limit=500{after}",
-            self.product
-        );
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let url = format!("{}/api/admin/v1/events?status=EXHAUSTED&limit=500{after}", self.product);
         let response = self.send(Method::GET, &url, None, None).await?;
-        response
-            .json()
-            .await
-            .context("the list of events can't be read")
+        response.json().await.context("the list of events can't be read")
     }
 
     /// Retries an event as an operator would; false: it needed none any more.
     pub(crate) async fn retry(&self, id: &str) -> anyhow::Result<bool> {
         let url = format!("{}/api/admin/v1/events/{id}/retry", self.product);
         let body = json!({"reason": "the quarantine is over"});
-        let response = self
-            .http
-            .post(&url)
-            .json(&body)
-            .send()
-            .await
-            .context("a retry")?;
+        let response = self.http.post(&url).json(&body).send().await.context("a retry")?;
         match response.status() {
             StatusCode::CONFLICT => Ok(false),
             status if status.is_success() => Ok(true),
-            _ => bail!(
-                "retrying {id}: {}",
-                response.text().await.unwrap_or_default()
-            ),
+            _ => bail!("retrying {id}: {}", response.text().await.unwrap_or_default()),
         }
     }
 
@@ -196,18 +167,12 @@ impl Client {
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
-        let response = request
-            .send()
-            .await
-            .with_context(|| format!("{method} {url}"))?;
+        let response = request.send().await.with_context(|| format!("{method} {url}"))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        bail!(
-            "{method} {url}: {status}: {}",
-            response.text().await.unwrap_or_default()
-        )
+        bail!("{method} {url}: {status}: {}", response.text().await.unwrap_or_default())
     }
 }
 

@@ -45,11 +45,8 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_signal()?;
     let temporary = tempfile::tempdir().context("a temporary folder can't be made")?;
-    let data_dir = args
-        .surroundings
-        .data_dir
-        .clone()
-        .unwrap_or_else(|| temporary.path().to_owned());
+    let data_dir =
+        args.surroundings.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&data_dir)
         .with_context(|| format!("the data folder {} can't be made", data_dir.display()))?;
     // A broker of one's own holds earlier runs' events; the embedded one is empty.
@@ -58,11 +55,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         Some(_) => format!(".demo-{}", run.uuid().simple()),
         None => String::new(),
     };
-    let ports = Ports {
-        product: 0,
-        order: 0,
-        mail_page: 0,
-    };
+    let ports = Ports { product: 0, order: 0, mail_page: 0 };
     let stack = Stack::start(&args.surroundings, &data_dir, ports, &suffix, hurry).await?;
     say_where(&stack);
     let report = tokio::select! {
@@ -83,22 +76,12 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         stop.cancelled().await;
     }
     stack.stop().await?;
-    Ok(if report.is_good() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn say_where(stack: &Stack) {
-    println!(
-        "product-service  http://{}/api/admin/v1/overview",
-        stack.product.address()
-    );
-    println!(
-        "order-service    http://{}/api/v1/inventory",
-        stack.order.address()
-    );
+    println!("product-service  http://{}/api/admin/v1/overview", stack.product.address());
+    println!("order-service    http://{}/api/v1/inventory", stack.order.address());
     println!("caught mails     http://{}/", stack.mail_page);
 }
 
@@ -121,7 +104,5 @@ async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Rep
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
     let verdict = verify::verify(stack, since).await?;
-    Ok(Report::new(
-        &survey, &played, &faults, verdict, stack, seconds,
-    ))
+    Ok(Report::new(&survey, &played, &faults, verdict, stack, seconds))
 }

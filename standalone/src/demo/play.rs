@@ -44,10 +44,8 @@ pub(crate) async fn stock(
     survey: &Catalogue,
     progress: &Progress,
 ) -> anyhow::Result<()> {
-    progress.note(&format!(
-        "Putting in {} products with their opening stock.",
-        survey.products.len()
-    ));
+    progress
+        .note(&format!("Putting in {} products with their opening stock.", survey.products.len()));
     stream::iter(&survey.products)
         .map(async |product| {
             client.put_product(product).await?;
@@ -68,10 +66,7 @@ pub(crate) async fn sales(
     survey: &Catalogue,
     progress: &Progress,
 ) -> anyhow::Result<Played> {
-    progress.note(&format!(
-        "Playing {} sales lines as stock adjustments.",
-        survey.accepted
-    ));
+    progress.note(&format!("Playing {} sales lines as stock adjustments.", survey.accepted));
     let mut played = Played::default();
     let mut lines = 0;
     for batch in dataset::batches(source, limit)? {
@@ -110,10 +105,7 @@ async fn play(
             results.len()
         );
     }
-    let accepted = results
-        .iter()
-        .filter(|result| result.status == "accepted")
-        .count() as u64;
+    let accepted = results.iter().filter(|result| result.status == "accepted").count() as u64;
     played.accepted += accepted;
     progress.committed(accepted);
     for result in results {
@@ -122,9 +114,7 @@ async fn play(
         };
         *played.refused.entry(problem.title).or_default() += 1;
         if played.examples.len() < 3 {
-            played
-                .examples
-                .push(format!("line {}: {}", line.line, problem.detail));
+            played.examples.push(format!("line {}: {}", line.line, problem.detail));
         }
     }
     Ok(())
@@ -140,10 +130,7 @@ pub(crate) async fn mend(
     let Some(sku) = &played.quarantined else {
         return Ok(Faults::default());
     };
-    wait_until("an alert mail", async || {
-        Ok(!stack.catcher.mails().is_empty())
-    })
-    .await?;
+    wait_until("an alert mail", async || Ok(!stack.catcher.mails().is_empty())).await?;
     // Everything of that SKU is to have given up, so that there is something to retry whatever the timing.
     wait_until("everything else to arrive", async || {
         let counts = client.overview().await?.counts;
@@ -164,10 +151,7 @@ pub(crate) async fn mend(
             break;
         }
     }
-    progress.note(&format!(
-        "{} changes had given up and are retried.",
-        faults.retried
-    ));
+    progress.note(&format!("{} changes had given up and are retried.", faults.retried));
     Ok(faults)
 }
 

@@ -28,11 +28,7 @@ impl Progress {
         );
         let committed = Arc::new(AtomicU64::new(0));
         let painter = tokio::spawn(paint(client.clone(), bar.clone(), Arc::clone(&committed)));
-        Self {
-            bar,
-            committed,
-            painter,
-        }
+        Self { bar, committed, painter }
     }
 
     /// So many more changes are committed.
@@ -74,10 +70,7 @@ async fn paint(client: Client, bar: ProgressBar, committed: Arc<AtomicU64>) {
         };
         let message = describe(&overview);
         if hidden {
-            println!(
-                "{} changes committed  {message}",
-                committed.load(Ordering::Relaxed)
-            );
+            println!("{} changes committed  {message}", committed.load(Ordering::Relaxed));
         } else {
             bar.set_message(message);
         }
@@ -86,10 +79,7 @@ async fn paint(client: Client, bar: ProgressBar, committed: Arc<AtomicU64>) {
 
 fn describe(overview: &Overview) -> String {
     let counts = &overview.counts;
-    let lag = overview
-        .oldest_unacknowledged
-        .as_ref()
-        .map_or(0.0, |oldest| oldest.age_seconds);
+    let lag = overview.oldest_unacknowledged.as_ref().map_or(0.0, |oldest| oldest.age_seconds);
     format!(
         "{} PROCESSED  {} SENT  {} waiting  {} EXHAUSTED  lag {lag:.1} s",
         counts.processed, counts.sent, counts.pending, counts.exhausted

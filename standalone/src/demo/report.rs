@@ -127,11 +127,7 @@ impl fmt::Display for Report {
             "commit→acknowledged   p50 {:.1} ms, p99 {:.1} ms",
             self.latency_ms.p50, self.latency_ms.p99
         )?;
-        let equal = if self.replica_equal {
-            "equals"
-        } else {
-            "DIFFERS FROM"
-        };
+        let equal = if self.replica_equal { "equals" } else { "DIFFERS FROM" };
         writeln!(
             f,
             "the copy              {equal} the source ({} products compared)",

@@ -48,12 +48,8 @@ struct Row {
 
 /// Looks at both databases; `since` is when the run began.
 pub(crate) async fn verify(stack: &Stack, since: Timestamp) -> anyhow::Result<Verdict> {
-    let source = rows(&stack.product.engine().db)
-        .await
-        .context("product-service's inventory")?;
-    let copy = rows(&stack.order.engine().db)
-        .await
-        .context("order-service's inventory")?;
+    let source = rows(&stack.product.engine().db).await.context("product-service's inventory")?;
+    let copy = rows(&stack.order.engine().db).await.context("order-service's inventory")?;
     let differences = differences(&source, &copy);
     let db = &stack.product.engine().db;
     let (changes, open, times) = db.read(move |conn| events(conn, since)).await?;
@@ -73,9 +69,8 @@ pub(crate) async fn verify(stack: &Stack, since: Timestamp) -> anyhow::Result<Ve
 
 async fn rows(db: &Db) -> anyhow::Result<Vec<Row>> {
     let sql = "SELECT sku, description, quantity, unit_price_minor, version FROM inventory";
-    let mut rows: Vec<Row> = db
-        .read(move |conn| anyhow::Ok(on!(conn, c => sql_query(sql).load(c))?))
-        .await?;
+    let mut rows: Vec<Row> =
+        db.read(move |conn| anyhow::Ok(on!(conn, c => sql_query(sql).load(c))?)).await?;
     // Sorted here: the two databases may collate differently.
     rows.sort_unstable_by(|a, b| a.sku.cmp(&b.sku));
     Ok(rows)
@@ -134,10 +129,7 @@ mod tests {
     fn every_kind_of_difference_is_found() {
         let source = [row("A", 1), row("B", 2), row("D", 4)];
         assert!(differences(&source, &[row("A", 1), row("B", 2), row("D", 4)]).is_empty());
-        assert_eq!(
-            differences(&source, &[row("A", 1), row("B", 3), row("D", 4)]).len(),
-            1
-        );
+        assert_eq!(differences(&source, &[row("A", 1), row("B", 3), row("D", 4)]).len(), 1);
         assert_eq!(differences(&source, &[row("A", 1), row("C", 2)]).len(), 3);
         assert_eq!(differences(&[], &[row("A", 1)]).len(), 1);
     }

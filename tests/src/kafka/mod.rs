@@ -67,10 +67,7 @@ impl KafkaBroker {
             parts,
             folder,
             port: 0,
-            settings: settings
-                .iter()
-                .map(|setting| (*setting).to_owned())
-                .collect(),
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
             child: None,
             prefixes: AtomicUsize::new(0),
         };
@@ -164,20 +161,14 @@ impl KafkaBroker {
             .folder(&self.folder)
             .spawn()?;
         wait_until_ready(&self.client(), &mut child).with_context(|| {
-            format!(
-                "Kafka did not start on port {}\n{}",
-                self.port,
-                child.log_tail()
-            )
+            format!("Kafka did not start on port {}\n{}", self.port, child.log_tail())
         })?;
         self.child = Some(child);
         Ok(())
     }
 
     fn running(&self) -> anyhow::Result<&Child> {
-        self.child
-            .as_ref()
-            .context("the broker is stopped; start it again first")
+        self.child.as_ref().context("the broker is stopped; start it again first")
     }
 
     fn client(&self) -> ClientConfig {
@@ -186,9 +177,8 @@ impl KafkaBroker {
 
     fn write_settings(&self, controller_port: u16) -> anyhow::Result<()> {
         let base = settings::properties(&self.folder.join("data"), self.port, controller_port);
-        let lines: String = iter::once(base)
-            .chain(self.settings.iter().map(|line| format!("{line}\n")))
-            .collect();
+        let lines: String =
+            iter::once(base).chain(self.settings.iter().map(|line| format!("{line}\n"))).collect();
         fs::write(self.folder.join("server.properties"), lines)?;
         Ok(())
     }
@@ -229,23 +219,10 @@ fn wait_for_leaders(client: &ClientConfig, topic: &str, partitions: i32) -> anyh
     let asker: BaseConsumer = client.create()?;
     let expected = usize::try_from(partitions)?;
     ensure!(expected > 0, "topic {topic} needs at least one partition");
-    eventually_blocking(
-        &format!("leaders for topic {topic}"),
-        TOPIC_DEADLINE,
-        || {
-            let metadata = asker
-                .fetch_metadata(Some(topic), ASK_TIMEOUT)
-                .map_err(|e| e.to_string())?;
-            let led = metadata
-                .topics()
-                .iter()
-                .flat_map(|found| found.partitions());
-            let led = led.filter(|partition| partition.leader() >= 0).count();
-            if led == expected {
-                Ok(())
-            } else {
-                Err(format!("{led} of {expected} have one"))
-            }
-        },
-    )
+    eventually_blocking(&format!("leaders for topic {topic}"), TOPIC_DEADLINE, || {
+        let metadata = asker.fetch_metadata(Some(topic), ASK_TIMEOUT).map_err(|e| e.to_string())?;
+        let led = metadata.topics().iter().flat_map(|found| found.partitions());
+        let led = led.filter(|partition| partition.leader() >= 0).count();
+        if led == expected { Ok(()) } else { Err(format!("{led} of {expected} have one")) }
+    })
 }

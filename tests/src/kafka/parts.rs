@@ -46,16 +46,11 @@ impl KafkaParts {
     }
 
     fn fetch() -> anyhow::Result<Self> {
-        let jars = parts::kept(VERSION, |folder| {
-            parts::maven("copy-dependencies", &ARTIFACTS, folder)
-        })?;
+        let jars =
+            parts::kept(VERSION, |folder| parts::maven("copy-dependencies", &ARTIFACTS, folder))?;
         // Apart from the jars: the class archive is only valid for jars that stay where they were.
         let prepared = parts::kept(PREPARED, |folder| {
-            Self {
-                jars: jars.clone(),
-                prepared: folder.to_owned(),
-            }
-            .prepare()
+            Self { jars: jars.clone(), prepared: folder.to_owned() }.prepare()
         })?;
         Ok(Self { jars, prepared })
     }
@@ -89,35 +84,22 @@ impl KafkaParts {
         let port = free_port()?;
         let properties = self.prepared.join("training.properties");
         let storage = self.prepared.join(STORAGE);
-        fs::write(
-            &properties,
-            settings::properties(&storage, port, free_port()?),
-        )?;
+        fs::write(&properties, settings::properties(&storage, port, free_port()?))?;
         let mut format = self
             .java("kafka.tools.StorageTool", &[])
             .args(["format", "-t", CLUSTER_ID, "-c"])
             .arg(&properties)
             .spawn()?;
         let status = format.wait_for_exit(RUN_DEADLINE)?;
-        ensure!(
-            status.success(),
-            "could not format storage\n{}",
-            format.log_tail()
-        );
+        ensure!(status.success(), "could not format storage\n{}", format.log_tail());
         self.train(port, &properties)
     }
 
     /// Runs a broker once: Java writes down the classes it needs, and Kafka makes the topic for
     /// group offsets, for which the first group would otherwise wait.
     fn train(&self, port: u16, properties: &Path) -> anyhow::Result<()> {
-        let archive = format!(
-            "-XX:ArchiveClassesAtExit={}",
-            self.prepared.join(CLASSES).display()
-        );
-        let mut broker = self
-            .java("kafka.Kafka", &[archive])
-            .arg(properties)
-            .spawn()?;
+        let archive = format!("-XX:ArchiveClassesAtExit={}", self.prepared.join(CLASSES).display());
+        let mut broker = self.java("kafka.Kafka", &[archive]).arg(properties).spawn()?;
         wait_until_ready(&client(port), &mut broker).with_context(|| broker.log_tail())?;
         let member: BaseConsumer = client(port).set("group.id", "training").create()?;
         let mut anything = TopicPartitionList::new();

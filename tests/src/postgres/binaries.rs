@@ -80,20 +80,13 @@ fn fetch() -> anyhow::Result<PathBuf> {
             unpack(&archive, &folder)?;
             folder
         }
-        _ => parts::kept(&format!("{FETCHED_NAME}-unpacked"), |folder| {
-            unpack(&archive, folder)
-        })?,
+        _ => parts::kept(&format!("{FETCHED_NAME}-unpacked"), |folder| unpack(&archive, folder))?,
     };
     Ok(unpacked.join("bin"))
 }
 
 fn unpack(archive: &Path, folder: &Path) -> anyhow::Result<()> {
-    let mut run = Launch::new("tar")
-        .arg("-xJf")
-        .arg(archive)
-        .arg("-C")
-        .arg(folder)
-        .spawn()?;
+    let mut run = Launch::new("tar").arg("-xJf").arg(archive).arg("-C").arg(folder).spawn()?;
     let status = run.wait_for_exit(UNPACK_DEADLINE)?;
     ensure!(
         status.success() && complete(&folder.join("bin")),

@@ -67,10 +67,7 @@ impl PostgresServer {
             owner,
             data,
             port: 0,
-            settings: settings
-                .iter()
-                .map(|setting| (*setting).to_owned())
-                .collect(),
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
             child: None,
             databases: AtomicUsize::new(0),
         };
@@ -92,13 +89,7 @@ impl PostgresServer {
     pub fn database(&self, name: &str) -> String {
         let plain: String = name
             .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '_'
-                }
-            })
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
             .take(40)
             .collect();
         let database = format!("{plain}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -116,11 +107,7 @@ impl PostgresServer {
 
     /// The URL of `database` on this server, as superuser.
     pub fn url(&self, database: &str) -> String {
-        format!(
-            "postgres://postgres@{}:{}/{database}",
-            Ipv4Addr::LOCALHOST,
-            self.port
-        )
+        format!("postgres://postgres@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
     }
 
     /// The port it listens on, also while it is stopped.
@@ -186,20 +173,13 @@ impl PostgresServer {
     fn version(&self) -> anyhow::Result<u32> {
         let written = fs::read_to_string(self.data.join("PG_VERSION"))?;
         let major = written.trim().split('.').next().unwrap_or_default();
-        major
-            .parse()
-            .with_context(|| format!("{written:?} is no version of PostgreSQL"))
+        major.parse().with_context(|| format!("{written:?} is no version of PostgreSQL"))
     }
 
     fn initialize(&self) -> anyhow::Result<()> {
         let mut run = self
             .launch("initdb")
-            .args([
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C",
-            ])
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"])
             .args(["--no-sync", "--no-instructions"])
             .spawn()?;
         let status = run.wait_for_exit(START_DEADLINE)?;

@@ -23,9 +23,7 @@ impl Owner {
             return Ok(None);
         }
         let accounts = fs::read_to_string("/etc/passwd").context("could not read /etc/passwd")?;
-        let owner = ["postgres", "nobody"]
-            .iter()
-            .find_map(|name| Self::listed(&accounts, name));
+        let owner = ["postgres", "nobody"].iter().find_map(|name| Self::listed(&accounts, name));
         owner.map(Some).context(
             "PostgreSQL refuses to run as root and /etc/passwd has neither `postgres` nor `nobody`; \
              add one of them or run the tests as another user",
@@ -41,10 +39,7 @@ impl Owner {
             if account != name {
                 return None;
             }
-            Some(Self {
-                uid: uid.parse().ok()?,
-                gid: gid.parse().ok()?,
-            })
+            Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
         })
     }
 
@@ -81,10 +76,7 @@ mod tests {
     #[test]
     fn an_account_is_found_by_its_whole_name() {
         let accounts = "root:x:0:0::/root:/bin/sh\npostgres2:x:7:8:::\npostgres:x:101:104:::\n";
-        assert_eq!(
-            Owner::listed(accounts, "postgres"),
-            Some(Owner { uid: 101, gid: 104 })
-        );
+        assert_eq!(Owner::listed(accounts, "postgres"), Some(Owner { uid: 101, gid: 104 }));
         assert_eq!(Owner::listed(accounts, "nobody"), None);
     }
 }

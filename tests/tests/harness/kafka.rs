@@ -25,11 +25,7 @@ fn producer(broker: &KafkaBroker) -> FutureProducer {
 
 async fn produce(producer: &FutureProducer, topic: &str, payload: &str) {
     let record = FutureRecord::to(topic).key("sku-1").payload(payload);
-    producer
-        .send(record, DEADLINE)
-        .await
-        .map_err(|(error, _)| error)
-        .unwrap();
+    producer.send(record, DEADLINE).await.map_err(|(error, _)| error).unwrap();
 }
 
 fn consumer(broker: &KafkaBroker, group: &str, topic: &str) -> StreamConsumer {
@@ -44,11 +40,9 @@ fn consumer(broker: &KafkaBroker, group: &str, topic: &str) -> StreamConsumer {
 }
 
 async fn consume(consumer: &StreamConsumer) -> String {
-    eventually("a message", DEADLINE, async || {
-        match consumer.recv().await {
-            Ok(message) => Ok(String::from_utf8_lossy(message.payload().unwrap()).into_owned()),
-            Err(error) => Err(error),
-        }
+    eventually("a message", DEADLINE, async || match consumer.recv().await {
+        Ok(message) => Ok(String::from_utf8_lossy(message.payload().unwrap()).into_owned()),
+        Err(error) => Err(error),
     })
     .await
 }
@@ -69,10 +63,7 @@ async fn a_topic_nobody_created_does_not_exist() {
     let topic = format!("{}nothing", kafka.topic_prefix("unmade"));
     let record = FutureRecord::to(&topic).key("k").payload("p");
     let (error, _) = producer(kafka).send(record, DEADLINE).await.unwrap_err();
-    let unknown = [
-        RDKafkaErrorCode::UnknownTopic,
-        RDKafkaErrorCode::UnknownTopicOrPartition,
-    ];
+    let unknown = [RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::UnknownTopicOrPartition];
     assert!(
         matches!(&error, KafkaError::MessageProduction(code) if unknown.contains(code)),
         "{error}"
@@ -83,10 +74,7 @@ async fn a_topic_nobody_created_does_not_exist() {
 async fn a_topic_made_twice_is_an_error() {
     let Some(kafka) = real::kafka() else { return };
     let topic = format!("{}same", kafka.topic_prefix("twice"));
-    kafka
-        .create_topic_with(&topic, 1, &[("max.message.bytes", "2000")])
-        .await
-        .unwrap();
+    kafka.create_topic_with(&topic, 1, &[("max.message.bytes", "2000")]).await.unwrap();
     let error = kafka.create_topic(&topic, 1).await.unwrap_err().to_string();
     assert!(error.contains("TopicAlreadyExists"), "{error}");
 }
@@ -112,11 +100,7 @@ async fn a_stopped_killed_or_frozen_broker_comes_back_with_its_data() {
     kafka.pause().unwrap();
     let held = produce(&producer, "kept", "from the ice");
     let mut held = std::pin::pin!(held);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(500), &mut held)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut held).await.is_err());
     kafka.resume().unwrap();
     held.await;
 

@@ -16,10 +16,8 @@ async fn a_condition_is_asked_for_until_it_holds() {
 #[tokio::test]
 #[should_panic(expected = "the moon to fall; last seen: \"still up\"")]
 async fn an_overdue_condition_tells_what_was_seen_last() {
-    eventually("the moon to fall", Duration::from_millis(20), async || {
-        Err::<(), _>("still up")
-    })
-    .await;
+    eventually("the moon to fall", Duration::from_millis(20), async || Err::<(), _>("still up"))
+        .await;
 }
 
 #[tokio::test]

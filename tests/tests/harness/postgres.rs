@@ -24,10 +24,7 @@ fn run(connection: &mut PgConnection, statement: &str) {
 }
 
 fn count(connection: &mut PgConnection) -> i64 {
-    diesel::sql_query("SELECT count(*) FROM things")
-        .get_result::<Count>(connection)
-        .unwrap()
-        .count
+    diesel::sql_query("SELECT count(*) FROM things").get_result::<Count>(connection).unwrap().count
 }
 
 fn setting(connection: &mut PgConnection, name: &str) -> String {
@@ -42,10 +39,7 @@ fn each_database_is_new_and_durable() {
     let Some(postgres) = real::postgres() else {
         return;
     };
-    let (one, other) = (
-        postgres.database("Some Thing"),
-        postgres.database("Some Thing"),
-    );
+    let (one, other) = (postgres.database("Some Thing"), postgres.database("Some Thing"));
     assert_ne!(one, other);
     let mut one = connect(&one);
     run(&mut one, "CREATE TABLE things (id BIGINT PRIMARY KEY)");

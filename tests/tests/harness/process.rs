@@ -14,9 +14,7 @@ fn runs(pid: &str) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     !matches!(state, Some('Z' | 'X'))
 }
 
@@ -51,27 +49,16 @@ fn a_child_that_ignores_sigterm_is_reported_with_its_output() {
     let script = "trap '' TERM; echo stubborn; while :; do sleep 0.05; done";
     let mut child = spawn("sh", &["-c", script], &[]).unwrap();
     child.wait_for_line("stubborn", DEADLINE).unwrap();
-    let error = format!(
-        "{:#}",
-        child.terminate(Duration::from_millis(100)).unwrap_err()
-    );
-    assert!(
-        error.contains("not within 100ms") && error.contains("stubborn"),
-        "{error}"
-    );
+    let error = format!("{:#}", child.terminate(Duration::from_millis(100)).unwrap_err());
+    assert!(error.contains("not within 100ms") && error.contains("stubborn"), "{error}");
 }
 
 #[test]
 fn waiting_for_a_line_of_an_ended_child_fails_at_once() {
     let mut child = spawn("sh", &["-c", "echo no such option >&2; exit 2"], &[]).unwrap();
-    let error = child
-        .wait_for_line("listening", Duration::from_secs(600))
-        .unwrap_err();
+    let error = child.wait_for_line("listening", Duration::from_secs(600)).unwrap_err();
     let error = format!("{error:#}");
-    assert!(
-        error.contains("exit status: 2") && error.contains("no such option"),
-        "{error}"
-    );
+    assert!(error.contains("exit status: 2") && error.contains("no such option"), "{error}");
 }
 
 #[test]
@@ -82,21 +69,13 @@ fn a_missing_program_is_reported() {
 
 #[test]
 fn a_paused_child_does_nothing_until_resumed() {
-    let mut child = spawn(
-        "sh",
-        &["-c", "echo one; kill -s STOP $$; echo two; read -r x"],
-        &[],
-    )
-    .unwrap();
+    let mut child =
+        spawn("sh", &["-c", "echo one; kill -s STOP $$; echo two; read -r x"], &[]).unwrap();
     child.wait_for_line("one", DEADLINE).unwrap();
     let stat = format!("/proc/{}/stat", child.pid());
     eventually_blocking("the pause", DEADLINE, || {
         let stat = fs::read_to_string(&stat).unwrap();
-        if stat.contains(") T ") {
-            Ok(())
-        } else {
-            Err(stat)
-        }
+        if stat.contains(") T ") { Ok(()) } else { Err(stat) }
     })
     .unwrap();
     assert_eq!(child.line("two"), None);
@@ -119,23 +98,14 @@ fn a_test_process_that_is_killed_takes_its_children_along() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
     let mut victim = Launch::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "harness::process::victim",
-            "--include-ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "harness::process::victim", "--include-ignored", "--nocapture"])
         .env(REPORT, &report)
         .env("STOCKLOOP__FROM_OUTSIDE", "leaked")
         .spawn()
         .unwrap();
     let reported = eventually_blocking("the victim's report", DEADLINE, || {
         let text = fs::read_to_string(&report).unwrap_or_default();
-        if text.ends_with("end\n") {
-            Ok(text)
-        } else {
-            Err(victim.log_tail())
-        }
+        if text.ends_with("end\n") { Ok(text) } else { Err(victim.log_tail()) }
     })
     .unwrap();
     let mut lines = reported.lines();
@@ -144,11 +114,7 @@ fn a_test_process_that_is_killed_takes_its_children_along() {
     victim.kill9();
     wait_until_gone(pid);
     eventually_blocking("the scratch folder's removal", DEADLINE, || {
-        if scratch.exists() {
-            Err("it is there")
-        } else {
-            Ok(())
-        }
+        if scratch.exists() { Err("it is there") } else { Ok(()) }
     })
     .unwrap();
 }
@@ -163,9 +129,7 @@ fn victim() {
     let script = "trap '' TERM INT HUP; echo ${STOCKLOOP__FROM_OUTSIDE-clean} in $PWD; while :; do sleep 0.05; done";
     let mut child = spawn("sh", &["-c", script], &[]).unwrap();
     let line = child.wait_for_line(" in ", DEADLINE).unwrap();
-    let scratch = line
-        .strip_prefix("clean in ")
-        .expect("settings of the test run stay outside");
+    let scratch = line.strip_prefix("clean in ").expect("settings of the test run stay outside");
     fs::write(report, format!("{}\n{scratch}\nend\n", child.pid())).unwrap();
     child.wait_for_exit(Duration::from_secs(600)).unwrap();
 }

@@ -23,10 +23,7 @@ fn ask_gate(required: &str) -> (bool, String) {
 fn a_missing_part_is_skipped_in_plain_sight() {
     let (passed, log) = ask_gate("0");
     assert!(passed, "{log}");
-    assert!(
-        log.contains("SKIPPED: harness::real::gate needs a real lamp: no oil"),
-        "{log}"
-    );
+    assert!(log.contains("SKIPPED: harness::real::gate needs a real lamp: no oil"), "{log}");
 }
 
 #[test]
@@ -48,8 +45,5 @@ fn gate() {
 #[test]
 fn a_binary_that_is_not_built_says_how_to_build_it() {
     let error = format!("{:#}", built_binary("no-such-service").unwrap_err());
-    assert!(
-        error.contains("no-such-service is not built; run `cargo build"),
-        "{error}"
-    );
+    assert!(error.contains("no-such-service is not built; run `cargo build"), "{error}");
 }

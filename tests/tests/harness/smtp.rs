@@ -28,10 +28,7 @@ fn a_mail_arrives_as_it_was_sent() {
     assert_eq!(mails[0].to, ["operator@example.test"]);
     let text = mails[0].text();
     assert!(text.contains("Subject: Two events\r\n"), "{text}");
-    assert!(
-        text.ends_with("\r\n\r\n.starts with a dot\r\nends\r\n"),
-        "{text:?}"
-    );
+    assert!(text.ends_with("\r\n\r\n.starts with a dot\r\nends\r\n"), "{text:?}");
 }
 
 #[test]
@@ -74,9 +71,6 @@ fn a_silent_server_is_given_up() {
     sink.be(Manner::Silent).unwrap();
     let begun = Instant::now();
     assert!(transport(&sink).send(&mail("hello?")).is_err());
-    assert!(
-        begun.elapsed() >= Duration::from_secs(1),
-        "it was not silence that ended it"
-    );
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it was not silence that ended it");
     assert!(sink.mails().is_empty());
 }

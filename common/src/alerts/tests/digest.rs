@@ -20,11 +20,7 @@ on_both!(
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn wrote(mails: usize, alerts: usize) -> DigestOutcome {
-    DigestOutcome {
-        mails,
-        alerts,
-        next_in: None,
-    }
+    DigestOutcome { mails, alerts, next_in: None }
 }
 
 async fn texts(fixture: &Fixture) -> Vec<String> {
@@ -51,85 +47,47 @@ async fn one_alert_gets_one_mail(fixture: Fixture) {
         mail.subject(),
         Some("[stockloop] product-service: 1 change has not arrived (SKU 85123A)")
     );
-    let to: Vec<_> = mail
-        .to()
-        .unwrap()
-        .iter()
-        .filter_map(|a| a.address())
-        .collect();
+    let to: Vec<_> = mail.to().unwrap().iter().filter_map(|a| a.address()).collect();
     assert_eq!(to, ["ops@shop.test", "night@shop.test"]);
-    assert_eq!(
-        mail.header_raw("Auto-Submitted").map(str::trim),
-        Some("auto-generated")
-    );
+    assert_eq!(mail.header_raw("Auto-Submitted").map(str::trim), Some("auto-generated"));
     assert_eq!(mail.date().unwrap().to_rfc3339(), "2010-12-01T08:27:00Z");
     assert!(mail.message_id().unwrap().ends_with("@shop.test"));
     assert!(
-        mail.body_text(0)
-            .unwrap()
-            .contains("2010-12-01 08:21:00 UTC"),
+        mail.body_text(0).unwrap().contains("2010-12-01 08:21:00 UTC"),
         "when it was committed"
     );
 
-    let listed = fixture
-        .list(AlertFilter::default())
-        .await
-        .remove(0)
-        .mail
-        .unwrap();
+    let listed = fixture.list(AlertFilter::default()).await.remove(0).mail.unwrap();
     assert_eq!(listed.sent_at, Some(START.after(MINUTE)));
-    assert_eq!(
-        listed.message_id,
-        format!("<{}>", mail.message_id().unwrap())
-    );
+    assert_eq!(listed.message_id, format!("<{}>", mail.message_id().unwrap()));
 }
 
 async fn waits_for_others(fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 2).await;
     fixture.clock.advance(Duration::from_secs(59));
-    let outcome = alerts
-        .digest()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome.mails, 0);
     assert_eq!(outcome.next_in, Some(Duration::from_secs(1)));
     fixture.exhaust_many(2, 3).await;
     fixture.clock.advance(Duration::from_secs(1));
-    let outcome = alerts
-        .digest()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(1, 3));
 }
 
 async fn what_was_closed_is_not_mailed(fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 2).await;
-    fixture
-        .write(|conn| close(conn, START, &[event_id(0)], "processed"))
-        .await;
+    fixture.write(|conn| close(conn, START, &[event_id(0)], "processed")).await;
     fixture.clock.advance(MINUTE);
-    let outcome = alerts
-        .digest()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(1, 1));
     let texts = texts(&fixture).await;
     assert!(!texts[0].contains(&event_id(0).to_string()));
     assert!(texts[0].contains(&event_id(1).to_string()));
     fixture.exhaust_many(2, 3).await;
-    fixture
-        .write(|conn| close(conn, START, &[event_id(2)], "processed"))
-        .await;
-    let outcome = alerts
-        .digest()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    fixture.write(|conn| close(conn, START, &[event_id(2)], "processed")).await;
+    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(0, 0));
 }
 
@@ -138,11 +96,7 @@ async fn what_does_not_fit_follows_in_the_next_mail(mut fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 5).await;
     fixture.clock.advance(MINUTE);
-    let outcome = alerts
-        .digest()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(3, 5));
     let texts = texts(&fixture).await;
     assert!(texts[0].contains("3 more alerts are open and come in the next mail."));
@@ -155,19 +109,11 @@ async fn nobody_to_mail_to(mut fixture: Fixture) {
     fixture.alerts.recipients.clear();
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
-    let outcome = fixture
-        .alerts()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome.digest, wrote(0, 0));
     // Told once there is somebody.
     fixture.alerts.recipients = vec!["late@shop.test".to_owned()];
-    let outcome = fixture
-        .alerts()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome.digest, wrote(1, 1));
 }
 
@@ -188,10 +134,7 @@ async fn two_at_once_put_no_alert_into_two_mails(mut fixture: Fixture) {
     assert_eq!(taken, 100);
     let mut mailed: BTreeMap<String, usize> = BTreeMap::new();
     for text in texts(&fixture).await {
-        for line in text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("event "))
-        {
+        for line in text.lines().filter_map(|line| line.trim().strip_prefix("event ")) {
             *mailed.entry(line.trim().to_owned()).or_default() += 1;
         }
     }

@@ -31,17 +31,11 @@ async fn an_hour_without_a_mail_server_loses_nothing(fixture: Fixture) {
         }
         fixture.clock.advance(MINUTE);
     }
-    assert!(
-        (8..40).contains(&tries),
-        "{tries} tries: a growing pause with a cap"
-    );
+    assert!((8..40).contains(&tries), "{tries} tries: a growing pause with a cap");
     let waiting = fixture.list(AlertFilter::default()).await;
     let first = waiting[2].mail.clone().unwrap();
     assert!(first.last_error.unwrap().contains("down"));
-    assert_eq!(
-        waiting[0].mail, waiting[1].mail,
-        "later alerts share the next mail"
-    );
+    assert_eq!(waiting[0].mail, waiting[1].mail, "later alerts share the next mail");
     assert!(waiting[0].mail.as_ref().unwrap().tries > 0);
 
     mails.fail_next(0);
@@ -49,10 +43,8 @@ async fn an_hour_without_a_mail_server_loses_nothing(fixture: Fixture) {
     let outcome = alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!((outcome.mailer.sent, outcome.mailer.waiting), (2, 0));
     let raw = mails.all();
-    let mut subjects: Vec<_> = raw
-        .iter()
-        .map(|raw| parsed(raw).subject().unwrap().to_owned())
-        .collect();
+    let mut subjects: Vec<_> =
+        raw.iter().map(|raw| parsed(raw).subject().unwrap().to_owned()).collect();
     subjects.sort();
     assert_eq!(
         subjects,
@@ -61,45 +53,23 @@ async fn an_hour_without_a_mail_server_loses_nothing(fixture: Fixture) {
             "[stockloop] product-service: 2 changes have not arrived (SKU K1, K2)",
         ]
     );
-    let ids: BTreeSet<_> = raw
-        .iter()
-        .map(|raw| parsed(raw).message_id().unwrap().to_owned())
-        .collect();
-    assert!(
-        ids.contains(first.message_id.trim_matches(['<', '>'])),
-        "fixed before the first try"
-    );
+    let ids: BTreeSet<_> =
+        raw.iter().map(|raw| parsed(raw).message_id().unwrap().to_owned()).collect();
+    assert!(ids.contains(first.message_id.trim_matches(['<', '>'])), "fixed before the first try");
 }
 
 async fn a_mail_whose_sending_was_not_noted_is_the_same_mail_again(fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
-    alerts
-        .digest()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
-    let claimed = alerts
-        .mailer()
-        .claim(&fixture.db, &fixture.env)
-        .await
-        .unwrap()
-        .unwrap();
+    alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let claimed = alerts.mailer().claim(&fixture.db, &fixture.env).await.unwrap().unwrap();
     alerts.mailer().send(&claimed).await.unwrap();
     // Here the instance dies. While its claim lasts, nobody else sends.
-    let outcome = alerts
-        .mailer()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = alerts.mailer().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!((outcome.sent, outcome.waiting), (0, 1));
     fixture.clock.advance(MINUTE * 2);
-    let outcome = alerts
-        .mailer()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = alerts.mailer().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!((outcome.sent, outcome.waiting), (1, 0));
     let raw = alerts.memory().unwrap().all();
     assert_eq!(raw.len(), 2);
@@ -111,11 +81,7 @@ async fn two_at_once_send_each_mail_once(mut fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 40).await;
     fixture.clock.advance(MINUTE);
-    alerts
-        .digest()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
     let mailers: Vec<_> = (0..4)
         .map(|_| {
             let (alerts, db, env) = (alerts.clone(), fixture.db.clone(), fixture.env.clone());
@@ -128,10 +94,8 @@ async fn two_at_once_send_each_mail_once(mut fixture: Fixture) {
     }
     assert_eq!(sent, 40);
     let raw = alerts.memory().unwrap().all();
-    let ids: BTreeSet<_> = raw
-        .iter()
-        .map(|raw| parsed(raw).message_id().unwrap().to_owned())
-        .collect();
+    let ids: BTreeSet<_> =
+        raw.iter().map(|raw| parsed(raw).message_id().unwrap().to_owned()).collect();
     assert_eq!((raw.len(), ids.len()), (40, 40));
 }
 
@@ -142,50 +106,18 @@ async fn files_are_written(mut fixture: Fixture) {
     fixture.mail.directory = mails.display().to_string();
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
-    let outcome = fixture
-        .alerts()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
+    let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome.mailer.sent, 1);
-    let file = std::fs::read_dir(mails)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let file = std::fs::read_dir(mails).unwrap().next().unwrap().unwrap().path();
     assert_eq!(file.extension().unwrap(), "eml");
-    assert!(
-        parsed(&std::fs::read(file).unwrap())
-            .subject()
-            .unwrap()
-            .contains("SKU K0")
-    );
+    assert!(parsed(&std::fs::read(file).unwrap()).subject().unwrap().contains("SKU K0"));
 }
 
 async fn off_lets_mails_wait(mut fixture: Fixture) {
     fixture.mail.transport = MailTransport::Off;
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
-    let outcome = fixture
-        .alerts()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
-    assert_eq!(
-        (
-            outcome.mailer.sent,
-            outcome.mailer.failed,
-            outcome.mailer.waiting
-        ),
-        (0, 0, 1)
-    );
-    assert_eq!(
-        fixture.list(AlertFilter::default()).await[0]
-            .mail
-            .as_ref()
-            .unwrap()
-            .tries,
-        0
-    );
+    let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
+    assert_eq!((outcome.mailer.sent, outcome.mailer.failed, outcome.mailer.waiting), (0, 0, 1));
+    assert_eq!(fixture.list(AlertFilter::default()).await[0].mail.as_ref().unwrap().tries, 0);
 }

@@ -1,12 +1,7 @@
 //! Each body runs on SQLite, and on PostgreSQL where `STOCKLOOP_TEST_POSTGRES_URL` names a server (its user
 //! must be allowed to create databases).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod digest;
 mod mailer;
@@ -95,8 +90,7 @@ impl Fixture {
         };
         let name = format!("alerts_{}", Uuid::now_v7().simple());
         let mut conn = PgConnection::establish(&admin).unwrap();
-        conn.batch_execute(&format!("CREATE DATABASE {name}"))
-            .unwrap();
+        conn.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
         let (server, _database) = admin.rsplit_once('/').unwrap();
         let url = format!("{server}/{name}");
         Some(Self::over(url, Keep::Database { admin, name }))
@@ -122,13 +116,7 @@ impl Fixture {
     }
 
     fn alerts(&self) -> Alerts {
-        Alerts::new(
-            "product-service",
-            "http://shop.test/",
-            &self.alerts,
-            &self.mail,
-        )
-        .unwrap()
+        Alerts::new("product-service", "http://shop.test/", &self.alerts, &self.mail).unwrap()
     }
 
     /// Stores `event` and raises the alert that it is exhausted.
@@ -159,17 +147,13 @@ impl Fixture {
     }
 
     async fn list(&self, filter: AlertFilter) -> Vec<super::Alert> {
-        self.write(move |conn| super::list(conn, &filter, None, 10_000))
-            .await
+        self.write(move |conn| super::list(conn, &filter, None, 10_000)).await
     }
 }
 
 fn alert_settings() -> AlertSettings {
     AlertSettings {
-        recipients: vec![
-            "ops@shop.test".to_owned(),
-            "Night Shift <night@shop.test>".to_owned(),
-        ],
+        recipients: vec!["ops@shop.test".to_owned(), "Night Shift <night@shop.test>".to_owned()],
         digest_delay: Duration::from_secs(60),
         digest_size: 50,
         cron: "*/5 * * * * *".to_owned(),
@@ -208,9 +192,7 @@ fn event(n: u32, key: &str, version: i64) -> EventRow {
 }
 
 fn event_id(n: u32) -> EventId {
-    EventId::from_uuid(Uuid::from_u128(
-        0x0190_a000_0000_7000_8000_0000_0000_0000 + u128::from(n),
-    ))
+    EventId::from_uuid(Uuid::from_u128(0x0190_a000_0000_7000_8000_0000_0000_0000 + u128::from(n)))
 }
 
 /// A raw mail, read.

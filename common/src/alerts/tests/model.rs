@@ -20,11 +20,7 @@ on_both!(
     looks_at_little_however_many_there_are,
 );
 
-const OPEN: AlertFilter = AlertFilter {
-    open: Some(true),
-    kind: None,
-    event_id: None,
-};
+const OPEN: AlertFilter = AlertFilter { open: Some(true), kind: None, event_id: None };
 
 async fn open_events(fixture: &Fixture) -> Vec<EventId> {
     let open = fixture.list(OPEN).await;
@@ -40,12 +36,7 @@ async fn an_exhaustion_has_one_alert(fixture: Fixture) {
     let later = NewAlert::exhausted(&row.facts(), 10, "after a retry");
     assert!(!fixture.write(|conn| raise(conn, START, again)).await);
     assert!(fixture.write(|conn| raise(conn, START, later)).await);
-    let alerts = fixture
-        .list(AlertFilter {
-            event_id: Some(row.id),
-            ..OPEN
-        })
-        .await;
+    let alerts = fixture.list(AlertFilter { event_id: Some(row.id), ..OPEN }).await;
     let attempts: Vec<_> = alerts.iter().map(|alert| alert.attempt).collect();
     assert_eq!(attempts, [Some(10), Some(5)]);
     assert_eq!(alerts[1].error.as_deref(), Some("the SKU is in quarantine"));
@@ -54,14 +45,10 @@ async fn an_exhaustion_has_one_alert(fixture: Fixture) {
 async fn closes_what_arrived(fixture: Fixture) {
     fixture.exhaust_many(0, 3).await;
     let arrived = [event_id(0), event_id(2), event_id(99)];
-    let closed = fixture
-        .write(move |conn| close(conn, START, &arrived, "processed"))
-        .await;
+    let closed = fixture.write(move |conn| close(conn, START, &arrived, "processed")).await;
     assert_eq!(closed, 2);
     assert_eq!(open_events(&fixture).await, [event_id(1)]);
-    let again = fixture
-        .write(move |conn| close(conn, START, &arrived, "again"))
-        .await;
+    let again = fixture.write(move |conn| close(conn, START, &arrived, "again")).await;
     assert_eq!(again, 0);
     let all = fixture.list(AlertFilter::default()).await;
     assert_eq!(all[0].closed_because.as_deref(), Some("processed"));
@@ -73,58 +60,28 @@ async fn closes_what_is_superseded(fixture: Fixture) {
     command.kind = 1;
     let mut restored = event(4, "A", 1);
     restored.epoch = 2;
-    for row in [
-        event(0, "A", 7),
-        event(1, "A", 8),
-        event(2, "B", 1),
-        command,
-        restored,
-    ] {
+    for row in [event(0, "A", 7), event(1, "A", 8), event(2, "B", 1), command, restored] {
         fixture.exhaust(&row).await;
     }
     let newest = vec![("C".to_owned(), 9, 9), ("A".to_owned(), 1, 8)];
-    let closed = fixture
-        .write(move |conn| close_superseded(conn, START, &newest))
-        .await;
-    assert_eq!(
-        closed,
-        [event_id(0)],
-        "older than 8, a snapshot, of this key and epoch"
-    );
+    let closed = fixture.write(move |conn| close_superseded(conn, START, &newest)).await;
+    assert_eq!(closed, [event_id(0)], "older than 8, a snapshot, of this key and epoch");
     let newest = vec![("A".to_owned(), 2, 1), ("A".to_owned(), 1, 9)];
-    let closed = fixture
-        .write(move |conn| close_superseded(conn, START, &newest))
-        .await;
-    assert_eq!(
-        closed,
-        [event_id(1)],
-        "an epoch beats a version, and once is enough"
-    );
-    assert_eq!(
-        open_events(&fixture).await,
-        [event_id(2), event_id(3), event_id(4)]
-    );
+    let closed = fixture.write(move |conn| close_superseded(conn, START, &newest)).await;
+    assert_eq!(closed, [event_id(1)], "an epoch beats a version, and once is enough");
+    assert_eq!(open_events(&fixture).await, [event_id(2), event_id(3), event_id(4)]);
 }
 
 async fn closes_many_at_once(fixture: Fixture) {
     let rows: Vec<_> = (0..2_500).map(|n| event(n, &format!("K{n}"), 1)).collect();
-    let alerts: Vec<_> = rows
-        .iter()
-        .map(|row| NewAlert::exhausted(&row.facts(), 1, "down"))
-        .collect();
-    assert_eq!(
-        fixture.write(|conn| raise_all(conn, START, alerts)).await,
-        2_500
-    );
+    let alerts: Vec<_> =
+        rows.iter().map(|row| NewAlert::exhausted(&row.facts(), 1, "down")).collect();
+    assert_eq!(fixture.write(|conn| raise_all(conn, START, alerts)).await, 2_500);
     let newest: Vec<_> = (0..2_400).map(|n| (format!("K{n}"), 1, 2)).collect();
-    let closed = fixture
-        .write(move |conn| close_superseded(conn, START, &newest))
-        .await;
+    let closed = fixture.write(move |conn| close_superseded(conn, START, &newest)).await;
     assert_eq!(closed.len(), 2_400);
     let events: Vec<_> = rows.iter().map(|row| row.id).collect();
-    let closed = fixture
-        .write(move |conn| close(conn, START, &events, "processed"))
-        .await;
+    let closed = fixture.write(move |conn| close(conn, START, &events, "processed")).await;
     assert_eq!(closed, 100);
 }
 
@@ -132,25 +89,10 @@ async fn a_version_above_its_source_is_told_once(fixture: Fixture) {
     let row = event(1, "A", 7);
     fixture.exhaust(&row).await;
     let above = || vec![NewAlert::version_above_source(&event(1, "A", 7).facts(), 9); 2];
-    assert_eq!(
-        fixture
-            .write(move |conn| raise_all(conn, START, above()))
-            .await,
-        1
-    );
-    assert_eq!(
-        fixture
-            .write(move |conn| raise_all(conn, START, above()))
-            .await,
-        0
-    );
+    assert_eq!(fixture.write(move |conn| raise_all(conn, START, above())).await, 1);
+    assert_eq!(fixture.write(move |conn| raise_all(conn, START, above())).await, 0);
     // The answer that tells of it also settles its event: that must not close it.
-    assert_eq!(
-        fixture
-            .write(|conn| close(conn, START, &[event_id(1)], "processed"))
-            .await,
-        1
-    );
+    assert_eq!(fixture.write(|conn| close(conn, START, &[event_id(1)], "processed")).await, 1);
     let open = fixture.list(OPEN).await;
     assert_eq!(open[0].kind, "version_above_source");
     assert_eq!(open[0].subject, "the copy has version 9, its source only 7");
@@ -159,12 +101,7 @@ async fn a_version_above_its_source_is_told_once(fixture: Fixture) {
     assert_eq!(closed.await, 0);
     let closed = fixture.write(move |conn| close_kind(conn, START, kind, Some("A"), "caught up"));
     assert_eq!(closed.await, 1);
-    assert_eq!(
-        fixture
-            .write(move |conn| raise_all(conn, START, above()))
-            .await,
-        1
-    );
+    assert_eq!(fixture.write(move |conn| raise_all(conn, START, above())).await, 1);
 }
 
 async fn a_silence_ends(fixture: Fixture) {
@@ -177,41 +114,27 @@ async fn a_silence_ends(fixture: Fixture) {
     });
     fixture.exhaust_many(0, 1).await;
     assert!(fixture.write(|conn| raise(conn, START, silence)).await);
-    let filter = AlertFilter {
-        kind: Some(AlertKind::Silent),
-        ..OPEN
-    };
+    let filter = AlertFilter { kind: Some(AlertKind::Silent), ..OPEN };
     assert_eq!(
         fixture.list(filter).await[0].subject,
         "order-service has not answered since 2010-12-01 08:26:00 UTC \
          (topic stockloop.inventory.v1, partitions 0, 3; 1234 events wait)"
     );
     let kind = AlertKind::Silent;
-    let closed = fixture
-        .write(move |conn| close_kind(conn, START, kind, None, "answered"))
-        .await;
+    let closed = fixture.write(move |conn| close_kind(conn, START, kind, None, "answered")).await;
     assert_eq!(closed, 1);
     assert_eq!(open_events(&fixture).await, [event_id(0)]);
 }
 
 async fn lists_by_pages(fixture: Fixture) {
     fixture.exhaust_many(0, 5).await;
-    fixture
-        .write(|conn| close(conn, START, &[event_id(3)], "processed"))
-        .await;
+    fixture.write(|conn| close(conn, START, &[event_id(3)], "processed")).await;
     let page = |after| fixture.write(move |conn| list(conn, &OPEN, after, 3));
     let first = page(None).await;
     let second = page(Some(first[2].seq)).await;
-    let keys: Vec<_> = first
-        .iter()
-        .chain(&second)
-        .filter_map(|a| a.key.clone())
-        .collect();
+    let keys: Vec<_> = first.iter().chain(&second).filter_map(|a| a.key.clone()).collect();
     assert_eq!(keys, ["K4", "K2", "K1", "K0"]);
-    let closed = AlertFilter {
-        open: Some(false),
-        ..OPEN
-    };
+    let closed = AlertFilter { open: Some(false), ..OPEN };
     assert_eq!(fixture.list(closed).await.len(), 1);
     insta::assert_json_snapshot!("alert_as_json", second[0]);
 }

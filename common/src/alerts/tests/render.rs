@@ -68,13 +68,7 @@ fn show(mail: &Mail) -> String {
 
 #[test]
 fn a_digest_of_one() {
-    let mail = mail(
-        &place(),
-        &[item(1, "85123A", "the SKU is in quarantine")],
-        0,
-        1_000,
-    )
-    .unwrap();
+    let mail = mail(&place(), &[item(1, "85123A", "the SKU is in quarantine")], 0, 1_000).unwrap();
     insta::assert_snapshot!("one_text", show(&mail));
     insta::assert_snapshot!("one_html", mail.html);
 }
@@ -87,13 +81,7 @@ fn a_digest_of_three_with_nasty_content() {
     for harmful in ["<script", "<img", "\u{1b}", "\u{202e}", "\r"] {
         assert!(!mail.html.contains(harmful), "{harmful:?}");
     }
-    assert_eq!(
-        mail.text
-            .lines()
-            .filter(|line| line.trim_start().starts_with("retry"))
-            .count(),
-        3
-    );
+    assert_eq!(mail.text.lines().filter(|line| line.trim_start().starts_with("retry")).count(), 3);
 }
 
 #[test]
@@ -123,10 +111,7 @@ fn a_subject_names_a_few_keys_once() {
     assert_eq!(subject(&["A", "A", "B"]), "SKU A, B)");
     assert_eq!(subject(&["A", "B", "C"]), "SKU A, B, C)");
     assert_eq!(subject(&["A", "B", "A", "C", "D", "E"]), "SKU A, B, C, …)");
-    assert_eq!(
-        subject(&[&"x".repeat(100)]),
-        format!("SKU {}…)", "x".repeat(39))
-    );
+    assert_eq!(subject(&[&"x".repeat(100)]), format!("SKU {}…)", "x".repeat(39)));
 }
 
 #[test]
@@ -156,11 +141,7 @@ fn no_header_can_be_forged() {
     let from: Mailbox = "Stockloop <stockloop@shop.test>".parse().unwrap();
     let message = message::build(&from, &row).unwrap();
     let raw = message.formatted();
-    assert_eq!(
-        raw,
-        message::build(&from, &row).unwrap().formatted(),
-        "the same bytes each time"
-    );
+    assert_eq!(raw, message::build(&from, &row).unwrap().formatted(), "the same bytes each time");
     assert_eq!(message.envelope().to().len(), 1);
     let read = parsed(&raw);
     let names: Vec<_> = read.headers_raw().map(|(name, _)| name).collect();
@@ -177,11 +158,7 @@ fn no_header_can_be_forged() {
             "Content-Type"
         ]
     );
-    assert!(
-        read.subject()
-            .unwrap()
-            .contains("<script>alert('sku')</script>")
-    );
+    assert!(read.subject().unwrap().contains("<script>alert('sku')</script>"));
     assert!(read.body_html(0).unwrap().contains("&#60;script&#62;"));
     assert!(read.body_text(0).unwrap().contains("Größe \u{1f4e6} ☃"));
 }

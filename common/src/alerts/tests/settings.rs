@@ -37,13 +37,7 @@ fn right_settings_need_no_server() {
     for tls in [MailTls::None, MailTls::Starttls, MailTls::Tls] {
         assert_eq!(refused(|_, mail| mail.tls = tls), "fine");
     }
-    assert_eq!(
-        refused(|_, mail| mail.from = "stockloop@localhost".to_owned()),
-        "fine"
-    );
-    assert_eq!(
-        refused(|_, mail| mail.transport = MailTransport::Off),
-        "fine"
-    );
+    assert_eq!(refused(|_, mail| mail.from = "stockloop@localhost".to_owned()), "fine");
+    assert_eq!(refused(|_, mail| mail.transport = MailTransport::Off), "fine");
     assert_eq!(refused(|alerts, _| alerts.recipients.clear()), "fine");
 }

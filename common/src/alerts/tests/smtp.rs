@@ -38,14 +38,7 @@ struct Sink {
 
 impl Handler for Sink {
     fn rcpt(&mut self, to: &str) -> Response {
-        match self
-            .received
-            .lock()
-            .unwrap()
-            .unknown
-            .iter()
-            .any(|u| u == to)
-        {
+        match self.received.lock().unwrap().unknown.iter().any(|u| u == to) {
             true => response::NO_MAILBOX,
             false => response::OK,
         }
@@ -62,11 +55,7 @@ impl Handler for Sink {
     }
 
     fn data_end(&mut self) -> Response {
-        self.received
-            .lock()
-            .unwrap()
-            .mails
-            .push(std::mem::take(&mut self.mail));
+        self.received.lock().unwrap().mails.push(std::mem::take(&mut self.mail));
         response::OK
     }
 
@@ -92,9 +81,7 @@ async fn serve(sink: Sink, auth: bool) -> u16 {
 async fn converse(socket: TcpStream, sink: Sink, auth: bool) -> std::io::Result<()> {
     let mut builder = SessionBuilder::new("sink");
     if auth {
-        builder
-            .enable_auth(AuthMechanism::Plain)
-            .insecure_enable_plaintext_auth();
+        builder.enable_auth(AuthMechanism::Plain).insecure_enable_plaintext_auth();
     }
     let mut session = builder.build(IpAddr::V4(Ipv4Addr::LOCALHOST), sink);
     let mut socket = BufReader::new(socket);
@@ -123,17 +110,8 @@ async fn due(mut fixture: Fixture, port: u16) -> Fixture {
 
 /// One step; the error kept with the mail, if it did not leave.
 async fn step(fixture: &Fixture) -> Option<String> {
-    let outcome = fixture
-        .alerts()
-        .run_once(&fixture.db, &fixture.env)
-        .await
-        .unwrap();
-    let mail = fixture
-        .list(Default::default())
-        .await
-        .remove(0)
-        .mail
-        .unwrap();
+    let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let mail = fixture.list(Default::default()).await.remove(0).mail.unwrap();
     assert_eq!(outcome.mailer.sent == 1, mail.sent_at.is_some());
     mail.last_error
 }
@@ -147,11 +125,7 @@ async fn a_mail_goes_through_smtp(fixture: Fixture) {
     assert_eq!(from, "stockloop@shop.test");
     assert_eq!(to, &["ops@shop.test", "night@shop.test"]);
     let mail = parsed(raw);
-    assert!(
-        mail.subject()
-            .unwrap()
-            .ends_with("1 change has not arrived (SKU K0)")
-    );
+    assert!(mail.subject().unwrap().ends_with("1 change has not arrived (SKU K0)"));
     assert!(mail.body_text(0).unwrap().contains("/retry'"));
     assert!(mail.body_html(0).unwrap().contains("<h1"));
 }
@@ -169,11 +143,7 @@ async fn a_password_is_given(mut fixture: Fixture) {
 
 async fn a_refusal_is_kept_and_tried_again(fixture: Fixture) {
     let sink = Sink::default();
-    sink.received
-        .lock()
-        .unwrap()
-        .unknown
-        .push("night@shop.test".to_owned());
+    sink.received.lock().unwrap().unknown.push("night@shop.test".to_owned());
     let fixture = due(fixture, serve(sink.clone(), false).await).await;
     let error = step(&fixture).await.unwrap();
     assert!(error.contains("Mailbox unavailable"), "{error}");
@@ -202,10 +172,7 @@ async fn a_server_that_says_nothing_is_left(mut fixture: Fixture) {
     fixture.mail.timeout = Duration::from_millis(100);
     let fixture = due(fixture, port).await;
     let error = step(&fixture).await.unwrap();
-    assert!(
-        error.contains("within") || error.contains("timed out"),
-        "{error}"
-    );
+    assert!(error.contains("within") || error.contains("timed out"), "{error}");
 }
 
 async fn a_server_that_is_not_there_is_waited_for(fixture: Fixture) {

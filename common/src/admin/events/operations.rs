@@ -1,0 +1,103 @@
+//! What an operator does to an event that waits for one: retry it, or resolve it without an answer.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use serde::Deserialize;
+
+use super::item::EventDetail;
+use super::{Admin, event_id, unknown};
+use crate::admin::checked_reason;
+use crate::db::Conn;
+use crate::http::{
+    IdempotencyKey, OptionalJson, Principal, Problem, ProblemResult, Reply, StrictJson, idempotent,
+};
+use crate::ids::EventId;
+use crate::outbox::operate::{self, OperateError};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retry {
+    /// How many attempts more, 1 to 100.
+    attempts: Option<i32>,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resolve {
+    reason: String,
+}
+
+/// Makes an EXHAUSTED event PENDING again, with a raised limit; answers with the event.
+pub(super) async fn retry(
+    admin: Data<Admin>,
+    id: Path<String>,
+    by: Principal,
+    key: IdempotencyKey,
+    OptionalJson(body): OptionalJson<Retry>,
+) -> ProblemResult<HttpResponse> {
+    let id = event_id(&id)?;
+    let Retry { attempts, reason } = body.value;
+    reason.as_deref().map_or(Ok(()), checked_reason)?;
+    let more = checked_attempts(attempts.unwrap_or(admin.more_attempts))?;
+    let env = admin.env.clone();
+    let work = move |conn: &mut Conn| {
+        operate::retry(conn, &env, id, more, &by.0, reason.as_deref())?;
+        event(conn, id)
+    };
+    let (db, running, now) = (&admin.db, &admin.running, admin.env.now());
+    let reply = idempotent(db, running, key, &body.bytes, now, work).await?;
+    admin.outbox.wake();
+    Ok(reply.into_response())
+}
+
+/// Marks an EXHAUSTED event as dealt with by other means; answers with the event.
+pub(super) async fn resolve(
+    admin: Data<Admin>,
+    id: Path<String>,
+    by: Principal,
+    key: IdempotencyKey,
+    body: StrictJson<Resolve>,
+) -> ProblemResult<HttpResponse> {
+    let id = event_id(&id)?;
+    let reason = body.value.reason;
+    checked_reason(&reason)?;
+    let env = admin.env.clone();
+    let work = move |conn: &mut Conn| {
+        operate::resolve(conn, &env, id, &by.0, &reason)?;
+        event(conn, id)
+    };
+    let (db, running, now) = (&admin.db, &admin.running, admin.env.now());
+    let reply = idempotent(db, running, key, &body.bytes, now, work).await?;
+    Ok(reply.into_response())
+}
+
+fn checked_attempts(attempts: i32) -> ProblemResult<i32> {
+    match attempts {
+        1..=100 => Ok(attempts),
+        _ => Err(Problem::invalid("attempts", "a retry adds 1 to 100 attempts")),
+    }
+}
+
+fn event(conn: &mut Conn, id: EventId) -> ProblemResult<Reply> {
+    let event = EventDetail::find(conn, id)?.ok_or_else(|| unknown(id))?;
+    Reply::json(StatusCode::OK, &event)
+}
+
+impl From<OperateError> for Problem {
+    fn from(error: OperateError) -> Self {
+        match error {
+            OperateError::Unknown(id) => unknown(id),
+            OperateError::NotExhausted { id, status } => Self::conflict(
+                "not-exhausted",
+                format!(
+                    "event {id} is {}; only an EXHAUSTED event can be retried or resolved",
+                    status.name()
+                ),
+            ),
+            OperateError::Query(error) => error.into(),
+            OperateError::Db(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `/health`: whether the process lives, and whether it can serve requests.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use serde::Serialize;
+
+use crate::db::{Db, DbError, MigrationSet};
+
+/// How long the database may take to answer a probe.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of the connection to the broker; cheap to clone, all clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerState(Arc<RwLock<BrokerReport>>);
+
+/// The connection to the broker as it is reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum BrokerReport {
+    /// Nothing was heard of it yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not; events wait in the outbox meanwhile.
+    Down {
+        /// What the client said last.
+        reason: String,
+    },
+}
+
+impl BrokerState {
+    /// Notes that the broker answers.
+    pub fn up(&self) {
+        self.set(BrokerReport::Up);
+    }
+
+    /// Notes that it does not, and why.
+    pub fn down(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.set(BrokerReport::Down { reason });
+    }
+
+    /// What was noted last.
+    pub fn describe(&self) -> BrokerReport {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, report: BrokerReport) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}
+
+/// What readiness depends on; cheap to clone.
+#[derive(Clone)]
+pub struct Health {
+    db: Db,
+    migrations: Arc<[MigrationSet]>,
+    broker: BrokerState,
+    is_migrated: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// Ready means: `db` answers and has all of `migrations`. The broker is told as a detail only, since
+    /// changes are taken without it.
+    pub fn new(db: Db, migrations: &[MigrationSet], broker: BrokerState) -> Self {
+        Self { db, migrations: migrations.into(), broker, is_migrated: Arc::default() }
+    }
+
+    async fn check(&self) -> Readiness {
+        let (database, migrations) = match within(PATIENCE, self.db.ping()).await {
+            Ok(()) => (OK.to_owned(), self.check_migrations().await),
+            Err(reason) => (reason, "unknown".to_owned()),
+        };
+        let is_ready = database == OK && migrations == OK;
+        Readiness {
+            status: if is_ready { "ready" } else { "not ready" },
+            database,
+            migrations,
+            broker: self.broker.describe(),
+        }
+    }
+
+    async fn check_migrations(&self) -> String {
+        // Complete once, complete for good: a newer instance that migrates must not stop this one.
+        if self.is_migrated.load(Ordering::Relaxed) {
+            return OK.to_owned();
+        }
+        let (db, sets) = (self.db.clone(), Arc::clone(&self.migrations));
+        let pending = tokio::task::spawn_blocking(move || db.pending_migrations(&sets));
+        let pending = async { pending.await.unwrap_or(Err(DbError::Closed)) };
+        match within(PATIENCE, pending).await {
+            Ok(pending) if pending.is_empty() => {
+                self.is_migrated.store(true, Ordering::Relaxed);
+                OK.to_owned()
+            }
+            Ok(pending) => format!("pending: {}", pending.join(", ")),
+            Err(reason) => reason,
+        }
+    }
+}
+
+/// Says of a part that nothing is wrong with it.
+const OK: &str = "ok";
+
+/// The answer to a probe. It tells no addresses or users, since no token is asked for: the log has those.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    status: &'static str,
+    database: String,
+    migrations: String,
+    broker: BrokerReport,
+}
+
+async fn within<T>(
+    patience: Duration,
+    check: impl Future<Output = Result<T, DbError>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(patience, check).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "not ready");
+            Err(match error {
+                DbError::Unreachable { .. } => "it can't be reached; the log says why",
+                DbError::Unusable { .. } => "it can't be used; the log says why",
+                DbError::Query(_) => "it refused a statement; the log says why",
+                DbError::Closed => "it is closed, since the service is stopping",
+            }
+            .to_owned())
+        }
+        Err(_late) => Err(format!("no answer within {} s", patience.as_secs())),
+    }
+}
+
+/// 200 as long as the process answers at all.
+pub(super) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({ "status": "live" }))
+}
+
+/// 200 when requests can be served, else 503.
+pub(super) async fn ready(health: Data<Health>) -> HttpResponse {
+    let readiness = health.check().await;
+    match readiness.status {
+        "ready" => HttpResponse::Ok().json(readiness),
+        _ => HttpResponse::ServiceUnavailable().json(readiness),
+    }
+}

@@ -1,0 +1,27 @@
+//! What a service tells of itself: its log, its health, its metrics.
+
+mod health;
+mod logging;
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+use actix_web::web::{self, ServiceConfig};
+
+pub use health::{BrokerReport, BrokerState, Health};
+pub use logging::{LogError, init_logging};
+pub use metrics::{IgnoredAck, Metrics};
+
+use crate::http::wrong_method;
+
+/// Mounts `/health/live`, `/health/ready` and `/metrics`, which ask for no token; for `App::configure`.
+pub fn configure(health: Health, metrics: Metrics) -> impl FnOnce(&mut ServiceConfig) {
+    move |app| {
+        let resource = |path| web::resource(path).default_service(wrong_method("GET"));
+        app.app_data(web::Data::new(health))
+            .app_data(web::Data::new(metrics))
+            .service(resource("/health/live").get(health::live))
+            .service(resource("/health/ready").get(health::ready))
+            .service(resource("/metrics").get(metrics::show));
+    }
+}

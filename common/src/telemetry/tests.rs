@@ -1,0 +1,109 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::time::Duration;
+
+use actix_web::App;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use serde_json::{Value, json};
+
+use super::{BrokerState, Health, IgnoredAck, Metrics, configure};
+use crate::admin::Sampler;
+use crate::admin::tests::{Bench, TestDb, on_every_database};
+use crate::db::{Db, ENGINE_MIGRATIONS};
+
+on_every_database!(ready_when_the_database_and_its_schema_are, gauges_show_the_newest_sample);
+
+async fn ask(db: &Db, broker: &BrokerState, path: &str) -> (u16, Value) {
+    let health = Health::new(db.clone(), &[ENGINE_MIGRATIONS], broker.clone());
+    let app = App::new().configure(configure(health, Metrics::new(Sampler::default())));
+    let app = init_service(app).await;
+    let response = call_service(&app, TestRequest::get().uri(path).to_request()).await;
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&read_body(response).await).unwrap())
+}
+
+async fn ready_when_the_database_and_its_schema_are(bench: Bench) {
+    let broker = BrokerState::default();
+    let (status, body) = ask(&bench.db, &broker, "/health/ready").await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(
+        body,
+        json!({ "status": "ready", "database": "ok", "migrations": "ok", "broker": { "state": "unknown" } })
+    );
+    broker.down("all brokers are down");
+    let (status, body) = ask(&bench.db, &broker, "/health/ready").await;
+    assert_eq!(status, 200, "changes are taken without a broker");
+    assert_eq!(body["broker"], json!({ "state": "down", "reason": "all brokers are down" }));
+    broker.up();
+    assert_eq!(ask(&bench.db, &broker, "/health/ready").await.1["broker"]["state"], "up");
+    let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20990101000000')";
+    bench.write(|conn| conn.batch_execute(newer)).await;
+    let (status, body) = ask(&bench.db, &broker, "/health/ready").await;
+    assert_eq!((status, &body["database"]), (503, &json!("ok")));
+}
+
+#[actix_web::test]
+async fn pending_migrations_are_named() {
+    let test = TestDb::sqlite_unmigrated();
+    let broker = BrokerState::default();
+    let (status, body) = ask(&test.db, &broker, "/health/ready").await;
+    assert_eq!((status, &body["status"]), (503, &json!("not ready")));
+    assert_eq!(body["migrations"], "pending: 20260105000000");
+    let (status, body) = ask(&test.db, &broker, "/health/live").await;
+    assert_eq!((status, body), (200, json!({ "status": "live" })));
+}
+
+#[actix_web::test]
+async fn a_lost_database_is_told_soon_and_without_its_address() {
+    let Some(mut test) = TestDb::postgres() else {
+        return;
+    };
+    let broker = BrokerState::default();
+    assert_eq!(ask(&test.db, &broker, "/health/ready").await.0, 200);
+    test.lose();
+    let begun = std::time::Instant::now();
+    let (status, body) = ask(&test.db, &broker, "/health/ready").await;
+    assert_eq!((status, &body["status"]), (503, &json!("not ready")), "{body}");
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(!body.to_string().contains("127.0.0.1"), "{body}");
+    assert_eq!(ask(&test.db, &broker, "/health/live").await.0, 200);
+}
+
+async fn gauges_show_the_newest_sample(bench: Bench) {
+    let metrics = Metrics::new(bench.sampler.clone());
+    assert!(!metrics.render().unwrap().contains("outbox_events"), "no false 0 before a sample");
+    bench.fill().await;
+    bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+    metrics.relay_sent(12);
+    metrics.settled("SUCCESS", 7);
+    metrics.acks_ignored(IgnoredAck::UnknownEvent, 1);
+    metrics.inbox_events("SUCCESS", 3);
+    metrics.mails_sent(2);
+    metrics.commit_to_ack(Duration::from_millis(7));
+    metrics.commit_to_applied(Duration::from_millis(4));
+    metrics.commit_to_applied(Duration::from_secs(3_600));
+    // The order within one family is that of a hash map.
+    let text = metrics.render().unwrap();
+    let (mut ignored, mut lines): (Vec<_>, Vec<_>) =
+        text.lines().partition(|line| line.starts_with("stockloop_acks_ignored_total"));
+    ignored.sort_unstable();
+    lines.extend(ignored);
+    insta::assert_snapshot!("metrics", lines.join("\n"));
+}
+
+#[actix_web::test]
+async fn metrics_are_served_as_open_metrics() {
+    let test = TestDb::sqlite();
+    let health = Health::new(test.db.clone(), &[ENGINE_MIGRATIONS], BrokerState::default());
+    let app = App::new().configure(configure(health, Metrics::new(Sampler::default())));
+    let app = init_service(app).await;
+    let get = TestRequest::get().uri("/metrics").to_request();
+    let response = call_service(&app, get).await;
+    let kind = response.headers().get(CONTENT_TYPE).unwrap().to_str().unwrap().to_owned();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = String::from_utf8(read_body(response).await.to_vec()).unwrap();
+    assert!(text.contains("stockloop_relay_sent_total 0") && text.ends_with("# EOF\n"), "{text}");
+    let post = TestRequest::post().uri("/metrics").to_request();
+    assert_eq!(call_service(&app, post).await.status().as_u16(), 405);
+}
