@@ -1,5 +1,8 @@
 //! order-service: keeps a copy of product-service's inventory and answers every event of it.
 
+mod app;
 pub mod inventory;
 pub mod routes;
 pub mod schema;
+
+pub use app::SERVICE;

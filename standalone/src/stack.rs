@@ -80,6 +80,9 @@ impl Stack {
             settings.http.bind = loopback(port).to_string();
             settings.kafka.brokers.clone_from(&brokers);
             add_suffix(&mut settings, topic_suffix);
+            if let Some(broker) = &broker {
+                make_topics(broker, &mut settings)?;
+            }
             settings.mail.transport = MailTransport::Smtp;
             settings.mail.port = catcher.smtp_addr().port();
             settings.alerts.recipients = vec!["operator@shop.example".to_owned()];
@@ -105,6 +108,15 @@ impl Stack {
         self.catcher.stop().await;
         Ok(())
     }
+}
+
+/// The embedded broker is asked directly: it knows no request for it, and can't be told twice.
+fn make_topics(broker: &EmbeddedBroker, settings: &mut Settings) -> anyhow::Result<()> {
+    settings.kafka.create_topics = false;
+    for topic in [&settings.kafka.outbound_topic, &settings.kafka.outbound_ack_topic] {
+        broker.create_topic(topic, settings.kafka.partitions)?;
+    }
+    Ok(())
 }
 
 fn add_suffix(settings: &mut Settings, suffix: &str) {

@@ -78,7 +78,10 @@ impl InboxConsumer {
             let mut sent = results.iter().map(Result::is_ok);
             messages.retain(|_| !sent.next().unwrap_or(false));
             match results.into_iter().find_map(Result::err) {
-                None => return Some(retry.succeeded(())),
+                None => {
+                    retry.succeeded(());
+                    return Some(());
+                }
                 Some(error) => retry.pause(&error).await?,
             }
         }

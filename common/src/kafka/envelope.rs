@@ -5,7 +5,6 @@
 use thiserror::Error;
 
 use super::{Message, Record};
-use crate::clock::Timestamp;
 use crate::ids::EventId;
 use crate::inbox::Incoming;
 

@@ -42,7 +42,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
-pub(crate) use batches::{Batch, Batches, batches};
+pub(crate) use batches::{Batch, batches};
 pub(crate) use catalogue::{Catalogue, Product, survey};
 pub(crate) use sales::{Reason, Refused, SalesLine, SalesLines};
 

@@ -1,6 +1,7 @@
 //! The two services as a visitor's program sees them: over HTTP.
 
 use anyhow::{Context, bail};
+use common::clock::Timestamp;
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,12 +22,14 @@ pub(crate) struct Client {
 /// How many events are in which state, as product-service tells operators.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Overview {
-    pub(crate) counts: Counts,
+    pub(crate) as_of: Timestamp,
+    pub(crate) events: Counts,
     pub(crate) oldest_unacknowledged: Option<Oldest>,
 }
 
 /// Events by status.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub(crate) struct Counts {
     pub(crate) pending: u64,
     pub(crate) sent: u64,
@@ -58,7 +61,7 @@ pub(crate) struct Problem {
 
 #[derive(Deserialize)]
 struct BatchResult {
-    results: Vec<LineResult>,
+    lines: Vec<LineResult>,
 }
 
 /// A page of events.
@@ -110,7 +113,7 @@ impl Client {
         let key = format!("{}-{}", self.run, batch.first_line());
         let body = json!({ "lines": lines });
         let response = self.send(Method::POST, &url, Some(&body), Some(&key)).await?;
-        Ok(response.json::<BatchResult>().await.context("a batch's answer can't be read")?.results)
+        Ok(response.json::<BatchResult>().await.context("a batch's answer can't be read")?.lines)
     }
 
     /// Puts a SKU into quarantine at order-service.

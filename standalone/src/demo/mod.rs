@@ -58,8 +58,9 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let ports = Ports { product: 0, order: 0, mail_page: 0 };
     let stack = Stack::start(&args.surroundings, &data_dir, ports, &suffix, hurry).await?;
     say_where(&stack);
+    let run = run.to_string();
     let report = tokio::select! {
-        report = replay(&args, &stack, &run.to_string()) => Some(report?),
+        report = replay(&args, &stack, &run) => Some(report?),
         () = stop.cancelled() => None,
     };
     let Some(report) = report else {
@@ -100,7 +101,7 @@ async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Rep
     play::stock(&client, &survey, &progress).await?;
     let played = play::sales(&client, &source, limit, &survey, &progress).await?;
     let faults = play::mend(&client, stack, &played, &progress).await?;
-    play::settle(&client, &progress).await?;
+    play::settle(&client, stack, &progress).await?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
     let verdict = verify::verify(stack, since).await?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::client::Client;
+use super::client::{Client, Counts};
 use super::progress::Progress;
 use crate::dataset::{self, Batch, Catalogue, Source};
 use crate::stack::Stack;
@@ -132,9 +132,8 @@ pub(crate) async fn mend(
     };
     wait_until("an alert mail", async || Ok(!stack.catcher.mails().is_empty())).await?;
     // Everything of that SKU is to have given up, so that there is something to retry whatever the timing.
-    wait_until("everything else to arrive", async || {
-        let counts = client.overview().await?.counts;
-        Ok(counts.pending + counts.sent == 0)
+    wait_for_counts("everything else to arrive", client, stack, |counts| {
+        counts.pending + counts.sent == 0
     })
     .await?;
     progress.note(&format!("The operator has mail, and releases {sku}."));
@@ -156,11 +155,29 @@ pub(crate) async fn mend(
 }
 
 /// Waits until every change is PROCESSED.
-pub(crate) async fn settle(client: &Client, progress: &Progress) -> anyhow::Result<()> {
+pub(crate) async fn settle(
+    client: &Client,
+    stack: &Stack,
+    progress: &Progress,
+) -> anyhow::Result<()> {
     progress.note("Waiting until every change is PROCESSED.");
-    wait_until("every change to be PROCESSED", async || {
-        let counts = client.overview().await?.counts;
-        Ok(counts.pending + counts.sent + counts.exhausted + counts.resolved == 0)
+    wait_for_counts("every change to be PROCESSED", client, stack, |counts| {
+        counts.pending + counts.sent + counts.exhausted + counts.resolved == 0
+    })
+    .await
+}
+
+/// Waits for counts that were taken after now: the overview shows a sample that may be a second old.
+async fn wait_for_counts(
+    what: &str,
+    client: &Client,
+    stack: &Stack,
+    done: impl Fn(&Counts) -> bool,
+) -> anyhow::Result<()> {
+    let begun = stack.product.engine().env.now();
+    wait_until(what, async || {
+        let overview = client.overview().await?;
+        Ok(overview.as_of > begun && done(&overview.events))
     })
     .await
 }

@@ -78,7 +78,7 @@ async fn paint(client: Client, bar: ProgressBar, committed: Arc<AtomicU64>) {
 }
 
 fn describe(overview: &Overview) -> String {
-    let counts = &overview.counts;
+    let counts = &overview.events;
     let lag = overview.oldest_unacknowledged.as_ref().map_or(0.0, |oldest| oldest.age_seconds);
     format!(
         "{} PROCESSED  {} SENT  {} waiting  {} EXHAUSTED  lag {lag:.1} s",
