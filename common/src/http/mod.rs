@@ -10,7 +10,7 @@ mod problem;
 mod trace;
 
 pub use access::{Access, Principal, check_exposure};
-pub use body::{BodyLimit, StrictJson};
+pub use body::{BodyLimit, Object, StrictJson};
 pub use idempotency::{IdempotencyKey, Reply, Running, idempotent};
 pub use method::{only, reading};
 pub use paging::{Page, PageQuery, checked_limit};
