@@ -1,9 +1,14 @@
 //! Request bodies: JSON of the declared type, of limited size, without unknown fields; errors name the field.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
 use futures::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::Problem;
 
@@ -85,17 +90,53 @@ fn read(
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let field = error.path().to_string();
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
         let cause = error.into_inner();
-        if cause.is_data() && field != "." {
-            Problem::invalid(field, cause.to_string())
-        } else if cause.is_data() {
-            Problem::invalid("", cause.to_string())
-        } else {
-            Problem::malformed(format!("the body is not JSON: {cause}"))
+        if !cause.is_data() {
+            return Problem::malformed(format!("the body is not JSON: {cause}"));
         }
+        let reason = cause.to_string();
+        Problem::invalid(field_of(&path, &reason), reason)
     })?;
     json.end().map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
     Ok(value)
+}
+
+/// The field at fault: where reading stopped, and for one that is missing or there twice, its own name.
+fn field_of(path: &str, reason: &str) -> String {
+    let path = if path == "." { "" } else { path };
+    let named = ["missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| reason.strip_prefix(start))
+        .and_then(|rest| rest.split('`').next());
+    match named {
+        None => path.to_owned(),
+        Some(name) if path.is_empty() => name.to_owned(),
+        Some(name) => format!("{path}.{name}"),
+    }
+}
+
+/// A struct read from a JSON object only: serde by itself takes an array of the fields' values as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }

@@ -11,7 +11,7 @@ mod route;
 mod trace;
 
 pub use access::{Access, Principal, check_exposure};
-pub use body::{BodyLimit, OptionalJson, StrictJson};
+pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
 pub use idempotency::{IdempotencyKey, Reply, Running, idempotent};
 pub use paging::{Page, PageQuery, checked_limit};
 pub use precondition::{Precondition, PreconditionFailed};

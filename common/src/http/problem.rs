@@ -122,10 +122,10 @@ impl Problem {
         )
     }
 
-    /// Names the part of the request that it is about.
+    /// Names the part of the request that it is about; empty for the whole of it.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.field = Some(field.into()).filter(|field| !field.is_empty());
         self
     }
 

@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::http::Object;
 use common::inbox::{Answer, ApplyError, Detail, Handler, Incoming};
 use common::inventory::{CHANGED, InventorySnapshot, REMOVED, Sku};
 use diesel::QueryResult;
@@ -77,7 +78,7 @@ fn read(event: &Incoming, now: Timestamp) -> Result<ProductCopy, Unusable> {
         name if name == REMOVED.name => true,
         other => return Err(Unusable::Type(other.to_owned())),
     };
-    let snapshot: InventorySnapshot = serde_json::from_slice(&event.data)?;
+    let Object(snapshot): Object<InventorySnapshot> = serde_json::from_slice(&event.data)?;
     if snapshot.sku.as_str() != event.key {
         return Err(Unusable::Key { key: event.key.clone(), sku: snapshot.sku });
     }

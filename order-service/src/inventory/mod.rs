@@ -2,6 +2,8 @@
 
 mod apply;
 mod model;
+#[cfg(test)]
+mod tests;
 
 use common::db::{Db, EmbeddedMigrations, MigrationSet, embed_migrations};
 use common::env::Env;

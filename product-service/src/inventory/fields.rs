@@ -2,6 +2,7 @@
 
 use std::num::NonZeroI64;
 
+use common::http::Object;
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
@@ -122,7 +123,7 @@ pub struct Batch {
 
 /// 1 to 1,000 lines.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Vec<Line>")]
+#[serde(try_from = "Vec<Object<Line>>")]
 pub struct Lines(Vec<Line>);
 
 impl Lines {
@@ -132,12 +133,12 @@ impl Lines {
     }
 }
 
-impl TryFrom<Vec<Line>> for Lines {
+impl TryFrom<Vec<Object<Line>>> for Lines {
     type Error = FieldError;
 
-    fn try_from(lines: Vec<Line>) -> Result<Self, FieldError> {
+    fn try_from(lines: Vec<Object<Line>>) -> Result<Self, FieldError> {
         match lines.len() {
-            1..=MAX_LINES => Ok(Self(lines)),
+            1..=MAX_LINES => Ok(Self(lines.into_iter().map(|Object(line)| line).collect())),
             count => Err(FieldError::Lines(count)),
         }
     }

@@ -6,6 +6,8 @@ mod events;
 mod fields;
 mod model;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use actix_web::HttpResponse;
 use common::db::{Conn, Db, EmbeddedMigrations, MigrationSet, embed_migrations};

@@ -36,7 +36,7 @@ CREATE TABLE outbox_open (
     size           INTEGER NOT NULL,         -- bytes of the payload
     resolved_us    BIGINT,
     CHECK (attempt <= attempt_limit)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 
 -- One row per event that is PROCESSED, appended.
 CREATE TABLE outbox_settled (

@@ -1,0 +1,33 @@
+//! The inventory through its real routes, on SQLite, and on PostgreSQL where one is named.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod adjust;
+mod batch;
+mod input;
+mod keys;
+mod put;
+mod read;
+mod shop;
+
+/// Makes each of the named tests (`async fn(&Shop)`) one test per database.
+macro_rules! on_both_databases {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[actix_web::test]
+            async fn $name() {
+                super::$name(&crate::inventory::tests::shop::Shop::sqlite()).await;
+            })+
+        }
+        mod postgres {
+            $(#[actix_web::test]
+            async fn $name() {
+                match crate::inventory::tests::shop::Shop::postgres() {
+                    Some(shop) => super::$name(&shop).await,
+                    None => eprintln!("skipped: STOCKLOOP_TEST_POSTGRES_URL names no PostgreSQL"),
+                }
+            })+
+        }
+    };
+}
+pub(crate) use on_both_databases;
