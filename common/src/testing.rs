@@ -3,54 +3,67 @@
 
 use std::time::Duration;
 
+use stockloop_tests::database::TestDatabase;
+
 use crate::db::{DatabaseSettings, Db, ENGINE_MIGRATIONS};
 
-/// A fresh database with the engine's tables; gone when it is dropped.
+/// A fresh database with the engine's tables.
 pub(crate) struct TestDb {
     pub(crate) db: Db,
-    _folder: Option<tempfile::TempDir>,
+    place: TestDatabase,
 }
 
 impl TestDb {
-    /// A new SQLite file.
     pub(crate) fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("test.db").display());
-        Self { db: open(url), _folder: Some(folder) }
+        Self::migrated(TestDatabase::sqlite())
     }
 
-    /// A new database of the shared server; `None`, said aloud, where there is none.
+    pub(crate) fn sqlite_unmigrated() -> Self {
+        Self::over(TestDatabase::sqlite())
+    }
+
     pub(crate) fn postgres() -> Option<Self> {
-        let url = stockloop_tests::real::postgres()?.database("common");
-        Some(Self { db: open(url), _folder: None })
+        TestDatabase::postgres().map(Self::migrated)
+    }
+
+    /// Takes the server's database away, as a failure would.
+    pub(crate) fn lose(&self) {
+        self.place.lose();
+    }
+
+    fn migrated(place: TestDatabase) -> Self {
+        let test = Self::over(place);
+        test.db.migrate(&[ENGINE_MIGRATIONS]).unwrap();
+        test
+    }
+
+    fn over(place: TestDatabase) -> Self {
+        let settings = DatabaseSettings {
+            url: place.url().into(),
+            pool_size: 4,
+            connect_timeout: Duration::from_secs(3),
+        };
+        Self { db: Db::open(&settings).unwrap(), place }
     }
 }
 
-fn open(url: String) -> Db {
-    let settings = DatabaseSettings {
-        url: url.into(),
-        pool_size: 4,
-        connect_timeout: Duration::from_secs(10),
-    };
-    let db = Db::open(&settings).unwrap();
-    db.migrate(&[ENGINE_MIGRATIONS]).unwrap();
-    db
-}
-
-/// Makes a test of each body for each database: `on_every_database!(body, …)`, bodies take a [`TestDb`].
+/// Makes a test of each body for each database: `on_every_database!(Bench::new => body, …)`, where `Bench::new`
+/// makes from a [`TestDb`] what the bodies take.
 macro_rules! on_every_database {
-    ($($body:ident),+ $(,)?) => {
+    ($make:expr => $($body:ident),+ $(,)?) => {
         mod sqlite {
-            $(#[tokio::test]
+            use super::*;
+            $(#[actix_web::test]
             async fn $body() {
-                super::$body($crate::testing::TestDb::sqlite()).await;
+                super::$body($make($crate::testing::TestDb::sqlite())).await;
             })+
         }
         mod postgres {
-            $(#[tokio::test]
+            use super::*;
+            $(#[actix_web::test]
             async fn $body() {
                 if let Some(db) = $crate::testing::TestDb::postgres() {
-                    super::$body(db).await;
+                    super::$body($make(db)).await;
                 }
             })+
         }

@@ -20,6 +20,7 @@
     reason = "a panic is how a test says what went wrong"
 )]
 
+pub mod database;
 pub mod kafka;
 mod parts;
 pub mod poll;

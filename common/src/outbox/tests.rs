@@ -155,7 +155,7 @@ impl Bench {
     }
 }
 
-on_every_database!(
+on_every_database!(Bench::new =>
     the_database_follows_the_state_table,
     a_success_of_any_attempt_ends_it,
     strangers_and_noise_change_nothing,
@@ -173,8 +173,7 @@ on_every_database!(
 );
 
 /// Each state, each happening: what is stored afterwards is what `step` says.
-async fn the_database_follows_the_state_table(test: TestDb) {
-    let bench = Bench::new(test);
+async fn the_database_follows_the_state_table(bench: Bench) {
     let acked = |attempt, outcome| Happening::Acked { attempt, outcome };
     let happenings = [
         acked(1, AckOutcome::Success),
@@ -231,8 +230,7 @@ async fn the_database_follows_the_state_table(test: TestDb) {
     }
 }
 
-async fn a_success_of_any_attempt_ends_it(test: TestDb) {
-    let bench = Bench::new(test);
+async fn a_success_of_any_attempt_ends_it(bench: Bench) {
     let id = bench.append(SNAPSHOT, "A", 1).await;
     bench.send(id, 1, 3).await;
     bench.settle(vec![bench.ack(id, 1, Verdict::Failed)]).await;
@@ -248,8 +246,7 @@ async fn a_success_of_any_attempt_ends_it(test: TestDb) {
     assert_eq!(bench.history(id).await, [(1, "FAILED".to_owned())]);
 }
 
-async fn strangers_and_noise_change_nothing(test: TestDb) {
-    let bench = Bench::new(test);
+async fn strangers_and_noise_change_nothing(bench: Bench) {
     let id = bench.append(SNAPSHOT, "A", 1).await;
     bench.send(id, 1, 0).await;
     let unknown = bench.ack(bench.env.event_id(), 1, Verdict::Success);
@@ -263,8 +260,7 @@ async fn strangers_and_noise_change_nothing(test: TestDb) {
     assert_eq!(buried, 1);
 }
 
-async fn an_exhaustion_has_one_alert_until_it_arrives(test: TestDb) {
-    let bench = Bench::new(test);
+async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
     let id = bench.append(SNAPSHOT, "A", 1).await;
     for attempt in 1..=5 {
         bench.send(id, attempt, 0).await;
@@ -294,8 +290,7 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(test: TestDb) {
     );
 }
 
-async fn a_newer_version_resolves_an_older_failure(test: TestDb) {
-    let bench = Bench::new(test);
+async fn a_newer_version_resolves_an_older_failure(bench: Bench) {
     // The older gives up first, then the newer arrives.
     let older = bench.append(SNAPSHOT, "A", 1).await;
     let newer = bench.append(SNAPSHOT, "A", 2).await;
@@ -317,8 +312,7 @@ async fn a_newer_version_resolves_an_older_failure(test: TestDb) {
     assert!(alerts.iter().all(|(_, _, closed)| closed.is_some()));
 }
 
-async fn a_command_is_never_superseded(test: TestDb) {
-    let bench = Bench::new(test);
+async fn a_command_is_never_superseded(bench: Bench) {
     let older = bench.append(COMMAND, "A", 0).await;
     let newer = bench.append(COMMAND, "A", 0).await;
     bench.exhaust(older, 0).await;
@@ -328,8 +322,7 @@ async fn a_command_is_never_superseded(test: TestDb) {
     assert_eq!(bench.alerts().await, [(Some(older), Some(1), None)]);
 }
 
-async fn a_late_loser_of_a_lease_writes_nothing(test: TestDb) {
-    let bench = Bench::new(test);
+async fn a_late_loser_of_a_lease_writes_nothing(bench: Bench) {
     let lease = Duration::from_secs(60);
     let held = renew(&bench.db, "first", lease).await.unwrap();
     assert_eq!(held.tokens.len(), usize::from(SHARDS.unsigned_abs()));
@@ -342,8 +335,7 @@ async fn a_late_loser_of_a_lease_writes_nothing(test: TestDb) {
     assert!(lost.is_empty(), "another holds the shards by now");
 }
 
-async fn leases_are_shared_fairly_and_taken_over(test: TestDb) {
-    let bench = Bench::new(test);
+async fn leases_are_shared_fairly_and_taken_over(bench: Bench) {
     let lease = Duration::from_secs(60);
     let all = renew(&bench.db, "a", lease).await.unwrap();
     assert!(renew(&bench.db, "b", lease).await.unwrap().tokens.is_empty(), "nothing is free yet");
@@ -357,8 +349,7 @@ async fn leases_are_shared_fairly_and_taken_over(test: TestDb) {
     assert_eq!(renew(&bench.db, "a", lease).await.unwrap().tokens.len(), 64);
 }
 
-async fn only_what_was_passed_by_is_overdue(test: TestDb) {
-    let bench = Bench::new(test);
+async fn only_what_was_passed_by_is_overdue(bench: Bench) {
     let passed_by = bench.append(SNAPSHOT, "A", 1).await;
     let elsewhere = bench.append(SNAPSHOT, "B", 1).await;
     bench.send(passed_by, 1, 0).await;
@@ -385,8 +376,7 @@ impl Bench {
     }
 }
 
-async fn silence_costs_nothing_and_is_told_once(test: TestDb) {
-    let bench = Bench::new(test);
+async fn silence_costs_nothing_and_is_told_once(bench: Bench) {
     let oldest = bench.append(SNAPSHOT, "A", 1).await;
     let other = bench.append(SNAPSHOT, "B", 1).await;
     bench.send(oldest, 1, 0).await;
@@ -422,8 +412,7 @@ async fn silence_costs_nothing_and_is_told_once(test: TestDb) {
     assert_eq!(silent, 0);
 }
 
-async fn only_what_is_due_and_pending_is_found(test: TestDb) {
-    let bench = Bench::new(test);
+async fn only_what_is_due_and_pending_is_found(bench: Bench) {
     let due = bench.append(SNAPSHOT, "A", 1).await;
     let sent = bench.append(SNAPSHOT, "A", 2).await;
     let waiting = bench.append(SNAPSHOT, "A", 3).await;
@@ -438,8 +427,7 @@ async fn only_what_is_due_and_pending_is_found(test: TestDb) {
     assert!(bench.run(move |conn| store::due(conn, now, &others, 10)).await.is_empty());
 }
 
-async fn old_settled_events_go_and_open_ones_stay(test: TestDb) {
-    let bench = Bench::new(test);
+async fn old_settled_events_go_and_open_ones_stay(bench: Bench) {
     let settled = bench.append(SNAPSHOT, "A", 1).await;
     let open = bench.append(SNAPSHOT, "B", 1).await;
     bench.send(settled, 1, 0).await;
@@ -456,8 +444,7 @@ async fn old_settled_events_go_and_open_ones_stay(test: TestDb) {
     assert!(bench.open(open).await.is_some());
 }
 
-async fn one_bad_ack_batch_does_not_stop_the_others(test: TestDb) {
-    let bench = Bench::new(test);
+async fn one_bad_ack_batch_does_not_stop_the_others(bench: Bench) {
     let id = bench.append(SNAPSHOT, "A", 1).await;
     bench.send(id, 1, 0).await;
     let record = |payload: &[u8], offset| Record {
@@ -475,8 +462,7 @@ async fn one_bad_ack_batch_does_not_stop_the_others(test: TestDb) {
     assert_eq!(settlement.advanced.landed, landed, "one event of two bytes left the air");
 }
 
-async fn a_copy_ahead_of_its_source_is_told(test: TestDb) {
-    let bench = Bench::new(test);
+async fn a_copy_ahead_of_its_source_is_told(bench: Bench) {
     let id = bench.append(SNAPSHOT, "A", 3).await;
     bench.send(id, 1, 0).await;
     let ahead = Ack {

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::{BrokerState, Health, IgnoredAck, Metrics, configure};
 use crate::admin::Sampler;
-use crate::admin::tests::{Bench, TestDb, on_every_database};
+use crate::admin::tests::Bench;
 use crate::db::{Db, ENGINE_MIGRATIONS};
+use crate::testing::{TestDb, on_every_database};
 
-on_every_database!(ready_when_the_database_and_its_schema_are, gauges_show_the_newest_sample);
+on_every_database!(Bench::new => ready_when_the_database_and_its_schema_are, gauges_show_the_newest_sample);
 
 async fn ask(db: &Db, broker: &BrokerState, path: &str) -> (u16, Value) {
     let health = Health::new(db.clone(), &[ENGINE_MIGRATIONS], broker.clone());
@@ -56,7 +57,7 @@ async fn pending_migrations_are_named() {
 
 #[actix_web::test]
 async fn a_lost_database_is_told_soon_and_without_its_address() {
-    let Some(mut test) = TestDb::postgres() else {
+    let Some(test) = TestDb::postgres() else {
         return;
     };
     let broker = BrokerState::default();

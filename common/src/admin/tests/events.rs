@@ -3,11 +3,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::fixture::{Bench, COMMAND, Is};
-use super::on_every_database;
 use crate::db::DbError;
 use crate::ids::EventId;
+use crate::testing::on_every_database;
 
-on_every_database!(
+on_every_database!(Bench::new =>
     filters_combine,
     paging_meets_every_event_once,
     a_selective_filter_walks_a_bounded_way,

@@ -9,7 +9,6 @@ use diesel::prelude::*;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::TestDb;
 use crate::admin::{Admin, PROCESSED_COUNTER, Sampler, configure};
 use crate::clock::{ManualClock, Timestamp};
 use crate::db::{Conn, Db, DbError};
@@ -19,6 +18,7 @@ use crate::ids::EventId;
 use crate::on;
 use crate::outbox::{EventKind, EventType, NewEvent, Outbox};
 use crate::schema::{counter, outbox_history, outbox_open, outbox_settled};
+use crate::testing::TestDb;
 
 /// A status that a test wants an event to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@ use diesel::prelude::*;
 use serde_json::json;
 
 use super::fixture::{Bench, Is};
-use super::on_every_database;
 use crate::on;
 use crate::schema::{alert, dead_letter, mail};
+use crate::testing::on_every_database;
 
-on_every_database!(alerts_with_their_mails, dead_letters_with_their_bytes);
+on_every_database!(Bench::new => alerts_with_their_mails, dead_letters_with_their_bytes);
 
 impl Bench {
     /// An alert for each of `subjects`, the first one closed, the second one mailed.

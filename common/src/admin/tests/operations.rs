@@ -4,9 +4,9 @@ use actix_web::test::TestRequest;
 use serde_json::json;
 
 use super::fixture::{Bench, Is};
-use super::on_every_database;
+use crate::testing::on_every_database;
 
-on_every_database!(
+on_every_database!(Bench::new =>
     a_retry_raises_the_limit,
     a_retry_needs_no_body,
     a_resolution_says_who_and_why,

@@ -3,9 +3,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::fixture::{Bench, Is};
-use super::on_every_database;
+use crate::testing::on_every_database;
 
-on_every_database!(
+on_every_database!(Bench::new =>
     an_empty_database_has_an_overview,
     a_sample_counts_everything,
     a_request_does_not_count,

@@ -2,7 +2,8 @@ use actix_web::http::header::ALLOW;
 use actix_web::test::TestRequest;
 use serde_json::json;
 
-use super::{Bench, TestDb};
+use super::Bench;
+use crate::testing::TestDb;
 
 #[actix_web::test]
 async fn unknown_addresses_and_methods_are_problems() {

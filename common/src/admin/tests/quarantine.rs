@@ -3,10 +3,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::fixture::Bench;
-use super::on_every_database;
 use crate::inbox::quarantine;
+use crate::testing::on_every_database;
 
-on_every_database!(
+on_every_database!(Bench::new =>
     a_key_goes_in_and_comes_out,
     the_inbox_sees_which_keys_are_in,
     odd_keys_are_keys,

@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 
-use super::{Fixture, START, event, event_id, on_both, parsed};
+use super::{Fixture, START, event, event_id, parsed};
 use crate::alerts::{AlertFilter, DigestOutcome, close};
 use crate::on;
 use crate::schema::{alert, mail};
+use crate::testing::on_every_database;
 
-on_both!(
+on_every_database!(Fixture::new =>
     one_alert_gets_one_mail,
     waits_for_others,
     what_was_closed_is_not_mailed,

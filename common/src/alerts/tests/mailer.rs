@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Fixture, on_both, parsed};
+use super::{Fixture, parsed};
 use crate::alerts::AlertFilter;
 use crate::config::MailTransport;
+use crate::testing::on_every_database;
 
-on_both!(
+on_every_database!(Fixture::new =>
     an_hour_without_a_mail_server_loses_nothing,
     a_mail_whose_sending_was_not_noted_is_the_same_mail_again,
     two_at_once_send_each_mail_once,

@@ -1,5 +1,4 @@
-//! Each body runs on SQLite, and on PostgreSQL where `STOCKLOOP_TEST_POSTGRES_URL` names a server (its user
-//! must be allowed to create databases).
+//! Alerts, digests and mails, each test on every database.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -13,40 +12,19 @@ mod smtp;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use uuid::Uuid;
 
 use super::{AlertFilter, Alerts, NewAlert};
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::{AlertSettings, MailSettings, MailTls, MailTransport};
-use crate::db::{DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS};
+use crate::db::{Db, DbError};
 use crate::env::Env;
 use crate::ids::EventId;
 use crate::on;
 use crate::outbox::EventRow;
 use crate::schema::outbox_event;
-
-/// Runs test bodies on both databases: `on_both!(body, …)`.
-macro_rules! on_both {
-    ($($body:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $body() {
-                super::$body($crate::alerts::tests::Fixture::sqlite()).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            async fn $body() {
-                if let Some(fixture) = $crate::alerts::tests::Fixture::postgres() {
-                    super::$body(fixture).await;
-                }
-            })*
-        }
-    };
-}
-use on_both;
+use crate::testing::TestDb;
 
 const START: Timestamp = Timestamp::from_micros(1_291_191_960_123_456);
 
@@ -57,61 +35,19 @@ struct Fixture {
     env: Env,
     alerts: AlertSettings,
     mail: MailSettings,
-    _keep: Keep,
-}
-
-/// Removes a test's database after it.
-enum Keep {
-    File { _dir: tempfile::TempDir },
-    Database { admin: String, name: String },
-}
-
-impl Drop for Keep {
-    fn drop(&mut self) {
-        if let Self::Database { admin, name } = self
-            && let Ok(mut conn) = PgConnection::establish(admin)
-        {
-            let _ = conn.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"));
-        }
-    }
+    _test: TestDb,
 }
 
 impl Fixture {
-    fn sqlite() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", dir.path().join("test.db").display());
-        Self::over(url, Keep::File { _dir: dir })
-    }
-
-    fn postgres() -> Option<Self> {
-        let Ok(admin) = std::env::var("STOCKLOOP_TEST_POSTGRES_URL") else {
-            eprintln!("skipped on PostgreSQL: STOCKLOOP_TEST_POSTGRES_URL is not set");
-            return None;
-        };
-        let name = format!("alerts_{}", Uuid::now_v7().simple());
-        let mut conn = PgConnection::establish(&admin).unwrap();
-        conn.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        let (server, _database) = admin.rsplit_once('/').unwrap();
-        let url = format!("{server}/{name}");
-        Some(Self::over(url, Keep::Database { admin, name }))
-    }
-
-    fn over(url: String, keep: Keep) -> Self {
-        let settings = DatabaseSettings {
-            url: url.into(),
-            pool_size: 4,
-            connect_timeout: Duration::from_secs(10),
-        };
-        let db = Db::open(&settings).unwrap();
-        db.migrate(&[ENGINE_MIGRATIONS]).unwrap();
+    fn new(test: TestDb) -> Self {
         let clock = ManualClock::at(START);
         Self {
-            db,
+            db: test.db.clone(),
             env: Env::seeded(Arc::new(clock.clone()), 7),
             clock,
             alerts: alert_settings(),
             mail: mail_settings(),
-            _keep: keep,
+            _test: test,
         }
     }
 

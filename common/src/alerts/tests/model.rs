@@ -1,15 +1,16 @@
 use diesel::sql_types::BigInt;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
-use super::{Fixture, START, event, event_id, on_both};
+use super::{Fixture, START, event, event_id};
 use crate::alerts::{
     AlertFilter, AlertKind, NewAlert, Silence, close, close_kind, close_superseded, list, raise,
     raise_all,
 };
 use crate::db::Conn;
 use crate::ids::EventId;
+use crate::testing::on_every_database;
 
-on_both!(
+on_every_database!(Fixture::new =>
     an_exhaustion_has_one_alert,
     closes_what_arrived,
     closes_what_is_superseded,

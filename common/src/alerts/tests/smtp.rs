@@ -8,10 +8,11 @@ use mailin::{Action, AuthMechanism, Handler, Response, SessionBuilder, response}
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Fixture, on_both, parsed};
+use super::{Fixture, parsed};
 use crate::config::{MailTls, MailTransport};
+use crate::testing::on_every_database;
 
-on_both!(
+on_every_database!(Fixture::new =>
     a_mail_goes_through_smtp,
     a_password_is_given,
     a_refusal_is_kept_and_tried_again,

@@ -1,7 +1,6 @@
 //! An order-service of handler, routes and a database, without broker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Service;
@@ -14,9 +13,8 @@ use common::db::{DatabaseSettings, Db, ENGINE_MIGRATIONS};
 use common::env::Env;
 use common::inbox::{Answer, ApplyError, Detail, Handler, Incoming};
 use common::inventory::Sku;
-use diesel::connection::SimpleConnection;
-use diesel::prelude::*;
 use serde_json::{Value, json};
+use stockloop_tests::database::TestDatabase;
 
 use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS, ProductCopy, find};
 use crate::routes;
@@ -24,13 +22,7 @@ use crate::routes;
 pub(crate) struct Replica {
     pub(crate) inventory: Inventory,
     pub(crate) clock: ManualClock,
-    _place: Place,
-}
-
-/// Where the database is; dropping it takes the database away.
-enum Place {
-    File(#[allow(dead_code, reason = "kept for its drop")] tempfile::TempDir),
-    Server { admin: String, name: String },
+    _place: TestDatabase,
 }
 
 #[derive(Debug)]
@@ -45,26 +37,16 @@ pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000
 
 impl Replica {
     pub(crate) fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("replica.db").display());
-        Self::open(url, Place::File(folder))
+        Self::over(TestDatabase::sqlite())
     }
 
-    /// On a new database of the server that STOCKLOOP_TEST_POSTGRES_URL names, if it does.
     pub(crate) fn postgres() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let admin = std::env::var("STOCKLOOP_TEST_POSTGRES_URL").ok()?;
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let name = format!("order_test_{}_{count}", std::process::id());
-        execute(&admin, &format!("CREATE DATABASE {name}"));
-        let (server, _) = admin.rsplit_once('/').unwrap();
-        let url = format!("{server}/{name}");
-        Some(Self::open(url, Place::Server { admin, name }))
+        TestDatabase::postgres().map(Self::over)
     }
 
-    fn open(url: String, place: Place) -> Self {
+    fn over(place: TestDatabase) -> Self {
         let db = Db::open(&DatabaseSettings {
-            url: url.into(),
+            url: place.url().into(),
             pool_size: 4,
             connect_timeout: Duration::from_secs(10),
         })
@@ -190,16 +172,4 @@ pub(crate) fn superseded(version: i64) -> Answer {
 
 fn success(detail: Detail, version: i64) -> Answer {
     Answer::Success { detail, version: Some(version), result: None }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Self::Server { admin, name } = self {
-            execute(admin, &format!("DROP DATABASE {name} WITH (FORCE)"));
-        }
-    }
-}
-
-fn execute(url: &str, sql: &str) {
-    PgConnection::establish(url).unwrap().batch_execute(sql).unwrap();
 }

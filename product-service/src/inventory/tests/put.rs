@@ -155,7 +155,9 @@ async fn carries_the_trace_of_the_request(shop: &Shop) {
 
 async fn wakes_the_relay_after_a_change_only(shop: &Shop) {
     let woken = async || {
-        tokio::time::timeout(Duration::from_millis(50), shop.inventory.outbox.woken()).await.is_ok()
+        tokio::time::timeout(Duration::from_millis(50), shop.inventory.outbox.notify().notified())
+            .await
+            .is_ok()
     };
     shop.put("A", &[], content(-1)).await;
     assert!(!woken().await);

@@ -1,7 +1,6 @@
 //! A product-service of routes and a database, without relay and broker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Service;
@@ -16,9 +15,9 @@ use common::http::Running;
 use common::on;
 use common::outbox::{EventRow, Outbox};
 use common::schema::{outbox_event, outbox_open};
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use serde_json::{Value, json};
+use stockloop_tests::database::TestDatabase;
 
 use crate::inventory::{Inventory, MIGRATIONS, Product};
 use crate::routes;
@@ -27,13 +26,7 @@ use crate::schema::{adjustment, product};
 pub(crate) struct Shop {
     pub(crate) inventory: Inventory,
     pub(crate) clock: ManualClock,
-    _place: Place,
-}
-
-/// Where the database is; dropping it takes the database away.
-enum Place {
-    File(#[allow(dead_code, reason = "kept for its drop")] tempfile::TempDir),
-    Server { admin: String, name: String },
+    _place: TestDatabase,
 }
 
 #[derive(Debug)]
@@ -47,26 +40,16 @@ pub(crate) type AdjustmentRow = (String, i64, i64, i64, String, Option<String>);
 
 impl Shop {
     pub(crate) fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("shop.db").display());
-        Self::open(url, Place::File(folder))
+        Self::over(TestDatabase::sqlite())
     }
 
-    /// On a new database of the server that STOCKLOOP_TEST_POSTGRES_URL names, if it does.
     pub(crate) fn postgres() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let admin = std::env::var("STOCKLOOP_TEST_POSTGRES_URL").ok()?;
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let name = format!("product_test_{}_{count}", std::process::id());
-        execute(&admin, &format!("CREATE DATABASE {name}"));
-        let (server, _) = admin.rsplit_once('/').unwrap();
-        let url = format!("{server}/{name}");
-        Some(Self::open(url, Place::Server { admin, name }))
+        TestDatabase::postgres().map(Self::over)
     }
 
-    fn open(url: String, place: Place) -> Self {
+    fn over(place: TestDatabase) -> Self {
         let db = Db::open(&DatabaseSettings {
-            url: url.into(),
+            url: place.url().into(),
             pool_size: 4,
             connect_timeout: Duration::from_secs(10),
         })
@@ -243,16 +226,4 @@ pub(crate) fn delta(delta: i64) -> Value {
 /// A batch's line.
 pub(crate) fn line(sku: &str, delta: i64) -> Value {
     json!({"sku": sku, "delta": delta, "reason": "sale"})
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Self::Server { admin, name } = self {
-            execute(admin, &format!("DROP DATABASE {name} WITH (FORCE)"));
-        }
-    }
-}
-
-fn execute(url: &str, sql: &str) {
-    PgConnection::establish(url).unwrap().batch_execute(sql).unwrap();
 }
