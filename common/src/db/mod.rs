@@ -86,6 +86,38 @@ impl Conn {
         }
     }
 
+    /// Asks PostgreSQL, for the rest of this transaction, for the plans that the loop's statements are made for.
+    ///
+    /// They touch a batch of rows by key. Where statistics are stale (a queue that was empty when they were
+    /// taken), the planner sorts or scans the whole backlog for each batch instead.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn plan_by_index(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Pg(_) => self.batch_execute(INDEX_PLANS),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Runs `work`, which only reads, with the plans of [`Conn::plan_by_index`].
+    ///
+    /// # Errors
+    /// Whatever `work` returned.
+    pub fn read_by_index<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        match self {
+            Self::Pg(_) => self.transaction(|conn| {
+                conn.plan_by_index()?;
+                work(conn)
+            }),
+            // A reader must not stand in the writer's queue.
+            Self::Sqlite(_) => work(self),
+        }
+    }
+
     fn begin(&mut self) -> QueryResult<()> {
         match self {
             Self::Pg(c) => AnsiTransactionManager::begin_transaction(c),
@@ -116,6 +148,10 @@ impl Conn {
         on!(self, c => sql_query("SELECT 1").execute(c)).map(|_| ())
     }
 }
+
+const INDEX_PLANS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
+     SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
+     SET LOCAL max_parallel_workers_per_gather = 0";
 
 fn is_outermost(conn: &mut SqliteConnection) -> bool {
     use diesel::connection::TransactionManagerStatus;

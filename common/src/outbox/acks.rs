@@ -56,6 +56,7 @@ impl Settler {
     ) -> Result<Settlement, ApplyError> {
         let settler = self.clone();
         db.write(move |conn| {
+            conn.plan_by_index()?;
             let mut total = Settlement::default();
             let parts = apart(
                 conn,
