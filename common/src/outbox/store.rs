@@ -407,6 +407,26 @@ pub(super) fn newest_processed(conn: &mut Conn, key: &str) -> QueryResult<Option
         .optional())
 }
 
+/// Events whose alert was raised since `since` and is open although a newer version of their key is PROCESSED.
+pub(super) fn overtaken(
+    conn: &mut Conn,
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<EventId>> {
+    let sql = "SELECT a.event_id AS id FROM alert a \
+               WHERE a.closed_us IS NULL AND a.kind = 'exhausted' AND a.event_kind = 0 \
+                 AND a.created_us >= $1 \
+                 AND EXISTS (SELECT 1 FROM outbox_event e JOIN outbox_settled s ON s.id = e.id \
+                             WHERE e.key = a.key AND e.kind = 0 \
+                               AND (e.epoch, e.version) > (a.epoch, a.version)) \
+               ORDER BY a.event_id LIMIT $2";
+    let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
+        .bind::<BigInt, _>(since)
+        .bind::<BigInt, _>(limit)
+        .load(c))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
 /// The newest version of a key that was ever written here, if its events are still kept.
 pub(super) fn newest_version(conn: &mut Conn, key: &str) -> QueryResult<Option<i64>> {
     on!(conn, c => outbox_event::table
