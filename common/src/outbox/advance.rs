@@ -67,7 +67,7 @@ pub struct SettledEvent {
     pub success: bool,
 }
 
-/// What a call of [`advance`] did.
+/// What became of the events that something happened to.
 #[derive(Debug, Default)]
 pub struct Advanced {
     /// Events that are PROCESSED now.
