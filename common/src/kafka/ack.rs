@@ -49,6 +49,16 @@ pub struct Ack {
     pub processed_at: Timestamp,
 }
 
+impl Ack {
+    /// About how many bytes it takes on the wire: never less than it does.
+    pub fn weight(&self) -> usize {
+        // JSON may write a character of a text as six; the rest of the fields are short.
+        let text = |text: &Option<String>| text.as_ref().map_or(0, |text| text.len() * 6);
+        let result = self.result.as_ref().map_or(0, |result| result.get().len());
+        400 + self.consumer.len() * 6 + text(&self.detail) + text(&self.error) + result
+    }
+}
+
 /// The data of an ack message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AckBatch {
