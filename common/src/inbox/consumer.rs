@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{Applied, Inbox};
 use crate::db::Fault;
 use crate::jobs::Retry;
-use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record};
+use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, SendError};
 
 /// Receives events and answers them.
 pub struct InboxConsumer {
@@ -27,8 +27,8 @@ pub struct InboxConsumer {
     pub linger: Duration,
 }
 
-/// Acks of one message at the most, so that it stays well below a broker's usual limit of 1 MB.
-const ACKS_PER_MESSAGE: usize = 250;
+/// Bytes of acks in one message at the most, counted generously.
+const PART_BYTES: usize = 512 * 1024;
 
 /// How often a fault of unknown kind is taken for the world's.
 pub const MAX_RIDDLES: u32 = 5;
@@ -75,9 +75,21 @@ impl InboxConsumer {
         let mut retry = Retry::new("answering events", self.inbox.env(), stop);
         loop {
             let results = self.producer.send_all(&messages).await;
-            let mut sent = results.iter().map(Result::is_ok);
-            messages.retain(|_| !sent.next().unwrap_or(false));
-            match results.into_iter().find_map(Result::err) {
+            let mut trouble = None;
+            let mut results = results.into_iter();
+            messages.retain(|_| match results.next() {
+                Some(Err(SendError::Message(error))) => {
+                    // Their sender hears nothing and tries again: better than a partition that stands still.
+                    tracing::error!(error, "acks can't be sent as they are and are left out");
+                    false
+                }
+                Some(Err(error)) => {
+                    trouble = Some(error);
+                    true
+                }
+                Some(Ok(())) | None => false,
+            });
+            match trouble {
                 None => {
                     retry.succeeded(());
                     return Some(());
@@ -87,6 +99,7 @@ impl InboxConsumer {
         }
     }
 
+    /// The answers by the partition that their events came from, in messages of limited size.
     fn messages(&self, applied: &Applied) -> Vec<Message> {
         let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
         for (partition, ack) in &applied.acks {
@@ -94,8 +107,8 @@ impl InboxConsumer {
         }
         let mut messages = Vec::new();
         for (partition, acks) in by_partition {
-            for acks in acks.chunks(ACKS_PER_MESSAGE) {
-                messages.extend(self.message(partition, acks.to_vec()));
+            for acks in in_parts(acks) {
+                messages.extend(self.message(partition, acks));
             }
         }
         messages
@@ -106,5 +119,67 @@ impl InboxConsumer {
         let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
         let message = AckBatch { acks }.into_message(id, now, consumer, &self.ack_topic, partition);
         message.inspect_err(|error| tracing::error!(%error, "acks can't be written")).ok()
+    }
+}
+
+/// Cuts acks into parts that stay well below a broker's usual limit of 1 MB.
+fn in_parts(acks: Vec<Ack>) -> Vec<Vec<Ack>> {
+    let mut parts: Vec<Vec<Ack>> = Vec::new();
+    let mut room = 0;
+    for mut ack in acks {
+        if ack.weight() > PART_BYTES {
+            // The verdict has to arrive; what a handler adds to it must not prevent that.
+            tracing::warn!(event = %ack.event_id, "an ack's result is too large and is left out");
+            ack.result = None;
+        }
+        let weight = ack.weight();
+        match parts.last_mut() {
+            Some(part) if weight <= room => part.push(ack),
+            _ => {
+                room = PART_BYTES;
+                parts.push(vec![ack]);
+            }
+        }
+        room = room.saturating_sub(weight);
+    }
+    parts
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+    use crate::kafka::Verdict;
+
+    fn ack(result_bytes: usize) -> Ack {
+        let env = Env::system();
+        let result = serde_json::value::to_raw_value(&"x".repeat(result_bytes)).unwrap();
+        Ack {
+            event_id: env.event_id(),
+            attempt: 1,
+            outcome: Verdict::Success,
+            detail: None,
+            error: None,
+            retryable: false,
+            version: None,
+            result: Some(result),
+            consumer: "c".to_owned(),
+            processed_at: env.now(),
+        }
+    }
+
+    #[test]
+    fn parts_stay_below_the_limit_and_lose_no_verdict() {
+        let acks: Vec<Ack> = [10, 300_000, 300_000, 2_000_000, 10].map(ack).into();
+        let ids: Vec<_> = acks.iter().map(|ack| ack.event_id).collect();
+        let parts = in_parts(acks);
+        for part in &parts {
+            let bytes = serde_json::to_vec(&AckBatch { acks: part.clone() }).unwrap().len();
+            assert!(bytes <= PART_BYTES + 1_000, "{bytes}");
+        }
+        let sent: Vec<_> = parts.iter().flatten().map(|ack| ack.event_id).collect();
+        assert_eq!(sent, ids);
+        assert!(parts.iter().flatten().filter(|ack| ack.result.is_none()).count() == 1);
     }
 }
