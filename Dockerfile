@@ -14,9 +14,10 @@ FROM debian:bookworm-slim AS runtime
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --user-group --no-create-home --home-dir /nonexistent stockloop
+    && useradd --system --user-group --no-create-home --home-dir /nonexistent stockloop \
+    && install --directory --owner stockloop --group stockloop /var/lib/stockloop
 USER stockloop
-# A free place for SQLite files, if somebody runs an image without PostgreSQL: mount a volume here.
+# Where SQLite files lie, if somebody runs an image without PostgreSQL: mount a volume here.
 WORKDIR /var/lib/stockloop
 STOPSIGNAL SIGTERM
 
