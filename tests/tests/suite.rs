@@ -6,4 +6,8 @@
     reason = "a panic is how a test says what went wrong"
 )]
 
+mod crashes;
 mod harness;
+mod outages;
+mod stage;
+mod the_loop;
