@@ -239,7 +239,7 @@ async fn poison_among_acks(stage: Stage) {
     let producer = stage.topics.producer();
     let mut buried = 0;
     for partition in 0..PARTITIONS {
-        for (payload, is_buried) in poisons_of_acks(&held) {
+        for (payload, is_buried) in poisons_of_acks(&held, stage.topics.order()) {
             let raw = Raw { headers: Vec::new(), payload };
             Topics::send(&producer, stage.topics.acks(), partition, &raw).await;
             buried += usize::from(is_buried);
@@ -275,7 +275,7 @@ async fn event_of(stage: &Stage, key: &str) -> String {
 }
 
 /// What lies on the ack topic, and whether it can't even be read; `held` is an event that must not be settled.
-fn poisons_of_acks(held: &str) -> Vec<(Option<Vec<u8>>, bool)> {
+fn poisons_of_acks(held: &str, order: &str) -> Vec<(Option<Vec<u8>>, bool)> {
     let stranger = |consumer: &str, id: &str| {
         json!({
             "event_id": id,
@@ -301,7 +301,7 @@ fn poisons_of_acks(held: &str) -> Vec<(Option<Vec<u8>>, bool)> {
         (batch(vec![odd]), true),
         (batch(Vec::new()), false),
         (batch(vec![stranger("nobody", held)]), false),
-        (batch(vec![stranger("order-service", &unknown)]), false),
+        (batch(vec![stranger(order, &unknown)]), false),
         (bytes(&json!({"acks": [], "of a newer version": true})), false),
     ]
 }

@@ -1,11 +1,10 @@
 //! SIGTERM in the middle of a load: an orderly end in bounded time, and nothing that was answered is lost.
 
-use crate::stage::load::Load;
-use crate::stage::random::Random;
-use crate::stage::Stage;
 use stockloop_tests::poll::eventually;
 
-use crate::stage::PATIENCE;
+use crate::stage::load::Load;
+use crate::stage::random::Random;
+use crate::stage::{PATIENCE, Stage};
 
 const CHANGES: usize = 2_000;
 

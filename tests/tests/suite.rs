@@ -7,7 +7,10 @@
 )]
 
 mod crashes;
+mod demo;
 mod harness;
 mod outages;
+mod poison;
 mod stage;
+mod stopping;
 mod the_loop;

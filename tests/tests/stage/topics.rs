@@ -42,6 +42,10 @@ impl Topics {
         &self.place.names.order
     }
 
+    pub(crate) fn product(&self) -> &str {
+        &self.place.names.product
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.place.brokers);
