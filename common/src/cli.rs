@@ -25,8 +25,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Settings come from the defaults, then from the file given by --config, then from the environment, where
-STOCKLOOP__SECTION__NAME is the option `name` of [section]:
+Settings come from the defaults, then from the file given by --config, then from the environment,
+where STOCKLOOP__SECTION__NAME is the option `name` of [section]:
 
   STOCKLOOP__DATABASE__URL=postgres://user:password@host/database
   STOCKLOOP__KAFKA__BROKERS=host:9092
