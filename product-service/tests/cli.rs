@@ -33,6 +33,11 @@ fn wrong_urls_are_refused() {
 }
 
 #[test]
+fn a_silent_server_is_given_up() {
+    service::a_silent_server_is_given_up(&program());
+}
+
+#[test]
 fn unusable_files_are_refused() {
     service::unusable_files_are_refused(&program());
 }

@@ -82,7 +82,8 @@ impl Program {
 
     /// It has to refuse with exit code 1 and one line on standard error that holds all of `words`, which is returned.
     pub fn refusal(&self, args: &[&str], env: &[(&str, &str)], words: &[&str]) -> String {
-        let quiet = [env, &[("STOCKLOOP__LOG__FILTER", "off")]].concat();
+        let quiet = [("STOCKLOOP__LOG__FILTER", "off"), ("STOCKLOOP_LOG", "off")];
+        let quiet = [&quiet, env].concat();
         let outcome = self.run(args, &quiet);
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         let line = outcome.stderr.trim_end();
@@ -188,11 +189,29 @@ pub mod service {
         refused("", &["scheme", "postgres://"]);
         refused("mysql://user:s3cret@host/db", &["only postgres: and sqlite:"]);
         refused("postgresql:nope", &["a host has to follow"]);
+        for mistyped in ["postgres:u:s3cret@h/db", "postgres:/u:s3cret@h/db", "u:s3cret@h/db"] {
+            let env = [("STOCKLOOP__DATABASE__URL", mistyped), BIND];
+            let line = program.refusal(&["serve"], &env, &["***@h/db"]);
+            assert!(!line.contains("s3cret"), "{line}");
+        }
         refused("sqlite::memory:", &["needs a file"]);
         refused("sqlite:no/such/folder/x.db", &["no/such/folder/x.db", "can't be reached"]);
         refused("postgres://u@127.0.0.1:1/db", &["127.0.0.1:1", "can't be reached", "check that"]);
         let left = fs::read_dir(program.folder()).unwrap().count();
         assert_eq!(left, 2, "nothing but the outputs: no stray database");
+    }
+
+    /// A server that takes the connection and never says a word is not waited for without end.
+    pub fn a_silent_server_is_given_up(program: &Program) {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://u:s3cret@{}/db", silent.local_addr().unwrap());
+        let env = [
+            ("STOCKLOOP__DATABASE__URL", url.as_str()),
+            ("STOCKLOOP__DATABASE__CONNECT_TIMEOUT", "1s"),
+            BIND,
+        ];
+        let line = program.refusal(&["serve"], &env, &["can't be reached", "timeout"]);
+        assert!(!line.contains("s3cret"), "{line}");
     }
 
     /// A file that is no database, or one that can't be written to, with or without its schema.
@@ -216,7 +235,8 @@ pub mod service {
         let env = [("STOCKLOOP__DATABASE__URL", url.as_str()), BIND];
         let name = url.rsplit_once('/').unwrap().1;
         let read_only = |on: &str| {
-            let statement = format!("ALTER DATABASE {name} SET default_transaction_read_only = {on}");
+            let statement =
+                format!("ALTER DATABASE {name} SET default_transaction_read_only = {on}");
             postgres.execute(&statement).unwrap();
         };
         read_only("on");
@@ -267,7 +287,7 @@ pub mod service {
         };
         env("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "soon", &["ack_timeout", "config --example"]);
         env("STOCKLOOP__OUTBOX__MAX_ATTEMPTS", "many", &["max_attempts"]);
-        env("STOCKLOOP__MAIL__TRANSPORT", "pigeon", &["pigeon", "smtp"]);
+        env("STOCKLOOP__MAIL__TRANSPORT", "pigeon", &["pigeon", "mail.transport"]);
         env("STOCKLOOP__OUTBOX__MAX_ATEMPTS", "3", &["max_atempts"]);
         env("STOCKLOOP__OUTBOX__SWEEP_CRON", "now and then", &["now and then", "cron"]);
         env("STOCKLOOP__LOG__FILTER", "=,=", &["=,="]);
@@ -278,7 +298,10 @@ pub mod service {
         file("[outbox]\nmax_atempts = 3\n", &["max_atempts"]);
         file("[outbx]\n", &["outbx"]);
         file("[outbox]\nmax_attempts = \"3 or 4\"\n", &["max_attempts"]);
-        file("[outbox\n", &["own.toml"]);
+        // Here more lines than one show the place.
+        fs::write(program.folder().join("own.toml"), "[outbox\n").unwrap();
+        let outcome = program.run(&["serve", "--config", "own.toml"], &[]);
+        assert!(outcome.code == Some(1) && outcome.stderr.contains("own.toml"), "{outcome:?}");
         program.refusal(&["serve", "--config", "missing.toml"], &[], &["missing.toml"]);
     }
 }

@@ -226,7 +226,10 @@ fn unreadable() -> Vec<Poison> {
         buried(none(None), "ce_specversion is missing"),
         buried(event("no-uuid", &[], good()), "ce_id can't be read"),
         buried(event(&id, &[("ce_id", None)], good()), "ce_id is missing"),
-        buried(event(&id, &[("stockloopattempt", Some("99999999999"))], good()), "stockloopattempt"),
+        buried(
+            event(&id, &[("stockloopattempt", Some("99999999999"))], good()),
+            "stockloopattempt",
+        ),
         buried(not_utf8, "ce_id is not UTF-8"),
     ]
 }
