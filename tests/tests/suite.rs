@@ -6,4 +6,11 @@
     reason = "a panic is how a test says what went wrong"
 )]
 
+mod crashes;
+mod demo;
 mod harness;
+mod outages;
+mod poison;
+mod stage;
+mod stopping;
+mod the_loop;
