@@ -19,7 +19,7 @@ async fn the_copys_database_goes_away() {
         return;
     };
     let order_url = postgres.database("copy");
-    let mut stage = Stage::on("copy_gone", Parts { order_url, ..parts }).await;
+    let stage = Stage::on("copy_gone", Parts { order_url, ..parts }).await;
     let mut load = load(&stage).await;
     load.reached(CHANGES / 3).await;
     postgres.stop().expect("it stops");

@@ -38,7 +38,7 @@ pub(crate) struct Stage {
     pub(crate) mails: SmtpSink,
     pub(crate) topics: Topics,
     _broker: Option<EmbeddedBroker>,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 /// Where a stage keeps its data.
@@ -117,7 +117,7 @@ impl Stage {
             mails,
             topics: Topics::new(place),
             _broker: broker,
-            folder,
+            _folder: folder,
         }
     }
 
@@ -126,11 +126,6 @@ impl Stage {
         let mut second = self.product.twin();
         second.start();
         second
-    }
-
-    /// A folder that goes with the stage.
-    pub(crate) fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// Stops both services in good order.
