@@ -92,7 +92,9 @@ async fn the_consumer_freezes() {
     let events = stage.product.count("SELECT count(*) AS n FROM outbox_event").await;
     let sent = stage.topics.events_sent();
     assert!(probes > 0 && probes <= i64::from(PARTITIONS) * 12, "{probes} probes");
-    assert_eq!(sent, events + probes, "nothing but probes was sent again");
+    // The answer to a partition's last probe may settle its event before the probe is noted in the history.
+    let unnoted = sent - events - probes;
+    assert!((0..=i64::from(PARTITIONS)).contains(&unnoted), "nothing but probes was sent again");
     assert_all_well(stage, &load).await;
 }
 
