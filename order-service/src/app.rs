@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use common::app::Service;
+use common::app::{Routes, Service};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use common::engine::{Engine, Roles};
 
+use crate::details::Details;
 use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
 use crate::routes;
 
@@ -26,7 +27,10 @@ fn roles(_engine: &Engine) -> Roles {
     Roles { sends: false, receives: Some(Arc::new(InventoryHandler)) }
 }
 
-fn mount(engine: &Engine, config: &mut ServiceConfig) {
-    let inventory = Inventory { db: engine.db.clone(), env: engine.env.clone() };
-    config.app_data(Data::new(inventory)).configure(routes::configure);
+fn mount(engine: &Engine) -> anyhow::Result<Routes> {
+    let inventory = Data::new(Inventory { db: engine.db.clone(), env: engine.env.clone() });
+    let details = Data::new(Details::new(&engine.settings.peer, engine.env.clone())?);
+    Ok(Arc::new(move |config: &mut ServiceConfig| {
+        config.app_data(inventory.clone()).app_data(details.clone()).configure(routes::configure);
+    }))
 }

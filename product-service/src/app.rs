@@ -1,7 +1,9 @@
 //! What makes product-service: the inventory that it owns, on the engine that both services share.
 
+use std::sync::Arc;
+
 use actix_web::web::{Data, ServiceConfig};
-use common::app::Service;
+use common::app::{Routes, Service};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use common::engine::{Engine, Roles};
 
@@ -24,12 +26,14 @@ fn roles(_engine: &Engine) -> Roles {
     Roles { sends: true, receives: None }
 }
 
-fn mount(engine: &Engine, config: &mut ServiceConfig) {
-    let inventory = Inventory {
+fn mount(engine: &Engine) -> anyhow::Result<Routes> {
+    let inventory = Data::new(Inventory {
         db: engine.db.clone(),
         env: engine.env.clone(),
         outbox: engine.outbox.clone(),
         running: engine.running.clone(),
-    };
-    config.app_data(Data::new(inventory)).configure(routes::configure);
+    });
+    Ok(Arc::new(move |config: &mut ServiceConfig| {
+        config.app_data(inventory.clone()).configure(routes::configure);
+    }))
 }

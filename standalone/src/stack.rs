@@ -73,8 +73,15 @@ impl Stack {
             (None, Some(broker)) => broker.brokers(),
             (None, None) => String::new(),
         };
-        let start = async |service: Service, url: &Option<String>, file: &str, port: u16| {
+        let start = async |service: Service,
+                           url: &Option<String>,
+                           file: &str,
+                           port: u16,
+                           peer: Option<SocketAddr>| {
             let mut settings = Settings::load(service.defaults, None)?;
+            if let Some(peer) = peer {
+                settings.peer.url = format!("http://{peer}");
+            }
             let embedded = || format!("sqlite:{}", data_dir.join(file).display());
             settings.database.url = url.clone().unwrap_or_else(embedded).into();
             settings.http.bind = loopback(port).to_string();
@@ -92,9 +99,11 @@ impl Stack {
                 .with_context(|| format!("{} can't start", service.name))
         };
         let url = &surroundings.product_database_url;
-        let product = start(product_service::SERVICE, url, "product.db", ports.product).await?;
+        let product =
+            start(product_service::SERVICE, url, "product.db", ports.product, None).await?;
         let url = &surroundings.order_database_url;
-        let order = start(order_service::SERVICE, url, "order.db", ports.order).await?;
+        let peer = Some(product.address());
+        let order = start(order_service::SERVICE, url, "order.db", ports.order, peer).await?;
         Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
     }
 

@@ -5,7 +5,8 @@ mod inventory;
 use actix_web::web::{QueryConfig, ServiceConfig};
 use common::http::Problem;
 
-/// Adds the routes to the scope `/api/v1`; they need `web::Data<`[`crate::inventory::Inventory`]`>`.
+/// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`]
+/// and of [`crate::details::Details`].
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(
         QueryConfig::default()

@@ -1,5 +1,6 @@
 //! What this service answers under `/api/v1`.
 
+mod details;
 mod inventory;
 
 use actix_web::web::{QueryConfig, ServiceConfig};
@@ -12,4 +13,5 @@ pub fn configure(cfg: &mut ServiceConfig) {
             .error_handler(|error, _| Problem::invalid("query", error.to_string()).into()),
     );
     inventory::configure(cfg);
+    details::configure(cfg);
 }
