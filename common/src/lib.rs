@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod inventory;
 pub mod jobs;
 pub mod kafka;
+pub mod orders;
 pub mod outbox;
 pub mod retry;
 pub mod schema;

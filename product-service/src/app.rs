@@ -1,4 +1,6 @@
-//! What makes product-service: the inventory that it owns, on the engine that both services share.
+//! What makes product-service: the inventory that it owns and the orders that take from it, on the engine that both services share.
+
+use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use common::app::Service;
@@ -6,6 +8,7 @@ use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use common::engine::{Engine, Roles};
 
 use crate::inventory::{Inventory, MIGRATIONS};
+use crate::orders::{Orders, OrdersHandler};
 use crate::routes;
 
 /// The service, for its own program and for the all-in-one binary.
@@ -20,8 +23,9 @@ pub const SERVICE: Service = Service {
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn roles(_engine: &Engine) -> Roles {
-    Roles { sends: true, receives: None }
+fn roles(engine: &Engine) -> Roles {
+    let handler = OrdersHandler::new(engine.outbox.clone());
+    Roles { sends: true, receives: Some(Arc::new(handler)), listens: None }
 }
 
 fn mount(engine: &Engine, config: &mut ServiceConfig) {
@@ -31,5 +35,9 @@ fn mount(engine: &Engine, config: &mut ServiceConfig) {
         outbox: engine.outbox.clone(),
         running: engine.running.clone(),
     };
-    config.app_data(Data::new(inventory)).configure(routes::configure);
+    let orders = Orders { db: engine.db.clone() };
+    config
+        .app_data(Data::new(inventory))
+        .app_data(Data::new(orders))
+        .configure(routes::configure);
 }

@@ -2,9 +2,11 @@
 //! in the same transaction. Acks, lateness, broken messages and operators all come through here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use diesel::QueryResult;
 
+use super::listener::{Became, Listener, Turn};
 use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow};
 use super::state::{AckOutcome, Happening, Policy, Step, step};
 use super::store;
@@ -116,6 +118,8 @@ struct Work<'a> {
     gave_up: Vec<EventFacts>,
     /// (key, epoch, version) of snapshots that were applied: older exhausted ones are superfluous now.
     newest: Vec<(String, i64, i64)>,
+    /// What the listener gets to hear.
+    turns: Vec<Turn>,
     done: Advanced,
 }
 
@@ -133,6 +137,7 @@ impl<'a> Work<'a> {
             calmed: Vec::new(),
             gave_up: Vec::new(),
             newest: Vec::new(),
+            turns: Vec::new(),
             done: Advanced::default(),
         }
     }
@@ -197,6 +202,16 @@ impl<'a> Work<'a> {
                 self.done.again += 1;
             }
         }
+        self.tell(&facts, || match why.happening {
+            Happening::Retried { .. } => {
+                Some(Became::Retried { by: why.by_whom.clone(), reason: why.error.clone() })
+            }
+            Happening::Resolved | Happening::Superseded => {
+                Some(Became::Resolved { by: why.by_whom.clone(), reason: why.error.clone() })
+            }
+            Happening::Probed { .. } | Happening::Confirmed { .. } => None,
+            _ => Some(Became::Again),
+        });
         self.keep(after, facts);
     }
 
@@ -204,6 +219,7 @@ impl<'a> Work<'a> {
         self.leave_flight(before);
         self.done.exhausted += 1;
         let why = why.error.as_deref().unwrap_or(SILENCE);
+        self.tell(&facts, || Some(Became::Exhausted { error: why.to_owned() }));
         self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
         if facts.kind == EventKind::Snapshot.code() {
             self.gave_up.push(facts.clone());
@@ -218,6 +234,13 @@ impl<'a> Work<'a> {
         self.changed.remove(&row.id);
         self.calmed.push((row.id, "the event is PROCESSED"));
         let success = ack.outcome == Verdict::Success;
+        self.tell(&facts, || {
+            let result = ack.result.as_ref().map(|result| result.get().to_owned());
+            Some(match success {
+                true => Became::Succeeded { result },
+                false => Became::Rejected { result },
+            })
+        });
         if success && facts.kind == EventKind::Snapshot.code() {
             self.newest.push((facts.key, facts.epoch, facts.version));
         }
@@ -240,6 +263,15 @@ impl<'a> Work<'a> {
             consumer: ack.consumer,
             result: ack.result.map(|result| result.get().to_owned()),
         });
+    }
+
+    /// Puts down what `became` of an event, if anybody listens.
+    fn tell(&mut self, facts: &EventFacts, became: impl FnOnce() -> Option<Became>) {
+        let listens = |listener: &Arc<dyn Listener>| listener.listens_to(&facts.event_type);
+        if self.policy.listener.as_ref().is_some_and(listens) {
+            let turn = |became| Turn { event: facts.clone(), became };
+            self.turns.extend(became().map(turn));
+        }
     }
 
     fn keep(&mut self, row: OpenRow, facts: EventFacts) {
@@ -266,6 +298,9 @@ impl<'a> Work<'a> {
         store::settle(conn, &self.settled)?;
         store::note(conn, &self.history)?;
         self.speak_up(conn)?;
+        if let (Some(listener), false) = (&self.policy.listener, self.turns.is_empty()) {
+            listener.hear(conn, self.now, &self.turns)?;
+        }
         self.done.rows = self.rows.into_values().map(|(row, _)| row).collect();
         Ok(self.done)
     }

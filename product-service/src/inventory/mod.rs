@@ -16,8 +16,11 @@ use common::http::{IdempotencyKey, ProblemResult, Reply, Running, TraceParent, i
 use common::outbox::Outbox;
 
 pub use batch::{LineAnswer, adjust_batch};
+pub(crate) use change::present;
 pub use change::{Changed, Changing, adjust, put, remove};
+pub(crate) use events::{event, of_order};
 pub use fields::{Adjustment, Batch, Content, Description, Line, Lines, Price, Reason, Reference};
+pub(crate) use model::{lock_all, update_stock};
 pub use model::{NewAdjustment, Product, find, page};
 pub use refusal::{ChangeError, Refusal};
 

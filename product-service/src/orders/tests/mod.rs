@@ -1,0 +1,1 @@
+//! Orders' commands on the stock.
