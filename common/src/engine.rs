@@ -22,6 +22,7 @@ use crate::outbox::{
     Held, InFlight, Listener, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew, retention,
 };
 use crate::retry::Backoff;
+use crate::signals::Signals;
 use crate::telemetry::{BrokerState, IgnoredAck, Metrics};
 
 /// Which halves of the engine a service uses.
@@ -55,6 +56,8 @@ pub struct Engine {
     pub broker: BrokerState,
     /// Keyed writes under way.
     pub running: Running,
+    /// Who waits within this process for something to be committed.
+    pub signals: Signals,
     /// Cancelled when the service begins to stop: whatever would hold a connection open ends then.
     pub stopping: CancellationToken,
     in_flight: InFlight,
@@ -96,6 +99,7 @@ impl Engine {
             sampler,
             broker: BrokerState::default(),
             running: Running::default(),
+            signals: Signals::default(),
             stopping: CancellationToken::new(),
             timers: Arc::default(),
         })

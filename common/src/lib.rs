@@ -22,6 +22,7 @@ pub mod orders;
 pub mod outbox;
 pub mod retry;
 pub mod schema;
+pub mod signals;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,5 @@
-//! What makes order-service: the copy of the inventory that it keeps, on the engine that both services share.
+//! What makes order-service: the copy of the inventory that it keeps and the orders that it takes, on the engine
+//! that both services share.
 
 use std::sync::Arc;
 
@@ -8,12 +9,13 @@ use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use common::engine::{Engine, Roles};
 
 use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
+use crate::orders::{Orders, OrdersListener};
 use crate::routes;
 
 /// The service, for its own program and for the all-in-one binary.
 pub const SERVICE: Service = Service {
     name: "order-service",
-    about: "Keeps a copy of the inventory in step with product-service, and answers for every change.",
+    about: "Takes orders against its copy of the inventory, and keeps both in step with product-service.",
     defaults: include_str!("../order-service.toml"),
     migrations: SCHEMA,
     roles,
@@ -22,11 +24,27 @@ pub const SERVICE: Service = Service {
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn roles(_engine: &Engine) -> Roles {
-    Roles { sends: false, receives: Some(Arc::new(InventoryHandler)) }
+fn roles(engine: &Engine) -> Roles {
+    let listener = OrdersListener::new(engine.outbox.clone(), engine.signals.clone());
+    Roles {
+        sends: true,
+        receives: Some(Arc::new(InventoryHandler)),
+        listens: Some(Arc::new(listener)),
+    }
 }
 
 fn mount(engine: &Engine, config: &mut ServiceConfig) {
     let inventory = Inventory { db: engine.db.clone(), env: engine.env.clone() };
-    config.app_data(Data::new(inventory)).configure(routes::configure);
+    let orders = Orders {
+        db: engine.db.clone(),
+        env: engine.env.clone(),
+        outbox: engine.outbox.clone(),
+        running: engine.running.clone(),
+        signals: engine.signals.clone(),
+        stopping: engine.stopping.clone(),
+    };
+    config
+        .app_data(Data::new(inventory))
+        .app_data(Data::new(orders))
+        .configure(routes::configure);
 }

@@ -1,7 +1,8 @@
-//! order-service: keeps a copy of product-service's inventory and answers every event of it.
+//! order-service: takes orders against its copy of product-service's inventory, and answers every event of it.
 
 mod app;
 pub mod inventory;
+pub mod orders;
 pub mod routes;
 pub mod schema;
 

@@ -30,6 +30,12 @@ pub struct InboxConsumer {
 /// Acks of one message at the most, so that it stays well below a broker's usual limit of 1 MB.
 const ACKS_PER_MESSAGE: usize = 250;
 
+/// Bytes of a message's answers at the most, as far as their number can help: results may be long.
+const BYTES_PER_MESSAGE: usize = 500_000;
+
+/// What an answer takes besides its texts, in bytes: more than it ever does.
+const BYTES_PER_ACK: usize = 512;
+
 /// How often a fault of unknown kind is taken for the world's.
 pub const MAX_RIDDLES: u32 = 5;
 
@@ -94,8 +100,8 @@ impl InboxConsumer {
         }
         let mut messages = Vec::new();
         for (partition, acks) in by_partition {
-            for acks in acks.chunks(ACKS_PER_MESSAGE) {
-                messages.extend(self.message(partition, acks.to_vec()));
+            for acks in portions(acks) {
+                messages.extend(self.message(partition, acks));
             }
         }
         messages
@@ -106,5 +112,58 @@ impl InboxConsumer {
         let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
         let message = AckBatch { acks }.into_message(id, now, consumer, &self.ack_topic, partition);
         message.inspect_err(|error| tracing::error!(%error, "acks can't be written")).ok()
+    }
+}
+
+/// Cuts answers into what one message each can hold.
+fn portions(acks: Vec<Ack>) -> Vec<Vec<Ack>> {
+    let mut portions = Vec::new();
+    let (mut portion, mut bytes) = (Vec::new(), 0);
+    for ack in acks {
+        let size = BYTES_PER_ACK
+            + ack.error.as_ref().map_or(0, String::len)
+            + ack.result.as_ref().map_or(0, |result| result.get().len());
+        if portion.len() == ACKS_PER_MESSAGE || bytes + size > BYTES_PER_MESSAGE {
+            portions.push(std::mem::take(&mut portion));
+            bytes = 0;
+        }
+        bytes += size;
+        portion.push(ack);
+    }
+    portions.push(portion);
+    portions.retain(|portion| !portion.is_empty());
+    portions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::env::Env;
+    use crate::kafka::Verdict;
+
+    fn ack(result: usize) -> Ack {
+        let result = format!("\"{}\"", "x".repeat(result));
+        Ack {
+            event_id: Env::system().event_id(),
+            attempt: 1,
+            outcome: Verdict::Success,
+            detail: None,
+            error: None,
+            retryable: false,
+            version: None,
+            result: serde_json::value::RawValue::from_string(result).ok(),
+            consumer: "test".to_owned(),
+            processed_at: Timestamp::default(),
+        }
+    }
+
+    #[test]
+    fn long_results_make_more_messages_and_none_is_lost() {
+        let sizes = |acks| portions(acks).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new()), [0_usize; 0]);
+        assert_eq!(sizes((0..600).map(|_| ack(10)).collect()), [250, 250, 100]);
+        assert_eq!(sizes((0..5).map(|_| ack(200_000)).collect()), [2, 2, 1]);
+        assert_eq!(sizes(vec![ack(10), ack(900_000), ack(10)]), [1, 1, 1]);
     }
 }
