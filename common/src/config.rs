@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::db::DatabaseSettings;
 
@@ -85,7 +85,8 @@ pub struct KafkaSettings {
     pub replication: i32,
     /// Whether missing topics are made at start.
     pub create_topics: bool,
-    /// Further librdkafka properties, such as `security.protocol` or `sasl.password`; printed hidden.
+    /// Further librdkafka properties, such as `security.protocol` or `sasl.password`; printed hidden. An
+    /// underscore stands for a dot, for the environment's sake.
     #[serde(serialize_with = "redacted_values")]
     pub properties: BTreeMap<String, String>,
 }
@@ -147,7 +148,8 @@ pub struct InboxSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertSettings {
-    /// Mail addresses; none: alerts are shown, and mailed to nobody.
+    /// Mail addresses; none: alerts are shown, and mailed to nobody. In the environment: separated by commas.
+    #[serde(deserialize_with = "list_or_text")]
     pub recipients: Vec<String>,
     /// How long a digest waits for further alerts.
     #[serde(with = "humantime_serde")]
@@ -238,6 +240,21 @@ pub enum LogFormat {
     Json,
 }
 
+fn list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        List(Vec<String>),
+        Text(String),
+    }
+    let trimmed = |text: &str| text.split(',').map(|part| part.trim().to_owned()).collect();
+    let parts: Vec<String> = match Either::deserialize(deserializer)? {
+        Either::List(list) => list,
+        Either::Text(text) => trimmed(&text),
+    };
+    Ok(parts.into_iter().filter(|part| !part.is_empty()).collect())
+}
+
 fn redacted<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(if secret.expose_secret().is_empty() { "" } else { "***" })
 }
@@ -266,12 +283,9 @@ impl Settings {
         if let Some(file) = file {
             sources = sources.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
-        let environment = config::Environment::with_prefix("STOCKLOOP")
-            .prefix_separator("__")
-            .separator("__")
-            .try_parsing(true)
-            .list_separator(",")
-            .with_list_parse_key("alerts.recipients");
+        // Values stay text until a field asks for a number: a password such as 007 must not become 7.
+        let environment =
+            config::Environment::with_prefix("STOCKLOOP").prefix_separator("__").separator("__");
         sources.add_source(environment).build().and_then(config::Config::try_deserialize).context(
             "the configuration is wrong; `config --example` prints every option with its default",
         )
@@ -283,5 +297,49 @@ impl Settings {
     /// When they can't be written as TOML, which would be a flaw of this program.
     pub fn redacted_toml(&self) -> anyhow::Result<String> {
         toml::to_string_pretty(self).context("the settings can't be written as TOML")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const DEFAULTS: &str = include_str!("../../product-service/product-service.toml");
+
+    #[test]
+    fn a_file_changes_defaults_and_may_name_properties_with_dots() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\nsasl_password = \"007\"\n\
+                    [alerts]\nrecipients = [\"a@shop.example\"]\n[http]\nadmin_token = \"s3cret\"\n";
+        file.write_all(text.as_bytes()).unwrap();
+        let settings = Settings::load(DEFAULTS, Some(file.path())).unwrap();
+        assert_eq!(settings.kafka.properties["security.protocol"], "SASL_SSL");
+        assert_eq!(settings.kafka.properties["sasl_password"], "007");
+        assert_eq!(settings.alerts.recipients, ["a@shop.example"]);
+        let shown = settings.redacted_toml().unwrap();
+        assert!(!shown.contains("007") && !shown.contains("s3cret"), "{shown}");
+        assert!(shown.contains("SASL_SSL"), "{shown}");
+    }
+
+    #[test]
+    fn an_unknown_option_is_an_error_that_names_it() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"[outbox]\nmax_atempts = 3\n").unwrap();
+        let error = Settings::load(DEFAULTS, Some(file.path())).unwrap_err();
+        assert!(format!("{error:#}").contains("max_atempts"), "{error:#}");
+    }
+
+    #[test]
+    fn recipients_may_be_one_text() {
+        #[derive(Deserialize)]
+        struct Only {
+            #[serde(deserialize_with = "list_or_text")]
+            to: Vec<String>,
+        }
+        let only: Only = serde_json::from_str(r#"{"to": "a@x.example, b@x.example,"}"#).unwrap();
+        assert_eq!(only.to, ["a@x.example", "b@x.example"]);
     }
 }

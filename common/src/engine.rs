@@ -67,8 +67,8 @@ pub struct Engine {
 /// How long answers to keyed writes are kept.
 const IDEMPOTENCY_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Messages of the ack topic that one transaction settles at the most; each holds up to 250 acks.
-const ACK_MESSAGES: usize = 16;
+/// Messages of the ack topic that one transaction settles at the most; each may hold a thousand acks.
+const ACK_MESSAGES: usize = 8;
 
 impl Engine {
     /// Opens the database, brings its schema up to date and makes the parts; nothing runs yet.

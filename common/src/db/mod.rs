@@ -10,6 +10,7 @@ mod location;
 mod migrate;
 mod named;
 mod pool;
+mod secret_url;
 mod writer;
 
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub use apart::apart;
 pub use fault::Fault;
 pub use location::{Backend, Location, LocationError};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
+
+pub use secret_url::Url;
 
 use pool::Pool;
 use writer::Writer;
@@ -87,6 +90,38 @@ impl Conn {
         }
     }
 
+    /// Asks PostgreSQL, for the rest of this transaction, for the plans that the loop's statements are made for.
+    ///
+    /// They touch a batch of rows by key. Where statistics are stale (a queue that was empty when they were
+    /// taken), the planner sorts or scans the whole backlog for each batch instead.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn plan_by_index(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Pg(_) => self.batch_execute(INDEX_PLANS),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Runs `work`, which only reads, with the plans of [`Conn::plan_by_index`].
+    ///
+    /// # Errors
+    /// Whatever `work` returned.
+    pub fn read_by_index<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        match self {
+            Self::Pg(_) => self.transaction(|conn| {
+                conn.plan_by_index()?;
+                work(conn)
+            }),
+            // A reader must not stand in the writer's queue.
+            Self::Sqlite(_) => work(self),
+        }
+    }
+
     fn begin(&mut self) -> QueryResult<()> {
         match self {
             Self::Pg(c) => AnsiTransactionManager::begin_transaction(c),
@@ -117,6 +152,10 @@ impl Conn {
         on!(self, c => sql_query("SELECT 1").execute(c)).map(|_| ())
     }
 }
+
+const INDEX_PLANS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
+     SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
+     SET LOCAL max_parallel_workers_per_gather = 0";
 
 fn is_outermost(conn: &mut SqliteConnection) -> bool {
     use diesel::connection::TransactionManagerStatus;
@@ -160,76 +199,12 @@ pub enum DbError {
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// `postgres://user:password@host/database` or `sqlite:path/to/file.db`.
-    pub url: secrecy_url::Url,
+    pub url: Url,
     /// Connections at the most (PostgreSQL), or readers (SQLite).
     pub pool_size: u32,
     /// How long to wait for a connection.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-}
-
-/// A URL whose password is hidden wherever it is printed.
-pub mod secrecy_url {
-    use serde::{Deserialize, Serialize, Serializer};
-
-    /// A database URL; `Debug` and serialization hide the password.
-    #[derive(Clone, Deserialize)]
-    #[serde(transparent)]
-    pub struct Url(String);
-
-    impl Url {
-        /// The URL with its password: for connecting only.
-        pub fn expose(&self) -> &str {
-            &self.0
-        }
-
-        /// The URL as it may be printed.
-        pub fn redacted(&self) -> String {
-            redact(&self.0)
-        }
-    }
-
-    impl From<String> for Url {
-        fn from(url: String) -> Self {
-            Self(url)
-        }
-    }
-
-    impl std::fmt::Debug for Url {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(&self.redacted())
-        }
-    }
-
-    impl Serialize for Url {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.serialize_str(&self.redacted())
-        }
-    }
-
-    fn redact(url: &str) -> String {
-        let url = url.split_once('?').map_or(url, |(before, _options)| before);
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return url.to_owned();
-        };
-        // The last @ ends the credentials: a password may hold one itself.
-        let Some((credentials, host)) = rest.rsplit_once('@') else {
-            return url.to_owned();
-        };
-        let user = credentials.split(':').next().unwrap_or_default();
-        format!("{scheme}://{user}:***@{host}")
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::redact;
-
-        #[test]
-        fn hides_the_password_and_the_options() {
-            assert_eq!(redact("postgres://u:p@ss@h/db?password=x"), "postgres://u:***@h/db");
-            assert_eq!(redact("sqlite:a/b.db"), "sqlite:a/b.db");
-        }
-    }
 }
 
 /// A database, ready for use from many tasks; cheap to clone.

@@ -90,6 +90,7 @@ impl Inbox {
         records: &[Record],
         blame_unknown: bool,
     ) -> Result<Applied, ApplyError> {
+        conn.plan_by_index()?;
         let now = self.env.now();
         let mut applied = Applied::default();
         let mut readable = Vec::with_capacity(records.len());

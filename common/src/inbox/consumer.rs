@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{Applied, Inbox};
 use crate::db::Fault;
 use crate::jobs::Retry;
-use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record};
+use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, SendError};
 
 /// Receives events and answers them.
 pub struct InboxConsumer {
@@ -27,14 +27,8 @@ pub struct InboxConsumer {
     pub linger: Duration,
 }
 
-/// Acks of one message at the most, so that it stays well below a broker's usual limit of 1 MB.
-const ACKS_PER_MESSAGE: usize = 250;
-
-/// Bytes of a message's answers at the most, as far as their number can help: results may be long.
-const BYTES_PER_MESSAGE: usize = 500_000;
-
-/// What an answer takes besides its texts, in bytes: more than it ever does.
-const BYTES_PER_ACK: usize = 512;
+/// Bytes of acks in one message at the most, counted generously.
+const PART_BYTES: usize = 512 * 1024;
 
 /// How often a fault of unknown kind is taken for the world's.
 pub const MAX_RIDDLES: u32 = 5;
@@ -81,9 +75,21 @@ impl InboxConsumer {
         let mut retry = Retry::new("answering events", self.inbox.env(), stop);
         loop {
             let results = self.producer.send_all(&messages).await;
-            let mut sent = results.iter().map(Result::is_ok);
-            messages.retain(|_| !sent.next().unwrap_or(false));
-            match results.into_iter().find_map(Result::err) {
+            let mut trouble = None;
+            let mut results = results.into_iter();
+            messages.retain(|_| match results.next() {
+                Some(Err(SendError::Message(error))) => {
+                    // Their sender hears nothing and tries again: better than a partition that stands still.
+                    tracing::error!(error, "acks can't be sent as they are and are left out");
+                    false
+                }
+                Some(Err(error)) => {
+                    trouble = Some(error);
+                    true
+                }
+                Some(Ok(())) | None => false,
+            });
+            match trouble {
                 None => {
                     retry.succeeded(());
                     return Some(());
@@ -93,6 +99,7 @@ impl InboxConsumer {
         }
     }
 
+    /// The answers by the partition that their events came from, in messages of limited size.
     fn messages(&self, applied: &Applied) -> Vec<Message> {
         let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
         for (partition, ack) in &applied.acks {
@@ -100,7 +107,7 @@ impl InboxConsumer {
         }
         let mut messages = Vec::new();
         for (partition, acks) in by_partition {
-            for acks in portions(acks) {
+            for acks in in_parts(acks) {
                 messages.extend(self.message(partition, acks));
             }
         }
@@ -115,55 +122,64 @@ impl InboxConsumer {
     }
 }
 
-/// Cuts answers into what one message each can hold.
-fn portions(acks: Vec<Ack>) -> Vec<Vec<Ack>> {
-    let mut portions = Vec::new();
-    let (mut portion, mut bytes) = (Vec::new(), 0);
-    for ack in acks {
-        let size = BYTES_PER_ACK
-            + ack.error.as_ref().map_or(0, String::len)
-            + ack.result.as_ref().map_or(0, |result| result.get().len());
-        if portion.len() == ACKS_PER_MESSAGE || bytes + size > BYTES_PER_MESSAGE {
-            portions.push(std::mem::take(&mut portion));
-            bytes = 0;
+/// Cuts acks into parts that stay well below a broker's usual limit of 1 MB.
+fn in_parts(acks: Vec<Ack>) -> Vec<Vec<Ack>> {
+    let mut parts: Vec<Vec<Ack>> = Vec::new();
+    let mut room = 0;
+    for mut ack in acks {
+        if ack.weight() > PART_BYTES {
+            // The verdict has to arrive; what a handler adds to it must not prevent that.
+            tracing::warn!(event = %ack.event_id, "an ack's result is too large and is left out");
+            ack.result = None;
         }
-        bytes += size;
-        portion.push(ack);
+        let weight = ack.weight();
+        match parts.last_mut() {
+            Some(part) if weight <= room => part.push(ack),
+            _ => {
+                room = PART_BYTES;
+                parts.push(vec![ack]);
+            }
+        }
+        room = room.saturating_sub(weight);
     }
-    portions.push(portion);
-    portions.retain(|portion| !portion.is_empty());
-    portions
+    parts
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use crate::env::Env;
     use crate::kafka::Verdict;
 
-    fn ack(result: usize) -> Ack {
-        let result = format!("\"{}\"", "x".repeat(result));
+    fn ack(result_bytes: usize) -> Ack {
+        let env = Env::system();
+        let result = serde_json::value::to_raw_value(&"x".repeat(result_bytes)).unwrap();
         Ack {
-            event_id: Env::system().event_id(),
+            event_id: env.event_id(),
             attempt: 1,
             outcome: Verdict::Success,
             detail: None,
             error: None,
             retryable: false,
             version: None,
-            result: serde_json::value::RawValue::from_string(result).ok(),
-            consumer: "test".to_owned(),
-            processed_at: Timestamp::default(),
+            result: Some(result),
+            consumer: "c".to_owned(),
+            processed_at: env.now(),
         }
     }
 
     #[test]
-    fn long_results_make_more_messages_and_none_is_lost() {
-        let sizes = |acks| portions(acks).iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(sizes(Vec::new()), [0_usize; 0]);
-        assert_eq!(sizes((0..600).map(|_| ack(10)).collect()), [250, 250, 100]);
-        assert_eq!(sizes((0..5).map(|_| ack(200_000)).collect()), [2, 2, 1]);
-        assert_eq!(sizes(vec![ack(10), ack(900_000), ack(10)]), [1, 1, 1]);
+    fn parts_stay_below_the_limit_and_lose_no_verdict() {
+        let acks: Vec<Ack> = [10, 300_000, 300_000, 2_000_000, 10].map(ack).into();
+        let ids: Vec<_> = acks.iter().map(|ack| ack.event_id).collect();
+        let parts = in_parts(acks);
+        for part in &parts {
+            let bytes = serde_json::to_vec(&AckBatch { acks: part.clone() }).unwrap().len();
+            assert!(bytes <= PART_BYTES + 1_000, "{bytes}");
+        }
+        let sent: Vec<_> = parts.iter().flatten().map(|ack| ack.event_id).collect();
+        assert_eq!(sent, ids);
+        assert!(parts.iter().flatten().filter(|ack| ack.result.is_none()).count() == 1);
     }
 }

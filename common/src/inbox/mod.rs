@@ -5,6 +5,8 @@ mod consumer;
 mod dead_letter;
 mod model;
 pub mod quarantine;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{Applied, Inbox};
 pub use consumer::{InboxConsumer, MAX_RIDDLES};

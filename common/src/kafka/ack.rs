@@ -49,6 +49,16 @@ pub struct Ack {
     pub processed_at: Timestamp,
 }
 
+impl Ack {
+    /// About how many bytes it takes on the wire: never less than it does.
+    pub fn weight(&self) -> usize {
+        // JSON may write a character of a text as six; the rest of the fields are short.
+        let text = |text: &Option<String>| text.as_ref().map_or(0, |text| text.len() * 6);
+        let result = self.result.as_ref().map_or(0, |result| result.get().len());
+        400 + self.consumer.len() * 6 + text(&self.detail) + text(&self.error) + result
+    }
+}
+
 /// The data of an ack message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AckBatch {
@@ -100,6 +110,7 @@ pub(crate) fn cut_error(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -108,5 +119,26 @@ mod tests {
         assert_eq!(cut_error("a\0b"), "a\u{fffd}b");
         let long = cut_error(&"ü".repeat(2_000));
         assert!(long.len() <= MAX_ERROR && long.chars().all(|c| c == 'ü'));
+    }
+
+    #[test]
+    fn the_wire_format_is_stable_and_unknown_fields_are_ignored() {
+        let ack = Ack {
+            event_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            attempt: 2,
+            outcome: Verdict::Failed,
+            detail: None,
+            error: Some("85123A is in quarantine".to_owned()),
+            retryable: true,
+            version: None,
+            result: None,
+            consumer: "order-service".to_owned(),
+            processed_at: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
+        };
+        let json = serde_json::to_string_pretty(&AckBatch { acks: vec![ack] }).unwrap();
+        insta::assert_snapshot!(json);
+        let newer = json.replacen("\"attempt\"", "\"since_later\": [1], \"attempt\"", 1);
+        let read: AckBatch = serde_json::from_str(&newer).unwrap();
+        assert_eq!(read.acks[0].attempt, 2);
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn base(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
 /// The user's own librdkafka properties come last, so that they win.
 pub(super) fn with_properties(mut config: ClientConfig, settings: &KafkaSettings) -> ClientConfig {
     for (name, value) in &settings.properties {
-        config.set(name, value);
+        config.set(name.replace('_', "."), value);
     }
     config.set_log_level(RDKafkaLogLevel::Warning);
     config

@@ -104,3 +104,58 @@ impl Headers<'_> {
         text.parse().map_err(|error| format!("the header {name} can't be read: {error}"))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn event() -> Envelope {
+        let event = Incoming {
+            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            event_type: "stockloop.inventory.changed".to_owned(),
+            key: "85123A".to_owned(),
+            epoch: 1,
+            attempt: 2,
+            time: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            data: br#"{"sku":"85123A"}"#.to_vec(),
+        };
+        Envelope { source: "/product-service".to_owned(), event }
+    }
+
+    fn received(message: &Message) -> Record {
+        let headers = message.headers.iter();
+        Record {
+            topic: message.topic.clone(),
+            partition: 0,
+            offset: 0,
+            headers: headers.map(|(k, v)| ((*k).to_owned(), v.clone().into_bytes())).collect(),
+            payload: Some(message.payload.clone()),
+        }
+    }
+
+    #[test]
+    fn the_wire_format_is_stable() {
+        let message = event().into_message("stockloop.inventory.v1", 3);
+        let headers: Vec<String> =
+            message.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        insta::assert_snapshot!(headers.join("\n"));
+        assert_eq!(message.key, "85123A");
+        assert_eq!(Envelope::read(&received(&message)).unwrap(), event());
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_the_id_is_kept_where_it_can_be_read() {
+        let whole = received(&event().into_message("t", 0));
+        for name in
+            ["ce_id", "ce_type", "ce_subject", "ce_time", "stockloopattempt", "stockloopepoch"]
+        {
+            let headers = whole.headers.iter().filter(|(key, _)| key != name).cloned().collect();
+            let unreadable = Envelope::read(&Record { headers, ..whole.clone() }).unwrap_err();
+            assert!(unreadable.reason.contains(name), "{unreadable}");
+            let answerable = name != "ce_id" && name != "stockloopattempt";
+            assert_eq!(unreadable.event.is_some(), answerable, "{name}");
+        }
+    }
+}

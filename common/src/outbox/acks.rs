@@ -1,12 +1,9 @@
 //! The last step of the loop: the consumer's answers settle the events.
 
-use std::collections::BTreeMap;
-
 use super::advance::{Advanced, Occurrence, advance};
 use super::state::Policy;
 use super::store;
 use crate::alerts::{self, NewAlert};
-use crate::clock::Timestamp;
 use crate::db::{Conn, Db, apart};
 use crate::env::Env;
 use crate::ids::EventId;
@@ -56,6 +53,7 @@ impl Settler {
     ) -> Result<Settlement, ApplyError> {
         let settler = self.clone();
         db.write(move |conn| {
+            conn.plan_by_index()?;
             let mut total = Settlement::default();
             let parts = apart(
                 conn,
@@ -101,11 +99,10 @@ impl Settler {
         done: &mut Settlement,
     ) -> Result<(), ApplyError> {
         let ahead = ahead(&acks);
-        let answered = acks.iter().map(|ack| (ack.event_id, ack.attempt)).collect::<Vec<_>>();
-        let marks = self.marks(conn, &answered)?;
         let occurrences = acks.into_iter().map(Occurrence::answered).collect();
         done.advanced = advance(conn, &self.env, &self.policy, occurrences)?;
-        store::mark_answered(conn, &self.topic, &marks, self.env.now())?;
+        let answered = std::mem::take(&mut done.advanced.answered);
+        store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
         self.sort_out_strangers(conn, done)?;
         self.warn_of_versions_from_nowhere(conn, &ahead)?;
         let settled = i64::try_from(done.advanced.settled.len()).unwrap_or(0);
@@ -113,27 +110,6 @@ impl Settler {
             store::count(conn, "outbox.processed", self.slot(), settled)?;
         }
         Ok(())
-    }
-
-    /// By partition, the latest moment of sending that these answers prove the consumer to have reached.
-    fn marks(
-        &self,
-        conn: &mut Conn,
-        answered: &[(EventId, i32)],
-    ) -> Result<BTreeMap<i32, Option<Timestamp>>, ApplyError> {
-        let ids: Vec<EventId> = answered.iter().map(|(id, _)| *id).collect();
-        let attempts: BTreeMap<EventId, i32> = answered.iter().copied().collect();
-        let mut marks = BTreeMap::new();
-        for (row, _) in store::lock(conn, &ids)? {
-            let Some(partition) = row.partition else {
-                continue;
-            };
-            // The answer to an earlier send proves nothing of the later one's time.
-            let newest = row.status == 1 && attempts.get(&row.id) == Some(&row.attempt);
-            let mark: &mut Option<Timestamp> = marks.entry(partition).or_default();
-            *mark = (*mark).max(row.sent_us.filter(|_| newest));
-        }
-        Ok(marks)
     }
 
     fn sort_out_strangers(&self, conn: &mut Conn, done: &mut Settlement) -> Result<(), ApplyError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use diesel::QueryResult;
 
 use super::listener::{Became, Listener, Turn};
-use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow};
+use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow, Status};
 use super::state::{AckOutcome, Happening, Policy, Step, step};
 use super::store;
 use crate::alerts::{self, NewAlert};
@@ -69,7 +69,7 @@ pub struct SettledEvent {
     pub success: bool,
 }
 
-/// What a call of [`advance`] did.
+/// What became of the events that something happened to.
 #[derive(Debug, Default)]
 pub struct Advanced {
     /// Events that are PROCESSED now.
@@ -84,6 +84,8 @@ pub struct Advanced {
     pub not_open: Vec<EventId>,
     /// What left the state SENT: partition, events, bytes.
     pub landed: BTreeMap<i32, (i64, i64)>,
+    /// Partitions that gave answers, and the latest moment of sending that these prove to be reached.
+    pub answered: BTreeMap<i32, Option<Timestamp>>,
 }
 
 /// Applies `occurrences`, in order, to the events that they are about.
@@ -147,6 +149,9 @@ impl<'a> Work<'a> {
             self.done.not_open.push(occurrence.id);
             return;
         };
+        if let Happening::Acked { attempt, .. } = occurrence.happening {
+            self.note_answer(&row, attempt);
+        }
         let kind = EventKind::of_code(facts.kind);
         let chance = self.env.chance();
         let next = step(&row, kind, occurrence.happening, self.now, self.policy, chance);
@@ -157,6 +162,14 @@ impl<'a> Work<'a> {
             Step::Exhaust(after) => self.exhaust(&row, after, facts, &occurrence),
             Step::Settle => self.settle(&row, facts, occurrence),
         }
+    }
+
+    /// The answer to an earlier send proves nothing of the later one's time.
+    fn note_answer(&mut self, row: &OpenRow, attempt: i32) {
+        let Some(partition) = row.partition else { return };
+        let proven = row.sent_us.filter(|_| row.status() == Status::Sent && row.attempt == attempt);
+        let answered = self.done.answered.entry(partition).or_default();
+        *answered = (*answered).max(proven);
     }
 
     fn remember(&mut self, row: &OpenRow, occurrence: &Occurrence, next: &Step) {
@@ -280,7 +293,7 @@ impl<'a> Work<'a> {
     }
 
     fn leave_flight(&mut self, row: &OpenRow) {
-        if let (1, Some(partition)) = (row.status, row.partition) {
+        if let (Status::Sent, Some(partition)) = (row.status(), row.partition) {
             let landed = self.done.landed.entry(partition).or_default();
             landed.0 += 1;
             landed.1 += i64::from(row.size);

@@ -148,7 +148,10 @@ impl Relay {
         let (now, limit) = (self.env.now(), self.batch);
         let due: Vec<DueRow> = self
             .db
-            .read(move |conn| store::due(conn, now, &shards, limit).map_err(DbError::from))
+            .read(move |conn| {
+                conn.read_by_index(|conn| store::due(conn, now, &shards, limit))
+                    .map_err(DbError::from)
+            })
             .await?;
         let found = due.len();
         let due: Vec<DueRow> =
@@ -217,6 +220,7 @@ impl Relay {
         let (held, env, policy) = (held.clone(), self.env.clone(), self.policy.clone());
         self.db
             .write(move |conn| {
+                conn.plan_by_index()?;
                 let mine = store::fence(conn, &held)?;
                 let mut sent: Vec<SentRow> =
                     sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();

@@ -78,10 +78,14 @@ pub(super) fn due(
            SELECT id, shard, attempt, size FROM outbox_open \
            WHERE status = 0 AND due_us <= $1 AND shard IN ({list}) ORDER BY id LIMIT $2) \
          SELECT page.id, shard, attempt, size, event_type, key, epoch, payload, traceparent, created_us \
-         FROM page JOIN outbox_event e ON e.id = page.id ORDER BY page.id"
+         FROM page JOIN outbox_event e ON e.id = page.id"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    on!(conn, c => sql_query(sql).bind::<BigInt, _>(now).bind::<BigInt, _>(limit).load(c))
+    let mut rows: Vec<DueRow> =
+        on!(conn, c => sql_query(sql).bind::<BigInt, _>(now).bind::<BigInt, _>(limit).load(c))?;
+    // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
+    rows.sort_unstable_by_key(|row| row.id);
+    Ok(rows)
 }
 
 /// One event's message again, whatever its status: for probes.
@@ -405,6 +409,26 @@ pub(super) fn newest_processed(conn: &mut Conn, key: &str) -> QueryResult<Option
         .order((outbox_event::epoch.desc(), outbox_event::version.desc()))
         .first(c)
         .optional())
+}
+
+/// Events whose alert was raised since `since` and is open although a newer version of their key is PROCESSED.
+pub(super) fn overtaken(
+    conn: &mut Conn,
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<EventId>> {
+    let sql = "SELECT a.event_id AS id FROM alert a \
+               WHERE a.closed_us IS NULL AND a.kind = 'exhausted' AND a.event_kind = 0 \
+                 AND a.created_us >= $1 \
+                 AND EXISTS (SELECT 1 FROM outbox_event e JOIN outbox_settled s ON s.id = e.id \
+                             WHERE e.key = a.key AND e.kind = 0 \
+                               AND (e.epoch, e.version) > (a.epoch, a.version)) \
+               ORDER BY a.event_id LIMIT $2";
+    let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
+        .bind::<BigInt, _>(since)
+        .bind::<BigInt, _>(limit)
+        .load(c))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// The newest version of a key that was ever written here, if its events are still kept.

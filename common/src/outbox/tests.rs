@@ -165,6 +165,7 @@ on_every_database!(Bench::new =>
     strangers_and_noise_change_nothing,
     an_exhaustion_has_one_alert_until_it_arrives,
     a_newer_version_resolves_an_older_failure,
+    a_race_of_giving_up_and_arriving_leaves_no_alert,
     a_command_is_never_superseded,
     a_late_loser_of_a_lease_writes_nothing,
     leases_are_shared_fairly_and_taken_over,
@@ -398,6 +399,25 @@ async fn a_newer_version_resolves_an_older_failure(bench: Bench) {
     let alerts = bench.alerts().await;
     assert_eq!(alerts.len(), 2, "each exhaustion has its alert");
     assert!(alerts.iter().all(|(_, _, closed)| closed.is_some()));
+}
+
+async fn a_race_of_giving_up_and_arriving_leaves_no_alert(bench: Bench) {
+    let older = bench.append(SNAPSHOT, "A", 1).await;
+    let newer = bench.append(SNAPSHOT, "A", 2).await;
+    bench.send(newer, 1, 0).await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
+    // As if the transaction that gave up had not seen the one that settled.
+    let row = bench.open(older).await.unwrap();
+    bench.force(OpenRow { status: 2, attempt: 1, ..row }).await;
+    bench
+        .run(move |conn| {
+            let facts = store::facts(conn, older)?.unwrap();
+            crate::alerts::raise(conn, START, crate::alerts::NewAlert::exhausted(&facts, 1, "x"))
+        })
+        .await;
+    bench.watch().resolve_overtaken().await.unwrap();
+    assert!(bench.open(older).await.unwrap().resolved_us.is_some());
+    assert!(bench.alerts().await[0].2.is_some());
 }
 
 async fn a_command_is_never_superseded(bench: Bench) {

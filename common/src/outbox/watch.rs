@@ -55,6 +55,9 @@ pub struct WatchOutcome {
 /// Overdue events that one transaction takes at the most.
 const BATCH: i64 = 1_000;
 
+/// How long two transactions may overlap; older alerts were seen by every later settlement.
+const OVERTAKEN_WITHIN: Duration = Duration::from_secs(120);
+
 impl Watch {
     /// One look.
     ///
@@ -70,6 +73,7 @@ impl Watch {
                 break;
             }
         }
+        self.resolve_overtaken().await?;
         let (silent, probes) = self.take_silent().await?;
         outcome.silent = silent;
         for event in probes {
@@ -88,6 +92,24 @@ impl Watch {
                 let occurrences = ids.into_iter().map(overdue).collect();
                 let done = advance(conn, &watch.env, &watch.policy, occurrences)?;
                 Ok((done.again + done.exhausted, done.exhausted))
+            })
+            .await
+    }
+
+    /// Closes the gap between two transactions, one in which an event gave up while the other, which could not see
+    /// that yet, settled a newer version of its key.
+    pub(super) async fn resolve_overtaken(&self) -> Result<(), DbError> {
+        let watch = self.clone();
+        self.db
+            .write(move |conn| {
+                let since = watch.env.now().before(OVERTAKEN_WITHIN);
+                let ids = store::overtaken(conn, since, BATCH)?;
+                let superseded = |id| Occurrence::new(id, Happening::Superseded);
+                let occurrences: Vec<_> = ids.into_iter().map(superseded).collect();
+                if !occurrences.is_empty() {
+                    advance(conn, &watch.env, &watch.policy, occurrences)?;
+                }
+                Ok(())
             })
             .await
     }

@@ -1,4 +1,4 @@
-//! The copy of the inventory over HTTP: to be read wrong_method, with how fresh it is.
+//! The copy of the inventory over HTTP: to be read only, with how fresh it is.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! A retailer's real sales lines, read as a stream and played as stock adjustments.
 //!
 //! [`lines`] cuts a file into lines, [`sales`] reads one of them, [`catalogue`] passes over a file once
-//! to learn the products, and [`batches`] passes over it again and hands out what to play.
+//! to learn the products, and [`batches()`] passes over it again and hands out what to play.
 //!
 //! # What is played, and what is refused
 //!

@@ -98,10 +98,12 @@ async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Rep
     let since = stack.product.engine().env.now();
     let total = survey.products.len() as u64 + survey.accepted;
     let progress = Progress::start(&client, total);
+    play::first_round(&client, stack, &survey, &progress).await?;
     play::stock(&client, &survey, &progress).await?;
     let played = play::sales(&client, &source, limit, &survey, &progress).await?;
     let faults = play::mend(&client, stack, &played, &progress).await?;
-    play::settle(&client, stack, &progress).await?;
+    progress.note("Waiting until every change is PROCESSED.");
+    play::settle(&client, stack).await?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
     let verdict = verify::verify(stack, since).await?;

@@ -66,7 +66,7 @@ async fn bad_requests_are_refused(bench: Bench) {
         ("A", json!({ "reason": "" }), 422, "reason"),
         ("A", json!({ "reason": 7 }), 422, "reason"),
         ("A", json!({ "reason": "x", "until": "May" }), 422, "until"),
-        ("A", json!({}), 422, ""),
+        ("A", json!({}), 422, "reason"),
         ("a%00b", json!({ "reason": "x" }), 422, "key"),
         (&long, json!({ "reason": "x" }), 422, "key"),
         ("%FF", json!({ "reason": "x" }), 422, "key"),
