@@ -46,7 +46,7 @@ pub fn cancel(
     if row.status.is_final() {
         return Err(CancelError::Final { id, status: row.status });
     }
-    if row.cancelling.is_none() {
+    if row.cancellation.is_none() {
         let reason = cancelling.reason.as_ref().map(Reason::as_str);
         let step = begin(&mut row, writing.now, reason);
         let event = event(&row, reason, writing.now, writing.traceparent.clone())?;
@@ -60,7 +60,7 @@ pub fn cancel(
 
 /// The order as it is once its cancellation is on its way.
 pub(super) fn begin(row: &mut OrderRow, now: Timestamp, reason: Option<&str>) -> OrderStep {
-    row.cancelling = Some(Cancellation::Open);
+    row.cancellation = Some(Cancellation::Open);
     row.step(now, "cancellation requested", reason)
 }
 

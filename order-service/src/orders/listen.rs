@@ -110,14 +110,14 @@ impl Work {
     fn placing(&mut self, row: &mut OrderRow, became: &Became) -> QueryResult<()> {
         match became {
             Became::Succeeded { result } => {
-                row.placing = Placement::Confirmed;
+                row.placement = Placement::Confirmed;
                 if let Some(taken) = said::<Deduction>(row, result.as_deref()) {
                     self.taken(row, taken);
                 }
                 self.step(row, "stock deducted", None);
             }
             Became::Rejected { result } => {
-                row.placing = Placement::Rejected;
+                row.placement = Placement::Rejected;
                 let refusal = said::<Refusal>(row, result.as_deref());
                 let note = match &refusal {
                     Some(Refusal { cancelled: true, .. }) => "the cancellation came first",
@@ -127,14 +127,14 @@ impl Work {
                 self.step(row, "placing rejected", Some(note));
             }
             Became::Exhausted { error } => {
-                row.placing = Placement::Exhausted;
+                row.placement = Placement::Exhausted;
                 self.step(row, "placing failed", Some(error));
             }
             Became::Retried { by, reason } => {
-                row.placing = Placement::Open;
+                row.placement = Placement::Open;
                 self.step(row, "placing retried", Some(&acted(by, reason)));
             }
-            Became::Resolved { by, reason } if row.cancelling.is_some() => {
+            Became::Resolved { by, reason } if row.cancellation.is_some() => {
                 self.step(row, "placing resolved", Some(&acted(by, reason)));
             }
             Became::Resolved { by, reason } => self.give_up(row, &acted(by, reason))?,
@@ -147,7 +147,7 @@ impl Work {
     fn cancelling(&mut self, row: &mut OrderRow, became: &Became) {
         match became {
             Became::Succeeded { result } => {
-                row.cancelling = Some(Cancellation::Done);
+                row.cancellation = Some(Cancellation::Done);
                 match said::<Return>(row, result.as_deref()) {
                     Some(Return { deducted: Some(taken), .. }) => self.taken(row, taken),
                     Some(Return { deducted: None, .. }) => self.say(row.id, Word::Nothing),
@@ -156,22 +156,22 @@ impl Work {
                 self.step(row, "cancelled", None);
             }
             Became::Rejected { result } => {
-                row.cancelling = Some(Cancellation::Rejected);
+                row.cancellation = Some(Cancellation::Rejected);
                 let refusal = said::<Refusal>(row, result.as_deref());
                 self.refused(row, refusal);
                 let note = "the owner of the stock had refused the order, so there was nothing to cancel";
                 self.step(row, "cancellation rejected", Some(note));
             }
             Became::Exhausted { error } => {
-                row.cancelling = Some(Cancellation::Exhausted);
+                row.cancellation = Some(Cancellation::Exhausted);
                 self.step(row, "cancellation failed", Some(error));
             }
             Became::Retried { by, reason } => {
-                row.cancelling = Some(Cancellation::Open);
+                row.cancellation = Some(Cancellation::Open);
                 self.step(row, "cancellation retried", Some(&acted(by, reason)));
             }
             Became::Resolved { by, reason } => {
-                row.cancelling = Some(Cancellation::Resolved);
+                row.cancellation = Some(Cancellation::Resolved);
                 self.say(row.id, Word::DealtWith);
                 self.step(row, "cancellation resolved", Some(&acted(by, reason)));
             }

@@ -27,9 +27,9 @@ pub struct OrderRow {
     /// What people see.
     pub status: Status,
     /// How far its placing is.
-    pub placing: Placement,
+    pub placement: Placement,
     /// How far its cancellation is, if it was asked for.
-    pub cancelling: Option<Cancellation>,
+    pub cancellation: Option<Cancellation>,
     /// 1, and one more with each step of its timeline.
     pub revision: i64,
     /// When it was placed.
@@ -108,7 +108,7 @@ pub(super) struct Saved {
 impl OrderRow {
     /// Takes one step: the status follows, and the timeline gets a line.
     pub(super) fn step(&mut self, now: Timestamp, what: &str, note: Option<&str>) -> OrderStep {
-        self.status = Status::after(self.status, self.placing, self.cancelling);
+        self.status = Status::after(self.status, self.placement, self.cancellation);
         self.revision += 1;
         // A clock that was set back must not turn the timeline round.
         self.changed_us = now.max(self.changed_us);
@@ -237,16 +237,16 @@ fn save_rows_postgres(c: &mut PgConnection, rows: &[OrderRow]) -> QueryResult<()
         rows.iter().map(value).collect()
     }
     sql_query(
-        "UPDATE orders o SET status = n.status, placing = n.placing, cancelling = n.cancelling,
+        "UPDATE orders o SET status = n.status, placement = n.placement, cancellation = n.cancellation,
              revision = n.revision, changed_us = n.changed_us
          FROM unnest($1, $2, $3, $4, $5, $6)
-             AS n (id, status, placing, cancelling, revision, changed_us)
+             AS n (id, status, placement, cancellation, revision, changed_us)
          WHERE o.id = n.id",
     )
     .bind::<Array<EventIdSql>, _>(column(rows, |row| row.id))
     .bind::<Array<Text>, _>(column(rows, |row| row.status.name()))
-    .bind::<Array<Text>, _>(column(rows, |row| row.placing.name()))
-    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.cancelling.map(Cancellation::name)))
+    .bind::<Array<Text>, _>(column(rows, |row| row.placement.name()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.cancellation.map(Cancellation::name)))
     .bind::<Array<BigInt>, _>(column(rows, |row| row.revision))
     .bind::<Array<BigInt>, _>(column(rows, |row| row.changed_us))
     .execute(c)

@@ -7,7 +7,7 @@ mod fields;
 mod model;
 mod refusal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use actix_web::HttpResponse;
 use common::db::{Conn, Db, EmbeddedMigrations, MigrationSet, embed_migrations};

@@ -1,14 +1,14 @@
 -- Orders as the customers know them. The status follows from how far the order's two commands are.
 CREATE TABLE orders (
-    id          UUID PRIMARY KEY,
-    customer    TEXT NOT NULL,
-    status      TEXT NOT NULL CHECK (status IN
-                ('PENDING', 'CONFIRMED', 'REJECTED', 'CANCELLING', 'CANCELLED', 'NEEDS_ATTENTION')),
-    placing     TEXT NOT NULL CHECK (placing IN ('OPEN', 'CONFIRMED', 'REJECTED', 'EXHAUSTED')),
-    cancelling  TEXT CHECK (cancelling IN ('OPEN', 'DONE', 'REJECTED', 'EXHAUSTED', 'RESOLVED')),
-    revision    BIGINT NOT NULL,               -- 1, and one more with each step
-    placed_us   BIGINT NOT NULL,
-    changed_us  BIGINT NOT NULL
+    id            UUID PRIMARY KEY,
+    customer      TEXT NOT NULL,
+    status        TEXT NOT NULL CHECK (status IN
+                  ('PENDING', 'CONFIRMED', 'REJECTED', 'CANCELLING', 'CANCELLED', 'NEEDS_ATTENTION')),
+    placement     TEXT NOT NULL CHECK (placement IN ('OPEN', 'CONFIRMED', 'REJECTED', 'EXHAUSTED')),
+    cancellation  TEXT CHECK (cancellation IN ('OPEN', 'DONE', 'REJECTED', 'EXHAUSTED', 'RESOLVED')),
+    revision      BIGINT NOT NULL,               -- 1, and one more with each step
+    placed_us     BIGINT NOT NULL,
+    changed_us    BIGINT NOT NULL
 );
 CREATE INDEX orders_status ON orders (status, id);
 CREATE INDEX orders_customer ON orders (customer, id);
