@@ -60,8 +60,9 @@ impl Application {
             "" => format!("http://{address}"),
             url => url.trim_end_matches('/').to_owned(),
         };
-        let engine = Engine::open(settings, env, service.migrations, &public_url).await?;
-        let work = engine.start((service.roles)(&engine)).await?;
+        let mut engine = Engine::open(settings, env, service.migrations, &public_url).await?;
+        let roles = (service.roles)(&engine);
+        let work = engine.start(roles).await?;
         let server = serve(service, &engine, admin, listener)?;
         let handle = server.handle();
         tracing::info!(%address, service = service.name, "listening");
@@ -88,6 +89,7 @@ impl Application {
             ended = &mut self.server => Some(ended),
         };
         let within = self.engine.settings.http.shutdown_timeout;
+        self.engine.stopping.cancel();
         self.handle.stop(true).await;
         self.work.stop(within).await;
         match ended {

@@ -19,9 +19,11 @@ use crate::inbox::{Applied, Handler, Inbox, InboxConsumer, MAX_RIDDLES};
 use crate::jobs::{Next, Retry, Timers, on_poke};
 use crate::kafka::{Consumer, Producer, Record, Verdict, ensure_topics};
 use crate::outbox::{
-    Held, InFlight, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew, retention,
+    Held, InFlight, Listener, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew,
+    retention,
 };
 use crate::retry::Backoff;
+use crate::signals::Signals;
 use crate::telemetry::{BrokerState, IgnoredAck, Metrics};
 
 /// Which halves of the engine a service uses.
@@ -30,6 +32,8 @@ pub struct Roles {
     pub sends: bool,
     /// What it does with the events of the other service, if it receives any.
     pub receives: Option<Arc<dyn Handler>>,
+    /// Who acts on what becomes of its own events, in the same transaction.
+    pub listens: Option<Arc<dyn Listener>>,
 }
 
 /// The engine of one service; cheap to clone.
@@ -53,6 +57,10 @@ pub struct Engine {
     pub broker: BrokerState,
     /// Keyed writes under way.
     pub running: Running,
+    /// Who waits within this process for something to be committed.
+    pub signals: Signals,
+    /// Cancelled when the service begins to stop: whatever would hold a connection open ends then.
+    pub stopping: CancellationToken,
     in_flight: InFlight,
     timers: Arc<[Arc<Notify>; 2]>,
 }
@@ -92,15 +100,18 @@ impl Engine {
             sampler,
             broker: BrokerState::default(),
             running: Running::default(),
+            signals: Signals::default(),
+            stopping: CancellationToken::new(),
             timers: Arc::default(),
         })
     }
 
-    /// Starts the background work.
+    /// Starts the background work; what is cloned of the engine from now on knows the listener.
     ///
     /// # Errors
     /// When a setting of the broker or a cron expression is not understood.
-    pub async fn start(&self, roles: Roles) -> anyhow::Result<EngineRun> {
+    pub async fn start(&mut self, roles: Roles) -> anyhow::Result<EngineRun> {
+        self.outbox = self.outbox.clone().with_listener(roles.listens.clone());
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let producer =
@@ -167,7 +178,10 @@ impl Engine {
 
     fn policy(&self) -> Policy {
         let outbox = &self.settings.outbox;
-        Policy { backoff: Backoff { base: outbox.backoff_base, max: outbox.backoff_max } }
+        Policy {
+            backoff: Backoff { base: outbox.backoff_base, max: outbox.backoff_max },
+            listener: self.outbox.listener().cloned(),
+        }
     }
 
     /// The relay of this engine, sending with `producer`.

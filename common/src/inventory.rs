@@ -216,6 +216,8 @@ pub enum CauseKind {
     Adjustment,
     /// The product was removed.
     Removal,
+    /// An order took stock, or gave it back when it was cancelled.
+    Order,
     /// A kind that came after this reader was built.
     #[serde(other)]
     Other,

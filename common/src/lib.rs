@@ -19,9 +19,11 @@ pub mod inbox;
 pub mod inventory;
 pub mod jobs;
 pub mod kafka;
+pub mod orders;
 pub mod outbox;
 pub mod retry;
 pub mod schema;
+pub mod signals;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,5 @@
-//! What makes order-service: the copy of the inventory that it keeps, on the engine that both services share.
+//! What makes order-service: the copy of the inventory that it keeps and the orders that it takes, on the engine
+//! that both services share.
 
 use std::sync::Arc;
 
@@ -9,12 +10,13 @@ use common::engine::{Engine, Roles};
 
 use crate::details::Details;
 use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
+use crate::orders::{Orders, OrdersListener};
 use crate::routes;
 
 /// The service, for its own program and for the all-in-one binary.
 pub const SERVICE: Service = Service {
     name: "order-service",
-    about: "Keeps a copy of the inventory in step with product-service, and answers for every change.",
+    about: "Takes orders against its copy of the inventory, and keeps both in step with product-service.",
     defaults: include_str!("../order-service.toml"),
     migrations: SCHEMA,
     roles,
@@ -23,14 +25,31 @@ pub const SERVICE: Service = Service {
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn roles(_engine: &Engine) -> Roles {
-    Roles { sends: false, receives: Some(Arc::new(InventoryHandler)) }
+fn roles(engine: &Engine) -> Roles {
+    let listener = OrdersListener::new(engine.outbox.clone(), engine.signals.clone());
+    Roles {
+        sends: true,
+        receives: Some(Arc::new(InventoryHandler)),
+        listens: Some(Arc::new(listener)),
+    }
 }
 
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {
     let inventory = Data::new(Inventory { db: engine.db.clone(), env: engine.env.clone() });
     let details = Data::new(Details::new(&engine.settings.peer, engine.env.clone())?);
+    let orders = Data::new(Orders {
+        db: engine.db.clone(),
+        env: engine.env.clone(),
+        outbox: engine.outbox.clone(),
+        running: engine.running.clone(),
+        signals: engine.signals.clone(),
+        stopping: engine.stopping.clone(),
+    });
     Ok(Arc::new(move |config: &mut ServiceConfig| {
-        config.app_data(inventory.clone()).app_data(details.clone()).configure(routes::configure);
+        config
+            .app_data(inventory.clone())
+            .app_data(details.clone())
+            .app_data(orders.clone())
+            .configure(routes::configure);
     }))
 }

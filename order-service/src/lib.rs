@@ -1,8 +1,9 @@
-//! order-service: keeps a copy of product-service's inventory and answers every event of it.
+//! order-service: takes orders against its copy of product-service's inventory, and answers every event of it.
 
 mod app;
 pub mod details;
 pub mod inventory;
+pub mod orders;
 pub mod routes;
 pub mod schema;
 

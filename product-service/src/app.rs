@@ -1,4 +1,5 @@
-//! What makes product-service: the inventory that it owns, on the engine that both services share.
+//! What makes product-service: the inventory that it owns and the orders that take from it, on the engine that
+//! both services share.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use common::engine::{Engine, Roles};
 
 use crate::inventory::{Inventory, MIGRATIONS};
+use crate::orders::{Orders, OrdersHandler};
 use crate::routes;
 
 /// The service, for its own program and for the all-in-one binary.
@@ -22,8 +24,9 @@ pub const SERVICE: Service = Service {
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn roles(_engine: &Engine) -> Roles {
-    Roles { sends: true, receives: None }
+fn roles(engine: &Engine) -> Roles {
+    let handler = OrdersHandler::new(engine.outbox.clone());
+    Roles { sends: true, receives: Some(Arc::new(handler)), listens: None }
 }
 
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {
@@ -33,7 +36,8 @@ fn mount(engine: &Engine) -> anyhow::Result<Routes> {
         outbox: engine.outbox.clone(),
         running: engine.running.clone(),
     });
+    let orders = Data::new(Orders { db: engine.db.clone() });
     Ok(Arc::new(move |config: &mut ServiceConfig| {
-        config.app_data(inventory.clone()).configure(routes::configure);
+        config.app_data(inventory.clone()).app_data(orders.clone()).configure(routes::configure);
     }))
 }

@@ -2,6 +2,7 @@
 
 mod app;
 pub mod inventory;
+pub mod orders;
 pub mod routes;
 pub mod schema;
 

@@ -38,3 +38,28 @@ diesel::table! {
         at_us -> BigInt,
     }
 }
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use common::ids::EventIdSql;
+    order_record (id) {
+        id -> EventIdSql,
+        state -> Text,
+        epoch -> BigInt,
+        refusal -> Nullable<Text>,
+        handled_us -> BigInt,
+        cancelled_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use common::ids::EventIdSql;
+    order_deduction (order_id, sku) {
+        order_id -> EventIdSql,
+        sku -> Text,
+        quantity -> BigInt,
+        version -> BigInt,
+        returned_version -> Nullable<BigInt>,
+    }
+}

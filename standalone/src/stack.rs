@@ -122,6 +122,7 @@ impl Stack {
 /// The embedded broker is asked directly: it knows no request for it, and can't be told twice.
 fn make_topics(broker: &EmbeddedBroker, settings: &mut Settings) -> anyhow::Result<()> {
     settings.kafka.create_topics = false;
+    // Each service makes those that it sends to; between the two, all of them are there.
     for topic in [&settings.kafka.outbound_topic, &settings.kafka.outbound_ack_topic] {
         broker.create_topic(topic, settings.kafka.partitions)?;
     }

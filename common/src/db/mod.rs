@@ -8,6 +8,7 @@ mod apart;
 mod fault;
 mod location;
 mod migrate;
+mod named;
 mod pool;
 mod secret_url;
 mod writer;

@@ -9,13 +9,15 @@ mod problem;
 mod query;
 mod route;
 mod trace;
+mod words;
 
 pub use access::{Access, Principal, check_exposure};
 pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
 pub use idempotency::{IdempotencyKey, Reply, Running, idempotent};
 pub use paging::{Page, PageQuery, checked_limit};
 pub use precondition::{Precondition, PreconditionFailed};
-pub use problem::{Problem, ProblemResult};
+pub use problem::{PartProblem, Problem, ProblemResult};
 pub use query::Params;
 pub use route::{reading, unknown_route, wrong_method};
 pub use trace::TraceParent;
+pub use words::{Words, WordsError};

@@ -27,6 +27,20 @@ pub struct Problem {
     /// The part of the request that it is about, such as `lines[3].delta`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// What is wrong with each part, where several are.
+    #[serde(default, skip_serializing_if = "<[PartProblem]>::is_empty")]
+    pub errors: Box<[PartProblem]>,
+}
+
+/// What is wrong with one part of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartProblem {
+    /// Which part, such as `lines[3]`.
+    pub field: String,
+    /// A stable name for programs, such as `insufficient_stock`.
+    pub reason: String,
+    /// The same in words.
+    pub detail: String,
 }
 
 impl Problem {
@@ -37,6 +51,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
+            errors: Box::default(),
         }
     }
 
@@ -126,6 +141,13 @@ impl Problem {
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into()).filter(|field| !field.is_empty());
+        self
+    }
+
+    /// Adds what is wrong with each part.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<PartProblem>) -> Self {
+        self.errors = errors.into();
         self
     }
 

@@ -2,9 +2,11 @@
 //! in the same transaction. Acks, lateness, broken messages and operators all come through here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use diesel::QueryResult;
 
+use super::listener::{Became, Listener, Turn};
 use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow, Status};
 use super::state::{AckOutcome, Happening, Policy, Step, step};
 use super::store;
@@ -140,6 +142,8 @@ struct Work<'a> {
     newest: Vec<(String, i64, i64)>,
     /// Keys whose copy took a new state.
     applied: BTreeSet<String>,
+    /// What the listener gets to hear.
+    turns: Vec<Turn>,
     done: Advanced,
 }
 
@@ -158,6 +162,7 @@ impl<'a> Work<'a> {
             gave_up: Vec::new(),
             newest: Vec::new(),
             applied: BTreeSet::new(),
+            turns: Vec::new(),
             done: Advanced::default(),
         }
     }
@@ -233,6 +238,16 @@ impl<'a> Work<'a> {
                 self.done.again += 1;
             }
         }
+        self.tell(&facts, || match why.happening {
+            Happening::Retried { .. } => {
+                Some(Became::Retried { by: why.by_whom.clone(), reason: why.error.clone() })
+            }
+            Happening::Resolved | Happening::Superseded => {
+                Some(Became::Resolved { by: why.by_whom.clone(), reason: why.error.clone() })
+            }
+            Happening::Probed { .. } | Happening::Confirmed { .. } => None,
+            _ => Some(Became::Again),
+        });
         self.keep(after, facts);
     }
 
@@ -240,6 +255,7 @@ impl<'a> Work<'a> {
         self.leave_flight(before);
         self.done.exhausted += 1;
         let why = why.error.as_deref().unwrap_or(SILENCE);
+        self.tell(&facts, || Some(Became::Exhausted { error: why.to_owned() }));
         self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
         if facts.kind == EventKind::Snapshot.code() {
             self.gave_up.push(facts.id);
@@ -257,6 +273,13 @@ impl<'a> Work<'a> {
         if success && ack.detail.as_deref() == Some("applied") {
             self.applied.insert(facts.key.clone());
         }
+        self.tell(&facts, || {
+            let result = ack.result.as_ref().map(|result| result.get().to_owned());
+            Some(match success {
+                true => Became::Succeeded { result },
+                false => Became::Rejected { result },
+            })
+        });
         if success && facts.kind == EventKind::Snapshot.code() {
             self.newest.push((facts.key, facts.epoch, facts.version));
         }
@@ -296,6 +319,15 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Puts down what `became` of an event, if anybody listens.
+    fn tell(&mut self, facts: &EventFacts, became: impl FnOnce() -> Option<Became>) {
+        let listens = |listener: &Arc<dyn Listener>| listener.listens_to(&facts.event_type);
+        if self.policy.listener.as_ref().is_some_and(listens) {
+            let turn = |became| Turn { event: facts.clone(), became };
+            self.turns.extend(became().map(turn));
+        }
+    }
+
     fn keep(&mut self, row: OpenRow, facts: EventFacts) {
         self.changed.insert(row.id);
         self.rows.insert(row.id, (row, facts));
@@ -320,6 +352,9 @@ impl<'a> Work<'a> {
         store::settle(conn, &self.settled)?;
         store::note(conn, &self.history)?;
         self.speak_up(conn)?;
+        if let (Some(listener), false) = (&self.policy.listener, self.turns.is_empty()) {
+            listener.hear(conn, self.now, &self.turns)?;
+        }
         self.done.rows = self.rows.into_values().map(|(row, _)| row).collect();
         Ok(self.done)
     }

@@ -6,6 +6,7 @@ use diesel::QueryResult;
 use diesel::prelude::*;
 use tokio::sync::Notify;
 
+use super::listener::Listener;
 use super::model::{EventRow, NewEvent, OpenRow};
 use crate::db::Conn;
 use crate::env::Env;
@@ -25,12 +26,37 @@ pub struct Outbox {
     env: Env,
     max_attempts: i32,
     woken: Arc<Notify>,
+    listener: Option<Arc<dyn Listener>>,
 }
 
 impl Outbox {
     /// An outbox whose events have `max_attempts` attempts before they wait for a person.
     pub fn new(env: Env, max_attempts: i32) -> Self {
-        Self { env, max_attempts, woken: Arc::new(Notify::new()) }
+        Self { env, max_attempts, woken: Arc::new(Notify::new()), listener: None }
+    }
+
+    /// The same outbox, with someone who acts on what becomes of its events.
+    #[must_use]
+    pub fn with_listener(mut self, listener: Option<Arc<dyn Listener>>) -> Self {
+        self.listener = listener;
+        self
+    }
+
+    /// Who acts on what becomes of its events.
+    pub fn listener(&self) -> Option<&Arc<dyn Listener>> {
+        self.listener.as_ref()
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The epoch that this database's events carry: raised when it came back from a backup.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub fn epoch(conn: &mut Conn) -> QueryResult<i64> {
+        on!(conn, c => service_state::table.select(service_state::epoch).first(c))
     }
 
     /// Writes `events` in the caller's transaction, in order, and returns their ids.
@@ -44,8 +70,7 @@ impl Outbox {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let epoch: i64 =
-            on!(conn, c => service_state::table.select(service_state::epoch).first(c))?;
+        let epoch = Self::epoch(conn)?;
         let rows: Vec<(EventRow, OpenRow)> =
             events.into_iter().map(|event| self.rows(event, epoch)).collect();
         let ids = rows.iter().map(|(event, _)| event.id).collect();
@@ -83,9 +108,12 @@ impl Outbox {
         (event, open)
     }
 
-    /// Tells the relay that something was committed, so that nobody waits for the sweep.
+    /// Tells the relay, and the listener, that something was committed, so that nobody waits for the sweep.
     pub fn wake(&self) {
         self.woken.notify_one();
+        if let Some(listener) = &self.listener {
+            listener.committed();
+        }
     }
 
     /// What [`Outbox::wake`] notifies.

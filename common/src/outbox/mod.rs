@@ -4,6 +4,7 @@ mod acks;
 mod advance;
 mod append;
 mod lease;
+mod listener;
 mod model;
 pub mod operate;
 mod relay;
@@ -18,6 +19,7 @@ pub use acks::{Settlement, Settler};
 pub use advance::{Advanced, SettledEvent};
 pub use append::{Outbox, SHARDS, partition_of, shard_of};
 pub use lease::{Held, release, renew};
+pub use listener::{Became, Listener, Turn};
 pub use model::{
     EventFacts, EventKind, EventRow, EventType, HistoryRow, NewEvent, OpenRow, SettledRow, Status,
 };

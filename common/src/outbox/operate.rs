@@ -3,11 +3,11 @@
 use thiserror::Error;
 
 use super::advance::{Occurrence, advance};
+use super::append::Outbox;
 use super::model::{OpenRow, Status};
 use super::state::{Happening, Policy};
 use super::store;
 use crate::db::{Conn, DbError};
-use crate::env::Env;
 use crate::ids::EventId;
 
 /// Why an action was refused.
@@ -34,36 +34,40 @@ pub enum OperateError {
 
 /// Sends an EXHAUSTED event again, with `more_attempts` on top of those it had.
 ///
+/// The caller calls [`Outbox::wake`] once the transaction is committed.
+///
 /// # Errors
 /// When there is no such event, or it is not EXHAUSTED.
 pub fn retry(
     conn: &mut Conn,
-    env: &Env,
+    outbox: &Outbox,
     id: EventId,
     more_attempts: i32,
     by: &str,
     reason: Option<&str>,
 ) -> Result<OpenRow, OperateError> {
-    act(conn, env, id, Happening::Retried { more: more_attempts }, by, reason)
+    act(conn, outbox, id, Happening::Retried { more: more_attempts }, by, reason)
 }
 
 /// Ends the waiting of an EXHAUSTED event by hand; it may still be retried, and a late answer still counts.
+///
+/// The caller calls [`Outbox::wake`] once the transaction is committed: a listener may have caused events.
 ///
 /// # Errors
 /// When there is no such event, or it is not EXHAUSTED.
 pub fn resolve(
     conn: &mut Conn,
-    env: &Env,
+    outbox: &Outbox,
     id: EventId,
     by: &str,
     reason: &str,
 ) -> Result<OpenRow, OperateError> {
-    act(conn, env, id, Happening::Resolved, by, Some(reason))
+    act(conn, outbox, id, Happening::Resolved, by, Some(reason))
 }
 
 fn act(
     conn: &mut Conn,
-    env: &Env,
+    outbox: &Outbox,
     id: EventId,
     happening: Happening,
     by: &str,
@@ -81,6 +85,7 @@ fn act(
     let mut occurrence = Occurrence::new(id, happening);
     occurrence.error = reason.map(str::to_owned);
     occurrence.by_whom = Some(by.to_owned());
-    let advanced = advance(conn, env, &Policy::NO_PAUSE, vec![occurrence])?;
+    let policy = Policy::without_pause(outbox.listener().cloned());
+    let advanced = advance(conn, outbox.env(), &policy, vec![occurrence])?;
     Ok(advanced.rows.into_iter().next().unwrap_or(row))
 }

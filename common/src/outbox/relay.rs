@@ -218,7 +218,7 @@ impl Relay {
         if sent.is_empty() && refused.is_empty() {
             return Ok(Vec::new());
         }
-        let (held, env, policy) = (held.clone(), self.env.clone(), self.policy);
+        let (held, env, policy) = (held.clone(), self.env.clone(), self.policy.clone());
         self.db
             .write(move |conn| {
                 conn.plan_by_index()?;
@@ -253,7 +253,7 @@ impl Relay {
         if !self.producer.send_all(&[message]).await.iter().all(Result::is_ok) {
             return Ok(false);
         }
-        let (env, policy) = (self.env.clone(), self.policy);
+        let (env, policy) = (self.env.clone(), self.policy.clone());
         let probed = vec![Occurrence::new(id, Happening::Probed { attempt })];
         self.db.write(move |conn| Ok(advance(conn, &env, &policy, probed)?)).await.map(|_| true)
     }

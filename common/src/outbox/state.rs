@@ -3,8 +3,10 @@
 //! Nothing else decides about a transition. The set-based SQL of the relay and of the settler either calls it
 //! or repeats one line of it; the tests hold the two against each other on both databases.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::listener::Listener;
 use super::model::{EventKind, OpenRow, Status};
 use crate::clock::Timestamp;
 use crate::retry::Backoff;
@@ -73,17 +75,20 @@ pub enum Step {
     Settle,
 }
 
-/// The numbers that the rules need.
-#[derive(Debug, Clone, Copy)]
+/// What transitions need besides the event: the rules' numbers, and who listens.
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// Pauses between attempts.
     pub backoff: Backoff,
+    /// Who acts on what becomes of events.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 impl Policy {
     /// For happenings that no pause follows.
-    pub(super) const NO_PAUSE: Self =
-        Self { backoff: Backoff { base: Duration::ZERO, max: Duration::ZERO } };
+    pub(super) const fn without_pause(listener: Option<Arc<dyn Listener>>) -> Self {
+        Self { backoff: Backoff { base: Duration::ZERO, max: Duration::ZERO }, listener }
+    }
 }
 
 impl OpenRow {
@@ -203,8 +208,10 @@ mod tests {
     use crate::env::Env;
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
-    const POLICY: Policy =
-        Policy { backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) } };
+    const POLICY: Policy = Policy {
+        backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) },
+        listener: None,
+    };
 
     fn row(status: Status, attempt: i32, attempt_limit: i32) -> OpenRow {
         let row = OpenRow {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -23,8 +25,10 @@ use crate::testing::{TestDb, on_every_database};
 
 const TOPIC: &str = "inventory";
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
-const POLICY: Policy =
-    Policy { backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) } };
+const POLICY: Policy = Policy {
+    backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) },
+    listener: None,
+};
 const SNAPSHOT: EventType = EventType { name: "test.changed", kind: EventKind::Snapshot };
 const COMMAND: EventType = EventType { name: "test.placed", kind: EventKind::Command };
 
@@ -171,7 +175,93 @@ on_every_database!(Bench::new =>
     old_settled_events_go_and_open_ones_stay,
     one_bad_ack_batch_does_not_stop_the_others,
     a_copy_ahead_of_its_source_is_told,
+    a_listener_hears_every_turn_of_what_it_asked_for,
+    a_listener_that_fails_takes_the_transition_back,
 );
+
+/// Writes down what it hears, and fails where it is told to.
+#[derive(Debug, Default)]
+struct Ear {
+    heard: Mutex<Vec<(EventId, Became)>>,
+    fails: AtomicBool,
+}
+
+impl Listener for Ear {
+    fn listens_to(&self, event_type: &str) -> bool {
+        event_type == COMMAND.name
+    }
+
+    fn hear(&self, _conn: &mut Conn, _now: Timestamp, turns: &[Turn]) -> QueryResult<()> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(diesel::result::Error::BrokenTransactionManager);
+        }
+        let heard = turns.iter().map(|turn| (turn.event.id, turn.became.clone()));
+        self.heard.lock().unwrap().extend(heard);
+        Ok(())
+    }
+}
+
+impl Bench {
+    fn with_ear(mut self) -> (Self, Arc<Ear>) {
+        let ear = Arc::new(Ear::default());
+        self.settler.policy.listener = Some(ear.clone());
+        self.outbox = self.outbox.with_listener(Some(ear.clone()));
+        (self, ear)
+    }
+}
+
+async fn a_listener_hears_every_turn_of_what_it_asked_for(bench: Bench) {
+    let (bench, ear) = bench.with_ear();
+    let other = bench.append(SNAPSHOT, "A", 1).await;
+    let id = bench.append(COMMAND, "A", 0).await;
+    bench.send(id, 1, 0).await;
+    let failed = bench.ack(id, 1, Verdict::Failed);
+    bench.settle(vec![bench.ack(other, 1, Verdict::Success), failed.clone(), failed]).await;
+    bench.send(id, 2, 0).await;
+    let refusal = Ack { retryable: false, ..bench.ack(id, 2, Verdict::Failed) };
+    bench.settle(vec![refusal]).await;
+    let outbox = bench.outbox.clone();
+    let resolved = bench
+        .db
+        .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
+        .await;
+    assert!(resolved.unwrap().resolved_us.is_some());
+    let outbox = bench.outbox.clone();
+    bench.db.write(move |conn| operate::retry(conn, &outbox, id, 1, "me", None)).await.unwrap();
+    let result = serde_json::value::to_raw_value(&serde_json::json!({"no": 1})).unwrap();
+    let no = Ack { result: Some(result), ..bench.ack(id, 3, Verdict::Rejected) };
+    bench.settle(vec![no.clone(), no]).await;
+    let by = |name: &str| Some(name.to_owned());
+    let wanted = [
+        Became::Again,
+        Became::Exhausted { error: "no such shelf".to_owned() },
+        Became::Resolved { by: by("night shift"), reason: by("done") },
+        Became::Retried { by: by("me"), reason: None },
+        Became::Rejected { result: by(r#"{"no":1}"#) },
+    ];
+    assert_eq!(*ear.heard.lock().unwrap(), wanted.map(|became| (id, became)));
+}
+
+async fn a_listener_that_fails_takes_the_transition_back(bench: Bench) {
+    let (bench, ear) = bench.with_ear();
+    let id = bench.append(COMMAND, "A", 0).await;
+    bench.send(id, 1, 0).await;
+    ear.fails.store(true, Ordering::Relaxed);
+    let acks = AckBatch { acks: vec![bench.ack(id, 1, Verdict::Success)] };
+    let record = Record {
+        topic: "acks".to_owned(),
+        partition: 0,
+        offset: 0,
+        headers: Vec::new(),
+        payload: Some(serde_json::to_vec(&acks).unwrap()),
+    };
+    assert!(bench.settler.settle(&bench.db, vec![record.clone()], false).await.is_err());
+    assert_eq!(bench.open(id).await.unwrap().status(), Status::Sent);
+    ear.fails.store(false, Ordering::Relaxed);
+    bench.settler.settle(&bench.db, vec![record], false).await.unwrap();
+    assert_eq!(bench.open(id).await, None);
+    assert_eq!(ear.heard.lock().unwrap().len(), 1);
+}
 
 /// Each state, each happening: what is stored afterwards is what `step` says.
 async fn the_database_follows_the_state_table(bench: Bench) {
@@ -270,10 +360,12 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
     }
     assert_eq!(bench.open(id).await.unwrap().status(), Status::Exhausted);
     assert_eq!(bench.alerts().await, [(Some(id), Some(5), None)]);
-    let env = bench.env.clone();
+    let outbox = bench.outbox.clone();
     let retried = bench
         .db
-        .write(move |conn| operate::retry(conn, &env, id, 2, "night shift", Some("shelf is back")))
+        .write(move |conn| {
+            operate::retry(conn, &outbox, id, 2, "night shift", Some("shelf is back"))
+        })
         .await
         .unwrap();
     assert_eq!((retried.status(), retried.attempt, retried.attempt_limit), (Status::Pending, 5, 7));
@@ -282,9 +374,11 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
     let alerts = bench.alerts().await;
     assert_eq!(alerts.len(), 1);
     assert!(alerts[0].2.is_some(), "the alert is closed");
-    let env = bench.env.clone();
-    let refused =
-        bench.db.write(move |conn| operate::resolve(conn, &env, id, "night shift", "done")).await;
+    let outbox = bench.outbox.clone();
+    let refused = bench
+        .db
+        .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
+        .await;
     let processed = Status::Processed;
     assert!(
         matches!(refused, Err(OperateError::NotExhausted { status, .. }) if status == processed)

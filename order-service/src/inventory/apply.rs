@@ -1,17 +1,19 @@
 //! Events on the copy: a batch is folded to the newest state of each product and written set-based.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::Object;
 use common::inbox::{Answer, ApplyError, Detail, Handler, Incoming};
-use common::inventory::{CHANGED, InventorySnapshot, REMOVED, Sku};
+use common::inventory::{CHANGED, Cause, CauseKind, InventorySnapshot, REMOVED, Sku};
+use common::orders::OrderId;
 use diesel::QueryResult;
 use thiserror::Error;
 
 use super::model::{self, ProductCopy};
+use crate::orders::{Age, reservation};
 
 /// Applies both inventory events to the copy.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,25 +56,33 @@ impl Handler for InventoryHandler {
         let read: Vec<_> = events.iter().map(|event| read(event, now)).collect();
         let newest = fold(&read);
         let copies = write(conn, newest)?;
+        let ages = copies.iter().map(|(sku, copy)| (sku.clone(), copy.age)).collect();
+        reservation::arrived(conn, &ages, &caused(&read))?;
         Ok(read
             .iter()
             .enumerate()
             .map(|(event, read)| match read {
-                Ok(row) => answer(event, &row.sku, &copies),
+                Ok(arrival) => answer(event, &arrival.row.sku, &copies),
                 Err(unusable) => Answer::Failed { error: unusable.to_string(), retryable: false },
             })
             .collect())
     }
 }
 
-/// What a copy has after the batch: its version, and the event that was applied to it, if one was.
+/// What a copy has after the batch: its (epoch, version), and the event that was applied to it, if one was.
 struct Copy {
-    version: i64,
+    age: Age,
     applied: Option<usize>,
 }
 
-/// The row that `event` asks for.
-fn read(event: &Incoming, now: Timestamp) -> Result<ProductCopy, Unusable> {
+/// What an event brings: a state of a product, and the order that it comes from, if it comes from one.
+struct Arrival {
+    row: ProductCopy,
+    order: Option<OrderId>,
+}
+
+/// What `event` brings.
+fn read(event: &Incoming, now: Timestamp) -> Result<Arrival, Unusable> {
     let of_removal = match event.event_type.as_str() {
         name if name == CHANGED.name => false,
         name if name == REMOVED.name => true,
@@ -94,14 +104,26 @@ fn read(event: &Incoming, now: Timestamp) -> Result<ProductCopy, Unusable> {
     if snapshot.description.contains('\0') {
         return Err(Unusable::Nul);
     }
-    Ok(ProductCopy::of(snapshot, event.epoch, now))
+    let order = snapshot.cause.as_ref().and_then(order_of);
+    Ok(Arrival { row: ProductCopy::of(snapshot, event.epoch, now), order })
+}
+
+fn order_of(cause: &Cause) -> Option<OrderId> {
+    let reference = cause.reference.as_deref().filter(|_| cause.kind == CauseKind::Order)?;
+    reference.parse().ok()
+}
+
+/// Which orders have their deduction in the copies now: also those whose state a newer one has folded away.
+fn caused(read: &[Result<Arrival, Unusable>]) -> BTreeSet<(OrderId, Sku)> {
+    let caused = |arrival: &Arrival| Some((arrival.order?, arrival.row.sku.clone()));
+    read.iter().flatten().filter_map(caused).collect()
 }
 
 /// Keeps the highest (epoch, version) of each product, the first of equals; sorted by SKU.
-fn fold(read: &[Result<ProductCopy, Unusable>]) -> BTreeMap<Sku, Newest> {
+fn fold(read: &[Result<Arrival, Unusable>]) -> BTreeMap<Sku, Newest> {
     let mut newest: BTreeMap<Sku, Newest> = BTreeMap::new();
-    for (event, row) in read.iter().enumerate() {
-        let Ok(row) = row else { continue };
+    for (event, arrival) in read.iter().enumerate() {
+        let Ok(Arrival { row, .. }) = arrival else { continue };
         let row = row.clone();
         match newest.entry(row.sku.clone()) {
             Entry::Vacant(place) => {
@@ -127,16 +149,16 @@ fn write(conn: &mut Conn, newest: BTreeMap<Sku, Newest>) -> QueryResult<BTreeMap
     let mut copies = BTreeMap::new();
     for (event, row) in places.into_iter().zip(&rows) {
         if written.contains(&row.sku) {
-            let (version, applied) = (row.version, Some(event));
-            copies.insert(row.sku.clone(), Copy { version, applied });
+            let (age, applied) = (row.age(), Some(event));
+            copies.insert(row.sku.clone(), Copy { age, applied });
         }
     }
     let kept: Vec<&str> =
         rows.iter().map(|row| row.sku.as_str()).filter(|sku| !written.contains(*sku)).collect();
     if !kept.is_empty() {
         for held in model::held(conn, &kept)? {
-            let (version, applied) = (held.version, None);
-            copies.insert(held.sku, Copy { version, applied });
+            let (age, applied) = ((held.epoch, held.version), None);
+            copies.insert(held.sku, Copy { age, applied });
         }
     }
     Ok(copies)
@@ -148,7 +170,7 @@ fn answer(event: usize, sku: &Sku, copies: &BTreeMap<Sku, Copy>) -> Answer {
         Some(copy) if copy.applied == Some(event) => Detail::Applied,
         _ => Detail::Superseded,
     };
-    Answer::Success { detail, version: copy.map(|copy| copy.version), result: None }
+    Answer::Success { detail, version: copy.map(|copy| copy.age.1), result: None }
 }
 
 impl ProductCopy {
@@ -164,11 +186,12 @@ impl ProductCopy {
             version: snapshot.version,
             updated_us: snapshot.updated_at,
             applied_us: now,
+            reserved: 0,
         }
     }
 
     /// What decides which of two states of a product is newer.
-    fn age(&self) -> (i64, i64) {
+    fn age(&self) -> Age {
         (self.epoch, self.version)
     }
 }

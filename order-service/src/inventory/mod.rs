@@ -10,6 +10,7 @@ use common::env::Env;
 
 pub use apply::InventoryHandler;
 pub use model::{ProductCopy, find, page};
+pub(crate) use model::{lock, reserve};
 
 static POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/order/postgres");
 static SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/order/sqlite");

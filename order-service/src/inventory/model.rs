@@ -1,6 +1,6 @@
 //! The table `product_copy`: its row and every statement on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
 use common::db::Conn;
@@ -13,7 +13,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Text};
 use crate::schema::product_copy;
 
 /// One product as it has arrived here, or the tombstone of a removed one.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = product_copy)]
 pub struct ProductCopy {
     /// Which.
@@ -36,6 +36,8 @@ pub struct ProductCopy {
     pub updated_us: Timestamp,
     /// When it arrived here, by our clock.
     pub applied_us: Timestamp,
+    /// Pieces that orders were promised and that are not deducted in `quantity`.
+    pub reserved: i64,
 }
 
 /// A SKU, and the epoch and version that its copy has.
@@ -72,6 +74,43 @@ pub fn page(conn: &mut Conn, after: Option<&Sku>, limit: i64) -> QueryResult<Vec
         .limit(limit)
         .select(ProductCopy::as_select())
         .load(c))
+}
+
+/// The copies of `skus` that there are, locked in the SKUs' bytewise order until the transaction ends.
+pub(crate) fn lock(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<ProductCopy>> {
+    match conn {
+        Conn::Pg(c) => sql_query(format!(
+            "SELECT {COLUMNS}, reserved FROM product_copy WHERE sku = ANY($1) ORDER BY sku FOR UPDATE"
+        ))
+        .bind::<Array<Text>, _>(skus)
+        .load(c),
+        // SQLite has one writer, and this is it.
+        Conn::Sqlite(c) => product_copy::table
+            .filter(product_copy::sku.eq_any(skus))
+            .order(product_copy::sku)
+            .select(ProductCopy::as_select())
+            .load(c),
+    }
+}
+
+/// Adds to what is reserved of products that this transaction has locked; each comes once.
+pub(crate) fn reserve(conn: &mut Conn, changes: &BTreeMap<Sku, i64>) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "UPDATE product_copy p SET reserved = p.reserved + n.delta
+             FROM unnest($1, $2) AS n (sku, delta) WHERE p.sku = n.sku",
+        )
+        .bind::<Array<Text>, _>(changes.keys().map(Sku::as_str).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(changes.values().copied().collect::<Vec<_>>())
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => changes.iter().try_for_each(|(sku, delta)| {
+            diesel::update(product_copy::table.find(sku))
+                .set(product_copy::reserved.eq(product_copy::reserved + delta))
+                .execute(c)
+                .map(drop)
+        }),
+    }
 }
 
 /// What the copies of `skus` have; those that there are.
@@ -147,6 +186,13 @@ fn upsert_sqlite(c: &mut SqliteConnection, rows: &[ProductCopy]) -> QueryResult<
     ))
     .bind::<Text, _>(json)
     .load(c)
+}
+
+impl ProductCopy {
+    /// Pieces that may still be promised; below zero only with backorders or after a shortfall at the owner.
+    pub fn available(&self) -> i64 {
+        self.quantity.saturating_sub(self.reserved)
+    }
 }
 
 type Values<'a> = (&'a str, &'a str, i64, i64, bool, bool, i64, i64, i64, i64);

@@ -26,6 +26,10 @@ struct View {
     sku: Sku,
     description: String,
     quantity: i64,
+    /// Of these, promised to orders that are not deducted in `quantity` yet.
+    reserved: i64,
+    /// `quantity - reserved`: what can still be ordered.
+    available: i64,
     unit_price_minor: i64,
     allow_backorder: bool,
     /// The owner's version that this is.
@@ -116,13 +120,19 @@ async fn read(
         let found = details.of(&sku).await;
         return Ok(HttpResponse::Ok().json(DetailedView::of(view, &found)));
     }
-    let etag = (ETAG, format!("\"{}\"", copy.version));
-    if precondition.knows(copy.version) {
+    // The version names the state without reservations only: with some, `available` moves on its own.
+    let etag = (copy.reserved == 0).then(|| (ETAG, format!("\"{}\"", copy.version)));
+    if let Some(etag) = etag.clone().filter(|_| precondition.knows(copy.version)) {
         return Ok(HttpResponse::NotModified().insert_header(etag).finish());
     }
-    precondition.check(Some(copy.version))?;
-    let view = View::of(copy, inventory.env.now());
-    Ok(HttpResponse::Ok().insert_header(etag).json(view))
+    if !precondition.knows(copy.version) {
+        precondition.check(Some(copy.version))?;
+    }
+    let mut response = HttpResponse::Ok();
+    if let Some(etag) = etag {
+        response.insert_header(etag);
+    }
+    Ok(response.json(View::of(copy, inventory.env.now())))
 }
 
 fn removed(tombstone: &ProductCopy) -> Problem {
@@ -139,11 +149,14 @@ fn unknown(sku: &Sku) -> Problem {
 
 impl View {
     fn of(copy: ProductCopy, now: Timestamp) -> Self {
+        let available = copy.available();
         let delay: Duration = copy.applied_us.since(copy.updated_us);
         Self {
             sku: copy.sku,
             description: copy.description,
             quantity: copy.quantity,
+            reserved: copy.reserved,
+            available,
             unit_price_minor: copy.unit_price_minor,
             allow_backorder: copy.allow_backorder,
             version: copy.version,

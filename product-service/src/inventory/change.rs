@@ -102,7 +102,7 @@ pub fn remove(
 }
 
 /// The product, unless it never was or is a tombstone.
-pub(super) fn present(found: Option<Product>, sku: &Sku) -> Result<Product, Refusal> {
+pub(crate) fn present(found: Option<Product>, sku: &Sku) -> Result<Product, Refusal> {
     match found {
         None => Err(Refusal::Unknown(sku.clone())),
         Some(tombstone) if tombstone.removed => {
@@ -143,7 +143,7 @@ impl Product {
     }
 
     /// The next version, with `delta` pieces more.
-    pub(super) fn adjusted(&self, delta: i64, now: Timestamp) -> Result<Self, Refusal> {
+    pub(crate) fn adjusted(&self, delta: i64, now: Timestamp) -> Result<Self, Refusal> {
         let (sku, quantity) = (&self.sku, self.quantity);
         let Some(after) = quantity.checked_add(delta) else {
             return Err(Refusal::Overflow { sku: sku.clone(), quantity, delta });

@@ -15,9 +15,9 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::change::present;
-use super::fields::Words;
 use super::{ChangeError, model};
 use crate::schema::{adjustment, product_detail};
+use common::http::Words;
 
 /// The characters that a long description has at the most.
 const MAX_LONG: usize = 4_000;

@@ -1,6 +1,7 @@
 //! What a change tells the world: a snapshot of the product as it is now, with what it came from.
 
 use common::inventory::{CHANGED, Cause, CauseKind, InventorySnapshot, REMOVED};
+use common::orders::OrderId;
 use common::outbox::NewEvent;
 use diesel::QueryResult;
 use diesel::result::Error;
@@ -8,7 +9,7 @@ use diesel::result::Error;
 use super::{Adjustment, Product};
 
 /// The event of `product`'s present state.
-pub(super) fn event(
+pub(crate) fn event(
     product: &Product,
     cause: Cause,
     traceparent: Option<String>,
@@ -38,6 +39,15 @@ pub(super) fn event(
 /// A PUT's or a removal's cause.
 pub(super) fn plain(kind: CauseKind) -> Cause {
     Cause { kind, reason: None, reference: None }
+}
+
+/// The cause of what an order takes or, when it is cancelled, gives back.
+pub(crate) fn of_order(id: OrderId, reason: &str) -> Cause {
+    Cause {
+        kind: CauseKind::Order,
+        reason: Some(reason.to_owned()),
+        reference: Some(id.to_string()),
+    }
 }
 
 /// An adjustment's cause.

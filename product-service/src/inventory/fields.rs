@@ -2,18 +2,13 @@
 
 use std::num::NonZeroI64;
 
-use common::http::Object;
+use common::http::{Object, Words};
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
 
 /// Lines of one batch at the most.
 const MAX_LINES: usize = 1_000;
-
-/// A text of `MIN` to `MAX` characters without control characters; not blank unless it may be empty.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Words<const MIN: usize, const MAX: usize>(String);
 
 /// What a product is: up to 1,000 characters, and none at all is allowed.
 pub type Description = Words<0, 1_000>;
@@ -25,45 +20,12 @@ pub type Reference = Words<1, 200>;
 /// Why a field's value is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FieldError {
-    /// Too few or too many characters.
-    #[error("must have {0} to {1} characters")]
-    Length(usize, usize),
-    /// Nothing but white space.
-    #[error("must not be blank")]
-    Blank,
-    /// A control character, such as a line break.
-    #[error("must not hold control characters")]
-    Control,
     /// A price below zero.
     #[error("must not be below zero")]
     Negative,
     /// A batch of no lines, or of too many.
     #[error("a batch has 1 to {MAX_LINES} lines, this one has {0}")]
     Lines(usize),
-}
-
-impl<const MIN: usize, const MAX: usize> Words<MIN, MAX> {
-    /// The text.
-    pub fn into_inner(self) -> String {
-        self.0
-    }
-}
-
-impl<const MIN: usize, const MAX: usize> TryFrom<String> for Words<MIN, MAX> {
-    type Error = FieldError;
-
-    fn try_from(text: String) -> Result<Self, FieldError> {
-        let length = text.chars().count();
-        if !(MIN..=MAX).contains(&length) {
-            Err(FieldError::Length(MIN, MAX))
-        } else if text.chars().any(char::is_control) {
-            Err(FieldError::Control)
-        } else if MIN > 0 && text.trim().is_empty() {
-            Err(FieldError::Blank)
-        } else {
-            Ok(Self(text))
-        }
-    }
 }
 
 /// A price in whole minor units (pence, cents), zero or more.

@@ -8,7 +8,7 @@ mod fields;
 mod model;
 mod refusal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use actix_web::HttpResponse;
 use common::db::{Conn, Db, EmbeddedMigrations, MigrationSet, embed_migrations};
@@ -17,10 +17,13 @@ use common::http::{IdempotencyKey, ProblemResult, Reply, Running, TraceParent, i
 use common::outbox::Outbox;
 
 pub use batch::{LineAnswer, adjust_batch};
+pub(crate) use change::present;
 pub use change::{Changed, Changing, adjust, put, remove};
 pub use details::{DetailsContent, LongDescription, details, put_details};
+pub(crate) use events::{event, of_order};
 pub use fields::{Adjustment, Batch, Content, Description, Line, Lines, Price, Reason, Reference};
 pub use model::{NewAdjustment, Product, find, page};
+pub(crate) use model::{lock_all, update_stock};
 pub use refusal::{ChangeError, Refusal};
 
 static POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/product/postgres");

@@ -90,7 +90,7 @@ pub(super) fn lock(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
 }
 
 /// The rows of `skus` that there are, locked in the SKUs' bytewise order, so that no two batches deadlock.
-pub(super) fn lock_all(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Product>> {
+pub(crate) fn lock_all(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Product>> {
     match conn {
         // Not a kept plan: one made while the table was small would go on reading all of it.
         Conn::Pg(c) => sql_query(
@@ -122,7 +122,7 @@ pub(super) fn update(conn: &mut Conn, row: &Product) -> QueryResult<()> {
 }
 
 /// Writes the stock of rows that this transaction has locked.
-pub(super) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()> {
+pub(crate) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()> {
     match conn {
         Conn::Pg(c) => sql_query(
             "UPDATE product SET quantity = n.quantity, version = n.version, updated_us = n.updated_us

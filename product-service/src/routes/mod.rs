@@ -2,11 +2,13 @@
 
 mod details;
 mod inventory;
+mod orders;
 
 use actix_web::web::{QueryConfig, ServiceConfig};
 use common::http::Problem;
 
-/// Adds the routes to the scope `/api/v1`; they need `web::Data<`[`crate::inventory::Inventory`]`>`.
+/// Adds the routes to the scope `/api/v1`; they need `web::Data` of
+/// [`crate::inventory::Inventory`] and [`crate::orders::Orders`].
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(
         QueryConfig::default()
@@ -14,4 +16,5 @@ pub fn configure(cfg: &mut ServiceConfig) {
     );
     inventory::configure(cfg);
     details::configure(cfg);
+    orders::configure(cfg);
 }

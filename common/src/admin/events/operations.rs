@@ -41,9 +41,9 @@ pub(super) async fn retry(
     let Retry { attempts, reason } = body.value;
     reason.as_deref().map_or(Ok(()), checked_reason)?;
     let more = checked_attempts(attempts.unwrap_or(admin.more_attempts))?;
-    let env = admin.env.clone();
+    let outbox = admin.outbox.clone();
     let work = move |conn: &mut Conn| {
-        operate::retry(conn, &env, id, more, &by.0, reason.as_deref())?;
+        operate::retry(conn, &outbox, id, more, &by.0, reason.as_deref())?;
         event(conn, id)
     };
     let (db, running, now) = (&admin.db, &admin.running, admin.env.now());
@@ -63,13 +63,14 @@ pub(super) async fn resolve(
     let id = event_id(&id)?;
     let reason = body.value.reason;
     checked_reason(&reason)?;
-    let env = admin.env.clone();
+    let outbox = admin.outbox.clone();
     let work = move |conn: &mut Conn| {
-        operate::resolve(conn, &env, id, &by.0, &reason)?;
+        operate::resolve(conn, &outbox, id, &by.0, &reason)?;
         event(conn, id)
     };
     let (db, running, now) = (&admin.db, &admin.running, admin.env.now());
     let reply = idempotent(db, running, key, &body.bytes, now, work).await?;
+    admin.outbox.wake();
     Ok(reply.into_response())
 }
 

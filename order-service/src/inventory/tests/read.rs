@@ -15,7 +15,8 @@ async fn tells_the_version_and_how_old_it_is(replica: &Replica) {
     assert_eq!((answer.status.as_u16(), answer.header("etag")), (200, "\"3\""));
     assert_eq!(
         answer.body,
-        json!({"sku": "A", "description": "HEART", "quantity": 30, "unit_price_minor": 255,
+        json!({"sku": "A", "description": "HEART", "quantity": 30, "reserved": 0,
+            "available": 30, "unit_price_minor": 255,
             "allow_backorder": false, "version": 3, "updated_at": "2010-12-01T08:25:58.500000Z",
             "applied_at": "2010-12-01T08:26:00.000000Z", "replication_delay_ms": 1500,
             "age_seconds": 90})

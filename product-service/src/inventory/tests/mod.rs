@@ -9,7 +9,7 @@ mod input;
 mod keys;
 mod put;
 mod read;
-mod shop;
+pub(crate) mod shop;
 
 /// Makes each of the named tests (`async fn(&Shop)`) one test per database.
 macro_rules! on_both_databases {

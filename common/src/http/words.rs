@@ -1,0 +1,52 @@
+//! Texts that people write into requests.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A text of `MIN` to `MAX` characters without control characters; not blank unless it may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Words<const MIN: usize, const MAX: usize>(String);
+
+/// Why a text is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum WordsError {
+    /// Too few or too many characters.
+    #[error("must have {0} to {1} characters")]
+    Length(usize, usize),
+    /// Nothing but white space.
+    #[error("must not be blank")]
+    Blank,
+    /// A control character, such as a line break.
+    #[error("must not hold control characters")]
+    Control,
+}
+
+impl<const MIN: usize, const MAX: usize> Words<MIN, MAX> {
+    /// The text.
+    pub fn into_inner(self) -> String {
+        self.0
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> TryFrom<String> for Words<MIN, MAX> {
+    type Error = WordsError;
+
+    fn try_from(text: String) -> Result<Self, WordsError> {
+        let length = text.chars().count();
+        if !(MIN..=MAX).contains(&length) {
+            Err(WordsError::Length(MIN, MAX))
+        } else if text.chars().any(char::is_control) {
+            Err(WordsError::Control)
+        } else if MIN > 0 && text.trim().is_empty() {
+            Err(WordsError::Blank)
+        } else {
+            Ok(Self(text))
+        }
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE order_deduction;
+DROP TABLE order_record;

@@ -1,0 +1,102 @@
+//! What requests carry: each field is checked as it is read, so that an error names it and its rule.
+
+use common::http::{Object, Words};
+use common::inventory::Sku;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Lines of one order at the most.
+const MAX_LINES: usize = 1_000;
+
+/// Pieces of one line at the most: a thousand of them still fit into 64 bits many times over.
+const MAX_QUANTITY: i64 = 1_000_000_000;
+
+/// Whom the order is for, in the customer's own words: 1 to 200 characters.
+pub type Customer = Words<1, 200>;
+/// Why an order is cancelled: 1 to 200 characters.
+pub type Reason = Words<1, 200>;
+
+/// Why a field's value is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FieldError {
+    /// No piece, fewer than none, or too many.
+    #[error("a line has 1 to {MAX_QUANTITY} pieces")]
+    Quantity,
+    /// An order of no lines, or of too many.
+    #[error("an order has 1 to {MAX_LINES} lines, this one has {0}")]
+    Lines(usize),
+}
+
+/// Pieces: 1 to 1,000,000,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Quantity(i64);
+
+impl Quantity {
+    /// Pieces.
+    pub const fn pieces(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Quantity {
+    type Error = FieldError;
+
+    fn try_from(pieces: i64) -> Result<Self, FieldError> {
+        match pieces {
+            1..=MAX_QUANTITY => Ok(Self(pieces)),
+            _ => Err(FieldError::Quantity),
+        }
+    }
+}
+
+/// The body of a placing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placing {
+    /// Whom it is for.
+    pub customer: Customer,
+    /// What is wanted.
+    pub lines: Lines,
+}
+
+/// 1 to 1,000 lines; lines of the same product are added up.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<Object<Line>>")]
+pub struct Lines(Vec<Line>);
+
+impl Lines {
+    /// The lines, in order.
+    pub fn as_slice(&self) -> &[Line] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<Object<Line>>> for Lines {
+    type Error = FieldError;
+
+    fn try_from(lines: Vec<Object<Line>>) -> Result<Self, FieldError> {
+        match lines.len() {
+            1..=MAX_LINES => Ok(Self(lines.into_iter().map(|Object(line)| line).collect())),
+            count => Err(FieldError::Lines(count)),
+        }
+    }
+}
+
+/// One line of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Which product.
+    pub sku: Sku,
+    /// How many.
+    pub quantity: Quantity,
+}
+
+/// The body of a cancellation, which may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancelling {
+    /// Why.
+    pub reason: Option<Reason>,
+}

@@ -1,0 +1,176 @@
+//! Placing: checked against the copy, promised there, and on its way, in one transaction.
+
+use std::collections::BTreeMap;
+
+use common::db::Conn;
+use common::http::{PartProblem, Problem};
+use common::inventory::Sku;
+use common::orders::{OrderId, OrderLine, OrderPlaced, PLACED, RefusalReason};
+use common::outbox::NewEvent;
+use diesel::QueryResult;
+use diesel::result::Error;
+use thiserror::Error;
+
+use super::model::{self, Order, OrderLineRow, OrderRow, OrderStep};
+use super::{Line, Placement, Placing, Status, Writing, reservation};
+use crate::inventory::{self, ProductCopy};
+
+/// Why a product can't be ordered as things stand in the copy.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LineRefusal {
+    /// It has not arrived here.
+    #[error("there is no product {0} here; if its owner has it, its event is still on the way")]
+    Unknown(Sku),
+    /// It was removed.
+    #[error("the product {0} was removed")]
+    Removed(Sku),
+    /// There is not enough of it.
+    #[error("{wanted} of {sku} are wanted, and {available} are available")]
+    Insufficient {
+        /// Which.
+        sku: Sku,
+        /// Pieces, all lines added up.
+        wanted: i64,
+        /// Pieces in stock and not promised.
+        available: i64,
+    },
+    /// Its promises would leave the range of numbers.
+    #[error("so much of {0} is promised that the sum would leave the range of 64 bits")]
+    OutOfRange(Sku),
+}
+
+/// Why an order was not placed; nothing is written.
+#[derive(Debug, Error)]
+pub enum PlaceError {
+    /// Lines stand in the way.
+    #[error("{} of the order's products can't be had", .0.len())]
+    Refused(BTreeMap<Sku, LineRefusal>),
+    /// A statement failed.
+    #[error(transparent)]
+    Query(#[from] Error),
+}
+
+/// Places an order: PENDING, its pieces promised, its command in the outbox.
+///
+/// # Errors
+/// Refused when a product is unknown or removed, or not enough of it is available; all such lines are told.
+pub fn place(conn: &mut Conn, writing: &Writing, placing: &Placing) -> Result<Order, PlaceError> {
+    let wanted = add_up(placing.lines.as_slice());
+    check(conn, &wanted)?;
+    let order = order(writing, placing, &wanted);
+    model::insert(conn, &order)?;
+    reservation::add(conn, order.row.id, &wanted)?;
+    writing.outbox.append(conn, vec![event(writing, &order, &wanted)?])?;
+    Ok(order)
+}
+
+fn add_up(lines: &[Line]) -> BTreeMap<Sku, i64> {
+    let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
+    for line in lines {
+        // Neither the number of lines nor their pieces let the sum overflow.
+        *wanted.entry(line.sku.clone()).or_default() += line.quantity.pieces();
+    }
+    wanted
+}
+
+/// Locks the copies, so that nobody else promises the same pieces, and finds the lines that stand in the way.
+fn check(conn: &mut Conn, wanted: &BTreeMap<Sku, i64>) -> Result<(), PlaceError> {
+    let skus: Vec<&str> = wanted.keys().map(Sku::as_str).collect();
+    let copies: BTreeMap<Sku, ProductCopy> =
+        inventory::lock(conn, &skus)?.into_iter().map(|copy| (copy.sku.clone(), copy)).collect();
+    let refuse = |(sku, quantity): (&Sku, &i64)| {
+        Some((sku.clone(), refusal(sku, *quantity, copies.get(sku))?))
+    };
+    let refused: BTreeMap<Sku, LineRefusal> = wanted.iter().filter_map(refuse).collect();
+    if refused.is_empty() { Ok(()) } else { Err(PlaceError::Refused(refused)) }
+}
+
+fn refusal(sku: &Sku, wanted: i64, copy: Option<&ProductCopy>) -> Option<LineRefusal> {
+    let Some(copy) = copy else { return Some(LineRefusal::Unknown(sku.clone())) };
+    let available = copy.available();
+    if copy.removed {
+        Some(LineRefusal::Removed(sku.clone()))
+    } else if !copy.allow_backorder && available < wanted {
+        Some(LineRefusal::Insufficient { sku: sku.clone(), wanted, available })
+    } else if copy.reserved.checked_add(wanted).is_none() {
+        Some(LineRefusal::OutOfRange(sku.clone()))
+    } else {
+        None
+    }
+}
+
+fn order(writing: &Writing, placing: &Placing, wanted: &BTreeMap<Sku, i64>) -> Order {
+    let id: OrderId = writing.env.event_id();
+    let row = OrderRow {
+        id,
+        customer: placing.customer.as_str().to_owned(),
+        status: Status::Pending,
+        placement: Placement::Open,
+        cancellation: None,
+        revision: 1,
+        placed_us: writing.now,
+        changed_us: writing.now,
+    };
+    let line = |(sku, quantity): (&Sku, &i64)| OrderLineRow {
+        order_id: id,
+        sku: sku.clone(),
+        quantity: *quantity,
+        version: None,
+        reason: None,
+        detail: None,
+    };
+    let steps = vec![OrderStep::of(&row, "placed", None)];
+    Order { lines: wanted.iter().map(line).collect(), row, steps }
+}
+
+fn event(writing: &Writing, order: &Order, wanted: &BTreeMap<Sku, i64>) -> QueryResult<NewEvent> {
+    let line = |(sku, quantity): (&Sku, &i64)| OrderLine { sku: sku.clone(), quantity: *quantity };
+    let placed = OrderPlaced {
+        order_id: order.row.id,
+        customer: order.row.customer.clone(),
+        lines: wanted.iter().map(line).collect(),
+        placed_at: order.row.placed_us,
+    };
+    let payload = serde_json::to_string(&placed)
+        .map_err(|error| Error::SerializationError(Box::new(error)))?;
+    Ok(NewEvent {
+        event_type: PLACED,
+        key: order.row.id.to_string(),
+        version: 0,
+        payload,
+        traceparent: writing.traceparent.clone(),
+    })
+}
+
+impl LineRefusal {
+    /// The reason, for programs: the owner's own words for the same.
+    pub fn reason(&self) -> RefusalReason {
+        match self {
+            Self::Unknown(_) => RefusalReason::UnknownProduct,
+            Self::Removed(_) => RefusalReason::RemovedProduct,
+            Self::Insufficient { .. } => RefusalReason::InsufficientStock,
+            Self::OutOfRange(_) => RefusalReason::OutOfRange,
+        }
+    }
+}
+
+impl PlaceError {
+    /// As a problem that names each of `lines` which stands in the way.
+    pub fn into_problem(self, lines: &[Line]) -> Problem {
+        let detail = self.to_string();
+        let refused = match self {
+            Self::Query(error) => return error.into(),
+            Self::Refused(refused) => refused,
+        };
+        let of_line = |(place, line): (usize, &Line)| {
+            let refusal = refused.get(&line.sku)?;
+            Some(PartProblem {
+                field: format!("lines[{place}]"),
+                reason: refusal.reason().name().to_owned(),
+                detail: refusal.to_string(),
+            })
+        };
+        let errors = lines.iter().enumerate().filter_map(of_line).collect();
+        Problem::conflict("not-available", detail).at("lines").with_errors(errors)
+    }
+}

@@ -1,0 +1,225 @@
+//! What orders were promised and the copy does not show as deducted yet.
+//!
+//! `available = quantity - reserved`. A line reserves its pieces in the transaction that places its order, and
+//! the reservation ends in exactly one of these transactions:
+//!
+//! - *the copy's*, when an inventory event names the order as its cause: after a batch the copy is at that event's
+//!   version or beyond (it was applied, or it was older than what the copy had), so the deduction is in
+//!   `quantity`. All events of the batch count, also those that a newer state of the product folded away. The
+//!   event by which a cancelled order gives back names the order too; it is younger than the deduction, so the
+//!   same holds.
+//! - *the copy's*, when the version of the deduction was known already from an answer, and the copy gets there
+//!   by whatever event.
+//! - *the answer's*, when it names a version that the copy has already: the copy may have jumped over the
+//!   deduction by a later state that came first, and then this is the first word of it. If the copy is not there
+//!   yet, the answer only leaves the version behind.
+//! - *the answer's*, when that says that nothing was or ever will be taken: REJECTED, or a cancellation that came
+//!   before its order.
+//!
+//! So `quantity` goes down and the reservation away in one transaction, which is why `available` never rises in
+//! between, in either order of arrival. Only where a later state overtakes the deduction (a retry) do both count
+//! until the one or the other word arrives: too little is shown then, never too much. A CONFIRMED or CANCELLED
+//! order keeps its reservation until the copy is there: with it gone earlier, what is about to be deducted would
+//! look free. Version stands for (epoch, version): after a restore at the owner every version of the new epoch
+//! is younger than all of the old.
+//!
+//! Everyone who touches reservations of a product holds the lock of its copy's row, taken in the SKUs' order;
+//! `product_copy.reserved`, their sum, is kept in step under the same lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::db::Conn;
+use common::ids::EventIdSql;
+use common::inventory::Sku;
+use common::on;
+use common::orders::{Deduction, OrderId};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Text};
+
+use crate::inventory;
+use crate::schema::reservation;
+
+/// Rows of one INSERT: below both databases' limits on bind parameters.
+const ROWS_PER_INSERT: usize = 1_000;
+
+/// A version with its epoch: what tells which of two states of a product is younger.
+pub type Age = (i64, i64);
+
+/// What an order was promised of one product.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = reservation)]
+pub(crate) struct Reservation {
+    pub(crate) order_id: OrderId,
+    pub(crate) sku: Sku,
+    pub(crate) quantity: i64,
+    pub(crate) epoch: Option<i64>,
+    pub(crate) version: Option<i64>,
+}
+
+/// What an answer says of an order's stock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// It was taken, with these versions.
+    Taken(Deduction),
+    /// Nothing was taken, nor will be.
+    Nothing,
+    /// A person has dealt with it: what is not known to be taken is free again.
+    DealtWith,
+}
+
+impl Reservation {
+    fn age(&self) -> Option<Age> {
+        Some((self.epoch?, self.version?))
+    }
+}
+
+/// Promises what a new order wants; the copies are locked.
+pub(crate) fn add(
+    conn: &mut Conn,
+    order_id: OrderId,
+    wanted: &BTreeMap<Sku, i64>,
+) -> QueryResult<()> {
+    let row = |(sku, quantity): (&Sku, &i64)| Reservation {
+        order_id,
+        sku: sku.clone(),
+        quantity: *quantity,
+        epoch: None,
+        version: None,
+    };
+    let rows: Vec<Reservation> = wanted.iter().map(row).collect();
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(reservation::table).values(chunk).execute(c))?;
+    }
+    inventory::reserve(conn, wanted)
+}
+
+/// The copies of these products are at these ages now, locked; `caused` names the deductions that came with it.
+pub(crate) fn arrived(
+    conn: &mut Conn,
+    copies: &BTreeMap<Sku, Age>,
+    caused: &BTreeSet<(OrderId, Sku)>,
+) -> QueryResult<()> {
+    let mut ended = known(conn, copies)?;
+    ended.retain(|row| row.age() <= copies.get(&row.sku).copied());
+    let there: BTreeSet<(OrderId, Sku)> =
+        ended.iter().map(|row| (row.order_id, row.sku.clone())).collect();
+    let orders: BTreeSet<OrderId> = caused.iter().map(|(order, _)| *order).collect();
+    for row in of_orders(conn, &orders)? {
+        let place = (row.order_id, row.sku.clone());
+        if caused.contains(&place) && !there.contains(&place) {
+            ended.push(row);
+        }
+    }
+    end(conn, &ended)
+}
+
+/// Takes what answers said of orders' stock.
+pub(crate) fn heard(conn: &mut Conn, words: &BTreeMap<OrderId, Word>) -> QueryResult<()> {
+    let orders: BTreeSet<OrderId> = words.keys().copied().collect();
+    let skus: BTreeSet<Sku> = of_orders(conn, &orders)?.into_iter().map(|row| row.sku).collect();
+    if skus.is_empty() {
+        return Ok(());
+    }
+    let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+    let copies: BTreeMap<Sku, Age> = inventory::lock(conn, &skus)?
+        .into_iter()
+        .map(|copy| (copy.sku, (copy.epoch, copy.version)))
+        .collect();
+    let (mut ended, mut learned) = (Vec::new(), Vec::new());
+    // Read again under the locks: events may have ended some meanwhile.
+    for mut row in of_orders(conn, &orders)? {
+        let word = words.get(&row.order_id);
+        if let (Some(Word::Taken(taken)), None) = (word, row.age())
+            && let Some(version) = taken.versions.get(&row.sku)
+        {
+            (row.epoch, row.version) = (Some(taken.epoch), Some(*version));
+            learned.push(row.clone());
+        }
+        match (word, row.age()) {
+            (Some(Word::Nothing), _) | (Some(Word::DealtWith), None) => ended.push(row),
+            (_, Some(age)) if Some(&age) <= copies.get(&row.sku) => ended.push(row),
+            _ => {}
+        }
+    }
+    learned.retain(|row| !ended.contains(row));
+    learn(conn, &learned)?;
+    end(conn, &ended)
+}
+
+/// The reservations of `orders`.
+pub(crate) fn of_orders(
+    conn: &mut Conn,
+    orders: &BTreeSet<OrderId>,
+) -> QueryResult<Vec<Reservation>> {
+    if orders.is_empty() {
+        return Ok(Vec::new());
+    }
+    on!(conn, c => reservation::table
+        .filter(reservation::order_id.eq_any(orders))
+        .order((reservation::order_id, reservation::sku))
+        .select(Reservation::as_select())
+        .load(c))
+}
+
+/// Those of the products whose deduction's version is known.
+fn known(conn: &mut Conn, copies: &BTreeMap<Sku, Age>) -> QueryResult<Vec<Reservation>> {
+    if copies.is_empty() {
+        return Ok(Vec::new());
+    }
+    on!(conn, c => reservation::table
+        .filter(reservation::sku.eq_any(copies.keys()).and(reservation::version.is_not_null()))
+        .select(Reservation::as_select())
+        .load(c))
+}
+
+/// Leaves behind the versions that the copies have to reach.
+fn learn(conn: &mut Conn, rows: &[Reservation]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "UPDATE reservation r SET epoch = n.epoch, version = n.version
+             FROM unnest($1, $2, $3, $4) AS n (order_id, sku, epoch, version)
+             WHERE r.order_id = n.order_id AND r.sku = n.sku",
+        )
+        .bind::<Array<EventIdSql>, _>(rows.iter().map(|row| row.order_id).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(rows.iter().filter_map(|row| row.epoch).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(rows.iter().filter_map(|row| row.version).collect::<Vec<_>>())
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => rows.iter().try_for_each(|row| {
+            diesel::update(reservation::table.find((row.order_id, &row.sku)))
+                .set((reservation::epoch.eq(row.epoch), reservation::version.eq(row.version)))
+                .execute(c)
+                .map(drop)
+        }),
+    }
+}
+
+/// Ends reservations: the rows go, and the copies' sums go down with them.
+fn end(conn: &mut Conn, rows: &[Reservation]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "DELETE FROM reservation r USING unnest($1, $2) AS n (order_id, sku)
+             WHERE r.order_id = n.order_id AND r.sku = n.sku",
+        )
+        .bind::<Array<EventIdSql>, _>(rows.iter().map(|row| row.order_id).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => rows.iter().try_for_each(|row| {
+            diesel::delete(reservation::table.find((row.order_id, &row.sku))).execute(c).map(drop)
+        }),
+    }?;
+    let mut freed: BTreeMap<Sku, i64> = BTreeMap::new();
+    for row in rows {
+        *freed.entry(row.sku.clone()).or_default() -= row.quantity;
+    }
+    inventory::reserve(conn, &freed)
+}

@@ -1,0 +1,119 @@
+//! One order as a stream of server-sent events: its state now, then each change, until it is settled.
+//!
+//! Each event is named `order`, its id is the order's revision and its data the order as GET shows it. What this
+//! process settles is told at once; what another instance settles is found by looking now and then.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::Bytes;
+use common::http::{Problem, ProblemResult};
+use common::orders::OrderId;
+use common::signals::Waiter;
+use futures::stream::unfold;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::orders::{View, find};
+use crate::orders::{self, Orders, Status};
+
+/// Streams that may be open at once.
+const MAX_STREAMS: usize = 256;
+/// How often the database is asked, whatever was told.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often something is sent, so that nobody in between takes the connection for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What a heartbeat is: a comment, which clients skip.
+const BEAT: &[u8] = b": still here\n\n";
+
+struct Stream {
+    orders: Orders,
+    id: OrderId,
+    waiter: Waiter,
+    /// What was sent last.
+    revision: i64,
+    /// Whether nothing more is to come.
+    ended: bool,
+    beat_at: Instant,
+    /// The first event, until it is sent.
+    first: Option<Bytes>,
+}
+
+/// Answers with the stream of the order `id`.
+///
+/// # Errors
+/// 404 when there is no such order, 503 when too many streams are open.
+pub(super) async fn open(orders: &Orders, id: OrderId) -> ProblemResult<HttpResponse> {
+    // First to wait, then to look: nothing falls between.
+    let waiter = orders.signals.wait_for(&id.to_string(), MAX_STREAMS).ok_or_else(|| {
+        Problem::unavailable(format!(
+            "{MAX_STREAMS} streams are open already; read the order without accept: text/event-stream"
+        ))
+    })?;
+    let (view, status) = find(orders, id).await?;
+    let stream = Stream {
+        orders: orders.clone(),
+        id,
+        waiter,
+        revision: view.revision(),
+        ended: status.is_settled(),
+        beat_at: Instant::now() + HEARTBEAT,
+        first: Some(event(&view)?),
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .streaming(unfold(stream, |mut stream| async move {
+            let next = stream.next().await?;
+            Some((Ok::<_, Infallible>(next), stream))
+        })))
+}
+
+fn event(view: &View) -> ProblemResult<Bytes> {
+    let data = serde_json::to_string(view).map_err(|error| Problem::internal(&error))?;
+    Ok(Bytes::from(format!("event: order\nid: {}\ndata: {data}\n\n", view.revision())))
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        while !self.ended {
+            tokio::select! {
+                () = self.orders.stopping.cancelled() => return None,
+                () = sleep_until(self.beat_at) => {
+                    self.beat_at = Instant::now() + HEARTBEAT;
+                    return Some(Bytes::from_static(BEAT));
+                }
+                // A timeout is as good a reason to look as a word.
+                _ = timeout(LOOK_EVERY, self.waiter.changed()) => {}
+            }
+            if let Some(change) = self.look().await {
+                self.beat_at = Instant::now() + HEARTBEAT;
+                return Some(change);
+            }
+        }
+        None
+    }
+
+    /// The order, if it is another than the one sent last; a database that is away is asked again later.
+    async fn look(&mut self) -> Option<Bytes> {
+        let id = self.id;
+        let read =
+            self.orders.db.read(move |conn| orders::revision(conn, id).map_err(Problem::from));
+        let revision = read.await.ok().flatten()?;
+        if revision == self.revision {
+            return None;
+        }
+        let (view, status) = find(&self.orders, id).await.ok()?;
+        self.sent(&view, status);
+        event(&view).ok()
+    }
+
+    fn sent(&mut self, view: &View, status: Status) {
+        self.revision = view.revision();
+        self.ended = status.is_settled();
+    }
+}

@@ -1,0 +1,20 @@
+//! Orders at the owner of the stock: what their commands take and give back, and what was answered.
+
+mod answer;
+mod apply;
+mod model;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use common::db::Db;
+
+pub use apply::OrdersHandler;
+pub use model::{Deducted, OrderRecord, State, find};
+
+/// What the orders' routes work with; cheap to clone.
+#[derive(Clone)]
+pub struct Orders {
+    /// The service's database.
+    pub db: Db,
+}

@@ -1,0 +1,86 @@
+//! Commands as they arrive, read and checked.
+
+use std::collections::BTreeMap;
+
+use common::http::Object;
+use common::inbox::Incoming;
+use common::inventory::Sku;
+use common::orders::{CANCELLED, OrderCancelled, OrderId, OrderPlaced, PLACED};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Why a command can't be carried out, whatever happens: its sender has to send another one.
+#[derive(Debug, Error)]
+pub(super) enum Unusable {
+    #[error("the event type {0:?} is not one of the orders'")]
+    Type(String),
+    #[error("the data is not what {event_type} carries: {source}")]
+    Data { event_type: String, source: serde_json::Error },
+    #[error("the message's key is {key:?}, but its data is about the order {id}")]
+    Key { key: String, id: OrderId },
+    #[error("an order has at least one line")]
+    Empty,
+    #[error("the quantity of {sku} is {quantity}, but an order takes 1 or more of each product")]
+    Quantity { sku: Sku, quantity: i64 },
+    #[error("the quantities of {0} add up to more than 64 bits hold")]
+    TooMuch(Sku),
+}
+
+/// What an order asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// These pieces of these products, all or none.
+    Take(BTreeMap<Sku, i64>),
+    /// To be cancelled.
+    GiveBack,
+}
+
+/// A command that can be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Command {
+    pub(super) order: OrderId,
+    pub(super) wish: Wish,
+    pub(super) traceparent: Option<String>,
+}
+
+/// The command that `event` carries.
+pub(super) fn read(event: &Incoming) -> Result<Command, Unusable> {
+    let (order, wish) = match event.event_type.as_str() {
+        name if name == PLACED.name => {
+            let placed: OrderPlaced = data(event)?;
+            (placed.order_id, Wish::Take(quantities(placed)?))
+        }
+        name if name == CANCELLED.name => {
+            let cancelled: OrderCancelled = data(event)?;
+            (cancelled.order_id, Wish::GiveBack)
+        }
+        other => return Err(Unusable::Type(other.to_owned())),
+    };
+    if order.to_string() != event.key {
+        return Err(Unusable::Key { key: event.key.clone(), id: order });
+    }
+    Ok(Command { order, wish, traceparent: event.traceparent.clone() })
+}
+
+fn data<T: DeserializeOwned>(event: &Incoming) -> Result<T, Unusable> {
+    let read: Result<Object<T>, _> = serde_json::from_slice(&event.data);
+    let event_type = || event.event_type.clone();
+    read.map(|object| object.0)
+        .map_err(|source| Unusable::Data { event_type: event_type(), source })
+}
+
+fn quantities(placed: OrderPlaced) -> Result<BTreeMap<Sku, i64>, Unusable> {
+    if placed.lines.is_empty() {
+        return Err(Unusable::Empty);
+    }
+    let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
+    for line in placed.lines {
+        if line.quantity < 1 {
+            return Err(Unusable::Quantity { sku: line.sku, quantity: line.quantity });
+        }
+        let sum = wanted.get(&line.sku).copied().unwrap_or(0).checked_add(line.quantity);
+        let Some(sum) = sum else { return Err(Unusable::TooMuch(line.sku)) };
+        wanted.insert(line.sku, sum);
+    }
+    Ok(wanted)
+}
