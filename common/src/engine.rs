@@ -19,7 +19,8 @@ use crate::inbox::{Applied, Handler, Inbox, InboxConsumer, MAX_RIDDLES};
 use crate::jobs::{Next, Retry, Timers, on_poke};
 use crate::kafka::{Consumer, Producer, Record, Verdict, ensure_topics};
 use crate::outbox::{
-    Held, InFlight, Listener, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew, retention,
+    Held, InFlight, Listener, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew,
+    retention,
 };
 use crate::retry::Backoff;
 use crate::signals::Signals;

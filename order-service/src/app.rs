@@ -43,8 +43,5 @@ fn mount(engine: &Engine, config: &mut ServiceConfig) {
         signals: engine.signals.clone(),
         stopping: engine.stopping.clone(),
     };
-    config
-        .app_data(Data::new(inventory))
-        .app_data(Data::new(orders))
-        .configure(routes::configure);
+    config.app_data(Data::new(inventory)).app_data(Data::new(orders)).configure(routes::configure);
 }

@@ -36,8 +36,5 @@ fn mount(engine: &Engine, config: &mut ServiceConfig) {
         running: engine.running.clone(),
     };
     let orders = Orders { db: engine.db.clone() };
-    config
-        .app_data(Data::new(inventory))
-        .app_data(Data::new(orders))
-        .configure(routes::configure);
+    config.app_data(Data::new(inventory)).app_data(Data::new(orders)).configure(routes::configure);
 }

@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use super::advance::{Occurrence, advance};
-use super::model::{OpenRow, Status};
 use super::append::Outbox;
+use super::model::{OpenRow, Status};
 use super::state::{Happening, Policy};
 use super::store;
 use crate::db::{Conn, DbError};

@@ -221,8 +221,10 @@ async fn a_listener_hears_every_turn_of_what_it_asked_for(bench: Bench) {
     let refusal = Ack { retryable: false, ..bench.ack(id, 2, Verdict::Failed) };
     bench.settle(vec![refusal]).await;
     let outbox = bench.outbox.clone();
-    let resolved =
-        bench.db.write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done")).await;
+    let resolved = bench
+        .db
+        .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
+        .await;
     assert!(resolved.unwrap().resolved_us.is_some());
     let outbox = bench.outbox.clone();
     bench.db.write(move |conn| operate::retry(conn, &outbox, id, 1, "me", None)).await.unwrap();
@@ -361,7 +363,9 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
     let outbox = bench.outbox.clone();
     let retried = bench
         .db
-        .write(move |conn| operate::retry(conn, &outbox, id, 2, "night shift", Some("shelf is back")))
+        .write(move |conn| {
+            operate::retry(conn, &outbox, id, 2, "night shift", Some("shelf is back"))
+        })
         .await
         .unwrap();
     assert_eq!((retried.status(), retried.attempt, retried.attempt_limit), (Status::Pending, 5, 7));
@@ -371,8 +375,10 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
     assert_eq!(alerts.len(), 1);
     assert!(alerts[0].2.is_some(), "the alert is closed");
     let outbox = bench.outbox.clone();
-    let refused =
-        bench.db.write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done")).await;
+    let refused = bench
+        .db
+        .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
+        .await;
     let processed = Status::Processed;
     assert!(
         matches!(refused, Err(OperateError::NotExhausted { status, .. }) if status == processed)

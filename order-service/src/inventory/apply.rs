@@ -1,7 +1,7 @@
 //! Events on the copy: a batch is folded to the newest state of each product and written set-based.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
 use common::db::Conn;

@@ -71,11 +71,8 @@ pub(super) fn event(
     now: Timestamp,
     traceparent: Option<String>,
 ) -> QueryResult<NewEvent> {
-    let cancelled = OrderCancelled {
-        order_id: row.id,
-        reason: reason.map(str::to_owned),
-        cancelled_at: now,
-    };
+    let cancelled =
+        OrderCancelled { order_id: row.id, reason: reason.map(str::to_owned), cancelled_at: now };
     let payload = serde_json::to_string(&cancelled)
         .map_err(|error| Error::SerializationError(Box::new(error)))?;
     Ok(NewEvent {

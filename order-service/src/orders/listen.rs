@@ -159,7 +159,8 @@ impl Work {
                 row.cancellation = Some(Cancellation::Rejected);
                 let refusal = said::<Refusal>(row, result.as_deref());
                 self.refused(row, refusal);
-                let note = "the owner of the stock had refused the order, so there was nothing to cancel";
+                let note =
+                    "the owner of the stock had refused the order, so there was nothing to cancel";
                 self.step(row, "cancellation rejected", Some(note));
             }
             Became::Exhausted { error } => {

@@ -76,10 +76,8 @@ fn add_up(lines: &[Line]) -> BTreeMap<Sku, i64> {
 /// Locks the copies, so that nobody else promises the same pieces, and finds the lines that stand in the way.
 fn check(conn: &mut Conn, wanted: &BTreeMap<Sku, i64>) -> Result<(), PlaceError> {
     let skus: Vec<&str> = wanted.keys().map(Sku::as_str).collect();
-    let copies: BTreeMap<Sku, ProductCopy> = inventory::lock(conn, &skus)?
-        .into_iter()
-        .map(|copy| (copy.sku.clone(), copy))
-        .collect();
+    let copies: BTreeMap<Sku, ProductCopy> =
+        inventory::lock(conn, &skus)?.into_iter().map(|copy| (copy.sku.clone(), copy)).collect();
     let refuse = |(sku, quantity): (&Sku, &i64)| {
         Some((sku.clone(), refusal(sku, *quantity, copies.get(sku))?))
     };

@@ -104,11 +104,7 @@ impl Status {
     }
 
     /// What follows `before` from how far the commands are now.
-    pub const fn after(
-        before: Self,
-        placing: Placement,
-        cancelling: Option<Cancellation>,
-    ) -> Self {
+    pub const fn after(before: Self, placing: Placement, cancelling: Option<Cancellation>) -> Self {
         if before.is_final() {
             return before;
         }

@@ -137,7 +137,8 @@ fn wants_stream(request: &HttpRequest) -> bool {
 /// The order, with its status.
 pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(View, Status)> {
     let found = orders.db.read(move |conn| orders::find(conn, id).map_err(Problem::from)).await?;
-    let order = found.ok_or_else(|| Problem::not_found(format!("there is no order {id}")).at("id"))?;
+    let order =
+        found.ok_or_else(|| Problem::not_found(format!("there is no order {id}")).at("id"))?;
     let status = order.row.status;
     Ok((View::from(order), status))
 }

@@ -101,7 +101,8 @@ impl Stream {
     /// The order, if it is another than the one sent last; a database that is away is asked again later.
     async fn look(&mut self) -> Option<Bytes> {
         let id = self.id;
-        let read = self.orders.db.read(move |conn| orders::revision(conn, id).map_err(Problem::from));
+        let read =
+            self.orders.db.read(move |conn| orders::revision(conn, id).map_err(Problem::from));
         let revision = read.await.ok().flatten()?;
         if revision == self.revision {
             return None;

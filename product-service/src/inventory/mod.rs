@@ -20,8 +20,8 @@ pub(crate) use change::present;
 pub use change::{Changed, Changing, adjust, put, remove};
 pub(crate) use events::{event, of_order};
 pub use fields::{Adjustment, Batch, Content, Description, Line, Lines, Price, Reason, Reference};
-pub(crate) use model::{lock_all, update_stock};
 pub use model::{NewAdjustment, Product, find, page};
+pub(crate) use model::{lock_all, update_stock};
 pub use refusal::{ChangeError, Refusal};
 
 static POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/product/postgres");

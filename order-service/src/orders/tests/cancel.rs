@@ -62,8 +62,7 @@ async fn a_rejected_order_has_nothing_to_cancel(desk: &Desk) {
         desk.cancel(&id).await;
         let commands = desk.commands().await;
         let [placed, cancelled] = commands.last_chunk().unwrap();
-        let mut answers =
-            [(placed, Rejected, refused(sku)), (cancelled, Rejected, refused(sku))];
+        let mut answers = [(placed, Rejected, refused(sku)), (cancelled, Rejected, refused(sku))];
         if swapped {
             answers.reverse();
         }

@@ -273,7 +273,8 @@ impl Desk {
 
     pub(crate) async fn resolve(&self, command: &EventRow) {
         let (outbox, id) = (self.orders.outbox.clone(), command.id);
-        self.write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "by phone")).await;
+        self.write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "by phone"))
+            .await;
         self.orders.outbox.wake();
         self.check_sums().await;
     }

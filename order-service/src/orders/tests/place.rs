@@ -102,8 +102,10 @@ async fn the_same_request_is_one_order(desk: &Desk) {
     assert_eq!(desk.commands().await.len(), 1);
     let other = desk.send("POST", "/orders", &key, body(&[("A", 2)])).await;
     other.assert_problem(422, "invalid", "Idempotency-Key");
-    let refused = desk.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
-    let again = desk.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
+    let refused =
+        desk.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
+    let again =
+        desk.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
     assert_eq!((refused.status.as_u16(), &refused.body), (409, &again.body));
 }
 
@@ -117,7 +119,10 @@ async fn what_is_no_order_is_refused_by_field(desk: &Desk) {
         (json!({"customer": "c", "lines": [{"sku": "A", "quantity": 0}]}), "lines[0].quantity"),
         (json!({"customer": "c", "lines": [{"sku": "A", "quantity": 1.5}]}), "lines[0].quantity"),
         (json!({"customer": "c", "lines": [{"sku": "", "quantity": 1}]}), "lines[0].sku"),
-        (json!({"customer": "c", "lines": [{"sku": "A", "quantity": 1_000_000_001}]}), "lines[0].quantity"),
+        (
+            json!({"customer": "c", "lines": [{"sku": "A", "quantity": 1_000_000_001}]}),
+            "lines[0].quantity",
+        ),
     ] {
         desk.send("POST", "/orders", &[], body).await.assert_problem(422, "invalid", field);
     }

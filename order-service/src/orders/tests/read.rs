@@ -10,7 +10,11 @@ async fn one_order(desk: &Desk) {
     let nobody = "/orders/01890a5d-ac96-774b-bcce-b302099a8057";
     desk.get(nobody).await.assert_problem(404, "not-found", "id");
     desk.get("/orders/abc").await.assert_problem(422, "invalid", "id");
-    desk.send("DELETE", nobody, &[], Value::Null).await.assert_problem(405, "method-not-allowed", "");
+    desk.send("DELETE", nobody, &[], Value::Null).await.assert_problem(
+        405,
+        "method-not-allowed",
+        "",
+    );
     desk.stock("A", 10).await;
     let id = desk.placed(&[("A", 1)]).await;
     let order = desk.order(&id).await;
@@ -27,7 +31,8 @@ async fn lists_are_cut_and_filtered(desk: &Desk) {
     desk.stock("A", 100).await;
     let mut ids = Vec::new();
     for n in 0..7 {
-        let body = json!({"customer": format!("c{}", n % 2), "lines": [{"sku": "A", "quantity": 1}]});
+        let body =
+            json!({"customer": format!("c{}", n % 2), "lines": [{"sku": "A", "quantity": 1}]});
         let placed = desk.send("POST", "/orders", &[], body).await.body;
         ids.push(placed["id"].as_str().unwrap().to_owned());
     }

@@ -28,7 +28,8 @@ async fn a_rejection_gives_the_reasons_and_frees_the_stock(desk: &Desk) {
     desk.answer(&desk.commands().await[0], Rejected, refused("A")).await;
     let order = desk.order(&id).await;
     assert_eq!(order["status"], "REJECTED");
-    let line = json!({"sku": "A", "quantity": 3, "reason": "insufficient_stock", "detail": "it has 2"});
+    let line =
+        json!({"sku": "A", "quantity": 3, "reason": "insufficient_stock", "detail": "it has 2"});
     assert_eq!(order["lines"], json!([line, {"sku": "B", "quantity": 1}]));
     assert_eq!(desk.copy("A").await, (10, 0, 10));
     assert_eq!(desk.open_commands().await, 0, "a rejection settles the event");
@@ -39,7 +40,8 @@ async fn a_failure_that_goes_on_by_itself_changes_nothing(desk: &Desk) {
     let id = desk.placed(&[("A", 3)]).await;
     let command = &desk.commands().await[0];
     // The settler's answers here are not retryable, so a batch with the cure in it tells both in order.
-    desk.answers(&[(command, Failed, Value::Null), (command, Success, deducted(&[("A", 2)]))]).await;
+    desk.answers(&[(command, Failed, Value::Null), (command, Success, deducted(&[("A", 2)]))])
+        .await;
     let steps: Vec<String> = desk.timeline(&id).await.into_iter().map(|step| step.1).collect();
     assert_eq!(steps, ["PENDING", "NEEDS_ATTENTION", "CONFIRMED"]);
 }

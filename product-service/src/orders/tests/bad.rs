@@ -9,9 +9,7 @@ use super::store::Store;
 async fn a_bad_command_fails_alone_and_for_good(store: &Store) {
     store.shop.stock("A", 100).await;
     let order = store.id();
-    let placed = |lines: serde_json::Value| {
-        json!({"order_id": order, "customer": "c", "lines": lines, "placed_at": "2010-12-01T08:26:00Z"})
-    };
+    let placed = |lines: serde_json::Value| json!({"order_id": order, "customer": "c", "lines": lines, "placed_at": "2010-12-01T08:26:00Z"});
     let mut garbage = store.placed(order, &[("A", 1)]);
     garbage.data = b"\xff{".to_vec();
     let mut other_key = store.placed(order, &[("A", 1)]);
@@ -23,7 +21,10 @@ async fn a_bad_command_fails_alone_and_for_good(store: &Store) {
         (store.command("placed", order, json!([])), "object"),
         (store.command("placed", order, placed(json!([]))), "line"),
         (store.command("placed", order, placed(json!([{"sku": "A", "quantity": 0}]))), "quantity"),
-        (store.command("placed", order, placed(json!([{"sku": " ", "quantity": 1}]))), "white space"),
+        (
+            store.command("placed", order, placed(json!([{"sku": " ", "quantity": 1}]))),
+            "white space",
+        ),
         (
             store.command(
                 "placed",

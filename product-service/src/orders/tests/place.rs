@@ -18,7 +18,10 @@ async fn all_lines_are_deducted_and_told(store: &Store) {
     let payloads = store.shop.payloads().await;
     assert_eq!(payloads.len(), 4, "one event for each product and order");
     let told = &payloads[2];
-    assert_eq!((&told["sku"], &told["quantity"], &told["version"]), (&json!("A"), &json!(7), &json!(2)));
+    assert_eq!(
+        (&told["sku"], &told["quantity"], &told["version"]),
+        (&json!("A"), &json!(7), &json!(2))
+    );
     assert_eq!(told["cause"], json!({"kind": "order", "reason": "placed", "reference": order}));
 }
 
