@@ -32,9 +32,12 @@ pub struct Service {
     pub migrations: &'static [MigrationSet],
     /// Which halves of the engine it uses.
     pub roles: fn(&Engine) -> Roles,
-    /// Its routes under `/api/v1`.
-    pub routes: fn(&Engine, &mut ServiceConfig),
+    /// Makes what its routes work with, once, and with that its routes under `/api/v1`.
+    pub routes: fn(&Engine) -> anyhow::Result<Routes>,
 }
+
+/// A service's routes; every worker of the server mounts them, on what all workers share.
+pub type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
 /// A service that listens and works.
 pub struct Application {
@@ -115,6 +118,7 @@ fn serve(
     listener: TcpListener,
 ) -> anyhow::Result<actix_web::dev::Server> {
     let settings = Arc::clone(&engine.settings);
+    let routes = (service.routes)(engine)?;
     let engine = engine.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
     let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
@@ -130,7 +134,7 @@ fn serve(
     let factory = move || {
         let access = api_access.clone();
         let api = web::scope("/api/v1")
-            .configure(|config| (service.routes)(&engine, config))
+            .configure(|config| routes(config))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.clone().guard(request, next)));
         App::new()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -24,8 +25,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Settings come from the defaults, then from the file given by --config, then from the environment, where
-STOCKLOOP__SECTION__NAME is the option `name` of [section]:
+Settings come from the defaults, then from the file given by --config, then from the environment,
+where STOCKLOOP__SECTION__NAME is the option `name` of [section]:
 
   STOCKLOOP__DATABASE__URL=postgres://user:password@host/database
   STOCKLOOP__KAFKA__BROKERS=host:9092
@@ -53,6 +54,10 @@ enum Command {
         example: bool,
     },
 }
+
+/// What threads still do at the very end is not waited for longer: saying goodbye to a broker that is away takes
+/// librdkafka a minute.
+pub const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs a service's command line; what goes wrong is one line on standard error and an exit code of 1.
 pub fn run(service: Service) -> ExitCode {
@@ -82,7 +87,7 @@ fn execute(service: Service, cli: &Cli) -> anyhow::Result<()> {
     }
     init_logging(&settings.log)?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't start")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match cli.command {
             Command::Migrate => {
                 let db = open_database(&settings, service.migrations).await?;
@@ -91,7 +96,9 @@ fn execute(service: Service, cli: &Cli) -> anyhow::Result<()> {
             }
             _ => serve(service, settings).await,
         }
-    })
+    });
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    ended
 }
 
 async fn serve(service: Service, settings: Settings) -> anyhow::Result<()> {

@@ -20,6 +20,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Its own database.
     pub database: DatabaseSettings,
+    /// The other service, where it is asked directly.
+    pub peer: PeerSettings,
     /// The broker.
     pub kafka: KafkaSettings,
     /// Events that go out.
@@ -61,6 +63,31 @@ pub struct HttpSettings {
     /// How long requests and messages in flight may take to finish when the service stops.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+}
+
+/// How the other service is asked over HTTP: order-service asks product-service for details of a product;
+/// product-service asks nothing and leaves these alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSettings {
+    /// Where it listens: `http://` with host and port, within one's own network.
+    pub url: String,
+    /// Its `http.api_token`, if it has one.
+    #[serde(serialize_with = "redacted")]
+    pub api_token: SecretString,
+    /// How long an answer may take, the connection included; nobody waits longer.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How long an answer is given again without asking.
+    #[serde(with = "humantime_serde")]
+    pub cache_ttl: Duration,
+    /// Answers that are kept at the most, in bytes.
+    pub cache_bytes: u64,
+    /// Calls that are looked at: if half of the last ones failed, no more are made for a while (2 at the least).
+    pub breaker_calls: usize,
+    /// How long that while is.
+    #[serde(with = "humantime_serde")]
+    pub breaker_pause: Duration,
 }
 
 /// The broker and the topics.

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod details;
 pub mod engine;
 pub mod env;
 pub mod http;

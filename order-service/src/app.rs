@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use common::app::Service;
+use common::app::{Routes, Service};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use common::engine::{Engine, Roles};
 
+use crate::details::Details;
 use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
 use crate::orders::{Orders, OrdersListener};
 use crate::routes;
@@ -33,15 +34,22 @@ fn roles(engine: &Engine) -> Roles {
     }
 }
 
-fn mount(engine: &Engine, config: &mut ServiceConfig) {
-    let inventory = Inventory { db: engine.db.clone(), env: engine.env.clone() };
-    let orders = Orders {
+fn mount(engine: &Engine) -> anyhow::Result<Routes> {
+    let inventory = Data::new(Inventory { db: engine.db.clone(), env: engine.env.clone() });
+    let orders = Data::new(Orders {
         db: engine.db.clone(),
         env: engine.env.clone(),
         outbox: engine.outbox.clone(),
         running: engine.running.clone(),
         signals: engine.signals.clone(),
         stopping: engine.stopping.clone(),
-    };
-    config.app_data(Data::new(inventory)).app_data(Data::new(orders)).configure(routes::configure);
+    });
+    let details = Data::new(Details::new(&engine.settings.peer, engine.env.clone())?);
+    Ok(Arc::new(move |config: &mut ServiceConfig| {
+        config
+            .app_data(inventory.clone())
+            .app_data(orders.clone())
+            .app_data(details.clone())
+            .configure(routes::configure);
+    }))
 }

@@ -1,6 +1,7 @@
 //! order-service: takes orders against its copy of product-service's inventory, and answers every event of it.
 
 mod app;
+pub mod details;
 pub mod inventory;
 pub mod orders;
 pub mod routes;

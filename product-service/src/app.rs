@@ -1,9 +1,10 @@
-//! What makes product-service: the inventory that it owns and the orders that take from it, on the engine that both services share.
+//! What makes product-service: the inventory that it owns and the orders that take from it, on the engine that
+//! both services share.
 
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use common::app::Service;
+use common::app::{Routes, Service};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use common::engine::{Engine, Roles};
 
@@ -28,13 +29,15 @@ fn roles(engine: &Engine) -> Roles {
     Roles { sends: true, receives: Some(Arc::new(handler)), listens: None }
 }
 
-fn mount(engine: &Engine, config: &mut ServiceConfig) {
-    let inventory = Inventory {
+fn mount(engine: &Engine) -> anyhow::Result<Routes> {
+    let inventory = Data::new(Inventory {
         db: engine.db.clone(),
         env: engine.env.clone(),
         outbox: engine.outbox.clone(),
         running: engine.running.clone(),
-    };
-    let orders = Orders { db: engine.db.clone() };
-    config.app_data(Data::new(inventory)).app_data(Data::new(orders)).configure(routes::configure);
+    });
+    let orders = Data::new(Orders { db: engine.db.clone() });
+    Ok(Arc::new(move |config: &mut ServiceConfig| {
+        config.app_data(inventory.clone()).app_data(orders.clone()).configure(routes::configure);
+    }))
 }

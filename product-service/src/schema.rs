@@ -19,6 +19,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    product_detail (sku) {
+        sku -> Text,
+        long_description -> Nullable<Text>,
+        supplier -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     adjustment (seq) {
         seq -> BigInt,
         sku -> Text,

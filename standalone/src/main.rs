@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use common::cli::LAST_PATIENCE;
 use common::config::{LogFormat, LogSettings};
 use common::telemetry::init_logging;
 
@@ -46,10 +47,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     init_logging(&LogSettings { format: LogFormat::Auto, filter: cli.log })?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't start")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match cli.command {
             Command::Dev(args) => dev::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Demo(args) => demo::run(args).await,
         }
-    })
+    });
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    ended
 }

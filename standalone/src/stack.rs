@@ -73,16 +73,24 @@ impl Stack {
             (None, Some(broker)) => broker.brokers(),
             (None, None) => String::new(),
         };
-        let start = async |service: Service, url: &Option<String>, file: &str, port: u16| {
+        if let Some(broker) = &broker {
+            make_topics(broker, topic_suffix)?;
+        }
+        let start = async |service: Service,
+                           url: &Option<String>,
+                           file: &str,
+                           port: u16,
+                           peer: Option<SocketAddr>| {
             let mut settings = Settings::load(service.defaults, None)?;
+            if let Some(peer) = peer {
+                settings.peer.url = format!("http://{peer}");
+            }
             let embedded = || format!("sqlite:{}", data_dir.join(file).display());
             settings.database.url = url.clone().unwrap_or_else(embedded).into();
             settings.http.bind = loopback(port).to_string();
             settings.kafka.brokers.clone_from(&brokers);
             add_suffix(&mut settings, topic_suffix);
-            if let Some(broker) = &broker {
-                make_topics(broker, &mut settings)?;
-            }
+            settings.kafka.create_topics = broker.is_none();
             settings.mail.transport = MailTransport::Smtp;
             settings.mail.port = catcher.smtp_addr().port();
             settings.alerts.recipients = vec!["operator@shop.example".to_owned()];
@@ -92,9 +100,11 @@ impl Stack {
                 .with_context(|| format!("{} can't start", service.name))
         };
         let url = &surroundings.product_database_url;
-        let product = start(product_service::SERVICE, url, "product.db", ports.product).await?;
+        let product =
+            start(product_service::SERVICE, url, "product.db", ports.product, None).await?;
         let url = &surroundings.order_database_url;
-        let order = start(order_service::SERVICE, url, "order.db", ports.order).await?;
+        let peer = Some(product.address());
+        let order = start(order_service::SERVICE, url, "order.db", ports.order, peer).await?;
         Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
     }
 
@@ -110,11 +120,19 @@ impl Stack {
     }
 }
 
-/// The embedded broker is asked directly: it knows no request for it, and can't be told twice.
-fn make_topics(broker: &EmbeddedBroker, settings: &mut Settings) -> anyhow::Result<()> {
-    settings.kafka.create_topics = false;
-    for topic in [&settings.kafka.outbound_topic, &settings.kafka.outbound_ack_topic] {
-        broker.create_topic(topic, settings.kafka.partitions)?;
+/// The embedded broker is asked directly: it knows no request for it, and can't be told twice. One service's
+/// outbound topics are the other's inbound ones, and nobody has to wait for a topic of the other.
+fn make_topics(broker: &EmbeddedBroker, suffix: &str) -> anyhow::Result<()> {
+    let mut settings = Settings::load(product_service::SERVICE.defaults, None)?;
+    add_suffix(&mut settings, suffix);
+    let kafka = &settings.kafka;
+    for topic in [
+        &kafka.outbound_topic,
+        &kafka.outbound_ack_topic,
+        &kafka.inbound_topic,
+        &kafka.inbound_ack_topic,
+    ] {
+        broker.create_topic(topic, kafka.partitions)?;
     }
     Ok(())
 }

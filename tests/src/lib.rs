@@ -27,6 +27,7 @@ pub mod poll;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod program;
 pub mod real;
 mod scratch;
 pub mod smtp;

@@ -6,5 +6,12 @@
     reason = "a panic is how a test says what went wrong"
 )]
 
+mod crashes;
+mod demo;
 mod harness;
 mod orders;
+mod outages;
+mod poison;
+mod stage;
+mod stopping;
+mod the_loop;

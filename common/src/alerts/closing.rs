@@ -34,28 +34,40 @@ pub fn close(
     close_found(conn, now, &found, because)
 }
 
-/// Closes the open exhaustion alerts of snapshots that are older than what is now PROCESSED of their key.
+/// The events with open exhaustion alerts that are snapshots older than what is now PROCESSED of their key.
 ///
-/// `processed` holds (key, epoch, version). Returns the events whose alerts were closed: they are superseded, and
-/// the caller marks them resolved. Costs one look at an index when nothing is open.
+/// `processed` holds (key, epoch, version). Nothing is locked or closed: the caller, who locks events before
+/// alerts, marks them resolved and closes. Costs one look at an index when nothing is open.
 ///
 /// # Errors
 /// When a statement fails.
-pub fn close_superseded(
+pub fn superseded_by(
     conn: &mut Conn,
-    now: Timestamp,
     processed: &[(String, i64, i64)],
 ) -> QueryResult<Vec<EventId>> {
     if processed.is_empty() || !any_open(conn)? {
         return Ok(Vec::new());
     }
-    let superseded = lock_older_than(conn, processed)?;
-    let (seqs, mut events): (Vec<i64>, Vec<EventId>) =
-        superseded.into_iter().map(|row| (row.seq, row.event_id)).unzip();
-    close_found(conn, now, &seqs, "superseded")?;
+    let superseded = older_than(conn, processed)?;
+    let mut events: Vec<EventId> = superseded.into_iter().map(|row| row.event_id).collect();
     events.sort_unstable();
     events.dedup();
     Ok(events)
+}
+
+/// The keys of open alerts of a kind.
+///
+/// # Errors
+/// When a statement fails.
+pub fn open_keys(conn: &mut Conn, kind: AlertKind) -> QueryResult<Vec<String>> {
+    if !any_open(conn)? {
+        return Ok(Vec::new());
+    }
+    let keys = alert::table
+        .filter(alert::closed_us.is_null().and(alert::kind.eq(kind.name())))
+        .select(alert::key.assume_not_null())
+        .filter(alert::key.is_not_null());
+    on!(conn, c => keys.load(c))
 }
 
 /// Closes open alerts of a kind, such as silences once answers come again; with `key`, only that key's.
@@ -90,7 +102,7 @@ pub fn close_kind(
 /// Whether any alert is open, answered by the partial index on open ones.
 ///
 /// The order keeps the plan on that index, also one that was made while most alerts were open.
-fn any_open(conn: &mut Conn) -> QueryResult<bool> {
+pub(crate) fn any_open(conn: &mut Conn) -> QueryResult<bool> {
     let first = alert::table
         .filter(alert::closed_us.is_null())
         .order(alert::key)
@@ -154,8 +166,6 @@ fn close_found(conn: &mut Conn, now: Timestamp, seqs: &[i64], because: &str) -> 
 
 #[derive(QueryableByName)]
 struct Superseded {
-    #[diesel(sql_type = BigInt)]
-    seq: i64,
     #[diesel(sql_type = EventIdSql)]
     event_id: EventId,
 }
@@ -164,10 +174,7 @@ const OLDER: &str = "WHERE a.closed_us IS NULL AND a.key = k.key AND a.kind = 'e
      AND (a.epoch, a.version) < (k.epoch, k.version) AND a.event_kind =";
 
 /// Open exhaustion alerts of snapshots below the given versions: lists are arrays here and JSON there.
-fn lock_older_than(
-    conn: &mut Conn,
-    processed: &[(String, i64, i64)],
-) -> QueryResult<Vec<Superseded>> {
+fn older_than(conn: &mut Conn, processed: &[(String, i64, i64)]) -> QueryResult<Vec<Superseded>> {
     let snapshot = EventKind::Snapshot.code();
     match conn {
         Conn::Pg(c) => {
@@ -175,8 +182,8 @@ fn lock_older_than(
             let epochs: Vec<i64> = processed.iter().map(|(_, epoch, _)| *epoch).collect();
             let versions: Vec<i64> = processed.iter().map(|(.., version)| *version).collect();
             sql_query(format!(
-                "SELECT a.seq, a.event_id FROM alert a JOIN unnest($1, $2, $3) AS k(key, epoch, version) ON true \
-                 {OLDER} {snapshot} ORDER BY a.seq FOR UPDATE OF a"
+                "SELECT a.event_id FROM alert a JOIN unnest($1, $2, $3) AS k(key, epoch, version) ON true \
+                 {OLDER} {snapshot}"
             ))
             .bind::<Array<Text>, _>(keys)
             .bind::<Array<BigInt>, _>(epochs)
@@ -187,8 +194,8 @@ fn lock_older_than(
             let list = serde_json::to_string(processed)
                 .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
             sql_query(format!(
-                "SELECT a.seq, a.event_id FROM (SELECT value ->> 0 AS key, value ->> 1 AS epoch, \
-                 value ->> 2 AS version FROM json_each(?)) AS k CROSS JOIN alert a {OLDER} {snapshot} ORDER BY a.seq"
+                "SELECT a.event_id FROM (SELECT value ->> 0 AS key, value ->> 1 AS epoch, \
+                 value ->> 2 AS version FROM json_each(?)) AS k CROSS JOIN alert a {OLDER} {snapshot}"
             ))
             .bind::<Text, _>(list)
             .load(c)

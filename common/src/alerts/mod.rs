@@ -23,7 +23,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::Notify;
 
-pub use closing::{close, close_kind, close_superseded};
+pub(crate) use closing::any_open;
+pub use closing::{close, close_kind, open_keys, superseded_by};
 pub use digest::{Digest, DigestOutcome};
 pub use listing::{Alert, AlertFilter, AlertMail, list};
 pub use mailer::{Mailer, MailerOutcome};

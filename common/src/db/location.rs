@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -71,6 +72,20 @@ impl Location {
                 Ok(Self::Sqlite { path: Path::new(path).to_owned() })
             }
             _ => wrong("only postgres: and sqlite: are known"),
+        }
+    }
+
+    /// The same, with connecting to a server given up after `timeout`: by itself libpq waits without end for one that
+    /// takes the connection and says nothing.
+    #[must_use]
+    pub fn patient_for(self, timeout: Duration) -> Self {
+        match self {
+            // libpq takes whole seconds, and at least two of them.
+            Self::Postgres { url } => {
+                let seconds = timeout.as_secs().max(2).to_string();
+                Self::Postgres { url: url.with_option("connect_timeout", &seconds) }
+            }
+            file @ Self::Sqlite { .. } => file,
         }
     }
 

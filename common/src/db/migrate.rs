@@ -9,6 +9,7 @@ use diesel_migrations::MigrationHarness;
 pub use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::{Conn, DbError, Location};
+use crate::on;
 
 /// The same schema for both databases.
 #[derive(Clone, Copy)]
@@ -51,7 +52,22 @@ pub(super) fn run(
     if let Conn::Pg(c) = conn {
         sql_query(format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})")).execute(c)?;
     }
+    check_writable(conn).map_err(|error| {
+        refused(format!("it can't be written to: {error}; check that it is not read-only and that the user may write to its tables"))
+    })?;
     Ok(todo)
+}
+
+/// A schema that is up to date needs no write, so whether there can be one is asked for by itself.
+fn check_writable(conn: &mut Conn) -> diesel::QueryResult<()> {
+    let undone = conn.transaction(|conn| {
+        on!(conn, c => sql_query("UPDATE service_state SET epoch = epoch").execute(c))?;
+        Err::<(), _>(diesel::result::Error::RollbackTransaction)
+    });
+    match undone {
+        Err(diesel::result::Error::RollbackTransaction) => Ok(()),
+        other => other,
+    }
 }
 
 pub(super) fn pending(

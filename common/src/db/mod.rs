@@ -225,7 +225,7 @@ impl Db {
     /// # Errors
     /// One line that says what is wrong with the URL or the database and what to do. Blocks until then.
     pub fn open(settings: &DatabaseSettings) -> Result<Self, DbError> {
-        let location = Location::parse(&settings.url)?;
+        let location = Location::parse(&settings.url)?.patient_for(settings.connect_timeout);
         let writer = match &location {
             Location::Postgres { .. } => None,
             Location::Sqlite { .. } => Some(Writer::start(pool::connect(&location)?)?),

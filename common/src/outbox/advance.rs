@@ -10,7 +10,7 @@ use super::listener::{Became, Listener, Turn};
 use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow, Status};
 use super::state::{AckOutcome, Happening, Policy, Step, step};
 use super::store;
-use crate::alerts::{self, NewAlert};
+use crate::alerts::{self, AlertKind, NewAlert};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::env::Env;
@@ -95,14 +95,34 @@ pub(super) fn advance(
     policy: &Policy,
     occurrences: Vec<Occurrence>,
 ) -> QueryResult<Advanced> {
-    let ids: BTreeSet<EventId> = occurrences.iter().map(|occurrence| occurrence.id).collect();
+    let mut ids: BTreeSet<EventId> = occurrences.iter().map(|occurrence| occurrence.id).collect();
+    let older = perhaps_superseded(conn, &occurrences)?;
+    ids.extend(&older);
+    // All events in one go, sorted, and before any alert: whoever locks both does it in this order.
     let ids: Vec<EventId> = ids.into_iter().collect();
     let locked = store::lock(conn, &ids)?;
     let mut work = Work::new(env, policy, locked);
     for occurrence in occurrences {
         work.take(occurrence);
     }
+    work.supersede(older);
+    work.supersede(store::overtaken_among(conn, &work.gave_up)?);
     work.write(conn)
+}
+
+/// EXHAUSTED events that these answers make superfluous, if they settle what they are about.
+fn perhaps_superseded(conn: &mut Conn, occurrences: &[Occurrence]) -> QueryResult<Vec<EventId>> {
+    let success = |occurrence: &&Occurrence| {
+        matches!(occurrence.happening, Happening::Acked { outcome: AckOutcome::Success, .. })
+    };
+    let ids: Vec<EventId> = occurrences.iter().filter(success).map(|o| o.id).collect();
+    if ids.is_empty() || !alerts::any_open(conn)? {
+        return Ok(Vec::new());
+    }
+    let facts = store::facts_of(conn, &ids)?;
+    let newer: Vec<(String, i64, i64)> =
+        facts.into_iter().map(|facts| (facts.key, facts.epoch, facts.version)).collect();
+    alerts::superseded_by(conn, &newer)
 }
 
 /// The rows in hand and the effects gathered so far.
@@ -117,11 +137,13 @@ struct Work<'a> {
     alerts: Vec<NewAlert>,
     calmed: Vec<(EventId, &'static str)>,
     /// Snapshots that are EXHAUSTED now.
-    gave_up: Vec<EventFacts>,
+    gave_up: Vec<EventId>,
     /// (key, epoch, version) of snapshots that were applied: older exhausted ones are superfluous now.
     newest: Vec<(String, i64, i64)>,
     /// What the listener gets to hear.
     turns: Vec<Turn>,
+    /// Keys whose copy took a new state.
+    applied: BTreeSet<String>,
     done: Advanced,
 }
 
@@ -140,6 +162,7 @@ impl<'a> Work<'a> {
             gave_up: Vec::new(),
             newest: Vec::new(),
             turns: Vec::new(),
+            applied: BTreeSet::new(),
             done: Advanced::default(),
         }
     }
@@ -235,7 +258,7 @@ impl<'a> Work<'a> {
         self.tell(&facts, || Some(Became::Exhausted { error: why.to_owned() }));
         self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
         if facts.kind == EventKind::Snapshot.code() {
-            self.gave_up.push(facts.clone());
+            self.gave_up.push(facts.id);
         }
         self.keep(after, facts);
     }
@@ -254,6 +277,9 @@ impl<'a> Work<'a> {
                 false => Became::Rejected { result },
             })
         });
+        if success && ack.detail.as_deref() == Some("applied") {
+            self.applied.insert(facts.key.clone());
+        }
         if success && facts.kind == EventKind::Snapshot.code() {
             self.newest.push((facts.key, facts.epoch, facts.version));
         }
@@ -284,6 +310,21 @@ impl<'a> Work<'a> {
         if self.policy.listener.as_ref().is_some_and(listens) {
             let turn = |became| Turn { event: facts.clone(), became };
             self.turns.extend(became().map(turn));
+        }
+    }
+
+    /// Resolves those of `older` that gave up and whose key has a newer version that is PROCESSED by now.
+    fn supersede(&mut self, older: Vec<EventId>) {
+        for id in older {
+            let Some((_, facts)) = self.rows.get(&id) else { continue };
+            let own = (facts.epoch, facts.version);
+            let gave_up_now = self.gave_up.contains(&id);
+            let is_newer = |(key, epoch, version): &(String, i64, i64)| {
+                *key == facts.key && (*epoch, *version) > own
+            };
+            if gave_up_now || self.newest.iter().any(is_newer) {
+                self.take(Occurrence::new(id, Happening::Superseded));
+            }
         }
     }
 
@@ -327,20 +368,25 @@ impl<'a> Work<'a> {
                 self.calmed.iter().filter(|(_, why)| *why == reason).map(|(id, _)| *id).collect();
             alerts::close(conn, self.now, &ids, reason)?;
         }
-        let mut superseded = alerts::close_superseded(conn, self.now, &self.newest)?;
-        for facts in &self.gave_up {
-            // A newer version may have been PROCESSED before this one gave up.
-            let newest = store::newest_processed(conn, &facts.key)?;
-            if newest > Some((facts.epoch, facts.version)) {
-                superseded.push(facts.id);
-            }
-        }
-        if superseded.is_empty() {
+        self.close_told_versions(conn)
+    }
+
+    /// A key whose newest state was applied is no longer ahead of its source.
+    fn close_told_versions(&self, conn: &mut Conn) -> QueryResult<()> {
+        if self.newest.is_empty() {
             return Ok(());
         }
-        let occurrences =
-            superseded.into_iter().map(|id| Occurrence::new(id, Happening::Superseded)).collect();
-        advance(conn, self.env, self.policy, occurrences)?;
+        let kind = AlertKind::VersionAboveSource;
+        let told = alerts::open_keys(conn, kind)?;
+        for key in told.iter().filter(|key| self.applied.contains(*key)) {
+            alerts::close_kind(
+                conn,
+                self.now,
+                kind,
+                Some(key),
+                "the copy follows its source again",
+            )?;
+        }
         Ok(())
     }
 }

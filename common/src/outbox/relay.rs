@@ -187,9 +187,10 @@ impl Relay {
                         sent_us: at,
                     });
                 }
-                Err(error @ SendError::Message(_)) => refused.push(
-                    Occurrence::new(row.id, Happening::Unproducible).because(error.to_string()),
-                ),
+                Err(error @ SendError::Message(_)) => {
+                    let broken = Occurrence::new(row.id, Happening::Unproducible);
+                    refused.push((row.shard, broken.because(error.to_string())));
+                }
                 Err(SendError::Broker(_)) => {
                     outcome.delayed += 1;
                     troubled.insert(partition);
@@ -212,7 +213,7 @@ impl Relay {
         &self,
         held: &Held,
         sent: Vec<SentRow>,
-        refused: Vec<Occurrence>,
+        mut refused: Vec<(i16, Occurrence)>,
     ) -> Result<Vec<SentRow>, DbError> {
         if sent.is_empty() && refused.is_empty() {
             return Ok(Vec::new());
@@ -226,7 +227,9 @@ impl Relay {
                     sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
                 let marked = store::mark_sent(conn, &sent)?;
                 sent.retain(|row| marked.contains(&row.id));
-                if !refused.is_empty() && !mine.is_empty() {
+                refused.retain(|(shard, _)| mine.contains(shard));
+                if !refused.is_empty() {
+                    let refused = refused.into_iter().map(|(_, occurrence)| occurrence).collect();
                     advance(conn, &env, &policy, refused)?;
                 }
                 Ok(sent)

@@ -400,15 +400,31 @@ pub(super) fn note_silence(
     Ok(())
 }
 
-/// The newest (epoch, version) of a key that is PROCESSED, if any.
-pub(super) fn newest_processed(conn: &mut Conn, key: &str) -> QueryResult<Option<(i64, i64)>> {
-    on!(conn, c => outbox_event::table
-        .inner_join(outbox_settled::table.on(outbox_settled::id.eq(outbox_event::id)))
-        .filter(outbox_event::key.eq(key).and(outbox_event::kind.eq(0)))
-        .select((outbox_event::epoch, outbox_event::version))
-        .order((outbox_event::epoch.desc(), outbox_event::version.desc()))
-        .first(c)
-        .optional())
+/// Those snapshots among `ids` whose key has a newer version that is PROCESSED.
+///
+/// Newer by id too, so that a long history is not walked; where clocks of instances disagree, [`overtaken`] finds
+/// the rest.
+pub(super) fn overtaken_among(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<EventId>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let overtaken = "SELECT e.id FROM outbox_event e WHERE e.kind = 0 AND EXISTS (\
+                       SELECT 1 FROM outbox_event n JOIN outbox_settled s ON s.id = n.id \
+                       WHERE n.key = e.key AND n.kind = 0 AND n.id > e.id \
+                         AND (n.epoch, n.version) > (e.epoch, e.version)) AND e.id";
+    let rows: Vec<IdRow> = match conn {
+        Conn::Pg(c) => {
+            sql_query(format!("{overtaken} = ANY($1)")).bind::<Array<EventIdSql>, _>(ids).load(c)?
+        }
+        Conn::Sqlite(c) => {
+            let list = serde_json::to_string(ids)
+                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+            sql_query(format!("{overtaken} IN (SELECT value FROM json_each(?))"))
+                .bind::<Text, _>(list)
+                .load(c)?
+        }
+    };
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// Events whose alert was raised since `since` and is open although a newer version of their key is PROCESSED.
@@ -467,6 +483,14 @@ pub(super) fn in_flight(conn: &mut Conn) -> QueryResult<Vec<(i32, i64, i64)>> {
                FROM outbox_open WHERE status = 1 AND partition IS NOT NULL GROUP BY partition";
     let rows: Vec<Row> = on!(conn, c => sql_query(sql).load(c))?;
     Ok(rows.into_iter().map(|row| (row.partition, row.events, row.bytes)).collect())
+}
+
+/// What events are, whether they are open or not.
+pub(super) fn facts_of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<EventFacts>> {
+    on!(conn, c => outbox_event::table
+        .filter(outbox_event::id.eq_any(ids))
+        .select(EventFacts::as_select())
+        .load(c))
 }
 
 /// What an event is, whether it is open or not.

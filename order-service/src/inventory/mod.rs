@@ -3,7 +3,7 @@
 mod apply;
 mod model;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use common::db::{Db, EmbeddedMigrations, MigrationSet, embed_migrations};
 use common::env::Env;

@@ -6,10 +6,14 @@ use actix_web::http::header::ETAG;
 use actix_web::web::{Data, Query, ServiceConfig, resource};
 use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
-use common::http::{Page, PageQuery, Precondition, Problem, ProblemResult, reading, wrong_method};
+use common::details::ProductDetails;
+use common::http::{
+    Page, PageQuery, Params, Precondition, Problem, ProblemResult, reading, wrong_method,
+};
 use common::inventory::Sku;
 use serde::Serialize;
 
+use crate::details::{Details, Found};
 use crate::inventory::{self, Inventory, ProductCopy};
 
 /// A product as its copy has it.
@@ -38,6 +42,31 @@ struct View {
     replication_delay_ms: u128,
     /// Now minus `applied_at`, in whole seconds.
     age_seconds: u64,
+}
+
+/// A product as its copy has it, with the details that its owner has besides, if they can be had.
+#[derive(Debug, Serialize)]
+struct DetailedView<'a> {
+    #[serde(flatten)]
+    view: View,
+    details: Option<&'a ProductDetails>,
+    details_status: DetailsStatus,
+    /// How long ago they were asked for, in whole seconds; for cached ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details_age_seconds: Option<u64>,
+    /// Why there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details_reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum DetailsStatus {
+    Fresh,
+    Cached,
+    /// The owner has no such product; the copy hasn't heard of its removal yet.
+    Unknown,
+    Unavailable,
 }
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -70,9 +99,12 @@ async fn list(
 
 async fn read(
     inventory: Data<Inventory>,
+    details: Data<Details>,
     sku: Sku,
     precondition: Precondition,
+    mut params: Params,
 ) -> ProblemResult<HttpResponse> {
+    let with_details = params.take("details", "true or false")?.unwrap_or(false);
     let asked = sku.clone();
     let found =
         inventory.db.read(move |conn| inventory::find(conn, &asked).map_err(Problem::from)).await?;
@@ -82,6 +114,12 @@ async fn read(
         Some(tombstone) => return Err(removed(&tombstone)),
         None => return Err(unknown(&sku)),
     };
+    if with_details {
+        // Without ETag and conditions: details change while the version stays.
+        let view = View::of(copy, inventory.env.now());
+        let found = details.of(&sku).await;
+        return Ok(HttpResponse::Ok().json(DetailedView::of(view, &found)));
+    }
     // The version names the state without reservations only: with some, `available` moves on its own.
     let etag = (copy.reserved == 0).then(|| (ETAG, format!("\"{}\"", copy.version)));
     if let Some(etag) = etag.clone().filter(|_| precondition.knows(copy.version)) {
@@ -127,5 +165,21 @@ impl View {
             replication_delay_ms: delay.as_millis(),
             age_seconds: now.since(copy.applied_us).as_secs(),
         }
+    }
+}
+
+impl<'a> DetailedView<'a> {
+    fn of(view: View, found: &'a Found) -> Self {
+        let (details, details_status, age, details_reason) = match found {
+            Found::Fresh(details) => (Some(&**details), DetailsStatus::Fresh, None, None),
+            Found::Cached { details, age } => {
+                (Some(&**details), DetailsStatus::Cached, Some(age.as_secs()), None)
+            }
+            Found::Unknown => (None, DetailsStatus::Unknown, None, None),
+            Found::Unavailable(fault) => {
+                (None, DetailsStatus::Unavailable, None, Some(fault.to_string()))
+            }
+        };
+        Self { view, details, details_status, details_age_seconds: age, details_reason }
     }
 }

@@ -8,7 +8,7 @@ use common::outbox::Outbox;
 use diesel::QueryResult;
 
 use super::model::{self, NewAdjustment};
-use super::{Adjustment, ChangeError, Content, Product, Refusal, events};
+use super::{Adjustment, ChangeError, Content, Product, Refusal, details, events};
 
 /// Tries to find or add a product: the second finds what another one added meanwhile.
 const TRIES: usize = 2;
@@ -96,6 +96,7 @@ pub fn remove(
     precondition.check(Some(before.version))?;
     let product = before.tombstone(changing.now);
     model::update(conn, &product)?;
+    details::forget(conn, sku)?;
     changing.tell(conn, &product, events::plain(CauseKind::Removal))?;
     Ok(product)
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod change;
+mod details;
 mod events;
 mod fields;
 mod model;
@@ -18,6 +19,7 @@ use common::outbox::Outbox;
 pub use batch::{LineAnswer, adjust_batch};
 pub(crate) use change::present;
 pub use change::{Changed, Changing, adjust, put, remove};
+pub use details::{DetailsContent, LongDescription, details, put_details};
 pub(crate) use events::{event, of_order};
 pub use fields::{Adjustment, Batch, Content, Description, Line, Lines, Price, Reason, Reference};
 pub use model::{NewAdjustment, Product, find, page};

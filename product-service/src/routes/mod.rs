@@ -1,5 +1,6 @@
 //! What this service answers under `/api/v1`.
 
+mod details;
 mod inventory;
 mod orders;
 
@@ -15,4 +16,5 @@ pub fn configure(cfg: &mut ServiceConfig) {
     );
     inventory::configure(cfg);
     orders::configure(cfg);
+    details::configure(cfg);
 }

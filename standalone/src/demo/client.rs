@@ -1,5 +1,7 @@
 //! The two services as a visitor's program sees them: over HTTP.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use common::clock::Timestamp;
 use reqwest::{Method, Response, StatusCode};
@@ -8,6 +10,10 @@ use serde_json::{Value, json};
 
 use crate::dataset::{Batch, Product};
 use crate::stack::Stack;
+
+/// How often a service that says 503 is asked again, and after which pause.
+const TRIES: u32 = 20;
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// An HTTP client of both services; cheap to clone.
 #[derive(Debug, Clone)]
@@ -148,12 +154,16 @@ impl Client {
     pub(crate) async fn retry(&self, id: &str) -> anyhow::Result<bool> {
         let url = format!("{}/api/admin/v1/events/{id}/retry", self.product);
         let body = json!({"reason": "the quarantine is over"});
-        let response = self.http.post(&url).json(&body).send().await.context("a retry")?;
-        match response.status() {
-            StatusCode::CONFLICT => Ok(false),
-            status if status.is_success() => Ok(true),
-            _ => bail!("retrying {id}: {}", response.text().await.unwrap_or_default()),
+        for _ in 0..TRIES {
+            let response = self.http.post(&url).json(&body).send().await.context("a retry")?;
+            match response.status() {
+                StatusCode::CONFLICT => return Ok(false),
+                StatusCode::SERVICE_UNAVAILABLE => tokio::time::sleep(AGAIN_AFTER).await,
+                status if status.is_success() => return Ok(true),
+                _ => bail!("retrying {id}: {}", response.text().await.unwrap_or_default()),
+            }
         }
+        bail!("retrying {id}: the service was not available {TRIES} times")
     }
 
     async fn send(

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use common::cli::stop_signal;
 use common::env::Env;
@@ -60,12 +60,15 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     say_where(&stack);
     let run = run.to_string();
     let report = tokio::select! {
-        report = replay(&args, &stack, &run) => Some(report?),
-        () = stop.cancelled() => None,
+        report = replay(&args, &stack, &run) => report,
+        () = stop.cancelled() => Err(anyhow!("interrupted before the end; nothing was proved")),
     };
-    let Some(report) = report else {
-        stack.stop().await?;
-        anyhow::bail!("interrupted before the end; nothing was proved");
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            stack.stop().await?;
+            return Err(error);
+        }
     };
     print!("{report}");
     if let Some(file) = &args.report {

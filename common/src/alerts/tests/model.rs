@@ -3,8 +3,8 @@ use diesel::{QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use super::{Fixture, START, event, event_id};
 use crate::alerts::{
-    AlertFilter, AlertKind, NewAlert, Silence, close, close_kind, close_superseded, list, raise,
-    raise_all,
+    AlertFilter, AlertKind, NewAlert, Silence, close, close_kind, list, raise, raise_all,
+    superseded_by,
 };
 use crate::db::Conn;
 use crate::ids::EventId;
@@ -65,12 +65,19 @@ async fn closes_what_is_superseded(fixture: Fixture) {
         fixture.exhaust(&row).await;
     }
     let newest = vec![("C".to_owned(), 9, 9), ("A".to_owned(), 1, 8)];
-    let closed = fixture.write(move |conn| close_superseded(conn, START, &newest)).await;
-    assert_eq!(closed, [event_id(0)], "older than 8, a snapshot, of this key and epoch");
+    let found = fixture.write(move |conn| close_found(conn, &newest)).await;
+    assert_eq!(found, [event_id(0)], "older than 8, a snapshot, of this key and epoch");
     let newest = vec![("A".to_owned(), 2, 1), ("A".to_owned(), 1, 9)];
-    let closed = fixture.write(move |conn| close_superseded(conn, START, &newest)).await;
-    assert_eq!(closed, [event_id(1)], "an epoch beats a version, and once is enough");
+    let found = fixture.write(move |conn| close_found(conn, &newest)).await;
+    assert_eq!(found, [event_id(1)], "an epoch beats a version, and once is enough");
     assert_eq!(open_events(&fixture).await, [event_id(2), event_id(3), event_id(4)]);
+}
+
+/// What a settlement does with what it supersedes.
+fn close_found(conn: &mut Conn, newest: &[(String, i64, i64)]) -> QueryResult<Vec<EventId>> {
+    let found = superseded_by(conn, newest)?;
+    close(conn, START, &found, "superseded")?;
+    Ok(found)
 }
 
 async fn closes_many_at_once(fixture: Fixture) {
@@ -79,8 +86,8 @@ async fn closes_many_at_once(fixture: Fixture) {
         rows.iter().map(|row| NewAlert::exhausted(&row.facts(), 1, "down")).collect();
     assert_eq!(fixture.write(|conn| raise_all(conn, START, alerts)).await, 2_500);
     let newest: Vec<_> = (0..2_400).map(|n| (format!("K{n}"), 1, 2)).collect();
-    let closed = fixture.write(move |conn| close_superseded(conn, START, &newest)).await;
-    assert_eq!(closed.len(), 2_400);
+    let found = fixture.write(move |conn| close_found(conn, &newest)).await;
+    assert_eq!(found.len(), 2_400);
     let events: Vec<_> = rows.iter().map(|row| row.id).collect();
     let closed = fixture.write(move |conn| close(conn, START, &events, "processed")).await;
     assert_eq!(closed, 100);
@@ -170,7 +177,7 @@ async fn looks_at_little_however_many_there_are(fixture: Fixture) {
 fn settle(conn: &mut Conn, n: u32, key: &str) {
     let newest = [(key.to_owned(), 9, 9)];
     close(conn, START, &[event_id(n)], "processed").unwrap();
-    close_superseded(conn, START, &newest).unwrap();
+    superseded_by(conn, &newest).unwrap();
 }
 
 /// Rows of alerts that this transaction has read, where the database counts them.

@@ -4,7 +4,7 @@
 
 mod apply;
 mod read;
-mod replica;
+pub(crate) mod replica;
 
 /// Makes each of the named tests (`async fn(&Replica)`) one test per database.
 macro_rules! on_both_databases {

@@ -1,5 +1,6 @@
 //! An order-service of handler, routes and a database, without broker.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,15 @@ use common::inventory::Sku;
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 
+use crate::details::Details;
+use crate::details::tests::peer::nobody;
 use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS, ProductCopy, find};
 use crate::routes;
 
 pub(crate) struct Replica {
     pub(crate) inventory: Inventory,
+    /// Asks a closed port until a test puts another in its place.
+    pub(crate) details: RefCell<Details>,
     pub(crate) clock: ManualClock,
     _place: TestDatabase,
 }
@@ -54,7 +59,8 @@ impl Replica {
         db.migrate(&[ENGINE_MIGRATIONS, MIGRATIONS]).unwrap();
         let clock = ManualClock::at(START);
         let env = Env::seeded(Arc::new(clock.clone()), 1);
-        Self { inventory: Inventory { db, env }, clock, _place: place }
+        let details = RefCell::new(Details::new(&nobody(), env.clone()).unwrap());
+        Self { inventory: Inventory { db, env }, details, clock, _place: place }
     }
 
     /// Applies one batch in one transaction, as the engine does.
@@ -106,9 +112,11 @@ impl Replica {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Response {
+        let details = self.details.borrow().clone();
         let app = init_service(
             App::new()
                 .app_data(web::Data::new(self.inventory.clone()))
+                .app_data(web::Data::new(details))
                 .service(web::scope("/api/v1").configure(routes::configure)),
         )
         .await;

@@ -4,6 +4,7 @@
 
 mod adjust;
 mod batch;
+mod details;
 mod input;
 mod keys;
 mod put;

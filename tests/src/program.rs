@@ -1,0 +1,307 @@
+//! A program's command line, tried out: what it prints, how it ends, and the promises that every service keeps.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::poll::eventually_blocking;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A program and a folder of its own to run in.
+pub struct Program {
+    path: PathBuf,
+    folder: TempDir,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// All of standard output.
+    pub stdout: String,
+    /// All of standard error.
+    pub stderr: String,
+}
+
+impl Program {
+    /// For `env!("CARGO_BIN_EXE_<name>")`, which also has cargo build it before any test runs.
+    pub fn new(path: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self { path: path.into(), folder }
+    }
+
+    /// The folder that it runs in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs it to its end with `args` and `env`, and with no settings from outside.
+    pub fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Outcome {
+        let file = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(&self.path);
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(File::create(file("stdout")).expect("a file can be made"))
+            .stderr(File::create(file("stderr")).expect("a file can be made"))
+            .env_remove("COLUMNS");
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("STOCKLOOP") || text.starts_with("PG") {
+                command.env_remove(&name);
+            }
+        }
+        let mut child =
+            command.envs(env.iter().copied()).spawn().expect("the program can be started");
+        let ended = eventually_blocking("the program's end", DEADLINE, || {
+            child.try_wait().expect("a child can be asked").ok_or("it still runs")
+        });
+        if ended.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let read = |name: &str| fs::read_to_string(file(name)).unwrap_or_default();
+        let (stdout, stderr) = (read("stdout"), read("stderr"));
+        let status = ended.unwrap_or_else(|error| panic!("{error:#}\n{stdout}\n{stderr}"));
+        Outcome { code: status.code(), stdout, stderr }
+    }
+
+    /// Runs it and returns what it printed; it has to succeed.
+    pub fn output(&self, args: &[&str], env: &[(&str, &str)]) -> String {
+        let outcome = self.run(args, env);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        outcome.stdout
+    }
+
+    /// It has to refuse with exit code 1 and one line on standard error that holds all of `words`, which is returned.
+    pub fn refusal(&self, args: &[&str], env: &[(&str, &str)], words: &[&str]) -> String {
+        let quiet = [("STOCKLOOP__LOG__FILTER", "off"), ("STOCKLOOP_LOG", "off")];
+        let quiet = [&quiet, env].concat();
+        let outcome = self.run(args, &quiet);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        let line = outcome.stderr.trim_end();
+        assert!(!line.is_empty() && !line.contains('\n'), "one line: {outcome:?}");
+        assert!(!line.contains("panicked"), "{outcome:?}");
+        for word in words {
+            assert!(line.contains(word), "{word:?} is missing in: {line}");
+        }
+        line.to_owned()
+    }
+}
+
+/// The names of all options in a TOML file, as `section.name`; an empty section counts as one.
+pub fn option_names(text: &str) -> BTreeSet<String> {
+    let table: toml::Table = toml::from_str(text).unwrap_or_else(|error| panic!("{error}"));
+    let mut names = BTreeSet::new();
+    collect("", &table, &mut names);
+    names
+}
+
+fn collect(prefix: &str, table: &toml::Table, names: &mut BTreeSet<String>) {
+    for (name, value) in table {
+        let name = format!("{prefix}{name}");
+        match value {
+            toml::Value::Table(table) if !table.is_empty() => {
+                collect(&format!("{name}."), table, names);
+            }
+            _ => drop(names.insert(name)),
+        }
+    }
+}
+
+/// The promises that both services keep on their command line, tried one by one.
+pub mod service {
+    use diesel::connection::SimpleConnection;
+    use diesel::{Connection, PgConnection, SqliteConnection};
+
+    use super::{Program, fs, option_names};
+    use crate::real;
+
+    const SQLITE: (&str, &str) = ("STOCKLOOP__DATABASE__URL", "sqlite:test.db");
+    const BIND: (&str, &str) = ("STOCKLOOP__HTTP__BIND", "127.0.0.1:0");
+    const SECRETS: [(&str, &str); 5] = [
+        ("STOCKLOOP__DATABASE__URL", "postgres://shop:s3cret-one@127.0.0.1:1/products"),
+        ("STOCKLOOP__HTTP__ADMIN_TOKEN", "s3cret-two"),
+        ("STOCKLOOP__HTTP__API_TOKEN", "s3cret-three"),
+        ("STOCKLOOP__MAIL__PASSWORD", "s3cret-four"),
+        ("STOCKLOOP__HTTP__BIND", "127.0.0.1:0"),
+    ];
+
+    /// The example is the file beside the program, names every option, and changes nothing.
+    pub fn example_is_the_defaults(program: &Program, file: &str) {
+        let example = program.output(&["config", "--example"], &[]);
+        assert_eq!(example, file);
+        let defaults = program.output(&["config"], &[]);
+        assert_eq!(option_names(&example), option_names(&defaults));
+        fs::write(program.folder().join("example.toml"), &example).unwrap();
+        assert_eq!(program.output(&["config", "--config", "example.toml"], &[]), defaults);
+    }
+
+    /// `config` with a secret in each place that may hold one, for a snapshot; none of them is printed.
+    pub fn redacted_config(program: &Program) -> String {
+        let properties = "[kafka.properties]\n\"sasl.password\" = \"s3cret-five\"\n\
+                          \"sasl.mechanism\" = \"SCRAM-SHA-512\"\n";
+        fs::write(program.folder().join("secret.toml"), properties).unwrap();
+        let outcome = program.run(&["config", "--config", "secret.toml"], &SECRETS);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(!format!("{outcome:?}").contains("s3cret"), "{outcome:?}");
+        outcome.stdout
+    }
+
+    /// A start that fails prints no secret, in its log or in its error.
+    pub fn a_failed_start_prints_no_secret(program: &Program) {
+        let outcome = program.run(&["serve"], &SECRETS);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains("can't be reached"), "{outcome:?}");
+        assert!(!format!("{outcome:?}").contains("s3cret"), "{outcome:?}");
+    }
+
+    /// `migrate` makes the schema, and a second time finds nothing to do.
+    pub fn migrate_is_idempotent(program: &Program) {
+        for _ in 0..2 {
+            let said = program.output(&["migrate"], &[SQLITE]);
+            assert_eq!(said, "sqlite:test.db is up to date\n");
+        }
+        if let Some(postgres) = real::postgres() {
+            let url = postgres.database("migrate");
+            for _ in 0..2 {
+                program.output(&["migrate"], &[("STOCKLOOP__DATABASE__URL", &url)]);
+            }
+        }
+    }
+
+    /// A database URL that is wrong, or where nothing answers.
+    pub fn wrong_urls_are_refused(program: &Program) {
+        let refused = |url: &str, words: &[&str]| {
+            let env = [("STOCKLOOP__DATABASE__URL", url), BIND];
+            for command in ["serve", "migrate"] {
+                program.refusal(&[command], &env, words);
+            }
+        };
+        refused("nonsense", &["nonsense", "scheme", "postgres://"]);
+        refused("", &["scheme", "postgres://"]);
+        refused("mysql://user:s3cret@host/db", &["only postgres: and sqlite:"]);
+        refused("postgresql:nope", &["a host has to follow"]);
+        for mistyped in ["postgres:u:s3cret@h/db", "postgres:/u:s3cret@h/db", "u:s3cret@h/db"] {
+            let env = [("STOCKLOOP__DATABASE__URL", mistyped), BIND];
+            let line = program.refusal(&["serve"], &env, &["***@h/db"]);
+            assert!(!line.contains("s3cret"), "{line}");
+        }
+        refused("sqlite::memory:", &["needs a file"]);
+        refused("sqlite:no/such/folder/x.db", &["no/such/folder/x.db", "can't be reached"]);
+        refused("postgres://u@127.0.0.1:1/db", &["127.0.0.1:1", "can't be reached", "check that"]);
+        let left = fs::read_dir(program.folder()).unwrap().count();
+        assert_eq!(left, 2, "nothing but the outputs: no stray database");
+    }
+
+    /// A server that takes the connection and never says a word is not waited for without end.
+    pub fn a_silent_server_is_given_up(program: &Program) {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://u:s3cret@{}/db", silent.local_addr().unwrap());
+        let env = [
+            ("STOCKLOOP__DATABASE__URL", url.as_str()),
+            ("STOCKLOOP__DATABASE__CONNECT_TIMEOUT", "1s"),
+            BIND,
+        ];
+        let line = program.refusal(&["serve"], &env, &["can't be reached", "timeout"]);
+        assert!(!line.contains("s3cret"), "{line}");
+    }
+
+    /// A file that is no database, or one that can't be written to, with or without its schema.
+    pub fn unusable_files_are_refused(program: &Program) {
+        let refused = |url: &str, words: &[&str]| {
+            program.refusal(&["serve"], &[("STOCKLOOP__DATABASE__URL", url), BIND], words);
+        };
+        fs::write(program.folder().join("text.db"), "no database, ".repeat(1_000)).unwrap();
+        refused("sqlite:text.db", &["text.db", "not a database"]);
+        // By URI, since file modes don't stop root.
+        fs::write(program.folder().join("empty.db"), "").unwrap();
+        refused("sqlite:file:empty.db?mode=ro", &["read"]);
+        program.output(&["migrate"], &[SQLITE]);
+        refused("sqlite:file:test.db?mode=ro", &["read"]);
+    }
+
+    /// A server's database that only lets us read.
+    pub fn a_read_only_server_is_refused(program: &Program) {
+        let Some(postgres) = real::postgres() else { return };
+        let url = postgres.database("read_only");
+        let env = [("STOCKLOOP__DATABASE__URL", url.as_str()), BIND];
+        let name = url.rsplit_once('/').unwrap().1;
+        let read_only = |on: &str| {
+            let statement =
+                format!("ALTER DATABASE {name} SET default_transaction_read_only = {on}");
+            postgres.execute(&statement).unwrap();
+        };
+        read_only("on");
+        program.refusal(&["serve"], &env, &["read-only"]);
+        read_only("off");
+        program.output(&["migrate"], &env);
+        read_only("on");
+        program.refusal(&["serve"], &env, &["read-only"]);
+    }
+
+    /// A schema with a migration that this program doesn't know.
+    pub fn a_newer_schema_is_refused(program: &Program) {
+        let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')";
+        let words = ["newer than this binary", "29990101000000", "run the binary"];
+        program.output(&["migrate"], &[SQLITE]);
+        let file = program.folder().join("test.db");
+        let mut conn = SqliteConnection::establish(&file.to_string_lossy()).unwrap();
+        conn.batch_execute(newer).unwrap();
+        drop(conn);
+        for command in ["serve", "migrate"] {
+            program.refusal(&[command], &[SQLITE, BIND], &words);
+        }
+        if let Some(postgres) = real::postgres() {
+            let url = postgres.database("newer");
+            let env = [("STOCKLOOP__DATABASE__URL", url.as_str()), BIND];
+            program.output(&["migrate"], &env);
+            PgConnection::establish(&url).unwrap().batch_execute(newer).unwrap();
+            program.refusal(&["serve"], &env, &words);
+        }
+    }
+
+    /// An address that others reach needs a token; one that is taken or no address is refused.
+    pub fn wrong_addresses_are_refused(program: &Program) {
+        let refused = |bind: &str, words: &[&str]| {
+            program.refusal(&["serve"], &[SQLITE, ("STOCKLOOP__HTTP__BIND", bind)], words);
+        };
+        refused("0.0.0.0:0", &["refusing", "STOCKLOOP__HTTP__ADMIN_TOKEN"]);
+        refused("[::]:0", &["refusing", "STOCKLOOP__HTTP__ADMIN_TOKEN"]);
+        refused("nowhere", &["nowhere", "http.bind"]);
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        refused(&taken.local_addr().unwrap().to_string(), &["can't listen", "http.bind"]);
+    }
+
+    /// An option that there isn't, and values that can't be.
+    pub fn wrong_settings_are_refused(program: &Program) {
+        let env = |name: &str, value: &str, words: &[&str]| {
+            program.refusal(&["serve"], &[SQLITE, BIND, (name, value)], words);
+        };
+        env("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "soon", &["ack_timeout", "config --example"]);
+        env("STOCKLOOP__OUTBOX__MAX_ATTEMPTS", "many", &["max_attempts"]);
+        env("STOCKLOOP__MAIL__TRANSPORT", "pigeon", &["pigeon", "mail.transport"]);
+        env("STOCKLOOP__OUTBOX__MAX_ATEMPTS", "3", &["max_atempts"]);
+        env("STOCKLOOP__OUTBOX__SWEEP_CRON", "now and then", &["now and then", "cron"]);
+        env("STOCKLOOP__LOG__FILTER", "=,=", &["=,="]);
+        let file = |text: &str, words: &[&str]| {
+            fs::write(program.folder().join("own.toml"), text).unwrap();
+            program.refusal(&["serve", "--config", "own.toml"], &[SQLITE, BIND], words);
+        };
+        file("[outbox]\nmax_atempts = 3\n", &["max_atempts"]);
+        file("[outbx]\n", &["outbx"]);
+        file("[outbox]\nmax_attempts = \"3 or 4\"\n", &["max_attempts"]);
+        // Here more lines than one show the place.
+        fs::write(program.folder().join("own.toml"), "[outbox\n").unwrap();
+        let outcome = program.run(&["serve", "--config", "own.toml"], &[]);
+        assert!(outcome.code == Some(1) && outcome.stderr.contains("own.toml"), "{outcome:?}");
+        program.refusal(&["serve", "--config", "missing.toml"], &[], &["missing.toml"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! `stockloop demo` as a visitor starts it, on the embedded parts and on real ones.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use common::db::{Conn, DatabaseSettings, Db, DbError};
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::BigInt;
+use serde_json::Value;
+use stockloop_tests::process::{Launch, built_binary};
+use stockloop_tests::real;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Three products; the lines 3, 5, 7, 8 and 9 (the header is 1) can't be played.
+const OWN_DATA: &str = "\
+InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID
+1,10001,RED MUG,6,2010-12-01T08:26:00,2.55,17850
+1,10002,BLUE MUG,six,2010-12-01T08:26:00,2.55,17850
+1,10002,BLUE MUG,4,2010-12-01T08:26:00,2.55,17850
+2,10001,RED MUG,6,2010-12-01T08:26:00
+2,10003,\"TEAPOT, BIG\",1,2010-12-01T08:28:00,9.95,17850
+2,POST,POSTAGE,1,2010-12-01T08:28:00,18.00,17850
+3,10001,RED MUG,0,2010-12-01T08:29:00,2.55,17850
+\u{0}\u{1},,,,,,
+C4,10001,RED MUG,-2,2010-12-01T09:00:00,2.55,17850
+5,10002,BLUE MUG,1,2010-12-01T09:10:00,2.55,17850
+";
+
+/// Runs `stockloop demo --exit` with `args` in `folder`; returns its report and what it printed.
+fn demo(folder: &Path, args: &[&str]) -> (Value, String) {
+    let report = folder.join("report.json");
+    let mut child = Launch::new(built_binary("stockloop").expect("the demo is built"))
+        .args(["demo", "--exit", "--report"])
+        .arg(&report)
+        .args(args)
+        .folder(folder)
+        .spawn()
+        .expect("the demo starts");
+    let status = child.wait_for_exit(DEADLINE).expect("the demo ends");
+    assert!(status.success(), "{status}\n{}", child.log());
+    let report = fs::read(report).expect("a report");
+    (serde_json::from_slice(&report).expect("the report is JSON"), child.log())
+}
+
+/// What has to hold for every run, whatever the data.
+fn assert_good(report: &Value, log: &str) {
+    let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("{name}: {report}"));
+    assert_eq!(report["replica_equal"], true, "{report}");
+    assert_eq!(number("processed"), number("changes"));
+    assert_eq!(number("rows"), number("accepted") + number("refused"));
+    assert!(number("changes") > number("accepted"), "opening stock counts too: {report}");
+    assert!(number("exhausted_then_retried") >= 1 && number("alerts_mailed") >= 1, "{report}");
+    let latency = |name: &str| report["latency_ms"][name].as_f64().expect("a latency");
+    assert!(latency("p50") > 0.0 && latency("p50") <= latency("p99"), "{report}");
+    assert!(report["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
+    let lines = format!("lines read            {}", report["rows"]);
+    assert!(log.contains(&lines) && log.contains("PROCESSED"), "{log}");
+}
+
+#[test]
+fn on_real_parts() {
+    let (Some(postgres), Some(kafka)) = (real::postgres(), real::kafka()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (product, order) = (postgres.database("demo_product"), postgres.database("demo_order"));
+    let args = [
+        "--limit",
+        "2000",
+        "--product-database-url",
+        &product,
+        "--order-database-url",
+        &order,
+        "--brokers",
+        &kafka.brokers(),
+    ];
+    let (report, log) = demo(folder.path(), &args);
+    assert_good(&report, &log);
+    assert_eq!(report["rows"], 2_000);
+    assert_tables(&product, &order, &report);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing but the report: {left:?}");
+}
+
+#[test]
+fn on_the_embedded_default_with_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (report, log) =
+        demo(folder.path(), &["--limit", "2000", "--data-dir", &data.to_string_lossy()]);
+    assert_good(&report, &log);
+    assert_eq!(report["rows"], 2_000);
+    let url = |name: &str| format!("sqlite:{}", data.join(name).display());
+    assert_tables(&url("product.db"), &url("order.db"), &report);
+}
+
+#[test]
+fn on_data_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("own.csv");
+    fs::write(&file, OWN_DATA).unwrap();
+    let (report, log) = demo(folder.path(), &["--data", &file.to_string_lossy()]);
+    assert_good(&report, &log);
+    assert_eq!((&report["rows"], &report["accepted"]), (&10.into(), &5.into()), "{log}");
+    for line in [3, 5, 7, 8, 9] {
+        assert!(log.contains(&format!("line {line}")), "line {line} is not named:\n{log}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Launch::new(built_binary("stockloop").expect("the demo is built"))
+        .args(["demo", "--exit", "--data", "nowhere.csv"])
+        .folder(folder.path())
+        .spawn()
+        .unwrap();
+    let status = child.wait_for_exit(DEADLINE).unwrap();
+    let log = child.log();
+    assert!(!status.success() && log.contains("nowhere.csv"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// What other programs look for in the two databases.
+fn assert_tables(product: &str, order: &str, report: &Value) {
+    let processed = number(product, "SELECT count(*) AS n FROM outbox WHERE status = 'PROCESSED'");
+    assert_eq!(Some(processed), report["processed"].as_i64());
+    let all = number(product, "SELECT count(*) AS n FROM outbox");
+    assert_eq!(Some(all), report["changes"].as_i64());
+    // Sums beyond 32 bits are decimals in PostgreSQL.
+    let sums = "SELECT CAST(sum(quantity) * 1000 + sum(version) AS BIGINT) AS n FROM inventory WHERE sku <> ''";
+    assert_eq!(number(product, sums), number(order, sums));
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+fn number(url: &str, sql: &str) -> i64 {
+    let settings = DatabaseSettings {
+        url: url.to_owned().into(),
+        pool_size: 1,
+        connect_timeout: Duration::from_secs(5),
+    };
+    let db = Db::open(&settings).unwrap();
+    let sql = sql.to_owned();
+    let ask = move |conn: &mut Conn| {
+        Ok::<_, DbError>(on!(conn, c => sql_query(sql).get_result::<Number>(c))?.n)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(db.read(ask)).unwrap()
+}

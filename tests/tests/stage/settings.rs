@@ -1,0 +1,123 @@
+//! What the services are told: files like a person's, with short pauses.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stockloop_tests::smtp::SmtpSink;
+
+/// Attempts before an event gives up.
+pub(crate) const MAX_ATTEMPTS: i32 = 3;
+
+/// Topics and services of one stage: groups are named after services, so each stage has its own.
+pub(crate) struct Names {
+    pub(crate) product: String,
+    pub(crate) order: String,
+    pub(crate) events: String,
+    pub(crate) acks: String,
+    pub(crate) orders: String,
+    pub(crate) order_acks: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        let name = |name: &str| format!("{prefix}{name}");
+        Self {
+            product: name("product-service"),
+            order: name("order-service"),
+            events: name("inventory"),
+            acks: name("acks"),
+            orders: name("orders"),
+            order_acks: name("order-acks"),
+        }
+    }
+
+    /// All topics.
+    pub(super) fn topics(&self) -> [&str; 4] {
+        [&self.events, &self.acks, &self.orders, &self.order_acks]
+    }
+}
+
+/// Where everything is.
+pub(crate) struct Place {
+    pub(crate) names: Names,
+    pub(crate) brokers: String,
+    pub(crate) product_url: String,
+    pub(crate) order_url: String,
+    /// When an answer counts as missing.
+    pub(crate) ack_timeout: &'static str,
+}
+
+/// Writes both services' settings into `folder`.
+pub(super) fn config(place: &Place, mails: &SmtpSink, folder: &Path) -> (PathBuf, PathBuf) {
+    let Names { product, order, events, acks, orders, order_acks } = &place.names;
+    let write = |file: &str, name: &str, url: &str, topics: String| {
+        let path = folder.join(file);
+        let text = common_settings(place, mails, name, url, &topics);
+        fs::write(&path, text).expect("settings can be written");
+        path
+    };
+    let topics = |outbound: [&str; 2], consumer: &str, inbound: [&str; 2]| {
+        let [topic, answers] = outbound;
+        let [inbound_topic, inbound_answers] = inbound;
+        format!(
+            "outbound_topic = \"{topic}\"\noutbound_ack_topic = \"{answers}\"\n\
+             outbound_consumer = \"{consumer}\"\n\
+             inbound_topic = \"{inbound_topic}\"\ninbound_ack_topic = \"{inbound_answers}\""
+        )
+    };
+    let of_product = topics([events, acks], order, [orders, order_acks]);
+    let of_order = topics([orders, order_acks], product, [events, acks]);
+    (
+        write("product.toml", product, &place.product_url, of_product),
+        write("order.toml", order, &place.order_url, of_order),
+    )
+}
+
+fn common_settings(place: &Place, mails: &SmtpSink, name: &str, url: &str, topics: &str) -> String {
+    let (brokers, host, port) = (&place.brokers, mails.host(), mails.port());
+    let ack_timeout = place.ack_timeout;
+    format!(
+        r#"[service]
+name = "{name}"
+
+[http]
+bind = "127.0.0.1:0"
+shutdown_timeout = "5s"
+
+[database]
+url = "{url}"
+connect_timeout = "1s"
+
+[kafka]
+brokers = "{brokers}"
+{topics}
+create_topics = false
+
+# A member that was killed is to be missed soon.
+[kafka.properties]
+"session.timeout.ms" = "3000"
+"heartbeat.interval.ms" = "500"
+
+[outbox]
+max_attempts = {MAX_ATTEMPTS}
+ack_timeout = "{ack_timeout}"
+ack_grace = "500ms"
+backoff_base = "50ms"
+backoff_max = "500ms"
+probe_after = "500ms"
+lease = "3s"
+watch_cron = "*/1 * * * * *"
+
+[alerts]
+recipients = ["operator@example.test"]
+digest_delay = "200ms"
+cron = "*/1 * * * * *"
+
+[mail]
+transport = "smtp"
+host = "{host}"
+port = {port}
+retry_base = "200ms"
+"#
+    )
+}

@@ -1,0 +1,123 @@
+//! The topics as a stranger on the same broker sees them.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use super::PARTITIONS;
+use super::settings::Place;
+
+const ASK: Duration = Duration::from_secs(10);
+
+/// The broker and the names of what is on it.
+pub(crate) struct Topics {
+    place: Place,
+}
+
+/// A message of any shape.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Raw {
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) payload: Option<Vec<u8>>,
+}
+
+impl Topics {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place }
+    }
+
+    pub(crate) fn events(&self) -> &str {
+        &self.place.names.events
+    }
+
+    pub(crate) fn acks(&self) -> &str {
+        &self.place.names.acks
+    }
+
+    pub(crate) fn order(&self) -> &str {
+        &self.place.names.order
+    }
+
+    pub(crate) fn product(&self) -> &str {
+        &self.place.names.product
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.place.brokers);
+        config
+    }
+
+    /// Something that sends what nobody should.
+    pub(crate) fn producer(&self) -> FutureProducer {
+        self.client().set("message.max.bytes", "4000000").create().expect("a producer can be made")
+    }
+
+    /// Sends `raw` and waits for the broker.
+    pub(crate) async fn send(producer: &FutureProducer, topic: &str, partition: i32, raw: &Raw) {
+        let headers = raw.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+            headers.insert(Header { key: name, value: Some(value) })
+        });
+        let mut record = FutureRecord::to(topic).key("key").partition(partition).headers(headers);
+        record.payload = raw.payload.as_ref();
+        producer.send(record, ASK).await.expect("the broker takes anything");
+    }
+
+    /// All acks that are on the ack topic now.
+    pub(crate) fn all_acks(&self) -> Vec<Value> {
+        let reader: BaseConsumer = self
+            .client()
+            .set("group.id", "a-test-that-reads")
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("a reader can be made");
+        let ends: Vec<i64> = (0..PARTITIONS).map(|p| end(&reader, self.acks(), p)).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(self.acks(), partition, Offset::Beginning)
+                .expect("an offset");
+        }
+        reader.assign(&list).expect("partitions can be read");
+        let mut left: i64 = ends.iter().sum();
+        let mut acks = Vec::new();
+        while left > 0 {
+            let message =
+                reader.poll(ASK).expect("all of the topic can be read").expect("a message");
+            let batch: Value =
+                serde_json::from_slice(message.payload().unwrap_or_default()).unwrap_or_default();
+            acks.extend(batch["acks"].as_array().cloned().unwrap_or_default());
+            left -= 1;
+        }
+        acks
+    }
+
+    /// How many messages the event topic holds.
+    pub(crate) fn events_sent(&self) -> i64 {
+        let reader: BaseConsumer = self.client().create().expect("a reader can be made");
+        (0..PARTITIONS).map(|partition| end(&reader, self.events(), partition)).sum()
+    }
+
+    /// Messages that `group` has not committed yet.
+    pub(crate) fn uncommitted(&self, group: &str, topic: &str) -> i64 {
+        let reader: BaseConsumer =
+            self.client().set("group.id", group).create().expect("a reader can be made");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(topic, partition);
+        }
+        let committed = reader.committed_offsets(list, ASK).expect("offsets can be asked for");
+        let behind = committed.elements().into_iter().map(|element| {
+            let done = element.offset().to_raw().unwrap_or(0).max(0);
+            end(&reader, topic, element.partition()) - done
+        });
+        behind.sum()
+    }
+}
+
+fn end(reader: &BaseConsumer, topic: &str, partition: i32) -> i64 {
+    reader.fetch_watermarks(topic, partition, ASK).expect("the end of a partition").1
+}
