@@ -73,6 +73,9 @@ impl Stack {
             (None, Some(broker)) => broker.brokers(),
             (None, None) => String::new(),
         };
+        if let Some(broker) = &broker {
+            make_topics(broker, topic_suffix)?;
+        }
         let start = async |service: Service,
                            url: &Option<String>,
                            file: &str,
@@ -87,9 +90,7 @@ impl Stack {
             settings.http.bind = loopback(port).to_string();
             settings.kafka.brokers.clone_from(&brokers);
             add_suffix(&mut settings, topic_suffix);
-            if let Some(broker) = &broker {
-                make_topics(broker, &mut settings)?;
-            }
+            settings.kafka.create_topics = broker.is_none();
             settings.mail.transport = MailTransport::Smtp;
             settings.mail.port = catcher.smtp_addr().port();
             settings.alerts.recipients = vec!["operator@shop.example".to_owned()];
@@ -119,12 +120,19 @@ impl Stack {
     }
 }
 
-/// The embedded broker is asked directly: it knows no request for it, and can't be told twice.
-fn make_topics(broker: &EmbeddedBroker, settings: &mut Settings) -> anyhow::Result<()> {
-    settings.kafka.create_topics = false;
-    // Each service makes those that it sends to; between the two, all of them are there.
-    for topic in [&settings.kafka.outbound_topic, &settings.kafka.outbound_ack_topic] {
-        broker.create_topic(topic, settings.kafka.partitions)?;
+/// The embedded broker is asked directly: it knows no request for it, and can't be told twice. One service's
+/// outbound topics are the other's inbound ones, and nobody has to wait for a topic of the other.
+fn make_topics(broker: &EmbeddedBroker, suffix: &str) -> anyhow::Result<()> {
+    let mut settings = Settings::load(product_service::SERVICE.defaults, None)?;
+    add_suffix(&mut settings, suffix);
+    let kafka = &settings.kafka;
+    for topic in [
+        &kafka.outbound_topic,
+        &kafka.outbound_ack_topic,
+        &kafka.inbound_topic,
+        &kafka.inbound_ack_topic,
+    ] {
+        broker.create_topic(topic, kafka.partitions)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 mod crashes;
 mod demo;
 mod harness;
+mod orders;
 mod outages;
 mod poison;
 mod stage;

@@ -8,6 +8,7 @@
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::details::{AdjustmentDetails, LAST_ADJUSTMENTS, ProductDetails};
+use common::http::Words;
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -17,7 +18,6 @@ use thiserror::Error;
 use super::change::present;
 use super::{ChangeError, model};
 use crate::schema::{adjustment, product_detail};
-use common::http::Words;
 
 /// The characters that a long description has at the most.
 const MAX_LONG: usize = 4_000;

@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 use tokio_util::sync::CancellationToken;
 
+use crate::details::Details;
+use crate::details::tests::peer::nobody;
 use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
 use crate::orders::{Orders, OrdersListener};
 use crate::routes;
@@ -148,10 +150,12 @@ impl Desk {
         body: Value,
     ) -> Response {
         let inventory = Inventory { db: self.orders.db.clone(), env: self.orders.env.clone() };
+        let details = Details::new(&nobody(), self.orders.env.clone()).unwrap();
         let app = init_service(
             App::new()
                 .app_data(web::Data::new(inventory))
                 .app_data(web::Data::new(self.orders.clone()))
+                .app_data(web::Data::new(details))
                 .service(web::scope("/api/v1").configure(routes::configure)),
         )
         .await;

@@ -1,0 +1,204 @@
+//! One service without broker: its database, what goes out of it and what comes in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::clock::{ManualClock, Timestamp};
+use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS, MigrationSet};
+use common::env::Env;
+use common::inbox::{Handler, Inbox, Incoming};
+use common::kafka::{Ack, AckBatch, Envelope, Message, Record, Verdict};
+use common::on;
+use common::outbox::{EventRow, Listener, OpenRow, Outbox, Policy, Settler, operate};
+use common::retry::Backoff;
+use common::schema::{inbox, outbox_event, outbox_open};
+use diesel::prelude::*;
+use stockloop_tests::database::TestDatabase;
+
+/// A service's half of the engine; everything but the database is made anew by [`Side::restart`].
+pub(crate) struct Side {
+    pub(crate) db: Db,
+    pub(crate) env: Env,
+    pub(crate) outbox: Outbox,
+    inbox: Inbox,
+    settler: Settler,
+    name: &'static str,
+    other: &'static str,
+    make: Make,
+    clock: ManualClock,
+    _place: TestDatabase,
+}
+
+/// What makes a service's handler and listener over its outbox.
+pub(crate) type Make = fn(&Outbox) -> (Arc<dyn Handler>, Option<Arc<dyn Listener>>);
+
+/// Attempts of an event: more than any script uses up.
+const ATTEMPTS: i32 = 1_000;
+
+impl Side {
+    pub(crate) fn open(
+        name: &'static str,
+        other: &'static str,
+        set: MigrationSet,
+        clock: &ManualClock,
+        make: Make,
+    ) -> Self {
+        let place = TestDatabase::sqlite();
+        let db = Db::open(&DatabaseSettings {
+            url: place.url().into(),
+            pool_size: 2,
+            connect_timeout: Duration::from_secs(10),
+        })
+        .unwrap();
+        db.migrate(&[ENGINE_MIGRATIONS, set]).unwrap();
+        let (env, outbox, inbox, settler) = parts(&db, name, other, clock, make);
+        let clock = clock.clone();
+        Self { db, env, outbox, inbox, settler, name, other, make, clock, _place: place }
+    }
+
+    /// Forgets all that is not in the database.
+    pub(crate) fn restart(&mut self) {
+        let made = parts(&self.db, self.name, self.other, &self.clock, self.make);
+        (self.env, self.outbox, self.inbox, self.settler) = made;
+    }
+
+    pub(crate) async fn write<T: Send + 'static, E>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        E: From<DbError> + From<diesel::result::Error> + Send + 'static,
+    {
+        self.db.write(work).await
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> T {
+        self.db.read(|conn| work(conn).map_err(DbError::from)).await.unwrap()
+    }
+
+    /// What waits in the outbox: its row and its event, oldest first.
+    pub(crate) async fn waiting(&self) -> Vec<(OpenRow, EventRow)> {
+        self.read(|conn| {
+            on!(conn, c => outbox_open::table
+                .inner_join(outbox_event::table.on(outbox_event::id.eq(outbox_open::id)))
+                .order(outbox_open::id)
+                .select((OpenRow::as_select(), EventRow::as_select()))
+                .load(c))
+        })
+        .await
+    }
+
+    /// The messages of all that waits, as the relay would send them.
+    pub(crate) async fn messages(&self) -> Vec<Record> {
+        let rows = self.waiting().await;
+        rows.into_iter().map(|(open, event)| record(self.message(open, event))).collect()
+    }
+
+    fn message(&self, open: OpenRow, event: EventRow) -> Message {
+        let event = Incoming {
+            id: event.id,
+            event_type: event.event_type,
+            key: event.key,
+            epoch: event.epoch,
+            attempt: open.attempt + 1,
+            time: event.created_us,
+            traceparent: event.traceparent,
+            data: event.payload.into_bytes(),
+        };
+        Envelope { source: format!("/{}", self.name), event }.into_message("events", 0)
+    }
+
+    /// Lets events arrive in one batch; returns the message with the answers.
+    pub(crate) async fn arrive(&self, records: Vec<Record>) -> Record {
+        let applied = self.inbox.apply(records, false).await.unwrap();
+        assert_eq!(applied.unreadable, 0);
+        let acks = applied.acks.into_iter().map(|(_, ack)| ack).collect();
+        self.answer(acks)
+    }
+
+    fn answer(&self, acks: Vec<Ack>) -> Record {
+        let (id, now) = (self.env.event_id(), self.env.now());
+        record(AckBatch { acks }.into_message(id, now, self.name, "acks", 0).unwrap())
+    }
+
+    /// Lets answers arrive.
+    pub(crate) async fn settle(&self, records: Vec<Record>) {
+        let settlement = self.settler.settle(&self.db, records, false).await.unwrap();
+        assert_eq!(settlement.unreadable + settlement.unknown + settlement.foreign, 0);
+    }
+
+    /// The other side's inability to handle an event, for good.
+    pub(crate) async fn fail(&self, open: &OpenRow) {
+        let ack = Ack {
+            event_id: open.id,
+            attempt: open.attempt + 1,
+            outcome: Verdict::Failed,
+            detail: None,
+            error: Some("no such shelf".to_owned()),
+            retryable: false,
+            version: None,
+            result: None,
+            consumer: self.other.to_owned(),
+            processed_at: self.env.now(),
+        };
+        self.settle(vec![self.answer(vec![ack])]).await;
+    }
+
+    /// An operator's word on an event that gave up.
+    pub(crate) async fn operate(&self, open: &OpenRow, retries: bool) {
+        let (outbox, id) = (self.outbox.clone(), open.id);
+        self.write(move |conn| match retries {
+            true => operate::retry(conn, &outbox, id, ATTEMPTS, "night shift", None),
+            false => operate::resolve(conn, &outbox, id, "night shift", "by phone"),
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Forgets which events came, as time does.
+    pub(crate) async fn forget_answers(&self) {
+        self.write(|conn| {
+            on!(conn, c => diesel::delete(inbox::table).execute(c)).map_err(DbError::from)
+        })
+        .await
+        .unwrap();
+    }
+}
+
+fn parts(
+    db: &Db,
+    name: &'static str,
+    other: &'static str,
+    clock: &ManualClock,
+    make: Make,
+) -> (Env, Outbox, Inbox, Settler) {
+    let env = Env::seeded(Arc::new(clock.clone()), 1);
+    let outbox = Outbox::new(env.clone(), ATTEMPTS);
+    let (handler, listener) = make(&outbox);
+    let outbox = outbox.with_listener(listener.clone());
+    let inbox = Inbox::new(db.clone(), env.clone(), handler, name);
+    let backoff = Backoff { base: Duration::ZERO, max: Duration::ZERO };
+    let settler = Settler {
+        env: env.clone(),
+        policy: Policy { backoff, listener },
+        topic: "events".to_owned(),
+        consumer: other.to_owned(),
+    };
+    (env, outbox, inbox, settler)
+}
+
+fn record(message: Message) -> Record {
+    let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
+    Record {
+        topic: message.topic,
+        partition: 0,
+        offset: 0,
+        headers: message.headers.into_iter().map(header).collect(),
+        payload: Some(message.payload),
+    }
+}
+
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000);
