@@ -65,7 +65,7 @@ impl Stage {
         let url = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
         let broker = EmbeddedBroker::start().expect("the embedded broker starts");
         let names = Names::new("");
-        for topic in [&names.events, &names.acks] {
+        for topic in names.topics() {
             broker.create_topic(topic, PARTITIONS).expect("a topic can be made");
         }
         let place = Place {
@@ -91,7 +91,7 @@ impl Stage {
     pub(crate) async fn on(name: &str, parts: Parts<'_>) -> Self {
         let names = Names::new(&parts.kafka.topic_prefix(name));
         // Beforehand, so that no consumer has to wait for its next look at the topics.
-        for topic in [&names.events, &names.acks] {
+        for topic in names.topics() {
             parts.kafka.create_topic(topic, PARTITIONS).await.expect("a topic can be made");
         }
         let folder = tempfile::tempdir().expect("a temporary folder can be made");

@@ -14,6 +14,8 @@ pub(crate) struct Names {
     pub(crate) order: String,
     pub(crate) events: String,
     pub(crate) acks: String,
+    pub(crate) orders: String,
+    pub(crate) order_acks: String,
 }
 
 impl Names {
@@ -24,7 +26,14 @@ impl Names {
             order: name("order-service"),
             events: name("inventory"),
             acks: name("acks"),
+            orders: name("orders"),
+            order_acks: name("orders-acks"),
         }
+    }
+
+    /// All topics, in both directions.
+    pub(super) fn topics(&self) -> [&str; 4] {
+        [&self.events, &self.acks, &self.orders, &self.order_acks]
     }
 }
 
@@ -40,17 +49,23 @@ pub(crate) struct Place {
 
 /// Writes both services' settings into `folder`.
 pub(super) fn config(place: &Place, mails: &SmtpSink, folder: &Path) -> (PathBuf, PathBuf) {
-    let Names { product, order, events, acks } = &place.names;
+    let Names { product, order, events, acks, orders, order_acks } = &place.names;
     let write = |file: &str, name: &str, url: &str, topics: String| {
         let path = folder.join(file);
         let text = common_settings(place, mails, name, url, &topics);
         fs::write(&path, text).expect("settings can be written");
         path
     };
-    let outbound = format!(
-        "outbound_topic = \"{events}\"\noutbound_ack_topic = \"{acks}\"\noutbound_consumer = \"{order}\""
-    );
-    let inbound = format!("inbound_topic = \"{events}\"\ninbound_ack_topic = \"{acks}\"");
+    let topics = |out: [&str; 2], consumer: &str, back: [&str; 2]| {
+        format!(
+            "outbound_topic = \"{}\"\noutbound_ack_topic = \"{}\"\noutbound_consumer = \"{consumer}\"\n\
+             inbound_topic = \"{}\"\ninbound_ack_topic = \"{}\"",
+            out[0], out[1], back[0], back[1]
+        )
+    };
+    let (inventory, orders) = ([events.as_str(), acks], [orders.as_str(), order_acks]);
+    let outbound = topics(inventory, order, orders);
+    let inbound = topics(orders, product, inventory);
     (
         write("product.toml", product, &place.product_url, outbound),
         write("order.toml", order, &place.order_url, inbound),
