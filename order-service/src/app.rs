@@ -36,6 +36,7 @@ fn roles(engine: &Engine) -> Roles {
 
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {
     let inventory = Data::new(Inventory { db: engine.db.clone(), env: engine.env.clone() });
+    let details = Data::new(Details::new(&engine.settings.peer, engine.env.clone())?);
     let orders = Data::new(Orders {
         db: engine.db.clone(),
         env: engine.env.clone(),
@@ -44,12 +45,11 @@ fn mount(engine: &Engine) -> anyhow::Result<Routes> {
         signals: engine.signals.clone(),
         stopping: engine.stopping.clone(),
     });
-    let details = Data::new(Details::new(&engine.settings.peer, engine.env.clone())?);
     Ok(Arc::new(move |config: &mut ServiceConfig| {
         config
             .app_data(inventory.clone())
-            .app_data(orders.clone())
             .app_data(details.clone())
+            .app_data(orders.clone())
             .configure(routes::configure);
     }))
 }

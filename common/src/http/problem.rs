@@ -27,9 +27,9 @@ pub struct Problem {
     /// The part of the request that it is about, such as `lines[3].delta`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What is wrong with each part, where several are; boxed, so that results stay small.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errors: Option<Box<[PartProblem]>>,
+    /// What is wrong with each part, where several are.
+    #[serde(default, skip_serializing_if = "<[PartProblem]>::is_empty")]
+    pub errors: Box<[PartProblem]>,
 }
 
 /// What is wrong with one part of a request.
@@ -51,7 +51,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
-            errors: None,
+            errors: Box::default(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Problem {
     /// Adds what is wrong with each part.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<PartProblem>) -> Self {
-        self.errors = Some(errors.into_boxed_slice());
+        self.errors = errors.into();
         self
     }
 

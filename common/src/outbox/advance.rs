@@ -140,10 +140,10 @@ struct Work<'a> {
     gave_up: Vec<EventId>,
     /// (key, epoch, version) of snapshots that were applied: older exhausted ones are superfluous now.
     newest: Vec<(String, i64, i64)>,
-    /// What the listener gets to hear.
-    turns: Vec<Turn>,
     /// Keys whose copy took a new state.
     applied: BTreeSet<String>,
+    /// What the listener gets to hear.
+    turns: Vec<Turn>,
     done: Advanced,
 }
 
@@ -161,8 +161,8 @@ impl<'a> Work<'a> {
             calmed: Vec::new(),
             gave_up: Vec::new(),
             newest: Vec::new(),
-            turns: Vec::new(),
             applied: BTreeSet::new(),
+            turns: Vec::new(),
             done: Advanced::default(),
         }
     }
@@ -270,6 +270,9 @@ impl<'a> Work<'a> {
         self.changed.remove(&row.id);
         self.calmed.push((row.id, "the event is PROCESSED"));
         let success = ack.outcome == Verdict::Success;
+        if success && ack.detail.as_deref() == Some("applied") {
+            self.applied.insert(facts.key.clone());
+        }
         self.tell(&facts, || {
             let result = ack.result.as_ref().map(|result| result.get().to_owned());
             Some(match success {
@@ -277,9 +280,6 @@ impl<'a> Work<'a> {
                 false => Became::Rejected { result },
             })
         });
-        if success && ack.detail.as_deref() == Some("applied") {
-            self.applied.insert(facts.key.clone());
-        }
         if success && facts.kind == EventKind::Snapshot.code() {
             self.newest.push((facts.key, facts.epoch, facts.version));
         }
@@ -304,15 +304,6 @@ impl<'a> Work<'a> {
         });
     }
 
-    /// Puts down what `became` of an event, if anybody listens.
-    fn tell(&mut self, facts: &EventFacts, became: impl FnOnce() -> Option<Became>) {
-        let listens = |listener: &Arc<dyn Listener>| listener.listens_to(&facts.event_type);
-        if self.policy.listener.as_ref().is_some_and(listens) {
-            let turn = |became| Turn { event: facts.clone(), became };
-            self.turns.extend(became().map(turn));
-        }
-    }
-
     /// Resolves those of `older` that gave up and whose key has a newer version that is PROCESSED by now.
     fn supersede(&mut self, older: Vec<EventId>) {
         for id in older {
@@ -325,6 +316,15 @@ impl<'a> Work<'a> {
             if gave_up_now || self.newest.iter().any(is_newer) {
                 self.take(Occurrence::new(id, Happening::Superseded));
             }
+        }
+    }
+
+    /// Puts down what `became` of an event, if anybody listens.
+    fn tell(&mut self, facts: &EventFacts, became: impl FnOnce() -> Option<Became>) {
+        let listens = |listener: &Arc<dyn Listener>| listener.listens_to(&facts.event_type);
+        if self.policy.listener.as_ref().is_some_and(listens) {
+            let turn = |became| Turn { event: facts.clone(), became };
+            self.turns.extend(became().map(turn));
         }
     }
 

@@ -351,12 +351,12 @@ pub(super) fn silent(conn: &mut Conn, topic: &str, before: Timestamp) -> QueryRe
         .load(c))
 }
 
-/// The event of a partition that waits longest for its answer.
-pub(super) fn longest_sent(conn: &mut Conn, partition: i32) -> QueryResult<Option<EventId>> {
+/// The oldest event of a partition that waits for its answer.
+pub(super) fn oldest_sent(conn: &mut Conn, partition: i32) -> QueryResult<Option<EventId>> {
     on!(conn, c => outbox_open::table
         .filter(outbox_open::status.eq(1).and(outbox_open::partition.eq(partition)))
         .select(outbox_open::id)
-        .order((outbox_open::sent_us, outbox_open::id))
+        .order(outbox_open::id)
         .first(c)
         .optional())
 }

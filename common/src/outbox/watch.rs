@@ -135,7 +135,7 @@ impl Watch {
             let round = u32::try_from(partition.probes).unwrap_or(0) + 1;
             let next = now.after(self.probes.delay(round, self.env.chance()));
             store::note_silence(conn, &self.topic, partition, now, next)?;
-            probes.extend(store::longest_sent(conn, partition.partition)?);
+            probes.extend(store::oldest_sent(conn, partition.partition)?);
         }
         Ok((silent.len(), probes))
     }

@@ -7,8 +7,8 @@ mod stream;
 use actix_web::web::{QueryConfig, ServiceConfig};
 use common::http::Problem;
 
-/// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`],
-/// [`crate::orders::Orders`] and [`crate::details::Details`].
+/// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`], of
+/// [`crate::details::Details`] and of [`crate::orders::Orders`].
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(
         QueryConfig::default()

@@ -15,6 +15,6 @@ pub fn configure(cfg: &mut ServiceConfig) {
             .error_handler(|error, _| Problem::invalid("query", error.to_string()).into()),
     );
     inventory::configure(cfg);
-    orders::configure(cfg);
     details::configure(cfg);
+    orders::configure(cfg);
 }

@@ -1,5 +1,6 @@
 //! The two services as a visitor's program sees them: over HTTP.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -83,6 +84,25 @@ pub(crate) struct Event {
     pub(crate) id: String,
 }
 
+/// What became of placing an order.
+#[derive(Debug)]
+pub(crate) enum Placed {
+    /// It is taken, under this id.
+    Order(String),
+    /// The copy says that there is not enough.
+    Refused,
+}
+
+#[derive(Deserialize)]
+struct Order {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct OrderPage {
+    items: Vec<Order>,
+}
+
 impl Client {
     pub(crate) fn new(stack: &Stack, run: &str) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().build().context("the HTTP client can't be made")?;
@@ -120,6 +140,77 @@ impl Client {
         let body = json!({ "lines": lines });
         let response = self.send(Method::POST, &url, Some(&body), Some(&key)).await?;
         Ok(response.json::<BatchResult>().await.context("a batch's answer can't be read")?.lines)
+    }
+
+    /// Changes the stock of several products at once, all or as many as the owner lets.
+    pub(crate) async fn deliver(
+        &self,
+        lines: &[(&str, i64)],
+        reference: &str,
+    ) -> anyhow::Result<()> {
+        let lines: Vec<Value> = lines
+            .iter()
+            .map(|(sku, delta)| json!({"sku": sku, "delta": delta, "reason": "delivery", "reference": reference}))
+            .collect();
+        let url = format!("{}/api/v1/adjustments", self.product);
+        let key = format!("{}-{reference}", self.run);
+        let body = json!({ "lines": lines });
+        self.send(Method::POST, &url, Some(&body), Some(&key)).await.map(drop)
+    }
+
+    /// What a product's owner has of it now.
+    pub(crate) async fn stock(&self, sku: &str) -> anyhow::Result<Option<i64>> {
+        let url = format!("{}/api/v1/inventory/{}", self.product, escape(sku));
+        let product: Value =
+            self.send(Method::GET, &url, None, None).await?.json().await.context("a product")?;
+        Ok(product["quantity"].as_i64())
+    }
+
+    /// Places an order at order-service.
+    pub(crate) async fn place(
+        &self,
+        customer: &str,
+        pieces: &BTreeMap<String, i64>,
+    ) -> anyhow::Result<Placed> {
+        let lines: Vec<Value> = pieces
+            .iter()
+            .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
+            .collect();
+        let url = format!("{}/api/v1/orders", self.order);
+        let body = json!({ "customer": customer, "lines": lines });
+        let response = self.http.post(&url).json(&body).send().await.context("an order")?;
+        match response.status() {
+            StatusCode::CONFLICT => Ok(Placed::Refused),
+            StatusCode::CREATED => {
+                let order: Order =
+                    response.json().await.context("an order's answer can't be read")?;
+                Ok(Placed::Order(order.id))
+            }
+            _ => bail!("placing an order: {}", response.text().await.unwrap_or_default()),
+        }
+    }
+
+    /// Cancels an order; one that has ended already stays as it is.
+    pub(crate) async fn cancel(&self, id: &str) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1/orders/{id}/cancel", self.order);
+        let response = self.http.post(&url).send().await.context("a cancellation")?;
+        match response.status() {
+            StatusCode::CONFLICT => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => bail!("cancelling {id}: {}", response.text().await.unwrap_or_default()),
+        }
+    }
+
+    /// Whether any order has this status.
+    pub(crate) async fn any_order(&self, status: &str) -> anyhow::Result<bool> {
+        let url = format!("{}/api/v1/orders?status={status}&limit=1", self.order);
+        let page: OrderPage = self
+            .send(Method::GET, &url, None, None)
+            .await?
+            .json()
+            .await
+            .context("the list of orders can't be read")?;
+        Ok(!page.items.is_empty())
     }
 
     /// Puts a SKU into quarantine at order-service.

@@ -2,6 +2,7 @@
 //! every change arrived.
 
 mod client;
+mod orders;
 mod play;
 mod progress;
 mod report;
@@ -107,8 +108,9 @@ async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Rep
     let faults = play::mend(&client, stack, &played, &progress).await?;
     progress.note("Waiting until every change is PROCESSED.");
     play::settle(&client, stack).await?;
+    let orders = orders::take(&client, stack, &source, limit, &progress).await?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
-    let verdict = verify::verify(stack, since).await?;
-    Ok(Report::new(&survey, &played, &faults, verdict, stack, seconds))
+    let verdict = verify::verify(stack, since, &survey, &orders).await?;
+    Ok(Report::new(&survey, &played, faults.retried + orders.retried, verdict, stack, seconds))
 }

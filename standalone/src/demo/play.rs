@@ -153,20 +153,33 @@ pub(crate) async fn mend(
     .await?;
     progress.note(&format!("The operator has mail, and releases {sku}."));
     client.release(sku).await?;
-    let mut faults = Faults::default();
+    let retried = retry_exhausted(client).await?;
+    progress.note(&format!("{retried} changes had given up and are retried."));
+    Ok(Faults { retried })
+}
+
+/// Retries every EXHAUSTED event, as an operator would; how many needed it.
+pub(crate) async fn retry_exhausted(client: &Client) -> anyhow::Result<u64> {
+    let mut retried = 0;
     let mut after = None;
     loop {
         let page = client.exhausted(after.as_deref()).await?;
         for event in &page.items {
-            faults.retried += u64::from(client.retry(&event.id).await?);
+            retried += u64::from(client.retry(&event.id).await?);
         }
         after = page.next;
         if after.is_none() {
-            break;
+            return Ok(retried);
         }
     }
-    progress.note(&format!("{} changes had given up and are retried.", faults.retried));
-    Ok(faults)
+}
+
+/// Waits until every order has its answer.
+pub(crate) async fn orders_answered(client: &Client) -> anyhow::Result<()> {
+    wait_until("every order to be answered", async || {
+        Ok(!client.any_order("PENDING").await? && !client.any_order("CANCELLING").await?)
+    })
+    .await
 }
 
 /// Waits until every change is PROCESSED.

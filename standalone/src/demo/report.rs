@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::play::{Faults, Played};
+use super::play::Played;
 use super::verify::Verdict;
 use crate::dataset::Catalogue;
 use crate::stack::Stack;
@@ -31,6 +31,10 @@ pub(crate) struct Report {
     alerts_mailed: usize,
     /// Whether the copy equals the source, row by row.
     replica_equal: bool,
+    /// Orders placed, and their final states.
+    orders: Orders,
+    /// Whether every product's stock is what opening stock, adjustments and confirmed orders make.
+    stock_conserved: bool,
     /// From the first change to the last acknowledgement.
     seconds: f64,
     /// Commit → acknowledged.
@@ -42,9 +46,36 @@ pub(crate) struct Report {
     #[serde(skip)]
     differences: Vec<String>,
     #[serde(skip)]
+    lost: Vec<String>,
+    #[serde(skip)]
     products: usize,
     #[serde(skip)]
     open: u64,
+}
+
+/// Orders by their final state; those add up to `placed`.
+#[derive(Debug, Serialize)]
+struct Orders {
+    placed: u64,
+    confirmed: u64,
+    rejected: u64,
+    cancelled: u64,
+}
+
+impl Orders {
+    fn of(by_status: &BTreeMap<String, u64>) -> Self {
+        let of = |status: &str| by_status.get(status).copied().unwrap_or(0);
+        Self {
+            placed: by_status.values().sum(),
+            confirmed: of("CONFIRMED"),
+            rejected: of("REJECTED"),
+            cancelled: of("CANCELLED"),
+        }
+    }
+
+    fn all_ended(&self) -> bool {
+        self.confirmed + self.rejected + self.cancelled == self.placed
+    }
 }
 
 /// Percentiles, in milliseconds.
@@ -58,7 +89,7 @@ impl Report {
     pub(crate) fn new(
         survey: &Catalogue,
         played: &Played,
-        faults: &Faults,
+        retried: u64,
         verdict: Verdict,
         stack: &Stack,
         seconds: f64,
@@ -76,9 +107,11 @@ impl Report {
             refused: refused_by_reason.values().sum(),
             changes: verdict.changes,
             processed: verdict.processed,
-            exhausted_then_retried: faults.retried,
+            exhausted_then_retried: retried,
             alerts_mailed: stack.catcher.mails().len(),
             replica_equal: verdict.differences.is_empty(),
+            orders: Orders::of(&verdict.orders),
+            stock_conserved: verdict.lost.is_empty(),
             seconds,
             latency_ms: Latency {
                 p50: verdict.latency.value_at_quantile(0.5) as f64 / 1_000.0,
@@ -87,14 +120,19 @@ impl Report {
             refused_by_reason,
             refused_examples,
             differences: verdict.differences,
+            lost: verdict.lost,
             products: verdict.products,
             open: verdict.open,
         }
     }
 
-    /// Whether every change is PROCESSED and the copy equals the source.
+    /// Whether every change is PROCESSED, the copy equals the source, every order has ended, and no piece is lost.
     pub(crate) fn is_good(&self) -> bool {
-        self.replica_equal && self.processed == self.changes && self.open == 0
+        self.replica_equal
+            && self.processed == self.changes
+            && self.open == 0
+            && self.orders.all_ended()
+            && self.stock_conserved
     }
 
     /// Writes the summary as JSON.
@@ -135,6 +173,19 @@ impl fmt::Display for Report {
         )?;
         for difference in self.differences.iter().take(10) {
             writeln!(f, "  {difference}")?;
+        }
+        let orders = &self.orders;
+        writeln!(f, "orders placed         {}", orders.placed)?;
+        writeln!(
+            f,
+            "  CONFIRMED {}, REJECTED {}, CANCELLED {}",
+            orders.confirmed, orders.rejected, orders.cancelled
+        )?;
+        let conserved =
+            if self.stock_conserved { "adds up for every product" } else { "DOES NOT ADD UP" };
+        writeln!(f, "the stock             {conserved}")?;
+        for lost in self.lost.iter().take(10) {
+            writeln!(f, "  {lost}")?;
         }
         if self.open > 0 {
             writeln!(f, "NOT PROCESSED         {}", self.open)?;

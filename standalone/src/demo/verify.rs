@@ -1,6 +1,7 @@
 //! The proof: both inventory tables row by row, and every event's end, read from the two databases.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use anyhow::Context;
 use common::clock::Timestamp;
@@ -13,6 +14,8 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 use hdrhistogram::Histogram;
 
+use super::orders::Taken;
+use crate::dataset::Catalogue;
 use crate::stack::Stack;
 
 /// What the databases say.
@@ -28,6 +31,10 @@ pub(crate) struct Verdict {
     pub(crate) differences: Vec<String>,
     /// Rows compared.
     pub(crate) products: usize,
+    /// This run's orders by their final status.
+    pub(crate) orders: BTreeMap<String, u64>,
+    /// SKUs whose stock is not what opening stock, adjustments and confirmed orders make, the first few of them.
+    pub(crate) lost: Vec<String>,
     /// Commit → acknowledged, in microseconds.
     pub(crate) latency: Histogram<u64>,
 }
@@ -47,7 +54,12 @@ struct Row {
 }
 
 /// Looks at both databases; `since` is when the run began.
-pub(crate) async fn verify(stack: &Stack, since: Timestamp) -> anyhow::Result<Verdict> {
+pub(crate) async fn verify(
+    stack: &Stack,
+    since: Timestamp,
+    survey: &Catalogue,
+    taken: &Taken,
+) -> anyhow::Result<Verdict> {
     let source = rows(&stack.product.engine().db).await.context("product-service's inventory")?;
     let copy = rows(&stack.order.engine().db).await.context("order-service's inventory")?;
     let differences = differences(&source, &copy);
@@ -63,8 +75,79 @@ pub(crate) async fn verify(stack: &Stack, since: Timestamp) -> anyhow::Result<Ve
         open,
         differences,
         products: source.len(),
+        orders: orders_by_status(&stack.order.engine().db, taken).await?,
+        lost: lost(stack, since, survey, &source).await?,
         latency,
     })
+}
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+async fn counted(db: &Db, sql: String) -> anyhow::Result<BTreeMap<String, i64>> {
+    let rows: Vec<Counted> =
+        db.read(move |conn| anyhow::Ok(on!(conn, c => sql_query(sql).load(c))?)).await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.number)).collect())
+}
+
+/// The final states of the orders that were placed, read one by one: all of them must be there.
+async fn orders_by_status(db: &Db, taken: &Taken) -> anyhow::Result<BTreeMap<String, u64>> {
+    let cast = "CAST(id AS TEXT) AS name";
+    let statuses =
+        ["PENDING", "CONFIRMED", "REJECTED", "CANCELLING", "CANCELLED", "NEEDS_ATTENTION"];
+    let mut found: BTreeMap<String, &str> = BTreeMap::new();
+    for status in statuses {
+        let sql = format!(
+            "SELECT {cast}, CAST(1 AS BIGINT) AS number FROM orders WHERE status = '{status}'"
+        );
+        found.extend(counted(db, sql).await?.into_keys().map(|id| (id, status)));
+    }
+    let mut orders: BTreeMap<String, u64> = BTreeMap::new();
+    for id in &taken.ids {
+        let status = found.get(id).with_context(|| format!("the order {id} is lost"))?;
+        *orders.entry((*status).to_owned()).or_default() += 1;
+    }
+    Ok(orders)
+}
+
+/// Opening stock + adjustments − confirmed orders must be the stock of every product.
+async fn lost(
+    stack: &Stack,
+    since: Timestamp,
+    survey: &Catalogue,
+    source: &[Row],
+) -> anyhow::Result<Vec<String>> {
+    let since = since.micros();
+    let adjusted = counted(
+        &stack.product.engine().db,
+        format!(
+            "SELECT sku AS name, CAST(sum(delta) AS BIGINT) AS number FROM adjustment WHERE at_us >= {since} GROUP BY sku"
+        ),
+    );
+    let confirmed = counted(
+        &stack.order.engine().db,
+        format!(
+            "SELECT l.sku AS name, CAST(sum(l.quantity) AS BIGINT) AS number FROM order_line l \
+             JOIN orders o ON o.id = l.order_id \
+             WHERE o.status = 'CONFIRMED' AND o.placed_us >= {since} GROUP BY l.sku"
+        ),
+    );
+    let (adjusted, confirmed) = (adjusted.await?, confirmed.await?);
+    let stock: BTreeMap<&str, i64> =
+        source.iter().map(|row| (row.sku.as_str(), row.quantity)).collect();
+    let of = |numbers: &BTreeMap<String, i64>, sku: &str| numbers.get(sku).copied().unwrap_or(0);
+    let wrong = survey.products.iter().filter_map(|product| {
+        let sku = product.sku.as_str();
+        let expected = product.opening_stock + of(&adjusted, sku) - of(&confirmed, sku);
+        let there = stock.get(sku).copied();
+        (there != Some(expected)).then(|| format!("{sku}: {there:?} instead of {expected}"))
+    });
+    Ok(wrong.collect())
 }
 
 async fn rows(db: &Db) -> anyhow::Result<Vec<Row>> {

@@ -180,7 +180,9 @@ impl Stage {
         );
         let more =
             format!("SELECT count(*) AS n FROM outbox_settled s WHERE s.attempt > 1 + {PROBES}");
-        assert_eq!(self.product.count(&more).await, 0, "each took one attempt, besides probes");
+        // The answer to a partition's last probe may settle its event before the probe is noted.
+        let more = self.product.count(&more).await;
+        assert!(more <= i64::from(PARTITIONS), "{more} took more than one attempt and its probes");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
@@ -69,30 +69,41 @@ impl Topics {
 
     /// All acks that are on the ack topic now.
     pub(crate) fn all_acks(&self) -> Vec<Value> {
+        let messages = self.all_of(self.acks());
+        let batches = messages.iter().map(|message| {
+            let batch: Result<Value, _> =
+                serde_json::from_slice(message.payload().unwrap_or_default());
+            batch.unwrap_or_default()["acks"].as_array().cloned().unwrap_or_default()
+        });
+        batches.flatten().collect()
+    }
+
+    /// The attempt and the id of all events that are on the event topic now.
+    pub(crate) fn all_sends(&self) -> Vec<(i32, String)> {
+        let messages = self.all_of(self.events());
+        let sends = messages.iter().map(|message| {
+            let header = |name: &str| text(message.headers().expect("headers"), name);
+            (header("stockloopattempt").parse().expect("a number"), header("ce_id"))
+        });
+        sends.collect()
+    }
+
+    fn all_of(&self, topic: &str) -> Vec<OwnedMessage> {
         let reader: BaseConsumer = self
             .client()
             .set("group.id", "a-test-that-reads")
             .set("enable.auto.commit", "false")
             .create()
             .expect("a reader can be made");
-        let ends: Vec<i64> = (0..PARTITIONS).map(|p| end(&reader, self.acks(), p)).collect();
         let mut list = TopicPartitionList::new();
+        let mut left = 0;
         for partition in 0..PARTITIONS {
-            list.add_partition_offset(self.acks(), partition, Offset::Beginning)
-                .expect("an offset");
+            left += end(&reader, topic, partition);
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
         }
         reader.assign(&list).expect("partitions can be read");
-        let mut left: i64 = ends.iter().sum();
-        let mut acks = Vec::new();
-        while left > 0 {
-            let message =
-                reader.poll(ASK).expect("all of the topic can be read").expect("a message");
-            let batch: Value =
-                serde_json::from_slice(message.payload().unwrap_or_default()).unwrap_or_default();
-            acks.extend(batch["acks"].as_array().cloned().unwrap_or_default());
-            left -= 1;
-        }
-        acks
+        let next = || reader.poll(ASK).expect("the topic can be read").expect("a message");
+        (0..left).map(|_| next().detach()).collect()
     }
 
     /// How many messages the event topic holds.
@@ -116,6 +127,11 @@ impl Topics {
         });
         behind.sum()
     }
+}
+
+fn text(headers: &OwnedHeaders, name: &str) -> String {
+    let found = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
+    String::from_utf8_lossy(found.expect("each event has it")).into_owned()
 }
 
 fn end(reader: &BaseConsumer, topic: &str, partition: i32) -> i64 {

@@ -285,12 +285,13 @@ impl Desk {
 
     /// What each copy says to be reserved is the sum of its reservations.
     pub(crate) async fn check_sums(&self) {
-        let (copies, rows) = self
+        type Pieces = Vec<(String, i64)>;
+        let (copies, rows): (Pieces, Pieces) = self
             .write(|conn| {
-                let copies: Vec<(String, i64)> = on!(conn, c => product_copy::table
+                let copies = on!(conn, c => product_copy::table
                     .select((product_copy::sku, product_copy::reserved))
                     .load(c))?;
-                let rows: Vec<(String, i64)> = on!(conn, c => reservation::table
+                let rows = on!(conn, c => reservation::table
                     .select((reservation::sku, reservation::quantity))
                     .load(c))?;
                 Ok::<_, DbError>((copies, rows))

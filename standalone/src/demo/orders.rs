@@ -1,0 +1,159 @@
+//! The other direction: real invoices placed as orders, some for more than there is, some cancelled again.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::client::{Client, Placed};
+use super::play;
+use super::progress::Progress;
+use crate::dataset::{self, Batch, Source};
+use crate::stack::Stack;
+
+/// Invoices that are placed as orders.
+const ORDERS: usize = 600;
+/// Of those, how many meet stock that is gone by the time their order arrives.
+const CONTESTED: usize = 12;
+/// Every how many orders one is cancelled, right after it was placed.
+const CANCEL_EVERY: usize = 40;
+/// Orders that are placed at the same time.
+const AT_ONCE: usize = 8;
+/// Lines of one delivery.
+const DELIVERY: usize = 1_000;
+
+/// An invoice as an order: pieces by SKU, sales only.
+#[derive(Debug, Clone)]
+struct Invoice {
+    number: String,
+    pieces: BTreeMap<String, i64>,
+}
+
+/// Orders that have been placed.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Their ids.
+    pub(crate) ids: Vec<String>,
+    /// Events that gave up on the way and were retried.
+    pub(crate) retried: u64,
+}
+
+/// Delivers what the invoices need, places them as orders, and waits until each has its answer.
+pub(crate) async fn take(
+    client: &Client,
+    stack: &Stack,
+    source: &Source,
+    limit: Option<u64>,
+    progress: &Progress,
+) -> anyhow::Result<Taken> {
+    let invoices = invoices(source, limit)?;
+    let mut taken = Taken::default();
+    let Some((last, _)) = invoices.split_last() else { return Ok(taken) };
+    progress.note(&format!(
+        "Delivering what {} invoices need, to place them as orders.",
+        invoices.len()
+    ));
+    deliver(client, &invoices, progress).await?;
+    play::settle(client, stack).await?;
+    let contested = CONTESTED.min(invoices.len() / 2);
+    let (free, late) = invoices.split_at(invoices.len() - contested);
+    progress.note(&format!(
+        "Placing {} orders; each {CANCEL_EVERY}th is cancelled at once.",
+        free.len()
+    ));
+    taken.ids.extend(place(client, free).await?);
+    let sku = last.pieces.keys().next().context("an invoice without lines")?;
+    taken.ids.extend(sell_out(client, stack, sku, late, progress).await?);
+    taken.retried = play::retry_exhausted(client).await?;
+    play::settle(client, stack).await?;
+    play::orders_answered(client).await?;
+    Ok(taken)
+}
+
+/// The first invoices that sell something.
+fn invoices(source: &Source, limit: Option<u64>) -> anyhow::Result<Vec<Invoice>> {
+    let mut invoices = Vec::new();
+    for batch in dataset::batches(source, limit)? {
+        let invoice = Invoice::of(&batch?);
+        if !invoice.pieces.is_empty() {
+            invoices.push(invoice);
+        }
+        if invoices.len() == ORDERS {
+            break;
+        }
+    }
+    Ok(invoices)
+}
+
+impl Invoice {
+    fn of(batch: &Batch) -> Self {
+        let mut pieces = BTreeMap::new();
+        for line in batch.lines.iter().filter(|line| line.quantity > 0) {
+            *pieces.entry(line.sku.clone()).or_insert(0) += line.quantity;
+        }
+        Self { number: batch.invoice.clone(), pieces }
+    }
+}
+
+async fn deliver(client: &Client, invoices: &[Invoice], progress: &Progress) -> anyhow::Result<()> {
+    let mut needed: BTreeMap<&str, i64> = BTreeMap::new();
+    for (sku, pieces) in invoices.iter().flat_map(|invoice| &invoice.pieces) {
+        *needed.entry(sku).or_default() += pieces;
+    }
+    let lines: Vec<(&str, i64)> = needed.into_iter().collect();
+    for (number, lines) in lines.chunks(DELIVERY).enumerate() {
+        client.deliver(lines, &format!("delivery {number}")).await?;
+        progress.committed(lines.len() as u64);
+    }
+    Ok(())
+}
+
+async fn place(client: &Client, invoices: &[Invoice]) -> anyhow::Result<Vec<String>> {
+    let placed: Vec<Option<String>> = stream::iter(invoices.iter().enumerate())
+        .map(async |(number, invoice)| {
+            let Placed::Order(id) = client.place(&invoice.number, &invoice.pieces).await? else {
+                return Ok(None);
+            };
+            if number % CANCEL_EVERY == CANCEL_EVERY - 1 {
+                client.cancel(&id).await?;
+            }
+            anyhow::Ok(Some(id))
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(placed.into_iter().flatten().collect())
+}
+
+/// Lets a product sell out at its owner while the copy can't hear of it: orders for it pass here, and are
+/// rejected there.
+async fn sell_out(
+    client: &Client,
+    stack: &Stack,
+    sku: &str,
+    invoices: &[Invoice],
+    progress: &Progress,
+) -> anyhow::Result<Vec<String>> {
+    play::settle(client, stack).await?;
+    play::orders_answered(client).await?;
+    let Some(stock) = client.stock(sku).await?.filter(|stock| *stock > 0) else {
+        return place(client, invoices).await;
+    };
+    progress.note(&format!(
+        "{sku} sells out while the copy is cut off: orders for it are rejected by its owner."
+    ));
+    client.quarantine(sku).await?;
+    client.deliver(&[(sku, -stock)], "sold out").await?;
+    let wanted: Vec<Invoice> = invoices
+        .iter()
+        .map(|invoice| {
+            let mut invoice = invoice.clone();
+            invoice.pieces.entry(sku.to_owned()).or_insert(1);
+            invoice
+        })
+        .collect();
+    let ids = place(client, &wanted).await?;
+    play::orders_answered(client).await?;
+    client.release(sku).await?;
+    Ok(ids)
+}
