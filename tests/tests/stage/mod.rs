@@ -18,7 +18,7 @@ use stockloop_tests::real;
 use stockloop_tests::smtp::SmtpSink;
 use tempfile::TempDir;
 
-pub(crate) use service::Service;
+pub(crate) use service::{Base, Service};
 pub(crate) use settings::MAX_ATTEMPTS;
 use settings::{Names, Place, config};
 use topics::Topics;
