@@ -2,7 +2,7 @@
 //!
 //! An order is written together with its `order.placed` event; what becomes of that event, and of the
 //! `order.cancelled` that may follow, moves the order on in the same transaction ([`OrdersListener`]).
-//! [`reservation`] keeps what is promised and not yet deducted apart from the copy.
+//! `reservation` keeps what is promised and not yet deducted apart from the copy.
 
 mod cancel;
 mod fields;
