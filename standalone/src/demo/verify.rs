@@ -25,7 +25,7 @@ pub(crate) struct Verdict {
     pub(crate) changes: u64,
     /// Those of them that are PROCESSED.
     pub(crate) processed: u64,
-    /// Events of any run that are not.
+    /// Events of any run and of either service that are not.
     pub(crate) open: u64,
     /// SKUs that differ between the tables, the first few of them.
     pub(crate) differences: Vec<String>,
@@ -65,6 +65,8 @@ pub(crate) async fn verify(
     let differences = differences(&source, &copy);
     let db = &stack.product.engine().db;
     let (changes, open, times) = db.read(move |conn| events(conn, since)).await?;
+    let (_, open_commands, _) =
+        stack.order.engine().db.read(move |conn| events(conn, since)).await?;
     let mut latency = Histogram::new(3).context("no histogram can be made")?;
     for (created, settled) in &times {
         latency.record(u64::try_from(settled.since(*created).as_micros())?)?;
@@ -72,7 +74,7 @@ pub(crate) async fn verify(
     Ok(Verdict {
         changes,
         processed: times.len() as u64,
-        open,
+        open: open + open_commands,
         differences,
         products: source.len(),
         orders: orders_by_status(&stack.order.engine().db, taken).await?,
