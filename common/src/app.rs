@@ -7,16 +7,17 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Guard, setup};
 use crate::admin::{self, Admin};
 use crate::config::Settings;
-use crate::db::MigrationSet;
+use crate::db::{DbError, MigrationSet};
 use crate::engine::{Engine, EngineRun, Roles};
 use crate::env::Env;
-use crate::http::{Access, BodyLimit, check_exposure, unknown_route};
+use crate::http::{Access, BodyLimit, StaticToken, unknown_route};
 use crate::telemetry::{self, Health};
 
 /// What makes a service the one that it is.
@@ -43,6 +44,7 @@ pub type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 pub struct Application {
     engine: Engine,
     address: SocketAddr,
+    setup_url: Option<String>,
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
     work: EngineRun,
@@ -54,24 +56,32 @@ impl Application {
     /// # Errors
     /// One line that says what is wrong and what to do.
     pub async fn start(service: Service, settings: Settings, env: Env) -> anyhow::Result<Self> {
-        let admin = Access::new(&settings.http.admin_token, "admin");
-        let (listener, address) = bind(&settings, &admin)?;
+        let (listener, address) = bind(&settings)?;
         let public_url = match settings.http.public_url.as_str() {
             "" => format!("http://{address}"),
             url => url.trim_end_matches('/').to_owned(),
         };
         let mut engine = Engine::open(settings, env, service.migrations, &public_url).await?;
+        let offered = open_up(&engine, address).await?;
         let roles = (service.roles)(&engine);
         let work = engine.start(roles).await?;
-        let server = serve(service, &engine, admin, listener)?;
+        let guard =
+            Guard::new(engine.db.clone(), engine.env.clone(), &engine.settings, &public_url);
+        let server = serve(service, &engine, guard, listener)?;
         let handle = server.handle();
         tracing::info!(%address, service = service.name, "listening");
-        Ok(Self { engine, address, server: tokio::spawn(server), handle, work })
+        let setup_url = offered.map(|token| format!("{public_url}/admin/setup?token={token}"));
+        Ok(Self { engine, address, setup_url, server: tokio::spawn(server), handle, work })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the first admin is made, while there is no operator: it holds a one-time token.
+    pub fn setup_url(&self) -> Option<&str> {
+        self.setup_url.as_deref()
     }
 
     /// Its engine.
@@ -100,21 +110,42 @@ impl Application {
     }
 }
 
-fn bind(settings: &Settings, admin: &Access) -> anyhow::Result<(TcpListener, SocketAddr)> {
+fn bind(settings: &Settings) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let bind = &settings.http.bind;
     let listener = TcpListener::bind(bind).with_context(|| {
         format!("can't listen on {bind}; is the address right, and is the port free? (http.bind)")
     })?;
     listener.set_nonblocking(true).context("can't listen without blocking")?;
     let address = listener.local_addr().context("the bound address is unknown")?;
-    check_exposure(&[address], admin).map_err(anyhow::Error::msg)?;
     Ok((listener, address))
+}
+
+/// Refuses to listen where others could reach what nobody guards; offers the one-time token of the first admin.
+async fn open_up(engine: &Engine, address: SocketAddr) -> anyhow::Result<Option<String>> {
+    let settings = &engine.settings;
+    let local = address.ip().is_loopback();
+    if settings.access.open {
+        ensure!(
+            local,
+            "refusing to listen on {address}: others could reach it and access.open lets everybody in; bind to 127.0.0.1, or set STOCKLOOP__ACCESS__OPEN=false"
+        );
+        return Ok(None);
+    }
+    let env = engine.env.clone();
+    let offered = engine.db.write::<_, DbError>(move |conn| Ok(setup::offer(conn, &env)?)).await?;
+    let guarded = offered.is_none() || StaticToken::new(&settings.http.admin_token).is_set();
+    ensure!(
+        local || guarded,
+        "refusing to listen on {address}: others could reach it, and there is neither an operator nor an admin token; make an operator with `{} users add NAME --role admin`, set STOCKLOOP__HTTP__ADMIN_TOKEN, or bind to 127.0.0.1",
+        settings.service.name
+    );
+    Ok(offered)
 }
 
 fn serve(
     service: Service,
     engine: &Engine,
-    admin_access: Access,
+    guard: Guard,
     listener: TcpListener,
 ) -> anyhow::Result<actix_web::dev::Server> {
     let settings = Arc::clone(&engine.settings);
@@ -122,21 +153,14 @@ fn serve(
     let engine = engine.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
     let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
-    let admin = Admin::new(
-        engine.db.clone(),
-        engine.env.clone(),
-        engine.outbox.clone(),
-        engine.sampler.clone(),
-        admin_access,
-        settings.outbox.max_attempts,
-    );
+    let admin = Admin::new(engine.clone(), guard);
     let limit = settings.http.max_body_bytes;
     let factory = move || {
-        let access = api_access.clone();
+        let access = api_access;
         let api = web::scope("/api/v1")
             .configure(|config| routes(config))
             .default_service(web::to(unknown_route))
-            .wrap(from_fn(move |request, next| access.clone().guard(request, next)));
+            .wrap(from_fn(move |request, next| access.guard(request, next)));
         App::new()
             .app_data(web::Data::new(BodyLimit(limit)))
             .configure(telemetry::configure(health.clone(), engine.metrics.clone()))

@@ -106,6 +106,9 @@ async fn serve(service: Service, settings: Settings) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let application = Application::start(service, settings, Env::system()).await?;
     println!("{} listens on http://{}", service.name, application.address());
+    if let Some(url) = application.setup_url() {
+        println!("There is no operator yet. Make the first admin, within 24 hours, at\n  {url}");
+    }
     application.run_until(stop).await
 }
 

@@ -20,6 +20,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Its own database.
     pub database: DatabaseSettings,
+    /// Who may look and act as an operator.
+    pub access: AccessSettings,
     /// The other service, where it is asked directly.
     pub peer: PeerSettings,
     /// The broker.
@@ -48,11 +50,11 @@ pub struct ServiceSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Address and port; port 0 takes a free one. Anything but loopback needs `admin_token`.
+    /// Address and port; port 0 takes a free one. Anything but loopback needs `admin_token`, or an operator.
     pub bind: String,
     /// The base of links to this service, in mails for example; empty: `http://` and the bound address.
     pub public_url: String,
-    /// The bearer token of `/api/admin`; empty: none is asked for, on loopback only.
+    /// A bearer token that may all of `/api/admin`; empty: there is none, and operators sign in.
     #[serde(serialize_with = "redacted")]
     pub admin_token: SecretString,
     /// The bearer token of `/api/v1`; empty: none is asked for.
@@ -63,6 +65,28 @@ pub struct HttpSettings {
     /// How long requests and messages in flight may take to finish when the service stops.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+}
+
+/// Who may look and act as an operator, and for how long.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessSettings {
+    /// Everybody on this machine is an admin without signing in: for trying out, on loopback only.
+    pub open: bool,
+    /// After how long without a request a browser has to sign in again.
+    #[serde(with = "humantime_serde")]
+    pub session_idle: Duration,
+    /// After how long it has to in any case.
+    #[serde(with = "humantime_serde")]
+    pub session_lifetime: Duration,
+    /// How often a sign-in may fail for a name (four times that for an address) before nobody is let try.
+    pub login_failures: i32,
+    /// For how long: from the first failure on.
+    #[serde(with = "humantime_serde")]
+    pub login_window: Duration,
+    /// How long the audit log is kept.
+    #[serde(with = "humantime_serde")]
+    pub audit_retention: Duration,
 }
 
 /// How the other service is asked over HTTP: order-service asks product-service for details of a product;

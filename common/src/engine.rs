@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Sampler;
 use crate::alerts::Alerts;
 use crate::config::Settings;
 use crate::db::{Db, DbError, Fault, MigrationSet};
@@ -24,6 +23,7 @@ use crate::outbox::{
 };
 use crate::retry::Backoff;
 use crate::signals::Signals;
+use crate::stats::Sampler;
 use crate::telemetry::{BrokerState, IgnoredAck, Metrics};
 
 /// Which halves of the engine a service uses.
@@ -85,6 +85,14 @@ impl Engine {
         public_url: &str,
     ) -> anyhow::Result<Self> {
         let db = open_database(&settings, migrations).await?;
+        Self::over(db, settings, env, public_url)
+    }
+
+    /// The parts of an engine on a database that is open and up to date; nothing runs yet.
+    ///
+    /// # Errors
+    /// One line that says which setting is wrong.
+    pub fn over(db: Db, settings: Settings, env: Env, public_url: &str) -> anyhow::Result<Self> {
         let alerts =
             Alerts::new(&settings.service.name, public_url, &settings.alerts, &settings.mail)?;
         let sampler = Sampler::default();

@@ -46,6 +46,13 @@ impl Env {
     pub fn chance(&self) -> f64 {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
+
+    /// Random bytes, fit for secrets: the generator is ChaCha12, seeded by the machine.
+    pub fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut bytes);
+        bytes
+    }
 }
 
 impl fmt::Debug for Env {

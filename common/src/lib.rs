@@ -3,9 +3,11 @@
 //! A service adds its domain, its routes and its wiring. `docs/ARCHITECTURE.md` walks one event through
 //! these files.
 
+pub mod access;
 pub mod admin;
 pub mod alerts;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -24,6 +26,7 @@ pub mod outbox;
 pub mod retry;
 pub mod schema;
 pub mod signals;
+pub mod stats;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -75,6 +75,7 @@ diesel::table! {
         what -> Text,
         error -> Nullable<Text>,
         by_whom -> Nullable<Text>,
+        class -> Nullable<Text>,
     }
 }
 
@@ -131,6 +132,12 @@ diesel::table! {
         bytes -> Binary,
         error -> Text,
         at_us -> BigInt,
+        message_key -> Nullable<Binary>,
+        headers -> Nullable<Text>,
+        state -> SmallInt,
+        handled_us -> Nullable<BigInt>,
+        handled_by -> Nullable<Text>,
+        reason -> Nullable<Text>,
     }
 }
 
@@ -162,6 +169,37 @@ diesel::table! {
         closed_us -> Nullable<BigInt>,
         closed_because -> Nullable<Text>,
         mail_seq -> Nullable<BigInt>,
+        acknowledged_us -> Nullable<BigInt>,
+        acknowledged_by -> Nullable<Text>,
+        webhook_seq -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    alert_silence (seq) {
+        seq -> BigInt,
+        kind -> Nullable<Text>,
+        key -> Nullable<Text>,
+        alert_seq -> Nullable<BigInt>,
+        reason -> Text,
+        created_us -> BigInt,
+        until_us -> BigInt,
+        by_whom -> Text,
+        ended_us -> Nullable<BigInt>,
+        ended_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    webhook (seq) {
+        seq -> BigInt,
+        delivery_id -> Text,
+        body -> Text,
+        created_us -> BigInt,
+        tries -> Integer,
+        due_us -> BigInt,
+        sent_us -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
     }
 }
 
@@ -203,6 +241,128 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    operator (name) {
+        name -> Text,
+        password_hash -> Text,
+        role -> SmallInt,
+        created_us -> BigInt,
+        created_by -> Text,
+        disabled_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    operator_session (hash) {
+        hash -> Text,
+        operator -> Text,
+        created_us -> BigInt,
+        seen_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    operator_token (seq) {
+        seq -> BigInt,
+        hash -> Text,
+        name -> Text,
+        role -> SmallInt,
+        areas -> Text,
+        created_us -> BigInt,
+        created_by -> Text,
+        expires_us -> Nullable<BigInt>,
+        used_us -> Nullable<BigInt>,
+        revoked_us -> Nullable<BigInt>,
+        revoked_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    operator_setup (hash) {
+        hash -> Text,
+        created_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    login_failure (subject) {
+        subject -> Text,
+        failures -> Integer,
+        since_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit (seq) {
+        seq -> BigInt,
+        at_us -> BigInt,
+        who -> Text,
+        via -> Text,
+        action -> Text,
+        subject -> Nullable<Text>,
+        detail -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    bulk_job (seq) {
+        seq -> BigInt,
+        action -> Text,
+        selection -> Text,
+        reason -> Nullable<Text>,
+        attempts -> Nullable<Integer>,
+        state -> SmallInt,
+        expected -> BigInt,
+        done -> BigInt,
+        skipped -> BigInt,
+        cursor -> Nullable<Text>,
+        created_us -> BigInt,
+        created_by -> Text,
+        created_via -> Text,
+        started_us -> Nullable<BigInt>,
+        ended_us -> Nullable<BigInt>,
+        ended_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    bulk_item (job, event_id) {
+        job -> BigInt,
+        event_id -> EventIdSql,
+        skipped -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    relay_pause (key) {
+        key -> Text,
+        reason -> Text,
+        since_us -> BigInt,
+        by_whom -> Text,
+    }
+}
+
+diesel::table! {
+    trend (at_us) {
+        at_us -> BigInt,
+        committed -> BigInt,
+        sent -> BigInt,
+        processed -> BigInt,
+        failed -> BigInt,
+        waiting -> BigInt,
+        exhausted -> BigInt,
+        oldest_us -> BigInt,
+        sent_p50 -> Nullable<BigInt>,
+        sent_p99 -> Nullable<BigInt>,
+        applied_p50 -> Nullable<BigInt>,
+        applied_p99 -> Nullable<BigInt>,
+        acked_p50 -> Nullable<BigInt>,
+        acked_p99 -> Nullable<BigInt>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     outbox_event,
     outbox_open,
@@ -210,4 +370,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     outbox_history,
     alert,
     mail,
+    webhook,
 );
+diesel::allow_tables_to_appear_in_same_query!(operator, operator_session);
+diesel::allow_tables_to_appear_in_same_query!(bulk_job, bulk_item);

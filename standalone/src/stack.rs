@@ -88,6 +88,7 @@ impl Stack {
             let embedded = || format!("sqlite:{}", data_dir.join(file).display());
             settings.database.url = url.clone().unwrap_or_else(embedded).into();
             settings.http.bind = loopback(port).to_string();
+            settings.access.open = true;
             settings.kafka.brokers.clone_from(&brokers);
             add_suffix(&mut settings, topic_suffix);
             settings.kafka.create_topics = broker.is_none();

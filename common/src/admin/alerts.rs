@@ -3,8 +3,12 @@
 use actix_web::web::{self, Data, Json, ServiceConfig};
 
 use super::Admin;
+use crate::access::{Area, Role, Rule};
 use crate::alerts::{Alert, AlertFilter, list as alerts_after};
 use crate::http::{Page, Params, Problem, ProblemResult, wrong_method};
+
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[Rule::new("GET", "/alerts", Role::Viewer, Area::Alerts)];
 
 pub(super) fn configure(scope: &mut ServiceConfig) {
     let alerts = web::resource("/alerts").get(list).default_service(wrong_method("GET"));
@@ -19,6 +23,7 @@ async fn list(admin: Data<Admin>, mut params: Params) -> ProblemResult<Json<Page
     params.finish()?;
     let filter = AlertFilter { open, ..AlertFilter::default() };
     let items = admin
+        .engine
         .db
         .read(move |conn| alerts_after(conn, &filter, after, limit + 1).map_err(Problem::from))
         .await?;

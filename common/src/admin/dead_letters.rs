@@ -7,6 +7,7 @@ use diesel::sql_types::{Binary, Integer};
 use serde::Serialize;
 
 use super::Admin;
+use crate::access::{Area, Role, Rule};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::http::{Page, Params, Problem, ProblemResult, wrong_method};
@@ -80,6 +81,12 @@ impl From<Row> for DeadLetter {
     }
 }
 
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("GET", "/dead-letters", Role::Viewer, Area::DeadLetters),
+    Rule::new("GET", "/dead-letters/{seq}", Role::Viewer, Area::DeadLetters),
+];
+
 pub(super) fn configure(scope: &mut ServiceConfig) {
     let all = web::resource("/dead-letters").get(list).default_service(wrong_method("GET"));
     let one = web::resource("/dead-letters/{seq}").get(show).default_service(wrong_method("GET"));
@@ -93,6 +100,7 @@ async fn list(admin: Data<Admin>, mut params: Params) -> ProblemResult<Json<Page
     params.finish()?;
     let before = after.unwrap_or(i64::MAX);
     let rows = admin
+        .engine
         .db
         .read(move |conn| rows_before(conn, before, limit + 1).map_err(Problem::from))
         .await?;
@@ -105,6 +113,7 @@ async fn show(admin: Data<Admin>, seq: Path<String>) -> ProblemResult<Json<Whole
         .parse()
         .map_err(|_| Problem::invalid("seq", "a dead letter's number is a whole number"))?;
     admin
+        .engine
         .db
         .read(move |conn| match whole(conn, seq)? {
             Some(letter) => Ok(Json(letter)),

@@ -4,65 +4,89 @@
 //! request counts millions of rows.
 
 mod alerts;
+mod audit;
 mod dead_letters;
 mod events;
+mod operators;
 mod overview;
 mod quarantine;
-mod sampler;
+mod session;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tokens;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, ResponseError};
 
-pub use sampler::{Oldest, PROCESSED_COUNTER, Sample, Sampler};
+use crate::access::{Guard, Rules};
+use crate::db::Conn;
+use crate::engine::Engine;
+use crate::http::{IdempotencyKey, Problem, ProblemResult, Reply, idempotent, unknown_route};
 
-use crate::db::Db;
-use crate::env::Env;
-use crate::http::{Access, Problem, Running, unknown_route};
-use crate::outbox::Outbox;
-
-/// What the operators' routes work on; cheap to clone.
+/// What the operators' routes and pages work on; cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
-    db: Db,
-    env: Env,
-    outbox: Outbox,
-    sampler: Sampler,
-    access: Access,
-    /// What a retry adds to an event's budget unless the operator says otherwise.
-    more_attempts: i32,
-    running: Running,
+    pub(crate) engine: Engine,
+    pub(crate) guard: Guard,
 }
 
 impl Admin {
-    /// The routes' state. `more_attempts` is what a retry adds unless told otherwise: the configured
-    /// `max_attempts`.
-    pub fn new(
-        db: Db,
-        env: Env,
-        outbox: Outbox,
-        sampler: Sampler,
-        access: Access,
-        more_attempts: i32,
-    ) -> Self {
-        Self { db, env, outbox, sampler, access, more_attempts, running: Running::default() }
+    /// The operators' side of `engine`, behind `guard`.
+    pub fn new(engine: Engine, guard: Guard) -> Self {
+        Self { engine, guard }
+    }
+
+    /// Runs a deed once per `Idempotency-Key`; `work` notes it in the audit log, in the same transaction.
+    ///
+    /// # Errors
+    /// As [`idempotent`].
+    pub(crate) async fn act(
+        &self,
+        key: IdempotencyKey,
+        body: &[u8],
+        work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
+    ) -> ProblemResult<HttpResponse> {
+        let Engine { db, running, env, .. } = &self.engine;
+        Ok(idempotent(db, running, key, body, env.now(), work).await?.into_response())
     }
 }
 
-/// Mounts `/api/admin/v1` behind the admin token; for `App::configure`.
+/// Every route of `/api/admin/v1` and what it asks for.
+pub const RULES: Rules = Rules {
+    scope: "/api/admin/v1",
+    parts: &[
+        overview::RULES,
+        events::RULES,
+        alerts::RULES,
+        dead_letters::RULES,
+        quarantine::RULES,
+        session::RULES,
+        operators::RULES,
+        tokens::RULES,
+        audit::RULES,
+    ],
+};
+
+/// Mounts `/api/admin/v1` behind its guard; for `App::configure`.
 pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
     move |app| {
-        let access = admin.access.clone();
-        let scope = web::scope("/api/admin/v1")
+        let guard = admin.guard.clone();
+        let scope = web::scope(RULES.scope)
             .app_data(web::Data::new(admin))
             .configure(overview::configure)
             .configure(events::configure)
             .configure(alerts::configure)
             .configure(dead_letters::configure)
             .configure(quarantine::configure)
+            .configure(session::configure)
+            .configure(operators::configure)
+            .configure(tokens::configure)
+            .configure(audit::configure)
             .default_service(web::to(unknown_route));
-        app.service(scope.wrap(from_fn(move |request, next| access.clone().guard(request, next))));
+        app.service(scope.wrap(from_fn(move |request, next| {
+            guard.clone().check(RULES, |_, problem| problem.error_response(), request, next)
+        })));
     }
 }
 

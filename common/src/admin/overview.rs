@@ -3,10 +3,12 @@
 use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::Serialize;
 
-use super::{Admin, Sample};
+use super::Admin;
+use crate::access::{Area, Role, Rule};
 use crate::clock::Timestamp;
 use crate::http::{Params, ProblemResult, wrong_method};
 use crate::ids::EventId;
+use crate::stats::Sample;
 
 /// The counts, and when they were true.
 #[derive(Debug, Serialize)]
@@ -65,6 +67,9 @@ impl From<&Sample> for Overview {
     }
 }
 
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[Rule::new("GET", "/overview", Role::Viewer, Area::Overview)];
+
 pub(super) fn configure(scope: &mut ServiceConfig) {
     let overview = web::resource("/overview").get(show).default_service(wrong_method("GET"));
     scope.service(overview);
@@ -72,6 +77,6 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 
 async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Json<Overview>> {
     params.finish()?;
-    let sample = admin.sampler.newest_or_first(&admin.db, &admin.env).await?;
+    let sample = admin.engine.sampler.newest_or_first(&admin.engine.db, &admin.engine.env).await?;
     Ok(Json(Overview::from(&*sample)))
 }

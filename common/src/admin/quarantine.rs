@@ -6,10 +6,10 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, checked_reason};
+use crate::access::{Area, Caller, Role, Rule};
 use crate::clock::Timestamp;
 use crate::http::{
-    IdempotencyKey, Page, Params, Principal, Problem, ProblemResult, Reply, StrictJson, idempotent,
-    wrong_method,
+    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
 };
 use crate::inbox::quarantine::{self, QuarantineRow};
 
@@ -37,6 +37,14 @@ struct Put {
     reason: String,
 }
 
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("GET", "/quarantine", Role::Viewer, Area::Quarantine),
+    Rule::new("GET", "/quarantine/{key}", Role::Viewer, Area::Quarantine),
+    Rule::new("PUT", "/quarantine/{key}", Role::Operator, Area::Quarantine),
+    Rule::new("DELETE", "/quarantine/{key}", Role::Operator, Area::Quarantine),
+];
+
 pub(super) fn configure(scope: &mut ServiceConfig) {
     let all = web::resource("/quarantine").get(list).default_service(wrong_method("GET"));
     let one = web::resource("/quarantine/{key}")
@@ -53,6 +61,7 @@ async fn list(admin: Data<Admin>, mut params: Params) -> ProblemResult<Json<Page
     let after = params.text("after").unwrap_or_default();
     params.finish()?;
     let rows = admin
+        .engine
         .db
         .read(move |conn| quarantine::list(conn, &after, limit + 1).map_err(Problem::from))
         .await?;
@@ -63,6 +72,7 @@ async fn list(admin: Data<Admin>, mut params: Params) -> ProblemResult<Json<Page
 async fn show(admin: Data<Admin>, key: Path<String>) -> ProblemResult<Json<Quarantined>> {
     let key = checked_key(key.into_inner())?;
     admin
+        .engine
         .db
         .read(move |conn| match quarantine::find(conn, &key)? {
             Some(row) => Ok(Json(row.into())),
@@ -75,39 +85,44 @@ async fn show(admin: Data<Admin>, key: Path<String>) -> ProblemResult<Json<Quara
 async fn put(
     admin: Data<Admin>,
     key: Path<String>,
-    by: Principal,
+    by: Caller,
     idempotency: IdempotencyKey,
     body: StrictJson<Put>,
 ) -> ProblemResult<HttpResponse> {
     let key = checked_key(key.into_inner())?;
     checked_reason(&body.value.reason)?;
-    let now = admin.env.now();
-    let row = QuarantineRow { key, reason: body.value.reason, since_us: now, by_whom: by.0 };
+    let now = admin.engine.env.now();
+    let row =
+        QuarantineRow { key, reason: body.value.reason, since_us: now, by_whom: by.name.clone() };
     let work = move |conn: &mut _| {
         let status = match quarantine::put(conn, &row)? {
             true => StatusCode::CREATED,
             false => StatusCode::OK,
         };
+        let detail = serde_json::json!({ "reason": row.reason });
+        by.note(conn, now, "quarantine.put", Some(&row.key), Some(detail))?;
         let stored = quarantine::find(conn, &row.key)?.unwrap_or(row);
         Reply::json(status, &Quarantined::from(stored))
     };
-    let reply = idempotent(&admin.db, &admin.running, idempotency, &body.bytes, now, work).await?;
-    Ok(reply.into_response())
+    admin.act(idempotency, &body.bytes, work).await
 }
 
 async fn release(
     admin: Data<Admin>,
     key: Path<String>,
+    by: Caller,
     idempotency: IdempotencyKey,
 ) -> ProblemResult<HttpResponse> {
     let key = checked_key(key.into_inner())?;
-    let now = admin.env.now();
-    let work = move |conn: &mut _| match quarantine::release(conn, &key)? {
-        true => Ok(Reply::no_content()),
-        false => Err(not_there(&key)),
+    let now = admin.engine.env.now();
+    let work = move |conn: &mut _| {
+        if !quarantine::release(conn, &key)? {
+            return Err(not_there(&key));
+        }
+        by.note(conn, now, "quarantine.release", Some(&key), None)?;
+        Ok(Reply::no_content())
     };
-    let reply = idempotent(&admin.db, &admin.running, idempotency, &[], now, work).await?;
-    Ok(reply.into_response())
+    admin.act(idempotency, &[], work).await
 }
 
 fn checked_key(key: String) -> ProblemResult<String> {

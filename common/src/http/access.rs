@@ -1,6 +1,5 @@
 //! Who may ask: a bearer token per scope, and the principal that a request acts for.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -28,39 +27,52 @@ impl FromRequest for Principal {
     }
 }
 
-/// A scope of routes and the token that it asks for; an empty token asks for none.
-#[derive(Clone)]
+/// A bearer token of the settings, of which only the digest is kept; an empty one is none.
+#[derive(Clone, Copy)]
+pub struct StaticToken(Option<[u8; 32]>);
+
+impl StaticToken {
+    /// The token as it was configured.
+    pub fn new(token: &SecretString) -> Self {
+        let token = token.expose_secret();
+        Self((!token.is_empty()).then(|| Sha256::digest(token.as_bytes()).into()))
+    }
+
+    /// Whether there is one.
+    pub fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether `token` is it. Digests of equal length are compared in constant time: the timing tells nothing.
+    pub fn is(&self, token: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        self.0.is_some_and(|digest| bool::from(given.ct_eq(&digest)))
+    }
+}
+
+/// A scope of routes and the token that it asks for; without one it asks for none.
+#[derive(Clone, Copy)]
 pub struct Access {
-    digest: Option<[u8; 32]>,
+    token: StaticToken,
     principal: &'static str,
 }
 
 impl Access {
     /// Requests with `token` act for `principal`.
     pub fn new(token: &SecretString, principal: &'static str) -> Self {
-        let token = token.expose_secret();
-        let digest = (!token.is_empty()).then(|| Sha256::digest(token.as_bytes()).into());
-        Self { digest, principal }
-    }
-
-    /// Whether a token is asked for.
-    pub fn is_guarded(&self) -> bool {
-        self.digest.is_some()
+        Self { token: StaticToken::new(token), principal }
     }
 
     fn admits(&self, header: Option<&str>) -> Result<(), Problem> {
-        let Some(digest) = &self.digest else {
+        if !self.token.is_set() {
             return Ok(());
-        };
+        }
         let Some(token) = header.and_then(|header| header.strip_prefix("Bearer ")) else {
             return Err(Problem::unauthorized("send the header authorization: Bearer <token>"));
         };
-        // Digests of equal length in constant time: the answer's timing tells nothing of the token.
-        let given: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if bool::from(given.ct_eq(digest)) {
-            Ok(())
-        } else {
-            Err(Problem::unauthorized("this token is not the configured one"))
+        match self.token.is(token) {
+            true => Ok(()),
+            false => Err(Problem::unauthorized("this token is not the configured one")),
         }
     }
 }
@@ -83,19 +95,5 @@ impl Access {
             request.extensions_mut().insert(Principal(self.principal.to_owned()));
             Ok(next.call(request).await?.map_into_left_body())
         })
-    }
-}
-
-/// Refuses to listen where others could reach an unguarded service.
-///
-/// # Errors
-/// When `bind` is not loopback and no admin token is set.
-pub fn check_exposure(bind: &[SocketAddr], admin: &Access) -> Result<(), String> {
-    let open = bind.iter().find(|address| !address.ip().is_loopback());
-    match open {
-        Some(address) if !admin.is_guarded() => Err(format!(
-            "refusing to listen on {address}: others could reach it and no admin token is set; set STOCKLOOP__HTTP__ADMIN_TOKEN, or bind to 127.0.0.1"
-        )),
-        _ => Ok(()),
     }
 }

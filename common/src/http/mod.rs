@@ -11,7 +11,7 @@ mod route;
 mod trace;
 mod words;
 
-pub use access::{Access, Principal, check_exposure};
+pub use access::{Access, Principal, StaticToken};
 pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
 pub use idempotency::{IdempotencyKey, Reply, Running, idempotent};
 pub use paging::{Page, PageQuery, checked_limit};

@@ -1,11 +1,13 @@
 //! Errors as RFC 9457 problem details.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::db::DbError;
 
@@ -13,7 +15,7 @@ use crate::db::DbError;
 pub type ProblemResult<T> = Result<T, Problem>;
 
 /// One `application/problem+json` answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Which kind of problem, as a stable name: `urn:stockloop:problem:<name>`.
     #[serde(rename = "type")]
@@ -30,10 +32,13 @@ pub struct Problem {
     /// What is wrong with each part, where several are.
     #[serde(default, skip_serializing_if = "<[PartProblem]>::is_empty")]
     pub errors: Box<[PartProblem]>,
+    /// When to ask again; goes into the header `Retry-After`.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
 }
 
 /// What is wrong with one part of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartProblem {
     /// Which part, such as `lines[3]`.
     pub field: String,
@@ -52,6 +57,7 @@ impl Problem {
             detail: detail.into(),
             field: None,
             errors: Box::default(),
+            retry_after: None,
         }
     }
 
@@ -69,6 +75,24 @@ impl Problem {
     /// 401: a token is asked for.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail)
+    }
+
+    /// 403: who asks is known, but may not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "That is not allowed", detail)
+    }
+
+    /// 429: too often; `wait` says how long to let it be.
+    pub fn too_many_requests(detail: impl fmt::Display, wait: Duration) -> Self {
+        let seconds = wait.as_secs().max(1);
+        let mut problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "Too many requests",
+            format!("{detail}; try again in {seconds} s"),
+        );
+        problem.retry_after = Some(Duration::from_secs(seconds));
+        problem
     }
 
     /// 404: there is no such thing.
@@ -173,8 +197,12 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        if self.status == 503 {
-            response.insert_header((RETRY_AFTER, "1"));
+        let busy = (self.status == 503).then_some(Duration::from_secs(1));
+        if let Some(wait) = self.retry_after.or(busy) {
+            response.insert_header((RETRY_AFTER, wait.as_secs().to_string()));
+        }
+        if self.status == 401 {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
         response.body(serde_json::to_vec(self).unwrap_or_default())
     }

@@ -8,9 +8,9 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use serde_json::{Value, json};
 
 use super::{BrokerState, Health, IgnoredAck, Metrics, configure};
-use crate::admin::Sampler;
 use crate::admin::tests::Bench;
 use crate::db::{Db, ENGINE_MIGRATIONS};
+use crate::stats::Sampler;
 use crate::testing::{TestDb, on_every_database};
 
 on_every_database!(Bench::new => ready_when_the_database_and_its_schema_are, gauges_show_the_newest_sample);

@@ -84,6 +84,9 @@ name = "{name}"
 bind = "127.0.0.1:0"
 shutdown_timeout = "5s"
 
+[access]
+open = true
+
 [database]
 url = "{url}"
 connect_timeout = "1s"

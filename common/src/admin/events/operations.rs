@@ -7,11 +7,10 @@ use serde::Deserialize;
 
 use super::item::EventDetail;
 use super::{Admin, event_id, unknown};
+use crate::access::Caller;
 use crate::admin::checked_reason;
 use crate::db::Conn;
-use crate::http::{
-    IdempotencyKey, OptionalJson, Principal, Problem, ProblemResult, Reply, StrictJson, idempotent,
-};
+use crate::http::{IdempotencyKey, OptionalJson, Problem, ProblemResult, Reply, StrictJson};
 use crate::ids::EventId;
 use crate::outbox::operate::{self, OperateError};
 
@@ -33,45 +32,47 @@ pub(super) struct Resolve {
 pub(super) async fn retry(
     admin: Data<Admin>,
     id: Path<String>,
-    by: Principal,
+    by: Caller,
     key: IdempotencyKey,
     OptionalJson(body): OptionalJson<Retry>,
 ) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
     let Retry { attempts, reason } = body.value;
     reason.as_deref().map_or(Ok(()), checked_reason)?;
-    let more = checked_attempts(attempts.unwrap_or(admin.more_attempts))?;
-    let outbox = admin.outbox.clone();
+    let more = checked_attempts(attempts.unwrap_or(admin.engine.settings.outbox.max_attempts))?;
+    let (outbox, now) = (admin.engine.outbox.clone(), admin.engine.env.now());
     let work = move |conn: &mut Conn| {
-        operate::retry(conn, &outbox, id, more, &by.0, reason.as_deref())?;
+        operate::retry(conn, &outbox, id, more, &by.name, reason.as_deref())?;
+        let detail = serde_json::json!({ "attempts": more, "reason": reason });
+        by.note(conn, now, "event.retry", Some(&id.to_string()), Some(detail))?;
         event(conn, id)
     };
-    let (db, running, now) = (&admin.db, &admin.running, admin.env.now());
-    let reply = idempotent(db, running, key, &body.bytes, now, work).await?;
-    admin.outbox.wake();
-    Ok(reply.into_response())
+    let response = admin.act(key, &body.bytes, work).await?;
+    admin.engine.outbox.wake();
+    Ok(response)
 }
 
 /// Marks an EXHAUSTED event as dealt with by other means; answers with the event.
 pub(super) async fn resolve(
     admin: Data<Admin>,
     id: Path<String>,
-    by: Principal,
+    by: Caller,
     key: IdempotencyKey,
     body: StrictJson<Resolve>,
 ) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
     let reason = body.value.reason;
     checked_reason(&reason)?;
-    let outbox = admin.outbox.clone();
+    let (outbox, now) = (admin.engine.outbox.clone(), admin.engine.env.now());
     let work = move |conn: &mut Conn| {
-        operate::resolve(conn, &outbox, id, &by.0, &reason)?;
+        operate::resolve(conn, &outbox, id, &by.name, &reason)?;
+        let detail = serde_json::json!({ "reason": reason });
+        by.note(conn, now, "event.resolve", Some(&id.to_string()), Some(detail))?;
         event(conn, id)
     };
-    let (db, running, now) = (&admin.db, &admin.running, admin.env.now());
-    let reply = idempotent(db, running, key, &body.bytes, now, work).await?;
-    admin.outbox.wake();
-    Ok(reply.into_response())
+    let response = admin.act(key, &body.bytes, work).await?;
+    admin.engine.outbox.wake();
+    Ok(response)
 }
 
 fn checked_attempts(attempts: i32) -> ProblemResult<i32> {

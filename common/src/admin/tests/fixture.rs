@@ -2,23 +2,29 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, web};
 use diesel::prelude::*;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::admin::{Admin, PROCESSED_COUNTER, Sampler, configure};
+use crate::access::Guard;
+use crate::admin::{Admin, configure};
 use crate::clock::{ManualClock, Timestamp};
+use crate::config::Settings;
 use crate::db::{Conn, Db, DbError};
+use crate::engine::Engine;
 use crate::env::Env;
-use crate::http::{Access, unknown_route};
+use crate::http::unknown_route;
 use crate::ids::EventId;
 use crate::on;
 use crate::outbox::{EventKind, EventType, NewEvent, Outbox};
 use crate::schema::{counter, outbox_history, outbox_open, outbox_settled};
+use crate::stats::{PROCESSED_COUNTER, Sampler};
 use crate::testing::TestDb;
+
+const DEFAULTS: &str = include_str!("../../../../product-service/product-service.toml");
 
 /// A status that a test wants an event to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +81,9 @@ pub(crate) struct Bench {
     pub(crate) clock: ManualClock,
     pub(crate) outbox: Outbox,
     pub(crate) sampler: Sampler,
-    token: String,
+    /// The whole engine; nothing of it runs.
+    pub(crate) engine: Engine,
+    settings: Settings,
     _test: TestDb,
 }
 
@@ -83,20 +91,37 @@ impl Bench {
     pub(crate) fn new(test: TestDb) -> Self {
         let clock = ManualClock::at("2026-01-05T12:00:00Z".parse().unwrap());
         let env = Env::seeded(std::sync::Arc::new(clock.clone()), 1);
+        let mut settings = Settings::load(DEFAULTS, None).unwrap();
+        settings.access.open = true;
+        let engine =
+            Engine::over(test.db.clone(), settings.clone(), env.clone(), "http://127.0.0.1:8081")
+                .unwrap();
         Self {
-            db: test.db.clone(),
-            outbox: Outbox::new(env.clone(), 5),
-            sampler: Sampler::default(),
-            token: String::new(),
+            db: engine.db.clone(),
+            outbox: engine.outbox.clone(),
+            sampler: engine.sampler.clone(),
             env,
             clock,
+            engine,
+            settings,
             _test: test,
         }
     }
 
-    pub(crate) fn with_token(mut self, token: &str) -> Self {
-        token.clone_into(&mut self.token);
+    /// Signing in is asked for, or `token`.
+    pub(crate) fn guarded(mut self, token: &str) -> Self {
+        self.settings.access.open = false;
+        self.settings.http.admin_token = SecretString::from(token);
         self
+    }
+
+    /// The operators' side as the service would have it.
+    pub(crate) fn admin(&self) -> Admin {
+        let (db, env) = (self.db.clone(), self.env.clone());
+        Admin::new(
+            self.engine.clone(),
+            Guard::new(db, env, &self.settings, "http://127.0.0.1:8081"),
+        )
     }
 
     pub(crate) async fn call(&self, request: TestRequest) -> Answered {
@@ -109,16 +134,10 @@ impl Bench {
     }
 
     async fn ask(&self, request: TestRequest) -> (u16, HeaderMap, String) {
-        let admin = Admin::new(
-            self.db.clone(),
-            self.env.clone(),
-            self.outbox.clone(),
-            self.sampler.clone(),
-            Access::new(&SecretString::from(self.token.as_str()), "operator"),
-            5,
-        );
-        let app = App::new().configure(configure(admin)).default_service(web::to(unknown_route));
+        let app =
+            App::new().configure(configure(self.admin())).default_service(web::to(unknown_route));
         let app = init_service(app).await;
+        let request = request.insert_header((HOST, "localhost"));
         let response = call_service(&app, request.to_request()).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = read_body(response).await;

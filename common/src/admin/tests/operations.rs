@@ -27,7 +27,7 @@ async fn a_retry_raises_the_limit(bench: Bench) {
     assert_eq!(retried.body["last_error"], json!(null));
     let line = &retried.body["history"][0];
     assert_eq!(line["outcome"], "RETRIED");
-    assert_eq!(line["by"], "operator");
+    assert_eq!(line["by"], "anonymous");
     assert_eq!(line["reason"], "the copy is back");
     let woken =
         tokio::time::timeout(Duration::from_secs(5), bench.outbox.notify().notified()).await;
@@ -51,7 +51,7 @@ async fn a_resolution_says_who_and_why(bench: Bench) {
     assert_eq!(resolved.body["status"], "EXHAUSTED");
     assert_eq!(resolved.body["resolved_at"], bench.env.now().to_string());
     let line = &resolved.body["history"][0];
-    assert_eq!((&line["outcome"], &line["by"]), (&json!("RESOLVED"), &json!("operator")));
+    assert_eq!((&line["outcome"], &line["by"]), (&json!("RESOLVED"), &json!("anonymous")));
     assert_eq!(line["reason"], "corrected by hand");
 }
 

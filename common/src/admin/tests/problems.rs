@@ -36,7 +36,7 @@ async fn unknown_addresses_and_methods_are_problems() {
 
 #[actix_web::test]
 async fn a_token_is_asked_for_when_set() {
-    let bench = Bench::new(TestDb::sqlite()).with_token("s3cret");
+    let bench = Bench::new(TestDb::sqlite()).guarded("s3cret");
     bench.get("/overview").await.is_problem(401, "");
     bench.get("/nothing").await.is_problem(401, "");
     let body = json!({ "reason": "x" });
@@ -48,7 +48,7 @@ async fn a_token_is_asked_for_when_set() {
     let put = || TestRequest::put().uri(uri).set_json(body.clone());
     bench.call(with(put(), "s3cre")).await.is_problem(401, "");
     let admitted = bench.call(with(put(), "s3cret")).await;
-    assert_eq!((admitted.status, &admitted.body["by"]), (201, &json!("operator")));
+    assert_eq!((admitted.status, &admitted.body["by"]), (201, &json!("admin")));
 }
 
 #[actix_web::test]

@@ -1,0 +1,20 @@
+//! Who may look and act as an operator: people with passwords and sessions, scripts with tokens, and the guard in
+//! front of every route, which asks for the role that the route's rule names.
+
+mod caller;
+mod guard;
+pub mod operators;
+mod origin;
+mod role;
+mod rules;
+mod secret;
+pub mod sessions;
+pub mod setup;
+mod throttle;
+pub mod tokens;
+
+pub use caller::{Caller, Via};
+pub use guard::{Guard, Refusal};
+pub use role::{Area, Role};
+pub use rules::{Needs, Rule, Rules};
+pub use secret::Hashed;

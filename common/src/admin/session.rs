@@ -1,0 +1,196 @@
+//! `/session`: signing in and out, who one is, one's own password; and `/setup`, which makes the first admin.
+
+use actix_web::web::{self, Data, Json, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::access::operators::Operator;
+use crate::access::sessions::{self, Begun};
+use crate::access::{Area, Caller, Hashed, Role, Rule, Via, setup};
+use crate::clock::Timestamp;
+use crate::http::{Problem, ProblemResult, StrictJson, wrong_method};
+
+/// Whom a request acts for.
+#[derive(Debug, Serialize)]
+struct Who {
+    name: String,
+    role: Role,
+    via: Via,
+    /// Where a token is kept to; empty: everywhere.
+    areas: Vec<Area>,
+    /// When the session that was just begun ends, however much it is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignIn {
+    name: String,
+    password: SecretString,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Setup {
+    token: SecretString,
+    name: String,
+    password: SecretString,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPassword {
+    old_password: SecretString,
+    new_password: SecretString,
+}
+
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[
+    Rule::open("POST", "/setup"),
+    Rule::open("POST", "/session"),
+    Rule::login("GET", "/session"),
+    Rule::login("DELETE", "/session"),
+    Rule::login("PUT", "/session/password"),
+];
+
+pub(super) fn configure(scope: &mut ServiceConfig) {
+    let setup = web::resource("/setup").post(accept).default_service(wrong_method("POST"));
+    let session = web::resource("/session")
+        .get(show)
+        .post(begin)
+        .delete(end)
+        .default_service(wrong_method("GET, POST, DELETE"));
+    let password =
+        web::resource("/session/password").put(change).default_service(wrong_method("PUT"));
+    scope.service(setup).service(session).service(password);
+}
+
+async fn show(caller: Caller) -> Json<Who> {
+    Json(Who::from(caller))
+}
+
+async fn begin(
+    admin: Data<Admin>,
+    request: HttpRequest,
+    body: StrictJson<SignIn>,
+) -> ProblemResult<HttpResponse> {
+    let SignIn { name, password } = body.value;
+    let begun = admin.sign_in(&request, name, password).await?;
+    let who = Who { ends_at: Some(begun.ends_at), ..Who::from(begun.caller.clone()) };
+    Ok(HttpResponse::Ok().cookie(admin.guard.cookie(&begun)).json(who))
+}
+
+async fn end(admin: Data<Admin>, caller: Caller) -> ProblemResult<HttpResponse> {
+    admin.sign_out(caller).await?;
+    Ok(HttpResponse::NoContent().cookie(admin.guard.no_cookie()).finish())
+}
+
+async fn change(
+    admin: Data<Admin>,
+    caller: Caller,
+    body: StrictJson<NewPassword>,
+) -> ProblemResult<HttpResponse> {
+    let NewPassword { old_password, new_password } = body.value;
+    admin.change_password(caller, old_password, new_password).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn accept(admin: Data<Admin>, body: StrictJson<Setup>) -> ProblemResult<HttpResponse> {
+    let Setup { token, name, password } = body.value;
+    Ok(HttpResponse::Created().json(admin.set_up(token, name, password).await?))
+}
+
+impl Admin {
+    /// Signs in; the pages do it too.
+    pub(crate) async fn sign_in(
+        &self,
+        request: &HttpRequest,
+        name: String,
+        password: SecretString,
+    ) -> ProblemResult<Begun> {
+        let address = request.peer_addr().map_or_else(String::new, |peer| peer.ip().to_string());
+        let (settings, env) = (self.engine.settings.access.clone(), self.engine.env.clone());
+        let (rules, now) = (settings.clone(), env.now());
+        let attempt = self
+            .engine
+            .db
+            .read(move |conn| {
+                let password = password.expose_secret();
+                sessions::attempt(conn, &rules, now, (&name, password), address)
+            })
+            .await?;
+        // The inner result is a value to the transaction: a failure that was counted must not be undone.
+        self.engine.db.write(move |conn| sessions::begin(conn, &env, &settings, &attempt)).await?
+    }
+
+    /// Ends the caller's session.
+    pub(crate) async fn sign_out(&self, caller: Caller) -> ProblemResult<()> {
+        let now = self.engine.env.now();
+        self.engine
+            .db
+            .write(move |conn| sessions::end(conn, now, &caller).map_err(Problem::from))
+            .await
+    }
+
+    /// Changes the caller's own password.
+    pub(crate) async fn change_password(
+        &self,
+        caller: Caller,
+        old: SecretString,
+        new: SecretString,
+    ) -> ProblemResult<()> {
+        let (env, now) = (self.engine.env.clone(), self.engine.env.now());
+        let by = caller.clone();
+        let hashed = self
+            .engine
+            .db
+            .read(move |conn| {
+                sessions::check_own_password(conn, &by, old.expose_secret())?;
+                Hashed::of(&env, new.expose_secret(), "new_password")
+            })
+            .await?;
+        self.engine
+            .db
+            .write(move |conn| {
+                sessions::change_password(conn, now, &caller, &hashed).map_err(Problem::from)
+            })
+            .await
+    }
+
+    /// Makes the first admin.
+    pub(crate) async fn set_up(
+        &self,
+        token: SecretString,
+        name: String,
+        password: SecretString,
+    ) -> ProblemResult<Operator> {
+        let hashed = self.hash(password, "password").await?;
+        let env = self.engine.env.clone();
+        self.engine
+            .db
+            .write(move |conn| setup::accept(conn, &env, token.expose_secret(), (name, hashed)))
+            .await
+    }
+
+    /// Hashes a password off the async threads.
+    pub(crate) async fn hash(
+        &self,
+        password: SecretString,
+        field: &'static str,
+    ) -> ProblemResult<Hashed> {
+        let env = self.engine.env.clone();
+        web::block(move || Hashed::of(&env, password.expose_secret(), field))
+            .await
+            .map_err(|error| Problem::internal(&error))?
+    }
+}
+
+impl From<Caller> for Who {
+    fn from(caller: Caller) -> Self {
+        let Caller { name, role, via, areas, .. } = caller;
+        Self { name, role, via, areas, ends_at: None }
+    }
+}

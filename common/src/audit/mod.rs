@@ -1,0 +1,5 @@
+//! Who did what: appended in the transaction of the deed, never changed, read by filter.
+
+mod model;
+
+pub use model::{Entry, Filter, NewEntry, append, list};
