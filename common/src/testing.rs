@@ -70,3 +70,32 @@ macro_rules! on_every_database {
     };
 }
 pub(crate) use on_every_database;
+
+/// Every route that an app really has, as (method, pattern); the app itself is asked, not a list of ours.
+pub(crate) async fn routes_of(
+    configure: impl FnOnce(&mut actix_web::web::ServiceConfig),
+) -> Vec<(String, String)> {
+    use actix_web::introspection::{IntrospectionNode, IntrospectionTree};
+    use actix_web::test::{TestRequest, call_service, init_service};
+    use actix_web::{App, HttpResponse, web};
+
+    fn walk(node: &IntrospectionNode, found: &mut Vec<(String, String)>) {
+        for method in &node.methods {
+            found.push((method.to_string(), node.full_path.clone()));
+        }
+        node.children.iter().for_each(|child| walk(child, found));
+    }
+    let found = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let seen = std::rc::Rc::clone(&found);
+    let tell = move |tree: web::Data<IntrospectionTree>| {
+        walk(&tree.root, &mut seen.borrow_mut());
+        async { HttpResponse::Ok() }
+    };
+    let app = App::new().configure(configure).route("/tell", web::route().to(tell));
+    let app = init_service(app).await;
+    call_service(&app, TestRequest::get().uri("/tell").to_request()).await;
+    let mut routes = found.take();
+    routes.sort();
+    routes.dedup();
+    routes
+}

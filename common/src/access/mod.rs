@@ -10,6 +10,8 @@ mod rules;
 mod secret;
 pub mod sessions;
 pub mod setup;
+#[cfg(test)]
+mod tests;
 mod throttle;
 pub mod tokens;
 

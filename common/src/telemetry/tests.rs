@@ -50,7 +50,7 @@ async fn pending_migrations_are_named() {
     let broker = BrokerState::default();
     let (status, body) = ask(&test.db, &broker, "/health/ready").await;
     assert_eq!((status, &body["status"]), (503, &json!("not ready")));
-    assert_eq!(body["migrations"], "pending: 20260105000000");
+    assert_eq!(body["migrations"], "pending: 20260105000000, 20261125000000");
     let (status, body) = ask(&test.db, &broker, "/health/live").await;
     assert_eq!((status, body), (200, json!({ "status": "live" })));
 }

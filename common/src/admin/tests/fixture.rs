@@ -133,11 +133,28 @@ impl Bench {
         Answered { status, headers, body }
     }
 
+    /// As [`Bench::call`], with the `Host` that the request has.
+    pub(crate) async fn call_as_is(&self, request: TestRequest) -> Answered {
+        let (status, headers, text) = self.send(request).await;
+        Answered { status, headers, body: serde_json::from_str(&text).unwrap() }
+    }
+
+    /// The status alone, also of an answer that has no end.
+    pub(crate) async fn status(&self, request: TestRequest) -> u16 {
+        let app = App::new().configure(configure(self.admin()));
+        let app = init_service(app).await;
+        let request = request.insert_header((HOST, "localhost"));
+        call_service(&app, request.to_request()).await.status().as_u16()
+    }
+
     async fn ask(&self, request: TestRequest) -> (u16, HeaderMap, String) {
+        self.send(request.insert_header((HOST, "localhost"))).await
+    }
+
+    async fn send(&self, request: TestRequest) -> (u16, HeaderMap, String) {
         let app =
             App::new().configure(configure(self.admin())).default_service(web::to(unknown_route));
         let app = init_service(app).await;
-        let request = request.insert_header((HOST, "localhost"));
         let response = call_service(&app, request.to_request()).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = read_body(response).await;

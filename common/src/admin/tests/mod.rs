@@ -9,4 +9,4 @@ mod overview;
 mod problems;
 mod quarantine;
 
-pub(crate) use fixture::Bench;
+pub(crate) use fixture::{Answered, Bench};
