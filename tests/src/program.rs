@@ -276,6 +276,13 @@ pub mod service {
         };
         refused("0.0.0.0:0", &["refusing", "STOCKLOOP__HTTP__ADMIN_TOKEN"]);
         refused("[::]:0", &["refusing", "STOCKLOOP__HTTP__ADMIN_TOKEN"]);
+        let open = [
+            SQLITE,
+            ("STOCKLOOP__HTTP__BIND", "0.0.0.0:0"),
+            ("STOCKLOOP__HTTP__ADMIN_TOKEN", "s3cret"),
+            ("STOCKLOOP__ACCESS__OPEN", "true"),
+        ];
+        program.refusal(&["serve"], &open, &["refusing", "access.open"]);
         refused("nowhere", &["nowhere", "http.bind"]);
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         refused(&taken.local_addr().unwrap().to_string(), &["can't listen", "http.bind"]);
