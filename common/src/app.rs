@@ -18,6 +18,7 @@ use crate::db::{DbError, MigrationSet};
 use crate::engine::{Engine, EngineRun, Roles};
 use crate::env::Env;
 use crate::http::{Access, BodyLimit, StaticToken, unknown_route};
+use crate::peer;
 use crate::telemetry::{self, Health};
 
 /// What makes a service the one that it is.
@@ -56,7 +57,21 @@ impl Application {
     /// # Errors
     /// One line that says what is wrong and what to do.
     pub async fn start(service: Service, settings: Settings, env: Env) -> anyhow::Result<Self> {
-        let (listener, address) = bind(&settings)?;
+        let bound = Bound::to(&settings)?;
+        Self::start_on(bound, service, settings, env).await
+    }
+
+    /// Opens the database and starts everything on an address that is bound already.
+    ///
+    /// # Errors
+    /// As [`Application::start`].
+    pub async fn start_on(
+        bound: Bound,
+        service: Service,
+        settings: Settings,
+        env: Env,
+    ) -> anyhow::Result<Self> {
+        let Bound { listener, address } = bound;
         let public_url = match settings.http.public_url.as_str() {
             "" => format!("http://{address}"),
             url => url.trim_end_matches('/').to_owned(),
@@ -110,14 +125,34 @@ impl Application {
     }
 }
 
-fn bind(settings: &Settings) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let bind = &settings.http.bind;
-    let listener = TcpListener::bind(bind).with_context(|| {
-        format!("can't listen on {bind}; is the address right, and is the port free? (http.bind)")
-    })?;
-    listener.set_nonblocking(true).context("can't listen without blocking")?;
-    let address = listener.local_addr().context("the bound address is unknown")?;
-    Ok((listener, address))
+/// An address that is a service's own before it starts, so that others can be told of it.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds `http.bind`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When that can't be.
+    pub fn to(settings: &Settings) -> anyhow::Result<Self> {
+        let bind = &settings.http.bind;
+        let listener = TcpListener::bind(bind).with_context(|| {
+            format!(
+                "can't listen on {bind}; is the address right, and is the port free? (http.bind)"
+            )
+        })?;
+        listener.set_nonblocking(true).context("can't listen without blocking")?;
+        let address = listener.local_addr().context("the bound address is unknown")?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where that is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// Refuses to listen where others could reach what nobody guards; offers the one-time token of the first admin.
@@ -159,6 +194,7 @@ fn serve(
         let access = api_access;
         let api = web::scope("/api/v1")
             .configure(|config| routes(config))
+            .configure(peer::configure(&engine))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.guard(request, next)));
         App::new()

@@ -89,8 +89,8 @@ pub struct AccessSettings {
     pub audit_retention: Duration,
 }
 
-/// How the other service is asked over HTTP: order-service asks product-service for details of a product;
-/// product-service asks nothing and leaves these alone.
+/// How the other service is asked over HTTP: both ask what it knows of an event when an operator looks at that;
+/// order-service also asks product-service for details of a product, which alone uses cache and breaker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerSettings {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
+use crate::bulk::Bulk;
 use crate::config::Settings;
 use crate::db::{Db, DbError, Fault, MigrationSet};
 use crate::env::Env;
@@ -21,6 +22,7 @@ use crate::outbox::{
     Held, InFlight, Listener, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew,
     retention,
 };
+use crate::peer::Peer;
 use crate::retry::Backoff;
 use crate::signals::Signals;
 use crate::stats::Sampler;
@@ -61,6 +63,14 @@ pub struct Engine {
     pub signals: Signals,
     /// Cancelled when the service begins to stop: whatever would hold a connection open ends then.
     pub stopping: CancellationToken,
+    /// Actions on many events.
+    pub bulk: Bulk,
+    /// The other service.
+    pub peer: Peer,
+    /// What receives its events, once it runs and if it receives any.
+    pub(crate) handler: Option<Arc<dyn Handler>>,
+    /// What sends its messages, once it runs.
+    pub(crate) producer: Option<Producer>,
     in_flight: InFlight,
     timers: Arc<[Arc<Notify>; 2]>,
 }
@@ -101,6 +111,10 @@ impl Engine {
             outbox: Outbox::new(env.clone(), outbox.max_attempts),
             in_flight: InFlight::new(outbox.in_flight_events, outbox.in_flight_bytes),
             metrics: Metrics::new(sampler.clone()),
+            bulk: Bulk::default(),
+            peer: Peer::new(&settings.peer)?,
+            handler: None,
+            producer: None,
             settings: Arc::new(settings),
             env,
             db,
@@ -124,6 +138,8 @@ impl Engine {
         let tasks = TaskTracker::new();
         let producer =
             Producer::new(&self.settings.kafka, &self.settings.service.name, self.broker.clone())?;
+        self.producer = Some(producer.clone());
+        self.handler.clone_from(&roles.receives);
         self.prepare_topics(&roles, &stop, &tasks);
         if roles.sends {
             self.start_outbox(&producer, &stop, &tasks)?;
@@ -398,6 +414,7 @@ impl Engine {
         tasks.spawn(self.clone().alert_loop(stop.clone()));
         tasks.spawn(self.clone().sample_loop(stop.clone()));
         tasks.spawn(self.clone().forget_loop(stop.clone()));
+        tasks.spawn(self.clone().bulk_loop(stop.clone()));
     }
 
     async fn alert_loop(self, stop: CancellationToken) {
@@ -440,6 +457,17 @@ impl Engine {
         .await;
     }
 
+    async fn bulk_loop(self, stop: CancellationToken) {
+        on_poke("acting on many events", &self.env, self.bulk.notify(), &stop, || async {
+            let outcome = self.bulk.run_once(&self.db, &self.env, &self.outbox).await?;
+            if outcome.done > 0 {
+                self.outbox.wake();
+            }
+            Ok::<_, DbError>(if outcome.worked { Next::Again } else { Next::Wait })
+        })
+        .await;
+    }
+
     fn watch_timer(&self) -> &Notify {
         &self.timers[WATCH]
     }
@@ -449,6 +477,7 @@ impl Engine {
         let settings = &self.settings;
         timers.every(&settings.outbox.sweep_cron, self.outbox.notify()).await?;
         timers.every(&settings.outbox.watch_cron, &self.timers[WATCH]).await?;
+        timers.every(&settings.outbox.sweep_cron, self.bulk.notify()).await?;
         timers.every(&settings.alerts.cron, self.alerts.notify()).await?;
         timers.every("0 * * * * *", &self.timers[FORGET]).await?;
         timers.start().await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer};
 use anyhow::Context;
 use clap::Args;
-use common::app::{Application, Service};
+use common::app::{Application, Bound, Service};
 use common::config::{MailTransport, Settings};
 use common::env::Env;
 use common::kafka::EmbeddedBroker;
@@ -76,15 +76,8 @@ impl Stack {
         if let Some(broker) = &broker {
             make_topics(broker, topic_suffix)?;
         }
-        let start = async |service: Service,
-                           url: &Option<String>,
-                           file: &str,
-                           port: u16,
-                           peer: Option<SocketAddr>| {
+        let settings_of = |service: Service, url: &Option<String>, file: &str, port: u16| {
             let mut settings = Settings::load(service.defaults, None)?;
-            if let Some(peer) = peer {
-                settings.peer.url = format!("http://{peer}");
-            }
             let embedded = || format!("sqlite:{}", data_dir.join(file).display());
             settings.database.url = url.clone().unwrap_or_else(embedded).into();
             settings.http.bind = loopback(port).to_string();
@@ -96,16 +89,13 @@ impl Stack {
             settings.mail.port = catcher.smtp_addr().port();
             settings.alerts.recipients = vec!["operator@shop.example".to_owned()];
             tune(&mut settings);
-            Application::start(service, settings, Env::system())
-                .await
-                .with_context(|| format!("{} can't start", service.name))
+            anyhow::Ok(settings)
         };
         let url = &surroundings.product_database_url;
-        let product =
-            start(product_service::SERVICE, url, "product.db", ports.product, None).await?;
+        let product = settings_of(product_service::SERVICE, url, "product.db", ports.product)?;
         let url = &surroundings.order_database_url;
-        let peer = Some(product.address());
-        let order = start(order_service::SERVICE, url, "order.db", ports.order, peer).await?;
+        let order = settings_of(order_service::SERVICE, url, "order.db", ports.order)?;
+        let (product, order) = start_both(product, order).await?;
         Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
     }
 
@@ -119,6 +109,25 @@ impl Stack {
         self.catcher.stop().await;
         Ok(())
     }
+}
+
+/// Both addresses are bound before either service starts, since each is told of the other's.
+async fn start_both(
+    mut product: Settings,
+    mut order: Settings,
+) -> anyhow::Result<(Application, Application)> {
+    let bound = (Bound::to(&product)?, Bound::to(&order)?);
+    product.peer.url = format!("http://{}", bound.1.address());
+    order.peer.url = format!("http://{}", bound.0.address());
+    let product = start(product_service::SERVICE, bound.0, product).await?;
+    let order = start(order_service::SERVICE, bound.1, order).await?;
+    Ok((product, order))
+}
+
+async fn start(service: Service, bound: Bound, settings: Settings) -> anyhow::Result<Application> {
+    Application::start_on(bound, service, settings, Env::system())
+        .await
+        .with_context(|| format!("{} can't start", service.name))
 }
 
 /// The embedded broker is asked directly: it knows no request for it, and can't be told twice. One service's

@@ -7,9 +7,11 @@ mod alerts;
 mod audit;
 mod dead_letters;
 mod events;
+mod jobs;
 mod operators;
 mod overview;
 mod quarantine;
+mod relay;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,6 +25,9 @@ use crate::access::{Guard, Rules};
 use crate::db::Conn;
 use crate::engine::Engine;
 use crate::http::{IdempotencyKey, Problem, ProblemResult, Reply, idempotent, unknown_route};
+
+pub use events::EventFilter;
+pub(crate) use events::{Search, SearchBounds};
 
 /// What the operators' routes and pages work on; cheap to clone.
 #[derive(Clone)]
@@ -58,6 +63,8 @@ pub const RULES: Rules = Rules {
     parts: &[
         overview::RULES,
         events::RULES,
+        jobs::RULES,
+        relay::RULES,
         alerts::RULES,
         dead_letters::RULES,
         quarantine::RULES,
@@ -76,6 +83,8 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
             .app_data(web::Data::new(admin))
             .configure(overview::configure)
             .configure(events::configure)
+            .configure(jobs::configure)
+            .configure(relay::configure)
             .configure(alerts::configure)
             .configure(dead_letters::configure)
             .configure(quarantine::configure)

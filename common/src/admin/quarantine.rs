@@ -125,7 +125,8 @@ async fn release(
     admin.act(idempotency, &[], work).await
 }
 
-fn checked_key(key: String) -> ProblemResult<String> {
+/// Checks a key that stands in an address.
+pub(super) fn checked_key(key: String) -> ProblemResult<String> {
     // What is not UTF-8 in an address comes as U+FFFD: another key than the one that was meant.
     let is_odd = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
     match key.chars().count() {

@@ -1,6 +1,7 @@
 //! Keyset paging: a page says where the next one starts, so that no page costs more than the first.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Problem;
 
@@ -41,7 +42,7 @@ pub fn checked_limit(limit: Option<i64>) -> Result<i64, Problem> {
 }
 
 /// One page of a list.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Page<T> {
     /// Its items, in the list's order.
     pub items: Vec<T>,

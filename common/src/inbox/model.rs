@@ -1,5 +1,6 @@
 //! What comes in: events as read from the wire, and the answers to them.
 
+use diesel::QueryResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
@@ -7,6 +8,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::db::{Conn, DbError, Fault};
 use crate::ids::EventId;
+use crate::peer::CopyVersion;
 
 /// An event as it came over the topic.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,4 +135,12 @@ pub trait Handler: Send + Sync + 'static {
         now: Timestamp,
         events: &[Incoming],
     ) -> Result<Vec<Answer>, ApplyError>;
+
+    /// The version of what this service holds of `key`, if it keeps a copy of such things at all.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    fn copy_version(&self, _conn: &mut Conn, _key: &str) -> QueryResult<Option<CopyVersion>> {
+        Ok(None)
+    }
 }

@@ -132,6 +132,7 @@ fn record(event: &Incoming) -> Record {
         topic: message.topic.clone(),
         partition: 2,
         offset: 0,
+        key: None,
         headers: headers.collect(),
         payload: Some(message.payload.clone()),
     }

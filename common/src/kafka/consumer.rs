@@ -21,6 +21,8 @@ pub struct Record {
     pub partition: i32,
     /// Where in it.
     pub offset: i64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
     /// Its headers.
     pub headers: Vec<(String, Vec<u8>)>,
     /// Its value.
@@ -129,6 +131,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         topic: message.topic().to_owned(),
         partition: message.partition(),
         offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
         headers,
         payload: message.payload().map(<[u8]>::to_vec),
     }

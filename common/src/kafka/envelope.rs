@@ -130,6 +130,7 @@ mod tests {
             topic: message.topic.clone(),
             partition: 0,
             offset: 0,
+            key: None,
             headers: headers.map(|(k, v)| ((*k).to_owned(), v.clone().into_bytes())).collect(),
             payload: Some(message.payload.clone()),
         }

@@ -9,6 +9,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use thiserror::Error;
 
 use super::client::{self, Context, KafkaError};
+use super::consumer::Record;
 use crate::config::KafkaSettings;
 use crate::telemetry::BrokerState;
 
@@ -83,6 +84,20 @@ impl Producer {
             });
         }
         self.learn(&producer, &sent);
+        sent
+    }
+
+    /// Sends a message that came once more, just as it was: to its partition, with its key, headers and bytes.
+    ///
+    /// # Errors
+    /// Why the broker did not confirm it.
+    pub async fn resend(&self, record: &Record) -> Result<(), SendError> {
+        let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = match queue_again(&producer, record) {
+            Ok(delivery) => confirmed(delivery).await,
+            Err(error) => Err(error),
+        };
+        self.learn(&producer, std::slice::from_ref(&sent));
         sent
     }
 
@@ -162,6 +177,20 @@ fn enqueue(
         .payload(&message.payload);
     record.partition = message.partition;
     producer.send_result(record).map_err(|(error, _record)| judge(&error))
+}
+
+fn queue_again(
+    producer: &FutureProducer<Context>,
+    record: &Record,
+) -> Result<DeliveryFuture, SendError> {
+    let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+        headers.insert(Header { key: name, value: Some(value) })
+    });
+    let mut again: FutureRecord<'_, [u8], [u8]> =
+        FutureRecord::to(&record.topic).partition(record.partition).headers(headers);
+    again.key = record.key.as_deref();
+    again.payload = record.payload.as_deref();
+    producer.send_result(again).map_err(|(error, _record)| judge(&error))
 }
 
 async fn confirmed(delivery: DeliveryFuture) -> Result<(), SendError> {

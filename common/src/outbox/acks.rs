@@ -155,6 +155,14 @@ fn ahead(acks: &[Ack]) -> Vec<(EventId, i64)> {
     superseded.filter_map(|ack| ack.version.map(|version| (ack.event_id, version))).collect()
 }
 
+/// Whether a message of the ack topic can be read.
+///
+/// # Errors
+/// Why not.
+pub fn check_answers(record: &Record) -> Result<(), String> {
+    read(record).map(drop)
+}
+
 fn read(record: &Record) -> Result<AckBatch, String> {
     let payload = record.payload.as_deref().ok_or("it has no data")?;
     let mut batch: AckBatch = serde_json::from_slice(payload)

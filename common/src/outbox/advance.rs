@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use diesel::QueryResult;
 
+use super::class::{NO_ANSWER, error_class};
 use super::listener::{Became, Listener, Turn};
 use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow, Status};
 use super::state::{AckOutcome, Happening, Policy, Step, step};
@@ -216,6 +217,11 @@ impl<'a> Work<'a> {
             Happening::Retried { .. } => ("RETRIED", row.attempt),
             Happening::Resolved => ("RESOLVED", row.attempt),
         };
+        let class = match (&occurrence.error, &occurrence.by_whom) {
+            (_, Some(_person)) => None,
+            (Some(error), None) => Some(error_class(error)),
+            (None, None) => (what == "OVERDUE").then(|| NO_ANSWER.to_owned()),
+        };
         self.history.push(HistoryRow {
             event_id: row.id,
             at_us: self.now,
@@ -224,6 +230,7 @@ impl<'a> Work<'a> {
             what: what.to_owned(),
             error: occurrence.error.clone(),
             by_whom: occurrence.by_whom.clone(),
+            class,
         });
     }
 

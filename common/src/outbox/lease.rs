@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::SHARDS;
+use crate::clock::Timestamp;
 use crate::db::{Conn, Db, DbError};
 use crate::on;
 use crate::schema::{relay_lease, relay_member};
@@ -67,6 +70,43 @@ pub async fn release(db: &Db, owner: &str) -> Result<(), DbError> {
         Ok(())
     })
     .await
+}
+
+/// A relay that lives, and what it may send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Instance {
+    /// Its name, which is new with each start.
+    pub owner: String,
+    /// The shards that it holds.
+    pub shards: Vec<i16>,
+    /// When it counts as dead unless it says otherwise before; the database's clock.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
+/// The relays that live, by their names.
+///
+/// # Errors
+/// When a statement fails.
+pub fn instances(conn: &mut Conn) -> QueryResult<Vec<Instance>> {
+    let now = database_now(conn)?;
+    let members: Vec<(String, Timestamp)> = on!(conn, c => relay_member::table
+        .filter(relay_member::expires_us.gt(now))
+        .order(relay_member::owner)
+        .select((relay_member::owner, relay_member::expires_us))
+        .load(c))?;
+    let leases: Vec<(String, i16)> = on!(conn, c => relay_lease::table
+        .filter(relay_lease::expires_us.gt(now))
+        .order(relay_lease::shard)
+        .select((relay_lease::owner, relay_lease::shard))
+        .load(c))?;
+    let held = |owner: &str| {
+        leases.iter().filter(|(holder, _)| holder == owner).map(|(_, shard)| *shard).collect()
+    };
+    Ok(members
+        .into_iter()
+        .map(|(owner, expires_at)| Instance { shards: held(&owner), owner, expires_at })
+        .collect())
 }
 
 fn renew_in(conn: &mut Conn, owner: &str, lease: Duration) -> QueryResult<BTreeMap<i16, i64>> {

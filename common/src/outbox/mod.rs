@@ -3,10 +3,12 @@
 mod acks;
 mod advance;
 mod append;
+mod class;
 mod lease;
 mod listener;
 mod model;
 pub mod operate;
+pub mod pause;
 mod relay;
 pub mod retention;
 mod state;
@@ -15,10 +17,11 @@ mod store;
 mod tests;
 mod watch;
 
-pub use acks::{Settlement, Settler};
+pub use acks::{Settlement, Settler, check_answers};
 pub use advance::{Advanced, SettledEvent};
 pub use append::{Outbox, SHARDS, partition_of, shard_of};
-pub use lease::{Held, release, renew};
+pub use class::{NO_ANSWER, UNTOLD, error_class};
+pub use lease::{Held, Instance, instances, release, renew};
 pub use listener::{Became, Listener, Turn};
 pub use model::{
     EventFacts, EventKind, EventRow, EventType, HistoryRow, NewEvent, OpenRow, SettledRow, Status,

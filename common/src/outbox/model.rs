@@ -2,13 +2,14 @@
 
 use diesel::prelude::*;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::ids::{EventId, EventIdSql};
 use crate::schema::{outbox_event, outbox_history, outbox_open, outbox_settled};
 
 /// How an event may be treated on its way; declared per type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// The whole state of one key with its version: a newer one makes an older one superfluous.
@@ -61,7 +62,17 @@ pub struct NewEvent {
 
 /// The status of an event, as people know it.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    serde::Deserialize,
+    ToSchema,
 )]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
@@ -223,4 +234,6 @@ pub struct HistoryRow {
     pub error: Option<String>,
     /// Who acted, if it was a person.
     pub by_whom: Option<String>,
+    /// The class of the error, if something went wrong.
+    pub class: Option<String>,
 }

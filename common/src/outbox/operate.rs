@@ -1,5 +1,8 @@
 //! What a person may do with an event that gave up.
 
+use std::collections::{BTreeMap, HashSet};
+
+use diesel::QueryResult;
 use thiserror::Error;
 
 use super::advance::{Occurrence, advance};
@@ -63,6 +66,99 @@ pub fn resolve(
     reason: &str,
 ) -> Result<OpenRow, OperateError> {
     act(conn, outbox, id, Happening::Resolved, by, Some(reason))
+}
+
+/// What a person wants of many events at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    /// As [`retry`].
+    Retry {
+        /// How many attempts on top of those they had.
+        more_attempts: i32,
+    },
+    /// As [`resolve`].
+    Resolve,
+}
+
+/// What became of many events: every one is in one of the two lists.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Those that were acted on.
+    pub done: Vec<EventId>,
+    /// Those that were left as they are, and why.
+    pub skipped: Vec<(EventId, String)>,
+}
+
+/// Acts on those of `ids` (no id twice) that wait for a person, in one set-based step, and says why not on others.
+///
+/// The caller calls [`Outbox::wake`] once the transaction is committed.
+///
+/// # Errors
+/// When a statement fails.
+pub fn act_on_all(
+    conn: &mut Conn,
+    outbox: &Outbox,
+    ids: &[EventId],
+    deed: &Deed,
+    by: &str,
+    reason: Option<&str>,
+) -> QueryResult<Done> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    let mut open: BTreeMap<EventId, OpenRow> =
+        store::lock(conn, &ids)?.into_iter().map(|(row, _)| (row.id, row)).collect();
+    let known: HashSet<EventId> = missing(conn, &ids, &open)?;
+    let mut all = Done::default();
+    for id in ids {
+        match why_not(open.remove(&id).as_ref(), known.contains(&id), deed) {
+            None => all.done.push(id),
+            Some(reason) => all.skipped.push((id, reason)),
+        }
+    }
+    let happening = match *deed {
+        Deed::Retry { more_attempts } => Happening::Retried { more: more_attempts },
+        Deed::Resolve => Happening::Resolved,
+    };
+    let occurrence = |id: &EventId| Occurrence {
+        error: reason.map(str::to_owned),
+        by_whom: Some(by.to_owned()),
+        ..Occurrence::new(*id, happening)
+    };
+    let occurrences: Vec<_> = all.done.iter().map(occurrence).collect();
+    if !occurrences.is_empty() {
+        let policy = Policy::without_pause(outbox.listener().cloned());
+        advance(conn, outbox.env(), &policy, occurrences)?;
+    }
+    Ok(all)
+}
+
+/// Those of `ids` that are not open and yet known: they are PROCESSED.
+fn missing(
+    conn: &mut Conn,
+    ids: &[EventId],
+    open: &BTreeMap<EventId, OpenRow>,
+) -> QueryResult<HashSet<EventId>> {
+    let missing: Vec<EventId> = ids.iter().filter(|id| !open.contains_key(id)).copied().collect();
+    match missing.is_empty() {
+        true => Ok(HashSet::new()),
+        false => store::settled_among(conn, &missing),
+    }
+}
+
+fn why_not(row: Option<&OpenRow>, is_processed: bool, deed: &Deed) -> Option<String> {
+    let status = match row {
+        Some(row) => row.status(),
+        None if is_processed => Status::Processed,
+        None => return Some("there is no such event".to_owned()),
+    };
+    if status != Status::Exhausted {
+        return Some(format!(
+            "it is {}, and only EXHAUSTED events wait for a person",
+            status.name()
+        ));
+    }
+    let resolved = row.is_some_and(|row| row.resolved_us.is_some());
+    (resolved && *deed == Deed::Resolve).then(|| "it is resolved already".to_owned())
 }
 
 fn act(

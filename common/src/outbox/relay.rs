@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use diesel::QueryResult;
+
 use super::advance::{Occurrence, advance};
 use super::lease::Held;
 use super::state::{Happening, Policy};
 use super::store::{self, DueRow, SentRow};
-use super::{SHARDS, partition_of};
-use crate::db::{Db, DbError};
+use super::{SHARDS, partition_of, pause};
+use crate::clock::Timestamp;
+use crate::db::{Conn, Db, DbError};
 use crate::env::Env;
 use crate::inbox::Incoming;
 use crate::kafka::{Envelope, Message, Producer, SendError};
@@ -149,8 +152,7 @@ impl Relay {
         let due: Vec<DueRow> = self
             .db
             .read(move |conn| {
-                conn.read_by_index(|conn| store::due(conn, now, &shards, limit))
-                    .map_err(DbError::from)
+                conn.read_by_index(|conn| due(conn, now, &shards, limit)).map_err(DbError::from)
             })
             .await?;
         let found = due.len();
@@ -316,6 +318,20 @@ impl Pauses {
         let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         room.retain(|partition, _| pauses.get(partition).is_none_or(|(_, until)| *until <= now));
+    }
+}
+
+/// What is due and not paused.
+fn due(
+    conn: &mut Conn,
+    now: Timestamp,
+    shards: &BTreeSet<i16>,
+    limit: usize,
+) -> QueryResult<Vec<DueRow>> {
+    let paused = pause::all(conn)?;
+    match paused.everything {
+        true => Ok(Vec::new()),
+        false => store::due(conn, now, shards, &paused.keys, limit),
     }
 }
 

@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::{sql_query, upsert::excluded};
 
+use super::append::shard_of;
 use super::lease::Held;
 use super::model::{EventFacts, HistoryRow, OpenRow, SettledRow};
 use crate::clock::Timestamp;
@@ -65,9 +66,13 @@ pub(super) fn due(
     conn: &mut Conn,
     now: Timestamp,
     shards: &BTreeSet<i16>,
+    paused: &[String],
     limit: usize,
 ) -> QueryResult<Vec<DueRow>> {
-    let list = shards.iter().map(i16::to_string).collect::<Vec<_>>().join(",");
+    let list = numbers(shards);
+    let allowed = allowed(conn, paused);
+    // SQLite numbers parameters as they appear.
+    let size = if paused.is_empty() { "$2" } else { "$3" };
     // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog.
     let materialized = match conn {
         Conn::Pg(_) => "MATERIALIZED",
@@ -76,16 +81,56 @@ pub(super) fn due(
     let sql = format!(
         "WITH page AS {materialized} (\
            SELECT id, shard, attempt, size FROM outbox_open \
-           WHERE status = 0 AND due_us <= $1 AND shard IN ({list}) ORDER BY id LIMIT $2) \
+           WHERE status = 0 AND due_us <= $1 AND shard IN ({list}){allowed} ORDER BY id LIMIT {size}) \
          SELECT page.id, shard, attempt, size, event_type, key, epoch, payload, traceparent, created_us \
          FROM page JOIN outbox_event e ON e.id = page.id"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows: Vec<DueRow> =
-        on!(conn, c => sql_query(sql).bind::<BigInt, _>(now).bind::<BigInt, _>(limit).load(c))?;
+    let mut rows: Vec<DueRow> = match (conn, paused) {
+        (Conn::Pg(c), [_, ..]) => sql_query(sql)
+            .bind::<BigInt, _>(now)
+            .bind::<Array<Text>, _>(paused)
+            .bind::<BigInt, _>(limit)
+            .load(c)?,
+        (Conn::Sqlite(c), [_, ..]) => sql_query(sql)
+            .bind::<BigInt, _>(now)
+            .bind::<Text, _>(json_list(paused)?)
+            .bind::<BigInt, _>(limit)
+            .load(c)?,
+        (conn, []) => {
+            on!(conn, c => sql_query(sql).bind::<BigInt, _>(now).bind::<BigInt, _>(limit).load(c))?
+        }
+    };
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
     rows.sort_unstable_by_key(|row| row.id);
     Ok(rows)
+}
+
+/// The condition that keeps the `paused` keys, as the second parameter, out of a page of open rows; none if nothing is paused.
+///
+/// Only rows in those keys' shards are looked up, each by its id: a scalar subquery leaves the planner no choice,
+/// whatever it believes of the tables. A page is cut after that, so a paused backlog takes no place in it.
+fn allowed(conn: &Conn, paused: &[String]) -> String {
+    if paused.is_empty() {
+        return String::new();
+    }
+    let shards: BTreeSet<i16> = paused.iter().map(|key| shard_of(key)).collect();
+    let key = "(SELECT e.key FROM outbox_event e WHERE e.id = outbox_open.id)";
+    let other = match conn {
+        Conn::Pg(_) => format!("{key} <> ALL($2)"),
+        Conn::Sqlite(_) => format!("{key} NOT IN (SELECT value FROM json_each($2))"),
+    };
+    format!(" AND (shard NOT IN ({}) OR {other})", numbers(&shards))
+}
+
+fn numbers(shards: &BTreeSet<i16>) -> String {
+    shards.iter().map(i16::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// A list as SQLite takes it in one parameter.
+fn json_list(list: &[impl serde::Serialize]) -> QueryResult<String> {
+    serde_json::to_string(list)
+        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
 }
 
 /// One event's message again, whatever its status: for probes.
@@ -351,14 +396,25 @@ pub(super) fn silent(conn: &mut Conn, topic: &str, before: Timestamp) -> QueryRe
         .load(c))
 }
 
-/// The oldest event of a partition that waits for its answer.
-pub(super) fn oldest_sent(conn: &mut Conn, partition: i32) -> QueryResult<Option<EventId>> {
-    on!(conn, c => outbox_open::table
-        .filter(outbox_open::status.eq(1).and(outbox_open::partition.eq(partition)))
-        .select(outbox_open::id)
-        .order(outbox_open::id)
-        .first(c)
-        .optional())
+/// The oldest event of a partition that waits for its answer, and whose key is none of `paused`.
+pub(super) fn oldest_sent(
+    conn: &mut Conn,
+    partition: i32,
+    paused: &[String],
+) -> QueryResult<Option<EventId>> {
+    let allowed = allowed(conn, paused);
+    let sql = format!(
+        "SELECT id FROM outbox_open WHERE status = 1 AND partition = $1{allowed} ORDER BY id LIMIT 1"
+    );
+    let query = sql_query(sql).bind::<Integer, _>(partition);
+    let row: Option<IdRow> = match (conn, paused) {
+        (Conn::Pg(c), [_, ..]) => query.bind::<Array<Text>, _>(paused).get_result(c).optional()?,
+        (Conn::Sqlite(c), [_, ..]) => {
+            query.bind::<Text, _>(json_list(paused)?).get_result(c).optional()?
+        }
+        (conn, []) => on!(conn, c => query.get_result(c).optional())?,
+    };
+    Ok(row.map(|row| row.id))
 }
 
 /// Whether an episode of silence is under way.
@@ -417,8 +473,7 @@ pub(super) fn overtaken_among(conn: &mut Conn, ids: &[EventId]) -> QueryResult<V
             sql_query(format!("{overtaken} = ANY($1)")).bind::<Array<EventIdSql>, _>(ids).load(c)?
         }
         Conn::Sqlite(c) => {
-            let list = serde_json::to_string(ids)
-                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+            let list = json_list(ids)?;
             sql_query(format!("{overtaken} IN (SELECT value FROM json_each(?))"))
                 .bind::<Text, _>(list)
                 .load(c)?

@@ -23,6 +23,8 @@ use crate::retry::Backoff;
 use crate::schema::{alert, dead_letter, outbox_history, outbox_open, outbox_partition};
 use crate::testing::{TestDb, on_every_database};
 
+mod pauses;
+
 const TOPIC: &str = "inventory";
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 const POLICY: Policy = Policy {
@@ -112,6 +114,7 @@ impl Bench {
             topic: "acks".to_owned(),
             partition: 0,
             offset: 0,
+            key: None,
             headers: Vec::new(),
             payload: Some(payload),
         };
@@ -252,6 +255,7 @@ async fn a_listener_that_fails_takes_the_transition_back(bench: Bench) {
         topic: "acks".to_owned(),
         partition: 0,
         offset: 0,
+        key: None,
         headers: Vec::new(),
         payload: Some(serde_json::to_vec(&acks).unwrap()),
     };
@@ -535,10 +539,10 @@ async fn only_what_is_due_and_pending_is_found(bench: Bench) {
     bench.force(OpenRow { due_us: START.after(Duration::from_secs(9)), ..row.clone() }).await;
     let now = bench.env.now();
     let shards = std::collections::BTreeSet::from([row.shard]);
-    let found = bench.run(move |conn| store::due(conn, now, &shards, 10)).await;
+    let found = bench.run(move |conn| store::due(conn, now, &shards, &[], 10)).await;
     assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due]);
     let others = std::collections::BTreeSet::from([(row.shard + 1) % SHARDS]);
-    assert!(bench.run(move |conn| store::due(conn, now, &others, 10)).await.is_empty());
+    assert!(bench.run(move |conn| store::due(conn, now, &others, &[], 10)).await.is_empty());
 }
 
 async fn old_settled_events_go_and_open_ones_stay(bench: Bench) {
@@ -565,6 +569,7 @@ async fn one_bad_ack_batch_does_not_stop_the_others(bench: Bench) {
         topic: "acks".to_owned(),
         partition: 0,
         offset,
+        key: None,
         headers: Vec::new(),
         payload: Some(payload.to_vec()),
     };

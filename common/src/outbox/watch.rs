@@ -9,6 +9,7 @@ use std::time::Duration;
 use diesel::QueryResult;
 
 use super::advance::{Occurrence, advance};
+use super::pause;
 use super::relay::Relay;
 use super::state::{Happening, Policy};
 use super::store::{self, Silent};
@@ -130,12 +131,16 @@ impl Watch {
                 alerts::raise(conn, now, self.alert(&silent))?;
             }
         }
+        let paused = pause::all(conn)?;
         let mut probes = Vec::new();
         for partition in silent.iter().filter(|p| p.probe_due.is_none_or(|due| due <= now)) {
             let round = u32::try_from(partition.probes).unwrap_or(0) + 1;
             let next = now.after(self.probes.delay(round, self.env.chance()));
             store::note_silence(conn, &self.topic, partition, now, next)?;
-            probes.extend(store::oldest_sent(conn, partition.partition)?);
+            // What is paused is not sent again either; that the partition is silent is told all the same.
+            if !paused.everything {
+                probes.extend(store::oldest_sent(conn, partition.partition, &paused.keys)?);
+            }
         }
         Ok((silent.len(), probes))
     }

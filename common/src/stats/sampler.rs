@@ -10,9 +10,9 @@ use crate::clock::Timestamp;
 use crate::db::{Conn, Db, DbError};
 use crate::env::Env;
 use crate::ids::EventId;
-use crate::inbox::quarantine;
+use crate::inbox::{dead_letter, quarantine};
 use crate::on;
-use crate::schema::{alert, counter, dead_letter, mail, outbox_event, outbox_open};
+use crate::schema::{alert, counter, mail, outbox_event, outbox_open};
 
 /// The name in `counter` that settling adds to, one for each event that becomes PROCESSED.
 pub const PROCESSED_COUNTER: &str = "outbox.processed";
@@ -45,7 +45,7 @@ pub struct Sample {
     pub alerts_open: i64,
     /// Mails that have not left.
     pub mails_unsent: i64,
-    /// Messages that could not be read.
+    /// Messages that could not be read and wait for a person.
     pub dead_letters: i64,
     /// Keys in quarantine.
     pub quarantined: i64,
@@ -85,7 +85,7 @@ impl Sample {
             .filter(mail::sent_us.is_null())
             .count()
             .get_result(c))?;
-        let dead_letters = on!(conn, c => dead_letter::table.count().get_result(c))?;
+        let dead_letters = dead_letter::count_waiting(conn)?;
         Ok(Self {
             as_of,
             pending,

@@ -9,6 +9,7 @@ use common::http::Object;
 use common::inbox::{Answer, ApplyError, Detail, Handler, Incoming};
 use common::inventory::{CHANGED, Cause, CauseKind, InventorySnapshot, REMOVED, Sku};
 use common::orders::OrderId;
+use common::peer::CopyVersion;
 use diesel::QueryResult;
 use thiserror::Error;
 
@@ -66,6 +67,11 @@ impl Handler for InventoryHandler {
                 Err(unusable) => Answer::Failed { error: unusable.to_string(), retryable: false },
             })
             .collect())
+    }
+
+    fn copy_version(&self, conn: &mut Conn, key: &str) -> QueryResult<Option<CopyVersion>> {
+        let held = model::held(conn, &[key])?.into_iter().next();
+        Ok(held.map(|held| CopyVersion { epoch: held.epoch, version: held.version }))
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use utoipa::ToSchema;
 
-use super::history::{self, HistoryEntry};
+use super::history::{self, HistoryEntry, LastError};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::http::{Problem, ProblemResult};
@@ -16,9 +17,10 @@ use crate::outbox::{EventKind, OpenRow, Status};
 use crate::schema::{outbox_event, outbox_open, outbox_settled};
 
 /// An event in a list.
-#[derive(Debug, Serialize)]
-pub(in crate::admin) struct EventItem {
-    pub(in crate::admin) id: EventId,
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventItem {
+    #[schema(value_type = String, format = "uuid")]
+    pub(crate) id: EventId,
     #[serde(rename = "type")]
     event_type: String,
     key: String,
@@ -29,36 +31,48 @@ pub(in crate::admin) struct EventItem {
     attempt: i32,
     /// The budget; none once it is PROCESSED.
     attempt_limit: Option<i32>,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     /// When its newest attempt was sent.
+    #[schema(value_type = Option<String>, format = DateTime)]
     sent_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
     settled_at: Option<Timestamp>,
     /// When it may be sent; PENDING only.
+    #[schema(value_type = Option<String>, format = DateTime)]
     due_at: Option<Timestamp>,
     /// SUCCESS or REJECTED; PROCESSED only.
     outcome: Option<&'static str>,
     detail: Option<String>,
     /// When a person or a newer version resolved it; EXHAUSTED only.
+    #[schema(value_type = Option<String>, format = DateTime)]
     resolved_at: Option<Timestamp>,
     pub(super) last_error: Option<String>,
+    /// What kind of error that is: the text without what differs from event to event.
+    error_class: Option<String>,
 }
 
 /// One event, whole.
-#[derive(Debug, Serialize)]
-pub(super) struct EventDetail {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct EventDetail {
     #[serde(flatten)]
     item: EventItem,
     kind: EventKind,
     partition: Option<i32>,
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
     traceparent: Option<String>,
+    /// The trace that it belongs to, from `traceparent`.
+    trace_id: Option<String>,
     /// Who answered.
     consumer: Option<String>,
     /// When the consumer handled it, by its own clock.
+    #[schema(value_type = Option<String>, format = DateTime)]
     processed_at: Option<Timestamp>,
     /// The version that the copy held afterwards.
     copy_version: Option<i64>,
     /// What the answer carried.
+    #[schema(value_type = Option<Object>)]
     result: Option<Box<RawValue>>,
     history: Vec<HistoryEntry>,
 }
@@ -66,8 +80,8 @@ pub(super) struct EventDetail {
 /// What the appended row says, without the payload.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = outbox_event)]
-pub(super) struct Head {
-    pub(super) id: EventId,
+pub(crate) struct Head {
+    pub(crate) id: EventId,
     pub(super) kind: i16,
     pub(super) event_type: String,
     pub(super) key: String,
@@ -79,7 +93,7 @@ pub(super) struct Head {
 /// How an event was settled.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = outbox_settled)]
-pub(super) struct Settlement {
+pub(crate) struct Settlement {
     pub(super) id: EventId,
     outcome: i16,
     pub(super) detail: Option<String>,
@@ -104,8 +118,8 @@ impl Settlement {
 
 /// An event's rows.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) head: Head,
+pub(crate) struct Found {
+    pub(crate) head: Head,
     pub(super) open: Option<OpenRow>,
     pub(super) settled: Option<Settlement>,
 }
@@ -157,10 +171,11 @@ impl Found {
         self.open.as_ref().and_then(|open| open.resolved_us)
     }
 
-    fn into_item(self, last_error: Option<String>) -> EventItem {
+    fn into_item(self, last: Option<LastError>) -> EventItem {
         let status = self.status();
         let (attempt, resolved_at) = (self.attempt(), self.resolved_at());
         let Self { head, open, settled } = self;
+        let (last_error, error_class) = last.map(|last| (last.message, last.class)).unzip();
         let pending = open.as_ref().filter(|_| status == Status::Pending);
         let sent_open = open.as_ref().and_then(|open| open.sent_us);
         let sent_settled = settled.as_ref().and_then(|settled| settled.sent_us);
@@ -181,13 +196,20 @@ impl Found {
             detail: settled.and_then(|settled| settled.detail),
             resolved_at,
             last_error,
+            error_class,
         }
     }
 }
 
 impl EventItem {
+    /// What a list shows of `ids`.
+    pub(in crate::admin) fn of_ids(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<Self>> {
+        let found = Found::load(conn, ids)?;
+        Self::list(conn, found)
+    }
+
     /// What a list shows of `found`.
-    pub(super) fn list(conn: &mut Conn, found: Vec<Found>) -> QueryResult<Vec<Self>> {
+    pub(in crate::admin) fn list(conn: &mut Conn, found: Vec<Found>) -> QueryResult<Vec<Self>> {
         let ids: Vec<EventId> = found.iter().map(|row| row.head.id).collect();
         let mut errors = history::last_errors(conn, &ids)?;
         let items = found.into_iter().map(|row| {
@@ -203,7 +225,7 @@ impl EventDetail {
     ///
     /// # Errors
     /// When a statement fails.
-    pub(super) fn find(conn: &mut Conn, id: EventId) -> ProblemResult<Option<Self>> {
+    pub(in crate::admin) fn find(conn: &mut Conn, id: EventId) -> ProblemResult<Option<Self>> {
         let Some(found) = Found::load(conn, &[id])?.pop() else {
             return Ok(None);
         };
@@ -222,6 +244,7 @@ impl EventDetail {
                 None => settled.and_then(|settled| settled.partition),
             },
             payload: json(payload)?,
+            trace_id: traceparent.as_deref().and_then(trace_id),
             traceparent,
             consumer: settled.map(|settled| settled.consumer.clone()),
             processed_at: settled.and_then(|settled| settled.processed_us),
@@ -238,4 +261,11 @@ fn json(text: String) -> ProblemResult<Box<RawValue>> {
     RawValue::from_string(text.clone())
         .or_else(|_| to_raw_value(&text))
         .map_err(|error| Problem::internal(&error))
+}
+
+/// The trace of a W3C `traceparent` (version, trace, parent, flags); none if it is none.
+fn trace_id(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    let is_hex = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_hex && id.bytes().any(|byte| byte != b'0')).then(|| id.to_ascii_lowercase())
 }

@@ -1,8 +1,10 @@
 //! `/events`: every event, one event with its history, and what an operator can do to it.
 
+pub(super) mod classes;
 mod history;
-mod item;
-mod operations;
+pub(super) mod item;
+pub(super) mod operations;
+pub(super) mod peer;
 mod search;
 
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
@@ -12,19 +14,28 @@ use crate::access::{Area, Role, Rule};
 use crate::http::{Page, Params, Problem, ProblemResult, wrong_method};
 use crate::ids::EventId;
 
-use item::{EventDetail, EventItem};
-pub(super) use search::{Search, SearchBounds};
+use item::EventDetail;
+pub(crate) use item::EventItem;
+pub(super) use operations::checked_attempts;
+pub use search::EventFilter;
+pub(crate) use search::{Search, SearchBounds};
 
 /// What its routes ask for.
 pub(super) const RULES: &[Rule] = &[
     Rule::new("GET", "/events", Role::Viewer, Area::Events),
+    Rule::new("GET", "/events/classes", Role::Viewer, Area::Events),
     Rule::new("GET", "/events/{id}", Role::Viewer, Area::Events),
+    Rule::new("GET", "/events/{id}/peer", Role::Viewer, Area::Events),
     Rule::new("POST", "/events/{id}/retry", Role::Operator, Area::Events),
     Rule::new("POST", "/events/{id}/resolve", Role::Operator, Area::Events),
 ];
 
 pub(super) fn configure(scope: &mut ServiceConfig) {
     let all = web::resource("/events").get(list).default_service(wrong_method("GET"));
+    let classes =
+        web::resource("/events/classes").get(classes::classes).default_service(wrong_method("GET"));
+    let peer =
+        web::resource("/events/{id}/peer").get(peer::peer).default_service(wrong_method("GET"));
     let one = web::resource("/events/{id}").get(show).default_service(wrong_method("GET"));
     let retry = web::resource("/events/{id}/retry")
         .post(operations::retry)
@@ -32,12 +43,27 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     let resolve = web::resource("/events/{id}/resolve")
         .post(operations::resolve)
         .default_service(wrong_method("POST"));
-    scope.service(all).service(one).service(retry).service(resolve);
+    scope.service(all).service(classes).service(one).service(peer).service(retry).service(resolve);
 }
 
 /// Newest first. A page may have fewer items than `limit`, even none, and a `next` all the same: then the
 /// walk was cut, since a request looks at 10,000 events at the most.
-async fn list(admin: Data<Admin>, params: Params) -> ProblemResult<Json<Page<EventItem>>> {
+#[utoipa::path(
+    get, path = "/api/admin/v1/events", tag = "events",
+    params(
+        EventFilter,
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "The `next` of a page."),
+    ),
+    responses(
+        (status = 200, body = Page<EventItem>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    admin: Data<Admin>,
+    params: Params,
+) -> ProblemResult<Json<Page<EventItem>>> {
     let search = Search::of(params, admin.engine.env.now())?;
     let page = admin
         .engine
@@ -47,7 +73,16 @@ async fn list(admin: Data<Admin>, params: Params) -> ProblemResult<Json<Page<Eve
     Ok(Json(page))
 }
 
-async fn show(admin: Data<Admin>, id: Path<String>) -> ProblemResult<Json<EventDetail>> {
+/// One event, whole, with its history.
+#[utoipa::path(
+    get, path = "/api/admin/v1/events/{id}", tag = "events",
+    params(("id" = String, Path, format = "uuid")),
+    responses(
+        (status = 200, body = EventDetail),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(admin: Data<Admin>, id: Path<String>) -> ProblemResult<Json<EventDetail>> {
     let id = event_id(&id)?;
     admin
         .engine

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::item::EventDetail;
 use super::{Admin, event_id, unknown};
@@ -14,22 +15,32 @@ use crate::http::{IdempotencyKey, OptionalJson, Problem, ProblemResult, Reply, S
 use crate::ids::EventId;
 use crate::outbox::operate::{self, OperateError};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Retry {
+pub(in crate::admin) struct Retry {
     /// How many attempts more, 1 to 100.
     attempts: Option<i32>,
     reason: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Resolve {
+pub(in crate::admin) struct Resolve {
+    /// Why, for whoever reads the history: 1 to 500 characters.
     reason: String,
 }
 
 /// Makes an EXHAUSTED event PENDING again, with a raised limit; answers with the event.
-pub(super) async fn retry(
+#[utoipa::path(
+    post, path = "/api/admin/v1/events/{id}/retry", tag = "events",
+    params(("id" = String, Path, format = "uuid"), ("Idempotency-Key" = Option<String>, Header)),
+    request_body = Retry,
+    responses(
+        (status = 200, body = EventDetail),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn retry(
     admin: Data<Admin>,
     id: Path<String>,
     by: Caller,
@@ -53,7 +64,16 @@ pub(super) async fn retry(
 }
 
 /// Marks an EXHAUSTED event as dealt with by other means; answers with the event.
-pub(super) async fn resolve(
+#[utoipa::path(
+    post, path = "/api/admin/v1/events/{id}/resolve", tag = "events",
+    params(("id" = String, Path, format = "uuid"), ("Idempotency-Key" = Option<String>, Header)),
+    request_body = Resolve,
+    responses(
+        (status = 200, body = EventDetail),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn resolve(
     admin: Data<Admin>,
     id: Path<String>,
     by: Caller,
@@ -75,7 +95,7 @@ pub(super) async fn resolve(
     Ok(response)
 }
 
-fn checked_attempts(attempts: i32) -> ProblemResult<i32> {
+pub(in crate::admin) fn checked_attempts(attempts: i32) -> ProblemResult<i32> {
     match attempts {
         1..=100 => Ok(attempts),
         _ => Err(Problem::invalid("attempts", "a retry adds 1 to 100 attempts")),

@@ -1,12 +1,17 @@
 //! The operators' routes, each test on every database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod dead_letters;
 mod events;
 mod fixture;
+mod jobs;
 mod lists;
 mod operations;
 mod overview;
+mod peer;
 mod problems;
 mod quarantine;
+mod relay;
+mod search;
 
 pub(crate) use fixture::{Answered, Bench};

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use common::db::DbError;
 use common::inbox::{Answer, Handler};
+use common::peer::CopyVersion;
 use serde_json::{Value, json};
 
 use super::on_both_databases;
@@ -211,8 +213,22 @@ fn knows_no_commands() {
     assert!(!InventoryHandler.is_command("stockloop.inventory.changed"));
 }
 
+async fn the_other_service_is_told_what_the_copy_holds(replica: &Replica) {
+    replica.apply(vec![replica.event("A", 2, 7)]).await;
+    let version = |key: &'static str| async move {
+        let read = replica
+            .inventory
+            .db
+            .read::<_, DbError>(move |conn| Ok(InventoryHandler.copy_version(conn, key)?));
+        read.await.unwrap()
+    };
+    assert_eq!(version("A").await, Some(CopyVersion { epoch: 2, version: 7 }));
+    assert_eq!(version("B").await, None);
+}
+
 on_both_databases![
     a_new_state_becomes_the_copy,
+    the_other_service_is_told_what_the_copy_holds,
     the_same_state_again_changes_nothing,
     an_older_state_never_undoes_a_newer_one,
     a_batch_is_folded_to_the_newest_of_each_product,

@@ -255,6 +255,7 @@ impl Desk {
             topic: "acks".to_owned(),
             partition: 0,
             offset: 0,
+            key: None,
             headers: Vec::new(),
             payload: Some(serde_json::to_vec(&acks).unwrap()),
         };

@@ -74,6 +74,7 @@ impl Store {
                 topic: "orders".to_owned(),
                 partition: 0,
                 offset,
+                key: None,
                 headers: message.headers.into_iter().map(header).collect(),
                 payload: Some(message.payload),
             }

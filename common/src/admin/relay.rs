@@ -1,0 +1,288 @@
+//! `/relay` and `/pauses`: who sends, and what is left alone until somebody says otherwise.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use diesel::QueryResult;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::quarantine::checked_key;
+use super::{Admin, checked_reason};
+use crate::access::{Area, Caller, Role, Rule};
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::http::{
+    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
+};
+use crate::outbox::pause::{self, EVERYTHING, MAX_KEYS, PauseRow};
+use crate::outbox::{Instance, instances};
+
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("GET", "/relay", Role::Viewer, Area::Relay),
+    Rule::new("PUT", "/relay/pause", Role::Operator, Area::Relay),
+    Rule::new("DELETE", "/relay/pause", Role::Operator, Area::Relay),
+    Rule::new("GET", "/pauses", Role::Viewer, Area::Relay),
+    Rule::new("PUT", "/pauses/{key}", Role::Operator, Area::Relay),
+    Rule::new("DELETE", "/pauses/{key}", Role::Operator, Area::Relay),
+];
+
+pub(super) fn configure(scope: &mut ServiceConfig) {
+    let relay = web::resource("/relay").get(show).default_service(wrong_method("GET"));
+    let whole = web::resource("/relay/pause")
+        .put(pause_all)
+        .delete(resume_all)
+        .default_service(wrong_method("PUT, DELETE"));
+    let all = web::resource("/pauses").get(list).default_service(wrong_method("GET"));
+    let one = web::resource("/pauses/{key}")
+        .put(pause_key)
+        .delete(resume_key)
+        .default_service(wrong_method("PUT, DELETE"));
+    scope.service(relay).service(whole).service(all).service(one);
+}
+
+/// The relay of this service.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct RelayView {
+    /// Why nothing is sent at all; none: it is not paused.
+    pub(in crate::admin) paused: Option<Pause>,
+    /// Keys that are paused one by one.
+    pub(in crate::admin) keys_paused: i64,
+    /// The instances that live, with the shards that each may send.
+    pub(in crate::admin) instances: Vec<Instance>,
+}
+
+/// Why something is not sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct Pause {
+    pub(in crate::admin) reason: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub(in crate::admin) since: Timestamp,
+    pub(in crate::admin) by: String,
+}
+
+/// A key whose events are not sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct PausedKey {
+    pub(in crate::admin) key: String,
+    #[serde(flatten)]
+    pub(in crate::admin) pause: Pause,
+}
+
+/// Why something is to be paused.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::admin) struct PutPause {
+    /// For whoever finds it paused: 1 to 500 characters.
+    reason: String,
+}
+
+impl From<PauseRow> for Pause {
+    fn from(row: PauseRow) -> Self {
+        Self { reason: row.reason, since: row.since_us, by: row.by_whom }
+    }
+}
+
+impl From<PauseRow> for PausedKey {
+    fn from(row: PauseRow) -> Self {
+        Self { key: row.key.clone(), pause: row.into() }
+    }
+}
+
+impl RelayView {
+    /// The relay as it is now.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub(in crate::admin) fn take(conn: &mut Conn) -> QueryResult<Self> {
+        Ok(Self {
+            paused: pause::find(conn, EVERYTHING)?.map(Pause::from),
+            keys_paused: pause::count(conn)?,
+            instances: instances(conn)?,
+        })
+    }
+}
+
+/// Whether the relay is paused, and which instances send.
+#[utoipa::path(
+    get, path = "/api/admin/v1/relay", tag = "relay",
+    responses(
+        (status = 200, body = RelayView),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn show(
+    admin: Data<Admin>,
+    params: Params,
+) -> ProblemResult<Json<RelayView>> {
+    params.finish()?;
+    admin.engine.db.read(|conn| Ok(Json(RelayView::take(conn)?))).await
+}
+
+/// The keys that are paused one by one, by key.
+#[utoipa::path(
+    get, path = "/api/admin/v1/pauses", tag = "relay",
+    params(
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "The `next` of a page."),
+    ),
+    responses(
+        (status = 200, body = Page<PausedKey>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn list(
+    admin: Data<Admin>,
+    mut params: Params,
+) -> ProblemResult<Json<Page<PausedKey>>> {
+    let limit = params.limit()?;
+    let after = params.text("after").unwrap_or_default();
+    params.finish()?;
+    let rows = admin
+        .engine
+        .db
+        .read(move |conn| pause::list(conn, &after, limit + 1).map_err(Problem::from))
+        .await?;
+    let items = rows.into_iter().map(PausedKey::from).collect();
+    Ok(Json(Page::cut(items, limit, |item: &PausedKey| item.key.clone())))
+}
+
+/// Stops sending anything; what is on its way already is not called back. 201 when it was not paused before.
+#[utoipa::path(
+    put, path = "/api/admin/v1/relay/pause", tag = "relay",
+    params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = PutPause,
+    responses(
+        (status = 200, body = Pause), (status = 201, body = Pause),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn pause_all(
+    admin: Data<Admin>,
+    by: Caller,
+    key: IdempotencyKey,
+    body: StrictJson<PutPause>,
+) -> ProblemResult<HttpResponse> {
+    put(&admin, EVERYTHING.to_owned(), by, key, body).await
+}
+
+/// Sends again.
+#[utoipa::path(
+    delete, path = "/api/admin/v1/relay/pause", tag = "relay",
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 204, description = "It sends again."),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn resume_all(
+    admin: Data<Admin>,
+    by: Caller,
+    key: IdempotencyKey,
+) -> ProblemResult<HttpResponse> {
+    resume(&admin, EVERYTHING.to_owned(), by, key).await
+}
+
+/// Stops sending one key's events. 201 when it was not paused before.
+#[utoipa::path(
+    put, path = "/api/admin/v1/pauses/{key}", tag = "relay",
+    params(("key" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    request_body = PutPause,
+    responses(
+        (status = 200, body = PausedKey), (status = 201, body = PausedKey),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn pause_key(
+    admin: Data<Admin>,
+    key: Path<String>,
+    by: Caller,
+    idempotency: IdempotencyKey,
+    body: StrictJson<PutPause>,
+) -> ProblemResult<HttpResponse> {
+    put(&admin, checked_key(key.into_inner())?, by, idempotency, body).await
+}
+
+/// Sends one key's events again.
+#[utoipa::path(
+    delete, path = "/api/admin/v1/pauses/{key}", tag = "relay",
+    params(("key" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 204, description = "They are sent again."),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::admin) async fn resume_key(
+    admin: Data<Admin>,
+    key: Path<String>,
+    by: Caller,
+    idempotency: IdempotencyKey,
+) -> ProblemResult<HttpResponse> {
+    resume(&admin, checked_key(key.into_inner())?, by, idempotency).await
+}
+
+async fn put(
+    admin: &Admin,
+    key: String,
+    by: Caller,
+    idempotency: IdempotencyKey,
+    body: StrictJson<PutPause>,
+) -> ProblemResult<HttpResponse> {
+    checked_reason(&body.value.reason)?;
+    let now = admin.engine.env.now();
+    let row = PauseRow { key, reason: body.value.reason, since_us: now, by_whom: by.name.clone() };
+    let work = move |conn: &mut Conn| {
+        check_room(conn, &row.key)?;
+        let status = match pause::put(conn, &row)? {
+            true => StatusCode::CREATED,
+            false => StatusCode::OK,
+        };
+        let detail = serde_json::json!({ "reason": row.reason });
+        by.note(conn, now, "relay.pause", subject(&row.key), Some(detail))?;
+        let stored = pause::find(conn, &row.key)?.unwrap_or(row);
+        match stored.key.as_str() {
+            EVERYTHING => Reply::json(status, &Pause::from(stored)),
+            _ => Reply::json(status, &PausedKey::from(stored)),
+        }
+    };
+    admin.act(idempotency, &body.bytes, work).await
+}
+
+async fn resume(
+    admin: &Admin,
+    key: String,
+    by: Caller,
+    idempotency: IdempotencyKey,
+) -> ProblemResult<HttpResponse> {
+    let now = admin.engine.env.now();
+    let work = move |conn: &mut Conn| {
+        if !pause::end(conn, &key)? {
+            return Err(match key.as_str() {
+                EVERYTHING => Problem::not_found("the relay is not paused"),
+                key => Problem::not_found(format!("{key:?} is not paused")),
+            });
+        }
+        by.note(conn, now, "relay.resume", subject(&key), None)?;
+        Ok(Reply::no_content())
+    };
+    let response = admin.act(idempotency, &[], work).await?;
+    admin.engine.outbox.wake();
+    Ok(response)
+}
+
+/// Each paused key costs the relay something with each step, so there is an end to them.
+fn check_room(conn: &mut Conn, key: &str) -> ProblemResult<()> {
+    if key == EVERYTHING || pause::find(conn, key)?.is_some() || pause::count(conn)? < MAX_KEYS {
+        return Ok(());
+    }
+    Err(Problem::conflict(
+        "too-many-pauses",
+        format!("{MAX_KEYS} keys are paused; end some of these pauses, or pause the whole relay"),
+    ))
+}
+
+/// What the audit log names: the key; nothing for the whole relay.
+fn subject(key: &str) -> Option<&str> {
+    Some(key).filter(|key| *key != EVERYTHING)
+}
