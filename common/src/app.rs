@@ -19,7 +19,7 @@ use crate::engine::{Engine, EngineRun, Roles};
 use crate::env::Env;
 use crate::http::{Access, BodyLimit, StaticToken, unknown_route};
 use crate::peer;
-use crate::telemetry::{self, Health};
+use crate::telemetry::{self, Health, measure};
 
 /// What makes a service the one that it is.
 #[derive(Clone, Copy)]
@@ -197,12 +197,14 @@ fn serve(
             .configure(peer::configure(&engine))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.guard(request, next)));
+        let metrics = engine.metrics.clone();
         App::new()
             .app_data(web::Data::new(BodyLimit(limit)))
             .configure(telemetry::configure(health.clone(), engine.metrics.clone()))
             .configure(admin::configure(admin.clone()))
             .service(api)
             .default_service(web::to(unknown_route))
+            .wrap(from_fn(move |request, next| measure(metrics.clone(), request, next)))
     };
     let server = HttpServer::new(factory)
         .workers(2)

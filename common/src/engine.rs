@@ -25,7 +25,7 @@ use crate::outbox::{
 use crate::peer::Peer;
 use crate::retry::Backoff;
 use crate::signals::Signals;
-use crate::stats::Sampler;
+use crate::stats::{Sample, Sampler, Trend};
 use crate::telemetry::{BrokerState, IgnoredAck, Metrics};
 
 /// Which halves of the engine a service uses.
@@ -105,22 +105,23 @@ impl Engine {
     pub fn over(db: Db, settings: Settings, env: Env, public_url: &str) -> anyhow::Result<Self> {
         let alerts =
             Alerts::new(&settings.service.name, public_url, &settings.alerts, &settings.mail)?;
-        let sampler = Sampler::default();
+        let sampler = Sampler::new(&settings.kafka);
+        let broker = BrokerState::default();
         let outbox = &settings.outbox;
         Ok(Self {
             outbox: Outbox::new(env.clone(), outbox.max_attempts),
             in_flight: InFlight::new(outbox.in_flight_events, outbox.in_flight_bytes),
-            metrics: Metrics::new(sampler.clone()),
             bulk: Bulk::default(),
             peer: Peer::new(&settings.peer)?,
             handler: None,
             producer: None,
+            metrics: Metrics::new(sampler.clone(), broker.clone()),
             settings: Arc::new(settings),
             env,
             db,
             alerts,
             sampler,
-            broker: BrokerState::default(),
+            broker,
             running: Running::default(),
             signals: Signals::default(),
             stopping: CancellationToken::new(),
@@ -287,6 +288,7 @@ impl Engine {
             let held = lock(&held).clone();
             let outcome = relay.run_once(&held).await?;
             self.metrics.relay_sent(count(outcome.sent));
+            outcome.first_sent.iter().for_each(|waited| self.metrics.commit_to_sent(*waited));
             if outcome.refused > 0 {
                 self.alerts.wake();
             }
@@ -428,8 +430,9 @@ impl Engine {
 
     async fn sample_loop(self, stop: CancellationToken) {
         let mut retry = Retry::new("sampling the tables", &self.env, &stop);
+        let trend = Trend::default();
         loop {
-            let sample = match self.sampler.run_once(&self.db, &self.env).await {
+            let sample = match self.sample(&trend).await {
                 Ok(sample) => retry.succeeded(sample),
                 Err(error) => match retry.pause(&error).await {
                     Some(()) => continue,
@@ -441,6 +444,12 @@ impl Engine {
                 () = tokio::time::sleep(sample.rest()) => {}
             }
         }
+    }
+
+    async fn sample(&self, trend: &Trend) -> Result<Arc<Sample>, DbError> {
+        let sample = self.sampler.run_once(&self.db, &self.env).await?;
+        trend.run_once(&self.db, &sample).await?;
+        Ok(sample)
     }
 
     async fn forget_loop(self, stop: CancellationToken) {

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod fill;
 mod storage;
 
 /// Load and measurement tools for Stockloop.
@@ -18,10 +19,13 @@ struct Cli {
 enum Command {
     /// Compare layouts of the outbox tables on PostgreSQL and SQLite
     Storage(storage::Arguments),
+    /// Fill a service's database with events, and time what operators read
+    Fill(fill::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Storage(arguments) => storage::run(&arguments),
+        Command::Fill(arguments) => fill::run(&arguments),
     }
 }

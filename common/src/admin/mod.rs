@@ -5,14 +5,16 @@
 
 mod alerts;
 mod audit;
+pub(crate) mod charts;
 mod dead_letters;
 mod events;
 mod jobs;
 mod operators;
-mod overview;
+pub(crate) mod overview;
 mod quarantine;
 mod relay;
 mod session;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tokens;
@@ -62,6 +64,8 @@ pub const RULES: Rules = Rules {
     scope: "/api/admin/v1",
     parts: &[
         overview::RULES,
+        charts::RULES,
+        stream::RULES,
         events::RULES,
         jobs::RULES,
         relay::RULES,
@@ -82,6 +86,8 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
         let scope = web::scope(RULES.scope)
             .app_data(web::Data::new(admin))
             .configure(overview::configure)
+            .configure(charts::configure)
+            .configure(stream::configure)
             .configure(events::configure)
             .configure(jobs::configure)
             .configure(relay::configure)

@@ -8,6 +8,7 @@ mod precondition;
 mod problem;
 mod query;
 mod route;
+mod sse;
 mod trace;
 mod words;
 
@@ -19,5 +20,6 @@ pub use precondition::{Precondition, PreconditionFailed};
 pub use problem::{PartProblem, Problem, ProblemResult};
 pub use query::Params;
 pub use route::{reading, unknown_route, wrong_method};
+pub use sse::{event, event_stream};
 pub use trace::TraceParent;
 pub use words::{Words, WordsError};

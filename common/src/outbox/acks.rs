@@ -9,6 +9,7 @@ use crate::env::Env;
 use crate::ids::EventId;
 use crate::inbox::{ApplyError, DeadLetter, bury};
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
+use crate::stats::PROCESSED_COUNTER;
 
 /// Turns answers into states.
 #[derive(Clone)]
@@ -105,9 +106,9 @@ impl Settler {
         store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
         self.sort_out_strangers(conn, done)?;
         self.warn_of_versions_from_nowhere(conn, &ahead)?;
-        let settled = i64::try_from(done.advanced.settled.len()).unwrap_or(0);
+        let settled = done.advanced.settled.len();
         if settled > 0 {
-            store::count(conn, "outbox.processed", self.slot(), settled)?;
+            store::count(conn, PROCESSED_COUNTER, self.env.now(), settled)?;
         }
         Ok(())
     }
@@ -139,11 +140,6 @@ impl Settler {
             }
         }
         Ok(())
-    }
-
-    /// Spreads the counter over slots by time of day, without any state: only contention depends on it.
-    fn slot(&self) -> i16 {
-        i16::try_from(self.env.now().micros() % 16).unwrap_or(0)
     }
 }
 

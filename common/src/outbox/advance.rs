@@ -17,6 +17,7 @@ use crate::db::Conn;
 use crate::env::Env;
 use crate::ids::EventId;
 use crate::kafka::{Ack, Verdict};
+use crate::stats::FAILED_COUNTER;
 
 const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
 
@@ -361,6 +362,11 @@ impl<'a> Work<'a> {
         self.speak_up(conn)?;
         if let (Some(listener), false) = (&self.policy.listener, self.turns.is_empty()) {
             listener.hear(conn, self.now, &self.turns)?;
+        }
+        let failed = self.done.again + self.done.exhausted;
+        if failed > 0 {
+            // After the rows, as every other count: whoever takes both takes them in this order.
+            store::count(conn, FAILED_COUNTER, self.now, failed)?;
         }
         self.done.rows = self.rows.into_values().map(|(row, _)| row).collect();
         Ok(self.done)

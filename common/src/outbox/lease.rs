@@ -131,7 +131,8 @@ struct Now {
     now_us: i64,
 }
 
-fn database_now(conn: &mut Conn) -> QueryResult<i64> {
+/// Now, by the database's clock, in microseconds since 1970.
+pub(crate) fn database_now(conn: &mut Conn) -> QueryResult<i64> {
     let sql = match conn {
         Conn::Pg(_) => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us",
         Conn::Sqlite(_) => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER) AS now_us",

@@ -21,6 +21,7 @@ pub use acks::{Settlement, Settler, check_answers};
 pub use advance::{Advanced, SettledEvent};
 pub use append::{Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, UNTOLD, error_class};
+pub(crate) use lease::database_now;
 pub use lease::{Held, Instance, instances, release, renew};
 pub use listener::{Became, Listener, Turn};
 pub use model::{

@@ -20,6 +20,7 @@ use crate::env::Env;
 use crate::inbox::Incoming;
 use crate::kafka::{Envelope, Message, Producer, SendError};
 use crate::retry::Backoff;
+use crate::stats::SENT_COUNTER;
 
 /// What a partition may hold unanswered, and what it does hold; shared by relay and settler.
 #[derive(Debug, Clone)]
@@ -103,6 +104,8 @@ pub struct RelayOutcome {
     pub refused: usize,
     /// Events that the broker did not take now; they stay PENDING at no cost.
     pub delayed: usize,
+    /// How long after its commit each event was sent for the first time.
+    pub first_sent: Vec<Duration>,
     /// Whether everything that was due and allowed is done.
     pub drained: bool,
 }
@@ -201,11 +204,15 @@ impl Relay {
         }
         self.pauses.begin(&troubled, self.env.chance());
         outcome.refused = refused.len();
-        let sizes: BTreeMap<_, _> = due.iter().map(|row| (row.id, row.size)).collect();
+        let facts: BTreeMap<_, _> =
+            due.iter().map(|row| (row.id, (row.size, row.created_us))).collect();
         for row in self.note(held, sent, refused).await? {
             outcome.sent += 1;
-            let bytes = sizes.get(&row.id).copied().unwrap_or_default();
-            self.in_flight.took_off(row.partition, i64::from(bytes));
+            let Some((bytes, created)) = facts.get(&row.id) else { continue };
+            self.in_flight.took_off(row.partition, i64::from(*bytes));
+            if row.attempt == 1 {
+                outcome.first_sent.push(at.since(*created));
+            }
         }
         Ok(outcome)
     }
@@ -233,6 +240,9 @@ impl Relay {
                 if !refused.is_empty() {
                     let refused = refused.into_iter().map(|(_, occurrence)| occurrence).collect();
                     advance(conn, &env, &policy, refused)?;
+                }
+                if !sent.is_empty() {
+                    store::count(conn, SENT_COUNTER, env.now(), sent.len())?;
                 }
                 Ok(sent)
             })

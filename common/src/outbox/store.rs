@@ -512,8 +512,14 @@ pub(super) fn newest_version(conn: &mut Conn, key: &str) -> QueryResult<Option<i
         .optional())
 }
 
-/// Adds to a durable count; `slot` spreads writers so that they do not wait for each other.
-pub(super) fn count(conn: &mut Conn, name: &str, slot: i16, by: i64) -> QueryResult<()> {
+/// Slots of one count.
+const SLOTS: i64 = 16;
+
+/// Adds to a durable count. Its slot goes by the time of day, without any state, so that writers seldom wait for
+/// each other.
+pub(super) fn count(conn: &mut Conn, name: &str, now: Timestamp, by: usize) -> QueryResult<()> {
+    let slot = i16::try_from(now.micros().rem_euclid(SLOTS)).unwrap_or(0);
+    let by = i64::try_from(by).unwrap_or(i64::MAX);
     on!(conn, c => diesel::insert_into(counter::table)
         .values((counter::name.eq(name), counter::slot.eq(slot), counter::value.eq(by)))
         .on_conflict((counter::name, counter::slot))

@@ -20,7 +20,8 @@ use crate::kafka::{Ack, AckBatch, Record, Verdict};
 use crate::on;
 use crate::outbox::operate;
 use crate::retry::Backoff;
-use crate::schema::{alert, dead_letter, outbox_history, outbox_open, outbox_partition};
+use crate::schema::{alert, counter, dead_letter, outbox_history, outbox_open, outbox_partition};
+use crate::stats::{FAILED_COUNTER, PROCESSED_COUNTER};
 use crate::testing::{TestDb, on_every_database};
 
 mod pauses;
@@ -180,6 +181,7 @@ on_every_database!(Bench::new =>
     a_copy_ahead_of_its_source_is_told,
     a_listener_hears_every_turn_of_what_it_asked_for,
     a_listener_that_fails_takes_the_transition_back,
+    answers_and_failures_are_counted,
 );
 
 /// Writes down what it hears, and fails where it is told to.
@@ -597,4 +599,37 @@ async fn a_copy_ahead_of_its_source_is_told(bench: Bench) {
     let open: i64 =
         bench.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
     assert_eq!(open, 0);
+}
+
+async fn answers_and_failures_are_counted(bench: Bench) {
+    let (a, b) = (bench.append(SNAPSHOT, "A", 1).await, bench.append(SNAPSHOT, "B", 1).await);
+    bench.exhaust(a, 0).await;
+    bench.send(b, 1, 0).await;
+    let failed = bench.ack(b, 1, Verdict::Failed);
+    // The same answer once more changes nothing, so it counts for nothing.
+    bench.settle(vec![failed.clone(), failed]).await;
+    bench.send(b, 2, 0).await;
+    bench.settle(vec![bench.ack(b, 2, Verdict::Success)]).await;
+    assert_eq!(
+        (bench.counted(FAILED_COUNTER).await, bench.counted(PROCESSED_COUNTER).await),
+        (2, 1)
+    );
+    let outbox = bench.outbox.clone();
+    let retry = move |conn: &mut Conn| operate::retry(conn, &outbox, a, 1, "night shift", None);
+    bench.db.write(retry).await.unwrap();
+    assert_eq!(bench.counted(FAILED_COUNTER).await, 2, "an operator's retry is no failure");
+}
+
+impl Bench {
+    async fn counted(&self, name: &'static str) -> i64 {
+        let slots: Vec<i64> = self
+            .run(move |conn| {
+                on!(conn, c => counter::table
+                    .filter(counter::name.eq(name))
+                    .select(counter::value)
+                    .load(c))
+            })
+            .await;
+        slots.into_iter().sum()
+    }
 }

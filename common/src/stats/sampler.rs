@@ -1,170 +1,124 @@
-//! Counts taken beside the requests: a step that a timer repeats, and the newest result for whoever asks.
+//! Samples taken beside the requests: a step that a timer repeats, and the newest result for whoever asks.
 
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use diesel::dsl::count;
-use diesel::prelude::*;
+use serde::Serialize;
+use tokio::sync::watch;
+use utoipa::ToSchema;
 
+use super::sample::{Sample, Totals};
 use crate::clock::Timestamp;
-use crate::db::{Conn, Db, DbError};
+use crate::config::KafkaSettings;
+use crate::db::{Db, DbError};
 use crate::env::Env;
-use crate::ids::EventId;
-use crate::inbox::{dead_letter, quarantine};
-use crate::on;
-use crate::schema::{alert, counter, mail, outbox_event, outbox_open};
 
-/// The name in `counter` that settling adds to, one for each event that becomes PROCESSED.
-pub const PROCESSED_COUNTER: &str = "outbox.processed";
+/// What rates are taken over.
+const RATES_OVER: Duration = Duration::from_secs(60);
 
-/// The shortest pause between two samples.
-const SHORTEST_REST: Duration = Duration::from_secs(1);
-/// How many times its own duration a sampler rests: it takes 5 % of one connection at the most.
-const REST_FACTOR: u32 = 19;
-
-/// The counts at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// When they were taken.
-    pub as_of: Timestamp,
-    /// How long that took.
-    pub took: Duration,
-    /// Events that wait to be sent.
-    pub pending: i64,
-    /// Events that the broker has, without an answer yet.
-    pub sent: i64,
-    /// Events that wait for a person.
-    pub exhausted: i64,
-    /// EXHAUSTED events that a person or a newer version resolved.
-    pub resolved: i64,
-    /// Events that were answered for good, ever: also those that retention removed since.
-    pub processed: i64,
-    /// The oldest event that is PENDING or SENT: how far the loop is behind.
-    pub oldest: Option<Oldest>,
-    /// Alerts that are not closed.
-    pub alerts_open: i64,
-    /// Mails that have not left.
-    pub mails_unsent: i64,
-    /// Messages that could not be read and wait for a person.
-    pub dead_letters: i64,
-    /// Keys in quarantine.
-    pub quarantined: i64,
+/// How fast things go, per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct Rates {
+    /// Events that were committed: what comes in.
+    pub committed: f64,
+    /// Attempts that the broker confirmed.
+    pub sent: f64,
+    /// Events that were answered for good: what goes out.
+    pub acknowledged: f64,
+    /// Attempts that failed.
+    pub failed: f64,
+    /// The seconds that these are taken over.
+    pub over_seconds: f64,
 }
 
-/// The oldest event that the loop still has to close.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Oldest {
-    /// Which.
-    pub id: EventId,
-    /// What it is about.
-    pub key: String,
-    /// When it was committed.
-    pub since: Timestamp,
-}
-
-impl Sample {
-    /// How long to wait before the next sample, so that counting a large backlog does not slow its drain.
-    pub fn rest(&self) -> Duration {
-        self.took.saturating_mul(REST_FACTOR).max(SHORTEST_REST)
-    }
-
-    /// How long the oldest unacknowledged event has waited; zero when there is none.
-    pub fn oldest_age(&self) -> Duration {
-        self.oldest.as_ref().map_or(Duration::ZERO, |oldest| self.as_of.since(oldest.since))
-    }
-
-    fn take(conn: &mut Conn, as_of: Timestamp) -> QueryResult<Self> {
-        let begun = Instant::now();
-        let (pending, sent, exhausted, resolved) = open_counts(conn)?;
-        let oldest = oldest(conn)?;
-        let alerts_open = on!(conn, c => alert::table
-            .filter(alert::closed_us.is_null())
-            .count()
-            .get_result(c))?;
-        let mails_unsent = on!(conn, c => mail::table
-            .filter(mail::sent_us.is_null())
-            .count()
-            .get_result(c))?;
-        let dead_letters = dead_letter::count_waiting(conn)?;
-        Ok(Self {
-            as_of,
-            pending,
-            sent,
-            exhausted,
-            resolved,
-            processed: processed(conn)?,
-            oldest,
-            alerts_open,
-            mails_unsent,
-            dead_letters,
-            quarantined: quarantine::count(conn)?,
-            took: begun.elapsed(),
+impl Rates {
+    /// How fast counts grew from `before` to `after`; counts that went back did not grow.
+    pub(super) fn between(before: (Timestamp, Totals), after: (Timestamp, Totals)) -> Option<Self> {
+        let over_seconds = after.0.since(before.0).as_secs_f64();
+        let rate = |count: fn(&Totals) -> i64| {
+            let grown = count(&after.1).saturating_sub(count(&before.1)).max(0);
+            // Exact below 2^53.
+            grown as f64 / over_seconds
+        };
+        (over_seconds > 0.0).then(|| Self {
+            committed: rate(|totals| totals.committed),
+            sent: rate(|totals| totals.sent),
+            acknowledged: rate(|totals| totals.processed),
+            failed: rate(|totals| totals.failed),
+            over_seconds,
         })
     }
 }
 
-/// PENDING, SENT, EXHAUSTED and resolved, in one walk over the open rows.
-fn open_counts(conn: &mut Conn) -> QueryResult<(i64, i64, i64, i64)> {
-    use outbox_open::{id, resolved_us, status};
-    on!(conn, c => outbox_open::table
-        .select((
-            count(id).aggregate_filter(status.eq(0_i16)),
-            count(id).aggregate_filter(status.eq(1_i16)),
-            count(id).aggregate_filter(status.eq(2_i16).and(resolved_us.is_null())),
-            count(id).aggregate_filter(status.eq(2_i16).and(resolved_us.is_not_null())),
-        ))
-        .get_result(c))
-}
-
-fn oldest(conn: &mut Conn) -> QueryResult<Option<Oldest>> {
-    let id: Option<EventId> = on!(conn, c => outbox_open::table
-        .filter(outbox_open::status.lt(2_i16))
-        .order(outbox_open::id)
-        .select(outbox_open::id)
-        .first(c)
-        .optional())?;
-    let Some(id) = id else { return Ok(None) };
-    let event: Option<(String, Timestamp)> = on!(conn, c => outbox_event::table
-        .find(id)
-        .select((outbox_event::key, outbox_event::created_us))
-        .first(c)
-        .optional())?;
-    Ok(event.map(|(key, since)| Oldest { id, key, since }))
-}
-
-/// The slots are summed here: the databases' sum of a BIGINT is of another type in each.
-fn processed(conn: &mut Conn) -> QueryResult<i64> {
-    let slots: Vec<i64> = on!(conn, c => counter::table
-        .filter(counter::name.eq(PROCESSED_COUNTER))
-        .select(counter::value)
-        .load(c))?;
-    Ok(slots.into_iter().fold(0, i64::saturating_add))
-}
-
 /// Takes samples and keeps the newest one; cheap to clone, all clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Sampler {
-    newest: Arc<RwLock<Option<Arc<Sample>>>>,
-    first: Arc<tokio::sync::Mutex<()>>,
+pub struct Sampler(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    topic: String,
+    consumer: String,
+    newest: watch::Sender<Option<Arc<Sample>>>,
+    /// The totals of the last minute, oldest first.
+    past: Mutex<VecDeque<(Timestamp, Totals)>>,
+    first: tokio::sync::Mutex<()>,
 }
 
 impl Sampler {
+    /// A sampler that knows the outgoing topic and who consumes it.
+    pub fn new(kafka: &KafkaSettings) -> Self {
+        Self(Arc::new(Inner {
+            topic: kafka.outbound_topic.clone(),
+            consumer: kafka.outbound_consumer.clone(),
+            ..Inner::default()
+        }))
+    }
+
+    /// The topic whose partitions are sampled.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// Who consumes it.
+    pub fn consumer(&self) -> &str {
+        &self.0.consumer
+    }
+
     /// Takes a sample and keeps it; a timer repeats this, pausing for [`Sample::rest`].
     ///
     /// # Errors
     /// When the database can't be read; the sample before stays, and its `as_of` tells its age.
     pub async fn run_once(&self, db: &Db, env: &Env) -> Result<Arc<Sample>, DbError> {
-        let as_of = env.now();
-        let sample = db.read(move |conn| Sample::take(conn, as_of).map_err(DbError::from)).await?;
+        let (as_of, topic) = (env.now(), self.0.topic.clone());
+        let mut sample =
+            db.read(move |conn| Sample::take(conn, &topic, as_of).map_err(DbError::from)).await?;
+        sample.rates = self.remember(as_of, &mut sample.totals);
         let sample = Arc::new(sample);
-        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        *newest = Some(Arc::clone(&sample));
+        self.0.newest.send_replace(Some(Arc::clone(&sample)));
         Ok(sample)
+    }
+
+    fn remember(&self, as_of: Timestamp, totals: &mut Totals) -> Option<Rates> {
+        let mut past = self.0.past.lock().unwrap_or_else(PoisonError::into_inner);
+        // It is a sum of two statements, between which events are settled: it must not go back for that.
+        let before = past.back().map_or(0, |(_, before)| before.committed);
+        totals.committed = totals.committed.max(before);
+        past.push_back((as_of, *totals));
+        while past.len() > 2 && past.front().is_some_and(|(at, _)| as_of.since(*at) > RATES_OVER) {
+            past.pop_front();
+        }
+        Rates::between(*past.front()?, (as_of, *totals))
     }
 
     /// The newest sample, if one was taken yet.
     pub fn newest(&self) -> Option<Arc<Sample>> {
-        self.newest.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.newest.borrow().clone()
+    }
+
+    /// Hears of each new sample from now on, unless about `limit` listen already.
+    pub fn follow(&self, limit: usize) -> Option<watch::Receiver<Option<Arc<Sample>>>> {
+        (self.0.newest.receiver_count() < limit).then(|| self.0.newest.subscribe())
     }
 
     /// The newest sample, or the first one, which is then taken now, once for all who ask.
@@ -175,7 +129,7 @@ impl Sampler {
         if let Some(sample) = self.newest() {
             return Ok(sample);
         }
-        let _alone = self.first.lock().await;
+        let _alone = self.0.first.lock().await;
         match self.newest() {
             Some(sample) => Ok(sample),
             None => self.run_once(db, env).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::db::{Db, DbError, MigrationSet};
 
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct BrokerState(Arc<RwLock<BrokerReport>>);
 
 /// The connection to the broker as it is reported.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum BrokerReport {
     /// Nothing was heard of it yet.

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::BrokerState;
+use super::gauges::SampleGauges;
 use crate::http::{Problem, ProblemResult};
-use crate::stats::{Sample, Sampler};
+use crate::stats::Sampler;
 
 /// The media type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -26,6 +26,9 @@ const LATENCIES: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     120.0, 300.0, 600.0,
 ];
+
+/// From a route that only looks into memory to one that waits for the database, in seconds.
+const REQUESTS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// One label and its value.
 type Label = [(&'static str, &'static str); 1];
@@ -50,40 +53,84 @@ impl IgnoredAck {
     }
 }
 
+/// Who answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByConsumer {
+    consumer: String,
+}
+
+/// Who answered, and what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    consumer: String,
+    outcome: &'static str,
+}
+
+/// A kind of request: few, since routes are patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Request {
+    pub(super) method: &'static str,
+    pub(super) route: String,
+    pub(super) status: &'static str,
+}
+
+type Histograms<S> = Family<S, Histogram, fn() -> Histogram>;
+
+fn latencies() -> Histogram {
+    Histogram::new(LATENCIES)
+}
+
+fn requests() -> Histogram {
+    Histogram::new(REQUESTS)
+}
+
 /// The service's metrics; cheap to clone, all clones count together.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
+    consumer: String,
     relay_sent: Counter,
-    settled: Family<Label, Counter>,
+    settled: Family<Answer, Counter>,
     acks_ignored: Family<Label, Counter>,
     inbox_events: Family<Label, Counter>,
     mails_sent: Counter,
+    commit_to_sent: Histogram,
     commit_to_ack: Histogram,
     commit_to_applied: Histogram,
+    requests: Histograms<Request>,
 }
 
 impl Metrics {
-    /// Metrics from zero, with the gauges of what `sampler` takes.
-    pub fn new(sampler: Sampler) -> Self {
-        let mut inner = Inner {
-            registry: Registry::with_prefix("stockloop"),
+    /// Metrics from zero, with the gauges of what `sampler` takes and of `broker`.
+    pub fn new(sampler: Sampler, broker: BrokerState) -> Self {
+        let mut registry = Registry::with_prefix("stockloop");
+        let by_consumer = ByConsumer { consumer: sampler.consumer().to_owned() };
+        let acked: Histograms<ByConsumer> = Family::new_with_constructor(latencies);
+        let applied: Histograms<ByConsumer> = Family::new_with_constructor(latencies);
+        let inner = Inner {
+            consumer: by_consumer.consumer.clone(),
             relay_sent: Counter::default(),
             settled: Family::default(),
             acks_ignored: Family::default(),
             inbox_events: Family::default(),
             mails_sent: Counter::default(),
-            commit_to_ack: Histogram::new(LATENCIES),
-            commit_to_applied: Histogram::new(LATENCIES),
+            commit_to_sent: latencies(),
+            // Only the configured consumer's answers settle, so there is one of each.
+            commit_to_ack: acked.get_or_create_owned(&by_consumer),
+            commit_to_applied: applied.get_or_create_owned(&by_consumer),
+            requests: Family::new_with_constructor(requests),
+            registry: Registry::default(),
         };
         // What is known to be counted shows as 0 from the start, so that a first increase is seen as one.
         for reason in IgnoredAck::ALL {
             drop(inner.acks_ignored.get_or_create(&reason.label()));
         }
-        inner.register(sampler);
-        Self(Arc::new(inner))
+        inner.register_counters(&mut registry);
+        inner.register_latencies(&mut registry, acked, applied);
+        registry.register_collector(Box::new(SampleGauges { sampler, broker }));
+        Self(Arc::new(Inner { registry, ..inner }))
     }
 
     /// `count` events were confirmed by the broker.
@@ -93,7 +140,8 @@ impl Metrics {
 
     /// `count` answers changed the state of their event; `outcome` as in the ack, such as `SUCCESS`.
     pub fn settled(&self, outcome: &'static str, count: u64) {
-        self.0.settled.get_or_create(&[("outcome", outcome)]).inc_by(count);
+        let answer = Answer { consumer: self.0.consumer.clone(), outcome };
+        self.0.settled.get_or_create(&answer).inc_by(count);
     }
 
     /// `count` answers were put aside.
@@ -111,6 +159,11 @@ impl Metrics {
         self.0.mails_sent.inc_by(count);
     }
 
+    /// An event was sent for the first time this long after its commit.
+    pub fn commit_to_sent(&self, latency: Duration) {
+        self.0.commit_to_sent.observe(latency.as_secs_f64());
+    }
+
     /// An event was settled this long after its commit.
     pub fn commit_to_ack(&self, latency: Duration) {
         self.0.commit_to_ack.observe(latency.as_secs_f64());
@@ -119,6 +172,11 @@ impl Metrics {
     /// An event was applied to the copy this long after its commit, by both machines' clocks.
     pub fn commit_to_applied(&self, latency: Duration) {
         self.0.commit_to_applied.observe(latency.as_secs_f64());
+    }
+
+    /// A request was answered after this long; a stream when it began.
+    pub(super) fn answered(&self, request: &Request, latency: Duration) {
+        self.0.requests.get_or_create(request).observe(latency.as_secs_f64());
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -139,12 +197,10 @@ impl fmt::Debug for Metrics {
 }
 
 impl Inner {
-    fn register(&mut self, sampler: Sampler) {
-        let registry = &mut self.registry;
-        registry.register_collector(Box::new(SampleGauges(sampler)));
+    fn register_counters(&self, registry: &mut Registry) {
         registry.register(
             "relay_sent",
-            "Events that the broker confirmed",
+            "Attempts that the broker confirmed",
             self.relay_sent.clone(),
         );
         registry.register(
@@ -159,90 +215,41 @@ impl Inner {
             self.inbox_events.clone(),
         );
         registry.register("mails_sent", "Mails that left", self.mails_sent.clone());
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The program that runs", build);
+    }
+
+    fn register_latencies(
+        &self,
+        registry: &mut Registry,
+        acked: Histograms<ByConsumer>,
+        applied: Histograms<ByConsumer>,
+    ) {
+        registry.register_with_unit(
+            "commit_to_sent",
+            "From the commit of a change to its first attempt, if the broker confirmed that",
+            Unit::Seconds,
+            self.commit_to_sent.clone(),
+        );
         registry.register_with_unit(
             "commit_to_ack",
             "From the commit of a change to its settlement",
             Unit::Seconds,
-            self.commit_to_ack.clone(),
+            acked,
         );
         registry.register_with_unit(
             "commit_to_applied",
             "From the commit of a change to its being in the copy, by both clocks",
             Unit::Seconds,
-            self.commit_to_applied.clone(),
+            applied,
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "From a request to the head of its answer, by the pattern of its route",
+            Unit::Seconds,
+            self.requests.clone(),
         );
     }
-}
-
-/// Shows the newest sample at each scrape; nothing before the first, rather than a false 0.
-#[derive(Debug)]
-struct SampleGauges(Sampler);
-
-impl Collector for SampleGauges {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(sample) = self.0.newest() else {
-            return Ok(());
-        };
-        let events = encoder.encode_descriptor(
-            "outbox_events",
-            "Events by status; RESOLVED ones are EXHAUSTED, but wait for nobody",
-            None,
-            MetricType::Gauge,
-        )?;
-        encode_events(&sample, events)?;
-        for (name, help, value) in plain_gauges(&sample) {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            ConstGauge::new(value).encode(metric)?;
-        }
-        for (name, help, value) in time_gauges(&sample) {
-            let unit = Some(&Unit::Seconds);
-            let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-            ConstGauge::new(value).encode(metric)?;
-        }
-        Ok(())
-    }
-}
-
-fn encode_events(
-    sample: &Sample,
-    mut events: prometheus_client::encoding::MetricEncoder<'_>,
-) -> Result<(), fmt::Error> {
-    let by_status = [
-        ("PENDING", sample.pending),
-        ("SENT", sample.sent),
-        ("EXHAUSTED", sample.exhausted),
-        ("RESOLVED", sample.resolved),
-        ("PROCESSED", sample.processed),
-    ];
-    for (status, count) in by_status {
-        let labels: Label = [("status", status)];
-        ConstGauge::new(count).encode(events.encode_family(&labels)?)?;
-    }
-    Ok(())
-}
-
-fn plain_gauges(sample: &Sample) -> [(&'static str, &'static str, i64); 4] {
-    [
-        ("alerts_open", "Alerts that are not closed", sample.alerts_open),
-        ("mails_unsent", "Mails that have not left", sample.mails_unsent),
-        ("dead_letters", "Messages that could not be read", sample.dead_letters),
-        ("quarantined_keys", "Keys in quarantine", sample.quarantined),
-    ]
-}
-
-fn time_gauges(sample: &Sample) -> [(&'static str, &'static str, f64); 2] {
-    [
-        (
-            "outbox_oldest_unacknowledged",
-            "How long the oldest PENDING or SENT event has waited; 0 when there is none",
-            sample.oldest_age().as_secs_f64(),
-        ),
-        (
-            "sample_timestamp",
-            "When the gauges were sampled, since 1970",
-            Duration::from_micros(u64::try_from(sample.as_of.micros()).unwrap_or(0)).as_secs_f64(),
-        ),
-    ]
 }
 
 pub(super) async fn show(metrics: Data<Metrics>) -> ProblemResult<HttpResponse> {

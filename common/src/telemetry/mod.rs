@@ -1,8 +1,10 @@
 //! What a service tells of itself: its log, its health, its metrics.
 
+mod gauges;
 mod health;
 mod logging;
 mod metrics;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +13,7 @@ use actix_web::web::{self, ServiceConfig};
 pub use health::{BrokerReport, BrokerState, Health};
 pub use logging::{LogError, init_logging};
 pub use metrics::{IgnoredAck, Metrics};
+pub use requests::measure;
 
 use crate::http::wrong_method;
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use actix_web::App;
 use actix_web::http::header::CONTENT_TYPE;
+use actix_web::middleware::from_fn;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::{App, HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::{BrokerState, Health, IgnoredAck, Metrics, configure};
+use super::{BrokerState, Health, IgnoredAck, Metrics, configure, measure};
 use crate::admin::tests::Bench;
 use crate::db::{Db, ENGINE_MIGRATIONS};
 use crate::stats::Sampler;
@@ -17,7 +18,8 @@ on_every_database!(Bench::new => ready_when_the_database_and_its_schema_are, gau
 
 async fn ask(db: &Db, broker: &BrokerState, path: &str) -> (u16, Value) {
     let health = Health::new(db.clone(), &[ENGINE_MIGRATIONS], broker.clone());
-    let app = App::new().configure(configure(health, Metrics::new(Sampler::default())));
+    let app = App::new()
+        .configure(configure(health, Metrics::new(Sampler::default(), BrokerState::default())));
     let app = init_service(app).await;
     let response = call_service(&app, TestRequest::get().uri(path).to_request()).await;
     let status = response.status().as_u16();
@@ -72,7 +74,7 @@ async fn a_lost_database_is_told_soon_and_without_its_address() {
 }
 
 async fn gauges_show_the_newest_sample(bench: Bench) {
-    let metrics = Metrics::new(bench.sampler.clone());
+    let metrics = Metrics::new(bench.sampler.clone(), BrokerState::default());
     assert!(!metrics.render().unwrap().contains("outbox_events"), "no false 0 before a sample");
     bench.fill().await;
     bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
@@ -81,13 +83,16 @@ async fn gauges_show_the_newest_sample(bench: Bench) {
     metrics.acks_ignored(IgnoredAck::UnknownEvent, 1);
     metrics.inbox_events("SUCCESS", 3);
     metrics.mails_sent(2);
+    metrics.commit_to_sent(Duration::from_millis(2));
     metrics.commit_to_ack(Duration::from_millis(7));
     metrics.commit_to_applied(Duration::from_millis(4));
     metrics.commit_to_applied(Duration::from_secs(3_600));
     // The order within one family is that of a hash map.
     let text = metrics.render().unwrap();
+    let untimed =
+        text.lines().filter(|line| !line.starts_with("stockloop_sample_duration_seconds "));
     let (mut ignored, mut lines): (Vec<_>, Vec<_>) =
-        text.lines().partition(|line| line.starts_with("stockloop_acks_ignored_total"));
+        untimed.partition(|line| line.starts_with("stockloop_acks_ignored_total"));
     ignored.sort_unstable();
     lines.extend(ignored);
     insta::assert_snapshot!("metrics", lines.join("\n"));
@@ -97,7 +102,8 @@ async fn gauges_show_the_newest_sample(bench: Bench) {
 async fn metrics_are_served_as_open_metrics() {
     let test = TestDb::sqlite();
     let health = Health::new(test.db.clone(), &[ENGINE_MIGRATIONS], BrokerState::default());
-    let app = App::new().configure(configure(health, Metrics::new(Sampler::default())));
+    let app = App::new()
+        .configure(configure(health, Metrics::new(Sampler::default(), BrokerState::default())));
     let app = init_service(app).await;
     let get = TestRequest::get().uri("/metrics").to_request();
     let response = call_service(&app, get).await;
@@ -107,4 +113,23 @@ async fn metrics_are_served_as_open_metrics() {
     assert!(text.contains("stockloop_relay_sent_total 0") && text.ends_with("# EOF\n"), "{text}");
     let post = TestRequest::post().uri("/metrics").to_request();
     assert_eq!(call_service(&app, post).await.status().as_u16(), 405);
+}
+
+#[actix_web::test]
+async fn requests_are_measured_by_their_route() {
+    let metrics = Metrics::new(Sampler::default(), BrokerState::default());
+    let measured = metrics.clone();
+    let app = App::new()
+        .route("/things/{id}", web::get().to(|| async { HttpResponse::Ok().finish() }))
+        .wrap(from_fn(move |request, next| measure(measured.clone(), request, next)));
+    let app = init_service(app).await;
+    for path in ["/things/1", "/things/2", "/nowhere/1", "/nowhere/2"] {
+        call_service(&app, TestRequest::get().uri(path).to_request()).await;
+    }
+    let text = metrics.render().unwrap();
+    for (route, status) in [("/things/{id}", "2xx"), ("unmatched", "4xx")] {
+        let labels = format!(r#"method="GET",route="{route}",status="{status}""#);
+        let count = format!("stockloop_http_request_duration_seconds_count{{{labels}}} 2\n");
+        assert!(text.contains(&count), "{count} in {text}");
+    }
 }

@@ -3,17 +3,15 @@
 //! Each event is named `order`, its id is the order's revision and its data the order as GET shows it. What this
 //! process settles is told at once; what another instance settles is found by looking now and then.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Bytes;
-use common::http::{Problem, ProblemResult};
+use common::http::{self, Problem, ProblemResult, event_stream};
 use common::orders::OrderId;
 use common::signals::Waiter;
 use futures::stream::unfold;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::orders::{View, find};
 use crate::orders::{self, Orders, Status};
@@ -22,10 +20,6 @@ use crate::orders::{self, Orders, Status};
 const MAX_STREAMS: usize = 256;
 /// How often the database is asked, whatever was told.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often something is sent, so that nobody in between takes the connection for dead.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// What a heartbeat is: a comment, which clients skip.
-const BEAT: &[u8] = b": still here\n\n";
 
 struct Stream {
     orders: Orders,
@@ -35,7 +29,6 @@ struct Stream {
     revision: i64,
     /// Whether nothing more is to come.
     ended: bool,
-    beat_at: Instant,
     /// The first event, until it is sent.
     first: Option<Bytes>,
 }
@@ -58,21 +51,17 @@ pub(super) async fn open(orders: &Orders, id: OrderId) -> ProblemResult<HttpResp
         waiter,
         revision: view.revision(),
         ended: status.is_settled(),
-        beat_at: Instant::now() + HEARTBEAT,
         first: Some(event(&view)?),
     };
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .streaming(unfold(stream, |mut stream| async move {
-            let next = stream.next().await?;
-            Some((Ok::<_, Infallible>(next), stream))
-        })))
+    let events = unfold(stream, |mut stream| async move {
+        let next = stream.next().await?;
+        Some((next, stream))
+    });
+    Ok(event_stream(events, orders.stopping.clone()))
 }
 
 fn event(view: &View) -> ProblemResult<Bytes> {
-    let data = serde_json::to_string(view).map_err(|error| Problem::internal(&error))?;
-    Ok(Bytes::from(format!("event: order\nid: {}\ndata: {data}\n\n", view.revision())))
+    http::event("order", view.revision(), view)
 }
 
 impl Stream {
@@ -81,17 +70,9 @@ impl Stream {
             return Some(first);
         }
         while !self.ended {
-            tokio::select! {
-                () = self.orders.stopping.cancelled() => return None,
-                () = sleep_until(self.beat_at) => {
-                    self.beat_at = Instant::now() + HEARTBEAT;
-                    return Some(Bytes::from_static(BEAT));
-                }
-                // A timeout is as good a reason to look as a word.
-                _ = timeout(LOOK_EVERY, self.waiter.changed()) => {}
-            }
+            // A timeout is as good a reason to look as a word.
+            let _word = timeout(LOOK_EVERY, self.waiter.changed()).await;
             if let Some(change) = self.look().await {
-                self.beat_at = Instant::now() + HEARTBEAT;
                 return Some(change);
             }
         }

@@ -13,5 +13,7 @@ mod problems;
 mod quarantine;
 mod relay;
 mod search;
+mod stream;
+mod trend;
 
 pub(crate) use fixture::{Answered, Bench};

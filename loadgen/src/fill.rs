@@ -1,0 +1,120 @@
+//! A database as full as after a bad day, to see how the operators' side copes with it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS};
+use common::env::Env;
+use common::on;
+use common::schema::outbox_event;
+use common::stats::{Sampler, Window, points};
+use diesel::prelude::*;
+
+/// Fills an empty database of a service with events, and times what the operators' side reads.
+///
+/// Rows come from the database's own generators. Then samples and trends are taken as the service takes them;
+/// start the service on the same database to time its answers.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen fill --database-url sqlite:full.db
+  stockloop-loadgen fill --database-url postgres://postgres@localhost/full --events 1000000 --open 500000")]
+pub(crate) struct Arguments {
+    /// The database, as a service would name it
+    #[arg(long, value_name = "URL")]
+    database_url: String,
+    /// Events in all
+    #[arg(long, default_value_t = 1_000_000)]
+    events: i64,
+    /// Events of them that are not settled: one in five SENT, one in fifty EXHAUSTED, the others PENDING
+    #[arg(long, default_value_t = 500_000)]
+    open: i64,
+}
+
+/// The newest event is made now, a millisecond after the one before.
+const NUMBERED_POSTGRES: &str = "WITH numbered AS (\
+     SELECT n, $1 - ($2 - n) * 1000 AS at_us FROM generate_series(1, $2) AS n), \
+   made AS (SELECT n, at_us, (lpad(to_hex(at_us / 1000), 12, '0') || '7000' || '8' \
+     || lpad(to_hex(n), 15, '0'))::uuid AS id FROM numbered)";
+const NUMBERED_SQLITE: &str = "WITH RECURSIVE numbers(n) AS (\
+     SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $2), \
+   numbered AS (SELECT n, $1 - ($2 - n) * 1000 AS at_us FROM numbers), \
+   made AS (SELECT n, at_us, printf('%08x-%04x-7000-8000-%012x', \
+     (at_us / 1000) >> 16, (at_us / 1000) & 65535, n) AS id FROM numbered)";
+
+const EVENTS: &str = "INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us) \
+     SELECT id, 0, 'stockloop.inventory.changed', 'SKU-' || (n % 5000), 1, n, '{\"quantity\":1}', at_us FROM made";
+const OPEN: &str = "INSERT INTO outbox_open \
+       (id, shard, status, attempt, attempt_limit, due_us, partition, sent_us, size) \
+     SELECT id, n % 64, CASE WHEN n % 50 = 0 THEN 2 WHEN n % 5 = 0 THEN 1 ELSE 0 END, n % 5, 5, at_us, \
+       CASE WHEN n % 5 = 0 THEN n % 4 END, CASE WHEN n % 5 = 0 THEN at_us + 4000 END, 14 \
+     FROM made WHERE n > $2 - $3";
+const SETTLED: &str = "INSERT INTO outbox_settled \
+       (id, outcome, detail, attempt, partition, sent_us, settled_us, processed_us, consumer) \
+     SELECT id, 0, 'applied', 1, n % 4, at_us + 4000, at_us + 9000 + n % 900, at_us + 7000, 'order-service' \
+     FROM made WHERE n <= $2 - $3";
+/// A week of the trend.
+const TREND: &str = "INSERT INTO trend (at_us, committed, sent, processed, failed, waiting, exhausted, oldest_us) \
+     SELECT at_us - n * 9999000, $2 - n, $2 - n, $2 - n, 0, n % 100, 0, 1000 FROM made WHERE n <= 60480 AND n <= $2";
+
+/// Fills and measures.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let db = Db::open(&DatabaseSettings {
+        url: arguments.database_url.as_str().into(),
+        pool_size: 2,
+        connect_timeout: Duration::from_secs(5),
+    })?;
+    db.migrate(&[ENGINE_MIGRATIONS])?;
+    let env = Env::system();
+    let (events, open, now) = (arguments.events, arguments.open, env.now().micros());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let begun = Instant::now();
+        ensure!(
+            db.write::<_, DbError>(move |conn| Ok(fill(conn, now, events, open)?)).await?,
+            "the database has events already; name an empty one"
+        );
+        println!("filled with {events} events, {open} of them open, in {:.1?}", begun.elapsed());
+        measure(&db, &env).await
+    })
+}
+
+/// False when there are events already.
+fn fill(conn: &mut Conn, now: i64, events: i64, open: i64) -> QueryResult<bool> {
+    let any: i64 = on!(conn, c => outbox_event::table.limit(1).count().get_result(c))?;
+    if any > 0 {
+        return Ok(false);
+    }
+    let numbered = match conn {
+        Conn::Pg(_) => NUMBERED_POSTGRES,
+        Conn::Sqlite(_) => NUMBERED_SQLITE,
+    };
+    for rows in [EVENTS, OPEN, SETTLED, TREND] {
+        // Numbers all of them, written in place, since not every statement needs each.
+        let statement = format!("{numbered} {rows}");
+        let statement = statement.replace("$1", &now.to_string());
+        let statement =
+            statement.replace("$2", &events.to_string()).replace("$3", &open.to_string());
+        conn.batch_execute(&statement)?;
+    }
+    let counts = format!(
+        "INSERT INTO counter (name, slot, value) VALUES ('outbox.processed', 0, {0}), ('outbox.sent', 0, {0})",
+        events - open
+    );
+    conn.batch_execute(&counts)?;
+    Ok(true)
+}
+
+async fn measure(db: &Db, env: &Env) -> Result<()> {
+    let sampler = Sampler::default();
+    for _ in 0..5 {
+        let sample = sampler.run_once(db, env).await?;
+        println!("sample: {:.1?}, then it rests {:.1?}", sample.took, sample.rest());
+    }
+    for window in Window::ALL {
+        let (begun, now) = (Instant::now(), env.now());
+        let read = db.read::<_, DbError>(move |conn| Ok(points(conn, now, window)?)).await?;
+        println!("trend of {}: {} points in {:.1?}", window.name(), read.len(), begun.elapsed());
+    }
+    Ok(())
+}
