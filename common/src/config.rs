@@ -34,6 +34,8 @@ pub struct Settings {
     pub alerts: AlertSettings,
     /// How mail leaves.
     pub mail: MailSettings,
+    /// Who is called beside it.
+    pub webhook: WebhookSettings,
     /// What is logged.
     pub log: LogSettings,
 }
@@ -207,8 +209,11 @@ pub struct AlertSettings {
     pub digest_delay: Duration,
     /// Alerts that one mail lists at the most.
     pub digest_size: usize,
-    /// When alerts are gathered and mails are sent, as cron with seconds; a new alert wakes it without it.
+    /// When alerts are gathered and messages are sent, as cron with seconds; a new alert wakes it without it.
     pub cron: String,
+    /// How long closed alerts, messages that left and silences that are over are kept.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
 }
 
 /// How mail leaves.
@@ -241,6 +246,26 @@ pub struct MailSettings {
     pub retry_max: Duration,
     /// Where `transport = "file"` puts its mails.
     pub directory: String,
+}
+
+/// A webhook that is called with alerts, after the Standard Webhooks specification.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Where it listens: `https://` (or `http://` within one's own network); empty: nobody is called.
+    pub url: String,
+    /// What calls are signed with: `whsec_` and 24 to 64 bytes in base64; needed with `url`.
+    #[serde(serialize_with = "redacted")]
+    pub secret: SecretString,
+    /// How long one try may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// The first pause before another try; it doubles each time.
+    #[serde(with = "humantime_serde")]
+    pub retry_base: Duration,
+    /// The longest pause between tries.
+    #[serde(with = "humantime_serde")]
+    pub retry_max: Duration,
 }
 
 /// Ways that mail can leave.

@@ -20,9 +20,9 @@ use crate::jobs::{Next, Retry, Timers, on_poke};
 use crate::kafka::{Consumer, Producer, Record, Verdict, ensure_topics};
 use crate::outbox::{
     Held, InFlight, Listener, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew,
-    retention,
 };
 use crate::peer::Peer;
+use crate::retention::{self, Retention};
 use crate::retry::Backoff;
 use crate::signals::Signals;
 use crate::stats::{Sample, Sampler, Trend};
@@ -75,9 +75,6 @@ pub struct Engine {
     timers: Arc<[Arc<Notify>; 2]>,
 }
 
-/// How long answers to keyed writes are kept.
-const IDEMPOTENCY_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// Messages of the ack topic that one transaction settles at the most; each may hold a thousand acks.
 const ACK_MESSAGES: usize = 8;
 
@@ -103,10 +100,15 @@ impl Engine {
     /// # Errors
     /// One line that says which setting is wrong.
     pub fn over(db: Db, settings: Settings, env: Env, public_url: &str) -> anyhow::Result<Self> {
-        let alerts =
-            Alerts::new(&settings.service.name, public_url, &settings.alerts, &settings.mail)?;
         let sampler = Sampler::new(&settings.kafka);
         let broker = BrokerState::default();
+        let alerts = Alerts::new(
+            &settings.service.name,
+            public_url,
+            &settings.alerts,
+            &settings.mail,
+            &settings.webhook,
+        )?;
         let outbox = &settings.outbox;
         Ok(Self {
             outbox: Outbox::new(env.clone(), outbox.max_attempts),
@@ -422,7 +424,7 @@ impl Engine {
     async fn alert_loop(self, stop: CancellationToken) {
         on_poke("mailing alerts", &self.env, self.alerts.notify(), &stop, || async {
             let outcome = self.alerts.run_once(&self.db, &self.env).await?;
-            self.metrics.mails_sent(count(outcome.mailer.sent));
+            self.metrics.mails_sent(count(outcome.mails.sender.sent));
             Ok::<_, anyhow::Error>(Next::Wait)
         })
         .await;
@@ -455,11 +457,7 @@ impl Engine {
     async fn forget_loop(self, stop: CancellationToken) {
         on_poke("forgetting old rows", &self.env, &self.timers[FORGET], &stop, || async {
             let now = self.env.now();
-            let limits = retention::Retention {
-                outbox: now.before(self.settings.outbox.retention),
-                inbox: now.before(self.settings.inbox.retention),
-                idempotency: now.before(IDEMPOTENCY_RETENTION),
-            };
+            let limits = Retention::of(&self.settings, now);
             let gone = retention::run_once(&self.db, limits).await?;
             Ok::<_, DbError>(if gone > 0 { Next::Again } else { Next::Wait })
         })

@@ -25,6 +25,7 @@ pub mod kafka;
 pub mod orders;
 pub mod outbox;
 pub mod peer;
+pub mod retention;
 pub mod retry;
 pub mod schema;
 pub mod signals;

@@ -89,7 +89,7 @@ pub(crate) async fn routes_of(
     let seen = std::rc::Rc::clone(&found);
     let tell = move |tree: web::Data<IntrospectionTree>| {
         walk(&tree.root, &mut seen.borrow_mut());
-        async { HttpResponse::Ok() }
+        std::future::ready(HttpResponse::Ok())
     };
     let app = App::new().configure(configure).route("/tell", web::route().to(tell));
     let app = init_service(app).await;

@@ -195,13 +195,12 @@ pub fn change_password(
     caller.note(conn, now, "operator.password", Some(&caller.name), None)
 }
 
-/// Deletes sessions that have ended by age; returns how many.
+/// Deletes sessions that began at `before` or earlier; returns how many.
 ///
 /// # Errors
 /// When the statement fails.
-pub fn forget(conn: &mut Conn, settings: &AccessSettings, now: Timestamp) -> QueryResult<usize> {
-    let old = operator_session::table
-        .filter(operator_session::created_us.le(now.before(settings.session_lifetime)));
+pub fn forget(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    let old = operator_session::table.filter(operator_session::created_us.le(before));
     on!(conn, c => diesel::delete(old).execute(c))
 }
 

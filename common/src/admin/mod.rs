@@ -9,15 +9,18 @@ pub(crate) mod charts;
 mod dead_letters;
 mod events;
 mod jobs;
+mod mails;
 mod operators;
 pub(crate) mod overview;
 mod quarantine;
 mod relay;
 mod session;
+mod silences;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tokens;
+mod webhooks;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
@@ -70,6 +73,9 @@ pub const RULES: Rules = Rules {
         jobs::RULES,
         relay::RULES,
         alerts::RULES,
+        silences::RULES,
+        mails::RULES,
+        webhooks::RULES,
         dead_letters::RULES,
         quarantine::RULES,
         session::RULES,
@@ -92,6 +98,9 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
             .configure(jobs::configure)
             .configure(relay::configure)
             .configure(alerts::configure)
+            .configure(silences::configure)
+            .configure(mails::configure)
+            .configure(webhooks::configure)
             .configure(dead_letters::configure)
             .configure(quarantine::configure)
             .configure(session::configure)
@@ -111,4 +120,9 @@ fn checked_reason(reason: &str) -> Result<(), Problem> {
         1..=500 if !reason.trim().is_empty() => Ok(()),
         _ => Err(Problem::invalid("reason", "a reason has 1 to 500 characters")),
     }
+}
+
+/// The number that identifies something, as it is written in addresses and bodies; `whose` as in "an alert's".
+fn number(text: &str, field: &str, whose: &str) -> ProblemResult<i64> {
+    text.parse().map_err(|_| Problem::invalid(field, format!("{whose} number is a whole number")))
 }

@@ -1,91 +1,93 @@
-//! Gathers open alerts into mails: one transaction fixes recipients, alerts, text and Message-ID of each.
+//! Gathers open alerts into messages: one transaction fixes what each message says and under which id.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use diesel::QueryResult;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel::{QueryResult, sql_query};
 
-use super::mail::{self, NewMail};
-use super::render::{self, Item, Place};
+use super::outgoing::{Channel, Fixed, Number, Way};
+use super::render::Item;
+use super::silences::SILENCED;
 use crate::clock::Timestamp;
 use crate::db::{Conn, Db};
 use crate::env::Env;
 use crate::on;
 use crate::schema::{alert, outbox_event};
 
-/// Alerts of one mail at the most, whatever the settings say: a mail has to be readable.
+/// Alerts of one message at the most, whatever the settings say: it has to be readable.
 const LARGEST: usize = 1_000;
 /// Further alerts are counted up to here, so that a flood of them costs no long count.
-const COUNTED: i64 = 1_000;
+pub(super) const COUNTED: i64 = 1_000;
 
-/// The step from alerts to mails.
-#[derive(Clone)]
-pub struct Digest {
-    rules: Arc<Rules>,
-}
-
-/// What a digest is made by.
-pub(super) struct Rules {
-    /// Where links lead.
-    pub(super) place: Place,
-    /// Addresses, as a JSON array; none: no mail is written.
-    pub(super) recipients: Option<String>,
-    /// The right side of Message-IDs.
-    pub(super) host: String,
+/// The step from alerts to messages.
+#[derive(Debug)]
+pub(super) struct Digest<W> {
+    pub(super) way: Arc<W>,
     /// How long the oldest alert waits for others.
     pub(super) delay: Duration,
-    /// Alerts of one mail at the most.
+    /// Alerts of one message at the most.
     pub(super) size: usize,
+}
+
+impl<W> Clone for Digest<W> {
+    fn clone(&self) -> Self {
+        Self { way: Arc::clone(&self.way), ..*self }
+    }
 }
 
 /// What one step did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DigestOutcome {
-    /// Mails written.
-    pub mails: usize,
+    /// Messages written.
+    pub messages: usize,
     /// Alerts in them.
     pub alerts: usize,
-    /// How long the oldest alert still waits for others, if that is why there is no mail.
+    /// How long the oldest alert still waits for others, if that is why there is no message.
     pub next_in: Option<Duration>,
 }
 
-/// Unmailed open alerts at the start of a step.
+/// Alerts to be gathered at the start of a step.
+#[derive(QueryableByName)]
 struct Waiting {
-    oldest: Timestamp,
-    newest: i64,
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = BigInt)]
+    created_us: Timestamp,
 }
 
-impl Digest {
-    pub(super) fn new(rules: Rules) -> Self {
-        Self { rules: Arc::new(rules) }
-    }
-
-    /// Writes the mails for what waits now, once the oldest alert has waited for the digest's delay.
+impl<W: Way> Digest<W> {
+    /// Writes the messages for what waits now, once the oldest alert has waited for the digest's delay.
     ///
-    /// More alerts than one mail lists go into further mails of the same step. Several instances may run it at
-    /// once: no alert gets into two mails.
+    /// More alerts than one message lists go into further messages of the same step. Several instances may run it
+    /// at once: no alert gets into two messages. A silenced alert is left until its silence ends.
     ///
     /// # Errors
     /// When the database fails; what was not committed is done by the next step.
-    pub async fn run_once(&self, db: &Db, env: &Env) -> anyhow::Result<DigestOutcome> {
+    pub(super) async fn run_once(&self, db: &Db, env: &Env) -> anyhow::Result<DigestOutcome> {
         let mut outcome = DigestOutcome::default();
-        if self.rules.recipients.is_none() {
+        if !self.way.wants_alerts() {
             return Ok(outcome);
         }
-        let waiting = db.read::<_, anyhow::Error>(|conn| Ok(waiting(conn)?)).await;
-        let Some(waiting) = waiting.context("unmailed alerts can't be read")? else {
+        let now = env.now();
+        let ends = db
+            .read::<_, anyhow::Error>(move |conn| {
+                Ok(conn.read_by_index(|conn| ends(conn, W::CHANNEL, now))?)
+            })
+            .await;
+        let Some((oldest, newest)) = ends.context("waiting alerts can't be read")? else {
             return Ok(outcome);
         };
-        let due = waiting.oldest.after(self.rules.delay);
-        if env.now() < due {
-            outcome.next_in = Some(due.since(env.now()));
+        let due = oldest.after(self.delay);
+        if now < due {
+            outcome.next_in = Some(due.since(now));
             return Ok(outcome);
         }
         loop {
-            let taken = self.write_one(db, env, waiting.newest).await?;
-            outcome.mails += usize::from(taken > 0);
+            let taken = self.write_one(db, env, newest).await?;
+            outcome.messages += usize::from(taken > 0);
             outcome.alerts += taken;
             if taken < self.size() {
                 return Ok(outcome);
@@ -94,74 +96,86 @@ impl Digest {
     }
 
     fn size(&self) -> usize {
-        self.rules.size.clamp(1, LARGEST)
+        self.size.clamp(1, LARGEST)
     }
 
     async fn write_one(&self, db: &Db, env: &Env, newest: i64) -> anyhow::Result<usize> {
-        let rules = Arc::clone(&self.rules);
-        let (now, size) = (env.now(), self.size());
-        let message_id = format!("<{}@{}>", env.event_id(), rules.host);
-        db.write(move |conn| write_mail(conn, &rules, now, message_id, (newest, size)))
+        let (way, fixed, size) = (Arc::clone(&self.way), Fixed::now(env), self.size());
+        db.write(move |conn| write_message(conn, &*way, fixed, newest, size))
             .await
             .context("a digest can't be written")
     }
 }
 
-fn write_mail(
+fn write_message<W: Way>(
     conn: &mut Conn,
-    rules: &Rules,
-    now: Timestamp,
-    message_id: String,
-    (newest, size): (i64, usize),
+    way: &W,
+    fixed: Fixed,
+    newest: i64,
+    size: usize,
 ) -> anyhow::Result<usize> {
-    let seqs = lock_unmailed(conn, newest, i64::try_from(size)?)?;
+    let channel = W::CHANNEL;
+    // The few that wait are found by their index, however many are closed or silenced.
+    conn.plan_by_index()?;
+    let seqs = lock(conn, channel, fixed.now, newest, i64::try_from(size)?)?;
     if seqs.is_empty() {
         return Ok(0);
     }
     let items = load(conn, &seqs)?;
-    let mail = render::mail(&rules.place, &items, further(conn, &seqs)?, COUNTED)?;
-    let mail_seq = mail::insert(
-        conn,
-        &NewMail {
-            message_id,
-            recipients: rules.recipients.clone().unwrap_or_default(),
-            subject: mail.subject,
-            text: mail.text,
-            html: mail.html,
-            created_us: now,
-            due_us: now,
-        },
-    )?;
-    let taken = assign(conn, &seqs, mail_seq)?;
-    ensure!(taken == seqs.len(), "alerts went into another mail meanwhile");
+    let further = further(conn, channel, fixed.now, i64::try_from(seqs.len())?)?;
+    let message = way.write(conn, fixed, &items, further)?;
+    let taken = assign(conn, channel, &seqs, message)?;
+    ensure!(taken == seqs.len(), "alerts went into another message meanwhile");
     Ok(taken)
 }
 
-fn waiting(conn: &mut Conn) -> QueryResult<Option<Waiting>> {
-    let unmailed =
-        alert::table.filter(alert::closed_us.is_null()).filter(alert::mail_seq.is_null());
-    let oldest = unmailed.order(alert::seq).select(alert::created_us);
-    let newest = unmailed.order(alert::seq.desc()).select(alert::seq);
-    let oldest: Option<Timestamp> = on!(conn, c => oldest.first(c).optional())?;
-    let newest: Option<i64> = on!(conn, c => newest.first(c).optional())?;
-    Ok(oldest.zip(newest).map(|(oldest, newest)| Waiting { oldest, newest }))
+/// Open alerts that the channel has no message of, apart from silenced ones, as of `$1`.
+fn ungathered(channel: Channel) -> String {
+    let column = channel.column();
+    format!("FROM alert a WHERE a.closed_us IS NULL AND a.{column} IS NULL AND NOT {SILENCED}")
 }
 
-/// The oldest alerts that no mail has, kept from other instances until the transaction ends.
-fn lock_unmailed(conn: &mut Conn, newest: i64, size: i64) -> QueryResult<Vec<i64>> {
-    let unmailed = alert::table
-        .filter(alert::closed_us.is_null())
-        .filter(alert::mail_seq.is_null())
-        .filter(alert::seq.le(newest))
-        .order(alert::seq)
-        .limit(size)
-        .select(alert::seq);
-    match conn {
-        // What another instance is putting into its mail, or is closing, is not waited for.
-        Conn::Pg(c) => unmailed.for_update().skip_locked().load(c),
-        // SQLite has one writing transaction at a time.
-        Conn::Sqlite(c) => unmailed.load(c),
-    }
+/// When the oldest one was raised, and the number of the newest one.
+fn ends(
+    conn: &mut Conn,
+    channel: Channel,
+    now: Timestamp,
+) -> QueryResult<Option<(Timestamp, i64)>> {
+    let mut end = |direction: &str| -> QueryResult<Option<Waiting>> {
+        let first = format!(
+            "SELECT a.seq, a.created_us {} ORDER BY a.seq {direction} LIMIT 1",
+            ungathered(channel)
+        );
+        on!(&mut *conn, c => sql_query(first).bind::<BigInt, _>(now).get_result(c).optional())
+    };
+    let (oldest, newest) = (end("ASC")?, end("DESC")?);
+    Ok(oldest.zip(newest).map(|(oldest, newest)| (oldest.created_us, newest.seq)))
+}
+
+/// The oldest ones, kept from other instances until the transaction ends.
+fn lock(
+    conn: &mut Conn,
+    channel: Channel,
+    now: Timestamp,
+    newest: i64,
+    size: i64,
+) -> QueryResult<Vec<i64>> {
+    // What another instance is putting into its message, or is closing, is not waited for; SQLite has one writing
+    // transaction at a time.
+    let skip = match conn {
+        Conn::Pg(_) => " FOR UPDATE OF a SKIP LOCKED",
+        Conn::Sqlite(_) => "",
+    };
+    let oldest = format!(
+        "SELECT a.seq, a.created_us {} AND a.seq <= $2 ORDER BY a.seq LIMIT $3{skip}",
+        ungathered(channel)
+    );
+    let found: Vec<Waiting> = on!(conn, c => sql_query(oldest)
+        .bind::<BigInt, _>(now)
+        .bind::<BigInt, _>(newest)
+        .bind::<BigInt, _>(size)
+        .load(c))?;
+    Ok(found.into_iter().map(|row| row.seq).collect())
 }
 
 fn load(conn: &mut Conn, seqs: &[i64]) -> QueryResult<Vec<Item>> {
@@ -170,6 +184,7 @@ fn load(conn: &mut Conn, seqs: &[i64]) -> QueryResult<Vec<Item>> {
         .filter(alert::seq.eq_any(seqs))
         .order(alert::seq)
         .select((
+            alert::seq,
             alert::kind,
             alert::subject,
             alert::event_id,
@@ -185,19 +200,27 @@ fn load(conn: &mut Conn, seqs: &[i64]) -> QueryResult<Vec<Item>> {
     on!(conn, c => items.load(c))
 }
 
-/// How many open alerts besides `seqs` have no mail yet, counted up to one more than [`COUNTED`].
-fn further(conn: &mut Conn, seqs: &[i64]) -> QueryResult<i64> {
-    let others = alert::table
-        .filter(alert::closed_us.is_null())
-        .filter(alert::mail_seq.is_null())
-        .filter(alert::seq.ne_all(seqs))
-        .limit(COUNTED + 1)
-        .select(alert::seq);
-    let found: Vec<i64> = on!(conn, c => others.load(c))?;
-    Ok(i64::try_from(found.len()).unwrap_or(i64::MAX))
+/// How many besides the `taken` ones wait, counted up to one more than [`COUNTED`].
+fn further(conn: &mut Conn, channel: Channel, now: Timestamp, taken: i64) -> QueryResult<i64> {
+    let counted = format!(
+        "SELECT count(*) AS number FROM (SELECT a.seq {} LIMIT $2) AS waiting",
+        ungathered(channel)
+    );
+    let found: Number = on!(conn, c => sql_query(counted)
+        .bind::<BigInt, _>(now)
+        .bind::<BigInt, _>(COUNTED + 1 + taken)
+        .get_result(c))?;
+    Ok(found.number - taken)
 }
 
-fn assign(conn: &mut Conn, seqs: &[i64], mail_seq: i64) -> QueryResult<usize> {
-    let unmailed = alert::table.filter(alert::seq.eq_any(seqs)).filter(alert::mail_seq.is_null());
-    on!(conn, c => diesel::update(unmailed).set(alert::mail_seq.eq(mail_seq)).execute(c))
+fn assign(conn: &mut Conn, channel: Channel, seqs: &[i64], message: i64) -> QueryResult<usize> {
+    let these = alert::table.filter(alert::seq.eq_any(seqs));
+    on!(conn, c => match channel {
+        Channel::Mail => diesel::update(these.filter(alert::mail_seq.is_null()))
+            .set(alert::mail_seq.eq(message))
+            .execute(c),
+        Channel::Webhook => diesel::update(these.filter(alert::webhook_seq.is_null()))
+            .set(alert::webhook_seq.eq(message))
+            .execute(c),
+    })
 }

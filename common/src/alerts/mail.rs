@@ -1,115 +1,274 @@
-//! Mails as rows: fixed before their first try, claimed by one instance per try, kept until they have left.
+//! Mails: written as rows, listed, and handed to the transport.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
+use anyhow::Context;
 use diesel::QueryResult;
 use diesel::prelude::*;
+use lettre::message::Mailbox;
+use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::digest::COUNTED;
+use super::message;
+use super::outgoing::{self, Channel, Delivery, Fixed, Pace, Way};
+use super::render::{self, Item, Mail, Place};
+use super::transport::Transport;
 use crate::clock::Timestamp;
+use crate::config::{AlertSettings, MailSettings, MailTransport};
 use crate::db::Conn;
+use crate::http::{Problem, ProblemResult};
 use crate::on;
+use crate::retry::Backoff;
 use crate::schema::mail;
+
+/// Recipients of one test mail at the most.
+const TEST_RECIPIENTS: usize = 10;
 
 /// A mail to be written down; nothing of it changes afterwards.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = mail)]
-pub(super) struct NewMail {
+struct NewMail {
     /// With its angle brackets.
-    pub(super) message_id: String,
+    message_id: String,
     /// A JSON array of addresses.
-    pub(super) recipients: String,
-    pub(super) subject: String,
-    pub(super) text: String,
-    pub(super) html: String,
-    pub(super) created_us: Timestamp,
+    recipients: String,
+    subject: String,
+    text: String,
+    html: String,
+    created_us: Timestamp,
     /// When it may be tried first.
-    pub(super) due_us: Timestamp,
+    due_us: Timestamp,
 }
 
-/// A mail that has not left.
+/// A mail as it was written down.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = mail)]
 pub(super) struct MailRow {
-    pub(super) seq: i64,
     pub(super) message_id: String,
     pub(super) recipients: String,
     pub(super) subject: String,
     pub(super) text: String,
     pub(super) html: String,
     pub(super) created_us: Timestamp,
-    /// Tries that failed.
-    pub(super) tries: i32,
-    /// From when on it may be tried, or until when the try of a crashed instance keeps it.
-    pub(super) due_us: Timestamp,
 }
 
-/// Writes a mail down and returns its number.
-pub(super) fn insert(conn: &mut Conn, new: &NewMail) -> QueryResult<i64> {
-    on!(conn, c => diesel::insert_into(mail::table)
-        .values(new)
-        .returning(mail::seq)
-        .get_result(c))
+/// A mail as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MailState {
+    /// How far it has got.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+    /// Its Message-ID, the same for every try.
+    pub message_id: String,
+    /// Whom it goes to.
+    pub recipients: Vec<String>,
+    /// Its subject.
+    pub subject: String,
 }
 
-/// Takes the mail that is due longest for one try, which may last for `hold`.
-///
-/// Nothing is locked meanwhile: the mail is due again after `hold`, should its holder die. When another
-/// instance was faster, the next one is looked at.
-pub(super) fn claim(
-    conn: &mut Conn,
-    now: Timestamp,
-    hold: Duration,
-) -> QueryResult<Option<MailRow>> {
-    let due = mail::table
-        .filter(mail::sent_us.is_null())
-        .filter(mail::due_us.le(now))
-        .order((mail::due_us, mail::seq));
-    loop {
-        let found: Option<MailRow> =
-            on!(conn, c => due.select(MailRow::as_select()).first(c).optional())?;
-        let Some(found) = found else { return Ok(None) };
-        let unclaimed = mail::table
-            .find(found.seq)
-            .filter(mail::due_us.eq(found.due_us))
-            .filter(mail::sent_us.is_null());
-        let claimed = on!(conn, c => diesel::update(unclaimed)
-            .set(mail::due_us.eq(now.after(hold)))
-            .execute(c))?;
-        if claimed == 1 {
-            return Ok(Some(found));
+/// A test mail that waits to leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct QueuedMail {
+    /// Its number in the list of mails.
+    pub seq: String,
+    /// Its Message-ID.
+    pub message_id: String,
+}
+
+/// The way of mails.
+#[derive(Debug, Clone)]
+pub(super) struct Mails {
+    place: Place,
+    /// Addresses of digests, as a JSON array; none: no mail is written.
+    recipients: Option<String>,
+    from: Mailbox,
+    pub(super) transport: Transport,
+}
+
+impl Mails {
+    /// Checks the settings; connects to nothing yet.
+    ///
+    /// # Errors
+    /// Which setting is wrong and why.
+    pub(super) fn new(
+        place: Place,
+        alerts: &AlertSettings,
+        mail: &MailSettings,
+    ) -> anyhow::Result<Self> {
+        let from = message::address(&mail.from).context("mail.from is wrong")?;
+        let transport = Transport::open(mail)?;
+        if mail.transport == MailTransport::Off && !alerts.recipients.is_empty() {
+            tracing::warn!(
+                "mail.transport is off: mails to alerts.recipients wait in the database"
+            );
         }
+        Ok(Self { place, recipients: recipients(&alerts.recipients)?, from, transport })
+    }
+
+    /// Writes a test mail down, to `to` or else to the recipients of digests.
+    ///
+    /// # Errors
+    /// 409 when mails are off or there is nobody to mail to; 422 for what is no address.
+    pub(super) fn test(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        to: &[String],
+        by: &str,
+    ) -> ProblemResult<QueuedMail> {
+        if !self.can_send() {
+            return Err(Problem::conflict(
+                "mail-off",
+                "mail.transport is off, so no mail can leave; set mail.transport, mail.host and alerts.recipients",
+            ));
+        }
+        let recipients = match to {
+            [] => self.recipients.clone().ok_or_else(|| {
+                Problem::conflict(
+                    "no-recipients",
+                    "alerts.recipients is empty, so alerts are mailed to nobody; set it, or say whom to mail to",
+                )
+            })?,
+            some => test_recipients(some)?,
+        };
+        let mail = render::test_mail(&self.place, by).map_err(|error| Problem::internal(&error))?;
+        let message_id = self.message_id(fixed);
+        let seq = self.insert(conn, fixed, recipients, mail)?;
+        Ok(QueuedMail { seq: seq.to_string(), message_id })
+    }
+
+    fn message_id(&self, fixed: Fixed) -> String {
+        format!("<{}@{}>", fixed.id, message_id_host(self.from.email.domain()))
+    }
+
+    fn insert(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        recipients: String,
+        mail: Mail,
+    ) -> QueryResult<i64> {
+        let new = NewMail {
+            message_id: self.message_id(fixed),
+            recipients,
+            subject: mail.subject,
+            text: mail.text,
+            html: mail.html,
+            created_us: fixed.now,
+            due_us: fixed.now,
+        };
+        on!(conn, c => diesel::insert_into(mail::table)
+            .values(&new)
+            .returning(mail::seq)
+            .get_result(c))
     }
 }
 
-/// Notes that a mail has left.
-pub(super) fn mark_sent(conn: &mut Conn, seq: i64, now: Timestamp) -> QueryResult<usize> {
-    let unsent = mail::table.find(seq).filter(mail::sent_us.is_null());
-    on!(conn, c => diesel::update(unsent)
-        .set((mail::sent_us.eq(now), mail::last_error.eq(None::<String>)))
-        .execute(c))
+impl Way for Mails {
+    const CHANNEL: Channel = Channel::Mail;
+    type Message = MailRow;
+
+    fn wants_alerts(&self) -> bool {
+        self.recipients.is_some()
+    }
+
+    fn can_send(&self) -> bool {
+        !matches!(self.transport, Transport::Off)
+    }
+
+    fn write(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        items: &[Item],
+        further: i64,
+    ) -> anyhow::Result<i64> {
+        let mail = render::mail(&self.place, items, further, COUNTED)?;
+        let recipients = self.recipients.clone().unwrap_or_default();
+        Ok(self.insert(conn, fixed, recipients, mail)?)
+    }
+
+    fn find(conn: &mut Conn, seq: i64) -> QueryResult<MailRow> {
+        on!(conn, c => mail::table.find(seq).select(MailRow::as_select()).first(c))
+    }
+
+    fn id(message: &MailRow) -> &str {
+        &message.message_id
+    }
+
+    async fn send(&self, message: &MailRow, _now: Timestamp) -> anyhow::Result<()> {
+        let message = message::build(&self.from, message)?;
+        self.transport.send(message.envelope(), &message.formatted()).await
+    }
 }
 
-/// Notes that a try failed and when the next one may be.
-pub(super) fn mark_failed(
+/// How mails are paced.
+pub(super) fn pace(alerts: &AlertSettings, mail: &MailSettings) -> Pace {
+    Pace {
+        delay: alerts.digest_delay,
+        size: alerts.digest_size,
+        timeout: mail.timeout,
+        backoff: Backoff { base: mail.retry_base, max: mail.retry_max },
+    }
+}
+
+/// Up to `limit` mails, newest first, that come after number `after` in that order; `waiting`: only those that
+/// have not left, or only those that have.
+///
+/// # Errors
+/// When a statement fails.
+pub fn list(
     conn: &mut Conn,
-    seq: i64,
-    due: Timestamp,
-    error: &str,
-) -> QueryResult<usize> {
-    let unsent = mail::table.find(seq).filter(mail::sent_us.is_null());
-    on!(conn, c => diesel::update(unsent)
-        .set((
-            mail::tries.eq(mail::tries + 1),
-            mail::due_us.eq(due),
-            mail::last_error.eq(error),
-        ))
-        .execute(c))
+    waiting: Option<bool>,
+    after: Option<i64>,
+    limit: i64,
+) -> QueryResult<Vec<MailState>> {
+    let states = outgoing::states(conn, Channel::Mail, waiting, after, limit)?;
+    let seqs: Vec<i64> = states.iter().map(|(seq, ..)| *seq).collect();
+    let heads: Vec<(i64, String, String)> = on!(conn, c => mail::table
+        .filter(mail::seq.eq_any(&seqs))
+        .select((mail::seq, mail::recipients, mail::subject))
+        .load(c))?;
+    let mut heads: HashMap<i64, (String, String)> =
+        heads.into_iter().map(|(seq, recipients, subject)| (seq, (recipients, subject))).collect();
+    let shown = |(seq, message_id, delivery)| {
+        let (recipients, subject) = heads.remove(&seq).unwrap_or_default();
+        let recipients = serde_json::from_str(&recipients).unwrap_or_default();
+        MailState { delivery, message_id, recipients, subject }
+    };
+    Ok(states.into_iter().map(shown).collect())
 }
 
-/// Mails that have not left.
-pub(super) fn count_unsent(conn: &mut Conn) -> QueryResult<i64> {
-    on!(conn, c => mail::table
-        .filter(mail::sent_us.is_null())
-        .count()
-        .get_result(c))
+/// The checked addresses as a JSON array; none: nobody.
+fn recipients(addresses: &[String]) -> anyhow::Result<Option<String>> {
+    for text in addresses {
+        message::address(text).context("alerts.recipients is wrong")?;
+    }
+    match addresses {
+        [] => Ok(None),
+        some => Ok(Some(serde_json::to_string(some)?)),
+    }
+}
+
+fn test_recipients(addresses: &[String]) -> ProblemResult<String> {
+    if addresses.len() > TEST_RECIPIENTS {
+        return Err(Problem::invalid(
+            "to",
+            format!("a test mail goes to {TEST_RECIPIENTS} addresses at the most"),
+        ));
+    }
+    for (place, text) in addresses.iter().enumerate() {
+        message::address(text)
+            .map_err(|error| Problem::invalid(format!("to[{place}]"), error.to_string()))?;
+    }
+    serde_json::to_string(addresses).map_err(|error| Problem::internal(&error))
+}
+
+/// A Message-ID is ASCII: an international domain is not put into it.
+fn message_id_host(domain: &str) -> &str {
+    match domain.is_ascii() {
+        true => domain,
+        false => "stockloop.invalid",
+    }
 }

@@ -1,56 +1,66 @@
-//! Alerts, and the mails that bring them to a person.
+//! Alerts, and the mails and calls that bring them to a person.
 //!
-//! An alert is a row of the transaction that it tells of ([`raise`]). [`Digest`] gathers open alerts into a mail:
-//! recipients, alerts, text and Message-ID are fixed in one transaction. [`Mailer`] sends mails until they have
-//! left. So an alert gets into one mail, each mail leaves at least once, and a mail that came twice is
-//! recognisable by its Message-ID.
+//! An alert is a row of the transaction that it tells of ([`raise`]). A digest gathers open alerts that nobody
+//! silenced into a message: what it says, for whom and under which id is fixed in one transaction. A sender tries
+//! messages until they have left. So an alert gets into one message of each channel, each message leaves at least
+//! once, and one that came twice is recognisable by its id. Mails and the webhook differ only in their `Way`.
 
 mod closing;
 mod digest;
 mod listing;
-mod mail;
-mod mailer;
+pub mod mail;
 mod message;
 mod model;
+mod outgoing;
 mod render;
+mod sender;
+pub mod silences;
 mod transport;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio::sync::Notify;
 
 pub(crate) use closing::any_open;
 pub use closing::{close, close_kind, open_keys, superseded_by};
-pub use digest::{Digest, DigestOutcome};
-pub use listing::{Alert, AlertFilter, AlertMail, list};
-pub use mailer::{Mailer, MailerOutcome};
+pub use digest::DigestOutcome;
+pub use listing::{
+    Alert, AlertDetail, AlertEvent, AlertFilter, AlertMail, AlertState, AlertWebhook, acknowledge,
+    find, list,
+};
 pub use model::{AlertKind, NewAlert, Silence, raise, raise_all};
+pub use outgoing::{Channel, Delivery, OutgoingOutcome, count_waiting};
+pub use sender::SenderOutcome;
 pub use transport::MemoryMails;
 
-use crate::config::{AlertSettings, MailSettings, MailTransport};
-use crate::db::Db;
+use crate::access::Caller;
+use crate::config::{AlertSettings, MailSettings, WebhookSettings};
+use crate::db::{Conn, Db};
 use crate::env::Env;
-use crate::retry::Backoff;
+use crate::http::ProblemResult;
+use mail::{Mails, QueuedMail};
+use outgoing::{Fixed, Outgoing};
+use webhook::{QueuedWebhook, Webhooks};
 
 /// The way from alerts to people; cheap to clone.
 #[derive(Clone)]
 pub struct Alerts {
-    digest: Digest,
-    mailer: Mailer,
+    mails: Outgoing<Mails>,
+    webhooks: Outgoing<Webhooks>,
     woken: Arc<Notify>,
 }
 
 /// What one step did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AlertsOutcome {
-    /// Gathering.
-    pub digest: DigestOutcome,
-    /// Sending.
-    pub mailer: MailerOutcome,
+    /// Mails.
+    pub mails: OutgoingOutcome,
+    /// Calls of the webhook.
+    pub webhooks: OutgoingOutcome,
 }
 
 impl Alerts {
@@ -63,57 +73,78 @@ impl Alerts {
         public_url: &str,
         alerts: &AlertSettings,
         mail: &MailSettings,
+        webhook: &WebhookSettings,
     ) -> anyhow::Result<Self> {
-        let from = message::address(&mail.from).context("mail.from is wrong")?;
-        let transport = transport::Transport::open(mail)?;
-        if mail.transport == MailTransport::Off && !alerts.recipients.is_empty() {
-            tracing::warn!(
-                "mail.transport is off: mails to alerts.recipients wait in the database"
-            );
-        }
-        let digest = Digest::new(digest::Rules {
-            place: render::Place {
-                service: service.to_owned(),
-                public_url: public_url.trim_end_matches('/').to_owned(),
-            },
-            recipients: recipients(&alerts.recipients)?,
-            host: message_id_host(from.email.domain()),
-            delay: alerts.digest_delay,
-            size: alerts.digest_size,
-        });
-        let mailer = Mailer {
-            transport,
-            from,
-            timeout: mail.timeout,
-            backoff: Backoff { base: mail.retry_base, max: mail.retry_max },
+        let place = render::Place {
+            service: service.to_owned(),
+            public_url: public_url.trim_end_matches('/').to_owned(),
         };
-        Ok(Self { digest, mailer, woken: Arc::new(Notify::new()) })
+        let mails = Mails::new(place.clone(), alerts, mail)?;
+        let webhooks = Webhooks::new(place, webhook)?;
+        Ok(Self {
+            mails: Outgoing::new(mails, mail::pace(alerts, mail)),
+            webhooks: Outgoing::new(webhooks, webhook::pace(alerts, webhook)),
+            woken: Arc::new(Notify::new()),
+        })
     }
 
-    /// Writes the mails that are due, then sends the mails that are due.
+    /// Writes the messages that are due, then sends the messages that are due; neither channel waits for
+    /// the other's receiver.
     ///
     /// # Errors
     /// When the database fails; the next step does what this one left.
     pub async fn run_once(&self, db: &Db, env: &Env) -> anyhow::Result<AlertsOutcome> {
+        // One after the other: both lock the alerts that they gather, and pass by what is locked.
+        let mails = self.mails.digest.run_once(db, env).await?;
+        let webhooks = self.webhooks.digest.run_once(db, env).await?;
+        let (mailed, called) = tokio::join!(
+            self.mails.sender.run_once(db, env),
+            self.webhooks.sender.run_once(db, env)
+        );
         Ok(AlertsOutcome {
-            digest: self.digest.run_once(db, env).await?,
-            mailer: self.mailer.run_once(db, env).await?,
+            mails: OutgoingOutcome { digest: mails, sender: mailed? },
+            webhooks: OutgoingOutcome { digest: webhooks, sender: called? },
         })
     }
 
-    /// The step from alerts to mails.
-    pub fn digest(&self) -> &Digest {
-        &self.digest
+    /// Writes a test mail down, to `to` or else to the recipients of digests; `by` is noted in the audit log.
+    ///
+    /// # Errors
+    /// 409 when mails are off or there is nobody to mail to; 422 for what is no address.
+    pub fn test_mail(
+        &self,
+        conn: &mut Conn,
+        env: &Env,
+        to: &[String],
+        by: &Caller,
+    ) -> ProblemResult<QueuedMail> {
+        let fixed = Fixed::now(env);
+        let queued = self.mails.way.test(conn, fixed, to, &by.name)?;
+        let detail = serde_json::json!({ "to": to, "message_id": queued.message_id });
+        by.note(conn, fixed.now, "mail.test", Some(&queued.seq), Some(detail))?;
+        Ok(queued)
     }
 
-    /// The step from written mails to sent ones.
-    pub fn mailer(&self) -> &Mailer {
-        &self.mailer
+    /// Writes a test call of the webhook down; `by` is noted in the audit log.
+    ///
+    /// # Errors
+    /// 409 when the webhook is off.
+    pub fn test_webhook(
+        &self,
+        conn: &mut Conn,
+        env: &Env,
+        by: &Caller,
+    ) -> ProblemResult<QueuedWebhook> {
+        let fixed = Fixed::now(env);
+        let queued = self.webhooks.way.test(conn, fixed, &by.name)?;
+        let detail = serde_json::json!({ "delivery_id": queued.delivery_id });
+        by.note(conn, fixed.now, "webhook.test", Some(&queued.seq), Some(detail))?;
+        Ok(queued)
     }
 
     /// The mails that "left", when `mail.transport` is `memory`.
     pub fn memory(&self) -> Option<MemoryMails> {
-        match &self.mailer.transport {
+        match &self.mails.way.transport {
             transport::Transport::Memory(mails) => Some(mails.clone()),
             _ => None,
         }
@@ -127,24 +158,5 @@ impl Alerts {
     /// What [`Alerts::wake`] notifies.
     pub fn notify(&self) -> &Arc<Notify> {
         &self.woken
-    }
-}
-
-/// The checked addresses as a JSON array; none: nobody.
-fn recipients(addresses: &[String]) -> anyhow::Result<Option<String>> {
-    for text in addresses {
-        message::address(text).context("alerts.recipients is wrong")?;
-    }
-    match addresses {
-        [] => Ok(None),
-        some => Ok(Some(serde_json::to_string(some)?)),
-    }
-}
-
-/// A Message-ID is ASCII: an international domain is not put into it.
-fn message_id_host(domain: &str) -> String {
-    match domain.is_ascii() {
-        true => domain.to_owned(),
-        false => "stockloop.invalid".to_owned(),
     }
 }

@@ -35,6 +35,17 @@ impl AlertKind {
     }
 }
 
+impl std::str::FromStr for AlertKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Exhausted, Self::Silent, Self::VersionAboveSource]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or("there are exhausted, silent and version_above_source")
+    }
+}
+
 /// An alert to be raised; made by the functions below, one per kind.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
 #[diesel(table_name = alert, treat_none_as_default_value = false)]

@@ -21,7 +21,7 @@ const HEADLINE_KEY_CHARS: usize = 40;
 /// Characters of a key or type in a mail.
 const NAME_CHARS: usize = 200;
 /// Characters of an error in a mail; the API has all of it.
-const ERROR_CHARS: usize = 1_000;
+pub(super) const ERROR_CHARS: usize = 1_000;
 
 /// Who tells, and where its links lead.
 #[derive(Debug, Clone)]
@@ -33,27 +33,30 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Where a person acts on an event; alerts without one have the list of alerts.
-    fn link(&self, event: Option<EventId>) -> String {
+    /// The page where a person acts on an alert: its event's, or its own where it has none.
+    pub(super) fn link(&self, item: &Item) -> String {
         let base = &self.public_url;
-        match event {
-            Some(id) => format!("{base}/api/admin/v1/events/{id}"),
-            None => format!("{base}/api/admin/v1/alerts"),
+        match item.event_id {
+            Some(id) => format!("{base}/admin/events/{id}"),
+            None => format!("{base}/admin/alerts/{}", item.seq),
         }
     }
 
-    /// The command that sends an event again; the shell fills the token in, if one is set.
+    /// The page that lists all alerts.
+    pub(super) fn alerts(&self) -> String {
+        format!("{}/admin/alerts", self.public_url)
+    }
+
+    /// The command that sends an event again, for whom the page is too far.
     fn retry(&self, event: EventId) -> String {
-        format!(
-            "curl -X POST -H \"Authorization: Bearer $STOCKLOOP__HTTP__ADMIN_TOKEN\" '{}/retry'",
-            self.link(Some(event))
-        )
+        format!("stockloop admin retry {event} --url {}", self.public_url)
     }
 }
 
 /// An alert as a digest needs it.
 #[derive(Debug, Clone, Queryable)]
 pub(super) struct Item {
+    pub(super) seq: i64,
     pub(super) kind: String,
     pub(super) subject: String,
     pub(super) event_id: Option<EventId>,
@@ -76,6 +79,33 @@ pub(super) struct Mail {
     pub(super) html: String,
 }
 
+/// Writes the mail that somebody asked for to see whether mails arrive.
+pub(super) fn test_mail(place: &Place, by: &str) -> askama::Result<Mail> {
+    let service = one_line(&place.service, NAME_CHARS);
+    let (by, all) = (one_line(by, NAME_CHARS), place.alerts());
+    Ok(Mail {
+        subject: format!("[stockloop] {service}: test mail"),
+        text: TestText { service: &service, by: &by, all: &all }.render()?,
+        html: TestHtml { service: &service, by: &by, all: &all }.render()?,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "alerts/test.txt")]
+struct TestText<'a> {
+    service: &'a str,
+    by: &'a str,
+    all: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "alerts/test.html")]
+struct TestHtml<'a> {
+    service: &'a str,
+    by: &'a str,
+    all: &'a str,
+}
+
 /// Writes the mail for `items`; `further` more alerts are open, counted up to just above `counted`.
 pub(super) fn mail(
     place: &Place,
@@ -88,7 +118,7 @@ pub(super) fn mail(
         headline: headline(items),
         entries: items.iter().map(|item| Entry::of(place, item)).collect(),
         further: further_line(further, counted),
-        all: place.link(None),
+        all: place.alerts(),
     };
     Ok(Mail {
         subject: format!("[stockloop] {}: {}", view.service, view.headline),
@@ -132,7 +162,7 @@ impl Entry {
             title: title(item),
             facts: facts(item),
             now: what_happens_now(&item.kind),
-            link: place.link(item.event_id),
+            link: place.link(item),
             retry: item.event_id.filter(|_| exhausted).map(|id| place.retry(id)),
         }
     }

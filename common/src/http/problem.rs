@@ -1,6 +1,7 @@
 //! Errors as RFC 9457 problem details.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -32,9 +33,9 @@ pub struct Problem {
     /// What is wrong with each part, where several are.
     #[serde(default, skip_serializing_if = "<[PartProblem]>::is_empty")]
     pub errors: Box<[PartProblem]>,
-    /// When to ask again; goes into the header `Retry-After`.
+    /// After how many seconds to ask again; goes into the header `Retry-After`.
     #[serde(skip)]
-    pub retry_after: Option<Duration>,
+    pub retry_after: Option<NonZeroU32>,
 }
 
 /// What is wrong with one part of a request.
@@ -84,14 +85,14 @@ impl Problem {
 
     /// 429: too often; `wait` says how long to let it be.
     pub fn too_many_requests(detail: impl fmt::Display, wait: Duration) -> Self {
-        let seconds = wait.as_secs().max(1);
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
         let mut problem = Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-requests",
             "Too many requests",
             format!("{detail}; try again in {seconds} s"),
         );
-        problem.retry_after = Some(Duration::from_secs(seconds));
+        problem.retry_after = NonZeroU32::new(seconds);
         problem
     }
 
@@ -197,9 +198,9 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        let busy = (self.status == 503).then_some(Duration::from_secs(1));
-        if let Some(wait) = self.retry_after.or(busy) {
-            response.insert_header((RETRY_AFTER, wait.as_secs().to_string()));
+        let busy = (self.status == 503).then_some(NonZeroU32::MIN);
+        if let Some(seconds) = self.retry_after.or(busy) {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         if self.status == 401 {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));

@@ -10,7 +10,6 @@ mod model;
 pub mod operate;
 pub mod pause;
 mod relay;
-pub mod retention;
 mod state;
 mod store;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::ids::EventId;
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
 use crate::on;
 use crate::outbox::operate;
+use crate::retention::{self, Retention};
 use crate::retry::Backoff;
 use crate::schema::{alert, counter, dead_letter, outbox_history, outbox_open, outbox_partition};
 use crate::stats::{FAILED_COUNTER, PROCESSED_COUNTER};
@@ -553,11 +554,8 @@ async fn old_settled_events_go_and_open_ones_stay(bench: Bench) {
     bench.send(settled, 1, 0).await;
     bench.settle(vec![bench.ack(settled, 1, Verdict::Success)]).await;
     bench.clock.advance(Duration::from_secs(3_600));
-    let limits = retention::Retention {
-        outbox: START.after(Duration::from_secs(1_800)),
-        inbox: START,
-        idempotency: START,
-    };
+    let limits =
+        Retention { outbox: START.after(Duration::from_secs(1_800)), ..Retention::default() };
     assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 1);
     assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 0);
     assert!(bench.run(move |conn| store::facts(conn, settled)).await.is_none());

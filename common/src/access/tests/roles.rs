@@ -34,7 +34,7 @@ async fn every_route_asks_for_its_role(bench: Bench) {
     }
     for (path, rule) in RULES.all() {
         let path = path.strip_prefix(RULES.scope).unwrap().replace("{id}", ID);
-        let path = path.replace('{', "").replace('}', "");
+        let path = path.replace(['{', '}'], "");
         let ask = |cookie: &str| {
             let request = request(rule.method, &path);
             match cookie {

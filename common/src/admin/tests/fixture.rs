@@ -108,6 +108,15 @@ impl Bench {
         }
     }
 
+    /// The same with other settings.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        let (db, env) = (self.db.clone(), self.env.clone());
+        self.engine =
+            Engine::over(db, self.settings.clone(), env, "http://127.0.0.1:8081").unwrap();
+        self
+    }
+
     /// Signing in is asked for, or `token`.
     pub(crate) fn guarded(mut self, token: &str) -> Self {
         self.settings.access.open = false;

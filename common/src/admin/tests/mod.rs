@@ -1,6 +1,7 @@
 //! The operators' routes, each test on every database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod alerts;
 mod dead_letters;
 mod events;
 mod fixture;

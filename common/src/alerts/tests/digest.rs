@@ -21,7 +21,7 @@ on_every_database!(Fixture::new =>
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn wrote(mails: usize, alerts: usize) -> DigestOutcome {
-    DigestOutcome { mails, alerts, next_in: None }
+    DigestOutcome { messages: mails, alerts, next_in: None }
 }
 
 async fn texts(fixture: &Fixture) -> Vec<String> {
@@ -35,11 +35,11 @@ async fn one_alert_gets_one_mail(fixture: Fixture) {
     fixture.exhaust(&event(1, "85123A", 17)).await;
     fixture.clock.advance(MINUTE);
     let outcome = alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!(outcome.digest, wrote(1, 1));
-    assert_eq!((outcome.mailer.sent, outcome.mailer.waiting), (1, 0));
+    assert_eq!(outcome.mails.digest, wrote(1, 1));
+    assert_eq!((outcome.mails.sender.sent, outcome.mails.sender.waiting), (1, 0));
     fixture.clock.advance(MINUTE * 60);
     let outcome = alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!((outcome.digest, outcome.mailer.sent), (wrote(0, 0), 0));
+    assert_eq!((outcome.mails.digest, outcome.mails.sender.sent), (wrote(0, 0), 0));
 
     let raw = alerts.memory().unwrap().all();
     assert_eq!(raw.len(), 1);
@@ -67,12 +67,12 @@ async fn waits_for_others(fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 2).await;
     fixture.clock.advance(Duration::from_secs(59));
-    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!(outcome.mails, 0);
+    let outcome = alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
+    assert_eq!(outcome.messages, 0);
     assert_eq!(outcome.next_in, Some(Duration::from_secs(1)));
     fixture.exhaust_many(2, 3).await;
     fixture.clock.advance(Duration::from_secs(1));
-    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let outcome = alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(1, 3));
 }
 
@@ -81,14 +81,14 @@ async fn what_was_closed_is_not_mailed(fixture: Fixture) {
     fixture.exhaust_many(0, 2).await;
     fixture.write(|conn| close(conn, START, &[event_id(0)], "processed")).await;
     fixture.clock.advance(MINUTE);
-    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let outcome = alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(1, 1));
     let texts = texts(&fixture).await;
     assert!(!texts[0].contains(&event_id(0).to_string()));
     assert!(texts[0].contains(&event_id(1).to_string()));
     fixture.exhaust_many(2, 3).await;
     fixture.write(|conn| close(conn, START, &[event_id(2)], "processed")).await;
-    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let outcome = alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(0, 0));
 }
 
@@ -97,7 +97,7 @@ async fn what_does_not_fit_follows_in_the_next_mail(mut fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 5).await;
     fixture.clock.advance(MINUTE);
-    let outcome = alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let outcome = alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome, wrote(3, 5));
     let texts = texts(&fixture).await;
     assert!(texts[0].contains("3 more alerts are open and come in the next mail."));
@@ -111,11 +111,11 @@ async fn nobody_to_mail_to(mut fixture: Fixture) {
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
     let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!(outcome.digest, wrote(0, 0));
+    assert_eq!(outcome.mails.digest, wrote(0, 0));
     // Told once there is somebody.
     fixture.alerts.recipients = vec!["late@shop.test".to_owned()];
     let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!(outcome.digest, wrote(1, 1));
+    assert_eq!(outcome.mails.digest, wrote(1, 1));
 }
 
 async fn two_at_once_put_no_alert_into_two_mails(mut fixture: Fixture) {
@@ -125,7 +125,9 @@ async fn two_at_once_put_no_alert_into_two_mails(mut fixture: Fixture) {
     let digesters: Vec<_> = (0..4)
         .map(|_| {
             let (alerts, db, env) = (fixture.alerts(), fixture.db.clone(), fixture.env.clone());
-            tokio::spawn(async move { alerts.digest().run_once(&db, &env).await.unwrap().alerts })
+            tokio::spawn(
+                async move { alerts.mails.digest.run_once(&db, &env).await.unwrap().alerts },
+            )
         })
         .collect();
     let mut taken = 0;

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod digest;
-mod mailer;
 mod model;
 mod render;
+mod sender;
 mod settings;
+mod silences;
 mod smtp;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use uuid::Uuid;
 
 use super::{AlertFilter, Alerts, NewAlert};
 use crate::clock::{ManualClock, Timestamp};
-use crate::config::{AlertSettings, MailSettings, MailTls, MailTransport};
+use crate::config::{AlertSettings, MailSettings, MailTls, MailTransport, WebhookSettings};
 use crate::db::{Db, DbError};
 use crate::env::Env;
 use crate::ids::EventId;
@@ -35,6 +37,7 @@ struct Fixture {
     env: Env,
     alerts: AlertSettings,
     mail: MailSettings,
+    webhook: WebhookSettings,
     _test: TestDb,
 }
 
@@ -47,12 +50,14 @@ impl Fixture {
             clock,
             alerts: alert_settings(),
             mail: mail_settings(),
+            webhook: webhook_settings(),
             _test: test,
         }
     }
 
     fn alerts(&self) -> Alerts {
-        Alerts::new("product-service", "http://shop.test/", &self.alerts, &self.mail).unwrap()
+        let Self { alerts, mail, webhook, .. } = self;
+        Alerts::new("product-service", "http://shop.test/", alerts, mail, webhook).unwrap()
     }
 
     /// Stores `event` and raises the alert that it is exhausted.
@@ -83,7 +88,8 @@ impl Fixture {
     }
 
     async fn list(&self, filter: AlertFilter) -> Vec<super::Alert> {
-        self.write(move |conn| super::list(conn, &filter, None, 10_000)).await
+        let now = self.env.now();
+        self.write(move |conn| super::list(conn, now, &filter, None, 10_000)).await
     }
 }
 
@@ -93,6 +99,7 @@ fn alert_settings() -> AlertSettings {
         digest_delay: Duration::from_secs(60),
         digest_size: 50,
         cron: "*/5 * * * * *".to_owned(),
+        retention: Duration::from_secs(90 * 24 * 60 * 60),
     }
 }
 
@@ -109,6 +116,17 @@ fn mail_settings() -> MailSettings {
         retry_base: Duration::from_secs(10),
         retry_max: Duration::from_secs(600),
         directory: String::new(),
+    }
+}
+
+/// Off.
+fn webhook_settings() -> WebhookSettings {
+    WebhookSettings {
+        url: String::new(),
+        secret: String::new().into(),
+        timeout: Duration::from_secs(10),
+        retry_base: Duration::from_secs(10),
+        retry_max: Duration::from_secs(600),
     }
 }
 

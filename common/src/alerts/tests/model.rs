@@ -21,7 +21,15 @@ on_every_database!(Fixture::new =>
     looks_at_little_however_many_there_are,
 );
 
-const OPEN: AlertFilter = AlertFilter { open: Some(true), kind: None, event_id: None };
+const OPEN: AlertFilter = AlertFilter {
+    open: Some(true),
+    state: None,
+    kind: None,
+    key: None,
+    event_id: None,
+    mail: None,
+    webhook: None,
+};
 
 async fn open_events(fixture: &Fixture) -> Vec<EventId> {
     let open = fixture.list(OPEN).await;
@@ -137,7 +145,7 @@ async fn a_silence_ends(fixture: Fixture) {
 async fn lists_by_pages(fixture: Fixture) {
     fixture.exhaust_many(0, 5).await;
     fixture.write(|conn| close(conn, START, &[event_id(3)], "processed")).await;
-    let page = |after| fixture.write(move |conn| list(conn, &OPEN, after, 3));
+    let page = |after| fixture.write(move |conn| list(conn, START, &OPEN, after, 3));
     let first = page(None).await;
     let second = page(Some(first[2].seq)).await;
     let keys: Vec<_> = first.iter().chain(&second).filter_map(|a| a.key.clone()).collect();

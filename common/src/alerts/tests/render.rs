@@ -5,7 +5,7 @@ use lettre::message::Mailbox;
 use super::{START, event_id, parsed};
 use crate::alerts::mail::MailRow;
 use crate::alerts::message;
-use crate::alerts::render::{Item, Mail, Place, mail, one_line};
+use crate::alerts::render::{Item, Mail, Place, mail, one_line, test_mail};
 
 fn place() -> Place {
     Place {
@@ -16,6 +16,7 @@ fn place() -> Place {
 
 fn item(n: u32, key: &str, error: &str) -> Item {
     Item {
+        seq: i64::from(n),
         kind: "exhausted".to_owned(),
         subject: "has not arrived".to_owned(),
         event_id: Some(event_id(n)),
@@ -32,6 +33,7 @@ fn item(n: u32, key: &str, error: &str) -> Item {
 
 fn bare(kind: &str, subject: &str) -> Item {
     Item {
+        seq: 9,
         kind: kind.to_owned(),
         subject: subject.to_owned(),
         event_id: None,
@@ -115,6 +117,28 @@ fn a_subject_names_a_few_keys_once() {
 }
 
 #[test]
+fn a_script_stays_text_wherever_it_is() {
+    let script = "<script>alert(1)</script>";
+    let mut everywhere = item(1, script, script);
+    everywhere.event_type = Some(script.to_owned());
+    let mut other = bare("moonphase", script);
+    other.key = Some(script.to_owned());
+    let place = Place { service: script.to_owned(), ..place() };
+    let html = mail(&place, &[everywhere, other], 0, 1_000).unwrap().html;
+    assert!(!html.contains("<script"), "{html}");
+    assert_eq!(html.matches("&#60;script&#62;").count(), html.matches("&#60;/script&#62;").count());
+    assert!(html.matches("&#60;script&#62;").count() >= 5);
+    assert!(!test_mail(&place, script).unwrap().html.contains("<script"));
+}
+
+#[test]
+fn a_test_mail_says_what_it_is() {
+    let mail = test_mail(&place(), "anna\r\nBcc: thief@example.org").unwrap();
+    insta::assert_snapshot!("test_text", show(&mail));
+    insta::assert_snapshot!("test_html", mail.html);
+}
+
+#[test]
 fn one_line_is_one_line() {
     assert_eq!(one_line(" a\r\n\tb\0c ", 10), "a b c");
     assert_eq!(one_line("abcdef", 6), "abcdef");
@@ -127,7 +151,6 @@ fn one_line_is_one_line() {
 fn no_header_can_be_forged() {
     let content = mail(&place(), &nasty(), 0, 1_000).unwrap();
     let row = MailRow {
-        seq: 1,
         message_id: "<0190a000-0000-7000-8000-000000000001@shop.test>".to_owned(),
         recipients: r#"["ops@shop.test"]"#.to_owned(),
         // As if somebody had written it straight into the table.
@@ -135,8 +158,6 @@ fn no_header_can_be_forged() {
         text: content.text,
         html: content.html,
         created_us: START,
-        tries: 0,
-        due_us: START,
     };
     let from: Mailbox = "Stockloop <stockloop@shop.test>".parse().unwrap();
     let message = message::build(&from, &row).unwrap();

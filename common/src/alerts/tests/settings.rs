@@ -1,17 +1,52 @@
 use std::time::Duration;
 
-use super::{alert_settings, mail_settings};
+use super::{alert_settings, mail_settings, webhook_settings};
 use crate::alerts::Alerts;
-use crate::config::{AlertSettings, MailSettings, MailTls, MailTransport};
+use crate::config::{AlertSettings, MailSettings, MailTls, MailTransport, WebhookSettings};
 
 fn refused(change: impl FnOnce(&mut AlertSettings, &mut MailSettings)) -> String {
     let (mut alerts, mut mail) = (alert_settings(), mail_settings());
     mail.transport = MailTransport::Smtp;
     change(&mut alerts, &mut mail);
-    match Alerts::new("s", "http://s", &alerts, &mail) {
+    tried(&alerts, &mail, &webhook_settings())
+}
+
+fn refused_webhook(change: impl FnOnce(&mut WebhookSettings)) -> String {
+    let mut webhook = WebhookSettings {
+        url: "https://hooks.shop.test/stockloop".to_owned(),
+        secret: super::webhook::SECRET.into(),
+        ..webhook_settings()
+    };
+    change(&mut webhook);
+    tried(&alert_settings(), &mail_settings(), &webhook)
+}
+
+fn tried(alerts: &AlertSettings, mail: &MailSettings, webhook: &WebhookSettings) -> String {
+    match Alerts::new("s", "http://s", alerts, mail, webhook) {
         Ok(_) => "fine".to_owned(),
         Err(error) => format!("{error:#}"),
     }
+}
+
+#[test]
+fn a_wrong_webhook_is_named_and_its_secrets_are_not() {
+    let wrong = [
+        refused_webhook(|webhook| webhook.secret = String::new().into()),
+        refused_webhook(|webhook| webhook.secret = "s3cret".into()),
+        refused_webhook(|webhook| webhook.secret = "whsec_s3cret!".into()),
+        refused_webhook(|webhook| webhook.secret = "whsec_c2hvcnQ=".into()),
+        refused_webhook(|webhook| webhook.url = "hooks.shop.test".to_owned()),
+        refused_webhook(|webhook| webhook.url = "/s3cret".to_owned()),
+        refused_webhook(|webhook| webhook.url = "ftp://hooks.shop.test/s3cret".to_owned()),
+        refused_webhook(|webhook| webhook.url = "https://u:s3cret@hooks.shop.test/".to_owned()),
+        refused_webhook(|webhook| webhook.url = "https://hooks shop".to_owned()),
+        refused_webhook(|webhook| webhook.timeout = Duration::ZERO),
+    ]
+    .join("\n");
+    assert!(!wrong.contains("s3cret"), "{wrong}");
+    insta::assert_snapshot!("wrong_webhook", wrong);
+    assert_eq!(refused_webhook(|_| {}), "fine");
+    assert_eq!(refused_webhook(|webhook| webhook.url = "http://127.0.0.1:9000".to_owned()), "fine");
 }
 
 #[test]

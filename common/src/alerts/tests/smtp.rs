@@ -113,7 +113,7 @@ async fn due(mut fixture: Fixture, port: u16) -> Fixture {
 async fn step(fixture: &Fixture) -> Option<String> {
     let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
     let mail = fixture.list(Default::default()).await.remove(0).mail.unwrap();
-    assert_eq!(outcome.mailer.sent == 1, mail.sent_at.is_some());
+    assert_eq!(outcome.mails.sender.sent == 1, mail.sent_at.is_some());
     mail.last_error
 }
 
@@ -127,7 +127,7 @@ async fn a_mail_goes_through_smtp(fixture: Fixture) {
     assert_eq!(to, &["ops@shop.test", "night@shop.test"]);
     let mail = parsed(raw);
     assert!(mail.subject().unwrap().ends_with("1 change has not arrived (SKU K0)"));
-    assert!(mail.body_text(0).unwrap().contains("/retry'"));
+    assert!(mail.body_text(0).unwrap().contains("stockloop admin retry "));
     assert!(mail.body_html(0).unwrap().contains("<h1"));
 }
 

@@ -132,6 +132,11 @@ ALTER TABLE alert ADD COLUMN acknowledged_by TEXT;
 ALTER TABLE alert ADD COLUMN webhook_seq BIGINT;
 CREATE INDEX alert_uncalled ON alert (seq) WHERE closed_us IS NULL AND webhook_seq IS NULL;
 CREATE INDEX alert_mail ON alert (mail_seq) WHERE mail_seq IS NOT NULL;
+CREATE INDEX alert_webhook ON alert (webhook_seq) WHERE webhook_seq IS NOT NULL;
+-- By age, for what goes when it is old.
+CREATE INDEX alert_closed ON alert (closed_us) WHERE closed_us IS NOT NULL;
+CREATE INDEX mail_sent ON mail (sent_us) WHERE sent_us IS NOT NULL;
+CREATE INDEX webhook_sent ON webhook (sent_us) WHERE sent_us IS NOT NULL;
 
 -- The kind of an error: its text without what differs from event to event.
 ALTER TABLE outbox_history ADD COLUMN class TEXT;

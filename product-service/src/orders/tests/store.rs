@@ -6,7 +6,7 @@ use common::ids::EventId;
 use common::inbox::{Inbox, Incoming};
 use common::kafka::{Ack, Envelope, Record, Verdict};
 use common::orders::OrderId;
-use common::outbox::retention;
+use common::retention;
 use serde_json::{Value, json};
 
 use crate::inventory::tests::shop::Shop;
@@ -107,11 +107,9 @@ impl Store {
 
     /// Forgets every answer, as time does.
     pub(crate) async fn forget_answers(&self) {
-        let never = Timestamp::default();
         let limits = retention::Retention {
-            outbox: never,
             inbox: Timestamp::from_micros(i64::MAX),
-            idempotency: never,
+            ..retention::Retention::default()
         };
         assert!(retention::run_once(&self.shop.inventory.db, limits).await.unwrap() > 0);
     }

@@ -1,15 +1,25 @@
-//! What is PROCESSED long enough goes; what is open never does.
+//! What is done with long enough goes; what is open never does.
+
+mod operators;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
 
 use diesel::prelude::*;
 
 use crate::clock::Timestamp;
+use crate::config::Settings;
 use crate::db::{Conn, Db, DbError};
 use crate::ids::EventId;
 use crate::on;
 use crate::schema::{idempotency, inbox, outbox_event, outbox_history, outbox_settled};
 
-/// How old things may get, as moments before which they go.
-#[derive(Debug, Clone, Copy)]
+/// How long answers to keyed writes are kept.
+const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How old things may get, as moments before which they go; by default, all are kept.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Retention {
     /// PROCESSED events, with their history.
     pub outbox: Timestamp,
@@ -17,9 +27,29 @@ pub struct Retention {
     pub inbox: Timestamp,
     /// Answers to keyed writes.
     pub idempotency: Timestamp,
+    /// Closed alerts, messages that left, silences that are over.
+    pub alerts: Timestamp,
+    /// Deeds of operators, and bulk jobs that ended.
+    pub audit: Timestamp,
+    /// Sessions, by when they began.
+    pub sessions: Timestamp,
 }
 
-/// Rows that one transaction deletes at the most, so that nobody waits long for it.
+impl Retention {
+    /// What `settings` say at the moment `now`.
+    pub fn of(settings: &Settings, now: Timestamp) -> Self {
+        Self {
+            outbox: now.before(settings.outbox.retention),
+            inbox: now.before(settings.inbox.retention),
+            idempotency: now.before(IDEMPOTENCY),
+            alerts: now.before(settings.alerts.retention),
+            audit: now.before(settings.access.audit_retention),
+            sessions: now.before(settings.access.session_lifetime),
+        }
+    }
+}
+
+/// Rows that one transaction deletes of each kind at the most, so that nobody waits long for it.
 const BATCH: i64 = 1_000;
 
 /// Deletes one batch of each kind; returns how many rows went. Zero: nothing more is due.
@@ -31,7 +61,7 @@ pub async fn run_once(db: &Db, retention: Retention) -> Result<usize, DbError> {
         let events = forget_events(conn, retention.outbox)?;
         let answers = forget_inbox(conn, retention.inbox)?;
         let replies = forget_replies(conn, retention.idempotency)?;
-        Ok(events + answers + replies)
+        Ok(events + answers + replies + operators::forget(conn, retention)?)
     })
     .await
 }

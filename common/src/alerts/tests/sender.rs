@@ -25,8 +25,8 @@ async fn an_hour_without_a_mail_server_loses_nothing(fixture: Fixture) {
     let mut tries = 0;
     for minute in 0..60 {
         let outcome = alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
-        tries += outcome.mailer.failed;
-        assert!(outcome.mailer.waiting >= 1);
+        tries += outcome.mails.sender.failed;
+        assert!(outcome.mails.sender.waiting >= 1);
         if minute == 30 {
             fixture.exhaust_many(1, 3).await;
         }
@@ -42,7 +42,7 @@ async fn an_hour_without_a_mail_server_loses_nothing(fixture: Fixture) {
     mails.fail_next(0);
     fixture.clock.advance(MINUTE * 10);
     let outcome = alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!((outcome.mailer.sent, outcome.mailer.waiting), (2, 0));
+    assert_eq!((outcome.mails.sender.sent, outcome.mails.sender.waiting), (2, 0));
     let raw = mails.all();
     let mut subjects: Vec<_> =
         raw.iter().map(|raw| parsed(raw).subject().unwrap().to_owned()).collect();
@@ -63,14 +63,14 @@ async fn a_mail_whose_sending_was_not_noted_is_the_same_mail_again(fixture: Fixt
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
-    alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
-    let claimed = alerts.mailer().claim(&fixture.db, &fixture.env).await.unwrap().unwrap();
-    alerts.mailer().send(&claimed).await.unwrap();
+    alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
+    let (_, mail) = alerts.mails.sender.claim(&fixture.db, &fixture.env).await.unwrap().unwrap();
+    alerts.mails.sender.send(&mail, &fixture.env).await.unwrap();
     // Here the instance dies. While its claim lasts, nobody else sends.
-    let outcome = alerts.mailer().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let outcome = alerts.mails.sender.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!((outcome.sent, outcome.waiting), (0, 1));
     fixture.clock.advance(MINUTE * 2);
-    let outcome = alerts.mailer().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let outcome = alerts.mails.sender.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!((outcome.sent, outcome.waiting), (1, 0));
     let raw = alerts.memory().unwrap().all();
     assert_eq!(raw.len(), 2);
@@ -82,11 +82,11 @@ async fn two_at_once_send_each_mail_once(mut fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 40).await;
     fixture.clock.advance(MINUTE);
-    alerts.digest().run_once(&fixture.db, &fixture.env).await.unwrap();
+    alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
     let mailers: Vec<_> = (0..4)
         .map(|_| {
             let (alerts, db, env) = (alerts.clone(), fixture.db.clone(), fixture.env.clone());
-            tokio::spawn(async move { alerts.mailer().run_once(&db, &env).await.unwrap().sent })
+            tokio::spawn(async move { alerts.mails.sender.run_once(&db, &env).await.unwrap().sent })
         })
         .collect();
     let mut sent = 0;
@@ -108,7 +108,7 @@ async fn files_are_written(mut fixture: Fixture) {
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
     let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!(outcome.mailer.sent, 1);
+    assert_eq!(outcome.mails.sender.sent, 1);
     let file = std::fs::read_dir(mails).unwrap().next().unwrap().unwrap().path();
     assert_eq!(file.extension().unwrap(), "eml");
     assert!(parsed(&std::fs::read(file).unwrap()).subject().unwrap().contains("SKU K0"));
@@ -119,6 +119,9 @@ async fn off_lets_mails_wait(mut fixture: Fixture) {
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
     let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
-    assert_eq!((outcome.mailer.sent, outcome.mailer.failed, outcome.mailer.waiting), (0, 0, 1));
+    assert_eq!(
+        (outcome.mails.sender.sent, outcome.mails.sender.failed, outcome.mails.sender.waiting),
+        (0, 0, 1)
+    );
     assert_eq!(fixture.list(AlertFilter::default()).await[0].mail.as_ref().unwrap().tries, 0);
 }
