@@ -19,7 +19,7 @@ use crate::engine::{Engine, EngineRun, Roles};
 use crate::env::Env;
 use crate::http::{Access, BodyLimit, StaticToken, unknown_route};
 use crate::peer;
-use crate::telemetry::{self, Health, measure};
+use crate::telemetry::{self, Health, measure, traced};
 
 /// What makes a service the one that it is.
 #[derive(Clone, Copy)]
@@ -84,7 +84,7 @@ impl Application {
             Guard::new(engine.db.clone(), engine.env.clone(), &engine.settings, &public_url);
         let server = serve(service, &engine, guard, listener)?;
         let handle = server.handle();
-        tracing::info!(%address, service = service.name, "listening");
+        tracing::info!(parent: engine.log_span(), %address, "listening");
         let setup_url = offered.map(|token| format!("{public_url}/admin/setup?token={token}"));
         Ok(Self { engine, address, setup_url, server: tokio::spawn(server), handle, work })
     }
@@ -190,8 +190,10 @@ fn serve(
     let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
     let admin = Admin::new(engine.clone(), guard);
     let limit = settings.http.max_body_bytes;
+    let (spans, log_span) = (engine.spans.clone(), engine.log_span());
     let factory = move || {
         let access = api_access;
+        let (spans, log_span) = (spans.clone(), log_span.clone());
         let api = web::scope("/api/v1")
             .configure(|config| routes(config))
             .configure(peer::configure(&engine))
@@ -204,6 +206,9 @@ fn serve(
             .configure(admin::configure(admin.clone()))
             .service(api)
             .default_service(web::to(unknown_route))
+            .wrap(from_fn(move |request, next| {
+                traced(spans.clone(), log_span.clone(), request, next)
+            }))
             .wrap(from_fn(move |request, next| measure(metrics.clone(), request, next)))
     };
     let server = HttpServer::new(factory)

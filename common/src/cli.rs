@@ -85,7 +85,7 @@ fn execute(service: Service, cli: &Cli) -> anyhow::Result<()> {
         print!("{}", settings.redacted_toml()?);
         return Ok(());
     }
-    init_logging(&settings.log)?;
+    init_logging(&settings.log, &settings.service.name)?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't start")?;
     let ended = runtime.block_on(async {
         match cli.command {

@@ -38,6 +38,8 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// What is told to a collector of traces.
+    pub trace: TraceSettings,
 }
 
 /// Who a service is.
@@ -314,6 +316,16 @@ pub enum LogFormat {
     Text,
     /// For programs.
     Json,
+}
+
+/// What is told to a collector of traces.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceSettings {
+    /// The base of an OpenTelemetry collector that takes OTLP over HTTP; empty: spans go nowhere.
+    pub otlp_url: String,
+    /// Which part of the traces that begin here is recorded, from 0 to 1.
+    pub sample_ratio: f64,
 }
 
 fn list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -6,17 +6,19 @@ use std::time::Duration;
 use anyhow::Context;
 use rdkafka::consumer::CommitMode;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::alerts::Alerts;
 use crate::bulk::Bulk;
+use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::db::{Db, DbError, Fault, MigrationSet};
 use crate::env::Env;
 use crate::http::Running;
 use crate::inbox::{Applied, Handler, Inbox, InboxConsumer, MAX_RIDDLES};
-use crate::jobs::{Next, Retry, Timers, on_poke};
+use crate::jobs::{Next, Retry, Tasks, Timers, on_poke};
 use crate::kafka::{Consumer, Producer, Record, Verdict, ensure_topics};
 use crate::outbox::{
     Held, InFlight, Listener, Outbox, Policy, Relay, Settlement, Settler, Watch, release, renew,
@@ -26,7 +28,7 @@ use crate::retention::{self, Retention};
 use crate::retry::Backoff;
 use crate::signals::Signals;
 use crate::stats::{Sample, Sampler, Trend};
-use crate::telemetry::{BrokerState, IgnoredAck, Metrics};
+use crate::telemetry::{BrokerState, Collector, Delivery, IgnoredAck, Metrics, Spans, Step};
 
 /// Which halves of the engine a service uses.
 pub struct Roles {
@@ -53,6 +55,8 @@ pub struct Engine {
     pub alerts: Alerts,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where the steps of traces are written down.
+    pub spans: Spans,
     /// What is sampled.
     pub sampler: Sampler,
     /// What is known of the broker.
@@ -113,6 +117,7 @@ impl Engine {
         Ok(Self {
             outbox: Outbox::new(env.clone(), outbox.max_attempts),
             in_flight: InFlight::new(outbox.in_flight_events, outbox.in_flight_bytes),
+            spans: Spans::off(env.clone()),
             bulk: Bulk::default(),
             peer: Peer::new(&settings.peer)?,
             handler: None,
@@ -131,14 +136,18 @@ impl Engine {
         })
     }
 
-    /// Starts the background work; what is cloned of the engine from now on knows the listener.
+    /// Starts the background work; what is cloned of the engine from now on knows the listener and the spans.
     ///
     /// # Errors
     /// When a setting of the broker or a cron expression is not understood.
     pub async fn start(&mut self, roles: Roles) -> anyhow::Result<EngineRun> {
-        self.outbox = self.outbox.clone().with_listener(roles.listens.clone());
+        let (name, trace) = (&self.settings.service.name, &self.settings.trace);
+        let (spans, collector) = Spans::new(trace, name, self.env.clone())?;
+        self.outbox =
+            self.outbox.clone().with_listener(roles.listens.clone()).with_spans(spans.clone());
+        self.spans = spans;
         let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::new(self.log_span());
         let producer =
             Producer::new(&self.settings.kafka, &self.settings.service.name, self.broker.clone())?;
         self.producer = Some(producer.clone());
@@ -153,11 +162,18 @@ impl Engine {
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
         tasks.close();
-        Ok(EngineRun { stop, tasks, timers, producer })
+        let export = collector.map(|collector| Export::start(collector, self.log_span()));
+        Ok(EngineRun { stop, tasks, timers, producer, export })
+    }
+
+    /// What log lines of this service come from.
+    pub fn log_span(&self) -> tracing::Span {
+        // On the level that passes every filter: it only names, and logs nothing by itself.
+        tracing::error_span!("service", service = self.settings.service.name)
     }
 
     /// Makes missing topics once the broker can be reached.
-    fn prepare_topics(&self, roles: &Roles, stop: &CancellationToken, tasks: &TaskTracker) {
+    fn prepare_topics(&self, roles: &Roles, stop: &CancellationToken, tasks: &Tasks) {
         let settings = self.settings.kafka.clone();
         if !settings.create_topics {
             return;
@@ -187,7 +203,7 @@ impl Engine {
         &self,
         producer: &Producer,
         stop: &CancellationToken,
-        tasks: &TaskTracker,
+        tasks: &Tasks,
     ) -> anyhow::Result<()> {
         let relay = Arc::new(self.relay(producer));
         let owner = self.env.event_id().to_string();
@@ -224,6 +240,7 @@ impl Engine {
             &settings.kafka.outbound_topic,
             settings.outbox.batch,
         )
+        .with_spans(self.spans.clone())
     }
 
     /// What turns answers into states.
@@ -329,8 +346,10 @@ impl Engine {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(ACK_MESSAGES, Duration::from_millis(1)) => records,
             };
+            let began = self.env.now();
             let Some(settlement) = self.settle(&settler, &records, &stop).await else { return };
             consumer.commit(&records, CommitMode::Async);
+            self.trace_settling(began, &settlement);
             self.after_settling(&settlement);
         }
     }
@@ -350,6 +369,24 @@ impl Engine {
                     riddles += u32::from(error.fault() == Fault::Unknown);
                     retry.pause(&error).await?;
                 }
+            }
+        }
+    }
+
+    /// Writes down the last step of each trace that is recorded.
+    fn trace_settling(&self, began: Timestamp, settlement: &Settlement) {
+        for heard in &settlement.advanced.heard {
+            let about = || Delivery {
+                id: heard.id,
+                key: heard.key.clone(),
+                attempt: heard.attempt,
+                topic: self.settings.kafka.outbound_ack_topic.clone(),
+                partition: None,
+            };
+            let mut traceparent = Some(heard.traceparent.clone());
+            if let Some(span) = self.spans.begin(Step::Settle, &mut traceparent, about) {
+                let span = span.since(began).with("stockloop.outcome", heard.verdict.name());
+                self.spans.end(span.with("stockloop.status", heard.status.name()), None);
             }
         }
     }
@@ -390,11 +427,12 @@ impl Engine {
         handler: Arc<dyn Handler>,
         producer: &Producer,
         stop: &CancellationToken,
-        tasks: &TaskTracker,
+        tasks: &Tasks,
     ) -> anyhow::Result<()> {
         let (kafka, name) = (&self.settings.kafka, &self.settings.service.name);
         let consumer = InboxConsumer {
-            inbox: Inbox::new(self.db.clone(), self.env.clone(), handler, name),
+            inbox: Inbox::new(self.db.clone(), self.env.clone(), handler, name)
+                .with_spans(self.spans.clone()),
             consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
             producer: producer.clone(),
             ack_topic: kafka.inbound_ack_topic.clone(),
@@ -414,7 +452,7 @@ impl Engine {
         Ok(())
     }
 
-    fn start_housekeeping(&self, stop: &CancellationToken, tasks: &TaskTracker) {
+    fn start_housekeeping(&self, stop: &CancellationToken, tasks: &Tasks) {
         tasks.spawn(self.clone().alert_loop(stop.clone()));
         tasks.spawn(self.clone().sample_loop(stop.clone()));
         tasks.spawn(self.clone().forget_loop(stop.clone()));
@@ -534,9 +572,31 @@ pub async fn open_database(
 /// The background work under way.
 pub struct EngineRun {
     stop: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
     timers: Timers,
     producer: Producer,
+    export: Option<Export>,
+}
+
+/// The way of spans out of the process: it ends last, as all else may still have something to tell.
+struct Export {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Export {
+    fn start(collector: Collector, service: tracing::Span) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(collector.run(stop.clone()).instrument(service));
+        Self { stop, task }
+    }
+
+    async fn stop(self, within: Duration) {
+        self.stop.cancel();
+        if tokio::time::timeout(within, self.task).await.is_err() {
+            tracing::warn!("the last spans did not reach the collector in time");
+        }
+    }
 }
 
 impl EngineRun {
@@ -554,6 +614,9 @@ impl EngineRun {
         let flushed = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(2)));
         if flushed.await.is_err() {
             tracing::warn!("the producer was not flushed");
+        }
+        if let Some(export) = self.export {
+            export.stop(Duration::from_secs(2)).await;
         }
     }
 }

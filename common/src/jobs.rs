@@ -8,6 +8,8 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::env::Env;
 use crate::retry::Backoff;
@@ -93,6 +95,34 @@ pub async fn on_poke<F, E>(
                 }
             }
         }
+    }
+}
+
+/// The background work of a service; its log lines tell which service that is.
+pub struct Tasks {
+    tracker: TaskTracker,
+    service: tracing::Span,
+}
+
+impl Tasks {
+    /// None yet.
+    pub fn new(service: tracing::Span) -> Self {
+        Self { tracker: TaskTracker::new(), service }
+    }
+
+    /// Starts one.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task.instrument(self.service.clone()));
+    }
+
+    /// There will be no more.
+    pub fn close(&self) {
+        self.tracker.close();
+    }
+
+    /// Waits until all have ended.
+    pub async fn wait(&self) {
+        self.tracker.wait().await;
     }
 }
 

@@ -60,7 +60,7 @@ const TREND: &str = "INSERT INTO trend (at_us, committed, sent, processed, faile
 /// Fills and measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let db = Db::open(&DatabaseSettings {
-        url: arguments.database_url.as_str().into(),
+        url: arguments.database_url.clone().into(),
         pool_size: 2,
         connect_timeout: Duration::from_secs(5),
     })?;

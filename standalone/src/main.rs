@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    init_logging(&LogSettings { format: LogFormat::Auto, filter: cli.log })?;
+    init_logging(&LogSettings { format: LogFormat::Auto, filter: cli.log }, "stockloop")?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't start")?;
     let ended = runtime.block_on(async {
         match cli.command {

@@ -9,9 +9,12 @@
 mod crashes;
 mod demo;
 mod harness;
+mod logs;
+mod monitoring;
 mod orders;
 mod outages;
 mod poison;
 mod stage;
 mod stopping;
 mod the_loop;
+mod tracing;

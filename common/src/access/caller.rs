@@ -89,6 +89,8 @@ impl Caller {
             subject: subject.map(str::to_owned),
             detail: detail.map(|detail| detail.to_string()),
         };
+        // An operator's reason may hold anything, so `detail` stays in the audit log.
+        tracing::info!(who = self.name, via = self.via.name(), action, subject, "an operator acts");
         audit::append(conn, &entry)
     }
 }

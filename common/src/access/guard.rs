@@ -123,7 +123,8 @@ impl Guard {
             return self.by_token(token).await.map(Some);
         }
         if let Some(cookie) = request.cookie(&self.inner.cookie)
-            && let Some(caller) = self.by_session(cookie.value().to_owned()).await?
+            && let Some(caller) =
+                self.by_session(cookie.value().to_owned(), by_itself(request)).await?
         {
             return Ok(Some(caller));
         }
@@ -158,7 +159,7 @@ impl Guard {
         Ok(caller)
     }
 
-    async fn by_session(&self, secret: String) -> ProblemResult<Option<Caller>> {
+    async fn by_session(&self, secret: String, quiet: bool) -> ProblemResult<Option<Caller>> {
         let (settings, now) = (self.inner.settings.clone(), self.inner.env.now());
         let found = self
             .inner
@@ -166,7 +167,7 @@ impl Guard {
             .read(move |conn| sessions::find(conn, &settings, &secret, now).map_err(Problem::from))
             .await?;
         let Some((caller, stale)) = found else { return Ok(None) };
-        if let Some(hash) = caller.session.clone().filter(|_| stale) {
+        if let Some(hash) = caller.session.clone().filter(|_| stale && !quiet) {
             self.inner
                 .db
                 .write(move |conn| sessions::touch(conn, &hash, now).map_err(Problem::from))
@@ -196,6 +197,12 @@ impl Guard {
             .max_age(time::Duration::seconds(seconds))
             .finish()
     }
+}
+
+/// Whether a page that is open asks by itself, such as for live numbers: that keeps no session from being idle.
+fn by_itself(request: &ServiceRequest) -> bool {
+    let by_script = request.headers().get("sec-fetch-dest").is_some_and(|dest| dest == "empty");
+    by_script && request.method().is_safe()
 }
 
 fn refusal(caller: &Caller, needs: Needs) -> Problem {

@@ -257,7 +257,7 @@ impl Db {
         E: From<DbError> + From<diesel::result::Error> + Send + 'static,
     {
         match &self.inner.writer {
-            Some(writer) => writer.run(work).await,
+            Some(writer) => writer.run(within_span(work)).await,
             None => self.on_pool(|conn| conn.transaction(work)).await,
         }
     }
@@ -290,7 +290,7 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        let inner = Arc::clone(&self.inner);
+        let (inner, work) = (Arc::clone(&self.inner), within_span(work));
         let task = tokio::task::spawn_blocking(move || {
             let mut conn = inner.pool.get()?;
             work(&mut conn)
@@ -314,4 +314,10 @@ impl Db {
         let mut conn = self.inner.pool.get()?;
         migrate::pending(&mut conn, &self.inner.location, sets)
     }
+}
+
+/// `work` for another thread, whose log lines come from where the caller is.
+fn within_span<T>(work: impl FnOnce(&mut Conn) -> T) -> impl FnOnce(&mut Conn) -> T {
+    let caller = tracing::Span::current();
+    move |conn| caller.in_scope(|| work(conn))
 }

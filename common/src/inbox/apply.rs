@@ -15,9 +15,10 @@ use crate::clock::Timestamp;
 use crate::db::{Conn, Db, Fault, apart};
 use crate::env::Env;
 use crate::ids::EventId;
-use crate::kafka::{Ack, Envelope, Record, Verdict, cut_error};
+use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
 use crate::on;
 use crate::schema::inbox;
+use crate::telemetry::{Delivery, Span, Spans, Step, few_for_the_log, trace_id};
 
 /// Applies what comes in.
 #[derive(Clone)]
@@ -26,15 +27,18 @@ pub struct Inbox {
     env: Env,
     handler: Arc<dyn Handler>,
     consumer: String,
+    spans: Spans,
 }
 
 /// What a batch came to.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct Applied {
     /// The answers, each with the partition that its event came from.
     pub acks: Vec<(i32, Ack)>,
     /// Messages that went to the dead letters.
     pub unreadable: usize,
+    /// The steps of the traces that are recorded, with the place of their answer.
+    spans: Vec<(usize, Span)>,
 }
 
 /// The kept answer to an event that was applied or rejected.
@@ -57,7 +61,15 @@ const ROWS_PER_INSERT: usize = 1_000;
 impl Inbox {
     /// Applies events with `handler`, answering as `consumer`.
     pub fn new(db: Db, env: Env, handler: Arc<dyn Handler>, consumer: &str) -> Self {
-        Self { db, env, handler, consumer: consumer.to_owned() }
+        let spans = Spans::off(env.clone());
+        Self { db, env, handler, consumer: consumer.to_owned(), spans }
+    }
+
+    /// The same inbox, which writes down in `spans` what it applied.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
+        self
     }
 
     pub(super) fn env(&self) -> &Env {
@@ -81,7 +93,23 @@ impl Inbox {
         blame_unknown: bool,
     ) -> Result<Applied, ApplyError> {
         let inbox = self.clone();
-        self.db.write(move |conn| inbox.apply_in(conn, &records, blame_unknown)).await
+        let mut applied =
+            self.db.write(move |conn| inbox.apply_in(conn, &records, blame_unknown)).await?;
+        self.end_spans(&mut applied);
+        log_failures(&applied);
+        Ok(applied)
+    }
+
+    fn end_spans(&self, applied: &mut Applied) {
+        for (place, span) in applied.spans.drain(..) {
+            let Some((_, ack)) = applied.acks.get(place) else { continue };
+            let span = span.with("stockloop.outcome", ack.outcome.name());
+            let span = match &ack.detail {
+                Some(detail) => span.with("stockloop.detail", detail.clone()),
+                None => span,
+            };
+            self.spans.end(span, ack.error.as_deref());
+        }
     }
 
     fn apply_in(
@@ -96,10 +124,14 @@ impl Inbox {
         let mut readable = Vec::with_capacity(records.len());
         for record in records {
             match Envelope::read(record) {
-                Ok(envelope) => readable.push((record.partition, envelope.event)),
+                Ok(Envelope { mut event, .. }) => {
+                    let span = self.begin_span(&mut event, record);
+                    readable.push((record.partition, event, span));
+                }
                 Err(unreadable) => {
                     bury(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
                     applied.unreadable += 1;
+                    log_dead_letter(record, &unreadable);
                     if let Some((id, attempt)) = unreadable.event {
                         let error = format!("the message can't be read: {}", unreadable.reason);
                         let answer = Answer::Failed { error, retryable: false };
@@ -110,7 +142,7 @@ impl Inbox {
         }
         let mut firsts = Vec::new();
         let mut seen = HashSet::new();
-        for (_, event) in &readable {
+        for (_, event, _) in &readable {
             if seen.insert(event.id) {
                 firsts.push(event.clone());
             }
@@ -118,14 +150,31 @@ impl Inbox {
         let answers = self.answers(conn, &firsts, blame_unknown, now)?;
         let mut answers: HashMap<EventId, Answer> =
             firsts.iter().map(|event| event.id).zip(answers).collect();
-        for (partition, event) in readable {
+        for (partition, event, span) in readable {
             let Some(answer) = answers.get(&event.id).cloned() else {
                 continue;
             };
             answers.entry(event.id).and_modify(repeated);
-            applied.acks.push((partition, self.ack(event.id, event.attempt, answer, now)));
+            let ack = self.ack(event.id, event.attempt, answer, now);
+            applied.spans.extend(span.map(|span| (applied.acks.len(), span)));
+            applied.acks.push((partition, Ack { traceparent: event.traceparent, ..ack }));
         }
         Ok(applied)
+    }
+
+    /// Begins a step of the event's trace; what a handler makes of the event then belongs to that.
+    fn begin_span(&self, event: &mut Incoming, record: &Record) -> Option<Span> {
+        let mut traceparent = event.traceparent.take();
+        let about = || Delivery {
+            id: event.id,
+            key: event.key.clone(),
+            attempt: event.attempt,
+            topic: record.topic.clone(),
+            partition: Some(record.partition),
+        };
+        let span = self.spans.begin(Step::Process, &mut traceparent, about);
+        event.traceparent = traceparent;
+        span
     }
 
     fn answers(
@@ -207,6 +256,7 @@ impl Inbox {
             result: None,
             consumer: self.consumer.clone(),
             processed_at: now,
+            traceparent: None,
         };
         match answer {
             Answer::Success { detail, version, result } => {
@@ -220,6 +270,23 @@ impl Inbox {
             }
         }
     }
+}
+
+/// The error itself may quote the event's data; its sender keeps it in the event's history.
+fn log_failures(applied: &Applied) {
+    let failed = |(_, ack): &&(i32, Ack)| ack.outcome == Verdict::Failed;
+    let failed: Vec<_> = applied.acks.iter().filter(failed).collect();
+    for (partition, ack) in few_for_the_log(&failed) {
+        let Ack { event_id, attempt, retryable, .. } = ack;
+        let trace_id = ack.traceparent.as_deref().and_then(trace_id);
+        tracing::warn!(%event_id, attempt, partition, retryable, trace_id, "an event is answered FAILED");
+    }
+}
+
+fn log_dead_letter(record: &Record, unreadable: &Unreadable) {
+    let event_id = unreadable.event.map(|(id, _)| tracing::field::display(id));
+    let Record { topic, partition, offset, .. } = record;
+    tracing::warn!(event_id, topic, partition, offset, "a message can't be read: a dead letter");
 }
 
 /// What an event that was answered in this batch is answered when it comes again in it.

@@ -166,6 +166,7 @@ mod tests {
             result: Some(result),
             consumer: "c".to_owned(),
             processed_at: env.now(),
+            traceparent: None,
         }
     }
 

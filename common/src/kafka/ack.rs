@@ -19,6 +19,17 @@ pub enum Verdict {
     Failed,
 }
 
+impl Verdict {
+    /// As written on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Rejected => "REJECTED",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
 /// One acknowledgement. Unknown fields are ignored, so that either side may be newer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ack {
@@ -47,6 +58,9 @@ pub struct Ack {
     pub consumer: String,
     /// When it was handled, by the consumer's clock.
     pub processed_at: Timestamp,
+    /// The step of its trace that handled it, as a W3C `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl Ack {
@@ -55,7 +69,8 @@ impl Ack {
         // JSON may write a character of a text as six; the rest of the fields are short.
         let text = |text: &Option<String>| text.as_ref().map_or(0, |text| text.len() * 6);
         let result = self.result.as_ref().map_or(0, |result| result.get().len());
-        400 + self.consumer.len() * 6 + text(&self.detail) + text(&self.error) + result
+        let trace = self.traceparent.as_ref().map_or(0, String::len);
+        500 + self.consumer.len() * 6 + text(&self.detail) + text(&self.error) + result + trace
     }
 }
 
@@ -134,6 +149,7 @@ mod tests {
             result: None,
             consumer: "order-service".to_owned(),
             processed_at: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         };
         let json = serde_json::to_string_pretty(&AckBatch { acks: vec![ack] }).unwrap();
         insta::assert_snapshot!(json);

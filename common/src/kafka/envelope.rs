@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{Message, Record};
 use crate::ids::EventId;
 use crate::inbox::Incoming;
+use crate::telemetry::TraceContext;
 
 /// An event with its envelope.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +82,7 @@ impl Envelope {
             epoch: headers.required("stockloopepoch")?,
             attempt: headers.required("stockloopattempt")?,
             time: headers.required("ce_time")?,
-            traceparent: headers.text("traceparent").ok().map(str::to_owned),
+            traceparent: headers.traceparent(),
             data,
         };
         Ok(Self { source: headers.text("ce_source")?.to_owned(), event })
@@ -94,6 +95,12 @@ impl Headers<'_> {
     fn text(&self, name: &str) -> Result<&str, String> {
         let value = self.0.header(name).ok_or_else(|| format!("the header {name} is missing"))?;
         std::str::from_utf8(value).map_err(|_| format!("the header {name} is not UTF-8"))
+    }
+
+    /// Noise counts as none, as W3C asks.
+    fn traceparent(&self) -> Option<String> {
+        let text = self.text("traceparent").ok()?;
+        text.parse::<TraceContext>().is_ok().then(|| text.to_owned())
     }
 
     fn required<T: std::str::FromStr>(&self, name: &str) -> Result<T, String>

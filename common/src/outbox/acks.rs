@@ -53,23 +53,25 @@ impl Settler {
         blame_unknown: bool,
     ) -> Result<Settlement, ApplyError> {
         let settler = self.clone();
-        db.write(move |conn| {
-            conn.plan_by_index()?;
-            let mut total = Settlement::default();
-            let parts = apart(
-                conn,
-                &records,
-                &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
-                &|error: &ApplyError| error.blames_data(blame_unknown),
-                &mut |conn, record, error| {
-                    bury(conn, &DeadLetter::of(record, &error.to_string(), settler.env.now()))?;
-                    Ok(Settlement { unreadable: 1, ..Settlement::default() })
-                },
-            )?;
-            parts.into_iter().for_each(|part| total.add(part));
-            Ok(total)
-        })
-        .await
+        let settled: Result<Settlement, ApplyError> = db
+            .write(move |conn| {
+                conn.plan_by_index()?;
+                let mut total = Settlement::default();
+                let parts = apart(
+                    conn,
+                    &records,
+                    &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
+                    &|error: &ApplyError| error.blames_data(blame_unknown),
+                    &mut |conn, record, error| {
+                        bury(conn, &DeadLetter::of(record, &error.to_string(), settler.env.now()))?;
+                        Ok(Settlement { unreadable: 1, ..Settlement::default() })
+                    },
+                )?;
+                parts.into_iter().for_each(|part| total.add(part));
+                Ok(total)
+            })
+            .await;
+        settled.inspect(|settlement| settlement.advanced.log_exhausted())
     }
 
     fn settle_in(&self, conn: &mut Conn, records: &[Record]) -> Result<Settlement, ApplyError> {
@@ -79,6 +81,8 @@ impl Settler {
             match read(record) {
                 Ok(batch) => acks.extend(batch.acks),
                 Err(reason) => {
+                    let Record { topic, partition, offset, .. } = record;
+                    tracing::warn!(topic, partition, offset, "acks can't be read: a dead letter");
                     bury(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
                     done.unreadable += 1;
                 }
@@ -177,6 +181,8 @@ impl Settlement {
         self.unreadable += other.unreadable;
         let advanced = other.advanced;
         self.advanced.settled.extend(advanced.settled);
+        self.advanced.heard.extend(advanced.heard);
+        self.advanced.gave_up.extend(advanced.gave_up);
         self.advanced.exhausted += advanced.exhausted;
         self.advanced.again += advanced.again;
         for (partition, (events, bytes)) in advanced.landed {

@@ -18,6 +18,7 @@ use crate::env::Env;
 use crate::ids::EventId;
 use crate::kafka::{Ack, Verdict};
 use crate::stats::FAILED_COUNTER;
+use crate::telemetry::{few_for_the_log, is_sampled, trace_id};
 
 const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
 
@@ -71,11 +72,42 @@ pub struct SettledEvent {
     pub success: bool,
 }
 
+/// An answer that belongs to a recorded trace.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// The event.
+    pub id: EventId,
+    /// What it is about.
+    pub key: String,
+    /// The attempt that was answered.
+    pub attempt: i32,
+    /// The answer.
+    pub verdict: Verdict,
+    /// Where the step that answered is in its trace.
+    pub traceparent: String,
+    /// The event's status now.
+    pub status: Status,
+}
+
+/// An event that waits for a person now.
+#[derive(Debug, Clone)]
+pub struct GaveUp {
+    id: EventId,
+    key: String,
+    attempt: i32,
+    /// The trace of the answer, if an answer was the reason.
+    traceparent: Option<String>,
+}
+
 /// What became of the events that something happened to.
 #[derive(Debug, Default)]
 pub struct Advanced {
     /// Events that are PROCESSED now.
     pub settled: Vec<SettledEvent>,
+    /// The answers of traces that are recorded.
+    pub heard: Vec<Heard>,
+    /// Events that are EXHAUSTED now, for the log.
+    pub gave_up: Vec<GaveUp>,
     /// Events that are EXHAUSTED now.
     pub exhausted: usize,
     /// Events that are PENDING again.
@@ -88,6 +120,17 @@ pub struct Advanced {
     pub landed: BTreeMap<i32, (i64, i64)>,
     /// Partitions that gave answers, and the latest moment of sending that these prove to be reached.
     pub answered: BTreeMap<i32, Option<Timestamp>>,
+}
+
+impl Advanced {
+    /// Logs what gave up; to be called once that is committed.
+    pub(super) fn log_exhausted(&self) {
+        for event in few_for_the_log(&self.gave_up) {
+            let GaveUp { id, key, attempt, traceparent } = event;
+            let trace_id = traceparent.as_deref().and_then(trace_id);
+            tracing::error!(event_id = %id, key, attempt, trace_id, "an event is EXHAUSTED and waits for a person");
+        }
+    }
 }
 
 /// Applies `occurrences`, in order, to the events that they are about.
@@ -181,6 +224,7 @@ impl<'a> Work<'a> {
         let chance = self.env.chance();
         let next = step(&row, kind, occurrence.happening, self.now, self.policy, chance);
         self.remember(&row, &occurrence, &next);
+        self.follow(&row, &facts, &occurrence, &next);
         match next {
             Step::Stay => {}
             Step::Change(after) => self.change(&row, after, facts, &occurrence),
@@ -235,6 +279,26 @@ impl<'a> Work<'a> {
         });
     }
 
+    /// Keeps an answer whose trace is recorded.
+    fn follow(&mut self, row: &OpenRow, facts: &EventFacts, why: &Occurrence, next: &Step) {
+        let Some(ack) = &why.ack else { return };
+        let Some(traceparent) = ack.traceparent.clone().filter(|text| is_sampled(text)) else {
+            return;
+        };
+        self.done.heard.push(Heard {
+            id: row.id,
+            key: facts.key.clone(),
+            attempt: ack.attempt,
+            verdict: ack.outcome,
+            traceparent,
+            status: match next {
+                Step::Stay => row.status(),
+                Step::Settle => Status::Processed,
+                Step::Change(after) | Step::Exhaust(after) => after.status(),
+            },
+        });
+    }
+
     fn change(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Occurrence) {
         match why.happening {
             Happening::Retried { .. } => self.calmed.push((after.id, "retried by an operator")),
@@ -262,6 +326,12 @@ impl<'a> Work<'a> {
     fn exhaust(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Occurrence) {
         self.leave_flight(before);
         self.done.exhausted += 1;
+        self.done.gave_up.push(GaveUp {
+            id: facts.id,
+            key: facts.key.clone(),
+            attempt: after.attempt,
+            traceparent: why.ack.as_ref().and_then(|ack| ack.traceparent.clone()),
+        });
         let why = why.error.as_deref().unwrap_or(SILENCE);
         self.tell(&facts, || Some(Became::Exhausted { error: why.to_owned() }));
         self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));

@@ -13,6 +13,7 @@ use crate::env::Env;
 use crate::ids::EventId;
 use crate::on;
 use crate::schema::{outbox_event, outbox_open, service_state};
+use crate::telemetry::Spans;
 
 /// Shards of the outbox: relays hold them one by one, and a partition of the topic takes whole shards.
 pub const SHARDS: i16 = 64;
@@ -27,18 +28,27 @@ pub struct Outbox {
     max_attempts: i32,
     woken: Arc<Notify>,
     listener: Option<Arc<dyn Listener>>,
+    spans: Spans,
 }
 
 impl Outbox {
     /// An outbox whose events have `max_attempts` attempts before they wait for a person.
     pub fn new(env: Env, max_attempts: i32) -> Self {
-        Self { env, max_attempts, woken: Arc::new(Notify::new()), listener: None }
+        let spans = Spans::off(env.clone());
+        Self { env, max_attempts, woken: Arc::new(Notify::new()), listener: None, spans }
     }
 
     /// The same outbox, with someone who acts on what becomes of its events.
     #[must_use]
     pub fn with_listener(mut self, listener: Option<Arc<dyn Listener>>) -> Self {
         self.listener = listener;
+        self
+    }
+
+    /// The same outbox, whose events begin their own traces in `spans` where they belong to none.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
         self
     }
 
@@ -102,7 +112,7 @@ impl Outbox {
             epoch,
             version: event.version,
             payload: event.payload,
-            traceparent: event.traceparent,
+            traceparent: Some(self.spans.rooted(event.traceparent)),
             created_us: now,
         };
         (event, open)

@@ -17,7 +17,7 @@ mod tests;
 mod watch;
 
 pub use acks::{Settlement, Settler, check_answers};
-pub use advance::{Advanced, SettledEvent};
+pub use advance::{Advanced, GaveUp, Heard, SettledEvent};
 pub use append::{Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, UNTOLD, error_class};
 pub(crate) use lease::database_now;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 
-use super::advance::{Occurrence, advance};
+use super::advance::{Advanced, Occurrence, advance};
 use super::lease::Held;
 use super::state::{Happening, Policy};
 use super::store::{self, DueRow, SentRow};
@@ -21,6 +21,7 @@ use crate::inbox::Incoming;
 use crate::kafka::{Envelope, Message, Producer, SendError};
 use crate::retry::Backoff;
 use crate::stats::SENT_COUNTER;
+use crate::telemetry::{Delivery, Span, Spans, Step};
 
 /// What a partition may hold unanswered, and what it does hold; shared by relay and settler.
 #[derive(Debug, Clone)]
@@ -91,6 +92,7 @@ pub struct Relay {
     batch: usize,
     partitions: Mutex<Option<i32>>,
     pauses: Pauses,
+    spans: Spans,
 }
 
 /// What one step of the relay did.
@@ -124,6 +126,7 @@ impl Relay {
         batch: usize,
     ) -> Self {
         Self {
+            spans: Spans::off(env.clone()),
             db,
             env,
             producer,
@@ -135,6 +138,13 @@ impl Relay {
             partitions: Mutex::new(None),
             pauses: Pauses::default(),
         }
+    }
+
+    /// The same relay, which writes each send down in `spans`.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
+        self
     }
 
     /// One step: reads what is due in the shards of `held`, sends it, notes what the broker confirmed.
@@ -170,13 +180,15 @@ impl Relay {
     async fn send(
         &self,
         held: &Held,
-        due: Vec<DueRow>,
+        mut due: Vec<DueRow>,
         partitions: i32,
     ) -> Result<RelayOutcome, DbError> {
         let at = self.env.now();
+        let spans = self.begin_spans(&mut due, partitions);
         let messages: Vec<Message> =
             due.iter().map(|row| self.message(row, row.attempt + 1, partitions)).collect();
         let results = self.producer.send_all(&messages).await;
+        self.end_spans(spans, &results);
         let mut outcome = RelayOutcome::default();
         let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (row, result) in due.iter().zip(results) {
@@ -228,8 +240,9 @@ impl Relay {
             return Ok(Vec::new());
         }
         let (held, env, policy) = (held.clone(), self.env.clone(), self.policy.clone());
-        self.db
-            .write(move |conn| {
+        let (sent, done) = self
+            .db
+            .write::<_, DbError>(move |conn| {
                 conn.plan_by_index()?;
                 let mine = store::fence(conn, &held)?;
                 let mut sent: Vec<SentRow> =
@@ -237,16 +250,19 @@ impl Relay {
                 let marked = store::mark_sent(conn, &sent)?;
                 sent.retain(|row| marked.contains(&row.id));
                 refused.retain(|(shard, _)| mine.contains(shard));
+                let mut done = Advanced::default();
                 if !refused.is_empty() {
                     let refused = refused.into_iter().map(|(_, occurrence)| occurrence).collect();
-                    advance(conn, &env, &policy, refused)?;
+                    done = advance(conn, &env, &policy, refused)?;
                 }
                 if !sent.is_empty() {
                     store::count(conn, SENT_COUNTER, env.now(), sent.len())?;
                 }
-                Ok(sent)
+                Ok((sent, done))
             })
-            .await
+            .await?;
+        done.log_exhausted();
+        Ok(sent)
     }
 
     /// Sends a SENT event once more, to see whether anybody answers; true when it is on its way.
@@ -261,13 +277,42 @@ impl Relay {
             self.db.read(move |conn| store::message_of(conn, id).map_err(DbError::from)).await?;
         let Some(row) = found else { return Ok(false) };
         let attempt = row.attempt + 1;
-        let message = self.message(&row, attempt, partitions);
-        if !self.producer.send_all(&[message]).await.iter().all(Result::is_ok) {
+        let mut rows = [row];
+        let spans = self.begin_spans(&mut rows, partitions);
+        let messages = rows.map(|row| self.message(&row, attempt, partitions));
+        let results = self.producer.send_all(&messages).await;
+        self.end_spans(spans, &results);
+        if !results.iter().all(Result::is_ok) {
             return Ok(false);
         }
         let (env, policy) = (self.env.clone(), self.policy.clone());
         let probed = vec![Occurrence::new(id, Happening::Probed { attempt })];
         self.db.write(move |conn| Ok(advance(conn, &env, &policy, probed)?)).await.map(|_| true)
+    }
+
+    /// The spans of those whose trace is recorded, by their place; their messages go on from there.
+    fn begin_spans(&self, rows: &mut [DueRow], partitions: i32) -> Vec<(usize, Span)> {
+        let begin = |(place, row): (usize, &mut DueRow)| {
+            let mut traceparent = row.traceparent.take();
+            let about = || Delivery {
+                id: row.id,
+                key: row.key.clone(),
+                attempt: row.attempt + 1,
+                topic: self.topic.clone(),
+                partition: Some(partition_of(row.shard, partitions)),
+            };
+            let span = self.spans.begin(Step::Send, &mut traceparent, about);
+            row.traceparent = traceparent;
+            Some((place, span?))
+        };
+        rows.iter_mut().enumerate().filter_map(begin).collect()
+    }
+
+    fn end_spans(&self, spans: Vec<(usize, Span)>, results: &[Result<(), SendError>]) {
+        for (place, span) in spans {
+            let failure = results.get(place).and_then(|result| result.as_ref().err());
+            self.spans.end(span, failure.map(ToString::to_string).as_deref());
+        }
     }
 
     fn message(&self, row: &DueRow, attempt: i32, partitions: i32) -> Message {

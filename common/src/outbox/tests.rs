@@ -103,6 +103,7 @@ impl Bench {
             result: None,
             consumer: "order-service".to_owned(),
             processed_at: self.env.now(),
+            traceparent: None,
         }
     }
 

@@ -85,16 +85,18 @@ impl Watch {
 
     pub(super) async fn take_overdue(&self) -> Result<(usize, usize), DbError> {
         let watch = self.clone();
-        self.db
-            .write(move |conn| {
+        let done = self
+            .db
+            .write::<_, DbError>(move |conn| {
                 let sent_before = watch.env.now().before(watch.ack_timeout);
                 let ids = store::overdue(conn, &watch.topic, sent_before, watch.ack_grace, BATCH)?;
                 let overdue = |id| Occurrence::new(id, Happening::Overdue);
                 let occurrences = ids.into_iter().map(overdue).collect();
-                let done = advance(conn, &watch.env, &watch.policy, occurrences)?;
-                Ok((done.again + done.exhausted, done.exhausted))
+                Ok(advance(conn, &watch.env, &watch.policy, occurrences)?)
             })
-            .await
+            .await?;
+        done.log_exhausted();
+        Ok((done.again + done.exhausted, done.exhausted))
     }
 
     /// Closes the gap between two transactions, one in which an event gave up while the other, which could not see

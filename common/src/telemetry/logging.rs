@@ -1,11 +1,18 @@
 //! The log: lines on standard error, as text for people or as JSON for programs.
+//!
+//! A JSON line is one flat object: the event's own fields, and those of the spans around it, which say which service
+//! (`service`) and which trace (`trace_id`) it belongs to. Payloads and secrets are never fields.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
+use serde_json::{Map, Value};
 use thiserror::Error;
-use tracing::Subscriber;
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
@@ -32,12 +39,26 @@ pub enum LogError {
 /// Levels that a filter may begin with, as a word by itself.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
+/// Lines that one batch may log about single events.
+const FEW: usize = 20;
+
+/// The first of `all`, so that a batch of the same trouble does not flood the log; says how many it leaves out.
+pub fn few_for_the_log<T>(all: &[T]) -> &[T] {
+    let few = &all[..all.len().min(FEW)];
+    if few.len() < all.len() {
+        tracing::warn!(left_out = all.len() - few.len(), "only the first of many are logged");
+    }
+    few
+}
+
 /// Sets up the process's log, once, on standard error: standard output belongs to what commands print.
+///
+/// `service` is named in lines that come from nowhere else.
 ///
 /// # Errors
 /// When the filter can't be understood, or the log was set up before.
-pub fn init_logging(settings: &LogSettings) -> Result<(), LogError> {
-    let subscriber = subscriber(settings, io::stderr().is_terminal(), io::stderr)?;
+pub fn init_logging(settings: &LogSettings, service: &str) -> Result<(), LogError> {
+    let subscriber = subscriber(settings, service, io::stderr().is_terminal(), io::stderr)?;
     subscriber.try_init().map_err(|_| LogError::AlreadySet)
 }
 
@@ -45,6 +66,7 @@ type BoxedSubscriber = Box<dyn Subscriber + Send + Sync>;
 
 fn subscriber<W>(
     settings: &LogSettings,
+    service: &str,
     terminal: bool,
     out: W,
 ) -> Result<BoxedSubscriber, LogError>
@@ -58,12 +80,60 @@ where
         LogFormat::Json => true,
     };
     if is_json {
-        let lines = fmt::layer().json().flatten_event(true).with_writer(out);
+        let lines = tracing_subscriber::fmt::layer()
+            .fmt_fields(JsonFields::new())
+            .event_format(Flat::new(service))
+            .with_writer(out);
         return Ok(Box::new(filtered.with(lines)));
     }
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = fmt::layer().with_ansi(colours).with_writer(out);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(out);
     Ok(Box::new(filtered.with(lines)))
+}
+
+/// One flat JSON object per line.
+struct Flat {
+    service: String,
+    event: Format<Json>,
+}
+
+impl Flat {
+    fn new(service: &str) -> Self {
+        let event = Format::default()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false);
+        Self { service: service.to_owned(), event }
+    }
+}
+
+impl<S> FormatEvent<S, JsonFields> for Flat
+where
+    S: Subscriber + for<'l> LookupSpan<'l>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, JsonFields>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut own = String::new();
+        self.event.format_event(context, Writer::new(&mut own), event)?;
+        let mut around = Map::new();
+        around.insert("service".to_owned(), Value::from(self.service.as_str()));
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>() {
+                let fields: Map<String, Value> = serde_json::from_str(fields).unwrap_or_default();
+                around.extend(fields);
+            }
+        }
+        // The event's own word comes last, and counts where both say something.
+        let own: Map<String, Value> = serde_json::from_str(&own).map_err(|_| fmt::Error)?;
+        around.extend(own);
+        let line = serde_json::to_string(&around).map_err(|_| fmt::Error)?;
+        writeln!(out, "{line}")
+    }
 }
 
 fn filter(text: &str) -> Result<EnvFilter, LogError> {
@@ -104,9 +174,14 @@ mod tests {
         let memory = Memory::default();
         let out = memory.clone();
         let settings = LogSettings { format, filter: filter.to_owned() };
-        let subscriber = subscriber(&settings, terminal, move || out.clone()).unwrap();
+        let subscriber = subscriber(&settings, "stockloop", terminal, move || out.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(sku = "85123A", "applied");
+            let service = tracing::error_span!("service", service = "order-service");
+            let trace_id = format_args!("{:032x}", 7);
+            let request = tracing::error_span!(parent: &service, "request", %trace_id);
+            request.in_scope(|| tracing::warn!(event_id = "1", service = "own", "failed"));
+            service.in_scope(|| tracing::warn!(event_id = "2", "failed"));
             tracing::debug!("unheard");
         });
         let bytes = memory.0.lock().unwrap().clone();
@@ -116,9 +191,19 @@ mod tests {
     #[test]
     fn elsewhere_than_on_a_terminal_lines_are_json() {
         let lines = logged(LogFormat::Auto, "info", false);
-        let line: serde_json::Value = serde_json::from_str(&lines).unwrap();
+        let lines: Vec<Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let line = &lines[0];
         assert_eq!((&line["message"], &line["sku"]), (&"applied".into(), &"85123A".into()));
+        assert_eq!((&line["level"], &line["service"]), (&"INFO".into(), &"stockloop".into()));
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+        let [own, named] = [&lines[1], &lines[2]];
+        assert_eq!(own["trace_id"], "00000000000000000000000000000007");
+        assert_eq!((&own["event_id"], &own["service"]), (&"1".into(), &"own".into()));
+        assert_eq!(
+            (&named["service"], &named["trace_id"]),
+            (&"order-service".into(), &Value::Null)
+        );
     }
 
     #[test]
@@ -126,7 +211,8 @@ mod tests {
         let lines = logged(LogFormat::Text, "warn,common=info", false);
         assert!(lines.contains("applied sku=\"85123A\""), "{lines}");
         assert!(!lines.contains("unheard"));
-        assert_eq!(logged(LogFormat::Text, "warn", false), "");
+        assert!(lines.contains("service{service=\"order-service\"}: "), "{lines}");
+        assert_eq!(logged(LogFormat::Text, "error", false), "");
     }
 
     #[test]

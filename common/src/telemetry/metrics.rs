@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::BrokerState;
 use super::gauges::SampleGauges;
+use super::plain_text::{self, PLAIN_TEXT};
 use crate::http::{Problem, ProblemResult};
 use crate::stats::Sampler;
 
@@ -252,7 +253,13 @@ impl Inner {
     }
 }
 
-pub(super) async fn show(metrics: Data<Metrics>) -> ProblemResult<HttpResponse> {
+pub(super) async fn show(
+    request: HttpRequest,
+    metrics: Data<Metrics>,
+) -> ProblemResult<HttpResponse> {
     let text = metrics.render().map_err(|error| Problem::internal(&error))?;
+    if plain_text::is_wanted(request.headers()) {
+        return Ok(HttpResponse::Ok().content_type(PLAIN_TEXT).body(plain_text::of(&text)));
+    }
     Ok(HttpResponse::Ok().content_type(OPEN_METRICS).body(text))
 }

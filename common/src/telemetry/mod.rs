@@ -1,19 +1,28 @@
 //! What a service tells of itself: its log, its health, its metrics.
 
+mod context;
 mod gauges;
 mod health;
 mod logging;
 mod metrics;
+mod otlp;
+mod plain_text;
 mod requests;
+mod spans;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 use actix_web::web::{self, ServiceConfig};
 
+pub use context::{NoTraceContext, TraceContext, is_sampled, trace_id};
 pub use health::{BrokerReport, BrokerState, Health};
-pub use logging::{LogError, init_logging};
+pub use logging::{LogError, few_for_the_log, init_logging};
 pub use metrics::{IgnoredAck, Metrics};
+pub use otlp::Collector;
 pub use requests::measure;
+pub use spans::{Delivery, Span, Spans, Step};
+pub use traced::{route_name, traced};
 
 use crate::http::wrong_method;
 

@@ -7,8 +7,8 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 
-use super::Metrics;
 use super::metrics::Request;
+use super::{Metrics, route_name};
 
 /// Measures from a request to the head of its answer; for `wrap(from_fn(…))` around the app.
 ///
@@ -25,7 +25,7 @@ pub async fn measure<B: MessageBody>(
     let kind = Request {
         method: method(request.method()),
         // Addresses that are none share a name, so that nobody can make names without end.
-        route: request.match_pattern().unwrap_or_else(|| "unmatched".to_owned()),
+        route: route_name(request).unwrap_or_else(|| "unmatched".to_owned()),
         status: class(response.status()),
     };
     metrics.answered(&kind, begun.elapsed());

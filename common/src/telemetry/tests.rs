@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::middleware::from_fn;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
@@ -111,6 +111,13 @@ async fn metrics_are_served_as_open_metrics() {
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
     let text = String::from_utf8(read_body(response).await.to_vec()).unwrap();
     assert!(text.contains("stockloop_relay_sent_total 0") && text.ends_with("# EOF\n"), "{text}");
+    let old =
+        TestRequest::get().uri("/metrics").insert_header((ACCEPT, "text/plain;version=0.0.4"));
+    let response = call_service(&app, old.to_request()).await;
+    let kind = response.headers().get(CONTENT_TYPE).unwrap().to_str().unwrap().to_owned();
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    let text = String::from_utf8(read_body(response).await.to_vec()).unwrap();
+    assert!(text.contains("# TYPE stockloop_relay_sent_total counter\n"), "{text}");
     let post = TestRequest::post().uri("/metrics").to_request();
     assert_eq!(call_service(&app, post).await.status().as_u16(), 405);
 }

@@ -143,6 +143,7 @@ impl Side {
             result: None,
             consumer: self.other.to_owned(),
             processed_at: self.env.now(),
+            traceparent: None,
         };
         self.settle(vec![self.answer(vec![ack])]).await;
     }

@@ -1,6 +1,7 @@
 //! Both services with all that they stand on, for the suites of the loop: in this process on SQLite and the
 //! embedded broker, or as child processes on PostgreSQL and Apache Kafka.
 
+pub(crate) mod collector;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod looks;
@@ -61,6 +62,11 @@ impl<'a> Parts<'a> {
 impl Stage {
     /// Services of this process, on SQLite and the embedded broker.
     pub(crate) async fn embedded() -> Self {
+        Self::traced("").await
+    }
+
+    /// The same, telling a collector of their traces.
+    pub(crate) async fn traced(collector_url: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let url = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
         let broker = EmbeddedBroker::start().expect("the embedded broker starts");
@@ -75,6 +81,7 @@ impl Stage {
             order_url: url("order.db"),
             // The embedded broker lets a group's first member wait for others, for seconds.
             ack_timeout: "10s",
+            collector_url: collector_url.to_owned(),
         };
         let mut stage = Self::prepare(place, folder, Some(broker));
         stage.product.start_here().await;
@@ -101,6 +108,7 @@ impl Stage {
             product_url: parts.product_url,
             order_url: parts.order_url,
             ack_timeout: "2s",
+            collector_url: String::new(),
         };
         let mut stage = Self::prepare(place, folder, None);
         stage.product.start();

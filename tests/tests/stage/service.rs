@@ -59,6 +59,11 @@ impl Service {
         }
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
     /// Another one of the same settings, which is not started yet.
     pub(super) fn twin(&self) -> Self {
         Self::new(self.kind, self.config.clone(), &self.url)

@@ -45,6 +45,8 @@ pub(crate) struct Place {
     pub(crate) order_url: String,
     /// When an answer counts as missing.
     pub(crate) ack_timeout: &'static str,
+    /// Where traces are told; empty: nowhere.
+    pub(crate) collector_url: String,
 }
 
 /// Writes both services' settings into `folder`.
@@ -75,7 +77,7 @@ pub(super) fn config(place: &Place, mails: &SmtpSink, folder: &Path) -> (PathBuf
 
 fn common_settings(place: &Place, mails: &SmtpSink, name: &str, url: &str, topics: &str) -> String {
     let (brokers, host, port) = (&place.brokers, mails.host(), mails.port());
-    let ack_timeout = place.ack_timeout;
+    let (ack_timeout, collector_url) = (place.ack_timeout, &place.collector_url);
     format!(
         r#"[service]
 name = "{name}"
@@ -121,6 +123,9 @@ transport = "smtp"
 host = "{host}"
 port = {port}
 retry_base = "200ms"
+
+[trace]
+otlp_url = "{collector_url}"
 "#
     )
 }

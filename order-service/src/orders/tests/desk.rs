@@ -249,6 +249,7 @@ impl Desk {
             result: (!result.is_null()).then(|| serde_json::value::to_raw_value(result).unwrap()),
             consumer: "product-service".to_owned(),
             processed_at: START,
+            traceparent: None,
         };
         let acks = AckBatch { acks: answers.iter().map(ack).collect() };
         let record = Record {

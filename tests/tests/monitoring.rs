@@ -1,0 +1,91 @@
+//! Dashboard and alert rules, held against what the services really tell and what the runbook really says.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use stockloop_tests::poll::eventually;
+
+use crate::stage::{PATIENCE, Service, Stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dashboard_and_rules_name_is_told_by_the_services() {
+    let stage = Stage::embedded().await;
+    stage.product.put_product("TEA", 12).await;
+    stage.settled().await;
+    let order = json!({"customer": "C1", "lines": [{"sku": "TEA", "quantity": 2}]});
+    stage.order.post("/api/v1/orders", order).await.ok();
+    let files = ["deploy/grafana/stockloop.json", "deploy/prometheus/rules.yml"];
+    let named: BTreeSet<String> = files.iter().flat_map(|file| names(&read(file))).collect();
+    assert!(named.len() > 20, "the files name metrics: {named:?}");
+    // Some are only there once an order was answered and sampled.
+    eventually("every metric that is named", PATIENCE, async || {
+        let mut told = told_by(&stage.product).await;
+        told.extend(told_by(&stage.order).await);
+        let missing: Vec<String> = named.difference(&told).cloned().collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
+    })
+    .await;
+    keep(&stage.product).await;
+    keep(&stage.order).await;
+    stage.stop().await;
+}
+
+#[test]
+fn every_runbook_is_there() {
+    let anchors: BTreeSet<String> = read("docs/OPERATIONS.md")
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|heading| anchor(heading.trim_start_matches('#').trim()))
+        .collect();
+    let rules = read("deploy/prometheus/rules.yml");
+    let runbooks: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")).collect();
+    let alerts = rules.lines().filter(|line| line.trim().starts_with("- alert: ")).count();
+    assert_eq!(runbooks.len(), alerts, "each alert has a runbook");
+    for runbook in runbooks {
+        let section = runbook.strip_prefix("docs/OPERATIONS.md#").expect("a section of the manual");
+        assert!(anchors.contains(section), "{runbook} leads nowhere: {anchors:?}");
+    }
+}
+
+/// As GitHub makes it: lower case, dashes for blanks, and nothing but letters, digits and dashes.
+fn anchor(heading: &str) -> String {
+    let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
+    heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn read(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The metrics that a text names.
+fn names(text: &str) -> BTreeSet<String> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let words = text.split(|letter| !is_part(letter));
+    words.filter(|word| word.starts_with("stockloop_")).map(str::to_owned).collect()
+}
+
+/// The samples that a service tells of now.
+async fn told_by(service: &Service) -> BTreeSet<String> {
+    let lines = scrape(service).await;
+    lines
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(|line| names(line).into_iter().next())
+        .collect()
+}
+
+async fn scrape(service: &Service) -> String {
+    let url = format!("{}/metrics", service.base.get());
+    let request = service.http.get(url).header("accept", "text/plain;version=0.0.4");
+    request.send().await.expect("an answer").text().await.expect("text")
+}
+
+/// Keeps a service's metrics for promtool, which .ci/run gives them to.
+async fn keep(service: &Service) {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.prom", service.name()));
+    fs::write(&path, scrape(service).await).expect("the metrics can be kept");
+}

@@ -1,0 +1,129 @@
+//! A collector of traces: takes OTLP over HTTP and keeps every span.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
+use prost::Message;
+use stockloop_tests::poll::eventually;
+
+use super::PATIENCE;
+
+/// A span as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) service: String,
+    pub(crate) name: String,
+    pub(crate) kind: SpanKind,
+    pub(crate) trace: String,
+    pub(crate) id: String,
+    /// Empty: none.
+    pub(crate) parent: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) failed: bool,
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+}
+
+/// The collector; it ends with its last owner.
+pub(crate) struct Collector {
+    pub(crate) url: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    server: ServerHandle,
+}
+
+impl Collector {
+    pub(crate) fn start() -> Self {
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let kept = Arc::clone(&seen);
+        let factory = move || {
+            App::new()
+                .app_data(web::PayloadConfig::new(16 << 20))
+                .app_data(web::Data::from(Arc::clone(&kept)))
+                .route("/v1/traces", web::post().to(take))
+        };
+        let server = HttpServer::new(factory).workers(1).disable_signals();
+        let server = server.listen(listener).expect("the collector listens").run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self { url, seen, server: handle }
+    }
+
+    /// All spans so far.
+    pub(crate) fn spans(&self) -> Vec<Seen> {
+        self.seen.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Waits for the one span that `wanted` describes.
+    pub(crate) async fn one(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
+        eventually(what, PATIENCE, async || {
+            let spans = self.spans();
+            let found: Vec<&Seen> = spans.iter().filter(|span| wanted(span)).collect();
+            match found.as_slice() {
+                [span] => Ok((*span).clone()),
+                _ => Err(spans),
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        drop(self.server.stop(false));
+    }
+}
+
+impl Seen {
+    /// An attribute that has to be there.
+    #[track_caller]
+    pub(crate) fn attribute(&self, name: &str) -> &str {
+        self.attributes.get(name).unwrap_or_else(|| panic!("{self:?} has no {name}"))
+    }
+}
+
+async fn take(seen: web::Data<Mutex<Vec<Seen>>>, body: web::Bytes) -> HttpResponse {
+    let request = ExportTraceServiceRequest::decode(body).expect("OTLP as protobuf");
+    let mut seen = seen.lock().expect("nobody panics with it");
+    for resource in request.resource_spans {
+        let of_service = attributes(resource.resource.unwrap_or_default().attributes);
+        let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+        seen.extend(spans.map(|span| read(&of_service["service.name"], span)));
+    }
+    HttpResponse::Ok().content_type("application/x-protobuf").finish()
+}
+
+fn read(service: &str, span: Span) -> Seen {
+    Seen {
+        service: service.to_owned(),
+        kind: span.kind(),
+        trace: hex(&span.trace_id),
+        id: hex(&span.span_id),
+        parent: hex(&span.parent_span_id),
+        failed: span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error),
+        began: span.start_time_unix_nano,
+        ended: span.end_time_unix_nano,
+        attributes: attributes(span.attributes),
+        name: span.name,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn attributes(list: Vec<KeyValue>) -> BTreeMap<String, String> {
+    let text = |value: Option<AnyValue>| match value.and_then(|value| value.value) {
+        Some(any_value::Value::StringValue(text)) => text,
+        Some(any_value::Value::IntValue(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    list.into_iter().map(|pair| (pair.key, text(pair.value))).collect()
+}
