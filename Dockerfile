@@ -6,8 +6,8 @@ COPY . .
 # The caches belong to the builder; what is to be kept is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --release --package product-service --package order-service \
-    && cp target/release/product-service target/release/order-service /usr/local/bin/
+    cargo build --locked --release --package product-service --package order-service --package stockloop \
+    && cp target/release/product-service target/release/order-service target/release/stockloop /usr/local/bin/
 
 FROM debian:bookworm-slim AS runtime
 # curl asks for the health; everything else that the programs need is built into them.
@@ -20,6 +20,9 @@ USER stockloop
 # Where SQLite files lie, if somebody runs an image without PostgreSQL: mount a volume here.
 WORKDIR /var/lib/stockloop
 STOPSIGNAL SIGTERM
+
+# The operators' command line: `docker compose exec product-service stockloop admin overview`.
+COPY --from=build /usr/local/bin/stockloop /usr/local/bin/
 
 FROM runtime AS product-service
 COPY --from=build /usr/local/bin/product-service /usr/local/bin/

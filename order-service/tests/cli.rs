@@ -28,6 +28,11 @@ fn migrate_is_idempotent() {
 }
 
 #[test]
+fn operators_are_made_here() {
+    service::operators_are_made_here(&program());
+}
+
+#[test]
 fn wrong_urls_are_refused() {
     service::wrong_urls_are_refused(&program());
 }

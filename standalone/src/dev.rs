@@ -17,7 +17,9 @@ Try, in another terminal:
   curl -X PUT http://127.0.0.1:8081/api/v1/inventory/TEA -H 'content-type: application/json' \\
        -d '{\"description\":\"Tea\",\"quantity\":12,\"unit_price_minor\":255}'
   curl http://127.0.0.1:8082/api/v1/inventory/TEA
-  curl http://127.0.0.1:8081/api/admin/v1/overview")]
+  stockloop admin overview
+
+Everybody on this machine is an admin of these services, without signing in.")]
 pub(crate) struct DevArgs {
     #[command(flatten)]
     surroundings: Surroundings,
@@ -45,11 +47,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let ports =
         Ports { product: args.product_port, order: args.order_port, mail_page: args.mail_port };
     let stack = Stack::start(&args.surroundings, &data_dir, ports, "", hurry).await?;
-    println!("product-service  http://{}/api/v1/inventory", stack.product.address());
-    println!("  its operators  http://{}/api/admin/v1/overview", stack.product.address());
-    println!("order-service    http://{}/api/v1/inventory", stack.order.address());
-    println!("  its operators  http://{}/api/admin/v1/overview", stack.order.address());
-    println!("caught mails     http://{}/", stack.mail_page);
+    stack.say_where();
     println!("data             {}", data_dir.display());
     println!("Ctrl-C stops.");
     stop.cancelled().await;

@@ -1,5 +1,7 @@
-//! The all-in-one binary: both services, the broker and the mail catcher in one process, for trying out.
+//! The all-in-one binary: both services, the broker and the mail catcher in one process, for trying out; and the
+//! operators' command line, for services that run anywhere.
 
+mod admin;
 mod catcher;
 mod dataset;
 mod demo;
@@ -32,6 +34,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Replay a month of real sales through both services, with a fault on the way, and check the result.
     Demo(demo::DemoArgs),
+    /// See what operators see and do what they do, on a service that runs.
+    Admin(admin::AdminArgs),
 }
 
 fn main() -> ExitCode {
@@ -51,8 +55,22 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Dev(args) => dev::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Demo(args) => demo::run(args).await,
+            Command::Admin(args) => admin::run(args).await,
         }
     });
     runtime.shutdown_timeout(LAST_PATIENCE);
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// Each command is only built, and checked by clap, when somebody asks for it: here all of them.
+    #[test]
+    fn every_command_can_be_built() {
+        Cli::command().debug_assert();
+    }
 }

@@ -99,6 +99,13 @@ impl Stack {
         Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
     }
 
+    /// Prints the addresses: the operators' pages first, which lead to everything else.
+    pub(crate) fn say_where(&self) {
+        println!("product-service  http://{}/admin", self.product.address());
+        println!("order-service    http://{}/admin", self.order.address());
+        println!("caught mails     http://{}/", self.mail_page);
+    }
+
     /// Stops in the order of the data: the source, the copy, the mails, the broker.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let now = CancellationToken::new();

@@ -11,6 +11,66 @@ fn help_teaches() {
     insta::assert_snapshot!("help", program().output(&["--help"], &[]));
     insta::assert_snapshot!("help_demo", program().output(&["demo", "--help"], &[]));
     insta::assert_snapshot!("help_dev", program().output(&["dev", "--help"], &[]));
+    insta::assert_snapshot!("help_admin", program().output(&["admin", "--help"], &[]));
+    insta::assert_snapshot!(
+        "help_admin_retry",
+        program().output(&["admin", "retry", "--help"], &[])
+    );
+}
+
+#[test]
+fn every_admin_command_explains_itself() {
+    let help = program().output(&["admin", "--help"], &[]);
+    let names = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = names.take_while(|line| !line.is_empty()).filter_map(|line| {
+        line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next()
+    });
+    let names: Vec<&str> = names.filter(|name| *name != "help").collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let help = program().output(&["admin", name, "--help"], &[]);
+        assert!(help.contains("Usage: stockloop admin") && help.contains("--json"), "{help}");
+    }
+}
+
+#[test]
+fn what_is_asked_wrongly_is_refused_before_anything_is_sent() {
+    let wrong = |args: &[&str], env: &[(&str, &str)], word: &str| {
+        let outcome = program().run(&[&["admin"], args].concat(), env);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(word) && outcome.stdout.is_empty(), "{word}: {outcome:?}");
+        assert!(!outcome.stderr.contains("s3cret"), "{outcome:?}");
+    };
+    wrong(&["retry"], &[], "--all-matching");
+    wrong(&["retry", "ID", "--key", "TEA"], &[], "--all-matching");
+    wrong(&["resolve", "ID"], &[], "--reason");
+    wrong(&["events", "--status", "LOST"], &[], "LOST");
+    wrong(&["events", "--older-than", "soon"], &[], "soon");
+    wrong(&["events", "--created-after", "soon"], &[], "2h for two hours ago");
+    wrong(&["users", "change", "alice"], &[], "--role");
+    wrong(&["export", "job-items"], &[], "--job");
+    wrong(&["overview", "--url", "127.0.0.1:8081"], &[], "http://127.0.0.1:8081");
+    wrong(&["overview", "--url", "ftp://shop.example"], &[], "https://");
+    wrong(&["overview", "--url", "http://me:s3cret@shop.example"], &[], "--token-file");
+    wrong(&["overview"], &[("STOCKLOOP_ADMIN_URL", "nowhere")], "8081");
+    wrong(&["--order", "overview"], &[("STOCKLOOP_ADMIN_ORDER_URL", "nowhere")], "8082");
+    wrong(&["overview"], &[("STOCKLOOP_ADMIN_TOKEN", "s3cret\u{7}")], "the token");
+}
+
+#[test]
+fn a_service_that_is_away_is_named_and_no_token_is_told() {
+    let env = [("STOCKLOOP_ADMIN_URL", "http://127.0.0.1:1"), ("STOCKLOOP_ADMIN_TOKEN", "s3cret")];
+    let outcome = program().run(&["admin", "events"], &env);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    for word in ["http://127.0.0.1:1 can't be reached", "Is the service running", "--url"] {
+        assert!(outcome.stderr.contains(word), "{word}: {outcome:?}");
+    }
+    let outcome = program().run(&["admin", "--token-file", "nowhere", "events"], &env);
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("nowhere"), "{outcome:?}");
+    for args in [&["admin", "--help"][..], &["admin", "events", "--url", "x:y"][..]] {
+        let said = format!("{:?}", program().run(args, &env));
+        assert!(!said.contains("s3cret"), "{said}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -43,12 +43,18 @@ impl Program {
 
     /// Runs it to its end with `args` and `env`, and with no settings from outside.
     pub fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Outcome {
+        self.run_on("", args, env)
+    }
+
+    /// The same with `input` on standard input, which is no terminal.
+    pub fn run_on(&self, input: &str, args: &[&str], env: &[(&str, &str)]) -> Outcome {
         let file = |name: &str| self.folder.path().join(name);
+        fs::write(file("stdin"), input).expect("a file can be made");
         let mut command = Command::new(&self.path);
         command
             .args(args)
             .current_dir(self.folder.path())
-            .stdin(Stdio::null())
+            .stdin(File::open(file("stdin")).expect("just made"))
             .stdout(File::create(file("stdout")).expect("a file can be made"))
             .stderr(File::create(file("stderr")).expect("a file can be made"))
             .env_remove("COLUMNS");
@@ -199,7 +205,7 @@ pub mod service {
         refused("sqlite:no/such/folder/x.db", &["no/such/folder/x.db", "can't be reached"]);
         refused("postgres://u@127.0.0.1:1/db", &["127.0.0.1:1", "can't be reached", "check that"]);
         let left = fs::read_dir(program.folder()).unwrap().count();
-        assert_eq!(left, 2, "nothing but the outputs: no stray database");
+        assert_eq!(left, 3, "nothing but input and outputs: no stray database");
     }
 
     /// A server that takes the connection and never says a word is not waited for without end.
@@ -246,6 +252,68 @@ pub mod service {
         program.output(&["migrate"], &env);
         read_only("on");
         program.refusal(&["serve"], &env, &["read-only"]);
+    }
+
+    /// Operators and tokens are made on the database, without the service; the last admin stays.
+    pub fn operators_are_made_here(program: &Program) {
+        operators_on(program, "sqlite:test.db");
+        if let Some(postgres) = real::postgres() {
+            operators_on(program, &postgres.database("operators"));
+        }
+    }
+
+    fn operators_on(program: &Program, url: &str) {
+        let env =
+            [("STOCKLOOP__DATABASE__URL", url), ("STOCKLOOP__LOG__FILTER", "off"), ("USER", "eve")];
+        let done = |input: &str, args: &[&str]| {
+            let outcome = program.run_on(input, args, &env);
+            assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
+            outcome.stdout
+        };
+        let refused = |input: &str, args: &[&str], word: &str| {
+            let outcome = program.run_on(input, args, &env);
+            assert_eq!(outcome.code, Some(1), "{outcome:?}");
+            assert!(outcome.stderr.contains(word), "{word:?} is missing: {outcome:?}");
+        };
+        let add = |name: &str, role: &str, input: &str| {
+            done(input, &["users", "add", name, "--role", role, "--password-stdin"])
+        };
+        assert!(add("alice", "admin", "correct horse\n").starts_with("alice may sign in as admin"));
+        add("bob", "operator", "battery staple");
+        let again = ["users", "add", "bob", "--role", "viewer", "--password-stdin"];
+        refused("battery staple", &again, "choose another name");
+        let dora = ["users", "add", "dora", "--role", "viewer", "--password-stdin"];
+        refused("short", &dora, "10 to 200 characters");
+        refused("", &dora, "holds no password");
+        refused("", &["users", "add", "dora", "--role", "viewer"], "--password-stdin");
+        refused("", &["users", "change", "alice", "--role", "viewer"], "the last admin");
+        refused("", &["users", "change", "alice", "--disable"], "the last admin");
+        refused("", &["users", "change", "nobody", "--disable"], "no operator");
+        assert_eq!(program.run(&["users", "change", "alice"], &env).code, Some(2));
+        done("", &["users", "change", "bob", "--role", "admin", "--disable"]);
+        refused("", &["users", "change", "alice", "--disable"], "the last admin");
+        done("", &["users", "change", "bob", "--enable"]);
+        done("", &["users", "change", "alice", "--disable"]);
+        let list = done("", &["users", "list"]);
+        let lines: Vec<&str> = list.lines().collect();
+        assert!(lines.len() == 2 && lines[0].starts_with("alice  admin"), "{list}");
+        assert!(lines[0].contains("by eve  may not sign in since"), "{list}");
+        assert!(lines[1].starts_with("bob  admin") && lines[1].ends_with("by eve"), "{list}");
+        tokens_on(program, &env);
+    }
+
+    fn tokens_on(program: &Program, env: &[(&str, &str)]) {
+        let args = ["tokens", "add", "backups", "--role", "viewer", "--areas", "events,overview"];
+        let made = program.run(&args, env);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let secret = made.stdout.trim_end();
+        assert!(secret.starts_with("stockloop_") && !secret.contains(char::is_whitespace));
+        assert!(made.stderr.contains("shown this once") && !made.stderr.contains(secret));
+        let list = program.output(&["tokens", "list"], env);
+        assert!(list.contains("\"backups\"  viewer") && !list.contains(secret), "{list}");
+        let seq = list.split(' ').next().unwrap_or_default();
+        let revoked = program.output(&["tokens", "revoke", seq], env);
+        assert!(revoked.contains("  revoked "), "{revoked}");
     }
 
     /// A schema with a migration that this program doesn't know.

@@ -6,6 +6,7 @@
     reason = "a panic is how a test says what went wrong"
 )]
 
+mod admin_cli;
 mod crashes;
 mod demo;
 mod harness;
@@ -18,3 +19,4 @@ mod stage;
 mod stopping;
 mod the_loop;
 mod tracing;
+mod users;

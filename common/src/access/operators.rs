@@ -120,6 +120,7 @@ pub fn change(
     by: &Caller,
 ) -> ProblemResult<Operator> {
     let mut row = find(conn, name)?.ok_or_else(|| unknown(name))?;
+    let was_admin = row.role == Role::Admin.code() && row.disabled_us.is_none();
     if let Some(role) = change.role {
         row.role = role.code();
     }
@@ -136,7 +137,7 @@ pub fn change(
             operator::disabled_us.eq(row.disabled_us),
         ))
         .execute(c))?;
-    if active_admins(conn)? == 0 {
+    if was_admin && active_admins(conn)? == 0 {
         return Err(Problem::conflict(
             "last-admin",
             format!("{name} is the last admin; make another one first"),

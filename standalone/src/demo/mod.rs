@@ -58,7 +58,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     };
     let ports = Ports { product: 0, order: 0, mail_page: 0 };
     let stack = Stack::start(&args.surroundings, &data_dir, ports, &suffix, hurry).await?;
-    say_where(&stack);
+    stack.say_where();
     let run = run.to_string();
     let report = tokio::select! {
         report = replay(&args, &stack, &run) => report,
@@ -77,17 +77,11 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     }
     if !args.exit {
         println!("\nStill up for a look round; Ctrl-C stops.");
-        say_where(&stack);
+        stack.say_where();
         stop.cancelled().await;
     }
     stack.stop().await?;
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn say_where(stack: &Stack) {
-    println!("product-service  http://{}/api/admin/v1/overview", stack.product.address());
-    println!("order-service    http://{}/api/v1/inventory", stack.order.address());
-    println!("caught mails     http://{}/", stack.mail_page);
 }
 
 async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Report> {

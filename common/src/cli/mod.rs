@@ -1,5 +1,8 @@
 //! The command line that both services share.
 
+mod operators;
+mod password;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +17,9 @@ use crate::config::Settings;
 use crate::engine::open_database;
 use crate::env::Env;
 use crate::telemetry::init_logging;
+use operators::{Desk, TokensCommand, UsersCommand};
+
+pub use password::new_password;
 
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = AFTER_HELP)]
@@ -30,7 +36,10 @@ where STOCKLOOP__SECTION__NAME is the option `name` of [section]:
 
   STOCKLOOP__DATABASE__URL=postgres://user:password@host/database
   STOCKLOOP__KAFKA__BROKERS=host:9092
-  STOCKLOOP__HTTP__ADMIN_TOKEN=...        needed to listen on anything but loopback
+  STOCKLOOP__HTTP__PUBLIC_URL=https://... where browsers find it, for links in mails
+
+A service that others can reach needs an operator first: `users add NAME --role admin` makes one,
+and so does the one-time address that `serve` prints while there is none.
 
 `config --example` prints every option with its default, `config` the settings in force.";
 
@@ -53,7 +62,27 @@ enum Command {
         #[arg(long)]
         example: bool,
     },
+    /// Who may sign in: the first admin, or a way back for who locked themselves out.
+    #[command(subcommand, after_help = USERS_HELP)]
+    Users(UsersCommand),
+    /// Bearer tokens for scripts.
+    #[command(subcommand, after_help = TOKENS_HELP)]
+    Tokens(TokensCommand),
 }
+
+const USERS_HELP: &str = "\
+This works on the database directly, whether the service runs or not, and is noted in the audit log.
+
+  users add alice --role admin                         asks for the password twice
+  users add bob --role operator --password-stdin < FILE
+  users change alice --password                        a new password; ends her sessions
+  users change bob --disable";
+
+const TOKENS_HELP: &str = "\
+Only a hash of a token is kept: what `add` prints can't be had again.
+
+  tokens add backup-script --role viewer --expires-in 90days > token
+  STOCKLOOP_ADMIN_TOKEN=$(cat token) stockloop admin overview";
 
 /// What threads still do at the very end is not waited for longer: saying goodbye to a broker that is away takes
 /// librdkafka a minute.
@@ -66,7 +95,7 @@ pub fn run(service: Service) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    match execute(service, &cli) {
+    match execute(service, cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}: {error:#}", service.name);
@@ -75,7 +104,7 @@ pub fn run(service: Service) -> ExitCode {
     }
 }
 
-fn execute(service: Service, cli: &Cli) -> anyhow::Result<()> {
+fn execute(service: Service, cli: Cli) -> anyhow::Result<()> {
     if let Command::Config { example: true } = cli.command {
         print!("{}", service.defaults);
         return Ok(());
@@ -94,11 +123,17 @@ fn execute(service: Service, cli: &Cli) -> anyhow::Result<()> {
                 println!("{} is up to date", db.describe());
                 Ok(())
             }
-            _ => serve(service, settings).await,
+            Command::Users(command) => desk(service, &settings).await?.users(command).await,
+            Command::Tokens(command) => desk(service, &settings).await?.tokens(command).await,
+            Command::Serve | Command::Config { .. } => serve(service, settings).await,
         }
     });
     runtime.shutdown_timeout(LAST_PATIENCE);
     ended
+}
+
+async fn desk(service: Service, settings: &Settings) -> anyhow::Result<Desk> {
+    Ok(Desk::new(open_database(settings, service.migrations).await?, Env::system()))
 }
 
 async fn serve(service: Service, settings: Settings) -> anyhow::Result<()> {
@@ -132,4 +167,17 @@ pub fn stop_signal() -> anyhow::Result<CancellationToken> {
         std::process::exit(130);
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// Each command is only built, and checked by clap, when somebody asks for it: here all of them.
+    #[test]
+    fn every_command_can_be_built() {
+        Cli::command().debug_assert();
+    }
 }
