@@ -18,6 +18,8 @@ use crate::db::{DbError, MigrationSet};
 use crate::engine::{Engine, EngineRun, Roles};
 use crate::env::Env;
 use crate::http::{Access, BodyLimit, StaticToken, unknown_route};
+use crate::openapi;
+use crate::page;
 use crate::peer;
 use crate::telemetry::{self, Health, measure, traced};
 
@@ -34,6 +36,8 @@ pub struct Service {
     pub migrations: &'static [MigrationSet],
     /// Which halves of the engine it uses.
     pub roles: fn(&Engine) -> Roles,
+    /// Its own routes in the documentation of the API.
+    pub openapi: fn() -> utoipa::openapi::OpenApi,
     /// Makes what its routes work with, once, and with that its routes under `/api/v1`.
     pub routes: fn(&Engine) -> anyhow::Result<Routes>,
 }
@@ -177,6 +181,40 @@ async fn open_up(engine: &Engine, address: SocketAddr) -> anyhow::Result<Option<
     Ok(offered)
 }
 
+/// All that a service answers to; for `App::configure`.
+///
+/// # Errors
+/// When the service's own routes can't be made.
+pub fn mount(
+    service: Service,
+    engine: &Engine,
+    guard: Guard,
+) -> anyhow::Result<impl Fn(&mut ServiceConfig) + Clone + Send + use<>> {
+    let settings = Arc::clone(&engine.settings);
+    let routes = (service.routes)(engine)?;
+    let documentation = openapi::configure(&openapi::document(&service))
+        .context("the documentation of the API can't be written")?;
+    let engine = engine.clone();
+    let api_access = Access::new(&settings.http.api_token, "api");
+    let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
+    let admin = Admin::new(engine.clone(), guard);
+    let limit = settings.http.max_body_bytes;
+    Ok(move |app: &mut ServiceConfig| {
+        let access = api_access;
+        let api = web::scope("/api/v1")
+            .configure(|config| routes(config))
+            .configure(peer::configure(&engine))
+            .default_service(web::to(unknown_route))
+            .wrap(from_fn(move |request, next| access.guard(request, next)));
+        app.app_data(web::Data::new(BodyLimit(limit)))
+            .configure(telemetry::configure(health.clone(), engine.metrics.clone()))
+            .configure(admin::configure(admin.clone()))
+            .configure(page::configure(admin.clone()))
+            .configure(&documentation)
+            .service(api);
+    })
+}
+
 fn serve(
     service: Service,
     engine: &Engine,
@@ -184,27 +222,14 @@ fn serve(
     listener: TcpListener,
 ) -> anyhow::Result<actix_web::dev::Server> {
     let settings = Arc::clone(&engine.settings);
-    let routes = (service.routes)(engine)?;
-    let engine = engine.clone();
-    let api_access = Access::new(&settings.http.api_token, "api");
-    let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
-    let admin = Admin::new(engine.clone(), guard);
-    let limit = settings.http.max_body_bytes;
+    let metrics = engine.metrics.clone();
     let (spans, log_span) = (engine.spans.clone(), engine.log_span());
+    let mount = mount(service, engine, guard)?;
     let factory = move || {
-        let access = api_access;
+        let metrics = metrics.clone();
         let (spans, log_span) = (spans.clone(), log_span.clone());
-        let api = web::scope("/api/v1")
-            .configure(|config| routes(config))
-            .configure(peer::configure(&engine))
-            .default_service(web::to(unknown_route))
-            .wrap(from_fn(move |request, next| access.guard(request, next)));
-        let metrics = engine.metrics.clone();
         App::new()
-            .app_data(web::Data::new(BodyLimit(limit)))
-            .configure(telemetry::configure(health.clone(), engine.metrics.clone()))
-            .configure(admin::configure(admin.clone()))
-            .service(api)
+            .configure(&mount)
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| {
                 traced(spans.clone(), log_span.clone(), request, next)

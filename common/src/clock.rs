@@ -12,12 +12,30 @@ use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::BigInt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// A moment in UTC, in whole microseconds since the Unix epoch; stored as `BIGINT`, written as ISO 8601.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, AsExpression, FromSqlRow,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    AsExpression,
+    FromSqlRow,
+    ToSchema,
 )]
 #[diesel(sql_type = BigInt)]
+#[schema(
+    description = "A moment in UTC, to the microsecond",
+    value_type = String,
+    format = DateTime,
+    examples("2026-01-05T12:00:00.123456Z")
+)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

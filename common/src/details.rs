@@ -2,6 +2,7 @@
 //! `GET /api/v1/inventory/{sku}/details` between the services.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::inventory::Sku;
@@ -15,7 +16,7 @@ pub const LAST_ADJUSTMENTS: usize = 10;
 /// The details of one product.
 ///
 /// Readers ignore fields that they don't know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProductDetails {
     /// Which product.
     pub sku: Sku,
@@ -25,12 +26,12 @@ pub struct ProductDetails {
     pub long_description: Option<String>,
     /// Who delivers it.
     pub supplier: Option<String>,
-    /// Up to [`LAST_ADJUSTMENTS`], newest first, none after `version`.
+    /// The newest ones first, 10 at the most, none after `version`.
     pub last_adjustments: Vec<AdjustmentDetails>,
 }
 
 /// One adjustment of a product's stock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AdjustmentDetails {
     /// Pieces that came or went.
     pub delta: i64,

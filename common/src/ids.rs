@@ -12,6 +12,7 @@ use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::SqlType;
 use diesel::sqlite::Sqlite;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::{ContextV7, Uuid};
 
 use crate::clock::Timestamp;
@@ -36,9 +37,16 @@ pub struct EventIdSql;
     Deserialize,
     AsExpression,
     FromSqlRow,
+    ToSchema,
 )]
 #[diesel(sql_type = EventIdSql)]
 #[serde(transparent)]
+#[schema(
+    description = "A UUID (version 7, where it was made here), the same on both sides",
+    value_type = String,
+    format = "uuid",
+    examples("01890a5d-ac96-774b-bcce-b302099a8057")
+)]
 pub struct EventId(Uuid);
 
 impl EventId {

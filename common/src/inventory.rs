@@ -12,6 +12,7 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::http::Problem;
@@ -41,9 +42,17 @@ const MAX_SKU: usize = 64;
     Deserialize,
     AsExpression,
     FromSqlRow,
+    ToSchema,
 )]
 #[diesel(sql_type = Text)]
 #[serde(try_from = "String")]
+#[schema(
+    description = "Names a product: no control characters, and no white space at its ends",
+    value_type = String,
+    min_length = 1,
+    max_length = 64,
+    examples("85123A")
+)]
 pub struct Sku(String);
 
 /// Why a text is not a SKU.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::http::{Problem, ProblemResult};
@@ -80,7 +81,7 @@ pub struct Deduction {
 }
 
 /// The answer is no: the result of REJECTED.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {
     /// The lines that stand in the way; the others would have passed.
     pub lines: Vec<RefusedLine>,
@@ -90,7 +91,7 @@ pub struct Refusal {
 }
 
 /// Why a line stands in the way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedLine {
     /// Which product.
     pub sku: Sku,
@@ -101,7 +102,7 @@ pub struct RefusedLine {
 }
 
 /// The reasons for refusing a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
     /// There is no such product.

@@ -20,6 +20,7 @@ pub const SERVICE: Service = Service {
     defaults: include_str!("../order-service.toml"),
     migrations: SCHEMA,
     roles,
+    openapi: routes::openapi,
     routes: mount,
 };
 

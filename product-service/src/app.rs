@@ -19,6 +19,7 @@ pub const SERVICE: Service = Service {
     defaults: include_str!("../product-service.toml"),
     migrations: SCHEMA,
     roles,
+    openapi: routes::openapi,
     routes: mount,
 };
 

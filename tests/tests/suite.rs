@@ -7,11 +7,13 @@
 )]
 
 mod admin_cli;
+mod asyncapi;
 mod crashes;
 mod demo;
 mod harness;
 mod logs;
 mod monitoring;
+mod openapi;
 mod orders;
 mod outages;
 mod poison;

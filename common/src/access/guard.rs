@@ -105,12 +105,11 @@ impl Guard {
                 )),
             };
         };
-        if !needs.met_by(&caller) {
-            return Err(refusal(&caller, needs));
-        }
+        let allowed = needs.met_by(&caller).then_some(()).ok_or_else(|| refusal(&caller, needs));
+        // Also who is refused is known: the page that says so names them.
         request.extensions_mut().insert(Principal(caller.name.clone()));
         request.extensions_mut().insert(caller);
-        Ok(())
+        allowed
     }
 
     /// Who asks; `None`: nobody that is known.

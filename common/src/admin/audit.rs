@@ -5,30 +5,45 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use super::Admin;
 use crate::access::{Area, Role, Rule};
 use crate::audit::{self, Entry, Filter};
-use crate::http::{Page, Params, Problem, ProblemResult, wrong_method};
+use crate::db::Conn;
+use crate::http::{Page, PageQuery, Params, ProblemResult, wrong_method};
 
 /// What its routes ask for.
 pub(super) const RULES: &[Rule] = &[Rule::new("GET", "/audit", Role::Operator, Area::Audit)];
 
 pub(super) fn configure(scope: &mut ServiceConfig) {
-    scope.service(web::resource("/audit").get(list).default_service(wrong_method("GET")));
+    let all = web::resource("/audit").get(list).default_service(wrong_method("GET"));
+    scope.service(all);
 }
 
-/// Newest first; `?who=&action=&subject=&since=&until=&limit=&after=`.
+/// What operators did, newest first
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/audit",
+    tag = "audit",
+    params(Filter, PageQuery),
+    responses((status = 200, description = "A page", body = Page<Entry>))
+)]
 async fn list(admin: Data<Admin>, mut params: Params) -> ProblemResult<Json<Page<Entry>>> {
     let filter = filter(&mut params)?;
     let limit = params.limit()?;
     let after: Option<i64> = params.take("after", "the `next` of a page")?;
     params.finish()?;
-    let items = admin
-        .engine
-        .db
-        .read(move |conn| audit::list(conn, &filter, after, limit + 1).map_err(Problem::from))
-        .await?;
-    Ok(Json(Page::cut(items, limit, |item: &Entry| item.seq.clone())))
+    let page = admin.engine.db.read(move |conn| page(conn, &filter, after, limit)).await?;
+    Ok(Json(page))
 }
 
-fn filter(params: &mut Params) -> ProblemResult<Filter> {
+fn page(
+    conn: &mut Conn,
+    filter: &Filter,
+    after: Option<i64>,
+    limit: i64,
+) -> ProblemResult<Page<Entry>> {
+    let items = audit::list(conn, filter, after, limit + 1)?;
+    Ok(Page::cut(items, limit, |item| item.seq.clone()))
+}
+
+pub(super) fn filter(params: &mut Params) -> ProblemResult<Filter> {
     const MOMENT: &str = "a time such as 2026-01-31T12:00:00Z";
     Ok(Filter {
         who: params.text("who"),

@@ -37,57 +37,58 @@ define_sql_function! {
 
 /// A message that could not be read, without its bytes.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct DeadLetter {
-    pub(in crate::admin) seq: String,
-    topic: String,
-    partition: i32,
-    offset: i64,
+pub(crate) struct DeadLetter {
+    pub(crate) seq: String,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
     /// SHA-256 of the bytes, in hexadecimal.
-    hash: String,
-    error: String,
+    pub(crate) hash: String,
+    pub(crate) error: String,
     #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-    pub(in crate::admin) state: Fate,
+    pub(crate) at: Timestamp,
+    pub(crate) state: Fate,
     /// When somebody replayed or discarded it.
     #[schema(value_type = Option<String>, format = DateTime)]
-    handled_at: Option<Timestamp>,
+    pub(crate) handled_at: Option<Timestamp>,
     /// Who did.
-    handled_by: Option<String>,
+    pub(crate) handled_by: Option<String>,
     /// Why.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// How many bytes it has.
-    size: i32,
+    pub(crate) size: i32,
     /// The first 200 bytes as text; what is no UTF-8 is shown as U+FFFD.
-    preview: String,
+    pub(crate) preview: String,
 }
 
 /// A message that could not be read.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct WholeDeadLetter {
+pub(crate) struct WholeDeadLetter {
     #[serde(flatten)]
-    pub(in crate::admin) letter: DeadLetter,
+    pub(crate) letter: DeadLetter,
     /// The message's key as text; what is no UTF-8 is shown as U+FFFD.
-    pub(in crate::admin) key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Its headers; none where they were not kept.
-    pub(in crate::admin) headers: Option<Vec<LetterHeader>>,
+    pub(crate) headers: Option<Vec<LetterHeader>>,
     /// All bytes, in hexadecimal.
-    pub(in crate::admin) bytes_hex: String,
+    pub(crate) bytes_hex: String,
     /// The same as text; what is no UTF-8 is shown as U+FFFD.
-    pub(in crate::admin) bytes_text: String,
+    pub(crate) bytes_text: String,
 }
 
 /// A header of a message.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct LetterHeader {
-    pub(in crate::admin) name: String,
+pub(crate) struct LetterHeader {
+    pub(crate) name: String,
     /// Its value as text; what is no UTF-8 is shown as U+FFFD.
-    pub(in crate::admin) value: String,
+    pub(crate) value: String,
 }
 
 /// Why a dead letter is of no use.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct Discard {
+#[schema(as = Discarding)]
+pub(crate) struct Discard {
     /// 1 to 500 characters.
     reason: String,
 }
@@ -162,7 +163,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn list(
+pub(crate) async fn list(
     admin: Data<Admin>,
     mut params: Params,
 ) -> ProblemResult<Json<Page<DeadLetter>>> {
@@ -182,7 +183,7 @@ pub(in crate::admin) async fn list(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn show(
+pub(crate) async fn show(
     admin: Data<Admin>,
     seq: Path<String>,
 ) -> ProblemResult<Json<WholeDeadLetter>> {
@@ -203,13 +204,23 @@ pub(in crate::admin) async fn show(
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn replay(
+pub(crate) async fn replay(
     admin: Data<Admin>,
     seq: Path<String>,
     by: Caller,
 ) -> ProblemResult<Json<WholeDeadLetter>> {
-    let seq = number(&seq)?;
-    let engine = &admin.engine;
+    replay_now(&admin.engine, number(&seq)?, by).await.map(Json)
+}
+
+/// Sends a message once more, and notes that.
+///
+/// # Errors
+/// 404 when there is none of that number, 409 when it was replayed before, 422 when it can't be read now either.
+pub(crate) async fn replay_now(
+    engine: &Engine,
+    seq: i64,
+    by: Caller,
+) -> ProblemResult<WholeDeadLetter> {
     let found =
         engine.db.read(move |conn| letters::message_of(conn, seq)?.ok_or_else(|| unknown(seq)));
     let (record, headers, before) = found.await?;
@@ -224,7 +235,7 @@ pub(in crate::admin) async fn replay(
     let noted = engine.db.write(move |conn| {
         decide(conn, seq, before, &decision)?;
         by.note(conn, now, "dead_letter.replay", Some(&seq.to_string()), None)?;
-        Ok(Json(WholeDeadLetter::find(conn, seq)?))
+        WholeDeadLetter::find(conn, seq)
     });
     noted.await
 }
@@ -239,7 +250,7 @@ pub(in crate::admin) async fn replay(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn discard(
+pub(crate) async fn discard(
     admin: Data<Admin>,
     seq: Path<String>,
     by: Caller,
@@ -251,18 +262,31 @@ pub(in crate::admin) async fn discard(
     checked_reason(&reason)?;
     let now = admin.engine.env.now();
     let work = move |conn: &mut Conn| {
-        let (_, _, before) = letters::message_of(conn, seq)?.ok_or_else(|| unknown(seq))?;
-        if before != Fate::Waiting {
-            return Err(decided(seq, before));
-        }
-        let detail = serde_json::json!({ "reason": reason });
-        let decision =
-            Decision { fate: Fate::Discarded, at: now, by: by.name.clone(), reason: Some(reason) };
-        decide(conn, seq, before, &decision)?;
-        by.note(conn, now, "dead_letter.discard", Some(&seq.to_string()), Some(detail))?;
+        discard_now(conn, (&by, now), seq, reason)?;
         Reply::json(StatusCode::OK, &WholeDeadLetter::find(conn, seq)?)
     };
     admin.act(key, &body.bytes, work).await
+}
+
+/// Marks a message as of no use.
+///
+/// # Errors
+/// 404 when there is none of that number, 409 when somebody decided on it before.
+pub(crate) fn discard_now(
+    conn: &mut Conn,
+    (by, now): (&Caller, Timestamp),
+    seq: i64,
+    reason: String,
+) -> ProblemResult<()> {
+    let (_, _, before) = letters::message_of(conn, seq)?.ok_or_else(|| unknown(seq))?;
+    if before != Fate::Waiting {
+        return Err(decided(seq, before));
+    }
+    let detail = serde_json::json!({ "reason": reason });
+    let decision =
+        Decision { fate: Fate::Discarded, at: now, by: by.name.clone(), reason: Some(reason) };
+    decide(conn, seq, before, &decision)?;
+    Ok(by.note(conn, now, "dead_letter.discard", Some(&seq.to_string()), Some(detail))?)
 }
 
 impl DeadLetter {
@@ -270,7 +294,7 @@ impl DeadLetter {
     ///
     /// # Errors
     /// When the statement fails.
-    pub(in crate::admin) fn page(
+    pub(crate) fn page(
         conn: &mut Conn,
         state: Option<Fate>,
         after: Option<i64>,
@@ -287,7 +311,7 @@ impl WholeDeadLetter {
     ///
     /// # Errors
     /// 404 if there is none of that number.
-    pub(in crate::admin) fn find(conn: &mut Conn, seq: i64) -> ProblemResult<Self> {
+    pub(crate) fn find(conn: &mut Conn, seq: i64) -> ProblemResult<Self> {
         // The first row before the next number is this one, unless it is missing.
         let rows = rows_before(conn, None, seq.saturating_add(1), 1)?;
         let row = rows.into_iter().find(|row| row.seq == seq).ok_or_else(|| unknown(seq))?;

@@ -42,74 +42,75 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 
 /// A job, as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct JobItem {
-    pub(in crate::admin) seq: String,
+pub(crate) struct JobItem {
+    pub(crate) seq: String,
     #[schema(value_type = String)]
-    pub(in crate::admin) action: Action,
+    pub(crate) action: Action,
     /// Which events.
     #[schema(value_type = Selection)]
-    selection: Box<RawValue>,
-    pub(in crate::admin) reason: Option<String>,
+    pub(crate) selection: Box<RawValue>,
+    pub(crate) reason: Option<String>,
     /// Attempts more; retries only.
-    attempts: Option<i32>,
-    pub(in crate::admin) state: State,
+    pub(crate) attempts: Option<i32>,
+    pub(crate) state: State,
     /// How many events the person was told that it would touch.
-    pub(in crate::admin) expected: i64,
+    pub(crate) expected: i64,
     /// Events acted on so far.
-    pub(in crate::admin) done: i64,
+    pub(crate) done: i64,
     /// Events left as they are so far.
-    pub(in crate::admin) skipped: i64,
+    pub(crate) skipped: i64,
     #[schema(value_type = String, format = DateTime)]
-    pub(in crate::admin) created_at: Timestamp,
-    pub(in crate::admin) created_by: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) created_by: String,
     #[schema(value_type = Option<String>, format = DateTime)]
-    started_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub(in crate::admin) ended_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
     /// Who cancelled it.
-    ended_by: Option<String>,
+    pub(crate) ended_by: Option<String>,
 }
 
 /// What a job did to an event.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct JobEvent {
+pub(crate) struct JobEvent {
     #[schema(value_type = String, format = "uuid")]
-    pub(in crate::admin) event_id: EventId,
+    pub(crate) event_id: EventId,
     /// Why it was left as it is; none: it was acted on.
-    pub(in crate::admin) skipped: Option<String>,
+    pub(crate) skipped: Option<String>,
 }
 
 /// A selection whose events are to be counted.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct Preview {
+pub(crate) struct Preview {
     selection: Selection,
 }
 
 /// What a selection comes to.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct Previewed {
+pub(crate) struct Previewed {
     /// How many events fit.
-    pub(in crate::admin) matches: usize,
+    pub(crate) matches: usize,
     /// Whether there may be more: 100,000 events are looked at.
-    pub(in crate::admin) at_least: bool,
+    pub(crate) at_least: bool,
     /// The newest of them, up to 5.
-    pub(in crate::admin) examples: Vec<EventItem>,
+    pub(crate) examples: Vec<EventItem>,
 }
 
 /// An action on many events.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct Create {
-    action: Action,
-    selection: Selection,
+#[schema(as = NewJob)]
+pub(crate) struct Create {
+    pub(crate) action: Action,
+    pub(crate) selection: Selection,
     /// Why, for the events' histories; a resolution needs one.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Attempts more, 1 to 100; retries only.
-    attempts: Option<i32>,
+    pub(crate) attempts: Option<i32>,
     /// How many events the preview said.
     #[schema(minimum = 0)]
-    expected: i64,
+    pub(crate) expected: i64,
 }
 
 impl TryFrom<Job> for JobItem {
@@ -141,7 +142,7 @@ impl JobItem {
     ///
     /// # Errors
     /// 404 if there is none of that number.
-    pub(in crate::admin) fn find(conn: &mut Conn, seq: i64) -> ProblemResult<Self> {
+    pub(crate) fn find(conn: &mut Conn, seq: i64) -> ProblemResult<Self> {
         bulk::find(conn, seq)?.ok_or_else(|| unknown(seq)).and_then(Self::try_from)
     }
 
@@ -149,7 +150,7 @@ impl JobItem {
     ///
     /// # Errors
     /// When the statement fails.
-    pub(in crate::admin) fn page(
+    pub(crate) fn page(
         conn: &mut Conn,
         after: Option<i64>,
         limit: i64,
@@ -165,7 +166,7 @@ impl Previewed {
     ///
     /// # Errors
     /// When a statement fails.
-    pub(in crate::admin) fn take(
+    pub(crate) fn take(
         conn: &mut Conn,
         selection: &Selection,
         now: Timestamp,
@@ -188,7 +189,7 @@ impl Previewed {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn list(
+pub(crate) async fn list(
     admin: Data<Admin>,
     mut params: Params,
 ) -> ProblemResult<Json<Page<JobItem>>> {
@@ -207,10 +208,7 @@ pub(in crate::admin) async fn list(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn show(
-    admin: Data<Admin>,
-    seq: Path<String>,
-) -> ProblemResult<Json<JobItem>> {
+pub(crate) async fn show(admin: Data<Admin>, seq: Path<String>) -> ProblemResult<Json<JobItem>> {
     let seq = number(&seq)?;
     admin.engine.db.read(move |conn| Ok(Json(JobItem::find(conn, seq)?))).await
 }
@@ -229,7 +227,7 @@ pub(in crate::admin) async fn show(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn items(
+pub(crate) async fn items(
     admin: Data<Admin>,
     seq: Path<String>,
     mut params: Params,
@@ -239,16 +237,27 @@ pub(in crate::admin) async fn items(
     let skipped = params.take("skipped", "true or false")?;
     let after = params.take("after", "the `next` of a page")?;
     params.finish()?;
-    admin
-        .engine
-        .db
-        .read(move |conn| {
-            bulk::find(conn, seq)?.ok_or_else(|| unknown(seq))?;
-            let items = bulk::items(conn, seq, skipped, after, limit + 1)?;
-            let items = items.into_iter().map(JobEvent::from).collect();
-            Ok(Json(Page::cut(items, limit, |item: &JobEvent| item.event_id.to_string())))
-        })
-        .await
+    let page = move |conn: &mut _| JobEvent::page(conn, seq, skipped, after, limit);
+    admin.engine.db.read(page).await.map(Json)
+}
+
+impl JobEvent {
+    /// What a job did to the events below `after`.
+    ///
+    /// # Errors
+    /// 404 when there is no such job, or when the statement fails.
+    pub(crate) fn page(
+        conn: &mut Conn,
+        job: i64,
+        skipped: Option<bool>,
+        after: Option<EventId>,
+        limit: i64,
+    ) -> ProblemResult<Page<Self>> {
+        bulk::find(conn, job)?.ok_or_else(|| unknown(job))?;
+        let items = bulk::items(conn, job, skipped, after, limit + 1)?;
+        let items = items.into_iter().map(Self::from).collect();
+        Ok(Page::cut(items, limit, |item: &Self| item.event_id.to_string()))
+    }
 }
 
 impl From<Item> for JobEvent {
@@ -266,7 +275,7 @@ impl From<Item> for JobEvent {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn preview(
+pub(crate) async fn preview(
     admin: Data<Admin>,
     body: StrictJson<Preview>,
 ) -> ProblemResult<Json<Previewed>> {
@@ -286,7 +295,7 @@ pub(in crate::admin) async fn preview(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn create(
+pub(crate) async fn create(
     admin: Data<Admin>,
     by: Caller,
     key: IdempotencyKey,
@@ -295,14 +304,8 @@ pub(in crate::admin) async fn create(
     let now = admin.engine.env.now();
     let job = body.value.check(&by, now, admin.engine.settings.outbox.max_attempts)?;
     let work = move |conn: &mut Conn| {
-        let seq = bulk::create(conn, &job)?;
-        let job = JobItem::find(conn, seq)?;
-        let detail = serde_json::json!({
-            "action": job.action, "selection": job.selection, "reason": job.reason,
-            "attempts": job.attempts, "expected": job.expected,
-        });
-        by.note(conn, now, "job.create", Some(&job.seq), Some(detail))?;
-        let location = format!("/api/admin/v1/jobs/{seq}");
+        let job = create_now(conn, (&by, now), &job)?;
+        let location = format!("/api/admin/v1/jobs/{}", job.seq);
         Ok(Reply::json(StatusCode::CREATED, &job)?.with_location(location))
     };
     let response = admin.act(key, &body.bytes, work).await?;
@@ -311,7 +314,12 @@ pub(in crate::admin) async fn create(
 }
 
 impl Create {
-    fn check(self, by: &Caller, now: Timestamp, max_attempts: i32) -> ProblemResult<NewJob> {
+    pub(crate) fn check(
+        self,
+        by: &Caller,
+        now: Timestamp,
+        max_attempts: i32,
+    ) -> ProblemResult<NewJob> {
         check_selection(&self.selection)?;
         self.reason.as_deref().map_or(Ok(()), checked_reason)?;
         if self.expected < 0 {
@@ -352,7 +360,7 @@ impl Create {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn cancel(
+pub(crate) async fn cancel(
     admin: Data<Admin>,
     seq: Path<String>,
     by: Caller,
@@ -360,21 +368,51 @@ pub(in crate::admin) async fn cancel(
 ) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     let now = admin.engine.env.now();
-    let work = move |conn: &mut Conn| {
-        let cancelled = bulk::cancel(conn, seq, now, &by.name)?;
-        let job = JobItem::find(conn, seq)?;
-        if !cancelled {
-            let why = format!("job {seq} is {} already", job.state.name());
-            return Err(Problem::conflict("job-ended", why));
-        }
-        let detail = serde_json::json!({ "done": job.done, "skipped": job.skipped });
-        by.note(conn, now, "job.cancel", Some(&job.seq), Some(detail))?;
-        Reply::json(StatusCode::OK, &job)
-    };
+    let work =
+        move |conn: &mut Conn| Reply::json(StatusCode::OK, &cancel_now(conn, (&by, now), seq)?);
     admin.act(key, &[], work).await
 }
 
-fn check_selection(selection: &Selection) -> ProblemResult<()> {
+/// Puts a job down; the caller wakes the jobs once that is committed.
+///
+/// # Errors
+/// When a statement fails.
+pub(crate) fn create_now(
+    conn: &mut Conn,
+    (by, now): (&Caller, Timestamp),
+    job: &NewJob,
+) -> ProblemResult<JobItem> {
+    let seq = bulk::create(conn, job)?;
+    let job = JobItem::find(conn, seq)?;
+    let detail = serde_json::json!({
+        "action": job.action, "selection": job.selection, "reason": job.reason,
+        "attempts": job.attempts, "expected": job.expected,
+    });
+    by.note(conn, now, "job.create", Some(&job.seq), Some(detail))?;
+    Ok(job)
+}
+
+/// Stops a job.
+///
+/// # Errors
+/// 404 when there is none of that number, 409 when it has ended.
+pub(crate) fn cancel_now(
+    conn: &mut Conn,
+    (by, now): (&Caller, Timestamp),
+    seq: i64,
+) -> ProblemResult<JobItem> {
+    let cancelled = bulk::cancel(conn, seq, now, &by.name)?;
+    let job = JobItem::find(conn, seq)?;
+    if !cancelled {
+        let why = format!("job {seq} is {} already", job.state.name());
+        return Err(Problem::conflict("job-ended", why));
+    }
+    let detail = serde_json::json!({ "done": job.done, "skipped": job.skipped });
+    by.note(conn, now, "job.cancel", Some(&job.seq), Some(detail))?;
+    Ok(job)
+}
+
+pub(crate) fn check_selection(selection: &Selection) -> ProblemResult<()> {
     match selection {
         Selection::Ids(ids) if ids.is_empty() || ids.len() > MAX_IDS => Err(Problem::invalid(
             "selection.ids",
@@ -384,7 +422,7 @@ fn check_selection(selection: &Selection) -> ProblemResult<()> {
     }
 }
 
-fn number(seq: &str) -> ProblemResult<i64> {
+pub(crate) fn number(seq: &str) -> ProblemResult<i64> {
     seq.parse().map_err(|_| Problem::invalid("seq", "a job's number is a whole number"))
 }
 

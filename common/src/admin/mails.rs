@@ -16,6 +16,7 @@ use crate::http::{
 /// Whom a test mail goes to.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TestMail)]
 pub(super) struct Test {
     /// Addresses; left out: the recipients of alerts.
     #[serde(default)]

@@ -3,17 +3,19 @@
 //! Lists are read from the tables with keyset paging; counts come from the newest [`Sample`], so that no
 //! request counts millions of rows.
 
-mod alerts;
+pub(crate) mod alerts;
 mod audit;
 pub(crate) mod charts;
-mod dead_letters;
-mod events;
-mod jobs;
+pub(crate) mod dead_letters;
+pub(crate) mod events;
+mod export;
+pub(crate) mod jobs;
 mod mails;
+mod openapi;
 mod operators;
 pub(crate) mod overview;
-mod quarantine;
-mod relay;
+pub(crate) mod quarantine;
+pub(crate) mod relay;
 mod session;
 mod silences;
 mod stream;
@@ -21,6 +23,8 @@ mod stream;
 pub(crate) mod tests;
 mod tokens;
 mod webhooks;
+
+pub(crate) use openapi::openapi;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
@@ -30,6 +34,7 @@ use crate::access::{Guard, Rules};
 use crate::db::Conn;
 use crate::engine::Engine;
 use crate::http::{IdempotencyKey, Problem, ProblemResult, Reply, idempotent, unknown_route};
+use crate::page::of_api;
 
 pub use events::EventFilter;
 pub(crate) use events::{Search, SearchBounds};
@@ -66,6 +71,7 @@ impl Admin {
 pub const RULES: Rules = Rules {
     scope: "/api/admin/v1",
     parts: &[
+        export::lists::RULES,
         overview::RULES,
         charts::RULES,
         stream::RULES,
@@ -91,6 +97,7 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
         let guard = admin.guard.clone();
         let scope = web::scope(RULES.scope)
             .app_data(web::Data::new(admin))
+            .configure(export::lists::configure)
             .configure(overview::configure)
             .configure(charts::configure)
             .configure(stream::configure)
@@ -108,14 +115,15 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
             .configure(tokens::configure)
             .configure(audit::configure)
             .default_service(web::to(unknown_route));
-        app.service(scope.wrap(from_fn(move |request, next| {
+        let scope = scope.wrap(from_fn(move |request, next| {
             guard.clone().check(RULES, |_, problem| problem.error_response(), request, next)
-        })));
+        }));
+        app.service(scope.wrap(from_fn(of_api)));
     }
 }
 
 /// Checks a text that an operator wrote: 1 to 500 characters that are more than white space.
-fn checked_reason(reason: &str) -> Result<(), Problem> {
+pub(crate) fn checked_reason(reason: &str) -> Result<(), Problem> {
     match reason.chars().count() {
         1..=500 if !reason.trim().is_empty() => Ok(()),
         _ => Err(Problem::invalid("reason", "a reason has 1 to 500 characters")),

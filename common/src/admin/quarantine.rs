@@ -4,12 +4,15 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Admin, checked_reason};
 use crate::access::{Area, Caller, Role, Rule};
 use crate::clock::Timestamp;
+use crate::db::Conn;
 use crate::http::{
-    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
+    IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
+    wrong_method,
 };
 use crate::inbox::quarantine::{self, QuarantineRow};
 
@@ -17,12 +20,28 @@ use crate::inbox::quarantine::{self, QuarantineRow};
 const MAX_KEY: usize = 255;
 
 /// A key in quarantine.
-#[derive(Debug, Serialize)]
-struct Quarantined {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Quarantined {
     key: String,
     reason: String,
     since: Timestamp,
     by: String,
+}
+
+impl Quarantined {
+    /// The keys that come after `after`.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub(super) fn page(
+        conn: &mut Conn,
+        after: Option<String>,
+        limit: i64,
+    ) -> ProblemResult<Page<Self>> {
+        let rows = quarantine::list(conn, &after.unwrap_or_default(), limit + 1)?;
+        let items = rows.into_iter().map(Self::from).collect();
+        Ok(Page::cut(items, limit, |item: &Self| item.key.clone()))
+    }
 }
 
 impl From<QuarantineRow> for Quarantined {
@@ -31,9 +50,13 @@ impl From<QuarantineRow> for Quarantined {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Why a key goes into quarantine.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Quarantining)]
 struct Put {
+    /// 1 to 500 characters that are more than white space.
+    #[schema(min_length = 1, max_length = 500)]
     reason: String,
 }
 
@@ -55,20 +78,33 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     scope.service(all).service(one);
 }
 
-/// By key.
+/// The keys in quarantine, by key
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/quarantine",
+    tag = "quarantine",
+    params(PageQuery),
+    responses((status = 200, description = "A page", body = Page<Quarantined>))
+)]
 async fn list(admin: Data<Admin>, mut params: Params) -> ProblemResult<Json<Page<Quarantined>>> {
     let limit = params.limit()?;
-    let after = params.text("after").unwrap_or_default();
+    let after = params.text("after");
     params.finish()?;
-    let rows = admin
-        .engine
-        .db
-        .read(move |conn| quarantine::list(conn, &after, limit + 1).map_err(Problem::from))
-        .await?;
-    let items = rows.into_iter().map(Quarantined::from).collect();
-    Ok(Json(Page::cut(items, limit, |item: &Quarantined| item.key.clone())))
+    let page = admin.engine.db.read(move |conn| Quarantined::page(conn, after, limit)).await?;
+    Ok(Json(page))
 }
 
+/// One key in quarantine
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/quarantine/{key}",
+    tag = "quarantine",
+    params(("key" = String, Path, description = "The key")),
+    responses(
+        (status = 200, description = "Since when, by whom and why", body = Quarantined),
+        (status = 404, description = "It is not in quarantine"),
+    )
+)]
 async fn show(admin: Data<Admin>, key: Path<String>) -> ProblemResult<Json<Quarantined>> {
     let key = checked_key(key.into_inner())?;
     admin
@@ -81,7 +117,21 @@ async fn show(admin: Data<Admin>, key: Path<String>) -> ProblemResult<Json<Quara
         .await
 }
 
-/// 201 when the key was free before, 200 when it was in quarantine already.
+/// Put a key into quarantine: its events are answered FAILED until it is released
+#[utoipa::path(
+    put,
+    path = "/api/admin/v1/quarantine/{key}",
+    tag = "quarantine",
+    params(
+        ("key" = String, Path, description = "The key"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again"),
+    ),
+    request_body = Put,
+    responses(
+        (status = 200, description = "It was in quarantine already", body = Quarantined),
+        (status = 201, description = "It was free before", body = Quarantined),
+    )
+)]
 async fn put(
     admin: Data<Admin>,
     key: Path<String>,
@@ -94,19 +144,31 @@ async fn put(
     let now = admin.engine.env.now();
     let row =
         QuarantineRow { key, reason: body.value.reason, since_us: now, by_whom: by.name.clone() };
-    let work = move |conn: &mut _| {
-        let status = match quarantine::put(conn, &row)? {
+    let work = move |conn: &mut Conn| {
+        let status = match put_now(conn, &by, &row)? {
             true => StatusCode::CREATED,
             false => StatusCode::OK,
         };
-        let detail = serde_json::json!({ "reason": row.reason });
-        by.note(conn, now, "quarantine.put", Some(&row.key), Some(detail))?;
         let stored = quarantine::find(conn, &row.key)?.unwrap_or(row);
         Reply::json(status, &Quarantined::from(stored))
     };
     admin.act(idempotency, &body.bytes, work).await
 }
 
+/// Release a key from quarantine
+#[utoipa::path(
+    delete,
+    path = "/api/admin/v1/quarantine/{key}",
+    tag = "quarantine",
+    params(
+        ("key" = String, Path, description = "The key"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again"),
+    ),
+    responses(
+        (status = 204, description = "It is free"),
+        (status = 404, description = "It is not in quarantine"),
+    )
+)]
 async fn release(
     admin: Data<Admin>,
     key: Path<String>,
@@ -115,18 +177,41 @@ async fn release(
 ) -> ProblemResult<HttpResponse> {
     let key = checked_key(key.into_inner())?;
     let now = admin.engine.env.now();
-    let work = move |conn: &mut _| {
-        if !quarantine::release(conn, &key)? {
-            return Err(not_there(&key));
-        }
-        by.note(conn, now, "quarantine.release", Some(&key), None)?;
+    let work = move |conn: &mut Conn| {
+        release_now(conn, (&by, now), &key)?;
         Ok(Reply::no_content())
     };
     admin.act(idempotency, &[], work).await
 }
 
+/// Puts a key in quarantine; returns whether it is new there.
+///
+/// # Errors
+/// When a statement fails.
+pub(crate) fn put_now(conn: &mut Conn, by: &Caller, row: &QuarantineRow) -> ProblemResult<bool> {
+    let is_new = quarantine::put(conn, row)?;
+    let detail = serde_json::json!({ "reason": row.reason });
+    by.note(conn, row.since_us, "quarantine.put", Some(&row.key), Some(detail))?;
+    Ok(is_new)
+}
+
+/// Releases a key.
+///
+/// # Errors
+/// 404 when it is not in quarantine.
+pub(crate) fn release_now(
+    conn: &mut Conn,
+    (by, now): (&Caller, Timestamp),
+    key: &str,
+) -> ProblemResult<()> {
+    if !quarantine::release(conn, key)? {
+        return Err(not_there(key));
+    }
+    Ok(by.note(conn, now, "quarantine.release", Some(key), None)?)
+}
+
 /// Checks a key that stands in an address.
-pub(super) fn checked_key(key: String) -> ProblemResult<String> {
+pub(crate) fn checked_key(key: String) -> ProblemResult<String> {
     // What is not UTF-8 in an address comes as U+FFFD: another key than the one that was meant.
     let is_odd = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
     match key.chars().count() {

@@ -44,36 +44,37 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 
 /// The relay of this service.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct RelayView {
+pub(crate) struct RelayView {
     /// Why nothing is sent at all; none: it is not paused.
-    pub(in crate::admin) paused: Option<Pause>,
+    pub(crate) paused: Option<Pause>,
     /// Keys that are paused one by one.
-    pub(in crate::admin) keys_paused: i64,
+    pub(crate) keys_paused: i64,
     /// The instances that live, with the shards that each may send.
-    pub(in crate::admin) instances: Vec<Instance>,
+    pub(crate) instances: Vec<Instance>,
 }
 
 /// Why something is not sent.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct Pause {
-    pub(in crate::admin) reason: String,
+pub(crate) struct Pause {
+    pub(crate) reason: String,
     #[schema(value_type = String, format = DateTime)]
-    pub(in crate::admin) since: Timestamp,
-    pub(in crate::admin) by: String,
+    pub(crate) since: Timestamp,
+    pub(crate) by: String,
 }
 
 /// A key whose events are not sent.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct PausedKey {
-    pub(in crate::admin) key: String,
+pub(crate) struct PausedKey {
+    pub(crate) key: String,
     #[serde(flatten)]
-    pub(in crate::admin) pause: Pause,
+    pub(crate) pause: Pause,
 }
 
 /// Why something is to be paused.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct PutPause {
+#[schema(as = Pausing)]
+pub(crate) struct PutPause {
     /// For whoever finds it paused: 1 to 500 characters.
     reason: String,
 }
@@ -81,6 +82,22 @@ pub(in crate::admin) struct PutPause {
 impl From<PauseRow> for Pause {
     fn from(row: PauseRow) -> Self {
         Self { reason: row.reason, since: row.since_us, by: row.by_whom }
+    }
+}
+
+impl PausedKey {
+    /// The keys that come after `after`.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub(crate) fn page(
+        conn: &mut Conn,
+        after: Option<String>,
+        limit: i64,
+    ) -> ProblemResult<Page<Self>> {
+        let rows = pause::list(conn, &after.unwrap_or_default(), limit + 1)?;
+        let items = rows.into_iter().map(Self::from).collect();
+        Ok(Page::cut(items, limit, |item: &Self| item.key.clone()))
     }
 }
 
@@ -95,7 +112,7 @@ impl RelayView {
     ///
     /// # Errors
     /// When a statement fails.
-    pub(in crate::admin) fn take(conn: &mut Conn) -> QueryResult<Self> {
+    pub(crate) fn take(conn: &mut Conn) -> QueryResult<Self> {
         Ok(Self {
             paused: pause::find(conn, EVERYTHING)?.map(Pause::from),
             keys_paused: pause::count(conn)?,
@@ -112,10 +129,7 @@ impl RelayView {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn show(
-    admin: Data<Admin>,
-    params: Params,
-) -> ProblemResult<Json<RelayView>> {
+pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Json<RelayView>> {
     params.finish()?;
     admin.engine.db.read(|conn| Ok(Json(RelayView::take(conn)?))).await
 }
@@ -132,20 +146,14 @@ pub(in crate::admin) async fn show(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn list(
+pub(crate) async fn list(
     admin: Data<Admin>,
     mut params: Params,
 ) -> ProblemResult<Json<Page<PausedKey>>> {
     let limit = params.limit()?;
-    let after = params.text("after").unwrap_or_default();
+    let after = params.text("after");
     params.finish()?;
-    let rows = admin
-        .engine
-        .db
-        .read(move |conn| pause::list(conn, &after, limit + 1).map_err(Problem::from))
-        .await?;
-    let items = rows.into_iter().map(PausedKey::from).collect();
-    Ok(Json(Page::cut(items, limit, |item: &PausedKey| item.key.clone())))
+    admin.engine.db.read(move |conn| Ok(Json(PausedKey::page(conn, after, limit)?))).await
 }
 
 /// Stops sending anything; what is on its way already is not called back. 201 when it was not paused before.
@@ -158,7 +166,7 @@ pub(in crate::admin) async fn list(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn pause_all(
+pub(crate) async fn pause_all(
     admin: Data<Admin>,
     by: Caller,
     key: IdempotencyKey,
@@ -176,7 +184,7 @@ pub(in crate::admin) async fn pause_all(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn resume_all(
+pub(crate) async fn resume_all(
     admin: Data<Admin>,
     by: Caller,
     key: IdempotencyKey,
@@ -194,7 +202,7 @@ pub(in crate::admin) async fn resume_all(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn pause_key(
+pub(crate) async fn pause_key(
     admin: Data<Admin>,
     key: Path<String>,
     by: Caller,
@@ -213,7 +221,7 @@ pub(in crate::admin) async fn pause_key(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn resume_key(
+pub(crate) async fn resume_key(
     admin: Data<Admin>,
     key: Path<String>,
     by: Caller,
@@ -233,13 +241,10 @@ async fn put(
     let now = admin.engine.env.now();
     let row = PauseRow { key, reason: body.value.reason, since_us: now, by_whom: by.name.clone() };
     let work = move |conn: &mut Conn| {
-        check_room(conn, &row.key)?;
-        let status = match pause::put(conn, &row)? {
+        let status = match pause_now(conn, &by, &row)? {
             true => StatusCode::CREATED,
             false => StatusCode::OK,
         };
-        let detail = serde_json::json!({ "reason": row.reason });
-        by.note(conn, now, "relay.pause", subject(&row.key), Some(detail))?;
         let stored = pause::find(conn, &row.key)?.unwrap_or(row);
         match stored.key.as_str() {
             EVERYTHING => Reply::json(status, &Pause::from(stored)),
@@ -257,18 +262,42 @@ async fn resume(
 ) -> ProblemResult<HttpResponse> {
     let now = admin.engine.env.now();
     let work = move |conn: &mut Conn| {
-        if !pause::end(conn, &key)? {
-            return Err(match key.as_str() {
-                EVERYTHING => Problem::not_found("the relay is not paused"),
-                key => Problem::not_found(format!("{key:?} is not paused")),
-            });
-        }
-        by.note(conn, now, "relay.resume", subject(&key), None)?;
+        resume_now(conn, (&by, now), &key)?;
         Ok(Reply::no_content())
     };
     let response = admin.act(idempotency, &[], work).await?;
     admin.engine.outbox.wake();
     Ok(response)
+}
+
+/// Pauses a key, or everything; returns whether it is new.
+///
+/// # Errors
+/// 409 when too many keys are paused.
+pub(crate) fn pause_now(conn: &mut Conn, by: &Caller, row: &PauseRow) -> ProblemResult<bool> {
+    check_room(conn, &row.key)?;
+    let is_new = pause::put(conn, row)?;
+    let detail = serde_json::json!({ "reason": row.reason });
+    by.note(conn, row.since_us, "relay.pause", subject(&row.key), Some(detail))?;
+    Ok(is_new)
+}
+
+/// Ends the pause of a key, or of everything; the caller wakes the outbox once that is committed.
+///
+/// # Errors
+/// 404 when it is not paused.
+pub(crate) fn resume_now(
+    conn: &mut Conn,
+    (by, now): (&Caller, Timestamp),
+    key: &str,
+) -> ProblemResult<()> {
+    if !pause::end(conn, key)? {
+        return Err(match key {
+            EVERYTHING => Problem::not_found("the relay is not paused"),
+            key => Problem::not_found(format!("{key:?} is not paused")),
+        });
+    }
+    Ok(by.note(conn, now, "relay.resume", subject(key), None)?)
 }
 
 /// Each paused key costs the relay something with each step, so there is an end to them.

@@ -4,6 +4,7 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Admin;
 use crate::access::operators::Operator;
@@ -13,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::http::{Problem, ProblemResult, StrictJson, wrong_method};
 
 /// Whom a request acts for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Who {
     name: String,
     role: Role,
@@ -25,25 +26,35 @@ struct Who {
     ends_at: Option<Timestamp>,
 }
 
-#[derive(Deserialize)]
+/// Who signs in.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SignIn {
     name: String,
+    #[schema(value_type = String, format = Password)]
     password: SecretString,
 }
 
-#[derive(Deserialize)]
+/// The first admin.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Setup {
+    /// The one-time token that the service printed when it started.
+    #[schema(value_type = String, format = Password)]
     token: SecretString,
+    /// 1 to 64 letters, digits, dots, dashes, underscores or @.
     name: String,
+    #[schema(value_type = String, format = Password)]
     password: SecretString,
 }
 
-#[derive(Deserialize)]
+/// Another password of one's own.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewPassword {
+    #[schema(value_type = String, format = Password)]
     old_password: SecretString,
+    #[schema(value_type = String, format = Password)]
     new_password: SecretString,
 }
 
@@ -68,10 +79,37 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     scope.service(setup).service(session).service(password);
 }
 
+/// Whom this request acts for
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/session",
+    tag = "session",
+    responses((status = 200, description = "Name, role and areas", body = Who))
+)]
 async fn show(caller: Caller) -> Json<Who> {
     Json(Who::from(caller))
 }
 
+/// Sign in with a name and a password
+///
+/// After a few failures nobody is let try that name for a while.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/session",
+    tag = "session",
+    request_body = SignIn,
+    responses(
+        (
+            status = 200,
+            description = "Signed in",
+            body = Who,
+            headers(("set-cookie" = String, description = "The session's cookie"))
+        ),
+        (status = 401, description = "The name or the password is wrong"),
+        (status = 403, description = "The request comes from a page of another site"),
+        (status = 429, description = "Too many failures; the header retry-after says when to try again"),
+    )
+)]
 async fn begin(
     admin: Data<Admin>,
     request: HttpRequest,
@@ -83,11 +121,33 @@ async fn begin(
     Ok(HttpResponse::Ok().cookie(admin.guard.cookie(&begun)).json(who))
 }
 
+/// Sign out
+#[utoipa::path(
+    delete,
+    path = "/api/admin/v1/session",
+    tag = "session",
+    responses((
+        status = 204,
+        description = "Signed out",
+        headers(("set-cookie" = String, description = "Takes the session's cookie away"))
+    ))
+)]
 async fn end(admin: Data<Admin>, caller: Caller) -> ProblemResult<HttpResponse> {
     admin.sign_out(caller).await?;
     Ok(HttpResponse::NoContent().cookie(admin.guard.no_cookie()).finish())
 }
 
+/// Change one's own password; all other sessions end
+#[utoipa::path(
+    put,
+    path = "/api/admin/v1/session/password",
+    tag = "session",
+    request_body = NewPassword,
+    responses(
+        (status = 204, description = "Changed"),
+        (status = 409, description = "It is not an operator who asks, but a token"),
+    )
+)]
 async fn change(
     admin: Data<Admin>,
     caller: Caller,
@@ -98,6 +158,18 @@ async fn change(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Make the first admin with the one-time token
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/setup",
+    tag = "session",
+    request_body = Setup,
+    responses(
+        (status = 201, description = "The admin, who can sign in now", body = Operator),
+        (status = 401, description = "This is not the token, or there is an operator already"),
+        (status = 403, description = "The request comes from a page of another site"),
+    )
+)]
 async fn accept(admin: Data<Admin>, body: StrictJson<Setup>) -> ProblemResult<HttpResponse> {
     let Setup { token, name, password } = body.value;
     Ok(HttpResponse::Created().json(admin.set_up(token, name, password).await?))

@@ -23,6 +23,7 @@ const MAX_KEY: usize = 255;
 /// A silence to be begun: of a kind, a key or both, or of one alert; with one of the two ends.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewSilence)]
 pub(super) struct Begin {
     /// Only alerts of this kind: exhausted, silent or version_above_source.
     kind: Option<String>,

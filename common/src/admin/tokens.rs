@@ -3,25 +3,34 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Admin;
 use crate::access::tokens::{self, NewToken, Token};
 use crate::access::{Area, Caller, Role, Rule};
 use crate::clock::Timestamp;
-use crate::http::{Page, Params, Problem, ProblemResult, StrictJson, wrong_method};
+use crate::db::Conn;
+use crate::http::{Page, PageQuery, Params, Problem, ProblemResult, StrictJson, wrong_method};
 
-#[derive(Deserialize)]
+/// A token to be made.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewToken)]
 struct Add {
+    /// What it is for.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     role: Role,
+    /// Where it is kept to; empty: everywhere.
     #[serde(default)]
     areas: Vec<Area>,
+    /// When it ends by itself; not at all, if left out.
     expires_at: Option<Timestamp>,
 }
 
 /// A token that was just made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TokenWithSecret)]
 struct Added {
     /// What goes into the header `authorization: Bearer …`; it is shown this once.
     secret: String,
@@ -43,20 +52,37 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     scope.service(all).service(one);
 }
 
-/// Newest first, revoked ones too.
+/// Tokens, newest first, revoked ones too
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/tokens",
+    tag = "access",
+    params(PageQuery),
+    responses((status = 200, description = "A page", body = Page<Token>))
+)]
 async fn list(admin: Data<Admin>, mut params: Params) -> ProblemResult<Json<Page<Token>>> {
     let limit = params.limit()?;
     let after: Option<i64> = params.take("after", "the `next` of a page")?;
     params.finish()?;
-    let items = admin
-        .engine
-        .db
-        .read(move |conn| tokens::list(conn, after, limit + 1).map_err(Problem::from))
-        .await?;
-    Ok(Json(Page::cut(items, limit, |item: &Token| item.seq.clone())))
+    let page = admin.engine.db.read(move |conn| page(conn, after, limit)).await?;
+    Ok(Json(page))
 }
 
+fn page(conn: &mut Conn, after: Option<i64>, limit: i64) -> ProblemResult<Page<Token>> {
+    let items = tokens::list(conn, after, limit + 1)?;
+    Ok(Page::cut(items, limit, |item| item.seq.clone()))
+}
+
+/// Make a token for a script; its secret is shown this once
+///
 /// No `Idempotency-Key` here: its kept answer would hold the secret.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/tokens",
+    tag = "access",
+    request_body = Add,
+    responses((status = 201, description = "The token and its secret", body = Added))
+)]
 async fn add(admin: Data<Admin>, by: Caller, body: StrictJson<Add>) -> ProblemResult<HttpResponse> {
     let Add { name, role, areas, expires_at } = body.value;
     let (env, new) = (admin.engine.env.clone(), NewToken { name, role, areas, expires_at });
@@ -65,7 +91,14 @@ async fn add(admin: Data<Admin>, by: Caller, body: StrictJson<Add>) -> ProblemRe
     Ok(HttpResponse::Created().json(Added { secret, token }))
 }
 
-/// Answers with the token; one that was revoked before stays as it is.
+/// Revoke a token; one that was revoked before stays as it is
+#[utoipa::path(
+    delete,
+    path = "/api/admin/v1/tokens/{seq}",
+    tag = "access",
+    params(("seq" = String, Path, description = "Its number")),
+    responses((status = 200, description = "The token as it is now", body = Token))
+)]
 async fn revoke(admin: Data<Admin>, seq: Path<String>, by: Caller) -> ProblemResult<Json<Token>> {
     let seq: i64 =
         seq.parse().map_err(|_| Problem::invalid("seq", "a token's number is a whole number"))?;

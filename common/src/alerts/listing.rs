@@ -52,7 +52,7 @@ pub struct Alert {
     pub seq: i64,
     /// How far people are with it.
     pub state: AlertState,
-    /// Such as `exhausted`: a name of [`AlertKind`].
+    /// Such as `exhausted`.
     pub kind: String,
     /// What is wrong, in a few words.
     pub subject: String,

@@ -4,7 +4,7 @@ use diesel::QueryResult;
 use diesel::prelude::*;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -31,6 +31,7 @@ pub struct NewEntry {
 
 /// A deed, as it is shown.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
 pub struct Entry {
     /// Its number, which grows.
     pub seq: String,
@@ -46,12 +47,13 @@ pub struct Entry {
     /// To what: an event's id, a key, a name.
     pub subject: Option<String>,
     /// What there is to say besides.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub detail: Option<Box<RawValue>>,
 }
 
 /// Which deeds to list; what is left out fits all.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
     /// By whom.
     pub who: Option<String>,

@@ -18,7 +18,7 @@ use crate::stored_by_name;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 #[serde(rename_all = "lowercase")]
-#[schema(rename_all = "lowercase")]
+#[schema(as = JobAction, rename_all = "lowercase")]
 pub enum Action {
     /// Sends it again, with more attempts.
     Retry,
@@ -31,6 +31,7 @@ stored_by_name!(Action { Retry => "retry", Resolve => "resolve" });
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = JobState)]
 #[repr(i16)]
 pub enum State {
     /// Nothing of it is done yet.

@@ -35,6 +35,7 @@ pub struct Problem {
     pub errors: Box<[PartProblem]>,
     /// After how many seconds to ask again; goes into the header `Retry-After`.
     #[serde(skip)]
+    #[schema(ignore)]
     pub retry_after: Option<NonZeroU32>,
 }
 
@@ -154,6 +155,11 @@ impl Problem {
     /// 500: a flaw of this program; its cause is in the log, not in the answer.
     pub fn internal(error: &dyn fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
+        Self::unexplained()
+    }
+
+    /// 500 as it is answered.
+    pub(crate) fn unexplained() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

@@ -67,6 +67,11 @@ impl Params {
         checked_limit(self.take("limit", "a number")?)
     }
 
+    /// What was not taken yet, by name.
+    pub fn as_json(&self) -> serde_json::Value {
+        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// Refuses what was not taken.
     ///
     /// # Errors

@@ -75,6 +75,7 @@ pub struct NewEvent {
     ToSchema,
 )]
 #[serde(rename_all = "UPPERCASE")]
+#[schema(as = EventStatus)]
 pub enum Status {
     /// Committed, to be sent when it is due.
     Pending,

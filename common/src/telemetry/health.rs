@@ -109,10 +109,13 @@ impl Health {
 const OK: &str = "ok";
 
 /// The answer to a probe. It tells no addresses or users, since no token is asked for: the log has those.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
+    /// `ready` or `not ready`.
     status: &'static str,
+    /// `ok`, or what is wrong.
     database: String,
+    /// `ok`, or what is wrong.
     migrations: String,
     broker: BrokerReport,
 }
@@ -137,12 +140,36 @@ async fn within<T>(
     }
 }
 
-/// 200 as long as the process answers at all.
-pub(super) async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({ "status": "live" }))
+/// The answer of a process that lives.
+#[derive(Debug, Serialize, ToSchema)]
+struct Liveness {
+    /// `live`.
+    status: &'static str,
 }
 
-/// 200 when requests can be served, else 503.
+/// Whether the process lives: 200 as long as it answers at all, whatever it depends on
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "health",
+    responses((status = 200, description = "It lives", body = Liveness))
+)]
+pub(super) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(Liveness { status: "live" })
+}
+
+/// Whether requests can be served: the database answers and has its whole schema
+///
+/// The broker is told as a detail only: changes are taken without it.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "health",
+    responses(
+        (status = 200, description = "Requests can be served", body = Readiness),
+        (status = 503, description = "They can't be served now", body = Readiness),
+    )
+)]
 pub(super) async fn ready(health: Data<Health>) -> HttpResponse {
     let readiness = health.check().await;
     match readiness.status {

@@ -253,6 +253,17 @@ impl Inner {
     }
 }
 
+/// Everything that is counted and measured, for Prometheus
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((
+        status = 200,
+        description = "OpenMetrics text; to who accepts only text/plain, Prometheus' older text",
+        content((String = "application/openmetrics-text"), (String = "text/plain"))
+    ))
+)]
 pub(super) async fn show(
     request: HttpRequest,
     metrics: Data<Metrics>,

@@ -4,6 +4,7 @@ use common::http::{Object, Words};
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 /// Lines of one order at the most.
 const MAX_LINES: usize = 1_000;
@@ -28,8 +29,9 @@ pub enum FieldError {
 }
 
 /// Pieces: 1 to 1,000,000,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 1, maximum = 1_000_000_000_i64)]
 pub struct Quantity(i64);
 
 impl Quantity {
@@ -51,7 +53,7 @@ impl TryFrom<i64> for Quantity {
 }
 
 /// The body of a placing.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Placing {
     /// Whom it is for.
@@ -61,8 +63,9 @@ pub struct Placing {
 }
 
 /// 1 to 1,000 lines; lines of the same product are added up.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<Object<Line>>")]
+#[schema(as = WantedLines, value_type = Vec<Line>, min_items = 1, max_items = 1000)]
 pub struct Lines(Vec<Line>);
 
 impl Lines {
@@ -84,8 +87,9 @@ impl TryFrom<Vec<Object<Line>>> for Lines {
 }
 
 /// One line of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = WantedLine)]
 pub struct Line {
     /// Which product.
     pub sku: Sku,
@@ -94,7 +98,7 @@ pub struct Line {
 }
 
 /// The body of a cancellation, which may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cancelling {
     /// Why.

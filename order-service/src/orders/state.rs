@@ -19,10 +19,14 @@ use common::stored_by_name;
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use diesel::sql_types::Text;
+use utoipa::ToSchema;
 
 /// The status of an order, as people know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow, ToSchema,
+)]
 #[diesel(sql_type = Text)]
+#[schema(as = OrderStatus, rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// Placed; the owner of the stock has not answered.
     Pending,

@@ -12,6 +12,7 @@ use common::http::{
 };
 use common::inventory::Sku;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::details::{Details, Found};
 use crate::inventory::{self, Inventory, ProductCopy};
@@ -21,7 +22,8 @@ use crate::inventory::{self, Inventory, ProductCopy};
 /// How old a copy is has two sides, and neither is "out of date": a product that nobody changes grows old at
 /// the owner too. `replication_delay_ms` tells how long this state was on its way; `age_seconds` how long it
 /// has been standing here since. Whether a newer one is on its way, only the owner's outbox knows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProductCopy)]
 struct View {
     sku: Sku,
     description: String,
@@ -39,13 +41,15 @@ struct View {
     /// When it arrived here, by this service's clock.
     applied_at: Timestamp,
     /// `applied_at - updated_at` in milliseconds; 0 where the clocks disagree.
+    #[schema(value_type = u64)]
     replication_delay_ms: u128,
     /// Now minus `applied_at`, in whole seconds.
     age_seconds: u64,
 }
 
 /// A product as its copy has it, with the details that its owner has besides, if they can be had.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DetailedProductCopy)]
 struct DetailedView<'a> {
     #[serde(flatten)]
     view: View,
@@ -59,7 +63,7 @@ struct DetailedView<'a> {
     details_reason: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum DetailsStatus {
     Fresh,
@@ -67,6 +71,15 @@ enum DetailsStatus {
     /// The owner has no such product; the copy hasn't heard of its removal yet.
     Unknown,
     Unavailable,
+}
+
+/// The copy as it was asked for.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "it is there for the documentation")]
+enum Copied<'a> {
+    Detailed(DetailedView<'a>),
+    Plain(View),
 }
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -81,6 +94,14 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     );
 }
 
+/// The copies of the products, by SKU
+#[utoipa::path(
+    get,
+    path = "/api/v1/inventory",
+    tag = "inventory",
+    params(PageQuery),
+    responses((status = 200, description = "A page", body = Page<View>))
+)]
 async fn list(
     inventory: Data<Inventory>,
     query: Query<PageQuery>,
@@ -97,6 +118,28 @@ async fn list(
     Ok(web::Json(Page::cut(items, limit, |view: &View| view.sku.to_string())))
 }
 
+/// Read the copy of a product, if wanted with the details that its owner has besides
+#[utoipa::path(
+    get,
+    path = "/api/v1/inventory/{sku}",
+    tag = "inventory",
+    params(
+        ("sku" = Sku, Path, description = "Which product"),
+        ("details" = Option<bool>, Query, description = "Whether to ask the owner for the details; they come without etag"),
+        ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
+        ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The copy",
+            body = inline(Copied),
+            headers(("etag" = Option<String>, description = "The version, in quotes, while nothing is reserved"))
+        ),
+        (status = 304, description = "If-None-Match names its version"),
+        (status = 404, description = "No such product has arrived here, or it was removed"),
+    )
+)]
 async fn read(
     inventory: Data<Inventory>,
     details: Data<Details>,

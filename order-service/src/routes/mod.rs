@@ -6,6 +6,29 @@ mod stream;
 
 use actix_web::web::{QueryConfig, ServiceConfig};
 use common::http::Problem;
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    paths(
+        orders::list,
+        orders::place,
+        orders::read,
+        orders::cancel,
+        inventory::list,
+        inventory::read,
+    ),
+    tags(
+        (name = "orders", description = "Placing, cancelling and following orders"),
+        (name = "inventory", description = "The copy of the inventory, and how fresh it is"),
+    )
+)]
+struct Api;
+
+/// The routes in the documentation of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
 
 /// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`], of
 /// [`crate::details::Details`] and of [`crate::orders::Orders`].

@@ -6,12 +6,13 @@ use actix_web::web::{self, Data, Path, ServiceConfig, post, resource};
 use actix_web::{HttpRequest, HttpResponse};
 use common::clock::Timestamp;
 use common::http::{
-    IdempotencyKey, OptionalJson, Page, Params, Problem, ProblemResult, Reply, StrictJson,
-    TraceParent, reading, wrong_method,
+    IdempotencyKey, OptionalJson, Page, PageQuery, Params, Problem, ProblemResult, Reply,
+    StrictJson, TraceParent, reading, wrong_method,
 };
 use common::inventory::Sku;
 use common::orders::{OrderId, id_of_path};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::stream;
 use crate::orders::{
@@ -19,7 +20,8 @@ use crate::orders::{
 };
 
 /// An order as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Order)]
 pub(super) struct View {
     #[serde(flatten)]
     order: Summary,
@@ -28,7 +30,8 @@ pub(super) struct View {
 }
 
 /// An order as lists show it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrderSummary)]
 struct Summary {
     id: OrderId,
     status: Status,
@@ -39,7 +42,8 @@ struct Summary {
     changed_at: Timestamp,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrderLine)]
 struct Line {
     sku: Sku,
     quantity: i64,
@@ -54,7 +58,8 @@ struct Line {
     detail: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrderStep)]
 struct Step {
     at: Timestamp,
     /// The status from then on.
@@ -83,7 +88,31 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     );
 }
 
-/// 201 at once: it needs neither the owner of the stock nor the broker.
+/// Place an order
+///
+/// Its pieces are promised at once, from the copy of the inventory; this needs neither the owner of the stock nor
+/// the broker. The owner takes the stock, or refuses, soon after.
+#[utoipa::path(
+    post,
+    path = "/api/v1/orders",
+    tag = "orders",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+    ),
+    request_body(content = Placing, example = json!({
+        "customer": "17850", "lines": [{"sku": "85123A", "quantity": 6}]
+    })),
+    responses(
+        (
+            status = 201,
+            description = "The order, PENDING",
+            body = View,
+            headers(("location" = String, description = "Its address"))
+        ),
+        (status = 409, description = "Lines stand in the way, all named in `errors`; or a request with this key is still running"),
+    )
+)]
 async fn place(
     orders: Data<Orders>,
     key: IdempotencyKey,
@@ -100,7 +129,23 @@ async fn place(
     orders.write(key, &body.bytes, trace, work).await
 }
 
-/// 202: the order is CANCELLING until the owner of the stock has answered.
+/// Cancel an order: CANCELLING until the owner of the stock has answered
+#[utoipa::path(
+    post,
+    path = "/api/v1/orders/{id}/cancel",
+    tag = "orders",
+    params(
+        ("id" = OrderId, Path, description = "The order's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+    ),
+    request_body = Option<Cancelling>,
+    responses(
+        (status = 202, description = "The order as it is now", body = View),
+        (status = 404, description = "There is no such order"),
+        (status = 409, description = "There is nothing left to cancel, or a request with this key is still running"),
+    )
+)]
 async fn cancel(
     orders: Data<Orders>,
     id: Path<String>,
@@ -117,6 +162,27 @@ async fn cancel(
     orders.write(key, &body.bytes, trace, work).await
 }
 
+/// Read an order, or follow it
+///
+/// With `accept: text/event-stream` it is a stream of server-sent events, each named `order` with the order as data:
+/// its state now, then each change, until it is settled.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders/{id}",
+    tag = "orders",
+    params(("id" = OrderId, Path, description = "The order's id")),
+    responses(
+        (
+            status = 200,
+            description = "The order",
+            content(
+                (View = "application/json"),
+                (String = "text/event-stream")
+            )
+        ),
+        (status = 404, description = "There is no such order"),
+    )
+)]
 async fn read(
     orders: Data<Orders>,
     id: Path<String>,
@@ -143,7 +209,18 @@ pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(View, S
     Ok((View::from(order), status))
 }
 
-/// The newest first.
+/// Orders, the newest first
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders",
+    tag = "orders",
+    params(
+        ("status" = Option<Status>, Query, description = "Only orders of this status"),
+        ("customer" = Option<String>, Query, description = "Only orders of this customer"),
+        PageQuery,
+    ),
+    responses((status = 200, description = "A page", body = Page<Summary>))
+)]
 async fn list(orders: Data<Orders>, mut params: Params) -> ProblemResult<web::Json<Page<Summary>>> {
     let limit = params.limit()?;
     let filter = Filter {

@@ -7,12 +7,13 @@ use common::http::Problem;
 use common::inventory::Sku;
 use common::outbox::NewEvent;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::model::{self, NewAdjustment};
 use super::{Adjustment, ChangeError, Changing, Line, Lines, Product, Refusal, change, events};
 
 /// What became of one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum LineAnswer {
     /// It is done.

@@ -14,6 +14,7 @@ use common::on;
 use diesel::prelude::*;
 use serde::Deserialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::change::present;
 use super::{ChangeError, model};
@@ -26,8 +27,9 @@ const MAX_LONG: usize = 4_000;
 type Supplier = Words<1, 200>;
 
 /// What a product is, at length: 1 to 4,000 characters in one line or several, not blank.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 4000)]
 pub struct LongDescription(String);
 
 /// Why a text is no [`LongDescription`].
@@ -61,7 +63,7 @@ impl TryFrom<String> for LongDescription {
 }
 
 /// The body of a PUT of a product's texts; what is left out, or null, is there no longer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetailsContent {
     /// What it is, at length.

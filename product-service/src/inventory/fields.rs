@@ -6,6 +6,7 @@ use common::http::{Object, Words};
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 /// Lines of one batch at the most.
 const MAX_LINES: usize = 1_000;
@@ -29,8 +30,9 @@ pub enum FieldError {
 }
 
 /// A price in whole minor units (pence, cents), zero or more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 0, examples(255))]
 pub struct Price(i64);
 
 impl Price {
@@ -49,8 +51,9 @@ impl TryFrom<i64> for Price {
 }
 
 /// The body of a PUT: a product without its SKU.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ProductContent)]
 pub struct Content {
     /// What it is.
     pub description: Description,
@@ -64,10 +67,11 @@ pub struct Content {
 }
 
 /// The body of an adjustment.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adjustment {
-    /// Pieces that come (above zero) or go.
+    /// Pieces that come (above zero) or go; not 0.
+    #[schema(value_type = i64, examples(-2))]
     pub delta: NonZeroI64,
     /// Why.
     pub reason: Reason,
@@ -76,16 +80,18 @@ pub struct Adjustment {
 }
 
 /// The body of a batch of adjustments.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AdjustmentBatch)]
 pub struct Batch {
     /// What to do, in order.
     pub lines: Lines,
 }
 
 /// 1 to 1,000 lines.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<Object<Line>>")]
+#[schema(as = AdjustmentLines, value_type = Vec<Line>, min_items = 1, max_items = 1000)]
 pub struct Lines(Vec<Line>);
 
 impl Lines {
@@ -107,12 +113,14 @@ impl TryFrom<Vec<Object<Line>>> for Lines {
 }
 
 /// One line of a batch: an adjustment and its product.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AdjustmentLine)]
 pub struct Line {
     /// Which product.
     pub sku: Sku,
-    /// Pieces that come (above zero) or go.
+    /// Pieces that come (above zero) or go; not 0.
+    #[schema(value_type = i64, examples(-2))]
     pub delta: NonZeroI64,
     /// Why.
     pub reason: Reason,

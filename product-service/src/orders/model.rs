@@ -12,6 +12,7 @@ use diesel::expression::AsExpression;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use utoipa::ToSchema;
 
 use crate::schema::{order_deduction, order_record};
 
@@ -19,8 +20,9 @@ use crate::schema::{order_deduction, order_record};
 const ROWS_PER_INSERT: usize = 1_000;
 
 /// What became of an order here; stored by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = Text)]
+#[schema(as = OrderState, rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {
     /// It took its stock.
     Deducted,

@@ -22,13 +22,35 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     );
 }
 
+/// Read a product's details: its texts and its newest adjustments
+#[utoipa::path(
+    get,
+    path = "/api/v1/inventory/{sku}/details",
+    tag = "details",
+    params(("sku" = Sku, Path, description = "Which product")),
+    responses((status = 200, description = "The details", body = ProductDetails))
+)]
 async fn read(inventory: Data<Inventory>, sku: Sku) -> ProblemResult<Json<ProductDetails>> {
     let found =
         inventory.db.read(move |conn| inventory::details(conn, &sku).map_err(Problem::from));
     found.await.map(Json)
 }
 
-/// Kept apart from [`Inventory::change`]: there is no event, so there is nothing to wake the relay for.
+/// Set a product's texts, both of them
+///
+/// There is no event: the texts are no part of the inventory.
+#[utoipa::path(
+    put,
+    path = "/api/v1/inventory/{sku}/details",
+    tag = "details",
+    params(
+        ("sku" = Sku, Path, description = "Which product"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+    ),
+    request_body = DetailsContent,
+    responses((status = 200, description = "The details as they are now", body = ProductDetails))
+)]
+// Kept apart from `Inventory::change`: there is nothing to wake the relay for.
 async fn replace(
     inventory: Data<Inventory>,
     sku: Sku,

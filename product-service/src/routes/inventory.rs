@@ -11,11 +11,13 @@ use common::http::{
 };
 use common::inventory::Sku;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::inventory::{self, Adjustment, Batch, Content, Inventory, LineAnswer, Product, Refusal};
 
 /// A product as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Product)]
 struct View {
     sku: Sku,
     description: String,
@@ -27,7 +29,8 @@ struct View {
 }
 
 /// The answer to a batch: 200 even when every line is refused, since the batch itself was done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BatchAnswer)]
 struct BatchView {
     accepted: usize,
     refused: usize,
@@ -58,6 +61,14 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     );
 }
 
+/// Products, by SKU
+#[utoipa::path(
+    get,
+    path = "/api/v1/inventory",
+    tag = "inventory",
+    params(PageQuery),
+    responses((status = 200, description = "A page", body = Page<View>))
+)]
 async fn list(
     inventory: Data<Inventory>,
     query: Query<PageQuery>,
@@ -73,6 +84,22 @@ async fn list(
     Ok(web::Json(Page::cut(items, limit, |view: &View| view.sku.to_string())))
 }
 
+/// Read a product
+#[utoipa::path(
+    get,
+    path = "/api/v1/inventory/{sku}",
+    tag = "inventory",
+    params(
+        ("sku" = Sku, Path, description = "Which product"),
+        ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
+        ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
+    ),
+    responses(
+        (status = 200, description = "The product", body = View, headers(("etag" = String, description = "The version, in quotes"))),
+        (status = 304, description = "If-None-Match names its version"),
+        (status = 404, description = "There is no such product, or it was removed"),
+    )
+)]
 async fn read(
     inventory: Data<Inventory>,
     sku: Sku,
@@ -97,6 +124,36 @@ async fn read(
     Ok(HttpResponse::Ok().insert_header(etag).json(View::from(product)))
 }
 
+/// Put a product in, or replace it
+///
+/// One that was removed goes on from its version. With `If-None-Match: *` nothing is replaced.
+#[utoipa::path(
+    put,
+    path = "/api/v1/inventory/{sku}",
+    tag = "inventory",
+    params(
+        ("sku" = Sku, Path, description = "Which product"),
+        ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
+        ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+    ),
+    request_body(content = Content, example = json!({
+        "description": "WHITE HANGING HEART T-LIGHT HOLDER", "quantity": 100, "unit_price_minor": 255
+    })),
+    responses(
+        (status = 200, description = "It was replaced", body = View, headers(("etag" = String, description = "The version, in quotes"))),
+        (
+            status = 201,
+            description = "It was put in",
+            body = View,
+            headers(
+                ("etag" = String, description = "The version, in quotes"),
+                ("location" = String, description = "Its address"),
+            )
+        ),
+    )
+)]
 async fn replace(
     inventory: Data<Inventory>,
     sku: Sku,
@@ -120,6 +177,25 @@ async fn replace(
     inventory.change(key, &body.bytes, trace, work).await
 }
 
+/// Adjust a product's stock
+#[utoipa::path(
+    post,
+    path = "/api/v1/inventory/{sku}/adjustments",
+    tag = "inventory",
+    params(
+        ("sku" = Sku, Path, description = "Which product"),
+        ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
+        ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+    ),
+    request_body(content = Adjustment, example = json!({"delta": -2, "reason": "sale", "reference": "536365"})),
+    responses(
+        (status = 200, description = "The product as it is now", body = View, headers(("etag" = String, description = "The version, in quotes"))),
+        (status = 404, description = "There is no such product, or it was removed"),
+        (status = 409, description = "There is not enough in stock, or a request with this key is still running"),
+    )
+)]
 async fn adjust(
     inventory: Data<Inventory>,
     sku: Sku,
@@ -137,6 +213,22 @@ async fn adjust(
     inventory.change(key, &body.bytes, trace, work).await
 }
 
+/// Adjust the stock of many products, in order, in one transaction
+///
+/// 200 even when every line is refused: a refused line writes nothing, the others stand.
+#[utoipa::path(
+    post,
+    path = "/api/v1/adjustments",
+    tag = "inventory",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+    ),
+    request_body(content = Batch, example = json!({
+        "lines": [{"sku": "85123A", "delta": -6, "reason": "sale", "reference": "536365"}]
+    })),
+    responses((status = 200, description = "What became of each line", body = BatchView))
+)]
 async fn adjust_batch(
     inventory: Data<Inventory>,
     key: IdempotencyKey,
@@ -151,6 +243,23 @@ async fn adjust_batch(
     inventory.change(key, &body.bytes, trace, work).await
 }
 
+/// Remove a product; a tombstone keeps its version
+#[utoipa::path(
+    delete,
+    path = "/api/v1/inventory/{sku}",
+    tag = "inventory",
+    params(
+        ("sku" = Sku, Path, description = "Which product"),
+        ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
+        ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "There is no such product, or it was removed before"),
+    )
+)]
 async fn remove(
     inventory: Data<Inventory>,
     sku: Sku,

@@ -6,6 +6,33 @@ mod orders;
 
 use actix_web::web::{QueryConfig, ServiceConfig};
 use common::http::Problem;
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    paths(
+        inventory::list,
+        inventory::read,
+        inventory::replace,
+        inventory::remove,
+        inventory::adjust,
+        inventory::adjust_batch,
+        details::read,
+        details::replace,
+        orders::read,
+    ),
+    tags(
+        (name = "inventory", description = "The products that this service owns, and their stock"),
+        (name = "details", description = "What is told of a product only when somebody asks"),
+        (name = "orders", description = "What orders took, at the owner of the stock"),
+    )
+)]
+struct Api;
+
+/// The routes in the documentation of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
 
 /// Adds the routes to the scope `/api/v1`; they need `web::Data` of
 /// [`crate::inventory::Inventory`] and [`crate::orders::Orders`].

@@ -4,20 +4,23 @@ use actix_web::web::{self, Data, Path, ServiceConfig, resource};
 use common::clock::Timestamp;
 use common::http::{Problem, ProblemResult, reading, wrong_method};
 use common::inventory::Sku;
-use common::orders::{OrderId, id_of_path};
+use common::orders::{OrderId, Refusal, id_of_path};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::orders::{self, Deducted, OrderRecord, Orders, State};
 
 /// An order as it was handled here.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrderAtOwner)]
 struct View {
     id: OrderId,
     state: State,
     /// What it took, by product; empty when it took nothing.
     lines: Vec<Line>,
     /// Why it was refused, line by line.
+    #[schema(value_type = Option<Refusal>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<Box<RawValue>>,
     handled_at: Timestamp,
@@ -25,7 +28,8 @@ struct View {
     cancelled_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TakenLine)]
 struct Line {
     sku: Sku,
     quantity: i64,
@@ -44,6 +48,17 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     );
 }
 
+/// Read what an order took, or why it took nothing
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders/{id}",
+    tag = "orders",
+    params(("id" = OrderId, Path, description = "The order's id")),
+    responses(
+        (status = 200, description = "The order as it was handled here", body = View),
+        (status = 404, description = "No command of such an order has arrived here"),
+    )
+)]
 async fn read(orders: Data<Orders>, id: Path<String>) -> ProblemResult<web::Json<View>> {
     let id = id_of_path(&id)?;
     let found = orders.db.read(move |conn| orders::find(conn, id).map_err(Problem::from)).await?;

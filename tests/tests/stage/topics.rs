@@ -88,6 +88,21 @@ impl Topics {
         sends.collect()
     }
 
+    /// All messages that are on any topic now, each with its topic's name in docs/asyncapi.yaml.
+    pub(crate) fn all(&self) -> Vec<(&'static str, OwnedMessage)> {
+        let names = &self.place.names;
+        let topics = [
+            ("inventory", &names.events),
+            ("inventoryAcks", &names.acks),
+            ("orders", &names.orders),
+            ("orderAcks", &names.order_acks),
+        ];
+        let all = topics.into_iter().flat_map(|(channel, topic)| {
+            self.all_of(topic).into_iter().map(move |message| (channel, message))
+        });
+        all.collect()
+    }
+
     fn all_of(&self, topic: &str) -> Vec<OwnedMessage> {
         let reader: BaseConsumer = self
             .client()

@@ -25,27 +25,27 @@ const EXHAUSTED: i16 = 2;
 
 /// What waits for a person, grouped by error class.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct ErrorClasses {
+pub(crate) struct ErrorClasses {
     /// The classes, the largest first; 100 at the most.
-    pub(in crate::admin) items: Vec<ErrorClass>,
+    pub(crate) items: Vec<ErrorClass>,
     /// The EXHAUSTED events that were looked at, the newest ones: 10,000 at the most.
-    pub(in crate::admin) looked_at: usize,
+    pub(crate) looked_at: usize,
     /// Whether those are all, and all their classes are listed.
-    pub(in crate::admin) complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// EXHAUSTED events of one error class that nobody resolved.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct ErrorClass {
-    pub(in crate::admin) class: String,
+pub(crate) struct ErrorClass {
+    pub(crate) class: String,
     /// How many of those that were looked at.
-    pub(in crate::admin) count: usize,
+    pub(crate) count: usize,
     /// When the newest of them went wrong.
     #[schema(value_type = String, format = DateTime)]
-    pub(in crate::admin) newest_at: Timestamp,
+    pub(crate) newest_at: Timestamp,
     /// The newest of them.
     #[schema(value_type = String, format = "uuid")]
-    pub(in crate::admin) example_event: EventId,
+    pub(crate) example_event: EventId,
 }
 
 /// What waits for a person, grouped by what went wrong last; the newest 10,000 events are looked at.
@@ -56,7 +56,7 @@ pub(in crate::admin) struct ErrorClass {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn classes(
+pub(crate) async fn classes(
     admin: Data<Admin>,
     params: Params,
 ) -> ProblemResult<Json<ErrorClasses>> {
@@ -67,7 +67,7 @@ pub(in crate::admin) async fn classes(
 
 impl ErrorClasses {
     /// Walks the newest EXHAUSTED events.
-    pub(in crate::admin) fn take(conn: &mut Conn, bounds: SearchBounds) -> QueryResult<Self> {
+    pub(crate) fn take(conn: &mut Conn, bounds: SearchBounds) -> QueryResult<Self> {
         let mut range = Range { from: Uuid::nil(), below: Uuid::max() };
         let (mut classes, mut looked_at) = (HashMap::new(), 0);
         let at_end = loop {

@@ -20,27 +20,27 @@ const MAX_LINES: i64 = 1_000;
 
 /// One line of an event's history.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct HistoryEntry {
+pub(crate) struct HistoryEntry {
     /// The attempt that it is about.
-    attempt: i32,
+    pub(crate) attempt: i32,
     /// When that attempt was sent, if it was.
     #[schema(value_type = Option<String>, format = DateTime)]
-    sent_at: Option<Timestamp>,
+    pub(crate) sent_at: Option<Timestamp>,
     /// What came of it, such as FAILED, OVERDUE, RETRIED or SUCCESS; SENT while no answer is there.
-    outcome: String,
+    pub(crate) outcome: String,
     /// When that was noted; none while no answer is there.
     #[schema(value_type = Option<String>, format = DateTime)]
-    at: Option<Timestamp>,
-    detail: Option<String>,
-    error: Option<String>,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) detail: Option<String>,
+    pub(crate) error: Option<String>,
     /// The class of the error.
-    error_class: Option<String>,
+    pub(crate) error_class: Option<String>,
     /// Why a person acted.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// The person who acted, or the consumer that answered.
-    by: Option<String>,
+    pub(crate) by: Option<String>,
     /// The bulk job by which that person acted.
-    job: Option<String>,
+    pub(crate) job: Option<String>,
 }
 
 #[derive(Queryable, Selectable)]

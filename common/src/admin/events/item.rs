@@ -22,59 +22,59 @@ pub(crate) struct EventItem {
     #[schema(value_type = String, format = "uuid")]
     pub(crate) id: EventId,
     #[serde(rename = "type")]
-    event_type: String,
-    key: String,
-    version: i64,
-    epoch: i64,
-    status: Status,
+    pub(crate) event_type: String,
+    pub(crate) key: String,
+    pub(crate) version: i64,
+    pub(crate) epoch: i64,
+    pub(crate) status: Status,
     /// The newest attempt that was counted.
-    attempt: i32,
+    pub(crate) attempt: i32,
     /// The budget; none once it is PROCESSED.
-    attempt_limit: Option<i32>,
+    pub(crate) attempt_limit: Option<i32>,
     #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When its newest attempt was sent.
     #[schema(value_type = Option<String>, format = DateTime)]
-    sent_at: Option<Timestamp>,
+    pub(crate) sent_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
-    settled_at: Option<Timestamp>,
+    pub(crate) settled_at: Option<Timestamp>,
     /// When it may be sent; PENDING only.
     #[schema(value_type = Option<String>, format = DateTime)]
-    due_at: Option<Timestamp>,
+    pub(crate) due_at: Option<Timestamp>,
     /// SUCCESS or REJECTED; PROCESSED only.
-    outcome: Option<&'static str>,
-    detail: Option<String>,
+    pub(crate) outcome: Option<&'static str>,
+    pub(crate) detail: Option<String>,
     /// When a person or a newer version resolved it; EXHAUSTED only.
     #[schema(value_type = Option<String>, format = DateTime)]
-    resolved_at: Option<Timestamp>,
-    pub(super) last_error: Option<String>,
+    pub(crate) resolved_at: Option<Timestamp>,
+    pub(crate) last_error: Option<String>,
     /// What kind of error that is: the text without what differs from event to event.
-    error_class: Option<String>,
+    pub(crate) error_class: Option<String>,
 }
 
 /// One event, whole.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct EventDetail {
+pub(crate) struct EventDetail {
     #[serde(flatten)]
-    item: EventItem,
-    kind: EventKind,
-    partition: Option<i32>,
+    pub(crate) item: EventItem,
+    pub(crate) kind: EventKind,
+    pub(crate) partition: Option<i32>,
     #[schema(value_type = Object)]
-    payload: Box<RawValue>,
-    traceparent: Option<String>,
+    pub(crate) payload: Box<RawValue>,
+    pub(crate) traceparent: Option<String>,
     /// The trace that it belongs to, from `traceparent`.
-    trace_id: Option<String>,
+    pub(crate) trace_id: Option<String>,
     /// Who answered.
-    consumer: Option<String>,
+    pub(crate) consumer: Option<String>,
     /// When the consumer handled it, by its own clock.
     #[schema(value_type = Option<String>, format = DateTime)]
-    processed_at: Option<Timestamp>,
+    pub(crate) processed_at: Option<Timestamp>,
     /// The version that the copy held afterwards.
-    copy_version: Option<i64>,
+    pub(crate) copy_version: Option<i64>,
     /// What the answer carried.
     #[schema(value_type = Option<Object>)]
-    result: Option<Box<RawValue>>,
-    history: Vec<HistoryEntry>,
+    pub(crate) result: Option<Box<RawValue>>,
+    pub(crate) history: Vec<HistoryEntry>,
 }
 
 /// What the appended row says, without the payload.
@@ -203,13 +203,13 @@ impl Found {
 
 impl EventItem {
     /// What a list shows of `ids`.
-    pub(in crate::admin) fn of_ids(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<Self>> {
+    pub(crate) fn of_ids(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<Self>> {
         let found = Found::load(conn, ids)?;
         Self::list(conn, found)
     }
 
     /// What a list shows of `found`.
-    pub(in crate::admin) fn list(conn: &mut Conn, found: Vec<Found>) -> QueryResult<Vec<Self>> {
+    pub(crate) fn list(conn: &mut Conn, found: Vec<Found>) -> QueryResult<Vec<Self>> {
         let ids: Vec<EventId> = found.iter().map(|row| row.head.id).collect();
         let mut errors = history::last_errors(conn, &ids)?;
         let items = found.into_iter().map(|row| {
@@ -225,7 +225,7 @@ impl EventDetail {
     ///
     /// # Errors
     /// When a statement fails.
-    pub(in crate::admin) fn find(conn: &mut Conn, id: EventId) -> ProblemResult<Option<Self>> {
+    pub(crate) fn find(conn: &mut Conn, id: EventId) -> ProblemResult<Option<Self>> {
         let Some(found) = Found::load(conn, &[id])?.pop() else {
             return Ok(None);
         };

@@ -1,11 +1,11 @@
 //! `/events`: every event, one event with its history, and what an operator can do to it.
 
-pub(super) mod classes;
-mod history;
-pub(super) mod item;
-pub(super) mod operations;
-pub(super) mod peer;
-mod search;
+pub(crate) mod classes;
+pub(crate) mod history;
+pub(crate) mod item;
+pub(crate) mod operations;
+pub(crate) mod peer;
+pub(crate) mod search;
 
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 
@@ -94,11 +94,11 @@ pub(super) async fn show(admin: Data<Admin>, id: Path<String>) -> ProblemResult<
         .await
 }
 
-fn event_id(text: &str) -> ProblemResult<EventId> {
+pub(crate) fn event_id(text: &str) -> ProblemResult<EventId> {
     text.parse()
         .map_err(|error| Problem::invalid("id", format!("{text:?} is no event id: {error}")))
 }
 
-fn unknown(id: EventId) -> Problem {
+pub(crate) fn unknown(id: EventId) -> Problem {
     Problem::not_found(format!("there is no event {id}"))
 }

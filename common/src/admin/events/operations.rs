@@ -10,14 +10,16 @@ use super::item::EventDetail;
 use super::{Admin, event_id, unknown};
 use crate::access::Caller;
 use crate::admin::checked_reason;
+use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::http::{IdempotencyKey, OptionalJson, Problem, ProblemResult, Reply, StrictJson};
 use crate::ids::EventId;
+use crate::outbox::Outbox;
 use crate::outbox::operate::{self, OperateError};
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct Retry {
+pub(crate) struct Retry {
     /// How many attempts more, 1 to 100.
     attempts: Option<i32>,
     reason: Option<String>,
@@ -25,7 +27,7 @@ pub(in crate::admin) struct Retry {
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct Resolve {
+pub(crate) struct Resolve {
     /// Why, for whoever reads the history: 1 to 500 characters.
     reason: String,
 }
@@ -40,7 +42,7 @@ pub(in crate::admin) struct Resolve {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn retry(
+pub(crate) async fn retry(
     admin: Data<Admin>,
     id: Path<String>,
     by: Caller,
@@ -53,9 +55,7 @@ pub(in crate::admin) async fn retry(
     let more = checked_attempts(attempts.unwrap_or(admin.engine.settings.outbox.max_attempts))?;
     let (outbox, now) = (admin.engine.outbox.clone(), admin.engine.env.now());
     let work = move |conn: &mut Conn| {
-        operate::retry(conn, &outbox, id, more, &by.name, reason.as_deref())?;
-        let detail = serde_json::json!({ "attempts": more, "reason": reason });
-        by.note(conn, now, "event.retry", Some(&id.to_string()), Some(detail))?;
+        retry_now(conn, &outbox, (&by, now), id, more, reason.as_deref())?;
         event(conn, id)
     };
     let response = admin.act(key, &body.bytes, work).await?;
@@ -73,7 +73,7 @@ pub(in crate::admin) async fn retry(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn resolve(
+pub(crate) async fn resolve(
     admin: Data<Admin>,
     id: Path<String>,
     by: Caller,
@@ -85,9 +85,7 @@ pub(in crate::admin) async fn resolve(
     checked_reason(&reason)?;
     let (outbox, now) = (admin.engine.outbox.clone(), admin.engine.env.now());
     let work = move |conn: &mut Conn| {
-        operate::resolve(conn, &outbox, id, &by.name, &reason)?;
-        let detail = serde_json::json!({ "reason": reason });
-        by.note(conn, now, "event.resolve", Some(&id.to_string()), Some(detail))?;
+        resolve_now(conn, &outbox, (&by, now), id, &reason)?;
         event(conn, id)
     };
     let response = admin.act(key, &body.bytes, work).await?;
@@ -95,7 +93,40 @@ pub(in crate::admin) async fn resolve(
     Ok(response)
 }
 
-pub(in crate::admin) fn checked_attempts(attempts: i32) -> ProblemResult<i32> {
+/// Makes an EXHAUSTED event PENDING again; the caller wakes the outbox once that is committed.
+///
+/// # Errors
+/// 404 when there is no such event, 409 when it is not EXHAUSTED.
+pub(crate) fn retry_now(
+    conn: &mut Conn,
+    outbox: &Outbox,
+    (by, now): (&Caller, Timestamp),
+    id: EventId,
+    more: i32,
+    reason: Option<&str>,
+) -> ProblemResult<()> {
+    operate::retry(conn, outbox, id, more, &by.name, reason)?;
+    let detail = serde_json::json!({ "attempts": more, "reason": reason });
+    Ok(by.note(conn, now, "event.retry", Some(&id.to_string()), Some(detail))?)
+}
+
+/// Resolves an EXHAUSTED event; the caller wakes the outbox once that is committed.
+///
+/// # Errors
+/// As [`retry_now`].
+pub(crate) fn resolve_now(
+    conn: &mut Conn,
+    outbox: &Outbox,
+    (by, now): (&Caller, Timestamp),
+    id: EventId,
+    reason: &str,
+) -> ProblemResult<()> {
+    operate::resolve(conn, outbox, id, &by.name, reason)?;
+    let detail = serde_json::json!({ "reason": reason });
+    Ok(by.note(conn, now, "event.resolve", Some(&id.to_string()), Some(detail))?)
+}
+
+pub(crate) fn checked_attempts(attempts: i32) -> ProblemResult<i32> {
     match attempts {
         1..=100 => Ok(attempts),
         _ => Err(Problem::invalid("attempts", "a retry adds 1 to 100 attempts")),

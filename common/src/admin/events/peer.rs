@@ -22,21 +22,21 @@ const MAX_BYTES: usize = 256 << 10;
 
 /// What the other service says about an event, or why it says nothing.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub(in crate::admin) struct PeerView {
+pub(crate) struct PeerView {
     /// Whether it answered.
-    pub(in crate::admin) reachable: bool,
+    pub(crate) reachable: bool,
     /// Why there is no answer, if there is none.
-    pub(in crate::admin) reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Which service it is.
-    pub(in crate::admin) service: Option<String>,
+    pub(crate) service: Option<String>,
     /// What it answered for good; none while the event has not been applied there.
-    pub(in crate::admin) inbox: Option<InboxRecord>,
+    pub(crate) inbox: Option<InboxRecord>,
     /// Whether it refuses the key's events.
-    pub(in crate::admin) quarantine: Option<KeyInQuarantine>,
+    pub(crate) quarantine: Option<KeyInQuarantine>,
     /// Its dead letters with that event id.
-    pub(in crate::admin) dead_letters: Vec<String>,
+    pub(crate) dead_letters: Vec<String>,
     /// The version of its copy of the key.
-    pub(in crate::admin) copy: Option<CopyVersion>,
+    pub(crate) copy: Option<CopyVersion>,
 }
 
 /// What the other service says about this event; it is asked now, and may not be reachable.
@@ -48,10 +48,7 @@ pub(in crate::admin) struct PeerView {
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::admin) async fn peer(
-    admin: Data<Admin>,
-    id: Path<String>,
-) -> ProblemResult<Json<PeerView>> {
+pub(crate) async fn peer(admin: Data<Admin>, id: Path<String>) -> ProblemResult<Json<PeerView>> {
     Ok(Json(PeerView::ask(&admin.engine, event_id(&id)?).await?))
 }
 
@@ -60,7 +57,7 @@ impl PeerView {
     ///
     /// # Errors
     /// 404 when there is no such event here.
-    pub(in crate::admin) async fn ask(engine: &Engine, id: EventId) -> ProblemResult<Self> {
+    pub(crate) async fn ask(engine: &Engine, id: EventId) -> ProblemResult<Self> {
         let key: Option<String> = engine
             .db
             .read(move |conn| {

@@ -87,7 +87,7 @@ impl EventFilter {
     ///
     /// # Errors
     /// 422 that names the parameter.
-    pub(in crate::admin) fn of(params: &mut Params) -> ProblemResult<Self> {
+    pub(crate) fn of(params: &mut Params) -> ProblemResult<Self> {
         Ok(Self {
             status: params.text("status").map(|text| status(&text)).transpose()?,
             resolved: params.take("resolved", "true or false")?,
@@ -130,7 +130,7 @@ impl Search {
     ///
     /// # Errors
     /// 422 that names the parameter.
-    pub(in crate::admin) fn of(mut params: Params, now: Timestamp) -> ProblemResult<Self> {
+    pub(crate) fn of(mut params: Params, now: Timestamp) -> ProblemResult<Self> {
         let filter = EventFilter::of(&mut params)?;
         let limit = params.limit()?;
         let after = params.take("after", "the `next` of a page")?;
@@ -157,12 +157,12 @@ impl Search {
     }
 
     #[cfg(test)]
-    pub(in crate::admin) fn parse(query: &str, now: Timestamp) -> ProblemResult<Self> {
+    pub(crate) fn parse(query: &str, now: Timestamp) -> ProblemResult<Self> {
         Self::of(Params::parse(query)?, now)
     }
 
     /// The page: newest first. `next` is there if the walk can go on, also when the page isn't full.
-    pub(in crate::admin) fn page(
+    pub(crate) fn page(
         self,
         conn: &mut Conn,
         bounds: SearchBounds,

@@ -222,6 +222,21 @@ impl Bench {
         self.event_of(SNAPSHOT, key, version, is).await
     }
 
+    /// PENDING events of these keys, at once.
+    pub(crate) async fn events(&self, prefix: &'static str, keys: Vec<String>) {
+        self.clock.advance(Duration::from_secs(1));
+        let outbox = self.outbox.clone();
+        let event = move |key: String| NewEvent {
+            event_type: SNAPSHOT,
+            key: format!("{prefix}{key}"),
+            version: 1,
+            payload: "{}".to_owned(),
+            traceparent: None,
+        };
+        let events = keys.into_iter().map(event).collect();
+        self.write(move |conn| outbox.append(conn, events)).await;
+    }
+
     pub(crate) async fn event_of(
         &self,
         event_type: EventType,

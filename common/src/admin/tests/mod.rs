@@ -4,6 +4,7 @@
 mod alerts;
 mod dead_letters;
 mod events;
+mod export;
 mod fixture;
 mod jobs;
 mod lists;
@@ -17,4 +18,4 @@ mod search;
 mod stream;
 mod trend;
 
-pub(crate) use fixture::{Answered, Bench};
+pub(crate) use fixture::{Answered, Bench, Is};
