@@ -20,7 +20,7 @@ struct AsyncApi(Value);
 impl AsyncApi {
     fn read() -> Self {
         let mut document: Value = serde_saphyr::from_str(DOCUMENT).expect("the document is YAML");
-        close(&mut document["components"]["schemas"], "");
+        close(&mut document["components"]["schemas"]);
         Self(document)
     }
 
@@ -75,17 +75,17 @@ impl AsyncApi {
 }
 
 /// Objects take only what they tell of; headers are put together from several and stay open.
-fn close(schema: &mut Value, name: &str) {
+fn close(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             if map.contains_key("properties") && map.contains_key("type") {
                 map.entry("additionalProperties").or_insert(json!(false));
             }
-            for (key, value) in map.iter_mut().filter(|(key, _)| !key.ends_with("Headers")) {
-                close(value, key);
+            for (_, value) in map.iter_mut().filter(|(key, _)| !key.ends_with("Headers")) {
+                close(value);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| close(item, name)),
+        Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
     }
 }

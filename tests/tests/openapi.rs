@@ -108,7 +108,7 @@ async fn routes(service: Service) -> BTreeSet<String> {
     });
     let is_page = |route: &String| {
         let path = route.split(' ').nth(1).unwrap_or_default();
-        let root = path.splitn(3, '/').nth(1).unwrap_or_default();
+        let root = path.split('/').nth(1).unwrap_or_default();
         PAGES.contains(&path) || path.starts_with("/api/docs/") || root == "admin"
     };
     routes.filter(|route| !is_page(route)).collect()

@@ -74,6 +74,7 @@ pub(super) async fn list(
     request_body = Option<Test>,
     responses(
         (status = 202, body = QueuedMail),
+        (status = 409, description = "Mail is off, or there is nobody to mail to."),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -181,6 +181,7 @@ pub(crate) async fn pause_all(
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 204, description = "It sends again."),
+        (status = 404, description = "The relay is not paused."),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -59,6 +59,7 @@ pub(super) async fn list(
     tag = "alerts",
     responses(
         (status = 202, body = QueuedWebhook),
+        (status = 409, description = "The webhook is off."),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -138,6 +138,7 @@ pub struct Pause {
 
 /// An instance that relays, with the shards that it holds; by the database's clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = OverviewInstance)]
 pub struct Instance {
     /// Its name, new at each start.
     pub owner: String,
