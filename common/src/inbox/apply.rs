@@ -321,7 +321,8 @@ fn quarantined(
     let reasons = quarantine::among(conn, &keys)?;
     let refuse = |event: &Incoming| {
         let reason = reasons.get(&event.key)?;
-        let error = format!("{} is in quarantine: {reason}", event.key);
+        // Quoted, so that all keys in quarantine for one reason are one class of errors.
+        let error = format!("{:?} is in quarantine: {reason}", event.key);
         Some((event.id, Answer::Failed { error, retryable: true }))
     };
     Ok(open.into_iter().filter_map(refuse).collect())
