@@ -1,5 +1,5 @@
-//! What the integration tests stand on: real PostgreSQL, real Apache Kafka, a real mail server, and
-//! the services as child processes that can be killed at any moment.
+//! What the integration tests stand on: real PostgreSQL, real Apache Kafka, a real mail server, a real
+//! browser, and the services as child processes that can be killed at any moment.
 //!
 //! A test asks [`real`] for a part and returns early when it gets `None`; with
 //! `STOCKLOOP_REQUIRE_REAL=1` a missing part is a failure instead. Nothing a test starts outlives
@@ -20,6 +20,7 @@
     reason = "a panic is how a test says what went wrong"
 )]
 
+pub mod browser;
 pub mod database;
 pub mod kafka;
 mod parts;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::browser::{Axe, Chromium};
 use crate::kafka::KafkaBroker;
 use crate::postgres::PostgresServer;
 
@@ -16,6 +17,16 @@ pub fn postgres() -> Option<&'static PostgresServer> {
 /// The Kafka broker of this test process, started on first use.
 pub fn kafka() -> Option<&'static KafkaBroker> {
     available("Kafka", KafkaBroker::shared())
+}
+
+/// Chromium behind its driver, started on first use.
+pub fn chromium() -> Option<&'static Chromium> {
+    available("Chromium", Chromium::shared())
+}
+
+/// The accessibility check, fetched on first use.
+pub fn axe() -> Option<&'static Axe> {
+    available("axe-core", Axe::shared())
 }
 
 /// What was `started`; or `None` with a line that names `part` and why it is missing.

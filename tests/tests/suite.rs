@@ -8,6 +8,7 @@
 
 mod admin_cli;
 mod asyncapi;
+mod browser;
 mod crashes;
 mod demo;
 mod harness;

@@ -1,5 +1,6 @@
 //! The parts the other suites stand on, tested themselves.
 
+mod browser;
 mod kafka;
 mod poll;
 mod postgres;

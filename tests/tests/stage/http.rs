@@ -4,6 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::Service;
+use super::settings::ADMIN_TOKEN;
 
 /// An answer, whole.
 #[derive(Debug, Clone)]
@@ -58,7 +59,7 @@ impl Service {
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let url = format!("{}{path}", self.base.get());
-        let mut request = self.http.request(method, &url);
+        let mut request = self.http.request(method, &url).bearer_auth(ADMIN_TOKEN);
         if let Some(body) = body {
             request = request.json(&body);
         }

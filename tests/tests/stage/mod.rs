@@ -15,6 +15,7 @@ use std::time::Duration;
 use common::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
+use stockloop_tests::ports::free_port;
 use stockloop_tests::real;
 use stockloop_tests::smtp::SmtpSink;
 use tempfile::TempDir;
@@ -62,11 +63,20 @@ impl<'a> Parts<'a> {
 impl Stage {
     /// Services of this process, on SQLite and the embedded broker.
     pub(crate) async fn embedded() -> Self {
-        Self::traced("").await
+        Self::here(true, "").await
     }
 
-    /// The same, telling a collector of their traces.
+    /// The same, but operators have to say who they are.
+    pub(crate) async fn guarded() -> Self {
+        Self::here(false, "").await
+    }
+
+    /// The same as embedded, telling a collector of their traces.
     pub(crate) async fn traced(collector_url: &str) -> Self {
+        Self::here(true, collector_url).await
+    }
+
+    async fn here(open: bool, collector_url: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let url = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
         let broker = EmbeddedBroker::start().expect("the embedded broker starts");
@@ -81,6 +91,9 @@ impl Stage {
             order_url: url("order.db"),
             // The embedded broker lets a group's first member wait for others, for seconds.
             ack_timeout: "10s",
+            binds: [(); 2]
+                .map(|()| format!("127.0.0.1:{}", free_port().expect("there are free ports"))),
+            open,
             collector_url: collector_url.to_owned(),
         };
         let mut stage = Self::prepare(place, folder, Some(broker));
@@ -108,6 +121,9 @@ impl Stage {
             product_url: parts.product_url,
             order_url: parts.order_url,
             ack_timeout: "2s",
+            // A second one of the same settings, or one that comes back, takes another port.
+            binds: [(); 2].map(|()| "127.0.0.1:0".to_owned()),
+            open: true,
             collector_url: String::new(),
         };
         let mut stage = Self::prepare(place, folder, None);

@@ -90,6 +90,16 @@ impl Service {
         self.running = Some(Running::Child(child));
     }
 
+    /// Where the first admin is made, with its one-time token.
+    pub(crate) fn setup_url(&self) -> &str {
+        match &self.running {
+            Some(Running::Here(application)) => {
+                application.setup_url().expect("nobody is made yet")
+            }
+            _ => panic!("{} does not run here", self.kind.name),
+        }
+    }
+
     /// The child process.
     pub(crate) fn child(&mut self) -> &mut Child {
         match &mut self.running {

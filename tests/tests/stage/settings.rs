@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use stockloop_tests::smtp::SmtpSink;
 
+/// What the tests' own requests to the operators' API carry.
+pub(crate) const ADMIN_TOKEN: &str = "the-token-of-the-tests";
+
 /// Attempts before an event gives up.
 pub(crate) const MAX_ATTEMPTS: i32 = 3;
 
@@ -43,6 +46,10 @@ pub(crate) struct Place {
     pub(crate) brokers: String,
     pub(crate) product_url: String,
     pub(crate) order_url: String,
+    /// Where product-service and order-service listen, so that each can ask the other.
+    pub(crate) binds: [String; 2],
+    /// Whether everybody is let in.
+    pub(crate) open: bool,
     /// When an answer counts as missing.
     pub(crate) ack_timeout: &'static str,
     /// Where traces are told; empty: nowhere.
@@ -52,9 +59,10 @@ pub(crate) struct Place {
 /// Writes both services' settings into `folder`.
 pub(super) fn config(place: &Place, mails: &SmtpSink, folder: &Path) -> (PathBuf, PathBuf) {
     let Names { product, order, events, acks, orders, order_acks } = &place.names;
-    let write = |file: &str, name: &str, url: &str, topics: String| {
+    let [product_bind, order_bind] = &place.binds;
+    let write = |file: &str, name: &str, url: &str, binds: [&str; 2], topics: String| {
         let path = folder.join(file);
-        let text = common_settings(place, mails, name, url, &topics);
+        let text = common_settings(place, mails, name, url, binds, &topics);
         fs::write(&path, text).expect("settings can be written");
         path
     };
@@ -70,24 +78,36 @@ pub(super) fn config(place: &Place, mails: &SmtpSink, folder: &Path) -> (PathBuf
     let of_product = topics([events, acks], order, [orders, order_acks]);
     let of_order = topics([orders, order_acks], product, [events, acks]);
     (
-        write("product.toml", product, &place.product_url, of_product),
-        write("order.toml", order, &place.order_url, of_order),
+        write("product.toml", product, &place.product_url, [product_bind, order_bind], of_product),
+        write("order.toml", order, &place.order_url, [order_bind, product_bind], of_order),
     )
 }
 
-fn common_settings(place: &Place, mails: &SmtpSink, name: &str, url: &str, topics: &str) -> String {
+fn common_settings(
+    place: &Place,
+    mails: &SmtpSink,
+    name: &str,
+    url: &str,
+    [bind, peer]: [&str; 2],
+    topics: &str,
+) -> String {
     let (brokers, host, port) = (&place.brokers, mails.host(), mails.port());
     let (ack_timeout, collector_url) = (place.ack_timeout, &place.collector_url);
+    let open = place.open;
     format!(
         r#"[service]
 name = "{name}"
 
 [http]
-bind = "127.0.0.1:0"
+bind = "{bind}"
 shutdown_timeout = "5s"
+admin_token = "{ADMIN_TOKEN}"
 
 [access]
-open = true
+open = {open}
+
+[peer]
+url = "http://{peer}"
 
 [database]
 url = "{url}"

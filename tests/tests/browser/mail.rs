@@ -1,0 +1,104 @@
+//! From the mail to the event; and what others wrote stays text, in the mail and on every page.
+
+use mail_parser::MessageParser;
+use stockloop_tests::browser::Look;
+use stockloop_tests::poll::eventually;
+
+use super::desk::{ADMIN, Desk, PASSWORD, segment};
+use crate::stage::PATIENCE;
+
+/// What would run if a page took it for HTML.
+const EVIL_SKU: &str = "<img src=x onerror=document.title=1>";
+const EVIL_REASON: &str = "<script>document.title=1</script><b>bold</b> & </td>";
+
+/// A mail's two parts.
+struct Parts {
+    subject: String,
+    text: String,
+    html: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_link_in_the_mail_leads_to_its_event() {
+    let Some(desk) = Desk::of_admin(Look::DESK).await else { return };
+    desk.window.press("Sign out").await;
+    let event = desk.exhaust("TEA", "the shelf is being counted").await;
+    let id = event["id"].as_str().expect("an id");
+    let mail = mail_about(&desk, "TEA").await;
+    let page = format!("/admin/events/{id}");
+    let link = format!("{}{page}", desk.stage.product.base.get());
+    assert!(mail.text.contains(&link), "{}", mail.text);
+    // As a mail program shows it.
+    desk.window.visit(&shown(&mail.html)).await;
+    desk.window.click(&format!("a[href='{link}']")).await;
+    desk.window.at("/admin/login").await;
+    desk.sign_in(ADMIN, PASSWORD).await;
+    desk.window.at(&page).await;
+    desk.window.sees("TEA").await;
+    desk.window.sees("the shelf is being counted").await;
+    desk.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_stays_text() {
+    let Some(desk) = Desk::of_admin(Look::DESK).await else { return };
+    let event = desk.exhaust(EVIL_SKU, EVIL_REASON).await;
+    let id = event["id"].as_str().expect("an id");
+    let mail = mail_about(&desk, EVIL_SKU).await;
+    assert!(mail.subject.contains(EVIL_SKU), "{}", mail.subject);
+    desk.window.visit(&shown(&mail.html)).await;
+    assert_text(&desk, "the mail", &[EVIL_SKU, EVIL_REASON]).await;
+
+    let event = format!("/admin/events/{id}");
+    let search = format!("/admin/events?q={}", segment(EVIL_SKU));
+    let pages: [(&str, &[&str]); 5] = [
+        (&event, &[EVIL_SKU, EVIL_REASON]),
+        ("/admin/events", &[EVIL_SKU]),
+        (&search, &[EVIL_SKU]),
+        ("/admin/alerts", &[EVIL_SKU]),
+        ("/admin", &[]),
+    ];
+    for (path, words) in pages {
+        desk.visit(path).await;
+        assert_text(&desk, path, words).await;
+    }
+    desk.leave().await;
+}
+
+/// That the words are there as they are, and that nothing of them has become an element or has run.
+async fn assert_text(desk: &Desk, place: &str, words: &[&str]) {
+    for words in words {
+        desk.window.sees(words).await;
+    }
+    assert!(!desk.window.has("img[src=x], b b").await, "{place} took text for elements");
+    let scripts =
+        "return [...document.scripts].some(script => script.text.includes('document.title'))";
+    assert_eq!(desk.window.run(scripts).await.expect("a truth"), false, "{place}");
+    assert_ne!(desk.window.title().await, "1", "{place} ran a script");
+}
+
+/// The mail whose text names `sku`.
+async fn mail_about(desk: &Desk, sku: &str) -> Parts {
+    eventually(&format!("a mail about {sku}"), PATIENCE, async || {
+        let mails: Vec<Parts> =
+            desk.stage.mails.mails().iter().map(|mail| parts(&mail.raw)).collect();
+        let texts: Vec<_> = mails.iter().map(|mail| mail.text.clone()).collect();
+        mails.into_iter().find(|mail| mail.text.contains(sku)).ok_or(texts)
+    })
+    .await
+}
+
+fn parts(raw: &[u8]) -> Parts {
+    let mail = MessageParser::default().parse(raw).expect("a mail");
+    let whole = |part: Option<std::borrow::Cow<'_, str>>| part.expect("a part").into_owned();
+    Parts {
+        subject: mail.subject().expect("a subject").to_owned(),
+        text: whole(mail.body_text(0)),
+        html: whole(mail.body_html(0)),
+    }
+}
+
+/// The address of a page that consists of `html`.
+fn shown(html: &str) -> String {
+    format!("data:text/html;charset=utf-8,{}", segment(html))
+}
