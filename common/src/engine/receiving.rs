@@ -1,0 +1,51 @@
+//! The half that receives: events of the other service, applied and answered.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, count};
+use crate::inbox::{Applied, Handler, Inbox, InboxConsumer};
+use crate::jobs::Tasks;
+use crate::kafka::{Consumer, Producer, Verdict};
+use crate::telemetry::Metrics;
+
+impl Engine {
+    pub(super) fn start_inbox(
+        &self,
+        handler: Arc<dyn Handler>,
+        producer: &Producer,
+        stop: &CancellationToken,
+        tasks: &Tasks,
+    ) -> anyhow::Result<()> {
+        let (kafka, name) = (&self.settings.kafka, &self.settings.service.name);
+        let consumer = InboxConsumer {
+            inbox: Inbox::new(self.db.clone(), self.env.clone(), handler, name)
+                .with_spans(self.spans.clone()),
+            consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
+            producer: producer.clone(),
+            ack_topic: kafka.inbound_ack_topic.clone(),
+            batch: self.settings.inbox.batch,
+            linger: self.settings.inbox.linger,
+        };
+        let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());
+        tasks.spawn(async move {
+            consumer
+                .run(&stop, |applied: &Applied| {
+                    count_answers(&metrics, applied);
+                    // A handler may have caused events of its own.
+                    outbox.wake();
+                })
+                .await;
+        });
+        Ok(())
+    }
+}
+
+fn count_answers(metrics: &Metrics, applied: &Applied) {
+    let answered = |verdict| applied.acks.iter().filter(|(_, ack)| ack.outcome == verdict).count();
+    metrics.inbox_events("success", count(answered(Verdict::Success)));
+    metrics.inbox_events("rejected", count(answered(Verdict::Rejected)));
+    metrics.inbox_events("failed", count(answered(Verdict::Failed)));
+    metrics.inbox_events("unreadable", count(applied.unreadable));
+}
