@@ -20,8 +20,12 @@ const RAW: &str = "catcher.raw";
 /// For our own pages: nothing but our inline style, and the frame that shows a mail's HTML.
 pub(super) const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
-/// For a mail's HTML, which anyone may have written: no script, nothing loaded, no origin of ours.
-pub(super) const MAIL_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
+/// For a mail's HTML, which anyone may have written: no script, nothing loaded, no origin of ours. Its links may open
+/// windows of their own, which are then as free as any.
+pub(super) const MAIL_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+     sandbox allow-popups allow-popups-to-escape-sandbox";
+/// Lets a mail's links open new windows: the pages that they lead to let nobody frame them.
+const LINKS_OUTSIDE: &str = "<base target=\"_blank\">";
 
 const POLICY: HeaderName = HeaderName::from_static("content-security-policy");
 
@@ -124,8 +128,15 @@ async fn html(request: HttpRequest, store: Data<Store>, id: Path<String>) -> Htt
     match &mail.html {
         Some(html) => guarded(HttpResponse::Ok(), MAIL_POLICY)
             .content_type(ContentType::html())
-            .body(html.clone()),
+            .body(links_outside(html)),
         None => gone(&request),
+    }
+}
+
+fn links_outside(html: &str) -> String {
+    match html.split_once("<head>") {
+        Some((start, rest)) => format!("{start}<head>{LINKS_OUTSIDE}{rest}"),
+        None => format!("{LINKS_OUTSIDE}{html}"),
     }
 }
 

@@ -124,6 +124,19 @@ impl Window {
         self.click_on(css, Locator::Css(css)).await;
     }
 
+    /// Clicks within the page's first frame, and goes on in the window that this opens.
+    pub async fn follow_from_frame(&self, css: &str) {
+        let here = self.client.window().await.expect("a window has a handle");
+        self.client.enter_frame(0).await.expect("a page with a frame");
+        self.click(css).await;
+        let opened = eventually("a window of its own", PATIENCE, async || {
+            let windows = self.client.windows().await.expect("windows can be asked for");
+            windows.into_iter().find(|window| *window != here).ok_or("there is none")
+        })
+        .await;
+        self.client.switch_to_window(opened).await.expect("a window can be gone to");
+    }
+
     /// Clicks on the button or link with these words.
     pub async fn press(&self, words: &str) {
         self.click_on(words, Locator::XPath(&by_words(words))).await;

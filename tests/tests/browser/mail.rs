@@ -1,8 +1,15 @@
 //! From the mail to the event; and what others wrote stays text, in the mail and on every page.
 
+use std::path::Path;
+
 use mail_parser::MessageParser;
+use reqwest::Method;
+use serde_json::{Value, json};
 use stockloop_tests::browser::Look;
 use stockloop_tests::poll::eventually;
+use stockloop_tests::ports::free_port;
+use stockloop_tests::process::{Child, Launch, built_binary};
+use stockloop_tests::real;
 
 use super::desk::{ADMIN, Desk, PASSWORD, segment};
 use crate::stage::PATIENCE;
@@ -37,6 +44,47 @@ async fn the_link_in_the_mail_leads_to_its_event() {
     desk.window.sees("TEA").await;
     desk.window.sees("the shelf is being counted").await;
     desk.leave().await;
+}
+
+/// All in one process, as somebody tries it out who has nothing installed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mail_catcher_leads_to_the_event() {
+    let Some(chromium) = real::chromium() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let [product, order, mails] = [(); 3].map(|()| free_port().expect("a free port"));
+    let _stockloop = tokio::task::block_in_place(|| dev(folder.path(), [product, order, mails]));
+    let reason = json!({ "reason": "the shelf is being counted" });
+    put(order, "/api/admin/v1/quarantine/TEA", reason).await;
+    let tea = json!({ "description": "Tea", "quantity": 12, "unit_price_minor": 255 });
+    put(product, "/api/v1/inventory/TEA", tea).await;
+
+    let window = chromium.open(Look::DESK).await.expect("a window can be opened");
+    window.visit(&format!("http://127.0.0.1:{mails}/")).await;
+    window.click("ul.mails a").await;
+    window.sees("1 change has not arrived (SKU TEA)").await;
+    window.follow_from_frame("a[href*='/admin/events/']").await;
+    window.sees("EXHAUSTED").await;
+    window.sees("the shelf is being counted").await;
+    window.close().await;
+}
+
+/// `stockloop dev`, once it listens.
+fn dev(folder: &Path, ports: [u16; 3]) -> Child {
+    let [product, order, mails] = ports.map(|port| port.to_string());
+    let mut child = Launch::new(built_binary("stockloop").expect("the program is built"))
+        .args(["dev", "--product-port", &product, "--order-port", &order, "--mail-port", &mails])
+        .folder(folder)
+        .spawn()
+        .expect("the program starts");
+    child.wait_for_line("Ctrl-C stops", PATIENCE).expect("it listens");
+    child
+}
+
+async fn put(port: u16, path: &str, body: Value) {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let request = reqwest::Client::new().request(Method::PUT, url).json(&body);
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), 201, "{path}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
