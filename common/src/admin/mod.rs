@@ -1,6 +1,6 @@
 //! What operators see and do, under `/api/admin/v1`; both services mount it.
 //!
-//! Lists are read from the tables with keyset paging; counts come from the newest [`Sample`], so that no
+//! Lists are read from the tables with keyset paging; counts come from the newest [`crate::stats::Sample`], so that no
 //! request counts millions of rows.
 
 pub(crate) mod alerts;

@@ -1,7 +1,7 @@
 //! The API as it describes itself: OpenAPI 3.1, put together from the annotations of the handlers.
 //!
 //! A handler says what is its own: parameters, bodies, the answers that only it gives. What holds for all operations
-//! of a kind, such as who may call them and which problems can come, is added by [`complete`], from the same rules
+//! of a kind, such as who may call them and which problems can come, is added by `complete.rs`, from the same rules
 //! that the guard follows.
 
 mod complete;
