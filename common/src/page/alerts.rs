@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Path, ServiceConfig};
 use askama::Template;
 
-use super::desk::{Desk, Fields, Frame, Paging, page, see};
+use super::desk::{Desk, Fields, Frame, Paging, or_refused, page, see};
 use super::form::Form;
 use super::show::filters;
 use super::tokens::number;
@@ -144,13 +144,7 @@ fn state_name(state: AlertState) -> &'static str {
 }
 
 async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (found, problem) = match found(&desk).await {
-        Ok(found) => (found, None),
-        Err(problem) if problem.status().is_client_error() => {
-            (Page { items: Vec::new(), next: None }, Some(problem))
-        }
-        Err(problem) => return Err(problem),
-    };
+    let (found, problem) = or_refused(found(&desk).await)?;
     let shown = AlertsPage {
         frame: desk.frame().await?,
         problem: problem.as_ref(),

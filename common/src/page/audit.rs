@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, ServiceConfig};
 use askama::Template;
 
-use super::desk::{Desk, Fields, Frame, Paging, page};
+use super::desk::{Desk, Fields, Frame, Paging, or_refused, page};
 use super::form::moment_at;
 use super::show::filters;
 use crate::access::{Area, Role, Rule};
@@ -32,13 +32,7 @@ struct AuditPage<'a> {
 }
 
 async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (found, problem) = match found(&desk).await {
-        Ok(found) => (found, None),
-        Err(problem) if problem.status().is_client_error() => {
-            (Page { items: Vec::new(), next: None }, Some(problem))
-        }
-        Err(problem) => return Err(problem),
-    };
+    let (found, problem) = or_refused(found(&desk).await)?;
     let shown = AuditPage {
         frame: desk.frame().await?,
         problem: problem.as_ref(),

@@ -14,7 +14,7 @@ use super::{assets, flash};
 use crate::access::{Area, Caller, Role, Via};
 use crate::admin::Admin;
 use crate::db::Conn;
-use crate::http::{Params, Problem, ProblemResult};
+use crate::http::{Page, Params, Problem, ProblemResult};
 use crate::outbox::pause::{self, EVERYTHING, PauseRow};
 
 /// One person at one page.
@@ -254,6 +254,19 @@ impl Link {
             && ["/admin/silences", "/admin/mails"].iter().any(|tab| path.starts_with(tab));
         let here = path == address || beside || (below && address != "/admin");
         Self { name, address, here, waiting: waiting.filter(|waiting| *waiting > 0) }
+    }
+}
+
+/// A list, or an empty one with the refusal of what was asked for, so that the form keeps what was filled in.
+pub(super) fn or_refused<T>(
+    found: ProblemResult<Page<T>>,
+) -> ProblemResult<(Page<T>, Option<Problem>)> {
+    match found {
+        Ok(found) => Ok((found, None)),
+        Err(problem) if problem.status().is_client_error() => {
+            Ok((Page { items: Vec::new(), next: None }, Some(problem)))
+        }
+        Err(problem) => Err(problem),
     }
 }
 

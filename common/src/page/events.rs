@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Path, ServiceConfig};
 use askama::Template;
 
-use super::desk::{Desk, Fields, Frame, Paging, page, see};
+use super::desk::{Desk, Fields, Frame, Paging, or_refused, page, see};
 use super::form::Form;
 use super::json::pretty;
 use super::show::{filters, status_class};
@@ -104,13 +104,7 @@ impl EventPage<'_> {
 }
 
 async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (found, problem) = match found(&desk).await {
-        Ok(found) => (found, None),
-        Err(problem) if problem.status().is_client_error() => {
-            (Page { items: Vec::new(), next: None }, Some(problem))
-        }
-        Err(problem) => return Err(problem),
-    };
+    let (found, problem) = or_refused(found(&desk).await)?;
     let shown = EventsPage {
         frame: desk.frame().await?,
         problem: problem.as_ref(),

@@ -117,12 +117,14 @@ impl Collector {
         }
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         match self.exporter.export(batch).await {
-            Ok(()) if self.is_failing => {
-                self.is_failing = false;
+            Ok(()) => {
                 let lost = self.lost.swap(0, Ordering::Relaxed);
-                tracing::info!(lost, "the collector takes spans again");
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!(lost, "the collector takes spans again");
+                } else if lost > 0 {
+                    tracing::warn!(lost, "spans came faster than the collector takes them");
+                }
             }
-            Ok(()) => {}
             Err(error) => {
                 self.lost.fetch_add(count, Ordering::Relaxed);
                 if !self.is_failing {
