@@ -20,7 +20,7 @@ use crate::env::Env;
 use crate::http::{Access, BodyLimit, StaticToken, unknown_route};
 use crate::openapi;
 use crate::page;
-use crate::peer;
+use crate::peer::{self, InboxViews};
 use crate::telemetry::{self, Health, measure, traced};
 
 /// What makes a service the one that it is.
@@ -192,8 +192,14 @@ pub fn mount(
 ) -> anyhow::Result<impl Fn(&mut ServiceConfig) + Clone + Send + use<>> {
     let settings = Arc::clone(&engine.settings);
     let routes = (service.routes)(engine)?;
-    let documentation = openapi::configure(&openapi::document(&service))
-        .context("the documentation of the API can't be written")?;
+    let document = openapi::document(service.name, service.about, (service.openapi)());
+    let documentation =
+        openapi::configure(&document).context("the documentation of the API can't be written")?;
+    let views = InboxViews {
+        service: settings.service.name.clone(),
+        db: engine.db.clone(),
+        handler: engine.handler.clone(),
+    };
     let engine = engine.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
     let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
@@ -203,7 +209,7 @@ pub fn mount(
         let access = api_access;
         let api = web::scope("/api/v1")
             .configure(|config| routes(config))
-            .configure(peer::configure(&engine))
+            .configure(peer::configure(views.clone()))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.guard(request, next)));
         app.app_data(web::Data::new(BodyLimit(limit)))

@@ -15,8 +15,8 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
+use crate::event::{EventKind, EventType};
 use crate::http::Problem;
-use crate::outbox::{EventKind, EventType};
 
 /// A product was put in, replaced or adjusted; the data is an [`InventorySnapshot`].
 pub const CHANGED: EventType =

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
+use crate::event::{EventKind, EventType};
 use crate::http::{Problem, ProblemResult};
 use crate::ids::EventId;
 use crate::inventory::Sku;
-use crate::outbox::{EventKind, EventType};
 
 /// An order was placed: the data is an [`OrderPlaced`], the key the order's id.
 pub const PLACED: EventType =

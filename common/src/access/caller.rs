@@ -1,47 +1,12 @@
 //! Whom a request acts for.
 
-use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
-use diesel::QueryResult;
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use super::{Area, Role};
-use crate::audit;
+use crate::audit::{Actor, AuthMethod};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::http::{Problem, ProblemResult};
-
-/// How somebody showed who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Via {
-    /// A browser that is signed in.
-    Session,
-    /// A bearer token that an admin made.
-    Token,
-    /// The bearer token of the settings.
-    Setting,
-    /// Nothing was asked for: `access.open` on loopback.
-    Open,
-    /// The one-time token of the first start.
-    Setup,
-    /// The program's own command line, on the machine.
-    Command,
-}
-
-impl Via {
-    /// As stored and shown.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Token => "token",
-            Self::Setting => "setting",
-            Self::Open => "open",
-            Self::Setup => "setup",
-            Self::Command => "command",
-        }
-    }
-}
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
+use diesel::QueryResult;
 
 /// Somebody who is known, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +16,7 @@ pub struct Caller {
     /// The most that they may.
     pub role: Role,
     /// How they are known.
-    pub via: Via,
+    pub via: AuthMethod,
     /// Where a token is kept to; empty: everywhere.
     pub areas: Vec<Area>,
     /// The hash of their session, if a browser is signed in.
@@ -60,7 +25,7 @@ pub struct Caller {
 
 impl Caller {
     /// Somebody who may go everywhere.
-    pub fn new(name: impl Into<String>, role: Role, via: Via) -> Self {
+    pub fn new(name: impl Into<String>, role: Role, via: AuthMethod) -> Self {
         Self { name: name.into(), role, via, areas: Vec::new(), session: None }
     }
 
@@ -69,10 +34,15 @@ impl Caller {
         self.role >= role && (self.areas.is_empty() || self.areas.contains(&area))
     }
 
-    /// Notes a deed in the audit log, in the deed's own transaction; `detail` is what it says besides.
+    /// As the audit log names them.
+    pub fn actor(&self) -> Actor {
+        Actor { name: self.name.clone(), method: self.via }
+    }
+
+    /// As [`Actor::note`].
     ///
     /// # Errors
-    /// When the statement fails; the deed must then be rolled back with it.
+    /// When the statement fails; the action must then be rolled back with it.
     pub fn note(
         &self,
         conn: &mut Conn,
@@ -81,17 +51,7 @@ impl Caller {
         subject: Option<&str>,
         detail: Option<serde_json::Value>,
     ) -> QueryResult<()> {
-        let entry = audit::NewEntry {
-            at_us: now,
-            who: self.name.clone(),
-            via: self.via.name(),
-            action: action.to_owned(),
-            subject: subject.map(str::to_owned),
-            detail: detail.map(|detail| detail.to_string()),
-        };
-        // An operator's reason may hold anything, so `detail` stays in the audit log.
-        tracing::info!(who = self.name, via = self.via.name(), action, subject, "an operator acts");
-        audit::append(conn, &entry)
+        self.actor().note(conn, now, action, subject, detail)
     }
 }
 

@@ -12,7 +12,8 @@ use actix_web::{HttpMessage, HttpResponse};
 
 use super::origin::{check_loopback, check_origin};
 use super::sessions::{self, Begun};
-use super::{Caller, Needs, Role, Rules, Via, tokens};
+use super::{Caller, Needs, Role, Rules, tokens};
+use crate::audit::AuthMethod;
 use crate::config::{AccessSettings, Settings};
 use crate::db::Db;
 use crate::env::Env;
@@ -92,8 +93,9 @@ impl Guard {
             (Err(problem), _) => return Err(problem),
         };
         // Signing in is kept from other sites' pages as well: they could sign a browser in as somebody else.
-        let by_hand =
-            caller.as_ref().is_none_or(|caller| matches!(caller.via, Via::Session | Via::Open));
+        let by_hand = caller
+            .as_ref()
+            .is_none_or(|caller| matches!(caller.via, AuthMethod::Session | AuthMethod::Open));
         if by_hand {
             check_origin(request)?;
         }
@@ -129,14 +131,14 @@ impl Guard {
         }
         if self.is_open() {
             check_loopback(request)?;
-            return Ok(Some(Caller::new("anonymous", Role::Admin, Via::Open)));
+            return Ok(Some(Caller::new("anonymous", Role::Admin, AuthMethod::Open)));
         }
         Ok(None)
     }
 
     async fn by_token(&self, token: &str) -> ProblemResult<Caller> {
         if self.inner.admin_token.is(token) {
-            return Ok(Caller::new("admin", Role::Admin, Via::Setting));
+            return Ok(Caller::new("admin", Role::Admin, AuthMethod::Setting));
         }
         let (token, now) = (token.to_owned(), self.inner.env.now());
         let found = self

@@ -2,6 +2,7 @@
 //! front of every route, which asks for the role that the route's rule names.
 
 mod caller;
+mod error;
 mod guard;
 pub mod operators;
 mod origin;
@@ -15,7 +16,8 @@ mod tests;
 mod throttle;
 pub mod tokens;
 
-pub use caller::{Caller, Via};
+pub use caller::Caller;
+pub use error::{AccessError, Denied};
 pub use guard::{Guard, Refusal};
 pub use role::{Area, Role};
 pub use rules::{Needs, Rule, Rules};

@@ -4,11 +4,10 @@ use diesel::prelude::*;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Caller, Hashed, Role};
+use super::{AccessError, Caller, Denied, Hashed, Role};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::env::Env;
-use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::schema::{operator, operator_session, operator_setup};
 
@@ -80,8 +79,13 @@ pub struct Change {
 /// Makes an operator; `by` is noted in the audit log.
 ///
 /// # Errors
-/// 422 for a bad name, 409 when the name is taken.
-pub fn add(conn: &mut Conn, env: &Env, new: &NewOperator, by: &Caller) -> ProblemResult<Operator> {
+/// For a bad name, or one that is taken.
+pub fn add(
+    conn: &mut Conn,
+    env: &Env,
+    new: &NewOperator,
+    by: &Caller,
+) -> Result<Operator, AccessError> {
     check_name(&new.name)?;
     let row = Row {
         name: new.name.clone(),
@@ -96,10 +100,7 @@ pub fn add(conn: &mut Conn, env: &Env, new: &NewOperator, by: &Caller) -> Proble
         .on_conflict_do_nothing()
         .execute(c))?;
     if added == 0 {
-        return Err(Problem::conflict(
-            "name-taken",
-            format!("there is an operator {} already; choose another name", new.name),
-        ));
+        return Err(Denied::NameTaken(new.name.clone()).into());
     }
     // From now on there is somebody who can make the others.
     on!(conn, c => diesel::delete(operator_setup::table).execute(c))?;
@@ -111,15 +112,15 @@ pub fn add(conn: &mut Conn, env: &Env, new: &NewOperator, by: &Caller) -> Proble
 /// Changes an operator; `by` is noted in the audit log.
 ///
 /// # Errors
-/// 404 when there is none of that name, 409 when it would leave nobody who can admit others.
+/// When there is none of that name, or when it would leave nobody who can admit others.
 pub fn change(
     conn: &mut Conn,
     env: &Env,
     name: &str,
     change: &Change,
     by: &Caller,
-) -> ProblemResult<Operator> {
-    let mut row = find(conn, name)?.ok_or_else(|| unknown(name))?;
+) -> Result<Operator, AccessError> {
+    let mut row = find(conn, name)?.ok_or_else(|| Denied::UnknownOperator(name.to_owned()))?;
     let was_admin = row.role == Role::Admin.code() && row.disabled_us.is_none();
     if let Some(role) = change.role {
         row.role = role.code();
@@ -138,10 +139,7 @@ pub fn change(
         ))
         .execute(c))?;
     if was_admin && active_admins(conn)? == 0 {
-        return Err(Problem::conflict(
-            "last-admin",
-            format!("{name} is the last admin; make another one first"),
-        ));
+        return Err(Denied::LastAdmin(name.to_owned()).into());
     }
     if change.password.is_some() || row.disabled_us.is_some() {
         let theirs = operator_session::table.filter(operator_session::operator.eq(name));
@@ -184,10 +182,6 @@ pub(super) fn find(conn: &mut Conn, name: &str) -> QueryResult<Option<Row>> {
     on!(conn, c => operator::table.find(name).select(Row::as_select()).first(c).optional())
 }
 
-pub(super) fn unknown(name: &str) -> Problem {
-    Problem::not_found(format!("there is no operator {name:?}"))
-}
-
 /// Counted under a lock on them where the database locks rows: two admins may disable each other at once.
 fn active_admins(conn: &mut Conn) -> QueryResult<usize> {
     let admins = operator::table
@@ -202,13 +196,10 @@ fn active_admins(conn: &mut Conn) -> QueryResult<usize> {
     Ok(names.len())
 }
 
-fn check_name(name: &str) -> ProblemResult<()> {
+fn check_name(name: &str) -> Result<(), Denied> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
     match name.chars().count() {
         1..=NAME_CHARS if name.chars().all(allowed) => Ok(()),
-        _ => Err(Problem::invalid(
-            "name",
-            "a name has 1 to 64 letters, digits, dots, dashes, underscores or @",
-        )),
+        _ => Err(Denied::InvalidName),
     }
 }

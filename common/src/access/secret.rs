@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use super::Denied;
 use crate::env::Env;
-use crate::http::{Problem, ProblemResult};
 
 /// Characters of a password: enough that none can be tried out, and not so many that hashing is a burden.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 10..=200;
@@ -36,14 +36,12 @@ impl Hashed {
     /// Checks and hashes a password. Takes tens of milliseconds: outside of transactions, where that may block.
     ///
     /// # Errors
-    /// 422 at `field` when it is too short or too long.
-    pub fn of(env: &Env, password: &str, field: &str) -> ProblemResult<Self> {
+    /// When it is too short or too long.
+    pub fn of(env: &Env, password: &str) -> Result<Self, Denied> {
         if !PASSWORD_CHARS.contains(&password.chars().count()) {
-            return Err(Problem::invalid(field, "a password has 10 to 200 characters"));
+            return Err(Denied::PasswordLength);
         }
-        hash(password.as_bytes(), &env.random_bytes::<16>())
-            .map(Self)
-            .ok_or_else(|| Problem::internal(&"a password can't be hashed"))
+        hash(password.as_bytes(), &env.random_bytes::<16>()).map(Self).ok_or(Denied::NotHashed)
     }
 }
 

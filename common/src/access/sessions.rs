@@ -8,12 +8,12 @@ use std::time::Duration;
 use diesel::prelude::*;
 
 use super::operators::{self, Row as OperatorRow};
-use super::{Caller, Hashed, Role, Via, secret, throttle};
+use super::{AccessError, Caller, Denied, Hashed, Role, secret, throttle};
+use crate::audit::AuthMethod;
 use crate::clock::Timestamp;
 use crate::config::AccessSettings;
 use crate::db::Conn;
 use crate::env::Env;
-use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::schema::{operator, operator_session};
 
@@ -43,7 +43,7 @@ pub struct Attempt {
 enum Verdict {
     Right(Box<OperatorRow>),
     Wrong,
-    TooMany(Problem),
+    TooMany(Denied),
 }
 
 /// Checks name and password, coming from `address`; only reads, and takes the time of hashing.
@@ -56,10 +56,10 @@ pub fn attempt(
     now: Timestamp,
     (name, password): (&str, &str),
     address: String,
-) -> ProblemResult<Attempt> {
+) -> QueryResult<Attempt> {
     let made = |verdict| Attempt { name: name.to_owned(), address: address.clone(), verdict };
-    if let Some(problem) = throttle::check(conn, settings, name, &address, now)? {
-        return Ok(made(Verdict::TooMany(problem)));
+    if let Some(denied) = throttle::check(conn, settings, name, &address, now)? {
+        return Ok(made(Verdict::TooMany(denied)));
     }
     let found = operators::find(conn, name)?.filter(|row| row.disabled_us.is_none());
     let right = secret::verify(password, found.as_ref().map(|row| row.password_hash.as_str()));
@@ -71,7 +71,7 @@ pub fn attempt(
 
 /// Begins a session, or counts a failure; the refusal is a value, so that what was counted is kept.
 ///
-/// The refusal is 401 when name or password are wrong (which of them is not told), 429 after too many failures.
+/// Which of name and password is wrong is not told.
 ///
 /// # Errors
 /// When a statement fails.
@@ -80,19 +80,19 @@ pub fn begin(
     env: &Env,
     settings: &AccessSettings,
     attempt: &Attempt,
-) -> ProblemResult<Result<Begun, Problem>> {
+) -> QueryResult<Result<Begun, Denied>> {
     let now = env.now();
     let Attempt { name, address, verdict } = attempt;
     let from = Some(serde_json::json!({ "address": address }));
     let row = match verdict {
         Verdict::Right(row) => row,
-        Verdict::TooMany(problem) => return Ok(Err(problem.clone())),
+        Verdict::TooMany(denied) => return Ok(Err(denied.clone())),
         Verdict::Wrong => {
             throttle::count(conn, settings, name, address, now)?;
             let name: String = name.chars().take(64).collect();
-            let nobody = Caller::new(name, Role::Viewer, Via::Session);
+            let nobody = Caller::new(name, Role::Viewer, AuthMethod::Session);
             nobody.note(conn, now, "session.refused", None, from)?;
-            return Ok(Err(Problem::unauthorized("name or password are wrong")));
+            return Ok(Err(Denied::WrongCredentials));
         }
     };
     throttle::forget(conn, name)?;
@@ -157,21 +157,22 @@ pub fn end(conn: &mut Conn, now: Timestamp, caller: &Caller) -> QueryResult<()> 
 /// Whether `password` is the caller's own; only reads, and takes the time of hashing.
 ///
 /// # Errors
-/// 422 when it is not; 409 for a caller without a password.
-pub fn check_own_password(conn: &mut Conn, caller: &Caller, password: &str) -> ProblemResult<()> {
+/// When it is not, or the caller has none.
+pub fn check_own_password(
+    conn: &mut Conn,
+    caller: &Caller,
+    password: &str,
+) -> Result<(), AccessError> {
     let row = match &caller.session {
         Some(_) => operators::find(conn, &caller.name)?,
         None => None,
     };
     let Some(row) = row else {
-        return Err(Problem::conflict(
-            "no-password",
-            "only who signed in has a password to change",
-        ));
+        return Err(Denied::NoPassword.into());
     };
     match secret::verify(password, Some(&row.password_hash)) {
         true => Ok(()),
-        false => Err(Problem::invalid("old_password", "this is not your present password")),
+        false => Err(Denied::WrongOldPassword.into()),
     }
 }
 
@@ -195,16 +196,7 @@ pub fn change_password(
     caller.note(conn, now, "operator.password", Some(&caller.name), None)
 }
 
-/// Deletes sessions that began at `before` or earlier; returns how many.
-///
-/// # Errors
-/// When the statement fails.
-pub fn forget(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
-    let old = operator_session::table.filter(operator_session::created_us.le(before));
-    on!(conn, c => diesel::delete(old).execute(c))
-}
-
 fn caller(row: &OperatorRow, hash: String) -> Caller {
-    let caller = Caller::new(row.name.clone(), Role::of_code(row.role), Via::Session);
+    let caller = Caller::new(row.name.clone(), Role::of_code(row.role), AuthMethod::Session);
     Caller { session: Some(hash), ..caller }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use diesel::prelude::*;
 
 use super::operators::{self, NewOperator, Operator};
-use super::{Caller, Hashed, Role, Via, secret};
+use super::{AccessError, Caller, Denied, Hashed, Role, secret};
+use crate::audit::AuthMethod;
 use crate::db::Conn;
 use crate::env::Env;
-use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::schema::operator_setup;
 
@@ -36,23 +36,21 @@ pub fn offer(conn: &mut Conn, env: &Env) -> QueryResult<Option<String>> {
 /// Makes the first admin with a one-time token.
 ///
 /// # Errors
-/// 401 for a token that is wrong, too old or used; 422 for a bad name.
+/// For a token that is wrong, too old or used, and for a bad name.
 pub fn accept(
     conn: &mut Conn,
     env: &Env,
     token: &str,
     (name, password): (String, Hashed),
-) -> ProblemResult<Operator> {
+) -> Result<Operator, AccessError> {
     let valid = operator_setup::table
         .find(secret::fingerprint(token))
         .filter(operator_setup::created_us.gt(env.now().before(VALID_FOR)));
     // Taken by deleting: of two at once, one finds nothing.
     let taken = on!(conn, c => diesel::delete(valid).execute(c))?;
     if taken == 0 || operators::any(conn)? {
-        return Err(Problem::unauthorized(
-            "this one-time token does not hold any more; while there is no operator, a start of the service prints another",
-        ));
+        return Err(Denied::SetupOver.into());
     }
-    let by = Caller::new(name.clone(), Role::Admin, Via::Setup);
+    let by = Caller::new(name.clone(), Role::Admin, AuthMethod::Setup);
     operators::add(conn, env, &NewOperator { name, password, role: Role::Admin }, &by)
 }

@@ -5,10 +5,10 @@
 
 use diesel::prelude::*;
 
+use super::Denied;
 use crate::clock::Timestamp;
 use crate::config::AccessSettings;
 use crate::db::Conn;
-use crate::http::Problem;
 use crate::on;
 use crate::schema::login_failure;
 
@@ -22,7 +22,7 @@ pub(super) fn check(
     name: &str,
     address: &str,
     now: Timestamp,
-) -> QueryResult<Option<Problem>> {
+) -> QueryResult<Option<Denied>> {
     let mut wait = None;
     for (subject, limit) in subjects(settings, name, address) {
         let row: Option<(i32, Timestamp)> = on!(conn, c => login_failure::table
@@ -36,7 +36,7 @@ pub(super) fn check(
             .filter(|ends| *ends > now);
         wait = wait.max(ends);
     }
-    Ok(wait.map(|ends| Problem::too_many_requests("too many sign-ins failed", ends.since(now))))
+    Ok(wait.map(|ends| Denied::TooManyFailures { wait: ends.since(now) }))
 }
 
 /// Counts a failure; the window begins with the first one.

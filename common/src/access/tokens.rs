@@ -6,11 +6,11 @@ use diesel::prelude::*;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Area, Caller, Role, Via, secret};
+use super::{AccessError, Area, Caller, Denied, Role, secret};
+use crate::audit::AuthMethod;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::env::Env;
-use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::schema::operator_token;
 
@@ -97,20 +97,20 @@ impl From<Row> for Token {
 /// Makes a token; its secret is in the answer and nowhere else. `by` is noted in the audit log.
 ///
 /// # Errors
-/// 422 for a bad name, or an end that has passed.
+/// For a bad name, or an end that has passed.
 pub fn add(
     conn: &mut Conn,
     env: &Env,
     new: &NewToken,
     by: &Caller,
-) -> ProblemResult<(Token, String)> {
+) -> Result<(Token, String), AccessError> {
     let chars = new.name.chars().count();
     if !(1..=100).contains(&chars) || new.name.trim().is_empty() {
-        return Err(Problem::invalid("name", "say in 1 to 100 characters what the token is for"));
+        return Err(Denied::TokenName.into());
     }
     let now = env.now();
     if new.expires_at.is_some_and(|end| end <= now) {
-        return Err(Problem::invalid("expires_at", "this moment has passed"));
+        return Err(Denied::TokenExpired.into());
     }
     let secret = format!("{PREFIX}{}", secret::random(env));
     let names: Vec<&str> = new.areas.iter().map(|area| area.name()).collect();
@@ -135,8 +135,13 @@ pub fn add(
 /// Ends a token for good; one that was revoked before stays as it is. `by` is noted in the audit log.
 ///
 /// # Errors
-/// 404 when there is none of that number.
-pub fn revoke(conn: &mut Conn, now: Timestamp, seq: i64, by: &Caller) -> ProblemResult<Token> {
+/// When there is none of that number.
+pub fn revoke(
+    conn: &mut Conn,
+    now: Timestamp,
+    seq: i64,
+    by: &Caller,
+) -> Result<Token, AccessError> {
     let valid = operator_token::table.find(seq).filter(operator_token::revoked_us.is_null());
     let revoked = on!(conn, c => diesel::update(valid)
         .set((operator_token::revoked_us.eq(now), operator_token::revoked_by.eq(&by.name)))
@@ -146,7 +151,7 @@ pub fn revoke(conn: &mut Conn, now: Timestamp, seq: i64, by: &Caller) -> Problem
         .select(Row::as_select())
         .first(c)
         .optional())?;
-    let row = row.ok_or_else(|| Problem::not_found(format!("there is no token {seq}")))?;
+    let row = row.ok_or(Denied::UnknownToken(seq))?;
     if revoked > 0 {
         let detail = serde_json::json!({ "name": row.name });
         by.note(conn, now, "token.revoke", Some(&seq.to_string()), Some(detail))?;
@@ -184,7 +189,7 @@ pub(super) fn find(
     Ok(row.map(|row| {
         let stale = row.used_us.is_none_or(|used| now.since(used) >= USED_EVERY);
         let caller =
-            Caller::new(format!("token {}", row.name), Role::of_code(row.role), Via::Token);
+            Caller::new(format!("token {}", row.name), Role::of_code(row.role), AuthMethod::Token);
         (Caller { areas: areas(&row.areas), ..caller }, stale.then_some(row.seq))
     }))
 }

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 
+use super::problems::alert_problem;
 use super::{Admin, number};
 use crate::access::{Area, Caller, Role, Rule};
 use crate::alerts::{self, Alert, AlertDetail, AlertFilter};
@@ -95,7 +96,8 @@ pub(super) async fn show(
     seq: Path<String>,
 ) -> ProblemResult<Json<AlertDetail>> {
     let (seq, now) = (number(&seq, "seq", "an alert's")?, admin.engine.env.now());
-    admin.engine.db.read(move |conn| alerts::find(conn, now, seq)).await.map(Json)
+    let found = admin.engine.db.read(move |conn| alerts::find(conn, now, seq)).await;
+    found.map(Json).map_err(alert_problem)
 }
 
 /// Notes that you took notice of an alert; who did so first stays.
@@ -116,7 +118,11 @@ pub(super) async fn acknowledge(
     key: IdempotencyKey,
 ) -> ProblemResult<HttpResponse> {
     let (seq, now) = (number(&seq, "seq", "an alert's")?, admin.engine.env.now());
-    let work =
-        move |conn: &mut _| Reply::json(StatusCode::OK, &alerts::acknowledge(conn, now, seq, &by)?);
+    let work = move |conn: &mut _| {
+        Reply::json(
+            StatusCode::OK,
+            &alerts::acknowledge(conn, now, seq, &by.actor()).map_err(alert_problem)?,
+        )
+    };
     admin.act(key, &[], work).await
 }

@@ -13,11 +13,11 @@ use super::{Admin, checked_reason};
 use crate::access::{Area, Caller, Role, Rule};
 use crate::clock::Timestamp;
 use crate::db::Conn;
+use crate::dead_letters::{self as letters, Decision, Fate};
 use crate::engine::Engine;
 use crate::http::{
     IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
 };
-use crate::inbox::dead_letter::{self as letters, Decision, Fate};
 use crate::kafka::{Envelope, Record, SendError};
 use crate::on;
 use crate::outbox::check_answers;

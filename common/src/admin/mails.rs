@@ -7,6 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Admin;
+use super::problems::alert_problem;
 use crate::access::{Area, Caller, Role, Rule};
 use crate::alerts::mail::{self, MailState, QueuedMail};
 use crate::http::{
@@ -87,7 +88,10 @@ pub(super) async fn test(
     let (alerts, env) = (admin.engine.alerts.clone(), admin.engine.env.clone());
     let to = body.value.to;
     let work = move |conn: &mut _| {
-        Reply::json(StatusCode::ACCEPTED, &alerts.test_mail(conn, &env, &to, &by)?)
+        Reply::json(
+            StatusCode::ACCEPTED,
+            &alerts.test_mail(conn, &env, &to, &by.actor()).map_err(alert_problem)?,
+        )
     };
     let response = admin.act(key, &body.bytes, work).await?;
     admin.engine.alerts.wake();

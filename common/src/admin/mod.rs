@@ -14,6 +14,7 @@ mod mails;
 mod openapi;
 mod operators;
 pub(crate) mod overview;
+pub(crate) mod problems;
 pub(crate) mod quarantine;
 pub(crate) mod relay;
 mod session;
@@ -33,11 +34,9 @@ use actix_web::{HttpResponse, ResponseError};
 use crate::access::{Guard, Rules};
 use crate::db::Conn;
 use crate::engine::Engine;
-use crate::http::{IdempotencyKey, Problem, ProblemResult, Reply, idempotent, unknown_route};
-use crate::page::of_api;
-
-pub use events::EventFilter;
-pub(crate) use events::{Search, SearchBounds};
+use crate::http::{
+    IdempotencyKey, Problem, ProblemResult, Reply, api_headers, idempotent, unknown_route,
+};
 
 /// What the operators' routes and pages work on; cheap to clone.
 #[derive(Clone)]
@@ -118,7 +117,7 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
         let scope = scope.wrap(from_fn(move |request, next| {
             guard.clone().check(RULES, |_, problem| problem.error_response(), request, next)
         }));
-        app.service(scope.wrap(from_fn(of_api)));
+        app.service(scope.wrap(from_fn(api_headers)));
     }
 }
 

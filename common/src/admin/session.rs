@@ -1,5 +1,6 @@
 //! `/session`: signing in and out, who one is, one's own password; and `/setup`, which makes the first admin.
 
+use crate::access::Denied;
 use actix_web::web::{self, Data, Json, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
@@ -9,7 +10,8 @@ use utoipa::ToSchema;
 use super::Admin;
 use crate::access::operators::Operator;
 use crate::access::sessions::{self, Begun};
-use crate::access::{Area, Caller, Hashed, Role, Rule, Via, setup};
+use crate::access::{Area, Caller, Hashed, Role, Rule, setup};
+use crate::audit::AuthMethod;
 use crate::clock::Timestamp;
 use crate::http::{Problem, ProblemResult, StrictJson, wrong_method};
 
@@ -18,7 +20,7 @@ use crate::http::{Problem, ProblemResult, StrictJson, wrong_method};
 struct Who {
     name: String,
     role: Role,
-    via: Via,
+    via: AuthMethod,
     /// Where a token is kept to; empty: everywhere.
     areas: Vec<Area>,
     /// When the session that was just begun ends, however much it is used.
@@ -192,10 +194,14 @@ impl Admin {
             .read(move |conn| {
                 let password = password.expose_secret();
                 sessions::attempt(conn, &rules, now, (&name, password), address)
+                    .map_err(Problem::from)
             })
             .await?;
         // The inner result is a value to the transaction: a failure that was counted must not be undone.
-        self.engine.db.write(move |conn| sessions::begin(conn, &env, &settings, &attempt)).await?
+        let begin = move |conn: &mut _| {
+            sessions::begin(conn, &env, &settings, &attempt).map_err(Problem::from)
+        };
+        Ok(self.engine.db.write(begin).await??)
     }
 
     /// Ends the caller's session.
@@ -221,7 +227,7 @@ impl Admin {
             .db
             .read(move |conn| {
                 sessions::check_own_password(conn, &by, old.expose_secret())?;
-                Hashed::of(&env, new.expose_secret(), "new_password")
+                Hashed::of(&env, new.expose_secret()).map_err(|denied| at("new_password", denied))
             })
             .await?;
         self.engine
@@ -241,10 +247,9 @@ impl Admin {
     ) -> ProblemResult<Operator> {
         let hashed = self.hash(password, "password").await?;
         let env = self.engine.env.clone();
-        self.engine
-            .db
-            .write(move |conn| setup::accept(conn, &env, token.expose_secret(), (name, hashed)))
-            .await
+        let accept =
+            move |conn: &mut _| setup::accept(conn, &env, token.expose_secret(), (name, hashed));
+        Ok(self.engine.db.write(accept).await?)
     }
 
     /// Hashes a password off the async threads.
@@ -254,9 +259,16 @@ impl Admin {
         field: &'static str,
     ) -> ProblemResult<Hashed> {
         let env = self.engine.env.clone();
-        web::block(move || Hashed::of(&env, password.expose_secret(), field))
-            .await
-            .map_err(|error| Problem::internal(&error))?
+        let hashed = web::block(move || Hashed::of(&env, password.expose_secret())).await;
+        hashed.map_err(|error| Problem::internal(&error))?.map_err(|denied| at(field, denied))
+    }
+}
+
+/// A new password that is refused is so at the field that holds it.
+fn at(field: &str, denied: Denied) -> Problem {
+    match denied {
+        Denied::PasswordLength => Problem::invalid(field, denied.to_string()),
+        other => other.into(),
     }
 }
 

@@ -8,6 +8,7 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::problems::alert_problem;
 use super::{Admin, checked_reason, number};
 use crate::access::{Area, Caller, Role, Rule};
 use crate::alerts::AlertKind;
@@ -108,7 +109,10 @@ pub(super) async fn begin(
     let now = admin.engine.env.now();
     let new = checked(body.value, now)?;
     let work = move |conn: &mut _| {
-        Reply::json(StatusCode::CREATED, &silences::begin(conn, now, &new, &by)?)
+        Reply::json(
+            StatusCode::CREATED,
+            &silences::begin(conn, now, &new, &by.actor()).map_err(alert_problem)?,
+        )
     };
     admin.act(key, &body.bytes, work).await
 }
@@ -131,8 +135,12 @@ pub(super) async fn end(
     key: IdempotencyKey,
 ) -> ProblemResult<HttpResponse> {
     let (seq, now) = (number(&seq, "seq", "a silence's")?, admin.engine.env.now());
-    let work =
-        move |conn: &mut _| Reply::json(StatusCode::OK, &silences::end(conn, now, seq, &by)?);
+    let work = move |conn: &mut _| {
+        Reply::json(
+            StatusCode::OK,
+            &silences::end(conn, now, seq, &by.actor()).map_err(alert_problem)?,
+        )
+    };
     let response = admin.act(key, &[], work).await?;
     admin.engine.alerts.wake();
     Ok(response)

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, ServiceConfig};
 
 use super::Admin;
+use super::problems::alert_problem;
 use crate::access::{Area, Caller, Role, Rule};
 use crate::alerts::webhook::{self, QueuedWebhook, WebhookState};
 use crate::http::{IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, wrong_method};
@@ -70,7 +71,10 @@ pub(super) async fn test(
 ) -> ProblemResult<HttpResponse> {
     let (alerts, env) = (admin.engine.alerts.clone(), admin.engine.env.clone());
     let work = move |conn: &mut _| {
-        Reply::json(StatusCode::ACCEPTED, &alerts.test_webhook(conn, &env, &by)?)
+        Reply::json(
+            StatusCode::ACCEPTED,
+            &alerts.test_webhook(conn, &env, &by.actor()).map_err(alert_problem)?,
+        )
     };
     let response = admin.act(key, &[], work).await?;
     admin.engine.alerts.wake();

@@ -7,9 +7,9 @@ use diesel::{QueryResult, sql_query};
 use super::model::{AlertKind, CHUNK};
 use crate::clock::Timestamp;
 use crate::db::Conn;
+use crate::event::EventKind;
 use crate::ids::{EventId, EventIdSql};
 use crate::on;
-use crate::outbox::EventKind;
 use crate::schema::alert;
 
 /// Closes the open exhaustion alerts of `events`, for the reason `because` (such as `processed`); how many.

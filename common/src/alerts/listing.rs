@@ -7,15 +7,15 @@ use diesel::prelude::*;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::AlertError;
 use super::model::AlertKind;
 use super::silences::{self, Row as SilenceRow, Silence};
-use crate::access::Caller;
+use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::http::{Problem, ProblemResult};
+use crate::event::Status;
 use crate::ids::EventId;
 use crate::on;
-use crate::outbox::Status;
 use crate::schema::{alert, mail, outbox_event, outbox_open, webhook};
 
 /// How far people are with an alert.
@@ -243,11 +243,12 @@ pub fn list(
 /// The alert of this number, with what hangs on it.
 ///
 /// # Errors
-/// 404 when there is none.
-pub fn find(conn: &mut Conn, now: Timestamp, seq: i64) -> ProblemResult<AlertDetail> {
+/// When there is none.
+pub fn find(conn: &mut Conn, now: Timestamp, seq: i64) -> Result<AlertDetail, AlertError> {
     // The first one before the next number is this one, unless it is missing.
     let found = list(conn, now, &AlertFilter::default(), Some(seq.saturating_add(1)), 1)?;
-    let alert = found.into_iter().find(|alert| alert.seq == seq).ok_or_else(|| unknown(seq))?;
+    let alert =
+        found.into_iter().find(|alert| alert.seq == seq).ok_or(AlertError::UnknownAlert(seq))?;
     let covering = silences::active(conn, now)?;
     let silences = covering
         .into_iter()
@@ -294,13 +295,13 @@ fn event_of(id: EventId, status: Status) -> AlertEvent {
 /// Notes that `by` took notice of an alert, and answers with it; the first one stays.
 ///
 /// # Errors
-/// 404 when there is none of that number, 409 when it is closed.
+/// When there is none of that number, or it is closed.
 pub fn acknowledge(
     conn: &mut Conn,
     now: Timestamp,
     seq: i64,
-    by: &Caller,
-) -> ProblemResult<AlertDetail> {
+    by: &Actor,
+) -> Result<AlertDetail, AlertError> {
     let open = alert::table
         .find(seq)
         .filter(alert::closed_us.is_null())
@@ -313,17 +314,9 @@ pub fn acknowledge(
     }
     let detail = find(conn, now, seq)?;
     match detail.alert.state {
-        AlertState::Closed => Err(closed(seq)),
+        AlertState::Closed => Err(AlertError::Closed(seq)),
         _ => Ok(detail),
     }
-}
-
-pub(super) fn unknown(seq: i64) -> Problem {
-    Problem::not_found(format!("there is no alert {seq}"))
-}
-
-pub(super) fn closed(seq: i64) -> Problem {
-    Problem::conflict("alert-closed", format!("alert {seq} is closed: what it told of is over"))
 }
 
 type Row = (AlertRow, Option<MailPart>, Option<WebhookPart>);

@@ -9,6 +9,7 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::AlertError;
 use super::digest::COUNTED;
 use super::message;
 use super::outgoing::{self, Channel, Delivery, Fixed, Pace, Way};
@@ -17,7 +18,6 @@ use super::transport::Transport;
 use crate::clock::Timestamp;
 use crate::config::{AlertSettings, MailSettings, MailTransport};
 use crate::db::Conn;
-use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::retry::Backoff;
 use crate::schema::mail;
@@ -109,30 +109,22 @@ impl Mails {
     /// Writes a test mail down, to `to` or else to the recipients of digests.
     ///
     /// # Errors
-    /// 409 when mails are off or there is nobody to mail to; 422 for what is no address.
+    /// When mails are off or there is nobody to mail to, and for what is no address.
     pub(super) fn test(
         &self,
         conn: &mut Conn,
         fixed: Fixed,
         to: &[String],
         by: &str,
-    ) -> ProblemResult<QueuedMail> {
+    ) -> Result<QueuedMail, AlertError> {
         if !self.can_send() {
-            return Err(Problem::conflict(
-                "mail-off",
-                "mail.transport is off, so no mail can leave; set mail.transport, mail.host and alerts.recipients",
-            ));
+            return Err(AlertError::MailOff);
         }
         let recipients = match to {
-            [] => self.recipients.clone().ok_or_else(|| {
-                Problem::conflict(
-                    "no-recipients",
-                    "alerts.recipients is empty, so alerts are mailed to nobody; set it, or say whom to mail to",
-                )
-            })?,
+            [] => self.recipients.clone().ok_or(AlertError::NoRecipients)?,
             some => test_recipients(some)?,
         };
-        let mail = render::test_mail(&self.place, by).map_err(|error| Problem::internal(&error))?;
+        let mail = render::test_mail(&self.place, by).map_err(not_written)?;
         let message_id = self.message_id(fixed);
         let seq = self.insert(conn, fixed, recipients, mail)?;
         Ok(QueuedMail { seq: seq.to_string(), message_id })
@@ -251,18 +243,19 @@ fn recipients(addresses: &[String]) -> anyhow::Result<Option<String>> {
     }
 }
 
-fn test_recipients(addresses: &[String]) -> ProblemResult<String> {
+fn not_written(error: impl std::fmt::Display) -> AlertError {
+    AlertError::NotWritten(error.to_string())
+}
+
+fn test_recipients(addresses: &[String]) -> Result<String, AlertError> {
     if addresses.len() > TEST_RECIPIENTS {
-        return Err(Problem::invalid(
-            "to",
-            format!("a test mail goes to {TEST_RECIPIENTS} addresses at the most"),
-        ));
+        return Err(AlertError::TooManyRecipients(TEST_RECIPIENTS));
     }
     for (place, text) in addresses.iter().enumerate() {
         message::address(text)
-            .map_err(|error| Problem::invalid(format!("to[{place}]"), error.to_string()))?;
+            .map_err(|error| AlertError::BadAddress { place, reason: error.to_string() })?;
     }
-    serde_json::to_string(addresses).map_err(|error| Problem::internal(&error))
+    serde_json::to_string(addresses).map_err(not_written)
 }
 
 /// A Message-ID is ASCII: an international domain is not put into it.

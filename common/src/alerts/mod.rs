@@ -7,6 +7,7 @@
 
 mod closing;
 mod digest;
+mod error;
 mod listing;
 pub mod mail;
 mod message;
@@ -28,6 +29,7 @@ use tokio::sync::Notify;
 pub(crate) use closing::any_open;
 pub use closing::{close, close_kind, open_keys, superseded_by};
 pub use digest::DigestOutcome;
+pub use error::AlertError;
 pub use listing::{
     Alert, AlertDetail, AlertEvent, AlertFilter, AlertMail, AlertState, AlertWebhook, acknowledge,
     find, list,
@@ -37,11 +39,10 @@ pub use outgoing::{Channel, Delivery, OutgoingOutcome, count_waiting};
 pub use sender::SenderOutcome;
 pub use transport::MemoryMails;
 
-use crate::access::Caller;
+use crate::audit::Actor;
 use crate::config::{AlertSettings, MailSettings, WebhookSettings};
 use crate::db::{Conn, Db};
 use crate::env::Env;
-use crate::http::ProblemResult;
 use mail::{Mails, QueuedMail};
 use outgoing::{Fixed, Outgoing};
 use webhook::{QueuedWebhook, Webhooks};
@@ -110,14 +111,14 @@ impl Alerts {
     /// Writes a test mail down, to `to` or else to the recipients of digests; `by` is noted in the audit log.
     ///
     /// # Errors
-    /// 409 when mails are off or there is nobody to mail to; 422 for what is no address.
+    /// When mails are off or there is nobody to mail to, and for what is no address.
     pub fn test_mail(
         &self,
         conn: &mut Conn,
         env: &Env,
         to: &[String],
-        by: &Caller,
-    ) -> ProblemResult<QueuedMail> {
+        by: &Actor,
+    ) -> Result<QueuedMail, AlertError> {
         let fixed = Fixed::now(env);
         let queued = self.mails.way.test(conn, fixed, to, &by.name)?;
         let detail = serde_json::json!({ "to": to, "message_id": queued.message_id });
@@ -128,13 +129,13 @@ impl Alerts {
     /// Writes a test call of the webhook down; `by` is noted in the audit log.
     ///
     /// # Errors
-    /// 409 when the webhook is off.
+    /// When the webhook is off.
     pub fn test_webhook(
         &self,
         conn: &mut Conn,
         env: &Env,
-        by: &Caller,
-    ) -> ProblemResult<QueuedWebhook> {
+        by: &Actor,
+    ) -> Result<QueuedWebhook, AlertError> {
         let fixed = Fixed::now(env);
         let queued = self.webhooks.way.test(conn, fixed, &by.name)?;
         let detail = serde_json::json!({ "delivery_id": queued.delivery_id });

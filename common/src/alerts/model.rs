@@ -5,9 +5,9 @@ use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
+use crate::event::EventFacts;
 use crate::ids::EventId;
 use crate::on;
-use crate::outbox::EventFacts;
 use crate::schema::alert;
 
 /// Values of one statement: below SQLite's limit on bind parameters, and one prepared size for most.

@@ -9,8 +9,8 @@ use diesel::Queryable;
 
 use super::model::AlertKind;
 use crate::clock::Timestamp;
+use crate::event::EventKind;
 use crate::ids::EventId;
-use crate::outbox::EventKind;
 
 /// Characters of a subject, after the service's name.
 const HEADLINE_CHARS: usize = 180;

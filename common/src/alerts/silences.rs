@@ -6,11 +6,11 @@ use diesel::prelude::*;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::AlertError;
 use super::model::AlertKind;
-use crate::access::Caller;
+use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::schema::{alert, alert_silence};
 
@@ -141,13 +141,13 @@ pub(super) fn active(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<Row>> {
 /// Begins a silence; `by` is noted in the audit log.
 ///
 /// # Errors
-/// 422 for an end that is past or too far, 404 for an alert that is none, 409 for a closed one or too many silences.
+/// For an end that is past or too far, an alert that is none or closed, and too many silences.
 pub fn begin(
     conn: &mut Conn,
     now: Timestamp,
     new: &NewSilence,
-    by: &Caller,
-) -> ProblemResult<Silence> {
+    by: &Actor,
+) -> Result<Silence, AlertError> {
     check(conn, now, new)?;
     let (kind, key, alert_seq) = match &new.scope {
         Scope::Matching { kind, key } => (kind.map(AlertKind::name), key.as_deref(), None),
@@ -174,12 +174,12 @@ pub fn begin(
     Ok(row.shown(now))
 }
 
-fn check(conn: &mut Conn, now: Timestamp, new: &NewSilence) -> ProblemResult<()> {
+fn check(conn: &mut Conn, now: Timestamp, new: &NewSilence) -> Result<(), AlertError> {
     if new.until <= now {
-        return Err(Problem::invalid("until", "a silence has to end later than now"));
+        return Err(AlertError::SilenceOver);
     }
     if new.until > now.after(LONGEST) {
-        return Err(Problem::invalid("until", "a silence lasts for 30 days at the most"));
+        return Err(AlertError::SilenceTooLong);
     }
     if let Scope::Alert(seq) = new.scope {
         let closed: Option<Option<Timestamp>> = on!(&mut *conn, c => alert::table
@@ -188,16 +188,13 @@ fn check(conn: &mut Conn, now: Timestamp, new: &NewSilence) -> ProblemResult<()>
             .first(c)
             .optional())?;
         match closed {
-            None => return Err(super::listing::unknown(seq)),
-            Some(Some(_)) => return Err(super::listing::closed(seq)),
+            None => return Err(AlertError::UnknownAlert(seq)),
+            Some(Some(_)) => return Err(AlertError::Closed(seq)),
             Some(None) => {}
         }
     }
     match active(conn, now)?.len() {
-        MOST.. => Err(Problem::conflict(
-            "too-many-silences",
-            format!("{MOST} silences hold already; end some, or silence a kind"),
-        )),
+        MOST.. => Err(AlertError::TooManySilences(MOST)),
         _ => Ok(()),
     }
 }
@@ -205,8 +202,8 @@ fn check(conn: &mut Conn, now: Timestamp, new: &NewSilence) -> ProblemResult<()>
 /// Ends a silence before its time, and answers with it; one that is over stays as it is.
 ///
 /// # Errors
-/// 404 when there is none of that number.
-pub fn end(conn: &mut Conn, now: Timestamp, seq: i64, by: &Caller) -> ProblemResult<Silence> {
+/// When there is none of that number.
+pub fn end(conn: &mut Conn, now: Timestamp, seq: i64, by: &Actor) -> Result<Silence, AlertError> {
     let running = alert_silence::table
         .find(seq)
         .filter(alert_silence::ended_us.is_null())
@@ -222,8 +219,7 @@ pub fn end(conn: &mut Conn, now: Timestamp, seq: i64, by: &Caller) -> ProblemRes
         .select(Row::as_select())
         .first(c)
         .optional())?;
-    row.map(|row| row.shown(now))
-        .ok_or_else(|| Problem::not_found(format!("there is no silence {seq}")))
+    row.map(|row| row.shown(now)).ok_or(AlertError::UnknownSilence(seq))
 }
 
 /// Up to `limit` silences, newest first, that come after number `after` in that order; `only_active`: only those

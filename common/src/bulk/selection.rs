@@ -4,10 +4,10 @@ use diesel::QueryResult;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::admin::{EventFilter, Search, SearchBounds};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::ids::EventId;
+use crate::outbox::search::{EventFilter, Search, SearchBounds};
 
 /// Events that may be named one by one.
 pub const MAX_IDS: usize = 1_000;

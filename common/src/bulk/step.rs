@@ -4,14 +4,14 @@ use diesel::QueryResult;
 
 use super::model::{self, Action, Item, Job, State, actor_of};
 use super::{Bulk, Selection};
-use crate::admin::SearchBounds;
-use crate::audit;
+use crate::audit::{self, Actor, AuthMethod};
 use crate::clock::Timestamp;
 use crate::db::{Conn, Db, DbError};
 use crate::env::Env;
 use crate::ids::EventId;
 use crate::outbox::Outbox;
 use crate::outbox::operate::{Deed, Done, act_on_all};
+use crate::outbox::search::SearchBounds;
 
 /// Events that one step acts on at the most.
 const CHUNK: usize = 500;
@@ -106,20 +106,7 @@ fn end(
     let detail = serde_json::json!({
         "state": state.name(), "expected": job.expected, "done": job.done, "skipped": job.skipped,
     });
-    let entry = audit::NewEntry {
-        at_us: now,
-        who: job.created_by.clone(),
-        via: via(&job.created_via),
-        action: "job.end".to_owned(),
-        subject: Some(job.seq.to_string()),
-        detail: Some(detail.to_string()),
-    };
+    let by = Actor { name: job.created_by.clone(), method: AuthMethod::of_name(&job.created_via) };
+    let entry = by.entry(now, "job.end", Some(&job.seq.to_string()), Some(detail));
     audit::append(conn, &entry)
-}
-
-/// How the person was known who asked for the job.
-fn via(name: &str) -> &'static str {
-    use crate::access::Via;
-    let all = [Via::Session, Via::Token, Via::Setting, Via::Open, Via::Setup, Via::Command];
-    all.into_iter().find(|via| via.name() == name).unwrap_or(Via::Command).name()
 }

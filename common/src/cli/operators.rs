@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 
 use super::password::new_password;
 use crate::access::operators::{self, Change, NewOperator, Operator};
 use crate::access::tokens::{self, NewToken, Token};
-use crate::access::{Area, Caller, Hashed, Role, Via};
-use crate::db::Db;
+use crate::access::{Area, Caller, Hashed, Role};
+use crate::audit::AuthMethod;
+use crate::db::{Db, DbError};
 use crate::env::Env;
-use crate::http::{Problem, ProblemResult};
 
 /// Rows that one statement reads.
 const CHUNK: i64 = 1_000;
@@ -107,7 +106,7 @@ pub(super) struct Desk {
 impl Desk {
     /// Whoever has the machine is an admin.
     pub(super) fn new(db: Db, env: Env) -> Self {
-        Self { db, env, by: Caller::new(whoever_types(), Role::Admin, Via::Command) }
+        Self { db, env, by: Caller::new(whoever_types(), Role::Admin, AuthMethod::Command) }
     }
 
     pub(super) async fn users(self, command: UsersCommand) -> anyhow::Result<()> {
@@ -131,7 +130,7 @@ impl Desk {
         let password = self.hashed(password_stdin)?;
         let Self { db, env, by } = self;
         let new = NewOperator { name, password, role };
-        let made = done(db.write(move |conn| operators::add(conn, &env, &new, &by)).await)?;
+        let made = db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
         // With the database: a wrong folder or address makes an admin whom nobody will find.
         println!("{} may sign in as {} ({})", made.name, made.role.name(), db.describe());
         Ok(())
@@ -147,7 +146,7 @@ impl Desk {
         let change = Change { role: to.role, password, disabled };
         let Self { db, env, by } = self;
         let work = move |conn: &mut _| operators::change(conn, &env, &name, &change, &by);
-        println!("{}", line_of(&done(db.write(work).await)?));
+        println!("{}", line_of(&db.write(work).await?));
         Ok(())
     }
 
@@ -155,8 +154,8 @@ impl Desk {
         let mut after = String::new();
         loop {
             let from = after.clone();
-            let some = self.db.read(move |conn| Ok(operators::list(conn, &from, CHUNK)?));
-            let some: Vec<Operator> = done(some.await)?;
+            let work = move |conn: &mut _| Ok::<_, DbError>(operators::list(conn, &from, CHUNK)?);
+            let some: Vec<Operator> = self.db.read(work).await?;
             some.iter().for_each(|user| println!("{}", line_of(user)));
             match some.last() {
                 Some(last) => after.clone_from(&last.name),
@@ -170,8 +169,7 @@ impl Desk {
         let Self { db, env, by } = self;
         let expires_at = expires_in.map(|lifetime| env.now().after(lifetime));
         let new = NewToken { name, role, areas, expires_at };
-        let made = db.write(move |conn| tokens::add(conn, &env, &new, &by)).await;
-        let (token, secret) = done(made)?;
+        let (token, secret) = db.write(move |conn| tokens::add(conn, &env, &new, &by)).await?;
         eprintln!("Token {} ({}), shown this once:", token.seq, role.name());
         // Alone on standard output, so that it can go straight into a file.
         println!("{secret}");
@@ -181,8 +179,8 @@ impl Desk {
     async fn list_tokens(self) -> anyhow::Result<()> {
         let mut after = None;
         loop {
-            let some = self.db.read(move |conn| Ok(tokens::list(conn, after, CHUNK)?));
-            let some: Vec<Token> = done(some.await)?;
+            let work = move |conn: &mut _| Ok::<_, DbError>(tokens::list(conn, after, CHUNK)?);
+            let some: Vec<Token> = self.db.read(work).await?;
             some.iter().for_each(|token| println!("{}", line_of_token(token)));
             match some.last() {
                 Some(last) => after = last.seq.parse().ok(),
@@ -194,20 +192,15 @@ impl Desk {
     async fn revoke_token(self, seq: i64) -> anyhow::Result<()> {
         let Self { db, env, by } = self;
         let now = env.now();
-        let token = done(db.write(move |conn| tokens::revoke(conn, now, seq, &by)).await)?;
+        let token = db.write(move |conn| tokens::revoke(conn, now, seq, &by)).await?;
         println!("{}", line_of_token(&token));
         Ok(())
     }
 
     fn hashed(&self, from_stdin: bool) -> anyhow::Result<Hashed> {
         let password = new_password(from_stdin)?;
-        done(Hashed::of(&self.env, password.expose_secret(), "password"))
+        Ok(Hashed::of(&self.env, password.expose_secret())?)
     }
-}
-
-/// What the API would answer, as one line.
-fn done<T>(result: ProblemResult<T>) -> anyhow::Result<T> {
-    result.map_err(|Problem { detail, .. }| anyhow!(detail))
 }
 
 fn line_of(user: &Operator) -> String {

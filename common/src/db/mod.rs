@@ -9,6 +9,7 @@ mod fault;
 mod location;
 mod migrate;
 mod named;
+mod now;
 mod pool;
 mod secret_url;
 mod writer;
@@ -28,6 +29,7 @@ pub use fault::Fault;
 pub use location::{Backend, Location, LocationError};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
 
+pub use now::database_now;
 pub use secret_url::Url;
 
 use pool::Pool;

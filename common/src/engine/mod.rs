@@ -26,7 +26,7 @@ use crate::kafka::{Producer, ensure_topics};
 use crate::outbox::{InFlight, Listener, Outbox};
 use crate::peer::Peer;
 use crate::signals::Signals;
-use crate::stats::Sampler;
+use crate::stats::{SampleGauges, Sampler};
 use crate::telemetry::{BrokerState, Collector, Metrics, Spans};
 
 /// Which halves of the engine a service uses.
@@ -118,7 +118,7 @@ impl Engine {
             peer: Peer::new(&settings.peer)?,
             handler: None,
             producer: None,
-            metrics: Metrics::new(sampler.clone(), broker.clone()),
+            metrics: metrics(&sampler, &broker),
             settings: Arc::new(settings),
             env,
             db,
@@ -210,6 +210,11 @@ impl Engine {
         timers.start().await?;
         Ok(timers)
     }
+}
+
+fn metrics(sampler: &Sampler, broker: &BrokerState) -> Metrics {
+    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone() };
+    Metrics::new(sampler.consumer(), Box::new(gauges))
 }
 
 /// Places in [`Engine::timers`].

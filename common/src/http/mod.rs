@@ -2,6 +2,7 @@
 
 mod access;
 mod body;
+mod headers;
 mod idempotency;
 mod paging;
 mod precondition;
@@ -14,6 +15,7 @@ mod words;
 
 pub use access::{Access, Principal, StaticToken};
 pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
+pub use headers::{api_headers, page_headers};
 pub use idempotency::{IdempotencyKey, Reply, Running, idempotent};
 pub use paging::{Page, PageQuery, checked_limit};
 pub use precondition::{Precondition, PreconditionFailed};

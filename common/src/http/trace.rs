@@ -6,7 +6,7 @@ use std::future::{Ready, ready};
 use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 
-use crate::telemetry::TraceContext;
+use crate::trace_context::TraceContext;
 
 /// The `traceparent` of what a request causes: the request's own step in its trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

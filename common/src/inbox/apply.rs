@@ -8,17 +8,20 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use serde_json::value::RawValue;
 
-use super::dead_letter::{DeadLetter, bury};
-use super::model::{Answer, ApplyError, Detail, Handler, Incoming};
+use super::model::{Answer, Detail, Handler};
 use super::quarantine;
+use crate::batch::BatchError;
 use crate::clock::Timestamp;
 use crate::db::{Conn, Db, Fault, apart};
+use crate::dead_letters::{DeadLetter, bury};
 use crate::env::Env;
+use crate::event::Event;
 use crate::ids::EventId;
 use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
 use crate::on;
 use crate::schema::inbox;
-use crate::telemetry::{Delivery, Span, Spans, Step, few_for_the_log, trace_id};
+use crate::telemetry::{Delivery, Span, Spans, Step, few_for_the_log};
+use crate::trace_context::trace_id;
 
 /// Applies what comes in.
 #[derive(Clone)]
@@ -91,7 +94,7 @@ impl Inbox {
         &self,
         records: Vec<Record>,
         blame_unknown: bool,
-    ) -> Result<Applied, ApplyError> {
+    ) -> Result<Applied, BatchError> {
         let inbox = self.clone();
         let mut applied =
             self.db.write(move |conn| inbox.apply_in(conn, &records, blame_unknown)).await?;
@@ -117,7 +120,7 @@ impl Inbox {
         conn: &mut Conn,
         records: &[Record],
         blame_unknown: bool,
-    ) -> Result<Applied, ApplyError> {
+    ) -> Result<Applied, BatchError> {
         conn.plan_by_index()?;
         let now = self.env.now();
         let mut applied = Applied::default();
@@ -163,7 +166,7 @@ impl Inbox {
     }
 
     /// Begins a step of the event's trace; what a handler makes of the event then belongs to that.
-    fn begin_span(&self, event: &mut Incoming, record: &Record) -> Option<Span> {
+    fn begin_span(&self, event: &mut Event, record: &Record) -> Option<Span> {
         let mut traceparent = event.traceparent.take();
         let about = || Delivery {
             id: event.id,
@@ -180,15 +183,15 @@ impl Inbox {
     fn answers(
         &self,
         conn: &mut Conn,
-        events: &[Incoming],
+        events: &[Event],
         blame_unknown: bool,
         now: Timestamp,
-    ) -> Result<Vec<Answer>, ApplyError> {
+    ) -> Result<Vec<Answer>, BatchError> {
         apart(
             conn,
             events,
             &mut |conn, events| self.apply_together(conn, events, now),
-            &|error: &ApplyError| error.blames_data(blame_unknown),
+            &|error: &BatchError| error.blames_data(blame_unknown),
             &mut |_, _, error| {
                 // What is not understood may pass after an update; what the data can't be, stays.
                 let retryable = error.fault() != Fault::Data;
@@ -201,20 +204,20 @@ impl Inbox {
     fn apply_together(
         &self,
         conn: &mut Conn,
-        events: &[Incoming],
+        events: &[Event],
         now: Timestamp,
-    ) -> Result<Vec<Answer>, ApplyError> {
+    ) -> Result<Vec<Answer>, BatchError> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
         let mut answers = known(conn, events)?;
         answers.extend(quarantined(conn, events, &answers)?);
-        let fresh: Vec<Incoming> =
+        let fresh: Vec<Event> =
             events.iter().filter(|event| !answers.contains_key(&event.id)).cloned().collect();
         let handled = self.handle(conn, now, &fresh)?;
         keep(conn, &fresh, &handled, now)?;
         answers.extend(fresh.iter().map(|event| event.id).zip(handled));
-        let missing = || ApplyError::Flawed("left an event without an answer".to_owned());
+        let missing = || BatchError::Flawed("left an event without an answer".to_owned());
         events.iter().map(|event| answers.remove(&event.id).ok_or_else(missing)).collect()
     }
 
@@ -222,20 +225,20 @@ impl Inbox {
         &self,
         conn: &mut Conn,
         now: Timestamp,
-        fresh: &[Incoming],
-    ) -> Result<Vec<Answer>, ApplyError> {
+        fresh: &[Event],
+    ) -> Result<Vec<Answer>, BatchError> {
         if fresh.is_empty() {
             return Ok(Vec::new());
         }
         let handler = &self.handler;
         let answers = catch_unwind(AssertUnwindSafe(|| handler.apply(conn, now, fresh)))
-            .unwrap_or_else(|_panic| Err(ApplyError::Flawed("panicked".to_owned())))?;
+            .unwrap_or_else(|_panic| Err(BatchError::Flawed("panicked".to_owned())))?;
         if answers.len() != fresh.len() {
-            return Err(ApplyError::Flawed("did not answer every event".to_owned()));
+            return Err(BatchError::Flawed("did not answer every event".to_owned()));
         }
         for (event, answer) in fresh.iter().zip(&answers) {
             if matches!(answer, Answer::Rejected { .. }) && !handler.is_command(&event.event_type) {
-                return Err(ApplyError::Flawed(format!(
+                return Err(BatchError::Flawed(format!(
                     "rejected a {}, which is no command",
                     event.event_type
                 )));
@@ -301,7 +304,7 @@ fn raw(value: Option<serde_json::Value>) -> Option<Box<RawValue>> {
 }
 
 /// The answers that were given before: the same again.
-fn known(conn: &mut Conn, events: &[Incoming]) -> QueryResult<BTreeMap<EventId, Answer>> {
+fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, Answer>> {
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
     let rows: Vec<InboxRow> = on!(conn, c => inbox::table
         .filter(inbox::event_id.eq_any(&ids))
@@ -312,14 +315,14 @@ fn known(conn: &mut Conn, events: &[Incoming]) -> QueryResult<BTreeMap<EventId, 
 
 fn quarantined(
     conn: &mut Conn,
-    events: &[Incoming],
+    events: &[Event],
     answered: &BTreeMap<EventId, Answer>,
 ) -> QueryResult<Vec<(EventId, Answer)>> {
-    let open: Vec<&Incoming> =
+    let open: Vec<&Event> =
         events.iter().filter(|event| !answered.contains_key(&event.id)).collect();
     let keys: Vec<&str> = open.iter().map(|event| event.key.as_str()).collect();
     let reasons = quarantine::among(conn, &keys)?;
-    let refuse = |event: &Incoming| {
+    let refuse = |event: &Event| {
         let reason = reasons.get(&event.key)?;
         // Quoted, so that all keys in quarantine for one reason are one class of errors.
         let error = format!("{:?} is in quarantine: {reason}", event.key);
@@ -331,10 +334,10 @@ fn quarantined(
 /// Keeps the final answers; a FAILED leaves no row, so that the next attempt is a fresh try.
 fn keep(
     conn: &mut Conn,
-    events: &[Incoming],
+    events: &[Event],
     answers: &[Answer],
     now: Timestamp,
-) -> Result<(), ApplyError> {
+) -> Result<(), BatchError> {
     let rows: Vec<InboxRow> = events
         .iter()
         .zip(answers)
@@ -348,15 +351,15 @@ fn keep(
 }
 
 /// The same event in two hands (after a rebalance): the loser repeats its batch and finds it applied.
-fn raced(error: Error) -> ApplyError {
+fn raced(error: Error) -> BatchError {
     match error {
-        Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => ApplyError::Raced,
-        other => ApplyError::Query(other),
+        Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => BatchError::Raced,
+        other => BatchError::Query(other),
     }
 }
 
 impl InboxRow {
-    fn of(event: &Incoming, answer: &Answer, now: Timestamp) -> Option<Self> {
+    fn of(event: &Event, answer: &Answer, now: Timestamp) -> Option<Self> {
         let (outcome, detail, version, result) = match answer {
             Answer::Success { detail, version, result } => {
                 (0, Some(detail.name().to_owned()), *version, result.as_ref())

@@ -1,35 +1,14 @@
-//! What comes in: events as read from the wire, and the answers to them.
+//! What a service does with the events that it receives, and what it answers.
 
 use diesel::QueryResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thiserror::Error;
+use utoipa::ToSchema;
 
+use crate::batch::BatchError;
 use crate::clock::Timestamp;
-use crate::db::{Conn, DbError, Fault};
-use crate::ids::EventId;
-use crate::peer::CopyVersion;
-
-/// An event as it came over the topic.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Incoming {
-    /// Its id: one effect per id.
-    pub id: EventId,
-    /// The `ce_type`.
-    pub event_type: String,
-    /// What it is about.
-    pub key: String,
-    /// The epoch of the database that it comes from.
-    pub epoch: i64,
-    /// Which attempt this delivery is.
-    pub attempt: i32,
-    /// When it happened, by its source's clock.
-    pub time: Timestamp,
-    /// The trace that it belongs to.
-    pub traceparent: Option<String>,
-    /// The data, JSON.
-    pub data: Vec<u8>,
-}
+use crate::db::Conn;
+use crate::event::Event;
 
 /// How an event that succeeded did so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,42 +59,13 @@ pub enum Answer {
     },
 }
 
-/// Why a whole call of a handler failed; nothing of it is kept.
-#[derive(Debug, Error)]
-pub enum ApplyError {
-    /// A statement failed: the engine finds out whose fault it was.
-    #[error(transparent)]
-    Query(#[from] diesel::result::Error),
-    /// No database.
-    #[error(transparent)]
-    Db(#[from] DbError),
-    /// Another consumer applies the same events at this moment: the batch is to be repeated.
-    #[error("another consumer applied some of the same events at the same time")]
-    Raced,
-    /// The handler itself is flawed.
-    #[error("the handler {0}; that is a flaw of this service")]
-    Flawed(String),
-}
-
-impl ApplyError {
-    /// Whether single events may be blamed, so that the batch is to be taken apart.
-    pub fn blames_data(&self, blame_unknown: bool) -> bool {
-        match self.fault() {
-            Fault::Data => true,
-            Fault::Unknown => blame_unknown,
-            Fault::Transient => false,
-        }
-    }
-
-    /// Whether an event, the world, or something unknown is to blame.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Query(error) => Fault::of_query(error),
-            Self::Db(error) => Fault::of(error),
-            Self::Raced => Fault::Transient,
-            Self::Flawed(_) => Fault::Data,
-        }
-    }
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CopyVersion {
+    /// The owner's epoch.
+    pub epoch: i64,
+    /// The owner's version.
+    pub version: i64,
 }
 
 /// What a service does with the events that it receives.
@@ -133,8 +83,8 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         conn: &mut Conn,
         now: Timestamp,
-        events: &[Incoming],
-    ) -> Result<Vec<Answer>, ApplyError>;
+        events: &[Event],
+    ) -> Result<Vec<Answer>, BatchError>;
 
     /// The version of what this service holds of `key`, if it keeps a copy of such things at all.
     ///

@@ -31,8 +31,8 @@ impl Handler for Counting {
         &self,
         conn: &mut Conn,
         _now: Timestamp,
-        events: &[Incoming],
-    ) -> Result<Vec<Answer>, ApplyError> {
+        events: &[Event],
+    ) -> Result<Vec<Answer>, BatchError> {
         let mut answers = Vec::new();
         for event in events {
             answers.push(match event.key.as_str() {
@@ -79,8 +79,8 @@ impl Bench {
         Self { db: test.db.clone(), env, inbox, _test: test }
     }
 
-    fn event(&self, event_type: &str, key: &str) -> Incoming {
-        Incoming {
+    fn event(&self, event_type: &str, key: &str) -> Event {
+        Event {
             id: self.env.event_id(),
             event_type: event_type.to_owned(),
             key: key.to_owned(),
@@ -92,7 +92,7 @@ impl Bench {
         }
     }
 
-    async fn deliver(&self, events: &[Incoming]) -> Vec<Ack> {
+    async fn deliver(&self, events: &[Event]) -> Vec<Ack> {
         let records = events.iter().map(record).collect();
         let applied = self.inbox.apply(records, false).await.unwrap();
         applied.acks.into_iter().map(|(_, ack)| ack).collect()
@@ -121,7 +121,7 @@ impl Bench {
     }
 }
 
-fn record(event: &Incoming) -> Record {
+fn record(event: &Event) -> Record {
     let envelope = Envelope { source: "/product-service".to_owned(), event: event.clone() };
     let message = envelope.into_message("inventory", 2);
     let headers = message
@@ -151,7 +151,7 @@ on_every_database!(Bench::new =>
 
 async fn a_duplicate_has_no_second_effect_and_gets_the_same_answer(bench: Bench) {
     let event = bench.event("test.changed", "A");
-    let again = Incoming { attempt: 2, ..event.clone() };
+    let again = Event { attempt: 2, ..event.clone() };
     let first = bench.deliver(&[event.clone(), again.clone()]).await;
     let details = |acks: &[Ack]| acks.iter().map(|a| a.detail.clone().unwrap()).collect::<Vec<_>>();
     assert_eq!(details(&first), ["applied", "duplicate"]);
@@ -183,7 +183,7 @@ async fn a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh(bench: Bench)
     assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, true));
     assert_eq!(acks[0].error.as_deref(), Some("no such shelf"));
     assert_eq!(bench.kept().await, 0);
-    let mended = Incoming { key: "A".to_owned(), attempt: 2, ..event };
+    let mended = Event { key: "A".to_owned(), attempt: 2, ..event };
     assert_eq!(bench.deliver(&[mended]).await[0].outcome, Verdict::Success);
     assert_eq!(bench.effects("A").await, 1);
 }
@@ -191,7 +191,7 @@ async fn a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh(bench: Bench)
 async fn only_the_bad_event_fails(bench: Bench) {
     bench.run(|conn| effect(conn, "taken")).await;
     let keys = ["A", "B", "taken", "A", "C", "taken", "B"];
-    let events: Vec<Incoming> = keys.iter().map(|key| bench.event("test.changed", key)).collect();
+    let events: Vec<Event> = keys.iter().map(|key| bench.event("test.changed", key)).collect();
     let acks = bench.deliver(&events).await;
     let failed: Vec<EventId> = acks
         .iter()

@@ -5,9 +5,9 @@
 use thiserror::Error;
 
 use super::{Message, Record};
+use crate::event::Event;
 use crate::ids::EventId;
-use crate::inbox::Incoming;
-use crate::telemetry::TraceContext;
+use crate::trace_context::TraceContext;
 
 /// An event with its envelope.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Envelope {
     /// `ce_source`: the service that it comes from, as `/product-service`.
     pub source: String,
     /// The event itself.
-    pub event: Incoming,
+    pub event: Event,
 }
 
 /// Why a message is not an event.
@@ -75,7 +75,7 @@ impl Envelope {
             ));
         }
         let data = headers.0.payload.clone().ok_or("it has no data")?;
-        let event = Incoming {
+        let event = Event {
             id: headers.required("ce_id")?,
             event_type: headers.text("ce_type")?.to_owned(),
             key: headers.text("ce_subject")?.to_owned(),
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn event() -> Envelope {
-        let event = Incoming {
+        let event = Event {
             id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
             event_type: "stockloop.inventory.changed".to_owned(),
             key: "85123A".to_owned(),

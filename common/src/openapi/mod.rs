@@ -14,7 +14,6 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi as Document};
 
 use crate::admin;
-use crate::app::Service;
 use crate::http::{PartProblem, Problem};
 
 pub(crate) use docs::configure;
@@ -38,22 +37,22 @@ pub(crate) use docs::configure;
 )]
 struct Shared;
 
-/// The whole API of `service`: its own routes, the operators' and what every service has.
-pub fn document(service: &Service) -> Document {
+/// The whole API of the service `name`: its `own` routes, the operators' and what every service has.
+pub fn document(name: &str, about: &str, own: Document) -> Document {
     let mut document = Shared::openapi();
     document.merge(admin::openapi());
-    document.merge((service.openapi)());
+    document.merge(own);
     document.info = InfoBuilder::new()
-        .title(service.name)
+        .title(name)
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(format!("{}\n\n{CONVENTIONS}", service.about)))
+        .description(Some(format!("{about}\n\n{CONVENTIONS}")))
         .license(Some(
             LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
         ))
         .build();
     complete::complete(&mut document);
     let components = document.components.get_or_insert_with(Components::default);
-    for (name, scheme) in security_schemes(service.name) {
+    for (name, scheme) in security_schemes(name) {
         components.security_schemes.insert(name.to_owned(), scheme.into());
     }
     document

@@ -4,12 +4,13 @@ use super::advance::{Advanced, Occurrence, advance};
 use super::state::Policy;
 use super::store;
 use crate::alerts::{self, NewAlert};
+use crate::batch::BatchError;
+use crate::counters;
 use crate::db::{Conn, Db, apart};
+use crate::dead_letters::{DeadLetter, bury};
 use crate::env::Env;
 use crate::ids::EventId;
-use crate::inbox::{ApplyError, DeadLetter, bury};
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
-use crate::stats::PROCESSED_COUNTER;
 
 /// Turns answers into states.
 #[derive(Clone)]
@@ -51,9 +52,9 @@ impl Settler {
         db: &Db,
         records: Vec<Record>,
         blame_unknown: bool,
-    ) -> Result<Settlement, ApplyError> {
+    ) -> Result<Settlement, BatchError> {
         let settler = self.clone();
-        let settled: Result<Settlement, ApplyError> = db
+        let settled: Result<Settlement, BatchError> = db
             .write(move |conn| {
                 conn.plan_by_index()?;
                 let mut total = Settlement::default();
@@ -61,7 +62,7 @@ impl Settler {
                     conn,
                     &records,
                     &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
-                    &|error: &ApplyError| error.blames_data(blame_unknown),
+                    &|error: &BatchError| error.blames_data(blame_unknown),
                     &mut |conn, record, error| {
                         bury(conn, &DeadLetter::of(record, &error.to_string(), settler.env.now()))?;
                         Ok(Settlement { unreadable: 1, ..Settlement::default() })
@@ -74,7 +75,7 @@ impl Settler {
         settled.inspect(|settlement| settlement.advanced.log_exhausted())
     }
 
-    fn settle_in(&self, conn: &mut Conn, records: &[Record]) -> Result<Settlement, ApplyError> {
+    fn settle_in(&self, conn: &mut Conn, records: &[Record]) -> Result<Settlement, BatchError> {
         let mut done = Settlement::default();
         let mut acks = Vec::new();
         for record in records {
@@ -102,7 +103,7 @@ impl Settler {
         conn: &mut Conn,
         acks: Vec<Ack>,
         done: &mut Settlement,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), BatchError> {
         let ahead = ahead(&acks);
         let occurrences = acks.into_iter().map(Occurrence::answered).collect();
         done.advanced = advance(conn, &self.env, &self.policy, occurrences)?;
@@ -112,12 +113,12 @@ impl Settler {
         self.warn_of_versions_from_nowhere(conn, &ahead)?;
         let settled = done.advanced.settled.len();
         if settled > 0 {
-            store::count(conn, PROCESSED_COUNTER, self.env.now(), settled)?;
+            counters::add(conn, counters::PROCESSED, self.env.now(), settled)?;
         }
         Ok(())
     }
 
-    fn sort_out_strangers(&self, conn: &mut Conn, done: &mut Settlement) -> Result<(), ApplyError> {
+    fn sort_out_strangers(&self, conn: &mut Conn, done: &mut Settlement) -> Result<(), BatchError> {
         let strangers = std::mem::take(&mut done.advanced.not_open);
         if strangers.is_empty() {
             return Ok(());
@@ -133,7 +134,7 @@ impl Settler {
         &self,
         conn: &mut Conn,
         ahead: &[(EventId, i64)],
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), BatchError> {
         for (id, copy) in ahead {
             let Some(event) = store::facts(conn, *id)? else {
                 continue;

@@ -8,17 +8,19 @@ use diesel::QueryResult;
 
 use super::class::{NO_ANSWER, error_class};
 use super::listener::{Became, Listener, Turn};
-use super::model::{EventFacts, EventKind, HistoryRow, OpenRow, SettledRow, Status};
+use super::model::{HistoryRow, OpenRow, SettledRow};
 use super::state::{AckOutcome, Happening, Policy, Step, step};
 use super::store;
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::clock::Timestamp;
+use crate::counters;
 use crate::db::Conn;
 use crate::env::Env;
+use crate::event::{EventFacts, EventKind, Status};
 use crate::ids::EventId;
 use crate::kafka::{Ack, Verdict};
-use crate::stats::FAILED_COUNTER;
-use crate::telemetry::{few_for_the_log, is_sampled, trace_id};
+use crate::telemetry::few_for_the_log;
+use crate::trace_context::{is_sampled, trace_id};
 
 const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
 
@@ -436,7 +438,7 @@ impl<'a> Work<'a> {
         let failed = self.done.again + self.done.exhausted;
         if failed > 0 {
             // After the rows, as every other count: whoever takes both takes them in this order.
-            store::count(conn, FAILED_COUNTER, self.now, failed)?;
+            counters::add(conn, counters::FAILED, self.now, failed)?;
         }
         self.done.rows = self.rows.into_values().map(|(row, _)| row).collect();
         Ok(self.done)

@@ -7,9 +7,10 @@ use diesel::prelude::*;
 use tokio::sync::Notify;
 
 use super::listener::Listener;
-use super::model::{EventRow, NewEvent, OpenRow};
+use super::model::OpenRow;
 use crate::db::Conn;
 use crate::env::Env;
+use crate::event::{EventRow, NewEvent};
 use crate::ids::EventId;
 use crate::on;
 use crate::schema::{outbox_event, outbox_open, service_state};

@@ -4,12 +4,11 @@
 //! own monotonic clock before its lease ends. Each live instance holds a fair share. (The idea of the token:
 //! M. Kleppmann, "How to do distributed locking", 2016.)
 
+use crate::db::database_now;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::BigInt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -123,22 +122,6 @@ fn renew_in(conn: &mut Conn, owner: &str, lease: Duration) -> QueryResult<BTreeM
         }
     }
     Ok(held)
-}
-
-#[derive(QueryableByName)]
-struct Now {
-    #[diesel(sql_type = BigInt)]
-    now_us: i64,
-}
-
-/// Now, by the database's clock, in microseconds since 1970.
-pub(crate) fn database_now(conn: &mut Conn) -> QueryResult<i64> {
-    let sql = match conn {
-        Conn::Pg(_) => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us",
-        Conn::Sqlite(_) => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER) AS now_us",
-    };
-    let row: Now = on!(conn, c => sql_query(sql).get_result(c))?;
-    Ok(row.now_us)
 }
 
 /// Notes that `owner` lives, forgets the dead, and counts the living.

@@ -7,9 +7,9 @@ use std::fmt;
 
 use diesel::QueryResult;
 
-use super::model::EventFacts;
 use crate::clock::Timestamp;
 use crate::db::Conn;
+use crate::event::EventFacts;
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,11 @@ use thiserror::Error;
 
 use super::advance::{Occurrence, advance};
 use super::append::Outbox;
-use super::model::{OpenRow, Status};
+use super::model::OpenRow;
 use super::state::{Happening, Policy};
 use super::store;
 use crate::db::{Conn, DbError};
+use crate::event::Status;
 use crate::ids::EventId;
 
 /// Why an action was refused.

@@ -15,12 +15,12 @@ use super::state::{Happening, Policy};
 use super::store::{self, DueRow, SentRow};
 use super::{SHARDS, partition_of, pause};
 use crate::clock::Timestamp;
+use crate::counters;
 use crate::db::{Conn, Db, DbError};
 use crate::env::Env;
-use crate::inbox::Incoming;
+use crate::event::Event;
 use crate::kafka::{Envelope, Message, Producer, SendError};
 use crate::retry::Backoff;
-use crate::stats::SENT_COUNTER;
 use crate::telemetry::{Delivery, Span, Spans, Step};
 
 /// What a partition may hold unanswered, and what it does hold; shared by relay and settler.
@@ -256,7 +256,7 @@ impl Relay {
                     done = advance(conn, &env, &policy, refused)?;
                 }
                 if !sent.is_empty() {
-                    store::count(conn, SENT_COUNTER, env.now(), sent.len())?;
+                    counters::add(conn, counters::SENT, env.now(), sent.len())?;
                 }
                 Ok((sent, done))
             })
@@ -316,7 +316,7 @@ impl Relay {
     }
 
     fn message(&self, row: &DueRow, attempt: i32, partitions: i32) -> Message {
-        let event = Incoming {
+        let event = Event {
             id: row.id,
             event_type: row.event_type.clone(),
             key: row.key.clone(),

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::Listener;
-use super::model::{EventKind, OpenRow, Status};
+use super::model::OpenRow;
 use crate::clock::Timestamp;
+use crate::event::{EventKind, Status};
 use crate::retry::Backoff;
 
 /// What the consumer said about one attempt.

@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use diesel::prelude::*;
+use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
-use diesel::{sql_query, upsert::excluded};
 
 use super::append::shard_of;
 use super::lease::Held;
-use super::model::{EventFacts, HistoryRow, OpenRow, SettledRow};
+use super::model::{HistoryRow, OpenRow, SettledRow};
 use crate::clock::Timestamp;
 use crate::db::Conn;
+use crate::event::EventFacts;
 use crate::ids::{EventId, EventIdSql};
 use crate::on;
 use crate::schema::{
-    counter, outbox_event, outbox_history, outbox_open, outbox_partition, outbox_settled,
-    relay_lease,
+    outbox_event, outbox_history, outbox_open, outbox_partition, outbox_settled, relay_lease,
 };
 
 /// Rows of one multi-row INSERT, below both databases' limits on bind parameters.
@@ -510,23 +510,6 @@ pub(super) fn newest_version(conn: &mut Conn, key: &str) -> QueryResult<Option<i
         .order(outbox_event::id.desc())
         .first(c)
         .optional())
-}
-
-/// Slots of one count.
-const SLOTS: i64 = 16;
-
-/// Adds to a durable count. Its slot goes by the time of day, without any state, so that writers seldom wait for
-/// each other.
-pub(super) fn count(conn: &mut Conn, name: &str, now: Timestamp, by: usize) -> QueryResult<()> {
-    let slot = i16::try_from(now.micros().rem_euclid(SLOTS)).unwrap_or(0);
-    let by = i64::try_from(by).unwrap_or(i64::MAX);
-    on!(conn, c => diesel::insert_into(counter::table)
-        .values((counter::name.eq(name), counter::slot.eq(slot), counter::value.eq(by)))
-        .on_conflict((counter::name, counter::slot))
-        .do_update()
-        .set(counter::value.eq(counter::value + excluded(counter::value)))
-        .execute(c))?;
-    Ok(())
 }
 
 /// Events and bytes that are sent and unanswered, by partition.

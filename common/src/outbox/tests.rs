@@ -13,6 +13,7 @@ use super::state::{AckOutcome, Happening, Policy, Step, step};
 use super::store::{self, SentRow};
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
+use crate::counters::{FAILED, PROCESSED};
 use crate::db::{Conn, Db, DbError};
 use crate::env::Env;
 use crate::ids::EventId;
@@ -22,7 +23,6 @@ use crate::outbox::operate;
 use crate::retention::{self, Retention};
 use crate::retry::Backoff;
 use crate::schema::{alert, counter, dead_letter, outbox_history, outbox_open, outbox_partition};
-use crate::stats::{FAILED_COUNTER, PROCESSED_COUNTER};
 use crate::testing::{TestDb, on_every_database};
 
 mod pauses;

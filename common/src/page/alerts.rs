@@ -14,6 +14,7 @@ use super::tokens::number;
 use crate::access::{Area, Role, Rule};
 use crate::admin::alerts::filter;
 use crate::admin::checked_reason;
+use crate::admin::problems::alert_problem;
 use crate::admin::quarantine::checked_key;
 use crate::alerts::mail::{self, MailState};
 use crate::alerts::silences::{self, NewSilence, Scope, Silence};
@@ -171,7 +172,13 @@ async fn found(desk: &Desk) -> ProblemResult<Page<Alert>> {
 
 async fn show(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let (seq, now) = (number(&seq)?, desk.admin.engine.env.now());
-    let detail = desk.admin.engine.db.read(move |conn| alerts::find(conn, now, seq)).await?;
+    let detail = desk
+        .admin
+        .engine
+        .db
+        .read(move |conn| alerts::find(conn, now, seq))
+        .await
+        .map_err(alert_problem)?;
     let may_act = desk.may(Role::Operator, Area::Alerts);
     let frame = desk.frame().await?;
     page(StatusCode::OK, &AlertPage { frame, detail, lengths: LENGTHS, may_act })
@@ -179,7 +186,8 @@ async fn show(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
 
 async fn acknowledge(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let (seq, now, by) = (number(&seq)?, desk.admin.engine.env.now(), desk.caller.clone());
-    desk.admin.engine.db.write(move |conn| alerts::acknowledge(conn, now, seq, &by)).await?;
+    let work = move |conn: &mut _| alerts::acknowledge(conn, now, seq, &by.actor());
+    desk.admin.engine.db.write(work).await.map_err(alert_problem)?;
     Ok(see(&format!("/admin/alerts/{seq}"), "acknowledged"))
 }
 
@@ -230,7 +238,8 @@ async fn begin(desk: &Desk, form: &Form) -> ProblemResult<()> {
         NewSilence { scope: scope(form)?, reason: form.needed("reason")?, until: end(form, now)? };
     checked_reason(&new.reason)?;
     let by = desk.caller.clone();
-    desk.admin.engine.db.write(move |conn| silences::begin(conn, now, &new, &by)).await.map(drop)
+    let work = move |conn: &mut _| silences::begin(conn, now, &new, &by.actor());
+    desk.admin.engine.db.write(work).await.map(drop).map_err(alert_problem)
 }
 
 /// What a silence is of: one alert, or a kind, a key or both.
@@ -258,7 +267,8 @@ fn end(form: &Form, now: Timestamp) -> ProblemResult<Timestamp> {
 
 async fn end_silence(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let (seq, now, by) = (number(&seq)?, desk.admin.engine.env.now(), desk.caller.clone());
-    desk.admin.engine.db.write(move |conn| silences::end(conn, now, seq, &by)).await?;
+    let work = move |conn: &mut _| silences::end(conn, now, seq, &by.actor());
+    desk.admin.engine.db.write(work).await.map_err(alert_problem)?;
     desk.admin.engine.alerts.wake();
     Ok(see("/admin/silences", "silence-ended"))
 }
@@ -287,7 +297,8 @@ async fn test_mail(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
     let engine = &desk.admin.engine;
     let (alerts, env, by) = (engine.alerts.clone(), engine.env.clone(), desk.caller.clone());
     let to: Vec<String> = form.text("to").into_iter().collect();
-    engine.db.write(move |conn| alerts.test_mail(conn, &env, &to, &by)).await?;
+    let work = move |conn: &mut _| alerts.test_mail(conn, &env, &to, &by.actor());
+    engine.db.write(work).await.map_err(alert_problem)?;
     engine.alerts.wake();
     Ok(see("/admin/mails", "test-mail"))
 }
@@ -295,7 +306,8 @@ async fn test_mail(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
 async fn test_call(desk: Desk) -> ProblemResult<HttpResponse> {
     let engine = &desk.admin.engine;
     let (alerts, env, by) = (engine.alerts.clone(), engine.env.clone(), desk.caller.clone());
-    engine.db.write(move |conn| alerts.test_webhook(conn, &env, &by)).await?;
+    let work = move |conn: &mut _| alerts.test_webhook(conn, &env, &by.actor());
+    engine.db.write(work).await.map_err(alert_problem)?;
     engine.alerts.wake();
     Ok(see("/admin/mails", "test-call"))
 }

@@ -14,8 +14,8 @@ use super::tokens::number;
 use crate::access::{Area, Role, Rule};
 use crate::admin::checked_reason;
 use crate::admin::dead_letters::{DeadLetter, WholeDeadLetter, discard_now, replay_now};
+use crate::dead_letters::Fate;
 use crate::http::{Problem, ProblemResult};
-use crate::inbox::dead_letter::Fate;
 
 /// What its routes ask for.
 pub(super) const RULES: &[Rule] = &[

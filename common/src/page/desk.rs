@@ -11,8 +11,9 @@ use askama::Template;
 
 use super::form::moment_at;
 use super::{assets, flash};
-use crate::access::{Area, Caller, Role, Via};
+use crate::access::{Area, Caller, Role};
 use crate::admin::Admin;
+use crate::audit::AuthMethod;
 use crate::db::Conn;
 use crate::http::{Page, Params, Problem, ProblemResult};
 use crate::outbox::pause::{self, EVERYTHING, PauseRow};
@@ -235,7 +236,7 @@ impl Who {
         Self {
             name: caller.name.clone(),
             role: caller.role.name(),
-            session: caller.via == Via::Session,
+            session: caller.via == AuthMethod::Session,
         }
     }
 }

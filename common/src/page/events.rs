@@ -1,5 +1,6 @@
 //! Events: finding them, one of them whole, and what a person does to one.
 
+use crate::outbox::search::SearchBounds;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Path, ServiceConfig};
@@ -16,9 +17,9 @@ use crate::admin::events::history::HistoryEntry;
 use crate::admin::events::item::{EventDetail, EventItem};
 use crate::admin::events::operations::{checked_attempts, resolve_now, retry_now};
 use crate::admin::events::peer::PeerView;
-use crate::admin::events::{Search, SearchBounds, event_id, unknown};
+use crate::admin::events::{event_id, search, unknown};
+use crate::event::{EventKind, Status};
 use crate::http::{Page, Problem, ProblemResult};
-use crate::outbox::{EventKind, Status};
 
 /// What its routes ask for.
 pub(super) const RULES: &[Rule] = &[
@@ -125,9 +126,10 @@ pub(super) fn filter_of(query: &Fields) -> Fields {
 }
 
 async fn found(desk: &Desk) -> ProblemResult<Page<EventItem>> {
-    let search = Search::of(desk.params()?, desk.admin.engine.env.now())?;
+    let wanted = search::search_of(desk.params()?, desk.admin.engine.env.now())?;
     let db = &desk.admin.engine.db;
-    db.read(move |conn| search.page(conn, SearchBounds::default()).map_err(Problem::from)).await
+    db.read(move |conn| search::page(conn, wanted, SearchBounds::default()).map_err(Problem::from))
+        .await
 }
 
 /// What waits for a person by kind of error, where all of that is looked at.

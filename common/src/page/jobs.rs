@@ -10,8 +10,8 @@ use super::form::Form;
 use super::show::{filters, grouped, status_class};
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
-use crate::admin::events::EventFilter;
 use crate::admin::events::item::EventItem;
+use crate::admin::events::search::filter_of;
 use crate::admin::jobs::{
     Create, JobEvent, JobItem, Previewed, cancel_now, check_selection, create_now,
 };
@@ -217,7 +217,7 @@ fn chosen(form: &Form) -> ProblemResult<Selection> {
 fn all_of(form: &Form) -> ProblemResult<(Selection, String)> {
     let query = form.text("filter").unwrap_or_default();
     let mut params = Params::parse(&query)?;
-    let filter = EventFilter::of(&mut params)?;
+    let filter = filter_of(&mut params)?;
     params.finish()?;
     let back = Fields::parse(&query)?.to_query();
     Ok((Selection::Filter(filter), format!("/admin/events?{back}")))

@@ -13,7 +13,6 @@ mod events;
 mod failure;
 mod flash;
 mod form;
-mod headers;
 mod jobs;
 mod json;
 mod login;
@@ -25,14 +24,13 @@ mod tests;
 mod tokens;
 mod users;
 
+use crate::http::page_headers;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 
 use crate::access::Rules;
 use crate::admin::Admin;
 use crate::http::{Problem, unknown_route};
-
-pub(crate) use headers::of_api;
 
 /// Every route of `/admin` and what it asks for.
 pub const RULES: Rules = Rules {
@@ -76,7 +74,7 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
             .wrap(from_fn(move |request, next| {
                 guard.clone().check(RULES, failure::refuse, request, next)
             }));
-        app.service(scope.wrap(from_fn(headers::of_pages)));
+        app.service(scope.wrap(from_fn(page_headers)));
     }
 }
 

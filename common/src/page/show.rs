@@ -6,7 +6,7 @@ use askama::filters::HtmlSafe;
 use chrono::DateTime;
 
 use crate::clock::Timestamp;
-use crate::outbox::Status;
+use crate::event::Status;
 
 /// A value that templates hand over behind as many references as it happens to have there.
 pub(super) trait Plain<T> {

@@ -85,7 +85,8 @@ async fn added(desk: &Desk, form: &Form) -> ProblemResult<()> {
     let password = desk.admin.hash(form.secret("password"), "password").await?;
     let (env, by) = (desk.admin.engine.env.clone(), desk.caller.clone());
     let new = NewOperator { name, password, role };
-    desk.admin.engine.db.write(move |conn| operators::add(conn, &env, &new, &by)).await.map(drop)
+    desk.admin.engine.db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
+    Ok(())
 }
 
 /// Changes what was filled in; the other things stay.

@@ -1,16 +1,19 @@
 //! `GET /api/v1/inbox/{event_id}`: what a service knows of an event that came, or should have come, to it.
 
+use crate::dead_letters;
+use crate::inbox::CopyVersion;
+use std::sync::Arc;
+
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::db::Conn;
-use crate::engine::Engine;
+use crate::db::{Conn, Db};
 use crate::http::{Params, Problem, ProblemResult, wrong_method};
 use crate::ids::EventId;
-use crate::inbox::{Handler, dead_letters_of, quarantine};
+use crate::inbox::{Handler, quarantine};
 use crate::on;
 use crate::schema::inbox;
 
@@ -58,21 +61,23 @@ pub struct KeyInQuarantine {
     pub since: Timestamp,
 }
 
-/// How far a copy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct CopyVersion {
-    /// The owner's epoch.
-    pub epoch: i64,
-    /// The owner's version.
-    pub version: i64,
+/// What the route works with; cheap to clone.
+#[derive(Clone)]
+pub struct InboxViews {
+    /// The service that answers.
+    pub service: String,
+    /// Its database.
+    pub db: Db,
+    /// What receives its events, if anything does.
+    pub handler: Option<Arc<dyn Handler>>,
 }
 
 /// Mounts the route; for the scope `/api/v1` of both services.
-pub fn configure(engine: &Engine) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    let engine = Data::new(engine.clone());
+pub fn configure(views: InboxViews) -> impl FnOnce(&mut ServiceConfig) {
+    let views = Data::new(views);
     move |scope| {
         let one = web::resource("/inbox/{event_id}").get(show).default_service(wrong_method("GET"));
-        scope.service(one.app_data(engine));
+        scope.service(one.app_data(views));
     }
 }
 
@@ -89,7 +94,7 @@ pub fn configure(engine: &Engine) -> impl FnOnce(&mut ServiceConfig) + use<> {
     )
 )]
 pub async fn show(
-    engine: Data<Engine>,
+    views: Data<InboxViews>,
     id: Path<String>,
     mut params: Params,
 ) -> ProblemResult<Json<InboxView>> {
@@ -98,9 +103,8 @@ pub async fn show(
     })?;
     let key = params.text("key");
     params.finish()?;
-    let service = engine.settings.service.name.clone();
-    let handler = engine.handler.clone();
-    engine.db.read(move |conn| Ok(Json(view(conn, service, handler.as_deref(), id, key)?))).await
+    let InboxViews { service, handler, .. } = views.get_ref().clone();
+    views.db.read(move |conn| Ok(Json(view(conn, service, handler.as_deref(), id, key)?))).await
 }
 
 fn view(
@@ -113,7 +117,7 @@ fn view(
     let inbox = record(conn, id)?;
     let mut view =
         InboxView { service, inbox, quarantine: None, dead_letters: Vec::new(), copy: None };
-    view.dead_letters = dead_letters_of(conn, id)?.iter().map(i64::to_string).collect();
+    view.dead_letters = dead_letters::of_event(conn, id)?.iter().map(i64::to_string).collect();
     let known = view.inbox.as_ref().map(|record| record.key.clone());
     let Some(key) = key.or(known) else {
         return Ok(view);

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::config::PeerSettings;
 
 pub(crate) use inbox_view::__path_show;
-pub use inbox_view::{CopyVersion, InboxRecord, InboxView, KeyInQuarantine, configure, show};
+pub use inbox_view::{InboxRecord, InboxView, InboxViews, KeyInQuarantine, configure, show};
 
 /// Below the 5 s after which a service closes what is idle, so that no call meets a closing connection.
 const IDLE: Duration = Duration::from_secs(4);

@@ -5,11 +5,10 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 
 use super::{BATCH, Retention};
-use crate::access::sessions;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::on;
-use crate::schema::{bulk_item, bulk_job};
+use crate::schema::{bulk_item, bulk_job, operator_session};
 
 /// What goes of tables whose rows have a number; `$1` is the moment before which, `$2` how many at the most.
 const NUMBERED: [(&str, &str); 5] = [
@@ -51,7 +50,7 @@ pub(super) fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize
         gone += forget_numbered(conn, table, old, before)?;
     }
     gone += forget_job(conn, retention.audit)?;
-    Ok(gone + sessions::forget(conn, retention.sessions)?)
+    Ok(gone + forget_sessions(conn, retention.sessions)?)
 }
 
 fn forget_numbered(
@@ -89,4 +88,9 @@ fn forget_job(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
         true => on!(conn, c => diesel::delete(bulk_job::table.find(job)).execute(c)),
         false => Ok(gone),
     }
+}
+
+fn forget_sessions(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    let old = operator_session::table.filter(operator_session::created_us.le(before));
+    on!(conn, c => diesel::delete(old).execute(c))
 }

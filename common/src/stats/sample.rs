@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 
 use super::latency::Latencies;
 use super::sampler::Rates;
-use super::{FAILED_COUNTER, PROCESSED_COUNTER, SENT_COUNTER};
 use crate::clock::Timestamp;
+use crate::counters;
 use crate::db::Conn;
+use crate::db::database_now;
 use crate::ids::EventId;
 use crate::inbox::quarantine;
 use crate::on;
-use crate::outbox::database_now;
 use crate::schema::{
     bulk_job, counter, dead_letter, mail, outbox_event, outbox_open, outbox_partition, relay_lease,
     relay_member, relay_pause, webhook,
@@ -274,7 +274,7 @@ fn oldest(conn: &mut Conn) -> QueryResult<Option<Oldest>> {
 /// The slots are summed here: the databases' sum of a BIGINT is of another type in each.
 fn totals(conn: &mut Conn) -> QueryResult<Totals> {
     let slots: Vec<(String, i64)> = on!(conn, c => counter::table
-        .filter(counter::name.eq_any([PROCESSED_COUNTER, SENT_COUNTER, FAILED_COUNTER]))
+        .filter(counter::name.eq_any([counters::PROCESSED, counters::SENT, counters::FAILED]))
         .select((counter::name, counter::value))
         .load(c))?;
     let sum = |name| {
@@ -283,9 +283,9 @@ fn totals(conn: &mut Conn) -> QueryResult<Totals> {
     };
     Ok(Totals {
         committed: 0,
-        sent: sum(SENT_COUNTER),
-        processed: sum(PROCESSED_COUNTER),
-        failed: sum(FAILED_COUNTER),
+        sent: sum(counters::SENT),
+        processed: sum(counters::PROCESSED),
+        failed: sum(counters::FAILED),
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,11 +14,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::BrokerState;
-use super::gauges::SampleGauges;
 use super::plain_text::{self, PLAIN_TEXT};
 use crate::http::{Problem, ProblemResult};
-use crate::stats::Sampler;
 
 /// The media type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -104,10 +102,10 @@ struct Inner {
 }
 
 impl Metrics {
-    /// Metrics from zero, with the gauges of what `sampler` takes and of `broker`.
-    pub fn new(sampler: Sampler, broker: BrokerState) -> Self {
+    /// Metrics from zero, about the answers of `consumer`, with what `gauges` show at each scrape.
+    pub fn new(consumer: &str, gauges: Box<dyn Collector>) -> Self {
         let mut registry = Registry::with_prefix("stockloop");
-        let by_consumer = ByConsumer { consumer: sampler.consumer().to_owned() };
+        let by_consumer = ByConsumer { consumer: consumer.to_owned() };
         let acked: Histograms<ByConsumer> = Family::new_with_constructor(latencies);
         let applied: Histograms<ByConsumer> = Family::new_with_constructor(latencies);
         let inner = Inner {
@@ -130,7 +128,7 @@ impl Metrics {
         }
         inner.register_counters(&mut registry);
         inner.register_latencies(&mut registry, acked, applied);
-        registry.register_collector(Box::new(SampleGauges { sampler, broker }));
+        registry.register_collector(gauges);
         Self(Arc::new(Inner { registry, ..inner }))
     }
 

@@ -1,7 +1,5 @@
 //! What a service tells of itself: its log, its health, its metrics.
 
-mod context;
-mod gauges;
 mod health;
 mod logging;
 mod metrics;
@@ -15,7 +13,6 @@ mod traced;
 
 use actix_web::web::{self, ServiceConfig};
 
-pub use context::{NoTraceContext, TraceContext, is_sampled, trace_id};
 pub(crate) use health::{__path_live, __path_ready};
 pub use health::{BrokerReport, BrokerState, Health};
 pub use logging::{LogError, few_for_the_log, init_logging};

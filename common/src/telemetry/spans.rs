@@ -14,12 +14,12 @@ use opentelemetry::trace::{
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use super::context::TraceContext;
 use super::otlp::{Collector, Queue};
 use crate::clock::Timestamp;
 use crate::config::TraceSettings;
 use crate::env::Env;
 use crate::ids::EventId;
+use crate::trace_context::TraceContext;
 
 /// Where a service's steps are written down; cheap to clone.
 #[derive(Clone)]

@@ -7,9 +7,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest};
 use tracing::Instrument;
 
-use super::context::TraceContext;
 use super::spans::{Span, Spans};
 use crate::http::TraceParent;
+use crate::trace_context::TraceContext;
 
 /// Handles `request` as a step of the trace that it names, or of a new one; for `from_fn`.
 ///

@@ -11,8 +11,9 @@ use actix_web::test::TestRequest;
 use serde_json::{Value, json};
 
 use super::operators::{self, NewOperator};
-use super::{Caller, Hashed, Role, Via};
+use super::{Caller, Hashed, Role};
 use crate::admin::tests::{Answered, Bench};
+use crate::audit::AuthMethod;
 use crate::http::Problem;
 
 const PASSWORD: &str = "correct horse battery";
@@ -25,9 +26,9 @@ impl Bench {
 
     async fn named(&self, name: &str, role: Role) {
         let env = self.env.clone();
-        let password = Hashed::of(&env, PASSWORD, "password").unwrap();
+        let password = Hashed::of(&env, PASSWORD).unwrap();
         let new = NewOperator { name: name.to_owned(), password, role };
-        let by = Caller::new("root", Role::Admin, Via::Command);
+        let by = Caller::new("root", Role::Admin, AuthMethod::Command);
         let made = self.db.write(move |conn| operators::add(conn, &env, &new, &by)).await;
         made.unwrap();
     }

@@ -8,14 +8,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::history::last_errors;
-use super::item::Found;
-use super::search::{Range, SearchBounds, class_of};
 use crate::admin::Admin;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::http::{Params, Problem, ProblemResult};
 use crate::ids::EventId;
+use crate::outbox::search::{IdRange, SearchBounds, class_of};
+use crate::outbox::{Found, last_errors};
 
 /// Classes that one answer tells of.
 const CLASSES: usize = 100;
@@ -68,7 +67,7 @@ pub(crate) async fn classes(
 impl ErrorClasses {
     /// Walks the newest EXHAUSTED events.
     pub(crate) fn take(conn: &mut Conn, bounds: SearchBounds) -> QueryResult<Self> {
-        let mut range = Range { from: Uuid::nil(), below: Uuid::max() };
+        let mut range = IdRange { from: Uuid::nil(), below: Uuid::max() };
         let (mut classes, mut looked_at) = (HashMap::new(), 0);
         let at_end = loop {
             let ids = range.open(conn, EXHAUSTED, None, bounds.chunk)?;

@@ -1,18 +1,15 @@
 //! What happened to an event, attempt by attempt.
 
-use std::collections::HashMap;
-
 use diesel::prelude::*;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::item::Found;
 use crate::bulk;
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::ids::EventId;
+use crate::event::Status;
 use crate::on;
-use crate::outbox::{NO_ANSWER, Status, error_class};
+use crate::outbox::{Found, NO_ANSWER, class_or_now};
 use crate::schema::outbox_history;
 
 /// Lines of one event's history at the most: the newest ones.
@@ -63,7 +60,7 @@ impl From<Line> for HistoryEntry {
             None => (line.error, None),
         };
         let late = || (line.what == "OVERDUE").then(|| NO_ANSWER.to_owned());
-        let error_class = class_of(line.class, error.as_deref()).or_else(late);
+        let error_class = class_or_now(line.class, error.as_deref()).or_else(late);
         let (by, job) = line.by_whom.map(|by| bulk::actor(&by)).unzip();
         Self {
             attempt: line.attempt,
@@ -122,40 +119,4 @@ fn last(found: &Found) -> Option<HistoryEntry> {
         by: None,
         job: None,
     })
-}
-
-/// What went wrong last with an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LastError {
-    pub(super) message: String,
-    pub(super) class: String,
-    pub(super) at: Timestamp,
-}
-
-/// The newest error of each of `ids` that has one; what people wrote is no error.
-pub(super) fn last_errors(
-    conn: &mut Conn,
-    ids: &[EventId],
-) -> QueryResult<HashMap<EventId, LastError>> {
-    use outbox_history as h;
-    type Row = (EventId, i64, Timestamp, Option<String>, Option<String>);
-    let mut rows: Vec<Row> = on!(conn, c => outbox_history::table
-        .filter(h::event_id.eq_any(ids))
-        .filter(h::by_whom.is_null())
-        .filter(h::error.is_not_null().or(h::what.eq("OVERDUE")))
-        .select((h::event_id, h::seq, h::at_us, h::error, h::class))
-        .load(c))?;
-    // The later line of an event takes the place of the earlier one. Sorted here, so that the events' index is used.
-    rows.sort_unstable_by_key(|row| row.1);
-    let errors = rows.into_iter().map(|(id, _, at, error, class)| {
-        let class = class_of(class, error.as_deref()).unwrap_or_else(|| NO_ANSWER.to_owned());
-        let message = error.unwrap_or_else(|| "no answer came in time".to_owned());
-        (id, LastError { message, class, at })
-    });
-    Ok(errors.collect())
-}
-
-/// The class that was noted; lines from before classes were noted get theirs now.
-fn class_of(noted: Option<String>, error: Option<&str>) -> Option<String> {
-    noted.or_else(|| error.map(error_class))
 }

@@ -1,20 +1,20 @@
 //! An event as operators see it: one row with one status, put together from the outbox's tables.
 
-use std::collections::HashMap;
-
 use diesel::prelude::*;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::history::{self, HistoryEntry, LastError};
+use super::history::{self, HistoryEntry};
 use crate::clock::Timestamp;
 use crate::db::Conn;
+use crate::event::{EventKind, Status};
 use crate::http::{Problem, ProblemResult};
 use crate::ids::EventId;
 use crate::on;
-use crate::outbox::{EventKind, OpenRow, Status};
-use crate::schema::{outbox_event, outbox_open, outbox_settled};
+use crate::outbox::{Found, LastError, SettledEventRow, last_errors};
+use crate::schema::outbox_event;
+use crate::trace_context::trace_id;
 
 /// An event in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -77,127 +77,32 @@ pub(crate) struct EventDetail {
     pub(crate) history: Vec<HistoryEntry>,
 }
 
-/// What the appended row says, without the payload.
-#[derive(Debug, Queryable, Selectable)]
-#[diesel(table_name = outbox_event)]
-pub(crate) struct Head {
-    pub(crate) id: EventId,
-    pub(super) kind: i16,
-    pub(super) event_type: String,
-    pub(super) key: String,
-    pub(super) epoch: i64,
-    pub(super) version: i64,
-    pub(super) created_us: Timestamp,
-}
-
-/// How an event was settled.
-#[derive(Debug, Queryable, Selectable)]
-#[diesel(table_name = outbox_settled)]
-pub(crate) struct Settlement {
-    pub(super) id: EventId,
-    outcome: i16,
-    pub(super) detail: Option<String>,
-    pub(super) attempt: i32,
-    partition: Option<i32>,
-    pub(super) sent_us: Option<Timestamp>,
-    pub(super) settled_us: Timestamp,
-    processed_us: Option<Timestamp>,
-    version: Option<i64>,
-    pub(super) consumer: String,
-    result: Option<String>,
-}
-
-impl Settlement {
-    pub(super) fn outcome(&self) -> &'static str {
-        match self.outcome {
-            0 => "SUCCESS",
-            _ => "REJECTED",
-        }
-    }
-}
-
-/// An event's rows.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) head: Head,
-    pub(super) open: Option<OpenRow>,
-    pub(super) settled: Option<Settlement>,
-}
-
-impl Found {
-    /// The rows of `ids`, in their order; unknown ids are left out.
-    pub(super) fn load(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<Self>> {
-        let heads: Vec<Head> = on!(conn, c => outbox_event::table
-            .filter(outbox_event::id.eq_any(ids))
-            .select(Head::as_select())
-            .load(c))?;
-        // Open before settled: an event that is settled in between is then seen in both, never in neither.
-        let opens: Vec<OpenRow> = on!(conn, c => outbox_open::table
-            .filter(outbox_open::id.eq_any(ids))
-            .select(OpenRow::as_select())
-            .load(c))?;
-        let settlements: Vec<Settlement> = on!(conn, c => outbox_settled::table
-            .filter(outbox_settled::id.eq_any(ids))
-            .select(Settlement::as_select())
-            .load(c))?;
-        let mut heads: HashMap<_, _> = heads.into_iter().map(|row| (row.id, row)).collect();
-        let mut opens: HashMap<_, _> = opens.into_iter().map(|row| (row.id, row)).collect();
-        let mut settled: HashMap<_, _> = settlements.into_iter().map(|row| (row.id, row)).collect();
-        let rows = ids.iter().filter_map(|id| {
-            let head = heads.remove(id)?;
-            let settled = settled.remove(id);
-            let open = opens.remove(id).filter(|_| settled.is_none());
-            Some(Self { head, open, settled })
-        });
-        Ok(rows.collect())
-    }
-
-    pub(super) fn status(&self) -> Status {
-        match self.open.as_ref().map(|open| open.status) {
-            Some(0) => Status::Pending,
-            Some(1) => Status::Sent,
-            Some(_) => Status::Exhausted,
-            None => Status::Processed,
-        }
-    }
-
-    pub(super) fn attempt(&self) -> i32 {
-        let open = self.open.as_ref().map(|open| open.attempt);
-        let settled = self.settled.as_ref().map(|settled| settled.attempt);
-        open.or(settled).unwrap_or(0)
-    }
-
-    pub(super) fn resolved_at(&self) -> Option<Timestamp> {
-        self.open.as_ref().and_then(|open| open.resolved_us)
-    }
-
-    fn into_item(self, last: Option<LastError>) -> EventItem {
-        let status = self.status();
-        let (attempt, resolved_at) = (self.attempt(), self.resolved_at());
-        let Self { head, open, settled } = self;
-        let (last_error, error_class) = last.map(|last| (last.message, last.class)).unzip();
-        let pending = open.as_ref().filter(|_| status == Status::Pending);
-        let sent_open = open.as_ref().and_then(|open| open.sent_us);
-        let sent_settled = settled.as_ref().and_then(|settled| settled.sent_us);
-        EventItem {
-            id: head.id,
-            event_type: head.event_type,
-            key: head.key,
-            version: head.version,
-            epoch: head.epoch,
-            status,
-            attempt,
-            attempt_limit: open.as_ref().map(|open| open.attempt_limit),
-            created_at: head.created_us,
-            sent_at: sent_open.or(sent_settled),
-            settled_at: settled.as_ref().map(|settled| settled.settled_us),
-            due_at: pending.map(|open| open.due_us),
-            outcome: settled.as_ref().map(Settlement::outcome),
-            detail: settled.and_then(|settled| settled.detail),
-            resolved_at,
-            last_error,
-            error_class,
-        }
+fn into_item(found: Found, last: Option<LastError>) -> EventItem {
+    let status = found.status();
+    let (attempt, resolved_at) = (found.attempt(), found.resolved_at());
+    let Found { head, open, settled } = found;
+    let (last_error, error_class) = last.map(|last| (last.message, last.class)).unzip();
+    let pending = open.as_ref().filter(|_| status == Status::Pending);
+    let sent_open = open.as_ref().and_then(|open| open.sent_us);
+    let sent_settled = settled.as_ref().and_then(|settled| settled.sent_us);
+    EventItem {
+        id: head.id,
+        event_type: head.event_type,
+        key: head.key,
+        version: head.version,
+        epoch: head.epoch,
+        status,
+        attempt,
+        attempt_limit: open.as_ref().map(|open| open.attempt_limit),
+        created_at: head.created_us,
+        sent_at: sent_open.or(sent_settled),
+        settled_at: settled.as_ref().map(|settled| settled.settled_us),
+        due_at: pending.map(|open| open.due_us),
+        outcome: settled.as_ref().map(SettledEventRow::outcome),
+        detail: settled.and_then(|settled| settled.detail),
+        resolved_at,
+        last_error,
+        error_class,
     }
 }
 
@@ -211,10 +116,10 @@ impl EventItem {
     /// What a list shows of `found`.
     pub(crate) fn list(conn: &mut Conn, found: Vec<Found>) -> QueryResult<Vec<Self>> {
         let ids: Vec<EventId> = found.iter().map(|row| row.head.id).collect();
-        let mut errors = history::last_errors(conn, &ids)?;
+        let mut errors = last_errors(conn, &ids)?;
         let items = found.into_iter().map(|row| {
             let error = errors.remove(&row.head.id);
-            row.into_item(error)
+            into_item(row, error)
         });
         Ok(items.collect())
     }
@@ -234,7 +139,7 @@ impl EventDetail {
             .select((outbox_event::payload, outbox_event::traceparent))
             .first(c))?;
         let history = history::of(conn, &found)?;
-        let last_error = history::last_errors(conn, &[id])?.remove(&id);
+        let last_error = last_errors(conn, &[id])?.remove(&id);
         let settled = found.settled.as_ref();
         let result = settled.and_then(|settled| settled.result.clone());
         Ok(Some(Self {
@@ -244,14 +149,14 @@ impl EventDetail {
                 None => settled.and_then(|settled| settled.partition),
             },
             payload: json(payload)?,
-            trace_id: traceparent.as_deref().and_then(trace_id),
+            trace_id: traceparent.as_deref().and_then(trace_id).map(str::to_owned),
             traceparent,
             consumer: settled.map(|settled| settled.consumer.clone()),
             processed_at: settled.and_then(|settled| settled.processed_us),
             copy_version: settled.and_then(|settled| settled.version),
             result: result.map(json).transpose()?,
             history,
-            item: found.into_item(last_error),
+            item: into_item(found, last_error),
         }))
     }
 }
@@ -261,11 +166,4 @@ fn json(text: String) -> ProblemResult<Box<RawValue>> {
     RawValue::from_string(text.clone())
         .or_else(|_| to_raw_value(&text))
         .map_err(|error| Problem::internal(&error))
-}
-
-/// The trace of a W3C `traceparent` (version, trace, parent, flags); none if it is none.
-fn trace_id(traceparent: &str) -> Option<String> {
-    let id = traceparent.split('-').nth(1)?;
-    let is_hex = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_hex && id.bytes().any(|byte| byte != b'0')).then(|| id.to_ascii_lowercase())
 }

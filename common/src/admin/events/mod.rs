@@ -13,12 +13,11 @@ use super::Admin;
 use crate::access::{Area, Role, Rule};
 use crate::http::{Page, Params, Problem, ProblemResult, wrong_method};
 use crate::ids::EventId;
+use crate::outbox::search::{EventFilter, SearchBounds};
 
 use item::EventDetail;
 pub(crate) use item::EventItem;
 pub(super) use operations::checked_attempts;
-pub use search::EventFilter;
-pub(crate) use search::{Search, SearchBounds};
 
 /// What its routes ask for.
 pub(super) const RULES: &[Rule] = &[
@@ -64,11 +63,13 @@ pub(super) async fn list(
     admin: Data<Admin>,
     params: Params,
 ) -> ProblemResult<Json<Page<EventItem>>> {
-    let search = Search::of(params, admin.engine.env.now())?;
+    let search = search::search_of(params, admin.engine.env.now())?;
     let page = admin
         .engine
         .db
-        .read(move |conn| search.page(conn, SearchBounds::default()).map_err(Problem::from))
+        .read(move |conn| {
+            search::page(conn, search, SearchBounds::default()).map_err(Problem::from)
+        })
         .await?;
     Ok(Json(page))
 }

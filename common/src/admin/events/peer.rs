@@ -13,8 +13,9 @@ use crate::admin::Admin;
 use crate::engine::Engine;
 use crate::http::{Problem, ProblemResult};
 use crate::ids::EventId;
+use crate::inbox::CopyVersion;
 use crate::on;
-use crate::peer::{CopyVersion, InboxRecord, InboxView, KeyInQuarantine, Peer, body_of};
+use crate::peer::{InboxRecord, InboxView, KeyInQuarantine, Peer, body_of};
 use crate::schema::outbox_event;
 
 /// More than any such answer has.

@@ -2,6 +2,11 @@
 //!
 //! These routes are mounted before the lists' own, so that no `{id}` takes `export` for one.
 
+use crate::admin::events::search::filter_of;
+use crate::admin::events::search::page;
+use crate::outbox::search::EventFilter;
+use crate::outbox::search::Search;
+use crate::outbox::search::SearchBounds;
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Path, ServiceConfig};
 
@@ -11,14 +16,12 @@ use crate::admin::dead_letters::DeadLetter;
 use crate::admin::jobs::{self, JobEvent, JobItem};
 use crate::admin::quarantine::Quarantined;
 use crate::admin::relay::PausedKey;
-use crate::admin::{
-    Admin, EventFilter, Search, SearchBounds, alerts as alert_routes, audit as audit_routes,
-};
+use crate::admin::{Admin, alerts as alert_routes, audit as audit_routes};
 use crate::alerts::{self, mail, silences, webhook};
 use crate::audit;
 use crate::db::Conn;
+use crate::dead_letters::Fate;
 use crate::http::{Page, Params, ProblemResult, wrong_method};
-use crate::inbox::dead_letter::Fate;
 
 /// What its routes ask for.
 pub(in crate::admin) const RULES: &[Rule] = &[
@@ -65,12 +68,12 @@ pub(in crate::admin) fn configure(scope: &mut ServiceConfig) {
 )]
 async fn events(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemResult<HttpResponse> {
     let export = Export::of("events", &mut params)?;
-    let filter = EventFilter::of(&mut params)?;
+    let filter = filter_of(&mut params)?;
     params.finish()?;
     let now = admin.engine.env.now();
     let page = move |conn: &mut Conn, after, limit| {
         let search = Search::new(filter.clone(), now, after, limit);
-        Ok(search.page(conn, SearchBounds::default())?)
+        Ok(page(conn, search, SearchBounds::default())?)
     };
     export.run(&admin, by, page).await
 }

@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::fixture::Bench;
 use crate::clock::Timestamp;
+use crate::dead_letters::{DeadLetter, bury};
+use crate::event::Event;
 use crate::ids::EventId;
-use crate::inbox::{DeadLetter, Incoming, bury};
 use crate::kafka::{Consumer, EmbeddedBroker, Envelope, Producer, Record};
 use crate::stats::Sampler;
 use crate::telemetry::BrokerState;
@@ -21,7 +22,7 @@ on_every_database!(Bench::new =>
 const TOPIC: &str = "stockloop.orders.v1";
 
 fn record(id: EventId, at: Timestamp) -> Record {
-    let event = Incoming {
+    let event = Event {
         id,
         event_type: "stockloop.order.placed".to_owned(),
         key: "O-1".to_owned(),

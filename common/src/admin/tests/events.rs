@@ -84,7 +84,8 @@ async fn paging_meets_every_event_once(bench: Bench) {
 }
 
 async fn a_selective_filter_walks_a_bounded_way(bench: Bench) {
-    use crate::admin::events::{Search, SearchBounds};
+    use crate::admin::events::search::{page, search_of};
+    use crate::outbox::search::SearchBounds;
     let rare = bench.event_of(COMMAND, "O-1", 0, Is::Processed).await;
     for number in 0..30 {
         bench.event("A", number, Is::Processed).await;
@@ -92,7 +93,11 @@ async fn a_selective_filter_walks_a_bounded_way(bench: Bench) {
     for query in ["type=stockloop.order.placed&limit=2", "key=O-1&limit=2"] {
         let (mut met, mut pages, mut after) = (Vec::<EventId>::new(), 0, String::new());
         loop {
-            let search = Search::parse(&format!("{query}&after={after}"), bench.env.now()).unwrap();
+            let search = search_of(
+                Params::parse(&format!("{query}&after={after}")).unwrap(),
+                bench.env.now(),
+            )
+            .unwrap();
             let bounds = SearchBounds { rows: 10, chunk: 4 };
             let page = bench
                 .db

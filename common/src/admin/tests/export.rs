@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::fixture::{Bench, Is};
-use crate::access::{Caller, Role, Via};
+use crate::access::{Caller, Role};
 use crate::admin::Admin;
 use crate::admin::export::Export;
+use crate::audit::AuthMethod;
 use crate::http::{Page, Params, Problem, ProblemResult};
 use crate::on;
 use crate::schema::webhook;
@@ -201,7 +202,7 @@ struct Number {
 async fn numbers(admin: web::Data<Admin>) -> ProblemResult<actix_web::HttpResponse> {
     let mut params = Params::parse("format=csv")?;
     let export = Export::of("numbers", &mut params)?;
-    let by = Caller::new("ada", Role::Viewer, Via::Open);
+    let by = Caller::new("ada", Role::Viewer, AuthMethod::Open);
     let page = |_: &mut _, after: Option<i64>, limit: i64| match after.unwrap_or(0) {
         from @ 0..1_000 => {
             let items = (from..from + limit).map(|n| Number { n }).collect();

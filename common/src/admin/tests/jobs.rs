@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::fixture::{Bench, COMMAND, Is};
 use crate::bulk::{Bulk, Outcome};
+use crate::event::NewEvent;
 use crate::ids::EventId;
 use crate::on;
-use crate::outbox::NewEvent;
 use crate::schema::{audit, bulk_item, outbox_history, outbox_open};
 use crate::testing::on_every_database;
 

@@ -7,14 +7,18 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::fixture::{Bench, Is};
+use crate::batch::BatchError;
 use crate::config::PeerSettings;
 use crate::db::Conn;
+use crate::dead_letters::{DeadLetter, bury};
+use crate::event::Event;
 use crate::http::Access;
 use crate::ids::EventId;
-use crate::inbox::{Answer, ApplyError, DeadLetter, Handler, Incoming, bury, quarantine};
+use crate::inbox::CopyVersion;
+use crate::inbox::{Answer, Handler, quarantine};
 use crate::kafka::Record;
 use crate::on;
-use crate::peer::{self, CopyVersion, Peer};
+use crate::peer::{self, Peer};
 use crate::schema::inbox;
 use crate::testing::on_every_database;
 
@@ -35,8 +39,8 @@ impl Handler for Shelf {
         &self,
         _: &mut Conn,
         _: crate::clock::Timestamp,
-        _: &[Incoming],
-    ) -> Result<Vec<Answer>, ApplyError> {
+        _: &[Event],
+    ) -> Result<Vec<Answer>, BatchError> {
         Ok(Vec::new())
     }
 

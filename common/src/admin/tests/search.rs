@@ -61,8 +61,8 @@ async fn what_waits_is_grouped_by_class(bench: Bench) {
     assert_eq!(found[1]["example_event"], late.to_string());
     assert_eq!((&found[2]["class"], &found[2]["example_event"]), (&json!(UNTOLD), &json!(untold)));
     assert_eq!((&classes["looked_at"], &classes["complete"]), (&json!(8), &json!(true)));
-    use crate::admin::SearchBounds;
     use crate::admin::events::classes::ErrorClasses;
+    use crate::outbox::search::SearchBounds;
     let bounds = SearchBounds { rows: 4, chunk: 2 };
     let cut = bench.write(move |conn| ErrorClasses::take(conn, bounds)).await;
     assert_eq!((cut.looked_at, cut.complete), (4, false));

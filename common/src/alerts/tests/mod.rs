@@ -22,9 +22,9 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::config::{AlertSettings, MailSettings, MailTls, MailTransport, WebhookSettings};
 use crate::db::{Db, DbError};
 use crate::env::Env;
+use crate::event::EventRow;
 use crate::ids::EventId;
 use crate::on;
-use crate::outbox::EventRow;
 use crate::schema::outbox_event;
 use crate::testing::TestDb;
 

@@ -10,9 +10,10 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{Fixture, START, event_id};
-use crate::access::{Caller, Role, Via};
+use crate::access::{Caller, Role};
 use crate::alerts::silences::{self, NewSilence, Scope};
 use crate::alerts::{AlertFilter, AlertKind, AlertsOutcome, NewAlert, close, raise_all};
+use crate::audit::AuthMethod;
 use crate::clock::Timestamp;
 use crate::http::Problem;
 use crate::on;
@@ -33,7 +34,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn anna() -> Caller {
-    Caller::new("anna", Role::Operator, Via::Session)
+    Caller::new("anna", Role::Operator, AuthMethod::Session)
 }
 
 fn of_key(key: &str) -> Scope {

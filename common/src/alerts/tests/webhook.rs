@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Fixture, event};
-use crate::access::{Caller, Role, Via};
+use crate::access::{Caller, Role};
 use crate::alerts::{AlertFilter, Delivery, SenderOutcome, close, webhook};
+use crate::audit::AuthMethod;
 use crate::clock::Timestamp;
 use crate::testing::on_every_database;
 
@@ -321,7 +322,7 @@ async fn off_calls_nobody(mut fixture: Fixture) {
 }
 
 async fn a_test_call_goes_the_same_way(mut fixture: Fixture) {
-    let anna = Caller::new("anna", Role::Operator, Via::Session);
+    let anna = Caller::new("anna", Role::Operator, AuthMethod::Session);
     let (alerts, env, by) = (fixture.alerts(), fixture.env.clone(), anna.clone());
     let refused = fixture.db.write(move |conn| alerts.test_webhook(conn, &env, &by)).await;
     assert_eq!(refused.unwrap_err().status, 409);

@@ -11,12 +11,12 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::AlertError;
 use super::outgoing::{self, Channel, Delivery, Fixed, Pace, Way};
 use super::render::{ERROR_CHARS, Item, Place, one_line};
 use crate::clock::Timestamp;
 use crate::config::{AlertSettings, WebhookSettings};
 use crate::db::Conn;
-use crate::http::{Problem, ProblemResult};
 use crate::ids::EventId;
 use crate::on;
 use crate::retry::Backoff;
@@ -66,22 +66,19 @@ impl Webhooks {
     /// Writes a test call down.
     ///
     /// # Errors
-    /// 409 when the webhook is off.
+    /// When the webhook is off.
     pub(super) fn test(
         &self,
         conn: &mut Conn,
         fixed: Fixed,
         by: &str,
-    ) -> ProblemResult<QueuedWebhook> {
+    ) -> Result<QueuedWebhook, AlertError> {
         if self.receiver.is_none() {
-            return Err(Problem::conflict(
-                "webhook-off",
-                "webhook.url is empty, so nobody is called; set webhook.url and webhook.secret",
-            ));
+            return Err(AlertError::WebhookOff);
         }
         let data = TestData { service: &self.place.service, by };
-        let body =
-            body("stockloop.test", fixed.now, &data).map_err(|error| Problem::internal(&error))?;
+        let body = body("stockloop.test", fixed.now, &data)
+            .map_err(|error| AlertError::NotWritten(error.to_string()))?;
         let seq = insert(conn, fixed, body)?;
         Ok(QueuedWebhook { seq: seq.to_string(), delivery_id: delivery_id(fixed) })
     }

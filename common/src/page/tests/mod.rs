@@ -13,8 +13,9 @@ use actix_web::{App, web};
 
 use super::configure;
 use crate::access::operators::{self, NewOperator};
-use crate::access::{Caller, Hashed, Role, Via};
+use crate::access::{Caller, Hashed, Role};
 use crate::admin::tests::Bench;
+use crate::audit::AuthMethod;
 use crate::http::unknown_route;
 use crate::testing::TestDb;
 
@@ -41,9 +42,9 @@ impl Site {
     /// Makes an operator called like their role.
     async fn operator(&self, role: Role) {
         let env = self.bench.env.clone();
-        let password = Hashed::of(&env, PASSWORD, "password").unwrap();
+        let password = Hashed::of(&env, PASSWORD).unwrap();
         let new = NewOperator { name: role.name().to_owned(), password, role };
-        let by = Caller::new("root", Role::Admin, Via::Command);
+        let by = Caller::new("root", Role::Admin, AuthMethod::Command);
         let made = self.bench.db.write(move |conn| operators::add(conn, &env, &new, &by)).await;
         made.unwrap();
     }

@@ -10,15 +10,17 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{BrokerReport, BrokerState};
+use super::{Partition, Sample, Sampler};
 use crate::clock::Timestamp;
-use crate::stats::{Partition, Sample, Sampler};
+use crate::telemetry::{BrokerReport, BrokerState};
 
 /// Shows the newest sample at each scrape; nothing before the first, rather than a false 0.
 #[derive(Debug)]
-pub(super) struct SampleGauges {
-    pub(super) sampler: Sampler,
-    pub(super) broker: BrokerState,
+pub struct SampleGauges {
+    /// Who takes the samples.
+    pub sampler: Sampler,
+    /// What is known of the broker.
+    pub broker: BrokerState,
 }
 
 impl Collector for SampleGauges {

@@ -17,8 +17,11 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 /// An answer of the API is no page: it may load nothing, and nobody may frame it.
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// Adds the headers of pages.
-pub(super) async fn of_pages<B: MessageBody>(
+/// Adds the headers of pages; for `wrap(from_fn(page_headers))`.
+///
+/// # Errors
+/// As what it wraps.
+pub async fn page_headers<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
@@ -27,11 +30,11 @@ pub(super) async fn of_pages<B: MessageBody>(
     Ok(response)
 }
 
-/// Adds the headers of the API.
+/// Adds the headers of the API; for `wrap(from_fn(api_headers))`.
 ///
 /// # Errors
 /// As what it wraps.
-pub(crate) async fn of_api<B: MessageBody>(
+pub async fn api_headers<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
