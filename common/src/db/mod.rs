@@ -43,6 +43,14 @@ pub enum Conn {
     Sqlite(SqliteConnection),
 }
 
+/// Rows of one multi-row INSERT: below both databases' limits on bind parameters.
+pub const ROWS_PER_INSERT: usize = 1_000;
+
+/// One column of `rows`, as the arrays are bound that PostgreSQL's `unnest` takes.
+pub fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
 /// Runs the same typed diesel expression on whichever backend a [`Conn`] is.
 ///
 /// `on!(conn, c => query.load(c))` compiles the expression once for each backend.

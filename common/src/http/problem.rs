@@ -159,7 +159,7 @@ impl Problem {
     }
 
     /// 500 as it is answered.
-    pub(crate) fn unexplained() -> Self {
+    pub fn unexplained() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

@@ -24,7 +24,11 @@ impl FromRequest for Params {
 }
 
 impl Params {
-    pub(crate) fn parse(query: &str) -> ProblemResult<Self> {
+    /// Reads a query string, `a=1&b=2`.
+    ///
+    /// # Errors
+    /// 400 for what is none, 422 for a name that is given twice.
+    pub fn parse(query: &str) -> ProblemResult<Self> {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
             .map_err(|error| Problem::malformed(format!("the query can't be read: {error}")))?;
         let mut params = BTreeMap::new();

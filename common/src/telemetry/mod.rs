@@ -7,16 +7,14 @@ mod otlp;
 mod plain_text;
 mod requests;
 mod spans;
-#[cfg(test)]
-mod tests;
 mod traced;
 
 use actix_web::web::{self, ServiceConfig};
 
-pub(crate) use health::{__path_live, __path_ready};
+pub use health::{__path_live, __path_ready};
 pub use health::{BrokerReport, BrokerState, Health};
 pub use logging::{LogError, few_for_the_log, init_logging};
-pub(crate) use metrics::__path_show as __path_metrics;
+pub use metrics::__path_show as __path_metrics;
 pub use metrics::{IgnoredAck, Metrics};
 pub use otlp::Collector;
 pub use requests::measure;

@@ -1,0 +1,81 @@
+//! Who gets in, by which way, and what they may then do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod origin;
+mod people;
+mod roles;
+mod sessions;
+mod tokens;
+
+use actix_web::test::TestRequest;
+use common::http::Problem;
+use engine::audit::AuthMethod;
+use serde_json::{Value, json};
+
+use super::operators::{self, NewOperator};
+use super::{Caller, Hashed, Role};
+use crate::api::tests::{Answered, Bench};
+
+const PASSWORD: &str = "correct horse battery";
+
+impl Bench {
+    /// Makes an operator called like their role.
+    async fn operator(&self, role: Role) {
+        self.named(role.name(), role).await;
+    }
+
+    async fn named(&self, name: &str, role: Role) {
+        let env = self.env.clone();
+        let password = Hashed::of(&env, PASSWORD).unwrap();
+        let new = NewOperator { name: name.to_owned(), password, role };
+        let by = Caller::new("root", Role::Admin, AuthMethod::Command);
+        let made = self.db.write(move |conn| operators::add(conn, &env, &new, &by)).await;
+        made.unwrap();
+    }
+
+    async fn try_sign_in(&self, name: &str, password: &str) -> Answered {
+        self.post("/session", json!({ "name": name, "password": password })).await
+    }
+
+    /// Signs in and gives the cookie as a browser would send it.
+    async fn sign_in(&self, name: &str) -> String {
+        let begun = self.try_sign_in(name, PASSWORD).await;
+        assert_eq!(begun.status, 200, "{begun:?}");
+        begun.cookie()
+    }
+
+    /// As a browser that is signed in.
+    async fn with_cookie(&self, method: &str, path: &str, cookie: &str, body: Value) -> Answered {
+        let request = request(method, path).insert_header(("cookie", cookie)).set_json(body);
+        self.call(request).await
+    }
+
+    async fn audit(&self) -> Vec<(String, String)> {
+        let deeds = self
+            .db
+            .read(|conn| {
+                engine::audit::list(conn, &engine::audit::Filter::default(), None, 100)
+                    .map_err(Problem::from)
+            })
+            .await
+            .unwrap();
+        deeds.into_iter().rev().map(|deed| (deed.who, deed.action)).collect()
+    }
+}
+
+impl Answered {
+    /// The cookie that it sets, as a browser would send it back.
+    fn cookie(&self) -> String {
+        let set = self.header(actix_web::http::header::SET_COOKIE);
+        set.split(';').next().unwrap().to_owned()
+    }
+}
+
+fn request(method: &str, path: &str) -> TestRequest {
+    let method = method.parse().unwrap();
+    TestRequest::default().method(method).uri(&format!("/api/admin/v1{path}"))
+}
+
+fn bearer(method: &str, path: &str, token: &str) -> TestRequest {
+    request(method, path).insert_header(("authorization", format!("Bearer {token}")))
+}

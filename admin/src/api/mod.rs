@@ -1,0 +1,174 @@
+//! What operators see and do, under `/api/admin/v1`; both services mount it.
+//!
+//! Lists are read from the tables with keyset paging; counts come from the newest [`engine::stats::Sample`], so that no
+//! request counts millions of rows.
+
+pub(crate) mod alerts;
+mod audit;
+pub(crate) mod charts;
+pub(crate) mod dead_letters;
+pub(crate) mod events;
+mod export;
+pub(crate) mod jobs;
+mod mails;
+mod openapi;
+mod operators;
+pub(crate) mod overview;
+pub(crate) mod problems;
+pub(crate) mod quarantine;
+pub(crate) mod relay;
+mod session;
+mod silences;
+mod stream;
+#[cfg(test)]
+pub(crate) mod tests;
+mod tokens;
+mod webhooks;
+
+pub use openapi::openapi;
+
+use std::sync::Arc;
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, ResponseError};
+use common::config::Settings;
+use common::db::Conn;
+use common::db::Db;
+use common::env::Env;
+use common::http::Running;
+use common::http::{
+    IdempotencyKey, Problem, ProblemResult, Reply, api_headers, idempotent, unknown_route,
+};
+use common::telemetry::BrokerState;
+use engine::Engine;
+use engine::alerts::Alerts;
+use engine::bulk::Bulk;
+use engine::kafka::Producer;
+use engine::outbox::Outbox;
+use engine::peer::Peer;
+use engine::stats::Sampler;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{Guard, Rules};
+
+/// What the operators' routes and pages work on; cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) env: Env,
+    pub(crate) db: Db,
+    pub(crate) outbox: Outbox,
+    pub(crate) alerts: Alerts,
+    pub(crate) bulk: Bulk,
+    pub(crate) sampler: Sampler,
+    pub(crate) broker: BrokerState,
+    pub(crate) producer: Producer,
+    pub(crate) peer: Peer,
+    pub(crate) running: Running,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) guard: Guard,
+}
+
+impl Admin {
+    /// The operators' side of `engine`, behind `guard`.
+    pub fn new(engine: &Engine, guard: Guard) -> Self {
+        Self {
+            settings: Arc::clone(&engine.settings),
+            env: engine.env.clone(),
+            db: engine.db.clone(),
+            outbox: engine.outbox.clone(),
+            alerts: engine.alerts.clone(),
+            bulk: engine.bulk.clone(),
+            sampler: engine.sampler.clone(),
+            broker: engine.broker.clone(),
+            producer: engine.producer.clone(),
+            peer: engine.peer.clone(),
+            running: engine.running.clone(),
+            stopping: engine.stopping.clone(),
+            guard,
+        }
+    }
+
+    /// Runs a deed once per `Idempotency-Key`; `work` notes it in the audit log, in the same transaction.
+    ///
+    /// # Errors
+    /// As [`idempotent`].
+    pub(crate) async fn act(
+        &self,
+        key: IdempotencyKey,
+        body: &[u8],
+        work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
+    ) -> ProblemResult<HttpResponse> {
+        let Self { db, running, env, .. } = self;
+        Ok(idempotent(db, running, key, body, env.now(), work).await?.into_response())
+    }
+}
+
+/// Every route of `/api/admin/v1` and what it asks for.
+pub const RULES: Rules = Rules {
+    scope: "/api/admin/v1",
+    parts: &[
+        export::lists::RULES,
+        overview::RULES,
+        charts::RULES,
+        stream::RULES,
+        events::RULES,
+        jobs::RULES,
+        relay::RULES,
+        alerts::RULES,
+        silences::RULES,
+        mails::RULES,
+        webhooks::RULES,
+        dead_letters::RULES,
+        quarantine::RULES,
+        session::RULES,
+        operators::RULES,
+        tokens::RULES,
+        audit::RULES,
+    ],
+};
+
+/// Mounts `/api/admin/v1` behind its guard; for `App::configure`.
+pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
+    move |app| {
+        let guard = admin.guard.clone();
+        let scope = web::scope(RULES.scope)
+            .app_data(web::Data::new(admin))
+            .configure(export::lists::configure)
+            .configure(overview::configure)
+            .configure(charts::configure)
+            .configure(stream::configure)
+            .configure(events::configure)
+            .configure(jobs::configure)
+            .configure(relay::configure)
+            .configure(alerts::configure)
+            .configure(silences::configure)
+            .configure(mails::configure)
+            .configure(webhooks::configure)
+            .configure(dead_letters::configure)
+            .configure(quarantine::configure)
+            .configure(session::configure)
+            .configure(operators::configure)
+            .configure(tokens::configure)
+            .configure(audit::configure)
+            .default_service(web::to(unknown_route));
+        let scope = scope.wrap(from_fn(move |request, next| {
+            guard.clone().check(RULES, |_, problem| problem.error_response(), request, next)
+        }));
+        app.service(scope.wrap(from_fn(api_headers)));
+    }
+}
+
+/// Checks a text that an operator wrote: 1 to 500 characters that are more than white space.
+pub(crate) fn checked_reason(reason: &str) -> Result<(), Problem> {
+    match reason.chars().count() {
+        1..=500 if !reason.trim().is_empty() => Ok(()),
+        _ => Err(Problem::invalid("reason", "a reason has 1 to 500 characters")),
+    }
+}
+
+/// The number that identifies something, as it is written in addresses and bodies; `whose` as in "an alert's".
+fn number(text: &str, field: &str, whose: &str) -> ProblemResult<i64> {
+    text.parse().map_err(|_| Problem::invalid(field, format!("{whose} number is a whole number")))
+}

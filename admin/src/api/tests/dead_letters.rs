@@ -1,0 +1,135 @@
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::event::Event;
+use common::ids::EventId;
+use common::telemetry::BrokerState;
+use engine::dead_letters::{DeadLetter, bury};
+use engine::kafka::{Consumer, EmbeddedBroker, Envelope, Producer, Record};
+use engine::stats::Sampler;
+use serde_json::json;
+use stockloop_tests::on_every_database;
+
+use super::fixture::Bench;
+
+on_every_database!(Bench::new =>
+    a_letter_is_shown_whole,
+    a_letter_is_discarded_with_a_reason,
+    what_cannot_be_read_is_not_replayed,
+    a_replay_sends_the_same_message,
+);
+
+const TOPIC: &str = "stockloop.orders.v1";
+
+fn record(id: EventId, at: Timestamp) -> Record {
+    let event = Event {
+        id,
+        event_type: "stockloop.order.placed".to_owned(),
+        key: "O-1".to_owned(),
+        epoch: 1,
+        attempt: 1,
+        time: at,
+        traceparent: None,
+        data: vec![b'{', 0xff, b'}'],
+    };
+    let envelope = Envelope { source: "/order-service".to_owned(), event };
+    let message = envelope.into_message(TOPIC, 0);
+    let header = |(name, value): (&'static str, String)| (name.to_owned(), value.into_bytes());
+    Record {
+        topic: message.topic,
+        partition: 0,
+        offset: 5,
+        key: Some(message.key.into_bytes()),
+        headers: message.headers.into_iter().map(header).collect(),
+        payload: Some(message.payload),
+    }
+}
+
+impl Bench {
+    async fn buried(&self, record: &Record) -> String {
+        let letter = DeadLetter::of(record, "a flaw of an older version", self.env.now());
+        self.write(move |conn| bury(conn, &letter)).await;
+        self.get("/dead-letters?limit=1").await.items("seq")[0].clone()
+    }
+}
+
+async fn a_letter_is_shown_whole(bench: Bench) {
+    let record = record(bench.env.event_id(), bench.env.now());
+    let seq = bench.buried(&record).await;
+    let letter = bench.get(&format!("/dead-letters/{seq}")).await.body;
+    assert_eq!(
+        (&letter["bytes_hex"], &letter["bytes_text"]),
+        (&json!("7bff7d"), &json!("{\u{fffd}}"))
+    );
+    assert_eq!((&letter["key"], &letter["state"]), (&json!("O-1"), &json!("waiting")));
+    assert_eq!(letter["headers"][0], json!({ "name": "ce_specversion", "value": "1.0" }));
+    assert_eq!(letter["headers"].as_array().unwrap().len(), 9);
+}
+
+async fn a_letter_is_discarded_with_a_reason(bench: Bench) {
+    let seq = bench.buried(&record(bench.env.event_id(), bench.env.now())).await;
+    let path = format!("/dead-letters/{seq}/discard");
+    bench.post(&path, json!({})).await.is_problem(422, "reason");
+    let gone = bench.post(&path, json!({ "reason": "of no use" })).await;
+    assert_eq!((gone.status, &gone.body["state"]), (200, &json!("discarded")), "{gone:?}");
+    assert_eq!(
+        (&gone.body["handled_by"], &gone.body["reason"]),
+        (&json!("anonymous"), &json!("of no use"))
+    );
+    bench.post(&path, json!({ "reason": "again" })).await.is_problem(409, "");
+    bench.post("/dead-letters/99/discard", json!({ "reason": "x" })).await.is_problem(404, "");
+    assert!(bench.get("/dead-letters?state=waiting").await.items("seq").is_empty());
+    assert_eq!(bench.get("/dead-letters?state=discarded").await.items("seq"), [seq]);
+    bench.get("/dead-letters?state=lost").await.is_problem(422, "state");
+    let sample = Sampler::default().run_once(&bench.db, &bench.env).await.unwrap();
+    assert_eq!(sample.dead_letters, 0, "only what waits is counted");
+}
+
+async fn what_cannot_be_read_is_not_replayed(bench: Bench) {
+    let whole = record(bench.env.event_id(), bench.env.now());
+    let headers = whole.headers.iter().filter(|(name, _)| name != "ce_type").cloned().collect();
+    let seq = bench.buried(&Record { headers, ..whole.clone() }).await;
+    let refused = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    refused.is_problem(422, "seq");
+    assert!(refused.body["detail"].as_str().unwrap().contains("ce_type"), "{refused:?}");
+    let answers = bench.engine.settings.kafka.outbound_ack_topic.clone();
+    let seq = bench.buried(&Record { topic: answers, offset: 6, ..whole.clone() }).await;
+    let refused = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    assert!(refused.body["detail"].as_str().unwrap().contains("batch of acks"), "{refused:?}");
+    bench.dead_letter(7, vec![1]).await;
+    let seq = bench.get("/dead-letters?limit=1").await.items("seq")[0].clone();
+    let refused = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    assert!(refused.body["detail"].as_str().unwrap().contains("were not kept"), "{refused:?}");
+    // Readable, but with nothing that could send it.
+    let seq = bench.buried(&Record { offset: 8, ..whole }).await;
+    let bench = bench.with(|settings| {
+        settings.kafka.brokers = "127.0.0.1:1".to_owned();
+        settings.kafka.properties.insert("message_timeout_ms".to_owned(), "100".to_owned());
+    });
+    bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(503, "");
+    assert_eq!(bench.get("/dead-letters?state=waiting").await.items("seq").len(), 4);
+}
+
+async fn a_replay_sends_the_same_message(bench: Bench) {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic(TOPIC, 2).unwrap();
+    let bench = bench.with(|settings| settings.kafka.brokers = broker.brokers());
+    let kafka = &bench.engine.settings.kafka;
+    let record = Record { partition: 1, ..record(bench.env.event_id(), bench.env.now()) };
+    let seq = bench.buried(&record).await;
+    let replayed = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    assert_eq!(
+        (replayed.status, &replayed.body["state"]),
+        (200, &json!("replayed")),
+        "{replayed:?}"
+    );
+    let consumer = Consumer::subscribe(kafka, "test", TOPIC, BrokerState::default()).unwrap();
+    let came = tokio::time::timeout(
+        Duration::from_secs(30),
+        consumer.next_batch(1, Duration::from_millis(1)),
+    );
+    assert_eq!(came.await.unwrap(), [Record { offset: 0, ..record }]);
+    bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(409, "");
+    let done = bench.get("/audit?action=dead_letter.replay").await;
+    assert_eq!(done.items("subject"), [seq]);
+}

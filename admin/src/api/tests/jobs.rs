@@ -1,0 +1,278 @@
+use std::time::{Duration, Instant};
+
+use actix_web::test::TestRequest;
+use common::event::NewEvent;
+use common::ids::EventId;
+use common::on;
+use common::schema::{audit, bulk_item, outbox_history, outbox_open};
+use diesel::prelude::*;
+use engine::bulk::{Bulk, Outcome};
+use serde_json::{Value, json};
+use stockloop_tests::on_every_database;
+
+use super::fixture::{Bench, COMMAND, Is};
+
+on_every_database!(Bench::new =>
+    a_preview_counts_and_changes_nothing,
+    a_job_acts_on_what_waits_and_says_why_not_on_others,
+    a_job_keeps_to_what_was_there_before_it,
+    a_job_is_cancelled_between_two_steps,
+    several_instances_do_nothing_twice,
+    ten_thousand_events_take_seconds,
+    a_job_that_cannot_be_read_blocks_nobody,
+    bad_jobs_are_refused_by_name,
+    a_repeated_request_makes_one_job,
+);
+
+impl Bench {
+    /// Works off what there is to do; returns how many steps that took.
+    async fn work_off(&self) -> usize {
+        let mut steps = 0;
+        while self.step().await.worked {
+            steps += 1;
+        }
+        steps
+    }
+
+    async fn step(&self) -> Outcome {
+        self.engine.bulk.run_once(&self.db, &self.env, &self.outbox).await.unwrap()
+    }
+
+    /// Many EXHAUSTED commands at once.
+    async fn exhausted(&self, count: usize) -> Vec<EventId> {
+        let outbox = self.outbox.clone();
+        let event = |number| NewEvent {
+            event_type: COMMAND,
+            key: format!("K{number}"),
+            version: 0,
+            payload: "{}".to_owned(),
+            traceparent: None,
+        };
+        let events: Vec<NewEvent> = (0..count).map(event).collect();
+        self.write(move |conn| {
+            let ids = outbox.append(conn, events)?;
+            on!(conn, c => diesel::update(outbox_open::table)
+                .set((outbox_open::status.eq(2_i16), outbox_open::attempt.eq(5)))
+                .execute(c))?;
+            Ok(ids)
+        })
+        .await
+    }
+
+    async fn job(&self, body: Value) -> String {
+        let created = self.post("/jobs", body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        created.body["seq"].as_str().unwrap().to_owned()
+    }
+
+    async fn counts(&self, status: i16) -> i64 {
+        self.write(move |conn| {
+            let rows = outbox_open::table.filter(outbox_open::status.eq(status)).count();
+            on!(conn, c => rows.get_result(c))
+        })
+        .await
+    }
+}
+
+fn retry_all(expected: usize) -> Value {
+    json!({
+        "action": "retry", "selection": { "filter": { "status": "EXHAUSTED" } },
+        "reason": "the copy is back", "attempts": 2, "expected": expected,
+    })
+}
+
+async fn a_preview_counts_and_changes_nothing(bench: Bench) {
+    let ids = bench.exhausted(12).await;
+    bench.event("A", 1, Is::Sent).await;
+    let filter = json!({ "selection": { "filter": { "status": "EXHAUSTED" } } });
+    let preview = bench.post("/jobs/preview", filter).await;
+    assert_eq!(preview.status, 200, "{preview:?}");
+    assert_eq!(preview.body["matches"], 12);
+    assert_eq!(preview.body["at_least"], false);
+    let examples = preview.body["examples"].as_array().unwrap();
+    assert_eq!((examples.len(), &examples[0]["id"]), (5, &json!(ids[11])));
+    let named = json!({ "selection": { "ids": [ids[0], ids[0], ids[3]] } });
+    assert_eq!(bench.post("/jobs/preview", named).await.body["matches"], 2);
+    assert_eq!(bench.get("/jobs").await.body["items"], json!([]));
+    assert_eq!(bench.counts(2).await, 12);
+}
+
+async fn a_job_acts_on_what_waits_and_says_why_not_on_others(bench: Bench) {
+    let waiting = bench.event("A", 1, Is::Exhausted).await;
+    let resolved = bench.event("A", 2, Is::Resolved).await;
+    let sent = bench.event("A", 3, Is::Sent).await;
+    let processed = bench.event("A", 4, Is::Processed).await;
+    let body = json!({
+        "action": "resolve", "selection": { "filter": { "key": "A" } },
+        "reason": "corrected by hand", "expected": 4,
+    });
+    let job = bench.job(body).await;
+    let seen = bench.get(&format!("/jobs/{job}")).await.body;
+    assert_eq!((&seen["state"], &seen["done"]), (&json!("waiting"), &json!(0)));
+    assert_eq!(bench.step().await, Outcome { worked: true, done: 1, skipped: 3 });
+    assert_eq!(bench.step().await, Outcome::default());
+    let done = bench.get(&format!("/jobs/{job}")).await.body;
+    assert_eq!(done["state"], "done");
+    assert_eq!(
+        (&done["expected"], &done["done"], &done["skipped"]),
+        (&json!(4), &json!(1), &json!(3))
+    );
+    assert_eq!(done["ended_at"], bench.env.now().to_string());
+    assert_eq!(done["selection"], json!({ "filter": { "key": "A" } }));
+    let items = bench.get(&format!("/jobs/{job}/items?skipped=true")).await;
+    let ids: Vec<String> = [processed, sent, resolved].iter().map(EventId::to_string).collect();
+    assert_eq!(items.items("event_id"), ids);
+    let why = items.items("skipped");
+    assert!(why[0].contains("PROCESSED") && why[1].contains("SENT"), "{why:?}");
+    assert!(why[2].contains("resolved already"), "{why:?}");
+    let acted = bench.get(&format!("/jobs/{job}/items?skipped=false")).await;
+    assert_eq!(acted.items("event_id"), [waiting.to_string()]);
+    let line = &bench.get(&format!("/events/{waiting}")).await.body["history"][0];
+    assert_eq!((&line["outcome"], &line["job"]), (&json!("RESOLVED"), &json!(job)));
+    assert_eq!((&line["by"], &line["reason"]), (&json!("anonymous"), &json!("corrected by hand")));
+    let noted: Vec<(String, Option<String>)> = bench
+        .write(|conn| {
+            on!(conn, c => audit::table
+                .order(audit::seq)
+                .select((audit::action, audit::subject))
+                .load(c))
+        })
+        .await;
+    let noted: Vec<&str> = noted.iter().map(|(action, _)| &**action).collect();
+    assert_eq!(noted, ["job.create", "job.end"]);
+    let found = bench.get(&format!("/events?job={job}")).await;
+    assert_eq!(found.items("id").len(), 4);
+    assert_eq!(bench.walk(&format!("/jobs/{job}/items?limit=3"), "event_id").await.1, 2);
+}
+
+async fn a_job_keeps_to_what_was_there_before_it(bench: Bench) {
+    bench.exhausted(3).await;
+    let job = bench.job(retry_all(3)).await;
+    bench.event("LATER", 1, Is::Exhausted).await;
+    bench.work_off().await;
+    assert_eq!(bench.get(&format!("/jobs/{job}")).await.body["done"], 3);
+    assert_eq!((bench.counts(0).await, bench.counts(2).await), (3, 1));
+}
+
+async fn a_job_is_cancelled_between_two_steps(bench: Bench) {
+    bench.exhausted(700).await;
+    let job = bench.job(retry_all(700)).await;
+    assert_eq!(bench.step().await.done, 500);
+    let running = bench.get(&format!("/jobs/{job}")).await.body;
+    assert_eq!((&running["state"], &running["done"]), (&json!("running"), &json!(500)));
+    let cancelled = bench.post(&format!("/jobs/{job}/cancel"), json!({})).await;
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    assert_eq!(cancelled.body["state"], "cancelled");
+    assert_eq!(cancelled.body["ended_by"], "anonymous");
+    assert!(!bench.step().await.worked);
+    assert_eq!((bench.counts(0).await, bench.counts(2).await), (500, 200));
+    bench.post(&format!("/jobs/{job}/cancel"), json!({})).await.is_problem(409, "");
+    bench.post("/jobs/99/cancel", json!({})).await.is_problem(404, "");
+}
+
+async fn several_instances_do_nothing_twice(bench: Bench) {
+    bench.exhausted(1_600).await;
+    let job = bench.job(retry_all(1_600)).await;
+    let instance = || async {
+        let bulk = Bulk::default();
+        let mut done = 0;
+        // An instance that finds the job in other hands has nothing to do; it comes back with its timer.
+        for _ in 0..8 {
+            done += bulk.run_once(&bench.db, &bench.env, &bench.outbox).await.unwrap().done;
+        }
+        done
+    };
+    let (a, b, c) = tokio::join!(instance(), instance(), instance());
+    assert_eq!(a + b + c, 1_600);
+    let seen = bench.get(&format!("/jobs/{job}")).await.body;
+    assert_eq!((&seen["state"], &seen["done"]), (&json!("done"), &json!(1_600)));
+    let (lines, items): (i64, i64) = bench
+        .write(|conn| {
+            on!(conn, c => Ok((
+                outbox_history::table.count().get_result(c)?,
+                bulk_item::table.count().get_result(c)?,
+            )))
+        })
+        .await;
+    assert_eq!((lines, items), (1_600, 1_600), "each event has one line and one note");
+}
+
+async fn ten_thousand_events_take_seconds(bench: Bench) {
+    bench.exhausted(10_000).await;
+    let preview = bench.post("/jobs/preview", json!({ "selection": { "filter": {} } })).await;
+    assert_eq!(preview.body["matches"], 10_000);
+    let job = bench.job(retry_all(10_000)).await;
+    let begun = Instant::now();
+    assert_eq!(bench.work_off().await, 20);
+    let took = begun.elapsed();
+    eprintln!("10,000 events in {took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert_eq!(bench.get(&format!("/jobs/{job}")).await.body["done"], 10_000);
+    assert_eq!(bench.counts(0).await, 10_000);
+}
+
+async fn a_job_that_cannot_be_read_blocks_nobody(bench: Bench) {
+    use common::schema::bulk_job;
+    bench.exhausted(1).await;
+    let odd = bench.job(retry_all(1)).await;
+    bench
+        .write(|conn| {
+            on!(conn, c => diesel::update(bulk_job::table)
+                .set(bulk_job::selection.eq(r#"{"moon":1}"#))
+                .execute(c))
+        })
+        .await;
+    let next = bench.job(retry_all(1)).await;
+    bench.work_off().await;
+    let odd = bench.get(&format!("/jobs/{odd}")).await.body;
+    assert_eq!(odd["state"], "cancelled");
+    assert!(odd["ended_by"].as_str().unwrap().contains("can't read it"));
+    assert_eq!(bench.get(&format!("/jobs/{next}")).await.body["done"], 1);
+}
+
+async fn bad_jobs_are_refused_by_name(bench: Bench) {
+    let filter = json!({ "filter": {} });
+    let many: Vec<EventId> = (0..1_001).map(|_| bench.env.event_id()).collect();
+    for (body, field) in [
+        (json!({ "action": "resolve", "selection": filter, "expected": 1 }), "reason"),
+        (json!({ "action": "retry", "selection": filter, "expected": -1 }), "expected"),
+        (json!({ "action": "retry", "selection": filter }), "expected"),
+        (
+            json!({ "action": "retry", "selection": filter, "expected": 1, "attempts": 0 }),
+            "attempts",
+        ),
+        (
+            json!({ "action": "resolve", "selection": filter, "expected": 1, "reason": "x", "attempts": 1 }),
+            "attempts",
+        ),
+        (json!({ "action": "forget", "selection": filter, "expected": 1 }), "action"),
+        (json!({ "action": "retry", "selection": { "ids": [] }, "expected": 0 }), "selection.ids"),
+        (
+            json!({ "action": "retry", "selection": { "ids": many }, "expected": 0 }),
+            "selection.ids",
+        ),
+        (
+            json!({ "action": "retry", "selection": { "filter": { "colour": 1 } }, "expected": 0 }),
+            "selection.filter.colour",
+        ),
+    ] {
+        bench.post("/jobs", body).await.is_problem(422, field);
+    }
+    bench.get("/jobs/7").await.is_problem(404, "");
+    bench.get("/jobs/x").await.is_problem(422, "seq");
+    bench.get("/jobs/7/items").await.is_problem(404, "");
+}
+
+async fn a_repeated_request_makes_one_job(bench: Bench) {
+    let request = || {
+        TestRequest::post()
+            .uri("/api/admin/v1/jobs")
+            .insert_header(("idempotency-key", "k1"))
+            .set_json(retry_all(0))
+    };
+    let (first, second) = (bench.call(request()).await, bench.call(request()).await);
+    assert_eq!((first.status, &first.body), (201, &second.body));
+    assert_eq!(bench.get("/jobs").await.items("seq").len(), 1);
+    let woken = bench.engine.bulk.notify().notified();
+    assert!(tokio::time::timeout(Duration::from_secs(5), woken).await.is_ok(), "it is woken");
+}

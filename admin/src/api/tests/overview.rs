@@ -1,0 +1,233 @@
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::on;
+use common::schema::{
+    alert, alert_silence, bulk_job, dead_letter, outbox_open, outbox_partition, relay_pause,
+    webhook,
+};
+use common::telemetry::BrokerState;
+use diesel::prelude::*;
+use engine::kafka::{EmbeddedBroker, Producer};
+use engine::outbox::renew;
+use serde_json::json;
+use stockloop_tests::on_every_database;
+
+use super::fixture::{Bench, Is};
+
+on_every_database!(Bench::new =>
+    an_empty_database_has_an_overview,
+    a_sample_counts_everything,
+    a_sample_tells_of_the_parts,
+    consumers_are_told_by_partition,
+    relays_are_told_with_their_shards,
+    rates_are_of_the_last_minute,
+    what_the_broker_took_is_counted,
+    a_request_does_not_count,
+);
+
+async fn an_empty_database_has_an_overview(bench: Bench) {
+    let overview = bench.get("/overview").await;
+    assert_eq!(overview.status, 200, "{overview:?}");
+    let mut body = overview.body;
+    assert!(body["database"]["sample_seconds"].take().is_f64());
+    assert!(body["database"]["backend"].take().is_string());
+    insta::assert_json_snapshot!("an_empty_overview", body);
+}
+
+impl Bench {
+    /// Something of everything that a sample counts.
+    pub(crate) async fn fill(&self) {
+        self.event("A", 1, Is::Exhausted).await;
+        self.event("B", 1, Is::Sent).await;
+        for (is, count) in [(Is::Pending, 3), (Is::Resolved, 2), (Is::Processed, 7)] {
+            for version in 0..count {
+                self.event("C", version, is).await;
+            }
+        }
+        self.alerts(&["one", "two", "three"]).await;
+        self.dead_letter(1, vec![1]).await;
+        self.put("/quarantine/Z", json!({ "reason": "x" })).await;
+        self.clock.advance(Duration::from_millis(1_500));
+    }
+}
+
+async fn a_sample_counts_everything(bench: Bench) {
+    bench.fill().await;
+    let sample = bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+    assert!(sample.rest() >= Duration::from_secs(1));
+    let mut overview = bench.get("/overview").await.body;
+    let oldest = overview["oldest_unacknowledged"]["id"].take();
+    let sent = bench.get("/events?status=SENT").await.items("id");
+    assert_eq!(oldest, sent[0], "the oldest that the loop still has to close");
+    assert!(overview["database"]["sample_seconds"].take().as_f64().unwrap() > 0.0);
+    assert!(overview["database"]["backend"].take().is_string());
+    insta::assert_json_snapshot!("a_full_overview", overview);
+}
+
+async fn a_request_does_not_count(bench: Bench) {
+    let first = bench.get("/overview").await.body;
+    bench.event("A", 1, Is::Pending).await;
+    assert_eq!(bench.get("/overview").await.body, first);
+    bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+    let second = bench.get("/overview").await.body;
+    assert_eq!(second["events"]["PENDING"], 1);
+    assert_ne!(second["as_of"], first["as_of"]);
+}
+
+impl Bench {
+    /// A new sample, as the overview tells of it.
+    async fn sampled(&self) -> serde_json::Value {
+        self.sampler.run_once(&self.db, &self.env).await.unwrap();
+        self.get("/overview").await.body
+    }
+}
+
+async fn a_sample_tells_of_the_parts(bench: Bench) {
+    bench.alerts(&["closed", "mailed", "acknowledged"]).await;
+    bench.dead_letter(1, vec![1]).await;
+    bench.dead_letter(2, vec![2]).await;
+    let now = bench.env.now();
+    bench
+        .write(move |conn| {
+            let silence = (
+                alert_silence::key.eq("A"),
+                alert_silence::reason.eq("the shelf is counted"),
+                alert_silence::created_us.eq(now),
+                alert_silence::until_us.eq(now.after(Duration::from_secs(60))),
+                alert_silence::by_whom.eq("ada"),
+            );
+            let called = (
+                webhook::delivery_id.eq("w1"),
+                webhook::body.eq("{}"),
+                webhook::created_us.eq(now),
+                webhook::due_us.eq(now),
+            );
+            let job = (
+                bulk_job::action.eq("retry"),
+                bulk_job::selection.eq("{}"),
+                bulk_job::state.eq(1_i16),
+                bulk_job::expected.eq(1_i64),
+                bulk_job::created_us.eq(now),
+                bulk_job::created_by.eq("ada"),
+                bulk_job::created_via.eq("session"),
+            );
+            let pause = |key: &'static str| {
+                (
+                    relay_pause::key.eq(key),
+                    relay_pause::reason.eq("stocktaking"),
+                    relay_pause::since_us.eq(now),
+                    relay_pause::by_whom.eq("ada"),
+                )
+            };
+            let handled = dead_letter::table.filter(dead_letter::offset.eq(1_i64));
+            let noted = alert::table.filter(alert::subject.eq("acknowledged"));
+            on!(conn, c => {
+                diesel::insert_into(alert_silence::table).values(silence).execute(c)?;
+                diesel::insert_into(webhook::table).values(called).execute(c)?;
+                diesel::insert_into(bulk_job::table).values(job).execute(c)?;
+                diesel::insert_into(relay_pause::table).values(pause("")).execute(c)?;
+                diesel::insert_into(relay_pause::table).values(pause("TEA")).execute(c)?;
+                diesel::update(handled).set(dead_letter::state.eq(1_i16)).execute(c)?;
+                diesel::update(noted).set(alert::acknowledged_us.eq(now)).execute(c)
+            })
+        })
+        .await;
+    let overview = bench.sampled().await;
+    let counts = ["alerts_open", "alerts_acknowledged", "alerts_silenced", "mails_unsent"];
+    assert_eq!(counts.map(|name| overview[name].as_i64().unwrap()), [2, 1, 2, 1]);
+    let counts = ["webhooks_unsent", "dead_letters", "jobs_open"];
+    assert_eq!(counts.map(|name| overview[name].as_i64().unwrap()), [1, 1, 1]);
+    assert_eq!(overview["mail"]["last_error"], "connection refused");
+    let pause = json!({ "reason": "stocktaking", "since": now, "by": "ada" });
+    assert_eq!(overview["relay"]["paused"], pause);
+    assert_eq!(overview["relay"]["keys_paused"], 1);
+    bench.clock.advance(Duration::from_secs(61));
+    assert_eq!(bench.sampled().await["alerts_silenced"], 0, "the silence has ended");
+}
+
+async fn consumers_are_told_by_partition(bench: Bench) {
+    bench.event("A", 1, Is::Sent).await;
+    bench.event("B", 1, Is::Sent).await;
+    let quiet = bench.event("C", 1, Is::Sent).await;
+    // Failed before: it has a partition, but waits for nobody there.
+    let again = bench.event("D", 1, Is::Sent).await;
+    let now = bench.env.now();
+    let topic = bench.sampler.topic().to_owned();
+    bench
+        .write(move |conn| {
+            let known = |partition, last: Timestamp, silent: Option<Timestamp>| {
+                (
+                    outbox_partition::topic.eq(topic.clone()),
+                    outbox_partition::partition.eq(partition),
+                    outbox_partition::acked_sent_us.eq(0),
+                    outbox_partition::last_ack_us.eq(last),
+                    outbox_partition::silent_us.eq(silent),
+                )
+            };
+            let rows = vec![known(1, Timestamp::default(), Some(now)), known(2, now, None)];
+            on!(conn, c => {
+                diesel::insert_into(outbox_partition::table).values(&rows).execute(c)?;
+                diesel::update(outbox_open::table.find(quiet))
+                    .set(outbox_open::partition.eq(1))
+                    .execute(c)?;
+                diesel::update(outbox_open::table.find(again))
+                    .set(outbox_open::status.eq(0_i16))
+                    .execute(c)
+            })
+        })
+        .await;
+    bench.clock.advance(Duration::from_secs(7));
+    let consumers = bench.sampled().await["consumers"].take();
+    insta::assert_json_snapshot!("consumers_by_partition", consumers);
+}
+
+async fn relays_are_told_with_their_shards(bench: Bench) {
+    let lease = Duration::from_secs(60);
+    renew(&bench.db, "a", lease).await.unwrap();
+    renew(&bench.db, "b", lease).await.unwrap();
+    renew(&bench.db, "a", lease).await.unwrap();
+    renew(&bench.db, "b", lease).await.unwrap();
+    let relay = bench.sampled().await["relay"].take();
+    let told: Vec<_> = relay["instances"].as_array().unwrap().iter().collect();
+    assert_eq!((&told[0]["owner"], &told[0]["shards"]), (&json!("a"), &json!(32)));
+    assert_eq!((&told[1]["owner"], &told[1]["shards"]), (&json!("b"), &json!(32)));
+    assert_eq!(relay["paused"], json!(null));
+}
+
+async fn rates_are_of_the_last_minute(bench: Bench) {
+    assert_eq!(bench.sampled().await["rates"], json!(null), "one sample tells no rate");
+    for version in 0..6 {
+        bench.event("A", version, Is::Processed).await;
+    }
+    bench.event("A", 6, Is::Pending).await;
+    bench.clock.advance(Duration::from_secs(3));
+    let rates = bench.sampled().await["rates"].take();
+    assert_eq!(
+        rates,
+        json!({
+            "committed": 0.7, "sent": 0.0, "acknowledged": 0.6, "failed": 0.0, "over_seconds": 10.0
+        })
+    );
+    for _ in 0..10 {
+        bench.clock.advance(Duration::from_secs(10));
+        bench.sampled().await;
+    }
+    let rates = bench.sampled().await["rates"].take();
+    assert_eq!((&rates["committed"], &rates["over_seconds"]), (&json!(0.0), &json!(60.0)));
+}
+
+async fn what_the_broker_took_is_counted(bench: Bench) {
+    let broker = EmbeddedBroker::start().unwrap();
+    let bench = bench.with(|settings| settings.kafka.brokers = broker.brokers());
+    broker.create_topic(&bench.engine.settings.kafka.outbound_topic, 4).unwrap();
+    let held = renew(&bench.db, "me", Duration::from_secs(60)).await.unwrap();
+    bench.event("A", 1, Is::Pending).await;
+    bench.event("B", 1, Is::Pending).await;
+    bench.clock.advance(Duration::from_secs(5));
+    let outcome = bench.engine.relay().run_once(&held).await.unwrap();
+    assert_eq!(outcome.sent, 2, "{outcome:?}");
+    assert_eq!(outcome.first_sent, [6, 5].map(Duration::from_secs), "since their commits");
+    let sample = bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+    assert_eq!((sample.totals.committed, sample.totals.sent, sample.sent), (2, 2, 2));
+}

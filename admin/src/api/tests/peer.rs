@@ -1,0 +1,159 @@
+use std::net::TcpListener;
+
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use common::config::PeerSettings;
+use common::db::Conn;
+use common::event::Event;
+use common::http::Access;
+use common::ids::EventId;
+use common::on;
+use common::schema::inbox;
+use diesel::prelude::*;
+use engine::batch::BatchError;
+use engine::dead_letters::{DeadLetter, bury};
+use engine::inbox::CopyVersion;
+use engine::inbox::{Answer, Handler, quarantine};
+use engine::kafka::Record;
+use engine::peer::InboxViews;
+use engine::peer::{self, Peer};
+use secrecy::SecretString;
+use serde_json::json;
+use stockloop_tests::on_every_database;
+
+use super::fixture::{Bench, Is};
+
+on_every_database!(Bench::new =>
+    the_other_side_tells_what_it_knows,
+    an_honest_answer_when_nobody_answers,
+);
+
+/// A service that holds one version of everything.
+struct Shelf;
+
+impl Handler for Shelf {
+    fn is_command(&self, _: &str) -> bool {
+        false
+    }
+
+    fn apply(
+        &self,
+        _: &mut Conn,
+        _: common::clock::Timestamp,
+        _: &[Event],
+    ) -> Result<Vec<Answer>, BatchError> {
+        Ok(Vec::new())
+    }
+
+    fn copy_version(&self, _: &mut Conn, key: &str) -> QueryResult<Option<CopyVersion>> {
+        Ok((key == "A").then_some(CopyVersion { epoch: 1, version: 7 }))
+    }
+}
+
+impl Bench {
+    /// Serves this service's side of the peer's questions, and makes this service its own peer.
+    fn face_itself(&mut self, token: &'static str, shown: &str) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let settings = PeerSettings {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            api_token: SecretString::from(shown),
+            timeout: std::time::Duration::from_secs(5),
+            ..self.engine.settings.peer.clone()
+        };
+        let views = InboxViews {
+            service: self.engine.settings.service.name.clone(),
+            db: self.db.clone(),
+            handler: Some(std::sync::Arc::new(Shelf)),
+        };
+        let access = Access::new(&SecretString::from(token), "api");
+        let server = HttpServer::new(move || {
+            App::new().service(
+                web::scope("/api/v1")
+                    .configure(peer::configure(views.clone()))
+                    .wrap(from_fn(move |request, next| access.guard(request, next))),
+            )
+        });
+        let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
+        tokio::spawn(server);
+        self.engine.peer = Peer::new(&settings).unwrap();
+    }
+
+    async fn arrived(&self, id: EventId) {
+        let row = (
+            inbox::event_id.eq(id),
+            inbox::outcome.eq(0_i16),
+            inbox::detail.eq("applied"),
+            inbox::version.eq(6_i64),
+            inbox::event_type.eq("stockloop.inventory.changed"),
+            inbox::key.eq("A"),
+            inbox::processed_us.eq(self.env.now()),
+        );
+        self.write(
+            move |conn| on!(conn, c => diesel::insert_into(inbox::table).values(row).execute(c)),
+        )
+        .await;
+    }
+}
+
+async fn the_other_side_tells_what_it_knows(mut bench: Bench) {
+    bench.face_itself("s3cret", "s3cret");
+    let (known, unknown) =
+        (bench.event("A", 1, Is::Sent).await, bench.event("B & co", 1, Is::Sent).await);
+    bench.arrived(known).await;
+    let (now, id) = (bench.env.now(), unknown.to_string());
+    bench
+        .write(move |conn| {
+            let row = quarantine::QuarantineRow {
+                key: "B & co".to_owned(),
+                reason: "bad".to_owned(),
+                since_us: now,
+                by_whom: "x".to_owned(),
+            };
+            quarantine::put(conn, &row)?;
+            let record = Record {
+                topic: "t".to_owned(),
+                partition: 0,
+                offset: 0,
+                key: None,
+                headers: vec![("ce_id".to_owned(), id.into_bytes())],
+                payload: None,
+            };
+            bury(conn, &DeadLetter::of(&record, "no data", now))
+        })
+        .await;
+    let seen = bench.get(&format!("/events/{known}/peer")).await.body;
+    assert_eq!(seen["reachable"], true, "{seen}");
+    assert_eq!(seen["service"], "product-service");
+    assert_eq!(
+        (&seen["inbox"]["outcome"], &seen["inbox"]["version"]),
+        (&json!("SUCCESS"), &json!(6))
+    );
+    assert_eq!(seen["copy"], json!({ "epoch": 1, "version": 7 }));
+    assert_eq!((&seen["quarantine"], &seen["dead_letters"]), (&json!(null), &json!([])));
+    let seen = bench.get(&format!("/events/{unknown}/peer")).await.body;
+    assert_eq!((&seen["inbox"], &seen["copy"]), (&json!(null), &json!(null)));
+    assert_eq!(seen["quarantine"], json!({ "reason": "bad", "since": now.to_string() }));
+    assert_eq!(seen["dead_letters"], json!(["1"]));
+}
+
+async fn an_honest_answer_when_nobody_answers(mut bench: Bench) {
+    let id = bench.event("A", 1, Is::Sent).await;
+    let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let settings =
+        PeerSettings { url: format!("http://{nobody}"), ..bench.engine.settings.peer.clone() };
+    bench.engine.peer = Peer::new(&settings).unwrap();
+    let seen = bench.get(&format!("/events/{id}/peer")).await;
+    assert_eq!((seen.status, &seen.body["reachable"]), (200, &json!(false)));
+    let reason = seen.body["reason"].as_str().unwrap();
+    assert!(reason.contains("can't be reached") && reason.contains("refused"), "{reason}");
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    bench.engine.peer = Peer::new(&PeerSettings { url, ..settings }).unwrap();
+    let seen = bench.get(&format!("/events/{id}/peer")).await.body;
+    assert!(seen["reason"].as_str().unwrap().contains("within 300ms"), "{seen}");
+    bench.face_itself("s3cret", "wrong");
+    let seen = bench.get(&format!("/events/{id}/peer")).await.body;
+    assert!(seen["reason"].as_str().unwrap().contains("peer.api_token"), "{seen}");
+    let stranger = bench.env.event_id();
+    bench.get(&format!("/events/{stranger}/peer")).await.is_problem(404, "");
+}

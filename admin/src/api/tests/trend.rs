@@ -1,0 +1,111 @@
+use std::time::Duration;
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::test::TestRequest;
+use common::clock::Timestamp;
+use common::on;
+use common::schema::trend;
+use diesel::prelude::*;
+use engine::stats::{Chart, Trend, TrendOutcome};
+use serde_json::{Value, json};
+use stockloop_tests::on_every_database;
+
+use super::fixture::{Bench, Is};
+
+on_every_database!(Bench::new =>
+    one_instance_writes_a_row_each_ten_seconds,
+    old_rows_go,
+    points_tell_rates_and_latencies,
+    charts_show_the_points,
+    unknown_windows_and_charts_are_refused,
+);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Bench {
+    async fn trend(&self, trend: &Trend) -> TrendOutcome {
+        let sample = self.sampler.run_once(&self.db, &self.env).await.unwrap();
+        trend.run_once(&self.db, &sample).await.unwrap()
+    }
+
+    async fn trend_rows(&self) -> Vec<Timestamp> {
+        self.write(
+            |conn| on!(conn, c => trend::table.select(trend::at_us).order(trend::at_us).load(c)),
+        )
+        .await
+    }
+}
+
+async fn one_instance_writes_a_row_each_ten_seconds(bench: Bench) {
+    let (one, other) = (Trend::default(), Trend::default());
+    assert!(bench.trend(&one).await.written);
+    assert!(!bench.trend(&other).await.written, "the other one has just done it");
+    for _ in 0..30 {
+        bench.clock.advance(SECOND);
+        bench.trend(&one).await;
+        bench.trend(&other).await;
+    }
+    let rows = bench.trend_rows().await;
+    let apart = rows.windows(2).map(|two| two[1].since(two[0]));
+    assert_eq!(apart.collect::<Vec<_>>(), [10 * SECOND; 3]);
+}
+
+async fn old_rows_go(bench: Bench) {
+    let trend = Trend::default();
+    bench.trend(&trend).await;
+    bench.clock.advance(7 * 24 * 3_600 * SECOND);
+    assert_eq!(bench.trend(&trend).await, TrendOutcome { written: true, forgotten: 0 });
+    bench.clock.advance(10 * SECOND);
+    assert_eq!(bench.trend(&trend).await, TrendOutcome { written: true, forgotten: 1 });
+    assert_eq!(bench.trend_rows().await.len(), 2);
+}
+
+/// Three rows, ten seconds apart; between the first two, things happen.
+async fn some_points(bench: &Bench) -> Value {
+    let trend = Trend::default();
+    bench.trend(&trend).await;
+    for version in 0..4 {
+        bench.event("A", version, Is::Processed).await;
+    }
+    bench.event("A", 4, Is::Sent).await;
+    bench.event("A", 5, Is::Exhausted).await;
+    bench.clock.advance(4 * SECOND);
+    bench.trend(&trend).await;
+    bench.clock.advance(10 * SECOND);
+    bench.trend(&trend).await;
+    bench.get("/overview/trend?window=15m").await.body
+}
+
+async fn points_tell_rates_and_latencies(bench: Bench) {
+    insta::assert_json_snapshot!("a_trend", some_points(&bench).await);
+    let hour = bench.get("/overview/trend").await.body;
+    assert_eq!(hour["window"], "1h");
+    // A point for a quarter of a minute joins what falls into it.
+    assert_eq!(hour["points"].as_array().unwrap().len(), 1, "{hour}");
+}
+
+async fn charts_show_the_points(bench: Bench) {
+    let empty = bench.get_text("/charts/latency.svg").await;
+    assert!(empty.contains("no data yet, a point comes every 10 s"), "{empty}");
+    some_points(&bench).await;
+    for chart in Chart::ALL {
+        let uri = format!("/api/admin/v1/charts/{}.svg?window=15m", chart.name());
+        let answered = bench.call(TestRequest::get().uri(&uri)).await;
+        assert_eq!((answered.status, answered.header(CONTENT_TYPE)), (200, "image/svg+xml"));
+        let svg = answered.body.as_str().unwrap();
+        assert!(svg.contains("role=\"img\"") && svg.ends_with("</svg>\n"), "{svg}");
+        for inline in ["style=", "<style", "<script", "#0001", "#0000"] {
+            assert!(!svg.contains(inline), "{inline} in {svg}");
+        }
+        insta::assert_snapshot!(format!("chart_{}", chart.name()), svg);
+    }
+}
+
+async fn unknown_windows_and_charts_are_refused(bench: Bench) {
+    bench.get("/overview/trend?window=2h").await.is_problem(422, "window");
+    bench.get("/charts/latency.svg?window=2h").await.is_problem(422, "window");
+    bench.get("/charts/latency.svg?wide=1").await.is_problem(422, "wide");
+    bench.get("/charts/beauty.svg").await.is_problem(404, "");
+    let none = bench.get("/overview/trend?window=24h").await.body;
+    assert_eq!(none, json!({ "window": "24h", "points": [] }));
+}

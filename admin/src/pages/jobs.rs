@@ -1,0 +1,270 @@
+//! Actions on many events: what they would touch, then how far they are, then what came of it.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Path, ServiceConfig};
+use askama::Template;
+use common::http::{Page, Params, Problem, ProblemResult};
+use engine::bulk::{self, Action, Selection};
+
+use super::desk::{Desk, Fields, Frame, Paging, page, see};
+use super::form::Form;
+use super::show::{filters, grouped, status_class};
+use super::tokens::number;
+use crate::access::{Area, Role, Rule};
+use crate::api::events::item::EventItem;
+use crate::api::events::search::filter_of;
+use crate::api::jobs::{
+    Create, JobEvent, JobItem, Previewed, cancel_now, check_selection, create_now,
+};
+
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("GET", "/jobs", Role::Viewer, Area::Events),
+    Rule::new("POST", "/jobs", Role::Operator, Area::Events),
+    Rule::new("POST", "/jobs/preview", Role::Operator, Area::Events),
+    Rule::new("GET", "/jobs/{seq}", Role::Viewer, Area::Events),
+    Rule::new("POST", "/jobs/{seq}/cancel", Role::Operator, Area::Events),
+];
+
+/// Events that were left as they are, as many as a job's page names.
+const SKIPPED: i64 = 100;
+
+pub(super) fn configure(scope: &mut ServiceConfig) {
+    let other = || web::to(super::wrong_method);
+    scope
+        .service(web::resource("/jobs").get(list).post(create).default_service(other()))
+        .service(web::resource("/jobs/preview").post(preview).default_service(other()))
+        .service(web::resource("/jobs/{seq}").get(show).default_service(other()))
+        .service(web::resource("/jobs/{seq}/cancel").post(cancel).default_service(other()));
+}
+
+#[derive(Template)]
+#[template(path = "admin/jobs.html")]
+struct JobsPage {
+    frame: Frame,
+    jobs: Vec<JobItem>,
+    paging: Paging,
+}
+
+#[derive(Template)]
+#[template(path = "admin/job.html")]
+struct JobPage {
+    frame: Frame,
+    job: JobItem,
+    skipped: Vec<JobEvent>,
+    may_act: bool,
+}
+
+impl JobPage {
+    /// What the bar ends at: what was met, where that is more than was said.
+    fn whole(&self) -> i64 {
+        self.job.expected.max(self.met()).max(1)
+    }
+
+    fn met(&self) -> i64 {
+        self.job.done + self.job.skipped
+    }
+}
+
+#[derive(Template)]
+#[template(path = "admin/confirm.html")]
+struct ConfirmPage<'a> {
+    frame: Frame,
+    problem: Option<&'a Problem>,
+    retry: bool,
+    selection: String,
+    described: String,
+    matches: i64,
+    at_least: bool,
+    examples: Vec<EventItem>,
+    attempts: i32,
+    /// What was filled in.
+    reason: String,
+    back: String,
+}
+
+impl ConfirmPage<'_> {
+    fn verb(&self) -> &'static str {
+        if self.retry { "Retry" } else { "Resolve" }
+    }
+
+    fn count(&self) -> String {
+        let events = if self.matches == 1 { "event" } else { "events" };
+        format!("{} {events}", grouped(self.matches))
+    }
+}
+
+impl JobItem {
+    /// What it does, in words.
+    pub(super) fn verb(&self) -> &'static str {
+        match self.action {
+            Action::Retry => "Retry",
+            Action::Resolve => "Resolve",
+        }
+    }
+
+    /// Which events, in words.
+    pub(super) fn described(&self) -> String {
+        serde_json::from_str(self.selection.get()).map_or_else(|_| String::new(), |s| described(&s))
+    }
+
+    /// How its state looks.
+    pub(super) fn state_class(&self) -> &'static str {
+        match self.state {
+            bulk::State::Done => "good",
+            bulk::State::Cancelled => "warn",
+            bulk::State::Waiting | bulk::State::Running => "info",
+        }
+    }
+}
+
+fn described(selection: &Selection) -> String {
+    let filter = match selection {
+        Selection::Ids(ids) => return format!("{} chosen one by one", grouped_len(ids.len())),
+        Selection::Filter(filter) => serde_json::to_value(filter).unwrap_or_default(),
+    };
+    let parts = filter.as_object().into_iter().flatten().map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{} {value}", name.replace('_', " "))
+    });
+    match parts.collect::<Vec<_>>() {
+        parts if parts.is_empty() => "all events".to_owned(),
+        parts => format!("all with {}", parts.join(", ")),
+    }
+}
+
+fn grouped_len(count: usize) -> String {
+    grouped(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
+    let mut params = desk.params()?;
+    let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
+    params.finish()?;
+    let jobs: Page<JobItem> =
+        desk.admin.db.read(move |conn| JobItem::page(conn, after, limit)).await?;
+    let paging = desk.next_page(jobs.next.as_deref());
+    page(StatusCode::OK, &JobsPage { frame: desk.frame().await?, jobs: jobs.items, paging })
+}
+
+async fn show(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let seq = number(&seq)?;
+    let read = desk.admin.db.read(move |conn| {
+        let job = JobItem::find(conn, seq)?;
+        let skipped = bulk::items(conn, seq, Some(true), None, SKIPPED)?;
+        Ok::<_, Problem>((job, skipped.into_iter().map(JobEvent::from).collect()))
+    });
+    let (job, skipped) = read.await?;
+    let may_act = desk.may(Role::Operator, Area::Events);
+    page(StatusCode::OK, &JobPage { frame: desk.frame().await?, job, skipped, may_act })
+}
+
+/// Says what an action would touch, and asks.
+async fn preview(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+    let deed = form.needed("do")?;
+    let (action, scope) = deed.split_once('-').unwrap_or((&deed, ""));
+    let (selection, back) = match scope {
+        "all" => all_of(&form)?,
+        _ => (chosen(&form)?, "/admin/events".to_owned()),
+    };
+    confirm(&desk, action_of(action)?, selection, back, &Form::default(), None).await
+}
+
+async fn confirm(
+    desk: &Desk,
+    action: Action,
+    selection: Selection,
+    back: String,
+    form: &Form,
+    problem: Option<&Problem>,
+) -> ProblemResult<HttpResponse> {
+    check_selection(&selection)?;
+    let json = serde_json::to_string(&selection).map_err(|error| Problem::internal(&error))?;
+    let described = described(&selection);
+    let admin = &desk.admin;
+    let now = admin.env.now();
+    let counted = admin.db.read(move |conn| Previewed::take(conn, &selection, now)).await?;
+    let shown = ConfirmPage {
+        frame: desk.frame().await?,
+        problem,
+        retry: action == Action::Retry,
+        selection: json,
+        described,
+        matches: i64::try_from(counted.matches).unwrap_or(i64::MAX),
+        at_least: counted.at_least,
+        examples: counted.examples,
+        attempts: admin.settings.outbox.max_attempts,
+        reason: form.text("reason").unwrap_or_default(),
+        back,
+    };
+    page(problem.map_or(StatusCode::OK, Problem::status), &shown)
+}
+
+/// The events whose boxes are ticked.
+fn chosen(form: &Form) -> ProblemResult<Selection> {
+    let ids = form.all("id").iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>();
+    match ids.map_err(|error| Problem::invalid("id", format!("that is no event id: {error}")))? {
+        ids if ids.is_empty() => Err(Problem::invalid(
+            "id",
+            "no event is chosen; tick the boxes of some, or act on all that match",
+        )),
+        ids => Ok(Selection::Ids(ids)),
+    }
+}
+
+/// All events that fit the filter of the list that the form stood on, and the way back there.
+fn all_of(form: &Form) -> ProblemResult<(Selection, String)> {
+    let query = form.text("filter").unwrap_or_default();
+    let mut params = Params::parse(&query)?;
+    let filter = filter_of(&mut params)?;
+    params.finish()?;
+    let back = Fields::parse(&query)?.to_query();
+    Ok((Selection::Filter(filter), format!("/admin/events?{back}")))
+}
+
+async fn create(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+    let action = action_of(&form.needed("action")?)?;
+    let selection: Selection = serde_json::from_str(&form.needed("selection")?)
+        .map_err(|error| Problem::invalid("selection", error.to_string()))?;
+    let admin = &desk.admin;
+    let (by, now) = (desk.caller.clone(), admin.env.now());
+    let asked = asked(&form, action, selection.clone())
+        .and_then(|asked| asked.check(&by, now, admin.settings.outbox.max_attempts));
+    let job = match asked {
+        Ok(job) => job,
+        Err(problem) => {
+            let back = "/admin/events".to_owned();
+            return confirm(&desk, action, selection, back, &form, Some(&problem)).await;
+        }
+    };
+    let job = admin.db.write(move |conn| create_now(conn, (&by, now), &job)).await?;
+    admin.bulk.wake();
+    Ok(see(&format!("/admin/jobs/{}", job.seq), ""))
+}
+
+fn asked(form: &Form, action: Action, selection: Selection) -> ProblemResult<Create> {
+    let attempts = form.take("attempts", "a number")?;
+    Ok(Create {
+        action,
+        selection,
+        reason: form.text("reason"),
+        attempts: attempts.filter(|_| action == Action::Retry),
+        expected: form.take("expected", "a number")?.unwrap_or(0),
+    })
+}
+
+fn action_of(name: &str) -> ProblemResult<Action> {
+    match name {
+        "retry" => Ok(Action::Retry),
+        "resolve" => Ok(Action::Resolve),
+        _ => Err(Problem::invalid("action", format!("{name:?} is neither retry nor resolve"))),
+    }
+}
+
+async fn cancel(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let seq = number(&seq)?;
+    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    desk.admin.db.write(move |conn| cancel_now(conn, (&by, now), seq)).await?;
+    Ok(see(&format!("/admin/jobs/{seq}"), "job-cancelled"))
+}

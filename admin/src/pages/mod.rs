@@ -1,0 +1,84 @@
+//! The operators' page under `/admin`; both services mount it.
+//!
+//! Plain HTML, made on the server: every page can be read and every action be done without JavaScript, which only
+//! adds live numbers, local times and keys. The pages call the functions that the REST routes call, not HTTP.
+
+mod account;
+mod alerts;
+mod assets;
+mod audit;
+mod dead_letters;
+mod desk;
+mod events;
+mod failure;
+mod flash;
+mod form;
+mod jobs;
+mod json;
+mod login;
+mod overview;
+mod relay;
+mod show;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod users;
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use common::http::page_headers;
+use common::http::{Problem, unknown_route};
+
+use crate::access::Rules;
+use crate::api::Admin;
+
+/// Every route of `/admin` and what it asks for.
+pub const RULES: Rules = Rules {
+    scope: "/admin",
+    parts: &[
+        assets::RULES,
+        login::RULES,
+        account::RULES,
+        overview::RULES,
+        events::RULES,
+        jobs::RULES,
+        alerts::RULES,
+        dead_letters::RULES,
+        relay::RULES,
+        users::RULES,
+        tokens::RULES,
+        audit::RULES,
+    ],
+};
+
+/// Mounts `/admin` behind its guard; for `App::configure`.
+pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
+    move |app| {
+        let guard = admin.guard.clone();
+        let scope = web::scope(RULES.scope)
+            .app_data(web::Data::new(admin))
+            .configure(assets::configure)
+            .configure(login::configure)
+            .configure(account::configure)
+            .configure(overview::configure)
+            .configure(events::configure)
+            .configure(jobs::configure)
+            .configure(alerts::configure)
+            .configure(dead_letters::configure)
+            .configure(relay::configure)
+            .configure(users::configure)
+            .configure(tokens::configure)
+            .configure(audit::configure)
+            .default_service(web::to(unknown_route))
+            .wrap(from_fn(failure::dress))
+            .wrap(from_fn(move |request, next| {
+                guard.clone().check(RULES, failure::refuse, request, next)
+            }));
+        app.service(scope.wrap(from_fn(page_headers)));
+    }
+}
+
+/// 405, as a page: the default service of every resource.
+async fn wrong_method() -> Result<&'static str, Problem> {
+    Err(Problem::method_not_allowed())
+}

@@ -1,0 +1,160 @@
+//! The relay: who sends, what is paused, and which keys are refused.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{self, ServiceConfig};
+use askama::Template;
+use common::http::{Page, Problem, ProblemResult};
+use engine::inbox::quarantine::{self, QuarantineRow};
+use engine::outbox::pause::{self, EVERYTHING, PauseRow};
+
+use super::desk::{Desk, Frame, Paging, page, see};
+use super::form::Form;
+use super::show::filters;
+use crate::access::{Area, Role, Rule};
+use crate::api::checked_reason;
+use crate::api::quarantine::{checked_key, put_now, release_now};
+use crate::api::relay::{RelayView, pause_now, resume_now};
+
+/// What its routes ask for.
+pub(super) const RULES: &[Rule] = &[
+    Rule::new("GET", "/relay", Role::Viewer, Area::Relay),
+    Rule::new("POST", "/relay/pause", Role::Operator, Area::Relay),
+    Rule::new("POST", "/relay/resume", Role::Operator, Area::Relay),
+    Rule::new("POST", "/relay/pause-key", Role::Operator, Area::Relay),
+    Rule::new("POST", "/relay/resume-key", Role::Operator, Area::Relay),
+    Rule::new("GET", "/quarantine", Role::Viewer, Area::Quarantine),
+    Rule::new("POST", "/quarantine", Role::Operator, Area::Quarantine),
+    Rule::new("POST", "/quarantine/release", Role::Operator, Area::Quarantine),
+];
+
+pub(super) fn configure(scope: &mut ServiceConfig) {
+    let other = || web::to(super::wrong_method);
+    scope
+        .service(web::resource("/relay").get(show).default_service(other()))
+        .service(web::resource("/relay/pause").post(pause_all).default_service(other()))
+        .service(web::resource("/relay/resume").post(resume_all).default_service(other()))
+        .service(web::resource("/relay/pause-key").post(pause_key).default_service(other()))
+        .service(web::resource("/relay/resume-key").post(resume_key).default_service(other()))
+        .service(web::resource("/quarantine").get(held).post(hold).default_service(other()))
+        .service(web::resource("/quarantine/release").post(release).default_service(other()));
+}
+
+#[derive(Template)]
+#[template(path = "admin/relay.html")]
+struct RelayPage<'a> {
+    frame: Frame,
+    relay: RelayView,
+    pauses: Vec<PauseRow>,
+    paging: Paging,
+    may_act: bool,
+    /// A key that somebody comes with from its event.
+    key: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "admin/quarantine.html")]
+struct QuarantinePage<'a> {
+    frame: Frame,
+    keys: Vec<QuarantineRow>,
+    paging: Paging,
+    may_act: bool,
+    key: &'a str,
+}
+
+async fn show(desk: Desk) -> ProblemResult<HttpResponse> {
+    let (limit, after) = place(&desk)?;
+    let read = desk.admin.db.read(move |conn| {
+        let pauses = pause::list(conn, &after, limit + 1)?;
+        Ok::<_, Problem>((RelayView::take(conn)?, pauses))
+    });
+    let (relay, pauses) = read.await?;
+    let pauses = Page::cut(pauses, limit, |row: &PauseRow| row.key.clone());
+    let shown = RelayPage {
+        frame: desk.frame().await?,
+        relay,
+        paging: desk.next_page(pauses.next.as_deref()),
+        pauses: pauses.items,
+        may_act: desk.may(Role::Operator, Area::Relay),
+        key: desk.query.get("key"),
+    };
+    page(StatusCode::OK, &shown)
+}
+
+async fn held(desk: Desk) -> ProblemResult<HttpResponse> {
+    let (limit, after) = place(&desk)?;
+    let db = &desk.admin.db;
+    let keys = db
+        .read(move |conn| quarantine::list(conn, &after, limit + 1).map_err(Problem::from))
+        .await?;
+    let keys = Page::cut(keys, limit, |row: &QuarantineRow| row.key.clone());
+    let shown = QuarantinePage {
+        frame: desk.frame().await?,
+        paging: desk.next_page(keys.next.as_deref()),
+        keys: keys.items,
+        may_act: desk.may(Role::Operator, Area::Quarantine),
+        key: desk.query.get("key"),
+    };
+    page(StatusCode::OK, &shown)
+}
+
+/// Where in a list of keys the page begins.
+fn place(desk: &Desk) -> ProblemResult<(i64, String)> {
+    let mut params = desk.params()?;
+    let place = (params.limit()?, params.text("after").unwrap_or_default());
+    // A key that a form is to be filled with.
+    params.text("key");
+    params.finish()?;
+    Ok(place)
+}
+
+async fn pause_all(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+    pause(&desk, EVERYTHING.to_owned(), &form).await?;
+    Ok(see("/admin/relay", "paused"))
+}
+
+async fn pause_key(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+    pause(&desk, checked_key(form.needed("key")?)?, &form).await?;
+    Ok(see("/admin/relay", "key-paused"))
+}
+
+async fn pause(desk: &Desk, key: String, form: &Form) -> ProblemResult<bool> {
+    let reason = form.needed("reason")?;
+    checked_reason(&reason)?;
+    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    let row = PauseRow { key, reason, since_us: now, by_whom: by.name.clone() };
+    desk.admin.db.write(move |conn| pause_now(conn, &by, &row)).await
+}
+
+async fn resume_all(desk: Desk) -> ProblemResult<HttpResponse> {
+    resume(&desk, EVERYTHING.to_owned()).await?;
+    Ok(see("/admin/relay", "resumed"))
+}
+
+async fn resume_key(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+    resume(&desk, form.needed("key")?).await?;
+    Ok(see("/admin/relay", "key-resumed"))
+}
+
+async fn resume(desk: &Desk, key: String) -> ProblemResult<()> {
+    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    desk.admin.db.write(move |conn| resume_now(conn, (&by, now), &key)).await?;
+    desk.admin.outbox.wake();
+    Ok(())
+}
+
+async fn hold(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+    let (key, reason) = (checked_key(form.needed("key")?)?, form.needed("reason")?);
+    checked_reason(&reason)?;
+    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    let row = QuarantineRow { key, reason, since_us: now, by_whom: by.name.clone() };
+    desk.admin.db.write(move |conn| put_now(conn, &by, &row)).await?;
+    Ok(see("/admin/quarantine", "held"))
+}
+
+async fn release(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+    let key = form.needed("key")?;
+    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    desk.admin.db.write(move |conn| release_now(conn, (&by, now), &key)).await?;
+    Ok(see("/admin/quarantine", "released"))
+}

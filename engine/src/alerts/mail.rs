@@ -1,0 +1,267 @@
+//! Mails: written as rows, listed, and handed to the transport.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use common::clock::Timestamp;
+use common::config::{AlertSettings, MailSettings, MailTransport};
+use common::db::Conn;
+use common::on;
+use common::retry::Backoff;
+use common::schema::mail;
+use diesel::QueryResult;
+use diesel::prelude::*;
+use lettre::message::Mailbox;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::AlertError;
+use super::digest::COUNTED;
+use super::message;
+use super::outgoing::{self, Channel, Delivery, Fixed, Pace, Way};
+use super::render::{self, Item, Mail, Place};
+use super::transport::Transport;
+
+/// Recipients of one test mail at the most.
+const TEST_RECIPIENTS: usize = 10;
+
+/// A mail to be written down; nothing of it changes afterwards.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = mail)]
+struct NewMail {
+    /// With its angle brackets.
+    message_id: String,
+    /// A JSON array of addresses.
+    recipients: String,
+    subject: String,
+    text: String,
+    html: String,
+    created_us: Timestamp,
+    /// When it may be tried first.
+    due_us: Timestamp,
+}
+
+/// A mail as it was written down.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = mail)]
+pub(super) struct MailRow {
+    pub(super) message_id: String,
+    pub(super) recipients: String,
+    pub(super) subject: String,
+    pub(super) text: String,
+    pub(super) html: String,
+    pub(super) created_us: Timestamp,
+}
+
+/// A mail as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MailState {
+    /// How far it has got.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+    /// Its Message-ID, the same for every try.
+    pub message_id: String,
+    /// Whom it goes to.
+    pub recipients: Vec<String>,
+    /// Its subject.
+    pub subject: String,
+}
+
+/// A test mail that waits to leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct QueuedMail {
+    /// Its number in the list of mails.
+    pub seq: String,
+    /// Its Message-ID.
+    pub message_id: String,
+}
+
+/// The way of mails.
+#[derive(Debug, Clone)]
+pub(super) struct Mails {
+    place: Place,
+    /// Addresses of digests, as a JSON array; none: no mail is written.
+    recipients: Option<String>,
+    from: Mailbox,
+    pub(super) transport: Transport,
+}
+
+impl Mails {
+    /// Checks the settings; connects to nothing yet.
+    ///
+    /// # Errors
+    /// Which setting is wrong and why.
+    pub(super) fn new(
+        place: Place,
+        alerts: &AlertSettings,
+        mail: &MailSettings,
+    ) -> anyhow::Result<Self> {
+        let from = message::address(&mail.from).context("mail.from is wrong")?;
+        let transport = Transport::open(mail)?;
+        if mail.transport == MailTransport::Off && !alerts.recipients.is_empty() {
+            tracing::warn!(
+                "mail.transport is off: mails to alerts.recipients wait in the database"
+            );
+        }
+        Ok(Self { place, recipients: recipients(&alerts.recipients)?, from, transport })
+    }
+
+    /// Writes a test mail down, to `to` or else to the recipients of digests.
+    ///
+    /// # Errors
+    /// When mails are off or there is nobody to mail to, and for what is no address.
+    pub(super) fn test(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        to: &[String],
+        by: &str,
+    ) -> Result<QueuedMail, AlertError> {
+        if !self.can_send() {
+            return Err(AlertError::MailOff);
+        }
+        let recipients = match to {
+            [] => self.recipients.clone().ok_or(AlertError::NoRecipients)?,
+            some => test_recipients(some)?,
+        };
+        let mail = render::test_mail(&self.place, by).map_err(not_written)?;
+        let message_id = self.message_id(fixed);
+        let seq = self.insert(conn, fixed, recipients, mail)?;
+        Ok(QueuedMail { seq: seq.to_string(), message_id })
+    }
+
+    fn message_id(&self, fixed: Fixed) -> String {
+        format!("<{}@{}>", fixed.id, message_id_host(self.from.email.domain()))
+    }
+
+    fn insert(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        recipients: String,
+        mail: Mail,
+    ) -> QueryResult<i64> {
+        let new = NewMail {
+            message_id: self.message_id(fixed),
+            recipients,
+            subject: mail.subject,
+            text: mail.text,
+            html: mail.html,
+            created_us: fixed.now,
+            due_us: fixed.now,
+        };
+        on!(conn, c => diesel::insert_into(mail::table)
+            .values(&new)
+            .returning(mail::seq)
+            .get_result(c))
+    }
+}
+
+impl Way for Mails {
+    const CHANNEL: Channel = Channel::Mail;
+    type Message = MailRow;
+
+    fn wants_alerts(&self) -> bool {
+        self.recipients.is_some()
+    }
+
+    fn can_send(&self) -> bool {
+        !matches!(self.transport, Transport::Off)
+    }
+
+    fn write(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        items: &[Item],
+        further: i64,
+    ) -> anyhow::Result<i64> {
+        let mail = render::mail(&self.place, items, further, COUNTED)?;
+        let recipients = self.recipients.clone().unwrap_or_default();
+        Ok(self.insert(conn, fixed, recipients, mail)?)
+    }
+
+    fn find(conn: &mut Conn, seq: i64) -> QueryResult<MailRow> {
+        on!(conn, c => mail::table.find(seq).select(MailRow::as_select()).first(c))
+    }
+
+    fn id(message: &MailRow) -> &str {
+        &message.message_id
+    }
+
+    async fn send(&self, message: &MailRow, _now: Timestamp) -> anyhow::Result<()> {
+        let message = message::build(&self.from, message)?;
+        self.transport.send(message.envelope(), &message.formatted()).await
+    }
+}
+
+/// How mails are paced.
+pub(super) fn pace(alerts: &AlertSettings, mail: &MailSettings) -> Pace {
+    Pace {
+        delay: alerts.digest_delay,
+        size: alerts.digest_size,
+        timeout: mail.timeout,
+        backoff: Backoff { base: mail.retry_base, max: mail.retry_max },
+    }
+}
+
+/// Up to `limit` mails, newest first, that come after number `after` in that order; `waiting`: only those that
+/// have not left, or only those that have.
+///
+/// # Errors
+/// When a statement fails.
+pub fn list(
+    conn: &mut Conn,
+    waiting: Option<bool>,
+    after: Option<i64>,
+    limit: i64,
+) -> QueryResult<Vec<MailState>> {
+    let states = outgoing::states(conn, Channel::Mail, waiting, after, limit)?;
+    let seqs: Vec<i64> = states.iter().map(|(seq, ..)| *seq).collect();
+    let heads: Vec<(i64, String, String)> = on!(conn, c => mail::table
+        .filter(mail::seq.eq_any(&seqs))
+        .select((mail::seq, mail::recipients, mail::subject))
+        .load(c))?;
+    let mut heads: HashMap<i64, (String, String)> =
+        heads.into_iter().map(|(seq, recipients, subject)| (seq, (recipients, subject))).collect();
+    let shown = |(seq, message_id, delivery)| {
+        let (recipients, subject) = heads.remove(&seq).unwrap_or_default();
+        let recipients = serde_json::from_str(&recipients).unwrap_or_default();
+        MailState { delivery, message_id, recipients, subject }
+    };
+    Ok(states.into_iter().map(shown).collect())
+}
+
+/// The checked addresses as a JSON array; none: nobody.
+fn recipients(addresses: &[String]) -> anyhow::Result<Option<String>> {
+    for text in addresses {
+        message::address(text).context("alerts.recipients is wrong")?;
+    }
+    match addresses {
+        [] => Ok(None),
+        some => Ok(Some(serde_json::to_string(some)?)),
+    }
+}
+
+fn not_written(error: impl std::fmt::Display) -> AlertError {
+    AlertError::NotWritten(error.to_string())
+}
+
+fn test_recipients(addresses: &[String]) -> Result<String, AlertError> {
+    if addresses.len() > TEST_RECIPIENTS {
+        return Err(AlertError::TooManyRecipients(TEST_RECIPIENTS));
+    }
+    for (place, text) in addresses.iter().enumerate() {
+        message::address(text)
+            .map_err(|error| AlertError::BadAddress { place, reason: error.to_string() })?;
+    }
+    serde_json::to_string(addresses).map_err(not_written)
+}
+
+/// A Message-ID is ASCII: an international domain is not put into it.
+fn message_id_host(domain: &str) -> &str {
+    match domain.is_ascii() {
+        true => domain,
+        false => "stockloop.invalid",
+    }
+}

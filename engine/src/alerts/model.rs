@@ -1,0 +1,190 @@
+//! What a person has to know of: alerts, raised in the transaction of what they tell of.
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::event::EventFacts;
+use common::ids::EventId;
+use common::on;
+use common::schema::alert;
+use diesel::QueryResult;
+use diesel::prelude::*;
+
+/// Values of one statement: below SQLite's limit on bind parameters, and one prepared size for most.
+pub(super) const CHUNK: usize = 1_000;
+
+/// What an alert tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertKind {
+    /// An event is out of attempts, or failed for good.
+    Exhausted,
+    /// Partitions give no answers at all.
+    Silent,
+    /// The copy holds a newer version than its source has made.
+    VersionAboveSource,
+}
+
+impl AlertKind {
+    /// As stored and shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Silent => "silent",
+            Self::VersionAboveSource => "version_above_source",
+        }
+    }
+}
+
+impl std::str::FromStr for AlertKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Exhausted, Self::Silent, Self::VersionAboveSource]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or("there are exhausted, silent and version_above_source")
+    }
+}
+
+/// An alert to be raised; made by the functions below, one per kind.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
+#[diesel(table_name = alert, treat_none_as_default_value = false)]
+pub struct NewAlert {
+    kind: &'static str,
+    subject: String,
+    event_id: Option<EventId>,
+    event_kind: Option<i16>,
+    event_type: Option<String>,
+    key: Option<String>,
+    epoch: Option<i64>,
+    version: Option<i64>,
+    attempt: Option<i32>,
+    error: Option<String>,
+    created_us: Timestamp,
+}
+
+/// Partitions that give no answers, since one moment: one episode.
+#[derive(Debug, Clone)]
+pub struct Silence<'a> {
+    /// The outgoing topic.
+    pub topic: &'a str,
+    /// Its silent partitions.
+    pub partitions: &'a [i32],
+    /// The service whose answers are missing.
+    pub consumer: &'a str,
+    /// Since when.
+    pub since: Timestamp,
+    /// Events of these partitions that wait for an answer.
+    pub waiting: i64,
+}
+
+impl NewAlert {
+    /// `event` gave up at attempt `attempt`, last with `error`.
+    pub fn exhausted(event: &EventFacts, attempt: i32, error: &str) -> Self {
+        Self {
+            attempt: Some(attempt),
+            error: Some(error.to_owned()),
+            ..Self::about(AlertKind::Exhausted, event, "has not arrived".to_owned())
+        }
+    }
+
+    /// The copy answered `event` with version `copy_version`, which is above all that its source has made.
+    pub fn version_above_source(event: &EventFacts, copy_version: i64) -> Self {
+        let subject =
+            format!("the copy has version {copy_version}, its source only {}", event.version);
+        Self::about(AlertKind::VersionAboveSource, event, subject)
+    }
+
+    /// Partitions fell silent.
+    pub fn silent(silence: &Silence<'_>) -> Self {
+        let partitions: Vec<String> = silence.partitions.iter().map(i32::to_string).collect();
+        let subject = format!(
+            "{} has not answered since {} (topic {}, partitions {}; {} events wait)",
+            silence.consumer,
+            super::render::utc(silence.since),
+            silence.topic,
+            partitions.join(", "),
+            silence.waiting,
+        );
+        Self::bare(AlertKind::Silent, subject)
+    }
+
+    fn about(kind: AlertKind, event: &EventFacts, subject: String) -> Self {
+        Self {
+            event_id: Some(event.id),
+            event_kind: Some(event.kind),
+            event_type: Some(event.event_type.clone()),
+            key: Some(event.key.clone()),
+            epoch: Some(event.epoch),
+            version: Some(event.version),
+            ..Self::bare(kind, subject)
+        }
+    }
+
+    fn bare(kind: AlertKind, subject: String) -> Self {
+        Self {
+            kind: kind.name(),
+            subject,
+            event_id: None,
+            event_kind: None,
+            event_type: None,
+            key: None,
+            epoch: None,
+            version: None,
+            attempt: None,
+            error: None,
+            created_us: Timestamp::default(),
+        }
+    }
+}
+
+/// Raises `new` in the caller's transaction; false: it was raised before.
+///
+/// An exhaustion (event and attempt) has one alert, whoever raises it how often; a version above the source has
+/// one open alert per key. A silence is raised each time: its caller knows where an episode begins.
+///
+/// # Errors
+/// When a statement fails; what the alert tells of must then be rolled back with it.
+pub fn raise(conn: &mut Conn, now: Timestamp, new: NewAlert) -> QueryResult<bool> {
+    raise_all(conn, now, vec![new]).map(|raised| raised > 0)
+}
+
+/// As [`raise`], for many at once; returns how many were new.
+///
+/// # Errors
+/// As [`raise`].
+pub fn raise_all(conn: &mut Conn, now: Timestamp, new: Vec<NewAlert>) -> QueryResult<usize> {
+    let mut rows = Vec::with_capacity(new.len());
+    for mut row in new {
+        row.created_us = now;
+        if !is_told_already(&row, &rows) && !is_open_already(conn, &row)? {
+            rows.push(row);
+        }
+    }
+    let mut raised = 0;
+    for chunk in rows.chunks(CHUNK) {
+        raised += on!(conn, c => diesel::insert_into(alert::table)
+            .values(chunk)
+            .on_conflict_do_nothing()
+            .execute(c))?;
+    }
+    Ok(raised)
+}
+
+/// Whether `earlier` of the same call tell of the same lasting condition.
+fn is_told_already(new: &NewAlert, earlier: &[NewAlert]) -> bool {
+    let same = |row: &NewAlert| row.kind == new.kind && row.key == new.key;
+    new.kind == AlertKind::VersionAboveSource.name() && earlier.iter().any(same)
+}
+
+/// Whether a condition that lasts, and is met with every answer, has its open alert.
+fn is_open_already(conn: &mut Conn, new: &NewAlert) -> QueryResult<bool> {
+    if new.kind != AlertKind::VersionAboveSource.name() {
+        return Ok(false);
+    }
+    let open = alert::table
+        .filter(alert::closed_us.is_null())
+        .filter(alert::key.eq(&new.key))
+        .filter(alert::kind.eq(new.kind))
+        .select(alert::seq);
+    on!(conn, c => open.first::<i64>(c).optional()).map(|seq| seq.is_some())
+}

@@ -1,0 +1,340 @@
+//! What a mail says: subject, text and HTML of a digest.
+//!
+//! Keys and errors come from elsewhere, so they are cut and put on one line before they get into any part:
+//! no header can be forged with them, and no line of the mail; askama escapes them in the HTML.
+
+use askama::Template;
+use chrono::DateTime;
+use common::clock::Timestamp;
+use common::event::EventKind;
+use common::ids::EventId;
+use diesel::Queryable;
+
+use super::model::AlertKind;
+
+/// Characters of a subject, after the service's name.
+const HEADLINE_CHARS: usize = 180;
+/// Keys that a subject names.
+const HEADLINE_KEYS: usize = 3;
+/// Characters of a key in a subject.
+const HEADLINE_KEY_CHARS: usize = 40;
+/// Characters of a key or type in a mail.
+const NAME_CHARS: usize = 200;
+/// Characters of an error in a mail; the API has all of it.
+pub(super) const ERROR_CHARS: usize = 1_000;
+
+/// Who tells, and where its links lead.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The service's name.
+    pub(super) service: String,
+    /// The base of links, without a slash at its end.
+    pub(super) public_url: String,
+}
+
+impl Place {
+    /// The page where a person acts on an alert: its event's, or its own where it has none.
+    pub(super) fn link(&self, item: &Item) -> String {
+        let base = &self.public_url;
+        match item.event_id {
+            Some(id) => format!("{base}/admin/events/{id}"),
+            None => format!("{base}/admin/alerts/{}", item.seq),
+        }
+    }
+
+    /// The page that lists all alerts.
+    pub(super) fn alerts(&self) -> String {
+        format!("{}/admin/alerts", self.public_url)
+    }
+
+    /// The command that sends an event again, for whom the page is too far.
+    fn retry(&self, event: EventId) -> String {
+        format!("stockloop admin retry {event} --url {}", self.public_url)
+    }
+}
+
+/// An alert as a digest needs it.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct Item {
+    pub(super) seq: i64,
+    pub(super) kind: String,
+    pub(super) subject: String,
+    pub(super) event_id: Option<EventId>,
+    pub(super) event_kind: Option<i16>,
+    pub(super) event_type: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) version: Option<i64>,
+    pub(super) attempt: Option<i32>,
+    pub(super) error: Option<String>,
+    pub(super) raised: Timestamp,
+    /// When the event's change was made, if the event is still there.
+    pub(super) committed: Option<Timestamp>,
+}
+
+/// A mail's parts.
+#[derive(Debug)]
+pub(super) struct Mail {
+    pub(super) subject: String,
+    pub(super) text: String,
+    pub(super) html: String,
+}
+
+/// Writes the mail that somebody asked for to see whether mails arrive.
+pub(super) fn test_mail(place: &Place, by: &str) -> askama::Result<Mail> {
+    let service = one_line(&place.service, NAME_CHARS);
+    let (by, all) = (one_line(by, NAME_CHARS), place.alerts());
+    Ok(Mail {
+        subject: format!("[stockloop] {service}: test mail"),
+        text: TestText { service: &service, by: &by, all: &all }.render()?,
+        html: TestHtml { service: &service, by: &by, all: &all }.render()?,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "alerts/test.txt")]
+struct TestText<'a> {
+    service: &'a str,
+    by: &'a str,
+    all: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "alerts/test.html")]
+struct TestHtml<'a> {
+    service: &'a str,
+    by: &'a str,
+    all: &'a str,
+}
+
+/// Writes the mail for `items`; `further` more alerts are open, counted up to just above `counted`.
+pub(super) fn mail(
+    place: &Place,
+    items: &[Item],
+    further: i64,
+    counted: i64,
+) -> askama::Result<Mail> {
+    let view = View {
+        service: one_line(&place.service, NAME_CHARS),
+        headline: headline(items),
+        entries: items.iter().map(|item| Entry::of(place, item)).collect(),
+        further: further_line(further, counted),
+        all: place.alerts(),
+    };
+    Ok(Mail {
+        subject: format!("[stockloop] {}: {}", view.service, view.headline),
+        text: TextPart { view: &view }.render()?,
+        html: HtmlPart { view: &view }.render()?,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "alerts/digest.txt")]
+struct TextPart<'a> {
+    view: &'a View,
+}
+
+#[derive(Template)]
+#[template(path = "alerts/digest.html")]
+struct HtmlPart<'a> {
+    view: &'a View,
+}
+
+struct View {
+    service: String,
+    headline: String,
+    entries: Vec<Entry>,
+    further: Option<String>,
+    all: String,
+}
+
+struct Entry {
+    title: String,
+    facts: Vec<(&'static str, String)>,
+    now: &'static str,
+    link: String,
+    retry: Option<String>,
+}
+
+impl Entry {
+    fn of(place: &Place, item: &Item) -> Self {
+        let exhausted = item.kind == AlertKind::Exhausted.name();
+        Self {
+            title: title(item),
+            facts: facts(item),
+            now: what_happens_now(&item.kind),
+            link: place.link(item),
+            retry: item.event_id.filter(|_| exhausted).map(|id| place.retry(id)),
+        }
+    }
+}
+
+fn title(item: &Item) -> String {
+    let mut parts = Vec::new();
+    if let Some(event_type) = &item.event_type {
+        parts.push(one_line(event_type, NAME_CHARS));
+    }
+    if let Some(key) = &item.key {
+        parts.push(format!("{} {}", noun(item), one_line(key, NAME_CHARS)));
+    }
+    // Commands have no version of their own.
+    if let Some(version) = item.version.filter(|_| is_snapshot(item)) {
+        parts.push(format!("version {version}"));
+    }
+    if parts.is_empty() || item.kind != AlertKind::Exhausted.name() {
+        parts.push(one_line(&item.subject, ERROR_CHARS));
+    }
+    parts.join(", ")
+}
+
+fn facts(item: &Item) -> Vec<(&'static str, String)> {
+    let facts = [
+        ("event", item.event_id.map(|id| id.to_string())),
+        ("why", item.error.as_deref().map(reason)),
+        ("attempts", item.attempt.map(|attempt| attempt.to_string())),
+        ("committed", item.committed.map(utc)),
+        ("raised", Some(utc(item.raised))),
+    ];
+    facts.into_iter().filter_map(|(label, value)| value.map(|value| (label, value))).collect()
+}
+
+fn reason(error: &str) -> String {
+    let reason = one_line(error, ERROR_CHARS);
+    match reason.is_empty() {
+        true => "no reason was given".to_owned(),
+        false => reason,
+    }
+}
+
+fn what_happens_now(kind: &str) -> &'static str {
+    if kind == AlertKind::Exhausted.name() {
+        "nothing more, until a person retries or resolves it"
+    } else if kind == AlertKind::Silent.name() {
+        "everything waits and nothing is lost; see whether the consumer and the broker run"
+    } else if kind == AlertKind::VersionAboveSource.name() {
+        "the copy keeps its version and refuses older ones; was the source's database brought back from a \
+         backup, its epoch has to be raised"
+    } else {
+        "a person has to look"
+    }
+}
+
+fn further_line(further: i64, counted: i64) -> Option<String> {
+    match further {
+        ..=0 => None,
+        1 => Some("1 more alert is open and comes in the next mail.".to_owned()),
+        n if n > counted => {
+            Some(format!("More than {counted} more alerts are open and come in the next mails."))
+        }
+        n => Some(format!("{n} more alerts are open and come in the next mail.")),
+    }
+}
+
+fn headline(items: &[Item]) -> String {
+    let of = |kind: AlertKind| -> Vec<&Item> {
+        items.iter().filter(|item| item.kind == kind.name()).collect()
+    };
+    let exhausted = of(AlertKind::Exhausted);
+    let silent = of(AlertKind::Silent);
+    let above = of(AlertKind::VersionAboveSource);
+    let others = items.len() - exhausted.len() - silent.len() - above.len();
+    let mut parts = Vec::new();
+    if !exhausted.is_empty() {
+        parts.push(format!("{} ({})", not_arrived(&exhausted), keys(&exhausted)));
+    }
+    match silent.as_slice() {
+        [] => {}
+        [one] => parts.push(one.subject.clone()),
+        many => parts.push(format!("{} silences", many.len())),
+    }
+    if !above.is_empty() {
+        parts.push(format!("the copy is ahead of its source ({})", keys(&above)));
+    }
+    match others {
+        0 => {}
+        1 => parts.push("another alert".to_owned()),
+        n => parts.push(format!("{n} other alerts")),
+    }
+    one_line(&parts.join("; "), HEADLINE_CHARS)
+}
+
+fn not_arrived(items: &[&Item]) -> String {
+    let what = match items.iter().all(|item| is_snapshot(item)) {
+        true => "change",
+        false => "event",
+    };
+    match items.len() {
+        1 => format!("1 {what} has not arrived"),
+        n => format!("{n} {what}s have not arrived"),
+    }
+}
+
+/// The first few keys, each once, with what they are where that changes: `SKU A, B, order 7, …`.
+fn keys(items: &[&Item]) -> String {
+    let mut named: Vec<(&str, String)> = Vec::new();
+    for item in items {
+        let key = one_line(item.key.as_deref().unwrap_or("?"), HEADLINE_KEY_CHARS);
+        if !named.iter().any(|(_, known)| *known == key) {
+            named.push((noun(item), key));
+        }
+        if named.len() > HEADLINE_KEYS {
+            break;
+        }
+    }
+    let more = named.len() > HEADLINE_KEYS;
+    let mut before = "";
+    let mut parts: Vec<String> = Vec::new();
+    for (noun, key) in named.into_iter().take(HEADLINE_KEYS) {
+        parts.push(if noun == before { key } else { format!("{noun} {key}") });
+        before = noun;
+    }
+    if more {
+        parts.push("…".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// What people call the key of an event.
+fn noun(item: &Item) -> &'static str {
+    let event_type = item.event_type.as_deref().unwrap_or_default();
+    if event_type.starts_with("stockloop.inventory.") {
+        "SKU"
+    } else if event_type.starts_with("stockloop.order.") {
+        "order"
+    } else {
+        "key"
+    }
+}
+
+fn is_snapshot(item: &Item) -> bool {
+    item.event_kind.map(EventKind::of_code) == Some(EventKind::Snapshot)
+}
+
+/// `text` on one line of at most `chars` characters, without what could end, hide or turn round a line.
+pub(super) fn one_line(text: &str, chars: usize) -> String {
+    let mut line = String::new();
+    for c in text.chars().map(|c| if is_harmful(c) { ' ' } else { c }) {
+        if c != ' ' || !line.ends_with(' ') {
+            line.push(c);
+        }
+    }
+    let line = line.trim();
+    match line.char_indices().nth(chars) {
+        None => line.to_owned(),
+        Some(_) => line.chars().take(chars.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// Controls, line separators, and what changes the direction of writing.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{feff}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A moment as people read it, to the second: `2010-12-01 08:26:00 UTC`.
+pub(super) fn utc(moment: Timestamp) -> String {
+    match DateTime::from_timestamp_micros(moment.micros()) {
+        Some(time) => time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => moment.to_string(),
+    }
+}

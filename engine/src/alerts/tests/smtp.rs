@@ -1,0 +1,187 @@
+//! Mails through a real socket, into a small server.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::config::{MailTls, MailTransport};
+use mailin::{Action, AuthMechanism, Handler, Response, SessionBuilder, response};
+use stockloop_tests::on_every_database;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Fixture, parsed};
+
+on_every_database!(Fixture::new =>
+    a_mail_goes_through_smtp,
+    a_password_is_given,
+    a_refusal_is_kept_and_tried_again,
+    no_tls_means_no_mail,
+    a_server_that_says_nothing_is_left,
+    a_server_that_is_not_there_is_waited_for,
+);
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Received {
+    mails: Vec<(String, Vec<String>, Vec<u8>)>,
+    users: Vec<(String, String)>,
+    /// Recipients that are refused.
+    unknown: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+struct Sink {
+    received: Arc<Mutex<Received>>,
+    mail: (String, Vec<String>, Vec<u8>),
+}
+
+impl Handler for Sink {
+    fn rcpt(&mut self, to: &str) -> Response {
+        match self.received.lock().unwrap().unknown.iter().any(|u| u == to) {
+            true => response::NO_MAILBOX,
+            false => response::OK,
+        }
+    }
+
+    fn data_start(&mut self, _: &str, from: &str, _: bool, to: &[String]) -> Response {
+        self.mail = (from.to_owned(), to.to_vec(), Vec::new());
+        response::OK
+    }
+
+    fn data(&mut self, buf: &[u8]) -> std::io::Result<()> {
+        self.mail.2.extend_from_slice(buf);
+        Ok(())
+    }
+
+    fn data_end(&mut self) -> Response {
+        self.received.lock().unwrap().mails.push(std::mem::take(&mut self.mail));
+        response::OK
+    }
+
+    fn auth_plain(&mut self, _: &str, user: &str, password: &str) -> Response {
+        let user = (user.to_owned(), password.to_owned());
+        self.received.lock().unwrap().users.push(user);
+        response::AUTH_OK
+    }
+}
+
+/// Serves until the test's runtime ends; returns the port.
+async fn serve(sink: Sink, auth: bool) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(converse(socket, sink.clone(), auth));
+        }
+    });
+    port
+}
+
+async fn converse(socket: TcpStream, sink: Sink, auth: bool) -> std::io::Result<()> {
+    let mut builder = SessionBuilder::new("sink");
+    if auth {
+        builder.enable_auth(AuthMechanism::Plain).insecure_enable_plaintext_auth();
+    }
+    let mut session = builder.build(IpAddr::V4(Ipv4Addr::LOCALHOST), sink);
+    let mut socket = BufReader::new(socket);
+    let mut answer = session.greeting();
+    let mut line = Vec::new();
+    loop {
+        let mut out = Vec::new();
+        answer.write_to(&mut out)?;
+        socket.write_all(&out).await?;
+        line.clear();
+        if answer.action == Action::Close || socket.read_until(b'\n', &mut line).await? == 0 {
+            return Ok(());
+        }
+        answer = session.process(&line);
+    }
+}
+
+/// A fixture with one alert that is due, mailing to `port`.
+async fn due(mut fixture: Fixture, port: u16) -> Fixture {
+    fixture.mail.transport = MailTransport::Smtp;
+    fixture.mail.port = port;
+    fixture.exhaust_many(0, 1).await;
+    fixture.clock.advance(MINUTE);
+    fixture
+}
+
+/// One step; the error kept with the mail, if it did not leave.
+async fn step(fixture: &Fixture) -> Option<String> {
+    let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
+    let mail = fixture.list(Default::default()).await.remove(0).mail.unwrap();
+    assert_eq!(outcome.mails.sender.sent == 1, mail.sent_at.is_some());
+    mail.last_error
+}
+
+async fn a_mail_goes_through_smtp(fixture: Fixture) {
+    let sink = Sink::default();
+    let fixture = due(fixture, serve(sink.clone(), false).await).await;
+    assert_eq!(step(&fixture).await, None);
+    let received = sink.received.lock().unwrap();
+    let (from, to, raw) = &received.mails[0];
+    assert_eq!(from, "stockloop@shop.test");
+    assert_eq!(to, &["ops@shop.test", "night@shop.test"]);
+    let mail = parsed(raw);
+    assert!(mail.subject().unwrap().ends_with("1 change has not arrived (SKU K0)"));
+    assert!(mail.body_text(0).unwrap().contains("stockloop admin retry "));
+    assert!(mail.body_html(0).unwrap().contains("<h1"));
+}
+
+async fn a_password_is_given(mut fixture: Fixture) {
+    let sink = Sink::default();
+    fixture.mail.username = "loop".to_owned();
+    fixture.mail.password = "secret".to_owned().into();
+    let fixture = due(fixture, serve(sink.clone(), true).await).await;
+    assert_eq!(step(&fixture).await, None);
+    let received = sink.received.lock().unwrap();
+    assert_eq!(received.users, [("loop".to_owned(), "secret".to_owned())]);
+    assert_eq!(received.mails.len(), 1);
+}
+
+async fn a_refusal_is_kept_and_tried_again(fixture: Fixture) {
+    let sink = Sink::default();
+    sink.received.lock().unwrap().unknown.push("night@shop.test".to_owned());
+    let fixture = due(fixture, serve(sink.clone(), false).await).await;
+    let error = step(&fixture).await.unwrap();
+    assert!(error.contains("Mailbox unavailable"), "{error}");
+    sink.received.lock().unwrap().unknown.clear();
+    fixture.clock.advance(MINUTE);
+    assert_eq!(step(&fixture).await, None);
+    assert_eq!(sink.received.lock().unwrap().mails.len(), 1);
+}
+
+async fn no_tls_means_no_mail(mut fixture: Fixture) {
+    let sink = Sink::default();
+    fixture.mail.tls = MailTls::Starttls;
+    let fixture = due(fixture, serve(sink.clone(), false).await).await;
+    let error = step(&fixture).await.unwrap();
+    assert!(error.to_lowercase().contains("starttls"), "{error}");
+    assert!(sink.received.lock().unwrap().mails.is_empty());
+}
+
+async fn a_server_that_says_nothing_is_left(mut fixture: Fixture) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    });
+    fixture.mail.timeout = Duration::from_millis(100);
+    let fixture = due(fixture, port).await;
+    let error = step(&fixture).await.unwrap();
+    assert!(error.contains("within") || error.contains("timed out"), "{error}");
+}
+
+async fn a_server_that_is_not_there_is_waited_for(fixture: Fixture) {
+    let port = {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let fixture = due(fixture, port).await;
+    let error = step(&fixture).await.unwrap();
+    assert!(error.to_lowercase().contains("connect"), "{error}");
+}

@@ -1,0 +1,264 @@
+//! Calls of a webhook, after the Standard Webhooks specification (<https://www.standardwebhooks.com>): JSON, signed,
+//! under an id that stays the same from try to try.
+
+mod client;
+mod signature;
+
+use anyhow::{Context, ensure};
+use client::Client;
+use common::clock::Timestamp;
+use common::config::{AlertSettings, WebhookSettings};
+use common::db::Conn;
+use common::ids::EventId;
+use common::on;
+use common::retry::Backoff;
+use common::schema::webhook;
+use diesel::QueryResult;
+use diesel::prelude::*;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use signature::Key;
+use utoipa::ToSchema;
+
+use super::AlertError;
+use super::outgoing::{self, Channel, Delivery, Fixed, Pace, Way};
+use super::render::{ERROR_CHARS, Item, Place, one_line};
+
+/// The way of webhook calls.
+#[derive(Debug)]
+pub(super) struct Webhooks {
+    place: Place,
+    /// None: it is off.
+    receiver: Option<Receiver>,
+}
+
+#[derive(Debug)]
+struct Receiver {
+    client: Client,
+    key: Key,
+}
+
+impl Webhooks {
+    /// Checks the settings; calls nobody yet.
+    ///
+    /// # Errors
+    /// Which setting is wrong and why.
+    pub(super) fn new(place: Place, settings: &WebhookSettings) -> anyhow::Result<Self> {
+        ensure!(
+            !settings.timeout.is_zero(),
+            "webhook.timeout is 0: no call could ever succeed; write 10s, for example"
+        );
+        let url = settings.url.trim();
+        if url.is_empty() {
+            return Ok(Self { place, receiver: None });
+        }
+        let secret = settings.secret.expose_secret();
+        ensure!(
+            !secret.is_empty(),
+            "webhook.url is set, but webhook.secret is empty: its receiver could not tell who calls"
+        );
+        let key = Key::parse(secret).context("webhook.secret is wrong")?;
+        let client = Client::new(url).context("webhook.url is wrong")?;
+        Ok(Self { place, receiver: Some(Receiver { client, key }) })
+    }
+
+    /// Writes a test call down.
+    ///
+    /// # Errors
+    /// When the webhook is off.
+    pub(super) fn test(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        by: &str,
+    ) -> Result<QueuedWebhook, AlertError> {
+        if self.receiver.is_none() {
+            return Err(AlertError::WebhookOff);
+        }
+        let data = TestData { service: &self.place.service, by };
+        let body = body("stockloop.test", fixed.now, &data)
+            .map_err(|error| AlertError::NotWritten(error.to_string()))?;
+        let seq = insert(conn, fixed, body)?;
+        Ok(QueuedWebhook { seq: seq.to_string(), delivery_id: delivery_id(fixed) })
+    }
+}
+
+/// A call as it was written down.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = webhook)]
+pub(super) struct WebhookRow {
+    delivery_id: String,
+    body: String,
+}
+
+impl Way for Webhooks {
+    const CHANNEL: Channel = Channel::Webhook;
+    type Message = WebhookRow;
+
+    fn wants_alerts(&self) -> bool {
+        self.receiver.is_some()
+    }
+
+    fn can_send(&self) -> bool {
+        self.receiver.is_some()
+    }
+
+    fn write(
+        &self,
+        conn: &mut Conn,
+        fixed: Fixed,
+        items: &[Item],
+        further: i64,
+    ) -> anyhow::Result<i64> {
+        let alerts = items.iter().map(|item| AlertData::of(&self.place, item)).collect();
+        let data = AlertsData { service: &self.place.service, alerts, further };
+        Ok(insert(conn, fixed, body("stockloop.alert", fixed.now, &data)?)?)
+    }
+
+    fn find(conn: &mut Conn, seq: i64) -> QueryResult<WebhookRow> {
+        on!(conn, c => webhook::table.find(seq).select(WebhookRow::as_select()).first(c))
+    }
+
+    fn id(message: &WebhookRow) -> &str {
+        &message.delivery_id
+    }
+
+    async fn send(&self, message: &WebhookRow, now: Timestamp) -> anyhow::Result<()> {
+        let receiver = self.receiver.as_ref().context("webhook.url is empty")?;
+        // Of the try, not of the message: receivers refuse what is minutes old, so that nobody can replay it.
+        let seconds = (now.micros() / 1_000_000).to_string();
+        let signature = receiver.key.sign(&message.delivery_id, &seconds, &message.body);
+        let headers = [
+            ("webhook-id", message.delivery_id.as_str()),
+            ("webhook-timestamp", &seconds),
+            ("webhook-signature", &signature),
+        ];
+        receiver.client.post(headers, message.body.clone()).await
+    }
+}
+
+/// How calls are paced: gathered as mails are.
+pub(super) fn pace(alerts: &AlertSettings, webhook: &WebhookSettings) -> Pace {
+    Pace {
+        delay: alerts.digest_delay,
+        size: alerts.digest_size,
+        timeout: webhook.timeout,
+        backoff: Backoff { base: webhook.retry_base, max: webhook.retry_max },
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: Timestamp,
+    data: &'a T,
+}
+
+#[derive(Serialize)]
+struct TestData<'a> {
+    service: &'a str,
+    by: &'a str,
+}
+
+#[derive(Serialize)]
+struct AlertsData<'a> {
+    service: &'a str,
+    alerts: Vec<AlertData<'a>>,
+    /// Alerts that wait for the next call, counted up to 1,001.
+    further: i64,
+}
+
+#[derive(Serialize)]
+struct AlertData<'a> {
+    seq: String,
+    kind: &'a str,
+    subject: &'a str,
+    event_id: Option<EventId>,
+    event_type: Option<&'a str>,
+    key: Option<&'a str>,
+    version: Option<i64>,
+    attempt: Option<i32>,
+    error: Option<String>,
+    created_at: Timestamp,
+    /// The page where a person acts on it.
+    url: String,
+}
+
+impl<'a> AlertData<'a> {
+    fn of(place: &Place, item: &'a Item) -> Self {
+        Self {
+            seq: item.seq.to_string(),
+            kind: &item.kind,
+            subject: &item.subject,
+            event_id: item.event_id,
+            event_type: item.event_type.as_deref(),
+            key: item.key.as_deref(),
+            version: item.version,
+            attempt: item.attempt,
+            error: item.error.as_deref().map(|error| one_line(error, ERROR_CHARS)),
+            created_at: item.raised,
+            url: place.link(item),
+        }
+    }
+}
+
+fn body<T: Serialize>(
+    kind: &'static str,
+    timestamp: Timestamp,
+    data: &T,
+) -> serde_json::Result<String> {
+    serde_json::to_string(&Body { kind, timestamp, data })
+}
+
+fn delivery_id(fixed: Fixed) -> String {
+    format!("msg_{}", fixed.id)
+}
+
+fn insert(conn: &mut Conn, fixed: Fixed, body: String) -> QueryResult<i64> {
+    let new = (
+        webhook::delivery_id.eq(delivery_id(fixed)),
+        webhook::body.eq(body),
+        webhook::created_us.eq(fixed.now),
+        webhook::due_us.eq(fixed.now),
+    );
+    on!(conn, c => diesel::insert_into(webhook::table)
+        .values(new)
+        .returning(webhook::seq)
+        .get_result(c))
+}
+
+/// A test call that waits to leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct QueuedWebhook {
+    /// Its number in the list of calls.
+    pub seq: String,
+    /// Its `webhook-id`.
+    pub delivery_id: String,
+}
+
+/// A call of the webhook as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WebhookState {
+    /// How far it has got.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+    /// Its `webhook-id`, the same for every try.
+    pub delivery_id: String,
+}
+
+/// Up to `limit` calls, newest first, that come after number `after` in that order; `waiting`: only those that
+/// have not left, or only those that have.
+///
+/// # Errors
+/// When the statement fails.
+pub fn list(
+    conn: &mut Conn,
+    waiting: Option<bool>,
+    after: Option<i64>,
+    limit: i64,
+) -> QueryResult<Vec<WebhookState>> {
+    let states = outgoing::states(conn, Channel::Webhook, waiting, after, limit)?;
+    let shown = |(_, delivery_id, delivery)| WebhookState { delivery, delivery_id };
+    Ok(states.into_iter().map(shown).collect())
+}

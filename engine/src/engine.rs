@@ -1,0 +1,244 @@
+//! The parts of one service's loop, made once and complete. What of them runs is [`crate::Work`].
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use common::config::Settings;
+use common::db::{Db, DbError, MigrationSet};
+use common::env::Env;
+use common::http::Running;
+use common::retry::Backoff;
+use common::signals::Signals;
+use common::telemetry::{BrokerState, Metrics, Spans};
+use tokio_util::sync::CancellationToken;
+
+use crate::alerts::Alerts;
+use crate::bulk::Bulk;
+use crate::inbox::Handler;
+use crate::kafka::Producer;
+use crate::outbox::{InFlight, Listener, Outbox, Policy, Relay, RelaySettings, Settler, Watch};
+use crate::peer::Peer;
+use crate::stats::{SampleGauges, Sampler};
+use crate::work::Work;
+
+/// What a service's own parts are made from, before the engine around them is: see [`Hooks`].
+#[derive(Clone)]
+pub struct Base {
+    /// What the service was told.
+    pub settings: Arc<Settings>,
+    /// Time, ids and chance.
+    pub env: Env,
+    /// Its own database.
+    pub db: Db,
+    /// Where a handler or a listener puts events that follow from others.
+    pub outbox: Outbox,
+    /// Who waits within this process for something to be committed.
+    pub signals: Signals,
+}
+
+/// Where a service takes part in the loop.
+pub struct Hooks {
+    /// Whether it has events of its own to send.
+    pub sends: bool,
+    /// What it does with the events of another service, if it receives any.
+    pub handler: Option<Arc<dyn Handler>>,
+    /// Who acts on what becomes of its own events, in the same transaction.
+    pub listener: Option<Arc<dyn Listener>>,
+}
+
+impl Hooks {
+    /// Sends events, receives none, and leaves it to operators what becomes of them.
+    pub fn sends_only() -> Self {
+        Self { sends: true, handler: None, listener: None }
+    }
+}
+
+/// The engine of one service; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    /// What it was told.
+    pub settings: Arc<Settings>,
+    /// Time, ids and chance.
+    pub env: Env,
+    /// The service's own database.
+    pub db: Db,
+    /// Where changes put their events.
+    pub outbox: Outbox,
+    /// The way to people.
+    pub alerts: Alerts,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where the steps of traces are written down.
+    pub spans: Spans,
+    /// What is sampled.
+    pub sampler: Sampler,
+    /// What is known of the broker.
+    pub broker: BrokerState,
+    /// What sends messages; it connects in the background, so no broker need be there yet.
+    pub producer: Producer,
+    /// Keyed writes under way.
+    pub running: Running,
+    /// Who waits within this process for something to be committed.
+    pub signals: Signals,
+    /// Cancelled when the service begins to stop: whatever would hold a connection open ends then.
+    pub stopping: CancellationToken,
+    /// Actions on many events.
+    pub bulk: Bulk,
+    /// The other service.
+    pub peer: Peer,
+    /// What receives the other service's events, if anything does.
+    pub handler: Option<Arc<dyn Handler>>,
+    /// Whether there are events of its own to send.
+    pub sends: bool,
+    pub(crate) in_flight: InFlight,
+}
+
+impl Engine {
+    /// Opens the database, brings its schema up to date and makes the parts, with what of them runs; nothing runs yet.
+    ///
+    /// `public_url` is the base of links to this service; `hooks` makes the service's own parts.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with the database or a setting, and what to do.
+    pub async fn open(
+        settings: Settings,
+        env: Env,
+        migrations: &'static [MigrationSet],
+        public_url: &str,
+        hooks: impl FnOnce(&Base) -> Hooks,
+    ) -> anyhow::Result<(Self, Work)> {
+        let db = open_database(&settings, migrations).await?;
+        Self::over(db, settings, env, public_url, hooks)
+    }
+
+    /// The same on a database that is open and up to date.
+    ///
+    /// # Errors
+    /// One line that says which setting is wrong.
+    pub fn over(
+        db: Db,
+        settings: Settings,
+        env: Env,
+        public_url: &str,
+        hooks: impl FnOnce(&Base) -> Hooks,
+    ) -> anyhow::Result<(Self, Work)> {
+        let (spans, collector) = Spans::new(&settings.trace, &settings.service.name, env.clone())?;
+        let outbox = Outbox::new(env.clone(), settings.outbox.max_attempts, spans.clone());
+        let settings = Arc::new(settings);
+        let base = Base { settings, env, db, outbox, signals: Signals::default() };
+        let hooks = hooks(&base);
+        let engine = Self::assemble(base, spans, public_url, hooks)?;
+        Ok((engine.clone(), Work::new(engine, collector)))
+    }
+
+    fn assemble(base: Base, spans: Spans, public_url: &str, hooks: Hooks) -> anyhow::Result<Self> {
+        let Base { settings, env, db, outbox, signals } = base;
+        let (sampler, broker) = (Sampler::new(&settings.kafka), BrokerState::default());
+        let name = &settings.service.name;
+        let alerts =
+            Alerts::new(name, public_url, &settings.alerts, &settings.mail, &settings.webhook)?;
+        Ok(Self {
+            outbox: outbox.with_listener(hooks.listener),
+            in_flight: InFlight::new(
+                settings.outbox.in_flight_events,
+                settings.outbox.in_flight_bytes,
+            ),
+            metrics: metrics(&sampler, &broker),
+            producer: Producer::new(&settings.kafka, name, broker.clone())?,
+            peer: Peer::new(&settings.peer)?,
+            bulk: Bulk::default(),
+            running: Running::default(),
+            stopping: CancellationToken::new(),
+            handler: hooks.handler,
+            sends: hooks.sends,
+            settings,
+            env,
+            db,
+            alerts,
+            spans,
+            sampler,
+            broker,
+            signals,
+        })
+    }
+
+    /// The numbers that an event's transitions go by, and who hears of them.
+    pub fn policy(&self) -> Policy {
+        let outbox = &self.settings.outbox;
+        Policy {
+            backoff: Backoff { base: outbox.backoff_base, max: outbox.backoff_max },
+            listener: self.outbox.listener().cloned(),
+        }
+    }
+
+    /// What sends the events.
+    pub fn relay(&self) -> Relay {
+        let settings = &self.settings;
+        Relay::new(RelaySettings {
+            db: self.db.clone(),
+            env: self.env.clone(),
+            producer: self.producer.clone(),
+            policy: self.policy(),
+            in_flight: self.in_flight.clone(),
+            spans: self.spans.clone(),
+            service: settings.service.name.clone(),
+            topic: settings.kafka.outbound_topic.clone(),
+            batch: settings.outbox.batch,
+        })
+    }
+
+    /// What looks after the events that were sent.
+    pub fn watch(&self) -> Watch {
+        let outbox = &self.settings.outbox;
+        Watch {
+            db: self.db.clone(),
+            env: self.env.clone(),
+            policy: self.policy(),
+            topic: self.settings.kafka.outbound_topic.clone(),
+            consumer: self.settings.kafka.outbound_consumer.clone(),
+            ack_timeout: outbox.ack_timeout,
+            ack_grace: outbox.ack_grace,
+            probes: Backoff { base: outbox.probe_after, max: outbox.backoff_max },
+        }
+    }
+
+    /// What turns answers into states.
+    pub fn settler(&self) -> Settler {
+        Settler {
+            env: self.env.clone(),
+            policy: self.policy(),
+            topic: self.settings.kafka.outbound_topic.clone(),
+            consumer: self.settings.kafka.outbound_consumer.clone(),
+        }
+    }
+
+    /// What log lines of this service come from.
+    pub fn log_span(&self) -> tracing::Span {
+        // On the level that passes every filter: it only names, and logs nothing by itself.
+        tracing::error_span!("service", service = self.settings.service.name)
+    }
+}
+
+fn metrics(sampler: &Sampler, broker: &BrokerState) -> Metrics {
+    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone() };
+    Metrics::new(sampler.consumer(), Box::new(gauges))
+}
+
+/// Opens and migrates a service's database, off the async threads.
+///
+/// # Errors
+/// One line that says what is wrong and what to do.
+pub async fn open_database(
+    settings: &Settings,
+    migrations: &'static [MigrationSet],
+) -> anyhow::Result<Db> {
+    let database = settings.database.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let db = Db::open(&database)?;
+        for name in db.migrate(migrations)? {
+            tracing::info!(migration = name, "migrated");
+        }
+        Ok::<_, DbError>(db)
+    });
+    Ok(opened.await.context("opening the database was interrupted")??)
+}

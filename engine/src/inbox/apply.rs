@@ -1,0 +1,381 @@
+//! Events that arrive: inbox and effect in one transaction, each event once, each delivery answered.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use common::clock::Timestamp;
+use common::db::{Conn, Db, Fault, apart};
+use common::env::Env;
+use common::event::Event;
+use common::ids::EventId;
+use common::on;
+use common::schema::inbox;
+use common::telemetry::{Delivery, Span, Spans, Step, few_for_the_log};
+use common::trace_context::trace_id;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use serde_json::value::RawValue;
+
+use super::model::{Answer, Detail, Handler};
+use super::quarantine;
+use crate::batch::BatchError;
+use crate::dead_letters::{DeadLetter, bury};
+use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
+
+/// Applies what comes in.
+#[derive(Clone)]
+pub struct Inbox {
+    /// The service's database.
+    pub db: Db,
+    /// Time and ids.
+    pub env: Env,
+    /// What applies the events.
+    pub handler: Arc<dyn Handler>,
+    /// As whom it answers: the service's name.
+    pub consumer: String,
+    /// Where the steps of traces are written down.
+    pub spans: Spans,
+}
+
+/// What a batch came to.
+#[derive(Default)]
+pub struct Applied {
+    /// The answers, each with the partition that its event came from.
+    pub acks: Vec<(i32, Ack)>,
+    /// Messages that went to the dead letters.
+    pub unreadable: usize,
+    /// The steps of the traces that are recorded, with the place of their answer.
+    spans: Vec<(usize, Span)>,
+}
+
+/// The kept answer to an event that was applied or rejected.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = inbox)]
+struct InboxRow {
+    event_id: EventId,
+    outcome: i16,
+    detail: Option<String>,
+    version: Option<i64>,
+    result: Option<String>,
+    event_type: String,
+    key: String,
+    processed_us: Timestamp,
+}
+
+/// Rows of one multi-row INSERT, below both databases' limits on bind parameters.
+const ROWS_PER_INSERT: usize = 1_000;
+
+impl Inbox {
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(super) fn consumer(&self) -> &str {
+        &self.consumer
+    }
+
+    /// Applies a batch in one transaction, and says what to answer once that is committed.
+    ///
+    /// A bad event fails alone. `blame_unknown`: whether a fault of unknown kind, which repeats, may be blamed
+    /// on single events.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is kept, and the same records can be given again.
+    pub async fn apply(
+        &self,
+        records: Vec<Record>,
+        blame_unknown: bool,
+    ) -> Result<Applied, BatchError> {
+        let inbox = self.clone();
+        let mut applied =
+            self.db.write(move |conn| inbox.apply_in(conn, &records, blame_unknown)).await?;
+        self.end_spans(&mut applied);
+        log_failures(&applied);
+        Ok(applied)
+    }
+
+    fn end_spans(&self, applied: &mut Applied) {
+        for (place, span) in applied.spans.drain(..) {
+            let Some((_, ack)) = applied.acks.get(place) else { continue };
+            let span = span.with("stockloop.outcome", ack.outcome.name());
+            let span = match &ack.detail {
+                Some(detail) => span.with("stockloop.detail", detail.clone()),
+                None => span,
+            };
+            self.spans.end(span, ack.error.as_deref());
+        }
+    }
+
+    fn apply_in(
+        &self,
+        conn: &mut Conn,
+        records: &[Record],
+        blame_unknown: bool,
+    ) -> Result<Applied, BatchError> {
+        conn.plan_by_index()?;
+        let now = self.env.now();
+        let mut applied = Applied::default();
+        let mut readable = Vec::with_capacity(records.len());
+        for record in records {
+            match Envelope::read(record) {
+                Ok(Envelope { mut event, .. }) => {
+                    let span = self.begin_span(&mut event, record);
+                    readable.push((record.partition, event, span));
+                }
+                Err(unreadable) => {
+                    bury(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
+                    applied.unreadable += 1;
+                    log_dead_letter(record, &unreadable);
+                    if let Some((id, attempt)) = unreadable.event {
+                        let error = format!("the message can't be read: {}", unreadable.reason);
+                        let answer = Answer::Failed { error, retryable: false };
+                        applied.acks.push((record.partition, self.ack(id, attempt, answer, now)));
+                    }
+                }
+            }
+        }
+        let mut firsts = Vec::new();
+        let mut seen = HashSet::new();
+        for (_, event, _) in &readable {
+            if seen.insert(event.id) {
+                firsts.push(event.clone());
+            }
+        }
+        let answers = self.answers(conn, &firsts, blame_unknown, now)?;
+        let mut answers: HashMap<EventId, Answer> =
+            firsts.iter().map(|event| event.id).zip(answers).collect();
+        for (partition, event, span) in readable {
+            let Some(answer) = answers.get(&event.id).cloned() else {
+                continue;
+            };
+            answers.entry(event.id).and_modify(repeated);
+            let ack = self.ack(event.id, event.attempt, answer, now);
+            applied.spans.extend(span.map(|span| (applied.acks.len(), span)));
+            applied.acks.push((partition, Ack { traceparent: event.traceparent, ..ack }));
+        }
+        Ok(applied)
+    }
+
+    /// Begins a step of the event's trace; what a handler makes of the event then belongs to that.
+    fn begin_span(&self, event: &mut Event, record: &Record) -> Option<Span> {
+        let mut traceparent = event.traceparent.take();
+        let about = || Delivery {
+            id: event.id,
+            key: event.key.clone(),
+            attempt: event.attempt,
+            topic: record.topic.clone(),
+            partition: Some(record.partition),
+        };
+        let span = self.spans.begin(Step::Process, &mut traceparent, about);
+        event.traceparent = traceparent;
+        span
+    }
+
+    fn answers(
+        &self,
+        conn: &mut Conn,
+        events: &[Event],
+        blame_unknown: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Answer>, BatchError> {
+        apart(
+            conn,
+            events,
+            &mut |conn, events| self.apply_together(conn, events, now),
+            &|error: &BatchError| error.blames_data(blame_unknown),
+            &mut |_, _, error| {
+                // What is not understood may pass after an update; what the data can't be, stays.
+                let retryable = error.fault() != Fault::Data;
+                Ok(Answer::Failed { error: cut_error(&error.to_string()), retryable })
+            },
+        )
+    }
+
+    /// All of `events` (no id twice) in one go.
+    fn apply_together(
+        &self,
+        conn: &mut Conn,
+        events: &[Event],
+        now: Timestamp,
+    ) -> Result<Vec<Answer>, BatchError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut answers = known(conn, events)?;
+        answers.extend(quarantined(conn, events, &answers)?);
+        let fresh: Vec<Event> =
+            events.iter().filter(|event| !answers.contains_key(&event.id)).cloned().collect();
+        let handled = self.handle(conn, now, &fresh)?;
+        keep(conn, &fresh, &handled, now)?;
+        answers.extend(fresh.iter().map(|event| event.id).zip(handled));
+        let missing = || BatchError::Flawed("left an event without an answer".to_owned());
+        events.iter().map(|event| answers.remove(&event.id).ok_or_else(missing)).collect()
+    }
+
+    fn handle(
+        &self,
+        conn: &mut Conn,
+        now: Timestamp,
+        fresh: &[Event],
+    ) -> Result<Vec<Answer>, BatchError> {
+        if fresh.is_empty() {
+            return Ok(Vec::new());
+        }
+        let handler = &self.handler;
+        let answers = catch_unwind(AssertUnwindSafe(|| handler.apply(conn, now, fresh)))
+            .unwrap_or_else(|_panic| Err(BatchError::Flawed("panicked".to_owned())))?;
+        if answers.len() != fresh.len() {
+            return Err(BatchError::Flawed("did not answer every event".to_owned()));
+        }
+        for (event, answer) in fresh.iter().zip(&answers) {
+            if matches!(answer, Answer::Rejected { .. }) && !handler.is_command(&event.event_type) {
+                return Err(BatchError::Flawed(format!(
+                    "rejected a {}, which is no command",
+                    event.event_type
+                )));
+            }
+        }
+        Ok(answers)
+    }
+
+    fn ack(&self, event_id: EventId, attempt: i32, answer: Answer, now: Timestamp) -> Ack {
+        let ack = Ack {
+            event_id,
+            attempt,
+            outcome: Verdict::Success,
+            detail: None,
+            error: None,
+            retryable: false,
+            version: None,
+            result: None,
+            consumer: self.consumer.clone(),
+            processed_at: now,
+            traceparent: None,
+        };
+        match answer {
+            Answer::Success { detail, version, result } => {
+                Ack { detail: Some(detail.name().to_owned()), version, result: raw(result), ..ack }
+            }
+            Answer::Rejected { result } => {
+                Ack { outcome: Verdict::Rejected, result: raw(Some(result)), ..ack }
+            }
+            Answer::Failed { error, retryable } => {
+                Ack { outcome: Verdict::Failed, error: Some(cut_error(&error)), retryable, ..ack }
+            }
+        }
+    }
+}
+
+/// The error itself may quote the event's data; its sender keeps it in the event's history.
+fn log_failures(applied: &Applied) {
+    let failed = |(_, ack): &&(i32, Ack)| ack.outcome == Verdict::Failed;
+    let failed: Vec<_> = applied.acks.iter().filter(failed).collect();
+    for (partition, ack) in few_for_the_log(&failed) {
+        let Ack { event_id, attempt, retryable, .. } = ack;
+        let trace_id = ack.traceparent.as_deref().and_then(trace_id);
+        tracing::warn!(%event_id, attempt, partition, retryable, trace_id, "an event is answered FAILED");
+    }
+}
+
+fn log_dead_letter(record: &Record, unreadable: &Unreadable) {
+    let event_id = unreadable.event.map(|(id, _)| tracing::field::display(id));
+    let Record { topic, partition, offset, .. } = record;
+    tracing::warn!(event_id, topic, partition, offset, "a message can't be read: a dead letter");
+}
+
+/// What an event that was answered in this batch is answered when it comes again in it.
+fn repeated(answer: &mut Answer) {
+    if let Answer::Success { detail, .. } = answer {
+        *detail = Detail::Duplicate;
+    }
+}
+
+fn raw(value: Option<serde_json::Value>) -> Option<Box<RawValue>> {
+    value.and_then(|value| serde_json::value::to_raw_value(&value).ok())
+}
+
+/// The answers that were given before: the same again.
+fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, Answer>> {
+    let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
+    let rows: Vec<InboxRow> = on!(conn, c => inbox::table
+        .filter(inbox::event_id.eq_any(&ids))
+        .select(InboxRow::as_select())
+        .load(c))?;
+    Ok(rows.into_iter().map(|row| (row.event_id, row.into_answer())).collect())
+}
+
+fn quarantined(
+    conn: &mut Conn,
+    events: &[Event],
+    answered: &BTreeMap<EventId, Answer>,
+) -> QueryResult<Vec<(EventId, Answer)>> {
+    let open: Vec<&Event> =
+        events.iter().filter(|event| !answered.contains_key(&event.id)).collect();
+    let keys: Vec<&str> = open.iter().map(|event| event.key.as_str()).collect();
+    let reasons = quarantine::among(conn, &keys)?;
+    let refuse = |event: &Event| {
+        let reason = reasons.get(&event.key)?;
+        // Quoted, so that all keys in quarantine for one reason are one class of errors.
+        let error = format!("{:?} is in quarantine: {reason}", event.key);
+        Some((event.id, Answer::Failed { error, retryable: true }))
+    };
+    Ok(open.into_iter().filter_map(refuse).collect())
+}
+
+/// Keeps the final answers; a FAILED leaves no row, so that the next attempt is a fresh try.
+fn keep(
+    conn: &mut Conn,
+    events: &[Event],
+    answers: &[Answer],
+    now: Timestamp,
+) -> Result<(), BatchError> {
+    let rows: Vec<InboxRow> = events
+        .iter()
+        .zip(answers)
+        .filter_map(|(event, answer)| InboxRow::of(event, answer, now))
+        .collect();
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(inbox::table).values(chunk).execute(c))
+            .map_err(raced)?;
+    }
+    Ok(())
+}
+
+/// The same event in two hands (after a rebalance): the loser repeats its batch and finds it applied.
+fn raced(error: Error) -> BatchError {
+    match error {
+        Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => BatchError::Raced,
+        other => BatchError::Query(other),
+    }
+}
+
+impl InboxRow {
+    fn of(event: &Event, answer: &Answer, now: Timestamp) -> Option<Self> {
+        let (outcome, detail, version, result) = match answer {
+            Answer::Success { detail, version, result } => {
+                (0, Some(detail.name().to_owned()), *version, result.as_ref())
+            }
+            Answer::Rejected { result } => (1, None, None, Some(result)),
+            Answer::Failed { .. } => return None,
+        };
+        Some(Self {
+            event_id: event.id,
+            outcome,
+            detail,
+            version,
+            result: result.map(serde_json::Value::to_string),
+            event_type: event.event_type.clone(),
+            key: event.key.clone(),
+            processed_us: now,
+        })
+    }
+
+    fn into_answer(self) -> Answer {
+        let result = self.result.and_then(|text| serde_json::from_str(&text).ok());
+        match self.outcome {
+            0 => Answer::Success { detail: Detail::Duplicate, version: self.version, result },
+            _ => Answer::Rejected { result: result.unwrap_or_default() },
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The loop around [`Inbox`]: take a batch, apply it, answer, and only then move on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::db::Fault;
+use rdkafka::consumer::CommitMode;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{Applied, Inbox};
+use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, SendError};
+use crate::worker::Retry;
+
+/// Receives events and answers them.
+pub struct InboxConsumer {
+    /// What applies them.
+    pub inbox: Inbox,
+    /// Where they come from.
+    pub consumer: Consumer,
+    /// What sends the answers.
+    pub producer: Producer,
+    /// Where the answers go.
+    pub ack_topic: String,
+    /// Messages of one transaction at the most.
+    pub batch: usize,
+    /// How long a batch that is not full waits.
+    pub linger: Duration,
+}
+
+/// Bytes of acks in one message at the most, counted generously.
+const PART_BYTES: usize = 512 * 1024;
+
+/// How often a fault of unknown kind is taken for the world's.
+pub const MAX_RIDDLES: u32 = 5;
+
+impl InboxConsumer {
+    /// Takes, applies and answers until `stop`; what was taken by then is finished first.
+    pub async fn run(&self, stop: &CancellationToken, seen: impl Fn(&Applied) + Send) {
+        loop {
+            let records = tokio::select! {
+                () = stop.cancelled() => return,
+                records = self.consumer.next_batch(self.batch, self.linger) => records,
+            };
+            match self.take(&records, stop).await {
+                Some(applied) => seen(&applied),
+                None => return,
+            }
+        }
+    }
+
+    /// One batch to its end; `None` when `stop` came before that: the batch then comes again.
+    async fn take(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
+        let applied = self.apply(records, stop).await?;
+        self.answer(self.messages(&applied), stop).await?;
+        self.consumer.commit(records, CommitMode::Async);
+        Some(applied)
+    }
+
+    async fn apply(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
+        let mut retry = Retry::new("applying events", self.inbox.env(), stop);
+        let mut riddles = 0;
+        loop {
+            // What fails again and again for an unknown reason is at last blamed on single events.
+            match self.inbox.apply(records.to_vec(), riddles >= MAX_RIDDLES).await {
+                Ok(applied) => return Some(retry.succeeded(applied)),
+                Err(error) => {
+                    riddles += u32::from(error.fault() == Fault::Unknown);
+                    retry.pause(&error).await?;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, mut messages: Vec<Message>, stop: &CancellationToken) -> Option<()> {
+        let mut retry = Retry::new("answering events", self.inbox.env(), stop);
+        loop {
+            let results = self.producer.send_all(&messages).await;
+            let mut trouble = None;
+            let mut results = results.into_iter();
+            messages.retain(|_| match results.next() {
+                Some(Err(SendError::Message(error))) => {
+                    // Their sender hears nothing and tries again: better than a partition that stands still.
+                    tracing::error!(error, "acks can't be sent as they are and are left out");
+                    false
+                }
+                Some(Err(error)) => {
+                    trouble = Some(error);
+                    true
+                }
+                Some(Ok(())) | None => false,
+            });
+            match trouble {
+                None => {
+                    retry.succeeded(());
+                    return Some(());
+                }
+                Some(error) => retry.pause(&error).await?,
+            }
+        }
+    }
+
+    /// The answers by the partition that their events came from, in messages of limited size.
+    fn messages(&self, applied: &Applied) -> Vec<Message> {
+        let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
+        for (partition, ack) in &applied.acks {
+            by_partition.entry(*partition).or_default().push(ack.clone());
+        }
+        let mut messages = Vec::new();
+        for (partition, acks) in by_partition {
+            for acks in in_parts(acks) {
+                messages.extend(self.message(partition, acks));
+            }
+        }
+        messages
+    }
+
+    fn message(&self, partition: i32, acks: Vec<Ack>) -> Option<Message> {
+        let env = self.inbox.env();
+        let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
+        let message = AckBatch { acks }.into_message(id, now, consumer, &self.ack_topic, partition);
+        message.inspect_err(|error| tracing::error!(%error, "acks can't be written")).ok()
+    }
+}
+
+/// Cuts acks into parts that stay well below a broker's usual limit of 1 MB.
+fn in_parts(acks: Vec<Ack>) -> Vec<Vec<Ack>> {
+    let mut parts: Vec<Vec<Ack>> = Vec::new();
+    let mut room = 0;
+    for mut ack in acks {
+        if ack.weight() > PART_BYTES {
+            // The verdict has to arrive; what a handler adds to it must not prevent that.
+            tracing::warn!(event = %ack.event_id, "an ack's result is too large and is left out");
+            ack.result = None;
+        }
+        let weight = ack.weight();
+        match parts.last_mut() {
+            Some(part) if weight <= room => part.push(ack),
+            _ => {
+                room = PART_BYTES;
+                parts.push(vec![ack]);
+            }
+        }
+        room = room.saturating_sub(weight);
+    }
+    parts
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::kafka::Verdict;
+    use common::env::Env;
+
+    fn ack(result_bytes: usize) -> Ack {
+        let env = Env::system();
+        let result = serde_json::value::to_raw_value(&"x".repeat(result_bytes)).unwrap();
+        Ack {
+            event_id: env.event_id(),
+            attempt: 1,
+            outcome: Verdict::Success,
+            detail: None,
+            error: None,
+            retryable: false,
+            version: None,
+            result: Some(result),
+            consumer: "c".to_owned(),
+            processed_at: env.now(),
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn parts_stay_below_the_limit_and_lose_no_verdict() {
+        let acks: Vec<Ack> = [10, 300_000, 300_000, 2_000_000, 10].map(ack).into();
+        let ids: Vec<_> = acks.iter().map(|ack| ack.event_id).collect();
+        let parts = in_parts(acks);
+        for part in &parts {
+            let bytes = serde_json::to_vec(&AckBatch { acks: part.clone() }).unwrap().len();
+            assert!(bytes <= PART_BYTES + 1_000, "{bytes}");
+        }
+        let sent: Vec<_> = parts.iter().flatten().map(|ack| ack.event_id).collect();
+        assert_eq!(sent, ids);
+        assert!(parts.iter().flatten().filter(|ack| ack.result.is_none()).count() == 1);
+    }
+}

@@ -1,0 +1,265 @@
+//! The inbox on both databases: one effect per event, the same answer each time, and only the bad event fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+
+use common::clock::{ManualClock, Timestamp};
+use common::db::ENGINE_MIGRATIONS;
+use common::db::{Conn, Db, DbError};
+use common::env::Env;
+use common::event::Event;
+use common::ids::EventId;
+use common::on;
+use common::schema::{counter, dead_letter, inbox};
+use common::telemetry::Spans;
+use diesel::prelude::*;
+use serde_json::json;
+use stockloop_tests::{database::TestDatabase, on_every_database};
+
+use super::*;
+use crate::batch::BatchError;
+use crate::inbox::quarantine::QuarantineRow;
+use crate::kafka::{Ack, Envelope, Record, Verdict};
+
+const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+
+/// Counts each event's effect by key; keys say what goes wrong.
+struct Counting;
+
+impl Handler for Counting {
+    fn is_command(&self, event_type: &str) -> bool {
+        event_type == "test.command"
+    }
+
+    fn apply(
+        &self,
+        conn: &mut Conn,
+        _now: Timestamp,
+        events: &[Event],
+    ) -> Result<Vec<Answer>, BatchError> {
+        let mut answers = Vec::new();
+        for event in events {
+            answers.push(match event.key.as_str() {
+                "no" => Answer::Rejected { result: json!({"reason": "out of stock"}) },
+                "fails" => Answer::Failed { error: "no such shelf".to_owned(), retryable: true },
+                "panics" => panic!("a flaw of the handler"),
+                key => {
+                    effect(conn, key)?;
+                    Answer::Success { detail: Detail::Applied, version: Some(7), result: None }
+                }
+            });
+        }
+        Ok(answers)
+    }
+}
+
+fn effect(conn: &mut Conn, key: &str) -> QueryResult<()> {
+    let row = (counter::name.eq(key), counter::slot.eq(0), counter::value.eq(1_i64));
+    // "taken" is a row that the data forbids: it is there already.
+    if key == "taken" {
+        on!(conn, c => diesel::insert_into(counter::table).values(row).execute(c))?;
+        return Ok(());
+    }
+    on!(conn, c => diesel::insert_into(counter::table)
+        .values(row)
+        .on_conflict((counter::name, counter::slot))
+        .do_update()
+        .set(counter::value.eq(counter::value + 1))
+        .execute(c))?;
+    Ok(())
+}
+
+struct Bench {
+    db: Db,
+    env: Env,
+    inbox: Inbox,
+    _database: TestDatabase,
+}
+
+impl Bench {
+    fn new(database: TestDatabase) -> Self {
+        let env = Env::seeded(Arc::new(ManualClock::at(START)), 3);
+        let db = database.open(&[ENGINE_MIGRATIONS]);
+        let inbox = Inbox {
+            db: db.clone(),
+            env: env.clone(),
+            handler: Arc::new(Counting),
+            consumer: "order-service".to_owned(),
+            spans: Spans::off(env.clone()),
+        };
+        Self { db, env, inbox, _database: database }
+    }
+
+    fn event(&self, event_type: &str, key: &str) -> Event {
+        Event {
+            id: self.env.event_id(),
+            event_type: event_type.to_owned(),
+            key: key.to_owned(),
+            epoch: 1,
+            attempt: 1,
+            time: START,
+            traceparent: None,
+            data: b"{}".to_vec(),
+        }
+    }
+
+    async fn deliver(&self, events: &[Event]) -> Vec<Ack> {
+        let records = events.iter().map(record).collect();
+        let applied = self.inbox.apply(records, false).await.unwrap();
+        applied.acks.into_iter().map(|(_, ack)| ack).collect()
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> T {
+        self.db.write(|conn| work(conn).map_err(DbError::from)).await.unwrap()
+    }
+
+    async fn effects(&self, key: &'static str) -> i64 {
+        let row = counter::table.find((key, 0_i16)).select(counter::value);
+        let value: Option<i64> =
+            self.run(move |conn| on!(conn, c => row.first(c).optional())).await;
+        value.unwrap_or(0)
+    }
+
+    async fn kept(&self) -> i64 {
+        self.run(|conn| on!(conn, c => inbox::table.count().get_result(c))).await
+    }
+
+    async fn buried(&self) -> i64 {
+        self.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await
+    }
+}
+
+fn record(event: &Event) -> Record {
+    let envelope = Envelope { source: "/product-service".to_owned(), event: event.clone() };
+    let message = envelope.into_message("inventory", 2);
+    let headers = message
+        .headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes()));
+    Record {
+        topic: message.topic.clone(),
+        partition: 2,
+        offset: 0,
+        key: None,
+        headers: headers.collect(),
+        payload: Some(message.payload.clone()),
+    }
+}
+
+on_every_database!(Bench::new =>
+    a_duplicate_has_no_second_effect_and_gets_the_same_answer,
+    a_command_may_be_rejected_and_stays_so,
+    only_a_command_may_be_rejected,
+    a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh,
+    only_the_bad_event_fails,
+    a_flawed_handler_stops_nobody,
+    quarantine_fails_a_key_until_it_is_released,
+    the_unreadable_is_buried_and_answered_where_it_can_be,
+);
+
+async fn a_duplicate_has_no_second_effect_and_gets_the_same_answer(bench: Bench) {
+    let event = bench.event("test.changed", "A");
+    let again = Event { attempt: 2, ..event.clone() };
+    let first = bench.deliver(&[event.clone(), again.clone()]).await;
+    let details = |acks: &[Ack]| acks.iter().map(|a| a.detail.clone().unwrap()).collect::<Vec<_>>();
+    assert_eq!(details(&first), ["applied", "duplicate"]);
+    assert_eq!(first.iter().map(|ack| ack.attempt).collect::<Vec<_>>(), [1, 2]);
+    let later = bench.deliver(&[again]).await;
+    assert_eq!((details(&later), later[0].version), (vec!["duplicate".to_owned()], Some(7)));
+    assert_eq!((bench.effects("A").await, bench.kept().await), (1, 1));
+}
+
+async fn a_command_may_be_rejected_and_stays_so(bench: Bench) {
+    let command = bench.event("test.command", "no");
+    for _ in 0..2 {
+        let acks = bench.deliver(std::slice::from_ref(&command)).await;
+        assert_eq!(acks[0].outcome, Verdict::Rejected);
+        assert_eq!(acks[0].result.as_ref().unwrap().get(), r#"{"reason":"out of stock"}"#);
+    }
+    assert_eq!(bench.kept().await, 1);
+}
+
+async fn only_a_command_may_be_rejected(bench: Bench) {
+    let acks = bench.deliver(&[bench.event("test.changed", "no")]).await;
+    assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, false));
+    assert_eq!(bench.kept().await, 0);
+}
+
+async fn a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh(bench: Bench) {
+    let event = bench.event("test.changed", "fails");
+    let acks = bench.deliver(std::slice::from_ref(&event)).await;
+    assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, true));
+    assert_eq!(acks[0].error.as_deref(), Some("no such shelf"));
+    assert_eq!(bench.kept().await, 0);
+    let mended = Event { key: "A".to_owned(), attempt: 2, ..event };
+    assert_eq!(bench.deliver(&[mended]).await[0].outcome, Verdict::Success);
+    assert_eq!(bench.effects("A").await, 1);
+}
+
+async fn only_the_bad_event_fails(bench: Bench) {
+    bench.run(|conn| effect(conn, "taken")).await;
+    let keys = ["A", "B", "taken", "A", "C", "taken", "B"];
+    let events: Vec<Event> = keys.iter().map(|key| bench.event("test.changed", key)).collect();
+    let acks = bench.deliver(&events).await;
+    let failed: Vec<EventId> = acks
+        .iter()
+        .filter(|ack| ack.outcome == Verdict::Failed && !ack.retryable)
+        .map(|ack| ack.event_id)
+        .collect();
+    assert_eq!(failed, [events[2].id, events[5].id]);
+    assert_eq!(
+        (bench.effects("A").await, bench.effects("B").await, bench.effects("C").await),
+        (2, 2, 1)
+    );
+    assert_eq!(bench.kept().await, 5);
+}
+
+async fn a_flawed_handler_stops_nobody(bench: Bench) {
+    let events = [bench.event("test.changed", "panics"), bench.event("test.changed", "A")];
+    let acks = bench.deliver(&events).await;
+    assert_eq!((acks[0].outcome, acks[1].outcome), (Verdict::Failed, Verdict::Success));
+    assert_eq!(bench.effects("A").await, 1);
+}
+
+async fn quarantine_fails_a_key_until_it_is_released(bench: Bench) {
+    let row = QuarantineRow {
+        key: "A".to_owned(),
+        reason: "counting the shelf".to_owned(),
+        since_us: START,
+        by_whom: "operator".to_owned(),
+    };
+    bench.run(move |conn| quarantine::put(conn, &row)).await;
+    let events = [bench.event("test.changed", "A"), bench.event("test.changed", "B")];
+    let acks = bench.deliver(&events).await;
+    assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, true));
+    assert!(acks[0].error.as_ref().unwrap().contains("counting the shelf"));
+    assert_eq!(acks[1].outcome, Verdict::Success);
+    bench.run(|conn| quarantine::release(conn, "A")).await;
+    assert_eq!(bench.deliver(&events[..1]).await[0].outcome, Verdict::Success);
+}
+
+async fn the_unreadable_is_buried_and_answered_where_it_can_be(bench: Bench) {
+    let event = bench.event("test.changed", "A");
+    let mut newer = record(&event);
+    for (name, value) in &mut newer.headers {
+        if name == "ce_specversion" {
+            *value = b"2.0".to_vec();
+        }
+    }
+    let noise = Record { headers: Vec::new(), payload: Some(vec![0, 255]), ..record(&event) };
+    let good = bench.event("test.changed", "B");
+    let records = vec![noise.clone(), newer, record(&good), noise];
+    let applied = bench.inbox.apply(records, false).await.unwrap();
+    assert_eq!((applied.unreadable, applied.acks.len()), (3, 2));
+    let refusal = &applied.acks.iter().find(|(_, ack)| ack.event_id == event.id).unwrap().1;
+    assert_eq!((refusal.outcome, refusal.retryable), (Verdict::Failed, false));
+    assert!(refusal.error.as_ref().unwrap().contains("2.0"));
+    assert_eq!(
+        (bench.effects("B").await, bench.buried().await),
+        (1, 2),
+        "the same noise is one letter"
+    );
+}

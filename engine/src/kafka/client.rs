@@ -1,0 +1,75 @@
+//! What producer, consumer and admin client share: their configuration, and what is known of the broker.
+
+use common::config::KafkaSettings;
+use common::telemetry::{BrokerReport, BrokerState};
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::types::RDKafkaErrorCode;
+use thiserror::Error;
+
+/// Why something could not be asked of the broker.
+#[derive(Debug, Error)]
+#[error("{what}: {source}; check kafka.brokers and kafka.properties, and that the broker runs")]
+pub struct KafkaError {
+    /// What was being done.
+    pub what: String,
+    /// What librdkafka says.
+    pub source: rdkafka::error::KafkaError,
+}
+
+impl KafkaError {
+    pub(super) fn during(what: &str) -> impl FnOnce(rdkafka::error::KafkaError) -> Self {
+        let what = what.to_owned();
+        move |source| Self { what, source }
+    }
+}
+
+/// What all clients are told, before their own settings and before the user's.
+pub(super) fn base(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        .set("client.id", client_id)
+        // A broker that comes back is to be noticed soon, also after a long outage.
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("topic.metadata.refresh.interval.ms", "10000")
+        .set("log_level", "4");
+    config
+}
+
+/// The user's own librdkafka properties come last, so that they win.
+pub(super) fn with_properties(mut config: ClientConfig, settings: &KafkaSettings) -> ClientConfig {
+    for (name, value) in &settings.properties {
+        config.set(name.replace('_', "."), value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config
+}
+
+/// Hears of trouble with the broker from librdkafka's own threads.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) broker: BrokerState,
+}
+
+impl ClientContext for Context {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Reconnects while a broker is away repeat the same words; the state tells people, the log tells them once more.
+        tracing::debug!(facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            if !matches!(self.broker.describe(), BrokerReport::Down { .. }) {
+                tracing::warn!(reason, "the broker can't be reached; waiting for it");
+            }
+            self.broker.down(reason.to_owned());
+        } else {
+            tracing::debug!(%error, reason, "the broker's client reports");
+        }
+    }
+}
+
+impl ConsumerContext for Context {}

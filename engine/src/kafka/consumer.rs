@@ -1,0 +1,152 @@
+//! Receiving in batches; offsets move only when the caller says that a batch is done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::config::KafkaSettings;
+use common::telemetry::BrokerState;
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::message::{BorrowedMessage, Headers, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::{Instant, timeout_at};
+
+use super::client::{self, Context, KafkaError};
+
+/// A message as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where from.
+    pub topic: String,
+    /// Which partition.
+    pub partition: i32,
+    /// Where in it.
+    pub offset: i64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its value.
+    pub payload: Option<Vec<u8>>,
+}
+
+impl Record {
+    /// A header's bytes.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// Bytes that a batch may hold before it is handed over though it is not full.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// A member of a consumer group, on one topic.
+pub struct Consumer {
+    inner: StreamConsumer<Context>,
+    broker: BrokerState,
+}
+
+impl Consumer {
+    /// Joins `group` for `topic`; it connects in the background, so no broker need be there yet.
+    ///
+    /// # Errors
+    /// When a property is not understood.
+    pub fn subscribe(
+        settings: &KafkaSettings,
+        group: &str,
+        topic: &str,
+        broker: BrokerState,
+    ) -> Result<Self, KafkaError> {
+        let mut config = client::base(settings, group);
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A group that is new reads from the beginning: what was sent before it is for it too.
+            .set("auto.offset.reset", "earliest")
+            .set("session.timeout.ms", "10000")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("fetch.wait.max.ms", "20")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("allow.auto.create.topics", "false");
+        let inner: StreamConsumer<Context> = client::with_properties(config, settings)
+            .create_with_context(Context { broker: broker.clone() })
+            .map_err(KafkaError::during("the consumer can't be made"))?;
+        inner
+            .subscribe(&[topic])
+            .map_err(KafkaError::during("the topic can't be subscribed to"))?;
+        Ok(Self { inner, broker })
+    }
+
+    /// The next messages: waits for the first, then at most `linger` for up to `max` of them.
+    ///
+    /// Cancel-safe in the sense that matters here: what was taken and not committed comes again.
+    pub async fn next_batch(&self, max: usize, linger: Duration) -> Vec<Record> {
+        let mut batch = vec![self.next().await];
+        let mut bytes = 0;
+        let deadline = Instant::now() + linger;
+        while batch.len() < max && bytes < BATCH_BYTES {
+            let Ok(record) = timeout_at(deadline, self.next()).await else {
+                break;
+            };
+            bytes += record.payload.as_ref().map_or(0, Vec::len);
+            batch.push(record);
+        }
+        batch
+    }
+
+    async fn next(&self) -> Record {
+        loop {
+            match self.inner.recv().await {
+                Ok(message) => {
+                    self.broker.up();
+                    return record(&message);
+                }
+                // Errors here are states of the connection, which librdkafka mends by itself.
+                Err(error) => {
+                    tracing::debug!(%error, "nothing could be received");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Says that `batch` is done, so that it does not come again.
+    pub fn commit(&self, batch: &[Record], how: CommitMode) {
+        let offsets = next_offsets(batch);
+        if let Err(error) = self.inner.commit(&offsets, how) {
+            // After a rebalance the partition is another's by now; it gets the same messages, as duplicates.
+            tracing::warn!(%error, "offsets were not committed; the messages may come again");
+        }
+    }
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_owned()))
+            .collect()
+    });
+    Record {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        headers,
+        payload: message.payload().map(<[u8]>::to_vec),
+    }
+}
+
+fn next_offsets(batch: &[Record]) -> TopicPartitionList {
+    // Later records of a partition come later, so the last one stands.
+    let next: BTreeMap<(String, i32), Offset> = batch
+        .iter()
+        .map(|r| ((r.topic.clone(), r.partition), Offset::Offset(r.offset + 1)))
+        .collect();
+    let mut offsets = TopicPartitionList::new();
+    for ((topic, partition), offset) in next {
+        // An offset that can't be set is one whose message comes again.
+        let _ = offsets.add_partition_offset(&topic, partition, offset);
+    }
+    offsets
+}

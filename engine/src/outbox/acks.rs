@@ -1,0 +1,196 @@
+//! The last step of the loop: the consumer's answers settle the events.
+
+use common::db::{Conn, Db, apart};
+use common::env::Env;
+use common::ids::EventId;
+
+use super::advance::{Advanced, Occurrence, advance};
+use super::state::Policy;
+use super::store;
+use crate::alerts::{self, NewAlert};
+use crate::batch::BatchError;
+use crate::counters;
+use crate::dead_letters::{DeadLetter, bury};
+use crate::kafka::{Ack, AckBatch, Record, Verdict};
+
+/// Turns answers into states.
+#[derive(Clone)]
+pub struct Settler {
+    /// Time and chance.
+    pub env: Env,
+    /// The rules' numbers.
+    pub policy: Policy,
+    /// The topic whose partitions the answers speak of.
+    pub topic: String,
+    /// The service whose answers count.
+    pub consumer: String,
+}
+
+/// What a batch of answers did.
+#[derive(Debug, Default)]
+pub struct Settlement {
+    /// The transitions.
+    pub advanced: Advanced,
+    /// Answers that came again after the event was PROCESSED.
+    pub repeated: usize,
+    /// Answers to events that this service never sent.
+    pub unknown: usize,
+    /// Answers of somebody who was not asked.
+    pub foreign: usize,
+    /// Messages that were not answers at all.
+    pub unreadable: usize,
+}
+
+impl Settler {
+    /// Settles what `records` of the ack topic say, in one transaction.
+    ///
+    /// `blame_unknown`: whether a fault of unknown kind, which repeats, may be blamed on single records.
+    ///
+    /// # Errors
+    /// When the database fails; the same records can be given again.
+    pub async fn settle(
+        &self,
+        db: &Db,
+        records: Vec<Record>,
+        blame_unknown: bool,
+    ) -> Result<Settlement, BatchError> {
+        let settler = self.clone();
+        let settled: Result<Settlement, BatchError> = db
+            .write(move |conn| {
+                conn.plan_by_index()?;
+                let mut total = Settlement::default();
+                let parts = apart(
+                    conn,
+                    &records,
+                    &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
+                    &|error: &BatchError| error.blames_data(blame_unknown),
+                    &mut |conn, record, error| {
+                        bury(conn, &DeadLetter::of(record, &error.to_string(), settler.env.now()))?;
+                        Ok(Settlement { unreadable: 1, ..Settlement::default() })
+                    },
+                )?;
+                parts.into_iter().for_each(|part| total.add(part));
+                Ok(total)
+            })
+            .await;
+        settled.inspect(|settlement| settlement.advanced.log_exhausted())
+    }
+
+    fn settle_in(&self, conn: &mut Conn, records: &[Record]) -> Result<Settlement, BatchError> {
+        let mut done = Settlement::default();
+        let mut acks = Vec::new();
+        for record in records {
+            match read(record) {
+                Ok(batch) => acks.extend(batch.acks),
+                Err(reason) => {
+                    let Record { topic, partition, offset, .. } = record;
+                    tracing::warn!(topic, partition, offset, "acks can't be read: a dead letter");
+                    bury(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
+                    done.unreadable += 1;
+                }
+            }
+        }
+        let all = acks.len();
+        acks.retain(|ack| ack.consumer == self.consumer);
+        done.foreign = all - acks.len();
+        if !acks.is_empty() {
+            self.settle_acks(conn, acks, &mut done)?;
+        }
+        Ok(done)
+    }
+
+    fn settle_acks(
+        &self,
+        conn: &mut Conn,
+        acks: Vec<Ack>,
+        done: &mut Settlement,
+    ) -> Result<(), BatchError> {
+        let ahead = ahead(&acks);
+        let occurrences = acks.into_iter().map(Occurrence::answered).collect();
+        done.advanced = advance(conn, &self.env, &self.policy, occurrences)?;
+        let answered = std::mem::take(&mut done.advanced.answered);
+        store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
+        self.sort_out_strangers(conn, done)?;
+        self.warn_of_versions_from_nowhere(conn, &ahead)?;
+        let settled = done.advanced.settled.len();
+        if settled > 0 {
+            counters::add(conn, counters::PROCESSED, self.env.now(), settled)?;
+        }
+        Ok(())
+    }
+
+    fn sort_out_strangers(&self, conn: &mut Conn, done: &mut Settlement) -> Result<(), BatchError> {
+        let strangers = std::mem::take(&mut done.advanced.not_open);
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let settled = store::settled_among(conn, &strangers)?;
+        done.repeated = strangers.iter().filter(|id| settled.contains(id)).count();
+        done.unknown = strangers.len() - done.repeated;
+        Ok(())
+    }
+
+    /// A copy that is ahead of its source holds versions of a database that no longer exists.
+    fn warn_of_versions_from_nowhere(
+        &self,
+        conn: &mut Conn,
+        ahead: &[(EventId, i64)],
+    ) -> Result<(), BatchError> {
+        for (id, copy) in ahead {
+            let Some(event) = store::facts(conn, *id)? else {
+                continue;
+            };
+            let newest = store::newest_version(conn, &event.key)?.unwrap_or(0);
+            if *copy > newest {
+                alerts::raise(conn, self.env.now(), NewAlert::version_above_source(&event, *copy))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Superseded answers that name the version which the copy holds.
+fn ahead(acks: &[Ack]) -> Vec<(EventId, i64)> {
+    let superseded = acks.iter().filter(|ack| {
+        ack.outcome == Verdict::Success && ack.detail.as_deref() == Some("superseded")
+    });
+    superseded.filter_map(|ack| ack.version.map(|version| (ack.event_id, version))).collect()
+}
+
+/// Whether a message of the ack topic can be read.
+///
+/// # Errors
+/// Why not.
+pub fn check_answers(record: &Record) -> Result<(), String> {
+    read(record).map(drop)
+}
+
+fn read(record: &Record) -> Result<AckBatch, String> {
+    let payload = record.payload.as_deref().ok_or("it has no data")?;
+    let mut batch: AckBatch = serde_json::from_slice(payload)
+        .map_err(|error| format!("it is not a batch of acks: {error}"))?;
+    for ack in &mut batch.acks {
+        ack.error = ack.error.take().map(|error| crate::kafka::cut_error(&error));
+    }
+    Ok(batch)
+}
+
+impl Settlement {
+    fn add(&mut self, other: Self) {
+        self.repeated += other.repeated;
+        self.unknown += other.unknown;
+        self.foreign += other.foreign;
+        self.unreadable += other.unreadable;
+        let advanced = other.advanced;
+        self.advanced.settled.extend(advanced.settled);
+        self.advanced.heard.extend(advanced.heard);
+        self.advanced.gave_up.extend(advanced.gave_up);
+        self.advanced.exhausted += advanced.exhausted;
+        self.advanced.again += advanced.again;
+        for (partition, (events, bytes)) in advanced.landed {
+            let landed = self.advanced.landed.entry(partition).or_default();
+            landed.0 += events;
+            landed.1 += bytes;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The first step of the loop: the event is written with the change that causes it.
+
+use std::sync::Arc;
+
+use common::db::Conn;
+use common::env::Env;
+use common::event::{EventRow, NewEvent};
+use common::ids::EventId;
+use common::on;
+use common::schema::{outbox_event, outbox_open, service_state};
+use common::telemetry::Spans;
+use diesel::QueryResult;
+use diesel::prelude::*;
+use tokio::sync::Notify;
+
+use super::listener::Listener;
+use super::model::OpenRow;
+
+/// Shards of the outbox: relays hold them one by one, and a partition of the topic takes whole shards.
+pub const SHARDS: i16 = 64;
+
+/// Rows of one INSERT: below SQLite's and PostgreSQL's limits on bind parameters.
+const ROWS_PER_INSERT: usize = 1_000;
+
+/// Where a service's changes put their events; cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    env: Env,
+    max_attempts: i32,
+    woken: Arc<Notify>,
+    listener: Option<Arc<dyn Listener>>,
+    spans: Spans,
+}
+
+impl Outbox {
+    /// An outbox whose events have `max_attempts` attempts before they wait for a person, and begin their own traces
+    /// in `spans` where they belong to none.
+    pub fn new(env: Env, max_attempts: i32, spans: Spans) -> Self {
+        Self { env, max_attempts, woken: Arc::new(Notify::new()), listener: None, spans }
+    }
+
+    /// The same outbox, with someone who acts on what becomes of its events.
+    #[must_use]
+    pub fn with_listener(mut self, listener: Option<Arc<dyn Listener>>) -> Self {
+        self.listener = listener;
+        self
+    }
+
+    /// Who acts on what becomes of its events.
+    pub fn listener(&self) -> Option<&Arc<dyn Listener>> {
+        self.listener.as_ref()
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The epoch that this database's events carry: raised when it came back from a backup.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub fn epoch(conn: &mut Conn) -> QueryResult<i64> {
+        on!(conn, c => service_state::table.select(service_state::epoch).first(c))
+    }
+
+    /// Writes `events` in the caller's transaction, in order, and returns their ids.
+    ///
+    /// The caller holds the lock of each key's row by now, so that a key's ids grow with its versions, and
+    /// calls [`Outbox::wake`] once the transaction is committed.
+    ///
+    /// # Errors
+    /// When a statement fails; the change must then be rolled back with it.
+    pub fn append(&self, conn: &mut Conn, events: Vec<NewEvent>) -> QueryResult<Vec<EventId>> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let epoch = Self::epoch(conn)?;
+        let rows: Vec<(EventRow, OpenRow)> =
+            events.into_iter().map(|event| self.rows(event, epoch)).collect();
+        let ids = rows.iter().map(|(event, _)| event.id).collect();
+        let (events, opens): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        insert(conn, &events, &opens)?;
+        Ok(ids)
+    }
+
+    fn rows(&self, event: NewEvent, epoch: i64) -> (EventRow, OpenRow) {
+        let now = self.env.now();
+        let id = self.env.event_id();
+        let open = OpenRow {
+            id,
+            shard: shard_of(&event.key),
+            status: 0,
+            attempt: 0,
+            attempt_limit: self.max_attempts,
+            due_us: now,
+            partition: None,
+            sent_us: None,
+            size: i32::try_from(event.payload.len()).unwrap_or(i32::MAX),
+            resolved_us: None,
+        };
+        let event = EventRow {
+            id,
+            kind: event.event_type.kind.code(),
+            event_type: event.event_type.name.to_owned(),
+            key: event.key,
+            epoch,
+            version: event.version,
+            payload: event.payload,
+            traceparent: Some(self.spans.rooted(event.traceparent)),
+            created_us: now,
+        };
+        (event, open)
+    }
+
+    /// Tells the relay, and the listener, that something was committed, so that nobody waits for the sweep.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+        if let Some(listener) = &self.listener {
+            listener.committed();
+        }
+    }
+
+    /// What [`Outbox::wake`] notifies.
+    pub fn notify(&self) -> &Arc<Notify> {
+        &self.woken
+    }
+}
+
+fn insert(conn: &mut Conn, events: &[EventRow], opens: &[OpenRow]) -> QueryResult<()> {
+    for chunk in events.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(outbox_event::table).values(chunk).execute(c))?;
+    }
+    for chunk in opens.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(outbox_open::table).values(chunk).execute(c))?;
+    }
+    Ok(())
+}
+
+/// The seed of murmur2 in Kafka's own partitioner.
+const KAFKA_SEED: u32 = 0x9747_b28c;
+
+/// The shard of a key: Kafka's own hash, so that keys lie in the partitions where its default partitioner
+/// would put them, wherever the number of partitions divides [`SHARDS`].
+pub fn shard_of(key: &str) -> i16 {
+    let hash = murmur2::murmur2(key.as_bytes(), KAFKA_SEED) & 0x7fff_ffff;
+    // The remainder is below SHARDS, so it fits.
+    i16::try_from(hash % u32::from(SHARDS.unsigned_abs())).unwrap_or(0)
+}
+
+/// The partition that a shard's events go to.
+pub fn partition_of(shard: i16, partitions: i32) -> i32 {
+    i32::from(shard) % partitions.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of Apache Kafka's own test of its murmur2.
+    #[test]
+    fn hashes_as_kafka_does() {
+        for (key, hash) in [("21", -973_932_308), ("foobar", -790_332_482), ("abc", 479_470_107)] {
+            assert_eq!(murmur2::murmur2(key.as_bytes(), KAFKA_SEED).cast_signed(), hash, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_partition_takes_whole_shards() {
+        assert_eq!(partition_of(shard_of("foobar"), 4), i32::from(shard_of("foobar")) % 4);
+        assert!((0..1_000).all(|n| (0..SHARDS).contains(&shard_of(&n.to_string()))));
+    }
+}

@@ -1,0 +1,190 @@
+//! Which relay sends which shards: leases with a heartbeat and a fencing token.
+//!
+//! Leases run by the database's clock, so that instances need not agree on the time; a holder stops by its
+//! own monotonic clock before its lease ends. Each live instance holds a fair share. (The idea of the token:
+//! M. Kleppmann, "How to do distributed locking", 2016.)
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::clock::Timestamp;
+use common::db::database_now;
+use common::db::{Conn, Db, DbError};
+use common::on;
+use common::schema::{relay_lease, relay_member};
+use diesel::prelude::*;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::SHARDS;
+
+/// The shards that an instance may send now, each with the token that its writes must show.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Who holds them.
+    pub owner: String,
+    /// Token by shard.
+    pub tokens: BTreeMap<i16, i64>,
+    /// When the instance must stop using them, by its own clock.
+    pub until: Instant,
+}
+
+impl Held {
+    /// Nothing held yet.
+    pub fn nothing(owner: String) -> Self {
+        Self { owner, tokens: BTreeMap::new(), until: Instant::now() }
+    }
+
+    /// Whether the leases still hold.
+    pub fn is_valid(&self) -> bool {
+        Instant::now() < self.until
+    }
+}
+
+/// Renews what `owner` holds, gives back what is above its fair share and takes what is free below it.
+///
+/// # Errors
+/// When the database can't be reached; what was held stays valid until its time.
+pub async fn renew(db: &Db, owner: &str, lease: Duration) -> Result<Held, DbError> {
+    // Counted from before the statement: the database's clock starts the lease no earlier.
+    let until = Instant::now() + lease.mul_f64(0.7);
+    let name = owner.to_owned();
+    let tokens = db.write(move |conn| renew_in(conn, &name, lease).map_err(DbError::from)).await?;
+    Ok(Held { owner: owner.to_owned(), tokens, until })
+}
+
+/// Gives everything back, so that others need not wait for the leases to end.
+///
+/// # Errors
+/// When the database can't be reached; the leases then end by themselves.
+pub async fn release(db: &Db, owner: &str) -> Result<(), DbError> {
+    let owner = owner.to_owned();
+    db.write(move |conn| {
+        on!(conn, c => {
+            diesel::update(relay_lease::table.filter(relay_lease::owner.eq(&owner)))
+                .set(relay_lease::expires_us.eq(0))
+                .execute(c)?;
+            diesel::delete(relay_member::table.find(&owner)).execute(c)?;
+        });
+        Ok(())
+    })
+    .await
+}
+
+/// A relay that lives, and what it may send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Instance {
+    /// Its name, which is new with each start.
+    pub owner: String,
+    /// The shards that it holds.
+    pub shards: Vec<i16>,
+    /// When it counts as dead unless it says otherwise before; the database's clock.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
+/// The relays that live, by their names.
+///
+/// # Errors
+/// When a statement fails.
+pub fn instances(conn: &mut Conn) -> QueryResult<Vec<Instance>> {
+    let now = database_now(conn)?;
+    let members: Vec<(String, Timestamp)> = on!(conn, c => relay_member::table
+        .filter(relay_member::expires_us.gt(now))
+        .order(relay_member::owner)
+        .select((relay_member::owner, relay_member::expires_us))
+        .load(c))?;
+    let leases: Vec<(String, i16)> = on!(conn, c => relay_lease::table
+        .filter(relay_lease::expires_us.gt(now))
+        .order(relay_lease::shard)
+        .select((relay_lease::owner, relay_lease::shard))
+        .load(c))?;
+    let held = |owner: &str| {
+        leases.iter().filter(|(holder, _)| holder == owner).map(|(_, shard)| *shard).collect()
+    };
+    Ok(members
+        .into_iter()
+        .map(|(owner, expires_at)| Instance { shards: held(&owner), owner, expires_at })
+        .collect())
+}
+
+fn renew_in(conn: &mut Conn, owner: &str, lease: Duration) -> QueryResult<BTreeMap<i16, i64>> {
+    let now = database_now(conn)?;
+    let expires = now.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
+    let share = fair_share(enlist(conn, owner, now, expires)?);
+    let mut held = extend(conn, owner, now, expires)?;
+    match held.len().checked_sub(share) {
+        Some(0) => {}
+        Some(surplus) => give_back(conn, &mut held, surplus)?,
+        None => {
+            let missing = share - held.len();
+            held.extend(take_free(conn, owner, now, expires, missing)?);
+        }
+    }
+    Ok(held)
+}
+
+/// Notes that `owner` lives, forgets the dead, and counts the living.
+fn enlist(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<i64> {
+    on!(conn, c => {
+        diesel::insert_into(relay_member::table)
+            .values((relay_member::owner.eq(owner), relay_member::expires_us.eq(expires)))
+            .on_conflict(relay_member::owner)
+            .do_update()
+            .set(relay_member::expires_us.eq(expires))
+            .execute(c)?;
+        diesel::delete(relay_member::table.filter(relay_member::expires_us.le(now))).execute(c)?;
+        relay_member::table.count().get_result(c)
+    })
+}
+
+fn fair_share(members: i64) -> usize {
+    let members = usize::try_from(members).unwrap_or(1).max(1);
+    usize::from(SHARDS.unsigned_abs()).div_ceil(members)
+}
+
+fn extend(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<BTreeMap<i16, i64>> {
+    let mine = relay_lease::table
+        .filter(relay_lease::owner.eq(owner).and(relay_lease::expires_us.gt(now)));
+    let rows: Vec<(i16, i64)> = on!(conn, c => diesel::update(mine)
+        .set(relay_lease::expires_us.eq(expires))
+        .returning((relay_lease::shard, relay_lease::token))
+        .get_results(c))?;
+    Ok(rows.into_iter().collect())
+}
+
+fn give_back(conn: &mut Conn, held: &mut BTreeMap<i16, i64>, surplus: usize) -> QueryResult<()> {
+    let shards: Vec<i16> = held.keys().rev().take(surplus).copied().collect();
+    held.retain(|shard, _| !shards.contains(shard));
+    on!(conn, c => diesel::update(relay_lease::table.filter(relay_lease::shard.eq_any(&shards)))
+        .set(relay_lease::expires_us.eq(0))
+        .execute(c))?;
+    Ok(())
+}
+
+fn take_free(
+    conn: &mut Conn,
+    owner: &str,
+    now: i64,
+    expires: i64,
+    missing: usize,
+) -> QueryResult<Vec<(i16, i64)>> {
+    let free = relay_lease::table
+        .filter(relay_lease::expires_us.le(now))
+        .select(relay_lease::shard)
+        .order(relay_lease::shard)
+        .limit(i64::try_from(missing).unwrap_or(0));
+    // Another instance that takes at the same moment is passed by, not waited for.
+    let shards: Vec<i16> = match conn {
+        Conn::Pg(c) => free.for_update().skip_locked().load(c)?,
+        Conn::Sqlite(c) => free.load(c)?,
+    };
+    on!(conn, c => diesel::update(relay_lease::table.filter(relay_lease::shard.eq_any(&shards)))
+        .set((
+            relay_lease::owner.eq(owner),
+            relay_lease::token.eq(relay_lease::token + 1),
+            relay_lease::expires_us.eq(expires),
+        ))
+        .returning((relay_lease::shard, relay_lease::token))
+        .get_results(c))
+}

@@ -1,0 +1,73 @@
+//! Who acts on what becomes of events, in the very transaction in which it becomes so.
+//!
+//! An order is CONFIRMED because its event was answered SUCCESS: the two must not be told apart by a crash. So a
+//! service hands a [`Listener`] to its engine, and the one place through which every transition goes calls it.
+
+use std::fmt;
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::event::EventFacts;
+use diesel::QueryResult;
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Became {
+    /// PROCESSED: its consumer has its effect.
+    Succeeded {
+        /// What the consumer said besides, JSON.
+        result: Option<String>,
+    },
+    /// PROCESSED: its consumer handled it, and the answer is no.
+    Rejected {
+        /// Why, JSON.
+        result: Option<String>,
+    },
+    /// PENDING again after a failed attempt; it goes on by itself.
+    Again,
+    /// EXHAUSTED: a person has to act.
+    Exhausted {
+        /// What went wrong the last time.
+        error: String,
+    },
+    /// PENDING again, since a person wants it so.
+    Retried {
+        /// Who.
+        by: Option<String>,
+        /// Why, if they said so.
+        reason: Option<String>,
+    },
+    /// Still EXHAUSTED, but nobody has to act any more; a late answer still counts.
+    Resolved {
+        /// Who; nobody, where a newer version made it superfluous.
+        by: Option<String>,
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+/// One event and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Which event.
+    pub event: EventFacts,
+    /// What it became.
+    pub became: Became,
+}
+
+/// Acts on what becomes of a service's own events.
+pub trait Listener: fmt::Debug + Send + Sync + 'static {
+    /// Whether it wants to hear of events of this type; the others cost nothing.
+    fn listens_to(&self, event_type: &str) -> bool;
+
+    /// Takes `turns` (never none, in the order in which they happened; an event may come more than once) inside the
+    /// transaction of the transitions. The events' open rows are locked by then, so whatever it locks comes after
+    /// those. Events that it appends are sent by the relay as any other.
+    ///
+    /// # Errors
+    /// When a statement fails; the transitions are rolled back with it and come again.
+    fn hear(&self, conn: &mut Conn, now: Timestamp, turns: &[Turn]) -> QueryResult<()>;
+
+    /// Told once transitions are committed, its own or others': the moment to wake whoever waits for them.
+    fn committed(&self) {}
+}

@@ -1,0 +1,408 @@
+//! The relay: publishes PENDING events and marks them SENT once the broker confirms.
+//!
+//! Nothing is locked and no transaction is open while messages travel: a lease on its shards keeps other
+//! relays away, and a fencing token keeps late writes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::clock::Timestamp;
+use common::db::{Conn, Db, DbError};
+use common::env::Env;
+use common::event::Event;
+use common::retry::Backoff;
+use common::telemetry::{Delivery, Span, Spans, Step};
+use diesel::QueryResult;
+
+use super::advance::{Advanced, Occurrence, advance};
+use super::lease::Held;
+use super::state::{Happening, Policy};
+use super::store::{self, DueRow, SentRow};
+use super::{SHARDS, partition_of, pause};
+use crate::counters;
+use crate::kafka::{Envelope, Message, Producer, SendError};
+
+/// What a partition may hold unanswered, and what it does hold; shared by relay and settler.
+#[derive(Debug, Clone)]
+pub struct InFlight {
+    max_events: i64,
+    max_bytes: i64,
+    held: Arc<Mutex<BTreeMap<i32, (i64, i64)>>>,
+}
+
+impl InFlight {
+    /// Nothing in flight; at most `max_events` and `max_bytes` per partition.
+    pub fn new(max_events: usize, max_bytes: usize) -> Self {
+        Self {
+            max_events: i64::try_from(max_events).unwrap_or(i64::MAX),
+            max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+            held: Arc::default(),
+        }
+    }
+
+    /// Takes over what the database says: other instances send and settle too.
+    ///
+    /// # Errors
+    /// When the database fails; the old numbers stay.
+    pub async fn refresh(&self, db: &Db) -> Result<(), DbError> {
+        let rows = db.read(|conn| store::in_flight(conn).map_err(DbError::from)).await?;
+        let held = rows.into_iter().map(|(p, events, bytes)| (p, (events, bytes))).collect();
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        Ok(())
+    }
+
+    /// Notes that events left the state SENT: by partition, events and bytes.
+    pub fn landed(&self, landed: &BTreeMap<i32, (i64, i64)>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, (events, bytes)) in landed {
+            let entry = held.entry(*partition).or_default();
+            entry.0 = (entry.0 - events).max(0);
+            entry.1 = (entry.1 - bytes).max(0);
+        }
+    }
+
+    fn took_off(&self, partition: i32, bytes: i64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = held.entry(partition).or_default();
+        entry.0 += 1;
+        entry.1 += bytes;
+    }
+
+    /// What every partition has room for now.
+    fn room(&self, partitions: i32) -> BTreeMap<i32, (i64, i64)> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = |partition| {
+            let (events, bytes) = held.get(&partition).copied().unwrap_or_default();
+            (partition, (self.max_events - events, self.max_bytes - bytes))
+        };
+        (0..partitions).map(room).filter(|(_, (events, bytes))| *events > 0 && *bytes > 0).collect()
+    }
+}
+
+/// What a relay works with.
+#[derive(Clone)]
+pub struct RelaySettings {
+    /// The service's database.
+    pub db: Db,
+    /// Time and chance.
+    pub env: Env,
+    /// What sends.
+    pub producer: Producer,
+    /// The numbers that transitions go by.
+    pub policy: Policy,
+    /// What is sent and unanswered.
+    pub in_flight: InFlight,
+    /// Where the sends of traces are written down.
+    pub spans: Spans,
+    /// The service's name, which events name as their source.
+    pub service: String,
+    /// The topic that events go to.
+    pub topic: String,
+    /// Events of one step at the most.
+    pub batch: usize,
+}
+
+/// Sends a service's events.
+pub struct Relay {
+    settings: RelaySettings,
+    partitions: Mutex<Option<i32>>,
+    pauses: Pauses,
+}
+
+/// What one step of the relay did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RelayOutcome {
+    /// Due events that were found.
+    pub found: usize,
+    /// Events that the broker confirmed and that are SENT now.
+    pub sent: usize,
+    /// Events that can't be produced as they are.
+    pub refused: usize,
+    /// Events that the broker did not take now; they stay PENDING at no cost.
+    pub delayed: usize,
+    /// How long after its commit each event was sent for the first time.
+    pub first_sent: Vec<Duration>,
+    /// Whether everything that was due and allowed is done.
+    pub drained: bool,
+}
+
+impl Relay {
+    /// A relay; it has asked nobody anything yet.
+    pub fn new(settings: RelaySettings) -> Self {
+        Self { settings, partitions: Mutex::new(None), pauses: Pauses::default() }
+    }
+
+    /// One step: reads what is due in the shards of `held`, sends it, notes what the broker confirmed.
+    ///
+    /// # Errors
+    /// When the database fails: what was sent but not noted is sent again, as the same attempt.
+    pub async fn run_once(&self, held: &Held) -> Result<RelayOutcome, DbError> {
+        let Some(partitions) = self.partitions().await else {
+            return Ok(RelayOutcome { delayed: 1, drained: true, ..RelayOutcome::default() });
+        };
+        let mut room = self.settings.in_flight.room(partitions);
+        self.pauses.leave_out(&mut room);
+        let shards = open_shards(held, &room, partitions);
+        if shards.is_empty() || !held.is_valid() {
+            return Ok(RelayOutcome { drained: true, ..RelayOutcome::default() });
+        }
+        let (now, limit) = (self.settings.env.now(), self.settings.batch.max(1));
+        let due: Vec<DueRow> = self
+            .settings
+            .db
+            .read(move |conn| {
+                conn.read_by_index(|conn| due(conn, now, &shards, limit)).map_err(DbError::from)
+            })
+            .await?;
+        let found = due.len();
+        let due: Vec<DueRow> =
+            due.into_iter().filter(|row| take_room(&mut room, row, partitions)).collect();
+        let mut outcome = self.send(held, due, partitions).await?;
+        outcome.found = found;
+        outcome.drained = found < limit || outcome.sent == 0;
+        Ok(outcome)
+    }
+
+    async fn send(
+        &self,
+        held: &Held,
+        mut due: Vec<DueRow>,
+        partitions: i32,
+    ) -> Result<RelayOutcome, DbError> {
+        let at = self.settings.env.now();
+        let spans = self.begin_spans(&mut due, partitions);
+        let messages: Vec<Message> =
+            due.iter().map(|row| self.message(row, row.attempt + 1, partitions)).collect();
+        let results = self.settings.producer.send_all(&messages).await;
+        self.end_spans(spans, &results);
+        let mut outcome = RelayOutcome::default();
+        let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for (row, result) in due.iter().zip(results) {
+            let partition = partition_of(row.shard, partitions);
+            match result {
+                Ok(()) => {
+                    self.pauses.end(partition);
+                    sent.push(SentRow {
+                        id: row.id,
+                        shard: row.shard,
+                        attempt: row.attempt + 1,
+                        partition,
+                        sent_us: at,
+                    });
+                }
+                Err(error @ SendError::Message(_)) => {
+                    let broken = Occurrence::new(row.id, Happening::Unproducible);
+                    refused.push((row.shard, broken.because(error.to_string())));
+                }
+                Err(SendError::Broker(_)) => {
+                    outcome.delayed += 1;
+                    troubled.insert(partition);
+                }
+            }
+        }
+        self.pauses.begin(&troubled, self.settings.env.chance());
+        outcome.refused = refused.len();
+        let facts: BTreeMap<_, _> =
+            due.iter().map(|row| (row.id, (row.size, row.created_us))).collect();
+        for row in self.note(held, sent, refused).await? {
+            outcome.sent += 1;
+            let Some((bytes, created)) = facts.get(&row.id) else { continue };
+            self.settings.in_flight.took_off(row.partition, i64::from(*bytes));
+            if row.attempt == 1 {
+                outcome.first_sent.push(at.since(*created));
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Writes down what the broker said, as far as the shards are still this relay's; returns what is SENT now.
+    async fn note(
+        &self,
+        held: &Held,
+        sent: Vec<SentRow>,
+        mut refused: Vec<(i16, Occurrence)>,
+    ) -> Result<Vec<SentRow>, DbError> {
+        if sent.is_empty() && refused.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (held, env, policy) =
+            (held.clone(), self.settings.env.clone(), self.settings.policy.clone());
+        let (sent, done) = self
+            .settings
+            .db
+            .write::<_, DbError>(move |conn| {
+                conn.plan_by_index()?;
+                let mine = store::fence(conn, &held)?;
+                let mut sent: Vec<SentRow> =
+                    sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
+                let marked = store::mark_sent(conn, &sent)?;
+                sent.retain(|row| marked.contains(&row.id));
+                refused.retain(|(shard, _)| mine.contains(shard));
+                let mut done = Advanced::default();
+                if !refused.is_empty() {
+                    let refused = refused.into_iter().map(|(_, occurrence)| occurrence).collect();
+                    done = advance(conn, &env, &policy, refused)?;
+                }
+                if !sent.is_empty() {
+                    counters::add(conn, counters::SENT, env.now(), sent.len())?;
+                }
+                Ok((sent, done))
+            })
+            .await?;
+        done.log_exhausted();
+        Ok(sent)
+    }
+
+    /// Sends a SENT event once more, to see whether anybody answers; true when it is on its way.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn probe(&self, id: common::ids::EventId) -> Result<bool, DbError> {
+        let Some(partitions) = self.partitions().await else {
+            return Ok(false);
+        };
+        let found = self
+            .settings
+            .db
+            .read(move |conn| store::message_of(conn, id).map_err(DbError::from))
+            .await?;
+        let Some(row) = found else { return Ok(false) };
+        let attempt = row.attempt + 1;
+        let mut rows = [row];
+        let spans = self.begin_spans(&mut rows, partitions);
+        let messages = rows.map(|row| self.message(&row, attempt, partitions));
+        let results = self.settings.producer.send_all(&messages).await;
+        self.end_spans(spans, &results);
+        if !results.iter().all(Result::is_ok) {
+            return Ok(false);
+        }
+        let (env, policy) = (self.settings.env.clone(), self.settings.policy.clone());
+        let probed = vec![Occurrence::new(id, Happening::Probed { attempt })];
+        self.settings
+            .db
+            .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))
+            .await
+            .map(|_| true)
+    }
+
+    /// The spans of those whose trace is recorded, by their place; their messages go on from there.
+    fn begin_spans(&self, rows: &mut [DueRow], partitions: i32) -> Vec<(usize, Span)> {
+        let begin = |(place, row): (usize, &mut DueRow)| {
+            let mut traceparent = row.traceparent.take();
+            let about = || Delivery {
+                id: row.id,
+                key: row.key.clone(),
+                attempt: row.attempt + 1,
+                topic: self.settings.topic.clone(),
+                partition: Some(partition_of(row.shard, partitions)),
+            };
+            let span = self.settings.spans.begin(Step::Send, &mut traceparent, about);
+            row.traceparent = traceparent;
+            Some((place, span?))
+        };
+        rows.iter_mut().enumerate().filter_map(begin).collect()
+    }
+
+    fn end_spans(&self, spans: Vec<(usize, Span)>, results: &[Result<(), SendError>]) {
+        for (place, span) in spans {
+            let failure = results.get(place).and_then(|result| result.as_ref().err());
+            self.settings.spans.end(span, failure.map(ToString::to_string).as_deref());
+        }
+    }
+
+    fn message(&self, row: &DueRow, attempt: i32, partitions: i32) -> Message {
+        let event = Event {
+            id: row.id,
+            event_type: row.event_type.clone(),
+            key: row.key.clone(),
+            epoch: row.epoch,
+            attempt,
+            time: row.created_us,
+            traceparent: row.traceparent.clone(),
+            data: row.payload.clone().into_bytes(),
+        };
+        Envelope { source: format!("/{}", self.settings.service), event }
+            .into_message(&self.settings.topic, partition_of(row.shard, partitions))
+    }
+
+    /// The topic's partitions: asked of the broker until it answers, and again by [`Relay::forget_topology`].
+    async fn partitions(&self) -> Option<i32> {
+        let known = *self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() {
+            return known;
+        }
+        let (producer, topic) = (self.settings.producer.clone(), self.settings.topic.clone());
+        let asked = tokio::task::spawn_blocking(move || producer.partitions(&topic)).await.ok()?;
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        asked
+    }
+
+    /// Lets the next step ask the broker again how many partitions there are.
+    pub fn forget_topology(&self) {
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Partitions that the broker did not take messages for, and how long they are left alone.
+#[derive(Default)]
+struct Pauses(Mutex<BTreeMap<i32, (u32, Instant)>>);
+
+impl Pauses {
+    const BACKOFF: Backoff =
+        Backoff { base: Duration::from_millis(250), max: Duration::from_secs(5) };
+
+    fn begin(&self, partitions: &BTreeSet<i32>, chance: f64) {
+        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for partition in partitions {
+            let entry = pauses.entry(*partition).or_insert((0, Instant::now()));
+            entry.0 += 1;
+            entry.1 = Instant::now() + Self::BACKOFF.delay(entry.0, chance);
+        }
+    }
+
+    fn end(&self, partition: i32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    fn leave_out(&self, room: &mut BTreeMap<i32, (i64, i64)>) {
+        let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        room.retain(|partition, _| pauses.get(partition).is_none_or(|(_, until)| *until <= now));
+    }
+}
+
+/// What is due and not paused.
+fn due(
+    conn: &mut Conn,
+    now: Timestamp,
+    shards: &BTreeSet<i16>,
+    limit: usize,
+) -> QueryResult<Vec<DueRow>> {
+    let paused = pause::all(conn)?;
+    match paused.everything {
+        true => Ok(Vec::new()),
+        false => store::due(conn, now, shards, &paused.keys, limit),
+    }
+}
+
+/// The held shards whose partitions have room.
+fn open_shards(held: &Held, room: &BTreeMap<i32, (i64, i64)>, partitions: i32) -> BTreeSet<i16> {
+    (0..SHARDS)
+        .filter(|shard| held.tokens.contains_key(shard))
+        .filter(|shard| room.contains_key(&partition_of(*shard, partitions)))
+        .collect()
+}
+
+/// Takes a place for `row`; the last event of a partition may exceed the bytes, so that a large one passes.
+fn take_room(room: &mut BTreeMap<i32, (i64, i64)>, row: &DueRow, partitions: i32) -> bool {
+    let Some((events, bytes)) = room.get_mut(&partition_of(row.shard, partitions)) else {
+        return false;
+    };
+    if *events <= 0 || *bytes <= 0 {
+        return false;
+    }
+    *events -= 1;
+    *bytes -= i64::from(row.size);
+    true
+}

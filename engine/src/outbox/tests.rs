@@ -1,0 +1,647 @@
+//! The outbox against both databases: that the stored states follow [`step`], and that every effect is there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::clock::{ManualClock, Timestamp};
+use common::db::ENGINE_MIGRATIONS;
+use common::db::{Conn, Db, DbError};
+use common::env::Env;
+use common::event::EventKind;
+use common::event::EventType;
+use common::event::NewEvent;
+use common::event::Status;
+use common::ids::EventId;
+use common::on;
+use common::retry::Backoff;
+use common::schema::{alert, counter, dead_letter, outbox_history, outbox_open, outbox_partition};
+use common::telemetry::Spans;
+use diesel::prelude::*;
+use stockloop_tests::{database::TestDatabase, on_every_database};
+
+use super::advance::{Occurrence, advance};
+use super::state::{AckOutcome, Happening, Policy, Step, step};
+use super::store::{self, SentRow};
+use super::*;
+use crate::counters;
+use crate::kafka::{Ack, AckBatch, Record, Verdict};
+use crate::outbox::operate;
+use crate::retention::{self, Retention};
+
+mod pauses;
+
+const TOPIC: &str = "inventory";
+const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+const POLICY: Policy = Policy {
+    backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) },
+    listener: None,
+};
+const SNAPSHOT: EventType = EventType { name: "test.changed", kind: EventKind::Snapshot };
+const COMMAND: EventType = EventType { name: "test.placed", kind: EventKind::Command };
+
+/// An outbox with everything that acts on it, on a clock that stands still.
+struct Bench {
+    db: Db,
+    env: Env,
+    clock: ManualClock,
+    outbox: Outbox,
+    settler: Settler,
+    _database: TestDatabase,
+}
+
+impl Bench {
+    fn new(database: TestDatabase) -> Self {
+        let clock = ManualClock::at(START);
+        let env = Env::seeded(std::sync::Arc::new(clock.clone()), 7);
+        let settler = Settler {
+            env: env.clone(),
+            policy: POLICY,
+            topic: TOPIC.to_owned(),
+            consumer: "order-service".to_owned(),
+        };
+        let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
+        Self {
+            db: database.open(&[ENGINE_MIGRATIONS]),
+            env,
+            clock,
+            outbox,
+            settler,
+            _database: database,
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> T {
+        self.db.write(|conn| work(conn).map_err(DbError::from)).await.unwrap()
+    }
+
+    async fn append(&self, event_type: EventType, key: &str, version: i64) -> EventId {
+        let (outbox, key) = (self.outbox.clone(), key.to_owned());
+        let event =
+            NewEvent { event_type, key, version, payload: "{}".to_owned(), traceparent: None };
+        self.run(move |conn| outbox.append(conn, vec![event])).await[0]
+    }
+
+    async fn open(&self, id: EventId) -> Option<OpenRow> {
+        self.run(move |conn| Ok(store::lock(conn, &[id])?.into_iter().next().map(|(row, _)| row)))
+            .await
+    }
+
+    /// Puts an event's row into any state, as if its life had led there.
+    async fn force(&self, row: OpenRow) {
+        self.run(move |conn| store::save(conn, &[row])).await;
+    }
+
+    async fn send(&self, id: EventId, attempt: i32, partition: i32) {
+        let sent_us = self.env.now();
+        let sent = SentRow { id, shard: 0, attempt, partition, sent_us };
+        let marked = self.run(move |conn| store::mark_sent(conn, &[sent])).await;
+        assert!(marked.contains(&id), "the send must be noted");
+    }
+
+    fn ack(&self, id: EventId, attempt: i32, outcome: Verdict) -> Ack {
+        Ack {
+            event_id: id,
+            attempt,
+            outcome,
+            detail: Some("applied".to_owned()),
+            error: (outcome == Verdict::Failed).then(|| "no such shelf".to_owned()),
+            retryable: true,
+            version: Some(1),
+            result: None,
+            consumer: "order-service".to_owned(),
+            processed_at: self.env.now(),
+            traceparent: None,
+        }
+    }
+
+    async fn settle(&self, acks: Vec<Ack>) -> Settlement {
+        let payload = serde_json::to_vec(&AckBatch { acks }).unwrap();
+        self.settle_bytes(payload).await
+    }
+
+    async fn settle_bytes(&self, payload: Vec<u8>) -> Settlement {
+        let record = Record {
+            topic: "acks".to_owned(),
+            partition: 0,
+            offset: 0,
+            key: None,
+            headers: Vec::new(),
+            payload: Some(payload),
+        };
+        self.settler.settle(&self.db, vec![record], false).await.unwrap()
+    }
+
+    async fn alerts(&self) -> Vec<(Option<EventId>, Option<i32>, Option<String>)> {
+        self.run(|conn| {
+            on!(conn, c => alert::table
+                .select((alert::event_id, alert::attempt, alert::closed_because))
+                .order(alert::seq)
+                .load(c))
+        })
+        .await
+    }
+
+    async fn history(&self, id: EventId) -> Vec<(i32, String)> {
+        self.run(move |conn| {
+            on!(conn, c => outbox_history::table
+                .filter(outbox_history::event_id.eq(id))
+                .select((outbox_history::attempt, outbox_history::what))
+                .order(outbox_history::seq)
+                .load(c))
+        })
+        .await
+    }
+
+    async fn exhaust(&self, id: EventId, partition: i32) {
+        self.send(id, 1, partition).await;
+        let refusal = Ack { retryable: false, ..self.ack(id, 1, Verdict::Failed) };
+        assert_eq!(self.settle(vec![refusal]).await.advanced.exhausted, 1);
+    }
+
+    fn watch(&self) -> Watch {
+        Watch {
+            db: self.db.clone(),
+            env: self.env.clone(),
+            policy: POLICY,
+            topic: TOPIC.to_owned(),
+            consumer: "order-service".to_owned(),
+            ack_timeout: Duration::from_secs(30),
+            ack_grace: Duration::from_secs(5),
+            probes: Backoff { base: Duration::from_secs(30), max: Duration::from_secs(300) },
+        }
+    }
+}
+
+on_every_database!(Bench::new =>
+    the_database_follows_the_state_table,
+    a_success_of_any_attempt_ends_it,
+    strangers_and_noise_change_nothing,
+    an_exhaustion_has_one_alert_until_it_arrives,
+    a_newer_version_resolves_an_older_failure,
+    a_race_of_giving_up_and_arriving_leaves_no_alert,
+    a_command_is_never_superseded,
+    a_late_loser_of_a_lease_writes_nothing,
+    leases_are_shared_fairly_and_taken_over,
+    only_what_was_passed_by_is_overdue,
+    silence_costs_nothing_and_is_told_once,
+    only_what_is_due_and_pending_is_found,
+    old_settled_events_go_and_open_ones_stay,
+    one_bad_ack_batch_does_not_stop_the_others,
+    a_copy_ahead_of_its_source_is_told,
+    a_listener_hears_every_turn_of_what_it_asked_for,
+    a_listener_that_fails_takes_the_transition_back,
+    answers_and_failures_are_counted,
+);
+
+/// Writes down what it hears, and fails where it is told to.
+#[derive(Debug, Default)]
+struct Ear {
+    heard: Mutex<Vec<(EventId, Became)>>,
+    fails: AtomicBool,
+}
+
+impl Listener for Ear {
+    fn listens_to(&self, event_type: &str) -> bool {
+        event_type == COMMAND.name
+    }
+
+    fn hear(&self, _conn: &mut Conn, _now: Timestamp, turns: &[Turn]) -> QueryResult<()> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(diesel::result::Error::BrokenTransactionManager);
+        }
+        let heard = turns.iter().map(|turn| (turn.event.id, turn.became.clone()));
+        self.heard.lock().unwrap().extend(heard);
+        Ok(())
+    }
+}
+
+impl Bench {
+    fn with_ear(mut self) -> (Self, Arc<Ear>) {
+        let ear = Arc::new(Ear::default());
+        self.settler.policy.listener = Some(ear.clone());
+        self.outbox = self.outbox.with_listener(Some(ear.clone()));
+        (self, ear)
+    }
+}
+
+async fn a_listener_hears_every_turn_of_what_it_asked_for(bench: Bench) {
+    let (bench, ear) = bench.with_ear();
+    let other = bench.append(SNAPSHOT, "A", 1).await;
+    let id = bench.append(COMMAND, "A", 0).await;
+    bench.send(id, 1, 0).await;
+    let failed = bench.ack(id, 1, Verdict::Failed);
+    bench.settle(vec![bench.ack(other, 1, Verdict::Success), failed.clone(), failed]).await;
+    bench.send(id, 2, 0).await;
+    let refusal = Ack { retryable: false, ..bench.ack(id, 2, Verdict::Failed) };
+    bench.settle(vec![refusal]).await;
+    let outbox = bench.outbox.clone();
+    let resolved = bench
+        .db
+        .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
+        .await;
+    assert!(resolved.unwrap().resolved_us.is_some());
+    let outbox = bench.outbox.clone();
+    bench.db.write(move |conn| operate::retry(conn, &outbox, id, 1, "me", None)).await.unwrap();
+    let result = serde_json::value::to_raw_value(&serde_json::json!({"no": 1})).unwrap();
+    let no = Ack { result: Some(result), ..bench.ack(id, 3, Verdict::Rejected) };
+    bench.settle(vec![no.clone(), no]).await;
+    let by = |name: &str| Some(name.to_owned());
+    let wanted = [
+        Became::Again,
+        Became::Exhausted { error: "no such shelf".to_owned() },
+        Became::Resolved { by: by("night shift"), reason: by("done") },
+        Became::Retried { by: by("me"), reason: None },
+        Became::Rejected { result: by(r#"{"no":1}"#) },
+    ];
+    assert_eq!(*ear.heard.lock().unwrap(), wanted.map(|became| (id, became)));
+}
+
+async fn a_listener_that_fails_takes_the_transition_back(bench: Bench) {
+    let (bench, ear) = bench.with_ear();
+    let id = bench.append(COMMAND, "A", 0).await;
+    bench.send(id, 1, 0).await;
+    ear.fails.store(true, Ordering::Relaxed);
+    let acks = AckBatch { acks: vec![bench.ack(id, 1, Verdict::Success)] };
+    let record = Record {
+        topic: "acks".to_owned(),
+        partition: 0,
+        offset: 0,
+        key: None,
+        headers: Vec::new(),
+        payload: Some(serde_json::to_vec(&acks).unwrap()),
+    };
+    assert!(bench.settler.settle(&bench.db, vec![record.clone()], false).await.is_err());
+    assert_eq!(bench.open(id).await.unwrap().status(), Status::Sent);
+    ear.fails.store(false, Ordering::Relaxed);
+    bench.settler.settle(&bench.db, vec![record], false).await.unwrap();
+    assert_eq!(bench.open(id).await, None);
+    assert_eq!(ear.heard.lock().unwrap().len(), 1);
+}
+
+/// Each state, each happening: what is stored afterwards is what `step` says.
+async fn the_database_follows_the_state_table(bench: Bench) {
+    let acked = |attempt, outcome| Happening::Acked { attempt, outcome };
+    let happenings = [
+        acked(1, AckOutcome::Success),
+        acked(1, AckOutcome::Rejected),
+        acked(1, AckOutcome::Failed { retryable: true }),
+        acked(1, AckOutcome::Failed { retryable: false }),
+        acked(2, AckOutcome::Failed { retryable: true }),
+        acked(5, AckOutcome::Failed { retryable: true }),
+        Happening::Probed { attempt: 2 },
+        Happening::Unproducible,
+        Happening::Overdue,
+        Happening::Superseded,
+        Happening::Retried { more: 3 },
+        Happening::Resolved,
+    ];
+    let states = [(0, 0), (0, 1), (0, 4), (1, 1), (1, 5), (2, 1), (2, 5)];
+    for event_type in [SNAPSHOT, COMMAND] {
+        for (status, attempt) in states {
+            for happening in happenings {
+                let id = bench.append(event_type, "A", 1).await;
+                let fresh = bench.open(id).await.unwrap();
+                let sent = (status == 1).then_some((Some(0), Some(START)));
+                let (partition, sent_us) = sent.unwrap_or_default();
+                let before = OpenRow { status, attempt, partition, sent_us, ..fresh };
+                bench.force(before.clone()).await;
+                let expected = step(&before, event_type.kind, happening, START, &POLICY, 0.5);
+                let mut occurrence = Occurrence::new(id, happening);
+                if let Happening::Acked { attempt, outcome } = happening {
+                    let verdict = match outcome {
+                        AckOutcome::Success => Verdict::Success,
+                        AckOutcome::Rejected => Verdict::Rejected,
+                        AckOutcome::Failed { .. } => Verdict::Failed,
+                    };
+                    let retryable = outcome == AckOutcome::Failed { retryable: true };
+                    let ack = Ack { retryable, ..bench.ack(id, attempt, verdict) };
+                    occurrence = Occurrence::answered(ack);
+                    assert_eq!(occurrence.happening, happening);
+                }
+                let env = bench.env.clone();
+                bench.run(move |conn| advance(conn, &env, &POLICY, vec![occurrence])).await;
+                let after = bench.open(id).await;
+                let context = format!("{event_type:?} {status}/{attempt} on {happening:?}");
+                match expected {
+                    Step::Stay => assert_eq!(after, Some(before), "{context}"),
+                    Step::Settle => assert_eq!(after, None, "{context}"),
+                    Step::Change(row) | Step::Exhaust(row) => {
+                        let after = after.expect(&context);
+                        // The backoff's jitter is chance; all else is not.
+                        assert_eq!(OpenRow { due_us: row.due_us, ..after }, row, "{context}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn a_success_of_any_attempt_ends_it(bench: Bench) {
+    let id = bench.append(SNAPSHOT, "A", 1).await;
+    bench.send(id, 1, 3).await;
+    bench.settle(vec![bench.ack(id, 1, Verdict::Failed)]).await;
+    assert_eq!(bench.open(id).await.unwrap().status(), Status::Pending);
+    bench.send(id, 2, 3).await;
+    // The first attempt's answer comes late, and twice: it arrived, and that is all that counts.
+    let late = bench.ack(id, 1, Verdict::Success);
+    let settlement = bench.settle(vec![late.clone(), late.clone()]).await;
+    assert_eq!(settlement.advanced.settled.len(), 1);
+    assert_eq!(bench.open(id).await, None);
+    let again = bench.settle(vec![late]).await;
+    assert_eq!((again.repeated, again.unknown), (1, 0));
+    assert_eq!(bench.history(id).await, [(1, "FAILED".to_owned())]);
+}
+
+async fn strangers_and_noise_change_nothing(bench: Bench) {
+    let id = bench.append(SNAPSHOT, "A", 1).await;
+    bench.send(id, 1, 0).await;
+    let unknown = bench.ack(bench.env.event_id(), 1, Verdict::Success);
+    let foreign = Ack { consumer: "nosy-service".to_owned(), ..bench.ack(id, 1, Verdict::Success) };
+    let settlement = bench.settle(vec![unknown, foreign]).await;
+    assert_eq!((settlement.unknown, settlement.foreign), (1, 1));
+    assert_eq!(bench.open(id).await.unwrap().status(), Status::Sent);
+    assert_eq!(bench.settle_bytes(b"not json".to_vec()).await.unreadable, 1);
+    let buried: i64 =
+        bench.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await;
+    assert_eq!(buried, 1);
+}
+
+async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
+    let id = bench.append(SNAPSHOT, "A", 1).await;
+    for attempt in 1..=5 {
+        bench.send(id, attempt, 0).await;
+        let failed = bench.ack(id, attempt, Verdict::Failed);
+        bench.settle(vec![failed.clone(), failed]).await;
+    }
+    assert_eq!(bench.open(id).await.unwrap().status(), Status::Exhausted);
+    assert_eq!(bench.alerts().await, [(Some(id), Some(5), None)]);
+    let outbox = bench.outbox.clone();
+    let retried = bench
+        .db
+        .write(move |conn| {
+            operate::retry(conn, &outbox, id, 2, "night shift", Some("shelf is back"))
+        })
+        .await
+        .unwrap();
+    assert_eq!((retried.status(), retried.attempt, retried.attempt_limit), (Status::Pending, 5, 7));
+    bench.send(id, 6, 0).await;
+    bench.settle(vec![bench.ack(id, 6, Verdict::Success)]).await;
+    let alerts = bench.alerts().await;
+    assert_eq!(alerts.len(), 1);
+    assert!(alerts[0].2.is_some(), "the alert is closed");
+    let outbox = bench.outbox.clone();
+    let refused = bench
+        .db
+        .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
+        .await;
+    let processed = Status::Processed;
+    assert!(
+        matches!(refused, Err(OperateError::NotExhausted { status, .. }) if status == processed)
+    );
+}
+
+async fn a_newer_version_resolves_an_older_failure(bench: Bench) {
+    // The older gives up first, then the newer arrives.
+    let older = bench.append(SNAPSHOT, "A", 1).await;
+    let newer = bench.append(SNAPSHOT, "A", 2).await;
+    bench.exhaust(older, 0).await;
+    bench.send(newer, 1, 0).await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
+    let row = bench.open(older).await.unwrap();
+    assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
+    // The newer is there before the older gives up.
+    let older = bench.append(SNAPSHOT, "B", 1).await;
+    let newer = bench.append(SNAPSHOT, "B", 2).await;
+    bench.send(newer, 1, 0).await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
+    bench.exhaust(older, 0).await;
+    let row = bench.open(older).await.unwrap();
+    assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
+    let alerts = bench.alerts().await;
+    assert_eq!(alerts.len(), 2, "each exhaustion has its alert");
+    assert!(alerts.iter().all(|(_, _, closed)| closed.is_some()));
+}
+
+async fn a_race_of_giving_up_and_arriving_leaves_no_alert(bench: Bench) {
+    let older = bench.append(SNAPSHOT, "A", 1).await;
+    let newer = bench.append(SNAPSHOT, "A", 2).await;
+    bench.send(newer, 1, 0).await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
+    // As if the transaction that gave up had not seen the one that settled.
+    let row = bench.open(older).await.unwrap();
+    bench.force(OpenRow { status: 2, attempt: 1, ..row }).await;
+    bench
+        .run(move |conn| {
+            let facts = store::facts(conn, older)?.unwrap();
+            crate::alerts::raise(conn, START, crate::alerts::NewAlert::exhausted(&facts, 1, "x"))
+        })
+        .await;
+    bench.watch().resolve_overtaken().await.unwrap();
+    assert!(bench.open(older).await.unwrap().resolved_us.is_some());
+    assert!(bench.alerts().await[0].2.is_some());
+}
+
+async fn a_command_is_never_superseded(bench: Bench) {
+    let older = bench.append(COMMAND, "A", 0).await;
+    let newer = bench.append(COMMAND, "A", 0).await;
+    bench.exhaust(older, 0).await;
+    bench.send(newer, 1, 0).await;
+    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
+    assert!(bench.open(older).await.unwrap().resolved_us.is_none());
+    assert_eq!(bench.alerts().await, [(Some(older), Some(1), None)]);
+}
+
+async fn a_late_loser_of_a_lease_writes_nothing(bench: Bench) {
+    let lease = Duration::from_secs(60);
+    let held = renew(&bench.db, "first", lease).await.unwrap();
+    assert_eq!(held.tokens.len(), usize::from(SHARDS.unsigned_abs()));
+    let mine = held.clone();
+    let shards = bench.run(move |conn| store::fence(conn, &mine)).await;
+    assert_eq!(shards.len(), held.tokens.len());
+    release(&bench.db, "first").await.unwrap();
+    renew(&bench.db, "second", lease).await.unwrap();
+    let lost = bench.run(move |conn| store::fence(conn, &held)).await;
+    assert!(lost.is_empty(), "another holds the shards by now");
+}
+
+async fn leases_are_shared_fairly_and_taken_over(bench: Bench) {
+    let lease = Duration::from_secs(60);
+    let all = renew(&bench.db, "a", lease).await.unwrap();
+    assert!(renew(&bench.db, "b", lease).await.unwrap().tokens.is_empty(), "nothing is free yet");
+    let a = renew(&bench.db, "a", lease).await.unwrap();
+    let b = renew(&bench.db, "b", lease).await.unwrap();
+    assert_eq!((a.tokens.len(), b.tokens.len()), (32, 32));
+    for (shard, token) in &b.tokens {
+        assert!(token > &all.tokens[shard], "each change of hands raises the token");
+    }
+    release(&bench.db, "b").await.unwrap();
+    assert_eq!(renew(&bench.db, "a", lease).await.unwrap().tokens.len(), 64);
+}
+
+async fn only_what_was_passed_by_is_overdue(bench: Bench) {
+    let passed_by = bench.append(SNAPSHOT, "A", 1).await;
+    let elsewhere = bench.append(SNAPSHOT, "B", 1).await;
+    bench.send(passed_by, 1, 0).await;
+    bench.send(elsewhere, 1, 1).await;
+    bench.clock.advance(Duration::from_secs(10));
+    let later = bench.append(SNAPSHOT, "C", 1).await;
+    bench.send(later, 1, 0).await;
+    bench.clock.advance(Duration::from_secs(25));
+    // The time is over, but the consumer has answered nothing later yet: it may be slow.
+    assert_eq!(bench.overdue().await, []);
+    bench.settle(vec![bench.ack(later, 1, Verdict::Success)]).await;
+    assert_eq!(bench.overdue().await, [passed_by], "the other partition proves nothing");
+    let watch = bench.watch();
+    let (overdue, exhausted) = watch.take_overdue().await.unwrap();
+    assert_eq!((overdue, exhausted), (1, 0));
+    assert_eq!(bench.open(passed_by).await.unwrap().status(), Status::Pending);
+    assert_eq!(bench.open(elsewhere).await.unwrap().status(), Status::Sent);
+}
+
+impl Bench {
+    async fn overdue(&self) -> Vec<EventId> {
+        let before = self.env.now().before(Duration::from_secs(30));
+        self.run(move |conn| store::overdue(conn, TOPIC, before, Duration::from_secs(5), 100)).await
+    }
+}
+
+async fn silence_costs_nothing_and_is_told_once(bench: Bench) {
+    let oldest = bench.append(SNAPSHOT, "A", 1).await;
+    let other = bench.append(SNAPSHOT, "B", 1).await;
+    bench.send(oldest, 1, 0).await;
+    bench.clock.advance(Duration::from_secs(1));
+    bench.send(other, 1, 0).await;
+    let watch = bench.watch();
+    assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
+    bench.clock.advance(Duration::from_secs(31));
+    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![oldest]));
+    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
+    let probed = Occurrence::new(oldest, Happening::Probed { attempt: 2 });
+    let env = bench.env.clone();
+    bench.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
+    let row = bench.open(oldest).await.unwrap();
+    assert_eq!(row.attempt_limit - row.attempt, 4, "a probe costs nothing of the budget");
+    bench.clock.advance(Duration::from_secs(60));
+    assert_eq!(watch.take_silent().await.unwrap().1, [oldest], "always the oldest");
+    assert_eq!(bench.alerts().await.len(), 1, "one alert for the whole episode");
+    assert_eq!(bench.overdue().await, []);
+    // The answer to the send before proves nothing of the probe's time, but ends the silence.
+    bench.settle(vec![bench.ack(oldest, 2, Verdict::Success)]).await;
+    assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
+    assert!(bench.alerts().await[0].2.is_some(), "the alert is closed when answers come again");
+    assert_eq!(bench.overdue().await, [other], "now it is known to have been passed by");
+    let silent: i64 = bench
+        .run(|conn| {
+            on!(conn, c => outbox_partition::table
+                .filter(outbox_partition::silent_us.is_not_null())
+                .count()
+                .get_result(c))
+        })
+        .await;
+    assert_eq!(silent, 0);
+}
+
+async fn only_what_is_due_and_pending_is_found(bench: Bench) {
+    let due = bench.append(SNAPSHOT, "A", 1).await;
+    let sent = bench.append(SNAPSHOT, "A", 2).await;
+    let waiting = bench.append(SNAPSHOT, "A", 3).await;
+    bench.send(sent, 1, 0).await;
+    let row = bench.open(waiting).await.unwrap();
+    bench.force(OpenRow { due_us: START.after(Duration::from_secs(9)), ..row.clone() }).await;
+    let now = bench.env.now();
+    let shards = std::collections::BTreeSet::from([row.shard]);
+    let found = bench.run(move |conn| store::due(conn, now, &shards, &[], 10)).await;
+    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due]);
+    let others = std::collections::BTreeSet::from([(row.shard + 1) % SHARDS]);
+    assert!(bench.run(move |conn| store::due(conn, now, &others, &[], 10)).await.is_empty());
+}
+
+async fn old_settled_events_go_and_open_ones_stay(bench: Bench) {
+    let settled = bench.append(SNAPSHOT, "A", 1).await;
+    let open = bench.append(SNAPSHOT, "B", 1).await;
+    bench.send(settled, 1, 0).await;
+    bench.settle(vec![bench.ack(settled, 1, Verdict::Success)]).await;
+    bench.clock.advance(Duration::from_secs(3_600));
+    let limits =
+        Retention { outbox: START.after(Duration::from_secs(1_800)), ..Retention::default() };
+    assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 1);
+    assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 0);
+    assert!(bench.run(move |conn| store::facts(conn, settled)).await.is_none());
+    assert!(bench.open(open).await.is_some());
+}
+
+async fn one_bad_ack_batch_does_not_stop_the_others(bench: Bench) {
+    let id = bench.append(SNAPSHOT, "A", 1).await;
+    bench.send(id, 1, 0).await;
+    let record = |payload: &[u8], offset| Record {
+        topic: "acks".to_owned(),
+        partition: 0,
+        offset,
+        key: None,
+        headers: Vec::new(),
+        payload: Some(payload.to_vec()),
+    };
+    let good = serde_json::to_vec(&AckBatch { acks: vec![bench.ack(id, 1, Verdict::Success)] });
+    let records = vec![record(b"{", 1), record(&good.unwrap(), 2), record(b"[]", 3)];
+    let settlement = bench.settler.settle(&bench.db, records, false).await.unwrap();
+    assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (2, 1));
+    let landed = BTreeMap::from([(0, (1, 2))]);
+    assert_eq!(settlement.advanced.landed, landed, "one event of two bytes left the air");
+}
+
+async fn a_copy_ahead_of_its_source_is_told(bench: Bench) {
+    let id = bench.append(SNAPSHOT, "A", 3).await;
+    bench.send(id, 1, 0).await;
+    let ahead = Ack {
+        detail: Some("superseded".to_owned()),
+        version: Some(9),
+        ..bench.ack(id, 1, Verdict::Success)
+    };
+    bench.settle(vec![ahead.clone()]).await;
+    bench.settle(vec![ahead]).await;
+    let alerts: Vec<String> =
+        bench.run(|conn| on!(conn, c => alert::table.select(alert::kind).load(c))).await;
+    assert_eq!(alerts, ["version_above_source"]);
+    let open: i64 =
+        bench.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
+    assert_eq!(open, 0);
+}
+
+async fn answers_and_failures_are_counted(bench: Bench) {
+    let (a, b) = (bench.append(SNAPSHOT, "A", 1).await, bench.append(SNAPSHOT, "B", 1).await);
+    bench.exhaust(a, 0).await;
+    bench.send(b, 1, 0).await;
+    let failed = bench.ack(b, 1, Verdict::Failed);
+    // The same answer once more changes nothing, so it counts for nothing.
+    bench.settle(vec![failed.clone(), failed]).await;
+    bench.send(b, 2, 0).await;
+    bench.settle(vec![bench.ack(b, 2, Verdict::Success)]).await;
+    assert_eq!(
+        (bench.counted(counters::FAILED).await, bench.counted(counters::PROCESSED).await),
+        (2, 1)
+    );
+    let outbox = bench.outbox.clone();
+    let retry = move |conn: &mut Conn| operate::retry(conn, &outbox, a, 1, "night shift", None);
+    bench.db.write(retry).await.unwrap();
+    assert_eq!(bench.counted(counters::FAILED).await, 2, "an operator's retry is no failure");
+}
+
+impl Bench {
+    async fn counted(&self, name: &'static str) -> i64 {
+        let slots: Vec<i64> = self
+            .run(move |conn| {
+                on!(conn, c => counter::table
+                    .filter(counter::name.eq(name))
+                    .select(counter::value)
+                    .load(c))
+            })
+            .await;
+        slots.into_iter().sum()
+    }
+}

@@ -1,0 +1,160 @@
+//! What nobody reports: events that the consumer passed by, and partitions that give no answers at all.
+//!
+//! An event is overdue when its consumer has answered something that was sent a grace period later to the same
+//! partition. Where nothing is answered, nothing is overdue: the partition is silent, and only its oldest event
+//! is sent again, at growing intervals, so that no outage costs any event its attempts.
+
+use std::time::Duration;
+
+use common::db::{Conn, Db, DbError};
+use common::env::Env;
+use common::ids::EventId;
+use common::retry::Backoff;
+use diesel::QueryResult;
+
+use super::advance::{Occurrence, advance};
+use super::pause;
+use super::relay::Relay;
+use super::state::{Happening, Policy};
+use super::store::{self, Silent};
+use crate::alerts::{self, AlertKind, NewAlert, Silence};
+
+/// Looks after what was sent.
+#[derive(Clone)]
+pub struct Watch {
+    /// The service's database.
+    pub db: Db,
+    /// Time and chance.
+    pub env: Env,
+    /// The rules' numbers.
+    pub policy: Policy,
+    /// The topic that events go to.
+    pub topic: String,
+    /// The service that should answer.
+    pub consumer: String,
+    /// How long an answer may take.
+    pub ack_timeout: Duration,
+    /// How much later something must have been sent whose answer proves that an event was passed by.
+    pub ack_grace: Duration,
+    /// Pauses between probes of a silent partition.
+    pub probes: Backoff,
+}
+
+/// What one look found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatchOutcome {
+    /// Events that were passed by: PENDING again, or EXHAUSTED.
+    pub overdue: usize,
+    /// Of those, the ones that are EXHAUSTED now.
+    pub exhausted: usize,
+    /// Partitions that give no answers.
+    pub silent: usize,
+    /// Probes that were sent.
+    pub probed: usize,
+}
+
+/// Overdue events that one transaction takes at the most.
+const BATCH: i64 = 1_000;
+
+/// How long two transactions may overlap; older alerts were seen by every later settlement.
+const OVERTAKEN_WITHIN: Duration = Duration::from_secs(120);
+
+impl Watch {
+    /// One look.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is half done.
+    pub async fn run_once(&self, relay: &Relay) -> Result<WatchOutcome, DbError> {
+        let mut outcome = WatchOutcome::default();
+        loop {
+            let (overdue, exhausted) = self.take_overdue().await?;
+            outcome.overdue += overdue;
+            outcome.exhausted += exhausted;
+            if overdue < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+                break;
+            }
+        }
+        self.resolve_overtaken().await?;
+        let (silent, probes) = self.take_silent().await?;
+        outcome.silent = silent;
+        for event in probes {
+            outcome.probed += usize::from(relay.probe(event).await?);
+        }
+        Ok(outcome)
+    }
+
+    pub(super) async fn take_overdue(&self) -> Result<(usize, usize), DbError> {
+        let watch = self.clone();
+        let done = self
+            .db
+            .write::<_, DbError>(move |conn| {
+                let sent_before = watch.env.now().before(watch.ack_timeout);
+                let ids = store::overdue(conn, &watch.topic, sent_before, watch.ack_grace, BATCH)?;
+                let overdue = |id| Occurrence::new(id, Happening::Overdue);
+                let occurrences = ids.into_iter().map(overdue).collect();
+                Ok(advance(conn, &watch.env, &watch.policy, occurrences)?)
+            })
+            .await?;
+        done.log_exhausted();
+        Ok((done.again + done.exhausted, done.exhausted))
+    }
+
+    /// Closes the gap between two transactions, one in which an event gave up while the other, which could not see
+    /// that yet, settled a newer version of its key.
+    pub(super) async fn resolve_overtaken(&self) -> Result<(), DbError> {
+        let watch = self.clone();
+        self.db
+            .write(move |conn| {
+                let since = watch.env.now().before(OVERTAKEN_WITHIN);
+                let ids = store::overtaken(conn, since, BATCH)?;
+                let superseded = |id| Occurrence::new(id, Happening::Superseded);
+                let occurrences: Vec<_> = ids.into_iter().map(superseded).collect();
+                if !occurrences.is_empty() {
+                    advance(conn, &watch.env, &watch.policy, occurrences)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Finds the silent partitions, keeps their episode, and returns their number and what to probe them with.
+    pub(super) async fn take_silent(&self) -> Result<(usize, Vec<EventId>), DbError> {
+        let watch = self.clone();
+        self.db.write(move |conn| Ok(watch.take_silent_in(conn)?)).await
+    }
+
+    fn take_silent_in(&self, conn: &mut Conn) -> QueryResult<(usize, Vec<EventId>)> {
+        let now = self.env.now();
+        let silent = store::silent(conn, &self.topic, now.before(self.ack_timeout))?;
+        if !store::any_silence(conn, &self.topic)? {
+            if silent.is_empty() {
+                alerts::close_kind(conn, now, AlertKind::Silent, None, "answers come again")?;
+            } else {
+                alerts::raise(conn, now, self.alert(&silent))?;
+            }
+        }
+        let paused = pause::all(conn)?;
+        let mut probes = Vec::new();
+        for partition in silent.iter().filter(|p| p.probe_due.is_none_or(|due| due <= now)) {
+            let round = u32::try_from(partition.probes).unwrap_or(0) + 1;
+            let next = now.after(self.probes.delay(round, self.env.chance()));
+            store::note_silence(conn, &self.topic, partition, now, next)?;
+            // What is paused is not sent again either; that the partition is silent is told all the same.
+            if !paused.everything {
+                probes.extend(store::oldest_sent(conn, partition.partition, &paused.keys)?);
+            }
+        }
+        Ok((silent.len(), probes))
+    }
+
+    fn alert(&self, silent: &[Silent]) -> NewAlert {
+        let partitions: Vec<i32> = silent.iter().map(|partition| partition.partition).collect();
+        NewAlert::silent(&Silence {
+            topic: &self.topic,
+            partitions: &partitions,
+            consumer: &self.consumer,
+            since: silent.iter().map(|partition| partition.waiting_since).min().unwrap_or_default(),
+            waiting: silent.iter().map(|partition| partition.waiting).sum(),
+        })
+    }
+}

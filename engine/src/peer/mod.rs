@@ -1,0 +1,116 @@
+//! The other service, where it is asked directly over HTTP.
+
+mod inbox_view;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use common::config::PeerSettings;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response, Url};
+use secrecy::ExposeSecret;
+use thiserror::Error;
+
+pub use inbox_view::{
+    __path_show, InboxRecord, InboxView, InboxViews, KeyInQuarantine, configure, show,
+};
+
+/// Below the 5 s after which a service closes what is idle, so that no call meets a closing connection.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// A pool of connections to the other service; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    http: Client,
+    base: Url,
+    timeout: Duration,
+}
+
+/// Why an answer's body was not read.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// The connection broke off.
+    #[error("the answer broke off")]
+    Connection(#[source] reqwest::Error),
+    /// There was too much of it.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+impl Peer {
+    /// The peer that `settings` name; nothing is connected yet.
+    ///
+    /// # Errors
+    /// Which setting is wrong.
+    pub fn new(settings: &PeerSettings) -> anyhow::Result<Self> {
+        let base = base_of(&settings.url)?;
+        // No redirects and no proxy: the token is for this peer, and so is the time.
+        let http = Client::builder()
+            .default_headers(headers(settings)?)
+            .redirect(Policy::none())
+            .no_proxy()
+            .pool_idle_timeout(IDLE)
+            .build()
+            .context("the HTTP client for the other service can't be made")?;
+        Ok(Self { http, base, timeout: settings.timeout })
+    }
+
+    /// How long an answer may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A GET of `path` (which begins with a slash and is escaped) with `query`.
+    pub fn get(&self, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.http.get(url)
+    }
+}
+
+/// The body, unless it is larger than `max`; what its header says of its size needn't be true.
+///
+/// # Errors
+/// When the connection breaks off, or the body is too large.
+pub async fn body_of(mut response: Response, max: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Connection)? {
+        if body.len() + chunk.len() > max {
+            return Err(BodyError::TooLarge(max));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn headers(settings: &PeerSettings) -> anyhow::Result<HeaderMap> {
+    let mut headers =
+        HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+    let token = settings.api_token.expose_secret();
+    if !token.is_empty() {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
+            .context("peer.api_token holds characters that no HTTP header can carry")?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    Ok(headers)
+}
+
+fn base_of(text: &str) -> anyhow::Result<Url> {
+    // Not the text itself: whoever wrote a password into it should not find it in the log.
+    let url = Url::parse(text).context("peer.url is not a URL, such as http://127.0.0.1:8081")?;
+    if url.scheme() != "http" {
+        bail!("peer.url has to begin with http://; the other service is asked without TLS");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        bail!("peer.url must not hold a user or a password; the token is peer.api_token");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        bail!("peer.url must not hold ? or #; it is the part before /api/v1");
+    }
+    Ok(url)
+}

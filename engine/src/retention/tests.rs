@@ -1,0 +1,268 @@
+//! What goes and what stays, on every database.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::db::ENGINE_MIGRATIONS;
+use common::db::{Conn, Db, DbError};
+use common::ids::EventId;
+use common::on;
+use common::schema::{
+    alert, alert_silence, audit, bulk_item, bulk_job, mail, operator, operator_session, webhook,
+};
+use diesel::prelude::*;
+use stockloop_tests::{database::TestDatabase, on_every_database};
+
+use super::{Retention, run_once};
+
+on_every_database!(Bench::new =>
+    closed_alerts_go_with_their_messages_and_open_ones_stay,
+    silences_go_when_they_are_over,
+    deeds_go_by_their_own_age,
+    ended_jobs_go_with_what_they_touched,
+    sessions_go,
+    nothing_goes_by_default,
+);
+
+const OLD: Timestamp = Timestamp::from_micros(1_000);
+const LIMIT: Timestamp = Timestamp::from_micros(2_000);
+const YOUNG: Timestamp = Timestamp::from_micros(3_000);
+
+struct Bench {
+    db: Db,
+    _database: TestDatabase,
+}
+
+impl Bench {
+    fn new(database: TestDatabase) -> Self {
+        Self { db: database.open(&[ENGINE_MIGRATIONS]), _database: database }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> T {
+        self.db.write::<_, DbError>(move |conn| Ok(work(conn)?)).await.unwrap()
+    }
+
+    async fn forget(&self, retention: Retention) -> usize {
+        let mut gone = 0;
+        loop {
+            match run_once(&self.db, retention).await.unwrap() {
+                0 => return gone,
+                more => gone += more,
+            }
+        }
+    }
+}
+
+fn alerts() -> Retention {
+    Retention { alerts: LIMIT, ..Retention::default() }
+}
+
+fn add_mail(conn: &mut Conn, id: &str, sent: Option<Timestamp>) -> QueryResult<i64> {
+    let row = (
+        mail::message_id.eq(id),
+        mail::recipients.eq("[]"),
+        mail::subject.eq("s"),
+        mail::text.eq("t"),
+        mail::html.eq("h"),
+        mail::created_us.eq(OLD),
+        mail::due_us.eq(OLD),
+        mail::sent_us.eq(sent),
+    );
+    on!(conn, c => diesel::insert_into(mail::table).values(row).returning(mail::seq).get_result(c))
+}
+
+fn add_call(conn: &mut Conn, id: &str, sent: Option<Timestamp>) -> QueryResult<i64> {
+    let row = (
+        webhook::delivery_id.eq(id),
+        webhook::body.eq("{}"),
+        webhook::created_us.eq(OLD),
+        webhook::due_us.eq(OLD),
+        webhook::sent_us.eq(sent),
+    );
+    on!(conn, c => diesel::insert_into(webhook::table)
+        .values(row)
+        .returning(webhook::seq)
+        .get_result(c))
+}
+
+fn add_alert(
+    conn: &mut Conn,
+    subject: &str,
+    closed: Option<Timestamp>,
+    (mail, call): (i64, i64),
+) -> QueryResult<usize> {
+    let row = (
+        alert::kind.eq("exhausted"),
+        alert::subject.eq(subject),
+        alert::created_us.eq(OLD),
+        alert::closed_us.eq(closed),
+        alert::mail_seq.eq(mail),
+        alert::webhook_seq.eq(call),
+    );
+    on!(conn, c => diesel::insert_into(alert::table).values(row).execute(c))
+}
+
+async fn closed_alerts_go_with_their_messages_and_open_ones_stay(bench: Bench) {
+    bench
+        .write(|conn| {
+            let shared =
+                (add_mail(conn, "shared", Some(OLD))?, add_call(conn, "shared", Some(OLD))?);
+            let lone = (add_mail(conn, "lone", Some(OLD))?, add_call(conn, "lone", Some(OLD))?);
+            add_mail(conn, "unsent", None)?;
+            add_call(conn, "unsent", None)?;
+            add_mail(conn, "young", Some(YOUNG))?;
+            add_alert(conn, "open", None, shared)?;
+            add_alert(conn, "old", Some(OLD), shared)?;
+            add_alert(conn, "young", Some(YOUNG), shared)?;
+            add_alert(conn, "lone", Some(OLD), lone)
+        })
+        .await;
+    assert_eq!(bench.forget(alerts()).await, 4);
+    let (subjects, mails, calls) = bench
+        .write(|conn| {
+            let subjects: Vec<String> =
+                on!(&mut *conn, c => alert::table.order(alert::seq).select(alert::subject).load(c))?;
+            let mails: Vec<String> =
+                on!(&mut *conn, c => mail::table.order(mail::seq).select(mail::message_id).load(c))?;
+            let calls: Vec<String> = on!(conn, c => webhook::table
+                .order(webhook::seq)
+                .select(webhook::delivery_id)
+                .load(c))?;
+            Ok((subjects, mails, calls))
+        })
+        .await;
+    assert_eq!(subjects, ["open", "young"]);
+    assert_eq!(mails, ["shared", "unsent", "young"]);
+    assert_eq!(calls, ["shared", "unsent"]);
+}
+
+async fn silences_go_when_they_are_over(bench: Bench) {
+    bench
+        .write(|conn| {
+            for (reason, until) in [("over", OLD), ("holds", YOUNG)] {
+                let row = (
+                    alert_silence::reason.eq(reason),
+                    alert_silence::created_us.eq(OLD),
+                    alert_silence::until_us.eq(until),
+                    alert_silence::by_whom.eq("anna"),
+                );
+                on!(&mut *conn, c => diesel::insert_into(alert_silence::table)
+                    .values(row)
+                    .execute(c))?;
+            }
+            Ok(())
+        })
+        .await;
+    assert_eq!(bench.forget(alerts()).await, 1);
+    let left: Vec<String> = bench
+        .write(|conn| on!(conn, c => alert_silence::table.select(alert_silence::reason).load(c)))
+        .await;
+    assert_eq!(left, ["holds"]);
+}
+
+async fn deeds_go_by_their_own_age(bench: Bench) {
+    bench
+        .write(|conn| {
+            for n in 0..2_500_i64 {
+                let at = if n < 2_400 { OLD } else { YOUNG };
+                let row = (
+                    audit::at_us.eq(at),
+                    audit::who.eq("anna"),
+                    audit::via.eq("session"),
+                    audit::action.eq("event.retry"),
+                );
+                on!(&mut *conn, c => diesel::insert_into(audit::table).values(row).execute(c))?;
+            }
+            Ok(())
+        })
+        .await;
+    assert_eq!(bench.forget(alerts()).await, 0);
+    let retention = Retention { audit: LIMIT, ..Retention::default() };
+    assert_eq!(bench.forget(retention).await, 2_400);
+}
+
+async fn ended_jobs_go_with_what_they_touched(bench: Bench) {
+    bench
+        .write(|conn| {
+            for (number, ended) in [Some(OLD), None, Some(YOUNG)].into_iter().enumerate() {
+                let row = (
+                    bulk_job::action.eq("retry"),
+                    bulk_job::selection.eq("{}"),
+                    bulk_job::state.eq(if ended.is_some() { 2_i16 } else { 1 }),
+                    bulk_job::expected.eq(1_i64),
+                    bulk_job::created_us.eq(OLD),
+                    bulk_job::created_by.eq("anna"),
+                    bulk_job::created_via.eq("session"),
+                    bulk_job::ended_us.eq(ended),
+                );
+                let job: i64 = on!(&mut *conn, c => diesel::insert_into(bulk_job::table)
+                    .values(row)
+                    .returning(bulk_job::seq)
+                    .get_result(c))?;
+                let items: Vec<_> = (0..1_200_u128)
+                    .map(|n| {
+                        let id = uuid::Uuid::from_u128(n + u128::try_from(number).unwrap() * 5_000);
+                        (bulk_item::job.eq(job), bulk_item::event_id.eq(EventId::from_uuid(id)))
+                    })
+                    .collect();
+                on!(&mut *conn, c => diesel::insert_into(bulk_item::table)
+                    .values(&items)
+                    .execute(c))?;
+            }
+            Ok(())
+        })
+        .await;
+    let retention = Retention { audit: LIMIT, ..Retention::default() };
+    assert_eq!(bench.forget(retention).await, 1_201);
+    let left: i64 = bench.write(|conn| on!(conn, c => bulk_job::table.count().get_result(c))).await;
+    assert_eq!(left, 2);
+}
+
+async fn sessions_go(bench: Bench) {
+    bench
+        .write(|conn| {
+            let row = (
+                operator::name.eq("anna"),
+                operator::password_hash.eq("x"),
+                operator::role.eq(1_i16),
+                operator::created_us.eq(OLD),
+                operator::created_by.eq("setup"),
+            );
+            on!(&mut *conn, c => diesel::insert_into(operator::table).values(row).execute(c))?;
+            for (hash, created) in [("a", OLD), ("b", YOUNG)] {
+                let row = (
+                    operator_session::hash.eq(hash),
+                    operator_session::operator.eq("anna"),
+                    operator_session::created_us.eq(created),
+                    operator_session::seen_us.eq(created),
+                );
+                on!(&mut *conn, c => diesel::insert_into(operator_session::table)
+                    .values(row)
+                    .execute(c))?;
+            }
+            Ok(())
+        })
+        .await;
+    let retention = Retention { sessions: LIMIT, ..Retention::default() };
+    assert_eq!(bench.forget(retention).await, 1);
+}
+
+async fn nothing_goes_by_default(bench: Bench) {
+    bench
+        .write(|conn| {
+            let messages = (add_mail(conn, "m", Some(OLD))?, add_call(conn, "c", Some(OLD))?);
+            add_alert(conn, "closed", Some(OLD), messages)
+        })
+        .await;
+    assert_eq!(bench.forget(Retention::default()).await, 0);
+    let settings = include_str!("../../../product-service/product-service.toml");
+    let settings = common::config::Settings::load(settings, None).unwrap();
+    let now = OLD.after(Duration::from_secs(89 * 24 * 60 * 60));
+    assert_eq!(bench.forget(Retention::of(&settings, now)).await, 0);
+    let now = OLD.after(Duration::from_secs(91 * 24 * 60 * 60));
+    assert_eq!(bench.forget(Retention::of(&settings, now)).await, 3);
+}

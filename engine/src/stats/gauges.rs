@@ -1,0 +1,188 @@
+//! What a scrape reads from the newest sample, and of the broker: counts of the database, the same in all instances.
+
+use std::fmt::Error;
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::telemetry::{BrokerReport, BrokerState};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use super::{Partition, Sample, Sampler};
+
+/// Shows the newest sample at each scrape; nothing before the first, rather than a false 0.
+#[derive(Debug)]
+pub struct SampleGauges {
+    /// Who takes the samples.
+    pub sampler: Sampler,
+    /// What is known of the broker.
+    pub broker: BrokerState,
+}
+
+impl Collector for SampleGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let up = i64::from(self.broker.describe() == BrokerReport::Up);
+        gauge(&mut encoder, "broker_up", "Whether the broker answers this instance", None, up)?;
+        let Some(sample) = self.sampler.newest() else {
+            return Ok(());
+        };
+        encode_states(&mut encoder, &sample)?;
+        encode_totals(&mut encoder, &sample)?;
+        for (name, help, value) in counts(&sample) {
+            gauge(&mut encoder, name, help, None, value)?;
+        }
+        for (name, help, value) in spans(&sample) {
+            gauge(&mut encoder, name, help, Some(&Unit::Seconds), value)?;
+        }
+        encode_partitions(&mut encoder, self.sampler.consumer(), &sample)
+    }
+}
+
+fn gauge<V: EncodeGaugeValue + Clone>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: V,
+) -> Result<(), Error>
+where
+    ConstGauge<V>: EncodeMetric,
+{
+    let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(metric)
+}
+
+/// Gauges of one name, by the values of one label.
+fn encode_states(encoder: &mut DescriptorEncoder<'_>, sample: &Sample) -> Result<(), Error> {
+    let acknowledged = sample.alerts.acknowledged;
+    let families: [(_, _, _, &[(&str, i64)]); 2] = [
+        (
+            "outbox_events",
+            "Events by status; RESOLVED ones are EXHAUSTED, but wait for nobody",
+            "status",
+            &[
+                ("PENDING", sample.pending),
+                ("SENT", sample.sent),
+                ("EXHAUSTED", sample.exhausted),
+                ("RESOLVED", sample.resolved),
+                ("PROCESSED", sample.totals.processed),
+            ],
+        ),
+        (
+            "alerts",
+            "Alerts that are not closed, by whether somebody has taken note of them",
+            "state",
+            &[("open", sample.alerts.open - acknowledged), ("acknowledged", acknowledged)],
+        ),
+    ];
+    for (name, help, label, values) in families {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (value, count) in values {
+            ConstGauge::new(*count).encode(metric.encode_family(&[(label, *value)])?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_totals(encoder: &mut DescriptorEncoder<'_>, sample: &Sample) -> Result<(), Error> {
+    let totals = sample.totals;
+    for (name, help, value) in [
+        ("outbox_committed", "Events that were ever committed", totals.committed),
+        ("outbox_sent", "Attempts that the broker ever confirmed", totals.sent),
+        ("outbox_processed", "Events that were ever answered for good", totals.processed),
+        ("outbox_failed", "Attempts that ever failed", totals.failed),
+    ] {
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(u64::try_from(value).unwrap_or(0)).encode(metric)?;
+    }
+    Ok(())
+}
+
+type Described<T> = (&'static str, &'static str, T);
+
+fn counts(sample: &Sample) -> [Described<i64>; 11] {
+    let relay = &sample.relay;
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let held = relay.instances.iter().map(|instance| instance.shards).sum();
+    [
+        ("alerts_open", "Alerts that are not closed", sample.alerts.open),
+        ("alerts_silenced", "Alerts that a silence covers now", sample.alerts.silenced),
+        ("mails_unsent", "Mails that have not left", sample.mails_unsent),
+        ("webhooks_unsent", "Calls to the webhook that have not arrived", sample.webhooks_unsent),
+        (
+            "dead_letters",
+            "Messages that could not be read and wait for a person",
+            sample.dead_letters,
+        ),
+        ("quarantined_keys", "Keys in quarantine", sample.quarantined),
+        ("jobs_open", "Bulk jobs that wait or run", sample.jobs_open),
+        (
+            "relay_paused",
+            "Whether an operator paused the whole relay",
+            i64::from(relay.paused.is_some()),
+        ),
+        ("relay_paused_keys", "Keys that are paused by themselves", relay.keys_paused),
+        ("relay_instances", "Instances that relay and are alive", number(relay.instances.len())),
+        ("relay_shards_held", "Shards of 64 that a living instance holds", held),
+    ]
+}
+
+fn spans(sample: &Sample) -> [Described<f64>; 3] {
+    [
+        (
+            "outbox_oldest_unacknowledged",
+            "How long the oldest PENDING or SENT event has waited; 0 when there is none",
+            sample.oldest_age().as_secs_f64(),
+        ),
+        ("sample_timestamp", "When the gauges were sampled, since 1970", epoch(sample.as_of)),
+        ("sample_duration", "How long sampling took", sample.took.as_secs_f64()),
+    ]
+}
+
+fn epoch(moment: Timestamp) -> f64 {
+    Duration::from_micros(u64::try_from(moment.micros()).unwrap_or(0)).as_secs_f64()
+}
+
+/// Gauges by consumer and partition.
+fn encode_partitions(
+    encoder: &mut DescriptorEncoder<'_>,
+    consumer: &str,
+    sample: &Sample,
+) -> Result<(), Error> {
+    if sample.partitions.is_empty() {
+        return Ok(());
+    }
+    let mut family = |name, help, unit, value: &dyn Fn(&Partition) -> Option<f64>| {
+        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for partition in &sample.partitions {
+            let Some(value) = value(partition) else { continue };
+            let number = partition.partition.to_string();
+            let labels = [("consumer", consumer), ("partition", number.as_str())];
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok::<_, Error>(())
+    };
+    family("consumer_lag_events", "Events that were sent and are not answered", None, &|one| {
+        // Exact below 2^53.
+        Some(one.waiting as f64)
+    })?;
+    family(
+        "consumer_lag",
+        "How long ago the oldest event without an answer was sent; 0 when there is none",
+        Some(&Unit::Seconds),
+        &|one| Some(sample.lag_of(one).as_secs_f64()),
+    )?;
+    family("consumer_silent", "Whether the partition gives no answers", None, &|one| {
+        Some(f64::from(u8::from(one.silent_since.is_some())))
+    })?;
+    family(
+        "consumer_last_ack_timestamp",
+        "When an answer came last, since 1970",
+        Some(&Unit::Seconds),
+        &|one| one.last_ack_at.map(epoch),
+    )
+}

@@ -1,0 +1,56 @@
+//! The half that receives: events of the other service, applied and answered.
+
+use std::sync::Arc;
+
+use common::telemetry::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use super::count;
+use crate::Engine;
+use crate::inbox::{Applied, Handler, Inbox, InboxConsumer};
+use crate::kafka::{Consumer, Verdict};
+use crate::worker::Tasks;
+
+impl Engine {
+    pub(super) fn start_receiving(
+        &self,
+        handler: Arc<dyn Handler>,
+        stop: &CancellationToken,
+        tasks: &Tasks,
+    ) -> anyhow::Result<()> {
+        let (kafka, name) = (&self.settings.kafka, &self.settings.service.name);
+        let consumer = InboxConsumer {
+            inbox: Inbox {
+                db: self.db.clone(),
+                env: self.env.clone(),
+                handler,
+                consumer: name.clone(),
+                spans: self.spans.clone(),
+            },
+            consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
+            producer: self.producer.clone(),
+            ack_topic: kafka.inbound_ack_topic.clone(),
+            batch: self.settings.inbox.batch,
+            linger: self.settings.inbox.linger,
+        };
+        let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());
+        tasks.spawn(async move {
+            consumer
+                .run(&stop, |applied: &Applied| {
+                    count_answers(&metrics, applied);
+                    // A handler may have caused events of its own.
+                    outbox.wake();
+                })
+                .await;
+        });
+        Ok(())
+    }
+}
+
+fn count_answers(metrics: &Metrics, applied: &Applied) {
+    let answered = |verdict| applied.acks.iter().filter(|(_, ack)| ack.outcome == verdict).count();
+    metrics.inbox_events("success", count(answered(Verdict::Success)));
+    metrics.inbox_events("rejected", count(answered(Verdict::Rejected)));
+    metrics.inbox_events("failed", count(answered(Verdict::Failed)));
+    metrics.inbox_events("unreadable", count(applied.unreadable));
+}

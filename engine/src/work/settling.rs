@@ -1,0 +1,104 @@
+//! The answers to what was sent.
+
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::db::Fault;
+use common::telemetry::{Delivery, IgnoredAck, Step};
+use rdkafka::consumer::CommitMode;
+use tokio_util::sync::CancellationToken;
+
+use super::count;
+use crate::Engine;
+use crate::inbox::MAX_RIDDLES;
+use crate::kafka::{Consumer, Record};
+use crate::outbox::{Settlement, Settler};
+use crate::worker::Retry;
+
+/// Messages of the ack topic that one transaction settles at the most; each may hold a thousand acks.
+const ACK_MESSAGES: usize = 8;
+
+impl Engine {
+    pub(super) async fn settle_loop(self, consumer: Consumer, stop: CancellationToken) {
+        let settler = self.settler();
+        loop {
+            let records = tokio::select! {
+                () = stop.cancelled() => return,
+                records = consumer.next_batch(ACK_MESSAGES, Duration::from_millis(1)) => records,
+            };
+            let began = self.env.now();
+            let Some(settlement) = self.settle(&settler, &records, &stop).await else { return };
+            consumer.commit(&records, CommitMode::Async);
+            self.trace_settling(began, &settlement);
+            self.after_settling(&settlement);
+        }
+    }
+
+    async fn settle(
+        &self,
+        settler: &Settler,
+        records: &[Record],
+        stop: &CancellationToken,
+    ) -> Option<Settlement> {
+        let mut retry = Retry::new("settling events", &self.env, stop);
+        let mut riddles = 0;
+        loop {
+            match settler.settle(&self.db, records.to_vec(), riddles >= MAX_RIDDLES).await {
+                Ok(settlement) => return Some(retry.succeeded(settlement)),
+                Err(error) => {
+                    riddles += u32::from(error.fault() == Fault::Unknown);
+                    retry.pause(&error).await?;
+                }
+            }
+        }
+    }
+
+    /// Writes down the last step of each trace that is recorded.
+    fn trace_settling(&self, began: Timestamp, settlement: &Settlement) {
+        for heard in &settlement.advanced.heard {
+            let about = || Delivery {
+                id: heard.id,
+                key: heard.key.clone(),
+                attempt: heard.attempt,
+                topic: self.settings.kafka.outbound_ack_topic.clone(),
+                partition: None,
+            };
+            let mut traceparent = Some(heard.traceparent.clone());
+            if let Some(span) = self.spans.begin(Step::Settle, &mut traceparent, about) {
+                let span = span.since(began).with("stockloop.outcome", heard.verdict.name());
+                self.spans.end(span.with("stockloop.status", heard.status.name()), None);
+            }
+        }
+    }
+
+    fn after_settling(&self, settlement: &Settlement) {
+        let advanced = &settlement.advanced;
+        self.in_flight.landed(&advanced.landed);
+        let now = self.env.now();
+        for event in &advanced.settled {
+            self.metrics.commit_to_ack(now.since(event.created));
+            if let Some(processed) = event.processed {
+                self.metrics.commit_to_applied(processed.since(event.created));
+            }
+        }
+        let success = advanced.settled.iter().filter(|event| event.success).count();
+        self.metrics.settled("success", count(success));
+        self.metrics.settled("rejected", count(advanced.settled.len() - success));
+        self.metrics.settled("failed", count(advanced.again + advanced.exhausted));
+        self.metrics.acks_ignored(IgnoredAck::UnknownEvent, count(settlement.unknown));
+        self.metrics.acks_ignored(IgnoredAck::ForeignConsumer, count(settlement.foreign));
+        if settlement.unknown + settlement.foreign + settlement.unreadable > 0 {
+            tracing::warn!(
+                unknown = settlement.unknown,
+                foreign = settlement.foreign,
+                unreadable = settlement.unreadable,
+                "some acks were not answers to events of this service"
+            );
+        }
+        if advanced.exhausted > 0 {
+            self.alerts.wake();
+        }
+        // There may be room in flight for what waited for it.
+        self.outbox.wake();
+    }
+}

@@ -1,0 +1,169 @@
+//! Background work: each job is a pure step elsewhere; here are the thin loops and timers around them.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use common::env::Env;
+use common::retry::Backoff;
+use tokio::sync::Notify;
+use tokio_cron_scheduler::{Job, JobScheduler};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+const PAUSES: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
+
+/// Work that is repeated until it succeeds, with growing pauses; the first failure and the recovery are logged.
+///
+/// `loop { match work().await { Ok(done) => break retry.succeeded(done), Err(e) => retry.pause(&e).await? } }`
+pub struct Retry<'a> {
+    what: &'static str,
+    env: &'a Env,
+    stop: &'a CancellationToken,
+    failures: u32,
+}
+
+impl<'a> Retry<'a> {
+    /// Nothing has failed yet.
+    pub fn new(what: &'static str, env: &'a Env, stop: &'a CancellationToken) -> Self {
+        Self { what, env, stop, failures: 0 }
+    }
+
+    /// Passes `done` on, saying so if it failed before.
+    pub fn succeeded<T>(&mut self, done: T) -> T {
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "{} works again", self.what);
+            self.failures = 0;
+        }
+        done
+    }
+
+    /// Waits before the next try; `None`: the service is stopping, and there is none.
+    pub async fn pause(&mut self, error: &(impl Display + Sync)) -> Option<()> {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            tracing::warn!(%error, "{} failed and is repeated until it works", self.what);
+        }
+        let pause = PAUSES.delay(self.failures, self.env.chance());
+        tokio::select! {
+            () = self.stop.cancelled() => None,
+            () = tokio::time::sleep(pause) => Some(()),
+        }
+    }
+}
+
+/// What a job's step says about the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to do right now.
+    Again,
+    /// Wait until woken.
+    Wait,
+}
+
+/// Runs `step` each time `poke` is notified, until it wants to wait; what fails is repeated. Ends with `stop`.
+pub async fn on_poke<F, E>(
+    what: &'static str,
+    env: &Env,
+    poke: &Notify,
+    stop: &CancellationToken,
+    step: impl Fn() -> F + Send,
+) where
+    F: Future<Output = Result<Next, E>> + Send,
+    E: Display + Send + Sync,
+{
+    let mut retry = Retry::new(what, env, stop);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = poke.notified() => {}
+        }
+        while !stop.is_cancelled() {
+            match step().await {
+                Ok(Next::Again) => retry.succeeded(()),
+                Ok(Next::Wait) => {
+                    retry.succeeded(());
+                    break;
+                }
+                Err(error) => {
+                    if retry.pause(&error).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The background work of a service; its log lines tell which service that is.
+pub struct Tasks {
+    tracker: TaskTracker,
+    service: tracing::Span,
+}
+
+impl Tasks {
+    /// None yet.
+    pub fn new(service: tracing::Span) -> Self {
+        Self { tracker: TaskTracker::new(), service }
+    }
+
+    /// Starts one.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task.instrument(self.service.clone()));
+    }
+
+    /// There will be no more.
+    pub fn close(&self) {
+        self.tracker.close();
+    }
+
+    /// Waits until all have ended.
+    pub async fn wait(&self) {
+        self.tracker.wait().await;
+    }
+}
+
+/// The cron timers of a service: each only wakes its job.
+pub struct Timers {
+    scheduler: JobScheduler,
+}
+
+impl Timers {
+    /// No timers yet.
+    ///
+    /// # Errors
+    /// When the scheduler can't start.
+    pub async fn new() -> anyhow::Result<Self> {
+        let scheduler = JobScheduler::new().await.context("the scheduler can't start")?;
+        Ok(Self { scheduler })
+    }
+
+    /// Notifies `poke` whenever `cron` (with seconds, UTC) says so.
+    ///
+    /// # Errors
+    /// When `cron` is not understood.
+    pub async fn every(&self, cron: &str, poke: &Arc<Notify>) -> anyhow::Result<()> {
+        let poke = Arc::clone(poke);
+        let job = Job::new(cron, move |_, _| poke.notify_one())
+            .with_context(|| format!("the cron expression {cron:?} is not understood; six fields, such as \"*/5 * * * * *\""))?;
+        self.scheduler.add(job).await.context("a timer can't be added")?;
+        Ok(())
+    }
+
+    /// Starts them all.
+    ///
+    /// # Errors
+    /// When the scheduler can't start.
+    pub async fn start(&self) -> anyhow::Result<()> {
+        self.scheduler.start().await.context("the timers can't start")
+    }
+
+    /// Stops them all.
+    pub async fn stop(&mut self) {
+        if let Err(error) = self.scheduler.shutdown().await {
+            tracing::debug!(%error, "the timers ended with an error");
+        }
+    }
+}

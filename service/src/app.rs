@@ -1,0 +1,252 @@
+//! A service as a program: its engine, its HTTP server, and the order in which they start and stop.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpServer};
+use admin::access::{Guard, setup};
+use admin::api::{self, Admin};
+use admin::pages;
+use anyhow::{Context, ensure};
+use common::config::Settings;
+use common::db::{DbError, MigrationSet};
+use common::env::Env;
+use common::http::{Access, BodyLimit, StaticToken, unknown_route};
+use common::telemetry::{self, Health, measure, traced};
+use engine::peer::{self, InboxViews};
+use engine::{Base, Engine, Hooks, RunningWork};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::openapi;
+
+/// What makes a service the one that it is.
+#[derive(Clone, Copy)]
+pub struct Service {
+    /// Its name, such as `product-service`.
+    pub name: &'static str,
+    /// What it does, in a sentence, for `--help`.
+    pub about: &'static str,
+    /// Every option with its default, as TOML.
+    pub defaults: &'static str,
+    /// The engine's schema and its own.
+    pub migrations: &'static [MigrationSet],
+    /// Where it takes part in the loop; made from what its own parts need.
+    pub hooks: fn(&Base) -> Hooks,
+    /// Its own routes in the documentation of the API.
+    pub openapi: fn() -> utoipa::openapi::OpenApi,
+    /// Makes what its routes work with, once, and with that its routes under `/api/v1`.
+    pub routes: fn(&Engine) -> anyhow::Result<Routes>,
+}
+
+/// A service's routes; every worker of the server mounts them, on what all workers share.
+pub type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
+
+/// A service that listens and works.
+pub struct Application {
+    engine: Engine,
+    address: SocketAddr,
+    setup_url: Option<String>,
+    server: JoinHandle<std::io::Result<()>>,
+    handle: ServerHandle,
+    work: RunningWork,
+}
+
+impl Application {
+    /// Opens the database, binds the address (port 0 takes a free one) and starts everything.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what to do.
+    pub async fn start(service: Service, settings: Settings, env: Env) -> anyhow::Result<Self> {
+        let bound = Bound::to(&settings)?;
+        Self::start_on(bound, service, settings, env).await
+    }
+
+    /// Opens the database and starts everything on an address that is bound already.
+    ///
+    /// # Errors
+    /// As [`Application::start`].
+    pub async fn start_on(
+        bound: Bound,
+        service: Service,
+        settings: Settings,
+        env: Env,
+    ) -> anyhow::Result<Self> {
+        let Bound { listener, address } = bound;
+        let public_url = match settings.http.public_url.as_str() {
+            "" => format!("http://{address}"),
+            url => url.trim_end_matches('/').to_owned(),
+        };
+        let (engine, work) =
+            Engine::open(settings, env, service.migrations, &public_url, service.hooks).await?;
+        let offered = open_up(&engine, address).await?;
+        let work = work.start().await?;
+        let guard =
+            Guard::new(engine.db.clone(), engine.env.clone(), &engine.settings, &public_url);
+        let server = serve(service, &engine, guard, listener)?;
+        let handle = server.handle();
+        tracing::info!(parent: engine.log_span(), %address, "listening");
+        let setup_url = offered.map(|token| format!("{public_url}/admin/setup?token={token}"));
+        Ok(Self { engine, address, setup_url, server: tokio::spawn(server), handle, work })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the first admin is made, while there is no operator: it holds a one-time token.
+    pub fn setup_url(&self) -> Option<&str> {
+        self.setup_url.as_deref()
+    }
+
+    /// Its engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Runs until `stop`, then stops in order: no new requests, requests finished, work finished.
+    ///
+    /// # Errors
+    /// When the HTTP server failed.
+    pub async fn run_until(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = &mut self.server => Some(ended),
+        };
+        let within = self.engine.settings.http.shutdown_timeout;
+        self.engine.stopping.cancel();
+        self.handle.stop(true).await;
+        self.work.stop(within).await;
+        match ended {
+            Some(Ok(result)) => result.context("the HTTP server failed"),
+            Some(Err(error)) => Err(error).context("the HTTP server broke off"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An address that is a service's own before it starts, so that others can be told of it.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds `http.bind`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When that can't be.
+    pub fn to(settings: &Settings) -> anyhow::Result<Self> {
+        let bind = &settings.http.bind;
+        let listener = TcpListener::bind(bind).with_context(|| {
+            format!(
+                "can't listen on {bind}; is the address right, and is the port free? (http.bind)"
+            )
+        })?;
+        listener.set_nonblocking(true).context("can't listen without blocking")?;
+        let address = listener.local_addr().context("the bound address is unknown")?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where that is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Refuses to listen where others could reach what nobody guards; offers the one-time token of the first admin.
+async fn open_up(engine: &Engine, address: SocketAddr) -> anyhow::Result<Option<String>> {
+    let settings = &engine.settings;
+    let local = address.ip().is_loopback();
+    if settings.access.open {
+        ensure!(
+            local,
+            "refusing to listen on {address}: others could reach it and access.open lets everybody in; bind to 127.0.0.1, or set STOCKLOOP__ACCESS__OPEN=false"
+        );
+        return Ok(None);
+    }
+    let env = engine.env.clone();
+    let offered = engine.db.write::<_, DbError>(move |conn| Ok(setup::offer(conn, &env)?)).await?;
+    let guarded = offered.is_none() || StaticToken::new(&settings.http.admin_token).is_set();
+    ensure!(
+        local || guarded,
+        "refusing to listen on {address}: others could reach it, and there is neither an operator nor an admin token; make an operator with `{} users add NAME --role admin`, set STOCKLOOP__HTTP__ADMIN_TOKEN, or bind to 127.0.0.1",
+        settings.service.name
+    );
+    Ok(offered)
+}
+
+/// All that a service answers to; for `App::configure`.
+///
+/// # Errors
+/// When the service's own routes can't be made.
+pub fn mount(
+    service: Service,
+    engine: &Engine,
+    guard: Guard,
+) -> anyhow::Result<impl Fn(&mut ServiceConfig) + Clone + Send + use<>> {
+    let settings = Arc::clone(&engine.settings);
+    let routes = (service.routes)(engine)?;
+    let document = openapi::document(service.name, service.about, (service.openapi)());
+    let documentation =
+        openapi::configure(&document).context("the documentation of the API can't be written")?;
+    let views = InboxViews {
+        service: settings.service.name.clone(),
+        db: engine.db.clone(),
+        handler: engine.handler.clone(),
+    };
+    let metrics = engine.metrics.clone();
+    let api_access = Access::new(&settings.http.api_token, "api");
+    let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
+    let admin = Admin::new(engine, guard);
+    let limit = settings.http.max_body_bytes;
+    Ok(move |app: &mut ServiceConfig| {
+        let access = api_access;
+        let api = web::scope("/api/v1")
+            .configure(|config| routes(config))
+            .configure(peer::configure(views.clone()))
+            .default_service(web::to(unknown_route))
+            .wrap(from_fn(move |request, next| access.guard(request, next)));
+        app.app_data(web::Data::new(BodyLimit(limit)))
+            .configure(telemetry::configure(health.clone(), metrics.clone()))
+            .configure(api::configure(admin.clone()))
+            .configure(pages::configure(admin.clone()))
+            .configure(&documentation)
+            .service(api);
+    })
+}
+
+fn serve(
+    service: Service,
+    engine: &Engine,
+    guard: Guard,
+    listener: TcpListener,
+) -> anyhow::Result<actix_web::dev::Server> {
+    let settings = Arc::clone(&engine.settings);
+    let metrics = engine.metrics.clone();
+    let (spans, log_span) = (engine.spans.clone(), engine.log_span());
+    let mount = mount(service, engine, guard)?;
+    let factory = move || {
+        let metrics = metrics.clone();
+        let (spans, log_span) = (spans.clone(), log_span.clone());
+        App::new()
+            .configure(&mount)
+            .default_service(web::to(unknown_route))
+            .wrap(from_fn(move |request, next| {
+                traced(spans.clone(), log_span.clone(), request, next)
+            }))
+            .wrap(from_fn(move |request, next| measure(metrics.clone(), request, next)))
+    };
+    let server = HttpServer::new(factory)
+        .workers(2)
+        .disable_signals()
+        .shutdown_timeout(settings.http.shutdown_timeout.as_secs())
+        .listen(listener)
+        .context("the HTTP server can't start")?;
+    Ok(server.run())
+}
