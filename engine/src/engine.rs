@@ -6,7 +6,7 @@ use anyhow::Context;
 use common::config::Settings;
 use common::db::{Db, DbError, MigrationSet};
 use common::env::Env;
-use common::http::Running;
+use common::http::KeysInProgress;
 use common::retry::Backoff;
 use common::signals::Signals;
 use common::telemetry::{BrokerState, Metrics, Spans};
@@ -16,7 +16,9 @@ use crate::alerts::Alerts;
 use crate::bulk::Bulk;
 use crate::inbox::Handler;
 use crate::kafka::Producer;
-use crate::outbox::{InFlight, Listener, Outbox, Policy, Relay, RelaySettings, Settler, Watch};
+use crate::outbox::{
+    InFlight, Listener, Outbox, OverdueMonitor, Policy, Relay, RelaySettings, Settler,
+};
 use crate::peer::Peer;
 use crate::stats::{SampleGauges, Sampler};
 use crate::work::Work;
@@ -77,7 +79,7 @@ pub struct Engine {
     /// What sends messages; it connects in the background, so no broker need be there yet.
     pub producer: Producer,
     /// Keyed writes under way.
-    pub running: Running,
+    pub keys: KeysInProgress,
     /// Who waits within this process for something to be committed.
     pub signals: Signals,
     /// Cancelled when the service begins to stop: whatever would hold a connection open ends then.
@@ -147,7 +149,7 @@ impl Engine {
             producer: Producer::new(&settings.kafka, name, broker.clone())?,
             peer: Peer::new(&settings.peer)?,
             bulk: Bulk::default(),
-            running: Running::default(),
+            keys: KeysInProgress::default(),
             stopping: CancellationToken::new(),
             handler: hooks.handler,
             sends: hooks.sends,
@@ -188,9 +190,9 @@ impl Engine {
     }
 
     /// What looks after the events that were sent.
-    pub fn watch(&self) -> Watch {
+    pub fn overdue_monitor(&self) -> OverdueMonitor {
         let outbox = &self.settings.outbox;
-        Watch {
+        OverdueMonitor {
             db: self.db.clone(),
             env: self.env.clone(),
             policy: self.policy(),

@@ -63,11 +63,11 @@ pub enum Next {
     Wait,
 }
 
-/// Runs `step` each time `poke` is notified, until it wants to wait; what fails is repeated. Ends with `stop`.
-pub async fn on_poke<F, E>(
+/// Runs `step` each time `notify` is notified, until it wants to wait; what fails is repeated. Ends with `stop`.
+pub async fn run_when_notified<F, E>(
     what: &'static str,
     env: &Env,
-    poke: &Notify,
+    notify: &Notify,
     stop: &CancellationToken,
     step: impl Fn() -> F + Send,
 ) where
@@ -78,7 +78,7 @@ pub async fn on_poke<F, E>(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = poke.notified() => {}
+            () = notify.notified() => {}
         }
         while !stop.is_cancelled() {
             match step().await {
@@ -140,13 +140,13 @@ impl Timers {
         Ok(Self { scheduler })
     }
 
-    /// Notifies `poke` whenever `cron` (with seconds, UTC) says so.
+    /// Notifies `notify` whenever `cron` (with seconds, UTC) says so.
     ///
     /// # Errors
     /// When `cron` is not understood.
-    pub async fn every(&self, cron: &str, poke: &Arc<Notify>) -> anyhow::Result<()> {
-        let poke = Arc::clone(poke);
-        let job = Job::new(cron, move |_, _| poke.notify_one())
+    pub async fn every(&self, cron: &str, notify: &Arc<Notify>) -> anyhow::Result<()> {
+        let notify = Arc::clone(notify);
+        let job = Job::new(cron, move |_, _| notify.notify_one())
             .with_context(|| format!("the cron expression {cron:?} is not understood; six fields, such as \"*/5 * * * * *\""))?;
         self.scheduler.add(job).await.context("a timer can't be added")?;
         Ok(())

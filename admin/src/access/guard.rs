@@ -17,7 +17,7 @@ use engine::audit::AuthMethod;
 
 use super::origin::{check_loopback, check_origin};
 use super::sessions::{self, Begun};
-use super::{Caller, Needs, Role, Rules, tokens};
+use super::{Caller, Requirement, Role, Rules, tokens};
 
 /// Knows who may what; cheap to clone.
 #[derive(Clone)]
@@ -36,9 +36,9 @@ struct Inner {
 }
 
 /// How a scope answers who may not come in.
-pub type Refusal = fn(&ServiceRequest, &Problem) -> HttpResponse;
+pub type AccessRefusal = fn(&ServiceRequest, &Problem) -> HttpResponse;
 
-type Answer<B> = Result<ServiceResponse<EitherBody<B>>, actix_web::Error>;
+type GuardedResponse<B> = Result<ServiceResponse<EitherBody<B>>, actix_web::Error>;
 
 impl Guard {
     /// The guard of one service; `public_url` says whether browsers come over TLS.
@@ -66,10 +66,10 @@ impl Guard {
     pub fn check<B: MessageBody + 'static>(
         self,
         rules: Rules,
-        refuse: Refusal,
+        refuse: AccessRefusal,
         request: ServiceRequest,
         next: Next<B>,
-    ) -> Pin<Box<dyn Future<Output = Answer<B>>>> {
+    ) -> Pin<Box<dyn Future<Output = GuardedResponse<B>>>> {
         Box::pin(async move {
             let admitted = self.admit(rules, &request).await;
             if let Err(problem) = admitted {
@@ -85,11 +85,11 @@ impl Guard {
         let needs = match request.match_pattern() {
             Some(pattern) => rules.needs(request.method(), &pattern),
             // No route at all: who is known is told so.
-            None => Needs::Login,
+            None => Requirement::Login,
         };
         let caller = match (caller, needs) {
             (Ok(caller), _) => caller,
-            (Err(_), Needs::Nothing) => None,
+            (Err(_), Requirement::Nothing) => None,
             (Err(problem), _) => return Err(problem),
         };
         // Signing in is kept from other sites' pages as well: they could sign a browser in as somebody else.
@@ -101,7 +101,7 @@ impl Guard {
         }
         let Some(caller) = caller else {
             return match needs {
-                Needs::Nothing => Ok(()),
+                Requirement::Nothing => Ok(()),
                 _ => Err(Problem::unauthorized(
                     "sign in, or send the header authorization: Bearer <token>",
                 )),
@@ -206,8 +206,10 @@ fn by_itself(request: &ServiceRequest) -> bool {
     by_script && request.method().is_safe()
 }
 
-fn refusal(caller: &Caller, needs: Needs) -> Problem {
-    let Needs::Role(role, area) = needs else { return Problem::forbidden("this is not allowed") };
+fn refusal(caller: &Caller, needs: Requirement) -> Problem {
+    let Requirement::Role(role, area) = needs else {
+        return Problem::forbidden("this is not allowed");
+    };
     match caller.role >= role {
         true => Problem::forbidden(format!(
             "{} is kept to other areas than {}",

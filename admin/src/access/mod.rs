@@ -18,7 +18,7 @@ pub mod tokens;
 
 pub use caller::Caller;
 pub use error::{AccessError, Denied};
-pub use guard::{Guard, Refusal};
+pub use guard::{AccessRefusal, Guard};
 pub use role::{Area, Role};
-pub use rules::{Needs, Rule, Rules};
+pub use rules::{Requirement, Rule, Rules};
 pub use secret::Hashed;

@@ -33,7 +33,7 @@ pub struct Operator {
 
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = operator)]
-pub(super) struct Row {
+pub(super) struct OperatorRow {
     pub(super) name: String,
     pub(super) password_hash: String,
     pub(super) role: i16,
@@ -42,8 +42,8 @@ pub(super) struct Row {
     pub(super) disabled_us: Option<Timestamp>,
 }
 
-impl From<Row> for Operator {
-    fn from(row: Row) -> Self {
+impl From<OperatorRow> for Operator {
+    fn from(row: OperatorRow) -> Self {
         Self {
             name: row.name,
             role: Role::of_code(row.role),
@@ -87,7 +87,7 @@ pub fn add(
     by: &Caller,
 ) -> Result<Operator, AccessError> {
     check_name(&new.name)?;
-    let row = Row {
+    let row = OperatorRow {
         name: new.name.clone(),
         password_hash: new.password.0.clone(),
         role: new.role.code(),
@@ -159,11 +159,11 @@ pub fn change(
 /// # Errors
 /// When the statement fails.
 pub fn list(conn: &mut Conn, after: &str, limit: i64) -> QueryResult<Vec<Operator>> {
-    let rows: Vec<Row> = on!(conn, c => operator::table
+    let rows: Vec<OperatorRow> = on!(conn, c => operator::table
         .filter(operator::name.gt(after))
         .order(operator::name)
         .limit(limit)
-        .select(Row::as_select())
+        .select(OperatorRow::as_select())
         .load(c))?;
     Ok(rows.into_iter().map(Operator::from).collect())
 }
@@ -178,8 +178,8 @@ pub fn any(conn: &mut Conn) -> QueryResult<bool> {
     Ok(first.is_some())
 }
 
-pub(super) fn find(conn: &mut Conn, name: &str) -> QueryResult<Option<Row>> {
-    on!(conn, c => operator::table.find(name).select(Row::as_select()).first(c).optional())
+pub(super) fn find(conn: &mut Conn, name: &str) -> QueryResult<Option<OperatorRow>> {
+    on!(conn, c => operator::table.find(name).select(OperatorRow::as_select()).first(c).optional())
 }
 
 /// Counted under a lock on them where the database locks rows: two admins may disable each other at once.

@@ -6,7 +6,7 @@ use super::{Area, Caller, Role};
 
 /// What a route asks of whoever calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub enum Requirement {
     /// Nothing: signing in, and what a browser needs for that.
     Nothing,
     /// To be known, whatever the role: one's own session.
@@ -23,23 +23,23 @@ pub struct Rule {
     /// Its pattern below the scope, such as `/events/{id}`.
     pub path: &'static str,
     /// What it asks for.
-    pub needs: Needs,
+    pub needs: Requirement,
 }
 
 impl Rule {
     /// A route that `role` may call.
     pub const fn new(method: &'static str, path: &'static str, role: Role, area: Area) -> Self {
-        Self { method, path, needs: Needs::Role(role, area) }
+        Self { method, path, needs: Requirement::Role(role, area) }
     }
 
     /// A route for everybody who is known.
     pub const fn login(method: &'static str, path: &'static str) -> Self {
-        Self { method, path, needs: Needs::Login }
+        Self { method, path, needs: Requirement::Login }
     }
 
     /// A route for everybody.
     pub const fn open(method: &'static str, path: &'static str) -> Self {
-        Self { method, path, needs: Needs::Nothing }
+        Self { method, path, needs: Requirement::Nothing }
     }
 }
 
@@ -64,18 +64,18 @@ impl Rules {
     }
 
     /// What the route asks for; one that nobody classified asks for an admin.
-    pub fn needs(&self, method: &Method, pattern: &str) -> Needs {
+    pub fn needs(&self, method: &Method, pattern: &str) -> Requirement {
         let path = pattern.strip_prefix(self.scope);
         let fits = |rule: &&Rule| {
             let reads = rule.method == "GET" && method == Method::HEAD;
             Some(rule.path) == path && (rule.method == method.as_str() || reads)
         };
         let found = self.parts.iter().copied().flatten().find(fits);
-        found.map_or(Needs::Role(Role::Admin, Area::Access), |rule| rule.needs)
+        found.map_or(Requirement::Role(Role::Admin, Area::Access), |rule| rule.needs)
     }
 }
 
-impl Needs {
+impl Requirement {
     /// Whether `caller` has it.
     pub fn met_by(self, caller: &Caller) -> bool {
         match self {

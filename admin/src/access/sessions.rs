@@ -14,7 +14,7 @@ use common::schema::{operator, operator_session};
 use diesel::prelude::*;
 use engine::audit::AuthMethod;
 
-use super::operators::{self, Row as OperatorRow};
+use super::operators::{self, OperatorRow};
 use super::{AccessError, Caller, Denied, Hashed, Role, secret, throttle};
 
 /// How exactly it is known when a session was used last: no write for each request.

@@ -64,7 +64,7 @@ pub struct NewToken {
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = operator_token)]
-struct Row {
+struct TokenRow {
     seq: i64,
     name: String,
     role: i16,
@@ -77,8 +77,8 @@ struct Row {
     revoked_by: Option<String>,
 }
 
-impl From<Row> for Token {
-    fn from(row: Row) -> Self {
+impl From<TokenRow> for Token {
+    fn from(row: TokenRow) -> Self {
         Self {
             seq: row.seq.to_string(),
             areas: areas(&row.areas),
@@ -123,9 +123,9 @@ pub fn add(
         operator_token::created_by.eq(&by.name),
         operator_token::expires_us.eq(new.expires_at),
     );
-    let row: Row = on!(conn, c => diesel::insert_into(operator_token::table)
+    let row: TokenRow = on!(conn, c => diesel::insert_into(operator_token::table)
         .values(values)
-        .returning(Row::as_returning())
+        .returning(TokenRow::as_returning())
         .get_result(c))?;
     let detail = serde_json::json!({ "name": new.name, "role": new.role, "areas": new.areas, "expires_at": new.expires_at });
     by.note(conn, now, "token.add", Some(&row.seq.to_string()), Some(detail))?;
@@ -146,9 +146,9 @@ pub fn revoke(
     let revoked = on!(conn, c => diesel::update(valid)
         .set((operator_token::revoked_us.eq(now), operator_token::revoked_by.eq(&by.name)))
         .execute(c))?;
-    let row: Option<Row> = on!(conn, c => operator_token::table
+    let row: Option<TokenRow> = on!(conn, c => operator_token::table
         .find(seq)
-        .select(Row::as_select())
+        .select(TokenRow::as_select())
         .first(c)
         .optional())?;
     let row = row.ok_or(Denied::UnknownToken(seq))?;
@@ -164,11 +164,11 @@ pub fn revoke(
 /// # Errors
 /// When the statement fails.
 pub fn list(conn: &mut Conn, after: Option<i64>, limit: i64) -> QueryResult<Vec<Token>> {
-    let rows: Vec<Row> = on!(conn, c => operator_token::table
+    let rows: Vec<TokenRow> = on!(conn, c => operator_token::table
         .filter(operator_token::seq.lt(after.unwrap_or(i64::MAX)))
         .order(operator_token::seq.desc())
         .limit(limit)
-        .select(Row::as_select())
+        .select(TokenRow::as_select())
         .load(c))?;
     Ok(rows.into_iter().map(Token::from).collect())
 }
@@ -179,11 +179,11 @@ pub(super) fn find(
     secret: &str,
     now: Timestamp,
 ) -> QueryResult<Option<(Caller, Option<i64>)>> {
-    let row: Option<Row> = on!(conn, c => operator_token::table
+    let row: Option<TokenRow> = on!(conn, c => operator_token::table
         .filter(operator_token::hash.eq(secret::fingerprint(secret)))
         .filter(operator_token::revoked_us.is_null())
         .filter(operator_token::expires_us.is_null().or(operator_token::expires_us.gt(now)))
-        .select(Row::as_select())
+        .select(TokenRow::as_select())
         .first(c)
         .optional())?;
     Ok(row.map(|row| {

@@ -13,7 +13,7 @@ use common::schema::dead_letter;
 use diesel::define_sql_function;
 use diesel::prelude::*;
 use diesel::sql_types::{Binary, Integer};
-use engine::dead_letters::{self as letters, Decision, Fate};
+use engine::dead_letters::{self as letters, DeadLetterState, Decision};
 use engine::kafka::{Envelope, Record, SendError};
 use engine::outbox::check_answers;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub(crate) struct DeadLetter {
     pub(crate) error: String,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
-    pub(crate) state: Fate,
+    pub(crate) state: DeadLetterState,
     /// When somebody replayed or discarded it.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) handled_at: Option<Timestamp>,
@@ -93,7 +93,7 @@ pub(crate) struct Discard {
 }
 
 #[derive(Queryable)]
-struct Row {
+struct DeadLetterRow {
     seq: i64,
     topic: String,
     partition: i32,
@@ -109,8 +109,8 @@ struct Row {
     beginning: Option<Vec<u8>>,
 }
 
-impl From<Row> for DeadLetter {
-    fn from(row: Row) -> Self {
+impl From<DeadLetterRow> for DeadLetter {
+    fn from(row: DeadLetterRow) -> Self {
         Self {
             seq: row.seq.to_string(),
             topic: row.topic,
@@ -119,7 +119,7 @@ impl From<Row> for DeadLetter {
             hash: row.hash,
             error: row.error,
             at: row.at,
-            state: Fate::of_code(row.state),
+            state: DeadLetterState::of_code(row.state),
             handled_at: row.handled_at,
             handled_by: row.handled_by,
             reason: row.reason,
@@ -153,7 +153,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 #[utoipa::path(
     get, path = "/api/admin/v1/dead-letters", tag = "dead-letters",
     params(
-        ("state" = Option<Fate>, Query),
+        ("state" = Option<DeadLetterState>, Query),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
         ("after" = Option<String>, Query, description = "The `next` of a page."),
     ),
@@ -168,7 +168,7 @@ pub(crate) async fn list(
 ) -> ProblemResult<Json<Page<DeadLetter>>> {
     let limit = params.limit()?;
     let after: Option<i64> = params.take("after", "the `next` of a page")?;
-    let state: Option<Fate> = params.take("state", "a state")?;
+    let state: Option<DeadLetterState> = params.take("state", "a state")?;
     params.finish()?;
     admin.db.read(move |conn| Ok(Json(DeadLetter::page(conn, state, after, limit)?))).await
 }
@@ -223,13 +223,14 @@ pub(crate) async fn replay_now(
     let found =
         admin.db.read(move |conn| letters::message_of(conn, seq)?.ok_or_else(|| unknown(seq)));
     let (record, headers, before) = found.await?;
-    if before == Fate::Replayed {
+    if before == DeadLetterState::Replayed {
         return Err(decided(seq, before));
     }
     check_readable(admin, &record, headers.is_some())?;
     send(admin, &record).await?;
     let now = admin.env.now();
-    let decision = Decision { fate: Fate::Replayed, at: now, by: by.name.clone(), reason: None };
+    let decision =
+        Decision { fate: DeadLetterState::Replayed, at: now, by: by.name.clone(), reason: None };
     // Sent and not noted, should that fail: then it waits as before, and a further replay does no harm.
     let noted = admin.db.write(move |conn| {
         decide(conn, seq, before, &decision)?;
@@ -278,12 +279,16 @@ pub(crate) fn discard_now(
     reason: String,
 ) -> ProblemResult<()> {
     let (_, _, before) = letters::message_of(conn, seq)?.ok_or_else(|| unknown(seq))?;
-    if before != Fate::Waiting {
+    if before != DeadLetterState::Waiting {
         return Err(decided(seq, before));
     }
     let detail = serde_json::json!({ "reason": reason });
-    let decision =
-        Decision { fate: Fate::Discarded, at: now, by: by.name.clone(), reason: Some(reason) };
+    let decision = Decision {
+        fate: DeadLetterState::Discarded,
+        at: now,
+        by: by.name.clone(),
+        reason: Some(reason),
+    };
     decide(conn, seq, before, &decision)?;
     Ok(by.note(conn, now, "dead_letter.discard", Some(&seq.to_string()), Some(detail))?)
 }
@@ -295,7 +300,7 @@ impl DeadLetter {
     /// When the statement fails.
     pub(crate) fn page(
         conn: &mut Conn,
-        state: Option<Fate>,
+        state: Option<DeadLetterState>,
         after: Option<i64>,
         limit: i64,
     ) -> QueryResult<Page<Self>> {
@@ -352,7 +357,12 @@ async fn send(admin: &Admin, record: &Record) -> ProblemResult<()> {
     })
 }
 
-fn decide(conn: &mut Conn, seq: i64, before: Fate, decision: &Decision) -> ProblemResult<()> {
+fn decide(
+    conn: &mut Conn,
+    seq: i64,
+    before: DeadLetterState,
+    decision: &Decision,
+) -> ProblemResult<()> {
     match letters::decide(conn, seq, before, decision)? {
         true => Ok(()),
         false => Err(Problem::conflict(
@@ -362,7 +372,7 @@ fn decide(conn: &mut Conn, seq: i64, before: Fate, decision: &Decision) -> Probl
     }
 }
 
-fn decided(seq: i64, fate: Fate) -> Problem {
+fn decided(seq: i64, fate: DeadLetterState) -> Problem {
     let name = fate.name();
     Problem::conflict("dead-letter-decided", format!("dead letter {seq} was {name} before"))
 }
@@ -377,10 +387,10 @@ fn unknown(seq: i64) -> Problem {
 
 fn rows_before(
     conn: &mut Conn,
-    wanted: Option<Fate>,
+    wanted: Option<DeadLetterState>,
     before: i64,
     limit: i64,
-) -> QueryResult<Vec<Row>> {
+) -> QueryResult<Vec<DeadLetterRow>> {
     use dead_letter::{
         at_us, bytes, error, handled_by, handled_us, hash, offset, partition, reason, seq, state,
         topic,

@@ -5,11 +5,11 @@
 
 pub(crate) mod alerts;
 mod audit;
+pub(crate) mod bulk_jobs;
 pub(crate) mod charts;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 mod export;
-pub(crate) mod jobs;
 mod mails;
 mod openapi;
 mod operators;
@@ -36,7 +36,7 @@ use common::config::Settings;
 use common::db::Conn;
 use common::db::Db;
 use common::env::Env;
-use common::http::Running;
+use common::http::KeysInProgress;
 use common::http::{
     IdempotencyKey, Problem, ProblemResult, Reply, api_headers, idempotent, unknown_route,
 };
@@ -65,7 +65,7 @@ pub struct Admin {
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
     pub(crate) peer: Peer,
-    pub(crate) running: Running,
+    pub(crate) keys: KeysInProgress,
     pub(crate) stopping: CancellationToken,
     pub(crate) guard: Guard,
 }
@@ -84,7 +84,7 @@ impl Admin {
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
             peer: engine.peer.clone(),
-            running: engine.running.clone(),
+            keys: engine.keys.clone(),
             stopping: engine.stopping.clone(),
             guard,
         }
@@ -100,8 +100,8 @@ impl Admin {
         body: &[u8],
         work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
     ) -> ProblemResult<HttpResponse> {
-        let Self { db, running, env, .. } = self;
-        Ok(idempotent(db, running, key, body, env.now(), work).await?.into_response())
+        let Self { db, keys, env, .. } = self;
+        Ok(idempotent(db, keys, key, body, env.now(), work).await?.into_response())
     }
 }
 
@@ -114,7 +114,7 @@ pub const RULES: Rules = Rules {
         charts::RULES,
         stream::RULES,
         events::RULES,
-        jobs::RULES,
+        bulk_jobs::RULES,
         relay::RULES,
         alerts::RULES,
         silences::RULES,
@@ -140,7 +140,7 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
             .configure(charts::configure)
             .configure(stream::configure)
             .configure(events::configure)
-            .configure(jobs::configure)
+            .configure(bulk_jobs::configure)
             .configure(relay::configure)
             .configure(alerts::configure)
             .configure(silences::configure)

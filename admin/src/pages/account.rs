@@ -6,9 +6,9 @@ use actix_web::web::{self, ServiceConfig};
 use askama::Template;
 use common::http::{Problem, ProblemResult};
 
-use super::desk::{Desk, Frame, page, see};
 use super::form::Form;
 use super::login::same_twice;
+use super::request::{Frame, PageRequest, page, see};
 use super::show::filters;
 use crate::access::{Caller, Rule};
 
@@ -31,24 +31,28 @@ struct AccountPage<'a> {
     caller: &'a Caller,
 }
 
-async fn show(desk: Desk) -> ProblemResult<HttpResponse> {
-    let shown = AccountPage { frame: desk.frame().await?, problem: None, caller: &desk.caller };
+async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let shown = AccountPage {
+        frame: page_request.frame().await?,
+        problem: None,
+        caller: &page_request.caller,
+    };
     page(StatusCode::OK, &shown)
 }
 
-async fn change(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    match changed(&desk, &form).await {
+async fn change(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    match changed(&page_request, &form).await {
         Ok(()) => Ok(see("/admin/account", "password")),
         Err(problem) if problem.status().is_client_error() => {
-            let (frame, caller) = (desk.frame().await?, &desk.caller);
+            let (frame, caller) = (page_request.frame().await?, &page_request.caller);
             page(problem.status(), &AccountPage { frame, problem: Some(&problem), caller })
         }
         Err(problem) => Err(problem),
     }
 }
 
-async fn changed(desk: &Desk, form: &Form) -> ProblemResult<()> {
+async fn changed(page_request: &PageRequest, form: &Form) -> ProblemResult<()> {
     same_twice(form, "new_password", "again")?;
     let (old, new) = (form.secret("old_password"), form.secret("new_password"));
-    desk.admin.change_password(desk.caller.clone(), old, new).await
+    page_request.admin.change_password(page_request.caller.clone(), old, new).await
 }

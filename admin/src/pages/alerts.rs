@@ -13,8 +13,8 @@ use engine::alerts::silences::{self, NewSilence, Scope, Silence};
 use engine::alerts::webhook::{self, WebhookState};
 use engine::alerts::{self, Alert, AlertDetail, AlertKind, AlertState};
 
-use super::desk::{Desk, Fields, Frame, Paging, or_refused, page, see};
 use super::form::Form;
+use super::request::{Fields, Frame, PageRequest, Paging, or_refused, page, see};
 use super::show::filters;
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
@@ -131,101 +131,101 @@ fn state_name(state: AlertState) -> &'static str {
     }
 }
 
-async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (found, problem) = or_refused(found(&desk).await)?;
+async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let (found, problem) = or_refused(found(&page_request).await)?;
     let shown = AlertsPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         problem: problem.as_ref(),
-        filled: &desk.query,
-        paging: desk.next_page(found.next.as_deref()),
+        filled: &page_request.query,
+        paging: page_request.next_page(found.next.as_deref()),
         alerts: found.items,
-        may_act: desk.may(Role::Operator, Area::Alerts),
+        may_act: page_request.may(Role::Operator, Area::Alerts),
     };
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn found(desk: &Desk) -> ProblemResult<Page<Alert>> {
-    let mut params = desk.params()?;
+async fn found(page_request: &PageRequest) -> ProblemResult<Page<Alert>> {
+    let mut params = page_request.params()?;
     let wanted = filter(&mut params)?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let now = desk.admin.env.now();
+    let now = page_request.admin.env.now();
     let read = move |conn: &mut _| {
         alerts::list(conn, now, &wanted, after, limit + 1).map_err(Problem::from)
     };
-    let items = desk.admin.db.read(read).await?;
+    let items = page_request.admin.db.read(read).await?;
     Ok(Page::cut(items, limit, |alert: &Alert| alert.seq.to_string()))
 }
 
-async fn show(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
-    let (seq, now) = (number(&seq)?, desk.admin.env.now());
-    let detail = desk
+async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let (seq, now) = (number(&seq)?, page_request.admin.env.now());
+    let detail = page_request
         .admin
         .db
         .read(move |conn| alerts::find(conn, now, seq))
         .await
         .map_err(alert_problem)?;
-    let may_act = desk.may(Role::Operator, Area::Alerts);
-    let frame = desk.frame().await?;
+    let may_act = page_request.may(Role::Operator, Area::Alerts);
+    let frame = page_request.frame().await?;
     page(StatusCode::OK, &AlertPage { frame, detail, lengths: LENGTHS, may_act })
 }
 
-async fn acknowledge(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
-    let (seq, now, by) = (number(&seq)?, desk.admin.env.now(), desk.caller.clone());
+async fn acknowledge(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let (seq, now, by) = (number(&seq)?, page_request.admin.env.now(), page_request.caller.clone());
     let work = move |conn: &mut _| alerts::acknowledge(conn, now, seq, &by.actor());
-    desk.admin.db.write(work).await.map_err(alert_problem)?;
+    page_request.admin.db.write(work).await.map_err(alert_problem)?;
     Ok(see(&format!("/admin/alerts/{seq}"), "acknowledged"))
 }
 
-async fn silenced(desk: Desk) -> ProblemResult<HttpResponse> {
-    show_silences(&desk, &Form::default(), None).await
+async fn silenced(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    show_silences(&page_request, &Form::default(), None).await
 }
 
-async fn silence(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    match begin(&desk, &form).await {
+async fn silence(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    match begin(&page_request, &form).await {
         Ok(()) => Ok(see("/admin/silences", "silenced")),
         Err(problem) if problem.status().is_client_error() => {
-            show_silences(&desk, &form, Some(&problem)).await
+            show_silences(&page_request, &form, Some(&problem)).await
         }
         Err(problem) => Err(problem),
     }
 }
 
 async fn show_silences(
-    desk: &Desk,
+    page_request: &PageRequest,
     form: &Form,
     problem: Option<&Problem>,
 ) -> ProblemResult<HttpResponse> {
-    let mut params = desk.params()?;
+    let mut params = page_request.params()?;
     let active = params.take("active", "true or false")?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let now = desk.admin.env.now();
+    let now = page_request.admin.env.now();
     let read = move |conn: &mut _| {
         silences::list(conn, now, active, after, limit + 1).map_err(Problem::from)
     };
-    let found = desk.admin.db.read(read).await?;
+    let found = page_request.admin.db.read(read).await?;
     let found = Page::cut(found, limit, |silence: &Silence| silence.seq.clone());
     let shown = SilencesPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         problem,
         form,
-        paging: desk.next_page(found.next.as_deref()),
+        paging: page_request.next_page(found.next.as_deref()),
         silences: found.items,
         lengths: LENGTHS,
-        may_act: desk.may(Role::Operator, Area::Alerts),
+        may_act: page_request.may(Role::Operator, Area::Alerts),
     };
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn begin(desk: &Desk, form: &Form) -> ProblemResult<()> {
-    let now = desk.admin.env.now();
+async fn begin(page_request: &PageRequest, form: &Form) -> ProblemResult<()> {
+    let now = page_request.admin.env.now();
     let new =
         NewSilence { scope: scope(form)?, reason: form.needed("reason")?, until: end(form, now)? };
     checked_reason(&new.reason)?;
-    let by = desk.caller.clone();
+    let by = page_request.caller.clone();
     let work = move |conn: &mut _| silences::begin(conn, now, &new, &by.actor());
-    desk.admin.db.write(work).await.map(drop).map_err(alert_problem)
+    page_request.admin.db.write(work).await.map(drop).map_err(alert_problem)
 }
 
 /// What a silence is of: one alert, or a kind, a key or both.
@@ -251,37 +251,37 @@ fn end(form: &Form, now: Timestamp) -> ProblemResult<Timestamp> {
     Ok(now.after(Duration::from_secs(seconds)))
 }
 
-async fn end_silence(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
-    let (seq, now, by) = (number(&seq)?, desk.admin.env.now(), desk.caller.clone());
+async fn end_silence(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let (seq, now, by) = (number(&seq)?, page_request.admin.env.now(), page_request.caller.clone());
     let work = move |conn: &mut _| silences::end(conn, now, seq, &by.actor());
-    desk.admin.db.write(work).await.map_err(alert_problem)?;
-    desk.admin.alerts.wake();
+    page_request.admin.db.write(work).await.map_err(alert_problem)?;
+    page_request.admin.alerts.wake();
     Ok(see("/admin/silences", "silence-ended"))
 }
 
-async fn mails(desk: Desk) -> ProblemResult<HttpResponse> {
-    let mut params = desk.params()?;
+async fn mails(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let read = desk.admin.db.read(move |conn| {
+    let read = page_request.admin.db.read(move |conn| {
         let mails = mail::list(conn, None, after, limit + 1)?;
         Ok::<_, Problem>((mails, webhook::list(conn, None, None, CALLS)?))
     });
     let (mails, calls) = read.await?;
     let mails = Page::cut(mails, limit, |mail: &MailState| mail.delivery.seq.clone());
     let shown = MailsPage {
-        frame: desk.frame().await?,
-        paging: desk.next_page(mails.next.as_deref()),
+        frame: page_request.frame().await?,
+        paging: page_request.next_page(mails.next.as_deref()),
         mails: mails.items,
         calls,
-        may_act: desk.may(Role::Operator, Area::Alerts),
+        may_act: page_request.may(Role::Operator, Area::Alerts),
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn test_mail(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    let admin = &desk.admin;
-    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), desk.caller.clone());
+async fn test_mail(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    let admin = &page_request.admin;
+    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), page_request.caller.clone());
     let to: Vec<String> = form.text("to").into_iter().collect();
     let work = move |conn: &mut _| alerts.test_mail(conn, &env, &to, &by.actor());
     admin.db.write(work).await.map_err(alert_problem)?;
@@ -289,9 +289,9 @@ async fn test_mail(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
     Ok(see("/admin/mails", "test-mail"))
 }
 
-async fn test_call(desk: Desk) -> ProblemResult<HttpResponse> {
-    let admin = &desk.admin;
-    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), desk.caller.clone());
+async fn test_call(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let admin = &page_request.admin;
+    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), page_request.caller.clone());
     let work = move |conn: &mut _| alerts.test_webhook(conn, &env, &by.actor());
     admin.db.write(work).await.map_err(alert_problem)?;
     admin.alerts.wake();

@@ -8,8 +8,8 @@ use common::clock::Timestamp;
 use common::http::{Page, Params, Problem, ProblemResult};
 use engine::audit::{self, Entry, Filter};
 
-use super::desk::{Desk, Fields, Frame, Paging, or_refused, page};
 use super::form::moment_at;
+use super::request::{Fields, Frame, PageRequest, Paging, or_refused, page};
 use super::show::filters;
 use crate::access::{Area, Role, Rule};
 
@@ -31,20 +31,20 @@ struct AuditPage<'a> {
     paging: Paging,
 }
 
-async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (found, problem) = or_refused(found(&desk).await)?;
+async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let (found, problem) = or_refused(found(&page_request).await)?;
     let shown = AuditPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         problem: problem.as_ref(),
-        filled: &desk.query,
-        paging: desk.next_page(found.next.as_deref()),
+        filled: &page_request.query,
+        paging: page_request.next_page(found.next.as_deref()),
         entries: found.items,
     };
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn found(desk: &Desk) -> ProblemResult<Page<Entry>> {
-    let mut params = desk.params()?;
+async fn found(page_request: &PageRequest) -> ProblemResult<Page<Entry>> {
+    let mut params = page_request.params()?;
     let filter = Filter {
         who: params.text("who"),
         action: params.text("action"),
@@ -54,7 +54,7 @@ async fn found(desk: &Desk) -> ProblemResult<Page<Entry>> {
     };
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let entries = desk
+    let entries = page_request
         .admin
         .db
         .read(move |conn| audit::list(conn, &filter, after, limit + 1).map_err(Problem::from))

@@ -7,10 +7,10 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Path, ServiceConfig};
 use askama::Template;
 use common::http::{Problem, ProblemResult};
-use engine::dead_letters::Fate;
+use engine::dead_letters::DeadLetterState;
 
-use super::desk::{Desk, Fields, Frame, Paging, page, see};
 use super::form::Form;
+use super::request::{Fields, Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
@@ -46,7 +46,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 struct DeadLettersPage<'a> {
     frame: Frame,
     filled: &'a Fields,
-    states: [Fate; 3],
+    states: [DeadLetterState; 3],
     letters: Vec<DeadLetter>,
     paging: Paging,
 }
@@ -66,46 +66,46 @@ impl DeadLetter {
     /// How its state looks.
     pub(super) fn state_class(&self) -> &'static str {
         match self.state {
-            Fate::Waiting => "bad",
-            Fate::Replayed => "good",
-            Fate::Discarded => "quiet",
+            DeadLetterState::Waiting => "bad",
+            DeadLetterState::Replayed => "good",
+            DeadLetterState::Discarded => "quiet",
         }
     }
 }
 
-async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let mut params = desk.params()?;
+async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
-    let state: Option<Fate> = params.take("state", "a state")?;
+    let state: Option<DeadLetterState> = params.take("state", "a state")?;
     params.finish()?;
-    let letters = desk
+    let letters = page_request
         .admin
         .db
         .read(move |conn| DeadLetter::page(conn, state, after, limit).map_err(Problem::from))
         .await?;
     let shown = DeadLettersPage {
-        frame: desk.frame().await?,
-        filled: &desk.query,
-        states: Fate::ALL,
-        paging: desk.next_page(letters.next.as_deref()),
+        frame: page_request.frame().await?,
+        filled: &page_request.query,
+        states: DeadLetterState::ALL,
+        paging: page_request.next_page(letters.next.as_deref()),
         letters: letters.items,
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn show(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let whole = desk.admin.db.read(move |conn| WholeDeadLetter::find(conn, seq)).await?;
+    let whole = page_request.admin.db.read(move |conn| WholeDeadLetter::find(conn, seq)).await?;
     let bytes = hex::decode(&whole.bytes_hex).map_err(|error| Problem::internal(&error))?;
     let cut = bytes.len() > SHOWN;
     let bytes = bytes.get(..SHOWN).unwrap_or(&bytes);
     let shown = DeadLetterPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         hex: dump(bytes),
         text: String::from_utf8_lossy(bytes).into_owned(),
         cut,
         whole,
-        may_act: desk.may(Role::Operator, Area::DeadLetters),
+        may_act: page_request.may(Role::Operator, Area::DeadLetters),
     };
     page(StatusCode::OK, &shown)
 }
@@ -126,19 +126,23 @@ fn dump(bytes: &[u8]) -> String {
     text
 }
 
-async fn replay(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn replay(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    replay_now(&desk.admin, seq, desk.caller.clone()).await?;
+    replay_now(&page_request.admin, seq, page_request.caller.clone()).await?;
     Ok(see(&format!("/admin/dead-letters/{seq}"), "replayed"))
 }
 
-async fn discard(desk: Desk, seq: Path<String>, form: Form) -> ProblemResult<HttpResponse> {
+async fn discard(
+    page_request: PageRequest,
+    seq: Path<String>,
+    form: Form,
+) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     let reason = form.needed("reason")?;
     checked_reason(&reason)?;
-    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
     let work = move |conn: &mut _| discard_now(conn, (&by, now), seq, reason);
-    desk.admin.db.write(work).await?;
+    page_request.admin.db.write(work).await?;
     Ok(see(&format!("/admin/dead-letters/{seq}"), "discarded"))
 }
 

@@ -8,9 +8,9 @@ use common::event::{EventKind, Status};
 use common::http::{Page, Problem, ProblemResult};
 use engine::outbox::search::SearchBounds;
 
-use super::desk::{Desk, Fields, Frame, Paging, or_refused, page, see};
 use super::form::Form;
 use super::json::pretty;
+use super::request::{Fields, Frame, PageRequest, Paging, or_refused, page, see};
 use super::show::{filters, status_class};
 use crate::access::{Area, Role, Rule};
 use crate::api::checked_reason;
@@ -96,25 +96,25 @@ struct EventPage<'a> {
 
 impl EventPage<'_> {
     fn key_link(&self) -> String {
-        format!("/admin/events?key={}", super::desk::encoded(&self.event.item.key))
+        format!("/admin/events?key={}", super::request::encoded(&self.event.item.key))
     }
 
     fn class_link(&self, class: &str) -> String {
-        format!("/admin/events?status=EXHAUSTED&error_class={}", super::desk::encoded(class))
+        format!("/admin/events?status=EXHAUSTED&error_class={}", super::request::encoded(class))
     }
 }
 
-async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (found, problem) = or_refused(found(&desk).await)?;
+async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let (found, problem) = or_refused(found(&page_request).await)?;
     let shown = EventsPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         problem: problem.as_ref(),
-        filled: &desk.query,
-        filter: filter_of(&desk.query),
-        classes: classes(&desk).await?,
-        paging: desk.next_page(found.next.as_deref()),
+        filled: &page_request.query,
+        filter: filter_of(&page_request.query),
+        classes: classes(&page_request).await?,
+        paging: page_request.next_page(found.next.as_deref()),
         events: found.items,
-        may_act: desk.may(Role::Operator, Area::Events),
+        may_act: page_request.may(Role::Operator, Area::Events),
     };
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
@@ -125,52 +125,58 @@ pub(super) fn filter_of(query: &Fields) -> Fields {
     query.without(&names)
 }
 
-async fn found(desk: &Desk) -> ProblemResult<Page<EventItem>> {
-    let wanted = search::search_of(desk.params()?, desk.admin.env.now())?;
-    let db = &desk.admin.db;
+async fn found(page_request: &PageRequest) -> ProblemResult<Page<EventItem>> {
+    let wanted = search::search_of(page_request.params()?, page_request.admin.env.now())?;
+    let db = &page_request.admin.db;
     db.read(move |conn| search::page(conn, wanted, SearchBounds::default()).map_err(Problem::from))
         .await
 }
 
 /// What waits for a person by kind of error, where all of that is looked at.
-async fn classes(desk: &Desk) -> ProblemResult<Vec<ErrorClass>> {
-    let exhausted = desk.query.get("status") == Status::Exhausted.name();
-    if !exhausted || filter_of(&desk.query).without(&["status", "resolved"]) != Fields::default() {
+async fn classes(page_request: &PageRequest) -> ProblemResult<Vec<ErrorClass>> {
+    let exhausted = page_request.query.get("status") == Status::Exhausted.name();
+    if !exhausted
+        || filter_of(&page_request.query).without(&["status", "resolved"]) != Fields::default()
+    {
         return Ok(Vec::new());
     }
-    let db = &desk.admin.db;
+    let db = &page_request.admin.db;
     let found = db
         .read(|conn| ErrorClasses::take(conn, SearchBounds::default()).map_err(Problem::from))
         .await?;
     Ok(found.items.into_iter().take(CLASSES).collect())
 }
 
-async fn show(desk: Desk, id: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageRequest, id: Path<String>) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
-    let admin = &desk.admin;
+    let admin = &page_request.admin;
     let own = admin.db.read(move |conn| EventDetail::find(conn, id)?.ok_or_else(|| unknown(id)));
     let (event, peer) = futures::join!(own, PeerView::ask(admin, id));
     let (event, peer) = (event?, peer?);
     let shown = EventPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         payload: pretty(event.payload.get()),
         result: event.result.as_ref().map(|result| pretty(result.get())),
         event: &event,
         peer: &peer,
         attempts: admin.settings.outbox.max_attempts,
-        may_act: desk.may(Role::Operator, Area::Events),
+        may_act: page_request.may(Role::Operator, Area::Events),
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn retry(desk: Desk, id: Path<String>, form: Form) -> ProblemResult<HttpResponse> {
+async fn retry(
+    page_request: PageRequest,
+    id: Path<String>,
+    form: Form,
+) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
-    let admin = &desk.admin;
+    let admin = &page_request.admin;
     let reason = form.text("reason");
     reason.as_deref().map_or(Ok(()), checked_reason)?;
     let attempts = form.take("attempts", "a number")?;
     let more = checked_attempts(attempts.unwrap_or(admin.settings.outbox.max_attempts))?;
-    let (outbox, by, now) = (admin.outbox.clone(), desk.caller.clone(), admin.env.now());
+    let (outbox, by, now) = (admin.outbox.clone(), page_request.caller.clone(), admin.env.now());
     admin
         .db
         .write(move |conn| retry_now(conn, &outbox, (&by, now), id, more, reason.as_deref()))
@@ -179,12 +185,16 @@ async fn retry(desk: Desk, id: Path<String>, form: Form) -> ProblemResult<HttpRe
     Ok(see(&format!("/admin/events/{id}"), "retried"))
 }
 
-async fn resolve(desk: Desk, id: Path<String>, form: Form) -> ProblemResult<HttpResponse> {
+async fn resolve(
+    page_request: PageRequest,
+    id: Path<String>,
+    form: Form,
+) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
-    let admin = &desk.admin;
+    let admin = &page_request.admin;
     let reason = form.needed("reason")?;
     checked_reason(&reason)?;
-    let (outbox, by, now) = (admin.outbox.clone(), desk.caller.clone(), admin.env.now());
+    let (outbox, by, now) = (admin.outbox.clone(), page_request.caller.clone(), admin.env.now());
     admin.db.write(move |conn| resolve_now(conn, &outbox, (&by, now), id, &reason)).await?;
     admin.outbox.wake();
     Ok(see(&format!("/admin/events/{id}"), "resolved"))

@@ -7,17 +7,17 @@ mod account;
 mod alerts;
 mod assets;
 mod audit;
+mod bulk_jobs;
 mod dead_letters;
-mod desk;
 mod events;
 mod failure;
 mod flash;
 mod form;
-mod jobs;
 mod json;
 mod login;
 mod overview;
 mod relay;
+mod request;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -41,7 +41,7 @@ pub const RULES: Rules = Rules {
         account::RULES,
         overview::RULES,
         events::RULES,
-        jobs::RULES,
+        bulk_jobs::RULES,
         alerts::RULES,
         dead_letters::RULES,
         relay::RULES,
@@ -62,7 +62,7 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
             .configure(account::configure)
             .configure(overview::configure)
             .configure(events::configure)
-            .configure(jobs::configure)
+            .configure(bulk_jobs::configure)
             .configure(alerts::configure)
             .configure(dead_letters::configure)
             .configure(relay::configure)

@@ -10,7 +10,7 @@ use common::telemetry::BrokerReport;
 use engine::alerts::{self, Alert, AlertFilter};
 use engine::stats::{self, Chart, Quantiles, TrendPoint, Window};
 
-use super::desk::{Desk, Frame, page, see};
+use super::request::{Frame, PageRequest, page, see};
 use super::show::{filters, grouped, span};
 use crate::access::{Area, Role, Rule};
 use crate::api::overview::{Overview, points, window};
@@ -157,17 +157,17 @@ fn broker_fault(report: &BrokerReport) -> Option<&str> {
     }
 }
 
-async fn show(desk: Desk) -> ProblemResult<HttpResponse> {
-    let mut params = desk.params()?;
+async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let mut params = page_request.params()?;
     let window = window(&mut params)?;
     params.finish()?;
-    let admin = &desk.admin;
+    let admin = &page_request.admin;
     let (state, course) = (Overview::newest(admin).await?, points(admin, window).await?);
     let drawn = |chart| Ok(Drawn { chart, svg: draw(chart, &course, window)? });
     let shown = OverviewPage {
-        frame: desk.frame().await?,
-        verdict: Verdict::of(&state, desk.admin.env.now()),
-        alerts: newest_alerts(&desk).await?,
+        frame: page_request.frame().await?,
+        verdict: Verdict::of(&state, page_request.admin.env.now()),
+        alerts: newest_alerts(&page_request).await?,
         charts: Chart::ALL.into_iter().map(drawn).collect::<ProblemResult<_>>()?,
         window,
         state: &state,
@@ -179,23 +179,27 @@ async fn move_on() -> HttpResponse {
     see("/admin", "")
 }
 
-async fn live(desk: Desk) -> ProblemResult<HttpResponse> {
-    let state = Overview::newest(&desk.admin).await?;
-    let alerts = newest_alerts(&desk).await?;
+async fn live(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let state = Overview::newest(&page_request.admin).await?;
+    let alerts = newest_alerts(&page_request).await?;
     page(
         StatusCode::OK,
-        &LivePart { verdict: Verdict::of(&state, desk.admin.env.now()), alerts, state: &state },
+        &LivePart {
+            verdict: Verdict::of(&state, page_request.admin.env.now()),
+            alerts,
+            state: &state,
+        },
     )
 }
 
 /// A chart in the page's own colours, to take the place of the one that the page came with.
-async fn chart(desk: Desk, name: Path<String>) -> ProblemResult<HttpResponse> {
+async fn chart(page_request: PageRequest, name: Path<String>) -> ProblemResult<HttpResponse> {
     let unknown = |known| Problem::not_found(format!("there is no chart {:?}; {known}", *name));
     let chart: Chart = name.parse().map_err(unknown)?;
-    let mut params = desk.params()?;
+    let mut params = page_request.params()?;
     let window = window(&mut params)?;
     params.finish()?;
-    let course = points(&desk.admin, window).await?;
+    let course = points(&page_request.admin, window).await?;
     let svg = draw(chart, &course, window)?;
     Ok(HttpResponse::Ok().content_type("image/svg+xml").body(svg))
 }
@@ -204,13 +208,13 @@ fn draw(chart: Chart, course: &[TrendPoint], window: Window) -> ProblemResult<St
     stats::chart(chart, course, window).map_err(|error| Problem::internal(&error))
 }
 
-async fn newest_alerts(desk: &Desk) -> ProblemResult<Vec<Alert>> {
-    if !desk.may(Role::Viewer, Area::Alerts) {
+async fn newest_alerts(page_request: &PageRequest) -> ProblemResult<Vec<Alert>> {
+    if !page_request.may(Role::Viewer, Area::Alerts) {
         return Ok(Vec::new());
     }
     let (filter, now) =
-        (AlertFilter { open: Some(true), ..AlertFilter::default() }, desk.admin.env.now());
+        (AlertFilter { open: Some(true), ..AlertFilter::default() }, page_request.admin.env.now());
     let read =
         move |conn: &mut _| alerts::list(conn, now, &filter, None, ALERTS).map_err(Problem::from);
-    desk.admin.db.read(read).await
+    page_request.admin.db.read(read).await
 }

@@ -8,8 +8,8 @@ use common::http::{Page, Problem, ProblemResult};
 use engine::inbox::quarantine::{self, QuarantineRow};
 use engine::outbox::pause::{self, EVERYTHING, PauseRow};
 
-use super::desk::{Desk, Frame, Paging, page, see};
 use super::form::Form;
+use super::request::{Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use crate::access::{Area, Role, Rule};
 use crate::api::checked_reason;
@@ -62,45 +62,45 @@ struct QuarantinePage<'a> {
     key: &'a str,
 }
 
-async fn show(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (limit, after) = place(&desk)?;
-    let read = desk.admin.db.read(move |conn| {
+async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let (limit, after) = place(&page_request)?;
+    let read = page_request.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
         Ok::<_, Problem>((RelayView::take(conn)?, pauses))
     });
     let (relay, pauses) = read.await?;
     let pauses = Page::cut(pauses, limit, |row: &PauseRow| row.key.clone());
     let shown = RelayPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         relay,
-        paging: desk.next_page(pauses.next.as_deref()),
+        paging: page_request.next_page(pauses.next.as_deref()),
         pauses: pauses.items,
-        may_act: desk.may(Role::Operator, Area::Relay),
-        key: desk.query.get("key"),
+        may_act: page_request.may(Role::Operator, Area::Relay),
+        key: page_request.query.get("key"),
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn held(desk: Desk) -> ProblemResult<HttpResponse> {
-    let (limit, after) = place(&desk)?;
-    let db = &desk.admin.db;
+async fn held(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let (limit, after) = place(&page_request)?;
+    let db = &page_request.admin.db;
     let keys = db
         .read(move |conn| quarantine::list(conn, &after, limit + 1).map_err(Problem::from))
         .await?;
     let keys = Page::cut(keys, limit, |row: &QuarantineRow| row.key.clone());
     let shown = QuarantinePage {
-        frame: desk.frame().await?,
-        paging: desk.next_page(keys.next.as_deref()),
+        frame: page_request.frame().await?,
+        paging: page_request.next_page(keys.next.as_deref()),
         keys: keys.items,
-        may_act: desk.may(Role::Operator, Area::Quarantine),
-        key: desk.query.get("key"),
+        may_act: page_request.may(Role::Operator, Area::Quarantine),
+        key: page_request.query.get("key"),
     };
     page(StatusCode::OK, &shown)
 }
 
 /// Where in a list of keys the page begins.
-fn place(desk: &Desk) -> ProblemResult<(i64, String)> {
-    let mut params = desk.params()?;
+fn place(page_request: &PageRequest) -> ProblemResult<(i64, String)> {
+    let mut params = page_request.params()?;
     let place = (params.limit()?, params.text("after").unwrap_or_default());
     // A key that a form is to be filled with.
     params.text("key");
@@ -108,53 +108,53 @@ fn place(desk: &Desk) -> ProblemResult<(i64, String)> {
     Ok(place)
 }
 
-async fn pause_all(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    pause(&desk, EVERYTHING.to_owned(), &form).await?;
+async fn pause_all(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    pause(&page_request, EVERYTHING.to_owned(), &form).await?;
     Ok(see("/admin/relay", "paused"))
 }
 
-async fn pause_key(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    pause(&desk, checked_key(form.needed("key")?)?, &form).await?;
+async fn pause_key(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    pause(&page_request, checked_key(form.needed("key")?)?, &form).await?;
     Ok(see("/admin/relay", "key-paused"))
 }
 
-async fn pause(desk: &Desk, key: String, form: &Form) -> ProblemResult<bool> {
+async fn pause(page_request: &PageRequest, key: String, form: &Form) -> ProblemResult<bool> {
     let reason = form.needed("reason")?;
     checked_reason(&reason)?;
-    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
     let row = PauseRow { key, reason, since_us: now, by_whom: by.name.clone() };
-    desk.admin.db.write(move |conn| pause_now(conn, &by, &row)).await
+    page_request.admin.db.write(move |conn| pause_now(conn, &by, &row)).await
 }
 
-async fn resume_all(desk: Desk) -> ProblemResult<HttpResponse> {
-    resume(&desk, EVERYTHING.to_owned()).await?;
+async fn resume_all(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    resume(&page_request, EVERYTHING.to_owned()).await?;
     Ok(see("/admin/relay", "resumed"))
 }
 
-async fn resume_key(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    resume(&desk, form.needed("key")?).await?;
+async fn resume_key(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    resume(&page_request, form.needed("key")?).await?;
     Ok(see("/admin/relay", "key-resumed"))
 }
 
-async fn resume(desk: &Desk, key: String) -> ProblemResult<()> {
-    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
-    desk.admin.db.write(move |conn| resume_now(conn, (&by, now), &key)).await?;
-    desk.admin.outbox.wake();
+async fn resume(page_request: &PageRequest, key: String) -> ProblemResult<()> {
+    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
+    page_request.admin.db.write(move |conn| resume_now(conn, (&by, now), &key)).await?;
+    page_request.admin.outbox.wake();
     Ok(())
 }
 
-async fn hold(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+async fn hold(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
     let (key, reason) = (checked_key(form.needed("key")?)?, form.needed("reason")?);
     checked_reason(&reason)?;
-    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
+    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
     let row = QuarantineRow { key, reason, since_us: now, by_whom: by.name.clone() };
-    desk.admin.db.write(move |conn| put_now(conn, &by, &row)).await?;
+    page_request.admin.db.write(move |conn| put_now(conn, &by, &row)).await?;
     Ok(see("/admin/quarantine", "held"))
 }
 
-async fn release(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+async fn release(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
     let key = form.needed("key")?;
-    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
-    desk.admin.db.write(move |conn| release_now(conn, (&by, now), &key)).await?;
+    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
+    page_request.admin.db.write(move |conn| release_now(conn, (&by, now), &key)).await?;
     Ok(see("/admin/quarantine", "released"))
 }

@@ -6,8 +6,8 @@ use actix_web::web::{self, Path, ServiceConfig};
 use askama::Template;
 use common::http::{Page, Problem, ProblemResult};
 
-use super::desk::{Desk, Frame, Paging, page, see};
 use super::form::Form;
+use super::request::{Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use crate::access::tokens::{self, NewToken, Token};
 use crate::access::{Area, Role, Rule};
@@ -50,22 +50,22 @@ impl TokensPage<'_> {
     }
 }
 
-async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    shown(&desk, &Form::default(), None, None).await
+async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    shown(&page_request, &Form::default(), None, None).await
 }
 
 /// No redirect here: the secret has no other way to the person than this one answer.
-async fn add(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    match added(&desk, &form).await {
-        Ok(secret) => shown(&desk, &Form::default(), Some(&secret), None).await,
+async fn add(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    match added(&page_request, &form).await {
+        Ok(secret) => shown(&page_request, &Form::default(), Some(&secret), None).await,
         Err(problem) if problem.status().is_client_error() => {
-            shown(&desk, &form, None, Some(&problem)).await
+            shown(&page_request, &form, None, Some(&problem)).await
         }
         Err(problem) => Err(problem),
     }
 }
 
-async fn added(desk: &Desk, form: &Form) -> ProblemResult<String> {
+async fn added(page_request: &PageRequest, form: &Form) -> ProblemResult<String> {
     let areas = form.all("area").iter().map(|name| name.parse()).collect::<Result<Vec<Area>, _>>();
     let new = NewToken {
         name: form.needed("name")?,
@@ -73,42 +73,43 @@ async fn added(desk: &Desk, form: &Form) -> ProblemResult<String> {
         areas: areas.map_err(|error| Problem::invalid("area", error))?,
         expires_at: form.moment("expires_at")?,
     };
-    let (env, by) = (desk.admin.env.clone(), desk.caller.clone());
-    let (_, secret) = desk.admin.db.write(move |conn| tokens::add(conn, &env, &new, &by)).await?;
+    let (env, by) = (page_request.admin.env.clone(), page_request.caller.clone());
+    let (_, secret) =
+        page_request.admin.db.write(move |conn| tokens::add(conn, &env, &new, &by)).await?;
     Ok(secret)
 }
 
 async fn shown(
-    desk: &Desk,
+    page_request: &PageRequest,
     form: &Form,
     secret: Option<&str>,
     problem: Option<&Problem>,
 ) -> ProblemResult<HttpResponse> {
-    let mut params = desk.params()?;
+    let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let tokens = desk
+    let tokens = page_request
         .admin
         .db
         .read(move |conn| tokens::list(conn, after, limit + 1).map_err(Problem::from))
         .await?;
     let tokens = Page::cut(tokens, limit, |token: &Token| token.seq.clone());
     let shown = TokensPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         problem,
         secret,
         form,
         areas: Area::ALL,
-        paging: desk.next_page(tokens.next.as_deref()),
+        paging: page_request.next_page(tokens.next.as_deref()),
         tokens: tokens.items,
     };
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn revoke(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn revoke(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let (now, by) = (desk.admin.env.now(), desk.caller.clone());
-    desk.admin.db.write(move |conn| tokens::revoke(conn, now, seq, &by)).await?;
+    let (now, by) = (page_request.admin.env.now(), page_request.caller.clone());
+    page_request.admin.db.write(move |conn| tokens::revoke(conn, now, seq, &by)).await?;
     Ok(see("/admin/tokens", "token-revoked"))
 }
 

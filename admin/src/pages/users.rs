@@ -7,8 +7,8 @@ use askama::Template;
 use common::http::{Page, Problem, ProblemResult};
 use secrecy::ExposeSecret;
 
-use super::desk::{Desk, Frame, Paging, page, see};
 use super::form::Form;
+use super::request::{Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use crate::access::operators::{self, Change, NewOperator, Operator};
 use crate::access::{Area, Role, Rule};
@@ -40,25 +40,29 @@ struct UsersPage<'a> {
     me: &'a str,
 }
 
-async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    shown(&desk, &Form::default(), None).await
+async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    shown(&page_request, &Form::default(), None).await
 }
 
-async fn add(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
-    match added(&desk, &form).await {
+async fn add(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+    match added(&page_request, &form).await {
         Ok(()) => Ok(see("/admin/users", "user-added")),
         Err(problem) if problem.status().is_client_error() => {
-            shown(&desk, &form, Some(&problem)).await
+            shown(&page_request, &form, Some(&problem)).await
         }
         Err(problem) => Err(problem),
     }
 }
 
-async fn shown(desk: &Desk, form: &Form, problem: Option<&Problem>) -> ProblemResult<HttpResponse> {
-    let mut params = desk.params()?;
+async fn shown(
+    page_request: &PageRequest,
+    form: &Form,
+    problem: Option<&Problem>,
+) -> ProblemResult<HttpResponse> {
+    let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.text("after").unwrap_or_default());
     params.finish()?;
-    let users = desk
+    let users = page_request
         .admin
         .db
         .read(move |conn| operators::list(conn, &after, limit + 1).map_err(Problem::from))
@@ -67,38 +71,42 @@ async fn shown(desk: &Desk, form: &Form, problem: Option<&Problem>) -> ProblemRe
     let name = form.text("name").unwrap_or_default();
     let role = form.text("role").unwrap_or_default();
     let shown = UsersPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         problem,
         name: &name,
         role: &role,
-        paging: desk.next_page(users.next.as_deref()),
+        paging: page_request.next_page(users.next.as_deref()),
         users: users.items,
-        me: &desk.caller.name,
+        me: &page_request.caller.name,
     };
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn added(desk: &Desk, form: &Form) -> ProblemResult<()> {
+async fn added(page_request: &PageRequest, form: &Form) -> ProblemResult<()> {
     let role = form.take("role", "a role")?.unwrap_or(Role::Viewer);
     let name = form.needed("name")?;
-    let password = desk.admin.hash(form.secret("password"), "password").await?;
-    let (env, by) = (desk.admin.env.clone(), desk.caller.clone());
+    let password = page_request.admin.hash(form.secret("password"), "password").await?;
+    let (env, by) = (page_request.admin.env.clone(), page_request.caller.clone());
     let new = NewOperator { name, password, role };
-    desk.admin.db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
+    page_request.admin.db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
     Ok(())
 }
 
 /// Changes what was filled in; the other things stay.
-async fn change(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+async fn change(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
     let name = form.needed("name")?;
     let password = match form.secret("password") {
         secret if secret.expose_secret().is_empty() => None,
-        secret => Some(desk.admin.hash(secret, "password").await?),
+        secret => Some(page_request.admin.hash(secret, "password").await?),
     };
     let role = form.take("role", "a role")?;
     let disabled = form.take("disabled", "true or false")?;
     let change = Change { role, password, disabled };
-    let (env, by) = (desk.admin.env.clone(), desk.caller.clone());
-    desk.admin.db.write(move |conn| operators::change(conn, &env, &name, &change, &by)).await?;
+    let (env, by) = (page_request.admin.env.clone(), page_request.caller.clone());
+    page_request
+        .admin
+        .db
+        .write(move |conn| operators::change(conn, &env, &name, &change, &by))
+        .await?;
     Ok(see("/admin/users", "user-changed"))
 }

@@ -12,9 +12,9 @@ use engine::stats::{SampleGauges, Sampler};
 use serde_json::{Value, json};
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
-use crate::api::tests::Bench;
+use crate::api::tests::AdminFixture;
 
-on_every_database!(Bench::new => ready_when_the_database_and_its_schema_are, gauges_show_the_newest_sample);
+on_every_database!(AdminFixture::new => ready_when_the_database_and_its_schema_are, gauges_show_the_newest_sample);
 
 fn metrics_of(sampler: &Sampler) -> Metrics {
     let gauges = SampleGauges { sampler: sampler.clone(), broker: BrokerState::default() };
@@ -30,23 +30,23 @@ async fn ask(db: &Db, broker: &BrokerState, path: &str) -> (u16, Value) {
     (status, serde_json::from_slice(&read_body(response).await).unwrap())
 }
 
-async fn ready_when_the_database_and_its_schema_are(bench: Bench) {
+async fn ready_when_the_database_and_its_schema_are(fixture: AdminFixture) {
     let broker = BrokerState::default();
-    let (status, body) = ask(&bench.db, &broker, "/health/ready").await;
+    let (status, body) = ask(&fixture.db, &broker, "/health/ready").await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(
         body,
         json!({ "status": "ready", "database": "ok", "migrations": "ok", "broker": { "state": "unknown" } })
     );
     broker.down("all brokers are down");
-    let (status, body) = ask(&bench.db, &broker, "/health/ready").await;
+    let (status, body) = ask(&fixture.db, &broker, "/health/ready").await;
     assert_eq!(status, 200, "changes are taken without a broker");
     assert_eq!(body["broker"], json!({ "state": "down", "reason": "all brokers are down" }));
     broker.up();
-    assert_eq!(ask(&bench.db, &broker, "/health/ready").await.1["broker"]["state"], "up");
+    assert_eq!(ask(&fixture.db, &broker, "/health/ready").await.1["broker"]["state"], "up");
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20990101000000')";
-    bench.write(|conn| conn.batch_execute(newer)).await;
-    let (status, body) = ask(&bench.db, &broker, "/health/ready").await;
+    fixture.write(|conn| conn.batch_execute(newer)).await;
+    let (status, body) = ask(&fixture.db, &broker, "/health/ready").await;
     assert_eq!((status, &body["database"]), (503, &json!("ok")));
 }
 
@@ -79,11 +79,11 @@ async fn a_lost_database_is_told_soon_and_without_its_address() {
     assert_eq!(ask(&db, &broker, "/health/live").await.0, 200);
 }
 
-async fn gauges_show_the_newest_sample(bench: Bench) {
-    let metrics = metrics_of(&bench.sampler);
+async fn gauges_show_the_newest_sample(fixture: AdminFixture) {
+    let metrics = metrics_of(&fixture.sampler);
     assert!(!metrics.render().unwrap().contains("outbox_events"), "no false 0 before a sample");
-    bench.fill().await;
-    bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+    fixture.fill().await;
+    fixture.sampler.run_once(&fixture.db, &fixture.env).await.unwrap();
     metrics.relay_sent(12);
     metrics.settled("SUCCESS", 7);
     metrics.acks_ignored(IgnoredAck::UnknownEvent, 1);

@@ -1,10 +1,10 @@
 //! One code on two databases: PostgreSQL in production, SQLite as the embedded default.
 //!
 //! [`Db`] hands closures a [`Conn`] inside a transaction. On PostgreSQL they run on a pool; on SQLite one
-//! writer thread takes them from a queue and commits several together (`writer.rs`), readers run apart.
+//! writer thread takes them from a queue and commits several together (`writer.rs`), readers run bisect.
 //! [`crate::on`] is the only place that knows that there are two dialects in typed queries.
 
-mod apart;
+mod bisect;
 mod fault;
 mod location;
 mod migrate;
@@ -24,7 +24,7 @@ use diesel::{QueryResult, RunQueryDsl, sql_query};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use apart::apart;
+pub use bisect::bisect;
 pub use fault::Fault;
 pub use location::{Backend, Location, LocationError};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};

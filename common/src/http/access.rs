@@ -77,7 +77,7 @@ impl Access {
     }
 }
 
-type Answer<B> = Result<ServiceResponse<EitherBody<B>>, actix_web::Error>;
+type GuardedResponse<B> = Result<ServiceResponse<EitherBody<B>>, actix_web::Error>;
 
 impl Access {
     /// Lets a request through, or answers 401; for `wrap(from_fn(move |r, n| access.clone().guard(r, n)))`.
@@ -85,7 +85,7 @@ impl Access {
         self,
         request: ServiceRequest,
         next: Next<B>,
-    ) -> Pin<Box<dyn Future<Output = Answer<B>>>> {
+    ) -> Pin<Box<dyn Future<Output = GuardedResponse<B>>>> {
         Box::pin(async move {
             let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             if let Err(problem) = self.admits(header) {

@@ -132,9 +132,9 @@ impl IdempotencyKey {
 
 /// The keyed writes that this process is busy with; one per service.
 #[derive(Debug, Clone, Default)]
-pub struct Running(Arc<Mutex<HashSet<Bound>>>);
+pub struct KeysInProgress(Arc<Mutex<HashSet<Bound>>>);
 
-impl Running {
+impl KeysInProgress {
     fn enter(&self, bound: &Bound) -> ProblemResult<Entered> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if running.insert(bound.clone()) {
@@ -146,7 +146,7 @@ impl Running {
 }
 
 struct Entered {
-    running: Running,
+    running: KeysInProgress,
     bound: Bound,
 }
 
@@ -172,7 +172,7 @@ fn still_running() -> Problem {
 /// come back as `Ok(Reply)`.
 pub async fn idempotent(
     db: &Db,
-    running: &Running,
+    running: &KeysInProgress,
     key: IdempotencyKey,
     body: &[u8],
     now: Timestamp,

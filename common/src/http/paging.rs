@@ -1,5 +1,8 @@
 //! Keyset paging: a page says where the next one starts, so that no page costs more than the first.
 
+use std::fmt::Display;
+
+use actix_web::web::QueryConfig;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -30,6 +33,21 @@ impl PageQuery {
     pub fn limit(&self) -> Result<i64, Problem> {
         checked_limit(self.limit)
     }
+
+    /// What the page begins after, if that is said.
+    ///
+    /// # Errors
+    /// 422 at `after` when it can't be read.
+    pub fn after<T: TryFrom<String, Error: Display>>(&self) -> Result<Option<T>, Problem> {
+        let after = self.after.clone().map(T::try_from).transpose();
+        after.map_err(|error| Problem::invalid("after", error.to_string()))
+    }
+}
+
+/// Has `web::Query` refuse what it can't read as a problem like any other.
+pub fn query_config() -> QueryConfig {
+    QueryConfig::default()
+        .error_handler(|error, _| Problem::invalid("query", error.to_string()).into())
 }
 
 /// The number of items that `limit` asks for.

@@ -2,8 +2,9 @@
 
 use std::future::{Ready, ready};
 
-use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
-use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use actix_web::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload};
+use serde::Serialize;
 use thiserror::Error;
 
 use super::{Problem, ProblemResult};
@@ -50,6 +51,20 @@ struct Tag {
 }
 
 impl Precondition {
+    /// The response to a GET of something at `version`: 304 when the reader has that already, else `body` as JSON;
+    /// both with the version as `ETag`.
+    ///
+    /// # Errors
+    /// 412 when `If-Match` names other versions.
+    pub fn respond(&self, version: i64, body: &impl Serialize) -> ProblemResult<HttpResponse> {
+        let etag = (ETAG, format!("\"{version}\""));
+        if self.knows(version) {
+            return Ok(HttpResponse::NotModified().insert_header(etag).finish());
+        }
+        self.check(Some(version))?;
+        Ok(HttpResponse::Ok().insert_header(etag).json(body))
+    }
+
     /// Checks a write against the `current` version; `None` when the thing is not there.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ struct ByConsumer {
 
 /// Who answered, and what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answer {
+struct SettledLabels {
     consumer: String,
     outcome: &'static str,
 }
@@ -91,7 +91,7 @@ struct Inner {
     registry: Registry,
     consumer: String,
     relay_sent: Counter,
-    settled: Family<Answer, Counter>,
+    settled: Family<SettledLabels, Counter>,
     acks_ignored: Family<Label, Counter>,
     inbox_events: Family<Label, Counter>,
     mails_sent: Counter,
@@ -139,7 +139,7 @@ impl Metrics {
 
     /// `count` answers changed the state of their event; `outcome` as in the ack, such as `SUCCESS`.
     pub fn settled(&self, outcome: &'static str, count: u64) {
-        let answer = Answer { consumer: self.0.consumer.clone(), outcome };
+        let answer = SettledLabels { consumer: self.0.consumer.clone(), outcome };
         self.0.settled.get_or_create(&answer).inc_by(count);
     }
 

@@ -13,7 +13,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel::{QueryResult, sql_query};
 
-use super::outgoing::{Channel, Fixed, Number, Way};
+use super::outgoing::{Channel, DeliveryChannel, MessageIdentity, Number};
 use super::render::Item;
 use super::silences::SILENCED;
 
@@ -58,7 +58,7 @@ struct Waiting {
     created_us: Timestamp,
 }
 
-impl<W: Way> Digest<W> {
+impl<W: DeliveryChannel> Digest<W> {
     /// Writes the messages for what waits now, once the oldest alert has waited for the digest's delay.
     ///
     /// More alerts than one message lists go into further messages of the same step. Several instances may run it
@@ -100,17 +100,17 @@ impl<W: Way> Digest<W> {
     }
 
     async fn write_one(&self, db: &Db, env: &Env, newest: i64) -> anyhow::Result<usize> {
-        let (way, fixed, size) = (Arc::clone(&self.way), Fixed::now(env), self.size());
+        let (way, fixed, size) = (Arc::clone(&self.way), MessageIdentity::now(env), self.size());
         db.write(move |conn| write_message(conn, &*way, fixed, newest, size))
             .await
             .context("a digest can't be written")
     }
 }
 
-fn write_message<W: Way>(
+fn write_message<W: DeliveryChannel>(
     conn: &mut Conn,
     way: &W,
-    fixed: Fixed,
+    fixed: MessageIdentity,
     newest: i64,
     size: usize,
 ) -> anyhow::Result<usize> {

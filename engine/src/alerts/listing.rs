@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::AlertError;
 use super::model::AlertKind;
-use super::silences::{self, Row as SilenceRow, Silence};
+use super::silences::{self, Silence, SilenceRow};
 use crate::audit::Actor;
 
 /// How far people are with an alert.
@@ -203,7 +203,7 @@ pub fn list(
     after: Option<i64>,
     limit: i64,
 ) -> QueryResult<Vec<Alert>> {
-    let rows: Vec<Row> = on!(&mut *conn, c => {
+    let rows: Vec<ListedColumns> = on!(&mut *conn, c => {
         let mut alerts = alert::table
             .left_join(mail::table.on(alert::mail_seq.eq(mail::seq.nullable())))
             .left_join(webhook::table.on(alert::webhook_seq.eq(webhook::seq.nullable())))
@@ -332,7 +332,7 @@ pub fn acknowledge(
     }
 }
 
-type Row = (AlertRow, Option<MailPart>, Option<WebhookPart>);
+type ListedColumns = (AlertRow, Option<MailPart>, Option<WebhookPart>);
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = alert)]
@@ -392,7 +392,7 @@ struct WebhookPart {
     last_error: Option<String>,
 }
 
-fn shown((row, mail, webhook): Row, silences: &[SilenceRow]) -> Alert {
+fn shown((row, mail, webhook): ListedColumns, silences: &[SilenceRow]) -> Alert {
     Alert {
         state: row.state(),
         silenced_until: row.silenced_until(silences),

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::AlertError;
 use super::digest::COUNTED;
 use super::message;
-use super::outgoing::{self, Channel, Delivery, Fixed, Pace, Way};
+use super::outgoing::{self, Channel, Delivery, DeliveryChannel, MessageIdentity, Pace};
 use super::render::{self, Item, Mail, Place};
 use super::transport::Transport;
 
@@ -113,7 +113,7 @@ impl Mails {
     pub(super) fn test(
         &self,
         conn: &mut Conn,
-        fixed: Fixed,
+        fixed: MessageIdentity,
         to: &[String],
         by: &str,
     ) -> Result<QueuedMail, AlertError> {
@@ -130,14 +130,14 @@ impl Mails {
         Ok(QueuedMail { seq: seq.to_string(), message_id })
     }
 
-    fn message_id(&self, fixed: Fixed) -> String {
+    fn message_id(&self, fixed: MessageIdentity) -> String {
         format!("<{}@{}>", fixed.id, message_id_host(self.from.email.domain()))
     }
 
     fn insert(
         &self,
         conn: &mut Conn,
-        fixed: Fixed,
+        fixed: MessageIdentity,
         recipients: String,
         mail: Mail,
     ) -> QueryResult<i64> {
@@ -157,7 +157,7 @@ impl Mails {
     }
 }
 
-impl Way for Mails {
+impl DeliveryChannel for Mails {
     const CHANNEL: Channel = Channel::Mail;
     type Message = MailRow;
 
@@ -172,7 +172,7 @@ impl Way for Mails {
     fn write(
         &self,
         conn: &mut Conn,
-        fixed: Fixed,
+        fixed: MessageIdentity,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64> {

@@ -1,9 +1,9 @@
 //! Alerts, and the mails and calls that bring them to a person.
 //!
 //! An alert is a row of the transaction that it tells of ([`raise`]). A digest gathers open alerts that nobody
-//! silenced into a message: what it says, for whom and under which id is fixed in one transaction. A sender tries
+//! silenced into a message: what it says, for whom and under which id is identity in one transaction. A sender tries
 //! messages until they have left. So an alert gets into one message of each channel, each message leaves at least
-//! once, and one that came twice is recognisable by its id. Mails and the webhook differ only in their `Way`.
+//! once, and one that came twice is recognisable by its id. Mails and the webhook differ only in their `DeliveryChannel`.
 
 mod closing;
 mod digest;
@@ -34,7 +34,7 @@ pub use listing::{
     Alert, AlertDetail, AlertEvent, AlertFilter, AlertMail, AlertState, AlertWebhook, acknowledge,
     find, list,
 };
-pub use model::{AlertKind, NewAlert, Silence, raise, raise_all};
+pub use model::{AlertKind, NewAlert, SilentPartitions, raise, raise_all};
 pub use outgoing::{Channel, Delivery, OutgoingOutcome, count_waiting};
 pub use sender::SenderOutcome;
 pub use transport::MemoryMails;
@@ -44,7 +44,7 @@ use common::config::{AlertSettings, MailSettings, WebhookSettings};
 use common::db::{Conn, Db};
 use common::env::Env;
 use mail::{Mails, QueuedMail};
-use outgoing::{Fixed, Outgoing};
+use outgoing::{MessageIdentity, Outgoing};
 use webhook::{QueuedWebhook, Webhooks};
 
 /// The way from alerts to people; cheap to clone.
@@ -119,10 +119,10 @@ impl Alerts {
         to: &[String],
         by: &Actor,
     ) -> Result<QueuedMail, AlertError> {
-        let fixed = Fixed::now(env);
-        let queued = self.mails.way.test(conn, fixed, to, &by.name)?;
+        let identity = MessageIdentity::now(env);
+        let queued = self.mails.way.test(conn, identity, to, &by.name)?;
         let detail = serde_json::json!({ "to": to, "message_id": queued.message_id });
-        by.note(conn, fixed.now, "mail.test", Some(&queued.seq), Some(detail))?;
+        by.note(conn, identity.now, "mail.test", Some(&queued.seq), Some(detail))?;
         Ok(queued)
     }
 
@@ -136,10 +136,10 @@ impl Alerts {
         env: &Env,
         by: &Actor,
     ) -> Result<QueuedWebhook, AlertError> {
-        let fixed = Fixed::now(env);
-        let queued = self.webhooks.way.test(conn, fixed, &by.name)?;
+        let identity = MessageIdentity::now(env);
+        let queued = self.webhooks.way.test(conn, identity, &by.name)?;
         let detail = serde_json::json!({ "delivery_id": queued.delivery_id });
-        by.note(conn, fixed.now, "webhook.test", Some(&queued.seq), Some(detail))?;
+        by.note(conn, identity.now, "webhook.test", Some(&queued.seq), Some(detail))?;
         Ok(queued)
     }
 

@@ -64,7 +64,7 @@ pub struct NewAlert {
 
 /// Partitions that give no answers, since one moment: one episode.
 #[derive(Debug, Clone)]
-pub struct Silence<'a> {
+pub struct SilentPartitions<'a> {
     /// The outgoing topic.
     pub topic: &'a str,
     /// Its silent partitions.
@@ -95,7 +95,7 @@ impl NewAlert {
     }
 
     /// Partitions fell silent.
-    pub fn silent(silence: &Silence<'_>) -> Self {
+    pub fn silent(silence: &SilentPartitions<'_>) -> Self {
         let partitions: Vec<String> = silence.partitions.iter().map(i32::to_string).collect();
         let subject = format!(
             "{} has not answered since {} (topic {}, partitions {}; {} events wait)",

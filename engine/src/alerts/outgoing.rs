@@ -55,7 +55,7 @@ impl Channel {
 }
 
 /// What one channel does in its own way.
-pub(super) trait Way: Send + Sync + 'static {
+pub(super) trait DeliveryChannel: Send + Sync + 'static {
     /// Which channel it is.
     const CHANNEL: Channel;
     /// A message as it was fixed.
@@ -74,7 +74,7 @@ pub(super) trait Way: Send + Sync + 'static {
     fn write(
         &self,
         conn: &mut Conn,
-        fixed: Fixed,
+        fixed: MessageIdentity,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64>;
@@ -98,12 +98,12 @@ pub(super) trait Way: Send + Sync + 'static {
 
 /// What makes a message recognisable, whatever it says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fixed {
+pub(super) struct MessageIdentity {
     pub(super) id: EventId,
     pub(super) now: Timestamp,
 }
 
-impl Fixed {
+impl MessageIdentity {
     pub(super) fn now(env: &Env) -> Self {
         Self { id: env.event_id(), now: env.now() }
     }
@@ -147,7 +147,7 @@ pub struct OutgoingOutcome {
     pub sender: SenderOutcome,
 }
 
-impl<W: Way> Outgoing<W> {
+impl<W: DeliveryChannel> Outgoing<W> {
     pub(super) fn new(way: W, pace: Pace) -> Self {
         let way = Arc::new(way);
         Self {

@@ -8,7 +8,7 @@ use common::db::{Db, DbError};
 use common::env::Env;
 use common::retry::Backoff;
 
-use super::outgoing::{self, Claim, Way};
+use super::outgoing::{self, Claim, DeliveryChannel};
 use super::render::one_line;
 
 /// Messages of one step at the most.
@@ -45,7 +45,7 @@ pub struct SenderOutcome {
     pub waiting: i64,
 }
 
-impl<W: Way> Sender<W> {
+impl<W: DeliveryChannel> Sender<W> {
     /// Tries the messages that are due; none is ever given up.
     ///
     /// A failure ends the step: where one message can't leave, the others would most likely wait for the same

@@ -81,7 +81,7 @@ pub struct Silence {
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = alert_silence)]
-pub(super) struct Row {
+pub(super) struct SilenceRow {
     seq: i64,
     kind: Option<String>,
     key: Option<String>,
@@ -94,7 +94,7 @@ pub(super) struct Row {
     ended_by: Option<String>,
 }
 
-impl Row {
+impl SilenceRow {
     fn is_active(&self, now: Timestamp) -> bool {
         self.ended_us.is_none() && self.until_us > now
     }
@@ -129,12 +129,12 @@ impl Row {
 }
 
 /// The silences that hold now.
-pub(super) fn active(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<Row>> {
+pub(super) fn active(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SilenceRow>> {
     on!(conn, c => alert_silence::table
         .filter(alert_silence::until_us.gt(now))
         .filter(alert_silence::ended_us.is_null())
         .order(alert_silence::seq)
-        .select(Row::as_select())
+        .select(SilenceRow::as_select())
         .load(c))
 }
 
@@ -162,9 +162,9 @@ pub fn begin(
         alert_silence::until_us.eq(new.until),
         alert_silence::by_whom.eq(&by.name),
     );
-    let row: Row = on!(conn, c => diesel::insert_into(alert_silence::table)
+    let row: SilenceRow = on!(conn, c => diesel::insert_into(alert_silence::table)
         .values(values)
-        .returning(Row::as_returning())
+        .returning(SilenceRow::as_returning())
         .get_result(c))?;
     let detail = serde_json::json!({
         "kind": kind, "key": key, "alert": alert_seq.map(|seq| seq.to_string()),
@@ -214,9 +214,9 @@ pub fn end(conn: &mut Conn, now: Timestamp, seq: i64, by: &Actor) -> Result<Sile
     if ended > 0 {
         by.note(conn, now, "silence.end", Some(&seq.to_string()), None)?;
     }
-    let row: Option<Row> = on!(conn, c => alert_silence::table
+    let row: Option<SilenceRow> = on!(conn, c => alert_silence::table
         .find(seq)
-        .select(Row::as_select())
+        .select(SilenceRow::as_select())
         .first(c)
         .optional())?;
     row.map(|row| row.shown(now)).ok_or(AlertError::UnknownSilence(seq))
@@ -235,7 +235,7 @@ pub fn list(
     limit: i64,
 ) -> QueryResult<Vec<Silence>> {
     let holds = || alert_silence::ended_us.is_null().and(alert_silence::until_us.gt(now));
-    let rows: Vec<Row> = on!(conn, c => {
+    let rows: Vec<SilenceRow> = on!(conn, c => {
         let all = alert_silence::table
             .filter(alert_silence::seq.lt(after.unwrap_or(i64::MAX)))
             .into_boxed();
@@ -244,7 +244,7 @@ pub fn list(
             Some(false) => all.filter(diesel::dsl::not(holds())),
             None => all,
         };
-        some.order(alert_silence::seq.desc()).limit(limit).select(Row::as_select()).load(c)
+        some.order(alert_silence::seq.desc()).limit(limit).select(SilenceRow::as_select()).load(c)
     })?;
     Ok(rows.into_iter().map(|row| row.shown(now)).collect())
 }

@@ -76,7 +76,7 @@ pub fn append(conn: &mut Conn, entry: &NewEntry) -> QueryResult<()> {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = audit)]
-struct Row {
+struct AuditRow {
     seq: i64,
     at_us: Timestamp,
     who: String,
@@ -96,7 +96,7 @@ pub fn list(
     after: Option<i64>,
     limit: i64,
 ) -> QueryResult<Vec<Entry>> {
-    let rows: Vec<Row> = on!(conn, c => {
+    let rows: Vec<AuditRow> = on!(conn, c => {
         let mut deeds =
             audit::table.filter(audit::seq.lt(after.unwrap_or(i64::MAX))).into_boxed();
         if let Some(who) = &filter.who {
@@ -120,13 +120,13 @@ pub fn list(
         if let Some(until) = filter.until {
             deeds = deeds.filter(audit::at_us.lt(until));
         }
-        deeds.order(audit::seq.desc()).limit(limit).select(Row::as_select()).load(c)
+        deeds.order(audit::seq.desc()).limit(limit).select(AuditRow::as_select()).load(c)
     })?;
     Ok(rows.into_iter().map(Entry::from).collect())
 }
 
-impl From<Row> for Entry {
-    fn from(row: Row) -> Self {
+impl From<AuditRow> for Entry {
+    fn from(row: AuditRow) -> Self {
         Self {
             seq: row.seq.to_string(),
             at: row.at_us,

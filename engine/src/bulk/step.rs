@@ -10,7 +10,7 @@ use super::model::{self, Action, Item, Job, State, actor_of};
 use super::{Bulk, Selection};
 use crate::audit::{self, Actor, AuthMethod};
 use crate::outbox::Outbox;
-use crate::outbox::operate::{Deed, Done, act_on_all};
+use crate::outbox::operate::{ActionOutcome, OperatorAction, act_on_all};
 use crate::outbox::search::SearchBounds;
 
 /// Events that one step acts on at the most.
@@ -72,20 +72,20 @@ fn step(conn: &mut Conn, mut job: Job, now: Timestamp, outbox: &Outbox) -> Query
     Ok(Outcome { worked: true, done: acted, skipped })
 }
 
-fn act(conn: &mut Conn, job: &Job, ids: &[EventId], outbox: &Outbox) -> QueryResult<Done> {
+fn act(conn: &mut Conn, job: &Job, ids: &[EventId], outbox: &Outbox) -> QueryResult<ActionOutcome> {
     if ids.is_empty() {
-        return Ok(Done::default());
+        return Ok(ActionOutcome::default());
     }
-    let deed = match job.action {
-        Action::Retry => Deed::Retry { more_attempts: job.attempts.unwrap_or(1) },
-        Action::Resolve => Deed::Resolve,
+    let action = match job.action {
+        Action::Retry => OperatorAction::Retry { more_attempts: job.attempts.unwrap_or(1) },
+        Action::Resolve => OperatorAction::Resolve,
     };
     // Only now: the walk before is best left to the planner, the rest is what the loop does.
     conn.plan_by_index()?;
-    act_on_all(conn, outbox, ids, &deed, &actor_of(job), job.reason.as_deref())
+    act_on_all(conn, outbox, ids, &action, &actor_of(job), job.reason.as_deref())
 }
 
-fn notes(job: i64, done: Done) -> Vec<Item> {
+fn notes(job: i64, done: ActionOutcome) -> Vec<Item> {
     let acted = done.done.into_iter().map(|event_id| Item { job, event_id, skipped: None });
     let skipped =
         done.skipped.into_iter().map(|(event_id, why)| Item { job, event_id, skipped: Some(why) });

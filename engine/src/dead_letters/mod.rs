@@ -37,7 +37,7 @@ pub struct DeadLetter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[repr(i16)]
-pub enum Fate {
+pub enum DeadLetterState {
     /// It waits for a person.
     Waiting = 0,
     /// It was sent to its topic again.
@@ -46,7 +46,7 @@ pub enum Fate {
     Discarded = 2,
 }
 
-impl Fate {
+impl DeadLetterState {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Waiting, Self::Replayed, Self::Discarded];
 
@@ -74,7 +74,7 @@ impl Fate {
     }
 }
 
-impl std::str::FromStr for Fate {
+impl std::str::FromStr for DeadLetterState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -87,7 +87,7 @@ impl std::str::FromStr for Fate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// What becomes of it.
-    pub fate: Fate,
+    pub fate: DeadLetterState,
     /// When.
     pub at: Timestamp,
     /// By whom.
@@ -131,7 +131,7 @@ pub fn headers_of(text: Option<&str>) -> Option<Vec<(String, Vec<u8>)>> {
 ///
 /// # Errors
 /// When the statement fails.
-pub fn bury(conn: &mut Conn, letter: &DeadLetter) -> QueryResult<()> {
+pub fn keep(conn: &mut Conn, letter: &DeadLetter) -> QueryResult<()> {
     on!(conn, c => diesel::insert_into(dead_letter::table)
         .values(letter)
         .on_conflict_do_nothing()
@@ -146,10 +146,10 @@ pub fn bury(conn: &mut Conn, letter: &DeadLetter) -> QueryResult<()> {
 pub fn message_of(
     conn: &mut Conn,
     seq: i64,
-) -> QueryResult<Option<(Record, Option<String>, Fate)>> {
+) -> QueryResult<Option<(Record, Option<String>, DeadLetterState)>> {
     use dead_letter as d;
-    type Row = (String, i32, i64, Vec<u8>, Option<Vec<u8>>, Option<String>, i16);
-    let row: Option<Row> = on!(conn, c => dead_letter::table
+    type DeadLetterColumns = (String, i32, i64, Vec<u8>, Option<Vec<u8>>, Option<String>, i16);
+    let row: Option<DeadLetterColumns> = on!(conn, c => dead_letter::table
         .find(seq)
         .select((d::topic, d::partition, d::offset, d::bytes, d::message_key, d::headers, d::state))
         .first(c)
@@ -159,7 +159,7 @@ pub fn message_of(
         // A message without a value was kept as one of no bytes.
         let payload = Some(bytes).filter(|bytes| !bytes.is_empty());
         let record = Record { topic, partition, offset, key, headers: kept, payload };
-        (record, headers, Fate::of_code(state))
+        (record, headers, DeadLetterState::of_code(state))
     }))
 }
 
@@ -167,7 +167,12 @@ pub fn message_of(
 ///
 /// # Errors
 /// When the statement fails.
-pub fn decide(conn: &mut Conn, seq: i64, before: Fate, decision: &Decision) -> QueryResult<bool> {
+pub fn decide(
+    conn: &mut Conn,
+    seq: i64,
+    before: DeadLetterState,
+    decision: &Decision,
+) -> QueryResult<bool> {
     use dead_letter::{handled_by, handled_us, reason, state};
     let letter = dead_letter::table.find(seq).filter(state.eq(before.code()));
     let change = (
@@ -185,21 +190,21 @@ pub fn decide(conn: &mut Conn, seq: i64, before: Fate, decision: &Decision) -> Q
 /// # Errors
 /// When the statement fails.
 pub fn count_waiting(conn: &mut Conn) -> QueryResult<i64> {
-    let waiting = dead_letter::table.filter(dead_letter::state.eq(Fate::Waiting.code()));
+    let waiting = dead_letter::table.filter(dead_letter::state.eq(DeadLetterState::Waiting.code()));
     on!(conn, c => waiting.count().get_result(c))
 }
 
 /// The numbers of dead letters whose headers name this event, among the newest.
 pub fn of_event(conn: &mut Conn, id: EventId) -> QueryResult<Vec<i64>> {
     #[derive(QueryableByName)]
-    struct Row {
+    struct DeadLetterColumns {
         #[diesel(sql_type = BigInt)]
         seq: i64,
     }
     let sql = "SELECT seq FROM (SELECT seq, headers FROM dead_letter ORDER BY seq DESC LIMIT $1) newest \
                WHERE headers LIKE $2 ORDER BY seq DESC";
     let pattern = format!("%\"{}\"%", hex::encode(id.to_string()));
-    let rows: Vec<Row> = on!(conn, c => sql_query(sql)
+    let rows: Vec<DeadLetterColumns> = on!(conn, c => sql_query(sql)
         .bind::<BigInt, _>(LOOKED_AT)
         .bind::<Text, _>(pattern)
         .load(c))?;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use common::clock::Timestamp;
-use common::db::{Conn, Db, Fault, apart};
+use common::db::{Conn, Db, Fault, ROWS_PER_INSERT, bisect};
 use common::env::Env;
 use common::event::Event;
 use common::ids::EventId;
@@ -17,10 +17,10 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use serde_json::value::RawValue;
 
-use super::model::{Answer, Detail, Handler};
+use super::model::{Detail, Handler, HandlerResult};
 use super::quarantine;
 use crate::batch::BatchError;
-use crate::dead_letters::{DeadLetter, bury};
+use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
 
 /// Applies what comes in.
@@ -62,9 +62,6 @@ struct InboxRow {
     key: String,
     processed_us: Timestamp,
 }
-
-/// Rows of one multi-row INSERT, below both databases' limits on bind parameters.
-const ROWS_PER_INSERT: usize = 1_000;
 
 impl Inbox {
     pub(super) fn env(&self) -> &Env {
@@ -124,12 +121,12 @@ impl Inbox {
                     readable.push((record.partition, event, span));
                 }
                 Err(unreadable) => {
-                    bury(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
+                    dead_letters::keep(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
                     applied.unreadable += 1;
                     log_dead_letter(record, &unreadable);
                     if let Some((id, attempt)) = unreadable.event {
                         let error = format!("the message can't be read: {}", unreadable.reason);
-                        let answer = Answer::Failed { error, retryable: false };
+                        let answer = HandlerResult::Failed { error, retryable: false };
                         applied.acks.push((record.partition, self.ack(id, attempt, answer, now)));
                     }
                 }
@@ -143,7 +140,7 @@ impl Inbox {
             }
         }
         let answers = self.answers(conn, &firsts, blame_unknown, now)?;
-        let mut answers: HashMap<EventId, Answer> =
+        let mut answers: HashMap<EventId, HandlerResult> =
             firsts.iter().map(|event| event.id).zip(answers).collect();
         for (partition, event, span) in readable {
             let Some(answer) = answers.get(&event.id).cloned() else {
@@ -178,8 +175,8 @@ impl Inbox {
         events: &[Event],
         blame_unknown: bool,
         now: Timestamp,
-    ) -> Result<Vec<Answer>, BatchError> {
-        apart(
+    ) -> Result<Vec<HandlerResult>, BatchError> {
+        bisect(
             conn,
             events,
             &mut |conn, events| self.apply_together(conn, events, now),
@@ -187,7 +184,7 @@ impl Inbox {
             &mut |_, _, error| {
                 // What is not understood may pass after an update; what the data can't be, stays.
                 let retryable = error.fault() != Fault::Data;
-                Ok(Answer::Failed { error: cut_error(&error.to_string()), retryable })
+                Ok(HandlerResult::Failed { error: cut_error(&error.to_string()), retryable })
             },
         )
     }
@@ -198,7 +195,7 @@ impl Inbox {
         conn: &mut Conn,
         events: &[Event],
         now: Timestamp,
-    ) -> Result<Vec<Answer>, BatchError> {
+    ) -> Result<Vec<HandlerResult>, BatchError> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
@@ -207,7 +204,7 @@ impl Inbox {
         let fresh: Vec<Event> =
             events.iter().filter(|event| !answers.contains_key(&event.id)).cloned().collect();
         let handled = self.handle(conn, now, &fresh)?;
-        keep(conn, &fresh, &handled, now)?;
+        keep_results(conn, &fresh, &handled, now)?;
         answers.extend(fresh.iter().map(|event| event.id).zip(handled));
         let missing = || BatchError::Flawed("left an event without an answer".to_owned());
         events.iter().map(|event| answers.remove(&event.id).ok_or_else(missing)).collect()
@@ -218,7 +215,7 @@ impl Inbox {
         conn: &mut Conn,
         now: Timestamp,
         fresh: &[Event],
-    ) -> Result<Vec<Answer>, BatchError> {
+    ) -> Result<Vec<HandlerResult>, BatchError> {
         if fresh.is_empty() {
             return Ok(Vec::new());
         }
@@ -229,7 +226,9 @@ impl Inbox {
             return Err(BatchError::Flawed("did not answer every event".to_owned()));
         }
         for (event, answer) in fresh.iter().zip(&answers) {
-            if matches!(answer, Answer::Rejected { .. }) && !handler.is_command(&event.event_type) {
+            if matches!(answer, HandlerResult::Rejected { .. })
+                && !handler.is_command(&event.event_type)
+            {
                 return Err(BatchError::Flawed(format!(
                     "rejected a {}, which is no command",
                     event.event_type
@@ -239,7 +238,7 @@ impl Inbox {
         Ok(answers)
     }
 
-    fn ack(&self, event_id: EventId, attempt: i32, answer: Answer, now: Timestamp) -> Ack {
+    fn ack(&self, event_id: EventId, attempt: i32, answer: HandlerResult, now: Timestamp) -> Ack {
         let ack = Ack {
             event_id,
             attempt,
@@ -254,13 +253,13 @@ impl Inbox {
             traceparent: None,
         };
         match answer {
-            Answer::Success { detail, version, result } => {
+            HandlerResult::Success { detail, version, result } => {
                 Ack { detail: Some(detail.name().to_owned()), version, result: raw(result), ..ack }
             }
-            Answer::Rejected { result } => {
+            HandlerResult::Rejected { result } => {
                 Ack { outcome: Verdict::Rejected, result: raw(Some(result)), ..ack }
             }
-            Answer::Failed { error, retryable } => {
+            HandlerResult::Failed { error, retryable } => {
                 Ack { outcome: Verdict::Failed, error: Some(cut_error(&error)), retryable, ..ack }
             }
         }
@@ -285,8 +284,8 @@ fn log_dead_letter(record: &Record, unreadable: &Unreadable) {
 }
 
 /// What an event that was answered in this batch is answered when it comes again in it.
-fn repeated(answer: &mut Answer) {
-    if let Answer::Success { detail, .. } = answer {
+fn repeated(answer: &mut HandlerResult) {
+    if let HandlerResult::Success { detail, .. } = answer {
         *detail = Detail::Duplicate;
     }
 }
@@ -296,7 +295,7 @@ fn raw(value: Option<serde_json::Value>) -> Option<Box<RawValue>> {
 }
 
 /// The answers that were given before: the same again.
-fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, Answer>> {
+fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, HandlerResult>> {
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
     let rows: Vec<InboxRow> = on!(conn, c => inbox::table
         .filter(inbox::event_id.eq_any(&ids))
@@ -308,8 +307,8 @@ fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, Ans
 fn quarantined(
     conn: &mut Conn,
     events: &[Event],
-    answered: &BTreeMap<EventId, Answer>,
-) -> QueryResult<Vec<(EventId, Answer)>> {
+    answered: &BTreeMap<EventId, HandlerResult>,
+) -> QueryResult<Vec<(EventId, HandlerResult)>> {
     let open: Vec<&Event> =
         events.iter().filter(|event| !answered.contains_key(&event.id)).collect();
     let keys: Vec<&str> = open.iter().map(|event| event.key.as_str()).collect();
@@ -318,16 +317,16 @@ fn quarantined(
         let reason = reasons.get(&event.key)?;
         // Quoted, so that all keys in quarantine for one reason are one class of errors.
         let error = format!("{:?} is in quarantine: {reason}", event.key);
-        Some((event.id, Answer::Failed { error, retryable: true }))
+        Some((event.id, HandlerResult::Failed { error, retryable: true }))
     };
     Ok(open.into_iter().filter_map(refuse).collect())
 }
 
 /// Keeps the final answers; a FAILED leaves no row, so that the next attempt is a fresh try.
-fn keep(
+fn keep_results(
     conn: &mut Conn,
     events: &[Event],
-    answers: &[Answer],
+    answers: &[HandlerResult],
     now: Timestamp,
 ) -> Result<(), BatchError> {
     let rows: Vec<InboxRow> = events
@@ -351,13 +350,13 @@ fn raced(error: Error) -> BatchError {
 }
 
 impl InboxRow {
-    fn of(event: &Event, answer: &Answer, now: Timestamp) -> Option<Self> {
+    fn of(event: &Event, answer: &HandlerResult, now: Timestamp) -> Option<Self> {
         let (outcome, detail, version, result) = match answer {
-            Answer::Success { detail, version, result } => {
+            HandlerResult::Success { detail, version, result } => {
                 (0, Some(detail.name().to_owned()), *version, result.as_ref())
             }
-            Answer::Rejected { result } => (1, None, None, Some(result)),
-            Answer::Failed { .. } => return None,
+            HandlerResult::Rejected { result } => (1, None, None, Some(result)),
+            HandlerResult::Failed { .. } => return None,
         };
         Some(Self {
             event_id: event.id,
@@ -371,11 +370,13 @@ impl InboxRow {
         })
     }
 
-    fn into_answer(self) -> Answer {
+    fn into_answer(self) -> HandlerResult {
         let result = self.result.and_then(|text| serde_json::from_str(&text).ok());
         match self.outcome {
-            0 => Answer::Success { detail: Detail::Duplicate, version: self.version, result },
-            _ => Answer::Rejected { result: result.unwrap_or_default() },
+            0 => {
+                HandlerResult::Success { detail: Detail::Duplicate, version: self.version, result }
+            }
+            _ => HandlerResult::Rejected { result: result.unwrap_or_default() },
         }
     }
 }

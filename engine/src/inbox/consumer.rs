@@ -31,7 +31,7 @@ pub struct InboxConsumer {
 const PART_BYTES: usize = 512 * 1024;
 
 /// How often a fault of unknown kind is taken for the world's.
-pub const MAX_RIDDLES: u32 = 5;
+pub const MAX_UNKNOWN_FAULTS: u32 = 5;
 
 impl InboxConsumer {
     /// Takes, applies and answers until `stop`; what was taken by then is finished first.
@@ -58,13 +58,13 @@ impl InboxConsumer {
 
     async fn apply(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
         let mut retry = Retry::new("applying events", self.inbox.env(), stop);
-        let mut riddles = 0;
+        let mut unknown_faults = 0;
         loop {
             // What fails again and again for an unknown reason is at last blamed on single events.
-            match self.inbox.apply(records.to_vec(), riddles >= MAX_RIDDLES).await {
+            match self.inbox.apply(records.to_vec(), unknown_faults >= MAX_UNKNOWN_FAULTS).await {
                 Ok(applied) => return Some(retry.succeeded(applied)),
                 Err(error) => {
-                    riddles += u32::from(error.fault() == Fault::Unknown);
+                    unknown_faults += u32::from(error.fault() == Fault::Unknown);
                     retry.pause(&error).await?;
                 }
             }

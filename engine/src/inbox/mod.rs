@@ -8,5 +8,5 @@ pub mod quarantine;
 mod tests;
 
 pub use apply::{Applied, Inbox};
-pub use consumer::{InboxConsumer, MAX_RIDDLES};
-pub use model::{Answer, CopyVersion, Detail, Handler};
+pub use consumer::{InboxConsumer, MAX_UNKNOWN_FAULTS};
+pub use model::{CopyVersion, Detail, Handler, HandlerResult};

@@ -35,7 +35,7 @@ impl Detail {
 
 /// A handler's answer to one event.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum HandlerResult {
     /// It has its effect.
     Success {
         /// How.
@@ -75,16 +75,16 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Applies `events` (no id twice) set-based inside the caller's transaction; one answer for each, in order.
     ///
-    /// An event that is bad by itself (unreadable data, unknown type) gets [`Answer::Failed`] and leaves nothing.
+    /// An event that is bad by itself (unreadable data, unknown type) gets [`HandlerResult::Failed`] and leaves nothing.
     ///
     /// # Errors
-    /// When a statement fails. The whole batch is rolled back, and repeated or taken apart by the engine.
+    /// When a statement fails. The whole batch is rolled back, and repeated or taken bisect by the engine.
     fn apply(
         &self,
         conn: &mut Conn,
         now: Timestamp,
         events: &[Event],
-    ) -> Result<Vec<Answer>, BatchError>;
+    ) -> Result<Vec<HandlerResult>, BatchError>;
 
     /// The version of what this service holds of `key`, if it keeps a copy of such things at all.
     ///

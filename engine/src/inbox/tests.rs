@@ -36,16 +36,22 @@ impl Handler for Counting {
         conn: &mut Conn,
         _now: Timestamp,
         events: &[Event],
-    ) -> Result<Vec<Answer>, BatchError> {
+    ) -> Result<Vec<HandlerResult>, BatchError> {
         let mut answers = Vec::new();
         for event in events {
             answers.push(match event.key.as_str() {
-                "no" => Answer::Rejected { result: json!({"reason": "out of stock"}) },
-                "fails" => Answer::Failed { error: "no such shelf".to_owned(), retryable: true },
+                "no" => HandlerResult::Rejected { result: json!({"reason": "out of stock"}) },
+                "fails" => {
+                    HandlerResult::Failed { error: "no such shelf".to_owned(), retryable: true }
+                }
                 "panics" => panic!("a flaw of the handler"),
                 key => {
                     effect(conn, key)?;
-                    Answer::Success { detail: Detail::Applied, version: Some(7), result: None }
+                    HandlerResult::Success {
+                        detail: Detail::Applied,
+                        version: Some(7),
+                        result: None,
+                    }
                 }
             });
         }
@@ -69,14 +75,14 @@ fn effect(conn: &mut Conn, key: &str) -> QueryResult<()> {
     Ok(())
 }
 
-struct Bench {
+struct InboxFixture {
     db: Db,
     env: Env,
     inbox: Inbox,
     _database: TestDatabase,
 }
 
-impl Bench {
+impl InboxFixture {
     fn new(database: TestDatabase) -> Self {
         let env = Env::seeded(Arc::new(ManualClock::at(START)), 3);
         let db = database.open(&[ENGINE_MIGRATIONS]);
@@ -149,7 +155,7 @@ fn record(event: &Event) -> Record {
     }
 }
 
-on_every_database!(Bench::new =>
+on_every_database!(InboxFixture::new =>
     a_duplicate_has_no_second_effect_and_gets_the_same_answer,
     a_command_may_be_rejected_and_stays_so,
     only_a_command_may_be_rejected,
@@ -160,50 +166,50 @@ on_every_database!(Bench::new =>
     the_unreadable_is_buried_and_answered_where_it_can_be,
 );
 
-async fn a_duplicate_has_no_second_effect_and_gets_the_same_answer(bench: Bench) {
-    let event = bench.event("test.changed", "A");
+async fn a_duplicate_has_no_second_effect_and_gets_the_same_answer(fixture: InboxFixture) {
+    let event = fixture.event("test.changed", "A");
     let again = Event { attempt: 2, ..event.clone() };
-    let first = bench.deliver(&[event.clone(), again.clone()]).await;
+    let first = fixture.deliver(&[event.clone(), again.clone()]).await;
     let details = |acks: &[Ack]| acks.iter().map(|a| a.detail.clone().unwrap()).collect::<Vec<_>>();
     assert_eq!(details(&first), ["applied", "duplicate"]);
     assert_eq!(first.iter().map(|ack| ack.attempt).collect::<Vec<_>>(), [1, 2]);
-    let later = bench.deliver(&[again]).await;
+    let later = fixture.deliver(&[again]).await;
     assert_eq!((details(&later), later[0].version), (vec!["duplicate".to_owned()], Some(7)));
-    assert_eq!((bench.effects("A").await, bench.kept().await), (1, 1));
+    assert_eq!((fixture.effects("A").await, fixture.kept().await), (1, 1));
 }
 
-async fn a_command_may_be_rejected_and_stays_so(bench: Bench) {
-    let command = bench.event("test.command", "no");
+async fn a_command_may_be_rejected_and_stays_so(fixture: InboxFixture) {
+    let command = fixture.event("test.command", "no");
     for _ in 0..2 {
-        let acks = bench.deliver(std::slice::from_ref(&command)).await;
+        let acks = fixture.deliver(std::slice::from_ref(&command)).await;
         assert_eq!(acks[0].outcome, Verdict::Rejected);
         assert_eq!(acks[0].result.as_ref().unwrap().get(), r#"{"reason":"out of stock"}"#);
     }
-    assert_eq!(bench.kept().await, 1);
+    assert_eq!(fixture.kept().await, 1);
 }
 
-async fn only_a_command_may_be_rejected(bench: Bench) {
-    let acks = bench.deliver(&[bench.event("test.changed", "no")]).await;
+async fn only_a_command_may_be_rejected(fixture: InboxFixture) {
+    let acks = fixture.deliver(&[fixture.event("test.changed", "no")]).await;
     assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, false));
-    assert_eq!(bench.kept().await, 0);
+    assert_eq!(fixture.kept().await, 0);
 }
 
-async fn a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh(bench: Bench) {
-    let event = bench.event("test.changed", "fails");
-    let acks = bench.deliver(std::slice::from_ref(&event)).await;
+async fn a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh(fixture: InboxFixture) {
+    let event = fixture.event("test.changed", "fails");
+    let acks = fixture.deliver(std::slice::from_ref(&event)).await;
     assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, true));
     assert_eq!(acks[0].error.as_deref(), Some("no such shelf"));
-    assert_eq!(bench.kept().await, 0);
+    assert_eq!(fixture.kept().await, 0);
     let mended = Event { key: "A".to_owned(), attempt: 2, ..event };
-    assert_eq!(bench.deliver(&[mended]).await[0].outcome, Verdict::Success);
-    assert_eq!(bench.effects("A").await, 1);
+    assert_eq!(fixture.deliver(&[mended]).await[0].outcome, Verdict::Success);
+    assert_eq!(fixture.effects("A").await, 1);
 }
 
-async fn only_the_bad_event_fails(bench: Bench) {
-    bench.run(|conn| effect(conn, "taken")).await;
+async fn only_the_bad_event_fails(fixture: InboxFixture) {
+    fixture.run(|conn| effect(conn, "taken")).await;
     let keys = ["A", "B", "taken", "A", "C", "taken", "B"];
-    let events: Vec<Event> = keys.iter().map(|key| bench.event("test.changed", key)).collect();
-    let acks = bench.deliver(&events).await;
+    let events: Vec<Event> = keys.iter().map(|key| fixture.event("test.changed", key)).collect();
+    let acks = fixture.deliver(&events).await;
     let failed: Vec<EventId> = acks
         .iter()
         .filter(|ack| ack.outcome == Verdict::Failed && !ack.retryable)
@@ -211,38 +217,38 @@ async fn only_the_bad_event_fails(bench: Bench) {
         .collect();
     assert_eq!(failed, [events[2].id, events[5].id]);
     assert_eq!(
-        (bench.effects("A").await, bench.effects("B").await, bench.effects("C").await),
+        (fixture.effects("A").await, fixture.effects("B").await, fixture.effects("C").await),
         (2, 2, 1)
     );
-    assert_eq!(bench.kept().await, 5);
+    assert_eq!(fixture.kept().await, 5);
 }
 
-async fn a_flawed_handler_stops_nobody(bench: Bench) {
-    let events = [bench.event("test.changed", "panics"), bench.event("test.changed", "A")];
-    let acks = bench.deliver(&events).await;
+async fn a_flawed_handler_stops_nobody(fixture: InboxFixture) {
+    let events = [fixture.event("test.changed", "panics"), fixture.event("test.changed", "A")];
+    let acks = fixture.deliver(&events).await;
     assert_eq!((acks[0].outcome, acks[1].outcome), (Verdict::Failed, Verdict::Success));
-    assert_eq!(bench.effects("A").await, 1);
+    assert_eq!(fixture.effects("A").await, 1);
 }
 
-async fn quarantine_fails_a_key_until_it_is_released(bench: Bench) {
+async fn quarantine_fails_a_key_until_it_is_released(fixture: InboxFixture) {
     let row = QuarantineRow {
         key: "A".to_owned(),
         reason: "counting the shelf".to_owned(),
         since_us: START,
         by_whom: "operator".to_owned(),
     };
-    bench.run(move |conn| quarantine::put(conn, &row)).await;
-    let events = [bench.event("test.changed", "A"), bench.event("test.changed", "B")];
-    let acks = bench.deliver(&events).await;
+    fixture.run(move |conn| quarantine::put(conn, &row)).await;
+    let events = [fixture.event("test.changed", "A"), fixture.event("test.changed", "B")];
+    let acks = fixture.deliver(&events).await;
     assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, true));
     assert!(acks[0].error.as_ref().unwrap().contains("counting the shelf"));
     assert_eq!(acks[1].outcome, Verdict::Success);
-    bench.run(|conn| quarantine::release(conn, "A")).await;
-    assert_eq!(bench.deliver(&events[..1]).await[0].outcome, Verdict::Success);
+    fixture.run(|conn| quarantine::release(conn, "A")).await;
+    assert_eq!(fixture.deliver(&events[..1]).await[0].outcome, Verdict::Success);
 }
 
-async fn the_unreadable_is_buried_and_answered_where_it_can_be(bench: Bench) {
-    let event = bench.event("test.changed", "A");
+async fn the_unreadable_is_buried_and_answered_where_it_can_be(fixture: InboxFixture) {
+    let event = fixture.event("test.changed", "A");
     let mut newer = record(&event);
     for (name, value) in &mut newer.headers {
         if name == "ce_specversion" {
@@ -250,15 +256,15 @@ async fn the_unreadable_is_buried_and_answered_where_it_can_be(bench: Bench) {
         }
     }
     let noise = Record { headers: Vec::new(), payload: Some(vec![0, 255]), ..record(&event) };
-    let good = bench.event("test.changed", "B");
+    let good = fixture.event("test.changed", "B");
     let records = vec![noise.clone(), newer, record(&good), noise];
-    let applied = bench.inbox.apply(records, false).await.unwrap();
+    let applied = fixture.inbox.apply(records, false).await.unwrap();
     assert_eq!((applied.unreadable, applied.acks.len()), (3, 2));
     let refusal = &applied.acks.iter().find(|(_, ack)| ack.event_id == event.id).unwrap().1;
     assert_eq!((refusal.outcome, refusal.retryable), (Verdict::Failed, false));
     assert!(refusal.error.as_ref().unwrap().contains("2.0"));
     assert_eq!(
-        (bench.effects("B").await, bench.buried().await),
+        (fixture.effects("B").await, fixture.buried().await),
         (1, 2),
         "the same noise is one letter"
     );

@@ -1,16 +1,16 @@
 //! The last step of the loop: the consumer's answers settle the events.
 
-use common::db::{Conn, Db, apart};
+use common::db::{Conn, Db, bisect};
 use common::env::Env;
 use common::ids::EventId;
 
-use super::advance::{Advanced, Occurrence, advance};
+use super::advance::{Advanced, Update, advance};
 use super::state::Policy;
 use super::store;
 use crate::alerts::{self, NewAlert};
 use crate::batch::BatchError;
 use crate::counters;
-use crate::dead_letters::{DeadLetter, bury};
+use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
 
 /// Turns answers into states.
@@ -59,13 +59,16 @@ impl Settler {
             .write(move |conn| {
                 conn.plan_by_index()?;
                 let mut total = Settlement::default();
-                let parts = apart(
+                let parts = bisect(
                     conn,
                     &records,
                     &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
                     &|error: &BatchError| error.blames_data(blame_unknown),
                     &mut |conn, record, error| {
-                        bury(conn, &DeadLetter::of(record, &error.to_string(), settler.env.now()))?;
+                        dead_letters::keep(
+                            conn,
+                            &DeadLetter::of(record, &error.to_string(), settler.env.now()),
+                        )?;
                         Ok(Settlement { unreadable: 1, ..Settlement::default() })
                     },
                 )?;
@@ -85,7 +88,7 @@ impl Settler {
                 Err(reason) => {
                     let Record { topic, partition, offset, .. } = record;
                     tracing::warn!(topic, partition, offset, "acks can't be read: a dead letter");
-                    bury(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
+                    dead_letters::keep(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
                     done.unreadable += 1;
                 }
             }
@@ -106,12 +109,12 @@ impl Settler {
         done: &mut Settlement,
     ) -> Result<(), BatchError> {
         let ahead = ahead(&acks);
-        let occurrences = acks.into_iter().map(Occurrence::answered).collect();
-        done.advanced = advance(conn, &self.env, &self.policy, occurrences)?;
+        let updates = acks.into_iter().map(Update::answered).collect();
+        done.advanced = advance(conn, &self.env, &self.policy, updates)?;
         let answered = std::mem::take(&mut done.advanced.answered);
         store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
-        self.sort_out_strangers(conn, done)?;
-        self.warn_of_versions_from_nowhere(conn, &ahead)?;
+        self.count_unmatched_acks(conn, done)?;
+        self.alert_on_version_above_source(conn, &ahead)?;
         let settled = done.advanced.settled.len();
         if settled > 0 {
             counters::add(conn, counters::PROCESSED, self.env.now(), settled)?;
@@ -119,19 +122,23 @@ impl Settler {
         Ok(())
     }
 
-    fn sort_out_strangers(&self, conn: &mut Conn, done: &mut Settlement) -> Result<(), BatchError> {
-        let strangers = std::mem::take(&mut done.advanced.not_open);
-        if strangers.is_empty() {
+    fn count_unmatched_acks(
+        &self,
+        conn: &mut Conn,
+        done: &mut Settlement,
+    ) -> Result<(), BatchError> {
+        let unmatched = std::mem::take(&mut done.advanced.not_open);
+        if unmatched.is_empty() {
             return Ok(());
         }
-        let settled = store::settled_among(conn, &strangers)?;
-        done.repeated = strangers.iter().filter(|id| settled.contains(id)).count();
-        done.unknown = strangers.len() - done.repeated;
+        let settled = store::settled_among(conn, &unmatched)?;
+        done.repeated = unmatched.iter().filter(|id| settled.contains(id)).count();
+        done.unknown = unmatched.len() - done.repeated;
         Ok(())
     }
 
     /// A copy that is ahead of its source holds versions of a database that no longer exists.
-    fn warn_of_versions_from_nowhere(
+    fn alert_on_version_above_source(
         &self,
         conn: &mut Conn,
         ahead: &[(EventId, i64)],
@@ -183,14 +190,14 @@ impl Settlement {
         self.unreadable += other.unreadable;
         let advanced = other.advanced;
         self.advanced.settled.extend(advanced.settled);
-        self.advanced.heard.extend(advanced.heard);
-        self.advanced.gave_up.extend(advanced.gave_up);
+        self.advanced.traced.extend(advanced.traced);
+        self.advanced.newly_exhausted.extend(advanced.newly_exhausted);
         self.advanced.exhausted += advanced.exhausted;
         self.advanced.again += advanced.again;
-        for (partition, (events, bytes)) in advanced.landed {
-            let landed = self.advanced.landed.entry(partition).or_default();
-            landed.0 += events;
-            landed.1 += bytes;
+        for (partition, (events, bytes)) in advanced.released {
+            let released = self.advanced.released.entry(partition).or_default();
+            released.0 += events;
+            released.1 += bytes;
         }
     }
 }

@@ -14,9 +14,9 @@ use common::trace_context::{is_sampled, trace_id};
 use diesel::QueryResult;
 
 use super::class::{NO_ANSWER, error_class};
-use super::listener::{Became, Listener, Turn};
+use super::listener::{Listener, NewStatus, StatusUpdate};
 use super::model::{HistoryRow, OpenRow, SettledRow};
-use super::state::{AckOutcome, Happening, Policy, Step, step};
+use super::state::{AckOutcome, Policy, Transition, Trigger, step};
 use super::store;
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::counters;
@@ -26,18 +26,18 @@ const SILENCE: &str = "the consumer gave no answer, although it answered what wa
 
 /// Something that happened to one event, with what its history has to say of it.
 #[derive(Debug, Clone)]
-pub(super) struct Occurrence {
+pub(super) struct Update {
     pub(super) id: EventId,
-    pub(super) happening: Happening,
+    pub(super) trigger: Trigger,
     pub(super) error: Option<String>,
     pub(super) by_whom: Option<String>,
     /// The answer, if this is one.
     pub(super) ack: Option<Ack>,
 }
 
-impl Occurrence {
-    pub(super) fn new(id: EventId, happening: Happening) -> Self {
-        Self { id, happening, error: None, by_whom: None, ack: None }
+impl Update {
+    pub(super) fn new(id: EventId, trigger: Trigger) -> Self {
+        Self { id, trigger, error: None, by_whom: None, ack: None }
     }
 
     pub(super) fn answered(ack: Ack) -> Self {
@@ -46,14 +46,8 @@ impl Occurrence {
             Verdict::Rejected => AckOutcome::Rejected,
             Verdict::Failed => AckOutcome::Failed { retryable: ack.retryable },
         };
-        let happening = Happening::Acked { attempt: ack.attempt, outcome };
-        Self {
-            id: ack.event_id,
-            happening,
-            error: ack.error.clone(),
-            by_whom: None,
-            ack: Some(ack),
-        }
+        let trigger = Trigger::Acked { attempt: ack.attempt, outcome };
+        Self { id: ack.event_id, trigger, error: ack.error.clone(), by_whom: None, ack: Some(ack) }
     }
 
     #[must_use]
@@ -76,7 +70,7 @@ pub struct SettledEvent {
 
 /// An answer that belongs to a recorded trace.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct AnsweredTrace {
     /// The event.
     pub id: EventId,
     /// What it is about.
@@ -93,7 +87,7 @@ pub struct Heard {
 
 /// An event that waits for a person now.
 #[derive(Debug, Clone)]
-pub struct GaveUp {
+pub struct ExhaustedEvent {
     id: EventId,
     key: String,
     attempt: i32,
@@ -107,19 +101,19 @@ pub struct Advanced {
     /// Events that are PROCESSED now.
     pub settled: Vec<SettledEvent>,
     /// The answers of traces that are recorded.
-    pub heard: Vec<Heard>,
+    pub traced: Vec<AnsweredTrace>,
     /// Events that are EXHAUSTED now, for the log.
-    pub gave_up: Vec<GaveUp>,
+    pub newly_exhausted: Vec<ExhaustedEvent>,
     /// Events that are EXHAUSTED now.
     pub exhausted: usize,
     /// Events that are PENDING again.
     pub again: usize,
     /// The rows as they are now, of events that are still open.
     pub rows: Vec<OpenRow>,
-    /// Ids that are not open: PROCESSED before, or never heard of.
+    /// Ids that are not open: PROCESSED before, or never traced of.
     pub not_open: Vec<EventId>,
     /// What left the state SENT: partition, events, bytes.
-    pub landed: BTreeMap<i32, (i64, i64)>,
+    pub released: BTreeMap<i32, (i64, i64)>,
     /// Partitions that gave answers, and the latest moment of sending that these prove to be reached.
     pub answered: BTreeMap<i32, Option<Timestamp>>,
 }
@@ -127,42 +121,42 @@ pub struct Advanced {
 impl Advanced {
     /// Logs what gave up; to be called once that is committed.
     pub(super) fn log_exhausted(&self) {
-        for event in few_for_the_log(&self.gave_up) {
-            let GaveUp { id, key, attempt, traceparent } = event;
+        for event in few_for_the_log(&self.newly_exhausted) {
+            let ExhaustedEvent { id, key, attempt, traceparent } = event;
             let trace_id = traceparent.as_deref().and_then(trace_id);
             tracing::error!(event_id = %id, key, attempt, trace_id, "an event is EXHAUSTED and waits for a person");
         }
     }
 }
 
-/// Applies `occurrences`, in order, to the events that they are about.
+/// Applies `updates`, in order, to the events that they are about.
 pub(super) fn advance(
     conn: &mut Conn,
     env: &Env,
     policy: &Policy,
-    occurrences: Vec<Occurrence>,
+    updates: Vec<Update>,
 ) -> QueryResult<Advanced> {
-    let mut ids: BTreeSet<EventId> = occurrences.iter().map(|occurrence| occurrence.id).collect();
-    let older = perhaps_superseded(conn, &occurrences)?;
+    let mut ids: BTreeSet<EventId> = updates.iter().map(|update| update.id).collect();
+    let older = perhaps_superseded(conn, &updates)?;
     ids.extend(&older);
     // All events in one go, sorted, and before any alert: whoever locks both does it in this order.
     let ids: Vec<EventId> = ids.into_iter().collect();
     let locked = store::lock(conn, &ids)?;
-    let mut work = Work::new(env, policy, locked);
-    for occurrence in occurrences {
-        work.take(occurrence);
+    let mut batch = Updates::new(env, policy, locked);
+    for update in updates {
+        batch.apply(update);
     }
-    work.supersede(older);
-    work.supersede(store::overtaken_among(conn, &work.gave_up)?);
-    work.write(conn)
+    batch.supersede(older);
+    batch.supersede(store::overtaken_among(conn, &batch.newly_exhausted)?);
+    batch.write(conn)
 }
 
 /// EXHAUSTED events that these answers make superfluous, if they settle what they are about.
-fn perhaps_superseded(conn: &mut Conn, occurrences: &[Occurrence]) -> QueryResult<Vec<EventId>> {
-    let success = |occurrence: &&Occurrence| {
-        matches!(occurrence.happening, Happening::Acked { outcome: AckOutcome::Success, .. })
+fn perhaps_superseded(conn: &mut Conn, updates: &[Update]) -> QueryResult<Vec<EventId>> {
+    let success = |update: &&Update| {
+        matches!(update.trigger, Trigger::Acked { outcome: AckOutcome::Success, .. })
     };
-    let ids: Vec<EventId> = occurrences.iter().filter(success).map(|o| o.id).collect();
+    let ids: Vec<EventId> = updates.iter().filter(success).map(|o| o.id).collect();
     if ids.is_empty() || !alerts::any_open(conn)? {
         return Ok(Vec::new());
     }
@@ -173,7 +167,7 @@ fn perhaps_superseded(conn: &mut Conn, occurrences: &[Occurrence]) -> QueryResul
 }
 
 /// The rows in hand and the effects gathered so far.
-struct Work<'a> {
+struct Updates<'a> {
     env: &'a Env,
     policy: &'a Policy,
     now: Timestamp,
@@ -182,19 +176,19 @@ struct Work<'a> {
     settled: Vec<SettledRow>,
     history: Vec<HistoryRow>,
     alerts: Vec<NewAlert>,
-    calmed: Vec<(EventId, &'static str)>,
+    closed_alerts: Vec<(EventId, &'static str)>,
     /// Snapshots that are EXHAUSTED now.
-    gave_up: Vec<EventId>,
+    newly_exhausted: Vec<EventId>,
     /// (key, epoch, version) of snapshots that were applied: older exhausted ones are superfluous now.
     newest: Vec<(String, i64, i64)>,
     /// Keys whose copy took a new state.
     applied: BTreeSet<String>,
-    /// What the listener gets to hear.
-    turns: Vec<Turn>,
+    /// What the listener gets to on_updates.
+    updates: Vec<StatusUpdate>,
     done: Advanced,
 }
 
-impl<'a> Work<'a> {
+impl<'a> Updates<'a> {
     fn new(env: &'a Env, policy: &'a Policy, locked: Vec<(OpenRow, EventFacts)>) -> Self {
         Self {
             env,
@@ -205,33 +199,33 @@ impl<'a> Work<'a> {
             settled: Vec::new(),
             history: Vec::new(),
             alerts: Vec::new(),
-            calmed: Vec::new(),
-            gave_up: Vec::new(),
+            closed_alerts: Vec::new(),
+            newly_exhausted: Vec::new(),
             newest: Vec::new(),
             applied: BTreeSet::new(),
-            turns: Vec::new(),
+            updates: Vec::new(),
             done: Advanced::default(),
         }
     }
 
-    fn take(&mut self, occurrence: Occurrence) {
-        let Some((row, facts)) = self.rows.get(&occurrence.id).cloned() else {
-            self.done.not_open.push(occurrence.id);
+    fn apply(&mut self, update: Update) {
+        let Some((row, facts)) = self.rows.get(&update.id).cloned() else {
+            self.done.not_open.push(update.id);
             return;
         };
-        if let Happening::Acked { attempt, .. } = occurrence.happening {
+        if let Trigger::Acked { attempt, .. } = update.trigger {
             self.note_answer(&row, attempt);
         }
         let kind = EventKind::of_code(facts.kind);
         let chance = self.env.chance();
-        let next = step(&row, kind, occurrence.happening, self.now, self.policy, chance);
-        self.remember(&row, &occurrence, &next);
-        self.follow(&row, &facts, &occurrence, &next);
+        let next = step(&row, kind, update.trigger, self.now, self.policy, chance);
+        self.record_history(&row, &update, &next);
+        self.record_trace(&row, &facts, &update, &next);
         match next {
-            Step::Stay => {}
-            Step::Change(after) => self.change(&row, after, facts, &occurrence),
-            Step::Exhaust(after) => self.exhaust(&row, after, facts, &occurrence),
-            Step::Settle => self.settle(&row, facts, occurrence),
+            Transition::Stay => {}
+            Transition::Change(after) => self.change(&row, after, facts, &update),
+            Transition::Exhaust(after) => self.exhaust(&row, after, facts, &update),
+            Transition::Settle => self.settle(&row, facts, update),
         }
     }
 
@@ -243,28 +237,28 @@ impl<'a> Work<'a> {
         *answered = (*answered).max(proven);
     }
 
-    fn remember(&mut self, row: &OpenRow, occurrence: &Occurrence, next: &Step) {
-        let stayed = matches!(next, Step::Stay);
-        let (what, attempt) = match occurrence.happening {
-            Happening::Acked { attempt, outcome: AckOutcome::Failed { .. } } if stayed => {
+    fn record_history(&mut self, row: &OpenRow, update: &Update, next: &Transition) {
+        let stayed = matches!(next, Transition::Stay);
+        let (what, attempt) = match update.trigger {
+            Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } if stayed => {
                 ("LATE", attempt)
             }
-            Happening::Acked { attempt, outcome: AckOutcome::Failed { .. } } => ("FAILED", attempt),
-            Happening::Acked { attempt, outcome: AckOutcome::Rejected }
-                if *next != Step::Settle =>
+            Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } => ("FAILED", attempt),
+            Trigger::Acked { attempt, outcome: AckOutcome::Rejected }
+                if *next != Transition::Settle =>
             {
                 ("REJECTED", attempt)
             }
             _ if stayed => return,
-            Happening::Acked { .. } | Happening::Confirmed { .. } => return,
-            Happening::Probed { attempt } => ("PROBED", attempt),
-            Happening::Unproducible => ("UNPRODUCIBLE", row.attempt + 1),
-            Happening::Overdue => ("OVERDUE", row.attempt),
-            Happening::Superseded => ("SUPERSEDED", row.attempt),
-            Happening::Retried { .. } => ("RETRIED", row.attempt),
-            Happening::Resolved => ("RESOLVED", row.attempt),
+            Trigger::Acked { .. } | Trigger::Confirmed { .. } => return,
+            Trigger::Probed { attempt } => ("PROBED", attempt),
+            Trigger::Unproducible => ("UNPRODUCIBLE", row.attempt + 1),
+            Trigger::Overdue => ("OVERDUE", row.attempt),
+            Trigger::Superseded => ("SUPERSEDED", row.attempt),
+            Trigger::Retried { .. } => ("RETRIED", row.attempt),
+            Trigger::Resolved => ("RESOLVED", row.attempt),
         };
-        let class = match (&occurrence.error, &occurrence.by_whom) {
+        let class = match (&update.error, &update.by_whom) {
             (_, Some(_person)) => None,
             (Some(error), None) => Some(error_class(error)),
             (None, None) => (what == "OVERDUE").then(|| NO_ANSWER.to_owned()),
@@ -275,89 +269,93 @@ impl<'a> Work<'a> {
             attempt,
             sent_us: row.sent_us.filter(|_| attempt == row.attempt),
             what: what.to_owned(),
-            error: occurrence.error.clone(),
-            by_whom: occurrence.by_whom.clone(),
+            error: update.error.clone(),
+            by_whom: update.by_whom.clone(),
             class,
         });
     }
 
     /// Keeps an answer whose trace is recorded.
-    fn follow(&mut self, row: &OpenRow, facts: &EventFacts, why: &Occurrence, next: &Step) {
+    fn record_trace(&mut self, row: &OpenRow, facts: &EventFacts, why: &Update, next: &Transition) {
         let Some(ack) = &why.ack else { return };
         let Some(traceparent) = ack.traceparent.clone().filter(|text| is_sampled(text)) else {
             return;
         };
-        self.done.heard.push(Heard {
+        self.done.traced.push(AnsweredTrace {
             id: row.id,
             key: facts.key.clone(),
             attempt: ack.attempt,
             verdict: ack.outcome,
             traceparent,
             status: match next {
-                Step::Stay => row.status(),
-                Step::Settle => Status::Processed,
-                Step::Change(after) | Step::Exhaust(after) => after.status(),
+                Transition::Stay => row.status(),
+                Transition::Settle => Status::Processed,
+                Transition::Change(after) | Transition::Exhaust(after) => after.status(),
             },
         });
     }
 
-    fn change(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Occurrence) {
-        match why.happening {
-            Happening::Retried { .. } => self.calmed.push((after.id, "retried by an operator")),
-            Happening::Resolved => self.calmed.push((after.id, "resolved by an operator")),
-            Happening::Superseded => self.calmed.push((after.id, "superseded by a newer version")),
-            Happening::Probed { .. } => {}
+    fn change(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Update) {
+        match why.trigger {
+            Trigger::Retried { .. } => {
+                self.closed_alerts.push((after.id, "retried by an operator"))
+            }
+            Trigger::Resolved => self.closed_alerts.push((after.id, "resolved by an operator")),
+            Trigger::Superseded => {
+                self.closed_alerts.push((after.id, "superseded by a newer version"))
+            }
+            Trigger::Probed { .. } => {}
             _ => {
-                self.leave_flight(before);
+                self.release(before);
                 self.done.again += 1;
             }
         }
-        self.tell(&facts, || match why.happening {
-            Happening::Retried { .. } => {
-                Some(Became::Retried { by: why.by_whom.clone(), reason: why.error.clone() })
+        self.notify_listener(&facts, || match why.trigger {
+            Trigger::Retried { .. } => {
+                Some(NewStatus::Retried { by: why.by_whom.clone(), reason: why.error.clone() })
             }
-            Happening::Resolved | Happening::Superseded => {
-                Some(Became::Resolved { by: why.by_whom.clone(), reason: why.error.clone() })
+            Trigger::Resolved | Trigger::Superseded => {
+                Some(NewStatus::Resolved { by: why.by_whom.clone(), reason: why.error.clone() })
             }
-            Happening::Probed { .. } | Happening::Confirmed { .. } => None,
-            _ => Some(Became::Again),
+            Trigger::Probed { .. } | Trigger::Confirmed { .. } => None,
+            _ => Some(NewStatus::Retrying),
         });
         self.keep(after, facts);
     }
 
-    fn exhaust(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Occurrence) {
-        self.leave_flight(before);
+    fn exhaust(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Update) {
+        self.release(before);
         self.done.exhausted += 1;
-        self.done.gave_up.push(GaveUp {
+        self.done.newly_exhausted.push(ExhaustedEvent {
             id: facts.id,
             key: facts.key.clone(),
             attempt: after.attempt,
             traceparent: why.ack.as_ref().and_then(|ack| ack.traceparent.clone()),
         });
         let why = why.error.as_deref().unwrap_or(SILENCE);
-        self.tell(&facts, || Some(Became::Exhausted { error: why.to_owned() }));
+        self.notify_listener(&facts, || Some(NewStatus::Exhausted { error: why.to_owned() }));
         self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
         if facts.kind == EventKind::Snapshot.code() {
-            self.gave_up.push(facts.id);
+            self.newly_exhausted.push(facts.id);
         }
         self.keep(after, facts);
     }
 
-    fn settle(&mut self, row: &OpenRow, facts: EventFacts, occurrence: Occurrence) {
-        let Some(ack) = occurrence.ack else { return };
-        self.leave_flight(row);
+    fn settle(&mut self, row: &OpenRow, facts: EventFacts, update: Update) {
+        let Some(ack) = update.ack else { return };
+        self.release(row);
         self.rows.remove(&row.id);
         self.changed.remove(&row.id);
-        self.calmed.push((row.id, "the event is PROCESSED"));
+        self.closed_alerts.push((row.id, "the event is PROCESSED"));
         let success = ack.outcome == Verdict::Success;
         if success && ack.detail.as_deref() == Some("applied") {
             self.applied.insert(facts.key.clone());
         }
-        self.tell(&facts, || {
+        self.notify_listener(&facts, || {
             let result = ack.result.as_ref().map(|result| result.get().to_owned());
             Some(match success {
-                true => Became::Succeeded { result },
-                false => Became::Rejected { result },
+                true => NewStatus::Succeeded { result },
+                false => NewStatus::Rejected { result },
             })
         });
         if success && facts.kind == EventKind::Snapshot.code() {
@@ -389,22 +387,22 @@ impl<'a> Work<'a> {
         for id in older {
             let Some((_, facts)) = self.rows.get(&id) else { continue };
             let own = (facts.epoch, facts.version);
-            let gave_up_now = self.gave_up.contains(&id);
+            let gave_up_now = self.newly_exhausted.contains(&id);
             let is_newer = |(key, epoch, version): &(String, i64, i64)| {
                 *key == facts.key && (*epoch, *version) > own
             };
             if gave_up_now || self.newest.iter().any(is_newer) {
-                self.take(Occurrence::new(id, Happening::Superseded));
+                self.apply(Update::new(id, Trigger::Superseded));
             }
         }
     }
 
     /// Puts down what `became` of an event, if anybody listens.
-    fn tell(&mut self, facts: &EventFacts, became: impl FnOnce() -> Option<Became>) {
+    fn notify_listener(&mut self, facts: &EventFacts, became: impl FnOnce() -> Option<NewStatus>) {
         let listens = |listener: &Arc<dyn Listener>| listener.listens_to(&facts.event_type);
         if self.policy.listener.as_ref().is_some_and(listens) {
-            let turn = |became| Turn { event: facts.clone(), became };
-            self.turns.extend(became().map(turn));
+            let update = |became| StatusUpdate { event: facts.clone(), status: became };
+            self.updates.extend(became().map(update));
         }
     }
 
@@ -413,11 +411,11 @@ impl<'a> Work<'a> {
         self.rows.insert(row.id, (row, facts));
     }
 
-    fn leave_flight(&mut self, row: &OpenRow) {
+    fn release(&mut self, row: &OpenRow) {
         if let (Status::Sent, Some(partition)) = (row.status(), row.partition) {
-            let landed = self.done.landed.entry(partition).or_default();
-            landed.0 += 1;
-            landed.1 += i64::from(row.size);
+            let released = self.done.released.entry(partition).or_default();
+            released.0 += 1;
+            released.1 += i64::from(row.size);
         }
     }
 
@@ -431,9 +429,9 @@ impl<'a> Work<'a> {
         store::save(conn, &changed)?;
         store::settle(conn, &self.settled)?;
         store::note(conn, &self.history)?;
-        self.speak_up(conn)?;
-        if let (Some(listener), false) = (&self.policy.listener, self.turns.is_empty()) {
-            listener.hear(conn, self.now, &self.turns)?;
+        self.write_alerts(conn)?;
+        if let (Some(listener), false) = (&self.policy.listener, self.updates.is_empty()) {
+            listener.on_updates(conn, self.now, &self.updates)?;
         }
         let failed = self.done.again + self.done.exhausted;
         if failed > 0 {
@@ -445,12 +443,17 @@ impl<'a> Work<'a> {
     }
 
     /// Raises and closes alerts, and resolves what newer versions made superfluous.
-    fn speak_up(&mut self, conn: &mut Conn) -> QueryResult<()> {
+    fn write_alerts(&mut self, conn: &mut Conn) -> QueryResult<()> {
         alerts::raise_all(conn, self.now, std::mem::take(&mut self.alerts))?;
-        let reasons: BTreeSet<&'static str> = self.calmed.iter().map(|(_, why)| *why).collect();
+        let reasons: BTreeSet<&'static str> =
+            self.closed_alerts.iter().map(|(_, why)| *why).collect();
         for reason in reasons {
-            let ids: Vec<EventId> =
-                self.calmed.iter().filter(|(_, why)| *why == reason).map(|(id, _)| *id).collect();
+            let ids: Vec<EventId> = self
+                .closed_alerts
+                .iter()
+                .filter(|(_, why)| *why == reason)
+                .map(|(id, _)| *id)
+                .collect();
             alerts::close(conn, self.now, &ids, reason)?;
         }
         self.close_told_versions(conn)

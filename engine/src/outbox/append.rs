@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::db::Conn;
+use common::db::{Conn, ROWS_PER_INSERT};
 use common::env::Env;
 use common::event::{EventRow, NewEvent};
 use common::ids::EventId;
@@ -18,9 +18,6 @@ use super::model::OpenRow;
 
 /// Shards of the outbox: relays hold them one by one, and a partition of the topic takes whole shards.
 pub const SHARDS: i16 = 64;
-
-/// Rows of one INSERT: below SQLite's and PostgreSQL's limits on bind parameters.
-const ROWS_PER_INSERT: usize = 1_000;
 
 /// Where a service's changes put their events; cheap to clone.
 #[derive(Clone)]

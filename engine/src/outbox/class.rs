@@ -7,7 +7,7 @@ const MAX: usize = 120;
 pub const NO_ANSWER: &str = "no answer in time";
 
 /// The class of what failed without a word.
-pub const UNTOLD: &str = "no error noted";
+pub const NO_ERROR_NOTED: &str = "no error noted";
 
 /// The class of `error`: what is quoted becomes `'…'`, and ids, hexadecimal and other numbers become `#`.
 ///
@@ -26,7 +26,7 @@ pub fn error_class(error: &str) -> String {
         rest = &rest[length..];
     }
     match cut(&class) {
-        "" => UNTOLD.to_owned(),
+        "" => NO_ERROR_NOTED.to_owned(),
         class => class.to_owned(),
     }
 }
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn what_differs_from_event_to_event_is_left_out() {
         for (error, class) in [
-            ("", UNTOLD),
-            (" \n", UNTOLD),
+            ("", NO_ERROR_NOTED),
+            (" \n", NO_ERROR_NOTED),
             ("it broke", "it broke"),
             ("it can't be read, since it isn't JSON", "it can't be read, since it isn't JSON"),
             ("key \"85123A\" is in quarantine: 'x'", "key '…' is in quarantine: '…'"),

@@ -133,8 +133,8 @@ pub struct LastError {
 /// When the statement fails.
 pub fn last_errors(conn: &mut Conn, ids: &[EventId]) -> QueryResult<HashMap<EventId, LastError>> {
     use outbox_history as h;
-    type Row = (EventId, i64, Timestamp, Option<String>, Option<String>);
-    let mut rows: Vec<Row> = on!(conn, c => outbox_history::table
+    type HistoryColumns = (EventId, i64, Timestamp, Option<String>, Option<String>);
+    let mut rows: Vec<HistoryColumns> = on!(conn, c => outbox_history::table
         .filter(h::event_id.eq_any(ids))
         .filter(h::by_whom.is_null())
         .filter(h::error.is_not_null().or(h::what.eq("OVERDUE")))

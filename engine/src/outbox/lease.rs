@@ -20,7 +20,7 @@ use super::SHARDS;
 
 /// The shards that an instance may send now, each with the token that its writes must show.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct LeaseSet {
     /// Who holds them.
     pub owner: String,
     /// Token by shard.
@@ -29,7 +29,7 @@ pub struct Held {
     pub until: Instant,
 }
 
-impl Held {
+impl LeaseSet {
     /// Nothing held yet.
     pub fn nothing(owner: String) -> Self {
         Self { owner, tokens: BTreeMap::new(), until: Instant::now() }
@@ -45,12 +45,12 @@ impl Held {
 ///
 /// # Errors
 /// When the database can't be reached; what was held stays valid until its time.
-pub async fn renew(db: &Db, owner: &str, lease: Duration) -> Result<Held, DbError> {
+pub async fn renew(db: &Db, owner: &str, lease: Duration) -> Result<LeaseSet, DbError> {
     // Counted from before the statement: the database's clock starts the lease no earlier.
     let until = Instant::now() + lease.mul_f64(0.7);
     let name = owner.to_owned();
     let tokens = db.write(move |conn| renew_in(conn, &name, lease).map_err(DbError::from)).await?;
-    Ok(Held { owner: owner.to_owned(), tokens, until })
+    Ok(LeaseSet { owner: owner.to_owned(), tokens, until })
 }
 
 /// Gives everything back, so that others need not wait for the leases to end.
@@ -111,7 +111,7 @@ pub fn instances(conn: &mut Conn) -> QueryResult<Vec<Instance>> {
 fn renew_in(conn: &mut Conn, owner: &str, lease: Duration) -> QueryResult<BTreeMap<i16, i64>> {
     let now = database_now(conn)?;
     let expires = now.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
-    let share = fair_share(enlist(conn, owner, now, expires)?);
+    let share = fair_share(register(conn, owner, now, expires)?);
     let mut held = extend(conn, owner, now, expires)?;
     match held.len().checked_sub(share) {
         Some(0) => {}
@@ -125,7 +125,7 @@ fn renew_in(conn: &mut Conn, owner: &str, lease: Duration) -> QueryResult<BTreeM
 }
 
 /// Notes that `owner` lives, forgets the dead, and counts the living.
-fn enlist(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<i64> {
+fn register(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<i64> {
     on!(conn, c => {
         diesel::insert_into(relay_member::table)
             .values((relay_member::owner.eq(owner), relay_member::expires_us.eq(expires)))

@@ -1,6 +1,6 @@
 //! Who acts on what becomes of events, in the very transaction in which it becomes so.
 //!
-//! An order is CONFIRMED because its event was answered SUCCESS: the two must not be told apart by a crash. So a
+//! An order is CONFIRMED because its event was answered SUCCESS: the two must not be told bisect by a crash. So a
 //! service hands a [`Listener`] to its engine, and the one place through which every transition goes calls it.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use diesel::QueryResult;
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Became {
+pub enum NewStatus {
     /// PROCESSED: its consumer has its effect.
     Succeeded {
         /// What the consumer said besides, JSON.
@@ -24,7 +24,7 @@ pub enum Became {
         result: Option<String>,
     },
     /// PENDING again after a failed attempt; it goes on by itself.
-    Again,
+    Retrying,
     /// EXHAUSTED: a person has to act.
     Exhausted {
         /// What went wrong the last time.
@@ -48,25 +48,30 @@ pub enum Became {
 
 /// One event and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
+pub struct StatusUpdate {
     /// Which event.
     pub event: EventFacts,
     /// What it became.
-    pub became: Became,
+    pub status: NewStatus,
 }
 
 /// Acts on what becomes of a service's own events.
 pub trait Listener: fmt::Debug + Send + Sync + 'static {
-    /// Whether it wants to hear of events of this type; the others cost nothing.
+    /// Whether it wants to on_updates of events of this type; the others cost nothing.
     fn listens_to(&self, event_type: &str) -> bool;
 
-    /// Takes `turns` (never none, in the order in which they happened; an event may come more than once) inside the
+    /// Takes `updates` (never none, in the order in which they happened; an event may come more than once) inside the
     /// transaction of the transitions. The events' open rows are locked by then, so whatever it locks comes after
     /// those. Events that it appends are sent by the relay as any other.
     ///
     /// # Errors
     /// When a statement fails; the transitions are rolled back with it and come again.
-    fn hear(&self, conn: &mut Conn, now: Timestamp, turns: &[Turn]) -> QueryResult<()>;
+    fn on_updates(
+        &self,
+        conn: &mut Conn,
+        now: Timestamp,
+        updates: &[StatusUpdate],
+    ) -> QueryResult<()>;
 
     /// Told once transitions are committed, its own or others': the moment to wake whoever waits for them.
     fn committed(&self) {}

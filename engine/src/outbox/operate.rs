@@ -8,10 +8,10 @@ use common::ids::EventId;
 use diesel::QueryResult;
 use thiserror::Error;
 
-use super::advance::{Occurrence, advance};
+use super::advance::{Update, advance};
 use super::append::Outbox;
 use super::model::OpenRow;
-use super::state::{Happening, Policy};
+use super::state::{Policy, Trigger};
 use super::store;
 
 /// Why an action was refused.
@@ -50,7 +50,7 @@ pub fn retry(
     by: &str,
     reason: Option<&str>,
 ) -> Result<OpenRow, OperateError> {
-    act(conn, outbox, id, Happening::Retried { more: more_attempts }, by, reason)
+    act(conn, outbox, id, Trigger::Retried { more: more_attempts }, by, reason)
 }
 
 /// Ends the waiting of an EXHAUSTED event by hand; it may still be retried, and a late answer still counts.
@@ -66,12 +66,12 @@ pub fn resolve(
     by: &str,
     reason: &str,
 ) -> Result<OpenRow, OperateError> {
-    act(conn, outbox, id, Happening::Resolved, by, Some(reason))
+    act(conn, outbox, id, Trigger::Resolved, by, Some(reason))
 }
 
 /// What a person wants of many events at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deed {
+pub enum OperatorAction {
     /// As [`retry`].
     Retry {
         /// How many attempts on top of those they had.
@@ -83,7 +83,7 @@ pub enum Deed {
 
 /// What became of many events: every one is in one of the two lists.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Done {
+pub struct ActionOutcome {
     /// Those that were acted on.
     pub done: Vec<EventId>,
     /// Those that were left as they are, and why.
@@ -100,35 +100,35 @@ pub fn act_on_all(
     conn: &mut Conn,
     outbox: &Outbox,
     ids: &[EventId],
-    deed: &Deed,
+    action: &OperatorAction,
     by: &str,
     reason: Option<&str>,
-) -> QueryResult<Done> {
+) -> QueryResult<ActionOutcome> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     let mut open: BTreeMap<EventId, OpenRow> =
         store::lock(conn, &ids)?.into_iter().map(|(row, _)| (row.id, row)).collect();
     let known: HashSet<EventId> = missing(conn, &ids, &open)?;
-    let mut all = Done::default();
+    let mut all = ActionOutcome::default();
     for id in ids {
-        match why_not(open.remove(&id).as_ref(), known.contains(&id), deed) {
+        match why_not(open.remove(&id).as_ref(), known.contains(&id), action) {
             None => all.done.push(id),
             Some(reason) => all.skipped.push((id, reason)),
         }
     }
-    let happening = match *deed {
-        Deed::Retry { more_attempts } => Happening::Retried { more: more_attempts },
-        Deed::Resolve => Happening::Resolved,
+    let trigger = match *action {
+        OperatorAction::Retry { more_attempts } => Trigger::Retried { more: more_attempts },
+        OperatorAction::Resolve => Trigger::Resolved,
     };
-    let occurrence = |id: &EventId| Occurrence {
+    let update = |id: &EventId| Update {
         error: reason.map(str::to_owned),
         by_whom: Some(by.to_owned()),
-        ..Occurrence::new(*id, happening)
+        ..Update::new(*id, trigger)
     };
-    let occurrences: Vec<_> = all.done.iter().map(occurrence).collect();
-    if !occurrences.is_empty() {
+    let updates: Vec<_> = all.done.iter().map(update).collect();
+    if !updates.is_empty() {
         let policy = Policy::without_pause(outbox.listener().cloned());
-        advance(conn, outbox.env(), &policy, occurrences)?;
+        advance(conn, outbox.env(), &policy, updates)?;
     }
     Ok(all)
 }
@@ -146,7 +146,7 @@ fn missing(
     }
 }
 
-fn why_not(row: Option<&OpenRow>, is_processed: bool, deed: &Deed) -> Option<String> {
+fn why_not(row: Option<&OpenRow>, is_processed: bool, action: &OperatorAction) -> Option<String> {
     let status = match row {
         Some(row) => row.status(),
         None if is_processed => Status::Processed,
@@ -159,14 +159,14 @@ fn why_not(row: Option<&OpenRow>, is_processed: bool, deed: &Deed) -> Option<Str
         ));
     }
     let resolved = row.is_some_and(|row| row.resolved_us.is_some());
-    (resolved && *deed == Deed::Resolve).then(|| "it is resolved already".to_owned())
+    (resolved && *action == OperatorAction::Resolve).then(|| "it is resolved already".to_owned())
 }
 
 fn act(
     conn: &mut Conn,
     outbox: &Outbox,
     id: EventId,
-    happening: Happening,
+    trigger: Trigger,
     by: &str,
     reason: Option<&str>,
 ) -> Result<OpenRow, OperateError> {
@@ -179,10 +179,10 @@ fn act(
     if row.status() != Status::Exhausted {
         return Err(OperateError::NotExhausted { id, status: row.status() });
     }
-    let mut occurrence = Occurrence::new(id, happening);
-    occurrence.error = reason.map(str::to_owned);
-    occurrence.by_whom = Some(by.to_owned());
+    let mut update = Update::new(id, trigger);
+    update.error = reason.map(str::to_owned);
+    update.by_whom = Some(by.to_owned());
     let policy = Policy::without_pause(outbox.listener().cloned());
-    let advanced = advance(conn, outbox.env(), &policy, vec![occurrence])?;
+    let advanced = advance(conn, outbox.env(), &policy, vec![update])?;
     Ok(advanced.rows.into_iter().next().unwrap_or(row))
 }

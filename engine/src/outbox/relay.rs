@@ -15,9 +15,9 @@ use common::retry::Backoff;
 use common::telemetry::{Delivery, Span, Spans, Step};
 use diesel::QueryResult;
 
-use super::advance::{Advanced, Occurrence, advance};
-use super::lease::Held;
-use super::state::{Happening, Policy};
+use super::advance::{Advanced, Update, advance};
+use super::lease::LeaseSet;
+use super::state::{Policy, Trigger};
 use super::store::{self, DueRow, SentRow};
 use super::{SHARDS, partition_of, pause};
 use crate::counters;
@@ -53,16 +53,16 @@ impl InFlight {
     }
 
     /// Notes that events left the state SENT: by partition, events and bytes.
-    pub fn landed(&self, landed: &BTreeMap<i32, (i64, i64)>) {
+    pub fn released(&self, released: &BTreeMap<i32, (i64, i64)>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, (events, bytes)) in landed {
+        for (partition, (events, bytes)) in released {
             let entry = held.entry(*partition).or_default();
             entry.0 = (entry.0 - events).max(0);
             entry.1 = (entry.1 - bytes).max(0);
         }
     }
 
-    fn took_off(&self, partition: i32, bytes: i64) {
+    fn reserve(&self, partition: i32, bytes: i64) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = held.entry(partition).or_default();
         entry.0 += 1;
@@ -107,7 +107,7 @@ pub struct RelaySettings {
 pub struct Relay {
     settings: RelaySettings,
     partitions: Mutex<Option<i32>>,
-    pauses: Pauses,
+    pauses: PartitionBackoff,
 }
 
 /// What one step of the relay did.
@@ -130,14 +130,14 @@ pub struct RelayOutcome {
 impl Relay {
     /// A relay; it has asked nobody anything yet.
     pub fn new(settings: RelaySettings) -> Self {
-        Self { settings, partitions: Mutex::new(None), pauses: Pauses::default() }
+        Self { settings, partitions: Mutex::new(None), pauses: PartitionBackoff::default() }
     }
 
     /// One step: reads what is due in the shards of `held`, sends it, notes what the broker confirmed.
     ///
     /// # Errors
     /// When the database fails: what was sent but not noted is sent again, as the same attempt.
-    pub async fn run_once(&self, held: &Held) -> Result<RelayOutcome, DbError> {
+    pub async fn run_once(&self, held: &LeaseSet) -> Result<RelayOutcome, DbError> {
         let Some(partitions) = self.partitions().await else {
             return Ok(RelayOutcome { delayed: 1, drained: true, ..RelayOutcome::default() });
         };
@@ -166,7 +166,7 @@ impl Relay {
 
     async fn send(
         &self,
-        held: &Held,
+        held: &LeaseSet,
         mut due: Vec<DueRow>,
         partitions: i32,
     ) -> Result<RelayOutcome, DbError> {
@@ -192,7 +192,7 @@ impl Relay {
                     });
                 }
                 Err(error @ SendError::Message(_)) => {
-                    let broken = Occurrence::new(row.id, Happening::Unproducible);
+                    let broken = Update::new(row.id, Trigger::Unproducible);
                     refused.push((row.shard, broken.because(error.to_string())));
                 }
                 Err(SendError::Broker(_)) => {
@@ -208,7 +208,7 @@ impl Relay {
         for row in self.note(held, sent, refused).await? {
             outcome.sent += 1;
             let Some((bytes, created)) = facts.get(&row.id) else { continue };
-            self.settings.in_flight.took_off(row.partition, i64::from(*bytes));
+            self.settings.in_flight.reserve(row.partition, i64::from(*bytes));
             if row.attempt == 1 {
                 outcome.first_sent.push(at.since(*created));
             }
@@ -219,9 +219,9 @@ impl Relay {
     /// Writes down what the broker said, as far as the shards are still this relay's; returns what is SENT now.
     async fn note(
         &self,
-        held: &Held,
+        held: &LeaseSet,
         sent: Vec<SentRow>,
-        mut refused: Vec<(i16, Occurrence)>,
+        mut refused: Vec<(i16, Update)>,
     ) -> Result<Vec<SentRow>, DbError> {
         if sent.is_empty() && refused.is_empty() {
             return Ok(Vec::new());
@@ -241,7 +241,7 @@ impl Relay {
                 refused.retain(|(shard, _)| mine.contains(shard));
                 let mut done = Advanced::default();
                 if !refused.is_empty() {
-                    let refused = refused.into_iter().map(|(_, occurrence)| occurrence).collect();
+                    let refused = refused.into_iter().map(|(_, update)| update).collect();
                     done = advance(conn, &env, &policy, refused)?;
                 }
                 if !sent.is_empty() {
@@ -278,7 +278,7 @@ impl Relay {
             return Ok(false);
         }
         let (env, policy) = (self.settings.env.clone(), self.settings.policy.clone());
-        let probed = vec![Occurrence::new(id, Happening::Probed { attempt })];
+        let probed = vec![Update::new(id, Trigger::Probed { attempt })];
         self.settings
             .db
             .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))
@@ -346,9 +346,9 @@ impl Relay {
 
 /// Partitions that the broker did not take messages for, and how long they are left alone.
 #[derive(Default)]
-struct Pauses(Mutex<BTreeMap<i32, (u32, Instant)>>);
+struct PartitionBackoff(Mutex<BTreeMap<i32, (u32, Instant)>>);
 
-impl Pauses {
+impl PartitionBackoff {
     const BACKOFF: Backoff =
         Backoff { base: Duration::from_millis(250), max: Duration::from_secs(5) };
 
@@ -387,7 +387,11 @@ fn due(
 }
 
 /// The held shards whose partitions have room.
-fn open_shards(held: &Held, room: &BTreeMap<i32, (i64, i64)>, partitions: i32) -> BTreeSet<i16> {
+fn open_shards(
+    held: &LeaseSet,
+    room: &BTreeMap<i32, (i64, i64)>,
+    partitions: i32,
+) -> BTreeSet<i16> {
     (0..SHARDS)
         .filter(|shard| held.tokens.contains_key(shard))
         .filter(|shard| room.contains_key(&partition_of(*shard, partitions)))

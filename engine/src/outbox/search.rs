@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::class::UNTOLD;
+use super::class::NO_ERROR_NOTED;
 use super::found::{Found, LastError, last_errors};
 
 /// How far an id's own time may lie from `created_at`: ids keep growing while a clock is set back.
@@ -221,7 +221,7 @@ impl Search {
 
 /// The class of an event's newest error, as it is shown and filtered by.
 pub fn class_of(errors: &HashMap<EventId, LastError>, id: EventId) -> &str {
-    errors.get(&id).map_or(UNTOLD, |error| &error.class)
+    errors.get(&id).map_or(NO_ERROR_NOTED, |error| &error.class)
 }
 
 /// Ids from `from` (included) to `below` (not included).

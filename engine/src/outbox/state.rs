@@ -1,4 +1,4 @@
-//! The life of an event, as one function: [`step`] says what any happening does to any state.
+//! The life of an event, as one function: [`step`] says what any trigger does to any state.
 //!
 //! Nothing else decides about a transition. The set-based SQL of the relay and of the settler either calls it
 //! or repeats one line of it; the tests hold the two against each other on both databases.
@@ -29,7 +29,7 @@ pub enum AckOutcome {
 
 /// Something that happens to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happening {
+pub enum Trigger {
     /// The broker confirmed the produce of `attempt`.
     Confirmed {
         /// Which attempt.
@@ -64,9 +64,9 @@ pub enum Happening {
     Resolved,
 }
 
-/// What a happening does.
+/// What a trigger does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Transition {
     /// Nothing but a line in the history, if it is worth one.
     Stay,
     /// The row changes.
@@ -122,19 +122,19 @@ impl OpenRow {
     }
 }
 
-/// What `happening` does to an event that is not PROCESSED; `chance` (0 to 1) spreads the backoff.
+/// What `trigger` does to an event that is not PROCESSED; `chance` (0 to 1) spreads the backoff.
 pub fn step(
     row: &OpenRow,
     kind: EventKind,
-    happening: Happening,
+    trigger: Trigger,
     now: Timestamp,
     policy: &Policy,
     chance: f64,
-) -> Step {
+) -> Transition {
     let fail = |attempt: i32, retryable: bool| failed(row, attempt, retryable, now, policy, chance);
-    match (row.status(), happening) {
-        (Status::Pending, Happening::Confirmed { attempt, partition }) if row.awaits(attempt) => {
-            Step::Change(OpenRow {
+    match (row.status(), trigger) {
+        (Status::Pending, Trigger::Confirmed { attempt, partition }) if row.awaits(attempt) => {
+            Transition::Change(OpenRow {
                 attempt,
                 partition: Some(partition),
                 sent_us: Some(now),
@@ -143,46 +143,44 @@ pub fn step(
         }
         // A probe has a number of its own, so that its answer can be told from a late one to the send before;
         // the limit rises with it, so it costs nothing of the budget.
-        (Status::Sent, Happening::Probed { attempt }) if attempt == row.attempt + 1 => {
-            Step::Change(OpenRow {
+        (Status::Sent, Trigger::Probed { attempt }) if attempt == row.attempt + 1 => {
+            Transition::Change(OpenRow {
                 attempt,
                 attempt_limit: row.attempt_limit + 1,
                 sent_us: Some(now),
                 ..row.clone()
             })
         }
-        (Status::Pending, Happening::Unproducible) => fail(row.attempt + 1, true),
-        (_, Happening::Acked { outcome: AckOutcome::Success, .. }) => Step::Settle,
-        (_, Happening::Acked { outcome: AckOutcome::Rejected, .. })
-            if kind == EventKind::Command =>
-        {
-            Step::Settle
+        (Status::Pending, Trigger::Unproducible) => fail(row.attempt + 1, true),
+        (_, Trigger::Acked { outcome: AckOutcome::Success, .. }) => Transition::Settle,
+        (_, Trigger::Acked { outcome: AckOutcome::Rejected, .. }) if kind == EventKind::Command => {
+            Transition::Settle
         }
         // Only a command can be answered no: from a snapshot's consumer it is a flaw that stays one.
-        (_, Happening::Acked { attempt, outcome: AckOutcome::Rejected }) if row.awaits(attempt) => {
+        (_, Trigger::Acked { attempt, outcome: AckOutcome::Rejected }) if row.awaits(attempt) => {
             fail(attempt, false)
         }
-        (_, Happening::Acked { attempt, outcome: AckOutcome::Failed { retryable } })
+        (_, Trigger::Acked { attempt, outcome: AckOutcome::Failed { retryable } })
             if row.awaits(attempt) =>
         {
             fail(attempt, retryable)
         }
-        (Status::Sent, Happening::Overdue) => fail(row.attempt, true),
-        (Status::Exhausted, Happening::Superseded)
+        (Status::Sent, Trigger::Overdue) => fail(row.attempt, true),
+        (Status::Exhausted, Trigger::Superseded)
             if kind == EventKind::Snapshot && row.resolved_us.is_none() =>
         {
-            Step::Change(OpenRow { resolved_us: Some(now), ..row.clone() })
+            Transition::Change(OpenRow { resolved_us: Some(now), ..row.clone() })
         }
-        (Status::Exhausted, Happening::Retried { more }) => Step::Change(OpenRow {
+        (Status::Exhausted, Trigger::Retried { more }) => Transition::Change(OpenRow {
             attempt_limit: row.attempt_limit.max(row.attempt.saturating_add(more.max(1))),
             due_us: now,
             resolved_us: None,
             ..row.with_status(Status::Pending)
         }),
-        (Status::Exhausted, Happening::Resolved) if row.resolved_us.is_none() => {
-            Step::Change(OpenRow { resolved_us: Some(now), ..row.clone() })
+        (Status::Exhausted, Trigger::Resolved) if row.resolved_us.is_none() => {
+            Transition::Change(OpenRow { resolved_us: Some(now), ..row.clone() })
         }
-        _ => Step::Stay,
+        _ => Transition::Stay,
     }
 }
 
@@ -193,12 +191,16 @@ fn failed(
     now: Timestamp,
     policy: &Policy,
     chance: f64,
-) -> Step {
+) -> Transition {
     if !retryable || attempt >= row.attempt_limit {
-        return Step::Exhaust(OpenRow { attempt, ..row.with_status(Status::Exhausted) });
+        return Transition::Exhaust(OpenRow { attempt, ..row.with_status(Status::Exhausted) });
     }
     let pause = policy.backoff.delay(u32::try_from(attempt).unwrap_or(0), chance);
-    Step::Change(OpenRow { attempt, due_us: now.after(pause), ..row.with_status(Status::Pending) })
+    Transition::Change(OpenRow {
+        attempt,
+        due_us: now.after(pause),
+        ..row.with_status(Status::Pending)
+    })
 }
 
 #[cfg(test)]
@@ -231,23 +233,23 @@ mod tests {
         row.with_status(status)
     }
 
-    fn failed_ack(attempt: i32, retryable: bool) -> Happening {
-        Happening::Acked { attempt, outcome: AckOutcome::Failed { retryable } }
+    fn failed_ack(attempt: i32, retryable: bool) -> Trigger {
+        Trigger::Acked { attempt, outcome: AckOutcome::Failed { retryable } }
     }
 
-    /// The state table, line by line: (status, attempt, limit, kind, happening) → (status, attempt).
+    /// The state table, line by line: (status, attempt, limit, kind, trigger) → (status, attempt).
     #[test]
     fn the_state_table() {
         use EventKind::{Command, Snapshot};
         use Status::{Exhausted, Pending, Processed, Sent};
-        let success = |attempt| Happening::Acked { attempt, outcome: AckOutcome::Success };
-        let rejected = |attempt| Happening::Acked { attempt, outcome: AckOutcome::Rejected };
-        let confirmed = |attempt| Happening::Confirmed { attempt, partition: 3 };
+        let success = |attempt| Trigger::Acked { attempt, outcome: AckOutcome::Success };
+        let rejected = |attempt| Trigger::Acked { attempt, outcome: AckOutcome::Rejected };
+        let confirmed = |attempt| Trigger::Confirmed { attempt, partition: 3 };
         let table = [
             (Pending, 0, 5, Snapshot, confirmed(1), Sent, 1),
             (Pending, 1, 5, Snapshot, confirmed(1), Pending, 1),
-            (Pending, 0, 5, Snapshot, Happening::Unproducible, Pending, 1),
-            (Pending, 4, 5, Snapshot, Happening::Unproducible, Exhausted, 5),
+            (Pending, 0, 5, Snapshot, Trigger::Unproducible, Pending, 1),
+            (Pending, 4, 5, Snapshot, Trigger::Unproducible, Exhausted, 5),
             (Pending, 0, 5, Snapshot, success(1), Processed, 0),
             (Sent, 2, 5, Snapshot, success(1), Processed, 2),
             (Exhausted, 5, 5, Snapshot, success(2), Processed, 5),
@@ -259,25 +261,25 @@ mod tests {
             (Sent, 5, 5, Snapshot, failed_ack(5, true), Exhausted, 5),
             (Sent, 3, 5, Snapshot, failed_ack(2, false), Sent, 3),
             (Exhausted, 5, 5, Snapshot, failed_ack(5, true), Exhausted, 5),
-            (Sent, 1, 5, Snapshot, Happening::Overdue, Pending, 1),
-            (Sent, 5, 5, Snapshot, Happening::Overdue, Exhausted, 5),
-            (Pending, 1, 5, Snapshot, Happening::Overdue, Pending, 1),
-            (Sent, 1, 5, Snapshot, Happening::Probed { attempt: 2 }, Sent, 2),
-            (Exhausted, 5, 5, Snapshot, Happening::Retried { more: 3 }, Pending, 5),
-            (Sent, 1, 5, Snapshot, Happening::Retried { more: 3 }, Sent, 1),
-            (Exhausted, 5, 5, Command, Happening::Superseded, Exhausted, 5),
+            (Sent, 1, 5, Snapshot, Trigger::Overdue, Pending, 1),
+            (Sent, 5, 5, Snapshot, Trigger::Overdue, Exhausted, 5),
+            (Pending, 1, 5, Snapshot, Trigger::Overdue, Pending, 1),
+            (Sent, 1, 5, Snapshot, Trigger::Probed { attempt: 2 }, Sent, 2),
+            (Exhausted, 5, 5, Snapshot, Trigger::Retried { more: 3 }, Pending, 5),
+            (Sent, 1, 5, Snapshot, Trigger::Retried { more: 3 }, Sent, 1),
+            (Exhausted, 5, 5, Command, Trigger::Superseded, Exhausted, 5),
         ];
-        for (status, attempt, limit, kind, happening, to, to_attempt) in table {
+        for (status, attempt, limit, kind, trigger, to, to_attempt) in table {
             let before = row(status, attempt, limit);
-            let (after, at) = match step(&before, kind, happening, NOW, &POLICY, 0.5) {
-                Step::Stay => (status, attempt),
-                Step::Settle => (Processed, attempt),
-                Step::Change(row) | Step::Exhaust(row) => (row.status(), row.attempt),
+            let (after, at) = match step(&before, kind, trigger, NOW, &POLICY, 0.5) {
+                Transition::Stay => (status, attempt),
+                Transition::Settle => (Processed, attempt),
+                Transition::Change(row) | Transition::Exhaust(row) => (row.status(), row.attempt),
             };
             assert_eq!(
                 (after, at),
                 (to, to_attempt),
-                "{status:?} {attempt}/{limit} on {happening:?}"
+                "{status:?} {attempt}/{limit} on {trigger:?}"
             );
         }
     }
@@ -285,21 +287,22 @@ mod tests {
     #[test]
     fn a_retry_raises_the_limit_and_never_resets_the_count() {
         let exhausted = row(Status::Exhausted, 5, 5);
-        let retried = Happening::Retried { more: 3 };
-        let Step::Change(after) = step(&exhausted, EventKind::Snapshot, retried, NOW, &POLICY, 0.5)
+        let retried = Trigger::Retried { more: 3 };
+        let Transition::Change(after) =
+            step(&exhausted, EventKind::Snapshot, retried, NOW, &POLICY, 0.5)
         else {
             panic!("a retry of an exhausted event must change it");
         };
         assert_eq!((after.attempt, after.attempt_limit), (5, 8));
     }
 
-    fn happenings() -> impl Strategy<Value = Happening> {
+    fn happenings() -> impl Strategy<Value = Trigger> {
         let attempt = 0..8_i32;
         prop_oneof![
-            attempt.clone().prop_map(|attempt| Happening::Confirmed { attempt, partition: 0 }),
-            attempt.clone().prop_map(|attempt| Happening::Probed { attempt }),
-            Just(Happening::Unproducible),
-            (attempt, 0..4).prop_map(|(attempt, outcome)| Happening::Acked {
+            attempt.clone().prop_map(|attempt| Trigger::Confirmed { attempt, partition: 0 }),
+            attempt.clone().prop_map(|attempt| Trigger::Probed { attempt }),
+            Just(Trigger::Unproducible),
+            (attempt, 0..4).prop_map(|(attempt, outcome)| Trigger::Acked {
                 attempt,
                 outcome: match outcome {
                     0 => AckOutcome::Success,
@@ -308,10 +311,10 @@ mod tests {
                     _ => AckOutcome::Failed { retryable: true },
                 },
             }),
-            Just(Happening::Overdue),
-            Just(Happening::Superseded),
-            (1..4_i32).prop_map(|more| Happening::Retried { more }),
-            Just(Happening::Resolved),
+            Just(Trigger::Overdue),
+            Just(Trigger::Superseded),
+            (1..4_i32).prop_map(|more| Trigger::Retried { more }),
+            Just(Trigger::Resolved),
         ]
     }
 
@@ -328,25 +331,25 @@ mod tests {
             let mut now = NOW;
             let mut event = row(Status::Pending, 0, limit);
             let mut alerts = std::collections::HashSet::new();
-            for happening in script {
+            for trigger in script {
                 now = now.after(Duration::from_secs(1));
                 let before = event.clone();
-                match step(&before, kind, happening, now, &POLICY, chance) {
-                    Step::Settle => {
+                match step(&before, kind, trigger, now, &POLICY, chance) {
+                    Transition::Settle => {
                         // Only the consumer's word ends an event.
-                        let by_ack = matches!(happening, Happening::Acked { outcome, .. }
+                        let by_ack = matches!(trigger, Trigger::Acked { outcome, .. }
                             if outcome == AckOutcome::Success || outcome == AckOutcome::Rejected && is_command);
                         prop_assert!(by_ack);
                         return Ok(());
                     }
-                    Step::Stay => {}
-                    Step::Exhaust(after) => {
+                    Transition::Stay => {}
+                    Transition::Exhaust(after) => {
                         prop_assert_eq!(after.status(), Status::Exhausted);
                         prop_assert_ne!(before.status(), Status::Exhausted);
                         prop_assert!(alerts.insert(after.attempt), "one alert for each exhaustion");
                         event = after;
                     }
-                    Step::Change(after) => {
+                    Transition::Change(after) => {
                         prop_assert!(after.status() != Status::Exhausted || before.status() == Status::Exhausted);
                         event = after;
                     }

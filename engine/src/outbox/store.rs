@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, ROWS_PER_INSERT};
 use common::event::EventFacts;
 use common::ids::{EventId, EventIdSql};
 use common::on;
@@ -19,11 +19,8 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::append::shard_of;
-use super::lease::Held;
+use super::lease::LeaseSet;
 use super::model::{HistoryRow, OpenRow, SettledRow};
-
-/// Rows of one multi-row INSERT, below both databases' limits on bind parameters.
-const ROWS_PER_INSERT: usize = 1_000;
 
 /// A PENDING event that is due, with all that its message needs.
 #[derive(Debug, Clone, QueryableByName)]
@@ -141,7 +138,7 @@ pub(super) fn message_of(conn: &mut Conn, id: EventId) -> QueryResult<Option<Due
 }
 
 /// The shards of `held` that are still its owner's, locked until the transaction ends.
-pub(super) fn fence(conn: &mut Conn, held: &Held) -> QueryResult<BTreeSet<i16>> {
+pub(super) fn fence(conn: &mut Conn, held: &LeaseSet) -> QueryResult<BTreeSet<i16>> {
     let mine = relay_lease::table
         .filter(relay_lease::owner.eq(&held.owner))
         .select((relay_lease::shard, relay_lease::token))
@@ -515,7 +512,7 @@ pub(super) fn newest_version(conn: &mut Conn, key: &str) -> QueryResult<Option<i
 /// Events and bytes that are sent and unanswered, by partition.
 pub(super) fn in_flight(conn: &mut Conn) -> QueryResult<Vec<(i32, i64, i64)>> {
     #[derive(QueryableByName)]
-    struct Row {
+    struct InFlightRow {
         #[diesel(sql_type = Integer)]
         partition: i32,
         #[diesel(sql_type = BigInt)]
@@ -525,7 +522,7 @@ pub(super) fn in_flight(conn: &mut Conn) -> QueryResult<Vec<(i32, i64, i64)>> {
     }
     let sql = "SELECT partition, count(*) AS events, CAST(sum(size) AS BIGINT) AS bytes \
                FROM outbox_open WHERE status = 1 AND partition IS NOT NULL GROUP BY partition";
-    let rows: Vec<Row> = on!(conn, c => sql_query(sql).load(c))?;
+    let rows: Vec<InFlightRow> = on!(conn, c => sql_query(sql).load(c))?;
     Ok(rows.into_iter().map(|row| (row.partition, row.events, row.bytes)).collect())
 }
 

@@ -22,8 +22,8 @@ use common::telemetry::Spans;
 use diesel::prelude::*;
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
-use super::advance::{Occurrence, advance};
-use super::state::{AckOutcome, Happening, Policy, Step, step};
+use super::advance::{Update, advance};
+use super::state::{AckOutcome, Policy, Transition, Trigger, step};
 use super::store::{self, SentRow};
 use super::*;
 use crate::counters;
@@ -43,7 +43,7 @@ const SNAPSHOT: EventType = EventType { name: "test.changed", kind: EventKind::S
 const COMMAND: EventType = EventType { name: "test.placed", kind: EventKind::Command };
 
 /// An outbox with everything that acts on it, on a clock that stands still.
-struct Bench {
+struct OutboxFixture {
     db: Db,
     env: Env,
     clock: ManualClock,
@@ -52,7 +52,7 @@ struct Bench {
     _database: TestDatabase,
 }
 
-impl Bench {
+impl OutboxFixture {
     fn new(database: TestDatabase) -> Self {
         let clock = ManualClock::at(START);
         let env = Env::seeded(std::sync::Arc::new(clock.clone()), 7);
@@ -164,8 +164,8 @@ impl Bench {
         assert_eq!(self.settle(vec![refusal]).await.advanced.exhausted, 1);
     }
 
-    fn watch(&self) -> Watch {
-        Watch {
+    fn watch(&self) -> OverdueMonitor {
+        OverdueMonitor {
             db: self.db.clone(),
             env: self.env.clone(),
             policy: POLICY,
@@ -178,7 +178,7 @@ impl Bench {
     }
 }
 
-on_every_database!(Bench::new =>
+on_every_database!(OutboxFixture::new =>
     the_database_follows_the_state_table,
     a_success_of_any_attempt_ends_it,
     strangers_and_noise_change_nothing,
@@ -201,73 +201,78 @@ on_every_database!(Bench::new =>
 
 /// Writes down what it hears, and fails where it is told to.
 #[derive(Debug, Default)]
-struct Ear {
-    heard: Mutex<Vec<(EventId, Became)>>,
+struct RecordingListener {
+    traced: Mutex<Vec<(EventId, NewStatus)>>,
     fails: AtomicBool,
 }
 
-impl Listener for Ear {
+impl Listener for RecordingListener {
     fn listens_to(&self, event_type: &str) -> bool {
         event_type == COMMAND.name
     }
 
-    fn hear(&self, _conn: &mut Conn, _now: Timestamp, turns: &[Turn]) -> QueryResult<()> {
+    fn on_updates(
+        &self,
+        _conn: &mut Conn,
+        _now: Timestamp,
+        updates: &[StatusUpdate],
+    ) -> QueryResult<()> {
         if self.fails.load(Ordering::Relaxed) {
             return Err(diesel::result::Error::BrokenTransactionManager);
         }
-        let heard = turns.iter().map(|turn| (turn.event.id, turn.became.clone()));
-        self.heard.lock().unwrap().extend(heard);
+        let traced = updates.iter().map(|update| (update.event.id, update.status.clone()));
+        self.traced.lock().unwrap().extend(traced);
         Ok(())
     }
 }
 
-impl Bench {
-    fn with_ear(mut self) -> (Self, Arc<Ear>) {
-        let ear = Arc::new(Ear::default());
+impl OutboxFixture {
+    fn with_ear(mut self) -> (Self, Arc<RecordingListener>) {
+        let ear = Arc::new(RecordingListener::default());
         self.settler.policy.listener = Some(ear.clone());
         self.outbox = self.outbox.with_listener(Some(ear.clone()));
         (self, ear)
     }
 }
 
-async fn a_listener_hears_every_turn_of_what_it_asked_for(bench: Bench) {
-    let (bench, ear) = bench.with_ear();
-    let other = bench.append(SNAPSHOT, "A", 1).await;
-    let id = bench.append(COMMAND, "A", 0).await;
-    bench.send(id, 1, 0).await;
-    let failed = bench.ack(id, 1, Verdict::Failed);
-    bench.settle(vec![bench.ack(other, 1, Verdict::Success), failed.clone(), failed]).await;
-    bench.send(id, 2, 0).await;
-    let refusal = Ack { retryable: false, ..bench.ack(id, 2, Verdict::Failed) };
-    bench.settle(vec![refusal]).await;
-    let outbox = bench.outbox.clone();
-    let resolved = bench
+async fn a_listener_hears_every_turn_of_what_it_asked_for(fixture: OutboxFixture) {
+    let (fixture, ear) = fixture.with_ear();
+    let other = fixture.append(SNAPSHOT, "A", 1).await;
+    let id = fixture.append(COMMAND, "A", 0).await;
+    fixture.send(id, 1, 0).await;
+    let failed = fixture.ack(id, 1, Verdict::Failed);
+    fixture.settle(vec![fixture.ack(other, 1, Verdict::Success), failed.clone(), failed]).await;
+    fixture.send(id, 2, 0).await;
+    let refusal = Ack { retryable: false, ..fixture.ack(id, 2, Verdict::Failed) };
+    fixture.settle(vec![refusal]).await;
+    let outbox = fixture.outbox.clone();
+    let resolved = fixture
         .db
         .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
         .await;
     assert!(resolved.unwrap().resolved_us.is_some());
-    let outbox = bench.outbox.clone();
-    bench.db.write(move |conn| operate::retry(conn, &outbox, id, 1, "me", None)).await.unwrap();
+    let outbox = fixture.outbox.clone();
+    fixture.db.write(move |conn| operate::retry(conn, &outbox, id, 1, "me", None)).await.unwrap();
     let result = serde_json::value::to_raw_value(&serde_json::json!({"no": 1})).unwrap();
-    let no = Ack { result: Some(result), ..bench.ack(id, 3, Verdict::Rejected) };
-    bench.settle(vec![no.clone(), no]).await;
+    let no = Ack { result: Some(result), ..fixture.ack(id, 3, Verdict::Rejected) };
+    fixture.settle(vec![no.clone(), no]).await;
     let by = |name: &str| Some(name.to_owned());
     let wanted = [
-        Became::Again,
-        Became::Exhausted { error: "no such shelf".to_owned() },
-        Became::Resolved { by: by("night shift"), reason: by("done") },
-        Became::Retried { by: by("me"), reason: None },
-        Became::Rejected { result: by(r#"{"no":1}"#) },
+        NewStatus::Retrying,
+        NewStatus::Exhausted { error: "no such shelf".to_owned() },
+        NewStatus::Resolved { by: by("night shift"), reason: by("done") },
+        NewStatus::Retried { by: by("me"), reason: None },
+        NewStatus::Rejected { result: by(r#"{"no":1}"#) },
     ];
-    assert_eq!(*ear.heard.lock().unwrap(), wanted.map(|became| (id, became)));
+    assert_eq!(*ear.traced.lock().unwrap(), wanted.map(|became| (id, became)));
 }
 
-async fn a_listener_that_fails_takes_the_transition_back(bench: Bench) {
-    let (bench, ear) = bench.with_ear();
-    let id = bench.append(COMMAND, "A", 0).await;
-    bench.send(id, 1, 0).await;
+async fn a_listener_that_fails_takes_the_transition_back(fixture: OutboxFixture) {
+    let (fixture, ear) = fixture.with_ear();
+    let id = fixture.append(COMMAND, "A", 0).await;
+    fixture.send(id, 1, 0).await;
     ear.fails.store(true, Ordering::Relaxed);
-    let acks = AckBatch { acks: vec![bench.ack(id, 1, Verdict::Success)] };
+    let acks = AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] };
     let record = Record {
         topic: "acks".to_owned(),
         partition: 0,
@@ -276,17 +281,17 @@ async fn a_listener_that_fails_takes_the_transition_back(bench: Bench) {
         headers: Vec::new(),
         payload: Some(serde_json::to_vec(&acks).unwrap()),
     };
-    assert!(bench.settler.settle(&bench.db, vec![record.clone()], false).await.is_err());
-    assert_eq!(bench.open(id).await.unwrap().status(), Status::Sent);
+    assert!(fixture.settler.settle(&fixture.db, vec![record.clone()], false).await.is_err());
+    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Sent);
     ear.fails.store(false, Ordering::Relaxed);
-    bench.settler.settle(&bench.db, vec![record], false).await.unwrap();
-    assert_eq!(bench.open(id).await, None);
-    assert_eq!(ear.heard.lock().unwrap().len(), 1);
+    fixture.settler.settle(&fixture.db, vec![record], false).await.unwrap();
+    assert_eq!(fixture.open(id).await, None);
+    assert_eq!(ear.traced.lock().unwrap().len(), 1);
 }
 
-/// Each state, each happening: what is stored afterwards is what `step` says.
-async fn the_database_follows_the_state_table(bench: Bench) {
-    let acked = |attempt, outcome| Happening::Acked { attempt, outcome };
+/// Each state, each trigger: what is stored afterwards is what `step` says.
+async fn the_database_follows_the_state_table(fixture: OutboxFixture) {
+    let acked = |attempt, outcome| Trigger::Acked { attempt, outcome };
     let happenings = [
         acked(1, AckOutcome::Success),
         acked(1, AckOutcome::Rejected),
@@ -294,44 +299,44 @@ async fn the_database_follows_the_state_table(bench: Bench) {
         acked(1, AckOutcome::Failed { retryable: false }),
         acked(2, AckOutcome::Failed { retryable: true }),
         acked(5, AckOutcome::Failed { retryable: true }),
-        Happening::Probed { attempt: 2 },
-        Happening::Unproducible,
-        Happening::Overdue,
-        Happening::Superseded,
-        Happening::Retried { more: 3 },
-        Happening::Resolved,
+        Trigger::Probed { attempt: 2 },
+        Trigger::Unproducible,
+        Trigger::Overdue,
+        Trigger::Superseded,
+        Trigger::Retried { more: 3 },
+        Trigger::Resolved,
     ];
     let states = [(0, 0), (0, 1), (0, 4), (1, 1), (1, 5), (2, 1), (2, 5)];
     for event_type in [SNAPSHOT, COMMAND] {
         for (status, attempt) in states {
-            for happening in happenings {
-                let id = bench.append(event_type, "A", 1).await;
-                let fresh = bench.open(id).await.unwrap();
+            for trigger in happenings {
+                let id = fixture.append(event_type, "A", 1).await;
+                let fresh = fixture.open(id).await.unwrap();
                 let sent = (status == 1).then_some((Some(0), Some(START)));
                 let (partition, sent_us) = sent.unwrap_or_default();
                 let before = OpenRow { status, attempt, partition, sent_us, ..fresh };
-                bench.force(before.clone()).await;
-                let expected = step(&before, event_type.kind, happening, START, &POLICY, 0.5);
-                let mut occurrence = Occurrence::new(id, happening);
-                if let Happening::Acked { attempt, outcome } = happening {
+                fixture.force(before.clone()).await;
+                let expected = step(&before, event_type.kind, trigger, START, &POLICY, 0.5);
+                let mut update = Update::new(id, trigger);
+                if let Trigger::Acked { attempt, outcome } = trigger {
                     let verdict = match outcome {
                         AckOutcome::Success => Verdict::Success,
                         AckOutcome::Rejected => Verdict::Rejected,
                         AckOutcome::Failed { .. } => Verdict::Failed,
                     };
                     let retryable = outcome == AckOutcome::Failed { retryable: true };
-                    let ack = Ack { retryable, ..bench.ack(id, attempt, verdict) };
-                    occurrence = Occurrence::answered(ack);
-                    assert_eq!(occurrence.happening, happening);
+                    let ack = Ack { retryable, ..fixture.ack(id, attempt, verdict) };
+                    update = Update::answered(ack);
+                    assert_eq!(update.trigger, trigger);
                 }
-                let env = bench.env.clone();
-                bench.run(move |conn| advance(conn, &env, &POLICY, vec![occurrence])).await;
-                let after = bench.open(id).await;
-                let context = format!("{event_type:?} {status}/{attempt} on {happening:?}");
+                let env = fixture.env.clone();
+                fixture.run(move |conn| advance(conn, &env, &POLICY, vec![update])).await;
+                let after = fixture.open(id).await;
+                let context = format!("{event_type:?} {status}/{attempt} on {trigger:?}");
                 match expected {
-                    Step::Stay => assert_eq!(after, Some(before), "{context}"),
-                    Step::Settle => assert_eq!(after, None, "{context}"),
-                    Step::Change(row) | Step::Exhaust(row) => {
+                    Transition::Stay => assert_eq!(after, Some(before), "{context}"),
+                    Transition::Settle => assert_eq!(after, None, "{context}"),
+                    Transition::Change(row) | Transition::Exhaust(row) => {
                         let after = after.expect(&context);
                         // The backoff's jitter is chance; all else is not.
                         assert_eq!(OpenRow { due_us: row.due_us, ..after }, row, "{context}");
@@ -342,47 +347,48 @@ async fn the_database_follows_the_state_table(bench: Bench) {
     }
 }
 
-async fn a_success_of_any_attempt_ends_it(bench: Bench) {
-    let id = bench.append(SNAPSHOT, "A", 1).await;
-    bench.send(id, 1, 3).await;
-    bench.settle(vec![bench.ack(id, 1, Verdict::Failed)]).await;
-    assert_eq!(bench.open(id).await.unwrap().status(), Status::Pending);
-    bench.send(id, 2, 3).await;
+async fn a_success_of_any_attempt_ends_it(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(id, 1, 3).await;
+    fixture.settle(vec![fixture.ack(id, 1, Verdict::Failed)]).await;
+    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Pending);
+    fixture.send(id, 2, 3).await;
     // The first attempt's answer comes late, and twice: it arrived, and that is all that counts.
-    let late = bench.ack(id, 1, Verdict::Success);
-    let settlement = bench.settle(vec![late.clone(), late.clone()]).await;
+    let late = fixture.ack(id, 1, Verdict::Success);
+    let settlement = fixture.settle(vec![late.clone(), late.clone()]).await;
     assert_eq!(settlement.advanced.settled.len(), 1);
-    assert_eq!(bench.open(id).await, None);
-    let again = bench.settle(vec![late]).await;
+    assert_eq!(fixture.open(id).await, None);
+    let again = fixture.settle(vec![late]).await;
     assert_eq!((again.repeated, again.unknown), (1, 0));
-    assert_eq!(bench.history(id).await, [(1, "FAILED".to_owned())]);
+    assert_eq!(fixture.history(id).await, [(1, "FAILED".to_owned())]);
 }
 
-async fn strangers_and_noise_change_nothing(bench: Bench) {
-    let id = bench.append(SNAPSHOT, "A", 1).await;
-    bench.send(id, 1, 0).await;
-    let unknown = bench.ack(bench.env.event_id(), 1, Verdict::Success);
-    let foreign = Ack { consumer: "nosy-service".to_owned(), ..bench.ack(id, 1, Verdict::Success) };
-    let settlement = bench.settle(vec![unknown, foreign]).await;
+async fn strangers_and_noise_change_nothing(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(id, 1, 0).await;
+    let unknown = fixture.ack(fixture.env.event_id(), 1, Verdict::Success);
+    let foreign =
+        Ack { consumer: "nosy-service".to_owned(), ..fixture.ack(id, 1, Verdict::Success) };
+    let settlement = fixture.settle(vec![unknown, foreign]).await;
     assert_eq!((settlement.unknown, settlement.foreign), (1, 1));
-    assert_eq!(bench.open(id).await.unwrap().status(), Status::Sent);
-    assert_eq!(bench.settle_bytes(b"not json".to_vec()).await.unreadable, 1);
+    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Sent);
+    assert_eq!(fixture.settle_bytes(b"not json".to_vec()).await.unreadable, 1);
     let buried: i64 =
-        bench.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await;
+        fixture.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await;
     assert_eq!(buried, 1);
 }
 
-async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
-    let id = bench.append(SNAPSHOT, "A", 1).await;
+async fn an_exhaustion_has_one_alert_until_it_arrives(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
     for attempt in 1..=5 {
-        bench.send(id, attempt, 0).await;
-        let failed = bench.ack(id, attempt, Verdict::Failed);
-        bench.settle(vec![failed.clone(), failed]).await;
+        fixture.send(id, attempt, 0).await;
+        let failed = fixture.ack(id, attempt, Verdict::Failed);
+        fixture.settle(vec![failed.clone(), failed]).await;
     }
-    assert_eq!(bench.open(id).await.unwrap().status(), Status::Exhausted);
-    assert_eq!(bench.alerts().await, [(Some(id), Some(5), None)]);
-    let outbox = bench.outbox.clone();
-    let retried = bench
+    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Exhausted);
+    assert_eq!(fixture.alerts().await, [(Some(id), Some(5), None)]);
+    let outbox = fixture.outbox.clone();
+    let retried = fixture
         .db
         .write(move |conn| {
             operate::retry(conn, &outbox, id, 2, "night shift", Some("shelf is back"))
@@ -390,13 +396,13 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
         .await
         .unwrap();
     assert_eq!((retried.status(), retried.attempt, retried.attempt_limit), (Status::Pending, 5, 7));
-    bench.send(id, 6, 0).await;
-    bench.settle(vec![bench.ack(id, 6, Verdict::Success)]).await;
-    let alerts = bench.alerts().await;
+    fixture.send(id, 6, 0).await;
+    fixture.settle(vec![fixture.ack(id, 6, Verdict::Success)]).await;
+    let alerts = fixture.alerts().await;
     assert_eq!(alerts.len(), 1);
     assert!(alerts[0].2.is_some(), "the alert is closed");
-    let outbox = bench.outbox.clone();
-    let refused = bench
+    let outbox = fixture.outbox.clone();
+    let refused = fixture
         .db
         .write(move |conn| operate::resolve(conn, &outbox, id, "night shift", "done"))
         .await;
@@ -406,137 +412,137 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(bench: Bench) {
     );
 }
 
-async fn a_newer_version_resolves_an_older_failure(bench: Bench) {
+async fn a_newer_version_resolves_an_older_failure(fixture: OutboxFixture) {
     // The older gives up first, then the newer arrives.
-    let older = bench.append(SNAPSHOT, "A", 1).await;
-    let newer = bench.append(SNAPSHOT, "A", 2).await;
-    bench.exhaust(older, 0).await;
-    bench.send(newer, 1, 0).await;
-    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
-    let row = bench.open(older).await.unwrap();
+    let older = fixture.append(SNAPSHOT, "A", 1).await;
+    let newer = fixture.append(SNAPSHOT, "A", 2).await;
+    fixture.exhaust(older, 0).await;
+    fixture.send(newer, 1, 0).await;
+    fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
+    let row = fixture.open(older).await.unwrap();
     assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
     // The newer is there before the older gives up.
-    let older = bench.append(SNAPSHOT, "B", 1).await;
-    let newer = bench.append(SNAPSHOT, "B", 2).await;
-    bench.send(newer, 1, 0).await;
-    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
-    bench.exhaust(older, 0).await;
-    let row = bench.open(older).await.unwrap();
+    let older = fixture.append(SNAPSHOT, "B", 1).await;
+    let newer = fixture.append(SNAPSHOT, "B", 2).await;
+    fixture.send(newer, 1, 0).await;
+    fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
+    fixture.exhaust(older, 0).await;
+    let row = fixture.open(older).await.unwrap();
     assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
-    let alerts = bench.alerts().await;
+    let alerts = fixture.alerts().await;
     assert_eq!(alerts.len(), 2, "each exhaustion has its alert");
     assert!(alerts.iter().all(|(_, _, closed)| closed.is_some()));
 }
 
-async fn a_race_of_giving_up_and_arriving_leaves_no_alert(bench: Bench) {
-    let older = bench.append(SNAPSHOT, "A", 1).await;
-    let newer = bench.append(SNAPSHOT, "A", 2).await;
-    bench.send(newer, 1, 0).await;
-    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
+async fn a_race_of_giving_up_and_arriving_leaves_no_alert(fixture: OutboxFixture) {
+    let older = fixture.append(SNAPSHOT, "A", 1).await;
+    let newer = fixture.append(SNAPSHOT, "A", 2).await;
+    fixture.send(newer, 1, 0).await;
+    fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
     // As if the transaction that gave up had not seen the one that settled.
-    let row = bench.open(older).await.unwrap();
-    bench.force(OpenRow { status: 2, attempt: 1, ..row }).await;
-    bench
+    let row = fixture.open(older).await.unwrap();
+    fixture.force(OpenRow { status: 2, attempt: 1, ..row }).await;
+    fixture
         .run(move |conn| {
             let facts = store::facts(conn, older)?.unwrap();
             crate::alerts::raise(conn, START, crate::alerts::NewAlert::exhausted(&facts, 1, "x"))
         })
         .await;
-    bench.watch().resolve_overtaken().await.unwrap();
-    assert!(bench.open(older).await.unwrap().resolved_us.is_some());
-    assert!(bench.alerts().await[0].2.is_some());
+    fixture.watch().resolve_overtaken().await.unwrap();
+    assert!(fixture.open(older).await.unwrap().resolved_us.is_some());
+    assert!(fixture.alerts().await[0].2.is_some());
 }
 
-async fn a_command_is_never_superseded(bench: Bench) {
-    let older = bench.append(COMMAND, "A", 0).await;
-    let newer = bench.append(COMMAND, "A", 0).await;
-    bench.exhaust(older, 0).await;
-    bench.send(newer, 1, 0).await;
-    bench.settle(vec![bench.ack(newer, 1, Verdict::Success)]).await;
-    assert!(bench.open(older).await.unwrap().resolved_us.is_none());
-    assert_eq!(bench.alerts().await, [(Some(older), Some(1), None)]);
+async fn a_command_is_never_superseded(fixture: OutboxFixture) {
+    let older = fixture.append(COMMAND, "A", 0).await;
+    let newer = fixture.append(COMMAND, "A", 0).await;
+    fixture.exhaust(older, 0).await;
+    fixture.send(newer, 1, 0).await;
+    fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
+    assert!(fixture.open(older).await.unwrap().resolved_us.is_none());
+    assert_eq!(fixture.alerts().await, [(Some(older), Some(1), None)]);
 }
 
-async fn a_late_loser_of_a_lease_writes_nothing(bench: Bench) {
+async fn a_late_loser_of_a_lease_writes_nothing(fixture: OutboxFixture) {
     let lease = Duration::from_secs(60);
-    let held = renew(&bench.db, "first", lease).await.unwrap();
+    let held = renew(&fixture.db, "first", lease).await.unwrap();
     assert_eq!(held.tokens.len(), usize::from(SHARDS.unsigned_abs()));
     let mine = held.clone();
-    let shards = bench.run(move |conn| store::fence(conn, &mine)).await;
+    let shards = fixture.run(move |conn| store::fence(conn, &mine)).await;
     assert_eq!(shards.len(), held.tokens.len());
-    release(&bench.db, "first").await.unwrap();
-    renew(&bench.db, "second", lease).await.unwrap();
-    let lost = bench.run(move |conn| store::fence(conn, &held)).await;
+    release(&fixture.db, "first").await.unwrap();
+    renew(&fixture.db, "second", lease).await.unwrap();
+    let lost = fixture.run(move |conn| store::fence(conn, &held)).await;
     assert!(lost.is_empty(), "another holds the shards by now");
 }
 
-async fn leases_are_shared_fairly_and_taken_over(bench: Bench) {
+async fn leases_are_shared_fairly_and_taken_over(fixture: OutboxFixture) {
     let lease = Duration::from_secs(60);
-    let all = renew(&bench.db, "a", lease).await.unwrap();
-    assert!(renew(&bench.db, "b", lease).await.unwrap().tokens.is_empty(), "nothing is free yet");
-    let a = renew(&bench.db, "a", lease).await.unwrap();
-    let b = renew(&bench.db, "b", lease).await.unwrap();
+    let all = renew(&fixture.db, "a", lease).await.unwrap();
+    assert!(renew(&fixture.db, "b", lease).await.unwrap().tokens.is_empty(), "nothing is free yet");
+    let a = renew(&fixture.db, "a", lease).await.unwrap();
+    let b = renew(&fixture.db, "b", lease).await.unwrap();
     assert_eq!((a.tokens.len(), b.tokens.len()), (32, 32));
     for (shard, token) in &b.tokens {
         assert!(token > &all.tokens[shard], "each change of hands raises the token");
     }
-    release(&bench.db, "b").await.unwrap();
-    assert_eq!(renew(&bench.db, "a", lease).await.unwrap().tokens.len(), 64);
+    release(&fixture.db, "b").await.unwrap();
+    assert_eq!(renew(&fixture.db, "a", lease).await.unwrap().tokens.len(), 64);
 }
 
-async fn only_what_was_passed_by_is_overdue(bench: Bench) {
-    let passed_by = bench.append(SNAPSHOT, "A", 1).await;
-    let elsewhere = bench.append(SNAPSHOT, "B", 1).await;
-    bench.send(passed_by, 1, 0).await;
-    bench.send(elsewhere, 1, 1).await;
-    bench.clock.advance(Duration::from_secs(10));
-    let later = bench.append(SNAPSHOT, "C", 1).await;
-    bench.send(later, 1, 0).await;
-    bench.clock.advance(Duration::from_secs(25));
+async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
+    let passed_by = fixture.append(SNAPSHOT, "A", 1).await;
+    let elsewhere = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(passed_by, 1, 0).await;
+    fixture.send(elsewhere, 1, 1).await;
+    fixture.clock.advance(Duration::from_secs(10));
+    let later = fixture.append(SNAPSHOT, "C", 1).await;
+    fixture.send(later, 1, 0).await;
+    fixture.clock.advance(Duration::from_secs(25));
     // The time is over, but the consumer has answered nothing later yet: it may be slow.
-    assert_eq!(bench.overdue().await, []);
-    bench.settle(vec![bench.ack(later, 1, Verdict::Success)]).await;
-    assert_eq!(bench.overdue().await, [passed_by], "the other partition proves nothing");
-    let watch = bench.watch();
+    assert_eq!(fixture.overdue().await, []);
+    fixture.settle(vec![fixture.ack(later, 1, Verdict::Success)]).await;
+    assert_eq!(fixture.overdue().await, [passed_by], "the other partition proves nothing");
+    let watch = fixture.watch();
     let (overdue, exhausted) = watch.take_overdue().await.unwrap();
     assert_eq!((overdue, exhausted), (1, 0));
-    assert_eq!(bench.open(passed_by).await.unwrap().status(), Status::Pending);
-    assert_eq!(bench.open(elsewhere).await.unwrap().status(), Status::Sent);
+    assert_eq!(fixture.open(passed_by).await.unwrap().status(), Status::Pending);
+    assert_eq!(fixture.open(elsewhere).await.unwrap().status(), Status::Sent);
 }
 
-impl Bench {
+impl OutboxFixture {
     async fn overdue(&self) -> Vec<EventId> {
         let before = self.env.now().before(Duration::from_secs(30));
         self.run(move |conn| store::overdue(conn, TOPIC, before, Duration::from_secs(5), 100)).await
     }
 }
 
-async fn silence_costs_nothing_and_is_told_once(bench: Bench) {
-    let oldest = bench.append(SNAPSHOT, "A", 1).await;
-    let other = bench.append(SNAPSHOT, "B", 1).await;
-    bench.send(oldest, 1, 0).await;
-    bench.clock.advance(Duration::from_secs(1));
-    bench.send(other, 1, 0).await;
-    let watch = bench.watch();
+async fn silence_costs_nothing_and_is_told_once(fixture: OutboxFixture) {
+    let oldest = fixture.append(SNAPSHOT, "A", 1).await;
+    let other = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(oldest, 1, 0).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.send(other, 1, 0).await;
+    let watch = fixture.watch();
     assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
-    bench.clock.advance(Duration::from_secs(31));
+    fixture.clock.advance(Duration::from_secs(31));
     assert_eq!(watch.take_silent().await.unwrap(), (1, vec![oldest]));
     assert_eq!(watch.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
-    let probed = Occurrence::new(oldest, Happening::Probed { attempt: 2 });
-    let env = bench.env.clone();
-    bench.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
-    let row = bench.open(oldest).await.unwrap();
+    let probed = Update::new(oldest, Trigger::Probed { attempt: 2 });
+    let env = fixture.env.clone();
+    fixture.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
+    let row = fixture.open(oldest).await.unwrap();
     assert_eq!(row.attempt_limit - row.attempt, 4, "a probe costs nothing of the budget");
-    bench.clock.advance(Duration::from_secs(60));
+    fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(watch.take_silent().await.unwrap().1, [oldest], "always the oldest");
-    assert_eq!(bench.alerts().await.len(), 1, "one alert for the whole episode");
-    assert_eq!(bench.overdue().await, []);
+    assert_eq!(fixture.alerts().await.len(), 1, "one alert for the whole episode");
+    assert_eq!(fixture.overdue().await, []);
     // The answer to the send before proves nothing of the probe's time, but ends the silence.
-    bench.settle(vec![bench.ack(oldest, 2, Verdict::Success)]).await;
+    fixture.settle(vec![fixture.ack(oldest, 2, Verdict::Success)]).await;
     assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
-    assert!(bench.alerts().await[0].2.is_some(), "the alert is closed when answers come again");
-    assert_eq!(bench.overdue().await, [other], "now it is known to have been passed by");
-    let silent: i64 = bench
+    assert!(fixture.alerts().await[0].2.is_some(), "the alert is closed when answers come again");
+    assert_eq!(fixture.overdue().await, [other], "now it is known to have been passed by");
+    let silent: i64 = fixture
         .run(|conn| {
             on!(conn, c => outbox_partition::table
                 .filter(outbox_partition::silent_us.is_not_null())
@@ -547,38 +553,38 @@ async fn silence_costs_nothing_and_is_told_once(bench: Bench) {
     assert_eq!(silent, 0);
 }
 
-async fn only_what_is_due_and_pending_is_found(bench: Bench) {
-    let due = bench.append(SNAPSHOT, "A", 1).await;
-    let sent = bench.append(SNAPSHOT, "A", 2).await;
-    let waiting = bench.append(SNAPSHOT, "A", 3).await;
-    bench.send(sent, 1, 0).await;
-    let row = bench.open(waiting).await.unwrap();
-    bench.force(OpenRow { due_us: START.after(Duration::from_secs(9)), ..row.clone() }).await;
-    let now = bench.env.now();
+async fn only_what_is_due_and_pending_is_found(fixture: OutboxFixture) {
+    let due = fixture.append(SNAPSHOT, "A", 1).await;
+    let sent = fixture.append(SNAPSHOT, "A", 2).await;
+    let waiting = fixture.append(SNAPSHOT, "A", 3).await;
+    fixture.send(sent, 1, 0).await;
+    let row = fixture.open(waiting).await.unwrap();
+    fixture.force(OpenRow { due_us: START.after(Duration::from_secs(9)), ..row.clone() }).await;
+    let now = fixture.env.now();
     let shards = std::collections::BTreeSet::from([row.shard]);
-    let found = bench.run(move |conn| store::due(conn, now, &shards, &[], 10)).await;
+    let found = fixture.run(move |conn| store::due(conn, now, &shards, &[], 10)).await;
     assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due]);
     let others = std::collections::BTreeSet::from([(row.shard + 1) % SHARDS]);
-    assert!(bench.run(move |conn| store::due(conn, now, &others, &[], 10)).await.is_empty());
+    assert!(fixture.run(move |conn| store::due(conn, now, &others, &[], 10)).await.is_empty());
 }
 
-async fn old_settled_events_go_and_open_ones_stay(bench: Bench) {
-    let settled = bench.append(SNAPSHOT, "A", 1).await;
-    let open = bench.append(SNAPSHOT, "B", 1).await;
-    bench.send(settled, 1, 0).await;
-    bench.settle(vec![bench.ack(settled, 1, Verdict::Success)]).await;
-    bench.clock.advance(Duration::from_secs(3_600));
+async fn old_settled_events_go_and_open_ones_stay(fixture: OutboxFixture) {
+    let settled = fixture.append(SNAPSHOT, "A", 1).await;
+    let open = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(settled, 1, 0).await;
+    fixture.settle(vec![fixture.ack(settled, 1, Verdict::Success)]).await;
+    fixture.clock.advance(Duration::from_secs(3_600));
     let limits =
         Retention { outbox: START.after(Duration::from_secs(1_800)), ..Retention::default() };
-    assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 1);
-    assert_eq!(retention::run_once(&bench.db, limits).await.unwrap(), 0);
-    assert!(bench.run(move |conn| store::facts(conn, settled)).await.is_none());
-    assert!(bench.open(open).await.is_some());
+    assert_eq!(retention::run_once(&fixture.db, limits).await.unwrap(), 1);
+    assert_eq!(retention::run_once(&fixture.db, limits).await.unwrap(), 0);
+    assert!(fixture.run(move |conn| store::facts(conn, settled)).await.is_none());
+    assert!(fixture.open(open).await.is_some());
 }
 
-async fn one_bad_ack_batch_does_not_stop_the_others(bench: Bench) {
-    let id = bench.append(SNAPSHOT, "A", 1).await;
-    bench.send(id, 1, 0).await;
+async fn one_bad_ack_batch_does_not_stop_the_others(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(id, 1, 0).await;
     let record = |payload: &[u8], offset| Record {
         topic: "acks".to_owned(),
         partition: 0,
@@ -587,52 +593,52 @@ async fn one_bad_ack_batch_does_not_stop_the_others(bench: Bench) {
         headers: Vec::new(),
         payload: Some(payload.to_vec()),
     };
-    let good = serde_json::to_vec(&AckBatch { acks: vec![bench.ack(id, 1, Verdict::Success)] });
+    let good = serde_json::to_vec(&AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] });
     let records = vec![record(b"{", 1), record(&good.unwrap(), 2), record(b"[]", 3)];
-    let settlement = bench.settler.settle(&bench.db, records, false).await.unwrap();
+    let settlement = fixture.settler.settle(&fixture.db, records, false).await.unwrap();
     assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (2, 1));
-    let landed = BTreeMap::from([(0, (1, 2))]);
-    assert_eq!(settlement.advanced.landed, landed, "one event of two bytes left the air");
+    let released = BTreeMap::from([(0, (1, 2))]);
+    assert_eq!(settlement.advanced.released, released, "one event of two bytes left the air");
 }
 
-async fn a_copy_ahead_of_its_source_is_told(bench: Bench) {
-    let id = bench.append(SNAPSHOT, "A", 3).await;
-    bench.send(id, 1, 0).await;
+async fn a_copy_ahead_of_its_source_is_told(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 3).await;
+    fixture.send(id, 1, 0).await;
     let ahead = Ack {
         detail: Some("superseded".to_owned()),
         version: Some(9),
-        ..bench.ack(id, 1, Verdict::Success)
+        ..fixture.ack(id, 1, Verdict::Success)
     };
-    bench.settle(vec![ahead.clone()]).await;
-    bench.settle(vec![ahead]).await;
+    fixture.settle(vec![ahead.clone()]).await;
+    fixture.settle(vec![ahead]).await;
     let alerts: Vec<String> =
-        bench.run(|conn| on!(conn, c => alert::table.select(alert::kind).load(c))).await;
+        fixture.run(|conn| on!(conn, c => alert::table.select(alert::kind).load(c))).await;
     assert_eq!(alerts, ["version_above_source"]);
     let open: i64 =
-        bench.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
+        fixture.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
     assert_eq!(open, 0);
 }
 
-async fn answers_and_failures_are_counted(bench: Bench) {
-    let (a, b) = (bench.append(SNAPSHOT, "A", 1).await, bench.append(SNAPSHOT, "B", 1).await);
-    bench.exhaust(a, 0).await;
-    bench.send(b, 1, 0).await;
-    let failed = bench.ack(b, 1, Verdict::Failed);
+async fn answers_and_failures_are_counted(fixture: OutboxFixture) {
+    let (a, b) = (fixture.append(SNAPSHOT, "A", 1).await, fixture.append(SNAPSHOT, "B", 1).await);
+    fixture.exhaust(a, 0).await;
+    fixture.send(b, 1, 0).await;
+    let failed = fixture.ack(b, 1, Verdict::Failed);
     // The same answer once more changes nothing, so it counts for nothing.
-    bench.settle(vec![failed.clone(), failed]).await;
-    bench.send(b, 2, 0).await;
-    bench.settle(vec![bench.ack(b, 2, Verdict::Success)]).await;
+    fixture.settle(vec![failed.clone(), failed]).await;
+    fixture.send(b, 2, 0).await;
+    fixture.settle(vec![fixture.ack(b, 2, Verdict::Success)]).await;
     assert_eq!(
-        (bench.counted(counters::FAILED).await, bench.counted(counters::PROCESSED).await),
+        (fixture.counted(counters::FAILED).await, fixture.counted(counters::PROCESSED).await),
         (2, 1)
     );
-    let outbox = bench.outbox.clone();
+    let outbox = fixture.outbox.clone();
     let retry = move |conn: &mut Conn| operate::retry(conn, &outbox, a, 1, "night shift", None);
-    bench.db.write(retry).await.unwrap();
-    assert_eq!(bench.counted(counters::FAILED).await, 2, "an operator's retry is no failure");
+    fixture.db.write(retry).await.unwrap();
+    assert_eq!(fixture.counted(counters::FAILED).await, 2, "an operator's retry is no failure");
 }
 
-impl Bench {
+impl OutboxFixture {
     async fn counted(&self, name: &'static str) -> i64 {
         let slots: Vec<i64> = self
             .run(move |conn| {

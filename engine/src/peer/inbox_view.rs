@@ -132,8 +132,8 @@ fn view(
 
 fn record(conn: &mut Conn, id: EventId) -> QueryResult<Option<InboxRecord>> {
     use inbox as i;
-    type Row = (i16, Option<String>, Option<i64>, String, String, Timestamp);
-    let row: Option<Row> = on!(conn, c => inbox::table
+    type InboxColumns = (i16, Option<String>, Option<i64>, String, String, Timestamp);
+    let row: Option<InboxColumns> = on!(conn, c => inbox::table
         .find(id)
         .select((i::outcome, i::detail, i::version, i::event_type, i::key, i::processed_us))
         .first(c)

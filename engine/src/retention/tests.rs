@@ -16,7 +16,7 @@ use stockloop_tests::{database::TestDatabase, on_every_database};
 
 use super::{Retention, run_once};
 
-on_every_database!(Bench::new =>
+on_every_database!(RetentionFixture::new =>
     closed_alerts_go_with_their_messages_and_open_ones_stay,
     silences_go_when_they_are_over,
     deeds_go_by_their_own_age,
@@ -29,12 +29,12 @@ const OLD: Timestamp = Timestamp::from_micros(1_000);
 const LIMIT: Timestamp = Timestamp::from_micros(2_000);
 const YOUNG: Timestamp = Timestamp::from_micros(3_000);
 
-struct Bench {
+struct RetentionFixture {
     db: Db,
     _database: TestDatabase,
 }
 
-impl Bench {
+impl RetentionFixture {
     fn new(database: TestDatabase) -> Self {
         Self { db: database.open(&[ENGINE_MIGRATIONS]), _database: database }
     }
@@ -106,8 +106,8 @@ fn add_alert(
     on!(conn, c => diesel::insert_into(alert::table).values(row).execute(c))
 }
 
-async fn closed_alerts_go_with_their_messages_and_open_ones_stay(bench: Bench) {
-    bench
+async fn closed_alerts_go_with_their_messages_and_open_ones_stay(fixture: RetentionFixture) {
+    fixture
         .write(|conn| {
             let shared =
                 (add_mail(conn, "shared", Some(OLD))?, add_call(conn, "shared", Some(OLD))?);
@@ -121,8 +121,8 @@ async fn closed_alerts_go_with_their_messages_and_open_ones_stay(bench: Bench) {
             add_alert(conn, "lone", Some(OLD), lone)
         })
         .await;
-    assert_eq!(bench.forget(alerts()).await, 4);
-    let (subjects, mails, calls) = bench
+    assert_eq!(fixture.forget(alerts()).await, 4);
+    let (subjects, mails, calls) = fixture
         .write(|conn| {
             let subjects: Vec<String> =
                 on!(&mut *conn, c => alert::table.order(alert::seq).select(alert::subject).load(c))?;
@@ -140,8 +140,8 @@ async fn closed_alerts_go_with_their_messages_and_open_ones_stay(bench: Bench) {
     assert_eq!(calls, ["shared", "unsent"]);
 }
 
-async fn silences_go_when_they_are_over(bench: Bench) {
-    bench
+async fn silences_go_when_they_are_over(fixture: RetentionFixture) {
+    fixture
         .write(|conn| {
             for (reason, until) in [("over", OLD), ("holds", YOUNG)] {
                 let row = (
@@ -157,15 +157,15 @@ async fn silences_go_when_they_are_over(bench: Bench) {
             Ok(())
         })
         .await;
-    assert_eq!(bench.forget(alerts()).await, 1);
-    let left: Vec<String> = bench
+    assert_eq!(fixture.forget(alerts()).await, 1);
+    let left: Vec<String> = fixture
         .write(|conn| on!(conn, c => alert_silence::table.select(alert_silence::reason).load(c)))
         .await;
     assert_eq!(left, ["holds"]);
 }
 
-async fn deeds_go_by_their_own_age(bench: Bench) {
-    bench
+async fn deeds_go_by_their_own_age(fixture: RetentionFixture) {
+    fixture
         .write(|conn| {
             for n in 0..2_500_i64 {
                 let at = if n < 2_400 { OLD } else { YOUNG };
@@ -180,13 +180,13 @@ async fn deeds_go_by_their_own_age(bench: Bench) {
             Ok(())
         })
         .await;
-    assert_eq!(bench.forget(alerts()).await, 0);
+    assert_eq!(fixture.forget(alerts()).await, 0);
     let retention = Retention { audit: LIMIT, ..Retention::default() };
-    assert_eq!(bench.forget(retention).await, 2_400);
+    assert_eq!(fixture.forget(retention).await, 2_400);
 }
 
-async fn ended_jobs_go_with_what_they_touched(bench: Bench) {
-    bench
+async fn ended_jobs_go_with_what_they_touched(fixture: RetentionFixture) {
+    fixture
         .write(|conn| {
             for (number, ended) in [Some(OLD), None, Some(YOUNG)].into_iter().enumerate() {
                 let row = (
@@ -217,13 +217,14 @@ async fn ended_jobs_go_with_what_they_touched(bench: Bench) {
         })
         .await;
     let retention = Retention { audit: LIMIT, ..Retention::default() };
-    assert_eq!(bench.forget(retention).await, 1_201);
-    let left: i64 = bench.write(|conn| on!(conn, c => bulk_job::table.count().get_result(c))).await;
+    assert_eq!(fixture.forget(retention).await, 1_201);
+    let left: i64 =
+        fixture.write(|conn| on!(conn, c => bulk_job::table.count().get_result(c))).await;
     assert_eq!(left, 2);
 }
 
-async fn sessions_go(bench: Bench) {
-    bench
+async fn sessions_go(fixture: RetentionFixture) {
+    fixture
         .write(|conn| {
             let row = (
                 operator::name.eq("anna"),
@@ -248,21 +249,21 @@ async fn sessions_go(bench: Bench) {
         })
         .await;
     let retention = Retention { sessions: LIMIT, ..Retention::default() };
-    assert_eq!(bench.forget(retention).await, 1);
+    assert_eq!(fixture.forget(retention).await, 1);
 }
 
-async fn nothing_goes_by_default(bench: Bench) {
-    bench
+async fn nothing_goes_by_default(fixture: RetentionFixture) {
+    fixture
         .write(|conn| {
             let messages = (add_mail(conn, "m", Some(OLD))?, add_call(conn, "c", Some(OLD))?);
             add_alert(conn, "closed", Some(OLD), messages)
         })
         .await;
-    assert_eq!(bench.forget(Retention::default()).await, 0);
+    assert_eq!(fixture.forget(Retention::default()).await, 0);
     let settings = include_str!("../../../product-service/product-service.toml");
     let settings = common::config::Settings::load(settings, None).unwrap();
     let now = OLD.after(Duration::from_secs(89 * 24 * 60 * 60));
-    assert_eq!(bench.forget(Retention::of(&settings, now)).await, 0);
+    assert_eq!(fixture.forget(Retention::of(&settings, now)).await, 0);
     let now = OLD.after(Duration::from_secs(91 * 24 * 60 * 60));
-    assert_eq!(bench.forget(Retention::of(&settings, now)).await, 3);
+    assert_eq!(fixture.forget(Retention::of(&settings, now)).await, 3);
 }

@@ -144,7 +144,7 @@ pub struct Instance {
     pub owner: String,
     /// How many of the 64 shards it holds.
     pub shards: i64,
-    /// When it counts as dead unless it is heard of again.
+    /// When it counts as dead unless it is traced of again.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }

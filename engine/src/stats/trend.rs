@@ -30,7 +30,7 @@ const MOST_POINTS: u32 = 240;
 
 #[derive(Debug, Clone, Default, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = trend)]
-struct Row {
+struct TrendRow {
     at_us: Timestamp,
     committed: i64,
     sent: i64,
@@ -73,7 +73,7 @@ impl Trend {
         if known.is_some_and(|newest| sample.as_of.since(newest) < EVERY) {
             return Ok(TrendOutcome::default());
         }
-        let row = Row::of(sample);
+        let row = TrendRow::of(sample);
         let (outcome, newest) = db.write::<_, DbError>(move |conn| Ok(write(conn, row)?)).await?;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
         Ok(outcome)
@@ -81,10 +81,10 @@ impl Trend {
 }
 
 /// Returns what was done, and the newest row's moment.
-fn write(conn: &mut Conn, mut row: Row) -> QueryResult<(TrendOutcome, Timestamp)> {
-    let before: Option<Row> = on!(conn, c => trend::table
+fn write(conn: &mut Conn, mut row: TrendRow) -> QueryResult<(TrendOutcome, Timestamp)> {
+    let before: Option<TrendRow> = on!(conn, c => trend::table
         .order(trend::at_us.desc())
-        .select(Row::as_select())
+        .select(TrendRow::as_select())
         .first(c)
         .optional())?;
     if let Some(before) = before {
@@ -93,7 +93,7 @@ fn write(conn: &mut Conn, mut row: Row) -> QueryResult<(TrendOutcome, Timestamp)
         }
         // Latencies of events that an earlier row told of already are not news.
         if row.processed == before.processed {
-            row = Row { ..row.without_latencies() };
+            row = TrendRow { ..row.without_latencies() };
         }
     }
     // Two instances that both saw nothing leave two rows close by: rates come from the counts, so none is wrong.
@@ -112,7 +112,7 @@ fn write(conn: &mut Conn, mut row: Row) -> QueryResult<(TrendOutcome, Timestamp)
     Ok((TrendOutcome { written: true, forgotten }, row.at_us))
 }
 
-impl Row {
+impl TrendRow {
     fn of(sample: &Sample) -> Self {
         let micros = |seconds: f64| (seconds * 1e6).round() as i64;
         let pair = |stage: Option<Quantiles>| {
@@ -256,19 +256,19 @@ pub fn points(conn: &mut Conn, now: Timestamp, window: Window) -> QueryResult<Ve
     let since = now.before(window.length());
     // The first rate needs a row from before.
     let from = since.before(window.step().max(3 * EVERY));
-    let rows: Vec<Row> = on!(conn, c => trend::table
+    let rows: Vec<TrendRow> = on!(conn, c => trend::table
         .filter(trend::at_us.gt(from))
         .order(trend::at_us)
-        .select(Row::as_select())
+        .select(TrendRow::as_select())
         .load(c))?;
     Ok(decimated(rows, since, window.step()))
 }
 
 /// One point for each `step`, from `since` on.
-fn decimated(rows: Vec<Row>, since: Timestamp, step: Duration) -> Vec<TrendPoint> {
+fn decimated(rows: Vec<TrendRow>, since: Timestamp, step: Duration) -> Vec<TrendPoint> {
     let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX).max(1);
-    let slot = |row: &Row| row.at_us.micros().div_euclid(step);
-    let mut joined: Vec<Row> = Vec::new();
+    let slot = |row: &TrendRow| row.at_us.micros().div_euclid(step);
+    let mut joined: Vec<TrendRow> = Vec::new();
     for row in rows {
         match joined.pop() {
             Some(last) if slot(&last) == slot(&row) => joined.push(last.joined(row)),
@@ -283,7 +283,7 @@ fn decimated(rows: Vec<Row>, since: Timestamp, step: Duration) -> Vec<TrendPoint
     points
 }
 
-fn point(before: &Row, row: &Row) -> Option<TrendPoint> {
+fn point(before: &TrendRow, row: &TrendRow) -> Option<TrendPoint> {
     let seconds = |micros: i64| micros as f64 / 1e6;
     let stage = |p50: Option<i64>, p99: Option<i64>| {
         Some(Quantiles { p50: seconds(p50?), p99: seconds(p99?) })
@@ -304,14 +304,20 @@ fn point(before: &Row, row: &Row) -> Option<TrendPoint> {
 mod tests {
     use super::*;
 
-    fn row(second: i64, count: i64) -> Row {
+    fn row(second: i64, count: i64) -> TrendRow {
         let at_us = Timestamp::from_micros(second * 1_000_000);
-        Row { at_us, committed: count, processed: count, waiting: count % 7, ..Row::default() }
+        TrendRow {
+            at_us,
+            committed: count,
+            processed: count,
+            waiting: count % 7,
+            ..TrendRow::default()
+        }
     }
 
     #[test]
     fn points_are_few_and_lose_nothing() {
-        let rows: Vec<Row> = (0..8_640).map(|n| row(n * 10, n * 30)).collect();
+        let rows: Vec<TrendRow> = (0..8_640).map(|n| row(n * 10, n * 30)).collect();
         for window in Window::ALL {
             let now = Timestamp::from_micros(8_639 * 10_000_000);
             let since = now.before(window.length());

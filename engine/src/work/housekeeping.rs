@@ -10,7 +10,7 @@ use super::{Work, count};
 use crate::Engine;
 use crate::retention::{self, Retention};
 use crate::stats::{Sample, Trend};
-use crate::worker::{Next, Retry, Tasks, on_poke};
+use crate::worker::{Next, Retry, Tasks, run_when_notified};
 
 impl Work {
     pub(super) fn start_housekeeping(&self, stop: &CancellationToken, tasks: &Tasks) {
@@ -25,7 +25,7 @@ impl Work {
 
 impl Engine {
     async fn alert_loop(self, stop: CancellationToken) {
-        on_poke("mailing alerts", &self.env, self.alerts.notify(), &stop, || async {
+        run_when_notified("mailing alerts", &self.env, self.alerts.notify(), &stop, || async {
             let outcome = self.alerts.run_once(&self.db, &self.env).await?;
             self.metrics.mails_sent(count(outcome.mails.sender.sent));
             Ok::<_, anyhow::Error>(Next::Wait)
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     async fn retention_loop(self, due: Arc<Notify>, stop: CancellationToken) {
-        on_poke("forgetting old rows", &self.env, &due, &stop, || async {
+        run_when_notified("forgetting old rows", &self.env, &due, &stop, || async {
             let now = self.env.now();
             let limits = Retention::of(&self.settings, now);
             let gone = retention::run_once(&self.db, limits).await?;
@@ -68,13 +68,19 @@ impl Engine {
     }
 
     async fn bulk_loop(self, stop: CancellationToken) {
-        on_poke("acting on many events", &self.env, self.bulk.notify(), &stop, || async {
-            let outcome = self.bulk.run_once(&self.db, &self.env, &self.outbox).await?;
-            if outcome.done > 0 {
-                self.outbox.wake();
-            }
-            Ok::<_, DbError>(if outcome.worked { Next::Again } else { Next::Wait })
-        })
+        run_when_notified(
+            "acting on many events",
+            &self.env,
+            self.bulk.notify(),
+            &stop,
+            || async {
+                let outcome = self.bulk.run_once(&self.db, &self.env, &self.outbox).await?;
+                if outcome.done > 0 {
+                    self.outbox.wake();
+                }
+                Ok::<_, DbError>(if outcome.worked { Next::Again } else { Next::Wait })
+            },
+        )
         .await;
     }
 }

@@ -23,7 +23,7 @@ pub struct Work {
     engine: Engine,
     collector: Option<Collector>,
     /// Says that it is time to look for what nobody reports.
-    watch_due: Arc<Notify>,
+    overdue_due: Arc<Notify>,
     /// Says that it is time to forget what is old.
     retention_due: Arc<Notify>,
 }
@@ -39,7 +39,7 @@ pub struct RunningWork {
 
 impl Work {
     pub(crate) fn new(engine: Engine, collector: Option<Collector>) -> Self {
-        Self { engine, collector, watch_due: Arc::default(), retention_due: Arc::default() }
+        Self { engine, collector, overdue_due: Arc::default(), retention_due: Arc::default() }
     }
 
     /// Starts it.
@@ -70,7 +70,7 @@ impl Work {
         let Engine { settings, outbox, bulk, alerts, .. } = &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
-        timers.every(&settings.outbox.watch_cron, &self.watch_due).await?;
+        timers.every(&settings.outbox.watch_cron, &self.overdue_due).await?;
         timers.every(&settings.outbox.sweep_cron, bulk.notify()).await?;
         timers.every(&settings.alerts.cron, alerts.notify()).await?;
         timers.every("0 * * * * *", &self.retention_due).await?;

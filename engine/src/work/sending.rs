@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Work, count};
 use crate::Engine;
 use crate::kafka::Consumer;
-use crate::outbox::{Held, Relay, release, renew};
-use crate::worker::{Next, Retry, Tasks, on_poke};
+use crate::outbox::{LeaseSet, Relay, release, renew};
+use crate::worker::{Next, Retry, Tasks, run_when_notified};
 
 impl Work {
     pub(super) fn start_sending(
@@ -21,11 +21,11 @@ impl Work {
         let engine = &self.engine;
         let relay = Arc::new(engine.relay());
         let owner = engine.env.event_id().to_string();
-        let held = Arc::new(Mutex::new(Held::nothing(owner.clone())));
+        let held = Arc::new(Mutex::new(LeaseSet::nothing(owner.clone())));
         tasks.spawn(engine.clone().keep_leases(owner, Arc::clone(&held), stop.clone()));
         tasks.spawn(engine.clone().relay_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone()));
-        let due = Arc::clone(&self.watch_due);
-        tasks.spawn(engine.clone().watch_loop(relay, held, due, stop.clone()));
+        let due = Arc::clone(&self.overdue_due);
+        tasks.spawn(engine.clone().overdue_loop(relay, held, due, stop.clone()));
         let kafka = &engine.settings.kafka;
         let group = format!("{}.acks", engine.settings.service.name);
         let broker = engine.broker.clone();
@@ -36,7 +36,7 @@ impl Work {
 }
 
 impl Engine {
-    async fn keep_leases(self, owner: String, held: Arc<Mutex<Held>>, stop: CancellationToken) {
+    async fn keep_leases(self, owner: String, held: Arc<Mutex<LeaseSet>>, stop: CancellationToken) {
         let lease = self.settings.outbox.lease;
         let mut retry = Retry::new("renewing the relay's leases", &self.env, &stop);
         while !stop.is_cancelled() {
@@ -63,7 +63,12 @@ impl Engine {
         }
     }
 
-    async fn relay_loop(self, relay: Arc<Relay>, held: Arc<Mutex<Held>>, stop: CancellationToken) {
+    async fn relay_loop(
+        self,
+        relay: Arc<Relay>,
+        held: Arc<Mutex<LeaseSet>>,
+        stop: CancellationToken,
+    ) {
         let mut retry = Retry::new("counting what is in flight", &self.env, &stop);
         while let Err(error) = self.in_flight.refresh(&self.db).await {
             if retry.pause(&error).await.is_none() {
@@ -71,7 +76,7 @@ impl Engine {
             }
         }
         retry.succeeded(());
-        on_poke("relaying events", &self.env, self.outbox.notify(), &stop, || async {
+        run_when_notified("relaying events", &self.env, self.outbox.notify(), &stop, || async {
             let held = lock(&held).clone();
             let outcome = relay.run_once(&held).await?;
             self.metrics.relay_sent(count(outcome.sent));
@@ -88,15 +93,15 @@ impl Engine {
         }
     }
 
-    async fn watch_loop(
+    async fn overdue_loop(
         self,
         relay: Arc<Relay>,
-        held: Arc<Mutex<Held>>,
+        held: Arc<Mutex<LeaseSet>>,
         due: Arc<Notify>,
         stop: CancellationToken,
     ) {
-        let watch = self.watch();
-        on_poke("watching events", &self.env, &due, &stop, || async {
+        let watch = self.overdue_monitor();
+        run_when_notified("watching events", &self.env, &due, &stop, || async {
             relay.forget_topology();
             self.in_flight.refresh(&self.db).await?;
             // One instance watches: whoever holds the first shard.
@@ -114,6 +119,6 @@ impl Engine {
     }
 }
 
-fn lock(held: &Mutex<Held>) -> std::sync::MutexGuard<'_, Held> {
+fn lock(held: &Mutex<LeaseSet>) -> std::sync::MutexGuard<'_, LeaseSet> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::inbox::MAX_RIDDLES;
+use crate::inbox::MAX_UNKNOWN_FAULTS;
 use crate::kafka::{Consumer, Record};
 use crate::outbox::{Settlement, Settler};
 use crate::worker::Retry;
@@ -41,12 +41,15 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Option<Settlement> {
         let mut retry = Retry::new("settling events", &self.env, stop);
-        let mut riddles = 0;
+        let mut unknown_faults = 0;
         loop {
-            match settler.settle(&self.db, records.to_vec(), riddles >= MAX_RIDDLES).await {
+            match settler
+                .settle(&self.db, records.to_vec(), unknown_faults >= MAX_UNKNOWN_FAULTS)
+                .await
+            {
                 Ok(settlement) => return Some(retry.succeeded(settlement)),
                 Err(error) => {
-                    riddles += u32::from(error.fault() == Fault::Unknown);
+                    unknown_faults += u32::from(error.fault() == Fault::Unknown);
                     retry.pause(&error).await?;
                 }
             }
@@ -55,25 +58,25 @@ impl Engine {
 
     /// Writes down the last step of each trace that is recorded.
     fn trace_settling(&self, began: Timestamp, settlement: &Settlement) {
-        for heard in &settlement.advanced.heard {
+        for traced in &settlement.advanced.traced {
             let about = || Delivery {
-                id: heard.id,
-                key: heard.key.clone(),
-                attempt: heard.attempt,
+                id: traced.id,
+                key: traced.key.clone(),
+                attempt: traced.attempt,
                 topic: self.settings.kafka.outbound_ack_topic.clone(),
                 partition: None,
             };
-            let mut traceparent = Some(heard.traceparent.clone());
+            let mut traceparent = Some(traced.traceparent.clone());
             if let Some(span) = self.spans.begin(Step::Settle, &mut traceparent, about) {
-                let span = span.since(began).with("stockloop.outcome", heard.verdict.name());
-                self.spans.end(span.with("stockloop.status", heard.status.name()), None);
+                let span = span.since(began).with("stockloop.outcome", traced.verdict.name());
+                self.spans.end(span.with("stockloop.status", traced.status.name()), None);
             }
         }
     }
 
     fn after_settling(&self, settlement: &Settlement) {
         let advanced = &settlement.advanced;
-        self.in_flight.landed(&advanced.landed);
+        self.in_flight.released(&advanced.released);
         let now = self.env.now();
         for event in &advanced.settled {
             self.metrics.commit_to_ack(now.since(event.created));

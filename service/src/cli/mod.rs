@@ -13,7 +13,7 @@ use common::config::Settings;
 use common::env::Env;
 use common::telemetry::init_logging;
 use engine::open_database;
-use operators::{Desk, TokensCommand, UsersCommand};
+use operators::{OperatorCommands, TokensCommand, UsersCommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -123,8 +123,12 @@ fn execute(service: Service, cli: Cli) -> anyhow::Result<()> {
                 println!("{} is up to date", db.describe());
                 Ok(())
             }
-            Command::Users(command) => desk(service, &settings).await?.users(command).await,
-            Command::Tokens(command) => desk(service, &settings).await?.tokens(command).await,
+            Command::Users(command) => {
+                operator_commands(service, &settings).await?.users(command).await
+            }
+            Command::Tokens(command) => {
+                operator_commands(service, &settings).await?.tokens(command).await
+            }
             Command::Serve | Command::Config { .. } => serve(service, settings).await,
         }
     });
@@ -132,8 +136,11 @@ fn execute(service: Service, cli: Cli) -> anyhow::Result<()> {
     ended
 }
 
-async fn desk(service: Service, settings: &Settings) -> anyhow::Result<Desk> {
-    Ok(Desk::new(open_database(settings, service.migrations).await?, Env::system()))
+async fn operator_commands(
+    service: Service,
+    settings: &Settings,
+) -> anyhow::Result<OperatorCommands> {
+    Ok(OperatorCommands::new(open_database(settings, service.migrations).await?, Env::system()))
 }
 
 async fn serve(service: Service, settings: Settings) -> anyhow::Result<()> {

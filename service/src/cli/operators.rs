@@ -97,13 +97,13 @@ pub(super) struct AddToken {
 }
 
 /// A service's database, and who works on it.
-pub(super) struct Desk {
+pub(super) struct OperatorCommands {
     db: Db,
     env: Env,
     by: Caller,
 }
 
-impl Desk {
+impl OperatorCommands {
     /// Whoever has the machine is an admin.
     pub(super) fn new(db: Db, env: Env) -> Self {
         Self { db, env, by: Caller::new(whoever_types(), Role::Admin, AuthMethod::Command) }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
-use admin::access::Needs;
+use admin::access::Requirement;
 use admin::api::RULES;
 use common::http::Problem;
 use serde_json::json;
@@ -26,7 +26,7 @@ enum Asks {
     /// The token of the API.
     ApiToken,
     /// An operator.
-    Operator(Needs),
+    Operator(Requirement),
 }
 
 /// Completes `document`.
@@ -82,17 +82,18 @@ impl Asks {
 
     fn describe(&self, operation: &mut Operation) {
         let names: &[&str] = match self {
-            Self::Nothing | Self::Operator(Needs::Nothing) => &[],
+            Self::Nothing | Self::Operator(Requirement::Nothing) => &[],
             Self::ApiToken => &["api"],
             Self::Operator(_) => &["operator", "session"],
         };
         let requirement = |name: &&str| SecurityRequirement::new(*name, [""; 0]);
         operation.security = Some(names.iter().map(requirement).collect());
-        if let Self::Operator(Needs::Role(role, area)) = self {
+        if let Self::Operator(Requirement::Role(role, area)) = self {
             let access = json!({ "role": role, "area": area });
             let access = ExtensionsBuilder::new().add("x-access", access).build();
             operation.extensions.get_or_insert_default().merge(access);
-            let needs = format!("Needs the role {}, in the area {}.", role.name(), area.name());
+            let needs =
+                format!("Requirement the role {}, in the area {}.", role.name(), area.name());
             operation.description = Some(match operation.description.take() {
                 Some(text) if !text.is_empty() => format!("{text}\n\n{needs}"),
                 _ => needs,
@@ -116,12 +117,12 @@ fn add_problems(operation: &mut Operation, path: &str, asks: &Asks) {
     let has_body = operation.request_body.is_some();
     let keyed = takes(ParameterIn::Header, Some("Idempotency-Key"));
     let conditional = takes(ParameterIn::Header, Some("If-Match"));
-    let known = !matches!(asks, Asks::Nothing | Asks::Operator(Needs::Nothing));
+    let known = !matches!(asks, Asks::Nothing | Asks::Operator(Requirement::Nothing));
     let serves = path.starts_with("/api/") && path != super::docs::ADDRESS;
     let can_come = |status: u16| match status {
         400 => by_query || has_body || conditional,
         401 => known,
-        403 => matches!(asks, Asks::Operator(Needs::Role(..) | Needs::Login)),
+        403 => matches!(asks, Asks::Operator(Requirement::Role(..) | Requirement::Login)),
         404 => by_path,
         409 => keyed,
         412 => conditional,

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 
 use super::operators::{self, NewOperator};
 use super::{Caller, Hashed, Role};
-use crate::api::tests::{Answered, Bench};
+use crate::api::tests::{AdminFixture, ApiResponse};
 
 const PASSWORD: &str = "correct horse battery";
 
-impl Bench {
+impl AdminFixture {
     /// Makes an operator called like their role.
     async fn operator(&self, role: Role) {
         self.named(role.name(), role).await;
@@ -33,7 +33,7 @@ impl Bench {
         made.unwrap();
     }
 
-    async fn try_sign_in(&self, name: &str, password: &str) -> Answered {
+    async fn try_sign_in(&self, name: &str, password: &str) -> ApiResponse {
         self.post("/session", json!({ "name": name, "password": password })).await
     }
 
@@ -45,7 +45,13 @@ impl Bench {
     }
 
     /// As a browser that is signed in.
-    async fn with_cookie(&self, method: &str, path: &str, cookie: &str, body: Value) -> Answered {
+    async fn with_cookie(
+        &self,
+        method: &str,
+        path: &str,
+        cookie: &str,
+        body: Value,
+    ) -> ApiResponse {
         let request = request(method, path).insert_header(("cookie", cookie)).set_json(body);
         self.call(request).await
     }
@@ -63,7 +69,7 @@ impl Bench {
     }
 }
 
-impl Answered {
+impl ApiResponse {
     /// The cookie that it sets, as a browser would send it back.
     fn cookie(&self) -> String {
         let set = self.header(actix_web::http::header::SET_COOKIE);

@@ -6,9 +6,9 @@ use stockloop_tests::on_every_database;
 
 use super::super::{Role, setup};
 use super::{PASSWORD, bearer};
-use crate::api::tests::Bench;
+use crate::api::tests::AdminFixture;
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     the_first_admin_needs_the_one_time_token,
     a_one_time_token_holds_a_day,
     admins_make_and_change_others,
@@ -17,78 +17,78 @@ on_every_database!(Bench::new =>
     passwords_are_nowhere_to_be_read,
 );
 
-async fn offer(bench: &Bench) -> Option<String> {
-    let env = bench.env.clone();
-    bench.db.write(move |conn| setup::offer(conn, &env).map_err(Problem::from)).await.unwrap()
+async fn offer(fixture: &AdminFixture) -> Option<String> {
+    let env = fixture.env.clone();
+    fixture.db.write(move |conn| setup::offer(conn, &env).map_err(Problem::from)).await.unwrap()
 }
 
-async fn the_first_admin_needs_the_one_time_token(bench: Bench) {
-    let bench = bench.guarded("");
-    let (first, second) = (offer(&bench).await.unwrap(), offer(&bench).await.unwrap());
+async fn the_first_admin_needs_the_one_time_token(fixture: AdminFixture) {
+    let fixture = fixture.guarded("");
+    let (first, second) = (offer(&fixture).await.unwrap(), offer(&fixture).await.unwrap());
     let set_up = |token: &str| json!({ "token": token, "name": "ada", "password": PASSWORD });
-    bench.post("/setup", set_up("guessed")).await.is_problem(401, "");
-    let made = bench.post("/setup", set_up(&first)).await;
+    fixture.post("/setup", set_up("guessed")).await.is_problem(401, "");
+    let made = fixture.post("/setup", set_up(&first)).await;
     assert_eq!((made.status, &made.body["role"]), (201, &json!("admin")), "{made:?}");
     // Neither it nor any other holds once there is somebody.
-    bench.post("/setup", set_up(&first)).await.is_problem(401, "");
-    bench.post("/setup", set_up(&second)).await.is_problem(401, "");
-    assert_eq!(offer(&bench).await, None);
-    bench.sign_in("ada").await;
-    let deeds = bench.audit().await;
+    fixture.post("/setup", set_up(&first)).await.is_problem(401, "");
+    fixture.post("/setup", set_up(&second)).await.is_problem(401, "");
+    assert_eq!(offer(&fixture).await, None);
+    fixture.sign_in("ada").await;
+    let deeds = fixture.audit().await;
     assert_eq!(deeds[0], ("ada".to_owned(), "operator.add".to_owned()));
 }
 
-async fn a_one_time_token_holds_a_day(bench: Bench) {
-    let bench = bench.guarded("");
-    let token = offer(&bench).await.unwrap();
-    bench.clock.advance(setup::VALID_FOR + Duration::from_secs(1));
+async fn a_one_time_token_holds_a_day(fixture: AdminFixture) {
+    let fixture = fixture.guarded("");
+    let token = offer(&fixture).await.unwrap();
+    fixture.clock.advance(setup::VALID_FOR + Duration::from_secs(1));
     let body = json!({ "token": token, "name": "ada", "password": PASSWORD });
-    bench.post("/setup", body).await.is_problem(401, "");
+    fixture.post("/setup", body).await.is_problem(401, "");
 }
 
-async fn admins_make_and_change_others(bench: Bench) {
-    let bench = bench.guarded("");
-    bench.operator(Role::Admin).await;
-    let cookie = bench.sign_in("admin").await;
+async fn admins_make_and_change_others(fixture: AdminFixture) {
+    let fixture = fixture.guarded("");
+    fixture.operator(Role::Admin).await;
+    let cookie = fixture.sign_in("admin").await;
     let body = json!({ "name": "bob", "password": PASSWORD, "role": "viewer" });
-    let made = bench.with_cookie("POST", "/users", &cookie, body.clone()).await;
+    let made = fixture.with_cookie("POST", "/users", &cookie, body.clone()).await;
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.body["created_by"], "admin");
-    bench.with_cookie("POST", "/users", &cookie, body).await.is_problem(409, "");
-    let bobs = bench.sign_in("bob").await;
+    fixture.with_cookie("POST", "/users", &cookie, body).await.is_problem(409, "");
+    let bobs = fixture.sign_in("bob").await;
     let raised = json!({ "role": "operator" });
-    let changed = bench.with_cookie("PATCH", "/users/bob", &cookie, raised).await;
+    let changed = fixture.with_cookie("PATCH", "/users/bob", &cookie, raised).await;
     assert_eq!(changed.body["role"], "operator", "{changed:?}");
     // A role counts at once, also in a session that is under way.
-    let who = bench.with_cookie("GET", "/session", &bobs, json!(null)).await;
+    let who = fixture.with_cookie("GET", "/session", &bobs, json!(null)).await;
     assert_eq!(who.body["role"], "operator", "{who:?}");
     let out = json!({ "disabled": true });
-    let changed = bench.with_cookie("PATCH", "/users/bob", &cookie, out).await;
-    assert_eq!(changed.body["disabled_at"], bench.env.now().to_string());
-    bench.with_cookie("GET", "/session", &bobs, json!(null)).await.is_problem(401, "");
-    bench.try_sign_in("bob", PASSWORD).await.is_problem(401, "");
-    let list = bench.with_cookie("GET", "/users", &cookie, json!(null)).await;
+    let changed = fixture.with_cookie("PATCH", "/users/bob", &cookie, out).await;
+    assert_eq!(changed.body["disabled_at"], fixture.env.now().to_string());
+    fixture.with_cookie("GET", "/session", &bobs, json!(null)).await.is_problem(401, "");
+    fixture.try_sign_in("bob", PASSWORD).await.is_problem(401, "");
+    let list = fixture.with_cookie("GET", "/users", &cookie, json!(null)).await;
     assert_eq!(list.items("name"), ["admin", "bob"]);
-    bench.with_cookie("PATCH", "/users/eve", &cookie, json!({})).await.is_problem(404, "");
+    fixture.with_cookie("PATCH", "/users/eve", &cookie, json!({})).await.is_problem(404, "");
 }
 
-async fn the_last_admin_stays(bench: Bench) {
-    let bench = bench.guarded("");
-    bench.operator(Role::Admin).await;
-    let cookie = bench.sign_in("admin").await;
+async fn the_last_admin_stays(fixture: AdminFixture) {
+    let fixture = fixture.guarded("");
+    fixture.operator(Role::Admin).await;
+    let cookie = fixture.sign_in("admin").await;
     for change in [json!({ "role": "operator" }), json!({ "disabled": true })] {
-        let refused = bench.with_cookie("PATCH", "/users/admin", &cookie, change).await;
+        let refused = fixture.with_cookie("PATCH", "/users/admin", &cookie, change).await;
         refused.is_problem(409, "");
         assert_eq!(refused.body["type"], "urn:stockloop:problem:last-admin");
     }
-    bench.named("second", Role::Admin).await;
+    fixture.named("second", Role::Admin).await;
     let out = json!({ "disabled": true });
-    let changed = bench.with_cookie("PATCH", "/users/admin", &cookie, out).await;
+    let changed = fixture.with_cookie("PATCH", "/users/admin", &cookie, out).await;
     assert_eq!(changed.status, 200, "{changed:?}");
 }
 
-async fn names_and_passwords_are_checked(bench: Bench) {
-    let bench = bench.guarded("s3cret");
+async fn names_and_passwords_are_checked(fixture: AdminFixture) {
+    let fixture = fixture.guarded("s3cret");
     for (name, password, role, field) in [
         ("", PASSWORD, "viewer", "name"),
         ("a b", PASSWORD, "viewer", "name"),
@@ -100,16 +100,16 @@ async fn names_and_passwords_are_checked(bench: Bench) {
     ] {
         let body = json!({ "name": name, "password": password, "role": role });
         let request = bearer("POST", "/users", "s3cret").set_json(body);
-        bench.call(request).await.is_problem(422, field);
+        fixture.call(request).await.is_problem(422, field);
     }
 }
 
-async fn passwords_are_nowhere_to_be_read(bench: Bench) {
-    let bench = bench.guarded("s3cret");
+async fn passwords_are_nowhere_to_be_read(fixture: AdminFixture) {
+    let fixture = fixture.guarded("s3cret");
     let body = json!({ "name": "bob", "password": PASSWORD, "role": "viewer" });
-    let made = bench.call(bearer("POST", "/users", "s3cret").set_json(body)).await;
+    let made = fixture.call(bearer("POST", "/users", "s3cret").set_json(body)).await;
     assert!(!made.body.to_string().contains("argon2"), "{made:?}");
-    let hash = bench
+    let hash = fixture
         .db
         .read(|conn| super::super::operators::find(conn, "bob").map_err(Problem::from))
         .await
@@ -117,6 +117,6 @@ async fn passwords_are_nowhere_to_be_read(bench: Bench) {
         .unwrap()
         .password_hash;
     assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-    let entries = bench.call(bearer("GET", "/audit", "s3cret")).await;
+    let entries = fixture.call(bearer("GET", "/audit", "s3cret")).await;
     assert!(!entries.body.to_string().contains("correct horse"), "{entries:?}");
 }

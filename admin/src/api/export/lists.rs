@@ -8,17 +8,18 @@ use common::db::Conn;
 use common::http::{Page, Params, ProblemResult, wrong_method};
 use engine::alerts::{self, mail, silences, webhook};
 use engine::audit;
-use engine::dead_letters::Fate;
+use engine::dead_letters::DeadLetterState;
 use engine::outbox::search::EventFilter;
 use engine::outbox::search::Search;
 use engine::outbox::search::SearchBounds;
 
 use super::{Export, ExportQuery, File};
 use crate::access::{Area, Caller, Role, Rule, operators, tokens};
+use crate::api::bulk_jobs;
+use crate::api::bulk_jobs::{JobEvent, JobItem};
 use crate::api::dead_letters::DeadLetter;
 use crate::api::events::search::filter_of;
 use crate::api::events::search::page;
-use crate::api::jobs::{self, JobEvent, JobItem};
 use crate::api::quarantine::Quarantined;
 use crate::api::relay::PausedKey;
 use crate::api::{Admin, alerts as alert_routes, audit as audit_routes};
@@ -107,7 +108,7 @@ async fn job_items(
     mut params: Params,
 ) -> ProblemResult<HttpResponse> {
     let export = Export::of("job-items", &mut params)?;
-    let job = jobs::number(&seq)?;
+    let job = bulk_jobs::number(&seq)?;
     let skipped = params.take("skipped", "true or false")?;
     params.finish()?;
     let page =
@@ -221,7 +222,7 @@ async fn dead_letters(
     mut params: Params,
 ) -> ProblemResult<HttpResponse> {
     let export = Export::of("dead-letters", &mut params)?;
-    let state: Option<Fate> = params.take("state", "a state")?;
+    let state: Option<DeadLetterState> = params.take("state", "a state")?;
     params.finish()?;
     let page =
         move |conn: &mut Conn, after, limit| Ok(DeadLetter::page(conn, state, after, limit)?);

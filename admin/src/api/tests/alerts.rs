@@ -4,9 +4,9 @@ use diesel::prelude::*;
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
-use super::fixture::Bench;
+use super::fixture::AdminFixture;
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     alerts_by_state_kind_and_key,
     one_alert_with_its_event_and_its_silences,
     acknowledging_is_done_once,
@@ -18,7 +18,7 @@ on_every_database!(Bench::new =>
     calls_and_how_far_they_got,
 );
 
-impl Bench {
+impl AdminFixture {
     /// The numbers of all alerts, oldest first.
     async fn numbers(&self) -> Vec<String> {
         let mut seqs = self.get("/alerts").await.items("seq");
@@ -31,12 +31,12 @@ impl Bench {
     }
 }
 
-async fn alerts_by_state_kind_and_key(bench: Bench) {
-    bench.alerts(&["closed", "mailed", "open"]).await;
-    let seqs = bench.numbers().await;
-    bench.post(&format!("/alerts/{}/acknowledge", seqs[1]), Value::Null).await;
+async fn alerts_by_state_kind_and_key(fixture: AdminFixture) {
+    fixture.alerts(&["closed", "mailed", "open"]).await;
+    let seqs = fixture.numbers().await;
+    fixture.post(&format!("/alerts/{}/acknowledge", seqs[1]), Value::Null).await;
     let subjects =
-        async |query: &str| bench.get(&format!("/alerts?{query}")).await.items("subject");
+        async |query: &str| fixture.get(&format!("/alerts?{query}")).await.items("subject");
     assert_eq!(subjects("state=open").await, ["open"]);
     assert_eq!(subjects("state=acknowledged").await, ["mailed"]);
     assert_eq!(subjects("state=closed").await, ["closed"]);
@@ -45,22 +45,22 @@ async fn alerts_by_state_kind_and_key(bench: Bench) {
     assert!(subjects("kind=silent").await.is_empty());
     assert!(subjects("key=B").await.is_empty());
     assert_eq!(subjects("mail=1").await, ["mailed"]);
-    bench.get("/alerts?state=loud").await.is_problem(422, "state");
-    bench.get("/alerts?kind=loud").await.is_problem(422, "kind");
-    bench.get("/alerts?sort=up").await.is_problem(422, "sort");
+    fixture.get("/alerts?state=loud").await.is_problem(422, "state");
+    fixture.get("/alerts?kind=loud").await.is_problem(422, "kind");
+    fixture.get("/alerts?sort=up").await.is_problem(422, "sort");
 }
 
-async fn one_alert_with_its_event_and_its_silences(bench: Bench) {
-    bench.alerts(&["closed", "mailed"]).await;
-    let seqs = bench.numbers().await;
-    bench.post("/silences", json!({"key": "A", "reason": "known", "for_seconds": 60})).await;
-    let one = bench.get(&format!("/alerts/{}", seqs[1])).await.body;
+async fn one_alert_with_its_event_and_its_silences(fixture: AdminFixture) {
+    fixture.alerts(&["closed", "mailed"]).await;
+    let seqs = fixture.numbers().await;
+    fixture.post("/silences", json!({"key": "A", "reason": "known", "for_seconds": 60})).await;
+    let one = fixture.get(&format!("/alerts/{}", seqs[1])).await.body;
     assert_eq!((&one["seq"], &one["state"]), (&json!(seqs[1]), &json!("open")));
     assert_eq!(one["event"]["status"], "EXHAUSTED");
     let page = format!("/admin/events/{}", one["event_id"].as_str().unwrap());
     assert_eq!(one["event"]["page"], page);
     assert_eq!(
-        bench
+        fixture
             .get(one["event"]["api"].as_str().unwrap().trim_start_matches("/api/admin/v1"))
             .await
             .status,
@@ -70,49 +70,50 @@ async fn one_alert_with_its_event_and_its_silences(bench: Bench) {
     assert_eq!(one["webhook"], json!(null));
     assert_eq!(one["silences"][0]["reason"], "known");
     assert_eq!(one["silenced_until"], one["silences"][0]["until"]);
-    let closed = bench.get(&format!("/alerts/{}", seqs[0])).await.body;
+    let closed = fixture.get(&format!("/alerts/{}", seqs[0])).await.body;
     assert_eq!(closed["silenced_until"], json!(null));
-    bench.get("/alerts/99").await.is_problem(404, "");
-    bench.get("/alerts/x").await.is_problem(422, "seq");
+    fixture.get("/alerts/99").await.is_problem(404, "");
+    fixture.get("/alerts/x").await.is_problem(422, "seq");
 }
 
-async fn acknowledging_is_done_once(bench: Bench) {
-    bench.alerts(&["closed", "open"]).await;
-    let seqs = bench.numbers().await;
+async fn acknowledging_is_done_once(fixture: AdminFixture) {
+    fixture.alerts(&["closed", "open"]).await;
+    let seqs = fixture.numbers().await;
     let path = format!("/alerts/{}/acknowledge", seqs[1]);
-    let first = bench.post(&path, Value::Null).await;
+    let first = fixture.post(&path, Value::Null).await;
     assert_eq!((first.status, &first.body["state"]), (200, &json!("acknowledged")));
-    bench.clock.advance(std::time::Duration::from_secs(60));
-    let again = bench.post(&path, Value::Null).await;
+    fixture.clock.advance(std::time::Duration::from_secs(60));
+    let again = fixture.post(&path, Value::Null).await;
     assert_eq!(again.body["acknowledged_at"], first.body["acknowledged_at"]);
-    assert_eq!(bench.deeds().await, ["alert.acknowledge"]);
+    assert_eq!(fixture.deeds().await, ["alert.acknowledge"]);
     let closed = format!("/alerts/{}/acknowledge", seqs[0]);
-    bench.post(&closed, Value::Null).await.is_problem(409, "");
-    bench.post("/alerts/99/acknowledge", Value::Null).await.is_problem(404, "");
+    fixture.post(&closed, Value::Null).await.is_problem(409, "");
+    fixture.post("/alerts/99/acknowledge", Value::Null).await.is_problem(404, "");
 }
 
-async fn silences_begin_and_end(bench: Bench) {
+async fn silences_begin_and_end(fixture: AdminFixture) {
     let until = "2026-01-06T12:00:00Z";
-    let begun =
-        bench.post("/silences", json!({"kind": "silent", "reason": "move", "until": until})).await;
+    let begun = fixture
+        .post("/silences", json!({"kind": "silent", "reason": "move", "until": until}))
+        .await;
     assert_eq!(begun.status, 201, "{begun:?}");
     assert_eq!(begun.body["until"], "2026-01-06T12:00:00.000000Z");
     assert_eq!((&begun.body["kind"], &begun.body["active"]), (&json!("silent"), &json!(true)));
-    bench.post("/silences", json!({"key": "A", "reason": "r", "for_seconds": 30})).await;
-    bench.clock.advance(std::time::Duration::from_secs(60));
-    assert_eq!(bench.get("/silences").await.items("reason"), ["r", "move"]);
-    assert_eq!(bench.get("/silences?active=true").await.items("reason"), ["move"]);
-    assert_eq!(bench.get("/silences?active=false").await.items("reason"), ["r"]);
-    let ended = bench.delete(&format!("/silences/{}", begun.body["seq"].as_str().unwrap())).await;
+    fixture.post("/silences", json!({"key": "A", "reason": "r", "for_seconds": 30})).await;
+    fixture.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(fixture.get("/silences").await.items("reason"), ["r", "move"]);
+    assert_eq!(fixture.get("/silences?active=true").await.items("reason"), ["move"]);
+    assert_eq!(fixture.get("/silences?active=false").await.items("reason"), ["r"]);
+    let ended = fixture.delete(&format!("/silences/{}", begun.body["seq"].as_str().unwrap())).await;
     assert_eq!((ended.status, &ended.body["active"]), (200, &json!(false)));
-    assert!(bench.get("/silences?active=true").await.items("reason").is_empty());
-    bench.delete("/silences/99").await.is_problem(404, "");
-    assert_eq!(bench.deeds().await, ["silence.end", "silence.begin", "silence.begin"]);
+    assert!(fixture.get("/silences?active=true").await.items("reason").is_empty());
+    fixture.delete("/silences/99").await.is_problem(404, "");
+    assert_eq!(fixture.deeds().await, ["silence.end", "silence.begin", "silence.begin"]);
 }
 
-async fn wrong_silences_are_refused(bench: Bench) {
+async fn wrong_silences_are_refused(fixture: AdminFixture) {
     let refused = async |body: Value, field: &str| {
-        bench.post("/silences", body).await.is_problem(422, field);
+        fixture.post("/silences", body).await.is_problem(422, field);
     };
     refused(json!({"reason": "r", "for_seconds": 60}), "kind").await;
     refused(json!({"kind": "loud", "reason": "r", "for_seconds": 60}), "kind").await;
@@ -128,67 +129,67 @@ async fn wrong_silences_are_refused(bench: Bench) {
         json!({"key": "A", "reason": "r", "for_seconds": 60, "until": "2026-01-06T12:00:00Z"});
     refused(both, "until").await;
     refused(json!({"key": "A", "reason": "r", "minutes": 60}), "minutes").await;
-    assert!(bench.deeds().await.is_empty());
+    assert!(fixture.deeds().await.is_empty());
 }
 
-async fn mails_and_how_far_they_got(bench: Bench) {
-    bench.alerts(&["closed", "mailed"]).await;
-    let all = bench.get("/mails").await;
+async fn mails_and_how_far_they_got(fixture: AdminFixture) {
+    fixture.alerts(&["closed", "mailed"]).await;
+    let all = fixture.get("/mails").await;
     let mail = &all.body["items"][0];
     assert_eq!(mail["message_id"], "<m1@stockloop>");
     assert_eq!((&mail["alerts"], &mail["tries"]), (&json!(1), &json!(2)));
     assert_eq!(mail["recipients"], json!(["ops@example.com"]));
     assert_eq!(mail["last_error"], "connection refused");
-    assert_eq!(bench.get("/mails?waiting=true").await.items("subject"), ["1 alert"]);
-    bench
+    assert_eq!(fixture.get("/mails?waiting=true").await.items("subject"), ["1 alert"]);
+    fixture
         .write(|conn| {
             on!(conn, c => diesel::update(mail::table).set(mail::sent_us.eq(5_i64)).execute(c))
         })
         .await;
-    assert!(bench.get("/mails?waiting=true").await.items("subject").is_empty());
-    let sent = bench.get("/mails?waiting=false").await.body;
+    assert!(fixture.get("/mails?waiting=true").await.items("subject").is_empty());
+    let sent = fixture.get("/mails?waiting=false").await.body;
     assert_eq!(sent["items"][0]["due_at"], json!(null));
-    bench.get("/mails?waiting=maybe").await.is_problem(422, "waiting");
+    fixture.get("/mails?waiting=maybe").await.is_problem(422, "waiting");
 }
 
-async fn a_test_mail_needs_mail_to_be_on(bench: Bench) {
-    let off = bench.post("/mails/test", json!({})).await;
+async fn a_test_mail_needs_mail_to_be_on(fixture: AdminFixture) {
+    let off = fixture.post("/mails/test", json!({})).await;
     off.is_problem(409, "");
     assert!(off.body["detail"].as_str().unwrap().contains("mail.transport is off"));
-    let off = bench.post("/webhooks/test", Value::Null).await;
+    let off = fixture.post("/webhooks/test", Value::Null).await;
     off.is_problem(409, "");
     assert!(off.body["detail"].as_str().unwrap().contains("webhook.url is empty"));
-    assert!(bench.deeds().await.is_empty());
-    assert!(bench.get("/mails").await.items("seq").is_empty());
+    assert!(fixture.deeds().await.is_empty());
+    assert!(fixture.get("/mails").await.items("seq").is_empty());
 }
 
-async fn a_test_mail_is_written_down(bench: Bench) {
-    let bench =
-        bench.with(|settings| settings.mail.transport = common::config::MailTransport::Memory);
-    let nobody = bench.post("/mails/test", json!({})).await;
+async fn a_test_mail_is_written_down(fixture: AdminFixture) {
+    let fixture =
+        fixture.with(|settings| settings.mail.transport = common::config::MailTransport::Memory);
+    let nobody = fixture.post("/mails/test", json!({})).await;
     nobody.is_problem(409, "");
     assert!(nobody.body["detail"].as_str().unwrap().contains("alerts.recipients is empty"));
-    bench.post("/mails/test", json!({"to": ["a@b@c"]})).await.is_problem(422, "to[0]");
+    fixture.post("/mails/test", json!({"to": ["a@b@c"]})).await.is_problem(422, "to[0]");
     let many = vec!["a@shop.test"; 11];
-    bench.post("/mails/test", json!({ "to": many })).await.is_problem(422, "to");
-    let queued = bench.post("/mails/test", json!({"to": ["anna@shop.test"]})).await;
+    fixture.post("/mails/test", json!({ "to": many })).await.is_problem(422, "to");
+    let queued = fixture.post("/mails/test", json!({"to": ["anna@shop.test"]})).await;
     assert_eq!(queued.status, 202, "{queued:?}");
-    let waiting = bench.get("/mails").await.body["items"][0].clone();
+    let waiting = fixture.get("/mails").await.body["items"][0].clone();
     assert_eq!(
         (&waiting["seq"], &waiting["message_id"]),
         (&queued.body["seq"], &queued.body["message_id"])
     );
     assert_eq!((&waiting["alerts"], &waiting["sent_at"]), (&json!(0), &json!(null)));
-    let outcome = bench.engine.alerts.run_once(&bench.db, &bench.env).await.unwrap();
+    let outcome = fixture.engine.alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(outcome.mails.sender.sent, 1);
-    let raw = bench.engine.alerts.memory().unwrap().all();
+    let raw = fixture.engine.alerts.memory().unwrap().all();
     let text = String::from_utf8(raw[0].clone()).unwrap();
     assert!(text.contains("To: anna@shop.test") && text.contains("test mail"), "{text}");
-    assert_eq!(bench.deeds().await, ["mail.test"]);
+    assert_eq!(fixture.deeds().await, ["mail.test"]);
 }
 
-async fn calls_and_how_far_they_got(bench: Bench) {
-    bench
+async fn calls_and_how_far_they_got(fixture: AdminFixture) {
+    fixture
         .write(|conn| {
             let row = (
                 webhook::delivery_id.eq("msg_1"),
@@ -211,9 +212,9 @@ async fn calls_and_how_far_they_got(bench: Bench) {
             on!(conn, c => diesel::insert_into(alert::table).values(row).execute(c))
         })
         .await;
-    let all = bench.get("/webhooks").await.body;
+    let all = fixture.get("/webhooks").await.body;
     insta::assert_json_snapshot!("a_call", all["items"][0]);
-    assert_eq!(bench.get("/webhooks?waiting=false").await.body["items"], json!([]));
-    let alert = bench.get("/alerts?webhook=1").await.body["items"][0].clone();
+    assert_eq!(fixture.get("/webhooks?waiting=false").await.body["items"], json!([]));
+    let alert = fixture.get("/alerts?webhook=1").await.body["items"][0].clone();
     assert_eq!((&alert["webhook"]["tries"], &alert["event_id"]), (&json!(3), &json!(null)));
 }

@@ -4,15 +4,15 @@ use common::clock::Timestamp;
 use common::event::Event;
 use common::ids::EventId;
 use common::telemetry::BrokerState;
-use engine::dead_letters::{DeadLetter, bury};
-use engine::kafka::{Consumer, EmbeddedBroker, Envelope, Producer, Record};
+use engine::dead_letters::{DeadLetter, keep};
+use engine::kafka::{Consumer, EmbeddedBroker, Envelope, Record};
 use engine::stats::Sampler;
 use serde_json::json;
 use stockloop_tests::on_every_database;
 
-use super::fixture::Bench;
+use super::fixture::AdminFixture;
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     a_letter_is_shown_whole,
     a_letter_is_discarded_with_a_reason,
     what_cannot_be_read_is_not_replayed,
@@ -45,18 +45,18 @@ fn record(id: EventId, at: Timestamp) -> Record {
     }
 }
 
-impl Bench {
+impl AdminFixture {
     async fn buried(&self, record: &Record) -> String {
         let letter = DeadLetter::of(record, "a flaw of an older version", self.env.now());
-        self.write(move |conn| bury(conn, &letter)).await;
+        self.write(move |conn| keep(conn, &letter)).await;
         self.get("/dead-letters?limit=1").await.items("seq")[0].clone()
     }
 }
 
-async fn a_letter_is_shown_whole(bench: Bench) {
-    let record = record(bench.env.event_id(), bench.env.now());
-    let seq = bench.buried(&record).await;
-    let letter = bench.get(&format!("/dead-letters/{seq}")).await.body;
+async fn a_letter_is_shown_whole(fixture: AdminFixture) {
+    let record = record(fixture.env.event_id(), fixture.env.now());
+    let seq = fixture.buried(&record).await;
+    let letter = fixture.get(&format!("/dead-letters/{seq}")).await.body;
     assert_eq!(
         (&letter["bytes_hex"], &letter["bytes_text"]),
         (&json!("7bff7d"), &json!("{\u{fffd}}"))
@@ -66,58 +66,58 @@ async fn a_letter_is_shown_whole(bench: Bench) {
     assert_eq!(letter["headers"].as_array().unwrap().len(), 9);
 }
 
-async fn a_letter_is_discarded_with_a_reason(bench: Bench) {
-    let seq = bench.buried(&record(bench.env.event_id(), bench.env.now())).await;
+async fn a_letter_is_discarded_with_a_reason(fixture: AdminFixture) {
+    let seq = fixture.buried(&record(fixture.env.event_id(), fixture.env.now())).await;
     let path = format!("/dead-letters/{seq}/discard");
-    bench.post(&path, json!({})).await.is_problem(422, "reason");
-    let gone = bench.post(&path, json!({ "reason": "of no use" })).await;
+    fixture.post(&path, json!({})).await.is_problem(422, "reason");
+    let gone = fixture.post(&path, json!({ "reason": "of no use" })).await;
     assert_eq!((gone.status, &gone.body["state"]), (200, &json!("discarded")), "{gone:?}");
     assert_eq!(
         (&gone.body["handled_by"], &gone.body["reason"]),
         (&json!("anonymous"), &json!("of no use"))
     );
-    bench.post(&path, json!({ "reason": "again" })).await.is_problem(409, "");
-    bench.post("/dead-letters/99/discard", json!({ "reason": "x" })).await.is_problem(404, "");
-    assert!(bench.get("/dead-letters?state=waiting").await.items("seq").is_empty());
-    assert_eq!(bench.get("/dead-letters?state=discarded").await.items("seq"), [seq]);
-    bench.get("/dead-letters?state=lost").await.is_problem(422, "state");
-    let sample = Sampler::default().run_once(&bench.db, &bench.env).await.unwrap();
+    fixture.post(&path, json!({ "reason": "again" })).await.is_problem(409, "");
+    fixture.post("/dead-letters/99/discard", json!({ "reason": "x" })).await.is_problem(404, "");
+    assert!(fixture.get("/dead-letters?state=waiting").await.items("seq").is_empty());
+    assert_eq!(fixture.get("/dead-letters?state=discarded").await.items("seq"), [seq]);
+    fixture.get("/dead-letters?state=lost").await.is_problem(422, "state");
+    let sample = Sampler::default().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(sample.dead_letters, 0, "only what waits is counted");
 }
 
-async fn what_cannot_be_read_is_not_replayed(bench: Bench) {
-    let whole = record(bench.env.event_id(), bench.env.now());
+async fn what_cannot_be_read_is_not_replayed(fixture: AdminFixture) {
+    let whole = record(fixture.env.event_id(), fixture.env.now());
     let headers = whole.headers.iter().filter(|(name, _)| name != "ce_type").cloned().collect();
-    let seq = bench.buried(&Record { headers, ..whole.clone() }).await;
-    let refused = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    let seq = fixture.buried(&Record { headers, ..whole.clone() }).await;
+    let refused = fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
     refused.is_problem(422, "seq");
     assert!(refused.body["detail"].as_str().unwrap().contains("ce_type"), "{refused:?}");
-    let answers = bench.engine.settings.kafka.outbound_ack_topic.clone();
-    let seq = bench.buried(&Record { topic: answers, offset: 6, ..whole.clone() }).await;
-    let refused = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    let answers = fixture.engine.settings.kafka.outbound_ack_topic.clone();
+    let seq = fixture.buried(&Record { topic: answers, offset: 6, ..whole.clone() }).await;
+    let refused = fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
     assert!(refused.body["detail"].as_str().unwrap().contains("batch of acks"), "{refused:?}");
-    bench.dead_letter(7, vec![1]).await;
-    let seq = bench.get("/dead-letters?limit=1").await.items("seq")[0].clone();
-    let refused = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    fixture.dead_letter(7, vec![1]).await;
+    let seq = fixture.get("/dead-letters?limit=1").await.items("seq")[0].clone();
+    let refused = fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
     assert!(refused.body["detail"].as_str().unwrap().contains("were not kept"), "{refused:?}");
     // Readable, but with nothing that could send it.
-    let seq = bench.buried(&Record { offset: 8, ..whole }).await;
-    let bench = bench.with(|settings| {
+    let seq = fixture.buried(&Record { offset: 8, ..whole }).await;
+    let fixture = fixture.with(|settings| {
         settings.kafka.brokers = "127.0.0.1:1".to_owned();
         settings.kafka.properties.insert("message_timeout_ms".to_owned(), "100".to_owned());
     });
-    bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(503, "");
-    assert_eq!(bench.get("/dead-letters?state=waiting").await.items("seq").len(), 4);
+    fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(503, "");
+    assert_eq!(fixture.get("/dead-letters?state=waiting").await.items("seq").len(), 4);
 }
 
-async fn a_replay_sends_the_same_message(bench: Bench) {
+async fn a_replay_sends_the_same_message(fixture: AdminFixture) {
     let broker = EmbeddedBroker::start().unwrap();
     broker.create_topic(TOPIC, 2).unwrap();
-    let bench = bench.with(|settings| settings.kafka.brokers = broker.brokers());
-    let kafka = &bench.engine.settings.kafka;
-    let record = Record { partition: 1, ..record(bench.env.event_id(), bench.env.now()) };
-    let seq = bench.buried(&record).await;
-    let replayed = bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    let fixture = fixture.with(|settings| settings.kafka.brokers = broker.brokers());
+    let kafka = &fixture.engine.settings.kafka;
+    let record = Record { partition: 1, ..record(fixture.env.event_id(), fixture.env.now()) };
+    let seq = fixture.buried(&record).await;
+    let replayed = fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
     assert_eq!(
         (replayed.status, &replayed.body["state"]),
         (200, &json!("replayed")),
@@ -129,7 +129,7 @@ async fn a_replay_sends_the_same_message(bench: Bench) {
         consumer.next_batch(1, Duration::from_millis(1)),
     );
     assert_eq!(came.await.unwrap(), [Record { offset: 0, ..record }]);
-    bench.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(409, "");
-    let done = bench.get("/audit?action=dead_letter.replay").await;
+    fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(409, "");
+    let done = fixture.get("/audit?action=dead_letter.replay").await;
     assert_eq!(done.items("subject"), [seq]);
 }

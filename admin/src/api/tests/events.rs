@@ -1,13 +1,15 @@
 use std::time::Duration;
 
 use common::db::DbError;
+use common::http::Params;
 use common::ids::EventId;
 use serde_json::json;
 use stockloop_tests::on_every_database;
 
-use super::fixture::{Bench, COMMAND, Is};
+use super::fixture::{AdminFixture, COMMAND, Is};
+use crate::api::events::search::page;
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     filters_combine,
     paging_meets_every_event_once,
     a_selective_filter_walks_a_bounded_way,
@@ -16,15 +18,15 @@ on_every_database!(Bench::new =>
     bad_filters_are_refused_by_name,
 );
 
-async fn filters_combine(bench: Bench) {
-    let a1 = bench.event("A", 1, Is::Processed).await.to_string();
-    let b1 = bench.event("B", 1, Is::Exhausted).await.to_string();
-    let b2 = bench.event("B", 2, Is::Resolved).await.to_string();
-    bench.clock.advance(Duration::from_secs(3_600));
-    let noon = bench.env.now().to_string();
-    let a2 = bench.event("A", 2, Is::Sent).await.to_string();
-    let a3 = bench.event("A", 3, Is::Pending).await.to_string();
-    let order = bench.event_of(COMMAND, "O-1", 0, Is::Processed).await.to_string();
+async fn filters_combine(fixture: AdminFixture) {
+    let a1 = fixture.event("A", 1, Is::Processed).await.to_string();
+    let b1 = fixture.event("B", 1, Is::Exhausted).await.to_string();
+    let b2 = fixture.event("B", 2, Is::Resolved).await.to_string();
+    fixture.clock.advance(Duration::from_secs(3_600));
+    let noon = fixture.env.now().to_string();
+    let a2 = fixture.event("A", 2, Is::Sent).await.to_string();
+    let a3 = fixture.event("A", 3, Is::Pending).await.to_string();
+    let order = fixture.event_of(COMMAND, "O-1", 0, Is::Processed).await.to_string();
     let all = [&order, &a3, &a2, &b2, &b1, &a1];
     for (filter, expected) in [
         ("", &all[..]),
@@ -50,19 +52,19 @@ async fn filters_combine(bench: Bench) {
         (&format!("created_after={noon}&status=SENT&key=A"), &[&a2]),
         (&format!("created_after={noon}&older_than_seconds=1"), &[&a3, &a2]),
     ] {
-        let page = bench.get(&format!("/events?{filter}")).await;
+        let page = fixture.get(&format!("/events?{filter}")).await;
         let expected: Vec<String> = expected.iter().map(|id| (*id).clone()).collect();
         assert_eq!(page.items("id"), expected, "{filter}");
         assert_eq!(page.body.get("next"), None, "{filter}");
     }
 }
 
-async fn paging_meets_every_event_once(bench: Bench) {
+async fn paging_meets_every_event_once(fixture: AdminFixture) {
     let states = [Is::Pending, Is::Sent, Is::Exhausted, Is::Processed];
     let mut ids = Vec::new();
     for number in 0..23 {
         let (key, is) = (format!("K{}", number % 3), states[number % 4]);
-        ids.push((bench.event(&key, 1, is).await.to_string(), key, is));
+        ids.push((fixture.event(&key, 1, is).await.to_string(), key, is));
     }
     ids.reverse();
     let of = |wanted: &dyn Fn(&str, Is) -> bool| -> Vec<String> {
@@ -70,38 +72,38 @@ async fn paging_meets_every_event_once(bench: Bench) {
         wanted.map(|(id, _, _)| id.clone()).collect()
     };
     for limit in [1, 2, 5, 23, 24] {
-        let (met, pages) = bench.walk(&format!("/events?limit={limit}"), "id").await;
+        let (met, pages) = fixture.walk(&format!("/events?limit={limit}"), "id").await;
         assert_eq!(met, of(&|_, _| true), "{limit} a page");
         assert_eq!(pages, 23_usize.div_ceil(limit));
-        let (met, _) = bench.walk(&format!("/events?limit={limit}&status=SENT"), "id").await;
+        let (met, _) = fixture.walk(&format!("/events?limit={limit}&status=SENT"), "id").await;
         assert_eq!(met, of(&|_, is| is == Is::Sent), "{limit} a page");
-        let (met, _) = bench.walk(&format!("/events?limit={limit}&status=PROCESSED"), "id").await;
+        let (met, _) = fixture.walk(&format!("/events?limit={limit}&status=PROCESSED"), "id").await;
         assert_eq!(met, of(&|_, is| is == Is::Processed), "{limit} a page");
         let filter = format!("/events?limit={limit}&status=PROCESSED&key=K1");
-        let (met, _) = bench.walk(&filter, "id").await;
+        let (met, _) = fixture.walk(&filter, "id").await;
         assert_eq!(met, of(&|key, is| is == Is::Processed && key == "K1"), "{limit} a page");
     }
 }
 
-async fn a_selective_filter_walks_a_bounded_way(bench: Bench) {
-    use crate::api::events::search::{page, search_of};
+async fn a_selective_filter_walks_a_bounded_way(fixture: AdminFixture) {
+    use crate::api::events::search::search_of;
     use engine::outbox::search::SearchBounds;
-    let rare = bench.event_of(COMMAND, "O-1", 0, Is::Processed).await;
+    let rare = fixture.event_of(COMMAND, "O-1", 0, Is::Processed).await;
     for number in 0..30 {
-        bench.event("A", number, Is::Processed).await;
+        fixture.event("A", number, Is::Processed).await;
     }
     for query in ["type=stockloop.order.placed&limit=2", "key=O-1&limit=2"] {
         let (mut met, mut pages, mut after) = (Vec::<EventId>::new(), 0, String::new());
         loop {
             let search = search_of(
                 Params::parse(&format!("{query}&after={after}")).unwrap(),
-                bench.env.now(),
+                fixture.env.now(),
             )
             .unwrap();
             let bounds = SearchBounds { rows: 10, chunk: 4 };
-            let page = bench
+            let page = fixture
                 .db
-                .read(move |conn| search.page(conn, bounds).map_err(DbError::from))
+                .read(move |conn| page(conn, search, bounds).map_err(DbError::from))
                 .await
                 .unwrap();
             met.extend(page.items.iter().map(|item| item.id));
@@ -118,26 +120,26 @@ async fn a_selective_filter_walks_a_bounded_way(bench: Bench) {
     }
 }
 
-async fn one_event_with_its_history(bench: Bench) {
-    let id = bench.event("85123A", 4, Is::Processed).await;
-    bench.history(id, 1, "FAILED", "85123A is in quarantine").await;
-    bench.history(id, 2, "OVERDUE", "").await;
-    let event = bench.get(&format!("/events/{id}")).await;
+async fn one_event_with_its_history(fixture: AdminFixture) {
+    let id = fixture.event("85123A", 4, Is::Processed).await;
+    fixture.history(id, 1, "FAILED", "85123A is in quarantine").await;
+    fixture.history(id, 2, "OVERDUE", "").await;
+    let event = fixture.get(&format!("/events/{id}")).await;
     assert_eq!(event.status, 200);
     let mut body = event.body;
     assert_eq!(body["id"], id.to_string());
     body["id"] = "<id>".into();
     insta::assert_json_snapshot!("an_event_with_its_history", body);
-    let list = bench.get("/events?key=85123A").await;
+    let list = fixture.get("/events?key=85123A").await;
     assert_eq!(list.items("last_error"), ["no answer came in time"]);
-    let text = bench.get_text(&format!("/events/{id}")).await;
+    let text = fixture.get_text(&format!("/events/{id}")).await;
     assert!(text.contains(r#""price":2.550"#), "digits stay as they were written: {text}");
 }
 
-async fn an_event_that_waits_for_its_answer(bench: Bench) {
-    let id = bench.event("A", 1, Is::Sent).await;
-    bench.history(id, 0, "UNPRODUCIBLE", "too large").await;
-    let event = bench.get(&format!("/events/{id}")).await.body;
+async fn an_event_that_waits_for_its_answer(fixture: AdminFixture) {
+    let id = fixture.event("A", 1, Is::Sent).await;
+    fixture.history(id, 0, "UNPRODUCIBLE", "too large").await;
+    let event = fixture.get(&format!("/events/{id}")).await.body;
     assert_eq!(event["status"], "SENT");
     assert_eq!(event["last_error"], "too large");
     assert_eq!(event["due_at"], json!(null));
@@ -148,7 +150,7 @@ async fn an_event_that_waits_for_its_answer(bench: Bench) {
     assert_eq!(history[1]["at"], json!(null));
 }
 
-async fn bad_filters_are_refused_by_name(bench: Bench) {
+async fn bad_filters_are_refused_by_name(fixture: AdminFixture) {
     for (query, field) in [
         ("status=DONE", "status"),
         ("status=pending", "status"),
@@ -163,9 +165,9 @@ async fn bad_filters_are_refused_by_name(bench: Bench) {
         ("after=here", "after"),
         ("colour=red", "colour"),
     ] {
-        bench.get(&format!("/events?{query}")).await.is_problem(422, field);
+        fixture.get(&format!("/events?{query}")).await.is_problem(422, field);
     }
-    bench.get("/events/not-an-id").await.is_problem(422, "id");
-    bench.get("/events/019b8f00-0000-7000-8000-000000000000").await.is_problem(404, "");
-    bench.get("/events?status=&key=&type=&after=").await.items("id");
+    fixture.get("/events/not-an-id").await.is_problem(422, "id");
+    fixture.get("/events/019b8f00-0000-7000-8000-000000000000").await.is_problem(404, "");
+    fixture.get("/events?status=&key=&type=&after=").await.items("id");
 }

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 use utoipa::ToSchema;
 
-use super::fixture::{Bench, Is};
+use super::fixture::{AdminFixture, Is};
 use crate::access::{Caller, Role};
 use crate::api::Admin;
 use crate::api::export::Export;
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     every_list_is_a_file,
     a_file_of_nothing_has_its_header,
     a_long_list_comes_whole,
@@ -44,7 +44,7 @@ const LISTS: [&str; 12] = [
     "/audit",
 ];
 
-impl Bench {
+impl AdminFixture {
     async fn ndjson(&self, path: &str) -> Vec<Value> {
         let text = self.get_text(path).await;
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -92,17 +92,17 @@ impl Bench {
 }
 
 /// Line by line the items of the list, and cell by cell their values under the names of the header.
-async fn every_list_is_a_file(bench: Bench) {
-    bench.fill_lists().await;
+async fn every_list_is_a_file(fixture: AdminFixture) {
+    fixture.fill_lists().await;
     for list in LISTS {
-        let shown = bench.get(list).await;
+        let shown = fixture.get(list).await;
         let items = shown.body["items"].as_array().unwrap();
         assert!(!items.is_empty(), "{list}");
         // The export before is an entry of the audit log by now.
         let skip = |len: usize| len - items.len();
-        let lines = bench.ndjson(&format!("{list}/export?format=ndjson")).await;
+        let lines = fixture.ndjson(&format!("{list}/export?format=ndjson")).await;
         assert_eq!(&lines[skip(lines.len())..], &items[..], "{list}");
-        let table = bench.csv(&format!("{list}/export?format=csv")).await;
+        let table = fixture.csv(&format!("{list}/export?format=csv")).await;
         let (header, rows) = table.split_first().unwrap();
         for (row, item) in rows[skip(rows.len())..].iter().zip(items) {
             for name in item.as_object().unwrap().keys() {
@@ -119,74 +119,74 @@ async fn every_list_is_a_file(bench: Bench) {
     }
 }
 
-async fn a_file_of_nothing_has_its_header(bench: Bench) {
+async fn a_file_of_nothing_has_its_header(fixture: AdminFixture) {
     for list in LISTS {
-        let file = bench.get(&format!("{list}/export?format=csv")).await;
+        let file = fixture.get(&format!("{list}/export?format=csv")).await;
         assert_eq!(file.status, 200, "{file:?}");
         assert_eq!(file.header(CONTENT_TYPE), "text/csv; charset=utf-8; header=present");
         let name = format!("attachment; filename=\"{}-2026-01-05T12-00-00Z.csv\"", &list[1..]);
         assert_eq!(file.header(CONTENT_DISPOSITION), name);
     }
-    let header = bench.csv("/quarantine/export?format=csv").await;
+    let header = fixture.csv("/quarantine/export?format=csv").await;
     assert_eq!(header, [["key", "reason", "since", "by"]]);
-    assert_eq!(bench.get_text("/quarantine/export?format=ndjson").await, "");
+    assert_eq!(fixture.get_text("/quarantine/export?format=ndjson").await, "");
 }
 
-async fn a_long_list_comes_whole(bench: Bench) {
+async fn a_long_list_comes_whole(fixture: AdminFixture) {
     for _ in 0..3 {
         let keys: Vec<String> = (0..401).map(|n| format!("K{n}")).collect();
-        bench.events("P", keys).await;
+        fixture.events("P", keys).await;
     }
-    let ids: Vec<String> = bench.walk("/events?limit=1000", "id").await.0;
+    let ids: Vec<String> = fixture.walk("/events?limit=1000", "id").await.0;
     assert_eq!(ids.len(), 1_203);
-    let lines = bench.ndjson("/events/export?format=ndjson").await;
+    let lines = fixture.ndjson("/events/export?format=ndjson").await;
     let exported: Vec<&str> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
     assert_eq!(exported, ids);
-    assert_eq!(bench.csv("/events/export?format=csv").await.len(), 1_204);
+    assert_eq!(fixture.csv("/events/export?format=csv").await.len(), 1_204);
 }
 
-async fn filters_hold_and_pages_are_refused(bench: Bench) {
-    bench.event("A", 1, Is::Exhausted).await;
-    bench.event("B", 1, Is::Pending).await;
+async fn filters_hold_and_pages_are_refused(fixture: AdminFixture) {
+    fixture.event("A", 1, Is::Exhausted).await;
+    fixture.event("B", 1, Is::Pending).await;
     let file = "/events/export?format=ndjson";
-    let keys = bench.ndjson(&format!("{file}&status=EXHAUSTED")).await;
+    let keys = fixture.ndjson(&format!("{file}&status=EXHAUSTED")).await;
     assert_eq!(keys.iter().map(|item| item["key"].clone()).collect::<Vec<_>>(), ["A"]);
-    bench.get("/events/export").await.is_problem(422, "format");
-    bench.get("/events/export?format=xlsx").await.is_problem(422, "format");
-    bench.get(&format!("{file}&limit=5")).await.is_problem(422, "limit");
-    bench.get(&format!("{file}&after=5")).await.is_problem(422, "after");
-    bench.get(&format!("{file}&odd=5")).await.is_problem(422, "odd");
-    bench.get(&format!("{file}&status=odd")).await.is_problem(422, "status");
+    fixture.get("/events/export").await.is_problem(422, "format");
+    fixture.get("/events/export?format=xlsx").await.is_problem(422, "format");
+    fixture.get(&format!("{file}&limit=5")).await.is_problem(422, "limit");
+    fixture.get(&format!("{file}&after=5")).await.is_problem(422, "after");
+    fixture.get(&format!("{file}&odd=5")).await.is_problem(422, "odd");
+    fixture.get(&format!("{file}&status=odd")).await.is_problem(422, "status");
 }
 
-async fn nothing_becomes_a_formula(bench: Bench) {
+async fn nothing_becomes_a_formula(fixture: AdminFixture) {
     let reasons =
         ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1", "a \"quoted\", text\r\nwith lines"];
     for (number, reason) in reasons.iter().enumerate() {
-        let put = bench.put(&format!("/quarantine/K{number}"), json!({ "reason": reason })).await;
+        let put = fixture.put(&format!("/quarantine/K{number}"), json!({ "reason": reason })).await;
         assert_eq!(put.status, 201, "{put:?}");
     }
-    let table = bench.csv("/quarantine/export?format=csv").await;
+    let table = fixture.csv("/quarantine/export?format=csv").await;
     for (row, reason) in table[1..].iter().zip(&reasons) {
         let wanted =
             if reason.starts_with('a') { (*reason).to_owned() } else { format!("'{reason}") };
         assert_eq!(row[1], wanted);
     }
-    let lines = bench.ndjson("/quarantine/export?format=ndjson").await;
+    let lines = fixture.ndjson("/quarantine/export?format=ndjson").await;
     assert_eq!(lines[0]["reason"], "=1+1");
 }
 
-async fn what_a_job_did_is_a_file(bench: Bench) {
-    bench.fill_lists().await;
-    let job = bench.get("/jobs").await.items("seq").remove(0);
-    let header = bench.csv(&format!("/jobs/{job}/items/export?format=csv")).await;
+async fn what_a_job_did_is_a_file(fixture: AdminFixture) {
+    fixture.fill_lists().await;
+    let job = fixture.get("/jobs").await.items("seq").remove(0);
+    let header = fixture.csv(&format!("/jobs/{job}/items/export?format=csv")).await;
     assert_eq!(header, [["event_id", "skipped"]]);
-    bench.get("/jobs/999/items/export?format=csv").await.is_problem(404, "");
+    fixture.get("/jobs/999/items/export?format=csv").await.is_problem(404, "");
 }
 
-async fn an_export_is_noted(bench: Bench) {
-    bench.get("/events/export?format=csv&status=EXHAUSTED&key=A").await;
-    let noted = bench.get("/audit?action=export").await;
+async fn an_export_is_noted(fixture: AdminFixture) {
+    fixture.get("/events/export?format=csv&status=EXHAUSTED&key=A").await;
+    let noted = fixture.get("/audit?action=export").await;
     let entry = &noted.body["items"][0];
     assert_eq!((&entry["who"], &entry["subject"]), (&json!("anonymous"), &json!("events")));
     let detail = json!({ "format": "csv", "filter": { "status": "EXHAUSTED", "key": "A" } });
@@ -213,8 +213,8 @@ async fn numbers(admin: web::Data<Admin>) -> ProblemResult<actix_web::HttpRespon
     export.run(&admin, by, page).await
 }
 
-async fn a_file_that_breaks_off_is_not_taken_for_whole(bench: Bench) {
-    let admin = web::Data::new(bench.admin());
+async fn a_file_that_breaks_off_is_not_taken_for_whole(fixture: AdminFixture) {
+    let admin = web::Data::new(fixture.admin());
     let server = HttpServer::new(move || {
         App::new().app_data(admin.clone()).route("/numbers", web::get().to(numbers))
     })

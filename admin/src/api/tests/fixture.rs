@@ -1,5 +1,6 @@
 //! Events in every state, and requests to the routes.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
@@ -7,6 +8,7 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, web};
 use common::clock::{ManualClock, Timestamp};
 use common::config::Settings;
+use common::db::ENGINE_MIGRATIONS;
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use common::event::{EventKind, EventType, NewEvent};
@@ -15,8 +17,11 @@ use common::ids::EventId;
 use common::on;
 use common::schema::{counter, outbox_history, outbox_open, outbox_settled};
 use diesel::prelude::*;
+use engine::Base;
 use engine::Engine;
-use engine::counters::PROCESSED;
+use engine::Hooks;
+use engine::counters;
+use engine::kafka::EmbeddedBroker;
 use engine::outbox::Outbox;
 use engine::stats::Sampler;
 use secrecy::SecretString;
@@ -45,13 +50,13 @@ pub(crate) const COMMAND: EventType =
 
 /// An answer of the routes.
 #[derive(Debug)]
-pub(crate) struct Answered {
+pub(crate) struct ApiResponse {
     pub(crate) status: u16,
     headers: HeaderMap,
     pub(crate) body: Value,
 }
 
-impl Answered {
+impl ApiResponse {
     /// A header's text; empty if it is not there.
     pub(crate) fn header(&self, name: HeaderName) -> &str {
         let value = self.headers.get(name);
@@ -77,7 +82,7 @@ impl Answered {
 }
 
 /// The routes on a database.
-pub(crate) struct Bench {
+pub(crate) struct AdminFixture {
     pub(crate) db: Db,
     pub(crate) env: Env,
     pub(crate) clock: ManualClock,
@@ -103,7 +108,7 @@ fn engine(db: Db, settings: &Settings, env: &Env) -> Engine {
     Engine::over(db, settings, env, "http://127.0.0.1:8081", hooks).unwrap().0
 }
 
-impl Bench {
+impl AdminFixture {
     pub(crate) fn new(database: TestDatabase) -> Self {
         Self::over(database.open(&[ENGINE_MIGRATIONS]), database)
     }
@@ -154,19 +159,19 @@ impl Bench {
         Admin::new(&self.engine, Guard::new(db, env, &self.settings, "http://127.0.0.1:8081"))
     }
 
-    pub(crate) async fn call(&self, request: TestRequest) -> Answered {
+    pub(crate) async fn call(&self, request: TestRequest) -> ApiResponse {
         let (status, headers, text) = self.ask(request).await;
         let body = match text.is_empty() {
             true => Value::Null,
             false => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         };
-        Answered { status, headers, body }
+        ApiResponse { status, headers, body }
     }
 
-    /// As [`Bench::call`], with the `Host` that the request has.
-    pub(crate) async fn call_as_is(&self, request: TestRequest) -> Answered {
+    /// As [`AdminFixture::call`], with the `Host` that the request has.
+    pub(crate) async fn call_as_is(&self, request: TestRequest) -> ApiResponse {
         let (status, headers, text) = self.send(request).await;
-        Answered { status, headers, body: serde_json::from_str(&text).unwrap() }
+        ApiResponse { status, headers, body: serde_json::from_str(&text).unwrap() }
     }
 
     /// The status alone, also of an answer that has no end.
@@ -191,7 +196,7 @@ impl Bench {
         (status, headers, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answered {
+    pub(crate) async fn get(&self, path: &str) -> ApiResponse {
         let uri = format!("/api/admin/v1{path}");
         self.call(TestRequest::get().uri(&uri)).await
     }
@@ -201,17 +206,17 @@ impl Bench {
         self.ask(TestRequest::get().uri(&uri)).await.2
     }
 
-    pub(crate) async fn post(&self, path: &str, body: Value) -> Answered {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> ApiResponse {
         let uri = format!("/api/admin/v1{path}");
         self.call(TestRequest::post().uri(&uri).set_json(body)).await
     }
 
-    pub(crate) async fn put(&self, path: &str, body: Value) -> Answered {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> ApiResponse {
         let uri = format!("/api/admin/v1{path}");
         self.call(TestRequest::put().uri(&uri).set_json(body)).await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Answered {
+    pub(crate) async fn delete(&self, path: &str) -> ApiResponse {
         let uri = format!("/api/admin/v1{path}");
         self.call(TestRequest::delete().uri(&uri)).await
     }

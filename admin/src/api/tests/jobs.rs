@@ -10,9 +10,9 @@ use engine::bulk::{Bulk, Outcome};
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
-use super::fixture::{Bench, COMMAND, Is};
+use super::fixture::{AdminFixture, COMMAND, Is};
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     a_preview_counts_and_changes_nothing,
     a_job_acts_on_what_waits_and_says_why_not_on_others,
     a_job_keeps_to_what_was_there_before_it,
@@ -24,7 +24,7 @@ on_every_database!(Bench::new =>
     a_repeated_request_makes_one_job,
 );
 
-impl Bench {
+impl AdminFixture {
     /// Works off what there is to do; returns how many steps that took.
     async fn work_off(&self) -> usize {
         let mut steps = 0;
@@ -81,56 +81,56 @@ fn retry_all(expected: usize) -> Value {
     })
 }
 
-async fn a_preview_counts_and_changes_nothing(bench: Bench) {
-    let ids = bench.exhausted(12).await;
-    bench.event("A", 1, Is::Sent).await;
+async fn a_preview_counts_and_changes_nothing(fixture: AdminFixture) {
+    let ids = fixture.exhausted(12).await;
+    fixture.event("A", 1, Is::Sent).await;
     let filter = json!({ "selection": { "filter": { "status": "EXHAUSTED" } } });
-    let preview = bench.post("/jobs/preview", filter).await;
+    let preview = fixture.post("/jobs/preview", filter).await;
     assert_eq!(preview.status, 200, "{preview:?}");
     assert_eq!(preview.body["matches"], 12);
     assert_eq!(preview.body["at_least"], false);
     let examples = preview.body["examples"].as_array().unwrap();
     assert_eq!((examples.len(), &examples[0]["id"]), (5, &json!(ids[11])));
     let named = json!({ "selection": { "ids": [ids[0], ids[0], ids[3]] } });
-    assert_eq!(bench.post("/jobs/preview", named).await.body["matches"], 2);
-    assert_eq!(bench.get("/jobs").await.body["items"], json!([]));
-    assert_eq!(bench.counts(2).await, 12);
+    assert_eq!(fixture.post("/jobs/preview", named).await.body["matches"], 2);
+    assert_eq!(fixture.get("/jobs").await.body["items"], json!([]));
+    assert_eq!(fixture.counts(2).await, 12);
 }
 
-async fn a_job_acts_on_what_waits_and_says_why_not_on_others(bench: Bench) {
-    let waiting = bench.event("A", 1, Is::Exhausted).await;
-    let resolved = bench.event("A", 2, Is::Resolved).await;
-    let sent = bench.event("A", 3, Is::Sent).await;
-    let processed = bench.event("A", 4, Is::Processed).await;
+async fn a_job_acts_on_what_waits_and_says_why_not_on_others(fixture: AdminFixture) {
+    let waiting = fixture.event("A", 1, Is::Exhausted).await;
+    let resolved = fixture.event("A", 2, Is::Resolved).await;
+    let sent = fixture.event("A", 3, Is::Sent).await;
+    let processed = fixture.event("A", 4, Is::Processed).await;
     let body = json!({
         "action": "resolve", "selection": { "filter": { "key": "A" } },
         "reason": "corrected by hand", "expected": 4,
     });
-    let job = bench.job(body).await;
-    let seen = bench.get(&format!("/jobs/{job}")).await.body;
+    let job = fixture.job(body).await;
+    let seen = fixture.get(&format!("/jobs/{job}")).await.body;
     assert_eq!((&seen["state"], &seen["done"]), (&json!("waiting"), &json!(0)));
-    assert_eq!(bench.step().await, Outcome { worked: true, done: 1, skipped: 3 });
-    assert_eq!(bench.step().await, Outcome::default());
-    let done = bench.get(&format!("/jobs/{job}")).await.body;
+    assert_eq!(fixture.step().await, Outcome { worked: true, done: 1, skipped: 3 });
+    assert_eq!(fixture.step().await, Outcome::default());
+    let done = fixture.get(&format!("/jobs/{job}")).await.body;
     assert_eq!(done["state"], "done");
     assert_eq!(
         (&done["expected"], &done["done"], &done["skipped"]),
         (&json!(4), &json!(1), &json!(3))
     );
-    assert_eq!(done["ended_at"], bench.env.now().to_string());
+    assert_eq!(done["ended_at"], fixture.env.now().to_string());
     assert_eq!(done["selection"], json!({ "filter": { "key": "A" } }));
-    let items = bench.get(&format!("/jobs/{job}/items?skipped=true")).await;
+    let items = fixture.get(&format!("/jobs/{job}/items?skipped=true")).await;
     let ids: Vec<String> = [processed, sent, resolved].iter().map(EventId::to_string).collect();
     assert_eq!(items.items("event_id"), ids);
     let why = items.items("skipped");
     assert!(why[0].contains("PROCESSED") && why[1].contains("SENT"), "{why:?}");
     assert!(why[2].contains("resolved already"), "{why:?}");
-    let acted = bench.get(&format!("/jobs/{job}/items?skipped=false")).await;
+    let acted = fixture.get(&format!("/jobs/{job}/items?skipped=false")).await;
     assert_eq!(acted.items("event_id"), [waiting.to_string()]);
-    let line = &bench.get(&format!("/events/{waiting}")).await.body["history"][0];
+    let line = &fixture.get(&format!("/events/{waiting}")).await.body["history"][0];
     assert_eq!((&line["outcome"], &line["job"]), (&json!("RESOLVED"), &json!(job)));
     assert_eq!((&line["by"], &line["reason"]), (&json!("anonymous"), &json!("corrected by hand")));
-    let noted: Vec<(String, Option<String>)> = bench
+    let noted: Vec<(String, Option<String>)> = fixture
         .write(|conn| {
             on!(conn, c => audit::table
                 .order(audit::seq)
@@ -140,53 +140,53 @@ async fn a_job_acts_on_what_waits_and_says_why_not_on_others(bench: Bench) {
         .await;
     let noted: Vec<&str> = noted.iter().map(|(action, _)| &**action).collect();
     assert_eq!(noted, ["job.create", "job.end"]);
-    let found = bench.get(&format!("/events?job={job}")).await;
+    let found = fixture.get(&format!("/events?job={job}")).await;
     assert_eq!(found.items("id").len(), 4);
-    assert_eq!(bench.walk(&format!("/jobs/{job}/items?limit=3"), "event_id").await.1, 2);
+    assert_eq!(fixture.walk(&format!("/jobs/{job}/items?limit=3"), "event_id").await.1, 2);
 }
 
-async fn a_job_keeps_to_what_was_there_before_it(bench: Bench) {
-    bench.exhausted(3).await;
-    let job = bench.job(retry_all(3)).await;
-    bench.event("LATER", 1, Is::Exhausted).await;
-    bench.work_off().await;
-    assert_eq!(bench.get(&format!("/jobs/{job}")).await.body["done"], 3);
-    assert_eq!((bench.counts(0).await, bench.counts(2).await), (3, 1));
+async fn a_job_keeps_to_what_was_there_before_it(fixture: AdminFixture) {
+    fixture.exhausted(3).await;
+    let job = fixture.job(retry_all(3)).await;
+    fixture.event("LATER", 1, Is::Exhausted).await;
+    fixture.work_off().await;
+    assert_eq!(fixture.get(&format!("/jobs/{job}")).await.body["done"], 3);
+    assert_eq!((fixture.counts(0).await, fixture.counts(2).await), (3, 1));
 }
 
-async fn a_job_is_cancelled_between_two_steps(bench: Bench) {
-    bench.exhausted(700).await;
-    let job = bench.job(retry_all(700)).await;
-    assert_eq!(bench.step().await.done, 500);
-    let running = bench.get(&format!("/jobs/{job}")).await.body;
+async fn a_job_is_cancelled_between_two_steps(fixture: AdminFixture) {
+    fixture.exhausted(700).await;
+    let job = fixture.job(retry_all(700)).await;
+    assert_eq!(fixture.step().await.done, 500);
+    let running = fixture.get(&format!("/jobs/{job}")).await.body;
     assert_eq!((&running["state"], &running["done"]), (&json!("running"), &json!(500)));
-    let cancelled = bench.post(&format!("/jobs/{job}/cancel"), json!({})).await;
+    let cancelled = fixture.post(&format!("/jobs/{job}/cancel"), json!({})).await;
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(cancelled.body["state"], "cancelled");
     assert_eq!(cancelled.body["ended_by"], "anonymous");
-    assert!(!bench.step().await.worked);
-    assert_eq!((bench.counts(0).await, bench.counts(2).await), (500, 200));
-    bench.post(&format!("/jobs/{job}/cancel"), json!({})).await.is_problem(409, "");
-    bench.post("/jobs/99/cancel", json!({})).await.is_problem(404, "");
+    assert!(!fixture.step().await.worked);
+    assert_eq!((fixture.counts(0).await, fixture.counts(2).await), (500, 200));
+    fixture.post(&format!("/jobs/{job}/cancel"), json!({})).await.is_problem(409, "");
+    fixture.post("/jobs/99/cancel", json!({})).await.is_problem(404, "");
 }
 
-async fn several_instances_do_nothing_twice(bench: Bench) {
-    bench.exhausted(1_600).await;
-    let job = bench.job(retry_all(1_600)).await;
+async fn several_instances_do_nothing_twice(fixture: AdminFixture) {
+    fixture.exhausted(1_600).await;
+    let job = fixture.job(retry_all(1_600)).await;
     let instance = || async {
         let bulk = Bulk::default();
         let mut done = 0;
         // An instance that finds the job in other hands has nothing to do; it comes back with its timer.
         for _ in 0..8 {
-            done += bulk.run_once(&bench.db, &bench.env, &bench.outbox).await.unwrap().done;
+            done += bulk.run_once(&fixture.db, &fixture.env, &fixture.outbox).await.unwrap().done;
         }
         done
     };
     let (a, b, c) = tokio::join!(instance(), instance(), instance());
     assert_eq!(a + b + c, 1_600);
-    let seen = bench.get(&format!("/jobs/{job}")).await.body;
+    let seen = fixture.get(&format!("/jobs/{job}")).await.body;
     assert_eq!((&seen["state"], &seen["done"]), (&json!("done"), &json!(1_600)));
-    let (lines, items): (i64, i64) = bench
+    let (lines, items): (i64, i64) = fixture
         .write(|conn| {
             on!(conn, c => Ok((
                 outbox_history::table.count().get_result(c)?,
@@ -197,42 +197,42 @@ async fn several_instances_do_nothing_twice(bench: Bench) {
     assert_eq!((lines, items), (1_600, 1_600), "each event has one line and one note");
 }
 
-async fn ten_thousand_events_take_seconds(bench: Bench) {
-    bench.exhausted(10_000).await;
-    let preview = bench.post("/jobs/preview", json!({ "selection": { "filter": {} } })).await;
+async fn ten_thousand_events_take_seconds(fixture: AdminFixture) {
+    fixture.exhausted(10_000).await;
+    let preview = fixture.post("/jobs/preview", json!({ "selection": { "filter": {} } })).await;
     assert_eq!(preview.body["matches"], 10_000);
-    let job = bench.job(retry_all(10_000)).await;
+    let job = fixture.job(retry_all(10_000)).await;
     let begun = Instant::now();
-    assert_eq!(bench.work_off().await, 20);
+    assert_eq!(fixture.work_off().await, 20);
     let took = begun.elapsed();
     eprintln!("10,000 events in {took:?}");
     assert!(took < Duration::from_secs(60), "{took:?}");
-    assert_eq!(bench.get(&format!("/jobs/{job}")).await.body["done"], 10_000);
-    assert_eq!(bench.counts(0).await, 10_000);
+    assert_eq!(fixture.get(&format!("/jobs/{job}")).await.body["done"], 10_000);
+    assert_eq!(fixture.counts(0).await, 10_000);
 }
 
-async fn a_job_that_cannot_be_read_blocks_nobody(bench: Bench) {
+async fn a_job_that_cannot_be_read_blocks_nobody(fixture: AdminFixture) {
     use common::schema::bulk_job;
-    bench.exhausted(1).await;
-    let odd = bench.job(retry_all(1)).await;
-    bench
+    fixture.exhausted(1).await;
+    let odd = fixture.job(retry_all(1)).await;
+    fixture
         .write(|conn| {
             on!(conn, c => diesel::update(bulk_job::table)
                 .set(bulk_job::selection.eq(r#"{"moon":1}"#))
                 .execute(c))
         })
         .await;
-    let next = bench.job(retry_all(1)).await;
-    bench.work_off().await;
-    let odd = bench.get(&format!("/jobs/{odd}")).await.body;
+    let next = fixture.job(retry_all(1)).await;
+    fixture.work_off().await;
+    let odd = fixture.get(&format!("/jobs/{odd}")).await.body;
     assert_eq!(odd["state"], "cancelled");
     assert!(odd["ended_by"].as_str().unwrap().contains("can't read it"));
-    assert_eq!(bench.get(&format!("/jobs/{next}")).await.body["done"], 1);
+    assert_eq!(fixture.get(&format!("/jobs/{next}")).await.body["done"], 1);
 }
 
-async fn bad_jobs_are_refused_by_name(bench: Bench) {
+async fn bad_jobs_are_refused_by_name(fixture: AdminFixture) {
     let filter = json!({ "filter": {} });
-    let many: Vec<EventId> = (0..1_001).map(|_| bench.env.event_id()).collect();
+    let many: Vec<EventId> = (0..1_001).map(|_| fixture.env.event_id()).collect();
     for (body, field) in [
         (json!({ "action": "resolve", "selection": filter, "expected": 1 }), "reason"),
         (json!({ "action": "retry", "selection": filter, "expected": -1 }), "expected"),
@@ -256,23 +256,23 @@ async fn bad_jobs_are_refused_by_name(bench: Bench) {
             "selection.filter.colour",
         ),
     ] {
-        bench.post("/jobs", body).await.is_problem(422, field);
+        fixture.post("/jobs", body).await.is_problem(422, field);
     }
-    bench.get("/jobs/7").await.is_problem(404, "");
-    bench.get("/jobs/x").await.is_problem(422, "seq");
-    bench.get("/jobs/7/items").await.is_problem(404, "");
+    fixture.get("/jobs/7").await.is_problem(404, "");
+    fixture.get("/jobs/x").await.is_problem(422, "seq");
+    fixture.get("/jobs/7/items").await.is_problem(404, "");
 }
 
-async fn a_repeated_request_makes_one_job(bench: Bench) {
+async fn a_repeated_request_makes_one_job(fixture: AdminFixture) {
     let request = || {
         TestRequest::post()
             .uri("/api/admin/v1/jobs")
             .insert_header(("idempotency-key", "k1"))
             .set_json(retry_all(0))
     };
-    let (first, second) = (bench.call(request()).await, bench.call(request()).await);
+    let (first, second) = (fixture.call(request()).await, fixture.call(request()).await);
     assert_eq!((first.status, &first.body), (201, &second.body));
-    assert_eq!(bench.get("/jobs").await.items("seq").len(), 1);
-    let woken = bench.engine.bulk.notify().notified();
+    assert_eq!(fixture.get("/jobs").await.items("seq").len(), 1);
+    let woken = fixture.engine.bulk.notify().notified();
     assert!(tokio::time::timeout(Duration::from_secs(5), woken).await.is_ok(), "it is woken");
 }

@@ -4,11 +4,11 @@ use diesel::prelude::*;
 use serde_json::json;
 use stockloop_tests::on_every_database;
 
-use super::fixture::{Bench, Is};
+use super::fixture::{AdminFixture, Is};
 
-on_every_database!(Bench::new => alerts_with_their_mails, dead_letters_with_their_bytes);
+on_every_database!(AdminFixture::new => alerts_with_their_mails, dead_letters_with_their_bytes);
 
-impl Bench {
+impl AdminFixture {
     /// An alert for each of `subjects`, the first one closed, the second one mailed.
     pub(crate) async fn alerts(&self, subjects: &'static [&'static str]) {
         let event = self.event("A", 9, Is::Exhausted).await;
@@ -65,28 +65,28 @@ impl Bench {
     }
 }
 
-async fn alerts_with_their_mails(bench: Bench) {
-    bench.alerts(&["first", "second", "third"]).await;
-    let all = bench.get("/alerts").await;
+async fn alerts_with_their_mails(fixture: AdminFixture) {
+    fixture.alerts(&["first", "second", "third"]).await;
+    let all = fixture.get("/alerts").await;
     assert_eq!(all.items("subject"), ["third", "second", "first"]);
     assert_eq!(all.body["items"][0]["mail"], json!(null));
     let mail = &all.body["items"][1]["mail"];
     assert_eq!(mail["recipients"], json!(["ops@example.com"]));
     assert_eq!((&mail["tries"], &mail["sent_at"]), (&json!(2), &json!(null)));
     assert_eq!(mail["last_error"], "connection refused");
-    assert_eq!(bench.get("/alerts?open=true").await.items("subject"), ["third", "second"]);
-    assert_eq!(bench.get("/alerts?open=false").await.items("subject"), ["first"]);
-    let (met, pages) = bench.walk("/alerts?limit=1", "subject").await;
+    assert_eq!(fixture.get("/alerts?open=true").await.items("subject"), ["third", "second"]);
+    assert_eq!(fixture.get("/alerts?open=false").await.items("subject"), ["first"]);
+    let (met, pages) = fixture.walk("/alerts?limit=1", "subject").await;
     assert_eq!((met.join(" "), pages), ("third second first".to_owned(), 3));
-    bench.get("/alerts?open=yes").await.is_problem(422, "open");
-    bench.get("/alerts?after=x").await.is_problem(422, "after");
+    fixture.get("/alerts?open=yes").await.is_problem(422, "open");
+    fixture.get("/alerts?after=x").await.is_problem(422, "after");
 }
 
-async fn dead_letters_with_their_bytes(bench: Bench) {
-    bench.dead_letter(1, vec![0xff, 0x00, b'a']).await;
-    bench.dead_letter(2, vec![b'x'; 1_000]).await;
-    bench.dead_letter(3, Vec::new()).await;
-    let all = bench.get("/dead-letters").await.body;
+async fn dead_letters_with_their_bytes(fixture: AdminFixture) {
+    fixture.dead_letter(1, vec![0xff, 0x00, b'a']).await;
+    fixture.dead_letter(2, vec![b'x'; 1_000]).await;
+    fixture.dead_letter(3, Vec::new()).await;
+    let all = fixture.get("/dead-letters").await.body;
     let items = all["items"].as_array().unwrap();
     assert_eq!(items.iter().map(|item| &item["offset"]).collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!(
@@ -95,12 +95,12 @@ async fn dead_letters_with_their_bytes(bench: Bench) {
     );
     assert_eq!(items[2]["preview"], "\u{fffd}\0a");
     let seq = items[2]["seq"].as_str().unwrap();
-    let one = bench.get(&format!("/dead-letters/{seq}")).await.body;
+    let one = fixture.get(&format!("/dead-letters/{seq}")).await.body;
     assert_eq!(one["bytes_hex"], "ff0061");
     assert_eq!(one["topic"], "stockloop.inventory.v1");
-    let (met, pages) = bench.walk("/dead-letters?limit=2", "seq").await;
+    let (met, pages) = fixture.walk("/dead-letters?limit=2", "seq").await;
     assert_eq!((met.len(), pages), (3, 2));
-    bench.get("/dead-letters/999").await.is_problem(404, "");
-    bench.get("/dead-letters/one").await.is_problem(422, "seq");
-    bench.get("/dead-letters?after=one").await.is_problem(422, "after");
+    fixture.get("/dead-letters/999").await.is_problem(404, "");
+    fixture.get("/dead-letters/one").await.is_problem(422, "seq");
+    fixture.get("/dead-letters?after=one").await.is_problem(422, "after");
 }

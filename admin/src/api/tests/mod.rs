@@ -18,4 +18,4 @@ mod search;
 mod stream;
 mod trend;
 
-pub(crate) use fixture::{Answered, Bench, Is};
+pub(crate) use fixture::{AdminFixture, ApiResponse, Is};

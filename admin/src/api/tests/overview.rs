@@ -6,16 +6,15 @@ use common::schema::{
     alert, alert_silence, bulk_job, dead_letter, outbox_open, outbox_partition, relay_pause,
     webhook,
 };
-use common::telemetry::BrokerState;
 use diesel::prelude::*;
-use engine::kafka::{EmbeddedBroker, Producer};
+use engine::kafka::EmbeddedBroker;
 use engine::outbox::renew;
 use serde_json::json;
 use stockloop_tests::on_every_database;
 
-use super::fixture::{Bench, Is};
+use super::fixture::{AdminFixture, Is};
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     an_empty_database_has_an_overview,
     a_sample_counts_everything,
     a_sample_tells_of_the_parts,
@@ -26,8 +25,8 @@ on_every_database!(Bench::new =>
     a_request_does_not_count,
 );
 
-async fn an_empty_database_has_an_overview(bench: Bench) {
-    let overview = bench.get("/overview").await;
+async fn an_empty_database_has_an_overview(fixture: AdminFixture) {
+    let overview = fixture.get("/overview").await;
     assert_eq!(overview.status, 200, "{overview:?}");
     let mut body = overview.body;
     assert!(body["database"]["sample_seconds"].take().is_f64());
@@ -35,7 +34,7 @@ async fn an_empty_database_has_an_overview(bench: Bench) {
     insta::assert_json_snapshot!("an_empty_overview", body);
 }
 
-impl Bench {
+impl AdminFixture {
     /// Something of everything that a sample counts.
     pub(crate) async fn fill(&self) {
         self.event("A", 1, Is::Exhausted).await;
@@ -52,30 +51,30 @@ impl Bench {
     }
 }
 
-async fn a_sample_counts_everything(bench: Bench) {
-    bench.fill().await;
-    let sample = bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+async fn a_sample_counts_everything(fixture: AdminFixture) {
+    fixture.fill().await;
+    let sample = fixture.sampler.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert!(sample.rest() >= Duration::from_secs(1));
-    let mut overview = bench.get("/overview").await.body;
+    let mut overview = fixture.get("/overview").await.body;
     let oldest = overview["oldest_unacknowledged"]["id"].take();
-    let sent = bench.get("/events?status=SENT").await.items("id");
+    let sent = fixture.get("/events?status=SENT").await.items("id");
     assert_eq!(oldest, sent[0], "the oldest that the loop still has to close");
     assert!(overview["database"]["sample_seconds"].take().as_f64().unwrap() > 0.0);
     assert!(overview["database"]["backend"].take().is_string());
     insta::assert_json_snapshot!("a_full_overview", overview);
 }
 
-async fn a_request_does_not_count(bench: Bench) {
-    let first = bench.get("/overview").await.body;
-    bench.event("A", 1, Is::Pending).await;
-    assert_eq!(bench.get("/overview").await.body, first);
-    bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
-    let second = bench.get("/overview").await.body;
+async fn a_request_does_not_count(fixture: AdminFixture) {
+    let first = fixture.get("/overview").await.body;
+    fixture.event("A", 1, Is::Pending).await;
+    assert_eq!(fixture.get("/overview").await.body, first);
+    fixture.sampler.run_once(&fixture.db, &fixture.env).await.unwrap();
+    let second = fixture.get("/overview").await.body;
     assert_eq!(second["events"]["PENDING"], 1);
     assert_ne!(second["as_of"], first["as_of"]);
 }
 
-impl Bench {
+impl AdminFixture {
     /// A new sample, as the overview tells of it.
     async fn sampled(&self) -> serde_json::Value {
         self.sampler.run_once(&self.db, &self.env).await.unwrap();
@@ -83,12 +82,12 @@ impl Bench {
     }
 }
 
-async fn a_sample_tells_of_the_parts(bench: Bench) {
-    bench.alerts(&["closed", "mailed", "acknowledged"]).await;
-    bench.dead_letter(1, vec![1]).await;
-    bench.dead_letter(2, vec![2]).await;
-    let now = bench.env.now();
-    bench
+async fn a_sample_tells_of_the_parts(fixture: AdminFixture) {
+    fixture.alerts(&["closed", "mailed", "acknowledged"]).await;
+    fixture.dead_letter(1, vec![1]).await;
+    fixture.dead_letter(2, vec![2]).await;
+    let now = fixture.env.now();
+    fixture
         .write(move |conn| {
             let silence = (
                 alert_silence::key.eq("A"),
@@ -133,7 +132,7 @@ async fn a_sample_tells_of_the_parts(bench: Bench) {
             })
         })
         .await;
-    let overview = bench.sampled().await;
+    let overview = fixture.sampled().await;
     let counts = ["alerts_open", "alerts_acknowledged", "alerts_silenced", "mails_unsent"];
     assert_eq!(counts.map(|name| overview[name].as_i64().unwrap()), [2, 1, 2, 1]);
     let counts = ["webhooks_unsent", "dead_letters", "jobs_open"];
@@ -142,19 +141,19 @@ async fn a_sample_tells_of_the_parts(bench: Bench) {
     let pause = json!({ "reason": "stocktaking", "since": now, "by": "ada" });
     assert_eq!(overview["relay"]["paused"], pause);
     assert_eq!(overview["relay"]["keys_paused"], 1);
-    bench.clock.advance(Duration::from_secs(61));
-    assert_eq!(bench.sampled().await["alerts_silenced"], 0, "the silence has ended");
+    fixture.clock.advance(Duration::from_secs(61));
+    assert_eq!(fixture.sampled().await["alerts_silenced"], 0, "the silence has ended");
 }
 
-async fn consumers_are_told_by_partition(bench: Bench) {
-    bench.event("A", 1, Is::Sent).await;
-    bench.event("B", 1, Is::Sent).await;
-    let quiet = bench.event("C", 1, Is::Sent).await;
+async fn consumers_are_told_by_partition(fixture: AdminFixture) {
+    fixture.event("A", 1, Is::Sent).await;
+    fixture.event("B", 1, Is::Sent).await;
+    let quiet = fixture.event("C", 1, Is::Sent).await;
     // Failed before: it has a partition, but waits for nobody there.
-    let again = bench.event("D", 1, Is::Sent).await;
-    let now = bench.env.now();
-    let topic = bench.sampler.topic().to_owned();
-    bench
+    let again = fixture.event("D", 1, Is::Sent).await;
+    let now = fixture.env.now();
+    let topic = fixture.sampler.topic().to_owned();
+    fixture
         .write(move |conn| {
             let known = |partition, last: Timestamp, silent: Option<Timestamp>| {
                 (
@@ -177,32 +176,32 @@ async fn consumers_are_told_by_partition(bench: Bench) {
             })
         })
         .await;
-    bench.clock.advance(Duration::from_secs(7));
-    let consumers = bench.sampled().await["consumers"].take();
+    fixture.clock.advance(Duration::from_secs(7));
+    let consumers = fixture.sampled().await["consumers"].take();
     insta::assert_json_snapshot!("consumers_by_partition", consumers);
 }
 
-async fn relays_are_told_with_their_shards(bench: Bench) {
+async fn relays_are_told_with_their_shards(fixture: AdminFixture) {
     let lease = Duration::from_secs(60);
-    renew(&bench.db, "a", lease).await.unwrap();
-    renew(&bench.db, "b", lease).await.unwrap();
-    renew(&bench.db, "a", lease).await.unwrap();
-    renew(&bench.db, "b", lease).await.unwrap();
-    let relay = bench.sampled().await["relay"].take();
+    renew(&fixture.db, "a", lease).await.unwrap();
+    renew(&fixture.db, "b", lease).await.unwrap();
+    renew(&fixture.db, "a", lease).await.unwrap();
+    renew(&fixture.db, "b", lease).await.unwrap();
+    let relay = fixture.sampled().await["relay"].take();
     let told: Vec<_> = relay["instances"].as_array().unwrap().iter().collect();
     assert_eq!((&told[0]["owner"], &told[0]["shards"]), (&json!("a"), &json!(32)));
     assert_eq!((&told[1]["owner"], &told[1]["shards"]), (&json!("b"), &json!(32)));
     assert_eq!(relay["paused"], json!(null));
 }
 
-async fn rates_are_of_the_last_minute(bench: Bench) {
-    assert_eq!(bench.sampled().await["rates"], json!(null), "one sample tells no rate");
+async fn rates_are_of_the_last_minute(fixture: AdminFixture) {
+    assert_eq!(fixture.sampled().await["rates"], json!(null), "one sample tells no rate");
     for version in 0..6 {
-        bench.event("A", version, Is::Processed).await;
+        fixture.event("A", version, Is::Processed).await;
     }
-    bench.event("A", 6, Is::Pending).await;
-    bench.clock.advance(Duration::from_secs(3));
-    let rates = bench.sampled().await["rates"].take();
+    fixture.event("A", 6, Is::Pending).await;
+    fixture.clock.advance(Duration::from_secs(3));
+    let rates = fixture.sampled().await["rates"].take();
     assert_eq!(
         rates,
         json!({
@@ -210,24 +209,24 @@ async fn rates_are_of_the_last_minute(bench: Bench) {
         })
     );
     for _ in 0..10 {
-        bench.clock.advance(Duration::from_secs(10));
-        bench.sampled().await;
+        fixture.clock.advance(Duration::from_secs(10));
+        fixture.sampled().await;
     }
-    let rates = bench.sampled().await["rates"].take();
+    let rates = fixture.sampled().await["rates"].take();
     assert_eq!((&rates["committed"], &rates["over_seconds"]), (&json!(0.0), &json!(60.0)));
 }
 
-async fn what_the_broker_took_is_counted(bench: Bench) {
+async fn what_the_broker_took_is_counted(fixture: AdminFixture) {
     let broker = EmbeddedBroker::start().unwrap();
-    let bench = bench.with(|settings| settings.kafka.brokers = broker.brokers());
-    broker.create_topic(&bench.engine.settings.kafka.outbound_topic, 4).unwrap();
-    let held = renew(&bench.db, "me", Duration::from_secs(60)).await.unwrap();
-    bench.event("A", 1, Is::Pending).await;
-    bench.event("B", 1, Is::Pending).await;
-    bench.clock.advance(Duration::from_secs(5));
-    let outcome = bench.engine.relay().run_once(&held).await.unwrap();
+    let fixture = fixture.with(|settings| settings.kafka.brokers = broker.brokers());
+    broker.create_topic(&fixture.engine.settings.kafka.outbound_topic, 4).unwrap();
+    let held = renew(&fixture.db, "me", Duration::from_secs(60)).await.unwrap();
+    fixture.event("A", 1, Is::Pending).await;
+    fixture.event("B", 1, Is::Pending).await;
+    fixture.clock.advance(Duration::from_secs(5));
+    let outcome = fixture.engine.relay().run_once(&held).await.unwrap();
     assert_eq!(outcome.sent, 2, "{outcome:?}");
     assert_eq!(outcome.first_sent, [6, 5].map(Duration::from_secs), "since their commits");
-    let sample = bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+    let sample = fixture.sampler.run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!((sample.totals.committed, sample.totals.sent, sample.sent), (2, 2, 2));
 }

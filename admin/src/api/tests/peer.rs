@@ -11,9 +11,9 @@ use common::on;
 use common::schema::inbox;
 use diesel::prelude::*;
 use engine::batch::BatchError;
-use engine::dead_letters::{DeadLetter, bury};
+use engine::dead_letters::{DeadLetter, keep};
 use engine::inbox::CopyVersion;
-use engine::inbox::{Answer, Handler, quarantine};
+use engine::inbox::{Handler, HandlerResult, quarantine};
 use engine::kafka::Record;
 use engine::peer::InboxViews;
 use engine::peer::{self, Peer};
@@ -21,9 +21,9 @@ use secrecy::SecretString;
 use serde_json::json;
 use stockloop_tests::on_every_database;
 
-use super::fixture::{Bench, Is};
+use super::fixture::{AdminFixture, Is};
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     the_other_side_tells_what_it_knows,
     an_honest_answer_when_nobody_answers,
 );
@@ -41,7 +41,7 @@ impl Handler for Shelf {
         _: &mut Conn,
         _: common::clock::Timestamp,
         _: &[Event],
-    ) -> Result<Vec<Answer>, BatchError> {
+    ) -> Result<Vec<HandlerResult>, BatchError> {
         Ok(Vec::new())
     }
 
@@ -50,7 +50,7 @@ impl Handler for Shelf {
     }
 }
 
-impl Bench {
+impl AdminFixture {
     /// Serves this service's side of the peer's questions, and makes this service its own peer.
     fn face_itself(&mut self, token: &'static str, shown: &str) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -95,13 +95,13 @@ impl Bench {
     }
 }
 
-async fn the_other_side_tells_what_it_knows(mut bench: Bench) {
-    bench.face_itself("s3cret", "s3cret");
+async fn the_other_side_tells_what_it_knows(mut fixture: AdminFixture) {
+    fixture.face_itself("s3cret", "s3cret");
     let (known, unknown) =
-        (bench.event("A", 1, Is::Sent).await, bench.event("B & co", 1, Is::Sent).await);
-    bench.arrived(known).await;
-    let (now, id) = (bench.env.now(), unknown.to_string());
-    bench
+        (fixture.event("A", 1, Is::Sent).await, fixture.event("B & co", 1, Is::Sent).await);
+    fixture.arrived(known).await;
+    let (now, id) = (fixture.env.now(), unknown.to_string());
+    fixture
         .write(move |conn| {
             let row = quarantine::QuarantineRow {
                 key: "B & co".to_owned(),
@@ -118,10 +118,10 @@ async fn the_other_side_tells_what_it_knows(mut bench: Bench) {
                 headers: vec![("ce_id".to_owned(), id.into_bytes())],
                 payload: None,
             };
-            bury(conn, &DeadLetter::of(&record, "no data", now))
+            keep(conn, &DeadLetter::of(&record, "no data", now))
         })
         .await;
-    let seen = bench.get(&format!("/events/{known}/peer")).await.body;
+    let seen = fixture.get(&format!("/events/{known}/peer")).await.body;
     assert_eq!(seen["reachable"], true, "{seen}");
     assert_eq!(seen["service"], "product-service");
     assert_eq!(
@@ -130,30 +130,30 @@ async fn the_other_side_tells_what_it_knows(mut bench: Bench) {
     );
     assert_eq!(seen["copy"], json!({ "epoch": 1, "version": 7 }));
     assert_eq!((&seen["quarantine"], &seen["dead_letters"]), (&json!(null), &json!([])));
-    let seen = bench.get(&format!("/events/{unknown}/peer")).await.body;
+    let seen = fixture.get(&format!("/events/{unknown}/peer")).await.body;
     assert_eq!((&seen["inbox"], &seen["copy"]), (&json!(null), &json!(null)));
     assert_eq!(seen["quarantine"], json!({ "reason": "bad", "since": now.to_string() }));
     assert_eq!(seen["dead_letters"], json!(["1"]));
 }
 
-async fn an_honest_answer_when_nobody_answers(mut bench: Bench) {
-    let id = bench.event("A", 1, Is::Sent).await;
+async fn an_honest_answer_when_nobody_answers(mut fixture: AdminFixture) {
+    let id = fixture.event("A", 1, Is::Sent).await;
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let settings =
-        PeerSettings { url: format!("http://{nobody}"), ..bench.engine.settings.peer.clone() };
-    bench.engine.peer = Peer::new(&settings).unwrap();
-    let seen = bench.get(&format!("/events/{id}/peer")).await;
+        PeerSettings { url: format!("http://{nobody}"), ..fixture.engine.settings.peer.clone() };
+    fixture.engine.peer = Peer::new(&settings).unwrap();
+    let seen = fixture.get(&format!("/events/{id}/peer")).await;
     assert_eq!((seen.status, &seen.body["reachable"]), (200, &json!(false)));
     let reason = seen.body["reason"].as_str().unwrap();
     assert!(reason.contains("can't be reached") && reason.contains("refused"), "{reason}");
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    bench.engine.peer = Peer::new(&PeerSettings { url, ..settings }).unwrap();
-    let seen = bench.get(&format!("/events/{id}/peer")).await.body;
+    fixture.engine.peer = Peer::new(&PeerSettings { url, ..settings }).unwrap();
+    let seen = fixture.get(&format!("/events/{id}/peer")).await.body;
     assert!(seen["reason"].as_str().unwrap().contains("within 300ms"), "{seen}");
-    bench.face_itself("s3cret", "wrong");
-    let seen = bench.get(&format!("/events/{id}/peer")).await.body;
+    fixture.face_itself("s3cret", "wrong");
+    let seen = fixture.get(&format!("/events/{id}/peer")).await.body;
     assert!(seen["reason"].as_str().unwrap().contains("peer.api_token"), "{seen}");
-    let stranger = bench.env.event_id();
-    bench.get(&format!("/events/{stranger}/peer")).await.is_problem(404, "");
+    let stranger = fixture.env.event_id();
+    fixture.get(&format!("/events/{stranger}/peer")).await.is_problem(404, "");
 }

@@ -3,15 +3,15 @@ use actix_web::test::TestRequest;
 use serde_json::json;
 use stockloop_tests::database::TestDatabase;
 
-use super::Bench;
+use super::AdminFixture;
 
 #[actix_web::test]
 async fn unknown_addresses_and_methods_are_problems() {
-    let bench = Bench::new(TestDatabase::sqlite());
-    bench.get("/nothing").await.is_problem(404, "");
-    bench.get("").await.is_problem(404, "");
-    bench.get("/events/").await.is_problem(404, "");
-    bench.call(TestRequest::get().uri("/api/v9/nothing")).await.is_problem(404, "");
+    let fixture = AdminFixture::new(TestDatabase::sqlite());
+    fixture.get("/nothing").await.is_problem(404, "");
+    fixture.get("").await.is_problem(404, "");
+    fixture.get("/events/").await.is_problem(404, "");
+    fixture.call(TestRequest::get().uri("/api/v9/nothing")).await.is_problem(404, "");
     let id = "019b8f00-0000-7000-8000-000000000000";
     for (path, allow) in [
         ("/overview", "GET"),
@@ -26,34 +26,34 @@ async fn unknown_addresses_and_methods_are_problems() {
         ("/quarantine/A", "GET, PUT, DELETE"),
     ] {
         let uri = format!("/api/admin/v1{path}");
-        let refused = bench.call(TestRequest::patch().uri(&uri)).await;
+        let refused = fixture.call(TestRequest::patch().uri(&uri)).await;
         refused.is_problem(405, "");
         assert_eq!(refused.header(ALLOW), allow, "{path}");
     }
-    bench.get("/overview?verbose=1").await.is_problem(422, "verbose");
-    bench.get("/quarantine?limit=x").await.is_problem(422, "limit");
+    fixture.get("/overview?verbose=1").await.is_problem(422, "verbose");
+    fixture.get("/quarantine?limit=x").await.is_problem(422, "limit");
 }
 
 #[actix_web::test]
 async fn a_token_is_asked_for_when_set() {
-    let bench = Bench::new(TestDatabase::sqlite()).guarded("s3cret");
-    bench.get("/overview").await.is_problem(401, "");
-    bench.get("/nothing").await.is_problem(401, "");
+    let fixture = AdminFixture::new(TestDatabase::sqlite()).guarded("s3cret");
+    fixture.get("/overview").await.is_problem(401, "");
+    fixture.get("/nothing").await.is_problem(401, "");
     let body = json!({ "reason": "x" });
-    bench.put("/quarantine/A", body.clone()).await.is_problem(401, "");
+    fixture.put("/quarantine/A", body.clone()).await.is_problem(401, "");
     let with = |request: TestRequest, token: &str| {
         request.insert_header(("authorization", format!("Bearer {token}")))
     };
     let uri = "/api/admin/v1/quarantine/A";
     let put = || TestRequest::put().uri(uri).set_json(body.clone());
-    bench.call(with(put(), "s3cre")).await.is_problem(401, "");
-    let admitted = bench.call(with(put(), "s3cret")).await;
+    fixture.call(with(put(), "s3cre")).await.is_problem(401, "");
+    let admitted = fixture.call(with(put(), "s3cret")).await;
     assert_eq!((admitted.status, &admitted.body["by"]), (201, &json!("admin")));
 }
 
 #[actix_web::test]
 async fn without_a_database_it_says_try_again() {
-    let bench = Bench::unmigrated();
-    bench.get("/overview").await.is_problem(500, "");
-    bench.get("/events").await.is_problem(500, "");
+    let fixture = AdminFixture::unmigrated();
+    fixture.get("/overview").await.is_problem(500, "");
+    fixture.get("/events").await.is_problem(500, "");
 }

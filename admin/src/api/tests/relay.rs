@@ -4,61 +4,61 @@ use engine::outbox::{release, renew};
 use serde_json::json;
 use stockloop_tests::on_every_database;
 
-use super::fixture::Bench;
+use super::fixture::AdminFixture;
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     the_whole_relay_is_paused_and_resumed,
     keys_are_paused_one_by_one,
     instances_with_their_shards,
 );
 
-async fn the_whole_relay_is_paused_and_resumed(bench: Bench) {
-    let relay = bench.get("/relay").await.body;
+async fn the_whole_relay_is_paused_and_resumed(fixture: AdminFixture) {
+    let relay = fixture.get("/relay").await.body;
     assert_eq!(relay, json!({ "paused": null, "keys_paused": 0, "instances": [] }));
-    let since = bench.env.now().to_string();
-    let paused = bench.put("/relay/pause", json!({ "reason": "the copy is being moved" })).await;
+    let since = fixture.env.now().to_string();
+    let paused = fixture.put("/relay/pause", json!({ "reason": "the copy is being moved" })).await;
     assert_eq!(paused.status, 201, "{paused:?}");
-    bench.clock.advance(Duration::from_secs(60));
-    assert_eq!(bench.put("/relay/pause", json!({ "reason": "still" })).await.status, 200);
-    let relay = bench.get("/relay").await.body;
+    fixture.clock.advance(Duration::from_secs(60));
+    assert_eq!(fixture.put("/relay/pause", json!({ "reason": "still" })).await.status, 200);
+    let relay = fixture.get("/relay").await.body;
     assert_eq!(relay["paused"], json!({ "reason": "still", "since": since, "by": "anonymous" }));
-    assert!(bench.get("/pauses").await.items("key").is_empty(), "it is no key");
-    assert_eq!(bench.delete("/relay/pause").await.status, 204);
+    assert!(fixture.get("/pauses").await.items("key").is_empty(), "it is no key");
+    assert_eq!(fixture.delete("/relay/pause").await.status, 204);
     let woken =
-        tokio::time::timeout(Duration::from_secs(5), bench.outbox.notify().notified()).await;
+        tokio::time::timeout(Duration::from_secs(5), fixture.outbox.notify().notified()).await;
     assert!(woken.is_ok(), "the relay is woken");
-    bench.delete("/relay/pause").await.is_problem(404, "");
-    bench.put("/relay/pause", json!({ "reason": "" })).await.is_problem(422, "reason");
+    fixture.delete("/relay/pause").await.is_problem(404, "");
+    fixture.put("/relay/pause", json!({ "reason": "" })).await.is_problem(422, "reason");
 }
 
-async fn keys_are_paused_one_by_one(bench: Bench) {
+async fn keys_are_paused_one_by_one(fixture: AdminFixture) {
     for key in ["B", "A", "85%20%2F%C3%A9"] {
-        let paused = bench.put(&format!("/pauses/{key}"), json!({ "reason": "it hurts" })).await;
+        let paused = fixture.put(&format!("/pauses/{key}"), json!({ "reason": "it hurts" })).await;
         assert_eq!(paused.status, 201, "{paused:?}");
     }
-    let (keys, pages) = bench.walk("/pauses?limit=2", "key").await;
+    let (keys, pages) = fixture.walk("/pauses?limit=2", "key").await;
     assert_eq!((keys, pages), (vec!["85 /é".to_owned(), "A".to_owned(), "B".to_owned()], 2));
-    let relay = bench.get("/relay").await.body;
+    let relay = fixture.get("/relay").await.body;
     assert_eq!((&relay["keys_paused"], &relay["paused"]), (&json!(3), &json!(null)));
-    assert_eq!(bench.delete("/pauses/A").await.status, 204);
-    bench.delete("/pauses/A").await.is_problem(404, "");
-    bench.put("/pauses/%00", json!({ "reason": "x" })).await.is_problem(422, "key");
-    let done = bench.get("/audit?action=relay.").await;
+    assert_eq!(fixture.delete("/pauses/A").await.status, 204);
+    fixture.delete("/pauses/A").await.is_problem(404, "");
+    fixture.put("/pauses/%00", json!({ "reason": "x" })).await.is_problem(422, "key");
+    let done = fixture.get("/audit?action=relay.").await;
     assert_eq!(done.items("action")[0], "relay.resume");
     assert_eq!(done.items("subject"), ["A", "85 /é", "A", "B"]);
 }
 
-async fn instances_with_their_shards(bench: Bench) {
-    renew(&bench.db, "one", Duration::from_secs(60)).await.unwrap();
-    renew(&bench.db, "two", Duration::from_secs(60)).await.unwrap();
-    renew(&bench.db, "one", Duration::from_secs(60)).await.unwrap();
-    renew(&bench.db, "two", Duration::from_secs(60)).await.unwrap();
-    let relay = bench.get("/relay").await.body;
+async fn instances_with_their_shards(fixture: AdminFixture) {
+    renew(&fixture.db, "one", Duration::from_secs(60)).await.unwrap();
+    renew(&fixture.db, "two", Duration::from_secs(60)).await.unwrap();
+    renew(&fixture.db, "one", Duration::from_secs(60)).await.unwrap();
+    renew(&fixture.db, "two", Duration::from_secs(60)).await.unwrap();
+    let relay = fixture.get("/relay").await.body;
     let instances = relay["instances"].as_array().unwrap();
     let shards = |at: usize| instances[at]["shards"].as_array().unwrap().len();
     assert_eq!((instances.len(), shards(0), shards(1)), (2, 32, 32), "{relay}");
     assert_eq!(instances[1]["owner"], "two");
-    release(&bench.db, "one").await.unwrap();
-    let relay = bench.get("/relay").await.body;
+    release(&fixture.db, "one").await.unwrap();
+    let relay = fixture.get("/relay").await.body;
     assert_eq!(relay["instances"].as_array().unwrap().len(), 1, "{relay}");
 }

@@ -4,15 +4,15 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::test::TestRequest;
 use stockloop_tests::on_every_database;
 
-use super::fixture::{Bench, Is};
+use super::fixture::{AdminFixture, Is};
 
-on_every_database!(Bench::new =>
+on_every_database!(AdminFixture::new =>
     each_new_sample_is_told,
     a_client_that_comes_back_gets_what_is_new,
     there_are_not_more_streams_than_places,
 );
 
-impl Bench {
+impl AdminFixture {
     async fn sample(&self) -> String {
         let sample = self.sampler.run_once(&self.db, &self.env).await.unwrap();
         sample.as_of.micros().to_string()
@@ -42,36 +42,36 @@ impl Bench {
     }
 }
 
-async fn each_new_sample_is_told(bench: Bench) {
-    let first = bench.sample().await;
+async fn each_new_sample_is_told(fixture: AdminFixture) {
+    let first = fixture.sample().await;
     let (pause, mut told) = (Duration::from_millis(50), vec![first]);
     let meanwhile = async {
         for _ in 0..2 {
             tokio::time::sleep(pause).await;
-            bench.event("A", 1, Is::Pending).await;
-            told.push(bench.sample().await);
+            fixture.event("A", 1, Is::Pending).await;
+            told.push(fixture.sample().await);
         }
     };
-    let ids = bench.streamed(None, meanwhile).await;
+    let ids = fixture.streamed(None, meanwhile).await;
     assert_eq!(ids, told);
 }
 
-async fn a_client_that_comes_back_gets_what_is_new(bench: Bench) {
-    let old = bench.sample().await;
-    bench.clock.advance(Duration::from_secs(1));
-    bench.sample().await;
-    bench.clock.advance(Duration::from_secs(1));
-    let newest = bench.sample().await;
+async fn a_client_that_comes_back_gets_what_is_new(fixture: AdminFixture) {
+    let old = fixture.sample().await;
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.sample().await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let newest = fixture.sample().await;
     // What lies between is superseded.
-    assert_eq!(bench.streamed(Some(&old), async {}).await, std::slice::from_ref(&newest));
-    assert!(bench.streamed(Some(&newest), async {}).await.is_empty());
-    assert_eq!(bench.streamed(Some("nonsense"), async {}).await, [newest]);
+    assert_eq!(fixture.streamed(Some(&old), async {}).await, std::slice::from_ref(&newest));
+    assert!(fixture.streamed(Some(&newest), async {}).await.is_empty());
+    assert_eq!(fixture.streamed(Some("nonsense"), async {}).await, [newest]);
 }
 
-async fn there_are_not_more_streams_than_places(bench: Bench) {
+async fn there_are_not_more_streams_than_places(fixture: AdminFixture) {
     let mut places: Vec<_> =
-        (0..64).map(|_| bench.sampler.follow(64).expect("there is room")).collect();
-    bench.get("/stream").await.is_problem(503, "");
+        (0..64).map(|_| fixture.sampler.follow(64).expect("there is room")).collect();
+    fixture.get("/stream").await.is_problem(503, "");
     places.pop();
-    assert!(bench.streamed(None, async {}).await.is_empty(), "there was no sample");
+    assert!(fixture.streamed(None, async {}).await.is_empty(), "there was no sample");
 }

@@ -39,7 +39,7 @@ async fn no_link_leads_away_after_signing_in(site: Site) {
     {
         let fields = [("name", "viewer"), ("password", PASSWORD), ("next", next)];
         assert_eq!(site.post("/admin/login", "", &fields).await.leads_to(), "/admin", "{next}");
-        let link = format!("/admin/login?next={}", crate::pages::desk::encoded(next));
+        let link = format!("/admin/login?next={}", crate::pages::request::encoded(next));
         site.get(&link, "").await.shows(r#"name="next" value="""#);
     }
 }
@@ -72,9 +72,9 @@ async fn signing_out_ends_the_session(site: Site) {
 }
 
 async fn the_first_admin_is_made_once(site: Site) {
-    let env = site.bench.env.clone();
+    let env = site.fixture.env.clone();
     let offer = move |conn: &mut _| setup::offer(conn, &env).map_err(Problem::from);
-    let token = site.bench.db.write(offer).await.unwrap().unwrap();
+    let token = site.fixture.db.write(offer).await.unwrap().unwrap();
     let page = site.get(&format!("/admin/setup?token={token}"), "").await;
     page.shows(&format!(r#"name="token" value="{token}""#));
     let fields = |again| {

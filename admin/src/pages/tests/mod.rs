@@ -1,9 +1,9 @@
 //! The pages, each test on every database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-mod deeds;
+mod actions;
 mod login;
-mod looks;
+mod rendering;
 mod routes;
 
 use actix_web::body::to_bytes;
@@ -17,18 +17,18 @@ use stockloop_tests::database::TestDatabase;
 use super::configure;
 use crate::access::operators::{self, NewOperator};
 use crate::access::{Caller, Hashed, Role};
-use crate::api::tests::Bench;
+use crate::api::tests::AdminFixture;
 
 const PASSWORD: &str = "correct horse battery";
 
 /// The pages of a service, with people who may sign in.
 struct Site {
-    bench: Bench,
+    fixture: AdminFixture,
 }
 
 /// A page, or the way to another one.
 #[derive(Debug)]
-struct Answer {
+struct PageResponse {
     status: u16,
     headers: HeaderMap,
     html: String,
@@ -36,16 +36,16 @@ struct Answer {
 
 impl Site {
     fn new(database: TestDatabase) -> Self {
-        Self { bench: Bench::new(test).guarded("") }
+        Self { fixture: AdminFixture::new(database).guarded("") }
     }
 
     /// Makes an operator called like their role.
     async fn operator(&self, role: Role) {
-        let env = self.bench.env.clone();
+        let env = self.fixture.env.clone();
         let password = Hashed::of(&env, PASSWORD).unwrap();
         let new = NewOperator { name: role.name().to_owned(), password, role };
         let by = Caller::new("root", Role::Admin, AuthMethod::Command);
-        let made = self.bench.db.write(move |conn| operators::add(conn, &env, &new, &by)).await;
+        let made = self.fixture.db.write(move |conn| operators::add(conn, &env, &new, &by)).await;
         made.unwrap();
     }
 
@@ -58,12 +58,12 @@ impl Site {
         answer.cookie()
     }
 
-    async fn get(&self, path: &str, cookie: &str) -> Answer {
+    async fn get(&self, path: &str, cookie: &str) -> PageResponse {
         self.ask(TestRequest::get().uri(path), cookie).await
     }
 
     /// Sends a form as a browser does.
-    async fn post(&self, path: &str, cookie: &str, fields: &[(&str, &str)]) -> Answer {
+    async fn post(&self, path: &str, cookie: &str, fields: &[(&str, &str)]) -> PageResponse {
         let request = TestRequest::post()
             .uri(path)
             .insert_header(("sec-fetch-site", "same-origin"))
@@ -72,9 +72,9 @@ impl Site {
         self.ask(request, cookie).await
     }
 
-    async fn ask(&self, request: TestRequest, cookie: &str) -> Answer {
+    async fn ask(&self, request: TestRequest, cookie: &str) -> PageResponse {
         let app = App::new()
-            .configure(configure(self.bench.admin()))
+            .configure(configure(self.fixture.admin()))
             .default_service(web::to(unknown_route));
         let app = init_service(app).await;
         let request = match cookie {
@@ -85,11 +85,11 @@ impl Site {
         let response = call_service(&app, request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = to_bytes(response.into_body()).await.unwrap();
-        Answer { status, headers, html: String::from_utf8(bytes.to_vec()).unwrap() }
+        PageResponse { status, headers, html: String::from_utf8(bytes.to_vec()).unwrap() }
     }
 }
 
-impl Answer {
+impl PageResponse {
     /// A header's text; empty if it is not there.
     fn header(&self, name: HeaderName) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())

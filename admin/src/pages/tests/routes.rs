@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use stockloop_tests::{database::TestDatabase, on_every_database, routes::routes_of};
 
 use super::Site;
-use crate::access::{Needs, Role};
-use crate::api::tests::Bench;
+use crate::access::{Requirement, Role};
+use crate::api::tests::AdminFixture;
 use crate::pages::{RULES, configure};
 
 on_every_database!(Site::new => every_route_asks_for_its_role);
@@ -14,8 +14,8 @@ const ID: &str = "019b8f00-0000-7000-8000-000000000000";
 /// The routes that the app has against the rules: what nobody classified, or is there no more, is named.
 #[actix_web::test]
 async fn every_route_is_classified() {
-    let bench = Bench::new(TestDatabase::sqlite());
-    let there: BTreeSet<_> = routes_of(configure(bench.admin())).await.into_iter().collect();
+    let fixture = AdminFixture::new(TestDatabase::sqlite());
+    let there: BTreeSet<_> = routes_of(configure(fixture.admin())).await.into_iter().collect();
     let there: BTreeSet<_> = there.into_iter().filter(|(_, path)| path != "/tell").collect();
     let classified: BTreeSet<_> =
         RULES.all().map(|(path, rule)| (rule.method.to_owned(), path)).collect();
@@ -38,15 +38,15 @@ async fn every_route_asks_for_its_role(site: Site) {
             "GET" => site.get(&path, cookie).await,
             _ => site.post(&path, cookie, &[]).await,
         };
-        if rule.needs == Needs::Nothing {
+        if rule.needs == Requirement::Nothing {
             continue;
         }
         assert!(ask("").await.leads_to().starts_with("/admin/login"), "{rule:?}");
         for (role, cookie) in &cookies {
             let answer = ask(cookie).await;
             let needed = match rule.needs {
-                Needs::Role(needed, _) => needed,
-                Needs::Login | Needs::Nothing => Role::Viewer,
+                Requirement::Role(needed, _) => needed,
+                Requirement::Login | Requirement::Nothing => Role::Viewer,
             };
             match *role >= needed {
                 true => {

@@ -6,7 +6,7 @@ use stockloop_tests::on_every_database;
 
 use super::{Fixture, START, event, event_id};
 use crate::alerts::{
-    AlertFilter, AlertKind, NewAlert, Silence, close, close_kind, list, raise, raise_all,
+    AlertFilter, AlertKind, NewAlert, SilentPartitions, close, close_kind, list, raise, raise_all,
     superseded_by,
 };
 
@@ -121,7 +121,7 @@ async fn a_version_above_its_source_is_told_once(fixture: Fixture) {
 }
 
 async fn a_silence_ends(fixture: Fixture) {
-    let silence = NewAlert::silent(&Silence {
+    let silence = NewAlert::silent(&SilentPartitions {
         topic: "stockloop.inventory.v1",
         partitions: &[0, 3],
         consumer: "order-service",

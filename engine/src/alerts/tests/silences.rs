@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::http::Problem;
 use common::on;
 use common::schema::{alert, audit};
 use diesel::prelude::*;
@@ -174,7 +173,7 @@ async fn a_silence_has_an_end_and_a_limit(fixture: Fixture) {
 
 /// What may happen between two steps.
 #[derive(Debug, Clone)]
-enum Deed {
+enum OperatorAction {
     Raise,
     Close(u32),
     Silence { key: u32, minutes: u64 },
@@ -184,15 +183,15 @@ enum Deed {
     FailMails(usize),
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn deed() -> impl Strategy<Value = OperatorAction> {
     prop_oneof![
-        3 => Just(Deed::Raise),
-        1 => (0..20_u32).prop_map(Deed::Close),
-        2 => (0..3_u32, 1..90_u64).prop_map(|(key, minutes)| Deed::Silence { key, minutes }),
-        1 => (0..5_usize).prop_map(Deed::End),
-        2 => (1..60_u64).prop_map(Deed::Wait),
-        4 => Just(Deed::Step),
-        1 => (1..3_usize).prop_map(Deed::FailMails),
+        3 => Just(OperatorAction::Raise),
+        1 => (0..20_u32).prop_map(OperatorAction::Close),
+        2 => (0..3_u32, 1..90_u64).prop_map(|(key, minutes)| OperatorAction::Silence { key, minutes }),
+        1 => (0..5_usize).prop_map(OperatorAction::End),
+        2 => (1..60_u64).prop_map(OperatorAction::Wait),
+        4 => Just(OperatorAction::Step),
+        1 => (1..3_usize).prop_map(OperatorAction::FailMails),
     ]
 }
 
@@ -212,35 +211,37 @@ async fn each_alert_is_told_once_whatever_happens(fixture: Fixture) {
 }
 
 /// Plays one course and checks what was told; returns how many alerts were raised so far.
-async fn course(fixture: &Fixture, deeds: Vec<Deed>, mut raised: u32) -> u32 {
+async fn course(fixture: &Fixture, deeds: Vec<OperatorAction>, mut raised: u32) -> u32 {
     let alerts = fixture.alerts();
     let mut begun = Vec::new();
     for deed in deeds {
         let now = fixture.env.now();
         match deed {
-            Deed::Raise => {
+            OperatorAction::Raise => {
                 let event = super::event(raised, &format!("K{}", raised % 3), 1);
                 let new = vec![NewAlert::exhausted(&event.facts(), 1, "x")];
                 fixture.write(move |conn| raise_all(conn, now, new)).await;
                 raised += 1;
             }
-            Deed::Close(back) => {
+            OperatorAction::Close(back) => {
                 let event = event_id(raised.saturating_sub(back));
                 fixture.write(move |conn| close(conn, now, &[event], "processed")).await;
             }
-            Deed::Silence { key, minutes } => {
+            OperatorAction::Silence { key, minutes } => {
                 let until = now.after(MINUTE * u32::try_from(minutes).unwrap());
                 begun.push(fixture.silence(of_key(&format!("K{key}")), until).await.unwrap());
             }
-            Deed::End(which) => {
+            OperatorAction::End(which) => {
                 if let Some(seq) = begun.get(which).copied() {
                     let ended = fixture.db.write(move |c| silences::end(c, now, seq, &anna()));
                     ended.await.unwrap();
                 }
             }
-            Deed::Wait(minutes) => fixture.clock.advance(Duration::from_secs(minutes * 60)),
-            Deed::FailMails(times) => alerts.memory().unwrap().fail_next(times),
-            Deed::Step => check_step(fixture, &alerts).await,
+            OperatorAction::Wait(minutes) => {
+                fixture.clock.advance(Duration::from_secs(minutes * 60))
+            }
+            OperatorAction::FailMails(times) => alerts.memory().unwrap().fail_next(times),
+            OperatorAction::Step => check_step(fixture, &alerts).await,
         }
     }
     // At rest: silences over, the server there.

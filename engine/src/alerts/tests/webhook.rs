@@ -36,7 +36,7 @@ pub(super) const SECRET: &str = "whsec_c3RvY2tsb29wIHNpZ25zIHdoYXQgaXQgc2VuZHMh"
 
 /// How the receiver answers a call.
 #[derive(Debug, Clone, Copy)]
-enum Answer {
+enum ReceiverReply {
     Status(u16),
     /// Reads, and says nothing any more.
     Hang,
@@ -78,7 +78,7 @@ impl Call {
 #[derive(Clone)]
 struct Receiver {
     url: String,
-    answers: Arc<Mutex<Vec<Answer>>>,
+    answers: Arc<Mutex<Vec<ReceiverReply>>>,
     calls: Arc<Mutex<Vec<Call>>>,
 }
 
@@ -99,7 +99,7 @@ impl Receiver {
         receiver
     }
 
-    fn answers(&self, answers: &[Answer]) {
+    fn answers(&self, answers: &[ReceiverReply]) {
         *self.answers.lock().unwrap() = answers.to_vec();
     }
 
@@ -112,12 +112,12 @@ impl Receiver {
         self.calls.lock().unwrap().push(call);
         let answer = {
             let mut answers = self.answers.lock().unwrap();
-            if answers.is_empty() { Answer::Status(204) } else { answers.remove(0) }
+            if answers.is_empty() { ReceiverReply::Status(204) } else { answers.remove(0) }
         };
         let status = match answer {
-            Answer::Status(status) => status,
-            Answer::Hang => return std::future::pending().await,
-            Answer::Slow(time) => {
+            ReceiverReply::Status(status) => status,
+            ReceiverReply::Hang => return std::future::pending().await,
+            ReceiverReply::Slow(time) => {
                 tokio::time::sleep(time).await;
                 204
             }
@@ -202,7 +202,11 @@ async fn alerts_are_called_with_a_signature(mut fixture: Fixture) {
 
 async fn a_receiver_that_fails_is_called_until_it_takes_it(mut fixture: Fixture) {
     let receiver = fixture.called().await;
-    receiver.answers(&[Answer::Status(500), Answer::Status(429), Answer::Status(404)]);
+    receiver.answers(&[
+        ReceiverReply::Status(500),
+        ReceiverReply::Status(429),
+        ReceiverReply::Status(404),
+    ]);
     fixture.exhaust_many(0, 1).await;
     for _ in 0..30 {
         fixture.clock.advance(MINUTE);
@@ -223,7 +227,7 @@ async fn a_receiver_that_fails_is_called_until_it_takes_it(mut fixture: Fixture)
 
 async fn gone_and_moved_are_failures_that_say_so(mut fixture: Fixture) {
     let receiver = fixture.called().await;
-    receiver.answers(&[Answer::Status(410), Answer::Status(307)]);
+    receiver.answers(&[ReceiverReply::Status(410), ReceiverReply::Status(307)]);
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
     assert_eq!(fixture.call().await.failed, 1);
@@ -236,7 +240,7 @@ async fn gone_and_moved_are_failures_that_say_so(mut fixture: Fixture) {
 
 async fn a_receiver_that_hangs_is_left(mut fixture: Fixture) {
     let receiver = fixture.called().await;
-    receiver.answers(&[Answer::Hang]);
+    receiver.answers(&[ReceiverReply::Hang]);
     fixture.webhook.timeout = Duration::from_millis(300);
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
@@ -248,7 +252,7 @@ async fn a_receiver_that_hangs_is_left(mut fixture: Fixture) {
 
 async fn a_slow_receiver_is_waited_for(mut fixture: Fixture) {
     let receiver = fixture.called().await;
-    receiver.answers(&[Answer::Slow(Duration::from_millis(500))]);
+    receiver.answers(&[ReceiverReply::Slow(Duration::from_millis(500))]);
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
     assert_eq!(fixture.call().await.sent, 1);
@@ -291,7 +295,7 @@ async fn a_call_whose_end_was_not_noted_is_the_same_call_again(mut fixture: Fixt
 
 async fn mails_do_not_wait_for_the_webhook(mut fixture: Fixture) {
     let receiver = fixture.called().await;
-    receiver.answers(&[Answer::Hang]);
+    receiver.answers(&[ReceiverReply::Hang]);
     fixture.webhook.timeout = Duration::from_secs(5);
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
@@ -328,7 +332,7 @@ async fn a_test_call_goes_the_same_way(mut fixture: Fixture) {
     assert!(matches!(refused, Err(AlertError::WebhookOff)));
 
     let receiver = fixture.called().await;
-    receiver.answers(&[Answer::Status(503)]);
+    receiver.answers(&[ReceiverReply::Status(503)]);
     let (alerts, env) = (fixture.alerts(), fixture.env.clone());
     let queued = fixture.db.write(move |conn| alerts.test_webhook(conn, &env, &anna)).await;
     let queued = queued.unwrap();

@@ -21,7 +21,7 @@ use signature::Key;
 use utoipa::ToSchema;
 
 use super::AlertError;
-use super::outgoing::{self, Channel, Delivery, Fixed, Pace, Way};
+use super::outgoing::{self, Channel, Delivery, DeliveryChannel, MessageIdentity, Pace};
 use super::render::{ERROR_CHARS, Item, Place, one_line};
 
 /// The way of webhook calls.
@@ -69,7 +69,7 @@ impl Webhooks {
     pub(super) fn test(
         &self,
         conn: &mut Conn,
-        fixed: Fixed,
+        fixed: MessageIdentity,
         by: &str,
     ) -> Result<QueuedWebhook, AlertError> {
         if self.receiver.is_none() {
@@ -91,7 +91,7 @@ pub(super) struct WebhookRow {
     body: String,
 }
 
-impl Way for Webhooks {
+impl DeliveryChannel for Webhooks {
     const CHANNEL: Channel = Channel::Webhook;
     type Message = WebhookRow;
 
@@ -106,7 +106,7 @@ impl Way for Webhooks {
     fn write(
         &self,
         conn: &mut Conn,
-        fixed: Fixed,
+        fixed: MessageIdentity,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64> {
@@ -211,11 +211,11 @@ fn body<T: Serialize>(
     serde_json::to_string(&Body { kind, timestamp, data })
 }
 
-fn delivery_id(fixed: Fixed) -> String {
+fn delivery_id(fixed: MessageIdentity) -> String {
     format!("msg_{}", fixed.id)
 }
 
-fn insert(conn: &mut Conn, fixed: Fixed, body: String) -> QueryResult<i64> {
+fn insert(conn: &mut Conn, fixed: MessageIdentity, body: String) -> QueryResult<i64> {
     let new = (
         webhook::delivery_id.eq(delivery_id(fixed)),
         webhook::body.eq(body),

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use common::event::NewEvent;
 use common::event::Status;
 
+use super::super::overdue::OverdueMonitor;
 use super::super::pause::{self, EVERYTHING, PauseRow};
-use super::super::watch::Watch;
 use super::*;
 
-on_every_database!(Bench::new =>
+on_every_database!(OutboxFixture::new =>
     a_paused_key_starves_nobody,
     a_pause_is_put_and_ended,
     a_silent_partition_is_not_probed_with_what_is_paused,
@@ -17,7 +17,7 @@ on_every_database!(Bench::new =>
     an_error_is_kept_with_its_class,
 );
 
-impl Bench {
+impl OutboxFixture {
     async fn pause(&self, key: &str) -> bool {
         let row = PauseRow {
             key: key.to_owned(),
@@ -39,9 +39,9 @@ impl Bench {
     }
 }
 
-async fn a_paused_key_starves_nobody(bench: Bench) {
+async fn a_paused_key_starves_nobody(fixture: OutboxFixture) {
     let events = |key: &'static str, count: i64| {
-        let outbox = bench.outbox.clone();
+        let outbox = fixture.outbox.clone();
         let event = move |version| NewEvent {
             event_type: SNAPSHOT,
             key: key.to_owned(),
@@ -49,48 +49,50 @@ async fn a_paused_key_starves_nobody(bench: Bench) {
             payload: "{}".to_owned(),
             traceparent: None,
         };
-        bench.run(move |conn| outbox.append(conn, (1..=count).map(event).collect()))
+        fixture.run(move |conn| outbox.append(conn, (1..=count).map(event).collect()))
     };
     events("PAUSED", 3_000).await;
     events("B", 2).await;
     let neighbour = (0..).map(|n| format!("N{n}")).find(|key| shard_of(key) == shard_of("PAUSED"));
-    bench.append(SNAPSHOT, &neighbour.clone().unwrap(), 1).await;
-    assert_eq!(bench.due(2).await, ["PAUSED", "PAUSED"]);
-    assert!(bench.pause("PAUSED").await);
+    fixture.append(SNAPSHOT, &neighbour.clone().unwrap(), 1).await;
+    assert_eq!(fixture.due(2).await, ["PAUSED", "PAUSED"]);
+    assert!(fixture.pause("PAUSED").await);
     let begun = std::time::Instant::now();
-    assert_eq!(bench.due(2).await, ["B", "B"], "the page is not full of what is paused");
-    assert_eq!(bench.due(10).await, ["B", "B", &neighbour.unwrap()], "nor is its shard left out");
+    assert_eq!(fixture.due(2).await, ["B", "B"], "the page is not full of what is paused");
+    assert_eq!(fixture.due(10).await, ["B", "B", &neighbour.unwrap()], "nor is its shard left out");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    let waits = bench.run(|conn| pause::end(conn, "PAUSED")).await;
-    assert!(waits && bench.due(1).await == ["PAUSED"]);
+    let waits = fixture.run(|conn| pause::end(conn, "PAUSED")).await;
+    assert!(waits && fixture.due(1).await == ["PAUSED"]);
 }
 
-async fn a_pause_is_put_and_ended(bench: Bench) {
-    assert!(bench.pause(EVERYTHING).await && bench.pause("B").await && bench.pause("A").await);
-    bench.clock.advance(Duration::from_secs(9));
-    assert!(!bench.pause("A").await, "a second reason is no second pause");
-    let row = bench.run(|conn| pause::find(conn, "A")).await.unwrap();
+async fn a_pause_is_put_and_ended(fixture: OutboxFixture) {
+    assert!(
+        fixture.pause(EVERYTHING).await && fixture.pause("B").await && fixture.pause("A").await
+    );
+    fixture.clock.advance(Duration::from_secs(9));
+    assert!(!fixture.pause("A").await, "a second reason is no second pause");
+    let row = fixture.run(|conn| pause::find(conn, "A")).await.unwrap();
     assert_eq!(row.since_us, START);
-    let keys = bench.run(|conn| pause::list(conn, "", 10)).await;
+    let keys = fixture.run(|conn| pause::list(conn, "", 10)).await;
     assert_eq!(keys.iter().map(|row| &*row.key).collect::<Vec<_>>(), ["A", "B"]);
-    assert_eq!(bench.run(pause::count).await, 2);
-    let all = bench.run(pause::all).await;
+    assert_eq!(fixture.run(pause::count).await, 2);
+    let all = fixture.run(pause::all).await;
     assert!(all.everything && all.keys == ["A", "B"]);
     for (key, ended) in [("A", true), ("A", false), (EVERYTHING, true)] {
-        assert_eq!(bench.run(move |conn| pause::end(conn, key)).await, ended);
+        assert_eq!(fixture.run(move |conn| pause::end(conn, key)).await, ended);
     }
-    let all = bench.run(pause::all).await;
+    let all = fixture.run(pause::all).await;
     assert!(!all.everything && all.keys == ["B"]);
 }
 
-async fn a_silent_partition_is_not_probed_with_what_is_paused(bench: Bench) {
-    let paused = bench.append(SNAPSHOT, "A", 1).await;
-    let other = bench.append(SNAPSHOT, "B", 1).await;
-    bench.send(paused, 1, 3).await;
-    bench.send(other, 1, 3).await;
-    let watch = Watch {
-        db: bench.db.clone(),
-        env: bench.env.clone(),
+async fn a_silent_partition_is_not_probed_with_what_is_paused(fixture: OutboxFixture) {
+    let paused = fixture.append(SNAPSHOT, "A", 1).await;
+    let other = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(paused, 1, 3).await;
+    fixture.send(other, 1, 3).await;
+    let watch = OverdueMonitor {
+        db: fixture.db.clone(),
+        env: fixture.env.clone(),
         policy: POLICY,
         topic: TOPIC.to_owned(),
         consumer: "order-service".to_owned(),
@@ -98,40 +100,41 @@ async fn a_silent_partition_is_not_probed_with_what_is_paused(bench: Bench) {
         ack_grace: Duration::from_secs(5),
         probes: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(1) },
     };
-    bench.clock.advance(Duration::from_secs(60));
+    fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(watch.take_silent().await.unwrap(), (1, vec![paused]));
-    bench.pause("A").await;
-    bench.clock.advance(Duration::from_secs(60));
+    fixture.pause("A").await;
+    fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(watch.take_silent().await.unwrap(), (1, vec![other]));
-    bench.pause(EVERYTHING).await;
-    bench.clock.advance(Duration::from_secs(60));
+    fixture.pause(EVERYTHING).await;
+    fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(watch.take_silent().await.unwrap(), (1, vec![]));
-    assert_eq!(bench.alerts().await.len(), 1, "one alert tells of the episode all the same");
+    assert_eq!(fixture.alerts().await.len(), 1, "one alert tells of the episode all the same");
     assert_eq!(watch.take_overdue().await.unwrap(), (0, 0));
-    let row = bench.open(paused).await.unwrap();
+    let row = fixture.open(paused).await.unwrap();
     assert_eq!((row.status(), row.attempt), (Status::Sent, 1), "a pause costs nothing");
 }
 
-async fn many_events_are_acted_on_at_once(bench: Bench) {
-    use operate::{Deed, act_on_all};
+async fn many_events_are_acted_on_at_once(fixture: OutboxFixture) {
+    use operate::{OperatorAction, act_on_all};
     let mut ids = Vec::new();
     for version in 1..=5 {
-        let id = bench.append(COMMAND, "A", version).await;
-        let mut row = bench.open(id).await.unwrap();
+        let id = fixture.append(COMMAND, "A", version).await;
+        let mut row = fixture.open(id).await.unwrap();
         row.status = if version == 5 { 0 } else { 2 };
         row.attempt = if version == 5 { 0 } else { 5 };
-        bench.force(row).await;
+        fixture.force(row).await;
         ids.push(id);
     }
     let processed = ids[3];
-    bench.settle(vec![bench.ack(processed, 5, Verdict::Success)]).await;
-    let stranger = bench.env.event_id();
+    fixture.settle(vec![fixture.ack(processed, 5, Verdict::Success)]).await;
+    let stranger = fixture.env.event_id();
     let asked: Vec<EventId> = ids.iter().copied().chain([stranger]).collect();
-    let act = |deed: Deed| {
-        let (outbox, asked) = (bench.outbox.clone(), asked.clone());
-        bench.run(move |conn| act_on_all(conn, &outbox, &asked, &deed, "anna (job 1)", Some("x")))
+    let act = |action: OperatorAction| {
+        let (outbox, asked) = (fixture.outbox.clone(), asked.clone());
+        fixture
+            .run(move |conn| act_on_all(conn, &outbox, &asked, &action, "anna (job 1)", Some("x")))
     };
-    let resolved = act(Deed::Resolve).await;
+    let resolved = act(OperatorAction::Resolve).await;
     assert_eq!(resolved.done, ids[..3]);
     let why: Vec<(EventId, &str)> =
         resolved.skipped.iter().map(|(id, why)| (*id, why.split(',').next().unwrap())).collect();
@@ -141,25 +144,28 @@ async fn many_events_are_acted_on_at_once(bench: Bench) {
         (stranger, "there is no such event"),
     ];
     assert_eq!(why, left);
-    assert_eq!(act(Deed::Resolve).await.skipped[0], (ids[0], "it is resolved already".to_owned()));
-    let retried = act(Deed::Retry { more_attempts: 2 }).await;
+    assert_eq!(
+        act(OperatorAction::Resolve).await.skipped[0],
+        (ids[0], "it is resolved already".to_owned())
+    );
+    let retried = act(OperatorAction::Retry { more_attempts: 2 }).await;
     assert_eq!(retried.done, ids[..3]);
     for id in &ids[..3] {
-        let row = bench.open(*id).await.unwrap();
+        let row = fixture.open(*id).await.unwrap();
         assert_eq!((row.status(), row.attempt_limit), (Status::Pending, 7));
         let history: Vec<String> =
-            bench.history(*id).await.into_iter().map(|line| line.1).collect();
+            fixture.history(*id).await.into_iter().map(|line| line.1).collect();
         assert_eq!(history, ["RESOLVED", "RETRIED"]);
     }
 }
 
-async fn an_error_is_kept_with_its_class(bench: Bench) {
-    let id = bench.append(SNAPSHOT, "A", 1).await;
-    bench.send(id, 1, 0).await;
-    let mut ack = bench.ack(id, 1, Verdict::Failed);
+async fn an_error_is_kept_with_its_class(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(id, 1, 0).await;
+    let mut ack = fixture.ack(id, 1, Verdict::Failed);
     ack.error = Some("shelf \"7\" holds 12 of 300".to_owned());
-    bench.settle(vec![ack]).await;
-    let classes: Vec<Option<String>> = bench
+    fixture.settle(vec![ack]).await;
+    let classes: Vec<Option<String>> = fixture
         .run(move |conn| {
             on!(conn, c => outbox_history::table
                 .filter(outbox_history::event_id.eq(id))

@@ -1,4 +1,4 @@
-//! Taking a failed batch apart, so that only the bad item fails.
+//! Taking a failed batch bisect, so that only the bad item fails.
 
 use super::Conn;
 
@@ -7,7 +7,7 @@ use super::Conn;
 ///
 /// # Errors
 /// Those that `blame` does not blame on the items, and those of `bad`.
-pub fn apart<I, T, E>(
+pub fn bisect<I, T, E>(
     conn: &mut Conn,
     items: &[I],
     work: &mut impl FnMut(&mut Conn, &[I]) -> Result<Vec<T>, E>,
@@ -22,8 +22,8 @@ where
         (Err(error), [item]) if blame(&error) => Ok(vec![bad(conn, item, error)?]),
         (Err(error), [_, _, ..]) if blame(&error) => {
             let (first, second) = items.split_at(items.len() / 2);
-            let mut done = apart(conn, first, work, blame, bad)?;
-            done.extend(apart(conn, second, work, blame, bad)?);
+            let mut done = bisect(conn, first, work, blame, bad)?;
+            done.extend(bisect(conn, second, work, blame, bad)?);
             Ok(done)
         }
         (Err(error), _) => Err(error),

@@ -5,7 +5,7 @@ use actix_web::http::header::{
 use actix_web::test::TestRequest;
 use stockloop_tests::on_every_database;
 
-use super::{Answer, Site};
+use super::{PageResponse, Site};
 use crate::access::Role;
 use crate::api::tests::Is;
 use crate::pages::assets;
@@ -23,13 +23,13 @@ const EVIL: &str = r#"<script>alert(1)</script>"><img src=x onerror=alert(1)>"#;
 
 /// Pages with something on each.
 async fn pages(site: &Site) -> Vec<String> {
-    let bench = &site.bench;
-    let failed = bench.event(EVIL, 1, Is::Exhausted).await;
-    bench.history(failed, 5, "FAILED", EVIL).await;
-    let sent = bench.event("TEA", 1, Is::Sent).await;
-    let arrived = bench.event("TEA", 2, Is::Processed).await;
-    bench.alerts(&["first", "second", EVIL]).await;
-    bench.dead_letter(7, EVIL.as_bytes().to_vec()).await;
+    let fixture = &site.fixture;
+    let failed = fixture.event(EVIL, 1, Is::Exhausted).await;
+    fixture.history(failed, 5, "FAILED", EVIL).await;
+    let sent = fixture.event("TEA", 1, Is::Sent).await;
+    let arrived = fixture.event("TEA", 2, Is::Processed).await;
+    fixture.alerts(&["first", "second", EVIL]).await;
+    fixture.dead_letter(7, EVIL.as_bytes().to_vec()).await;
     let names = [
         "",
         "/events",
@@ -87,7 +87,7 @@ async fn what_others_wrote_stays_text(site: Site) {
         answer.shows_not("<script>");
         answer.shows_not("<img src=x");
     }
-    let query = crate::pages::desk::encoded(EVIL);
+    let query = crate::pages::request::encoded(EVIL);
     for page in ["events?q=", "events?error_class=", "alerts?key=", "audit?who=", "relay?key="] {
         let answer = site.get(&format!("/admin/{page}{query}"), &cookie).await;
         assert_eq!(answer.status, 200);
@@ -134,31 +134,31 @@ async fn unknown_addresses_are_pages_too(site: Site) {
 
 async fn the_overview_answers_the_question(site: Site) {
     let cookie = site.signed_in(Role::Viewer).await;
-    let bench = &site.bench;
+    let fixture = &site.fixture;
     let answers = async |words: &[&str]| {
-        bench.sampler.run_once(&bench.db, &bench.env).await.unwrap();
+        fixture.sampler.run_once(&fixture.db, &fixture.env).await.unwrap();
         for page in ["/admin", "/admin/live"] {
             let answer = site.get(page, &cookie).await;
             words.iter().for_each(|words| answer.shows(words));
         }
     };
     answers(&["<strong>Yes.</strong>", "Every change has arrived at order-service."]).await;
-    let sent = bench.event("TEA", 1, Is::Sent).await;
+    let sent = fixture.event("TEA", 1, Is::Sent).await;
     answers(&["<strong>Yes.</strong>", "1 event is on the way to order-service just now."]).await;
-    bench.clock.advance(std::time::Duration::from_secs(90));
+    fixture.clock.advance(std::time::Duration::from_secs(90));
     answers(&["<strong>It lags behind.</strong>", "the oldest for 1 min 30 s", &sent.to_string()])
         .await;
-    bench.event("MUG", 1, Is::Exhausted).await;
-    bench.event("CUP", 1, Is::Resolved).await;
+    fixture.event("MUG", 1, Is::Exhausted).await;
+    fixture.event("CUP", 1, Is::Resolved).await;
     let hurts = r#"<b data-live="EXHAUSTED">1</b>"#;
     answers(&["<strong>Not for every key.</strong>", "1 event waits for a person", hurts]).await;
-    bench.clock.advance(std::time::Duration::from_secs(60));
+    fixture.clock.advance(std::time::Duration::from_secs(60));
     site.get("/admin", &cookie).await.shows("These counts are 1 min 0 s old");
 }
 
 /// What holds for every page: strict headers, nothing inline, and the bones that help everybody to find their way.
 #[track_caller]
-fn is_proper(page: &str, answer: &Answer) {
+fn is_proper(page: &str, answer: &PageResponse) {
     assert!(answer.header(CONTENT_TYPE).starts_with("text/html"), "{page} {answer:?}");
     let policy = answer.header(CONTENT_SECURITY_POLICY);
     assert!(

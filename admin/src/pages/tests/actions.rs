@@ -24,14 +24,14 @@ impl Site {
         let read = |conn: &mut _| {
             audit::list(conn, &audit::Filter::default(), None, 100).map_err(Problem::from)
         };
-        let deeds = self.bench.db.read(read).await.unwrap();
+        let deeds = self.fixture.db.read(read).await.unwrap();
         deeds.into_iter().map(|deed| format!("{} {}", deed.who, deed.action)).collect()
     }
 }
 
 async fn an_event_is_retried_and_resolved(site: Site) {
     let cookie = site.signed_in(Role::Operator).await;
-    let id = site.bench.event("TEA", 1, Is::Exhausted).await;
+    let id = site.fixture.event("TEA", 1, Is::Exhausted).await;
     let page = format!("/admin/events/{id}");
     let none = site.post(&format!("{page}/resolve"), &cookie, &[]).await;
     assert_eq!(none.status, 422);
@@ -55,9 +55,9 @@ async fn an_event_is_retried_and_resolved(site: Site) {
 async fn many_events_are_asked_for_before_they_are_touched(site: Site) {
     let cookie = site.signed_in(Role::Operator).await;
     for version in 1..=3 {
-        site.bench.event("TEA", version, Is::Exhausted).await;
+        site.fixture.event("TEA", version, Is::Exhausted).await;
     }
-    site.bench.event("MUG", 1, Is::Exhausted).await;
+    site.fixture.event("MUG", 1, Is::Exhausted).await;
     let list = site.get("/admin/events?status=EXHAUSTED&key=TEA", &cookie).await;
     list.shows(r#"name="filter" value="key=TEA&#38;status=EXHAUSTED""#);
     let fields = [("do", "retry-all"), ("filter", "key=TEA&status=EXHAUSTED")];
@@ -92,8 +92,8 @@ async fn many_events_are_asked_for_before_they_are_touched(site: Site) {
 async fn chosen_events_are_resolved_by_a_job(site: Site) {
     let cookie = site.signed_in(Role::Operator).await;
     let (a, b) = (
-        site.bench.event("A", 1, Is::Exhausted).await.to_string(),
-        site.bench.event("B", 1, Is::Exhausted).await.to_string(),
+        site.fixture.event("A", 1, Is::Exhausted).await.to_string(),
+        site.fixture.event("B", 1, Is::Exhausted).await.to_string(),
     );
     let none = site.post("/admin/jobs/preview", &cookie, &[("do", "resolve-chosen")]).await;
     assert_eq!(none.status, 422);
@@ -153,7 +153,7 @@ async fn keys_are_held_and_released(site: Site) {
 
 async fn alerts_are_acknowledged_and_silenced(site: Site) {
     let cookie = site.signed_in(Role::Operator).await;
-    site.bench.alerts(&["first", "second", "third"]).await;
+    site.fixture.alerts(&["first", "second", "third"]).await;
     let answer = site.post("/admin/alerts/3/acknowledge", &cookie, &[]).await;
     assert_eq!(answer.leads_to(), "/admin/alerts/3?done=acknowledged");
     site.get("/admin/alerts/3", &cookie).await.shows("acknowledged");
@@ -171,7 +171,7 @@ async fn alerts_are_acknowledged_and_silenced(site: Site) {
 
 async fn dead_letters_are_discarded(site: Site) {
     let cookie = site.signed_in(Role::Operator).await;
-    site.bench.dead_letter(7, b"{\"sku\": \xff}".to_vec()).await;
+    site.fixture.dead_letter(7, b"{\"sku\": \xff}".to_vec()).await;
     let shown = site.get("/admin/dead-letters/1", &cookie).await;
     shown.shows("7b 22 73 6b 75 22 3a 20 ff 7d");
     let answer = site.post("/admin/dead-letters/1/discard", &cookie, &[("reason", "a test")]).await;

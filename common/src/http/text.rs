@@ -11,11 +11,11 @@ use utoipa::{PartialSchema, ToSchema};
 /// A text of `MIN` to `MAX` characters without control characters; not blank unless it may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Words<const MIN: usize, const MAX: usize>(String);
+pub struct Text<const MIN: usize, const MAX: usize>(String);
 
 /// Why a text is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum WordsError {
+pub enum TextError {
     /// Too few or too many characters.
     #[error("must have {0} to {1} characters")]
     Length(usize, usize),
@@ -27,7 +27,7 @@ pub enum WordsError {
     Control,
 }
 
-impl<const MIN: usize, const MAX: usize> Words<MIN, MAX> {
+impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
     /// The text.
     pub fn into_inner(self) -> String {
         self.0
@@ -39,7 +39,7 @@ impl<const MIN: usize, const MAX: usize> Words<MIN, MAX> {
     }
 }
 
-impl<const MIN: usize, const MAX: usize> PartialSchema for Words<MIN, MAX> {
+impl<const MIN: usize, const MAX: usize> PartialSchema for Text<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
@@ -51,23 +51,23 @@ impl<const MIN: usize, const MAX: usize> PartialSchema for Words<MIN, MAX> {
     }
 }
 
-impl<const MIN: usize, const MAX: usize> ToSchema for Words<MIN, MAX> {
+impl<const MIN: usize, const MAX: usize> ToSchema for Text<MIN, MAX> {
     fn name() -> Cow<'static, str> {
         Cow::Owned(format!("Text{MIN}To{MAX}"))
     }
 }
 
-impl<const MIN: usize, const MAX: usize> TryFrom<String> for Words<MIN, MAX> {
-    type Error = WordsError;
+impl<const MIN: usize, const MAX: usize> TryFrom<String> for Text<MIN, MAX> {
+    type Error = TextError;
 
-    fn try_from(text: String) -> Result<Self, WordsError> {
+    fn try_from(text: String) -> Result<Self, TextError> {
         let length = text.chars().count();
         if !(MIN..=MAX).contains(&length) {
-            Err(WordsError::Length(MIN, MAX))
+            Err(TextError::Length(MIN, MAX))
         } else if text.chars().any(char::is_control) {
-            Err(WordsError::Control)
+            Err(TextError::Control)
         } else if MIN > 0 && text.trim().is_empty() {
-            Err(WordsError::Blank)
+            Err(TextError::Blank)
         } else {
             Ok(Self(text))
         }

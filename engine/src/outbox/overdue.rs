@@ -12,16 +12,16 @@ use common::ids::EventId;
 use common::retry::Backoff;
 use diesel::QueryResult;
 
-use super::advance::{Occurrence, advance};
+use super::advance::{Update, advance};
 use super::pause;
 use super::relay::Relay;
-use super::state::{Happening, Policy};
+use super::state::{Policy, Trigger};
 use super::store::{self, Silent};
-use crate::alerts::{self, AlertKind, NewAlert, Silence};
+use crate::alerts::{self, AlertKind, NewAlert, SilentPartitions};
 
 /// Looks after what was sent.
 #[derive(Clone)]
-pub struct Watch {
+pub struct OverdueMonitor {
     /// The service's database.
     pub db: Db,
     /// Time and chance.
@@ -42,7 +42,7 @@ pub struct Watch {
 
 /// What one look found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WatchOutcome {
+pub struct OverdueOutcome {
     /// Events that were passed by: PENDING again, or EXHAUSTED.
     pub overdue: usize,
     /// Of those, the ones that are EXHAUSTED now.
@@ -59,13 +59,13 @@ const BATCH: i64 = 1_000;
 /// How long two transactions may overlap; older alerts were seen by every later settlement.
 const OVERTAKEN_WITHIN: Duration = Duration::from_secs(120);
 
-impl Watch {
+impl OverdueMonitor {
     /// One look.
     ///
     /// # Errors
     /// When the database fails; nothing is half done.
-    pub async fn run_once(&self, relay: &Relay) -> Result<WatchOutcome, DbError> {
-        let mut outcome = WatchOutcome::default();
+    pub async fn run_once(&self, relay: &Relay) -> Result<OverdueOutcome, DbError> {
+        let mut outcome = OverdueOutcome::default();
         loop {
             let (overdue, exhausted) = self.take_overdue().await?;
             outcome.overdue += overdue;
@@ -90,9 +90,9 @@ impl Watch {
             .write::<_, DbError>(move |conn| {
                 let sent_before = watch.env.now().before(watch.ack_timeout);
                 let ids = store::overdue(conn, &watch.topic, sent_before, watch.ack_grace, BATCH)?;
-                let overdue = |id| Occurrence::new(id, Happening::Overdue);
-                let occurrences = ids.into_iter().map(overdue).collect();
-                Ok(advance(conn, &watch.env, &watch.policy, occurrences)?)
+                let overdue = |id| Update::new(id, Trigger::Overdue);
+                let updates = ids.into_iter().map(overdue).collect();
+                Ok(advance(conn, &watch.env, &watch.policy, updates)?)
             })
             .await?;
         done.log_exhausted();
@@ -107,10 +107,10 @@ impl Watch {
             .write(move |conn| {
                 let since = watch.env.now().before(OVERTAKEN_WITHIN);
                 let ids = store::overtaken(conn, since, BATCH)?;
-                let superseded = |id| Occurrence::new(id, Happening::Superseded);
-                let occurrences: Vec<_> = ids.into_iter().map(superseded).collect();
-                if !occurrences.is_empty() {
-                    advance(conn, &watch.env, &watch.policy, occurrences)?;
+                let superseded = |id| Update::new(id, Trigger::Superseded);
+                let updates: Vec<_> = ids.into_iter().map(superseded).collect();
+                if !updates.is_empty() {
+                    advance(conn, &watch.env, &watch.policy, updates)?;
                 }
                 Ok(())
             })
@@ -149,7 +149,7 @@ impl Watch {
 
     fn alert(&self, silent: &[Silent]) -> NewAlert {
         let partitions: Vec<i32> = silent.iter().map(|partition| partition.partition).collect();
-        NewAlert::silent(&Silence {
+        NewAlert::silent(&SilentPartitions {
             topic: &self.topic,
             partitions: &partitions,
             consumer: &self.consumer,

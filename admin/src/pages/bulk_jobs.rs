@@ -7,16 +7,16 @@ use askama::Template;
 use common::http::{Page, Params, Problem, ProblemResult};
 use engine::bulk::{self, Action, Selection};
 
-use super::desk::{Desk, Fields, Frame, Paging, page, see};
 use super::form::Form;
+use super::request::{Fields, Frame, PageRequest, Paging, page, see};
 use super::show::{filters, grouped, status_class};
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
-use crate::api::events::item::EventItem;
-use crate::api::events::search::filter_of;
-use crate::api::jobs::{
+use crate::api::bulk_jobs::{
     Create, JobEvent, JobItem, Previewed, cancel_now, check_selection, create_now,
 };
+use crate::api::events::item::EventItem;
+use crate::api::events::search::filter_of;
 
 /// What its routes ask for.
 pub(super) const RULES: &[Rule] = &[
@@ -138,41 +138,41 @@ fn grouped_len(count: usize) -> String {
     grouped(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-async fn list(desk: Desk) -> ProblemResult<HttpResponse> {
-    let mut params = desk.params()?;
+async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+    let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
     let jobs: Page<JobItem> =
-        desk.admin.db.read(move |conn| JobItem::page(conn, after, limit)).await?;
-    let paging = desk.next_page(jobs.next.as_deref());
-    page(StatusCode::OK, &JobsPage { frame: desk.frame().await?, jobs: jobs.items, paging })
+        page_request.admin.db.read(move |conn| JobItem::page(conn, after, limit)).await?;
+    let paging = page_request.next_page(jobs.next.as_deref());
+    page(StatusCode::OK, &JobsPage { frame: page_request.frame().await?, jobs: jobs.items, paging })
 }
 
-async fn show(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let read = desk.admin.db.read(move |conn| {
+    let read = page_request.admin.db.read(move |conn| {
         let job = JobItem::find(conn, seq)?;
         let skipped = bulk::items(conn, seq, Some(true), None, SKIPPED)?;
         Ok::<_, Problem>((job, skipped.into_iter().map(JobEvent::from).collect()))
     });
     let (job, skipped) = read.await?;
-    let may_act = desk.may(Role::Operator, Area::Events);
-    page(StatusCode::OK, &JobPage { frame: desk.frame().await?, job, skipped, may_act })
+    let may_act = page_request.may(Role::Operator, Area::Events);
+    page(StatusCode::OK, &JobPage { frame: page_request.frame().await?, job, skipped, may_act })
 }
 
 /// Says what an action would touch, and asks.
-async fn preview(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+async fn preview(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
     let deed = form.needed("do")?;
     let (action, scope) = deed.split_once('-').unwrap_or((&deed, ""));
     let (selection, back) = match scope {
         "all" => all_of(&form)?,
         _ => (chosen(&form)?, "/admin/events".to_owned()),
     };
-    confirm(&desk, action_of(action)?, selection, back, &Form::default(), None).await
+    confirm(&page_request, action_of(action)?, selection, back, &Form::default(), None).await
 }
 
 async fn confirm(
-    desk: &Desk,
+    page_request: &PageRequest,
     action: Action,
     selection: Selection,
     back: String,
@@ -182,11 +182,11 @@ async fn confirm(
     check_selection(&selection)?;
     let json = serde_json::to_string(&selection).map_err(|error| Problem::internal(&error))?;
     let described = described(&selection);
-    let admin = &desk.admin;
+    let admin = &page_request.admin;
     let now = admin.env.now();
     let counted = admin.db.read(move |conn| Previewed::take(conn, &selection, now)).await?;
     let shown = ConfirmPage {
-        frame: desk.frame().await?,
+        frame: page_request.frame().await?,
         problem,
         retry: action == Action::Retry,
         selection: json,
@@ -223,19 +223,19 @@ fn all_of(form: &Form) -> ProblemResult<(Selection, String)> {
     Ok((Selection::Filter(filter), format!("/admin/events?{back}")))
 }
 
-async fn create(desk: Desk, form: Form) -> ProblemResult<HttpResponse> {
+async fn create(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
     let action = action_of(&form.needed("action")?)?;
     let selection: Selection = serde_json::from_str(&form.needed("selection")?)
         .map_err(|error| Problem::invalid("selection", error.to_string()))?;
-    let admin = &desk.admin;
-    let (by, now) = (desk.caller.clone(), admin.env.now());
+    let admin = &page_request.admin;
+    let (by, now) = (page_request.caller.clone(), admin.env.now());
     let asked = asked(&form, action, selection.clone())
         .and_then(|asked| asked.check(&by, now, admin.settings.outbox.max_attempts));
     let job = match asked {
         Ok(job) => job,
         Err(problem) => {
             let back = "/admin/events".to_owned();
-            return confirm(&desk, action, selection, back, &form, Some(&problem)).await;
+            return confirm(&page_request, action, selection, back, &form, Some(&problem)).await;
         }
     };
     let job = admin.db.write(move |conn| create_now(conn, (&by, now), &job)).await?;
@@ -262,9 +262,9 @@ fn action_of(name: &str) -> ProblemResult<Action> {
     }
 }
 
-async fn cancel(desk: Desk, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn cancel(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let (by, now) = (desk.caller.clone(), desk.admin.env.now());
-    desk.admin.db.write(move |conn| cancel_now(conn, (&by, now), seq)).await?;
+    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
+    page_request.admin.db.write(move |conn| cancel_now(conn, (&by, now), seq)).await?;
     Ok(see(&format!("/admin/jobs/{seq}"), "job-cancelled"))
 }

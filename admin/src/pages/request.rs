@@ -19,7 +19,7 @@ use crate::access::{Area, Caller, Role};
 use crate::api::Admin;
 
 /// One person at one page.
-pub(super) struct Desk {
+pub(super) struct PageRequest {
     pub(super) admin: Data<Admin>,
     pub(super) caller: Caller,
     /// What the query says.
@@ -27,7 +27,7 @@ pub(super) struct Desk {
     path: String,
 }
 
-impl FromRequest for Desk {
+impl FromRequest for PageRequest {
     type Error = Problem;
     type Future = std::future::Ready<ProblemResult<Self>>;
 
@@ -36,7 +36,7 @@ impl FromRequest for Desk {
     }
 }
 
-impl Desk {
+impl PageRequest {
     fn of(request: &HttpRequest) -> ProblemResult<Self> {
         let caller = request.extensions().get::<Caller>().cloned();
         Ok(Self {
