@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use common::app::{Routes, Service};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
-use common::engine::{Engine, Roles};
+use engine::{Base, Engine, Hooks};
+use service::app::{Routes, Service};
 
-use crate::details::Details;
-use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
+use crate::details::DetailsClient;
+use crate::inventory::{Inventory, InventoryHandler};
 use crate::orders::{Orders, OrdersListener};
 use crate::routes;
+use crate::schema::MIGRATIONS;
 
 /// The service, for its own program and for the all-in-one binary.
 pub const SERVICE: Service = Service {
@@ -19,30 +20,30 @@ pub const SERVICE: Service = Service {
     about: "Takes orders against its copy of the inventory, and keeps both in step with product-service.",
     defaults: include_str!("../order-service.toml"),
     migrations: SCHEMA,
-    roles,
+    hooks,
     openapi: routes::openapi,
     routes: mount,
 };
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn roles(engine: &Engine) -> Roles {
-    let listener = OrdersListener::new(engine.outbox.clone(), engine.signals.clone());
-    Roles {
+fn hooks(base: &Base) -> Hooks {
+    let listener = OrdersListener::new(base.outbox.clone(), base.signals.clone());
+    Hooks {
         sends: true,
-        receives: Some(Arc::new(InventoryHandler)),
-        listens: Some(Arc::new(listener)),
+        handler: Some(Arc::new(InventoryHandler)),
+        listener: Some(Arc::new(listener)),
     }
 }
 
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {
     let inventory = Data::new(Inventory { db: engine.db.clone(), env: engine.env.clone() });
-    let details = Data::new(Details::new(&engine.settings.peer, engine.env.clone())?);
+    let details = Data::new(DetailsClient::new(&engine.settings.peer, engine.env.clone())?);
     let orders = Data::new(Orders {
         db: engine.db.clone(),
         env: engine.env.clone(),
         outbox: engine.outbox.clone(),
-        running: engine.running.clone(),
+        keys: engine.keys.clone(),
         signals: engine.signals.clone(),
         stopping: engine.stopping.clone(),
     });

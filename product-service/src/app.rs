@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use common::app::{Routes, Service};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
-use common::engine::{Engine, Roles};
+use engine::{Base, Engine, Hooks};
+use service::app::{Routes, Service};
 
-use crate::inventory::{Inventory, MIGRATIONS};
+use crate::inventory::Inventory;
 use crate::orders::{Orders, OrdersHandler};
 use crate::routes;
+use crate::schema::MIGRATIONS;
 
 /// The service, for its own program and for the all-in-one binary.
 pub const SERVICE: Service = Service {
@@ -18,16 +19,16 @@ pub const SERVICE: Service = Service {
     about: "Owns the inventory, and tells the other services of every change until they have it.",
     defaults: include_str!("../product-service.toml"),
     migrations: SCHEMA,
-    roles,
+    hooks,
     openapi: routes::openapi,
     routes: mount,
 };
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn roles(engine: &Engine) -> Roles {
-    let handler = OrdersHandler::new(engine.outbox.clone());
-    Roles { sends: true, receives: Some(Arc::new(handler)), listens: None }
+fn hooks(base: &Base) -> Hooks {
+    let handler = OrdersHandler::new(base.outbox.clone());
+    Hooks { sends: true, handler: Some(Arc::new(handler)), listener: None }
 }
 
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {
@@ -35,7 +36,7 @@ fn mount(engine: &Engine) -> anyhow::Result<Routes> {
         db: engine.db.clone(),
         env: engine.env.clone(),
         outbox: engine.outbox.clone(),
-        running: engine.running.clone(),
+        keys: engine.keys.clone(),
     });
     let orders = Data::new(Orders { db: engine.db.clone() });
     Ok(Arc::new(move |config: &mut ServiceConfig| {

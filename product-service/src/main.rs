@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::cli::run(product_service::SERVICE)
+    service::cli::run(product_service::SERVICE)
 }

@@ -1,9 +1,17 @@
-//! This service's own tables as diesel sees them; `migrations/product` makes them.
+//! This service's own tables: the migrations that make them, and how diesel sees them.
 
 #![allow(
     missing_docs,
     reason = "the columns are described where they are made, in migrations/product"
 )]
+
+use common::db::{EmbeddedMigrations, MigrationSet, embed_migrations};
+
+static POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/product/postgres");
+static SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/product/sqlite");
+
+/// What makes them; run after [`common::db::ENGINE_MIGRATIONS`].
+pub const MIGRATIONS: MigrationSet = MigrationSet { postgres: &POSTGRES, sqlite: &SQLITE };
 
 diesel::table! {
     product (sku) {
@@ -62,4 +70,23 @@ diesel::table! {
         version -> BigInt,
         returned_version -> Nullable<BigInt>,
     }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use common::db::{DbError, ENGINE_MIGRATIONS};
+    use stockloop_tests::database::TestDatabase;
+    use stockloop_tests::schema::check_schema;
+
+    use super::MIGRATIONS;
+
+    async fn is_what_the_migrations_make(database: TestDatabase) {
+        let db = database.open(&[ENGINE_MIGRATIONS, MIGRATIONS]);
+        let check =
+            |conn: &mut _| check_schema(conn, include_str!("schema.rs")).map_err(DbError::from);
+        assert_eq!(db.read(check).await.unwrap(), [""; 0]);
+    }
+
+    stockloop_tests::on_every_database!(std::convert::identity => is_what_the_migrations_make);
 }

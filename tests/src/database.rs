@@ -1,5 +1,8 @@
-//! A fresh, empty database for one test, on either backend, as a URL; the services' own tests use it too.
+//! A fresh, empty database for one test, on either backend, and the macro that runs a test's body on both.
 
+use std::time::Duration;
+
+use common::db::{DatabaseSettings, Db, MigrationSet};
 use tempfile::TempDir;
 
 use crate::real;
@@ -35,8 +38,64 @@ impl TestDatabase {
         }
     }
 
+    /// Opens it and brings `sets` into it; none leave it empty.
+    pub fn open(&self, sets: &[MigrationSet]) -> Db {
+        let settings = DatabaseSettings {
+            url: self.url().into(),
+            pool_size: 4,
+            connect_timeout: Duration::from_secs(10),
+        };
+        let db = Db::open(&settings).expect("a test's database can be opened");
+        db.migrate(sets).expect("a test's database can be migrated");
+        db
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
         self.url.clone()
     }
+}
+
+/// Makes a test of each body for each database: SQLite, and PostgreSQL where there is one.
+///
+/// `on_every_database!(Fixture::new => body, …)`: `Fixture::new` makes from a [`TestDatabase`] what the bodies, async
+/// functions beside it, take. With `&Fixture::new` they take a reference to it.
+#[macro_export]
+macro_rules! on_every_database {
+    (& $make:expr => $($body:ident),+ $(,)?) => {
+        mod sqlite {
+            use super::*;
+            $(#[actix_web::test]
+            async fn $body() {
+                super::$body(&$make($crate::database::TestDatabase::sqlite())).await;
+            })+
+        }
+        mod postgres {
+            use super::*;
+            $(#[actix_web::test]
+            async fn $body() {
+                if let Some(database) = $crate::database::TestDatabase::postgres() {
+                    super::$body(&$make(database)).await;
+                }
+            })+
+        }
+    };
+    ($make:expr => $($body:ident),+ $(,)?) => {
+        mod sqlite {
+            use super::*;
+            $(#[actix_web::test]
+            async fn $body() {
+                super::$body($make($crate::database::TestDatabase::sqlite())).await;
+            })+
+        }
+        mod postgres {
+            use super::*;
+            $(#[actix_web::test]
+            async fn $body() {
+                if let Some(database) = $crate::database::TestDatabase::postgres() {
+                    super::$body($make(database)).await;
+                }
+            })+
+        }
+    };
 }

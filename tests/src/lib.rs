@@ -22,6 +22,7 @@
 
 pub mod browser;
 pub mod database;
+pub mod http;
 pub mod kafka;
 mod parts;
 pub mod poll;
@@ -30,5 +31,10 @@ pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod real;
+pub mod routes;
+pub mod schema;
 mod scratch;
 pub mod smtp;
+
+pub use database::TestDatabase;
+pub use routes::routes_of;

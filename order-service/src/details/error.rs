@@ -8,16 +8,16 @@ use thiserror::Error;
 
 /// Why there are no details now; what it displays is fit for clients, its cause for the log.
 #[derive(Debug, Error)]
-pub enum Fault {
+pub enum DetailsError {
     /// No connection, or one that broke off.
     #[error("product-service can't be reached")]
     Connection(#[source] reqwest::Error),
     /// No answer in time.
     #[error("product-service did not answer within {0:?}")]
-    Slow(Duration),
-    /// Not asked at all: the breaker is open.
+    Timeout(Duration),
+    /// Not asked at all: the circuit breaker is open.
     #[error("product-service failed repeatedly and is left alone for a while")]
-    Paused,
+    BreakerOpen,
     /// An answer that is neither the details nor that there are none.
     #[error("product-service answered with status {0}")]
     Status(u16),
@@ -26,7 +26,7 @@ pub enum Fault {
     Unreadable(#[source] serde_json::Error),
     /// An answer about another product.
     #[error("product-service answered for another product")]
-    Mistaken,
+    OtherProduct,
     /// An answer that was not read to its end.
     #[error("product-service's answer is larger than {MAX_BYTES} bytes")]
     TooLarge,
@@ -35,7 +35,7 @@ pub enum Fault {
     Interrupted,
 }
 
-impl Fault {
+impl DetailsError {
     /// What is behind it, each cause after the one that it led to.
     pub(super) fn cause(&self) -> String {
         let causes = std::iter::successors(self.source(), |&error| error.source());

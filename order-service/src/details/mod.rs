@@ -24,32 +24,31 @@
 //! injected one.
 
 mod cache;
-mod client;
-mod fault;
+mod error;
+mod http_client;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use cache::{CacheEntry, DetailsCache};
 use common::config::PeerSettings;
 use common::details::ProductDetails;
 use common::env::Env;
 use common::inventory::Sku;
+pub use error::DetailsError;
+use http_client::HttpClient;
 use recloser::{AsyncRecloser, Error as BreakerError, Recloser};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use cache::{Entry, Kept};
-use client::Client;
-pub use fault::Fault;
-
-/// Calls at once at the most: what a pool of connections can serve, and all that a sick peer gets.
-const CALLS_AT_ONCE: usize = 64;
+/// Calls at once at the most: what a pool of connections can serve, and all that a failing peer gets.
+const MAX_CALLS: usize = 64;
 
 /// What there is to say about the details of a product.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub enum DetailsLookup {
     /// Asked for just now.
     Fresh(Arc<ProductDetails>),
     /// Asked for some time ago.
@@ -62,65 +61,65 @@ pub enum Found {
     /// product-service has no such product: its removal is on the way here.
     Unknown,
     /// They can't be had now.
-    Unavailable(Arc<Fault>),
+    Unavailable(Arc<DetailsError>),
 }
 
-/// Asks for details; cheap to clone, and all clones share one cache and one breaker.
+/// Asks for details; cheap to clone, and all clones share one cache and one circuit breaker.
 #[derive(Clone)]
-pub struct Details(Arc<Parts>);
+pub struct DetailsClient(Arc<Inner>);
 
-struct Parts {
-    client: Client,
-    kept: Kept,
+struct Inner {
+    http: HttpClient,
+    cache: DetailsCache,
     breaker: AsyncRecloser,
-    calls: Semaphore,
+    permits: Semaphore,
     timeout: Duration,
     env: Env,
 }
 
-impl Details {
+impl DetailsClient {
     /// Makes the client; nothing is asked yet.
     ///
     /// # Errors
     /// One line that names the setting that is wrong.
     pub fn new(settings: &PeerSettings, env: Env) -> anyhow::Result<Self> {
-        Ok(Self(Arc::new(Parts {
-            client: Client::new(settings)?,
-            kept: Kept::new(settings.cache_ttl, settings.cache_bytes),
+        Ok(Self(Arc::new(Inner {
+            http: HttpClient::new(settings)?,
+            cache: DetailsCache::new(settings.cache_ttl, settings.cache_bytes),
             breaker: breaker(settings),
-            calls: Semaphore::new(CALLS_AT_ONCE),
+            permits: Semaphore::new(MAX_CALLS),
             timeout: settings.timeout,
             env,
         })))
     }
 
     /// The details of `sku`, within the timeout.
-    pub async fn of(&self, sku: &Sku) -> Found {
-        let Parts { kept, env, timeout: limit, .. } = &*self.0;
-        if let Some(entry) = kept.get(sku).await {
+    pub async fn get(&self, sku: &Sku) -> DetailsLookup {
+        let Inner { cache, env, timeout: limit, .. } = &*self.0;
+        if let Some(entry) = cache.get(sku).await {
             return entry.into_cached(env.now());
         }
-        let (parts, sku) = (Arc::clone(&self.0), sku.clone());
+        let (inner, sku) = (Arc::clone(&self.0), sku.clone());
         // A task of its own: a client that hangs up must not end the call that others wait for.
-        let asked = tokio::spawn(async move { parts.ask(sku).await });
-        match timeout(*limit, asked).await {
+        let call = tokio::spawn(async move { inner.load(sku).await });
+        match timeout(*limit, call).await {
             Ok(Ok(Ok(entry))) => entry.into_fresh(),
-            Ok(Ok(Err(fault))) => Found::Unavailable(fault),
-            Ok(Err(_interrupted)) => Found::Unavailable(Arc::new(Fault::Interrupted)),
-            Err(_elapsed) => Found::Unavailable(Arc::new(Fault::Slow(*limit))),
+            Ok(Ok(Err(error))) => DetailsLookup::Unavailable(error),
+            Ok(Err(_stopped)) => DetailsLookup::Unavailable(Arc::new(DetailsError::Interrupted)),
+            Err(_elapsed) => DetailsLookup::Unavailable(Arc::new(DetailsError::Timeout(*limit))),
         }
     }
 }
 
-impl Parts {
-    async fn ask(&self, sku: Sku) -> Result<Entry, Arc<Fault>> {
-        self.kept.get_or(sku.clone(), self.call(&sku)).await
+impl Inner {
+    async fn load(&self, sku: Sku) -> Result<CacheEntry, Arc<DetailsError>> {
+        self.cache.get_or(sku.clone(), self.call(&sku)).await
     }
 
-    async fn call(&self, sku: &Sku) -> Result<Entry, Fault> {
+    async fn call(&self, sku: &Sku) -> Result<CacheEntry, DetailsError> {
         match self.breaker.call(self.fetch(sku)).await {
             Ok(entry) => Ok(entry),
-            Err(BreakerError::Rejected) => Err(Fault::Paused),
+            Err(BreakerError::Rejected) => Err(DetailsError::BreakerOpen),
             Err(BreakerError::Inner(fault)) => {
                 tracing::warn!(%sku, %fault, cause = fault.cause(), "details could not be fetched");
                 Err(fault)
@@ -128,14 +127,15 @@ impl Parts {
         }
     }
 
-    /// Waiting for one's turn is part of the time, so an overload ends in the breaker too.
-    async fn fetch(&self, sku: &Sku) -> Result<Entry, Fault> {
+    /// Waiting for a permit is part of the time, so an overload opens the breaker too.
+    async fn fetch(&self, sku: &Sku) -> Result<CacheEntry, DetailsError> {
         let fetched = timeout(self.timeout, async {
-            let _turn = self.calls.acquire().await.map_err(|_closed| Fault::Interrupted)?;
-            self.client.fetch(sku).await
+            let _permit =
+                self.permits.acquire().await.map_err(|_closed| DetailsError::Interrupted)?;
+            self.http.fetch(sku).await
         });
-        let answer = fetched.await.map_err(|_elapsed| Fault::Slow(self.timeout))??;
-        Ok(Entry::new(answer, self.env.now()))
+        let response = fetched.await.map_err(|_elapsed| DetailsError::Timeout(self.timeout))??;
+        Ok(CacheEntry::new(response, self.env.now()))
     }
 }
 

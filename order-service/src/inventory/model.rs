@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, column};
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -40,10 +40,15 @@ pub struct ProductCopy {
     pub reserved: i64,
 }
 
-/// A SKU, and the epoch and version that its copy has.
+/// An epoch with a version: the greater of two belongs to the newer state of a product.
+///
+/// After a restore at the owner every version of the new epoch is newer than all of the old.
+pub(crate) type EpochVersion = (i64, i64);
+
+/// How far the copy of a product is.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = product_copy)]
-pub(super) struct Held {
+pub(super) struct VersionRow {
     pub(super) sku: Sku,
     pub(super) epoch: i64,
     pub(super) version: i64,
@@ -51,8 +56,20 @@ pub(super) struct Held {
 
 #[derive(QueryableByName)]
 #[diesel(table_name = product_copy)]
-struct Written {
+struct WrittenRow {
     sku: Sku,
+}
+
+impl ProductCopy {
+    /// Pieces that may still be promised; below zero only with backorders or after a shortfall at the owner.
+    pub fn available(&self) -> i64 {
+        self.quantity.saturating_sub(self.reserved)
+    }
+
+    /// What decides which of two states of a product is newer.
+    pub(crate) fn epoch_version(&self) -> EpochVersion {
+        (self.epoch, self.version)
+    }
 }
 
 /// The copy or tombstone of `sku`.
@@ -113,8 +130,8 @@ pub(crate) fn reserve(conn: &mut Conn, changes: &BTreeMap<Sku, i64>) -> QueryRes
     }
 }
 
-/// What the copies of `skus` have; those that there are.
-pub(super) fn held(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Held>> {
+/// How far the copies of `skus` are; those that there are.
+pub(super) fn versions(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<VersionRow>> {
     match conn {
         // Not a kept plan: one made while the table was small would go on reading all of it.
         Conn::Pg(c) => {
@@ -124,13 +141,13 @@ pub(super) fn held(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Held>> {
         }
         Conn::Sqlite(c) => product_copy::table
             .filter(product_copy::sku.eq_any(skus))
-            .select(Held::as_select())
+            .select(VersionRow::as_select())
             .load(c),
     }
 }
 
 /// A newer (epoch, version) wins, anything else leaves the copy alone.
-const GUARD: &str = "
+const UPDATE_IF_NEWER: &str = "
     ON CONFLICT (sku) DO UPDATE SET
         description = excluded.description, quantity = excluded.quantity,
         unit_price_minor = excluded.unit_price_minor, allow_backorder = excluded.allow_backorder,
@@ -145,20 +162,17 @@ const COLUMNS: &str = "sku, description, quantity, unit_price_minor, allow_backo
 ///
 /// `rows` has each SKU once, sorted: the database locks them in that order.
 pub(super) fn upsert(conn: &mut Conn, rows: &[ProductCopy]) -> QueryResult<BTreeSet<Sku>> {
-    let written: Vec<Written> = match conn {
+    let written: Vec<WrittenRow> = match conn {
         Conn::Pg(c) => upsert_postgres(c, rows),
         Conn::Sqlite(c) => upsert_sqlite(c, rows),
     }?;
     Ok(written.into_iter().map(|row| row.sku).collect())
 }
 
-fn upsert_postgres(c: &mut PgConnection, rows: &[ProductCopy]) -> QueryResult<Vec<Written>> {
-    fn column<'a, T>(rows: &'a [ProductCopy], value: impl Fn(&'a ProductCopy) -> T) -> Vec<T> {
-        rows.iter().map(value).collect()
-    }
+fn upsert_postgres(c: &mut PgConnection, rows: &[ProductCopy]) -> QueryResult<Vec<WrittenRow>> {
     sql_query(format!(
         "INSERT INTO product_copy ({COLUMNS})
-         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {GUARD}"
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {UPDATE_IF_NEWER}"
     ))
     .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
     .bind::<Array<Text>, _>(column(rows, |row| row.description.as_str()))
@@ -174,43 +188,34 @@ fn upsert_postgres(c: &mut PgConnection, rows: &[ProductCopy]) -> QueryResult<Ve
 }
 
 /// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
-fn upsert_sqlite(c: &mut SqliteConnection, rows: &[ProductCopy]) -> QueryResult<Vec<Written>> {
-    let rows: Vec<_> = rows.iter().map(ProductCopy::as_values).collect();
+fn upsert_sqlite(c: &mut SqliteConnection, rows: &[ProductCopy]) -> QueryResult<Vec<WrittenRow>> {
+    let rows: Vec<_> = rows.iter().map(values).collect();
     let json = serde_json::to_string(&rows)
         .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
     sql_query(format!(
         "INSERT INTO product_copy ({COLUMNS})
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
                 value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
-         FROM json_each(?) WHERE true {GUARD}"
+         FROM json_each(?) WHERE true {UPDATE_IF_NEWER}"
     ))
     .bind::<Text, _>(json)
     .load(c)
 }
 
-impl ProductCopy {
-    /// Pieces that may still be promised; below zero only with backorders or after a shortfall at the owner.
-    pub fn available(&self) -> i64 {
-        self.quantity.saturating_sub(self.reserved)
-    }
-}
-
 type Values<'a> = (&'a str, &'a str, i64, i64, bool, bool, i64, i64, i64, i64);
 
-impl ProductCopy {
-    /// The values of [`COLUMNS`], in their order.
-    fn as_values(&self) -> Values<'_> {
-        (
-            self.sku.as_str(),
-            &self.description,
-            self.quantity,
-            self.unit_price_minor,
-            self.allow_backorder,
-            self.removed,
-            self.epoch,
-            self.version,
-            self.updated_us.micros(),
-            self.applied_us.micros(),
-        )
-    }
+/// The values of [`COLUMNS`], in their order.
+fn values(row: &ProductCopy) -> Values<'_> {
+    (
+        row.sku.as_str(),
+        &row.description,
+        row.quantity,
+        row.unit_price_minor,
+        row.allow_backorder,
+        row.removed,
+        row.epoch,
+        row.version,
+        row.updated_us.micros(),
+        row.applied_us.micros(),
+    )
 }

@@ -1,16 +1,16 @@
 //! Cancelling: the command goes out whatever the order's placing has come to; the owner makes it right.
 
+use common::clock::Timestamp;
 use common::db::Conn;
+use common::event::NewEvent;
 use common::http::Problem;
 use common::orders::{CANCELLED, OrderCancelled, OrderId};
-use common::outbox::NewEvent;
 use diesel::QueryResult;
 use diesel::result::Error;
 use thiserror::Error;
 
-use super::model::{self, Order, OrderRow, OrderStep, Saved};
-use super::{Cancellation, Cancelling, Reason, Status, Writing};
-use common::clock::Timestamp;
+use super::model::{self, Order, OrderChanges, OrderRow, OrderStepRow};
+use super::{CancelOrder, Cancellation, Reason, Status, WriteContext};
 
 /// Why an order is not cancelled; nothing is written.
 #[derive(Debug, Error)]
@@ -37,9 +37,9 @@ pub enum CancelError {
 /// Refused when there is no such order, or it is REJECTED or CANCELLED.
 pub fn cancel(
     conn: &mut Conn,
-    writing: &Writing,
+    context: &WriteContext,
     id: OrderId,
-    cancelling: &Cancelling,
+    body: &CancelOrder,
 ) -> Result<Order, CancelError> {
     let locked = model::lock(conn, &[id])?.into_iter().next();
     let mut row = locked.ok_or(CancelError::Unknown(id))?;
@@ -47,19 +47,20 @@ pub fn cancel(
         return Err(CancelError::Final { id, status: row.status });
     }
     if row.cancellation.is_none() {
-        let reason = cancelling.reason.as_ref().map(Reason::as_str);
-        let step = begin(&mut row, writing.now, reason);
-        let event = event(&row, reason, writing.now, writing.traceparent.clone())?;
-        let saved = Saved { rows: vec![row.clone()], steps: vec![step], ..Saved::default() };
-        model::save(conn, &saved)?;
-        writing.outbox.append(conn, vec![event])?;
-        writing.signals.touch(&id.to_string());
+        let reason = body.reason.as_ref().map(Reason::as_str);
+        let step = begin(&mut row, context.now, reason);
+        let event = event(&row, reason, context.now, context.traceparent.clone())?;
+        let changes =
+            OrderChanges { rows: vec![row], steps: vec![step], ..OrderChanges::default() };
+        model::save(conn, &changes)?;
+        context.outbox.append(conn, vec![event])?;
+        context.signals.touch(&id.to_string());
     }
     model::find(conn, id)?.ok_or(CancelError::Unknown(id))
 }
 
 /// The order as it is once its cancellation is on its way.
-pub(super) fn begin(row: &mut OrderRow, now: Timestamp, reason: Option<&str>) -> OrderStep {
+pub(super) fn begin(row: &mut OrderRow, now: Timestamp, reason: Option<&str>) -> OrderStepRow {
     row.cancellation = Some(Cancellation::Open);
     row.step(now, "cancellation requested", reason)
 }

@@ -1,6 +1,6 @@
 //! What requests carry: each field is checked as it is read, so that an error names it and its rule.
 
-use common::http::{Object, Words};
+use common::http::{Object, Text};
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
@@ -13,9 +13,9 @@ const MAX_LINES: usize = 1_000;
 const MAX_QUANTITY: i64 = 1_000_000_000;
 
 /// Whom the order is for, in the customer's own words: 1 to 200 characters.
-pub type Customer = Words<1, 200>;
+pub type Customer = Text<1, 200>;
 /// Why an order is cancelled: 1 to 200 characters.
-pub type Reason = Words<1, 200>;
+pub type Reason = Text<1, 200>;
 
 /// Why a field's value is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -55,30 +55,31 @@ impl TryFrom<i64> for Quantity {
 /// The body of a placing.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Placing {
+#[schema(as = Placing)]
+pub struct PlaceOrder {
     /// Whom it is for.
     pub customer: Customer,
     /// What is wanted.
-    pub lines: Lines,
+    pub lines: WantedLines,
 }
 
 /// 1 to 1,000 lines; lines of the same product are added up.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(try_from = "Vec<Object<Line>>")]
-#[schema(as = WantedLines, value_type = Vec<Line>, min_items = 1, max_items = 1000)]
-pub struct Lines(Vec<Line>);
+#[serde(try_from = "Vec<Object<WantedLine>>")]
+#[schema(value_type = Vec<WantedLine>, min_items = 1, max_items = 1000)]
+pub struct WantedLines(Vec<WantedLine>);
 
-impl Lines {
+impl WantedLines {
     /// The lines, in order.
-    pub fn as_slice(&self) -> &[Line] {
+    pub fn as_slice(&self) -> &[WantedLine] {
         &self.0
     }
 }
 
-impl TryFrom<Vec<Object<Line>>> for Lines {
+impl TryFrom<Vec<Object<WantedLine>>> for WantedLines {
     type Error = FieldError;
 
-    fn try_from(lines: Vec<Object<Line>>) -> Result<Self, FieldError> {
+    fn try_from(lines: Vec<Object<WantedLine>>) -> Result<Self, FieldError> {
         match lines.len() {
             1..=MAX_LINES => Ok(Self(lines.into_iter().map(|Object(line)| line).collect())),
             count => Err(FieldError::Lines(count)),
@@ -89,8 +90,7 @@ impl TryFrom<Vec<Object<Line>>> for Lines {
 /// One line of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = WantedLine)]
-pub struct Line {
+pub struct WantedLine {
     /// Which product.
     pub sku: Sku,
     /// How many.
@@ -100,7 +100,8 @@ pub struct Line {
 /// The body of a cancellation, which may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Cancelling {
+#[schema(as = Cancelling)]
+pub struct CancelOrder {
     /// Why.
     pub reason: Option<Reason>,
 }

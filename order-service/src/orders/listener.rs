@@ -1,24 +1,25 @@
-//! What becomes of an order's commands moves the order on, in the same transaction.
+//! An order's status follows the status of its commands, in the same transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::event::NewEvent;
 use common::inventory::Sku;
 use common::orders::{CANCELLED, Deduction, OrderId, PLACED, Refusal, Return};
-use common::outbox::{Became, Listener, NewEvent, Outbox, Turn};
 use common::signals::Signals;
 use diesel::QueryResult;
+use engine::outbox::{Listener, NewStatus, Outbox, StatusUpdate};
 use serde::de::DeserializeOwned;
 
-use super::model::{self, OrderLineRow, OrderRow, OrderStep, Saved};
-use super::reservation::{self, Word};
+use super::model::{self, OrderChanges, OrderLineRow, OrderRow, OrderStepRow};
+use super::reservation::{self, StockOutcome};
 use super::{Cancellation, Placement, cancel};
 
 /// Why an order that nobody could confirm is cancelled.
 const GIVEN_UP: &str = "given up: its placing was resolved by an operator";
 
-/// Moves orders on with what becomes of their commands.
+/// Moves orders on with the status of their commands.
 pub struct OrdersListener {
     outbox: Outbox,
     signals: Signals,
@@ -42,19 +43,22 @@ impl Listener for OrdersListener {
         event_type == PLACED.name || event_type == CANCELLED.name
     }
 
-    fn hear(&self, conn: &mut Conn, now: Timestamp, turns: &[Turn]) -> QueryResult<()> {
-        let mut ids: BTreeSet<OrderId> = BTreeSet::new();
-        ids.extend(turns.iter().filter_map(order_of));
+    fn on_updates(
+        &self,
+        conn: &mut Conn,
+        now: Timestamp,
+        updates: &[StatusUpdate],
+    ) -> QueryResult<()> {
+        let ids: BTreeSet<OrderId> = updates.iter().filter_map(order_of).collect();
         let ids: Vec<OrderId> = ids.into_iter().collect();
-        let rows = model::lock(conn, &ids)?;
-        let mut work = Work::new(now, rows);
-        for turn in turns {
-            work.take(turn)?;
+        let mut orders = OrderUpdates::new(now, model::lock(conn, &ids)?);
+        for update in updates {
+            orders.apply(update)?;
         }
-        for id in &work.changed {
+        for id in &orders.changed {
             self.signals.touch(&id.to_string());
         }
-        work.write(conn, &self.outbox)
+        orders.write(conn, &self.outbox)
     }
 
     fn committed(&self) {
@@ -62,23 +66,24 @@ impl Listener for OrdersListener {
     }
 }
 
-fn order_of(turn: &Turn) -> Option<OrderId> {
-    turn.event.key.parse().ok()
+fn order_of(update: &StatusUpdate) -> Option<OrderId> {
+    update.event.key.parse().ok()
 }
 
-/// Orders in hand, and what becomes of them.
-struct Work {
+/// What the updates change, worked out in memory on orders that this transaction has locked, and written at its end.
+struct OrderUpdates {
     now: Timestamp,
     orders: BTreeMap<OrderId, OrderRow>,
     changed: BTreeSet<OrderId>,
-    steps: Vec<OrderStep>,
-    /// What answers said of lines, by order and product; the quantity is filled in by nobody.
+    steps: Vec<OrderStepRow>,
+    /// What answers said of lines, by order and product; the quantity stays 0 and is not written.
     lines: BTreeMap<(OrderId, Sku), OrderLineRow>,
-    words: BTreeMap<OrderId, Word>,
+    outcomes: BTreeMap<OrderId, StockOutcome>,
+    /// Cancellations that follow.
     commands: Vec<NewEvent>,
 }
 
-impl Work {
+impl OrderUpdates {
     fn new(now: Timestamp, rows: Vec<OrderRow>) -> Self {
         Self {
             now,
@@ -86,39 +91,39 @@ impl Work {
             changed: BTreeSet::new(),
             steps: Vec::new(),
             lines: BTreeMap::new(),
-            words: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             commands: Vec::new(),
         }
     }
 
-    fn take(&mut self, turn: &Turn) -> QueryResult<()> {
-        let known = order_of(turn).and_then(|id| self.orders.get(&id)).cloned();
+    fn apply(&mut self, update: &StatusUpdate) -> QueryResult<()> {
+        let known = order_of(update).and_then(|id| self.orders.get(&id)).cloned();
         let Some(mut row) = known else {
-            tracing::error!(key = turn.event.key, "a command names an order that is not there");
+            tracing::error!(key = update.event.key, "a command names an order that is not there");
             return Ok(());
         };
-        if turn.event.event_type == PLACED.name {
-            self.placing(&mut row, &turn.became)?;
+        if update.event.event_type == PLACED.name {
+            self.placing(&mut row, &update.status)?;
         } else {
-            self.cancelling(&mut row, &turn.became);
+            self.cancelling(&mut row, &update.status);
         }
         self.orders.insert(row.id, row);
         Ok(())
     }
 
-    /// What became of `order.placed`.
-    fn placing(&mut self, row: &mut OrderRow, became: &Became) -> QueryResult<()> {
-        match became {
-            Became::Succeeded { result } => {
+    /// `order.placed` has a new status.
+    fn placing(&mut self, row: &mut OrderRow, status: &NewStatus) -> QueryResult<()> {
+        match status {
+            NewStatus::Succeeded { result } => {
                 row.placement = Placement::Confirmed;
-                if let Some(taken) = said::<Deduction>(row, result.as_deref()) {
-                    self.taken(row, taken);
+                if let Some(deduction) = read_result::<Deduction>(row, result.as_deref()) {
+                    self.taken(row, deduction);
                 }
                 self.step(row, "stock deducted", None);
             }
-            Became::Rejected { result } => {
+            NewStatus::Rejected { result } => {
                 row.placement = Placement::Rejected;
-                let refusal = said::<Refusal>(row, result.as_deref());
+                let refusal = read_result::<Refusal>(row, result.as_deref());
                 let note = match &refusal {
                     Some(Refusal { cancelled: true, .. }) => "the cancellation came first",
                     _ => "the owner of the stock refused it",
@@ -126,57 +131,59 @@ impl Work {
                 self.refused(row, refusal);
                 self.step(row, "placing rejected", Some(note));
             }
-            Became::Exhausted { error } => {
+            NewStatus::Exhausted { error } => {
                 row.placement = Placement::Exhausted;
                 self.step(row, "placing failed", Some(error));
             }
-            Became::Retried { by, reason } => {
+            NewStatus::Retried { by, reason } => {
                 row.placement = Placement::Open;
-                self.step(row, "placing retried", Some(&acted(by, reason)));
+                self.step(row, "placing retried", Some(&by_operator(by, reason)));
             }
-            Became::Resolved { by, reason } if row.cancellation.is_some() => {
-                self.step(row, "placing resolved", Some(&acted(by, reason)));
+            NewStatus::Resolved { by, reason } if row.cancellation.is_some() => {
+                self.step(row, "placing resolved", Some(&by_operator(by, reason)));
             }
-            Became::Resolved { by, reason } => self.give_up(row, &acted(by, reason))?,
-            Became::Again => {}
+            NewStatus::Resolved { by, reason } => self.give_up(row, &by_operator(by, reason))?,
+            NewStatus::Retrying => {}
         }
         Ok(())
     }
 
-    /// What became of `order.cancelled`.
-    fn cancelling(&mut self, row: &mut OrderRow, became: &Became) {
-        match became {
-            Became::Succeeded { result } => {
+    /// `order.cancelled` has a new status.
+    fn cancelling(&mut self, row: &mut OrderRow, status: &NewStatus) {
+        match status {
+            NewStatus::Succeeded { result } => {
                 row.cancellation = Some(Cancellation::Done);
-                match said::<Return>(row, result.as_deref()) {
-                    Some(Return { deducted: Some(taken), .. }) => self.taken(row, taken),
-                    Some(Return { deducted: None, .. }) => self.say(row.id, Word::Nothing),
+                match read_result::<Return>(row, result.as_deref()) {
+                    Some(Return { deducted: Some(deduction), .. }) => self.taken(row, deduction),
+                    Some(Return { deducted: None, .. }) => {
+                        self.set_outcome(row.id, StockOutcome::NotTaken);
+                    }
                     None => {}
                 }
                 self.step(row, "cancelled", None);
             }
-            Became::Rejected { result } => {
+            NewStatus::Rejected { result } => {
                 row.cancellation = Some(Cancellation::Rejected);
-                let refusal = said::<Refusal>(row, result.as_deref());
+                let refusal = read_result::<Refusal>(row, result.as_deref());
                 self.refused(row, refusal);
                 let note =
                     "the owner of the stock had refused the order, so there was nothing to cancel";
                 self.step(row, "cancellation rejected", Some(note));
             }
-            Became::Exhausted { error } => {
+            NewStatus::Exhausted { error } => {
                 row.cancellation = Some(Cancellation::Exhausted);
                 self.step(row, "cancellation failed", Some(error));
             }
-            Became::Retried { by, reason } => {
+            NewStatus::Retried { by, reason } => {
                 row.cancellation = Some(Cancellation::Open);
-                self.step(row, "cancellation retried", Some(&acted(by, reason)));
+                self.step(row, "cancellation retried", Some(&by_operator(by, reason)));
             }
-            Became::Resolved { by, reason } => {
+            NewStatus::Resolved { by, reason } => {
                 row.cancellation = Some(Cancellation::Resolved);
-                self.say(row.id, Word::DealtWith);
-                self.step(row, "cancellation resolved", Some(&acted(by, reason)));
+                self.set_outcome(row.id, StockOutcome::ResolvedByOperator);
+                self.step(row, "cancellation resolved", Some(&by_operator(by, reason)));
             }
-            Became::Again => {}
+            NewStatus::Retrying => {}
         }
     }
 
@@ -189,12 +196,12 @@ impl Work {
         Ok(())
     }
 
-    fn taken(&mut self, row: &OrderRow, taken: Deduction) {
-        for (sku, version) in &taken.versions {
+    fn taken(&mut self, row: &OrderRow, deduction: Deduction) {
+        for (sku, version) in &deduction.versions {
             let line = self.line(row.id, sku);
             line.version = Some(*version);
         }
-        self.say(row.id, Word::Taken(taken));
+        self.set_outcome(row.id, StockOutcome::Taken(deduction));
     }
 
     fn refused(&mut self, row: &OrderRow, refusal: Option<Refusal>) {
@@ -203,7 +210,7 @@ impl Work {
             line.reason = Some(refused.reason.name().to_owned());
             line.detail = Some(refused.detail.replace('\0', "\u{fffd}"));
         }
-        self.say(row.id, Word::Nothing);
+        self.set_outcome(row.id, StockOutcome::NotTaken);
     }
 
     fn line(&mut self, order_id: OrderId, sku: &Sku) -> &mut OrderLineRow {
@@ -217,10 +224,10 @@ impl Work {
         })
     }
 
-    /// A clear answer is not overruled by a person's word.
-    fn say(&mut self, order: OrderId, word: Word) {
-        if word != Word::DealtWith || !self.words.contains_key(&order) {
-            self.words.insert(order, word);
+    /// A clear answer is not overruled by an operator's resolution.
+    fn set_outcome(&mut self, order: OrderId, outcome: StockOutcome) {
+        if outcome != StockOutcome::ResolvedByOperator || !self.outcomes.contains_key(&order) {
+            self.outcomes.insert(order, outcome);
         }
     }
 
@@ -235,16 +242,16 @@ impl Work {
         }
         let rows = self.changed.iter().filter_map(|id| self.orders.remove(id)).collect();
         let lines = self.lines.into_values().collect();
-        model::save(conn, &Saved { rows, steps: self.steps, lines })?;
-        reservation::heard(conn, &self.words)?;
+        model::save(conn, &OrderChanges { rows, steps: self.steps, lines })?;
+        reservation::on_stock_outcomes(conn, &self.outcomes)?;
         outbox.append(conn, self.commands).map(drop)
     }
 }
 
 /// What an answer carries; one that can't be read counts as none, since the verdict stands without it.
-fn said<T: DeserializeOwned>(row: &OrderRow, result: Option<&str>) -> Option<T> {
+fn read_result<T: DeserializeOwned>(row: &OrderRow, result: Option<&str>) -> Option<T> {
     match serde_json::from_str(result?) {
-        Ok(said) => Some(said),
+        Ok(value) => Some(value),
         Err(error) => {
             tracing::warn!(order = %row.id, %error, "the result of an answer can't be read");
             None
@@ -252,8 +259,8 @@ fn said<T: DeserializeOwned>(row: &OrderRow, result: Option<&str>) -> Option<T> 
     }
 }
 
-/// Who acted and why, in words.
-fn acted(by: &Option<String>, reason: &Option<String>) -> String {
+/// Which operator acted and why, in words.
+fn by_operator(by: &Option<String>, reason: &Option<String>) -> String {
     let by = by.as_deref().unwrap_or("nobody in particular");
     match reason {
         Some(reason) => format!("by {by}: {reason}"),

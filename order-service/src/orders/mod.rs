@@ -6,7 +6,7 @@
 
 mod cancel;
 mod fields;
-mod listen;
+mod listener;
 mod model;
 mod place;
 pub(crate) mod reservation;
@@ -18,17 +18,16 @@ use actix_web::HttpResponse;
 use common::clock::Timestamp;
 use common::db::{Conn, Db};
 use common::env::Env;
-use common::http::{IdempotencyKey, ProblemResult, Reply, Running, TraceParent, idempotent};
-use common::outbox::Outbox;
+use common::http::{IdempotencyKey, KeysInProgress, ProblemResult, Reply, TraceParent, idempotent};
 use common::signals::Signals;
+use engine::outbox::Outbox;
 use tokio_util::sync::CancellationToken;
 
 pub use cancel::{CancelError, cancel};
-pub use fields::{Cancelling, Customer, Line, Lines, Placing, Quantity, Reason};
-pub use listen::OrdersListener;
-pub use model::{Filter, Order, OrderLineRow, OrderRow, OrderStep, find, page, revision};
+pub use fields::{CancelOrder, Customer, PlaceOrder, Quantity, Reason, WantedLine, WantedLines};
+pub use listener::OrdersListener;
+pub use model::{Order, OrderFilter, OrderLineRow, OrderRow, OrderStepRow, find, page, revision};
 pub use place::{LineRefusal, PlaceError, place};
-pub use reservation::Age;
 pub use state::{Cancellation, Placement, Status};
 
 /// What the orders' routes work with; cheap to clone.
@@ -40,8 +39,8 @@ pub struct Orders {
     pub env: Env,
     /// Where orders put their commands.
     pub outbox: Outbox,
-    /// The keyed writes that are going on.
-    pub running: Running,
+    /// The writes with an `Idempotency-Key` that are going on.
+    pub keys: KeysInProgress,
     /// Who waits for an order to change.
     pub signals: Signals,
     /// Cancelled when the service stops.
@@ -50,7 +49,7 @@ pub struct Orders {
 
 /// What every write needs besides its content.
 #[derive(Clone)]
-pub struct Writing {
+pub struct WriteContext {
     /// Time and ids.
     pub env: Env,
     /// Where its command goes.
@@ -64,7 +63,8 @@ pub struct Writing {
 }
 
 impl Orders {
-    /// Runs one write with its command and its kept answer in one transaction, then wakes the relay.
+    /// Runs one write with its command and its kept reply in one transaction, then wakes the relay and whoever
+    /// waits for an order to change.
     ///
     /// # Errors
     /// 409 or 422 for a misused `Idempotency-Key`, 5xx when the database fails; refusals are `Ok`.
@@ -73,10 +73,10 @@ impl Orders {
         key: IdempotencyKey,
         body: &[u8],
         trace: TraceParent,
-        work: impl FnOnce(&mut Conn, &Writing) -> ProblemResult<Reply> + Send + 'static,
+        work: impl FnOnce(&mut Conn, &WriteContext) -> ProblemResult<Reply> + Send + 'static,
     ) -> ProblemResult<HttpResponse> {
         let now = self.env.now();
-        let writing = Writing {
+        let context = WriteContext {
             env: self.env.clone(),
             outbox: self.outbox.clone(),
             signals: self.signals.clone(),
@@ -84,7 +84,7 @@ impl Orders {
             traceparent: trace.0,
         };
         let reply =
-            idempotent(&self.db, &self.running, key, body, now, move |conn| work(conn, &writing))
+            idempotent(&self.db, &self.keys, key, body, now, move |conn| work(conn, &context))
                 .await?;
         if reply.is_success() {
             self.outbox.wake();

@@ -1,7 +1,7 @@
 //! The tables `orders`, `order_line` and `order_step`: their rows and every statement on them.
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, ROWS_PER_INSERT, column};
 use common::ids::EventIdSql;
 use common::inventory::Sku;
 use common::on;
@@ -12,9 +12,6 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
 use super::{Cancellation, Placement, Status};
 use crate::schema::{order_line, order_step, orders};
-
-/// Rows of one INSERT: below both databases' limits on bind parameters.
-const ROWS_PER_INSERT: usize = 1_000;
 
 /// One order.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
@@ -59,7 +56,7 @@ pub struct OrderLineRow {
 /// One step of an order's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = order_step)]
-pub struct OrderStep {
+pub struct OrderStepRow {
     /// Which order.
     pub order_id: OrderId,
     /// Its place.
@@ -82,12 +79,12 @@ pub struct Order {
     /// What was ordered, by SKU.
     pub lines: Vec<OrderLineRow>,
     /// What happened to it, in order.
-    pub steps: Vec<OrderStep>,
+    pub steps: Vec<OrderStepRow>,
 }
 
 /// What a list of orders shows; nothing said shows all.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct OrderFilter {
     /// Orders of this status.
     pub status: Option<Status>,
     /// Orders for this customer.
@@ -98,25 +95,25 @@ pub struct Filter {
 
 /// Changes of orders that this transaction has locked.
 #[derive(Debug, Default)]
-pub(super) struct Saved {
+pub(super) struct OrderChanges {
     pub(super) rows: Vec<OrderRow>,
-    pub(super) steps: Vec<OrderStep>,
+    pub(super) steps: Vec<OrderStepRow>,
     /// Lines with what is new of them: version, or reason and detail.
     pub(super) lines: Vec<OrderLineRow>,
 }
 
 impl OrderRow {
     /// Takes one step: the status follows, and the timeline gets a line.
-    pub(super) fn step(&mut self, now: Timestamp, what: &str, note: Option<&str>) -> OrderStep {
+    pub(super) fn step(&mut self, now: Timestamp, what: &str, note: Option<&str>) -> OrderStepRow {
         self.status = Status::after(self.status, self.placement, self.cancellation);
         self.revision += 1;
         // A clock that was set back must not turn the timeline round.
         self.changed_us = now.max(self.changed_us);
-        OrderStep::of(self, what, note)
+        OrderStepRow::of(self, what, note)
     }
 }
 
-impl OrderStep {
+impl OrderStepRow {
     pub(super) fn of(row: &OrderRow, what: &str, note: Option<&str>) -> Self {
         Self {
             order_id: row.id,
@@ -146,7 +143,7 @@ pub fn find(conn: &mut Conn, id: OrderId) -> QueryResult<Option<Order>> {
     let steps = on!(conn, c => order_step::table
         .filter(order_step::order_id.eq(id).and(order_step::revision.le(row.revision)))
         .order(order_step::revision)
-        .select(OrderStep::as_select())
+        .select(OrderStepRow::as_select())
         .load(c))?;
     Ok(Some(Order { row, lines, steps }))
 }
@@ -157,7 +154,7 @@ pub fn revision(conn: &mut Conn, id: OrderId) -> QueryResult<Option<i64>> {
 }
 
 /// Up to `limit` orders, the newest first.
-pub fn page(conn: &mut Conn, filter: &Filter, limit: i64) -> QueryResult<Vec<OrderRow>> {
+pub fn page(conn: &mut Conn, filter: &OrderFilter, limit: i64) -> QueryResult<Vec<OrderRow>> {
     on!(conn, c => {
         let mut rows = orders::table.select(OrderRow::as_select()).into_boxed();
         if let Some(status) = filter.status {
@@ -200,18 +197,18 @@ pub(super) fn lock(conn: &mut Conn, ids: &[OrderId]) -> QueryResult<Vec<OrderRow
 }
 
 /// Writes what became of orders that this transaction has locked.
-pub(super) fn save(conn: &mut Conn, saved: &Saved) -> QueryResult<()> {
-    insert_steps(conn, &saved.steps)?;
+pub(super) fn save(conn: &mut Conn, changes: &OrderChanges) -> QueryResult<()> {
+    insert_steps(conn, &changes.steps)?;
     match conn {
         Conn::Pg(c) => {
-            save_rows_postgres(c, &saved.rows)?;
-            save_lines_postgres(c, &saved.lines)
+            save_rows_postgres(c, &changes.rows)?;
+            save_lines_postgres(c, &changes.lines)
         }
         Conn::Sqlite(c) => {
-            for row in &saved.rows {
+            for row in &changes.rows {
                 diesel::update(orders::table.find(row.id)).set(row).execute(c)?;
             }
-            for line in &saved.lines {
+            for line in &changes.lines {
                 diesel::update(order_line::table.find((line.order_id, &line.sku)))
                     .set((
                         order_line::version.eq(line.version),
@@ -225,7 +222,7 @@ pub(super) fn save(conn: &mut Conn, saved: &Saved) -> QueryResult<()> {
     }
 }
 
-fn insert_steps(conn: &mut Conn, steps: &[OrderStep]) -> QueryResult<()> {
+fn insert_steps(conn: &mut Conn, steps: &[OrderStepRow]) -> QueryResult<()> {
     for chunk in steps.chunks(ROWS_PER_INSERT) {
         on!(conn, c => diesel::insert_into(order_step::table).values(chunk).execute(c))?;
     }
@@ -233,9 +230,6 @@ fn insert_steps(conn: &mut Conn, steps: &[OrderStep]) -> QueryResult<()> {
 }
 
 fn save_rows_postgres(c: &mut PgConnection, rows: &[OrderRow]) -> QueryResult<()> {
-    fn column<'a, T>(rows: &'a [OrderRow], value: impl Fn(&'a OrderRow) -> T) -> Vec<T> {
-        rows.iter().map(value).collect()
-    }
     sql_query(
         "UPDATE orders o SET status = n.status, placement = n.placement, cancellation = n.cancellation,
              revision = n.revision, changed_us = n.changed_us
@@ -254,9 +248,6 @@ fn save_rows_postgres(c: &mut PgConnection, rows: &[OrderRow]) -> QueryResult<()
 }
 
 fn save_lines_postgres(c: &mut PgConnection, lines: &[OrderLineRow]) -> QueryResult<()> {
-    fn column<'a, T>(rows: &'a [OrderLineRow], value: impl Fn(&'a OrderLineRow) -> T) -> Vec<T> {
-        rows.iter().map(value).collect()
-    }
     if lines.is_empty() {
         return Ok(());
     }

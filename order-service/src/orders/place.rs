@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use common::db::Conn;
+use common::event::NewEvent;
 use common::http::{PartProblem, Problem};
 use common::inventory::Sku;
 use common::orders::{OrderId, OrderLine, OrderPlaced, PLACED, RefusalReason};
-use common::outbox::NewEvent;
 use diesel::QueryResult;
 use diesel::result::Error;
 use thiserror::Error;
 
-use super::model::{self, Order, OrderLineRow, OrderRow, OrderStep};
-use super::{Line, Placement, Placing, Status, Writing, reservation};
+use super::model::{self, Order, OrderLineRow, OrderRow, OrderStepRow};
+use super::{PlaceOrder, Placement, Status, WantedLine, WriteContext, reservation};
 use crate::inventory::{self, ProductCopy};
 
 /// Why a product can't be ordered as things stand in the copy.
@@ -54,17 +54,21 @@ pub enum PlaceError {
 ///
 /// # Errors
 /// Refused when a product is unknown or removed, or not enough of it is available; all such lines are told.
-pub fn place(conn: &mut Conn, writing: &Writing, placing: &Placing) -> Result<Order, PlaceError> {
-    let wanted = add_up(placing.lines.as_slice());
+pub fn place(
+    conn: &mut Conn,
+    context: &WriteContext,
+    body: &PlaceOrder,
+) -> Result<Order, PlaceError> {
+    let wanted = add_up(body.lines.as_slice());
     check(conn, &wanted)?;
-    let order = order(writing, placing, &wanted);
+    let order = order(context, body, &wanted);
     model::insert(conn, &order)?;
     reservation::add(conn, order.row.id, &wanted)?;
-    writing.outbox.append(conn, vec![event(writing, &order, &wanted)?])?;
+    context.outbox.append(conn, vec![event(context, &order, &wanted)?])?;
     Ok(order)
 }
 
-fn add_up(lines: &[Line]) -> BTreeMap<Sku, i64> {
+fn add_up(lines: &[WantedLine]) -> BTreeMap<Sku, i64> {
     let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
     for line in lines {
         // Neither the number of lines nor their pieces let the sum overflow.
@@ -99,17 +103,17 @@ fn refusal(sku: &Sku, wanted: i64, copy: Option<&ProductCopy>) -> Option<LineRef
     }
 }
 
-fn order(writing: &Writing, placing: &Placing, wanted: &BTreeMap<Sku, i64>) -> Order {
-    let id: OrderId = writing.env.event_id();
+fn order(context: &WriteContext, body: &PlaceOrder, wanted: &BTreeMap<Sku, i64>) -> Order {
+    let id: OrderId = context.env.event_id();
     let row = OrderRow {
         id,
-        customer: placing.customer.as_str().to_owned(),
+        customer: body.customer.as_str().to_owned(),
         status: Status::Pending,
         placement: Placement::Open,
         cancellation: None,
         revision: 1,
-        placed_us: writing.now,
-        changed_us: writing.now,
+        placed_us: context.now,
+        changed_us: context.now,
     };
     let line = |(sku, quantity): (&Sku, &i64)| OrderLineRow {
         order_id: id,
@@ -119,11 +123,15 @@ fn order(writing: &Writing, placing: &Placing, wanted: &BTreeMap<Sku, i64>) -> O
         reason: None,
         detail: None,
     };
-    let steps = vec![OrderStep::of(&row, "placed", None)];
+    let steps = vec![OrderStepRow::of(&row, "placed", None)];
     Order { lines: wanted.iter().map(line).collect(), row, steps }
 }
 
-fn event(writing: &Writing, order: &Order, wanted: &BTreeMap<Sku, i64>) -> QueryResult<NewEvent> {
+fn event(
+    context: &WriteContext,
+    order: &Order,
+    wanted: &BTreeMap<Sku, i64>,
+) -> QueryResult<NewEvent> {
     let line = |(sku, quantity): (&Sku, &i64)| OrderLine { sku: sku.clone(), quantity: *quantity };
     let placed = OrderPlaced {
         order_id: order.row.id,
@@ -138,12 +146,12 @@ fn event(writing: &Writing, order: &Order, wanted: &BTreeMap<Sku, i64>) -> Query
         key: order.row.id.to_string(),
         version: 0,
         payload,
-        traceparent: writing.traceparent.clone(),
+        traceparent: context.traceparent.clone(),
     })
 }
 
 impl LineRefusal {
-    /// The reason, for programs: the owner's own words for the same.
+    /// The reason, for programs: the same that the owner gives.
     pub fn reason(&self) -> RefusalReason {
         match self {
             Self::Unknown(_) => RefusalReason::UnknownProduct,
@@ -156,13 +164,13 @@ impl LineRefusal {
 
 impl PlaceError {
     /// As a problem that names each of `lines` which stands in the way.
-    pub fn into_problem(self, lines: &[Line]) -> Problem {
+    pub fn into_problem(self, lines: &[WantedLine]) -> Problem {
         let detail = self.to_string();
         let refused = match self {
             Self::Query(error) => return error.into(),
             Self::Refused(refused) => refused,
         };
-        let of_line = |(place, line): (usize, &Line)| {
+        let of_line = |(place, line): (usize, &WantedLine)| {
             let refusal = refused.get(&line.sku)?;
             Some(PartProblem {
                 field: format!("lines[{place}]"),

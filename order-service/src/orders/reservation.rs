@@ -6,29 +6,28 @@
 //! - *the copy's*, when an inventory event names the order as its cause: after a batch the copy is at that event's
 //!   version or beyond (it was applied, or it was older than what the copy had), so the deduction is in
 //!   `quantity`. All events of the batch count, also those that a newer state of the product folded away. The
-//!   event by which a cancelled order gives back names the order too; it is younger than the deduction, so the
+//!   event by which a cancelled order gives back names the order too; it is newer than the deduction, so the
 //!   same holds.
 //! - *the copy's*, when the version of the deduction was known already from an answer, and the copy gets there
 //!   by whatever event.
 //! - *the answer's*, when it names a version that the copy has already: the copy may have jumped over the
-//!   deduction by a later state that came first, and then this is the first word of it. If the copy is not there
-//!   yet, the answer only leaves the version behind.
+//!   deduction by a later state that came first, and then this is the first that is heard of it. If the copy is
+//!   not there yet, the answer only leaves the version behind.
 //! - *the answer's*, when that says that nothing was or ever will be taken: REJECTED, or a cancellation that came
 //!   before its order.
 //!
 //! So `quantity` goes down and the reservation away in one transaction, which is why `available` never rises in
 //! between, in either order of arrival. Only where a later state overtakes the deduction (a retry) do both count
-//! until the one or the other word arrives: too little is shown then, never too much. A CONFIRMED or CANCELLED
+//! until the event or the answer arrives: too little is shown then, never too much. A CONFIRMED or CANCELLED
 //! order keeps its reservation until the copy is there: with it gone earlier, what is about to be deducted would
-//! look free. Version stands for (epoch, version): after a restore at the owner every version of the new epoch
-//! is younger than all of the old.
+//! look free. Version stands for (epoch, version), see [`EpochVersion`].
 //!
 //! Everyone who touches reservations of a product holds the lock of its copy's row, taken in the SKUs' order;
 //! `product_copy.reserved`, their sum, is kept in step under the same lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::db::Conn;
+use common::db::{Conn, ROWS_PER_INSERT, column};
 use common::ids::EventIdSql;
 use common::inventory::Sku;
 use common::on;
@@ -37,16 +36,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text};
 
-use crate::inventory;
+use crate::inventory::{self, EpochVersion, ProductCopy};
 use crate::schema::reservation;
 
-/// Rows of one INSERT: below both databases' limits on bind parameters.
-const ROWS_PER_INSERT: usize = 1_000;
-
-/// A version with its epoch: what tells which of two states of a product is younger.
-pub type Age = (i64, i64);
-
-/// What an order was promised of one product.
+/// What an order was promised of one product; the version is that of its deduction, once it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = reservation)]
 pub(crate) struct Reservation {
@@ -57,19 +50,20 @@ pub(crate) struct Reservation {
     pub(crate) version: Option<i64>,
 }
 
-/// What an answer says of an order's stock.
+/// What became of an order's stock at its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Word {
+pub(crate) enum StockOutcome {
     /// It was taken, with these versions.
     Taken(Deduction),
     /// Nothing was taken, nor will be.
-    Nothing,
-    /// A person has dealt with it: what is not known to be taken is free again.
-    DealtWith,
+    NotTaken,
+    /// An operator has dealt with it: what is not known to be taken is free again.
+    ResolvedByOperator,
 }
 
 impl Reservation {
-    fn age(&self) -> Option<Age> {
+    /// The version of the deduction, once it is known.
+    fn deducted_at(&self) -> Option<EpochVersion> {
         Some((self.epoch?, self.version?))
     }
 }
@@ -94,56 +88,62 @@ pub(crate) fn add(
     inventory::reserve(conn, wanted)
 }
 
-/// The copies of these products are at these ages now, locked; `caused` names the deductions that came with it.
-pub(crate) fn arrived(
+/// Ends what the copies, locked and at these versions now, hold the deductions of; `deductions` names those that
+/// came with their events.
+pub(crate) fn on_copies_updated(
     conn: &mut Conn,
-    copies: &BTreeMap<Sku, Age>,
-    caused: &BTreeSet<(OrderId, Sku)>,
+    copies: &BTreeMap<Sku, EpochVersion>,
+    deductions: &BTreeSet<(OrderId, Sku)>,
 ) -> QueryResult<()> {
-    let mut ended = known(conn, copies)?;
-    ended.retain(|row| row.age() <= copies.get(&row.sku).copied());
-    let there: BTreeSet<(OrderId, Sku)> =
+    let mut ended = with_known_version(conn, copies)?;
+    ended.retain(|row| row.deducted_at() <= copies.get(&row.sku).copied());
+    let by_version: BTreeSet<(OrderId, Sku)> =
         ended.iter().map(|row| (row.order_id, row.sku.clone())).collect();
-    let orders: BTreeSet<OrderId> = caused.iter().map(|(order, _)| *order).collect();
+    let orders: BTreeSet<OrderId> = deductions.iter().map(|(order, _)| *order).collect();
     for row in of_orders(conn, &orders)? {
-        let place = (row.order_id, row.sku.clone());
-        if caused.contains(&place) && !there.contains(&place) {
+        let key = (row.order_id, row.sku.clone());
+        if deductions.contains(&key) && !by_version.contains(&key) {
             ended.push(row);
         }
     }
     end(conn, &ended)
 }
 
-/// Takes what answers said of orders' stock.
-pub(crate) fn heard(conn: &mut Conn, words: &BTreeMap<OrderId, Word>) -> QueryResult<()> {
-    let orders: BTreeSet<OrderId> = words.keys().copied().collect();
+/// Ends what is known now to be taken and in the copy, or not to be taken at all; what is taken and not in the copy
+/// yet gets the version that the copy has to reach.
+pub(crate) fn on_stock_outcomes(
+    conn: &mut Conn,
+    outcomes: &BTreeMap<OrderId, StockOutcome>,
+) -> QueryResult<()> {
+    let orders: BTreeSet<OrderId> = outcomes.keys().copied().collect();
     let skus: BTreeSet<Sku> = of_orders(conn, &orders)?.into_iter().map(|row| row.sku).collect();
     if skus.is_empty() {
         return Ok(());
     }
     let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
-    let copies: BTreeMap<Sku, Age> = inventory::lock(conn, &skus)?
-        .into_iter()
-        .map(|copy| (copy.sku, (copy.epoch, copy.version)))
-        .collect();
-    let (mut ended, mut learned) = (Vec::new(), Vec::new());
+    let version = |copy: ProductCopy| (copy.sku.clone(), copy.epoch_version());
+    let copies: BTreeMap<Sku, EpochVersion> =
+        inventory::lock(conn, &skus)?.into_iter().map(version).collect();
+    let (mut ended, mut waiting) = (Vec::new(), Vec::new());
     // Read again under the locks: events may have ended some meanwhile.
     for mut row in of_orders(conn, &orders)? {
-        let word = words.get(&row.order_id);
-        if let (Some(Word::Taken(taken)), None) = (word, row.age())
+        let outcome = outcomes.get(&row.order_id);
+        if let (Some(StockOutcome::Taken(taken)), None) = (outcome, row.deducted_at())
             && let Some(version) = taken.versions.get(&row.sku)
         {
             (row.epoch, row.version) = (Some(taken.epoch), Some(*version));
-            learned.push(row.clone());
+            waiting.push(row.clone());
         }
-        match (word, row.age()) {
-            (Some(Word::Nothing), _) | (Some(Word::DealtWith), None) => ended.push(row),
-            (_, Some(age)) if Some(&age) <= copies.get(&row.sku) => ended.push(row),
+        match (outcome, row.deducted_at()) {
+            (Some(StockOutcome::NotTaken), _) | (Some(StockOutcome::ResolvedByOperator), None) => {
+                ended.push(row);
+            }
+            (_, Some(version)) if Some(&version) <= copies.get(&row.sku) => ended.push(row),
             _ => {}
         }
     }
-    learned.retain(|row| !ended.contains(row));
-    learn(conn, &learned)?;
+    waiting.retain(|row| !ended.contains(row));
+    set_versions(conn, &waiting)?;
     end(conn, &ended)
 }
 
@@ -162,8 +162,11 @@ pub(crate) fn of_orders(
         .load(c))
 }
 
-/// Those of the products whose deduction's version is known.
-fn known(conn: &mut Conn, copies: &BTreeMap<Sku, Age>) -> QueryResult<Vec<Reservation>> {
+/// The reservations of `copies` whose deduction's version is known.
+fn with_known_version(
+    conn: &mut Conn,
+    copies: &BTreeMap<Sku, EpochVersion>,
+) -> QueryResult<Vec<Reservation>> {
     if copies.is_empty() {
         return Ok(Vec::new());
     }
@@ -173,8 +176,8 @@ fn known(conn: &mut Conn, copies: &BTreeMap<Sku, Age>) -> QueryResult<Vec<Reserv
         .load(c))
 }
 
-/// Leaves behind the versions that the copies have to reach.
-fn learn(conn: &mut Conn, rows: &[Reservation]) -> QueryResult<()> {
+/// Writes the versions that the copies have to reach.
+fn set_versions(conn: &mut Conn, rows: &[Reservation]) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -184,8 +187,8 @@ fn learn(conn: &mut Conn, rows: &[Reservation]) -> QueryResult<()> {
              FROM unnest($1, $2, $3, $4) AS n (order_id, sku, epoch, version)
              WHERE r.order_id = n.order_id AND r.sku = n.sku",
         )
-        .bind::<Array<EventIdSql>, _>(rows.iter().map(|row| row.order_id).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
+        .bind::<Array<EventIdSql>, _>(column(rows, |row| row.order_id))
+        .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
         .bind::<Array<BigInt>, _>(rows.iter().filter_map(|row| row.epoch).collect::<Vec<_>>())
         .bind::<Array<BigInt>, _>(rows.iter().filter_map(|row| row.version).collect::<Vec<_>>())
         .execute(c)
@@ -209,8 +212,8 @@ fn end(conn: &mut Conn, rows: &[Reservation]) -> QueryResult<()> {
             "DELETE FROM reservation r USING unnest($1, $2) AS n (order_id, sku)
              WHERE r.order_id = n.order_id AND r.sku = n.sku",
         )
-        .bind::<Array<EventIdSql>, _>(rows.iter().map(|row| row.order_id).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
+        .bind::<Array<EventIdSql>, _>(column(rows, |row| row.order_id))
+        .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
         .execute(c)
         .map(drop),
         Conn::Sqlite(c) => rows.iter().try_for_each(|row| {

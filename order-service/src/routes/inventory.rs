@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::ETAG;
 use actix_web::web::{Data, Query, ServiceConfig, resource};
 use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
@@ -14,7 +13,7 @@ use common::inventory::Sku;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::details::{Details, Found};
+use crate::details::{DetailsClient, DetailsLookup};
 use crate::inventory::{self, Inventory, ProductCopy};
 
 /// A product as its copy has it.
@@ -24,7 +23,7 @@ use crate::inventory::{self, Inventory, ProductCopy};
 /// has been standing here since. Whether a newer one is on its way, only the owner's outbox knows.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProductCopy)]
-struct View {
+struct ProductCopyView {
     sku: Sku,
     description: String,
     quantity: i64,
@@ -50,9 +49,9 @@ struct View {
 /// A product as its copy has it, with the details that its owner has besides, if they can be had.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DetailedProductCopy)]
-struct DetailedView<'a> {
+struct DetailedCopyView<'a> {
     #[serde(flatten)]
-    view: View,
+    view: ProductCopyView,
     details: Option<&'a ProductDetails>,
     details_status: DetailsStatus,
     /// How long ago they were asked for, in whole seconds; for cached ones.
@@ -77,9 +76,9 @@ enum DetailsStatus {
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "it is there for the documentation")]
-enum Copied<'a> {
-    Detailed(DetailedView<'a>),
-    Plain(View),
+enum CopyResponse<'a> {
+    Detailed(DetailedCopyView<'a>),
+    Plain(ProductCopyView),
 }
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -100,22 +99,20 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     path = "/api/v1/inventory",
     tag = "inventory",
     params(PageQuery),
-    responses((status = 200, description = "A page", body = Page<View>))
+    responses((status = 200, description = "A page", body = Page<ProductCopyView>))
 )]
 async fn list(
     inventory: Data<Inventory>,
     query: Query<PageQuery>,
-) -> ProblemResult<web::Json<Page<View>>> {
-    let limit = query.limit()?;
-    let after = query.into_inner().after.map(Sku::parse).transpose();
-    let after = after.map_err(|error| Problem::invalid("after", error.to_string()))?;
-    let copies: Vec<ProductCopy> = inventory
+) -> ProblemResult<web::Json<Page<ProductCopyView>>> {
+    let (limit, after) = (query.limit()?, query.after::<Sku>()?);
+    let copies = inventory
         .db
         .read(move |conn| inventory::page(conn, after.as_ref(), limit + 1).map_err(Problem::from))
         .await?;
     let now = inventory.env.now();
-    let items = copies.into_iter().map(|copy| View::of(copy, now)).collect();
-    Ok(web::Json(Page::cut(items, limit, |view: &View| view.sku.to_string())))
+    let items = copies.into_iter().map(|copy| ProductCopyView::of(copy, now)).collect();
+    Ok(web::Json(Page::cut(items, limit, |view: &ProductCopyView| view.sku.to_string())))
 }
 
 /// Read the copy of a product, if wanted with the details that its owner has besides
@@ -133,7 +130,7 @@ async fn list(
         (
             status = 200,
             description = "The copy",
-            body = inline(Copied),
+            body = inline(CopyResponse),
             headers(("etag" = Option<String>, description = "The version, in quotes, while nothing is reserved"))
         ),
         (status = 304, description = "If-None-Match names its version"),
@@ -142,7 +139,7 @@ async fn list(
 )]
 async fn read(
     inventory: Data<Inventory>,
-    details: Data<Details>,
+    details: Data<DetailsClient>,
     sku: Sku,
     precondition: Precondition,
     mut params: Params,
@@ -157,25 +154,21 @@ async fn read(
         Some(tombstone) => return Err(removed(&tombstone)),
         None => return Err(unknown(&sku)),
     };
+    let (version, reserved) = (copy.version, copy.reserved);
+    let view = ProductCopyView::of(copy, inventory.env.now());
     if with_details {
         // Without ETag and conditions: details change while the version stays.
-        let view = View::of(copy, inventory.env.now());
-        let found = details.of(&sku).await;
-        return Ok(HttpResponse::Ok().json(DetailedView::of(view, &found)));
+        let found = details.get(&sku).await;
+        return Ok(HttpResponse::Ok().json(DetailedCopyView::of(view, &found)));
+    }
+    if reserved == 0 {
+        return precondition.respond(version, &view);
     }
     // The version names the state without reservations only: with some, `available` moves on its own.
-    let etag = (copy.reserved == 0).then(|| (ETAG, format!("\"{}\"", copy.version)));
-    if let Some(etag) = etag.clone().filter(|_| precondition.knows(copy.version)) {
-        return Ok(HttpResponse::NotModified().insert_header(etag).finish());
+    if !precondition.knows(version) {
+        precondition.check(Some(version))?;
     }
-    if !precondition.knows(copy.version) {
-        precondition.check(Some(copy.version))?;
-    }
-    let mut response = HttpResponse::Ok();
-    if let Some(etag) = etag {
-        response.insert_header(etag);
-    }
-    Ok(response.json(View::of(copy, inventory.env.now())))
+    Ok(HttpResponse::Ok().json(view))
 }
 
 fn removed(tombstone: &ProductCopy) -> Problem {
@@ -190,7 +183,7 @@ fn unknown(sku: &Sku) -> Problem {
     .at("sku")
 }
 
-impl View {
+impl ProductCopyView {
     fn of(copy: ProductCopy, now: Timestamp) -> Self {
         let available = copy.available();
         let delay: Duration = copy.applied_us.since(copy.updated_us);
@@ -211,15 +204,15 @@ impl View {
     }
 }
 
-impl<'a> DetailedView<'a> {
-    fn of(view: View, found: &'a Found) -> Self {
+impl<'a> DetailedCopyView<'a> {
+    fn of(view: ProductCopyView, found: &'a DetailsLookup) -> Self {
         let (details, details_status, age, details_reason) = match found {
-            Found::Fresh(details) => (Some(&**details), DetailsStatus::Fresh, None, None),
-            Found::Cached { details, age } => {
+            DetailsLookup::Fresh(details) => (Some(&**details), DetailsStatus::Fresh, None, None),
+            DetailsLookup::Cached { details, age } => {
                 (Some(&**details), DetailsStatus::Cached, Some(age.as_secs()), None)
             }
-            Found::Unknown => (None, DetailsStatus::Unknown, None, None),
-            Found::Unavailable(fault) => {
+            DetailsLookup::Unknown => (None, DetailsStatus::Unknown, None, None),
+            DetailsLookup::Unavailable(fault) => {
                 (None, DetailsStatus::Unavailable, None, Some(fault.to_string()))
             }
         };

@@ -4,8 +4,8 @@ mod inventory;
 mod orders;
 mod stream;
 
-use actix_web::web::{QueryConfig, ServiceConfig};
-use common::http::Problem;
+use actix_web::web::ServiceConfig;
+use common::http::query_config;
 use utoipa::OpenApi;
 
 #[derive(OpenApi)]
@@ -31,12 +31,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`], of
-/// [`crate::details::Details`] and of [`crate::orders::Orders`].
+/// [`crate::details::DetailsClient`] and of [`crate::orders::Orders`].
 pub fn configure(cfg: &mut ServiceConfig) {
-    cfg.app_data(
-        QueryConfig::default()
-            .error_handler(|error, _| Problem::invalid("query", error.to_string()).into()),
-    );
+    cfg.app_data(query_config());
     inventory::configure(cfg);
     orders::configure(cfg);
 }

@@ -16,23 +16,23 @@ use utoipa::ToSchema;
 
 use super::stream;
 use crate::orders::{
-    self, Cancelling, Filter, Order, OrderLineRow, OrderRow, OrderStep, Orders, Placing, Status,
+    self, CancelOrder, Order, OrderFilter, OrderLineRow, OrderRow, OrderStepRow, Orders,
+    PlaceOrder, Status,
 };
 
 /// An order as clients see it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Order)]
-pub(super) struct View {
+pub(super) struct OrderView {
     #[serde(flatten)]
-    order: Summary,
-    lines: Vec<Line>,
-    timeline: Vec<Step>,
+    order: OrderSummary,
+    lines: Vec<LineView>,
+    timeline: Vec<StepView>,
 }
 
 /// An order as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OrderSummary)]
-struct Summary {
+struct OrderSummary {
     id: OrderId,
     status: Status,
     customer: String,
@@ -44,7 +44,7 @@ struct Summary {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OrderLine)]
-struct Line {
+struct LineView {
     sku: Sku,
     quantity: i64,
     /// The product's version after the deduction, once that is known.
@@ -60,7 +60,7 @@ struct Line {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OrderStep)]
-struct Step {
+struct StepView {
     at: Timestamp,
     /// The status from then on.
     status: Status,
@@ -100,14 +100,14 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
     ),
-    request_body(content = Placing, example = json!({
+    request_body(content = PlaceOrder, example = json!({
         "customer": "17850", "lines": [{"sku": "85123A", "quantity": 6}]
     })),
     responses(
         (
             status = 201,
             description = "The order, PENDING",
-            body = View,
+            body = OrderView,
             headers(("location" = String, description = "Its address"))
         ),
         (status = 409, description = "Lines stand in the way, all named in `errors`; or a request with this key is still running"),
@@ -117,14 +117,14 @@ async fn place(
     orders: Data<Orders>,
     key: IdempotencyKey,
     trace: TraceParent,
-    body: StrictJson<Placing>,
+    body: StrictJson<PlaceOrder>,
 ) -> ProblemResult<HttpResponse> {
-    let placing = body.value;
-    let work = move |conn: &mut _, writing: &_| {
-        let order = orders::place(conn, writing, &placing)
-            .map_err(|error| error.into_problem(placing.lines.as_slice()))?;
-        let location = format!("/api/v1/orders/{}", order.row.id);
-        Ok(Reply::json(StatusCode::CREATED, &View::from(order))?.with_location(location))
+    let order = body.value;
+    let work = move |conn: &mut _, context: &_| {
+        let placed = orders::place(conn, context, &order)
+            .map_err(|error| error.into_problem(order.lines.as_slice()))?;
+        let location = format!("/api/v1/orders/{}", placed.row.id);
+        Ok(Reply::json(StatusCode::CREATED, &OrderView::from(placed))?.with_location(location))
     };
     orders.write(key, &body.bytes, trace, work).await
 }
@@ -139,9 +139,9 @@ async fn place(
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
     ),
-    request_body = Option<Cancelling>,
+    request_body = Option<CancelOrder>,
     responses(
-        (status = 202, description = "The order as it is now", body = View),
+        (status = 202, description = "The order as it is now", body = OrderView),
         (status = 404, description = "There is no such order"),
         (status = 409, description = "There is nothing left to cancel, or a request with this key is still running"),
     )
@@ -151,13 +151,13 @@ async fn cancel(
     id: Path<String>,
     key: IdempotencyKey,
     trace: TraceParent,
-    OptionalJson(body): OptionalJson<Cancelling>,
+    OptionalJson(body): OptionalJson<CancelOrder>,
 ) -> ProblemResult<HttpResponse> {
     let id = id_of_path(&id)?;
-    let cancelling = body.value;
-    let work = move |conn: &mut _, writing: &_| {
-        let order = orders::cancel(conn, writing, id, &cancelling)?;
-        Reply::json(StatusCode::ACCEPTED, &View::from(order))
+    let request = body.value;
+    let work = move |conn: &mut _, context: &_| {
+        let order = orders::cancel(conn, context, id, &request)?;
+        Reply::json(StatusCode::ACCEPTED, &OrderView::from(order))
     };
     orders.write(key, &body.bytes, trace, work).await
 }
@@ -176,7 +176,7 @@ async fn cancel(
             status = 200,
             description = "The order",
             content(
-                (View = "application/json"),
+                (OrderView = "application/json"),
                 (String = "text/event-stream")
             )
         ),
@@ -201,12 +201,12 @@ fn wants_stream(request: &HttpRequest) -> bool {
 }
 
 /// The order, with its status.
-pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(View, Status)> {
+pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(OrderView, Status)> {
     let found = orders.db.read(move |conn| orders::find(conn, id).map_err(Problem::from)).await?;
     let order =
         found.ok_or_else(|| Problem::not_found(format!("there is no order {id}")).at("id"))?;
     let status = order.row.status;
-    Ok((View::from(order), status))
+    Ok((OrderView::from(order), status))
 }
 
 /// Orders, the newest first
@@ -219,11 +219,14 @@ pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(View, S
         ("customer" = Option<String>, Query, description = "Only orders of this customer"),
         PageQuery,
     ),
-    responses((status = 200, description = "A page", body = Page<Summary>))
+    responses((status = 200, description = "A page", body = Page<OrderSummary>))
 )]
-async fn list(orders: Data<Orders>, mut params: Params) -> ProblemResult<web::Json<Page<Summary>>> {
+async fn list(
+    orders: Data<Orders>,
+    mut params: Params,
+) -> ProblemResult<web::Json<Page<OrderSummary>>> {
     let limit = params.limit()?;
-    let filter = Filter {
+    let filter = OrderFilter {
         status: params.take("status", "an order's status")?,
         customer: params.text("customer"),
         after: params.take("after", "an order's id")?,
@@ -233,28 +236,28 @@ async fn list(orders: Data<Orders>, mut params: Params) -> ProblemResult<web::Js
         .db
         .read(move |conn| orders::page(conn, &filter, limit + 1).map_err(Problem::from))
         .await?;
-    let items = rows.into_iter().map(Summary::from).collect();
-    Ok(web::Json(Page::cut(items, limit, |order: &Summary| order.id.to_string())))
+    let items = rows.into_iter().map(OrderSummary::from).collect();
+    Ok(web::Json(Page::cut(items, limit, |order: &OrderSummary| order.id.to_string())))
 }
 
-impl View {
+impl OrderView {
     /// Grows with each step of the timeline.
     pub(super) fn revision(&self) -> i64 {
         self.order.revision
     }
 }
 
-impl From<Order> for View {
+impl From<Order> for OrderView {
     fn from(order: Order) -> Self {
         Self {
             order: order.row.into(),
-            lines: order.lines.into_iter().map(Line::from).collect(),
-            timeline: order.steps.into_iter().map(Step::from).collect(),
+            lines: order.lines.into_iter().map(LineView::from).collect(),
+            timeline: order.steps.into_iter().map(StepView::from).collect(),
         }
     }
 }
 
-impl From<OrderRow> for Summary {
+impl From<OrderRow> for OrderSummary {
     fn from(row: OrderRow) -> Self {
         Self {
             id: row.id,
@@ -267,7 +270,7 @@ impl From<OrderRow> for Summary {
     }
 }
 
-impl From<OrderLineRow> for Line {
+impl From<OrderLineRow> for LineView {
     fn from(row: OrderLineRow) -> Self {
         Self {
             sku: row.sku,
@@ -279,8 +282,8 @@ impl From<OrderLineRow> for Line {
     }
 }
 
-impl From<OrderStep> for Step {
-    fn from(step: OrderStep) -> Self {
+impl From<OrderStepRow> for StepView {
+    fn from(step: OrderStepRow) -> Self {
         Self { at: step.at_us, status: step.status, what: step.what, note: step.note }
     }
 }

@@ -13,15 +13,15 @@ use common::signals::Waiter;
 use futures::stream::unfold;
 use tokio::time::timeout;
 
-use super::orders::{View, find};
+use super::orders::{OrderView, find};
 use crate::orders::{self, Orders, Status};
 
 /// Streams that may be open at once.
 const MAX_STREAMS: usize = 256;
-/// How often the database is asked, whatever was told.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the database is asked, whatever was signalled.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-struct Stream {
+struct OrderStream {
     orders: Orders,
     id: OrderId,
     waiter: Waiter,
@@ -45,7 +45,7 @@ pub(super) async fn open(orders: &Orders, id: OrderId) -> ProblemResult<HttpResp
         ))
     })?;
     let (view, status) = find(orders, id).await?;
-    let stream = Stream {
+    let stream = OrderStream {
         orders: orders.clone(),
         id,
         waiter,
@@ -60,19 +60,19 @@ pub(super) async fn open(orders: &Orders, id: OrderId) -> ProblemResult<HttpResp
     Ok(event_stream(events, orders.stopping.clone()))
 }
 
-fn event(view: &View) -> ProblemResult<Bytes> {
+fn event(view: &OrderView) -> ProblemResult<Bytes> {
     http::event("order", view.revision(), view)
 }
 
-impl Stream {
+impl OrderStream {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
         while !self.ended {
-            // A timeout is as good a reason to look as a word.
-            let _word = timeout(LOOK_EVERY, self.waiter.changed()).await;
-            if let Some(change) = self.look().await {
+            // A timeout is as good a reason to look as a signal.
+            let _signalled = timeout(POLL_INTERVAL, self.waiter.changed()).await;
+            if let Some(change) = self.poll().await {
                 return Some(change);
             }
         }
@@ -80,7 +80,7 @@ impl Stream {
     }
 
     /// The order, if it is another than the one sent last; a database that is away is asked again later.
-    async fn look(&mut self) -> Option<Bytes> {
+    async fn poll(&mut self) -> Option<Bytes> {
         let id = self.id;
         let read =
             self.orders.db.read(move |conn| orders::revision(conn, id).map_err(Problem::from));
@@ -93,7 +93,7 @@ impl Stream {
         event(&view).ok()
     }
 
-    fn sent(&mut self, view: &View, status: Status) {
+    fn sent(&mut self, view: &OrderView, status: Status) {
         self.revision = view.revision();
         self.ended = status.is_settled();
     }

@@ -4,29 +4,20 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::Precondition;
 use common::inventory::{Cause, CauseKind, Sku};
-use common::outbox::Outbox;
 use diesel::QueryResult;
 
 use super::model::{self, NewAdjustment};
-use super::{Adjustment, ChangeError, Content, Product, Refusal, details, events};
+use super::{
+    Adjustment, ChangeError, ChangeRefusal, Product, ProductContent, WriteContext, details, events,
+    existing,
+};
 
 /// Tries to find or add a product: the second finds what another one added meanwhile.
 const TRIES: usize = 2;
 
-/// What every change needs besides its content.
-#[derive(Clone)]
-pub struct Changing {
-    /// Where its event goes.
-    pub outbox: Outbox,
-    /// Now.
-    pub now: Timestamp,
-    /// The trace of the request.
-    pub traceparent: Option<String>,
-}
-
 /// A product after a PUT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
+pub struct PutOutcome {
     /// As it is now.
     pub product: Product,
     /// Whether it was not there before, or was removed.
@@ -39,24 +30,24 @@ pub struct Changed {
 /// Refused when `precondition` does not hold or the stock is below zero without backorders.
 pub fn put(
     conn: &mut Conn,
-    changing: &Changing,
+    context: &WriteContext,
     sku: &Sku,
-    content: Content,
+    content: ProductContent,
     precondition: &Precondition,
-) -> Result<Changed, ChangeError> {
+) -> Result<PutOutcome, ChangeError> {
     for _ in 0..TRIES {
         let before = model::lock(conn, sku)?;
-        let there = before.as_ref().filter(|product| !product.removed);
-        precondition.check(there.map(|product| product.version))?;
-        let created = there.is_none();
-        let product = Product::put(sku, before.as_ref(), content.clone(), changing.now)?;
+        let current = before.as_ref().filter(|product| !product.removed);
+        precondition.check(current.map(|product| product.version))?;
+        let created = current.is_none();
+        let product = Product::put(sku, before.as_ref(), content.clone(), context.now)?;
         if before.is_some() {
             model::update(conn, &product)?;
         } else if !model::insert(conn, &product)? {
             continue;
         }
-        changing.tell(conn, &product, events::plain(CauseKind::Put))?;
-        return Ok(Changed { product, created });
+        append_event(conn, context, &product, events::cause(CauseKind::Put))?;
+        return Ok(PutOutcome { product, created });
     }
     Err(ChangeError::Raced(sku.clone()))
 }
@@ -68,17 +59,17 @@ pub fn put(
 /// without backorders or out of range.
 pub fn adjust(
     conn: &mut Conn,
-    changing: &Changing,
+    context: &WriteContext,
     sku: &Sku,
     adjustment: Adjustment,
     precondition: &Precondition,
 ) -> Result<Product, ChangeError> {
-    let before = present(model::lock(conn, sku)?, sku)?;
+    let before = existing(model::lock(conn, sku)?, sku)?;
     precondition.check(Some(before.version))?;
-    let product = before.adjusted(adjustment.delta.get(), changing.now)?;
+    let product = before.adjusted(adjustment.delta.get(), context.now)?;
     model::update(conn, &product)?;
     model::insert_adjustments(conn, &[NewAdjustment::of(&product, &adjustment)])?;
-    changing.tell(conn, &product, events::of_adjustment(adjustment))?;
+    append_event(conn, context, &product, events::cause_of_adjustment(adjustment))?;
     Ok(product)
 }
 
@@ -88,35 +79,27 @@ pub fn adjust(
 /// Refused when there is no such product or `precondition` does not hold.
 pub fn remove(
     conn: &mut Conn,
-    changing: &Changing,
+    context: &WriteContext,
     sku: &Sku,
     precondition: &Precondition,
 ) -> Result<Product, ChangeError> {
-    let before = present(model::lock(conn, sku)?, sku)?;
+    let before = existing(model::lock(conn, sku)?, sku)?;
     precondition.check(Some(before.version))?;
-    let product = before.tombstone(changing.now);
+    let product = before.tombstone(context.now);
     model::update(conn, &product)?;
-    details::forget(conn, sku)?;
-    changing.tell(conn, &product, events::plain(CauseKind::Removal))?;
+    details::delete(conn, sku)?;
+    append_event(conn, context, &product, events::cause(CauseKind::Removal))?;
     Ok(product)
 }
 
-/// The product, unless it never was or is a tombstone.
-pub(crate) fn present(found: Option<Product>, sku: &Sku) -> Result<Product, Refusal> {
-    match found {
-        None => Err(Refusal::Unknown(sku.clone())),
-        Some(tombstone) if tombstone.removed => {
-            Err(Refusal::Removed { sku: tombstone.sku, version: tombstone.version })
-        }
-        Some(product) => Ok(product),
-    }
-}
-
-impl Changing {
-    fn tell(&self, conn: &mut Conn, product: &Product, cause: Cause) -> QueryResult<()> {
-        let event = events::event(product, cause, self.traceparent.clone())?;
-        self.outbox.append(conn, vec![event]).map(drop)
-    }
+fn append_event(
+    conn: &mut Conn,
+    context: &WriteContext,
+    product: &Product,
+    cause: Cause,
+) -> QueryResult<()> {
+    let event = events::event(product, cause, context.traceparent.clone())?;
+    context.outbox.append(conn, vec![event]).map(drop)
 }
 
 impl Product {
@@ -124,11 +107,11 @@ impl Product {
     fn put(
         sku: &Sku,
         before: Option<&Self>,
-        content: Content,
+        content: ProductContent,
         now: Timestamp,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ChangeRefusal> {
         if content.quantity < 0 && !content.allow_backorder {
-            return Err(Refusal::Negative);
+            return Err(ChangeRefusal::Negative);
         }
         Ok(Self {
             sku: sku.clone(),
@@ -143,13 +126,13 @@ impl Product {
     }
 
     /// The next version, with `delta` pieces more.
-    pub(crate) fn adjusted(&self, delta: i64, now: Timestamp) -> Result<Self, Refusal> {
+    pub(crate) fn adjusted(&self, delta: i64, now: Timestamp) -> Result<Self, ChangeRefusal> {
         let (sku, quantity) = (&self.sku, self.quantity);
         let Some(after) = quantity.checked_add(delta) else {
-            return Err(Refusal::Overflow { sku: sku.clone(), quantity, delta });
+            return Err(ChangeRefusal::Overflow { sku: sku.clone(), quantity, delta });
         };
         if after < 0 && !self.allow_backorder {
-            return Err(Refusal::InsufficientStock { sku: sku.clone(), quantity, delta });
+            return Err(ChangeRefusal::InsufficientStock { sku: sku.clone(), quantity, delta });
         }
         Ok(Self {
             quantity: after,

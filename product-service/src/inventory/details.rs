@@ -8,7 +8,7 @@
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::details::{AdjustmentDetails, LAST_ADJUSTMENTS, ProductDetails};
-use common::http::Words;
+use common::http::Text;
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -16,15 +16,14 @@ use serde::Deserialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::change::present;
-use super::{ChangeError, model};
+use super::{ChangeError, existing, get, model};
 use crate::schema::{adjustment, product_detail};
 
 /// The characters that a long description has at the most.
-const MAX_LONG: usize = 4_000;
+const MAX_LONG_DESCRIPTION: usize = 4_000;
 
 /// Who delivers a product: 1 to 200 characters.
-type Supplier = Words<1, 200>;
+type Supplier = Text<1, 200>;
 
 /// What a product is, at length: 1 to 4,000 characters in one line or several, not blank.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
@@ -36,7 +35,7 @@ pub struct LongDescription(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LongDescriptionError {
     /// Too few or too many characters.
-    #[error("must have 1 to {MAX_LONG} characters")]
+    #[error("must have 1 to {MAX_LONG_DESCRIPTION} characters")]
     Length,
     /// Nothing but white space.
     #[error("must not be blank; leave it out to have none")]
@@ -50,7 +49,7 @@ impl TryFrom<String> for LongDescription {
     type Error = LongDescriptionError;
 
     fn try_from(text: String) -> Result<Self, LongDescriptionError> {
-        if !(1..=MAX_LONG).contains(&text.chars().count()) {
+        if !(1..=MAX_LONG_DESCRIPTION).contains(&text.chars().count()) {
             Err(LongDescriptionError::Length)
         } else if text.chars().any(|c| c.is_control() && c != '\n') {
             Err(LongDescriptionError::Control)
@@ -74,7 +73,7 @@ pub struct DetailsContent {
 
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = product_detail, primary_key(sku), treat_none_as_null = true)]
-struct DetailRow {
+struct ProductDetailRow {
     sku: Sku,
     long_description: Option<String>,
     supplier: Option<String>,
@@ -96,7 +95,7 @@ struct AdjustmentRow {
 /// # Errors
 /// Refused when there is no such product.
 pub fn details(conn: &mut Conn, sku: &Sku) -> Result<ProductDetails, ChangeError> {
-    let product = present(model::find(conn, sku)?, sku)?;
+    let product = get(conn, sku)?;
     let row = find(conn, sku)?;
     let (long_description, supplier) =
         row.map_or((None, None), |row| (row.long_description, row.supplier));
@@ -118,9 +117,9 @@ pub fn put_details(
     sku: &Sku,
     content: DetailsContent,
 ) -> Result<ProductDetails, ChangeError> {
-    // Locked, so that a removal at the same time comes before, and is seen, or after, and forgets these too.
-    present(model::lock(conn, sku)?, sku)?;
-    let row = DetailRow {
+    // Locked, so that a removal at the same time comes before, and is seen, or after, and drops these too.
+    existing(model::lock(conn, sku)?, sku)?;
+    let row = ProductDetailRow {
         sku: sku.clone(),
         long_description: content.long_description.map(|text| text.0),
         supplier: content.supplier.map(Supplier::into_inner),
@@ -135,15 +134,15 @@ pub fn put_details(
 }
 
 /// Drops the texts of a product that is removed.
-pub(super) fn forget(conn: &mut Conn, sku: &Sku) -> QueryResult<()> {
+pub(super) fn delete(conn: &mut Conn, sku: &Sku) -> QueryResult<()> {
     on!(conn, c => diesel::delete(product_detail::table.find(sku)).execute(c))?;
     Ok(())
 }
 
-fn find(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<DetailRow>> {
+fn find(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<ProductDetailRow>> {
     on!(conn, c => product_detail::table
         .find(sku)
-        .select(DetailRow::as_select())
+        .select(ProductDetailRow::as_select())
         .first(c)
         .optional())
 }

@@ -1,8 +1,8 @@
-//! What a change tells the world: a snapshot of the product as it is now, with what it came from.
+//! The event of a change: a snapshot of the product as it is now, with what it came from.
 
+use common::event::NewEvent;
 use common::inventory::{CHANGED, Cause, CauseKind, InventorySnapshot, REMOVED};
 use common::orders::OrderId;
-use common::outbox::NewEvent;
 use diesel::QueryResult;
 use diesel::result::Error;
 
@@ -37,12 +37,12 @@ pub(crate) fn event(
 }
 
 /// A PUT's or a removal's cause.
-pub(super) fn plain(kind: CauseKind) -> Cause {
+pub(super) fn cause(kind: CauseKind) -> Cause {
     Cause { kind, reason: None, reference: None }
 }
 
 /// The cause of what an order takes or, when it is cancelled, gives back.
-pub(crate) fn of_order(id: OrderId, reason: &str) -> Cause {
+pub(crate) fn cause_of_order(id: OrderId, reason: &str) -> Cause {
     Cause {
         kind: CauseKind::Order,
         reason: Some(reason.to_owned()),
@@ -51,7 +51,7 @@ pub(crate) fn of_order(id: OrderId, reason: &str) -> Cause {
 }
 
 /// An adjustment's cause.
-pub(super) fn of_adjustment(adjustment: Adjustment) -> Cause {
+pub(super) fn cause_of_adjustment(adjustment: Adjustment) -> Cause {
     Cause {
         kind: CauseKind::Adjustment,
         reason: Some(adjustment.reason.into_inner()),

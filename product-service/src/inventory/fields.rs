@@ -2,7 +2,7 @@
 
 use std::num::NonZeroI64;
 
-use common::http::{Object, Words};
+use common::http::{Object, Text};
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
@@ -12,11 +12,11 @@ use utoipa::ToSchema;
 const MAX_LINES: usize = 1_000;
 
 /// What a product is: up to 1,000 characters, and none at all is allowed.
-pub type Description = Words<0, 1_000>;
+pub type Description = Text<0, 1_000>;
 /// Why stock comes or goes: 1 to 200 characters.
-pub type Reason = Words<1, 200>;
+pub type Reason = Text<1, 200>;
 /// What an adjustment belongs to, such as an invoice's number: 1 to 200 characters.
-pub type Reference = Words<1, 200>;
+pub type Reference = Text<1, 200>;
 
 /// Why a field's value is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -53,8 +53,7 @@ impl TryFrom<i64> for Price {
 /// The body of a PUT: a product without its SKU.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ProductContent)]
-pub struct Content {
+pub struct ProductContent {
     /// What it is.
     pub description: Description,
     /// Pieces in stock; below zero only with backorders.
@@ -82,29 +81,28 @@ pub struct Adjustment {
 /// The body of a batch of adjustments.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = AdjustmentBatch)]
-pub struct Batch {
+pub struct AdjustmentBatch {
     /// What to do, in order.
-    pub lines: Lines,
+    pub lines: AdjustmentLines,
 }
 
 /// 1 to 1,000 lines.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(try_from = "Vec<Object<Line>>")]
-#[schema(as = AdjustmentLines, value_type = Vec<Line>, min_items = 1, max_items = 1000)]
-pub struct Lines(Vec<Line>);
+#[serde(try_from = "Vec<Object<AdjustmentLine>>")]
+#[schema(value_type = Vec<AdjustmentLine>, min_items = 1, max_items = 1000)]
+pub struct AdjustmentLines(Vec<AdjustmentLine>);
 
-impl Lines {
+impl AdjustmentLines {
     /// The lines, in order.
-    pub fn into_inner(self) -> Vec<Line> {
+    pub fn into_inner(self) -> Vec<AdjustmentLine> {
         self.0
     }
 }
 
-impl TryFrom<Vec<Object<Line>>> for Lines {
+impl TryFrom<Vec<Object<AdjustmentLine>>> for AdjustmentLines {
     type Error = FieldError;
 
-    fn try_from(lines: Vec<Object<Line>>) -> Result<Self, FieldError> {
+    fn try_from(lines: Vec<Object<AdjustmentLine>>) -> Result<Self, FieldError> {
         match lines.len() {
             1..=MAX_LINES => Ok(Self(lines.into_iter().map(|Object(line)| line).collect())),
             count => Err(FieldError::Lines(count)),
@@ -115,8 +113,7 @@ impl TryFrom<Vec<Object<Line>>> for Lines {
 /// One line of a batch: an adjustment and its product.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = AdjustmentLine)]
-pub struct Line {
+pub struct AdjustmentLine {
     /// Which product.
     pub sku: Sku,
     /// Pieces that come (above zero) or go; not 0.
@@ -128,7 +125,7 @@ pub struct Line {
     pub reference: Option<Reference>,
 }
 
-impl Line {
+impl AdjustmentLine {
     /// The adjustment and whose it is.
     pub fn split(self) -> (Sku, Adjustment) {
         let adjustment =

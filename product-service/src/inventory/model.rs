@@ -1,7 +1,7 @@
 //! The tables `product` and `adjustment`: their rows and every statement on them.
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, ROWS_PER_INSERT, column};
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -9,9 +9,6 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text};
 
 use crate::schema::{adjustment, product};
-
-/// Rows of one INSERT: below both databases' limits on bind parameters.
-const ROWS_PER_INSERT: usize = 1_000;
 
 /// One product as stored, or the tombstone of a removed one.
 #[derive(
@@ -58,7 +55,7 @@ pub struct NewAdjustment {
 }
 
 /// The product or tombstone of `sku`.
-pub fn find(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
+pub(super) fn find(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
     on!(conn, c => product::table
         .find(sku)
         .select(Product::as_select())
@@ -129,10 +126,10 @@ pub(crate) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()
              FROM unnest($1, $2, $3, $4) AS n (sku, quantity, version, updated_us)
              WHERE product.sku = n.sku",
         )
-        .bind::<Array<Text>, _>(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
-        .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.quantity).collect::<Vec<_>>())
-        .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version).collect::<Vec<_>>())
-        .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.updated_us).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.quantity))
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.version))
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.updated_us))
         .execute(c)
         .map(drop),
         Conn::Sqlite(c) => rows.iter().try_for_each(|row| {

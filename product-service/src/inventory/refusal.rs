@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// Why the inventory refuses a change; nothing is written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum ChangeRefusal {
     /// There never was such a product.
     #[error("there is no product {0}; put it in first")]
     Unknown(Sku),
@@ -48,7 +48,7 @@ pub enum Refusal {
     Precondition(#[from] PreconditionFailed),
 }
 
-impl Refusal {
+impl ChangeRefusal {
     /// The field that it is about.
     pub fn field(&self) -> Option<&'static str> {
         match self {
@@ -60,14 +60,14 @@ impl Refusal {
     }
 }
 
-impl From<&Refusal> for Problem {
-    fn from(refusal: &Refusal) -> Self {
+impl From<&ChangeRefusal> for Problem {
+    fn from(refusal: &ChangeRefusal) -> Self {
         let why = refusal.to_string();
         let problem = match refusal {
-            Refusal::Unknown(_) | Refusal::Removed { .. } => Self::not_found(why),
-            Refusal::InsufficientStock { .. } => Self::conflict("insufficient-stock", why),
-            Refusal::Overflow { .. } | Refusal::Negative => Self::invalid("", why),
-            Refusal::Precondition(failed) => (*failed).into(),
+            ChangeRefusal::Unknown(_) | ChangeRefusal::Removed { .. } => Self::not_found(why),
+            ChangeRefusal::InsufficientStock { .. } => Self::conflict("insufficient-stock", why),
+            ChangeRefusal::Overflow { .. } | ChangeRefusal::Negative => Self::invalid("", why),
+            ChangeRefusal::Precondition(failed) => (*failed).into(),
         };
         match refusal.field() {
             Some(field) => problem.at(field),
@@ -81,7 +81,7 @@ impl From<&Refusal> for Problem {
 pub enum ChangeError {
     /// It is refused for good.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ChangeRefusal),
     /// A statement failed.
     #[error(transparent)]
     Query(#[from] diesel::result::Error),

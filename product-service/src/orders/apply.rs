@@ -6,18 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
 use common::db::Conn;
-use common::inbox::{Answer, ApplyError, Detail, Handler, Incoming};
+use common::event::{Event, NewEvent};
 use common::inventory::Sku;
 use common::orders::{CANCELLED, OrderId, PLACED, Refusal};
-use common::outbox::{NewEvent, Outbox};
 use diesel::result::{DatabaseErrorKind, Error};
+use engine::batch::BatchError;
+use engine::inbox::{Detail, Handler, HandlerResult};
+use engine::outbox::Outbox;
 
-use super::answer;
-use super::model::{self, Deducted, OrderRecord, State};
-use super::read::{Command, Unusable, Wish, read};
-use crate::inventory::{self, Product};
+use super::handler_result;
+use super::incoming::{Command, InvalidCommand, StockRequest};
+use super::model::{self, OrderDeduction, OrderRecord, State};
+use crate::inventory::{self, ChangeRefusal, Product};
 
-/// Carries out both order commands, and tells every change of stock as an inventory event of its own.
+/// Carries out both order commands; every change of stock is an inventory event of its own.
 #[derive(Clone)]
 pub struct OrdersHandler {
     outbox: Outbox,
@@ -39,32 +41,35 @@ impl Handler for OrdersHandler {
         &self,
         conn: &mut Conn,
         now: Timestamp,
-        events: &[Incoming],
-    ) -> Result<Vec<Answer>, ApplyError> {
-        let commands: Vec<Result<Command, Unusable>> = events.iter().map(read).collect();
-        let mut work = Work::lock(conn, now, commands.iter().flatten())?;
-        let mut answers = Vec::with_capacity(commands.len());
+        events: &[Event],
+    ) -> Result<Vec<HandlerResult>, BatchError> {
+        let commands: Vec<Result<Command, InvalidCommand>> =
+            events.iter().map(Command::read).collect();
+        let mut changes = StockChanges::lock(conn, now, commands.iter().flatten())?;
+        let mut results = Vec::with_capacity(commands.len());
         for command in commands {
-            answers.push(match command {
-                Ok(command) => work.carry_out(command)?,
-                Err(unusable) => Answer::Failed { error: unusable.to_string(), retryable: false },
+            results.push(match command {
+                Ok(command) => changes.carry_out(command)?,
+                Err(invalid) => {
+                    HandlerResult::Failed { error: invalid.to_string(), retryable: false }
+                }
             });
         }
-        work.write(conn, &self.outbox)?;
-        Ok(answers)
+        changes.write(conn, &self.outbox)?;
+        Ok(results)
     }
 }
 
-/// An order in hand.
+/// An order in memory.
 struct Order {
     record: OrderRecord,
-    deducted: BTreeMap<Sku, Deducted>,
+    deductions: BTreeMap<Sku, OrderDeduction>,
     /// Whether its row is still to be added.
     is_new: bool,
 }
 
-/// What a batch does, worked out on rows that this transaction has locked.
-struct Work {
+/// What a batch changes, worked out in memory on rows that this transaction has locked, and written at its end.
+struct StockChanges {
     now: Timestamp,
     epoch: i64,
     products: BTreeMap<Sku, Product>,
@@ -74,21 +79,23 @@ struct Work {
     events: Vec<NewEvent>,
 }
 
-impl Work {
+impl StockChanges {
     fn lock<'a>(
         conn: &mut Conn,
         now: Timestamp,
         commands: impl Iterator<Item = &'a Command> + Clone,
-    ) -> Result<Self, ApplyError> {
+    ) -> Result<Self, BatchError> {
         let ids: BTreeSet<OrderId> = commands.clone().map(|command| command.order).collect();
         let ids: Vec<OrderId> = ids.into_iter().collect();
-        let orders = known(conn, &ids)?;
+        let orders = known_orders(conn, &ids)?;
         let mut skus: BTreeSet<&Sku> = BTreeSet::new();
         for command in commands {
-            match &command.wish {
-                Wish::Take(wanted) => skus.extend(wanted.keys()),
-                Wish::GiveBack => {
-                    skus.extend(orders.get(&command.order).iter().flat_map(|o| o.deducted.keys()));
+            match &command.request {
+                StockRequest::Take(wanted) => skus.extend(wanted.keys()),
+                StockRequest::Return => {
+                    if let Some(order) = orders.get(&command.order) {
+                        skus.extend(order.deductions.keys());
+                    }
                 }
             }
         }
@@ -105,18 +112,18 @@ impl Work {
         })
     }
 
-    fn carry_out(&mut self, command: Command) -> Result<Answer, ApplyError> {
-        let known = self.orders.get(&command.order);
-        match (&command.wish, known.map(|order| order.record.state)) {
-            (Wish::Take(wanted), None) => self.take(&command, wanted),
-            (Wish::Take(_), Some(_)) => self.answer(&command, Detail::Duplicate),
-            (Wish::GiveBack, None) => {
+    fn carry_out(&mut self, command: Command) -> Result<HandlerResult, BatchError> {
+        let state = self.orders.get(&command.order).map(|order| order.record.state);
+        match (&command.request, state) {
+            (StockRequest::Take(wanted), None) => self.take(&command, wanted),
+            (StockRequest::Take(_), Some(_)) => self.result(&command, Detail::Duplicate),
+            (StockRequest::Return, None) => {
                 let record = self.record(command.order, State::Cancelled);
                 self.add(record, BTreeMap::new());
-                self.answer(&command, Detail::Applied)
+                self.result(&command, Detail::Applied)
             }
-            (Wish::GiveBack, Some(State::Deducted)) => self.give_back(&command),
-            (Wish::GiveBack, Some(_)) => self.answer(&command, Detail::Duplicate),
+            (StockRequest::Return, Some(State::Deducted)) => self.give_back(&command),
+            (StockRequest::Return, Some(_)) => self.result(&command, Detail::Duplicate),
         }
     }
 
@@ -125,75 +132,79 @@ impl Work {
         &mut self,
         command: &Command,
         wanted: &BTreeMap<Sku, i64>,
-    ) -> Result<Answer, ApplyError> {
-        let mut after = Vec::with_capacity(wanted.len());
+    ) -> Result<HandlerResult, BatchError> {
+        let mut products = Vec::with_capacity(wanted.len());
         let mut refused = Vec::new();
         for (sku, quantity) in wanted {
-            match self.changed(sku, -quantity) {
-                Ok(product) => after.push(product),
-                Err(refusal) => refused.push(answer::refused_line(sku, &refusal)),
+            match self.adjusted(sku, -quantity) {
+                Ok(product) => products.push(product),
+                Err(refusal) => refused.push(handler_result::refused_line(sku, &refusal)),
             }
         }
         if !refused.is_empty() {
-            let refusal = answer::json(&Refusal { lines: refused, cancelled: false })?;
+            let refusal = handler_result::to_json(&Refusal { lines: refused, cancelled: false })?;
             let record = self.record(command.order, State::Refused);
             let record = OrderRecord { refusal: Some(refusal.to_string()), ..record };
             self.add(record, BTreeMap::new());
-            return self.answer(command, Detail::Applied);
+            return self.result(command, Detail::Applied);
         }
-        let mut deducted = BTreeMap::new();
-        for (product, (sku, quantity)) in after.into_iter().zip(wanted) {
-            let row = Deducted {
+        let mut deductions = BTreeMap::new();
+        for (product, (sku, quantity)) in products.into_iter().zip(wanted) {
+            let row = OrderDeduction {
                 order_id: command.order,
                 sku: sku.clone(),
                 quantity: *quantity,
                 version: product.version,
                 returned_version: None,
             };
-            deducted.insert(sku.clone(), row);
-            self.tell(command, product, "placed")?;
+            deductions.insert(sku.clone(), row);
+            self.change(command, product, "placed")?;
         }
-        self.add(self.record(command.order, State::Deducted), deducted);
-        self.answer(command, Detail::Applied)
+        self.add(self.record(command.order, State::Deducted), deductions);
+        self.result(command, Detail::Applied)
     }
 
     /// Gives back what was taken; a product that was removed meanwhile has no stock that it could go to.
-    fn give_back(&mut self, command: &Command) -> Result<Answer, ApplyError> {
+    fn give_back(&mut self, command: &Command) -> Result<HandlerResult, BatchError> {
         let Some(mut order) = self.orders.remove(&command.order) else {
-            return Err(ApplyError::Flawed("lost an order that it had in hand".to_owned()));
+            return Err(BatchError::Flawed("lost an order that it had in memory".to_owned()));
         };
-        let mut after = Vec::new();
-        for row in order.deducted.values() {
-            match self.changed(&row.sku, row.quantity) {
-                Ok(product) => after.push(product),
-                Err(inventory::Refusal::Removed { .. } | inventory::Refusal::Unknown(_)) => {}
+        let mut products = Vec::new();
+        for row in order.deductions.values() {
+            match self.adjusted(&row.sku, row.quantity) {
+                Ok(product) => products.push(product),
+                Err(ChangeRefusal::Removed { .. } | ChangeRefusal::Unknown(_)) => {}
                 Err(refusal) => {
                     // An adjustment may make room: this is the stock's fault, not the command's.
                     self.orders.insert(command.order, order);
-                    return Ok(Answer::Failed { error: refusal.to_string(), retryable: true });
+                    return Ok(HandlerResult::Failed {
+                        error: refusal.to_string(),
+                        retryable: true,
+                    });
                 }
             }
         }
-        for product in after {
-            if let Some(row) = order.deducted.get_mut(&product.sku) {
+        for product in products {
+            if let Some(row) = order.deductions.get_mut(&product.sku) {
                 row.returned_version = Some(product.version);
             }
-            self.tell(command, product, "cancelled")?;
+            self.change(command, product, "cancelled")?;
         }
         order.record.state = State::Returned;
         order.record.cancelled_us = Some(self.now);
         self.orders.insert(command.order, order);
         self.changed_orders.insert(command.order);
-        self.answer(command, Detail::Applied)
+        self.result(command, Detail::Applied)
     }
 
     /// The product with `delta` pieces more, if it may have them.
-    fn changed(&self, sku: &Sku, delta: i64) -> Result<Product, inventory::Refusal> {
-        inventory::present(self.products.get(sku).cloned(), sku)?.adjusted(delta, self.now)
+    fn adjusted(&self, sku: &Sku, delta: i64) -> Result<Product, ChangeRefusal> {
+        inventory::existing(self.products.get(sku).cloned(), sku)?.adjusted(delta, self.now)
     }
 
-    fn tell(&mut self, command: &Command, product: Product, why: &str) -> Result<(), ApplyError> {
-        let cause = inventory::of_order(command.order, why);
+    /// Takes over the changed `product`, with its event.
+    fn change(&mut self, command: &Command, product: Product, why: &str) -> Result<(), BatchError> {
+        let cause = inventory::cause_of_order(command.order, why);
         self.events.push(inventory::event(&product, cause, command.traceparent.clone())?);
         self.changed_products.insert(product.sku.clone());
         self.products.insert(product.sku.clone(), product);
@@ -212,31 +223,31 @@ impl Work {
         }
     }
 
-    fn add(&mut self, record: OrderRecord, deducted: BTreeMap<Sku, Deducted>) {
+    fn add(&mut self, record: OrderRecord, deductions: BTreeMap<Sku, OrderDeduction>) {
         self.changed_orders.insert(record.id);
-        self.orders.insert(record.id, Order { record, deducted, is_new: true });
+        self.orders.insert(record.id, Order { record, deductions, is_new: true });
     }
 
-    fn answer(&self, command: &Command, detail: Detail) -> Result<Answer, ApplyError> {
-        let Some(order) = self.orders.get(&command.order) else {
-            return Err(ApplyError::Flawed("answers for an order without a row".to_owned()));
+    fn result(&self, command: &Command, detail: Detail) -> Result<HandlerResult, BatchError> {
+        let Some(Order { record, deductions, .. }) = self.orders.get(&command.order) else {
+            return Err(BatchError::Flawed("answers for an order without a row".to_owned()));
         };
-        match command.wish {
-            Wish::Take(_) => answer::to_placing(&order.record, &order.deducted, detail),
-            Wish::GiveBack => answer::to_cancelling(&order.record, &order.deducted, detail),
+        match command.request {
+            StockRequest::Take(_) => handler_result::of_placing(record, deductions, detail),
+            StockRequest::Return => handler_result::of_cancelling(record, deductions, detail),
         }
     }
 
-    fn write(self, conn: &mut Conn, outbox: &Outbox) -> Result<(), ApplyError> {
-        let (mut new, mut changed) = (Rows::default(), Rows::default());
+    fn write(self, conn: &mut Conn, outbox: &Outbox) -> Result<(), BatchError> {
+        let (mut new, mut changed) = (OrderRows::default(), OrderRows::default());
         let orders = self.orders.into_values();
         for order in orders.filter(|order| self.changed_orders.contains(&order.record.id)) {
             let rows = if order.is_new { &mut new } else { &mut changed };
             rows.records.push(order.record);
-            rows.deducted.extend(order.deducted.into_values());
+            rows.deductions.extend(order.deductions.into_values());
         }
-        model::insert(conn, &new.records, &new.deducted).map_err(raced)?;
-        model::update(conn, &changed.records, &changed.deducted)?;
+        model::insert(conn, &new.records, &new.deductions).map_err(raced)?;
+        model::update(conn, &changed.records, &changed.deductions)?;
         let products: Vec<&Product> =
             self.changed_products.iter().filter_map(|sku| self.products.get(sku)).collect();
         if !products.is_empty() {
@@ -247,29 +258,31 @@ impl Work {
     }
 }
 
+/// Rows of `order_record` and `order_deduction` that are to be written.
 #[derive(Default)]
-struct Rows {
+struct OrderRows {
     records: Vec<OrderRecord>,
-    deducted: Vec<Deducted>,
+    deductions: Vec<OrderDeduction>,
 }
 
-fn known(conn: &mut Conn, ids: &[OrderId]) -> Result<BTreeMap<OrderId, Order>, ApplyError> {
+/// The orders of `ids` that there are, locked.
+fn known_orders(conn: &mut Conn, ids: &[OrderId]) -> Result<BTreeMap<OrderId, Order>, BatchError> {
     let mut orders: BTreeMap<OrderId, Order> = model::lock(conn, ids)?
         .into_iter()
-        .map(|record| (record.id, Order { record, deducted: BTreeMap::new(), is_new: false }))
+        .map(|record| (record.id, Order { record, deductions: BTreeMap::new(), is_new: false }))
         .collect();
     for row in model::deductions(conn, ids)? {
         if let Some(order) = orders.get_mut(&row.order_id) {
-            order.deducted.insert(row.sku.clone(), row);
+            order.deductions.insert(row.sku.clone(), row);
         }
     }
     Ok(orders)
 }
 
-/// The same order in two hands (after a rebalance): the loser repeats its batch and finds the row.
-fn raced(error: Error) -> ApplyError {
+/// Two consumers had the same order (after a rebalance): the loser repeats its batch and finds the row.
+fn raced(error: Error) -> BatchError {
     match error {
-        Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => ApplyError::Raced,
-        other => ApplyError::Query(other),
+        Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => BatchError::Raced,
+        other => BatchError::Query(other),
     }
 }

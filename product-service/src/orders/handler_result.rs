@@ -2,78 +2,79 @@
 
 use std::collections::BTreeMap;
 
-use common::inbox::{Answer, ApplyError, Detail};
 use common::inventory::Sku;
 use common::orders::{Deduction, Refusal, RefusalReason, RefusedLine, Return};
+use engine::batch::BatchError;
+use engine::inbox::{Detail, HandlerResult};
 use serde::Serialize;
 
-use super::model::{Deducted, OrderRecord, State};
-use crate::inventory;
+use super::model::{OrderDeduction, OrderRecord, State};
+use crate::inventory::ChangeRefusal;
 
 /// The answer to an order's placing.
-pub(super) fn to_placing(
+pub(super) fn of_placing(
     record: &OrderRecord,
-    deducted: &BTreeMap<Sku, Deducted>,
+    deductions: &BTreeMap<Sku, OrderDeduction>,
     detail: Detail,
-) -> Result<Answer, ApplyError> {
+) -> Result<HandlerResult, BatchError> {
     match record.state {
-        State::Deducted | State::Returned => success(detail, &deduction(record, deducted)),
+        State::Deducted | State::Returned => success(detail, &deduction(record, deductions)),
         State::Refused => refused(record),
         State::Cancelled => {
-            let result = json(&Refusal { lines: Vec::new(), cancelled: true })?;
-            Ok(Answer::Rejected { result })
+            let result = to_json(&Refusal { lines: Vec::new(), cancelled: true })?;
+            Ok(HandlerResult::Rejected { result })
         }
     }
 }
 
 /// The answer to an order's cancellation, once that is carried out.
-pub(super) fn to_cancelling(
+pub(super) fn of_cancelling(
     record: &OrderRecord,
-    deducted: &BTreeMap<Sku, Deducted>,
+    deductions: &BTreeMap<Sku, OrderDeduction>,
     detail: Detail,
-) -> Result<Answer, ApplyError> {
+) -> Result<HandlerResult, BatchError> {
     match record.state {
         State::Refused => refused(record),
         State::Cancelled => success(detail, &Return { deducted: None, versions: BTreeMap::new() }),
         State::Deducted | State::Returned => {
-            let returned = |row: &Deducted| Some((row.sku.clone(), row.returned_version?));
-            let versions = deducted.values().filter_map(returned).collect();
-            success(detail, &Return { deducted: Some(deduction(record, deducted)), versions })
+            let returned = |row: &OrderDeduction| Some((row.sku.clone(), row.returned_version?));
+            let versions = deductions.values().filter_map(returned).collect();
+            success(detail, &Return { deducted: Some(deduction(record, deductions)), versions })
         }
     }
 }
 
-/// A refusal of the inventory as a line of an order's.
-pub(super) fn refused_line(sku: &Sku, refusal: &inventory::Refusal) -> RefusedLine {
+/// A refusal of the inventory as a line of an order's refusal.
+pub(super) fn refused_line(sku: &Sku, refusal: &ChangeRefusal) -> RefusedLine {
     let reason = match refusal {
-        inventory::Refusal::Unknown(_) => RefusalReason::UnknownProduct,
-        inventory::Refusal::Removed { .. } => RefusalReason::RemovedProduct,
-        inventory::Refusal::InsufficientStock { .. } => RefusalReason::InsufficientStock,
-        inventory::Refusal::Overflow { .. } => RefusalReason::OutOfRange,
-        inventory::Refusal::Negative | inventory::Refusal::Precondition(_) => RefusalReason::Other,
+        ChangeRefusal::Unknown(_) => RefusalReason::UnknownProduct,
+        ChangeRefusal::Removed { .. } => RefusalReason::RemovedProduct,
+        ChangeRefusal::InsufficientStock { .. } => RefusalReason::InsufficientStock,
+        ChangeRefusal::Overflow { .. } => RefusalReason::OutOfRange,
+        ChangeRefusal::Negative | ChangeRefusal::Precondition(_) => RefusalReason::Other,
     };
     RefusedLine { sku: sku.clone(), reason, detail: refusal.to_string() }
 }
 
-fn deduction(record: &OrderRecord, deducted: &BTreeMap<Sku, Deducted>) -> Deduction {
-    let versions = deducted.iter().map(|(sku, row)| (sku.clone(), row.version)).collect();
+fn deduction(record: &OrderRecord, deductions: &BTreeMap<Sku, OrderDeduction>) -> Deduction {
+    let versions = deductions.iter().map(|(sku, row)| (sku.clone(), row.version)).collect();
     Deduction { epoch: record.epoch, versions }
 }
 
-fn refused(record: &OrderRecord) -> Result<Answer, ApplyError> {
+fn refused(record: &OrderRecord) -> Result<HandlerResult, BatchError> {
     let text = record.refusal.as_deref().unwrap_or("null");
-    let result = serde_json::from_str(text).map_err(unwritable)?;
-    Ok(Answer::Rejected { result })
+    let result = serde_json::from_str(text).map_err(json_error)?;
+    Ok(HandlerResult::Rejected { result })
 }
 
-fn success(detail: Detail, result: &impl Serialize) -> Result<Answer, ApplyError> {
-    Ok(Answer::Success { detail, version: None, result: Some(json(result)?) })
+fn success(detail: Detail, result: &impl Serialize) -> Result<HandlerResult, BatchError> {
+    Ok(HandlerResult::Success { detail, version: None, result: Some(to_json(result)?) })
 }
 
-pub(super) fn json(value: &impl Serialize) -> Result<serde_json::Value, ApplyError> {
-    serde_json::to_value(value).map_err(unwritable)
+pub(super) fn to_json(value: &impl Serialize) -> Result<serde_json::Value, BatchError> {
+    serde_json::to_value(value).map_err(json_error)
 }
 
-fn unwritable(error: serde_json::Error) -> ApplyError {
-    ApplyError::Query(diesel::result::Error::SerializationError(Box::new(error)))
+fn json_error(error: serde_json::Error) -> BatchError {
+    BatchError::Query(diesel::result::Error::SerializationError(Box::new(error)))
 }

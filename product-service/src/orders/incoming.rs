@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use common::event::Event;
 use common::http::Object;
-use common::inbox::Incoming;
 use common::inventory::Sku;
 use common::orders::{CANCELLED, OrderCancelled, OrderId, OrderPlaced, PLACED};
 use serde::de::DeserializeOwned;
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// Why a command can't be carried out, whatever happens: its sender has to send another one.
 #[derive(Debug, Error)]
-pub(super) enum Unusable {
+pub(super) enum InvalidCommand {
     #[error("the event type {0:?} is not one of the orders'")]
     Type(String),
     #[error("the data is not what {event_type} carries: {source}")]
@@ -26,60 +26,62 @@ pub(super) enum Unusable {
     TooMuch(Sku),
 }
 
-/// What an order asks for.
+/// What a command asks of the stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum StockRequest {
     /// These pieces of these products, all or none.
     Take(BTreeMap<Sku, i64>),
-    /// To be cancelled.
-    GiveBack,
+    /// The order is cancelled: what it took is to go back.
+    Return,
 }
 
 /// A command that can be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) order: OrderId,
-    pub(super) wish: Wish,
+    pub(super) request: StockRequest,
     pub(super) traceparent: Option<String>,
 }
 
-/// The command that `event` carries.
-pub(super) fn read(event: &Incoming) -> Result<Command, Unusable> {
-    let (order, wish) = match event.event_type.as_str() {
-        name if name == PLACED.name => {
-            let placed: OrderPlaced = data(event)?;
-            (placed.order_id, Wish::Take(quantities(placed)?))
+impl Command {
+    /// The command that `event` carries.
+    pub(super) fn read(event: &Event) -> Result<Self, InvalidCommand> {
+        let (order, request) = match event.event_type.as_str() {
+            name if name == PLACED.name => {
+                let placed: OrderPlaced = data(event)?;
+                (placed.order_id, StockRequest::Take(quantities(placed)?))
+            }
+            name if name == CANCELLED.name => {
+                let cancelled: OrderCancelled = data(event)?;
+                (cancelled.order_id, StockRequest::Return)
+            }
+            other => return Err(InvalidCommand::Type(other.to_owned())),
+        };
+        if order.to_string() != event.key {
+            return Err(InvalidCommand::Key { key: event.key.clone(), id: order });
         }
-        name if name == CANCELLED.name => {
-            let cancelled: OrderCancelled = data(event)?;
-            (cancelled.order_id, Wish::GiveBack)
-        }
-        other => return Err(Unusable::Type(other.to_owned())),
-    };
-    if order.to_string() != event.key {
-        return Err(Unusable::Key { key: event.key.clone(), id: order });
+        Ok(Self { order, request, traceparent: event.traceparent.clone() })
     }
-    Ok(Command { order, wish, traceparent: event.traceparent.clone() })
 }
 
-fn data<T: DeserializeOwned>(event: &Incoming) -> Result<T, Unusable> {
+fn data<T: DeserializeOwned>(event: &Event) -> Result<T, InvalidCommand> {
     let read: Result<Object<T>, _> = serde_json::from_slice(&event.data);
     let event_type = || event.event_type.clone();
     read.map(|object| object.0)
-        .map_err(|source| Unusable::Data { event_type: event_type(), source })
+        .map_err(|source| InvalidCommand::Data { event_type: event_type(), source })
 }
 
-fn quantities(placed: OrderPlaced) -> Result<BTreeMap<Sku, i64>, Unusable> {
+fn quantities(placed: OrderPlaced) -> Result<BTreeMap<Sku, i64>, InvalidCommand> {
     if placed.lines.is_empty() {
-        return Err(Unusable::Empty);
+        return Err(InvalidCommand::Empty);
     }
     let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
     for line in placed.lines {
         if line.quantity < 1 {
-            return Err(Unusable::Quantity { sku: line.sku, quantity: line.quantity });
+            return Err(InvalidCommand::Quantity { sku: line.sku, quantity: line.quantity });
         }
         let sum = wanted.get(&line.sku).copied().unwrap_or(0).checked_add(line.quantity);
-        let Some(sum) = sum else { return Err(Unusable::TooMuch(line.sku)) };
+        let Some(sum) = sum else { return Err(InvalidCommand::TooMuch(line.sku)) };
         wanted.insert(line.sku, sum);
     }
     Ok(wanted)

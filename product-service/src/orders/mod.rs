@@ -1,16 +1,16 @@
 //! Orders at the owner of the stock: what their commands take and give back, and what was answered.
 
-mod answer;
 mod apply;
+mod handler_result;
+mod incoming;
 mod model;
-mod read;
 #[cfg(test)]
 mod tests;
 
 use common::db::Db;
 
 pub use apply::OrdersHandler;
-pub use model::{Deducted, OrderRecord, State, find};
+pub use model::{OrderDeduction, OrderRecord, State, find};
 
 /// What the orders' routes work with; cheap to clone.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! The tables `order_record` and `order_deduction`: their rows and every statement on them.
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, ROWS_PER_INSERT, column};
 use common::ids::EventIdSql;
 use common::inventory::Sku;
 use common::on;
@@ -15,9 +15,6 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use utoipa::ToSchema;
 
 use crate::schema::{order_deduction, order_record};
-
-/// Rows of one INSERT: below both databases' limits on bind parameters.
-const ROWS_PER_INSERT: usize = 1_000;
 
 /// What became of an order here; stored by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
@@ -62,7 +59,7 @@ pub struct OrderRecord {
 /// What an order took of one product.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = order_deduction)]
-pub struct Deducted {
+pub struct OrderDeduction {
     /// Which order.
     pub order_id: OrderId,
     /// Which product.
@@ -76,7 +73,10 @@ pub struct Deducted {
 }
 
 /// An order with what it took, if its commands have come.
-pub fn find(conn: &mut Conn, id: OrderId) -> QueryResult<Option<(OrderRecord, Vec<Deducted>)>> {
+pub fn find(
+    conn: &mut Conn,
+    id: OrderId,
+) -> QueryResult<Option<(OrderRecord, Vec<OrderDeduction>)>> {
     let record: Option<OrderRecord> = on!(conn, c => order_record::table
         .find(id)
         .select(OrderRecord::as_select())
@@ -104,11 +104,11 @@ pub(super) fn lock(conn: &mut Conn, ids: &[OrderId]) -> QueryResult<Vec<OrderRec
 }
 
 /// What the orders `ids` took, by order and product.
-pub(super) fn deductions(conn: &mut Conn, ids: &[OrderId]) -> QueryResult<Vec<Deducted>> {
+pub(super) fn deductions(conn: &mut Conn, ids: &[OrderId]) -> QueryResult<Vec<OrderDeduction>> {
     on!(conn, c => order_deduction::table
         .filter(order_deduction::order_id.eq_any(ids))
         .order((order_deduction::order_id, order_deduction::sku))
-        .select(Deducted::as_select())
+        .select(OrderDeduction::as_select())
         .load(c))
 }
 
@@ -116,12 +116,12 @@ pub(super) fn deductions(conn: &mut Conn, ids: &[OrderId]) -> QueryResult<Vec<De
 pub(super) fn insert(
     conn: &mut Conn,
     records: &[OrderRecord],
-    deducted: &[Deducted],
+    deductions: &[OrderDeduction],
 ) -> QueryResult<()> {
     for chunk in records.chunks(ROWS_PER_INSERT) {
         on!(conn, c => diesel::insert_into(order_record::table).values(chunk).execute(c))?;
     }
-    for chunk in deducted.chunks(ROWS_PER_INSERT) {
+    for chunk in deductions.chunks(ROWS_PER_INSERT) {
         on!(conn, c => diesel::insert_into(order_deduction::table).values(chunk).execute(c))?;
     }
     Ok(())
@@ -131,7 +131,7 @@ pub(super) fn insert(
 pub(super) fn update(
     conn: &mut Conn,
     records: &[OrderRecord],
-    returned: &[Deducted],
+    returned: &[OrderDeduction],
 ) -> QueryResult<()> {
     if records.is_empty() {
         return Ok(());
@@ -145,28 +145,24 @@ pub(super) fn update(
 fn update_postgres(
     c: &mut PgConnection,
     records: &[OrderRecord],
-    returned: &[Deducted],
+    returned: &[OrderDeduction],
 ) -> QueryResult<()> {
     sql_query(
         "UPDATE order_record o SET state = n.state, cancelled_us = n.cancelled_us
          FROM unnest($1, $2, $3) AS n (id, state, cancelled_us) WHERE o.id = n.id",
     )
-    .bind::<Array<EventIdSql>, _>(records.iter().map(|row| row.id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(records.iter().map(|row| row.state.name()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(
-        records.iter().map(|row| row.cancelled_us).collect::<Vec<_>>(),
-    )
+    .bind::<Array<EventIdSql>, _>(column(records, |row| row.id))
+    .bind::<Array<Text>, _>(column(records, |row| row.state.name()))
+    .bind::<Array<Nullable<BigInt>>, _>(column(records, |row| row.cancelled_us))
     .execute(c)?;
     sql_query(
         "UPDATE order_deduction d SET returned_version = n.version
          FROM unnest($1, $2, $3) AS n (order_id, sku, version)
          WHERE d.order_id = n.order_id AND d.sku = n.sku",
     )
-    .bind::<Array<EventIdSql>, _>(returned.iter().map(|row| row.order_id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(returned.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(
-        returned.iter().map(|row| row.returned_version).collect::<Vec<_>>(),
-    )
+    .bind::<Array<EventIdSql>, _>(column(returned, |row| row.order_id))
+    .bind::<Array<Text>, _>(column(returned, |row| row.sku.as_str()))
+    .bind::<Array<Nullable<BigInt>>, _>(column(returned, |row| row.returned_version))
     .execute(c)
     .map(drop)
 }
@@ -174,7 +170,7 @@ fn update_postgres(
 fn update_sqlite(
     c: &mut SqliteConnection,
     records: &[OrderRecord],
-    returned: &[Deducted],
+    returned: &[OrderDeduction],
 ) -> QueryResult<()> {
     for row in records {
         diesel::update(order_record::table.find(row.id))

@@ -50,7 +50,7 @@ async fn read(inventory: Data<Inventory>, sku: Sku) -> ProblemResult<Json<Produc
     request_body = DetailsContent,
     responses((status = 200, description = "The details as they are now", body = ProductDetails))
 )]
-// Kept apart from `Inventory::change`: there is nothing to wake the relay for.
+// Kept apart from `Inventory::write`: there is nothing to wake the relay for.
 async fn replace(
     inventory: Data<Inventory>,
     sku: Sku,
@@ -61,6 +61,6 @@ async fn replace(
     let work = move |conn: &mut _| {
         Reply::json(StatusCode::OK, &inventory::put_details(conn, &sku, content)?)
     };
-    let reply = idempotent(&inventory.db, &inventory.running, key, &body.bytes, now, work).await?;
+    let reply = idempotent(&inventory.db, &inventory.keys, key, &body.bytes, now, work).await?;
     Ok(reply.into_response())
 }

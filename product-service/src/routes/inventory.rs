@@ -1,7 +1,6 @@
 //! The inventory over HTTP: read, put in or replace, adjust, remove.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::ETAG;
 use actix_web::web::{Data, Query, ServiceConfig, delete, post, put, resource};
 use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
@@ -13,12 +12,14 @@ use common::inventory::Sku;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::inventory::{self, Adjustment, Batch, Content, Inventory, LineAnswer, Product, Refusal};
+use crate::inventory::{
+    self, Adjustment, AdjustmentBatch, Inventory, LineAnswer, Product, ProductContent,
+};
 
 /// A product as clients see it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Product)]
-struct View {
+struct ProductView {
     sku: Sku,
     description: String,
     quantity: i64,
@@ -30,8 +31,7 @@ struct View {
 
 /// The answer to a batch: 200 even when every line is refused, since the batch itself was done.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = BatchAnswer)]
-struct BatchView {
+struct BatchAnswer {
     accepted: usize,
     refused: usize,
     lines: Vec<LineAnswer>,
@@ -67,21 +67,19 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     path = "/api/v1/inventory",
     tag = "inventory",
     params(PageQuery),
-    responses((status = 200, description = "A page", body = Page<View>))
+    responses((status = 200, description = "A page", body = Page<ProductView>))
 )]
 async fn list(
     inventory: Data<Inventory>,
     query: Query<PageQuery>,
-) -> ProblemResult<web::Json<Page<View>>> {
-    let limit = query.limit()?;
-    let after = query.into_inner().after.map(Sku::parse).transpose();
-    let after = after.map_err(|error| Problem::invalid("after", error.to_string()))?;
-    let products: Vec<Product> = inventory
+) -> ProblemResult<web::Json<Page<ProductView>>> {
+    let (limit, after) = (query.limit()?, query.after::<Sku>()?);
+    let products = inventory
         .db
         .read(move |conn| inventory::page(conn, after.as_ref(), limit + 1).map_err(Problem::from))
         .await?;
-    let items = products.into_iter().map(View::from).collect();
-    Ok(web::Json(Page::cut(items, limit, |view: &View| view.sku.to_string())))
+    let items = products.into_iter().map(ProductView::from).collect();
+    Ok(web::Json(Page::cut(items, limit, |view: &ProductView| view.sku.to_string())))
 }
 
 /// Read a product
@@ -95,7 +93,7 @@ async fn list(
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
     ),
     responses(
-        (status = 200, description = "The product", body = View, headers(("etag" = String, description = "The version, in quotes"))),
+        (status = 200, description = "The product", body = ProductView, headers(("etag" = String, description = "The version, in quotes"))),
         (status = 304, description = "If-None-Match names its version"),
         (status = 404, description = "There is no such product, or it was removed"),
     )
@@ -105,23 +103,9 @@ async fn read(
     sku: Sku,
     precondition: Precondition,
 ) -> ProblemResult<HttpResponse> {
-    let asked = sku.clone();
-    let found =
-        inventory.db.read(move |conn| inventory::find(conn, &asked).map_err(Problem::from)).await?;
-    let product = match found {
-        Some(product) if !product.removed => product,
-        Some(tombstone) => {
-            let version = tombstone.version;
-            return Err(Problem::from(&Refusal::Removed { sku, version }));
-        }
-        None => return Err(Problem::from(&Refusal::Unknown(sku))),
-    };
-    let etag = (ETAG, format!("\"{}\"", product.version));
-    if precondition.knows(product.version) {
-        return Ok(HttpResponse::NotModified().insert_header(etag).finish());
-    }
-    precondition.check(Some(product.version))?;
-    Ok(HttpResponse::Ok().insert_header(etag).json(View::from(product)))
+    let product =
+        inventory.db.read(move |conn| inventory::get(conn, &sku).map_err(Problem::from)).await?;
+    precondition.respond(product.version, &ProductView::from(product))
 }
 
 /// Put a product in, or replace it
@@ -138,15 +122,15 @@ async fn read(
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
     ),
-    request_body(content = Content, example = json!({
+    request_body(content = ProductContent, example = json!({
         "description": "WHITE HANGING HEART T-LIGHT HOLDER", "quantity": 100, "unit_price_minor": 255
     })),
     responses(
-        (status = 200, description = "It was replaced", body = View, headers(("etag" = String, description = "The version, in quotes"))),
+        (status = 200, description = "It was replaced", body = ProductView, headers(("etag" = String, description = "The version, in quotes"))),
         (
             status = 201,
             description = "It was put in",
-            body = View,
+            body = ProductView,
             headers(
                 ("etag" = String, description = "The version, in quotes"),
                 ("location" = String, description = "Its address"),
@@ -160,21 +144,21 @@ async fn replace(
     precondition: Precondition,
     key: IdempotencyKey,
     trace: TraceParent,
-    body: StrictJson<Content>,
+    body: StrictJson<ProductContent>,
 ) -> ProblemResult<HttpResponse> {
     let content = body.value;
-    let work = move |conn: &mut _, changing: &_| {
-        let changed = inventory::put(conn, changing, &sku, content, &precondition)?;
-        let version = changed.product.version;
-        let view = View::from(changed.product);
-        if !changed.created {
+    let work = move |conn: &mut _, context: &_| {
+        let put = inventory::put(conn, context, &sku, content, &precondition)?;
+        let version = put.product.version;
+        let view = ProductView::from(put.product);
+        if !put.created {
             return Ok(Reply::json(StatusCode::OK, &view)?.with_version(version));
         }
         Ok(Reply::json(StatusCode::CREATED, &view)?
             .with_version(version)
             .with_location(format!("/api/v1/inventory/{}", sku.path_segment())))
     };
-    inventory.change(key, &body.bytes, trace, work).await
+    inventory.write(key, &body.bytes, trace, work).await
 }
 
 /// Adjust a product's stock
@@ -191,7 +175,7 @@ async fn replace(
     ),
     request_body(content = Adjustment, example = json!({"delta": -2, "reason": "sale", "reference": "536365"})),
     responses(
-        (status = 200, description = "The product as it is now", body = View, headers(("etag" = String, description = "The version, in quotes"))),
+        (status = 200, description = "The product as it is now", body = ProductView, headers(("etag" = String, description = "The version, in quotes"))),
         (status = 404, description = "There is no such product, or it was removed"),
         (status = 409, description = "There is not enough in stock, or a request with this key is still running"),
     )
@@ -205,12 +189,12 @@ async fn adjust(
     body: StrictJson<Adjustment>,
 ) -> ProblemResult<HttpResponse> {
     let adjustment = body.value;
-    let work = move |conn: &mut _, changing: &_| {
-        let product = inventory::adjust(conn, changing, &sku, adjustment, &precondition)?;
+    let work = move |conn: &mut _, context: &_| {
+        let product = inventory::adjust(conn, context, &sku, adjustment, &precondition)?;
         let version = product.version;
-        Ok(Reply::json(StatusCode::OK, &View::from(product))?.with_version(version))
+        Ok(Reply::json(StatusCode::OK, &ProductView::from(product))?.with_version(version))
     };
-    inventory.change(key, &body.bytes, trace, work).await
+    inventory.write(key, &body.bytes, trace, work).await
 }
 
 /// Adjust the stock of many products, in order, in one transaction
@@ -224,23 +208,23 @@ async fn adjust(
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
     ),
-    request_body(content = Batch, example = json!({
+    request_body(content = AdjustmentBatch, example = json!({
         "lines": [{"sku": "85123A", "delta": -6, "reason": "sale", "reference": "536365"}]
     })),
-    responses((status = 200, description = "What became of each line", body = BatchView))
+    responses((status = 200, description = "What became of each line", body = BatchAnswer))
 )]
 async fn adjust_batch(
     inventory: Data<Inventory>,
     key: IdempotencyKey,
     trace: TraceParent,
-    body: StrictJson<Batch>,
+    body: StrictJson<AdjustmentBatch>,
 ) -> ProblemResult<HttpResponse> {
     let lines = body.value.lines;
-    let work = move |conn: &mut _, changing: &_| {
-        let answers = inventory::adjust_batch(conn, changing, lines)?;
-        Reply::json(StatusCode::OK, &BatchView::from(answers))
+    let work = move |conn: &mut _, context: &_| {
+        let answers = inventory::adjust_batch(conn, context, lines)?;
+        Reply::json(StatusCode::OK, &BatchAnswer::from(answers))
     };
-    inventory.change(key, &body.bytes, trace, work).await
+    inventory.write(key, &body.bytes, trace, work).await
 }
 
 /// Remove a product; a tombstone keeps its version
@@ -267,14 +251,14 @@ async fn remove(
     key: IdempotencyKey,
     trace: TraceParent,
 ) -> ProblemResult<HttpResponse> {
-    let work = move |conn: &mut _, changing: &_| {
-        inventory::remove(conn, changing, &sku, &precondition)?;
+    let work = move |conn: &mut _, context: &_| {
+        inventory::remove(conn, context, &sku, &precondition)?;
         Ok(Reply::no_content())
     };
-    inventory.change(key, b"", trace, work).await
+    inventory.write(key, b"", trace, work).await
 }
 
-impl From<Product> for View {
+impl From<Product> for ProductView {
     fn from(product: Product) -> Self {
         Self {
             sku: product.sku,
@@ -288,7 +272,7 @@ impl From<Product> for View {
     }
 }
 
-impl From<Vec<LineAnswer>> for BatchView {
+impl From<Vec<LineAnswer>> for BatchAnswer {
     fn from(lines: Vec<LineAnswer>) -> Self {
         let accepted =
             lines.iter().filter(|line| matches!(line, LineAnswer::Accepted { .. })).count();

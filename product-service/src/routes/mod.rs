@@ -4,8 +4,8 @@ mod details;
 mod inventory;
 mod orders;
 
-use actix_web::web::{QueryConfig, ServiceConfig};
-use common::http::Problem;
+use actix_web::web::ServiceConfig;
+use common::http::query_config;
 use utoipa::OpenApi;
 
 #[derive(OpenApi)]
@@ -34,13 +34,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     Api::openapi()
 }
 
-/// Adds the routes to the scope `/api/v1`; they need `web::Data` of
-/// [`crate::inventory::Inventory`] and [`crate::orders::Orders`].
+/// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`] and of
+/// [`crate::orders::Orders`].
 pub fn configure(cfg: &mut ServiceConfig) {
-    cfg.app_data(
-        QueryConfig::default()
-            .error_handler(|error, _| Problem::invalid("query", error.to_string()).into()),
-    );
+    cfg.app_data(query_config());
     inventory::configure(cfg);
     details::configure(cfg);
     orders::configure(cfg);

@@ -9,16 +9,16 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::orders::{self, Deducted, OrderRecord, Orders, State};
+use crate::orders::{self, OrderDeduction, OrderRecord, Orders, State};
 
 /// An order as it was handled here.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OrderAtOwner)]
-struct View {
+struct OrderView {
     id: OrderId,
     state: State,
     /// What it took, by product; empty when it took nothing.
-    lines: Vec<Line>,
+    lines: Vec<TakenLine>,
     /// Why it was refused, line by line.
     #[schema(value_type = Option<Refusal>)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,8 +29,7 @@ struct View {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = TakenLine)]
-struct Line {
+struct TakenLine {
     sku: Sku,
     quantity: i64,
     /// The product's version after the deduction.
@@ -55,25 +54,25 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     tag = "orders",
     params(("id" = OrderId, Path, description = "The order's id")),
     responses(
-        (status = 200, description = "The order as it was handled here", body = View),
+        (status = 200, description = "The order as it was handled here", body = OrderView),
         (status = 404, description = "No command of such an order has arrived here"),
     )
 )]
-async fn read(orders: Data<Orders>, id: Path<String>) -> ProblemResult<web::Json<View>> {
+async fn read(orders: Data<Orders>, id: Path<String>) -> ProblemResult<web::Json<OrderView>> {
     let id = id_of_path(&id)?;
     let found = orders.db.read(move |conn| orders::find(conn, id).map_err(Problem::from)).await?;
-    let Some((record, deducted)) = found else {
+    let Some((record, deductions)) = found else {
         return Err(Problem::not_found(format!(
             "no command of an order {id} has arrived here; if order-service has it, it is still on the way"
         ))
         .at("id"));
     };
-    Ok(web::Json(View::of(record, deducted)))
+    Ok(web::Json(OrderView::of(record, deductions)))
 }
 
-impl View {
-    fn of(record: OrderRecord, deducted: Vec<Deducted>) -> Self {
-        let line = |row: Deducted| Line {
+impl OrderView {
+    fn of(record: OrderRecord, deductions: Vec<OrderDeduction>) -> Self {
+        let line = |row: OrderDeduction| TakenLine {
             sku: row.sku,
             quantity: row.quantity,
             version: row.version,
@@ -82,7 +81,7 @@ impl View {
         Self {
             id: record.id,
             state: record.state,
-            lines: deducted.into_iter().map(line).collect(),
+            lines: deductions.into_iter().map(line).collect(),
             refusal: record.refusal.and_then(|text| RawValue::from_string(text).ok()),
             handled_at: record.handled_us,
             cancelled_at: record.cancelled_us,

@@ -4,51 +4,51 @@ use std::time::{Duration, Instant};
 
 use common::config::PeerSettings;
 
-use super::peer::{Manner, Peer, details, sku};
-use crate::details::{Details, Fault};
+use super::stub_peer::{Behaviour, StubPeer, details, sku};
+use crate::details::{DetailsClient, DetailsError};
 
 const PAUSE: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn of(peer: &Peer) -> Details {
+fn of(peer: &StubPeer) -> DetailsClient {
     let timeout = Duration::from_secs(5);
     details(&PeerSettings { breaker_calls: 4, breaker_pause: PAUSE, timeout, ..peer.settings() })
 }
 
 #[actix_web::test]
 async fn after_failures_no_calls_are_made_until_it_is_well_again() {
-    let peer = Peer::start(Manner::Status(500));
+    let peer = StubPeer::start(Behaviour::Status(500));
     let details = of(&peer);
     for _ in 0..4 {
-        assert!(matches!(details.of(&sku("A")).await.fault(), Fault::Status(500)));
+        assert!(matches!(details.get(&sku("A")).await.error(), DetailsError::Status(500)));
     }
-    peer.becomes(Manner::Well);
+    peer.set_behaviour(Behaviour::Normal);
     let opened = Instant::now();
-    let found = details.of(&sku("A")).await;
-    assert!(found.is_paused(), "{found:?}");
-    assert!(found.fault().to_string().contains("left alone"), "{}", found.fault());
+    let found = details.get(&sku("A")).await;
+    assert!(found.is_breaker_open(), "{found:?}");
+    assert!(found.error().to_string().contains("left alone"), "{}", found.error());
     assert_eq!(peer.calls().len(), 4);
-    while !details.of(&sku("A")).await.is_fresh() {
+    while !details.get(&sku("A")).await.is_fresh() {
         assert!(opened.elapsed() < DEADLINE);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(opened.elapsed() >= PAUSE - Duration::from_millis(50), "{:?}", opened.elapsed());
     assert_eq!(peer.calls().len(), 5);
     for number in 0..10 {
-        assert!(details.of(&sku(&format!("S{number}"))).await.is_fresh());
+        assert!(details.get(&sku(&format!("S{number}"))).await.is_fresh());
     }
 }
 
 #[actix_web::test]
 async fn it_opens_again_if_the_peer_is_still_ill() {
-    let peer = Peer::start(Manner::Status(500));
+    let peer = StubPeer::start(Behaviour::Status(500));
     let details = of(&peer);
     let start = Instant::now();
     let mut pauses = 0;
     let mut paused = false;
     while pauses < 3 {
         assert!(start.elapsed() < DEADLINE);
-        let now = details.of(&sku("A")).await.is_paused();
+        let now = details.get(&sku("A")).await.is_breaker_open();
         pauses += u32::from(now && !paused);
         paused = now;
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -59,12 +59,12 @@ async fn it_opens_again_if_the_peer_is_still_ill() {
 
 #[actix_web::test]
 async fn silence_counts_as_failure() {
-    let peer = Peer::start(Manner::StopsMidway);
+    let peer = StubPeer::start(Behaviour::StopsMidway);
     let timeout = Duration::from_millis(50);
     let settings = PeerSettings { timeout, breaker_calls: 2, ..peer.settings() };
     let details = details(&settings);
     let start = Instant::now();
-    while !details.of(&sku("A")).await.is_paused() {
+    while !details.get(&sku("A")).await.is_breaker_open() {
         assert!(start.elapsed() < DEADLINE);
     }
     // Who has waited long enough may be gone before the call counts; one call more may have been made by then.
@@ -73,22 +73,26 @@ async fn silence_counts_as_failure() {
 
 #[actix_web::test]
 async fn unknown_products_are_no_failures() {
-    let peer = Peer::start(Manner::Unknown);
+    let peer = StubPeer::start(Behaviour::Unknown);
     let details = of(&peer);
     for number in 0..20 {
-        assert!(details.of(&sku(&format!("S{number}"))).await.is_unknown());
+        assert!(details.get(&sku(&format!("S{number}"))).await.is_unknown());
     }
     assert_eq!(peer.calls().len(), 20);
 }
 
 #[actix_web::test]
 async fn a_failure_now_and_then_changes_nothing() {
-    let peer = Peer::start(Manner::Well);
+    let peer = StubPeer::start(Behaviour::Normal);
     let details = of(&peer);
     for number in 0..20 {
-        peer.becomes(if number % 4 == 0 { Manner::Status(500) } else { Manner::Well });
-        let found = details.of(&sku(&format!("S{number}"))).await;
-        assert!(!found.is_paused(), "{number}: {found:?}");
+        peer.set_behaviour(if number % 4 == 0 {
+            Behaviour::Status(500)
+        } else {
+            Behaviour::Normal
+        });
+        let found = details.get(&sku(&format!("S{number}"))).await;
+        assert!(!found.is_breaker_open(), "{number}: {found:?}");
     }
     assert_eq!(peer.calls().len(), 20);
 }
@@ -96,13 +100,13 @@ async fn a_failure_now_and_then_changes_nothing() {
 /// What was kept is given while nothing new can be had.
 #[actix_web::test]
 async fn what_is_kept_needs_no_peer() {
-    let peer = Peer::start(Manner::Well);
+    let peer = StubPeer::start(Behaviour::Normal);
     let details = of(&peer);
-    assert!(details.of(&sku("A")).await.is_fresh());
-    peer.becomes(Manner::Status(500));
+    assert!(details.get(&sku("A")).await.is_fresh());
+    peer.set_behaviour(Behaviour::Status(500));
     for _ in 0..4 {
-        details.of(&sku("B")).await;
+        details.get(&sku("B")).await;
     }
-    assert!(details.of(&sku("B")).await.is_paused());
-    assert!(details.of(&sku("A")).await.is_cached());
+    assert!(details.get(&sku("B")).await.is_breaker_open());
+    assert!(details.get(&sku("A")).await.is_cached());
 }

@@ -7,14 +7,14 @@ use common::config::{PeerSettings, Settings};
 use common::env::Env;
 use serde_json::{Value, json};
 
-use super::peer::{Manner, Peer, details, nobody, sample, sku};
-use crate::details::{Details, Fault, Found};
+use super::stub_peer::{Behaviour, StubPeer, details, sample, sku, unreachable_peer};
+use crate::details::{DetailsClient, DetailsError, DetailsLookup};
 
 #[actix_web::test]
 async fn asks_for_the_details_of_one_product() {
-    let peer = Peer::start(Manner::Well);
-    let found = peer.details().of(&sku("85123A")).await;
-    let Found::Fresh(details) = found else { panic!("{found:?}") };
+    let peer = StubPeer::start(Behaviour::Normal);
+    let found = peer.details().get(&sku("85123A")).await;
+    let DetailsLookup::Fresh(details) = found else { panic!("{found:?}") };
     let mut expected = sample("85123A");
     expected.as_object_mut().unwrap().remove("weight_grams");
     assert_eq!(serde_json::to_value(&*details).unwrap(), expected);
@@ -25,47 +25,48 @@ async fn asks_for_the_details_of_one_product() {
 
 #[actix_web::test]
 async fn names_any_sku() {
-    let peer = Peer::start(Manner::Well);
+    let peer = StubPeer::start(Behaviour::Normal);
     let details = peer.details();
     for text in ["a/b", "100%", "a?b#c", "%2F", "日本", "a b+c", "details"] {
-        let found = details.of(&sku(text)).await;
-        let Found::Fresh(details) = found else { panic!("{text}: {found:?}") };
+        let found = details.get(&sku(text)).await;
+        let DetailsLookup::Fresh(details) = found else { panic!("{text}: {found:?}") };
         assert_eq!(details.sku.as_str(), text);
     }
 }
 
 #[actix_web::test]
 async fn sends_the_token_and_takes_an_address_with_a_path() {
-    let peer = Peer::start(Manner::Well);
+    let peer = StubPeer::start(Behaviour::Normal);
     let url = format!("http://{}/", peer.address());
-    let settings = PeerSettings { url, api_token: "s3cret".to_owned().into(), ..nobody() };
-    assert!(details(&settings).of(&sku("A")).await.is_fresh());
+    let settings =
+        PeerSettings { url, api_token: "s3cret".to_owned().into(), ..unreachable_peer() };
+    assert!(details(&settings).get(&sku("A")).await.is_fresh());
     assert_eq!(peer.calls()[0].authorization.as_deref(), Some("Bearer s3cret"));
 
     let url = format!("http://{}/products/", peer.address());
-    let found = details(&PeerSettings { url, ..nobody() }).of(&sku("A")).await;
+    let found = details(&PeerSettings { url, ..unreachable_peer() }).get(&sku("A")).await;
     // The stand-in knows no such path, so this is its 404 and no word about the product.
-    assert!(matches!(found.fault(), Fault::Status(404)), "{found:?}");
+    assert!(matches!(found.error(), DetailsError::Status(404)), "{found:?}");
 }
 
 #[actix_web::test]
 async fn only_the_owner_can_say_that_there_is_no_such_product() {
-    let peer = Peer::start(Manner::Unknown);
+    let peer = StubPeer::start(Behaviour::Unknown);
     let details = peer.details();
-    assert!(details.of(&sku("A")).await.is_unknown());
-    peer.becomes(Manner::Status(404));
-    assert!(matches!(details.of(&sku("B")).await.fault(), Fault::Status(404)));
+    assert!(details.get(&sku("A")).await.is_unknown());
+    peer.set_behaviour(Behaviour::Status(404));
+    assert!(matches!(details.get(&sku("B")).await.error(), DetailsError::Status(404)));
 }
 
 #[actix_web::test]
 async fn other_answers_are_faults() {
-    let peer = Peer::start(Manner::Redirects);
+    let peer = StubPeer::start(Behaviour::Redirects);
     let details = peer.details();
-    assert!(matches!(details.of(&sku("A")).await.fault(), Fault::Status(302)));
+    assert!(matches!(details.get(&sku("A")).await.error(), DetailsError::Status(302)));
     for status in [204, 401, 429, 500, 503] {
-        peer.becomes(Manner::Status(status));
-        let found = details.of(&sku("A")).await;
-        assert!(matches!(found.fault(), Fault::Status(got) if *got == status), "{found:?}");
+        peer.set_behaviour(Behaviour::Status(status));
+        let found = details.get(&sku("A")).await;
+        assert!(matches!(found.error(), DetailsError::Status(got) if *got == status), "{found:?}");
     }
     let mut without_version = sample("A");
     without_version.as_object_mut().unwrap().remove("version");
@@ -78,68 +79,71 @@ async fn other_answers_are_faults() {
         serde_json::to_vec(&without_version).unwrap(),
         serde_json::to_vec(&json!({"sku": "A"})).unwrap(),
     ] {
-        peer.becomes(Manner::Says(garbage));
-        let found = details.of(&sku("A")).await;
-        assert!(matches!(found.fault(), Fault::Unreadable(_)), "{found:?}");
+        peer.set_behaviour(Behaviour::Body(garbage));
+        let found = details.get(&sku("A")).await;
+        assert!(matches!(found.error(), DetailsError::Unreadable(_)), "{found:?}");
     }
-    peer.becomes(Manner::Says(serde_json::to_vec(&sample("B")).unwrap()));
-    assert!(matches!(details.of(&sku("A")).await.fault(), Fault::Mistaken));
-    peer.becomes(Manner::Well);
-    assert!(details.of(&sku("A")).await.is_fresh());
+    peer.set_behaviour(Behaviour::Body(serde_json::to_vec(&sample("B")).unwrap()));
+    assert!(matches!(details.get(&sku("A")).await.error(), DetailsError::OtherProduct));
+    peer.set_behaviour(Behaviour::Normal);
+    assert!(details.get(&sku("A")).await.is_fresh());
 }
 
 #[actix_web::test]
 async fn reads_no_more_than_an_answer_may_have() {
-    let peer = Peer::start(Manner::Floods);
+    let peer = StubPeer::start(Behaviour::Endless);
     let details = peer.details();
-    assert!(matches!(details.of(&sku("A")).await.fault(), Fault::TooLarge));
+    assert!(matches!(details.get(&sku("A")).await.error(), DetailsError::TooLarge));
     let padded = |length: usize| {
         let mut body = serde_json::to_vec(&sample("A")).unwrap();
         body.resize(length, b' ');
         body
     };
-    peer.becomes(Manner::Says(padded(64 * 1024 + 1)));
-    assert!(matches!(details.of(&sku("A")).await.fault(), Fault::TooLarge));
-    peer.becomes(Manner::Says(padded(64 * 1024)));
-    assert!(details.of(&sku("A")).await.is_fresh());
+    peer.set_behaviour(Behaviour::Body(padded(64 * 1024 + 1)));
+    assert!(matches!(details.get(&sku("A")).await.error(), DetailsError::TooLarge));
+    peer.set_behaviour(Behaviour::Body(padded(64 * 1024)));
+    assert!(details.get(&sku("A")).await.is_fresh());
 }
 
 #[actix_web::test]
 async fn waits_no_longer_than_the_timeout() {
-    let peer = Peer::start(Manner::After(Duration::from_secs(60)));
+    let peer = StubPeer::start(Behaviour::Delayed(Duration::from_secs(60)));
     let timeout = Duration::from_millis(100);
     let details = details(&PeerSettings { timeout, ..peer.settings() });
-    for (name, manner) in
-        [("A", Manner::After(Duration::from_secs(60))), ("B", Manner::StopsMidway)]
+    for (name, behaviour) in
+        [("A", Behaviour::Delayed(Duration::from_secs(60))), ("B", Behaviour::StopsMidway)]
     {
-        peer.becomes(manner);
+        peer.set_behaviour(behaviour);
         let start = Instant::now();
-        let found = details.of(&sku(name)).await;
+        let found = details.get(&sku(name)).await;
         let took = start.elapsed();
-        assert!(matches!(found.fault(), Fault::Slow(limit) if *limit == timeout), "{found:?}");
+        assert!(
+            matches!(found.error(), DetailsError::Timeout(limit) if *limit == timeout),
+            "{found:?}"
+        );
         assert!(took >= timeout && took < Duration::from_secs(5), "{took:?}");
     }
     assert_eq!(
-        details.of(&sku("C")).await.fault().to_string(),
+        details.get(&sku("C")).await.error().to_string(),
         "product-service did not answer within 100ms"
     );
 }
 
 #[actix_web::test]
 async fn a_peer_may_be_away_and_come_back() {
-    let peer = Peer::start(Manner::Well);
+    let peer = StubPeer::start(Behaviour::Normal);
     let (address, settings) = (peer.address(), peer.settings());
     let details = details(&settings);
-    assert!(details.of(&sku("A")).await.is_fresh());
+    assert!(details.get(&sku("A")).await.is_fresh());
     peer.stop().await;
-    let found = details.of(&sku("B")).await;
-    let Fault::Connection(_) = found.fault() else { panic!("{found:?}") };
-    assert_eq!(found.fault().to_string(), "product-service can't be reached");
-    assert!(found.fault().cause().contains("onnect"), "{}", found.fault().cause());
-    assert!(details.of(&sku("A")).await.is_cached());
+    let found = details.get(&sku("B")).await;
+    let DetailsError::Connection(_) = found.error() else { panic!("{found:?}") };
+    assert_eq!(found.error().to_string(), "product-service can't be reached");
+    assert!(found.error().cause().contains("onnect"), "{}", found.error().cause());
+    assert!(details.get(&sku("A")).await.is_cached());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, address.port())).unwrap();
-    let _peer = Peer::listen(listener, Manner::Well);
-    assert!(details.of(&sku("B")).await.is_fresh());
+    let _peer = StubPeer::listen(listener, Behaviour::Normal);
+    assert!(details.get(&sku("B")).await.is_fresh());
 }
 
 #[test]
@@ -152,13 +156,13 @@ fn refuses_an_address_that_is_none() {
         ("http://user:password@products.example", "user or a password"),
         ("http://products.example?a=1", "? or #"),
     ] {
-        let settings = PeerSettings { url: url.to_owned(), ..nobody() };
-        let error = Details::new(&settings, Env::system()).err().unwrap();
+        let settings = PeerSettings { url: url.to_owned(), ..unreachable_peer() };
+        let error = DetailsClient::new(&settings, Env::system()).err().unwrap();
         let shown = format!("{error:#}");
         assert!(shown.contains(why) && !shown.contains("password@"), "{url}: {shown}");
     }
-    let settings = PeerSettings { api_token: "a\nb".to_owned().into(), ..nobody() };
-    let error = Details::new(&settings, Env::system()).err().unwrap();
+    let settings = PeerSettings { api_token: "a\nb".to_owned().into(), ..unreachable_peer() };
+    let error = DetailsClient::new(&settings, Env::system()).err().unwrap();
     assert!(error.to_string().contains("peer.api_token"), "{error:#}");
 }
 
@@ -172,7 +176,7 @@ fn the_example_files_name_each_other() {
     assert_eq!(order.peer.url, format!("http://{}", product.http.bind));
     assert_eq!(product.peer.url, format!("http://{}", order.http.bind));
     assert_eq!(order.peer.timeout, Duration::from_millis(300));
-    Details::new(&order.peer, Env::system()).unwrap();
+    DetailsClient::new(&order.peer, Env::system()).unwrap();
     let secret = Settings {
         peer: PeerSettings { api_token: "s3cret".to_owned().into(), ..order.peer.clone() },
         ..order

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod asking;
-mod breaking;
-mod keeping;
-pub(crate) mod peer;
+mod breaker;
+mod cache;
+mod client;
 mod route;
+pub(crate) mod stub_peer;

@@ -16,25 +16,25 @@ use futures::StreamExt;
 use futures::stream;
 use serde_json::{Value, json};
 
-use crate::details::{Details, Fault, Found};
+use crate::details::{DetailsClient, DetailsError, DetailsLookup};
 
 /// How the peer answers.
 #[derive(Debug, Clone)]
-pub(crate) enum Manner {
+pub(crate) enum Behaviour {
     /// As it should.
-    Well,
+    Normal,
     /// As it should, after a while.
-    After(Duration),
+    Delayed(Duration),
     /// It has no such product.
     Unknown,
     /// Nothing but this status.
     Status(u16),
     /// This body, with status 200.
-    Says(Vec<u8>),
+    Body(Vec<u8>),
     /// The start of an answer, and then nothing more.
     StopsMidway,
     /// An answer without an end and without a length.
-    Floods,
+    Endless,
     /// Somewhere else.
     Redirects,
 }
@@ -47,23 +47,23 @@ pub(crate) struct Call {
 }
 
 struct State {
-    manner: Mutex<Manner>,
+    behaviour: Mutex<Behaviour>,
     calls: Mutex<Vec<Call>>,
 }
 
-pub(crate) struct Peer {
+pub(crate) struct StubPeer {
     state: Arc<State>,
     address: SocketAddr,
     handle: ServerHandle,
 }
 
-impl Peer {
-    pub(crate) fn start(manner: Manner) -> Self {
-        Self::listen(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), manner)
+impl StubPeer {
+    pub(crate) fn start(behaviour: Behaviour) -> Self {
+        Self::listen(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), behaviour)
     }
 
-    pub(crate) fn listen(listener: TcpListener, manner: Manner) -> Self {
-        let state = Arc::new(State { manner: Mutex::new(manner), calls: Mutex::default() });
+    pub(crate) fn listen(listener: TcpListener, behaviour: Behaviour) -> Self {
+        let state = Arc::new(State { behaviour: Mutex::new(behaviour), calls: Mutex::default() });
         let address = listener.local_addr().unwrap();
         let shared = Data::from(Arc::clone(&state));
         let server = HttpServer::new(move || {
@@ -81,8 +81,8 @@ impl Peer {
         Self { state, address, handle }
     }
 
-    pub(crate) fn becomes(&self, manner: Manner) {
-        *self.state.manner.lock().unwrap() = manner;
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
+        *self.state.behaviour.lock().unwrap() = behaviour;
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -98,11 +98,11 @@ impl Peer {
     }
 
     pub(crate) fn settings(&self) -> PeerSettings {
-        PeerSettings { url: format!("http://{}", self.address), ..nobody() }
+        PeerSettings { url: format!("http://{}", self.address), ..unreachable_peer() }
     }
 
-    /// Details asked of this peer.
-    pub(crate) fn details(&self) -> Details {
+    /// What asks this peer for details.
+    pub(crate) fn details(&self) -> DetailsClient {
         details(&self.settings())
     }
 }
@@ -113,26 +113,26 @@ async fn answer(request: HttpRequest, state: Data<State>, sku: Sku) -> HttpRespo
         path: request.uri().to_string(),
         authorization: authorization.map(|value| value.to_str().unwrap().to_owned()),
     });
-    let manner = state.manner.lock().unwrap().clone();
-    match manner {
-        Manner::Well => HttpResponse::Ok().json(sample(sku.as_str())),
-        Manner::After(pause) => {
+    let behaviour = state.behaviour.lock().unwrap().clone();
+    match behaviour {
+        Behaviour::Normal => HttpResponse::Ok().json(sample(sku.as_str())),
+        Behaviour::Delayed(pause) => {
             tokio::time::sleep(pause).await;
             HttpResponse::Ok().json(sample(sku.as_str()))
         }
-        Manner::Unknown => Problem::not_found("no such product").at("sku").error_response(),
-        Manner::Status(status) => HttpResponse::build(status.try_into().unwrap()).finish(),
-        Manner::Says(body) => HttpResponse::Ok().content_type("application/json").body(body),
-        Manner::StopsMidway => {
+        Behaviour::Unknown => Problem::not_found("no such product").at("sku").error_response(),
+        Behaviour::Status(status) => HttpResponse::build(status.try_into().unwrap()).finish(),
+        Behaviour::Body(body) => HttpResponse::Ok().content_type("application/json").body(body),
+        Behaviour::StopsMidway => {
             let start = stream::iter([Ok::<_, actix_web::Error>(Bytes::from_static(b"{\"sku\":"))]);
             HttpResponse::Ok().streaming(start.chain(stream::pending()))
         }
-        Manner::Floods => {
+        Behaviour::Endless => {
             let chunk = Bytes::from(vec![b' '; 4096]);
             HttpResponse::Ok()
                 .streaming(stream::repeat_with(move || Ok::<_, actix_web::Error>(chunk.clone())))
         }
-        Manner::Redirects => {
+        Behaviour::Redirects => {
             HttpResponse::Found().insert_header(("location", "http://127.0.0.1:9/")).finish()
         }
     }
@@ -147,7 +147,7 @@ pub(crate) fn sample(sku: &str) -> Value {
 }
 
 /// Settings for a peer at a closed port.
-pub(crate) fn nobody() -> PeerSettings {
+pub(crate) fn unreachable_peer() -> PeerSettings {
     PeerSettings {
         url: "http://127.0.0.1:9".to_owned(),
         api_token: String::new().into(),
@@ -159,16 +159,16 @@ pub(crate) fn nobody() -> PeerSettings {
     }
 }
 
-pub(crate) fn details(settings: &PeerSettings) -> Details {
+pub(crate) fn details(settings: &PeerSettings) -> DetailsClient {
     let clock = ManualClock::at(Timestamp::from_micros(1_291_191_960_000_000));
-    Details::new(settings, Env::seeded(Arc::new(clock), 1)).unwrap()
+    DetailsClient::new(settings, Env::seeded(Arc::new(clock), 1)).unwrap()
 }
 
 pub(crate) fn sku(text: &str) -> Sku {
     Sku::parse(text).unwrap()
 }
 
-impl Found {
+impl DetailsLookup {
     pub(crate) fn is_fresh(&self) -> bool {
         matches!(self, Self::Fresh(_))
     }
@@ -182,14 +182,14 @@ impl Found {
     }
 
     #[track_caller]
-    pub(crate) fn fault(&self) -> &Fault {
+    pub(crate) fn error(&self) -> &DetailsError {
         match self {
             Self::Unavailable(fault) => fault,
-            other => panic!("{other:?} is no fault"),
+            other => panic!("{other:?} is no error"),
         }
     }
 
-    pub(crate) fn is_paused(&self) -> bool {
-        matches!(self, Self::Unavailable(fault) if matches!(**fault, Fault::Paused))
+    pub(crate) fn is_breaker_open(&self) -> bool {
+        matches!(self, Self::Unavailable(fault) if matches!(**fault, DetailsError::BreakerOpen))
     }
 }

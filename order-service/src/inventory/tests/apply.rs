@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use common::db::DbError;
-use common::inbox::{Answer, Handler};
-use common::peer::CopyVersion;
+use engine::inbox::{CopyVersion, Handler, HandlerResult};
 use serde_json::{Value, json};
+use stockloop_tests::on_every_database;
 
-use super::on_both_databases;
-use super::replica::{Replica, START, applied, snapshot, superseded, tombstone};
+use super::copy_fixture::{CopyFixture, START, applied, snapshot, superseded, tombstone};
 use crate::inventory::InventoryHandler;
 
-async fn a_new_state_becomes_the_copy(replica: &Replica) {
-    replica.clock.advance(Duration::from_secs(1));
-    let answers = replica.apply(vec![replica.event("A", 1, 1)]).await;
+async fn a_new_state_becomes_the_copy(fixture: &CopyFixture) {
+    fixture.clock.advance(Duration::from_secs(1));
+    let answers = fixture.apply(vec![fixture.event("A", 1, 1)]).await;
     assert_eq!(answers, [applied(1)]);
-    let copy = replica.copy("A").await.unwrap();
+    let copy = fixture.copy("A").await.unwrap();
     assert_eq!((&*copy.description, copy.quantity, copy.unit_price_minor), ("HEART", 10, 255));
     assert_eq!(
         (copy.epoch, copy.version, copy.removed, copy.allow_backorder),
@@ -23,34 +22,34 @@ async fn a_new_state_becomes_the_copy(replica: &Replica) {
     );
     assert_eq!(copy.updated_us, START.before(Duration::from_millis(1_500)));
     assert_eq!(copy.applied_us, START.after(Duration::from_secs(1)));
-    assert_eq!(replica.apply(Vec::new()).await, []);
+    assert_eq!(fixture.apply(Vec::new()).await, []);
 }
 
-async fn the_same_state_again_changes_nothing(replica: &Replica) {
-    replica.apply(vec![replica.event("A", 1, 1)]).await;
-    let before = replica.copy("A").await;
-    replica.clock.advance(Duration::from_secs(1));
+async fn the_same_state_again_changes_nothing(fixture: &CopyFixture) {
+    fixture.apply(vec![fixture.event("A", 1, 1)]).await;
+    let before = fixture.copy("A").await;
+    fixture.clock.advance(Duration::from_secs(1));
     let mut other = snapshot("A", 1);
     other["quantity"] = json!(999);
-    let answers = replica.apply(vec![replica.event_of("A", 1, other)]).await;
+    let answers = fixture.apply(vec![fixture.event_of("A", 1, other)]).await;
     assert_eq!(answers, [superseded(1)]);
-    assert_eq!(replica.copy("A").await, before);
+    assert_eq!(fixture.copy("A").await, before);
 }
 
-async fn an_older_state_never_undoes_a_newer_one(replica: &Replica) {
+async fn an_older_state_never_undoes_a_newer_one(fixture: &CopyFixture) {
     for (version, answer) in
         [(3, applied(3)), (1, superseded(3)), (2, superseded(3)), (4, applied(4))]
     {
-        assert_eq!(replica.apply(vec![replica.event("A", 1, version)]).await, [answer]);
+        assert_eq!(fixture.apply(vec![fixture.event("A", 1, version)]).await, [answer]);
     }
-    assert_eq!(replica.state("A").await, (1, 4, 40));
+    assert_eq!(fixture.state("A").await, (1, 4, 40));
 }
 
-async fn a_batch_is_folded_to_the_newest_of_each_product(replica: &Replica) {
-    replica.apply(vec![replica.event("C", 1, 9)]).await;
+async fn a_batch_is_folded_to_the_newest_of_each_product(fixture: &CopyFixture) {
+    fixture.apply(vec![fixture.event("C", 1, 9)]).await;
     let batch = [("B", 1), ("A", 1), ("A", 3), ("C", 8), ("A", 2), ("B", 2), ("A", 3), ("C", 7)];
-    let events = batch.iter().map(|(sku, version)| replica.event(sku, 1, *version)).collect();
-    let answers = replica.apply(events).await;
+    let events = batch.iter().map(|(sku, version)| fixture.event(sku, 1, *version)).collect();
+    let answers = fixture.apply(events).await;
     let wanted = [
         superseded(2),
         superseded(3),
@@ -62,51 +61,51 @@ async fn a_batch_is_folded_to_the_newest_of_each_product(replica: &Replica) {
         superseded(9),
     ];
     assert_eq!(answers, wanted);
-    assert_eq!(replica.state("A").await, (1, 3, 30));
-    assert_eq!(replica.state("B").await, (1, 2, 20));
-    assert_eq!(replica.state("C").await, (1, 9, 90));
+    assert_eq!(fixture.state("A").await, (1, 3, 30));
+    assert_eq!(fixture.state("B").await, (1, 2, 20));
+    assert_eq!(fixture.state("C").await, (1, 9, 90));
 }
 
 /// After its database came back from a backup, the source's versions are lower and its epoch is higher.
-async fn a_higher_epoch_beats_every_version(replica: &Replica) {
-    replica.apply(vec![replica.event("A", 1, 9)]).await;
-    assert_eq!(replica.apply(vec![replica.event("A", 2, 1)]).await, [applied(1)]);
-    assert_eq!(replica.apply(vec![replica.event("A", 1, 10)]).await, [superseded(1)]);
-    assert_eq!(replica.state("A").await, (2, 1, 10));
-    let mixed = vec![replica.event("B", 1, 9), replica.event("B", 2, 2), replica.event("B", 2, 1)];
-    assert_eq!(replica.apply(mixed).await, [superseded(2), applied(2), superseded(2)]);
+async fn a_higher_epoch_beats_every_version(fixture: &CopyFixture) {
+    fixture.apply(vec![fixture.event("A", 1, 9)]).await;
+    assert_eq!(fixture.apply(vec![fixture.event("A", 2, 1)]).await, [applied(1)]);
+    assert_eq!(fixture.apply(vec![fixture.event("A", 1, 10)]).await, [superseded(1)]);
+    assert_eq!(fixture.state("A").await, (2, 1, 10));
+    let mixed = vec![fixture.event("B", 1, 9), fixture.event("B", 2, 2), fixture.event("B", 2, 1)];
+    assert_eq!(fixture.apply(mixed).await, [superseded(2), applied(2), superseded(2)]);
 }
 
-async fn a_tombstone_keeps_older_states_out(replica: &Replica) {
-    replica.apply(vec![replica.event("A", 1, 1)]).await;
-    let removal = replica.event_of("A", 1, tombstone("A", 3));
-    assert_eq!(replica.apply(vec![removal]).await, [applied(3)]);
-    assert_eq!(replica.apply(vec![replica.event("A", 1, 2)]).await, [superseded(3)]);
-    assert!(replica.copy("A").await.unwrap().removed);
-    assert_eq!(replica.apply(vec![replica.event("A", 1, 4)]).await, [applied(4)]);
-    assert!(!replica.copy("A").await.unwrap().removed);
+async fn a_tombstone_keeps_older_states_out(fixture: &CopyFixture) {
+    fixture.apply(vec![fixture.event("A", 1, 1)]).await;
+    let removal = fixture.event_of("A", 1, tombstone("A", 3));
+    assert_eq!(fixture.apply(vec![removal]).await, [applied(3)]);
+    assert_eq!(fixture.apply(vec![fixture.event("A", 1, 2)]).await, [superseded(3)]);
+    assert!(fixture.copy("A").await.unwrap().removed);
+    assert_eq!(fixture.apply(vec![fixture.event("A", 1, 4)]).await, [applied(4)]);
+    assert!(!fixture.copy("A").await.unwrap().removed);
     // A removal may be the first that arrives.
-    let removal = replica.event_of("B", 1, tombstone("B", 2));
-    assert_eq!(replica.apply(vec![removal]).await, [applied(2)]);
+    let removal = fixture.event_of("B", 1, tombstone("B", 2));
+    assert_eq!(fixture.apply(vec![removal]).await, [applied(2)]);
 }
 
-async fn a_bad_event_fails_alone_and_for_good(replica: &Replica) {
+async fn a_bad_event_fails_alone_and_for_good(fixture: &CopyFixture) {
     let bad = |change: fn(&mut Value)| {
         let mut data = snapshot("X", 1);
         change(&mut data);
-        replica.event_of("X", 1, data)
+        fixture.event_of("X", 1, data)
     };
-    let mut garbage = replica.event("X", 1, 1);
+    let mut garbage = fixture.event("X", 1, 1);
     garbage.data = b"\xff{".to_vec();
-    let mut unknown = replica.event("X", 1, 1);
+    let mut unknown = fixture.event("X", 1, 1);
     unknown.event_type = "stockloop.order.placed".to_owned();
-    let mut other_key = replica.event("X", 1, 1);
+    let mut other_key = fixture.event("X", 1, 1);
     other_key.key = "Y".to_owned();
-    let mut untrue = replica.event("X", 1, 1);
+    let mut untrue = fixture.event("X", 1, 1);
     untrue.event_type = "stockloop.inventory.removed".to_owned();
-    let mut deep = replica.event("X", 1, 1);
+    let mut deep = fixture.event("X", 1, 1);
     deep.data = b"[".repeat(100_000);
-    let mut list = replica.event("X", 1, 1);
+    let mut list = fixture.event("X", 1, 1);
     list.data = br#"["X","",1,1,false,false,1,"2010-12-01T08:26:00Z",null]"#.to_vec();
     for (event, word) in [
         (list, "object"),
@@ -123,30 +122,32 @@ async fn a_bad_event_fails_alone_and_for_good(replica: &Replica) {
         (bad(|data| data["sku"] = json!("a\nb")), "control"),
         (bad(|data| data["updated_at"] = json!("yesterday")), "snapshot"),
     ] {
-        let first = replica.event("A", 1, 1);
-        let last = replica.event("B", 1, 1);
-        let answers = replica.apply(vec![first, event, last]).await;
-        let Answer::Failed { error, retryable: false } = &answers[1] else { panic!("{answers:?}") };
+        let first = fixture.event("A", 1, 1);
+        let last = fixture.event("B", 1, 1);
+        let answers = fixture.apply(vec![first, event, last]).await;
+        let HandlerResult::Failed { error, retryable: false } = &answers[1] else {
+            panic!("{answers:?}")
+        };
         assert!(error.contains(word), "{error} does not tell of {word}");
-        assert!(matches!(answers[0], Answer::Success { .. }));
-        assert!(matches!(answers[2], Answer::Success { .. }));
+        assert!(matches!(answers[0], HandlerResult::Success { .. }));
+        assert!(matches!(answers[2], HandlerResult::Success { .. }));
     }
-    assert_eq!(replica.copy("X").await, None);
-    assert_eq!(replica.copy("Y").await, None);
-    assert!(replica.copy("A").await.is_some() && replica.copy("B").await.is_some());
+    assert_eq!(fixture.copy("X").await, None);
+    assert_eq!(fixture.copy("Y").await, None);
+    assert!(fixture.copy("A").await.is_some() && fixture.copy("B").await.is_some());
 }
 
-async fn what_later_sources_add_is_ignored(replica: &Replica) {
+async fn what_later_sources_add_is_ignored(fixture: &CopyFixture) {
     let mut data = snapshot("A", 1);
     data["colour"] = json!({"rgb": [1, 2, 3]});
     data["cause"] = json!({"kind": "stocktaking", "by": "somebody"});
-    assert_eq!(replica.apply(vec![replica.event_of("A", 1, data)]).await, [applied(1)]);
+    assert_eq!(fixture.apply(vec![fixture.event_of("A", 1, data)]).await, [applied(1)]);
     let mut data = snapshot("A", 2);
     data.as_object_mut().unwrap().remove("cause");
-    assert_eq!(replica.apply(vec![replica.event_of("A", 1, data)]).await, [applied(2)]);
+    assert_eq!(fixture.apply(vec![fixture.event_of("A", 1, data)]).await, [applied(2)]);
 }
 
-async fn values_arrive_as_they_were_sent(replica: &Replica) {
+async fn values_arrive_as_they_were_sent(fixture: &CopyFixture) {
     let texts =
         ["", "123", "1e3", "null", "it's \"quoted\" \\ {}", "日本 ß \u{1F600}", "[1,2]", "true"];
     for (n, text) in texts.iter().enumerate() {
@@ -158,10 +159,10 @@ async fn values_arrive_as_they_were_sent(replica: &Replica) {
         data["unit_price_minor"] = json!(i64::MAX);
         data["allow_backorder"] = json!(max);
         assert_eq!(
-            replica.apply(vec![replica.event_of(sku, i64::MAX, data)]).await,
+            fixture.apply(vec![fixture.event_of(sku, i64::MAX, data)]).await,
             [applied(i64::MAX)]
         );
-        let copy = replica.copy(sku).await.unwrap();
+        let copy = fixture.copy(sku).await.unwrap();
         assert_eq!(copy.description, *text);
         assert_eq!(copy.quantity, if min { i64::MIN } else { i64::MAX });
         assert_eq!(
@@ -172,27 +173,27 @@ async fn values_arrive_as_they_were_sent(replica: &Replica) {
     }
 }
 
-async fn a_batch_may_be_large(replica: &Replica) {
+async fn a_batch_may_be_large(fixture: &CopyFixture) {
     let batch = |version: i64| -> Vec<_> {
-        (0..2_000).map(|n| replica.event(&format!("S{n}"), 1, version)).collect()
+        (0..2_000).map(|n| fixture.event(&format!("S{n}"), 1, version)).collect()
     };
-    let first = replica.apply(batch(2)).await;
+    let first = fixture.apply(batch(2)).await;
     assert!(first.iter().all(|answer| *answer == applied(2)));
-    let older = replica.apply(batch(1)).await;
+    let older = fixture.apply(batch(1)).await;
     assert!(older.iter().all(|answer| *answer == superseded(2)));
-    let newer = replica.apply(batch(3)).await;
+    let newer = fixture.apply(batch(3)).await;
     assert!(newer.iter().all(|answer| *answer == applied(3)));
 }
 
-async fn batches_at_once_end_with_the_newest(replica: &Replica) {
+async fn batches_at_once_end_with_the_newest(fixture: &CopyFixture) {
     let batch = |version: i64, backwards: bool| {
         let mut skus: Vec<i64> = (0..50).collect();
         if backwards {
             skus.reverse();
         }
         let events: Vec<_> =
-            skus.iter().map(|n| replica.event(&format!("S{n}"), 1, version)).collect();
-        replica.apply(events)
+            skus.iter().map(|n| fixture.event(&format!("S{n}"), 1, version)).collect();
+        fixture.apply(events)
     };
     for round in 0..10 {
         let base = round * 4;
@@ -203,7 +204,7 @@ async fn batches_at_once_end_with_the_newest(replica: &Replica) {
             batch(base + 3, true),
         );
         for n in 0..50 {
-            assert_eq!(replica.state(&format!("S{n}")).await.1, base + 4);
+            assert_eq!(fixture.state(&format!("S{n}")).await.1, base + 4);
         }
     }
 }
@@ -213,10 +214,10 @@ fn knows_no_commands() {
     assert!(!InventoryHandler.is_command("stockloop.inventory.changed"));
 }
 
-async fn the_other_service_is_told_what_the_copy_holds(replica: &Replica) {
-    replica.apply(vec![replica.event("A", 2, 7)]).await;
+async fn the_other_service_is_told_what_the_copy_holds(fixture: &CopyFixture) {
+    fixture.apply(vec![fixture.event("A", 2, 7)]).await;
     let version = |key: &'static str| async move {
-        let read = replica
+        let read = fixture
             .inventory
             .db
             .read::<_, DbError>(move |conn| Ok(InventoryHandler.copy_version(conn, key)?));
@@ -226,7 +227,7 @@ async fn the_other_service_is_told_what_the_copy_holds(replica: &Replica) {
     assert_eq!(version("B").await, None);
 }
 
-on_both_databases![
+on_every_database!(&CopyFixture::new =>
     a_new_state_becomes_the_copy,
     the_other_service_is_told_what_the_copy_holds,
     the_same_state_again_changes_nothing,
@@ -239,4 +240,4 @@ on_both_databases![
     values_arrive_as_they_were_sent,
     a_batch_may_be_large,
     batches_at_once_end_with_the_newest,
-];
+);

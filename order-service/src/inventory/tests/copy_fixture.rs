@@ -2,84 +2,70 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_web::dev::Service;
-use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, StatusCode};
-use actix_web::test::{TestRequest, init_service, read_body};
-use actix_web::{App, web};
+use actix_web::web::{self, Data, ServiceConfig};
 use common::clock::{ManualClock, Timestamp};
-use common::db::{DatabaseSettings, Db, ENGINE_MIGRATIONS};
+use common::db::{DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
-use common::inbox::{Answer, ApplyError, Detail, Handler, Incoming};
+use common::event::Event;
 use common::inventory::Sku;
+use engine::batch::BatchError;
+use engine::inbox::{Detail, Handler, HandlerResult};
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
+use stockloop_tests::http::{self, TestResponse};
 
-use crate::details::Details;
-use crate::details::tests::peer::nobody;
-use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS, ProductCopy, find};
+use crate::details::DetailsClient;
+use crate::details::tests::stub_peer::unreachable_peer;
+use crate::inventory::{Inventory, InventoryHandler, ProductCopy, find};
 use crate::routes;
+use crate::schema::MIGRATIONS;
 
-pub(crate) struct Replica {
+pub(crate) struct CopyFixture {
     pub(crate) inventory: Inventory,
     /// Asks a closed port until a test puts another in its place.
-    pub(crate) details: RefCell<Details>,
+    pub(crate) details: RefCell<DetailsClient>,
     pub(crate) clock: ManualClock,
-    _place: TestDatabase,
-}
-
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Value,
+    _database: TestDatabase,
 }
 
 /// When the source's clock begins.
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000);
 
-impl Replica {
-    pub(crate) fn sqlite() -> Self {
-        Self::over(TestDatabase::sqlite())
-    }
-
-    pub(crate) fn postgres() -> Option<Self> {
-        TestDatabase::postgres().map(Self::over)
-    }
-
-    fn over(place: TestDatabase) -> Self {
-        let db = Db::open(&DatabaseSettings {
-            url: place.url().into(),
-            pool_size: 4,
-            connect_timeout: Duration::from_secs(10),
-        })
-        .unwrap();
-        db.migrate(&[ENGINE_MIGRATIONS, MIGRATIONS]).unwrap();
+impl CopyFixture {
+    pub(crate) fn new(database: TestDatabase) -> Self {
+        let db = database.open(&[ENGINE_MIGRATIONS, MIGRATIONS]);
         let clock = ManualClock::at(START);
         let env = Env::seeded(Arc::new(clock.clone()), 1);
-        let details = RefCell::new(Details::new(&nobody(), env.clone()).unwrap());
-        Self { inventory: Inventory { db, env }, details, clock, _place: place }
+        let details = RefCell::new(DetailsClient::new(&unreachable_peer(), env.clone()).unwrap());
+        Self { inventory: Inventory { db, env }, details, clock, _database: database }
+    }
+
+    /// What there is of the copy under `/api/v1`.
+    fn mount(&self, config: &mut ServiceConfig) {
+        config
+            .app_data(Data::new(self.inventory.clone()))
+            .app_data(Data::new(self.details.borrow().clone()))
+            .service(web::scope("/api/v1").configure(routes::configure));
     }
 
     /// Applies one batch in one transaction, as the engine does.
-    pub(crate) async fn apply(&self, events: Vec<Incoming>) -> Vec<Answer> {
+    pub(crate) async fn apply(&self, events: Vec<Event>) -> Vec<HandlerResult> {
         let now = self.inventory.env.now();
-        let answers: Result<_, ApplyError> =
+        let results: Result<_, BatchError> =
             self.inventory.db.write(move |conn| InventoryHandler.apply(conn, now, &events)).await;
-        answers.unwrap()
+        results.unwrap()
     }
 
     /// An event about `sku` as its source would send it.
-    pub(crate) fn event(&self, sku: &str, epoch: i64, version: i64) -> Incoming {
+    pub(crate) fn event(&self, sku: &str, epoch: i64, version: i64) -> Event {
         self.event_of(sku, epoch, snapshot(sku, version))
     }
 
-    pub(crate) fn event_of(&self, key: &str, epoch: i64, data: Value) -> Incoming {
+    pub(crate) fn event_of(&self, key: &str, epoch: i64, data: Value) -> Event {
         let removed = data["removed"] == true;
         let kind = if removed { "removed" } else { "changed" };
-        Incoming {
+        Event {
             id: self.inventory.env.event_id(),
             event_type: format!("stockloop.inventory.{kind}"),
             key: key.to_owned(),
@@ -93,11 +79,7 @@ impl Replica {
 
     pub(crate) async fn copy(&self, sku: &str) -> Option<ProductCopy> {
         let sku = Sku::parse(sku).unwrap();
-        self.inventory
-            .db
-            .read(move |conn| find(conn, &sku).map_err(common::db::DbError::from))
-            .await
-            .unwrap()
+        self.inventory.db.read(move |conn| find(conn, &sku).map_err(DbError::from)).await.unwrap()
     }
 
     /// Epoch, version and quantity of the copy.
@@ -111,46 +93,13 @@ impl Replica {
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
-    ) -> Response {
-        let details = self.details.borrow().clone();
-        let app = init_service(
-            App::new()
-                .app_data(web::Data::new(self.inventory.clone()))
-                .app_data(web::Data::new(details))
-                .service(web::scope("/api/v1").configure(routes::configure)),
-        )
-        .await;
-        let request = headers
-            .iter()
-            .fold(TestRequest::with_uri(&format!("/api/v1{path}")), |request, header| {
-                request.append_header(*header)
-            })
-            .method(Method::from_bytes(method.as_bytes()).unwrap());
-        let response = app.call(request.to_request()).await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_body(response).await;
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Response { status, headers, body }
+    ) -> TestResponse {
+        let request = http::request(method, &format!("/api/v1{path}"), headers);
+        http::send(|config| self.mount(config), request).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> TestResponse {
         self.send("GET", path, &[]).await
-    }
-}
-
-impl Response {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// Checks that this is a problem of this status and kind, about this field.
-    #[track_caller]
-    pub(crate) fn assert_problem(&self, status: u16, name: &str, field: &str) {
-        assert_eq!(self.status.as_u16(), status, "{self:?}");
-        assert_eq!(self.header("content-type"), "application/problem+json");
-        assert_eq!(self.body["type"], format!("urn:stockloop:problem:{name}"));
-        let named = self.body["field"].as_str().unwrap_or_default();
-        assert_eq!(named, field, "{self:?}");
     }
 }
 
@@ -170,14 +119,14 @@ pub(crate) fn tombstone(sku: &str, version: i64) -> Value {
     data
 }
 
-pub(crate) fn applied(version: i64) -> Answer {
+pub(crate) fn applied(version: i64) -> HandlerResult {
     success(Detail::Applied, version)
 }
 
-pub(crate) fn superseded(version: i64) -> Answer {
+pub(crate) fn superseded(version: i64) -> HandlerResult {
     success(Detail::Superseded, version)
 }
 
-fn success(detail: Detail, version: i64) -> Answer {
-    Answer::Success { detail, version: Some(version), result: None }
+fn success(detail: Detail, version: i64) -> HandlerResult {
+    HandlerResult::Success { detail, version: Some(version), result: None }
 }

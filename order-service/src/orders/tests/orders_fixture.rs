@@ -3,70 +3,47 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Service;
-use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, StatusCode};
-use actix_web::test::{TestRequest, init_service, read_body};
-use actix_web::{App, web};
-use common::clock::{ManualClock, Timestamp};
-use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS};
+use actix_web::web::{self, Data, ServiceConfig};
+use common::clock::ManualClock;
+use common::db::{Conn, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
-use common::http::Running;
-use common::inbox::{ApplyError, Handler, Incoming};
-use common::kafka::{Ack, AckBatch, Record, Verdict};
+use common::event::{Event, EventRow};
+use common::http::KeysInProgress;
 use common::on;
-use common::outbox::{EventRow, Outbox, Policy, Settler, operate};
 use common::retry::Backoff;
 use common::schema::{outbox_event, outbox_open};
 use common::signals::Signals;
+use common::telemetry::Spans;
 use diesel::prelude::*;
+use engine::batch::BatchError;
+use engine::inbox::Handler;
+use engine::kafka::{Ack, AckBatch, Record, Verdict};
+use engine::outbox::{Outbox, Policy, Settler, operate};
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
+use stockloop_tests::http::{self, TestResponse};
 use tokio_util::sync::CancellationToken;
 
-use crate::details::Details;
-use crate::details::tests::peer::nobody;
-use crate::inventory::{Inventory, InventoryHandler, MIGRATIONS};
+use crate::details::DetailsClient;
+use crate::details::tests::stub_peer::unreachable_peer;
+use crate::inventory::tests::copy_fixture::START;
+use crate::inventory::{Inventory, InventoryHandler};
 use crate::orders::{Orders, OrdersListener};
 use crate::routes;
-use crate::schema::{product_copy, reservation};
+use crate::schema::{MIGRATIONS, product_copy, reservation};
 
-pub(crate) struct Desk {
+pub(crate) struct OrdersFixture {
     pub(crate) orders: Orders,
-    pub(crate) clock: ManualClock,
     settler: Settler,
-    _place: Option<TestDatabase>,
+    _database: TestDatabase,
 }
 
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Value,
-}
-
-pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000);
-
-impl Desk {
-    pub(crate) fn sqlite() -> Self {
-        Self::over(TestDatabase::sqlite())
-    }
-
-    pub(crate) fn postgres() -> Option<Self> {
-        TestDatabase::postgres().map(Self::over)
-    }
-
-    fn over(place: TestDatabase) -> Self {
-        let db = Db::open(&DatabaseSettings {
-            url: place.url().into(),
-            pool_size: 4,
-            connect_timeout: Duration::from_secs(10),
-        })
-        .unwrap();
-        db.migrate(&[ENGINE_MIGRATIONS, MIGRATIONS]).unwrap();
-        let clock = ManualClock::at(START);
-        let env = Env::seeded(Arc::new(clock.clone()), 1);
-        let (outbox, signals) = (Outbox::new(env.clone(), 2), Signals::default());
+impl OrdersFixture {
+    pub(crate) fn new(database: TestDatabase) -> Self {
+        let db = database.open(&[ENGINE_MIGRATIONS, MIGRATIONS]);
+        let env = Env::seeded(Arc::new(ManualClock::at(START)), 1);
+        let outbox = Outbox::new(env.clone(), 2, Spans::off(env.clone()));
+        let signals = Signals::default();
         let listener = Arc::new(OrdersListener::new(outbox.clone(), signals.clone()));
         let policy = Policy {
             backoff: Backoff { base: Duration::ZERO, max: Duration::ZERO },
@@ -79,20 +56,9 @@ impl Desk {
             consumer: "product-service".to_owned(),
         };
         let outbox = outbox.with_listener(Some(listener));
-        let running = Running::default();
-        let stopping = CancellationToken::new();
-        Self {
-            orders: Orders { db, env, outbox, running, signals, stopping },
-            clock,
-            settler,
-            _place: Some(place),
-        }
-    }
-
-    /// Another instance on the same database.
-    pub(crate) fn clone_with(&self, orders: Orders) -> Self {
-        let (clock, settler) = (self.clock.clone(), self.settler.clone());
-        Self { orders, clock, settler, _place: None }
+        let (keys, stopping) = (KeysInProgress::default(), CancellationToken::new());
+        let orders = Orders { db, env, outbox, keys, signals, stopping };
+        Self { orders, settler, _database: database }
     }
 
     pub(crate) async fn write<T: Send + 'static, E>(
@@ -106,7 +72,7 @@ impl Desk {
     }
 
     /// Lets one batch of inventory events arrive.
-    pub(crate) async fn arrive(&self, events: Vec<Incoming>) {
+    pub(crate) async fn arrive(&self, events: Vec<Event>) {
         let now = self.orders.env.now();
         self.write(move |conn| InventoryHandler.apply(conn, now, &events)).await;
         self.check_sums().await;
@@ -119,14 +85,14 @@ impl Desk {
         version: i64,
         quantity: i64,
         order: Option<&str>,
-    ) -> Incoming {
+    ) -> Event {
         let mut data = json!({"sku": sku, "description": "HEART", "quantity": quantity,
             "unit_price_minor": 255, "allow_backorder": sku.starts_with("BACK"), "removed": false,
             "version": version, "updated_at": "2010-12-01T08:25:58.500000Z"});
         if let Some(order) = order {
             data["cause"] = json!({"kind": "order", "reason": "placed", "reference": order});
         }
-        Incoming {
+        Event {
             id: self.orders.env.event_id(),
             event_type: "stockloop.inventory.changed".to_owned(),
             key: sku.to_owned(),
@@ -148,37 +114,28 @@ impl Desk {
         path: &str,
         headers: &[(&str, &str)],
         body: Value,
-    ) -> Response {
-        let inventory = Inventory { db: self.orders.db.clone(), env: self.orders.env.clone() };
-        let details = Details::new(&nobody(), self.orders.env.clone()).unwrap();
-        let app = init_service(
-            App::new()
-                .app_data(web::Data::new(inventory))
-                .app_data(web::Data::new(self.orders.clone()))
-                .app_data(web::Data::new(details))
-                .service(web::scope("/api/v1").configure(routes::configure)),
-        )
-        .await;
-        let mut request = headers
-            .iter()
-            .fold(TestRequest::with_uri(&format!("/api/v1{path}")), |r, h| r.append_header(*h))
-            .method(Method::from_bytes(method.as_bytes()).unwrap());
-        if !body.is_null() {
-            request = request.set_json(body);
-        }
-        let response = app.call(request.to_request()).await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_body(response).await;
-        let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
-        let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());
-        Response { status, headers, body }
+    ) -> TestResponse {
+        Self::send_to(&self.orders, method, path, headers, body).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Response {
+    /// Sends to an instance of the service that has these `orders`.
+    pub(crate) async fn send_to(
+        orders: &Orders,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> TestResponse {
+        let request = http::request(method, &format!("/api/v1{path}"), headers);
+        let request = if body.is_null() { request } else { request.set_json(body) };
+        http::send(|config| mount(config, orders), request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> TestResponse {
         self.send("GET", path, &[], Value::Null).await
     }
 
-    pub(crate) async fn place(&self, lines: &[(&str, i64)]) -> Response {
+    pub(crate) async fn place(&self, lines: &[(&str, i64)]) -> TestResponse {
         self.send("POST", "/orders", &[], body(lines)).await
     }
 
@@ -190,7 +147,7 @@ impl Desk {
         response.body["id"].as_str().unwrap().to_owned()
     }
 
-    pub(crate) async fn cancel(&self, id: &str) -> Response {
+    pub(crate) async fn cancel(&self, id: &str) -> TestResponse {
         self.send("POST", &format!("/orders/{id}/cancel"), &[], Value::Null).await
     }
 
@@ -260,7 +217,7 @@ impl Desk {
             headers: Vec::new(),
             payload: Some(serde_json::to_vec(&acks).unwrap()),
         };
-        let settled: Result<_, ApplyError> =
+        let settled: Result<_, BatchError> =
             self.settler.settle(&self.orders.db, vec![record], false).await;
         assert_eq!(settled.unwrap().unreadable, 0);
         self.orders.outbox.wake();
@@ -306,22 +263,18 @@ impl Desk {
     }
 }
 
-impl Response {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// Checks that this is a problem of this status and kind, about this field.
-    #[track_caller]
-    pub(crate) fn assert_problem(&self, status: u16, name: &str, field: &str) {
-        assert_eq!(self.status.as_u16(), status, "{self:?}");
-        assert_eq!(self.header("content-type"), "application/problem+json");
-        assert_eq!(self.body["type"], format!("urn:stockloop:problem:{name}"));
-        let named = self.body["field"].as_str().unwrap_or_default();
-        assert_eq!(named, field, "{self:?}");
-    }
+/// Everything that an instance with these `orders` has under `/api/v1`.
+fn mount(config: &mut ServiceConfig, orders: &Orders) {
+    let inventory = Inventory { db: orders.db.clone(), env: orders.env.clone() };
+    let details = DetailsClient::new(&unreachable_peer(), orders.env.clone()).unwrap();
+    config
+        .app_data(Data::new(inventory))
+        .app_data(Data::new(orders.clone()))
+        .app_data(Data::new(details))
+        .service(web::scope("/api/v1").configure(routes::configure));
 }
 
+/// The body of a placing.
 pub(crate) fn body(lines: &[(&str, i64)]) -> Value {
     let line = |(sku, quantity): &(&str, i64)| json!({"sku": sku, "quantity": quantity});
     json!({"customer": "17850", "lines": lines.iter().map(line).collect::<Vec<_>>()})

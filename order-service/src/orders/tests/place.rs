@@ -1,14 +1,14 @@
 //! Placing.
 
 use serde_json::json;
+use stockloop_tests::on_every_database;
 
-use super::desk::{Desk, body};
-use super::on_both_databases;
+use super::orders_fixture::{OrdersFixture, body};
 
-async fn an_order_is_pending_promised_and_on_its_way(desk: &Desk) {
-    desk.stock("A", 10).await;
-    desk.stock("B", 5).await;
-    let response = desk.place(&[("B", 2), ("A", 3), ("B", 1)]).await;
+async fn an_order_is_pending_promised_and_on_its_way(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    fixture.stock("B", 5).await;
+    let response = fixture.place(&[("B", 2), ("A", 3), ("B", 1)]).await;
     assert_eq!(response.status, 201);
     let id = response.body["id"].as_str().unwrap();
     assert_eq!(response.header("location"), format!("/api/v1/orders/{id}"));
@@ -16,28 +16,28 @@ async fn an_order_is_pending_promised_and_on_its_way(desk: &Desk) {
     assert_eq!(response.body["customer"], "17850");
     let lines = json!([{"sku": "A", "quantity": 3}, {"sku": "B", "quantity": 3}]);
     assert_eq!(response.body["lines"], lines);
-    assert_eq!(desk.copy("A").await, (10, 3, 7));
-    assert_eq!(desk.copy("B").await, (5, 3, 2));
-    let commands = desk.commands().await;
+    assert_eq!(fixture.copy("A").await, (10, 3, 7));
+    assert_eq!(fixture.copy("B").await, (5, 3, 2));
+    let commands = fixture.commands().await;
     assert_eq!((&*commands[0].event_type, &*commands[0].key), ("stockloop.order.placed", id));
     assert_eq!((commands[0].kind, commands[0].version), (1, 0));
     let data: serde_json::Value = serde_json::from_str(&commands[0].payload).unwrap();
     assert_eq!(data["order_id"], id);
     assert_eq!((&data["customer"], &data["lines"]), (&json!("17850"), &lines));
-    assert_eq!(desk.order(id).await, response.body);
+    assert_eq!(fixture.order(id).await, response.body);
 }
 
-async fn every_line_that_stands_in_the_way_is_told(desk: &Desk) {
-    desk.stock("A", 10).await;
-    desk.stock("B", 5).await;
-    desk.stock("GONE", 5).await;
-    let mut removal = desk.state("GONE", 2, 0, None);
+async fn every_line_that_stands_in_the_way_is_told(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    fixture.stock("B", 5).await;
+    fixture.stock("GONE", 5).await;
+    let mut removal = fixture.state("GONE", 2, 0, None);
     removal.event_type = "stockloop.inventory.removed".to_owned();
     let text = String::from_utf8(removal.data).unwrap();
     removal.data = text.replace("\"removed\":false", "\"removed\":true").into_bytes();
-    desk.arrive(vec![removal]).await;
+    fixture.arrive(vec![removal]).await;
     let lines = [("A", 1), ("B", 3), ("NONE", 1), ("B", 3), ("GONE", 1)];
-    let response = desk.place(&lines).await;
+    let response = fixture.place(&lines).await;
     response.assert_problem(409, "not-available", "lines");
     let errors = response.body["errors"].as_array().unwrap();
     let told: Vec<(&str, &str)> = errors
@@ -52,32 +52,32 @@ async fn every_line_that_stands_in_the_way_is_told(desk: &Desk) {
     ];
     assert_eq!(told, wanted);
     assert_eq!(errors[0]["detail"], "6 of B are wanted, and 5 are available");
-    assert_eq!(desk.copy("A").await, (10, 0, 10));
-    assert!(desk.commands().await.is_empty());
+    assert_eq!(fixture.copy("A").await, (10, 0, 10));
+    assert!(fixture.commands().await.is_empty());
 }
 
-async fn what_is_promised_is_not_promised_again(desk: &Desk) {
-    desk.stock("A", 3).await;
-    desk.placed(&[("A", 2)]).await;
-    desk.place(&[("A", 2)]).await.assert_problem(409, "not-available", "lines");
-    desk.placed(&[("A", 1)]).await;
-    desk.place(&[("A", 1)]).await.assert_problem(409, "not-available", "lines");
-    assert_eq!(desk.copy("A").await, (3, 3, 0));
-    desk.stock("BACK", 1).await;
-    desk.placed(&[("BACK", 5)]).await;
-    assert_eq!(desk.copy("BACK").await, (1, 5, -4));
+async fn what_is_promised_is_not_promised_again(fixture: &OrdersFixture) {
+    fixture.stock("A", 3).await;
+    fixture.placed(&[("A", 2)]).await;
+    fixture.place(&[("A", 2)]).await.assert_problem(409, "not-available", "lines");
+    fixture.placed(&[("A", 1)]).await;
+    fixture.place(&[("A", 1)]).await.assert_problem(409, "not-available", "lines");
+    assert_eq!(fixture.copy("A").await, (3, 3, 0));
+    fixture.stock("BACK", 1).await;
+    fixture.placed(&[("BACK", 5)]).await;
+    assert_eq!(fixture.copy("BACK").await, (1, 5, -4));
 }
 
-async fn many_at_once_do_not_oversell(desk: &Desk) {
-    desk.stock("A", 5).await;
-    desk.stock("B", 5).await;
+async fn many_at_once_do_not_oversell(fixture: &OrdersFixture) {
+    fixture.stock("A", 5).await;
+    fixture.stock("B", 5).await;
     let mut taken = 0;
     for _ in 0..3 {
         let (one, two, three, four) = tokio::join!(
-            desk.place(&[("A", 1), ("B", 1)]),
-            desk.place(&[("B", 1), ("A", 1)]),
-            desk.place(&[("A", 1)]),
-            desk.place(&[("B", 1)]),
+            fixture.place(&[("A", 1), ("B", 1)]),
+            fixture.place(&[("B", 1), ("A", 1)]),
+            fixture.place(&[("A", 1)]),
+            fixture.place(&[("B", 1)]),
         );
         for response in [one, two, three, four] {
             match response.status.as_u16() {
@@ -86,30 +86,30 @@ async fn many_at_once_do_not_oversell(desk: &Desk) {
             }
         }
     }
-    let (a, b) = (desk.copy("A").await, desk.copy("B").await);
+    let (a, b) = (fixture.copy("A").await, fixture.copy("B").await);
     assert!(a.2 >= 0 && b.2 >= 0, "{a:?} {b:?}");
     assert!((5..=10).contains(&taken), "{taken}");
-    desk.check_sums().await;
+    fixture.check_sums().await;
 }
 
-async fn the_same_request_is_one_order(desk: &Desk) {
-    desk.stock("A", 10).await;
+async fn the_same_request_is_one_order(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
     let key = [("idempotency-key", "k1")];
-    let first = desk.send("POST", "/orders", &key, body(&[("A", 1)])).await;
-    let second = desk.send("POST", "/orders", &key, body(&[("A", 1)])).await;
+    let first = fixture.send("POST", "/orders", &key, body(&[("A", 1)])).await;
+    let second = fixture.send("POST", "/orders", &key, body(&[("A", 1)])).await;
     assert_eq!((first.status, &first.body), (second.status, &second.body));
     assert_eq!(first.header("location"), second.header("location"));
-    assert_eq!(desk.commands().await.len(), 1);
-    let other = desk.send("POST", "/orders", &key, body(&[("A", 2)])).await;
+    assert_eq!(fixture.commands().await.len(), 1);
+    let other = fixture.send("POST", "/orders", &key, body(&[("A", 2)])).await;
     other.assert_problem(422, "invalid", "Idempotency-Key");
     let refused =
-        desk.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
+        fixture.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
     let again =
-        desk.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
+        fixture.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
     assert_eq!((refused.status.as_u16(), &refused.body), (409, &again.body));
 }
 
-async fn what_is_no_order_is_refused_by_field(desk: &Desk) {
+async fn what_is_no_order_is_refused_by_field(fixture: &OrdersFixture) {
     let many: Vec<_> = (0..1_001).map(|n| json!({"sku": format!("S{n}"), "quantity": 1})).collect();
     for (body, field) in [
         (json!({"lines": [{"sku": "A", "quantity": 1}]}), "customer"),
@@ -124,21 +124,21 @@ async fn what_is_no_order_is_refused_by_field(desk: &Desk) {
             "lines[0].quantity",
         ),
     ] {
-        desk.send("POST", "/orders", &[], body).await.assert_problem(422, "invalid", field);
+        fixture.send("POST", "/orders", &[], body).await.assert_problem(422, "invalid", field);
     }
-    assert!(desk.commands().await.is_empty());
+    assert!(fixture.commands().await.is_empty());
 }
 
-async fn a_thousand_lines_are_an_order(desk: &Desk) {
+async fn a_thousand_lines_are_an_order(fixture: &OrdersFixture) {
     let skus: Vec<String> = (0..1_000).map(|n| format!("S{n:04}")).collect();
-    desk.arrive(skus.iter().map(|sku| desk.state(sku, 1, 5, None)).collect()).await;
+    fixture.arrive(skus.iter().map(|sku| fixture.state(sku, 1, 5, None)).collect()).await;
     let lines: Vec<(&str, i64)> = skus.iter().map(|sku| (sku.as_str(), 2)).collect();
-    let id = desk.placed(&lines).await;
-    assert_eq!(desk.order(&id).await["lines"].as_array().unwrap().len(), 1_000);
-    assert_eq!(desk.copy("S0999").await, (5, 2, 3));
+    let id = fixture.placed(&lines).await;
+    assert_eq!(fixture.order(&id).await["lines"].as_array().unwrap().len(), 1_000);
+    assert_eq!(fixture.copy("S0999").await, (5, 2, 3));
 }
 
-on_both_databases![
+on_every_database!(&OrdersFixture::new =>
     an_order_is_pending_promised_and_on_its_way,
     every_line_that_stands_in_the_way_is_told,
     what_is_promised_is_not_promised_again,
@@ -146,4 +146,4 @@ on_both_databases![
     the_same_request_is_one_order,
     what_is_no_order_is_refused_by_field,
     a_thousand_lines_are_an_order,
-];
+);

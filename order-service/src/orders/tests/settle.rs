@@ -1,72 +1,77 @@
 //! The owner's answers on an order.
 
-use common::kafka::Verdict::{Failed, Rejected, Success};
+use engine::kafka::Verdict::{Failed, Rejected, Success};
 use serde_json::{Value, json};
+use stockloop_tests::on_every_database;
 
-use super::desk::{Desk, deducted, refused};
-use super::on_both_databases;
+use super::orders_fixture::{OrdersFixture, deducted, refused};
 
-async fn a_success_confirms_and_names_the_versions(desk: &Desk) {
-    desk.stock("A", 10).await;
-    desk.stock("B", 10).await;
-    let id = desk.placed(&[("A", 3), ("B", 1)]).await;
-    let command = &desk.commands().await[0];
-    desk.answer(command, Success, deducted(&[("A", 2), ("B", 7)])).await;
-    let order = desk.order(&id).await;
+async fn a_success_confirms_and_names_the_versions(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    fixture.stock("B", 10).await;
+    let id = fixture.placed(&[("A", 3), ("B", 1)]).await;
+    let command = &fixture.commands().await[0];
+    fixture.answer(command, Success, deducted(&[("A", 2), ("B", 7)])).await;
+    let order = fixture.order(&id).await;
     assert_eq!((&order["status"], &order["revision"]), (&json!("CONFIRMED"), &json!(2)));
     assert_eq!(order["lines"][1], json!({"sku": "B", "quantity": 1, "version": 7}));
-    assert_eq!(desk.timeline(&id).await[1], ("stock deducted".into(), "CONFIRMED".into()));
-    assert_eq!(desk.open_commands().await, 0);
-    desk.answer(command, Success, deducted(&[("A", 2), ("B", 7)])).await;
-    assert_eq!(desk.order(&id).await["revision"], 2, "the same answer again changes nothing");
+    assert_eq!(fixture.timeline(&id).await[1], ("stock deducted".into(), "CONFIRMED".into()));
+    assert_eq!(fixture.open_commands().await, 0);
+    fixture.answer(command, Success, deducted(&[("A", 2), ("B", 7)])).await;
+    assert_eq!(fixture.order(&id).await["revision"], 2, "the same answer again changes nothing");
 }
 
-async fn a_rejection_gives_the_reasons_and_frees_the_stock(desk: &Desk) {
-    desk.stock("A", 10).await;
-    desk.stock("B", 10).await;
-    let id = desk.placed(&[("A", 3), ("B", 1)]).await;
-    desk.answer(&desk.commands().await[0], Rejected, refused("A")).await;
-    let order = desk.order(&id).await;
+async fn a_rejection_gives_the_reasons_and_frees_the_stock(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    fixture.stock("B", 10).await;
+    let id = fixture.placed(&[("A", 3), ("B", 1)]).await;
+    fixture.answer(&fixture.commands().await[0], Rejected, refused("A")).await;
+    let order = fixture.order(&id).await;
     assert_eq!(order["status"], "REJECTED");
     let line =
         json!({"sku": "A", "quantity": 3, "reason": "insufficient_stock", "detail": "it has 2"});
     assert_eq!(order["lines"], json!([line, {"sku": "B", "quantity": 1}]));
-    assert_eq!(desk.copy("A").await, (10, 0, 10));
-    assert_eq!(desk.open_commands().await, 0, "a rejection settles the event");
+    assert_eq!(fixture.copy("A").await, (10, 0, 10));
+    assert_eq!(fixture.open_commands().await, 0, "a rejection settles the event");
 }
 
-async fn a_failure_that_goes_on_by_itself_changes_nothing(desk: &Desk) {
-    desk.stock("A", 10).await;
-    let id = desk.placed(&[("A", 3)]).await;
-    let command = &desk.commands().await[0];
+async fn a_failure_that_goes_on_by_itself_changes_nothing(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    let id = fixture.placed(&[("A", 3)]).await;
+    let command = &fixture.commands().await[0];
     // The settler's answers here are not retryable, so a batch with the cure in it tells both in order.
-    desk.answers(&[(command, Failed, Value::Null), (command, Success, deducted(&[("A", 2)]))])
+    fixture
+        .answers(&[(command, Failed, Value::Null), (command, Success, deducted(&[("A", 2)]))])
         .await;
-    let steps: Vec<String> = desk.timeline(&id).await.into_iter().map(|step| step.1).collect();
+    let steps: Vec<String> = fixture.timeline(&id).await.into_iter().map(|step| step.1).collect();
     assert_eq!(steps, ["PENDING", "NEEDS_ATTENTION", "CONFIRMED"]);
 }
 
-async fn an_answer_without_a_readable_result_counts(desk: &Desk) {
-    desk.stock("A", 10).await;
-    let one = desk.placed(&[("A", 1)]).await;
-    let two = desk.placed(&[("A", 1)]).await;
-    let commands = desk.commands().await;
-    desk.answer(&commands[0], Success, json!("odd")).await;
-    desk.answer(&commands[1], Rejected, Value::Null).await;
-    assert_eq!(desk.status(&one).await, "CONFIRMED");
-    assert_eq!(desk.status(&two).await, "REJECTED");
-    assert_eq!(desk.copy("A").await, (10, 1, 9), "what was taken stays promised until it arrives");
-    desk.arrive(vec![desk.state("A", 2, 9, Some(&one))]).await;
-    assert_eq!(desk.copy("A").await, (9, 0, 9));
+async fn an_answer_without_a_readable_result_counts(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    let one = fixture.placed(&[("A", 1)]).await;
+    let two = fixture.placed(&[("A", 1)]).await;
+    let commands = fixture.commands().await;
+    fixture.answer(&commands[0], Success, json!("odd")).await;
+    fixture.answer(&commands[1], Rejected, Value::Null).await;
+    assert_eq!(fixture.status(&one).await, "CONFIRMED");
+    assert_eq!(fixture.status(&two).await, "REJECTED");
+    assert_eq!(
+        fixture.copy("A").await,
+        (10, 1, 9),
+        "what was taken stays promised until it arrives"
+    );
+    fixture.arrive(vec![fixture.state("A", 2, 9, Some(&one))]).await;
+    assert_eq!(fixture.copy("A").await, (9, 0, 9));
 }
 
-async fn many_answers_are_taken_at_once(desk: &Desk) {
-    desk.stock("A", 1_000).await;
+async fn many_answers_are_taken_at_once(fixture: &OrdersFixture) {
+    fixture.stock("A", 1_000).await;
     let mut ids = Vec::new();
     for _ in 0..40 {
-        ids.push(desk.placed(&[("A", 1)]).await);
+        ids.push(fixture.placed(&[("A", 1)]).await);
     }
-    let commands = desk.commands().await;
+    let commands = fixture.commands().await;
     let answers: Vec<_> = commands
         .iter()
         .zip(2..)
@@ -75,18 +80,18 @@ async fn many_answers_are_taken_at_once(desk: &Desk) {
             _ => (command, Rejected, refused("A")),
         })
         .collect();
-    desk.answers(&answers).await;
+    fixture.answers(&answers).await;
     for (place, id) in ids.iter().enumerate() {
         let wanted = if place % 2 == 0 { "CONFIRMED" } else { "REJECTED" };
-        assert_eq!(desk.status(id).await, wanted);
+        assert_eq!(fixture.status(id).await, wanted);
     }
-    assert_eq!(desk.copy("A").await, (1_000, 20, 980));
+    assert_eq!(fixture.copy("A").await, (1_000, 20, 980));
 }
 
-on_both_databases![
+on_every_database!(&OrdersFixture::new =>
     a_success_confirms_and_names_the_versions,
     a_rejection_gives_the_reasons_and_frees_the_stock,
     a_failure_that_goes_on_by_itself_changes_nothing,
     an_answer_without_a_readable_result_counts,
     many_answers_are_taken_at_once,
-];
+);

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use common::kafka::Verdict::{Failed, Rejected, Success};
+use common::signals::Signals;
+use engine::kafka::Verdict::{Failed, Rejected, Success};
 use serde_json::Value;
+use stockloop_tests::http::TestResponse;
+use stockloop_tests::on_every_database;
 
-use super::desk::{Desk, Response, deducted, refused};
-use super::on_both_databases;
+use super::orders_fixture::{OrdersFixture, deducted, refused};
+use crate::orders::Orders;
 
 const STREAM: [(&str, &str); 1] = [("accept", "text/event-stream")];
 
 /// The statuses that a stream told.
-fn statuses(response: &Response) -> Vec<String> {
+fn statuses(response: &TestResponse) -> Vec<String> {
     assert_eq!(response.status, 200);
     assert_eq!(response.header("content-type"), "text/event-stream");
     let text = response.body.as_str().unwrap();
@@ -20,70 +23,69 @@ fn statuses(response: &Response) -> Vec<String> {
     data.map(|data| status(data)["status"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn a_settled_order_is_told_once(desk: &Desk) {
-    desk.stock("A", 10).await;
-    let id = desk.placed(&[("A", 1)]).await;
-    desk.answer(&desk.commands().await[0], Rejected, refused("A")).await;
-    let response = desk.send("GET", &format!("/orders/{id}"), &STREAM, Value::Null).await;
+async fn a_settled_order_is_told_once(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    let id = fixture.placed(&[("A", 1)]).await;
+    fixture.answer(&fixture.commands().await[0], Rejected, refused("A")).await;
+    let response = fixture.send("GET", &format!("/orders/{id}"), &STREAM, Value::Null).await;
     assert_eq!(statuses(&response), ["REJECTED"]);
     let nobody = "/orders/01890a5d-ac96-774b-bcce-b302099a8057";
-    desk.send("GET", nobody, &STREAM, Value::Null).await.assert_problem(404, "not-found", "id");
+    fixture.send("GET", nobody, &STREAM, Value::Null).await.assert_problem(404, "not-found", "id");
 }
 
-async fn each_change_is_told_until_it_is_settled(desk: &Desk) {
-    desk.stock("A", 10).await;
-    let id = desk.placed(&[("A", 1)]).await;
-    let command = desk.commands().await.remove(0);
+async fn each_change_is_told_until_it_is_settled(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    let id = fixture.placed(&[("A", 1)]).await;
+    let command = fixture.commands().await.remove(0);
     let path = format!("/orders/{id}");
     let work = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        desk.answer(&command, Failed, Value::Null).await;
+        fixture.answer(&command, Failed, Value::Null).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        desk.answer(&command, Success, deducted(&[("A", 2)])).await;
+        fixture.answer(&command, Success, deducted(&[("A", 2)])).await;
     };
     let started = std::time::Instant::now();
-    let (response, ()) = tokio::join!(desk.send("GET", &path, &STREAM, Value::Null), work);
+    let (response, ()) = tokio::join!(fixture.send("GET", &path, &STREAM, Value::Null), work);
     assert_eq!(statuses(&response), ["PENDING", "NEEDS_ATTENTION", "CONFIRMED"]);
     assert!(started.elapsed() < Duration::from_millis(1_800), "it is told at once, not by looking");
 }
 
 /// Another instance settles: nobody tells this one, and it finds out by itself.
-async fn what_nobody_tells_is_found(desk: &Desk) {
-    desk.stock("A", 10).await;
-    let id = desk.placed(&[("A", 1)]).await;
-    let command = desk.commands().await.remove(0);
-    let mut other = desk.orders.clone();
-    other.signals = common::signals::Signals::default();
-    let stream = desk.clone_with(other);
+async fn what_nobody_tells_is_found(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    let id = fixture.placed(&[("A", 1)]).await;
+    let command = fixture.commands().await.remove(0);
+    let other = Orders { signals: Signals::default(), ..fixture.orders.clone() };
     let work = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        desk.answer(&command, Success, deducted(&[("A", 2)])).await;
+        fixture.answer(&command, Success, deducted(&[("A", 2)])).await;
     };
     let path = format!("/orders/{id}");
-    let (response, ()) = tokio::join!(stream.send("GET", &path, &STREAM, Value::Null), work);
+    let (response, ()) =
+        tokio::join!(OrdersFixture::send_to(&other, "GET", &path, &STREAM, Value::Null), work);
     assert_eq!(statuses(&response), ["PENDING", "CONFIRMED"]);
 }
 
-async fn streams_are_limited_and_end_with_the_service(desk: &Desk) {
-    desk.stock("A", 10).await;
-    let id = desk.placed(&[("A", 1)]).await;
+async fn streams_are_limited_and_end_with_the_service(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    let id = fixture.placed(&[("A", 1)]).await;
     let places: Vec<_> =
-        (0..255).map(|_| desk.orders.signals.wait_for("another", 256).unwrap()).collect();
+        (0..255).map(|_| fixture.orders.signals.wait_for("another", 256).unwrap()).collect();
     let path = format!("/orders/{id}");
     let stop = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let refused = desk.send("GET", &path, &STREAM, Value::Null).await;
+        let refused = fixture.send("GET", &path, &STREAM, Value::Null).await;
         refused.assert_problem(503, "unavailable", "");
-        desk.orders.stopping.cancel();
+        fixture.orders.stopping.cancel();
     };
-    let (response, ()) = tokio::join!(desk.send("GET", &path, &STREAM, Value::Null), stop);
+    let (response, ()) = tokio::join!(fixture.send("GET", &path, &STREAM, Value::Null), stop);
     assert_eq!(statuses(&response), ["PENDING"]);
     drop(places);
 }
 
-on_both_databases![
+on_every_database!(&OrdersFixture::new =>
     a_settled_order_is_told_once,
     each_change_is_told_until_it_is_settled,
     what_nobody_tells_is_found,
     streams_are_limited_and_end_with_the_service,
-];
+);

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use stockloop_tests::on_every_database;
 
-use super::on_both_databases;
-use super::shop::{Shop, backorders, line};
+use super::product_fixture::{ProductFixture, backorders, line};
 
-async fn takes_its_lines_in_order_and_answers_each(shop: &Shop) {
-    shop.stock("A", 5).await;
-    shop.stock("Z", i64::MAX).await;
-    shop.put("B", &[], backorders(0)).await;
-    shop.stock("gone", 1).await;
-    shop.delete("gone", &[]).await;
+async fn takes_its_lines_in_order_and_answers_each(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
+    fixture.stock("Z", i64::MAX).await;
+    fixture.put("B", &[], backorders(0)).await;
+    fixture.stock("gone", 1).await;
+    fixture.delete("gone", &[]).await;
     let lines = json!([
         line("B", -2),
         line("A", -6),
@@ -23,7 +23,7 @@ async fn takes_its_lines_in_order_and_answers_each(shop: &Shop) {
         line("gone", 1),
         line("B", 1),
     ]);
-    let answer = shop.batch(&[], lines).await;
+    let answer = fixture.batch(&[], lines).await;
     assert_eq!(answer.status, 200);
     assert_eq!((&answer.body["accepted"], &answer.body["refused"]), (&json!(4), &json!(4)));
     let answers = answer.body["lines"].as_array().unwrap();
@@ -46,7 +46,7 @@ async fn takes_its_lines_in_order_and_answers_each(shop: &Shop) {
     refused(6, 404, "sku");
     accepted(7, "B", 3, -1);
 
-    let payloads = shop.payloads().await.split_off(5);
+    let payloads = fixture.payloads().await.split_off(5);
     let told: Vec<_> = payloads
         .iter()
         .map(|p| {
@@ -59,34 +59,34 @@ async fn takes_its_lines_in_order_and_answers_each(shop: &Shop) {
         .collect();
     assert_eq!(told, [("B", 2, -2), ("A", 2, 8), ("A", 3, 0), ("B", 3, -1)]);
     assert_eq!(payloads[2]["cause"]["reference"], "536365");
-    let kept = shop.adjustments().await;
+    let kept = fixture.adjustments().await;
     assert_eq!(kept.iter().map(|row| row.1).collect::<Vec<_>>(), [-2, 3, -8, 1]);
-    assert_eq!(shop.get("/inventory/A").await.body["quantity"], 0);
-    assert_eq!(shop.get("/inventory/B").await.body["version"], 3);
+    assert_eq!(fixture.get("/inventory/A").await.body["quantity"], 0);
+    assert_eq!(fixture.get("/inventory/B").await.body["version"], 3);
 }
 
-async fn of_refused_lines_only_writes_nothing(shop: &Shop) {
-    shop.stock("A", 1).await;
-    let answer = shop.batch(&[], json!([line("A", -2), line("B", 1)])).await;
+async fn of_refused_lines_only_writes_nothing(fixture: &ProductFixture) {
+    fixture.stock("A", 1).await;
+    let answer = fixture.batch(&[], json!([line("A", -2), line("B", 1)])).await;
     assert_eq!((answer.status.as_u16(), &answer.body["refused"]), (200, &json!(2)));
-    assert_eq!(shop.events().await.len(), 1);
-    assert!(shop.adjustments().await.is_empty());
+    assert_eq!(fixture.events().await.len(), 1);
+    assert!(fixture.adjustments().await.is_empty());
 }
 
-async fn takes_a_thousand_lines(shop: &Shop) {
+async fn takes_a_thousand_lines(fixture: &ProductFixture) {
     for sku in 0..100 {
-        shop.stock(&format!("S{sku:02}"), 100).await;
+        fixture.stock(&format!("S{sku:02}"), 100).await;
     }
     let lines: Vec<Value> =
         (0..1_000).map(|n| line(&format!("S{:02}", (n * 37) % 100), -1)).collect();
-    let answer = shop.batch(&[("idempotency-key", "k")], json!(lines)).await;
+    let answer = fixture.batch(&[("idempotency-key", "k")], json!(lines)).await;
     assert_eq!(answer.body["accepted"], 1_000, "{answer:?}");
-    assert_eq!(shop.batch(&[("idempotency-key", "k")], json!(lines)).await.body, answer.body);
-    for row in shop.rows().await {
+    assert_eq!(fixture.batch(&[("idempotency-key", "k")], json!(lines)).await.body, answer.body);
+    for row in fixture.rows().await {
         assert_eq!((row.quantity, row.version), (90, 11), "{}", row.sku);
     }
-    assert_eq!(shop.adjustments().await.len(), 1_000);
-    let events = shop.events().await;
+    assert_eq!(fixture.adjustments().await.len(), 1_000);
+    let events = fixture.events().await;
     assert_eq!(events.len(), 1_100);
     let mut last = BTreeMap::new();
     for event in &events {
@@ -95,16 +95,16 @@ async fn takes_a_thousand_lines(shop: &Shop) {
     }
 }
 
-async fn has_one_to_a_thousand_lines(shop: &Shop) {
-    shop.stock("A", 5).await;
-    shop.batch(&[], json!([])).await.assert_problem(422, "invalid", "lines");
+async fn has_one_to_a_thousand_lines(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
+    fixture.batch(&[], json!([])).await.assert_problem(422, "invalid", "lines");
     let many: Vec<Value> = (0..1_001).map(|_| line("A", 1)).collect();
-    shop.batch(&[], json!(many)).await.assert_problem(422, "invalid", "lines");
-    assert!(shop.adjustments().await.is_empty());
+    fixture.batch(&[], json!(many)).await.assert_problem(422, "invalid", "lines");
+    assert!(fixture.adjustments().await.is_empty());
 }
 
-async fn with_an_unreadable_line_is_refused_whole(shop: &Shop) {
-    shop.stock("A", 5).await;
+async fn with_an_unreadable_line_is_refused_whole(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
     for (bad, field) in [
         (line("A", 0), "lines[1].delta"),
         (line("", 1), "lines[1].sku"),
@@ -116,40 +116,40 @@ async fn with_an_unreadable_line_is_refused_whole(shop: &Shop) {
         (json!(["A", 1, "sale", null]), "lines[1]"),
         (json!(null), "lines[1]"),
     ] {
-        let answer = shop.batch(&[], json!([line("A", -1), bad])).await;
+        let answer = fixture.batch(&[], json!([line("A", -1), bad])).await;
         answer.assert_problem(422, "invalid", field);
     }
-    assert_eq!(shop.rows().await[0].version, 1);
+    assert_eq!(fixture.rows().await[0].version, 1);
 }
 
-async fn against_each_other_never_deadlock(shop: &Shop) {
+async fn against_each_other_never_deadlock(fixture: &ProductFixture) {
     let skus: Vec<String> = (0..20).map(|n| format!("S{n:02}")).collect();
     for sku in &skus {
-        shop.stock(sku, 1_000).await;
+        fixture.stock(sku, 1_000).await;
     }
     let up: Vec<Value> = skus.iter().map(|sku| line(sku, -1)).collect();
     let down: Vec<Value> = skus.iter().rev().map(|sku| line(sku, -1)).collect();
     for _ in 0..10 {
         let (a, b, c, d) = tokio::join!(
-            shop.batch(&[], json!(up)),
-            shop.batch(&[], json!(down)),
-            shop.batch(&[], json!(up)),
-            shop.batch(&[], json!(down)),
+            fixture.batch(&[], json!(up)),
+            fixture.batch(&[], json!(down)),
+            fixture.batch(&[], json!(up)),
+            fixture.batch(&[], json!(down)),
         );
         for answer in [a, b, c, d] {
             assert_eq!(answer.body["accepted"], 20, "{answer:?}");
         }
     }
-    for row in shop.rows().await {
+    for row in fixture.rows().await {
         assert_eq!((row.quantity, row.version), (960, 41));
     }
 }
 
-on_both_databases![
+on_every_database!(&ProductFixture::new =>
     takes_its_lines_in_order_and_answers_each,
     of_refused_lines_only_writes_nothing,
     takes_a_thousand_lines,
     has_one_to_a_thousand_lines,
     with_an_unreadable_line_is_refused_whole,
     against_each_other_never_deadlock,
-];
+);

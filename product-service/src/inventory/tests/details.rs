@@ -4,69 +4,70 @@ use std::time::Duration;
 
 use common::details::MAX_BYTES;
 use serde_json::{Value, json};
+use stockloop_tests::http::TestResponse;
+use stockloop_tests::on_every_database;
 
-use super::on_both_databases;
-use super::shop::{Answer, Shop, content, delta};
+use super::product_fixture::{ProductFixture, content, delta};
 
-impl Shop {
-    async fn details(&self, sku: &str) -> Answer {
+impl ProductFixture {
+    async fn details(&self, sku: &str) -> TestResponse {
         self.get(&format!("/inventory/{sku}/details")).await
     }
 
-    async fn put_details(&self, sku: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    async fn put_details(&self, sku: &str, headers: &[(&str, &str)], body: Value) -> TestResponse {
         self.send("PUT", &format!("/inventory/{sku}/details"), headers, body).await
     }
 }
 
-async fn starts_without_texts_and_adjustments(shop: &Shop) {
-    shop.stock("A", 5).await;
-    let answer = shop.details("A").await;
+async fn starts_without_texts_and_adjustments(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
+    let answer = fixture.details("A").await;
     assert_eq!((answer.status.as_u16(), answer.header("etag")), (200, ""));
     assert_eq!(
         answer.body,
         json!({"sku": "A", "version": 1, "long_description": null, "supplier": null, "last_adjustments": []})
     );
     let path = "/inventory/A/details";
-    assert_eq!(shop.send("HEAD", path, &[], Value::Null).await.status, 200);
-    let answer = shop.send("DELETE", path, &[], Value::Null).await;
+    assert_eq!(fixture.send("HEAD", path, &[], Value::Null).await.status, 200);
+    let answer = fixture.send("DELETE", path, &[], Value::Null).await;
     answer.assert_problem(405, "method-not-allowed", "");
     assert_eq!(answer.header("allow"), "GET, HEAD, PUT");
 }
 
-async fn keeps_texts_without_a_version_or_an_event(shop: &Shop) {
-    shop.stock("A", 5).await;
+async fn keeps_texts_without_a_version_or_an_event(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
     let texts = json!({"long_description": "A heart.\nOf wood.", "supplier": "Grünwald & Söhne"});
-    let put = shop.put_details("A", &[], texts).await;
+    let put = fixture.put_details("A", &[], texts).await;
     assert_eq!((put.status.as_u16(), put.header("etag")), (200, ""));
     assert_eq!(put.body["long_description"], "A heart.\nOf wood.");
     assert_eq!(put.body["supplier"], "Grünwald & Söhne");
-    assert_eq!(put.body, shop.details("A").await.body);
-    assert_eq!((shop.rows().await[0].version, shop.events().await.len()), (1, 1));
+    assert_eq!(put.body, fixture.details("A").await.body);
+    assert_eq!((fixture.rows().await[0].version, fixture.events().await.len()), (1, 1));
 
     // Changes of the inventory leave the texts alone.
-    shop.put("A", &[], content(9)).await;
-    shop.adjust("A", &[], delta(-1)).await;
-    let after = shop.details("A").await.body;
+    fixture.put("A", &[], content(9)).await;
+    fixture.adjust("A", &[], delta(-1)).await;
+    let after = fixture.details("A").await.body;
     assert_eq!((&after["version"], &after["supplier"]), (&json!(3), &json!("Grünwald & Söhne")));
 
-    let half = shop.put_details("A", &[], json!({"supplier": "Another"})).await;
+    let half = fixture.put_details("A", &[], json!({"supplier": "Another"})).await;
     assert_eq!(half.body["long_description"], Value::Null);
     assert_eq!(half.body["supplier"], "Another");
-    let none = shop.put_details("A", &[], json!({"supplier": null})).await;
+    let none = fixture.put_details("A", &[], json!({"supplier": null})).await;
     assert_eq!(none.body["supplier"], Value::Null);
 }
 
-async fn lists_the_newest_ten_adjustments(shop: &Shop) {
-    shop.stock("A", 100).await;
-    shop.stock("B", 100).await;
+async fn lists_the_newest_ten_adjustments(fixture: &ProductFixture) {
+    fixture.stock("A", 100).await;
+    fixture.stock("B", 100).await;
     for number in 1..=12 {
-        shop.clock.advance(Duration::from_secs(1));
+        fixture.clock.advance(Duration::from_secs(1));
         let body =
             json!({"delta": -number, "reason": "sale", "reference": format!("5363{number}")});
-        shop.adjust("A", &[], body).await;
-        shop.adjust("B", &[], delta(1)).await;
+        fixture.adjust("A", &[], body).await;
+        fixture.adjust("B", &[], delta(1)).await;
     }
-    let body = shop.details("A").await.body;
+    let body = fixture.details("A").await.body;
     let last = body["last_adjustments"].as_array().unwrap();
     assert_eq!(
         last[0],
@@ -77,35 +78,35 @@ async fn lists_the_newest_ten_adjustments(shop: &Shop) {
     assert_eq!(deltas, [-12, -11, -10, -9, -8, -7, -6, -5, -4, -3]);
 }
 
-async fn are_of_products_that_are_there(shop: &Shop) {
+async fn are_of_products_that_are_there(fixture: &ProductFixture) {
     let texts = json!({"supplier": "Somebody"});
-    shop.details("A").await.assert_problem(404, "not-found", "sku");
-    shop.put_details("A", &[], texts.clone()).await.assert_problem(404, "not-found", "sku");
-    shop.details("%20").await.assert_problem(422, "invalid", "sku");
-    shop.stock("A", 5).await;
-    shop.adjust("A", &[], delta(1)).await;
-    assert_eq!(shop.put_details("A", &[], texts.clone()).await.status, 200);
-    shop.delete("A", &[]).await;
-    shop.details("A").await.assert_problem(404, "not-found", "sku");
-    shop.put_details("A", &[], texts).await.assert_problem(404, "not-found", "sku");
+    fixture.details("A").await.assert_problem(404, "not-found", "sku");
+    fixture.put_details("A", &[], texts.clone()).await.assert_problem(404, "not-found", "sku");
+    fixture.details("%20").await.assert_problem(422, "invalid", "sku");
+    fixture.stock("A", 5).await;
+    fixture.adjust("A", &[], delta(1)).await;
+    assert_eq!(fixture.put_details("A", &[], texts.clone()).await.status, 200);
+    fixture.delete("A", &[]).await;
+    fixture.details("A").await.assert_problem(404, "not-found", "sku");
+    fixture.put_details("A", &[], texts).await.assert_problem(404, "not-found", "sku");
 
     // A product that is put in again begins anew, but what was done to its stock was done.
-    shop.stock("A", 7).await;
-    let again = shop.details("A").await.body;
+    fixture.stock("A", 7).await;
+    let again = fixture.details("A").await.body;
     assert_eq!((&again["version"], &again["supplier"]), (&json!(4), &Value::Null));
     assert_eq!(again["last_adjustments"].as_array().unwrap().len(), 1);
 }
 
-async fn name_any_sku(shop: &Shop) {
+async fn name_any_sku(fixture: &ProductFixture) {
     for segment in ["a%2Fb", "100%25", "%E6%97%A5%E6%9C%AC", "details"] {
-        shop.stock(segment, 1).await;
-        let put = shop.put_details(segment, &[], json!({"supplier": segment})).await;
+        fixture.stock(segment, 1).await;
+        let put = fixture.put_details(segment, &[], json!({"supplier": segment})).await;
         assert_eq!((put.status.as_u16(), &put.body["supplier"]), (200, &json!(segment)));
     }
 }
 
-async fn texts_have_limits(shop: &Shop) {
-    shop.stock("A", 5).await;
+async fn texts_have_limits(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
     for (field, value) in [
         ("long_description", json!("")),
         ("long_description", json!(" \n ")),
@@ -121,53 +122,53 @@ async fn texts_have_limits(shop: &Shop) {
     ] {
         let mut body = json!({});
         body[field] = value;
-        shop.put_details("A", &[], body).await.assert_problem(422, "invalid", field);
+        fixture.put_details("A", &[], body).await.assert_problem(422, "invalid", field);
     }
-    shop.put_details("A", &[], json!([])).await.assert_problem(422, "invalid", "");
-    assert_eq!(shop.details("A").await.body["supplier"], Value::Null);
+    fixture.put_details("A", &[], json!([])).await.assert_problem(422, "invalid", "");
+    assert_eq!(fixture.details("A").await.body["supplier"], Value::Null);
 }
 
 /// Whoever asks reads no more than [`MAX_BYTES`]; the limits of the fields have to keep every answer below it.
-async fn the_longest_details_fit_into_an_answer(shop: &Shop) {
+async fn the_longest_details_fit_into_an_answer(fixture: &ProductFixture) {
     let widest = |count: usize| "\u{10ffff}".repeat(count);
     let sku = "%F4%8F%BF%BF".repeat(64);
-    shop.stock(&sku, 5).await;
+    fixture.stock(&sku, 5).await;
     for _ in 0..10 {
         let body = json!({"delta": 1, "reason": widest(200), "reference": widest(200)});
-        assert_eq!(shop.adjust(&sku, &[], body).await.status, 200);
+        assert_eq!(fixture.adjust(&sku, &[], body).await.status, 200);
     }
     let texts = json!({"long_description": widest(4_000), "supplier": widest(200)});
-    let answer = shop.put_details(&sku, &[], texts).await;
+    let answer = fixture.put_details(&sku, &[], texts).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let length = answer.body.to_string().len();
     assert!((30_000..MAX_BYTES).contains(&length), "{length}");
 }
 
-async fn texts_are_set_once_per_key(shop: &Shop) {
-    shop.stock("A", 5).await;
+async fn texts_are_set_once_per_key(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
     let key = [("idempotency-key", "k1")];
-    let first = shop.put_details("A", &key, json!({"supplier": "First"})).await;
-    shop.put_details("A", &[], json!({"supplier": "Second"})).await;
-    let again = shop.put_details("A", &key, json!({"supplier": "First"})).await;
+    let first = fixture.put_details("A", &key, json!({"supplier": "First"})).await;
+    fixture.put_details("A", &[], json!({"supplier": "Second"})).await;
+    let again = fixture.put_details("A", &key, json!({"supplier": "First"})).await;
     assert_eq!((again.status, &again.body), (first.status, &first.body));
-    assert_eq!(shop.details("A").await.body["supplier"], "Second");
-    let other = shop.put_details("A", &key, json!({"supplier": "Third"})).await;
+    assert_eq!(fixture.details("A").await.body["supplier"], "Second");
+    let other = fixture.put_details("A", &key, json!({"supplier": "Third"})).await;
     other.assert_problem(422, "invalid", "Idempotency-Key");
 }
 
 /// Nothing is woken: there is nothing to send.
-async fn the_relay_sleeps_on(shop: &Shop) {
-    shop.stock("A", 5).await;
+async fn the_relay_sleeps_on(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
     let woken = async || {
-        let notified = shop.inventory.outbox.notify().notified();
+        let notified = fixture.inventory.outbox.notify().notified();
         tokio::time::timeout(Duration::from_millis(50), notified).await.is_ok()
     };
     assert!(woken().await);
-    shop.put_details("A", &[], json!({"supplier": "Somebody"})).await;
+    fixture.put_details("A", &[], json!({"supplier": "Somebody"})).await;
     assert!(!woken().await);
 }
 
-on_both_databases![
+on_every_database!(&ProductFixture::new =>
     starts_without_texts_and_adjustments,
     keeps_texts_without_a_version_or_an_event,
     lists_the_newest_ten_adjustments,
@@ -177,4 +178,4 @@ on_both_databases![
     the_longest_details_fit_into_an_answer,
     texts_are_set_once_per_key,
     the_relay_sleeps_on,
-];
+);

@@ -1,9 +1,9 @@
 //! Bodies that are not as they have to be: the field and the reason, and nothing written.
 
 use serde_json::{Value, json};
+use stockloop_tests::on_every_database;
 
-use super::on_both_databases;
-use super::shop::{Shop, content};
+use super::product_fixture::{ProductFixture, content};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
@@ -19,7 +19,7 @@ fn with(base: &Value, field: &str, value: Value) -> Value {
     body
 }
 
-async fn a_product_has_to_be_whole_and_in_range(shop: &Shop) {
+async fn a_product_has_to_be_whole_and_in_range(fixture: &ProductFixture) {
     for (field, value) in [
         ("description", json!("x".repeat(1_001))),
         ("description", json!("a\nb")),
@@ -39,29 +39,29 @@ async fn a_product_has_to_be_whole_and_in_range(shop: &Shop) {
         ("version", json!(1)),
     ] {
         let body = with(&content(1), field, value);
-        let answer = shop.put("A", &[], body).await;
+        let answer = fixture.put("A", &[], body).await;
         answer.assert_problem(422, "invalid", field);
     }
     for field in ["description", "quantity", "unit_price_minor"] {
-        let answer = shop.put("A", &[], with(&content(1), field, Value::Null)).await;
+        let answer = fixture.put("A", &[], with(&content(1), field, Value::Null)).await;
         answer.assert_problem(422, "invalid", field);
     }
-    assert!(shop.rows().await.is_empty());
-    assert!(shop.events().await.is_empty());
+    assert!(fixture.rows().await.is_empty());
+    assert!(fixture.events().await.is_empty());
 }
 
-async fn a_product_may_be_extreme(shop: &Shop) {
+async fn a_product_may_be_extreme(fixture: &ProductFixture) {
     let body = json!({"description": "ß".repeat(1_000), "quantity": i64::MAX, "unit_price_minor": i64::MAX});
-    let answer = shop.put("A", &[], body.clone()).await;
+    let answer = fixture.put("A", &[], body.clone()).await;
     assert_eq!(answer.status, 201);
     assert_eq!(answer.body["quantity"], i64::MAX);
     assert_eq!(answer.body["description"], body["description"]);
     let empty = with(&content(0), "description", json!(""));
-    assert_eq!(shop.put("A", &[], empty).await.status, 200);
+    assert_eq!(fixture.put("A", &[], empty).await.status, 200);
 }
 
-async fn an_adjustment_has_to_say_why_and_how_much(shop: &Shop) {
-    shop.stock("A", 5).await;
+async fn an_adjustment_has_to_say_why_and_how_much(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
     let good = json!({"delta": 1, "reason": "sale", "reference": "1"});
     for (field, value) in [
         ("delta", json!(0)),
@@ -77,16 +77,16 @@ async fn an_adjustment_has_to_say_why_and_how_much(shop: &Shop) {
         ("reference", json!(1)),
         ("sku", json!("A")),
     ] {
-        let answer = shop.adjust("A", &[], with(&good, field, value)).await;
+        let answer = fixture.adjust("A", &[], with(&good, field, value)).await;
         answer.assert_problem(422, "invalid", field);
     }
-    assert_eq!(shop.rows().await[0].version, 1);
+    assert_eq!(fixture.rows().await[0].version, 1);
 }
 
-async fn numbers_are_whole_as_they_are_written(shop: &Shop) {
+async fn numbers_are_whole_as_they_are_written(fixture: &ProductFixture) {
     let put = async |number: &str| {
         let body = format!(r#"{{"description":"","quantity":{number},"unit_price_minor":1}}"#);
-        shop.send_bytes("PUT", "/inventory/A", &JSON, body.into_bytes()).await
+        fixture.send_bytes("PUT", "/inventory/A", &JSON, body.into_bytes()).await
     };
     for number in
         ["1e3", "5.0", "9223372036854775808", "-9223372036854775809", "99999999999999999999"]
@@ -99,10 +99,10 @@ async fn numbers_are_whole_as_they_are_written(shop: &Shop) {
     assert_eq!(put("9223372036854775807").await.status, 201);
 }
 
-async fn a_body_has_to_be_json_and_to_say_so(shop: &Shop) {
+async fn a_body_has_to_be_json_and_to_say_so(fixture: &ProductFixture) {
     let body = serde_json::to_vec(&content(1)).unwrap();
     let put = async |headers: &[(&str, &str)], body: &[u8]| {
-        shop.send_bytes("PUT", "/inventory/A", headers, body.to_vec()).await
+        fixture.send_bytes("PUT", "/inventory/A", headers, body.to_vec()).await
     };
     put(&[], &body).await.assert_problem(415, "unsupported-media-type", "");
     put(&[("content-type", "text/plain")], &body).await.assert_problem(
@@ -122,15 +122,15 @@ async fn a_body_has_to_be_json_and_to_say_so(shop: &Shop) {
     put(&JSON, twice).await.assert_problem(422, "invalid", "quantity");
     let large = serde_json::to_vec(&json!({"description": "x".repeat(1 << 20)})).unwrap();
     put(&JSON, &large).await.assert_problem(413, "too-large", "");
-    assert!(shop.rows().await.is_empty());
+    assert!(fixture.rows().await.is_empty());
     let charset = [("content-type", "application/json; charset=utf-8")];
     assert_eq!(put(&charset, &body).await.status, 201);
 }
 
-on_both_databases![
+on_every_database!(&ProductFixture::new =>
     a_product_has_to_be_whole_and_in_range,
     a_product_may_be_extreme,
     an_adjustment_has_to_say_why_and_how_much,
     numbers_are_whole_as_they_are_written,
     a_body_has_to_be_json_and_to_say_so,
-];
+);

@@ -1,14 +1,15 @@
 //! `Idempotency-Key` on the inventory's writes.
 
 use serde_json::json;
+use stockloop_tests::http::TestResponse;
+use stockloop_tests::on_every_database;
 
-use super::on_both_databases;
-use super::shop::{Answer, Shop, content, delta, line};
+use super::product_fixture::{ProductFixture, content, delta, line};
 
 const KEY: [(&str, &str); 1] = [("idempotency-key", "k1")];
 
 #[track_caller]
-fn assert_same(first: &Answer, second: &Answer) {
+fn assert_same(first: &TestResponse, second: &TestResponse) {
     assert_eq!(first.status, second.status);
     assert_eq!(first.body, second.body);
     for header in ["etag", "location", "content-type"] {
@@ -16,76 +17,76 @@ fn assert_same(first: &Answer, second: &Answer) {
     }
 }
 
-async fn gives_the_same_answer_and_no_second_change(shop: &Shop) {
-    let put = async || shop.put("A", &KEY, content(10)).await;
+async fn gives_the_same_answer_and_no_second_change(fixture: &ProductFixture) {
+    let put = async || fixture.put("A", &KEY, content(10)).await;
     let (first, second) = (put().await, put().await);
     assert_eq!(first.status, 201);
     assert_same(&first, &second);
 
-    let adjust = async || shop.adjust("A", &KEY, delta(-1)).await;
+    let adjust = async || fixture.adjust("A", &KEY, delta(-1)).await;
     let (first, second) = (adjust().await, adjust().await);
     assert_eq!(first.body["quantity"], 9);
     assert_same(&first, &second);
 
-    let batch = async || shop.batch(&KEY, json!([line("A", -1), line("B", 1)])).await;
+    let batch = async || fixture.batch(&KEY, json!([line("A", -1), line("B", 1)])).await;
     let (first, second) = (batch().await, batch().await);
     assert_eq!(first.body["accepted"], 1);
     assert_same(&first, &second);
 
-    let delete = async || shop.delete("A", &KEY).await;
+    let delete = async || fixture.delete("A", &KEY).await;
     let (first, second) = (delete().await, delete().await);
     assert_eq!(first.status, 204);
     assert_same(&first, &second);
-    assert_eq!(shop.events().await.len(), 4);
+    assert_eq!(fixture.events().await.len(), 4);
 }
 
-async fn refuses_another_body(shop: &Shop) {
-    shop.put("A", &KEY, content(10)).await;
-    let other = shop.put("A", &KEY, content(11)).await;
+async fn refuses_another_body(fixture: &ProductFixture) {
+    fixture.put("A", &KEY, content(10)).await;
+    let other = fixture.put("A", &KEY, content(11)).await;
     other.assert_problem(422, "invalid", "Idempotency-Key");
-    assert_eq!(shop.rows().await[0].quantity, 10);
+    assert_eq!(fixture.rows().await[0].quantity, 10);
 }
 
-async fn keeps_refusals_too(shop: &Shop) {
-    let missing = shop.adjust("A", &KEY, delta(-1)).await;
+async fn keeps_refusals_too(fixture: &ProductFixture) {
+    let missing = fixture.adjust("A", &KEY, delta(-1)).await;
     missing.assert_problem(404, "not-found", "sku");
-    shop.stock("A", 5).await;
-    assert_same(&missing, &shop.adjust("A", &KEY, delta(-1)).await);
+    fixture.stock("A", 5).await;
+    assert_same(&missing, &fixture.adjust("A", &KEY, delta(-1)).await);
     let short = [("idempotency-key", "k2")];
-    let refused = shop.adjust("A", &short, delta(-6)).await;
+    let refused = fixture.adjust("A", &short, delta(-6)).await;
     refused.assert_problem(409, "insufficient-stock", "delta");
-    shop.stock("A", 50).await;
-    assert_same(&refused, &shop.adjust("A", &short, delta(-6)).await);
-    assert_eq!(shop.rows().await[0].quantity, 50);
+    fixture.stock("A", 50).await;
+    assert_same(&refused, &fixture.adjust("A", &short, delta(-6)).await);
+    assert_eq!(fixture.rows().await[0].quantity, 50);
 }
 
-async fn is_looked_up_before_preconditions(shop: &Shop) {
-    shop.stock("A", 5).await;
+async fn is_looked_up_before_preconditions(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
     let headers = [("idempotency-key", "k"), ("if-match", "\"1\"")];
-    let first = shop.adjust("A", &headers, delta(1)).await;
+    let first = fixture.adjust("A", &headers, delta(1)).await;
     assert_eq!(first.status, 200);
-    assert_same(&first, &shop.adjust("A", &headers, delta(1)).await);
+    assert_same(&first, &fixture.adjust("A", &headers, delta(1)).await);
 }
 
-async fn holds_for_one_address_only(shop: &Shop) {
-    assert_eq!(shop.put("A", &KEY, content(1)).await.status, 201);
-    assert_eq!(shop.put("B", &KEY, content(1)).await.status, 201);
+async fn holds_for_one_address_only(fixture: &ProductFixture) {
+    assert_eq!(fixture.put("A", &KEY, content(1)).await.status, 201);
+    assert_eq!(fixture.put("B", &KEY, content(1)).await.status, 201);
     let long = "x".repeat(256);
     for bad in ["", &long] {
-        let answer = shop.put("A", &[("idempotency-key", bad)], content(1)).await;
+        let answer = fixture.put("A", &[("idempotency-key", bad)], content(1)).await;
         answer.assert_problem(422, "invalid", "Idempotency-Key");
     }
 }
 
-async fn used_many_times_at_once_changes_once(shop: &Shop) {
-    shop.stock("A", 100).await;
+async fn used_many_times_at_once_changes_once(fixture: &ProductFixture) {
+    fixture.stock("A", 100).await;
     for round in 0..10_i64 {
         let key = format!("r{round}");
         let headers = [("idempotency-key", key.as_str())];
         let (a, b, c) = tokio::join!(
-            shop.adjust("A", &headers, delta(-1)),
-            shop.adjust("A", &headers, delta(-1)),
-            shop.adjust("A", &headers, delta(-1)),
+            fixture.adjust("A", &headers, delta(-1)),
+            fixture.adjust("A", &headers, delta(-1)),
+            fixture.adjust("A", &headers, delta(-1)),
         );
         for answer in [a, b, c] {
             if answer.status == 409 {
@@ -94,15 +95,15 @@ async fn used_many_times_at_once_changes_once(shop: &Shop) {
                 assert_eq!(answer.body["quantity"], 99 - round);
             }
         }
-        assert_eq!(shop.rows().await[0].quantity, 99 - round);
+        assert_eq!(fixture.rows().await[0].quantity, 99 - round);
     }
 }
 
-on_both_databases![
+on_every_database!(&ProductFixture::new =>
     gives_the_same_answer_and_no_second_change,
     refuses_another_body,
     keeps_refusals_too,
     is_looked_up_before_preconditions,
     holds_for_one_address_only,
     used_many_times_at_once_changes_once,
-];
+);

@@ -1,65 +1,59 @@
 //! A product-service of routes and a database, without relay and broker.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_web::dev::Service;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
-use actix_web::http::{Method, StatusCode};
-use actix_web::test::{TestRequest, init_service, read_body};
-use actix_web::{App, web};
+use actix_web::test::TestRequest;
+use actix_web::web::{self, Data, ServiceConfig};
 use common::clock::{ManualClock, Timestamp};
-use common::db::{DatabaseSettings, Db, ENGINE_MIGRATIONS};
+use common::db::{Conn, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
-use common::http::Running;
+use common::event::EventRow;
+use common::http::KeysInProgress;
 use common::on;
-use common::outbox::{EventRow, Outbox};
 use common::schema::{outbox_event, outbox_open};
+use common::telemetry::Spans;
 use diesel::prelude::*;
+use engine::outbox::Outbox;
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
+use stockloop_tests::http::{self, TestResponse};
 
-use crate::inventory::{Inventory, MIGRATIONS, Product};
+use crate::inventory::{Inventory, Product};
+use crate::orders::Orders;
 use crate::routes;
-use crate::schema::{adjustment, product};
+use crate::schema::{MIGRATIONS, adjustment, product};
 
-pub(crate) struct Shop {
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000);
+
+pub(crate) struct ProductFixture {
     pub(crate) inventory: Inventory,
     pub(crate) clock: ManualClock,
-    _place: TestDatabase,
+    _database: TestDatabase,
 }
 
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Value,
-}
+/// SKU, delta, quantity and version after it, reason and reference.
+pub(crate) type KeptAdjustment = (String, i64, i64, i64, String, Option<String>);
 
-pub(crate) type AdjustmentRow = (String, i64, i64, i64, String, Option<String>);
-
-impl Shop {
-    pub(crate) fn sqlite() -> Self {
-        Self::over(TestDatabase::sqlite())
-    }
-
-    pub(crate) fn postgres() -> Option<Self> {
-        TestDatabase::postgres().map(Self::over)
-    }
-
-    fn over(place: TestDatabase) -> Self {
-        let db = Db::open(&DatabaseSettings {
-            url: place.url().into(),
-            pool_size: 4,
-            connect_timeout: Duration::from_secs(10),
-        })
-        .unwrap();
-        db.migrate(&[ENGINE_MIGRATIONS, MIGRATIONS]).unwrap();
-        let clock = ManualClock::at(Timestamp::from_micros(1_291_191_960_000_000));
+impl ProductFixture {
+    pub(crate) fn new(database: TestDatabase) -> Self {
+        let db = database.open(&[ENGINE_MIGRATIONS, MIGRATIONS]);
+        let clock = ManualClock::at(START);
         let env = Env::seeded(Arc::new(clock.clone()), 1);
-        let inventory =
-            Inventory { db, outbox: Outbox::new(env.clone(), 5), env, running: Running::default() };
-        Self { inventory, clock, _place: place }
+        let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
+        let inventory = Inventory { db, env, outbox, keys: KeysInProgress::default() };
+        Self { inventory, clock, _database: database }
+    }
+
+    /// Everything that the service has under `/api/v1`.
+    fn mount(&self, config: &mut ServiceConfig) {
+        config
+            .app_data(Data::new(self.inventory.clone()))
+            .app_data(Data::new(Orders { db: self.inventory.db.clone() }))
+            .service(web::scope("/api/v1").configure(routes::configure));
+    }
+
+    async fn call(&self, request: TestRequest) -> TestResponse {
+        http::send(|config| self.mount(config), request).await
     }
 
     pub(crate) async fn send(
@@ -68,14 +62,9 @@ impl Shop {
         path: &str,
         headers: &[(&str, &str)],
         body: Value,
-    ) -> Answer {
-        let mut all = headers.to_vec();
-        if body.is_null() {
-            return self.send_bytes(method, path, &all, Vec::new()).await;
-        }
-        all.push((CONTENT_TYPE.as_str(), "application/json"));
-        let bytes = serde_json::to_vec(&body).unwrap();
-        self.send_bytes(method, path, &all, bytes).await
+    ) -> TestResponse {
+        let request = request(method, path, headers);
+        self.call(if body.is_null() { request } else { request.set_json(body) }).await
     }
 
     pub(crate) async fn send_bytes(
@@ -84,44 +73,39 @@ impl Shop {
         path: &str,
         headers: &[(&str, &str)],
         body: Vec<u8>,
-    ) -> Answer {
-        let app = init_service(
-            App::new()
-                .app_data(web::Data::new(self.inventory.clone()))
-                .service(web::scope("/api/v1").configure(routes::configure)),
-        )
-        .await;
-        let request = headers
-            .iter()
-            .fold(TestRequest::with_uri(&format!("/api/v1{path}")), |r, h| r.append_header(*h))
-            .method(Method::from_bytes(method.as_bytes()).unwrap())
-            .set_payload(body);
-        let response = app.call(request.to_request()).await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_body(response).await;
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Answer { status, headers, body }
+    ) -> TestResponse {
+        self.call(request(method, path, headers).set_payload(body)).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> TestResponse {
         self.send("GET", path, &[], Value::Null).await
     }
 
-    pub(crate) async fn put(&self, sku: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    pub(crate) async fn put(
+        &self,
+        sku: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> TestResponse {
         self.send("PUT", &format!("/inventory/{sku}"), headers, body).await
     }
 
-    pub(crate) async fn adjust(&self, sku: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    pub(crate) async fn adjust(
+        &self,
+        sku: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> TestResponse {
         let path = format!("/inventory/{sku}/adjustments");
         self.send("POST", &path, headers, body).await
     }
 
-    pub(crate) async fn batch(&self, headers: &[(&str, &str)], lines: Value) -> Answer {
+    pub(crate) async fn batch(&self, headers: &[(&str, &str)], lines: Value) -> TestResponse {
         let body = json!({ "lines": lines });
         self.send("POST", "/adjustments", headers, body).await
     }
 
-    pub(crate) async fn delete(&self, sku: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn delete(&self, sku: &str, headers: &[(&str, &str)]) -> TestResponse {
         self.send("DELETE", &format!("/inventory/{sku}"), headers, Value::Null).await
     }
 
@@ -142,7 +126,7 @@ impl Shop {
                     .select(EventRow::as_select())
                     .load(c))?;
                 let open = on!(conn, c => outbox_open::table.count().get_result(c))?;
-                Ok::<_, common::db::DbError>((events, open))
+                Ok::<_, DbError>((events, open))
             })
             .await
             .unwrap();
@@ -166,7 +150,7 @@ impl Shop {
         .await
     }
 
-    pub(crate) async fn adjustments(&self) -> Vec<AdjustmentRow> {
+    pub(crate) async fn adjustments(&self) -> Vec<KeptAdjustment> {
         self.load(|conn| {
             on!(conn, c => adjustment::table
                 .order(adjustment::seq)
@@ -185,27 +169,14 @@ impl Shop {
 
     async fn load<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&mut common::db::Conn) -> QueryResult<T> + Send + 'static,
+        query: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> T {
-        self.inventory.db.read(|conn| query(conn).map_err(common::db::DbError::from)).await.unwrap()
+        self.inventory.db.read(|conn| query(conn).map_err(DbError::from)).await.unwrap()
     }
 }
 
-impl Answer {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// Checks that this is a problem of this status and kind, about this field.
-    #[track_caller]
-    pub(crate) fn assert_problem(&self, status: u16, name: &str, field: &str) {
-        assert_eq!(self.status.as_u16(), status, "{self:?}");
-        assert_eq!(self.header("content-type"), "application/problem+json");
-        assert_eq!(self.body["type"], format!("urn:stockloop:problem:{name}"));
-        assert_eq!(self.body["status"], status);
-        let named = self.body["field"].as_str().unwrap_or_default();
-        assert_eq!(named, field, "{self:?}");
-    }
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> TestRequest {
+    http::request(method, &format!("/api/v1{path}"), headers)
 }
 
 /// A PUT's body.
@@ -223,7 +194,7 @@ pub(crate) fn delta(delta: i64) -> Value {
     json!({"delta": delta, "reason": "sale"})
 }
 
-/// A batch's line.
+/// A line of a batch.
 pub(crate) fn line(sku: &str, delta: i64) -> Value {
     json!({"sku": sku, "delta": delta, "reason": "sale"})
 }
