@@ -3,16 +3,21 @@
 //! The vocabulary that both sides of the loop share: a service declares its types, the outbox sends events of them,
 //! the inbox of another service receives them.
 
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
 use diesel::prelude::*;
+use diesel::sql_types::SmallInt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::ids::EventId;
 use crate::schema::outbox_event;
+use crate::stored_by_code;
 
 /// How an event may be treated on its way; declared per type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, AsExpression, FromSqlRow)]
+#[diesel(sql_type = SmallInt)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// The whole state of one key with its version: a newer one makes an older one superfluous.
@@ -21,23 +26,7 @@ pub enum EventKind {
     Command,
 }
 
-impl EventKind {
-    /// As stored.
-    pub const fn code(self) -> i16 {
-        match self {
-            Self::Snapshot => 0,
-            Self::Command => 1,
-        }
-    }
-
-    /// From its stored form.
-    pub const fn of_code(code: i16) -> Self {
-        match code {
-            0 => Self::Snapshot,
-            _ => Self::Command,
-        }
-    }
-}
+stored_by_code!(EventKind { Snapshot => 0, Command => 1 });
 
 /// A type of event, such as `stockloop.inventory.changed`, declared once by the service that sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +65,10 @@ pub struct NewEvent {
     Serialize,
     serde::Deserialize,
     ToSchema,
+    AsExpression,
+    FromSqlRow,
 )]
+#[diesel(sql_type = SmallInt)]
 #[serde(rename_all = "UPPERCASE")]
 #[schema(as = EventStatus)]
 pub enum Status {
@@ -90,7 +82,13 @@ pub enum Status {
     Exhausted,
 }
 
+// A PROCESSED event has no open row: its code is never stored.
+stored_by_code!(Status { Pending => 0, Sent => 1, Exhausted => 2, Processed => 3 });
+
 impl Status {
+    /// All of them, in the order of an event's life.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Sent, Self::Exhausted, Self::Processed];
+
     /// The name that people see.
     pub const fn name(self) -> &'static str {
         match self {
@@ -108,8 +106,8 @@ impl Status {
 pub struct EventRow {
     /// The event's id.
     pub id: EventId,
-    /// [`EventKind`] as a code.
-    pub kind: i16,
+    /// Its rules.
+    pub kind: EventKind,
     /// The `ce_type`.
     pub event_type: String,
     /// What it is about.
@@ -133,8 +131,8 @@ pub struct EventRow {
 pub struct EventFacts {
     /// The event's id.
     pub id: EventId,
-    /// [`EventKind`] as a code.
-    pub kind: i16,
+    /// Its rules.
+    pub kind: EventKind,
     /// The `ce_type`.
     pub event_type: String,
     /// What it is about.

@@ -12,6 +12,8 @@ pub mod kafka;
 pub mod outbox;
 pub mod peer;
 pub mod retention;
+#[cfg(test)]
+mod schema_tests;
 pub mod stats;
 mod work;
 pub mod worker;

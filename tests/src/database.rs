@@ -38,15 +38,12 @@ impl TestDatabase {
         }
     }
 
-    /// Opens it and brings `sets` into it; none leave it empty.
+    /// Opens it and brings it up to date with `sets`; without any it stays as it is.
     pub fn open(&self, sets: &[MigrationSet]) -> Db {
-        let settings = DatabaseSettings {
-            url: self.url().into(),
-            pool_size: 4,
-            connect_timeout: Duration::from_secs(10),
-        };
-        let db = Db::open(&settings).expect("a test's database can be opened");
-        db.migrate(sets).expect("a test's database can be migrated");
+        let db = open(&self.url);
+        if !sets.is_empty() {
+            db.migrate(sets).expect("a test's database can be migrated");
+        }
         db
     }
 
@@ -56,46 +53,47 @@ impl TestDatabase {
     }
 }
 
+/// Opens the database at `url` as it is.
+pub fn open(url: &str) -> Db {
+    let settings = DatabaseSettings {
+        url: url.to_owned().into(),
+        pool_size: 4,
+        connect_timeout: Duration::from_secs(10),
+    };
+    Db::open(&settings).expect("a test's database can be opened")
+}
+
 /// Makes a test of each body for each database: SQLite, and PostgreSQL where there is one.
 ///
 /// `on_every_database!(Fixture::new => body, …)`: `Fixture::new` makes from a [`TestDatabase`] what the bodies, async
-/// functions beside it, take. With `&Fixture::new` they take a reference to it.
+/// functions beside it, take. With `&Fixture::new` they take a reference to it. The tests are `sqlite::body` and
+/// `postgres::body`; the crate that they are in needs actix-web.
 #[macro_export]
 macro_rules! on_every_database {
-    (& $make:expr => $($body:ident),+ $(,)?) => {
+    (@tests $by:tt $make:expr => $($body:ident),+) => {
         mod sqlite {
             use super::*;
-            $(#[actix_web::test]
-            async fn $body() {
-                super::$body(&$make($crate::database::TestDatabase::sqlite())).await;
-            })+
+            $($crate::on_every_database!(
+                @test $body $by $make, Some($crate::TestDatabase::sqlite())
+            );)+
         }
         mod postgres {
             use super::*;
-            $(#[actix_web::test]
-            async fn $body() {
-                if let Some(database) = $crate::database::TestDatabase::postgres() {
-                    super::$body(&$make(database)).await;
-                }
-            })+
+            $($crate::on_every_database!(@test $body $by $make, $crate::TestDatabase::postgres());)+
         }
     };
+    (@test $body:ident [$($by:tt)?] $make:expr, $database:expr) => {
+        #[actix_web::test]
+        async fn $body() {
+            if let Some(database) = $database {
+                super::$body($($by)? $make(database)).await;
+            }
+        }
+    };
+    (& $make:expr => $($body:ident),+ $(,)?) => {
+        $crate::on_every_database!(@tests [&] $make => $($body),+);
+    };
     ($make:expr => $($body:ident),+ $(,)?) => {
-        mod sqlite {
-            use super::*;
-            $(#[actix_web::test]
-            async fn $body() {
-                super::$body($make($crate::database::TestDatabase::sqlite())).await;
-            })+
-        }
-        mod postgres {
-            use super::*;
-            $(#[actix_web::test]
-            async fn $body() {
-                if let Some(database) = $crate::database::TestDatabase::postgres() {
-                    super::$body($make(database)).await;
-                }
-            })+
-        }
+        $crate::on_every_database!(@tests [] $make => $($body),+);
     };
 }

@@ -1,15 +1,15 @@
-//! Requests to a service's routes, in process: no socket, no server.
+//! What a service answers: to requests in process, without a socket, and over a real one.
 
 use actix_web::App;
 use actix_web::dev::Service;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::test::{TestRequest, init_service, read_body};
 use actix_web::web::ServiceConfig;
 use serde_json::Value;
 
 /// What the routes answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TestResponse {
     /// Its status.
     pub status: StatusCode,
@@ -26,7 +26,7 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> TestReques
     headers.iter().fold(request, |request, header| request.append_header(*header))
 }
 
-/// Sends `request` to what `configure` mounts, and reads the response to its end.
+/// Sends `request` to what `configure` mounts, in process, and reads the response to its end.
 pub async fn send(
     configure: impl FnOnce(&mut ServiceConfig),
     request: TestRequest,
@@ -34,16 +34,37 @@ pub async fn send(
     let app = init_service(App::new().configure(configure)).await;
     let response = app.call(request.to_request()).await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
-    let bytes = read_body(response).await;
-    let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
-    let body = match bytes.is_empty() {
-        true => Value::Null,
-        false => serde_json::from_slice(&bytes).unwrap_or_else(|_| text()),
-    };
-    TestResponse { status, headers, body }
+    TestResponse::new(status, headers, &read_body(response).await)
 }
 
 impl TestResponse {
+    /// What a client got over a socket, read to its end.
+    pub async fn received(response: reqwest::Response) -> Self {
+        let status = StatusCode::from_u16(response.status().as_u16()).unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in response.headers() {
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        Self::new(status, headers, &response.bytes().await.expect("a whole answer"))
+    }
+
+    fn new(status: StatusCode, headers: HeaderMap, bytes: &[u8]) -> Self {
+        let text = || Value::String(String::from_utf8_lossy(bytes).into_owned());
+        let body = match bytes.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(bytes).unwrap_or_else(|_| text()),
+        };
+        Self { status, headers, body }
+    }
+
+    /// The body of an answer that has to be a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{self:?}");
+        self.body
+    }
+
     /// A header's text; empty if it is not there.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())

@@ -1,18 +1,31 @@
-//! What the integration tests stand on: real PostgreSQL, real Apache Kafka, a real mail server, a real
-//! browser, and the services as child processes that can be killed at any moment.
+//! What the tests of all crates stand on.
+//!
+//! **For unit tests**: a fresh database for each test and each body on both ([`database`], [`on_every_database!`]), the
+//! check that a `schema.rs` is true ([`schema`]), the routes that an app has ([`routes`]), requests and what was
+//! answered ([`http`]), and waiting without a guess ([`poll`]).
+//!
+//! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), a mail server ([`smtp`]), Chromium
+//! ([`browser`]), and the services as child processes that can be killed at any moment ([`process`]) or tried out on
+//! their command line ([`program`], [`service_command_line!`]).
 //!
 //! A test asks [`real`] for a part and returns early when it gets `None`; with
 //! `STOCKLOOP_REQUIRE_REAL=1` a missing part is a failure instead. Nothing a test starts outlives
 //! the test process, however that ends ([`process`]).
 //!
 //! ```no_run
+//! use common::db::ENGINE_MIGRATIONS;
+//! use stockloop_tests::TestDatabase;
 //! use stockloop_tests::real;
+//!
+//! let db = TestDatabase::sqlite().open(&[ENGINE_MIGRATIONS]);
 //!
 //! fn a_test() {
 //!     let Some(postgres) = real::postgres() else { return };
 //!     let url = postgres.database("orders");
 //! }
 //! ```
+//!
+//! A fixture keeps its [`TestDatabase`] as `_database`: a file goes with it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,6 +37,7 @@ pub mod browser;
 pub mod database;
 pub mod http;
 pub mod kafka;
+mod once;
 mod parts;
 pub mod poll;
 pub mod ports;

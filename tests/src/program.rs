@@ -1,4 +1,5 @@
-//! A program's command line, tried out: what it prints, how it ends, and the promises that every service keeps.
+//! A program's command line, tried out: what it prints, how it ends, and the promises that every service keeps
+//! ([`service`]).
 
 pub mod service;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::poll::eventually_blocking;
+use crate::process::built_binary;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,12 @@ impl Program {
     pub fn new(path: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         Self { path: path.into(), folder }
+    }
+
+    /// One of this workspace's programs that have been built.
+    pub fn built(name: &str) -> Self {
+        let path = built_binary(name).expect("the programs are built");
+        Self::new(&path.to_string_lossy())
     }
 
     /// The folder that it runs in.
@@ -97,10 +105,16 @@ impl Program {
         let line = outcome.stderr.trim_end();
         assert!(!line.is_empty() && !line.contains('\n'), "one line: {outcome:?}");
         assert!(!line.contains("panicked"), "{outcome:?}");
-        for word in words {
-            assert!(line.contains(word), "{word:?} is missing in: {line}");
-        }
+        assert_contains(line, words);
         line.to_owned()
+    }
+}
+
+/// Checks that `text` has all `words` in it.
+#[track_caller]
+pub fn assert_contains(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in:\n{text}");
     }
 }
 

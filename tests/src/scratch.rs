@@ -7,11 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::thread;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+
+use crate::once::Once;
 
 // Its standard input ends when this process does, by whatever cause: that is the signal to clean up.
 const JANITOR: &str = r#"
@@ -47,7 +49,7 @@ struct Scratch {
     counter: AtomicUsize,
 }
 
-static SCRATCH: OnceLock<Result<Scratch, String>> = OnceLock::new();
+static SCRATCH: Once<Scratch> = Once::new();
 
 /// A new folder `<name>-<n>` under this process's scratch folder.
 pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
@@ -93,10 +95,7 @@ fn tell(line: &str) -> anyhow::Result<()> {
 }
 
 fn scratch() -> anyhow::Result<&'static Scratch> {
-    SCRATCH
-        .get_or_init(|| start().map_err(|error| format!("{error:#}")))
-        .as_ref()
-        .map_err(|error| anyhow!("{error}"))
+    SCRATCH.get(start)
 }
 
 /// Whether the scratch folder stays for whoever wants to look into it.

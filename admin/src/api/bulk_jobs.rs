@@ -120,7 +120,7 @@ impl TryFrom<Job> for JobItem {
         Ok(Self {
             seq: job.seq.to_string(),
             action: job.action,
-            state: job.state(),
+            state: job.state,
             selection: RawValue::from_string(job.selection)
                 .map_err(|error| Problem::internal(&error))?,
             reason: job.reason,
@@ -342,7 +342,7 @@ impl Create {
             selection,
             reason: self.reason,
             attempts,
-            state: State::Waiting.code(),
+            state: State::Waiting,
             expected: self.expected,
             created_us: now,
             created_by: by.name.clone(),

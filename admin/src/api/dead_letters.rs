@@ -101,7 +101,7 @@ struct DeadLetterRow {
     hash: String,
     error: String,
     at: Timestamp,
-    state: i16,
+    state: DeadLetterState,
     handled_at: Option<Timestamp>,
     handled_by: Option<String>,
     reason: Option<String>,
@@ -119,7 +119,7 @@ impl From<DeadLetterRow> for DeadLetter {
             hash: row.hash,
             error: row.error,
             at: row.at,
-            state: DeadLetterState::of_code(row.state),
+            state: row.state,
             handled_at: row.handled_at,
             handled_by: row.handled_by,
             reason: row.reason,
@@ -230,7 +230,7 @@ pub(crate) async fn replay_now(
     send(admin, &record).await?;
     let now = admin.env.now();
     let decision =
-        Decision { fate: DeadLetterState::Replayed, at: now, by: by.name.clone(), reason: None };
+        Decision { state: DeadLetterState::Replayed, at: now, by: by.name.clone(), reason: None };
     // Sent and not noted, should that fail: then it waits as before, and a further replay does no harm.
     let noted = admin.db.write(move |conn| {
         decide(conn, seq, before, &decision)?;
@@ -284,7 +284,7 @@ pub(crate) fn discard_now(
     }
     let detail = serde_json::json!({ "reason": reason });
     let decision = Decision {
-        fate: DeadLetterState::Discarded,
+        state: DeadLetterState::Discarded,
         at: now,
         by: by.name.clone(),
         reason: Some(reason),
@@ -398,7 +398,7 @@ fn rows_before(
     on!(conn, c => {
         let mut rows = dead_letter::table.filter(seq.lt(before)).into_boxed();
         if let Some(fate) = wanted {
-            rows = rows.filter(state.eq(fate.code()));
+            rows = rows.filter(state.eq(fate));
         }
         rows.order(seq.desc())
             .limit(limit)

@@ -8,10 +8,10 @@ mod bisect;
 mod fault;
 mod location;
 mod migrate;
-mod named;
 mod now;
 mod pool;
 mod secret_url;
+mod stored;
 mod writer;
 
 use std::sync::Arc;

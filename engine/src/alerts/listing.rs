@@ -278,7 +278,7 @@ pub fn find(conn: &mut Conn, now: Timestamp, seq: i64) -> Result<AlertDetail, Al
 /// None: the event is not kept any more.
 fn status(conn: &mut Conn, id: EventId) -> QueryResult<Option<Status>> {
     // Open first: an event that is settled in between is then called open, never unknown.
-    let open: Option<i16> = on!(&mut *conn, c => outbox_open::table
+    let open: Option<Status> = on!(&mut *conn, c => outbox_open::table
         .find(id)
         .select(outbox_open::status)
         .first(c)
@@ -288,12 +288,7 @@ fn status(conn: &mut Conn, id: EventId) -> QueryResult<Option<Status>> {
         .select(outbox_event::id)
         .first(c)
         .optional())?;
-    Ok(known.map(|_| match open {
-        Some(0) => Status::Pending,
-        Some(1) => Status::Sent,
-        Some(_) => Status::Exhausted,
-        None => Status::Processed,
-    }))
+    Ok(known.map(|_| open.unwrap_or(Status::Processed)))
 }
 
 fn event_of(id: EventId, status: Status) -> AlertEvent {

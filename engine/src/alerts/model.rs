@@ -3,6 +3,7 @@
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::EventFacts;
+use common::event::EventKind;
 use common::ids::EventId;
 use common::on;
 use common::schema::alert;
@@ -52,7 +53,7 @@ pub struct NewAlert {
     kind: &'static str,
     subject: String,
     event_id: Option<EventId>,
-    event_kind: Option<i16>,
+    event_kind: Option<EventKind>,
     event_type: Option<String>,
     key: Option<String>,
     epoch: Option<i64>,

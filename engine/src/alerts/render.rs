@@ -60,7 +60,7 @@ pub(super) struct Item {
     pub(super) kind: String,
     pub(super) subject: String,
     pub(super) event_id: Option<EventId>,
-    pub(super) event_kind: Option<i16>,
+    pub(super) event_kind: Option<EventKind>,
     pub(super) event_type: Option<String>,
     pub(super) key: Option<String>,
     pub(super) version: Option<i64>,
@@ -306,7 +306,7 @@ fn noun(item: &Item) -> &'static str {
 }
 
 fn is_snapshot(item: &Item) -> bool {
-    item.event_kind.map(EventKind::of_code) == Some(EventKind::Snapshot)
+    item.event_kind == Some(EventKind::Snapshot)
 }
 
 /// `text` on one line of at most `chars` characters, without what could end, hide or turn round a line.

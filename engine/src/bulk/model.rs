@@ -5,11 +5,11 @@ use common::db::Conn;
 use common::ids::EventId;
 use common::on;
 use common::schema::{bulk_item, bulk_job};
-use common::stored_by_name;
+use common::{stored_by_code, stored_by_name};
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{SmallInt, Text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,37 +28,24 @@ pub enum Action {
 stored_by_name!(Action { Retry => "retry", Resolve => "resolve" });
 
 /// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, AsExpression, FromSqlRow)]
+#[diesel(sql_type = SmallInt)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = JobState)]
-#[repr(i16)]
 pub enum State {
     /// Nothing of it is done yet.
-    Waiting = 0,
+    Waiting,
     /// It is being worked off.
-    Running = 1,
+    Running,
     /// It came to its end.
-    Done = 2,
+    Done,
     /// A person stopped it, or it could not be read; what was done stays done.
-    Cancelled = 3,
+    Cancelled,
 }
 
+stored_by_code!(State { Waiting => 0, Running => 1, Done => 2, Cancelled => 3 });
+
 impl State {
-    /// As stored.
-    pub const fn code(self) -> i16 {
-        self as i16
-    }
-
-    /// From its stored form.
-    pub const fn of_code(code: i16) -> Self {
-        match code {
-            0 => Self::Waiting,
-            1 => Self::Running,
-            2 => Self::Done,
-            _ => Self::Cancelled,
-        }
-    }
-
     /// Whether there is more to do.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Waiting | Self::Running)
@@ -87,8 +74,8 @@ pub struct NewJob {
     pub reason: Option<String>,
     /// Attempts more; retries only.
     pub attempts: Option<i32>,
-    /// [`State`] as a code.
-    pub state: i16,
+    /// How far it is.
+    pub state: State,
     /// How many events the person was told that it would touch.
     pub expected: i64,
     /// When it was asked for; only events from before that are touched.
@@ -113,8 +100,8 @@ pub struct Job {
     pub reason: Option<String>,
     /// Attempts more; retries only.
     pub attempts: Option<i32>,
-    /// [`State`] as a code.
-    pub state: i16,
+    /// How far it is.
+    pub state: State,
     /// How many events the person was told that it would touch.
     pub expected: i64,
     /// Events acted on so far.
@@ -135,13 +122,6 @@ pub struct Job {
     pub ended_us: Option<Timestamp>,
     /// Who cancelled it.
     pub ended_by: Option<String>,
-}
-
-impl Job {
-    /// How far it is.
-    pub fn state(&self) -> State {
-        State::of_code(self.state)
-    }
 }
 
 /// What a job did to an event.
@@ -236,9 +216,9 @@ pub fn items(
 /// # Errors
 /// When the statement fails.
 pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResult<bool> {
-    let open = bulk_job::table.find(seq).filter(bulk_job::state.lt(State::Done.code()));
+    let open = bulk_job::table.find(seq).filter(bulk_job::state.lt(State::Done));
     let ended = (
-        bulk_job::state.eq(State::Cancelled.code()),
+        bulk_job::state.eq(State::Cancelled),
         bulk_job::ended_us.eq(Some(now)),
         bulk_job::ended_by.eq(Some(by)),
     );
@@ -248,10 +228,8 @@ pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResul
 
 /// The oldest job with something to do, locked until the transaction ends; one that another works on is passed by.
 pub(super) fn take(conn: &mut Conn) -> QueryResult<Option<Job>> {
-    let open = bulk_job::table
-        .filter(bulk_job::state.lt(State::Done.code()))
-        .order(bulk_job::seq)
-        .limit(1);
+    let open =
+        bulk_job::table.filter(bulk_job::state.lt(State::Done)).order(bulk_job::seq).limit(1);
     match conn {
         Conn::Pg(c) => {
             open.select(Job::as_select()).for_update().skip_locked().get_result(c).optional()

@@ -63,7 +63,7 @@ fn step(conn: &mut Conn, mut job: Job, now: Timestamp, outbox: &Outbox) -> Query
     job.started_us = job.started_us.or(Some(now));
     match found.next {
         Some(next) => {
-            job.state = State::Running.code();
+            job.state = State::Running;
             job.cursor = Some(next.to_string());
             model::save(conn, &job)?;
         }
@@ -99,7 +99,7 @@ fn end(
     now: Timestamp,
     by: Option<&str>,
 ) -> QueryResult<()> {
-    job.state = state.code();
+    job.state = state;
     job.ended_us = Some(now);
     job.ended_by = by.map(str::to_owned);
     model::save(conn, job)?;

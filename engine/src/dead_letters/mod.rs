@@ -6,9 +6,12 @@ use common::db::Conn;
 use common::ids::EventId;
 use common::on;
 use common::schema::dead_letter;
+use common::stored_by_code;
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, SmallInt, Text};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -34,16 +37,16 @@ pub struct DeadLetter {
 }
 
 /// What became of a dead letter; a discarded one may still be replayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, AsExpression, FromSqlRow)]
 #[serde(rename_all = "lowercase")]
-#[repr(i16)]
+#[diesel(sql_type = SmallInt)]
 pub enum DeadLetterState {
     /// It waits for a person.
-    Waiting = 0,
+    Waiting,
     /// It was sent to its topic again.
-    Replayed = 1,
+    Replayed,
     /// A person decided that it is of no use.
-    Discarded = 2,
+    Discarded,
 }
 
 impl DeadLetterState {
@@ -58,21 +61,9 @@ impl DeadLetterState {
             Self::Discarded => "discarded",
         }
     }
-
-    /// As stored.
-    pub const fn code(self) -> i16 {
-        self as i16
-    }
-
-    /// From its stored form.
-    pub const fn of_code(code: i16) -> Self {
-        match code {
-            0 => Self::Waiting,
-            1 => Self::Replayed,
-            _ => Self::Discarded,
-        }
-    }
 }
+
+stored_by_code!(DeadLetterState { Waiting => 0, Replayed => 1, Discarded => 2 });
 
 impl std::str::FromStr for DeadLetterState {
     type Err = String;
@@ -87,7 +78,7 @@ impl std::str::FromStr for DeadLetterState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// What becomes of it.
-    pub fate: DeadLetterState,
+    pub state: DeadLetterState,
     /// When.
     pub at: Timestamp,
     /// By whom.
@@ -148,7 +139,8 @@ pub fn message_of(
     seq: i64,
 ) -> QueryResult<Option<(Record, Option<String>, DeadLetterState)>> {
     use dead_letter as d;
-    type DeadLetterColumns = (String, i32, i64, Vec<u8>, Option<Vec<u8>>, Option<String>, i16);
+    type DeadLetterColumns =
+        (String, i32, i64, Vec<u8>, Option<Vec<u8>>, Option<String>, DeadLetterState);
     let row: Option<DeadLetterColumns> = on!(conn, c => dead_letter::table
         .find(seq)
         .select((d::topic, d::partition, d::offset, d::bytes, d::message_key, d::headers, d::state))
@@ -159,7 +151,7 @@ pub fn message_of(
         // A message without a value was kept as one of no bytes.
         let payload = Some(bytes).filter(|bytes| !bytes.is_empty());
         let record = Record { topic, partition, offset, key, headers: kept, payload };
-        (record, headers, DeadLetterState::of_code(state))
+        (record, headers, state)
     }))
 }
 
@@ -174,9 +166,9 @@ pub fn decide(
     decision: &Decision,
 ) -> QueryResult<bool> {
     use dead_letter::{handled_by, handled_us, reason, state};
-    let letter = dead_letter::table.find(seq).filter(state.eq(before.code()));
+    let letter = dead_letter::table.find(seq).filter(state.eq(before));
     let change = (
-        state.eq(decision.fate.code()),
+        state.eq(decision.state),
         handled_us.eq(Some(decision.at)),
         handled_by.eq(Some(&decision.by)),
         reason.eq(decision.reason.as_deref()),
@@ -190,7 +182,7 @@ pub fn decide(
 /// # Errors
 /// When the statement fails.
 pub fn count_waiting(conn: &mut Conn) -> QueryResult<i64> {
-    let waiting = dead_letter::table.filter(dead_letter::state.eq(DeadLetterState::Waiting.code()));
+    let waiting = dead_letter::table.filter(dead_letter::state.eq(DeadLetterState::Waiting));
     on!(conn, c => waiting.count().get_result(c))
 }
 

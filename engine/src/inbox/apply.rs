@@ -22,6 +22,7 @@ use super::quarantine;
 use crate::batch::BatchError;
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
+use crate::outbox::FinalOutcome;
 
 /// Applies what comes in.
 #[derive(Clone)]
@@ -54,7 +55,7 @@ pub struct Applied {
 #[diesel(table_name = inbox)]
 struct InboxRow {
     event_id: EventId,
-    outcome: i16,
+    outcome: FinalOutcome,
     detail: Option<String>,
     version: Option<i64>,
     result: Option<String>,
@@ -353,9 +354,11 @@ impl InboxRow {
     fn of(event: &Event, answer: &HandlerResult, now: Timestamp) -> Option<Self> {
         let (outcome, detail, version, result) = match answer {
             HandlerResult::Success { detail, version, result } => {
-                (0, Some(detail.name().to_owned()), *version, result.as_ref())
+                (FinalOutcome::Success, Some(detail.name().to_owned()), *version, result.as_ref())
             }
-            HandlerResult::Rejected { result } => (1, None, None, Some(result)),
+            HandlerResult::Rejected { result } => {
+                (FinalOutcome::Rejected, None, None, Some(result))
+            }
             HandlerResult::Failed { .. } => return None,
         };
         Some(Self {
@@ -373,10 +376,12 @@ impl InboxRow {
     fn into_answer(self) -> HandlerResult {
         let result = self.result.and_then(|text| serde_json::from_str(&text).ok());
         match self.outcome {
-            0 => {
+            FinalOutcome::Success => {
                 HandlerResult::Success { detail: Detail::Duplicate, version: self.version, result }
             }
-            _ => HandlerResult::Rejected { result: result.unwrap_or_default() },
+            FinalOutcome::Rejected => {
+                HandlerResult::Rejected { result: result.unwrap_or_default() }
+            }
         }
     }
 }

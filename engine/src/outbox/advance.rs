@@ -21,6 +21,8 @@ use super::store;
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::counters;
 use crate::kafka::{Ack, Verdict};
+use crate::outbox::FinalOutcome;
+use crate::outbox::HistoryKind;
 
 const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
 
@@ -216,7 +218,7 @@ impl<'a> Updates<'a> {
         if let Trigger::Acked { attempt, .. } = update.trigger {
             self.note_answer(&row, attempt);
         }
-        let kind = EventKind::of_code(facts.kind);
+        let kind = facts.kind;
         let chance = self.env.chance();
         let next = step(&row, kind, update.trigger, self.now, self.policy, chance);
         self.record_history(&row, &update, &next);
@@ -232,7 +234,7 @@ impl<'a> Updates<'a> {
     /// The answer to an earlier send proves nothing of the later one's time.
     fn note_answer(&mut self, row: &OpenRow, attempt: i32) {
         let Some(partition) = row.partition else { return };
-        let proven = row.sent_us.filter(|_| row.status() == Status::Sent && row.attempt == attempt);
+        let proven = row.sent_us.filter(|_| row.status == Status::Sent && row.attempt == attempt);
         let answered = self.done.answered.entry(partition).or_default();
         *answered = (*answered).max(proven);
     }
@@ -241,34 +243,36 @@ impl<'a> Updates<'a> {
         let stayed = matches!(next, Transition::Stay);
         let (what, attempt) = match update.trigger {
             Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } if stayed => {
-                ("LATE", attempt)
+                (HistoryKind::Late, attempt)
             }
-            Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } => ("FAILED", attempt),
+            Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } => {
+                (HistoryKind::Failed, attempt)
+            }
             Trigger::Acked { attempt, outcome: AckOutcome::Rejected }
                 if *next != Transition::Settle =>
             {
-                ("REJECTED", attempt)
+                (HistoryKind::Rejected, attempt)
             }
             _ if stayed => return,
             Trigger::Acked { .. } | Trigger::Confirmed { .. } => return,
-            Trigger::Probed { attempt } => ("PROBED", attempt),
-            Trigger::Unproducible => ("UNPRODUCIBLE", row.attempt + 1),
-            Trigger::Overdue => ("OVERDUE", row.attempt),
-            Trigger::Superseded => ("SUPERSEDED", row.attempt),
-            Trigger::Retried { .. } => ("RETRIED", row.attempt),
-            Trigger::Resolved => ("RESOLVED", row.attempt),
+            Trigger::Probed { attempt } => (HistoryKind::Probed, attempt),
+            Trigger::Unproducible => (HistoryKind::Unproducible, row.attempt + 1),
+            Trigger::Overdue => (HistoryKind::Overdue, row.attempt),
+            Trigger::Superseded => (HistoryKind::Superseded, row.attempt),
+            Trigger::Retried { .. } => (HistoryKind::Retried, row.attempt),
+            Trigger::Resolved => (HistoryKind::Resolved, row.attempt),
         };
         let class = match (&update.error, &update.by_whom) {
             (_, Some(_person)) => None,
             (Some(error), None) => Some(error_class(error)),
-            (None, None) => (what == "OVERDUE").then(|| NO_ANSWER.to_owned()),
+            (None, None) => (what == HistoryKind::Overdue).then(|| NO_ANSWER.to_owned()),
         };
         self.history.push(HistoryRow {
             event_id: row.id,
             at_us: self.now,
             attempt,
             sent_us: row.sent_us.filter(|_| attempt == row.attempt),
-            what: what.to_owned(),
+            what,
             error: update.error.clone(),
             by_whom: update.by_whom.clone(),
             class,
@@ -288,9 +292,9 @@ impl<'a> Updates<'a> {
             verdict: ack.outcome,
             traceparent,
             status: match next {
-                Transition::Stay => row.status(),
+                Transition::Stay => row.status,
                 Transition::Settle => Status::Processed,
-                Transition::Change(after) | Transition::Exhaust(after) => after.status(),
+                Transition::Change(after) | Transition::Exhaust(after) => after.status,
             },
         });
     }
@@ -335,7 +339,7 @@ impl<'a> Updates<'a> {
         let why = why.error.as_deref().unwrap_or(SILENCE);
         self.notify_listener(&facts, || Some(NewStatus::Exhausted { error: why.to_owned() }));
         self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
-        if facts.kind == EventKind::Snapshot.code() {
+        if facts.kind == EventKind::Snapshot {
             self.newly_exhausted.push(facts.id);
         }
         self.keep(after, facts);
@@ -358,7 +362,7 @@ impl<'a> Updates<'a> {
                 false => NewStatus::Rejected { result },
             })
         });
-        if success && facts.kind == EventKind::Snapshot.code() {
+        if success && facts.kind == EventKind::Snapshot {
             self.newest.push((facts.key, facts.epoch, facts.version));
         }
         self.done.settled.push(SettledEvent {
@@ -369,7 +373,7 @@ impl<'a> Updates<'a> {
         let same_attempt = row.attempt == ack.attempt;
         self.settled.push(SettledRow {
             id: row.id,
-            outcome: i16::from(!success),
+            outcome: if success { FinalOutcome::Success } else { FinalOutcome::Rejected },
             detail: ack.detail,
             attempt: ack.attempt,
             partition: row.partition,
@@ -412,7 +416,7 @@ impl<'a> Updates<'a> {
     }
 
     fn release(&mut self, row: &OpenRow) {
-        if let (Status::Sent, Some(partition)) = (row.status(), row.partition) {
+        if let (Status::Sent, Some(partition)) = (row.status, row.partition) {
             let released = self.done.released.entry(partition).or_default();
             released.0 += 1;
             released.1 += i64::from(row.size);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::env::Env;
+use common::event::Status;
 use common::event::{EventRow, NewEvent};
 use common::ids::EventId;
 use common::on;
@@ -86,7 +87,7 @@ impl Outbox {
         let open = OpenRow {
             id,
             shard: shard_of(&event.key),
-            status: 0,
+            status: Status::Pending,
             attempt: 0,
             attempt_limit: self.max_attempts,
             due_us: now,
@@ -97,7 +98,7 @@ impl Outbox {
         };
         let event = EventRow {
             id,
-            kind: event.event_type.kind.code(),
+            kind: event.event_type.kind,
             event_type: event.event_type.name.to_owned(),
             key: event.key,
             epoch,

@@ -13,6 +13,8 @@ use diesel::prelude::*;
 
 use super::class::{NO_ANSWER, error_class};
 use super::model::OpenRow;
+use crate::outbox::FinalOutcome;
+use crate::outbox::HistoryKind;
 
 /// How an event was settled.
 #[derive(Debug, Queryable, Selectable)]
@@ -20,7 +22,8 @@ use super::model::OpenRow;
 pub struct SettledEventRow {
     /// The event.
     pub id: EventId,
-    outcome: i16,
+    /// Whether it was applied or rejected.
+    pub outcome: FinalOutcome,
     /// `applied`, `duplicate` or `superseded`.
     pub detail: Option<String>,
     /// The attempt that was answered.
@@ -39,16 +42,6 @@ pub struct SettledEventRow {
     pub consumer: String,
     /// What the answer carried, JSON.
     pub result: Option<String>,
-}
-
-impl SettledEventRow {
-    /// SUCCESS or REJECTED.
-    pub fn outcome(&self) -> &'static str {
-        match self.outcome {
-            0 => "SUCCESS",
-            _ => "REJECTED",
-        }
-    }
 }
 
 /// An event's rows.
@@ -95,12 +88,7 @@ impl Found {
 
     /// The one status that people know.
     pub fn status(&self) -> Status {
-        match self.open.as_ref().map(|open| open.status) {
-            Some(0) => Status::Pending,
-            Some(1) => Status::Sent,
-            Some(_) => Status::Exhausted,
-            None => Status::Processed,
-        }
+        self.open.as_ref().map_or(Status::Processed, |open| open.status)
     }
 
     /// The newest attempt that was counted.
@@ -137,7 +125,7 @@ pub fn last_errors(conn: &mut Conn, ids: &[EventId]) -> QueryResult<HashMap<Even
     let mut rows: Vec<HistoryColumns> = on!(conn, c => outbox_history::table
         .filter(h::event_id.eq_any(ids))
         .filter(h::by_whom.is_null())
-        .filter(h::error.is_not_null().or(h::what.eq("OVERDUE")))
+        .filter(h::error.is_not_null().or(h::what.eq(HistoryKind::Overdue)))
         .select((h::event_id, h::seq, h::at_us, h::error, h::class))
         .load(c))?;
     // The later line of an event takes the place of the earlier one. Sorted here, so that the events' index is used.

@@ -25,7 +25,7 @@ pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
 pub use found::{Found, LastError, SettledEventRow, class_or_now, last_errors};
 pub use lease::{Instance, LeaseSet, instances, release, renew};
 pub use listener::{Listener, NewStatus, StatusUpdate};
-pub use model::{HistoryRow, OpenRow, SettledRow};
+pub use model::{FinalOutcome, HistoryKind, HistoryRow, OpenRow, SettledRow};
 pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{InFlight, Relay, RelayOutcome, RelaySettings};

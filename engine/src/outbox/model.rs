@@ -1,9 +1,72 @@
 //! The rows of events on their way: open, settled, and their history.
 
 use common::clock::Timestamp;
+use common::event::Status;
 use common::ids::{EventId, EventIdSql};
 use common::schema::{outbox_history, outbox_open, outbox_settled};
+use common::{stored_by_code, stored_by_name};
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
 use diesel::prelude::*;
+use diesel::sql_types::{SmallInt, Text};
+
+/// How an event was answered for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = SmallInt)]
+pub enum FinalOutcome {
+    /// It had its effect.
+    Success,
+    /// Handled, and the answer is no.
+    Rejected,
+}
+
+stored_by_code!(FinalOutcome { Success => 0, Rejected => 1 });
+
+impl FinalOutcome {
+    /// The name that people see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Rejected => "REJECTED",
+        }
+    }
+}
+
+/// What a line of an event's history tells of; what goes straight has no lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub enum HistoryKind {
+    /// The consumer answered FAILED.
+    Failed,
+    /// The consumer rejected what may not be rejected.
+    Rejected,
+    /// The consumer passed it by.
+    Overdue,
+    /// It can't be produced as it is.
+    Unproducible,
+    /// It was sent once more, to see whether anybody answers.
+    Probed,
+    /// FAILED, of an attempt that nobody waits for any more.
+    Late,
+    /// An operator sent it again.
+    Retried,
+    /// An operator settled it by hand.
+    Resolved,
+    /// A newer version of its key is PROCESSED.
+    Superseded,
+}
+
+stored_by_name!(HistoryKind {
+    Failed => "FAILED",
+    Rejected => "REJECTED",
+    Overdue => "OVERDUE",
+    Unproducible => "UNPRODUCIBLE",
+    Probed => "PROBED",
+    Late => "LATE",
+    Retried => "RETRIED",
+    Resolved => "RESOLVED",
+    Superseded => "SUPERSEDED",
+});
 
 /// The narrow row of an event that is not settled.
 #[derive(
@@ -17,8 +80,8 @@ pub struct OpenRow {
     pub id: EventId,
     /// Which shard's holder sends it.
     pub shard: i16,
-    /// 0 PENDING, 1 SENT, 2 EXHAUSTED.
-    pub status: i16,
+    /// PENDING, SENT or EXHAUSTED.
+    pub status: Status,
     /// The newest attempt that was counted.
     pub attempt: i32,
     /// The budget.
@@ -41,8 +104,8 @@ pub struct OpenRow {
 pub struct SettledRow {
     /// The event's id.
     pub id: EventId,
-    /// 0 SUCCESS, 1 REJECTED.
-    pub outcome: i16,
+    /// Whether it was applied or rejected.
+    pub outcome: FinalOutcome,
     /// `applied`, `duplicate` or `superseded`.
     pub detail: Option<String>,
     /// The attempt that was answered.
@@ -75,8 +138,8 @@ pub struct HistoryRow {
     pub attempt: i32,
     /// When that attempt was sent, if it was.
     pub sent_us: Option<Timestamp>,
-    /// `FAILED`, `OVERDUE`, `UNPRODUCIBLE`, `PROBED`, `LATE`, `RETRIED`, `RESOLVED` or `SUPERSEDED`.
-    pub what: String,
+    /// What it tells of.
+    pub what: HistoryKind,
     /// What went wrong, or why a person acted.
     pub error: Option<String>,
     /// Who acted, if it was a person.

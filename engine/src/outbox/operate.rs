@@ -148,7 +148,7 @@ fn missing(
 
 fn why_not(row: Option<&OpenRow>, is_processed: bool, action: &OperatorAction) -> Option<String> {
     let status = match row {
-        Some(row) => row.status(),
+        Some(row) => row.status,
         None if is_processed => Status::Processed,
         None => return Some("there is no such event".to_owned()),
     };
@@ -176,8 +176,8 @@ fn act(
             None => OperateError::Unknown(id),
         });
     };
-    if row.status() != Status::Exhausted {
-        return Err(OperateError::NotExhausted { id, status: row.status() });
+    if row.status != Status::Exhausted {
+        return Err(OperateError::NotExhausted { id, status: row.status });
     }
     let mut update = Update::new(id, trigger);
     update.error = reason.map(str::to_owned);

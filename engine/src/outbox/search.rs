@@ -187,7 +187,7 @@ impl Search {
             (Some(job), _, _) => range.of_job(conn, job, count),
             (_, Some(key), _) => range.of_key(conn, key, count),
             (_, _, Some(Status::Processed)) => range.settled(conn, count),
-            (_, _, Some(status)) => range.open(conn, code(status), filter.min_attempts, count),
+            (_, _, Some(status)) => range.open(conn, status, filter.min_attempts, count),
             (_, _, None) => range.all(conn, count),
         }
     }
@@ -282,7 +282,7 @@ impl IdRange {
     pub fn open(
         self,
         conn: &mut Conn,
-        wanted: i16,
+        wanted: Status,
         least: Option<i32>,
         count: i64,
     ) -> QueryResult<Vec<EventId>> {
@@ -307,15 +307,6 @@ impl IdRange {
             .limit(count)
             .select(id)
             .load(c))
-    }
-}
-
-/// A status as the open table stores it.
-fn code(status: Status) -> i16 {
-    match status {
-        Status::Pending => 0,
-        Status::Sent => 1,
-        Status::Exhausted | Status::Processed => 2,
     }
 }
 

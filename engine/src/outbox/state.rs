@@ -94,27 +94,13 @@ impl Policy {
 }
 
 impl OpenRow {
-    /// The status that the row holds.
-    pub fn status(&self) -> Status {
-        match self.status {
-            0 => Status::Pending,
-            1 => Status::Sent,
-            _ => Status::Exhausted,
-        }
-    }
-
     fn with_status(&self, status: Status) -> Self {
-        let code = match status {
-            Status::Pending => 0,
-            Status::Sent => 1,
-            Status::Exhausted | Status::Processed => 2,
-        };
-        Self { status: code, ..self.clone() }
+        Self { status, ..self.clone() }
     }
 
     /// Whether `attempt` is the one whose answer is awaited: sent, or on its way and not yet marked.
     fn awaits(&self, attempt: i32) -> bool {
-        match self.status() {
+        match self.status {
             Status::Sent => self.attempt == attempt,
             Status::Pending => self.attempt + 1 == attempt && attempt <= self.attempt_limit,
             Status::Exhausted | Status::Processed => false,
@@ -132,7 +118,7 @@ pub fn step(
     chance: f64,
 ) -> Transition {
     let fail = |attempt: i32, retryable: bool| failed(row, attempt, retryable, now, policy, chance);
-    match (row.status(), trigger) {
+    match (row.status, trigger) {
         (Status::Pending, Trigger::Confirmed { attempt, partition }) if row.awaits(attempt) => {
             Transition::Change(OpenRow {
                 attempt,
@@ -221,7 +207,7 @@ mod tests {
         let row = OpenRow {
             id: Env::system().event_id(),
             shard: 0,
-            status: 0,
+            status: Status::Pending,
             attempt,
             attempt_limit,
             due_us: NOW,
@@ -274,7 +260,7 @@ mod tests {
             let (after, at) = match step(&before, kind, trigger, NOW, &POLICY, 0.5) {
                 Transition::Stay => (status, attempt),
                 Transition::Settle => (Processed, attempt),
-                Transition::Change(row) | Transition::Exhaust(row) => (row.status(), row.attempt),
+                Transition::Change(row) | Transition::Exhaust(row) => (row.status, row.attempt),
             };
             assert_eq!(
                 (after, at),
@@ -344,21 +330,21 @@ mod tests {
                     }
                     Transition::Stay => {}
                     Transition::Exhaust(after) => {
-                        prop_assert_eq!(after.status(), Status::Exhausted);
-                        prop_assert_ne!(before.status(), Status::Exhausted);
+                        prop_assert_eq!(after.status, Status::Exhausted);
+                        prop_assert_ne!(before.status, Status::Exhausted);
                         prop_assert!(alerts.insert(after.attempt), "one alert for each exhaustion");
                         event = after;
                     }
                     Transition::Change(after) => {
-                        prop_assert!(after.status() != Status::Exhausted || before.status() == Status::Exhausted);
+                        prop_assert!(after.status != Status::Exhausted || before.status == Status::Exhausted);
                         event = after;
                     }
                 }
                 prop_assert!(event.attempt >= before.attempt, "attempt only grows");
                 prop_assert!(event.attempt_limit >= before.attempt_limit, "the limit is only raised");
                 prop_assert!(event.attempt <= event.attempt_limit);
-                prop_assert!(event.resolved_us.is_none() || event.status() == Status::Exhausted);
-                prop_assert!(event.status() != Status::Sent || event.sent_us.is_some());
+                prop_assert!(event.resolved_us.is_none() || event.status == Status::Exhausted);
+                prop_assert!(event.status != Status::Sent || event.sent_us.is_some());
             }
         }
     }

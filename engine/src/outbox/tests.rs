@@ -282,7 +282,7 @@ async fn a_listener_that_fails_takes_the_transition_back(fixture: OutboxFixture)
         payload: Some(serde_json::to_vec(&acks).unwrap()),
     };
     assert!(fixture.settler.settle(&fixture.db, vec![record.clone()], false).await.is_err());
-    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Sent);
+    assert_eq!(fixture.open(id).await.unwrap().status, Status::Sent);
     ear.fails.store(false, Ordering::Relaxed);
     fixture.settler.settle(&fixture.db, vec![record], false).await.unwrap();
     assert_eq!(fixture.open(id).await, None);
@@ -292,7 +292,10 @@ async fn a_listener_that_fails_takes_the_transition_back(fixture: OutboxFixture)
 /// Each state, each trigger: what is stored afterwards is what `step` says.
 async fn the_database_follows_the_state_table(fixture: OutboxFixture) {
     let acked = |attempt, outcome| Trigger::Acked { attempt, outcome };
-    let happenings = [
+    let triggers = [
+        Trigger::Confirmed { attempt: 1, partition: 3 },
+        Trigger::Confirmed { attempt: 2, partition: 3 },
+        Trigger::Confirmed { attempt: 5, partition: 3 },
         acked(1, AckOutcome::Success),
         acked(1, AckOutcome::Rejected),
         acked(1, AckOutcome::Failed { retryable: true }),
@@ -306,13 +309,22 @@ async fn the_database_follows_the_state_table(fixture: OutboxFixture) {
         Trigger::Retried { more: 3 },
         Trigger::Resolved,
     ];
-    let states = [(0, 0), (0, 1), (0, 4), (1, 1), (1, 5), (2, 1), (2, 5)];
+    let (pending, sent, exhausted) = (Status::Pending, Status::Sent, Status::Exhausted);
+    let states = [
+        (pending, 0),
+        (pending, 1),
+        (pending, 4),
+        (sent, 1),
+        (sent, 5),
+        (exhausted, 1),
+        (exhausted, 5),
+    ];
     for event_type in [SNAPSHOT, COMMAND] {
         for (status, attempt) in states {
-            for trigger in happenings {
+            for trigger in triggers {
                 let id = fixture.append(event_type, "A", 1).await;
                 let fresh = fixture.open(id).await.unwrap();
-                let sent = (status == 1).then_some((Some(0), Some(START)));
+                let sent = (status == Status::Sent).then_some((Some(0), Some(START)));
                 let (partition, sent_us) = sent.unwrap_or_default();
                 let before = OpenRow { status, attempt, partition, sent_us, ..fresh };
                 fixture.force(before.clone()).await;
@@ -329,10 +341,19 @@ async fn the_database_follows_the_state_table(fixture: OutboxFixture) {
                     update = Update::answered(ack);
                     assert_eq!(update.trigger, trigger);
                 }
-                let env = fixture.env.clone();
-                fixture.run(move |conn| advance(conn, &env, &POLICY, vec![update])).await;
+                match trigger {
+                    Trigger::Confirmed { attempt, partition } => {
+                        let shard = before.shard;
+                        let sent = SentRow { id, shard, attempt, partition, sent_us: START };
+                        fixture.run(move |conn| store::mark_sent(conn, &[sent])).await;
+                    }
+                    _ => {
+                        let env = fixture.env.clone();
+                        fixture.run(move |conn| advance(conn, &env, &POLICY, vec![update])).await;
+                    }
+                }
                 let after = fixture.open(id).await;
-                let context = format!("{event_type:?} {status}/{attempt} on {trigger:?}");
+                let context = format!("{event_type:?} {status:?}/{attempt} on {trigger:?}");
                 match expected {
                     Transition::Stay => assert_eq!(after, Some(before), "{context}"),
                     Transition::Settle => assert_eq!(after, None, "{context}"),
@@ -351,7 +372,7 @@ async fn a_success_of_any_attempt_ends_it(fixture: OutboxFixture) {
     let id = fixture.append(SNAPSHOT, "A", 1).await;
     fixture.send(id, 1, 3).await;
     fixture.settle(vec![fixture.ack(id, 1, Verdict::Failed)]).await;
-    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Pending);
+    assert_eq!(fixture.open(id).await.unwrap().status, Status::Pending);
     fixture.send(id, 2, 3).await;
     // The first attempt's answer comes late, and twice: it arrived, and that is all that counts.
     let late = fixture.ack(id, 1, Verdict::Success);
@@ -371,7 +392,7 @@ async fn strangers_and_noise_change_nothing(fixture: OutboxFixture) {
         Ack { consumer: "nosy-service".to_owned(), ..fixture.ack(id, 1, Verdict::Success) };
     let settlement = fixture.settle(vec![unknown, foreign]).await;
     assert_eq!((settlement.unknown, settlement.foreign), (1, 1));
-    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Sent);
+    assert_eq!(fixture.open(id).await.unwrap().status, Status::Sent);
     assert_eq!(fixture.settle_bytes(b"not json".to_vec()).await.unreadable, 1);
     let buried: i64 =
         fixture.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await;
@@ -385,7 +406,7 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(fixture: OutboxFixture) {
         let failed = fixture.ack(id, attempt, Verdict::Failed);
         fixture.settle(vec![failed.clone(), failed]).await;
     }
-    assert_eq!(fixture.open(id).await.unwrap().status(), Status::Exhausted);
+    assert_eq!(fixture.open(id).await.unwrap().status, Status::Exhausted);
     assert_eq!(fixture.alerts().await, [(Some(id), Some(5), None)]);
     let outbox = fixture.outbox.clone();
     let retried = fixture
@@ -395,7 +416,7 @@ async fn an_exhaustion_has_one_alert_until_it_arrives(fixture: OutboxFixture) {
         })
         .await
         .unwrap();
-    assert_eq!((retried.status(), retried.attempt, retried.attempt_limit), (Status::Pending, 5, 7));
+    assert_eq!((retried.status, retried.attempt, retried.attempt_limit), (Status::Pending, 5, 7));
     fixture.send(id, 6, 0).await;
     fixture.settle(vec![fixture.ack(id, 6, Verdict::Success)]).await;
     let alerts = fixture.alerts().await;
@@ -420,7 +441,7 @@ async fn a_newer_version_resolves_an_older_failure(fixture: OutboxFixture) {
     fixture.send(newer, 1, 0).await;
     fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
     let row = fixture.open(older).await.unwrap();
-    assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
+    assert_eq!((row.status, row.resolved_us.is_some()), (Status::Exhausted, true));
     // The newer is there before the older gives up.
     let older = fixture.append(SNAPSHOT, "B", 1).await;
     let newer = fixture.append(SNAPSHOT, "B", 2).await;
@@ -428,7 +449,7 @@ async fn a_newer_version_resolves_an_older_failure(fixture: OutboxFixture) {
     fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
     fixture.exhaust(older, 0).await;
     let row = fixture.open(older).await.unwrap();
-    assert_eq!((row.status(), row.resolved_us.is_some()), (Status::Exhausted, true));
+    assert_eq!((row.status, row.resolved_us.is_some()), (Status::Exhausted, true));
     let alerts = fixture.alerts().await;
     assert_eq!(alerts.len(), 2, "each exhaustion has its alert");
     assert!(alerts.iter().all(|(_, _, closed)| closed.is_some()));
@@ -441,7 +462,7 @@ async fn a_race_of_giving_up_and_arriving_leaves_no_alert(fixture: OutboxFixture
     fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
     // As if the transaction that gave up had not seen the one that settled.
     let row = fixture.open(older).await.unwrap();
-    fixture.force(OpenRow { status: 2, attempt: 1, ..row }).await;
+    fixture.force(OpenRow { status: Status::Exhausted, attempt: 1, ..row }).await;
     fixture
         .run(move |conn| {
             let facts = store::facts(conn, older)?.unwrap();
@@ -506,8 +527,8 @@ async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
     let watch = fixture.watch();
     let (overdue, exhausted) = watch.take_overdue().await.unwrap();
     assert_eq!((overdue, exhausted), (1, 0));
-    assert_eq!(fixture.open(passed_by).await.unwrap().status(), Status::Pending);
-    assert_eq!(fixture.open(elsewhere).await.unwrap().status(), Status::Sent);
+    assert_eq!(fixture.open(passed_by).await.unwrap().status, Status::Pending);
+    assert_eq!(fixture.open(elsewhere).await.unwrap().status, Status::Sent);
 }
 
 impl OutboxFixture {

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use super::Window;
+use crate::once::Once;
 use crate::parts;
 use crate::process::Launch;
 
@@ -25,7 +25,7 @@ const RUN: &str = "
         .then(found => done(found.violations), error => done(String(error)));
 ";
 
-static SHARED: OnceLock<Result<Axe, String>> = OnceLock::new();
+static SHARED: Once<Axe> = Once::new();
 
 /// The script, ready for use.
 #[derive(Debug)]
@@ -47,10 +47,7 @@ pub struct Finding {
 impl Axe {
     /// The script, fetched on first use.
     pub fn shared() -> anyhow::Result<&'static Self> {
-        SHARED
-            .get_or_init(|| Self::fetched().map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(|error| anyhow!("{error}"))
+        SHARED.get(Self::fetched)
     }
 
     fn fetched() -> anyhow::Result<Self> {

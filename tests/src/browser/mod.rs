@@ -5,16 +5,16 @@ mod axe;
 mod programs;
 mod window;
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use fantoccini::ClientBuilder;
 use fantoccini::wd::Capabilities;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
 use self::programs::Programs;
+use crate::once::Once;
 use crate::ports::free_port;
 use crate::process::{Child, Launch};
 use crate::scratch;
@@ -37,7 +37,7 @@ const ARGUMENTS: [&str; 8] = [
     "--lang=en-US",
 ];
 
-static SHARED: OnceLock<Result<Chromium, String>> = OnceLock::new();
+static SHARED: Once<Chromium> = Once::new();
 
 /// How a window looks at pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,7 @@ pub struct Chromium {
 impl Chromium {
     /// The driver that all tests of this process share, started on first use.
     pub fn shared() -> anyhow::Result<&'static Self> {
-        SHARED
-            .get_or_init(|| Self::start().map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(|error| anyhow!("{error}"))
+        SHARED.get(Self::start)
     }
 
     fn start() -> anyhow::Result<Self> {

@@ -2,15 +2,15 @@
 //! before, and an archive of loaded classes. Both together save seconds at each start.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{ASK_TIMEOUT, client, settings, wait_until_ready};
+use crate::once::Once;
 use crate::parts;
 use crate::poll::eventually_blocking;
 use crate::ports::free_port;
@@ -40,9 +40,8 @@ pub(super) struct KafkaParts {
 impl KafkaParts {
     /// What is kept in the target folder, fetched and prepared if it isn't there yet.
     pub(super) fn fetched() -> anyhow::Result<Self> {
-        static PARTS: OnceLock<Result<KafkaParts, String>> = OnceLock::new();
-        let parts = PARTS.get_or_init(|| Self::fetch().map_err(|error| format!("{error:#}")));
-        parts.clone().map_err(|error| anyhow!("{error}"))
+        static PARTS: Once<KafkaParts> = Once::new();
+        PARTS.get(Self::fetch).cloned()
     }
 
     fn fetch() -> anyhow::Result<Self> {

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 
 use super::owner::{Owner, open_to_all};
+use crate::once::Once;
 use crate::process::Launch;
 use crate::{parts, scratch};
 
@@ -35,9 +35,8 @@ impl Binaries {
 
     /// PostgreSQL 17 from Maven's central repository, fetched once into the target folder.
     pub fn fetched() -> anyhow::Result<Self> {
-        static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        let folder = FOLDER.get_or_init(|| fetch().map_err(|error| format!("{error:#}")));
-        folder.clone().map(Self).map_err(|error| anyhow!("{error}"))
+        static FOLDER: Once<PathBuf> = Once::new();
+        FOLDER.get(fetch).cloned().map(Self)
     }
 
     /// The folder the programs lie in.

@@ -5,17 +5,17 @@ mod owner;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, mem};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use diesel::pg::PgConnection;
 use diesel::{Connection, RunQueryDsl};
 
 pub use self::binaries::Binaries;
 use self::owner::Owner;
+use crate::once::Once;
 use crate::poll::eventually_blocking;
 use crate::ports::free_port;
 use crate::process::{Child, Launch};
@@ -25,7 +25,7 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const PORT_TRIES: usize = 3;
 
-static SHARED: OnceLock<Result<PostgresServer, String>> = OnceLock::new();
+static SHARED: Once<PostgresServer> = Once::new();
 
 /// A PostgreSQL server on a loopback port of its own, its data in the scratch folder.
 ///
@@ -44,10 +44,7 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// The server all tests of this process share, started on first use.
     pub fn shared() -> anyhow::Result<&'static Self> {
-        SHARED
-            .get_or_init(|| Self::start_private().map_err(|error| format!("{error:#}")))
-            .as_ref()
-            .map_err(|error| anyhow!("{error}"))
+        SHARED.get(Self::start_private)
     }
 
     /// A server for one test alone, to stop and start at will.

@@ -5,7 +5,7 @@ use std::fs;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, SqliteConnection};
 
-use super::{Program, option_names};
+use super::{Program, assert_contains, option_names};
 use crate::real;
 
 const SQLITE: (&str, &str) = ("STOCKLOOP__DATABASE__URL", "sqlite:test.db");
@@ -150,7 +150,7 @@ fn operators_on(program: &Program, url: &str) {
     let refused = |input: &str, args: &[&str], word: &str| {
         let outcome = program.run_on(input, args, &env);
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
-        assert!(outcome.stderr.contains(word), "{word:?} is missing: {outcome:?}");
+        assert_contains(&outcome.stderr, &[word]);
     };
     let add = |name: &str, role: &str, input: &str| {
         done(input, &["users", "add", name, "--role", role, "--password-stdin"])
@@ -265,7 +265,7 @@ pub fn wrong_settings_are_refused(program: &Program) {
 #[macro_export]
 macro_rules! service_command_line {
     (program: $program:expr, defaults: $defaults:expr $(,)?) => {
-        use $crate::program::{Program, service};
+        use $crate::program::{Program, service as promises};
 
         fn program() -> Program {
             Program::new($program)
@@ -278,58 +278,58 @@ macro_rules! service_command_line {
 
         #[test]
         fn config_hides_secrets() {
-            insta::assert_snapshot!("config", service::redacted_config(&program()));
-            service::a_failed_start_prints_no_secret(&program());
+            insta::assert_snapshot!("config", promises::redacted_config(&program()));
+            promises::a_failed_start_prints_no_secret(&program());
         }
 
         #[test]
         fn the_example_is_the_defaults() {
-            service::example_is_the_defaults(&program(), $defaults);
+            promises::example_is_the_defaults(&program(), $defaults);
         }
 
         #[test]
         fn migrate_is_idempotent() {
-            service::migrate_is_idempotent(&program());
+            promises::migrate_is_idempotent(&program());
         }
 
         #[test]
         fn operators_are_made_here() {
-            service::operators_are_made_here(&program());
+            promises::operators_are_made_here(&program());
         }
 
         #[test]
         fn wrong_urls_are_refused() {
-            service::wrong_urls_are_refused(&program());
+            promises::wrong_urls_are_refused(&program());
         }
 
         #[test]
         fn a_silent_server_is_given_up() {
-            service::a_silent_server_is_given_up(&program());
+            promises::a_silent_server_is_given_up(&program());
         }
 
         #[test]
         fn unusable_files_are_refused() {
-            service::unusable_files_are_refused(&program());
+            promises::unusable_files_are_refused(&program());
         }
 
         #[test]
         fn a_read_only_server_is_refused() {
-            service::a_read_only_server_is_refused(&program());
+            promises::a_read_only_server_is_refused(&program());
         }
 
         #[test]
         fn a_newer_schema_is_refused() {
-            service::a_newer_schema_is_refused(&program());
+            promises::a_newer_schema_is_refused(&program());
         }
 
         #[test]
         fn wrong_addresses_are_refused() {
-            service::wrong_addresses_are_refused(&program());
+            promises::wrong_addresses_are_refused(&program());
         }
 
         #[test]
         fn wrong_settings_are_refused() {
-            service::wrong_settings_are_refused(&program());
+            promises::wrong_settings_are_refused(&program());
         }
     };
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use actix_web::web::{Data, Json};
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::event::Status;
 use common::http::{Params, Problem, ProblemResult};
 use common::ids::EventId;
 use diesel::QueryResult;
@@ -18,9 +19,6 @@ use crate::api::Admin;
 
 /// Classes that one answer tells of.
 const CLASSES: usize = 100;
-
-/// The EXHAUSTED code of the open table.
-const EXHAUSTED: i16 = 2;
 
 /// What waits for a person, grouped by error class.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,7 +68,7 @@ impl ErrorClasses {
         let mut range = IdRange { from: Uuid::nil(), below: Uuid::max() };
         let (mut classes, mut looked_at) = (HashMap::new(), 0);
         let at_end = loop {
-            let ids = range.open(conn, EXHAUSTED, None, bounds.chunk)?;
+            let ids = range.open(conn, Status::Exhausted, None, bounds.chunk)?;
             looked_at += ids.len();
             sort_in(conn, &ids, &mut classes)?;
             match ids.last() {
@@ -78,7 +76,7 @@ impl ErrorClasses {
                 None => break true,
             }
             if looked_at >= bounds.rows {
-                break range.open(conn, EXHAUSTED, None, 1)?.is_empty();
+                break range.open(conn, Status::Exhausted, None, 1)?.is_empty();
             }
         };
         let mut items: Vec<ErrorClass> = classes.into_values().collect();

@@ -7,7 +7,7 @@ use common::on;
 use common::schema::outbox_history;
 use diesel::prelude::*;
 use engine::bulk;
-use engine::outbox::{Found, NO_ANSWER, class_or_now};
+use engine::outbox::{Found, HistoryKind, NO_ANSWER, class_or_now};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -45,7 +45,7 @@ struct Line {
     at_us: Timestamp,
     attempt: i32,
     sent_us: Option<Timestamp>,
-    what: String,
+    what: HistoryKind,
     error: Option<String>,
     by_whom: Option<String>,
     class: Option<String>,
@@ -58,13 +58,13 @@ impl From<Line> for HistoryEntry {
             Some(_) => (None, line.error),
             None => (line.error, None),
         };
-        let late = || (line.what == "OVERDUE").then(|| NO_ANSWER.to_owned());
+        let late = || (line.what == HistoryKind::Overdue).then(|| NO_ANSWER.to_owned());
         let error_class = class_or_now(line.class, error.as_deref()).or_else(late);
         let (by, job) = line.by_whom.map(|by| bulk::actor(&by)).unzip();
         Self {
             attempt: line.attempt,
             sent_at: line.sent_us,
-            outcome: line.what,
+            outcome: line.what.name().to_owned(),
             at: Some(line.at_us),
             detail: None,
             error_class,
@@ -95,7 +95,7 @@ fn last(found: &Found) -> Option<HistoryEntry> {
         return Some(HistoryEntry {
             attempt: settled.attempt,
             sent_at: settled.sent_us,
-            outcome: settled.outcome().to_owned(),
+            outcome: settled.outcome.name().to_owned(),
             at: Some(settled.settled_us),
             detail: settled.detail.clone(),
             error: None,

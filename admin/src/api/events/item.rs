@@ -9,7 +9,7 @@ use common::on;
 use common::schema::outbox_event;
 use common::trace_context::trace_id;
 use diesel::prelude::*;
-use engine::outbox::{Found, LastError, SettledEventRow, last_errors};
+use engine::outbox::{Found, LastError, last_errors};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
@@ -98,7 +98,7 @@ fn into_item(found: Found, last: Option<LastError>) -> EventItem {
         sent_at: sent_open.or(sent_settled),
         settled_at: settled.as_ref().map(|settled| settled.settled_us),
         due_at: pending.map(|open| open.due_us),
-        outcome: settled.as_ref().map(SettledEventRow::outcome),
+        outcome: settled.as_ref().map(|settled| settled.outcome.name()),
         detail: settled.and_then(|settled| settled.detail),
         resolved_at,
         last_error,
@@ -143,7 +143,7 @@ impl EventDetail {
         let settled = found.settled.as_ref();
         let result = settled.and_then(|settled| settled.result.clone());
         Ok(Some(Self {
-            kind: EventKind::of_code(found.head.kind),
+            kind: found.head.kind,
             partition: match &found.open {
                 Some(open) => open.partition,
                 None => settled.and_then(|settled| settled.partition),

@@ -52,7 +52,7 @@ pub(crate) fn page(
 }
 
 fn status(name: &str) -> ProblemResult<Status> {
-    let all = [Status::Pending, Status::Sent, Status::Exhausted, Status::Processed];
+    let all = Status::ALL;
     all.into_iter().find(|status| status.name() == name).ok_or_else(|| {
         let names = all.map(Status::name).join(", ");
         Problem::invalid("status", format!("{name:?} is no status; there are {names}"))

@@ -19,6 +19,7 @@ use common::config::{AlertSettings, MailSettings, MailTls, MailTransport, Webhoo
 use common::db::ENGINE_MIGRATIONS;
 use common::db::{Db, DbError};
 use common::env::Env;
+use common::event::EventKind;
 use common::event::EventRow;
 use common::ids::EventId;
 use common::on;
@@ -135,7 +136,7 @@ fn webhook_settings() -> WebhookSettings {
 fn event(n: u32, key: &str, version: i64) -> EventRow {
     EventRow {
         id: event_id(n),
-        kind: 0,
+        kind: EventKind::Snapshot,
         event_type: "stockloop.inventory.changed".to_owned(),
         key: key.to_owned(),
         epoch: 1,

@@ -1,4 +1,5 @@
 use common::db::Conn;
+use common::event::EventKind;
 use common::ids::EventId;
 use diesel::sql_types::BigInt;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl, sql_query};
@@ -66,7 +67,7 @@ async fn closes_what_arrived(fixture: Fixture) {
 
 async fn closes_what_is_superseded(fixture: Fixture) {
     let mut command = event(3, "A", 1);
-    command.kind = 1;
+    command.kind = EventKind::Command;
     let mut restored = event(4, "A", 1);
     restored.epoch = 2;
     for row in [event(0, "A", 7), event(1, "A", 8), event(2, "B", 1), command, restored] {

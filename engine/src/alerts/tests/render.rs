@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use common::event::EventKind;
 use lettre::message::Mailbox;
 
 use super::{START, event_id, parsed};
@@ -20,7 +21,7 @@ fn item(n: u32, key: &str, error: &str) -> Item {
         kind: "exhausted".to_owned(),
         subject: "has not arrived".to_owned(),
         event_id: Some(event_id(n)),
-        event_kind: Some(0),
+        event_kind: Some(EventKind::Snapshot),
         event_type: Some("stockloop.inventory.changed".to_owned()),
         key: Some(key.to_owned()),
         version: Some(17),
@@ -52,7 +53,7 @@ fn bare(kind: &str, subject: &str) -> Item {
 fn nasty() -> Vec<Item> {
     let mut command = item(2, "order\r\nBcc: thief@example.org", "");
     command.event_type = Some("stockloop.order.placed".to_owned());
-    command.event_kind = Some(1);
+    command.event_kind = Some(EventKind::Command);
     vec![
         item(
             1,

@@ -20,7 +20,7 @@ async fn an_order_is_pending_promised_and_on_its_way(fixture: &OrdersFixture) {
     assert_eq!(fixture.copy("B").await, (5, 3, 2));
     let commands = fixture.commands().await;
     assert_eq!((&*commands[0].event_type, &*commands[0].key), ("stockloop.order.placed", id));
-    assert_eq!((commands[0].kind, commands[0].version), (1, 0));
+    assert_eq!((commands[0].kind, commands[0].version), (EventKind::Command, 0));
     let data: serde_json::Value = serde_json::from_str(&commands[0].payload).unwrap();
     assert_eq!(data["order_id"], id);
     assert_eq!((&data["customer"], &data["lines"]), (&json!("17850"), &lines));

@@ -36,7 +36,10 @@ async fn creates_then_replaces(fixture: &ProductFixture) {
     );
     let event = fixture.events().await.remove(1);
     assert_eq!(event.event_type, "stockloop.inventory.changed");
-    assert_eq!((&*event.key, event.version, event.epoch, event.kind), ("85123A", 2, 1, 0));
+    assert_eq!(
+        (&*event.key, event.version, event.epoch, event.kind),
+        ("85123A", 2, 1, EventKind::Snapshot)
+    );
 }
 
 async fn needs_backorders_to_start_below_zero(fixture: &ProductFixture) {

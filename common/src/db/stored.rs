@@ -1,4 +1,4 @@
-//! Enums that people read in the database and over HTTP: stored and written by name.
+//! Enums as the databases hold them: by name where people read the column, by code where every byte counts.
 
 /// Implements storing by name (a `TEXT` column), reading, writing and parsing for a fieldless enum.
 ///
@@ -72,6 +72,58 @@ macro_rules! stored_by_name {
                     DB,
                 >>::from_sql(bytes)?;
                 name.parse().map_err(|error| format!("{name:?}: {error}").into())
+            }
+        }
+    };
+}
+
+/// Implements storing by code (a `SMALLINT` column) for a fieldless enum; a code that is none is an error, not a guess.
+///
+/// The enum derives diesel's `AsExpression` (with `sql_type = SmallInt`) and `FromSqlRow` itself:
+/// `stored_by_code!(State { Open => 0, Done => 1 })`.
+#[macro_export]
+macro_rules! stored_by_code {
+    ($type:ident { $($variant:ident => $code:literal),+ $(,)? }) => {
+        impl $type {
+            /// As stored.
+            pub const fn code(self) -> i16 {
+                match self {
+                    $(Self::$variant => $code),+
+                }
+            }
+        }
+
+        impl<DB: ::diesel::backend::Backend>
+            ::diesel::serialize::ToSql<::diesel::sql_types::SmallInt, DB> for $type
+        where
+            i16: ::diesel::serialize::ToSql<::diesel::sql_types::SmallInt, DB>,
+        {
+            fn to_sql<'b>(
+                &'b self,
+                out: &mut ::diesel::serialize::Output<'b, '_, DB>,
+            ) -> ::diesel::serialize::Result {
+                // Each code lies in static memory, so that it outlives the statement, whatever the backend.
+                let code: &'static i16 = match self {
+                    $(Self::$variant => &$code),+
+                };
+                ::diesel::serialize::ToSql::<::diesel::sql_types::SmallInt, DB>::to_sql(code, out)
+            }
+        }
+
+        impl<DB: ::diesel::backend::Backend>
+            ::diesel::deserialize::FromSql<::diesel::sql_types::SmallInt, DB> for $type
+        where
+            i16: ::diesel::deserialize::FromSql<::diesel::sql_types::SmallInt, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> ::diesel::deserialize::Result<Self> {
+                let code = <i16 as ::diesel::deserialize::FromSql<
+                    ::diesel::sql_types::SmallInt,
+                    DB,
+                >>::from_sql(bytes)?;
+                match code {
+                    $($code => Ok(Self::$variant),)+
+                    _ => Err(format!("{code} is no {}", stringify!($type)).into()),
+                }
             }
         }
     };
