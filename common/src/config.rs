@@ -67,7 +67,7 @@ pub struct HttpSettings {
     /// Request bodies at the most, in bytes.
     pub max_body_bytes: usize,
     /// How long requests and messages in flight may take to finish when the service stops.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub shutdown_timeout: Duration,
 }
 
@@ -78,18 +78,18 @@ pub struct AccessSettings {
     /// Everybody on this machine is an admin without signing in: for trying out, on loopback only.
     pub open: bool,
     /// After how long without a request a browser has to sign in again.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub session_idle: Duration,
     /// After how long it has to in any case.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub session_lifetime: Duration,
     /// How often a sign-in may fail for a name (four times that for an address) before nobody is let try.
     pub login_failures: i32,
     /// For how long: from the first failure on.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub login_window: Duration,
     /// How long the audit log is kept.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub audit_retention: Duration,
 }
 
@@ -104,17 +104,17 @@ pub struct PeerSettings {
     #[serde(serialize_with = "redacted")]
     pub api_token: SecretString,
     /// How long an answer may take, the connection included; nobody waits longer.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub timeout: Duration,
     /// How long an answer is given again without asking.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub cache_ttl: Duration,
     /// Answers that are kept at the most, in bytes.
     pub cache_bytes: u64,
     /// Calls that are looked at: if half of the last ones failed, no more are made for a while (2 at the least).
     pub breaker_calls: usize,
     /// How long that while is.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub breaker_pause: Duration,
 }
 
@@ -159,29 +159,29 @@ pub struct OutboxSettings {
     /// Bytes sent and unanswered per partition at the most (the embedded broker keeps 5 MiB).
     pub in_flight_bytes: usize,
     /// How long an answer may take before the event can be overdue.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub ack_timeout: Duration,
     /// How much later than an event something must have been sent whose answer proves that it was passed by.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub ack_grace: Duration,
     /// The first pause before another attempt; it doubles each time.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub backoff_base: Duration,
     /// The longest pause between attempts.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub backoff_max: Duration,
     /// The first pause before the oldest event of a partition without answers is sent again; it doubles too.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub probe_after: Duration,
     /// How long a relay's hold on its shards lasts without a heartbeat.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub lease: Duration,
     /// When PENDING rows are looked for, as cron with seconds; commits wake the relay without it.
     pub sweep_cron: String,
     /// When overdue events, silent partitions and old rows are looked for, as cron with seconds.
     pub watch_cron: String,
     /// How long PROCESSED events are kept.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub retention: Duration,
 }
 
@@ -192,10 +192,10 @@ pub struct InboxSettings {
     /// Messages that one transaction applies at the most.
     pub batch: usize,
     /// How long a batch that is not full waits for more.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub linger: Duration,
     /// How long the answers given are kept, so that a duplicate gets the same one.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub retention: Duration,
 }
 
@@ -207,14 +207,14 @@ pub struct AlertSettings {
     #[serde(deserialize_with = "list_or_text")]
     pub recipients: Vec<String>,
     /// How long a digest waits for further alerts.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub digest_delay: Duration,
     /// Alerts that one mail lists at the most.
     pub digest_size: usize,
     /// When alerts are gathered and messages are sent, as cron with seconds; a new alert wakes it without it.
     pub cron: String,
     /// How long closed alerts, messages that left and silences that are over are kept.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub retention: Duration,
 }
 
@@ -238,13 +238,13 @@ pub struct MailSettings {
     #[serde(serialize_with = "redacted")]
     pub password: SecretString,
     /// How long one try may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub timeout: Duration,
     /// The first pause before another try; it doubles each time.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub retry_base: Duration,
     /// The longest pause between tries.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub retry_max: Duration,
     /// Where `transport = "file"` puts its mails.
     pub directory: String,
@@ -260,13 +260,13 @@ pub struct WebhookSettings {
     #[serde(serialize_with = "redacted")]
     pub secret: SecretString,
     /// How long one try may take.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub timeout: Duration,
     /// The first pause before another try; it doubles each time.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub retry_base: Duration,
     /// The longest pause between tries.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub retry_max: Duration,
 }
 
@@ -302,7 +302,7 @@ pub enum MailTls {
 pub struct LogSettings {
     /// `auto` (text on a terminal, JSON elsewhere), `text` or `json`.
     pub format: LogFormat,
-    /// What to log, such as `info` or `info,common::outbox=debug`.
+    /// What to log, such as `info` or `info,engine::outbox=debug`.
     pub filter: String,
 }
 

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod details;
+mod duration;
 pub mod env;
 pub mod event;
 pub mod http;

@@ -22,7 +22,7 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// Whether single events may be blamed, so that the batch is to be taken apart.
+    /// Whether single events may be blamed, so that the batch is to be bisected.
     pub fn blames_data(&self, blame_unknown: bool) -> bool {
         match self.fault() {
             Fault::Data => true,

@@ -63,11 +63,11 @@ pub enum Next {
     Wait,
 }
 
-/// Runs `step` each time `notify` is notified, until it wants to wait; what fails is repeated. Ends with `stop`.
+/// Runs `step` each time `woken` is notified, until it wants to wait; what fails is repeated. Ends with `stop`.
 pub async fn run_when_notified<F, E>(
     what: &'static str,
     env: &Env,
-    notify: &Notify,
+    woken: &Notify,
     stop: &CancellationToken,
     step: impl Fn() -> F + Send,
 ) where
@@ -78,7 +78,7 @@ pub async fn run_when_notified<F, E>(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = notify.notified() => {}
+            () = woken.notified() => {}
         }
         while !stop.is_cancelled() {
             match step().await {
@@ -140,13 +140,13 @@ impl Timers {
         Ok(Self { scheduler })
     }
 
-    /// Notifies `notify` whenever `cron` (with seconds, UTC) says so.
+    /// Notifies `woken` whenever `cron` (with seconds, UTC) says so.
     ///
     /// # Errors
     /// When `cron` is not understood.
-    pub async fn every(&self, cron: &str, notify: &Arc<Notify>) -> anyhow::Result<()> {
-        let notify = Arc::clone(notify);
-        let job = Job::new(cron, move |_, _| notify.notify_one())
+    pub async fn every(&self, cron: &str, woken: &Arc<Notify>) -> anyhow::Result<()> {
+        let woken = Arc::clone(woken);
+        let job = Job::new(cron, move |_, _| woken.notify_one())
             .with_context(|| format!("the cron expression {cron:?} is not understood; six fields, such as \"*/5 * * * * *\""))?;
         self.scheduler.add(job).await.context("a timer can't be added")?;
         Ok(())

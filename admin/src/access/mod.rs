@@ -20,5 +20,5 @@ pub use caller::Caller;
 pub use error::{AccessError, Denied};
 pub use guard::{AccessRefusal, Guard};
 pub use role::{Area, Role};
-pub use rules::{Requirement, Rule, Rules};
+pub use rules::{Requirement, RouteModule, Rule, Rules};
 pub use secret::Hashed;

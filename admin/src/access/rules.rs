@@ -1,6 +1,7 @@
 //! Which route asks for what: every route is classified, and what nobody classified is for admins only.
 
 use actix_web::http::Method;
+use actix_web::web::ServiceConfig;
 
 use super::{Area, Caller, Role};
 
@@ -43,24 +44,45 @@ impl Rule {
     }
 }
 
-/// The rules of one scope; cheap to clone.
+/// The routes of one module: what they ask for, and what mounts them.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteModule {
+    rules: &'static [Rule],
+    configure: fn(&mut ServiceConfig),
+}
+
+impl RouteModule {
+    /// Routes with their rules.
+    pub const fn new(rules: &'static [Rule], configure: fn(&mut ServiceConfig)) -> Self {
+        Self { rules, configure }
+    }
+}
+
+/// The routes of one scope and their rules; cheap to clone.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// The scope, such as `/api/admin/v1`.
     pub scope: &'static str,
-    /// Its routes, part by part.
-    pub parts: &'static [&'static [Rule]],
+    /// Its routes, module by module.
+    pub modules: &'static [RouteModule],
 }
 
 impl Rules {
     /// Every rule with its whole pattern.
     pub fn all(&self) -> impl Iterator<Item = (String, &'static Rule)> {
         let scope = self.scope;
-        self.parts
-            .iter()
-            .copied()
-            .flatten()
-            .map(move |rule| (format!("{scope}{}", rule.path), rule))
+        self.rules().map(move |rule| (format!("{scope}{}", rule.path), rule))
+    }
+
+    /// Mounts every route; for `Scope::configure`.
+    pub fn mount(&self, scope: &mut ServiceConfig) {
+        for module in self.modules {
+            (module.configure)(scope);
+        }
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &'static Rule> {
+        self.modules.iter().flat_map(|module| module.rules)
     }
 
     /// What the route asks for; one that nobody classified asks for an admin.
@@ -70,7 +92,7 @@ impl Rules {
             let reads = rule.method == "GET" && method == Method::HEAD;
             Some(rule.path) == path && (rule.method == method.as_str() || reads)
         };
-        let found = self.parts.iter().copied().flatten().find(fits);
+        let found = self.rules().find(fits);
         found.map_or(Requirement::Role(Role::Admin, Area::Access), |rule| rule.needs)
     }
 }

@@ -3,7 +3,9 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
-use common::http::{IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, wrong_method};
+use common::http::{
+    IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, wrong_method,
+};
 use engine::alerts::{self, Alert, AlertDetail, AlertFilter};
 
 use super::problems::alert_problem;
@@ -39,8 +41,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         ("event" = Option<String>, Query, description = "only those of this event id"),
         ("mail" = Option<String>, Query, description = "only those that this mail lists"),
         ("webhook" = Option<String>, Query, description = "only those that this call of the webhook lists"),
-        ("limit" = Option<i64>, Query, description = "items of the page, 1 to 1,000; 100 if left out"),
-        ("after" = Option<String>, Query, description = "the `next` of the page before"),
+        PageQuery,
     ),
     responses(
         (status = 200, body = Page<Alert>),

@@ -6,7 +6,8 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{
-    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
+    IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
+    wrong_method,
 };
 use common::ids::EventId;
 use engine::bulk::{self, Action, Item, Job, MAX_IDS, NewJob, Selection, State};
@@ -181,8 +182,7 @@ impl Previewed {
 #[utoipa::path(
     get, path = "/api/admin/v1/jobs", tag = "jobs",
     params(
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "The `next` of a page."),
+        PageQuery,
     ),
     responses(
         (status = 200, body = Page<JobItem>),
@@ -219,8 +219,7 @@ pub(crate) async fn show(admin: Data<Admin>, seq: Path<String>) -> ProblemResult
     params(
         ("seq" = String, Path),
         ("skipped" = Option<bool>, Query, description = "Only those left as they are, or only the others."),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "The `next` of a page."),
+        PageQuery,
     ),
     responses(
         (status = 200, body = Page<JobEvent>),

@@ -6,7 +6,8 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{
-    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
+    IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
+    wrong_method,
 };
 use common::on;
 use common::schema::dead_letter;
@@ -154,8 +155,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     get, path = "/api/admin/v1/dead-letters", tag = "dead-letters",
     params(
         ("state" = Option<DeadLetterState>, Query),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "The `next` of a page."),
+        PageQuery,
     ),
     responses(
         (status = 200, body = Page<DeadLetter>),

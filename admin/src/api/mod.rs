@@ -10,7 +10,7 @@ pub(crate) mod charts;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 mod export;
-mod mails;
+mod messages;
 mod openapi;
 mod operators;
 pub(crate) mod overview;
@@ -23,7 +23,6 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tokens;
-mod webhooks;
 
 pub use openapi::openapi;
 
@@ -50,7 +49,7 @@ use engine::peer::Peer;
 use engine::stats::Sampler;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Guard, Rules};
+use crate::access::{Guard, RouteModule, Rules};
 
 /// What the operators' routes and pages work on; cheap to clone.
 #[derive(Clone)]
@@ -108,24 +107,23 @@ impl Admin {
 /// Every route of `/api/admin/v1` and what it asks for.
 pub const RULES: Rules = Rules {
     scope: "/api/admin/v1",
-    parts: &[
-        export::lists::RULES,
-        overview::RULES,
-        charts::RULES,
-        stream::RULES,
-        events::RULES,
-        bulk_jobs::RULES,
-        relay::RULES,
-        alerts::RULES,
-        silences::RULES,
-        mails::RULES,
-        webhooks::RULES,
-        dead_letters::RULES,
-        quarantine::RULES,
-        session::RULES,
-        operators::RULES,
-        tokens::RULES,
-        audit::RULES,
+    modules: &[
+        RouteModule::new(export::lists::RULES, export::lists::configure),
+        RouteModule::new(overview::RULES, overview::configure),
+        RouteModule::new(charts::RULES, charts::configure),
+        RouteModule::new(stream::RULES, stream::configure),
+        RouteModule::new(events::RULES, events::configure),
+        RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
+        RouteModule::new(relay::RULES, relay::configure),
+        RouteModule::new(alerts::RULES, alerts::configure),
+        RouteModule::new(silences::RULES, silences::configure),
+        RouteModule::new(messages::RULES, messages::configure),
+        RouteModule::new(dead_letters::RULES, dead_letters::configure),
+        RouteModule::new(quarantine::RULES, quarantine::configure),
+        RouteModule::new(session::RULES, session::configure),
+        RouteModule::new(operators::RULES, operators::configure),
+        RouteModule::new(tokens::RULES, tokens::configure),
+        RouteModule::new(audit::RULES, audit::configure),
     ],
 };
 
@@ -135,23 +133,7 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
         let guard = admin.guard.clone();
         let scope = web::scope(RULES.scope)
             .app_data(web::Data::new(admin))
-            .configure(export::lists::configure)
-            .configure(overview::configure)
-            .configure(charts::configure)
-            .configure(stream::configure)
-            .configure(events::configure)
-            .configure(bulk_jobs::configure)
-            .configure(relay::configure)
-            .configure(alerts::configure)
-            .configure(silences::configure)
-            .configure(mails::configure)
-            .configure(webhooks::configure)
-            .configure(dead_letters::configure)
-            .configure(quarantine::configure)
-            .configure(session::configure)
-            .configure(operators::configure)
-            .configure(tokens::configure)
-            .configure(audit::configure)
+            .configure(|scope| RULES.mount(scope))
             .default_service(web::to(unknown_route));
         let scope = scope.wrap(from_fn(move |request, next| {
             guard.clone().check(RULES, |_, problem| problem.error_response(), request, next)

@@ -6,7 +6,8 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{
-    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
+    IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
+    wrong_method,
 };
 use diesel::QueryResult;
 use engine::outbox::pause::{self, EVERYTHING, MAX_KEYS, PauseRow};
@@ -138,8 +139,7 @@ pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Js
 #[utoipa::path(
     get, path = "/api/admin/v1/pauses", tag = "relay",
     params(
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "The `next` of a page."),
+        PageQuery,
     ),
     responses(
         (status = 200, body = Page<PausedKey>),

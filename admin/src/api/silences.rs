@@ -7,7 +7,8 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use common::clock::Timestamp;
 use common::http::{
-    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
+    IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
+    wrong_method,
 };
 use engine::alerts::AlertKind;
 use engine::alerts::silences::{self, NewSilence, Scope, Silence};
@@ -62,8 +63,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     tag = "alerts",
     params(
         ("active" = Option<bool>, Query, description = "true: those that hold now; false: those that do not"),
-        ("limit" = Option<i64>, Query, description = "items of the page, 1 to 1,000; 100 if left out"),
-        ("after" = Option<String>, Query, description = "the `next` of the page before"),
+        PageQuery,
     ),
     responses(
         (status = 200, body = Page<Silence>),

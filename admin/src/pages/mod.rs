@@ -29,25 +29,25 @@ use actix_web::web::{self, ServiceConfig};
 use common::http::page_headers;
 use common::http::{Problem, unknown_route};
 
-use crate::access::Rules;
+use crate::access::{RouteModule, Rules};
 use crate::api::Admin;
 
 /// Every route of `/admin` and what it asks for.
 pub const RULES: Rules = Rules {
     scope: "/admin",
-    parts: &[
-        assets::RULES,
-        login::RULES,
-        account::RULES,
-        overview::RULES,
-        events::RULES,
-        bulk_jobs::RULES,
-        alerts::RULES,
-        dead_letters::RULES,
-        relay::RULES,
-        users::RULES,
-        tokens::RULES,
-        audit::RULES,
+    modules: &[
+        RouteModule::new(assets::RULES, assets::configure),
+        RouteModule::new(login::RULES, login::configure),
+        RouteModule::new(account::RULES, account::configure),
+        RouteModule::new(overview::RULES, overview::configure),
+        RouteModule::new(events::RULES, events::configure),
+        RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
+        RouteModule::new(alerts::RULES, alerts::configure),
+        RouteModule::new(dead_letters::RULES, dead_letters::configure),
+        RouteModule::new(relay::RULES, relay::configure),
+        RouteModule::new(users::RULES, users::configure),
+        RouteModule::new(tokens::RULES, tokens::configure),
+        RouteModule::new(audit::RULES, audit::configure),
     ],
 };
 
@@ -57,18 +57,7 @@ pub fn configure(admin: Admin) -> impl FnOnce(&mut ServiceConfig) {
         let guard = admin.guard.clone();
         let scope = web::scope(RULES.scope)
             .app_data(web::Data::new(admin))
-            .configure(assets::configure)
-            .configure(login::configure)
-            .configure(account::configure)
-            .configure(overview::configure)
-            .configure(events::configure)
-            .configure(bulk_jobs::configure)
-            .configure(alerts::configure)
-            .configure(dead_letters::configure)
-            .configure(relay::configure)
-            .configure(users::configure)
-            .configure(tokens::configure)
-            .configure(audit::configure)
+            .configure(|scope| RULES.mount(scope))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(failure::dress))
             .wrap(from_fn(move |request, next| {

@@ -1,4 +1,4 @@
-//! Taking a failed batch bisect, so that only the bad item fails.
+//! Bisecting a failed batch, so that only the bad item fails.
 
 use super::Conn;
 

@@ -1,7 +1,7 @@
 //! Whose fault a database error is: the data's (one event has to answer for it), or the world's (try again).
 //!
-//! diesel keeps no SQLSTATE, so the classes that DESIGN lists (08, 40, 53, 57: repeat) are told bisect from
-//! data errors (22, 23: the event) by kind, and by the server's words where the kind is unknown.
+//! diesel keeps no SQLSTATE, so what may pass later (classes 08, 40, 53, 57) is told apart from errors of the data
+//! (22, 23) by diesel's kind, and by the server's words where the kind is unknown.
 
 use diesel::result::{DatabaseErrorKind, Error};
 

@@ -1,7 +1,7 @@
 //! One code on two databases: PostgreSQL in production, SQLite as the embedded default.
 //!
 //! [`Db`] hands closures a [`Conn`] inside a transaction. On PostgreSQL they run on a pool; on SQLite one
-//! writer thread takes them from a queue and commits several together (`writer.rs`), readers run bisect.
+//! writer thread takes them from a queue and commits several together (`writer.rs`), readers run apart.
 //! [`crate::on`] is the only place that knows that there are two dialects in typed queries.
 
 mod bisect;
@@ -213,7 +213,7 @@ pub struct DatabaseSettings {
     /// Connections at the most (PostgreSQL), or readers (SQLite).
     pub pool_size: u32,
     /// How long to wait for a connection.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub connect_timeout: Duration,
 }
 

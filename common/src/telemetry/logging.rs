@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 
+use anyhow::Context;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use tracing::{Event, Subscriber};
@@ -16,14 +17,14 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
-use crate::config::{LogFormat, LogSettings};
+use crate::config::{LogFormat, LogSettings, Settings};
 
 /// Why there is no log.
 #[derive(Debug, Error)]
 pub enum LogError {
     /// `log.filter` can't be understood.
     #[error(
-        "log.filter = {filter:?} is wrong: {reason}; write for example info, or info,common::outbox=debug"
+        "log.filter = {filter:?} is wrong: {reason}; write for example info, or info,engine::outbox=debug"
     )]
     Filter {
         /// What was configured.
@@ -62,6 +63,28 @@ pub fn init_logging(settings: &LogSettings, service: &str) -> Result<(), LogErro
     subscriber.try_init().map_err(|_| LogError::AlreadySet)
 }
 
+/// Logs the settings in force, with secrets hidden: as TOML where people read the log, as an object in JSON.
+///
+/// # Errors
+/// When they can't be written, which would be a flaw of this program.
+pub fn log_settings(settings: &Settings) -> anyhow::Result<()> {
+    if is_json(&settings.log, io::stderr().is_terminal()) {
+        let object = serde_json::to_string(settings).context("the settings can't be written")?;
+        tracing::info!(settings = object, "starting");
+    } else {
+        tracing::info!("starting with these settings:\n\n{}", settings.redacted_toml()?);
+    }
+    Ok(())
+}
+
+fn is_json(settings: &LogSettings, terminal: bool) -> bool {
+    match settings.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    }
+}
+
 type BoxedSubscriber = Box<dyn Subscriber + Send + Sync>;
 
 fn subscriber<W>(
@@ -74,12 +97,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filtered = Registry::default().with(filter(&settings.filter)?);
-    let is_json = match settings.format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    if is_json {
+    if is_json(settings, terminal) {
         let lines = tracing_subscriber::fmt::layer()
             .fmt_fields(JsonFields::new())
             .event_format(Flat::new(service))
@@ -131,8 +149,17 @@ where
         // The event's own word comes last, and counts where both say something.
         let own: Map<String, Value> = serde_json::from_str(&own).map_err(|_| fmt::Error)?;
         around.extend(own);
+        as_object(&mut around, "settings");
         let line = serde_json::to_string(&around).map_err(|_| fmt::Error)?;
         writeln!(out, "{line}")
+    }
+}
+
+/// A field that holds an object as text becomes that object.
+fn as_object(fields: &mut Map<String, Value>, name: &str) {
+    let text = fields.get(name).and_then(Value::as_str);
+    if let Some(object @ Value::Object(_)) = text.and_then(|text| serde_json::from_str(text).ok()) {
+        fields.insert(name.to_owned(), object);
     }
 }
 
@@ -207,6 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_an_object_in_json() {
+        let mut fields = Map::new();
+        fields.insert("settings".to_owned(), Value::from(r#"{"http":{"bind":"127.0.0.1:0"}}"#));
+        as_object(&mut fields, "settings");
+        assert_eq!(fields["settings"]["http"]["bind"], "127.0.0.1:0");
+        fields.insert("settings".to_owned(), Value::from("no object"));
+        as_object(&mut fields, "settings");
+        assert_eq!(fields["settings"], "no object");
+    }
+
+    #[test]
     fn text_says_the_same_and_the_filter_holds() {
         let lines = logged(LogFormat::Text, "warn,common=info", false);
         assert!(lines.contains("applied sku=\"85123A\""), "{lines}");
@@ -221,7 +259,7 @@ mod tests {
             let error = filter(bad).map(drop).unwrap_err().to_string();
             assert!(error.contains("write for example info"), "{error}");
         }
-        for good in ["info", "INFO, common::outbox=debug", "off", "warn,hyper=info"] {
+        for good in ["info", "INFO, engine::outbox=debug", "off", "warn,hyper=info"] {
             assert!(filter(good).is_ok(), "{good}");
         }
     }

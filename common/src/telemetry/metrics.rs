@@ -137,7 +137,8 @@ impl Metrics {
         self.0.relay_sent.inc_by(count);
     }
 
-    /// `count` answers changed the state of their event; `outcome` as in the ack, such as `SUCCESS`.
+    /// `count` answers changed the state of their event; `outcome` is `success`, `rejected` or
+    /// `failed`.
     pub fn settled(&self, outcome: &'static str, count: u64) {
         let answer = SettledLabels { consumer: self.0.consumer.clone(), outcome };
         self.0.settled.get_or_create(&answer).inc_by(count);
@@ -148,7 +149,8 @@ impl Metrics {
         self.0.acks_ignored.get_or_create(&reason.label()).inc_by(count);
     }
 
-    /// `count` events came in and were answered with `outcome`, such as `SUCCESS`.
+    /// `count` events came in and were answered with `outcome`: `success`, `rejected`, `failed`, or
+    /// `unreadable` for what went to the dead letters.
     pub fn inbox_events(&self, outcome: &'static str, count: u64) {
         self.0.inbox_events.get_or_create(&[("outcome", outcome)]).inc_by(count);
     }

@@ -1,5 +1,6 @@
 //! Alerts as operators see them, and that one of them took notice.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use common::clock::Timestamp;
@@ -15,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::AlertError;
 use super::model::AlertKind;
-use super::silences::{self, Silence, SilenceRow};
+use super::silences::{self, Silence};
 use crate::audit::Actor;
 
 /// How far people are with an alert.
@@ -249,8 +250,9 @@ pub fn list(
             ))
             .load(c)
     })?;
-    let silences = silences::active(conn, now)?;
-    Ok(rows.into_iter().map(|row| shown(row, &silences)).collect())
+    let seqs: Vec<i64> = rows.iter().map(|(row, ..)| row.seq).collect();
+    let silenced = silences::silenced_until(conn, now, &seqs)?;
+    Ok(rows.into_iter().map(|row| shown(row, &silenced)).collect())
 }
 
 /// The alert of this number, with what hangs on it.
@@ -262,12 +264,8 @@ pub fn find(conn: &mut Conn, now: Timestamp, seq: i64) -> Result<AlertDetail, Al
     let found = list(conn, now, &AlertFilter::default(), Some(seq.saturating_add(1)), 1)?;
     let alert =
         found.into_iter().find(|alert| alert.seq == seq).ok_or(AlertError::UnknownAlert(seq))?;
-    let covering = silences::active(conn, now)?;
-    let silences = covering
-        .into_iter()
-        .filter(|silence| silence.covers(seq, &alert.kind, alert.key.as_deref()))
-        .map(|silence| silence.shown(now))
-        .collect();
+    let covering = silences::covering(conn, now, seq)?;
+    let silences = covering.into_iter().map(|silence| silence.shown(now)).collect();
     let event = match alert.event_id {
         Some(id) => status(conn, id)?.map(|status| event_of(id, status)),
         None => None,
@@ -357,13 +355,6 @@ impl AlertRow {
             (None, None) => AlertState::Open,
         }
     }
-
-    fn silenced_until(&self, silences: &[SilenceRow]) -> Option<Timestamp> {
-        let covering = |silence: &&SilenceRow| {
-            self.closed_us.is_none() && silence.covers(self.seq, &self.kind, self.key.as_deref())
-        };
-        silences.iter().filter(covering).map(SilenceRow::until).max()
-    }
 }
 
 #[derive(Queryable, Selectable)]
@@ -387,10 +378,10 @@ struct WebhookPart {
     last_error: Option<String>,
 }
 
-fn shown((row, mail, webhook): ListedColumns, silences: &[SilenceRow]) -> Alert {
+fn shown((row, mail, webhook): ListedColumns, silenced: &HashMap<i64, Timestamp>) -> Alert {
     Alert {
         state: row.state(),
-        silenced_until: row.silenced_until(silences),
+        silenced_until: silenced.get(&row.seq).copied(),
         seq: row.seq,
         kind: row.kind,
         subject: row.subject,

@@ -37,6 +37,7 @@ pub use listing::{
 pub use model::{AlertKind, NewAlert, SilentPartitions, raise, raise_all};
 pub use outgoing::{Channel, Delivery, OutgoingOutcome, count_waiting};
 pub use sender::SenderOutcome;
+pub(crate) use silences::SILENCED;
 pub use transport::MemoryMails;
 
 use crate::audit::Actor;

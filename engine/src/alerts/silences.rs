@@ -1,5 +1,6 @@
 //! Silences: alerts that nobody wants a message of for a while. When one ends, what is still open is gathered.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use common::clock::Timestamp;
@@ -7,6 +8,8 @@ use common::db::Conn;
 use common::on;
 use common::schema::{alert, alert_silence};
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Text};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,10 +17,17 @@ use super::AlertError;
 use super::model::AlertKind;
 use crate::audit::Actor;
 
-/// Whether alert `a` is silenced at the moment `$1`; what a silence leaves open fits all.
-pub(super) const SILENCED: &str = "EXISTS (SELECT 1 FROM alert_silence s \
-     WHERE s.until_us > $1 AND s.ended_us IS NULL AND (s.kind IS NULL OR s.kind = a.kind) \
-     AND (s.key IS NULL OR s.key = a.key) AND (s.alert_seq IS NULL OR s.alert_seq = a.seq))";
+/// Whether silence `s` holds at the moment `$1` and covers alert `a`; what a silence leaves open fits all.
+macro_rules! covers {
+    () => {
+        "s.until_us > $1 AND s.ended_us IS NULL AND (s.kind IS NULL OR s.kind = a.kind) \
+         AND (s.key IS NULL OR s.key = a.key) AND (s.alert_seq IS NULL OR s.alert_seq = a.seq)"
+    };
+}
+
+/// Whether alert `a` is silenced at the moment `$1`.
+pub(crate) const SILENCED: &str =
+    concat!("EXISTS (SELECT 1 FROM alert_silence s WHERE ", covers!(), ")");
 
 /// The longest silence: nobody remembers a longer one.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -79,7 +89,7 @@ pub struct Silence {
     pub active: bool,
 }
 
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = alert_silence)]
 pub(super) struct SilenceRow {
     seq: i64,
@@ -99,18 +109,6 @@ impl SilenceRow {
         self.ended_us.is_none() && self.until_us > now
     }
 
-    /// Until when it holds.
-    pub(super) fn until(&self) -> Timestamp {
-        self.until_us
-    }
-
-    /// As [`SILENCED`], for what was read already.
-    pub(super) fn covers(&self, seq: i64, kind: &str, key: Option<&str>) -> bool {
-        self.kind.as_deref().is_none_or(|wanted| wanted == kind)
-            && self.key.as_deref().is_none_or(|wanted| Some(wanted) == key)
-            && self.alert_seq.is_none_or(|wanted| wanted == seq)
-    }
-
     pub(super) fn shown(self, now: Timestamp) -> Silence {
         Silence {
             active: self.is_active(now),
@@ -128,14 +126,65 @@ impl SilenceRow {
     }
 }
 
-/// The silences that hold now.
-pub(super) fn active(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SilenceRow>> {
-    on!(conn, c => alert_silence::table
+/// The silences that cover an alert now.
+pub(super) fn covering(
+    conn: &mut Conn,
+    now: Timestamp,
+    alert: i64,
+) -> QueryResult<Vec<SilenceRow>> {
+    let sql = concat!(
+        "SELECT s.* FROM alert a JOIN alert_silence s ON ",
+        covers!(),
+        " WHERE a.seq = $2 ORDER BY s.seq"
+    );
+    on!(conn, c => sql_query(sql).bind::<BigInt, _>(now).bind::<BigInt, _>(alert).load(c))
+}
+
+/// Until when those of `alerts` are silenced that are open and silenced now.
+pub(super) fn silenced_until(
+    conn: &mut Conn,
+    now: Timestamp,
+    alerts: &[i64],
+) -> QueryResult<HashMap<i64, Timestamp>> {
+    #[derive(QueryableByName)]
+    struct SilencedRow {
+        #[diesel(sql_type = BigInt)]
+        seq: i64,
+        #[diesel(sql_type = BigInt)]
+        until_us: Timestamp,
+    }
+    let silenced = concat!(
+        "SELECT a.seq, max(s.until_us) AS until_us FROM alert a JOIN alert_silence s ON ",
+        covers!(),
+        " WHERE a.closed_us IS NULL AND a.seq "
+    );
+    let rows: Vec<SilencedRow> = match conn {
+        Conn::Pg(c) => sql_query(format!("{silenced} = ANY($2) GROUP BY a.seq"))
+            .bind::<BigInt, _>(now)
+            .bind::<Array<BigInt>, _>(alerts)
+            .load(c)?,
+        Conn::Sqlite(c) => {
+            let list = serde_json::to_string(alerts)
+                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+            let these = "IN (SELECT value FROM json_each($2)) GROUP BY a.seq";
+            sql_query(format!("{silenced} {these}"))
+                .bind::<BigInt, _>(now)
+                .bind::<Text, _>(list)
+                .load(c)?
+        }
+    };
+    Ok(rows.into_iter().map(|row| (row.seq, row.until_us)).collect())
+}
+
+/// How many silences hold now, counted up to the limit.
+fn count_active(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
+    let active = alert_silence::table
         .filter(alert_silence::until_us.gt(now))
         .filter(alert_silence::ended_us.is_null())
-        .order(alert_silence::seq)
-        .select(SilenceRow::as_select())
-        .load(c))
+        .limit(i64::try_from(MOST).unwrap_or(i64::MAX))
+        .select(alert_silence::seq);
+    let seqs: Vec<i64> = on!(conn, c => active.load(c))?;
+    Ok(seqs.len())
 }
 
 /// Begins a silence; `by` is noted in the audit log.
@@ -193,7 +242,7 @@ fn check(conn: &mut Conn, now: Timestamp, new: &NewSilence) -> Result<(), AlertE
             Some(None) => {}
         }
     }
-    match active(conn, now)?.len() {
+    match count_active(conn, now)? {
         MOST.. => Err(AlertError::TooManySilences(MOST)),
         _ => Ok(()),
     }

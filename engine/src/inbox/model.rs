@@ -78,7 +78,7 @@ pub trait Handler: Send + Sync + 'static {
     /// An event that is bad by itself (unreadable data, unknown type) gets [`HandlerResult::Failed`] and leaves nothing.
     ///
     /// # Errors
-    /// When a statement fails. The whole batch is rolled back, and repeated or taken bisect by the engine.
+    /// When a statement fails. The whole batch is rolled back, and repeated or bisected by the engine.
     fn apply(
         &self,
         conn: &mut Conn,

@@ -112,7 +112,7 @@ pub struct Advanced {
     pub again: usize,
     /// The rows as they are now, of events that are still open.
     pub rows: Vec<OpenRow>,
-    /// Ids that are not open: PROCESSED before, or never traced of.
+    /// Ids that are not open: PROCESSED before, or unknown.
     pub not_open: Vec<EventId>,
     /// What left the state SENT: partition, events, bytes.
     pub released: BTreeMap<i32, (i64, i64)>,
@@ -185,7 +185,7 @@ struct Updates<'a> {
     newest: Vec<(String, i64, i64)>,
     /// Keys whose copy took a new state.
     applied: BTreeSet<String>,
-    /// What the listener gets to on_updates.
+    /// What the listener is told.
     updates: Vec<StatusUpdate>,
     done: Advanced,
 }

@@ -1,6 +1,6 @@
 //! Who acts on what becomes of events, in the very transaction in which it becomes so.
 //!
-//! An order is CONFIRMED because its event was answered SUCCESS: the two must not be told bisect by a crash. So a
+//! An order is CONFIRMED because its event was answered SUCCESS: the two must not be told apart by a crash. So a
 //! service hands a [`Listener`] to its engine, and the one place through which every transition goes calls it.
 
 use std::fmt;
@@ -57,7 +57,7 @@ pub struct StatusUpdate {
 
 /// Acts on what becomes of a service's own events.
 pub trait Listener: fmt::Debug + Send + Sync + 'static {
-    /// Whether it wants to on_updates of events of this type; the others cost nothing.
+    /// Whether it wants to be told of events of this type; the others cost nothing.
     fn listens_to(&self, event_type: &str) -> bool;
 
     /// Takes `updates` (never none, in the order in which they happened; an event may come more than once) inside the

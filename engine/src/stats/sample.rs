@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
 use common::db::Conn;
-use common::db::database_now;
 use common::ids::EventId;
 use common::on;
 use common::schema::{
-    bulk_job, counter, dead_letter, mail, outbox_event, outbox_open, outbox_partition, relay_lease,
-    relay_member, relay_pause, webhook,
+    bulk_job, counter, dead_letter, mail, outbox_event, outbox_open, outbox_partition, relay_pause,
+    webhook,
 };
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -20,8 +19,10 @@ use utoipa::ToSchema;
 
 use super::latency::Latencies;
 use super::sampler::Rates;
+use crate::alerts::SILENCED;
 use crate::counters;
 use crate::inbox::quarantine;
+use crate::outbox;
 
 /// The shortest pause between two samples.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
@@ -144,7 +145,7 @@ pub struct Instance {
     pub owner: String,
     /// How many of the 64 shards it holds.
     pub shards: i64,
-    /// When it counts as dead unless it is traced of again.
+    /// When it counts as dead unless it is heard of again.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
@@ -313,22 +314,12 @@ fn partitions(conn: &mut Conn, topic: &str, open: &[Group]) -> QueryResult<Vec<P
 }
 
 fn relay(conn: &mut Conn) -> QueryResult<RelayState> {
-    let now = database_now(conn)?;
-    let living: Vec<(String, Timestamp)> = on!(conn, c => relay_member::table
-        .filter(relay_member::expires_us.gt(now))
-        .select((relay_member::owner, relay_member::expires_us))
-        .order(relay_member::owner)
-        .load(c))?;
-    let holders: Vec<String> = on!(conn, c => relay_lease::table
-        .filter(relay_lease::expires_us.gt(now))
-        .select(relay_lease::owner)
-        .load(c))?;
-    let instance = |(owner, expires_at): (String, Timestamp)| Instance {
-        shards: i64::try_from(holders.iter().filter(|holder| **holder == owner).count())
-            .unwrap_or(0),
-        owner,
-        expires_at,
+    let instance = |held: outbox::Instance| Instance {
+        shards: i64::try_from(held.shards.len()).unwrap_or(i64::MAX),
+        owner: held.owner,
+        expires_at: held.expires_at,
     };
+    let instances = outbox::instances(conn)?.into_iter().map(instance).collect();
     let paused: Option<(String, Timestamp, String)> = on!(conn, c => relay_pause::table
         .find("")
         .select((relay_pause::reason, relay_pause::since_us, relay_pause::by_whom))
@@ -340,17 +331,16 @@ fn relay(conn: &mut Conn) -> QueryResult<RelayState> {
             .filter(relay_pause::key.ne(""))
             .count()
             .get_result(c))?,
-        instances: living.into_iter().map(instance).collect(),
+        instances,
     })
 }
 
 fn alerts(conn: &mut Conn, now: Timestamp) -> QueryResult<AlertCounts> {
-    let sql = "SELECT count(*) AS open, count(a.acknowledged_us) AS acknowledged, \
-                 COALESCE(sum(CASE WHEN EXISTS (\
-                   SELECT 1 FROM alert_silence s WHERE s.ended_us IS NULL AND s.until_us > $1 \
-                     AND (s.kind IS NULL OR s.kind = a.kind) AND (s.key IS NULL OR s.key = a.key) \
-                     AND (s.alert_seq IS NULL OR s.alert_seq = a.seq)) THEN 1 ELSE 0 END), 0) AS silenced \
-               FROM alert a WHERE a.closed_us IS NULL";
+    let sql = format!(
+        "SELECT count(*) AS open, count(a.acknowledged_us) AS acknowledged, \
+           COALESCE(sum(CASE WHEN {SILENCED} THEN 1 ELSE 0 END), 0) AS silenced \
+         FROM alert a WHERE a.closed_us IS NULL"
+    );
     on!(conn, c => sql_query(sql).bind::<BigInt, _>(now).get_result(c))
 }
 

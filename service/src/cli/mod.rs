@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use common::config::Settings;
 use common::env::Env;
-use common::telemetry::init_logging;
+use common::telemetry::{init_logging, log_settings};
 use engine::open_database;
 use operators::{OperatorCommands, TokensCommand, UsersCommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -144,7 +144,7 @@ async fn operator_commands(
 }
 
 async fn serve(service: Service, settings: Settings) -> anyhow::Result<()> {
-    tracing::info!(settings = settings.redacted_toml()?, "starting");
+    log_settings(&settings)?;
     let stop = stop_signal()?;
     let application = Application::start(service, settings, Env::system()).await?;
     println!("{} listens on http://{}", service.name, application.address());

@@ -8,7 +8,7 @@ pub(crate) mod peer;
 pub(crate) mod search;
 
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
-use common::http::{Page, Params, Problem, ProblemResult, wrong_method};
+use common::http::{Page, PageQuery, Params, Problem, ProblemResult, wrong_method};
 use common::ids::EventId;
 use engine::outbox::search::{EventFilter, SearchBounds};
 use item::EventDetail;
@@ -50,8 +50,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     get, path = "/api/admin/v1/events", tag = "events",
     params(
         EventFilter,
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "The `next` of a page."),
+        PageQuery,
     ),
     responses(
         (status = 200, body = Page<EventItem>),

@@ -139,6 +139,8 @@ impl Export {
         }
         let rest = try_unfold((walk, next), |(walk, next)| async move {
             let Some(after) = next else { return Ok(None) };
+            // What is written leaves first: a page that fails then cuts off the file, not the whole answer.
+            tokio::task::yield_now().await;
             let (part, next) = walk.part(Some(after)).await.inspect_err(|problem| {
                 tracing::error!(list = walk.export.list, %problem, "an export was cut off");
             })?;

@@ -149,7 +149,7 @@ async fn a_timeline_tells_class_job_and_trace(fixture: AdminFixture) {
                 outbox_history::error.eq("the shelf is mended"),
                 outbox_history::by_whom.eq("anna (job 7)"),
             );
-            let trace = "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
             on!(conn, c => {
                 diesel::update(outbox_event::table.find(id))
                     .set(outbox_event::traceparent.eq(trace))

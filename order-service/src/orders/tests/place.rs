@@ -1,5 +1,6 @@
 //! Placing.
 
+use common::event::EventKind;
 use serde_json::json;
 use stockloop_tests::on_every_database;
 

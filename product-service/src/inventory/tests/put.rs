@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::event::EventKind;
 use common::http::{Precondition, Problem};
 use common::inventory::Sku;
 use common::trace_context::trace_id;
