@@ -8,8 +8,8 @@ use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
 use common::on;
 use common::schema::outbox_event;
-use common::stats::{Sampler, Window, points};
 use diesel::prelude::*;
+use engine::stats::{Sampler, Window, points};
 
 /// Fills an empty database of a service with events, and times what the operators' side reads.
 ///

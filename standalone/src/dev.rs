@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use common::cli::stop_signal;
+use service::cli::stop_signal;
 
 use crate::stack::{Ports, Stack, Surroundings, hurry};
 

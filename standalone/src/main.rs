@@ -12,9 +12,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use common::cli::LAST_PATIENCE;
 use common::config::{LogFormat, LogSettings};
 use common::telemetry::init_logging;
+use service::cli::LAST_PATIENCE;
 
 /// Stockloop keeps a copy of one service's inventory in another service's database, and can prove at any
 /// moment which changes have arrived.
@@ -23,7 +23,7 @@ use common::telemetry::init_logging;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// What to log, such as `info` or `warn,common::outbox=debug`.
+    /// What to log, such as `info` or `warn,engine::outbox=debug`.
     #[arg(long, global = true, default_value = "warn", env = "STOCKLOOP_LOG")]
     log: String,
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use actix_web::{App, HttpServer};
 use anyhow::Context;
 use clap::Args;
-use common::app::{Application, Bound, Service};
 use common::config::{MailTransport, Settings};
 use common::env::Env;
-use common::kafka::EmbeddedBroker;
+use engine::kafka::EmbeddedBroker;
+use service::app::{Application, Bound, Service};
 use tokio_util::sync::CancellationToken;
 
 use crate::catcher::Catcher;

@@ -74,12 +74,14 @@ macro_rules! on_every_database {
         mod sqlite {
             use super::*;
             $($crate::on_every_database!(
-                @test $body $by $make, Some($crate::TestDatabase::sqlite())
+                @test $body $by $make, Some($crate::database::TestDatabase::sqlite())
             );)+
         }
         mod postgres {
             use super::*;
-            $($crate::on_every_database!(@test $body $by $make, $crate::TestDatabase::postgres());)+
+            $($crate::on_every_database!(
+                @test $body $by $make, $crate::database::TestDatabase::postgres()
+            );)+
         }
     };
     (@test $body:ident [$($by:tt)?] $make:expr, $database:expr) => {

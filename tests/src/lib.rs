@@ -14,7 +14,7 @@
 //!
 //! ```no_run
 //! use common::db::ENGINE_MIGRATIONS;
-//! use stockloop_tests::TestDatabase;
+//! use stockloop_tests::database::TestDatabase;
 //! use stockloop_tests::real;
 //!
 //! let db = TestDatabase::sqlite().open(&[ENGINE_MIGRATIONS]);
@@ -25,7 +25,7 @@
 //! }
 //! ```
 //!
-//! A fixture keeps its [`TestDatabase`] as `_database`: a file goes with it.
+//! A fixture keeps its [`TestDatabase`](database::TestDatabase) as `_database`: a file goes with it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -49,6 +49,3 @@ pub mod routes;
 pub mod schema;
 mod scratch;
 pub mod smtp;
-
-pub use database::TestDatabase;
-pub use routes::routes_of;

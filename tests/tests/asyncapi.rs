@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::app::Service;
 use jsonschema::{Draft, Validator};
 use rdkafka::Message;
 use rdkafka::message::{Headers, OwnedMessage};
 use serde_json::{Map, Value, json};
+use service::app::Service;
 use stockloop_tests::poll::eventually;
 use uuid::Uuid;
 
-use crate::stage::{PATIENCE, Stage};
+use crate::system::{DEADLINE, TestSystem, text};
 
 const DOCUMENT: &str = include_str!("../../docs/asyncapi.yaml");
 
@@ -142,11 +142,11 @@ fn what_the_document_does_not_know_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_messages_are_as_the_document_says() {
-    let stage = Stage::embedded().await;
-    play(&stage).await;
+    let system = TestSystem::embedded().await;
+    play(&system).await;
     let document = AsyncApi::read();
     let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (channel, message) in stage.topics.all() {
+    for (channel, message) in system.topics.all() {
         let (key, headers, payload) = parts(&message);
         if let Err(error) = document.check(channel, &key, &headers, &payload) {
             panic!("{error}");
@@ -165,46 +165,40 @@ async fn the_messages_are_as_the_document_says() {
         ("orderAcks", set(&["REJECTED", "SUCCESS"])),
     ]);
     assert_eq!(seen, wanted);
-    stage.stop().await;
+    system.stop().await;
 }
 
 /// Every type of event, and every outcome of one.
-async fn play(stage: &Stage) {
-    let (product, order) = (&stage.product, &stage.order);
+async fn play(system: &TestSystem) {
+    let (product, order) = (&system.product, &system.order);
     for sku in ["TEA", "MUG", "JAM"] {
         product.put_product(sku, 12).await;
     }
     product.adjust("TEA", -2).await;
     assert_eq!(product.delete("/api/v1/inventory/MUG").await.status, 204);
-    stage.settled().await;
+    system.wait_until_settled().await;
 
     // The copy hears no more of the jam, so it promises what the owner has no longer.
-    let held = "/api/admin/v1/quarantine/JAM";
-    order.put(held, json!({ "reason": "so that its copy is old" })).await.ok();
+    order.quarantine("JAM", "so that its copy is old").await;
     product.adjust("JAM", -12).await;
-    let refused = place(stage, "JAM").await;
-    until(stage, &refused, "REJECTED").await;
-    let taken = place(stage, "TEA").await;
-    until(stage, &taken, "CONFIRMED").await;
+    let refused = text(&order.place_order("JAM", 5).await["id"]);
+    wait_for_order(system, &refused, "REJECTED").await;
+    let taken = text(&order.place_order("TEA", 5).await["id"]);
+    wait_for_order(system, &taken, "CONFIRMED").await;
     let cancel = format!("/api/v1/orders/{taken}/cancel");
     order.post(&cancel, json!({ "reason": "changed their mind" })).await.ok();
-    until(stage, &taken, "CANCELLED").await;
-    assert_eq!(order.delete(held).await.status, 204);
-    eventually("a FAILED answer", PATIENCE, async || {
-        let failed = stage.topics.all_acks().iter().any(|ack| ack["outcome"] == "FAILED");
+    wait_for_order(system, &taken, "CANCELLED").await;
+    order.release("JAM").await;
+    eventually("a FAILED answer", DEADLINE, async || {
+        let failed = system.topics.all_acks().iter().any(|ack| ack["outcome"] == "FAILED");
         if failed { Ok(()) } else { Err("none yet") }
     })
     .await;
 }
 
-async fn place(stage: &Stage, sku: &str) -> String {
-    let wanted = json!({ "customer": "17850", "lines": [{ "sku": sku, "quantity": 5 }] });
-    text(&stage.order.post("/api/v1/orders", wanted).await.ok()["id"])
-}
-
-async fn until(stage: &Stage, order: &str, status: &str) {
-    eventually("an order's status", PATIENCE, async || {
-        let found = stage.order.get(&format!("/api/v1/orders/{order}")).await.ok();
+async fn wait_for_order(system: &TestSystem, order: &str, status: &str) {
+    eventually("an order's status", DEADLINE, async || {
+        let found = system.order.get(&format!("/api/v1/orders/{order}")).await.ok();
         if found["status"] == status { Ok(()) } else { Err(found) }
     })
     .await;
@@ -217,8 +211,4 @@ fn parts(message: &OwnedMessage) -> (Value, Value, Value) {
         headers.map(|header| (header.key.to_owned(), utf8(header.value))).collect();
     let payload = serde_json::from_slice(message.payload().unwrap_or_default()).expect("JSON");
     (utf8(message.key()), Value::Object(headers), payload)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().expect("a text").to_owned()
 }

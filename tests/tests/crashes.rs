@@ -2,9 +2,9 @@
 
 use stockloop_tests::poll::eventually;
 
-use crate::stage::load::Load;
-use crate::stage::random::Random;
-use crate::stage::{PATIENCE, Stage};
+use crate::system::load::Load;
+use crate::system::random::Random;
+use crate::system::{DEADLINE, TestSystem};
 
 const CHANGES: usize = 3_000;
 
@@ -12,69 +12,65 @@ const CHANGES: usize = 3_000;
 async fn product_service_is_killed_under_load() {
     killed_under_load(
         "killed_product",
-        |stage| stage.product.kill9(),
-        |stage| stage.product.start(),
+        |system| system.product.kill9(),
+        |system| system.product.start(),
     )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_service_is_killed_under_load() {
-    killed_under_load("killed_order", |stage| stage.order.kill9(), |stage| stage.order.start())
+    killed_under_load("killed_order", |system| system.order.kill9(), |system| system.order.start())
         .await;
 }
 
-async fn killed_under_load(name: &str, kill: impl Fn(&mut Stage), start: impl Fn(&mut Stage)) {
-    let Some(mut stage) = Stage::real(name).await else { return };
+async fn killed_under_load(
+    name: &str,
+    kill: impl Fn(&mut TestSystem),
+    start: impl Fn(&mut TestSystem),
+) {
+    let Some(mut system) = TestSystem::real(name).await else { return };
     let mut random = Random::new();
-    let base = stage.product.base.clone();
-    let mut load = Load::start(&mut random, &stage.product, &[base], 40, CHANGES).await;
+    let base = system.product.base_url.clone();
+    let mut load = Load::start(&mut random, &system.product, &[base], 40, CHANGES).await;
     for moment in moments(&mut random, 4) {
         load.reached(moment).await;
-        kill(&mut stage);
-        start(&mut stage);
+        kill(&mut system);
+        start(&mut system);
     }
-    load.finished().await;
-    stage.settled().await;
-    stage.assert_equal_at_rest().await;
-    stage.assert_nothing_gave_up().await;
-    load.assert_each_change_counted_once(&stage.product).await;
-    stage.stop().await;
+    load.assert_all_arrived(&system).await;
+    system.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_relay_takes_over_from_a_killed_one() {
-    let Some(mut stage) = Stage::real("two_relays").await else { return };
+    let Some(mut system) = TestSystem::real("two_relays").await else { return };
     let mut random = Random::new();
-    let mut second = stage.second_product();
-    let bases = [stage.product.base.clone(), second.base.clone()];
-    let mut load = Load::start(&mut random, &stage.product, &bases, 40, CHANGES).await;
-    eventually("two relays that share the shards", PATIENCE, async || {
+    let mut second = system.second_product();
+    let bases = [system.product.base_url.clone(), second.base_url.clone()];
+    let mut load = Load::start(&mut random, &system.product, &bases, 40, CHANGES).await;
+    eventually("two relays that share the shards", DEADLINE, async || {
         let owners =
-            stage.product.count("SELECT count(DISTINCT owner) AS n FROM relay_lease").await;
+            system.product.count("SELECT count(DISTINCT owner) AS n FROM relay_lease").await;
         if owners == 2 { Ok(()) } else { Err(owners) }
     })
     .await;
     for moment in moments(&mut random, 2) {
         load.reached(moment).await;
-        stage.product.kill9();
+        system.product.kill9();
         // The first one comes back only when the second has taken all over.
-        eventually("one relay for all shards", PATIENCE, async || {
+        eventually("one relay for all shards", DEADLINE, async || {
             let all =
                 "SELECT count(*) AS n FROM relay_lease GROUP BY owner ORDER BY n DESC LIMIT 1";
-            let shards = stage.product.count(all).await;
+            let shards = system.product.count(all).await;
             if shards == 64 { Ok(()) } else { Err(shards) }
         })
         .await;
-        stage.product.start();
+        system.product.start();
     }
-    load.finished().await;
-    stage.settled().await;
-    stage.assert_equal_at_rest().await;
-    stage.assert_nothing_gave_up().await;
-    load.assert_each_change_counted_once(&stage.product).await;
+    load.assert_all_arrived(&system).await;
     second.stop().await;
-    stage.stop().await;
+    system.stop().await;
 }
 
 /// When to strike, as numbers of changes done, in order.

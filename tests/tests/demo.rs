@@ -4,14 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::db::{Conn, DatabaseSettings, Db, DbError};
-use common::on;
-use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::BigInt;
 use serde_json::Value;
+use stockloop_tests::database;
 use stockloop_tests::process::{Launch, built_binary};
 use stockloop_tests::real;
+
+use crate::system::count;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -61,8 +59,8 @@ fn assert_good(report: &Value, log: &str) {
     assert!(log.contains(&lines) && log.contains("PROCESSED"), "{log}");
 }
 
-#[test]
-fn on_real_parts() {
+#[tokio::test(flavor = "multi_thread")]
+async fn on_real_parts() {
     let (Some(postgres), Some(kafka)) = (real::postgres(), real::kafka()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (product, order) = (postgres.database("demo_product"), postgres.database("demo_order"));
@@ -79,13 +77,13 @@ fn on_real_parts() {
     let (report, log) = demo(folder.path(), &args);
     assert_good(&report, &log);
     assert_eq!(report["rows"], 2_000);
-    assert_tables(&product, &order, &report);
+    assert_tables(&product, &order, &report).await;
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing but the report: {left:?}");
 }
 
-#[test]
-fn on_the_embedded_default_with_a_folder() {
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_embedded_default_with_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let (report, log) =
@@ -93,7 +91,7 @@ fn on_the_embedded_default_with_a_folder() {
     assert_good(&report, &log);
     assert_eq!(report["rows"], 2_000);
     let url = |name: &str| format!("sqlite:{}", data.join(name).display());
-    assert_tables(&url("product.db"), &url("order.db"), &report);
+    assert_tables(&url("product.db"), &url("order.db"), &report).await;
 }
 
 #[test]
@@ -124,33 +122,13 @@ fn a_missing_file_is_named() {
 }
 
 /// What other programs look for in the two databases.
-fn assert_tables(product: &str, order: &str, report: &Value) {
-    let processed = number(product, "SELECT count(*) AS n FROM outbox WHERE status = 'PROCESSED'");
-    assert_eq!(Some(processed), report["processed"].as_i64());
-    let all = number(product, "SELECT count(*) AS n FROM outbox");
-    assert_eq!(Some(all), report["changes"].as_i64());
+async fn assert_tables(product: &str, order: &str, report: &Value) {
+    let (product, order) = (database::open(product), database::open(order));
+    let processed = "SELECT count(*) AS n FROM outbox WHERE status = 'PROCESSED'";
+    assert_eq!(Some(count(&product, processed).await), report["processed"].as_i64());
+    let all = "SELECT count(*) AS n FROM outbox";
+    assert_eq!(Some(count(&product, all).await), report["changes"].as_i64());
     // Sums beyond 32 bits are decimals in PostgreSQL.
     let sums = "SELECT CAST(sum(quantity) * 1000 + sum(version) AS BIGINT) AS n FROM inventory WHERE sku <> ''";
-    assert_eq!(number(product, sums), number(order, sums));
-}
-
-#[derive(QueryableByName)]
-struct Number {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-fn number(url: &str, sql: &str) -> i64 {
-    let settings = DatabaseSettings {
-        url: url.to_owned().into(),
-        pool_size: 1,
-        connect_timeout: Duration::from_secs(5),
-    };
-    let db = Db::open(&settings).unwrap();
-    let sql = sql.to_owned();
-    let ask = move |conn: &mut Conn| {
-        Ok::<_, DbError>(on!(conn, c => sql_query(sql).get_result::<Number>(c))?.n)
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(db.read(ask)).unwrap()
+    assert_eq!(count(&product, sums).await, count(&order, sums).await);
 }

@@ -1,35 +1,33 @@
-//! Dashboard and alert rules, held against what the services really tell and what the runbook really says.
+//! Dashboard and alert rules, held against the metrics that the services expose and the sections that the runbook has.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
 use stockloop_tests::poll::eventually;
 
-use crate::stage::{PATIENCE, Service, Stage};
+use crate::system::{DEADLINE, TestService, TestSystem};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_dashboard_and_rules_name_is_told_by_the_services() {
-    let stage = Stage::embedded().await;
-    stage.product.put_product("TEA", 12).await;
-    stage.settled().await;
-    let order = json!({"customer": "C1", "lines": [{"sku": "TEA", "quantity": 2}]});
-    stage.order.post("/api/v1/orders", order).await.ok();
+async fn what_dashboard_and_rules_name_is_exposed_by_the_services() {
+    let system = TestSystem::embedded().await;
+    system.product.put_product("TEA", 12).await;
+    system.wait_until_settled().await;
+    system.order.place_order("TEA", 2).await;
     let files = ["deploy/grafana/stockloop.json", "deploy/prometheus/rules.yml"];
     let named: BTreeSet<String> = files.iter().flat_map(|file| names(&read(file))).collect();
     assert!(named.len() > 20, "the files name metrics: {named:?}");
     // Some are only there once an order was answered and sampled.
-    eventually("every metric that is named", PATIENCE, async || {
-        let mut told = told_by(&stage.product).await;
-        told.extend(told_by(&stage.order).await);
-        let missing: Vec<String> = named.difference(&told).cloned().collect();
+    eventually("every metric that is named", DEADLINE, async || {
+        let mut exposed = exposed_by(&system.product).await;
+        exposed.extend(exposed_by(&system.order).await);
+        let missing: Vec<String> = named.difference(&exposed).cloned().collect();
         if missing.is_empty() { Ok(()) } else { Err(missing) }
     })
     .await;
-    keep(&stage.product).await;
-    keep(&stage.order).await;
-    stage.stop().await;
+    save_for_promtool(&system.product).await;
+    save_for_promtool(&system.order).await;
+    system.stop().await;
 }
 
 #[test]
@@ -68,8 +66,8 @@ fn names(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("stockloop_")).map(str::to_owned).collect()
 }
 
-/// The samples that a service tells of now.
-async fn told_by(service: &Service) -> BTreeSet<String> {
+/// The metrics that a service has samples of now.
+async fn exposed_by(service: &TestService) -> BTreeSet<String> {
     let lines = scrape(service).await;
     lines
         .lines()
@@ -78,14 +76,14 @@ async fn told_by(service: &Service) -> BTreeSet<String> {
         .collect()
 }
 
-async fn scrape(service: &Service) -> String {
-    let url = format!("{}/metrics", service.base.get());
+async fn scrape(service: &TestService) -> String {
+    let url = format!("{}/metrics", service.base_url.get());
     let request = service.http.get(url).header("accept", "text/plain;version=0.0.4");
     request.send().await.expect("an answer").text().await.expect("text")
 }
 
 /// Keeps a service's metrics for promtool, which .ci/run gives them to.
-async fn keep(service: &Service) {
+async fn save_for_promtool(service: &TestService) {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.prom", service.name()));
     fs::write(&path, scrape(service).await).expect("the metrics can be kept");
 }

@@ -3,19 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use actix_web::introspection::IntrospectionTree;
-use actix_web::test::{TestRequest, call_and_read_body_json, init_service};
-use actix_web::{App, HttpResponse, web};
-use common::access::Guard;
-use common::app::{Service, mount};
+use admin::access::Guard;
 use common::clock::SystemClock;
 use common::config::Settings;
-use common::db::Db;
-use common::engine::Engine;
 use common::env::Env;
-use common::openapi::document;
+use engine::Engine;
 use serde_json::Value;
-use tempfile::TempDir;
+use service::app::{Service, mount};
+use service::openapi::document;
+use stockloop_tests::database::TestDatabase;
+use stockloop_tests::routes::routes_of;
 
 /// What people look at in a browser; programs have no use for it.
 const PAGES: [&str; 3] = ["/admin", "/api/docs", "/"];
@@ -57,7 +54,8 @@ fn every_reference_leads_somewhere() {
 
 /// By way of a value, so that its maps are sorted.
 fn json(service: &Service) -> Value {
-    serde_json::to_value(document(service)).expect("the document is JSON")
+    let document = document(service.name, service.about, (service.openapi)());
+    serde_json::to_value(document).expect("the document is JSON")
 }
 
 fn collect<'a>(value: &'a Value, references: &mut Vec<&'a str>) {
@@ -84,38 +82,22 @@ async fn compare(service: Service) {
 
 /// The method and the pattern of everything but the pages that `service` answers to.
 async fn routes(service: Service) -> BTreeSet<String> {
-    let folder = TempDir::new().expect("a folder");
-    let mut settings = Settings::load(service.defaults, None).expect("the defaults can be read");
-    settings.database.url = format!("sqlite:{}", folder.path().join("test.db").display()).into();
-    let db = Db::open(&settings.database).expect("a database");
+    let database = TestDatabase::sqlite();
+    let db = database.open(&[]);
+    let settings = Settings::load(service.defaults, None).expect("the defaults can be read");
     let env = Env::seeded(Arc::new(SystemClock), 1);
     let url = "http://127.0.0.1:1";
     let guard = Guard::new(db.clone(), env.clone(), &settings, url);
-    let engine = Engine::over(db, settings, env, url).expect("an engine");
-    let mounted = mount(service, &engine, guard).expect("routes");
-    let app = App::new().configure(mounted).route("/", web::get().to(report));
-    let app = init_service(app).await;
-    let request = TestRequest::get().uri("/").to_request();
-    let report: Vec<Value> = call_and_read_body_json(&app, request).await;
-    let resources = report.iter().filter(|item| item["resource_type"] == "resource");
-    let routes = resources.flat_map(|item| {
-        let path = plain(item["full_path"].as_str().expect("a path"));
-        let methods = item["methods"].as_array().expect("methods").iter();
-        // HEAD comes with GET.
-        let methods = methods.map(|method| method.as_str().expect("a method").to_owned());
-        let methods = methods.filter(|method| method != "HEAD");
-        methods.map(move |method| format!("{method} {path}")).collect::<Vec<_>>()
-    });
-    let is_page = |route: &String| {
-        let path = route.split(' ').nth(1).unwrap_or_default();
-        let root = path.split('/').nth(1).unwrap_or_default();
-        PAGES.contains(&path) || path.starts_with("/api/docs/") || root == "admin"
-    };
-    routes.filter(|route| !is_page(route)).collect()
+    let (engine, _work) = Engine::over(db, settings, env, url, service.hooks).expect("an engine");
+    let routes = routes_of(mount(service, &engine, guard).expect("routes")).await;
+    // HEAD comes with GET.
+    let routes = routes.into_iter().filter(|(method, path)| method != "HEAD" && !is_page(path));
+    routes.map(|(method, path)| format!("{method} {}", plain(&path))).collect()
 }
 
-async fn report(tree: web::Data<IntrospectionTree>) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(tree.report_as_json())
+fn is_page(path: &str) -> bool {
+    let root = path.split('/').nth(1).unwrap_or_default();
+    PAGES.contains(&path) || path.starts_with("/api/docs/") || root == "admin"
 }
 
 /// `{sku:[^/]*}` as `{sku}`.

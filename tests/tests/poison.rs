@@ -6,73 +6,51 @@ use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 use uuid::Uuid;
 
-use crate::stage::topics::{Raw, Topics};
-use crate::stage::{PARTITIONS, PATIENCE, Stage};
+use crate::system::topics::{RawMessage, Topics};
+use crate::system::{DEADLINE, PARTITIONS, TestSystem, on_embedded_and_real};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn poison_among_events_embedded() {
-    poison_among_events(Stage::embedded().await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn poison_among_events_on_real_parts() {
-    if let Some(stage) = Stage::real("poison").await {
-        poison_among_events(stage).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn poison_among_acks_embedded() {
-    poison_among_acks(Stage::embedded().await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn poison_among_acks_on_real_parts() {
-    if let Some(stage) = Stage::real("poison_acks").await {
-        poison_among_acks(stage).await;
-    }
-}
+on_embedded_and_real!(poison_among_events as "poison", poison_among_acks as "poison_acks");
 
 /// A message, and what has to become of it.
 struct Poison {
-    raw: Raw,
+    message: RawMessage,
     /// Words of its dead letter's error, if it gets one.
-    buried: Option<&'static str>,
+    dead_letter: Option<&'static str>,
     /// Words of the FAILED answer's error, if one goes back for the id.
     answered: Option<(String, &'static str)>,
 }
 
-async fn poison_among_events(stage: Stage) {
-    let producer = stage.topics.producer();
+async fn poison_among_events(system: TestSystem) {
+    let producer = system.topics.producer();
     let mut poisons = Vec::new();
     for partition in 0..PARTITIONS {
         // Good events before, between and after: a key of each partition, and more.
-        put_goods(&stage, partition).await;
+        put_products(&system, partition).await;
         for poison in poisons_of_events() {
-            Topics::send(&producer, stage.topics.events(), partition, &poison.raw).await;
+            Topics::send(&producer, system.topics.events(), partition, &poison.message).await;
             poisons.push(poison);
         }
     }
-    put_goods(&stage, PARTITIONS).await;
-    stage.settled().await;
-    assert_eq!(stage.product.inventory().await, stage.order.inventory().await);
-    assert_buried(&stage, &poisons).await;
-    assert_answered(&stage, &poisons).await;
-    stage.assert_nothing_gave_up().await;
-    stage.assert_no_attempt_was_lost().await;
-    stage.stop().await;
+    put_products(&system, PARTITIONS).await;
+    system.wait_until_settled().await;
+    assert_eq!(system.product.inventory().await, system.order.inventory().await);
+    assert_dead_letters(&system, &poisons).await;
+    assert_answered(&system, &poisons).await;
+    system.assert_nothing_gave_up().await;
+    system.assert_no_attempt_was_lost().await;
+    system.stop().await;
 }
 
-async fn put_goods(stage: &Stage, round: i32) {
+async fn put_products(system: &TestSystem, round: i32) {
     for n in 0..12 {
-        stage.product.put_product(&format!("GOOD-{n:02}"), i64::from(round)).await;
+        system.product.put_product(&format!("GOOD-{n:02}"), i64::from(round)).await;
     }
 }
 
-async fn assert_buried(stage: &Stage, poisons: &[Poison]) {
-    let expected: Vec<&str> = poisons.iter().filter_map(|poison| poison.buried).collect();
-    let letters = eventually("all dead letters", PATIENCE, async || {
-        let letters = stage.order.dead_letters().await;
+async fn assert_dead_letters(system: &TestSystem, poisons: &[Poison]) {
+    let expected: Vec<&str> = poisons.iter().filter_map(|poison| poison.dead_letter).collect();
+    let letters = eventually("all dead letters", DEADLINE, async || {
+        let letters = system.order.dead_letters().await;
         if letters.len() >= expected.len() { Ok(letters) } else { Err(letters) }
     })
     .await;
@@ -85,16 +63,16 @@ async fn assert_buried(stage: &Stage, poisons: &[Poison]) {
         let found = letters.iter().filter(|letter| letter.error.contains(words)).count();
         assert_eq!(found, count, "{words:?} in {letters:#?}");
     }
-    assert!(letters.iter().all(|letter| letter.topic == stage.topics.events()));
-    let listed = stage.order.get("/api/admin/v1/dead-letters?limit=1").await.ok();
+    assert!(letters.iter().all(|letter| letter.topic == system.topics.events()));
+    let listed = system.order.get("/api/admin/v1/dead-letters?limit=1").await.ok();
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
 }
 
 /// Each readable id has exactly one answer: FAILED, and not to be tried again.
-async fn assert_answered(stage: &Stage, poisons: &[Poison]) {
+async fn assert_answered(system: &TestSystem, poisons: &[Poison]) {
     let expected: Vec<_> = poisons.iter().filter_map(|poison| poison.answered.clone()).collect();
-    let acks = eventually("an answer to each readable id", PATIENCE, async || {
-        let acks = stage.topics.all_acks();
+    let acks = eventually("an answer to each readable id", DEADLINE, async || {
+        let acks = system.topics.all_acks();
         let missing: Vec<_> =
             expected.iter().filter(|(id, _)| answers(&acks, id).is_empty()).collect();
         if missing.is_empty() { Ok(acks.clone()) } else { Err(format!("{missing:?}")) }
@@ -134,7 +112,7 @@ fn with(change: impl FnOnce(&mut Value)) -> Value {
 }
 
 /// A message with a right envelope, but for `changes` (a header's new value, or none of it).
-fn event(id: &str, changes: &[(&str, Option<&str>)], payload: Option<Vec<u8>>) -> Raw {
+fn event(id: &str, changes: &[(&str, Option<&str>)], payload: Option<Vec<u8>>) -> RawMessage {
     let mut headers: BTreeMap<&str, Vec<u8>> = BTreeMap::from([
         ("ce_specversion", b"1.0".to_vec()),
         ("ce_id", id.as_bytes().to_vec()),
@@ -153,7 +131,7 @@ fn event(id: &str, changes: &[(&str, Option<&str>)], payload: Option<Vec<u8>>) -
         }
     }
     let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Raw { headers, payload }
+    RawMessage { headers, payload }
 }
 
 fn bytes(value: &Value) -> Option<Vec<u8>> {
@@ -161,125 +139,117 @@ fn bytes(value: &Value) -> Option<Vec<u8>> {
 }
 
 /// Whose envelope can't be read at all: nobody can be answered.
-fn buried(raw: Raw, words: &'static str) -> Poison {
-    Poison { raw, buried: Some(words), answered: None }
+fn dead_letter(message: RawMessage, words: &'static str) -> Poison {
+    Poison { message, dead_letter: Some(words), answered: None }
 }
 
 /// Whose envelope is wrong, but the id in it is not: put aside and answered.
-fn buried_and_answered(
+fn dead_letter_and_answer(
     changes: &[(&str, Option<&str>)],
     payload: Option<Vec<u8>>,
     words: &'static str,
 ) -> Poison {
-    let id = Uuid::new_v4().to_string();
-    let raw = event(&id, changes, payload);
-    Poison { raw, buried: Some(words), answered: Some((id, words)) }
+    Poison { dead_letter: Some(words), ..answer(changes, payload, words) }
 }
 
 /// Whose envelope is right and whose content is not: answered.
-fn answered(
+fn answer(
     changes: &[(&str, Option<&str>)],
     payload: Option<Vec<u8>>,
     words: &'static str,
 ) -> Poison {
     let id = Uuid::new_v4().to_string();
-    let raw = event(&id, changes, payload);
-    Poison { raw, buried: None, answered: Some((id, words)) }
+    let message = event(&id, changes, payload);
+    Poison { message, dead_letter: None, answered: Some((id, words)) }
 }
 
 fn poisons_of_events() -> Vec<Poison> {
     let good = || bytes(&snapshot());
     let mut poisons = unreadable();
     poisons.extend([
-        buried_and_answered(&[("ce_type", None)], good(), "ce_type is missing"),
-        buried_and_answered(&[("ce_subject", None)], good(), "ce_subject is missing"),
-        buried_and_answered(&[("stockloopepoch", Some("x"))], good(), "stockloopepoch"),
-        buried_and_answered(&[("ce_time", Some("yesterday"))], good(), "ce_time"),
-        buried_and_answered(&[("ce_specversion", Some("2.0"))], good(), "version 2.0"),
-        buried_and_answered(&[], None, "no data"),
-        answered(&[], Some(b"{not json".to_vec()), "not an inventory snapshot"),
-        answered(&[], Some(b"[]".to_vec()), "not an inventory snapshot"),
-        answered(&[], Some(vec![b'['; 100_000]), "not an inventory snapshot"),
-        answered(&[], Some(vec![0xff; 900_000]), "not an inventory snapshot"),
-        answered(&[("ce_type", Some("somebody.elses"))], good(), "somebody.elses"),
-        answered(&[("ce_subject", Some("OTHER"))], good(), "EVIL"),
-        answered(&[("ce_type", Some("stockloop.inventory.removed"))], good(), "removed"),
-        answered(&[], bytes(&with(|s| s["version"] = json!(0))), "version 0"),
-        answered(&[], bytes(&with(|s| s["version"] = json!(-7))), "version -7"),
-        answered(&[], bytes(&with(|s| s["quantity"] = json!(1e30))), "not an inventory snapshot"),
-        answered(&[], bytes(&with(|s| s["description"] = json!("a\0b"))), "U+0000"),
-        answered(&[("ce_subject", Some("EVIL\0"))], good(), ""),
-        answered(&[("ce_type", Some("nul\0"))], good(), ""),
+        dead_letter_and_answer(&[("ce_type", None)], good(), "ce_type is missing"),
+        dead_letter_and_answer(&[("ce_subject", None)], good(), "ce_subject is missing"),
+        dead_letter_and_answer(&[("stockloopepoch", Some("x"))], good(), "stockloopepoch"),
+        dead_letter_and_answer(&[("ce_time", Some("yesterday"))], good(), "ce_time"),
+        dead_letter_and_answer(&[("ce_specversion", Some("2.0"))], good(), "version 2.0"),
+        dead_letter_and_answer(&[], None, "no data"),
+        answer(&[], Some(b"{not json".to_vec()), "not an inventory snapshot"),
+        answer(&[], Some(b"[]".to_vec()), "not an inventory snapshot"),
+        answer(&[], Some(vec![b'['; 100_000]), "not an inventory snapshot"),
+        answer(&[], Some(vec![0xff; 900_000]), "not an inventory snapshot"),
+        answer(&[("ce_type", Some("somebody.elses"))], good(), "somebody.elses"),
+        answer(&[("ce_subject", Some("OTHER"))], good(), "EVIL"),
+        answer(&[("ce_type", Some("stockloop.inventory.removed"))], good(), "removed"),
+        answer(&[], bytes(&with(|s| s["version"] = json!(0))), "version 0"),
+        answer(&[], bytes(&with(|s| s["version"] = json!(-7))), "version -7"),
+        answer(&[], bytes(&with(|s| s["quantity"] = json!(1e30))), "not an inventory snapshot"),
+        answer(&[], bytes(&with(|s| s["description"] = json!("a\0b"))), "U+0000"),
+        answer(&[("ce_subject", Some("EVIL\0"))], good(), ""),
+        answer(&[("ce_type", Some("nul\0"))], good(), ""),
     ]);
     poisons
 }
 
 fn unreadable() -> Vec<Poison> {
     let good = || bytes(&snapshot());
-    let none = |payload| Raw { headers: Vec::new(), payload };
+    let none = |payload| RawMessage { headers: Vec::new(), payload };
     let id = Uuid::new_v4().to_string();
     let mut not_utf8 = event(&id, &[], good());
     not_utf8.headers.retain(|(name, _)| name != "ce_id");
     not_utf8.headers.push(("ce_id".to_owned(), vec![0xff, 0xfe]));
     vec![
-        buried(none(Some(b"\x00\xff\xfegarbage".to_vec())), "ce_specversion is missing"),
-        buried(none(None), "ce_specversion is missing"),
-        buried(event("no-uuid", &[], good()), "ce_id can't be read"),
-        buried(event(&id, &[("ce_id", None)], good()), "ce_id is missing"),
-        buried(
+        dead_letter(none(Some(b"\x00\xff\xfegarbage".to_vec())), "ce_specversion is missing"),
+        dead_letter(none(None), "ce_specversion is missing"),
+        dead_letter(event("no-uuid", &[], good()), "ce_id can't be read"),
+        dead_letter(event(&id, &[("ce_id", None)], good()), "ce_id is missing"),
+        dead_letter(
             event(&id, &[("stockloopattempt", Some("99999999999"))], good()),
             "stockloopattempt",
         ),
-        buried(not_utf8, "ce_id is not UTF-8"),
+        dead_letter(not_utf8, "ce_id is not UTF-8"),
     ]
 }
 
-async fn poison_among_acks(stage: Stage) {
-    let reason = json!({"reason": "so that events stay open"});
-    stage.order.put("/api/admin/v1/quarantine/HELD", reason).await.ok();
-    stage.product.put_product("HELD", 1).await;
-    let held = event_of(&stage, "HELD").await;
-    let producer = stage.topics.producer();
-    let mut buried = 0;
+async fn poison_among_acks(system: TestSystem) {
+    system.order.quarantine("HELD", "so that events stay open").await;
+    system.product.put_product("HELD", 1).await;
+    let held = system.product.newest_event("HELD").await;
+    let producer = system.topics.producer();
+    let mut dead_letters = 0;
     for partition in 0..PARTITIONS {
-        for (payload, is_buried) in poisons_of_acks(&held, stage.topics.order()) {
-            let raw = Raw { headers: Vec::new(), payload };
-            Topics::send(&producer, stage.topics.acks(), partition, &raw).await;
-            buried += usize::from(is_buried);
+        for (payload, is_unreadable) in poisons_of_acks(&held, system.topics.order()) {
+            let message = RawMessage { headers: Vec::new(), payload };
+            Topics::send(&producer, system.topics.acks(), partition, &message).await;
+            dead_letters += usize::from(is_unreadable);
         }
-        put_goods(&stage, partition).await;
+        put_products(&system, partition).await;
     }
-    eventually("all goods to be PROCESSED, and nothing else", PATIENCE, async || {
-        let open = stage.product.open_events().await.map_err(|error| error.to_string())?;
+    eventually("all goods to be PROCESSED, and nothing else", DEADLINE, async || {
+        let open = system.product.open_events().await.map_err(|error| error.to_string())?;
         if open == BTreeMap::from([("EXHAUSTED".to_owned(), 1)]) {
             return Ok(());
         }
         Err(format!("{open:?}"))
     })
     .await;
-    let letters = eventually("all dead letters", PATIENCE, async || {
-        let letters = stage.product.dead_letters().await;
-        if letters.len() >= buried { Ok(letters) } else { Err(letters) }
+    let letters = eventually("all dead letters", DEADLINE, async || {
+        let letters = system.product.dead_letters().await;
+        if letters.len() >= dead_letters { Ok(letters) } else { Err(letters) }
     })
     .await;
-    assert_eq!(letters.len(), buried, "{letters:#?}");
-    assert!(letters.iter().all(|letter| letter.topic == stage.topics.acks()));
+    assert_eq!(letters.len(), dead_letters, "{letters:#?}");
+    assert!(letters.iter().all(|letter| letter.topic == system.topics.acks()));
 
-    stage.order.delete("/api/admin/v1/quarantine/HELD").await;
-    stage.product.post(&format!("/api/admin/v1/events/{held}/retry"), json!({})).await.ok();
-    stage.settled().await;
-    stage.assert_equal_at_rest().await;
-    stage.stop().await;
+    system.order.release("HELD").await;
+    system.product.post(&format!("/api/admin/v1/events/{held}/retry"), json!({})).await.ok();
+    system.wait_until_settled().await;
+    system.assert_equal_at_rest().await;
+    system.stop().await;
 }
 
-async fn event_of(stage: &Stage, key: &str) -> String {
-    let list = stage.product.get(&format!("/api/admin/v1/events?key={key}")).await.ok();
-    list["items"][0]["id"].as_str().expect("an event").to_owned()
-}
-
-/// What lies on the ack topic, and whether it can't even be read; `held` is an event that must not be settled.
+/// What is sent to the ack topic, and whether it can't even be read; `held` is an event that must not be settled.
 fn poisons_of_acks(held: &str, order: &str) -> Vec<(Option<Vec<u8>>, bool)> {
-    let stranger = |consumer: &str, id: &str| {
+    let ack = |consumer: &str, id: &str| {
         json!({
             "event_id": id,
             "attempt": 1,
@@ -289,9 +259,9 @@ fn poisons_of_acks(held: &str, order: &str) -> Vec<(Option<Vec<u8>>, bool)> {
         })
     };
     let unknown = Uuid::new_v4().to_string();
-    let mut incomplete = stranger("nobody", held);
+    let mut incomplete = ack("nobody", held);
     incomplete.as_object_mut().expect("an object").remove("outcome");
-    let mut odd = stranger("nobody", held);
+    let mut odd = ack("nobody", held);
     odd["outcome"] = json!("MAYBE");
     let batch = |acks: Vec<Value>| bytes(&json!({ "acks": acks }));
     vec![
@@ -303,8 +273,8 @@ fn poisons_of_acks(held: &str, order: &str) -> Vec<(Option<Vec<u8>>, bool)> {
         (batch(vec![incomplete]), true),
         (batch(vec![odd]), true),
         (batch(Vec::new()), false),
-        (batch(vec![stranger("nobody", held)]), false),
-        (batch(vec![stranger(order, &unknown)]), false),
+        (batch(vec![ack("nobody", held)]), false),
+        (batch(vec![ack(order, &unknown)]), false),
         (bytes(&json!({"acks": [], "of a newer version": true})), false),
     ]
 }

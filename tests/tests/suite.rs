@@ -1,4 +1,17 @@
 //! The integration tests, in one binary so that they link once and share their real parts.
+//!
+//! What lies where:
+//!
+//! - `system/` is no test: both services with all that they stand on, their clients, and what their databases say;
+//! - `the_loop`, `poison`, `crashes`, `outages`, `stopping` and `orders/` try the loop: as people use it, with messages
+//!   that nobody should send, and with everything that can be killed, lost or taken away;
+//! - `users`, `admin_cli`, `browser/` and `demo` try what people work with: the programs' command lines and the
+//!   operators' pages, in a real Chromium;
+//! - `openapi`, `asyncapi`, `monitoring`, `logs` and `tracing` hold what the services say of themselves against what
+//!   they do;
+//! - `harness_tests/` are tests of the real parts in `tests/src` themselves.
+//!
+//! A folder has a fixture of its own beside its tests; a test that needs none but the system is one file.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,15 +24,15 @@ mod asyncapi;
 mod browser;
 mod crashes;
 mod demo;
-mod harness;
+mod harness_tests;
 mod logs;
 mod monitoring;
 mod openapi;
 mod orders;
 mod outages;
 mod poison;
-mod stage;
 mod stopping;
+mod system;
 mod the_loop;
 mod tracing;
 mod users;

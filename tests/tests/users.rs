@@ -1,32 +1,25 @@
 //! The first admin, made on the service's own command line, signs in at the service that runs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use stockloop_tests::process::{Child, Launch, built_binary};
-use stockloop_tests::program::{Outcome, Program};
+use stockloop_tests::program::{Outcome, Program, assert_contains};
 
-use crate::stage::PATIENCE;
+use crate::system::{http_client, text, wait_until_listening};
 
 const PASSWORD: &str = "correct horse battery";
 
-/// A program of this workspace in a folder of its own.
-pub(crate) fn program(name: &str) -> Program {
-    let path = built_binary(name).expect("the programs are built");
-    Program::new(&path.to_string_lossy())
-}
-
 /// A service as somebody who tries it out starts it: on SQLite, and nobody signed up yet.
-struct Shop {
+struct FreshService {
     program: Program,
-    service: Child,
-    base: String,
+    process: Child,
+    base_url: String,
     http: Client,
 }
 
-impl Shop {
+impl FreshService {
     fn env(folder: &Path) -> [(String, String); 4] {
         let url = format!("sqlite:{}", folder.join("shop.db").display());
         [
@@ -39,17 +32,15 @@ impl Shop {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 
-    fn open() -> Self {
-        let program = program("product-service");
+    fn start() -> Self {
+        let program = Program::built("product-service");
         let path = built_binary("product-service").expect("the programs are built");
         let launch = Self::env(program.folder())
             .iter()
             .fold(Launch::new(path).arg("serve"), |launch, (name, value)| launch.env(name, value));
-        let mut service = launch.spawn().expect("the service starts");
-        let line = service.wait_for_line(" listens on http://", PATIENCE).expect("it listens");
-        let (_, base) = line.split_once(" listens on ").expect("just found");
-        let http = Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
-        Self { base: base.trim().to_owned(), program, service, http }
+        let mut process = launch.spawn().expect("the service starts");
+        let base_url = wait_until_listening(&mut process);
+        Self { base_url, program, process, http: http_client(1) }
     }
 
     /// The service's program once more, beside the one that serves.
@@ -68,7 +59,7 @@ impl Shop {
     }
 
     async fn sign_in(&self, name: &str, password: &str) -> (StatusCode, Value) {
-        let address = format!("{}/api/admin/v1/session", self.base);
+        let address = format!("{}/api/admin/v1/session", self.base_url);
         let body = json!({ "name": name, "password": password });
         let answer = self.http.post(address).json(&body).send().await.expect("an answer");
         let (status, cookie) = (answer.status(), answer.headers().contains_key("set-cookie"));
@@ -79,26 +70,26 @@ impl Shop {
     /// `stockloop admin` on this service.
     fn admin(&self, token: Option<&str>, args: &[&str]) -> Outcome {
         let env = [
-            ("STOCKLOOP_ADMIN_URL", self.base.as_str()),
+            ("STOCKLOOP_ADMIN_URL", self.base_url.as_str()),
             ("STOCKLOOP_ADMIN_TOKEN", token.unwrap_or("")),
         ];
-        program("stockloop").run(&[&["admin"], args].concat(), &env)
+        Program::built("stockloop").run(&[&["admin"], args].concat(), &env)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_admin_signs_in() {
-    let shop = Shop::open();
-    let setup = shop.service.log();
+    let service = FreshService::start();
+    let setup = service.process.log();
     assert!(setup.contains("/admin/setup?token="), "nobody is there yet: {setup}");
-    shop.add("alice", "admin", PASSWORD);
-    shop.add("bob", "viewer", "staple staple staple");
+    service.add("alice", "admin", PASSWORD);
+    service.add("bob", "viewer", "staple staple staple");
 
-    let (status, who) = shop.sign_in("alice", PASSWORD).await;
+    let (status, who) = service.sign_in("alice", PASSWORD).await;
     assert_eq!(status, StatusCode::OK, "{who}");
     assert_eq!((&who["name"], &who["role"]), (&json!("alice"), &json!("admin")));
     for (name, password) in [("alice", "correct horse"), ("nobody", PASSWORD), ("alice", "")] {
-        let (status, problem) = shop.sign_in(name, password).await;
+        let (status, problem) = service.sign_in(name, password).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{problem}");
         assert_eq!(problem["detail"], "name or password are wrong");
     }
@@ -106,42 +97,40 @@ async fn the_first_admin_signs_in() {
     let (_, token) = setup.split_once("token=").expect("just found");
     let token = token.split_whitespace().next().unwrap_or_default();
     let body = json!({ "token": token, "name": "mallory", "password": PASSWORD });
-    let address = format!("{}/api/admin/v1/setup", shop.base);
-    let refused = shop.http.post(address).json(&body).send().await.expect("an answer");
+    let address = format!("{}/api/admin/v1/setup", service.base_url);
+    let refused = service.http.post(address).json(&body).send().await.expect("an answer");
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 
-    let outcome = shop.command("", &["users", "change", "alice", "--disable"]);
+    let outcome = service.command("", &["users", "change", "alice", "--disable"]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.stderr.contains("the last admin"), "{outcome:?}");
-    let changed = shop.command(
+    let changed = service.command(
         "another password",
         &["users", "change", "bob", "--role", "admin", "--password-stdin"],
     );
     assert_eq!(changed.code, Some(0), "{changed:?}");
-    assert_eq!(shop.command("", &["users", "change", "alice", "--disable"]).code, Some(0));
-    assert_eq!(shop.sign_in("alice", PASSWORD).await.0, StatusCode::UNAUTHORIZED);
-    let (status, who) = shop.sign_in("bob", "another password").await;
+    assert_eq!(service.command("", &["users", "change", "alice", "--disable"]).code, Some(0));
+    assert_eq!(service.sign_in("alice", PASSWORD).await.0, StatusCode::UNAUTHORIZED);
+    let (status, who) = service.sign_in("bob", "another password").await;
     assert_eq!((status, &who["role"]), (StatusCode::OK, &json!("admin")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_from_the_command_line_is_taken_and_held_to_its_role() {
-    let shop = Shop::open();
-    let made = shop.command("", &["tokens", "add", "night watch", "--role", "viewer"]);
+    let service = FreshService::start();
+    let made = service.command("", &["tokens", "add", "night watch", "--role", "viewer"]);
     assert_eq!(made.code, Some(0), "{made:?}");
     let viewer = made.stdout.trim();
-    let made = shop.command("", &["tokens", "add", "deploy", "--role", "admin"]);
+    let made = service.command("", &["tokens", "add", "deploy", "--role", "admin"]);
     let admin = made.stdout.trim();
 
-    let outcome = shop.admin(Some(viewer), &["whoami"]);
+    let outcome = service.admin(Some(viewer), &["whoami"]);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("token night watch") && outcome.stdout.contains("viewer"));
     let refused = |token: Option<&str>, args: &[&str], words: &[&str]| {
-        let outcome = shop.admin(token, args);
+        let outcome = service.admin(token, args);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
-        for word in words {
-            assert!(outcome.stderr.contains(word), "{word:?} is missing: {outcome:?}");
-        }
+        assert_contains(&outcome.stderr, words);
         assert!(!outcome.stderr.contains(viewer), "{outcome:?}");
     };
     refused(None, &["events"], &["(401)", "tokens add", "STOCKLOOP_ADMIN_TOKEN"]);
@@ -150,30 +139,29 @@ async fn a_token_from_the_command_line_is_taken_and_held_to_its_role() {
     refused(Some(viewer), &quarantine, &["(403)", "operator", "whoami"]);
     refused(Some(viewer), &["users"], &["(403)", "admin"]);
 
-    let file = shop.program.folder().join("token");
+    let file = service.program.folder().join("token");
     std::fs::write(&file, format!("{admin}\n")).expect("a file can be made");
     let file = file.to_string_lossy().into_owned();
     let as_admin = |input: &str, args: &[&str]| {
-        let args = [&["admin", "--url", &shop.base, "--token-file", &file], args].concat();
-        let outcome = program("stockloop").run_on(input, &args, &[]);
+        let args = [&["admin", "--url", &service.base_url, "--token-file", &file], args].concat();
+        let outcome = Program::built("stockloop").run_on(input, &args, &[]);
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
         outcome.stdout
     };
     as_admin(PASSWORD, &["users", "add", "carol", "--role", "operator", "--password-stdin"]);
-    assert_eq!(shop.sign_in("carol", PASSWORD).await.0, StatusCode::OK);
+    assert_eq!(service.sign_in("carol", PASSWORD).await.0, StatusCode::OK);
     as_admin("", &["users", "disable", "carol"]);
-    assert_eq!(shop.sign_in("carol", PASSWORD).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(service.sign_in("carol", PASSWORD).await.0, StatusCode::UNAUTHORIZED);
     assert!(as_admin("", &["users", "list"]).contains("carol"));
     let secret =
         as_admin("", &["tokens", "add", "for a day", "--role", "viewer", "--expires-in", "1day"]);
-    assert_eq!(shop.admin(Some(secret.trim()), &["whoami"]).code, Some(0));
+    assert_eq!(service.admin(Some(secret.trim()), &["whoami"]).code, Some(0));
     let tokens: Vec<Value> = as_admin("", &["--json", "tokens"])
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     assert_eq!(tokens.len(), 3, "{tokens:?}");
-    let seq = tokens[0]["seq"].as_str().expect("a number");
-    as_admin("", &["tokens", "revoke", seq]);
+    as_admin("", &["tokens", "revoke", &text(&tokens[0]["seq"])]);
     refused(Some(secret.trim()), &["whoami"], &["revoked"]);
     let audit = as_admin("", &["audit", "--action", "token.", "--json"]);
     assert_eq!(audit.lines().count(), 4, "three were made, one was revoked: {audit}");

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use ::admin::access::{Area, Role};
 use clap::{Args, Subcommand};
-use common::access::{Area, Role};
-use common::cli::new_password;
 use hyper::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use service::cli::new_password;
 
 use super::Ending;
 use super::client::Query;

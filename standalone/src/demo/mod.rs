@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use common::cli::stop_signal;
 use common::env::Env;
+use service::cli::stop_signal;
 
 use crate::dataset::{self, Source};
 use crate::stack::{Ports, Stack, Surroundings, hurry};

@@ -39,9 +39,9 @@ const ARGUMENTS: [&str; 8] = [
 
 static SHARED: Once<Chromium> = Once::new();
 
-/// How a window looks at pages.
+/// How a window shows pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct WindowOptions {
     /// Pixels across.
     pub width: u32,
     /// Pixels down.
@@ -52,11 +52,11 @@ pub struct Look {
     pub scripts: bool,
 }
 
-impl Look {
-    /// A window on a desk, light.
-    pub const DESK: Self = Self { width: 1280, height: 900, dark: false, scripts: true };
+impl WindowOptions {
+    /// A desktop's window, light.
+    pub const DESKTOP: Self = Self { width: 1280, height: 900, dark: false, scripts: true };
     /// A narrow phone, light.
-    pub const PHONE: Self = Self { width: 360, height: 760, ..Self::DESK };
+    pub const PHONE: Self = Self { width: 360, height: 760, ..Self::DESKTOP };
 
     /// The same in dark colours.
     pub const fn dark(self) -> Self {
@@ -98,14 +98,14 @@ impl Chromium {
     }
 
     /// Opens a window with cookies of its own; [`Window::close`] ends it.
-    pub async fn open(&self, look: Look) -> anyhow::Result<Window> {
+    pub async fn open(&self, options: WindowOptions) -> anyhow::Result<Window> {
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(self.capabilities())
             .connect(&self.address)
             .await
             .context("Chromium did not start")?;
         let window = Window::new(client, &self.address).await?;
-        window.look(look).await?;
+        window.apply(options).await?;
         Ok(window)
     }
 

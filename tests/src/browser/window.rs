@@ -16,11 +16,11 @@ use fantoccini::key::Key;
 use fantoccini::{Client, Locator};
 use serde_json::{Value, json};
 
-use super::Look;
+use super::WindowOptions;
 use crate::poll::eventually;
 
 /// Long enough for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Characters of a page's text in a message.
 const SHOWN: usize = 4_000;
 /// Places on a page that Tab stops at, at the most.
@@ -55,28 +55,28 @@ impl Window {
     }
 
     /// Changes width, colours and whether scripts run; pages loaded before may keep what they have.
-    pub async fn look(&self, look: Look) -> anyhow::Result<()> {
+    pub async fn apply(&self, options: WindowOptions) -> anyhow::Result<()> {
         // Not the window's own size, which has a least width.
         let size = json!({
-            "width": look.width,
-            "height": look.height,
+            "width": options.width,
+            "height": options.height,
             "deviceScaleFactor": 1,
             "mobile": false,
         });
         self.command("Emulation.setDeviceMetricsOverride", size).await?;
-        let scheme = if look.dark { "dark" } else { "light" };
+        let scheme = if options.dark { "dark" } else { "light" };
         let features = json!([
             {"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]);
         self.command("Emulation.setEmulatedMedia", json!({ "features": features })).await?;
-        let off = json!({ "value": !look.scripts });
+        let off = json!({ "value": !options.scripts });
         self.command("Emulation.setScriptExecutionDisabled", off).await
     }
 
-    /// What the browser's console was told since the last look, warnings and worse: scripts that failed, and what the
-    /// page's policy did not let through.
-    pub async fn complaints(&self) -> anyhow::Result<Vec<String>> {
+    /// What the browser's console was told since it was last asked for, warnings and worse: scripts that failed, and
+    /// what the page's policy did not let through.
+    pub async fn console_messages(&self) -> anyhow::Result<Vec<String>> {
         let told = self.ask("se/log", json!({ "type": "browser" })).await?;
         let told = told.as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(told.iter().map(|entry| entry["message"].to_string()).collect())
@@ -129,7 +129,7 @@ impl Window {
         let here = self.client.window().await.expect("a window has a handle");
         self.client.enter_frame(0).await.expect("a page with a frame");
         self.click(css).await;
-        let opened = eventually("a window of its own", PATIENCE, async || {
+        let opened = eventually("a window of its own", DEADLINE, async || {
             let windows = self.client.windows().await.expect("windows can be asked for");
             windows.into_iter().find(|window| *window != here).ok_or("there is none")
         })
@@ -161,8 +161,8 @@ impl Window {
     }
 
     /// Waits until these words can be seen.
-    pub async fn sees(&self, words: &str) {
-        eventually(&format!("{words:?} on the page"), PATIENCE, async || {
+    pub async fn expect_text(&self, words: &str) {
+        eventually(&format!("{words:?} on the page"), DEADLINE, async || {
             let text = self.text().await;
             if text.contains(words) { Ok(()) } else { Err(self.shown(&text).await) }
         })
@@ -170,8 +170,8 @@ impl Window {
     }
 
     /// Waits until this is the path of the page's address, whatever its query.
-    pub async fn at(&self, path: &str) {
-        eventually(&format!("a page at {path}"), PATIENCE, async || {
+    pub async fn expect_path(&self, path: &str) {
+        eventually(&format!("a page at {path}"), DEADLINE, async || {
             let now = self.path().await;
             match now.split('?').next() == Some(path) {
                 true => Ok(()),
@@ -210,11 +210,7 @@ impl Window {
 
     /// Presses keys, wherever the focus is.
     pub async fn keys(&self, keys: &[Key]) {
-        let strokes = keys.iter().fold(KeyActions::new("keyboard".to_owned()), |strokes, key| {
-            let value = char::from(*key);
-            strokes.then(KeyAction::Down { value }).then(KeyAction::Up { value })
-        });
-        self.client.perform_actions(strokes).await.expect("keys can be pressed");
+        self.strokes(keys.iter().map(|key| char::from(*key))).await;
     }
 
     /// Presses Tab until the focus is on what has these words as its label or text; it has to be seen on the way.
@@ -239,12 +235,8 @@ impl Window {
     }
 
     /// Types `text`, wherever the focus is.
-    pub async fn types(&self, text: &str) {
-        let strokes =
-            text.chars().fold(KeyActions::new("keyboard".to_owned()), |strokes, value| {
-                strokes.then(KeyAction::Down { value }).then(KeyAction::Up { value })
-            });
-        self.client.perform_actions(strokes).await.expect("keys can be pressed");
+    pub async fn type_text(&self, text: &str) {
+        self.strokes(text.chars()).await;
     }
 
     /// Runs JavaScript in the page, past its policy, and returns what that returns.
@@ -258,13 +250,20 @@ impl Window {
     }
 
     /// Writes a picture of what can be seen to `file`, as PNG.
-    pub async fn picture(&self, file: &Path) -> anyhow::Result<()> {
+    pub async fn screenshot(&self, file: &Path) -> anyhow::Result<()> {
         let picture = self.client.screenshot().await?;
         fs::write(file, picture).with_context(|| format!("can't write {}", file.display()))
     }
 
+    async fn strokes(&self, keys: impl Iterator<Item = char>) {
+        let strokes = keys.fold(KeyActions::new("keyboard".to_owned()), |strokes, value| {
+            strokes.then(KeyAction::Down { value }).then(KeyAction::Up { value })
+        });
+        self.client.perform_actions(strokes).await.expect("keys can be pressed");
+    }
+
     async fn seen(&self, what: &str, locator: Locator<'_>) -> Element {
-        eventually(&format!("{what:?} to be seen"), PATIENCE, async || {
+        eventually(&format!("{what:?} to be seen"), DEADLINE, async || {
             match first_displayed(&self.client, locator).await {
                 Ok(element) => Ok(element),
                 Err(error) => Err(format!("{error}; {}", self.shown(&self.text().await).await)),
@@ -274,7 +273,7 @@ impl Window {
     }
 
     async fn click_on(&self, what: &str, locator: Locator<'_>) {
-        eventually(&format!("a click on {what:?}"), PATIENCE, async || {
+        eventually(&format!("a click on {what:?}"), DEADLINE, async || {
             let click = async || first_displayed(&self.client, locator).await?.click().await;
             match click().await {
                 Ok(()) => Ok(()),

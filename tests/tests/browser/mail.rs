@@ -5,21 +5,21 @@ use std::path::Path;
 use mail_parser::MessageParser;
 use reqwest::Method;
 use serde_json::{Value, json};
-use stockloop_tests::browser::Look;
+use stockloop_tests::browser::WindowOptions;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::ports::free_port;
 use stockloop_tests::process::{Child, Launch, built_binary};
 use stockloop_tests::real;
 
-use super::desk::{ADMIN, Desk, PASSWORD, segment};
-use crate::stage::PATIENCE;
+use super::fixture::{ADMIN, BrowserFixture, PASSWORD};
+use crate::system::{DEADLINE, segment};
 
 /// What would run if a page took it for HTML.
 const EVIL_SKU: &str = "<img src=x onerror=document.title=1>";
 const EVIL_REASON: &str = "<script>document.title=1</script><b>bold</b> & </td>";
 
 /// A mail's two parts.
-struct Parts {
+struct MailParts {
     subject: String,
     text: String,
     html: String,
@@ -27,23 +27,23 @@ struct Parts {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_link_in_the_mail_leads_to_its_event() {
-    let Some(desk) = Desk::of_admin(Look::DESK).await else { return };
-    desk.window.press("Sign out").await;
-    let event = desk.exhaust("TEA", "the shelf is being counted").await;
+    let Some(fixture) = BrowserFixture::with_admin(WindowOptions::DESKTOP).await else { return };
+    fixture.window.press("Sign out").await;
+    let event = fixture.exhaust("TEA", "the shelf is being counted").await;
     let id = event["id"].as_str().expect("an id");
-    let mail = mail_about(&desk, "TEA").await;
+    let mail = mail_about(&fixture, "TEA").await;
     let page = format!("/admin/events/{id}");
-    let link = format!("{}{page}", desk.stage.product.base.get());
+    let link = format!("{}{page}", fixture.system.product.base_url.get());
     assert!(mail.text.contains(&link), "{}", mail.text);
     // As a mail program shows it.
-    desk.window.visit(&shown(&mail.html)).await;
-    desk.window.click(&format!("a[href='{link}']")).await;
-    desk.window.at("/admin/login").await;
-    desk.sign_in(ADMIN, PASSWORD).await;
-    desk.window.at(&page).await;
-    desk.window.sees("TEA").await;
-    desk.window.sees("the shelf is being counted").await;
-    desk.leave().await;
+    fixture.window.visit(&data_url(&mail.html)).await;
+    fixture.window.click(&format!("a[href='{link}']")).await;
+    fixture.window.expect_path("/admin/login").await;
+    fixture.sign_in(ADMIN, PASSWORD).await;
+    fixture.window.expect_path(&page).await;
+    fixture.window.expect_text("TEA").await;
+    fixture.window.expect_text("the shelf is being counted").await;
+    fixture.close().await;
 }
 
 /// All in one process, as somebody tries it out who has nothing installed.
@@ -58,13 +58,13 @@ async fn the_mail_catcher_leads_to_the_event() {
     let tea = json!({ "description": "Tea", "quantity": 12, "unit_price_minor": 255 });
     put(product, "/api/v1/inventory/TEA", tea).await;
 
-    let window = chromium.open(Look::DESK).await.expect("a window can be opened");
+    let window = chromium.open(WindowOptions::DESKTOP).await.expect("a window can be opened");
     window.visit(&format!("http://127.0.0.1:{mails}/")).await;
     window.click("ul.mails a").await;
-    window.sees("1 change has not arrived (SKU TEA)").await;
+    window.expect_text("1 change has not arrived (SKU TEA)").await;
     window.follow_from_frame("a[href*='/admin/events/']").await;
-    window.sees("EXHAUSTED").await;
-    window.sees("the shelf is being counted").await;
+    window.expect_text("EXHAUSTED").await;
+    window.expect_text("the shelf is being counted").await;
     window.close().await;
 }
 
@@ -76,7 +76,7 @@ fn dev(folder: &Path, ports: [u16; 3]) -> Child {
         .folder(folder)
         .spawn()
         .expect("the program starts");
-    child.wait_for_line("Ctrl-C stops", PATIENCE).expect("it listens");
+    child.wait_for_line("Ctrl-C stops", DEADLINE).expect("it listens");
     child
 }
 
@@ -89,13 +89,13 @@ async fn put(port: u16, path: &str, body: Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_stays_text() {
-    let Some(desk) = Desk::of_admin(Look::DESK).await else { return };
-    let event = desk.exhaust(EVIL_SKU, EVIL_REASON).await;
+    let Some(fixture) = BrowserFixture::with_admin(WindowOptions::DESKTOP).await else { return };
+    let event = fixture.exhaust(EVIL_SKU, EVIL_REASON).await;
     let id = event["id"].as_str().expect("an id");
-    let mail = mail_about(&desk, EVIL_SKU).await;
+    let mail = mail_about(&fixture, EVIL_SKU).await;
     assert!(mail.subject.contains(EVIL_SKU), "{}", mail.subject);
-    desk.window.visit(&shown(&mail.html)).await;
-    assert_text(&desk, "the mail", &[EVIL_SKU, EVIL_REASON]).await;
+    fixture.window.visit(&data_url(&mail.html)).await;
+    assert_text(&fixture, "the mail", &[EVIL_SKU, EVIL_REASON]).await;
 
     let event = format!("/admin/events/{id}");
     let search = format!("/admin/events?q={}", segment(EVIL_SKU));
@@ -107,39 +107,39 @@ async fn a_script_stays_text() {
         ("/admin", &[]),
     ];
     for (path, words) in pages {
-        desk.visit(path).await;
-        assert_text(&desk, path, words).await;
+        fixture.visit(path).await;
+        assert_text(&fixture, path, words).await;
     }
-    desk.leave().await;
+    fixture.close().await;
 }
 
 /// That the words are there as they are, and that nothing of them has become an element or has run.
-async fn assert_text(desk: &Desk, place: &str, words: &[&str]) {
+async fn assert_text(fixture: &BrowserFixture, place: &str, words: &[&str]) {
     for words in words {
-        desk.window.sees(words).await;
+        fixture.window.expect_text(words).await;
     }
-    assert!(!desk.window.has("img[src=x], b b").await, "{place} took text for elements");
+    assert!(!fixture.window.has("img[src=x], b b").await, "{place} took text for elements");
     let scripts =
         "return [...document.scripts].some(script => script.text.includes('document.title'))";
-    assert_eq!(desk.window.run(scripts).await.expect("a truth"), false, "{place}");
-    assert_ne!(desk.window.title().await, "1", "{place} ran a script");
+    assert_eq!(fixture.window.run(scripts).await.expect("a truth"), false, "{place}");
+    assert_ne!(fixture.window.title().await, "1", "{place} ran a script");
 }
 
 /// The mail whose text names `sku`.
-async fn mail_about(desk: &Desk, sku: &str) -> Parts {
-    eventually(&format!("a mail about {sku}"), PATIENCE, async || {
-        let mails: Vec<Parts> =
-            desk.stage.mails.mails().iter().map(|mail| parts(&mail.raw)).collect();
+async fn mail_about(fixture: &BrowserFixture, sku: &str) -> MailParts {
+    eventually(&format!("a mail about {sku}"), DEADLINE, async || {
+        let mails: Vec<MailParts> =
+            fixture.system.mails.mails().iter().map(|mail| parts(&mail.raw)).collect();
         let texts: Vec<_> = mails.iter().map(|mail| mail.text.clone()).collect();
         mails.into_iter().find(|mail| mail.text.contains(sku)).ok_or(texts)
     })
     .await
 }
 
-fn parts(raw: &[u8]) -> Parts {
+fn parts(raw: &[u8]) -> MailParts {
     let mail = MessageParser::default().parse(raw).expect("a mail");
     let whole = |part: Option<std::borrow::Cow<'_, str>>| part.expect("a part").into_owned();
-    Parts {
+    MailParts {
         subject: mail.subject().expect("a subject").to_owned(),
         text: whole(mail.body_text(0)),
         html: whole(mail.body_html(0)),
@@ -147,6 +147,6 @@ fn parts(raw: &[u8]) -> Parts {
 }
 
 /// The address of a page that consists of `html`.
-fn shown(html: &str) -> String {
+fn data_url(html: &str) -> String {
     format!("data:text/html;charset=utf-8,{}", segment(html))
 }

@@ -1,12 +1,12 @@
 //! The operators' page as people meet it: in a real Chromium, in front of both services.
 
 mod access;
+mod appearance;
 mod bulk;
-mod desk;
 mod events;
+mod fixture;
 mod keyboard;
-mod looks;
 mod mail;
 mod overview;
-mod scripts;
-mod shop;
+mod populated_shop;
+mod without_scripts;

@@ -2,66 +2,69 @@
 
 use proptest::prelude::*;
 
-use super::world::{SHELVES, World};
+use super::simulation::{LoopSimulation, PRODUCTS};
 
-/// One thing that happens.
+/// One step of a script.
 #[derive(Debug, Clone)]
-enum Deed {
+enum Action {
     Place(Vec<(usize, i64)>),
     Cancel(usize),
     Adjust(usize, i64),
     Send,
-    Deliver { wire: usize, picks: Vec<usize>, twice: bool },
-    Lose { wire: usize, pick: usize },
+    Deliver { link: usize, picks: Vec<usize>, twice: bool },
+    Lose { link: usize, pick: usize },
     Fail(usize),
-    Attend { gives_up: bool },
+    HandleExhausted { give_up: bool },
     Restart,
-    Forget,
+    ClearInboxes,
 }
 
-fn deeds() -> impl Strategy<Value = Deed> {
-    let shelf = 0..SHELVES.len();
+fn actions() -> impl Strategy<Value = Action> {
+    let product = 0..PRODUCTS.len();
     let pick = 0..1_000_usize;
     prop_oneof![
-        4 => prop::collection::vec((shelf.clone(), 1..4_i64), 1..4).prop_map(Deed::Place),
-        2 => pick.clone().prop_map(Deed::Cancel),
-        2 => (shelf, -3..5_i64).prop_map(|(shelf, delta)| Deed::Adjust(shelf, delta)),
-        4 => Just(Deed::Send),
+        4 => prop::collection::vec((product.clone(), 1..4_i64), 1..4).prop_map(Action::Place),
+        2 => pick.clone().prop_map(Action::Cancel),
+        2 => (product, -3..5_i64).prop_map(|(product, delta)| Action::Adjust(product, delta)),
+        4 => Just(Action::Send),
         10 => (0..4_usize, prop::collection::vec(pick.clone(), 1..5), any::<bool>())
-            .prop_map(|(wire, picks, twice)| Deed::Deliver { wire, picks, twice }),
-        2 => (0..4_usize, pick.clone()).prop_map(|(wire, pick)| Deed::Lose { wire, pick }),
-        1 => pick.prop_map(Deed::Fail),
-        1 => any::<bool>().prop_map(|gives_up| Deed::Attend { gives_up }),
-        1 => Just(Deed::Restart),
-        1 => Just(Deed::Forget),
+            .prop_map(|(link, picks, twice)| Action::Deliver { link, picks, twice }),
+        2 => (0..4_usize, pick.clone()).prop_map(|(link, pick)| Action::Lose { link, pick }),
+        1 => pick.prop_map(Action::Fail),
+        1 => any::<bool>().prop_map(|give_up| Action::HandleExhausted { give_up }),
+        1 => Just(Action::Restart),
+        1 => Just(Action::ClearInboxes),
     ]
 }
 
-async fn play(script: Vec<Deed>) {
-    let mut world = World::new().await;
-    let sku = |shelf: usize| SHELVES[shelf].0;
-    for deed in script {
-        world.tick();
-        match deed {
-            Deed::Place(lines) => {
-                let lines: Vec<_> = lines.into_iter().map(|(shelf, n)| (sku(shelf), n)).collect();
-                world.place(&lines).await;
+async fn play(script: Vec<Action>) {
+    let mut simulation = LoopSimulation::new().await;
+    let sku = |product: usize| PRODUCTS[product].0;
+    for action in script {
+        simulation.tick();
+        match action {
+            Action::Place(lines) => {
+                let lines: Vec<_> =
+                    lines.into_iter().map(|(product, n)| (sku(product), n)).collect();
+                simulation.place(&lines).await;
             }
-            Deed::Cancel(pick) => world.cancel(pick).await,
-            Deed::Adjust(_, 0) => {}
-            Deed::Adjust(shelf, delta) => world.adjust(sku(shelf), delta).await,
-            Deed::Send => world.send().await,
-            Deed::Deliver { wire, picks, twice } => world.deliver(wire, &picks, twice).await,
-            Deed::Lose { wire, pick } => world.lose(wire, pick),
-            Deed::Fail(pick) => world.fail(pick).await,
-            Deed::Attend { gives_up } => world.attend(gives_up).await,
-            Deed::Restart => world.restart(),
-            Deed::Forget => world.forget().await,
+            Action::Cancel(pick) => simulation.cancel(pick).await,
+            Action::Adjust(_, 0) => {}
+            Action::Adjust(product, delta) => simulation.adjust(sku(product), delta).await,
+            Action::Send => simulation.send().await,
+            Action::Deliver { link, picks, twice } => {
+                simulation.deliver(link, &picks, twice).await;
+            }
+            Action::Lose { link, pick } => simulation.lose(link, pick),
+            Action::Fail(pick) => simulation.fail(pick).await,
+            Action::HandleExhausted { give_up } => simulation.handle_exhausted(give_up).await,
+            Action::Restart => simulation.restart(),
+            Action::ClearInboxes => simulation.clear_inboxes().await,
         }
-        world.check_always().await;
+        simulation.check_invariants().await;
     }
-    world.drain().await;
-    world.check_in_the_end().await;
+    simulation.drain().await;
+    simulation.check_final_state().await;
 }
 
 proptest! {
@@ -69,7 +72,7 @@ proptest! {
 
     /// Whatever comes in between: no stock appears or vanishes, no order is lost, nothing is promised twice.
     #[test]
-    fn every_interleaving_keeps_the_stock(script in prop::collection::vec(deeds(), 1..80)) {
+    fn every_interleaving_keeps_the_stock(script in prop::collection::vec(actions(), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(play(script));
     }

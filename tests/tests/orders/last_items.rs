@@ -1,13 +1,12 @@
-//! Clients that fight over the last items of a few products, through both services as they run.
+//! Clients that compete for the last items of a few products, through both services as they run.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stockloop_tests::poll::eventually;
 use tokio::task::JoinSet;
 
-use crate::stage::random::Random;
-use crate::stage::{PATIENCE, Stage};
+use crate::system::random::Random;
+use crate::system::{BaseUrl, TestSystem, http_client};
 
 const CLIENTS: u64 = 8;
 const SKUS: [&str; 3] = ["LAST-A", "LAST-B", "LAST-C"];
@@ -18,63 +17,63 @@ const TRIES: usize = 15;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_units_are_confirmed_as_there_were_embedded() {
-    fight(Stage::embedded().await, false).await;
+    compete(TestSystem::embedded().await, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_units_are_confirmed_as_there_were_on_real_parts() {
-    if let Some(stage) = Stage::real("last-items").await {
-        fight(stage, true).await;
+    if let Some(system) = TestSystem::real("last-items").await {
+        compete(system, true).await;
     }
 }
 
-async fn fight(mut stage: Stage, kills: bool) {
+async fn compete(mut system: TestSystem, kills: bool) {
     for sku in SKUS {
-        stage.product.put_product(sku, OPENING).await;
+        system.product.put_product(sku, OPENING).await;
     }
-    stage.settled().await;
+    system.wait_until_settled().await;
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
-        clients.spawn(buy(stage.order.base.clone(), stage.order.http.clone(), client));
+        clients.spawn(buy(system.order.base_url.clone(), http_client(1), client));
     }
     if kills {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        stage.product.kill9();
-        stage.product.start();
-        stage.order.kill9();
-        stage.order.start();
+        system.product.kill9();
+        system.product.start();
+        system.order.kill9();
+        system.order.start();
     }
     while let Some(client) = clients.join_next().await {
         client.expect("no client fails");
     }
-    orders_settled(&stage).await;
+    wait_until_orders_settled(&system).await;
     // What cancellations brought back is bought by the piece, until nothing is left.
     for sku in SKUS {
         loop {
-            let response = stage.order.post("/api/v1/orders", order(&[(sku, 1)])).await;
+            let response = system.order.post("/api/v1/orders", order(&[(sku, 1)])).await;
             if response.status != 201 {
                 assert_eq!(response.status, 409, "{response:?}");
                 break;
             }
         }
     }
-    orders_settled(&stage).await;
+    wait_until_orders_settled(&system).await;
     let confirmed = "SELECT CAST(coalesce(sum(l.quantity), 0) AS BIGINT) AS n FROM orders o \
                      JOIN order_line l ON l.order_id = o.id WHERE o.status = 'CONFIRMED'";
     let there_were = OPENING * i64::try_from(SKUS.len()).expect("few");
-    assert_eq!(stage.order.count(confirmed).await, there_were);
-    for item in stage.product.inventory().await {
-        assert_eq!(item.quantity, 0, "{item:?}");
+    assert_eq!(system.order.count(confirmed).await, there_were);
+    for row in system.product.inventory().await {
+        assert_eq!(row.quantity, 0, "{row:?}");
     }
-    assert_eq!(stage.product.inventory().await, stage.order.inventory().await);
+    assert_eq!(system.product.inventory().await, system.order.inventory().await);
     let cancelled = "SELECT count(*) AS n FROM orders WHERE status = 'CANCELLED'";
-    assert!(stage.order.count(cancelled).await > 0, "some were cancelled");
-    assert_eq!(stage.order.count("SELECT count(*) AS n FROM reservation").await, 0);
-    stage.stop().await;
+    assert!(system.order.count(cancelled).await > 0, "some were cancelled");
+    assert_eq!(system.order.count("SELECT count(*) AS n FROM reservation").await, 0);
+    system.stop().await;
 }
 
 /// Orders at random and cancels every fifth, whatever it has come to; a request without an answer is repeated.
-async fn buy(base: crate::stage::Base, http: reqwest::Client, client: u64) {
+async fn buy(base: BaseUrl, http: reqwest::Client, client: u64) {
     let mut random = Random::seeded(client);
     for n in 0..TRIES {
         let below = |random: &mut Random| usize::try_from(random.below(3)).expect("few");
@@ -82,23 +81,23 @@ async fn buy(base: crate::stage::Base, http: reqwest::Client, client: u64) {
         let pieces = i64::try_from(1 + random.below(3)).expect("few");
         let key = format!("{client}-{n}");
         let body = order(&[(one, pieces), (two, 1)]);
-        let (status, placed) = ask(&http, &base, "/api/v1/orders", &key, &body).await;
+        let (status, placed) = post(&http, &base, "/api/v1/orders", &key, &body).await;
         if status == 409 {
             continue;
         }
         assert_eq!(status, 201, "{placed}");
         if n % 5 == 0 {
             let path = format!("/api/v1/orders/{}/cancel", placed["id"].as_str().expect("an id"));
-            let (status, answer) = ask(&http, &base, &path, &key, &json!({})).await;
+            let (status, answer) = post(&http, &base, &path, &key, &json!({})).await;
             // The owner may have refused the order by then.
             assert!(status == 202 || status == 409, "{answer}");
         }
     }
 }
 
-async fn ask(
+async fn post(
     http: &reqwest::Client,
-    base: &crate::stage::Base,
+    base: &BaseUrl,
     path: &str,
     key: &str,
     body: &Value,
@@ -125,18 +124,10 @@ fn order(lines: &[(&str, i64)]) -> Value {
     json!({"customer": "17850", "lines": lines.iter().map(line).collect::<Vec<_>>()})
 }
 
-/// Waits until both services' events are PROCESSED: then every order has its answer.
-async fn orders_settled(stage: &Stage) {
-    eventually("every order to be settled", PATIENCE, async || {
-        let order = stage.order.open_events().await.map_err(|error| error.to_string())?;
-        let product = stage.product.open_events().await.map_err(|error| error.to_string())?;
-        match order.is_empty() && product.is_empty() {
-            true => Ok(()),
-            false => Err(format!("{order:?} {product:?}")),
-        }
-    })
-    .await;
+/// Waits until all events are PROCESSED: then every order has its answer.
+async fn wait_until_orders_settled(system: &TestSystem) {
+    system.wait_until_settled().await;
     let unsettled = "SELECT count(*) AS n FROM orders \
                      WHERE status NOT IN ('CONFIRMED', 'REJECTED', 'CANCELLED')";
-    assert_eq!(stage.order.count(unsettled).await, 0);
+    assert_eq!(system.order.count(unsettled).await, 0);
 }

@@ -2,5 +2,5 @@
 
 mod interleavings;
 mod last_items;
-mod side;
-mod world;
+mod service_under_test;
+mod simulation;

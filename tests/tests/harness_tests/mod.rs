@@ -1,4 +1,4 @@
-//! The parts the other suites stand on, tested themselves.
+//! The real parts that the other tests stand on, tested themselves.
 
 mod browser;
 mod kafka;

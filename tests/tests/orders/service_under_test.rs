@@ -4,62 +4,58 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::{ManualClock, Timestamp};
-use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS, MigrationSet};
+use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS, MigrationSet};
 use common::env::Env;
-use common::inbox::{Handler, Inbox, Incoming};
-use common::kafka::{Ack, AckBatch, Envelope, Message, Record, Verdict};
+use common::event::{Event, EventRow};
 use common::on;
-use common::outbox::{EventRow, Listener, OpenRow, Outbox, Policy, Settler, operate};
 use common::retry::Backoff;
 use common::schema::{inbox, outbox_event, outbox_open};
+use common::telemetry::Spans;
 use diesel::prelude::*;
+use engine::inbox::{Handler, Inbox};
+use engine::kafka::{Ack, AckBatch, Envelope, Message, Record, Verdict};
+use engine::outbox::{Listener, OpenRow, Outbox, Policy, Settler, operate};
 use stockloop_tests::database::TestDatabase;
 
-/// A service's half of the engine; everything but the database is made anew by [`Side::restart`].
-pub(crate) struct Side {
-    pub(crate) db: Db,
+/// A service's half of the loop; everything but the database is made anew by [`ServiceUnderTest::restart`].
+pub(crate) struct ServiceUnderTest {
+    db: Db,
     pub(crate) env: Env,
     pub(crate) outbox: Outbox,
     inbox: Inbox,
     settler: Settler,
     name: &'static str,
     other: &'static str,
-    make: Make,
+    hooks: MakeHooks,
     clock: ManualClock,
-    _place: TestDatabase,
+    _database: TestDatabase,
 }
 
 /// What makes a service's handler and listener over its outbox.
-pub(crate) type Make = fn(&Outbox) -> (Arc<dyn Handler>, Option<Arc<dyn Listener>>);
+pub(crate) type MakeHooks = fn(&Outbox) -> (Arc<dyn Handler>, Option<Arc<dyn Listener>>);
 
 /// Attempts of an event: more than any script uses up.
 const ATTEMPTS: i32 = 1_000;
 
-impl Side {
+impl ServiceUnderTest {
     pub(crate) fn open(
         name: &'static str,
         other: &'static str,
         set: MigrationSet,
         clock: &ManualClock,
-        make: Make,
+        hooks: MakeHooks,
     ) -> Self {
-        let place = TestDatabase::sqlite();
-        let db = Db::open(&DatabaseSettings {
-            url: place.url().into(),
-            pool_size: 2,
-            connect_timeout: Duration::from_secs(10),
-        })
-        .unwrap();
-        db.migrate(&[ENGINE_MIGRATIONS, set]).unwrap();
-        let (env, outbox, inbox, settler) = parts(&db, name, other, clock, make);
+        let database = TestDatabase::sqlite();
+        let db = database.open(&[ENGINE_MIGRATIONS, set]);
+        let (env, outbox, inbox, settler) = parts(&db, name, other, clock, hooks);
         let clock = clock.clone();
-        Self { db, env, outbox, inbox, settler, name, other, make, clock, _place: place }
+        Self { db, env, outbox, inbox, settler, name, other, hooks, clock, _database: database }
     }
 
     /// Forgets all that is not in the database.
     pub(crate) fn restart(&mut self) {
-        let made = parts(&self.db, self.name, self.other, &self.clock, self.make);
-        (self.env, self.outbox, self.inbox, self.settler) = made;
+        let parts = parts(&self.db, self.name, self.other, &self.clock, self.hooks);
+        (self.env, self.outbox, self.inbox, self.settler) = parts;
     }
 
     pub(crate) async fn write<T: Send + 'static, E>(
@@ -79,8 +75,8 @@ impl Side {
         self.db.read(|conn| work(conn).map_err(DbError::from)).await.unwrap()
     }
 
-    /// What waits in the outbox: its row and its event, oldest first.
-    pub(crate) async fn waiting(&self) -> Vec<(OpenRow, EventRow)> {
+    /// What is open in the outbox: its row and its event, oldest first.
+    pub(crate) async fn open_events(&self) -> Vec<(OpenRow, EventRow)> {
         self.read(|conn| {
             on!(conn, c => outbox_open::table
                 .inner_join(outbox_event::table.on(outbox_event::id.eq(outbox_open::id)))
@@ -91,14 +87,14 @@ impl Side {
         .await
     }
 
-    /// The messages of all that waits, as the relay would send them.
+    /// The messages of all that is open, as the relay would send them.
     pub(crate) async fn messages(&self) -> Vec<Record> {
-        let rows = self.waiting().await;
+        let rows = self.open_events().await;
         rows.into_iter().map(|(open, event)| record(self.message(open, event))).collect()
     }
 
     fn message(&self, open: OpenRow, event: EventRow) -> Message {
-        let event = Incoming {
+        let event = Event {
             id: event.id,
             event_type: event.event_type,
             key: event.key,
@@ -111,27 +107,27 @@ impl Side {
         Envelope { source: format!("/{}", self.name), event }.into_message("events", 0)
     }
 
-    /// Lets events arrive in one batch; returns the message with the answers.
-    pub(crate) async fn arrive(&self, records: Vec<Record>) -> Record {
+    /// Receives events in one batch; returns the message with the answers.
+    pub(crate) async fn receive(&self, records: Vec<Record>) -> Record {
         let applied = self.inbox.apply(records, false).await.unwrap();
         assert_eq!(applied.unreadable, 0);
         let acks = applied.acks.into_iter().map(|(_, ack)| ack).collect();
-        self.answer(acks)
+        self.ack_batch(acks)
     }
 
-    fn answer(&self, acks: Vec<Ack>) -> Record {
+    fn ack_batch(&self, acks: Vec<Ack>) -> Record {
         let (id, now) = (self.env.event_id(), self.env.now());
         record(AckBatch { acks }.into_message(id, now, self.name, "acks", 0).unwrap())
     }
 
-    /// Lets answers arrive.
+    /// Receives answers.
     pub(crate) async fn settle(&self, records: Vec<Record>) {
         let settlement = self.settler.settle(&self.db, records, false).await.unwrap();
         assert_eq!(settlement.unreadable + settlement.unknown + settlement.foreign, 0);
     }
 
-    /// The other side's inability to handle an event, for good.
-    pub(crate) async fn fail(&self, open: &OpenRow) {
+    /// Receives the answer that the other service can't handle an event, for good.
+    pub(crate) async fn receive_failure(&self, open: &OpenRow) {
         let ack = Ack {
             event_id: open.id,
             attempt: open.attempt + 1,
@@ -145,13 +141,13 @@ impl Side {
             processed_at: self.env.now(),
             traceparent: None,
         };
-        self.settle(vec![self.answer(vec![ack])]).await;
+        self.settle(vec![self.ack_batch(vec![ack])]).await;
     }
 
-    /// An operator's word on an event that gave up.
-    pub(crate) async fn operate(&self, open: &OpenRow, retries: bool) {
+    /// An operator's action on an event that gave up: a retry, else a resolve.
+    pub(crate) async fn operate(&self, open: &OpenRow, retry: bool) {
         let (outbox, id) = (self.outbox.clone(), open.id);
-        self.write(move |conn| match retries {
+        self.write(move |conn| match retry {
             true => operate::retry(conn, &outbox, id, ATTEMPTS, "night shift", None),
             false => operate::resolve(conn, &outbox, id, "night shift", "by phone"),
         })
@@ -159,8 +155,8 @@ impl Side {
         .unwrap();
     }
 
-    /// Forgets which events came, as time does.
-    pub(crate) async fn forget_answers(&self) {
+    /// Forgets which events came, as retention does.
+    pub(crate) async fn clear_inbox(&self) {
         self.write(|conn| {
             on!(conn, c => diesel::delete(inbox::table).execute(c)).map_err(DbError::from)
         })
@@ -174,13 +170,15 @@ fn parts(
     name: &'static str,
     other: &'static str,
     clock: &ManualClock,
-    make: Make,
+    hooks: MakeHooks,
 ) -> (Env, Outbox, Inbox, Settler) {
     let env = Env::seeded(Arc::new(clock.clone()), 1);
-    let outbox = Outbox::new(env.clone(), ATTEMPTS);
-    let (handler, listener) = make(&outbox);
+    let spans = Spans::off(env.clone());
+    let outbox = Outbox::new(env.clone(), ATTEMPTS, spans.clone());
+    let (handler, listener) = hooks(&outbox);
     let outbox = outbox.with_listener(listener.clone());
-    let inbox = Inbox::new(db.clone(), env.clone(), handler, name);
+    let consumer = name.to_owned();
+    let inbox = Inbox { db: db.clone(), env: env.clone(), handler, consumer, spans };
     let backoff = Backoff { base: Duration::ZERO, max: Duration::ZERO };
     let settler = Settler {
         env: env.clone(),

@@ -1,4 +1,4 @@
-//! The topics as a stranger on the same broker sees them.
+//! The topics as another client of the same broker sees them.
 
 use std::time::Duration;
 
@@ -9,46 +9,46 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use super::PARTITIONS;
-use super::settings::Place;
+use super::settings::SystemSettings;
 
-const ASK: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The broker and the names of what is on it.
 pub(crate) struct Topics {
-    place: Place,
+    settings: SystemSettings,
 }
 
 /// A message of any shape.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Raw {
+pub(crate) struct RawMessage {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) payload: Option<Vec<u8>>,
 }
 
 impl Topics {
-    pub(super) fn new(place: Place) -> Self {
-        Self { place }
+    pub(super) fn new(settings: SystemSettings) -> Self {
+        Self { settings }
     }
 
     pub(crate) fn events(&self) -> &str {
-        &self.place.names.events
+        &self.settings.names.events
     }
 
     pub(crate) fn acks(&self) -> &str {
-        &self.place.names.acks
+        &self.settings.names.acks
     }
 
     pub(crate) fn order(&self) -> &str {
-        &self.place.names.order
+        &self.settings.names.order
     }
 
     pub(crate) fn product(&self) -> &str {
-        &self.place.names.product
+        &self.settings.names.product
     }
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.place.brokers);
+        config.set("bootstrap.servers", &self.settings.brokers);
         config
     }
 
@@ -57,14 +57,19 @@ impl Topics {
         self.client().set("message.max.bytes", "4000000").create().expect("a producer can be made")
     }
 
-    /// Sends `raw` and waits for the broker.
-    pub(crate) async fn send(producer: &FutureProducer, topic: &str, partition: i32, raw: &Raw) {
-        let headers = raw.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+    /// Sends `message` and waits for the broker.
+    pub(crate) async fn send(
+        producer: &FutureProducer,
+        topic: &str,
+        partition: i32,
+        message: &RawMessage,
+    ) {
+        let headers = message.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
             headers.insert(Header { key: name, value: Some(value) })
         });
         let mut record = FutureRecord::to(topic).key("key").partition(partition).headers(headers);
-        record.payload = raw.payload.as_ref();
-        producer.send(record, ASK).await.expect("the broker takes anything");
+        record.payload = message.payload.as_ref();
+        producer.send(record, TIMEOUT).await.expect("the broker takes anything");
     }
 
     /// All acks that are on the ack topic now.
@@ -82,7 +87,7 @@ impl Topics {
     pub(crate) fn all_sends(&self) -> Vec<(i32, String)> {
         let messages = self.all_of(self.events());
         let sends = messages.iter().map(|message| {
-            let header = |name: &str| text(message.headers().expect("headers"), name);
+            let header = |name: &str| header_text(message.headers().expect("headers"), name);
             (header("stockloopattempt").parse().expect("a number"), header("ce_id"))
         });
         sends.collect()
@@ -90,7 +95,7 @@ impl Topics {
 
     /// All messages that are on any topic now, each with its topic's name in docs/asyncapi.yaml.
     pub(crate) fn all(&self) -> Vec<(&'static str, OwnedMessage)> {
-        let names = &self.place.names;
+        let names = &self.settings.names;
         let topics = [
             ("inventory", &names.events),
             ("inventoryAcks", &names.acks),
@@ -113,18 +118,18 @@ impl Topics {
         let mut list = TopicPartitionList::new();
         let mut left = 0;
         for partition in 0..PARTITIONS {
-            left += end(&reader, topic, partition);
+            left += end_offset(&reader, topic, partition);
             list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
         }
         reader.assign(&list).expect("partitions can be read");
-        let next = || reader.poll(ASK).expect("the topic can be read").expect("a message");
+        let next = || reader.poll(TIMEOUT).expect("the topic can be read").expect("a message");
         (0..left).map(|_| next().detach()).collect()
     }
 
     /// How many messages the event topic holds.
     pub(crate) fn events_sent(&self) -> i64 {
         let reader: BaseConsumer = self.client().create().expect("a reader can be made");
-        (0..PARTITIONS).map(|partition| end(&reader, self.events(), partition)).sum()
+        (0..PARTITIONS).map(|partition| end_offset(&reader, self.events(), partition)).sum()
     }
 
     /// Messages that `group` has not committed yet.
@@ -135,20 +140,20 @@ impl Topics {
         for partition in 0..PARTITIONS {
             list.add_partition(topic, partition);
         }
-        let committed = reader.committed_offsets(list, ASK).expect("offsets can be asked for");
+        let committed = reader.committed_offsets(list, TIMEOUT).expect("offsets can be asked for");
         let behind = committed.elements().into_iter().map(|element| {
             let done = element.offset().to_raw().unwrap_or(0).max(0);
-            end(&reader, topic, element.partition()) - done
+            end_offset(&reader, topic, element.partition()) - done
         });
         behind.sum()
     }
 }
 
-fn text(headers: &OwnedHeaders, name: &str) -> String {
+fn header_text(headers: &OwnedHeaders, name: &str) -> String {
     let found = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
     String::from_utf8_lossy(found.expect("each event has it")).into_owned()
 }
 
-fn end(reader: &BaseConsumer, topic: &str, partition: i32) -> i64 {
-    reader.fetch_watermarks(topic, partition, ASK).expect("the end of a partition").1
+fn end_offset(reader: &BaseConsumer, topic: &str, partition: i32) -> i64 {
+    reader.fetch_watermarks(topic, partition, TIMEOUT).expect("the end of a partition").1
 }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use common::db::DbError;
+use common::db::{Db, DbError};
 use common::on;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use diesel::sqlite::Sqlite;
 
-use super::Service;
+use super::TestService;
 
 /// A row of the view `inventory`, which both services have.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
-pub(crate) struct Item {
+pub(crate) struct InventoryRow {
     #[diesel(sql_type = Text)]
     pub(crate) sku: String,
     #[diesel(sql_type = Text)]
@@ -27,9 +29,9 @@ pub(crate) struct Item {
     pub(crate) version: i64,
 }
 
-/// A row of the tables below the views, tombstones included.
+/// A row of the table below the view, tombstones included.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
-pub(crate) struct State {
+pub(crate) struct ProductRow {
     #[diesel(sql_type = Text)]
     sku: String,
     #[diesel(sql_type = BigInt)]
@@ -44,7 +46,7 @@ pub(crate) struct State {
 
 /// A line of an event's history.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
-pub(crate) struct Line {
+pub(crate) struct HistoryRow {
     #[diesel(sql_type = Text)]
     pub(crate) key: String,
     #[diesel(sql_type = Integer)]
@@ -57,7 +59,7 @@ pub(crate) struct Line {
 
 /// A message that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
-pub(crate) struct DeadLetter {
+pub(crate) struct DeadLetterRow {
     #[diesel(sql_type = Text)]
     pub(crate) topic: String,
     #[diesel(sql_type = Integer)]
@@ -67,83 +69,80 @@ pub(crate) struct DeadLetter {
 }
 
 #[derive(QueryableByName)]
-struct Number {
+struct CountRow {
     #[diesel(sql_type = BigInt)]
     n: i64,
 }
 
 #[derive(QueryableByName)]
-struct Group {
+struct StatusCountRow {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = BigInt)]
     n: i64,
 }
 
-impl Service {
+/// The rows that `sql` selects.
+async fn rows<T>(db: &Db, sql: impl Into<String>) -> Result<Vec<T>, DbError>
+where
+    T: QueryableByName<Pg> + QueryableByName<Sqlite> + Send + 'static,
+{
+    let sql = sql.into();
+    db.read(move |conn| Ok::<_, DbError>(on!(conn, c => sql_query(sql).load::<T>(c))?)).await
+}
+
+/// The number `n` that `sql` selects.
+pub(crate) async fn count(db: &Db, sql: &str) -> i64 {
+    let rows: Vec<CountRow> = rows(db, sql).await.expect("rows can be counted");
+    match &rows[..] {
+        [row] => row.n,
+        _ => panic!("one row was expected of {sql}"),
+    }
+}
+
+impl TestService {
     /// The products that there are, by SKU.
-    pub(crate) async fn inventory(&self) -> Vec<Item> {
+    pub(crate) async fn inventory(&self) -> Vec<InventoryRow> {
         let sql = "SELECT sku, description, quantity, unit_price_minor, allow_backorder, version \
                    FROM inventory";
-        let mut items: Vec<Item> = self
-            .database()
-            .read(move |conn| Ok::<_, DbError>(on!(conn, c => sql_query(sql).load(c))?))
-            .await
-            .expect("the inventory can be read");
-        items.sort_unstable_by(|a, b| a.sku.cmp(&b.sku));
-        items
+        let rows = rows(&self.database(), sql).await;
+        let mut rows: Vec<InventoryRow> = rows.expect("the inventory can be read");
+        rows.sort_unstable_by(|a, b| a.sku.cmp(&b.sku));
+        rows
     }
 
     /// The rows of `table`, tombstones included, by SKU.
-    pub(crate) async fn states(&self, table: &str) -> Vec<State> {
+    pub(crate) async fn product_rows(&self, table: &str) -> Vec<ProductRow> {
         let sql = format!("SELECT sku, quantity, removed, version, updated_us FROM {table}");
-        let mut states: Vec<State> = self
-            .database()
-            .read(move |conn| Ok::<_, DbError>(on!(conn, c => sql_query(sql).load(c))?))
-            .await
-            .expect("the table can be read");
-        states.sort_unstable_by(|a, b| a.sku.cmp(&b.sku));
-        states
+        let rows = rows(&self.database(), sql).await;
+        let mut rows: Vec<ProductRow> = rows.expect("the table can be read");
+        rows.sort_unstable_by(|a, b| a.sku.cmp(&b.sku));
+        rows
     }
 
     /// Events that are not PROCESSED, by status.
     pub(crate) async fn open_events(&self) -> Result<BTreeMap<String, i64>, DbError> {
         let sql = "SELECT CASE status WHEN 0 THEN 'PENDING' WHEN 1 THEN 'SENT' ELSE 'EXHAUSTED' END \
                    AS name, count(*) AS n FROM outbox_open GROUP BY status";
-        let groups: Vec<Group> = self
-            .database()
-            .read(move |conn| Ok::<_, DbError>(on!(conn, c => sql_query(sql).load(c))?))
-            .await?;
-        Ok(groups.into_iter().map(|group| (group.name, group.n)).collect())
+        let rows: Vec<StatusCountRow> = rows(&self.database(), sql).await?;
+        Ok(rows.into_iter().map(|row| (row.name, row.n)).collect())
     }
 
     /// The number `n` that `sql` selects.
     pub(crate) async fn count(&self, sql: &str) -> i64 {
-        let sql = sql.to_owned();
-        let number: Number = self
-            .database()
-            .read(move |conn| Ok::<_, DbError>(on!(conn, c => sql_query(sql).get_result(c))?))
-            .await
-            .expect("rows can be counted");
-        number.n
+        count(&self.database(), sql).await
     }
 
     /// What happened to events besides the straight way, the first hundred lines.
-    pub(crate) async fn history(&self) -> Vec<Line> {
+    pub(crate) async fn history(&self) -> Vec<HistoryRow> {
         let sql = "SELECT e.key, h.attempt, h.what, h.error FROM outbox_history h \
                    JOIN outbox_event e ON e.id = h.event_id ORDER BY h.seq LIMIT 100";
-        self.database()
-            .read(move |conn| Ok::<_, DbError>(on!(conn, c => sql_query(sql).load(c))?))
-            .await
-            .expect("the history can be read")
+        rows(&self.database(), sql).await.expect("the history can be read")
     }
 
     /// Messages that could not be read, oldest first.
-    pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
+    pub(crate) async fn dead_letters(&self) -> Vec<DeadLetterRow> {
         let sql = "SELECT topic, partition, error FROM dead_letter ORDER BY seq";
-        self.database()
-            .read(move |conn| Ok::<_, DbError>(on!(conn, c => sql_query(sql).load(c))?))
-            .await
-            .expect("the dead letters can be read")
+        rows(&self.database(), sql).await.expect("the dead letters can be read")
     }
 }

@@ -1,18 +1,18 @@
-//! Both services with all that they stand on, for the suites of the loop: in this process on SQLite and the
-//! embedded broker, or as child processes on PostgreSQL and Apache Kafka.
+//! Both services with all that they stand on: in this process on SQLite and the embedded broker, or as child
+//! processes on PostgreSQL and Apache Kafka.
 
+mod client;
 pub(crate) mod collector;
-pub(crate) mod http;
 pub(crate) mod load;
-pub(crate) mod looks;
+mod queries;
 pub(crate) mod random;
-mod service;
 mod settings;
+mod test_service;
 pub(crate) mod topics;
 
 use std::time::Duration;
 
-use common::kafka::EmbeddedBroker;
+use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::ports::free_port;
@@ -20,63 +20,87 @@ use stockloop_tests::real;
 use stockloop_tests::smtp::SmtpSink;
 use tempfile::TempDir;
 
-pub(crate) use service::{Base, Service};
+pub(crate) use client::{http_client, segment, text};
+pub(crate) use queries::count;
 pub(crate) use settings::MAX_ATTEMPTS;
-use settings::{Names, Place, config};
+use settings::{Names, SystemSettings, write_config};
+pub(crate) use test_service::{BaseUrl, TestService, wait_until_listening};
 use topics::Topics;
 
 /// Long enough for a busy machine; a condition that holds sooner ends the wait sooner.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Partitions of every topic here.
 pub(crate) const PARTITIONS: i32 = 4;
 
+/// Makes two tests of each body, an async function that takes a [`TestSystem`]: `embedded::body` on the embedded parts,
+/// and `real::body` on real ones, where there are any, in databases and topics of this name.
+macro_rules! on_embedded_and_real {
+    ($($body:ident as $name:literal),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $body() {
+                super::$body($crate::system::TestSystem::embedded().await).await;
+            })+
+        }
+        mod real {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $body() {
+                if let Some(system) = $crate::system::TestSystem::real($name).await {
+                    super::$body(system).await;
+                }
+            })+
+        }
+    };
+}
+pub(crate) use on_embedded_and_real;
+
 /// Both services, running.
 ///
 /// The services come first, so that they are dropped before what they stand on.
-pub(crate) struct Stage {
-    pub(crate) product: Service,
-    pub(crate) order: Service,
+pub(crate) struct TestSystem {
+    pub(crate) product: TestService,
+    pub(crate) order: TestService,
     pub(crate) mails: SmtpSink,
     pub(crate) topics: Topics,
     _broker: Option<EmbeddedBroker>,
     _folder: TempDir,
 }
 
-/// Where a stage keeps its data.
-pub(crate) struct Parts<'a> {
+/// The databases and the broker of a system on real parts.
+pub(crate) struct RealParts<'a> {
     pub(crate) product_url: String,
     pub(crate) order_url: String,
     pub(crate) kafka: &'a KafkaBroker,
 }
 
-impl<'a> Parts<'a> {
-    /// New databases and topics on the servers that all tests share, if this machine has them.
-    pub(crate) fn shared(name: &str) -> Option<Parts<'static>> {
+impl RealParts<'static> {
+    /// New databases on the servers that all tests share, if this machine has them.
+    pub(crate) fn shared(name: &str) -> Option<Self> {
         let (postgres, kafka) = (real::postgres()?, real::kafka()?);
         let product_url = postgres.database(&format!("{name}_product"));
         let order_url = postgres.database(&format!("{name}_order"));
-        Some(Parts { product_url, order_url, kafka })
+        Some(Self { product_url, order_url, kafka })
     }
 }
 
-impl Stage {
+impl TestSystem {
     /// Services of this process, on SQLite and the embedded broker.
     pub(crate) async fn embedded() -> Self {
-        Self::here(true, "").await
+        Self::in_process(true, "").await
     }
 
     /// The same, but operators have to say who they are.
     pub(crate) async fn guarded() -> Self {
-        Self::here(false, "").await
+        Self::in_process(false, "").await
     }
 
     /// The same as embedded, telling a collector of their traces.
     pub(crate) async fn traced(collector_url: &str) -> Self {
-        Self::here(true, collector_url).await
+        Self::in_process(true, collector_url).await
     }
 
-    async fn here(open: bool, collector_url: &str) -> Self {
+    async fn in_process(open: bool, collector_url: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let url = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
         let broker = EmbeddedBroker::start().expect("the embedded broker starts");
@@ -84,38 +108,35 @@ impl Stage {
         for topic in names.topics() {
             broker.create_topic(topic, PARTITIONS).expect("a topic can be made");
         }
-        let place = Place {
+        let bind = || format!("127.0.0.1:{}", free_port().expect("there are free ports"));
+        let settings = SystemSettings {
             names,
             brokers: broker.brokers(),
             product_url: url("product.db"),
             order_url: url("order.db"),
             // The embedded broker lets a group's first member wait for others, for seconds.
             ack_timeout: "10s",
-            binds: [(); 2]
-                .map(|()| format!("127.0.0.1:{}", free_port().expect("there are free ports"))),
+            binds: [bind(), bind()],
             open,
             collector_url: collector_url.to_owned(),
         };
-        let mut stage = Self::prepare(place, folder, Some(broker));
-        stage.product.start_here().await;
-        stage.order.start_here().await;
-        stage
+        let mut system = Self::prepare(settings, folder, Some(broker));
+        tokio::join!(system.product.start_in_process(), system.order.start_in_process());
+        system
     }
 
     /// Child processes on new databases and topics of the shared PostgreSQL and Kafka, if there are any.
     pub(crate) async fn real(name: &str) -> Option<Self> {
-        Some(Self::on(name, Parts::shared(name)?).await)
+        Some(Self::on(name, RealParts::shared(name)?).await)
     }
 
     /// Child processes on `parts`.
-    pub(crate) async fn on(name: &str, parts: Parts<'_>) -> Self {
+    pub(crate) async fn on(name: &str, parts: RealParts<'_>) -> Self {
         let names = Names::new(&parts.kafka.topic_prefix(name));
         // Beforehand, so that no consumer has to wait for its next look at the topics.
-        for topic in names.topics() {
-            parts.kafka.create_topic(topic, PARTITIONS).await.expect("a topic can be made");
-        }
+        parts.kafka.create_topics(&names.topics(), PARTITIONS).await.expect("topics can be made");
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let place = Place {
+        let settings = SystemSettings {
             names,
             brokers: parts.kafka.brokers(),
             product_url: parts.product_url,
@@ -126,51 +147,67 @@ impl Stage {
             open: true,
             collector_url: String::new(),
         };
-        let mut stage = Self::prepare(place, folder, None);
-        stage.product.start();
-        stage.order.start();
-        stage
+        let mut system = Self::prepare(settings, folder, None);
+        system.start_both();
+        system
     }
 
-    fn prepare(place: Place, folder: TempDir, broker: Option<EmbeddedBroker>) -> Self {
+    fn prepare(settings: SystemSettings, folder: TempDir, broker: Option<EmbeddedBroker>) -> Self {
         let mails = SmtpSink::start().expect("a mail server starts");
-        let (product, order) = config(&place, &mails, folder.path());
+        let (product, order) = write_config(&settings, &mails, folder.path());
         Self {
-            product: Service::new(product_service::SERVICE, product, &place.product_url),
-            order: Service::new(order_service::SERVICE, order, &place.order_url),
+            product: TestService::new(product_service::SERVICE, product, &settings.product_url),
+            order: TestService::new(order_service::SERVICE, order, &settings.order_url),
             mails,
-            topics: Topics::new(place),
+            topics: Topics::new(settings),
             _broker: broker,
             _folder: folder,
         }
     }
 
     /// Another product-service on the same database and topics.
-    pub(crate) fn second_product(&self) -> Service {
-        let mut second = self.product.twin();
+    pub(crate) fn second_product(&self) -> TestService {
+        let mut second = self.product.same_settings();
         second.start();
         second
     }
 
-    /// Stops both services in good order.
-    pub(crate) async fn stop(mut self) {
-        self.product.stop().await;
-        self.order.stop().await;
+    /// Starts both as child processes at the same time.
+    pub(crate) fn start_both(&mut self) {
+        self.product.launch();
+        self.order.launch();
+        self.product.wait_until_it_listens();
+        self.order.wait_until_it_listens();
     }
 
-    /// Waits until every event is PROCESSED.
-    pub(crate) async fn settled(&self) {
-        eventually("every event to be PROCESSED", PATIENCE, async || {
-            let open = self.product.open_events().await.map_err(|error| error.to_string())?;
-            if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
+    /// Stops both in good order at the same time.
+    pub(crate) async fn stop_both(&mut self) {
+        tokio::join!(self.product.stop(), self.order.stop());
+    }
+
+    /// Ends the system in good order.
+    pub(crate) async fn stop(mut self) {
+        self.stop_both().await;
+    }
+
+    /// Waits until every event of both services is PROCESSED.
+    pub(crate) async fn wait_until_settled(&self) {
+        eventually("every event to be PROCESSED", DEADLINE, async || {
+            // The orders first: what one of them causes at product-service is there once it is PROCESSED.
+            let order = self.order.open_events().await.map_err(|error| error.to_string())?;
+            let product = self.product.open_events().await.map_err(|error| error.to_string())?;
+            match order.is_empty() && product.is_empty() {
+                true => Ok(()),
+                false => Err(format!("{order:?} {product:?}")),
+            }
         })
         .await;
     }
 
     /// Holds the two databases against each other; all events are PROCESSED by now.
     pub(crate) async fn assert_equal_at_rest(&self) {
-        let (source, copy) =
-            (self.product.states("product").await, self.order.states("product_copy").await);
+        let source = self.product.product_rows("product").await;
+        let copy = self.order.product_rows("product_copy").await;
         assert_eq!(source.len(), copy.len(), "the tables have as many rows");
         for (source, copy) in source.iter().zip(&copy) {
             assert_eq!(source, copy, "a row and its copy");

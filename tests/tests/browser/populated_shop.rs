@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use stockloop_tests::poll::eventually;
 
-use super::desk::Desk;
-use crate::stage::PATIENCE;
-use crate::stage::random::Random;
-use crate::stage::topics::{Raw, Topics};
+use super::fixture::BrowserFixture;
+use crate::system::random::Random;
+use crate::system::topics::{RawMessage, Topics};
+use crate::system::{DEADLINE, text};
 
 /// Products of the shop whose sales lines the demo plays.
 const GOODS: [(&str, &str); 12] = [
@@ -26,43 +26,46 @@ const GOODS: [(&str, &str); 12] = [
     ("22457", "Natural slate heart chalkboard"),
 ];
 /// Those that order-service refuses for a while, and why.
-const HELD: [(&str, &str); 3] = [
+const QUARANTINED: [(&str, &str); 3] = [
     ("22423", "the shelf is being counted"),
     ("47566", "two of the copies disagree"),
     ("22720", "the shelf is being counted"),
 ];
 
 /// Pages with something on them.
-pub(super) struct Shop {
+pub(super) struct PopulatedShop {
     pub(super) event: String,
     pub(super) job: String,
     pub(super) alert: String,
     pub(super) dead_letter: String,
 }
 
-impl Shop {
+impl PopulatedShop {
     /// Trades for a while, and leaves a little of everything to do.
-    pub(super) async fn at_work(desk: &Desk, trade_for: Duration) -> Self {
+    pub(super) async fn create(fixture: &BrowserFixture, trade_for: Duration) -> Self {
         for (sku, description) in GOODS {
-            put(desk, sku, description).await;
+            put_product(fixture, sku, description).await;
         }
-        trade(desk, trade_for / 2, |_| true).await;
-        let event = fail(desk).await;
-        trade(desk, trade_for / 2, |sku| HELD.iter().all(|(held, _)| sku != *held)).await;
-        let (job, alert) = (work_off(desk).await, look_after_alerts(desk).await);
-        let dead_letter = bury(desk).await;
-        tell_the_relay(desk).await;
+        trade(fixture, trade_for / 2, |_| true).await;
+        let event = exhaust_some(fixture).await;
+        trade(fixture, trade_for / 2, |sku| {
+            QUARANTINED.iter().all(|(quarantined, _)| sku != *quarantined)
+        })
+        .await;
+        let (job, alert) = (retry_in_bulk(fixture).await, acknowledge_and_silence(fixture).await);
+        let dead_letter = send_unreadable_ack(fixture).await;
+        pause_a_key_and_make_a_token(fixture).await;
         Self { event, job, alert, dead_letter }
     }
 }
 
-async fn put(desk: &Desk, sku: &str, description: &str) {
+async fn put_product(fixture: &BrowserFixture, sku: &str, description: &str) {
     let body = json!({"description": description, "quantity": 1_000_000, "unit_price_minor": 255});
-    desk.stage.product.put(&format!("/api/v1/inventory/{sku}"), body).await.ok();
+    fixture.system.product.put(&format!("/api/v1/inventory/{sku}"), body).await.ok();
 }
 
 /// Sales of what is sold, now more and now fewer of them.
-async fn trade(desk: &Desk, trade_for: Duration, is_sold: impl Fn(&str) -> bool) {
+async fn trade(fixture: &BrowserFixture, trade_for: Duration, is_sold: impl Fn(&str) -> bool) {
     let goods: Vec<_> = GOODS.iter().map(|(sku, _)| *sku).filter(|sku| is_sold(sku)).collect();
     let began = Instant::now();
     let mut random = Random::seeded(6);
@@ -71,41 +74,36 @@ async fn trade(desk: &Desk, trade_for: Duration, is_sold: impl Fn(&str) -> bool)
         for _ in 0..customers {
             let sku = goods[usize::try_from(random.next()).expect("64 bits") % goods.len()];
             let pieces = i64::try_from(1 + random.below(9)).expect("few");
-            desk.stage.product.adjust(sku, -pieces).await;
+            fixture.system.product.adjust(sku, -pieces).await;
         }
         tokio::time::sleep(Duration::from_millis(50 + random.below(900))).await;
     }
 }
 
 /// Lets some changes fail; returns one event that gave up.
-async fn fail(desk: &Desk) -> String {
-    let product = &desk.stage.product;
-    for (sku, reason) in HELD {
-        desk.hold(sku, reason).await;
+async fn exhaust_some(fixture: &BrowserFixture) -> String {
+    let product = &fixture.system.product;
+    for (sku, reason) in QUARANTINED {
+        fixture.system.order.quarantine(sku, reason).await;
         product.adjust(sku, -3).await;
         product.adjust(sku, -1).await;
     }
-    eventually("events that gave up", PATIENCE, async || {
-        let list = product.get("/api/admin/v1/events?status=EXHAUSTED").await.ok();
-        let events = list["items"].as_array().map_or(0, Vec::len);
-        if events >= 2 * HELD.len() { Ok(text(&list["items"][0]["id"])) } else { Err(list) }
-    })
-    .await
+    text(&product.wait_for_exhausted(2 * QUARANTINED.len()).await[0]["id"])
 }
 
-/// Mends one fault and sends its events again; returns the job.
-async fn work_off(desk: &Desk) -> String {
-    let (held, _) = HELD[2];
-    desk.release(held).await;
+/// Releases one key and sends its events again; returns the job.
+async fn retry_in_bulk(fixture: &BrowserFixture) -> String {
+    let (sku, _) = QUARANTINED[2];
+    fixture.system.order.release(sku).await;
     let job = json!({
         "action": "retry",
-        "selection": {"filter": {"status": "EXHAUSTED", "key": held}},
+        "selection": {"filter": {"status": "EXHAUSTED", "key": sku}},
         "reason": "the shelf was counted",
         "expected": 2,
     });
-    let job = text(&desk.stage.product.post("/api/admin/v1/jobs", job).await.ok()["seq"]);
-    eventually("the job's end", PATIENCE, async || {
-        let told = desk.stage.product.get(&format!("/api/admin/v1/jobs/{job}")).await.ok();
+    let job = text(&fixture.system.product.post("/api/admin/v1/jobs", job).await.ok()["seq"]);
+    eventually("the job's end", DEADLINE, async || {
+        let told = fixture.system.product.get(&format!("/api/admin/v1/jobs/{job}")).await.ok();
         if told["state"] == "done" { Ok(()) } else { Err(told) }
     })
     .await;
@@ -113,10 +111,10 @@ async fn work_off(desk: &Desk) -> String {
 }
 
 /// Sees to one alert and silences a key; returns the alert.
-async fn look_after_alerts(desk: &Desk) -> String {
-    let product = &desk.stage.product;
-    let (held, _) = HELD[0];
-    let alerts = product.get(&format!("/api/admin/v1/alerts?key={held}")).await.ok();
+async fn acknowledge_and_silence(fixture: &BrowserFixture) -> String {
+    let product = &fixture.system.product;
+    let (sku, _) = QUARANTINED[0];
+    let alerts = product.get(&format!("/api/admin/v1/alerts?key={sku}")).await.ok();
     let alert = text(&alerts["items"][0]["seq"]);
     product.post(&format!("/api/admin/v1/alerts/{alert}/acknowledge"), json!({})).await.ok();
     let silence = json!({"key": "22197", "reason": "moves to another shelf", "for_seconds": 3_600});
@@ -124,21 +122,22 @@ async fn look_after_alerts(desk: &Desk) -> String {
     alert
 }
 
-/// Puts bytes on the ack topic that nobody can read; returns the dead letter.
-async fn bury(desk: &Desk) -> String {
-    let topics = &desk.stage.topics;
-    let raw = Raw { headers: Vec::new(), payload: Some(b"\x00\xff<b>not an ack</b>".to_vec()) };
-    Topics::send(&topics.producer(), topics.acks(), 0, &raw).await;
-    eventually("a dead letter", PATIENCE, async || {
-        let list = desk.stage.product.get("/api/admin/v1/dead-letters").await.ok();
+/// Sends bytes to the ack topic that nobody can read; returns the dead letter.
+async fn send_unreadable_ack(fixture: &BrowserFixture) -> String {
+    let topics = &fixture.system.topics;
+    let message =
+        RawMessage { headers: Vec::new(), payload: Some(b"\x00\xff<b>not an ack</b>".to_vec()) };
+    Topics::send(&topics.producer(), topics.acks(), 0, &message).await;
+    eventually("a dead letter", DEADLINE, async || {
+        let list = fixture.system.product.get("/api/admin/v1/dead-letters").await.ok();
         let letter = &list["items"][0]["seq"];
         if letter.is_null() { Err(list) } else { Ok(text(letter)) }
     })
     .await
 }
 
-async fn tell_the_relay(desk: &Desk) {
-    let product = &desk.stage.product;
+async fn pause_a_key_and_make_a_token(fixture: &BrowserFixture) {
+    let product = &fixture.system.product;
     let reason = json!({"reason": "its price is being changed"});
     product.put("/api/admin/v1/pauses/22457", reason.clone()).await.ok();
     product.put("/api/admin/v1/quarantine/4711", reason).await.ok();
@@ -146,8 +145,4 @@ async fn tell_the_relay(desk: &Desk) {
         .post("/api/admin/v1/tokens", json!({"name": "nightly report", "role": "viewer"}))
         .await
         .ok();
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().expect("a text").to_owned()
 }

@@ -5,88 +5,92 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::ManualClock;
+use common::event::Status as EventStatus;
 use common::http::{Precondition, Problem};
 use common::inventory::Sku;
-use common::kafka::Record;
 use common::on;
 use common::orders::OrderId;
-use common::outbox::Status as EventStatus;
 use common::signals::Signals;
 use diesel::prelude::*;
+use engine::kafka::Record;
 use order_service::inventory::{InventoryHandler, ProductCopy};
-use order_service::orders::{self, Order, OrderRow, OrdersListener, Placing, Status, Writing};
-use product_service::inventory::{self as stock, Changing, Product};
-use product_service::orders::{Deducted, OrderRecord, OrdersHandler, State};
+use order_service::orders::{
+    self, CancelOrder, Order, OrderRow, OrdersListener, PlaceOrder, Status,
+};
+use product_service::inventory::{self as stock, Product};
+use product_service::orders::{OrderDeduction, OrderRecord, OrdersHandler, State};
 use serde_json::json;
 
-use super::side::{START, Side};
+use super::service_under_test::{START, ServiceUnderTest};
 
-/// The products of each world, with what is in stock at first.
-pub(crate) const SHELVES: [(&str, i64); 3] = [("A", 6), ("B", 3), ("C", 0)];
+/// The products of each simulation, with what is in stock at first.
+pub(crate) const PRODUCTS: [(&str, i64); 3] = [("A", 6), ("B", 3), ("C", 0)];
 
 /// What was asked for and taken; says what has to come out in the end.
 #[derive(Default)]
-struct Model {
+struct ShopModel {
     stock: BTreeMap<String, i64>,
-    orders: BTreeMap<OrderId, Wanted>,
+    orders: BTreeMap<OrderId, ExpectedOrder>,
 }
 
-struct Wanted {
+struct ExpectedOrder {
     lines: BTreeMap<String, i64>,
     cancelled: bool,
-    /// Whether its placing was given up by a person, which cancels it.
+    /// Whether its placing was resolved by an operator, which cancels it.
     given_up: bool,
 }
 
-pub(crate) struct World {
+/// Both services, what is under way between them, and the model.
+pub(crate) struct LoopSimulation {
     clock: ManualClock,
-    product: Side,
-    order: Side,
-    /// Messages under way: events to the one and the other, then answers to the one and the other.
-    wires: [Vec<Record>; 4],
-    model: Model,
+    product: ServiceUnderTest,
+    order: ServiceUnderTest,
+    /// Messages under way: events to product-service and order-service, then answers to order-service and
+    /// product-service.
+    links: [Vec<Record>; 4],
+    model: ShopModel,
 }
 
 /// Everything that both databases say of the orders and the stock.
-struct Seen {
+struct DatabaseState {
     products: Vec<Product>,
     records: BTreeMap<OrderId, OrderRecord>,
-    deducted: Vec<Deducted>,
+    deductions: Vec<OrderDeduction>,
     copies: Vec<ProductCopy>,
     orders: BTreeMap<OrderId, Order>,
 }
 
-impl World {
+impl LoopSimulation {
     pub(crate) async fn new() -> Self {
         let clock = ManualClock::at(START);
-        let product = Side::open(
+        let product = ServiceUnderTest::open(
             "product-service",
             "order-service",
-            product_service::inventory::MIGRATIONS,
+            product_service::schema::MIGRATIONS,
             &clock,
             |outbox| (Arc::new(OrdersHandler::new(outbox.clone())), None),
         );
-        let order = Side::open(
+        let order = ServiceUnderTest::open(
             "order-service",
             "product-service",
-            order_service::inventory::MIGRATIONS,
+            order_service::schema::MIGRATIONS,
             &clock,
             |outbox| {
                 let listener = OrdersListener::new(outbox.clone(), Signals::default());
                 (Arc::new(InventoryHandler), Some(Arc::new(listener)))
             },
         );
-        let mut world =
-            Self { clock, product, order, wires: Default::default(), model: Model::default() };
-        for (sku, quantity) in SHELVES {
-            world.put(sku, quantity).await;
+        let (links, model) = (Default::default(), ShopModel::default());
+        let mut simulation = Self { clock, product, order, links, model };
+        for (sku, quantity) in PRODUCTS {
+            simulation.put(sku, quantity).await;
         }
-        world.drain().await;
-        world
+        simulation.drain().await;
+        simulation
     }
 
-    fn changing(&self) -> Changing {
-        Changing {
+    fn stock_context(&self) -> stock::WriteContext {
+        stock::WriteContext {
             outbox: self.product.outbox.clone(),
             now: self.product.env.now(),
             traceparent: None,
@@ -96,9 +100,9 @@ impl World {
     async fn put(&mut self, sku: &str, quantity: i64) {
         let content = json!({"description": "", "quantity": quantity, "unit_price_minor": 1});
         let content = serde_json::from_value(content).unwrap();
-        let (changing, key) = (self.changing(), Sku::parse(sku).unwrap());
+        let (context, key) = (self.stock_context(), Sku::parse(sku).unwrap());
         let put = self.product.write(move |conn| {
-            stock::put(conn, &changing, &key, content, &Precondition::default())
+            stock::put(conn, &context, &key, content, &Precondition::default())
                 .map_err(Problem::from)
         });
         put.await.unwrap();
@@ -108,9 +112,9 @@ impl World {
     pub(crate) async fn adjust(&mut self, sku: &str, delta: i64) {
         let adjustment =
             serde_json::from_value(json!({"delta": delta, "reason": "count"})).unwrap();
-        let (changing, key) = (self.changing(), Sku::parse(sku).unwrap());
+        let (context, key) = (self.stock_context(), Sku::parse(sku).unwrap());
         let adjusted = self.product.write(move |conn| {
-            stock::adjust(conn, &changing, &key, adjustment, &Precondition::default())
+            stock::adjust(conn, &context, &key, adjustment, &Precondition::default())
                 .map_err(Problem::from)
         });
         if adjusted.await.is_ok() {
@@ -118,8 +122,8 @@ impl World {
         }
     }
 
-    fn writing(&self) -> Writing {
-        Writing {
+    fn order_context(&self) -> orders::WriteContext {
+        orders::WriteContext {
             env: self.order.env.clone(),
             outbox: self.order.outbox.clone(),
             signals: Signals::default(),
@@ -131,19 +135,20 @@ impl World {
     pub(crate) async fn place(&mut self, lines: &[(&str, i64)]) {
         let list: Vec<_> =
             lines.iter().map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity})).collect();
-        let placing: Placing =
+        let wanted: PlaceOrder =
             serde_json::from_value(json!({"customer": "c", "lines": list})).unwrap();
-        let writing = self.writing();
+        let context = self.order_context();
         let placed = self.order.write(move |conn| {
-            orders::place(conn, &writing, &placing)
-                .map_err(|error| error.into_problem(placing.lines.as_slice()))
+            orders::place(conn, &context, &wanted)
+                .map_err(|error| error.into_problem(wanted.lines.as_slice()))
         });
         if let Ok(order) = placed.await {
-            let mut wanted = Wanted { lines: BTreeMap::new(), cancelled: false, given_up: false };
+            let mut expected =
+                ExpectedOrder { lines: BTreeMap::new(), cancelled: false, given_up: false };
             for (sku, quantity) in lines {
-                *wanted.lines.entry((*sku).to_owned()).or_default() += quantity;
+                *expected.lines.entry((*sku).to_owned()).or_default() += quantity;
             }
-            self.model.orders.insert(order.row.id, wanted);
+            self.model.orders.insert(order.row.id, expected);
         }
     }
 
@@ -152,76 +157,75 @@ impl World {
         let Some(id) = pick.checked_rem(ids.len()).and_then(|place| ids.get(place)).copied() else {
             return;
         };
-        let writing = self.writing();
+        let context = self.order_context();
         let cancelled = self.order.write(move |conn| {
-            orders::cancel(conn, &writing, id, &orders::Cancelling::default())
-                .map_err(Problem::from)
+            orders::cancel(conn, &context, id, &CancelOrder::default()).map_err(Problem::from)
         });
         if cancelled.await.is_ok() {
             self.model.orders.get_mut(&id).unwrap().cancelled = true;
         }
     }
 
-    /// Sends all that waits, whether it was sent before or not.
+    /// Sends all that is open, whether it was sent before or not.
     pub(crate) async fn send(&mut self) {
-        self.wires[0].extend(self.order.messages().await);
-        self.wires[1].extend(self.product.messages().await);
+        self.links[0].extend(self.order.messages().await);
+        self.links[1].extend(self.product.messages().await);
     }
 
-    /// Lets some messages of a wire arrive in one batch, from anywhere in it; `twice` leaves them on the wire too.
-    pub(crate) async fn deliver(&mut self, wire: usize, picks: &[usize], twice: bool) {
+    /// Delivers some messages of a link in one batch, from anywhere in it; `twice` leaves them on the link too.
+    pub(crate) async fn deliver(&mut self, link: usize, picks: &[usize], twice: bool) {
         let mut batch = Vec::new();
         for pick in picks {
-            if let Some(place) = pick.checked_rem(self.wires[wire].len()) {
-                batch.push(self.wires[wire].remove(place));
+            if let Some(place) = pick.checked_rem(self.links[link].len()) {
+                batch.push(self.links[link].remove(place));
             }
         }
         if twice {
-            self.wires[wire].extend(batch.clone());
+            self.links[link].extend(batch.clone());
         }
         if batch.is_empty() {
             return;
         }
-        match wire {
+        match link {
             0 => {
-                let answers = self.product.arrive(batch).await;
-                self.wires[2].push(answers);
+                let answers = self.product.receive(batch).await;
+                self.links[2].push(answers);
             }
             1 => {
-                let answers = self.order.arrive(batch).await;
-                self.wires[3].push(answers);
+                let answers = self.order.receive(batch).await;
+                self.links[3].push(answers);
             }
             2 => self.order.settle(batch).await,
             _ => self.product.settle(batch).await,
         }
     }
 
-    pub(crate) fn lose(&mut self, wire: usize, pick: usize) {
-        if let Some(place) = pick.checked_rem(self.wires[wire].len()) {
-            self.wires[wire].remove(place);
+    pub(crate) fn lose(&mut self, link: usize, pick: usize) {
+        if let Some(place) = pick.checked_rem(self.links[link].len()) {
+            self.links[link].remove(place);
         }
     }
 
     /// A command is answered FAILED for good: its order needs attention.
     pub(crate) async fn fail(&mut self, pick: usize) {
-        let waiting = self.order.waiting().await;
-        let sound: Vec<_> =
-            waiting.iter().filter(|(open, _)| open.status() == EventStatus::Pending).collect();
-        if let Some(place) = pick.checked_rem(sound.len()) {
-            self.order.fail(&sound[place].0).await;
+        let open = self.order.open_events().await;
+        let pending: Vec<_> =
+            open.iter().filter(|(open, _)| open.status == EventStatus::Pending).collect();
+        if let Some(place) = pick.checked_rem(pending.len()) {
+            self.order.receive_failure(&pending[place].0).await;
         }
     }
 
-    /// A person retries what gave up, or gives the placing of an order up.
-    pub(crate) async fn attend(&mut self, gives_up: bool) {
-        for (open, event) in self.order.waiting().await {
-            if open.status() != EventStatus::Exhausted || open.resolved_us.is_some() {
+    /// An operator retries what is EXHAUSTED, or resolves the placing of an order, which gives that up.
+    pub(crate) async fn handle_exhausted(&mut self, give_up: bool) {
+        for (open, event) in self.order.open_events().await {
+            if open.status != EventStatus::Exhausted || open.resolved_us.is_some() {
                 continue;
             }
             let placing = event.event_type == common::orders::PLACED.name;
-            let resolves = gives_up && placing;
-            self.order.operate(&open, !resolves).await;
-            if resolves {
+            let resolve = give_up && placing;
+            self.order.operate(&open, !resolve).await;
+            if resolve {
                 let id: OrderId = event.key.parse().unwrap();
                 self.model.orders.get_mut(&id).unwrap().given_up = true;
             }
@@ -233,9 +237,9 @@ impl World {
         self.order.restart();
     }
 
-    pub(crate) async fn forget(&mut self) {
-        self.product.forget_answers().await;
-        self.order.forget_answers().await;
+    pub(crate) async fn clear_inboxes(&mut self) {
+        self.product.clear_inbox().await;
+        self.order.clear_inbox().await;
     }
 
     pub(crate) fn tick(&self) {
@@ -245,32 +249,32 @@ impl World {
     /// The network and everybody behind it are well again: everything arrives.
     pub(crate) async fn drain(&mut self) {
         for _ in 0..20 {
-            self.attend(false).await;
-            self.wires[0..2].iter_mut().for_each(Vec::clear);
+            self.handle_exhausted(false).await;
+            self.links[0..2].iter_mut().for_each(Vec::clear);
             self.send().await;
-            for wire in 0..4 {
-                let all = vec![0; self.wires[wire].len()];
-                self.deliver(wire, &all, false).await;
+            for link in 0..4 {
+                let all = vec![0; self.links[link].len()];
+                self.deliver(link, &all, false).await;
             }
-            let open = self.order.waiting().await;
+            let open = self.order.open_events().await;
             let open = open.iter().filter(|(open, _)| open.resolved_us.is_none()).count();
-            if open + self.product.waiting().await.len() == 0 {
+            if open + self.product.open_events().await.len() == 0 {
                 return;
             }
         }
         panic!("the backlog does not drain");
     }
 
-    async fn look(&self) -> Seen {
+    async fn read_state(&self) -> DatabaseState {
         use order_service::schema::{orders as orders_table, product_copy};
         use product_service::schema::{order_deduction, order_record, product};
-        let (products, records, deducted) = self
+        let (products, records, deductions) = self
             .product
             .read(|conn| {
                 Ok((
                     on!(conn, c => product::table.select(Product::as_select()).load(c))?,
                     on!(conn, c => order_record::table.select(OrderRecord::as_select()).load(c))?,
-                    on!(conn, c => order_deduction::table.select(Deducted::as_select()).load(c))?,
+                    on!(conn, c => order_deduction::table.select(OrderDeduction::as_select()).load(c))?,
                 ))
             })
             .await;
@@ -290,25 +294,25 @@ impl World {
             })
             .await;
         let records: Vec<OrderRecord> = records;
-        Seen {
+        DatabaseState {
             products,
             records: records.into_iter().map(|record| (record.id, record)).collect(),
-            deducted,
+            deductions,
             copies,
             orders: found.into_iter().map(|order| (order.row.id, order)).collect(),
         }
     }
 
     /// What has to hold at every moment.
-    pub(crate) async fn check_always(&self) {
-        let seen = self.look().await;
-        for product in &seen.products {
+    pub(crate) async fn check_invariants(&self) {
+        let state = self.read_state().await;
+        for product in &state.products {
             assert!(product.quantity >= 0, "{product:?} is below zero");
-            assert_eq!(product.quantity, self.stock_by_model(&seen, product.sku.as_str()));
+            assert_eq!(product.quantity, self.expected_stock(&state, product.sku.as_str()));
         }
-        assert_eq!(seen.orders.len(), self.model.orders.len(), "an order is lost");
-        for copy in &seen.copies {
-            let unseen = unseen(&seen, copy);
+        assert_eq!(state.orders.len(), self.model.orders.len(), "an order is lost");
+        for copy in &state.copies {
+            let unseen = unseen(&state, copy);
             assert!(
                 copy.reserved >= unseen,
                 "{}: {} reserved, but {unseen} are promised and not in the copy",
@@ -319,9 +323,9 @@ impl World {
     }
 
     /// What there was, what adjustments did, less what orders hold: whatever the owner says of versions.
-    fn stock_by_model(&self, seen: &Seen, sku: &str) -> i64 {
+    fn expected_stock(&self, state: &DatabaseState, sku: &str) -> i64 {
         let holds = |id: &OrderId| {
-            seen.records.get(id).is_some_and(|record| record.state == State::Deducted)
+            state.records.get(id).is_some_and(|record| record.state == State::Deducted)
         };
         let held: i64 = self
             .model
@@ -334,25 +338,25 @@ impl World {
     }
 
     /// What has to hold once everything has arrived.
-    pub(crate) async fn check_in_the_end(&self) {
-        self.check_always().await;
-        let seen = self.look().await;
+    pub(crate) async fn check_final_state(&self) {
+        self.check_invariants().await;
+        let state = self.read_state().await;
         for (id, wanted) in &self.model.orders {
-            let status = seen.orders[id].row.status;
-            let state = seen.records.get(id).map(|record| record.state);
+            let status = state.orders[id].row.status;
+            let record = state.records.get(id).map(|record| record.state);
             let right = match status {
-                Status::Confirmed => state == Some(State::Deducted),
-                Status::Rejected => state == Some(State::Refused),
+                Status::Confirmed => record == Some(State::Deducted),
+                Status::Rejected => record == Some(State::Refused),
                 Status::Cancelled => {
-                    state == Some(State::Returned) || state == Some(State::Cancelled)
+                    record == Some(State::Returned) || record == Some(State::Cancelled)
                 }
                 Status::Pending | Status::Cancelling | Status::NeedsAttention => false,
             };
-            assert!(right, "the order {id} is {status}, and at its owner {state:?}");
+            assert!(right, "the order {id} is {status}, and at its owner {record:?}");
             let is_over = wanted.cancelled || wanted.given_up;
             assert_eq!(status == Status::Cancelled, is_over && status != Status::Rejected, "{id}");
         }
-        for (product, copy) in seen.products.iter().zip(&seen.copies) {
+        for (product, copy) in state.products.iter().zip(&state.copies) {
             assert_eq!((&product.sku, product.quantity), (&copy.sku, copy.quantity));
             assert_eq!((product.version, copy.reserved), (copy.version, 0), "{}", copy.sku);
         }
@@ -360,14 +364,14 @@ impl World {
 }
 
 /// Pieces that were promised and that the copy does not show as taken, although they are or may be.
-fn unseen(seen: &Seen, copy: &ProductCopy) -> i64 {
-    let is_unseen = |order: &Order| match seen.records.get(&order.row.id) {
+fn unseen(state: &DatabaseState, copy: &ProductCopy) -> i64 {
+    let is_unseen = |order: &Order| match state.records.get(&order.row.id) {
         None => !order.row.status.is_final(),
-        Some(_) => seen.deducted.iter().any(|row| {
+        Some(_) => state.deductions.iter().any(|row| {
             row.order_id == order.row.id && row.sku == copy.sku && row.version > copy.version
         }),
     };
     let lines =
-        seen.orders.values().filter(|order| is_unseen(order)).flat_map(|order| &order.lines);
+        state.orders.values().filter(|order| is_unseen(order)).flat_map(|order| &order.lines);
     lines.filter(|line| line.sku == copy.sku).map(|line| line.quantity).sum()
 }

@@ -11,7 +11,7 @@ pub(crate) const ADMIN_TOKEN: &str = "the-token-of-the-tests";
 /// Attempts before an event gives up.
 pub(crate) const MAX_ATTEMPTS: i32 = 3;
 
-/// Topics and services of one stage: groups are named after services, so each stage has its own.
+/// Topics and services of one system: groups are named after services, so each system has its own.
 pub(crate) struct Names {
     pub(crate) product: String,
     pub(crate) order: String,
@@ -40,8 +40,8 @@ impl Names {
     }
 }
 
-/// Where everything is.
-pub(crate) struct Place {
+/// Where everything is, and what differs from test to test.
+pub(crate) struct SystemSettings {
     pub(crate) names: Names,
     pub(crate) brokers: String,
     pub(crate) product_url: String,
@@ -57,43 +57,48 @@ pub(crate) struct Place {
 }
 
 /// Writes both services' settings into `folder`.
-pub(super) fn config(place: &Place, mails: &SmtpSink, folder: &Path) -> (PathBuf, PathBuf) {
-    let Names { product, order, events, acks, orders, order_acks } = &place.names;
-    let [product_bind, order_bind] = &place.binds;
+pub(super) fn write_config(
+    system: &SystemSettings,
+    mails: &SmtpSink,
+    folder: &Path,
+) -> (PathBuf, PathBuf) {
+    let Names { product, order, events, acks, orders, order_acks } = &system.names;
+    let [product_bind, order_bind] = &system.binds;
     let write = |file: &str, name: &str, url: &str, binds: [&str; 2], topics: String| {
         let path = folder.join(file);
-        let text = common_settings(place, mails, name, url, binds, &topics);
+        let text = service_config(system, mails, name, url, binds, &topics);
         fs::write(&path, text).expect("settings can be written");
         path
     };
     let topics = |outbound: [&str; 2], consumer: &str, inbound: [&str; 2]| {
-        let [topic, answers] = outbound;
-        let [inbound_topic, inbound_answers] = inbound;
+        let [topic, ack_topic] = outbound;
+        let [inbound_topic, inbound_ack_topic] = inbound;
         format!(
-            "outbound_topic = \"{topic}\"\noutbound_ack_topic = \"{answers}\"\n\
+            "outbound_topic = \"{topic}\"\noutbound_ack_topic = \"{ack_topic}\"\n\
              outbound_consumer = \"{consumer}\"\n\
-             inbound_topic = \"{inbound_topic}\"\ninbound_ack_topic = \"{inbound_answers}\""
+             inbound_topic = \"{inbound_topic}\"\ninbound_ack_topic = \"{inbound_ack_topic}\""
         )
     };
     let of_product = topics([events, acks], order, [orders, order_acks]);
     let of_order = topics([orders, order_acks], product, [events, acks]);
     (
-        write("product.toml", product, &place.product_url, [product_bind, order_bind], of_product),
-        write("order.toml", order, &place.order_url, [order_bind, product_bind], of_order),
+        write("product.toml", product, &system.product_url, [product_bind, order_bind], of_product),
+        write("order.toml", order, &system.order_url, [order_bind, product_bind], of_order),
     )
 }
 
-fn common_settings(
-    place: &Place,
+/// One service's settings, in the file's notation.
+fn service_config(
+    system: &SystemSettings,
     mails: &SmtpSink,
     name: &str,
     url: &str,
     [bind, peer]: [&str; 2],
     topics: &str,
 ) -> String {
-    let (brokers, host, port) = (&place.brokers, mails.host(), mails.port());
-    let (ack_timeout, collector_url) = (place.ack_timeout, &place.collector_url);
-    let open = place.open;
+    let (brokers, host, port) = (&system.brokers, mails.host(), mails.port());
+    let (ack_timeout, collector_url) = (system.ack_timeout, &system.collector_url);
+    let open = system.open;
     format!(
         r#"[service]
 name = "{name}"

@@ -12,11 +12,11 @@ use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::Status
 use prost::Message;
 use stockloop_tests::poll::eventually;
 
-use super::PATIENCE;
+use super::DEADLINE;
 
 /// A span as it came.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct CollectedSpan {
     pub(crate) service: String,
     pub(crate) name: String,
     pub(crate) kind: SpanKind,
@@ -26,46 +26,50 @@ pub(crate) struct Seen {
     pub(crate) parent: String,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) failed: bool,
-    pub(crate) began: u64,
-    pub(crate) ended: u64,
+    pub(crate) started_ns: u64,
+    pub(crate) ended_ns: u64,
 }
 
-/// The collector; it ends with its last owner.
-pub(crate) struct Collector {
+/// The collector; it ends when dropped.
+pub(crate) struct TraceCollector {
     pub(crate) url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    spans: Arc<Mutex<Vec<CollectedSpan>>>,
     server: ServerHandle,
 }
 
-impl Collector {
+impl TraceCollector {
     pub(crate) fn start() -> Self {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let spans = Arc::<Mutex<Vec<CollectedSpan>>>::default();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let kept = Arc::clone(&seen);
+        let kept = Arc::clone(&spans);
         let factory = move || {
             App::new()
                 .app_data(web::PayloadConfig::new(16 << 20))
                 .app_data(web::Data::from(Arc::clone(&kept)))
-                .route("/v1/traces", web::post().to(take))
+                .route("/v1/traces", web::post().to(collect))
         };
         let server = HttpServer::new(factory).workers(1).disable_signals();
         let server = server.listen(listener).expect("the collector listens").run();
         let handle = server.handle();
         tokio::spawn(server);
-        Self { url, seen, server: handle }
+        Self { url, spans, server: handle }
     }
 
     /// All spans so far.
-    pub(crate) fn spans(&self) -> Vec<Seen> {
-        self.seen.lock().expect("nobody panics with it").clone()
+    pub(crate) fn spans(&self) -> Vec<CollectedSpan> {
+        self.spans.lock().expect("nobody panics with it").clone()
     }
 
     /// Waits for the one span that `wanted` describes.
-    pub(crate) async fn one(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
-        eventually(what, PATIENCE, async || {
+    pub(crate) async fn wait_for_span(
+        &self,
+        what: &str,
+        wanted: impl Fn(&CollectedSpan) -> bool,
+    ) -> CollectedSpan {
+        eventually(what, DEADLINE, async || {
             let spans = self.spans();
-            let found: Vec<&Seen> = spans.iter().filter(|span| wanted(span)).collect();
+            let found: Vec<&CollectedSpan> = spans.iter().filter(|span| wanted(span)).collect();
             match found.as_slice() {
                 [span] => Ok((*span).clone()),
                 _ => Err(spans),
@@ -75,13 +79,28 @@ impl Collector {
     }
 }
 
-impl Drop for Collector {
+impl Drop for TraceCollector {
     fn drop(&mut self) {
         drop(self.server.stop(false));
     }
 }
 
-impl Seen {
+impl CollectedSpan {
+    fn new(service: &str, span: Span) -> Self {
+        Self {
+            service: service.to_owned(),
+            kind: span.kind(),
+            trace: hex(&span.trace_id),
+            id: hex(&span.span_id),
+            parent: hex(&span.parent_span_id),
+            failed: span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error),
+            started_ns: span.start_time_unix_nano,
+            ended_ns: span.end_time_unix_nano,
+            attributes: attributes(span.attributes),
+            name: span.name,
+        }
+    }
+
     /// An attribute that has to be there.
     #[track_caller]
     pub(crate) fn attribute(&self, name: &str) -> &str {
@@ -89,30 +108,18 @@ impl Seen {
     }
 }
 
-async fn take(seen: web::Data<Mutex<Vec<Seen>>>, body: web::Bytes) -> HttpResponse {
+async fn collect(
+    collected: web::Data<Mutex<Vec<CollectedSpan>>>,
+    body: web::Bytes,
+) -> HttpResponse {
     let request = ExportTraceServiceRequest::decode(body).expect("OTLP as protobuf");
-    let mut seen = seen.lock().expect("nobody panics with it");
+    let mut collected = collected.lock().expect("nobody panics with it");
     for resource in request.resource_spans {
         let of_service = attributes(resource.resource.unwrap_or_default().attributes);
         let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-        seen.extend(spans.map(|span| read(&of_service["service.name"], span)));
+        collected.extend(spans.map(|span| CollectedSpan::new(&of_service["service.name"], span)));
     }
     HttpResponse::Ok().content_type("application/x-protobuf").finish()
-}
-
-fn read(service: &str, span: Span) -> Seen {
-    Seen {
-        service: service.to_owned(),
-        kind: span.kind(),
-        trace: hex(&span.trace_id),
-        id: hex(&span.span_id),
-        parent: hex(&span.parent_span_id),
-        failed: span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error),
-        began: span.start_time_unix_nano,
-        ended: span.end_time_unix_nano,
-        attributes: attributes(span.attributes),
-        name: span.name,
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

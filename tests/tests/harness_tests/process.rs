@@ -98,7 +98,7 @@ fn a_test_process_that_is_killed_takes_its_children_along() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
     let mut victim = Launch::new(std::env::current_exe().unwrap())
-        .args(["--exact", "harness::process::victim", "--include-ignored", "--nocapture"])
+        .args(["--exact", "harness_tests::process::victim", "--include-ignored", "--nocapture"])
         .env(REPORT, &report)
         .env("STOCKLOOP__FROM_OUTSIDE", "leaked")
         .spawn()

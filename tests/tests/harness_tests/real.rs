@@ -10,7 +10,7 @@ const ASKED: &str = "HARNESS_GATE_ASKED";
 fn ask_gate(required: &str) -> (bool, String) {
     // Without --nocapture, as a usual run: the skipping must be seen all the same.
     let mut run = Launch::new(std::env::current_exe().unwrap())
-        .args(["--exact", "harness::real::gate", "--include-ignored"])
+        .args(["--exact", "harness_tests::real::gate", "--include-ignored"])
         .env(ASKED, "1")
         .env(REQUIRE_REAL, required)
         .spawn()
@@ -23,7 +23,7 @@ fn ask_gate(required: &str) -> (bool, String) {
 fn a_missing_part_is_skipped_in_plain_sight() {
     let (passed, log) = ask_gate("0");
     assert!(passed, "{log}");
-    assert!(log.contains("SKIPPED: harness::real::gate needs a real lamp: no oil"), "{log}");
+    assert!(log.contains("SKIPPED: harness_tests::real::gate needs a real lamp: no oil"), "{log}");
 }
 
 #[test]
