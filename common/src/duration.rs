@@ -28,8 +28,9 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
 fn written(duration: Duration) -> String {
     let millis = duration.as_millis();
     let is_whole = duration == Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-    let fits =
-        |(name, unit): &&(&str, u128)| millis % unit == 0 && (*name != "days" || millis > *unit);
+    let fits = |(name, unit): &&(&str, u128)| {
+        millis.is_multiple_of(*unit) && (*name != "days" || millis > *unit)
+    };
     match UNITS.iter().find(fits) {
         _ if millis == 0 && is_whole => "0s".to_owned(),
         Some((name, unit)) if is_whole => format!("{}{name}", millis / unit),
