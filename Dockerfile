@@ -6,7 +6,7 @@ COPY . .
 # The caches belong to the builder; what is to be kept is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --release --package product-service --package order-service --package stockloop \
+    cargo build --locked --release --package product-service --package order-service --package stockloop --features stockloop/tls \
     && cp target/release/product-service target/release/order-service target/release/stockloop /usr/local/bin/
 
 FROM debian:bookworm-slim AS runtime

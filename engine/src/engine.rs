@@ -1,4 +1,4 @@
-//! The parts of one service's loop, made once and complete. What of them runs is [`crate::Work`].
+//! The parts of one service's loop, made once and complete. What of them runs is [`crate::Loops`].
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::alerts::Alerts;
 use crate::bulk::Bulk;
 use crate::inbox::Handler;
 use crate::kafka::Producer;
+use crate::loops::Loops;
 use crate::outbox::{
     InFlight, Listener, Outbox, OverdueMonitor, Policy, Relay, RelaySettings, Settler,
 };
 use crate::peer::Peer;
 use crate::stats::{SampleGauges, Sampler};
-use crate::work::Work;
 
 /// What a service's own parts are made from, before the engine around them is: see [`Hooks`].
 #[derive(Clone)]
@@ -108,7 +108,7 @@ impl Engine {
         migrations: &'static [MigrationSet],
         public_url: &str,
         hooks: impl FnOnce(&Base) -> Hooks,
-    ) -> anyhow::Result<(Self, Work)> {
+    ) -> anyhow::Result<(Self, Loops)> {
         let db = open_database(&settings, migrations).await?;
         Self::over(db, settings, env, public_url, hooks)
     }
@@ -123,14 +123,14 @@ impl Engine {
         env: Env,
         public_url: &str,
         hooks: impl FnOnce(&Base) -> Hooks,
-    ) -> anyhow::Result<(Self, Work)> {
+    ) -> anyhow::Result<(Self, Loops)> {
         let (spans, collector) = Spans::new(&settings.trace, &settings.service.name, env.clone())?;
         let outbox = Outbox::new(env.clone(), settings.outbox.max_attempts, spans.clone());
         let settings = Arc::new(settings);
         let base = Base { settings, env, db, outbox, signals: Signals::default() };
         let hooks = hooks(&base);
         let engine = Self::assemble(base, spans, public_url, hooks)?;
-        Ok((engine.clone(), Work::new(engine, collector)))
+        Ok((engine.clone(), Loops::new(engine, collector)))
     }
 
     fn assemble(base: Base, spans: Spans, public_url: &str, hooks: Hooks) -> anyhow::Result<Self> {

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// Events in all
     #[arg(long, default_value_t = 1_000_000)]
     events: i64,
-    /// Events of them that are not settled: one in five SENT, one in fifty EXHAUSTED, the others PENDING
+    /// How many of them are not settled: one in five SENT, one in fifty EXHAUSTED, the others PENDING
     #[arg(long, default_value_t = 500_000)]
     open: i64,
 }
@@ -69,12 +69,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (events, open, now) = (arguments.events, arguments.open, env.now().micros());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let begun = Instant::now();
+        let started = Instant::now();
         ensure!(
             db.write::<_, DbError>(move |conn| Ok(fill(conn, now, events, open)?)).await?,
             "the database has events already; name an empty one"
         );
-        println!("filled with {events} events, {open} of them open, in {:.1?}", begun.elapsed());
+        println!("filled with {events} events, {open} of them open, in {:.1?}", started.elapsed());
         measure(&db, &env).await
     })
 }
@@ -89,12 +89,13 @@ fn fill(conn: &mut Conn, now: i64, events: i64, open: i64) -> QueryResult<bool> 
         Conn::Pg(_) => NUMBERED_POSTGRES,
         Conn::Sqlite(_) => NUMBERED_SQLITE,
     };
-    for rows in [EVENTS, OPEN, SETTLED, TREND] {
-        // Numbers all of them, written in place, since not every statement needs each.
-        let statement = format!("{numbered} {rows}");
-        let statement = statement.replace("$1", &now.to_string());
-        let statement =
-            statement.replace("$2", &events.to_string()).replace("$3", &open.to_string());
+    // Written in place of the parameters, since not every statement has each of them.
+    let values = [("$1", now), ("$2", events), ("$3", open)];
+    for insert in [EVENTS, OPEN, SETTLED, TREND] {
+        let mut statement = format!("{numbered} {insert}");
+        for (parameter, value) in values {
+            statement = statement.replace(parameter, &value.to_string());
+        }
         conn.batch_execute(&statement)?;
     }
     let counts = format!(
@@ -109,12 +110,12 @@ async fn measure(db: &Db, env: &Env) -> Result<()> {
     let sampler = Sampler::default();
     for _ in 0..5 {
         let sample = sampler.run_once(db, env).await?;
-        println!("sample: {:.1?}, then it rests {:.1?}", sample.took, sample.rest());
+        println!("sample: {:.1?}, next one in {:.1?}", sample.took, sample.rest());
     }
     for window in Window::ALL {
-        let (begun, now) = (Instant::now(), env.now());
+        let (started, now) = (Instant::now(), env.now());
         let read = db.read::<_, DbError>(move |conn| Ok(points(conn, now, window)?)).await?;
-        println!("trend of {}: {} points in {:.1?}", window.name(), read.len(), begun.elapsed());
+        println!("trend of {}: {} points in {:.1?}", window.name(), read.len(), started.elapsed());
     }
     Ok(())
 }

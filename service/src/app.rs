@@ -17,7 +17,7 @@ use common::env::Env;
 use common::http::{Access, BodyLimit, StaticToken, unknown_route};
 use common::telemetry::{self, Health, measure, traced};
 use engine::peer::{self, InboxViews};
-use engine::{Base, Engine, Hooks, RunningWork};
+use engine::{Base, Engine, Hooks, RunningLoops};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ pub struct Application {
     setup_url: Option<String>,
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
-    work: RunningWork,
+    loops: RunningLoops,
 }
 
 impl Application {
@@ -80,17 +80,17 @@ impl Application {
             "" => format!("http://{address}"),
             url => url.trim_end_matches('/').to_owned(),
         };
-        let (engine, work) =
+        let (engine, loops) =
             Engine::open(settings, env, service.migrations, &public_url, service.hooks).await?;
         let offered = open_up(&engine, address).await?;
-        let work = work.start().await?;
+        let loops = loops.start().await?;
         let guard =
             Guard::new(engine.db.clone(), engine.env.clone(), &engine.settings, &public_url);
         let server = serve(service, &engine, guard, listener)?;
         let handle = server.handle();
         tracing::info!(parent: engine.log_span(), %address, "listening");
         let setup_url = offered.map(|token| format!("{public_url}/admin/setup?token={token}"));
-        Ok(Self { engine, address, setup_url, server: tokio::spawn(server), handle, work })
+        Ok(Self { engine, address, setup_url, server: tokio::spawn(server), handle, loops })
     }
 
     /// Where it listens.
@@ -120,7 +120,7 @@ impl Application {
         let within = self.engine.settings.http.shutdown_timeout;
         self.engine.stopping.cancel();
         self.handle.stop(true).await;
-        self.work.stop(within).await;
+        self.loops.stop(within).await;
         match ended {
             Some(Ok(result)) => result.context("the HTTP server failed"),
             Some(Err(error)) => Err(error).context("the HTTP server broke off"),

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use service::cli::stop_signal;
 
-use crate::stack::{Ports, Stack, Surroundings, hurry};
+use crate::stack::{Ports, Stack, StackArgs, shorten_delays};
 
 /// Where the SQLite files go unless told otherwise.
 const DATA_DIR: &str = "stockloop-data";
@@ -22,7 +22,7 @@ Try, in another terminal:
 Everybody on this machine is an admin of these services, without signing in.")]
 pub(crate) struct DevArgs {
     #[command(flatten)]
-    surroundings: Surroundings,
+    stack: StackArgs,
     /// product-service's port.
     #[arg(long, default_value_t = 8081)]
     product_port: u16,
@@ -37,7 +37,7 @@ pub(crate) struct DevArgs {
 /// Runs until Ctrl-C.
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let data_dir = args.surroundings.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
+    let data_dir = args.stack.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
     std::fs::create_dir_all(&data_dir).with_context(|| {
         format!(
             "the data folder {} can't be made; choose another with --data-dir",
@@ -46,8 +46,8 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     })?;
     let ports =
         Ports { product: args.product_port, order: args.order_port, mail_page: args.mail_port };
-    let stack = Stack::start(&args.surroundings, &data_dir, ports, "", hurry).await?;
-    stack.say_where();
+    let stack = Stack::start(&args.stack, &data_dir, ports, "", shorten_delays).await?;
+    stack.print_addresses();
     println!("data             {}", data_dir.display());
     println!("Ctrl-C stops.");
     stop.cancelled().await;

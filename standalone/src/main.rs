@@ -1,7 +1,7 @@
 //! The all-in-one binary: both services, the broker and the mail catcher in one process, for trying out; and the
 //! operators' command line, for services that run anywhere.
 
-mod admin;
+mod admin_cli;
 mod catcher;
 mod dataset;
 mod demo;
@@ -34,8 +34,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Replay a month of real sales through both services, with a fault on the way, and check the result.
     Demo(demo::DemoArgs),
-    /// See what operators see and do what they do, on a service that runs.
-    Admin(admin::AdminArgs),
+    /// Operate a running service: see its events and alerts, and act on them.
+    Admin(admin_cli::AdminArgs),
 }
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Dev(args) => dev::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Demo(args) => demo::run(args).await,
-            Command::Admin(args) => admin::run(args).await,
+            Command::Admin(args) => admin_cli::run(args).await,
         }
     });
     runtime.shutdown_timeout(LAST_PATIENCE);

@@ -1,4 +1,4 @@
-//! Both services in one process, with whatever of their surroundings was not given: broker, databases, mail.
+//! Both services in one process, with an embedded broker, SQLite and a mail catcher where no real ones are given.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catcher::Catcher;
 
-/// What the stack is to use instead of its embedded parts.
+/// What the stack uses instead of its embedded parts.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Surroundings {
+pub(crate) struct StackArgs {
     /// Keep the SQLite files here; `demo` takes a fresh temporary folder if it is left out.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -56,25 +56,25 @@ impl Stack {
     /// Starts all parts; `tune` may change each service's settings, and `topic_suffix` keeps apart what shares a
     /// broker.
     pub(crate) async fn start(
-        surroundings: &Surroundings,
+        args: &StackArgs,
         data_dir: &Path,
         ports: Ports,
         topic_suffix: &str,
         tune: impl Fn(&mut Settings),
     ) -> anyhow::Result<Self> {
         let catcher = Catcher::start(loopback(0))?;
-        let (mail_page, mail_server) = serve_mails(&catcher, ports.mail_page)?;
-        let broker = match &surroundings.brokers {
+        let (mail_page, mail_server) = serve_mail_page(&catcher, ports.mail_page)?;
+        let broker = match &args.brokers {
             Some(_) => None,
             None => Some(EmbeddedBroker::start()?),
         };
-        let brokers = match (&surroundings.brokers, &broker) {
+        let brokers = match (&args.brokers, &broker) {
             (Some(brokers), _) => brokers.clone(),
             (None, Some(broker)) => broker.brokers(),
             (None, None) => String::new(),
         };
         if let Some(broker) = &broker {
-            make_topics(broker, topic_suffix)?;
+            create_topics(broker, topic_suffix)?;
         }
         let settings_of = |service: Service, url: &Option<String>, file: &str, port: u16| {
             let mut settings = Settings::load(service.defaults, None)?;
@@ -83,7 +83,7 @@ impl Stack {
             settings.http.bind = loopback(port).to_string();
             settings.access.open = true;
             settings.kafka.brokers.clone_from(&brokers);
-            add_suffix(&mut settings, topic_suffix);
+            add_topic_suffix(&mut settings, topic_suffix);
             settings.kafka.create_topics = broker.is_none();
             settings.mail.transport = MailTransport::Smtp;
             settings.mail.port = catcher.smtp_addr().port();
@@ -91,16 +91,16 @@ impl Stack {
             tune(&mut settings);
             anyhow::Ok(settings)
         };
-        let url = &surroundings.product_database_url;
+        let url = &args.product_database_url;
         let product = settings_of(product_service::SERVICE, url, "product.db", ports.product)?;
-        let url = &surroundings.order_database_url;
+        let url = &args.order_database_url;
         let order = settings_of(order_service::SERVICE, url, "order.db", ports.order)?;
         let (product, order) = start_both(product, order).await?;
         Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
     }
 
     /// Prints the addresses: the operators' pages first, which lead to everything else.
-    pub(crate) fn say_where(&self) {
+    pub(crate) fn print_addresses(&self) {
         println!("product-service  http://{}/admin", self.product.address());
         println!("order-service    http://{}/admin", self.order.address());
         println!("caught mails     http://{}/", self.mail_page);
@@ -118,7 +118,7 @@ impl Stack {
     }
 }
 
-/// Both addresses are bound before either service starts, since each is told of the other's.
+/// Both addresses are bound before either service starts, since each needs the other's.
 async fn start_both(
     mut product: Settings,
     mut order: Settings,
@@ -137,11 +137,11 @@ async fn start(service: Service, bound: Bound, settings: Settings) -> anyhow::Re
         .with_context(|| format!("{} can't start", service.name))
 }
 
-/// The embedded broker is asked directly: it knows no request for it, and can't be told twice. One service's
-/// outbound topics are the other's inbound ones, and nobody has to wait for a topic of the other.
-fn make_topics(broker: &EmbeddedBroker, suffix: &str) -> anyhow::Result<()> {
+/// Directly, since the embedded broker has no request for it and takes each topic only once. One service's outbound
+/// topics are the other's inbound ones, and neither has to wait for the other's.
+fn create_topics(broker: &EmbeddedBroker, suffix: &str) -> anyhow::Result<()> {
     let mut settings = Settings::load(product_service::SERVICE.defaults, None)?;
-    add_suffix(&mut settings, suffix);
+    add_topic_suffix(&mut settings, suffix);
     let kafka = &settings.kafka;
     for topic in [
         &kafka.outbound_topic,
@@ -154,7 +154,7 @@ fn make_topics(broker: &EmbeddedBroker, suffix: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add_suffix(settings: &mut Settings, suffix: &str) {
+fn add_topic_suffix(settings: &mut Settings, suffix: &str) {
     let kafka = &mut settings.kafka;
     for topic in [
         &mut kafka.outbound_topic,
@@ -170,7 +170,7 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn serve_mails(
+fn serve_mail_page(
     catcher: &Catcher,
     port: u16,
 ) -> anyhow::Result<(SocketAddr, actix_web::dev::ServerHandle)> {
@@ -190,8 +190,8 @@ fn serve_mails(
     Ok((address, handle))
 }
 
-/// What makes faults visible within seconds instead of minutes; for trying out only.
-pub(crate) fn hurry(settings: &mut Settings) {
+/// Makes faults visible within seconds instead of minutes; for trying out only.
+pub(crate) fn shorten_delays(settings: &mut Settings) {
     settings.outbox.backoff_base = Duration::from_millis(200);
     settings.outbox.backoff_max = Duration::from_secs(2);
     settings.outbox.ack_timeout = Duration::from_secs(10);

@@ -74,7 +74,7 @@ fn a_service_that_is_away_is_named_and_no_token_is_told() {
 }
 
 #[test]
-fn wrong_surroundings_are_refused() {
+fn wrong_databases_and_files_are_refused() {
     let refused = |args: &[&str], words: &[&str]| {
         program().refusal(&[&["demo", "--exit"], args].concat(), &[], words);
     };

@@ -32,8 +32,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, ResponseError};
 use common::config::Settings;
-use common::db::Conn;
-use common::db::Db;
+use common::db::{Conn, Db};
 use common::env::Env;
 use common::http::KeysInProgress;
 use common::http::{

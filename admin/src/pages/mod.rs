@@ -26,8 +26,7 @@ mod users;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use common::http::page_headers;
-use common::http::{Problem, unknown_route};
+use common::http::{Problem, page_headers, unknown_route};
 
 use crate::access::{RouteModule, Rules};
 use crate::api::Admin;

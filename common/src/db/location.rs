@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::DbError;
-use super::Url;
+use super::{DbError, Url};
 
 /// The kind of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

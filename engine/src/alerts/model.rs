@@ -2,8 +2,7 @@
 
 use common::clock::Timestamp;
 use common::db::Conn;
-use common::event::EventFacts;
-use common::event::EventKind;
+use common::event::{EventFacts, EventKind};
 use common::ids::EventId;
 use common::on;
 use common::schema::alert;

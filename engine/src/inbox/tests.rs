@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use common::clock::{ManualClock, Timestamp};
-use common::db::ENGINE_MIGRATIONS;
-use common::db::{Conn, Db, DbError};
+use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
 use common::event::Event;
 use common::ids::EventId;

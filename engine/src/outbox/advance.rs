@@ -21,8 +21,7 @@ use super::store;
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::counters;
 use crate::kafka::{Ack, Verdict};
-use crate::outbox::FinalOutcome;
-use crate::outbox::HistoryKind;
+use crate::outbox::{FinalOutcome, HistoryKind};
 
 const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
 
@@ -144,7 +143,7 @@ pub(super) fn advance(
     // All events in one go, sorted, and before any alert: whoever locks both does it in this order.
     let ids: Vec<EventId> = ids.into_iter().collect();
     let locked = store::lock(conn, &ids)?;
-    let mut batch = Updates::new(env, policy, locked);
+    let mut batch = UpdateBatch::new(env, policy, locked);
     for update in updates {
         batch.apply(update);
     }
@@ -158,7 +157,7 @@ fn perhaps_superseded(conn: &mut Conn, updates: &[Update]) -> QueryResult<Vec<Ev
     let success = |update: &&Update| {
         matches!(update.trigger, Trigger::Acked { outcome: AckOutcome::Success, .. })
     };
-    let ids: Vec<EventId> = updates.iter().filter(success).map(|o| o.id).collect();
+    let ids: Vec<EventId> = updates.iter().filter(success).map(|update| update.id).collect();
     if ids.is_empty() || !alerts::any_open(conn)? {
         return Ok(Vec::new());
     }
@@ -169,7 +168,7 @@ fn perhaps_superseded(conn: &mut Conn, updates: &[Update]) -> QueryResult<Vec<Ev
 }
 
 /// The rows in hand and the effects gathered so far.
-struct Updates<'a> {
+struct UpdateBatch<'a> {
     env: &'a Env,
     policy: &'a Policy,
     now: Timestamp,
@@ -186,11 +185,11 @@ struct Updates<'a> {
     /// Keys whose copy took a new state.
     applied: BTreeSet<String>,
     /// What the listener is told.
-    updates: Vec<StatusUpdate>,
+    status_updates: Vec<StatusUpdate>,
     done: Advanced,
 }
 
-impl<'a> Updates<'a> {
+impl<'a> UpdateBatch<'a> {
     fn new(env: &'a Env, policy: &'a Policy, locked: Vec<(OpenRow, EventFacts)>) -> Self {
         Self {
             env,
@@ -205,7 +204,7 @@ impl<'a> Updates<'a> {
             newly_exhausted: Vec::new(),
             newest: Vec::new(),
             applied: BTreeSet::new(),
-            updates: Vec::new(),
+            status_updates: Vec::new(),
             done: Advanced::default(),
         }
     }
@@ -406,7 +405,7 @@ impl<'a> Updates<'a> {
         let listens = |listener: &Arc<dyn Listener>| listener.listens_to(&facts.event_type);
         if self.policy.listener.as_ref().is_some_and(listens) {
             let update = |became| StatusUpdate { event: facts.clone(), status: became };
-            self.updates.extend(became().map(update));
+            self.status_updates.extend(became().map(update));
         }
     }
 
@@ -434,8 +433,8 @@ impl<'a> Updates<'a> {
         store::settle(conn, &self.settled)?;
         store::note(conn, &self.history)?;
         self.write_alerts(conn)?;
-        if let (Some(listener), false) = (&self.policy.listener, self.updates.is_empty()) {
-            listener.on_updates(conn, self.now, &self.updates)?;
+        if let (Some(listener), false) = (&self.policy.listener, self.status_updates.is_empty()) {
+            listener.on_updates(conn, self.now, &self.status_updates)?;
         }
         let failed = self.done.again + self.done.exhausted;
         if failed > 0 {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::env::Env;
-use common::event::Status;
-use common::event::{EventRow, NewEvent};
+use common::event::{EventRow, NewEvent, Status};
 use common::ids::EventId;
 use common::on;
 use common::schema::{outbox_event, outbox_open, service_state};

@@ -12,37 +12,7 @@ use common::schema::{outbox_event, outbox_history, outbox_open, outbox_settled};
 use diesel::prelude::*;
 
 use super::class::{NO_ANSWER, error_class};
-use super::model::OpenRow;
-use crate::outbox::FinalOutcome;
-use crate::outbox::HistoryKind;
-
-/// How an event was settled.
-#[derive(Debug, Queryable, Selectable)]
-#[diesel(table_name = outbox_settled)]
-pub struct SettledEventRow {
-    /// The event.
-    pub id: EventId,
-    /// Whether it was applied or rejected.
-    pub outcome: FinalOutcome,
-    /// `applied`, `duplicate` or `superseded`.
-    pub detail: Option<String>,
-    /// The attempt that was answered.
-    pub attempt: i32,
-    /// Where it was sent to.
-    pub partition: Option<i32>,
-    /// When it was sent.
-    pub sent_us: Option<Timestamp>,
-    /// When the answer was noted.
-    pub settled_us: Timestamp,
-    /// When the consumer handled it, by its clock.
-    pub processed_us: Option<Timestamp>,
-    /// The version that the copy held afterwards.
-    pub version: Option<i64>,
-    /// Who answered.
-    pub consumer: String,
-    /// What the answer carried, JSON.
-    pub result: Option<String>,
-}
+use super::model::{HistoryKind, OpenRow, SettledRow};
 
 /// An event's rows.
 #[derive(Debug)]
@@ -52,7 +22,7 @@ pub struct Found {
     /// Its open row, unless it is PROCESSED.
     pub open: Option<OpenRow>,
     /// How it was settled, if it is PROCESSED.
-    pub settled: Option<SettledEventRow>,
+    pub settled: Option<SettledRow>,
 }
 
 impl Found {
@@ -70,9 +40,9 @@ impl Found {
             .filter(outbox_open::id.eq_any(ids))
             .select(OpenRow::as_select())
             .load(c))?;
-        let settlements: Vec<SettledEventRow> = on!(conn, c => outbox_settled::table
+        let settlements: Vec<SettledRow> = on!(conn, c => outbox_settled::table
             .filter(outbox_settled::id.eq_any(ids))
-            .select(SettledEventRow::as_select())
+            .select(SettledRow::as_select())
             .load(c))?;
         let mut heads: HashMap<_, _> = heads.into_iter().map(|row| (row.id, row)).collect();
         let mut opens: HashMap<_, _> = opens.into_iter().map(|row| (row.id, row)).collect();

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
-use common::db::database_now;
-use common::db::{Conn, Db, DbError};
+use common::db::{Conn, Db, DbError, database_now};
 use common::on;
 use common::schema::{relay_lease, relay_member};
 use diesel::prelude::*;

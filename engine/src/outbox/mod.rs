@@ -22,7 +22,7 @@ pub use acks::{Settlement, Settler, check_answers};
 pub use advance::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent};
 pub use append::{Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
-pub use found::{Found, LastError, SettledEventRow, class_or_now, last_errors};
+pub use found::{Found, LastError, class_or_now, last_errors};
 pub use lease::{Instance, LeaseSet, instances, release, renew};
 pub use listener::{Listener, NewStatus, StatusUpdate};
 pub use model::{FinalOutcome, HistoryKind, HistoryRow, OpenRow, SettledRow};

@@ -107,7 +107,7 @@ pub struct RelaySettings {
 pub struct Relay {
     settings: RelaySettings,
     partitions: Mutex<Option<i32>>,
-    pauses: PartitionBackoff,
+    backoff: PartitionBackoff,
 }
 
 /// What one step of the relay did.
@@ -130,7 +130,7 @@ pub struct RelayOutcome {
 impl Relay {
     /// A relay; it has asked nobody anything yet.
     pub fn new(settings: RelaySettings) -> Self {
-        Self { settings, partitions: Mutex::new(None), pauses: PartitionBackoff::default() }
+        Self { settings, partitions: Mutex::new(None), backoff: PartitionBackoff::default() }
     }
 
     /// One step: reads what is due in the shards of `held`, sends it, notes what the broker confirmed.
@@ -142,7 +142,7 @@ impl Relay {
             return Ok(RelayOutcome { delayed: 1, drained: true, ..RelayOutcome::default() });
         };
         let mut room = self.settings.in_flight.room(partitions);
-        self.pauses.leave_out(&mut room);
+        self.backoff.leave_out(&mut room);
         let shards = open_shards(held, &room, partitions);
         if shards.is_empty() || !held.is_valid() {
             return Ok(RelayOutcome { drained: true, ..RelayOutcome::default() });
@@ -182,7 +182,7 @@ impl Relay {
             let partition = partition_of(row.shard, partitions);
             match result {
                 Ok(()) => {
-                    self.pauses.end(partition);
+                    self.backoff.end(partition);
                     sent.push(SentRow {
                         id: row.id,
                         shard: row.shard,
@@ -201,7 +201,7 @@ impl Relay {
                 }
             }
         }
-        self.pauses.begin(&troubled, self.settings.env.chance());
+        self.backoff.begin(&troubled, self.settings.env.chance());
         outcome.refused = refused.len();
         let facts: BTreeMap<_, _> =
             due.iter().map(|row| (row.id, (row.size, row.created_us))).collect();

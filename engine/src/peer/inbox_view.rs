@@ -14,8 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dead_letters;
-use crate::inbox::CopyVersion;
-use crate::inbox::{Handler, quarantine};
+use crate::inbox::{CopyVersion, Handler, quarantine};
 
 /// What a service knows of an event that came to it, or did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::ENGINE_MIGRATIONS;
-use common::db::{Conn, Db, DbError};
+use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS};
 use common::ids::EventId;
 use common::on;
 use common::schema::{

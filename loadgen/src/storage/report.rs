@@ -79,7 +79,7 @@ pub(super) type Metrics = BTreeMap<Metric, f64>;
 
 /// All runs of one case and their median.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(super) struct CaseResults {
     /// Database, layout and variant.
     pub(super) case: String,
     /// Median of each figure over the runs.
@@ -88,7 +88,7 @@ pub(super) struct Row {
     pub(super) runs: Vec<Metrics>,
 }
 
-impl Row {
+impl CaseResults {
     /// A case without runs.
     pub(super) fn new(case: String) -> Self {
         Self { case, median: Metrics::new(), runs: Vec::new() }
@@ -110,17 +110,17 @@ impl Row {
 }
 
 /// Prints the medians as a table.
-pub(super) fn print(rows: &[Row]) {
-    let width = rows.iter().map(|row| row.case.len()).max().unwrap_or_default();
+pub(super) fn print(cases: &[CaseResults]) {
+    let width = cases.iter().map(|results| results.case.len()).max().unwrap_or_default();
     print!("{:width$}", "case");
     for (_, heading) in Metric::COLUMNS {
         print!(" {heading:>9}");
     }
     println!();
-    for row in rows {
-        print!("{:width$}", row.case);
+    for results in cases {
+        print!("{:width$}", results.case);
         for (metric, _) in Metric::COLUMNS {
-            match row.median.get(&metric) {
+            match results.median.get(&metric) {
                 Some(value) => print!(" {value:>9.*}", metric.digits()),
                 None => print!(" {:>9}", "-"),
             }
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn the_middle_run_counts() {
-        let mut row = Row::new("case".to_owned());
+        let mut results = CaseResults::new("case".to_owned());
         for value in [9.0, 1.0, 5.0] {
-            row.add(Metrics::from([(Metric::Total, value)]));
+            results.add(Metrics::from([(Metric::Total, value)]));
         }
-        assert_eq!(row.median.get(&Metric::Total), Some(&5.0));
+        assert_eq!(results.median.get(&Metric::Total), Some(&5.0));
     }
 }

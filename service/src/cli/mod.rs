@@ -1,5 +1,6 @@
 //! The command line that both services share.
 
+pub mod arguments;
 mod operators;
 mod password;
 

@@ -1,17 +1,16 @@
 //! `users` and `tokens` of a service's own command line: on its database, for the first admin and for who locked
 //! themselves out. Everything else is done over the API.
 
-use std::time::Duration;
-
 use admin::access::operators::{self, Change, NewOperator, Operator};
 use admin::access::tokens::{self, NewToken, Token};
-use admin::access::{Area, Caller, Hashed, Role};
+use admin::access::{Caller, Hashed, Role};
 use clap::{Args, Subcommand};
 use common::db::{Db, DbError};
 use common::env::Env;
 use engine::audit::AuthMethod;
 use secrecy::ExposeSecret;
 
+use super::arguments::{AddToken, AddUser};
 use super::password::new_password;
 
 /// Rows that one statement reads.
@@ -25,18 +24,6 @@ pub(super) enum UsersCommand {
     List,
     /// Change an operator's role or password, or whether they may sign in; ends their sessions if need be.
     Change(ChangeUser),
-}
-
-#[derive(Args)]
-pub(super) struct AddUser {
-    /// 1 to 64 letters, digits, dots, dashes, underscores or @.
-    name: String,
-    /// viewer (looks), operator (acts on events) or admin (decides who may).
-    #[arg(long)]
-    role: Role,
-    /// Take the password from the first line of standard input.
-    #[arg(long)]
-    password_stdin: bool,
 }
 
 #[derive(Args)]
@@ -80,22 +67,6 @@ pub(super) enum TokensCommand {
     },
 }
 
-#[derive(Args)]
-pub(super) struct AddToken {
-    /// What it is for.
-    name: String,
-    /// The most that it may: viewer, operator or admin.
-    #[arg(long)]
-    role: Role,
-    /// Keep it to these parts, separated by commas: overview, events, alerts, dead_letters, quarantine, relay, access,
-    /// audit.
-    #[arg(long, value_delimiter = ',', value_name = "AREA")]
-    areas: Vec<Area>,
-    /// It ends by itself after so long, such as 90days.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    expires_in: Option<Duration>,
-}
-
 /// A service's database, and who works on it.
 pub(super) struct OperatorCommands {
     db: Db,
@@ -126,8 +97,8 @@ impl OperatorCommands {
     }
 
     async fn add_user(self, user: AddUser) -> anyhow::Result<()> {
-        let AddUser { name, role, password_stdin } = user;
-        let password = self.hashed(password_stdin)?;
+        let password = Hashed::of(&self.env, user.password()?.expose_secret())?;
+        let AddUser { name, role, .. } = user;
         let Self { db, env, by } = self;
         let new = NewOperator { name, password, role };
         let made = db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
@@ -165,9 +136,9 @@ impl OperatorCommands {
     }
 
     async fn add_token(self, token: AddToken) -> anyhow::Result<()> {
-        let AddToken { name, role, areas, expires_in } = token;
         let Self { db, env, by } = self;
-        let expires_at = expires_in.map(|lifetime| env.now().after(lifetime));
+        let expires_at = token.expires_at(env.now());
+        let AddToken { name, role, areas, .. } = token;
         let new = NewToken { name, role, areas, expires_at };
         let (token, secret) = db.write(move |conn| tokens::add(conn, &env, &new, &by)).await?;
         eprintln!("Token {} ({}), shown this once:", token.seq, role.name());

@@ -5,7 +5,7 @@ use mail_parser::{Message, MessageParser, PartType};
 
 /// What the SMTP conversation left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedMail {
     /// When the last line of it came.
     pub(crate) received_at: DateTime<Utc>,
     /// The envelope's sender.
@@ -43,20 +43,20 @@ pub(crate) struct Mail {
 
 impl Mail {
     /// Reads a mail's parts. What isn't a proper mail is kept too, with nothing but its raw bytes.
-    pub(super) fn read(arrived: Arrived) -> Self {
-        let parsed = MessageParser::default().parse(&arrived.raw);
+    pub(super) fn read(received: ReceivedMail) -> Self {
+        let parsed = MessageParser::default().parse(&received.raw);
         let message = parsed.as_ref();
         Self {
             id: 0,
-            received_at: arrived.received_at.trunc_subsecs(6),
-            from: arrived.from,
-            to: arrived.to,
+            received_at: received.received_at.trunc_subsecs(6),
+            from: received.from,
+            to: received.to,
             subject: message.and_then(Message::subject).unwrap_or_default().to_owned(),
             message_id: message.and_then(Message::message_id).map(str::to_owned),
             headers: message.map(headers).unwrap_or_default(),
             text: message.and_then(text),
             html: message.and_then(html),
-            raw: arrived.raw,
+            raw: received.raw,
         }
     }
 

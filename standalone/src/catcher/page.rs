@@ -43,12 +43,12 @@ pub(super) fn configure(service: &mut ServiceConfig, store: Arc<Store>) {
 #[derive(Template)]
 #[template(path = "catcher/list.html")]
 struct ListPage {
-    rows: Vec<Row>,
+    rows: Vec<MailRow>,
     arrived: u64,
     most: usize,
 }
 
-struct Row {
+struct MailRow {
     link: String,
     subject: String,
     to: String,
@@ -70,8 +70,8 @@ struct MailPage<'a> {
 }
 
 #[derive(Template)]
-#[template(path = "catcher/gone.html")]
-struct GonePage {
+#[template(path = "catcher/not_found.html")]
+struct NotFoundPage {
     back: String,
     most: usize,
 }
@@ -89,7 +89,7 @@ struct MailView<'a> {
 
 async fn list(request: HttpRequest, store: Data<Store>) -> HttpResponse {
     let mails = store.newest_first();
-    let rows = mails.iter().map(|mail| Row {
+    let rows = mails.iter().map(|mail| MailRow {
         link: link(&request, MAIL, mail.id),
         subject: subject(mail),
         to: mail.to.join(", "),
@@ -104,7 +104,7 @@ async fn list(request: HttpRequest, store: Data<Store>) -> HttpResponse {
 
 async fn mail(request: HttpRequest, store: Data<Store>, id: Path<String>) -> HttpResponse {
     let Some(mail) = find(&store, &id) else {
-        return gone(&request);
+        return not_found(&request);
     };
     page(
         HttpResponse::Ok(),
@@ -123,13 +123,13 @@ async fn mail(request: HttpRequest, store: Data<Store>, id: Path<String>) -> Htt
 
 async fn html(request: HttpRequest, store: Data<Store>, id: Path<String>) -> HttpResponse {
     let Some(mail) = find(&store, &id) else {
-        return gone(&request);
+        return not_found(&request);
     };
     match &mail.html {
-        Some(html) => guarded(HttpResponse::Ok(), MAIL_POLICY)
+        Some(html) => with_policy(HttpResponse::Ok(), MAIL_POLICY)
             .content_type(ContentType::html())
             .body(links_outside(html)),
-        None => gone(&request),
+        None => not_found(&request),
     }
 }
 
@@ -143,9 +143,9 @@ fn links_outside(html: &str) -> String {
 /// As plain text: a browser shows it, and never runs it.
 async fn raw(request: HttpRequest, store: Data<Store>, id: Path<String>) -> HttpResponse {
     let Some(mail) = find(&store, &id) else {
-        return gone(&request);
+        return not_found(&request);
     };
-    guarded(HttpResponse::Ok(), MAIL_POLICY)
+    with_policy(HttpResponse::Ok(), MAIL_POLICY)
         .content_type(ContentType::plaintext())
         .body(mail.raw.clone())
 }
@@ -153,7 +153,7 @@ async fn raw(request: HttpRequest, store: Data<Store>, id: Path<String>) -> Http
 async fn api(store: Data<Store>) -> HttpResponse {
     let mails = store.newest_first();
     let views: Vec<MailView<'_>> = mails.iter().map(|mail| view(mail)).collect();
-    guarded(HttpResponse::Ok(), MAIL_POLICY).json(views)
+    with_policy(HttpResponse::Ok(), MAIL_POLICY).json(views)
 }
 
 fn view(mail: &Mail) -> MailView<'_> {
@@ -171,13 +171,13 @@ fn find(store: &Store, id: &str) -> Option<Arc<Mail>> {
     store.get(id.parse().ok()?)
 }
 
-fn gone(request: &HttpRequest) -> HttpResponse {
-    page(HttpResponse::NotFound(), &GonePage { back: link_to_list(request), most: MAX_MAILS })
+fn not_found(request: &HttpRequest) -> HttpResponse {
+    page(HttpResponse::NotFound(), &NotFoundPage { back: link_to_list(request), most: MAX_MAILS })
 }
 
 fn page(response: HttpResponseBuilder, page: &impl Template) -> HttpResponse {
     match page.render() {
-        Ok(text) => guarded(response, PAGE_POLICY).content_type(ContentType::html()).body(text),
+        Ok(text) => with_policy(response, PAGE_POLICY).content_type(ContentType::html()).body(text),
         Err(error) => {
             tracing::error!(%error, "a page of the mail catcher couldn't be made");
             HttpResponse::InternalServerError().body("The page could not be made; see the log.")
@@ -185,7 +185,7 @@ fn page(response: HttpResponseBuilder, page: &impl Template) -> HttpResponse {
     }
 }
 
-fn guarded(mut response: HttpResponseBuilder, policy: &'static str) -> HttpResponseBuilder {
+fn with_policy(mut response: HttpResponseBuilder, policy: &'static str) -> HttpResponseBuilder {
     response
         .insert_header((POLICY, policy))
         .insert_header(("x-content-type-options", "nosniff"))

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::mail::Arrived;
+use super::mail::ReceivedMail;
 use super::store::Store;
 
 /// The largest mail taken, in bytes.
@@ -28,12 +28,12 @@ pub(super) const MAX_LINE: u64 = 64 * 1024;
 /// The most recipients of one mail.
 const MAX_RECIPIENTS: usize = 100;
 /// How long a sender may take for a line, or for reading an answer.
-const PATIENCE: Duration = Duration::from_secs(120);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait after a failed accept, e.g. while the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long the word to someone turned away may take; accepting waits for it.
-const BUSY_PATIENCE: Duration = Duration::from_secs(1);
+/// How long telling a client that there are too many connections may take; accepting waits for it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 const NAME: &str = "mail-catcher.localhost";
 const BUSY: &[u8] = b"421 Too many connections, come again later\r\n";
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -62,23 +62,23 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             // A new connection's send buffer is empty, so this holds up nobody.
-            let _ = timeout(BUSY_PATIENCE, stream.write_all(BUSY)).await;
+            let _ = timeout(BUSY_TIMEOUT, stream.write_all(BUSY)).await;
             let _ = stream.shutdown().await;
             continue;
         };
-        let conversation = converse(stream, peer, Arc::clone(&store), stop.clone());
+        let connection = serve_connection(stream, peer, Arc::clone(&store), stop.clone());
         tasks.spawn(async move {
-            if let Err(error) = conversation.await {
+            if let Err(error) = connection.await {
                 tracing::debug!(%error, %peer, "a connection to the mail catcher broke off");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-async fn converse(
+async fn serve_connection(
     mut stream: TcpStream,
     peer: SocketAddr,
     store: Arc<Store>,
@@ -92,7 +92,7 @@ async fn converse(
     loop {
         let read = tokio::select! {
             () = stop.cancelled() => return send(&mut writer, STOPPING).await,
-            read = timeout(PATIENCE, read_line(&mut reader, &mut line)) => read,
+            read = timeout(IDLE_TIMEOUT, read_line(&mut reader, &mut line)) => read,
         };
         match read {
             Err(_elapsed) => return send(&mut writer, TOO_SLOW).await,
@@ -114,8 +114,8 @@ async fn converse(
     }
 }
 
-fn new_session(peer: IpAddr, store: Arc<Store>) -> Session<Taker> {
-    SessionBuilder::new(NAME).build(peer, Taker::new(store))
+fn new_session(peer: IpAddr, store: Arc<Store>) -> Session<MailHandler> {
+    SessionBuilder::new(NAME).build(peer, MailHandler::new(store))
 }
 
 enum Read {
@@ -138,11 +138,11 @@ async fn read_line(
 }
 
 async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    timeout(PATIENCE, writer.write_all(bytes)).await?
+    timeout(IDLE_TIMEOUT, writer.write_all(bytes)).await?
 }
 
 /// Collects one mail after another within a connection.
-struct Taker {
+struct MailHandler {
     store: Arc<Store>,
     from: String,
     to: Vec<String>,
@@ -150,13 +150,13 @@ struct Taker {
     too_large: bool,
 }
 
-impl Taker {
+impl MailHandler {
     fn new(store: Arc<Store>) -> Self {
         Self { store, from: String::new(), to: Vec::new(), raw: Vec::new(), too_large: false }
     }
 }
 
-impl Handler for Taker {
+impl Handler for MailHandler {
     fn mail(&mut self, _peer: IpAddr, _domain: &str, _from: &str) -> Response {
         self.to.clear();
         response::OK
@@ -194,7 +194,7 @@ impl Handler for Taker {
             let most = format!("The mail is larger than {MAX_MAIL} bytes and was not taken");
             return Response::custom(response::NO_STORAGE.code, most);
         }
-        self.store.take(Arrived {
+        self.store.add(ReceivedMail {
             received_at: Utc::now(),
             from: std::mem::take(&mut self.from),
             to: std::mem::take(&mut self.to),

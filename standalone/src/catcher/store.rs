@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::mail::{Arrived, Mail};
+use super::mail::{Mail, ReceivedMail};
 
 /// The most mails kept; the oldest go first.
 pub(crate) const MAX_MAILS: usize = 500;
@@ -25,9 +25,9 @@ struct Kept {
 
 impl Store {
     /// Reads and keeps a mail, and gives it the next number, from 1 on.
-    pub(crate) fn take(&self, arrived: Arrived) {
+    pub(crate) fn add(&self, received: ReceivedMail) {
         // Parsing stays outside the lock: a large mail must not hold up the pages.
-        let mut mail = Mail::read(arrived);
+        let mut mail = Mail::read(received);
         let mut kept = self.lock();
         kept.arrived += 1;
         mail.id = kept.arrived;

@@ -50,11 +50,11 @@ async fn get(catcher: &Catcher, prefix: &str, path: &str) -> (StatusCode, String
 }
 
 /// A client that speaks SMTP by hand.
-struct ByHand {
+struct RawSmtpClient {
     reader: BufReader<TcpStream>,
 }
 
-impl ByHand {
+impl RawSmtpClient {
     async fn connect(catcher: &Catcher) -> Self {
         let stream = TcpStream::connect(catcher.smtp_addr()).await.unwrap();
         Self { reader: BufReader::new(stream) }
@@ -187,7 +187,7 @@ async fn what_is_not_there_is_not_found() {
 #[actix_web::test]
 async fn a_text_only_mail_has_no_html_and_garbage_is_kept_raw() {
     let catcher = started();
-    let mut client = ByHand::greeted(&catcher).await;
+    let mut client = RawSmtpClient::greeted(&catcher).await;
     client.start_data().await;
     assert!(client.ask("Subject: plain\r\n\r\n..dot\r\n.").await.starts_with("250 "));
     client.start_data().await;
@@ -212,7 +212,7 @@ async fn a_mail_that_is_too_large_is_refused_and_the_connection_goes_on() {
     let code = refused.unwrap_err().status().unwrap();
     assert_eq!(u16::from(code), 552);
 
-    let mut client = ByHand::greeted(&catcher).await;
+    let mut client = RawSmtpClient::greeted(&catcher).await;
     client.start_data().await;
     let large = format!("{}\r\n", "x".repeat(60_000)).repeat(100);
     assert!(client.ask(&format!("{large}.")).await.starts_with("552 "));
@@ -225,7 +225,7 @@ async fn a_mail_that_is_too_large_is_refused_and_the_connection_goes_on() {
 #[actix_web::test]
 async fn an_endless_line_is_cut_off() {
     let catcher = started();
-    let mut client = ByHand::greeted(&catcher).await;
+    let mut client = RawSmtpClient::greeted(&catcher).await;
     client.say(&"x".repeat(smtp::MAX_LINE as usize)).await;
     assert_eq!(client.answer().await, "500 Line too long");
     assert_eq!(client.answer().await, "");
@@ -264,7 +264,7 @@ async fn ten_thousand_mails_stay_bounded() {
 async fn large_mails_are_bounded_by_their_bytes() {
     let store = Store::default();
     for _ in 0..20 {
-        store.take(mail::Arrived {
+        store.add(mail::ReceivedMail {
             received_at: chrono::Utc::now(),
             from: String::new(),
             to: Vec::new(),
@@ -281,9 +281,9 @@ async fn one_connection_too_many_is_told_to_come_again() {
     let catcher = started();
     let mut clients = Vec::new();
     for _ in 0..smtp::MAX_CONNECTIONS {
-        clients.push(ByHand::greeted(&catcher).await);
+        clients.push(RawSmtpClient::greeted(&catcher).await);
     }
-    let mut late = ByHand::connect(&catcher).await;
+    let mut late = RawSmtpClient::connect(&catcher).await;
     assert!(late.answer().await.starts_with("421 Too many connections"));
     assert!(clients[0].ask("QUIT").await.starts_with("221 "));
 }
@@ -291,7 +291,7 @@ async fn one_connection_too_many_is_told_to_come_again() {
 #[actix_web::test]
 async fn stopping_ends_open_connections_and_frees_the_port() {
     let catcher = started();
-    let mut client = ByHand::greeted(&catcher).await;
+    let mut client = RawSmtpClient::greeted(&catcher).await;
     client.start_data().await;
     tokio::time::timeout(Duration::from_secs(5), catcher.stop()).await.unwrap();
     assert!(client.answer().await.starts_with("421 "));

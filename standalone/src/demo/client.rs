@@ -1,4 +1,4 @@
-//! The two services as a visitor's program sees them: over HTTP.
+//! A client of both services, over HTTP.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::dataset::{Batch, Product};
 use crate::stack::Stack;
 
-/// How often a service that says 503 is asked again, and after which pause.
+/// How often a request that is answered 503 is sent, and the pause before the next try.
 const TRIES: u32 = 20;
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// An HTTP client of both services; cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(crate) struct Client {
     run: String,
 }
 
-/// How many events are in which state, as product-service tells operators.
+/// How many events are in which state, as product-service shows operators.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Overview {
     pub(crate) as_of: Timestamp,
@@ -51,7 +51,7 @@ pub(crate) struct Oldest {
     pub(crate) age_seconds: f64,
 }
 
-/// The answer to one line of a batch.
+/// The result of one line of a batch.
 #[derive(Debug, Deserialize)]
 pub(crate) struct LineResult {
     pub(crate) line: usize,
@@ -86,8 +86,8 @@ pub(crate) struct Event {
 
 /// What became of placing an order.
 #[derive(Debug)]
-pub(crate) enum Placed {
-    /// It is taken, under this id.
+pub(crate) enum PlaceOutcome {
+    /// It is accepted, under this id.
     Order(String),
     /// The copy says that there is not enough.
     Refused,
@@ -139,10 +139,10 @@ impl Client {
         let key = format!("{}-{}", self.run, batch.first_line());
         let body = json!({ "lines": lines });
         let response = self.send(Method::POST, &url, Some(&body), Some(&key)).await?;
-        Ok(response.json::<BatchResult>().await.context("a batch's answer can't be read")?.lines)
+        Ok(response.json::<BatchResult>().await.context("a batch's response can't be read")?.lines)
     }
 
-    /// Changes the stock of several products at once, all or as many as the owner lets.
+    /// Changes the stock of several products at once; lines that the owner refuses change nothing.
     pub(crate) async fn deliver(
         &self,
         lines: &[(&str, i64)],
@@ -158,7 +158,7 @@ impl Client {
         self.send(Method::POST, &url, Some(&body), Some(&key)).await.map(drop)
     }
 
-    /// What a product's owner has of it now.
+    /// The stock of a product at its owner now.
     pub(crate) async fn stock(&self, sku: &str) -> anyhow::Result<Option<i64>> {
         let url = format!("{}/api/v1/inventory/{}", self.product, escape(sku));
         let product: Value =
@@ -171,7 +171,7 @@ impl Client {
         &self,
         customer: &str,
         pieces: &BTreeMap<String, i64>,
-    ) -> anyhow::Result<Placed> {
+    ) -> anyhow::Result<PlaceOutcome> {
         let lines: Vec<Value> = pieces
             .iter()
             .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
@@ -180,11 +180,11 @@ impl Client {
         let body = json!({ "customer": customer, "lines": lines });
         let response = self.http.post(&url).json(&body).send().await.context("an order")?;
         match response.status() {
-            StatusCode::CONFLICT => Ok(Placed::Refused),
+            StatusCode::CONFLICT => Ok(PlaceOutcome::Refused),
             StatusCode::CREATED => {
                 let order: Order =
-                    response.json().await.context("an order's answer can't be read")?;
-                Ok(Placed::Order(order.id))
+                    response.json().await.context("an order's response can't be read")?;
+                Ok(PlaceOutcome::Order(order.id))
             }
             _ => bail!("placing an order: {}", response.text().await.unwrap_or_default()),
         }
@@ -226,7 +226,7 @@ impl Client {
         self.send(Method::DELETE, &url, None, None).await.map(drop)
     }
 
-    /// What product-service tells operators now.
+    /// What product-service shows operators now.
     pub(crate) async fn overview(&self) -> anyhow::Result<Overview> {
         let url = format!("{}/api/admin/v1/overview", self.product);
         let response = self.send(Method::GET, &url, None, None).await?;
@@ -241,7 +241,7 @@ impl Client {
         response.json().await.context("the list of events can't be read")
     }
 
-    /// Retries an event as an operator would; false: it needed none any more.
+    /// Retries an event as an operator would; false if it needs no retry any more.
     pub(crate) async fn retry(&self, id: &str) -> anyhow::Result<bool> {
         let url = format!("{}/api/admin/v1/events/{id}/retry", self.product);
         let body = json!({"reason": "the quarantine is over"});
@@ -249,7 +249,7 @@ impl Client {
             let response = self.http.post(&url).json(&body).send().await.context("a retry")?;
             match response.status() {
                 StatusCode::CONFLICT => return Ok(false),
-                StatusCode::SERVICE_UNAVAILABLE => tokio::time::sleep(AGAIN_AFTER).await,
+                StatusCode::SERVICE_UNAVAILABLE => tokio::time::sleep(RETRY_PAUSE).await,
                 status if status.is_success() => return Ok(true),
                 _ => bail!("retrying {id}: {}", response.text().await.unwrap_or_default()),
             }

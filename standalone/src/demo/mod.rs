@@ -18,7 +18,7 @@ use common::env::Env;
 use service::cli::stop_signal;
 
 use crate::dataset::{self, Source};
-use crate::stack::{Ports, Stack, Surroundings, hurry};
+use crate::stack::{Ports, Stack, StackArgs, shorten_delays};
 use client::Client;
 use progress::Progress;
 use report::Report;
@@ -30,14 +30,14 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
-    surroundings: Surroundings,
-    /// Write the summary here as JSON, too.
+    stack: StackArgs,
+    /// Also write the summary to this file as JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
-    /// Read only so many lines of the file.
+    /// Read only this many lines of the file.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Stop when it is done, instead of staying up for a look round.
+    /// Stop when it is done, instead of staying up for a look around.
     #[arg(long)]
     exit: bool,
 }
@@ -46,19 +46,18 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_signal()?;
     let temporary = tempfile::tempdir().context("a temporary folder can't be made")?;
-    let data_dir =
-        args.surroundings.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let data_dir = args.stack.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&data_dir)
         .with_context(|| format!("the data folder {} can't be made", data_dir.display()))?;
-    // A broker of one's own holds earlier runs' events; the embedded one is empty.
+    // A real broker may hold the events of earlier runs; the embedded one is empty.
     let run = Env::system().event_id();
-    let suffix = match args.surroundings.brokers {
+    let suffix = match args.stack.brokers {
         Some(_) => format!(".demo-{}", run.uuid().simple()),
         None => String::new(),
     };
     let ports = Ports { product: 0, order: 0, mail_page: 0 };
-    let stack = Stack::start(&args.surroundings, &data_dir, ports, &suffix, hurry).await?;
-    stack.say_where();
+    let stack = Stack::start(&args.stack, &data_dir, ports, &suffix, shorten_delays).await?;
+    stack.print_addresses();
     let run = run.to_string();
     let report = tokio::select! {
         report = replay(&args, &stack, &run) => report,
@@ -76,8 +75,8 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         report.write(file)?;
     }
     if !args.exit {
-        println!("\nStill up for a look round; Ctrl-C stops.");
-        stack.say_where();
+        println!("\nStill up for a look around; Ctrl-C stops.");
+        stack.print_addresses();
         stop.cancelled().await;
     }
     stack.stop().await?;
@@ -96,15 +95,15 @@ async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Rep
     let since = stack.product.engine().env.now();
     let total = survey.products.len() as u64 + survey.accepted;
     let progress = Progress::start(&client, total);
-    play::first_round(&client, stack, &survey, &progress).await?;
-    play::stock(&client, &survey, &progress).await?;
-    let played = play::sales(&client, &source, limit, &survey, &progress).await?;
-    let faults = play::mend(&client, stack, &played, &progress).await?;
+    play::warm_up(&client, stack, &survey, &progress).await?;
+    play::put_products(&client, &survey, &progress).await?;
+    let played = play::play_sales(&client, &source, limit, &survey, &progress).await?;
+    let retried = play::end_quarantine(&client, stack, &played, &progress).await?;
     progress.note("Waiting until every change is PROCESSED.");
-    play::settle(&client, stack).await?;
-    let orders = orders::take(&client, stack, &source, limit, &progress).await?;
+    play::wait_until_processed(&client, stack).await?;
+    let orders = orders::place_orders(&client, stack, &source, limit, &progress).await?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
-    let verdict = verify::verify(stack, since, &survey, &orders).await?;
-    Ok(Report::new(&survey, &played, faults.retried + orders.retried, verdict, stack, seconds))
+    let findings = verify::verify(stack, since, &survey, &orders).await?;
+    Ok(Report::new(&survey, &played, retried + orders.retried, findings, stack, seconds))
 }

@@ -5,22 +5,22 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::client::{Client, Placed};
+use super::client::{Client, PlaceOutcome};
 use super::play;
 use super::progress::Progress;
 use crate::dataset::{self, Batch, Source};
 use crate::stack::Stack;
 
 /// Invoices that are placed as orders.
-const ORDERS: usize = 600;
-/// Of those, how many meet stock that is gone by the time their order arrives.
-const CONTESTED: usize = 12;
-/// Every how many orders one is cancelled, right after it was placed.
+const MAX_ORDERS: usize = 600;
+/// Of those, how many want a product that sells out before their order arrives at its owner.
+const LATE_ORDERS: usize = 12;
+/// One order in this many is cancelled, right after it was placed.
 const CANCEL_EVERY: usize = 40;
 /// Orders that are placed at the same time.
 const AT_ONCE: usize = 8;
-/// Lines of one delivery.
-const DELIVERY: usize = 1_000;
+/// Lines of one delivery at the most.
+const MAX_DELIVERY: usize = 1_000;
 
 /// An invoice as an order: pieces by SKU, sales only.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ struct Invoice {
 
 /// Orders that have been placed.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct PlacedOrders {
     /// Their ids.
     pub(crate) ids: Vec<String>,
     /// Events that gave up on the way and were retried.
@@ -39,35 +39,35 @@ pub(crate) struct Taken {
 }
 
 /// Delivers what the invoices need, places them as orders, and waits until each has its answer.
-pub(crate) async fn take(
+pub(crate) async fn place_orders(
     client: &Client,
     stack: &Stack,
     source: &Source,
     limit: Option<u64>,
     progress: &Progress,
-) -> anyhow::Result<Taken> {
+) -> anyhow::Result<PlacedOrders> {
     let invoices = invoices(source, limit)?;
-    let mut taken = Taken::default();
-    let Some((last, _)) = invoices.split_last() else { return Ok(taken) };
+    let mut placed = PlacedOrders::default();
+    let Some((last, _)) = invoices.split_last() else { return Ok(placed) };
     progress.note(&format!(
         "Delivering what {} invoices need, to place them as orders.",
         invoices.len()
     ));
     deliver(client, &invoices, progress).await?;
-    play::settle(client, stack).await?;
-    let contested = CONTESTED.min(invoices.len() / 2);
-    let (free, late) = invoices.split_at(invoices.len() - contested);
+    play::wait_until_processed(client, stack).await?;
+    let late = LATE_ORDERS.min(invoices.len() / 2);
+    let (early, late) = invoices.split_at(invoices.len() - late);
     progress.note(&format!(
         "Placing {} orders; each {CANCEL_EVERY}th is cancelled at once.",
-        free.len()
+        early.len()
     ));
-    taken.ids.extend(place(client, free).await?);
+    placed.ids.extend(place(client, early).await?);
     let sku = last.pieces.keys().next().context("an invoice without lines")?;
-    taken.ids.extend(sell_out(client, stack, sku, late, progress).await?);
-    taken.retried = play::retry_exhausted(client).await?;
-    play::settle(client, stack).await?;
-    play::orders_answered(client).await?;
-    Ok(taken)
+    placed.ids.extend(sell_out(client, stack, sku, late, progress).await?);
+    placed.retried = play::retry_exhausted(client).await?;
+    play::wait_until_processed(client, stack).await?;
+    play::wait_for_answers(client).await?;
+    Ok(placed)
 }
 
 /// The first invoices that sell something.
@@ -78,7 +78,7 @@ fn invoices(source: &Source, limit: Option<u64>) -> anyhow::Result<Vec<Invoice>>
         if !invoice.pieces.is_empty() {
             invoices.push(invoice);
         }
-        if invoices.len() == ORDERS {
+        if invoices.len() == MAX_ORDERS {
             break;
         }
     }
@@ -101,7 +101,7 @@ async fn deliver(client: &Client, invoices: &[Invoice], progress: &Progress) -> 
         *needed.entry(sku).or_default() += pieces;
     }
     let lines: Vec<(&str, i64)> = needed.into_iter().collect();
-    for (number, lines) in lines.chunks(DELIVERY).enumerate() {
+    for (number, lines) in lines.chunks(MAX_DELIVERY).enumerate() {
         client.deliver(lines, &format!("delivery {number}")).await?;
         progress.committed(lines.len() as u64);
     }
@@ -111,7 +111,8 @@ async fn deliver(client: &Client, invoices: &[Invoice], progress: &Progress) -> 
 async fn place(client: &Client, invoices: &[Invoice]) -> anyhow::Result<Vec<String>> {
     let placed: Vec<Option<String>> = stream::iter(invoices.iter().enumerate())
         .map(async |(number, invoice)| {
-            let Placed::Order(id) = client.place(&invoice.number, &invoice.pieces).await? else {
+            let PlaceOutcome::Order(id) = client.place(&invoice.number, &invoice.pieces).await?
+            else {
                 return Ok(None);
             };
             if number % CANCEL_EVERY == CANCEL_EVERY - 1 {
@@ -125,8 +126,8 @@ async fn place(client: &Client, invoices: &[Invoice]) -> anyhow::Result<Vec<Stri
     Ok(placed.into_iter().flatten().collect())
 }
 
-/// Lets a product sell out at its owner while the copy can't hear of it: orders for it pass here, and are
-/// rejected there.
+/// Sells a product out at its owner while the copy is in quarantine: orders for it are accepted here and rejected
+/// there.
 async fn sell_out(
     client: &Client,
     stack: &Stack,
@@ -134,8 +135,8 @@ async fn sell_out(
     invoices: &[Invoice],
     progress: &Progress,
 ) -> anyhow::Result<Vec<String>> {
-    play::settle(client, stack).await?;
-    play::orders_answered(client).await?;
+    play::wait_until_processed(client, stack).await?;
+    play::wait_for_answers(client).await?;
     let Some(stock) = client.stock(sku).await?.filter(|stock| *stock > 0) else {
         return place(client, invoices).await;
     };
@@ -153,7 +154,7 @@ async fn sell_out(
         })
         .collect();
     let ids = place(client, &wanted).await?;
-    play::orders_answered(client).await?;
+    play::wait_for_answers(client).await?;
     client.release(sku).await?;
     Ok(ids)
 }

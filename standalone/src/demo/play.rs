@@ -1,4 +1,4 @@
-//! The replay: opening stock, every sales line in order, a fault on the way and its mending.
+//! The replay: opening stock, every sales line in order, a fault on the way and its end.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::stack::Stack;
 
 /// Products that are put in at the same time.
 const PUTS_AT_ONCE: usize = 16;
-/// How long nothing may move before the demo gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// The look at what moves.
-const LOOK: Duration = Duration::from_millis(200);
+/// How long the demo waits for one thing before it gives up.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often it looks meanwhile.
+const POLL_EVERY: Duration = Duration::from_millis(200);
 
 /// What became of the sales lines.
 #[derive(Debug, Default)]
@@ -31,15 +31,8 @@ pub(crate) struct Played {
     pub(crate) quarantined: Option<String>,
 }
 
-/// What became of the fault.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    /// Events that were EXHAUSTED and retried.
-    pub(crate) retried: u64,
-}
-
 /// Sends the first product round the loop, so that what follows measures the loop and not its start.
-pub(crate) async fn first_round(
+pub(crate) async fn warm_up(
     client: &Client,
     stack: &Stack,
     survey: &Catalogue,
@@ -50,11 +43,11 @@ pub(crate) async fn first_round(
         .note("Waiting until the consumers have joined and one change has gone all the way round.");
     client.put_product(product).await?;
     progress.committed(1);
-    settle(client, stack).await
+    wait_until_processed(client, stack).await
 }
 
 /// Puts every product but the first in with its opening stock.
-pub(crate) async fn stock(
+pub(crate) async fn put_products(
     client: &Client,
     survey: &Catalogue,
     progress: &Progress,
@@ -74,7 +67,7 @@ pub(crate) async fn stock(
 }
 
 /// Plays every line, in order, invoice by invoice; a third of the way in, one SKU goes into quarantine.
-pub(crate) async fn sales(
+pub(crate) async fn play_sales(
     client: &Client,
     source: &Source,
     limit: Option<u64>,
@@ -90,7 +83,7 @@ pub(crate) async fn sales(
             played.quarantined = Some(quarantine(client, &batch, progress).await?);
         }
         lines += batch.lines.len() as u64;
-        play(client, &batch, &mut played, progress).await?;
+        play_batch(client, &batch, &mut played, progress).await?;
     }
     Ok(played)
 }
@@ -99,13 +92,13 @@ async fn quarantine(client: &Client, batch: &Batch, progress: &Progress) -> anyh
     let line = batch.lines.first().context("an invoice without lines")?;
     client.quarantine(&line.sku).await?;
     progress.note(&format!(
-        "order-service puts {} into quarantine: its changes fail, are tried again, and at last wait for a person.",
+        "order-service puts {} into quarantine: its changes fail, are tried again, and in the end wait for a person.",
         line.sku
     ));
     Ok(line.sku.clone())
 }
 
-async fn play(
+async fn play_batch(
     client: &Client,
     batch: &Batch,
     played: &mut Played,
@@ -135,18 +128,16 @@ async fn play(
     Ok(())
 }
 
-/// Waits for the alert's mail, ends the quarantine and retries what gave up, as an operator would.
-pub(crate) async fn mend(
+/// Waits for the alert's mail, ends the quarantine and retries what gave up, as an operator would; how many that were.
+pub(crate) async fn end_quarantine(
     client: &Client,
     stack: &Stack,
     played: &Played,
     progress: &Progress,
-) -> anyhow::Result<Faults> {
-    let Some(sku) = &played.quarantined else {
-        return Ok(Faults::default());
-    };
+) -> anyhow::Result<u64> {
+    let Some(sku) = &played.quarantined else { return Ok(0) };
     wait_until("an alert mail", async || Ok(!stack.catcher.mails().is_empty())).await?;
-    // Everything of that SKU is to have given up, so that there is something to retry whatever the timing.
+    // All changes of that SKU have to give up first, so that there is something to retry whatever the timing.
     wait_for_counts("everything else to arrive", client, stack, |counts| {
         counts.pending + counts.sent == 0
     })
@@ -155,7 +146,7 @@ pub(crate) async fn mend(
     client.release(sku).await?;
     let retried = retry_exhausted(client).await?;
     progress.note(&format!("{retried} changes had given up and are retried."));
-    Ok(Faults { retried })
+    Ok(retried)
 }
 
 /// Retries every EXHAUSTED event, as an operator would; how many needed it.
@@ -175,7 +166,7 @@ pub(crate) async fn retry_exhausted(client: &Client) -> anyhow::Result<u64> {
 }
 
 /// Waits until every order has its answer.
-pub(crate) async fn orders_answered(client: &Client) -> anyhow::Result<()> {
+pub(crate) async fn wait_for_answers(client: &Client) -> anyhow::Result<()> {
     wait_until("every order to be answered", async || {
         Ok(!client.any_order("PENDING").await? && !client.any_order("CANCELLING").await?)
     })
@@ -183,7 +174,7 @@ pub(crate) async fn orders_answered(client: &Client) -> anyhow::Result<()> {
 }
 
 /// Waits until every change is PROCESSED.
-pub(crate) async fn settle(client: &Client, stack: &Stack) -> anyhow::Result<()> {
+pub(crate) async fn wait_until_processed(client: &Client, stack: &Stack) -> anyhow::Result<()> {
     wait_for_counts("every change to be PROCESSED", client, stack, |counts| {
         counts.pending + counts.sent + counts.exhausted + counts.resolved == 0
     })
@@ -197,10 +188,10 @@ async fn wait_for_counts(
     stack: &Stack,
     done: impl Fn(&Counts) -> bool,
 ) -> anyhow::Result<()> {
-    let begun = stack.product.engine().env.now();
+    let asked_at = stack.product.engine().env.now();
     wait_until(what, async || {
         let overview = client.overview().await?;
-        Ok(overview.as_of > begun && done(&overview.events))
+        Ok(overview.as_of > asked_at && done(&overview.events))
     })
     .await
 }
@@ -209,15 +200,15 @@ async fn wait_until(
     what: &str,
     mut done: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !done().await? {
         if Instant::now() > deadline {
             bail!(
-                "waited {} s for {what} in vain; the admin API says what is stuck and why",
-                PATIENCE.as_secs()
+                "waited {} s for {what} in vain; the operators' pages show what is stuck and why",
+                WAIT_TIMEOUT.as_secs()
             );
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
     Ok(())
 }

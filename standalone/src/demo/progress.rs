@@ -13,7 +13,7 @@ use super::client::{Client, Overview};
 pub(crate) struct Progress {
     bar: ProgressBar,
     committed: Arc<AtomicU64>,
-    painter: JoinHandle<()>,
+    refreshing: JoinHandle<()>,
 }
 
 const STYLE: &str = "{elapsed_precise} {bar:30} {pos}/{len} changes committed  {msg}";
@@ -22,22 +22,22 @@ impl Progress {
     /// Starts showing; `total` changes are expected.
     pub(crate) fn start(client: &Client, total: u64) -> Self {
         let bar = ProgressBar::new(total);
-        // The style is a constant; should it ever be wrong, the plain one serves.
+        // The template is a constant; should it ever be wrong, the default will do.
         bar.set_style(
             ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         let committed = Arc::new(AtomicU64::new(0));
-        let painter = tokio::spawn(paint(client.clone(), bar.clone(), Arc::clone(&committed)));
-        Self { bar, committed, painter }
+        let refreshing = tokio::spawn(refresh(client.clone(), bar.clone(), Arc::clone(&committed)));
+        Self { bar, committed, refreshing }
     }
 
-    /// So many more changes are committed.
+    /// Counts changes that are committed.
     pub(crate) fn committed(&self, changes: u64) {
         self.committed.fetch_add(changes, Ordering::Relaxed);
         self.bar.inc(changes);
     }
 
-    /// Something that a visitor wants to know happens now.
+    /// Prints what happens now.
     pub(crate) fn note(&self, text: &str) {
         if self.bar.is_hidden() {
             println!("{text}");
@@ -46,25 +46,25 @@ impl Progress {
         }
     }
 
-    /// It is done.
+    /// Stops showing.
     pub(crate) fn finish(&self) {
-        self.painter.abort();
+        self.refreshing.abort();
         self.bar.finish_and_clear();
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.painter.abort();
+        self.refreshing.abort();
     }
 }
 
-async fn paint(client: Client, bar: ProgressBar, committed: Arc<AtomicU64>) {
+async fn refresh(client: Client, bar: ProgressBar, committed: Arc<AtomicU64>) {
     let hidden = bar.is_hidden();
     let pause = Duration::from_millis(if hidden { 2_000 } else { 250 });
     loop {
         tokio::time::sleep(pause).await;
-        // A look that fails is not the demo's failure; the next one may pass.
+        // A request that fails is not the demo's failure; the next one may succeed.
         let Ok(overview) = client.overview().await else {
             continue;
         };

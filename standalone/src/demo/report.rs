@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::play::Played;
-use super::verify::Verdict;
+use super::verify::Findings;
 use crate::dataset::Catalogue;
 use crate::stack::Stack;
 
@@ -46,7 +46,7 @@ pub(crate) struct Report {
     #[serde(skip)]
     differences: Vec<String>,
     #[serde(skip)]
-    lost: Vec<String>,
+    stock_differences: Vec<String>,
     #[serde(skip)]
     products: usize,
     #[serde(skip)]
@@ -90,7 +90,7 @@ impl Report {
         survey: &Catalogue,
         played: &Played,
         retried: u64,
-        verdict: Verdict,
+        findings: Findings,
         stack: &Stack,
         seconds: f64,
     ) -> Self {
@@ -105,24 +105,24 @@ impl Report {
             rows: survey.rows,
             accepted: played.accepted,
             refused: refused_by_reason.values().sum(),
-            changes: verdict.changes,
-            processed: verdict.processed,
+            changes: findings.changes,
+            processed: findings.processed,
             exhausted_then_retried: retried,
             alerts_mailed: stack.catcher.mails().len(),
-            replica_equal: verdict.differences.is_empty(),
-            orders: Orders::of(&verdict.orders),
-            stock_conserved: verdict.lost.is_empty(),
+            replica_equal: findings.differences.is_empty(),
+            orders: Orders::of(&findings.orders),
+            stock_conserved: findings.stock_differences.is_empty(),
             seconds,
             latency_ms: Latency {
-                p50: verdict.latency.value_at_quantile(0.5) as f64 / 1_000.0,
-                p99: verdict.latency.value_at_quantile(0.99) as f64 / 1_000.0,
+                p50: findings.latency.value_at_quantile(0.5) as f64 / 1_000.0,
+                p99: findings.latency.value_at_quantile(0.99) as f64 / 1_000.0,
             },
             refused_by_reason,
             refused_examples,
-            differences: verdict.differences,
-            lost: verdict.lost,
-            products: verdict.products,
-            open: verdict.open,
+            differences: findings.differences,
+            stock_differences: findings.stock_differences,
+            products: findings.products,
+            open: findings.open,
         }
     }
 
@@ -184,8 +184,8 @@ impl fmt::Display for Report {
         let conserved =
             if self.stock_conserved { "adds up for every product" } else { "DOES NOT ADD UP" };
         writeln!(f, "the stock             {conserved}")?;
-        for lost in self.lost.iter().take(10) {
-            writeln!(f, "  {lost}")?;
+        for difference in self.stock_differences.iter().take(10) {
+            writeln!(f, "  {difference}")?;
         }
         if self.open > 0 {
             writeln!(f, "NOT PROCESSED         {}", self.open)?;

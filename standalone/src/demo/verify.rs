@@ -1,4 +1,4 @@
-//! The proof: both inventory tables row by row, and every event's end, read from the two databases.
+//! The proof, read from the two databases: both inventory tables row by row, and how every event ended.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -14,18 +14,18 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 use hdrhistogram::Histogram;
 
-use super::orders::Taken;
+use super::orders::PlacedOrders;
 use crate::dataset::Catalogue;
 use crate::stack::Stack;
 
 /// What the databases say.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct Findings {
     /// Changes that this run committed.
     pub(crate) changes: u64,
     /// Those of them that are PROCESSED.
     pub(crate) processed: u64,
-    /// Events of any run and of either service that are not.
+    /// Events of any run and of either service that are not settled.
     pub(crate) open: u64,
     /// SKUs that differ between the tables, the first few of them.
     pub(crate) differences: Vec<String>,
@@ -34,13 +34,13 @@ pub(crate) struct Verdict {
     /// This run's orders by their final status.
     pub(crate) orders: BTreeMap<String, u64>,
     /// SKUs whose stock is not what opening stock, adjustments and confirmed orders make, the first few of them.
-    pub(crate) lost: Vec<String>,
+    pub(crate) stock_differences: Vec<String>,
     /// Commit → acknowledged, in microseconds.
     pub(crate) latency: Histogram<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq, QueryableByName)]
-struct Row {
+struct InventoryRow {
     #[diesel(sql_type = Text)]
     sku: String,
     #[diesel(sql_type = Text)]
@@ -58,47 +58,48 @@ pub(crate) async fn verify(
     stack: &Stack,
     since: Timestamp,
     survey: &Catalogue,
-    taken: &Taken,
-) -> anyhow::Result<Verdict> {
-    let source = rows(&stack.product.engine().db).await.context("product-service's inventory")?;
-    let copy = rows(&stack.order.engine().db).await.context("order-service's inventory")?;
+    placed: &PlacedOrders,
+) -> anyhow::Result<Findings> {
+    let source =
+        inventory(&stack.product.engine().db).await.context("product-service's inventory")?;
+    let copy = inventory(&stack.order.engine().db).await.context("order-service's inventory")?;
     let differences = differences(&source, &copy);
     let db = &stack.product.engine().db;
-    let (changes, open, times) = db.read(move |conn| events(conn, since)).await?;
+    let (changes, open, times) = db.read(move |conn| event_totals(conn, since)).await?;
     let (_, open_commands, _) =
-        stack.order.engine().db.read(move |conn| events(conn, since)).await?;
+        stack.order.engine().db.read(move |conn| event_totals(conn, since)).await?;
     let mut latency = Histogram::new(3).context("no histogram can be made")?;
     for (created, settled) in &times {
         latency.record(u64::try_from(settled.since(*created).as_micros())?)?;
     }
-    Ok(Verdict {
+    Ok(Findings {
         changes,
         processed: times.len() as u64,
         open: open + open_commands,
         differences,
         products: source.len(),
-        orders: orders_by_status(&stack.order.engine().db, taken).await?,
-        lost: lost(stack, since, survey, &source).await?,
+        orders: orders_by_status(&stack.order.engine().db, placed).await?,
+        stock_differences: stock_differences(stack, since, survey, &source).await?,
         latency,
     })
 }
 
 #[derive(QueryableByName)]
-struct Counted {
+struct NamedNumber {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = BigInt)]
     number: i64,
 }
 
-async fn counted(db: &Db, sql: String) -> anyhow::Result<BTreeMap<String, i64>> {
-    let rows: Vec<Counted> =
+async fn numbers_by_name(db: &Db, sql: String) -> anyhow::Result<BTreeMap<String, i64>> {
+    let rows: Vec<NamedNumber> =
         db.read(move |conn| anyhow::Ok(on!(conn, c => sql_query(sql).load(c))?)).await?;
     Ok(rows.into_iter().map(|row| (row.name, row.number)).collect())
 }
 
 /// The final states of the orders that were placed, read one by one: all of them must be there.
-async fn orders_by_status(db: &Db, taken: &Taken) -> anyhow::Result<BTreeMap<String, u64>> {
+async fn orders_by_status(db: &Db, placed: &PlacedOrders) -> anyhow::Result<BTreeMap<String, u64>> {
     let cast = "CAST(id AS TEXT) AS name";
     let statuses =
         ["PENDING", "CONFIRMED", "REJECTED", "CANCELLING", "CANCELLED", "NEEDS_ATTENTION"];
@@ -107,10 +108,10 @@ async fn orders_by_status(db: &Db, taken: &Taken) -> anyhow::Result<BTreeMap<Str
         let sql = format!(
             "SELECT {cast}, CAST(1 AS BIGINT) AS number FROM orders WHERE status = '{status}'"
         );
-        found.extend(counted(db, sql).await?.into_keys().map(|id| (id, status)));
+        found.extend(numbers_by_name(db, sql).await?.into_keys().map(|id| (id, status)));
     }
     let mut orders: BTreeMap<String, u64> = BTreeMap::new();
-    for id in &taken.ids {
+    for id in &placed.ids {
         let status = found.get(id).with_context(|| format!("the order {id} is lost"))?;
         *orders.entry((*status).to_owned()).or_default() += 1;
     }
@@ -118,20 +119,20 @@ async fn orders_by_status(db: &Db, taken: &Taken) -> anyhow::Result<BTreeMap<Str
 }
 
 /// Opening stock + adjustments − confirmed orders must be the stock of every product.
-async fn lost(
+async fn stock_differences(
     stack: &Stack,
     since: Timestamp,
     survey: &Catalogue,
-    source: &[Row],
+    source: &[InventoryRow],
 ) -> anyhow::Result<Vec<String>> {
     let since = since.micros();
-    let adjusted = counted(
+    let adjusted = numbers_by_name(
         &stack.product.engine().db,
         format!(
             "SELECT sku AS name, CAST(sum(delta) AS BIGINT) AS number FROM adjustment WHERE at_us >= {since} GROUP BY sku"
         ),
     );
-    let confirmed = counted(
+    let confirmed = numbers_by_name(
         &stack.order.engine().db,
         format!(
             "SELECT l.sku AS name, CAST(sum(l.quantity) AS BIGINT) AS number FROM order_line l \
@@ -152,18 +153,20 @@ async fn lost(
     Ok(wrong.collect())
 }
 
-async fn rows(db: &Db) -> anyhow::Result<Vec<Row>> {
+async fn inventory(db: &Db) -> anyhow::Result<Vec<InventoryRow>> {
     let sql = "SELECT sku, description, quantity, unit_price_minor, version FROM inventory";
-    let mut rows: Vec<Row> =
+    let mut rows: Vec<InventoryRow> =
         db.read(move |conn| anyhow::Ok(on!(conn, c => sql_query(sql).load(c))?)).await?;
     // Sorted here: the two databases may collate differently.
     rows.sort_unstable_by(|a, b| a.sku.cmp(&b.sku));
     Ok(rows)
 }
 
+/// When each event was created and when it was settled.
 type Times = Vec<(Timestamp, Timestamp)>;
 
-fn events(conn: &mut Conn, since: Timestamp) -> anyhow::Result<(u64, u64, Times)> {
+/// Events made since then, events that are open, and the times of the settled ones.
+fn event_totals(conn: &mut Conn, since: Timestamp) -> anyhow::Result<(u64, u64, Times)> {
     let first = EventId::first_at(since);
     let (changes, open, times): (i64, i64, Times) = on!(conn, c => (
         outbox_event::table.filter(outbox_event::id.ge(first)).count().get_result(c)?,
@@ -178,7 +181,7 @@ fn events(conn: &mut Conn, since: Timestamp) -> anyhow::Result<(u64, u64, Times)
 }
 
 /// The SKUs whose rows are not the same on both sides; both are sorted by SKU.
-fn differences(source: &[Row], copy: &[Row]) -> Vec<String> {
+fn differences(source: &[InventoryRow], copy: &[InventoryRow]) -> Vec<String> {
     let (mut source, mut copy) = (source.iter().peekable(), copy.iter().peekable());
     let mut found = Vec::new();
     loop {
@@ -200,8 +203,8 @@ fn differences(source: &[Row], copy: &[Row]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn row(sku: &str, quantity: i64) -> Row {
-        Row {
+    fn row(sku: &str, quantity: i64) -> InventoryRow {
+        InventoryRow {
             sku: sku.to_owned(),
             description: String::new(),
             quantity,

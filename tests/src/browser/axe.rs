@@ -1,9 +1,8 @@
 //! axe-core, which finds what shuts people out of a page: fetched by npm once, for tests only.
 
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, fs};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;

@@ -7,8 +7,7 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{IdempotencyKey, OptionalJson, Problem, ProblemResult, Reply, StrictJson};
 use common::ids::EventId;
-use engine::outbox::Outbox;
-use engine::outbox::operate;
+use engine::outbox::{Outbox, operate};
 use serde::Deserialize;
 use utoipa::ToSchema;
 

@@ -16,11 +16,9 @@ use std::time::Duration;
 
 use common::clock::{ManualClock, Timestamp};
 use common::config::{AlertSettings, MailSettings, MailTls, MailTransport, WebhookSettings};
-use common::db::ENGINE_MIGRATIONS;
-use common::db::{Db, DbError};
+use common::db::{Db, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
-use common::event::EventKind;
-use common::event::EventRow;
+use common::event::{EventKind, EventRow};
 use common::ids::EventId;
 use common::on;
 use common::schema::outbox_event;

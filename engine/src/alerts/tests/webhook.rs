@@ -14,8 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Fixture, event};
-use crate::alerts::AlertError;
-use crate::alerts::{AlertFilter, Delivery, SenderOutcome, close, webhook};
+use crate::alerts::{AlertError, AlertFilter, Delivery, SenderOutcome, close, webhook};
 use crate::audit::{Actor, AuthMethod};
 
 on_every_database!(Fixture::new =>

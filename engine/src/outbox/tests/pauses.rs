@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use common::event::NewEvent;
-use common::event::Status;
+use common::event::{NewEvent, Status};
 
 use super::super::overdue::OverdueMonitor;
 use super::super::pause::{self, EVERYTHING, PauseRow};

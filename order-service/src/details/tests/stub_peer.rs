@@ -12,8 +12,7 @@ use common::config::PeerSettings;
 use common::env::Env;
 use common::http::Problem;
 use common::inventory::Sku;
-use futures::StreamExt;
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::details::{DetailsClient, DetailsError, DetailsLookup};

@@ -1,0 +1,156 @@
+//! What of an engine runs in the background of a service, and how it stops.
+
+mod housekeeping;
+mod receiving;
+mod sending;
+mod settling;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::telemetry::Collector;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::Engine;
+use crate::kafka::{Producer, ensure_topics};
+use crate::worker::{Retry, Tasks, Timers};
+
+/// The background work of an engine, before it runs.
+pub struct Loops {
+    engine: Engine,
+    collector: Option<Collector>,
+    /// Says that it is time to look for what nobody reports.
+    overdue_due: Arc<Notify>,
+    /// Says that it is time to forget what is old.
+    retention_due: Arc<Notify>,
+}
+
+/// The background work under way.
+pub struct RunningLoops {
+    stop: CancellationToken,
+    tasks: Tasks,
+    timers: Timers,
+    producer: Producer,
+    export: Option<Export>,
+}
+
+impl Loops {
+    pub(crate) fn new(engine: Engine, collector: Option<Collector>) -> Self {
+        Self { engine, collector, overdue_due: Arc::default(), retention_due: Arc::default() }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When a setting of the broker or a cron expression is not understood.
+    pub async fn start(self) -> anyhow::Result<RunningLoops> {
+        let engine = &self.engine;
+        let stop = CancellationToken::new();
+        let tasks = Tasks::new(engine.log_span());
+        engine.clone().prepare_topics(&stop, &tasks);
+        if engine.sends {
+            self.start_sending(&stop, &tasks)?;
+        }
+        if let Some(handler) = &engine.handler {
+            engine.start_receiving(Arc::clone(handler), &stop, &tasks)?;
+        }
+        self.start_housekeeping(&stop, &tasks);
+        let timers = self.start_timers().await?;
+        tasks.close();
+        let producer = engine.producer.clone();
+        let span = engine.log_span();
+        let export = self.collector.map(|collector| Export::start(collector, span));
+        Ok(RunningLoops { stop, tasks, timers, producer, export })
+    }
+
+    async fn start_timers(&self) -> anyhow::Result<Timers> {
+        let Engine { settings, outbox, bulk, alerts, .. } = &self.engine;
+        let timers = Timers::new().await?;
+        timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
+        timers.every(&settings.outbox.watch_cron, &self.overdue_due).await?;
+        timers.every(&settings.outbox.sweep_cron, bulk.notify()).await?;
+        timers.every(&settings.alerts.cron, alerts.notify()).await?;
+        timers.every("0 * * * * *", &self.retention_due).await?;
+        timers.start().await?;
+        Ok(timers)
+    }
+}
+
+impl Engine {
+    /// Makes missing topics once the broker can be reached.
+    fn prepare_topics(self, stop: &CancellationToken, tasks: &Tasks) {
+        let settings = self.settings.kafka.clone();
+        if !settings.create_topics {
+            return;
+        }
+        let mut names = Vec::new();
+        if self.sends {
+            names.extend([settings.outbound_topic.clone(), settings.outbound_ack_topic.clone()]);
+        }
+        if self.handler.is_some() {
+            names.extend([settings.inbound_topic.clone(), settings.inbound_ack_topic.clone()]);
+        }
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut retry = Retry::new("making topics", &self.env, &stop);
+            while let Err(error) = ensure_topics(&settings, &names, self.broker.clone()).await {
+                if retry.pause(&error).await.is_none() {
+                    return;
+                }
+            }
+            retry.succeeded(());
+            self.outbox.wake();
+        });
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// The way of spans out of the process: it ends last, as all else may still have something to tell.
+struct Export {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Export {
+    fn start(collector: Collector, service: tracing::Span) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(collector.run(stop.clone()).instrument(service));
+        Self { stop, task }
+    }
+
+    async fn stop(self, within: Duration) {
+        self.stop.cancel();
+        if tokio::time::timeout(within, self.task).await.is_err() {
+            tracing::warn!("the last spans did not reach the collector in time");
+        }
+    }
+}
+
+impl RunningLoops {
+    /// Stops: what is in flight is finished, the producer flushed; after `within` the rest is left to the next start.
+    pub async fn stop(mut self, within: Duration) {
+        self.timers.stop().await;
+        self.stop.cancel();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                ?within,
+                "some work did not end in time; it is taken up again at the next start"
+            );
+        }
+        let producer = self.producer;
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(2)));
+        if flushed.await.is_err() {
+            tracing::warn!("the producer was not flushed");
+        }
+        if let Some(export) = self.export {
+            export.stop(Duration::from_secs(2)).await;
+        }
+    }
+}

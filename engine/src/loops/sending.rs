@@ -1,0 +1,124 @@
+//! The half that sends: leases, the relay, and the watch over what was sent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use common::db::DbError;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Loops, count};
+use crate::Engine;
+use crate::kafka::Consumer;
+use crate::outbox::{LeaseSet, Relay, release, renew};
+use crate::worker::{Next, Retry, Tasks, run_when_notified};
+
+impl Loops {
+    pub(super) fn start_sending(
+        &self,
+        stop: &CancellationToken,
+        tasks: &Tasks,
+    ) -> anyhow::Result<()> {
+        let engine = &self.engine;
+        let relay = Arc::new(engine.relay());
+        let owner = engine.env.event_id().to_string();
+        let held = Arc::new(Mutex::new(LeaseSet::nothing(owner.clone())));
+        tasks.spawn(engine.clone().keep_leases(owner, Arc::clone(&held), stop.clone()));
+        tasks.spawn(engine.clone().relay_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone()));
+        let due = Arc::clone(&self.overdue_due);
+        tasks.spawn(engine.clone().overdue_loop(relay, held, due, stop.clone()));
+        let kafka = &engine.settings.kafka;
+        let group = format!("{}.acks", engine.settings.service.name);
+        let broker = engine.broker.clone();
+        let consumer = Consumer::subscribe(kafka, &group, &kafka.outbound_ack_topic, broker)?;
+        tasks.spawn(engine.clone().settle_loop(consumer, stop.clone()));
+        Ok(())
+    }
+}
+
+impl Engine {
+    async fn keep_leases(self, owner: String, held: Arc<Mutex<LeaseSet>>, stop: CancellationToken) {
+        let lease = self.settings.outbox.lease;
+        let mut retry = Retry::new("renewing the relay's leases", &self.env, &stop);
+        while !stop.is_cancelled() {
+            match renew(&self.db, &owner, lease).await {
+                Ok(renewed) => {
+                    retry.succeeded(());
+                    let grew = renewed.tokens.len() > lock(&held).tokens.len();
+                    *lock(&held) = renewed;
+                    if grew {
+                        self.outbox.wake();
+                    }
+                }
+                Err(error) => {
+                    if retry.pause(&error).await.is_none() {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(lease / 4) => {}
+            }
+        }
+    }
+
+    async fn relay_loop(
+        self,
+        relay: Arc<Relay>,
+        held: Arc<Mutex<LeaseSet>>,
+        stop: CancellationToken,
+    ) {
+        let mut retry = Retry::new("counting what is in flight", &self.env, &stop);
+        while let Err(error) = self.in_flight.refresh(&self.db).await {
+            if retry.pause(&error).await.is_none() {
+                return;
+            }
+        }
+        retry.succeeded(());
+        run_when_notified("relaying events", &self.env, self.outbox.notify(), &stop, || async {
+            let held = lock(&held).clone();
+            let outcome = relay.run_once(&held).await?;
+            self.metrics.relay_sent(count(outcome.sent));
+            outcome.first_sent.iter().for_each(|waited| self.metrics.commit_to_sent(*waited));
+            if outcome.refused > 0 {
+                self.alerts.wake();
+            }
+            Ok::<_, DbError>(if outcome.drained { Next::Wait } else { Next::Again })
+        })
+        .await;
+        let owner = lock(&held).owner.clone();
+        if let Err(error) = release(&self.db, &owner).await {
+            tracing::debug!(%error, "the leases end by themselves");
+        }
+    }
+
+    async fn overdue_loop(
+        self,
+        relay: Arc<Relay>,
+        held: Arc<Mutex<LeaseSet>>,
+        due: Arc<Notify>,
+        stop: CancellationToken,
+    ) {
+        let watch = self.overdue_monitor();
+        run_when_notified("watching events", &self.env, &due, &stop, || async {
+            relay.forget_topology();
+            self.in_flight.refresh(&self.db).await?;
+            // One instance watches: whoever holds the first shard.
+            if lock(&held).is_valid() && lock(&held).tokens.contains_key(&0) {
+                let outcome = watch.run_once(&relay).await?;
+                if outcome.overdue + outcome.silent > 0 {
+                    tracing::info!(?outcome, "events are overdue or partitions silent");
+                    self.alerts.wake();
+                }
+            }
+            self.outbox.wake();
+            Ok::<_, DbError>(Next::Wait)
+        })
+        .await;
+    }
+}
+
+fn lock(held: &Mutex<LeaseSet>) -> std::sync::MutexGuard<'_, LeaseSet> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,21 @@
+//! The outbox's statements: the only place in it that knows two dialects.
+//!
+//! PostgreSQL takes whole batches as arrays, one round trip each; SQLite, which has no round trip, takes
+//! prepared statements row by row inside the same transaction.
+
+mod overdue;
+mod sending;
+mod settling;
+
+use common::ids::{EventId, EventIdSql};
+use diesel::QueryableByName;
+
+pub(super) use overdue::*;
+pub(super) use sending::*;
+pub(super) use settling::*;
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+}

@@ -1,0 +1,194 @@
+//! What nobody reports: events passed by, silent partitions, failures that a newer version made superfluous.
+
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::ids::{EventId, EventIdSql};
+use common::on;
+use common::schema::{outbox_event, outbox_partition};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
+
+use super::IdRow;
+use super::sending::{allowed, json_list};
+
+/// SENT events that their consumer has passed by, oldest first.
+pub(in crate::outbox) fn overdue(
+    conn: &mut Conn,
+    topic: &str,
+    sent_before: Timestamp,
+    grace: Duration,
+    limit: i64,
+) -> QueryResult<Vec<EventId>> {
+    let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+    let sql = "SELECT o.id FROM outbox_open o \
+               JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
+               WHERE o.status = 1 AND o.sent_us <= $2 AND o.sent_us <= p.acked_sent_us - $3 \
+               ORDER BY o.id LIMIT $4";
+    let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
+        .bind::<Text, _>(topic)
+        .bind::<BigInt, _>(sent_before)
+        .bind::<BigInt, _>(grace)
+        .bind::<BigInt, _>(limit)
+        .load(c))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// A partition that holds SENT events and gives no answers.
+#[derive(Debug, Clone, QueryableByName)]
+pub(in crate::outbox) struct Silent {
+    #[diesel(sql_type = Integer)]
+    pub(in crate::outbox) partition: i32,
+    #[diesel(sql_type = BigInt)]
+    pub(in crate::outbox) waiting: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(in crate::outbox) waiting_since: Timestamp,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(in crate::outbox) since: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(in crate::outbox) probe_due: Option<Timestamp>,
+    #[diesel(sql_type = Integer)]
+    pub(in crate::outbox) probes: i32,
+}
+
+/// The partitions whose oldest SENT event, and whose last answer, are both older than `before`.
+pub(in crate::outbox) fn silent(
+    conn: &mut Conn,
+    topic: &str,
+    before: Timestamp,
+) -> QueryResult<Vec<Silent>> {
+    let sql = "SELECT o.partition, count(*) AS waiting, min(o.sent_us) AS waiting_since, \
+                 p.silent_us AS since, p.probe_due_us AS probe_due, COALESCE(p.probes, 0) AS probes \
+               FROM outbox_open o \
+               LEFT JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
+               WHERE o.status = 1 AND o.partition IS NOT NULL \
+               GROUP BY o.partition, p.silent_us, p.probe_due_us, p.probes, p.last_ack_us \
+               HAVING min(o.sent_us) <= $2 AND COALESCE(p.last_ack_us, 0) <= $3 \
+               ORDER BY o.partition";
+    on!(conn, c => sql_query(sql)
+        .bind::<Text, _>(topic)
+        .bind::<BigInt, _>(before)
+        .bind::<BigInt, _>(before)
+        .load(c))
+}
+
+/// The oldest event of a partition that waits for its answer, and whose key is none of `paused`.
+pub(in crate::outbox) fn oldest_sent(
+    conn: &mut Conn,
+    partition: i32,
+    paused: &[String],
+) -> QueryResult<Option<EventId>> {
+    let allowed = allowed(conn, paused);
+    let sql = format!(
+        "SELECT id FROM outbox_open WHERE status = 1 AND partition = $1{allowed} ORDER BY id LIMIT 1"
+    );
+    let query = sql_query(sql).bind::<Integer, _>(partition);
+    let row: Option<IdRow> = match (conn, paused) {
+        (Conn::Pg(c), [_, ..]) => query.bind::<Array<Text>, _>(paused).get_result(c).optional()?,
+        (Conn::Sqlite(c), [_, ..]) => {
+            query.bind::<Text, _>(json_list(paused)?).get_result(c).optional()?
+        }
+        (conn, []) => on!(conn, c => query.get_result(c).optional())?,
+    };
+    Ok(row.map(|row| row.id))
+}
+
+/// Whether an episode of silence is under way.
+pub(in crate::outbox) fn any_silence(conn: &mut Conn, topic: &str) -> QueryResult<bool> {
+    let silent = outbox_partition::table
+        .filter(outbox_partition::topic.eq(topic).and(outbox_partition::silent_us.is_not_null()))
+        .select(outbox_partition::partition);
+    let first: Option<i32> = on!(conn, c => silent.first(c).optional())?;
+    Ok(first.is_some())
+}
+
+/// Notes that a partition is silent and when it is probed next.
+pub(in crate::outbox) fn note_silence(
+    conn: &mut Conn,
+    topic: &str,
+    silent: &Silent,
+    now: Timestamp,
+    next_probe: Timestamp,
+) -> QueryResult<()> {
+    use outbox_partition as p;
+    let since = silent.since.unwrap_or(now);
+    let state = (
+        p::silent_us.eq(Some(since)),
+        p::probe_due_us.eq(Some(next_probe)),
+        p::probes.eq(silent.probes + 1),
+    );
+    let never_answered = (
+        p::topic.eq(topic),
+        p::partition.eq(silent.partition),
+        p::acked_sent_us.eq(0),
+        p::last_ack_us.eq(0),
+    );
+    on!(conn, c => diesel::insert_into(p::table)
+        .values((never_answered, state))
+        .on_conflict((p::topic, p::partition))
+        .do_update()
+        .set(state)
+        .execute(c))?;
+    Ok(())
+}
+
+/// Those snapshots among `ids` whose key has a newer version that is PROCESSED.
+///
+/// Newer by id too, so that a long history is not walked; where clocks of instances disagree, [`overtaken`] finds
+/// the rest.
+pub(in crate::outbox) fn overtaken_among(
+    conn: &mut Conn,
+    ids: &[EventId],
+) -> QueryResult<Vec<EventId>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let overtaken = "SELECT e.id FROM outbox_event e WHERE e.kind = 0 AND EXISTS (\
+                       SELECT 1 FROM outbox_event n JOIN outbox_settled s ON s.id = n.id \
+                       WHERE n.key = e.key AND n.kind = 0 AND n.id > e.id \
+                         AND (n.epoch, n.version) > (e.epoch, e.version)) AND e.id";
+    let rows: Vec<IdRow> = match conn {
+        Conn::Pg(c) => {
+            sql_query(format!("{overtaken} = ANY($1)")).bind::<Array<EventIdSql>, _>(ids).load(c)?
+        }
+        Conn::Sqlite(c) => {
+            let list = json_list(ids)?;
+            sql_query(format!("{overtaken} IN (SELECT value FROM json_each(?))"))
+                .bind::<Text, _>(list)
+                .load(c)?
+        }
+    };
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Events whose alert was raised since `since` and is open although a newer version of their key is PROCESSED.
+pub(in crate::outbox) fn overtaken(
+    conn: &mut Conn,
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<EventId>> {
+    let sql = "SELECT a.event_id AS id FROM alert a \
+               WHERE a.closed_us IS NULL AND a.kind = 'exhausted' AND a.event_kind = 0 \
+                 AND a.created_us >= $1 \
+                 AND EXISTS (SELECT 1 FROM outbox_event e JOIN outbox_settled s ON s.id = e.id \
+                             WHERE e.key = a.key AND e.kind = 0 \
+                               AND (e.epoch, e.version) > (a.epoch, a.version)) \
+               ORDER BY a.event_id LIMIT $2";
+    let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
+        .bind::<BigInt, _>(since)
+        .bind::<BigInt, _>(limit)
+        .load(c))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// The newest version of a key that was ever written here, if its events are still kept.
+pub(in crate::outbox) fn newest_version(conn: &mut Conn, key: &str) -> QueryResult<Option<i64>> {
+    on!(conn, c => outbox_event::table
+        .filter(outbox_event::key.eq(key).and(outbox_event::kind.eq(0)))
+        .select(outbox_event::version)
+        .order(outbox_event::id.desc())
+        .first(c)
+        .optional())
+}

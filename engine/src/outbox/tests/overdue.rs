@@ -1,0 +1,71 @@
+//! What nobody reports: events that were passed by, and partitions that give no answers.
+
+use super::*;
+
+on_every_database!(OutboxFixture::new =>
+    only_what_was_passed_by_is_overdue,
+    silence_costs_nothing_and_is_told_once,
+);
+
+async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
+    let passed_by = fixture.append(SNAPSHOT, "A", 1).await;
+    let elsewhere = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(passed_by, 1, 0).await;
+    fixture.send(elsewhere, 1, 1).await;
+    fixture.clock.advance(Duration::from_secs(10));
+    let later = fixture.append(SNAPSHOT, "C", 1).await;
+    fixture.send(later, 1, 0).await;
+    fixture.clock.advance(Duration::from_secs(25));
+    // The time is over, but the consumer has answered nothing later yet: it may be slow.
+    assert_eq!(fixture.overdue().await, []);
+    fixture.settle(vec![fixture.ack(later, 1, Verdict::Success)]).await;
+    assert_eq!(fixture.overdue().await, [passed_by], "the other partition proves nothing");
+    let watch = fixture.watch();
+    let (overdue, exhausted) = watch.take_overdue().await.unwrap();
+    assert_eq!((overdue, exhausted), (1, 0));
+    assert_eq!(fixture.open(passed_by).await.unwrap().status, Status::Pending);
+    assert_eq!(fixture.open(elsewhere).await.unwrap().status, Status::Sent);
+}
+
+impl OutboxFixture {
+    async fn overdue(&self) -> Vec<EventId> {
+        let before = self.env.now().before(Duration::from_secs(30));
+        self.run(move |conn| store::overdue(conn, TOPIC, before, Duration::from_secs(5), 100)).await
+    }
+}
+
+async fn silence_costs_nothing_and_is_told_once(fixture: OutboxFixture) {
+    let oldest = fixture.append(SNAPSHOT, "A", 1).await;
+    let other = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(oldest, 1, 0).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.send(other, 1, 0).await;
+    let watch = fixture.watch();
+    assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
+    fixture.clock.advance(Duration::from_secs(31));
+    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![oldest]));
+    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
+    let probed = Update::new(oldest, Trigger::Probed { attempt: 2 });
+    let env = fixture.env.clone();
+    fixture.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
+    let row = fixture.open(oldest).await.unwrap();
+    assert_eq!(row.attempt_limit - row.attempt, 4, "a probe costs nothing of the budget");
+    fixture.clock.advance(Duration::from_secs(60));
+    assert_eq!(watch.take_silent().await.unwrap().1, [oldest], "always the oldest");
+    assert_eq!(fixture.alerts().await.len(), 1, "one alert for the whole episode");
+    assert_eq!(fixture.overdue().await, []);
+    // The answer to the send before proves nothing of the probe's time, but ends the silence.
+    fixture.settle(vec![fixture.ack(oldest, 2, Verdict::Success)]).await;
+    assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
+    assert!(fixture.alerts().await[0].2.is_some(), "the alert is closed when answers come again");
+    assert_eq!(fixture.overdue().await, [other], "now it is known to have been passed by");
+    let silent: i64 = fixture
+        .run(|conn| {
+            on!(conn, c => outbox_partition::table
+                .filter(outbox_partition::silent_us.is_not_null())
+                .count()
+                .get_result(c))
+        })
+        .await;
+    assert_eq!(silent, 0);
+}

@@ -1,0 +1,24 @@
+//! How a command ends, and its exit code.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It did what it was asked.
+    Done,
+    /// Nothing was done: the answer was no, or a job was cancelled.
+    NotDone,
+    /// A job has ended, and skipped some of its events.
+    PartlyDone,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::NotDone => Self::FAILURE,
+            Outcome::PartlyDone => Self::from(3),
+        }
+    }
+}

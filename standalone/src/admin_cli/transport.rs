@@ -1,0 +1,158 @@
+//! HTTP to a service: hyper by itself asks no proxy and follows no redirect, so nobody else sees the token; and
+//! rustls runs on the cryptographic library that the mail brings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use reqwest::Url;
+use rustls::crypto::ring;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::error::CommandError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for the response, and for each piece of its body.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Sends requests with a token, or with none.
+pub(super) struct Transport {
+    http: Http,
+    authorization: Option<HeaderValue>,
+    /// The service's address, for messages.
+    base: Arc<str>,
+    /// The variable that holds it, for messages.
+    url_variable: &'static str,
+}
+
+/// A response, whose body is still to be read.
+pub(super) struct ServiceResponse {
+    response: Response<Incoming>,
+    base: Arc<str>,
+}
+
+impl Transport {
+    pub(super) fn new(
+        base: &Url,
+        token: Option<&SecretString>,
+        url_variable: &'static str,
+    ) -> anyhow::Result<Self> {
+        let authorization = token.map(|token| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))?;
+            value.set_sensitive(true);
+            anyhow::Ok(value)
+        });
+        let authorization = authorization.transpose().map_err(|_| {
+            CommandError::Usage("the token contains characters that can't be sent".to_owned())
+        })?;
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(Arc::new(ring::default_provider()))
+            .context("TLS can't be set up")?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let http =
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self {
+            http,
+            authorization,
+            base: base.as_str().trim_end_matches('/').into(),
+            url_variable,
+        })
+    }
+
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<&Value>,
+    ) -> anyhow::Result<ServiceResponse> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(USER_AGENT, concat!("stockloop/", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body)))?;
+        match timeout(READ_TIMEOUT, self.http.request(request)).await {
+            Ok(Ok(response)) => Ok(ServiceResponse { response, base: Arc::clone(&self.base) }),
+            Ok(Err(error)) if error.is_connect() => Err(CommandError::Unreachable {
+                base: self.base.to_string(),
+                reason: root_cause(&error),
+                variable: self.url_variable,
+            }
+            .into()),
+            Ok(Err(error)) => Err(connection_lost(&self.base, root_cause(&error))),
+            Err(_elapsed) => Err(timed_out(&self.base)),
+        }
+    }
+}
+
+impl ServiceResponse {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The next piece of the body; none at its end. A body that breaks off is an error.
+    pub(super) async fn chunk(&mut self) -> anyhow::Result<Option<Bytes>> {
+        loop {
+            match timeout(READ_TIMEOUT, self.response.body_mut().frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Ok(Some(Err(error))) => {
+                    return Err(connection_lost(&self.base, root_cause(&error)));
+                }
+                Err(_elapsed) => return Err(timed_out(&self.base)),
+            }
+        }
+    }
+
+    /// The whole body.
+    pub(super) async fn text(mut self) -> anyhow::Result<String> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn timed_out(base: &str) -> anyhow::Error {
+    connection_lost(base, format!("no response within {} s", READ_TIMEOUT.as_secs()))
+}
+
+fn connection_lost(base: &str, reason: String) -> anyhow::Error {
+    CommandError::ConnectionLost { base: base.to_owned(), reason }.into()
+}
+
+/// What is above the root cause only says that a request failed.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,153 @@
+//! Why a line is left out.
+
+use thiserror::Error;
+
+use super::lines::{BadQuotes, MAX_LINE};
+use super::source::COLUMNS;
+
+/// The longest SKU and the longest invoice number accepted, in characters.
+pub(super) const MAX_CODE: usize = 64;
+/// The largest quantity accepted either way: far above any sale, and far from overflowing a sum.
+pub(super) const MAX_QUANTITY: i64 = 1_000_000_000;
+
+/// A line that is left out, and why. The lines around it go on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("line {line}: {reason}")]
+pub(crate) struct Refused {
+    /// The line's number in the file, 1-based; the header is line 1.
+    pub(crate) line: u64,
+    /// Why it is left out.
+    pub(crate) reason: Reason,
+}
+
+/// Why a line is left out. The text is for people; [`Reason::category`] is for counting.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum Reason {
+    /// Reading failed here and nothing follows; the passes over a file turn this into a
+    /// [`DatasetError`](super::source::DatasetError).
+    #[error("reading failed: {message}")]
+    Unreadable {
+        /// What the decoder or the system said.
+        message: String,
+    },
+    /// The line has more bytes than [`MAX_LINE`].
+    #[error("the line is longer than {max} bytes", max = MAX_LINE)]
+    LineTooLong,
+    /// The line isn't UTF-8.
+    #[error("the line is not valid UTF-8; save the file as UTF-8")]
+    NotUtf8,
+    /// A quote is opened and not closed on the same line.
+    #[error("a quoted field is not closed on this line")]
+    QuoteNotClosed,
+    /// Text follows a closing quote, or a quote stands inside an unquoted field.
+    #[error("a quote is misplaced: quote the whole field and double the quotes inside it")]
+    QuoteMisplaced,
+    /// The line has too many or too few columns.
+    #[error("{found} columns instead of {expected}", expected = COLUMNS.len())]
+    ColumnCount {
+        /// How many it has.
+        found: usize,
+    },
+    /// A value holds a tab, a NUL or another control character.
+    #[error("{column} holds a control character")]
+    ControlCharacter {
+        /// The column's name.
+        column: &'static str,
+    },
+    /// The invoice number or the SKU is missing.
+    #[error("{column} is empty")]
+    CodeEmpty {
+        /// The column's name.
+        column: &'static str,
+    },
+    /// The invoice number or the SKU is longer than [`MAX_CODE`].
+    #[error("{column} has {length} characters; at most {MAX_CODE} are taken")]
+    CodeTooLong {
+        /// The column's name.
+        column: &'static str,
+        /// Its length in characters.
+        length: usize,
+    },
+    /// The quantity isn't a whole number, or is beyond [`MAX_QUANTITY`].
+    #[error("Quantity {value} is not a whole number within ±{MAX_QUANTITY}")]
+    Quantity {
+        /// What stands there, cut and escaped.
+        value: String,
+    },
+    /// The time isn't written as [`super::sale::TIME_FORMAT`].
+    #[error("InvoiceDate {value} is not a time like 2010-12-01T08:26:00")]
+    Time {
+        /// What stands there, cut and escaped.
+        value: String,
+    },
+    /// The price isn't a decimal number, or too large to count in pence.
+    #[error("UnitPrice {value} is not an amount like 2.55")]
+    Price {
+        /// What stands there, cut and escaped.
+        value: String,
+    },
+    /// The price has parts of a penny, which rounding would falsify.
+    #[error("UnitPrice {value} has more than two decimals; whole pence are needed")]
+    PriceTooPrecise {
+        /// What stands there, cut and escaped.
+        value: String,
+    },
+    /// The price is below zero: a booking such as a bad debt, not a sale.
+    #[error("UnitPrice {value} is negative: a booking, not a sale")]
+    PriceNegative {
+        /// What stands there, cut and escaped.
+        value: String,
+    },
+    /// The code names a charge or a booking, not something on a shelf.
+    #[error("{sku:?} is not a product but a charge or a booking, and has no stock")]
+    NotAProduct {
+        /// The code.
+        sku: String,
+    },
+    /// Neither a price nor a customer: a write-off, a find or a correction of unclear direction.
+    #[error("no price and no customer: an internal entry, whose effect on the stock can't be told")]
+    InternalEntry,
+    /// The line moves nothing.
+    #[error("the quantity is 0, so there is nothing to adjust")]
+    QuantityZero,
+}
+
+impl Reason {
+    /// A short, fixed name to count by.
+    pub(crate) fn category(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "unreadable",
+            Self::LineTooLong => "line too long",
+            Self::NotUtf8 => "not UTF-8",
+            Self::QuoteNotClosed | Self::QuoteMisplaced => "bad quotes",
+            Self::ColumnCount { .. } => "wrong number of columns",
+            Self::ControlCharacter { .. } => "control character",
+            Self::CodeEmpty { .. } => "code missing",
+            Self::CodeTooLong { .. } => "code too long",
+            Self::Quantity { .. } => "bad quantity",
+            Self::Time { .. } => "bad time",
+            Self::Price { .. } | Self::PriceTooPrecise { .. } => "bad price",
+            Self::PriceNegative { .. } => "negative price",
+            Self::NotAProduct { .. } => "not a product",
+            Self::InternalEntry => "internal entry",
+            Self::QuantityZero => "quantity zero",
+        }
+    }
+}
+
+impl From<BadQuotes> for Reason {
+    fn from(bad: BadQuotes) -> Self {
+        match bad {
+            BadQuotes::NotClosed => Self::QuoteNotClosed,
+            BadQuotes::Misplaced => Self::QuoteMisplaced,
+        }
+    }
+}
+
+/// A value as an error may show it: quoted, control characters escaped, and not longer than a line.
+pub(super) fn quoted(value: &str) -> String {
+    const MOST: usize = 80;
+    let cut: String = value.chars().take(MOST).collect();
+    let more = if cut.len() < value.len() { "…" } else { "" };
+    format!("{cut:?}{more}")
+}
