@@ -16,7 +16,7 @@ use crate::schema::MIGRATIONS;
 /// The service, for its own program and for the all-in-one binary.
 pub const SERVICE: Service = Service {
     name: "product-service",
-    about: "Owns the inventory, and tells the other services of every change until they have it.",
+    about: "Owns the inventory, and sends every change to the other services until they have it.",
     defaults: include_str!("../product-service.toml"),
     migrations: SCHEMA,
     hooks,

@@ -98,7 +98,7 @@ impl Application {
         self.address
     }
 
-    /// Where the first admin is made, while there is no operator: it holds a one-time token.
+    /// Where the first admin is created, while there is no operator: it holds a one-time token.
     pub fn setup_url(&self) -> Option<&str> {
         self.setup_url.as_deref()
     }
@@ -123,13 +123,13 @@ impl Application {
         self.loops.stop(within).await;
         match ended {
             Some(Ok(result)) => result.context("the HTTP server failed"),
-            Some(Err(error)) => Err(error).context("the HTTP server broke off"),
+            Some(Err(error)) => Err(error).context("the HTTP server stopped unexpectedly"),
             None => Ok(()),
         }
     }
 }
 
-/// An address that is a service's own before it starts, so that others can be told of it.
+/// An address that is a service's own before it starts, so that others can be given it.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
@@ -175,7 +175,7 @@ async fn open_up(engine: &Engine, address: SocketAddr) -> anyhow::Result<Option<
     let guarded = offered.is_none() || StaticToken::new(&settings.http.admin_token).is_set();
     ensure!(
         local || guarded,
-        "refusing to listen on {address}: others could reach it, and there is neither an operator nor an admin token; make an operator with `{} users add NAME --role admin`, set STOCKLOOP__HTTP__ADMIN_TOKEN, or bind to 127.0.0.1",
+        "refusing to listen on {address}: others could reach it, and there is neither an operator nor an admin token; create an operator with `{} users add NAME --role admin`, set STOCKLOOP__HTTP__ADMIN_TOKEN, or bind to 127.0.0.1",
         settings.service.name
     );
     Ok(offered)

@@ -82,7 +82,7 @@
 //!
 //! const SHIPPING: Service = Service {
 //!     name: "shipping-service",
-//!     about: "Ships what was ordered, and tells of every parcel until the others know.",
+//!     about: "Ships what was ordered, and sends every parcel to the other services.",
 //! #   defaults: "",
 //! #   /*
 //!     defaults: include_str!("../shipping-service.toml"),

@@ -91,7 +91,7 @@ async fn the_first_admin_signs_in() {
     for (name, password) in [("alice", "correct horse"), ("nobody", PASSWORD), ("alice", "")] {
         let (status, problem) = service.sign_in(name, password).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{problem}");
-        assert_eq!(problem["detail"], "name or password are wrong");
+        assert_eq!(problem["detail"], "the name or the password is wrong");
     }
     // The one-time token has done its work, or rather it never will.
     let (_, token) = setup.split_once("token=").expect("just found");

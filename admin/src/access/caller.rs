@@ -1,4 +1,4 @@
-//! Whom a request acts for.
+//! Who a request acts for.
 
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 use common::clock::Timestamp;
@@ -14,23 +14,23 @@ use super::{Area, Role};
 pub struct Caller {
     /// The operator's name, or what a token is called.
     pub name: String,
-    /// The most that they may.
+    /// Their role.
     pub role: Role,
-    /// How they are known.
+    /// How they are authenticated.
     pub via: AuthMethod,
-    /// Where a token is kept to; empty: everywhere.
+    /// The areas a token is restricted to; empty: all.
     pub areas: Vec<Area>,
     /// The hash of their session, if a browser is signed in.
     pub session: Option<String>,
 }
 
 impl Caller {
-    /// Somebody who may go everywhere.
+    /// Somebody who is admitted to all areas.
     pub fn new(name: impl Into<String>, role: Role, via: AuthMethod) -> Self {
         Self { name: name.into(), role, via, areas: Vec::new(), session: None }
     }
 
-    /// Whether they may what `role` may, in `area`.
+    /// Whether they may do what `role` may, in `area`.
     pub fn may(&self, role: Role, area: Area) -> bool {
         self.role >= role && (self.areas.is_empty() || self.areas.contains(&area))
     }

@@ -6,20 +6,20 @@ use common::db::DbError;
 use common::http::Problem;
 use thiserror::Error;
 
-/// Why somebody was not made, changed, admitted or let in.
+/// Why somebody was not created, changed or admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Denied {
-    /// A name that nobody may have.
+    /// A name that is not allowed.
     #[error("a name has 1 to 64 letters, digits, dots, dashes, underscores or @")]
     InvalidName,
     /// Somebody has it.
-    #[error("there is an operator {0} already; choose another name")]
+    #[error("operator {0} already exists; choose another name")]
     NameTaken(String),
     /// Nobody has it.
     #[error("there is no operator {0:?}")]
     UnknownOperator(String),
-    /// Nobody could make operators any more.
-    #[error("{0} is the last admin; make another one first")]
+    /// Nobody could create operators any more.
+    #[error("{0} is the last admin; create another one first")]
     LastAdmin(String),
     /// Too short, or too long to be hashed in time.
     #[error("a password has 10 to 200 characters")]
@@ -27,8 +27,8 @@ pub enum Denied {
     /// The hash function failed.
     #[error("a password can't be hashed")]
     NotHashed,
-    /// Which of the two is not told.
-    #[error("name or password are wrong")]
+    /// It does not say which of the two.
+    #[error("the name or the password is wrong")]
     WrongCredentials,
     /// Too many sign-ins failed.
     #[error("too many sign-ins failed")]
@@ -37,21 +37,21 @@ pub enum Denied {
         wait: Duration,
     },
     /// A token, or nobody at all, has no password to change.
-    #[error("only who signed in has a password to change")]
+    #[error("only a signed-in operator has a password to change")]
     NoPassword,
     /// The password that was to be changed is another.
-    #[error("this is not your present password")]
+    #[error("this is not your current password")]
     WrongOldPassword,
     /// A one-time token that is wrong, too old or used.
     #[error(
-        "this one-time token does not hold any more; while there is no operator, a start of the service prints another"
+        "this one-time token is no longer valid; while there is no operator, each start of the service prints a new one"
     )]
     SetupOver,
-    /// What a token is for was not said.
+    /// It is missing what a token is for.
     #[error("say in 1 to 100 characters what the token is for")]
     TokenName,
     /// A token that would end before it begins.
-    #[error("this moment has passed")]
+    #[error("this time has passed; choose a later one")]
     TokenExpired,
     /// There is no such token.
     #[error("there is no token {0}")]

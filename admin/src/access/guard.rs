@@ -1,4 +1,4 @@
-//! The guard in front of the operators' routes: who asks, may they, and does the request come from their own hand.
+//! The guard in front of the operators' routes: who asks, may they, and does the request come from their own browser.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::origin::{check_loopback, check_origin};
 use super::sessions::{self, Begun};
 use super::{Caller, Requirement, Role, Rules, tokens};
 
-/// Knows who may what; cheap to clone.
+/// Knows who may do what; cheap to clone.
 #[derive(Clone)]
 pub struct Guard {
     inner: Arc<Inner>,
@@ -35,7 +35,7 @@ struct Inner {
     secure: bool,
 }
 
-/// How a scope answers who may not come in.
+/// How a scope answers a caller who is not admitted.
 pub type AccessRefusal = fn(&ServiceRequest, &Problem) -> HttpResponse;
 
 type GuardedResponse<B> = Result<ServiceResponse<EitherBody<B>>, actix_web::Error>;
@@ -57,7 +57,7 @@ impl Guard {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Whether everybody on this machine is let in.
+    /// Whether everybody on this machine is admitted.
     pub fn is_open(&self) -> bool {
         self.inner.settings.open
     }
@@ -148,7 +148,7 @@ impl Guard {
             .await?;
         let Some((caller, stale)) = found else {
             return Err(Problem::unauthorized(
-                "this token is not known, has ended or was revoked; an admin can make another",
+                "this token is unknown, expired or revoked; an admin can create another",
             ));
         };
         if let Some(seq) = stale {
@@ -212,7 +212,7 @@ fn refusal(caller: &Caller, needs: Requirement) -> Problem {
     };
     match caller.role >= role {
         true => Problem::forbidden(format!(
-            "{} is kept to other areas than {}",
+            "{} is not allowed in the area {}",
             caller.name,
             area.name()
         )),

@@ -21,10 +21,10 @@ pub struct Operator {
     pub name: String,
     /// What they may do.
     pub role: Role,
-    /// When they were made.
+    /// When they were created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Who made them.
+    /// Who created them.
     pub created_by: String,
     /// Since when they may not sign in; none: they may.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -54,7 +54,7 @@ impl From<OperatorRow> for Operator {
     }
 }
 
-/// An operator to be made.
+/// An operator to create.
 #[derive(Clone)]
 pub struct NewOperator {
     /// Their name: 1 to 64 letters, digits, dots, dashes, underscores or @.
@@ -65,7 +65,7 @@ pub struct NewOperator {
     pub role: Role,
 }
 
-/// What is to change of an operator; what is left out stays.
+/// Changes to an operator; what is left out stays.
 #[derive(Clone, Default)]
 pub struct Change {
     /// Another role.

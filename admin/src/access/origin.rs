@@ -49,7 +49,7 @@ pub(super) fn check_loopback(request: &ServiceRequest) -> ProblemResult<()> {
     match local && near {
         true => Ok(()),
         false => Err(Problem::forbidden(
-            "access.open lets in only who asks for 127.0.0.1 or localhost, from this machine",
+            "access.open admits only requests for 127.0.0.1 or localhost, from this machine",
         )),
     }
 }

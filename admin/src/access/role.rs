@@ -3,17 +3,17 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What somebody may do; each role may all that the ones before it may.
+/// What somebody may do; each role includes the ones before it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Looks.
+    /// Reads.
     Viewer,
     /// Acts on events, alerts, dead letters and the relay.
     Operator,
-    /// Decides who may do so.
+    /// Manages operators and tokens.
     Admin,
 }
 
@@ -55,11 +55,11 @@ impl std::str::FromStr for Role {
         Self::ALL
             .into_iter()
             .find(|role| role.name() == text)
-            .ok_or_else(|| format!("{text:?} is no role; there are viewer, operator and admin"))
+            .ok_or_else(|| format!("{text:?} is not a role; use viewer, operator or admin"))
     }
 }
 
-/// A part of the operators' side; a token may be kept to some of them.
+/// A part of the operators' API and pages; a token may be restricted to some of them.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
@@ -69,7 +69,7 @@ pub enum Area {
     Overview,
     /// Events and what is done to them, one by one or in bulk.
     Events,
-    /// Alerts, silences and the messages that tell of them.
+    /// Alerts, silences and the messages about them.
     Alerts,
     /// Messages that could not be read.
     DeadLetters,
@@ -117,7 +117,7 @@ impl std::str::FromStr for Area {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|area| area.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("{text:?} is no area; there are {names}")
+            format!("{text:?} is not an area; use one of {names}")
         })
     }
 }

@@ -18,7 +18,7 @@ const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 10..=200;
 /// A hash that no password has, so that an unknown name takes as long to refuse as a wrong password.
 static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| hash(b"nobody", &[0; 16]));
 
-/// 32 random bytes as text: a token, a session, a one-time token. (OWASP asks for 16 at the least.)
+/// 32 random bytes as text: a token, a session, a one-time token. (OWASP asks for at least 16.)
 pub(super) fn random(env: &Env) -> String {
     URL_SAFE_NO_PAD.encode(env.random_bytes::<32>())
 }

@@ -71,7 +71,7 @@ pub fn attempt(
 
 /// Begins a session, or counts a failure; the refusal is a value, so that what was counted is kept.
 ///
-/// Which of name and password is wrong is not told.
+/// The refusal does not say which of name and password is wrong.
 ///
 /// # Errors
 /// When a statement fails.

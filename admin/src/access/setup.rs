@@ -1,4 +1,4 @@
-//! The first admin: made by a one-time token that the program prints while there is no operator.
+//! The first admin: created with a one-time token that the program prints while there is no operator.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Sign-ins that fail are counted, by name and by address, and after too many nobody is let try for a while.
+//! Sign-ins that fail are counted, by name and by address, and after too many further ones are refused for a while.
 //!
 //! Counted in the database, so that it holds over all instances. An address is allowed several times what a name
 //! is: behind one address there may be many people.

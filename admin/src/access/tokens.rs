@@ -27,14 +27,14 @@ pub struct Token {
     pub seq: String,
     /// What it is for.
     pub name: String,
-    /// The most that it may.
+    /// Its role.
     pub role: Role,
-    /// Where it is kept to; empty: everywhere.
+    /// The areas it is restricted to; empty: all.
     pub areas: Vec<Area>,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Who made it.
+    /// Who created it.
     pub created_by: String,
     /// When it ends by itself.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -49,14 +49,14 @@ pub struct Token {
     pub revoked_by: Option<String>,
 }
 
-/// A token to be made.
+/// A token to create.
 #[derive(Debug, Clone)]
 pub struct NewToken {
     /// What it is for: 1 to 100 characters.
     pub name: String,
-    /// The most that it may.
+    /// Its role.
     pub role: Role,
-    /// Where it is kept to; empty: everywhere.
+    /// The areas it is restricted to; empty: all.
     pub areas: Vec<Area>,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! `/alerts`: what people were told, or will be, each with its messages, and that somebody took notice.
+//! `/alerts`: alerts, each with its messages, and acknowledging them.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -40,7 +40,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         ("key" = Option<String>, Query, description = "only those of this SKU or order"),
         ("event" = Option<String>, Query, description = "only those of this event id"),
         ("mail" = Option<String>, Query, description = "only those that this mail lists"),
-        ("webhook" = Option<String>, Query, description = "only those that this call of the webhook lists"),
+        ("webhook" = Option<String>, Query, description = "only those that this webhook call lists"),
         PageQuery,
     ),
     responses(
@@ -100,7 +100,7 @@ pub(super) async fn show(
     found.map(Json).map_err(alert_problem)
 }
 
-/// Notes that you took notice of an alert; who did so first stays.
+/// Acknowledges an alert; the first acknowledgement stays.
 #[utoipa::path(
     post,
     path = "/api/admin/v1/alerts/{seq}/acknowledge",

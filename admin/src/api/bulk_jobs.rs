@@ -1,4 +1,4 @@
-//! `/jobs`: actions on many events, said first, then done in the background.
+//! `/jobs`: actions on many events, previewed first, then done in the background.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -51,14 +51,14 @@ pub(crate) struct JobItem {
     #[schema(value_type = Selection)]
     pub(crate) selection: Box<RawValue>,
     pub(crate) reason: Option<String>,
-    /// Attempts more; retries only.
+    /// Further attempts; retries only.
     pub(crate) attempts: Option<i32>,
     pub(crate) state: State,
-    /// How many events the person was told that it would touch.
+    /// How many events the preview announced.
     pub(crate) expected: i64,
     /// Events acted on so far.
     pub(crate) done: i64,
-    /// Events left as they are so far.
+    /// Events skipped so far.
     pub(crate) skipped: i64,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: Timestamp,
@@ -76,7 +76,7 @@ pub(crate) struct JobItem {
 pub(crate) struct JobEvent {
     #[schema(value_type = String, format = "uuid")]
     pub(crate) event_id: EventId,
-    /// Why it was left as it is; none: it was acted on.
+    /// Why it was skipped; none: it was acted on.
     pub(crate) skipped: Option<String>,
 }
 
@@ -87,12 +87,12 @@ pub(crate) struct Preview {
     selection: Selection,
 }
 
-/// What a selection comes to.
+/// What a selection matches.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Previewed {
-    /// How many events fit.
+    /// How many events match.
     pub(crate) matches: usize,
-    /// Whether there may be more: 100,000 events are looked at.
+    /// Whether there may be more: at most 100,000 events are looked at.
     pub(crate) at_least: bool,
     /// The newest of them, up to 5.
     pub(crate) examples: Vec<EventItem>,
@@ -107,9 +107,9 @@ pub(crate) struct Create {
     pub(crate) selection: Selection,
     /// Why, for the events' histories; a resolution needs one.
     pub(crate) reason: Option<String>,
-    /// Attempts more, 1 to 100; retries only.
+    /// Further attempts, 1 to 100; retries only.
     pub(crate) attempts: Option<i32>,
-    /// How many events the preview said.
+    /// How many events the preview counted.
     #[schema(minimum = 0)]
     pub(crate) expected: i64,
 }
@@ -199,7 +199,7 @@ pub(crate) async fn list(
     admin.db.read(move |conn| Ok(Json(JobItem::page(conn, after, limit)?))).await
 }
 
-/// One job, with how far it is.
+/// One job with its progress.
 #[utoipa::path(
     get, path = "/api/admin/v1/jobs/{seq}", tag = "jobs",
     params(("seq" = String, Path)),
@@ -218,7 +218,7 @@ pub(crate) async fn show(admin: Data<Admin>, seq: Path<String>) -> ProblemResult
     get, path = "/api/admin/v1/jobs/{seq}/items", tag = "jobs",
     params(
         ("seq" = String, Path),
-        ("skipped" = Option<bool>, Query, description = "Only those left as they are, or only the others."),
+        ("skipped" = Option<bool>, Query, description = "Only skipped events, or only the others."),
         PageQuery,
     ),
     responses(
@@ -265,7 +265,7 @@ impl From<Item> for JobEvent {
     }
 }
 
-/// How many events a selection comes to, before anything is done.
+/// How many events a selection matches, before anything is done.
 #[utoipa::path(
     post, path = "/api/admin/v1/jobs/preview", tag = "jobs",
     request_body = Preview,
@@ -284,7 +284,7 @@ pub(crate) async fn preview(
     admin.db.read(move |conn| Ok(Json(Previewed::take(conn, &selection, now)?))).await
 }
 
-/// Starts an action on many events; answers with the job, which is worked off in the background.
+/// Starts an action on many events; answers with the job, which runs in the background.
 #[utoipa::path(
     post, path = "/api/admin/v1/jobs", tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header)),
@@ -322,7 +322,7 @@ impl Create {
         check_selection(&self.selection)?;
         self.reason.as_deref().map_or(Ok(()), checked_reason)?;
         if self.expected < 0 {
-            return Err(Problem::invalid("expected", "it is the number that the preview said"));
+            return Err(Problem::invalid("expected", "use the number from the preview"));
         }
         let attempts = match (self.action, self.attempts) {
             (Action::Retry, attempts) => Some(checked_attempts(attempts.unwrap_or(max_attempts))?),
@@ -350,7 +350,7 @@ impl Create {
     }
 }
 
-/// Stops a job; what it has done stays done.
+/// Cancels a job; actions already done are not undone.
 #[utoipa::path(
     post, path = "/api/admin/v1/jobs/{seq}/cancel", tag = "jobs",
     params(("seq" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
@@ -403,7 +403,7 @@ pub(crate) fn cancel_now(
     let cancelled = bulk::cancel(conn, seq, now, &by.name)?;
     let job = JobItem::find(conn, seq)?;
     if !cancelled {
-        let why = format!("job {seq} is {} already", job.state.name());
+        let why = format!("job {seq} is already {}", job.state.name());
         return Err(Problem::conflict("job-ended", why));
     }
     let detail = serde_json::json!({ "done": job.done, "skipped": job.skipped });
@@ -415,7 +415,7 @@ pub(crate) fn check_selection(selection: &Selection) -> ProblemResult<()> {
     match selection {
         Selection::Ids(ids) if ids.is_empty() || ids.len() > MAX_IDS => Err(Problem::invalid(
             "selection.ids",
-            format!("a selection names 1 to {MAX_IDS} events; a filter may fit more"),
+            format!("a selection names 1 to {MAX_IDS} events; a filter can match more"),
         )),
         Selection::Ids(_) | Selection::Filter(_) => Ok(()),
     }

@@ -27,7 +27,7 @@ use crate::access::{Area, Caller, Role, Rule};
 const PREVIEW: i32 = 200;
 
 define_sql_function! {
-    /// The bytes from position `start` (1 is the first), `count` at the most; SQLite has none of no bytes.
+    /// The bytes from position `start` (1 is the first), at most `count`; SQLite has none of no bytes.
     fn substr(bytes: Binary, start: Integer, count: Integer) -> Nullable<Binary>
 }
 define_sql_function! {
@@ -57,7 +57,7 @@ pub(crate) struct DeadLetter {
     pub(crate) reason: Option<String>,
     /// How many bytes it has.
     pub(crate) size: i32,
-    /// The first 200 bytes as text; what is no UTF-8 is shown as U+FFFD.
+    /// The first 200 bytes as text; what is not UTF-8 is shown as U+FFFD.
     pub(crate) preview: String,
 }
 
@@ -66,13 +66,13 @@ pub(crate) struct DeadLetter {
 pub(crate) struct WholeDeadLetter {
     #[serde(flatten)]
     pub(crate) letter: DeadLetter,
-    /// The message's key as text; what is no UTF-8 is shown as U+FFFD.
+    /// The message's key as text; what is not UTF-8 is shown as U+FFFD.
     pub(crate) key: Option<String>,
     /// Its headers; none where they were not kept.
     pub(crate) headers: Option<Vec<LetterHeader>>,
     /// All bytes, in hexadecimal.
     pub(crate) bytes_hex: String,
-    /// The same as text; what is no UTF-8 is shown as U+FFFD.
+    /// The same as text; what is not UTF-8 is shown as U+FFFD.
     pub(crate) bytes_text: String,
 }
 
@@ -80,11 +80,11 @@ pub(crate) struct WholeDeadLetter {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LetterHeader {
     pub(crate) name: String,
-    /// Its value as text; what is no UTF-8 is shown as U+FFFD.
+    /// Its value as text; what is not UTF-8 is shown as U+FFFD.
     pub(crate) value: String,
 }
 
-/// Why a dead letter is of no use.
+/// Why a dead letter is discarded.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Discarding)]
@@ -190,7 +190,7 @@ pub(crate) async fn show(
     admin.db.read(move |conn| Ok(Json(WholeDeadLetter::find(conn, seq)?))).await
 }
 
-/// Sends a message once more to the topic and partition that it came from, just as it was, if it can be read now.
+/// Sends a message again to the topic and partition that it came from, unchanged, if it can be read now.
 ///
 /// It has no `Idempotency-Key`: one that was replayed is not replayed again (409), and an event that comes twice
 /// has one effect.
@@ -240,7 +240,7 @@ pub(crate) async fn replay_now(
     noted.await
 }
 
-/// Marks a message as of no use; it stays where it is, and may still be replayed.
+/// Discards a message; it is kept, and can still be replayed.
 #[utoipa::path(
     post, path = "/api/admin/v1/dead-letters/{seq}/discard", tag = "dead-letters",
     params(("seq" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
@@ -268,7 +268,7 @@ pub(crate) async fn discard(
     admin.act(key, &body.bytes, work).await
 }
 
-/// Marks a message as of no use.
+/// Discards a message.
 ///
 /// # Errors
 /// 404 when there is none of that number, 409 when somebody decided on it before.
@@ -340,11 +340,11 @@ fn text(bytes: &[u8]) -> String {
 fn check_readable(admin: &Admin, record: &Record, has_headers: bool) -> ProblemResult<()> {
     let read = match record.topic == admin.settings.kafka.outbound_ack_topic {
         true => check_answers(record),
-        false if !has_headers => Err("its headers were not kept when it came".to_owned()),
+        false if !has_headers => Err("its headers were not kept when it arrived".to_owned()),
         false => Envelope::read(record).map(drop).map_err(|error| error.reason),
     };
     read.map_err(|reason| {
-        Problem::invalid("seq", format!("it can't be read now either: {reason}; nothing was sent"))
+        Problem::invalid("seq", format!("it still can't be read: {reason}; nothing was sent"))
     })
 }
 
@@ -367,14 +367,14 @@ fn decide(
         true => Ok(()),
         false => Err(Problem::conflict(
             "dead-letter-decided",
-            format!("somebody else decided on dead letter {seq} at the same time"),
+            format!("somebody else handled dead letter {seq} at the same time"),
         )),
     }
 }
 
 fn decided(seq: i64, fate: DeadLetterState) -> Problem {
     let name = fate.name();
-    Problem::conflict("dead-letter-decided", format!("dead letter {seq} was {name} before"))
+    Problem::conflict("dead-letter-decided", format!("dead letter {seq} was already {name}"))
 }
 
 fn number(seq: &str) -> ProblemResult<i64> {

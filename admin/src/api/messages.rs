@@ -1,4 +1,4 @@
-//! `/mails` and `/webhooks`: the messages that tell of alerts, how far each has got, and one of each to try.
+//! `/mails` and `/webhooks`: the messages about alerts, how far each has got, and one of each to try.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -18,7 +18,7 @@ use super::Admin;
 use super::problems::alert_problem;
 use crate::access::{Area, Caller, Role, Rule};
 
-/// Whom a test mail goes to.
+/// The recipients of a test mail.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TestMail {
@@ -51,7 +51,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     path = "/api/admin/v1/mails",
     tag = "alerts",
     params(
-        ("waiting" = Option<bool>, Query, description = "true: those that have not left; false: those that have"),
+        ("waiting" = Option<bool>, Query, description = "true: those not sent yet; false: those sent"),
         PageQuery,
     ),
     responses(
@@ -72,7 +72,7 @@ pub(super) async fn list_mails(
     path = "/api/admin/v1/webhooks",
     tag = "alerts",
     params(
-        ("waiting" = Option<bool>, Query, description = "true: those that have not left; false: those that have"),
+        ("waiting" = Option<bool>, Query, description = "true: those not sent yet; false: those sent"),
         PageQuery,
     ),
     responses(
@@ -104,7 +104,7 @@ async fn list<T: Send + 'static>(
     Ok(Json(Page::cut(admin.db.read(read).await?, limit, seq)))
 }
 
-/// Sends a test mail, on the way that alerts go: it is written down and tried until it has left.
+/// Sends a test mail as alerts are sent: it is stored, and tried until it is sent.
 #[utoipa::path(
     post,
     path = "/api/admin/v1/mails/test",
@@ -112,7 +112,7 @@ async fn list<T: Send + 'static>(
     request_body = Option<TestMail>,
     responses(
         (status = 202, body = QueuedMail),
-        (status = 409, description = "Mail is off, or there is nobody to mail to."),
+        (status = 409, description = "Mail is off, or there are no recipients."),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -133,7 +133,7 @@ pub(super) async fn test_mail(
     Ok(response)
 }
 
-/// Sends a test call, on the way that alerts go: it is written down and tried until it has left.
+/// Sends a test call as alerts are sent: it is stored, and tried until it is delivered.
 #[utoipa::path(
     post,
     path = "/api/admin/v1/webhooks/test",

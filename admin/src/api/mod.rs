@@ -88,7 +88,7 @@ impl Admin {
         }
     }
 
-    /// Runs a deed once per `Idempotency-Key`; `work` notes it in the audit log, in the same transaction.
+    /// Runs an action once per `Idempotency-Key`; `work` notes it in the audit log, in the same transaction.
     ///
     /// # Errors
     /// As [`idempotent`].

@@ -12,7 +12,7 @@ use super::Admin;
 use crate::access::operators::{self, Change, NewOperator, Operator};
 use crate::access::{Area, Caller, Role, Rule};
 
-/// An operator to be made.
+/// An operator to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewOperator)]
@@ -25,13 +25,13 @@ struct Add {
     role: Role,
 }
 
-/// What is to change of an operator; what is left out stays.
+/// Changes to an operator; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = OperatorChange)]
 struct Patch {
     role: Option<Role>,
-    /// Another password; it ends their sessions.
+    /// A new password; it ends their sessions.
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<SecretString>,
     /// Whether they may not sign in; it ends their sessions.
@@ -73,7 +73,7 @@ fn page(conn: &mut Conn, after: Option<String>, limit: i64) -> ProblemResult<Pag
     Ok(Page::cut(items, limit, |item| item.name.clone()))
 }
 
-/// Make an operator
+/// Create an operator
 ///
 /// No `Idempotency-Key` here: a second call says that the name is taken, and no password is to be kept anywhere.
 #[utoipa::path(
@@ -94,9 +94,9 @@ async fn add(admin: Data<Admin>, by: Caller, body: StrictJson<Add>) -> ProblemRe
     Ok(HttpResponse::Created().json(made))
 }
 
-/// Change an operator's role or password, or shut them out
+/// Change an operator's role or password, or disable them
 ///
-/// The last admin who may sign in can't be taken away.
+/// The last admin who may sign in can't be disabled or get another role.
 #[utoipa::path(
     patch,
     path = "/api/admin/v1/users/{name}",
@@ -105,7 +105,7 @@ async fn add(admin: Data<Admin>, by: Caller, body: StrictJson<Add>) -> ProblemRe
     request_body = Patch,
     responses(
         (status = 200, description = "The operator as they are now", body = Operator),
-        (status = 409, description = "Nobody could make operators any more"),
+        (status = 409, description = "This is the last admin"),
     )
 )]
 async fn change(

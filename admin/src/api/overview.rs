@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::Admin;
 use crate::access::{Area, Role, Rule};
 
-/// The counts, and when they were true.
+/// The counts, and when they were taken.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Overview {
     /// Which service this is.
@@ -30,25 +30,25 @@ pub(crate) struct Overview {
     pub(crate) latencies: Latencies,
     /// How far the loop is behind; `null` when nothing waits.
     pub(crate) oldest_unacknowledged: Option<OldestUnacknowledged>,
-    /// Who takes the events, and how far behind they are.
+    /// The consumers of the events, and how far behind they are.
     pub(crate) consumers: Vec<Consumer>,
-    /// Who relays, and what it leaves alone.
+    /// The relay: its instances, and what is paused.
     pub(crate) relay: RelayState,
     /// The connection to the broker, as this instance knows it.
     pub(crate) broker: BrokerReport,
     /// The database.
     pub(crate) database: Database,
-    /// The way to people.
+    /// The mails to operators.
     pub(crate) mail: Mail,
     /// Alerts that are not closed.
     pub(crate) alerts_open: i64,
-    /// Those of them that somebody has taken note of.
+    /// Those of them that are acknowledged.
     pub(crate) alerts_acknowledged: i64,
     /// Those of them that a silence covers now.
     pub(crate) alerts_silenced: i64,
-    /// Mails that have not left.
+    /// Mails that are not sent yet.
     pub(crate) mails_unsent: i64,
-    /// Calls to the webhook that have not arrived.
+    /// Webhook calls that are not delivered yet.
     pub(crate) webhooks_unsent: i64,
     /// Messages that could not be read and wait for a person.
     pub(crate) dead_letters: i64,
@@ -58,7 +58,7 @@ pub(crate) struct Overview {
     pub(crate) jobs_open: i64,
 }
 
-/// Events by status; RESOLVED ones are EXHAUSTED, but wait for nobody.
+/// Events by status; RESOLVED ones are EXHAUSTED, but need no action.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schema(as = OverviewEvents)]
@@ -71,7 +71,7 @@ pub(crate) struct Events {
     pub(crate) exhausted: i64,
     /// They gave up, and somebody or a newer version resolved them.
     pub(crate) resolved: i64,
-    /// They were answered for good, ever.
+    /// They were answered for good, in total.
     pub(crate) processed: i64,
 }
 
@@ -90,13 +90,13 @@ pub(crate) struct OldestUnacknowledged {
     pub(crate) age_seconds: f64,
 }
 
-/// Somebody who takes the events of a topic.
+/// A consumer of a topic's events.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OverviewConsumer)]
 pub(crate) struct Consumer {
     /// Who.
     pub(crate) name: String,
-    /// From where.
+    /// Its topic.
     pub(crate) topic: String,
     /// Events that were sent and not answered.
     pub(crate) waiting: i64,
@@ -114,29 +114,29 @@ pub(crate) struct Consumer {
 pub(crate) struct Database {
     /// `postgres` or `sqlite`.
     pub(crate) backend: &'static str,
-    /// How long it took to count; that takes a twentieth of the time at the most.
+    /// How long counting took; it takes at most a twentieth of the time.
     pub(crate) sample_seconds: f64,
 }
 
-/// The way to people.
+/// The mails to operators.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OverviewMail)]
 pub(crate) struct Mail {
     /// `smtp`, `file`, `memory` or `off`.
     #[schema(value_type = String)]
     pub(crate) transport: MailTransport,
-    /// Mails that have not left.
+    /// Mails that are not sent yet.
     pub(crate) unsent: i64,
     /// Why the one that is due first has not.
     pub(crate) last_error: Option<String>,
 }
 
-/// The loop's course.
+/// The loop's trend.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TrendAnswer {
     /// How far back it goes: `15m`, `1h`, `6h` or `24h`.
     window: &'static str,
-    /// Oldest first, 240 at the most.
+    /// Oldest first, at most 240.
     points: Vec<TrendPoint>,
 }
 
@@ -232,7 +232,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 
 /// The state of the loop at a glance: counts, rates, latencies and the state of the parts.
 ///
-/// The counts are taken beside the requests, about every second; `as_of` says when.
+/// The counts are taken in the background, about every second; `as_of` says when.
 #[utoipa::path(
     get,
     path = "/api/admin/v1/overview",
@@ -248,7 +248,7 @@ pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Js
     Overview::newest(&admin).await.map(Json)
 }
 
-/// The loop's course over the last 15 minutes to 24 hours, in up to 240 points.
+/// The loop's trend over the last 15 minutes to 24 hours, in up to 240 points.
 #[utoipa::path(
     get,
     path = "/api/admin/v1/overview/trend",

@@ -1,4 +1,4 @@
-//! `/relay` and `/pauses`: who sends, and what is left alone until somebody says otherwise.
+//! `/relay` and `/pauses`: who sends, and what is paused.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -48,9 +48,9 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 pub(crate) struct RelayView {
     /// Why nothing is sent at all; none: it is not paused.
     pub(crate) paused: Option<Pause>,
-    /// Keys that are paused one by one.
+    /// Keys that are paused individually.
     pub(crate) keys_paused: i64,
-    /// The instances that live, with the shards that each may send.
+    /// The live instances, with the shards that each may send.
     pub(crate) instances: Vec<Instance>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct PausedKey {
     pub(crate) pause: Pause,
 }
 
-/// Why something is to be paused.
+/// Why something is paused.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Pausing)]
@@ -135,7 +135,7 @@ pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Js
     admin.db.read(|conn| Ok(Json(RelayView::take(conn)?))).await
 }
 
-/// The keys that are paused one by one, by key.
+/// The keys that are paused individually, by key.
 #[utoipa::path(
     get, path = "/api/admin/v1/pauses", tag = "relay",
     params(
@@ -156,7 +156,7 @@ pub(crate) async fn list(
     admin.db.read(move |conn| Ok(Json(PausedKey::page(conn, after, limit)?))).await
 }
 
-/// Stops sending anything; what is on its way already is not called back. 201 when it was not paused before.
+/// Pauses the relay; what was sent already is not recalled. 201 when it was not paused before.
 #[utoipa::path(
     put, path = "/api/admin/v1/relay/pause", tag = "relay",
     params(("Idempotency-Key" = Option<String>, Header)),
@@ -175,7 +175,7 @@ pub(crate) async fn pause_all(
     put(&admin, EVERYTHING.to_owned(), by, key, body).await
 }
 
-/// Sends again.
+/// Resumes the relay.
 #[utoipa::path(
     delete, path = "/api/admin/v1/relay/pause", tag = "relay",
     params(("Idempotency-Key" = Option<String>, Header)),
@@ -193,7 +193,7 @@ pub(crate) async fn resume_all(
     resume(&admin, EVERYTHING.to_owned(), by, key).await
 }
 
-/// Stops sending one key's events. 201 when it was not paused before.
+/// Pauses one key's events. 201 when it was not paused before.
 #[utoipa::path(
     put, path = "/api/admin/v1/pauses/{key}", tag = "relay",
     params(("key" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
@@ -213,7 +213,7 @@ pub(crate) async fn pause_key(
     put(&admin, checked_key(key.into_inner())?, by, idempotency, body).await
 }
 
-/// Sends one key's events again.
+/// Resumes one key's events.
 #[utoipa::path(
     delete, path = "/api/admin/v1/pauses/{key}", tag = "relay",
     params(("key" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
@@ -308,7 +308,7 @@ fn check_room(conn: &mut Conn, key: &str) -> ProblemResult<()> {
     }
     Err(Problem::conflict(
         "too-many-pauses",
-        format!("{MAX_KEYS} keys are paused; end some of these pauses, or pause the whole relay"),
+        format!("{MAX_KEYS} keys are paused; resume some of them, or pause the whole relay"),
     ))
 }
 

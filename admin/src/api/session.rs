@@ -15,15 +15,15 @@ use crate::access::operators::Operator;
 use crate::access::sessions::{self, Begun};
 use crate::access::{Area, Caller, Hashed, Role, Rule, setup};
 
-/// Whom a request acts for.
+/// Who a request acts for.
 #[derive(Debug, Serialize, ToSchema)]
 struct Who {
     name: String,
     role: Role,
     via: AuthMethod,
-    /// Where a token is kept to; empty: everywhere.
+    /// The areas a token is restricted to; empty: all.
     areas: Vec<Area>,
-    /// When the session that was just begun ends, however much it is used.
+    /// When the session that was just started ends, however much it is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_at: Option<Timestamp>,
 }
@@ -50,7 +50,7 @@ struct Setup {
     password: SecretString,
 }
 
-/// Another password of one's own.
+/// A new password for the caller.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewPassword {
@@ -81,7 +81,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     scope.service(setup).service(session).service(password);
 }
 
-/// Whom this request acts for
+/// Who this request acts for
 #[utoipa::path(
     get,
     path = "/api/admin/v1/session",
@@ -94,7 +94,7 @@ async fn show(caller: Caller) -> Json<Who> {
 
 /// Sign in with a name and a password
 ///
-/// After a few failures nobody is let try that name for a while.
+/// After a few failures, sign-ins with that name are refused for a while.
 #[utoipa::path(
     post,
     path = "/api/admin/v1/session",
@@ -131,7 +131,7 @@ async fn begin(
     responses((
         status = 204,
         description = "Signed out",
-        headers(("set-cookie" = String, description = "Takes the session's cookie away"))
+        headers(("set-cookie" = String, description = "Removes the session's cookie"))
     ))
 )]
 async fn end(admin: Data<Admin>, caller: Caller) -> ProblemResult<HttpResponse> {
@@ -139,7 +139,7 @@ async fn end(admin: Data<Admin>, caller: Caller) -> ProblemResult<HttpResponse> 
     Ok(HttpResponse::NoContent().cookie(admin.guard.no_cookie()).finish())
 }
 
-/// Change one's own password; all other sessions end
+/// Change your own password; all your other sessions end
 #[utoipa::path(
     put,
     path = "/api/admin/v1/session/password",
@@ -147,7 +147,7 @@ async fn end(admin: Data<Admin>, caller: Caller) -> ProblemResult<HttpResponse> 
     request_body = NewPassword,
     responses(
         (status = 204, description = "Changed"),
-        (status = 409, description = "It is not an operator who asks, but a token"),
+        (status = 409, description = "The caller is a token, not an operator"),
     )
 )]
 async fn change(
@@ -160,7 +160,7 @@ async fn change(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Make the first admin with the one-time token
+/// Create the first admin with the one-time token
 #[utoipa::path(
     post,
     path = "/api/admin/v1/setup",

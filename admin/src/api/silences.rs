@@ -1,4 +1,4 @@
-//! `/silences`: alerts that nobody wants a message of for a while.
+//! `/silences`: alerts that are not sent for a while.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::access::{Area, Caller, Role, Rule};
 /// The longest key, in characters.
 const MAX_KEY: usize = 255;
 
-/// A silence to be begun: of a kind, a key or both, or of one alert; with one of the two ends.
+/// A silence to start: for a kind, a key or both, or for one alert; with one of the two ends.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewSilence)]
@@ -35,7 +35,7 @@ pub(super) struct Begin {
     alert: Option<String>,
     /// Why, in 1 to 500 characters.
     reason: String,
-    /// When it ends, in 30 days at the latest.
+    /// When it ends, at most 30 days from now.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
     /// How long it lasts; instead of `until`.
@@ -56,13 +56,13 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     scope.service(all).service(one);
 }
 
-/// Lists silences, newest first, those that are over too.
+/// Lists silences, newest first, ended ones included.
 #[utoipa::path(
     get,
     path = "/api/admin/v1/silences",
     tag = "alerts",
     params(
-        ("active" = Option<bool>, Query, description = "true: those that hold now; false: those that do not"),
+        ("active" = Option<bool>, Query, description = "true: active ones; false: the others"),
         PageQuery,
     ),
     responses(
@@ -88,7 +88,7 @@ pub(super) async fn list(
     Ok(Json(Page::cut(items, limit, |item: &Silence| item.seq.clone())))
 }
 
-/// Begins a silence.
+/// Starts a silence.
 #[utoipa::path(
     post,
     path = "/api/admin/v1/silences",
@@ -116,7 +116,7 @@ pub(super) async fn begin(
     admin.act(key, &body.bytes, work).await
 }
 
-/// Ends a silence before its time; what is still open is then told of. One that is over stays as it is.
+/// Ends a silence early; alerts that are still open are sent then. One that has ended stays as it is.
 #[utoipa::path(
     delete,
     path = "/api/admin/v1/silences/{seq}",
@@ -153,7 +153,7 @@ fn checked(begin: Begin, now: Timestamp) -> ProblemResult<NewSilence> {
         _ => {
             return Err(Problem::invalid(
                 "until",
-                "a silence needs one end: either until or for_seconds",
+                "a silence needs one end: give either until or for_seconds",
             ));
         }
     };
@@ -167,8 +167,9 @@ fn checked(begin: Begin, now: Timestamp) -> ProblemResult<NewSilence> {
 fn scope(kind: Option<String>, key: Option<String>, alert: Option<String>) -> ProblemResult<Scope> {
     let kind: Option<AlertKind> = kind
         .map(|kind| {
-            kind.parse()
-                .map_err(|known| Problem::invalid("kind", format!("{kind:?} is no kind; {known}")))
+            kind.parse().map_err(|known| {
+                Problem::invalid("kind", format!("{kind:?} is not a kind; {known}"))
+            })
         })
         .transpose()?;
     if key.as_deref().is_some_and(|key| key.is_empty() || key.chars().count() > MAX_KEY) {
@@ -178,11 +179,11 @@ fn scope(kind: Option<String>, key: Option<String>, alert: Option<String>) -> Pr
         (None, None, Some(alert)) => Ok(Scope::Alert(number(&alert, "alert", "an alert's")?)),
         (None, None, None) => Err(Problem::invalid(
             "kind",
-            "say what to be silent about: a kind, a key or both, or one alert",
+            "give what to silence: a kind, a key or both, or one alert",
         )),
         (kind, key, None) => Ok(Scope::Matching { kind, key }),
         (_, _, Some(_)) => {
-            Err(Problem::invalid("alert", "one alert is silenced without kind and key"))
+            Err(Problem::invalid("alert", "leave out kind and key to silence one alert"))
         }
     }
 }

@@ -12,7 +12,7 @@ use super::Admin;
 use crate::access::tokens::{self, NewToken, Token};
 use crate::access::{Area, Caller, Role, Rule};
 
-/// A token to be made.
+/// A token to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewToken)]
@@ -21,18 +21,18 @@ struct Add {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
     role: Role,
-    /// Where it is kept to; empty: everywhere.
+    /// The areas it is restricted to; empty: all.
     #[serde(default)]
     areas: Vec<Area>,
     /// When it ends by itself; not at all, if left out.
     expires_at: Option<Timestamp>,
 }
 
-/// A token that was just made.
+/// A token that was just created.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TokenWithSecret)]
 struct Added {
-    /// What goes into the header `authorization: Bearer …`; it is shown this once.
+    /// The value for the header `authorization: Bearer …`; it is shown only once.
     secret: String,
     #[serde(flatten)]
     token: Token,
@@ -73,7 +73,7 @@ fn page(conn: &mut Conn, after: Option<i64>, limit: i64) -> ProblemResult<Page<T
     Ok(Page::cut(items, limit, |item| item.seq.clone()))
 }
 
-/// Make a token for a script; its secret is shown this once
+/// Create a token for a script; its secret is shown only once
 ///
 /// No `Idempotency-Key` here: its kept answer would hold the secret.
 #[utoipa::path(

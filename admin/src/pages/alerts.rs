@@ -1,4 +1,4 @@
-//! Alerts, silences, and the messages that tell of them.
+//! Alerts, silences, and the messages about them.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("POST", "/mails/test-webhook", Role::Operator, Area::Alerts),
 ];
 
-/// Calls of the webhook that the page of mails shows.
+/// Webhook calls that the page of mails shows.
 const CALLS: i64 = 50;
 
 /// How long a silence may be chosen to last, in seconds and in words.
@@ -236,7 +236,7 @@ fn scope(form: &Form) -> ProblemResult<Scope> {
     let kind: Option<AlertKind> = form.take("kind", "a kind of alerts")?;
     let key = form.text("key").map(checked_key).transpose()?;
     match (kind, &key) {
-        (None, None) => Err(Problem::invalid("key", "say a kind, a key or both")),
+        (None, None) => Err(Problem::invalid("key", "give a kind, a key or both")),
         _ => Ok(Scope::Matching { kind, key }),
     }
 }

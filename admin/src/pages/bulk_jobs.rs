@@ -1,4 +1,4 @@
-//! Actions on many events: what they would touch, then how far they are, then what came of it.
+//! Actions on many events: a preview, then the progress, then the result.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -57,7 +57,7 @@ struct JobPage {
 }
 
 impl JobPage {
-    /// What the bar ends at: what was met, where that is more than was said.
+    /// What the bar ends at: the events covered, where those are more than expected.
     fn whole(&self) -> i64 {
         self.job.expected.max(self.met()).max(1)
     }
@@ -121,7 +121,7 @@ impl JobItem {
 
 fn described(selection: &Selection) -> String {
     let filter = match selection {
-        Selection::Ids(ids) => return format!("{} chosen one by one", grouped_len(ids.len())),
+        Selection::Ids(ids) => return format!("{} selected individually", grouped_len(ids.len())),
         Selection::Filter(filter) => serde_json::to_value(filter).unwrap_or_default(),
     };
     let parts = filter.as_object().into_iter().flatten().map(|(name, value)| {
@@ -160,10 +160,10 @@ async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<Htt
     page(StatusCode::OK, &JobPage { frame: page_request.frame().await?, job, skipped, may_act })
 }
 
-/// Says what an action would touch, and asks.
+/// Shows what an action would touch, and asks for confirmation.
 async fn preview(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
-    let deed = form.needed("do")?;
-    let (action, scope) = deed.split_once('-').unwrap_or((&deed, ""));
+    let choice = form.needed("do")?;
+    let (action, scope) = choice.split_once('-').unwrap_or((&choice, ""));
     let (selection, back) = match scope {
         "all" => all_of(&form)?,
         _ => (chosen(&form)?, "/admin/events".to_owned()),
@@ -204,16 +204,18 @@ async fn confirm(
 /// The events whose boxes are ticked.
 fn chosen(form: &Form) -> ProblemResult<Selection> {
     let ids = form.all("id").iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>();
-    match ids.map_err(|error| Problem::invalid("id", format!("that is no event id: {error}")))? {
+    match ids
+        .map_err(|error| Problem::invalid("id", format!("that is not an event id: {error}")))?
+    {
         ids if ids.is_empty() => Err(Problem::invalid(
             "id",
-            "no event is chosen; tick the boxes of some, or act on all that match",
+            "no event is selected; select some, or act on all that match",
         )),
         ids => Ok(Selection::Ids(ids)),
     }
 }
 
-/// All events that fit the filter of the list that the form stood on, and the way back there.
+/// All events that match the filter of the list that the form was on, and the address of that list.
 fn all_of(form: &Form) -> ProblemResult<(Selection, String)> {
     let query = form.text("filter").unwrap_or_default();
     let mut params = Params::parse(&query)?;

@@ -1,4 +1,4 @@
-//! What a person sees when something is refused or fails: a page, or the way to sign in.
+//! What a person sees when something is refused or fails: a page, or a redirect to sign in.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};

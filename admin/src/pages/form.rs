@@ -32,7 +32,7 @@ impl FromRequest for Form {
             let body = body.map_err(|error| Problem::malformed(error.to_string()))?;
             match body.to_bytes_limited(limit).await {
                 Ok(Ok(bytes)) => Self::parse(&bytes),
-                Ok(Err(error)) => Err(Problem::malformed(format!("the form broke off: {error}"))),
+                Ok(Err(error)) => Err(Problem::malformed(format!("the form ended early: {error}"))),
                 Err(_too_large) => Err(Problem::too_large(limit)),
             }
         })
@@ -42,7 +42,7 @@ impl FromRequest for Form {
 impl Form {
     fn parse(bytes: &[u8]) -> ProblemResult<Self> {
         let text = std::str::from_utf8(bytes)
-            .map_err(|error| Problem::malformed(format!("the form is no text: {error}")))?;
+            .map_err(|error| Problem::malformed(format!("the form is not text: {error}")))?;
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text)
             .map_err(|error| Problem::malformed(format!("the form can't be read: {error}")))?;
         Ok(Self(pairs.into_inner().into_iter().filter(|(_, value)| !value.is_empty()).collect()))
@@ -59,10 +59,10 @@ impl Form {
     /// # Errors
     /// 422 at the field when it is empty.
     pub(super) fn needed(&self, name: &str) -> ProblemResult<String> {
-        self.text(name).ok_or_else(|| Problem::invalid(name, "this has to be filled in"))
+        self.text(name).ok_or_else(|| Problem::invalid(name, "this is required; fill it in"))
     }
 
-    /// A field that nobody is to see; none is as an empty one.
+    /// A secret field; a missing one is the same as an empty one.
     pub(super) fn secret(&self, name: &str) -> SecretString {
         SecretString::from(self.text(name).unwrap_or_default())
     }

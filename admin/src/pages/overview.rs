@@ -84,8 +84,10 @@ impl Verdict {
             let age = span(counted);
             return verdict(
                 "warn",
-                "Not known.",
-                format!("These counts are {age} old: the database can't be read, or holds a lot."),
+                "Unknown.",
+                format!(
+                    "These counts are {age} old: the database can't be read, or counting takes too long."
+                ),
             );
         }
         if state.events.exhausted > 0 {

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use super::Problem;
 
-/// Whom a request acts for: part of what an `Idempotency-Key` is bound to, and of what history remembers.
+/// Who a request acts for: part of what an `Idempotency-Key` is bound to, and of what history remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal(pub String);
 

@@ -71,7 +71,7 @@ fn is_json(request: &HttpRequest) -> bool {
         && request.content_type().eq_ignore_ascii_case("application/json")
 }
 
-/// The body, of the allowed size at the most.
+/// The body, up to the allowed size.
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -82,7 +82,7 @@ fn read(
         let body = body.map_err(|error| Problem::malformed(error.to_string()))?;
         match body.to_bytes_limited(limit).await {
             Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => Err(Problem::malformed(format!("the body broke off: {error}"))),
+            Ok(Err(error)) => Err(Problem::malformed(format!("the body ended early: {error}"))),
             Err(_too_large) => Err(Problem::too_large(limit)),
         }
     })

@@ -14,7 +14,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
      img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
      frame-ancestors 'none'";
 
-/// An answer of the API is no page: it may load nothing, and nobody may frame it.
+/// An answer of the API is not a page: it may load nothing, and nobody may frame it.
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Adds the headers of pages; for `wrap(from_fn(page_headers))`.

@@ -238,7 +238,7 @@ fn kept(conn: &mut Conn, bound: &Bound, body_hash: &str) -> ProblemResult<Option
     match found {
         Some((hash, _)) if hash != body_hash => Err(Problem::invalid(
             "Idempotency-Key",
-            "this key was used with another body; take a new key for another request",
+            "this key was used with another body; use a new key for another request",
         )),
         Some((_, reply)) => Ok(Some(reply)),
         None => Ok(None),

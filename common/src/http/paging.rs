@@ -10,7 +10,7 @@ use super::Problem;
 
 /// Items of a page unless the caller says otherwise.
 const DEFAULT_LIMIT: i64 = 100;
-/// Items of a page at the most.
+/// Limit of the items of a page.
 const MAX_LIMIT: i64 = 1_000;
 
 /// `?limit=&after=` of a list.
@@ -18,7 +18,7 @@ const MAX_LIMIT: i64 = 1_000;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
-    /// Items at the most, 1 to 1,000; 100 if left out.
+    /// At most this many items, 1 to 1,000; 100 if left out.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<i64>,
     /// The `next` of the page before.

@@ -20,15 +20,15 @@ pub struct Precondition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PreconditionFailed {
     /// `If-Match` on something that is not there.
-    #[error("If-Match asks for a version, and there is none now")]
+    #[error("If-Match names a version, but there is none now")]
     Missing,
     /// `If-Match` names other versions.
     #[error(
-        "its version is \"{0}\" now, which If-Match does not name; read it again and decide anew"
+        "its version is \"{0}\" now, which If-Match does not name; read it again and decide again"
     )]
     Different(i64),
     /// `If-None-Match` on a version that is there.
-    #[error("it is there already, at version \"{0}\", which If-None-Match rules out")]
+    #[error("it already exists, at version \"{0}\", which If-None-Match rules out")]
     Present(i64),
 }
 

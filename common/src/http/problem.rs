@@ -99,12 +99,12 @@ impl Problem {
 
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
     /// 409: it doesn't go together with the present state.
     pub fn conflict(name: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, name, "It does not fit the present state", detail)
+        Self::new(StatusCode::CONFLICT, name, "It conflicts with the current state", detail)
     }
 
     /// 412: the version is another one by now.
@@ -112,7 +112,7 @@ impl Problem {
         Self::new(
             StatusCode::PRECONDITION_FAILED,
             "precondition-failed",
-            "It was changed meanwhile",
+            "It was changed in the meantime",
             detail,
         )
     }
@@ -132,7 +132,7 @@ impl Problem {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported-media-type",
-            "The body is of another type",
+            "The body has an unsupported type",
             "send JSON with the header content-type: application/json",
         )
     }
@@ -142,8 +142,8 @@ impl Problem {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
-            "That can't be done here",
-            "this address does not know that method; /api/openapi.json or the documentation lists what it knows",
+            "The method is not allowed",
+            "this address does not support that method; /api/openapi.json or the documentation lists those it supports",
         )
     }
 
@@ -163,8 +163,8 @@ impl Problem {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "It went wrong here",
-            "the service could not do it; its log says why",
+            "Internal error",
+            "the service failed; its log says why",
         )
     }
 

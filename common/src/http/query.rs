@@ -82,7 +82,9 @@ impl Params {
     /// 422 that names the first unknown parameter.
     pub fn finish(self) -> ProblemResult<()> {
         match self.0.into_keys().next() {
-            Some(name) => Err(Problem::invalid(name, "this list knows no such parameter")),
+            Some(name) => {
+                Err(Problem::invalid(name, "there is no such parameter here; leave it out"))
+            }
             None => Ok(()),
         }
     }

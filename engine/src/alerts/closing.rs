@@ -1,4 +1,4 @@
-//! The end of alerts: closed in sets, in the transaction that ends what they tell of.
+//! The end of alerts: closed in sets, in the transaction that ends their cause.
 
 use common::clock::Timestamp;
 use common::db::Conn;

@@ -17,7 +17,7 @@ use super::outgoing::{Channel, DeliveryChannel, MessageIdentity, Number};
 use super::render::Item;
 use super::silences::SILENCED;
 
-/// Alerts of one message at the most, whatever the settings say: it has to be readable.
+/// Limit of the alerts of one message, whatever the settings say: it has to be readable.
 const LARGEST: usize = 1_000;
 /// Further alerts are counted up to here, so that a flood of them costs no long count.
 pub(super) const COUNTED: i64 = 1_000;
@@ -28,7 +28,7 @@ pub(super) struct Digest<W> {
     pub(super) way: Arc<W>,
     /// How long the oldest alert waits for others.
     pub(super) delay: Duration,
-    /// Alerts of one message at the most.
+    /// Limit of the alerts of one message.
     pub(super) size: usize,
 }
 
@@ -200,7 +200,7 @@ fn load(conn: &mut Conn, seqs: &[i64]) -> QueryResult<Vec<Item>> {
     on!(conn, c => items.load(c))
 }
 
-/// How many besides the `taken` ones wait, counted up to one more than [`COUNTED`].
+/// How many more than the `taken` ones wait, counted up to one more than [`COUNTED`].
 fn further(conn: &mut Conn, channel: Channel, now: Timestamp, taken: i64) -> QueryResult<i64> {
     let counted = format!(
         "SELECT count(*) AS number FROM (SELECT a.seq {} LIMIT $2) AS waiting",

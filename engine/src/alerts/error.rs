@@ -3,41 +3,41 @@
 use common::db::DbError;
 use thiserror::Error;
 
-/// What can go wrong with alerts and the messages that tell of them.
+/// What can go wrong with alerts and the messages about them.
 #[derive(Debug, Error)]
 pub enum AlertError {
     /// There is no such alert.
     #[error("there is no alert {0}")]
     UnknownAlert(i64),
-    /// What it told of is over.
-    #[error("alert {0} is closed: what it told of is over")]
+    /// Its cause is gone.
+    #[error("alert {0} is closed: its cause is gone")]
     Closed(i64),
     /// There is no such silence.
     #[error("there is no silence {0}")]
     UnknownSilence(i64),
     /// A silence that would end before it begins.
-    #[error("a silence has to end later than now")]
+    #[error("a silence must end in the future")]
     SilenceOver,
-    /// Nobody remembers a longer one.
-    #[error("a silence lasts for 30 days at the most")]
+    /// Longer ones are forgotten.
+    #[error("a silence lasts at most 30 days; choose an earlier end")]
     SilenceTooLong,
     /// Each waiting alert is held against each silence, so there is a limit.
-    #[error("{0} silences hold already; end some, or silence a kind")]
+    #[error("{0} silences are active already; end some, or silence a kind")]
     TooManySilences(usize),
     /// No mail can leave.
     #[error(
-        "mail.transport is off, so no mail can leave; set mail.transport, mail.host and alerts.recipients"
+        "mail.transport is off, so no mail can be sent; set mail.transport, mail.host and alerts.recipients"
     )]
     MailOff,
-    /// Nobody to mail to.
+    /// No recipients.
     #[error(
-        "alerts.recipients is empty, so alerts are mailed to nobody; set it, or say whom to mail to"
+        "alerts.recipients is empty, so alerts are mailed to nobody; set it, or give an address"
     )]
     NoRecipients,
     /// More addresses than one test mail goes to.
-    #[error("a test mail goes to {0} addresses at the most")]
+    #[error("a test mail goes to at most {0} addresses")]
     TooManyRecipients(usize),
-    /// A text that is no address.
+    /// A text that is not an address.
     #[error("{reason}")]
     BadAddress {
         /// Which of the addresses, from 0.
@@ -46,7 +46,7 @@ pub enum AlertError {
         reason: String,
     },
     /// No webhook is called.
-    #[error("webhook.url is empty, so nobody is called; set webhook.url and webhook.secret")]
+    #[error("webhook.url is empty, so no call is made; set webhook.url and webhook.secret")]
     WebhookOff,
     /// A message can't be written, which is a flaw of this program.
     #[error("a message can't be written: {0}")]

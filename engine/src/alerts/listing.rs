@@ -1,4 +1,4 @@
-//! Alerts as operators see them, and that one of them took notice.
+//! Alerts as operators see them, and acknowledging them.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -19,15 +19,15 @@ use super::model::AlertKind;
 use super::silences::{self, Silence};
 use crate::audit::Actor;
 
-/// How far people are with an alert.
+/// The state of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AlertState {
-    /// Nobody has taken notice yet.
+    /// Nobody has acknowledged it yet.
     Open,
-    /// Somebody has; what it tells of still holds.
+    /// Somebody has; its cause is still there.
     Acknowledged,
-    /// What it told of is over.
+    /// Its cause is gone.
     Closed,
 }
 
@@ -39,7 +39,7 @@ impl FromStr for AlertState {
             "open" => Ok(Self::Open),
             "acknowledged" => Ok(Self::Acknowledged),
             "closed" => Ok(Self::Closed),
-            _ => Err("there are open, acknowledged and closed"),
+            _ => Err("use open, acknowledged or closed"),
         }
     }
 }
@@ -51,7 +51,7 @@ pub struct Alert {
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String)]
     pub seq: i64,
-    /// How far people are with it.
+    /// Its state.
     pub state: AlertState,
     /// Such as `exhausted`.
     pub kind: String,
@@ -75,7 +75,7 @@ pub struct Alert {
     /// When it was raised.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When somebody took notice first.
+    /// When it was acknowledged first.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub acknowledged_at: Option<Timestamp>,
     /// Who did.
@@ -85,34 +85,34 @@ pub struct Alert {
     pub closed_at: Option<Timestamp>,
     /// Why it was closed, such as `processed` or `superseded`.
     pub closed_because: Option<String>,
-    /// Until when nobody gets a message of it; none: it is closed, or no silence covers it.
+    /// Until when it is silenced; none: it is closed, or no silence covers it.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub silenced_until: Option<Timestamp>,
     /// The mail that lists it; none while it waits for its digest or its silence to end, if it was closed before,
-    /// or if there is nobody to mail to.
+    /// or if there are no recipients.
     pub mail: Option<AlertMail>,
-    /// The call of the webhook that lists it; none as for `mail`.
+    /// The webhook call that lists it; none as for `mail`.
     pub webhook: Option<AlertWebhook>,
 }
 
-/// How far the call of a webhook has got.
+/// How far a webhook call has got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AlertWebhook {
     /// Its `webhook-id`, the same for every try.
     pub delivery_id: String,
     /// Tries that failed.
     pub tries: i32,
-    /// When the receiver took it; none while it waits.
+    /// When the receiver accepted it; none while it waits.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub sent_at: Option<Timestamp>,
-    /// When it is tried next; none once it left.
+    /// When it is tried next; none once it was sent.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub due_at: Option<Timestamp>,
-    /// What the last try failed with; none once it left.
+    /// What the last try failed with; none once it was sent.
     pub last_error: Option<String>,
 }
 
-/// An alert with what hangs on it.
+/// An alert with its event and its silences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AlertDetail {
     /// The alert.
@@ -143,17 +143,17 @@ pub struct AlertEvent {
 pub struct AlertMail {
     /// Its Message-ID, the same for every try.
     pub message_id: String,
-    /// Whom it goes to.
+    /// Its recipients.
     pub recipients: Vec<String>,
     /// Tries that failed.
     pub tries: i32,
-    /// When the mail server took it over; none while it waits.
+    /// When the mail server accepted it; none while it waits.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub sent_at: Option<Timestamp>,
-    /// When it is tried next; none once it left.
+    /// When it is tried next; none once it was sent.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub due_at: Option<Timestamp>,
-    /// What the last try failed with; none once it left.
+    /// What the last try failed with; none once it was sent.
     pub last_error: Option<String>,
 }
 
@@ -255,7 +255,7 @@ pub fn list(
     Ok(rows.into_iter().map(|row| shown(row, &silenced)).collect())
 }
 
-/// The alert of this number, with what hangs on it.
+/// The alert of this number, with its event and its silences.
 ///
 /// # Errors
 /// When there is none.
@@ -273,7 +273,7 @@ pub fn find(conn: &mut Conn, now: Timestamp, seq: i64) -> Result<AlertDetail, Al
     Ok(AlertDetail { alert, event, silences })
 }
 
-/// None: the event is not kept any more.
+/// None: the event is no longer kept.
 fn status(conn: &mut Conn, id: EventId) -> QueryResult<Option<Status>> {
     // Open first: an event that is settled in between is then called open, never unknown.
     let open: Option<Status> = on!(&mut *conn, c => outbox_open::table
@@ -298,7 +298,7 @@ fn event_of(id: EventId, status: Status) -> AlertEvent {
     }
 }
 
-/// Notes that `by` took notice of an alert, and answers with it; the first one stays.
+/// Acknowledges an alert for `by`, and answers with it; the first acknowledgement stays.
 ///
 /// # Errors
 /// When there is none of that number, or it is closed.

@@ -22,10 +22,10 @@ use super::outgoing::{self, Channel, Delivery, DeliveryChannel, MessageIdentity,
 use super::render::{self, Item, Mail, Place};
 use super::transport::Transport;
 
-/// Recipients of one test mail at the most.
+/// Limit of the recipients of one test mail.
 const TEST_RECIPIENTS: usize = 10;
 
-/// A mail to be written down; nothing of it changes afterwards.
+/// A mail to be stored; nothing of it changes afterwards.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = mail)]
 struct NewMail {
@@ -41,7 +41,7 @@ struct NewMail {
     due_us: Timestamp,
 }
 
-/// A mail as it was written down.
+/// A mail as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = mail)]
 pub(super) struct MailRow {
@@ -61,13 +61,13 @@ pub struct MailState {
     pub delivery: Delivery,
     /// Its Message-ID, the same for every try.
     pub message_id: String,
-    /// Whom it goes to.
+    /// Its recipients.
     pub recipients: Vec<String>,
     /// Its subject.
     pub subject: String,
 }
 
-/// A test mail that waits to leave.
+/// A test mail that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QueuedMail {
     /// Its number in the list of mails.
@@ -76,7 +76,7 @@ pub struct QueuedMail {
     pub message_id: String,
 }
 
-/// The way of mails.
+/// The channel of mails.
 #[derive(Debug, Clone)]
 pub(super) struct Mails {
     place: Place,
@@ -106,10 +106,10 @@ impl Mails {
         Ok(Self { place, recipients: recipients(&alerts.recipients)?, from, transport })
     }
 
-    /// Writes a test mail down, to `to` or else to the recipients of digests.
+    /// Stores a test mail, to `to` or else to the recipients of digests.
     ///
     /// # Errors
-    /// When mails are off or there is nobody to mail to, and for what is no address.
+    /// When mails are off or there are no recipients, and for what is not an address.
     pub(super) fn test(
         &self,
         conn: &mut Conn,

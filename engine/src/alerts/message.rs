@@ -35,7 +35,7 @@ impl Header for AutoSubmitted {
 /// Builds the message of `row`.
 ///
 /// # Errors
-/// When the row holds recipients that are no addresses.
+/// When the row holds recipients that are not addresses.
 pub(super) fn build(from: &Mailbox, row: &MailRow) -> anyhow::Result<Message> {
     let mut message = Message::builder()
         .from(from.clone())
@@ -46,7 +46,7 @@ pub(super) fn build(from: &Mailbox, row: &MailRow) -> anyhow::Result<Message> {
     for recipient in recipients(&row.recipients)? {
         message = message.to(recipient);
     }
-    message.multipart(body(row)).context("the mail can't be put together")
+    message.multipart(body(row)).context("the mail can't be built")
 }
 
 fn body(row: &MailRow) -> MultiPart {

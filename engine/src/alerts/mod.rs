@@ -1,7 +1,7 @@
 //! Alerts, and the mails and calls that bring them to a person.
 //!
-//! An alert is a row of the transaction that it tells of ([`raise`]). A digest gathers open alerts that nobody
-//! silenced into a message: what it says, for whom and under which id is identity in one transaction. A sender tries
+//! An alert is a row of the transaction that causes it ([`raise`]). A digest gathers open alerts that nobody
+//! silenced into a message: what it says, for whom and under which id is fixed in one transaction. A sender tries
 //! messages until they have left. So an alert gets into one message of each channel, each message leaves at least
 //! once, and one that came twice is recognisable by its id. Mails and the webhook differ only in their `DeliveryChannel`.
 
@@ -48,7 +48,7 @@ use mail::{Mails, QueuedMail};
 use outgoing::{MessageIdentity, Outgoing};
 use webhook::{QueuedWebhook, Webhooks};
 
-/// The way from alerts to people; cheap to clone.
+/// Brings alerts to operators; cheap to clone.
 #[derive(Clone)]
 pub struct Alerts {
     mails: Outgoing<Mails>,
@@ -61,7 +61,7 @@ pub struct Alerts {
 pub struct AlertsOutcome {
     /// Mails.
     pub mails: OutgoingOutcome,
-    /// Calls of the webhook.
+    /// Webhook calls.
     pub webhooks: OutgoingOutcome,
 }
 
@@ -109,10 +109,10 @@ impl Alerts {
         })
     }
 
-    /// Writes a test mail down, to `to` or else to the recipients of digests; `by` is noted in the audit log.
+    /// Stores a test mail, to `to` or else to the recipients of digests; `by` is noted in the audit log.
     ///
     /// # Errors
-    /// When mails are off or there is nobody to mail to, and for what is no address.
+    /// When mails are off or there are no recipients, and for what is not an address.
     pub fn test_mail(
         &self,
         conn: &mut Conn,
@@ -127,7 +127,7 @@ impl Alerts {
         Ok(queued)
     }
 
-    /// Writes a test call of the webhook down; `by` is noted in the audit log.
+    /// Stores a test webhook call; `by` is noted in the audit log.
     ///
     /// # Errors
     /// When the webhook is off.
@@ -152,7 +152,7 @@ impl Alerts {
         }
     }
 
-    /// Tells the timer that an alert was committed, so that nobody waits for its next turn.
+    /// Tells the timer that an alert was committed, so that it runs without waiting for its next turn.
     pub fn wake(&self) {
         self.woken.notify_one();
     }

@@ -1,4 +1,4 @@
-//! What a person has to know of: alerts, raised in the transaction of what they tell of.
+//! Alerts for operators, raised in the transaction of their cause.
 
 use common::clock::Timestamp;
 use common::db::Conn;
@@ -12,7 +12,7 @@ use diesel::prelude::*;
 /// Values of one statement: below SQLite's limit on bind parameters, and one prepared size for most.
 pub(super) const CHUNK: usize = 1_000;
 
-/// What an alert tells of.
+/// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertKind {
     /// An event is out of attempts, or failed for good.
@@ -41,7 +41,7 @@ impl std::str::FromStr for AlertKind {
         [Self::Exhausted, Self::Silent, Self::VersionAboveSource]
             .into_iter()
             .find(|kind| kind.name() == text)
-            .ok_or("there are exhausted, silent and version_above_source")
+            .ok_or("use exhausted, silent or version_above_source")
     }
 }
 
@@ -143,7 +143,7 @@ impl NewAlert {
 /// one open alert per key. A silence is raised each time: its caller knows where an episode begins.
 ///
 /// # Errors
-/// When a statement fails; what the alert tells of must then be rolled back with it.
+/// When a statement fails; the cause of the alert must then be rolled back with it.
 pub fn raise(conn: &mut Conn, now: Timestamp, new: NewAlert) -> QueryResult<bool> {
     raise_all(conn, now, vec![new]).map(|raised| raised > 0)
 }
@@ -170,7 +170,7 @@ pub fn raise_all(conn: &mut Conn, now: Timestamp, new: Vec<NewAlert>) -> QueryRe
     Ok(raised)
 }
 
-/// Whether `earlier` of the same call tell of the same lasting condition.
+/// Whether `earlier` of the same call are about the same lasting condition.
 fn is_told_already(new: &NewAlert, earlier: &[NewAlert]) -> bool {
     let same = |row: &NewAlert| row.kind == new.kind && row.key == new.key;
     new.kind == AlertKind::VersionAboveSource.name() && earlier.iter().any(same)

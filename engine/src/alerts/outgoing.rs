@@ -1,4 +1,4 @@
-//! Messages to people, whichever way they go: a row is fixed before its first try, claimed by one instance per try,
+//! Messages to operators, on any channel: a row is fixed before its first try, claimed by one instance per try,
 //! and kept until it has left.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::sender::{Sender, SenderOutcome};
 pub enum Channel {
     /// Mails.
     Mail,
-    /// Calls of the webhook.
+    /// Webhook calls.
     Webhook,
 }
 
@@ -61,7 +61,7 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
     /// A message as it was fixed.
     type Message: Send + Sync + 'static;
 
-    /// Whether there is anybody to tell: if not, no alert is gathered.
+    /// Whether there are recipients: if not, no alert is gathered.
     fn wants_alerts(&self) -> bool;
 
     /// Whether messages can leave: if not, they wait.
@@ -114,7 +114,7 @@ impl MessageIdentity {
 pub(super) struct Pace {
     /// How long the oldest alert waits for others.
     pub(super) delay: Duration,
-    /// Alerts of one message at the most.
+    /// Limit of the alerts of one message.
     pub(super) size: usize,
     /// How long one try may take.
     pub(super) timeout: Duration,
@@ -265,13 +265,13 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// Tries that failed.
     pub tries: i32,
-    /// When its receiver took it over; none while it waits.
+    /// When its receiver accepted it; none while it waits.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub sent_at: Option<Timestamp>,
-    /// When it is tried next; none once it left.
+    /// When it is tried next; none once it was sent.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub due_at: Option<Timestamp>,
-    /// What the last try failed with; none once it left.
+    /// What the last try failed with; none once it was sent.
     pub last_error: Option<String>,
     /// How many alerts it lists that are still kept; a test lists none.
     pub alerts: i64,

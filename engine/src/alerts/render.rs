@@ -23,7 +23,7 @@ const NAME_CHARS: usize = 200;
 /// Characters of an error in a mail; the API has all of it.
 pub(super) const ERROR_CHARS: usize = 1_000;
 
-/// Who tells, and where its links lead.
+/// The sender, and the base of its links.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// The service's name.
@@ -47,7 +47,7 @@ impl Place {
         format!("{}/admin/alerts", self.public_url)
     }
 
-    /// The command that sends an event again, for whom the page is too far.
+    /// The command that sends an event again, for those who work on a terminal.
     fn retry(&self, event: EventId) -> String {
         format!("stockloop admin retry {event} --url {}", self.public_url)
     }
@@ -79,7 +79,7 @@ pub(super) struct Mail {
     pub(super) html: String,
 }
 
-/// Writes the mail that somebody asked for to see whether mails arrive.
+/// Writes the test mail that somebody requested.
 pub(super) fn test_mail(place: &Place, by: &str) -> askama::Result<Mail> {
     let service = one_line(&place.service, NAME_CHARS);
     let (by, all) = (one_line(by, NAME_CHARS), place.alerts());
@@ -200,21 +200,21 @@ fn facts(item: &Item) -> Vec<(&'static str, String)> {
 fn reason(error: &str) -> String {
     let reason = one_line(error, ERROR_CHARS);
     match reason.is_empty() {
-        true => "no reason was given".to_owned(),
+        true => "no reason given".to_owned(),
         false => reason,
     }
 }
 
 fn what_happens_now(kind: &str) -> &'static str {
     if kind == AlertKind::Exhausted.name() {
-        "nothing more, until a person retries or resolves it"
+        "no further attempts until an operator retries or resolves it"
     } else if kind == AlertKind::Silent.name() {
-        "everything waits and nothing is lost; see whether the consumer and the broker run"
+        "events wait and nothing is lost; check whether the consumer and the broker are running"
     } else if kind == AlertKind::VersionAboveSource.name() {
-        "the copy keeps its version and refuses older ones; was the source's database brought back from a \
-         backup, its epoch has to be raised"
+        "the copy keeps its version and refuses older ones; if the source's database was restored from a \
+         backup, raise its epoch"
     } else {
-        "a person has to look"
+        "an operator has to investigate"
     }
 }
 
@@ -309,7 +309,7 @@ fn is_snapshot(item: &Item) -> bool {
     item.event_kind == Some(EventKind::Snapshot)
 }
 
-/// `text` on one line of at most `chars` characters, without what could end, hide or turn round a line.
+/// `text` on one line of at most `chars` characters, without what could end, hide or reverse a line.
 pub(super) fn one_line(text: &str, chars: usize) -> String {
     let mut line = String::new();
     for c in text.chars().map(|c| if is_harmful(c) { ' ' } else { c }) {

@@ -1,4 +1,4 @@
-//! Sends what is written down, for as long as it takes: outside any transaction, one try per claim.
+//! Sends stored messages, for as long as it takes: outside any transaction, one try per claim.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use common::retry::Backoff;
 use super::outgoing::{self, Claim, DeliveryChannel};
 use super::render::one_line;
 
-/// Messages of one step at the most.
+/// Limit of the messages of one step.
 const PER_RUN: usize = 100;
 /// How much longer than a try a claim lasts: for noting its end, and for clocks that differ.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -108,7 +108,7 @@ impl<W: DeliveryChannel> Sender<W> {
         // A way's own timeouts are per step; a receiver that dribbles must not outlast the claim.
         match tokio::time::timeout(self.timeout, self.way.send(message, env.now())).await {
             Ok(sent) => sent,
-            Err(_late) => Err(anyhow!("no end within {:?}", self.timeout)),
+            Err(_late) => Err(anyhow!("no result within {:?}", self.timeout)),
         }
     }
 

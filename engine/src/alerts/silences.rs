@@ -1,4 +1,4 @@
-//! Silences: alerts that nobody wants a message of for a while. When one ends, what is still open is gathered.
+//! Silences: alerts that are not sent for a while. When one ends, those that are still open are gathered.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(crate) const SILENCED: &str =
 
 /// The longest silence: nobody remembers a longer one.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Active silences at the most, since each waiting alert is held against each of them.
+/// Limit of active silences, since each waiting alert is held against each of them.
 const MOST: usize = 500;
 
 /// What is silenced.
@@ -48,7 +48,7 @@ pub enum Scope {
     Alert(i64),
 }
 
-/// A silence to be begun.
+/// A silence to start.
 #[derive(Debug, Clone)]
 pub struct NewSilence {
     /// What is silenced.
@@ -72,20 +72,20 @@ pub struct Silence {
     pub alert: Option<String>,
     /// Why.
     pub reason: String,
-    /// When it was begun.
+    /// When it was started.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
-    /// When it ends, unless somebody ends it before.
+    /// When it ends, unless somebody ends it early.
     #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
-    /// When somebody ended it before its time.
+    /// When somebody ended it early.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
     /// Who did.
     pub ended_by: Option<String>,
-    /// Whether it silences anything now.
+    /// Whether it is active now.
     pub active: bool,
 }
 

@@ -118,7 +118,7 @@ fn file(directory: &str) -> anyhow::Result<AsyncFileTransport<Tokio1Executor>> {
         "mail.directory is empty; name the folder that mail.transport = \"file\" writes to"
     );
     std::fs::create_dir_all(directory)
-        .with_context(|| format!("mail.directory {directory:?} can't be made"))?;
+        .with_context(|| format!("mail.directory {directory:?} can't be created"))?;
     Ok(AsyncFileTransport::new(directory))
 }
 

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{NewEntry, append};
 
-/// How somebody showed who they are.
+/// How somebody was authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthMethod {
@@ -52,12 +52,12 @@ impl AuthMethod {
 pub struct Actor {
     /// The operator's name, or what a token is called.
     pub name: String,
-    /// How they are known.
+    /// How they are authenticated.
     pub method: AuthMethod,
 }
 
 impl Actor {
-    /// What the audit log says of an action of theirs; `detail` is what it says besides.
+    /// What the audit log says of an action of theirs; `detail` holds further details.
     pub fn entry(
         &self,
         now: Timestamp,

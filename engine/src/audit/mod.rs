@@ -1,4 +1,4 @@
-//! Who did what: appended in the transaction of the deed, never changed, read by filter.
+//! Who did what: appended in the transaction of the action, never changed, read by filter.
 
 mod actor;
 mod model;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-/// A deed, to be noted.
+/// An action, to be noted.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = audit)]
 pub struct NewEntry {
@@ -24,11 +24,11 @@ pub struct NewEntry {
     pub action: String,
     /// To what: an event's id, a key, a name.
     pub subject: Option<String>,
-    /// What there is to say besides, JSON.
+    /// Further details, JSON.
     pub detail: Option<String>,
 }
 
-/// A deed, as it is shown.
+/// An action, as it is shown.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 pub struct Entry {
@@ -39,26 +39,26 @@ pub struct Entry {
     pub at: Timestamp,
     /// Who.
     pub who: String,
-    /// How they were known: session, token, setting, open, setup or command.
+    /// How they were authenticated: session, token, setting, open, setup or command.
     pub via: String,
     /// What they did, such as `event.retry`.
     pub action: String,
     /// To what: an event's id, a key, a name.
     pub subject: Option<String>,
-    /// What there is to say besides.
+    /// Further details.
     #[schema(value_type = Option<Value>)]
     pub detail: Option<Box<RawValue>>,
 }
 
-/// Which deeds to list; what is left out fits all.
+/// Which actions to list; what is left out matches all.
 #[derive(Debug, Clone, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
     /// By whom.
     pub who: Option<String>,
-    /// An action, or with a dot at its end all that begin so (`event.`).
+    /// An action, or all with a prefix that ends with a dot (`event.`).
     pub action: Option<String>,
-    /// What it was done to.
+    /// Its subject.
     pub subject: Option<String>,
     /// At this moment or later.
     pub since: Option<Timestamp>,
@@ -66,7 +66,7 @@ pub struct Filter {
     pub until: Option<Timestamp>,
 }
 
-/// Notes a deed.
+/// Notes an action.
 ///
 /// # Errors
 /// When the statement fails.
@@ -86,7 +86,7 @@ struct AuditRow {
     detail: Option<String>,
 }
 
-/// Up to `limit` deeds, newest first, that come after number `after` in that order.
+/// Up to `limit` actions, newest first, that come after number `after` in that order.
 ///
 /// # Errors
 /// When the statement fails.
@@ -97,30 +97,30 @@ pub fn list(
     limit: i64,
 ) -> QueryResult<Vec<Entry>> {
     let rows: Vec<AuditRow> = on!(conn, c => {
-        let mut deeds =
+        let mut entries =
             audit::table.filter(audit::seq.lt(after.unwrap_or(i64::MAX))).into_boxed();
         if let Some(who) = &filter.who {
-            deeds = deeds.filter(audit::who.eq(who));
+            entries = entries.filter(audit::who.eq(who));
         }
         if let Some(action) = &filter.action {
-            deeds = match action.ends_with('.') {
+            entries = match action.ends_with('.') {
                 // From the dot to what follows it: a range that the index knows.
-                true => deeds
+                true => entries
                     .filter(audit::action.ge(action))
                     .filter(audit::action.lt(format!("{}/", &action[..action.len() - 1]))),
-                false => deeds.filter(audit::action.eq(action)),
+                false => entries.filter(audit::action.eq(action)),
             };
         }
         if let Some(subject) = &filter.subject {
-            deeds = deeds.filter(audit::subject.eq(subject));
+            entries = entries.filter(audit::subject.eq(subject));
         }
         if let Some(since) = filter.since {
-            deeds = deeds.filter(audit::at_us.ge(since));
+            entries = entries.filter(audit::at_us.ge(since));
         }
         if let Some(until) = filter.until {
-            deeds = deeds.filter(audit::at_us.lt(until));
+            entries = entries.filter(audit::at_us.lt(until));
         }
-        deeds.order(audit::seq.desc()).limit(limit).select(AuditRow::as_select()).load(c)
+        entries.order(audit::seq.desc()).limit(limit).select(AuditRow::as_select()).load(c)
     })?;
     Ok(rows.into_iter().map(Entry::from).collect())
 }

@@ -1,4 +1,4 @@
-//! What is done with long enough goes; what is open never does.
+//! What is over is deleted after its retention; what is open never is.
 
 mod operators;
 #[cfg(test)]
@@ -28,7 +28,7 @@ pub struct Retention {
     pub idempotency: Timestamp,
     /// Closed alerts, messages that left, silences that are over.
     pub alerts: Timestamp,
-    /// Deeds of operators, and bulk jobs that ended.
+    /// Actions of operators, and bulk jobs that ended.
     pub audit: Timestamp,
     /// Sessions, by when they began.
     pub sessions: Timestamp,
@@ -48,7 +48,7 @@ impl Retention {
     }
 }
 
-/// Rows that one transaction deletes of each kind at the most, so that nobody waits long for it.
+/// Limit of the rows of each kind that one transaction deletes, so that nobody waits long for it.
 const BATCH: i64 = 1_000;
 
 /// Deletes one batch of each kind; returns how many rows went. Zero: nothing more is due.

@@ -1,4 +1,4 @@
-//! The operators' side: alerts and their messages, silences, deeds, jobs, and who is signed in no more.
+//! The operators' side: alerts and their messages, silences, actions, jobs, and expired sessions.
 
 use common::clock::Timestamp;
 use common::db::Conn;
@@ -10,7 +10,7 @@ use diesel::sql_types::BigInt;
 
 use super::{BATCH, Retention};
 
-/// What goes of tables whose rows have a number; `$1` is the moment before which, `$2` how many at the most.
+/// What is deleted from tables whose rows have a number; `$1` is the moment before which, `$2` the limit.
 const NUMBERED: [(&str, &str); 5] = [
     ("alert", "SELECT seq FROM alert WHERE closed_us < $1 ORDER BY closed_us LIMIT $2"),
     // Not while an alert is kept that names the message.
@@ -31,7 +31,7 @@ const NUMBERED: [(&str, &str); 5] = [
         "alert_silence",
         "SELECT seq FROM alert_silence WHERE until_us < $1 ORDER BY until_us LIMIT $2",
     ),
-    // Deeds are numbered in the order of time, so the oldest batch tells whether any is due.
+    // Actions are numbered in the order of time, so the oldest batch shows whether any is due.
     (
         "audit",
         "SELECT seq FROM audit WHERE at_us < $1 \

@@ -18,7 +18,7 @@ use super::{Retention, run_once};
 on_every_database!(RetentionFixture::new =>
     closed_alerts_go_with_their_messages_and_open_ones_stay,
     silences_go_when_they_are_over,
-    deeds_go_by_their_own_age,
+    actions_go_by_their_own_age,
     ended_jobs_go_with_what_they_touched,
     sessions_go,
     nothing_goes_by_default,
@@ -163,7 +163,7 @@ async fn silences_go_when_they_are_over(fixture: RetentionFixture) {
     assert_eq!(left, ["holds"]);
 }
 
-async fn deeds_go_by_their_own_age(fixture: RetentionFixture) {
+async fn actions_go_by_their_own_age(fixture: RetentionFixture) {
     fixture
         .write(|conn| {
             for n in 0..2_500_i64 {

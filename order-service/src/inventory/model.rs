@@ -32,7 +32,7 @@ pub struct ProductCopy {
     pub epoch: i64,
     /// The owner's version.
     pub version: i64,
-    /// When it became so, by the owner's clock.
+    /// When it got this version, by the owner's clock.
     pub updated_us: Timestamp,
     /// When it arrived here, by our clock.
     pub applied_us: Timestamp,

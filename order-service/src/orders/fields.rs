@@ -52,7 +52,7 @@ impl TryFrom<i64> for Quantity {
     }
 }
 
-/// The body of a placing.
+/// The body of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Placing)]

@@ -19,15 +19,15 @@ use crate::inventory::{self, Inventory, ProductCopy};
 /// A product as its copy has it.
 ///
 /// How old a copy is has two sides, and neither is "out of date": a product that nobody changes grows old at
-/// the owner too. `replication_delay_ms` tells how long this state was on its way; `age_seconds` how long it
-/// has been standing here since. Whether a newer one is on its way, only the owner's outbox knows.
+/// the owner too. `replication_delay_ms` is how long this state was on its way; `age_seconds` how long it
+/// has been here since. Only the owner's outbox knows whether a newer one is on its way.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProductCopy)]
 struct ProductCopyView {
     sku: Sku,
     description: String,
     quantity: i64,
-    /// Of these, promised to orders that are not deducted in `quantity` yet.
+    /// Of these, reserved for orders that are not deducted from `quantity` yet.
     reserved: i64,
     /// `quantity - reserved`: what can still be ordered.
     available: i64,
@@ -35,7 +35,7 @@ struct ProductCopyView {
     allow_backorder: bool,
     /// The owner's version that this is.
     version: i64,
-    /// When it became so, by the owner's clock.
+    /// When it got this version, by the owner's clock.
     updated_at: Timestamp,
     /// When it arrived here, by this service's clock.
     applied_at: Timestamp,
@@ -46,7 +46,7 @@ struct ProductCopyView {
     age_seconds: u64,
 }
 
-/// A product as its copy has it, with the details that its owner has besides, if they can be had.
+/// A product as its copy has it, with the details that its owner has, if they are available.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DetailedProductCopy)]
 struct DetailedCopyView<'a> {
@@ -67,7 +67,7 @@ struct DetailedCopyView<'a> {
 enum DetailsStatus {
     Fresh,
     Cached,
-    /// The owner has no such product; the copy hasn't heard of its removal yet.
+    /// The owner has no such product; the copy hasn't received its removal yet.
     Unknown,
     Unavailable,
 }
@@ -115,7 +115,7 @@ async fn list(
     Ok(web::Json(Page::cut(items, limit, |view: &ProductCopyView| view.sku.to_string())))
 }
 
-/// Read the copy of a product, if wanted with the details that its owner has besides
+/// Read the copy of a product, on request with the details that its owner has
 #[utoipa::path(
     get,
     path = "/api/v1/inventory/{sku}",

@@ -90,7 +90,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 
 /// Place an order
 ///
-/// Its pieces are promised at once, from the copy of the inventory; this needs neither the owner of the stock nor
+/// Its pieces are reserved at once, in the copy of the inventory; this needs neither the owner of the stock nor
 /// the broker. The owner takes the stock, or refuses, soon after.
 #[utoipa::path(
     post,
@@ -98,7 +98,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     tag = "orders",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
-        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = PlaceOrder, example = json!({
         "customer": "17850", "lines": [{"sku": "85123A", "quantity": 6}]
@@ -110,7 +110,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
             body = OrderView,
             headers(("location" = String, description = "Its address"))
         ),
-        (status = 409, description = "Lines stand in the way, all named in `errors`; or a request with this key is still running"),
+        (status = 409, description = "Some lines can't be fulfilled, all named in `errors`; or a request with this key is still running"),
     )
 )]
 async fn place(
@@ -137,7 +137,7 @@ async fn place(
     params(
         ("id" = OrderId, Path, description = "The order's id"),
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
-        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body = Option<CancelOrder>,
     responses(

@@ -36,7 +36,7 @@ async fn read(inventory: Data<Inventory>, sku: Sku) -> ProblemResult<Json<Produc
     found.await.map(Json)
 }
 
-/// Set a product's texts, both of them
+/// Set both texts of a product
 ///
 /// There is no event: the texts are no part of the inventory.
 #[utoipa::path(

@@ -108,9 +108,9 @@ async fn read(
     precondition.respond(product.version, &ProductView::from(product))
 }
 
-/// Put a product in, or replace it
+/// Create or replace a product
 ///
-/// One that was removed goes on from its version. With `If-None-Match: *` nothing is replaced.
+/// A removed one continues from its version. With `If-None-Match: *` nothing is replaced.
 #[utoipa::path(
     put,
     path = "/api/v1/inventory/{sku}",
@@ -120,7 +120,7 @@ async fn read(
         ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
-        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = ProductContent, example = json!({
         "description": "WHITE HANGING HEART T-LIGHT HOLDER", "quantity": 100, "unit_price_minor": 255
@@ -129,7 +129,7 @@ async fn read(
         (status = 200, description = "It was replaced", body = ProductView, headers(("etag" = String, description = "The version, in quotes"))),
         (
             status = 201,
-            description = "It was put in",
+            description = "It was created",
             body = ProductView,
             headers(
                 ("etag" = String, description = "The version, in quotes"),
@@ -171,7 +171,7 @@ async fn replace(
         ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
-        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = Adjustment, example = json!({"delta": -2, "reason": "sale", "reference": "536365"})),
     responses(
@@ -199,19 +199,19 @@ async fn adjust(
 
 /// Adjust the stock of many products, in order, in one transaction
 ///
-/// 200 even when every line is refused: a refused line writes nothing, the others stand.
+/// 200 even when every line is refused: a refused line writes nothing, the others take effect.
 #[utoipa::path(
     post,
     path = "/api/v1/adjustments",
     tag = "inventory",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
-        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = AdjustmentBatch, example = json!({
         "lines": [{"sku": "85123A", "delta": -6, "reason": "sale", "reference": "536365"}]
     })),
-    responses((status = 200, description = "What became of each line", body = BatchAnswer))
+    responses((status = 200, description = "The outcome of each line", body = BatchAnswer))
 )]
 async fn adjust_batch(
     inventory: Data<Inventory>,
@@ -237,10 +237,10 @@ async fn adjust_batch(
         ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
-        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events go on with"),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     responses(
-        (status = 204, description = "It is gone"),
+        (status = 204, description = "It was removed"),
         (status = 404, description = "There is no such product, or it was removed before"),
     )
 )]

@@ -23,8 +23,8 @@ use utoipa::OpenApi;
     ),
     tags(
         (name = "inventory", description = "The products that this service owns, and their stock"),
-        (name = "details", description = "What is told of a product only when somebody asks"),
-        (name = "orders", description = "What orders took, at the owner of the stock"),
+        (name = "details", description = "Details of a product, which are sent only on request"),
+        (name = "orders", description = "What orders took from the stock"),
     )
 )]
 struct Api;

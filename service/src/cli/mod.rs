@@ -39,10 +39,10 @@ where STOCKLOOP__SECTION__NAME is the option `name` of [section]:
   STOCKLOOP__KAFKA__BROKERS=host:9092
   STOCKLOOP__HTTP__PUBLIC_URL=https://... where browsers find it, for links in mails
 
-A service that others can reach needs an operator first: `users add NAME --role admin` makes one,
-and so does the one-time address that `serve` prints while there is none.
+A service that others can reach needs an operator first: `users add NAME --role admin` creates
+one, and so does the one-time link that `serve` prints while there is none.
 
-`config --example` prints every option with its default, `config` the settings in force.";
+`config --example` prints every option with its default, `config` the effective settings.";
 
 #[derive(Args)]
 struct Source {
@@ -55,15 +55,15 @@ struct Source {
 enum Command {
     /// Run the service until SIGTERM or Ctrl-C.
     Serve,
-    /// Bring the database's schema up to date, and stop.
+    /// Bring the database's schema up to date, and exit.
     Migrate,
-    /// Print the settings in force, with secrets hidden.
+    /// Print the effective settings, with secrets hidden.
     Config {
         /// Print every option with its default instead, as a file to start from.
         #[arg(long)]
         example: bool,
     },
-    /// Who may sign in: the first admin, or a way back for who locked themselves out.
+    /// Operators: create the first admin, or regain access after a lockout.
     #[command(subcommand, after_help = USERS_HELP)]
     Users(UsersCommand),
     /// Bearer tokens for scripts.
@@ -80,7 +80,7 @@ This works on the database directly, whether the service runs or not, and is not
   users change bob --disable";
 
 const TOKENS_HELP: &str = "\
-Only a hash of a token is kept: what `add` prints can't be had again.
+Only a hash of a token is kept: what `add` prints can't be shown again.
 
   tokens add backup-script --role viewer --expires-in 90days > token
   STOCKLOOP_ADMIN_TOKEN=$(cat token) stockloop admin overview";
@@ -150,7 +150,7 @@ async fn serve(service: Service, settings: Settings) -> anyhow::Result<()> {
     let application = Application::start(service, settings, Env::system()).await?;
     println!("{} listens on http://{}", service.name, application.address());
     if let Some(url) = application.setup_url() {
-        println!("There is no operator yet. Make the first admin, within 24 hours, at\n  {url}");
+        println!("There is no operator yet. Create the first admin, within 24 hours, at\n  {url}");
     }
     application.run_until(stop).await
 }

@@ -1,5 +1,5 @@
-//! `users` and `tokens` of a service's own command line: on its database, for the first admin and for who locked
-//! themselves out. Everything else is done over the API.
+//! `users` and `tokens` of a service's own command line: on its database, for the first admin and after a
+//! lockout. Everything else is done over the API.
 
 use admin::access::operators::{self, Change, NewOperator, Operator};
 use admin::access::tokens::{self, NewToken, Token};
@@ -18,17 +18,17 @@ const CHUNK: i64 = 1_000;
 
 #[derive(Subcommand)]
 pub(super) enum UsersCommand {
-    /// Make an operator; the password is asked for twice.
+    /// Create an operator; asks for the password twice.
     Add(AddUser),
     /// List the operators.
     List,
-    /// Change an operator's role or password, or whether they may sign in; ends their sessions if need be.
+    /// Change an operator's role or password, or whether they may sign in; ends their sessions if needed.
     Change(ChangeUser),
 }
 
 #[derive(Args)]
 pub(super) struct ChangeUser {
-    /// Whom to change.
+    /// The operator to change.
     name: String,
     #[command(flatten)]
     to: NewState,
@@ -37,30 +37,30 @@ pub(super) struct ChangeUser {
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 struct NewState {
-    /// Another role: viewer, operator or admin.
+    /// New role: viewer, operator or admin.
     #[arg(long)]
     role: Option<Role>,
-    /// Another password, asked for twice.
+    /// New password, asked for twice.
     #[arg(long)]
     password: bool,
-    /// Another password, from the first line of standard input.
+    /// New password, from the first line of standard input.
     #[arg(long, conflicts_with = "password")]
     password_stdin: bool,
-    /// They may not sign in any more.
+    /// Forbid them to sign in.
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
-    /// They may sign in again.
+    /// Allow them to sign in again.
     #[arg(long)]
     enable: bool,
 }
 
 #[derive(Subcommand)]
 pub(super) enum TokensCommand {
-    /// Make a bearer token for a script; it is printed this once.
+    /// Create a bearer token for a script; it is printed only once.
     Add(AddToken),
     /// List the tokens, without their secrets.
     List,
-    /// End a token for good.
+    /// Revoke a token for good.
     Revoke {
         /// Its number in the list.
         seq: i64,
@@ -102,7 +102,7 @@ impl OperatorCommands {
         let Self { db, env, by } = self;
         let new = NewOperator { name, password, role };
         let made = db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
-        // With the database: a wrong folder or address makes an admin whom nobody will find.
+        // With the database: a wrong folder or address creates an admin whom nobody will find.
         println!("{} may sign in as {} ({})", made.name, made.role.name(), db.describe());
         Ok(())
     }
@@ -141,8 +141,8 @@ impl OperatorCommands {
         let AddToken { name, role, areas, .. } = token;
         let new = NewToken { name, role, areas, expires_at };
         let (token, secret) = db.write(move |conn| tokens::add(conn, &env, &new, &by)).await?;
-        eprintln!("Token {} ({}), shown this once:", token.seq, role.name());
-        // Alone on standard output, so that it can go straight into a file.
+        eprintln!("Token {} ({}), shown only once:", token.seq, role.name());
+        // Alone on standard output, so that it can be redirected into a file.
         println!("{secret}");
         Ok(())
     }
@@ -177,14 +177,14 @@ impl OperatorCommands {
 fn line_of(user: &Operator) -> String {
     let Operator { name, role, created_at, created_by, disabled_at } = user;
     let since = disabled_at.map(|at| format!("  may not sign in since {at}")).unwrap_or_default();
-    format!("{name}  {}  made {created_at} by {created_by}{since}", role.name())
+    format!("{name}  {}  created {created_at} by {created_by}{since}", role.name())
 }
 
 fn line_of_token(token: &Token) -> String {
     let Token { seq, name, role, created_at, created_by, .. } = token;
     let ends = token.expires_at.map(|at| format!("  until {at}")).unwrap_or_default();
     let revoked = token.revoked_at.map(|at| format!("  revoked {at}")).unwrap_or_default();
-    format!("{seq}  {name:?}  {}  made {created_at} by {created_by}{ends}{revoked}", role.name())
+    format!("{seq}  {name:?}  {}  created {created_at} by {created_by}{ends}{revoked}", role.name())
 }
 
 /// The machine's user, for the audit log; behind sudo, who asked for it.

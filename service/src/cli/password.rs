@@ -16,14 +16,14 @@ pub fn new_password(from_stdin: bool) -> anyhow::Result<SecretString> {
     }
     ensure!(
         stdin.is_terminal(),
-        "there is no terminal to ask for the password on; hand it over with --password-stdin"
+        "there is no terminal to ask for the password on; pass it with --password-stdin"
     );
     let ask = |prompt: &str| {
         let typed = rpassword::prompt_password(prompt).context("the password can't be read")?;
         anyhow::Ok(SecretString::from(typed))
     };
     let password = ask("Password: ")?;
-    let again = ask("The same again: ")?;
+    let again = ask("Repeat the password: ")?;
     ensure!(
         password.expose_secret() == again.expose_secret(),
         "the two passwords differ; nothing was changed"

@@ -92,8 +92,7 @@ impl Asks {
             let access = json!({ "role": role, "area": area });
             let access = ExtensionsBuilder::new().add("x-access", access).build();
             operation.extensions.get_or_insert_default().merge(access);
-            let needs =
-                format!("Requirement the role {}, in the area {}.", role.name(), area.name());
+            let needs = format!("Needs the role {}, in the area {}.", role.name(), area.name());
             operation.description = Some(match operation.description.take() {
                 Some(text) if !text.is_empty() => format!("{text}\n\n{needs}"),
                 _ => needs,
@@ -227,7 +226,7 @@ fn problems() -> [(u16, &'static str, Problem); 12] {
             412,
             "PreconditionFailed",
             Problem::precondition_failed(
-                "its version is \"4\" now, which If-Match does not name; read it again and decide anew",
+                "its version is \"4\" now, which If-Match does not name; read it again and decide again",
             ),
         ),
         (413, "TooLarge", Problem::too_large(1 << 20)),
@@ -262,7 +261,7 @@ fn response_of(status: u16, problem: &Problem) -> Response {
     };
     let response = ResponseBuilder::new().description(&problem.title).content(PROBLEM, content);
     match status {
-        401 => response.header("www-authenticate", header("How to show who asks")),
+        401 => response.header("www-authenticate", header("How to authenticate")),
         429 | 503 => response.header("retry-after", header("After how many seconds to try again")),
         _ => response,
     }

@@ -63,7 +63,7 @@ pub(crate) fn configure(
             status = 200,
             description = "This document",
             body = Object,
-            headers(("etag" = String, description = "Another one when the document is another one"))
+            headers(("etag" = String, description = "Changes with the document"))
         ),
         (status = 304, description = "If-None-Match names this document"),
     )

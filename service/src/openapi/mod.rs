@@ -16,7 +16,7 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi as Docume
 
 pub(crate) use docs::configure;
 
-/// What every service has besides the operators' side.
+/// What every service has in addition to the operators' API.
 #[derive(OpenApi)]
 #[openapi(
     paths(
@@ -28,7 +28,7 @@ pub(crate) use docs::configure;
     ),
     components(schemas(Problem, PartProblem)),
     tags(
-        (name = "health", description = "Whether the service lives and can serve, and what it measures"),
+        (name = "health", description = "Liveness, readiness and metrics"),
         (name = "inbox", description = "What the other service asks about the events that it sent"),
         (name = "documentation", description = "This document"),
     )
@@ -60,7 +60,7 @@ const CONVENTIONS: &str = "\
 Every error is a problem of RFC 9457 (`application/problem+json`) that says what to do. Lists come in pages: `next` of \
 one page is `after` of the next, and a page without `next` is the last. A write with an `Idempotency-Key` is done \
 once: the same request again gets the same answer for 24 hours. Times are in UTC, numbers that only identify are \
-texts. What can be read by GET can be asked for by HEAD.";
+strings. Every GET can also be asked for as HEAD.";
 
 fn security_schemes(service: &str) -> [(&'static str, SecurityScheme); 3] {
     let bearer = |description: &str| {
@@ -73,8 +73,8 @@ fn security_schemes(service: &str) -> [(&'static str, SecurityScheme); 3] {
             .to_owned(),
     );
     [
-        ("api", bearer("The setting `http.api_token`; where there is none, none is asked for.")),
-        ("operator", bearer("A token that an admin made, or the setting `http.admin_token`.")),
+        ("api", bearer("The setting `http.api_token`; if it is empty, no token is needed.")),
+        ("operator", bearer("A token that an admin created, or the setting `http.admin_token`.")),
         ("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie))),
     ]
 }

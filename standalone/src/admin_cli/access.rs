@@ -195,7 +195,7 @@ async fn add_token(ctx: &CommandContext, token: &AddToken) -> anyhow::Result<Out
     let raw = ctx.client.send(Method::POST, &["tokens"], Some(&body)).await?;
     ctx.print_response(&raw, |token| {
         let seq = token["seq"].as_str().unwrap_or_default();
-        ctx.remark(&format!("Token {seq}, shown this once:"));
+        ctx.remark(&format!("Token {seq}, shown only once:"));
         // Alone on standard output, so that it can go straight into a file.
         ctx.print_line(token["secret"].as_str().unwrap_or_default())
     })?;

@@ -185,7 +185,7 @@ fn tokens_on(program: &Program, env: &[(&str, &str)]) {
     assert_eq!(made.code, Some(0), "{made:?}");
     let secret = made.stdout.trim_end();
     assert!(secret.starts_with("stockloop_") && !secret.contains(char::is_whitespace));
-    assert!(made.stderr.contains("shown this once") && !made.stderr.contains(secret));
+    assert!(made.stderr.contains("shown only once") && !made.stderr.contains(secret));
     let list = program.output(&["tokens", "list"], env);
     assert!(list.contains("\"backups\"  viewer") && !list.contains(secret), "{list}");
     let seq = list.split(' ').next().unwrap_or_default();

@@ -39,7 +39,7 @@ async fn the_first_admin_is_made_comes_in_and_goes() {
     fixture.visit("/admin/users").await;
     fixture.window.expect_path("/admin/login").await;
     fixture.sign_in(ADMIN, "a wrong password").await;
-    fixture.window.expect_text("name or password are wrong").await;
+    fixture.window.expect_text("the name or the password is wrong").await;
     assert_eq!(fixture.window.cookies().await.len(), 0);
     fixture.sign_in(ADMIN, PASSWORD).await;
     fixture.window.expect_path("/admin/users").await;

@@ -47,8 +47,8 @@ impl BrowserFixture {
     pub(super) async fn fill_setup(&self, name: &str, repeated: &str) {
         self.window.fill("Name", name).await;
         self.window.fill("Password", PASSWORD).await;
-        self.window.fill("The password again", repeated).await;
-        self.window.press("Make the admin").await;
+        self.window.fill("Repeat the password", repeated).await;
+        self.window.press("Create the admin").await;
     }
 
     /// Makes somebody with a role.

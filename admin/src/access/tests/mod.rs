@@ -57,7 +57,7 @@ impl AdminFixture {
     }
 
     async fn audit(&self) -> Vec<(String, String)> {
-        let deeds = self
+        let entries = self
             .db
             .read(|conn| {
                 engine::audit::list(conn, &engine::audit::Filter::default(), None, 100)
@@ -65,7 +65,7 @@ impl AdminFixture {
             })
             .await
             .unwrap();
-        deeds.into_iter().rev().map(|deed| (deed.who, deed.action)).collect()
+        entries.into_iter().rev().map(|entry| (entry.who, entry.action)).collect()
     }
 }
 

@@ -34,8 +34,8 @@ async fn the_first_admin_needs_the_one_time_token(fixture: AdminFixture) {
     fixture.post("/setup", set_up(&second)).await.is_problem(401, "");
     assert_eq!(offer(&fixture).await, None);
     fixture.sign_in("ada").await;
-    let deeds = fixture.audit().await;
-    assert_eq!(deeds[0], ("ada".to_owned(), "operator.add".to_owned()));
+    let actions = fixture.audit().await;
+    assert_eq!(actions[0], ("ada".to_owned(), "operator.add".to_owned()));
 }
 
 async fn a_one_time_token_holds_a_day(fixture: AdminFixture) {

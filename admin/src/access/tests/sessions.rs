@@ -38,10 +38,11 @@ async fn a_session_begins_and_ends(fixture: AdminFixture) {
     assert_eq!(ended.status, 204);
     assert!(ended.header(SET_COOKIE).contains("Max-Age=0"));
     fixture.with_cookie("GET", "/session", &cookie, json!(null)).await.is_problem(401, "");
-    let deeds: Vec<String> = fixture.audit().await.into_iter().map(|(_, action)| action).collect();
+    let actions: Vec<String> =
+        fixture.audit().await.into_iter().map(|(_, action)| action).collect();
     let expected =
         ["operator.add", "session.refused", "session.refused", "session.begin", "session.end"];
-    assert_eq!(deeds, expected);
+    assert_eq!(actions, expected);
 }
 
 async fn a_session_ends_when_it_is_idle(fixture: AdminFixture) {

@@ -57,8 +57,9 @@ async fn a_token_ends(fixture: AdminFixture) {
     let again = fixture.call(bearer("DELETE", &format!("/tokens/{seq}"), "s3cret")).await;
     assert_eq!(again.body, revoked.body);
     fixture.call(bearer("DELETE", "/tokens/77", "s3cret")).await.is_problem(404, "");
-    let deeds: Vec<String> = fixture.audit().await.into_iter().map(|(_, action)| action).collect();
-    assert_eq!(deeds, ["token.add", "token.add", "token.revoke"]);
+    let actions: Vec<String> =
+        fixture.audit().await.into_iter().map(|(_, action)| action).collect();
+    assert_eq!(actions, ["token.add", "token.add", "token.revoke"]);
 }
 
 async fn a_token_is_shown_once(fixture: AdminFixture) {

@@ -17,15 +17,15 @@ use uuid::Uuid;
 
 use crate::api::Admin;
 
-/// Classes that one answer tells of.
+/// Classes that one answer lists.
 const CLASSES: usize = 100;
 
 /// What waits for a person, grouped by error class.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorClasses {
-    /// The classes, the largest first; 100 at the most.
+    /// The classes, the largest first; at most 100.
     pub(crate) items: Vec<ErrorClass>,
-    /// The EXHAUSTED events that were looked at, the newest ones: 10,000 at the most.
+    /// The EXHAUSTED events that were looked at, the newest ones: at most 10,000.
     pub(crate) looked_at: usize,
     /// Whether those are all, and all their classes are listed.
     pub(crate) complete: bool,

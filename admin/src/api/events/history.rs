@@ -11,7 +11,7 @@ use engine::outbox::{Found, HistoryKind, NO_ANSWER, class_or_now};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Lines of one event's history at the most: the newest ones.
+/// Limit of the lines of one event's history: the newest ones.
 const MAX_LINES: i64 = 1_000;
 
 /// One line of an event's history.
@@ -22,9 +22,9 @@ pub(crate) struct HistoryEntry {
     /// When that attempt was sent, if it was.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) sent_at: Option<Timestamp>,
-    /// What came of it, such as FAILED, OVERDUE, RETRIED or SUCCESS; SENT while no answer is there.
+    /// Its outcome, such as FAILED, OVERDUE, RETRIED or SUCCESS; SENT while there is no answer.
     pub(crate) outcome: String,
-    /// When that was noted; none while no answer is there.
+    /// When that was noted; none while there is no answer.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) at: Option<Timestamp>,
     pub(crate) detail: Option<String>,

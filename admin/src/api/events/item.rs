@@ -29,7 +29,7 @@ pub(crate) struct EventItem {
     pub(crate) status: Status,
     /// The newest attempt that was counted.
     pub(crate) attempt: i32,
-    /// The budget; none once it is PROCESSED.
+    /// Its limit of attempts; none once it is PROCESSED.
     pub(crate) attempt_limit: Option<i32>,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: Timestamp,
@@ -48,11 +48,11 @@ pub(crate) struct EventItem {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) resolved_at: Option<Timestamp>,
     pub(crate) last_error: Option<String>,
-    /// What kind of error that is: the text without what differs from event to event.
+    /// The class of that error: its text without what differs from event to event.
     pub(crate) error_class: Option<String>,
 }
 
-/// One event, whole.
+/// One event with its history.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventDetail {
     #[serde(flatten)]
@@ -161,7 +161,7 @@ impl EventDetail {
     }
 }
 
-/// Stored JSON as it was written, digit by digit; a text that is no JSON is shown as a string.
+/// Stored JSON as it was written, digit by digit; a text that is not JSON is shown as a string.
 fn json(text: String) -> ProblemResult<Box<RawValue>> {
     RawValue::from_string(text.clone())
         .or_else(|_| to_raw_value(&text))

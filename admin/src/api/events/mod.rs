@@ -44,8 +44,8 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     scope.service(all).service(classes).service(one).service(peer).service(retry).service(resolve);
 }
 
-/// Newest first. A page may have fewer items than `limit`, even none, and a `next` all the same: then the
-/// walk was cut, since a request looks at 10,000 events at the most.
+/// Lists events, newest first. A page may have fewer items than `limit`, even none, and still have a `next`:
+/// a request looks at no more than 10,000 events.
 #[utoipa::path(
     get, path = "/api/admin/v1/events", tag = "events",
     params(
@@ -71,7 +71,7 @@ pub(super) async fn list(
     Ok(Json(page))
 }
 
-/// One event, whole, with its history.
+/// One event with its history.
 #[utoipa::path(
     get, path = "/api/admin/v1/events/{id}", tag = "events",
     params(("id" = String, Path, format = "uuid")),
@@ -93,7 +93,7 @@ pub(super) async fn show(admin: Data<Admin>, id: Path<String>) -> ProblemResult<
 
 pub(crate) fn event_id(text: &str) -> ProblemResult<EventId> {
     text.parse()
-        .map_err(|error| Problem::invalid("id", format!("{text:?} is no event id: {error}")))
+        .map_err(|error| Problem::invalid("id", format!("{text:?} is not an event id: {error}")))
 }
 
 pub(crate) fn unknown(id: EventId) -> Problem {

@@ -20,7 +20,7 @@ use crate::api::problems::operate_problem;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retry {
-    /// How many attempts more, 1 to 100.
+    /// How many further attempts, 1 to 100.
     attempts: Option<i32>,
     reason: Option<String>,
 }
@@ -63,7 +63,7 @@ pub(crate) async fn retry(
     Ok(response)
 }
 
-/// Marks an EXHAUSTED event as dealt with by other means; answers with the event.
+/// Marks an EXHAUSTED event as handled by other means; answers with the event.
 #[utoipa::path(
     post, path = "/api/admin/v1/events/{id}/resolve", tag = "events",
     params(("id" = String, Path, format = "uuid"), ("Idempotency-Key" = Option<String>, Header)),

@@ -107,7 +107,7 @@ async fn ask(peer: &Peer, id: EventId, key: &str) -> Result<InboxView, String> {
         401 => return Err("the other service refuses this service's token (peer.api_token)".into()),
         status => {
             return Err(format!(
-                "the other service answered with status {status}; is peer.url right, and is it of the same version?"
+                "the other service answered with status {status}; check peer.url, and that both services have the same version"
             ));
         }
     }

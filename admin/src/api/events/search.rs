@@ -55,6 +55,6 @@ fn status(name: &str) -> ProblemResult<Status> {
     let all = Status::ALL;
     all.into_iter().find(|status| status.name() == name).ok_or_else(|| {
         let names = all.map(Status::name).join(", ");
-        Problem::invalid("status", format!("{name:?} is no status; there are {names}"))
+        Problem::invalid("status", format!("{name:?} is not a status; use one of {names}"))
     })
 }

@@ -95,7 +95,7 @@ async fn jobs(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemResu
     get,
     path = "/api/admin/v1/jobs/{seq}/items/export",
     tag = "jobs",
-    params(ExportQuery, ("seq" = String, Path, description = "The job's number"), ("skipped" = Option<bool>, Query, description = "Only those left as they are, or only the others")),
+    params(ExportQuery, ("seq" = String, Path, description = "The job's number"), ("skipped" = Option<bool>, Query, description = "Only skipped events, or only the others")),
     responses((status = 200, response = File))
 )]
 async fn job_items(
@@ -124,7 +124,7 @@ async fn job_items(
         ("key" = Option<String>, Query, description = "Only those of this SKU or order"),
         ("event" = Option<String>, Query, description = "Only those of this event id"),
         ("mail" = Option<String>, Query, description = "Only those that this mail lists"),
-        ("webhook" = Option<String>, Query, description = "Only those that this call of the webhook lists"),),
+        ("webhook" = Option<String>, Query, description = "Only those that this webhook call lists"),),
     responses((status = 200, response = File))
 )]
 async fn alerts(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemResult<HttpResponse> {
@@ -144,7 +144,7 @@ async fn alerts(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemRe
     get,
     path = "/api/admin/v1/silences/export",
     tag = "alerts",
-    params(ExportQuery, ("active" = Option<bool>, Query, description = "Only those that hold now, or only the others")),
+    params(ExportQuery, ("active" = Option<bool>, Query, description = "Only active ones, or only the others")),
     responses((status = 200, response = File))
 )]
 async fn silences(
@@ -168,7 +168,7 @@ async fn silences(
     get,
     path = "/api/admin/v1/mails/export",
     tag = "alerts",
-    params(ExportQuery, ("waiting" = Option<bool>, Query, description = "Only those that have not left, or only the others")),
+    params(ExportQuery, ("waiting" = Option<bool>, Query, description = "Only those not sent yet, or only the others")),
     responses((status = 200, response = File))
 )]
 async fn mails(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemResult<HttpResponse> {
@@ -182,12 +182,12 @@ async fn mails(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemRes
     export.run(&admin, by, page).await
 }
 
-/// Calls of the webhook as a file, newest first
+/// Webhook calls as a file, newest first
 #[utoipa::path(
     get,
     path = "/api/admin/v1/webhooks/export",
     tag = "alerts",
-    params(ExportQuery, ("waiting" = Option<bool>, Query, description = "Only those that have not left, or only the others")),
+    params(ExportQuery, ("waiting" = Option<bool>, Query, description = "Only those not sent yet, or only the others")),
     responses((status = 200, response = File))
 )]
 async fn webhooks(

@@ -83,7 +83,7 @@ impl FromStr for Format {
         match text {
             "csv" => Ok(Self::Csv),
             "ndjson" => Ok(Self::Ndjson),
-            _ => Err("there are csv and ndjson"),
+            _ => Err("use csv or ndjson"),
         }
     }
 }
@@ -103,12 +103,12 @@ impl Export {
     pub(super) fn of(list: &'static str, params: &mut Params) -> ProblemResult<Self> {
         for name in ["limit", "after"] {
             if params.text(name).is_some() {
-                return Err(Problem::invalid(name, "a file has the whole list; leave this out"));
+                return Err(Problem::invalid(name, "an export has the whole list; leave this out"));
             }
         }
         let format = params
-            .take("format", "the form of a file")?
-            .ok_or_else(|| Problem::invalid("format", "say format=csv or format=ndjson"))?;
+            .take("format", "a file format")?
+            .ok_or_else(|| Problem::invalid("format", "give format=csv or format=ndjson"))?;
         Ok(Self { list, format, filter: params.as_json() })
     }
 

@@ -26,7 +26,7 @@ impl AdminFixture {
         seqs
     }
 
-    async fn deeds(&self) -> Vec<String> {
+    async fn actions(&self) -> Vec<String> {
         self.get("/audit").await.items("action")
     }
 }
@@ -85,7 +85,7 @@ async fn acknowledging_is_done_once(fixture: AdminFixture) {
     fixture.clock.advance(std::time::Duration::from_secs(60));
     let again = fixture.post(&path, Value::Null).await;
     assert_eq!(again.body["acknowledged_at"], first.body["acknowledged_at"]);
-    assert_eq!(fixture.deeds().await, ["alert.acknowledge"]);
+    assert_eq!(fixture.actions().await, ["alert.acknowledge"]);
     let closed = format!("/alerts/{}/acknowledge", seqs[0]);
     fixture.post(&closed, Value::Null).await.is_problem(409, "");
     fixture.post("/alerts/99/acknowledge", Value::Null).await.is_problem(404, "");
@@ -108,7 +108,7 @@ async fn silences_begin_and_end(fixture: AdminFixture) {
     assert_eq!((ended.status, &ended.body["active"]), (200, &json!(false)));
     assert!(fixture.get("/silences?active=true").await.items("reason").is_empty());
     fixture.delete("/silences/99").await.is_problem(404, "");
-    assert_eq!(fixture.deeds().await, ["silence.end", "silence.begin", "silence.begin"]);
+    assert_eq!(fixture.actions().await, ["silence.end", "silence.begin", "silence.begin"]);
 }
 
 async fn wrong_silences_are_refused(fixture: AdminFixture) {
@@ -129,7 +129,7 @@ async fn wrong_silences_are_refused(fixture: AdminFixture) {
         json!({"key": "A", "reason": "r", "for_seconds": 60, "until": "2026-01-06T12:00:00Z"});
     refused(both, "until").await;
     refused(json!({"key": "A", "reason": "r", "minutes": 60}), "minutes").await;
-    assert!(fixture.deeds().await.is_empty());
+    assert!(fixture.actions().await.is_empty());
 }
 
 async fn mails_and_how_far_they_got(fixture: AdminFixture) {
@@ -159,7 +159,7 @@ async fn a_test_mail_needs_mail_to_be_on(fixture: AdminFixture) {
     let off = fixture.post("/webhooks/test", Value::Null).await;
     off.is_problem(409, "");
     assert!(off.body["detail"].as_str().unwrap().contains("webhook.url is empty"));
-    assert!(fixture.deeds().await.is_empty());
+    assert!(fixture.actions().await.is_empty());
     assert!(fixture.get("/mails").await.items("seq").is_empty());
 }
 
@@ -185,7 +185,7 @@ async fn a_test_mail_is_written_down(fixture: AdminFixture) {
     let raw = fixture.engine.alerts.memory().unwrap().all();
     let text = String::from_utf8(raw[0].clone()).unwrap();
     assert!(text.contains("To: anna@shop.test") && text.contains("test mail"), "{text}");
-    assert_eq!(fixture.deeds().await, ["mail.test"]);
+    assert_eq!(fixture.actions().await, ["mail.test"]);
 }
 
 async fn calls_and_how_far_they_got(fixture: AdminFixture) {

@@ -20,12 +20,12 @@ on_every_database!(Site::new =>
 
 impl Site {
     /// What was noted, newest first.
-    async fn deeds(&self) -> Vec<String> {
+    async fn actions(&self) -> Vec<String> {
         let read = |conn: &mut _| {
             audit::list(conn, &audit::Filter::default(), None, 100).map_err(Problem::from)
         };
-        let deeds = self.fixture.db.read(read).await.unwrap();
-        deeds.into_iter().map(|deed| format!("{} {}", deed.who, deed.action)).collect()
+        let actions = self.fixture.db.read(read).await.unwrap();
+        actions.into_iter().map(|entry| format!("{} {}", entry.who, entry.action)).collect()
     }
 }
 
@@ -35,7 +35,7 @@ async fn an_event_is_retried_and_resolved(site: Site) {
     let page = format!("/admin/events/{id}");
     let none = site.post(&format!("{page}/resolve"), &cookie, &[]).await;
     assert_eq!(none.status, 422);
-    none.shows("this has to be filled in");
+    none.shows("this is required; fill it in");
     none.shows(r#"href="/admin/events?key=A""#);
     let fields = [("reason", "counted by hand")];
     let resolved = site.post(&format!("{page}/resolve"), &cookie, &fields).await;
@@ -49,7 +49,7 @@ async fn an_event_is_retried_and_resolved(site: Site) {
     let again = site.post(&format!("{page}/retry"), &cookie, &[]).await;
     assert_eq!(again.status, 409);
     again.shows("only an EXHAUSTED event can be retried");
-    assert_eq!(site.deeds().await[..2], ["operator event.retry", "operator event.resolve"]);
+    assert_eq!(site.actions().await[..2], ["operator event.retry", "operator event.resolve"]);
 }
 
 async fn many_events_are_asked_for_before_they_are_touched(site: Site) {
@@ -65,7 +65,7 @@ async fn many_events_are_asked_for_before_they_are_touched(site: Site) {
     assert_eq!(asked.status, 200, "{asked:?}");
     asked.shows("<h1>Retry 3 events?</h1>");
     asked.shows("all with key TEA, status EXHAUSTED");
-    asked.shows(r#"<a href="/admin/events?key=TEA&#38;status=EXHAUSTED">Do nothing</a>"#);
+    asked.shows(r#"<a href="/admin/events?key=TEA&#38;status=EXHAUSTED">Cancel</a>"#);
     let selection = r#"{"filter":{"status":"EXHAUSTED","key":"TEA"}}"#;
     let fields = [
         ("action", "retry"),
@@ -97,7 +97,7 @@ async fn chosen_events_are_resolved_by_a_job(site: Site) {
     );
     let none = site.post("/admin/jobs/preview", &cookie, &[("do", "resolve-chosen")]).await;
     assert_eq!(none.status, 422);
-    none.shows("no event is chosen");
+    none.shows("no event is selected");
     let fields = [("do", "resolve-chosen"), ("id", a.as_str()), ("id", b.as_str())];
     site.post("/admin/jobs/preview", &cookie, &fields).await.shows("<h1>Resolve 2 events?</h1>");
     let selection = format!(r#"{{"ids":["{a}","{b}"]}}"#);
@@ -131,7 +131,7 @@ async fn the_relay_and_keys_are_paused(site: Site) {
     site.get("/admin/relay", &cookie).await.shows("a/b &#38; c");
     let answer = site.post("/admin/relay/resume-key", &cookie, &[("key", "a/b & c")]).await;
     assert_eq!(answer.leads_to(), "/admin/relay?done=key-resumed");
-    site.get("/admin/relay", &cookie).await.shows("No key is paused by itself");
+    site.get("/admin/relay", &cookie).await.shows("No key is paused individually");
 }
 
 async fn keys_are_held_and_released(site: Site) {
@@ -148,7 +148,10 @@ async fn keys_are_held_and_released(site: Site) {
         site.post("/admin/quarantine/release", &cookie, &[("key", "TEA")]).await.status,
         404
     );
-    assert_eq!(site.deeds().await[..2], ["operator quarantine.release", "operator quarantine.put"]);
+    assert_eq!(
+        site.actions().await[..2],
+        ["operator quarantine.release", "operator quarantine.put"]
+    );
 }
 
 async fn alerts_are_acknowledged_and_silenced(site: Site) {
@@ -177,7 +180,7 @@ async fn dead_letters_are_discarded(site: Site) {
     let answer = site.post("/admin/dead-letters/1/discard", &cookie, &[("reason", "a test")]).await;
     assert_eq!(answer.leads_to(), "/admin/dead-letters/1?done=discarded");
     site.get("/admin/dead-letters?state=discarded", &cookie).await.shows("discarded");
-    site.get("/admin/dead-letters?state=waiting", &cookie).await.shows("There is none here");
+    site.get("/admin/dead-letters?state=waiting", &cookie).await.shows("There are no dead letters");
     // It can't be read now either, and the page says so.
     let replayed = site.post("/admin/dead-letters/1/replay", &cookie, &[]).await;
     assert_eq!(replayed.status, 422);
@@ -191,7 +194,7 @@ async fn users_are_added_and_changed(site: Site) {
     assert_eq!(added.leads_to(), "/admin/users?done=user-added");
     let again = site.post("/admin/users", &cookie, &fields("anna")).await;
     assert_eq!(again.status, 409);
-    again.shows("there is an operator anna already");
+    again.shows("operator anna already exists");
     again.shows(r#"value="anna""#);
     again.shows_not("a long password");
     let change = [("name", "anna"), ("role", "viewer"), ("disabled", "true"), ("password", "")];
@@ -211,7 +214,7 @@ async fn a_token_is_shown_once(site: Site) {
     let made = site.post("/admin/tokens", &cookie, &fields).await;
     assert_eq!(made.status, 200);
     made.shows("stockloop_");
-    made.shows("it is shown this once");
+    made.shows("it is shown only once");
     let list = site.get("/admin/tokens", &cookie).await;
     list.shows("nightly");
     list.shows("events, alerts");

@@ -49,7 +49,7 @@ async fn wrong_passwords_are_told_on_the_form(site: Site) {
     let fields = [("name", "viewer"), ("password", "wrong"), ("next", "/admin/jobs")];
     let answer = site.post("/admin/login", "", &fields).await;
     assert_eq!(answer.status, 401);
-    answer.shows("name or password are wrong");
+    answer.shows("the name or the password is wrong");
     answer.shows(r#"value="viewer""#);
     answer.shows(r#"value="/admin/jobs""#);
     answer.shows_not("wrong\"");
@@ -97,7 +97,7 @@ async fn a_password_is_changed(site: Site) {
     let wrong = fields("wrong", "another long password");
     let answer = site.post("/admin/account/password", &cookie, &wrong).await;
     assert_eq!(answer.status, 422);
-    answer.shows("this is not your present password");
+    answer.shows("this is not your current password");
     let right = fields(PASSWORD, "another long password");
     let answer = site.post("/admin/account/password", &cookie, &right).await;
     assert_eq!(answer.leads_to(), "/admin/account?done=password");

@@ -183,7 +183,7 @@ enum OperatorAction {
     FailMails(usize),
 }
 
-fn deed() -> impl Strategy<Value = OperatorAction> {
+fn action() -> impl Strategy<Value = OperatorAction> {
     prop_oneof![
         3 => Just(OperatorAction::Raise),
         1 => (0..20_u32).prop_map(OperatorAction::Close),
@@ -205,18 +205,18 @@ async fn each_alert_is_told_once_whatever_happens(fixture: Fixture) {
     );
     let mut raised = 0;
     for _ in 0..12 {
-        let deeds = proptest::collection::vec(deed(), 1..40).new_tree(&mut runner).unwrap();
-        raised = course(&fixture, deeds.current(), raised).await;
+        let actions = proptest::collection::vec(action(), 1..40).new_tree(&mut runner).unwrap();
+        raised = course(&fixture, actions.current(), raised).await;
     }
 }
 
 /// Plays one course and checks what was told; returns how many alerts were raised so far.
-async fn course(fixture: &Fixture, deeds: Vec<OperatorAction>, mut raised: u32) -> u32 {
+async fn course(fixture: &Fixture, actions: Vec<OperatorAction>, mut raised: u32) -> u32 {
     let alerts = fixture.alerts();
     let mut begun = Vec::new();
-    for deed in deeds {
+    for action in actions {
         let now = fixture.env.now();
-        match deed {
+        match action {
             OperatorAction::Raise => {
                 let event = super::event(raised, &format!("K{}", raised % 3), 1);
                 let new = vec![NewAlert::exhausted(&event.facts(), 1, "x")];

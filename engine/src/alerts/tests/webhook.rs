@@ -244,7 +244,7 @@ async fn a_receiver_that_hangs_is_left(mut fixture: Fixture) {
     fixture.exhaust_many(0, 1).await;
     fixture.clock.advance(MINUTE);
     assert_eq!(fixture.call().await.failed, 1);
-    assert_eq!(fixture.state().await.last_error.unwrap(), "no end within 300ms");
+    assert_eq!(fixture.state().await.last_error.unwrap(), "no result within 300ms");
     fixture.clock.advance(MINUTE);
     assert_eq!(fixture.call().await.sent, 1);
 }

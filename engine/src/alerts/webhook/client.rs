@@ -31,11 +31,11 @@ impl Client {
         let authority = url.authority().context("it has no host; write https://host/path")?;
         ensure!(
             matches!(url.scheme_str(), Some("http" | "https")),
-            "it has to begin with https://, or with http:// within one's own network"
+            "it has to begin with https://, or with http:// within your own network"
         );
         ensure!(
             !authority.as_str().contains('@'),
-            "it must not hold a user or a password; calls are known by their signature"
+            "it must not contain a user or a password; calls are authenticated by their signature"
         );
         let provider = Arc::new(ring::default_provider());
         let connector = HttpsConnectorBuilder::new()
@@ -78,10 +78,10 @@ fn verdict(status: StatusCode) -> anyhow::Result<()> {
     match status {
         ok if ok.is_success() => Ok(()),
         StatusCode::GONE => bail!(
-            "HTTP 410: the receiver wants no more calls; mend webhook.url, or set it to \"\" to call nobody"
+            "HTTP 410: the receiver wants no more calls; fix webhook.url, or set it to \"\" to turn calls off"
         ),
         moved if moved.is_redirection() => bail!(
-            "HTTP {}: the receiver points elsewhere, and redirects are not followed; mend webhook.url",
+            "HTTP {}: the receiver redirects, and redirects are not followed; fix webhook.url",
             moved.as_u16()
         ),
         other => bail!("HTTP {other}"),

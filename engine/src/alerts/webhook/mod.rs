@@ -24,7 +24,7 @@ use super::AlertError;
 use super::outgoing::{self, Channel, Delivery, DeliveryChannel, MessageIdentity, Pace};
 use super::render::{ERROR_CHARS, Item, Place, one_line};
 
-/// The way of webhook calls.
+/// The channel of webhook calls.
 #[derive(Debug)]
 pub(super) struct Webhooks {
     place: Place,
@@ -55,14 +55,14 @@ impl Webhooks {
         let secret = settings.secret.expose_secret();
         ensure!(
             !secret.is_empty(),
-            "webhook.url is set, but webhook.secret is empty: its receiver could not tell who calls"
+            "webhook.url is set, but webhook.secret is empty: its receiver could not verify the caller"
         );
         let key = Key::parse(secret).context("webhook.secret is wrong")?;
         let client = Client::new(url).context("webhook.url is wrong")?;
         Ok(Self { place, receiver: Some(Receiver { client, key }) })
     }
 
-    /// Writes a test call down.
+    /// Stores a test call.
     ///
     /// # Errors
     /// When the webhook is off.
@@ -83,7 +83,7 @@ impl Webhooks {
     }
 }
 
-/// A call as it was written down.
+/// A call as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = webhook)]
 pub(super) struct WebhookRow {
@@ -228,7 +228,7 @@ fn insert(conn: &mut Conn, fixed: MessageIdentity, body: String) -> QueryResult<
         .get_result(c))
 }
 
-/// A test call that waits to leave.
+/// A test call that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QueuedWebhook {
     /// Its number in the list of calls.
@@ -237,7 +237,7 @@ pub struct QueuedWebhook {
     pub delivery_id: String,
 }
 
-/// A call of the webhook as operators see it.
+/// A webhook call as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct WebhookState {
     /// How far it has got.

@@ -274,7 +274,7 @@ fn mount(config: &mut ServiceConfig, orders: &Orders) {
         .service(web::scope("/api/v1").configure(routes::configure));
 }
 
-/// The body of a placing.
+/// The body of an order.
 pub(crate) fn body(lines: &[(&str, i64)]) -> Value {
     let line = |(sku, quantity): &(&str, i64)| json!({"sku": sku, "quantity": quantity});
     json!({"customer": "17850", "lines": lines.iter().map(line).collect::<Vec<_>>()})
