@@ -48,7 +48,7 @@ async fn the_first_admin_is_made_comes_in_and_goes() {
     fixture.window.expect_path("/admin/login").await;
     fixture.window.visit(link).await;
     fixture.fill_setup("mallory", PASSWORD).await;
-    fixture.window.expect_text("this one-time token does not hold any more").await;
+    fixture.window.expect_text("this one-time token is no longer valid").await;
     fixture.close().await;
 }
 
