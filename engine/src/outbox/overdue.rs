@@ -125,7 +125,8 @@ impl OverdueMonitor {
 
     fn take_silent_in(&self, conn: &mut Conn) -> QueryResult<(usize, Vec<EventId>)> {
         let now = self.env.now();
-        let silent = store::silent(conn, &self.topic, now.before(self.ack_timeout))?;
+        let before = now.before(self.ack_timeout);
+        let silent = store::silent(conn, &self.topic, before)?;
         if !store::any_silence(conn, &self.topic)? {
             if silent.is_empty() {
                 alerts::close_kind(conn, now, AlertKind::Silent, None, "answers come again")?;
@@ -138,7 +139,7 @@ impl OverdueMonitor {
         for partition in silent.iter().filter(|p| p.probe_due.is_none_or(|due| due <= now)) {
             let round = u32::try_from(partition.probes).unwrap_or(0) + 1;
             let next = now.after(self.probes.delay(round, self.env.chance()));
-            store::note_silence(conn, &self.topic, partition, now, next)?;
+            store::note_silence(conn, (&self.topic, before), partition, now, next)?;
             // What is paused is not sent again either; that the partition is silent is told all the same.
             if !paused.everything {
                 probes.extend(store::oldest_sent(conn, partition.partition, &paused.keys)?);

@@ -104,10 +104,10 @@ pub(in crate::outbox) fn any_silence(conn: &mut Conn, topic: &str) -> QueryResul
     Ok(first.is_some())
 }
 
-/// Notes that a partition is silent and when it is probed next.
+/// Notes that a partition is silent and when it is probed next, unless an answer came after `before` meanwhile.
 pub(in crate::outbox) fn note_silence(
     conn: &mut Conn,
-    topic: &str,
+    (topic, before): (&str, Timestamp),
     silent: &Silent,
     now: Timestamp,
     next_probe: Timestamp,
@@ -125,12 +125,15 @@ pub(in crate::outbox) fn note_silence(
         p::acked_sent_us.eq(0),
         p::last_ack_us.eq(0),
     );
-    on!(conn, c => diesel::insert_into(p::table)
-        .values((never_answered, state))
-        .on_conflict((p::topic, p::partition))
-        .do_update()
-        .set(state)
-        .execute(c))?;
+    // The answers may have been settled since the silence was read; then nothing would ever end it again.
+    let still_silent = p::table.find((topic, silent.partition)).filter(p::last_ack_us.le(before));
+    on!(conn, c => {
+        diesel::insert_into(p::table)
+            .values(never_answered)
+            .on_conflict_do_nothing()
+            .execute(c)?;
+        diesel::update(still_silent).set(state).execute(c)
+    })?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use super::*;
 on_every_database!(OutboxFixture::new =>
     only_what_was_passed_by_is_overdue,
     silence_costs_nothing_and_is_told_once,
+    an_answer_meanwhile_ends_a_silence_for_good,
 );
 
 async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
@@ -68,4 +69,18 @@ async fn silence_costs_nothing_and_is_told_once(fixture: OutboxFixture) {
         })
         .await;
     assert_eq!(silent, 0);
+}
+
+/// The monitor reads, the answer is settled, the monitor writes: nobody would end that silence any more.
+async fn an_answer_meanwhile_ends_a_silence_for_good(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(id, 1, 0).await;
+    fixture.clock.advance(Duration::from_secs(31));
+    let now = fixture.env.now();
+    let before = now.before(Duration::from_secs(30));
+    let read = fixture.run(move |conn| store::silent(conn, TOPIC, before)).await;
+    assert_eq!(read.len(), 1);
+    fixture.settle(vec![fixture.ack(id, 1, Verdict::Success)]).await;
+    fixture.run(move |conn| store::note_silence(conn, (TOPIC, before), &read[0], now, now)).await;
+    assert!(!fixture.run(|conn| store::any_silence(conn, TOPIC)).await);
 }
