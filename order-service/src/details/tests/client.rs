@@ -131,7 +131,9 @@ async fn waits_no_longer_than_the_timeout() {
 
 #[actix_web::test]
 async fn a_peer_may_be_away_and_come_back() {
-    let peer = StubPeer::start(Behaviour::Normal);
+    // An address of its own: another test's peer might take the port while this one is away.
+    let host = Ipv4Addr::new(127, 0, 0, 77);
+    let peer = StubPeer::listen(TcpListener::bind((host, 0)).unwrap(), Behaviour::Normal);
     let (address, settings) = (peer.address(), peer.settings());
     let details = details(&settings);
     assert!(details.get(&sku("A")).await.is_fresh());
@@ -141,7 +143,7 @@ async fn a_peer_may_be_away_and_come_back() {
     assert_eq!(found.error().to_string(), "product-service can't be reached");
     assert!(found.error().cause().contains("onnect"), "{}", found.error().cause());
     assert!(details.get(&sku("A")).await.is_cached());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, address.port())).unwrap();
+    let listener = TcpListener::bind((host, address.port())).unwrap();
     let _peer = StubPeer::listen(listener, Behaviour::Normal);
     assert!(details.get(&sku("B")).await.is_fresh());
 }
