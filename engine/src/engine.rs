@@ -66,7 +66,7 @@ pub struct Engine {
     pub db: Db,
     /// Where changes put their events.
     pub outbox: Outbox,
-    /// The way to people.
+    /// Alerts, and the mails and webhook calls that tell people.
     pub alerts: Alerts,
     /// What is counted.
     pub metrics: Metrics,

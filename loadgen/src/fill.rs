@@ -18,7 +18,8 @@ use engine::stats::{Sampler, Window, points};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockloop-loadgen fill --database-url sqlite:full.db
-  stockloop-loadgen fill --database-url postgres://postgres@localhost/full --events 1000000 --open 500000")]
+  stockloop-loadgen fill --events 20000 --open 10000 \\
+    --database-url postgres://postgres@localhost/full")]
 pub(crate) struct Arguments {
     /// The database, as a service would name it
     #[arg(long, value_name = "URL")]

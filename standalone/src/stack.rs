@@ -18,7 +18,7 @@ use crate::catcher::Catcher;
 /// What the stack uses instead of its embedded parts.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StackArgs {
-    /// Keep the SQLite files here; `demo` takes a fresh temporary folder if it is left out.
+    /// Keep the SQLite files here; left out, `dev` takes stockloop-data and `demo` a temporary folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// product-service's database, such as postgres://user:password@host/products.

@@ -10,7 +10,7 @@ use common::http::{
     wrong_method,
 };
 use common::ids::EventId;
-use engine::bulk::{self, Action, Item, Job, MAX_IDS, NewJob, Selection, State};
+use engine::bulk::{self, Action, Item, Job, JobState, MAX_IDS, NewJob, Selection};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -53,7 +53,7 @@ pub(crate) struct JobItem {
     pub(crate) reason: Option<String>,
     /// Further attempts; retries only.
     pub(crate) attempts: Option<i32>,
-    pub(crate) state: State,
+    pub(crate) state: JobState,
     /// How many events the preview announced.
     pub(crate) expected: i64,
     /// Events acted on so far.
@@ -341,7 +341,7 @@ impl Create {
             selection,
             reason: self.reason,
             attempts,
-            state: State::Waiting,
+            state: JobState::Waiting,
             expected: self.expected,
             created_us: now,
             created_by: by.name.clone(),

@@ -112,9 +112,9 @@ impl JobItem {
     /// How its state looks.
     pub(super) fn state_class(&self) -> &'static str {
         match self.state {
-            bulk::State::Done => "good",
-            bulk::State::Cancelled => "warn",
-            bulk::State::Waiting | bulk::State::Running => "info",
+            bulk::JobState::Done => "good",
+            bulk::JobState::Cancelled => "warn",
+            bulk::JobState::Waiting | bulk::JobState::Running => "info",
         }
     }
 }

@@ -50,6 +50,16 @@ async fn ready_when_the_database_and_its_schema_are(fixture: AdminFixture) {
     assert_eq!((status, &body["database"]), (503, &json!("ok")));
 }
 
+/// The versions of the engine's migrations, as their folders are named.
+fn engine_migrations() -> Vec<String> {
+    let folders = std::fs::read_dir("../migrations/common/sqlite").unwrap();
+    let version = |name: String| name.split('_').next().unwrap().replace('-', "");
+    let mut versions: Vec<String> =
+        folders.map(|folder| version(folder.unwrap().file_name().into_string().unwrap())).collect();
+    versions.sort();
+    versions
+}
+
 #[actix_web::test]
 async fn pending_migrations_are_named() {
     let database = TestDatabase::sqlite();
@@ -57,7 +67,7 @@ async fn pending_migrations_are_named() {
     let broker = BrokerState::default();
     let (status, body) = ask(&db, &broker, "/health/ready").await;
     assert_eq!((status, &body["status"]), (503, &json!("not ready")));
-    assert_eq!(body["migrations"], "pending: 20260105000000, 20261125000000");
+    assert_eq!(body["migrations"], format!("pending: {}", engine_migrations().join(", ")));
     let (status, body) = ask(&db, &broker, "/health/live").await;
     assert_eq!((status, body), (200, json!({ "status": "live" })));
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-pub use model::{Action, Item, Job, NewJob, State, actor, cancel, create, find, items, list};
+pub use model::{Action, Item, Job, JobState, NewJob, actor, cancel, create, find, items, list};
 pub use selection::{MAX_IDS, Matches, Selection, count};
 pub use step::Outcome;
 

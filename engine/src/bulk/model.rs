@@ -31,8 +31,7 @@ stored_by_name!(Action { Retry => "retry", Resolve => "resolve" });
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, AsExpression, FromSqlRow)]
 #[diesel(sql_type = SmallInt)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = JobState)]
-pub enum State {
+pub enum JobState {
     /// Nothing of it is done yet.
     Waiting,
     /// It is being worked off.
@@ -43,9 +42,9 @@ pub enum State {
     Cancelled,
 }
 
-stored_by_code!(State { Waiting => 0, Running => 1, Done => 2, Cancelled => 3 });
+stored_by_code!(JobState { Waiting => 0, Running => 1, Done => 2, Cancelled => 3 });
 
-impl State {
+impl JobState {
     /// Whether there is more to do.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Waiting | Self::Running)
@@ -75,7 +74,7 @@ pub struct NewJob {
     /// Attempts more; retries only.
     pub attempts: Option<i32>,
     /// How far it is.
-    pub state: State,
+    pub state: JobState,
     /// How many events the person was told that it would touch.
     pub expected: i64,
     /// When it was asked for; only events from before that are touched.
@@ -101,7 +100,7 @@ pub struct Job {
     /// Attempts more; retries only.
     pub attempts: Option<i32>,
     /// How far it is.
-    pub state: State,
+    pub state: JobState,
     /// How many events the person was told that it would touch.
     pub expected: i64,
     /// Events acted on so far.
@@ -216,9 +215,9 @@ pub fn items(
 /// # Errors
 /// When the statement fails.
 pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResult<bool> {
-    let open = bulk_job::table.find(seq).filter(bulk_job::state.lt(State::Done));
+    let open = bulk_job::table.find(seq).filter(bulk_job::state.lt(JobState::Done));
     let ended = (
-        bulk_job::state.eq(State::Cancelled),
+        bulk_job::state.eq(JobState::Cancelled),
         bulk_job::ended_us.eq(Some(now)),
         bulk_job::ended_by.eq(Some(by)),
     );
@@ -229,7 +228,7 @@ pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResul
 /// The oldest job with something to do, locked until the transaction ends; one that another works on is passed by.
 pub(super) fn take(conn: &mut Conn) -> QueryResult<Option<Job>> {
     let open =
-        bulk_job::table.filter(bulk_job::state.lt(State::Done)).order(bulk_job::seq).limit(1);
+        bulk_job::table.filter(bulk_job::state.lt(JobState::Done)).order(bulk_job::seq).limit(1);
     match conn {
         Conn::Pg(c) => {
             open.select(Job::as_select()).for_update().skip_locked().get_result(c).optional()

@@ -6,7 +6,7 @@ use common::env::Env;
 use common::ids::EventId;
 use diesel::QueryResult;
 
-use super::model::{self, Action, Item, Job, State, actor_of};
+use super::model::{self, Action, Item, Job, JobState, actor_of};
 use super::{Bulk, Selection};
 use crate::audit::{self, Actor, AuthMethod};
 use crate::outbox::Outbox;
@@ -50,7 +50,7 @@ impl Bulk {
 fn step(conn: &mut Conn, mut job: Job, now: Timestamp, outbox: &Outbox) -> QueryResult<Outcome> {
     let Ok(selection) = serde_json::from_str::<Selection>(&job.selection) else {
         // Another version of this program wrote it; to go on would block all jobs behind it.
-        end(conn, &mut job, State::Cancelled, now, Some("this service, which can't read it"))?;
+        end(conn, &mut job, JobState::Cancelled, now, Some("this service, which can't read it"))?;
         return Ok(Outcome { worked: true, ..Outcome::default() });
     };
     let after = job.cursor.as_deref().and_then(|id| id.parse().ok());
@@ -63,11 +63,11 @@ fn step(conn: &mut Conn, mut job: Job, now: Timestamp, outbox: &Outbox) -> Query
     job.started_us = job.started_us.or(Some(now));
     match found.next {
         Some(next) => {
-            job.state = State::Running;
+            job.state = JobState::Running;
             job.cursor = Some(next.to_string());
             model::save(conn, &job)?;
         }
-        None => end(conn, &mut job, State::Done, now, None)?,
+        None => end(conn, &mut job, JobState::Done, now, None)?,
     }
     Ok(Outcome { worked: true, done: acted, skipped })
 }
@@ -95,7 +95,7 @@ fn notes(job: i64, done: ActionOutcome) -> Vec<Item> {
 fn end(
     conn: &mut Conn,
     job: &mut Job,
-    state: State,
+    state: JobState,
     now: Timestamp,
     by: Option<&str>,
 ) -> QueryResult<()> {

@@ -84,6 +84,10 @@ struct Case<'a> {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workload = &arguments.workload;
     ensure!(workload.rows > 0 && workload.batch > 0, "--rows and --batch must be above 0");
+    if let Some(directory) = &arguments.sqlite_dir {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("the folder {} can't be made", directory.display()))?;
+    }
     if arguments.group_commit {
         let directory = arguments.sqlite_dir.as_ref().context("--group-commit: --sqlite-dir?")?;
         return sqlite::group_commit(directory, arguments.sqlite_cache, arguments.repeat);

@@ -3,14 +3,13 @@
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::NewEvent;
-use common::http::Problem;
 use common::orders::{CANCELLED, OrderCancelled, OrderId};
 use diesel::QueryResult;
 use diesel::result::Error;
 use thiserror::Error;
 
 use super::model::{self, Order, OrderChanges, OrderRow, OrderStepRow};
-use super::{CancelOrder, Cancellation, Reason, Status, WriteContext};
+use super::{CancelOrder, Cancellation, OrderStatus, Reason, WriteContext};
 
 /// Why an order is not cancelled; nothing is written.
 #[derive(Debug, Error)]
@@ -24,7 +23,7 @@ pub enum CancelError {
         /// Which.
         id: OrderId,
         /// What it is.
-        status: Status,
+        status: OrderStatus,
     },
     /// A statement failed.
     #[error(transparent)]
@@ -83,14 +82,4 @@ pub(super) fn event(
         payload,
         traceparent,
     })
-}
-
-impl From<CancelError> for Problem {
-    fn from(error: CancelError) -> Self {
-        match error {
-            CancelError::Unknown(_) => Self::not_found(error.to_string()).at("id"),
-            CancelError::Final { .. } => Self::conflict("not-cancellable", error.to_string()),
-            CancelError::Query(error) => error.into(),
-        }
-    }
 }

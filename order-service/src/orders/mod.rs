@@ -14,11 +14,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use actix_web::HttpResponse;
 use common::clock::Timestamp;
-use common::db::{Conn, Db};
+use common::db::Db;
 use common::env::Env;
-use common::http::{IdempotencyKey, KeysInProgress, ProblemResult, Reply, TraceParent, idempotent};
+use common::http::KeysInProgress;
 use common::signals::Signals;
 use engine::outbox::Outbox;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ pub use fields::{CancelOrder, Customer, PlaceOrder, Quantity, Reason, WantedLine
 pub use listener::OrdersListener;
 pub use model::{Order, OrderFilter, OrderLineRow, OrderRow, OrderStepRow, find, page, revision};
 pub use place::{LineRefusal, PlaceError, place};
-pub use state::{Cancellation, Placement, Status};
+pub use state::{Cancellation, OrderStatus, Placement};
 
 /// What the orders' routes work with; cheap to clone.
 #[derive(Clone)]
@@ -60,36 +59,4 @@ pub struct WriteContext {
     pub now: Timestamp,
     /// The trace of the request.
     pub traceparent: Option<String>,
-}
-
-impl Orders {
-    /// Runs one write with its command and its kept reply in one transaction, then wakes the relay and whoever
-    /// waits for an order to change.
-    ///
-    /// # Errors
-    /// 409 or 422 for a misused `Idempotency-Key`, 5xx when the database fails; refusals are `Ok`.
-    pub async fn write(
-        &self,
-        key: IdempotencyKey,
-        body: &[u8],
-        trace: TraceParent,
-        work: impl FnOnce(&mut Conn, &WriteContext) -> ProblemResult<Reply> + Send + 'static,
-    ) -> ProblemResult<HttpResponse> {
-        let now = self.env.now();
-        let context = WriteContext {
-            env: self.env.clone(),
-            outbox: self.outbox.clone(),
-            signals: self.signals.clone(),
-            now,
-            traceparent: trace.0,
-        };
-        let reply =
-            idempotent(&self.db, &self.keys, key, body, now, move |conn| work(conn, &context))
-                .await?;
-        if reply.is_success() {
-            self.outbox.wake();
-            self.signals.publish();
-        }
-        Ok(reply.into_response())
-    }
 }

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
-use super::{Cancellation, Placement, Status};
+use super::{Cancellation, OrderStatus, Placement};
 use crate::schema::{order_line, order_step, orders};
 
 /// One order.
@@ -22,7 +22,7 @@ pub struct OrderRow {
     /// Whom it is for.
     pub customer: String,
     /// What people see.
-    pub status: Status,
+    pub status: OrderStatus,
     /// How far its placing is.
     pub placement: Placement,
     /// How far its cancellation is, if it was asked for.
@@ -64,7 +64,7 @@ pub struct OrderStepRow {
     /// When.
     pub at_us: Timestamp,
     /// The status from then on.
-    pub status: Status,
+    pub status: OrderStatus,
     /// What happened.
     pub what: String,
     /// What there is to say of it.
@@ -86,7 +86,7 @@ pub struct Order {
 #[derive(Debug, Clone, Default)]
 pub struct OrderFilter {
     /// Orders of this status.
-    pub status: Option<Status>,
+    pub status: Option<OrderStatus>,
     /// Orders for this customer.
     pub customer: Option<String>,
     /// Orders placed before this one.
@@ -105,7 +105,7 @@ pub(super) struct OrderChanges {
 impl OrderRow {
     /// Takes one step: the status follows, and the timeline gets a line.
     pub(super) fn step(&mut self, now: Timestamp, what: &str, note: Option<&str>) -> OrderStepRow {
-        self.status = Status::after(self.status, self.placement, self.cancellation);
+        self.status = OrderStatus::after(self.status, self.placement, self.cancellation);
         self.revision += 1;
         // A clock that was set back must not turn the timeline round.
         self.changed_us = now.max(self.changed_us);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use common::db::Conn;
 use common::event::NewEvent;
-use common::http::{PartProblem, Problem};
 use common::inventory::Sku;
 use common::orders::{OrderId, OrderLine, OrderPlaced, PLACED, RefusalReason};
 use diesel::QueryResult;
@@ -12,7 +11,7 @@ use diesel::result::Error;
 use thiserror::Error;
 
 use super::model::{self, Order, OrderLineRow, OrderRow, OrderStepRow};
-use super::{PlaceOrder, Placement, Status, WantedLine, WriteContext, reservation};
+use super::{OrderStatus, PlaceOrder, Placement, WantedLine, WriteContext, reservation};
 use crate::inventory::{self, ProductCopy};
 
 /// Why a product can't be ordered as things stand in the copy.
@@ -108,7 +107,7 @@ fn order(context: &WriteContext, body: &PlaceOrder, wanted: &BTreeMap<Sku, i64>)
     let row = OrderRow {
         id,
         customer: body.customer.as_str().to_owned(),
-        status: Status::Pending,
+        status: OrderStatus::Pending,
         placement: Placement::Open,
         cancellation: None,
         revision: 1,
@@ -159,26 +158,5 @@ impl LineRefusal {
             Self::Insufficient { .. } => RefusalReason::InsufficientStock,
             Self::OutOfRange(_) => RefusalReason::OutOfRange,
         }
-    }
-}
-
-impl PlaceError {
-    /// As a problem that names each of `lines` which stands in the way.
-    pub fn into_problem(self, lines: &[WantedLine]) -> Problem {
-        let detail = self.to_string();
-        let refused = match self {
-            Self::Query(error) => return error.into(),
-            Self::Refused(refused) => refused,
-        };
-        let of_line = |(place, line): (usize, &WantedLine)| {
-            let refusal = refused.get(&line.sku)?;
-            Some(PartProblem {
-                field: format!("lines[{place}]"),
-                reason: refusal.reason().name().to_owned(),
-                detail: refusal.to_string(),
-            })
-        };
-        let errors = lines.iter().enumerate().filter_map(of_line).collect();
-        Problem::conflict("not-available", detail).at("lines").with_errors(errors)
     }
 }

@@ -26,8 +26,8 @@ use utoipa::ToSchema;
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow, ToSchema,
 )]
 #[diesel(sql_type = Text)]
-#[schema(as = OrderStatus, rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Status {
+#[schema(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OrderStatus {
     /// Placed; the owner of the stock has not answered.
     Pending,
     /// The stock is taken.
@@ -42,7 +42,7 @@ pub enum Status {
     NeedsAttention,
 }
 
-stored_by_name!(Status {
+stored_by_name!(OrderStatus {
     Pending => "PENDING",
     Confirmed => "CONFIRMED",
     Rejected => "REJECTED",
@@ -96,7 +96,7 @@ stored_by_name!(Cancellation {
     Resolved => "RESOLVED",
 });
 
-impl Status {
+impl OrderStatus {
     /// Whether nothing changes it any more.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Rejected | Self::Cancelled)

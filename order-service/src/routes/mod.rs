@@ -2,7 +2,9 @@
 
 mod inventory;
 mod orders;
+mod problems;
 mod stream;
+mod write;
 
 use actix_web::web::ServiceConfig;
 use common::http::query_config;

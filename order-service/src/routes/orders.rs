@@ -14,10 +14,11 @@ use common::orders::{OrderId, id_of_path};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::problems::place_problem;
 use super::stream;
 use crate::orders::{
-    self, CancelOrder, Order, OrderFilter, OrderLineRow, OrderRow, OrderStepRow, Orders,
-    PlaceOrder, Status,
+    self, CancelOrder, Order, OrderFilter, OrderLineRow, OrderRow, OrderStatus, OrderStepRow,
+    Orders, PlaceOrder,
 };
 
 /// An order as clients see it.
@@ -34,7 +35,7 @@ pub(super) struct OrderView {
 #[derive(Debug, Serialize, ToSchema)]
 struct OrderSummary {
     id: OrderId,
-    status: Status,
+    status: OrderStatus,
     customer: String,
     /// Grows with each step of the timeline.
     revision: i64,
@@ -63,7 +64,7 @@ struct LineView {
 struct StepView {
     at: Timestamp,
     /// The status from then on.
-    status: Status,
+    status: OrderStatus,
     what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -122,7 +123,7 @@ async fn place(
     let order = body.value;
     let work = move |conn: &mut _, context: &_| {
         let placed = orders::place(conn, context, &order)
-            .map_err(|error| error.into_problem(order.lines.as_slice()))?;
+            .map_err(|error| place_problem(error, order.lines.as_slice()))?;
         let location = format!("/api/v1/orders/{}", placed.row.id);
         Ok(Reply::json(StatusCode::CREATED, &OrderView::from(placed))?.with_location(location))
     };
@@ -201,7 +202,7 @@ fn wants_stream(request: &HttpRequest) -> bool {
 }
 
 /// The order, with its status.
-pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(OrderView, Status)> {
+pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(OrderView, OrderStatus)> {
     let found = orders.db.read(move |conn| orders::find(conn, id).map_err(Problem::from)).await?;
     let order =
         found.ok_or_else(|| Problem::not_found(format!("there is no order {id}")).at("id"))?;
@@ -215,7 +216,7 @@ pub(super) async fn find(orders: &Orders, id: OrderId) -> ProblemResult<(OrderVi
     path = "/api/v1/orders",
     tag = "orders",
     params(
-        ("status" = Option<Status>, Query, description = "Only orders of this status"),
+        ("status" = Option<OrderStatus>, Query, description = "Only orders of this status"),
         ("customer" = Option<String>, Query, description = "Only orders of this customer"),
         PageQuery,
     ),

@@ -14,7 +14,7 @@ use futures::stream::unfold;
 use tokio::time::timeout;
 
 use super::orders::{OrderView, find};
-use crate::orders::{self, Orders, Status};
+use crate::orders::{self, OrderStatus, Orders};
 
 /// Streams that may be open at once.
 const MAX_STREAMS: usize = 256;
@@ -93,7 +93,7 @@ impl OrderStream {
         event(&view).ok()
     }
 
-    fn sent(&mut self, view: &OrderView, status: Status) {
+    fn sent(&mut self, view: &OrderView, status: OrderStatus) {
         self.revision = view.revision();
         self.ended = status.is_settled();
     }

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::db::Conn;
 use common::event::NewEvent;
-use common::http::Problem;
 use common::inventory::Sku;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::model::{self, NewAdjustment};
 use super::{
@@ -15,35 +12,18 @@ use super::{
     events, existing,
 };
 
-/// What became of one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(tag = "status", rename_all = "lowercase")]
-pub enum LineAnswer {
-    /// It is done.
-    Accepted {
-        /// Its place in the batch, from 0.
-        line: usize,
-        /// The product.
-        sku: Sku,
-        /// The product's version after this line.
-        version: i64,
-        /// Pieces in stock after this line.
-        quantity: i64,
-    },
-    /// It wrote nothing.
-    Refused {
-        /// Its place in the batch, from 0.
-        line: usize,
-        /// The product.
-        sku: Sku,
-        /// Why.
-        problem: Problem,
-    },
+/// A line of a batch that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdjustedLine {
+    /// The product's version after this line.
+    pub version: i64,
+    /// Pieces in stock after this line.
+    pub quantity: i64,
 }
 
 /// Adjusts the lines in order; a refused line writes nothing, the others stand.
 ///
-/// Each accepted line is a version and an event of its own.
+/// Each line that is done is a version and an event of its own. The outcomes are in the order of the lines.
 ///
 /// # Errors
 /// When a statement fails; then the whole batch has to be rolled back.
@@ -51,32 +31,21 @@ pub fn adjust_batch(
     conn: &mut Conn,
     context: &WriteContext,
     lines: AdjustmentLines,
-) -> Result<Vec<LineAnswer>, ChangeError> {
+) -> Result<Vec<(Sku, Result<AdjustedLine, ChangeRefusal>)>, ChangeError> {
     let lines = lines.into_inner();
     let mut pending = PendingAdjustments::lock(conn, &lines)?;
-    let mut answers = Vec::with_capacity(lines.len());
-    for (line, content) in lines.into_iter().enumerate() {
-        let (sku, adjustment) = content.split();
-        let answer = match pending.adjust(context, &sku, adjustment) {
-            Ok((version, quantity)) => LineAnswer::Accepted { line, sku, version, quantity },
-            Err(ChangeError::Refused(refusal)) => {
-                let problem = problem_of_line(line, &refusal);
-                LineAnswer::Refused { line, sku, problem }
-            }
+    let mut outcomes = Vec::with_capacity(lines.len());
+    for line in lines {
+        let (sku, adjustment) = line.split();
+        let outcome = match pending.adjust(context, &sku, adjustment) {
+            Ok(adjusted) => Ok(adjusted),
+            Err(ChangeError::Refused(refusal)) => Err(refusal),
             Err(fault) => return Err(fault),
         };
-        answers.push(answer);
+        outcomes.push((sku, outcome));
     }
     pending.write(conn, context)?;
-    Ok(answers)
-}
-
-fn problem_of_line(line: usize, refusal: &ChangeRefusal) -> Problem {
-    let problem = Problem::from(refusal);
-    match refusal.field() {
-        Some(field) => problem.at(format!("lines[{line}].{field}")),
-        None => problem.at(format!("lines[{line}]")),
-    }
+    Ok(outcomes)
 }
 
 /// What a batch changes, worked out in memory on rows that this transaction has locked, and written at its end.
@@ -99,13 +68,12 @@ impl PendingAdjustments {
         })
     }
 
-    /// One line: the product's version and stock after it.
     fn adjust(
         &mut self,
         context: &WriteContext,
         sku: &Sku,
         adjustment: Adjustment,
-    ) -> Result<(i64, i64), ChangeError> {
+    ) -> Result<AdjustedLine, ChangeError> {
         let before = existing(self.products.get(sku).cloned(), sku)?;
         let after = before.adjusted(adjustment.delta.get(), context.now)?;
         self.adjustments.push(NewAdjustment::of(&after, &adjustment));
@@ -113,9 +81,9 @@ impl PendingAdjustments {
         let event = events::event(&after, cause, context.traceparent.clone())?;
         self.events.push(event);
         self.changed.insert(sku.clone());
-        let (version, quantity) = (after.version, after.quantity);
+        let adjusted = AdjustedLine { version: after.version, quantity: after.quantity };
         self.products.insert(sku.clone(), after);
-        Ok((version, quantity))
+        Ok(adjusted)
     }
 
     fn write(self, conn: &mut Conn, context: &WriteContext) -> Result<(), ChangeError> {

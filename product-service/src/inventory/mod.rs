@@ -11,14 +11,13 @@ mod refusal;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use actix_web::HttpResponse;
 use common::clock::Timestamp;
-use common::db::{Conn, Db};
+use common::db::Db;
 use common::env::Env;
-use common::http::{IdempotencyKey, KeysInProgress, ProblemResult, Reply, TraceParent, idempotent};
+use common::http::KeysInProgress;
 use engine::outbox::Outbox;
 
-pub use batch::{LineAnswer, adjust_batch};
+pub use batch::{AdjustedLine, adjust_batch};
 pub use change::{PutOutcome, adjust, put, remove};
 pub use details::{DetailsContent, LongDescription, details, put_details};
 pub(crate) use events::{cause_of_order, event};
@@ -54,28 +53,4 @@ pub struct WriteContext {
     pub now: Timestamp,
     /// The trace of the request.
     pub traceparent: Option<String>,
-}
-
-impl Inventory {
-    /// Runs one write with its event and its kept reply in one transaction, then wakes the relay.
-    ///
-    /// # Errors
-    /// 409 or 422 for a misused `Idempotency-Key`, 5xx when the database fails; refusals are `Ok`.
-    pub async fn write(
-        &self,
-        key: IdempotencyKey,
-        body: &[u8],
-        trace: TraceParent,
-        work: impl FnOnce(&mut Conn, &WriteContext) -> ProblemResult<Reply> + Send + 'static,
-    ) -> ProblemResult<HttpResponse> {
-        let now = self.env.now();
-        let context = WriteContext { outbox: self.outbox.clone(), now, traceparent: trace.0 };
-        let reply =
-            idempotent(&self.db, &self.keys, key, body, now, move |conn| work(conn, &context))
-                .await?;
-        if reply.is_success() {
-            self.outbox.wake();
-        }
-        Ok(reply.into_response())
-    }
 }

@@ -1,6 +1,6 @@
-//! Why a change is refused, and how HTTP says so.
+//! Why a change is refused.
 
-use common::http::{PreconditionFailed, Problem};
+use common::http::PreconditionFailed;
 use common::inventory::Sku;
 use thiserror::Error;
 
@@ -60,22 +60,6 @@ impl ChangeRefusal {
     }
 }
 
-impl From<&ChangeRefusal> for Problem {
-    fn from(refusal: &ChangeRefusal) -> Self {
-        let why = refusal.to_string();
-        let problem = match refusal {
-            ChangeRefusal::Unknown(_) | ChangeRefusal::Removed { .. } => Self::not_found(why),
-            ChangeRefusal::InsufficientStock { .. } => Self::conflict("insufficient-stock", why),
-            ChangeRefusal::Overflow { .. } | ChangeRefusal::Negative => Self::invalid("", why),
-            ChangeRefusal::Precondition(failed) => (*failed).into(),
-        };
-        match refusal.field() {
-            Some(field) => problem.at(field),
-            None => problem,
-        }
-    }
-}
-
 /// Why a change did not happen.
 #[derive(Debug, Error)]
 pub enum ChangeError {
@@ -93,15 +77,5 @@ pub enum ChangeError {
 impl From<PreconditionFailed> for ChangeError {
     fn from(failed: PreconditionFailed) -> Self {
         Self::Refused(failed.into())
-    }
-}
-
-impl From<ChangeError> for Problem {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Refused(refusal) => (&refusal).into(),
-            ChangeError::Query(error) => error.into(),
-            ChangeError::Raced(_) => Self::unavailable(error.to_string()),
-        }
     }
 }

@@ -16,7 +16,7 @@ use engine::outbox::Outbox;
 
 use super::handler_result;
 use super::incoming::{Command, InvalidCommand, StockRequest};
-use super::model::{self, OrderDeduction, OrderRecord, State};
+use super::model::{self, OrderDeduction, OrderRecord, OrderState};
 use crate::inventory::{self, ChangeRefusal, Product};
 
 /// Carries out both order commands; every change of stock is an inventory event of its own.
@@ -118,11 +118,11 @@ impl StockChanges {
             (StockRequest::Take(wanted), None) => self.take(&command, wanted),
             (StockRequest::Take(_), Some(_)) => self.result(&command, Detail::Duplicate),
             (StockRequest::Return, None) => {
-                let record = self.record(command.order, State::Cancelled);
+                let record = self.record(command.order, OrderState::Cancelled);
                 self.add(record, BTreeMap::new());
                 self.result(&command, Detail::Applied)
             }
-            (StockRequest::Return, Some(State::Deducted)) => self.give_back(&command),
+            (StockRequest::Return, Some(OrderState::Deducted)) => self.give_back(&command),
             (StockRequest::Return, Some(_)) => self.result(&command, Detail::Duplicate),
         }
     }
@@ -143,7 +143,7 @@ impl StockChanges {
         }
         if !refused.is_empty() {
             let refusal = handler_result::to_json(&Refusal { lines: refused, cancelled: false })?;
-            let record = self.record(command.order, State::Refused);
+            let record = self.record(command.order, OrderState::Refused);
             let record = OrderRecord { refusal: Some(refusal.to_string()), ..record };
             self.add(record, BTreeMap::new());
             return self.result(command, Detail::Applied);
@@ -160,7 +160,7 @@ impl StockChanges {
             deductions.insert(sku.clone(), row);
             self.change(command, product, "placed")?;
         }
-        self.add(self.record(command.order, State::Deducted), deductions);
+        self.add(self.record(command.order, OrderState::Deducted), deductions);
         self.result(command, Detail::Applied)
     }
 
@@ -190,7 +190,7 @@ impl StockChanges {
             }
             self.change(command, product, "cancelled")?;
         }
-        order.record.state = State::Returned;
+        order.record.state = OrderState::Returned;
         order.record.cancelled_us = Some(self.now);
         self.orders.insert(command.order, order);
         self.changed_orders.insert(command.order);
@@ -211,8 +211,8 @@ impl StockChanges {
         Ok(())
     }
 
-    fn record(&self, id: OrderId, state: State) -> OrderRecord {
-        let cancelled_us = (state == State::Cancelled).then_some(self.now);
+    fn record(&self, id: OrderId, state: OrderState) -> OrderRecord {
+        let cancelled_us = (state == OrderState::Cancelled).then_some(self.now);
         OrderRecord {
             id,
             state,

@@ -8,7 +8,7 @@ use engine::batch::BatchError;
 use engine::inbox::{Detail, HandlerResult};
 use serde::Serialize;
 
-use super::model::{OrderDeduction, OrderRecord, State};
+use super::model::{OrderDeduction, OrderRecord, OrderState};
 use crate::inventory::ChangeRefusal;
 
 /// The answer to an order's placing.
@@ -18,9 +18,11 @@ pub(super) fn of_placing(
     detail: Detail,
 ) -> Result<HandlerResult, BatchError> {
     match record.state {
-        State::Deducted | State::Returned => success(detail, &deduction(record, deductions)),
-        State::Refused => refused(record),
-        State::Cancelled => {
+        OrderState::Deducted | OrderState::Returned => {
+            success(detail, &deduction(record, deductions))
+        }
+        OrderState::Refused => refused(record),
+        OrderState::Cancelled => {
             let result = to_json(&Refusal { lines: Vec::new(), cancelled: true })?;
             Ok(HandlerResult::Rejected { result })
         }
@@ -34,9 +36,11 @@ pub(super) fn of_cancelling(
     detail: Detail,
 ) -> Result<HandlerResult, BatchError> {
     match record.state {
-        State::Refused => refused(record),
-        State::Cancelled => success(detail, &Return { deducted: None, versions: BTreeMap::new() }),
-        State::Deducted | State::Returned => {
+        OrderState::Refused => refused(record),
+        OrderState::Cancelled => {
+            success(detail, &Return { deducted: None, versions: BTreeMap::new() })
+        }
+        OrderState::Deducted | OrderState::Returned => {
             let returned = |row: &OrderDeduction| Some((row.sku.clone(), row.returned_version?));
             let versions = deductions.values().filter_map(returned).collect();
             success(detail, &Return { deducted: Some(deduction(record, deductions)), versions })

@@ -10,7 +10,7 @@ mod tests;
 use common::db::Db;
 
 pub use apply::OrdersHandler;
-pub use model::{OrderDeduction, OrderRecord, State, find};
+pub use model::{OrderDeduction, OrderRecord, OrderState, find};
 
 /// What the orders' routes work with; cheap to clone.
 #[derive(Clone)]

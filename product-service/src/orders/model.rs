@@ -19,8 +19,8 @@ use crate::schema::{order_deduction, order_record};
 /// What became of an order here; stored by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = Text)]
-#[schema(as = OrderState, rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum State {
+#[schema(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OrderState {
     /// It took its stock.
     Deducted,
     /// It took nothing, since a line stood in the way.
@@ -31,7 +31,7 @@ pub enum State {
     Cancelled,
 }
 
-stored_by_name!(State {
+stored_by_name!(OrderState {
     Deducted => "DEDUCTED",
     Refused => "REFUSED",
     Returned => "RETURNED",
@@ -45,7 +45,7 @@ pub struct OrderRecord {
     /// Which order.
     pub id: OrderId,
     /// What became of it.
-    pub state: State,
+    pub state: OrderState,
     /// The epoch of the deduction's versions.
     pub epoch: i64,
     /// Why it was refused, JSON.

@@ -12,8 +12,10 @@ use common::inventory::Sku;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::problems::problem_of_line;
 use crate::inventory::{
-    self, Adjustment, AdjustmentBatch, Inventory, LineAnswer, Product, ProductContent,
+    self, AdjustedLine, Adjustment, AdjustmentBatch, ChangeRefusal, Inventory, Product,
+    ProductContent,
 };
 
 /// A product as clients see it.
@@ -35,6 +37,32 @@ struct BatchAnswer {
     accepted: usize,
     refused: usize,
     lines: Vec<LineAnswer>,
+}
+
+/// What became of one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum LineAnswer {
+    /// It is done.
+    Accepted {
+        /// Its place in the batch, from 0.
+        line: usize,
+        /// The product.
+        sku: Sku,
+        /// The product's version after this line.
+        version: i64,
+        /// Pieces in stock after this line.
+        quantity: i64,
+    },
+    /// It wrote nothing.
+    Refused {
+        /// Its place in the batch, from 0.
+        line: usize,
+        /// The product.
+        sku: Sku,
+        /// Why.
+        problem: Problem,
+    },
 }
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -221,7 +249,12 @@ async fn adjust_batch(
 ) -> ProblemResult<HttpResponse> {
     let lines = body.value.lines;
     let work = move |conn: &mut _, context: &_| {
-        let answers = inventory::adjust_batch(conn, context, lines)?;
+        let outcomes = inventory::adjust_batch(conn, context, lines)?;
+        let answers: Vec<LineAnswer> = outcomes
+            .into_iter()
+            .enumerate()
+            .map(|(line, (sku, outcome))| LineAnswer::of(line, sku, outcome))
+            .collect();
         Reply::json(StatusCode::OK, &BatchAnswer::from(answers))
     };
     inventory.write(key, &body.bytes, trace, work).await
@@ -268,6 +301,17 @@ impl From<Product> for ProductView {
             allow_backorder: product.allow_backorder,
             version: product.version,
             updated_at: product.updated_us,
+        }
+    }
+}
+
+impl LineAnswer {
+    fn of(line: usize, sku: Sku, outcome: Result<AdjustedLine, ChangeRefusal>) -> Self {
+        match outcome {
+            Ok(AdjustedLine { version, quantity }) => {
+                Self::Accepted { line, sku, version, quantity }
+            }
+            Err(refusal) => Self::Refused { line, sku, problem: problem_of_line(line, &refusal) },
         }
     }
 }

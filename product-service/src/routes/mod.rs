@@ -3,6 +3,8 @@
 mod details;
 mod inventory;
 mod orders;
+mod problems;
+mod write;
 
 use actix_web::web::ServiceConfig;
 use common::http::query_config;

@@ -9,14 +9,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::orders::{self, OrderDeduction, OrderRecord, Orders, State};
+use crate::orders::{self, OrderDeduction, OrderRecord, OrderState, Orders};
 
 /// An order as it was handled here.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OrderAtOwner)]
 struct OrderView {
     id: OrderId,
-    state: State,
+    state: OrderState,
     /// What it took, by product; empty when it took nothing.
     lines: Vec<TakenLine>,
     /// Why it was refused, line by line.

@@ -92,7 +92,7 @@ pub(super) enum AlertCommand {
         /// The alert's number.
         seq: u64,
     },
-    /// Acknowledge it: somebody looks after it, and no more reminders are sent.
+    /// Acknowledge it: tells the others that somebody is on it.
     #[command(visible_alias = "acknowledge")]
     Ack {
         /// The alert's number.

@@ -72,7 +72,7 @@ pub(super) struct JobArgs {
 }
 
 pub(super) async fn list(ctx: &CommandContext, limit: &ListLimit) -> anyhow::Result<Outcome> {
-    let (query, when_empty) = (Query::default(), "There is no bulk job yet.");
+    let (query, when_empty) = (Query::default(), "There is no bulk job.");
     List { path: &["jobs"], query, columns: JOBS, when_empty }.show(ctx, limit).await
 }
 
@@ -99,7 +99,7 @@ async fn items(
     limit: &ListLimit,
 ) -> anyhow::Result<Outcome> {
     let query = Query::default().and("skipped", skipped);
-    let when_empty = "The job has no such events.";
+    let when_empty = "No event of this job matches.";
     let list = List { path: &["jobs", seq, "items"], query, columns: ITEMS, when_empty };
     list.show(ctx, limit).await
 }

@@ -110,7 +110,7 @@ pub(super) async fn run(ctx: &CommandContext, args: DeadLettersArgs) -> anyhow::
 
 async fn list(ctx: &CommandContext, filter: DeadLetterFilter) -> anyhow::Result<Outcome> {
     let query = Query::default().and("state", filter.state);
-    let when_empty = "There is no such dead letter.";
+    let when_empty = "No dead letter matches.";
     List { path: &["dead-letters"], query, columns: LETTERS, when_empty }
         .show(ctx, &filter.limit)
         .await

@@ -74,7 +74,7 @@ pub(super) struct WebhooksArgs {
 enum WebhooksCommand {
     /// List them, newest first.
     List(MessageFilter),
-    /// Make a test call.
+    /// Send a test call.
     Test,
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn mails(ctx: &CommandContext, args: MailsArgs) -> anyhow::Resu
         }
     };
     let query = Query::default().and("waiting", filter.waiting);
-    let when_empty = "There is no such mail.";
+    let when_empty = "No mail matches.";
     List { path: &["mails"], query, columns: MAILS, when_empty }.show(ctx, &filter.limit).await
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn webhooks(ctx: &CommandContext, args: WebhooksArgs) -> anyhow
         }
     };
     let query = Query::default().and("waiting", filter.waiting);
-    let when_empty = "There is no such call.";
+    let when_empty = "No webhook call matches.";
     List { path: &["webhooks"], query, columns: WEBHOOKS, when_empty }
         .show(ctx, &filter.limit)
         .await

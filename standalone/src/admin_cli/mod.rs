@@ -96,7 +96,7 @@ enum Command {
     /// List mails to operators, or send a test mail.
     #[command(args_conflicts_with_subcommands = true)]
     Mails(messages::MailsArgs),
-    /// List webhook calls, or make a test call.
+    /// List webhook calls, or send a test call.
     #[command(args_conflicts_with_subcommands = true)]
     Webhooks(messages::WebhooksArgs),
     /// List messages that could not be read, or act on one.

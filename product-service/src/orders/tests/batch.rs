@@ -5,7 +5,7 @@ use serde_json::json;
 use stockloop_tests::on_every_database;
 
 use super::stock_fixture::{StockFixture, contents};
-use crate::orders::State;
+use crate::orders::OrderState;
 
 async fn commands_are_taken_in_the_order_of_arrival(fixture: &StockFixture) {
     fixture.products.stock("A", 5).await;
@@ -29,7 +29,8 @@ async fn commands_are_taken_in_the_order_of_arrival(fixture: &StockFixture) {
     let versions: Vec<i64> =
         fixture.products.events().await.iter().map(|event| event.version).collect();
     assert_eq!(versions, [1, 2, 3, 4], "ids grow with versions");
-    let states = [State::Returned, State::Refused, State::Deducted, State::Cancelled];
+    let states =
+        [OrderState::Returned, OrderState::Refused, OrderState::Deducted, OrderState::Cancelled];
     for (id, state) in ids.into_iter().zip(states) {
         assert_eq!(fixture.record(id).await.unwrap().0.state, state);
     }

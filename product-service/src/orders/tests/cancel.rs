@@ -6,7 +6,7 @@ use stockloop_tests::on_every_database;
 
 use super::stock_fixture::StockFixture;
 use crate::inventory::tests::product_fixture::content;
-use crate::orders::State;
+use crate::orders::OrderState;
 
 async fn what_was_taken_is_given_back_once(fixture: &StockFixture) {
     fixture.products.stock("A", 10).await;
@@ -34,7 +34,7 @@ async fn a_cancellation_that_comes_first_keeps_the_order_out(fixture: &StockFixt
     let answer = fixture.one(fixture.cancelled(order)).await;
     assert_eq!(answer, (Success, "applied".to_owned(), json!({"versions": {}})));
     let (record, deducted) = fixture.record(order).await.unwrap();
-    assert_eq!((record.state, deducted.len()), (State::Cancelled, 0));
+    assert_eq!((record.state, deducted.len()), (OrderState::Cancelled, 0));
     let placed = fixture.one(fixture.placed(order, &[("A", 3)])).await;
     assert_eq!((placed.0, placed.2), (Rejected, json!({"lines": [], "cancelled": true})));
     assert_eq!(fixture.stock("A").await, (10, 1));
@@ -46,7 +46,7 @@ async fn a_refused_order_has_nothing_to_give_back(fixture: &StockFixture) {
     let refused = fixture.one(fixture.placed(order, &[("A", 3)])).await;
     let cancelled = fixture.one(fixture.cancelled(order)).await;
     assert_eq!((cancelled.0, cancelled.2), (Rejected, refused.2));
-    assert_eq!(fixture.record(order).await.unwrap().0.state, State::Refused);
+    assert_eq!(fixture.record(order).await.unwrap().0.state, OrderState::Refused);
     assert_eq!(fixture.stock("A").await, (1, 1));
 }
 

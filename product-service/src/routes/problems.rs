@@ -1,0 +1,40 @@
+//! What refusals are over HTTP.
+
+use common::http::Problem;
+
+use crate::inventory::{ChangeError, ChangeRefusal};
+
+impl From<&ChangeRefusal> for Problem {
+    fn from(refusal: &ChangeRefusal) -> Self {
+        let why = refusal.to_string();
+        let problem = match refusal {
+            ChangeRefusal::Unknown(_) | ChangeRefusal::Removed { .. } => Self::not_found(why),
+            ChangeRefusal::InsufficientStock { .. } => Self::conflict("insufficient-stock", why),
+            ChangeRefusal::Overflow { .. } | ChangeRefusal::Negative => Self::invalid("", why),
+            ChangeRefusal::Precondition(failed) => (*failed).into(),
+        };
+        match refusal.field() {
+            Some(field) => problem.at(field),
+            None => problem,
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => (&refusal).into(),
+            ChangeError::Query(error) => error.into(),
+            ChangeError::Raced(_) => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+/// A refused line of a batch as a problem of that line.
+pub(super) fn problem_of_line(line: usize, refusal: &ChangeRefusal) -> Problem {
+    let problem = Problem::from(refusal);
+    match refusal.field() {
+        Some(field) => problem.at(format!("lines[{line}].{field}")),
+        None => problem.at(format!("lines[{line}]")),
+    }
+}
