@@ -26,7 +26,7 @@ pub struct ProductDetails {
     pub long_description: Option<String>,
     /// Who delivers it.
     pub supplier: Option<String>,
-    /// The newest ones first, 10 at the most, none after `version`.
+    /// The newest ones first, at most 10, none after `version`.
     pub last_adjustments: Vec<AdjustmentDetails>,
 }
 

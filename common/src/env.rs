@@ -1,4 +1,4 @@
-//! What a program would otherwise take from the air: time, ids and chance, injected so that tests can fix them.
+//! Time, randomness and ids, injected: time, ids and chance, injected so that tests can fix them.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

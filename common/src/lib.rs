@@ -1,6 +1,6 @@
-//! What everything else stands on: settings, the two databases, HTTP, telemetry, and the contract of the services.
+//! The foundation of the other crates: settings, the two databases, HTTP, telemetry, and the contract of the services.
 //!
-//! Nothing here knows of the loop. The crates build on each other in one direction, which the compiler keeps:
+//! Nothing here runs the loop. The crates build on each other in one direction, which the compiler keeps:
 //! `common` ← `engine` (the loop) ← `admin` (the operators' side) ← `service` (a service as a program) ← the services.
 
 pub mod clock;

@@ -18,14 +18,14 @@ use crate::inbox::Handler;
 use crate::kafka::Producer;
 use crate::loops::Loops;
 use crate::outbox::{
-    InFlight, Listener, Outbox, OverdueMonitor, Policy, Relay, RelaySettings, Settler,
+    InFlight, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
 };
 use crate::peer::Peer;
 use crate::stats::{SampleGauges, Sampler};
 
 /// What a service's own parts are made from, before the engine around them is: see [`Hooks`].
 #[derive(Clone)]
-pub struct Base {
+pub struct HookContext {
     /// What the service was told.
     pub settings: Arc<Settings>,
     /// Time, ids and chance.
@@ -49,7 +49,7 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Sends events, receives none, and leaves it to operators what becomes of them.
+    /// Sends events, receives none, and leaves failed ones to operators.
     pub fn sends_only() -> Self {
         Self { sends: true, handler: None, listener: None }
     }
@@ -58,7 +58,7 @@ impl Hooks {
 /// The engine of one service; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    /// What it was told.
+    /// Its configuration.
     pub settings: Arc<Settings>,
     /// Time, ids and chance.
     pub env: Env,
@@ -96,7 +96,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the database, brings its schema up to date and makes the parts, with what of them runs; nothing runs yet.
+    /// Opens the database, brings its schema up to date and makes the parts, and the loops that run them; no loop runs yet (the producer already looks for its broker).
     ///
     /// `public_url` is the base of links to this service; `hooks` makes the service's own parts.
     ///
@@ -107,34 +107,39 @@ impl Engine {
         env: Env,
         migrations: &'static [MigrationSet],
         public_url: &str,
-        hooks: impl FnOnce(&Base) -> Hooks,
+        hooks: impl FnOnce(&HookContext) -> Hooks,
     ) -> anyhow::Result<(Self, Loops)> {
         let db = open_database(&settings, migrations).await?;
-        Self::over(db, settings, env, public_url, hooks)
+        Self::with_database(db, settings, env, public_url, hooks)
     }
 
     /// The same on a database that is open and up to date.
     ///
     /// # Errors
     /// One line that says which setting is wrong.
-    pub fn over(
+    pub fn with_database(
         db: Db,
         settings: Settings,
         env: Env,
         public_url: &str,
-        hooks: impl FnOnce(&Base) -> Hooks,
+        hooks: impl FnOnce(&HookContext) -> Hooks,
     ) -> anyhow::Result<(Self, Loops)> {
         let (spans, collector) = Spans::new(&settings.trace, &settings.service.name, env.clone())?;
         let outbox = Outbox::new(env.clone(), settings.outbox.max_attempts, spans.clone());
         let settings = Arc::new(settings);
-        let base = Base { settings, env, db, outbox, signals: Signals::default() };
-        let hooks = hooks(&base);
-        let engine = Self::assemble(base, spans, public_url, hooks)?;
+        let context = HookContext { settings, env, db, outbox, signals: Signals::default() };
+        let hooks = hooks(&context);
+        let engine = Self::assemble(context, spans, public_url, hooks)?;
         Ok((engine.clone(), Loops::new(engine, collector)))
     }
 
-    fn assemble(base: Base, spans: Spans, public_url: &str, hooks: Hooks) -> anyhow::Result<Self> {
-        let Base { settings, env, db, outbox, signals } = base;
+    fn assemble(
+        context: HookContext,
+        spans: Spans,
+        public_url: &str,
+        hooks: Hooks,
+    ) -> anyhow::Result<Self> {
+        let HookContext { settings, env, db, outbox, signals } = context;
         let (sampler, broker) = (Sampler::new(&settings.kafka), BrokerState::default());
         let name = &settings.service.name;
         let alerts =
@@ -164,7 +169,7 @@ impl Engine {
         })
     }
 
-    /// The numbers that an event's transitions go by, and who hears of them.
+    /// The numbers that an event's transitions go by, and the listener that is told of them.
     pub fn policy(&self) -> Policy {
         let outbox = &self.settings.outbox;
         Policy {
@@ -176,7 +181,7 @@ impl Engine {
     /// What sends the events.
     pub fn relay(&self) -> Relay {
         let settings = &self.settings;
-        Relay::new(RelaySettings {
+        Relay::new(RelayParts {
             db: self.db.clone(),
             env: self.env.clone(),
             producer: self.producer.clone(),

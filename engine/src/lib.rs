@@ -33,5 +33,5 @@ mod schema_tests;
 pub mod stats;
 pub mod worker;
 
-pub use engine::{Base, Engine, Hooks, open_database};
+pub use engine::{Engine, HookContext, Hooks, open_database};
 pub use loops::{Loops, RunningLoops};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
-use engine::{Base, Engine, Hooks};
+use engine::{Engine, HookContext, Hooks};
 use service::app::{Routes, Service};
 
 use crate::details::DetailsClient;
@@ -27,8 +27,8 @@ pub const SERVICE: Service = Service {
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn hooks(base: &Base) -> Hooks {
-    let listener = OrdersListener::new(base.outbox.clone(), base.signals.clone());
+fn hooks(context: &HookContext) -> Hooks {
+    let listener = OrdersListener::new(context.outbox.clone(), context.signals.clone());
     Hooks {
         sends: true,
         handler: Some(Arc::new(InventoryHandler)),

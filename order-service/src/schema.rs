@@ -10,7 +10,7 @@ use common::db::{EmbeddedMigrations, MigrationSet, embed_migrations};
 static POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/order/postgres");
 static SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/order/sqlite");
 
-/// What makes them; run after [`common::db::ENGINE_MIGRATIONS`].
+/// The migrations that make this service's own tables; run after [`common::db::ENGINE_MIGRATIONS`].
 pub const MIGRATIONS: MigrationSet = MigrationSet { postgres: &POSTGRES, sqlite: &SQLITE };
 
 diesel::table! {

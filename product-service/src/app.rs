@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
-use engine::{Base, Engine, Hooks};
+use engine::{Engine, HookContext, Hooks};
 use service::app::{Routes, Service};
 
 use crate::inventory::Inventory;
@@ -26,8 +26,8 @@ pub const SERVICE: Service = Service {
 
 static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
-fn hooks(base: &Base) -> Hooks {
-    let handler = OrdersHandler::new(base.outbox.clone());
+fn hooks(context: &HookContext) -> Hooks {
+    let handler = OrdersHandler::new(context.outbox.clone());
     Hooks { sends: true, handler: Some(Arc::new(handler)), listener: None }
 }
 

@@ -17,7 +17,7 @@ use common::env::Env;
 use common::http::{Access, BodyLimit, StaticToken, unknown_route};
 use common::telemetry::{self, Health, measure, traced};
 use engine::peer::{self, InboxViews};
-use engine::{Base, Engine, Hooks, RunningLoops};
+use engine::{Engine, HookContext, Hooks, RunningLoops};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ pub struct Service {
     /// The engine's schema and its own.
     pub migrations: &'static [MigrationSet],
     /// Where it takes part in the loop; made from what its own parts need.
-    pub hooks: fn(&Base) -> Hooks,
+    pub hooks: fn(&HookContext) -> Hooks,
     /// Its own routes in the documentation of the API.
     pub openapi: fn() -> utoipa::openapi::OpenApi,
     /// Makes what its routes work with, once, and with that its routes under `/api/v1`.

@@ -31,9 +31,9 @@
 //! use common::event::{Event, EventKind, EventType, NewEvent};
 //! use common::orders::PLACED;
 //! use engine::batch::BatchError;
-//! use engine::inbox::{Detail, Handler, HandlerResult};
+//! use engine::inbox::{Detail, Handler, HandlerOutcome};
 //! use engine::outbox::Outbox;
-//! use engine::{Base, Engine, Hooks};
+//! use engine::{HookContext, Engine, Hooks};
 //! use service::app::{Routes, Service};
 //!
 //! /// A parcel left the house: it happens once.
@@ -54,7 +54,7 @@
 //!         conn: &mut Conn,
 //!         _now: Timestamp,
 //!         events: &[Event],
-//!     ) -> Result<Vec<HandlerResult>, BatchError> {
+//!     ) -> Result<Vec<HandlerOutcome>, BatchError> {
 //!         let shipped = events.iter().map(|event| NewEvent {
 //!             event_type: SHIPPED,
 //!             key: event.key.clone(),
@@ -64,13 +64,13 @@
 //!         });
 //!         self.outbox.append(conn, shipped.collect())?;
 //!         let applied =
-//!             HandlerResult::Success { detail: Detail::Applied, version: None, result: None };
+//!             HandlerOutcome::Success { detail: Detail::Applied, version: None, result: None };
 //!         Ok(vec![applied; events.len()])
 //!     }
 //! }
 //!
-//! fn hooks(base: &Base) -> Hooks {
-//!     let handler = Shipping { outbox: base.outbox.clone() };
+//! fn hooks(context: &HookContext) -> Hooks {
+//!     let handler = Shipping { outbox: context.outbox.clone() };
 //!     Hooks { sends: true, handler: Some(Arc::new(handler)), listener: None }
 //! }
 //!

@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use common::config::{LogFormat, LogSettings};
 use common::telemetry::init_logging;
-use service::cli::LAST_PATIENCE;
+use service::cli::RUNTIME_SHUTDOWN_TIMEOUT;
 
 /// Stockloop keeps a copy of one service's inventory in another service's database, and can prove at any
 /// moment which changes have arrived.
@@ -58,7 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Admin(args) => admin_cli::run(args).await,
         }
     });
-    runtime.shutdown_timeout(LAST_PATIENCE);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     ended
 }
 

@@ -88,7 +88,8 @@ async fn routes(service: Service) -> BTreeSet<String> {
     let env = Env::seeded(Arc::new(SystemClock), 1);
     let url = "http://127.0.0.1:1";
     let guard = Guard::new(db.clone(), env.clone(), &settings, url);
-    let (engine, _work) = Engine::over(db, settings, env, url, service.hooks).expect("an engine");
+    let (engine, _work) =
+        Engine::with_database(db, settings, env, url, service.hooks).expect("an engine");
     let routes = routes_of(mount(service, &engine, guard).expect("routes")).await;
     // HEAD comes with GET.
     let routes = routes.into_iter().filter(|(method, path)| method != "HEAD" && !is_page(path));

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// Why somebody was not created, changed or admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Denied {
+pub enum Refused {
     /// A name that is not allowed.
     #[error("a name has 1 to 64 letters, digits, dots, dashes, underscores or @")]
     InvalidName,
@@ -46,7 +46,7 @@ pub enum Denied {
     #[error(
         "this one-time token is no longer valid; while there is no operator, each start of the service prints a new one"
     )]
-    SetupOver,
+    InvalidSetupToken,
     /// It is missing what a token is for.
     #[error("say in 1 to 100 characters what the token is for")]
     TokenName,
@@ -63,7 +63,7 @@ pub enum Denied {
 pub enum AccessError {
     /// It was refused.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Refused(#[from] Refused),
     /// A statement failed.
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
@@ -75,28 +75,28 @@ pub enum AccessError {
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         match error {
-            AccessError::Denied(denied) => denied.into(),
+            AccessError::Refused(refused) => refused.into(),
             AccessError::Query(error) => error.into(),
             AccessError::Db(error) => error.into(),
         }
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
-        let detail = denied.to_string();
-        match denied {
-            Denied::InvalidName | Denied::TokenName => Self::invalid("name", detail),
-            Denied::PasswordLength => Self::invalid("password", detail),
-            Denied::WrongOldPassword => Self::invalid("old_password", detail),
-            Denied::TokenExpired => Self::invalid("expires_at", detail),
-            Denied::NameTaken(_) => Self::conflict("name-taken", detail),
-            Denied::LastAdmin(_) => Self::conflict("last-admin", detail),
-            Denied::NoPassword => Self::conflict("no-password", detail),
-            Denied::UnknownOperator(_) | Denied::UnknownToken(_) => Self::not_found(detail),
-            Denied::WrongCredentials | Denied::SetupOver => Self::unauthorized(detail),
-            Denied::TooManyFailures { wait } => Self::too_many_requests(detail, wait),
-            Denied::NotHashed => Self::internal(&detail),
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let detail = refused.to_string();
+        match refused {
+            Refused::InvalidName | Refused::TokenName => Self::invalid("name", detail),
+            Refused::PasswordLength => Self::invalid("password", detail),
+            Refused::WrongOldPassword => Self::invalid("old_password", detail),
+            Refused::TokenExpired => Self::invalid("expires_at", detail),
+            Refused::NameTaken(_) => Self::conflict("name-taken", detail),
+            Refused::LastAdmin(_) => Self::conflict("last-admin", detail),
+            Refused::NoPassword => Self::conflict("no-password", detail),
+            Refused::UnknownOperator(_) | Refused::UnknownToken(_) => Self::not_found(detail),
+            Refused::WrongCredentials | Refused::InvalidSetupToken => Self::unauthorized(detail),
+            Refused::TooManyFailures { wait } => Self::too_many_requests(detail, wait),
+            Refused::NotHashed => Self::internal(&detail),
         }
     }
 }

@@ -36,7 +36,7 @@ struct Inner {
 }
 
 /// How a scope answers a caller who is not admitted.
-pub type AccessRefusal = fn(&ServiceRequest, &Problem) -> HttpResponse;
+pub type RefusalResponder = fn(&ServiceRequest, &Problem) -> HttpResponse;
 
 type GuardedResponse<B> = Result<ServiceResponse<EitherBody<B>>, actix_web::Error>;
 
@@ -66,7 +66,7 @@ impl Guard {
     pub fn check<B: MessageBody + 'static>(
         self,
         rules: Rules,
-        refuse: AccessRefusal,
+        refuse: RefusalResponder,
         request: ServiceRequest,
         next: Next<B>,
     ) -> Pin<Box<dyn Future<Output = GuardedResponse<B>>>> {

@@ -17,8 +17,8 @@ mod throttle;
 pub mod tokens;
 
 pub use caller::Caller;
-pub use error::{AccessError, Denied};
-pub use guard::{AccessRefusal, Guard};
+pub use error::{AccessError, Refused};
+pub use guard::{Guard, RefusalResponder};
 pub use role::{Area, Role};
 pub use rules::{Requirement, RouteModule, Rule, Rules};
 pub use secret::Hashed;

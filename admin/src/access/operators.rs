@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AccessError, Caller, Denied, Hashed, Role};
+use super::{AccessError, Caller, Hashed, Refused, Role};
 
 /// The longest name, in characters.
 const NAME_CHARS: usize = 64;
@@ -100,7 +100,7 @@ pub fn add(
         .on_conflict_do_nothing()
         .execute(c))?;
     if added == 0 {
-        return Err(Denied::NameTaken(new.name.clone()).into());
+        return Err(Refused::NameTaken(new.name.clone()).into());
     }
     // From now on there is somebody who can make the others.
     on!(conn, c => diesel::delete(operator_setup::table).execute(c))?;
@@ -120,7 +120,7 @@ pub fn change(
     change: &Change,
     by: &Caller,
 ) -> Result<Operator, AccessError> {
-    let mut row = find(conn, name)?.ok_or_else(|| Denied::UnknownOperator(name.to_owned()))?;
+    let mut row = find(conn, name)?.ok_or_else(|| Refused::UnknownOperator(name.to_owned()))?;
     let was_admin = row.role == Role::Admin.code() && row.disabled_us.is_none();
     if let Some(role) = change.role {
         row.role = role.code();
@@ -139,7 +139,7 @@ pub fn change(
         ))
         .execute(c))?;
     if was_admin && active_admins(conn)? == 0 {
-        return Err(Denied::LastAdmin(name.to_owned()).into());
+        return Err(Refused::LastAdmin(name.to_owned()).into());
     }
     if change.password.is_some() || row.disabled_us.is_some() {
         let theirs = operator_session::table.filter(operator_session::operator.eq(name));
@@ -196,10 +196,10 @@ fn active_admins(conn: &mut Conn) -> QueryResult<usize> {
     Ok(names.len())
 }
 
-fn check_name(name: &str) -> Result<(), Denied> {
+fn check_name(name: &str) -> Result<(), Refused> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
     match name.chars().count() {
         1..=NAME_CHARS if name.chars().all(allowed) => Ok(()),
-        _ => Err(Denied::InvalidName),
+        _ => Err(Refused::InvalidName),
     }
 }

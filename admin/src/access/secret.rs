@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::env::Env;
 use sha2::{Digest, Sha256};
 
-use super::Denied;
+use super::Refused;
 
 /// Characters of a password: enough that none can be tried out, and not so many that hashing is a burden.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 10..=200;
@@ -37,11 +37,11 @@ impl Hashed {
     ///
     /// # Errors
     /// When it is too short or too long.
-    pub fn of(env: &Env, password: &str) -> Result<Self, Denied> {
+    pub fn of(env: &Env, password: &str) -> Result<Self, Refused> {
         if !PASSWORD_CHARS.contains(&password.chars().count()) {
-            return Err(Denied::PasswordLength);
+            return Err(Refused::PasswordLength);
         }
-        hash(password.as_bytes(), &env.random_bytes::<16>()).map(Self).ok_or(Denied::NotHashed)
+        hash(password.as_bytes(), &env.random_bytes::<16>()).map(Self).ok_or(Refused::NotHashed)
     }
 }
 

@@ -15,7 +15,7 @@ use diesel::prelude::*;
 use engine::audit::AuthMethod;
 
 use super::operators::{self, OperatorRow};
-use super::{AccessError, Caller, Denied, Hashed, Role, secret, throttle};
+use super::{AccessError, Caller, Hashed, Refused, Role, secret, throttle};
 
 /// How exactly it is known when a session was used last: no write for each request.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ pub struct Attempt {
 enum Verdict {
     Right(Box<OperatorRow>),
     Wrong,
-    TooMany(Denied),
+    TooMany(Refused),
 }
 
 /// Checks name and password, coming from `address`; only reads, and takes the time of hashing.
@@ -58,8 +58,8 @@ pub fn attempt(
     address: String,
 ) -> QueryResult<Attempt> {
     let made = |verdict| Attempt { name: name.to_owned(), address: address.clone(), verdict };
-    if let Some(denied) = throttle::check(conn, settings, name, &address, now)? {
-        return Ok(made(Verdict::TooMany(denied)));
+    if let Some(refused) = throttle::check(conn, settings, name, &address, now)? {
+        return Ok(made(Verdict::TooMany(refused)));
     }
     let found = operators::find(conn, name)?.filter(|row| row.disabled_us.is_none());
     let right = secret::verify(password, found.as_ref().map(|row| row.password_hash.as_str()));
@@ -80,19 +80,19 @@ pub fn begin(
     env: &Env,
     settings: &AccessSettings,
     attempt: &Attempt,
-) -> QueryResult<Result<Begun, Denied>> {
+) -> QueryResult<Result<Begun, Refused>> {
     let now = env.now();
     let Attempt { name, address, verdict } = attempt;
     let from = Some(serde_json::json!({ "address": address }));
     let row = match verdict {
         Verdict::Right(row) => row,
-        Verdict::TooMany(denied) => return Ok(Err(denied.clone())),
+        Verdict::TooMany(refused) => return Ok(Err(refused.clone())),
         Verdict::Wrong => {
             throttle::count(conn, settings, name, address, now)?;
             let name: String = name.chars().take(64).collect();
             let nobody = Caller::new(name, Role::Viewer, AuthMethod::Session);
             nobody.note(conn, now, "session.refused", None, from)?;
-            return Ok(Err(Denied::WrongCredentials));
+            return Ok(Err(Refused::WrongCredentials));
         }
     };
     throttle::forget(conn, name)?;
@@ -168,11 +168,11 @@ pub fn check_own_password(
         None => None,
     };
     let Some(row) = row else {
-        return Err(Denied::NoPassword.into());
+        return Err(Refused::NoPassword.into());
     };
     match secret::verify(password, Some(&row.password_hash)) {
         true => Ok(()),
-        false => Err(Denied::WrongOldPassword.into()),
+        false => Err(Refused::WrongOldPassword.into()),
     }
 }
 

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use engine::audit::AuthMethod;
 
 use super::operators::{self, NewOperator, Operator};
-use super::{AccessError, Caller, Denied, Hashed, Role, secret};
+use super::{AccessError, Caller, Hashed, Refused, Role, secret};
 
 /// How long a one-time token holds; the next start prints another.
 pub const VALID_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,7 +49,7 @@ pub fn accept(
     // Taken by deleting: of two at once, one finds nothing.
     let taken = on!(conn, c => diesel::delete(valid).execute(c))?;
     if taken == 0 || operators::any(conn)? {
-        return Err(Denied::SetupOver.into());
+        return Err(Refused::InvalidSetupToken.into());
     }
     let by = Caller::new(name.clone(), Role::Admin, AuthMethod::Setup);
     operators::add(conn, env, &NewOperator { name, password, role: Role::Admin }, &by)

@@ -10,7 +10,7 @@ use common::on;
 use common::schema::login_failure;
 use diesel::prelude::*;
 
-use super::Denied;
+use super::Refused;
 
 /// How many times what a name may fail an address may.
 const PER_ADDRESS: i32 = 4;
@@ -22,7 +22,7 @@ pub(super) fn check(
     name: &str,
     address: &str,
     now: Timestamp,
-) -> QueryResult<Option<Denied>> {
+) -> QueryResult<Option<Refused>> {
     let mut wait = None;
     for (subject, limit) in subjects(settings, name, address) {
         let row: Option<(i32, Timestamp)> = on!(conn, c => login_failure::table
@@ -36,7 +36,7 @@ pub(super) fn check(
             .filter(|ends| *ends > now);
         wait = wait.max(ends);
     }
-    Ok(wait.map(|ends| Denied::TooManyFailures { wait: ends.since(now) }))
+    Ok(wait.map(|ends| Refused::TooManyFailures { wait: ends.since(now) }))
 }
 
 /// Counts a failure; the window begins with the first one.

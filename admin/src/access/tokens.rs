@@ -12,7 +12,7 @@ use engine::audit::AuthMethod;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AccessError, Area, Caller, Denied, Role, secret};
+use super::{AccessError, Area, Caller, Refused, Role, secret};
 
 /// What tokens begin with, so that people and scanners recognise one that got into the wrong place.
 const PREFIX: &str = "stockloop_";
@@ -106,11 +106,11 @@ pub fn add(
 ) -> Result<(Token, String), AccessError> {
     let chars = new.name.chars().count();
     if !(1..=100).contains(&chars) || new.name.trim().is_empty() {
-        return Err(Denied::TokenName.into());
+        return Err(Refused::TokenName.into());
     }
     let now = env.now();
     if new.expires_at.is_some_and(|end| end <= now) {
-        return Err(Denied::TokenExpired.into());
+        return Err(Refused::TokenExpired.into());
     }
     let secret = format!("{PREFIX}{}", secret::random(env));
     let names: Vec<&str> = new.areas.iter().map(|area| area.name()).collect();
@@ -151,7 +151,7 @@ pub fn revoke(
         .select(TokenRow::as_select())
         .first(c)
         .optional())?;
-    let row = row.ok_or(Denied::UnknownToken(seq))?;
+    let row = row.ok_or(Refused::UnknownToken(seq))?;
     if revoked > 0 {
         let detail = serde_json::json!({ "name": row.name });
         by.note(conn, now, "token.revoke", Some(&seq.to_string()), Some(detail))?;

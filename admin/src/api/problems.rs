@@ -12,7 +12,9 @@ pub(crate) fn alert_problem(error: AlertError) -> Problem {
     match error {
         AlertError::UnknownAlert(_) | AlertError::UnknownSilence(_) => Problem::not_found(detail),
         AlertError::Closed(_) => Problem::conflict("alert-closed", detail),
-        AlertError::SilenceOver | AlertError::SilenceTooLong => Problem::invalid("until", detail),
+        AlertError::SilenceEndsInPast | AlertError::SilenceTooLong => {
+            Problem::invalid("until", detail)
+        }
         AlertError::TooManySilences(_) => Problem::conflict("too-many-silences", detail),
         AlertError::MailOff => Problem::conflict("mail-off", detail),
         AlertError::NoRecipients => Problem::conflict("no-recipients", detail),
@@ -38,5 +40,35 @@ pub(crate) fn operate_problem(error: OperateError) -> Problem {
         ),
         OperateError::Query(error) => error.into(),
         OperateError::Db(error) => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_refusal_about_alerts_is_its_own_problem() {
+        let cases = [
+            (AlertError::UnknownAlert(7), json!([404, "not-found", null])),
+            (AlertError::UnknownSilence(7), json!([404, "not-found", null])),
+            (AlertError::Closed(7), json!([409, "alert-closed", null])),
+            (AlertError::SilenceEndsInPast, json!([422, "invalid", "until"])),
+            (AlertError::SilenceTooLong, json!([422, "invalid", "until"])),
+            (AlertError::TooManySilences(7), json!([409, "too-many-silences", null])),
+            (AlertError::MailOff, json!([409, "mail-off", null])),
+            (AlertError::NoRecipients, json!([409, "no-recipients", null])),
+            (AlertError::TooManyRecipients(7), json!([422, "invalid", "to"])),
+            (AlertError::WebhookOff, json!([409, "webhook-off", null])),
+        ];
+        for (refusal, expected) in cases {
+            let text = refusal.to_string();
+            let problem = serde_json::to_value(alert_problem(refusal)).unwrap();
+            let name = problem["type"].as_str().unwrap().rsplit(['/', ':']).next().unwrap();
+            assert_eq!(json!([problem["status"], name, problem["field"]]), expected, "{text}");
+            assert_eq!(problem["detail"], text);
+        }
     }
 }

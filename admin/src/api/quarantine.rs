@@ -128,7 +128,7 @@ async fn show(admin: Data<Admin>, key: Path<String>) -> ProblemResult<Json<Quara
     request_body = Put,
     responses(
         (status = 200, description = "It was in quarantine already", body = Quarantined),
-        (status = 201, description = "It was free before", body = Quarantined),
+        (status = 201, description = "It was not in quarantine", body = Quarantined),
     )
 )]
 async fn put(
@@ -164,7 +164,7 @@ async fn put(
         ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again"),
     ),
     responses(
-        (status = 204, description = "It is free"),
+        (status = 204, description = "It is not in quarantine any more"),
         (status = 404, description = "It is not in quarantine"),
     )
 )]

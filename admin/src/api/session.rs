@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Admin;
-use crate::access::Denied;
+use crate::access::Refused;
 use crate::access::operators::Operator;
 use crate::access::sessions::{self, Begun};
 use crate::access::{Area, Caller, Hashed, Role, Rule, setup};
@@ -222,7 +222,7 @@ impl Admin {
             .db
             .read(move |conn| {
                 sessions::check_own_password(conn, &by, old.expose_secret())?;
-                Hashed::of(&env, new.expose_secret()).map_err(|denied| at("new_password", denied))
+                Hashed::of(&env, new.expose_secret()).map_err(|refused| at("new_password", refused))
             })
             .await?;
         self.db
@@ -254,14 +254,14 @@ impl Admin {
     ) -> ProblemResult<Hashed> {
         let env = self.env.clone();
         let hashed = web::block(move || Hashed::of(&env, password.expose_secret())).await;
-        hashed.map_err(|error| Problem::internal(&error))?.map_err(|denied| at(field, denied))
+        hashed.map_err(|error| Problem::internal(&error))?.map_err(|refused| at(field, refused))
     }
 }
 
 /// A new password that is refused is so at the field that holds it.
-fn at(field: &str, denied: Denied) -> Problem {
-    match denied {
-        Denied::PasswordLength => Problem::invalid(field, denied.to_string()),
+fn at(field: &str, refused: Refused) -> Problem {
+    match refused {
+        Refused::PasswordLength => Problem::invalid(field, refused.to_string()),
         other => other.into(),
     }
 }

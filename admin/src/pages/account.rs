@@ -6,9 +6,9 @@ use actix_web::web::{self, ServiceConfig};
 use askama::Template;
 use common::http::{Problem, ProblemResult};
 
+use super::context::{Frame, PageContext, page, see};
 use super::form::Form;
 use super::login::same_twice;
-use super::request::{Frame, PageRequest, page, see};
 use super::show::filters;
 use crate::access::{Caller, Rule};
 
@@ -31,7 +31,7 @@ struct AccountPage<'a> {
     caller: &'a Caller,
 }
 
-async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let shown = AccountPage {
         frame: page_request.frame().await?,
         problem: None,
@@ -40,7 +40,7 @@ async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
     page(StatusCode::OK, &shown)
 }
 
-async fn change(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn change(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     match changed(&page_request, &form).await {
         Ok(()) => Ok(see("/admin/account", "password")),
         Err(problem) if problem.status().is_client_error() => {
@@ -51,7 +51,7 @@ async fn change(page_request: PageRequest, form: Form) -> ProblemResult<HttpResp
     }
 }
 
-async fn changed(page_request: &PageRequest, form: &Form) -> ProblemResult<()> {
+async fn changed(page_request: &PageContext, form: &Form) -> ProblemResult<()> {
     same_twice(form, "new_password", "again")?;
     let (old, new) = (form.secret("old_password"), form.secret("new_password"));
     page_request.admin.change_password(page_request.caller.clone(), old, new).await

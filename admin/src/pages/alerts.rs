@@ -13,8 +13,8 @@ use engine::alerts::silences::{self, NewSilence, Scope, Silence};
 use engine::alerts::webhook::{self, WebhookState};
 use engine::alerts::{self, Alert, AlertDetail, AlertKind, AlertState};
 
+use super::context::{Fields, Frame, PageContext, Paging, or_refused, page, see};
 use super::form::Form;
-use super::request::{Fields, Frame, PageRequest, Paging, or_refused, page, see};
 use super::show::filters;
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
@@ -131,7 +131,7 @@ fn state_name(state: AlertState) -> &'static str {
     }
 }
 
-async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let (found, problem) = or_refused(found(&page_request).await)?;
     let shown = AlertsPage {
         frame: page_request.frame().await?,
@@ -144,7 +144,7 @@ async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn found(page_request: &PageRequest) -> ProblemResult<Page<Alert>> {
+async fn found(page_request: &PageContext) -> ProblemResult<Page<Alert>> {
     let mut params = page_request.params()?;
     let wanted = filter(&mut params)?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
@@ -157,7 +157,7 @@ async fn found(page_request: &PageRequest) -> ProblemResult<Page<Alert>> {
     Ok(Page::cut(items, limit, |alert: &Alert| alert.seq.to_string()))
 }
 
-async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let (seq, now) = (number(&seq)?, page_request.admin.env.now());
     let detail = page_request
         .admin
@@ -170,18 +170,18 @@ async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<Htt
     page(StatusCode::OK, &AlertPage { frame, detail, lengths: LENGTHS, may_act })
 }
 
-async fn acknowledge(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn acknowledge(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let (seq, now, by) = (number(&seq)?, page_request.admin.env.now(), page_request.caller.clone());
     let work = move |conn: &mut _| alerts::acknowledge(conn, now, seq, &by.actor());
     page_request.admin.db.write(work).await.map_err(alert_problem)?;
     Ok(see(&format!("/admin/alerts/{seq}"), "acknowledged"))
 }
 
-async fn silenced(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn silenced(page_request: PageContext) -> ProblemResult<HttpResponse> {
     show_silences(&page_request, &Form::default(), None).await
 }
 
-async fn silence(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn silence(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     match begin(&page_request, &form).await {
         Ok(()) => Ok(see("/admin/silences", "silenced")),
         Err(problem) if problem.status().is_client_error() => {
@@ -192,7 +192,7 @@ async fn silence(page_request: PageRequest, form: Form) -> ProblemResult<HttpRes
 }
 
 async fn show_silences(
-    page_request: &PageRequest,
+    page_request: &PageContext,
     form: &Form,
     problem: Option<&Problem>,
 ) -> ProblemResult<HttpResponse> {
@@ -218,7 +218,7 @@ async fn show_silences(
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn begin(page_request: &PageRequest, form: &Form) -> ProblemResult<()> {
+async fn begin(page_request: &PageContext, form: &Form) -> ProblemResult<()> {
     let now = page_request.admin.env.now();
     let new =
         NewSilence { scope: scope(form)?, reason: form.needed("reason")?, until: end(form, now)? };
@@ -251,7 +251,7 @@ fn end(form: &Form, now: Timestamp) -> ProblemResult<Timestamp> {
     Ok(now.after(Duration::from_secs(seconds)))
 }
 
-async fn end_silence(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn end_silence(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let (seq, now, by) = (number(&seq)?, page_request.admin.env.now(), page_request.caller.clone());
     let work = move |conn: &mut _| silences::end(conn, now, seq, &by.actor());
     page_request.admin.db.write(work).await.map_err(alert_problem)?;
@@ -259,7 +259,7 @@ async fn end_silence(page_request: PageRequest, seq: Path<String>) -> ProblemRes
     Ok(see("/admin/silences", "silence-ended"))
 }
 
-async fn mails(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn mails(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
@@ -279,7 +279,7 @@ async fn mails(page_request: PageRequest) -> ProblemResult<HttpResponse> {
     page(StatusCode::OK, &shown)
 }
 
-async fn test_mail(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn test_mail(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let admin = &page_request.admin;
     let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), page_request.caller.clone());
     let to: Vec<String> = form.text("to").into_iter().collect();
@@ -289,7 +289,7 @@ async fn test_mail(page_request: PageRequest, form: Form) -> ProblemResult<HttpR
     Ok(see("/admin/mails", "test-mail"))
 }
 
-async fn test_call(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn test_call(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let admin = &page_request.admin;
     let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), page_request.caller.clone());
     let work = move |conn: &mut _| alerts.test_webhook(conn, &env, &by.actor());

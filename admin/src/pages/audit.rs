@@ -8,8 +8,8 @@ use common::clock::Timestamp;
 use common::http::{Page, Params, Problem, ProblemResult};
 use engine::audit::{self, Entry, Filter};
 
+use super::context::{Fields, Frame, PageContext, Paging, or_refused, page};
 use super::form::moment_at;
-use super::request::{Fields, Frame, PageRequest, Paging, or_refused, page};
 use super::show::filters;
 use crate::access::{Area, Role, Rule};
 
@@ -31,7 +31,7 @@ struct AuditPage<'a> {
     paging: Paging,
 }
 
-async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let (found, problem) = or_refused(found(&page_request).await)?;
     let shown = AuditPage {
         frame: page_request.frame().await?,
@@ -43,7 +43,7 @@ async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn found(page_request: &PageRequest) -> ProblemResult<Page<Entry>> {
+async fn found(page_request: &PageContext) -> ProblemResult<Page<Entry>> {
     let mut params = page_request.params()?;
     let filter = Filter {
         who: params.text("who"),

@@ -7,8 +7,8 @@ use askama::Template;
 use common::http::{Page, Params, Problem, ProblemResult};
 use engine::bulk::{self, Action, Selection};
 
+use super::context::{Fields, Frame, PageContext, Paging, page, see};
 use super::form::Form;
-use super::request::{Fields, Frame, PageRequest, Paging, page, see};
 use super::show::{filters, grouped, status_class};
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
@@ -27,7 +27,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("POST", "/jobs/{seq}/cancel", Role::Operator, Area::Events),
 ];
 
-/// Events that were left as they are, as many as a job's page names.
+/// Skipped events that a job's page lists, as many as a job's page names.
 const SKIPPED: i64 = 100;
 
 pub(super) fn configure(scope: &mut ServiceConfig) {
@@ -138,7 +138,7 @@ fn grouped_len(count: usize) -> String {
     grouped(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
@@ -148,7 +148,7 @@ async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
     page(StatusCode::OK, &JobsPage { frame: page_request.frame().await?, jobs: jobs.items, paging })
 }
 
-async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     let read = page_request.admin.db.read(move |conn| {
         let job = JobItem::find(conn, seq)?;
@@ -161,7 +161,7 @@ async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<Htt
 }
 
 /// Shows what an action would touch, and asks for confirmation.
-async fn preview(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn preview(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let choice = form.needed("do")?;
     let (action, scope) = choice.split_once('-').unwrap_or((&choice, ""));
     let (selection, back) = match scope {
@@ -172,7 +172,7 @@ async fn preview(page_request: PageRequest, form: Form) -> ProblemResult<HttpRes
 }
 
 async fn confirm(
-    page_request: &PageRequest,
+    page_request: &PageContext,
     action: Action,
     selection: Selection,
     back: String,
@@ -225,7 +225,7 @@ fn all_of(form: &Form) -> ProblemResult<(Selection, String)> {
     Ok((Selection::Filter(filter), format!("/admin/events?{back}")))
 }
 
-async fn create(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn create(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let action = action_of(&form.needed("action")?)?;
     let selection: Selection = serde_json::from_str(&form.needed("selection")?)
         .map_err(|error| Problem::invalid("selection", error.to_string()))?;
@@ -264,7 +264,7 @@ fn action_of(name: &str) -> ProblemResult<Action> {
     }
 }
 
-async fn cancel(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn cancel(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
     page_request.admin.db.write(move |conn| cancel_now(conn, (&by, now), seq)).await?;

@@ -9,8 +9,8 @@ use askama::Template;
 use common::http::{Problem, ProblemResult};
 use engine::dead_letters::DeadLetterState;
 
+use super::context::{Fields, Frame, PageContext, Paging, page, see};
 use super::form::Form;
-use super::request::{Fields, Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
@@ -73,7 +73,7 @@ impl DeadLetter {
     }
 }
 
-async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let mut params = page_request.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     let state: Option<DeadLetterState> = params.take("state", "a state")?;
@@ -93,7 +93,7 @@ async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
     page(StatusCode::OK, &shown)
 }
 
-async fn show(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     let whole = page_request.admin.db.read(move |conn| WholeDeadLetter::find(conn, seq)).await?;
     let bytes = hex::decode(&whole.bytes_hex).map_err(|error| Problem::internal(&error))?;
@@ -126,14 +126,14 @@ fn dump(bytes: &[u8]) -> String {
     text
 }
 
-async fn replay(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn replay(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     replay_now(&page_request.admin, seq, page_request.caller.clone()).await?;
     Ok(see(&format!("/admin/dead-letters/{seq}"), "replayed"))
 }
 
 async fn discard(
-    page_request: PageRequest,
+    page_request: PageContext,
     seq: Path<String>,
     form: Form,
 ) -> ProblemResult<HttpResponse> {

@@ -8,9 +8,9 @@ use common::event::{EventKind, Status};
 use common::http::{Page, Problem, ProblemResult};
 use engine::outbox::search::SearchBounds;
 
+use super::context::{Fields, Frame, PageContext, Paging, or_refused, page, see};
 use super::form::Form;
 use super::json::pretty;
-use super::request::{Fields, Frame, PageRequest, Paging, or_refused, page, see};
 use super::show::{filters, status_class};
 use crate::access::{Area, Role, Rule};
 use crate::api::checked_reason;
@@ -96,15 +96,15 @@ struct EventPage<'a> {
 
 impl EventPage<'_> {
     fn key_link(&self) -> String {
-        format!("/admin/events?key={}", super::request::encoded(&self.event.item.key))
+        format!("/admin/events?key={}", super::context::encoded(&self.event.item.key))
     }
 
     fn class_link(&self, class: &str) -> String {
-        format!("/admin/events?status=EXHAUSTED&error_class={}", super::request::encoded(class))
+        format!("/admin/events?status=EXHAUSTED&error_class={}", super::context::encoded(class))
     }
 }
 
-async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let (found, problem) = or_refused(found(&page_request).await)?;
     let shown = EventsPage {
         frame: page_request.frame().await?,
@@ -125,7 +125,7 @@ pub(super) fn filter_of(query: &Fields) -> Fields {
     query.without(&names)
 }
 
-async fn found(page_request: &PageRequest) -> ProblemResult<Page<EventItem>> {
+async fn found(page_request: &PageContext) -> ProblemResult<Page<EventItem>> {
     let wanted = search::search_of(page_request.params()?, page_request.admin.env.now())?;
     let db = &page_request.admin.db;
     db.read(move |conn| search::page(conn, wanted, SearchBounds::default()).map_err(Problem::from))
@@ -133,7 +133,7 @@ async fn found(page_request: &PageRequest) -> ProblemResult<Page<EventItem>> {
 }
 
 /// What waits for a person by kind of error, where all of that is looked at.
-async fn classes(page_request: &PageRequest) -> ProblemResult<Vec<ErrorClass>> {
+async fn classes(page_request: &PageContext) -> ProblemResult<Vec<ErrorClass>> {
     let exhausted = page_request.query.get("status") == Status::Exhausted.name();
     if !exhausted
         || filter_of(&page_request.query).without(&["status", "resolved"]) != Fields::default()
@@ -147,7 +147,7 @@ async fn classes(page_request: &PageRequest) -> ProblemResult<Vec<ErrorClass>> {
     Ok(found.items.into_iter().take(CLASSES).collect())
 }
 
-async fn show(page_request: PageRequest, id: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageContext, id: Path<String>) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
     let admin = &page_request.admin;
     let own = admin.db.read(move |conn| EventDetail::find(conn, id)?.ok_or_else(|| unknown(id)));
@@ -166,7 +166,7 @@ async fn show(page_request: PageRequest, id: Path<String>) -> ProblemResult<Http
 }
 
 async fn retry(
-    page_request: PageRequest,
+    page_request: PageContext,
     id: Path<String>,
     form: Form,
 ) -> ProblemResult<HttpResponse> {
@@ -186,7 +186,7 @@ async fn retry(
 }
 
 async fn resolve(
-    page_request: PageRequest,
+    page_request: PageContext,
     id: Path<String>,
     form: Form,
 ) -> ProblemResult<HttpResponse> {

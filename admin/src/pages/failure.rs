@@ -8,7 +8,7 @@ use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use askama::Template;
 use common::http::Problem;
 
-use super::request::{Frame, admin_of, encoded, page, see};
+use super::context::{Frame, admin_of, encoded, page, see};
 use super::show::filters;
 use crate::access::Caller;
 

@@ -3,7 +3,7 @@
 const SENTENCES: &[(&str, &str)] = &[
     ("set-up", "You are the first admin. Add the others under Users."),
     ("retried", "The event will be sent again."),
-    ("resolved", "The event is resolved: it needs nobody any more."),
+    ("resolved", "The event is resolved; no further action is needed."),
     ("job-cancelled", "The job is cancelled. Actions already done are not undone."),
     ("replayed", "The message was sent to its topic again."),
     ("discarded", "The message is discarded. It is kept and can still be replayed."),

@@ -7,9 +7,9 @@ use askama::Template;
 use common::http::{Problem, ProblemResult};
 use serde::Deserialize;
 
+use super::context::{Frame, page, see};
 use super::failure::local;
 use super::form::Form;
-use super::request::{Frame, page, see};
 use super::show::filters;
 use crate::access::{Caller, Rule};
 use crate::api::Admin;

@@ -8,6 +8,7 @@ mod alerts;
 mod assets;
 mod audit;
 mod bulk_jobs;
+mod context;
 mod dead_letters;
 mod events;
 mod failure;
@@ -17,7 +18,6 @@ mod json;
 mod login;
 mod overview;
 mod relay;
-mod request;
 mod show;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use common::telemetry::BrokerReport;
 use engine::alerts::{self, Alert, AlertFilter};
 use engine::stats::{self, Chart, Quantiles, TrendPoint, Window};
 
-use super::request::{Frame, PageRequest, page, see};
+use super::context::{Frame, PageContext, page, see};
 use super::show::{filters, grouped, span};
 use crate::access::{Area, Role, Rule};
 use crate::api::overview::{Overview, points, window};
@@ -159,7 +159,7 @@ fn broker_fault(report: &BrokerReport) -> Option<&str> {
     }
 }
 
-async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let mut params = page_request.params()?;
     let window = window(&mut params)?;
     params.finish()?;
@@ -181,7 +181,7 @@ async fn move_on() -> HttpResponse {
     see("/admin", "")
 }
 
-async fn live(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn live(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let state = Overview::newest(&page_request.admin).await?;
     let alerts = newest_alerts(&page_request).await?;
     page(
@@ -195,7 +195,7 @@ async fn live(page_request: PageRequest) -> ProblemResult<HttpResponse> {
 }
 
 /// A chart in the page's own colours, to take the place of the one that the page came with.
-async fn chart(page_request: PageRequest, name: Path<String>) -> ProblemResult<HttpResponse> {
+async fn chart(page_request: PageContext, name: Path<String>) -> ProblemResult<HttpResponse> {
     let unknown = |known| Problem::not_found(format!("there is no chart {:?}; {known}", *name));
     let chart: Chart = name.parse().map_err(unknown)?;
     let mut params = page_request.params()?;
@@ -210,7 +210,7 @@ fn draw(chart: Chart, course: &[TrendPoint], window: Window) -> ProblemResult<St
     stats::chart(chart, course, window).map_err(|error| Problem::internal(&error))
 }
 
-async fn newest_alerts(page_request: &PageRequest) -> ProblemResult<Vec<Alert>> {
+async fn newest_alerts(page_request: &PageContext) -> ProblemResult<Vec<Alert>> {
     if !page_request.may(Role::Viewer, Area::Alerts) {
         return Ok(Vec::new());
     }

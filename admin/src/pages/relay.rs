@@ -8,8 +8,8 @@ use common::http::{Page, Problem, ProblemResult};
 use engine::inbox::quarantine::{self, QuarantineRow};
 use engine::outbox::pause::{self, EVERYTHING, PauseRow};
 
+use super::context::{Frame, PageContext, Paging, page, see};
 use super::form::Form;
-use super::request::{Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use crate::access::{Area, Role, Rule};
 use crate::api::checked_reason;
@@ -62,7 +62,7 @@ struct QuarantinePage<'a> {
     key: &'a str,
 }
 
-async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn show(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let (limit, after) = place(&page_request)?;
     let read = page_request.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
@@ -81,7 +81,7 @@ async fn show(page_request: PageRequest) -> ProblemResult<HttpResponse> {
     page(StatusCode::OK, &shown)
 }
 
-async fn held(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn held(page_request: PageContext) -> ProblemResult<HttpResponse> {
     let (limit, after) = place(&page_request)?;
     let db = &page_request.admin.db;
     let keys = db
@@ -99,7 +99,7 @@ async fn held(page_request: PageRequest) -> ProblemResult<HttpResponse> {
 }
 
 /// Where in a list of keys the page begins.
-fn place(page_request: &PageRequest) -> ProblemResult<(i64, String)> {
+fn place(page_request: &PageContext) -> ProblemResult<(i64, String)> {
     let mut params = page_request.params()?;
     let place = (params.limit()?, params.text("after").unwrap_or_default());
     // A key that a form is to be filled with.
@@ -108,17 +108,17 @@ fn place(page_request: &PageRequest) -> ProblemResult<(i64, String)> {
     Ok(place)
 }
 
-async fn pause_all(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn pause_all(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     pause(&page_request, EVERYTHING.to_owned(), &form).await?;
     Ok(see("/admin/relay", "paused"))
 }
 
-async fn pause_key(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn pause_key(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     pause(&page_request, checked_key(form.needed("key")?)?, &form).await?;
     Ok(see("/admin/relay", "key-paused"))
 }
 
-async fn pause(page_request: &PageRequest, key: String, form: &Form) -> ProblemResult<bool> {
+async fn pause(page_request: &PageContext, key: String, form: &Form) -> ProblemResult<bool> {
     let reason = form.needed("reason")?;
     checked_reason(&reason)?;
     let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
@@ -126,24 +126,24 @@ async fn pause(page_request: &PageRequest, key: String, form: &Form) -> ProblemR
     page_request.admin.db.write(move |conn| pause_now(conn, &by, &row)).await
 }
 
-async fn resume_all(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn resume_all(page_request: PageContext) -> ProblemResult<HttpResponse> {
     resume(&page_request, EVERYTHING.to_owned()).await?;
     Ok(see("/admin/relay", "resumed"))
 }
 
-async fn resume_key(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn resume_key(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     resume(&page_request, form.needed("key")?).await?;
     Ok(see("/admin/relay", "key-resumed"))
 }
 
-async fn resume(page_request: &PageRequest, key: String) -> ProblemResult<()> {
+async fn resume(page_request: &PageContext, key: String) -> ProblemResult<()> {
     let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
     page_request.admin.db.write(move |conn| resume_now(conn, (&by, now), &key)).await?;
     page_request.admin.outbox.wake();
     Ok(())
 }
 
-async fn hold(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn hold(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let (key, reason) = (checked_key(form.needed("key")?)?, form.needed("reason")?);
     checked_reason(&reason)?;
     let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
@@ -152,7 +152,7 @@ async fn hold(page_request: PageRequest, form: Form) -> ProblemResult<HttpRespon
     Ok(see("/admin/quarantine", "held"))
 }
 
-async fn release(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn release(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let key = form.needed("key")?;
     let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
     page_request.admin.db.write(move |conn| release_now(conn, (&by, now), &key)).await?;

@@ -6,8 +6,8 @@ use actix_web::web::{self, Path, ServiceConfig};
 use askama::Template;
 use common::http::{Page, Problem, ProblemResult};
 
+use super::context::{Frame, PageContext, Paging, page, see};
 use super::form::Form;
-use super::request::{Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use crate::access::tokens::{self, NewToken, Token};
 use crate::access::{Area, Role, Rule};
@@ -50,12 +50,12 @@ impl TokensPage<'_> {
     }
 }
 
-async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
     shown(&page_request, &Form::default(), None, None).await
 }
 
 /// No redirect here: the secret has no other way to the person than this one answer.
-async fn add(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn add(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     match added(&page_request, &form).await {
         Ok(secret) => shown(&page_request, &Form::default(), Some(&secret), None).await,
         Err(problem) if problem.status().is_client_error() => {
@@ -65,7 +65,7 @@ async fn add(page_request: PageRequest, form: Form) -> ProblemResult<HttpRespons
     }
 }
 
-async fn added(page_request: &PageRequest, form: &Form) -> ProblemResult<String> {
+async fn added(page_request: &PageContext, form: &Form) -> ProblemResult<String> {
     let areas = form.all("area").iter().map(|name| name.parse()).collect::<Result<Vec<Area>, _>>();
     let new = NewToken {
         name: form.needed("name")?,
@@ -80,7 +80,7 @@ async fn added(page_request: &PageRequest, form: &Form) -> ProblemResult<String>
 }
 
 async fn shown(
-    page_request: &PageRequest,
+    page_request: &PageContext,
     form: &Form,
     secret: Option<&str>,
     problem: Option<&Problem>,
@@ -106,7 +106,7 @@ async fn shown(
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn revoke(page_request: PageRequest, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn revoke(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     let (now, by) = (page_request.admin.env.now(), page_request.caller.clone());
     page_request.admin.db.write(move |conn| tokens::revoke(conn, now, seq, &by)).await?;

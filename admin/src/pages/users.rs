@@ -7,8 +7,8 @@ use askama::Template;
 use common::http::{Page, Problem, ProblemResult};
 use secrecy::ExposeSecret;
 
+use super::context::{Frame, PageContext, Paging, page, see};
 use super::form::Form;
-use super::request::{Frame, PageRequest, Paging, page, see};
 use super::show::filters;
 use crate::access::operators::{self, Change, NewOperator, Operator};
 use crate::access::{Area, Role, Rule};
@@ -40,11 +40,11 @@ struct UsersPage<'a> {
     me: &'a str,
 }
 
-async fn list(page_request: PageRequest) -> ProblemResult<HttpResponse> {
+async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
     shown(&page_request, &Form::default(), None).await
 }
 
-async fn add(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn add(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     match added(&page_request, &form).await {
         Ok(()) => Ok(see("/admin/users", "user-added")),
         Err(problem) if problem.status().is_client_error() => {
@@ -55,7 +55,7 @@ async fn add(page_request: PageRequest, form: Form) -> ProblemResult<HttpRespons
 }
 
 async fn shown(
-    page_request: &PageRequest,
+    page_request: &PageContext,
     form: &Form,
     problem: Option<&Problem>,
 ) -> ProblemResult<HttpResponse> {
@@ -82,7 +82,7 @@ async fn shown(
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn added(page_request: &PageRequest, form: &Form) -> ProblemResult<()> {
+async fn added(page_request: &PageContext, form: &Form) -> ProblemResult<()> {
     let role = form.take("role", "a role")?.unwrap_or(Role::Viewer);
     let name = form.needed("name")?;
     let password = page_request.admin.hash(form.secret("password"), "password").await?;
@@ -93,7 +93,7 @@ async fn added(page_request: &PageRequest, form: &Form) -> ProblemResult<()> {
 }
 
 /// Changes what was filled in; the other things stay.
-async fn change(page_request: PageRequest, form: Form) -> ProblemResult<HttpResponse> {
+async fn change(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let name = form.needed("name")?;
     let password = match form.secret("password") {
         secret if secret.expose_secret().is_empty() => None,

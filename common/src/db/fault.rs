@@ -62,12 +62,11 @@ impl Fault {
     pub fn of_query(error: &Error) -> Self {
         match error {
             Error::DatabaseError(kind, info) => Self::of_kind(kind, info.message()),
-            Error::SerializationError(_)
-            | Error::DeserializationError(_)
-            | Error::InvalidCString(_) => Self::Data,
-            Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. } => {
-                Self::Transient
-            }
+            Error::SerializationError(_) | Error::InvalidCString(_) => Self::Data,
+            // What a row holds is not the fault of who asked for it: a newer release may have written it.
+            Error::DeserializationError(_)
+            | Error::BrokenTransactionManager
+            | Error::RollbackErrorOnCommit { .. } => Self::Transient,
             _ => Self::Unknown,
         }
     }

@@ -3,6 +3,7 @@
 //! (A driver that is tried when another fails would quietly turn a mistyped URL into an empty file.)
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,6 +61,11 @@ impl Location {
         };
         match scheme {
             "postgres" | "postgresql" if rest.starts_with("//") && rest.len() > 2 => {
+                if !cfg!(feature = "tls") && !may_be_plain(rest) {
+                    return wrong(
+                        "this program is built without TLS, so everything would be sent in plain text; build it with --features tls, or add sslmode=disable if that is meant",
+                    );
+                }
                 Ok(Self::Postgres { url: url.clone() })
             }
             "postgres" | "postgresql" => wrong("a host has to follow postgres://"),
@@ -97,6 +103,37 @@ impl Location {
     }
 }
 
+/// Whether a connection without TLS is harmless or asked for: to this machine, or with an `sslmode` in the URL (libpq
+/// itself refuses those that it can't keep).
+fn may_be_plain(rest: &str) -> bool {
+    let (address, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let value = |wanted: &str| {
+        let mut pairs = options.split('&').filter_map(|option| option.split_once('='));
+        pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
+    };
+    if value("sslmode").is_some() {
+        return true;
+    }
+    let authority =
+        address.strip_prefix("//").unwrap_or(address).split('/').next().unwrap_or_default();
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let named = [Some(hosts), value("host"), value("hostaddr")].into_iter().flatten();
+    named.flat_map(|hosts| hosts.split(',')).all(is_this_machine)
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let loopback = |address: IpAddr| address.is_loopback();
+    // No name or a path is a socket of this machine.
+    name.is_empty()
+        || name == "localhost"
+        || name.to_ascii_lowercase().starts_with("%2f")
+        || name.parse().is_ok_and(loopback)
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,8 +152,33 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_leaves_this_machine_only_if_that_is_asked_for() {
+        let here = [
+            "//localhost/d",
+            "//u:p@127.0.0.1:5432/d",
+            "//u@[::1]:1/d",
+            "///d",
+            "//u@/d",
+            "//%2Ftmp/d",
+        ];
+        for url in here {
+            assert!(may_be_plain(url), "{url}");
+        }
+        assert!(may_be_plain("//u:p@db.example/d?sslmode=disable&a=b"));
+        for url in [
+            "//db.example/d",
+            "//u:p@10.0.0.1/d?a=b",
+            "//localhost@db/d",
+            "///d?host=db",
+            "//localhost,db/d",
+        ] {
+            assert!(!may_be_plain(url), "{url}");
+        }
+    }
+
+    #[test]
     fn the_scheme_alone_decides() {
-        assert!(matches!(parse("postgres://h/db"), Ok(Location::Postgres { .. })));
+        assert!(matches!(parse("postgres://localhost/db"), Ok(Location::Postgres { .. })));
         assert!(matches!(parse("sqlite:a.db"), Ok(Location::Sqlite { .. })));
         assert!(
             matches!(parse("sqlite:///tmp/a.db"), Ok(Location::Sqlite { path }) if path == Path::new("/tmp/a.db"))

@@ -10,7 +10,7 @@ use super::Problem;
 
 /// Items of a page unless the caller says otherwise.
 const DEFAULT_LIMIT: i64 = 100;
-/// Limit of the items of a page.
+/// At most this many items on a page.
 const MAX_LIMIT: i64 = 1_000;
 
 /// `?limit=&after=` of a list.

@@ -24,7 +24,7 @@ pub enum PreconditionFailed {
     Missing,
     /// `If-Match` names other versions.
     #[error(
-        "its version is \"{0}\" now, which If-Match does not name; read it again and decide again"
+        "its version is \"{0}\" now, which If-Match does not name; read it again before you retry"
     )]
     Different(i64),
     /// `If-None-Match` on a version that is there.

@@ -76,7 +76,7 @@ impl Problem {
 
     /// 401: a token is asked for.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail)
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not authenticated", detail)
     }
 
     /// 403: who asks is known, but may not.
@@ -231,6 +231,10 @@ impl From<diesel::result::Error> for Problem {
     fn from(error: diesel::result::Error) -> Self {
         use crate::db::Fault;
         match Fault::of_query(&error) {
+            // Nothing that waiting would help against.
+            _ if matches!(error, diesel::result::Error::DeserializationError(_)) => {
+                Self::internal(&error)
+            }
             Fault::Transient => {
                 tracing::warn!(%error, "a request was interrupted by the database");
                 Self::unavailable("the database interrupted the request; try again shortly")

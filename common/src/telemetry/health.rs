@@ -22,7 +22,7 @@ pub struct BrokerState(Arc<RwLock<BrokerReport>>);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum BrokerReport {
-    /// Nothing was heard of it yet.
+    /// Not known yet.
     #[default]
     Unknown,
     /// It answers.
@@ -66,7 +66,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Ready means: `db` answers and has all of `migrations`. The broker is told as a detail only, since
+    /// Ready means: `db` answers and has all of `migrations`. The broker is reported only as a detail, since
     /// changes are taken without it.
     pub fn new(db: Db, migrations: &[MigrationSet], broker: BrokerState) -> Self {
         Self { db, migrations: migrations.into(), broker, is_migrated: Arc::default() }
@@ -108,7 +108,7 @@ impl Health {
 /// Says of a part that nothing is wrong with it.
 const OK: &str = "ok";
 
-/// The answer to a probe. It tells no addresses or users, since no token is asked for: the log has those.
+/// The answer to a probe. It contains no addresses or users, since it needs no token; the log has those.
 #[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
     /// `ready` or `not ready`.
@@ -140,7 +140,7 @@ async fn within<T>(
     }
 }
 
-/// The answer of a process that lives.
+/// The answer of a live process.
 #[derive(Debug, Serialize, ToSchema)]
 struct Liveness {
     /// `live`.
@@ -160,7 +160,7 @@ pub(super) async fn live() -> HttpResponse {
 
 /// Whether requests can be served: the database answers and has its whole schema
 ///
-/// The broker is told as a detail only: changes are taken without it.
+/// The broker is reported only as a detail: changes are taken without it.
 #[utoipa::path(
     get,
     path = "/health/ready",

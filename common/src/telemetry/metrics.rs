@@ -260,7 +260,7 @@ impl Inner {
     tag = "health",
     responses((
         status = 200,
-        description = "OpenMetrics text; to who accepts only text/plain, Prometheus' older text",
+        description = "OpenMetrics text; to clients that accept only text/plain, Prometheus' older text",
         content((String = "application/openmetrics-text"), (String = "text/plain"))
     ))
 )]

@@ -17,7 +17,7 @@ use super::outgoing::{Channel, DeliveryChannel, MessageIdentity, Number};
 use super::render::Item;
 use super::silences::SILENCED;
 
-/// Limit of the alerts of one message, whatever the settings say: it has to be readable.
+/// At most this many alerts in one message, whatever the settings say: it has to be readable.
 const LARGEST: usize = 1_000;
 /// Further alerts are counted up to here, so that a flood of them costs no long count.
 pub(super) const COUNTED: i64 = 1_000;
@@ -25,16 +25,16 @@ pub(super) const COUNTED: i64 = 1_000;
 /// The step from alerts to messages.
 #[derive(Debug)]
 pub(super) struct Digest<W> {
-    pub(super) way: Arc<W>,
+    pub(super) delivery: Arc<W>,
     /// How long the oldest alert waits for others.
     pub(super) delay: Duration,
-    /// Limit of the alerts of one message.
+    /// At most this many alerts in one message.
     pub(super) size: usize,
 }
 
 impl<W> Clone for Digest<W> {
     fn clone(&self) -> Self {
-        Self { way: Arc::clone(&self.way), ..*self }
+        Self { delivery: Arc::clone(&self.delivery), ..*self }
     }
 }
 
@@ -68,7 +68,7 @@ impl<W: DeliveryChannel> Digest<W> {
     /// When the database fails; what was not committed is done by the next step.
     pub(super) async fn run_once(&self, db: &Db, env: &Env) -> anyhow::Result<DigestOutcome> {
         let mut outcome = DigestOutcome::default();
-        if !self.way.wants_alerts() {
+        if !self.delivery.wants_alerts() {
             return Ok(outcome);
         }
         let now = env.now();
@@ -100,8 +100,9 @@ impl<W: DeliveryChannel> Digest<W> {
     }
 
     async fn write_one(&self, db: &Db, env: &Env, newest: i64) -> anyhow::Result<usize> {
-        let (way, fixed, size) = (Arc::clone(&self.way), MessageIdentity::now(env), self.size());
-        db.write(move |conn| write_message(conn, &*way, fixed, newest, size))
+        let (delivery, identity, size) =
+            (Arc::clone(&self.delivery), MessageIdentity::now(env), self.size());
+        db.write(move |conn| write_message(conn, &*delivery, identity, newest, size))
             .await
             .context("a digest can't be written")
     }
@@ -109,21 +110,21 @@ impl<W: DeliveryChannel> Digest<W> {
 
 fn write_message<W: DeliveryChannel>(
     conn: &mut Conn,
-    way: &W,
-    fixed: MessageIdentity,
+    delivery: &W,
+    identity: MessageIdentity,
     newest: i64,
     size: usize,
 ) -> anyhow::Result<usize> {
     let channel = W::CHANNEL;
     // The few that wait are found by their index, however many are closed or silenced.
     conn.plan_by_index()?;
-    let seqs = lock(conn, channel, fixed.now, newest, i64::try_from(size)?)?;
+    let seqs = lock(conn, channel, identity.now, newest, i64::try_from(size)?)?;
     if seqs.is_empty() {
         return Ok(0);
     }
     let items = load(conn, &seqs)?;
-    let further = further(conn, channel, fixed.now, i64::try_from(seqs.len())?)?;
-    let message = way.write(conn, fixed, &items, further)?;
+    let further = further(conn, channel, identity.now, i64::try_from(seqs.len())?)?;
+    let message = delivery.write(conn, identity, &items, further)?;
     let taken = assign(conn, channel, &seqs, message)?;
     ensure!(taken == seqs.len(), "alerts went into another message meanwhile");
     Ok(taken)

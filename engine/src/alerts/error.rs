@@ -17,7 +17,7 @@ pub enum AlertError {
     UnknownSilence(i64),
     /// A silence that would end before it begins.
     #[error("a silence must end in the future")]
-    SilenceOver,
+    SilenceEndsInPast,
     /// Longer ones are forgotten.
     #[error("a silence lasts at most 30 days; choose an earlier end")]
     SilenceTooLong,

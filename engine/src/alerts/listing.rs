@@ -57,7 +57,7 @@ pub struct Alert {
     pub kind: String,
     /// What is wrong, in a few words.
     pub subject: String,
-    /// The event that it is about; none for a silence.
+    /// The event that it is about; none for silent partitions.
     #[schema(value_type = Option<String>, format = "uuid")]
     pub event_id: Option<EventId>,
     /// That event's `ce_type`.

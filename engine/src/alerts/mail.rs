@@ -22,7 +22,7 @@ use super::outgoing::{self, Channel, Delivery, DeliveryChannel, MessageIdentity,
 use super::render::{self, Item, Mail, Place};
 use super::transport::Transport;
 
-/// Limit of the recipients of one test mail.
+/// At most this many recipients of one test mail.
 const TEST_RECIPIENTS: usize = 10;
 
 /// A mail to be stored; nothing of it changes afterwards.
@@ -113,7 +113,7 @@ impl Mails {
     pub(super) fn test(
         &self,
         conn: &mut Conn,
-        fixed: MessageIdentity,
+        identity: MessageIdentity,
         to: &[String],
         by: &str,
     ) -> Result<QueuedMail, AlertError> {
@@ -125,30 +125,30 @@ impl Mails {
             some => test_recipients(some)?,
         };
         let mail = render::test_mail(&self.place, by).map_err(not_written)?;
-        let message_id = self.message_id(fixed);
-        let seq = self.insert(conn, fixed, recipients, mail)?;
+        let message_id = self.message_id(identity);
+        let seq = self.insert(conn, identity, recipients, mail)?;
         Ok(QueuedMail { seq: seq.to_string(), message_id })
     }
 
-    fn message_id(&self, fixed: MessageIdentity) -> String {
-        format!("<{}@{}>", fixed.id, message_id_host(self.from.email.domain()))
+    fn message_id(&self, identity: MessageIdentity) -> String {
+        format!("<{}@{}>", identity.id, message_id_host(self.from.email.domain()))
     }
 
     fn insert(
         &self,
         conn: &mut Conn,
-        fixed: MessageIdentity,
+        identity: MessageIdentity,
         recipients: String,
         mail: Mail,
     ) -> QueryResult<i64> {
         let new = NewMail {
-            message_id: self.message_id(fixed),
+            message_id: self.message_id(identity),
             recipients,
             subject: mail.subject,
             text: mail.text,
             html: mail.html,
-            created_us: fixed.now,
-            due_us: fixed.now,
+            created_us: identity.now,
+            due_us: identity.now,
         };
         on!(conn, c => diesel::insert_into(mail::table)
             .values(&new)
@@ -172,13 +172,13 @@ impl DeliveryChannel for Mails {
     fn write(
         &self,
         conn: &mut Conn,
-        fixed: MessageIdentity,
+        identity: MessageIdentity,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64> {
         let mail = render::mail(&self.place, items, further, COUNTED)?;
         let recipients = self.recipients.clone().unwrap_or_default();
-        Ok(self.insert(conn, fixed, recipients, mail)?)
+        Ok(self.insert(conn, identity, recipients, mail)?)
     }
 
     fn find(conn: &mut Conn, seq: i64) -> QueryResult<MailRow> {

@@ -121,7 +121,7 @@ impl Alerts {
         by: &Actor,
     ) -> Result<QueuedMail, AlertError> {
         let identity = MessageIdentity::now(env);
-        let queued = self.mails.way.test(conn, identity, to, &by.name)?;
+        let queued = self.mails.delivery.test(conn, identity, to, &by.name)?;
         let detail = serde_json::json!({ "to": to, "message_id": queued.message_id });
         by.note(conn, identity.now, "mail.test", Some(&queued.seq), Some(detail))?;
         Ok(queued)
@@ -138,7 +138,7 @@ impl Alerts {
         by: &Actor,
     ) -> Result<QueuedWebhook, AlertError> {
         let identity = MessageIdentity::now(env);
-        let queued = self.webhooks.way.test(conn, identity, &by.name)?;
+        let queued = self.webhooks.delivery.test(conn, identity, &by.name)?;
         let detail = serde_json::json!({ "delivery_id": queued.delivery_id });
         by.note(conn, identity.now, "webhook.test", Some(&queued.seq), Some(detail))?;
         Ok(queued)
@@ -146,7 +146,7 @@ impl Alerts {
 
     /// The mails that "left", when `mail.transport` is `memory`.
     pub fn memory(&self) -> Option<MemoryMails> {
-        match &self.mails.way.transport {
+        match &self.mails.delivery.transport {
             transport::Transport::Memory(mails) => Some(mails.clone()),
             _ => None,
         }

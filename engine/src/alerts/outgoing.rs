@@ -19,7 +19,7 @@ use super::digest::{Digest, DigestOutcome};
 use super::render::Item;
 use super::sender::{Sender, SenderOutcome};
 
-/// A way that messages go; each has a table of its own, with the same columns for what is common.
+/// A delivery channel; each has a table of its own, with the same columns for what is common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
     /// Mails.
@@ -54,7 +54,7 @@ impl Channel {
     }
 }
 
-/// What one channel does in its own way.
+/// What one channel does in its own manner.
 pub(super) trait DeliveryChannel: Send + Sync + 'static {
     /// Which channel it is.
     const CHANNEL: Channel;
@@ -74,7 +74,7 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
     fn write(
         &self,
         conn: &mut Conn,
-        fixed: MessageIdentity,
+        identity: MessageIdentity,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64>;
@@ -114,7 +114,7 @@ impl MessageIdentity {
 pub(super) struct Pace {
     /// How long the oldest alert waits for others.
     pub(super) delay: Duration,
-    /// Limit of the alerts of one message.
+    /// At most this many alerts in one message.
     pub(super) size: usize,
     /// How long one try may take.
     pub(super) timeout: Duration,
@@ -125,16 +125,16 @@ pub(super) struct Pace {
 /// One channel, from alerts to sent messages; cheap to clone.
 #[derive(Debug)]
 pub(super) struct Outgoing<W> {
-    pub(super) way: Arc<W>,
+    pub(super) delivery: Arc<W>,
     pub(super) digest: Digest<W>,
     pub(super) sender: Sender<W>,
 }
 
 impl<W> Clone for Outgoing<W> {
     fn clone(&self) -> Self {
-        let (way, digest, sender) =
-            (Arc::clone(&self.way), self.digest.clone(), self.sender.clone());
-        Self { way, digest, sender }
+        let (delivery, digest, sender) =
+            (Arc::clone(&self.delivery), self.digest.clone(), self.sender.clone());
+        Self { delivery, digest, sender }
     }
 }
 
@@ -148,12 +148,16 @@ pub struct OutgoingOutcome {
 }
 
 impl<W: DeliveryChannel> Outgoing<W> {
-    pub(super) fn new(way: W, pace: Pace) -> Self {
-        let way = Arc::new(way);
+    pub(super) fn new(delivery: W, pace: Pace) -> Self {
+        let delivery = Arc::new(delivery);
         Self {
-            digest: Digest { way: Arc::clone(&way), delay: pace.delay, size: pace.size },
-            sender: Sender { way: Arc::clone(&way), timeout: pace.timeout, backoff: pace.backoff },
-            way,
+            digest: Digest { delivery: Arc::clone(&delivery), delay: pace.delay, size: pace.size },
+            sender: Sender {
+                delivery: Arc::clone(&delivery),
+                timeout: pace.timeout,
+                backoff: pace.backoff,
+            },
+            delivery,
         }
     }
 }

@@ -11,7 +11,7 @@ use common::retry::Backoff;
 use super::outgoing::{self, Claim, DeliveryChannel};
 use super::render::one_line;
 
-/// Limit of the messages of one step.
+/// At most this many messages in one step.
 const PER_RUN: usize = 100;
 /// How much longer than a try a claim lasts: for noting its end, and for clocks that differ.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const ERROR_CHARS: usize = 1_000;
 /// The step from written messages to sent ones.
 #[derive(Debug)]
 pub(super) struct Sender<W> {
-    pub(super) way: Arc<W>,
+    pub(super) delivery: Arc<W>,
     /// How long one try may take.
     pub(super) timeout: Duration,
     /// The pauses between tries.
@@ -30,7 +30,7 @@ pub(super) struct Sender<W> {
 
 impl<W> Clone for Sender<W> {
     fn clone(&self) -> Self {
-        Self { way: Arc::clone(&self.way), ..*self }
+        Self { delivery: Arc::clone(&self.delivery), ..*self }
     }
 }
 
@@ -56,7 +56,7 @@ impl<W: DeliveryChannel> Sender<W> {
     /// When the database fails. A receiver that fails is no error but counted, logged and kept with the message.
     pub(super) async fn run_once(&self, db: &Db, env: &Env) -> anyhow::Result<SenderOutcome> {
         let mut outcome = SenderOutcome::default();
-        if self.way.can_send() {
+        if self.delivery.can_send() {
             for _ in 0..PER_RUN {
                 let Some((claim, message)) = self.claim(db, env).await? else {
                     break;
@@ -105,8 +105,8 @@ impl<W: DeliveryChannel> Sender<W> {
     }
 
     pub(super) async fn send(&self, message: &W::Message, env: &Env) -> anyhow::Result<()> {
-        // A way's own timeouts are per step; a receiver that dribbles must not outlast the claim.
-        match tokio::time::timeout(self.timeout, self.way.send(message, env.now())).await {
+        // A channel's own timeouts are per step; a receiver that dribbles must not outlast the claim.
+        match tokio::time::timeout(self.timeout, self.delivery.send(message, env.now())).await {
             Ok(sent) => sent,
             Err(_late) => Err(anyhow!("no result within {:?}", self.timeout)),
         }

@@ -225,7 +225,7 @@ pub fn begin(
 
 fn check(conn: &mut Conn, now: Timestamp, new: &NewSilence) -> Result<(), AlertError> {
     if new.until <= now {
-        return Err(AlertError::SilenceOver);
+        return Err(AlertError::SilenceEndsInPast);
     }
     if new.until > now.after(LONGEST) {
         return Err(AlertError::SilenceTooLong);

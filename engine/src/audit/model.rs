@@ -18,7 +18,7 @@ pub struct NewEntry {
     pub at_us: Timestamp,
     /// Who.
     pub who: String,
-    /// How they were known, as [`super::AuthMethod::name`] has it.
+    /// How they were authenticated, as [`super::AuthMethod::name`] has it.
     pub via: &'static str,
     /// What they did, such as `event.retry`.
     pub action: String,

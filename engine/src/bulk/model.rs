@@ -34,9 +34,9 @@ stored_by_name!(Action { Retry => "retry", Resolve => "resolve" });
 pub enum JobState {
     /// Nothing of it is done yet.
     Waiting,
-    /// It is being worked off.
+    /// It is running.
     Running,
-    /// It came to its end.
+    /// It finished.
     Done,
     /// A person stopped it, or it could not be read; what was done stays done.
     Cancelled,
@@ -71,17 +71,17 @@ pub struct NewJob {
     pub selection: String,
     /// Why.
     pub reason: Option<String>,
-    /// Attempts more; retries only.
+    /// Additional attempts; retries only.
     pub attempts: Option<i32>,
     /// How far it is.
     pub state: JobState,
-    /// How many events the person was told that it would touch.
+    /// How many events the preview counted.
     pub expected: i64,
     /// When it was asked for; only events from before that are touched.
     pub created_us: Timestamp,
     /// By whom.
     pub created_by: String,
-    /// How they were known.
+    /// How they were authenticated.
     pub created_via: String,
 }
 
@@ -97,11 +97,11 @@ pub struct Job {
     pub selection: String,
     /// Why.
     pub reason: Option<String>,
-    /// Attempts more; retries only.
+    /// Additional attempts; retries only.
     pub attempts: Option<i32>,
     /// How far it is.
     pub state: JobState,
-    /// How many events the person was told that it would touch.
+    /// How many events the preview counted.
     pub expected: i64,
     /// Events acted on so far.
     pub done: i64,
@@ -113,7 +113,7 @@ pub struct Job {
     pub created_us: Timestamp,
     /// By whom.
     pub created_by: String,
-    /// How they were known.
+    /// How they were authenticated.
     pub created_via: String,
     /// When its first step was made.
     pub started_us: Option<Timestamp>,

@@ -18,13 +18,13 @@ const COUNTED: usize = 100_000;
 /// Examples that a count shows.
 const EXAMPLES: usize = 5;
 
-/// Which events: all that fit a filter, or those named one by one.
+/// Which events: all that match a filter, or those named one by one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
-    /// All that fit, and that were there when the action was asked for.
+    /// All that match, and that were there when the action was asked for.
     Filter(EventFilter),
-    /// These; 1,000 at the most.
+    /// These; at most 1,000.
     #[schema(value_type = Vec<String>)]
     Ids(Vec<EventId>),
 }

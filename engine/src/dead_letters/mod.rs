@@ -69,7 +69,7 @@ impl std::str::FromStr for DeadLetterState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|fate| fate.name() == text);
+        let found = Self::ALL.into_iter().find(|state| state.name() == text);
         found.ok_or_else(|| "it is none of waiting, replayed, discarded".to_owned())
     }
 }
@@ -122,7 +122,7 @@ pub fn headers_of(text: Option<&str>) -> Option<Vec<(String, Vec<u8>)>> {
 ///
 /// # Errors
 /// When the statement fails.
-pub fn keep(conn: &mut Conn, letter: &DeadLetter) -> QueryResult<()> {
+pub fn store(conn: &mut Conn, letter: &DeadLetter) -> QueryResult<()> {
     on!(conn, c => diesel::insert_into(dead_letter::table)
         .values(letter)
         .on_conflict_do_nothing()
@@ -189,14 +189,14 @@ pub fn count_waiting(conn: &mut Conn) -> QueryResult<i64> {
 /// The numbers of dead letters whose headers name this event, among the newest.
 pub fn of_event(conn: &mut Conn, id: EventId) -> QueryResult<Vec<i64>> {
     #[derive(QueryableByName)]
-    struct DeadLetterColumns {
+    struct SeqRow {
         #[diesel(sql_type = BigInt)]
         seq: i64,
     }
     let sql = "SELECT seq FROM (SELECT seq, headers FROM dead_letter ORDER BY seq DESC LIMIT $1) newest \
                WHERE headers LIKE $2 ORDER BY seq DESC";
     let pattern = format!("%\"{}\"%", hex::encode(id.to_string()));
-    let rows: Vec<DeadLetterColumns> = on!(conn, c => sql_query(sql)
+    let rows: Vec<SeqRow> = on!(conn, c => sql_query(sql)
         .bind::<BigInt, _>(LOOKED_AT)
         .bind::<Text, _>(pattern)
         .load(c))?;

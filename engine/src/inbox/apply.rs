@@ -17,7 +17,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use serde_json::value::RawValue;
 
-use super::model::{Detail, Handler, HandlerResult};
+use super::model::{Detail, Handler, HandlerOutcome};
 use super::quarantine;
 use crate::batch::BatchError;
 use crate::dead_letters::{self, DeadLetter};
@@ -122,12 +122,12 @@ impl Inbox {
                     readable.push((record.partition, event, span));
                 }
                 Err(unreadable) => {
-                    dead_letters::keep(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
+                    dead_letters::store(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
                     applied.unreadable += 1;
                     log_dead_letter(record, &unreadable);
                     if let Some((id, attempt)) = unreadable.event {
                         let error = format!("the message can't be read: {}", unreadable.reason);
-                        let answer = HandlerResult::Failed { error, retryable: false };
+                        let answer = HandlerOutcome::Failed { error, retryable: false };
                         applied.acks.push((record.partition, self.ack(id, attempt, answer, now)));
                     }
                 }
@@ -141,7 +141,7 @@ impl Inbox {
             }
         }
         let answers = self.answers(conn, &firsts, blame_unknown, now)?;
-        let mut answers: HashMap<EventId, HandlerResult> =
+        let mut answers: HashMap<EventId, HandlerOutcome> =
             firsts.iter().map(|event| event.id).zip(answers).collect();
         for (partition, event, span) in readable {
             let Some(answer) = answers.get(&event.id).cloned() else {
@@ -176,7 +176,7 @@ impl Inbox {
         events: &[Event],
         blame_unknown: bool,
         now: Timestamp,
-    ) -> Result<Vec<HandlerResult>, BatchError> {
+    ) -> Result<Vec<HandlerOutcome>, BatchError> {
         bisect(
             conn,
             events,
@@ -185,7 +185,7 @@ impl Inbox {
             &mut |_, _, error| {
                 // What is not understood may pass after an update; what the data can't be, stays.
                 let retryable = error.fault() != Fault::Data;
-                Ok(HandlerResult::Failed { error: cut_error(&error.to_string()), retryable })
+                Ok(HandlerOutcome::Failed { error: cut_error(&error.to_string()), retryable })
             },
         )
     }
@@ -196,7 +196,7 @@ impl Inbox {
         conn: &mut Conn,
         events: &[Event],
         now: Timestamp,
-    ) -> Result<Vec<HandlerResult>, BatchError> {
+    ) -> Result<Vec<HandlerOutcome>, BatchError> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
@@ -216,7 +216,7 @@ impl Inbox {
         conn: &mut Conn,
         now: Timestamp,
         fresh: &[Event],
-    ) -> Result<Vec<HandlerResult>, BatchError> {
+    ) -> Result<Vec<HandlerOutcome>, BatchError> {
         if fresh.is_empty() {
             return Ok(Vec::new());
         }
@@ -227,7 +227,7 @@ impl Inbox {
             return Err(BatchError::Flawed("did not answer every event".to_owned()));
         }
         for (event, answer) in fresh.iter().zip(&answers) {
-            if matches!(answer, HandlerResult::Rejected { .. })
+            if matches!(answer, HandlerOutcome::Rejected { .. })
                 && !handler.is_command(&event.event_type)
             {
                 return Err(BatchError::Flawed(format!(
@@ -239,7 +239,7 @@ impl Inbox {
         Ok(answers)
     }
 
-    fn ack(&self, event_id: EventId, attempt: i32, answer: HandlerResult, now: Timestamp) -> Ack {
+    fn ack(&self, event_id: EventId, attempt: i32, answer: HandlerOutcome, now: Timestamp) -> Ack {
         let ack = Ack {
             event_id,
             attempt,
@@ -254,13 +254,13 @@ impl Inbox {
             traceparent: None,
         };
         match answer {
-            HandlerResult::Success { detail, version, result } => {
+            HandlerOutcome::Success { detail, version, result } => {
                 Ack { detail: Some(detail.name().to_owned()), version, result: raw(result), ..ack }
             }
-            HandlerResult::Rejected { result } => {
+            HandlerOutcome::Rejected { result } => {
                 Ack { outcome: Verdict::Rejected, result: raw(Some(result)), ..ack }
             }
-            HandlerResult::Failed { error, retryable } => {
+            HandlerOutcome::Failed { error, retryable } => {
                 Ack { outcome: Verdict::Failed, error: Some(cut_error(&error)), retryable, ..ack }
             }
         }
@@ -285,8 +285,8 @@ fn log_dead_letter(record: &Record, unreadable: &Unreadable) {
 }
 
 /// What an event that was answered in this batch is answered when it comes again in it.
-fn repeated(answer: &mut HandlerResult) {
-    if let HandlerResult::Success { detail, .. } = answer {
+fn repeated(answer: &mut HandlerOutcome) {
+    if let HandlerOutcome::Success { detail, .. } = answer {
         *detail = Detail::Duplicate;
     }
 }
@@ -296,7 +296,7 @@ fn raw(value: Option<serde_json::Value>) -> Option<Box<RawValue>> {
 }
 
 /// The answers that were given before: the same again.
-fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, HandlerResult>> {
+fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, HandlerOutcome>> {
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
     let rows: Vec<InboxRow> = on!(conn, c => inbox::table
         .filter(inbox::event_id.eq_any(&ids))
@@ -308,8 +308,8 @@ fn known(conn: &mut Conn, events: &[Event]) -> QueryResult<BTreeMap<EventId, Han
 fn quarantined(
     conn: &mut Conn,
     events: &[Event],
-    answered: &BTreeMap<EventId, HandlerResult>,
-) -> QueryResult<Vec<(EventId, HandlerResult)>> {
+    answered: &BTreeMap<EventId, HandlerOutcome>,
+) -> QueryResult<Vec<(EventId, HandlerOutcome)>> {
     let open: Vec<&Event> =
         events.iter().filter(|event| !answered.contains_key(&event.id)).collect();
     let keys: Vec<&str> = open.iter().map(|event| event.key.as_str()).collect();
@@ -318,7 +318,7 @@ fn quarantined(
         let reason = reasons.get(&event.key)?;
         // Quoted, so that all keys in quarantine for one reason are one class of errors.
         let error = format!("{:?} is in quarantine: {reason}", event.key);
-        Some((event.id, HandlerResult::Failed { error, retryable: true }))
+        Some((event.id, HandlerOutcome::Failed { error, retryable: true }))
     };
     Ok(open.into_iter().filter_map(refuse).collect())
 }
@@ -327,7 +327,7 @@ fn quarantined(
 fn keep_results(
     conn: &mut Conn,
     events: &[Event],
-    answers: &[HandlerResult],
+    answers: &[HandlerOutcome],
     now: Timestamp,
 ) -> Result<(), BatchError> {
     let rows: Vec<InboxRow> = events
@@ -351,15 +351,15 @@ fn raced(error: Error) -> BatchError {
 }
 
 impl InboxRow {
-    fn of(event: &Event, answer: &HandlerResult, now: Timestamp) -> Option<Self> {
+    fn of(event: &Event, answer: &HandlerOutcome, now: Timestamp) -> Option<Self> {
         let (outcome, detail, version, result) = match answer {
-            HandlerResult::Success { detail, version, result } => {
+            HandlerOutcome::Success { detail, version, result } => {
                 (FinalOutcome::Success, Some(detail.name().to_owned()), *version, result.as_ref())
             }
-            HandlerResult::Rejected { result } => {
+            HandlerOutcome::Rejected { result } => {
                 (FinalOutcome::Rejected, None, None, Some(result))
             }
-            HandlerResult::Failed { .. } => return None,
+            HandlerOutcome::Failed { .. } => return None,
         };
         Some(Self {
             event_id: event.id,
@@ -373,14 +373,14 @@ impl InboxRow {
         })
     }
 
-    fn into_answer(self) -> HandlerResult {
+    fn into_answer(self) -> HandlerOutcome {
         let result = self.result.and_then(|text| serde_json::from_str(&text).ok());
         match self.outcome {
             FinalOutcome::Success => {
-                HandlerResult::Success { detail: Detail::Duplicate, version: self.version, result }
+                HandlerOutcome::Success { detail: Detail::Duplicate, version: self.version, result }
             }
             FinalOutcome::Rejected => {
-                HandlerResult::Rejected { result: result.unwrap_or_default() }
+                HandlerOutcome::Rejected { result: result.unwrap_or_default() }
             }
         }
     }

@@ -9,4 +9,4 @@ mod tests;
 
 pub use apply::{Applied, Inbox};
 pub use consumer::{InboxConsumer, MAX_UNKNOWN_FAULTS};
-pub use model::{CopyVersion, Detail, Handler, HandlerResult};
+pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};

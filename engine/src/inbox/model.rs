@@ -35,7 +35,7 @@ impl Detail {
 
 /// A handler's answer to one event.
 #[derive(Debug, Clone, PartialEq)]
-pub enum HandlerResult {
+pub enum HandlerOutcome {
     /// It has its effect.
     Success {
         /// How.
@@ -75,7 +75,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Applies `events` (no id twice) set-based inside the caller's transaction; one answer for each, in order.
     ///
-    /// An event that is bad by itself (unreadable data, unknown type) gets [`HandlerResult::Failed`] and leaves nothing.
+    /// An event that is bad by itself (unreadable data, unknown type) gets [`HandlerOutcome::Failed`] and leaves nothing.
     ///
     /// # Errors
     /// When a statement fails. The whole batch is rolled back, and repeated or bisected by the engine.
@@ -84,7 +84,7 @@ pub trait Handler: Send + Sync + 'static {
         conn: &mut Conn,
         now: Timestamp,
         events: &[Event],
-    ) -> Result<Vec<HandlerResult>, BatchError>;
+    ) -> Result<Vec<HandlerOutcome>, BatchError>;
 
     /// The version of what this service holds of `key`, if it keeps a copy of such things at all.
     ///

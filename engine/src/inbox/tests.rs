@@ -35,18 +35,18 @@ impl Handler for Counting {
         conn: &mut Conn,
         _now: Timestamp,
         events: &[Event],
-    ) -> Result<Vec<HandlerResult>, BatchError> {
+    ) -> Result<Vec<HandlerOutcome>, BatchError> {
         let mut answers = Vec::new();
         for event in events {
             answers.push(match event.key.as_str() {
-                "no" => HandlerResult::Rejected { result: json!({"reason": "out of stock"}) },
+                "no" => HandlerOutcome::Rejected { result: json!({"reason": "out of stock"}) },
                 "fails" => {
-                    HandlerResult::Failed { error: "no such shelf".to_owned(), retryable: true }
+                    HandlerOutcome::Failed { error: "no such shelf".to_owned(), retryable: true }
                 }
                 "panics" => panic!("a flaw of the handler"),
                 key => {
                     effect(conn, key)?;
-                    HandlerResult::Success {
+                    HandlerOutcome::Success {
                         detail: Detail::Applied,
                         version: Some(7),
                         result: None,

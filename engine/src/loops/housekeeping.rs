@@ -17,7 +17,7 @@ impl Loops {
         let engine = &self.engine;
         tasks.spawn(engine.clone().alert_loop(stop.clone()));
         tasks.spawn(engine.clone().sample_loop(stop.clone()));
-        let due = Arc::clone(&self.retention_due);
+        let due = Arc::clone(&self.retention_wakeup);
         tasks.spawn(engine.clone().retention_loop(due, stop.clone()));
         tasks.spawn(engine.clone().bulk_loop(stop.clone()));
     }

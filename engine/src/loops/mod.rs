@@ -23,9 +23,9 @@ pub struct Loops {
     engine: Engine,
     collector: Option<Collector>,
     /// Says that it is time to look for what nobody reports.
-    overdue_due: Arc<Notify>,
+    overdue_wakeup: Arc<Notify>,
     /// Says that it is time to forget what is old.
-    retention_due: Arc<Notify>,
+    retention_wakeup: Arc<Notify>,
 }
 
 /// The background work under way.
@@ -39,7 +39,7 @@ pub struct RunningLoops {
 
 impl Loops {
     pub(crate) fn new(engine: Engine, collector: Option<Collector>) -> Self {
-        Self { engine, collector, overdue_due: Arc::default(), retention_due: Arc::default() }
+        Self { engine, collector, overdue_wakeup: Arc::default(), retention_wakeup: Arc::default() }
     }
 
     /// Starts it.
@@ -49,6 +49,8 @@ impl Loops {
     pub async fn start(self) -> anyhow::Result<RunningLoops> {
         let engine = &self.engine;
         let stop = CancellationToken::new();
+        // What runs already must not outlive a start that fails.
+        let unless_started = stop.clone().drop_guard();
         let tasks = Tasks::new(engine.log_span());
         engine.clone().prepare_topics(&stop, &tasks);
         if engine.sends {
@@ -60,6 +62,7 @@ impl Loops {
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
         tasks.close();
+        unless_started.disarm();
         let producer = engine.producer.clone();
         let span = engine.log_span();
         let export = self.collector.map(|collector| Export::start(collector, span));
@@ -70,10 +73,10 @@ impl Loops {
         let Engine { settings, outbox, bulk, alerts, .. } = &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
-        timers.every(&settings.outbox.watch_cron, &self.overdue_due).await?;
+        timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;
         timers.every(&settings.outbox.sweep_cron, bulk.notify()).await?;
         timers.every(&settings.alerts.cron, alerts.notify()).await?;
-        timers.every("0 * * * * *", &self.retention_due).await?;
+        timers.every("0 * * * * *", &self.retention_wakeup).await?;
         timers.start().await?;
         Ok(timers)
     }

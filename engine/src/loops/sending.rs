@@ -1,4 +1,4 @@
-//! The half that sends: leases, the relay, and the watch over what was sent.
+//! The half that sends: leases, the relay, and the overdue monitor.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,7 +24,7 @@ impl Loops {
         let held = Arc::new(Mutex::new(LeaseSet::nothing(owner.clone())));
         tasks.spawn(engine.clone().keep_leases(owner, Arc::clone(&held), stop.clone()));
         tasks.spawn(engine.clone().relay_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone()));
-        let due = Arc::clone(&self.overdue_due);
+        let due = Arc::clone(&self.overdue_wakeup);
         tasks.spawn(engine.clone().overdue_loop(relay, held, due, stop.clone()));
         let kafka = &engine.settings.kafka;
         let group = format!("{}.acks", engine.settings.service.name);
@@ -100,13 +100,13 @@ impl Engine {
         due: Arc<Notify>,
         stop: CancellationToken,
     ) {
-        let watch = self.overdue_monitor();
-        run_when_notified("watching events", &self.env, &due, &stop, || async {
+        let monitor = self.overdue_monitor();
+        run_when_notified("the overdue monitor", &self.env, &due, &stop, || async {
             relay.forget_topology();
             self.in_flight.refresh(&self.db).await?;
             // One instance watches: whoever holds the first shard.
             if lock(&held).is_valid() && lock(&held).tokens.contains_key(&0) {
-                let outcome = watch.run_once(&relay).await?;
+                let outcome = monitor.run_once(&relay).await?;
                 if outcome.overdue + outcome.silent > 0 {
                     tracing::info!(?outcome, "events are overdue or partitions silent");
                     self.alerts.wake();

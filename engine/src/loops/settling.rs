@@ -76,7 +76,7 @@ impl Engine {
 
     fn after_settling(&self, settlement: &Settlement) {
         let advanced = &settlement.advanced;
-        self.in_flight.released(&advanced.released);
+        self.in_flight.remove(&advanced.released);
         let now = self.env.now();
         for event in &advanced.settled {
             self.metrics.commit_to_ack(now.since(event.created));

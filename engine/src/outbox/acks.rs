@@ -65,7 +65,7 @@ impl Settler {
                     &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
                     &|error: &BatchError| error.blames_data(blame_unknown),
                     &mut |conn, record, error| {
-                        dead_letters::keep(
+                        dead_letters::store(
                             conn,
                             &DeadLetter::of(record, &error.to_string(), settler.env.now()),
                         )?;
@@ -88,7 +88,7 @@ impl Settler {
                 Err(reason) => {
                     let Record { topic, partition, offset, .. } = record;
                     tracing::warn!(topic, partition, offset, "acks can't be read: a dead letter");
-                    dead_letters::keep(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
+                    dead_letters::store(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
                     done.unreadable += 1;
                 }
             }

@@ -14,7 +14,7 @@ use common::trace_context::{is_sampled, trace_id};
 use diesel::QueryResult;
 
 use super::class::{NO_ANSWER, error_class};
-use super::listener::{Listener, NewStatus, StatusUpdate};
+use super::listener::{EventChange, EventUpdate, Listener};
 use super::model::{HistoryRow, OpenRow, SettledRow};
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
 use super::store;
@@ -148,7 +148,7 @@ pub(super) fn advance(
         batch.apply(update);
     }
     batch.supersede(older);
-    batch.supersede(store::overtaken_among(conn, &batch.newly_exhausted)?);
+    batch.supersede(store::overtaken_among(conn, &batch.exhausted_snapshots)?);
     batch.write(conn)
 }
 
@@ -177,15 +177,15 @@ struct UpdateBatch<'a> {
     settled: Vec<SettledRow>,
     history: Vec<HistoryRow>,
     alerts: Vec<NewAlert>,
-    closed_alerts: Vec<(EventId, &'static str)>,
+    alerts_to_close: Vec<(EventId, &'static str)>,
     /// Snapshots that are EXHAUSTED now.
-    newly_exhausted: Vec<EventId>,
+    exhausted_snapshots: Vec<EventId>,
     /// (key, epoch, version) of snapshots that were applied: older exhausted ones are superfluous now.
     newest: Vec<(String, i64, i64)>,
     /// Keys whose copy took a new state.
     applied: BTreeSet<String>,
     /// What the listener is told.
-    status_updates: Vec<StatusUpdate>,
+    event_updates: Vec<EventUpdate>,
     done: Advanced,
 }
 
@@ -200,11 +200,11 @@ impl<'a> UpdateBatch<'a> {
             settled: Vec::new(),
             history: Vec::new(),
             alerts: Vec::new(),
-            closed_alerts: Vec::new(),
-            newly_exhausted: Vec::new(),
+            alerts_to_close: Vec::new(),
+            exhausted_snapshots: Vec::new(),
             newest: Vec::new(),
             applied: BTreeSet::new(),
-            status_updates: Vec::new(),
+            event_updates: Vec::new(),
             done: Advanced::default(),
         }
     }
@@ -301,11 +301,11 @@ impl<'a> UpdateBatch<'a> {
     fn change(&mut self, before: &OpenRow, after: OpenRow, facts: EventFacts, why: &Update) {
         match why.trigger {
             Trigger::Retried { .. } => {
-                self.closed_alerts.push((after.id, "retried by an operator"))
+                self.alerts_to_close.push((after.id, "retried by an operator"))
             }
-            Trigger::Resolved => self.closed_alerts.push((after.id, "resolved by an operator")),
+            Trigger::Resolved => self.alerts_to_close.push((after.id, "resolved by an operator")),
             Trigger::Superseded => {
-                self.closed_alerts.push((after.id, "superseded by a newer version"))
+                self.alerts_to_close.push((after.id, "superseded by a newer version"))
             }
             Trigger::Probed { .. } => {}
             _ => {
@@ -315,13 +315,13 @@ impl<'a> UpdateBatch<'a> {
         }
         self.notify_listener(&facts, || match why.trigger {
             Trigger::Retried { .. } => {
-                Some(NewStatus::Retried { by: why.by_whom.clone(), reason: why.error.clone() })
+                Some(EventChange::Retried { by: why.by_whom.clone(), reason: why.error.clone() })
             }
             Trigger::Resolved | Trigger::Superseded => {
-                Some(NewStatus::Resolved { by: why.by_whom.clone(), reason: why.error.clone() })
+                Some(EventChange::Resolved { by: why.by_whom.clone(), reason: why.error.clone() })
             }
             Trigger::Probed { .. } | Trigger::Confirmed { .. } => None,
-            _ => Some(NewStatus::Retrying),
+            _ => Some(EventChange::Retrying),
         });
         self.keep(after, facts);
     }
@@ -336,10 +336,10 @@ impl<'a> UpdateBatch<'a> {
             traceparent: why.ack.as_ref().and_then(|ack| ack.traceparent.clone()),
         });
         let why = why.error.as_deref().unwrap_or(SILENCE);
-        self.notify_listener(&facts, || Some(NewStatus::Exhausted { error: why.to_owned() }));
+        self.notify_listener(&facts, || Some(EventChange::Exhausted { error: why.to_owned() }));
         self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
         if facts.kind == EventKind::Snapshot {
-            self.newly_exhausted.push(facts.id);
+            self.exhausted_snapshots.push(facts.id);
         }
         self.keep(after, facts);
     }
@@ -349,7 +349,7 @@ impl<'a> UpdateBatch<'a> {
         self.release(row);
         self.rows.remove(&row.id);
         self.changed.remove(&row.id);
-        self.closed_alerts.push((row.id, "the event is PROCESSED"));
+        self.alerts_to_close.push((row.id, "the event is PROCESSED"));
         let success = ack.outcome == Verdict::Success;
         if success && ack.detail.as_deref() == Some("applied") {
             self.applied.insert(facts.key.clone());
@@ -357,8 +357,8 @@ impl<'a> UpdateBatch<'a> {
         self.notify_listener(&facts, || {
             let result = ack.result.as_ref().map(|result| result.get().to_owned());
             Some(match success {
-                true => NewStatus::Succeeded { result },
-                false => NewStatus::Rejected { result },
+                true => EventChange::Succeeded { result },
+                false => EventChange::Rejected { result },
             })
         });
         if success && facts.kind == EventKind::Snapshot {
@@ -390,22 +390,26 @@ impl<'a> UpdateBatch<'a> {
         for id in older {
             let Some((_, facts)) = self.rows.get(&id) else { continue };
             let own = (facts.epoch, facts.version);
-            let gave_up_now = self.newly_exhausted.contains(&id);
+            let exhausted_now = self.exhausted_snapshots.contains(&id);
             let is_newer = |(key, epoch, version): &(String, i64, i64)| {
                 *key == facts.key && (*epoch, *version) > own
             };
-            if gave_up_now || self.newest.iter().any(is_newer) {
+            if exhausted_now || self.newest.iter().any(is_newer) {
                 self.apply(Update::new(id, Trigger::Superseded));
             }
         }
     }
 
-    /// Puts down what `became` of an event, if anybody listens.
-    fn notify_listener(&mut self, facts: &EventFacts, became: impl FnOnce() -> Option<NewStatus>) {
+    /// Notes a change of an event for the listener, if it wants to be told.
+    fn notify_listener(
+        &mut self,
+        facts: &EventFacts,
+        change: impl FnOnce() -> Option<EventChange>,
+    ) {
         let listens = |listener: &Arc<dyn Listener>| listener.listens_to(&facts.event_type);
         if self.policy.listener.as_ref().is_some_and(listens) {
-            let update = |became| StatusUpdate { event: facts.clone(), status: became };
-            self.status_updates.extend(became().map(update));
+            let update = |change| EventUpdate { event: facts.clone(), change };
+            self.event_updates.extend(change().map(update));
         }
     }
 
@@ -433,8 +437,8 @@ impl<'a> UpdateBatch<'a> {
         store::settle(conn, &self.settled)?;
         store::note(conn, &self.history)?;
         self.write_alerts(conn)?;
-        if let (Some(listener), false) = (&self.policy.listener, self.status_updates.is_empty()) {
-            listener.on_updates(conn, self.now, &self.status_updates)?;
+        if let (Some(listener), false) = (&self.policy.listener, self.event_updates.is_empty()) {
+            listener.on_updates(conn, self.now, &self.event_updates)?;
         }
         let failed = self.done.again + self.done.exhausted;
         if failed > 0 {
@@ -449,27 +453,27 @@ impl<'a> UpdateBatch<'a> {
     fn write_alerts(&mut self, conn: &mut Conn) -> QueryResult<()> {
         alerts::raise_all(conn, self.now, std::mem::take(&mut self.alerts))?;
         let reasons: BTreeSet<&'static str> =
-            self.closed_alerts.iter().map(|(_, why)| *why).collect();
+            self.alerts_to_close.iter().map(|(_, why)| *why).collect();
         for reason in reasons {
             let ids: Vec<EventId> = self
-                .closed_alerts
+                .alerts_to_close
                 .iter()
                 .filter(|(_, why)| *why == reason)
                 .map(|(id, _)| *id)
                 .collect();
             alerts::close(conn, self.now, &ids, reason)?;
         }
-        self.close_told_versions(conn)
+        self.close_version_alerts(conn)
     }
 
     /// A key whose newest state was applied is no longer ahead of its source.
-    fn close_told_versions(&self, conn: &mut Conn) -> QueryResult<()> {
+    fn close_version_alerts(&self, conn: &mut Conn) -> QueryResult<()> {
         if self.newest.is_empty() {
             return Ok(());
         }
         let kind = AlertKind::VersionAboveSource;
-        let told = alerts::open_keys(conn, kind)?;
-        for key in told.iter().filter(|key| self.applied.contains(*key)) {
+        let alerted = alerts::open_keys(conn, kind)?;
+        for key in alerted.iter().filter(|key| self.applied.contains(*key)) {
             alerts::close_kind(
                 conn,
                 self.now,

@@ -70,14 +70,14 @@ pub async fn release(db: &Db, owner: &str) -> Result<(), DbError> {
     .await
 }
 
-/// A relay that lives, and what it may send.
+/// A live relay, and what it may send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Instance {
     /// Its name, which is new with each start.
     pub owner: String,
     /// The shards that it holds.
     pub shards: Vec<i16>,
-    /// When it counts as dead unless it says otherwise before; the database's clock.
+    /// When it counts as dead unless it renews its lease before; the database's clock.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }

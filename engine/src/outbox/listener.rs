@@ -1,4 +1,4 @@
-//! Who acts on what becomes of events, in the very transaction in which it becomes so.
+//! Who acts on changes of events, in the very transaction that makes the change.
 //!
 //! An order is CONFIRMED because its event was answered SUCCESS: the two must not be told apart by a crash. So a
 //! service hands a [`Listener`] to its engine, and the one place through which every transition goes calls it.
@@ -10,9 +10,9 @@ use common::db::Conn;
 use common::event::EventFacts;
 use diesel::QueryResult;
 
-/// What became of an event.
+/// A change of an event that its sender may want to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewStatus {
+pub enum EventChange {
     /// PROCESSED: its consumer has its effect.
     Succeeded {
         /// What the consumer said besides, JSON.
@@ -46,16 +46,16 @@ pub enum NewStatus {
     },
 }
 
-/// One event and what became of it.
+/// One event and its change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusUpdate {
+pub struct EventUpdate {
     /// Which event.
     pub event: EventFacts,
-    /// What it became.
-    pub status: NewStatus,
+    /// What happened to it.
+    pub change: EventChange,
 }
 
-/// Acts on what becomes of a service's own events.
+/// Acts on changes of a service's own events.
 pub trait Listener: fmt::Debug + Send + Sync + 'static {
     /// Whether it wants to be told of events of this type; the others cost nothing.
     fn listens_to(&self, event_type: &str) -> bool;
@@ -70,7 +70,7 @@ pub trait Listener: fmt::Debug + Send + Sync + 'static {
         &self,
         conn: &mut Conn,
         now: Timestamp,
-        updates: &[StatusUpdate],
+        updates: &[EventUpdate],
     ) -> QueryResult<()>;
 
     /// Told once transitions are committed, its own or others': the moment to wake whoever waits for them.

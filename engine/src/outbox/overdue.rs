@@ -84,15 +84,16 @@ impl OverdueMonitor {
     }
 
     pub(super) async fn take_overdue(&self) -> Result<(usize, usize), DbError> {
-        let watch = self.clone();
+        let monitor = self.clone();
         let done = self
             .db
             .write::<_, DbError>(move |conn| {
-                let sent_before = watch.env.now().before(watch.ack_timeout);
-                let ids = store::overdue(conn, &watch.topic, sent_before, watch.ack_grace, BATCH)?;
+                let sent_before = monitor.env.now().before(monitor.ack_timeout);
+                let ids =
+                    store::overdue(conn, &monitor.topic, sent_before, monitor.ack_grace, BATCH)?;
                 let overdue = |id| Update::new(id, Trigger::Overdue);
                 let updates = ids.into_iter().map(overdue).collect();
-                Ok(advance(conn, &watch.env, &watch.policy, updates)?)
+                Ok(advance(conn, &monitor.env, &monitor.policy, updates)?)
             })
             .await?;
         done.log_exhausted();
@@ -102,15 +103,15 @@ impl OverdueMonitor {
     /// Closes the gap between two transactions, one in which an event gave up while the other, which could not see
     /// that yet, settled a newer version of its key.
     pub(super) async fn resolve_overtaken(&self) -> Result<(), DbError> {
-        let watch = self.clone();
+        let monitor = self.clone();
         self.db
             .write(move |conn| {
-                let since = watch.env.now().before(OVERTAKEN_WITHIN);
+                let since = monitor.env.now().before(OVERTAKEN_WITHIN);
                 let ids = store::overtaken(conn, since, BATCH)?;
                 let superseded = |id| Update::new(id, Trigger::Superseded);
                 let updates: Vec<_> = ids.into_iter().map(superseded).collect();
                 if !updates.is_empty() {
-                    advance(conn, &watch.env, &watch.policy, updates)?;
+                    advance(conn, &monitor.env, &monitor.policy, updates)?;
                 }
                 Ok(())
             })
@@ -119,31 +120,33 @@ impl OverdueMonitor {
 
     /// Finds the silent partitions, keeps their episode, and returns their number and what to probe them with.
     pub(super) async fn take_silent(&self) -> Result<(usize, Vec<EventId>), DbError> {
-        let watch = self.clone();
-        self.db.write(move |conn| Ok(watch.take_silent_in(conn)?)).await
+        let monitor = self.clone();
+        self.db.write(move |conn| Ok(monitor.take_silent_in(conn)?)).await
     }
 
     fn take_silent_in(&self, conn: &mut Conn) -> QueryResult<(usize, Vec<EventId>)> {
         let now = self.env.now();
         let before = now.before(self.ack_timeout);
         let silent = store::silent(conn, &self.topic, before)?;
-        if !store::any_silence(conn, &self.topic)? {
-            if silent.is_empty() {
-                alerts::close_kind(conn, now, AlertKind::Silent, None, "answers come again")?;
-            } else {
-                alerts::raise(conn, now, self.alert(&silent))?;
-            }
-        }
+        let under_way = store::any_silence(conn, &self.topic)?;
         let paused = pause::all(conn)?;
-        let mut probes = Vec::new();
+        let (mut noted, mut probes) = (false, Vec::new());
         for partition in silent.iter().filter(|p| p.probe_due.is_none_or(|due| due <= now)) {
             let round = u32::try_from(partition.probes).unwrap_or(0) + 1;
             let next = now.after(self.probes.delay(round, self.env.chance()));
-            store::note_silence(conn, (&self.topic, before), partition, now, next)?;
+            if !store::note_silence(conn, (&self.topic, before), partition, now, next)? {
+                continue;
+            }
+            noted = true;
             // What is paused is not sent again either; that the partition is silent is told all the same.
             if !paused.everything {
                 probes.extend(store::oldest_sent(conn, partition.partition, &paused.keys)?);
             }
+        }
+        if !under_way && silent.is_empty() {
+            alerts::close_kind(conn, now, AlertKind::Silent, None, "answers come again")?;
+        } else if !under_way && noted {
+            alerts::raise(conn, now, self.alert(&silent))?;
         }
         Ok((silent.len(), probes))
     }

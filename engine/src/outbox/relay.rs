@@ -53,7 +53,7 @@ impl InFlight {
     }
 
     /// Notes that events left the state SENT: by partition, events and bytes.
-    pub fn released(&self, released: &BTreeMap<i32, (i64, i64)>) {
+    pub fn remove(&self, released: &BTreeMap<i32, (i64, i64)>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, (events, bytes)) in released {
             let entry = held.entry(*partition).or_default();
@@ -62,7 +62,7 @@ impl InFlight {
         }
     }
 
-    fn reserve(&self, partition: i32, bytes: i64) {
+    fn add(&self, partition: i32, bytes: i64) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = held.entry(partition).or_default();
         entry.0 += 1;
@@ -82,7 +82,7 @@ impl InFlight {
 
 /// What a relay works with.
 #[derive(Clone)]
-pub struct RelaySettings {
+pub struct RelayParts {
     /// The service's database.
     pub db: Db,
     /// Time and chance.
@@ -105,7 +105,7 @@ pub struct RelaySettings {
 
 /// Sends a service's events.
 pub struct Relay {
-    settings: RelaySettings,
+    settings: RelayParts,
     partitions: Mutex<Option<i32>>,
     backoff: PartitionBackoff,
 }
@@ -129,7 +129,7 @@ pub struct RelayOutcome {
 
 impl Relay {
     /// A relay; it has asked nobody anything yet.
-    pub fn new(settings: RelaySettings) -> Self {
+    pub fn new(settings: RelayParts) -> Self {
         Self { settings, partitions: Mutex::new(None), backoff: PartitionBackoff::default() }
     }
 
@@ -208,7 +208,7 @@ impl Relay {
         for row in self.note(held, sent, refused).await? {
             outcome.sent += 1;
             let Some((bytes, created)) = facts.get(&row.id) else { continue };
-            self.settings.in_flight.reserve(row.partition, i64::from(*bytes));
+            self.settings.in_flight.add(row.partition, i64::from(*bytes));
             if row.attempt == 1 {
                 outcome.first_sent.push(at.since(*created));
             }

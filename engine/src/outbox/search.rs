@@ -60,7 +60,7 @@ pub struct EventFilter {
     /// The class of its newest error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_class: Option<String>,
-    /// Attempts at the least.
+    /// At least this many attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_attempts: Option<i32>,
     /// Created so long ago, or longer.
@@ -71,10 +71,10 @@ pub struct EventFilter {
     #[schema(value_type = Option<String>, format = DateTime)]
     #[param(value_type = Option<String>, format = DateTime)]
     pub created_after: Option<Timestamp>,
-    /// What somebody looks for: an event's id, else exactly a key, such as a SKU or an order's id.
+    /// What to search for: an event's id, else exactly a key, such as a SKU or an order's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub q: Option<String>,
-    /// Touched by this bulk job.
+    /// Covered by this bulk job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     #[param(value_type = Option<String>)]

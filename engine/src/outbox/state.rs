@@ -87,7 +87,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// For happenings that no pause follows.
+    /// For triggers that no pause follows.
     pub(super) const fn without_pause(listener: Option<Arc<dyn Listener>>) -> Self {
         Self { backoff: Backoff { base: Duration::ZERO, max: Duration::ZERO }, listener }
     }
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!((after.attempt, after.attempt_limit), (5, 8));
     }
 
-    fn happenings() -> impl Strategy<Value = Trigger> {
+    fn triggers() -> impl Strategy<Value = Trigger> {
         let attempt = 0..8_i32;
         prop_oneof![
             attempt.clone().prop_map(|attempt| Trigger::Confirmed { attempt, partition: 0 }),
@@ -308,7 +308,7 @@ mod tests {
         /// Every interleaving of sends, acks (late, doubled, wrong), silence and operators keeps the invariants.
         #[test]
         fn every_interleaving_keeps_the_invariants(
-            script in prop::collection::vec(happenings(), 0..60),
+            script in prop::collection::vec(triggers(), 0..60),
             is_command: bool,
             limit in 1..6_i32,
             chance in 0.0..1.0_f64,

@@ -48,7 +48,7 @@ impl Retention {
     }
 }
 
-/// Limit of the rows of each kind that one transaction deletes, so that nobody waits long for it.
+/// At most this many rows of each kind are deleted in one transaction, so that nobody waits long for it.
 const BATCH: i64 = 1_000;
 
 /// Deletes one batch of each kind; returns how many rows went. Zero: nothing more is due.

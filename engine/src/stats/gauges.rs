@@ -125,7 +125,7 @@ fn counts(sample: &Sample) -> [Described<i64>; 11] {
             "Whether an operator paused the whole relay",
             i64::from(relay.paused.is_some()),
         ),
-        ("relay_paused_keys", "Keys that are paused by themselves", relay.keys_paused),
+        ("relay_paused_keys", "Keys that are paused individually", relay.keys_paused),
         ("relay_instances", "Instances that relay and are alive", number(relay.instances.len())),
         ("relay_shards_held", "Shards of 64 that a living instance holds", held),
     ]

@@ -11,7 +11,7 @@ use diesel::sql_types::{BigInt, Nullable};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The middle and the slow end of some durations, in seconds.
+/// The median and the 99th percentile of some durations, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Quantiles {
     /// Half of them took no longer.

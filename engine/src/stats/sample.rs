@@ -119,7 +119,7 @@ pub struct Partition {
 pub struct RelayState {
     /// Why nothing is sent, if a person paused it.
     pub paused: Option<Pause>,
-    /// Keys that are paused by themselves.
+    /// Keys that are paused individually.
     pub keys_paused: i64,
     /// The instances that are alive.
     pub instances: Vec<Instance>,
@@ -145,7 +145,7 @@ pub struct Instance {
     pub owner: String,
     /// How many of the 64 shards it holds.
     pub shards: i64,
-    /// When it counts as dead unless it is heard of again.
+    /// When it counts as dead unless it renews its lease before.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }

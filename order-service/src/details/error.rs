@@ -16,7 +16,7 @@ pub enum DetailsError {
     #[error("product-service did not answer within {0:?}")]
     Timeout(Duration),
     /// Not asked at all: the circuit breaker is open.
-    #[error("product-service failed repeatedly and is left alone for a while")]
+    #[error("product-service failed repeatedly and is not asked for a while")]
     BreakerOpen,
     /// An answer that is neither the details nor that there are none.
     #[error("product-service answered with status {0}")]

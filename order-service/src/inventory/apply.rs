@@ -10,7 +10,7 @@ use common::inventory::Sku;
 use common::orders::OrderId;
 use diesel::QueryResult;
 use engine::batch::BatchError;
-use engine::inbox::{CopyVersion, Detail, Handler, HandlerResult};
+use engine::inbox::{CopyVersion, Detail, Handler, HandlerOutcome};
 
 use super::EpochVersion;
 use super::incoming::{Arrival, InvalidEvent};
@@ -31,7 +31,7 @@ impl Handler for InventoryHandler {
         conn: &mut Conn,
         now: Timestamp,
         events: &[Event],
-    ) -> Result<Vec<HandlerResult>, BatchError> {
+    ) -> Result<Vec<HandlerOutcome>, BatchError> {
         let arrivals: Vec<Result<Arrival, InvalidEvent>> =
             events.iter().map(|event| Arrival::read(event, now)).collect();
         let copies = write(conn, fold(&arrivals))?;
@@ -39,7 +39,7 @@ impl Handler for InventoryHandler {
         reservation::on_copies_updated(conn, &versions, &deductions(&arrivals))?;
         let results = arrivals.iter().enumerate().map(|(place, arrival)| match arrival {
             Ok(arrival) => result(place, &arrival.row.sku, &copies),
-            Err(invalid) => HandlerResult::Failed { error: invalid.to_string(), retryable: false },
+            Err(invalid) => HandlerOutcome::Failed { error: invalid.to_string(), retryable: false },
         });
         Ok(results.collect())
     }
@@ -113,11 +113,11 @@ fn write(conn: &mut Conn, newest: BTreeMap<Sku, Newest>) -> QueryResult<BTreeMap
     Ok(copies)
 }
 
-fn result(place: usize, sku: &Sku, copies: &BTreeMap<Sku, CopyState>) -> HandlerResult {
+fn result(place: usize, sku: &Sku, copies: &BTreeMap<Sku, CopyState>) -> HandlerOutcome {
     let copy = copies.get(sku);
     let detail = match copy {
         Some(copy) if copy.applied == Some(place) => Detail::Applied,
         _ => Detail::Superseded,
     };
-    HandlerResult::Success { detail, version: copy.map(|copy| copy.version.1), result: None }
+    HandlerOutcome::Success { detail, version: copy.map(|copy| copy.version.1), result: None }
 }

@@ -57,9 +57,9 @@ impl TryFrom<i64> for Quantity {
 #[serde(deny_unknown_fields)]
 #[schema(as = Placing)]
 pub struct PlaceOrder {
-    /// Whom it is for.
+    /// The customer's reference.
     pub customer: Customer,
-    /// What is wanted.
+    /// The products and quantities.
     pub lines: WantedLines,
 }
 

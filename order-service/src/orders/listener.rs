@@ -9,7 +9,7 @@ use common::inventory::Sku;
 use common::orders::{CANCELLED, Deduction, OrderId, PLACED, Refusal, Return};
 use common::signals::Signals;
 use diesel::QueryResult;
-use engine::outbox::{Listener, NewStatus, Outbox, StatusUpdate};
+use engine::outbox::{EventChange, EventUpdate, Listener, Outbox};
 use serde::de::DeserializeOwned;
 
 use super::model::{self, OrderChanges, OrderLineRow, OrderRow, OrderStepRow};
@@ -47,7 +47,7 @@ impl Listener for OrdersListener {
         &self,
         conn: &mut Conn,
         now: Timestamp,
-        updates: &[StatusUpdate],
+        updates: &[EventUpdate],
     ) -> QueryResult<()> {
         let ids: BTreeSet<OrderId> = updates.iter().filter_map(order_of).collect();
         let ids: Vec<OrderId> = ids.into_iter().collect();
@@ -66,7 +66,7 @@ impl Listener for OrdersListener {
     }
 }
 
-fn order_of(update: &StatusUpdate) -> Option<OrderId> {
+fn order_of(update: &EventUpdate) -> Option<OrderId> {
     update.event.key.parse().ok()
 }
 
@@ -96,32 +96,32 @@ impl OrderUpdates {
         }
     }
 
-    fn apply(&mut self, update: &StatusUpdate) -> QueryResult<()> {
+    fn apply(&mut self, update: &EventUpdate) -> QueryResult<()> {
         let known = order_of(update).and_then(|id| self.orders.get(&id)).cloned();
         let Some(mut row) = known else {
             tracing::error!(key = update.event.key, "a command names an order that is not there");
             return Ok(());
         };
-        if update.event.event_type == PLACED.name {
-            self.placing(&mut row, &update.status)?;
-        } else {
-            self.cancelling(&mut row, &update.status);
+        match update.event.event_type.as_str() {
+            name if name == PLACED.name => self.placing(&mut row, &update.change)?,
+            name if name == CANCELLED.name => self.cancelling(&mut row, &update.change),
+            other => tracing::error!(other, "no command of an order"),
         }
         self.orders.insert(row.id, row);
         Ok(())
     }
 
-    /// `order.placed` has a new status.
-    fn placing(&mut self, row: &mut OrderRow, status: &NewStatus) -> QueryResult<()> {
+    /// `stockloop.order.placed` has a new status.
+    fn placing(&mut self, row: &mut OrderRow, status: &EventChange) -> QueryResult<()> {
         match status {
-            NewStatus::Succeeded { result } => {
+            EventChange::Succeeded { result } => {
                 row.placement = Placement::Confirmed;
                 if let Some(deduction) = read_result::<Deduction>(row, result.as_deref()) {
                     self.taken(row, deduction);
                 }
                 self.step(row, "stock deducted", None);
             }
-            NewStatus::Rejected { result } => {
+            EventChange::Rejected { result } => {
                 row.placement = Placement::Rejected;
                 let refusal = read_result::<Refusal>(row, result.as_deref());
                 let note = match &refusal {
@@ -131,27 +131,27 @@ impl OrderUpdates {
                 self.refused(row, refusal);
                 self.step(row, "placing rejected", Some(note));
             }
-            NewStatus::Exhausted { error } => {
+            EventChange::Exhausted { error } => {
                 row.placement = Placement::Exhausted;
                 self.step(row, "placing failed", Some(error));
             }
-            NewStatus::Retried { by, reason } => {
+            EventChange::Retried { by, reason } => {
                 row.placement = Placement::Open;
                 self.step(row, "placing retried", Some(&by_operator(by, reason)));
             }
-            NewStatus::Resolved { by, reason } if row.cancellation.is_some() => {
+            EventChange::Resolved { by, reason } if row.cancellation.is_some() => {
                 self.step(row, "placing resolved", Some(&by_operator(by, reason)));
             }
-            NewStatus::Resolved { by, reason } => self.give_up(row, &by_operator(by, reason))?,
-            NewStatus::Retrying => {}
+            EventChange::Resolved { by, reason } => self.give_up(row, &by_operator(by, reason))?,
+            EventChange::Retrying => {}
         }
         Ok(())
     }
 
-    /// `order.cancelled` has a new status.
-    fn cancelling(&mut self, row: &mut OrderRow, status: &NewStatus) {
+    /// `stockloop.order.cancelled` has a new status.
+    fn cancelling(&mut self, row: &mut OrderRow, status: &EventChange) {
         match status {
-            NewStatus::Succeeded { result } => {
+            EventChange::Succeeded { result } => {
                 row.cancellation = Some(Cancellation::Done);
                 match read_result::<Return>(row, result.as_deref()) {
                     Some(Return { deducted: Some(deduction), .. }) => self.taken(row, deduction),
@@ -162,7 +162,7 @@ impl OrderUpdates {
                 }
                 self.step(row, "cancelled", None);
             }
-            NewStatus::Rejected { result } => {
+            EventChange::Rejected { result } => {
                 row.cancellation = Some(Cancellation::Rejected);
                 let refusal = read_result::<Refusal>(row, result.as_deref());
                 self.refused(row, refusal);
@@ -170,20 +170,20 @@ impl OrderUpdates {
                     "the owner of the stock had refused the order, so there was nothing to cancel";
                 self.step(row, "cancellation rejected", Some(note));
             }
-            NewStatus::Exhausted { error } => {
+            EventChange::Exhausted { error } => {
                 row.cancellation = Some(Cancellation::Exhausted);
                 self.step(row, "cancellation failed", Some(error));
             }
-            NewStatus::Retried { by, reason } => {
+            EventChange::Retried { by, reason } => {
                 row.cancellation = Some(Cancellation::Open);
                 self.step(row, "cancellation retried", Some(&by_operator(by, reason)));
             }
-            NewStatus::Resolved { by, reason } => {
+            EventChange::Resolved { by, reason } => {
                 row.cancellation = Some(Cancellation::Resolved);
                 self.set_outcome(row.id, StockOutcome::ResolvedByOperator);
                 self.step(row, "cancellation resolved", Some(&by_operator(by, reason)));
             }
-            NewStatus::Retrying => {}
+            EventChange::Retrying => {}
         }
     }
 
@@ -261,7 +261,7 @@ fn read_result<T: DeserializeOwned>(row: &OrderRow, result: Option<&str>) -> Opt
 
 /// Which operator acted and why, in words.
 fn by_operator(by: &Option<String>, reason: &Option<String>) -> String {
-    let by = by.as_deref().unwrap_or("nobody in particular");
+    let by = by.as_deref().unwrap_or("an unknown operator");
     match reason {
         Some(reason) => format!("by {by}: {reason}"),
         None => format!("by {by}"),

@@ -1,7 +1,7 @@
 //! Orders: taken against the copy of the inventory, confirmed or refused by the owner of the stock.
 //!
-//! An order is written together with its `order.placed` event; what becomes of that event, and of the
-//! `order.cancelled` that may follow, moves the order on in the same transaction ([`OrdersListener`]).
+//! An order is written together with its `stockloop.order.placed` event; what becomes of that event, and of the
+//! `stockloop.order.cancelled` that may follow, moves the order on in the same transaction ([`OrdersListener`]).
 //! `reservation` keeps what is promised and not yet deducted apart from the copy.
 
 mod cancel;

@@ -42,7 +42,7 @@ pub enum LineRefusal {
 #[derive(Debug, Error)]
 pub enum PlaceError {
     /// Lines stand in the way.
-    #[error("{} of the order's products can't be had", .0.len())]
+    #[error("{} of the order's products are not available", .0.len())]
     Refused(BTreeMap<Sku, LineRefusal>),
     /// A statement failed.
     #[error(transparent)]
@@ -52,7 +52,7 @@ pub enum PlaceError {
 /// Places an order: PENDING, its pieces promised, its command in the outbox.
 ///
 /// # Errors
-/// Refused when a product is unknown or removed, or not enough of it is available; all such lines are told.
+/// Refused when a product is unknown or removed, or not enough of it is available; all such lines are listed.
 pub fn place(
     conn: &mut Conn,
     context: &WriteContext,

@@ -11,8 +11,8 @@
 //! - *the copy's*, when the version of the deduction was known already from an answer, and the copy gets there
 //!   by whatever event.
 //! - *the answer's*, when it names a version that the copy has already: the copy may have jumped over the
-//!   deduction by a later state that came first, and then this is the first that is heard of it. If the copy is
-//!   not there yet, the answer only leaves the version behind.
+//!   deduction by a later state that came first, and then the answer is the first sign of it.
+//!   If the copy is not there yet, the answer only leaves the version behind.
 //! - *the answer's*, when that says that nothing was or ever will be taken: REJECTED, or a cancellation that came
 //!   before its order.
 //!
@@ -88,7 +88,7 @@ pub(crate) fn add(
     inventory::reserve(conn, wanted)
 }
 
-/// Ends what the copies, locked and at these versions now, hold the deductions of; `deductions` names those that
+/// Ends the reservations whose deduction the copies (locked, at these versions) now contain; `deductions` names those that
 /// came with their events.
 pub(crate) fn on_copies_updated(
     conn: &mut Conn,

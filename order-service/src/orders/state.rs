@@ -51,7 +51,7 @@ stored_by_name!(OrderStatus {
     NeedsAttention => "NEEDS_ATTENTION",
 });
 
-/// How far the `order.placed` command is.
+/// How far the `stockloop.order.placed` command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub enum Placement {
@@ -72,7 +72,7 @@ stored_by_name!(Placement {
     Exhausted => "EXHAUSTED",
 });
 
-/// How far the `order.cancelled` command is.
+/// How far the `stockloop.order.cancelled` command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub enum Cancellation {

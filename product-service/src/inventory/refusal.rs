@@ -8,10 +8,10 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChangeRefusal {
     /// There never was such a product.
-    #[error("there is no product {0}; put it in first")]
+    #[error("there is no product {0}; create it first")]
     Unknown(Sku),
     /// The product was removed.
-    #[error("the product {sku} was removed at version {version}; put it in again first")]
+    #[error("the product {sku} was removed at version {version}; create it again first")]
     Removed {
         /// Which.
         sku: Sku,

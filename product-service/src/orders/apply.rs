@@ -11,12 +11,12 @@ use common::inventory::Sku;
 use common::orders::{CANCELLED, OrderId, PLACED, Refusal};
 use diesel::result::{DatabaseErrorKind, Error};
 use engine::batch::BatchError;
-use engine::inbox::{Detail, Handler, HandlerResult};
+use engine::inbox::{Detail, Handler, HandlerOutcome};
 use engine::outbox::Outbox;
 
-use super::handler_result;
 use super::incoming::{Command, InvalidCommand, StockRequest};
 use super::model::{self, OrderDeduction, OrderRecord, OrderState};
+use super::outcome;
 use crate::inventory::{self, ChangeRefusal, Product};
 
 /// Carries out both order commands; every change of stock is an inventory event of its own.
@@ -42,7 +42,7 @@ impl Handler for OrdersHandler {
         conn: &mut Conn,
         now: Timestamp,
         events: &[Event],
-    ) -> Result<Vec<HandlerResult>, BatchError> {
+    ) -> Result<Vec<HandlerOutcome>, BatchError> {
         let commands: Vec<Result<Command, InvalidCommand>> =
             events.iter().map(Command::read).collect();
         let mut changes = StockChanges::lock(conn, now, commands.iter().flatten())?;
@@ -51,7 +51,7 @@ impl Handler for OrdersHandler {
             results.push(match command {
                 Ok(command) => changes.carry_out(command)?,
                 Err(invalid) => {
-                    HandlerResult::Failed { error: invalid.to_string(), retryable: false }
+                    HandlerOutcome::Failed { error: invalid.to_string(), retryable: false }
                 }
             });
         }
@@ -60,7 +60,7 @@ impl Handler for OrdersHandler {
     }
 }
 
-/// An order in memory.
+/// An order that this batch works on.
 struct Order {
     record: OrderRecord,
     deductions: BTreeMap<Sku, OrderDeduction>,
@@ -112,7 +112,7 @@ impl StockChanges {
         })
     }
 
-    fn carry_out(&mut self, command: Command) -> Result<HandlerResult, BatchError> {
+    fn carry_out(&mut self, command: Command) -> Result<HandlerOutcome, BatchError> {
         let state = self.orders.get(&command.order).map(|order| order.record.state);
         match (&command.request, state) {
             (StockRequest::Take(wanted), None) => self.take(&command, wanted),
@@ -122,7 +122,7 @@ impl StockChanges {
                 self.add(record, BTreeMap::new());
                 self.result(&command, Detail::Applied)
             }
-            (StockRequest::Return, Some(OrderState::Deducted)) => self.give_back(&command),
+            (StockRequest::Return, Some(OrderState::Deducted)) => self.return_stock(&command),
             (StockRequest::Return, Some(_)) => self.result(&command, Detail::Duplicate),
         }
     }
@@ -132,17 +132,17 @@ impl StockChanges {
         &mut self,
         command: &Command,
         wanted: &BTreeMap<Sku, i64>,
-    ) -> Result<HandlerResult, BatchError> {
+    ) -> Result<HandlerOutcome, BatchError> {
         let mut products = Vec::with_capacity(wanted.len());
         let mut refused = Vec::new();
         for (sku, quantity) in wanted {
             match self.adjusted(sku, -quantity) {
                 Ok(product) => products.push(product),
-                Err(refusal) => refused.push(handler_result::refused_line(sku, &refusal)),
+                Err(refusal) => refused.push(outcome::refused_line(sku, &refusal)),
             }
         }
         if !refused.is_empty() {
-            let refusal = handler_result::to_json(&Refusal { lines: refused, cancelled: false })?;
+            let refusal = outcome::to_json(&Refusal { lines: refused, cancelled: false })?;
             let record = self.record(command.order, OrderState::Refused);
             let record = OrderRecord { refusal: Some(refusal.to_string()), ..record };
             self.add(record, BTreeMap::new());
@@ -165,9 +165,9 @@ impl StockChanges {
     }
 
     /// Gives back what was taken; a product that was removed meanwhile has no stock that it could go to.
-    fn give_back(&mut self, command: &Command) -> Result<HandlerResult, BatchError> {
+    fn return_stock(&mut self, command: &Command) -> Result<HandlerOutcome, BatchError> {
         let Some(mut order) = self.orders.remove(&command.order) else {
-            return Err(BatchError::Flawed("lost an order that it had in memory".to_owned()));
+            return Err(BatchError::Flawed("is missing an order that it locked".to_owned()));
         };
         let mut products = Vec::new();
         for row in order.deductions.values() {
@@ -177,7 +177,7 @@ impl StockChanges {
                 Err(refusal) => {
                     // An adjustment may make room: this is the stock's fault, not the command's.
                     self.orders.insert(command.order, order);
-                    return Ok(HandlerResult::Failed {
+                    return Ok(HandlerOutcome::Failed {
                         error: refusal.to_string(),
                         retryable: true,
                     });
@@ -228,13 +228,13 @@ impl StockChanges {
         self.orders.insert(record.id, Order { record, deductions, is_new: true });
     }
 
-    fn result(&self, command: &Command, detail: Detail) -> Result<HandlerResult, BatchError> {
+    fn result(&self, command: &Command, detail: Detail) -> Result<HandlerOutcome, BatchError> {
         let Some(Order { record, deductions, .. }) = self.orders.get(&command.order) else {
             return Err(BatchError::Flawed("answers for an order without a row".to_owned()));
         };
         match command.request {
-            StockRequest::Take(_) => handler_result::of_placing(record, deductions, detail),
-            StockRequest::Return => handler_result::of_cancelling(record, deductions, detail),
+            StockRequest::Take(_) => outcome::of_placing(record, deductions, detail),
+            StockRequest::Return => outcome::of_cancelling(record, deductions, detail),
         }
     }
 

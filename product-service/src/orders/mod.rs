@@ -1,9 +1,9 @@
 //! Orders at the owner of the stock: what their commands take and give back, and what was answered.
 
 mod apply;
-mod handler_result;
 mod incoming;
 mod model;
+mod outcome;
 #[cfg(test)]
 mod tests;
 

@@ -87,7 +87,7 @@ Only a hash of a token is kept: what `add` prints can't be shown again.
 
 /// What threads still do at the very end is not waited for longer: saying goodbye to a broker that is away takes
 /// librdkafka a minute.
-pub const LAST_PATIENCE: Duration = Duration::from_secs(1);
+pub const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a service's command line; what goes wrong is one line on standard error and an exit code of 1.
 pub fn run(service: Service) -> ExitCode {
@@ -133,7 +133,7 @@ fn execute(service: Service, cli: Cli) -> anyhow::Result<()> {
             Command::Serve | Command::Config { .. } => serve(service, settings).await,
         }
     });
-    runtime.shutdown_timeout(LAST_PATIENCE);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     ended
 }
 

@@ -226,7 +226,7 @@ fn problems() -> [(u16, &'static str, Problem); 12] {
             412,
             "PreconditionFailed",
             Problem::precondition_failed(
-                "its version is \"4\" now, which If-Match does not name; read it again and decide again",
+                "its version is \"4\" now, which If-Match does not name; read it again before you retry",
             ),
         ),
         (413, "TooLarge", Problem::too_large(1 << 20)),

@@ -90,7 +90,7 @@ Examples:
 pub(super) struct EventsArgs {
     #[command(flatten)]
     filter: EventFilter,
-    /// Touched by this bulk job.
+    /// Covered by this bulk job.
     #[arg(long, value_name = "SEQ", help_heading = FILTER_HEADING)]
     job: Option<u64>,
     #[command(flatten)]

@@ -165,7 +165,7 @@ async fn inventory(db: &Db) -> anyhow::Result<Vec<InventoryRow>> {
 /// When each event was created and when it was settled.
 type Times = Vec<(Timestamp, Timestamp)>;
 
-/// Events made since then, events that are open, and the times of the settled ones.
+/// Events made since `since`, events that are open, and the times of the settled ones.
 fn event_totals(conn: &mut Conn, since: Timestamp) -> anyhow::Result<(u64, u64, Times)> {
     let first = EventId::first_at(since);
     let (changes, open, times): (i64, i64, Times) = on!(conn, c => (

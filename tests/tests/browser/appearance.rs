@@ -13,8 +13,8 @@ type View = &'static [WindowOptions];
 
 const DESKTOP: WindowOptions = WindowOptions::DESKTOP;
 const PHONE: WindowOptions = WindowOptions::PHONE;
-/// Every width in all colours.
-const EVERY_VIEW: [View; 2] = [&[DESKTOP, DESKTOP.dark()], &[PHONE, PHONE.dark()]];
+/// Every width in all colours, and each page is loaded in the light and in the dark.
+const EVERY_VIEW: [View; 2] = [&[DESKTOP, DESKTOP.dark()], &[PHONE.dark(), PHONE]];
 /// Two that differ in both.
 const SOME_VIEWS: [View; 2] = [&[DESKTOP.dark()], &[PHONE]];
 

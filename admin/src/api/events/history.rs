@@ -11,7 +11,7 @@ use engine::outbox::{Found, HistoryKind, NO_ANSWER, class_or_now};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Limit of the lines of one event's history: the newest ones.
+/// At most this many lines of one event's history: the newest.
 const MAX_LINES: i64 = 1_000;
 
 /// One line of an event's history.

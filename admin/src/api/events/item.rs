@@ -71,7 +71,7 @@ pub(crate) struct EventDetail {
     pub(crate) processed_at: Option<Timestamp>,
     /// The version that the copy held afterwards.
     pub(crate) copy_version: Option<i64>,
-    /// What the answer carried.
+    /// The result in the answer.
     #[schema(value_type = Option<Object>)]
     pub(crate) result: Option<Box<RawValue>>,
     pub(crate) history: Vec<HistoryEntry>,

@@ -56,7 +56,7 @@ pub(in crate::api) fn configure(scope: &mut ServiceConfig) {
         .service(resource("/tokens/export").get(tokens));
 }
 
-/// Events as a file: all that the filter lets through, newest first
+/// Events as a file: all that match the filter, newest first
 #[utoipa::path(
     get,
     path = "/api/admin/v1/events/export",
@@ -113,7 +113,7 @@ async fn job_items(
     export.run(&admin, by, page).await
 }
 
-/// Alerts as a file: all that the filter lets through, newest first
+/// Alerts as a file: all that match the filter, newest first
 #[utoipa::path(
     get,
     path = "/api/admin/v1/alerts/export",

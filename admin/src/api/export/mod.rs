@@ -68,7 +68,7 @@ impl<'r> ToResponse<'r> for File {
         let text = || ObjectBuilder::new().schema_type(Type::String).build();
         let name = HeaderBuilder::new().schema(Some(text())).description(Some("The file's name"));
         let response = ResponseBuilder::new()
-            .description("The file; a connection that breaks off means that it is not whole")
+            .description("The file; if the connection ends early, the file is incomplete")
             .header("content-disposition", name.build())
             .content("text/csv", Content::new(Some(text())))
             .content("application/x-ndjson", Content::new(Some(text())));

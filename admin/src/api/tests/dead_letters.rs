@@ -4,7 +4,7 @@ use common::clock::Timestamp;
 use common::event::Event;
 use common::ids::EventId;
 use common::telemetry::BrokerState;
-use engine::dead_letters::{DeadLetter, keep};
+use engine::dead_letters::{DeadLetter, store};
 use engine::kafka::{Consumer, EmbeddedBroker, Envelope, Record};
 use engine::stats::Sampler;
 use serde_json::json;
@@ -48,7 +48,7 @@ fn record(id: EventId, at: Timestamp) -> Record {
 impl AdminFixture {
     async fn buried(&self, record: &Record) -> String {
         let letter = DeadLetter::of(record, "a flaw of an older version", self.env.now());
-        self.write(move |conn| keep(conn, &letter)).await;
+        self.write(move |conn| store(conn, &letter)).await;
         self.get("/dead-letters?limit=1").await.items("seq")[0].clone()
     }
 }

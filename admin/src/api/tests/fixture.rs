@@ -19,7 +19,7 @@ use diesel::prelude::*;
 use engine::kafka::EmbeddedBroker;
 use engine::outbox::Outbox;
 use engine::stats::Sampler;
-use engine::{Base, Engine, Hooks, counters};
+use engine::{Engine, HookContext, Hooks, counters};
 use secrecy::SecretString;
 use serde_json::Value;
 use stockloop_tests::database::TestDatabase;
@@ -100,8 +100,8 @@ static BROKERS: LazyLock<String> = LazyLock::new(|| {
 
 fn engine(db: Db, settings: &Settings, env: &Env) -> Engine {
     let (settings, env) = (settings.clone(), env.clone());
-    let hooks = |_: &Base| Hooks::sends_only();
-    Engine::over(db, settings, env, "http://127.0.0.1:8081", hooks).unwrap().0
+    let hooks = |_: &HookContext| Hooks::sends_only();
+    Engine::with_database(db, settings, env, "http://127.0.0.1:8081", hooks).unwrap().0
 }
 
 impl AdminFixture {

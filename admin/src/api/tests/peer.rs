@@ -11,8 +11,8 @@ use common::on;
 use common::schema::inbox;
 use diesel::prelude::*;
 use engine::batch::BatchError;
-use engine::dead_letters::{DeadLetter, keep};
-use engine::inbox::{CopyVersion, Handler, HandlerResult, quarantine};
+use engine::dead_letters::{DeadLetter, store};
+use engine::inbox::{CopyVersion, Handler, HandlerOutcome, quarantine};
 use engine::kafka::Record;
 use engine::peer::{self, InboxViews, Peer};
 use secrecy::SecretString;
@@ -39,7 +39,7 @@ impl Handler for Shelf {
         _: &mut Conn,
         _: common::clock::Timestamp,
         _: &[Event],
-    ) -> Result<Vec<HandlerResult>, BatchError> {
+    ) -> Result<Vec<HandlerOutcome>, BatchError> {
         Ok(Vec::new())
     }
 
@@ -116,7 +116,7 @@ async fn the_other_side_tells_what_it_knows(mut fixture: AdminFixture) {
                 headers: vec![("ce_id".to_owned(), id.into_bytes())],
                 payload: None,
             };
-            keep(conn, &DeadLetter::of(&record, "no data", now))
+            store(conn, &DeadLetter::of(&record, "no data", now))
         })
         .await;
     let seen = fixture.get(&format!("/events/{known}/peer")).await.body;

@@ -160,6 +160,16 @@ async fn a_timeline_tells_class_job_and_trace(fixture: AdminFixture) {
         .await;
     let event = fixture.get(&format!("/events/{id}")).await.body;
     assert_eq!(event["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    let upper = "00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01";
+    fixture
+        .write(move |conn| {
+            on!(conn, c => diesel::update(outbox_event::table.find(id))
+                .set(outbox_event::traceparent.eq(upper))
+                .execute(c))
+        })
+        .await;
+    let other = fixture.get(&format!("/events/{id}")).await.body;
+    assert_eq!(other["trace_id"], json!(null), "upper case is no traceparent");
     let (failed, retried) = (&event["history"][0], &event["history"][1]);
     assert_eq!(failed["error_class"], "shelf # is full");
     assert_eq!((&failed["by"], &failed["job"]), (&json!(null), &json!(null)));

@@ -39,7 +39,7 @@ async fn no_link_leads_away_after_signing_in(site: Site) {
     {
         let fields = [("name", "viewer"), ("password", PASSWORD), ("next", next)];
         assert_eq!(site.post("/admin/login", "", &fields).await.leads_to(), "/admin", "{next}");
-        let link = format!("/admin/login?next={}", crate::pages::request::encoded(next));
+        let link = format!("/admin/login?next={}", crate::pages::context::encoded(next));
         site.get(&link, "").await.shows(r#"name="next" value="""#);
     }
 }

@@ -87,7 +87,7 @@ async fn what_others_wrote_stays_text(site: Site) {
         answer.shows_not("<script>");
         answer.shows_not("<img src=x");
     }
-    let query = crate::pages::request::encoded(EVIL);
+    let query = crate::pages::context::encoded(EVIL);
     for page in ["events?q=", "events?error_class=", "alerts?key=", "audit?who=", "relay?key="] {
         let answer = site.get(&format!("/admin/{page}{query}"), &cookie).await;
         assert_eq!(answer.status, 200);

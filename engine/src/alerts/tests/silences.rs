@@ -150,7 +150,7 @@ async fn many_silenced_ones_do_not_keep_the_others_waiting(mut fixture: Fixture)
 async fn a_silence_has_an_end_and_a_limit(fixture: Fixture) {
     let day = HOUR * 24;
     let over = fixture.silence(of_key("A"), START).await;
-    assert!(matches!(over, Err(AlertError::SilenceOver)), "{over:?}");
+    assert!(matches!(over, Err(AlertError::SilenceEndsInPast)), "{over:?}");
     let too_long = fixture.silence(of_key("A"), START.after(day * 30).after(HOUR)).await;
     assert!(matches!(too_long, Err(AlertError::SilenceTooLong)), "{too_long:?}");
     fixture.silence(of_key("A"), START.after(day * 30)).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_silence_has_an_end_and_a_limit(fixture: Fixture) {
 
 /// What may happen between two steps.
 #[derive(Debug, Clone)]
-enum OperatorAction {
+enum ScriptStep {
     Raise,
     Close(u32),
     Silence { key: u32, minutes: u64 },
@@ -183,15 +183,15 @@ enum OperatorAction {
     FailMails(usize),
 }
 
-fn action() -> impl Strategy<Value = OperatorAction> {
+fn action() -> impl Strategy<Value = ScriptStep> {
     prop_oneof![
-        3 => Just(OperatorAction::Raise),
-        1 => (0..20_u32).prop_map(OperatorAction::Close),
-        2 => (0..3_u32, 1..90_u64).prop_map(|(key, minutes)| OperatorAction::Silence { key, minutes }),
-        1 => (0..5_usize).prop_map(OperatorAction::End),
-        2 => (1..60_u64).prop_map(OperatorAction::Wait),
-        4 => Just(OperatorAction::Step),
-        1 => (1..3_usize).prop_map(OperatorAction::FailMails),
+        3 => Just(ScriptStep::Raise),
+        1 => (0..20_u32).prop_map(ScriptStep::Close),
+        2 => (0..3_u32, 1..90_u64).prop_map(|(key, minutes)| ScriptStep::Silence { key, minutes }),
+        1 => (0..5_usize).prop_map(ScriptStep::End),
+        2 => (1..60_u64).prop_map(ScriptStep::Wait),
+        4 => Just(ScriptStep::Step),
+        1 => (1..3_usize).prop_map(ScriptStep::FailMails),
     ]
 }
 
@@ -211,37 +211,35 @@ async fn each_alert_is_told_once_whatever_happens(fixture: Fixture) {
 }
 
 /// Plays one course and checks what was told; returns how many alerts were raised so far.
-async fn course(fixture: &Fixture, actions: Vec<OperatorAction>, mut raised: u32) -> u32 {
+async fn course(fixture: &Fixture, actions: Vec<ScriptStep>, mut raised: u32) -> u32 {
     let alerts = fixture.alerts();
     let mut begun = Vec::new();
     for action in actions {
         let now = fixture.env.now();
         match action {
-            OperatorAction::Raise => {
+            ScriptStep::Raise => {
                 let event = super::event(raised, &format!("K{}", raised % 3), 1);
                 let new = vec![NewAlert::exhausted(&event.facts(), 1, "x")];
                 fixture.write(move |conn| raise_all(conn, now, new)).await;
                 raised += 1;
             }
-            OperatorAction::Close(back) => {
+            ScriptStep::Close(back) => {
                 let event = event_id(raised.saturating_sub(back));
                 fixture.write(move |conn| close(conn, now, &[event], "processed")).await;
             }
-            OperatorAction::Silence { key, minutes } => {
+            ScriptStep::Silence { key, minutes } => {
                 let until = now.after(MINUTE * u32::try_from(minutes).unwrap());
                 begun.push(fixture.silence(of_key(&format!("K{key}")), until).await.unwrap());
             }
-            OperatorAction::End(which) => {
+            ScriptStep::End(which) => {
                 if let Some(seq) = begun.get(which).copied() {
                     let ended = fixture.db.write(move |c| silences::end(c, now, seq, &anna()));
                     ended.await.unwrap();
                 }
             }
-            OperatorAction::Wait(minutes) => {
-                fixture.clock.advance(Duration::from_secs(minutes * 60))
-            }
-            OperatorAction::FailMails(times) => alerts.memory().unwrap().fail_next(times),
-            OperatorAction::Step => check_step(fixture, &alerts).await,
+            ScriptStep::Wait(minutes) => fixture.clock.advance(Duration::from_secs(minutes * 60)),
+            ScriptStep::FailMails(times) => alerts.memory().unwrap().fail_next(times),
+            ScriptStep::Step => check_step(fixture, &alerts).await,
         }
     }
     // At rest: silences over, the server there.

@@ -69,17 +69,17 @@ impl Webhooks {
     pub(super) fn test(
         &self,
         conn: &mut Conn,
-        fixed: MessageIdentity,
+        identity: MessageIdentity,
         by: &str,
     ) -> Result<QueuedWebhook, AlertError> {
         if self.receiver.is_none() {
             return Err(AlertError::WebhookOff);
         }
         let data = TestData { service: &self.place.service, by };
-        let body = body("stockloop.test", fixed.now, &data)
+        let body = body("stockloop.test", identity.now, &data)
             .map_err(|error| AlertError::NotWritten(error.to_string()))?;
-        let seq = insert(conn, fixed, body)?;
-        Ok(QueuedWebhook { seq: seq.to_string(), delivery_id: delivery_id(fixed) })
+        let seq = insert(conn, identity, body)?;
+        Ok(QueuedWebhook { seq: seq.to_string(), delivery_id: delivery_id(identity) })
     }
 }
 
@@ -106,13 +106,13 @@ impl DeliveryChannel for Webhooks {
     fn write(
         &self,
         conn: &mut Conn,
-        fixed: MessageIdentity,
+        identity: MessageIdentity,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64> {
         let alerts = items.iter().map(|item| AlertData::of(&self.place, item)).collect();
         let data = AlertsData { service: &self.place.service, alerts, further };
-        Ok(insert(conn, fixed, body("stockloop.alert", fixed.now, &data)?)?)
+        Ok(insert(conn, identity, body("stockloop.alert", identity.now, &data)?)?)
     }
 
     fn find(conn: &mut Conn, seq: i64) -> QueryResult<WebhookRow> {
@@ -211,16 +211,16 @@ fn body<T: Serialize>(
     serde_json::to_string(&Body { kind, timestamp, data })
 }
 
-fn delivery_id(fixed: MessageIdentity) -> String {
-    format!("msg_{}", fixed.id)
+fn delivery_id(identity: MessageIdentity) -> String {
+    format!("msg_{}", identity.id)
 }
 
-fn insert(conn: &mut Conn, fixed: MessageIdentity, body: String) -> QueryResult<i64> {
+fn insert(conn: &mut Conn, identity: MessageIdentity, body: String) -> QueryResult<i64> {
     let new = (
-        webhook::delivery_id.eq(delivery_id(fixed)),
+        webhook::delivery_id.eq(delivery_id(identity)),
         webhook::body.eq(body),
-        webhook::created_us.eq(fixed.now),
-        webhook::due_us.eq(fixed.now),
+        webhook::created_us.eq(identity.now),
+        webhook::due_us.eq(identity.now),
     );
     on!(conn, c => diesel::insert_into(webhook::table)
         .values(new)

@@ -104,14 +104,14 @@ pub(in crate::outbox) fn any_silence(conn: &mut Conn, topic: &str) -> QueryResul
     Ok(first.is_some())
 }
 
-/// Notes that a partition is silent and when it is probed next, unless an answer came after `before` meanwhile.
+/// Notes that a partition is silent and when it is probed next; false if an answer came after `before` meanwhile.
 pub(in crate::outbox) fn note_silence(
     conn: &mut Conn,
     (topic, before): (&str, Timestamp),
     silent: &Silent,
     now: Timestamp,
     next_probe: Timestamp,
-) -> QueryResult<()> {
+) -> QueryResult<bool> {
     use outbox_partition as p;
     let since = silent.since.unwrap_or(now);
     let state = (
@@ -127,14 +127,14 @@ pub(in crate::outbox) fn note_silence(
     );
     // The answers may have been settled since the silence was read; then nothing would ever end it again.
     let still_silent = p::table.find((topic, silent.partition)).filter(p::last_ack_us.le(before));
-    on!(conn, c => {
+    let noted = on!(conn, c => {
         diesel::insert_into(p::table)
             .values(never_answered)
             .on_conflict_do_nothing()
             .execute(c)?;
         diesel::update(still_silent).set(state).execute(c)
     })?;
-    Ok(())
+    Ok(noted > 0)
 }
 
 /// Those snapshots among `ids` whose key has a newer version that is PROCESSED.

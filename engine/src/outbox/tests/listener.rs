@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use super::*;
 
 on_every_database!(OutboxFixture::new =>
-    a_listener_hears_every_turn_of_what_it_asked_for,
+    a_listener_gets_every_change_of_what_it_asked_for,
     a_listener_that_fails_takes_the_transition_back,
 );
 
 /// Writes down what it hears, and fails where it is told to.
 #[derive(Debug, Default)]
 struct RecordingListener {
-    traced: Mutex<Vec<(EventId, NewStatus)>>,
+    received: Mutex<Vec<(EventId, EventChange)>>,
     fails: AtomicBool,
 }
 
@@ -26,13 +26,13 @@ impl Listener for RecordingListener {
         &self,
         _conn: &mut Conn,
         _now: Timestamp,
-        updates: &[StatusUpdate],
+        updates: &[EventUpdate],
     ) -> QueryResult<()> {
         if self.fails.load(Ordering::Relaxed) {
             return Err(diesel::result::Error::BrokenTransactionManager);
         }
-        let traced = updates.iter().map(|update| (update.event.id, update.status.clone()));
-        self.traced.lock().unwrap().extend(traced);
+        let received = updates.iter().map(|update| (update.event.id, update.change.clone()));
+        self.received.lock().unwrap().extend(received);
         Ok(())
     }
 }
@@ -46,7 +46,7 @@ impl OutboxFixture {
     }
 }
 
-async fn a_listener_hears_every_turn_of_what_it_asked_for(fixture: OutboxFixture) {
+async fn a_listener_gets_every_change_of_what_it_asked_for(fixture: OutboxFixture) {
     let (fixture, listener) = fixture.with_listener();
     let other = fixture.append(SNAPSHOT, "A", 1).await;
     let id = fixture.append(COMMAND, "A", 0).await;
@@ -69,13 +69,13 @@ async fn a_listener_hears_every_turn_of_what_it_asked_for(fixture: OutboxFixture
     fixture.settle(vec![no.clone(), no]).await;
     let by = |name: &str| Some(name.to_owned());
     let wanted = [
-        NewStatus::Retrying,
-        NewStatus::Exhausted { error: "no such shelf".to_owned() },
-        NewStatus::Resolved { by: by("night shift"), reason: by("done") },
-        NewStatus::Retried { by: by("me"), reason: None },
-        NewStatus::Rejected { result: by(r#"{"no":1}"#) },
+        EventChange::Retrying,
+        EventChange::Exhausted { error: "no such shelf".to_owned() },
+        EventChange::Resolved { by: by("night shift"), reason: by("done") },
+        EventChange::Retried { by: by("me"), reason: None },
+        EventChange::Rejected { result: by(r#"{"no":1}"#) },
     ];
-    assert_eq!(*listener.traced.lock().unwrap(), wanted.map(|became| (id, became)));
+    assert_eq!(*listener.received.lock().unwrap(), wanted.map(|change| (id, change)));
 }
 
 async fn a_listener_that_fails_takes_the_transition_back(fixture: OutboxFixture) {
@@ -97,5 +97,5 @@ async fn a_listener_that_fails_takes_the_transition_back(fixture: OutboxFixture)
     listener.fails.store(false, Ordering::Relaxed);
     fixture.settler.settle(&fixture.db, vec![record], false).await.unwrap();
     assert_eq!(fixture.open(id).await, None);
-    assert_eq!(listener.traced.lock().unwrap().len(), 1);
+    assert_eq!(listener.received.lock().unwrap().len(), 1);
 }

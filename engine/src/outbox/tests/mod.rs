@@ -160,7 +160,7 @@ impl OutboxFixture {
         assert_eq!(self.settle(vec![refusal]).await.advanced.exhausted, 1);
     }
 
-    fn watch(&self) -> OverdueMonitor {
+    fn monitor(&self) -> OverdueMonitor {
         OverdueMonitor {
             db: self.db.clone(),
             env: self.env.clone(),
@@ -371,7 +371,7 @@ async fn a_race_of_giving_up_and_arriving_leaves_no_alert(fixture: OutboxFixture
             crate::alerts::raise(conn, START, crate::alerts::NewAlert::exhausted(&facts, 1, "x"))
         })
         .await;
-    fixture.watch().resolve_overtaken().await.unwrap();
+    fixture.monitor().resolve_overtaken().await.unwrap();
     assert!(fixture.open(older).await.unwrap().resolved_us.is_some());
     assert!(fixture.alerts().await[0].2.is_some());
 }

@@ -21,8 +21,8 @@ async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
     assert_eq!(fixture.overdue().await, []);
     fixture.settle(vec![fixture.ack(later, 1, Verdict::Success)]).await;
     assert_eq!(fixture.overdue().await, [passed_by], "the other partition proves nothing");
-    let watch = fixture.watch();
-    let (overdue, exhausted) = watch.take_overdue().await.unwrap();
+    let monitor = fixture.monitor();
+    let (overdue, exhausted) = monitor.take_overdue().await.unwrap();
     assert_eq!((overdue, exhausted), (1, 0));
     assert_eq!(fixture.open(passed_by).await.unwrap().status, Status::Pending);
     assert_eq!(fixture.open(elsewhere).await.unwrap().status, Status::Sent);
@@ -41,23 +41,23 @@ async fn silence_costs_nothing_and_is_told_once(fixture: OutboxFixture) {
     fixture.send(oldest, 1, 0).await;
     fixture.clock.advance(Duration::from_secs(1));
     fixture.send(other, 1, 0).await;
-    let watch = fixture.watch();
-    assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
+    let monitor = fixture.monitor();
+    assert_eq!(monitor.take_silent().await.unwrap(), (0, vec![]));
     fixture.clock.advance(Duration::from_secs(31));
-    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![oldest]));
-    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
+    assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![oldest]));
+    assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
     let probed = Update::new(oldest, Trigger::Probed { attempt: 2 });
     let env = fixture.env.clone();
     fixture.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
     let row = fixture.open(oldest).await.unwrap();
     assert_eq!(row.attempt_limit - row.attempt, 4, "a probe costs nothing of the budget");
     fixture.clock.advance(Duration::from_secs(60));
-    assert_eq!(watch.take_silent().await.unwrap().1, [oldest], "always the oldest");
+    assert_eq!(monitor.take_silent().await.unwrap().1, [oldest], "always the oldest");
     assert_eq!(fixture.alerts().await.len(), 1, "one alert for the whole episode");
     assert_eq!(fixture.overdue().await, []);
     // The answer to the send before proves nothing of the probe's time, but ends the silence.
     fixture.settle(vec![fixture.ack(oldest, 2, Verdict::Success)]).await;
-    assert_eq!(watch.take_silent().await.unwrap(), (0, vec![]));
+    assert_eq!(monitor.take_silent().await.unwrap(), (0, vec![]));
     assert!(fixture.alerts().await[0].2.is_some(), "the alert is closed when answers come again");
     assert_eq!(fixture.overdue().await, [other], "now it is known to have been passed by");
     let silent: i64 = fixture
@@ -81,6 +81,8 @@ async fn an_answer_meanwhile_ends_a_silence_for_good(fixture: OutboxFixture) {
     let read = fixture.run(move |conn| store::silent(conn, TOPIC, before)).await;
     assert_eq!(read.len(), 1);
     fixture.settle(vec![fixture.ack(id, 1, Verdict::Success)]).await;
-    fixture.run(move |conn| store::note_silence(conn, (TOPIC, before), &read[0], now, now)).await;
+    let silence =
+        move |conn: &mut _| store::note_silence(conn, (TOPIC, before), &read[0], now, now);
+    assert!(!fixture.run(silence).await, "nothing is noted");
     assert!(!fixture.run(|conn| store::any_silence(conn, TOPIC)).await);
 }

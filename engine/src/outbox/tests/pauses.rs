@@ -89,7 +89,7 @@ async fn a_silent_partition_is_not_probed_with_what_is_paused(fixture: OutboxFix
     let other = fixture.append(SNAPSHOT, "B", 1).await;
     fixture.send(paused, 1, 3).await;
     fixture.send(other, 1, 3).await;
-    let watch = OverdueMonitor {
+    let monitor = OverdueMonitor {
         db: fixture.db.clone(),
         env: fixture.env.clone(),
         policy: POLICY,
@@ -100,15 +100,15 @@ async fn a_silent_partition_is_not_probed_with_what_is_paused(fixture: OutboxFix
         probes: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(1) },
     };
     fixture.clock.advance(Duration::from_secs(60));
-    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![paused]));
+    assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![paused]));
     fixture.pause("A").await;
     fixture.clock.advance(Duration::from_secs(60));
-    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![other]));
+    assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![other]));
     fixture.pause(EVERYTHING).await;
     fixture.clock.advance(Duration::from_secs(60));
-    assert_eq!(watch.take_silent().await.unwrap(), (1, vec![]));
+    assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![]));
     assert_eq!(fixture.alerts().await.len(), 1, "one alert tells of the episode all the same");
-    assert_eq!(watch.take_overdue().await.unwrap(), (0, 0));
+    assert_eq!(monitor.take_overdue().await.unwrap(), (0, 0));
     let row = fixture.open(paused).await.unwrap();
     assert_eq!((row.status, row.attempt), (Status::Sent, 1), "a pause costs nothing");
 }

@@ -26,7 +26,7 @@ async fn after_failures_no_calls_are_made_until_it_is_well_again() {
     let opened = Instant::now();
     let found = details.get(&sku("A")).await;
     assert!(found.is_breaker_open(), "{found:?}");
-    assert!(found.error().to_string().contains("left alone"), "{}", found.error());
+    assert!(found.error().to_string().contains("is not asked for a while"), "{}", found.error());
     assert_eq!(peer.calls().len(), 4);
     while !details.get(&sku("A")).await.is_fresh() {
         assert!(opened.elapsed() < DEADLINE);

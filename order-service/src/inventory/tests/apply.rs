@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::db::DbError;
-use engine::inbox::{CopyVersion, Handler, HandlerResult};
+use engine::inbox::{CopyVersion, Handler, HandlerOutcome};
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
@@ -125,12 +125,12 @@ async fn a_bad_event_fails_alone_and_for_good(fixture: &CopyFixture) {
         let first = fixture.event("A", 1, 1);
         let last = fixture.event("B", 1, 1);
         let answers = fixture.apply(vec![first, event, last]).await;
-        let HandlerResult::Failed { error, retryable: false } = &answers[1] else {
+        let HandlerOutcome::Failed { error, retryable: false } = &answers[1] else {
             panic!("{answers:?}")
         };
         assert!(error.contains(word), "{error} does not tell of {word}");
-        assert!(matches!(answers[0], HandlerResult::Success { .. }));
-        assert!(matches!(answers[2], HandlerResult::Success { .. }));
+        assert!(matches!(answers[0], HandlerOutcome::Success { .. }));
+        assert!(matches!(answers[2], HandlerOutcome::Success { .. }));
     }
     assert_eq!(fixture.copy("X").await, None);
     assert_eq!(fixture.copy("Y").await, None);

@@ -10,7 +10,7 @@ use common::env::Env;
 use common::event::Event;
 use common::inventory::Sku;
 use engine::batch::BatchError;
-use engine::inbox::{Detail, Handler, HandlerResult};
+use engine::inbox::{Detail, Handler, HandlerOutcome};
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::http::{self, TestResponse};
@@ -50,7 +50,7 @@ impl CopyFixture {
     }
 
     /// Applies one batch in one transaction, as the engine does.
-    pub(crate) async fn apply(&self, events: Vec<Event>) -> Vec<HandlerResult> {
+    pub(crate) async fn apply(&self, events: Vec<Event>) -> Vec<HandlerOutcome> {
         let now = self.inventory.env.now();
         let results: Result<_, BatchError> =
             self.inventory.db.write(move |conn| InventoryHandler.apply(conn, now, &events)).await;
@@ -119,14 +119,14 @@ pub(crate) fn tombstone(sku: &str, version: i64) -> Value {
     data
 }
 
-pub(crate) fn applied(version: i64) -> HandlerResult {
+pub(crate) fn applied(version: i64) -> HandlerOutcome {
     success(Detail::Applied, version)
 }
 
-pub(crate) fn superseded(version: i64) -> HandlerResult {
+pub(crate) fn superseded(version: i64) -> HandlerOutcome {
     success(Detail::Superseded, version)
 }
 
-fn success(detail: Detail, version: i64) -> HandlerResult {
-    HandlerResult::Success { detail, version: Some(version), result: None }
+fn success(detail: Detail, version: i64) -> HandlerOutcome {
+    HandlerOutcome::Success { detail, version: Some(version), result: None }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::inventory::Sku;
 use common::orders::{Deduction, Refusal, RefusalReason, RefusedLine, Return};
 use engine::batch::BatchError;
-use engine::inbox::{Detail, HandlerResult};
+use engine::inbox::{Detail, HandlerOutcome};
 use serde::Serialize;
 
 use super::model::{OrderDeduction, OrderRecord, OrderState};
@@ -16,7 +16,7 @@ pub(super) fn of_placing(
     record: &OrderRecord,
     deductions: &BTreeMap<Sku, OrderDeduction>,
     detail: Detail,
-) -> Result<HandlerResult, BatchError> {
+) -> Result<HandlerOutcome, BatchError> {
     match record.state {
         OrderState::Deducted | OrderState::Returned => {
             success(detail, &deduction(record, deductions))
@@ -24,7 +24,7 @@ pub(super) fn of_placing(
         OrderState::Refused => refused(record),
         OrderState::Cancelled => {
             let result = to_json(&Refusal { lines: Vec::new(), cancelled: true })?;
-            Ok(HandlerResult::Rejected { result })
+            Ok(HandlerOutcome::Rejected { result })
         }
     }
 }
@@ -34,7 +34,7 @@ pub(super) fn of_cancelling(
     record: &OrderRecord,
     deductions: &BTreeMap<Sku, OrderDeduction>,
     detail: Detail,
-) -> Result<HandlerResult, BatchError> {
+) -> Result<HandlerOutcome, BatchError> {
     match record.state {
         OrderState::Refused => refused(record),
         OrderState::Cancelled => {
@@ -65,14 +65,14 @@ fn deduction(record: &OrderRecord, deductions: &BTreeMap<Sku, OrderDeduction>) -
     Deduction { epoch: record.epoch, versions }
 }
 
-fn refused(record: &OrderRecord) -> Result<HandlerResult, BatchError> {
+fn refused(record: &OrderRecord) -> Result<HandlerOutcome, BatchError> {
     let text = record.refusal.as_deref().unwrap_or("null");
     let result = serde_json::from_str(text).map_err(json_error)?;
-    Ok(HandlerResult::Rejected { result })
+    Ok(HandlerOutcome::Rejected { result })
 }
 
-fn success(detail: Detail, result: &impl Serialize) -> Result<HandlerResult, BatchError> {
-    Ok(HandlerResult::Success { detail, version: None, result: Some(to_json(result)?) })
+fn success(detail: Detail, result: &impl Serialize) -> Result<HandlerOutcome, BatchError> {
+    Ok(HandlerOutcome::Success { detail, version: None, result: Some(to_json(result)?) })
 }
 
 pub(super) fn to_json(value: &impl Serialize) -> Result<serde_json::Value, BatchError> {

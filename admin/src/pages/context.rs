@@ -19,7 +19,7 @@ use crate::access::{Area, Caller, Role};
 use crate::api::Admin;
 
 /// One person at one page.
-pub(super) struct PageRequest {
+pub(super) struct PageContext {
     pub(super) admin: Data<Admin>,
     pub(super) caller: Caller,
     /// What the query says.
@@ -27,7 +27,7 @@ pub(super) struct PageRequest {
     path: String,
 }
 
-impl FromRequest for PageRequest {
+impl FromRequest for PageContext {
     type Error = Problem;
     type Future = std::future::Ready<ProblemResult<Self>>;
 
@@ -36,7 +36,7 @@ impl FromRequest for PageRequest {
     }
 }
 
-impl PageRequest {
+impl PageContext {
     fn of(request: &HttpRequest) -> ProblemResult<Self> {
         let caller = request.extensions().get::<Caller>().cloned();
         Ok(Self {
