@@ -147,6 +147,11 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(micros_of(by), Ordering::SeqCst);
     }
+
+    /// Sets the clock back, as a machine's clock is that ran ahead.
+    pub fn set_back(&self, by: Duration) {
+        self.0.fetch_sub(micros_of(by), Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {

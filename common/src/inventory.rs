@@ -1,7 +1,7 @@
 //! The inventory's contract between the services: what names a product, and what its events carry.
 
 use std::borrow::Borrow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::future::{Ready, ready};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::event::{EventKind, EventType};
-use crate::http::Problem;
+use crate::http::{Problem, path_segment};
+use crate::text::{IdentifierError, check_identifier, visible};
 
 /// A product was put in, replaced or adjusted; the data is an [`InventorySnapshot`].
 pub const CHANGED: EventType =
@@ -30,6 +31,9 @@ pub const REMOVED: EventType =
 const MAX_SKU: usize = 64;
 
 /// Names a product: 1 to 64 characters of any script, without control characters or space at its ends.
+///
+/// A new product has to pass [`Sku::check_as_new`], too. What is stored or on its way already need not: it can be read,
+/// changed and removed under its name.
 #[derive(
     Debug,
     Clone,
@@ -47,7 +51,7 @@ const MAX_SKU: usize = 64;
 #[diesel(sql_type = Text)]
 #[serde(try_from = "String")]
 #[schema(
-    description = "Names a product: no control characters, and no white space at its ends",
+    description = "Names a product: no control characters, and no white space at its ends. The SKU of a new product holds no invisible characters either, and is in Unicode NFC",
     value_type = String,
     min_length = 1,
     max_length = 64,
@@ -102,6 +106,14 @@ impl Sku {
         }
     }
 
+    /// Checks that no other SKU could look like this one, which is to name a new product.
+    ///
+    /// # Errors
+    /// [`IdentifierError`] where one could.
+    pub fn check_as_new(&self) -> Result<(), IdentifierError> {
+        check_identifier(&self.0)
+    }
+
     /// The SKU as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -109,22 +121,14 @@ impl Sku {
 
     /// The SKU as one segment of a URL's path: what is not unreserved (RFC 3986) is percent-encoded.
     pub fn path_segment(&self) -> String {
-        let mut segment = String::with_capacity(self.0.len());
-        for byte in self.0.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                segment.push(char::from(byte));
-            } else {
-                // Writing to a String can't fail.
-                let _ = write!(segment, "%{byte:02X}");
-            }
-        }
-        segment
+        path_segment(&self.0)
     }
 }
 
+/// As people can see all of it; [`Sku::as_str`] is the SKU itself.
 impl fmt::Display for Sku {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&visible(&self.0))
     }
 }
 
@@ -254,6 +258,16 @@ mod tests {
         ] {
             assert_eq!(Sku::parse(bad), Err(why), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_sku_that_looks_like_another_is_read_but_not_new() {
+        let sku = Sku::parse("TEA\u{200b}");
+        assert_eq!(sku.as_ref().map(Sku::as_str), Ok("TEA\u{200b}"));
+        assert_eq!(sku.as_ref().map(ToString::to_string), Ok(r"TEA\u{200b}".to_owned()));
+        let hidden = IdentifierError::Hidden { code: 0x200b, place: 4 };
+        assert_eq!(sku.map(|sku| sku.check_as_new()), Ok(Err(hidden)));
+        assert_eq!(Sku::parse("Größe-Ü").map(|sku| sku.check_as_new()), Ok(Ok(())));
     }
 
     #[test]

@@ -18,4 +18,5 @@ pub mod retry;
 pub mod schema;
 pub mod signals;
 pub mod telemetry;
+pub mod text;
 pub mod trace_context;

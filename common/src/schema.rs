@@ -42,6 +42,7 @@ diesel::table! {
         sent_us -> Nullable<BigInt>,
         size -> Integer,
         resolved_us -> Nullable<BigInt>,
+        sent_offset -> Nullable<BigInt>,
     }
 }
 
@@ -88,6 +89,7 @@ diesel::table! {
         silent_us -> Nullable<BigInt>,
         probe_due_us -> Nullable<BigInt>,
         probes -> Integer,
+        acked_offset -> Nullable<BigInt>,
     }
 }
 

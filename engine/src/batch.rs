@@ -16,6 +16,9 @@ pub enum BatchError {
     /// Another consumer applies the same events at this moment: the batch is to be repeated.
     #[error("another consumer applied some of the same events at the same time")]
     Raced,
+    /// Every event fails, also one that passed before.
+    #[error("nothing can be applied now, not even what passed before: {0}")]
+    World(String),
     /// The handler itself is flawed.
     #[error("the handler {0}; that is a flaw of this service")]
     Flawed(String),
@@ -27,7 +30,7 @@ impl BatchError {
         match self.fault() {
             Fault::Data => true,
             Fault::Unknown => blame_unknown,
-            Fault::Transient => false,
+            Fault::World => false,
         }
     }
 
@@ -36,7 +39,7 @@ impl BatchError {
         match self {
             Self::Query(error) => Fault::of_query(error),
             Self::Db(error) => Fault::of(error),
-            Self::Raced => Fault::Transient,
+            Self::Raced | Self::World(_) => Fault::World,
             Self::Flawed(_) => Fault::Data,
         }
     }

@@ -25,16 +25,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URL")]
     database_url: String,
     /// Events in all
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1..))]
     events: i64,
     /// How many of them are not settled: one in five SENT, one in fifty EXHAUSTED, the others PENDING
-    #[arg(long, default_value_t = 500_000)]
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(i64).range(0..))]
     open: i64,
 }
 
 /// The newest event is made now, a millisecond after the one before.
+///
+/// The series is cast: a small number is 32 bits wide, and so would be everything that is computed from it.
 const NUMBERED_POSTGRES: &str = "WITH numbered AS (\
-     SELECT n, $1 - ($2 - n) * 1000 AS at_us FROM generate_series(1, $2) AS n), \
+     SELECT n, $1::bigint - ($2 - n) * 1000 AS at_us FROM generate_series(1::bigint, $2::bigint) AS n), \
    made AS (SELECT n, at_us, (lpad(to_hex(at_us / 1000), 12, '0') || '7000' || '8' \
      || lpad(to_hex(n), 15, '0'))::uuid AS id FROM numbered)";
 const NUMBERED_SQLITE: &str = "WITH RECURSIVE numbers(n) AS (\
@@ -60,6 +62,13 @@ const TREND: &str = "INSERT INTO trend (at_us, committed, sent, processed, faile
 
 /// Fills and measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(fill_and_measure(arguments))
+}
+
+async fn fill_and_measure(arguments: &Arguments) -> Result<()> {
+    let (events, open) = (arguments.events, arguments.open);
+    ensure!(open <= events, "--open {open} is more than the {events} of --events");
     let db = Db::open(&DatabaseSettings {
         url: arguments.database_url.clone().into(),
         pool_size: 2,
@@ -67,17 +76,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     })?;
     db.migrate(&[ENGINE_MIGRATIONS])?;
     let env = Env::system();
-    let (events, open, now) = (arguments.events, arguments.open, env.now().micros());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let started = Instant::now();
-        ensure!(
-            db.write::<_, DbError>(move |conn| Ok(fill(conn, now, events, open)?)).await?,
-            "the database has events already; name an empty one"
-        );
-        println!("filled with {events} events, {open} of them open, in {:.1?}", started.elapsed());
-        measure(&db, &env).await
-    })
+    let now = env.now().micros();
+    let started = Instant::now();
+    ensure!(
+        db.write::<_, DbError>(move |conn| Ok(fill(conn, now, events, open)?)).await?,
+        "the database has events already; name an empty one"
+    );
+    println!("filled with {events} events, {open} of them open, in {:.1?}", started.elapsed());
+    measure(&db, &env).await
 }
 
 /// False when there are events already.
@@ -119,4 +125,60 @@ async fn measure(db: &Db, env: &Env) -> Result<()> {
         println!("trend of {}: {} points in {:.1?}", window.name(), read.len(), started.elapsed());
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use common::schema::{outbox_open, outbox_settled, trend};
+    use stockloop_tests::database::TestDatabase;
+    use stockloop_tests::on_every_database;
+
+    use super::*;
+
+    struct FillFixture {
+        database: TestDatabase,
+    }
+
+    impl FillFixture {
+        fn new(database: TestDatabase) -> Self {
+            Self { database }
+        }
+
+        async fn fill(&self, events: i64, open: i64) -> Result<()> {
+            fill_and_measure(&Arguments { database_url: self.database.url(), events, open }).await
+        }
+
+        /// Events, those that are open, those that are settled, and points of the trend.
+        async fn counts(&self) -> [i64; 4] {
+            let db = self.database.open(&[]);
+            db.read::<[i64; 4], DbError>(|conn| {
+                Ok(on!(conn, c => [
+                    outbox_event::table.count().get_result(c)?,
+                    outbox_open::table.count().get_result(c)?,
+                    outbox_settled::table.count().get_result(c)?,
+                    trend::table.count().get_result(c)?,
+                ]))
+            })
+            .await
+            .unwrap()
+        }
+    }
+
+    on_every_database!(FillFixture::new =>
+        an_empty_database_is_filled,
+        what_can_not_be_filled_is_refused,
+    );
+
+    async fn an_empty_database_is_filled(fixture: FillFixture) {
+        fixture.fill(3_000, 1_000).await.unwrap();
+        assert_eq!(fixture.counts().await, [3_000, 1_000, 2_000, 3_000]);
+        let error = fixture.fill(10, 10).await.unwrap_err().to_string();
+        assert!(error.contains("has events already"), "{error}");
+    }
+
+    async fn what_can_not_be_filled_is_refused(fixture: FillFixture) {
+        let error = fixture.fill(10, 11).await.unwrap_err().to_string();
+        assert!(error.contains("--open 11"), "{error}");
+    }
 }

@@ -84,4 +84,22 @@ fn wrong_databases_and_files_are_refused() {
         &["order-service", "can't be reached"],
     );
     refused(&["--data", "nowhere.csv"], &["nowhere.csv"]);
+    refused(&["--report", "no/such/report.json"], &["no/such/report.json"]);
+    refused(&["--limit", "0"], &["nothing was played", "no line below the header"]);
+}
+
+#[test]
+fn a_file_of_which_nothing_can_be_played_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sales.csv");
+    let path = file.display().to_string();
+    let header = "InvoiceNo;StockCode;Description;Quantity;InvoiceDate;UnitPrice;CustomerID\n";
+    let refused = |text: &str, words: &[&str]| {
+        std::fs::write(&file, text).unwrap();
+        program().refusal(&["demo", "--exit", "--data", &path], &[], words);
+    };
+    refused(header, &["nothing was played", &path]);
+    let line = format!("{header}1;POST;POSTAGE;1;2010-12-01T08:26:00;18;7\n");
+    refused(&line, &["nothing was played", "line 2", "POST"]);
+    refused("", &["the file is empty"]);
 }

@@ -107,6 +107,29 @@ fn on_data_of_ones_own() {
     }
 }
 
+/// As a file that Excel has written, with lines that only product-service can judge.
+#[test]
+fn what_the_service_refuses_costs_only_its_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("own.csv");
+    let long = "x".repeat(1_001);
+    let more = [
+        format!("6,10002,{long},1,2010-12-01T09:20:00,2.55,17850\n"),
+        "6,10004\u{fffd},ODD,1,2010-12-01T09:20:00,2.55,17850\n".to_owned(),
+        "6,10002,BLUE MUG,1,2010-12-01T09:20:00,2.55,17850\n".to_owned(),
+    ];
+    let text = [OWN_DATA, &more.concat()].concat();
+    let utf_16: Vec<u8> =
+        format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&file, utf_16).unwrap();
+    let (report, log) = demo(folder.path(), &["--data", &file.to_string_lossy()]);
+    assert_good(&report, &log);
+    assert_eq!((&report["rows"], &report["accepted"]), (&13.into(), &6.into()), "{log}");
+    for line in [12, 13] {
+        assert!(log.contains(&format!("line {line}: ")), "line {line} is not named:\n{log}");
+    }
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -21,6 +21,7 @@
 
 mod admin_cli;
 mod asyncapi;
+mod blame;
 mod browser;
 mod crashes;
 mod demo;

@@ -349,12 +349,13 @@ fn check_readable(admin: &Admin, record: &Record, has_headers: bool) -> ProblemR
 }
 
 async fn send(admin: &Admin, record: &Record) -> ProblemResult<()> {
-    admin.producer.resend(record).await.map_err(|error| match error {
+    let sent = admin.producer.resend(record).await.map_err(|error| match error {
         SendError::Message(_) => Problem::invalid("seq", format!("{error}; nothing was sent")),
         SendError::Broker(_) => {
             Problem::unavailable(format!("{error}; the dead letter waits as before"))
         }
-    })
+    });
+    sent.map(drop)
 }
 
 fn decide(

@@ -123,7 +123,7 @@ async fn show(admin: Data<Admin>, key: Path<String>) -> ProblemResult<Json<Quara
     tag = "quarantine",
     params(
         ("key" = String, Path, description = "The key"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew"),
     ),
     request_body = Put,
     responses(
@@ -161,7 +161,7 @@ async fn put(
     tag = "quarantine",
     params(
         ("key" = String, Path, description = "The key"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew"),
     ),
     responses(
         (status = 204, description = "It is not in quarantine any more"),

@@ -27,7 +27,7 @@ const MAX_KEY: usize = 255;
 #[serde(deny_unknown_fields)]
 #[schema(as = NewSilence)]
 pub(super) struct Begin {
-    /// Only alerts of this kind: exhausted, silent or version_above_source.
+    /// Only alerts of this kind: exhausted, silent, version_above_source, not_sent or not_applied.
     kind: Option<String>,
     /// Only alerts of this key.
     key: Option<String>,

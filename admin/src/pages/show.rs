@@ -113,6 +113,15 @@ pub(super) mod filters {
         Ok(super::grouped(number.plain()))
     }
 
+    /// A text of which people can see all.
+    #[askama::filter_fn]
+    pub(in crate::pages) fn visible(
+        text: impl Display,
+        _: &dyn askama::Values,
+    ) -> askama::Result<String> {
+        Ok(common::text::visible(&text.to_string()).into_owned())
+    }
+
     /// A length of time, given in seconds.
     #[askama::filter_fn]
     pub(in crate::pages) fn span(

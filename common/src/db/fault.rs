@@ -1,7 +1,7 @@
 //! Whose fault a database error is: the data's (one event has to answer for it), or the world's (try again).
 //!
-//! diesel keeps no SQLSTATE, so what may pass later (classes 08, 40, 53, 57) is told apart from errors of the data
-//! (22, 23) by diesel's kind, and by the server's words where the kind is unknown.
+//! PostgreSQL says it by SQLSTATE, whatever language the server speaks. diesel passes on no code of SQLite's but for
+//! constraints; its texts stand for codes, one each, and no setting translates them.
 
 use diesel::result::{DatabaseErrorKind, Error};
 
@@ -12,61 +12,78 @@ use super::DbError;
 pub enum Fault {
     /// The data can't be stored: the same data fails again.
     Data,
-    /// Connection, resources, deadlock, shutdown: the same work may pass later.
-    Transient,
-    /// Not known: repeat first, then look for a single event that fails alone.
+    /// Connection, locks, permissions, a missing table, resources, shutdown: the same work may pass later.
+    World,
+    /// Not known: single events may be to blame only where others of the same batch pass.
     Unknown,
 }
 
-/// How PostgreSQL and SQLite word errors of class 22 (data exception), for which diesel has no kind.
-const DATA_WORDS: [&str; 9] = [
-    "out of range",
-    "invalid input syntax",
-    "value too long",
-    "invalid byte sequence",
-    "numeric field overflow",
-    "unsupported unicode",
-    "datatype mismatch",
-    "too big",
-    "integer overflow",
+/// SQLite's texts for what is wrong with its file, its locks, its schema or its machine.
+///
+/// The first ones are those of its result codes (`sqlite3_errstr`); the last ones come with the code SQLITE_ERROR.
+const SQLITE_WORLD: [&str; 20] = [
+    "database is locked",
+    "database table is locked",
+    "database schema is locked",
+    "database schema has changed",
+    "database disk image is malformed",
+    "database or disk is full",
+    "disk I/O error",
+    "unable to open database file",
+    "attempt to write a readonly database",
+    "file is not a database",
+    "access permission denied",
+    "not authorized",
+    "locking protocol",
+    "out of memory",
+    "interrupted",
+    "query aborted",
+    "no such table",
+    "no such column",
+    "has no column named",
+    "too many SQL variables",
 ];
 
-/// How the two word what passes by itself.
-const TRANSIENT_WORDS: [&str; 12] = [
-    "deadlock",
-    "could not serialize",
-    "locked",
-    "busy",
-    "too many",
-    "no space",
-    "disk",
-    "out of memory",
-    "terminating connection",
-    "canceling statement",
-    "shutting down",
-    "starting up",
-];
+/// SQLite's texts for values that it can't hold.
+const SQLITE_DATA: [&str; 4] =
+    ["datatype mismatch", "string or blob too big", "integer overflow", "constraint failed"];
 
 impl Fault {
     /// Judges an error of [`super::Db`].
     pub fn of(error: &DbError) -> Self {
         match error {
             DbError::Query(error) => Self::of_query(error),
-            DbError::Unreachable { .. } | DbError::Unusable { .. } | DbError::Closed => {
-                Self::Transient
-            }
+            DbError::Unreachable { .. } | DbError::Unusable { .. } | DbError::Closed => Self::World,
         }
     }
 
     /// Judges an error of a statement.
     pub fn of_query(error: &Error) -> Self {
+        if let Some(code) = sqlstate::of(error) {
+            return Self::of_sqlstate(code);
+        }
         match error {
             Error::DatabaseError(kind, info) => Self::of_kind(kind, info.message()),
             Error::SerializationError(_) | Error::InvalidCString(_) => Self::Data,
             // What a row holds is not the fault of who asked for it: a newer release may have written it.
             Error::DeserializationError(_)
             | Error::BrokenTransactionManager
-            | Error::RollbackErrorOnCommit { .. } => Self::Transient,
+            | Error::RollbackErrorOnCommit { .. } => Self::World,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// By the class, which is the code's first two characters (PostgreSQL's appendix A).
+    fn of_sqlstate(code: &str) -> Self {
+        match code.get(..2) {
+            // A value, a constraint, a row too large for an index, an error that a trigger raises.
+            Some("22" | "23" | "54" | "P0") => Self::Data,
+            // Connections, features, roles, catalogs, transactions, prepared statements, permissions and names,
+            // resources, locks, operators, the system, the configuration, a corrupted database.
+            Some(
+                "08" | "0A" | "25" | "26" | "28" | "34" | "3D" | "3F" | "40" | "42" | "53" | "55"
+                | "57" | "58" | "72" | "F0" | "XX",
+            ) => Self::World,
             _ => Self::Unknown,
         }
     }
@@ -83,19 +100,47 @@ impl Fault {
             Kind::SerializationFailure
             | Kind::ReadOnlyTransaction
             | Kind::ClosedConnection
-            | Kind::UnableToSendCommand => Self::Transient,
-            _ => Self::of_message(&message.to_lowercase()),
+            | Kind::UnableToSendCommand => Self::World,
+            _ => Self::of_sqlite(message),
         }
     }
 
-    fn of_message(message: &str) -> Self {
-        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        if says(&DATA_WORDS) {
+    fn of_sqlite(message: &str) -> Self {
+        let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+        if says(&SQLITE_WORLD) {
+            Self::World
+        } else if says(&SQLITE_DATA) {
             Self::Data
-        } else if says(&TRANSIENT_WORDS) {
-            Self::Transient
         } else {
             Self::Unknown
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fault;
+
+    #[test]
+    fn the_class_of_a_code_decides() {
+        let cases = [
+            ("22003", Fault::Data),
+            ("23505", Fault::Data),
+            ("54000", Fault::Data),
+            ("P0001", Fault::Data),
+            ("40P01", Fault::World),
+            ("42P01", Fault::World),
+            ("42501", Fault::World),
+            ("53100", Fault::World),
+            ("55P03", Fault::World),
+            ("57014", Fault::World),
+            ("58030", Fault::World),
+            ("XX001", Fault::World),
+            ("99999", Fault::Unknown),
+            ("", Fault::Unknown),
+        ];
+        for (code, fault) in cases {
+            assert_eq!(Fault::of_sqlstate(code), fault, "{code}");
         }
     }
 }

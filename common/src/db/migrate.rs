@@ -8,7 +8,7 @@ use diesel_migrations::MigrationHarness;
 
 pub use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use super::{Conn, DbError, Location};
+use super::{Conn, DbError, Location, check};
 use crate::on;
 
 /// The same schema for both databases.
@@ -36,6 +36,7 @@ pub(super) fn run(
     sets: &[MigrationSet],
 ) -> Result<Vec<String>, DbError> {
     let refused = |reason: String| DbError::Unusable { location: location.to_string(), reason };
+    check::encoding(conn, location)?;
     if let Conn::Pg(c) = conn {
         sql_query(format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).execute(c)?;
     }

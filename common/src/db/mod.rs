@@ -5,6 +5,7 @@
 //! [`crate::on`] is the only place that knows that there are two dialects in typed queries.
 
 mod bisect;
+mod check;
 mod fault;
 mod location;
 mod migrate;

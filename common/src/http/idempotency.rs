@@ -1,13 +1,14 @@
 //! `Idempotency-Key`: the answer to a write is kept with its change, and given again to the same request.
 //!
-//! After the IETF draft "The Idempotency-Key HTTP Header Field": same key and body, same answer; same key and
-//! another body, 422; the first still running, 409. Final refusals are kept too; 5xx and 429 are not.
+//! After the IETF draft "The Idempotency-Key HTTP Header Field": same key and request, same answer; same key and
+//! another body or other preconditions, 422; the first still running, 409. A key belongs to one address, however that
+//! is spelled. What was refused or failed had no effect and is not kept: it is decided anew each time.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use actix_web::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload};
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -15,6 +16,7 @@ use diesel::sql_types::{BigInt, Bool};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::path::plain_path;
 use super::{Principal, Problem, ProblemResult};
 use crate::clock::Timestamp;
 use crate::db::{Conn, Db};
@@ -24,7 +26,7 @@ use crate::schema::idempotency;
 /// The longest key that is taken, in characters.
 const MAX_KEY: usize = 255;
 
-/// An answer that can be kept: to a write, whether it was done or refused for good.
+/// The answer to a write, whether it was done or refused.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = idempotency)]
 pub struct Reply {
@@ -94,7 +96,14 @@ impl From<&Problem> for Reply {
 
 /// The key of a write, with all that it is bound to; absent when the client sent none.
 #[derive(Debug, Clone)]
-pub struct IdempotencyKey(Option<Bound>);
+pub struct IdempotencyKey(Option<KeyedRequest>);
+
+#[derive(Debug, Clone)]
+struct KeyedRequest {
+    bound: Bound,
+    /// As one text; empty without any.
+    preconditions: String,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Bound {
@@ -125,9 +134,26 @@ impl IdempotencyKey {
             ));
         }
         let principal = Principal::from_request(request, payload).into_inner()?;
-        let route = format!("{} {}", request.method(), request.path());
-        Ok(Self(Some(Bound { principal: principal.0, route, key: key.to_owned() })))
+        let route = format!("{} {}", request.method(), plain_path(request));
+        let bound = Bound { principal: principal.0, route, key: key.to_owned() };
+        Ok(Self(Some(KeyedRequest { bound, preconditions: preconditions(request) })))
     }
+}
+
+/// What a request says in `If-Match` and `If-None-Match`, however it is spread over headers.
+fn preconditions(request: &HttpRequest) -> String {
+    let mut text = String::new();
+    for name in [IF_MATCH, IF_NONE_MATCH] {
+        let headers = request.headers().get_all(&name);
+        let tags: Vec<&str> = headers
+            .flat_map(|header| header.to_str().unwrap_or_default().split(','))
+            .map(str::trim)
+            .collect();
+        if !tags.is_empty() {
+            text.push_str(&format!("{name}: {}\n", tags.join(", ")));
+        }
+    }
+    text
 }
 
 /// The keyed writes that this process is busy with; one per service.
@@ -165,11 +191,11 @@ fn still_running() -> Problem {
 
 /// Runs a write once per key: `work` and the keeping of its answer are one transaction.
 ///
-/// `work` refuses by `Err`: whatever it wrote is undone (it runs in a savepoint), and a final refusal is kept.
+/// `work` refuses by `Err`: whatever it wrote is undone (it runs in a savepoint), and nothing is kept.
 ///
 /// # Errors
-/// 409 while the first is running, 422 for another body, 5xx when the database fails. Refusals by `work`
-/// come back as `Ok(Reply)`.
+/// 409 while the first is running, 422 for another body or other preconditions, 5xx when the database fails.
+/// Refusals by `work` come back as `Ok(Reply)`.
 pub async fn idempotent(
     db: &Db,
     running: &KeysInProgress,
@@ -178,37 +204,43 @@ pub async fn idempotent(
     now: Timestamp,
     work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
 ) -> ProblemResult<Reply> {
-    let Some(bound) = key.0 else {
+    let Some(KeyedRequest { bound, preconditions }) = key.0 else {
         return db.write(|conn| settle(conn.transaction(work))).await;
     };
-    let body_hash = hex::encode(Sha256::digest(body));
+    let request_hash = request_hash(body, &preconditions);
     // Held by the transaction, not by the request: a client that hangs up does not end the first run.
     let entered = running.enter(&bound)?;
     db.write(move |conn| {
         let _entered = entered;
         lock(conn, &bound)?;
-        if let Some(reply) = kept(conn, &bound, &body_hash)? {
+        if let Some(reply) = kept(conn, &bound, &request_hash)? {
             return Ok(reply);
         }
         let reply = settle(conn.transaction(work))?;
-        if is_final(&reply) {
-            keep(conn, &bound, &body_hash, &reply, now)?;
+        if reply.is_success() {
+            keep(conn, &bound, &request_hash, &reply, now)?;
         }
         Ok(reply)
     })
     .await
 }
 
-/// Turns a refusal for good into an answer like any other; faults stay errors and roll back.
+/// What tells the requests with one key apart: body and preconditions.
+fn request_hash(body: &[u8], preconditions: &str) -> String {
+    let body = Sha256::digest(body);
+    if preconditions.is_empty() {
+        // As the last release writes it: during an upgrade, each finds the answers that the other kept.
+        return hex::encode(body);
+    }
+    hex::encode(Sha256::new().chain_update(body).chain_update(preconditions).finalize())
+}
+
+/// Turns a refusal into an answer like any other; faults stay errors and roll back.
 fn settle(outcome: ProblemResult<Reply>) -> ProblemResult<Reply> {
     match outcome {
         Err(problem) if problem.status().is_client_error() => Ok(Reply::from(&problem)),
         other => other,
     }
-}
-
-fn is_final(reply: &Reply) -> bool {
-    reply.status < 500 && reply.status != 429
 }
 
 #[derive(QueryableByName)]
@@ -229,26 +261,34 @@ fn lock(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
     if row.locked { Ok(()) } else { Err(still_running()) }
 }
 
-fn kept(conn: &mut Conn, bound: &Bound, body_hash: &str) -> ProblemResult<Option<Reply>> {
+fn kept(conn: &mut Conn, bound: &Bound, request_hash: &str) -> ProblemResult<Option<Reply>> {
     let found: Option<(String, Reply)> = on!(conn, c => idempotency::table
         .find((&bound.principal, &bound.route, &bound.key))
         .select((idempotency::body_hash, Reply::as_select()))
         .first(c)
         .optional())?;
     match found {
-        Some((hash, _)) if hash != body_hash => Err(Problem::invalid(
+        // The last release kept refusals, too.
+        Some((_, reply)) if !reply.is_success() => forget(conn, bound).map(|()| None),
+        Some((hash, _)) if hash != request_hash => Err(Problem::invalid(
             "Idempotency-Key",
-            "this key was used with another body; use a new key for another request",
+            "this key was used with another body or other preconditions; use a new key for another request",
         )),
         Some((_, reply)) => Ok(Some(reply)),
         None => Ok(None),
     }
 }
 
+fn forget(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
+    let row = idempotency::table.find((&bound.principal, &bound.route, &bound.key));
+    on!(conn, c => diesel::delete(row).execute(c))?;
+    Ok(())
+}
+
 fn keep(
     conn: &mut Conn,
     bound: &Bound,
-    body_hash: &str,
+    request_hash: &str,
     reply: &Reply,
     now: Timestamp,
 ) -> ProblemResult<()> {
@@ -256,7 +296,7 @@ fn keep(
         idempotency::principal.eq(&bound.principal),
         idempotency::route.eq(&bound.route),
         idempotency::key.eq(&bound.key),
-        idempotency::body_hash.eq(body_hash),
+        idempotency::body_hash.eq(request_hash),
         idempotency::status.eq(reply.status),
         idempotency::etag.eq(&reply.etag),
         idempotency::location.eq(&reply.location),
@@ -265,4 +305,60 @@ fn keep(
     );
     on!(conn, c => diesel::insert_into(idempotency::table).values(row).execute(c))?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn keyed(request: TestRequest) -> KeyedRequest {
+        let request = request.insert_header(("idempotency-key", "k")).to_http_request();
+        IdempotencyKey::of(&request, &mut Payload::None).unwrap().0.unwrap()
+    }
+
+    fn bound(request: TestRequest) -> Bound {
+        keyed(request).bound
+    }
+
+    fn stated(headers: &[(&str, &str)]) -> String {
+        let request = TestRequest::default();
+        let request =
+            headers.iter().fold(request, |request, header| request.append_header(*header));
+        keyed(request).preconditions
+    }
+
+    #[test]
+    fn a_key_belongs_to_a_method_and_an_address_however_it_is_spelled() {
+        let put = |path: &str| bound(TestRequest::put().uri(path));
+        assert_eq!(put("/inventory/I%2FA").route, "PUT /inventory/I%2FA");
+        assert_eq!(put("/inventory/I%2FA"), put("/inventory/%49%2f%41"));
+        assert_ne!(put("/inventory/I%2FA"), put("/inventory/I/A"));
+        assert_ne!(put("/inventory/I%2FA"), put("/inventory/I%252FA"));
+        assert_ne!(put("/inventory/A"), bound(TestRequest::delete().uri("/inventory/A")));
+    }
+
+    #[test]
+    fn preconditions_are_the_same_however_they_are_written() {
+        assert_eq!(stated(&[]), "");
+        let both = stated(&[("if-match", "\"1\",  \"2\"")]);
+        assert_eq!(both, stated(&[("if-match", "\"1\""), ("if-match", "\"2\"")]));
+        assert_ne!(both, stated(&[("if-match", "\"1\"")]));
+        assert_ne!(stated(&[("if-match", "*")]), stated(&[("if-none-match", "*")]));
+    }
+
+    #[test]
+    fn requests_differ_by_body_and_preconditions() {
+        let hashes = [
+            request_hash(b"a", ""),
+            request_hash(b"b", ""),
+            request_hash(b"a", "if-match: *\n"),
+            request_hash(b"b", "if-match: *\n"),
+            request_hash(b"a", "if-none-match: *\n"),
+        ];
+        assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
+        assert_eq!(request_hash(b"a", ""), hex::encode(Sha256::digest(b"a")));
+    }
 }

@@ -235,9 +235,11 @@ impl From<diesel::result::Error> for Problem {
             _ if matches!(error, diesel::result::Error::DeserializationError(_)) => {
                 Self::internal(&error)
             }
-            Fault::Transient => {
-                tracing::warn!(%error, "a request was interrupted by the database");
-                Self::unavailable("the database interrupted the request; try again shortly")
+            Fault::World => {
+                tracing::warn!(%error, "the database can't do what a request asks for");
+                Self::unavailable(
+                    "the database can't do this now; try again shortly, and see the service's log if it lasts",
+                )
             }
             Fault::Data | Fault::Unknown => Self::internal(&error),
         }

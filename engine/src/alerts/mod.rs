@@ -6,6 +6,7 @@
 //! once, and one that came twice is recognisable by its id. Mails and the webhook differ only in their `DeliveryChannel`.
 
 mod closing;
+mod condition;
 mod digest;
 mod error;
 mod listing;
@@ -24,10 +25,16 @@ mod tests;
 
 use std::sync::Arc;
 
+use common::config::{AlertSettings, MailSettings, WebhookSettings};
+use common::db::{Conn, Db};
+use common::env::Env;
 use tokio::sync::Notify;
+
+use crate::audit::Actor;
 
 pub(crate) use closing::any_open;
 pub use closing::{close, close_kind, open_keys, superseded_by};
+pub use condition::Condition;
 pub use digest::DigestOutcome;
 pub use error::AlertError;
 pub use listing::{
@@ -40,10 +47,6 @@ pub use sender::SenderOutcome;
 pub(crate) use silences::SILENCED;
 pub use transport::MemoryMails;
 
-use crate::audit::Actor;
-use common::config::{AlertSettings, MailSettings, WebhookSettings};
-use common::db::{Conn, Db};
-use common::env::Env;
 use mail::{Mails, QueuedMail};
 use outgoing::{MessageIdentity, Outgoing};
 use webhook::{QueuedWebhook, Webhooks};

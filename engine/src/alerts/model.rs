@@ -21,16 +21,31 @@ pub enum AlertKind {
     Silent,
     /// The copy holds a newer version than its source has made.
     VersionAboveSource,
+    /// Events stay PENDING, for a reason that is none of theirs.
+    NotSent,
+    /// Events that came in can't be applied, for a reason that is none of theirs.
+    NotApplied,
 }
 
 impl AlertKind {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Exhausted, Self::Silent, Self::VersionAboveSource, Self::NotSent, Self::NotApplied];
+
     /// As stored and shown.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
             Self::Silent => "silent",
             Self::VersionAboveSource => "version_above_source",
+            Self::NotSent => "not_sent",
+            Self::NotApplied => "not_applied",
         }
+    }
+
+    /// Whether it is a condition that lasts and is met again and again: it has one open alert (per key, if it has one).
+    const fn lasts(self) -> bool {
+        matches!(self, Self::VersionAboveSource | Self::NotSent | Self::NotApplied)
     }
 }
 
@@ -38,10 +53,10 @@ impl std::str::FromStr for AlertKind {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Exhausted, Self::Silent, Self::VersionAboveSource]
+        Self::ALL
             .into_iter()
             .find(|kind| kind.name() == text)
-            .ok_or("use exhausted, silent or version_above_source")
+            .ok_or("use exhausted, silent, version_above_source, not_sent or not_applied")
     }
 }
 
@@ -108,6 +123,18 @@ impl NewAlert {
         Self::bare(AlertKind::Silent, subject)
     }
 
+    /// `service` can't send its events to `topic`, for the reason `cause`.
+    pub fn not_sent(service: &str, topic: &str, cause: &str) -> Self {
+        let subject = format!("{service} can't send its events to the topic {topic}");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotSent, subject) }
+    }
+
+    /// `service` can't apply what comes in from `topic`, for the reason `cause`.
+    pub fn not_applied(service: &str, topic: &str, cause: &str) -> Self {
+        let subject = format!("{service} can't apply the events of the topic {topic}");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotApplied, subject) }
+    }
+
     fn about(kind: AlertKind, event: &EventFacts, subject: String) -> Self {
         Self {
             event_id: Some(event.id),
@@ -140,7 +167,8 @@ impl NewAlert {
 /// Raises `new` in the caller's transaction; false: it was raised before.
 ///
 /// An exhaustion (event and attempt) has one alert, whoever raises it how often; a version above the source has
-/// one open alert per key. A silence is raised each time: its caller knows where an episode begins.
+/// one open alert per key, and what hinders sending or applying has one. An alert about silent partitions is raised
+/// each time: its caller knows where an episode begins.
 ///
 /// # Errors
 /// When a statement fails; the cause of the alert must then be rolled back with it.
@@ -173,18 +201,25 @@ pub fn raise_all(conn: &mut Conn, now: Timestamp, new: Vec<NewAlert>) -> QueryRe
 /// Whether `earlier` of the same call are about the same lasting condition.
 fn is_told_already(new: &NewAlert, earlier: &[NewAlert]) -> bool {
     let same = |row: &NewAlert| row.kind == new.kind && row.key == new.key;
-    new.kind == AlertKind::VersionAboveSource.name() && earlier.iter().any(same)
+    lasts(new) && earlier.iter().any(same)
 }
 
-/// Whether a condition that lasts, and is met with every answer, has its open alert.
+/// Whether a condition that lasts, and is met again and again, has its open alert.
 fn is_open_already(conn: &mut Conn, new: &NewAlert) -> QueryResult<bool> {
-    if new.kind != AlertKind::VersionAboveSource.name() {
+    if !lasts(new) {
         return Ok(false);
     }
     let open = alert::table
         .filter(alert::closed_us.is_null())
-        .filter(alert::key.eq(&new.key))
         .filter(alert::kind.eq(new.kind))
         .select(alert::seq);
-    on!(conn, c => open.first::<i64>(c).optional()).map(|seq| seq.is_some())
+    let found: Option<i64> = match &new.key {
+        Some(key) => on!(conn, c => open.filter(alert::key.eq(key)).first(c).optional())?,
+        None => on!(conn, c => open.filter(alert::key.is_null()).first(c).optional())?,
+    };
+    Ok(found.is_some())
+}
+
+fn lasts(new: &NewAlert) -> bool {
+    AlertKind::ALL.into_iter().any(|kind| kind.name() == new.kind && kind.lasts())
 }

@@ -1,13 +1,15 @@
 //! What a mail says: subject, text and HTML of a digest.
 //!
 //! Keys and errors come from elsewhere, so they are cut and put on one line before they get into any part:
-//! no header can be forged with them, and no line of the mail; askama escapes them in the HTML.
+//! no header can be forged with them, and no line of the mail; askama escapes them in the HTML. What is invisible in a
+//! key is written out, since two keys that look alike may be two.
 
 use askama::Template;
 use chrono::DateTime;
 use common::clock::Timestamp;
 use common::event::EventKind;
 use common::ids::EventId;
+use common::text::visible;
 use diesel::Queryable;
 
 use super::model::AlertKind;
@@ -174,7 +176,7 @@ fn title(item: &Item) -> String {
         parts.push(one_line(event_type, NAME_CHARS));
     }
     if let Some(key) = &item.key {
-        parts.push(format!("{} {}", noun(item), one_line(key, NAME_CHARS)));
+        parts.push(format!("{} {}", noun(item), one_line(&visible(key), NAME_CHARS)));
     }
     // Commands have no version of their own.
     if let Some(version) = item.version.filter(|_| is_snapshot(item)) {
@@ -213,6 +215,10 @@ fn what_happens_now(kind: &str) -> &'static str {
     } else if kind == AlertKind::VersionAboveSource.name() {
         "the copy keeps its version and refuses older ones; if the source's database was restored from a \
          backup, raise its epoch"
+    } else if kind == AlertKind::NotSent.name() {
+        "events wait as PENDING, cost no attempt, and are sent once the cause is gone"
+    } else if kind == AlertKind::NotApplied.name() {
+        "events wait in the topic, cost no attempt, and are applied once the cause is gone"
     } else {
         "an operator has to investigate"
     }
@@ -236,7 +242,9 @@ fn headline(items: &[Item]) -> String {
     let exhausted = of(AlertKind::Exhausted);
     let silent = of(AlertKind::Silent);
     let above = of(AlertKind::VersionAboveSource);
-    let others = items.len() - exhausted.len() - silent.len() - above.len();
+    let hindered: Vec<&Item> =
+        [of(AlertKind::NotSent), of(AlertKind::NotApplied)].into_iter().flatten().collect();
+    let others = items.len() - exhausted.len() - silent.len() - above.len() - hindered.len();
     let mut parts = Vec::new();
     if !exhausted.is_empty() {
         parts.push(format!("{} ({})", not_arrived(&exhausted), keys(&exhausted)));
@@ -249,6 +257,7 @@ fn headline(items: &[Item]) -> String {
     if !above.is_empty() {
         parts.push(format!("the copy is ahead of its source ({})", keys(&above)));
     }
+    parts.extend(hindered.iter().map(|item| item.subject.clone()));
     match others {
         0 => {}
         1 => parts.push("another alert".to_owned()),
@@ -272,7 +281,8 @@ fn not_arrived(items: &[&Item]) -> String {
 fn keys(items: &[&Item]) -> String {
     let mut named: Vec<(&str, String)> = Vec::new();
     for item in items {
-        let key = one_line(item.key.as_deref().unwrap_or("?"), HEADLINE_KEY_CHARS);
+        let key = visible(item.key.as_deref().unwrap_or("?"));
+        let key = one_line(&key, HEADLINE_KEY_CHARS);
         if !named.iter().any(|(_, known)| *known == key) {
             named.push((noun(item), key));
         }

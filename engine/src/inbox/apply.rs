@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use common::clock::Timestamp;
 use common::db::{Conn, Db, Fault, ROWS_PER_INSERT, bisect};
@@ -37,6 +37,23 @@ pub struct Inbox {
     pub consumer: String,
     /// Where the steps of traces are written down.
     pub spans: Spans,
+    /// An event that passed.
+    pub control: Control,
+}
+
+/// The last event that passed, kept to be tried once more where a whole batch fails: if it fails now as well, the
+/// world is at fault, and no event of the batch. Cheap to clone, all clones share it.
+#[derive(Clone, Default)]
+pub struct Control(Arc<Mutex<Option<Event>>>);
+
+impl Control {
+    fn get(&self) -> Option<Event> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, event: Event) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
+    }
 }
 
 /// What a batch came to.
@@ -48,6 +65,8 @@ pub struct Applied {
     pub unreadable: usize,
     /// The steps of the traces that are recorded, with the place of their answer.
     spans: Vec<(usize, Span)>,
+    /// One of its events that passed.
+    passed: Option<Event>,
 }
 
 /// The kept answer to an event that was applied or rejected.
@@ -88,6 +107,9 @@ impl Inbox {
         let inbox = self.clone();
         let mut applied =
             self.db.write(move |conn| inbox.apply_in(conn, &records, blame_unknown)).await?;
+        if let Some(event) = applied.passed.take() {
+            self.control.set(event);
+        }
         self.end_spans(&mut applied);
         log_failures(&applied);
         Ok(applied)
@@ -141,6 +163,8 @@ impl Inbox {
             }
         }
         let answers = self.answers(conn, &firsts, blame_unknown, now)?;
+        let passed = firsts.iter().zip(&answers).find(|(_, answer)| answer.passed_now());
+        applied.passed = passed.map(|(event, _)| event.clone());
         let mut answers: HashMap<EventId, HandlerOutcome> =
             firsts.iter().map(|event| event.id).zip(answers).collect();
         for (partition, event, span) in readable {
@@ -177,17 +201,41 @@ impl Inbox {
         blame_unknown: bool,
         now: Timestamp,
     ) -> Result<Vec<HandlerOutcome>, BatchError> {
-        bisect(
+        let mut blamed = 0;
+        let answers = bisect(
             conn,
             events,
             &mut |conn, events| self.apply_together(conn, events, now),
             &|error: &BatchError| error.blames_data(blame_unknown),
             &mut |_, _, error| {
+                blamed += 1;
                 // What is not understood may pass after an update; what the data can't be, stays.
                 let retryable = error.fault() != Fault::Data;
                 Ok(HandlerOutcome::Failed { error: cut_error(&error.to_string()), retryable })
             },
-        )
+        )?;
+        if blamed > 0 && !answers.iter().any(HandlerOutcome::passed_now) {
+            self.check_the_world(conn, now)?;
+        }
+        Ok(answers)
+    }
+
+    /// Where every event failed, one that passed before is handled once more, without a trace.
+    ///
+    /// # Errors
+    /// What fails for that one as well: then it is the fault of none of them.
+    fn check_the_world(&self, conn: &mut Conn, now: Timestamp) -> Result<(), BatchError> {
+        let Some(control) = self.control.get() else { return Ok(()) };
+        let mut passed = false;
+        let tried = conn.transaction(|conn| {
+            self.handle(conn, now, std::slice::from_ref(&control))?;
+            passed = true;
+            Err::<(), _>(BatchError::Query(Error::RollbackTransaction))
+        });
+        match tried {
+            Err(error) if !passed => Err(BatchError::World(error.to_string())),
+            _ => Ok(()),
+        }
     }
 
     /// All of `events` (no id twice) in one go.

@@ -8,7 +8,9 @@ use rdkafka::consumer::CommitMode;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, Inbox};
-use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, SendError};
+use crate::alerts::{Condition, NewAlert};
+use crate::batch::BatchError;
+use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, SendError, cut_error};
 use crate::worker::Retry;
 
 /// Receives events and answers them.
@@ -25,6 +27,8 @@ pub struct InboxConsumer {
     pub batch: usize,
     /// How long a batch that is not full waits.
     pub linger: Duration,
+    /// That nothing can be applied, for a reason that is no event's.
+    pub hindered: Condition,
 }
 
 /// Bytes of acks in one message at the most, counted generously.
@@ -51,7 +55,7 @@ impl InboxConsumer {
     /// One batch to its end; `None` when `stop` came before that: the batch then comes again.
     async fn take(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
         let applied = self.apply(records, stop).await?;
-        self.answer(self.messages(&applied), stop).await?;
+        self.answer(self.parts(&applied), stop).await?;
         self.consumer.commit(records, CommitMode::Async);
         Some(applied)
     }
@@ -62,8 +66,12 @@ impl InboxConsumer {
         loop {
             // What fails again and again for an unknown reason is at last blamed on single events.
             match self.inbox.apply(records.to_vec(), unknown_faults >= MAX_UNKNOWN_FAULTS).await {
-                Ok(applied) => return Some(retry.succeeded(applied)),
+                Ok(applied) => {
+                    self.hindered.ended("events are applied again").await;
+                    return Some(retry.succeeded(applied));
+                }
                 Err(error) => {
+                    self.tell(records, &error).await;
                     unknown_faults += u32::from(error.fault() == Fault::Unknown);
                     retry.pause(&error).await?;
                 }
@@ -71,54 +79,88 @@ impl InboxConsumer {
         }
     }
 
-    async fn answer(&self, mut messages: Vec<Message>, stop: &CancellationToken) -> Option<()> {
+    async fn tell(&self, records: &[Record], error: &BatchError) {
+        let topic = records.first().map_or("", |record| record.topic.as_str());
+        let cause = cut_error(&error.to_string());
+        let alert = NewAlert::not_applied(self.inbox.consumer(), topic, &cause);
+        self.hindered.met(|_, _| Ok(true), alert).await;
+    }
+
+    async fn answer(&self, mut parts: Vec<AckPart>, stop: &CancellationToken) -> Option<()> {
         let mut retry = Retry::new("answering events", self.inbox.env(), stop);
-        loop {
+        while !parts.is_empty() {
+            let (written, messages): (Vec<AckPart>, Vec<Message>) =
+                parts.into_iter().filter_map(|part| self.message(part)).unzip();
             let results = self.producer.send_all(&messages).await;
-            let mut trouble = None;
-            let mut results = results.into_iter();
-            messages.retain(|_| match results.next() {
-                Some(Err(SendError::Message(error))) => {
-                    // Their sender hears nothing and tries again: better than a partition that stands still.
-                    tracing::error!(error, "acks can't be sent as they are and are left out");
-                    false
+            let (mut again, mut trouble) = (Vec::new(), None);
+            for (part, result) in written.into_iter().zip(results) {
+                match result {
+                    Ok(_) => {}
+                    Err(SendError::Message(error)) => again.extend(part.smaller(&error)),
+                    Err(error) => {
+                        again.push(part);
+                        trouble = Some(error);
+                    }
                 }
-                Some(Err(error)) => {
-                    trouble = Some(error);
-                    true
-                }
-                Some(Ok(())) | None => false,
-            });
-            match trouble {
-                None => {
-                    retry.succeeded(());
-                    return Some(());
-                }
-                Some(error) => retry.pause(&error).await?,
+            }
+            parts = again;
+            if let Some(error) = trouble {
+                retry.pause(&error).await?;
             }
         }
+        retry.succeeded(());
+        Some(())
     }
 
     /// The answers by the partition that their events came from, in messages of limited size.
-    fn messages(&self, applied: &Applied) -> Vec<Message> {
+    fn parts(&self, applied: &Applied) -> Vec<AckPart> {
         let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
         for (partition, ack) in &applied.acks {
             by_partition.entry(*partition).or_default().push(ack.clone());
         }
-        let mut messages = Vec::new();
-        for (partition, acks) in by_partition {
-            for acks in in_parts(acks) {
-                messages.extend(self.message(partition, acks));
-            }
-        }
-        messages
+        let parts = |(partition, acks)| {
+            in_parts(acks).into_iter().map(move |acks| AckPart { partition, acks })
+        };
+        by_partition.into_iter().flat_map(parts).collect()
     }
 
-    fn message(&self, partition: i32, acks: Vec<Ack>) -> Option<Message> {
+    fn message(&self, part: AckPart) -> Option<(AckPart, Message)> {
         let env = self.inbox.env();
         let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
-        let message = AckBatch { acks }.into_message(id, now, consumer, &self.ack_topic, partition);
-        message.inspect_err(|error| tracing::error!(%error, "acks can't be written")).ok()
+        let acks = AckBatch { acks: part.acks.clone() };
+        let message = acks.into_message(id, now, consumer, &self.ack_topic, part.partition);
+        let message = message.inspect_err(|error| tracing::error!(%error, "acks can't be written"));
+        Some((part, message.ok()?))
+    }
+}
+
+/// Answers that travel in one message.
+struct AckPart {
+    /// The partition that their events came from; the answers go to the same one.
+    partition: i32,
+    acks: Vec<Ack>,
+}
+
+impl AckPart {
+    /// What to send instead of a part that the broker takes in no way: its halves, and at last a bare verdict.
+    fn smaller(mut self, error: &str) -> Vec<Self> {
+        let partition = self.partition;
+        if self.acks.len() > 1 {
+            let second = self.acks.split_off(self.acks.len() / 2);
+            return vec![self, Self { partition, acks: second }];
+        }
+        let bare = self.acks.into_iter().filter_map(|ack| {
+            // The verdict has to arrive; what a handler adds to it must not prevent that.
+            let event = ack.event_id;
+            let bare = ack.bare();
+            match bare {
+                Some(_) => tracing::warn!(%event, error, "an ack is too large and is sent without its details"),
+                // Its sender hears nothing and tries again: better than a partition that stands still.
+                None => tracing::error!(%event, error, "an ack can't be sent and is left out"),
+            }
+            bare
+        });
+        bare.map(|ack| Self { partition, acks: vec![ack] }).collect()
     }
 }
 

@@ -7,6 +7,6 @@ pub mod quarantine;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Applied, Inbox};
+pub use apply::{Applied, Control, Inbox};
 pub use consumer::{InboxConsumer, MAX_UNKNOWN_FAULTS};
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};

@@ -59,6 +59,17 @@ pub enum HandlerOutcome {
     },
 }
 
+impl HandlerOutcome {
+    /// Whether the handler itself took the event now: a duplicate is answered without it.
+    pub(super) fn passed_now(&self) -> bool {
+        match self {
+            Self::Success { detail, .. } => *detail != Detail::Duplicate,
+            Self::Rejected { .. } => true,
+            Self::Failed { .. } => false,
+        }
+    }
+}
+
 /// How far a copy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CopyVersion {

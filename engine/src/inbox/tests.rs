@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::clock::{ManualClock, Timestamp};
-use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS};
+use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS, Fault};
 use common::env::Env;
 use common::event::Event;
 use common::ids::EventId;
@@ -23,7 +24,11 @@ use crate::kafka::{Ack, Envelope, Record, Verdict};
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
 /// Counts each event's effect by key; keys say what goes wrong.
-struct Counting;
+#[derive(Clone, Default)]
+struct Counting {
+    /// Whether it fails whatever it is given.
+    broken: Arc<AtomicBool>,
+}
 
 impl Handler for Counting {
     fn is_command(&self, event_type: &str) -> bool {
@@ -36,6 +41,7 @@ impl Handler for Counting {
         _now: Timestamp,
         events: &[Event],
     ) -> Result<Vec<HandlerOutcome>, BatchError> {
+        assert!(!self.broken.load(Ordering::Relaxed), "a flaw that meets everything");
         let mut answers = Vec::new();
         for event in events {
             answers.push(match event.key.as_str() {
@@ -78,6 +84,7 @@ struct InboxFixture {
     db: Db,
     env: Env,
     inbox: Inbox,
+    handler: Counting,
     _database: TestDatabase,
 }
 
@@ -85,14 +92,16 @@ impl InboxFixture {
     fn new(database: TestDatabase) -> Self {
         let env = Env::seeded(Arc::new(ManualClock::at(START)), 3);
         let db = database.open(&[ENGINE_MIGRATIONS]);
+        let handler = Counting::default();
         let inbox = Inbox {
             db: db.clone(),
             env: env.clone(),
-            handler: Arc::new(Counting),
+            handler: Arc::new(handler.clone()),
             consumer: "order-service".to_owned(),
             spans: Spans::off(env.clone()),
+            control: Control::default(),
         };
-        Self { db, env, inbox, _database: database }
+        Self { db, env, inbox, handler, _database: database }
     }
 
     fn event(&self, event_type: &str, key: &str) -> Event {
@@ -132,7 +141,7 @@ impl InboxFixture {
         self.run(|conn| on!(conn, c => inbox::table.count().get_result(c))).await
     }
 
-    async fn buried(&self) -> i64 {
+    async fn dead_letters(&self) -> i64 {
         self.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await
     }
 }
@@ -161,8 +170,10 @@ on_every_database!(InboxFixture::new =>
     a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh,
     only_the_bad_event_fails,
     a_flawed_handler_stops_nobody,
+    what_fails_for_everything_is_blamed_on_nothing,
+    a_table_that_is_away_is_blamed_on_nothing,
     quarantine_fails_a_key_until_it_is_released,
-    the_unreadable_is_buried_and_answered_where_it_can_be,
+    the_unreadable_is_set_aside_and_answered_where_it_can_be,
 );
 
 async fn a_duplicate_has_no_second_effect_and_gets_the_same_answer(fixture: InboxFixture) {
@@ -229,6 +240,37 @@ async fn a_flawed_handler_stops_nobody(fixture: InboxFixture) {
     assert_eq!(fixture.effects("A").await, 1);
 }
 
+/// An event that passed before is the proof: what it can't pass now, no event is to blame for.
+async fn what_fails_for_everything_is_blamed_on_nothing(fixture: InboxFixture) {
+    fixture.deliver(&[fixture.event("test.changed", "A")]).await;
+    fixture.handler.broken.store(true, Ordering::Relaxed);
+    for keys in [&["B", "C"][..], &["B"]] {
+        let events = keys.iter().map(|key| record(&fixture.event("test.changed", key)));
+        let Err(error) = fixture.inbox.apply(events.collect(), true).await else { panic!() };
+        assert_eq!(error.fault(), Fault::World, "{error}");
+    }
+    fixture.handler.broken.store(false, Ordering::Relaxed);
+    let events = [fixture.event("test.changed", "panics"), fixture.event("test.changed", "panics")];
+    let acks = fixture.deliver(&events).await;
+    let outcomes: Vec<Verdict> = acks.iter().map(|ack| ack.outcome).collect();
+    assert_eq!(outcomes, [Verdict::Failed; 2], "the other event passes, so these two are bad");
+    assert_eq!((fixture.effects("A").await, fixture.kept().await), (1, 1), "and leaves no trace");
+}
+
+async fn a_table_that_is_away_is_blamed_on_nothing(fixture: InboxFixture) {
+    let event = fixture.event("test.changed", "A");
+    fixture.run(|conn| conn.batch_execute("ALTER TABLE counter RENAME TO away")).await;
+    for blame_unknown in [false, true] {
+        let records = vec![record(&event)];
+        let Err(error) = fixture.inbox.apply(records, blame_unknown).await else { panic!() };
+        assert_eq!(error.fault(), Fault::World, "{error}");
+        assert!(error.to_string().contains("counter"), "{error}");
+    }
+    fixture.run(|conn| conn.batch_execute("ALTER TABLE away RENAME TO counter")).await;
+    let acks = fixture.deliver(&[event]).await;
+    assert_eq!((acks[0].outcome, acks[0].attempt), (Verdict::Success, 1));
+}
+
 async fn quarantine_fails_a_key_until_it_is_released(fixture: InboxFixture) {
     let row = QuarantineRow {
         key: "A".to_owned(),
@@ -246,7 +288,7 @@ async fn quarantine_fails_a_key_until_it_is_released(fixture: InboxFixture) {
     assert_eq!(fixture.deliver(&events[..1]).await[0].outcome, Verdict::Success);
 }
 
-async fn the_unreadable_is_buried_and_answered_where_it_can_be(fixture: InboxFixture) {
+async fn the_unreadable_is_set_aside_and_answered_where_it_can_be(fixture: InboxFixture) {
     let event = fixture.event("test.changed", "A");
     let mut newer = record(&event);
     for (name, value) in &mut newer.headers {
@@ -263,7 +305,7 @@ async fn the_unreadable_is_buried_and_answered_where_it_can_be(fixture: InboxFix
     assert_eq!((refusal.outcome, refusal.retryable), (Verdict::Failed, false));
     assert!(refusal.error.as_ref().unwrap().contains("2.0"));
     assert_eq!(
-        (fixture.effects("B").await, fixture.buried().await),
+        (fixture.effects("B").await, fixture.dead_letters().await),
         (1, 2),
         "the same noise is one letter"
     );

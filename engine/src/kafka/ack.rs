@@ -64,6 +64,16 @@ pub struct Ack {
 }
 
 impl Ack {
+    /// The verdict without what a handler, an error or a trace adds to it; none if there is nothing to leave out.
+    #[must_use]
+    pub fn bare(self) -> Option<Self> {
+        const SHORT: usize = 100;
+        let error = self.error.as_ref().is_some_and(|error| error.len() > SHORT);
+        let more = error || self.result.is_some() || self.traceparent.is_some();
+        let cut = |text: String| text[..text.floor_char_boundary(SHORT)].to_owned();
+        more.then(|| Self { result: None, traceparent: None, error: self.error.map(cut), ..self })
+    }
+
     /// About how many bytes it takes on the wire: never less than it does.
     pub fn weight(&self) -> usize {
         // JSON may write a character of a text as six; the rest of the fields are short.

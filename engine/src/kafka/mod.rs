@@ -14,5 +14,5 @@ pub use client::KafkaError;
 pub use consumer::{Consumer, Record};
 pub use embedded::EmbeddedBroker;
 pub use envelope::{Envelope, Unreadable};
-pub use producer::{Message, Producer, SendError};
+pub use producer::{Message, Offset, Producer, SendError};
 pub use topics::ensure_topics;

@@ -1,5 +1,6 @@
 //! Sending, with the broker's confirmation for each message.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub struct Message {
     /// Its value.
     pub payload: Vec<u8>,
 }
+
+/// Where in its partition a message lies.
+pub type Offset = i64;
 
 /// Why a message was not confirmed.
 #[derive(Debug, Clone, Error)]
@@ -70,18 +74,16 @@ impl Producer {
         })
     }
 
-    /// Sends `messages` and returns, in order, what became of each.
+    /// Sends `messages` and returns, in order, where each lies, or why the broker did not take it.
     ///
-    /// Returns once each is confirmed or given up, at the latest after the delivery timeout.
-    pub async fn send_all(&self, messages: &[Message]) -> Vec<Result<(), SendError>> {
+    /// Returns once each is confirmed or given up, at the latest after the delivery timeout. A broker refuses record
+    /// batches as wholes, for one message or only for their sum; so what is refused together is sent again in
+    /// halves, and only what is refused alone is a [`SendError::Message`].
+    pub async fn send_all(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let queued: Vec<_> = messages.iter().map(|message| enqueue(&producer, message)).collect();
-        let mut sent = Vec::with_capacity(queued.len());
-        for delivery in queued {
-            sent.push(match delivery {
-                Ok(delivery) => confirmed(delivery).await,
-                Err(error) => Err(error),
-            });
+        let mut sent = send_together(&producer, messages.iter()).await;
+        for refused in refused_together(messages, &sent) {
+            send_apart(&producer, messages, refused, &mut sent).await;
         }
         self.learn(&producer, &sent);
         sent
@@ -91,7 +93,7 @@ impl Producer {
     ///
     /// # Errors
     /// Why the broker did not confirm it.
-    pub async fn resend(&self, record: &Record) -> Result<(), SendError> {
+    pub async fn resend(&self, record: &Record) -> Result<Offset, SendError> {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
         let sent = match queue_again(&producer, record) {
             Ok(delivery) => confirmed(delivery).await,
@@ -101,7 +103,7 @@ impl Producer {
         sent
     }
 
-    fn learn(&self, producer: &FutureProducer<Context>, sent: &[Result<(), SendError>]) {
+    fn learn(&self, producer: &FutureProducer<Context>, sent: &[Result<Offset, SendError>]) {
         if sent.iter().any(Result::is_ok) {
             self.broker.up();
         }
@@ -122,15 +124,26 @@ impl Producer {
         }
     }
 
-    /// The partitions of `topic`, or `None` while the broker can't say. Blocks for at most 5 s.
-    pub fn partitions(&self, topic: &str) -> Option<i32> {
+    /// The number of partitions of `topic`. Blocks for at most 5 s.
+    ///
+    /// # Errors
+    /// Why the broker can't say: it is away, refuses, or has no such topic.
+    pub fn partitions(&self, topic: &str) -> Result<i32, String> {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let metadata =
-            producer.client().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
-        let topic = metadata.topics().iter().find(|found| found.name() == topic)?;
-        let count = i32::try_from(topic.partitions().len()).ok().filter(|count| *count > 0)?;
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(topic), Duration::from_secs(5))
+            .map_err(|error| format!("the topic {topic} can't be looked up: {error}"))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        if let Some(refused) = found.and_then(|found| found.error()) {
+            let code = RDKafkaErrorCode::from(refused);
+            return Err(format!("the topic {topic} can't be used: {code}"));
+        }
+        let count = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
+        let count = count.filter(|count| *count > 0);
+        let count = count.ok_or_else(|| format!("the topic {topic} does not exist"))?;
         self.broker.up();
-        Some(count)
+        Ok(count)
     }
 
     /// Waits until nothing is queued any more, or `timeout` is over.
@@ -150,6 +163,8 @@ fn create(
     let mut config = client::base(settings, client_id);
     config
         .set("enable.idempotence", "true")
+        // A topic that a client makes in passing has neither the partitions nor the replicas that were configured.
+        .set("allow.auto.create.topics", "false")
         .set("acks", "all")
         .set("compression.type", "lz4")
         .set("linger.ms", "2")
@@ -193,9 +208,82 @@ fn queue_again(
     producer.send_result(again).map_err(|(error, _record)| judge(&error))
 }
 
-async fn confirmed(delivery: DeliveryFuture) -> Result<(), SendError> {
+/// Sends messages that may end in the same record batches; the outcomes are in their order.
+async fn send_together(
+    producer: &FutureProducer<Context>,
+    messages: impl Iterator<Item = &Message>,
+) -> Vec<Result<Offset, SendError>> {
+    let queued: Vec<_> = messages.map(|message| enqueue(producer, message)).collect();
+    let mut sent = Vec::with_capacity(queued.len());
+    for delivery in queued {
+        sent.push(match delivery {
+            Ok(delivery) => confirmed(delivery).await,
+            Err(error) => Err(error),
+        });
+    }
+    sent
+}
+
+/// The places of the messages that were refused with others, by their partition; one alone stays refused.
+fn refused_together(messages: &[Message], sent: &[Result<Offset, SendError>]) -> Vec<Vec<usize>> {
+    let mut partitions: BTreeMap<(&str, Option<i32>), (usize, Vec<usize>)> = BTreeMap::new();
+    for (place, (message, sent)) in messages.iter().zip(sent).enumerate() {
+        let (all, refused) = partitions.entry((&message.topic, message.partition)).or_default();
+        *all += 1;
+        if matches!(sent, Err(SendError::Message(_))) {
+            refused.push(place);
+        }
+    }
+    let together =
+        |(all, refused): (usize, Vec<usize>)| (all > 1 && !refused.is_empty()).then_some(refused);
+    partitions.into_values().filter_map(together).collect()
+}
+
+/// Sends what one partition refused in halves, down to single messages.
+async fn send_apart(
+    producer: &FutureProducer<Context>,
+    messages: &[Message],
+    refused: Vec<usize>,
+    sent: &mut [Result<Offset, SendError>],
+) {
+    let mut parts = vec![refused];
+    while let Some(part) = parts.pop() {
+        // The second half is pushed first, so that the earlier messages go first.
+        let (first, second) = part.split_at(part.len().div_ceil(2));
+        if !second.is_empty() {
+            parts.push(second.to_vec());
+        }
+        let again = first.iter().filter_map(|place| messages.get(*place));
+        let outcomes = send_together(producer, again).await;
+        if let Some(Err(error @ SendError::Broker(_))) = outcomes.first() {
+            // The rest would only wait for the same broker, and is to blame for nothing.
+            let rest = first.iter().chain(parts.iter().flatten());
+            let unsent = Err(error.clone());
+            rest.for_each(|place| set(sent, *place, &unsent));
+            return;
+        }
+        let mut still = Vec::new();
+        for (place, outcome) in first.iter().zip(outcomes) {
+            if matches!(outcome, Err(SendError::Message(_))) {
+                still.push(*place);
+            }
+            set(sent, *place, &outcome);
+        }
+        if first.len() > 1 && !still.is_empty() {
+            parts.push(still);
+        }
+    }
+}
+
+fn set(sent: &mut [Result<Offset, SendError>], place: usize, outcome: &Result<Offset, SendError>) {
+    if let Some(sent) = sent.get_mut(place) {
+        sent.clone_from(outcome);
+    }
+}
+
+async fn confirmed(delivery: DeliveryFuture) -> Result<Offset, SendError> {
     match delivery.await {
-        Ok(Ok(_delivered)) => Ok(()),
+        Ok(Ok(delivered)) => Ok(delivered.offset),
         Ok(Err((error, _message))) => Err(judge(&error)),
         Err(_canceled) => Err(SendError::Broker("the producer was closed".to_owned())),
     }

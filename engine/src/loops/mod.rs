@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::Engine;
+use crate::alerts::{AlertKind, Condition};
 use crate::kafka::{Producer, ensure_topics};
 use crate::worker::{Retry, Tasks, Timers};
 
@@ -83,6 +84,12 @@ impl Loops {
 }
 
 impl Engine {
+    /// A condition of one of the loops; it is told once it has lasted as long as an answer may take.
+    fn condition(&self, kind: AlertKind) -> Condition {
+        let patience = self.settings.outbox.ack_timeout;
+        Condition::new(self.db.clone(), self.env.clone(), self.alerts.clone(), kind, patience)
+    }
+
     /// Makes missing topics once the broker can be reached.
     fn prepare_topics(self, stop: &CancellationToken, tasks: &Tasks) {
         let settings = self.settings.kafka.clone();

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::inbox::{Applied, Handler, Inbox, InboxConsumer};
+use crate::alerts::AlertKind;
+use crate::inbox::{Applied, Control, Handler, Inbox, InboxConsumer};
 use crate::kafka::{Consumer, Verdict};
 use crate::worker::Tasks;
 
@@ -26,12 +27,14 @@ impl Engine {
                 handler,
                 consumer: name.clone(),
                 spans: self.spans.clone(),
+                control: Control::default(),
             },
             consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
             producer: self.producer.clone(),
             ack_topic: kafka.inbound_ack_topic.clone(),
             batch: self.settings.inbox.batch,
             linger: self.settings.inbox.linger,
+            hindered: self.condition(AlertKind::NotApplied),
         };
         let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());
         tasks.spawn(async move {

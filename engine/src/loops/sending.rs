@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Loops, count};
 use crate::Engine;
+use crate::alerts::{AlertKind, Condition, NewAlert};
 use crate::kafka::Consumer;
 use crate::outbox::{LeaseSet, Relay, release, renew};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
@@ -76,6 +77,7 @@ impl Engine {
             }
         }
         retry.succeeded(());
+        let hindered = self.condition(AlertKind::NotSent);
         run_when_notified("relaying events", &self.env, self.outbox.notify(), &stop, || async {
             let held = lock(&held).clone();
             let outcome = relay.run_once(&held).await?;
@@ -84,6 +86,7 @@ impl Engine {
             if outcome.refused > 0 {
                 self.alerts.wake();
             }
+            self.tell_hindrance(&hindered, outcome.hindered.as_deref()).await;
             Ok::<_, DbError>(if outcome.drained { Next::Wait } else { Next::Again })
         })
         .await;
@@ -91,6 +94,14 @@ impl Engine {
         if let Err(error) = release(&self.db, &owner).await {
             tracing::debug!(%error, "the leases end by themselves");
         }
+    }
+
+    async fn tell_hindrance(&self, hindered: &Condition, cause: Option<&str>) {
+        let Some(cause) = cause else {
+            return hindered.ended("events are sent again").await;
+        };
+        let (service, topic) = (&self.settings.service.name, &self.settings.kafka.outbound_topic);
+        hindered.met(Relay::any_pending, NewAlert::not_sent(service, topic, cause)).await;
     }
 
     async fn overdue_loop(

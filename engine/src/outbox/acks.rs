@@ -1,8 +1,12 @@
 //! The last step of the loop: the consumer's answers settle the events.
 
+use std::collections::BTreeMap;
+
 use common::db::{Conn, Db, bisect};
 use common::env::Env;
+use common::event::EventFacts;
 use common::ids::EventId;
+use diesel::result::Error;
 
 use super::advance::{Advanced, Update, advance};
 use super::state::Policy;
@@ -58,68 +62,80 @@ impl Settler {
         let settled: Result<Settlement, BatchError> = db
             .write(move |conn| {
                 conn.plan_by_index()?;
-                let mut total = Settlement::default();
-                let parts = bisect(
-                    conn,
-                    &records,
-                    &mut |conn, records| settler.settle_in(conn, records).map(|done| vec![done]),
-                    &|error: &BatchError| error.blames_data(blame_unknown),
-                    &mut |conn, record, error| {
-                        dead_letters::store(
-                            conn,
-                            &DeadLetter::of(record, &error.to_string(), settler.env.now()),
-                        )?;
-                        Ok(Settlement { unreadable: 1, ..Settlement::default() })
-                    },
-                )?;
-                parts.into_iter().for_each(|part| total.add(part));
-                Ok(total)
+                settler.settle_in(conn, &records, blame_unknown)
             })
             .await;
         settled.inspect(|settlement| settlement.advanced.log_exhausted())
     }
 
-    fn settle_in(&self, conn: &mut Conn, records: &[Record]) -> Result<Settlement, BatchError> {
-        let mut done = Settlement::default();
-        let mut acks = Vec::new();
+    fn settle_in(
+        &self,
+        conn: &mut Conn,
+        records: &[Record],
+        blame_unknown: bool,
+    ) -> Result<Settlement, BatchError> {
+        let mut total = Settlement::default();
+        let mut answers: Vec<(&Record, Ack)> = Vec::new();
         for record in records {
             match read(record) {
-                Ok(batch) => acks.extend(batch.acks),
+                Ok(batch) => answers.extend(batch.acks.into_iter().map(|ack| (record, ack))),
                 Err(reason) => {
                     let Record { topic, partition, offset, .. } = record;
                     tracing::warn!(topic, partition, offset, "acks can't be read: a dead letter");
                     dead_letters::store(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
-                    done.unreadable += 1;
+                    total.unreadable += 1;
                 }
             }
         }
-        let all = acks.len();
-        acks.retain(|ack| ack.consumer == self.consumer);
-        done.foreign = all - acks.len();
-        if !acks.is_empty() {
-            self.settle_acks(conn, acks, &mut done)?;
+        let all = answers.len();
+        answers.retain(|(_, ack)| ack.consumer == self.consumer);
+        total.foreign = all - answers.len();
+        if answers.is_empty() {
+            return Ok(total);
         }
-        Ok(done)
+        let parts = bisect(
+            conn,
+            &answers,
+            &mut |conn, answers| {
+                let acks = answers.iter().map(|(_, ack)| ack.clone()).collect();
+                self.settle_acks(conn, acks).map(|done| vec![done])
+            },
+            &|error: &BatchError| error.blames_data(blame_unknown),
+            &mut |conn, (record, ack), error| self.set_aside(conn, record, ack, &error),
+        )?;
+        parts.into_iter().for_each(|part| total.add(part));
+        Ok(total)
     }
 
-    fn settle_acks(
+    /// Keeps one answer that can't be settled as a dead letter of its own, so that those beside it count.
+    fn set_aside(
         &self,
         conn: &mut Conn,
-        acks: Vec<Ack>,
-        done: &mut Settlement,
-    ) -> Result<(), BatchError> {
+        record: &Record,
+        ack: &Ack,
+        error: &BatchError,
+    ) -> Result<Settlement, BatchError> {
+        let alone = serde_json::to_vec(&AckBatch { acks: vec![ack.clone()] });
+        let payload = alone.map_err(|error| Error::SerializationError(Box::new(error)))?;
+        let letter = Record { payload: Some(payload), ..record.clone() };
+        dead_letters::store(conn, &DeadLetter::of(&letter, &error.to_string(), self.env.now()))?;
+        Ok(Settlement { unreadable: 1, ..Settlement::default() })
+    }
+
+    fn settle_acks(&self, conn: &mut Conn, acks: Vec<Ack>) -> Result<Settlement, BatchError> {
+        let mut done = Settlement::default();
         let ahead = ahead(&acks);
         let updates = acks.into_iter().map(Update::answered).collect();
         done.advanced = advance(conn, &self.env, &self.policy, updates)?;
         let answered = std::mem::take(&mut done.advanced.answered);
         store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
-        self.count_unmatched_acks(conn, done)?;
+        self.count_unmatched_acks(conn, &mut done)?;
         self.alert_on_version_above_source(conn, &ahead)?;
         let settled = done.advanced.settled.len();
         if settled > 0 {
             counters::add(conn, counters::PROCESSED, self.env.now(), settled)?;
         }
-        Ok(())
+        Ok(done)
     }
 
     fn count_unmatched_acks(
@@ -143,15 +159,16 @@ impl Settler {
         conn: &mut Conn,
         ahead: &[(EventId, i64)],
     ) -> Result<(), BatchError> {
-        for (id, copy) in ahead {
-            let Some(event) = store::facts(conn, *id)? else {
-                continue;
-            };
-            let newest = store::newest_version(conn, &event.key)?.unwrap_or(0);
-            if *copy > newest {
-                alerts::raise(conn, self.env.now(), NewAlert::version_above_source(&event, *copy))?;
-            }
+        if ahead.is_empty() {
+            return Ok(());
         }
+        let above: BTreeMap<EventId, i64> = store::above_source(conn, ahead)?.into_iter().collect();
+        let ids: Vec<EventId> = above.keys().copied().collect();
+        let alert = |event: EventFacts| {
+            Some(NewAlert::version_above_source(&event, *above.get(&event.id)?))
+        };
+        let alerts = store::facts_of(conn, &ids)?.into_iter().filter_map(alert).collect();
+        alerts::raise_all(conn, self.env.now(), alerts)?;
         Ok(())
     }
 }

@@ -115,8 +115,8 @@ pub struct Advanced {
     pub not_open: Vec<EventId>,
     /// What left the state SENT: partition, events, bytes.
     pub released: BTreeMap<i32, (i64, i64)>,
-    /// Partitions that gave answers, and the latest moment of sending that these prove to be reached.
-    pub answered: BTreeMap<i32, Option<Timestamp>>,
+    /// Partitions that gave answers, and the greatest offset that these prove to be reached.
+    pub answered: BTreeMap<i32, Option<i64>>,
 }
 
 impl Advanced {
@@ -230,10 +230,11 @@ impl<'a> UpdateBatch<'a> {
         }
     }
 
-    /// The answer to an earlier send proves nothing of the later one's time.
+    /// The answer to an earlier send proves nothing of the later one's place.
     fn note_answer(&mut self, row: &OpenRow, attempt: i32) {
         let Some(partition) = row.partition else { return };
-        let proven = row.sent_us.filter(|_| row.status == Status::Sent && row.attempt == attempt);
+        let proven =
+            row.sent_offset.filter(|_| row.status == Status::Sent && row.attempt == attempt);
         let answered = self.done.answered.entry(partition).or_default();
         *answered = (*answered).max(proven);
     }
@@ -254,7 +255,7 @@ impl<'a> UpdateBatch<'a> {
             }
             _ if stayed => return,
             Trigger::Acked { .. } | Trigger::Confirmed { .. } => return,
-            Trigger::Probed { attempt } => (HistoryKind::Probed, attempt),
+            Trigger::Probed { attempt, .. } => (HistoryKind::Probed, attempt),
             Trigger::Unproducible => (HistoryKind::Unproducible, row.attempt + 1),
             Trigger::Overdue => (HistoryKind::Overdue, row.attempt),
             Trigger::Superseded => (HistoryKind::Superseded, row.attempt),

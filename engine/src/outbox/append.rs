@@ -92,6 +92,7 @@ impl Outbox {
             due_us: now,
             partition: None,
             sent_us: None,
+            sent_offset: None,
             size: i32::try_from(event.payload.len()).unwrap_or(i32::MAX),
             resolved_us: None,
         };

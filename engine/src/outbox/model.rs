@@ -92,6 +92,8 @@ pub struct OpenRow {
     pub partition: Option<i32>,
     /// When it was sent.
     pub sent_us: Option<Timestamp>,
+    /// Where in its partition it was written.
+    pub sent_offset: Option<i64>,
     /// Bytes of its payload.
     pub size: i32,
     /// When an operator, or a newer version, resolved it without an answer.

@@ -1,7 +1,7 @@
 //! What nobody reports: events that the consumer passed by, and partitions that give no answers at all.
 //!
-//! An event is overdue when its consumer has answered something that was sent a grace period later to the same
-//! partition. Where nothing is answered, nothing is overdue: the partition is silent, and only its oldest event
+//! An event is overdue when its consumer has answered something that lies behind it in the same partition, by the
+//! broker's offsets, and a timeout and a grace period have passed. Where nothing is answered, nothing is overdue: the partition is silent, and only its oldest event
 //! is sent again, at growing intervals, so that no outage costs any event its attempts.
 
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct OverdueMonitor {
     pub consumer: String,
     /// How long an answer may take.
     pub ack_timeout: Duration,
-    /// How much later something must have been sent whose answer proves that an event was passed by.
+    /// How much longer an event waits that may have been passed by: its answer may be on the way behind another.
     pub ack_grace: Duration,
     /// Pauses between probes of a silent partition.
     pub probes: Backoff,
@@ -88,9 +88,11 @@ impl OverdueMonitor {
         let done = self
             .db
             .write::<_, DbError>(move |conn| {
-                let sent_before = monitor.env.now().before(monitor.ack_timeout);
-                let ids =
-                    store::overdue(conn, &monitor.topic, sent_before, monitor.ack_grace, BATCH)?;
+                let now = monitor.env.now();
+                let next_probe = now.after(monitor.probes.max);
+                store::forget_the_future(conn, &monitor.topic, now, next_probe)?;
+                let sent_before = now.before(monitor.ack_timeout + monitor.ack_grace);
+                let ids = store::overdue(conn, &monitor.topic, sent_before, BATCH)?;
                 let overdue = |id| Update::new(id, Trigger::Overdue);
                 let updates = ids.into_iter().map(overdue).collect();
                 Ok(advance(conn, &monitor.env, &monitor.policy, updates)?)

@@ -21,7 +21,7 @@ use super::state::{Policy, Trigger};
 use super::store::{self, DueRow, SentRow};
 use super::{SHARDS, partition_of, pause};
 use crate::counters;
-use crate::kafka::{Envelope, Message, Producer, SendError};
+use crate::kafka::{Envelope, Message, Offset, Producer, SendError};
 
 /// What a partition may hold unanswered, and what it does hold; shared by relay and settler.
 #[derive(Debug, Clone)]
@@ -108,6 +108,8 @@ pub struct Relay {
     settings: RelayParts,
     partitions: Mutex<Option<i32>>,
     backoff: PartitionBackoff,
+    /// The greatest offset that this relay has got in each partition.
+    offsets: Mutex<BTreeMap<i32, i64>>,
 }
 
 /// What one step of the relay did.
@@ -125,12 +127,19 @@ pub struct RelayOutcome {
     pub first_sent: Vec<Duration>,
     /// Whether everything that was due and allowed is done.
     pub drained: bool,
+    /// Why some or all events are not sent now, if it is not their own fault.
+    pub hindered: Option<String>,
 }
 
 impl Relay {
     /// A relay; it has asked nobody anything yet.
     pub fn new(settings: RelayParts) -> Self {
-        Self { settings, partitions: Mutex::new(None), backoff: PartitionBackoff::default() }
+        Self {
+            settings,
+            partitions: Mutex::new(None),
+            backoff: PartitionBackoff::default(),
+            offsets: Mutex::default(),
+        }
     }
 
     /// One step: reads what is due in the shards of `held`, sends it, notes what the broker confirmed.
@@ -138,14 +147,24 @@ impl Relay {
     /// # Errors
     /// When the database fails: what was sent but not noted is sent again, as the same attempt.
     pub async fn run_once(&self, held: &LeaseSet) -> Result<RelayOutcome, DbError> {
-        let Some(partitions) = self.partitions().await else {
-            return Ok(RelayOutcome { delayed: 1, drained: true, ..RelayOutcome::default() });
+        let partitions = match self.partitions().await {
+            Ok(partitions) => partitions,
+            Err(cause) => {
+                let hindered = Some(cause);
+                return Ok(RelayOutcome {
+                    delayed: 1,
+                    drained: true,
+                    hindered,
+                    ..RelayOutcome::default()
+                });
+            }
         };
         let mut room = self.settings.in_flight.room(partitions);
         self.backoff.leave_out(&mut room);
         let shards = open_shards(held, &room, partitions);
         if shards.is_empty() || !held.is_valid() {
-            return Ok(RelayOutcome { drained: true, ..RelayOutcome::default() });
+            let hindered = self.backoff.cause();
+            return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
         }
         let (now, limit) = (self.settings.env.now(), self.settings.batch.max(1));
         let due: Vec<DueRow> = self
@@ -156,11 +175,16 @@ impl Relay {
             })
             .await?;
         let found = due.len();
+        if found < limit {
+            let waiting = due.iter().map(|row| partition_of(row.shard, partitions)).collect();
+            self.backoff.forget_idle(&room, &waiting);
+        }
         let due: Vec<DueRow> =
             due.into_iter().filter(|row| take_room(&mut room, row, partitions)).collect();
         let mut outcome = self.send(held, due, partitions).await?;
         outcome.found = found;
         outcome.drained = found < limit || outcome.sent == 0;
+        outcome.hindered = self.backoff.cause();
         Ok(outcome)
     }
 
@@ -177,17 +201,18 @@ impl Relay {
         let results = self.settings.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
         let mut outcome = RelayOutcome::default();
-        let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (row, result) in due.iter().zip(results) {
             let partition = partition_of(row.shard, partitions);
             match result {
-                Ok(()) => {
+                Ok(offset) => {
                     self.backoff.end(partition);
                     sent.push(SentRow {
                         id: row.id,
                         shard: row.shard,
                         attempt: row.attempt + 1,
                         partition,
+                        offset,
                         sent_us: at,
                     });
                 }
@@ -195,13 +220,13 @@ impl Relay {
                     let broken = Update::new(row.id, Trigger::Unproducible);
                     refused.push((row.shard, broken.because(error.to_string())));
                 }
-                Err(SendError::Broker(_)) => {
+                Err(error @ SendError::Broker(_)) => {
                     outcome.delayed += 1;
-                    troubled.insert(partition);
+                    troubled.insert(partition, error.to_string());
                 }
             }
         }
-        self.backoff.begin(&troubled, self.settings.env.chance());
+        self.backoff.begin(troubled, self.settings.env.chance());
         outcome.refused = refused.len();
         let facts: BTreeMap<_, _> =
             due.iter().map(|row| (row.id, (row.size, row.created_us))).collect();
@@ -228,6 +253,7 @@ impl Relay {
         }
         let (held, env, policy) =
             (held.clone(), self.settings.env.clone(), self.settings.policy.clone());
+        let (topic, anew) = (self.settings.topic.clone(), self.begun_anew(&sent));
         let (sent, done) = self
             .settings
             .db
@@ -237,6 +263,7 @@ impl Relay {
                 let mut sent: Vec<SentRow> =
                     sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
                 let marked = store::mark_sent(conn, &sent)?;
+                store::forget_progress(conn, &topic, &anew)?;
                 sent.retain(|row| marked.contains(&row.id));
                 refused.retain(|(shard, _)| mine.contains(shard));
                 let mut done = Advanced::default();
@@ -254,12 +281,35 @@ impl Relay {
         Ok(sent)
     }
 
+    /// The partitions that give smaller offsets than before, as a topic does that was made anew, and the smallest of
+    /// them; also those that this relay has not sent to yet, since nothing is known of them.
+    fn begun_anew(&self, sent: &[SentRow]) -> BTreeMap<i32, Offset> {
+        let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut anew: BTreeMap<i32, Offset> = BTreeMap::new();
+        for row in sent {
+            let last = known.insert(row.partition, row.offset);
+            if last.is_none_or(|last| last >= row.offset) {
+                let first = anew.entry(row.partition).or_insert(row.offset);
+                *first = row.offset.min(*first);
+            }
+        }
+        anew
+    }
+
+    /// Whether an event waits to be sent since `before` or longer.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub fn any_pending(conn: &mut Conn, before: Timestamp) -> QueryResult<bool> {
+        store::any_pending(conn, before)
+    }
+
     /// Sends a SENT event once more, to see whether anybody answers; true when it is on its way.
     ///
     /// # Errors
     /// When the database fails.
     pub(super) async fn probe(&self, id: common::ids::EventId) -> Result<bool, DbError> {
-        let Some(partitions) = self.partitions().await else {
+        let Ok(partitions) = self.partitions().await else {
             return Ok(false);
         };
         let found = self
@@ -274,11 +324,9 @@ impl Relay {
         let messages = rows.map(|row| self.message(&row, attempt, partitions));
         let results = self.settings.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
-        if !results.iter().all(Result::is_ok) {
-            return Ok(false);
-        }
+        let Some(Ok(offset)) = results.first().cloned() else { return Ok(false) };
         let (env, policy) = (self.settings.env.clone(), self.settings.policy.clone());
-        let probed = vec![Update::new(id, Trigger::Probed { attempt })];
+        let probed = vec![Update::new(id, Trigger::Probed { attempt, offset })];
         self.settings
             .db
             .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))
@@ -304,7 +352,7 @@ impl Relay {
         rows.iter_mut().enumerate().filter_map(begin).collect()
     }
 
-    fn end_spans(&self, spans: Vec<(usize, Span)>, results: &[Result<(), SendError>]) {
+    fn end_spans(&self, spans: Vec<(usize, Span)>, results: &[Result<Offset, SendError>]) {
         for (place, span) in spans {
             let failure = results.get(place).and_then(|result| result.as_ref().err());
             self.settings.spans.end(span, failure.map(ToString::to_string).as_deref());
@@ -327,15 +375,15 @@ impl Relay {
     }
 
     /// The topic's partitions: asked of the broker until it answers, and again by [`Relay::forget_topology`].
-    async fn partitions(&self) -> Option<i32> {
-        let known = *self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_some() {
-            return known;
+    async fn partitions(&self) -> Result<i32, String> {
+        if let Some(known) = *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(known);
         }
         let (producer, topic) = (self.settings.producer.clone(), self.settings.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || producer.partitions(&topic)).await.ok()?;
-        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = asked;
-        asked
+        let asked = tokio::task::spawn_blocking(move || producer.partitions(&topic)).await;
+        let asked = asked.map_err(|error| error.to_string())??;
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+        Ok(asked)
     }
 
     /// Lets the next step ask the broker again how many partitions there are.
@@ -344,20 +392,27 @@ impl Relay {
     }
 }
 
+/// A partition that the broker did not take messages for.
+struct Troubled {
+    failures: u32,
+    until: Instant,
+    cause: String,
+}
+
 /// Partitions that the broker did not take messages for, and how long they are left alone.
 #[derive(Default)]
-struct PartitionBackoff(Mutex<BTreeMap<i32, (u32, Instant)>>);
+struct PartitionBackoff(Mutex<BTreeMap<i32, Troubled>>);
 
 impl PartitionBackoff {
     const BACKOFF: Backoff =
         Backoff { base: Duration::from_millis(250), max: Duration::from_secs(5) };
 
-    fn begin(&self, partitions: &BTreeSet<i32>, chance: f64) {
+    fn begin(&self, partitions: BTreeMap<i32, String>, chance: f64) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for partition in partitions {
-            let entry = pauses.entry(*partition).or_insert((0, Instant::now()));
-            entry.0 += 1;
-            entry.1 = Instant::now() + Self::BACKOFF.delay(entry.0, chance);
+        for (partition, cause) in partitions {
+            let failures = pauses.get(&partition).map_or(0, |troubled| troubled.failures) + 1;
+            let until = Instant::now() + Self::BACKOFF.delay(failures, chance);
+            pauses.insert(partition, Troubled { failures, until, cause });
         }
     }
 
@@ -365,10 +420,23 @@ impl PartitionBackoff {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
     }
 
+    /// Forgets those of the `open` ones that nothing is `waiting` for.
+    fn forget_idle(&self, open: &BTreeMap<i32, (i64, i64)>, waiting: &BTreeSet<i32>) {
+        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.retain(|partition, _| !open.contains_key(partition) || waiting.contains(partition));
+    }
+
+    /// Why the first of them is not sent to.
+    fn cause(&self) -> Option<String> {
+        let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (partition, troubled) = pauses.first_key_value()?;
+        Some(format!("partition {partition}: {}", troubled.cause))
+    }
+
     fn leave_out(&self, room: &mut BTreeMap<i32, (i64, i64)>) {
         let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        room.retain(|partition, _| pauses.get(partition).is_none_or(|(_, until)| *until <= now));
+        room.retain(|partition, _| pauses.get(partition).is_none_or(|one| one.until <= now));
     }
 }
 

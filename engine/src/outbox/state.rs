@@ -34,13 +34,17 @@ pub enum Trigger {
     Confirmed {
         /// Which attempt.
         attempt: i32,
-        /// Where it lies.
+        /// Which partition it lies in.
         partition: i32,
+        /// Where in it.
+        offset: i64,
     },
     /// The broker confirmed that a SENT event was sent once more, to see whether anybody answers.
     Probed {
         /// The number of the repeated send.
         attempt: i32,
+        /// Where in its partition it lies now.
+        offset: i64,
     },
     /// This very message can't be produced, whatever the broker's state.
     Unproducible,
@@ -119,21 +123,25 @@ pub fn step(
 ) -> Transition {
     let fail = |attempt: i32, retryable: bool| failed(row, attempt, retryable, now, policy, chance);
     match (row.status, trigger) {
-        (Status::Pending, Trigger::Confirmed { attempt, partition }) if row.awaits(attempt) => {
+        (Status::Pending, Trigger::Confirmed { attempt, partition, offset })
+            if row.awaits(attempt) =>
+        {
             Transition::Change(OpenRow {
                 attempt,
                 partition: Some(partition),
                 sent_us: Some(now),
+                sent_offset: Some(offset),
                 ..row.with_status(Status::Sent)
             })
         }
         // A probe has a number of its own, so that its answer can be told from a late one to the send before;
         // the limit rises with it, so it costs nothing of the budget.
-        (Status::Sent, Trigger::Probed { attempt }) if attempt == row.attempt + 1 => {
+        (Status::Sent, Trigger::Probed { attempt, offset }) if attempt == row.attempt + 1 => {
             Transition::Change(OpenRow {
                 attempt,
                 attempt_limit: row.attempt_limit + 1,
                 sent_us: Some(now),
+                sent_offset: Some(offset),
                 ..row.clone()
             })
         }
@@ -213,6 +221,7 @@ mod tests {
             due_us: NOW,
             partition: None,
             sent_us: None,
+            sent_offset: None,
             size: 1,
             resolved_us: None,
         };
@@ -230,7 +239,7 @@ mod tests {
         use Status::{Exhausted, Pending, Processed, Sent};
         let success = |attempt| Trigger::Acked { attempt, outcome: AckOutcome::Success };
         let rejected = |attempt| Trigger::Acked { attempt, outcome: AckOutcome::Rejected };
-        let confirmed = |attempt| Trigger::Confirmed { attempt, partition: 3 };
+        let confirmed = |attempt| Trigger::Confirmed { attempt, partition: 3, offset: 7 };
         let table = [
             (Pending, 0, 5, Snapshot, confirmed(1), Sent, 1),
             (Pending, 1, 5, Snapshot, confirmed(1), Pending, 1),
@@ -250,7 +259,7 @@ mod tests {
             (Sent, 1, 5, Snapshot, Trigger::Overdue, Pending, 1),
             (Sent, 5, 5, Snapshot, Trigger::Overdue, Exhausted, 5),
             (Pending, 1, 5, Snapshot, Trigger::Overdue, Pending, 1),
-            (Sent, 1, 5, Snapshot, Trigger::Probed { attempt: 2 }, Sent, 2),
+            (Sent, 1, 5, Snapshot, Trigger::Probed { attempt: 2, offset: 9 }, Sent, 2),
             (Exhausted, 5, 5, Snapshot, Trigger::Retried { more: 3 }, Pending, 5),
             (Sent, 1, 5, Snapshot, Trigger::Retried { more: 3 }, Sent, 1),
             (Exhausted, 5, 5, Command, Trigger::Superseded, Exhausted, 5),
@@ -285,8 +294,12 @@ mod tests {
     fn triggers() -> impl Strategy<Value = Trigger> {
         let attempt = 0..8_i32;
         prop_oneof![
-            attempt.clone().prop_map(|attempt| Trigger::Confirmed { attempt, partition: 0 }),
-            attempt.clone().prop_map(|attempt| Trigger::Probed { attempt }),
+            attempt.clone().prop_map(|attempt| Trigger::Confirmed {
+                attempt,
+                partition: 0,
+                offset: 1
+            }),
+            attempt.clone().prop_map(|attempt| Trigger::Probed { attempt, offset: 2 }),
             Just(Trigger::Unproducible),
             (attempt, 0..4).prop_map(|(attempt, outcome)| Trigger::Acked {
                 attempt,

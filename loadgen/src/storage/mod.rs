@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     /// SQLite: page cache in MiB
     #[arg(long, default_value_t = 8)]
     sqlite_cache: u32,
-    /// SQLite: measure only one-change inserts with group commit
+    /// SQLite: measure only one-change inserts with group commit, 4,000 at the most
     #[arg(long)]
     group_commit: bool,
     /// Also write every run to this file as JSON
@@ -90,7 +90,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.group_commit {
         let directory = arguments.sqlite_dir.as_ref().context("--group-commit: --sqlite-dir?")?;
-        return sqlite::group_commit(directory, arguments.sqlite_cache, arguments.repeat);
+        return sqlite::group_commit(
+            directory,
+            arguments.sqlite_cache,
+            workload.rows,
+            arguments.repeat,
+        );
     }
     let mut cases = cases(arguments);
     ensure!(!cases.is_empty(), "give --postgres-url, --sqlite-dir or both");
@@ -160,8 +165,12 @@ fn progress(name: String, workload: &Workload) -> ProgressBar {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use clap::Parser;
+    use stockloop_tests::database::TestDatabase;
+    use stockloop_tests::on_every_database;
+    use tempfile::TempDir;
 
     use super::report::Metric;
     use super::*;
@@ -172,33 +181,75 @@ mod tests {
         storage: Arguments,
     }
 
-    #[test]
-    fn every_layout_drains_on_sqlite() -> Result<()> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().display().to_string();
-        let cli = Cli::try_parse_from([
-            "test",
-            "--sqlite-dir",
-            &path,
-            "--layouts",
-            "a,as,b,bx,c,d,e,f",
-            "--ids",
-            "text,blob",
-            "--styles",
-            "rows,json,values",
-            "--rows",
-            "330",
-            "--batch",
-            "20",
-        ])?;
-        let cases = cases(&cli.storage);
-        assert_eq!(cases.len(), 8 * 2 * 3);
+    /// A place to measure on: an empty folder, or an empty database of the server.
+    struct StorageFixture {
+        folder: TempDir,
+        database: TestDatabase,
+    }
+
+    impl StorageFixture {
+        fn new(database: TestDatabase) -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), database }
+        }
+
+        fn is_sqlite(&self) -> bool {
+            self.database.url().starts_with("sqlite:")
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.folder.path().join(name).display().to_string()
+        }
+
+        fn arguments(&self, more: &[&str]) -> Arguments {
+            let (option, place) = match self.is_sqlite() {
+                true => ("--sqlite-dir", self.path("files")),
+                false => ("--postgres-url", self.database.url()),
+            };
+            let small = ["test", option, &place, "--rows", "330", "--batch", "20"];
+            Cli::try_parse_from(small.iter().chain(more)).unwrap().storage
+        }
+    }
+
+    on_every_database!(StorageFixture::new =>
+        every_layout_drains,
+        the_medians_are_written_as_json,
+    );
+
+    async fn every_layout_drains(fixture: StorageFixture) {
+        std::fs::create_dir_all(fixture.path("files")).unwrap();
+        let (variants, per_layout): (&[&str], usize) = match fixture.is_sqlite() {
+            true => (&["--ids", "text,blob", "--styles", "rows,json,values"], 2 * 3),
+            false => (&["--plans", "auto,custom,generic,index,unnamed"], 5),
+        };
+        let layouts = ["--layouts", "a,as,b,bx,c,d,e,f"];
+        let arguments = fixture.arguments(&[&layouts, variants].concat());
+        let cases = cases(&arguments);
+        assert_eq!(cases.len(), 8 * per_layout);
         for case in cases {
-            let mut store = (case.open)()?;
-            let metrics = measure(store.as_mut(), &cli.storage.workload, &ProgressBar::hidden())
-                .context(case.results.case)?;
+            let mut store = (case.open)().unwrap();
+            let metrics = measure(store.as_mut(), &arguments.workload, &ProgressBar::hidden())
+                .context(case.results.case)
+                .unwrap();
             assert_eq!(metrics.get(&Metric::Events), Some(&330.0));
         }
-        Ok(())
+    }
+
+    async fn the_medians_are_written_as_json(fixture: StorageFixture) {
+        let json = fixture.path("results.json");
+        let arguments = ["--layouts", "b", "--repeat", "2", "--json", &json];
+        run(&fixture.arguments(&arguments)).unwrap();
+        let text = std::fs::read_to_string(&json).unwrap();
+        let results: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let case = &results[0];
+        assert_eq!(case["runs"].as_array().map(Vec::len), Some(2), "{text}");
+        assert_eq!(case["median"]["events"].as_f64(), Some(330.0), "{text}");
+    }
+
+    #[test]
+    fn group_commit_is_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().display().to_string();
+        let arguments = ["test", "--sqlite-dir", &place, "--group-commit", "--rows", "30"];
+        run(&Cli::try_parse_from(arguments).unwrap().storage).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! What requests carry: each field is checked as it is read, so that an error names it and its rule.
 
-use common::http::{Object, Text};
+use common::http::{Identifier, Object, Text};
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
@@ -12,8 +12,8 @@ const MAX_LINES: usize = 1_000;
 /// Pieces of one line at the most: a thousand of them still fit into 64 bits many times over.
 const MAX_QUANTITY: i64 = 1_000_000_000;
 
-/// Whom the order is for, in the customer's own words: 1 to 200 characters.
-pub type Customer = Text<1, 200>;
+/// Whom the order is for: 1 to 200 characters.
+pub type Customer = Identifier<200>;
 /// Why an order is cancelled: 1 to 200 characters.
 pub type Reason = Text<1, 200>;
 

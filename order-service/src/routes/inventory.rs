@@ -112,7 +112,7 @@ async fn list(
         .await?;
     let now = inventory.env.now();
     let items = copies.into_iter().map(|copy| ProductCopyView::of(copy, now)).collect();
-    Ok(web::Json(Page::cut(items, limit, |view: &ProductCopyView| view.sku.to_string())))
+    Ok(web::Json(Page::cut(items, limit, |view: &ProductCopyView| view.sku.as_str().to_owned())))
 }
 
 /// Read the copy of a product, on request with the details that its owner has

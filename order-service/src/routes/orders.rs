@@ -98,7 +98,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     path = "/api/v1/orders",
     tag = "orders",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = PlaceOrder, example = json!({
@@ -137,7 +137,7 @@ async fn place(
     tag = "orders",
     params(
         ("id" = OrderId, Path, description = "The order's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body = Option<CancelOrder>,

@@ -27,7 +27,8 @@ pub struct PutOutcome {
 /// Puts a product in, or replaces it; a removed one goes on from its tombstone's version.
 ///
 /// # Errors
-/// Refused when `precondition` does not hold or the stock is below zero without backorders.
+/// Refused when `precondition` does not hold, the stock is below zero without backorders, or the SKU of a new product
+/// could be taken for another one.
 pub fn put(
     conn: &mut Conn,
     context: &WriteContext,
@@ -40,6 +41,9 @@ pub fn put(
         let current = before.as_ref().filter(|product| !product.removed);
         precondition.check(current.map(|product| product.version))?;
         let created = current.is_none();
+        if created {
+            sku.check_as_new().map_err(ChangeRefusal::from)?;
+        }
         let product = Product::put(sku, before.as_ref(), content.clone(), context.now)?;
         if before.is_some() {
             model::update(conn, &product)?;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroI64;
 
-use common::http::{Object, Text};
+use common::http::{Identifier, Object, Text};
 use common::inventory::Sku;
 use serde::Deserialize;
 use thiserror::Error;
@@ -16,7 +16,7 @@ pub type Description = Text<0, 1_000>;
 /// Why stock comes or goes: 1 to 200 characters.
 pub type Reason = Text<1, 200>;
 /// What an adjustment belongs to, such as an invoice's number: 1 to 200 characters.
-pub type Reference = Text<1, 200>;
+pub type Reference = Identifier<200>;
 
 /// Why a field's value is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -2,6 +2,7 @@
 
 use common::http::PreconditionFailed;
 use common::inventory::Sku;
+use common::text::IdentifierError;
 use thiserror::Error;
 
 /// Why the inventory refuses a change; nothing is written.
@@ -40,6 +41,9 @@ pub enum ChangeRefusal {
         /// Asked for.
         delta: i64,
     },
+    /// A new product can't have this SKU, which could be taken for another one.
+    #[error("the SKU of a new product {0}")]
+    Name(#[from] IdentifierError),
     /// A stock below zero was put in without backorders.
     #[error("the quantity must not be below zero unless allow_backorder is true")]
     Negative,
@@ -52,7 +56,7 @@ impl ChangeRefusal {
     /// The field that it is about.
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            Self::Unknown(_) | Self::Removed { .. } => Some("sku"),
+            Self::Unknown(_) | Self::Removed { .. } | Self::Name(_) => Some("sku"),
             Self::InsufficientStock { .. } | Self::Overflow { .. } => Some("delta"),
             Self::Negative => Some("quantity"),
             Self::Precondition(_) => None,

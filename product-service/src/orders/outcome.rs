@@ -55,7 +55,9 @@ pub(super) fn refused_line(sku: &Sku, refusal: &ChangeRefusal) -> RefusedLine {
         ChangeRefusal::Removed { .. } => RefusalReason::RemovedProduct,
         ChangeRefusal::InsufficientStock { .. } => RefusalReason::InsufficientStock,
         ChangeRefusal::Overflow { .. } => RefusalReason::OutOfRange,
-        ChangeRefusal::Negative | ChangeRefusal::Precondition(_) => RefusalReason::Other,
+        ChangeRefusal::Name(_) | ChangeRefusal::Negative | ChangeRefusal::Precondition(_) => {
+            RefusalReason::Other
+        }
     };
     RefusedLine { sku: sku.clone(), reason, detail: refusal.to_string() }
 }

@@ -45,7 +45,7 @@ async fn read(inventory: Data<Inventory>, sku: Sku) -> ProblemResult<Json<Produc
     tag = "details",
     params(
         ("sku" = Sku, Path, description = "Which product"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
     ),
     request_body = DetailsContent,
     responses((status = 200, description = "The details as they are now", body = ProductDetails))

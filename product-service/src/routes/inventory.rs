@@ -107,7 +107,7 @@ async fn list(
         .read(move |conn| inventory::page(conn, after.as_ref(), limit + 1).map_err(Problem::from))
         .await?;
     let items = products.into_iter().map(ProductView::from).collect();
-    Ok(web::Json(Page::cut(items, limit, |view: &ProductView| view.sku.to_string())))
+    Ok(web::Json(Page::cut(items, limit, |view: &ProductView| view.sku.as_str().to_owned())))
 }
 
 /// Read a product
@@ -147,7 +147,7 @@ async fn read(
         ("sku" = Sku, Path, description = "Which product"),
         ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = ProductContent, example = json!({
@@ -198,7 +198,7 @@ async fn replace(
         ("sku" = Sku, Path, description = "Which product"),
         ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = Adjustment, example = json!({"delta": -2, "reason": "sale", "reference": "536365"})),
@@ -233,7 +233,7 @@ async fn adjust(
     path = "/api/v1/adjustments",
     tag = "inventory",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     request_body(content = AdjustmentBatch, example = json!({
@@ -269,7 +269,7 @@ async fn adjust_batch(
         ("sku" = Sku, Path, description = "Which product"),
         ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Gives the same answer to the same request again", min_length = 1, max_length = 255),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
         ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
     ),
     responses(

@@ -59,8 +59,10 @@ pub fn document(name: &str, about: &str, own: Document) -> Document {
 const CONVENTIONS: &str = "\
 Every error is a problem of RFC 9457 (`application/problem+json`) that says what to do. Lists come in pages: `next` of \
 one page is `after` of the next, and a page without `next` is the last. A write with an `Idempotency-Key` is done \
-once: the same request again gets the same answer for 24 hours. Times are in UTC, numbers that only identify are \
-strings. Every GET can also be asked for as HEAD.";
+once: the same request again gets the same answer for 24 hours. It is the same if method, address, body, `If-Match` and \
+`If-None-Match` are; another one with the key at that address is refused (422). A request that was refused had no \
+effect, and is decided anew when it comes again. Times are in UTC, numbers that only identify are strings. Every GET \
+can also be asked for as HEAD.";
 
 fn security_schemes(service: &str) -> [(&'static str, SecurityScheme); 3] {
     let bearer = |description: &str| {

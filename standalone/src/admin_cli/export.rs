@@ -28,6 +28,9 @@ pub(super) struct ExportArgs {
     /// The format. In CSV, no cell is a formula to a spreadsheet.
     #[arg(long, default_value = "csv")]
     format: Format,
+    /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8.
+    #[arg(long)]
+    bom: bool,
     /// The file, which appears once it is complete; by default standard output.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -82,7 +85,9 @@ pub(super) async fn run(ctx: &CommandContext, args: ExportArgs) -> anyhow::Resul
         ExportList::JobItems => vec!["jobs", &job, "items", "export"],
         _ => vec![&list, "export"],
     };
-    let query = Query::default().and("format", Some(name(args.format)));
+    let query = Query::default()
+        .and("format", Some(name(args.format)))
+        .and("bom", args.bom.then_some(true));
     let query =
         args.parameters.iter().fold(query, |query, (name, value)| query.and(name, Some(value)));
     let response = ctx.client.stream(&path, &query).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row};
 use common::clock::Timestamp;
+use common::text::visible;
 use serde_json::Value;
 
 /// Spaces between two columns.
@@ -190,16 +191,9 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// `text` without what a terminal would obey, or what turns the order of the letters round.
+/// `text` without what a terminal would obey, what turns the order of the letters round, or what nobody can see.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if is_harmful(c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-        shown
-    })
+    visible(text).into_owned()
 }
 
 /// JSON that means the same, on one line, and without what a terminal would obey.
@@ -291,6 +285,7 @@ mod tests {
         assert!(shown.contains("\\u{1b}[2J\\u{202e}") && shown.contains("a\\nb\\u{9b}"), "{shown}");
         assert!(shown.lines().flat_map(str::chars).all(|c| !is_harmful(c)), "{shown}");
         assert_eq!(shown.lines().count(), 3);
+        assert_eq!(printable("TEA\u{200b}"), r"TEA\u{200b}");
         let raw = "{\n\t\"a\": \"x\u{9b}\u{202e}\\u001b\"}\n";
         let shown = harmless_json(raw);
         assert_eq!(shown, "{  \"a\": \"x\\u009b\\u202e\\u001b\"}");

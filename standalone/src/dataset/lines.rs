@@ -1,4 +1,4 @@
-//! Cuts a stream into lines of bounded length, and a line into its comma-separated fields.
+//! Cuts a stream into lines of bounded length, and a line into its separated fields.
 
 use std::io::{self, BufRead};
 
@@ -15,9 +15,6 @@ pub(crate) enum Line<'a> {
 }
 
 /// Reads lines one at a time into one buffer that never outgrows [`MAX_LINE`].
-///
-/// A quoted field may not span lines here: an opened quote that is never closed would otherwise swallow the
-/// rest of the file as one field, and every line number after it.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {
     input: R,
@@ -85,21 +82,23 @@ impl<R: BufRead> Lines<R> {
 pub(crate) enum BadQuotes {
     /// A field starts with a quote that isn't closed on the same line.
     NotClosed,
-    /// Something other than a comma follows a closing quote, or a quote stands inside an unquoted field.
+    /// Something other than a separator follows a closing quote.
     Misplaced,
 }
 
-/// Cuts a line at its commas; a field in double quotes may hold commas and, doubled, quotes (RFC 4180).
+/// Cuts a line at its separators; a field in double quotes may hold separators and, doubled, quotes (RFC 4180).
+///
+/// A quote inside a field that doesn't start with one is text, as in `5" plate`; blanks around a quoted field are not.
 ///
 /// # Errors
 /// [`BadQuotes`] where the quotes don't add up: guessing there would shift values into wrong columns.
-pub(crate) fn fields(line: &str) -> Result<Vec<String>, BadQuotes> {
+pub(crate) fn fields(line: &str, separator: char) -> Result<Vec<String>, BadQuotes> {
     let mut fields = Vec::with_capacity(super::source::COLUMNS.len());
     let mut rest = line;
     loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_field(quoted)?,
-            None => bare_field(rest)?,
+        let (field, after) = match rest.trim_start_matches(' ').strip_prefix('"') {
+            Some(quoted) => quoted_field(quoted, separator)?,
+            None => bare_field(rest, separator),
         };
         fields.push(field);
         match after {
@@ -109,21 +108,17 @@ pub(crate) fn fields(line: &str) -> Result<Vec<String>, BadQuotes> {
     }
 }
 
-/// A field, and what follows its comma (`None` at the end of the line).
+/// A field, and what follows its separator (`None` at the end of the line).
 type Cut<'a> = (String, Option<&'a str>);
 
-fn bare_field(rest: &str) -> Result<Cut<'_>, BadQuotes> {
-    let (field, after) = match rest.split_once(',') {
-        Some((field, after)) => (field, Some(after)),
-        None => (rest, None),
-    };
-    if field.contains('"') {
-        return Err(BadQuotes::Misplaced);
+fn bare_field(rest: &str, separator: char) -> Cut<'_> {
+    match rest.split_once(separator) {
+        Some((field, after)) => (field.to_owned(), Some(after)),
+        None => (rest.to_owned(), None),
     }
-    Ok((field.to_owned(), after))
 }
 
-fn quoted_field(mut rest: &str) -> Result<Cut<'_>, BadQuotes> {
+fn quoted_field(mut rest: &str, separator: char) -> Result<Cut<'_>, BadQuotes> {
     let mut field = String::new();
     loop {
         let (piece, after) = rest.split_once('"').ok_or(BadQuotes::NotClosed)?;
@@ -131,13 +126,14 @@ fn quoted_field(mut rest: &str) -> Result<Cut<'_>, BadQuotes> {
         if let Some(more) = after.strip_prefix('"') {
             field.push('"');
             rest = more;
-        } else if let Some(next) = after.strip_prefix(',') {
-            return Ok((field, Some(next)));
-        } else if after.is_empty() {
-            return Ok((field, None));
-        } else {
-            return Err(BadQuotes::Misplaced);
+            continue;
         }
+        let after = after.trim_start_matches(' ');
+        return match after.strip_prefix(separator) {
+            Some(next) => Ok((field, Some(next))),
+            None if after.is_empty() => Ok((field, None)),
+            None => Err(BadQuotes::Misplaced),
+        };
     }
 }
 
@@ -177,17 +173,24 @@ mod tests {
 
     #[test]
     fn quoted_fields_keep_commas_and_quotes() {
-        let cut = fields(r#"1,"A, ""big"" one",,"",x"#).unwrap();
+        let cut = fields(r#"1,"A, ""big"" one",,"",x"#, ',').unwrap();
         assert_eq!(cut, ["1", r#"A, "big" one"#, "", "", "x"]);
-        assert_eq!(fields("").unwrap(), [""]);
-        assert_eq!(fields("a,").unwrap(), ["a", ""]);
-        assert_eq!(fields("\"a\",").unwrap(), ["a", ""]);
+        assert_eq!(fields("", ',').unwrap(), [""]);
+        assert_eq!(fields("a,", ',').unwrap(), ["a", ""]);
+        assert_eq!(fields("\"a\",", ',').unwrap(), ["a", ""]);
+        assert_eq!(fields(r#"a; "b;c" ;d,e"#, ';').unwrap(), ["a", "b;c", "d,e"]);
+        assert_eq!(fields("a\t\"b\tc\"\td", '\t').unwrap(), ["a", "b\tc", "d"]);
+    }
+
+    #[test]
+    fn a_bare_quote_in_a_text_is_text() {
+        assert_eq!(fields(r#"1,5" plate,2"#, ',').unwrap(), ["1", "5\" plate", "2"]);
+        assert_eq!(fields(r#"1,a "big" one"#, ',').unwrap(), ["1", "a \"big\" one"]);
     }
 
     #[test]
     fn quotes_that_do_not_add_up_are_refused() {
-        assert_eq!(fields(r#"1,"open,2"#), Err(BadQuotes::NotClosed));
-        assert_eq!(fields(r#"1,"a"b,2"#), Err(BadQuotes::Misplaced));
-        assert_eq!(fields(r#"1,5" plate,2"#), Err(BadQuotes::Misplaced));
+        assert_eq!(fields(r#"1,"open,2"#, ','), Err(BadQuotes::NotClosed));
+        assert_eq!(fields(r#"1,"a"b,2"#, ','), Err(BadQuotes::Misplaced));
     }
 }

@@ -1,8 +1,15 @@
 //! A retailer's real sales lines, read as a stream and played as stock adjustments.
 //!
-//! [`source`] opens a file, [`lines`] cuts it into lines, [`sale`] reads one of them and [`reader`] all of them.
+//! [`source`] opens a file, [`lines`] cuts it into lines, [`records`] joins what a quoted field spans, [`header`] knows
+//! the columns, [`sale`] reads one line and [`reader`] all of them.
 //! [`catalogue`] passes over a file once to learn the products, and [`mod@batches`] passes over it again and hands out
 //! what to play.
+//!
+//! # How a file may be written
+//!
+//! As people have them: with commas, semicolons or tabs between fields; with its columns in any order, under names in any
+//! case, and among others; in UTF-8, UTF-16, Latin-1 or Windows-1252; gzipped or not. A quoted text may hold line breaks,
+//! which become blanks, and an unquoted one may hold quotes. Where the meaning is not plain, the line is refused.
 //!
 //! # What is played, and what is refused
 //!
@@ -28,8 +35,10 @@
 
 mod batches;
 mod catalogue;
+mod header;
 mod lines;
 mod reader;
+mod records;
 mod refusal;
 mod sale;
 mod source;
@@ -38,5 +47,6 @@ mod tally;
 mod tests;
 
 pub(crate) use batches::{Batch, batches};
-pub(crate) use catalogue::{Catalogue, Product, survey};
+pub(crate) use catalogue::{Catalogue, EXAMPLES, Product, survey};
+pub(crate) use sale::SalesLine;
 pub(crate) use source::Source;

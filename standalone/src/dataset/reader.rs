@@ -2,16 +2,18 @@
 
 use std::io::BufRead;
 
-use super::lines::{Line, Lines, fields};
+use super::header::Header;
+use super::records::{Record, Records};
 use super::refusal::{Reason, Refused, quoted};
 use super::sale::SalesLine;
-use super::source::{COLUMNS, DatasetError, Source};
+use super::source::{DatasetError, Source};
 
 /// The sales lines of a source, one at a time; only the line at hand is in memory.
 ///
 /// After [`Reason::Unreadable`] there are no more.
 pub(crate) struct SalesLines {
-    lines: Lines<Box<dyn BufRead + Send>>,
+    records: Records<Box<dyn BufRead + Send>>,
+    header: Header,
     ended: bool,
 }
 
@@ -21,9 +23,17 @@ impl SalesLines {
     /// # Errors
     /// [`DatasetError`] if it can't be opened or read, or if its first line isn't the header.
     pub(crate) fn open(source: &Source) -> Result<Self, DatasetError> {
-        let mut lines = Lines::new(source.open()?);
-        check_header(source, &mut lines)?;
-        Ok(Self { lines, ended: false })
+        let mut records = Records::new(source.open()?);
+        let header = read_header(source, &mut records)?;
+        Ok(Self { records, header, ended: false })
+    }
+
+    fn read(&self, record: Record) -> Result<SalesLine, Refused> {
+        let line = record.line;
+        let columns = record.fields.and_then(|fields| self.header.pick(&fields));
+        columns
+            .and_then(|columns| SalesLine::parse(line, columns))
+            .map_err(|reason| Refused { line, reason })
     }
 }
 
@@ -34,20 +44,19 @@ impl Iterator for SalesLines {
         if self.ended {
             return None;
         }
-        let line = self.lines.number() + 1;
-        let read = match self.lines.read() {
-            Ok(Some(Line::Whole(bytes))) => SalesLine::parse(line, bytes),
-            Ok(Some(Line::TooLong)) => Err(Reason::LineTooLong),
+        let line = self.records.next_number();
+        match self.records.next_record(self.header.separator, self.header.columns) {
+            Ok(Some(record)) => Some(self.read(record)),
             Ok(None) => {
                 self.ended = true;
-                return None;
+                None
             }
             Err(error) => {
                 self.ended = true;
-                Err(Reason::Unreadable { message: error.to_string() })
+                let reason = Reason::Unreadable { message: error.to_string() };
+                Some(Err(Refused { line, reason }))
             }
-        };
-        Some(read.map_err(|reason| Refused { line, reason }))
+        }
     }
 }
 
@@ -75,27 +84,22 @@ pub(super) fn unless_fatal(source: &Source, refused: Refused) -> Result<Refused,
     }
 }
 
-fn check_header(
+fn read_header(
     source: &Source,
-    lines: &mut Lines<Box<dyn BufRead + Send>>,
-) -> Result<(), DatasetError> {
-    let line = lines.read().map_err(|error| DatasetError::Unreadable {
+    records: &mut Records<Box<dyn BufRead + Send>>,
+) -> Result<Header, DatasetError> {
+    let line = records.next_line().map_err(|error| DatasetError::Unreadable {
         origin: source.clone(),
         line: 1,
         message: error.to_string(),
     })?;
-    let found = match line {
+    let found = match line.map(|line| line.text) {
         None => "the file is empty".to_owned(),
-        Some(Line::TooLong) => "it is a single line without an end".to_owned(),
-        Some(Line::Whole(bytes)) if is_header(bytes) => return Ok(()),
-        Some(Line::Whole(bytes)) => format!("it is {}", quoted(&String::from_utf8_lossy(bytes))),
+        Some(Err(_)) => "it is a single line without an end".to_owned(),
+        Some(Ok(text)) => match Header::parse(&text) {
+            Some(header) => return Ok(header),
+            None => format!("it is {}", quoted(&text)),
+        },
     };
     Err(DatasetError::Header { origin: source.clone(), found })
-}
-
-/// A byte-order mark before the header, as spreadsheets write it, does no harm.
-fn is_header(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let columns = std::str::from_utf8(bytes).ok().map(fields);
-    matches!(columns, Some(Ok(columns)) if columns.iter().map(|name| name.trim()).eq(COLUMNS))
 }

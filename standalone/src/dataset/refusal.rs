@@ -1,12 +1,14 @@
 //! Why a line is left out.
 
+use common::text::IdentifierError;
 use thiserror::Error;
 
 use super::lines::{BadQuotes, MAX_LINE};
-use super::source::COLUMNS;
 
 /// The longest SKU and the longest invoice number accepted, in characters.
 pub(super) const MAX_CODE: usize = 64;
+/// The longest description accepted, in characters.
+pub(super) const MAX_DESCRIPTION: usize = 1_000;
 /// The largest quantity accepted either way: far above any sale, and far from overflowing a sum.
 pub(super) const MAX_QUANTITY: i64 = 1_000_000_000;
 
@@ -33,20 +35,22 @@ pub(crate) enum Reason {
     /// The line has more bytes than [`MAX_LINE`].
     #[error("the line is longer than {max} bytes", max = MAX_LINE)]
     LineTooLong,
-    /// The line isn't UTF-8.
-    #[error("the line is not valid UTF-8; save the file as UTF-8")]
+    /// The line isn't UTF-8, while lines above are.
+    #[error("the line is not valid UTF-8, as lines above are; save the file as UTF-8")]
     NotUtf8,
-    /// A quote is opened and not closed on the same line.
-    #[error("a quoted field is not closed on this line")]
+    /// A quote is opened, and not closed where that would make a record.
+    #[error("a quoted field is not closed, on this line or below")]
     QuoteNotClosed,
-    /// Text follows a closing quote, or a quote stands inside an unquoted field.
+    /// Text follows a closing quote.
     #[error("a quote is misplaced: quote the whole field and double the quotes inside it")]
     QuoteMisplaced,
     /// The line has too many or too few columns.
-    #[error("{found} columns instead of {expected}", expected = COLUMNS.len())]
+    #[error("{found} columns instead of {expected}")]
     ColumnCount {
         /// How many it has.
         found: usize,
+        /// How many the header has.
+        expected: usize,
     },
     /// A value holds a tab, a NUL or another control character.
     #[error("{column} holds a control character")]
@@ -60,13 +64,23 @@ pub(crate) enum Reason {
         /// The column's name.
         column: &'static str,
     },
-    /// The invoice number or the SKU is longer than [`MAX_CODE`].
-    #[error("{column} has {length} characters; at most {MAX_CODE} are taken")]
-    CodeTooLong {
+    /// A code is longer than [`MAX_CODE`], or a description than [`MAX_DESCRIPTION`].
+    #[error("{column} has {length} characters; at most {most} are taken")]
+    TooLong {
         /// The column's name.
         column: &'static str,
         /// Its length in characters.
         length: usize,
+        /// How many are taken.
+        most: usize,
+    },
+    /// A code could be taken for another one.
+    #[error("{column} {error}")]
+    Lookalike {
+        /// The column's name.
+        column: &'static str,
+        /// Why.
+        error: IdentifierError,
     },
     /// The quantity isn't a whole number, or is beyond [`MAX_QUANTITY`].
     #[error("Quantity {value} is not a whole number within ±{MAX_QUANTITY}")]
@@ -74,7 +88,7 @@ pub(crate) enum Reason {
         /// What stands there, cut and escaped.
         value: String,
     },
-    /// The time isn't written as [`super::sale::TIME_FORMAT`].
+    /// The time isn't written in one of [`super::sale::TIME_FORMATS`].
     #[error("InvoiceDate {value} is not a time like 2010-12-01T08:26:00")]
     Time {
         /// What stands there, cut and escaped.
@@ -123,7 +137,8 @@ impl Reason {
             Self::ColumnCount { .. } => "wrong number of columns",
             Self::ControlCharacter { .. } => "control character",
             Self::CodeEmpty { .. } => "code missing",
-            Self::CodeTooLong { .. } => "code too long",
+            Self::TooLong { .. } => "text too long",
+            Self::Lookalike { .. } => "code looks like another",
             Self::Quantity { .. } => "bad quantity",
             Self::Time { .. } => "bad time",
             Self::Price { .. } | Self::PriceTooPrecise { .. } => "bad price",

@@ -1,13 +1,15 @@
 //! One sales line: read from its columns, and judged whether it can be played as a stock adjustment.
 
 use chrono::NaiveDateTime;
+use common::text::check_identifier;
 
-use super::lines::fields;
-use super::refusal::{MAX_CODE, MAX_QUANTITY, Reason, Refused, quoted};
+use super::refusal::{MAX_CODE, MAX_DESCRIPTION, MAX_QUANTITY, Reason, Refused, quoted};
 use super::source::COLUMNS;
 
-/// How a sale's time is written, e.g. `2010-12-01T08:26:00`.
-pub(super) const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S";
+/// How a sale's time is written, e.g. `2010-12-01T08:26:00`. A blank for the `T` and times without seconds are plain too;
+/// `12/1/2010` is not, since its day and month can't be told apart.
+pub(super) const TIME_FORMATS: [&str; 4] =
+    ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
 
 /// One line of a sales file. Blanks around a value are typing noise and are not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,16 +33,11 @@ pub(crate) struct SalesLine {
 }
 
 impl SalesLine {
-    /// Reads a line of the file.
+    /// Reads the values of a line, in the order of [`COLUMNS`].
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(super) fn parse(line: u64, bytes: &[u8]) -> Result<Self, Reason> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
-        let columns = fields(text)?;
-        let columns: [String; COLUMNS.len()] = columns
-            .try_into()
-            .map_err(|columns: Vec<String>| Reason::ColumnCount { found: columns.len() })?;
+    /// What is wrong with them.
+    pub(super) fn parse(line: u64, columns: [String; COLUMNS.len()]) -> Result<Self, Reason> {
         for (value, column) in columns.iter().zip(COLUMNS) {
             if value.contains(char::is_control) {
                 return Err(Reason::ControlCharacter { column });
@@ -51,7 +48,7 @@ impl SalesLine {
             line,
             invoice: code(COLUMNS[0], &invoice)?,
             sku: code(COLUMNS[1], &sku)?,
-            description: unless_blank(&description),
+            description: unless_blank(&description).map(described).transpose()?,
             quantity: pieces(quantity.trim())?,
             sold_at: time(sold_at.trim())?,
             unit_price_minor: pence(price.trim())?,
@@ -97,8 +94,18 @@ fn code(column: &'static str, value: &str) -> Result<String, Reason> {
     let length = value.chars().count();
     match length {
         0 => Err(Reason::CodeEmpty { column }),
-        1..=MAX_CODE => Ok(value.to_owned()),
-        _ => Err(Reason::CodeTooLong { column, length }),
+        1..=MAX_CODE => match check_identifier(value) {
+            Ok(()) => Ok(value.to_owned()),
+            Err(error) => Err(Reason::Lookalike { column, error }),
+        },
+        _ => Err(Reason::TooLong { column, length, most: MAX_CODE }),
+    }
+}
+
+fn described(text: String) -> Result<String, Reason> {
+    match text.chars().count() {
+        0..=MAX_DESCRIPTION => Ok(text),
+        length => Err(Reason::TooLong { column: COLUMNS[2], length, most: MAX_DESCRIPTION }),
     }
 }
 
@@ -115,15 +122,17 @@ fn pieces(value: &str) -> Result<i64, Reason> {
 }
 
 fn time(value: &str) -> Result<NaiveDateTime, Reason> {
-    NaiveDateTime::parse_from_str(value, TIME_FORMAT)
-        .map_err(|_| Reason::Time { value: quoted(value) })
+    TIME_FORMATS
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(value, format).ok())
+        .ok_or_else(|| Reason::Time { value: quoted(value) })
 }
 
-/// Pounds and pence as whole pence, digit by digit: 2.55 has no exact binary fraction.
+/// Pounds and pence as whole pence, digit by digit: 2.55 has no exact binary fraction. A decimal comma is one too.
 pub(super) fn pence(value: &str) -> Result<i64, Reason> {
     let bad = || Reason::Price { value: quoted(value) };
     let amount = value.strip_prefix('-').unwrap_or(value);
-    let (pounds, decimals) = amount.split_once('.').unwrap_or((amount, "0"));
+    let (pounds, decimals) = amount.split_once(['.', ',']).unwrap_or((amount, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(pounds) || !digits(decimals) {
         return Err(bad());

@@ -1,14 +1,16 @@
-//! Where sales lines come from: the bundled data set, or a file, plain or gzipped.
+//! Where sales lines come from: the bundled data set, or a file or pipe, plain or gzipped, in any usual encoding.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
+use encoding_rs_io::DecodeReaderBytesBuilder;
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
-/// The columns a sales file must have, in this order.
+/// The columns a sales file must have.
 pub(crate) const COLUMNS: [&str; 7] =
     ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"];
 
@@ -22,17 +24,44 @@ pub(crate) enum Source {
     Bundled,
     /// A `.csv` or a gzipped one; which of the two is told by its first bytes, not by its name.
     File(PathBuf),
+    /// What can be read only once, such as a pipe, and the file it was copied into.
+    Copied {
+        /// What was read.
+        origin: PathBuf,
+        /// Its copy.
+        copy: PathBuf,
+    },
 }
 
 impl Source {
-    /// Opens the source as plain text, unpacking it on the way if it is gzipped.
+    /// The source at `path`; what is not a file is read to its end now, and copied into `folder`.
+    ///
+    /// # Errors
+    /// [`DatasetError::Open`] if it can't be read.
+    pub(crate) fn at(path: &Path, folder: &Path) -> Result<Self, DatasetError> {
+        let source = Self::File(path.to_owned());
+        let copied = folder.join("sales");
+        let read = path.metadata().and_then(|known| match known.is_file() {
+            true => Ok(false),
+            false => copy(path, &copied).map(|()| true),
+        });
+        match read {
+            Ok(false) => Ok(source),
+            Ok(true) => Ok(Self::Copied { origin: path.to_owned(), copy: copied }),
+            Err(error) => Err(DatasetError::Open { origin: source, error }),
+        }
+    }
+
+    /// Opens the source as text, unpacking it on the way if it is gzipped. UTF-16 becomes UTF-8, other bytes stay.
     ///
     /// # Errors
     /// [`DatasetError::Open`] if the file can't be opened or its first bytes can't be read.
     pub(crate) fn open(&self) -> Result<Box<dyn BufRead + Send>, DatasetError> {
         match self {
-            Self::Bundled => plain(BUNDLED),
-            Self::File(path) => File::open(path).and_then(|file| plain(BufReader::new(file))),
+            Self::Bundled => unpacked(BUNDLED),
+            Self::File(path) | Self::Copied { copy: path, .. } => {
+                File::open(path).and_then(|file| unpacked(BufReader::new(file)))
+            }
         }
         .map_err(|error| DatasetError::Open { origin: self.clone(), error })
     }
@@ -48,7 +77,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundled => f.write_str("the bundled data set"),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) | Self::Copied { origin: path, .. } => write!(f, "{}", path.display()),
         }
     }
 }
@@ -87,14 +116,40 @@ pub(crate) enum DatasetError {
     },
 }
 
-fn plain(mut bytes: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    io::copy(&mut File::open(from)?, &mut File::create(to)?).map(drop)
+}
+
+fn unpacked(bytes: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let (start, bytes) = peek(bytes)?;
+    match start == GZIP_MAGIC {
+        true => decoded(BufReader::new(MultiGzDecoder::new(bytes))),
+        false => decoded(bytes),
+    }
+}
+
+fn decoded(bytes: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let (start, bytes) = peek(bytes)?;
+    let Some(encoding) = utf_16(&start) else { return Ok(Box::new(bytes)) };
+    let decoder = DecodeReaderBytesBuilder::new().encoding(Some(encoding)).build(bytes);
+    Ok(Box::new(BufReader::new(decoder)))
+}
+
+/// Told by the byte order mark; without one, by the zero that every letter of the header has as its other half.
+fn utf_16(start: &[u8]) -> Option<&'static Encoding> {
+    match start {
+        [0xff, 0xfe] | [1..=0xff, 0] => Some(UTF_16LE),
+        [0xfe, 0xff] | [0, 1..=0xff] => Some(UTF_16BE),
+        _ => None,
+    }
+}
+
+/// The first two bytes, if there are so many, and all bytes, these two included.
+fn peek(mut bytes: impl BufRead) -> io::Result<(Vec<u8>, impl BufRead)> {
     let mut start = [0; 2];
     let got = fill(&mut bytes, &mut start)?;
-    let whole = io::Cursor::new(start).take(got as u64).chain(bytes);
-    if got == start.len() && start == GZIP_MAGIC {
-        return Ok(Box::new(BufReader::new(MultiGzDecoder::new(whole))));
-    }
-    Ok(Box::new(whole))
+    let start = start[..got].to_vec();
+    Ok((start.clone(), io::Cursor::new(start).chain(bytes)))
 }
 
 /// Reads until `into` is full or the source ends; a pipe may hand out its first bytes one at a time.

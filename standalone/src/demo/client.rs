@@ -9,7 +9,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::dataset::{Batch, Product};
+use crate::dataset::{Batch, Product, SalesLine};
 use crate::stack::Stack;
 
 /// How often a request that is answered 503 is sent, and the pause before the next try.
@@ -59,8 +59,8 @@ pub(crate) struct LineResult {
     pub(crate) problem: Option<Problem>,
 }
 
-/// Why a line was refused.
-#[derive(Debug, Deserialize)]
+/// Why a line, or what it needs, was refused.
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Problem {
     pub(crate) title: String,
     pub(crate) detail: String,
@@ -89,7 +89,7 @@ pub(crate) struct Event {
 pub(crate) enum PlaceOutcome {
     /// It is accepted, under this id.
     Order(String),
-    /// The copy says that there is not enough.
+    /// There is not enough by the copy, or the order is not one.
     Refused,
 }
 
@@ -114,32 +114,68 @@ impl Client {
         })
     }
 
-    /// Creates a product, or sets it to its opening stock.
-    pub(crate) async fn put_product(&self, product: &Product) -> anyhow::Result<()> {
+    /// Creates a product, or sets it to its opening stock; why not, if product-service refuses it.
+    pub(crate) async fn put_product(&self, product: &Product) -> anyhow::Result<Option<Problem>> {
         let url = format!("{}/api/v1/inventory/{}", self.product, escape(&product.sku));
         let body = json!({
             "description": product.description,
             "quantity": product.opening_stock,
             "unit_price_minor": product.unit_price_minor,
         });
-        self.send(Method::PUT, &url, Some(&body), None).await.map(drop)
+        Ok(self.ask(Method::PUT, &url, Some(&body), None).await?.err())
     }
 
-    /// Plays an invoice's lines as one batch of adjustments.
+    /// Plays an invoice's lines as one batch of adjustments; if that is refused, one by one.
     pub(crate) async fn adjust(&self, batch: &Batch) -> anyhow::Result<Vec<LineResult>> {
-        let lines: Vec<Value> = batch
-            .lines
+        let key = batch.first_line().to_string();
+        match self.adjust_lines(&batch.invoice, &batch.lines, &key).await? {
+            Ok(results) => Ok(results),
+            Err(_) => self.adjust_one_by_one(batch).await,
+        }
+    }
+
+    /// One line that can't be read spoils a whole batch: alone, it spoils nothing but itself.
+    async fn adjust_one_by_one(&self, batch: &Batch) -> anyhow::Result<Vec<LineResult>> {
+        let mut results = Vec::with_capacity(batch.lines.len());
+        for (place, line) in batch.lines.iter().enumerate() {
+            let key = format!("line-{}", line.line);
+            let lines = std::slice::from_ref(line);
+            results.push(match self.adjust_lines(&batch.invoice, lines, &key).await? {
+                Ok(answers) => {
+                    let answer = answers.into_iter().next().context("a line without an answer")?;
+                    LineResult { line: place, ..answer }
+                }
+                Err(problem) => {
+                    LineResult { line: place, status: "refused".to_owned(), problem: Some(problem) }
+                }
+            });
+        }
+        Ok(results)
+    }
+
+    async fn adjust_lines(
+        &self,
+        invoice: &str,
+        lines: &[SalesLine],
+        key: &str,
+    ) -> anyhow::Result<Result<Vec<LineResult>, Problem>> {
+        let lines: Vec<Value> = lines
             .iter()
             .map(|line| {
                 let reason = if line.delta() < 0 { "sale" } else { "return" };
-                json!({"sku": line.sku, "delta": line.delta(), "reason": reason, "reference": batch.invoice})
+                json!({"sku": line.sku, "delta": line.delta(), "reason": reason, "reference": invoice})
             })
             .collect();
         let url = format!("{}/api/v1/adjustments", self.product);
-        let key = format!("{}-{}", self.run, batch.first_line());
+        let key = format!("{}-{key}", self.run);
         let body = json!({ "lines": lines });
-        let response = self.send(Method::POST, &url, Some(&body), Some(&key)).await?;
-        Ok(response.json::<BatchResult>().await.context("a batch's response can't be read")?.lines)
+        let response = match self.ask(Method::POST, &url, Some(&body), Some(&key)).await? {
+            Ok(response) => response,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let result: BatchResult =
+            response.json().await.context("a batch's response can't be read")?;
+        Ok(Ok(result.lines))
     }
 
     /// Changes the stock of several products at once; lines that the owner refuses change nothing.
@@ -180,7 +216,7 @@ impl Client {
         let body = json!({ "customer": customer, "lines": lines });
         let response = self.http.post(&url).json(&body).send().await.context("an order")?;
         match response.status() {
-            StatusCode::CONFLICT => Ok(PlaceOutcome::Refused),
+            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Ok(PlaceOutcome::Refused),
             StatusCode::CREATED => {
                 let order: Order =
                     response.json().await.context("an order's response can't be read")?;
@@ -264,6 +300,20 @@ impl Client {
         body: Option<&Value>,
         key: Option<&str>,
     ) -> anyhow::Result<Response> {
+        match self.ask(method.clone(), url, body, key).await? {
+            Ok(response) => Ok(response),
+            Err(problem) => bail!("{method} {url}: {}: {}", problem.title, problem.detail),
+        }
+    }
+
+    /// The response, or why the service refuses what was asked.
+    async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> anyhow::Result<Result<Response, Problem>> {
         let mut request = self.http.request(method.clone(), url);
         if let Some(body) = body {
             request = request.json(body);
@@ -272,12 +322,28 @@ impl Client {
             request = request.header("idempotency-key", key);
         }
         let response = request.send().await.with_context(|| format!("{method} {url}"))?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
         let status = response.status();
-        bail!("{method} {url}: {status}: {}", response.text().await.unwrap_or_default())
+        if status.is_success() {
+            return Ok(Ok(response));
+        }
+        let text = response.text().await.unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(problem) if is_refusal(status) => Ok(Err(problem)),
+            _ => bail!("{method} {url}: {status}: {text}"),
+        }
     }
+}
+
+/// Whether it is about what was asked, and not about who asks, when, or how often.
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::NOT_FOUND
+            | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
 /// A SKU as a path segment: everything but unreserved characters is percent-encoded.

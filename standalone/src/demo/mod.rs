@@ -8,16 +8,16 @@ mod progress;
 mod report;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use common::env::Env;
 use service::cli::stop_signal;
 
-use crate::dataset::{self, Source};
+use crate::dataset::{self, Catalogue, Source};
 use crate::stack::{Ports, Stack, StackArgs, shorten_delays};
 use client::Client;
 use progress::Progress;
@@ -25,7 +25,7 @@ use report::Report;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Sales lines to replay instead of the bundled ones: a CSV file, plain or gzipped, with the columns
+    /// Sales lines to replay instead of the bundled ones: a CSV file or a pipe, plain or gzipped, with the columns
     /// InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -42,10 +42,20 @@ pub(crate) struct DemoArgs {
     exit: bool,
 }
 
+/// What a run that was stopped says.
+const INTERRUPTED: &str = "interrupted before the end; nothing was proved";
+
 /// Runs the demo; the exit code is 0 only if every change is PROCESSED and the copy equals the source.
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_signal()?;
+    if let Some(file) = &args.report {
+        Report::try_place(file)?;
+    }
     let temporary = tempfile::tempdir().context("a temporary folder can't be made")?;
+    let (source, survey) = tokio::select! {
+        read = read_sales(&args, temporary.path()) => read?,
+        () = stop.cancelled() => bail!(INTERRUPTED),
+    };
     let data_dir = args.stack.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&data_dir)
         .with_context(|| format!("the data folder {} can't be made", data_dir.display()))?;
@@ -60,8 +70,8 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     stack.print_addresses();
     let run = run.to_string();
     let report = tokio::select! {
-        report = replay(&args, &stack, &run) => report,
-        () = stop.cancelled() => Err(anyhow!("interrupted before the end; nothing was proved")),
+        report = replay(&source, args.limit, survey, &stack, &run) => report,
+        () = stop.cancelled() => Err(anyhow!(INTERRUPTED)),
     };
     let report = match report {
         Ok(report) => report,
@@ -83,27 +93,66 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay(args: &DemoArgs, stack: &Stack, run: &str) -> anyhow::Result<Report> {
-    let source = args.data.as_deref().map_or(Source::Bundled, Source::from);
-    let limit = args.limit;
-    let survey = {
-        let source = source.clone();
-        tokio::task::spawn_blocking(move || dataset::survey(&source, limit)).await??
+/// The source of the sales and what it holds; an error if that is nothing to play.
+async fn read_sales(args: &DemoArgs, folder: &Path) -> anyhow::Result<(Source, Catalogue)> {
+    let (data, limit, folder) = (args.data.clone(), args.limit, folder.to_owned());
+    let read = move || {
+        let source = match data {
+            None => Source::Bundled,
+            Some(path) => Source::at(&path, &folder)?,
+        };
+        let survey = dataset::survey(&source, limit)?;
+        ensure!(survey.accepted > 0, nothing_to_play(&source, &survey));
+        anyhow::Ok((source, survey))
     };
+    tokio::task::spawn_blocking(read).await?
+}
+
+fn nothing_to_play(source: &Source, survey: &Catalogue) -> String {
+    if survey.rows == 0 {
+        return format!("nothing was played: no line below the header of {source} was read");
+    }
+    let examples: Vec<String> = survey.examples.iter().map(ToString::to_string).collect();
+    let (rows, examples) = (survey.rows, examples.join("; "));
+    format!("nothing was played: of the {rows} lines of {source}, none can be: {examples}")
+}
+
+async fn replay(
+    source: &Source,
+    limit: Option<u64>,
+    mut survey: Catalogue,
+    stack: &Stack,
+    run: &str,
+) -> anyhow::Result<Report> {
     let started = Instant::now();
     let client = Client::new(stack, run)?;
     let since = stack.product.engine().env.now();
     let total = survey.products.len() as u64 + survey.accepted;
     let progress = Progress::start(&client, total);
-    play::warm_up(&client, stack, &survey, &progress).await?;
-    play::put_products(&client, &survey, &progress).await?;
-    let played = play::play_sales(&client, &source, limit, &survey, &progress).await?;
+    let refused = play::put_products(&client, stack, &survey, &progress).await?;
+    survey.products.retain(|product| !refused.contains_key(&product.sku));
+    let played = play::play_sales(&client, source, limit, &survey, refused, &progress).await?;
     let retried = play::end_quarantine(&client, stack, &played, &progress).await?;
     progress.note("Waiting until every change is PROCESSED.");
     play::wait_until_processed(&client, stack).await?;
-    let orders = orders::place_orders(&client, stack, &source, limit, &progress).await?;
+    let orders = orders::place_orders(&client, stack, source, limit, &survey, &progress).await?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
     let findings = verify::verify(stack, since, &survey, &orders).await?;
     Ok(Report::new(&survey, &played, retried + orders.retried, findings, stack, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nothing_can_be_played_is_said() {
+        let survey = Catalogue::default();
+        let text = nothing_to_play(&Source::Bundled, &survey);
+        let says = "nothing was played: no line below the header of the bundled data set was read";
+        assert_eq!(text, says);
+        let text = nothing_to_play(&Source::Bundled, &Catalogue { rows: 3, ..survey });
+        assert!(text.contains("of the 3 lines"), "{text}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The other direction: real invoices placed as orders, some for more than there is, some cancelled again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::client::{Client, PlaceOutcome};
 use super::play;
 use super::progress::Progress;
-use crate::dataset::{self, Batch, Source};
+use crate::dataset::{self, Batch, Catalogue, Source};
 use crate::stack::Stack;
 
 /// Invoices that are placed as orders.
@@ -44,9 +44,10 @@ pub(crate) async fn place_orders(
     stack: &Stack,
     source: &Source,
     limit: Option<u64>,
+    survey: &Catalogue,
     progress: &Progress,
 ) -> anyhow::Result<PlacedOrders> {
-    let invoices = invoices(source, limit)?;
+    let invoices = invoices(source, limit, survey)?;
     let mut placed = PlacedOrders::default();
     let Some((last, _)) = invoices.split_last() else { return Ok(placed) };
     progress.note(&format!(
@@ -70,11 +71,17 @@ pub(crate) async fn place_orders(
     Ok(placed)
 }
 
-/// The first invoices that sell something.
-fn invoices(source: &Source, limit: Option<u64>) -> anyhow::Result<Vec<Invoice>> {
+/// The first invoices that sell something that there is.
+fn invoices(
+    source: &Source,
+    limit: Option<u64>,
+    survey: &Catalogue,
+) -> anyhow::Result<Vec<Invoice>> {
+    let skus: HashSet<&str> = survey.products.iter().map(|product| product.sku.as_str()).collect();
     let mut invoices = Vec::new();
     for batch in dataset::batches(source, limit)? {
-        let invoice = Invoice::of(&batch?);
+        let mut invoice = Invoice::of(&batch?);
+        invoice.pieces.retain(|sku, _| skus.contains(sku.as_str()));
         if !invoice.pieces.is_empty() {
             invoices.push(invoice);
         }

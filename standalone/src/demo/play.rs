@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::client::{Client, Counts};
+use super::client::{Client, Counts, Problem};
 use super::progress::Progress;
-use crate::dataset::{self, Batch, Catalogue, Source};
+use crate::dataset::{self, Batch, Catalogue, EXAMPLES, Product, SalesLine, Source};
 use crate::stack::Stack;
 
 /// Products that are put in at the same time.
@@ -25,45 +25,94 @@ pub(crate) struct Played {
     pub(crate) accepted: u64,
     /// Lines that product-service refused, by reason.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// The first few of them, with their line numbers.
+    /// The first few of each reason, with their line numbers.
     pub(crate) examples: Vec<String>,
+    /// Products that it refused, and why: none of their lines is played.
+    refused_products: RefusedProducts,
     /// The SKU that is in quarantine.
     pub(crate) quarantined: Option<String>,
 }
 
-/// Sends the first product round the loop, so that what follows measures the loop and not its start.
-pub(crate) async fn warm_up(
+/// SKUs that product-service refuses, and why.
+pub(crate) type RefusedProducts = BTreeMap<String, Problem>;
+
+impl Played {
+    /// Nothing yet.
+    pub(crate) fn new(refused_products: RefusedProducts) -> Self {
+        Self { refused_products, ..Self::default() }
+    }
+
+    /// Leaves the lines of refused products out, and counts them.
+    fn without_refused_products(&mut self, mut batch: Batch) -> Batch {
+        let (refused, lines): (Vec<_>, Vec<_>) = std::mem::take(&mut batch.lines)
+            .into_iter()
+            .partition(|line| self.refused_products.contains_key(&line.sku));
+        batch.lines = lines;
+        self.refuse_lines_of_products(refused);
+        batch
+    }
+
+    fn refuse_lines_of_products(&mut self, lines: Vec<SalesLine>) {
+        for line in lines {
+            if let Some(problem) = self.refused_products.get(&line.sku).cloned() {
+                self.refuse(line.line, problem);
+            }
+        }
+    }
+
+    fn refuse(&mut self, line: u64, problem: Problem) {
+        let count = self.refused.entry(problem.title).or_default();
+        *count += 1;
+        if *count <= EXAMPLES {
+            self.examples.push(format!("line {line}: {}", problem.detail));
+        }
+    }
+}
+
+/// Puts every product in with its opening stock; the products that are refused.
+///
+/// The first one goes round the loop alone, so that what follows measures the loop and not its start.
+pub(crate) async fn put_products(
     client: &Client,
     stack: &Stack,
     survey: &Catalogue,
     progress: &Progress,
-) -> anyhow::Result<()> {
-    let Some(product) = survey.products.first() else { return Ok(()) };
+) -> anyhow::Result<RefusedProducts> {
     progress
         .note("Waiting until the consumers have joined and one change has gone all the way round.");
-    client.put_product(product).await?;
-    progress.committed(1);
-    wait_until_processed(client, stack).await
-}
-
-/// Puts every product but the first in with its opening stock.
-pub(crate) async fn put_products(
-    client: &Client,
-    survey: &Catalogue,
-    progress: &Progress,
-) -> anyhow::Result<()> {
+    let mut refused = RefusedProducts::new();
+    let mut products = survey.products.iter();
+    for product in products.by_ref() {
+        match put_product(client, product, progress).await? {
+            Some((sku, problem)) => drop(refused.insert(sku, problem)),
+            None => {
+                wait_until_processed(client, stack).await?;
+                break;
+            }
+        }
+    }
     progress
         .note(&format!("Putting in {} products with their opening stock.", survey.products.len()));
-    stream::iter(survey.products.iter().skip(1))
-        .map(async |product| {
-            client.put_product(product).await?;
-            progress.committed(1);
-            Ok(())
-        })
+    let put: Vec<Option<(String, Problem)>> = stream::iter(products)
+        .map(async |product| put_product(client, product, progress).await)
         .buffer_unordered(PUTS_AT_ONCE)
-        .try_collect::<Vec<()>>()
-        .await
-        .map(drop)
+        .try_collect()
+        .await?;
+    refused.extend(put.into_iter().flatten());
+    Ok(refused)
+}
+
+/// The product and why, if it is refused.
+async fn put_product(
+    client: &Client,
+    product: &Product,
+    progress: &Progress,
+) -> anyhow::Result<Option<(String, Problem)>> {
+    let refusal = client.put_product(product).await?;
+    if refusal.is_none() {
+        progress.committed(1);
+    }
+    Ok(refusal.map(|problem| (product.sku.clone(), problem)))
 }
 
 /// Plays every line, in order, invoice by invoice; a third of the way in, one SKU goes into quarantine.
@@ -72,38 +121,57 @@ pub(crate) async fn play_sales(
     source: &Source,
     limit: Option<u64>,
     survey: &Catalogue,
+    refused_products: RefusedProducts,
     progress: &Progress,
 ) -> anyhow::Result<Played> {
     progress.note(&format!("Playing {} sales lines as stock adjustments.", survey.accepted));
-    let mut played = Played::default();
+    let mut played = Played::new(refused_products);
     let mut lines = 0;
     for batch in dataset::batches(source, limit)? {
         let batch = batch?;
-        if played.quarantined.is_none() && lines >= survey.accepted / 3 {
-            played.quarantined = Some(quarantine(client, &batch, progress).await?);
-        }
+        let is_time = lines >= survey.accepted / 3;
         lines += batch.lines.len() as u64;
-        play_batch(client, &batch, &mut played, progress).await?;
+        let batch = played.without_refused_products(batch);
+        match batch.lines.first() {
+            None => {}
+            Some(line) if is_time && played.quarantined.is_none() => {
+                let sku = line.sku.clone();
+                play_in_quarantine(client, &batch, sku, &mut played, progress).await?;
+            }
+            Some(_) => {
+                play_batch(client, &batch, &mut played, progress).await?;
+            }
+        }
     }
     Ok(played)
 }
 
-async fn quarantine(client: &Client, batch: &Batch, progress: &Progress) -> anyhow::Result<String> {
-    let line = batch.lines.first().context("an invoice without lines")?;
-    client.quarantine(&line.sku).await?;
+/// Plays a batch with the SKU of its first line in quarantine, which stays there if that line changes its stock.
+async fn play_in_quarantine(
+    client: &Client,
+    batch: &Batch,
+    sku: String,
+    played: &mut Played,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    client.quarantine(&sku).await?;
+    if !play_batch(client, batch, played, progress).await? {
+        return client.release(&sku).await;
+    }
     progress.note(&format!(
-        "order-service puts {} into quarantine: its changes fail, are tried again, and in the end wait for a person.",
-        line.sku
+        "order-service has {sku} in quarantine: its changes fail, are tried again, and in the end wait for a person."
     ));
-    Ok(line.sku.clone())
+    played.quarantined = Some(sku);
+    Ok(())
 }
 
+/// Plays a batch; whether its first line changed the stock.
 async fn play_batch(
     client: &Client,
     batch: &Batch,
     played: &mut Played,
     progress: &Progress,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let results = client.adjust(batch).await?;
     if results.len() != batch.lines.len() {
         bail!(
@@ -114,18 +182,15 @@ async fn play_batch(
         );
     }
     let accepted = results.iter().filter(|result| result.status == "accepted").count() as u64;
+    let first_changed = results.iter().any(|result| result.line == 0 && result.problem.is_none());
     played.accepted += accepted;
     progress.committed(accepted);
     for result in results {
-        let (Some(problem), Some(line)) = (result.problem, batch.lines.get(result.line)) else {
-            continue;
-        };
-        *played.refused.entry(problem.title).or_default() += 1;
-        if played.examples.len() < 3 {
-            played.examples.push(format!("line {}: {}", line.line, problem.detail));
+        if let (Some(problem), Some(line)) = (result.problem, batch.lines.get(result.line)) {
+            played.refuse(line.line, problem);
         }
     }
-    Ok(())
+    Ok(first_changed)
 }
 
 /// Waits for the alert's mail, ends the quarantine and retries what gave up, as an operator would; how many that were.
@@ -211,4 +276,36 @@ async fn wait_until(
         tokio::time::sleep(POLL_EVERY).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(line: u64, sku: &str) -> SalesLine {
+        SalesLine {
+            line,
+            invoice: "1".to_owned(),
+            sku: sku.to_owned(),
+            description: None,
+            quantity: 1,
+            sold_at: Default::default(),
+            unit_price_minor: 1,
+            customer: None,
+        }
+    }
+
+    #[test]
+    fn lines_of_a_refused_product_are_counted_and_named() {
+        let problem =
+            Problem { title: "A value is not allowed".to_owned(), detail: "too long".to_owned() };
+        let mut played = Played::new(RefusedProducts::from([("B".to_owned(), problem)]));
+        let lines = vec![line(2, "A"), line(3, "B"), line(4, "A"), line(5, "B")];
+        let batch = Batch { invoice: "1".to_owned(), lines };
+        let batch = played.without_refused_products(batch);
+        let left: Vec<u64> = batch.lines.iter().map(|line| line.line).collect();
+        assert_eq!(left, [2, 4]);
+        assert_eq!(played.refused, BTreeMap::from([("A value is not allowed".to_owned(), 2)]));
+        assert_eq!(played.examples, ["line 3: too long", "line 5: too long"]);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use anyhow::Context;
@@ -126,19 +127,36 @@ impl Report {
         }
     }
 
-    /// Whether every change is PROCESSED, the copy equals the source, every order has ended, and no piece is lost.
+    /// Whether something was played, every change is PROCESSED, the copy equals the source, every order has ended, and
+    /// no piece is lost.
     pub(crate) fn is_good(&self) -> bool {
-        self.replica_equal
+        self.accepted > 0
+            && self.replica_equal
             && self.processed == self.changes
             && self.open == 0
             && self.orders.all_ended()
             && self.stock_conserved
     }
 
+    /// Tries whether a summary can be written to this file, before the work begins.
+    pub(crate) fn try_place(file: &Path) -> anyhow::Result<()> {
+        let known = file.metadata().ok();
+        // What is no file, such as a pipe, may be opened only once.
+        if known.as_ref().is_some_and(|known| !known.is_file() && !known.is_dir()) {
+            return Ok(());
+        }
+        let tried =
+            OpenOptions::new().append(true).create(true).open(file).and_then(|_| match known {
+                Some(_) => Ok(()),
+                None => fs::remove_file(file),
+            });
+        tried.with_context(|| format!("the report {} can't be written", file.display()))
+    }
+
     /// Writes the summary as JSON.
     pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(self)?;
-        std::fs::write(file, json + "\n")
+        fs::write(file, json + "\n")
             .with_context(|| format!("the report {} can't be written", file.display()))
     }
 }
@@ -154,6 +172,9 @@ impl fmt::Display for Report {
         }
         for example in &self.refused_examples {
             writeln!(f, "            {example}")?;
+        }
+        if self.accepted == 0 {
+            writeln!(f, "NOTHING WAS PLAYED")?;
         }
         writeln!(f, "changes committed     {}", self.changes)?;
         writeln!(f, "  PROCESSED           {}", self.processed)?;
@@ -191,5 +212,26 @@ impl fmt::Display for Report {
             writeln!(f, "NOT PROCESSED         {}", self.open)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_for_the_report_is_tried_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new.json"), folder.path().join("old.json"));
+        fs::write(&old, "old").unwrap();
+        Report::try_place(&new).unwrap();
+        Report::try_place(&old).unwrap();
+        assert!(!new.exists());
+        assert_eq!(fs::read_to_string(&old).unwrap(), "old");
+        for bad in [folder.path().join("no/such.json"), folder.path().to_owned()] {
+            let error = Report::try_place(&bad).unwrap_err().to_string();
+            assert!(error.contains(&bad.display().to_string()), "{error}");
+        }
     }
 }

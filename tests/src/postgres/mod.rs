@@ -84,13 +84,18 @@ impl PostgresServer {
 
     /// Creates an empty database and returns its URL; each call makes a new one.
     pub fn database(&self, name: &str) -> String {
+        self.database_with(name, "")
+    }
+
+    /// The same with options of CREATE DATABASE, such as `ENCODING 'LATIN1' TEMPLATE template0`.
+    pub fn database_with(&self, name: &str, options: &str) -> String {
         let plain: String = name
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
             .take(40)
             .collect();
         let database = format!("{plain}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.execute(&format!("CREATE DATABASE \"{database}\""))
+        self.execute(&format!("CREATE DATABASE \"{database}\" {options}"))
             .unwrap_or_else(|error| panic!("could not create database {database}: {error:#}"));
         self.url(&database)
     }

@@ -131,6 +131,28 @@ pub fn a_read_only_server_is_refused(program: &Program) {
     program.refusal(&["serve"], &env, &["read-only"]);
 }
 
+/// A database that stores texts in another encoding than UTF-8; no table is made in it.
+pub fn other_encodings_are_refused(program: &Program) {
+    let refused = |url: &str, words: &[&str]| {
+        for command in ["serve", "migrate"] {
+            program.refusal(&[command], &[("STOCKLOOP__DATABASE__URL", url), BIND], words);
+        }
+    };
+    let file = program.folder().join("utf16.db");
+    let mut conn = SqliteConnection::establish(&file.to_string_lossy()).unwrap();
+    conn.batch_execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE other (name TEXT)").unwrap();
+    drop(conn);
+    refused("sqlite:utf16.db", &["utf16.db", "UTF-16le", "use a new file"]);
+    let Some(postgres) = real::postgres() else { return };
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let options = format!("ENCODING '{encoding}' TEMPLATE template0");
+        let url = postgres.database_with("encoding", &options);
+        refused(&url, &[encoding, "ENCODING 'UTF8' TEMPLATE template0"]);
+        let mut conn = PgConnection::establish(&url).unwrap();
+        assert!(conn.batch_execute("SELECT FROM __diesel_schema_migrations").is_err());
+    }
+}
+
 /// Operators and tokens are made on the database, without the service; the last admin stays.
 pub fn operators_are_made_here(program: &Program) {
     operators_on(program, "sqlite:test.db");
@@ -315,6 +337,11 @@ macro_rules! service_command_line {
         #[test]
         fn a_read_only_server_is_refused() {
             promises::a_read_only_server_is_refused(&program());
+        }
+
+        #[test]
+        fn other_encodings_are_refused() {
+            promises::other_encodings_are_refused(&program());
         }
 
         #[test]

@@ -12,7 +12,7 @@ use common::retry::Backoff;
 use common::schema::{inbox, outbox_event, outbox_open};
 use common::telemetry::Spans;
 use diesel::prelude::*;
-use engine::inbox::{Handler, Inbox};
+use engine::inbox::{Control, Handler, Inbox};
 use engine::kafka::{Ack, AckBatch, Envelope, Message, Record, Verdict};
 use engine::outbox::{Listener, OpenRow, Outbox, Policy, Settler, operate};
 use stockloop_tests::database::TestDatabase;
@@ -178,7 +178,8 @@ fn parts(
     let (handler, listener) = hooks(&outbox);
     let outbox = outbox.with_listener(listener.clone());
     let consumer = name.to_owned();
-    let inbox = Inbox { db: db.clone(), env: env.clone(), handler, consumer, spans };
+    let control = Control::default();
+    let inbox = Inbox { db: db.clone(), env: env.clone(), handler, consumer, spans, control };
     let backoff = Backoff { base: Duration::ZERO, max: Duration::ZERO };
     let settler = Settler {
         env: env.clone(),

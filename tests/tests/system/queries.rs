@@ -101,6 +101,13 @@ pub(crate) async fn count(db: &Db, sql: &str) -> i64 {
 }
 
 impl TestService {
+    /// Runs statements on the service's database, as its administrator may.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let db = self.database();
+        let done = db.write::<_, DbError>(move |conn| Ok(conn.batch_execute(sql)?));
+        done.await.expect("statements can be run");
+    }
+
     /// The products that there are, by SKU.
     pub(crate) async fn inventory(&self) -> Vec<InventoryRow> {
         let sql = "SELECT sku, description, quantity, unit_price_minor, allow_backorder, version \

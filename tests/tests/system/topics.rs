@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -50,6 +52,19 @@ impl Topics {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers);
         config
+    }
+
+    /// Lets `topic` take messages, and batches of them, of at most `bytes`.
+    pub(crate) async fn limit(&self, topic: &str, bytes: usize) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client().create().expect("an admin client can be made");
+        let limit = bytes.to_string();
+        let settings =
+            AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &limit);
+        let done = admin.alter_configs(&[settings], &AdminOptions::new()).await;
+        for outcome in done.expect("the broker answers") {
+            outcome.expect("a topic's limit can be set");
+        }
     }
 
     /// Something that sends what nobody should.

@@ -21,7 +21,7 @@ use actix_web::web::Bytes;
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{Page, Params, Problem, ProblemResult};
-use csv::{Terminator, WriterBuilder};
+use csv::{QuoteStyle, Terminator, WriterBuilder};
 use futures::stream::{StreamExt, once, try_unfold};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -37,14 +37,20 @@ use crate::access::Caller;
 const PAGE: i64 = 500;
 
 /// What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"), full-width forms included.
-const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+
+/// Where a spreadsheet may begin a new cell: it guesses the separator, and may guess wrong.
+const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
+
+/// The mark by which Excel knows UTF-8.
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Format {
-    /// RFC 4180 with a header, in UTF-8. A text that a spreadsheet would take for a formula has an apostrophe in
-    /// front; objects and arrays are JSON.
+    /// RFC 4180 with a header, in UTF-8. All but numbers is quoted, objects and arrays are JSON, and what a spreadsheet
+    /// would take for a formula has an apostrophe in front.
     Csv,
     /// One JSON object per line, each as the list shows it.
     Ndjson,
@@ -55,9 +61,13 @@ enum Format {
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "it is there for the documentation; Export::of reads them")]
 pub(super) struct ExportQuery {
-    /// How the file is written.
+    /// How the file is written. In CSV, everything but numbers is quoted, and whatever a spreadsheet could take for a
+    /// formula has an apostrophe in front: at the start of a text, and after each comma, semicolon, tab and line break
+    /// in it, since the separator is the spreadsheet's guess. Numbers stay as they are.
     #[param(inline)]
     format: Format,
+    /// Whether a CSV file begins with a byte order mark, by which Excel knows UTF-8; no, if left out.
+    bom: Option<bool>,
 }
 
 /// The answer of every export.
@@ -92,14 +102,15 @@ impl FromStr for Format {
 pub(super) struct Export {
     list: &'static str,
     format: Format,
+    bom: bool,
     filter: serde_json::Value,
 }
 
 impl Export {
-    /// Reads `format`; what is left of `params` are the filters of the list.
+    /// Reads `format` and `bom`; what is left of `params` are the filters of the list.
     ///
     /// # Errors
-    /// 422 without a known format, or where a page is asked for.
+    /// 422 without a known format, for a byte order mark in NDJSON, or where a page is asked for.
     pub(super) fn of(list: &'static str, params: &mut Params) -> ProblemResult<Self> {
         for name in ["limit", "after"] {
             if params.text(name).is_some() {
@@ -109,7 +120,11 @@ impl Export {
         let format = params
             .take("format", "a file format")?
             .ok_or_else(|| Problem::invalid("format", "give format=csv or format=ndjson"))?;
-        Ok(Self { list, format, filter: params.as_json() })
+        let bom = params.take("bom", "true or false")?.unwrap_or(false);
+        if bom && format != Format::Csv {
+            return Err(Problem::invalid("bom", "only CSV has a byte order mark; leave this out"));
+        }
+        Ok(Self { list, format, bom, filter: params.as_json() })
     }
 
     /// Answers with the file; `page` reads up to so many items that come after a key.
@@ -130,12 +145,12 @@ impl Export {
         let now = admin.env.now();
         self.note(admin, by, now).await?;
         let file_name = self.file_name(now);
-        let format = self.format;
+        let (format, bom) = (self.format, if self.bom { BOM } else { &[] });
         let walk = Walk { export: self, admin: admin.clone(), columns: columns::<T>(), page };
         let walk = Arc::new(walk);
         let (mut first, next) = walk.part(None).await?;
         if format == Format::Csv {
-            first = [header(&walk.columns)?, first].concat().into();
+            first = [bom, &header(&walk.columns)?, &first].concat().into();
         }
         let rest = try_unfold((walk, next), |(walk, next)| async move {
             let Some(after) = next else { return Ok(None) };
@@ -281,21 +296,88 @@ fn record<T: Serialize>(columns: &[String], item: &T) -> serde_json::Result<Vec<
 }
 
 fn cell(raw: &RawValue) -> serde_json::Result<String> {
-    match raw.get() {
-        "null" => Ok(String::new()),
-        text if text.starts_with('"') => serde_json::from_str(text).map(without_formula),
-        other => Ok(other.to_owned()),
+    let text = raw.get();
+    match text.as_bytes().first() {
+        Some(b'n') => Ok(String::new()),
+        Some(b'"') => serde_json::from_str::<String>(text).map(|text| without_formulas(&text)),
+        Some(b'{' | b'[') => Ok(without_formulas(text)),
+        // A number or a truth value, which a spreadsheet may take for one.
+        _ => Ok(text.to_owned()),
     }
 }
 
-fn without_formula(text: String) -> String {
-    if text.starts_with(FORMULA) { format!("'{text}") } else { text }
+/// The text with an apostrophe before each formula that any separator would let begin in it.
+///
+/// Quotes don't protect it: they mean nothing to a spreadsheet that cuts the line at another separator.
+pub(super) fn without_formulas(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len() + 1);
+    // OWASP has these too among what a cell must not begin with.
+    if text.starts_with(['\t', '\r', '\n']) {
+        safe.push('\'');
+    }
+    let mut at_start = true;
+    for c in text.chars() {
+        if at_start && FORMULA.contains(&c) {
+            safe.push('\'');
+        }
+        safe.push(c);
+        let passed_over = c == '"' || c.is_whitespace();
+        at_start = SEPARATORS.contains(&c) || (at_start && passed_over);
+    }
+    safe
 }
 
+/// All but numbers is quoted, as OWASP advises; so is what holds any separator.
 fn written(
     write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>,
 ) -> ProblemResult<Vec<u8>> {
-    let mut csv = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
+    let mut csv = WriterBuilder::new()
+        .terminator(Terminator::CRLF)
+        .quote_style(QuoteStyle::NonNumeric)
+        .from_writer(Vec::new());
     write(&mut csv).map_err(|error| Problem::internal(&error))?;
     csv.into_inner().map_err(|error| Problem::internal(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_separator_lets_a_formula_begin() {
+        for (text, safe) in [
+            ("=1+1", "'=1+1"),
+            ("A;=1+1", "A;'=1+1"),
+            ("A;  =1+1;+2", "A;  '=1+1;'+2"),
+            ("A,@x\t-1", "A,'@x\t'-1"),
+            ("A;\"=1", "A;\"'=1"),
+            ("\"=1", "\"'=1"),
+            (" \u{a0}=1", " \u{a0}'=1"),
+            ("\tx", "'\tx"),
+            ("\r\n=1", "'\r\n'=1"),
+            ("two\n＝1", "two\n'＝1"),
+            ("-5", "'-5"),
+            (r#"{"reason":";=1"}"#, r#"{"reason":";'=1"}"#),
+        ] {
+            assert_eq!(without_formulas(text), safe);
+        }
+        for text in ["", "A-1", "a=b", "a@b.example", "1 - 2; 3 + 4", r#"{"delta":-5}"#] {
+            assert_eq!(without_formulas(text), text);
+        }
+    }
+
+    #[test]
+    fn numbers_stay_numbers() {
+        #[derive(Serialize)]
+        struct Item {
+            delta: i64,
+            reference: &'static str,
+            open: bool,
+            since: Option<i64>,
+        }
+        let item = Item { delta: -5, reference: "-5", open: true, since: None };
+        let columns = ["delta", "reference", "open", "since"].map(str::to_owned);
+        let file = rows(&columns, &[item]).map(String::from_utf8);
+        assert!(matches!(file, Ok(Ok(file)) if file == "-5,\"'-5\",\"true\",\"\"\r\n"));
+    }
 }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::fixture::{AdminFixture, Is};
 use crate::access::{Caller, Role};
 use crate::api::Admin;
-use crate::api::export::Export;
+use crate::api::export::{Export, without_formulas};
 
 on_every_database!(AdminFixture::new =>
     every_list_is_a_file,
@@ -23,6 +23,7 @@ on_every_database!(AdminFixture::new =>
     a_long_list_comes_whole,
     filters_hold_and_pages_are_refused,
     nothing_becomes_a_formula,
+    a_file_for_excel_has_its_mark,
     what_a_job_did_is_a_file,
     an_export_is_noted,
     a_file_that_breaks_off_is_not_taken_for_whole,
@@ -111,7 +112,7 @@ async fn every_list_is_a_file(fixture: AdminFixture) {
             for (name, cell) in header.iter().zip(row) {
                 match &item[name] {
                     Value::Null => assert_eq!(cell, ""),
-                    Value::String(text) => assert_eq!(cell, text),
+                    Value::String(text) => assert_eq!(cell, &without_formulas(text)),
                     other => assert_eq!(&serde_json::from_str::<Value>(cell).unwrap(), other),
                 }
             }
@@ -160,20 +161,40 @@ async fn filters_hold_and_pages_are_refused(fixture: AdminFixture) {
 }
 
 async fn nothing_becomes_a_formula(fixture: AdminFixture) {
-    let reasons =
-        ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1", "a \"quoted\", text\r\nwith lines"];
-    for (number, reason) in reasons.iter().enumerate() {
+    let reasons = [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t'=1"),
+        ("\r=1", "'\r'=1"),
+        ("＝1", "'＝1"),
+        ("A;=1+1", "A;'=1+1"),
+        ("a \"quoted\", text\r\nwith lines", "a \"quoted\", text\r\nwith lines"),
+    ];
+    for (number, (reason, _)) in reasons.iter().enumerate() {
         let put = fixture.put(&format!("/quarantine/K{number}"), json!({ "reason": reason })).await;
         assert_eq!(put.status, 201, "{put:?}");
     }
+    let text = fixture.get_text("/quarantine/export?format=csv").await;
+    assert!(text.contains("\"A;'=1+1\""), "{text}");
     let table = fixture.csv("/quarantine/export?format=csv").await;
-    for (row, reason) in table[1..].iter().zip(&reasons) {
-        let wanted =
-            if reason.starts_with('a') { (*reason).to_owned() } else { format!("'{reason}") };
-        assert_eq!(row[1], wanted);
+    for (row, (_, written)) in table[1..].iter().zip(&reasons) {
+        assert_eq!(row[1], *written);
     }
     let lines = fixture.ndjson("/quarantine/export?format=ndjson").await;
     assert_eq!(lines[0]["reason"], "=1+1");
+}
+
+async fn a_file_for_excel_has_its_mark(fixture: AdminFixture) {
+    let file = "/quarantine/export?format";
+    let plain = fixture.get_text(&format!("{file}=csv")).await;
+    assert_eq!(fixture.get_text(&format!("{file}=csv&bom=false")).await, plain);
+    let marked = fixture.get_text(&format!("{file}=csv&bom=true")).await;
+    assert_eq!(marked, format!("\u{feff}{plain}"));
+    assert_eq!(fixture.get_text(&format!("{file}=ndjson&bom=false")).await, "");
+    fixture.get(&format!("{file}=ndjson&bom=true")).await.is_problem(422, "bom");
+    fixture.get(&format!("{file}=csv&bom=yes")).await.is_problem(422, "bom");
 }
 
 async fn what_a_job_did_is_a_file(fixture: AdminFixture) {
@@ -239,7 +260,7 @@ async fn a_file_that_breaks_off_is_not_taken_for_whole(fixture: AdminFixture) {
     };
     assert!(broken, "the answer looks whole");
     let text = String::from_utf8(text).unwrap();
-    assert_eq!(text.lines().next(), Some("n"));
+    assert_eq!(text.lines().next(), Some("\"n\""));
     // What was sent last may be lost with the connection.
     let numbers = text.lines().count() - 1;
     assert!(numbers == 500 || numbers == 1_000, "{numbers}");

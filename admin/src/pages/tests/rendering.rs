@@ -13,6 +13,7 @@ use crate::pages::assets;
 on_every_database!(Site::new =>
     every_page_is_shown_to_every_role,
     what_others_wrote_stays_text,
+    what_is_invisible_is_written_out,
     files_are_kept_by_browsers,
     unknown_addresses_are_pages_too,
     the_overview_answers_the_question,
@@ -104,6 +105,14 @@ async fn what_others_wrote_stays_text(site: Site) {
     let code = site.get(&format!("/admin?done={query}"), &cookie).await;
     code.shows_not("alert(1)\"");
     is_proper("a code that nobody made", &code);
+}
+
+async fn what_is_invisible_is_written_out(site: Site) {
+    let cookie = site.signed_in(Role::Admin).await;
+    let event = site.fixture.event("TEA\u{200b}", 1, Is::Exhausted).await;
+    for page in ["/admin/events".to_owned(), format!("/admin/events/{event}")] {
+        site.get(&page, &cookie).await.shows(r">TEA\u{200b}");
+    }
 }
 
 async fn files_are_kept_by_browsers(site: Site) {

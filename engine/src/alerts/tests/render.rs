@@ -115,6 +115,7 @@ fn a_subject_names_a_few_keys_once() {
     assert_eq!(subject(&["A", "B", "C"]), "SKU A, B, C)");
     assert_eq!(subject(&["A", "B", "A", "C", "D", "E"]), "SKU A, B, C, …)");
     assert_eq!(subject(&[&"x".repeat(100)]), format!("SKU {}…)", "x".repeat(39)));
+    assert_eq!(subject(&["TEA", "TEA\u{200b}"]), r"SKU TEA, TEA\u{200b})");
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! What nobody reports: events passed by, silent partitions, failures that a newer version made superfluous.
 
-use std::time::Duration;
-
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_event, outbox_partition};
+use common::schema::{outbox_open, outbox_partition};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
@@ -14,26 +12,46 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 use super::IdRow;
 use super::sending::{allowed, json_list};
 
-/// SENT events that their consumer has passed by, oldest first.
+/// SENT events that their consumer has passed by, oldest first: sent long enough ago, and something that lies behind
+/// them in their partition was answered. (What an older release sent has no offset, and lies before all that has one.)
 pub(in crate::outbox) fn overdue(
     conn: &mut Conn,
     topic: &str,
     sent_before: Timestamp,
-    grace: Duration,
     limit: i64,
 ) -> QueryResult<Vec<EventId>> {
-    let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
     let sql = "SELECT o.id FROM outbox_open o \
                JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
-               WHERE o.status = 1 AND o.sent_us <= $2 AND o.sent_us <= p.acked_sent_us - $3 \
-               ORDER BY o.id LIMIT $4";
+               WHERE o.status = 1 AND o.sent_us <= $2 AND COALESCE(o.sent_offset, -1) < p.acked_offset \
+               ORDER BY o.id LIMIT $3";
     let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
         .bind::<Text, _>(topic)
         .bind::<BigInt, _>(sent_before)
-        .bind::<BigInt, _>(grace)
         .bind::<BigInt, _>(limit)
         .load(c))?;
     Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Moments that lie in the future become `now`: a clock ran ahead and was set right, and they prove nothing.
+///
+/// Else nothing would be overdue, nor a partition silent, until the clock gets there again.
+pub(in crate::outbox) fn forget_the_future(
+    conn: &mut Conn,
+    topic: &str,
+    now: Timestamp,
+    next_probe: Timestamp,
+) -> QueryResult<()> {
+    use outbox_partition as p;
+    let answered = p::table.filter(p::topic.eq(topic)).filter(p::last_ack_us.gt(now));
+    let probed = p::table.filter(p::topic.eq(topic)).filter(p::probe_due_us.gt(next_probe));
+    let sent =
+        outbox_open::table.filter(outbox_open::status.eq(1)).filter(outbox_open::sent_us.gt(now));
+    on!(conn, c => {
+        diesel::update(answered).set(p::last_ack_us.eq(now)).execute(c)?;
+        diesel::update(probed).set(p::probe_due_us.eq(now)).execute(c)?;
+        diesel::update(sent).set(outbox_open::sent_us.eq(now)).execute(c)
+    })?;
+    Ok(())
 }
 
 /// A partition that holds SENT events and gives no answers.
@@ -186,12 +204,39 @@ pub(in crate::outbox) fn overtaken(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// The newest version of a key that was ever written here, if its events are still kept.
-pub(in crate::outbox) fn newest_version(conn: &mut Conn, key: &str) -> QueryResult<Option<i64>> {
-    on!(conn, c => outbox_event::table
-        .filter(outbox_event::key.eq(key).and(outbox_event::kind.eq(0)))
-        .select(outbox_event::version)
-        .order(outbox_event::id.desc())
-        .first(c)
-        .optional())
+/// Those of `copies` (an event, and the version that its key has in the copy) that are above all that was ever written
+/// here, as far as events are kept.
+///
+/// The search goes from the newest event backwards: where all is well it ends after a few rows, however many a key has.
+/// Ids alone do not say which version is the newest, since the clocks of instances differ.
+pub(in crate::outbox) fn above_source(
+    conn: &mut Conn,
+    copies: &[(EventId, i64)],
+) -> QueryResult<Vec<(EventId, i64)>> {
+    #[derive(QueryableByName)]
+    struct Above {
+        #[diesel(sql_type = EventIdSql)]
+        id: EventId,
+        #[diesel(sql_type = BigInt)]
+        version: i64,
+    }
+    let written = "(SELECT 1 FROM outbox_event n WHERE n.key = e.key AND n.kind = 0 AND n.epoch >= e.epoch \
+                      AND n.version >= c.version ORDER BY n.id DESC LIMIT 1)";
+    let rows: Vec<Above> = match conn {
+        Conn::Pg(c) => sql_query(format!(
+            "SELECT c.id, c.version FROM unnest($1, $2) AS c (id, version) \
+             JOIN outbox_event e ON e.id = c.id WHERE {written} IS NULL"
+        ))
+        .bind::<Array<EventIdSql>, _>(copies.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(copies.iter().map(|(_, version)| *version).collect::<Vec<_>>())
+        .load(c)?,
+        Conn::Sqlite(c) => sql_query(format!(
+            "SELECT c.id, c.version FROM (SELECT json_extract(value, '$[0]') AS id, \
+               json_extract(value, '$[1]') AS version FROM json_each(?)) c \
+             JOIN outbox_event e ON e.id = c.id WHERE {written} IS NULL"
+        ))
+        .bind::<Text, _>(json_list(copies)?)
+        .load(c)?,
+    };
+    Ok(rows.into_iter().map(|row| (row.id, row.version)).collect())
 }

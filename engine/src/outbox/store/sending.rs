@@ -1,12 +1,12 @@
 //! What the relay reads and notes: due events, its fence, what the broker confirmed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_open, relay_lease};
+use common::schema::{outbox_open, outbox_partition, relay_lease};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
@@ -48,6 +48,7 @@ pub(in crate::outbox) struct SentRow {
     /// The number of the attempt that was sent.
     pub(in crate::outbox) attempt: i32,
     pub(in crate::outbox) partition: i32,
+    pub(in crate::outbox) offset: i64,
     pub(in crate::outbox) sent_us: Timestamp,
 }
 
@@ -123,6 +124,14 @@ pub(super) fn json_list(list: &[impl serde::Serialize]) -> QueryResult<String> {
         .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
 }
 
+/// Whether an event waits to be sent since `before` or longer.
+pub(in crate::outbox) fn any_pending(conn: &mut Conn, before: Timestamp) -> QueryResult<bool> {
+    let waiting = outbox_open::table
+        .filter(outbox_open::status.eq(0).and(outbox_open::due_us.le(before)))
+        .select(outbox_open::id);
+    on!(conn, c => waiting.first::<EventId>(c).optional()).map(|id| id.is_some())
+}
+
 /// One event's message again, whatever its status: for probes.
 pub(in crate::outbox) fn message_of(conn: &mut Conn, id: EventId) -> QueryResult<Option<DueRow>> {
     let sql = "SELECT o.id, shard, attempt, size, event_type, key, epoch, payload, traceparent, created_us \
@@ -152,13 +161,15 @@ pub(in crate::outbox) fn mark_sent(
     match conn {
         Conn::Pg(c) => {
             let marked: Vec<IdRow> = sql_query(
-                "UPDATE outbox_open o SET status = 1, attempt = i.attempt, partition = i.partition, sent_us = i.sent_us \
-                 FROM unnest($1, $2, $3, $4) AS i (id, attempt, partition, sent_us) \
+                "UPDATE outbox_open o SET status = 1, attempt = i.attempt, partition = i.partition, \
+                   sent_offset = i.sent_offset, sent_us = i.sent_us \
+                 FROM unnest($1, $2, $3, $4, $5) AS i (id, attempt, partition, sent_offset, sent_us) \
                  WHERE o.id = i.id AND o.status = 0 AND o.attempt = i.attempt - 1 RETURNING o.id",
             )
             .bind::<Array<EventIdSql>, _>(sent.iter().map(|s| s.id).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(sent.iter().map(|s| s.attempt).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(sent.iter().map(|s| s.partition).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(sent.iter().map(|s| s.offset).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(sent.iter().map(|s| s.sent_us).collect::<Vec<_>>())
             .load(c)?;
             Ok(marked.into_iter().map(|row| row.id).collect())
@@ -174,6 +185,7 @@ pub(in crate::outbox) fn mark_sent(
                         outbox_open::status.eq(1),
                         outbox_open::attempt.eq(s.attempt),
                         outbox_open::partition.eq(s.partition),
+                        outbox_open::sent_offset.eq(s.offset),
                         outbox_open::sent_us.eq(s.sent_us),
                     ))
                     .execute(c)?;
@@ -184,6 +196,22 @@ pub(in crate::outbox) fn mark_sent(
             Ok(marked)
         }
     }
+}
+
+/// Forgets how far the consumer is in partitions that begin anew: an offset that was sent now lies below it.
+///
+/// Where another instance was faster with a later event, what is forgotten is known again with its next answer.
+pub(in crate::outbox) fn forget_progress(
+    conn: &mut Conn,
+    topic: &str,
+    sent: &BTreeMap<i32, i64>,
+) -> QueryResult<()> {
+    use outbox_partition as p;
+    for (partition, offset) in sent {
+        let ahead = p::table.find((topic, partition)).filter(p::acked_offset.ge(offset));
+        on!(conn, c => diesel::update(ahead).set(p::acked_offset.eq(None::<i64>)).execute(c))?;
+    }
+    Ok(())
 }
 
 /// Events and bytes that are sent and unanswered, by partition.

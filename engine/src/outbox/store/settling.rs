@@ -44,9 +44,10 @@ pub(in crate::outbox) fn save(conn: &mut Conn, rows: &[OpenRow]) -> QueryResult<
     match conn {
         Conn::Pg(c) => sql_query(
             "UPDATE outbox_open o SET status = i.status, attempt = i.attempt, attempt_limit = i.attempt_limit, \
-               due_us = i.due_us, partition = i.partition, sent_us = i.sent_us, resolved_us = i.resolved_us \
-             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) \
-               AS i (id, status, attempt, attempt_limit, due_us, partition, sent_us, resolved_us) \
+               due_us = i.due_us, partition = i.partition, sent_us = i.sent_us, sent_offset = i.sent_offset, \
+               resolved_us = i.resolved_us \
+             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+               AS i (id, status, attempt, attempt_limit, due_us, partition, sent_us, sent_offset, resolved_us) \
              WHERE o.id = i.id",
         )
         .bind::<Array<EventIdSql>, _>(rows.iter().map(|r| r.id).collect::<Vec<_>>())
@@ -56,6 +57,7 @@ pub(in crate::outbox) fn save(conn: &mut Conn, rows: &[OpenRow]) -> QueryResult<
         .bind::<Array<BigInt>, _>(rows.iter().map(|r| r.due_us).collect::<Vec<_>>())
         .bind::<Array<Nullable<Integer>>, _>(rows.iter().map(|r| r.partition).collect::<Vec<_>>())
         .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|r| r.sent_us).collect::<Vec<_>>())
+        .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|r| r.sent_offset).collect::<Vec<_>>())
         .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|r| r.resolved_us).collect::<Vec<_>>())
         .execute(c)
         .map(drop),
@@ -123,19 +125,20 @@ pub(in crate::outbox) fn settled_among(
     Ok(rows.into_iter().collect())
 }
 
-/// Notes that partitions gave answers, and up to which moment of sending (`None`: to an earlier send only).
+/// Notes that partitions gave answers, and up to which offset (`None`: to an earlier send only).
 pub(in crate::outbox) fn mark_answered(
     conn: &mut Conn,
     topic: &str,
-    answered: &BTreeMap<i32, Option<Timestamp>>,
+    answered: &BTreeMap<i32, Option<i64>>,
     now: Timestamp,
 ) -> QueryResult<()> {
     use outbox_partition as p;
-    for (partition, sent) in answered {
+    for (partition, offset) in answered {
         let first = (
             p::topic.eq(topic),
             p::partition.eq(partition),
-            p::acked_sent_us.eq(sent.unwrap_or_default()),
+            p::acked_sent_us.eq(0),
+            p::acked_offset.eq(offset),
             p::last_ack_us.eq(now),
             p::probes.eq(0),
         );
@@ -153,8 +156,8 @@ pub(in crate::outbox) fn mark_answered(
                 .set(again)
                 .execute(c)?;
             diesel::update(p::table.find((topic, partition)))
-                .filter(p::acked_sent_us.lt(sent.unwrap_or_default()))
-                .set(p::acked_sent_us.eq(sent.unwrap_or_default()))
+                .filter(p::acked_offset.is_null().or(p::acked_offset.lt(offset)))
+                .set(p::acked_offset.eq(offset))
                 .execute(c)
         })?;
     }

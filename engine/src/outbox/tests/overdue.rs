@@ -6,6 +6,8 @@ on_every_database!(OutboxFixture::new =>
     only_what_was_passed_by_is_overdue,
     silence_costs_nothing_and_is_told_once,
     an_answer_meanwhile_ends_a_silence_for_good,
+    a_clock_that_ran_ahead_hides_no_silence,
+    a_topic_that_was_made_anew_proves_nothing,
 );
 
 async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
@@ -30,8 +32,8 @@ async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
 
 impl OutboxFixture {
     async fn overdue(&self) -> Vec<EventId> {
-        let before = self.env.now().before(Duration::from_secs(30));
-        self.run(move |conn| store::overdue(conn, TOPIC, before, Duration::from_secs(5), 100)).await
+        let before = self.env.now().before(Duration::from_secs(35));
+        self.run(move |conn| store::overdue(conn, TOPIC, before, 100)).await
     }
 }
 
@@ -46,7 +48,7 @@ async fn silence_costs_nothing_and_is_told_once(fixture: OutboxFixture) {
     fixture.clock.advance(Duration::from_secs(31));
     assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![oldest]));
     assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
-    let probed = Update::new(oldest, Trigger::Probed { attempt: 2 });
+    let probed = Update::new(oldest, Trigger::Probed { attempt: 2, offset: fixture.next_offset() });
     let env = fixture.env.clone();
     fixture.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
     let row = fixture.open(oldest).await.unwrap();
@@ -85,4 +87,40 @@ async fn an_answer_meanwhile_ends_a_silence_for_good(fixture: OutboxFixture) {
         move |conn: &mut _| store::note_silence(conn, (TOPIC, before), &read[0], now, now);
     assert!(!fixture.run(silence).await, "nothing is noted");
     assert!(!fixture.run(|conn| store::any_silence(conn, TOPIC)).await);
+}
+
+/// Answers of a moment that has not come yet used to hide that nothing is answered, and to blame single events for it.
+async fn a_clock_that_ran_ahead_hides_no_silence(fixture: OutboxFixture) {
+    fixture.clock.advance(Duration::from_secs(600));
+    let ahead = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(ahead, 1, 0).await;
+    fixture.settle(vec![fixture.ack(ahead, 1, Verdict::Success)]).await;
+    let unanswered = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(unanswered, 1, 0).await;
+    fixture.clock.set_back(Duration::from_secs(600));
+    let now = fixture.append(SNAPSHOT, "C", 1).await;
+    fixture.send(now, 1, 0).await;
+    let monitor = fixture.monitor();
+    assert_eq!(monitor.take_overdue().await.unwrap(), (0, 0));
+    fixture.clock.advance(Duration::from_secs(40));
+    assert_eq!(monitor.take_overdue().await.unwrap(), (0, 0), "nothing behind them is answered");
+    assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![unanswered]));
+    assert_eq!(fixture.alerts().await.len(), 1);
+    for id in [unanswered, now] {
+        let row = fixture.open(id).await.unwrap();
+        assert_eq!((row.status, row.attempt), (Status::Sent, 1));
+    }
+}
+
+async fn a_topic_that_was_made_anew_proves_nothing(fixture: OutboxFixture) {
+    fixture.offset.store(5_000, Ordering::Relaxed);
+    let old = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(old, 1, 0).await;
+    fixture.settle(vec![fixture.ack(old, 1, Verdict::Success)]).await;
+    fixture.offset.store(0, Ordering::Relaxed);
+    let fresh = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.send(fresh, 1, 0).await;
+    fixture.run(|conn| store::forget_progress(conn, TOPIC, &BTreeMap::from([(0, 0)]))).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    assert_eq!(fixture.overdue().await, []);
 }

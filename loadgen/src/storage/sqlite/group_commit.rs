@@ -15,14 +15,22 @@ use super::layouts::{SPLIT, SPLIT_INSERT};
 use crate::storage::statement::Statement;
 use crate::storage::store::{Event, make_events, now};
 
+/// Changes at the most: with a commit each, more would take long and tell no more.
+const MOST_CHANGES: usize = 4_000;
+
 /// Prints how long a change takes, by how many closures share a commit.
-pub(in crate::storage) fn group_commit(directory: &Path, cache: u32, repeat: usize) -> Result<()> {
-    const CHANGES: usize = 4_000;
+pub(in crate::storage) fn group_commit(
+    directory: &Path,
+    cache: u32,
+    rows: usize,
+    repeat: usize,
+) -> Result<()> {
+    let changes = rows.min(MOST_CHANGES);
     println!("closures per commit | savepoints | µs per change | changes per second");
     for round in 1..=repeat {
         for group in [1, 10, 50, 200] {
             for savepoints in [true, false] {
-                let micros = micros_per_change(directory, cache, group, CHANGES, savepoints)?;
+                let micros = micros_per_change(directory, cache, group, changes, savepoints)?;
                 println!(
                     "{group:>19} | {savepoints:>10} | {micros:>13.1} | {:>18.0}  (run {round})",
                     1e6 / micros

@@ -25,6 +25,14 @@ async fn a_new_state_becomes_the_copy(fixture: &CopyFixture) {
     assert_eq!(fixture.apply(Vec::new()).await, []);
 }
 
+async fn a_sku_that_no_new_product_could_have_is_applied(fixture: &CopyFixture) {
+    let old = "TEA\u{200b}";
+    assert_eq!(fixture.apply(vec![fixture.event(old, 1, 1)]).await, [applied(1)]);
+    assert_eq!(fixture.state(old).await, (1, 1, 10));
+    let shown = fixture.get("/inventory/TEA%E2%80%8B").await;
+    assert_eq!(shown.body["sku"], old);
+}
+
 async fn the_same_state_again_changes_nothing(fixture: &CopyFixture) {
     fixture.apply(vec![fixture.event("A", 1, 1)]).await;
     let before = fixture.copy("A").await;
@@ -229,6 +237,7 @@ async fn the_other_service_is_told_what_the_copy_holds(fixture: &CopyFixture) {
 
 on_every_database!(&CopyFixture::new =>
     a_new_state_becomes_the_copy,
+    a_sku_that_no_new_product_could_have_is_applied,
     the_other_service_is_told_what_the_copy_holds,
     the_same_state_again_changes_nothing,
     an_older_state_never_undoes_a_newer_one,

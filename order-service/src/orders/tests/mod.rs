@@ -5,6 +5,7 @@
 
 mod attention;
 mod cancel;
+mod keys;
 mod orders_fixture;
 mod place;
 mod read;

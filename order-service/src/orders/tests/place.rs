@@ -103,11 +103,6 @@ async fn the_same_request_is_one_order(fixture: &OrdersFixture) {
     assert_eq!(fixture.commands().await.len(), 1);
     let other = fixture.send("POST", "/orders", &key, body(&[("A", 2)])).await;
     other.assert_problem(422, "invalid", "Idempotency-Key");
-    let refused =
-        fixture.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
-    let again =
-        fixture.send("POST", "/orders", &[("idempotency-key", "k2")], body(&[("A", 99)])).await;
-    assert_eq!((refused.status.as_u16(), &refused.body), (409, &again.body));
 }
 
 async fn what_is_no_order_is_refused_by_field(fixture: &OrdersFixture) {
@@ -115,6 +110,9 @@ async fn what_is_no_order_is_refused_by_field(fixture: &OrdersFixture) {
     for (body, field) in [
         (json!({"lines": [{"sku": "A", "quantity": 1}]}), "customer"),
         (json!({"customer": "", "lines": [{"sku": "A", "quantity": 1}]}), "customer"),
+        (json!({"customer": "c\u{200b}", "lines": [{"sku": "A", "quantity": 1}]}), "customer"),
+        (json!({"customer": " c", "lines": [{"sku": "A", "quantity": 1}]}), "customer"),
+        (json!({"customer": "e\u{301}", "lines": [{"sku": "A", "quantity": 1}]}), "customer"),
         (json!({"customer": "c", "lines": []}), "lines"),
         (json!({"customer": "c", "lines": many}), "lines"),
         (json!({"customer": "c", "lines": [{"sku": "A", "quantity": 0}]}), "lines[0].quantity"),

@@ -130,8 +130,8 @@ async fn texts_have_limits(fixture: &ProductFixture) {
 
 /// Whoever asks reads no more than [`MAX_BYTES`]; the limits of the fields have to keep every answer below it.
 async fn the_longest_details_fit_into_an_answer(fixture: &ProductFixture) {
-    let widest = |count: usize| "\u{10ffff}".repeat(count);
-    let sku = "%F4%8F%BF%BF".repeat(64);
+    let widest = |count: usize| "\u{1f4e6}".repeat(count);
+    let sku = "%F0%9F%93%A6".repeat(64);
     fixture.stock(&sku, 5).await;
     for _ in 0..10 {
         let body = json!({"delta": 1, "reason": widest(200), "reference": widest(200)});

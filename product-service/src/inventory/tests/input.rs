@@ -74,6 +74,9 @@ async fn an_adjustment_has_to_say_why_and_how_much(fixture: &ProductFixture) {
         ("reason", json!("a\tb")),
         ("reference", json!("")),
         ("reference", json!("x".repeat(201))),
+        ("reference", json!("536365\u{200b}")),
+        ("reference", json!("cafe\u{301}")),
+        ("reference", json!(" 536365")),
         ("reference", json!(1)),
         ("sku", json!("A")),
     ] {
@@ -81,6 +84,41 @@ async fn an_adjustment_has_to_say_why_and_how_much(fixture: &ProductFixture) {
         answer.assert_problem(422, "invalid", field);
     }
     assert_eq!(fixture.rows().await[0].version, 1);
+}
+
+async fn a_new_product_must_not_look_like_another(fixture: &ProductFixture) {
+    for (sku, says) in [
+        ("TEA%E2%80%8B", "U+200B at character 4"),
+        ("%E2%80%AEAET", "U+202E at character 1"),
+        ("cafe%CC%81", "not in NFC: write café"),
+        ("T%EE%80%80", "U+E000 at character 2"),
+    ] {
+        let refused = fixture.put(sku, &[], content(1)).await;
+        refused.assert_problem(422, "invalid", "sku");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains(says), "{detail}");
+    }
+    assert!(fixture.rows().await.is_empty());
+    assert_eq!(fixture.put("caf%C3%A9", &[], content(1)).await.status, 201);
+}
+
+async fn an_old_product_keeps_its_sku(fixture: &ProductFixture) {
+    fixture.stock("TEA", 5).await;
+    fixture.rename("TEA", "TEA\u{200b}").await;
+    let old = "TEA%E2%80%8B";
+    let shown = fixture.get(&format!("/inventory/{old}")).await;
+    assert_eq!((shown.status.as_u16(), &shown.body["sku"]), (200, &json!("TEA\u{200b}")));
+    let sale = json!({"delta": -1, "reason": "sale"});
+    assert_eq!(fixture.adjust(old, &[], sale).await.status, 200);
+    let line = json!([{"sku": "TEA\u{200b}", "delta": -1, "reason": "sale"}]);
+    assert_eq!(fixture.batch(&[], line).await.body["accepted"], 1);
+    assert_eq!(fixture.put(old, &[], content(9)).await.status, 200);
+    assert_eq!(fixture.events().await.last().unwrap().key, "TEA\u{200b}");
+    assert_eq!(fixture.delete(old, &[]).await.status, 204);
+    let gone = fixture.get(&format!("/inventory/{old}")).await;
+    gone.assert_problem(404, "not-found", "sku");
+    assert!(gone.body["detail"].as_str().unwrap().contains(r"TEA\u{200b}"), "{gone:?}");
+    fixture.put(old, &[], content(1)).await.assert_problem(422, "invalid", "sku");
 }
 
 async fn numbers_are_whole_as_they_are_written(fixture: &ProductFixture) {
@@ -131,6 +169,8 @@ on_every_database!(&ProductFixture::new =>
     a_product_has_to_be_whole_and_in_range,
     a_product_may_be_extreme,
     an_adjustment_has_to_say_why_and_how_much,
+    a_new_product_must_not_look_like_another,
+    an_old_product_keeps_its_sku,
     numbers_are_whole_as_they_are_written,
     a_body_has_to_be_json_and_to_say_so,
 );

@@ -1,10 +1,14 @@
 //! `Idempotency-Key` on the inventory's writes.
 
+use common::db::{Conn, DbError};
+use common::on;
+use common::schema::idempotency;
+use diesel::prelude::*;
 use serde_json::json;
 use stockloop_tests::http::TestResponse;
 use stockloop_tests::on_every_database;
 
-use super::product_fixture::{ProductFixture, content, delta, line};
+use super::product_fixture::{ProductFixture, START, content, delta, line};
 
 const KEY: [(&str, &str); 1] = [("idempotency-key", "k1")];
 
@@ -47,17 +51,37 @@ async fn refuses_another_body(fixture: &ProductFixture) {
     assert_eq!(fixture.rows().await[0].quantity, 10);
 }
 
-async fn keeps_refusals_too(fixture: &ProductFixture) {
+async fn a_refused_request_is_decided_anew(fixture: &ProductFixture) {
     let missing = fixture.adjust("A", &KEY, delta(-1)).await;
     missing.assert_problem(404, "not-found", "sku");
     fixture.stock("A", 5).await;
-    assert_same(&missing, &fixture.adjust("A", &KEY, delta(-1)).await);
+    let done = fixture.adjust("A", &KEY, delta(-1)).await;
+    assert_eq!((done.status.as_u16(), &done.body["quantity"]), (200, &json!(4)));
+    assert_same(&done, &fixture.adjust("A", &KEY, delta(-1)).await);
+
     let short = [("idempotency-key", "k2")];
     let refused = fixture.adjust("A", &short, delta(-6)).await;
     refused.assert_problem(409, "insufficient-stock", "delta");
+    assert!(kept_routes(fixture, "k2").await.is_empty());
     fixture.stock("A", 50).await;
-    assert_same(&refused, &fixture.adjust("A", &short, delta(-6)).await);
-    assert_eq!(fixture.rows().await[0].quantity, 50);
+    let done = fixture.adjust("A", &short, delta(-6)).await;
+    assert_eq!((done.status.as_u16(), &done.body["quantity"]), (200, &json!(44)));
+    assert_same(&done, &fixture.adjust("A", &short, delta(-6)).await);
+    assert_eq!(fixture.rows().await[0].quantity, 44);
+    assert_eq!(kept_routes(fixture, "k2").await, ["POST /api/v1/inventory/A/adjustments"]);
+}
+
+async fn a_refused_precondition_can_be_put_right(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
+    let put = async |tag: &str| {
+        let headers = [("idempotency-key", "m-1"), ("if-match", tag)];
+        fixture.put("A", &headers, content(7)).await
+    };
+    put("\"9\"").await.assert_problem(412, "precondition-failed", "");
+    let done = put("\"1\"").await;
+    assert_eq!((done.status.as_u16(), done.header("etag")), (200, "\"2\""));
+    assert_same(&done, &put("\"1\"").await);
+    assert_eq!(fixture.rows().await[0].version, 2);
 }
 
 async fn is_looked_up_before_preconditions(fixture: &ProductFixture) {
@@ -66,6 +90,79 @@ async fn is_looked_up_before_preconditions(fixture: &ProductFixture) {
     let first = fixture.adjust("A", &headers, delta(1)).await;
     assert_eq!(first.status, 200);
     assert_same(&first, &fixture.adjust("A", &headers, delta(1)).await);
+}
+
+async fn refuses_other_preconditions(fixture: &ProductFixture) {
+    fixture.stock("A", 5).await;
+    let adjust = async |conditions: &[(&str, &str)]| {
+        let headers = [&[("idempotency-key", "k")][..], conditions].concat();
+        fixture.adjust("A", &headers, delta(1)).await
+    };
+    let first = adjust(&[("if-match", "\"1\", \"7\"")]).await;
+    assert_eq!(first.status, 200);
+    assert_same(&first, &adjust(&[("if-match", "\"1\""), ("if-match", "\"7\"")]).await);
+    for other in [
+        &[][..],
+        &[("if-match", "\"2\"")],
+        &[("if-match", "*")],
+        &[("if-none-match", "\"1\", \"7\"")],
+        &[("if-match", "\"1\", \"7\""), ("if-none-match", "\"9\"")],
+    ] {
+        adjust(other).await.assert_problem(422, "invalid", "Idempotency-Key");
+    }
+    assert_eq!(fixture.rows().await[0].quantity, 6);
+}
+
+async fn an_address_is_one_however_it_is_spelled(fixture: &ProductFixture) {
+    fixture.stock("I%2FJ", 100).await;
+    let first = fixture.adjust("I%2FJ", &KEY, delta(-1)).await;
+    assert_eq!(first.body["quantity"], 99);
+    for spelling in ["I%2fJ", "%49%2FJ", "%49%2f%4a"] {
+        assert_same(&first, &fixture.adjust(spelling, &KEY, delta(-1)).await);
+    }
+    fixture.adjust("%49%2fJ", &KEY, delta(-2)).await.assert_problem(
+        422,
+        "invalid",
+        "Idempotency-Key",
+    );
+    assert_eq!(fixture.rows().await[0].quantity, 99);
+
+    // The SKU `I%2FJ`, another product than `I/J`.
+    fixture.stock("I%252FJ", 10).await;
+    assert_eq!(fixture.adjust("I%252FJ", &KEY, delta(-1)).await.body["quantity"], 9);
+}
+
+/// While an upgrade goes on, and a day longer, there are rows that the last release wrote.
+async fn a_refusal_that_was_kept_is_forgotten(fixture: &ProductFixture) {
+    let work = |conn: &mut Conn| {
+        let row = (
+            idempotency::principal.eq("anonymous"),
+            idempotency::route.eq("PUT /api/v1/inventory/A"),
+            idempotency::key.eq("k1"),
+            idempotency::body_hash.eq("00"),
+            idempotency::status.eq(412),
+            idempotency::body.eq("{}"),
+            idempotency::created_us.eq(START),
+        );
+        on!(conn, c => diesel::insert_into(idempotency::table).values(row).execute(c))
+            .map_err(DbError::from)
+    };
+    fixture.inventory.db.write(work).await.unwrap();
+    let first = fixture.put("A", &KEY, content(1)).await;
+    assert_eq!(first.status, 201);
+    assert_same(&first, &fixture.put("A", &KEY, content(1)).await);
+}
+
+/// The addresses that an answer is kept for under `key`.
+async fn kept_routes(fixture: &ProductFixture, key: &'static str) -> Vec<String> {
+    let query = move |conn: &mut Conn| {
+        on!(conn, c => idempotency::table
+            .filter(idempotency::key.eq(key))
+            .select(idempotency::route)
+            .load::<String>(c))
+        .map_err(DbError::from)
+    };
+    fixture.inventory.db.read(query).await.unwrap()
 }
 
 async fn holds_for_one_address_only(fixture: &ProductFixture) {
@@ -86,7 +183,7 @@ async fn used_many_times_at_once_changes_once(fixture: &ProductFixture) {
         let (a, b, c) = tokio::join!(
             fixture.adjust("A", &headers, delta(-1)),
             fixture.adjust("A", &headers, delta(-1)),
-            fixture.adjust("A", &headers, delta(-1)),
+            fixture.adjust("%41", &headers, delta(-1)),
         );
         for answer in [a, b, c] {
             if answer.status == 409 {
@@ -102,8 +199,12 @@ async fn used_many_times_at_once_changes_once(fixture: &ProductFixture) {
 on_every_database!(&ProductFixture::new =>
     gives_the_same_answer_and_no_second_change,
     refuses_another_body,
-    keeps_refusals_too,
+    a_refused_request_is_decided_anew,
+    a_refused_precondition_can_be_put_right,
     is_looked_up_before_preconditions,
+    refuses_other_preconditions,
+    an_address_is_one_however_it_is_spelled,
+    a_refusal_that_was_kept_is_forgotten,
     holds_for_one_address_only,
     used_many_times_at_once_changes_once,
 );

@@ -115,6 +115,18 @@ impl ProductFixture {
         assert!(answer.status.is_success(), "{answer:?}");
     }
 
+    /// Gives a product a SKU that no new one could have.
+    pub(crate) async fn rename(&self, from: &'static str, to: &'static str) {
+        let rename = move |conn: &mut Conn| {
+            on!(conn, c => diesel::update(product::table.find(from))
+                .set(product::sku.eq(to))
+                .execute(c))
+        };
+        let renamed: Result<usize, DbError> =
+            self.inventory.db.write(move |conn| rename(conn).map_err(DbError::from)).await;
+        assert_eq!(renamed.unwrap(), 1);
+    }
+
     /// All events, in the order in which they were made; each is open.
     pub(crate) async fn events(&self) -> Vec<EventRow> {
         let (events, open): (Vec<EventRow>, i64) = self

@@ -8,7 +8,7 @@ use common::event::Event;
 use common::ids::EventId;
 use common::orders::OrderId;
 use common::telemetry::Spans;
-use engine::inbox::Inbox;
+use engine::inbox::{Control, Inbox};
 use engine::kafka::{Ack, Envelope, Record, Verdict};
 use engine::retention::{self, Retention};
 use serde_json::{Value, json};
@@ -33,6 +33,7 @@ impl StockFixture {
             env,
             handler: Arc::new(OrdersHandler::new(outbox)),
             consumer: "product-service".to_owned(),
+            control: Control::default(),
         };
         Self { products, inbox }
     }

@@ -2,7 +2,7 @@
 
 use super::{file_of, file_with, gzipped};
 use crate::dataset::reader::SalesLines;
-use crate::dataset::refusal::{MAX_CODE, Reason, Refused};
+use crate::dataset::refusal::{MAX_CODE, MAX_DESCRIPTION, Reason, Refused};
 use crate::dataset::sale::{SalesLine, is_product, pence};
 use crate::dataset::source::{COLUMNS, Source};
 
@@ -82,6 +82,12 @@ fn what_is_wrong_with_a_line_is_said() {
         (",22423,A,1,2010-12-01T08:26:00,1,", "code missing", "InvoiceNo is empty"),
         ("1,22423,A\tB,1,2010-12-01T08:26:00,1,", "control character", "Description"),
         ("1,22423\u{7f},A,1,2010-12-01T08:26:00,1,", "control character", "StockCode"),
+        ("1,22423\u{200b},A,1,2010-12-01T08:26:00,1,", "code looks like another", "U+200B"),
+        (
+            "e\u{301}1,22423,A,1,2010-12-01T08:26:00,1,",
+            "code looks like another",
+            "InvoiceNo is not in NFC",
+        ),
         ("1,22423,\"A\"B,1,2010-12-01T08:26:00,1,", "bad quotes", "misplaced"),
         ("1,22423,A,1,2010-12-01T08:26:00,1,,x", "wrong number of columns", "8 columns"),
     ];
@@ -92,24 +98,147 @@ fn what_is_wrong_with_a_line_is_said() {
     }
     let long = format!("1,{},A,1,2010-12-01T08:26:00,1,", "9".repeat(MAX_CODE + 1));
     assert_eq!(reason_of(&long).to_string(), "StockCode has 65 characters; at most 64 are taken");
+    let long = format!("1,22423,{},1,2010-12-01T08:26:00,1,", "ä".repeat(MAX_DESCRIPTION + 1));
+    let says = "Description has 1001 characters; at most 1000 are taken";
+    assert_eq!(reason_of(&long).to_string(), says);
+}
+
+/// A file of one line, which sells `£5 café mugs`, in any encoding and layout.
+fn sold(bytes: &[u8]) -> Result<SalesLine, Refused> {
+    let (_file, source) = file_with(bytes);
+    let mut lines: Vec<_> = SalesLines::open(&source).unwrap().collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines.remove(0)
+}
+
+fn assert_sold(bytes: &[u8]) {
+    let line = sold(bytes).unwrap();
+    assert_eq!((line.invoice.as_str(), line.sku.as_str()), ("1", "22423"));
+    assert_eq!(line.description.as_deref(), Some("£5 café mugs"));
+    assert_eq!((line.quantity, line.unit_price_minor), (3, 255));
+    assert_eq!(line.sold_at, "2010-12-01T08:26:00".parse().unwrap());
+    assert_eq!(line.customer.as_deref(), Some("7"));
+}
+
+fn table(separator: &str) -> String {
+    let line = ["1", "22423", "£5 café mugs", "3", "2010-12-01T08:26:00", "2.55", "7"];
+    format!("{}\r\n{}\r\n", COLUMNS.join(separator), line.join(separator))
 }
 
 #[test]
-fn bytes_that_are_not_utf8_cost_only_their_line() {
-    let mut bytes = format!("{}\n1,22423,", COLUMNS.join(",")).into_bytes();
+fn any_usual_separator_is_read() {
+    for separator in [",", ";", "\t"] {
+        assert_sold(table(separator).as_bytes());
+    }
+    assert_sold(table(";").replace("2.55", "2,55").as_bytes());
+}
+
+#[test]
+fn any_usual_encoding_is_read() {
+    let text = table(",");
+    let utf_16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        text.encode_utf16().flat_map(bytes).collect()
+    };
+    let marked = format!("\u{feff}{text}");
+    assert_sold(marked.as_bytes());
+    for text in [&text, &marked] {
+        assert_sold(&utf_16(text, u16::to_le_bytes));
+        assert_sold(&utf_16(text, u16::to_be_bytes));
+        assert_sold(&gzipped(&utf_16(text, u16::to_le_bytes)));
+    }
+    let latin_1: Vec<u8> = text.chars().map(|c| u8::try_from(c).unwrap()).collect();
+    assert_sold(&latin_1);
+    let euro = [COLUMNS.join(",").as_bytes(), b"\n1,22423,\x80,1,2010-12-01T08:26:00,1,"].concat();
+    assert_eq!(sold(&euro).unwrap().description.as_deref(), Some("€"));
+}
+
+#[test]
+fn a_bad_line_of_a_utf8_file_costs_only_itself() {
+    let mut bytes = format!("{}\n1,22423,café,1,2010-12-01T08:26:00,1,\n", COLUMNS.join(","));
+    bytes.push_str("1,22423,");
+    let mut bytes = bytes.into_bytes();
     bytes.extend(b"\xa3 sign,1,2010-12-01T08:26:00,1,\n");
     bytes.extend(GOOD.as_bytes());
     let (_file, source) = file_with(&bytes);
     let lines: Vec<_> = SalesLines::open(&source).unwrap().collect();
-    let refused = lines[0].clone().unwrap_err();
-    assert_eq!((refused.line, refused.reason), (2, Reason::NotUtf8));
-    assert_eq!(lines[1].clone().unwrap().line, 3);
+    let refused = lines[1].clone().unwrap_err();
+    assert_eq!((refused.line, refused.reason), (3, Reason::NotUtf8));
+    assert_eq!(lines[2].clone().unwrap().line, 4);
+}
+
+#[test]
+fn columns_may_stand_anywhere_and_among_others() {
+    assert_sold(
+        "country,customerid,INVOICENO,StockCode,Description,Quantity,InvoiceDate,UnitPrice\n\
+         UK,7,1,22423,£5 café mugs,3,2010-12-01 08:26,2.55\n"
+            .as_bytes(),
+    );
+    let surplus =
+        format!("{}\n1,22423,£5 café mugs,3,2010-12-01T08:26:00,2.55,7,,", COLUMNS.join(","));
+    assert_sold(surplus.as_bytes());
+}
+
+#[test]
+fn a_quoted_line_break_becomes_a_blank() {
+    let quoted = table(",").replace("£5 café mugs", "\"£5 café\r\nmugs\"");
+    assert_sold(quoted.as_bytes());
+    let lines = read(&["1,22423,\"A\nB\nC\",1,2010-12-01T08:26:00,1,", GOOD]);
+    assert_eq!(lines[0].clone().unwrap().description.as_deref(), Some("A B C"));
+    let numbers: Vec<_> = lines.iter().map(|line| line.as_ref().unwrap().line).collect();
+    assert_eq!(numbers, [2, 5]);
+}
+
+#[test]
+fn a_quote_that_is_never_closed_costs_only_its_line() {
+    let plain = "2,22423,A,1,2010-12-01T08:26:00,1,";
+    let mut lines = vec!["1,22423,\"A,1,2010-12-01T08:26:00,1,"];
+    lines.extend([plain; 1_000]);
+    let read = read(&lines);
+    assert_eq!(read.len(), 1_001);
+    let refused = read[0].clone().unwrap_err();
+    assert_eq!((refused.line, refused.reason), (2, Reason::QuoteNotClosed));
+    assert!(read[1..].iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_bare_quote_is_part_of_the_text() {
+    let line = read(&["1,22423,5\" plate,1,2010-12-01T08:26:00,1,"]).remove(0).unwrap();
+    assert_eq!(line.description.as_deref(), Some("5\" plate"));
+}
+
+#[test]
+fn what_can_be_read_only_once_is_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = file_of(&[GOOD]);
+    let source = Source::at(file.path(), folder.path()).unwrap();
+    assert_eq!(source, Source::from(file.path()));
+    let error = Source::at(folder.path(), folder.path()).unwrap_err().to_string();
+    assert!(error.contains(&folder.path().display().to_string()), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_as_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let writer = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || std::fs::write(pipe, table(",")))
+    };
+    let source = Source::at(&pipe, folder.path()).unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(source.to_string(), pipe.display().to_string());
+    for _ in 0..2 {
+        assert_eq!(SalesLines::open(&source).unwrap().filter(Result::is_ok).count(), 1);
+    }
 }
 
 #[test]
 fn prices_are_exact_pence() {
     let good = [("0", 0), ("2.5", 250), ("13541.33", 1_354_133), ("007.07", 707), ("0.29", 29)];
-    for (text, minor) in good {
+    for (text, minor) in good.into_iter().chain([("2,55", 255)]) {
         assert_eq!(pence(text), Ok(minor));
     }
 }

@@ -1,0 +1,41 @@
+//! Whether a database can hold what may be written into it.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
+
+use super::{Backend, Conn, DbError, Location};
+use crate::on;
+
+#[derive(QueryableByName)]
+struct Stored {
+    #[diesel(sql_type = Text)]
+    encoding: String,
+}
+
+/// Checks that texts are stored as UTF-8: a SKU or a reason may hold any character.
+///
+/// That different SKUs stay different needs no check: a database's default collation is always deterministic.
+pub(super) fn encoding(conn: &mut Conn, location: &Location) -> Result<(), DbError> {
+    let stored = stored_encoding(conn)?;
+    let reason = match conn.backend() {
+        Backend::Postgres if stored != "UTF8" => format!(
+            "its encoding is {stored}, which can't hold every text; create it with ENCODING 'UTF8' TEMPLATE template0"
+        ),
+        // Such a file could hold every text, but it would sort SKUs in another order than this program does.
+        Backend::Sqlite if stored != "UTF-8" => format!(
+            "its encoding is {stored}, in which SKUs sort in another order; use a new file, which is UTF-8"
+        ),
+        Backend::Postgres | Backend::Sqlite => return Ok(()),
+    };
+    Err(DbError::Unusable { location: location.to_string(), reason })
+}
+
+fn stored_encoding(conn: &mut Conn) -> QueryResult<String> {
+    let sql = match conn {
+        Conn::Pg(_) => "SELECT current_setting('server_encoding') AS encoding",
+        Conn::Sqlite(_) => "SELECT encoding FROM pragma_encoding",
+    };
+    let row: Stored = on!(conn, c => sql_query(sql).get_result(c))?;
+    Ok(row.encoding)
+}

@@ -1,0 +1,108 @@
+//! What hinders a whole loop: told once, as one alert that names the cause, and closed when it is over.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::db::{Conn, Db, DbError};
+use common::env::Env;
+use diesel::QueryResult;
+
+use super::{AlertKind, Alerts, NewAlert, close_kind, raise};
+
+/// A condition of one loop of this process.
+pub struct Condition {
+    db: Db,
+    env: Env,
+    alerts: Alerts,
+    kind: AlertKind,
+    /// How long it has to last before people are told.
+    patience: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct State {
+    since: Option<Timestamp>,
+    /// Whether its alert may be open: not known at first, since an earlier process may have raised it.
+    told: Told,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    #[default]
+    Unknown,
+    Yes,
+    No,
+}
+
+impl Condition {
+    /// One that has not been met yet.
+    pub fn new(db: Db, env: Env, alerts: Alerts, kind: AlertKind, patience: Duration) -> Self {
+        Self { db, env, alerts, kind, patience, state: Mutex::default() }
+    }
+
+    /// It is met: once it has lasted, and if `matters` then, `alert` is raised.
+    ///
+    /// A database that can't take the alert is asked again the next time.
+    pub async fn met(
+        &self,
+        matters: impl FnOnce(&mut Conn, Timestamp) -> QueryResult<bool> + Send + 'static,
+        alert: NewAlert,
+    ) {
+        let now = self.env.now();
+        let State { since, told } = self.state();
+        let since = since.unwrap_or(now);
+        self.set(State { since: Some(since), told });
+        // A clock that was set back begins anew.
+        let lasted = now.since(since) >= self.patience;
+        if told == Told::Yes || !lasted {
+            return;
+        }
+        let before = now.before(self.patience);
+        let raised = self.db.write::<_, DbError>(move |conn| {
+            let matters = matters(conn, before)?;
+            if matters {
+                raise(conn, now, alert)?;
+            }
+            Ok(matters)
+        });
+        match raised.await {
+            Ok(true) => {
+                self.set(State { since: Some(since), told: Told::Yes });
+                self.alerts.wake();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, kind = self.kind.name(), "an alert can't be raised yet")
+            }
+        }
+    }
+
+    /// It is not met, or not any more.
+    pub async fn ended(&self, because: &'static str) {
+        let State { told, .. } = self.state();
+        self.set(State { since: None, told });
+        if told == Told::No {
+            return;
+        }
+        let (now, kind) = (self.env.now(), self.kind);
+        let closed = self
+            .db
+            .write::<_, DbError>(move |conn| Ok(close_kind(conn, now, kind, None, because)?));
+        match closed.await {
+            Ok(_) => self.set(State { since: None, told: Told::No }),
+            Err(error) => {
+                tracing::debug!(%error, kind = kind.name(), "an alert can't be closed yet")
+            }
+        }
+    }
+
+    fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, state: State) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}

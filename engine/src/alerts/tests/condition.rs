@@ -1,0 +1,76 @@
+//! What hinders a loop is told once, after a while, and closed when it is over.
+
+use stockloop_tests::on_every_database;
+
+use super::*;
+use crate::alerts::{AlertKind, Condition};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+on_every_database!(Fixture::new =>
+    a_hindrance_is_told_once_and_closed,
+    one_that_hinders_nothing_is_not_told,
+    what_an_earlier_process_told_is_closed_too,
+);
+
+impl Fixture {
+    fn condition(&self) -> Condition {
+        let (db, env, alerts) = (self.db.clone(), self.env.clone(), self.alerts());
+        Condition::new(db, env, alerts, AlertKind::NotSent, PATIENCE)
+    }
+
+    async fn meet(&self, condition: &Condition, matters: bool) {
+        let alert =
+            NewAlert::not_sent("product-service", "inventory", "Topic authorization failed");
+        condition.met(move |_, _| Ok(matters), alert).await;
+    }
+
+    /// The alerts, oldest first: what they say, and whether they are open.
+    async fn told(&self) -> Vec<(String, bool)> {
+        let alerts = self.list(AlertFilter::default()).await;
+        let told = |alert: super::super::Alert| {
+            (alert.error.unwrap_or_default(), alert.closed_at.is_none())
+        };
+        alerts.into_iter().rev().map(told).collect()
+    }
+}
+
+async fn a_hindrance_is_told_once_and_closed(fixture: Fixture) {
+    let condition = fixture.condition();
+    fixture.meet(&condition, true).await;
+    fixture.clock.advance(PATIENCE - Duration::from_secs(1));
+    fixture.meet(&condition, true).await;
+    assert_eq!(fixture.told().await, [], "it may pass by itself");
+    fixture.clock.advance(Duration::from_secs(1));
+    for _ in 0..3 {
+        fixture.meet(&condition, true).await;
+    }
+    let cause = "Topic authorization failed".to_owned();
+    assert_eq!(fixture.told().await, [(cause.clone(), true)]);
+    condition.ended("events are sent again").await;
+    fixture.meet(&condition, true).await;
+    assert_eq!(fixture.told().await, [(cause.clone(), false)], "a new one has to last again");
+    fixture.clock.advance(PATIENCE);
+    fixture.meet(&condition, true).await;
+    assert_eq!(fixture.told().await, [(cause.clone(), false), (cause, true)]);
+}
+
+async fn one_that_hinders_nothing_is_not_told(fixture: Fixture) {
+    let condition = fixture.condition();
+    fixture.meet(&condition, false).await;
+    fixture.clock.advance(PATIENCE * 2);
+    fixture.meet(&condition, false).await;
+    assert_eq!(fixture.told().await, []);
+    fixture.meet(&condition, true).await;
+    assert_eq!(fixture.told().await.len(), 1);
+}
+
+async fn what_an_earlier_process_told_is_closed_too(fixture: Fixture) {
+    let before = fixture.condition();
+    fixture.meet(&before, true).await;
+    fixture.clock.advance(PATIENCE);
+    fixture.meet(&before, true).await;
+    let after = fixture.condition();
+    after.ended("events are sent again").await;
+    assert!(fixture.told().await.iter().all(|(_, open)| !open));
+}
