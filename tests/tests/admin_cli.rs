@@ -264,7 +264,7 @@ async fn lists_become_files_and_what_people_wrote_is_no_command() {
     let said = cli.stderr(0, &["--order", "export", "quarantine", "-o", "quarantine.csv"]);
     assert_contains(&said, &["written to quarantine.csv"]);
     let csv = std::fs::read_to_string(file).expect("the file");
-    assert_contains(&csv, &["key,", "TEA"]);
+    assert_contains(&csv, &["\"key\",", "TEA"]);
     assert_contains(
         &cli.stderr(1, &["export", "events", "--where", "colour=red"]),
         &["(422)", "colour"],
