@@ -30,6 +30,8 @@ pub struct Settings {
     pub outbox: OutboxSettings,
     /// Events that come in.
     pub inbox: InboxSettings,
+    /// What is kept once nobody waits for it any more.
+    pub retention: RetentionSettings,
     /// What people are told, and when.
     pub alerts: AlertSettings,
     /// How mail leaves.
@@ -199,6 +201,27 @@ pub struct InboxSettings {
     pub retention: Duration,
 }
 
+/// How long is kept what nobody waits for any more; outbox, inbox, alerts and access say it of what is theirs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// EXHAUSTED events that a person or a newer version resolved.
+    #[serde(with = "crate::duration")]
+    pub resolved_events: Duration,
+    /// Dead letters that were replayed or discarded.
+    #[serde(with = "crate::duration")]
+    pub dead_letters: Duration,
+    /// Adjustments of the stock, at product-service.
+    #[serde(with = "crate::duration")]
+    pub adjustments: Duration,
+    /// Orders that ended, and at product-service what they took; at least a day and `inbox.retention`.
+    #[serde(with = "crate::duration")]
+    pub orders: Duration,
+    /// What is left of removed products; at least a day and `inbox.retention`.
+    #[serde(with = "crate::duration")]
+    pub removed_products: Duration,
+}
+
 /// Whom to tell, and when.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -211,6 +234,8 @@ pub struct AlertSettings {
     pub digest_delay: Duration,
     /// Alerts that one mail lists at the most.
     pub digest_size: usize,
+    /// Whether it is also told that an alert is over, where it was told that there is one.
+    pub tell_when_over: bool,
     /// When alerts are gathered and messages are sent, as cron with seconds; a new alert wakes it without it.
     pub cron: String,
     /// How long closed alerts, messages that left and silences that are over are kept.
@@ -360,6 +385,9 @@ fn redacted_values<S: Serializer>(
     )
 }
 
+/// What knows an event again is kept for so long at least: younger events need no look at what is gone.
+const SHORTEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Settings {
     /// Reads `defaults` (TOML, the service's own example file), then `file`, then the environment.
     ///
@@ -374,9 +402,26 @@ impl Settings {
         // Values stay text until a field asks for a number: a password such as 007 must not become 7.
         let environment =
             config::Environment::with_prefix("STOCKLOOP").prefix_separator("__").separator("__");
-        sources.add_source(environment).build().and_then(config::Config::try_deserialize).context(
-            "the configuration is wrong; `config --example` prints every option with its default",
-        )
+        let settings: Self =
+            sources.add_source(environment).build().and_then(config::Config::try_deserialize).context(
+                "the configuration is wrong; `config --example` prints every option with its default",
+            )?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Checks what one setting has to be because of another.
+    fn check(&self) -> anyhow::Result<()> {
+        let Self { inbox, retention, .. } = self;
+        let kept = [("orders", retention.orders), ("removed_products", retention.removed_products)];
+        // A message that comes again is known by its id first, and by these rows after that.
+        for (name, duration) in kept {
+            anyhow::ensure!(
+                duration >= inbox.retention.max(SHORTEST),
+                "retention.{name} is shorter than inbox.retention or a day: an event that comes again would not be known"
+            );
+        }
+        Ok(())
     }
 
     /// The settings as TOML with every secret hidden: for `config` and for the log at start.
@@ -418,6 +463,17 @@ mod tests {
         file.write_all(b"[outbox]\nmax_atempts = 3\n").unwrap();
         let error = Settings::load(DEFAULTS, Some(file.path())).unwrap_err();
         assert!(format!("{error:#}").contains("max_atempts"), "{error:#}");
+    }
+
+    #[test]
+    fn what_knows_an_event_again_is_kept_as_long_as_its_id() {
+        for name in ["orders", "removed_products"] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let text = format!("[retention]\n{name} = \"29days\"\n");
+            file.write_all(text.as_bytes()).unwrap();
+            let error = Settings::load(DEFAULTS, Some(file.path())).unwrap_err();
+            assert!(error.to_string().contains(&format!("retention.{name}")), "{error:#}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ diesel::table! {
     service_state (only_row) {
         only_row -> SmallInt,
         epoch -> BigInt,
+        over_told_from_us -> Nullable<BigInt>,
     }
 }
 
@@ -90,6 +91,9 @@ diesel::table! {
         probe_due_us -> Nullable<BigInt>,
         probes -> Integer,
         acked_offset -> Nullable<BigInt>,
+        pending_offset -> Nullable<BigInt>,
+        passed_offset -> Nullable<BigInt>,
+        looked_us -> Nullable<BigInt>,
     }
 }
 
@@ -174,6 +178,8 @@ diesel::table! {
         acknowledged_us -> Nullable<BigInt>,
         acknowledged_by -> Nullable<Text>,
         webhook_seq -> Nullable<BigInt>,
+        over_mail_seq -> Nullable<BigInt>,
+        over_webhook_seq -> Nullable<BigInt>,
     }
 }
 
@@ -222,6 +228,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    mail_recipient (mail_seq, address) {
+        mail_seq -> BigInt,
+        address -> Text,
+        position -> Integer,
+        tries -> Integer,
+        sent_us -> Nullable<BigInt>,
+        refused_us -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     idempotency (principal, route, key) {
         principal -> Text,
         route -> Text,
@@ -240,6 +258,13 @@ diesel::table! {
         name -> Text,
         slot -> SmallInt,
         value -> BigInt,
+    }
+}
+
+diesel::table! {
+    forgotten (what) {
+        what -> Text,
+        up_to -> BigInt,
     }
 }
 
@@ -324,6 +349,25 @@ diesel::table! {
         started_us -> Nullable<BigInt>,
         ended_us -> Nullable<BigInt>,
         ended_by -> Nullable<Text>,
+        preview -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    bulk_preview (seq) {
+        seq -> BigInt,
+        selection -> Text,
+        matches -> BigInt,
+        created_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    bulk_preview_event (preview, event_id) {
+        preview -> BigInt,
+        event_id -> EventIdSql,
     }
 }
 

@@ -16,8 +16,8 @@ pub enum BatchError {
     /// Another consumer applies the same events at this moment: the batch is to be repeated.
     #[error("another consumer applied some of the same events at the same time")]
     Raced,
-    /// Every event fails, also one that passed before.
-    #[error("nothing can be applied now, not even what passed before: {0}")]
+    /// Nothing of a batch passes, and nothing shows that its events are to blame.
+    #[error("nothing passes now: {0}")]
     World(String),
     /// The handler itself is flawed.
     #[error("the handler {0}; that is a flaw of this service")]
@@ -25,13 +25,10 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// Whether single events may be blamed, so that the batch is to be bisected.
-    pub fn blames_data(&self, blame_unknown: bool) -> bool {
-        match self.fault() {
-            Fault::Data => true,
-            Fault::Unknown => blame_unknown,
-            Fault::World => false,
-        }
+    /// Whether the batch is to be bisected: the data is to blame, or, where that `repeats`, single data may be.
+    pub fn calls_for_bisection(&self, repeats: bool) -> bool {
+        let fault = self.fault();
+        fault == Fault::Data || (repeats && fault.may_be_of_one())
     }
 
     /// Whether an event, the world, or something unknown is to blame.

@@ -15,6 +15,8 @@ pub const PROCESSED: &str = "outbox.processed";
 pub const SENT: &str = "outbox.sent";
 /// For attempts that failed: answered FAILED, overdue, or refused by the producer.
 pub const FAILED: &str = "outbox.failed";
+/// For events that were EXHAUSTED and resolved, and that retention removed.
+pub const FORGOTTEN: &str = "outbox.forgotten";
 
 /// Slots of one count.
 const SLOTS: i64 = 16;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use common::config::Settings;
-use common::db::{Db, DbError, MigrationSet};
+use common::db::{DatabaseSettings, Db, DbError, MigrationSet};
 use common::env::Env;
 use common::http::KeysInProgress;
 use common::retry::Backoff;
 use common::signals::Signals;
-use common::telemetry::{BrokerState, Metrics, Spans};
+use common::telemetry::{BrokerState, LoopStates, Metrics, Spans};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::Alerts;
@@ -21,6 +21,7 @@ use crate::outbox::{
     InFlight, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
 };
 use crate::peer::Peer;
+use crate::retention::ForgetOwn;
 use crate::stats::{SampleGauges, Sampler};
 
 /// What a service's own parts are made from, before the engine around them is: see [`Hooks`].
@@ -46,12 +47,14 @@ pub struct Hooks {
     pub handler: Option<Arc<dyn Handler>>,
     /// Who acts on what becomes of its own events, in the same transaction.
     pub listener: Option<Arc<dyn Listener>>,
+    /// What deletes old rows of its own tables.
+    pub forget: Option<ForgetOwn>,
 }
 
 impl Hooks {
     /// Sends events, receives none, and leaves failed ones to operators.
     pub fn sends_only() -> Self {
-        Self { sends: true, handler: None, listener: None }
+        Self { sends: true, handler: None, listener: None, forget: None }
     }
 }
 
@@ -76,6 +79,8 @@ pub struct Engine {
     pub sampler: Sampler,
     /// What is known of the broker.
     pub broker: BrokerState,
+    /// Whether its loops live and get on.
+    pub loops: LoopStates,
     /// What sends messages; it connects in the background, so no broker need be there yet.
     pub producer: Producer,
     /// Keyed writes under way.
@@ -93,6 +98,8 @@ pub struct Engine {
     /// Whether there are events of its own to send.
     pub sends: bool,
     pub(crate) in_flight: InFlight,
+    /// What deletes old rows of the service's own tables.
+    pub(crate) forget: Option<ForgetOwn>,
 }
 
 impl Engine {
@@ -130,7 +137,11 @@ impl Engine {
         let context = HookContext { settings, env, db, outbox, signals: Signals::default() };
         let hooks = hooks(&context);
         let engine = Self::assemble(context, spans, public_url, hooks)?;
-        Ok((engine.clone(), Loops::new(engine, collector)))
+        let DatabaseSettings { loop_pool_size, connect_timeout, .. } = engine.settings.database;
+        // Requests that queue for connections must not keep the loops waiting.
+        let db = engine.db.with_own_pool(loop_pool_size, connect_timeout);
+        let background = Self { db, ..engine.clone() };
+        Ok((engine, Loops::new(background, collector)))
     }
 
     fn assemble(
@@ -156,8 +167,10 @@ impl Engine {
             bulk: Bulk::default(),
             keys: KeysInProgress::default(),
             stopping: CancellationToken::new(),
+            loops: LoopStates::default(),
             handler: hooks.handler,
             sends: hooks.sends,
+            forget: hooks.forget,
             settings,
             env,
             db,

@@ -30,6 +30,8 @@ pub mod peer;
 pub mod retention;
 #[cfg(test)]
 mod schema_tests;
+#[cfg(test)]
+mod sqlstate_tests;
 pub mod stats;
 pub mod worker;
 

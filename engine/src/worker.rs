@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use common::env::Env;
 use common::retry::Backoff;
+use common::telemetry::LoopStates;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
@@ -101,15 +102,28 @@ pub async fn run_when_notified<F, E>(
 pub struct Tasks {
     tracker: TaskTracker,
     service: tracing::Span,
+    loops: LoopStates,
+    stop: CancellationToken,
 }
 
 impl Tasks {
-    /// None yet.
-    pub fn new(service: tracing::Span) -> Self {
-        Self { tracker: TaskTracker::new(), service }
+    /// None yet. All of them end with `stop`; `loops` knows of those that end before.
+    pub fn new(service: tracing::Span, loops: LoopStates, stop: CancellationToken) -> Self {
+        Self { tracker: TaskTracker::new(), service, loops, stop }
     }
 
-    /// Starts one.
+    /// Starts a loop: the service is not ready any more if it ends before the service stops.
+    pub fn spawn_loop(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (state, stop) = (self.loops.begin(name), self.stop.clone());
+        self.spawn(async move {
+            task.await;
+            if stop.is_cancelled() {
+                state.stop();
+            }
+        });
+    }
+
+    /// Starts a task that may end by itself.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task.instrument(self.service.clone()));
     }

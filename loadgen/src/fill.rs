@@ -72,6 +72,7 @@ async fn fill_and_measure(arguments: &Arguments) -> Result<()> {
     let db = Db::open(&DatabaseSettings {
         url: arguments.database_url.clone().into(),
         pool_size: 2,
+        loop_pool_size: 2,
         connect_timeout: Duration::from_secs(5),
     })?;
     db.migrate(&[ENGINE_MIGRATIONS])?;

@@ -11,6 +11,7 @@ use service::app::{Routes, Service};
 use crate::details::DetailsClient;
 use crate::inventory::{Inventory, InventoryHandler};
 use crate::orders::{Orders, OrdersListener};
+use crate::retention;
 use crate::routes;
 use crate::schema::MIGRATIONS;
 
@@ -33,6 +34,7 @@ fn hooks(context: &HookContext) -> Hooks {
         sends: true,
         handler: Some(Arc::new(InventoryHandler)),
         listener: Some(Arc::new(listener)),
+        forget: Some(retention::forget),
     }
 }
 

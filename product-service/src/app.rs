@@ -10,6 +10,7 @@ use service::app::{Routes, Service};
 
 use crate::inventory::Inventory;
 use crate::orders::{Orders, OrdersHandler};
+use crate::retention;
 use crate::routes;
 use crate::schema::MIGRATIONS;
 
@@ -28,7 +29,12 @@ static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
 fn hooks(context: &HookContext) -> Hooks {
     let handler = OrdersHandler::new(context.outbox.clone());
-    Hooks { sends: true, handler: Some(Arc::new(handler)), listener: None }
+    Hooks {
+        sends: true,
+        handler: Some(Arc::new(handler)),
+        listener: None,
+        forget: Some(retention::forget),
+    }
 }
 
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {

@@ -3,6 +3,7 @@
 mod app;
 pub mod inventory;
 pub mod orders;
+pub mod retention;
 pub mod routes;
 pub mod schema;
 

@@ -202,7 +202,12 @@ pub fn mount(
     };
     let metrics = engine.metrics.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
-    let health = Health::new(engine.db.clone(), service.migrations, engine.broker.clone());
+    let health = Health::new(
+        engine.db.clone(),
+        service.migrations,
+        engine.broker.clone(),
+        engine.loops.clone(),
+    );
     let admin = Admin::new(engine, guard);
     let limit = settings.http.max_body_bytes;
     Ok(move |app: &mut ServiceConfig| {

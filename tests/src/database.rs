@@ -58,6 +58,7 @@ pub fn open(url: &str) -> Db {
     let settings = DatabaseSettings {
         url: url.to_owned().into(),
         pool_size: 4,
+        loop_pool_size: 4,
         connect_timeout: Duration::from_secs(10),
     };
     Db::open(&settings).expect("a test's database can be opened")

@@ -66,6 +66,8 @@ struct Listening {
 struct Shared {
     manner: Mutex<Manner>,
     mails: Mutex<Vec<Mail>>,
+    /// Recipients that are refused, with the code of the reply.
+    refused: Mutex<HashMap<String, u16>>,
     tries: AtomicU64,
     connections: Mutex<HashMap<SocketAddr, TcpStream>>,
 }
@@ -77,6 +79,7 @@ impl SmtpSink {
             shared: Arc::new(Shared {
                 manner: Mutex::new(Manner::Accept),
                 mails: Mutex::new(Vec::new()),
+                refused: Mutex::new(HashMap::new()),
                 tries: AtomicU64::new(0),
                 connections: Mutex::new(HashMap::new()),
             }),
@@ -119,6 +122,16 @@ impl SmtpSink {
             *listener = Some(self.listen()?);
         }
         Ok(())
+    }
+
+    /// Answers the recipient `address` with `code` from now on, such as 550 (gone) or 451 (not now).
+    pub fn refuse_recipient(&self, address: &str, code: u16) {
+        locked(&self.shared.refused).insert(address.to_owned(), code);
+    }
+
+    /// Takes mails for everybody again.
+    pub fn refuse_no_recipient(&self) {
+        locked(&self.shared.refused).clear();
     }
 
     fn listen(&self) -> anyhow::Result<Listening> {
@@ -232,6 +245,13 @@ impl Handler for Receiver {
     fn mail(&mut self, _ip: IpAddr, _domain: &str, _from: &str) -> Response {
         self.shared.tries.fetch_add(1, Ordering::SeqCst);
         self.shared.manner().verdict()
+    }
+
+    fn rcpt(&mut self, to: &str) -> Response {
+        match locked(&self.shared.refused).get(to) {
+            Some(code) => Response::custom(*code, "Not this recipient".to_owned()),
+            None => OK,
+        }
     }
 
     fn data_start(&mut self, _domain: &str, from: &str, _is8bit: bool, to: &[String]) -> Response {

@@ -242,6 +242,15 @@ async fn alerts_are_acknowledged_and_silenced() {
     })
     .await;
     assert_contains(&cli.stdout(&["mails"]), &["me@example.test"]);
+    cli.system.mails.refuse_recipient("gone@example.test", 550);
+    let to = ["--to", "gone@example.test", "--to", "you@example.test"];
+    cli.stdout(&[&["mails", "test"], to.as_slice()].concat());
+    eventually("who was refused", DEADLINE, async || {
+        let newest = cli.json(&["mails"]).remove(0);
+        if newest["state"] == "partly" { Ok(()) } else { Err(newest) }
+    })
+    .await;
+    assert_contains(&cli.stdout(&["mails"]), &["partly", "gone@example.test: ", "550"]);
     cli.system.stop().await;
 }
 

@@ -5,8 +5,8 @@
 //! - `system/` is no test: both services with all that they stand on, their clients, and what their databases say;
 //! - `the_loop`, `poison`, `crashes`, `outages`, `stopping` and `orders/` try the loop: as people use it, with messages
 //!   that nobody should send, and with everything that can be killed, lost or taken away;
-//! - `users`, `admin_cli`, `browser/` and `demo` try what people work with: the programs' command lines and the
-//!   operators' pages, in a real Chromium;
+//! - `users`, `admin_cli`, `commands`, `browser/` and `demo` try what people work with: the programs' command lines
+//!   and the operators' pages, in a real Chromium;
 //! - `openapi`, `asyncapi`, `monitoring`, `logs` and `tracing` hold what the services say of themselves against what
 //!   they do;
 //! - `harness_tests/` are tests of the real parts in `tests/src` themselves.
@@ -23,6 +23,7 @@ mod admin_cli;
 mod asyncapi;
 mod blame;
 mod browser;
+mod commands;
 mod crashes;
 mod demo;
 mod harness_tests;

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::events::{EventItem, checked_attempts};
+use super::problems::job_problem;
 use super::{Admin, checked_reason};
 use crate::access::{Area, Caller, Role, Rule};
 
@@ -92,8 +93,10 @@ pub(crate) struct Preview {
 pub(crate) struct Previewed {
     /// How many events match.
     pub(crate) matches: usize,
-    /// Whether there may be more: at most 100,000 events are looked at.
+    /// Whether there may be more, which a job of this preview leaves alone: at most 100,000 events are looked at.
     pub(crate) at_least: bool,
+    /// What a job of exactly these events has to name, within an hour; none for events that are named by id.
+    pub(crate) preview: Option<String>,
     /// The newest of them, up to 5.
     pub(crate) examples: Vec<EventItem>,
 }
@@ -109,9 +112,12 @@ pub(crate) struct Create {
     pub(crate) reason: Option<String>,
     /// Further attempts, 1 to 100; retries only.
     pub(crate) attempts: Option<i32>,
-    /// How many events the preview counted.
+    /// How many events the preview counted; the job is refused with 409 if it would cover another number.
     #[schema(minimum = 0)]
     pub(crate) expected: i64,
+    /// The `preview` of the preview: the job covers the events that it found, and no others. Without it, the job
+    /// covers what matches now.
+    pub(crate) preview: Option<String>,
 }
 
 impl TryFrom<Job> for JobItem {
@@ -163,18 +169,25 @@ impl JobItem {
 }
 
 impl Previewed {
-    /// Counts what `selection` comes to now.
+    /// Finds what `selection` comes to now, and keeps it for a job.
     ///
     /// # Errors
     /// When a statement fails.
-    pub(crate) fn take(
-        conn: &mut Conn,
-        selection: &Selection,
-        now: Timestamp,
-    ) -> ProblemResult<Self> {
-        let counted = bulk::count(conn, selection, now)?;
-        let examples = EventItem::of_ids(conn, &counted.examples)?;
-        Ok(Self { matches: counted.matches, at_least: counted.at_least, examples })
+    pub(crate) async fn take(admin: &Admin, selection: Selection) -> ProblemResult<Self> {
+        let now = admin.env.now();
+        let read = move |conn: &mut Conn| {
+            let found = bulk::matches(conn, &selection, now)?;
+            let examples = EventItem::of_ids(conn, found.examples())?;
+            Ok::<_, Problem>((selection, found, examples))
+        };
+        let (selection, found, examples) = admin.db.read(read).await?;
+        let (matches, at_least) = (found.ids.len(), found.at_least);
+        // Found before, so that the walk holds up no writer: the list counts, not the moment.
+        let keep = move |conn: &mut Conn| {
+            Ok::<_, Problem>(bulk::keep_preview(conn, &selection, &found, now)?)
+        };
+        let preview = admin.db.write(keep).await?.map(|seq| seq.to_string());
+        Ok(Self { matches, at_least, preview, examples })
     }
 }
 
@@ -265,7 +278,7 @@ impl From<Item> for JobEvent {
     }
 }
 
-/// How many events a selection matches, before anything is done.
+/// How many events a selection matches, before anything is done; the list of them is kept for a job.
 #[utoipa::path(
     post, path = "/api/admin/v1/jobs/preview", tag = "jobs",
     request_body = Preview,
@@ -280,11 +293,13 @@ pub(crate) async fn preview(
 ) -> ProblemResult<Json<Previewed>> {
     let selection = body.value.selection;
     check_selection(&selection)?;
-    let now = admin.env.now();
-    admin.db.read(move |conn| Ok(Json(Previewed::take(conn, &selection, now)?))).await
+    Previewed::take(&admin, selection).await.map(Json)
 }
 
 /// Starts an action on many events; answers with the job, which runs in the background.
+///
+/// It covers the events that its preview found: one that is not EXHAUSTED any more is skipped, and one that came to match
+/// later is left alone.
 #[utoipa::path(
     post, path = "/api/admin/v1/jobs", tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header)),
@@ -334,6 +349,7 @@ impl Create {
                 return Err(Problem::invalid("attempts", "a resolution makes no attempts"));
             }
         };
+        let preview = self.preview.as_deref().map(preview_number).transpose()?;
         let selection =
             serde_json::to_string(&self.selection).map_err(|error| Problem::internal(&error))?;
         Ok(NewJob {
@@ -346,6 +362,7 @@ impl Create {
             created_us: now,
             created_by: by.name.clone(),
             created_via: by.via.name().to_owned(),
+            preview,
         })
     }
 }
@@ -375,13 +392,13 @@ pub(crate) async fn cancel(
 /// Puts a job down; the caller wakes the jobs once that is committed.
 ///
 /// # Errors
-/// When a statement fails.
+/// 409 when it would cover other events than those that were previewed.
 pub(crate) fn create_now(
     conn: &mut Conn,
     (by, now): (&Caller, Timestamp),
     job: &NewJob,
 ) -> ProblemResult<JobItem> {
-    let seq = bulk::create(conn, job)?;
+    let seq = bulk::create(conn, job).map_err(job_problem)?;
     let job = JobItem::find(conn, seq)?;
     let detail = serde_json::json!({
         "action": job.action, "selection": job.selection, "reason": job.reason,
@@ -423,6 +440,10 @@ pub(crate) fn check_selection(selection: &Selection) -> ProblemResult<()> {
 
 pub(crate) fn number(seq: &str) -> ProblemResult<i64> {
     seq.parse().map_err(|_| Problem::invalid("seq", "a job's number is a whole number"))
+}
+
+fn preview_number(seq: &str) -> ProblemResult<i64> {
+    seq.parse().map_err(|_| Problem::invalid("preview", "use the `preview` of a preview"))
 }
 
 fn unknown(seq: i64) -> Problem {

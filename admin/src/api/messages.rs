@@ -51,7 +51,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     path = "/api/admin/v1/mails",
     tag = "alerts",
     params(
-        ("waiting" = Option<bool>, Query, description = "true: those not sent yet; false: those sent"),
+        ("waiting" = Option<bool>, Query, description = "true: those that somebody is still to get; false: the others"),
         PageQuery,
     ),
     responses(

@@ -2,6 +2,7 @@
 
 use common::http::Problem;
 use engine::alerts::AlertError;
+use engine::bulk::CreateError;
 use engine::outbox::OperateError;
 
 use super::events::unknown;
@@ -40,6 +41,17 @@ pub(crate) fn operate_problem(error: OperateError) -> Problem {
         ),
         OperateError::Query(error) => error.into(),
         OperateError::Db(error) => error.into(),
+    }
+}
+
+/// The problem that a refused job is; for `map_err`.
+pub(crate) fn job_problem(error: CreateError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        CreateError::Changed { .. } => Problem::conflict("preview-changed", detail),
+        CreateError::PreviewOver(_) => Problem::conflict("preview-over", detail),
+        CreateError::OtherSelection(_) => Problem::invalid("selection", detail),
+        CreateError::Query(error) => error.into(),
     }
 }
 

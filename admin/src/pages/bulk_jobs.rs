@@ -77,6 +77,7 @@ struct ConfirmPage<'a> {
     described: String,
     matches: i64,
     at_least: bool,
+    preview: Option<String>,
     examples: Vec<EventItem>,
     attempts: i32,
     /// What was filled in.
@@ -183,8 +184,7 @@ async fn confirm(
     let json = serde_json::to_string(&selection).map_err(|error| Problem::internal(&error))?;
     let described = described(&selection);
     let admin = &page_request.admin;
-    let now = admin.env.now();
-    let counted = admin.db.read(move |conn| Previewed::take(conn, &selection, now)).await?;
+    let counted = Previewed::take(admin, selection).await?;
     let shown = ConfirmPage {
         frame: page_request.frame().await?,
         problem,
@@ -193,6 +193,7 @@ async fn confirm(
         described,
         matches: i64::try_from(counted.matches).unwrap_or(i64::MAX),
         at_least: counted.at_least,
+        preview: counted.preview,
         examples: counted.examples,
         attempts: admin.settings.outbox.max_attempts,
         reason: form.text("reason").unwrap_or_default(),
@@ -229,20 +230,30 @@ async fn create(page_request: PageContext, form: Form) -> ProblemResult<HttpResp
     let action = action_of(&form.needed("action")?)?;
     let selection: Selection = serde_json::from_str(&form.needed("selection")?)
         .map_err(|error| Problem::invalid("selection", error.to_string()))?;
+    match create_asked(&page_request, &form, action, selection.clone()).await {
+        Ok(job) => Ok(see(&format!("/admin/jobs/{}", job.seq), "")),
+        // What was filled in was wrong, or it is not what matches any more: asked again, with what matches now.
+        Err(problem) if problem.status().is_client_error() => {
+            let back = "/admin/events".to_owned();
+            confirm(&page_request, action, selection, back, &form, Some(&problem)).await
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn create_asked(
+    page_request: &PageContext,
+    form: &Form,
+    action: Action,
+    selection: Selection,
+) -> ProblemResult<JobItem> {
     let admin = &page_request.admin;
     let (by, now) = (page_request.caller.clone(), admin.env.now());
-    let asked = asked(&form, action, selection.clone())
-        .and_then(|asked| asked.check(&by, now, admin.settings.outbox.max_attempts));
-    let job = match asked {
-        Ok(job) => job,
-        Err(problem) => {
-            let back = "/admin/events".to_owned();
-            return confirm(&page_request, action, selection, back, &form, Some(&problem)).await;
-        }
-    };
+    let job =
+        asked(form, action, selection)?.check(&by, now, admin.settings.outbox.max_attempts)?;
     let job = admin.db.write(move |conn| create_now(conn, (&by, now), &job)).await?;
     admin.bulk.wake();
-    Ok(see(&format!("/admin/jobs/{}", job.seq), ""))
+    Ok(job)
 }
 
 fn asked(form: &Form, action: Action, selection: Selection) -> ProblemResult<Create> {
@@ -253,6 +264,7 @@ fn asked(form: &Form, action: Action, selection: Selection) -> ProblemResult<Cre
         reason: form.text("reason"),
         attempts: attempts.filter(|_| action == Action::Retry),
         expected: form.take("expected", "a number")?.unwrap_or(0),
+        preview: form.text("preview"),
     })
 }
 

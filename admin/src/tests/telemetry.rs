@@ -7,7 +7,7 @@ use actix_web::middleware::from_fn;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
 use common::db::{Db, ENGINE_MIGRATIONS};
-use common::telemetry::{BrokerState, Health, IgnoredAck, Metrics, configure, measure};
+use common::telemetry::{BrokerState, Health, IgnoredAck, LoopStates, Metrics, configure, measure};
 use engine::stats::{SampleGauges, Sampler};
 use serde_json::{Value, json};
 use stockloop_tests::{database::TestDatabase, on_every_database};
@@ -22,7 +22,8 @@ fn metrics_of(sampler: &Sampler) -> Metrics {
 }
 
 async fn ask(db: &Db, broker: &BrokerState, path: &str) -> (u16, Value) {
-    let health = Health::new(db.clone(), &[ENGINE_MIGRATIONS], broker.clone());
+    let health =
+        Health::new(db.clone(), &[ENGINE_MIGRATIONS], broker.clone(), LoopStates::default());
     let app = App::new().configure(configure(health, metrics_of(&Sampler::default())));
     let app = init_service(app).await;
     let response = call_service(&app, TestRequest::get().uri(path).to_request()).await;
@@ -36,7 +37,7 @@ async fn ready_when_the_database_and_its_schema_are(fixture: AdminFixture) {
     assert_eq!(status, 200, "{body}");
     assert_eq!(
         body,
-        json!({ "status": "ready", "database": "ok", "migrations": "ok", "broker": { "state": "unknown" } })
+        json!({ "status": "ready", "database": "ok", "migrations": "ok", "loops": "ok", "broker": { "state": "unknown" } })
     );
     broker.down("all brokers are down");
     let (status, body) = ask(&fixture.db, &broker, "/health/ready").await;
@@ -121,6 +122,7 @@ async fn metrics_are_served_as_open_metrics() {
         database.open(&[ENGINE_MIGRATIONS]),
         &[ENGINE_MIGRATIONS],
         BrokerState::default(),
+        LoopStates::default(),
     );
     let app = App::new().configure(configure(health, metrics_of(&Sampler::default())));
     let app = init_service(app).await;

@@ -12,35 +12,45 @@ use super::DbError;
 pub enum Fault {
     /// The data can't be stored: the same data fails again.
     Data,
-    /// Connection, locks, permissions, a missing table, resources, shutdown: the same work may pass later.
+    /// Connection, resources, deadlock, shutdown: the same work may pass later, and no data is to blame.
     World,
-    /// Not known: single events may be to blame only where others of the same batch pass.
+    /// A lock that somebody holds, on a whole table or on one row.
+    Locked,
+    /// The database is not as it should be: a table, a column, a permission, a damaged page. It may meet everything,
+    /// or only the data that a trigger or a policy treats in its own way.
+    Setup,
+    /// Not known.
     Unknown,
 }
 
-/// SQLite's texts for what is wrong with its file, its locks, its schema or its machine.
-///
-/// The first ones are those of its result codes (`sqlite3_errstr`); the last ones come with the code SQLITE_ERROR.
-const SQLITE_WORLD: [&str; 20] = [
+/// SQLite's texts for what is wrong with its file, its locks or its machine: those of its result codes
+/// (`sqlite3_errstr`).
+const SQLITE_WORLD: [&str; 13] = [
     "database is locked",
     "database table is locked",
     "database schema is locked",
     "database schema has changed",
-    "database disk image is malformed",
     "database or disk is full",
     "disk I/O error",
     "unable to open database file",
     "attempt to write a readonly database",
-    "file is not a database",
     "access permission denied",
-    "not authorized",
     "locking protocol",
     "out of memory",
     "interrupted",
     "query aborted",
+];
+
+/// SQLite's texts for a database that is not as it should be, most of them with the code SQLITE_ERROR.
+const SQLITE_SETUP: [&str; 9] = [
     "no such table",
     "no such column",
+    "no such function",
+    "no such collation sequence",
     "has no column named",
+    "authorization denied",
+    "malformed",
+    "file is not a database",
     "too many SQL variables",
 ];
 
@@ -53,7 +63,10 @@ impl Fault {
     pub fn of(error: &DbError) -> Self {
         match error {
             DbError::Query(error) => Self::of_query(error),
-            DbError::Unreachable { .. } | DbError::Unusable { .. } | DbError::Closed => Self::World,
+            DbError::Unreachable { .. }
+            | DbError::Unusable { .. }
+            | DbError::Busy
+            | DbError::Closed => Self::World,
         }
     }
 
@@ -66,11 +79,15 @@ impl Fault {
             Error::DatabaseError(kind, info) => Self::of_kind(kind, info.message()),
             Error::SerializationError(_) | Error::InvalidCString(_) => Self::Data,
             // What a row holds is not the fault of who asked for it: a newer release may have written it.
-            Error::DeserializationError(_)
-            | Error::BrokenTransactionManager
-            | Error::RollbackErrorOnCommit { .. } => Self::World,
+            Error::DeserializationError(_) => Self::Setup,
+            Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. } => Self::World,
             _ => Self::Unknown,
         }
+    }
+
+    /// Whether it may be the fault of single events, which only shows where others pass.
+    pub const fn may_be_of_one(self) -> bool {
+        matches!(self, Self::Locked | Self::Setup | Self::Unknown)
     }
 
     /// By the class, which is the code's first two characters (PostgreSQL's appendix A).
@@ -78,12 +95,11 @@ impl Fault {
         match code.get(..2) {
             // A value, a constraint, a row too large for an index, an error that a trigger raises.
             Some("22" | "23" | "54" | "P0") => Self::Data,
-            // Connections, features, roles, catalogs, transactions, prepared statements, permissions and names,
-            // resources, locks, operators, the system, the configuration, a corrupted database.
-            Some(
-                "08" | "0A" | "25" | "26" | "28" | "34" | "3D" | "3F" | "40" | "42" | "53" | "55"
-                | "57" | "58" | "72" | "F0" | "XX",
-            ) => Self::World,
+            // Connections, transactions, prepared statements, roles, deadlocks, resources, operators, the system.
+            Some("08" | "25" | "26" | "28" | "40" | "53" | "57" | "58" | "72") => Self::World,
+            Some("55") => Self::Locked,
+            // Features, cursors, catalogs, schemas, names and permissions, the configuration, corruption.
+            Some("0A" | "34" | "3D" | "3F" | "42" | "F0" | "XX") => Self::Setup,
             _ => Self::Unknown,
         }
     }
@@ -109,6 +125,8 @@ impl Fault {
         let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
         if says(&SQLITE_WORLD) {
             Self::World
+        } else if says(&SQLITE_SETUP) {
+            Self::Setup
         } else if says(&SQLITE_DATA) {
             Self::Data
         } else {
@@ -129,13 +147,13 @@ mod tests {
             ("54000", Fault::Data),
             ("P0001", Fault::Data),
             ("40P01", Fault::World),
-            ("42P01", Fault::World),
-            ("42501", Fault::World),
+            ("42P01", Fault::Setup),
+            ("42501", Fault::Setup),
             ("53100", Fault::World),
-            ("55P03", Fault::World),
+            ("55P03", Fault::Locked),
             ("57014", Fault::World),
             ("58030", Fault::World),
-            ("XX001", Fault::World),
+            ("XX001", Fault::Setup),
             ("99999", Fault::Unknown),
             ("", Fault::Unknown),
         ];

@@ -51,6 +51,15 @@ impl From<LocationError> for DbError {
     }
 }
 
+/// How libpq finds out within half a minute that the other end vanished without a word: an answer that does not come
+/// is asked after, and what was sent has to be confirmed (the last one in milliseconds).
+const VANISHED: [(&str, &str); 4] = [
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "25000"),
+];
+
 impl Location {
     /// Reads a URL.
     pub fn parse(url: &Url) -> Result<Self, LocationError> {
@@ -80,15 +89,17 @@ impl Location {
         }
     }
 
-    /// The same, with connecting to a server given up after `timeout`: by itself libpq waits without end for one that
-    /// takes the connection and says nothing.
+    /// The same, with connecting to a server given up after `timeout`, and a server that vanished noticed: by itself
+    /// libpq waits without end for one that says nothing. What the URL says itself stays.
     #[must_use]
     pub fn patient_for(self, timeout: Duration) -> Self {
         match self {
             // libpq takes whole seconds, and at least two of them.
             Self::Postgres { url } => {
                 let seconds = timeout.as_secs().max(2).to_string();
-                Self::Postgres { url: url.with_option("connect_timeout", &seconds) }
+                let url = url.with_option("connect_timeout", &seconds);
+                let add = |url: Url, (name, value): &(&str, &str)| url.with_option(name, value);
+                Self::Postgres { url: VANISHED.iter().fold(url, add) }
             }
             file @ Self::Sqlite { .. } => file,
         }

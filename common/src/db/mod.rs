@@ -7,6 +7,7 @@
 mod bisect;
 mod check;
 mod fault;
+mod gate;
 mod location;
 mod migrate;
 mod now;
@@ -33,6 +34,7 @@ pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_mig
 pub use now::database_now;
 pub use secret_url::Url;
 
+use gate::Gate;
 use pool::Pool;
 use writer::Writer;
 
@@ -200,6 +202,11 @@ pub enum DbError {
     /// A statement failed.
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
+    /// All connections are in use, and too many wait for one already.
+    #[error(
+        "all connections to the database are in use; try again shortly, or raise database.pool_size"
+    )]
+    Busy,
     /// The program is stopping and takes no more work.
     #[error("the database is closed, since the program is stopping")]
     Closed,
@@ -213,6 +220,8 @@ pub struct DatabaseSettings {
     pub url: Url,
     /// Connections at the most (PostgreSQL), or readers (SQLite).
     pub pool_size: u32,
+    /// Connections more that the background work has for itself, so that requests can't keep it waiting.
+    pub loop_pool_size: u32,
     /// How long to wait for a connection.
     #[serde(with = "crate::duration")]
     pub connect_timeout: Duration,
@@ -227,7 +236,8 @@ pub struct Db {
 struct Inner {
     location: Location,
     pool: Pool,
-    writer: Option<Writer>,
+    gate: Gate,
+    writer: Option<Arc<Writer>>,
 }
 
 impl Db {
@@ -239,10 +249,29 @@ impl Db {
         let location = Location::parse(&settings.url)?.patient_for(settings.connect_timeout);
         let writer = match &location {
             Location::Postgres { .. } => None,
-            Location::Sqlite { .. } => Some(Writer::start(pool::connect(&location)?)?),
+            Location::Sqlite { .. } => Some(Arc::new(Writer::start(pool::connect(&location)?)?)),
         };
-        let pool = Pool::open(&location, settings)?;
-        Ok(Self { inner: Arc::new(Inner { location, pool, writer }) })
+        // The first connection is made by hand: its error is the one that a person has to read.
+        drop(pool::connect(&location)?);
+        Ok(Self::pooled(location, writer, settings.pool_size, settings.connect_timeout))
+    }
+
+    /// The same database with `connections` of its own, which nobody else can use up.
+    #[must_use]
+    pub fn with_own_pool(&self, connections: u32, patience: Duration) -> Self {
+        let Inner { location, writer, .. } = &*self.inner;
+        Self::pooled(location.clone(), writer.clone(), connections, patience)
+    }
+
+    fn pooled(
+        location: Location,
+        writer: Option<Arc<Writer>>,
+        connections: u32,
+        patience: Duration,
+    ) -> Self {
+        let pool = Pool::new(&location, connections, patience);
+        let gate = Gate::new(connections, patience);
+        Self { inner: Arc::new(Inner { location, pool, gate, writer }) }
     }
 
     /// Which database this is.
@@ -302,7 +331,9 @@ impl Db {
         E: From<DbError> + Send + 'static,
     {
         let (inner, work) = (Arc::clone(&self.inner), within_span(work));
+        let permit = inner.gate.enter().await?;
         let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             let mut conn = inner.pool.get()?;
             work(&mut conn)
         });

@@ -1,9 +1,11 @@
 //! Connections to either database, kept in an r2d2 pool.
 
+use std::time::Duration;
+
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, SqliteConnection};
 
-use super::{Conn, DatabaseSettings, DbError, Location};
+use super::{Conn, DbError, Location};
 
 /// A pool of [`Conn`].
 pub(super) struct Pool {
@@ -12,16 +14,15 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn open(location: &Location, settings: &DatabaseSettings) -> Result<Self, DbError> {
-        // The first connection is made by hand: its error is the one that a person has to read.
-        drop(connect(location)?);
+    /// A pool that connects when it is first used.
+    pub(super) fn new(location: &Location, connections: u32, patience: Duration) -> Self {
         let pool = r2d2::Pool::builder()
-            .max_size(settings.pool_size.max(1))
+            .max_size(connections.max(1))
             .min_idle(Some(0))
-            .connection_timeout(settings.connect_timeout)
+            .connection_timeout(patience)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(Manager { location: location.clone() });
-        Ok(Self { pool, location: location.clone() })
+        Self { pool, location: location.clone() }
     }
 
     pub(super) fn get(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
@@ -53,10 +54,13 @@ pub(super) fn connect(location: &Location) -> Result<Conn, DbError> {
 
 fn set_up(conn: &mut Conn) -> diesel::QueryResult<()> {
     match conn {
-        // An acknowledged change must survive a crash of the server; a dead peer must be noticed.
+        // An acknowledged change must survive a crash of the server; a dead peer must be noticed, and no statement
+        // may hang for ever, unless whoever runs the server has set another limit.
         Conn::Pg(c) => c.batch_execute(
             "SET synchronous_commit = on; SET TIME ZONE 'UTC'; SET client_min_messages = warning; \
-             SET tcp_user_timeout = '30s'",
+             SET tcp_user_timeout = '30s'; \
+             SELECT set_config('statement_timeout', '60s', false) \
+             WHERE current_setting('statement_timeout') = '0'",
         ),
         Conn::Sqlite(c) => c.batch_execute(
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \

@@ -219,6 +219,7 @@ impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Query(error) => error.into(),
+            DbError::Busy => Self::unavailable("too many requests wait already; try again shortly"),
             DbError::Unreachable { .. } | DbError::Unusable { .. } | DbError::Closed => {
                 tracing::warn!(%error, "a request found no database");
                 Self::unavailable("the database can't be used now; try again shortly")
@@ -231,17 +232,13 @@ impl From<diesel::result::Error> for Problem {
     fn from(error: diesel::result::Error) -> Self {
         use crate::db::Fault;
         match Fault::of_query(&error) {
-            // Nothing that waiting would help against.
-            _ if matches!(error, diesel::result::Error::DeserializationError(_)) => {
-                Self::internal(&error)
-            }
-            Fault::World => {
+            Fault::World | Fault::Locked => {
                 tracing::warn!(%error, "the database can't do what a request asks for");
                 Self::unavailable(
                     "the database can't do this now; try again shortly, and see the service's log if it lasts",
                 )
             }
-            Fault::Data | Fault::Unknown => Self::internal(&error),
+            Fault::Data | Fault::Setup | Fault::Unknown => Self::internal(&error),
         }
     }
 }

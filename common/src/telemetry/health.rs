@@ -9,10 +9,14 @@ use actix_web::web::Data;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::LoopStates;
 use crate::db::{Db, DbError, MigrationSet};
 
 /// How long the database may take to answer a probe.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one step of a background loop may take: longer than whatever it waits for does.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// What is known of the connection to the broker; cheap to clone, all clones share it.
 #[derive(Debug, Clone, Default)]
@@ -62,14 +66,20 @@ pub struct Health {
     db: Db,
     migrations: Arc<[MigrationSet]>,
     broker: BrokerState,
+    loops: LoopStates,
     is_migrated: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// Ready means: `db` answers and has all of `migrations`. The broker is reported only as a detail, since
-    /// changes are taken without it.
-    pub fn new(db: Db, migrations: &[MigrationSet], broker: BrokerState) -> Self {
-        Self { db, migrations: migrations.into(), broker, is_migrated: Arc::default() }
+    /// Ready means: `db` answers and has all of `migrations`, and the `loops` live and get on. The broker is reported
+    /// only as a detail, since changes are taken without it.
+    pub fn new(
+        db: Db,
+        migrations: &[MigrationSet],
+        broker: BrokerState,
+        loops: LoopStates,
+    ) -> Self {
+        Self { db, migrations: migrations.into(), broker, loops, is_migrated: Arc::default() }
     }
 
     async fn check(&self) -> Readiness {
@@ -77,11 +87,14 @@ impl Health {
             Ok(()) => (OK.to_owned(), self.check_migrations().await),
             Err(reason) => (reason, "unknown".to_owned()),
         };
-        let is_ready = database == OK && migrations == OK;
+        let troubles = self.loops.troubles(STUCK);
+        let loops = if troubles.is_empty() { OK.to_owned() } else { troubles.join(", ") };
+        let is_ready = database == OK && migrations == OK && loops == OK;
         Readiness {
             status: if is_ready { "ready" } else { "not ready" },
             database,
             migrations,
+            loops,
             broker: self.broker.describe(),
         }
     }
@@ -117,6 +130,8 @@ struct Readiness {
     database: String,
     /// `ok`, or what is wrong.
     migrations: String,
+    /// `ok`, or which of the background loops has ended or got nowhere for a minute.
+    loops: String,
     broker: BrokerReport,
 }
 
@@ -132,6 +147,7 @@ async fn within<T>(
                 DbError::Unreachable { .. } => "it can't be reached; the log says why",
                 DbError::Unusable { .. } => "it can't be used; the log says why",
                 DbError::Query(_) => "it refused a statement; the log says why",
+                DbError::Busy => "all its connections are in use",
                 DbError::Closed => "it is closed, since the service is stopping",
             }
             .to_owned())
@@ -158,7 +174,7 @@ pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(Liveness { status: "live" })
 }
 
-/// Whether requests can be served: the database answers and has its whole schema
+/// Whether requests can be served: the database answers and has its whole schema, and the background loops get on
 ///
 /// The broker is reported only as a detail: changes are taken without it.
 #[utoipa::path(

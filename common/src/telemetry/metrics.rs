@@ -95,6 +95,7 @@ struct Inner {
     acks_ignored: Family<Label, Counter>,
     inbox_events: Family<Label, Counter>,
     mails_sent: Counter,
+    mail_recipients_refused: Counter,
     commit_to_sent: Histogram,
     commit_to_ack: Histogram,
     commit_to_applied: Histogram,
@@ -115,6 +116,7 @@ impl Metrics {
             acks_ignored: Family::default(),
             inbox_events: Family::default(),
             mails_sent: Counter::default(),
+            mail_recipients_refused: Counter::default(),
             commit_to_sent: latencies(),
             // Only the configured consumer's answers settle, so there is one of each.
             commit_to_ack: acked.get_or_create_owned(&by_consumer),
@@ -158,6 +160,11 @@ impl Metrics {
     /// `count` mails left.
     pub fn mails_sent(&self, count: u64) {
         self.0.mails_sent.inc_by(count);
+    }
+
+    /// `count` recipients of mails were refused for good.
+    pub fn mail_recipients_refused(&self, count: u64) {
+        self.0.mail_recipients_refused.inc_by(count);
     }
 
     /// An event was sent for the first time this long after its commit.
@@ -216,6 +223,11 @@ impl Inner {
             self.inbox_events.clone(),
         );
         registry.register("mails_sent", "Mails that left", self.mails_sent.clone());
+        registry.register(
+            "mail_recipients_refused",
+            "Recipients that the mail server refused for good",
+            self.mail_recipients_refused.clone(),
+        );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program that runs", build);
     }

@@ -2,6 +2,7 @@
 
 mod health;
 mod logging;
+mod loops;
 mod metrics;
 mod otlp;
 mod plain_text;
@@ -14,6 +15,7 @@ use actix_web::web::{self, ServiceConfig};
 pub use health::{__path_live, __path_ready};
 pub use health::{BrokerReport, BrokerState, Health};
 pub use logging::{LogError, few_for_the_log, init_logging, log_settings};
+pub use loops::{LoopState, LoopStates};
 pub use metrics::__path_show as __path_metrics;
 pub use metrics::{IgnoredAck, Metrics};
 pub use otlp::Collector;

@@ -34,7 +34,8 @@ pub fn close(
     close_found(conn, now, &found, because)
 }
 
-/// The events with open exhaustion alerts that are snapshots older than what is now PROCESSED of their key.
+/// At most `limit` of the events with open exhaustion alerts that are snapshots older than what is now PROCESSED of
+/// their key.
 ///
 /// `processed` holds (key, epoch, version). Nothing is locked or closed: the caller, who locks events before
 /// alerts, marks them resolved and closes. Costs one look at an index when nothing is open.
@@ -44,11 +45,12 @@ pub fn close(
 pub fn superseded_by(
     conn: &mut Conn,
     processed: &[(String, i64, i64)],
+    limit: usize,
 ) -> QueryResult<Vec<EventId>> {
     if processed.is_empty() || !any_open(conn)? {
         return Ok(Vec::new());
     }
-    let superseded = older_than(conn, processed)?;
+    let superseded = older_than(conn, processed, limit)?;
     let mut events: Vec<EventId> = superseded.into_iter().map(|row| row.event_id).collect();
     events.sort_unstable();
     events.dedup();
@@ -174,7 +176,11 @@ const OLDER: &str = "WHERE a.closed_us IS NULL AND a.key = k.key AND a.kind = 'e
      AND (a.epoch, a.version) < (k.epoch, k.version) AND a.event_kind =";
 
 /// Open exhaustion alerts of snapshots below the given versions: lists are arrays here and JSON there.
-fn older_than(conn: &mut Conn, processed: &[(String, i64, i64)]) -> QueryResult<Vec<Superseded>> {
+fn older_than(
+    conn: &mut Conn,
+    processed: &[(String, i64, i64)],
+    limit: usize,
+) -> QueryResult<Vec<Superseded>> {
     let snapshot = EventKind::Snapshot.code();
     match conn {
         Conn::Pg(c) => {
@@ -183,7 +189,7 @@ fn older_than(conn: &mut Conn, processed: &[(String, i64, i64)]) -> QueryResult<
             let versions: Vec<i64> = processed.iter().map(|(.., version)| *version).collect();
             sql_query(format!(
                 "SELECT a.event_id FROM alert a JOIN unnest($1, $2, $3) AS k(key, epoch, version) ON true \
-                 {OLDER} {snapshot}"
+                 {OLDER} {snapshot} LIMIT {limit}"
             ))
             .bind::<Array<Text>, _>(keys)
             .bind::<Array<BigInt>, _>(epochs)
@@ -195,7 +201,7 @@ fn older_than(conn: &mut Conn, processed: &[(String, i64, i64)]) -> QueryResult<
                 .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
             sql_query(format!(
                 "SELECT a.event_id FROM (SELECT value ->> 0 AS key, value ->> 1 AS epoch, \
-                 value ->> 2 AS version FROM json_each(?)) AS k CROSS JOIN alert a {OLDER} {snapshot}"
+                 value ->> 2 AS version FROM json_each(?)) AS k CROSS JOIN alert a {OLDER} {snapshot} LIMIT {limit}"
             ))
             .bind::<Text, _>(list)
             .load(c)

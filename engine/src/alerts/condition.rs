@@ -32,9 +32,17 @@ struct State {
 enum Told {
     #[default]
     Unknown,
-    Yes,
-    No,
+    /// It is open, as of then.
+    Yes(Timestamp),
+    /// It is closed, as of then.
+    No(Timestamp),
 }
+
+/// How often an instance that is hindered says so.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// How often an instance that is well looks for an alert of one that is gone.
+const GONE: Duration = Duration::from_secs(600);
 
 impl Condition {
     /// One that has not been met yet.
@@ -52,11 +60,12 @@ impl Condition {
     ) {
         let now = self.env.now();
         let State { since, told } = self.state();
-        let since = since.unwrap_or(now);
-        self.set(State { since: Some(since), told });
         // A clock that was set back begins anew.
-        let lasted = now.since(since) >= self.patience;
-        if told == Told::Yes || !lasted {
+        let since = since.filter(|since| *since <= now).unwrap_or(now);
+        self.set(State { since: Some(since), told });
+        // Told again and again, though it stays one alert: another instance that is well may have closed it.
+        let told_lately = matches!(told, Told::Yes(at) if at <= now && now.since(at) < AGAIN);
+        if now.since(since) < self.patience || told_lately {
             return;
         }
         let before = now.before(self.patience);
@@ -69,7 +78,7 @@ impl Condition {
         });
         match raised.await {
             Ok(true) => {
-                self.set(State { since: Some(since), told: Told::Yes });
+                self.set(State { since: Some(since), told: Told::Yes(now) });
                 self.alerts.wake();
             }
             Ok(false) => {}
@@ -83,15 +92,16 @@ impl Condition {
     pub async fn ended(&self, because: &'static str) {
         let State { told, .. } = self.state();
         self.set(State { since: None, told });
-        if told == Told::No {
+        let (now, kind) = (self.env.now(), self.kind);
+        // Looked at now and then: an instance that told it may be gone for good.
+        if matches!(told, Told::No(at) if at <= now && now.since(at) < GONE) {
             return;
         }
-        let (now, kind) = (self.env.now(), self.kind);
         let closed = self
             .db
             .write::<_, DbError>(move |conn| Ok(close_kind(conn, now, kind, None, because)?));
         match closed.await {
-            Ok(_) => self.set(State { since: None, told: Told::No }),
+            Ok(_) => self.set(State { since: None, told: Told::No(now) }),
             Err(error) => {
                 tracing::debug!(%error, kind = kind.name(), "an alert can't be closed yet")
             }

@@ -13,7 +13,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel::{QueryResult, sql_query};
 
-use super::outgoing::{Channel, DeliveryChannel, MessageIdentity, Number};
+use super::outgoing::{Channel, DeliveryChannel, MessageIdentity, News, Number};
 use super::render::Item;
 use super::silences::SILENCED;
 
@@ -30,6 +30,8 @@ pub(super) struct Digest<W> {
     pub(super) delay: Duration,
     /// At most this many alerts in one message.
     pub(super) size: usize,
+    /// Whether it is told that alerts are over.
+    pub(super) tell_when_over: bool,
 }
 
 impl<W> Clone for Digest<W> {
@@ -45,7 +47,7 @@ pub struct DigestOutcome {
     pub messages: usize,
     /// Alerts in them.
     pub alerts: usize,
-    /// How long the oldest alert still waits for others, if that is why there is no message.
+    /// How long the oldest alert still waits for others, if that is why it is in no message.
     pub next_in: Option<Duration>,
 }
 
@@ -54,8 +56,35 @@ pub struct DigestOutcome {
 struct Waiting {
     #[diesel(sql_type = BigInt)]
     seq: i64,
+    /// When it was raised, or closed if that is the news.
     #[diesel(sql_type = BigInt)]
-    created_us: Timestamp,
+    since_us: Timestamp,
+}
+
+impl News {
+    /// When what is told happened.
+    const fn since(self) -> &'static str {
+        match self {
+            Self::Raised => "a.created_us",
+            Self::Over => "a.closed_us",
+        }
+    }
+
+    /// What says where an alert stands in the order.
+    const fn place(self) -> &'static str {
+        match self {
+            Self::Raised => "a.seq",
+            Self::Over => "a.closed_us",
+        }
+    }
+
+    /// The order in which alerts are gathered.
+    const fn order(self) -> &'static str {
+        match self {
+            Self::Raised => "a.seq",
+            Self::Over => "a.closed_us, a.seq",
+        }
+    }
 }
 
 impl<W: DeliveryChannel> Digest<W> {
@@ -68,29 +97,43 @@ impl<W: DeliveryChannel> Digest<W> {
     /// When the database fails; what was not committed is done by the next step.
     pub(super) async fn run_once(&self, db: &Db, env: &Env) -> anyhow::Result<DigestOutcome> {
         let mut outcome = DigestOutcome::default();
-        if !self.delivery.wants_alerts() {
-            return Ok(outcome);
+        if self.delivery.wants_alerts() {
+            self.tell(db, env, News::Raised, &mut outcome).await?;
+            if self.tell_when_over {
+                self.tell(db, env, News::Over, &mut outcome).await?;
+            }
         }
+        Ok(outcome)
+    }
+
+    async fn tell(
+        &self,
+        db: &Db,
+        env: &Env,
+        news: News,
+        outcome: &mut DigestOutcome,
+    ) -> anyhow::Result<()> {
         let now = env.now();
         let ends = db
             .read::<_, anyhow::Error>(move |conn| {
-                Ok(conn.read_by_index(|conn| ends(conn, W::CHANNEL, now))?)
+                Ok(conn.read_by_index(|conn| ends(conn, W::CHANNEL, news, now))?)
             })
             .await;
-        let Some((oldest, newest)) = ends.context("waiting alerts can't be read")? else {
-            return Ok(outcome);
+        let Some((oldest, last)) = ends.context("waiting alerts can't be read")? else {
+            return Ok(());
         };
         let due = oldest.after(self.delay);
         if now < due {
-            outcome.next_in = Some(due.since(now));
-            return Ok(outcome);
+            let wait = due.since(now);
+            outcome.next_in = Some(outcome.next_in.map_or(wait, |other| other.min(wait)));
+            return Ok(());
         }
         loop {
-            let taken = self.write_one(db, env, newest).await?;
+            let taken = self.write_one(db, env, news, last).await?;
             outcome.messages += usize::from(taken > 0);
             outcome.alerts += taken;
             if taken < self.size() {
-                return Ok(outcome);
+                return Ok(());
             }
         }
     }
@@ -99,10 +142,10 @@ impl<W: DeliveryChannel> Digest<W> {
         self.size.clamp(1, LARGEST)
     }
 
-    async fn write_one(&self, db: &Db, env: &Env, newest: i64) -> anyhow::Result<usize> {
+    async fn write_one(&self, db: &Db, env: &Env, news: News, last: i64) -> anyhow::Result<usize> {
         let (delivery, identity, size) =
             (Arc::clone(&self.delivery), MessageIdentity::now(env), self.size());
-        db.write(move |conn| write_message(conn, &*delivery, identity, newest, size))
+        db.write(move |conn| write_message(conn, &*delivery, identity, news, last, size))
             .await
             .context("a digest can't be written")
     }
@@ -112,53 +155,88 @@ fn write_message<W: DeliveryChannel>(
     conn: &mut Conn,
     delivery: &W,
     identity: MessageIdentity,
-    newest: i64,
+    news: News,
+    last: i64,
     size: usize,
 ) -> anyhow::Result<usize> {
     let channel = W::CHANNEL;
     // The few that wait are found by their index, however many are closed or silenced.
     conn.plan_by_index()?;
-    let seqs = lock(conn, channel, identity.now, newest, i64::try_from(size)?)?;
+    let waiting = ungathered(channel, news);
+    let seqs = lock(conn, &waiting, news, identity.now, last, i64::try_from(size)?)?;
     if seqs.is_empty() {
         return Ok(0);
     }
     let items = load(conn, &seqs)?;
-    let further = further(conn, channel, identity.now, i64::try_from(seqs.len())?)?;
-    let message = delivery.write(conn, identity, &items, further)?;
-    let taken = assign(conn, channel, &seqs, message)?;
+    let further = further(conn, &waiting, identity.now, i64::try_from(seqs.len())?)?;
+    let message = delivery.write(conn, identity, news, &items, further)?;
+    let taken = assign(conn, channel, news, &seqs, message)?;
     ensure!(taken == seqs.len(), "alerts went into another message meanwhile");
     Ok(taken)
 }
 
-/// Open alerts that the channel has no message of, apart from silenced ones, as of `$1`.
-fn ungathered(channel: Channel) -> String {
-    let column = channel.column();
-    format!("FROM alert a WHERE a.closed_us IS NULL AND a.{column} IS NULL AND NOT {SILENCED}")
+/// Alerts that the channel has no message with this news of, apart from those silenced at the moment `$1`.
+fn ungathered(channel: Channel, news: News) -> String {
+    let column = channel.column(news);
+    match news {
+        News::Raised => format!(
+            "FROM alert a WHERE a.closed_us IS NULL AND a.{column} IS NULL AND NOT {SILENCED}"
+        ),
+        News::Over => format!(
+            "FROM alert a WHERE a.closed_us IS NOT NULL AND a.{raised} IS NOT NULL \
+             AND a.{column} IS NULL \
+             AND a.closed_us >= (SELECT over_told_from_us FROM service_state) \
+             AND EXISTS ({reached}) AND NOT {SILENCED}",
+            raised = channel.column(News::Raised),
+            reached = reached(channel),
+        ),
+    }
 }
 
-/// When the oldest one was raised, and the number of the newest one.
+/// The message that told that alert `a` was raised, once somebody has it.
+const fn reached(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Mail => {
+            "SELECT 1 FROM mail m WHERE m.seq = a.mail_seq AND m.sent_us IS NOT NULL \
+             AND (EXISTS (SELECT 1 FROM mail_recipient r \
+                          WHERE r.mail_seq = m.seq AND r.refused_us IS NULL) \
+                  OR NOT EXISTS (SELECT 1 FROM mail_recipient r WHERE r.mail_seq = m.seq))"
+        }
+        Channel::Webhook => {
+            "SELECT 1 FROM webhook m WHERE m.seq = a.webhook_seq AND m.sent_us IS NOT NULL"
+        }
+    }
+}
+
+/// Since when the oldest one waits, and the place of the last one.
 fn ends(
     conn: &mut Conn,
     channel: Channel,
+    news: News,
     now: Timestamp,
 ) -> QueryResult<Option<(Timestamp, i64)>> {
+    let (since, place, waiting) = (news.since(), news.place(), ungathered(channel, news));
     let mut end = |direction: &str| -> QueryResult<Option<Waiting>> {
         let first = format!(
-            "SELECT a.seq, a.created_us {} ORDER BY a.seq {direction} LIMIT 1",
-            ungathered(channel)
+            "SELECT a.seq, {since} AS since_us {waiting} ORDER BY {place} {direction} LIMIT 1"
         );
         on!(&mut *conn, c => sql_query(first).bind::<BigInt, _>(now).get_result(c).optional())
     };
     let (oldest, newest) = (end("ASC")?, end("DESC")?);
-    Ok(oldest.zip(newest).map(|(oldest, newest)| (oldest.created_us, newest.seq)))
+    let last = |newest: Waiting| match news {
+        News::Raised => newest.seq,
+        News::Over => newest.since_us.micros(),
+    };
+    Ok(oldest.zip(newest).map(|(oldest, newest)| (oldest.since_us, last(newest))))
 }
 
-/// The oldest ones, kept from other instances until the transaction ends.
+/// The oldest ones up to the place `last`, kept from other instances until the transaction ends.
 fn lock(
     conn: &mut Conn,
-    channel: Channel,
+    waiting: &str,
+    news: News,
     now: Timestamp,
-    newest: i64,
+    last: i64,
     size: i64,
 ) -> QueryResult<Vec<i64>> {
     // What another instance is putting into its message, or is closing, is not waited for; SQLite has one writing
@@ -167,13 +245,13 @@ fn lock(
         Conn::Pg(_) => " FOR UPDATE OF a SKIP LOCKED",
         Conn::Sqlite(_) => "",
     };
+    let (since, place, order) = (news.since(), news.place(), news.order());
     let oldest = format!(
-        "SELECT a.seq, a.created_us {} AND a.seq <= $2 ORDER BY a.seq LIMIT $3{skip}",
-        ungathered(channel)
+        "SELECT a.seq, {since} AS since_us {waiting} AND {place} <= $2 ORDER BY {order} LIMIT $3{skip}"
     );
     let found: Vec<Waiting> = on!(conn, c => sql_query(oldest)
         .bind::<BigInt, _>(now)
-        .bind::<BigInt, _>(newest)
+        .bind::<BigInt, _>(last)
         .bind::<BigInt, _>(size)
         .load(c))?;
     Ok(found.into_iter().map(|row| row.seq).collect())
@@ -197,16 +275,16 @@ fn load(conn: &mut Conn, seqs: &[i64]) -> QueryResult<Vec<Item>> {
             alert::error,
             alert::created_us,
             outbox_event::created_us.nullable(),
+            alert::closed_us,
+            alert::closed_because,
         ));
     on!(conn, c => items.load(c))
 }
 
 /// How many more than the `taken` ones wait, counted up to one more than [`COUNTED`].
-fn further(conn: &mut Conn, channel: Channel, now: Timestamp, taken: i64) -> QueryResult<i64> {
-    let counted = format!(
-        "SELECT count(*) AS number FROM (SELECT a.seq {} LIMIT $2) AS waiting",
-        ungathered(channel)
-    );
+fn further(conn: &mut Conn, waiting: &str, now: Timestamp, taken: i64) -> QueryResult<i64> {
+    let counted =
+        format!("SELECT count(*) AS number FROM (SELECT a.seq {waiting} LIMIT $2) AS waiting");
     let found: Number = on!(conn, c => sql_query(counted)
         .bind::<BigInt, _>(now)
         .bind::<BigInt, _>(COUNTED + 1 + taken)
@@ -214,14 +292,34 @@ fn further(conn: &mut Conn, channel: Channel, now: Timestamp, taken: i64) -> Que
     Ok(found.number - taken)
 }
 
-fn assign(conn: &mut Conn, channel: Channel, seqs: &[i64], message: i64) -> QueryResult<usize> {
+fn assign(
+    conn: &mut Conn,
+    channel: Channel,
+    news: News,
+    seqs: &[i64],
+    message: i64,
+) -> QueryResult<usize> {
     let these = alert::table.filter(alert::seq.eq_any(seqs));
-    on!(conn, c => match channel {
-        Channel::Mail => diesel::update(these.filter(alert::mail_seq.is_null()))
-            .set(alert::mail_seq.eq(message))
-            .execute(c),
-        Channel::Webhook => diesel::update(these.filter(alert::webhook_seq.is_null()))
-            .set(alert::webhook_seq.eq(message))
-            .execute(c),
+    on!(conn, c => match (channel, news) {
+        (Channel::Mail, News::Raised) => {
+            diesel::update(these.filter(alert::mail_seq.is_null()))
+                .set(alert::mail_seq.eq(message))
+                .execute(c)
+        }
+        (Channel::Mail, News::Over) => {
+            diesel::update(these.filter(alert::over_mail_seq.is_null()))
+                .set(alert::over_mail_seq.eq(message))
+                .execute(c)
+        }
+        (Channel::Webhook, News::Raised) => {
+            diesel::update(these.filter(alert::webhook_seq.is_null()))
+                .set(alert::webhook_seq.eq(message))
+                .execute(c)
+        }
+        (Channel::Webhook, News::Over) => {
+            diesel::update(these.filter(alert::over_webhook_seq.is_null()))
+                .set(alert::over_webhook_seq.eq(message))
+                .execute(c)
+        }
     })
 }

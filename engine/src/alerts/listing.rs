@@ -15,7 +15,9 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::AlertError;
+use super::mail::from_json;
 use super::model::AlertKind;
+use super::recipients::{self, MailProgress, MailRecipient, RecipientRow};
 use super::silences::{self, Silence};
 use crate::audit::Actor;
 
@@ -143,17 +145,21 @@ pub struct AlertEvent {
 pub struct AlertMail {
     /// Its Message-ID, the same for every try.
     pub message_id: String,
+    /// How far it has got with all recipients.
+    pub state: MailProgress,
     /// Its recipients.
     pub recipients: Vec<String>,
+    /// How far it has got with each of them.
+    pub recipient_states: Vec<MailRecipient>,
     /// Tries that failed.
     pub tries: i32,
-    /// When the mail server accepted it; none while it waits.
+    /// When the mail server accepted it; none while it waits, and if every recipient was refused.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub sent_at: Option<Timestamp>,
-    /// When it is tried next; none once it was sent.
+    /// When it is tried next; none once nobody is left to try.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub due_at: Option<Timestamp>,
-    /// What the last try failed with; none once it was sent.
+    /// What the last try failed with, or who was refused for good; none once everybody has it.
     pub last_error: Option<String>,
 }
 
@@ -235,10 +241,11 @@ pub fn list(
             alerts = alerts.filter(alert::event_id.eq(event));
         }
         if let Some(mail) = filter.mail {
-            alerts = alerts.filter(alert::mail_seq.eq(mail));
+            alerts = alerts.filter(alert::mail_seq.eq(mail).or(alert::over_mail_seq.eq(mail)));
         }
         if let Some(webhook) = filter.webhook {
-            alerts = alerts.filter(alert::webhook_seq.eq(webhook));
+            let over = alert::over_webhook_seq.eq(webhook);
+            alerts = alerts.filter(alert::webhook_seq.eq(webhook).or(over));
         }
         alerts
             .order(alert::seq.desc())
@@ -252,7 +259,11 @@ pub fn list(
     })?;
     let seqs: Vec<i64> = rows.iter().map(|(row, ..)| row.seq).collect();
     let silenced = silences::silenced_until(conn, now, &seqs)?;
-    Ok(rows.into_iter().map(|row| shown(row, &silenced)).collect())
+    let mut mails: Vec<i64> =
+        rows.iter().filter_map(|(_, mail, _)| mail.as_ref().map(|mail| mail.seq)).collect();
+    mails.dedup();
+    let recipients = recipients::of_mails(conn, &mails)?;
+    Ok(rows.into_iter().map(|row| shown(row, &silenced, &recipients)).collect())
 }
 
 /// The alert of this number, with its event and its silences.
@@ -360,6 +371,7 @@ impl AlertRow {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = mail)]
 struct MailPart {
+    seq: i64,
     message_id: String,
     recipients: String,
     tries: i32,
@@ -378,7 +390,12 @@ struct WebhookPart {
     last_error: Option<String>,
 }
 
-fn shown((row, mail, webhook): ListedColumns, silenced: &HashMap<i64, Timestamp>) -> Alert {
+fn shown(
+    (row, mail, webhook): ListedColumns,
+    silenced: &HashMap<i64, Timestamp>,
+    recipients: &HashMap<i64, Vec<RecipientRow>>,
+) -> Alert {
+    let stored = |mail: &MailPart| recipients.get(&mail.seq).cloned().unwrap_or_default();
     Alert {
         state: row.state(),
         silenced_until: silenced.get(&row.seq).copied(),
@@ -397,20 +414,28 @@ fn shown((row, mail, webhook): ListedColumns, silenced: &HashMap<i64, Timestamp>
         acknowledged_by: row.acknowledged_by,
         closed_at: row.closed_us,
         closed_because: row.closed_because,
-        mail: mail.map(AlertMail::from),
+        mail: mail.map(|mail| {
+            let rows = stored(&mail);
+            mail.shown(rows)
+        }),
         webhook: webhook.map(AlertWebhook::from),
     }
 }
 
-impl From<MailPart> for AlertMail {
-    fn from(mail: MailPart) -> Self {
-        Self {
-            message_id: mail.message_id,
-            recipients: serde_json::from_str(&mail.recipients).unwrap_or_default(),
-            tries: mail.tries,
-            sent_at: mail.sent_us,
-            due_at: mail.sent_us.is_none().then_some(mail.due_us),
-            last_error: mail.last_error,
+impl MailPart {
+    fn shown(self, rows: Vec<RecipientRow>) -> AlertMail {
+        let recipients = from_json(&self.recipients);
+        let recipient_states = recipients::shown(rows, &recipients, self.sent_us);
+        let state = MailProgress::of(self.sent_us.is_some(), &recipient_states);
+        AlertMail {
+            message_id: self.message_id,
+            state,
+            recipients,
+            recipient_states,
+            tries: self.tries,
+            sent_at: self.sent_us.filter(|_| state != MailProgress::Failed),
+            due_at: self.sent_us.is_none().then_some(self.due_us),
+            last_error: self.last_error,
         }
     }
 }

@@ -18,7 +18,10 @@ use utoipa::ToSchema;
 use super::AlertError;
 use super::digest::COUNTED;
 use super::message;
-use super::outgoing::{self, Channel, Delivery, DeliveryChannel, MessageIdentity, Pace};
+use super::outgoing::{
+    self, Channel, Delivery, DeliveryChannel, MessageIdentity, News, Noted, Pace,
+};
+use super::recipients::{self, MailProgress, MailRecipient, RecipientRow, Verdicts};
 use super::render::{self, Item, Mail, Place};
 use super::transport::Transport;
 
@@ -53,6 +56,13 @@ pub(super) struct MailRow {
     pub(super) created_us: Timestamp,
 }
 
+/// A mail, and those who are still to get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClaimedMail {
+    row: MailRow,
+    left: Vec<String>,
+}
+
 /// A mail as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MailState {
@@ -61,8 +71,12 @@ pub struct MailState {
     pub delivery: Delivery,
     /// Its Message-ID, the same for every try.
     pub message_id: String,
+    /// How far it has got with all recipients.
+    pub state: MailProgress,
     /// Its recipients.
     pub recipients: Vec<String>,
+    /// How far it has got with each of them.
+    pub recipient_states: Vec<MailRecipient>,
     /// Its subject.
     pub subject: String,
 }
@@ -80,8 +94,8 @@ pub struct QueuedMail {
 #[derive(Debug, Clone)]
 pub(super) struct Mails {
     place: Place,
-    /// Addresses of digests, as a JSON array; none: no mail is written.
-    recipients: Option<String>,
+    /// Addresses of digests; none: no mail is written.
+    recipients: Vec<String>,
     from: Mailbox,
     pub(super) transport: Transport,
 }
@@ -103,7 +117,10 @@ impl Mails {
                 "mail.transport is off: mails to alerts.recipients wait in the database"
             );
         }
-        Ok(Self { place, recipients: recipients(&alerts.recipients)?, from, transport })
+        for text in &alerts.recipients {
+            message::address(text).context("alerts.recipients is wrong")?;
+        }
+        Ok(Self { place, recipients: alerts.recipients.clone(), from, transport })
     }
 
     /// Stores a test mail, to `to` or else to the recipients of digests.
@@ -121,9 +138,12 @@ impl Mails {
             return Err(AlertError::MailOff);
         }
         let recipients = match to {
-            [] => self.recipients.clone().ok_or(AlertError::NoRecipients)?,
+            [] => self.recipients.as_slice(),
             some => test_recipients(some)?,
         };
+        if recipients.is_empty() {
+            return Err(AlertError::NoRecipients);
+        }
         let mail = render::test_mail(&self.place, by).map_err(not_written)?;
         let message_id = self.message_id(identity);
         let seq = self.insert(conn, identity, recipients, mail)?;
@@ -138,31 +158,34 @@ impl Mails {
         &self,
         conn: &mut Conn,
         identity: MessageIdentity,
-        recipients: String,
+        recipients: &[String],
         mail: Mail,
     ) -> QueryResult<i64> {
         let new = NewMail {
             message_id: self.message_id(identity),
-            recipients,
+            recipients: as_json(recipients)?,
             subject: mail.subject,
             text: mail.text,
             html: mail.html,
             created_us: identity.now,
             due_us: identity.now,
         };
-        on!(conn, c => diesel::insert_into(mail::table)
+        let seq: i64 = on!(&mut *conn, c => diesel::insert_into(mail::table)
             .values(&new)
             .returning(mail::seq)
-            .get_result(c))
+            .get_result(c))?;
+        recipients::insert(conn, seq, recipients)?;
+        Ok(seq)
     }
 }
 
 impl DeliveryChannel for Mails {
     const CHANNEL: Channel = Channel::Mail;
-    type Message = MailRow;
+    type Message = ClaimedMail;
+    type Receipt = Verdicts;
 
     fn wants_alerts(&self) -> bool {
-        self.recipients.is_some()
+        !self.recipients.is_empty()
     }
 
     fn can_send(&self) -> bool {
@@ -173,25 +196,37 @@ impl DeliveryChannel for Mails {
         &self,
         conn: &mut Conn,
         identity: MessageIdentity,
+        news: News,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64> {
-        let mail = render::mail(&self.place, items, further, COUNTED)?;
-        let recipients = self.recipients.clone().unwrap_or_default();
-        Ok(self.insert(conn, identity, recipients, mail)?)
+        let mail = match news {
+            News::Raised => render::mail(&self.place, items, further, COUNTED)?,
+            News::Over => render::over_mail(&self.place, items, further, COUNTED)?,
+        };
+        Ok(self.insert(conn, identity, &self.recipients, mail)?)
     }
 
-    fn find(conn: &mut Conn, seq: i64) -> QueryResult<MailRow> {
-        on!(conn, c => mail::table.find(seq).select(MailRow::as_select()).first(c))
+    fn find(conn: &mut Conn, seq: i64) -> QueryResult<ClaimedMail> {
+        let row: MailRow =
+            on!(&mut *conn, c => mail::table.find(seq).select(MailRow::as_select()).first(c))?;
+        let left = recipients::left(conn, seq, &from_json(&row.recipients))?;
+        Ok(ClaimedMail { row, left })
     }
 
-    fn id(message: &MailRow) -> &str {
-        &message.message_id
+    fn id(message: &ClaimedMail) -> &str {
+        &message.row.message_id
     }
 
-    async fn send(&self, message: &MailRow, _now: Timestamp) -> anyhow::Result<()> {
-        let message = message::build(&self.from, message)?;
-        self.transport.send(message.envelope(), &message.formatted()).await
+    async fn send(&self, mail: &ClaimedMail, _now: Timestamp) -> anyhow::Result<Verdicts> {
+        let message = message::build(&self.from, &mail.row)?;
+        let envelope = message::envelope(&self.from, &mail.left)?;
+        let verdicts = self.transport.send(&envelope, &message.formatted()).await?;
+        Ok(mail.left.iter().cloned().zip(verdicts).collect())
+    }
+
+    fn note(conn: &mut Conn, seq: i64, verdicts: &Verdicts, now: Timestamp) -> QueryResult<Noted> {
+        recipients::note(conn, seq, verdicts, now)
     }
 }
 
@@ -200,6 +235,7 @@ pub(super) fn pace(alerts: &AlertSettings, mail: &MailSettings) -> Pace {
     Pace {
         delay: alerts.digest_delay,
         size: alerts.digest_size,
+        tell_when_over: alerts.tell_when_over,
         timeout: mail.timeout,
         backoff: Backoff { base: mail.retry_base, max: mail.retry_max },
     }
@@ -224,30 +260,45 @@ pub fn list(
         .load(c))?;
     let mut heads: HashMap<i64, (String, String)> =
         heads.into_iter().map(|(seq, recipients, subject)| (seq, (recipients, subject))).collect();
-    let shown = |(seq, message_id, delivery)| {
+    let mut rows = recipients::of_mails(conn, &seqs)?;
+    let shown = |(seq, message_id, delivery): (i64, String, Delivery)| {
         let (recipients, subject) = heads.remove(&seq).unwrap_or_default();
-        let recipients = serde_json::from_str(&recipients).unwrap_or_default();
-        MailState { delivery, message_id, recipients, subject }
+        let rows = rows.remove(&seq).unwrap_or_default();
+        state(delivery, message_id, from_json(&recipients), subject, rows)
     };
     Ok(states.into_iter().map(shown).collect())
 }
 
-/// The checked addresses as a JSON array; none: nobody.
-fn recipients(addresses: &[String]) -> anyhow::Result<Option<String>> {
-    for text in addresses {
-        message::address(text).context("alerts.recipients is wrong")?;
-    }
-    match addresses {
-        [] => Ok(None),
-        some => Ok(Some(serde_json::to_string(some)?)),
-    }
+fn state(
+    mut delivery: Delivery,
+    message_id: String,
+    recipients: Vec<String>,
+    subject: String,
+    rows: Vec<RecipientRow>,
+) -> MailState {
+    let done = delivery.sent_at;
+    let recipient_states = recipients::shown(rows, &recipients, done);
+    let state = MailProgress::of(done.is_some(), &recipient_states);
+    // What everybody refused is done, but it was not sent.
+    delivery.sent_at = done.filter(|_| state != MailProgress::Failed);
+    MailState { delivery, message_id, state, recipients, recipient_states, subject }
+}
+
+fn as_json(addresses: &[String]) -> QueryResult<String> {
+    serde_json::to_string(addresses)
+        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
+}
+
+/// The addresses of a mail's row; none if somebody has spoilt it, which sending it tells.
+pub(super) fn from_json(addresses: &str) -> Vec<String> {
+    serde_json::from_str(addresses).unwrap_or_default()
 }
 
 fn not_written(error: impl std::fmt::Display) -> AlertError {
     AlertError::NotWritten(error.to_string())
 }
 
-fn test_recipients(addresses: &[String]) -> Result<String, AlertError> {
+fn test_recipients(addresses: &[String]) -> Result<&[String], AlertError> {
     if addresses.len() > TEST_RECIPIENTS {
         return Err(AlertError::TooManyRecipients(TEST_RECIPIENTS));
     }
@@ -255,7 +306,7 @@ fn test_recipients(addresses: &[String]) -> Result<String, AlertError> {
         message::address(text)
             .map_err(|error| AlertError::BadAddress { place, reason: error.to_string() })?;
     }
-    serde_json::to_string(addresses).map_err(not_written)
+    Ok(addresses)
 }
 
 /// A Message-ID is ASCII: an international domain is not put into it.

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context;
 use common::clock::Timestamp;
 use lettre::Message;
+use lettre::address::{Address, Envelope};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
@@ -47,6 +48,16 @@ pub(super) fn build(from: &Mailbox, row: &MailRow) -> anyhow::Result<Message> {
         message = message.to(recipient);
     }
     message.multipart(body(row)).context("the mail can't be built")
+}
+
+/// Whom a mail is handed over for, which may be fewer than its header names.
+///
+/// # Errors
+/// When there is nobody, or something that is not an address.
+pub(super) fn envelope(from: &Mailbox, to: &[String]) -> anyhow::Result<Envelope> {
+    let email = |text: &String| address(text).map(|mailbox| mailbox.email);
+    let to: Vec<Address> = to.iter().map(email).collect::<anyhow::Result<_>>()?;
+    Envelope::new(Some(from.email.clone()), to).context("the mail has no recipient left")
 }
 
 fn body(row: &MailRow) -> MultiPart {

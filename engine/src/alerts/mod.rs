@@ -14,9 +14,12 @@ pub mod mail;
 mod message;
 mod model;
 mod outgoing;
+mod over;
+mod recipients;
 mod render;
 mod sender;
 pub mod silences;
+mod smtp;
 mod transport;
 pub mod webhook;
 
@@ -43,6 +46,7 @@ pub use listing::{
 };
 pub use model::{AlertKind, NewAlert, SilentPartitions, raise, raise_all};
 pub use outgoing::{Channel, Delivery, OutgoingOutcome, count_waiting};
+pub use recipients::{MailProgress, MailRecipient, RecipientState};
 pub use sender::SenderOutcome;
 pub(crate) use silences::SILENCED;
 pub use transport::MemoryMails;
@@ -56,6 +60,7 @@ use webhook::{QueuedWebhook, Webhooks};
 pub struct Alerts {
     mails: Outgoing<Mails>,
     webhooks: Outgoing<Webhooks>,
+    tell_when_over: bool,
     woken: Arc<Notify>,
 }
 
@@ -89,6 +94,7 @@ impl Alerts {
         Ok(Self {
             mails: Outgoing::new(mails, mail::pace(alerts, mail)),
             webhooks: Outgoing::new(webhooks, webhook::pace(alerts, webhook)),
+            tell_when_over: alerts.tell_when_over,
             woken: Arc::new(Notify::new()),
         })
     }
@@ -99,6 +105,7 @@ impl Alerts {
     /// # Errors
     /// When the database fails; the next step does what this one left.
     pub async fn run_once(&self, db: &Db, env: &Env) -> anyhow::Result<AlertsOutcome> {
+        over::keep_start(db, env, self.tell_when_over).await?;
         // One after the other: both lock the alerts that they gather, and pass by what is locked.
         let mails = self.mails.digest.run_once(db, env).await?;
         let webhooks = self.webhooks.digest.run_once(db, env).await?;

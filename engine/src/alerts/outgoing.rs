@@ -45,13 +45,24 @@ impl Channel {
         }
     }
 
-    /// The column of an alert that names its message.
-    pub(super) const fn column(self) -> &'static str {
-        match self {
-            Self::Mail => "mail_seq",
-            Self::Webhook => "webhook_seq",
+    /// The column of an alert that names the message with `news` of it.
+    pub(super) const fn column(self, news: News) -> &'static str {
+        match (self, news) {
+            (Self::Mail, News::Raised) => "mail_seq",
+            (Self::Mail, News::Over) => "over_mail_seq",
+            (Self::Webhook, News::Raised) => "webhook_seq",
+            (Self::Webhook, News::Over) => "over_webhook_seq",
         }
     }
+}
+
+/// What a message tells of its alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// That they were raised, and are open.
+    Raised,
+    /// That they are closed, after an earlier message told that they were raised.
+    Over,
 }
 
 /// What one channel does in its own manner.
@@ -60,6 +71,8 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
     const CHANNEL: Channel;
     /// A message as it was fixed.
     type Message: Send + Sync + 'static;
+    /// What the receiver said to one try.
+    type Receipt: Send + 'static;
 
     /// Whether there are recipients: if not, no alert is gathered.
     fn wants_alerts(&self) -> bool;
@@ -67,7 +80,7 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
     /// Whether messages can leave: if not, they wait.
     fn can_send(&self) -> bool;
 
-    /// Fixes a message that lists `items`; `further` more alerts wait. Returns its number.
+    /// Fixes a message with `news` of `items`; `further` more alerts wait. Returns its number.
     ///
     /// # Errors
     /// When it can't be written.
@@ -75,6 +88,7 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
         &self,
         conn: &mut Conn,
         identity: MessageIdentity,
+        news: News,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64>;
@@ -93,7 +107,39 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
         &self,
         message: &Self::Message,
         now: Timestamp,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    ) -> impl Future<Output = anyhow::Result<Self::Receipt>> + Send;
+
+    /// Notes what the receiver said, and what that makes of message number `seq`.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    fn note(
+        conn: &mut Conn,
+        seq: i64,
+        receipt: &Self::Receipt,
+        now: Timestamp,
+    ) -> QueryResult<Noted>;
+}
+
+/// What a try that got through has made of its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Noted {
+    pub(super) progress: Progress,
+    /// Recipients that refused it for good in this try.
+    pub(super) refused: usize,
+    /// Who has not got it, and why.
+    pub(super) error: Option<String>,
+}
+
+/// How far a message has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nobody is left to try, and somebody has it.
+    Sent,
+    /// Nobody is left to try, since all refused it for good.
+    Refused,
+    /// Somebody is to be tried again.
+    Left,
 }
 
 /// What makes a message recognisable, whatever it says.
@@ -116,6 +162,8 @@ pub(super) struct Pace {
     pub(super) delay: Duration,
     /// At most this many alerts in one message.
     pub(super) size: usize,
+    /// Whether it is told that alerts are over.
+    pub(super) tell_when_over: bool,
     /// How long one try may take.
     pub(super) timeout: Duration,
     /// The pauses between tries.
@@ -151,7 +199,12 @@ impl<W: DeliveryChannel> Outgoing<W> {
     pub(super) fn new(delivery: W, pace: Pace) -> Self {
         let delivery = Arc::new(delivery);
         Self {
-            digest: Digest { delivery: Arc::clone(&delivery), delay: pace.delay, size: pace.size },
+            digest: Digest {
+                delivery: Arc::clone(&delivery),
+                delay: pace.delay,
+                size: pace.size,
+                tell_when_over: pace.tell_when_over,
+            },
             sender: Sender {
                 delivery: Arc::clone(&delivery),
                 timeout: pace.timeout,
@@ -209,18 +262,23 @@ pub(super) fn claim(
     }
 }
 
-/// Notes that a message has left.
-pub(super) fn mark_sent(
+/// Notes that nobody is left to try; `error` says who refused the message.
+pub(super) fn mark_done(
     conn: &mut Conn,
     channel: Channel,
     seq: i64,
     now: Timestamp,
+    error: Option<&str>,
 ) -> QueryResult<usize> {
-    let sent = format!(
-        "UPDATE {} SET sent_us = $1, last_error = NULL WHERE seq = $2 AND sent_us IS NULL",
+    let done = format!(
+        "UPDATE {} SET sent_us = $1, last_error = $2 WHERE seq = $3 AND sent_us IS NULL",
         channel.name()
     );
-    on!(conn, c => sql_query(sent).bind::<BigInt, _>(now).bind::<BigInt, _>(seq).execute(c))
+    on!(conn, c => sql_query(done)
+        .bind::<BigInt, _>(now)
+        .bind::<Nullable<Text>, _>(error)
+        .bind::<BigInt, _>(seq)
+        .execute(c))
 }
 
 /// Notes that a try failed and when the next one may be.
@@ -269,13 +327,13 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// Tries that failed.
     pub tries: i32,
-    /// When its receiver accepted it; none while it waits.
+    /// When its receiver accepted it; none while it waits, and if every recipient refused it.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub sent_at: Option<Timestamp>,
-    /// When it is tried next; none once it was sent.
+    /// When it is tried next; none once nobody is left to try.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub due_at: Option<Timestamp>,
-    /// What the last try failed with; none once it was sent.
+    /// What the last try failed with, or who refused it for good; none once everybody has it.
     pub last_error: Option<String>,
     /// How many alerts it lists that are still kept; a test lists none.
     pub alerts: i64,
@@ -311,7 +369,8 @@ pub(super) fn states(
     after: Option<i64>,
     limit: i64,
 ) -> QueryResult<Vec<(i64, String, Delivery)>> {
-    let (table, id, column) = (channel.name(), channel.id(), channel.column());
+    let (table, id) = (channel.name(), channel.id());
+    let (raised, over) = (channel.column(News::Raised), channel.column(News::Over));
     let which = match waiting {
         Some(true) => "AND m.sent_us IS NULL",
         Some(false) => "AND m.sent_us IS NOT NULL",
@@ -319,7 +378,8 @@ pub(super) fn states(
     };
     let page = format!(
         "SELECT m.seq, m.{id} AS id, m.created_us, m.tries, m.due_us, m.sent_us, m.last_error, \
-         (SELECT count(*) FROM alert a WHERE a.{column} = m.seq) AS alerts \
+         (SELECT count(*) FROM alert a WHERE a.{raised} = m.seq) \
+         + (SELECT count(*) FROM alert a WHERE a.{over} = m.seq) AS alerts \
          FROM {table} m WHERE m.seq < $1 {which} ORDER BY m.seq DESC LIMIT $2"
     );
     let rows: Vec<StateRow> = on!(conn, c => sql_query(page)

@@ -71,6 +71,10 @@ pub(super) struct Item {
     pub(super) raised: Timestamp,
     /// When the event's change was made, if the event is still there.
     pub(super) committed: Option<Timestamp>,
+    /// When it was closed; none: it is open.
+    pub(super) closed: Option<Timestamp>,
+    /// Why it was closed.
+    pub(super) closed_because: Option<String>,
 }
 
 /// A mail's parts.
@@ -115,13 +119,32 @@ pub(super) fn mail(
     further: i64,
     counted: i64,
 ) -> askama::Result<Mail> {
-    let view = View {
+    digest(View {
         service: one_line(&place.service, NAME_CHARS),
         headline: headline(items),
         entries: items.iter().map(|item| Entry::of(place, item)).collect(),
-        further: further_line(further, counted),
+        further: further_line(further, counted, "open"),
         all: place.alerts(),
-    };
+    })
+}
+
+/// Writes the mail that tells that `items` are over; `further` as in [`mail`].
+pub(super) fn over_mail(
+    place: &Place,
+    items: &[Item],
+    further: i64,
+    counted: i64,
+) -> askama::Result<Mail> {
+    digest(View {
+        service: one_line(&place.service, NAME_CHARS),
+        headline: over_headline(items),
+        entries: items.iter().map(|item| Entry::of_closed(place, item)).collect(),
+        further: further_line(further, counted, "over"),
+        all: place.alerts(),
+    })
+}
+
+fn digest(view: View) -> askama::Result<Mail> {
     Ok(Mail {
         subject: format!("[stockloop] {}: {}", view.service, view.headline),
         text: TextPart { view: &view }.render()?,
@@ -170,6 +193,13 @@ impl Entry {
     }
 }
 
+impl Entry {
+    fn of_closed(place: &Place, item: &Item) -> Self {
+        let now = "it is over; nothing is left to be done about it";
+        Self { now, retry: None, ..Self::of(place, item) }
+    }
+}
+
 fn title(item: &Item) -> String {
     let mut parts = Vec::new();
     if let Some(event_type) = &item.event_type {
@@ -195,6 +225,8 @@ fn facts(item: &Item) -> Vec<(&'static str, String)> {
         ("attempts", item.attempt.map(|attempt| attempt.to_string())),
         ("committed", item.committed.map(utc)),
         ("raised", Some(utc(item.raised))),
+        ("closed", item.closed.map(utc)),
+        ("because", item.closed_because.as_deref().map(reason)),
     ];
     facts.into_iter().filter_map(|(label, value)| value.map(|value| (label, value))).collect()
 }
@@ -224,15 +256,30 @@ fn what_happens_now(kind: &str) -> &'static str {
     }
 }
 
-fn further_line(further: i64, counted: i64) -> Option<String> {
+/// `state`: open or over.
+fn further_line(further: i64, counted: i64, state: &str) -> Option<String> {
     match further {
         ..=0 => None,
-        1 => Some("1 more alert is open and comes in the next mail.".to_owned()),
+        1 => Some(format!("1 more alert is {state} and comes in the next mail.")),
         n if n > counted => {
-            Some(format!("More than {counted} more alerts are open and come in the next mails."))
+            Some(format!("More than {counted} more alerts are {state} and come in the next mails."))
         }
-        n => Some(format!("{n} more alerts are open and come in the next mail.")),
+        n => Some(format!("{n} more alerts are {state} and come in the next mail.")),
     }
+}
+
+fn over_headline(items: &[Item]) -> String {
+    let with_key: Vec<&Item> = items.iter().filter(|item| item.key.is_some()).collect();
+    let about = match items {
+        _ if !with_key.is_empty() => format!(" ({})", keys(&with_key)),
+        [one] => format!(" ({})", one.subject),
+        _ => String::new(),
+    };
+    let over = match items.len() {
+        1 => "1 alert is over".to_owned(),
+        n => format!("{n} alerts are over"),
+    };
+    one_line(&format!("{over}{about}"), HEADLINE_CHARS)
 }
 
 fn headline(items: &[Item]) -> String {

@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail, ensure};
-use common::config::{MailSettings, MailTls, MailTransport};
+use common::config::{MailSettings, MailTransport};
 use lettre::address::Envelope;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::{AsyncFileTransport, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
-use secrecy::ExposeSecret;
+use lettre::{AsyncFileTransport, AsyncTransport, Tokio1Executor};
+
+use super::recipients::Verdict;
+use super::smtp::Smtp;
 
 /// Mails that [`MemoryMails`] keeps; the oldest go first.
 const KEPT: usize = 10_000;
@@ -18,7 +18,7 @@ const KEPT: usize = 10_000;
 /// One of the ways, ready for use.
 #[derive(Clone)]
 pub(super) enum Transport {
-    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    Smtp(Smtp),
     File(AsyncFileTransport<Tokio1Executor>),
     Memory(MemoryMails),
     Off,
@@ -35,25 +35,31 @@ impl Transport {
             "mail.timeout is 0: no mail could ever be sent; write 30s, for example"
         );
         match settings.transport {
-            MailTransport::Smtp => smtp(settings).map(Self::Smtp),
+            MailTransport::Smtp => Smtp::open(settings).map(Self::Smtp),
             MailTransport::File => file(&settings.directory).map(Self::File),
             MailTransport::Memory => Ok(Self::Memory(MemoryMails::default())),
             MailTransport::Off => Ok(Self::Off),
         }
     }
 
-    /// Hands one mail over.
+    /// Hands one mail over; a verdict for each recipient of `envelope`, in its order.
     ///
     /// # Errors
     /// Why it could not be, in words for an operator.
-    pub(super) async fn send(&self, envelope: &Envelope, mail: &[u8]) -> anyhow::Result<()> {
+    pub(super) async fn send(
+        &self,
+        envelope: &Envelope,
+        mail: &[u8],
+    ) -> anyhow::Result<Vec<Verdict>> {
         match self {
-            Self::Smtp(smtp) => smtp.send_raw(envelope, mail).await.map(drop)?,
-            Self::File(file) => file.send_raw(envelope, mail).await.map(drop)?,
-            Self::Memory(memory) => memory.send(mail)?,
+            Self::Smtp(smtp) => smtp.send(envelope, mail).await,
+            Self::File(file) => {
+                file.send_raw(envelope, mail).await?;
+                Ok(vec![Verdict::Taken; envelope.to().len()])
+            }
+            Self::Memory(memory) => memory.send(envelope, mail),
             Self::Off => bail!("mail.transport is off"),
         }
-        Ok(())
     }
 }
 
@@ -66,50 +72,6 @@ impl fmt::Debug for Transport {
             Self::Off => "off",
         })
     }
-}
-
-fn smtp(settings: &MailSettings) -> anyhow::Result<AsyncSmtpTransport<Tokio1Executor>> {
-    let host = settings.host.trim();
-    ensure!(
-        !host.is_empty(),
-        "mail.host is empty; name the SMTP server, or set mail.transport to file or off"
-    );
-    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
-        .port(settings.port)
-        .tls(tls(settings.tls, host)?)
-        .timeout(Some(settings.timeout));
-    if let Some(credentials) = credentials(settings)? {
-        builder = builder.credentials(credentials);
-    }
-    Ok(builder.build())
-}
-
-fn tls(tls: MailTls, host: &str) -> anyhow::Result<Tls> {
-    let parameters = || {
-        TlsParameters::new(host.to_owned())
-            .with_context(|| format!("mail.host {host:?} can't be used with TLS"))
-    };
-    Ok(match tls {
-        MailTls::None => Tls::None,
-        MailTls::Starttls => Tls::Required(parameters()?),
-        MailTls::Tls => Tls::Wrapper(parameters()?),
-    })
-}
-
-fn credentials(settings: &MailSettings) -> anyhow::Result<Option<Credentials>> {
-    let password = settings.password.expose_secret();
-    match (settings.username.is_empty(), password.is_empty()) {
-        (true, true) => return Ok(None),
-        (false, false) => {}
-        (false, true) => bail!("mail.username is set, but mail.password is empty"),
-        (true, false) => bail!("mail.password is set, but mail.username is empty"),
-    }
-    if settings.tls == MailTls::None {
-        tracing::warn!(
-            "mail.tls is none: the password of mail.username crosses the network in clear"
-        );
-    }
-    Ok(Some(Credentials::new(settings.username.clone(), password.to_owned())))
 }
 
 fn file(directory: &str) -> anyhow::Result<AsyncFileTransport<Tokio1Executor>> {
@@ -130,6 +92,8 @@ pub struct MemoryMails(Arc<Mutex<Memory>>);
 struct Memory {
     mails: VecDeque<Vec<u8>>,
     failures: usize,
+    /// Recipients that are refused, with the code of the reply.
+    refused: Vec<(String, u16)>,
 }
 
 impl MemoryMails {
@@ -143,20 +107,51 @@ impl MemoryMails {
         self.memory().failures = n;
     }
 
-    fn send(&self, mail: &[u8]) -> anyhow::Result<()> {
+    /// Refuses the recipient `address` with the reply `code` from now on.
+    pub fn refuse(&self, address: &str, code: u16) {
+        self.memory().refused.push((address.to_owned(), code));
+    }
+
+    /// Refuses nobody any more.
+    pub fn refuse_nobody(&self) {
+        self.memory().refused.clear();
+    }
+
+    fn send(&self, envelope: &Envelope, mail: &[u8]) -> anyhow::Result<Vec<Verdict>> {
         let mut memory = self.memory();
         if memory.failures > 0 {
             memory.failures -= 1;
             bail!("the mail server is down, as the test asked");
         }
-        if memory.mails.len() == KEPT {
-            memory.mails.pop_front();
+        let verdicts: Vec<Verdict> =
+            envelope.to().iter().map(|to| memory.verdict(to.as_ref())).collect();
+        if verdicts.contains(&Verdict::Taken) {
+            memory.keep(mail);
         }
-        memory.mails.push_back(mail.to_vec());
-        Ok(())
+        Ok(verdicts)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn verdict(&self, address: &str) -> Verdict {
+        let refused = self.refused.iter().find(|(refused, _)| refused == address);
+        match refused.map(|(_, code)| *code) {
+            None => Verdict::Taken,
+            Some(code) if Verdict::is_final(code) => {
+                Verdict::Refused(format!("{code}, as the test asked"))
+            }
+            Some(code) => Verdict::Later(format!("{code}, as the test asked")),
+        }
+    }
+
+    fn keep(&mut self, mail: &[u8]) {
+        if self.mails.len() == KEPT {
+            self.mails.pop_front();
+        }
+        self.mails.push_back(mail.to_vec());
     }
 }

@@ -6,7 +6,9 @@
 //! several instances only one works on a job at a time (PostgreSQL passes by rows that another has locked; SQLite
 //! has one writer).
 
+mod create;
 mod model;
+mod preview;
 mod selection;
 mod step;
 
@@ -14,8 +16,10 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-pub use model::{Action, Item, Job, JobState, NewJob, actor, cancel, create, find, items, list};
-pub use selection::{MAX_IDS, Matches, Selection, count};
+pub use create::{CreateError, create};
+pub use model::{Action, Item, Job, JobState, NewJob, actor, cancel, find, items, list};
+pub use preview::{PREVIEW_VALID, keep_preview};
+pub use selection::{MAX_IDS, Matches, Selection, matches};
 pub use step::Outcome;
 
 /// The jobs of a service; cheap to clone.

@@ -77,12 +77,14 @@ pub struct NewJob {
     pub state: JobState,
     /// How many events the preview counted.
     pub expected: i64,
-    /// When it was asked for; only events from before that are touched.
+    /// When it was asked for.
     pub created_us: Timestamp,
     /// By whom.
     pub created_by: String,
     /// How they were authenticated.
     pub created_via: String,
+    /// The preview whose events it acts on, if one was taken before.
+    pub preview: Option<i64>,
 }
 
 /// A job.
@@ -121,6 +123,8 @@ pub struct Job {
     pub ended_us: Option<Timestamp>,
     /// Who cancelled it.
     pub ended_by: Option<String>,
+    /// The preview that lists its events; none: its selection does.
+    pub preview: Option<i64>,
 }
 
 /// What a job did to an event.
@@ -149,11 +153,8 @@ pub fn actor(name: &str) -> (String, Option<String>) {
     }
 }
 
-/// Puts a job down and returns its number; the caller calls [`super::Bulk::wake`] once that is committed.
-///
-/// # Errors
-/// When the statement fails.
-pub fn create(conn: &mut Conn, job: &NewJob) -> QueryResult<i64> {
+/// Adds a job and returns its number.
+pub(super) fn insert(conn: &mut Conn, job: &NewJob) -> QueryResult<i64> {
     on!(conn, c => diesel::insert_into(bulk_job::table)
         .values(job)
         .returning(bulk_job::seq)

@@ -12,17 +12,17 @@ use crate::outbox::search::{EventFilter, Search, SearchBounds};
 /// Events that may be named one by one.
 pub const MAX_IDS: usize = 1_000;
 
-/// Events that a count looks at.
-const COUNTED: usize = 100_000;
+/// Events that one look for matches walks over.
+const WALKED: usize = 100_000;
 
-/// Examples that a count shows.
+/// Examples that are shown of them.
 const EXAMPLES: usize = 5;
 
 /// Which events: all that match a filter, or those named one by one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
-    /// All that match, and that were there when the action was asked for.
+    /// All that matched when they were counted.
     Filter(EventFilter),
     /// These; at most 1,000.
     #[schema(value_type = Vec<String>)]
@@ -32,12 +32,22 @@ pub enum Selection {
 /// What a selection comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Matches {
-    /// How many events it has.
-    pub matches: usize,
+    /// The events, newest first.
+    pub ids: Vec<EventId>,
     /// Whether there may be more: 100,000 events are looked at.
     pub at_least: bool,
+}
+
+impl Matches {
+    /// How many events it has.
+    pub fn count(&self) -> i64 {
+        i64::try_from(self.ids.len()).unwrap_or(i64::MAX)
+    }
+
     /// The newest of them.
-    pub examples: Vec<EventId>,
+    pub fn examples(&self) -> &[EventId] {
+        self.ids.get(..EXAMPLES).unwrap_or(&self.ids)
+    }
 }
 
 /// What one look at a selection found.
@@ -71,7 +81,8 @@ impl Selection {
     }
 }
 
-fn below(ids: &[EventId], after: Option<EventId>, limit: usize) -> Found {
+/// The next of `ids` below `after`, newest first and each once.
+pub(super) fn below(ids: &[EventId], after: Option<EventId>, limit: usize) -> Found {
     let mut rest: Vec<EventId> =
         ids.iter().filter(|id| after.is_none_or(|after| **id < after)).copied().collect();
     rest.sort_unstable_by(|a, b| b.cmp(a));
@@ -81,22 +92,20 @@ fn below(ids: &[EventId], after: Option<EventId>, limit: usize) -> Found {
     Found { next: rest.last().copied().filter(|_| more), walked: rest.len(), ids: rest }
 }
 
-/// Counts what a selection comes to now, without walking further than 100,000 events.
+/// What a selection comes to now, without walking further than 100,000 events.
 ///
 /// # Errors
 /// When a statement fails.
-pub fn count(conn: &mut Conn, selection: &Selection, now: Timestamp) -> QueryResult<Matches> {
+pub fn matches(conn: &mut Conn, selection: &Selection, now: Timestamp) -> QueryResult<Matches> {
     let bounds = SearchBounds::default();
     let (mut total, mut after, mut walked) = (Matches::default(), None, 0);
     loop {
         let found = selection.next(conn, now, after, 1_000, bounds)?;
-        total.matches += found.ids.len();
+        total.ids.extend(found.ids);
         walked += found.walked;
-        let room = EXAMPLES.saturating_sub(total.examples.len());
-        total.examples.extend(found.ids.into_iter().take(room));
         after = found.next;
         total.at_least = after.is_some();
-        if !total.at_least || walked >= COUNTED {
+        if !total.at_least || walked >= WALKED {
             return Ok(total);
         }
     }

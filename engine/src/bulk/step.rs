@@ -1,17 +1,20 @@
 //! One step of a job.
 
+use std::collections::HashSet;
+
 use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
+use common::event::Status;
 use common::ids::EventId;
 use diesel::QueryResult;
 
 use super::model::{self, Action, Item, Job, JobState, actor_of};
-use super::{Bulk, Selection};
+use super::{Bulk, Selection, preview};
 use crate::audit::{self, Actor, AuthMethod};
-use crate::outbox::Outbox;
 use crate::outbox::operate::{ActionOutcome, OperatorAction, act_on_all};
-use crate::outbox::search::SearchBounds;
+use crate::outbox::search::{EventFilter, SearchBounds};
+use crate::outbox::{Found, Outbox};
 
 /// Events that one step acts on at the most.
 const CHUNK: usize = 500;
@@ -54,8 +57,13 @@ fn step(conn: &mut Conn, mut job: Job, now: Timestamp, outbox: &Outbox) -> Query
         return Ok(Outcome { worked: true, ..Outcome::default() });
     };
     let after = job.cursor.as_deref().and_then(|id| id.parse().ok());
-    let found = selection.next(conn, job.created_us, after, CHUNK, BOUNDS)?;
-    let done = act(conn, &job, &found.ids, outbox)?;
+    let found = match job.preview {
+        Some(preview) => preview::next(conn, preview, after, CHUNK)?,
+        None => selection.next(conn, job.created_us, after, CHUNK, BOUNDS)?,
+    };
+    let (ids, changed) = part_changed(conn, &selection, found.ids)?;
+    let mut done = act(conn, &job, &ids, outbox)?;
+    done.skipped.extend(changed);
     let (acted, skipped) = (done.done.len(), done.skipped.len());
     model::note(conn, &notes(job.seq, done))?;
     job.done += i64::try_from(acted).unwrap_or(i64::MAX);
@@ -70,6 +78,26 @@ fn step(conn: &mut Conn, mut job: Job, now: Timestamp, outbox: &Outbox) -> Query
         None => end(conn, &mut job, JobState::Done, now, None)?,
     }
     Ok(Outcome { worked: true, done: acted, skipped })
+}
+
+/// Parts what somebody resolved, or retried, since it was selected by whether it is resolved.
+fn part_changed(
+    conn: &mut Conn,
+    selection: &Selection,
+    ids: Vec<EventId>,
+) -> QueryResult<(Vec<EventId>, Vec<(EventId, String)>)> {
+    let Selection::Filter(EventFilter { resolved: Some(wanted), .. }) = selection else {
+        return Ok((ids, Vec::new()));
+    };
+    // The other statuses are told apart where the rows are locked.
+    let changed =
+        |row: &Found| row.status() == Status::Exhausted && row.resolved_at().is_some() != *wanted;
+    let rows = Found::load(conn, &ids)?;
+    let changed: HashSet<EventId> =
+        rows.into_iter().filter(changed).map(|row| row.head.id).collect();
+    let (changed, ids) = ids.into_iter().partition::<Vec<_>, _>(|id| changed.contains(id));
+    let why = if *wanted { "it is not resolved any more" } else { "it is resolved by now" };
+    Ok((ids, changed.into_iter().map(|id| (id, why.to_owned())).collect()))
 }
 
 fn act(conn: &mut Conn, job: &Job, ids: &[EventId], outbox: &Outbox) -> QueryResult<ActionOutcome> {

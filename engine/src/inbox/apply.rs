@@ -1,6 +1,7 @@
 //! Events that arrive: inbox and effect in one transaction, each event once, each delivery answered.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,9 @@ use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
 use crate::outbox::FinalOutcome;
 
+/// How many events may fail for their data, with nothing that passes, before the world is suspected.
+const ALIKE: usize = 8;
+
 /// Applies what comes in.
 #[derive(Clone)]
 pub struct Inbox {
@@ -41,19 +45,38 @@ pub struct Inbox {
     pub control: Control,
 }
 
-/// The last event that passed, kept to be tried once more where a whole batch fails: if it fails now as well, the
-/// world is at fault, and no event of the batch. Cheap to clone, all clones share it.
+/// Events that passed lately, of different keys: they are tried once more, without a trace, where a whole batch fails.
+/// If they fail now as well, the world is at fault, and no event of the batch. Cheap to clone, all clones share it.
 #[derive(Clone, Default)]
-pub struct Control(Arc<Mutex<Option<Event>>>);
+pub struct Control(Arc<Mutex<VecDeque<Event>>>);
 
 impl Control {
-    fn get(&self) -> Option<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Several, since one may fail now for reasons of its own.
+    const EVENTS: usize = 4;
+
+    fn get(&self) -> Vec<Event> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn set(&self, event: Event) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
+    fn add(&self, passed: Vec<Event>) {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in passed {
+            events.retain(|known| known.key != event.key);
+            events.push_back(event);
+        }
+        let surplus = events.len().saturating_sub(Self::EVENTS);
+        events.drain(..surplus);
     }
+}
+
+/// What the control events say.
+enum Evidence {
+    /// One of them passes: what fails beside it is to blame.
+    Passes,
+    /// Each that says anything fails.
+    Fails,
+    /// There are none, or they need nothing of what may be wrong.
+    None,
 }
 
 /// What a batch came to.
@@ -65,8 +88,8 @@ pub struct Applied {
     pub unreadable: usize,
     /// The steps of the traces that are recorded, with the place of their answer.
     spans: Vec<(usize, Span)>,
-    /// One of its events that passed.
-    passed: Option<Event>,
+    /// Some of its events that passed.
+    passed: Vec<Event>,
 }
 
 /// The kept answer to an event that was applied or rejected.
@@ -94,22 +117,16 @@ impl Inbox {
 
     /// Applies a batch in one transaction, and says what to answer once that is committed.
     ///
-    /// A bad event fails alone. `blame_unknown`: whether a fault of unknown kind, which repeats, may be blamed
-    /// on single events.
+    /// A bad event fails alone. `repeats`: whether the batch has failed several times, so that single events may be to
+    /// blame for what else would be the world's fault; but only where others pass, of the batch or of those before it.
     ///
     /// # Errors
     /// When the database fails; nothing is kept, and the same records can be given again.
-    pub async fn apply(
-        &self,
-        records: Vec<Record>,
-        blame_unknown: bool,
-    ) -> Result<Applied, BatchError> {
+    pub async fn apply(&self, records: Vec<Record>, repeats: bool) -> Result<Applied, BatchError> {
         let inbox = self.clone();
         let mut applied =
-            self.db.write(move |conn| inbox.apply_in(conn, &records, blame_unknown)).await?;
-        if let Some(event) = applied.passed.take() {
-            self.control.set(event);
-        }
+            self.db.write(move |conn| inbox.apply_in(conn, &records, repeats)).await?;
+        self.control.add(std::mem::take(&mut applied.passed));
         self.end_spans(&mut applied);
         log_failures(&applied);
         Ok(applied)
@@ -131,7 +148,7 @@ impl Inbox {
         &self,
         conn: &mut Conn,
         records: &[Record],
-        blame_unknown: bool,
+        repeats: bool,
     ) -> Result<Applied, BatchError> {
         conn.plan_by_index()?;
         let now = self.env.now();
@@ -141,7 +158,7 @@ impl Inbox {
             match Envelope::read(record) {
                 Ok(Envelope { mut event, .. }) => {
                     let span = self.begin_span(&mut event, record);
-                    readable.push((record.partition, event, span));
+                    readable.push((record, event, span));
                 }
                 Err(unreadable) => {
                     dead_letters::store(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
@@ -150,7 +167,10 @@ impl Inbox {
                     if let Some((id, attempt)) = unreadable.event {
                         let error = format!("the message can't be read: {}", unreadable.reason);
                         let answer = HandlerOutcome::Failed { error, retryable: false };
-                        applied.acks.push((record.partition, self.ack(id, attempt, answer, now)));
+                        applied.acks.push((
+                            record.partition,
+                            self.ack(id, attempt, answer, now).of_record(record),
+                        ));
                     }
                 }
             }
@@ -162,19 +182,19 @@ impl Inbox {
                 firsts.push(event.clone());
             }
         }
-        let answers = self.answers(conn, &firsts, blame_unknown, now)?;
-        let passed = firsts.iter().zip(&answers).find(|(_, answer)| answer.passed_now());
-        applied.passed = passed.map(|(event, _)| event.clone());
+        let answers = self.answers(conn, &firsts, repeats, now)?;
+        let passed = firsts.iter().zip(&answers).filter(|(_, answer)| answer.passed_now());
+        applied.passed = passed.take(Control::EVENTS).map(|(event, _)| event.clone()).collect();
         let mut answers: HashMap<EventId, HandlerOutcome> =
             firsts.iter().map(|event| event.id).zip(answers).collect();
-        for (partition, event, span) in readable {
+        for (record, event, span) in readable {
             let Some(answer) = answers.get(&event.id).cloned() else {
                 continue;
             };
             answers.entry(event.id).and_modify(repeated);
-            let ack = self.ack(event.id, event.attempt, answer, now);
+            let ack = self.ack(event.id, event.attempt, answer, now).of_record(record);
             applied.spans.extend(span.map(|span| (applied.acks.len(), span)));
-            applied.acks.push((partition, Ack { traceparent: event.traceparent, ..ack }));
+            applied.acks.push((record.partition, Ack { traceparent: event.traceparent, ..ack }));
         }
         Ok(applied)
     }
@@ -198,44 +218,57 @@ impl Inbox {
         &self,
         conn: &mut Conn,
         events: &[Event],
-        blame_unknown: bool,
+        repeats: bool,
         now: Timestamp,
     ) -> Result<Vec<HandlerOutcome>, BatchError> {
-        let mut blamed = 0;
+        let (passed, mut blamed, mut evidence) = (Cell::new(0), 0, None);
         let answers = bisect(
             conn,
             events,
-            &mut |conn, events| self.apply_together(conn, events, now),
-            &|error: &BatchError| error.blames_data(blame_unknown),
-            &mut |_, _, error| {
+            &mut |conn, events| {
+                let answers = self.apply_together(conn, events, now)?;
+                let fresh = answers.iter().filter(|answer| answer.passed_now()).count();
+                passed.set(passed.get() + fresh);
+                Ok(answers.into_iter().map(|answer| (answer, None)).collect())
+            },
+            &|error: &BatchError| error.calls_for_bisection(repeats),
+            &mut |conn, _, error: BatchError| {
                 blamed += 1;
-                // What is not understood may pass after an update; what the data can't be, stays.
-                let retryable = error.fault() != Fault::Data;
-                Ok(HandlerOutcome::Failed { error: cut_error(&error.to_string()), retryable })
+                if passed.get() == 0 && evidence.is_none() {
+                    evidence = Some(self.ask_control(conn, now)?);
+                }
+                // To go on is slow, and needless where nothing passes.
+                let in_doubt = passed.get() == 0 && !matches!(evidence, Some(Evidence::Passes));
+                if in_doubt && (blamed > ALIKE || matches!(evidence, Some(Evidence::Fails))) {
+                    return Err(BatchError::World(error.to_string()));
+                }
+                let fault = error.fault();
+                let (error, retryable) = (cut_error(&error.to_string()), fault != Fault::Data);
+                Ok((HandlerOutcome::Failed { error, retryable }, Some(fault)))
             },
         )?;
-        if blamed > 0 && !answers.iter().any(HandlerOutcome::passed_now) {
-            self.check_the_world(conn, now)?;
-        }
-        Ok(answers)
+        let guilty = passed.get() > 0 || matches!(evidence, Some(Evidence::Passes));
+        answers.into_iter().map(|(answer, fault)| judged(answer, fault, guilty, repeats)).collect()
     }
 
-    /// Where every event failed, one that passed before is handled once more, without a trace.
-    ///
-    /// # Errors
-    /// What fails for that one as well: then it is the fault of none of them.
-    fn check_the_world(&self, conn: &mut Conn, now: Timestamp) -> Result<(), BatchError> {
-        let Some(control) = self.control.get() else { return Ok(()) };
-        let mut passed = false;
-        let tried = conn.transaction(|conn| {
-            self.handle(conn, now, std::slice::from_ref(&control))?;
-            passed = true;
-            Err::<(), _>(BatchError::Query(Error::RollbackTransaction))
-        });
-        match tried {
-            Err(error) if !passed => Err(BatchError::World(error.to_string())),
-            _ => Ok(()),
+    /// Handles what passed before once more, each without a trace.
+    fn ask_control(&self, conn: &mut Conn, now: Timestamp) -> Result<Evidence, BatchError> {
+        let mut evidence = Evidence::None;
+        for control in self.control.get() {
+            let mut passed = None;
+            let tried = conn.transaction(|conn| {
+                let answers = self.handle(conn, now, std::slice::from_ref(&control))?;
+                passed = Some(answers.iter().any(HandlerOutcome::passed_now));
+                Err::<(), _>(BatchError::Query(Error::RollbackTransaction))
+            });
+            match (passed, tried) {
+                (Some(true), _) => return Ok(Evidence::Passes),
+                (None, Err(error)) if error.fault() == Fault::World => return Err(error),
+                (None, Err(_)) => evidence = Evidence::Fails,
+                _ => {}
+            }
         }
+        Ok(evidence)
     }
 
     /// All of `events` (no id twice) in one go.
@@ -300,6 +333,8 @@ impl Inbox {
             consumer: self.consumer.clone(),
             processed_at: now,
             traceparent: None,
+            partition: None,
+            offset: None,
         };
         match answer {
             HandlerOutcome::Success { detail, version, result } => {
@@ -312,6 +347,25 @@ impl Inbox {
                 Ack { outcome: Verdict::Failed, error: Some(cut_error(&error)), retryable, ..ack }
             }
         }
+    }
+}
+
+/// What an event that failed alone, with `fault`, is answered: if others pass, it is `guilty`, and what its data can't
+/// be, stays. If nothing passes, only data is suspected, only after several tries, and another try may pass.
+fn judged(
+    answer: HandlerOutcome,
+    fault: Option<Fault>,
+    guilty: bool,
+    repeats: bool,
+) -> Result<HandlerOutcome, BatchError> {
+    match (answer, fault) {
+        (HandlerOutcome::Failed { error, .. }, Some(fault)) if !guilty => {
+            match fault == Fault::Data && repeats {
+                true => Ok(HandlerOutcome::Failed { error, retryable: true }),
+                false => Err(BatchError::World(error)),
+            }
+        }
+        (answer, _) => Ok(answer),
     }
 }
 

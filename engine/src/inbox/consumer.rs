@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::db::Fault;
 use rdkafka::consumer::CommitMode;
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +33,8 @@ pub struct InboxConsumer {
 /// Bytes of acks in one message at the most, counted generously.
 const PART_BYTES: usize = 512 * 1024;
 
-/// How often a fault of unknown kind is taken for the world's.
-pub const MAX_UNKNOWN_FAULTS: u32 = 5;
+/// How often a batch fails before single ones of it are suspected.
+pub const MAX_FAILURES: u32 = 5;
 
 impl InboxConsumer {
     /// Takes, applies and answers until `stop`; what was taken by then is finished first.
@@ -45,7 +44,7 @@ impl InboxConsumer {
                 () = stop.cancelled() => return,
                 records = self.consumer.next_batch(self.batch, self.linger) => records,
             };
-            match self.take(&records, stop).await {
+            match self.take(records, stop).await {
                 Some(applied) => seen(&applied),
                 None => return,
             }
@@ -53,27 +52,33 @@ impl InboxConsumer {
     }
 
     /// One batch to its end; `None` when `stop` came before that: the batch then comes again.
-    async fn take(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
-        let applied = self.apply(records, stop).await?;
+    async fn take(&self, mut records: Vec<Record>, stop: &CancellationToken) -> Option<Applied> {
+        let applied = self.apply(&mut records, stop).await?;
         self.answer(self.parts(&applied), stop).await?;
-        self.consumer.commit(records, CommitMode::Async);
+        self.consumer.commit(&records, CommitMode::Async);
         Some(applied)
     }
 
-    async fn apply(&self, records: &[Record], stop: &CancellationToken) -> Option<Applied> {
+    async fn apply(&self, records: &mut Vec<Record>, stop: &CancellationToken) -> Option<Applied> {
         let mut retry = Retry::new("applying events", self.inbox.env(), stop);
-        let mut unknown_faults = 0;
+        let mut failures = 0;
         loop {
-            // What fails again and again for an unknown reason is at last blamed on single events.
-            match self.inbox.apply(records.to_vec(), unknown_faults >= MAX_UNKNOWN_FAULTS).await {
+            // What fails again and again may at last be blamed on single events.
+            let repeats = failures >= MAX_FAILURES;
+            match self.inbox.apply(records.clone(), repeats).await {
                 Ok(applied) => {
                     self.hindered.ended("events are applied again").await;
                     return Some(retry.succeeded(applied));
                 }
                 Err(error) => {
                     self.tell(records, &error).await;
-                    unknown_faults += u32::from(error.fault() == Fault::Unknown);
+                    failures += 1;
                     retry.pause(&error).await?;
+                    if repeats {
+                        // Others that pass are the proof against those that do not.
+                        let room = self.batch.saturating_sub(records.len());
+                        records.extend(self.consumer.more(room, self.linger).await);
+                    }
                 }
             }
         }
@@ -209,6 +214,8 @@ mod tests {
             consumer: "c".to_owned(),
             processed_at: env.now(),
             traceparent: None,
+            partition: None,
+            offset: None,
         }
     }
 

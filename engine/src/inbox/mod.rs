@@ -8,5 +8,5 @@ pub mod quarantine;
 mod tests;
 
 pub use apply::{Applied, Control, Inbox};
-pub use consumer::{InboxConsumer, MAX_UNKNOWN_FAULTS};
+pub use consumer::{InboxConsumer, MAX_FAILURES};
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};

@@ -172,6 +172,9 @@ on_every_database!(InboxFixture::new =>
     a_flawed_handler_stops_nobody,
     what_fails_for_everything_is_blamed_on_nothing,
     a_table_that_is_away_is_blamed_on_nothing,
+    one_event_that_a_trigger_can_not_bear_stops_nobody,
+    one_bad_witness_is_not_believed,
+    data_alone_is_suspected_at_last,
     quarantine_fails_a_key_until_it_is_released,
     the_unreadable_is_set_aside_and_answered_where_it_can_be,
 );
@@ -199,9 +202,10 @@ async fn a_command_may_be_rejected_and_stays_so(fixture: InboxFixture) {
 }
 
 async fn only_a_command_may_be_rejected(fixture: InboxFixture) {
-    let acks = fixture.deliver(&[fixture.event("test.changed", "no")]).await;
+    let events = [fixture.event("test.changed", "no"), fixture.event("test.changed", "A")];
+    let acks = fixture.deliver(&events).await;
     assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, false));
-    assert_eq!(fixture.kept().await, 0);
+    assert_eq!((acks[1].outcome, fixture.kept().await), (Verdict::Success, 1));
 }
 
 async fn a_failure_leaves_no_row_so_that_the_next_attempt_is_fresh(fixture: InboxFixture) {
@@ -244,10 +248,11 @@ async fn a_flawed_handler_stops_nobody(fixture: InboxFixture) {
 async fn what_fails_for_everything_is_blamed_on_nothing(fixture: InboxFixture) {
     fixture.deliver(&[fixture.event("test.changed", "A")]).await;
     fixture.handler.broken.store(true, Ordering::Relaxed);
-    for keys in [&["B", "C"][..], &["B"]] {
-        let events = keys.iter().map(|key| record(&fixture.event("test.changed", key)));
-        let Err(error) = fixture.inbox.apply(events.collect(), true).await else { panic!() };
-        assert_eq!(error.fault(), Fault::World, "{error}");
+    for repeats in [false, true] {
+        for keys in [&["B", "C"][..], &["B"]] {
+            let error = fixture.refused(keys, repeats).await;
+            assert_eq!(error.fault(), Fault::World, "{error}");
+        }
     }
     fixture.handler.broken.store(false, Ordering::Relaxed);
     let events = [fixture.event("test.changed", "panics"), fixture.event("test.changed", "panics")];
@@ -260,15 +265,83 @@ async fn what_fails_for_everything_is_blamed_on_nothing(fixture: InboxFixture) {
 async fn a_table_that_is_away_is_blamed_on_nothing(fixture: InboxFixture) {
     let event = fixture.event("test.changed", "A");
     fixture.run(|conn| conn.batch_execute("ALTER TABLE counter RENAME TO away")).await;
-    for blame_unknown in [false, true] {
-        let records = vec![record(&event)];
-        let Err(error) = fixture.inbox.apply(records, blame_unknown).await else { panic!() };
-        assert_eq!(error.fault(), Fault::World, "{error}");
+    for repeats in [false, true] {
+        let error = fixture.refused(&["A", "B"], repeats).await;
+        assert_ne!(error.fault(), Fault::Data, "{error}");
         assert!(error.to_string().contains("counter"), "{error}");
     }
     fixture.run(|conn| conn.batch_execute("ALTER TABLE away RENAME TO counter")).await;
     let acks = fixture.deliver(&[event]).await;
     assert_eq!((acks[0].outcome, acks[0].attempt), (Verdict::Success, 1));
+}
+
+/// What else is the world's fault is that of one event where all others pass: it must not hold them up for ever.
+async fn one_event_that_a_trigger_can_not_bear_stops_nobody(fixture: InboxFixture) {
+    fixture.forbid("bad").await;
+    let error = fixture.refused(&["bad"], true).await;
+    assert_ne!(error.fault(), Fault::Data, "alone, it proves nothing: {error}");
+    let events = ["bad", "A", "B"].map(|key| fixture.event("test.changed", key));
+    let records: Vec<Record> = events.iter().map(record).collect();
+    let error = fixture.inbox.apply(records.clone(), false).await.err().expect("it is tried again");
+    assert_eq!(error.fault(), Fault::Setup, "{error}");
+    let applied = fixture.inbox.apply(records, true).await.unwrap();
+    let outcomes: Vec<_> =
+        applied.acks.iter().map(|(_, ack)| (ack.outcome, ack.retryable)).collect();
+    let passed = (Verdict::Success, false);
+    assert_eq!(outcomes, [(Verdict::Failed, true), passed, passed]);
+    // From now on those that passed are the proof against it, also where it comes alone.
+    let again = record(&events[0]);
+    let applied = fixture.inbox.apply(vec![again], true).await.unwrap();
+    assert_eq!(applied.acks[0].1.outcome, Verdict::Failed);
+}
+
+/// One of those that passed before may fail now for reasons of its own.
+async fn one_bad_witness_is_not_believed(fixture: InboxFixture) {
+    let events = ["A", "B"].map(|key| fixture.event("test.changed", key));
+    fixture.deliver(&events).await;
+    fixture.forbid("B").await;
+    fixture.run(|conn| effect(conn, "taken")).await;
+    let acks = fixture.deliver(&[fixture.event("test.changed", "taken")]).await;
+    assert_eq!((acks[0].outcome, acks[0].retryable), (Verdict::Failed, false));
+}
+
+/// With nothing that speaks for or against it, data that can't be stored is suspected at last, and may be tried again.
+async fn data_alone_is_suspected_at_last(fixture: InboxFixture) {
+    fixture.run(|conn| effect(conn, "taken")).await;
+    let error = fixture.refused(&["taken"], false).await;
+    assert_eq!(error.fault(), Fault::World, "{error}");
+    let taken = record(&fixture.event("test.changed", "taken"));
+    let applied = fixture.inbox.apply(vec![taken], true).await.unwrap();
+    let ack = &applied.acks[0].1;
+    assert_eq!((ack.outcome, ack.retryable), (Verdict::Failed, true));
+}
+
+impl InboxFixture {
+    async fn refused(&self, keys: &[&str], repeats: bool) -> BatchError {
+        let events = keys.iter().map(|key| record(&self.event("test.changed", key)));
+        let outcome = self.inbox.apply(events.collect(), repeats).await;
+        outcome.err().expect("nothing is answered")
+    }
+
+    /// A trigger meets a table that is not there, for this key alone.
+    async fn forbid(&self, key: &'static str) {
+        self.run(move |conn| {
+            let sql = match conn {
+                Conn::Pg(_) => format!(
+                    "CREATE OR REPLACE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                     IF NEW.name = '{key}' THEN PERFORM 1 FROM nowhere; END IF; RETURN NEW; END $$; \
+                     CREATE TRIGGER forbid BEFORE INSERT OR UPDATE ON counter \
+                     FOR EACH ROW EXECUTE FUNCTION forbid()"
+                ),
+                Conn::Sqlite(_) => format!(
+                    "CREATE TRIGGER forbid_insert BEFORE INSERT ON counter WHEN NEW.name = '{key}' \
+                     BEGIN SELECT RAISE(ABORT, 'no such table: nowhere'); END"
+                ),
+            };
+            conn.batch_execute(&sql)
+        })
+        .await;
+    }
 }
 
 async fn quarantine_fails_a_key_until_it_is_released(fixture: InboxFixture) {

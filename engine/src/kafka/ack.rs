@@ -5,7 +5,7 @@ use common::ids::EventId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Message;
+use super::{Message, Record};
 
 /// The consumer's word on an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,9 +61,21 @@ pub struct Ack {
     /// The step of its trace that handled it, as a W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The partition of the message that is answered; older consumers do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i32>,
+    /// Where in it that message lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
 }
 
 impl Ack {
+    /// The same as the answer to this very message.
+    #[must_use]
+    pub fn of_record(self, record: &Record) -> Self {
+        Self { partition: Some(record.partition), offset: Some(record.offset), ..self }
+    }
+
     /// The verdict without what a handler, an error or a trace adds to it; none if there is nothing to leave out.
     #[must_use]
     pub fn bare(self) -> Option<Self> {
@@ -160,6 +172,8 @@ mod tests {
             consumer: "order-service".to_owned(),
             processed_at: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            partition: Some(3),
+            offset: Some(1_234),
         };
         let json = serde_json::to_string_pretty(&AckBatch { acks: vec![ack] }).unwrap();
         insta::assert_snapshot!(json);

@@ -94,6 +94,19 @@ impl Consumer {
         batch
     }
 
+    /// Up to `max` messages that come within `linger`, if any do.
+    pub async fn more(&self, max: usize, linger: Duration) -> Vec<Record> {
+        let mut batch = Vec::new();
+        let deadline = Instant::now() + linger;
+        while batch.len() < max {
+            let Ok(record) = timeout_at(deadline, self.next()).await else {
+                break;
+            };
+            batch.push(record);
+        }
+        batch
+    }
+
     async fn next(&self) -> Record {
         loop {
             match self.inner.recv().await {

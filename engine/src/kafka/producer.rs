@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::config::KafkaSettings;
 use common::telemetry::BrokerState;
@@ -29,8 +29,8 @@ pub struct Message {
     pub payload: Vec<u8>,
 }
 
-/// Where in its partition a message lies.
-pub type Offset = i64;
+/// Where in its partition a message lies; unknown where the broker had it already from a try whose answer was lost.
+pub type Offset = Option<i64>;
 
 /// Why a message was not confirmed.
 #[derive(Debug, Clone, Error)]
@@ -55,6 +55,9 @@ pub struct Producer {
 /// How long librdkafka tries to deliver a message before it gives it back.
 const DELIVERY_TIMEOUT_MS: &str = "10000";
 
+/// How long what was refused together is sent again in halves.
+const SEND_APART: Duration = Duration::from_secs(5);
+
 impl Producer {
     /// A producer; it connects in the background, so no broker need be there yet.
     ///
@@ -76,14 +79,15 @@ impl Producer {
 
     /// Sends `messages` and returns, in order, where each lies, or why the broker did not take it.
     ///
-    /// Returns once each is confirmed or given up, at the latest after the delivery timeout. A broker refuses record
-    /// batches as wholes, for one message or only for their sum; so what is refused together is sent again in
-    /// halves, and only what is refused alone is a [`SendError::Message`].
+    /// A broker refuses record batches as wholes, for one message or only for their sum; so what is refused is sent
+    /// again in halves, and only what is refused alone is a [`SendError::Message`]. Returns at the latest after about
+    /// two delivery timeouts: what could not be sent again by then is a [`SendError::Broker`].
     pub async fn send_all(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut sent = send_together(&producer, messages.iter()).await;
+        let deadline = Instant::now() + SEND_APART;
         for refused in refused_together(messages, &sent) {
-            send_apart(&producer, messages, refused, &mut sent).await;
+            send_apart(&producer, messages, refused, deadline, &mut sent).await;
         }
         self.learn(&producer, &sent);
         sent
@@ -224,19 +228,15 @@ async fn send_together(
     sent
 }
 
-/// The places of the messages that were refused with others, by their partition; one alone stays refused.
+/// The places of the messages that were refused, by their partition: a record batch may hold others beside them.
 fn refused_together(messages: &[Message], sent: &[Result<Offset, SendError>]) -> Vec<Vec<usize>> {
-    let mut partitions: BTreeMap<(&str, Option<i32>), (usize, Vec<usize>)> = BTreeMap::new();
+    let mut partitions: BTreeMap<(&str, Option<i32>), Vec<usize>> = BTreeMap::new();
     for (place, (message, sent)) in messages.iter().zip(sent).enumerate() {
-        let (all, refused) = partitions.entry((&message.topic, message.partition)).or_default();
-        *all += 1;
         if matches!(sent, Err(SendError::Message(_))) {
-            refused.push(place);
+            partitions.entry((&message.topic, message.partition)).or_default().push(place);
         }
     }
-    let together =
-        |(all, refused): (usize, Vec<usize>)| (all > 1 && !refused.is_empty()).then_some(refused);
-    partitions.into_values().filter_map(together).collect()
+    partitions.into_values().collect()
 }
 
 /// Sends what one partition refused in halves, down to single messages.
@@ -244,6 +244,7 @@ async fn send_apart(
     producer: &FutureProducer<Context>,
     messages: &[Message],
     refused: Vec<usize>,
+    deadline: Instant,
     sent: &mut [Result<Offset, SendError>],
 ) {
     let mut parts = vec![refused];
@@ -253,8 +254,13 @@ async fn send_apart(
         if !second.is_empty() {
             parts.push(second.to_vec());
         }
-        let again = first.iter().filter_map(|place| messages.get(*place));
-        let outcomes = send_together(producer, again).await;
+        let outcomes = match Instant::now() < deadline {
+            true => {
+                let again = first.iter().filter_map(|place| messages.get(*place));
+                send_together(producer, again).await
+            }
+            false => vec![Err(SendError::Broker("there was no time to send it alone".to_owned()))],
+        };
         if let Some(Err(error @ SendError::Broker(_))) = outcomes.first() {
             // The rest would only wait for the same broker, and is to blame for nothing.
             let rest = first.iter().chain(parts.iter().flatten());
@@ -283,7 +289,7 @@ fn set(sent: &mut [Result<Offset, SendError>], place: usize, outcome: &Result<Of
 
 async fn confirmed(delivery: DeliveryFuture) -> Result<Offset, SendError> {
     match delivery.await {
-        Ok(Ok(delivered)) => Ok(delivered.offset),
+        Ok(Ok(delivered)) => Ok((delivered.offset >= 0).then_some(delivered.offset)),
         Ok(Err((error, _message))) => Err(judge(&error)),
         Err(_canceled) => Err(SendError::Broker("the producer was closed".to_owned())),
     }

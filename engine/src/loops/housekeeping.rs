@@ -15,11 +15,11 @@ use crate::worker::{Next, Retry, Tasks, run_when_notified};
 impl Loops {
     pub(super) fn start_housekeeping(&self, stop: &CancellationToken, tasks: &Tasks) {
         let engine = &self.engine;
-        tasks.spawn(engine.clone().alert_loop(stop.clone()));
-        tasks.spawn(engine.clone().sample_loop(stop.clone()));
+        tasks.spawn_loop("alerts", engine.clone().alert_loop(stop.clone()));
+        tasks.spawn_loop("sampler", engine.clone().sample_loop(stop.clone()));
         let due = Arc::clone(&self.retention_wakeup);
-        tasks.spawn(engine.clone().retention_loop(due, stop.clone()));
-        tasks.spawn(engine.clone().bulk_loop(stop.clone()));
+        tasks.spawn_loop("retention", engine.clone().retention_loop(due, stop.clone()));
+        tasks.spawn_loop("bulk jobs", engine.clone().bulk_loop(stop.clone()));
     }
 }
 
@@ -28,6 +28,8 @@ impl Engine {
         run_when_notified("mailing alerts", &self.env, self.alerts.notify(), &stop, || async {
             let outcome = self.alerts.run_once(&self.db, &self.env).await?;
             self.metrics.mails_sent(count(outcome.mails.sender.sent));
+            let refused = outcome.mails.sender.refused + outcome.webhooks.sender.refused;
+            self.metrics.mail_recipients_refused(count(refused));
             Ok::<_, anyhow::Error>(Next::Wait)
         })
         .await;
@@ -61,7 +63,10 @@ impl Engine {
         run_when_notified("forgetting old rows", &self.env, &due, &stop, || async {
             let now = self.env.now();
             let limits = Retention::of(&self.settings, now);
-            let gone = retention::run_once(&self.db, limits).await?;
+            let mut gone = retention::run_once(&self.db, limits).await?;
+            if let Some(forget) = self.forget {
+                gone += retention::run_own_once(&self.db, limits, forget).await?;
+            }
             Ok::<_, DbError>(if gone > 0 { Next::Again } else { Next::Wait })
         })
         .await;

@@ -52,7 +52,7 @@ impl Loops {
         let stop = CancellationToken::new();
         // What runs already must not outlive a start that fails.
         let unless_started = stop.clone().drop_guard();
-        let tasks = Tasks::new(engine.log_span());
+        let tasks = Tasks::new(engine.log_span(), engine.loops.clone(), stop.clone());
         engine.clone().prepare_topics(&stop, &tasks);
         if engine.sends {
             self.start_sending(&stop, &tasks)?;

@@ -37,7 +37,7 @@ impl Engine {
             hindered: self.condition(AlertKind::NotApplied),
         };
         let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());
-        tasks.spawn(async move {
+        tasks.spawn_loop("inbox", async move {
             consumer
                 .run(&stop, |applied: &Applied| {
                     count_answers(&metrics, applied);

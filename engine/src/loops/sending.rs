@@ -1,6 +1,7 @@
 //! The half that sends: leases, the relay, and the overdue monitor.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use common::db::DbError;
 use tokio::sync::Notify;
@@ -10,8 +11,15 @@ use super::{Loops, count};
 use crate::Engine;
 use crate::alerts::{AlertKind, Condition, NewAlert};
 use crate::kafka::Consumer;
-use crate::outbox::{LeaseSet, Relay, release, renew};
+use crate::outbox::{LeaseSet, Relay, RelayOutcome, release, renew};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
+
+/// As they are called in the readiness.
+const RELAY: &str = "relay";
+const MONITOR: &str = "overdue monitor";
+
+/// How long one step of the relay may take: longer than the broker and the database have for their parts of it.
+const STUCK: Duration = Duration::from_secs(30);
 
 impl Loops {
     pub(super) fn start_sending(
@@ -23,44 +31,69 @@ impl Loops {
         let relay = Arc::new(engine.relay());
         let owner = engine.env.event_id().to_string();
         let held = Arc::new(Mutex::new(LeaseSet::nothing(owner.clone())));
-        tasks.spawn(engine.clone().keep_leases(owner, Arc::clone(&held), stop.clone()));
-        tasks.spawn(engine.clone().relay_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone()));
+        let relay_ended = CancellationToken::new();
+        let leases = engine.clone().keep_leases(owner, Arc::clone(&held), relay_ended.clone());
+        tasks.spawn_loop("leases", leases);
+        let relaying =
+            engine.clone().relay_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone());
+        let ended = relay_ended.drop_guard();
+        tasks.spawn_loop(RELAY, async move {
+            relaying.await;
+            drop(ended);
+        });
         let due = Arc::clone(&self.overdue_wakeup);
-        tasks.spawn(engine.clone().overdue_loop(relay, held, due, stop.clone()));
+        let monitoring = engine.clone().overdue_loop(relay, held, due, stop.clone());
+        tasks.spawn_loop(MONITOR, monitoring);
         let kafka = &engine.settings.kafka;
         let group = format!("{}.acks", engine.settings.service.name);
         let broker = engine.broker.clone();
         let consumer = Consumer::subscribe(kafka, &group, &kafka.outbound_ack_topic, broker)?;
-        tasks.spawn(engine.clone().settle_loop(consumer, stop.clone()));
+        tasks.spawn_loop("settler", engine.clone().settle_loop(consumer, stop.clone()));
         Ok(())
     }
 }
 
 impl Engine {
-    async fn keep_leases(self, owner: String, held: Arc<Mutex<LeaseSet>>, stop: CancellationToken) {
+    /// Holds shards until the relay has ended, then gives them back: nobody else does, so none is taken again.
+    async fn keep_leases(
+        self,
+        owner: String,
+        held: Arc<Mutex<LeaseSet>>,
+        relay_ended: CancellationToken,
+    ) {
         let lease = self.settings.outbox.lease;
-        let mut retry = Retry::new("renewing the relay's leases", &self.env, &stop);
-        while !stop.is_cancelled() {
-            match renew(&self.db, &owner, lease).await {
-                Ok(renewed) => {
-                    retry.succeeded(());
-                    let grew = renewed.tokens.len() > lock(&held).tokens.len();
-                    *lock(&held) = renewed;
-                    if grew {
-                        self.outbox.wake();
+        let mut retry = Retry::new("renewing the relay's leases", &self.env, &relay_ended);
+        while !relay_ended.is_cancelled() {
+            if self.loops.busy_for(RELAY) > STUCK {
+                // What hangs here must not keep another instance from sending.
+                tracing::warn!(
+                    "the relay has got nowhere for {STUCK:?}: its leases are left to end"
+                );
+            } else {
+                match renew(&self.db, &owner, lease).await {
+                    Ok(renewed) => {
+                        retry.succeeded(());
+                        let grew = renewed.tokens.len() > lock(&held).tokens.len();
+                        *lock(&held) = renewed;
+                        if grew {
+                            self.outbox.wake();
+                        }
                     }
-                }
-                Err(error) => {
-                    if retry.pause(&error).await.is_none() {
-                        break;
+                    Err(error) => {
+                        if retry.pause(&error).await.is_none() {
+                            break;
+                        }
+                        continue;
                     }
-                    continue;
                 }
             }
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = relay_ended.cancelled() => break,
                 () = tokio::time::sleep(lease / 4) => {}
             }
+        }
+        if let Err(error) = release(&self.db, &owner).await {
+            tracing::debug!(%error, "the leases end by themselves");
         }
     }
 
@@ -80,25 +113,25 @@ impl Engine {
         let hindered = self.condition(AlertKind::NotSent);
         run_when_notified("relaying events", &self.env, self.outbox.notify(), &stop, || async {
             let held = lock(&held).clone();
-            let outcome = relay.run_once(&held).await?;
+            let outcome = self.loops.step(RELAY, relay.run_once(&held)).await?;
             self.metrics.relay_sent(count(outcome.sent));
             outcome.first_sent.iter().for_each(|waited| self.metrics.commit_to_sent(*waited));
             if outcome.refused > 0 {
                 self.alerts.wake();
             }
-            self.tell_hindrance(&hindered, outcome.hindered.as_deref()).await;
+            self.tell_hindrance(&hindered, &outcome).await;
             Ok::<_, DbError>(if outcome.drained { Next::Wait } else { Next::Again })
         })
         .await;
-        let owner = lock(&held).owner.clone();
-        if let Err(error) = release(&self.db, &owner).await {
-            tracing::debug!(%error, "the leases end by themselves");
-        }
     }
 
-    async fn tell_hindrance(&self, hindered: &Condition, cause: Option<&str>) {
-        let Some(cause) = cause else {
-            return hindered.ended("events are sent again").await;
+    async fn tell_hindrance(&self, hindered: &Condition, outcome: &RelayOutcome) {
+        let Some(cause) = &outcome.hindered else {
+            // Nothing to send proves nothing.
+            if outcome.sent > 0 {
+                hindered.ended("events are sent again").await;
+            }
+            return;
         };
         let (service, topic) = (&self.settings.service.name, &self.settings.kafka.outbound_topic);
         hindered.met(Relay::any_pending, NewAlert::not_sent(service, topic, cause)).await;
@@ -117,7 +150,7 @@ impl Engine {
             self.in_flight.refresh(&self.db).await?;
             // One instance watches: whoever holds the first shard.
             if lock(&held).is_valid() && lock(&held).tokens.contains_key(&0) {
-                let outcome = monitor.run_once(&relay).await?;
+                let outcome = self.loops.step(MONITOR, monitor.run_once(&relay)).await?;
                 if outcome.overdue + outcome.silent > 0 {
                     tracing::info!(?outcome, "events are overdue or partitions silent");
                     self.alerts.wake();

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::Fault;
 use common::telemetry::{Delivery, IgnoredAck, Step};
 use rdkafka::consumer::CommitMode;
 use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::inbox::MAX_UNKNOWN_FAULTS;
+use crate::inbox::MAX_FAILURES;
 use crate::kafka::{Consumer, Record};
 use crate::outbox::{Settlement, Settler};
 use crate::worker::Retry;
@@ -41,15 +40,12 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Option<Settlement> {
         let mut retry = Retry::new("settling events", &self.env, stop);
-        let mut unknown_faults = 0;
+        let mut failures = 0;
         loop {
-            match settler
-                .settle(&self.db, records.to_vec(), unknown_faults >= MAX_UNKNOWN_FAULTS)
-                .await
-            {
+            match settler.settle(&self.db, records.to_vec(), failures >= MAX_FAILURES).await {
                 Ok(settlement) => return Some(retry.succeeded(settlement)),
                 Err(error) => {
-                    unknown_faults += u32::from(error.fault() == Fault::Unknown);
+                    failures += 1;
                     retry.pause(&error).await?;
                 }
             }

@@ -8,8 +8,8 @@ use common::event::EventFacts;
 use common::ids::EventId;
 use diesel::result::Error;
 
-use super::advance::{Advanced, Update, advance};
-use super::state::Policy;
+use super::advance::{Advanced, SUPERSEDED, Update, advance};
+use super::state::{Policy, Trigger};
 use super::store;
 use crate::alerts::{self, NewAlert};
 use crate::batch::BatchError;
@@ -45,10 +45,14 @@ pub struct Settlement {
     pub unreadable: usize,
 }
 
+/// Answers that one statement takes, whatever a message holds: below SQLite's limit of bind parameters.
+const ACKS: usize = 4_000;
+
 impl Settler {
     /// Settles what `records` of the ack topic say, in one transaction.
     ///
-    /// `blame_unknown`: whether a fault of unknown kind, which repeats, may be blamed on single records.
+    /// `repeats`: whether they have failed several times, so that single answers may be to blame; but only where others
+    /// pass.
     ///
     /// # Errors
     /// When the database fails; the same records can be given again.
@@ -56,23 +60,53 @@ impl Settler {
         &self,
         db: &Db,
         records: Vec<Record>,
-        blame_unknown: bool,
+        repeats: bool,
     ) -> Result<Settlement, BatchError> {
         let settler = self.clone();
         let settled: Result<Settlement, BatchError> = db
             .write(move |conn| {
                 conn.plan_by_index()?;
-                settler.settle_in(conn, &records, blame_unknown)
+                settler.settle_in(conn, &records, repeats)
             })
             .await;
-        settled.inspect(|settlement| settlement.advanced.log_exhausted())
+        let settlement = settled?;
+        settlement.advanced.log_exhausted();
+        self.resolve_superseded(db, &settlement.advanced.superseding).await?;
+        Ok(settlement)
+    }
+
+    /// Resolves, in steps of limited size, what `newer` snapshots make superfluous.
+    async fn resolve_superseded(
+        &self,
+        db: &Db,
+        newer: &[(String, i64, i64)],
+    ) -> Result<(), BatchError> {
+        let mut last = Vec::new();
+        while !newer.is_empty() {
+            let (settler, newer) = (self.clone(), newer.to_vec());
+            let resolved = db.write::<_, BatchError>(move |conn| {
+                conn.plan_by_index()?;
+                let older = alerts::superseded_by(conn, &newer, SUPERSEDED)?;
+                let superseded = |id: &EventId| Update::new(*id, Trigger::Superseded);
+                let updates = older.iter().map(superseded).collect();
+                advance(conn, &settler.env, &settler.policy, updates)?;
+                Ok(older)
+            });
+            let resolved = resolved.await?;
+            // The same ones again are such that no step resolves.
+            if resolved.len() < SUPERSEDED || resolved == last {
+                break;
+            }
+            last = resolved;
+        }
+        Ok(())
     }
 
     fn settle_in(
         &self,
         conn: &mut Conn,
         records: &[Record],
-        blame_unknown: bool,
+        repeats: bool,
     ) -> Result<Settlement, BatchError> {
         let mut total = Settlement::default();
         let mut answers: Vec<(&Record, Ack)> = Vec::new();
@@ -93,17 +127,23 @@ impl Settler {
         if answers.is_empty() {
             return Ok(total);
         }
-        let parts = bisect(
-            conn,
-            &answers,
-            &mut |conn, answers| {
-                let acks = answers.iter().map(|(_, ack)| ack.clone()).collect();
-                self.settle_acks(conn, acks).map(|done| vec![done])
-            },
-            &|error: &BatchError| error.blames_data(blame_unknown),
-            &mut |conn, (record, ack), error| self.set_aside(conn, record, ack, &error),
-        )?;
-        parts.into_iter().for_each(|part| total.add(part));
+        for answers in answers.chunks(ACKS) {
+            let parts = bisect(
+                conn,
+                answers,
+                &mut |conn, answers| {
+                    let acks = answers.iter().map(|(_, ack)| ack.clone()).collect();
+                    self.settle_acks(conn, acks).map(|done| vec![done])
+                },
+                &|error: &BatchError| error.calls_for_bisection(repeats),
+                &mut |conn, (record, ack), error| self.set_aside(conn, record, ack, &error),
+            )?;
+            let aside: usize = parts.iter().map(|part| part.unreadable).sum();
+            if aside == answers.len() && repeats {
+                return Err(BatchError::World("no answer can be settled".to_owned()));
+            }
+            parts.into_iter().for_each(|part| total.add(part));
+        }
         Ok(total)
     }
 
@@ -211,6 +251,7 @@ impl Settlement {
         self.advanced.newly_exhausted.extend(advanced.newly_exhausted);
         self.advanced.exhausted += advanced.exhausted;
         self.advanced.again += advanced.again;
+        self.advanced.superseding.extend(advanced.superseding);
         for (partition, (events, bytes)) in advanced.released {
             let released = self.advanced.released.entry(partition).or_default();
             released.0 += events;

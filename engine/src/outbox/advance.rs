@@ -117,7 +117,12 @@ pub struct Advanced {
     pub released: BTreeMap<i32, (i64, i64)>,
     /// Partitions that gave answers, and the greatest offset that these prove to be reached.
     pub answered: BTreeMap<i32, Option<i64>>,
+    /// (key, epoch, version) of snapshots that are PROCESSED now and may supersede more than this step took.
+    pub superseding: Vec<(String, i64, i64)>,
 }
+
+/// Superseded events that one step resolves at most; the others follow in steps of their own.
+pub(super) const SUPERSEDED: usize = 1_000;
 
 impl Advanced {
     /// Logs what gave up; to be called once that is committed.
@@ -139,6 +144,7 @@ pub(super) fn advance(
 ) -> QueryResult<Advanced> {
     let mut ids: BTreeSet<EventId> = updates.iter().map(|update| update.id).collect();
     let older = perhaps_superseded(conn, &updates)?;
+    let more = older.len() >= SUPERSEDED;
     ids.extend(&older);
     // All events in one go, sorted, and before any alert: whoever locks both does it in this order.
     let ids: Vec<EventId> = ids.into_iter().collect();
@@ -149,7 +155,7 @@ pub(super) fn advance(
     }
     batch.supersede(older);
     batch.supersede(store::overtaken_among(conn, &batch.exhausted_snapshots)?);
-    batch.write(conn)
+    batch.write(conn, more)
 }
 
 /// EXHAUSTED events that these answers make superfluous, if they settle what they are about.
@@ -164,7 +170,7 @@ fn perhaps_superseded(conn: &mut Conn, updates: &[Update]) -> QueryResult<Vec<Ev
     let facts = store::facts_of(conn, &ids)?;
     let newer: Vec<(String, i64, i64)> =
         facts.into_iter().map(|facts| (facts.key, facts.epoch, facts.version)).collect();
-    alerts::superseded_by(conn, &newer)
+    alerts::superseded_by(conn, &newer, SUPERSEDED)
 }
 
 /// The rows in hand and the effects gathered so far.
@@ -214,8 +220,8 @@ impl<'a> UpdateBatch<'a> {
             self.done.not_open.push(update.id);
             return;
         };
-        if let Trigger::Acked { attempt, .. } = update.trigger {
-            self.note_answer(&row, attempt);
+        if let Some(ack) = &update.ack {
+            self.note_answer(&row, ack);
         }
         let kind = facts.kind;
         let chance = self.env.chance();
@@ -230,11 +236,20 @@ impl<'a> UpdateBatch<'a> {
         }
     }
 
-    /// The answer to an earlier send proves nothing of the later one's place.
-    fn note_answer(&mut self, row: &OpenRow, attempt: i32) {
+    /// An answer proves that its consumer has got to the message that it answers, and no further.
+    fn note_answer(&mut self, row: &OpenRow, ack: &Ack) {
         let Some(partition) = row.partition else { return };
-        let proven =
-            row.sent_offset.filter(|_| row.status == Status::Sent && row.attempt == attempt);
+        let proven = match (ack.partition, ack.offset) {
+            // What lies behind the last send of its event was said of a topic that was made anew since.
+            (Some(answered), Some(offset)) => row
+                .sent_offset
+                .filter(|sent| answered == partition && offset <= *sent)
+                .map(|_| offset),
+            // An older consumer: the attempt tells which send it was, unless that was repeated.
+            _ => {
+                row.sent_offset.filter(|_| row.status == Status::Sent && row.attempt == ack.attempt)
+            }
+        };
         let answered = self.done.answered.entry(partition).or_default();
         *answered = (*answered).max(proven);
     }
@@ -427,7 +442,7 @@ impl<'a> UpdateBatch<'a> {
         }
     }
 
-    fn write(mut self, conn: &mut Conn) -> QueryResult<Advanced> {
+    fn write(mut self, conn: &mut Conn, more: bool) -> QueryResult<Advanced> {
         let changed: Vec<OpenRow> = self
             .changed
             .iter()
@@ -445,6 +460,9 @@ impl<'a> UpdateBatch<'a> {
         if failed > 0 {
             // After the rows, as every other count: whoever takes both takes them in this order.
             counters::add(conn, counters::FAILED, self.now, failed)?;
+        }
+        if more {
+            self.done.superseding = self.newest;
         }
         self.done.rows = self.rows.into_values().map(|(row, _)| row).collect();
         Ok(self.done)

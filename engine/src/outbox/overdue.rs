@@ -1,8 +1,9 @@
 //! What nobody reports: events that the consumer passed by, and partitions that give no answers at all.
 //!
 //! An event is overdue when its consumer has answered something that lies behind it in the same partition, by the
-//! broker's offsets, and a timeout and a grace period have passed. Where nothing is answered, nothing is overdue: the partition is silent, and only its oldest event
-//! is sent again, at growing intervals, so that no outage costs any event its attempts.
+//! broker's offsets, and has had time for the answer to this one since. Where nothing is answered, nothing is overdue:
+//! the partition is silent, and only its oldest event is sent again, at growing intervals, so that no outage costs any
+//! event its attempts.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub struct OverdueMonitor {
     pub consumer: String,
     /// How long an answer may take.
     pub ack_timeout: Duration,
-    /// How much longer an event waits that may have been passed by: its answer may be on the way behind another.
+    /// How long an event's answer may come after that of another one that lies behind it.
     pub ack_grace: Duration,
     /// Pauses between probes of a silent partition.
     pub probes: Backoff,
@@ -56,6 +57,9 @@ pub struct OverdueOutcome {
 /// Overdue events that one transaction takes at the most.
 const BATCH: i64 = 1_000;
 
+/// How many times longer than others an event waits of which it is not known where it lies.
+const UNPLACED: u32 = 20;
+
 /// How long two transactions may overlap; older alerts were seen by every later settlement.
 const OVERTAKEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -66,6 +70,7 @@ impl OverdueMonitor {
     /// When the database fails; nothing is half done.
     pub async fn run_once(&self, relay: &Relay) -> Result<OverdueOutcome, DbError> {
         let mut outcome = OverdueOutcome::default();
+        self.look().await?;
         loop {
             let (overdue, exhausted) = self.take_overdue().await?;
             outcome.overdue += overdue;
@@ -83,16 +88,26 @@ impl OverdueMonitor {
         Ok(outcome)
     }
 
+    pub(super) async fn look(&self) -> Result<(), DbError> {
+        let monitor = self.clone();
+        self.db
+            .write(move |conn| {
+                let now = monitor.env.now();
+                let next_probe = now.after(monitor.probes.max);
+                Ok(store::look(conn, &monitor.topic, now, monitor.ack_grace, next_probe)?)
+            })
+            .await
+    }
+
     pub(super) async fn take_overdue(&self) -> Result<(usize, usize), DbError> {
         let monitor = self.clone();
         let done = self
             .db
             .write::<_, DbError>(move |conn| {
                 let now = monitor.env.now();
-                let next_probe = now.after(monitor.probes.max);
-                store::forget_the_future(conn, &monitor.topic, now, next_probe)?;
-                let sent_before = now.before(monitor.ack_timeout + monitor.ack_grace);
-                let ids = store::overdue(conn, &monitor.topic, sent_before, BATCH)?;
+                let sent = now.before(monitor.ack_timeout);
+                let unplaced = now.before(monitor.ack_timeout * UNPLACED);
+                let ids = store::overdue(conn, &monitor.topic, sent, unplaced, BATCH)?;
                 let overdue = |id| Update::new(id, Trigger::Overdue);
                 let updates = ids.into_iter().map(overdue).collect();
                 Ok(advance(conn, &monitor.env, &monitor.policy, updates)?)

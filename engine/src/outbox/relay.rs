@@ -112,6 +112,9 @@ pub struct Relay {
     offsets: Mutex<BTreeMap<i32, i64>>,
 }
 
+/// By how much sends of several instances may overlap, and their clocks differ.
+const OVERLAP: Duration = Duration::from_secs(2);
+
 /// What one step of the relay did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RelayOutcome {
@@ -254,6 +257,7 @@ impl Relay {
         let (held, env, policy) =
             (held.clone(), self.settings.env.clone(), self.settings.policy.clone());
         let (topic, anew) = (self.settings.topic.clone(), self.begun_anew(&sent));
+        let before = sent.first().map_or(env.now(), |row| row.sent_us).before(OVERLAP);
         let (sent, done) = self
             .settings
             .db
@@ -262,8 +266,8 @@ impl Relay {
                 let mine = store::fence(conn, &held)?;
                 let mut sent: Vec<SentRow> =
                     sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
+                store::begin_anew(conn, &topic, &anew, before)?;
                 let marked = store::mark_sent(conn, &sent)?;
-                store::forget_progress(conn, &topic, &anew)?;
                 sent.retain(|row| marked.contains(&row.id));
                 refused.retain(|(shard, _)| mine.contains(shard));
                 let mut done = Advanced::default();
@@ -282,18 +286,20 @@ impl Relay {
     }
 
     /// The partitions that give smaller offsets than before, as a topic does that was made anew, and the smallest of
-    /// them; also those that this relay has not sent to yet, since nothing is known of them.
-    fn begun_anew(&self, sent: &[SentRow]) -> BTreeMap<i32, Offset> {
-        let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut anew: BTreeMap<i32, Offset> = BTreeMap::new();
-        for row in sent {
-            let last = known.insert(row.partition, row.offset);
-            if last.is_none_or(|last| last >= row.offset) {
-                let first = anew.entry(row.partition).or_insert(row.offset);
-                *first = row.offset.min(*first);
-            }
+    /// them; also those that this relay has not sent to yet, since it knows nothing of them.
+    fn begun_anew(&self, sent: &[SentRow]) -> BTreeMap<i32, i64> {
+        let mut range: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
+        for (partition, offset) in sent.iter().filter_map(|row| Some((row.partition, row.offset?)))
+        {
+            let (first, last) = range.entry(partition).or_insert((offset, offset));
+            (*first, *last) = (offset.min(*first), offset.max(*last));
         }
-        anew
+        let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let anew = |(partition, (first, last))| {
+            let before = known.insert(partition, last);
+            before.is_none_or(|before| before >= first).then_some((partition, first))
+        };
+        range.into_iter().filter_map(anew).collect()
     }
 
     /// Whether an event waits to be sent since `before` or longer.
@@ -325,8 +331,11 @@ impl Relay {
         let results = self.settings.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
         let Some(Ok(offset)) = results.first().cloned() else { return Ok(false) };
+        let Some(partition) = messages.first().and_then(|message| message.partition) else {
+            return Ok(false);
+        };
         let (env, policy) = (self.settings.env.clone(), self.settings.policy.clone());
-        let probed = vec![Update::new(id, Trigger::Probed { attempt, offset })];
+        let probed = vec![Update::new(id, Trigger::Probed { attempt, partition, offset })];
         self.settings
             .db
             .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))

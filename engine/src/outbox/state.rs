@@ -36,15 +36,17 @@ pub enum Trigger {
         attempt: i32,
         /// Which partition it lies in.
         partition: i32,
-        /// Where in it.
-        offset: i64,
+        /// Where in it, if the broker said so.
+        offset: Option<i64>,
     },
     /// The broker confirmed that a SENT event was sent once more, to see whether anybody answers.
     Probed {
         /// The number of the repeated send.
         attempt: i32,
-        /// Where in its partition it lies now.
-        offset: i64,
+        /// Which partition it lies in now: the topic may have more than before.
+        partition: i32,
+        /// Where in it, if the broker said so.
+        offset: Option<i64>,
     },
     /// This very message can't be produced, whatever the broker's state.
     Unproducible,
@@ -130,18 +132,21 @@ pub fn step(
                 attempt,
                 partition: Some(partition),
                 sent_us: Some(now),
-                sent_offset: Some(offset),
+                sent_offset: offset,
                 ..row.with_status(Status::Sent)
             })
         }
         // A probe has a number of its own, so that its answer can be told from a late one to the send before;
         // the limit rises with it, so it costs nothing of the budget.
-        (Status::Sent, Trigger::Probed { attempt, offset }) if attempt == row.attempt + 1 => {
+        (Status::Sent, Trigger::Probed { attempt, partition, offset })
+            if attempt == row.attempt + 1 =>
+        {
             Transition::Change(OpenRow {
                 attempt,
                 attempt_limit: row.attempt_limit + 1,
+                partition: Some(partition),
                 sent_us: Some(now),
-                sent_offset: Some(offset),
+                sent_offset: offset,
                 ..row.clone()
             })
         }
@@ -168,6 +173,7 @@ pub fn step(
         (Status::Exhausted, Trigger::Retried { more }) => Transition::Change(OpenRow {
             attempt_limit: row.attempt_limit.max(row.attempt.saturating_add(more.max(1))),
             due_us: now,
+            sent_offset: None,
             resolved_us: None,
             ..row.with_status(Status::Pending)
         }),
@@ -193,6 +199,7 @@ fn failed(
     Transition::Change(OpenRow {
         attempt,
         due_us: now.after(pause),
+        sent_offset: None,
         ..row.with_status(Status::Pending)
     })
 }
@@ -239,7 +246,7 @@ mod tests {
         use Status::{Exhausted, Pending, Processed, Sent};
         let success = |attempt| Trigger::Acked { attempt, outcome: AckOutcome::Success };
         let rejected = |attempt| Trigger::Acked { attempt, outcome: AckOutcome::Rejected };
-        let confirmed = |attempt| Trigger::Confirmed { attempt, partition: 3, offset: 7 };
+        let confirmed = |attempt| Trigger::Confirmed { attempt, partition: 3, offset: Some(7) };
         let table = [
             (Pending, 0, 5, Snapshot, confirmed(1), Sent, 1),
             (Pending, 1, 5, Snapshot, confirmed(1), Pending, 1),
@@ -259,7 +266,15 @@ mod tests {
             (Sent, 1, 5, Snapshot, Trigger::Overdue, Pending, 1),
             (Sent, 5, 5, Snapshot, Trigger::Overdue, Exhausted, 5),
             (Pending, 1, 5, Snapshot, Trigger::Overdue, Pending, 1),
-            (Sent, 1, 5, Snapshot, Trigger::Probed { attempt: 2, offset: 9 }, Sent, 2),
+            (
+                Sent,
+                1,
+                5,
+                Snapshot,
+                Trigger::Probed { attempt: 2, partition: 3, offset: Some(9) },
+                Sent,
+                2,
+            ),
             (Exhausted, 5, 5, Snapshot, Trigger::Retried { more: 3 }, Pending, 5),
             (Sent, 1, 5, Snapshot, Trigger::Retried { more: 3 }, Sent, 1),
             (Exhausted, 5, 5, Command, Trigger::Superseded, Exhausted, 5),
@@ -297,9 +312,13 @@ mod tests {
             attempt.clone().prop_map(|attempt| Trigger::Confirmed {
                 attempt,
                 partition: 0,
-                offset: 1
+                offset: Some(1)
             }),
-            attempt.clone().prop_map(|attempt| Trigger::Probed { attempt, offset: 2 }),
+            attempt.clone().prop_map(|attempt| Trigger::Probed {
+                attempt,
+                partition: 0,
+                offset: Some(2)
+            }),
             Just(Trigger::Unproducible),
             (attempt, 0..4).prop_map(|(attempt, outcome)| Trigger::Acked {
                 attempt,

@@ -1,5 +1,6 @@
 //! What is over is deleted after its retention; what is open never is.
 
+mod forgotten;
 mod operators;
 #[cfg(test)]
 mod tests;
@@ -9,19 +10,31 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::config::Settings;
 use common::db::{Conn, Db, DbError};
+use common::event::Status;
 use common::ids::EventId;
 use common::on;
-use common::schema::{idempotency, inbox, outbox_event, outbox_history, outbox_settled};
+use common::schema::{
+    idempotency, inbox, outbox_event, outbox_history, outbox_open, outbox_settled,
+};
 use diesel::prelude::*;
+
+use crate::counters;
+
+pub use forgotten::{forgotten_up_to, may_be_forgotten, note_forgotten};
 
 /// How long answers to keyed writes are kept.
 const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long previews of jobs are kept, which no job can be made of by then.
+const PREVIEWS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How old things may get, as moments before which they go; by default, all are kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retention {
     /// PROCESSED events, with their history.
     pub outbox: Timestamp,
+    /// EXHAUSTED events that were resolved, with their history.
+    pub resolved: Timestamp,
     /// Answers given, by which duplicates are known.
     pub inbox: Timestamp,
     /// Answers to keyed writes.
@@ -30,26 +43,46 @@ pub struct Retention {
     pub alerts: Timestamp,
     /// Actions of operators, and bulk jobs that ended.
     pub audit: Timestamp,
+    /// Previews of bulk jobs.
+    pub previews: Timestamp,
     /// Sessions, by when they began.
     pub sessions: Timestamp,
+    /// Dead letters that a person dealt with.
+    pub dead_letters: Timestamp,
+    /// Adjustments of the stock.
+    pub adjustments: Timestamp,
+    /// Orders that ended.
+    pub orders: Timestamp,
+    /// What is left of removed products.
+    pub removed_products: Timestamp,
 }
+
+/// Deletes one batch of each kind from a service's own tables, as [`run_once`] does; returns how many rows went.
+pub type ForgetOwn = fn(&mut Conn, Retention) -> QueryResult<usize>;
 
 impl Retention {
     /// What `settings` say at the moment `now`.
     pub fn of(settings: &Settings, now: Timestamp) -> Self {
+        let kept = &settings.retention;
         Self {
             outbox: now.before(settings.outbox.retention),
             inbox: now.before(settings.inbox.retention),
             idempotency: now.before(IDEMPOTENCY),
             alerts: now.before(settings.alerts.retention),
             audit: now.before(settings.access.audit_retention),
+            previews: now.before(PREVIEWS),
             sessions: now.before(settings.access.session_lifetime),
+            resolved: now.before(kept.resolved_events),
+            dead_letters: now.before(kept.dead_letters),
+            adjustments: now.before(kept.adjustments),
+            orders: now.before(kept.orders),
+            removed_products: now.before(kept.removed_products),
         }
     }
 }
 
 /// At most this many rows of each kind are deleted in one transaction, so that nobody waits long for it.
-const BATCH: i64 = 1_000;
+pub const BATCH: i64 = 1_000;
 
 /// Deletes one batch of each kind; returns how many rows went. Zero: nothing more is due.
 ///
@@ -58,11 +91,24 @@ const BATCH: i64 = 1_000;
 pub async fn run_once(db: &Db, retention: Retention) -> Result<usize, DbError> {
     db.write(move |conn| {
         let events = forget_events(conn, retention.outbox)?;
+        let resolved = forget_resolved(conn, retention.resolved)?;
         let answers = forget_inbox(conn, retention.inbox)?;
         let replies = forget_replies(conn, retention.idempotency)?;
-        Ok(events + answers + replies + operators::forget(conn, retention)?)
+        Ok(events + resolved + answers + replies + operators::forget(conn, retention)?)
     })
     .await
+}
+
+/// The same for a service's own tables, in a transaction of its own.
+///
+/// # Errors
+/// When the database fails.
+pub async fn run_own_once(
+    db: &Db,
+    retention: Retention,
+    forget: ForgetOwn,
+) -> Result<usize, DbError> {
+    db.write(move |conn| Ok(forget(conn, retention)?)).await
 }
 
 fn forget_events(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
@@ -80,6 +126,37 @@ fn forget_events(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
         diesel::delete(outbox_settled::table.filter(outbox_settled::id.eq_any(&ids))).execute(c)?;
         diesel::delete(outbox_event::table.filter(outbox_event::id.eq_any(&ids))).execute(c)
     })
+}
+
+/// Their alerts are closed since, and go with the other closed ones.
+fn forget_resolved(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    let ids = lock_resolved(conn, before)?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    on!(&mut *conn, c => {
+        let history = outbox_history::table.filter(outbox_history::event_id.eq_any(&ids));
+        diesel::delete(history).execute(c)?;
+        diesel::delete(outbox_open::table.filter(outbox_open::id.eq_any(&ids))).execute(c)?;
+        diesel::delete(outbox_event::table.filter(outbox_event::id.eq_any(&ids))).execute(c)?;
+    });
+    // They were committed, and no count of what there is says so any more.
+    counters::add(conn, counters::FORGOTTEN, before, ids.len())?;
+    Ok(ids.len())
+}
+
+/// What somebody else has locked is passed by: it may be about to be sent again.
+fn lock_resolved(conn: &mut Conn, before: Timestamp) -> QueryResult<Vec<EventId>> {
+    let old = outbox_open::table
+        .filter(outbox_open::resolved_us.lt(before))
+        .filter(outbox_open::status.eq(Status::Exhausted))
+        .order(outbox_open::resolved_us)
+        .limit(BATCH)
+        .select(outbox_open::id);
+    match conn {
+        Conn::Pg(c) => old.for_update().skip_locked().load(c),
+        Conn::Sqlite(c) => old.load(c),
+    }
 }
 
 fn forget_inbox(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {

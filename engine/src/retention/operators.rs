@@ -1,9 +1,10 @@
-//! The operators' side: alerts and their messages, silences, actions, jobs, and expired sessions.
+//! The operators' side: alerts and their messages, silences, dead letters, actions, jobs, and expired sessions.
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::ids::EventId;
 use common::on;
-use common::schema::{bulk_item, bulk_job, operator_session};
+use common::schema::{bulk_item, bulk_job, bulk_preview, bulk_preview_event, operator_session};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
@@ -11,25 +12,32 @@ use diesel::sql_types::BigInt;
 use super::{BATCH, Retention};
 
 /// What is deleted from tables whose rows have a number; `$1` is the moment before which, `$2` the limit.
-const NUMBERED: [(&str, &str); 5] = [
+const NUMBERED: [(&str, &str); 6] = [
     ("alert", "SELECT seq FROM alert WHERE closed_us < $1 ORDER BY closed_us LIMIT $2"),
     // Not while an alert is kept that names the message.
     (
         "mail",
         "SELECT seq FROM mail WHERE sent_us < $1 \
          AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.mail_seq = mail.seq) \
+         AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.over_mail_seq = mail.seq) \
          ORDER BY sent_us LIMIT $2",
     ),
     (
         "webhook",
         "SELECT seq FROM webhook WHERE sent_us < $1 \
          AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.webhook_seq = webhook.seq) \
+         AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.over_webhook_seq = webhook.seq) \
          ORDER BY sent_us LIMIT $2",
     ),
     // One that was ended early goes with those that end when it would have.
     (
         "alert_silence",
         "SELECT seq FROM alert_silence WHERE until_us < $1 ORDER BY until_us LIMIT $2",
+    ),
+    // One that waits has no such moment.
+    (
+        "dead_letter",
+        "SELECT seq FROM dead_letter WHERE handled_us < $1 ORDER BY handled_us LIMIT $2",
     ),
     // Actions are numbered in the order of time, so the oldest batch shows whether any is due.
     (
@@ -45,11 +53,13 @@ pub(super) fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize
     for (table, old) in NUMBERED {
         let before = match table {
             "audit" => retention.audit,
+            "dead_letter" => retention.dead_letters,
             _ => retention.alerts,
         };
         gone += forget_numbered(conn, table, old, before)?;
     }
     gone += forget_job(conn, retention.audit)?;
+    gone += forget_preview(conn, retention.previews)?;
     Ok(gone + forget_sessions(conn, retention.sessions)?)
 }
 
@@ -80,7 +90,7 @@ fn forget_job(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
         .order(bulk_item::event_id)
         .limit(BATCH)
         .select(bulk_item::event_id);
-    let items: Vec<common::ids::EventId> = on!(&mut *conn, c => batch.load(c))?;
+    let items: Vec<EventId> = on!(&mut *conn, c => batch.load(c))?;
     let touched =
         bulk_item::table.filter(bulk_item::job.eq(job)).filter(bulk_item::event_id.eq_any(&items));
     let gone = on!(&mut *conn, c => diesel::delete(touched).execute(c))?;
@@ -88,6 +98,36 @@ fn forget_job(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
         true => on!(conn, c => diesel::delete(bulk_job::table.find(job)).execute(c)),
         false => Ok(gone),
     }
+}
+
+/// A batch of what the oldest preview lists, and the preview itself with the last of it.
+fn forget_preview(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    use bulk_preview_event as e;
+    let Some(preview) = oldest_preview(conn, before)? else { return Ok(0) };
+    let batch =
+        e::table.filter(e::preview.eq(preview)).order(e::event_id).limit(BATCH).select(e::event_id);
+    let events: Vec<EventId> = on!(&mut *conn, c => batch.load(c))?;
+    let listed = e::table.filter(e::preview.eq(preview)).filter(e::event_id.eq_any(&events));
+    let gone = on!(&mut *conn, c => diesel::delete(listed).execute(c))?;
+    match events.is_empty() {
+        true => on!(conn, c => diesel::delete(bulk_preview::table.find(preview)).execute(c)),
+        false => Ok(gone),
+    }
+}
+
+/// A job that has ended lists its events itself; one that has not still needs them.
+fn oldest_preview(conn: &mut Conn, before: Timestamp) -> QueryResult<Option<i64>> {
+    let needed = bulk_job::table
+        .filter(bulk_job::state.lt(2_i16))
+        .filter(bulk_job::preview.is_not_null())
+        .select(bulk_job::preview.assume_not_null());
+    let needed: Vec<i64> = on!(&mut *conn, c => needed.load(c))?;
+    let old = bulk_preview::table
+        .filter(bulk_preview::created_us.lt(before))
+        .filter(bulk_preview::seq.ne_all(&needed))
+        .order(bulk_preview::seq)
+        .select(bulk_preview::seq);
+    on!(conn, c => old.first(c).optional())
 }
 
 fn forget_sessions(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {

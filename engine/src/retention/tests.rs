@@ -1,19 +1,29 @@
 //! What goes and what stays, on every database.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::clock::Timestamp;
+use common::clock::{ManualClock, Timestamp};
+use common::config::Settings;
 use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS};
+use common::env::Env;
+use common::event::{EventKind, EventType, NewEvent};
 use common::ids::EventId;
 use common::on;
 use common::schema::{
-    alert, alert_silence, audit, bulk_item, bulk_job, mail, operator, operator_session, webhook,
+    alert, alert_silence, audit, bulk_item, bulk_job, bulk_preview, bulk_preview_event, counter,
+    dead_letter, mail, operator, operator_session, outbox_event, outbox_history, outbox_open,
+    outbox_settled, webhook,
 };
+use common::telemetry::Spans;
 use diesel::prelude::*;
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
 use super::{Retention, run_once};
+use crate::bulk::{self, Matches, Selection};
+use crate::counters;
+use crate::outbox::Outbox;
 
 on_every_database!(RetentionFixture::new =>
     closed_alerts_go_with_their_messages_and_open_ones_stay,
@@ -21,9 +31,14 @@ on_every_database!(RetentionFixture::new =>
     actions_go_by_their_own_age,
     ended_jobs_go_with_what_they_touched,
     sessions_go,
+    a_preview_goes_unless_its_job_needs_it,
+    what_was_retried_again_stays,
+    a_year_leaves_what_is_young_and_what_is_open,
     nothing_goes_by_default,
 );
 
+const DEFAULTS: &str = include_str!("../../../product-service/product-service.toml");
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const OLD: Timestamp = Timestamp::from_micros(1_000);
 const LIMIT: Timestamp = Timestamp::from_micros(2_000);
 const YOUNG: Timestamp = Timestamp::from_micros(3_000);
@@ -259,10 +274,181 @@ async fn nothing_goes_by_default(fixture: RetentionFixture) {
         })
         .await;
     assert_eq!(fixture.forget(Retention::default()).await, 0);
-    let settings = include_str!("../../../product-service/product-service.toml");
-    let settings = common::config::Settings::load(settings, None).unwrap();
+    let settings = Settings::load(DEFAULTS, None).unwrap();
     let now = OLD.after(Duration::from_secs(89 * 24 * 60 * 60));
     assert_eq!(fixture.forget(Retention::of(&settings, now)).await, 0);
     let now = OLD.after(Duration::from_secs(91 * 24 * 60 * 60));
     assert_eq!(fixture.forget(Retention::of(&settings, now)).await, 3);
+}
+
+/// A preview that lists `count` events; its number.
+fn add_preview(conn: &mut Conn, count: u128, at: Timestamp) -> QueryResult<i64> {
+    let selection = Selection::Filter(Default::default());
+    let id = |n| EventId::from_uuid(uuid::Uuid::from_u128(n));
+    let found = Matches { ids: (1..=count).map(id).collect(), at_least: false };
+    Ok(bulk::keep_preview(conn, &selection, &found, at)?.unwrap())
+}
+
+async fn a_preview_goes_unless_its_job_needs_it(fixture: RetentionFixture) {
+    fixture
+        .write(|conn| {
+            add_preview(conn, 1_200, OLD)?;
+            for (action, state) in [("done", 2_i16), ("running", 1)] {
+                let row = (
+                    bulk_job::action.eq(action),
+                    bulk_job::selection.eq("{}"),
+                    bulk_job::state.eq(state),
+                    bulk_job::expected.eq(1_i64),
+                    bulk_job::created_us.eq(OLD),
+                    bulk_job::created_by.eq("anna"),
+                    bulk_job::created_via.eq("session"),
+                    bulk_job::preview.eq(Some(add_preview(conn, 3, OLD)?)),
+                );
+                on!(&mut *conn, c => diesel::insert_into(bulk_job::table).values(row).execute(c))?;
+            }
+            add_preview(conn, 5, YOUNG)
+        })
+        .await;
+    let retention = Retention { previews: LIMIT, ..Retention::default() };
+    assert_eq!(fixture.forget(retention).await, 1_201 + 4);
+    let left: Vec<i64> = fixture
+        .write(|conn| {
+            on!(conn, c => bulk_preview::table
+                .order(bulk_preview::seq)
+                .select(bulk_preview::seq)
+                .load(c))
+        })
+        .await;
+    assert_eq!(left, [3, 4]);
+    let listed: i64 =
+        fixture.write(|conn| on!(conn, c => bulk_preview_event::table.count().get_result(c))).await;
+    assert_eq!(listed, 3 + 5);
+}
+
+const SNAPSHOT: EventType =
+    EventType { name: "stockloop.inventory.changed", kind: EventKind::Snapshot };
+
+fn event() -> NewEvent {
+    NewEvent {
+        event_type: SNAPSHOT,
+        key: "TEA".to_owned(),
+        version: 1,
+        payload: "{}".to_owned(),
+        traceparent: None,
+    }
+}
+
+fn outbox(clock: &ManualClock) -> (Outbox, Env) {
+    let env = Env::seeded(Arc::new(clock.clone()), 1);
+    (Outbox::new(env.clone(), 5, Spans::off(env.clone())), env)
+}
+
+async fn what_was_retried_again_stays(fixture: RetentionFixture) {
+    let (outbox, _) = outbox(&ManualClock::at(OLD));
+    fixture
+        .write(move |conn| {
+            // A row of an older program may still carry the moment at which it was resolved.
+            let ids = outbox.append(conn, vec![event(), event(), event()])?;
+            for (id, status, resolved) in
+                [(ids[0], 0_i16, Some(OLD)), (ids[1], 2, None), (ids[2], 2, Some(YOUNG))]
+            {
+                on!(&mut *conn, c => diesel::update(outbox_open::table.find(id))
+                    .set((outbox_open::status.eq(status), outbox_open::resolved_us.eq(resolved)))
+                    .execute(c))?;
+            }
+            Ok(())
+        })
+        .await;
+    let retention = Retention { resolved: LIMIT, ..Retention::default() };
+    assert_eq!(fixture.forget(retention).await, 0);
+}
+
+/// One event arrives, one gives up and is resolved, one dead letter is discarded, one preview is looked at.
+fn live_a_day(conn: &mut Conn, outbox: &Outbox, now: Timestamp) -> QueryResult<()> {
+    let ids = outbox.append(conn, vec![event(), event()])?;
+    let settled = (
+        outbox_settled::id.eq(ids[0]),
+        outbox_settled::outcome.eq(0_i16),
+        outbox_settled::attempt.eq(1),
+        outbox_settled::settled_us.eq(now),
+        outbox_settled::consumer.eq("order-service"),
+    );
+    let line = (
+        outbox_history::event_id.eq(ids[1]),
+        outbox_history::at_us.eq(now),
+        outbox_history::attempt.eq(1),
+        outbox_history::what.eq("RESOLVED"),
+    );
+    let resolved = (outbox_open::status.eq(2_i16), outbox_open::resolved_us.eq(Some(now)));
+    on!(&mut *conn, c => {
+        diesel::delete(outbox_open::table.find(ids[0])).execute(c)?;
+        diesel::insert_into(outbox_settled::table).values(settled).execute(c)?;
+        diesel::update(outbox_open::table.find(ids[1])).set(resolved).execute(c)?;
+        diesel::insert_into(outbox_history::table).values(line).execute(c)?;
+    });
+    counters::add(conn, counters::PROCESSED, now, 1)?;
+    add_dead_letter(conn, now, Some(now))?;
+    add_preview(conn, 2, now)?;
+    Ok(())
+}
+
+fn add_dead_letter(
+    conn: &mut Conn,
+    at: Timestamp,
+    handled: Option<Timestamp>,
+) -> QueryResult<usize> {
+    let row = (
+        dead_letter::topic.eq("orders"),
+        dead_letter::partition.eq(0),
+        dead_letter::offset.eq(at.micros()),
+        dead_letter::hash.eq(if handled.is_some() { "handled" } else { "waiting" }),
+        dead_letter::bytes.eq(b"{".to_vec()),
+        dead_letter::error.eq("no JSON"),
+        dead_letter::at_us.eq(at),
+        dead_letter::state.eq(if handled.is_some() { 2_i16 } else { 0 }),
+        dead_letter::handled_us.eq(handled),
+    );
+    on!(conn, c => diesel::insert_into(dead_letter::table).values(row).execute(c))
+}
+
+/// How many rows there are: open, settled, events, history, dead letters, previews.
+fn rows(conn: &mut Conn) -> QueryResult<[i64; 6]> {
+    on!(conn, c => Ok([
+        outbox_open::table.count().get_result(c)?,
+        outbox_settled::table.count().get_result(c)?,
+        outbox_event::table.count().get_result(c)?,
+        outbox_history::table.count().get_result(c)?,
+        dead_letter::table.count().get_result(c)?,
+        bulk_preview::table.count().get_result(c)?,
+    ]))
+}
+
+async fn a_year_leaves_what_is_young_and_what_is_open(fixture: RetentionFixture) {
+    let settings = Settings::load(DEFAULTS, None).unwrap();
+    let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
+    let (outbox, env) = outbox(&clock);
+    let (first, now) = (outbox.clone(), env.now());
+    fixture
+        .write(move |conn| {
+            first.append(conn, vec![event()])?;
+            add_dead_letter(conn, now, None)
+        })
+        .await;
+    for _ in 0..365 {
+        let (outbox, now) = (outbox.clone(), env.now());
+        fixture.write(move |conn| live_a_day(conn, &outbox, now)).await;
+        clock.advance(DAY);
+        fixture.forget(Retention::of(&settings, env.now())).await;
+    }
+    assert_eq!(fixture.write(rows).await, [90 + 1, 30, 30 + 90 + 1, 90, 90 + 1, 1]);
+    // What was committed does not become less by being forgotten.
+    let forgotten: Vec<i64> = fixture
+        .write(|conn| {
+            on!(conn, c => counter::table
+                .filter(counter::name.eq(counters::FORGOTTEN))
+                .select(counter::value)
+                .load(c))
+        })
+        .await;
+    assert_eq!(forgotten.iter().sum::<i64>(), 365 - 90);
 }

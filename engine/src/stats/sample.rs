@@ -205,7 +205,7 @@ impl Sample {
             sent: sum(1, false),
             exhausted: sum(2, false),
             resolved: sum(2, true),
-            totals: Totals { committed: counted.processed + all, ..counted },
+            totals: Totals { committed: counted.committed + counted.processed + all, ..counted },
             rates: None,
             oldest: oldest(conn)?,
             latencies: Latencies::take(conn)?,
@@ -272,10 +272,17 @@ fn oldest(conn: &mut Conn) -> QueryResult<Option<Oldest>> {
     Ok(event.map(|(key, since)| Oldest { id, key, since }))
 }
 
+/// The durable counts; of what was committed, only the events that retention removed unprocessed.
+///
 /// The slots are summed here: the databases' sum of a BIGINT is of another type in each.
 fn totals(conn: &mut Conn) -> QueryResult<Totals> {
     let slots: Vec<(String, i64)> = on!(conn, c => counter::table
-        .filter(counter::name.eq_any([counters::PROCESSED, counters::SENT, counters::FAILED]))
+        .filter(counter::name.eq_any([
+            counters::PROCESSED,
+            counters::SENT,
+            counters::FAILED,
+            counters::FORGOTTEN,
+        ]))
         .select((counter::name, counter::value))
         .load(c))?;
     let sum = |name| {
@@ -283,7 +290,7 @@ fn totals(conn: &mut Conn) -> QueryResult<Totals> {
         own.fold(0, i64::saturating_add)
     };
     Ok(Totals {
-        committed: 0,
+        committed: sum(counters::FORGOTTEN),
         sent: sum(counters::SENT),
         processed: sum(counters::PROCESSED),
         failed: sum(counters::FAILED),

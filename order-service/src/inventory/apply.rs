@@ -6,16 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::Event;
+use common::ids::EventId;
 use common::inventory::Sku;
 use common::orders::OrderId;
 use diesel::QueryResult;
 use engine::batch::BatchError;
 use engine::inbox::{CopyVersion, Detail, Handler, HandlerOutcome};
+use engine::retention::may_be_forgotten;
 
 use super::EpochVersion;
 use super::incoming::{Arrival, InvalidEvent};
 use super::model::{self, ProductCopy};
 use crate::orders::reservation;
+use crate::retention;
 
 /// Applies both inventory events to the copy.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,9 +35,18 @@ impl Handler for InventoryHandler {
         now: Timestamp,
         events: &[Event],
     ) -> Result<Vec<HandlerOutcome>, BatchError> {
-        let arrivals: Vec<Result<Arrival, InvalidEvent>> =
+        let mut arrivals: Vec<Result<Arrival, InvalidEvent>> =
             events.iter().map(|event| Arrival::read(event, now)).collect();
+        let is_old = events.iter().any(|event| may_be_forgotten(event.id, now));
+        let first_known = if is_old { retention::first_known_event(conn)? } else { None };
+        if let Some(first_known) = first_known {
+            refuse_forgotten(conn, first_known, events, &mut arrivals)?;
+        }
         let copies = write(conn, fold(&arrivals))?;
+        // A tombstone may have gone between the two; the same batch again sees that.
+        if is_old && retention::first_known_event(conn)? != first_known {
+            return Err(BatchError::Raced);
+        }
         let versions = copies.iter().map(|(sku, copy)| (sku.clone(), copy.version)).collect();
         reservation::on_copies_updated(conn, &versions, &deductions(&arrivals))?;
         let results = arrivals.iter().enumerate().map(|(place, arrival)| match arrival {
@@ -48,6 +60,31 @@ impl Handler for InventoryHandler {
         let row = model::versions(conn, &[key])?.into_iter().next();
         Ok(row.map(|row| CopyVersion { epoch: row.epoch, version: row.version }))
     }
+}
+
+/// Refuses states that may be older than a removal that is forgotten: they would bring the product back.
+fn refuse_forgotten(
+    conn: &mut Conn,
+    first_known: EventId,
+    events: &[Event],
+    arrivals: &mut [Result<Arrival, InvalidEvent>],
+) -> QueryResult<()> {
+    let mut old = Vec::new();
+    for (event, arrival) in events.iter().zip(arrivals) {
+        if let Ok(Arrival { row, .. }) = &*arrival
+            && event.id < first_known
+            && !row.removed
+        {
+            old.push((row.sku.clone(), arrival));
+        }
+    }
+    let skus: Vec<&str> = old.iter().map(|(sku, _)| sku.as_str()).collect();
+    let known: BTreeSet<Sku> =
+        model::versions(conn, &skus)?.into_iter().map(|row| row.sku).collect();
+    for (sku, arrival) in old.into_iter().filter(|(sku, _)| !known.contains(sku)) {
+        *arrival = Err(InvalidEvent::Forgotten(sku));
+    }
+    Ok(())
 }
 
 /// The newest state of one product in a batch, and the place of the event that has it.

@@ -24,6 +24,11 @@ pub(super) enum InvalidEvent {
     Removed { event_type: String, removed: bool },
     #[error("the description holds U+0000, which the database can't keep")]
     Nul,
+    #[error(
+        "{0} is not known here, and this event is older than what is kept of removed products \
+         (retention.removed_products); if there is this product, put it in again"
+    )]
+    Forgotten(Sku),
 }
 
 /// What an event brings: a state of a product, and the order that it comes from, if it comes from one.

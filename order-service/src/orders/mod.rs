@@ -12,7 +12,7 @@ mod place;
 pub(crate) mod reservation;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use common::clock::Timestamp;
 use common::db::Db;

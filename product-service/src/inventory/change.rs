@@ -11,6 +11,7 @@ use super::{
     Adjustment, ChangeError, ChangeRefusal, Product, ProductContent, WriteContext, details, events,
     existing,
 };
+use crate::retention;
 
 /// Tries to find or add a product: the second finds what another one added meanwhile.
 const TRIES: usize = 2;
@@ -24,7 +25,7 @@ pub struct PutOutcome {
     pub created: bool,
 }
 
-/// Puts a product in, or replaces it; a removed one goes on from its tombstone's version.
+/// Puts a product in, or replaces it; a removed one goes on from its tombstone's version, or above all that went.
 ///
 /// # Errors
 /// Refused when `precondition` does not hold, the stock is below zero without backorders, or the SKU of a new product
@@ -44,7 +45,13 @@ pub fn put(
         if created {
             sku.check_as_new().map_err(ChangeRefusal::from)?;
         }
-        let product = Product::put(sku, before.as_ref(), content.clone(), context.now)?;
+        let product = match &before {
+            Some(before) => before.put(content.clone(), context.now)?,
+            None => {
+                let first = retention::first_version(conn)?;
+                Product::of(sku, content.clone(), first, context.now)?
+            }
+        };
         if before.is_some() {
             model::update(conn, &product)?;
         } else if !model::insert(conn, &product)? {
@@ -107,11 +114,16 @@ fn append_event(
 }
 
 impl Product {
-    /// The version after `before` (the first one, if there is none), with this content.
-    fn put(
+    /// The next version, with this content.
+    fn put(&self, content: ProductContent, now: Timestamp) -> Result<Self, ChangeRefusal> {
+        Self::of(&self.sku, content, self.version + 1, self.not_before(now))
+    }
+
+    /// This content as that version.
+    fn of(
         sku: &Sku,
-        before: Option<&Self>,
         content: ProductContent,
+        version: i64,
         now: Timestamp,
     ) -> Result<Self, ChangeRefusal> {
         if content.quantity < 0 && !content.allow_backorder {
@@ -124,8 +136,8 @@ impl Product {
             unit_price_minor: content.unit_price_minor.minor(),
             allow_backorder: content.allow_backorder,
             removed: false,
-            version: before.map_or(1, |before| before.version + 1),
-            updated_us: before.map_or(now, |before| before.not_before(now)),
+            version,
+            updated_us: now,
         })
     }
 

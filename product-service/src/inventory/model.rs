@@ -28,7 +28,7 @@ pub struct Product {
     pub allow_backorder: bool,
     /// Whether this is a tombstone.
     pub removed: bool,
-    /// 1 for the first state; each change, the removal too, is one more.
+    /// 1 for the first state, or more where removed products were forgotten; each change, the removal too, is one more.
     pub version: i64,
     /// When it became so; never before the version before it.
     pub updated_us: Timestamp,

@@ -13,11 +13,13 @@ use diesel::result::{DatabaseErrorKind, Error};
 use engine::batch::BatchError;
 use engine::inbox::{Detail, Handler, HandlerOutcome};
 use engine::outbox::Outbox;
+use engine::retention::may_be_forgotten;
 
 use super::incoming::{Command, InvalidCommand, StockRequest};
 use super::model::{self, OrderDeduction, OrderRecord, OrderState};
 use super::outcome;
 use crate::inventory::{self, ChangeRefusal, Product};
+use crate::retention;
 
 /// Carries out both order commands; every change of stock is an inventory event of its own.
 #[derive(Clone)]
@@ -72,6 +74,8 @@ struct Order {
 struct StockChanges {
     now: Timestamp,
     epoch: i64,
+    /// Orders below this id may be forgotten.
+    first_known: Option<OrderId>,
     products: BTreeMap<Sku, Product>,
     orders: BTreeMap<OrderId, Order>,
     changed_products: BTreeSet<Sku>,
@@ -101,9 +105,16 @@ impl StockChanges {
         }
         let skus: Vec<&str> = skus.into_iter().map(Sku::as_str).collect();
         let products = inventory::lock_all(conn, &skus)?;
+        let unknown = |id: &&OrderId| !orders.contains_key(*id);
+        let first_known = match ids.iter().find(unknown) {
+            // The ids are sorted: the first one is the oldest.
+            Some(id) if may_be_forgotten(*id, now) => retention::first_known_order(conn)?,
+            _ => None,
+        };
         Ok(Self {
             now,
             epoch: Outbox::epoch(conn)?,
+            first_known,
             products: products.into_iter().map(|row| (row.sku.clone(), row)).collect(),
             orders,
             changed_products: BTreeSet::new(),
@@ -115,6 +126,9 @@ impl StockChanges {
     fn carry_out(&mut self, command: Command) -> Result<HandlerOutcome, BatchError> {
         let state = self.orders.get(&command.order).map(|order| order.record.state);
         match (&command.request, state) {
+            (_, None) if self.first_known.is_some_and(|first| command.order < first) => {
+                Ok(forgotten(command.order))
+            }
             (StockRequest::Take(wanted), None) => self.take(&command, wanted),
             (StockRequest::Take(_), Some(_)) => self.result(&command, Detail::Duplicate),
             (StockRequest::Return, None) => {
@@ -255,6 +269,17 @@ impl StockChanges {
         }
         outbox.append(conn, self.events)?;
         Ok(())
+    }
+}
+
+/// To carry it out may be to do so for the second time.
+fn forgotten(order: OrderId) -> HandlerOutcome {
+    HandlerOutcome::Failed {
+        error: format!(
+            "the order {order} is older than what is kept of orders (retention.orders), so it is not known whether it \
+             was carried out before; correct the stock by hand and resolve this event"
+        ),
+        retryable: false,
     }
 }
 

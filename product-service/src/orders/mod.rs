@@ -5,7 +5,7 @@ mod incoming;
 mod model;
 mod outcome;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use common::db::Db;
 

@@ -44,6 +44,7 @@ const ALERT: &[Column] = &[
     Column::text("because", "closed_because"),
     Column::text("silenced until", "silenced_until"),
     Column::list("mailed to", "mail.recipients"),
+    Column::text("mail is", "mail.state"),
     Column::text("mail sent", "mail.sent_at"),
     Column::text("mail's tries", "mail.tries"),
     Column::text("mail's last error", "mail.last_error"),

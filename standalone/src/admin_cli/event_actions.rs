@@ -39,9 +39,9 @@ Examples:
   stockloop admin retry --all-matching --error-class CLASS --attempts 3 --yes
 
 More than one event becomes a bulk job of the service: the command says how many events there are,
-asks, and shows the job's progress. Ctrl-C leaves the job running;
-`stockloop admin job SEQ --follow` shows it again. At the end the command says what was done, and
-what was skipped and why; the exit code is 3 if some events were skipped.")]
+asks, and shows the job's progress. The job covers these events, and none that match later. Ctrl-C
+leaves the job running; `stockloop admin job SEQ --follow` shows it again. At the end the command
+says what was done, and what was skipped and why; the exit code is 3 if some events were skipped.")]
 pub(super) struct RetryArgs {
     #[command(flatten)]
     selection: EventSelection,
@@ -129,7 +129,7 @@ async fn act_on_many(
         true => selection.filter.selection(ctx.now()),
         false => json!({ "ids": selection.ids }),
     };
-    let expected = preview(ctx, &events, action.name).await?;
+    let Preview { matches: expected, preview } = preview(ctx, &events, action.name).await?;
     if expected == 0 {
         ctx.remark("No event matches; nothing is done.");
         return Ok(Outcome::Done);
@@ -144,6 +144,7 @@ async fn act_on_many(
         ("action", json!(action.name)),
         ("selection", events),
         ("expected", json!(expected)),
+        ("preview", preview),
     ]));
     let raw = ctx.client.send(Method::POST, &["jobs"], Some(&Value::Object(job))).await?;
     if selection.no_wait {
@@ -154,20 +155,30 @@ async fn act_on_many(
     follow(ctx, job["seq"].as_str().unwrap_or_default()).await
 }
 
-/// Says how many events there are, and shows some; returns how many.
-async fn preview(ctx: &CommandContext, selection: &Value, action: &str) -> anyhow::Result<u64> {
+/// What the person is asked about.
+struct Preview {
+    /// How many events there are.
+    matches: u64,
+    /// What the job names, so that it covers these; null where the events' ids are given.
+    preview: Value,
+}
+
+/// Says how many events there are, and shows some.
+async fn preview(ctx: &CommandContext, selection: &Value, action: &str) -> anyhow::Result<Preview> {
     let body = json!({ "selection": selection });
     let raw = ctx.client.send(Method::POST, &["jobs", "preview"], Some(&body)).await?;
-    let preview: Value = serde_json::from_str(&raw)?;
-    let matches = preview["matches"].as_u64().unwrap_or(0);
-    let at_least = if preview["at_least"] == true { "at least " } else { "" };
+    let mut found: Value = serde_json::from_str(&raw)?;
+    let matches = found["matches"].as_u64().unwrap_or(0);
     if matches > 0 && !ctx.json {
-        ctx.remark(&format!("This will {action} {at_least}{} events, such as", grouped(matches)));
-        if let Some(examples) = preview["examples"].as_array() {
+        ctx.remark(&format!("This will {action} {} events, such as", grouped(matches)));
+        if let Some(examples) = found["examples"].as_array() {
             ctx.print_table(EVENTS, examples, true)?;
         }
+        if found["at_least"] == true {
+            ctx.remark("There may be more: run the command again for those.");
+        }
     }
-    Ok(matches)
+    Ok(Preview { matches, preview: found["preview"].take() })
 }
 
 fn capitalized(word: &str) -> String {

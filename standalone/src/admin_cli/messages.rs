@@ -12,6 +12,7 @@ use super::table::{Column, printable};
 
 const MAILS: &[Column] = &[
     Column::number("MAIL", "seq"),
+    Column::text("STATE", "state"),
     Column::age("AGE", "created_at"),
     Column::time("SENT (UTC)", "sent_at"),
     Column::number("TRIES", "tries"),

@@ -58,6 +58,18 @@ fn refusals_are_told_apart() {
 }
 
 #[test]
+fn one_recipient_is_refused() {
+    let sink = SmtpSink::start().unwrap();
+    sink.refuse_recipient("operator@example.test", 550);
+    assert!(transport(&sink).send(&mail("gone")).unwrap_err().is_permanent());
+    sink.refuse_recipient("operator@example.test", 451);
+    assert!(transport(&sink).send(&mail("not now")).unwrap_err().is_transient());
+    sink.refuse_no_recipient();
+    transport(&sink).send(&mail("now")).unwrap();
+    assert_eq!(sink.mails().len(), 1);
+}
+
+#[test]
 fn a_lost_answer_leaves_the_mail_there() {
     let sink = SmtpSink::start().unwrap();
     sink.be(Manner::LoseAnswer).unwrap();

@@ -140,6 +140,8 @@ impl ServiceUnderTest {
             consumer: self.other.to_owned(),
             processed_at: self.env.now(),
             traceparent: None,
+            partition: None,
+            offset: None,
         };
         self.settle(vec![self.ack_batch(vec![ack])]).await;
     }

@@ -1,5 +1,5 @@
 use common::on;
-use common::schema::{alert, mail, webhook};
+use common::schema::{alert, mail, mail_recipient, webhook};
 use diesel::prelude::*;
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
@@ -13,6 +13,7 @@ on_every_database!(AdminFixture::new =>
     silences_begin_and_end,
     wrong_silences_are_refused,
     mails_and_how_far_they_got,
+    who_was_refused_is_shown,
     a_test_mail_needs_mail_to_be_on,
     a_test_mail_is_written_down,
     calls_and_how_far_they_got,
@@ -140,6 +141,8 @@ async fn mails_and_how_far_they_got(fixture: AdminFixture) {
     assert_eq!((&mail["alerts"], &mail["tries"]), (&json!(1), &json!(2)));
     assert_eq!(mail["recipients"], json!(["ops@example.com"]));
     assert_eq!(mail["last_error"], "connection refused");
+    assert_eq!(mail["state"], "waiting");
+    assert_eq!(mail["recipient_states"][0]["address"], "ops@example.com");
     assert_eq!(fixture.get("/mails?waiting=true").await.items("subject"), ["1 alert"]);
     fixture
         .write(|conn| {
@@ -150,6 +153,33 @@ async fn mails_and_how_far_they_got(fixture: AdminFixture) {
     let sent = fixture.get("/mails?waiting=false").await.body;
     assert_eq!(sent["items"][0]["due_at"], json!(null));
     fixture.get("/mails?waiting=maybe").await.is_problem(422, "waiting");
+}
+
+async fn who_was_refused_is_shown(fixture: AdminFixture) {
+    fixture.alerts(&["closed", "mailed"]).await;
+    fixture
+        .write(|conn| {
+            let refused = (
+                mail_recipient::mail_seq.eq(1_i64),
+                mail_recipient::address.eq("ops@example.com"),
+                mail_recipient::position.eq(0),
+                mail_recipient::refused_us.eq(5_i64),
+                mail_recipient::last_error.eq("550 no such mailbox"),
+            );
+            on!(&mut *conn, c => diesel::insert_into(mail_recipient::table)
+                .values(refused)
+                .execute(c))?;
+            on!(conn, c => diesel::update(mail::table).set(mail::sent_us.eq(5_i64)).execute(c))
+        })
+        .await;
+    let listed = fixture.get("/mails?waiting=false").await.body["items"][0].clone();
+    let of_alert = fixture.get("/alerts?mail=1").await.body["items"][0]["mail"].clone();
+    for mail in [listed, of_alert] {
+        assert_eq!((&mail["state"], &mail["sent_at"]), (&json!("failed"), &json!(null)));
+        let recipient = &mail["recipient_states"][0];
+        assert_eq!(recipient["state"], "refused");
+        assert_eq!(recipient["last_error"], "550 no such mailbox");
+    }
 }
 
 async fn a_test_mail_needs_mail_to_be_on(fixture: AdminFixture) {

@@ -16,6 +16,11 @@ on_every_database!(AdminFixture::new =>
     a_preview_counts_and_changes_nothing,
     a_job_acts_on_what_waits_and_says_why_not_on_others,
     a_job_keeps_to_what_was_there_before_it,
+    a_job_acts_on_what_its_preview_showed_and_no_more,
+    a_job_without_a_preview_is_refused_where_the_number_differs,
+    what_left_the_selection_is_left_alone,
+    a_preview_is_of_one_selection_and_for_an_hour,
+    named_events_are_their_own_preview,
     a_job_is_cancelled_between_two_steps,
     several_instances_do_nothing_twice,
     ten_thousand_events_take_seconds,
@@ -65,6 +70,23 @@ impl AdminFixture {
         created.body["seq"].as_str().unwrap().to_owned()
     }
 
+    /// What a job of `selection` as it is now has to name.
+    async fn preview(&self, selection: Value) -> Value {
+        let preview = self.post("/jobs/preview", json!({ "selection": selection })).await;
+        assert_eq!(preview.status, 200, "{preview:?}");
+        preview.body["preview"].clone()
+    }
+
+    /// Lets an event that is there give up.
+    async fn exhaust(&self, id: EventId) {
+        self.write(move |conn| {
+            on!(conn, c => diesel::update(outbox_open::table.find(id))
+                .set((outbox_open::status.eq(2_i16), outbox_open::attempt.eq(5)))
+                .execute(c))
+        })
+        .await;
+    }
+
     async fn counts(&self, status: i16) -> i64 {
         self.write(move |conn| {
             let rows = outbox_open::table.filter(outbox_open::status.eq(status)).count();
@@ -79,6 +101,12 @@ fn retry_all(expected: usize) -> Value {
         "action": "retry", "selection": { "filter": { "status": "EXHAUSTED" } },
         "reason": "the copy is back", "attempts": 2, "expected": expected,
     })
+}
+
+/// A job's body that names the preview that it is of.
+fn previewed(mut body: Value, preview: &Value) -> Value {
+    body["preview"] = preview.clone();
+    body
 }
 
 async fn a_preview_counts_and_changes_nothing(fixture: AdminFixture) {
@@ -152,6 +180,89 @@ async fn a_job_keeps_to_what_was_there_before_it(fixture: AdminFixture) {
     fixture.work_off().await;
     assert_eq!(fixture.get(&format!("/jobs/{job}")).await.body["done"], 3);
     assert_eq!((fixture.counts(0).await, fixture.counts(2).await), (3, 1));
+}
+
+async fn a_job_acts_on_what_its_preview_showed_and_no_more(fixture: AdminFixture) {
+    let shown = fixture.event("A", 1, Is::Exhausted).await;
+    let later = fixture.event("B", 1, Is::Sent).await;
+    let preview = fixture.preview(json!({ "filter": { "status": "EXHAUSTED" } })).await;
+    // Older than the preview, and EXHAUSTED only now: once before the job is there, once after.
+    fixture.exhaust(later).await;
+    let job = fixture.job(previewed(retry_all(1), &preview)).await;
+    let last = fixture.event("C", 1, Is::Exhausted).await;
+    assert_eq!(fixture.work_off().await, 1);
+    let done = fixture.get(&format!("/jobs/{job}")).await.body;
+    assert_eq!(
+        (&done["state"], &done["done"], &done["skipped"]),
+        (&json!("done"), &json!(1), &json!(0))
+    );
+    let items = fixture.get(&format!("/jobs/{job}/items")).await;
+    assert_eq!(items.items("event_id"), [shown.to_string()]);
+    let waiting = fixture.get("/events?status=EXHAUSTED").await.items("id");
+    assert_eq!(waiting, [last.to_string(), later.to_string()]);
+}
+
+async fn a_job_without_a_preview_is_refused_where_the_number_differs(fixture: AdminFixture) {
+    fixture.event("A", 1, Is::Exhausted).await;
+    let later = fixture.event("B", 1, Is::Sent).await;
+    fixture.exhaust(later).await;
+    let refused = fixture.post("/jobs", retry_all(1)).await;
+    refused.is_problem(409, "");
+    assert_eq!(refused.body["type"], "urn:stockloop:problem:preview-changed");
+    assert!(refused.body["detail"].as_str().unwrap().contains("2 events match now"));
+    assert_eq!(fixture.get("/jobs").await.body["items"], json!([]));
+    let job = fixture.job(retry_all(2)).await;
+    // What the job covers was settled when it was asked for.
+    let last = fixture.event("C", 1, Is::Exhausted).await;
+    fixture.work_off().await;
+    assert_eq!(fixture.get(&format!("/jobs/{job}")).await.body["done"], 2);
+    assert_eq!(fixture.get("/events?status=EXHAUSTED").await.items("id"), [last.to_string()]);
+}
+
+async fn what_left_the_selection_is_left_alone(fixture: AdminFixture) {
+    let filter = json!({ "filter": { "status": "EXHAUSTED", "resolved": false } });
+    let resolved = fixture.event("A", 1, Is::Exhausted).await;
+    let retried = fixture.event("B", 1, Is::Exhausted).await;
+    let stays = fixture.event("C", 1, Is::Exhausted).await;
+    let preview = fixture.preview(filter.clone()).await;
+    let seen_to = json!({ "reason": "counted by hand" });
+    assert_eq!(fixture.post(&format!("/events/{resolved}/resolve"), seen_to).await.status, 200);
+    assert_eq!(fixture.post(&format!("/events/{retried}/retry"), json!({})).await.status, 200);
+    let body = json!({ "action": "retry", "selection": filter, "expected": 3 });
+    let job = fixture.job(previewed(body, &preview)).await;
+    assert_eq!(fixture.step().await, Outcome { worked: true, done: 1, skipped: 2 });
+    let done = fixture.get(&format!("/jobs/{job}/items?skipped=false")).await;
+    assert_eq!(done.items("event_id"), [stays.to_string()]);
+    let skipped = fixture.get(&format!("/jobs/{job}/items?skipped=true")).await;
+    assert_eq!(skipped.items("event_id"), [retried.to_string(), resolved.to_string()]);
+    let why = skipped.items("skipped");
+    assert!(why[0].contains("PENDING") && why[1].contains("resolved by now"), "{why:?}");
+}
+
+async fn a_preview_is_of_one_selection_and_for_an_hour(fixture: AdminFixture) {
+    fixture.exhausted(2).await;
+    let preview = fixture.preview(json!({ "filter": { "status": "EXHAUSTED" } })).await;
+    let other = json!({ "filter": { "status": "EXHAUSTED", "key": "K1" } });
+    let other = json!({ "action": "retry", "selection": other, "expected": 2 });
+    fixture.post("/jobs", previewed(other, &preview)).await.is_problem(422, "selection");
+    fixture.post("/jobs", previewed(retry_all(1), &preview)).await.is_problem(409, "");
+    fixture.post("/jobs", previewed(retry_all(2), &json!("99"))).await.is_problem(409, "");
+    fixture.post("/jobs", previewed(retry_all(2), &json!("x"))).await.is_problem(422, "preview");
+    fixture.clock.advance(Duration::from_secs(3_601));
+    let over = fixture.post("/jobs", previewed(retry_all(2), &preview)).await;
+    assert_eq!(over.body["type"], "urn:stockloop:problem:preview-over");
+}
+
+async fn named_events_are_their_own_preview(fixture: AdminFixture) {
+    let ids = fixture.exhausted(3).await;
+    let named = json!({ "ids": [ids[0], ids[2], ids[0]] });
+    let preview = fixture.post("/jobs/preview", json!({ "selection": named })).await;
+    assert_eq!((&preview.body["matches"], &preview.body["preview"]), (&json!(2), &json!(null)));
+    let body = |expected| json!({ "action": "retry", "selection": named, "expected": expected });
+    fixture.post("/jobs", body(3)).await.is_problem(409, "");
+    fixture.job(body(2)).await;
+    assert_eq!(fixture.step().await, Outcome { worked: true, done: 2, skipped: 0 });
+    assert_eq!((fixture.counts(0).await, fixture.counts(2).await), (2, 1));
 }
 
 async fn a_job_is_cancelled_between_two_steps(fixture: AdminFixture) {

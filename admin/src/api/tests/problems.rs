@@ -54,6 +54,6 @@ async fn a_token_is_asked_for_when_set() {
 #[actix_web::test]
 async fn without_a_database_it_says_try_again() {
     let fixture = AdminFixture::unmigrated();
-    fixture.get("/overview").await.is_problem(503, "");
-    fixture.get("/events").await.is_problem(503, "");
+    fixture.get("/overview").await.is_problem(500, "");
+    fixture.get("/events").await.is_problem(500, "");
 }

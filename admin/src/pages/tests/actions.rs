@@ -66,14 +66,27 @@ async fn many_events_are_asked_for_before_they_are_touched(site: Site) {
     asked.shows("<h1>Retry 3 events?</h1>");
     asked.shows("all with key TEA, status EXHAUSTED");
     asked.shows(r#"<a href="/admin/events?key=TEA&#38;status=EXHAUSTED">Cancel</a>"#);
+    asked.shows(r#"<input type="hidden" name="preview" value="1">"#);
     let selection = r#"{"filter":{"status":"EXHAUSTED","key":"TEA"}}"#;
-    let fields = [
-        ("action", "retry"),
-        ("selection", selection),
-        ("expected", "3"),
-        ("attempts", "2"),
-        ("reason", "the shelf was counted"),
-    ];
+    let fields = |preview| {
+        [
+            ("action", "retry"),
+            ("selection", selection),
+            ("expected", "3"),
+            ("preview", preview),
+            ("attempts", "2"),
+            ("reason", "the shelf was counted"),
+        ]
+    };
+    // A preview that is over is taken anew, with what was filled in, and asked about again.
+    let over = site.post("/admin/jobs", &cookie, &fields("99")).await;
+    assert_eq!(over.status, 409);
+    over.shows("the preview 99 is over");
+    over.shows("<h1>Retry 3 events?</h1>");
+    over.shows("the shelf was counted");
+    // One more gives up while somebody reads: the job covers what was shown.
+    site.fixture.event("TEA", 4, Is::Exhausted).await;
+    let fields = fields("1");
     let job = site.post("/admin/jobs", &cookie, &fields).await;
     assert_eq!(job.leads_to(), "/admin/jobs/1");
     let shown = site.get("/admin/jobs/1", &cookie).await;

@@ -5,6 +5,7 @@
 mod condition;
 mod digest;
 mod model;
+mod over;
 mod render;
 mod sender;
 mod settings;
@@ -92,6 +93,11 @@ impl Fixture {
         let now = self.env.now();
         self.write(move |conn| super::list(conn, now, &filter, None, 10_000)).await
     }
+
+    /// The mail of the newest alert.
+    async fn mail_of_alert(&self) -> super::AlertMail {
+        self.list(AlertFilter::default()).await.remove(0).mail.unwrap()
+    }
 }
 
 fn alert_settings() -> AlertSettings {
@@ -99,6 +105,7 @@ fn alert_settings() -> AlertSettings {
         recipients: vec!["ops@shop.test".to_owned(), "Night Shift <night@shop.test>".to_owned()],
         digest_delay: Duration::from_secs(60),
         digest_size: 50,
+        tell_when_over: false,
         cron: "*/5 * * * * *".to_owned(),
         retention: Duration::from_secs(90 * 24 * 60 * 60),
     }

@@ -84,7 +84,7 @@ async fn closes_what_is_superseded(fixture: Fixture) {
 
 /// What a settlement does with what it supersedes.
 fn close_found(conn: &mut Conn, newest: &[(String, i64, i64)]) -> QueryResult<Vec<EventId>> {
-    let found = superseded_by(conn, newest)?;
+    let found = superseded_by(conn, newest, 10_000)?;
     close(conn, START, &found, "superseded")?;
     Ok(found)
 }
@@ -186,7 +186,7 @@ async fn looks_at_little_however_many_there_are(fixture: Fixture) {
 fn settle(conn: &mut Conn, n: u32, key: &str) {
     let newest = [(key.to_owned(), 9, 9)];
     close(conn, START, &[event_id(n)], "processed").unwrap();
-    superseded_by(conn, &newest).unwrap();
+    superseded_by(conn, &newest, 1_000).unwrap();
 }
 
 /// Rows of alerts that this transaction has read, where the database counts them.

@@ -6,7 +6,7 @@ use lettre::message::Mailbox;
 use super::{START, event_id, parsed};
 use crate::alerts::mail::MailRow;
 use crate::alerts::message;
-use crate::alerts::render::{Item, Mail, Place, mail, one_line, test_mail};
+use crate::alerts::render::{Item, Mail, Place, mail, one_line, over_mail, test_mail};
 
 fn place() -> Place {
     Place {
@@ -29,6 +29,8 @@ fn item(n: u32, key: &str, error: &str) -> Item {
         error: Some(error.to_owned()),
         raised: START,
         committed: Some(START.before(Duration::from_secs(300))),
+        closed: None,
+        closed_because: None,
     }
 }
 
@@ -45,6 +47,8 @@ fn bare(kind: &str, subject: &str) -> Item {
         attempt: None,
         error: None,
         committed: None,
+        closed: None,
+        closed_because: None,
         raised: START,
     }
 }
@@ -102,6 +106,24 @@ fn other_kinds() {
     insta::assert_snapshot!("silent_text", show(&alone));
     let all = mail(&place(), &[silence, above, unknown], 1_001, 1_000).unwrap();
     insta::assert_snapshot!("kinds_text", show(&all));
+}
+
+#[test]
+fn what_is_over() {
+    let mut silence = bare("silent", "order-service has not answered since noon");
+    silence.closed = Some(START);
+    silence.closed_because = Some("answers come again".to_owned());
+    let alone = over_mail(&place(), std::slice::from_ref(&silence), 0, 1_000).unwrap();
+    assert_eq!(
+        alone.subject,
+        "[stockloop] product-service: 1 alert is over (order-service has not answered since noon)"
+    );
+    assert!(alone.text.contains("   because    answers come again\n"), "{}", alone.text);
+    let two = over_mail(&place(), &[silence.clone(), silence], 2, 1_000).unwrap();
+    assert!(two.subject.ends_with("2 alerts are over"), "{}", two.subject);
+    assert!(two.text.contains("2 more alerts are over and come in the next mail."));
+    let nasty = over_mail(&place(), &nasty(), 0, 1_000).unwrap();
+    assert!(!nasty.html.contains("<script") && !nasty.subject.contains('\r'), "{}", nasty.subject);
 }
 
 #[test]

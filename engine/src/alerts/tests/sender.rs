@@ -2,14 +2,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::config::MailTransport;
+use common::on;
+use common::schema::mail_recipient;
+use diesel::RunQueryDsl;
 use stockloop_tests::on_every_database;
 
 use super::{Fixture, parsed};
-use crate::alerts::AlertFilter;
+use crate::alerts::{AlertFilter, MailProgress, RecipientState};
 
 on_every_database!(Fixture::new =>
     an_hour_without_a_mail_server_loses_nothing,
     a_mail_whose_sending_was_not_noted_is_the_same_mail_again,
+    who_has_a_mail_gets_it_again_only_if_that_was_not_noted,
+    a_mail_of_the_last_release_is_sent_to_all,
+    the_others_do_not_wait_for_a_mail_that_one_refuses,
     two_at_once_send_each_mail_once,
     files_are_written,
     off_lets_mails_wait,
@@ -76,6 +82,57 @@ async fn a_mail_whose_sending_was_not_noted_is_the_same_mail_again(fixture: Fixt
     let raw = alerts.memory().unwrap().all();
     assert_eq!(raw.len(), 2);
     assert_eq!(raw[0], raw[1], "the same Message-ID and the same bytes");
+}
+
+async fn who_has_a_mail_gets_it_again_only_if_that_was_not_noted(fixture: Fixture) {
+    let alerts = fixture.alerts();
+    let mails = alerts.memory().unwrap();
+    mails.refuse("night@shop.test", 451);
+    fixture.exhaust_many(0, 1).await;
+    fixture.clock.advance(MINUTE);
+    alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
+    assert_eq!(fixture.mail_of_alert().await.state, MailProgress::Waiting);
+    mails.refuse_nobody();
+    fixture.clock.advance(MINUTE);
+    let (_, mail) = alerts.mails.sender.claim(&fixture.db, &fixture.env).await.unwrap().unwrap();
+    let verdicts = alerts.mails.sender.send(&mail, &fixture.env).await.unwrap();
+    let tried: Vec<_> = verdicts.iter().map(|(address, _)| address.as_str()).collect();
+    assert_eq!(tried, ["Night Shift <night@shop.test>"], "the other one has it");
+    // Here the instance dies.
+    fixture.clock.advance(MINUTE * 2);
+    assert_eq!(alerts.run_once(&fixture.db, &fixture.env).await.unwrap().mails.sender.sent, 1);
+    let raw = mails.all();
+    assert_eq!(raw.len(), 3);
+    assert!(raw.iter().all(|one| *one == raw[0]));
+}
+
+async fn a_mail_of_the_last_release_is_sent_to_all(fixture: Fixture) {
+    let alerts = fixture.alerts();
+    fixture.exhaust_many(0, 1).await;
+    fixture.clock.advance(MINUTE);
+    alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
+    fixture.write(|conn| on!(conn, c => diesel::delete(mail_recipient::table).execute(c))).await;
+    let waiting = fixture.mail_of_alert().await;
+    assert_eq!(waiting.recipient_states.len(), 2);
+    assert_eq!(waiting.recipient_states[0].state, RecipientState::Waiting);
+    alerts.memory().unwrap().refuse("night@shop.test", 550);
+    alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
+    let sent = fixture.mail_of_alert().await;
+    assert_eq!(sent.state, MailProgress::Partly);
+    // One that the last release has sent, too.
+    fixture.write(|conn| on!(conn, c => diesel::delete(mail_recipient::table).execute(c))).await;
+    assert_eq!(fixture.mail_of_alert().await.state, MailProgress::Sent);
+}
+
+async fn the_others_do_not_wait_for_a_mail_that_one_refuses(mut fixture: Fixture) {
+    fixture.alerts.digest_size = 1;
+    let alerts = fixture.alerts();
+    alerts.memory().unwrap().refuse("night@shop.test", 450);
+    fixture.exhaust_many(0, 3).await;
+    fixture.clock.advance(MINUTE);
+    let outcome = alerts.run_once(&fixture.db, &fixture.env).await.unwrap().mails.sender;
+    assert_eq!((outcome.sent, outcome.failed, outcome.waiting), (0, 3, 3));
+    assert_eq!(alerts.memory().unwrap().all().len(), 3);
 }
 
 async fn two_at_once_send_each_mail_once(mut fixture: Fixture) {

@@ -36,12 +36,12 @@ fn anna() -> Actor {
     Actor { name: "anna".to_owned(), method: AuthMethod::Session }
 }
 
-fn of_key(key: &str) -> Scope {
+pub(super) fn of_key(key: &str) -> Scope {
     Scope::Matching { kind: None, key: Some(key.to_owned()) }
 }
 
 impl Fixture {
-    async fn silence(&self, scope: Scope, until: Timestamp) -> Result<i64, AlertError> {
+    pub(super) async fn silence(&self, scope: Scope, until: Timestamp) -> Result<i64, AlertError> {
         let (now, new) = (self.env.now(), NewSilence { scope, reason: "known".to_owned(), until });
         let begun = self.db.write(move |conn| silences::begin(conn, now, &new, &anna())).await?;
         Ok(begun.seq.parse().unwrap())

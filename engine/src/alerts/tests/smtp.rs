@@ -11,11 +11,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Fixture, parsed};
+use crate::alerts::{MailProgress, RecipientState};
 
 on_every_database!(Fixture::new =>
     a_mail_goes_through_smtp,
     a_password_is_given,
-    a_refusal_is_kept_and_tried_again,
+    whoever_is_refused_for_good_keeps_it_from_nobody,
+    whoever_is_refused_for_now_gets_it_later,
+    a_mail_that_all_refuse_has_failed,
+    a_session_that_is_refused_blames_no_recipient,
     no_tls_means_no_mail,
     a_server_that_says_nothing_is_left,
     a_server_that_is_not_there_is_waited_for,
@@ -27,8 +31,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Received {
     mails: Vec<(String, Vec<String>, Vec<u8>)>,
     users: Vec<(String, String)>,
-    /// Recipients that are refused.
-    unknown: Vec<String>,
+    /// Recipients that are refused, with the code of the reply.
+    refused: Vec<(String, u16)>,
 }
 
 #[derive(Clone, Default)]
@@ -37,11 +41,24 @@ struct Sink {
     mail: (String, Vec<String>, Vec<u8>),
 }
 
+impl Sink {
+    fn refusing(address: &str, code: u16) -> Self {
+        let sink = Self::default();
+        sink.received.lock().unwrap().refused.push((address.to_owned(), code));
+        sink
+    }
+
+    fn mails(&self) -> Vec<(String, Vec<String>, Vec<u8>)> {
+        self.received.lock().unwrap().mails.clone()
+    }
+}
+
 impl Handler for Sink {
     fn rcpt(&mut self, to: &str) -> Response {
-        match self.received.lock().unwrap().unknown.iter().any(|u| u == to) {
-            true => response::NO_MAILBOX,
-            false => response::OK,
+        let received = self.received.lock().unwrap();
+        match received.refused.iter().find(|(refused, _)| refused == to) {
+            Some((_, code)) => Response::custom(*code, "Not this one".to_owned()),
+            None => response::OK,
         }
     }
 
@@ -113,7 +130,7 @@ async fn due(mut fixture: Fixture, port: u16) -> Fixture {
 async fn step(fixture: &Fixture) -> Option<String> {
     let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap();
     let mail = fixture.list(Default::default()).await.remove(0).mail.unwrap();
-    assert_eq!(outcome.mails.sender.sent == 1, mail.sent_at.is_some());
+    assert!(outcome.mails.sender.sent == 0 || mail.sent_at.is_some());
     mail.last_error
 }
 
@@ -142,16 +159,81 @@ async fn a_password_is_given(mut fixture: Fixture) {
     assert_eq!(received.mails.len(), 1);
 }
 
-async fn a_refusal_is_kept_and_tried_again(fixture: Fixture) {
-    let sink = Sink::default();
-    sink.received.lock().unwrap().unknown.push("night@shop.test".to_owned());
+async fn whoever_is_refused_for_good_keeps_it_from_nobody(mut fixture: Fixture) {
+    let recipients = ["night@shop.test", "gone@shop.test", "boss@shop.test"];
+    fixture.alerts.recipients = recipients.map(str::to_owned).to_vec();
+    let sink = Sink::refusing("gone@shop.test", 550);
     let fixture = due(fixture, serve(sink.clone(), false).await).await;
     let error = step(&fixture).await.unwrap();
-    assert!(error.contains("Mailbox unavailable"), "{error}");
-    sink.received.lock().unwrap().unknown.clear();
+    assert!(error.starts_with("gone@shop.test: ") && error.contains("550"), "{error}");
+    fixture.clock.advance(MINUTE * 60);
+    step(&fixture).await;
+
+    let received = sink.mails();
+    assert_eq!(received.len(), 1, "nobody gets it twice, and who is gone is not asked again");
+    assert_eq!(received[0].1, ["night@shop.test", "boss@shop.test"]);
+    let to: Vec<_> = addressees(&received[0].2);
+    assert_eq!(to, recipients, "the header names all");
+    let mail = fixture.mail_of_alert().await;
+    assert_eq!((mail.state, mail.due_at), (MailProgress::Partly, None));
+    assert!(mail.sent_at.is_some());
+    let states: Vec<_> = mail.recipient_states.iter().map(|one| one.state).collect();
+    assert_eq!(states, [RecipientState::Sent, RecipientState::Refused, RecipientState::Sent]);
+    let gone = &mail.recipient_states[1];
+    assert!(gone.refused_at.is_some() && gone.last_error.as_ref().unwrap().contains("550"));
+}
+
+async fn whoever_is_refused_for_now_gets_it_later(fixture: Fixture) {
+    let sink = Sink::refusing("night@shop.test", 451);
+    let fixture = due(fixture, serve(sink.clone(), false).await).await;
+    let error = step(&fixture).await.unwrap();
+    assert!(error.contains("451"), "{error}");
+    let mail = fixture.mail_of_alert().await;
+    assert_eq!((mail.state, mail.tries), (MailProgress::Waiting, 1));
+    assert_eq!(mail.recipient_states[0].state, RecipientState::Sent);
+    assert_eq!(mail.recipient_states[1].tries, 1);
+    assert!(mail.due_at.is_some());
+
+    sink.received.lock().unwrap().refused.clear();
     fixture.clock.advance(MINUTE);
     assert_eq!(step(&fixture).await, None);
-    assert_eq!(sink.received.lock().unwrap().mails.len(), 1);
+    let received = sink.mails();
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0].1, ["ops@shop.test"]);
+    assert_eq!(received[1].1, ["night@shop.test"]);
+    assert_eq!(received[0].2, received[1].2, "the same mail");
+    assert_eq!(fixture.mail_of_alert().await.state, MailProgress::Sent);
+}
+
+async fn a_mail_that_all_refuse_has_failed(fixture: Fixture) {
+    let sink = Sink::refusing("night@shop.test", 550);
+    sink.received.lock().unwrap().refused.push(("ops@shop.test".to_owned(), 554));
+    let fixture = due(fixture, serve(sink.clone(), false).await).await;
+    let outcome = fixture.alerts().run_once(&fixture.db, &fixture.env).await.unwrap().mails.sender;
+    assert_eq!((outcome.sent, outcome.failed, outcome.refused, outcome.waiting), (0, 0, 2, 0));
+    let mail = fixture.mail_of_alert().await;
+    assert_eq!((mail.state, mail.sent_at, mail.due_at), (MailProgress::Failed, None, None));
+    let error = mail.last_error.unwrap();
+    assert!(error.contains("ops@shop.test: ") && error.contains("night@shop.test"), "{error}");
+    assert!(sink.mails().is_empty());
+}
+
+async fn a_session_that_is_refused_blames_no_recipient(fixture: Fixture) {
+    let sink = Sink::refusing("night@shop.test", 530);
+    sink.received.lock().unwrap().refused.push(("ops@shop.test".to_owned(), 530));
+    let fixture = due(fixture, serve(sink.clone(), false).await).await;
+    assert!(step(&fixture).await.unwrap().contains("530"));
+    sink.received.lock().unwrap().refused.clear();
+    fixture.clock.advance(MINUTE);
+    assert_eq!(step(&fixture).await, None);
+    assert_eq!(sink.mails().len(), 1);
+}
+
+/// The addresses in the header `To` of a raw mail.
+fn addressees(raw: &[u8]) -> Vec<String> {
+    let mail = parsed(raw);
+    let to = mail.to().unwrap().iter().filter_map(|one| one.address().map(str::to_owned));
+    to.collect()
 }
 
 async fn no_tls_means_no_mail(mut fixture: Fixture) {

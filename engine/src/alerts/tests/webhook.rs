@@ -19,6 +19,7 @@ use crate::audit::{Actor, AuthMethod};
 
 on_every_database!(Fixture::new =>
     alerts_are_called_with_a_signature,
+    what_is_over_is_called_once,
     a_receiver_that_fails_is_called_until_it_takes_it,
     gone_and_moved_are_failures_that_say_so,
     a_receiver_that_hangs_is_left,
@@ -153,6 +154,10 @@ async fn read(stream: &mut TcpStream) -> Option<Call> {
     }
 }
 
+fn outcome(sent: usize, failed: usize, waiting: i64) -> SenderOutcome {
+    SenderOutcome { sent, failed, refused: 0, waiting }
+}
+
 impl Fixture {
     async fn called(&mut self) -> Receiver {
         let receiver = Receiver::start().await;
@@ -179,7 +184,7 @@ async fn alerts_are_called_with_a_signature(mut fixture: Fixture) {
     fixture.write(move |conn| close(conn, now, &[super::event_id(3)], "processed")).await;
     assert_eq!(fixture.call().await, SenderOutcome::default(), "it waits as mails do");
     fixture.clock.advance(MINUTE);
-    assert_eq!(fixture.call().await, SenderOutcome { sent: 1, failed: 0, waiting: 0 });
+    assert_eq!(fixture.call().await, outcome(1, 0, 0));
     fixture.clock.advance(MINUTE);
     assert_eq!(fixture.call().await.sent, 0);
 
@@ -197,6 +202,34 @@ async fn alerts_are_called_with_a_signature(mut fixture: Fixture) {
     assert_eq!(call.sent_at, Some(now.after(MINUTE)));
     assert!(listed[0].webhook.is_none() && listed[2].mail.is_some());
     assert_eq!(fixture.state().await.alerts, 2);
+}
+
+async fn what_is_over_is_called_once(mut fixture: Fixture) {
+    fixture.alerts.tell_when_over = true;
+    let receiver = fixture.called().await;
+    fixture.exhaust(&event(1, "85123A", 17)).await;
+    fixture.clock.advance(MINUTE);
+    assert_eq!(fixture.call().await, outcome(1, 0, 0));
+    let now = fixture.env.now();
+    fixture.write(move |conn| close(conn, now, &[super::event_id(1)], "processed")).await;
+    assert_eq!(fixture.call().await.sent, 0, "it is gathered as well");
+    fixture.clock.advance(MINUTE);
+    assert_eq!(fixture.call().await.sent, 1);
+    fixture.clock.advance(MINUTE);
+    assert_eq!(fixture.call().await.sent, 0);
+
+    let calls = receiver.calls();
+    let raised = calls[0].verified();
+    let over = calls[1].verified();
+    assert_eq!(
+        (&raised["type"], &over["type"]),
+        (&json!("stockloop.alert"), &json!("stockloop.alert.closed"))
+    );
+    let alert = &over["data"]["alerts"][0];
+    assert_eq!(alert["closed_at"], json!(now));
+    assert_eq!(alert["closed_because"], "processed");
+    assert_eq!((&alert["seq"], &alert["key"]), (&json!("1"), &json!("85123A")));
+    assert!(raised["data"]["alerts"][0].get("closed_at").is_none());
 }
 
 async fn a_receiver_that_fails_is_called_until_it_takes_it(mut fixture: Fixture) {
@@ -283,7 +316,7 @@ async fn a_call_whose_end_was_not_noted_is_the_same_call_again(mut fixture: Fixt
     let claimed = alerts.webhooks.sender.claim(&fixture.db, &fixture.env).await.unwrap();
     alerts.webhooks.sender.send(&claimed.unwrap().1, &fixture.env).await.unwrap();
     // Here the instance dies. While its claim lasts, nobody else calls.
-    assert_eq!(fixture.call().await, SenderOutcome { sent: 0, failed: 0, waiting: 1 });
+    assert_eq!(fixture.call().await, outcome(0, 0, 1));
     fixture.clock.advance(MINUTE * 2);
     assert_eq!(fixture.call().await.sent, 1);
     let calls = receiver.calls();
@@ -335,7 +368,7 @@ async fn a_test_call_goes_the_same_way(mut fixture: Fixture) {
     let (alerts, env) = (fixture.alerts(), fixture.env.clone());
     let queued = fixture.db.write(move |conn| alerts.test_webhook(conn, &env, &anna)).await;
     let queued = queued.unwrap();
-    assert_eq!(fixture.call().await, SenderOutcome { sent: 0, failed: 1, waiting: 1 });
+    assert_eq!(fixture.call().await, outcome(0, 1, 1));
     fixture.clock.advance(MINUTE);
     assert_eq!(fixture.call().await.sent, 1);
     let calls = receiver.calls();

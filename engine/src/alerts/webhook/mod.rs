@@ -21,7 +21,9 @@ use signature::Key;
 use utoipa::ToSchema;
 
 use super::AlertError;
-use super::outgoing::{self, Channel, Delivery, DeliveryChannel, MessageIdentity, Pace};
+use super::outgoing::{
+    self, Channel, Delivery, DeliveryChannel, MessageIdentity, News, Noted, Pace, Progress,
+};
 use super::render::{ERROR_CHARS, Item, Place, one_line};
 
 /// The channel of webhook calls.
@@ -94,6 +96,7 @@ pub(super) struct WebhookRow {
 impl DeliveryChannel for Webhooks {
     const CHANNEL: Channel = Channel::Webhook;
     type Message = WebhookRow;
+    type Receipt = ();
 
     fn wants_alerts(&self) -> bool {
         self.receiver.is_some()
@@ -107,12 +110,17 @@ impl DeliveryChannel for Webhooks {
         &self,
         conn: &mut Conn,
         identity: MessageIdentity,
+        news: News,
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64> {
         let alerts = items.iter().map(|item| AlertData::of(&self.place, item)).collect();
         let data = AlertsData { service: &self.place.service, alerts, further };
-        Ok(insert(conn, identity, body("stockloop.alert", identity.now, &data)?)?)
+        let kind = match news {
+            News::Raised => "stockloop.alert",
+            News::Over => "stockloop.alert.closed",
+        };
+        Ok(insert(conn, identity, body(kind, identity.now, &data)?)?)
     }
 
     fn find(conn: &mut Conn, seq: i64) -> QueryResult<WebhookRow> {
@@ -135,6 +143,10 @@ impl DeliveryChannel for Webhooks {
         ];
         receiver.client.post(headers, message.body.clone()).await
     }
+
+    fn note(_: &mut Conn, _: i64, _: &(), _: Timestamp) -> QueryResult<Noted> {
+        Ok(Noted { progress: Progress::Sent, refused: 0, error: None })
+    }
 }
 
 /// How calls are paced: gathered as mails are.
@@ -142,6 +154,7 @@ pub(super) fn pace(alerts: &AlertSettings, webhook: &WebhookSettings) -> Pace {
     Pace {
         delay: alerts.digest_delay,
         size: alerts.digest_size,
+        tell_when_over: alerts.tell_when_over,
         timeout: webhook.timeout,
         backoff: Backoff { base: webhook.retry_base, max: webhook.retry_max },
     }
@@ -181,6 +194,10 @@ struct AlertData<'a> {
     attempt: Option<i32>,
     error: Option<String>,
     created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_because: Option<&'a str>,
     /// The page where a person acts on it.
     url: String,
 }
@@ -198,6 +215,8 @@ impl<'a> AlertData<'a> {
             attempt: item.attempt,
             error: item.error.as_deref().map(|error| one_line(error, ERROR_CHARS)),
             created_at: item.raised,
+            closed_at: item.closed,
+            closed_because: item.closed_because.as_deref(),
             url: place.link(item),
         }
     }

@@ -1,5 +1,7 @@
 //! What nobody reports: events passed by, silent partitions, failures that a newer version made superfluous.
 
+use std::time::Duration;
+
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::{EventId, EventIdSql};
@@ -13,43 +15,58 @@ use super::IdRow;
 use super::sending::{allowed, json_list};
 
 /// SENT events that their consumer has passed by, oldest first: sent long enough ago, and something that lies behind
-/// them in their partition was answered. (What an older release sent has no offset, and lies before all that has one.)
+/// them in their partition was answered some looks ago.
+///
+/// Where it is not known where they lie, since an older release sent them, they have until `unplaced_before`.
 pub(in crate::outbox) fn overdue(
     conn: &mut Conn,
     topic: &str,
     sent_before: Timestamp,
+    unplaced_before: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<EventId>> {
     let sql = "SELECT o.id FROM outbox_open o \
                JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
-               WHERE o.status = 1 AND o.sent_us <= $2 AND COALESCE(o.sent_offset, -1) < p.acked_offset \
-               ORDER BY o.id LIMIT $3";
+               WHERE o.status = 1 AND ((o.sent_us <= $2 AND o.sent_offset < p.passed_offset) \
+                 OR (o.sent_us <= $3 AND o.sent_offset IS NULL AND o.sent_us < p.last_ack_us)) \
+               ORDER BY o.id LIMIT $4";
     let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
         .bind::<Text, _>(topic)
         .bind::<BigInt, _>(sent_before)
+        .bind::<BigInt, _>(unplaced_before)
         .bind::<BigInt, _>(limit)
         .load(c))?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Moments that lie in the future become `now`: a clock ran ahead and was set right, and they prove nothing.
+/// One look at how far consumers are: what was answered at a look is `passed` two looks, each `grace` apart, later.
 ///
-/// Else nothing would be overdue, nor a partition silent, until the clock gets there again.
-pub(in crate::outbox) fn forget_the_future(
+/// Moments that lie in the future become `now`: a clock ran ahead and was set right, and they prove nothing. Else
+/// nothing would be overdue, nor a partition silent, until the clock gets there again.
+pub(in crate::outbox) fn look(
     conn: &mut Conn,
     topic: &str,
     now: Timestamp,
+    grace: Duration,
     next_probe: Timestamp,
 ) -> QueryResult<()> {
-    use outbox_partition as p;
-    let answered = p::table.filter(p::topic.eq(topic)).filter(p::last_ack_us.gt(now));
-    let probed = p::table.filter(p::topic.eq(topic)).filter(p::probe_due_us.gt(next_probe));
-    let sent =
-        outbox_open::table.filter(outbox_open::status.eq(1)).filter(outbox_open::sent_us.gt(now));
+    use {outbox_open as o, outbox_partition as p};
+    let ours = || p::table.filter(p::topic.eq(topic));
+    let due =
+        p::looked_us.is_null().or(p::looked_us.le(now.before(grace))).or(p::looked_us.gt(now));
+    let moved = (
+        p::passed_offset.eq(p::pending_offset),
+        p::pending_offset.eq(p::acked_offset),
+        p::looked_us.eq(now),
+    );
+    let ahead = o::table.filter(o::status.eq(1).and(o::sent_us.gt(now)));
     on!(conn, c => {
-        diesel::update(answered).set(p::last_ack_us.eq(now)).execute(c)?;
-        diesel::update(probed).set(p::probe_due_us.eq(now)).execute(c)?;
-        diesel::update(sent).set(outbox_open::sent_us.eq(now)).execute(c)
+        diesel::update(ours().filter(due)).set(moved).execute(c)?;
+        diesel::update(ours().filter(p::last_ack_us.gt(now))).set(p::last_ack_us.eq(now)).execute(c)?;
+        diesel::update(ours().filter(p::probe_due_us.gt(next_probe)))
+            .set(p::probe_due_us.eq(now))
+            .execute(c)?;
+        diesel::update(ahead).set(o::sent_us.eq(now)).execute(c)
     })?;
     Ok(())
 }

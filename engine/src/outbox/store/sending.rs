@@ -48,11 +48,13 @@ pub(in crate::outbox) struct SentRow {
     /// The number of the attempt that was sent.
     pub(in crate::outbox) attempt: i32,
     pub(in crate::outbox) partition: i32,
-    pub(in crate::outbox) offset: i64,
+    pub(in crate::outbox) offset: Option<i64>,
     pub(in crate::outbox) sent_us: Timestamp,
 }
 
 /// The oldest due events of `shards`, found by status (commit order is not id order, so nothing is skipped).
+///
+/// What was never sent is due at once, also where its writer's clock is ahead; only a backoff makes an event wait.
 pub(in crate::outbox) fn due(
     conn: &mut Conn,
     now: Timestamp,
@@ -72,7 +74,7 @@ pub(in crate::outbox) fn due(
     let sql = format!(
         "WITH page AS {materialized} (\
            SELECT id, shard, attempt, size FROM outbox_open \
-           WHERE status = 0 AND due_us <= $1 AND shard IN ({list}){allowed} ORDER BY id LIMIT {size}) \
+           WHERE status = 0 AND (attempt = 0 OR due_us <= $1) AND shard IN ({list}){allowed} ORDER BY id LIMIT {size}) \
          SELECT page.id, shard, attempt, size, event_type, key, epoch, payload, traceparent, created_us \
          FROM page JOIN outbox_event e ON e.id = page.id"
     );
@@ -169,7 +171,7 @@ pub(in crate::outbox) fn mark_sent(
             .bind::<Array<EventIdSql>, _>(sent.iter().map(|s| s.id).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(sent.iter().map(|s| s.attempt).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(sent.iter().map(|s| s.partition).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(sent.iter().map(|s| s.offset).collect::<Vec<_>>())
+            .bind::<Array<Nullable<BigInt>>, _>(sent.iter().map(|s| s.offset).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(sent.iter().map(|s| s.sent_us).collect::<Vec<_>>())
             .load(c)?;
             Ok(marked.into_iter().map(|row| row.id).collect())
@@ -198,18 +200,31 @@ pub(in crate::outbox) fn mark_sent(
     }
 }
 
-/// Forgets how far the consumer is in partitions that begin anew: an offset that was sent now lies below it.
+/// Notes that partitions begin anew, with these offsets: what was sent to them before lies before all that comes now,
+/// and how far the consumer was says nothing of it.
 ///
-/// Where another instance was faster with a later event, what is forgotten is known again with its next answer.
-pub(in crate::outbox) fn forget_progress(
+/// Only what was sent `before` counts: another instance may have been faster with a later event.
+pub(in crate::outbox) fn begin_anew(
     conn: &mut Conn,
     topic: &str,
-    sent: &BTreeMap<i32, i64>,
+    anew: &BTreeMap<i32, i64>,
+    before: Timestamp,
 ) -> QueryResult<()> {
-    use outbox_partition as p;
-    for (partition, offset) in sent {
+    use {outbox_open as o, outbox_partition as p};
+    for (partition, offset) in anew {
         let ahead = p::table.find((topic, partition)).filter(p::acked_offset.ge(offset));
-        on!(conn, c => diesel::update(ahead).set(p::acked_offset.eq(None::<i64>)).execute(c))?;
+        let lost = o::table
+            .filter(o::status.eq(1).and(o::partition.eq(partition)))
+            .filter(o::sent_offset.ge(offset).and(o::sent_us.lt(before)));
+        let unknown = (
+            p::acked_offset.eq(None::<i64>),
+            p::pending_offset.eq(None::<i64>),
+            p::passed_offset.eq(None::<i64>),
+        );
+        on!(conn, c => {
+            diesel::update(ahead).set(unknown).execute(c)?;
+            diesel::update(lost).set(o::sent_offset.eq(-1_i64)).execute(c)
+        })?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use common::telemetry::Spans;
 use diesel::prelude::*;
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
-use super::advance::{Update, advance};
+use super::advance::{SUPERSEDED, Update, advance};
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
 use super::store::{self, SentRow};
 use super::*;
@@ -118,6 +118,8 @@ impl OutboxFixture {
             consumer: "order-service".to_owned(),
             processed_at: self.env.now(),
             traceparent: None,
+            partition: None,
+            offset: None,
         }
     }
 
@@ -159,8 +161,8 @@ impl OutboxFixture {
         .await
     }
 
-    fn next_offset(&self) -> i64 {
-        self.offset.fetch_add(1, Ordering::Relaxed)
+    fn next_offset(&self) -> Option<i64> {
+        Some(self.offset.fetch_add(1, Ordering::Relaxed))
     }
 
     async fn exhaust(&self, id: EventId, partition: i32) {
@@ -189,6 +191,7 @@ on_every_database!(OutboxFixture::new =>
     strangers_and_noise_change_nothing,
     an_exhaustion_has_one_alert_until_it_arrives,
     a_newer_version_resolves_an_older_failure,
+    a_newer_version_resolves_more_than_a_step_takes,
     a_race_of_giving_up_and_arriving_leaves_no_alert,
     a_command_is_never_superseded,
     a_late_loser_of_a_lease_writes_nothing,
@@ -206,16 +209,16 @@ on_every_database!(OutboxFixture::new =>
 async fn the_database_follows_the_state_table(fixture: OutboxFixture) {
     let acked = |attempt, outcome| Trigger::Acked { attempt, outcome };
     let triggers = [
-        Trigger::Confirmed { attempt: 1, partition: 3, offset: 7 },
-        Trigger::Confirmed { attempt: 2, partition: 3, offset: 7 },
-        Trigger::Confirmed { attempt: 5, partition: 3, offset: 7 },
+        Trigger::Confirmed { attempt: 1, partition: 3, offset: Some(7) },
+        Trigger::Confirmed { attempt: 2, partition: 3, offset: Some(7) },
+        Trigger::Confirmed { attempt: 5, partition: 3, offset: Some(7) },
         acked(1, AckOutcome::Success),
         acked(1, AckOutcome::Rejected),
         acked(1, AckOutcome::Failed { retryable: true }),
         acked(1, AckOutcome::Failed { retryable: false }),
         acked(2, AckOutcome::Failed { retryable: true }),
         acked(5, AckOutcome::Failed { retryable: true }),
-        Trigger::Probed { attempt: 2, offset: 9 },
+        Trigger::Probed { attempt: 2, partition: 3, offset: Some(9) },
         Trigger::Unproducible,
         Trigger::Overdue,
         Trigger::Superseded,
@@ -369,6 +372,48 @@ async fn a_newer_version_resolves_an_older_failure(fixture: OutboxFixture) {
     assert!(alerts.iter().all(|(_, _, closed)| closed.is_some()));
 }
 
+async fn a_newer_version_resolves_more_than_a_step_takes(fixture: OutboxFixture) {
+    let count = i64::try_from(SUPERSEDED).unwrap() + 500;
+    let outbox = fixture.outbox.clone();
+    let event = |version| NewEvent {
+        event_type: SNAPSHOT,
+        key: "A".to_owned(),
+        version,
+        payload: "{}".to_owned(),
+        traceparent: None,
+    };
+    let events = (1..=count).map(event).collect();
+    let ids = fixture.run(move |conn| outbox.append(conn, events)).await;
+    let now = fixture.env.now();
+    let sent: Vec<SentRow> = (0..)
+        .zip(&ids)
+        .map(|(offset, id)| SentRow {
+            id: *id,
+            shard: 0,
+            attempt: 1,
+            partition: 0,
+            offset: Some(offset),
+            sent_us: now,
+        })
+        .collect();
+    fixture.run(move |conn| store::mark_sent(conn, &sent)).await;
+    let refused = |id: &EventId| Ack { retryable: false, ..fixture.ack(*id, 1, Verdict::Failed) };
+    for ids in ids.chunks(500) {
+        fixture.settle(ids.iter().map(refused).collect()).await;
+    }
+    let newer = fixture.append(SNAPSHOT, "A", count + 1).await;
+    fixture.send(newer, 1, 0).await;
+    fixture.settle(vec![fixture.ack(newer, 1, Verdict::Success)]).await;
+    assert!(fixture.alerts().await.iter().all(|alert| alert.2.is_some()), "every alert is closed");
+    let resolved: i64 = fixture
+        .run(|conn| {
+            let resolved = outbox_open::table.filter(outbox_open::resolved_us.is_not_null());
+            on!(conn, c => resolved.count().get_result(c))
+        })
+        .await;
+    assert_eq!(resolved, count);
+}
+
 async fn a_race_of_giving_up_and_arriving_leaves_no_alert(fixture: OutboxFixture) {
     let older = fixture.append(SNAPSHOT, "A", 1).await;
     let newer = fixture.append(SNAPSHOT, "A", 2).await;
@@ -431,11 +476,16 @@ async fn only_what_is_due_and_pending_is_found(fixture: OutboxFixture) {
     let waiting = fixture.append(SNAPSHOT, "A", 3).await;
     fixture.send(sent, 1, 0).await;
     let row = fixture.open(waiting).await.unwrap();
-    fixture.force(OpenRow { due_us: START.after(Duration::from_secs(9)), ..row.clone() }).await;
+    let later = START.after(Duration::from_secs(9));
+    fixture.force(OpenRow { attempt: 1, due_us: later, ..row.clone() }).await;
+    // Never sent: due at once, whatever its writer's clock said.
+    let fresh = fixture.append(SNAPSHOT, "A", 4).await;
+    let ahead = fixture.open(fresh).await.unwrap();
+    fixture.force(OpenRow { due_us: later, ..ahead }).await;
     let now = fixture.env.now();
     let shards = std::collections::BTreeSet::from([row.shard]);
     let found = fixture.run(move |conn| store::due(conn, now, &shards, &[], 10)).await;
-    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due]);
+    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due, fresh]);
     let others = std::collections::BTreeSet::from([(row.shard + 1) % SHARDS]);
     assert!(fixture.run(move |conn| store::due(conn, now, &others, &[], 10)).await.is_empty());
 }

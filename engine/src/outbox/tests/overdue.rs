@@ -8,6 +8,8 @@ on_every_database!(OutboxFixture::new =>
     an_answer_meanwhile_ends_a_silence_for_good,
     a_clock_that_ran_ahead_hides_no_silence,
     a_topic_that_was_made_anew_proves_nothing,
+    a_copy_of_a_message_proves_no_more_than_its_place,
+    an_answer_may_come_behind_a_later_one,
 );
 
 async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
@@ -31,9 +33,18 @@ async fn only_what_was_passed_by_is_overdue(fixture: OutboxFixture) {
 }
 
 impl OutboxFixture {
+    /// What is overdue once there was time for the answers that come behind others.
     async fn overdue(&self) -> Vec<EventId> {
-        let before = self.env.now().before(Duration::from_secs(35));
-        self.run(move |conn| store::overdue(conn, TOPIC, before, 100)).await
+        let monitor = self.monitor();
+        for _ in 0..2 {
+            monitor.look().await.unwrap();
+            self.clock.advance(Duration::from_secs(5));
+        }
+        monitor.look().await.unwrap();
+        let now = self.env.now();
+        let (sent, unplaced) =
+            (now.before(Duration::from_secs(30)), now.before(Duration::from_secs(600)));
+        self.run(move |conn| store::overdue(conn, TOPIC, sent, unplaced, 100)).await
     }
 }
 
@@ -48,7 +59,10 @@ async fn silence_costs_nothing_and_is_told_once(fixture: OutboxFixture) {
     fixture.clock.advance(Duration::from_secs(31));
     assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![oldest]));
     assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![]), "the next probe is not due yet");
-    let probed = Update::new(oldest, Trigger::Probed { attempt: 2, offset: fixture.next_offset() });
+    let probed = Update::new(
+        oldest,
+        Trigger::Probed { attempt: 2, partition: 0, offset: fixture.next_offset() },
+    );
     let env = fixture.env.clone();
     fixture.run(move |conn| advance(conn, &env, &POLICY, vec![probed])).await;
     let row = fixture.open(oldest).await.unwrap();
@@ -101,7 +115,9 @@ async fn a_clock_that_ran_ahead_hides_no_silence(fixture: OutboxFixture) {
     let now = fixture.append(SNAPSHOT, "C", 1).await;
     fixture.send(now, 1, 0).await;
     let monitor = fixture.monitor();
+    monitor.look().await.unwrap();
     assert_eq!(monitor.take_overdue().await.unwrap(), (0, 0));
+    assert_eq!(fixture.overdue().await, []);
     fixture.clock.advance(Duration::from_secs(40));
     assert_eq!(monitor.take_overdue().await.unwrap(), (0, 0), "nothing behind them is answered");
     assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![unanswered]));
@@ -112,15 +128,68 @@ async fn a_clock_that_ran_ahead_hides_no_silence(fixture: OutboxFixture) {
     }
 }
 
+/// What was sent to the topic before it was made anew is lost, and what is sent to it now is not blamed for that.
 async fn a_topic_that_was_made_anew_proves_nothing(fixture: OutboxFixture) {
     fixture.offset.store(5_000, Ordering::Relaxed);
-    let old = fixture.append(SNAPSHOT, "A", 1).await;
-    fixture.send(old, 1, 0).await;
-    fixture.settle(vec![fixture.ack(old, 1, Verdict::Success)]).await;
+    let (answered, lost) =
+        (fixture.append(SNAPSHOT, "A", 1).await, fixture.append(SNAPSHOT, "B", 1).await);
+    fixture.send(answered, 1, 0).await;
+    fixture.send(lost, 1, 0).await;
+    let old = Ack {
+        partition: Some(0),
+        offset: Some(5_000),
+        ..fixture.ack(answered, 1, Verdict::Success)
+    };
+    fixture.settle(vec![old.clone()]).await;
+    fixture.clock.advance(Duration::from_secs(10));
     fixture.offset.store(0, Ordering::Relaxed);
-    let fresh = fixture.append(SNAPSHOT, "B", 1).await;
+    let before = fixture.env.now().before(Duration::from_secs(2));
+    let anew = BTreeMap::from([(0, 0)]);
+    fixture.run(move |conn| store::begin_anew(conn, TOPIC, &anew, before)).await;
+    let (fresh, later) =
+        (fixture.append(SNAPSHOT, "C", 1).await, fixture.append(SNAPSHOT, "D", 1).await);
     fixture.send(fresh, 1, 0).await;
-    fixture.run(|conn| store::forget_progress(conn, TOPIC, &BTreeMap::from([(0, 0)]))).await;
+    fixture.send(later, 1, 0).await;
     fixture.clock.advance(Duration::from_secs(60));
+    // An answer of the old topic that was on its way proves nothing of the new one.
+    fixture.settle(vec![Ack { event_id: later, offset: Some(5_001), ..old }]).await;
     assert_eq!(fixture.overdue().await, []);
+    let first =
+        Ack { partition: Some(0), offset: Some(0), ..fixture.ack(fresh, 1, Verdict::Success) };
+    fixture.settle(vec![first]).await;
+    assert_eq!(fixture.overdue().await, [lost]);
+}
+
+/// A message may lie twice in its partition as the same attempt: its first copy's answer proves nothing of the second.
+async fn a_copy_of_a_message_proves_no_more_than_its_place(fixture: OutboxFixture) {
+    let twice = fixture.append(SNAPSHOT, "A", 1).await;
+    let between = fixture.append(SNAPSHOT, "B", 1).await;
+    let first = fixture.next_offset();
+    fixture.send(between, 1, 0).await;
+    fixture.send(twice, 1, 0).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    let answer =
+        Ack { partition: Some(0), offset: first, ..fixture.ack(twice, 1, Verdict::Success) };
+    fixture.settle(vec![answer]).await;
+    assert_eq!(fixture.overdue().await, []);
+    assert_eq!(fixture.open(between).await.unwrap().status, Status::Sent);
+}
+
+/// Another answer may be faster than that to what lies before it; there is time for both.
+async fn an_answer_may_come_behind_a_later_one(fixture: OutboxFixture) {
+    let (first, second) =
+        (fixture.append(SNAPSHOT, "A", 1).await, fixture.append(SNAPSHOT, "B", 1).await);
+    fixture.send(first, 1, 0).await;
+    fixture.send(second, 1, 0).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    let monitor = fixture.monitor();
+    monitor.look().await.unwrap();
+    fixture.settle(vec![fixture.ack(second, 1, Verdict::Success)]).await;
+    monitor.look().await.unwrap();
+    fixture.clock.advance(Duration::from_secs(4));
+    monitor.look().await.unwrap();
+    assert_eq!(monitor.take_overdue().await.unwrap(), (0, 0));
+    fixture.clock.advance(Duration::from_secs(1));
+    monitor.look().await.unwrap();
+    assert_eq!(monitor.take_overdue().await.unwrap(), (1, 0));
 }

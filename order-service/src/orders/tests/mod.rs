@@ -6,7 +6,7 @@
 mod attention;
 mod cancel;
 mod keys;
-mod orders_fixture;
+pub(crate) mod orders_fixture;
 mod place;
 mod read;
 mod reserve;

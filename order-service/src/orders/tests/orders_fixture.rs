@@ -34,6 +34,7 @@ use crate::schema::{MIGRATIONS, product_copy, reservation};
 
 pub(crate) struct OrdersFixture {
     pub(crate) orders: Orders,
+    pub(crate) clock: ManualClock,
     settler: Settler,
     _database: TestDatabase,
 }
@@ -41,7 +42,8 @@ pub(crate) struct OrdersFixture {
 impl OrdersFixture {
     pub(crate) fn new(database: TestDatabase) -> Self {
         let db = database.open(&[ENGINE_MIGRATIONS, MIGRATIONS]);
-        let env = Env::seeded(Arc::new(ManualClock::at(START)), 1);
+        let clock = ManualClock::at(START);
+        let env = Env::seeded(Arc::new(clock.clone()), 1);
         let outbox = Outbox::new(env.clone(), 2, Spans::off(env.clone()));
         let signals = Signals::default();
         let listener = Arc::new(OrdersListener::new(outbox.clone(), signals.clone()));
@@ -58,7 +60,7 @@ impl OrdersFixture {
         let outbox = outbox.with_listener(Some(listener));
         let (keys, stopping) = (KeysInProgress::default(), CancellationToken::new());
         let orders = Orders { db, env, outbox, keys, signals, stopping };
-        Self { orders, settler, _database: database }
+        Self { orders, clock, settler, _database: database }
     }
 
     pub(crate) async fn write<T: Send + 'static, E>(
@@ -207,6 +209,8 @@ impl OrdersFixture {
             consumer: "product-service".to_owned(),
             processed_at: START,
             traceparent: None,
+            partition: None,
+            offset: None,
         };
         let acks = AckBatch { acks: answers.iter().map(ack).collect() };
         let record = Record {

@@ -6,4 +6,4 @@ mod batch;
 mod cancel;
 mod invalid;
 mod place;
-mod stock_fixture;
+pub(crate) mod stock_fixture;

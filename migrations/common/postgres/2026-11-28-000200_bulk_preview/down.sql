@@ -1,0 +1,3 @@
+ALTER TABLE bulk_job DROP COLUMN preview;
+DROP TABLE bulk_preview_event;
+DROP TABLE bulk_preview;

@@ -1,0 +1,2 @@
+DROP INDEX orders_ended;
+DROP INDEX product_copy_removed;
