@@ -1,5 +1,7 @@
 //! Load and measurement tools for Stockloop.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod fill;
@@ -23,9 +25,16 @@ enum Command {
     Fill(fill::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Storage(arguments) => storage::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stockloop-loadgen: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

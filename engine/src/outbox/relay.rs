@@ -108,8 +108,8 @@ pub struct Relay {
     settings: RelayParts,
     partitions: Mutex<Option<i32>>,
     backoff: PartitionBackoff,
-    /// The greatest offset that this relay has got in each partition.
-    offsets: Mutex<BTreeMap<i32, i64>>,
+    /// The greatest offset that is known of each partition; not read at first.
+    offsets: Mutex<Option<BTreeMap<i32, i64>>>,
 }
 
 /// By how much sends of several instances may overlap, and their clocks differ.
@@ -169,6 +169,7 @@ impl Relay {
             let hindered = self.backoff.cause();
             return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
         }
+        self.learn_offsets().await?;
         let (now, limit) = (self.settings.env.now(), self.settings.batch.max(1));
         let due: Vec<DueRow> = self
             .settings
@@ -285,8 +286,20 @@ impl Relay {
         Ok(sent)
     }
 
+    /// Reads, before the first send, how far partitions were when others sent to them.
+    async fn learn_offsets(&self) -> Result<(), DbError> {
+        if self.offsets.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let topic = self.settings.topic.clone();
+        let read = move |conn: &mut Conn| store::known_offsets(conn, &topic).map_err(DbError::from);
+        let known = self.settings.db.read(read).await?;
+        *self.offsets.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        Ok(())
+    }
+
     /// The partitions that give smaller offsets than before, as a topic does that was made anew, and the smallest of
-    /// them; also those that this relay has not sent to yet, since it knows nothing of them.
+    /// them.
     fn begun_anew(&self, sent: &[SentRow]) -> BTreeMap<i32, i64> {
         let mut range: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
         for (partition, offset) in sent.iter().filter_map(|row| Some((row.partition, row.offset?)))
@@ -295,9 +308,10 @@ impl Relay {
             (*first, *last) = (offset.min(*first), offset.max(*last));
         }
         let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_default();
         let anew = |(partition, (first, last))| {
             let before = known.insert(partition, last);
-            before.is_none_or(|before| before >= first).then_some((partition, first))
+            before.is_some_and(|before| before >= first).then_some((partition, first))
         };
         range.into_iter().filter_map(anew).collect()
     }

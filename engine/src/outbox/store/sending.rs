@@ -200,6 +200,28 @@ pub(in crate::outbox) fn mark_sent(
     }
 }
 
+/// The greatest offset that is known of each partition: answered, or sent and not answered yet.
+pub(in crate::outbox) fn known_offsets(
+    conn: &mut Conn,
+    topic: &str,
+) -> QueryResult<BTreeMap<i32, i64>> {
+    #[derive(QueryableByName)]
+    struct Known {
+        #[diesel(sql_type = Integer)]
+        partition: i32,
+        #[diesel(sql_type = BigInt)]
+        last: i64,
+    }
+    let sql = "SELECT partition, max(place) AS last FROM (\
+                 SELECT partition, acked_offset AS place FROM outbox_partition \
+                 WHERE topic = $1 AND acked_offset IS NOT NULL \
+                 UNION ALL SELECT partition, sent_offset FROM outbox_open \
+                 WHERE status = 1 AND partition IS NOT NULL AND sent_offset IS NOT NULL) known \
+               GROUP BY partition";
+    let rows: Vec<Known> = on!(conn, c => sql_query(sql).bind::<Text, _>(topic).load(c))?;
+    Ok(rows.into_iter().map(|row| (row.partition, row.last)).collect())
+}
+
 /// Notes that partitions begin anew, with these offsets: what was sent to them before lies before all that comes now,
 /// and how far the consumer was says nothing of it.
 ///
