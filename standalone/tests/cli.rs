@@ -1,5 +1,7 @@
 //! The command line of stockloop; it also has cargo build the program before any test that starts it.
 
+#![allow(clippy::expect_used, reason = "tests")]
+
 use stockloop_tests::program::Program;
 
 fn program() -> Program {
@@ -90,12 +92,12 @@ fn wrong_databases_and_files_are_refused() {
 
 #[test]
 fn a_file_of_which_nothing_can_be_played_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sales.csv");
     let path = file.display().to_string();
     let header = "InvoiceNo;StockCode;Description;Quantity;InvoiceDate;UnitPrice;CustomerID\n";
     let refused = |text: &str, words: &[&str]| {
-        std::fs::write(&file, text).unwrap();
+        std::fs::write(&file, text).expect("a file");
         program().refusal(&["demo", "--exit", "--data", &path], &[], words);
     };
     refused(header, &["nothing was played", &path]);

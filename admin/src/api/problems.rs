@@ -56,6 +56,7 @@ pub(crate) fn job_problem(error: CreateError) -> Problem {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
 

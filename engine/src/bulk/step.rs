@@ -80,12 +80,15 @@ fn step(conn: &mut Conn, mut job: Job, now: Timestamp, outbox: &Outbox) -> Query
     Ok(Outcome { worked: true, done: acted, skipped })
 }
 
+/// An event that is left as it is, and why.
+type Skipped = (EventId, String);
+
 /// Parts what somebody resolved, or retried, since it was selected by whether it is resolved.
 fn part_changed(
     conn: &mut Conn,
     selection: &Selection,
     ids: Vec<EventId>,
-) -> QueryResult<(Vec<EventId>, Vec<(EventId, String)>)> {
+) -> QueryResult<(Vec<EventId>, Vec<Skipped>)> {
     let Selection::Filter(EventFilter { resolved: Some(wanted), .. }) = selection else {
         return Ok((ids, Vec::new()));
     };

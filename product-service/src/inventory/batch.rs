@@ -21,6 +21,9 @@ pub struct AdjustedLine {
     pub quantity: i64,
 }
 
+/// What became of a line: its product, and why not if it was refused.
+pub type LineOutcome = (Sku, Result<AdjustedLine, ChangeRefusal>);
+
 /// Adjusts the lines in order; a refused line writes nothing, the others stand.
 ///
 /// Each line that is done is a version and an event of its own. The outcomes are in the order of the lines.
@@ -31,7 +34,7 @@ pub fn adjust_batch(
     conn: &mut Conn,
     context: &WriteContext,
     lines: AdjustmentLines,
-) -> Result<Vec<(Sku, Result<AdjustedLine, ChangeRefusal>)>, ChangeError> {
+) -> Result<Vec<LineOutcome>, ChangeError> {
     let lines = lines.into_inner();
     let mut pending = PendingAdjustments::lock(conn, &lines)?;
     let mut outcomes = Vec::with_capacity(lines.len());

@@ -17,7 +17,7 @@ use common::env::Env;
 use common::http::KeysInProgress;
 use engine::outbox::Outbox;
 
-pub use batch::{AdjustedLine, adjust_batch};
+pub use batch::{AdjustedLine, LineOutcome, adjust_batch};
 pub use change::{PutOutcome, adjust, put, remove};
 pub use details::{DetailsContent, LongDescription, details, put_details};
 pub(crate) use events::{cause_of_order, event};
