@@ -16,10 +16,10 @@ async fn a_servers_codes_are_read() {
         ("SELECT * FROM nowhere".to_owned(), "42P01", Fault::Setup),
         ("SELECT 1 / 0".to_owned(), "22012", Fault::Data),
         ("INSERT INTO service_state (only_row) VALUES (2)".to_owned(), "23514", Fault::Data),
-        ("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)".to_owned(), "57014", Fault::World),
+        ("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)".to_owned(), "57014", Fault::Locked),
         (raise("55P03"), "55P03", Fault::Locked),
         (raise("40P01"), "40P01", Fault::World),
-        (raise("P0001"), "P0001", Fault::Data),
+        (raise("P0001"), "P0001", Fault::Unknown),
     ];
     for (sql, code, fault) in cases {
         let failed = db.write::<(), DbError>(move |conn| Ok(conn.batch_execute(&sql)?)).await;

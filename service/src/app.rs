@@ -202,8 +202,10 @@ pub fn mount(
     };
     let metrics = engine.metrics.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
+    let patience = engine.settings.database.connect_timeout;
     let health = Health::new(
-        engine.db.clone(),
+        // Of its own: a service that is busy is not one that is ill.
+        engine.db.with_own_pool(1, patience),
         service.migrations,
         engine.broker.clone(),
         engine.loops.clone(),

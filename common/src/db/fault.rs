@@ -93,8 +93,10 @@ impl Fault {
     /// By the class, which is the code's first two characters (PostgreSQL's appendix A).
     fn of_sqlstate(code: &str) -> Self {
         match code.get(..2) {
-            // A value, a constraint, a row too large for an index, an error that a trigger raises.
-            Some("22" | "23" | "54" | "P0") => Self::Data,
+            // A statement that took too long: behind a lock that is not waited for by itself, or in a trigger.
+            _ if code == "57014" => Self::Locked,
+            // A value, a constraint, a row too large for an index.
+            Some("22" | "23" | "54") => Self::Data,
             // Connections, transactions, prepared statements, roles, deadlocks, resources, operators, the system.
             Some("08" | "25" | "26" | "28" | "40" | "53" | "57" | "58" | "72") => Self::World,
             Some("55") => Self::Locked,
@@ -145,13 +147,14 @@ mod tests {
             ("22003", Fault::Data),
             ("23505", Fault::Data),
             ("54000", Fault::Data),
-            ("P0001", Fault::Data),
+            ("P0001", Fault::Unknown),
             ("40P01", Fault::World),
             ("42P01", Fault::Setup),
             ("42501", Fault::Setup),
             ("53100", Fault::World),
             ("55P03", Fault::Locked),
-            ("57014", Fault::World),
+            ("57014", Fault::Locked),
+            ("57P01", Fault::World),
             ("58030", Fault::World),
             ("XX001", Fault::Setup),
             ("99999", Fault::Unknown),

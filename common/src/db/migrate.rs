@@ -40,6 +40,7 @@ pub(super) fn run(
     if let Conn::Pg(c) = conn {
         // To wait for another instance, or to build an index, may take longer than any other statement may.
         sql_query("SET statement_timeout = 0").execute(c)?;
+        sql_query("SET lock_timeout = 0").execute(c)?;
         sql_query(format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).execute(c)?;
     }
     let todo = pending(conn, location, sets)?;

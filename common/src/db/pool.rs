@@ -60,7 +60,9 @@ fn set_up(conn: &mut Conn) -> diesel::QueryResult<()> {
             "SET synchronous_commit = on; SET TIME ZONE 'UTC'; SET client_min_messages = warning; \
              SET tcp_user_timeout = '30s'; \
              SELECT set_config('statement_timeout', '60s', false) \
-             WHERE current_setting('statement_timeout') = '0'",
+             WHERE current_setting('statement_timeout') = '0'; \
+             SELECT set_config('lock_timeout', '20s', false) \
+             WHERE current_setting('lock_timeout') = '0'",
         ),
         Conn::Sqlite(c) => c.batch_execute(
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \

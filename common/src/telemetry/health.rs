@@ -16,7 +16,7 @@ use crate::db::{Db, DbError, MigrationSet};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long one step of a background loop may take: longer than whatever it waits for does.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_secs(120);
 
 /// What is known of the connection to the broker; cheap to clone, all clones share it.
 #[derive(Debug, Clone, Default)]
@@ -130,7 +130,7 @@ struct Readiness {
     database: String,
     /// `ok`, or what is wrong.
     migrations: String,
-    /// `ok`, or which of the background loops has ended or got nowhere for a minute.
+    /// `ok`, or which of the background loops has ended or got nowhere for two minutes.
     loops: String,
     broker: BrokerReport,
 }

@@ -42,7 +42,7 @@ enum Told {
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// How often an instance that is well looks for an alert of one that is gone.
-const GONE: Duration = Duration::from_secs(600);
+const GONE: Duration = Duration::from_secs(3_600);
 
 impl Condition {
     /// One that has not been met yet.

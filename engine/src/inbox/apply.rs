@@ -75,7 +75,7 @@ enum Evidence {
     Passes,
     /// Each that says anything fails.
     Fails,
-    /// There are none, or they need nothing of what may be wrong.
+    /// There are none, or they write nothing any more: a state that is there already proves nothing.
     None,
 }
 
@@ -237,14 +237,20 @@ impl Inbox {
                 if passed.get() == 0 && evidence.is_none() {
                     evidence = Some(self.ask_control(conn, now)?);
                 }
-                // To go on is slow, and needless where nothing passes.
+                let fault = error.fault();
+                // To go on is slow, and needless while nothing passes; but what fails again and again is tried one by
+                // one, since what passes may stand behind it. Only locks would make that last too long.
                 let in_doubt = passed.get() == 0 && !matches!(evidence, Some(Evidence::Passes));
-                if in_doubt && (blamed > ALIKE || matches!(evidence, Some(Evidence::Fails))) {
+                let hopeless = blamed > ALIKE || matches!(evidence, Some(Evidence::Fails));
+                if in_doubt && hopeless && (!repeats || (fault == Fault::Locked && blamed > ALIKE))
+                {
                     return Err(BatchError::World(error.to_string()));
                 }
-                let fault = error.fault();
+                // A handler that is flawed may be so for everything.
+                let suspicion =
+                    if matches!(error, BatchError::Flawed(_)) { Fault::Unknown } else { fault };
                 let (error, retryable) = (cut_error(&error.to_string()), fault != Fault::Data);
-                Ok((HandlerOutcome::Failed { error, retryable }, Some(fault)))
+                Ok((HandlerOutcome::Failed { error, retryable }, Some(suspicion)))
             },
         )?;
         let guilty = passed.get() > 0 || matches!(evidence, Some(Evidence::Passes));
@@ -257,8 +263,10 @@ impl Inbox {
         for control in self.control.get() {
             let mut passed = None;
             let tried = conn.transaction(|conn| {
-                let answers = self.handle(conn, now, std::slice::from_ref(&control))?;
-                passed = Some(answers.iter().any(HandlerOutcome::passed_now));
+                // Under another id, so that all that is written for an event is written for it.
+                let again = Event { id: self.env.event_id(), ..control };
+                let answers = self.apply_together(conn, &[again], now)?;
+                passed = Some(answers.iter().any(HandlerOutcome::was_applied));
                 Err::<(), _>(BatchError::Query(Error::RollbackTransaction))
             });
             match (passed, tried) {

@@ -76,8 +76,7 @@ impl InboxConsumer {
                     retry.pause(&error).await?;
                     if repeats {
                         // Others that pass are the proof against those that do not.
-                        let room = self.batch.saturating_sub(records.len());
-                        records.extend(self.consumer.more(room, self.linger).await);
+                        self.consumer.more(records, self.batch, self.linger).await;
                     }
                 }
             }

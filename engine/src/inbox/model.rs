@@ -70,6 +70,13 @@ impl HandlerOutcome {
     }
 }
 
+impl HandlerOutcome {
+    /// Whether the event had its effect now.
+    pub(super) fn was_applied(&self) -> bool {
+        matches!(self, Self::Success { detail: Detail::Applied, .. })
+    }
+}
+
 /// How far a copy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CopyVersion {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::clock::{ManualClock, Timestamp};
-use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS, Fault};
+use common::db::{Backend, Conn, Db, DbError, ENGINE_MIGRATIONS, Fault};
 use common::env::Env;
 use common::event::Event;
 use common::ids::EventId;
@@ -173,6 +173,8 @@ on_every_database!(InboxFixture::new =>
     what_fails_for_everything_is_blamed_on_nothing,
     a_table_that_is_away_is_blamed_on_nothing,
     one_event_that_a_trigger_can_not_bear_stops_nobody,
+    many_bad_events_hide_no_good_one,
+    answers_that_can_not_be_kept_are_blamed_on_nothing,
     one_bad_witness_is_not_believed,
     data_alone_is_suspected_at_last,
     quarantine_fails_a_key_until_it_is_released,
@@ -293,6 +295,37 @@ async fn one_event_that_a_trigger_can_not_bear_stops_nobody(fixture: InboxFixtur
     let again = record(&events[0]);
     let applied = fixture.inbox.apply(vec![again], true).await.unwrap();
     assert_eq!(applied.acks[0].1.outcome, Verdict::Failed);
+}
+
+async fn many_bad_events_hide_no_good_one(fixture: InboxFixture) {
+    fixture.forbid("bad").await;
+    let bad = (0..12).map(|_| fixture.event("test.changed", "bad"));
+    let good = fixture.event("test.changed", "A");
+    let records = bad.chain([good]).map(|event| record(&event)).collect();
+    let applied = fixture.inbox.apply(records, true).await.unwrap();
+    let passed = applied.acks.iter().filter(|(_, ack)| ack.outcome == Verdict::Success).count();
+    assert_eq!((applied.acks.len(), passed), (13, 1));
+}
+
+/// The handler alone is no witness: what is written beside it has to be written as well.
+async fn answers_that_can_not_be_kept_are_blamed_on_nothing(fixture: InboxFixture) {
+    fixture.deliver(&[fixture.event("test.changed", "A")]).await;
+    let sql = match fixture.db.backend() {
+        Backend::Postgres => {
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION 'no such table: nowhere' USING ERRCODE = '42P01'; END $$; \
+             CREATE TRIGGER refuse BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION refuse()"
+        }
+        Backend::Sqlite => {
+            "CREATE TRIGGER full_inbox BEFORE INSERT ON inbox \
+             BEGIN SELECT RAISE(ABORT, 'no such table: nowhere'); END"
+        }
+    };
+    fixture.run(|conn| conn.batch_execute(sql)).await;
+    for repeats in [false, true] {
+        let error = fixture.refused(&["B", "C"], repeats).await;
+        assert_ne!(error.fault(), Fault::Data, "{error}");
+    }
 }
 
 /// One of those that passed before may fail now for reasons of its own.

@@ -94,17 +94,23 @@ impl Consumer {
         batch
     }
 
-    /// Up to `max` messages that come within `linger`, if any do.
-    pub async fn more(&self, max: usize, linger: Duration) -> Vec<Record> {
-        let mut batch = Vec::new();
+    /// A few messages more for `batch`, if they come within `linger`: at least one place is kept for them, however full
+    /// it is, and to ask keeps the member in its group.
+    pub async fn more(&self, batch: &mut Vec<Record>, max: usize, linger: Duration) {
+        let bytes = |record: &Record| record.payload.as_ref().map_or(0, Vec::len);
+        let mut size: usize = batch.iter().map(bytes).sum();
+        let room = max.saturating_sub(batch.len()).max(1);
         let deadline = Instant::now() + linger;
-        while batch.len() < max {
+        for place in 0..room {
+            if place > 0 && size >= BATCH_BYTES {
+                break;
+            }
             let Ok(record) = timeout_at(deadline, self.next()).await else {
                 break;
             };
+            size += bytes(&record);
             batch.push(record);
         }
-        batch
     }
 
     async fn next(&self) -> Record {

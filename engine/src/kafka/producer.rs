@@ -266,6 +266,9 @@ async fn send_apart(
             let rest = first.iter().chain(parts.iter().flatten());
             let unsent = Err(error.clone());
             rest.for_each(|place| set(sent, *place, &unsent));
+            // Some of them may have been confirmed all the same.
+            let confirmed = first.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+            confirmed.for_each(|(place, outcome)| set(sent, *place, outcome));
             return;
         }
         let mut still = Vec::new();

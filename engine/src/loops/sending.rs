@@ -14,12 +14,11 @@ use crate::kafka::Consumer;
 use crate::outbox::{LeaseSet, Relay, RelayOutcome, release, renew};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
 
-/// As they are called in the readiness.
+/// As it is called in the readiness.
 const RELAY: &str = "relay";
-const MONITOR: &str = "overdue monitor";
 
 /// How long one step of the relay may take: longer than the broker and the database have for their parts of it.
-const STUCK: Duration = Duration::from_secs(30);
+const STUCK: Duration = Duration::from_secs(60);
 
 impl Loops {
     pub(super) fn start_sending(
@@ -43,7 +42,7 @@ impl Loops {
         });
         let due = Arc::clone(&self.overdue_wakeup);
         let monitoring = engine.clone().overdue_loop(relay, held, due, stop.clone());
-        tasks.spawn_loop(MONITOR, monitoring);
+        tasks.spawn_loop("overdue monitor", monitoring);
         let kafka = &engine.settings.kafka;
         let group = format!("{}.acks", engine.settings.service.name);
         let broker = engine.broker.clone();
@@ -150,7 +149,7 @@ impl Engine {
             self.in_flight.refresh(&self.db).await?;
             // One instance watches: whoever holds the first shard.
             if lock(&held).is_valid() && lock(&held).tokens.contains_key(&0) {
-                let outcome = self.loops.step(MONITOR, monitor.run_once(&relay)).await?;
+                let outcome = monitor.run_once(&relay).await?;
                 if outcome.overdue + outcome.silent > 0 {
                     tracing::info!(?outcome, "events are overdue or partitions silent");
                     self.alerts.wake();

@@ -17,16 +17,20 @@ use crate::worker::Retry;
 /// Messages of the ack topic that one transaction settles at the most; each may hold a thousand acks.
 const ACK_MESSAGES: usize = 8;
 
+/// How long a batch of them waits for more.
+const LINGER: Duration = Duration::from_millis(1);
+
 impl Engine {
     pub(super) async fn settle_loop(self, consumer: Consumer, stop: CancellationToken) {
         let settler = self.settler();
         loop {
-            let records = tokio::select! {
+            let mut records = tokio::select! {
                 () = stop.cancelled() => return,
-                records = consumer.next_batch(ACK_MESSAGES, Duration::from_millis(1)) => records,
+                records = consumer.next_batch(ACK_MESSAGES, LINGER) => records,
             };
             let began = self.env.now();
-            let Some(settlement) = self.settle(&settler, &records, &stop).await else { return };
+            let settled = self.settle(&settler, &consumer, &mut records, &stop).await;
+            let Some(settlement) = settled else { return };
             consumer.commit(&records, CommitMode::Async);
             self.trace_settling(began, &settlement);
             self.after_settling(&settlement);
@@ -36,17 +40,23 @@ impl Engine {
     async fn settle(
         &self,
         settler: &Settler,
-        records: &[Record],
+        consumer: &Consumer,
+        records: &mut Vec<Record>,
         stop: &CancellationToken,
     ) -> Option<Settlement> {
         let mut retry = Retry::new("settling events", &self.env, stop);
         let mut failures = 0;
         loop {
-            match settler.settle(&self.db, records.to_vec(), failures >= MAX_FAILURES).await {
+            let repeats = failures >= MAX_FAILURES;
+            match settler.settle(&self.db, records.clone(), repeats).await {
                 Ok(settlement) => return Some(retry.succeeded(settlement)),
                 Err(error) => {
                     failures += 1;
                     retry.pause(&error).await?;
+                    if repeats {
+                        // Others that pass are the proof against those that do not.
+                        consumer.more(records, ACK_MESSAGES, LINGER).await;
+                    }
                 }
             }
         }

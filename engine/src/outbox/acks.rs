@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::db::{Conn, Db, bisect};
+use common::db::{Conn, Db, Fault, bisect};
 use common::env::Env;
 use common::event::EventFacts;
 use common::ids::EventId;
@@ -71,7 +71,11 @@ impl Settler {
             .await;
         let settlement = settled?;
         settlement.advanced.log_exhausted();
-        self.resolve_superseded(db, &settlement.advanced.superseding).await?;
+        // What is settled is settled; these only stay open until a newer version of their key comes.
+        let resolved = self.resolve_superseded(db, &settlement.advanced.superseding).await;
+        if let Err(error) = resolved {
+            tracing::warn!(%error, "some superseded events could not be resolved");
+        }
         Ok(settlement)
     }
 
@@ -128,6 +132,7 @@ impl Settler {
             return Ok(total);
         }
         for answers in answers.chunks(ACKS) {
+            let mut by_data = true;
             let parts = bisect(
                 conn,
                 answers,
@@ -136,10 +141,14 @@ impl Settler {
                     self.settle_acks(conn, acks).map(|done| vec![done])
                 },
                 &|error: &BatchError| error.calls_for_bisection(repeats),
-                &mut |conn, (record, ack), error| self.set_aside(conn, record, ack, &error),
+                &mut |conn, (record, ack), error: BatchError| {
+                    by_data &= error.fault() == Fault::Data;
+                    self.set_aside(conn, record, ack, &error)
+                },
             )?;
             let aside: usize = parts.iter().map(|part| part.unreadable).sum();
-            if aside == answers.len() && repeats {
+            // Where nothing passes, only data is suspected, and only after several tries.
+            if aside == answers.len() && !(by_data && repeats) {
                 return Err(BatchError::World("no answer can be settled".to_owned()));
             }
             parts.into_iter().for_each(|part| total.add(part));

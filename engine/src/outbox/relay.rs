@@ -257,7 +257,8 @@ impl Relay {
         }
         let (held, env, policy) =
             (held.clone(), self.settings.env.clone(), self.settings.policy.clone());
-        let (topic, anew) = (self.settings.topic.clone(), self.begun_anew(&sent));
+        let (topic, offsets) = (self.settings.topic.clone(), offsets_of(&sent));
+        let anew = self.begun_anew(&offsets);
         let before = sent.first().map_or(env.now(), |row| row.sent_us).before(OVERLAP);
         let (sent, done) = self
             .settings
@@ -267,8 +268,8 @@ impl Relay {
                 let mine = store::fence(conn, &held)?;
                 let mut sent: Vec<SentRow> =
                     sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
-                store::begin_anew(conn, &topic, &anew, before)?;
                 let marked = store::mark_sent(conn, &sent)?;
+                store::begin_anew(conn, &topic, &anew, before)?;
                 sent.retain(|row| marked.contains(&row.id));
                 refused.retain(|(shard, _)| mine.contains(shard));
                 let mut done = Advanced::default();
@@ -282,6 +283,7 @@ impl Relay {
                 Ok((sent, done))
             })
             .await?;
+        self.remember(&offsets);
         done.log_exhausted();
         Ok(sent)
     }
@@ -300,20 +302,20 @@ impl Relay {
 
     /// The partitions that give smaller offsets than before, as a topic does that was made anew, and the smallest of
     /// them.
-    fn begun_anew(&self, sent: &[SentRow]) -> BTreeMap<i32, i64> {
-        let mut range: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
-        for (partition, offset) in sent.iter().filter_map(|row| Some((row.partition, row.offset?)))
-        {
-            let (first, last) = range.entry(partition).or_insert((offset, offset));
-            (*first, *last) = (offset.min(*first), offset.max(*last));
-        }
-        let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get_or_insert_default();
-        let anew = |(partition, (first, last))| {
-            let before = known.insert(partition, last);
-            before.is_some_and(|before| before >= first).then_some((partition, first))
+    fn begun_anew(&self, sent: &BTreeMap<i32, (i64, i64)>) -> BTreeMap<i32, i64> {
+        let known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = &*known else { return BTreeMap::new() };
+        let anew = |(partition, (first, _)): (&i32, &(i64, i64))| {
+            known.get(partition).is_some_and(|last| last >= first).then_some((*partition, *first))
         };
-        range.into_iter().filter_map(anew).collect()
+        sent.iter().filter_map(anew).collect()
+    }
+
+    /// Only what is noted counts as known: else a note that fails would hide that a topic began anew.
+    fn remember(&self, sent: &BTreeMap<i32, (i64, i64)>) {
+        let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |(partition, (_, last)): (&i32, &(i64, i64))| (*partition, *last);
+        known.get_or_insert_default().extend(sent.iter().map(last));
     }
 
     /// Whether an event waits to be sent since `before` or longer.
@@ -461,6 +463,16 @@ impl PartitionBackoff {
         let now = Instant::now();
         room.retain(|partition, _| pauses.get(partition).is_none_or(|one| one.until <= now));
     }
+}
+
+/// The smallest and the greatest offset in each partition.
+fn offsets_of(sent: &[SentRow]) -> BTreeMap<i32, (i64, i64)> {
+    let mut offsets: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
+    for (partition, offset) in sent.iter().filter_map(|row| Some((row.partition, row.offset?))) {
+        let (first, last) = offsets.entry(partition).or_insert((offset, offset));
+        (*first, *last) = (offset.min(*first), offset.max(*last));
+    }
+    offsets
 }
 
 /// What is due and not paused.

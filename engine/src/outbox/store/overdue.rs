@@ -61,12 +61,12 @@ pub(in crate::outbox) fn look(
     );
     let ahead = o::table.filter(o::status.eq(1).and(o::sent_us.gt(now)));
     on!(conn, c => {
+        diesel::update(ahead).set(o::sent_us.eq(now)).execute(c)?;
         diesel::update(ours().filter(due)).set(moved).execute(c)?;
         diesel::update(ours().filter(p::last_ack_us.gt(now))).set(p::last_ack_us.eq(now)).execute(c)?;
         diesel::update(ours().filter(p::probe_due_us.gt(next_probe)))
             .set(p::probe_due_us.eq(now))
-            .execute(c)?;
-        diesel::update(ahead).set(o::sent_us.eq(now)).execute(c)
+            .execute(c)
     })?;
     Ok(())
 }

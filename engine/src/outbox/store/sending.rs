@@ -244,8 +244,9 @@ pub(in crate::outbox) fn begin_anew(
             p::passed_offset.eq(None::<i64>),
         );
         on!(conn, c => {
-            diesel::update(ahead).set(unknown).execute(c)?;
-            diesel::update(lost).set(o::sent_offset.eq(-1_i64)).execute(c)
+            // Events before partitions, as everywhere.
+            diesel::update(lost).set(o::sent_offset.eq(-1_i64)).execute(c)?;
+            diesel::update(ahead).set(unknown).execute(c)
         })?;
     }
     Ok(())
