@@ -28,7 +28,7 @@ impl BatchError {
     /// Whether the batch is to be bisected: the data is to blame, or, where that `repeats`, single data may be.
     pub fn calls_for_bisection(&self, repeats: bool) -> bool {
         let fault = self.fault();
-        fault == Fault::Data || (repeats && fault.may_be_of_one())
+        fault.is_of_data() || (repeats && fault.may_be_of_one())
     }
 
     /// Whether an event, the world, or something unknown is to blame.

@@ -15,7 +15,7 @@ async fn a_servers_codes_are_read() {
     let cases = [
         ("SELECT * FROM nowhere".to_owned(), "42P01", Fault::Setup),
         ("SELECT 1 / 0".to_owned(), "22012", Fault::Data),
-        ("INSERT INTO service_state (only_row) VALUES (2)".to_owned(), "23514", Fault::Data),
+        ("INSERT INTO service_state (only_row) VALUES (2)".to_owned(), "23514", Fault::Constraint),
         ("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)".to_owned(), "57014", Fault::Locked),
         (raise("55P03"), "55P03", Fault::Locked),
         (raise("40P01"), "40P01", Fault::World),

@@ -14,7 +14,8 @@ use pq_sys::{PG_DIAG_SQLSTATE, PGresult, PQresultErrorField};
 
 /// The code of an error that a PostgreSQL server reported, such as `55P03`.
 ///
-/// `None` for whatever is no answer of a server: errors of diesel itself, of libpq, of SQLite.
+/// `None` for whatever is no answer of a server: errors of diesel itself, of libpq, of SQLite. The error has to be one
+/// that diesel made: a type of somebody else's that implements its trait, and is as large as a pointer, must not come here.
 pub fn of(error: &Error) -> Option<&str> {
     let Error::DatabaseError(_, information) = error else { return None };
     let information: &(dyn DatabaseErrorInformation + Send + Sync) = &**information;

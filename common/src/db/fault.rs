@@ -10,8 +10,10 @@ use super::DbError;
 /// Whose fault an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The data can't be stored: the same data fails again.
+    /// A value that can't be what it is to be: the same one fails again, whatever else is stored.
     Data,
+    /// A constraint or a limit of a row: the same data fails again, if it is not everything that does.
+    Constraint,
     /// Connection, resources, deadlock, shutdown: the same work may pass later, and no data is to blame.
     World,
     /// A lock that somebody holds, on a whole table or on one row.
@@ -55,8 +57,7 @@ const SQLITE_SETUP: [&str; 9] = [
 ];
 
 /// SQLite's texts for values that it can't hold.
-const SQLITE_DATA: [&str; 4] =
-    ["datatype mismatch", "string or blob too big", "integer overflow", "constraint failed"];
+const SQLITE_DATA: [&str; 3] = ["datatype mismatch", "string or blob too big", "integer overflow"];
 
 impl Fault {
     /// Judges an error of [`super::Db`].
@@ -85,6 +86,11 @@ impl Fault {
         }
     }
 
+    /// Whether it is most likely the fault of single events.
+    pub const fn is_of_data(self) -> bool {
+        matches!(self, Self::Data | Self::Constraint)
+    }
+
     /// Whether it may be the fault of single events, which only shows where others pass.
     pub const fn may_be_of_one(self) -> bool {
         matches!(self, Self::Locked | Self::Setup | Self::Unknown)
@@ -95,8 +101,11 @@ impl Fault {
         match code.get(..2) {
             // A statement that took too long: behind a lock that is not waited for by itself, or in a trigger.
             _ if code == "57014" => Self::Locked,
-            // A value, a constraint, a row too large for an index.
-            Some("22" | "23" | "54") => Self::Data,
+            // A sequence at its end is no value of anybody's.
+            _ if code == "2200H" => Self::Setup,
+            Some("22") => Self::Data,
+            // A constraint, a row too large for an index.
+            Some("23" | "54") => Self::Constraint,
             // Connections, transactions, prepared statements, roles, deadlocks, resources, operators, the system.
             Some("08" | "25" | "26" | "28" | "40" | "53" | "57" | "58" | "72") => Self::World,
             Some("55") => Self::Locked,
@@ -114,7 +123,7 @@ impl Fault {
             | Kind::NotNullViolation
             | Kind::CheckViolation
             | Kind::RestrictViolation
-            | Kind::ExclusionViolation => Self::Data,
+            | Kind::ExclusionViolation => Self::Constraint,
             Kind::SerializationFailure
             | Kind::ReadOnlyTransaction
             | Kind::ClosedConnection
@@ -131,6 +140,8 @@ impl Fault {
             Self::Setup
         } else if says(&SQLITE_DATA) {
             Self::Data
+        } else if message.contains("constraint failed") {
+            Self::Constraint
         } else {
             Self::Unknown
         }
@@ -145,8 +156,8 @@ mod tests {
     fn the_class_of_a_code_decides() {
         let cases = [
             ("22003", Fault::Data),
-            ("23505", Fault::Data),
-            ("54000", Fault::Data),
+            ("23505", Fault::Constraint),
+            ("54000", Fault::Constraint),
             ("P0001", Fault::Unknown),
             ("40P01", Fault::World),
             ("42P01", Fault::Setup),

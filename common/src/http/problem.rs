@@ -238,7 +238,9 @@ impl From<diesel::result::Error> for Problem {
                     "the database can't do this now; try again shortly, and see the service's log if it lasts",
                 )
             }
-            Fault::Data | Fault::Setup | Fault::Unknown => Self::internal(&error),
+            Fault::Data | Fault::Constraint | Fault::Setup | Fault::Unknown => {
+                Self::internal(&error)
+            }
         }
     }
 }

@@ -183,7 +183,7 @@ impl Inbox {
             }
         }
         let answers = self.answers(conn, &firsts, repeats, now)?;
-        let passed = firsts.iter().zip(&answers).filter(|(_, answer)| answer.passed_now());
+        let passed = firsts.iter().zip(&answers).filter(|(_, answer)| answer.had_effect());
         applied.passed = passed.take(Control::EVENTS).map(|(event, _)| event.clone()).collect();
         let mut answers: HashMap<EventId, HandlerOutcome> =
             firsts.iter().map(|event| event.id).zip(answers).collect();
@@ -227,7 +227,7 @@ impl Inbox {
             events,
             &mut |conn, events| {
                 let answers = self.apply_together(conn, events, now)?;
-                let fresh = answers.iter().filter(|answer| answer.passed_now()).count();
+                let fresh = answers.iter().filter(|answer| answer.had_effect()).count();
                 passed.set(passed.get() + fresh);
                 Ok(answers.into_iter().map(|answer| (answer, None)).collect())
             },
@@ -240,7 +240,9 @@ impl Inbox {
                 let fault = error.fault();
                 // To go on is slow, and needless while nothing passes; but what fails again and again is tried one by
                 // one, since what passes may stand behind it. Only locks would make that last too long.
-                let in_doubt = passed.get() == 0 && !matches!(evidence, Some(Evidence::Passes));
+                let in_doubt = fault != Fault::Data
+                    && passed.get() == 0
+                    && !matches!(evidence, Some(Evidence::Passes));
                 let hopeless = blamed > ALIKE || matches!(evidence, Some(Evidence::Fails));
                 if in_doubt && hopeless && (!repeats || (fault == Fault::Locked && blamed > ALIKE))
                 {
@@ -249,7 +251,7 @@ impl Inbox {
                 // A handler that is flawed may be so for everything.
                 let suspicion =
                     if matches!(error, BatchError::Flawed(_)) { Fault::Unknown } else { fault };
-                let (error, retryable) = (cut_error(&error.to_string()), fault != Fault::Data);
+                let (error, retryable) = (cut_error(&error.to_string()), !fault.is_of_data());
                 Ok((HandlerOutcome::Failed { error, retryable }, Some(suspicion)))
             },
         )?;
@@ -266,7 +268,11 @@ impl Inbox {
                 // Under another id, so that all that is written for an event is written for it.
                 let again = Event { id: self.env.event_id(), ..control };
                 let answers = self.apply_together(conn, &[again], now)?;
-                passed = Some(answers.iter().any(HandlerOutcome::was_applied));
+                // A refusal may be one that is only said again.
+                let applied = |answer: &HandlerOutcome| {
+                    matches!(answer, HandlerOutcome::Success { detail: Detail::Applied, .. })
+                };
+                passed = Some(answers.iter().any(applied));
                 Err::<(), _>(BatchError::Query(Error::RollbackTransaction))
             });
             match (passed, tried) {
@@ -359,7 +365,8 @@ impl Inbox {
 }
 
 /// What an event that failed alone, with `fault`, is answered: if others pass, it is `guilty`, and what its data can't
-/// be, stays. If nothing passes, only data is suspected, only after several tries, and another try may pass.
+/// be, stays. A value that can't be what it is to be needs no such proof. Else, if nothing passes, only data is
+/// suspected, only after several tries, and another try may pass.
 fn judged(
     answer: HandlerOutcome,
     fault: Option<Fault>,
@@ -367,8 +374,8 @@ fn judged(
     repeats: bool,
 ) -> Result<HandlerOutcome, BatchError> {
     match (answer, fault) {
-        (HandlerOutcome::Failed { error, .. }, Some(fault)) if !guilty => {
-            match fault == Fault::Data && repeats {
+        (HandlerOutcome::Failed { error, .. }, Some(fault)) if !guilty && fault != Fault::Data => {
+            match fault.is_of_data() && repeats {
                 true => Ok(HandlerOutcome::Failed { error, retryable: true }),
                 false => Err(BatchError::World(error)),
             }

@@ -60,20 +60,14 @@ pub enum HandlerOutcome {
 }
 
 impl HandlerOutcome {
-    /// Whether the handler itself took the event now: a duplicate is answered without it.
-    pub(super) fn passed_now(&self) -> bool {
+    /// Whether the event was written whole: a state that was there already is not written again, and proves nothing of
+    /// what can be.
+    pub(super) fn had_effect(&self) -> bool {
         match self {
-            Self::Success { detail, .. } => *detail != Detail::Duplicate,
+            Self::Success { detail, .. } => *detail == Detail::Applied,
             Self::Rejected { .. } => true,
             Self::Failed { .. } => false,
         }
-    }
-}
-
-impl HandlerOutcome {
-    /// Whether the event had its effect now.
-    pub(super) fn was_applied(&self) -> bool {
-        matches!(self, Self::Success { detail: Detail::Applied, .. })
     }
 }
 

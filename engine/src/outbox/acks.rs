@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::db::{Conn, Db, Fault, bisect};
+use common::db::{Conn, Db, bisect};
 use common::env::Env;
 use common::event::EventFacts;
 use common::ids::EventId;
@@ -142,7 +142,7 @@ impl Settler {
                 },
                 &|error: &BatchError| error.calls_for_bisection(repeats),
                 &mut |conn, (record, ack), error: BatchError| {
-                    by_data &= error.fault() == Fault::Data;
+                    by_data &= error.fault().is_of_data();
                     self.set_aside(conn, record, ack, &error)
                 },
             )?;
