@@ -96,6 +96,8 @@ pub(super) async fn list(
     request_body = Begin,
     responses(
         (status = 201, body = Silence),
+        (status = 404, description = "There is no such alert"),
+        (status = 409, description = "The alert is closed, too many silences are active, or a request with this key is still running"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
