@@ -1,12 +1,11 @@
 //! Events that arrive: inbox and effect in one transaction, each event once, each delivery answered.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use common::clock::Timestamp;
-use common::db::{Conn, Db, Fault, ROWS_PER_INSERT, bisect};
+use common::db::{Conn, Db, ROWS_PER_INSERT};
 use common::env::Env;
 use common::event::Event;
 use common::ids::EventId;
@@ -18,15 +17,13 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use serde_json::value::RawValue;
 
+use super::evidence::Control;
 use super::model::{Detail, Handler, HandlerOutcome};
 use super::quarantine;
 use crate::batch::BatchError;
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
 use crate::outbox::FinalOutcome;
-
-/// How many events may fail for their data, with nothing that passes, before the world is suspected.
-const ALIKE: usize = 8;
 
 /// Applies what comes in.
 #[derive(Clone)]
@@ -43,40 +40,6 @@ pub struct Inbox {
     pub spans: Spans,
     /// An event that passed.
     pub control: Control,
-}
-
-/// Events that passed lately, of different keys: they are tried once more, without a trace, where a whole batch fails.
-/// If they fail now as well, the world is at fault, and no event of the batch. Cheap to clone, all clones share it.
-#[derive(Clone, Default)]
-pub struct Control(Arc<Mutex<VecDeque<Event>>>);
-
-impl Control {
-    /// Several, since one may fail now for reasons of its own.
-    const EVENTS: usize = 4;
-
-    fn get(&self) -> Vec<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    fn add(&self, passed: Vec<Event>) {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in passed {
-            events.retain(|known| known.key != event.key);
-            events.push_back(event);
-        }
-        let surplus = events.len().saturating_sub(Self::EVENTS);
-        events.drain(..surplus);
-    }
-}
-
-/// What the control events say.
-enum Evidence {
-    /// One of them passes: what fails beside it is to blame.
-    Passes,
-    /// Each that says anything fails.
-    Fails,
-    /// There are none, or they write nothing any more: a state that is there already proves nothing.
-    None,
 }
 
 /// What a batch came to.
@@ -214,79 +177,8 @@ impl Inbox {
         span
     }
 
-    fn answers(
-        &self,
-        conn: &mut Conn,
-        events: &[Event],
-        repeats: bool,
-        now: Timestamp,
-    ) -> Result<Vec<HandlerOutcome>, BatchError> {
-        let (passed, mut blamed, mut evidence) = (Cell::new(0), 0, None);
-        let answers = bisect(
-            conn,
-            events,
-            &mut |conn, events| {
-                let answers = self.apply_together(conn, events, now)?;
-                let fresh = answers.iter().filter(|answer| answer.had_effect()).count();
-                passed.set(passed.get() + fresh);
-                Ok(answers.into_iter().map(|answer| (answer, None)).collect())
-            },
-            &|error: &BatchError| error.calls_for_bisection(repeats),
-            &mut |conn, _, error: BatchError| {
-                blamed += 1;
-                if passed.get() == 0 && evidence.is_none() {
-                    evidence = Some(self.ask_control(conn, now)?);
-                }
-                let fault = error.fault();
-                // To go on is slow, and needless while nothing passes; but what fails again and again is tried one by
-                // one, since what passes may stand behind it. Only locks would make that last too long.
-                let in_doubt = fault != Fault::Data
-                    && passed.get() == 0
-                    && !matches!(evidence, Some(Evidence::Passes));
-                let hopeless = blamed > ALIKE || matches!(evidence, Some(Evidence::Fails));
-                if in_doubt && hopeless && (!repeats || (fault == Fault::Locked && blamed > ALIKE))
-                {
-                    return Err(BatchError::World(error.to_string()));
-                }
-                // A handler that is flawed may be so for everything.
-                let suspicion =
-                    if matches!(error, BatchError::Flawed(_)) { Fault::Unknown } else { fault };
-                let (error, retryable) = (cut_error(&error.to_string()), !fault.is_of_data());
-                Ok((HandlerOutcome::Failed { error, retryable }, Some(suspicion)))
-            },
-        )?;
-        let guilty = passed.get() > 0 || matches!(evidence, Some(Evidence::Passes));
-        answers.into_iter().map(|(answer, fault)| judged(answer, fault, guilty, repeats)).collect()
-    }
-
-    /// Handles what passed before once more, each without a trace.
-    fn ask_control(&self, conn: &mut Conn, now: Timestamp) -> Result<Evidence, BatchError> {
-        let mut evidence = Evidence::None;
-        for control in self.control.get() {
-            let mut passed = None;
-            let tried = conn.transaction(|conn| {
-                // Under another id, so that all that is written for an event is written for it.
-                let again = Event { id: self.env.event_id(), ..control };
-                let answers = self.apply_together(conn, &[again], now)?;
-                // A refusal may be one that is only said again.
-                let applied = |answer: &HandlerOutcome| {
-                    matches!(answer, HandlerOutcome::Success { detail: Detail::Applied, .. })
-                };
-                passed = Some(answers.iter().any(applied));
-                Err::<(), _>(BatchError::Query(Error::RollbackTransaction))
-            });
-            match (passed, tried) {
-                (Some(true), _) => return Ok(Evidence::Passes),
-                (None, Err(error)) if error.fault() == Fault::World => return Err(error),
-                (None, Err(_)) => evidence = Evidence::Fails,
-                _ => {}
-            }
-        }
-        Ok(evidence)
-    }
-
     /// All of `events` (no id twice) in one go.
-    fn apply_together(
+    pub(super) fn apply_together(
         &self,
         conn: &mut Conn,
         events: &[Event],
@@ -361,26 +253,6 @@ impl Inbox {
                 Ack { outcome: Verdict::Failed, error: Some(cut_error(&error)), retryable, ..ack }
             }
         }
-    }
-}
-
-/// What an event that failed alone, with `fault`, is answered: if others pass, it is `guilty`, and what its data can't
-/// be, stays. A value that can't be what it is to be needs no such proof. Else, if nothing passes, only data is
-/// suspected, only after several tries, and another try may pass.
-fn judged(
-    answer: HandlerOutcome,
-    fault: Option<Fault>,
-    guilty: bool,
-    repeats: bool,
-) -> Result<HandlerOutcome, BatchError> {
-    match (answer, fault) {
-        (HandlerOutcome::Failed { error, .. }, Some(fault)) if !guilty && fault != Fault::Data => {
-            match fault.is_of_data() && repeats {
-                true => Ok(HandlerOutcome::Failed { error, retryable: true }),
-                false => Err(BatchError::World(error)),
-            }
-        }
-        (answer, _) => Ok(answer),
     }
 }
 

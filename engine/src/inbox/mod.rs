@@ -2,11 +2,13 @@
 
 mod apply;
 mod consumer;
+mod evidence;
 mod model;
 pub mod quarantine;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Applied, Control, Inbox};
+pub use apply::{Applied, Inbox};
 pub use consumer::{InboxConsumer, MAX_FAILURES};
+pub use evidence::Control;
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};

@@ -8,9 +8,10 @@ use common::event::EventFacts;
 use common::ids::EventId;
 use diesel::result::Error;
 
-use super::advance::{Advanced, SUPERSEDED, Update, advance};
+use super::advance::{SUPERSEDED, advance};
 use super::state::{Policy, Trigger};
 use super::store;
+use super::update::{Advanced, Update};
 use crate::alerts::{self, NewAlert};
 use crate::batch::BatchError;
 use crate::counters;

@@ -9,8 +9,7 @@ use common::db::Conn;
 use common::env::Env;
 use common::event::{EventFacts, EventKind, Status};
 use common::ids::EventId;
-use common::telemetry::few_for_the_log;
-use common::trace_context::{is_sampled, trace_id};
+use common::trace_context::is_sampled;
 use diesel::QueryResult;
 
 use super::class::{NO_ANSWER, error_class};
@@ -18,6 +17,7 @@ use super::listener::{EventChange, EventUpdate, Listener};
 use super::model::{HistoryRow, OpenRow, SettledRow};
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
 use super::store;
+use super::update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent, Update};
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::counters;
 use crate::kafka::{Ack, Verdict};
@@ -25,115 +25,8 @@ use crate::outbox::{FinalOutcome, HistoryKind};
 
 const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
 
-/// Something that happened to one event, with what its history has to say of it.
-#[derive(Debug, Clone)]
-pub(super) struct Update {
-    pub(super) id: EventId,
-    pub(super) trigger: Trigger,
-    pub(super) error: Option<String>,
-    pub(super) by_whom: Option<String>,
-    /// The answer, if this is one.
-    pub(super) ack: Option<Ack>,
-}
-
-impl Update {
-    pub(super) fn new(id: EventId, trigger: Trigger) -> Self {
-        Self { id, trigger, error: None, by_whom: None, ack: None }
-    }
-
-    pub(super) fn answered(ack: Ack) -> Self {
-        let outcome = match ack.outcome {
-            Verdict::Success => AckOutcome::Success,
-            Verdict::Rejected => AckOutcome::Rejected,
-            Verdict::Failed => AckOutcome::Failed { retryable: ack.retryable },
-        };
-        let trigger = Trigger::Acked { attempt: ack.attempt, outcome };
-        Self { id: ack.event_id, trigger, error: ack.error.clone(), by_whom: None, ack: Some(ack) }
-    }
-
-    #[must_use]
-    pub(super) fn because(mut self, error: impl Into<String>) -> Self {
-        self.error = Some(error.into());
-        self
-    }
-}
-
-/// An event that became PROCESSED, for whoever measures.
-#[derive(Debug, Clone, Copy)]
-pub struct SettledEvent {
-    /// When it was committed.
-    pub created: Timestamp,
-    /// When its consumer handled it.
-    pub processed: Option<Timestamp>,
-    /// Whether the answer was SUCCESS (else REJECTED).
-    pub success: bool,
-}
-
-/// An answer that belongs to a recorded trace.
-#[derive(Debug, Clone)]
-pub struct AnsweredTrace {
-    /// The event.
-    pub id: EventId,
-    /// What it is about.
-    pub key: String,
-    /// The attempt that was answered.
-    pub attempt: i32,
-    /// The answer.
-    pub verdict: Verdict,
-    /// Where the step that answered is in its trace.
-    pub traceparent: String,
-    /// The event's status now.
-    pub status: Status,
-}
-
-/// An event that waits for a person now.
-#[derive(Debug, Clone)]
-pub struct ExhaustedEvent {
-    id: EventId,
-    key: String,
-    attempt: i32,
-    /// The trace of the answer, if an answer was the reason.
-    traceparent: Option<String>,
-}
-
-/// What became of the events that something happened to.
-#[derive(Debug, Default)]
-pub struct Advanced {
-    /// Events that are PROCESSED now.
-    pub settled: Vec<SettledEvent>,
-    /// The answers of traces that are recorded.
-    pub traced: Vec<AnsweredTrace>,
-    /// Events that are EXHAUSTED now, for the log.
-    pub newly_exhausted: Vec<ExhaustedEvent>,
-    /// Events that are EXHAUSTED now.
-    pub exhausted: usize,
-    /// Events that are PENDING again.
-    pub again: usize,
-    /// The rows as they are now, of events that are still open.
-    pub rows: Vec<OpenRow>,
-    /// Ids that are not open: PROCESSED before, or unknown.
-    pub not_open: Vec<EventId>,
-    /// What left the state SENT: partition, events, bytes.
-    pub released: BTreeMap<i32, (i64, i64)>,
-    /// Partitions that gave answers, and the greatest offset that these prove to be reached.
-    pub answered: BTreeMap<i32, Option<i64>>,
-    /// (key, epoch, version) of snapshots that are PROCESSED now and may supersede more than this step took.
-    pub superseding: Vec<(String, i64, i64)>,
-}
-
 /// Superseded events that one step resolves at most; the others follow in steps of their own.
 pub(super) const SUPERSEDED: usize = 1_000;
-
-impl Advanced {
-    /// Logs what gave up; to be called once that is committed.
-    pub(super) fn log_exhausted(&self) {
-        for event in few_for_the_log(&self.newly_exhausted) {
-            let ExhaustedEvent { id, key, attempt, traceparent } = event;
-            let trace_id = traceparent.as_deref().and_then(trace_id);
-            tracing::error!(event_id = %id, key, attempt, trace_id, "an event is EXHAUSTED and waits for a person");
-        }
-    }
-}
 
 /// Applies `updates`, in order, to the events that they are about.
 pub(super) fn advance(

@@ -8,11 +8,12 @@ use common::ids::EventId;
 use diesel::QueryResult;
 use thiserror::Error;
 
-use super::advance::{Update, advance};
+use super::advance::advance;
 use super::append::Outbox;
 use super::model::OpenRow;
 use super::state::{Policy, Trigger};
 use super::store;
+use super::update::Update;
 
 /// Why an action was refused.
 #[derive(Debug, Error)]

@@ -13,11 +13,12 @@ use common::ids::EventId;
 use common::retry::Backoff;
 use diesel::QueryResult;
 
-use super::advance::{Update, advance};
+use super::advance::advance;
 use super::pause;
 use super::relay::Relay;
 use super::state::{Policy, Trigger};
 use super::store::{self, Silent};
+use super::update::Update;
 use crate::alerts::{self, AlertKind, NewAlert, SilentPartitions};
 
 /// Looks after what was sent.

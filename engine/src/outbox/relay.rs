@@ -4,81 +4,27 @@
 //! relays away, and a fencing token keeps late writes out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use common::event::Event;
-use common::retry::Backoff;
 use common::telemetry::{Delivery, Span, Spans, Step};
 use diesel::QueryResult;
 
-use super::advance::{Advanced, Update, advance};
+use super::advance::advance;
+use super::in_flight::InFlight;
 use super::lease::LeaseSet;
+use super::offsets::{KnownOffsets, offsets_of};
+use super::partition_backoff::PartitionBackoff;
 use super::state::{Policy, Trigger};
 use super::store::{self, DueRow, SentRow};
+use super::update::{Advanced, Update};
 use super::{SHARDS, partition_of, pause};
 use crate::counters;
 use crate::kafka::{Envelope, Message, Offset, Producer, SendError};
-
-/// What a partition may hold unanswered, and what it does hold; shared by relay and settler.
-#[derive(Debug, Clone)]
-pub struct InFlight {
-    max_events: i64,
-    max_bytes: i64,
-    held: Arc<Mutex<BTreeMap<i32, (i64, i64)>>>,
-}
-
-impl InFlight {
-    /// Nothing in flight; at most `max_events` and `max_bytes` per partition.
-    pub fn new(max_events: usize, max_bytes: usize) -> Self {
-        Self {
-            max_events: i64::try_from(max_events).unwrap_or(i64::MAX),
-            max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
-            held: Arc::default(),
-        }
-    }
-
-    /// Takes over what the database says: other instances send and settle too.
-    ///
-    /// # Errors
-    /// When the database fails; the old numbers stay.
-    pub async fn refresh(&self, db: &Db) -> Result<(), DbError> {
-        let rows = db.read(|conn| store::in_flight(conn).map_err(DbError::from)).await?;
-        let held = rows.into_iter().map(|(p, events, bytes)| (p, (events, bytes))).collect();
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
-        Ok(())
-    }
-
-    /// Notes that events left the state SENT: by partition, events and bytes.
-    pub fn remove(&self, released: &BTreeMap<i32, (i64, i64)>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, (events, bytes)) in released {
-            let entry = held.entry(*partition).or_default();
-            entry.0 = (entry.0 - events).max(0);
-            entry.1 = (entry.1 - bytes).max(0);
-        }
-    }
-
-    fn add(&self, partition: i32, bytes: i64) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = held.entry(partition).or_default();
-        entry.0 += 1;
-        entry.1 += bytes;
-    }
-
-    /// What every partition has room for now.
-    fn room(&self, partitions: i32) -> BTreeMap<i32, (i64, i64)> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = |partition| {
-            let (events, bytes) = held.get(&partition).copied().unwrap_or_default();
-            (partition, (self.max_events - events, self.max_bytes - bytes))
-        };
-        (0..partitions).map(room).filter(|(_, (events, bytes))| *events > 0 && *bytes > 0).collect()
-    }
-}
 
 /// What a relay works with.
 #[derive(Clone)]
@@ -108,8 +54,7 @@ pub struct Relay {
     settings: RelayParts,
     partitions: Mutex<Option<i32>>,
     backoff: PartitionBackoff,
-    /// The greatest offset that is known of each partition; not read at first.
-    offsets: Mutex<Option<BTreeMap<i32, i64>>>,
+    offsets: KnownOffsets,
 }
 
 /// By how much sends of several instances may overlap, and their clocks differ.
@@ -141,7 +86,7 @@ impl Relay {
             settings,
             partitions: Mutex::new(None),
             backoff: PartitionBackoff::default(),
-            offsets: Mutex::default(),
+            offsets: KnownOffsets::default(),
         }
     }
 
@@ -169,7 +114,7 @@ impl Relay {
             let hindered = self.backoff.cause();
             return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
         }
-        self.learn_offsets().await?;
+        self.offsets.learn(&self.settings.db, &self.settings.topic).await?;
         let (now, limit) = (self.settings.env.now(), self.settings.batch.max(1));
         let due: Vec<DueRow> = self
             .settings
@@ -258,7 +203,7 @@ impl Relay {
         let (held, env, policy) =
             (held.clone(), self.settings.env.clone(), self.settings.policy.clone());
         let (topic, offsets) = (self.settings.topic.clone(), offsets_of(&sent));
-        let anew = self.begun_anew(&offsets);
+        let anew = self.offsets.begun_anew(&offsets);
         let before = sent.first().map_or(env.now(), |row| row.sent_us).before(OVERLAP);
         let (sent, done) = self
             .settings
@@ -283,39 +228,9 @@ impl Relay {
                 Ok((sent, done))
             })
             .await?;
-        self.remember(&offsets);
+        self.offsets.remember(&offsets);
         done.log_exhausted();
         Ok(sent)
-    }
-
-    /// Reads, before the first send, how far partitions were when others sent to them.
-    async fn learn_offsets(&self) -> Result<(), DbError> {
-        if self.offsets.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
-            return Ok(());
-        }
-        let topic = self.settings.topic.clone();
-        let read = move |conn: &mut Conn| store::known_offsets(conn, &topic).map_err(DbError::from);
-        let known = self.settings.db.read(read).await?;
-        *self.offsets.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
-        Ok(())
-    }
-
-    /// The partitions that give smaller offsets than before, as a topic does that was made anew, and the smallest of
-    /// them.
-    fn begun_anew(&self, sent: &BTreeMap<i32, (i64, i64)>) -> BTreeMap<i32, i64> {
-        let known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = &*known else { return BTreeMap::new() };
-        let anew = |(partition, (first, _)): (&i32, &(i64, i64))| {
-            known.get(partition).is_some_and(|last| last >= first).then_some((*partition, *first))
-        };
-        sent.iter().filter_map(anew).collect()
-    }
-
-    /// Only what is noted counts as known: else a note that fails would hide that a topic began anew.
-    fn remember(&self, sent: &BTreeMap<i32, (i64, i64)>) {
-        let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = |(partition, (_, last)): (&i32, &(i64, i64))| (*partition, *last);
-        known.get_or_insert_default().extend(sent.iter().map(last));
     }
 
     /// Whether an event waits to be sent since `before` or longer.
@@ -415,64 +330,6 @@ impl Relay {
     pub fn forget_topology(&self) {
         *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-/// A partition that the broker did not take messages for.
-struct Troubled {
-    failures: u32,
-    until: Instant,
-    cause: String,
-}
-
-/// Partitions that the broker did not take messages for, and how long they are left alone.
-#[derive(Default)]
-struct PartitionBackoff(Mutex<BTreeMap<i32, Troubled>>);
-
-impl PartitionBackoff {
-    const BACKOFF: Backoff =
-        Backoff { base: Duration::from_millis(250), max: Duration::from_secs(5) };
-
-    fn begin(&self, partitions: BTreeMap<i32, String>, chance: f64) {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, cause) in partitions {
-            let failures = pauses.get(&partition).map_or(0, |troubled| troubled.failures) + 1;
-            let until = Instant::now() + Self::BACKOFF.delay(failures, chance);
-            pauses.insert(partition, Troubled { failures, until, cause });
-        }
-    }
-
-    fn end(&self, partition: i32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
-    }
-
-    /// Forgets those of the `open` ones that nothing is `waiting` for.
-    fn forget_idle(&self, open: &BTreeMap<i32, (i64, i64)>, waiting: &BTreeSet<i32>) {
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pauses.retain(|partition, _| !open.contains_key(partition) || waiting.contains(partition));
-    }
-
-    /// Why the first of them is not sent to.
-    fn cause(&self) -> Option<String> {
-        let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (partition, troubled) = pauses.first_key_value()?;
-        Some(format!("partition {partition}: {}", troubled.cause))
-    }
-
-    fn leave_out(&self, room: &mut BTreeMap<i32, (i64, i64)>) {
-        let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        room.retain(|partition, _| pauses.get(partition).is_none_or(|one| one.until <= now));
-    }
-}
-
-/// The smallest and the greatest offset in each partition.
-fn offsets_of(sent: &[SentRow]) -> BTreeMap<i32, (i64, i64)> {
-    let mut offsets: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
-    for (partition, offset) in sent.iter().filter_map(|row| Some((row.partition, row.offset?))) {
-        let (first, last) = offsets.entry(partition).or_insert((offset, offset));
-        (*first, *last) = (offset.min(*first), offset.max(*last));
-    }
-    offsets
 }
 
 /// What is due and not paused.

@@ -18,18 +18,24 @@ use common::telemetry::Spans;
 use diesel::prelude::*;
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
-use super::advance::{SUPERSEDED, Update, advance};
+use super::advance::{SUPERSEDED, advance};
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
 use super::store::{self, SentRow};
+use super::update::Update;
 use super::*;
 use crate::counters;
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
 use crate::outbox::operate;
 use crate::retention::{self, Retention};
 
+mod acks;
+mod fixture;
 mod listener;
 mod overdue;
 mod pauses;
+mod sending;
+
+use fixture::OutboxFixture;
 
 const TOPIC: &str = "inventory";
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -40,151 +46,6 @@ const POLICY: Policy = Policy {
 const SNAPSHOT: EventType = EventType { name: "test.changed", kind: EventKind::Snapshot };
 const COMMAND: EventType = EventType { name: "test.placed", kind: EventKind::Command };
 
-/// An outbox with everything that acts on it, on a clock that stands still.
-struct OutboxFixture {
-    db: Db,
-    env: Env,
-    clock: ManualClock,
-    outbox: Outbox,
-    settler: Settler,
-    /// The broker's offset of the last send.
-    offset: AtomicI64,
-    _database: TestDatabase,
-}
-
-impl OutboxFixture {
-    fn new(database: TestDatabase) -> Self {
-        let clock = ManualClock::at(START);
-        let env = Env::seeded(Arc::new(clock.clone()), 7);
-        let settler = Settler {
-            env: env.clone(),
-            policy: POLICY,
-            topic: TOPIC.to_owned(),
-            consumer: "order-service".to_owned(),
-        };
-        let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
-        Self {
-            db: database.open(&[ENGINE_MIGRATIONS]),
-            env,
-            clock,
-            outbox,
-            settler,
-            offset: AtomicI64::new(0),
-            _database: database,
-        }
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
-    ) -> T {
-        self.db.write(|conn| work(conn).map_err(DbError::from)).await.unwrap()
-    }
-
-    async fn append(&self, event_type: EventType, key: &str, version: i64) -> EventId {
-        let (outbox, key) = (self.outbox.clone(), key.to_owned());
-        let event =
-            NewEvent { event_type, key, version, payload: "{}".to_owned(), traceparent: None };
-        self.run(move |conn| outbox.append(conn, vec![event])).await[0]
-    }
-
-    async fn open(&self, id: EventId) -> Option<OpenRow> {
-        self.run(move |conn| Ok(store::lock(conn, &[id])?.into_iter().next().map(|(row, _)| row)))
-            .await
-    }
-
-    /// Puts an event's row into any state, as if its life had led there.
-    async fn force(&self, row: OpenRow) {
-        self.run(move |conn| store::save(conn, &[row])).await;
-    }
-
-    async fn send(&self, id: EventId, attempt: i32, partition: i32) {
-        let (sent_us, offset) = (self.env.now(), self.next_offset());
-        let sent = SentRow { id, shard: 0, attempt, partition, offset, sent_us };
-        let marked = self.run(move |conn| store::mark_sent(conn, &[sent])).await;
-        assert!(marked.contains(&id), "the send must be noted");
-    }
-
-    fn ack(&self, id: EventId, attempt: i32, outcome: Verdict) -> Ack {
-        Ack {
-            event_id: id,
-            attempt,
-            outcome,
-            detail: Some("applied".to_owned()),
-            error: (outcome == Verdict::Failed).then(|| "no such shelf".to_owned()),
-            retryable: true,
-            version: Some(1),
-            result: None,
-            consumer: "order-service".to_owned(),
-            processed_at: self.env.now(),
-            traceparent: None,
-            partition: None,
-            offset: None,
-        }
-    }
-
-    async fn settle(&self, acks: Vec<Ack>) -> Settlement {
-        let payload = serde_json::to_vec(&AckBatch { acks }).unwrap();
-        self.settle_bytes(payload).await
-    }
-
-    async fn settle_bytes(&self, payload: Vec<u8>) -> Settlement {
-        let record = Record {
-            topic: "acks".to_owned(),
-            partition: 0,
-            offset: 0,
-            key: None,
-            headers: Vec::new(),
-            payload: Some(payload),
-        };
-        self.settler.settle(&self.db, vec![record], false).await.unwrap()
-    }
-
-    async fn alerts(&self) -> Vec<(Option<EventId>, Option<i32>, Option<String>)> {
-        self.run(|conn| {
-            on!(conn, c => alert::table
-                .select((alert::event_id, alert::attempt, alert::closed_because))
-                .order(alert::seq)
-                .load(c))
-        })
-        .await
-    }
-
-    async fn history(&self, id: EventId) -> Vec<(i32, String)> {
-        self.run(move |conn| {
-            on!(conn, c => outbox_history::table
-                .filter(outbox_history::event_id.eq(id))
-                .select((outbox_history::attempt, outbox_history::what))
-                .order(outbox_history::seq)
-                .load(c))
-        })
-        .await
-    }
-
-    fn next_offset(&self) -> Option<i64> {
-        Some(self.offset.fetch_add(1, Ordering::Relaxed))
-    }
-
-    async fn exhaust(&self, id: EventId, partition: i32) {
-        self.send(id, 1, partition).await;
-        let refusal = Ack { retryable: false, ..self.ack(id, 1, Verdict::Failed) };
-        assert_eq!(self.settle(vec![refusal]).await.advanced.exhausted, 1);
-    }
-
-    fn monitor(&self) -> OverdueMonitor {
-        OverdueMonitor {
-            db: self.db.clone(),
-            env: self.env.clone(),
-            policy: POLICY,
-            topic: TOPIC.to_owned(),
-            consumer: "order-service".to_owned(),
-            ack_timeout: Duration::from_secs(30),
-            ack_grace: Duration::from_secs(5),
-            probes: Backoff { base: Duration::from_secs(30), max: Duration::from_secs(300) },
-        }
-    }
-}
-
 on_every_database!(OutboxFixture::new =>
     the_database_follows_the_state_table,
     a_success_of_any_attempt_ends_it,
@@ -194,15 +55,7 @@ on_every_database!(OutboxFixture::new =>
     a_newer_version_resolves_more_than_a_step_takes,
     a_race_of_giving_up_and_arriving_leaves_no_alert,
     a_command_is_never_superseded,
-    a_late_loser_of_a_lease_writes_nothing,
-    leases_are_shared_fairly_and_taken_over,
-    only_what_is_due_and_pending_is_found,
     old_settled_events_go_and_open_ones_stay,
-    one_bad_ack_batch_does_not_stop_the_others,
-    one_bad_ack_does_not_stop_those_beside_it,
-    a_copy_ahead_of_its_source_is_told,
-    a_clock_that_ran_ahead_makes_no_copy_ahead,
-    answers_and_failures_are_counted,
 );
 
 /// Each state, each trigger: what is stored afterwards is what `step` says.
@@ -443,53 +296,6 @@ async fn a_command_is_never_superseded(fixture: OutboxFixture) {
     assert_eq!(fixture.alerts().await, [(Some(older), Some(1), None)]);
 }
 
-async fn a_late_loser_of_a_lease_writes_nothing(fixture: OutboxFixture) {
-    let lease = Duration::from_secs(60);
-    let held = renew(&fixture.db, "first", lease).await.unwrap();
-    assert_eq!(held.tokens.len(), usize::from(SHARDS.unsigned_abs()));
-    let mine = held.clone();
-    let shards = fixture.run(move |conn| store::fence(conn, &mine)).await;
-    assert_eq!(shards.len(), held.tokens.len());
-    release(&fixture.db, "first").await.unwrap();
-    renew(&fixture.db, "second", lease).await.unwrap();
-    let lost = fixture.run(move |conn| store::fence(conn, &held)).await;
-    assert!(lost.is_empty(), "another holds the shards by now");
-}
-
-async fn leases_are_shared_fairly_and_taken_over(fixture: OutboxFixture) {
-    let lease = Duration::from_secs(60);
-    let all = renew(&fixture.db, "a", lease).await.unwrap();
-    assert!(renew(&fixture.db, "b", lease).await.unwrap().tokens.is_empty(), "nothing is free yet");
-    let a = renew(&fixture.db, "a", lease).await.unwrap();
-    let b = renew(&fixture.db, "b", lease).await.unwrap();
-    assert_eq!((a.tokens.len(), b.tokens.len()), (32, 32));
-    for (shard, token) in &b.tokens {
-        assert!(token > &all.tokens[shard], "each change of hands raises the token");
-    }
-    release(&fixture.db, "b").await.unwrap();
-    assert_eq!(renew(&fixture.db, "a", lease).await.unwrap().tokens.len(), 64);
-}
-
-async fn only_what_is_due_and_pending_is_found(fixture: OutboxFixture) {
-    let due = fixture.append(SNAPSHOT, "A", 1).await;
-    let sent = fixture.append(SNAPSHOT, "A", 2).await;
-    let waiting = fixture.append(SNAPSHOT, "A", 3).await;
-    fixture.send(sent, 1, 0).await;
-    let row = fixture.open(waiting).await.unwrap();
-    let later = START.after(Duration::from_secs(9));
-    fixture.force(OpenRow { attempt: 1, due_us: later, ..row.clone() }).await;
-    // Never sent: due at once, whatever its writer's clock said.
-    let fresh = fixture.append(SNAPSHOT, "A", 4).await;
-    let ahead = fixture.open(fresh).await.unwrap();
-    fixture.force(OpenRow { due_us: later, ..ahead }).await;
-    let now = fixture.env.now();
-    let shards = std::collections::BTreeSet::from([row.shard]);
-    let found = fixture.run(move |conn| store::due(conn, now, &shards, &[], 10)).await;
-    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due, fresh]);
-    let others = std::collections::BTreeSet::from([(row.shard + 1) % SHARDS]);
-    assert!(fixture.run(move |conn| store::due(conn, now, &others, &[], 10)).await.is_empty());
-}
-
 async fn old_settled_events_go_and_open_ones_stay(fixture: OutboxFixture) {
     let settled = fixture.append(SNAPSHOT, "A", 1).await;
     let open = fixture.append(SNAPSHOT, "B", 1).await;
@@ -502,139 +308,4 @@ async fn old_settled_events_go_and_open_ones_stay(fixture: OutboxFixture) {
     assert_eq!(retention::run_once(&fixture.db, limits).await.unwrap(), 0);
     assert!(fixture.run(move |conn| store::facts(conn, settled)).await.is_none());
     assert!(fixture.open(open).await.is_some());
-}
-
-async fn one_bad_ack_batch_does_not_stop_the_others(fixture: OutboxFixture) {
-    let id = fixture.append(SNAPSHOT, "A", 1).await;
-    fixture.send(id, 1, 0).await;
-    let record = |payload: &[u8], offset| Record {
-        topic: "acks".to_owned(),
-        partition: 0,
-        offset,
-        key: None,
-        headers: Vec::new(),
-        payload: Some(payload.to_vec()),
-    };
-    let good = serde_json::to_vec(&AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] });
-    let records = vec![record(b"{", 1), record(&good.unwrap(), 2), record(b"[]", 3)];
-    let settlement = fixture.settler.settle(&fixture.db, records, false).await.unwrap();
-    assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (2, 1));
-    let released = BTreeMap::from([(0, (1, 2))]);
-    assert_eq!(
-        settlement.advanced.released, released,
-        "one event of two bytes is not in flight any more"
-    );
-}
-
-async fn one_bad_ack_does_not_stop_those_beside_it(fixture: OutboxFixture) {
-    let mut acks = Vec::new();
-    for version in 1..=5 {
-        let id = fixture.append(SNAPSHOT, &format!("K{version}"), version).await;
-        fixture.send(id, 1, 0).await;
-        acks.push(fixture.ack(id, 1, Verdict::Success));
-    }
-    // Neither database stores a text with NUL, and nobody checks what a consumer calls its details.
-    acks[2].detail = Some("a\0b".to_owned());
-    let bad = acks[2].event_id;
-    let record = Record {
-        topic: "acks".to_owned(),
-        partition: 0,
-        offset: 1,
-        key: None,
-        headers: Vec::new(),
-        payload: Some(serde_json::to_vec(&AckBatch { acks }).unwrap()),
-    };
-    let settlement = fixture.settler.settle(&fixture.db, vec![record], false).await.unwrap();
-    if fixture.open(bad).await.is_none() {
-        // This database takes it.
-        assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (0, 5));
-        return;
-    }
-    assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (1, 4));
-    let letters: Vec<(Vec<u8>, String)> = fixture
-        .run(|conn| {
-            on!(conn, c => dead_letter::table
-                .select((dead_letter::bytes, dead_letter::error))
-                .load(c))
-        })
-        .await;
-    let kept: AckBatch = serde_json::from_slice(&letters[0].0).unwrap();
-    assert_eq!(letters.len(), 1);
-    assert_eq!(kept.acks.iter().map(|ack| ack.event_id).collect::<Vec<_>>(), [bad]);
-}
-
-async fn a_copy_ahead_of_its_source_is_told(fixture: OutboxFixture) {
-    let id = fixture.append(SNAPSHOT, "A", 3).await;
-    fixture.send(id, 1, 0).await;
-    let ahead = Ack {
-        detail: Some("superseded".to_owned()),
-        version: Some(9),
-        ..fixture.ack(id, 1, Verdict::Success)
-    };
-    fixture.settle(vec![ahead.clone()]).await;
-    fixture.settle(vec![ahead]).await;
-    let alerts: Vec<String> =
-        fixture.run(|conn| on!(conn, c => alert::table.select(alert::kind).load(c))).await;
-    assert_eq!(alerts, ["version_above_source"]);
-    let open: i64 =
-        fixture.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
-    assert_eq!(open, 0);
-}
-
-/// Ids hold the time of the instance that made them, so the newest version is not always the one with the greatest id.
-async fn a_clock_that_ran_ahead_makes_no_copy_ahead(fixture: OutboxFixture) {
-    let clock = ManualClock::at(START.after(Duration::from_millis(3)));
-    let env = Env::seeded(Arc::new(clock), 8);
-    let other = Outbox::new(env.clone(), 5, Spans::off(env));
-    let event = NewEvent {
-        event_type: SNAPSHOT,
-        key: "A".to_owned(),
-        version: 1,
-        payload: "{}".to_owned(),
-        traceparent: None,
-    };
-    let first = fixture.run(move |conn| other.append(conn, vec![event])).await[0];
-    let second = fixture.append(SNAPSHOT, "A", 2).await;
-    assert!(second < first);
-    fixture.send(first, 1, 0).await;
-    let superseded = Ack {
-        detail: Some("superseded".to_owned()),
-        version: Some(2),
-        ..fixture.ack(first, 1, Verdict::Success)
-    };
-    fixture.settle(vec![superseded]).await;
-    assert_eq!(fixture.alerts().await.len(), 0);
-}
-
-async fn answers_and_failures_are_counted(fixture: OutboxFixture) {
-    let (a, b) = (fixture.append(SNAPSHOT, "A", 1).await, fixture.append(SNAPSHOT, "B", 1).await);
-    fixture.exhaust(a, 0).await;
-    fixture.send(b, 1, 0).await;
-    let failed = fixture.ack(b, 1, Verdict::Failed);
-    // The same answer once more changes nothing, so it counts for nothing.
-    fixture.settle(vec![failed.clone(), failed]).await;
-    fixture.send(b, 2, 0).await;
-    fixture.settle(vec![fixture.ack(b, 2, Verdict::Success)]).await;
-    assert_eq!(
-        (fixture.counted(counters::FAILED).await, fixture.counted(counters::PROCESSED).await),
-        (2, 1)
-    );
-    let outbox = fixture.outbox.clone();
-    let retry = move |conn: &mut Conn| operate::retry(conn, &outbox, a, 1, "night shift", None);
-    fixture.db.write(retry).await.unwrap();
-    assert_eq!(fixture.counted(counters::FAILED).await, 2, "an operator's retry is no failure");
-}
-
-impl OutboxFixture {
-    async fn counted(&self, name: &'static str) -> i64 {
-        let slots: Vec<i64> = self
-            .run(move |conn| {
-                on!(conn, c => counter::table
-                    .filter(counter::name.eq(name))
-                    .select(counter::value)
-                    .load(c))
-            })
-            .await;
-        slots.into_iter().sum()
-    }
 }

@@ -89,16 +89,8 @@ async fn a_silent_partition_is_not_probed_with_what_is_paused(fixture: OutboxFix
     let other = fixture.append(SNAPSHOT, "B", 1).await;
     fixture.send(paused, 1, 3).await;
     fixture.send(other, 1, 3).await;
-    let monitor = OverdueMonitor {
-        db: fixture.db.clone(),
-        env: fixture.env.clone(),
-        policy: POLICY,
-        topic: TOPIC.to_owned(),
-        consumer: "order-service".to_owned(),
-        ack_timeout: Duration::from_secs(30),
-        ack_grace: Duration::from_secs(5),
-        probes: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(1) },
-    };
+    let probes = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(1) };
+    let monitor = OverdueMonitor { probes, ..fixture.monitor() };
     fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(monitor.take_silent().await.unwrap(), (1, vec![paused]));
     fixture.pause("A").await;

@@ -1,0 +1,146 @@
+//! What answers come to: one bad one alone, copies that are ahead, counts.
+
+use super::*;
+
+on_every_database!(OutboxFixture::new =>
+    one_bad_ack_batch_does_not_stop_the_others,
+    one_bad_ack_does_not_stop_those_beside_it,
+    a_copy_ahead_of_its_source_is_told,
+    a_clock_that_ran_ahead_makes_no_copy_ahead,
+    answers_and_failures_are_counted,
+);
+
+async fn one_bad_ack_batch_does_not_stop_the_others(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(id, 1, 0).await;
+    let record = |payload: &[u8], offset| Record {
+        topic: "acks".to_owned(),
+        partition: 0,
+        offset,
+        key: None,
+        headers: Vec::new(),
+        payload: Some(payload.to_vec()),
+    };
+    let good = serde_json::to_vec(&AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] });
+    let records = vec![record(b"{", 1), record(&good.unwrap(), 2), record(b"[]", 3)];
+    let settlement = fixture.settler.settle(&fixture.db, records, false).await.unwrap();
+    assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (2, 1));
+    let released = BTreeMap::from([(0, (1, 2))]);
+    assert_eq!(
+        settlement.advanced.released, released,
+        "one event of two bytes is not in flight any more"
+    );
+}
+
+async fn one_bad_ack_does_not_stop_those_beside_it(fixture: OutboxFixture) {
+    let mut acks = Vec::new();
+    for version in 1..=5 {
+        let id = fixture.append(SNAPSHOT, &format!("K{version}"), version).await;
+        fixture.send(id, 1, 0).await;
+        acks.push(fixture.ack(id, 1, Verdict::Success));
+    }
+    // Neither database stores a text with NUL, and nobody checks what a consumer calls its details.
+    acks[2].detail = Some("a\0b".to_owned());
+    let bad = acks[2].event_id;
+    let record = Record {
+        topic: "acks".to_owned(),
+        partition: 0,
+        offset: 1,
+        key: None,
+        headers: Vec::new(),
+        payload: Some(serde_json::to_vec(&AckBatch { acks }).unwrap()),
+    };
+    let settlement = fixture.settler.settle(&fixture.db, vec![record], false).await.unwrap();
+    if fixture.open(bad).await.is_none() {
+        // This database takes it.
+        assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (0, 5));
+        return;
+    }
+    assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (1, 4));
+    let letters: Vec<(Vec<u8>, String)> = fixture
+        .run(|conn| {
+            on!(conn, c => dead_letter::table
+                .select((dead_letter::bytes, dead_letter::error))
+                .load(c))
+        })
+        .await;
+    let kept: AckBatch = serde_json::from_slice(&letters[0].0).unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(kept.acks.iter().map(|ack| ack.event_id).collect::<Vec<_>>(), [bad]);
+}
+
+async fn a_copy_ahead_of_its_source_is_told(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 3).await;
+    fixture.send(id, 1, 0).await;
+    let ahead = Ack {
+        detail: Some("superseded".to_owned()),
+        version: Some(9),
+        ..fixture.ack(id, 1, Verdict::Success)
+    };
+    fixture.settle(vec![ahead.clone()]).await;
+    fixture.settle(vec![ahead]).await;
+    let alerts: Vec<String> =
+        fixture.run(|conn| on!(conn, c => alert::table.select(alert::kind).load(c))).await;
+    assert_eq!(alerts, ["version_above_source"]);
+    let open: i64 =
+        fixture.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
+    assert_eq!(open, 0);
+}
+
+/// Ids hold the time of the instance that made them, so the newest version is not always the one with the greatest id.
+async fn a_clock_that_ran_ahead_makes_no_copy_ahead(fixture: OutboxFixture) {
+    let clock = ManualClock::at(START.after(Duration::from_millis(3)));
+    let env = Env::seeded(Arc::new(clock), 8);
+    let other = Outbox::new(env.clone(), 5, Spans::off(env));
+    let event = NewEvent {
+        event_type: SNAPSHOT,
+        key: "A".to_owned(),
+        version: 1,
+        payload: "{}".to_owned(),
+        traceparent: None,
+    };
+    let first = fixture.run(move |conn| other.append(conn, vec![event])).await[0];
+    let second = fixture.append(SNAPSHOT, "A", 2).await;
+    assert!(second < first);
+    fixture.send(first, 1, 0).await;
+    let superseded = Ack {
+        detail: Some("superseded".to_owned()),
+        version: Some(2),
+        ..fixture.ack(first, 1, Verdict::Success)
+    };
+    fixture.settle(vec![superseded]).await;
+    assert_eq!(fixture.alerts().await.len(), 0);
+}
+
+async fn answers_and_failures_are_counted(fixture: OutboxFixture) {
+    let (a, b) = (fixture.append(SNAPSHOT, "A", 1).await, fixture.append(SNAPSHOT, "B", 1).await);
+    fixture.exhaust(a, 0).await;
+    fixture.send(b, 1, 0).await;
+    let failed = fixture.ack(b, 1, Verdict::Failed);
+    // The same answer once more changes nothing, so it counts for nothing.
+    fixture.settle(vec![failed.clone(), failed]).await;
+    fixture.send(b, 2, 0).await;
+    fixture.settle(vec![fixture.ack(b, 2, Verdict::Success)]).await;
+    assert_eq!(
+        (fixture.counted(counters::FAILED).await, fixture.counted(counters::PROCESSED).await),
+        (2, 1)
+    );
+    let outbox = fixture.outbox.clone();
+    let retry = move |conn: &mut Conn| operate::retry(conn, &outbox, a, 1, "night shift", None);
+    fixture.db.write(retry).await.unwrap();
+    assert_eq!(fixture.counted(counters::FAILED).await, 2, "an operator's retry is no failure");
+}
+
+impl OutboxFixture {
+    async fn counted(&self, name: &'static str) -> i64 {
+        let slots: Vec<i64> = self
+            .run(move |conn| {
+                on!(conn, c => counter::table
+                    .filter(counter::name.eq(name))
+                    .select(counter::value)
+                    .load(c))
+            })
+            .await;
+        slots.into_iter().sum()
+    }
+}

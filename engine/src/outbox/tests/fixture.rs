@@ -1,0 +1,148 @@
+//! An outbox on either database, and what tests do with it.
+
+use super::*;
+
+/// An outbox with everything that acts on it, on a clock that stands still.
+pub(super) struct OutboxFixture {
+    pub(super) db: Db,
+    pub(super) env: Env,
+    pub(super) clock: ManualClock,
+    pub(super) outbox: Outbox,
+    pub(super) settler: Settler,
+    /// The broker's offset of the last send.
+    pub(super) offset: AtomicI64,
+    _database: TestDatabase,
+}
+
+impl OutboxFixture {
+    pub(super) fn new(database: TestDatabase) -> Self {
+        let clock = ManualClock::at(START);
+        let env = Env::seeded(Arc::new(clock.clone()), 7);
+        let settler = Settler {
+            env: env.clone(),
+            policy: POLICY,
+            topic: TOPIC.to_owned(),
+            consumer: "order-service".to_owned(),
+        };
+        let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
+        Self {
+            db: database.open(&[ENGINE_MIGRATIONS]),
+            env,
+            clock,
+            outbox,
+            settler,
+            offset: AtomicI64::new(0),
+            _database: database,
+        }
+    }
+
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> T {
+        self.db.write(|conn| work(conn).map_err(DbError::from)).await.unwrap()
+    }
+
+    pub(super) async fn append(&self, event_type: EventType, key: &str, version: i64) -> EventId {
+        let (outbox, key) = (self.outbox.clone(), key.to_owned());
+        let event =
+            NewEvent { event_type, key, version, payload: "{}".to_owned(), traceparent: None };
+        self.run(move |conn| outbox.append(conn, vec![event])).await[0]
+    }
+
+    pub(super) async fn open(&self, id: EventId) -> Option<OpenRow> {
+        self.run(move |conn| Ok(store::lock(conn, &[id])?.into_iter().next().map(|(row, _)| row)))
+            .await
+    }
+
+    /// Puts an event's row into any state, as if its life had led there.
+    pub(super) async fn force(&self, row: OpenRow) {
+        self.run(move |conn| store::save(conn, &[row])).await;
+    }
+
+    pub(super) async fn send(&self, id: EventId, attempt: i32, partition: i32) {
+        let (sent_us, offset) = (self.env.now(), self.next_offset());
+        let sent = SentRow { id, shard: 0, attempt, partition, offset, sent_us };
+        let marked = self.run(move |conn| store::mark_sent(conn, &[sent])).await;
+        assert!(marked.contains(&id), "the send must be noted");
+    }
+
+    pub(super) fn ack(&self, id: EventId, attempt: i32, outcome: Verdict) -> Ack {
+        Ack {
+            event_id: id,
+            attempt,
+            outcome,
+            detail: Some("applied".to_owned()),
+            error: (outcome == Verdict::Failed).then(|| "no such shelf".to_owned()),
+            retryable: true,
+            version: Some(1),
+            result: None,
+            consumer: "order-service".to_owned(),
+            processed_at: self.env.now(),
+            traceparent: None,
+            partition: None,
+            offset: None,
+        }
+    }
+
+    pub(super) async fn settle(&self, acks: Vec<Ack>) -> Settlement {
+        let payload = serde_json::to_vec(&AckBatch { acks }).unwrap();
+        self.settle_bytes(payload).await
+    }
+
+    pub(super) async fn settle_bytes(&self, payload: Vec<u8>) -> Settlement {
+        let record = Record {
+            topic: "acks".to_owned(),
+            partition: 0,
+            offset: 0,
+            key: None,
+            headers: Vec::new(),
+            payload: Some(payload),
+        };
+        self.settler.settle(&self.db, vec![record], false).await.unwrap()
+    }
+
+    pub(super) async fn alerts(&self) -> Vec<(Option<EventId>, Option<i32>, Option<String>)> {
+        self.run(|conn| {
+            on!(conn, c => alert::table
+                .select((alert::event_id, alert::attempt, alert::closed_because))
+                .order(alert::seq)
+                .load(c))
+        })
+        .await
+    }
+
+    pub(super) async fn history(&self, id: EventId) -> Vec<(i32, String)> {
+        self.run(move |conn| {
+            on!(conn, c => outbox_history::table
+                .filter(outbox_history::event_id.eq(id))
+                .select((outbox_history::attempt, outbox_history::what))
+                .order(outbox_history::seq)
+                .load(c))
+        })
+        .await
+    }
+
+    pub(super) fn next_offset(&self) -> Option<i64> {
+        Some(self.offset.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) async fn exhaust(&self, id: EventId, partition: i32) {
+        self.send(id, 1, partition).await;
+        let refusal = Ack { retryable: false, ..self.ack(id, 1, Verdict::Failed) };
+        assert_eq!(self.settle(vec![refusal]).await.advanced.exhausted, 1);
+    }
+
+    pub(super) fn monitor(&self) -> OverdueMonitor {
+        OverdueMonitor {
+            db: self.db.clone(),
+            env: self.env.clone(),
+            policy: POLICY,
+            topic: TOPIC.to_owned(),
+            consumer: "order-service".to_owned(),
+            ack_timeout: Duration::from_secs(30),
+            ack_grace: Duration::from_secs(5),
+            probes: Backoff { base: Duration::from_secs(30), max: Duration::from_secs(300) },
+        }
+    }
+}
