@@ -85,6 +85,7 @@ diesel::table! {
     outbox_partition (topic, partition) {
         topic -> Text,
         partition -> Integer,
+        // Read by the last release only; to be dropped by the next one.
         acked_sent_us -> BigInt,
         last_ack_us -> BigInt,
         silent_us -> Nullable<BigInt>,

@@ -31,7 +31,15 @@ impl BatchError {
         fault.is_of_data() || (repeats && fault.may_be_of_one())
     }
 
-    /// Whether an event, the world, or something unknown is to blame.
+    /// What an event that fails alone is suspected of: a handler that is flawed may be so for everything.
+    pub fn suspicion(&self) -> Fault {
+        match self {
+            Self::Flawed(_) => Fault::Unknown,
+            _ => self.fault(),
+        }
+    }
+
+    /// Whose fault it is, as far as the error says so.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Query(error) => Fault::of_query(error),

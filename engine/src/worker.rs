@@ -16,6 +16,9 @@ use tracing::Instrument;
 
 const PAUSES: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
 
+/// How often a batch fails before single ones of it are suspected.
+const OFTEN: u32 = 5;
+
 /// Work that is repeated until it succeeds, with growing pauses; the first failure and the recovery are logged.
 ///
 /// `loop { match work().await { Ok(done) => break retry.succeeded(done), Err(e) => retry.pause(&e).await? } }`
@@ -30,6 +33,11 @@ impl<'a> Retry<'a> {
     /// Nothing has failed yet.
     pub fn new(what: &'static str, env: &'a Env, stop: &'a CancellationToken) -> Self {
         Self { what, env, stop, failures: 0 }
+    }
+
+    /// Whether it has failed so often that what it works on may be to blame, and not the world.
+    pub fn has_failed_often(&self) -> bool {
+        self.failures >= OFTEN
     }
 
     /// Passes `done` on, saying so if it failed before.

@@ -14,7 +14,7 @@ use common::orders::OrderId;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
-use engine::retention::{BATCH, Retention, forgotten_up_to, note_forgotten};
+use engine::retention::{BATCH, Retention, first_known, note_forgotten};
 
 use crate::schema::{order_line, order_step, orders, product_copy};
 
@@ -50,8 +50,7 @@ pub fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize> {
 
 /// Events below this id may be older than a product's removal that is forgotten.
 pub(crate) fn first_known_event(conn: &mut Conn) -> QueryResult<Option<EventId>> {
-    let moment = forgotten_up_to(conn, REMOVED_PRODUCTS)?.map(Timestamp::from_micros);
-    Ok(moment.map(EventId::first_at))
+    first_known(conn, REMOVED_PRODUCTS)
 }
 
 fn forget_orders(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {

@@ -13,7 +13,7 @@ use common::inventory::Sku;
 use common::on;
 use common::orders::OrderId;
 use diesel::prelude::*;
-use engine::retention::{BATCH, Retention, forgotten_up_to, note_forgotten};
+use engine::retention::{BATCH, Retention, first_known, forgotten_up_to, note_forgotten};
 
 use crate::schema::{adjustment, order_deduction, order_record, product};
 
@@ -40,8 +40,7 @@ pub(crate) fn first_version(conn: &mut Conn) -> QueryResult<i64> {
 
 /// Orders below this id may be gone: to be asked after their rows were looked for.
 pub(crate) fn first_known_order(conn: &mut Conn) -> QueryResult<Option<OrderId>> {
-    let moment = forgotten_up_to(conn, ORDERS)?.map(Timestamp::from_micros);
-    Ok(moment.map(EventId::first_at))
+    first_known(conn, ORDERS)
 }
 
 /// They are numbered in the order of time, so the oldest batch shows whether any is due.

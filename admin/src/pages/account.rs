@@ -31,28 +31,25 @@ struct AccountPage<'a> {
     caller: &'a Caller,
 }
 
-async fn show(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let shown = AccountPage {
-        frame: page_request.frame().await?,
-        problem: None,
-        caller: &page_request.caller,
-    };
+async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
+    let shown =
+        AccountPage { frame: context.frame().await?, problem: None, caller: &context.caller };
     page(StatusCode::OK, &shown)
 }
 
-async fn change(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    match changed(&page_request, &form).await {
+async fn change(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    match changed(&context, &form).await {
         Ok(()) => Ok(see("/admin/account", "password")),
         Err(problem) if problem.status().is_client_error() => {
-            let (frame, caller) = (page_request.frame().await?, &page_request.caller);
+            let (frame, caller) = (context.frame().await?, &context.caller);
             page(problem.status(), &AccountPage { frame, problem: Some(&problem), caller })
         }
         Err(problem) => Err(problem),
     }
 }
 
-async fn changed(page_request: &PageContext, form: &Form) -> ProblemResult<()> {
+async fn changed(context: &PageContext, form: &Form) -> ProblemResult<()> {
     same_twice(form, "new_password", "again")?;
     let (old, new) = (form.secret("old_password"), form.secret("new_password"));
-    page_request.admin.change_password(page_request.caller.clone(), old, new).await
+    context.admin.change_password(context.caller.clone(), old, new).await
 }

@@ -131,101 +131,101 @@ fn state_name(state: AlertState) -> &'static str {
     }
 }
 
-async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let (found, problem) = or_refused(found(&page_request).await)?;
+async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
+    let (found, problem) = or_refused(found(&context).await)?;
     let shown = AlertsPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         problem: problem.as_ref(),
-        filled: &page_request.query,
-        paging: page_request.next_page(found.next.as_deref()),
+        filled: &context.query,
+        paging: context.next_page(found.next.as_deref()),
         alerts: found.items,
-        may_act: page_request.may(Role::Operator, Area::Alerts),
+        may_act: context.may(Role::Operator, Area::Alerts),
     };
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn found(page_request: &PageContext) -> ProblemResult<Page<Alert>> {
-    let mut params = page_request.params()?;
+async fn found(context: &PageContext) -> ProblemResult<Page<Alert>> {
+    let mut params = context.params()?;
     let wanted = filter(&mut params)?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let now = page_request.admin.env.now();
+    let now = context.admin.env.now();
     let read = move |conn: &mut _| {
         alerts::list(conn, now, &wanted, after, limit + 1).map_err(Problem::from)
     };
-    let items = page_request.admin.db.read(read).await?;
+    let items = context.admin.db.read(read).await?;
     Ok(Page::cut(items, limit, |alert: &Alert| alert.seq.to_string()))
 }
 
-async fn show(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
-    let (seq, now) = (number(&seq)?, page_request.admin.env.now());
-    let detail = page_request
+async fn show(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let (seq, now) = (number(&seq)?, context.admin.env.now());
+    let detail = context
         .admin
         .db
         .read(move |conn| alerts::find(conn, now, seq))
         .await
         .map_err(alert_problem)?;
-    let may_act = page_request.may(Role::Operator, Area::Alerts);
-    let frame = page_request.frame().await?;
+    let may_act = context.may(Role::Operator, Area::Alerts);
+    let frame = context.frame().await?;
     page(StatusCode::OK, &AlertPage { frame, detail, lengths: LENGTHS, may_act })
 }
 
-async fn acknowledge(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
-    let (seq, now, by) = (number(&seq)?, page_request.admin.env.now(), page_request.caller.clone());
+async fn acknowledge(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let (seq, now, by) = (number(&seq)?, context.admin.env.now(), context.caller.clone());
     let work = move |conn: &mut _| alerts::acknowledge(conn, now, seq, &by.actor());
-    page_request.admin.db.write(work).await.map_err(alert_problem)?;
+    context.admin.db.write(work).await.map_err(alert_problem)?;
     Ok(see(&format!("/admin/alerts/{seq}"), "acknowledged"))
 }
 
-async fn silenced(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    show_silences(&page_request, &Form::default(), None).await
+async fn silenced(context: PageContext) -> ProblemResult<HttpResponse> {
+    show_silences(&context, &Form::default(), None).await
 }
 
-async fn silence(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    match begin(&page_request, &form).await {
+async fn silence(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    match begin(&context, &form).await {
         Ok(()) => Ok(see("/admin/silences", "silenced")),
         Err(problem) if problem.status().is_client_error() => {
-            show_silences(&page_request, &form, Some(&problem)).await
+            show_silences(&context, &form, Some(&problem)).await
         }
         Err(problem) => Err(problem),
     }
 }
 
 async fn show_silences(
-    page_request: &PageContext,
+    context: &PageContext,
     form: &Form,
     problem: Option<&Problem>,
 ) -> ProblemResult<HttpResponse> {
-    let mut params = page_request.params()?;
+    let mut params = context.params()?;
     let active = params.take("active", "true or false")?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let now = page_request.admin.env.now();
+    let now = context.admin.env.now();
     let read = move |conn: &mut _| {
         silences::list(conn, now, active, after, limit + 1).map_err(Problem::from)
     };
-    let found = page_request.admin.db.read(read).await?;
+    let found = context.admin.db.read(read).await?;
     let found = Page::cut(found, limit, |silence: &Silence| silence.seq.clone());
     let shown = SilencesPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         problem,
         form,
-        paging: page_request.next_page(found.next.as_deref()),
+        paging: context.next_page(found.next.as_deref()),
         silences: found.items,
         lengths: LENGTHS,
-        may_act: page_request.may(Role::Operator, Area::Alerts),
+        may_act: context.may(Role::Operator, Area::Alerts),
     };
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn begin(page_request: &PageContext, form: &Form) -> ProblemResult<()> {
-    let now = page_request.admin.env.now();
+async fn begin(context: &PageContext, form: &Form) -> ProblemResult<()> {
+    let now = context.admin.env.now();
     let new =
         NewSilence { scope: scope(form)?, reason: form.needed("reason")?, until: end(form, now)? };
     checked_reason(&new.reason)?;
-    let by = page_request.caller.clone();
+    let by = context.caller.clone();
     let work = move |conn: &mut _| silences::begin(conn, now, &new, &by.actor());
-    page_request.admin.db.write(work).await.map(drop).map_err(alert_problem)
+    context.admin.db.write(work).await.map(drop).map_err(alert_problem)
 }
 
 /// What a silence is of: one alert, or a kind, a key or both.
@@ -251,37 +251,37 @@ fn end(form: &Form, now: Timestamp) -> ProblemResult<Timestamp> {
     Ok(now.after(Duration::from_secs(seconds)))
 }
 
-async fn end_silence(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
-    let (seq, now, by) = (number(&seq)?, page_request.admin.env.now(), page_request.caller.clone());
+async fn end_silence(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    let (seq, now, by) = (number(&seq)?, context.admin.env.now(), context.caller.clone());
     let work = move |conn: &mut _| silences::end(conn, now, seq, &by.actor());
-    page_request.admin.db.write(work).await.map_err(alert_problem)?;
-    page_request.admin.alerts.wake();
+    context.admin.db.write(work).await.map_err(alert_problem)?;
+    context.admin.alerts.wake();
     Ok(see("/admin/silences", "silence-ended"))
 }
 
-async fn mails(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let mut params = page_request.params()?;
+async fn mails(context: PageContext) -> ProblemResult<HttpResponse> {
+    let mut params = context.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let read = page_request.admin.db.read(move |conn| {
+    let read = context.admin.db.read(move |conn| {
         let mails = mail::list(conn, None, after, limit + 1)?;
         Ok::<_, Problem>((mails, webhook::list(conn, None, None, CALLS)?))
     });
     let (mails, calls) = read.await?;
     let mails = Page::cut(mails, limit, |mail: &MailState| mail.delivery.seq.clone());
     let shown = MailsPage {
-        frame: page_request.frame().await?,
-        paging: page_request.next_page(mails.next.as_deref()),
+        frame: context.frame().await?,
+        paging: context.next_page(mails.next.as_deref()),
         mails: mails.items,
         calls,
-        may_act: page_request.may(Role::Operator, Area::Alerts),
+        may_act: context.may(Role::Operator, Area::Alerts),
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn test_mail(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    let admin = &page_request.admin;
-    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), page_request.caller.clone());
+async fn test_mail(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    let admin = &context.admin;
+    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), context.caller.clone());
     let to: Vec<String> = form.text("to").into_iter().collect();
     let work = move |conn: &mut _| alerts.test_mail(conn, &env, &to, &by.actor());
     admin.db.write(work).await.map_err(alert_problem)?;
@@ -289,9 +289,9 @@ async fn test_mail(page_request: PageContext, form: Form) -> ProblemResult<HttpR
     Ok(see("/admin/mails", "test-mail"))
 }
 
-async fn test_call(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let admin = &page_request.admin;
-    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), page_request.caller.clone());
+async fn test_call(context: PageContext) -> ProblemResult<HttpResponse> {
+    let admin = &context.admin;
+    let (alerts, env, by) = (admin.alerts.clone(), admin.env.clone(), context.caller.clone());
     let work = move |conn: &mut _| alerts.test_webhook(conn, &env, &by.actor());
     admin.db.write(work).await.map_err(alert_problem)?;
     admin.alerts.wake();

@@ -31,20 +31,20 @@ struct AuditPage<'a> {
     paging: Paging,
 }
 
-async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let (found, problem) = or_refused(found(&page_request).await)?;
+async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
+    let (found, problem) = or_refused(found(&context).await)?;
     let shown = AuditPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         problem: problem.as_ref(),
-        filled: &page_request.query,
-        paging: page_request.next_page(found.next.as_deref()),
+        filled: &context.query,
+        paging: context.next_page(found.next.as_deref()),
         entries: found.items,
     };
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn found(page_request: &PageContext) -> ProblemResult<Page<Entry>> {
-    let mut params = page_request.params()?;
+async fn found(context: &PageContext) -> ProblemResult<Page<Entry>> {
+    let mut params = context.params()?;
     let filter = Filter {
         who: params.text("who"),
         action: params.text("action"),
@@ -54,7 +54,7 @@ async fn found(page_request: &PageContext) -> ProblemResult<Page<Entry>> {
     };
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let entries = page_request
+    let entries = context
         .admin
         .db
         .read(move |conn| audit::list(conn, &filter, after, limit + 1).map_err(Problem::from))

@@ -139,41 +139,41 @@ fn grouped_len(count: usize) -> String {
     grouped(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let mut params = page_request.params()?;
+async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
+    let mut params = context.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
     let jobs: Page<JobItem> =
-        page_request.admin.db.read(move |conn| JobItem::page(conn, after, limit)).await?;
-    let paging = page_request.next_page(jobs.next.as_deref());
-    page(StatusCode::OK, &JobsPage { frame: page_request.frame().await?, jobs: jobs.items, paging })
+        context.admin.db.read(move |conn| JobItem::page(conn, after, limit)).await?;
+    let paging = context.next_page(jobs.next.as_deref());
+    page(StatusCode::OK, &JobsPage { frame: context.frame().await?, jobs: jobs.items, paging })
 }
 
-async fn show(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let read = page_request.admin.db.read(move |conn| {
+    let read = context.admin.db.read(move |conn| {
         let job = JobItem::find(conn, seq)?;
         let skipped = bulk::items(conn, seq, Some(true), None, SKIPPED)?;
         Ok::<_, Problem>((job, skipped.into_iter().map(JobEvent::from).collect()))
     });
     let (job, skipped) = read.await?;
-    let may_act = page_request.may(Role::Operator, Area::Events);
-    page(StatusCode::OK, &JobPage { frame: page_request.frame().await?, job, skipped, may_act })
+    let may_act = context.may(Role::Operator, Area::Events);
+    page(StatusCode::OK, &JobPage { frame: context.frame().await?, job, skipped, may_act })
 }
 
 /// Shows what an action would touch, and asks for confirmation.
-async fn preview(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+async fn preview(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let choice = form.needed("do")?;
     let (action, scope) = choice.split_once('-').unwrap_or((&choice, ""));
     let (selection, back) = match scope {
         "all" => all_of(&form)?,
         _ => (chosen(&form)?, "/admin/events".to_owned()),
     };
-    confirm(&page_request, action_of(action)?, selection, back, &Form::default(), None).await
+    confirm(&context, action_of(action)?, selection, back, &Form::default(), None).await
 }
 
 async fn confirm(
-    page_request: &PageContext,
+    context: &PageContext,
     action: Action,
     selection: Selection,
     back: String,
@@ -183,10 +183,10 @@ async fn confirm(
     check_selection(&selection)?;
     let json = serde_json::to_string(&selection).map_err(|error| Problem::internal(&error))?;
     let described = described(&selection);
-    let admin = &page_request.admin;
+    let admin = &context.admin;
     let counted = Previewed::take(admin, selection).await?;
     let shown = ConfirmPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         problem,
         retry: action == Action::Retry,
         selection: json,
@@ -226,29 +226,29 @@ fn all_of(form: &Form) -> ProblemResult<(Selection, String)> {
     Ok((Selection::Filter(filter), format!("/admin/events?{back}")))
 }
 
-async fn create(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+async fn create(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let action = action_of(&form.needed("action")?)?;
     let selection: Selection = serde_json::from_str(&form.needed("selection")?)
         .map_err(|error| Problem::invalid("selection", error.to_string()))?;
-    match create_asked(&page_request, &form, action, selection.clone()).await {
+    match create_asked(&context, &form, action, selection.clone()).await {
         Ok(job) => Ok(see(&format!("/admin/jobs/{}", job.seq), "")),
         // What was filled in was wrong, or it is not what matches any more: asked again, with what matches now.
         Err(problem) if problem.status().is_client_error() => {
             let back = "/admin/events".to_owned();
-            confirm(&page_request, action, selection, back, &form, Some(&problem)).await
+            confirm(&context, action, selection, back, &form, Some(&problem)).await
         }
         Err(problem) => Err(problem),
     }
 }
 
 async fn create_asked(
-    page_request: &PageContext,
+    context: &PageContext,
     form: &Form,
     action: Action,
     selection: Selection,
 ) -> ProblemResult<JobItem> {
-    let admin = &page_request.admin;
-    let (by, now) = (page_request.caller.clone(), admin.env.now());
+    let admin = &context.admin;
+    let (by, now) = (context.caller.clone(), admin.env.now());
     let job =
         asked(form, action, selection)?.check(&by, now, admin.settings.outbox.max_attempts)?;
     let job = admin.db.write(move |conn| create_now(conn, (&by, now), &job)).await?;
@@ -276,9 +276,9 @@ fn action_of(name: &str) -> ProblemResult<Action> {
     }
 }
 
-async fn cancel(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn cancel(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
-    page_request.admin.db.write(move |conn| cancel_now(conn, (&by, now), seq)).await?;
+    let (by, now) = (context.caller.clone(), context.admin.env.now());
+    context.admin.db.write(move |conn| cancel_now(conn, (&by, now), seq)).await?;
     Ok(see(&format!("/admin/jobs/{seq}"), "job-cancelled"))
 }

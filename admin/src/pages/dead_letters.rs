@@ -73,39 +73,39 @@ impl DeadLetter {
     }
 }
 
-async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let mut params = page_request.params()?;
+async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
+    let mut params = context.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     let state: Option<DeadLetterState> = params.take("state", "a state")?;
     params.finish()?;
-    let letters = page_request
+    let letters = context
         .admin
         .db
         .read(move |conn| DeadLetter::page(conn, state, after, limit).map_err(Problem::from))
         .await?;
     let shown = DeadLettersPage {
-        frame: page_request.frame().await?,
-        filled: &page_request.query,
+        frame: context.frame().await?,
+        filled: &context.query,
         states: DeadLetterState::ALL,
-        paging: page_request.next_page(letters.next.as_deref()),
+        paging: context.next_page(letters.next.as_deref()),
         letters: letters.items,
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn show(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let whole = page_request.admin.db.read(move |conn| WholeDeadLetter::find(conn, seq)).await?;
+    let whole = context.admin.db.read(move |conn| WholeDeadLetter::find(conn, seq)).await?;
     let bytes = hex::decode(&whole.bytes_hex).map_err(|error| Problem::internal(&error))?;
     let cut = bytes.len() > SHOWN;
     let bytes = bytes.get(..SHOWN).unwrap_or(&bytes);
     let shown = DeadLetterPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         hex: dump(bytes),
         text: String::from_utf8_lossy(bytes).into_owned(),
         cut,
         whole,
-        may_act: page_request.may(Role::Operator, Area::DeadLetters),
+        may_act: context.may(Role::Operator, Area::DeadLetters),
     };
     page(StatusCode::OK, &shown)
 }
@@ -126,23 +126,23 @@ fn dump(bytes: &[u8]) -> String {
     text
 }
 
-async fn replay(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn replay(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    replay_now(&page_request.admin, seq, page_request.caller.clone()).await?;
+    replay_now(&context.admin, seq, context.caller.clone()).await?;
     Ok(see(&format!("/admin/dead-letters/{seq}"), "replayed"))
 }
 
 async fn discard(
-    page_request: PageContext,
+    context: PageContext,
     seq: Path<String>,
     form: Form,
 ) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
     let reason = form.needed("reason")?;
     checked_reason(&reason)?;
-    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
+    let (by, now) = (context.caller.clone(), context.admin.env.now());
     let work = move |conn: &mut _| discard_now(conn, (&by, now), seq, reason);
-    page_request.admin.db.write(work).await?;
+    context.admin.db.write(work).await?;
     Ok(see(&format!("/admin/dead-letters/{seq}"), "discarded"))
 }
 

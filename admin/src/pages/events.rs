@@ -104,17 +104,17 @@ impl EventPage<'_> {
     }
 }
 
-async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let (found, problem) = or_refused(found(&page_request).await)?;
+async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
+    let (found, problem) = or_refused(found(&context).await)?;
     let shown = EventsPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         problem: problem.as_ref(),
-        filled: &page_request.query,
-        filter: filter_of(&page_request.query),
-        classes: classes(&page_request).await?,
-        paging: page_request.next_page(found.next.as_deref()),
+        filled: &context.query,
+        filter: filter_of(&context.query),
+        classes: classes(&context).await?,
+        paging: context.next_page(found.next.as_deref()),
         events: found.items,
-        may_act: page_request.may(Role::Operator, Area::Events),
+        may_act: context.may(Role::Operator, Area::Events),
     };
     page(problem.as_ref().map_or(StatusCode::OK, Problem::status), &shown)
 }
@@ -125,58 +125,53 @@ pub(super) fn filter_of(query: &Fields) -> Fields {
     query.without(&names)
 }
 
-async fn found(page_request: &PageContext) -> ProblemResult<Page<EventItem>> {
-    let wanted = search::search_of(page_request.params()?, page_request.admin.env.now())?;
-    let db = &page_request.admin.db;
+async fn found(context: &PageContext) -> ProblemResult<Page<EventItem>> {
+    let wanted = search::search_of(context.params()?, context.admin.env.now())?;
+    let db = &context.admin.db;
     db.read(move |conn| search::page(conn, wanted, SearchBounds::default()).map_err(Problem::from))
         .await
 }
 
 /// What waits for a person by kind of error, where all of that is looked at.
-async fn classes(page_request: &PageContext) -> ProblemResult<Vec<ErrorClass>> {
-    let exhausted = page_request.query.get("status") == Status::Exhausted.name();
-    if !exhausted
-        || filter_of(&page_request.query).without(&["status", "resolved"]) != Fields::default()
+async fn classes(context: &PageContext) -> ProblemResult<Vec<ErrorClass>> {
+    let exhausted = context.query.get("status") == Status::Exhausted.name();
+    if !exhausted || filter_of(&context.query).without(&["status", "resolved"]) != Fields::default()
     {
         return Ok(Vec::new());
     }
-    let db = &page_request.admin.db;
+    let db = &context.admin.db;
     let found = db
         .read(|conn| ErrorClasses::take(conn, SearchBounds::default()).map_err(Problem::from))
         .await?;
     Ok(found.items.into_iter().take(CLASSES).collect())
 }
 
-async fn show(page_request: PageContext, id: Path<String>) -> ProblemResult<HttpResponse> {
+async fn show(context: PageContext, id: Path<String>) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
-    let admin = &page_request.admin;
+    let admin = &context.admin;
     let own = admin.db.read(move |conn| EventDetail::find(conn, id)?.ok_or_else(|| unknown(id)));
     let (event, peer) = futures::join!(own, PeerView::ask(admin, id));
     let (event, peer) = (event?, peer?);
     let shown = EventPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         payload: pretty(event.payload.get()),
         result: event.result.as_ref().map(|result| pretty(result.get())),
         event: &event,
         peer: &peer,
         attempts: admin.settings.outbox.max_attempts,
-        may_act: page_request.may(Role::Operator, Area::Events),
+        may_act: context.may(Role::Operator, Area::Events),
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn retry(
-    page_request: PageContext,
-    id: Path<String>,
-    form: Form,
-) -> ProblemResult<HttpResponse> {
+async fn retry(context: PageContext, id: Path<String>, form: Form) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
-    let admin = &page_request.admin;
+    let admin = &context.admin;
     let reason = form.text("reason");
     reason.as_deref().map_or(Ok(()), checked_reason)?;
     let attempts = form.take("attempts", "a number")?;
     let more = checked_attempts(attempts.unwrap_or(admin.settings.outbox.max_attempts))?;
-    let (outbox, by, now) = (admin.outbox.clone(), page_request.caller.clone(), admin.env.now());
+    let (outbox, by, now) = (admin.outbox.clone(), context.caller.clone(), admin.env.now());
     admin
         .db
         .write(move |conn| retry_now(conn, &outbox, (&by, now), id, more, reason.as_deref()))
@@ -186,15 +181,15 @@ async fn retry(
 }
 
 async fn resolve(
-    page_request: PageContext,
+    context: PageContext,
     id: Path<String>,
     form: Form,
 ) -> ProblemResult<HttpResponse> {
     let id = event_id(&id)?;
-    let admin = &page_request.admin;
+    let admin = &context.admin;
     let reason = form.needed("reason")?;
     checked_reason(&reason)?;
-    let (outbox, by, now) = (admin.outbox.clone(), page_request.caller.clone(), admin.env.now());
+    let (outbox, by, now) = (admin.outbox.clone(), context.caller.clone(), admin.env.now());
     admin.db.write(move |conn| resolve_now(conn, &outbox, (&by, now), id, &reason)).await?;
     admin.outbox.wake();
     Ok(see(&format!("/admin/events/{id}"), "resolved"))

@@ -159,17 +159,17 @@ fn broker_fault(report: &BrokerReport) -> Option<&str> {
     }
 }
 
-async fn show(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let mut params = page_request.params()?;
+async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
+    let mut params = context.params()?;
     let window = window(&mut params)?;
     params.finish()?;
-    let admin = &page_request.admin;
+    let admin = &context.admin;
     let (state, course) = (Overview::newest(admin).await?, points(admin, window).await?);
     let drawn = |chart| Ok(Drawn { chart, svg: draw(chart, &course, window)? });
     let shown = OverviewPage {
-        frame: page_request.frame().await?,
-        verdict: Verdict::of(&state, page_request.admin.env.now()),
-        alerts: newest_alerts(&page_request).await?,
+        frame: context.frame().await?,
+        verdict: Verdict::of(&state, context.admin.env.now()),
+        alerts: newest_alerts(&context).await?,
         charts: Chart::ALL.into_iter().map(drawn).collect::<ProblemResult<_>>()?,
         window,
         state: &state,
@@ -181,27 +181,23 @@ async fn move_on() -> HttpResponse {
     see("/admin", "")
 }
 
-async fn live(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let state = Overview::newest(&page_request.admin).await?;
-    let alerts = newest_alerts(&page_request).await?;
+async fn live(context: PageContext) -> ProblemResult<HttpResponse> {
+    let state = Overview::newest(&context.admin).await?;
+    let alerts = newest_alerts(&context).await?;
     page(
         StatusCode::OK,
-        &LivePart {
-            verdict: Verdict::of(&state, page_request.admin.env.now()),
-            alerts,
-            state: &state,
-        },
+        &LivePart { verdict: Verdict::of(&state, context.admin.env.now()), alerts, state: &state },
     )
 }
 
 /// A chart in the page's own colours, to take the place of the one that the page came with.
-async fn chart(page_request: PageContext, name: Path<String>) -> ProblemResult<HttpResponse> {
+async fn chart(context: PageContext, name: Path<String>) -> ProblemResult<HttpResponse> {
     let unknown = |known| Problem::not_found(format!("there is no chart {:?}; {known}", *name));
     let chart: Chart = name.parse().map_err(unknown)?;
-    let mut params = page_request.params()?;
+    let mut params = context.params()?;
     let window = window(&mut params)?;
     params.finish()?;
-    let course = points(&page_request.admin, window).await?;
+    let course = points(&context.admin, window).await?;
     let svg = draw(chart, &course, window)?;
     Ok(HttpResponse::Ok().content_type("image/svg+xml").body(svg))
 }
@@ -210,13 +206,13 @@ fn draw(chart: Chart, course: &[TrendPoint], window: Window) -> ProblemResult<St
     stats::chart(chart, course, window).map_err(|error| Problem::internal(&error))
 }
 
-async fn newest_alerts(page_request: &PageContext) -> ProblemResult<Vec<Alert>> {
-    if !page_request.may(Role::Viewer, Area::Alerts) {
+async fn newest_alerts(context: &PageContext) -> ProblemResult<Vec<Alert>> {
+    if !context.may(Role::Viewer, Area::Alerts) {
         return Ok(Vec::new());
     }
     let (filter, now) =
-        (AlertFilter { open: Some(true), ..AlertFilter::default() }, page_request.admin.env.now());
+        (AlertFilter { open: Some(true), ..AlertFilter::default() }, context.admin.env.now());
     let read =
         move |conn: &mut _| alerts::list(conn, now, &filter, None, ALERTS).map_err(Problem::from);
-    page_request.admin.db.read(read).await
+    context.admin.db.read(read).await
 }

@@ -62,45 +62,45 @@ struct QuarantinePage<'a> {
     key: &'a str,
 }
 
-async fn show(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let (limit, after) = place(&page_request)?;
-    let read = page_request.admin.db.read(move |conn| {
+async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
+    let (limit, after) = place(&context)?;
+    let read = context.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
         Ok::<_, Problem>((RelayView::take(conn)?, pauses))
     });
     let (relay, pauses) = read.await?;
     let pauses = Page::cut(pauses, limit, |row: &PauseRow| row.key.clone());
     let shown = RelayPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         relay,
-        paging: page_request.next_page(pauses.next.as_deref()),
+        paging: context.next_page(pauses.next.as_deref()),
         pauses: pauses.items,
-        may_act: page_request.may(Role::Operator, Area::Relay),
-        key: page_request.query.get("key"),
+        may_act: context.may(Role::Operator, Area::Relay),
+        key: context.query.get("key"),
     };
     page(StatusCode::OK, &shown)
 }
 
-async fn held(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    let (limit, after) = place(&page_request)?;
-    let db = &page_request.admin.db;
+async fn held(context: PageContext) -> ProblemResult<HttpResponse> {
+    let (limit, after) = place(&context)?;
+    let db = &context.admin.db;
     let keys = db
         .read(move |conn| quarantine::list(conn, &after, limit + 1).map_err(Problem::from))
         .await?;
     let keys = Page::cut(keys, limit, |row: &QuarantineRow| row.key.clone());
     let shown = QuarantinePage {
-        frame: page_request.frame().await?,
-        paging: page_request.next_page(keys.next.as_deref()),
+        frame: context.frame().await?,
+        paging: context.next_page(keys.next.as_deref()),
         keys: keys.items,
-        may_act: page_request.may(Role::Operator, Area::Quarantine),
-        key: page_request.query.get("key"),
+        may_act: context.may(Role::Operator, Area::Quarantine),
+        key: context.query.get("key"),
     };
     page(StatusCode::OK, &shown)
 }
 
 /// Where in a list of keys the page begins.
-fn place(page_request: &PageContext) -> ProblemResult<(i64, String)> {
-    let mut params = page_request.params()?;
+fn place(context: &PageContext) -> ProblemResult<(i64, String)> {
+    let mut params = context.params()?;
     let place = (params.limit()?, params.text("after").unwrap_or_default());
     // A key that a form is to be filled with.
     params.text("key");
@@ -108,53 +108,53 @@ fn place(page_request: &PageContext) -> ProblemResult<(i64, String)> {
     Ok(place)
 }
 
-async fn pause_all(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    pause(&page_request, EVERYTHING.to_owned(), &form).await?;
+async fn pause_all(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    pause(&context, EVERYTHING.to_owned(), &form).await?;
     Ok(see("/admin/relay", "paused"))
 }
 
-async fn pause_key(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    pause(&page_request, checked_key(form.needed("key")?)?, &form).await?;
+async fn pause_key(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    pause(&context, checked_key(form.needed("key")?)?, &form).await?;
     Ok(see("/admin/relay", "key-paused"))
 }
 
-async fn pause(page_request: &PageContext, key: String, form: &Form) -> ProblemResult<bool> {
+async fn pause(context: &PageContext, key: String, form: &Form) -> ProblemResult<bool> {
     let reason = form.needed("reason")?;
     checked_reason(&reason)?;
-    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
+    let (by, now) = (context.caller.clone(), context.admin.env.now());
     let row = PauseRow { key, reason, since_us: now, by_whom: by.name.clone() };
-    page_request.admin.db.write(move |conn| pause_now(conn, &by, &row)).await
+    context.admin.db.write(move |conn| pause_now(conn, &by, &row)).await
 }
 
-async fn resume_all(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    resume(&page_request, EVERYTHING.to_owned()).await?;
+async fn resume_all(context: PageContext) -> ProblemResult<HttpResponse> {
+    resume(&context, EVERYTHING.to_owned()).await?;
     Ok(see("/admin/relay", "resumed"))
 }
 
-async fn resume_key(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    resume(&page_request, form.needed("key")?).await?;
+async fn resume_key(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    resume(&context, form.needed("key")?).await?;
     Ok(see("/admin/relay", "key-resumed"))
 }
 
-async fn resume(page_request: &PageContext, key: String) -> ProblemResult<()> {
-    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
-    page_request.admin.db.write(move |conn| resume_now(conn, (&by, now), &key)).await?;
-    page_request.admin.outbox.wake();
+async fn resume(context: &PageContext, key: String) -> ProblemResult<()> {
+    let (by, now) = (context.caller.clone(), context.admin.env.now());
+    context.admin.db.write(move |conn| resume_now(conn, (&by, now), &key)).await?;
+    context.admin.outbox.wake();
     Ok(())
 }
 
-async fn hold(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+async fn hold(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let (key, reason) = (checked_key(form.needed("key")?)?, form.needed("reason")?);
     checked_reason(&reason)?;
-    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
+    let (by, now) = (context.caller.clone(), context.admin.env.now());
     let row = QuarantineRow { key, reason, since_us: now, by_whom: by.name.clone() };
-    page_request.admin.db.write(move |conn| put_now(conn, &by, &row)).await?;
+    context.admin.db.write(move |conn| put_now(conn, &by, &row)).await?;
     Ok(see("/admin/quarantine", "held"))
 }
 
-async fn release(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+async fn release(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let key = form.needed("key")?;
-    let (by, now) = (page_request.caller.clone(), page_request.admin.env.now());
-    page_request.admin.db.write(move |conn| release_now(conn, (&by, now), &key)).await?;
+    let (by, now) = (context.caller.clone(), context.admin.env.now());
+    context.admin.db.write(move |conn| release_now(conn, (&by, now), &key)).await?;
     Ok(see("/admin/quarantine", "released"))
 }

@@ -50,22 +50,22 @@ impl TokensPage<'_> {
     }
 }
 
-async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    shown(&page_request, &Form::default(), None, None).await
+async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
+    shown(&context, &Form::default(), None, None).await
 }
 
 /// No redirect here: the secret has no other way to the person than this one answer.
-async fn add(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    match added(&page_request, &form).await {
-        Ok(secret) => shown(&page_request, &Form::default(), Some(&secret), None).await,
+async fn add(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    match added(&context, &form).await {
+        Ok(secret) => shown(&context, &Form::default(), Some(&secret), None).await,
         Err(problem) if problem.status().is_client_error() => {
-            shown(&page_request, &form, None, Some(&problem)).await
+            shown(&context, &form, None, Some(&problem)).await
         }
         Err(problem) => Err(problem),
     }
 }
 
-async fn added(page_request: &PageContext, form: &Form) -> ProblemResult<String> {
+async fn added(context: &PageContext, form: &Form) -> ProblemResult<String> {
     let areas = form.all("area").iter().map(|name| name.parse()).collect::<Result<Vec<Area>, _>>();
     let new = NewToken {
         name: form.needed("name")?,
@@ -73,43 +73,43 @@ async fn added(page_request: &PageContext, form: &Form) -> ProblemResult<String>
         areas: areas.map_err(|error| Problem::invalid("area", error))?,
         expires_at: form.moment("expires_at")?,
     };
-    let (env, by) = (page_request.admin.env.clone(), page_request.caller.clone());
+    let (env, by) = (context.admin.env.clone(), context.caller.clone());
     let (_, secret) =
-        page_request.admin.db.write(move |conn| tokens::add(conn, &env, &new, &by)).await?;
+        context.admin.db.write(move |conn| tokens::add(conn, &env, &new, &by)).await?;
     Ok(secret)
 }
 
 async fn shown(
-    page_request: &PageContext,
+    context: &PageContext,
     form: &Form,
     secret: Option<&str>,
     problem: Option<&Problem>,
 ) -> ProblemResult<HttpResponse> {
-    let mut params = page_request.params()?;
+    let mut params = context.params()?;
     let (limit, after) = (params.limit()?, params.take("after", "the `next` of a page")?);
     params.finish()?;
-    let tokens = page_request
+    let tokens = context
         .admin
         .db
         .read(move |conn| tokens::list(conn, after, limit + 1).map_err(Problem::from))
         .await?;
     let tokens = Page::cut(tokens, limit, |token: &Token| token.seq.clone());
     let shown = TokensPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         problem,
         secret,
         form,
         areas: Area::ALL,
-        paging: page_request.next_page(tokens.next.as_deref()),
+        paging: context.next_page(tokens.next.as_deref()),
         tokens: tokens.items,
     };
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn revoke(page_request: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+async fn revoke(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
     let seq = number(&seq)?;
-    let (now, by) = (page_request.admin.env.now(), page_request.caller.clone());
-    page_request.admin.db.write(move |conn| tokens::revoke(conn, now, seq, &by)).await?;
+    let (now, by) = (context.admin.env.now(), context.caller.clone());
+    context.admin.db.write(move |conn| tokens::revoke(conn, now, seq, &by)).await?;
     Ok(see("/admin/tokens", "token-revoked"))
 }
 

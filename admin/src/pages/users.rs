@@ -40,29 +40,29 @@ struct UsersPage<'a> {
     me: &'a str,
 }
 
-async fn list(page_request: PageContext) -> ProblemResult<HttpResponse> {
-    shown(&page_request, &Form::default(), None).await
+async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
+    shown(&context, &Form::default(), None).await
 }
 
-async fn add(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
-    match added(&page_request, &form).await {
+async fn add(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    match added(&context, &form).await {
         Ok(()) => Ok(see("/admin/users", "user-added")),
         Err(problem) if problem.status().is_client_error() => {
-            shown(&page_request, &form, Some(&problem)).await
+            shown(&context, &form, Some(&problem)).await
         }
         Err(problem) => Err(problem),
     }
 }
 
 async fn shown(
-    page_request: &PageContext,
+    context: &PageContext,
     form: &Form,
     problem: Option<&Problem>,
 ) -> ProblemResult<HttpResponse> {
-    let mut params = page_request.params()?;
+    let mut params = context.params()?;
     let (limit, after) = (params.limit()?, params.text("after").unwrap_or_default());
     params.finish()?;
-    let users = page_request
+    let users = context
         .admin
         .db
         .read(move |conn| operators::list(conn, &after, limit + 1).map_err(Problem::from))
@@ -71,42 +71,38 @@ async fn shown(
     let name = form.text("name").unwrap_or_default();
     let role = form.text("role").unwrap_or_default();
     let shown = UsersPage {
-        frame: page_request.frame().await?,
+        frame: context.frame().await?,
         problem,
         name: &name,
         role: &role,
-        paging: page_request.next_page(users.next.as_deref()),
+        paging: context.next_page(users.next.as_deref()),
         users: users.items,
-        me: &page_request.caller.name,
+        me: &context.caller.name,
     };
     page(problem.map_or(StatusCode::OK, Problem::status), &shown)
 }
 
-async fn added(page_request: &PageContext, form: &Form) -> ProblemResult<()> {
+async fn added(context: &PageContext, form: &Form) -> ProblemResult<()> {
     let role = form.take("role", "a role")?.unwrap_or(Role::Viewer);
     let name = form.needed("name")?;
-    let password = page_request.admin.hash(form.secret("password"), "password").await?;
-    let (env, by) = (page_request.admin.env.clone(), page_request.caller.clone());
+    let password = context.admin.hash(form.secret("password"), "password").await?;
+    let (env, by) = (context.admin.env.clone(), context.caller.clone());
     let new = NewOperator { name, password, role };
-    page_request.admin.db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
+    context.admin.db.write(move |conn| operators::add(conn, &env, &new, &by)).await?;
     Ok(())
 }
 
 /// Changes what was filled in; the other things stay.
-async fn change(page_request: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+async fn change(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     let name = form.needed("name")?;
     let password = match form.secret("password") {
         secret if secret.expose_secret().is_empty() => None,
-        secret => Some(page_request.admin.hash(secret, "password").await?),
+        secret => Some(context.admin.hash(secret, "password").await?),
     };
     let role = form.take("role", "a role")?;
     let disabled = form.take("disabled", "true or false")?;
     let change = Change { role, password, disabled };
-    let (env, by) = (page_request.admin.env.clone(), page_request.caller.clone());
-    page_request
-        .admin
-        .db
-        .write(move |conn| operators::change(conn, &env, &name, &change, &by))
-        .await?;
+    let (env, by) = (context.admin.env.clone(), context.caller.clone());
+    context.admin.db.write(move |conn| operators::change(conn, &env, &name, &change, &by)).await?;
     Ok(see("/admin/users", "user-changed"))
 }

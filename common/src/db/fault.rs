@@ -115,19 +115,15 @@ impl Fault {
         }
     }
 
+    /// What no server has given a code: SQLite's errors, and those of libpq itself.
     fn of_kind(kind: &DatabaseErrorKind, message: &str) -> Self {
         use DatabaseErrorKind as Kind;
         match kind {
             Kind::UniqueViolation
             | Kind::ForeignKeyViolation
             | Kind::NotNullViolation
-            | Kind::CheckViolation
-            | Kind::RestrictViolation
-            | Kind::ExclusionViolation => Self::Constraint,
-            Kind::SerializationFailure
-            | Kind::ReadOnlyTransaction
-            | Kind::ClosedConnection
-            | Kind::UnableToSendCommand => Self::World,
+            | Kind::CheckViolation => Self::Constraint,
+            Kind::ClosedConnection | Kind::UnableToSendCommand => Self::World,
             _ => Self::of_sqlite(message),
         }
     }
@@ -151,6 +147,24 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::Fault;
+
+    #[test]
+    fn sqlites_texts_stand_for_its_codes() {
+        let cases = [
+            ("database is locked", Fault::World),
+            ("database or disk is full", Fault::World),
+            ("attempt to write a readonly database", Fault::World),
+            ("no such table: product_copy", Fault::Setup),
+            ("table product has no column named weight", Fault::Setup),
+            ("database disk image is malformed", Fault::Setup),
+            ("CHECK constraint failed: quantity", Fault::Constraint),
+            ("string or blob too big", Fault::Data),
+            ("no shelf is free", Fault::Unknown),
+        ];
+        for (text, fault) in cases {
+            assert_eq!(Fault::of_sqlite(text), fault, "{text}");
+        }
+    }
 
     #[test]
     fn the_class_of_a_code_decides() {

@@ -204,7 +204,7 @@ pub enum DbError {
     Query(#[from] diesel::result::Error),
     /// All connections are in use, and too many wait for one already.
     #[error(
-        "all connections to the database are in use; try again shortly, or raise database.pool_size"
+        "all connections to the database are in use; try again shortly, or raise database.pool_size or database.loop_pool_size"
     )]
     Busy,
     /// The program is stopping and takes no more work.

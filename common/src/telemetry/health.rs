@@ -15,7 +15,7 @@ use crate::db::{Db, DbError, MigrationSet};
 /// How long the database may take to answer a probe.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long one step of a background loop may take: longer than whatever it waits for does.
+/// How long a step of a loop that reports its steps may take: it has been without its leases for a minute by then.
 const STUCK: Duration = Duration::from_secs(120);
 
 /// What is known of the connection to the broker; cheap to clone, all clones share it.
@@ -130,7 +130,7 @@ struct Readiness {
     database: String,
     /// `ok`, or what is wrong.
     migrations: String,
-    /// `ok`, or which of the background loops has ended or got nowhere for two minutes.
+    /// `ok`, or which of the background loops has ended, or that the relay got nowhere for two minutes.
     loops: String,
     broker: BrokerReport,
 }

@@ -16,7 +16,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AlertError;
-use super::digest::COUNTED;
 use super::message;
 use super::outgoing::{
     self, Channel, Delivery, DeliveryChannel, MessageIdentity, News, Noted, Pace,
@@ -200,10 +199,7 @@ impl DeliveryChannel for Mails {
         items: &[Item],
         further: i64,
     ) -> anyhow::Result<i64> {
-        let mail = match news {
-            News::Raised => render::mail(&self.place, items, further, COUNTED)?,
-            News::Over => render::over_mail(&self.place, items, further, COUNTED)?,
-        };
+        let mail = render::mail(&self.place, news, items, further)?;
         Ok(self.insert(conn, identity, &self.recipients, mail)?)
     }
 

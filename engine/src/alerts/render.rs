@@ -12,7 +12,9 @@ use common::ids::EventId;
 use common::text::visible;
 use diesel::Queryable;
 
+use super::digest::COUNTED;
 use super::model::AlertKind;
+use super::outgoing::News;
 
 /// Characters of a subject, after the service's name.
 const HEADLINE_CHARS: usize = 180;
@@ -112,34 +114,22 @@ struct TestHtml<'a> {
     all: &'a str,
 }
 
-/// Writes the mail for `items`; `further` more alerts are open, counted up to just above `counted`.
+/// Writes the mail that tells `news` of `items`; `further` more are to be told, counted up to just above [`COUNTED`].
 pub(super) fn mail(
     place: &Place,
+    news: News,
     items: &[Item],
     further: i64,
-    counted: i64,
 ) -> askama::Result<Mail> {
+    let (headline, state) = match news {
+        News::Raised => (headline(items), "open"),
+        News::Over => (over_headline(items), "over"),
+    };
     digest(View {
         service: one_line(&place.service, NAME_CHARS),
-        headline: headline(items),
-        entries: items.iter().map(|item| Entry::of(place, item)).collect(),
-        further: further_line(further, counted, "open"),
-        all: place.alerts(),
-    })
-}
-
-/// Writes the mail that tells that `items` are over; `further` as in [`mail`].
-pub(super) fn over_mail(
-    place: &Place,
-    items: &[Item],
-    further: i64,
-    counted: i64,
-) -> askama::Result<Mail> {
-    digest(View {
-        service: one_line(&place.service, NAME_CHARS),
-        headline: over_headline(items),
-        entries: items.iter().map(|item| Entry::of_closed(place, item)).collect(),
-        further: further_line(further, counted, "over"),
+        headline,
+        entries: items.iter().map(|item| Entry::of(place, news, item)).collect(),
+        further: further_line(further, state),
         all: place.alerts(),
     })
 }
@@ -181,22 +171,18 @@ struct Entry {
 }
 
 impl Entry {
-    fn of(place: &Place, item: &Item) -> Self {
-        let exhausted = item.kind == AlertKind::Exhausted.name();
+    fn of(place: &Place, news: News, item: &Item) -> Self {
+        let to_retry = news == News::Raised && item.kind == AlertKind::Exhausted.name();
         Self {
             title: title(item),
             facts: facts(item),
-            now: what_happens_now(&item.kind),
+            now: match news {
+                News::Raised => what_happens_now(&item.kind),
+                News::Over => "it is over; nothing is left to be done about it",
+            },
             link: place.link(item),
-            retry: item.event_id.filter(|_| exhausted).map(|id| place.retry(id)),
+            retry: item.event_id.filter(|_| to_retry).map(|id| place.retry(id)),
         }
-    }
-}
-
-impl Entry {
-    fn of_closed(place: &Place, item: &Item) -> Self {
-        let now = "it is over; nothing is left to be done about it";
-        Self { now, retry: None, ..Self::of(place, item) }
     }
 }
 
@@ -240,29 +226,33 @@ fn reason(error: &str) -> String {
 }
 
 fn what_happens_now(kind: &str) -> &'static str {
-    if kind == AlertKind::Exhausted.name() {
-        "no further attempts until an operator retries or resolves it"
-    } else if kind == AlertKind::Silent.name() {
-        "events wait and nothing is lost; check whether the consumer and the broker are running"
-    } else if kind == AlertKind::VersionAboveSource.name() {
-        "the copy keeps its version and refuses older ones; if the source's database was restored from a \
-         backup, raise its epoch"
-    } else if kind == AlertKind::NotSent.name() {
-        "events wait as PENDING, cost no attempt, and are sent once the cause is gone"
-    } else if kind == AlertKind::NotApplied.name() {
-        "events wait in the topic, cost no attempt, and are applied once the cause is gone"
-    } else {
-        "an operator has to investigate"
+    match kind.parse() {
+        Ok(AlertKind::Exhausted) => "no further attempts until an operator retries or resolves it",
+        Ok(AlertKind::Silent) => {
+            "events wait and nothing is lost; check whether the consumer and the broker are running"
+        }
+        Ok(AlertKind::VersionAboveSource) => {
+            "the copy keeps its version and refuses older ones; if the source's database was restored from a \
+             backup, raise its epoch"
+        }
+        Ok(AlertKind::NotSent) => {
+            "events wait as PENDING, cost no attempt, and are sent once the cause is gone"
+        }
+        Ok(AlertKind::NotApplied) => {
+            "events wait in the topic, cost no attempt, and are applied once the cause is gone"
+        }
+        // Of a newer release.
+        Err(_) => "an operator has to investigate",
     }
 }
 
 /// `state`: open or over.
-fn further_line(further: i64, counted: i64, state: &str) -> Option<String> {
+fn further_line(further: i64, state: &str) -> Option<String> {
     match further {
         ..=0 => None,
         1 => Some(format!("1 more alert is {state} and comes in the next mail.")),
-        n if n > counted => {
-            Some(format!("More than {counted} more alerts are {state} and come in the next mails."))
+        n if n > COUNTED => {
+            Some(format!("More than {COUNTED} more alerts are {state} and come in the next mails."))
         }
         n => Some(format!("{n} more alerts are {state} and come in the next mail.")),
     }

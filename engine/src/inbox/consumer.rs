@@ -33,9 +33,6 @@ pub struct InboxConsumer {
 /// Bytes of acks in one message at the most, counted generously.
 const PART_BYTES: usize = 512 * 1024;
 
-/// How often a batch fails before single ones of it are suspected.
-pub const MAX_FAILURES: u32 = 5;
-
 impl InboxConsumer {
     /// Takes, applies and answers until `stop`; what was taken by then is finished first.
     pub async fn run(&self, stop: &CancellationToken, seen: impl Fn(&Applied) + Send) {
@@ -61,10 +58,9 @@ impl InboxConsumer {
 
     async fn apply(&self, records: &mut Vec<Record>, stop: &CancellationToken) -> Option<Applied> {
         let mut retry = Retry::new("applying events", self.inbox.env(), stop);
-        let mut failures = 0;
         loop {
             // What fails again and again may at last be blamed on single events.
-            let repeats = failures >= MAX_FAILURES;
+            let repeats = retry.has_failed_often();
             match self.inbox.apply(records.clone(), repeats).await {
                 Ok(applied) => {
                     self.hindered.ended("events are applied again").await;
@@ -72,7 +68,6 @@ impl InboxConsumer {
                 }
                 Err(error) => {
                     self.tell(records, &error).await;
-                    failures += 1;
                     retry.pause(&error).await?;
                     if repeats {
                         // Others that pass are the proof against those that do not.
@@ -123,7 +118,8 @@ impl InboxConsumer {
             by_partition.entry(*partition).or_default().push(ack.clone());
         }
         let parts = |(partition, acks)| {
-            in_parts(acks).into_iter().map(move |acks| AckPart { partition, acks })
+            let part = move |acks| AckPart { partition, acks: AckBatch { acks } };
+            in_parts(acks).into_iter().map(part)
         };
         by_partition.into_iter().flat_map(parts).collect()
     }
@@ -131,8 +127,7 @@ impl InboxConsumer {
     fn message(&self, part: AckPart) -> Option<(AckPart, Message)> {
         let env = self.inbox.env();
         let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
-        let acks = AckBatch { acks: part.acks.clone() };
-        let message = acks.into_message(id, now, consumer, &self.ack_topic, part.partition);
+        let message = part.acks.to_message(id, now, consumer, &self.ack_topic, part.partition);
         let message = message.inspect_err(|error| tracing::error!(%error, "acks can't be written"));
         Some((part, message.ok()?))
     }
@@ -142,18 +137,19 @@ impl InboxConsumer {
 struct AckPart {
     /// The partition that their events came from; the answers go to the same one.
     partition: i32,
-    acks: Vec<Ack>,
+    acks: AckBatch,
 }
 
 impl AckPart {
     /// What to send instead of a part that the broker takes in no way: its halves, and at last a bare verdict.
-    fn smaller(mut self, error: &str) -> Vec<Self> {
-        let partition = self.partition;
-        if self.acks.len() > 1 {
-            let second = self.acks.split_off(self.acks.len() / 2);
-            return vec![self, Self { partition, acks: second }];
+    fn smaller(self, error: &str) -> Vec<Self> {
+        let Self { partition, acks: AckBatch { mut acks } } = self;
+        let part = |acks| Self { partition, acks: AckBatch { acks } };
+        if acks.len() > 1 {
+            let second = acks.split_off(acks.len() / 2);
+            return vec![part(acks), part(second)];
         }
-        let bare = self.acks.into_iter().filter_map(|ack| {
+        let bare = acks.into_iter().filter_map(|ack| {
             // The verdict has to arrive; what a handler adds to it must not prevent that.
             let event = ack.event_id;
             let bare = ack.bare();
@@ -164,7 +160,7 @@ impl AckPart {
             }
             bare
         });
-        bare.map(|ack| Self { partition, acks: vec![ack] }).collect()
+        bare.map(|ack| part(vec![ack])).collect()
     }
 }
 

@@ -48,7 +48,7 @@ enum Evidence {
     /// Each that says anything fails.
     Fails,
     /// There are none, or they write nothing any more: a state that is there already proves nothing.
-    None,
+    Nothing,
 }
 
 impl Inbox {
@@ -85,14 +85,14 @@ impl Inbox {
                 let in_doubt = fault != Fault::Data
                     && passed.get() == 0
                     && !matches!(evidence, Some(Evidence::Passes));
-                let hopeless = blamed > ALIKE || matches!(evidence, Some(Evidence::Fails));
-                if in_doubt && hopeless && (!repeats || (fault == Fault::Locked && blamed > ALIKE))
-                {
+                let enough = match repeats {
+                    true => fault == Fault::Locked && blamed > ALIKE,
+                    false => blamed > ALIKE || matches!(evidence, Some(Evidence::Fails)),
+                };
+                if in_doubt && enough {
                     return Err(BatchError::World(error.to_string()));
                 }
-                // A handler that is flawed may be so for everything.
-                let suspicion =
-                    if matches!(error, BatchError::Flawed(_)) { Fault::Unknown } else { fault };
+                let suspicion = error.suspicion();
                 let (error, retryable) = (cut_error(&error.to_string()), !fault.is_of_data());
                 Ok((HandlerOutcome::Failed { error, retryable }, Some(suspicion)))
             },
@@ -103,7 +103,7 @@ impl Inbox {
 
     /// Handles what passed before once more, each without a trace.
     fn ask_control(&self, conn: &mut Conn, now: Timestamp) -> Result<Evidence, BatchError> {
-        let mut evidence = Evidence::None;
+        let mut evidence = Evidence::Nothing;
         for control in self.control.get() {
             let mut passed = None;
             let tried = conn.transaction(|conn| {

@@ -9,6 +9,6 @@ pub mod quarantine;
 mod tests;
 
 pub use apply::{Applied, Inbox};
-pub use consumer::{InboxConsumer, MAX_FAILURES};
+pub use consumer::InboxConsumer;
 pub use evidence::Control;
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};

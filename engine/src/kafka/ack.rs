@@ -111,8 +111,8 @@ impl AckBatch {
     ///
     /// # Errors
     /// When the batch can't be written as JSON, which would be a flaw of this program.
-    pub fn into_message(
-        self,
+    pub fn to_message(
+        &self,
         id: EventId,
         now: Timestamp,
         consumer: &str,
@@ -131,7 +131,7 @@ impl AckBatch {
                 ("ce_time", now.to_string()),
                 ("content-type", "application/json".to_owned()),
             ],
-            payload: serde_json::to_vec(&self)?,
+            payload: serde_json::to_vec(self)?,
         })
     }
 }

@@ -8,7 +8,7 @@ use common::telemetry::BrokerState;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{self, Context, KafkaError};
 
@@ -82,29 +82,26 @@ impl Consumer {
     /// Cancel-safe in the sense that matters here: what was taken and not committed comes again.
     pub async fn next_batch(&self, max: usize, linger: Duration) -> Vec<Record> {
         let mut batch = vec![self.next().await];
-        let mut bytes = 0;
-        let deadline = Instant::now() + linger;
-        while batch.len() < max && bytes < BATCH_BYTES {
-            let Ok(record) = timeout_at(deadline, self.next()).await else {
-                break;
-            };
-            bytes += record.payload.as_ref().map_or(0, Vec::len);
-            batch.push(record);
-        }
+        self.fill(&mut batch, max, linger).await;
         batch
     }
 
-    /// A few messages more for `batch`, if they come within `linger`: at least one place is kept for them, however full
-    /// it is, and to ask keeps the member in its group.
+    /// A few messages more for `batch`, if they come within `linger`: at least one, however full it is, and to ask keeps
+    /// the member in its group.
     pub async fn more(&self, batch: &mut Vec<Record>, max: usize, linger: Duration) {
+        if let Ok(record) = timeout(linger, self.next()).await {
+            batch.push(record);
+            self.fill(batch, max, linger).await;
+        }
+    }
+
+    /// Up to `max` messages, or [`BATCH_BYTES`], with those that come within `linger`.
+    async fn fill(&self, batch: &mut Vec<Record>, max: usize, linger: Duration) {
         let bytes = |record: &Record| record.payload.as_ref().map_or(0, Vec::len);
-        let mut size: usize = batch.iter().map(bytes).sum();
-        let room = max.saturating_sub(batch.len()).max(1);
+        // The first is taken whatever its size, and counts for nothing.
+        let mut size: usize = batch.iter().skip(1).map(bytes).sum();
         let deadline = Instant::now() + linger;
-        for place in 0..room {
-            if place > 0 && size >= BATCH_BYTES {
-                break;
-            }
+        while batch.len() < max && size < BATCH_BYTES {
             let Ok(record) = timeout_at(deadline, self.next()).await else {
                 break;
             };

@@ -28,8 +28,7 @@ impl Engine {
         run_when_notified("mailing alerts", &self.env, self.alerts.notify(), &stop, || async {
             let outcome = self.alerts.run_once(&self.db, &self.env).await?;
             self.metrics.mails_sent(count(outcome.mails.sender.sent));
-            let refused = outcome.mails.sender.refused + outcome.webhooks.sender.refused;
-            self.metrics.mail_recipients_refused(count(refused));
+            self.metrics.mail_recipients_refused(count(outcome.mails.sender.refused));
             Ok::<_, anyhow::Error>(Next::Wait)
         })
         .await;

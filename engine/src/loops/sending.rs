@@ -17,8 +17,8 @@ use crate::worker::{Next, Retry, Tasks, run_when_notified};
 /// As it is called in the readiness.
 const RELAY: &str = "relay";
 
-/// How long one step of the relay may take: longer than the broker and the database have for their parts of it.
-const STUCK: Duration = Duration::from_secs(60);
+/// How long one step of the relay may take: several times what it takes on a slow day, with a slow broker.
+const RELAY_STUCK: Duration = Duration::from_secs(60);
 
 impl Loops {
     pub(super) fn start_sending(
@@ -63,10 +63,10 @@ impl Engine {
         let lease = self.settings.outbox.lease;
         let mut retry = Retry::new("renewing the relay's leases", &self.env, &relay_ended);
         while !relay_ended.is_cancelled() {
-            if self.loops.busy_for(RELAY) > STUCK {
+            if self.loops.busy_for(RELAY) > RELAY_STUCK {
                 // What hangs here must not keep another instance from sending.
                 tracing::warn!(
-                    "the relay has got nowhere for {STUCK:?}: its leases are left to end"
+                    "the relay has got nowhere for {RELAY_STUCK:?}: its leases are left to end"
                 );
             } else {
                 match renew(&self.db, &owner, lease).await {

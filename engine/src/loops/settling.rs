@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::inbox::MAX_FAILURES;
 use crate::kafka::{Consumer, Record};
 use crate::outbox::{Settlement, Settler};
 use crate::worker::Retry;
@@ -45,13 +44,11 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Option<Settlement> {
         let mut retry = Retry::new("settling events", &self.env, stop);
-        let mut failures = 0;
         loop {
-            let repeats = failures >= MAX_FAILURES;
+            let repeats = retry.has_failed_often();
             match settler.settle(&self.db, records.clone(), repeats).await {
                 Ok(settlement) => return Some(retry.succeeded(settlement)),
                 Err(error) => {
-                    failures += 1;
                     retry.pause(&error).await?;
                     if repeats {
                         // Others that pass are the proof against those that do not.

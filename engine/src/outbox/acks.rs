@@ -86,8 +86,11 @@ impl Settler {
         db: &Db,
         newer: &[(String, i64, i64)],
     ) -> Result<(), BatchError> {
+        if newer.is_empty() {
+            return Ok(());
+        }
         let mut last = Vec::new();
-        while !newer.is_empty() {
+        loop {
             let (settler, newer) = (self.clone(), newer.to_vec());
             let resolved = db.write::<_, BatchError>(move |conn| {
                 conn.plan_by_index()?;
@@ -100,11 +103,10 @@ impl Settler {
             let resolved = resolved.await?;
             // The same ones again are such that no step resolves.
             if resolved.len() < SUPERSEDED || resolved == last {
-                break;
+                return Ok(());
             }
             last = resolved;
         }
-        Ok(())
     }
 
     fn settle_in(

@@ -51,7 +51,7 @@ pub struct RelayParts {
 
 /// Sends a service's events.
 pub struct Relay {
-    settings: RelayParts,
+    parts: RelayParts,
     partitions: Mutex<Option<i32>>,
     backoff: PartitionBackoff,
     offsets: KnownOffsets,
@@ -63,14 +63,10 @@ const OVERLAP: Duration = Duration::from_secs(2);
 /// What one step of the relay did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RelayOutcome {
-    /// Due events that were found.
-    pub found: usize,
     /// Events that the broker confirmed and that are SENT now.
     pub sent: usize,
     /// Events that can't be produced as they are.
     pub refused: usize,
-    /// Events that the broker did not take now; they stay PENDING at no cost.
-    pub delayed: usize,
     /// How long after its commit each event was sent for the first time.
     pub first_sent: Vec<Duration>,
     /// Whether everything that was due and allowed is done.
@@ -81,9 +77,9 @@ pub struct RelayOutcome {
 
 impl Relay {
     /// A relay; it has asked nobody anything yet.
-    pub fn new(settings: RelayParts) -> Self {
+    pub fn new(parts: RelayParts) -> Self {
         Self {
-            settings,
+            parts,
             partitions: Mutex::new(None),
             backoff: PartitionBackoff::default(),
             offsets: KnownOffsets::default(),
@@ -99,25 +95,20 @@ impl Relay {
             Ok(partitions) => partitions,
             Err(cause) => {
                 let hindered = Some(cause);
-                return Ok(RelayOutcome {
-                    delayed: 1,
-                    drained: true,
-                    hindered,
-                    ..RelayOutcome::default()
-                });
+                return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
             }
         };
-        let mut room = self.settings.in_flight.room(partitions);
+        let mut room = self.parts.in_flight.room(partitions);
         self.backoff.leave_out(&mut room);
         let shards = open_shards(held, &room, partitions);
         if shards.is_empty() || !held.is_valid() {
             let hindered = self.backoff.cause();
             return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
         }
-        self.offsets.learn(&self.settings.db, &self.settings.topic).await?;
-        let (now, limit) = (self.settings.env.now(), self.settings.batch.max(1));
+        self.offsets.learn(&self.parts.db, &self.parts.topic).await?;
+        let (now, limit) = (self.parts.env.now(), self.parts.batch.max(1));
         let due: Vec<DueRow> = self
-            .settings
+            .parts
             .db
             .read(move |conn| {
                 conn.read_by_index(|conn| due(conn, now, &shards, limit)).map_err(DbError::from)
@@ -131,7 +122,6 @@ impl Relay {
         let due: Vec<DueRow> =
             due.into_iter().filter(|row| take_room(&mut room, row, partitions)).collect();
         let mut outcome = self.send(held, due, partitions).await?;
-        outcome.found = found;
         outcome.drained = found < limit || outcome.sent == 0;
         outcome.hindered = self.backoff.cause();
         Ok(outcome)
@@ -143,11 +133,11 @@ impl Relay {
         mut due: Vec<DueRow>,
         partitions: i32,
     ) -> Result<RelayOutcome, DbError> {
-        let at = self.settings.env.now();
+        let at = self.parts.env.now();
         let spans = self.begin_spans(&mut due, partitions);
         let messages: Vec<Message> =
             due.iter().map(|row| self.message(row, row.attempt + 1, partitions)).collect();
-        let results = self.settings.producer.send_all(&messages).await;
+        let results = self.parts.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
         let mut outcome = RelayOutcome::default();
         let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -170,19 +160,18 @@ impl Relay {
                     refused.push((row.shard, broken.because(error.to_string())));
                 }
                 Err(error @ SendError::Broker(_)) => {
-                    outcome.delayed += 1;
                     troubled.insert(partition, error.to_string());
                 }
             }
         }
-        self.backoff.begin(troubled, self.settings.env.chance());
+        self.backoff.begin(troubled, self.parts.env.chance());
         outcome.refused = refused.len();
         let facts: BTreeMap<_, _> =
             due.iter().map(|row| (row.id, (row.size, row.created_us))).collect();
         for row in self.note(held, sent, refused).await? {
             outcome.sent += 1;
             let Some((bytes, created)) = facts.get(&row.id) else { continue };
-            self.settings.in_flight.add(row.partition, i64::from(*bytes));
+            self.parts.in_flight.add(row.partition, i64::from(*bytes));
             if row.attempt == 1 {
                 outcome.first_sent.push(at.since(*created));
             }
@@ -200,13 +189,12 @@ impl Relay {
         if sent.is_empty() && refused.is_empty() {
             return Ok(Vec::new());
         }
-        let (held, env, policy) =
-            (held.clone(), self.settings.env.clone(), self.settings.policy.clone());
-        let (topic, offsets) = (self.settings.topic.clone(), offsets_of(&sent));
+        let (held, env, policy) = (held.clone(), self.parts.env.clone(), self.parts.policy.clone());
+        let (topic, offsets) = (self.parts.topic.clone(), offsets_of(&sent));
         let anew = self.offsets.begun_anew(&offsets);
         let before = sent.first().map_or(env.now(), |row| row.sent_us).before(OVERLAP);
         let (sent, done) = self
-            .settings
+            .parts
             .db
             .write::<_, DbError>(move |conn| {
                 conn.plan_by_index()?;
@@ -250,7 +238,7 @@ impl Relay {
             return Ok(false);
         };
         let found = self
-            .settings
+            .parts
             .db
             .read(move |conn| store::message_of(conn, id).map_err(DbError::from))
             .await?;
@@ -259,15 +247,15 @@ impl Relay {
         let mut rows = [row];
         let spans = self.begin_spans(&mut rows, partitions);
         let messages = rows.map(|row| self.message(&row, attempt, partitions));
-        let results = self.settings.producer.send_all(&messages).await;
+        let results = self.parts.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
         let Some(Ok(offset)) = results.first().cloned() else { return Ok(false) };
         let Some(partition) = messages.first().and_then(|message| message.partition) else {
             return Ok(false);
         };
-        let (env, policy) = (self.settings.env.clone(), self.settings.policy.clone());
+        let (env, policy) = (self.parts.env.clone(), self.parts.policy.clone());
         let probed = vec![Update::new(id, Trigger::Probed { attempt, partition, offset })];
-        self.settings
+        self.parts
             .db
             .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))
             .await
@@ -282,10 +270,10 @@ impl Relay {
                 id: row.id,
                 key: row.key.clone(),
                 attempt: row.attempt + 1,
-                topic: self.settings.topic.clone(),
+                topic: self.parts.topic.clone(),
                 partition: Some(partition_of(row.shard, partitions)),
             };
-            let span = self.settings.spans.begin(Step::Send, &mut traceparent, about);
+            let span = self.parts.spans.begin(Step::Send, &mut traceparent, about);
             row.traceparent = traceparent;
             Some((place, span?))
         };
@@ -295,7 +283,7 @@ impl Relay {
     fn end_spans(&self, spans: Vec<(usize, Span)>, results: &[Result<Offset, SendError>]) {
         for (place, span) in spans {
             let failure = results.get(place).and_then(|result| result.as_ref().err());
-            self.settings.spans.end(span, failure.map(ToString::to_string).as_deref());
+            self.parts.spans.end(span, failure.map(ToString::to_string).as_deref());
         }
     }
 
@@ -310,8 +298,8 @@ impl Relay {
             traceparent: row.traceparent.clone(),
             data: row.payload.clone().into_bytes(),
         };
-        Envelope { source: format!("/{}", self.settings.service), event }
-            .into_message(&self.settings.topic, partition_of(row.shard, partitions))
+        Envelope { source: format!("/{}", self.parts.service), event }
+            .into_message(&self.parts.topic, partition_of(row.shard, partitions))
     }
 
     /// The topic's partitions: asked of the broker until it answers, and again by [`Relay::forget_topology`].
@@ -319,7 +307,7 @@ impl Relay {
         if let Some(known) = *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(known);
         }
-        let (producer, topic) = (self.settings.producer.clone(), self.settings.topic.clone());
+        let (producer, topic) = (self.parts.producer.clone(), self.parts.topic.clone());
         let asked = tokio::task::spawn_blocking(move || producer.partitions(&topic)).await;
         let asked = asked.map_err(|error| error.to_string())??;
         *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);

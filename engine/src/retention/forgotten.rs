@@ -29,6 +29,15 @@ pub fn forgotten_up_to(conn: &mut Conn, what: &str) -> QueryResult<Option<i64>> 
     on!(conn, c => row.first(c).optional())
 }
 
+/// The first id that `what` was not forgotten up to, where moments say how far that is; none as long as nothing was.
+///
+/// # Errors
+/// When the statement fails.
+pub fn first_known(conn: &mut Conn, what: &str) -> QueryResult<Option<EventId>> {
+    let moment = forgotten_up_to(conn, what)?.map(Timestamp::from_micros);
+    Ok(moment.map(EventId::first_at))
+}
+
 /// Notes, in the transaction of the deletion, that `what` may be gone up to `up_to`.
 ///
 /// # Errors

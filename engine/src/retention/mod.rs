@@ -20,7 +20,7 @@ use diesel::prelude::*;
 
 use crate::counters;
 
-pub use forgotten::{forgotten_up_to, may_be_forgotten, note_forgotten};
+pub use forgotten::{first_known, forgotten_up_to, may_be_forgotten, note_forgotten};
 
 /// How long answers to keyed writes are kept.
 const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -120,11 +120,18 @@ fn forget_events(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
         .order(outbox_settled::id)
         .limit(BATCH);
     let ids: Vec<EventId> = on!(conn, c => old.load(c))?;
+    let settled = outbox_settled::table.filter(outbox_settled::id.eq_any(&ids));
+    on!(&mut *conn, c => diesel::delete(settled).execute(c))?;
+    forget_events_of(conn, &ids)
+}
+
+/// What events were, and their histories: the last of them.
+fn forget_events_of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<usize> {
+    let history = outbox_history::table.filter(outbox_history::event_id.eq_any(ids));
+    let events = outbox_event::table.filter(outbox_event::id.eq_any(ids));
     on!(conn, c => {
-        let history = outbox_history::table.filter(outbox_history::event_id.eq_any(&ids));
         diesel::delete(history).execute(c)?;
-        diesel::delete(outbox_settled::table.filter(outbox_settled::id.eq_any(&ids))).execute(c)?;
-        diesel::delete(outbox_event::table.filter(outbox_event::id.eq_any(&ids))).execute(c)
+        diesel::delete(events).execute(c)
     })
 }
 
@@ -134,12 +141,9 @@ fn forget_resolved(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     if ids.is_empty() {
         return Ok(0);
     }
-    on!(&mut *conn, c => {
-        let history = outbox_history::table.filter(outbox_history::event_id.eq_any(&ids));
-        diesel::delete(history).execute(c)?;
-        diesel::delete(outbox_open::table.filter(outbox_open::id.eq_any(&ids))).execute(c)?;
-        diesel::delete(outbox_event::table.filter(outbox_event::id.eq_any(&ids))).execute(c)?;
-    });
+    let open = outbox_open::table.filter(outbox_open::id.eq_any(&ids));
+    on!(&mut *conn, c => diesel::delete(open).execute(c))?;
+    forget_events_of(conn, &ids)?;
     // They were committed, and no count of what there is says so any more.
     counters::add(conn, counters::FORGOTTEN, before, ids.len())?;
     Ok(ids.len())

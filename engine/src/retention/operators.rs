@@ -10,13 +10,22 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 
 use super::{BATCH, Retention};
+use crate::bulk::JobState;
 
-/// What is deleted from tables whose rows have a number; `$1` is the moment before which, `$2` the limit.
-const NUMBERED: [(&str, &str); 6] = [
-    ("alert", "SELECT seq FROM alert WHERE closed_us < $1 ORDER BY closed_us LIMIT $2"),
+/// A table whose rows have a number, how long they are kept, and which are deleted: `$1` is the moment before which, `$2`
+/// the limit.
+type Numbered = (&'static str, fn(&Retention) -> Timestamp, &'static str);
+
+const NUMBERED: [Numbered; 6] = [
+    (
+        "alert",
+        |kept| kept.alerts,
+        "SELECT seq FROM alert WHERE closed_us < $1 ORDER BY closed_us LIMIT $2",
+    ),
     // Not while an alert is kept that names the message.
     (
         "mail",
+        |kept| kept.alerts,
         "SELECT seq FROM mail WHERE sent_us < $1 \
          AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.mail_seq = mail.seq) \
          AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.over_mail_seq = mail.seq) \
@@ -24,6 +33,7 @@ const NUMBERED: [(&str, &str); 6] = [
     ),
     (
         "webhook",
+        |kept| kept.alerts,
         "SELECT seq FROM webhook WHERE sent_us < $1 \
          AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.webhook_seq = webhook.seq) \
          AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.over_webhook_seq = webhook.seq) \
@@ -32,16 +42,19 @@ const NUMBERED: [(&str, &str); 6] = [
     // One that was ended early goes with those that end when it would have.
     (
         "alert_silence",
+        |kept| kept.alerts,
         "SELECT seq FROM alert_silence WHERE until_us < $1 ORDER BY until_us LIMIT $2",
     ),
     // One that waits has no such moment.
     (
         "dead_letter",
+        |kept| kept.dead_letters,
         "SELECT seq FROM dead_letter WHERE handled_us < $1 ORDER BY handled_us LIMIT $2",
     ),
     // Actions are numbered in the order of time, so the oldest batch shows whether any is due.
     (
         "audit",
+        |kept| kept.audit,
         "SELECT seq FROM audit WHERE at_us < $1 \
          AND seq IN (SELECT seq FROM audit ORDER BY seq LIMIT $2)",
     ),
@@ -50,13 +63,8 @@ const NUMBERED: [(&str, &str); 6] = [
 /// Deletes one batch of each kind; returns how many rows went.
 pub(super) fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize> {
     let mut gone = 0;
-    for (table, old) in NUMBERED {
-        let before = match table {
-            "audit" => retention.audit,
-            "dead_letter" => retention.dead_letters,
-            _ => retention.alerts,
-        };
-        gone += forget_numbered(conn, table, old, before)?;
+    for (table, kept, old) in NUMBERED {
+        gone += forget_numbered(conn, table, old, kept(&retention))?;
     }
     gone += forget_job(conn, retention.audit)?;
     gone += forget_preview(conn, retention.previews)?;
@@ -118,7 +126,7 @@ fn forget_preview(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
 /// A job that has ended lists its events itself; one that has not still needs them.
 fn oldest_preview(conn: &mut Conn, before: Timestamp) -> QueryResult<Option<i64>> {
     let needed = bulk_job::table
-        .filter(bulk_job::state.lt(2_i16))
+        .filter(bulk_job::state.lt(JobState::Done))
         .filter(bulk_job::preview.is_not_null())
         .select(bulk_job::preview.assume_not_null());
     let needed: Vec<i64> = on!(&mut *conn, c => needed.load(c))?;

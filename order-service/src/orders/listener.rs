@@ -112,8 +112,8 @@ impl OrderUpdates {
     }
 
     /// `stockloop.order.placed` has a new status.
-    fn placing(&mut self, row: &mut OrderRow, status: &EventChange) -> QueryResult<()> {
-        match status {
+    fn placing(&mut self, row: &mut OrderRow, change: &EventChange) -> QueryResult<()> {
+        match change {
             EventChange::Succeeded { result } => {
                 row.placement = Placement::Confirmed;
                 if let Some(deduction) = read_result::<Deduction>(row, result.as_deref()) {
@@ -149,8 +149,8 @@ impl OrderUpdates {
     }
 
     /// `stockloop.order.cancelled` has a new status.
-    fn cancelling(&mut self, row: &mut OrderRow, status: &EventChange) {
-        match status {
+    fn cancelling(&mut self, row: &mut OrderRow, change: &EventChange) {
+        match change {
             EventChange::Succeeded { result } => {
                 row.cancellation = Some(Cancellation::Done);
                 match read_result::<Return>(row, result.as_deref()) {

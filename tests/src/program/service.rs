@@ -143,6 +143,8 @@ pub fn other_encodings_are_refused(program: &Program) {
     conn.batch_execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE other (name TEXT)").unwrap();
     drop(conn);
     refused("sqlite:utf16.db", &["utf16.db", "UTF-16le", "use a new file"]);
+    let mut conn = SqliteConnection::establish(&file.to_string_lossy()).unwrap();
+    assert!(conn.batch_execute("SELECT 1 FROM __diesel_schema_migrations").is_err());
     let Some(postgres) = real::postgres() else { return };
     for encoding in ["LATIN1", "SQL_ASCII"] {
         let options = format!("ENCODING '{encoding}' TEMPLATE template0");

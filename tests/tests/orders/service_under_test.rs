@@ -117,7 +117,7 @@ impl ServiceUnderTest {
 
     fn ack_batch(&self, acks: Vec<Ack>) -> Record {
         let (id, now) = (self.env.event_id(), self.env.now());
-        record(AckBatch { acks }.into_message(id, now, self.name, "acks", 0).unwrap())
+        record(AckBatch { acks }.to_message(id, now, self.name, "acks", 0).unwrap())
     }
 
     /// Receives answers.

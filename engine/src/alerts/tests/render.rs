@@ -6,7 +6,8 @@ use lettre::message::Mailbox;
 use super::{START, event_id, parsed};
 use crate::alerts::mail::MailRow;
 use crate::alerts::message;
-use crate::alerts::render::{Item, Mail, Place, mail, one_line, over_mail, test_mail};
+use crate::alerts::outgoing::News;
+use crate::alerts::render::{Item, Mail, Place, mail, one_line, test_mail};
 
 fn place() -> Place {
     Place {
@@ -75,14 +76,15 @@ fn show(mail: &Mail) -> String {
 
 #[test]
 fn a_digest_of_one() {
-    let mail = mail(&place(), &[item(1, "85123A", "the SKU is in quarantine")], 0, 1_000).unwrap();
+    let mail =
+        mail(&place(), News::Raised, &[item(1, "85123A", "the SKU is in quarantine")], 0).unwrap();
     insta::assert_snapshot!("one_text", show(&mail));
     insta::assert_snapshot!("one_html", mail.html);
 }
 
 #[test]
 fn a_digest_of_three_with_nasty_content() {
-    let mail = mail(&place(), &nasty(), 12, 1_000).unwrap();
+    let mail = mail(&place(), News::Raised, &nasty(), 12).unwrap();
     insta::assert_snapshot!("three_text", show(&mail));
     insta::assert_snapshot!("three_html", mail.html);
     for harmful in ["<script", "<img", "\u{1b}", "\u{202e}", "\r"] {
@@ -102,9 +104,9 @@ fn other_kinds() {
     above.subject = "the copy has version 19, its source only 17".to_owned();
     (above.error, above.attempt) = (None, None);
     let unknown = bare("moonphase", "the moon is full");
-    let alone = mail(&place(), std::slice::from_ref(&silence), 0, 1_000).unwrap();
+    let alone = mail(&place(), News::Raised, std::slice::from_ref(&silence), 0).unwrap();
     insta::assert_snapshot!("silent_text", show(&alone));
-    let all = mail(&place(), &[silence, above, unknown], 1_001, 1_000).unwrap();
+    let all = mail(&place(), News::Raised, &[silence, above, unknown], 1_001).unwrap();
     insta::assert_snapshot!("kinds_text", show(&all));
 }
 
@@ -113,16 +115,16 @@ fn what_is_over() {
     let mut silence = bare("silent", "order-service has not answered since noon");
     silence.closed = Some(START);
     silence.closed_because = Some("answers come again".to_owned());
-    let alone = over_mail(&place(), std::slice::from_ref(&silence), 0, 1_000).unwrap();
+    let alone = mail(&place(), News::Over, std::slice::from_ref(&silence), 0).unwrap();
     assert_eq!(
         alone.subject,
         "[stockloop] product-service: 1 alert is over (order-service has not answered since noon)"
     );
     assert!(alone.text.contains("   because    answers come again\n"), "{}", alone.text);
-    let two = over_mail(&place(), &[silence.clone(), silence], 2, 1_000).unwrap();
+    let two = mail(&place(), News::Over, &[silence.clone(), silence], 2).unwrap();
     assert!(two.subject.ends_with("2 alerts are over"), "{}", two.subject);
     assert!(two.text.contains("2 more alerts are over and come in the next mail."));
-    let nasty = over_mail(&place(), &nasty(), 0, 1_000).unwrap();
+    let nasty = mail(&place(), News::Over, &nasty(), 0).unwrap();
     assert!(!nasty.html.contains("<script") && !nasty.subject.contains('\r'), "{}", nasty.subject);
 }
 
@@ -130,7 +132,7 @@ fn what_is_over() {
 fn a_subject_names_a_few_keys_once() {
     let subject = |keys: &[&str]| {
         let items: Vec<_> = keys.iter().map(|key| item(1, key, "")).collect();
-        let mail = mail(&place(), &items, 0, 1_000).unwrap();
+        let mail = mail(&place(), News::Raised, &items, 0).unwrap();
         mail.subject.split_once('(').unwrap().1.to_owned()
     };
     assert_eq!(subject(&["A", "A", "B"]), "SKU A, B)");
@@ -148,7 +150,7 @@ fn a_script_stays_text_wherever_it_is() {
     let mut other = bare("moonphase", script);
     other.key = Some(script.to_owned());
     let place = Place { service: script.to_owned(), ..place() };
-    let html = mail(&place, &[everywhere, other], 0, 1_000).unwrap().html;
+    let html = mail(&place, News::Raised, &[everywhere, other], 0).unwrap().html;
     assert!(!html.contains("<script"), "{html}");
     assert_eq!(html.matches("&#60;script&#62;").count(), html.matches("&#60;/script&#62;").count());
     assert!(html.matches("&#60;script&#62;").count() >= 5);
@@ -173,7 +175,7 @@ fn one_line_is_one_line() {
 
 #[test]
 fn no_header_can_be_forged() {
-    let content = mail(&place(), &nasty(), 0, 1_000).unwrap();
+    let content = mail(&place(), News::Raised, &nasty(), 0).unwrap();
     let row = MailRow {
         message_id: "<0190a000-0000-7000-8000-000000000001@shop.test>".to_owned(),
         recipients: r#"["ops@shop.test"]"#.to_owned(),

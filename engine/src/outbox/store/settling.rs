@@ -154,12 +154,14 @@ pub(in crate::outbox) fn mark_answered(
                 .on_conflict((p::topic, p::partition))
                 .do_update()
                 .set(again)
-                .execute(c)?;
-            diesel::update(p::table.find((topic, partition)))
-                .filter(p::acked_offset.is_null().or(p::acked_offset.lt(offset)))
-                .set(p::acked_offset.eq(offset))
                 .execute(c)
         })?;
+        if let Some(offset) = offset {
+            let behind = p::table
+                .find((topic, partition))
+                .filter(p::acked_offset.is_null().or(p::acked_offset.lt(offset)));
+            on!(conn, c => diesel::update(behind).set(p::acked_offset.eq(offset)).execute(c))?;
+        }
     }
     Ok(())
 }
