@@ -134,8 +134,8 @@ impl Settler {
         if answers.is_empty() {
             return Ok(total);
         }
+        let (mut aside, mut by_data, mut why) = (0, true, String::new());
         for answers in answers.chunks(ACKS) {
-            let mut by_data = true;
             let parts = bisect(
                 conn,
                 answers,
@@ -145,16 +145,17 @@ impl Settler {
                 },
                 &|error: &BatchError| error.calls_for_bisection(repeats),
                 &mut |conn, (record, ack), error: BatchError| {
+                    aside += 1;
                     by_data &= error.fault().is_of_data();
+                    why = error.to_string();
                     self.set_aside(conn, record, ack, &error)
                 },
             )?;
-            let aside: usize = parts.iter().map(|part| part.unreadable).sum();
-            // Where nothing passes, only data is suspected, and only after several tries.
-            if aside == answers.len() && !(by_data && repeats) {
-                return Err(BatchError::World("no answer can be settled".to_owned()));
-            }
             parts.into_iter().for_each(|part| total.add(part));
+        }
+        // Where nothing passes, only data is suspected, and only after several tries.
+        if aside == answers.len() && !(by_data && repeats) {
+            return Err(BatchError::World(why));
         }
         Ok(total)
     }

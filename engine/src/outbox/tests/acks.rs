@@ -5,6 +5,7 @@ use super::*;
 on_every_database!(OutboxFixture::new =>
     one_bad_ack_batch_does_not_stop_the_others,
     one_bad_ack_does_not_stop_those_beside_it,
+    nothing_that_passes_proves_nothing_against_an_answer,
     a_copy_ahead_of_its_source_is_told,
     a_clock_that_ran_ahead_makes_no_copy_ahead,
     answers_and_failures_are_counted,
@@ -67,6 +68,33 @@ async fn one_bad_ack_does_not_stop_those_beside_it(fixture: OutboxFixture) {
     let kept: AckBatch = serde_json::from_slice(&letters[0].0).unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!(kept.acks.iter().map(|ack| ack.event_id).collect::<Vec<_>>(), [bad]);
+}
+
+/// A table that is away refuses every answer: none is set aside, and the cause is told.
+async fn nothing_that_passes_proves_nothing_against_an_answer(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.send(id, 1, 0).await;
+    let acks = AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] };
+    let record = Record {
+        topic: "acks".to_owned(),
+        partition: 0,
+        offset: 1,
+        key: None,
+        headers: Vec::new(),
+        payload: Some(serde_json::to_vec(&acks).unwrap()),
+    };
+    let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
+    let away = rename("outbox_settled", "away");
+    fixture.run(move |conn| conn.batch_execute(&away)).await;
+    for repeats in [false, true] {
+        let settled = fixture.settler.settle(&fixture.db, vec![record.clone()], repeats).await;
+        let error = settled.expect_err("nothing can be settled");
+        assert!(error.to_string().contains("outbox_settled"), "{error}");
+    }
+    let back = rename("away", "outbox_settled");
+    fixture.run(move |conn| conn.batch_execute(&back)).await;
+    let settlement = fixture.settler.settle(&fixture.db, vec![record], true).await.unwrap();
+    assert_eq!((settlement.unreadable, settlement.advanced.settled.len()), (0, 1));
 }
 
 async fn a_copy_ahead_of_its_source_is_told(fixture: OutboxFixture) {
