@@ -107,7 +107,7 @@ fn on_data_of_ones_own() {
     }
 }
 
-/// As a file that Excel has written, with lines that only product-service can judge.
+/// As a file that Excel has written, with a line that the reader refuses and one that product-service does.
 #[test]
 fn what_the_service_refuses_costs_only_its_lines() {
     let folder = tempfile::tempdir().unwrap();

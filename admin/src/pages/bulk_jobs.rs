@@ -27,7 +27,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("POST", "/jobs/{seq}/cancel", Role::Operator, Area::Events),
 ];
 
-/// Skipped events that a job's page lists, as many as a job's page names.
+/// How many skipped events a job's page lists.
 const SKIPPED: i64 = 100;
 
 pub(super) fn configure(scope: &mut ServiceConfig) {

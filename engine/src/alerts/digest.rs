@@ -91,7 +91,7 @@ impl<W: DeliveryChannel> Digest<W> {
     /// Writes the messages for what waits now, once the oldest alert has waited for the digest's delay.
     ///
     /// More alerts than one message lists go into further messages of the same step. Several instances may run it
-    /// at once: no alert gets into two messages. A silenced alert is left until its silence ends.
+    /// at once: no alert gets into two messages of the same news. A silenced alert is left until its silence ends.
     ///
     /// # Errors
     /// When the database fails; what was not committed is done by the next step.

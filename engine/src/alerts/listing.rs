@@ -90,7 +90,7 @@ pub struct Alert {
     /// Until when it is silenced; none: it is closed, or no silence covers it.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub silenced_until: Option<Timestamp>,
-    /// The mail that lists it; none while it waits for its digest or its silence to end, if it was closed before,
+    /// The mail that told that it was raised; none while it waits for its digest or its silence to end, if it was closed before,
     /// or if there are no recipients.
     pub mail: Option<AlertMail>,
     /// The webhook call that lists it; none as for `mail`.

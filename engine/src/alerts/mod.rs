@@ -2,8 +2,9 @@
 //!
 //! An alert is a row of the transaction that causes it ([`raise`]). A digest gathers open alerts that nobody
 //! silenced into a message: what it says, for whom and under which id is fixed in one transaction. A sender tries
-//! messages until they have left. So an alert gets into one message of each channel, each message leaves at least
-//! once, and one that came twice is recognisable by its id. Mails and the webhook differ only in their `DeliveryChannel`.
+//! messages until they have left. So an alert gets into one message of each channel (and one more when it is over), each
+//! message leaves at least once, and one that came twice is recognisable by its id. Mails and the webhook differ only in
+//! their `DeliveryChannel`.
 
 mod closing;
 mod condition;
