@@ -50,6 +50,9 @@ pub struct EventIdSql;
 pub struct EventId(Uuid);
 
 impl EventId {
+    /// Below every id that was ever made.
+    pub const NIL: Self = Self(Uuid::nil());
+
     /// Wraps an id that came from elsewhere.
     pub const fn from_uuid(id: Uuid) -> Self {
         Self(id)

@@ -29,6 +29,7 @@ diesel::table! {
     }
 }
 
+// A view over the three tables below, for whoever only reads.
 diesel::table! {
     use diesel::sql_types::*;
     use crate::ids::EventIdSql;
@@ -44,6 +45,52 @@ diesel::table! {
         size -> Integer,
         resolved_us -> Nullable<BigInt>,
         sent_offset -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_pending (id) {
+        id -> EventIdSql,
+        shard -> SmallInt,
+        tx -> BigInt,
+        attempt_limit -> Integer,
+        due_us -> BigInt,
+        size -> Integer,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_sent (id) {
+        id -> EventIdSql,
+        shard -> SmallInt,
+        attempt -> Integer,
+        attempt_limit -> Integer,
+        partition -> Integer,
+        sent_us -> BigInt,
+        sent_offset -> Nullable<BigInt>,
+        size -> Integer,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_failed (id) {
+        id -> EventIdSql,
+        shard -> SmallInt,
+        status -> SmallInt,
+        attempt -> Integer,
+        attempt_limit -> Integer,
+        due_us -> BigInt,
+        partition -> Nullable<Integer>,
+        sent_us -> Nullable<BigInt>,
+        sent_offset -> Nullable<BigInt>,
+        size -> Integer,
+        resolved_us -> Nullable<BigInt>,
     }
 }
 
@@ -413,6 +460,9 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     outbox_event,
     outbox_open,
+    outbox_pending,
+    outbox_sent,
+    outbox_failed,
     outbox_settled,
     outbox_history,
     alert,

@@ -1,6 +1,7 @@
 //! The parts of one service's loop, made once and complete. What of them runs is [`crate::Loops`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use common::config::Settings;
@@ -57,6 +58,9 @@ impl Hooks {
         Self { sends: true, handler: None, listener: None, forget: None }
     }
 }
+
+/// How long a step of the relay waits for a broker: one that needs longer is no reason to hold up other partitions.
+const RELAY_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The engine of one service; cheap to clone.
 #[derive(Clone)]
@@ -204,6 +208,8 @@ impl Engine {
             service: settings.service.name.clone(),
             topic: settings.kafka.outbound_topic.clone(),
             batch: settings.outbox.batch,
+            patience: RELAY_PATIENCE,
+            woken: Arc::clone(self.outbox.notify()),
         })
     }
 

@@ -47,11 +47,16 @@ const NUMBERED_SQLITE: &str = "WITH RECURSIVE numbers(n) AS (\
 
 const EVENTS: &str = "INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us) \
      SELECT id, 0, 'stockloop.inventory.changed', 'SKU-' || (n % 5000), 1, n, '{\"quantity\":1}', at_us FROM made";
-const OPEN: &str = "INSERT INTO outbox_open \
+const PENDING: &str = "INSERT INTO outbox_pending (id, shard, attempt_limit, due_us, size) \
+     SELECT id, n % 64, 5, at_us, 14 FROM made WHERE n > $2 - $3 AND n % 5 <> 0";
+const SENT: &str = "INSERT INTO outbox_sent \
+       (id, shard, attempt, attempt_limit, partition, sent_us, size) \
+     SELECT id, n % 64, 1, 5, n % 4, at_us + 4000, 14 \
+     FROM made WHERE n > $2 - $3 AND n % 5 = 0 AND n % 50 <> 0";
+const EXHAUSTED: &str = "INSERT INTO outbox_failed \
        (id, shard, status, attempt, attempt_limit, due_us, partition, sent_us, size) \
-     SELECT id, n % 64, CASE WHEN n % 50 = 0 THEN 2 WHEN n % 5 = 0 THEN 1 ELSE 0 END, n % 5, 5, at_us, \
-       CASE WHEN n % 5 = 0 THEN n % 4 END, CASE WHEN n % 5 = 0 THEN at_us + 4000 END, 14 \
-     FROM made WHERE n > $2 - $3";
+     SELECT id, n % 64, 2, 5, 5, at_us, n % 4, at_us + 4000, 14 \
+     FROM made WHERE n > $2 - $3 AND n % 50 = 0";
 const SETTLED: &str = "INSERT INTO outbox_settled \
        (id, outcome, detail, attempt, partition, sent_us, settled_us, processed_us, consumer) \
      SELECT id, 0, 'applied', 1, n % 4, at_us + 4000, at_us + 9000 + n % 900, at_us + 7000, 'order-service' \
@@ -99,7 +104,7 @@ fn fill(conn: &mut Conn, now: i64, events: i64, open: i64) -> QueryResult<bool> 
     };
     // Written in place of the parameters, since not every statement has each of them.
     let values = [("$1", now), ("$2", events), ("$3", open)];
-    for insert in [EVENTS, OPEN, SETTLED, TREND] {
+    for insert in [EVENTS, PENDING, SENT, EXHAUSTED, SETTLED, TREND] {
         let mut statement = format!("{numbered} {insert}");
         for (parameter, value) in values {
             statement = statement.replace(parameter, &value.to_string());

@@ -30,7 +30,10 @@ const SLACK: Duration = Duration::from_secs(60 * 60);
 const ENDED: &str = "SELECT id FROM orders o \
     WHERE status IN ('CONFIRMED', 'REJECTED', 'CANCELLED') AND changed_us < $1 \
     AND NOT EXISTS (SELECT 1 FROM reservation r WHERE r.order_id = o.id) \
-    AND NOT EXISTS (SELECT 1 FROM outbox_event e JOIN outbox_open w ON w.id = e.id WHERE e.key = CAST(o.id AS TEXT)) \
+    AND NOT EXISTS (SELECT 1 FROM outbox_event e WHERE e.key = CAST(o.id AS TEXT) \
+      AND (EXISTS (SELECT 1 FROM outbox_pending w WHERE w.id = e.id) \
+        OR EXISTS (SELECT 1 FROM outbox_sent w WHERE w.id = e.id) \
+        OR EXISTS (SELECT 1 FROM outbox_failed w WHERE w.id = e.id))) \
     ORDER BY changed_us LIMIT $2";
 
 #[derive(QueryableByName)]

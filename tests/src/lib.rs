@@ -1,7 +1,7 @@
 //! What the tests of all crates stand on.
 //!
 //! **For unit tests**: a fresh database for each test and each body on both ([`database`], [`on_every_database!`]), the
-//! check that a `schema.rs` is true ([`schema`]), the routes that an app has ([`routes`]), requests and what was
+//! check that a `schema.rs` is true ([`schema`]), open events in any state ([`outbox`]), the routes that an app has ([`routes`]), requests and what was
 //! answered ([`http`]), and waiting without a guess ([`poll`]).
 //!
 //! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), a mail server ([`smtp`]), Chromium
@@ -38,6 +38,7 @@ pub mod database;
 pub mod http;
 pub mod kafka;
 mod once;
+pub mod outbox;
 mod parts;
 pub mod poll;
 pub mod ports;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use common::db::Conn;
+use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Bool, Text};
@@ -15,7 +16,7 @@ use diesel::sql_types::{Bool, Text};
 /// The differences between the `table!` blocks of `schema`, a file's text, and the tables of the database, each in
 /// words; none when the two agree.
 ///
-/// Names, nullability and types count, the order of columns does not. Tables that `schema` does not name are left
+/// Names, nullability and types count (of a view, names), the order of columns does not. Tables that `schema` does not name are left
 /// alone: they are somebody else's.
 pub fn check_schema(conn: &mut Conn, schema: &str) -> QueryResult<Vec<String>> {
     let tables = declared_tables(schema);
@@ -29,10 +30,11 @@ pub fn check_schema(conn: &mut Conn, schema: &str) -> QueryResult<Vec<String>> {
             differences.push(format!("{table}: the database has no such table"));
             continue;
         }
+        let is_view = is_view(conn, &table)?;
         let names: BTreeSet<&String> = declared.keys().chain(actual.keys()).collect();
         for name in names {
             match (declared.get(name), actual.get(name)) {
-                (Some(declared), Some(actual)) if declared.fits(conn, actual) => {}
+                (Some(declared), Some(actual)) if is_view || declared.fits(conn, actual) => {}
                 (Some(declared), Some(actual)) => differences.push(format!(
                     "{table}.{name}: the schema says {declared}, the database says {actual}"
                 )),
@@ -112,6 +114,25 @@ struct CatalogRow {
     sql_type: String,
     #[diesel(sql_type = Bool)]
     nullable: bool,
+}
+
+/// Whether `name` is a view: of its columns a catalog knows little more than the names.
+fn is_view(conn: &mut Conn, name: &str) -> QueryResult<bool> {
+    let sql = match conn {
+        Conn::Pg(_) => {
+            "SELECT viewname::text AS name FROM pg_views \
+             WHERE schemaname = current_schema() AND viewname = $1"
+        }
+        Conn::Sqlite(_) => "SELECT name FROM sqlite_master WHERE type = 'view' AND name = ?",
+    };
+    let views: Vec<ViewRow> = on!(conn, c => sql_query(sql).bind::<Text, _>(name).load(c))?;
+    Ok(!views.is_empty())
+}
+
+#[derive(QueryableByName)]
+struct ViewRow {
+    #[diesel(sql_type = Text, column_name = name)]
+    _name: String,
 }
 
 /// The columns of `table` as the database's catalog has them; none when there is no such table.

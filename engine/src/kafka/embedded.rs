@@ -38,6 +38,16 @@ impl EmbeddedBroker {
             .map_err(KafkaError::during("a topic of the embedded broker can't be made"))
     }
 
+    /// Leaves a partition without a leader, or gives it one again.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn lead(&self, topic: &str, partition: i32, has_leader: bool) -> Result<(), KafkaError> {
+        self.cluster
+            .partition_leader(topic, partition, has_leader.then_some(1))
+            .map_err(KafkaError::during("a partition's leader can't be changed"))
+    }
+
     /// Cuts the broker off, as an outage would.
     ///
     /// # Errors

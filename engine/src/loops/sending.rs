@@ -20,6 +20,9 @@ const RELAY: &str = "relay";
 /// How long one step of the relay may take: several times what it takes on a slow day, with a slow broker.
 const RELAY_STUCK: Duration = Duration::from_secs(60);
 
+/// How long the last sends may take when the service stops.
+const RELAY_ENDS_IN: Duration = Duration::from_secs(2);
+
 impl Loops {
     pub(super) fn start_sending(
         &self,
@@ -102,13 +105,6 @@ impl Engine {
         held: Arc<Mutex<LeaseSet>>,
         stop: CancellationToken,
     ) {
-        let mut retry = Retry::new("counting what is in flight", &self.env, &stop);
-        while let Err(error) = self.in_flight.refresh(&self.db).await {
-            if retry.pause(&error).await.is_none() {
-                return;
-            }
-        }
-        retry.succeeded(());
         let hindered = self.condition(AlertKind::NotSent);
         run_when_notified("relaying events", &self.env, self.outbox.notify(), &stop, || async {
             let held = lock(&held).clone();
@@ -122,6 +118,10 @@ impl Engine {
             Ok::<_, DbError>(if outcome.drained { Next::Wait } else { Next::Again })
         })
         .await;
+        let held = lock(&held).clone();
+        if let Err(error) = relay.finish(&held, RELAY_ENDS_IN).await {
+            tracing::debug!(%error, "what was sent last is sent again after the next start");
+        }
     }
 
     async fn tell_hindrance(&self, hindered: &Condition, outcome: &RelayOutcome) {
@@ -146,7 +146,6 @@ impl Engine {
         let monitor = self.overdue_monitor();
         run_when_notified("the overdue monitor", &self.env, &due, &stop, || async {
             relay.forget_topology();
-            self.in_flight.refresh(&self.db).await?;
             // One instance watches: whoever holds the first shard.
             if lock(&held).is_valid() && lock(&held).tokens.contains_key(&0) {
                 let outcome = monitor.run_once(&relay).await?;

@@ -27,12 +27,12 @@ impl Engine {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(ACK_MESSAGES, LINGER) => records,
             };
-            let began = self.env.now();
+            let (began, generation) = (self.env.now(), self.in_flight.generation());
             let settled = self.settle(&settler, &consumer, &mut records, &stop).await;
             let Some(settlement) = settled else { return };
             consumer.commit(&records, CommitMode::Async);
             self.trace_settling(began, &settlement);
-            self.after_settling(&settlement);
+            self.after_settling(&settlement, generation);
         }
     }
 
@@ -77,9 +77,9 @@ impl Engine {
         }
     }
 
-    fn after_settling(&self, settlement: &Settlement) {
+    fn after_settling(&self, settlement: &Settlement, generation: u64) {
         let advanced = &settlement.advanced;
-        self.in_flight.remove(&advanced.released);
+        self.in_flight.settled(generation, &advanced.released);
         let now = self.env.now();
         for event in &advanced.settled {
             self.metrics.commit_to_ack(now.since(event.created));

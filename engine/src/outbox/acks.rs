@@ -265,8 +265,8 @@ impl Settlement {
         self.advanced.exhausted += advanced.exhausted;
         self.advanced.again += advanced.again;
         self.advanced.superseding.extend(advanced.superseding);
-        for (partition, (events, bytes)) in advanced.released {
-            let released = self.advanced.released.entry(partition).or_default();
+        for (shard, (events, bytes)) in advanced.released {
+            let released = self.advanced.released.entry(shard).or_default();
             released.0 += events;
             released.1 += bytes;
         }

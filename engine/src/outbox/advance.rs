@@ -16,7 +16,7 @@ use super::class::{NO_ANSWER, error_class};
 use super::listener::{EventChange, EventUpdate, Listener};
 use super::model::{HistoryRow, OpenRow, SettledRow};
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
-use super::store;
+use super::store::{self, Place};
 use super::update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent, Update};
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::counters;
@@ -72,6 +72,8 @@ struct UpdateBatch<'a> {
     policy: &'a Policy,
     now: Timestamp,
     rows: BTreeMap<EventId, (OpenRow, EventFacts)>,
+    /// Where each row was found.
+    places: BTreeMap<EventId, Place>,
     changed: BTreeSet<EventId>,
     settled: Vec<SettledRow>,
     history: Vec<HistoryRow>,
@@ -94,6 +96,7 @@ impl<'a> UpdateBatch<'a> {
             env,
             policy,
             now: env.now(),
+            places: locked.iter().map(|(row, _)| (row.id, Place::of(row))).collect(),
             rows: locked.into_iter().map(|(row, facts)| (row.id, (row, facts))).collect(),
             changed: BTreeSet::new(),
             settled: Vec::new(),
@@ -328,22 +331,22 @@ impl<'a> UpdateBatch<'a> {
     }
 
     fn release(&mut self, row: &OpenRow) {
-        if let (Status::Sent, Some(partition)) = (row.status, row.partition) {
-            let released = self.done.released.entry(partition).or_default();
+        if row.status == Status::Sent {
+            let released = self.done.released.entry(row.shard).or_default();
             released.0 += 1;
             released.1 += i64::from(row.size);
         }
     }
 
     fn write(mut self, conn: &mut Conn, more: bool) -> QueryResult<Advanced> {
-        let changed: Vec<OpenRow> = self
+        let changed: Vec<(Place, OpenRow)> = self
             .changed
             .iter()
-            .filter_map(|id| self.rows.get(id).map(|(row, _)| row.clone()))
+            .filter_map(|id| Some((*self.places.get(id)?, self.rows.get(id)?.0.clone())))
             .collect();
         self.settled.sort_unstable_by_key(|row| row.id);
         store::save(conn, &changed)?;
-        store::settle(conn, &self.settled)?;
+        store::settle(conn, &self.settled, &self.places)?;
         store::note(conn, &self.history)?;
         self.write_alerts(conn)?;
         if let (Some(listener), false) = (&self.policy.listener, self.event_updates.is_empty()) {

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::env::Env;
-use common::event::{EventRow, NewEvent, Status};
+use common::event::{EventRow, NewEvent};
 use common::ids::EventId;
 use common::on;
-use common::schema::{outbox_event, outbox_open, service_state};
+use common::schema::{outbox_event, outbox_pending, service_state};
 use common::telemetry::Spans;
 use diesel::QueryResult;
 use diesel::prelude::*;
 use tokio::sync::Notify;
 
 use super::listener::Listener;
-use super::model::OpenRow;
+use super::model::PendingRow;
 
 /// Shards of the outbox: relays hold them one by one, and a partition of the topic takes whole shards.
 pub const SHARDS: i16 = 64;
@@ -72,29 +72,23 @@ impl Outbox {
             return Ok(Vec::new());
         }
         let epoch = Self::epoch(conn)?;
-        let rows: Vec<(EventRow, OpenRow)> =
+        let rows: Vec<(EventRow, PendingRow)> =
             events.into_iter().map(|event| self.rows(event, epoch)).collect();
         let ids = rows.iter().map(|(event, _)| event.id).collect();
-        let (events, opens): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        insert(conn, &events, &opens)?;
+        let (events, pending): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        insert(conn, &events, &pending)?;
         Ok(ids)
     }
 
-    fn rows(&self, event: NewEvent, epoch: i64) -> (EventRow, OpenRow) {
+    fn rows(&self, event: NewEvent, epoch: i64) -> (EventRow, PendingRow) {
         let now = self.env.now();
         let id = self.env.event_id();
-        let open = OpenRow {
+        let pending = PendingRow {
             id,
             shard: shard_of(&event.key),
-            status: Status::Pending,
-            attempt: 0,
             attempt_limit: self.max_attempts,
             due_us: now,
-            partition: None,
-            sent_us: None,
-            sent_offset: None,
             size: i32::try_from(event.payload.len()).unwrap_or(i32::MAX),
-            resolved_us: None,
         };
         let event = EventRow {
             id,
@@ -107,7 +101,7 @@ impl Outbox {
             traceparent: Some(self.spans.rooted(event.traceparent)),
             created_us: now,
         };
-        (event, open)
+        (event, pending)
     }
 
     /// Tells the relay, and the listener, that something was committed, so that nobody waits for the sweep.
@@ -124,12 +118,12 @@ impl Outbox {
     }
 }
 
-fn insert(conn: &mut Conn, events: &[EventRow], opens: &[OpenRow]) -> QueryResult<()> {
+fn insert(conn: &mut Conn, events: &[EventRow], pending: &[PendingRow]) -> QueryResult<()> {
     for chunk in events.chunks(ROWS_PER_INSERT) {
         on!(conn, c => diesel::insert_into(outbox_event::table).values(chunk).execute(c))?;
     }
-    for chunk in opens.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(outbox_open::table).values(chunk).execute(c))?;
+    for chunk in pending.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(outbox_pending::table).values(chunk).execute(c))?;
     }
     Ok(())
 }

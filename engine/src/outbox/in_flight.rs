@@ -1,18 +1,46 @@
 //! How much may be sent and unanswered.
+//!
+//! What is in flight belongs to whoever holds its shard: a relay counts its own shards, and takes the part of each
+//! partition's cap that these shards are of it. So several instances together never send more than one may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use common::db::{Db, DbError};
 
-use super::store;
+use super::lease::LeaseSet;
+use super::{SHARDS, partition_of, store};
 
-/// What a partition may hold unanswered, and what it does hold; shared by relay and settler.
+/// Events and bytes.
+type Amount = (i64, i64);
+
+/// For how long what was counted is believed: other instances settle, too.
+const TRUSTED_FOR: Duration = Duration::from_secs(5);
+
+/// How soon it is counted again where a partition seems to be full.
+const FULL_FOR: Duration = Duration::from_millis(100);
+
+/// What a partition may hold unanswered, and what each shard does hold; shared by relay and settler.
 #[derive(Debug, Clone)]
 pub struct InFlight {
     max_events: i64,
     max_bytes: i64,
-    held: Arc<Mutex<BTreeMap<i32, (i64, i64)>>>,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// When the database was asked.
+    counted: Option<Instant>,
+    /// Whose shards were counted: tokens by shard.
+    tokens: BTreeMap<i16, i64>,
+    /// Counts how often the database was asked.
+    generation: u64,
+    /// SENT and unanswered, by shard: never less than there is.
+    sent: BTreeMap<i16, Amount>,
+    /// On the way to the broker, by shard.
+    leaving: BTreeMap<i16, Amount>,
 }
 
 impl InFlight {
@@ -25,41 +53,144 @@ impl InFlight {
         }
     }
 
-    /// Takes over what the database says: other instances send and settle too.
+    /// Asks the database again, if what is known is old, was counted under other leases, or leaves a partition no room.
     ///
     /// # Errors
     /// When the database fails; the old numbers stay.
-    pub async fn refresh(&self, db: &Db) -> Result<(), DbError> {
-        let rows = db.read(|conn| store::in_flight(conn).map_err(DbError::from)).await?;
-        let held = rows.into_iter().map(|(p, events, bytes)| (p, (events, bytes))).collect();
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    pub(super) async fn refresh(
+        &self,
+        db: &Db,
+        leases: &LeaseSet,
+        partitions: i32,
+    ) -> Result<(), DbError> {
+        let own: BTreeSet<i32> =
+            leases.tokens.keys().map(|shard| partition_of(*shard, partitions)).collect();
+        let is_full = self.room(leases, partitions).len() < own.len();
+        if self.lock().is_fresh(leases, if is_full { FULL_FOR } else { TRUSTED_FOR }) {
+            return Ok(());
+        }
+        let sent = db.read(|conn| store::in_flight(conn).map_err(DbError::from)).await?;
+        let mut held = self.lock();
+        held.counted = Some(Instant::now());
+        held.tokens.clone_from(&leases.tokens);
+        held.generation += 1;
+        held.sent = sent;
         Ok(())
     }
 
-    /// Notes that events left the state SENT: by partition, events and bytes.
-    pub fn remove(&self, released: &BTreeMap<i32, (i64, i64)>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, (events, bytes)) in released {
-            let entry = held.entry(*partition).or_default();
-            entry.0 = (entry.0 - events).max(0);
-            entry.1 = (entry.1 - bytes).max(0);
+    /// What [`InFlight::settled`] is to be told of a transaction that begins now.
+    pub fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// Notes that a transaction which began at `generation` took events out of flight: by shard, events and bytes.
+    ///
+    /// If the database was asked since, it may have left them out already; then the next count tells.
+    pub fn settled(&self, generation: u64, released: &BTreeMap<i16, (i64, i64)>) {
+        let mut held = self.lock();
+        if held.generation == generation {
+            released.iter().for_each(|(shard, amount)| held.take(*shard, *amount));
         }
     }
 
-    pub(super) fn add(&self, partition: i32, bytes: i64) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = held.entry(partition).or_default();
-        entry.0 += 1;
-        entry.1 += bytes;
+    /// Notes that an event leaves for the broker.
+    pub(super) fn leaves(&self, shard: i16, bytes: i64) {
+        add(self.lock().leaving.entry(shard).or_default(), (1, bytes), 1);
     }
 
-    /// What every partition has room for now.
-    pub(super) fn room(&self, partitions: i32) -> BTreeMap<i32, (i64, i64)> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = |partition| {
-            let (events, bytes) = held.get(&partition).copied().unwrap_or_default();
-            (partition, (self.max_events - events, self.max_bytes - bytes))
+    /// Notes that an event has left: whether it is SENT now.
+    pub(super) fn left(&self, shard: i16, bytes: i64, is_sent: bool) {
+        let mut held = self.lock();
+        add(held.leaving.entry(shard).or_default(), (1, bytes), -1);
+        if is_sent {
+            add(held.sent.entry(shard).or_default(), (1, bytes), 1);
+        }
+    }
+
+    /// The partitions of which `leases` hold shards and that have room, and how much each has for these.
+    pub(super) fn room(&self, leases: &LeaseSet, partitions: i32) -> BTreeMap<i32, Amount> {
+        let held = self.lock();
+        let mut room: BTreeMap<i32, (i64, Amount)> = BTreeMap::new();
+        for shard in leases.tokens.keys() {
+            let (shards, taken) = room.entry(partition_of(*shard, partitions)).or_default();
+            *shards += 1;
+            for amounts in [&held.sent, &held.leaving] {
+                add(taken, amounts.get(shard).copied().unwrap_or_default(), 1);
+            }
+        }
+        let own = |(partition, (shards, (events, bytes)))| {
+            let all = shards_of(partition, partitions);
+            let part = |cap: i64| (cap.saturating_mul(shards) / all.max(1)).max(1);
+            (partition, (part(self.max_events) - events, part(self.max_bytes) - bytes))
         };
-        (0..partitions).map(room).filter(|(_, (events, bytes))| *events > 0 && *bytes > 0).collect()
+        room.into_iter().map(own).filter(|(_, (events, bytes))| *events > 0 && *bytes > 0).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn is_fresh(&self, leases: &LeaseSet, trusted_for: Duration) -> bool {
+        self.tokens == leases.tokens
+            && self.counted.is_some_and(|counted| counted.elapsed() < trusted_for)
+    }
+
+    fn take(&mut self, shard: i16, amount: Amount) {
+        add(self.sent.entry(shard).or_default(), amount, -1);
+    }
+}
+
+fn add(sum: &mut Amount, (events, bytes): Amount, times: i64) {
+    sum.0 = (sum.0 + times * events).max(0);
+    sum.1 = (sum.1 + times * bytes).max(0);
+}
+
+/// How many of all shards go to `partition`.
+fn shards_of(partition: i32, partitions: i32) -> i64 {
+    let own = (0..SHARDS).filter(|shard| partition_of(*shard, partitions) == partition);
+    i64::try_from(own.count()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn leases(shards: impl Iterator<Item = i16>) -> LeaseSet {
+        let tokens = shards.map(|shard| (shard, 1)).collect();
+        LeaseSet { tokens, ..LeaseSet::nothing("test".to_owned()) }
+    }
+
+    #[test]
+    fn instances_together_have_the_cap_and_no_more() {
+        let in_flight = InFlight::new(1_000, 1 << 20);
+        let (low, high) = (leases(0..20), leases(20..64));
+        let all = leases(0..64);
+        let room = |leases| in_flight.room(leases, 4).values().map(|room| room.0).sum::<i64>();
+        assert_eq!(room(&all), 4_000);
+        assert_eq!(room(&low), 1_248, "5 of 16 shards of each partition");
+        assert_eq!(room(&high), 2_748, "the other 11, rounded down");
+    }
+
+    #[test]
+    fn what_leaves_counts_until_it_is_settled_once() {
+        let in_flight = InFlight::new(2, 1 << 20);
+        let all = leases(0..64);
+        let room = || in_flight.room(&all, 1).get(&0).map_or(0, |room| room.0);
+        in_flight.leaves(3, 10);
+        assert_eq!(room(), 1);
+        in_flight.left(3, 10, true);
+        in_flight.leaves(3, 10);
+        in_flight.left(3, 10, false);
+        assert_eq!(room(), 1);
+        let released = BTreeMap::from([(3, (1, 10))]);
+        let before = in_flight.generation();
+        in_flight.lock().generation += 1;
+        in_flight.settled(before, &released);
+        assert_eq!(room(), 1, "the count of the database may know of it already");
+        in_flight.settled(before + 1, &released);
+        assert_eq!(room(), 2);
     }
 }

@@ -14,8 +14,10 @@ pub mod operate;
 mod overdue;
 mod partition_backoff;
 pub mod pause;
+mod position;
 mod relay;
 pub mod search;
+mod send;
 mod state;
 mod store;
 #[cfg(test)]

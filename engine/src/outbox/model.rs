@@ -2,8 +2,10 @@
 
 use common::clock::Timestamp;
 use common::event::Status;
-use common::ids::{EventId, EventIdSql};
-use common::schema::{outbox_history, outbox_open, outbox_settled};
+use common::ids::EventId;
+use common::schema::{
+    outbox_failed, outbox_history, outbox_open, outbox_pending, outbox_sent, outbox_settled,
+};
 use common::{stored_by_code, stored_by_name};
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
@@ -68,15 +70,11 @@ stored_by_name!(HistoryKind {
     Superseded => "SUPERSEDED",
 });
 
-/// The narrow row of an event that is not settled.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset, QueryableByName,
-)]
-#[diesel(treat_none_as_null = true)]
+/// An event that is not settled, wherever its row lies.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = outbox_open)]
 pub struct OpenRow {
     /// The event's id.
-    #[diesel(sql_type = EventIdSql)]
     pub id: EventId,
     /// Which shard's holder sends it.
     pub shard: i16,
@@ -86,7 +84,7 @@ pub struct OpenRow {
     pub attempt: i32,
     /// The budget.
     pub attempt_limit: i32,
-    /// When it may be sent.
+    /// When it may be sent again; when it was committed or sent, where nothing makes it wait.
     pub due_us: Timestamp,
     /// Where it was sent to.
     pub partition: Option<i32>,
@@ -98,6 +96,144 @@ pub struct OpenRow {
     pub size: i32,
     /// When an operator, or a newer version, resolved it without an answer.
     pub resolved_us: Option<Timestamp>,
+}
+
+/// The row of an event that was never sent.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = outbox_pending)]
+pub(super) struct PendingRow {
+    pub(super) id: EventId,
+    pub(super) shard: i16,
+    pub(super) attempt_limit: i32,
+    pub(super) due_us: Timestamp,
+    pub(super) size: i32,
+}
+
+/// The row of an event that waits for its answer.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = outbox_sent)]
+pub(super) struct SentRow {
+    pub(super) id: EventId,
+    pub(super) shard: i16,
+    pub(super) attempt: i32,
+    pub(super) attempt_limit: i32,
+    pub(super) partition: i32,
+    pub(super) sent_us: Timestamp,
+    pub(super) sent_offset: Option<i64>,
+    pub(super) size: i32,
+}
+
+/// The row of an event that waits for another attempt, or for a person.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = outbox_failed)]
+pub(super) struct FailedRow {
+    pub(super) id: EventId,
+    pub(super) shard: i16,
+    pub(super) status: Status,
+    pub(super) attempt: i32,
+    pub(super) attempt_limit: i32,
+    pub(super) due_us: Timestamp,
+    pub(super) partition: Option<i32>,
+    pub(super) sent_us: Option<Timestamp>,
+    pub(super) sent_offset: Option<i64>,
+    pub(super) size: i32,
+    pub(super) resolved_us: Option<Timestamp>,
+}
+
+impl From<PendingRow> for OpenRow {
+    fn from(row: PendingRow) -> Self {
+        let PendingRow { id, shard, attempt_limit, due_us, size } = row;
+        Self {
+            id,
+            shard,
+            status: Status::Pending,
+            attempt: 0,
+            attempt_limit,
+            due_us,
+            partition: None,
+            sent_us: None,
+            sent_offset: None,
+            size,
+            resolved_us: None,
+        }
+    }
+}
+
+impl From<OpenRow> for PendingRow {
+    fn from(row: OpenRow) -> Self {
+        let OpenRow { id, shard, attempt_limit, due_us, size, .. } = row;
+        Self { id, shard, attempt_limit, due_us, size }
+    }
+}
+
+impl From<SentRow> for OpenRow {
+    fn from(row: SentRow) -> Self {
+        let SentRow { id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size } =
+            row;
+        Self {
+            id,
+            shard,
+            status: Status::Sent,
+            attempt,
+            attempt_limit,
+            due_us: sent_us,
+            partition: Some(partition),
+            sent_us: Some(sent_us),
+            sent_offset,
+            size,
+            resolved_us: None,
+        }
+    }
+}
+
+impl From<OpenRow> for SentRow {
+    fn from(row: OpenRow) -> Self {
+        let OpenRow { id, shard, attempt, attempt_limit, sent_offset, size, .. } = row;
+        // What is SENT has both.
+        let (partition, sent_us) =
+            (row.partition.unwrap_or_default(), row.sent_us.unwrap_or_default());
+        Self { id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size }
+    }
+}
+
+impl From<FailedRow> for OpenRow {
+    fn from(row: FailedRow) -> Self {
+        let FailedRow { id, shard, status, attempt, attempt_limit, due_us, .. } = row;
+        let FailedRow { partition, sent_us, sent_offset, size, resolved_us, .. } = row;
+        Self {
+            id,
+            shard,
+            status,
+            attempt,
+            attempt_limit,
+            due_us,
+            partition,
+            sent_us,
+            sent_offset,
+            size,
+            resolved_us,
+        }
+    }
+}
+
+impl From<OpenRow> for FailedRow {
+    fn from(row: OpenRow) -> Self {
+        let OpenRow { id, shard, status, attempt, attempt_limit, due_us, .. } = row;
+        let OpenRow { partition, sent_us, sent_offset, size, resolved_us, .. } = row;
+        Self {
+            id,
+            shard,
+            status,
+            attempt,
+            attempt_limit,
+            due_us,
+            partition,
+            sent_us,
+            sent_offset,
+            size,
+            resolved_us,
+        }
+    }
 }
 
 /// The appended row of an event that is PROCESSED.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use common::db::{Conn, Db, DbError};
 
-use super::store::{self, SentRow};
+use super::store::{self, Confirmation};
 
 /// The greatest offset that is known of each partition; not read at first.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl KnownOffsets {
 }
 
 /// The smallest and the greatest offset in each partition.
-pub(super) fn offsets_of(sent: &[SentRow]) -> BTreeMap<i32, (i64, i64)> {
+pub(super) fn offsets_of(sent: &[Confirmation]) -> BTreeMap<i32, (i64, i64)> {
     let mut offsets: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
     for (partition, offset) in sent.iter().filter_map(|row| Some((row.partition, row.offset?))) {
         let (first, last) = offsets.entry(partition).or_insert((offset, offset));

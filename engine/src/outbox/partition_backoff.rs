@@ -42,6 +42,11 @@ impl PartitionBackoff {
         pauses.retain(|partition, _| !open.contains_key(partition) || waiting.contains(partition));
     }
 
+    /// Whether the broker did not take messages for `partition` the last time.
+    pub(super) fn is_troubled(&self, partition: i32) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&partition)
+    }
+
     /// Why the first of them is not sent to.
     pub(super) fn cause(&self) -> Option<String> {
         let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);

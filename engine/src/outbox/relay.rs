@@ -1,30 +1,37 @@
 //! The relay: publishes PENDING events and marks them SENT once the broker confirms.
 //!
 //! Nothing is locked and no transaction is open while messages travel: a lease on its shards keeps other
-//! relays away, and a fencing token keeps late writes out.
+//! relays away, and a fencing token keeps late writes out. Each partition goes its own way: one that the broker does
+//! not answer for keeps no other waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
-use common::event::Event;
-use common::telemetry::{Delivery, Span, Spans, Step};
+use common::ids::EventId;
+use common::telemetry::Spans;
 use diesel::QueryResult;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::advance::advance;
 use super::in_flight::InFlight;
 use super::lease::LeaseSet;
 use super::offsets::{KnownOffsets, offsets_of};
 use super::partition_backoff::PartitionBackoff;
+use super::position::Positions;
+use super::send::PartitionSend;
 use super::state::{Policy, Trigger};
-use super::store::{self, DueRow, SentRow};
+use super::store::{self, Confirmation, DueRow, ShardRead};
 use super::update::{Advanced, Update};
 use super::{SHARDS, partition_of, pause};
 use crate::counters;
-use crate::kafka::{Envelope, Message, Offset, Producer, SendError};
+use crate::kafka::{Producer, SendError};
 
 /// What a relay works with.
 #[derive(Clone)]
@@ -45,8 +52,12 @@ pub struct RelayParts {
     pub service: String,
     /// The topic that events go to.
     pub topic: String,
-    /// Events of one step at the most.
+    /// Events of one step at the most, of those that were never sent and of those that were.
     pub batch: usize,
+    /// How long a step waits for what it sends; what takes longer is noted by a later step.
+    pub patience: Duration,
+    /// What is notified when a step has something to note.
+    pub woken: Arc<Notify>,
 }
 
 /// Sends a service's events.
@@ -55,6 +66,17 @@ pub struct Relay {
     partitions: Mutex<Option<i32>>,
     backoff: PartitionBackoff,
     offsets: KnownOffsets,
+    positions: Arc<Positions>,
+    /// The shard that is read first: each has its turn.
+    first: AtomicI16,
+    under_way: tokio::sync::Mutex<UnderWay>,
+}
+
+/// Sends that the broker has neither confirmed nor refused yet: one per partition at the most.
+#[derive(Default)]
+struct UnderWay {
+    sends: JoinSet<PartitionSend>,
+    partitions: BTreeSet<i32>,
 }
 
 /// By how much sends of several instances may overlap, and their clocks differ.
@@ -69,10 +91,16 @@ pub struct RelayOutcome {
     pub refused: usize,
     /// How long after its commit each event was sent for the first time.
     pub first_sent: Vec<Duration>,
-    /// Whether everything that was due and allowed is done.
+    /// Whether everything that was due and allowed is done, or on its way.
     pub drained: bool,
     /// Why some or all events are not sent now, if it is not their own fault.
     pub hindered: Option<String>,
+}
+
+/// What a step read.
+struct Read {
+    generation: u64,
+    rows: Vec<DueRow>,
 }
 
 impl Relay {
@@ -83,142 +111,284 @@ impl Relay {
             partitions: Mutex::new(None),
             backoff: PartitionBackoff::default(),
             offsets: KnownOffsets::default(),
+            positions: Arc::default(),
+            first: AtomicI16::new(0),
+            under_way: tokio::sync::Mutex::default(),
         }
     }
 
-    /// One step: reads what is due in the shards of `held`, sends it, notes what the broker confirmed.
+    /// The same relay, whose steps wait for `patience` for what they send.
+    #[must_use]
+    pub fn patient_for(mut self, patience: Duration) -> Self {
+        self.parts.patience = patience;
+        self
+    }
+
+    /// One step: reads what is due in the shards of `held`, sends it, notes what the broker said of this and earlier sends.
     ///
     /// # Errors
     /// When the database fails: what was sent but not noted is sent again, as the same attempt.
     pub async fn run_once(&self, held: &LeaseSet) -> Result<RelayOutcome, DbError> {
-        let partitions = match self.partitions().await {
-            Ok(partitions) => partitions,
+        let mut under_way = self.under_way.lock().await;
+        let found = match self.partitions().await {
+            Ok(partitions) => self.begin(held, partitions, &mut under_way).await?,
             Err(cause) => {
                 let hindered = Some(cause);
                 return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
             }
         };
-        let mut room = self.parts.in_flight.room(partitions);
-        self.backoff.leave_out(&mut room);
-        let shards = open_shards(held, &room, partitions);
-        if shards.is_empty() || !held.is_valid() {
-            let hindered = self.backoff.cause();
-            return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
-        }
-        self.offsets.learn(&self.parts.db, &self.parts.topic).await?;
-        let (now, limit) = (self.parts.env.now(), self.parts.batch.max(1));
-        let due: Vec<DueRow> = self
-            .parts
-            .db
-            .read(move |conn| {
-                conn.read_by_index(|conn| due(conn, now, &shards, limit)).map_err(DbError::from)
-            })
-            .await?;
-        let found = due.len();
-        if found < limit {
-            let waiting = due.iter().map(|row| partition_of(row.shard, partitions)).collect();
-            self.backoff.forget_idle(&room, &waiting);
-        }
-        let due: Vec<DueRow> =
-            due.into_iter().filter(|row| take_room(&mut room, row, partitions)).collect();
-        let mut outcome = self.send(held, due, partitions).await?;
-        outcome.drained = found < limit || outcome.sent == 0;
-        outcome.hindered = self.backoff.cause();
-        Ok(outcome)
+        let drained = found < self.parts.batch.max(1);
+        // Where there is more to read, the next step reads it while these are on their way.
+        let patience = if drained { self.parts.patience } else { Duration::ZERO };
+        let done = self.finished(&mut under_way, patience).await;
+        let outcome = self.note_all(held, done).await?;
+        Ok(RelayOutcome { drained, hindered: self.backoff.cause(), ..outcome })
     }
 
-    async fn send(
+    /// Waits for what is on its way, for `patience` at the most, and notes it: before the relay ends.
+    ///
+    /// # Errors
+    /// As for [`Relay::run_once`].
+    pub async fn finish(&self, held: &LeaseSet, patience: Duration) -> Result<(), DbError> {
+        let done = self.finished(&mut *self.under_way.lock().await, patience).await;
+        self.note_all(held, done).await.map(drop)
+    }
+
+    /// Reads what is due and sets it on its way; returns how much that was.
+    async fn begin(
         &self,
         held: &LeaseSet,
-        mut due: Vec<DueRow>,
         partitions: i32,
+        under_way: &mut UnderWay,
+    ) -> Result<usize, DbError> {
+        let RelayParts { db, in_flight, topic, .. } = &self.parts;
+        in_flight.refresh(db, held, partitions).await?;
+        let mut room = in_flight.room(held, partitions);
+        room.retain(|partition, _| !under_way.partitions.contains(partition));
+        self.backoff.leave_out(&mut room);
+        let shards = self.shards_in_turn(held, &room, partitions);
+        if shards.is_empty() || !held.is_valid() {
+            return Ok(0);
+        }
+        self.offsets.learn(db, topic).await?;
+        let Read { generation, rows } = self.read(held, shards, &room, partitions).await?;
+        let found = rows.len();
+        if found < self.parts.batch {
+            let waiting = rows.iter().map(|row| partition_of(row.shard, partitions)).collect();
+            self.backoff.forget_idle(&room, &waiting);
+        }
+        let mut sends: BTreeMap<i32, Vec<DueRow>> = BTreeMap::new();
+        for row in rows {
+            if take_room(&mut room, &row, partitions) {
+                in_flight.leaves(row.shard, i64::from(row.size));
+                sends.entry(partition_of(row.shard, partitions)).or_default().push(row);
+            }
+        }
+        for (partition, rows) in sends {
+            under_way.partitions.insert(partition);
+            let parts = self.parts.clone();
+            under_way.sends.spawn(async move {
+                let sent = parts.send(partition, rows, generation).await;
+                parts.woken.notify_one();
+                sent
+            });
+        }
+        Ok(found)
+    }
+
+    async fn read(
+        &self,
+        held: &LeaseSet,
+        shards: Vec<i16>,
+        room: &BTreeMap<i32, (i64, i64)>,
+        partitions: i32,
+    ) -> Result<Read, DbError> {
+        let (now, batch) = (self.parts.env.now(), self.parts.batch.max(1));
+        let most = i64::try_from(batch).unwrap_or(i64::MAX);
+        let limit = |shard: &i16| {
+            room.get(&partition_of(*shard, partitions)).map_or(0, |(events, _)| most.min(*events))
+        };
+        let limits: Vec<i64> = shards.iter().map(limit).collect();
+        let (positions, held, order) = (Arc::clone(&self.positions), held.clone(), shards.clone());
+        let read = self.parts.db.read::<_, DbError>(move |conn| {
+            let due = |conn: &mut Conn| {
+                let paused = pause::all(conn)?;
+                if paused.everything {
+                    return Ok(Read { generation: 0, rows: Vec::new() });
+                }
+                let (generation, after) = positions.read(&held, &shards, &paused.keys);
+                let reads = shards.iter().zip(after).zip(limits);
+                let reads: Vec<ShardRead> = reads
+                    .map(|((shard, after), limit)| ShardRead { shard: *shard, after, limit })
+                    .collect();
+                let rows = store::due(conn, now, &reads, &paused.keys, batch)?;
+                Ok(Read { generation, rows })
+            };
+            Ok(conn.read_by_index(due)?)
+        });
+        let read = read.await?;
+        self.end_turn(&order, &read.rows);
+        Ok(read)
+    }
+
+    /// The held shards whose partitions have room, beginning with the one whose turn it is.
+    fn shards_in_turn(
+        &self,
+        held: &LeaseSet,
+        room: &BTreeMap<i32, (i64, i64)>,
+        partitions: i32,
+    ) -> Vec<i16> {
+        let first = self.first.load(Ordering::Relaxed);
+        (0..SHARDS)
+            .map(|shard| (first + shard) % SHARDS)
+            .filter(|shard| held.tokens.contains_key(shard))
+            .filter(|shard| room.contains_key(&partition_of(*shard, partitions)))
+            .collect()
+    }
+
+    /// The next read begins behind the shard that this one got to.
+    fn end_turn(&self, order: &[i16], rows: &[DueRow]) {
+        let read: BTreeSet<i16> = rows.iter().map(|row| row.shard).collect();
+        if let Some(last) = order.iter().rev().find(|shard| read.contains(shard)) {
+            self.first.store((last + 1) % SHARDS, Ordering::Relaxed);
+        }
+    }
+
+    /// What the broker has answered. Waits for up to `patience`, but not for partitions that gave trouble before.
+    async fn finished(&self, under_way: &mut UnderWay, patience: Duration) -> Vec<PartitionSend> {
+        let (deadline, mut done) = (Instant::now() + patience, Vec::new());
+        let waited_for = |under_way: &UnderWay| {
+            under_way.partitions.iter().any(|partition| !self.backoff.is_troubled(*partition))
+        };
+        loop {
+            let joined = match under_way.sends.try_join_next() {
+                Some(joined) => joined,
+                None if waited_for(under_way) => {
+                    match timeout_at(deadline, under_way.sends.join_next()).await {
+                        Ok(Some(joined)) => joined,
+                        _ => break,
+                    }
+                }
+                None => break,
+            };
+            match joined {
+                Ok(sent) => {
+                    under_way.partitions.remove(&sent.partition);
+                    done.push(sent);
+                }
+                Err(error) => tracing::error!(%error, "a send ended without an outcome"),
+            }
+        }
+        if under_way.sends.is_empty() {
+            under_way.partitions.clear();
+        }
+        done
+    }
+
+    /// Writes down what the broker said.
+    async fn note_all(
+        &self,
+        held: &LeaseSet,
+        done: Vec<PartitionSend>,
     ) -> Result<RelayOutcome, DbError> {
-        let at = self.parts.env.now();
-        let spans = self.begin_spans(&mut due, partitions);
-        let messages: Vec<Message> =
-            due.iter().map(|row| self.message(row, row.attempt + 1, partitions)).collect();
-        let results = self.parts.producer.send_all(&messages).await;
-        self.end_spans(spans, &results);
-        let mut outcome = RelayOutcome::default();
         let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for (row, result) in due.iter().zip(results) {
-            let partition = partition_of(row.shard, partitions);
-            match result {
-                Ok(offset) => {
-                    self.backoff.end(partition);
-                    sent.push(SentRow {
+        for send in &done {
+            for (row, result) in send.rows.iter().zip(&send.results) {
+                match result {
+                    Ok(offset) => sent.push(Confirmation {
                         id: row.id,
                         shard: row.shard,
                         attempt: row.attempt + 1,
-                        partition,
-                        offset,
-                        sent_us: at,
-                    });
+                        partition: send.partition,
+                        offset: *offset,
+                        sent_us: send.at,
+                    }),
+                    Err(error @ SendError::Message(_)) => {
+                        let broken = Update::new(row.id, Trigger::Unproducible);
+                        refused.push((row.shard, broken.because(error.to_string())));
+                    }
+                    Err(error @ SendError::Broker(_)) => {
+                        troubled.insert(send.partition, error.to_string());
+                    }
                 }
-                Err(error @ SendError::Message(_)) => {
-                    let broken = Update::new(row.id, Trigger::Unproducible);
-                    refused.push((row.shard, broken.because(error.to_string())));
-                }
-                Err(error @ SendError::Broker(_)) => {
-                    troubled.insert(partition, error.to_string());
-                }
+            }
+            if !troubled.contains_key(&send.partition) {
+                self.backoff.end(send.partition);
             }
         }
         self.backoff.begin(troubled, self.parts.env.chance());
-        outcome.refused = refused.len();
-        let facts: BTreeMap<_, _> =
-            due.iter().map(|row| (row.id, (row.size, row.created_us))).collect();
-        for row in self.note(held, sent, refused).await? {
-            outcome.sent += 1;
-            let Some((bytes, created)) = facts.get(&row.id) else { continue };
-            self.parts.in_flight.add(row.partition, i64::from(*bytes));
-            if row.attempt == 1 {
-                outcome.first_sent.push(at.since(*created));
+        sent.sort_unstable_by_key(|sent| sent.id);
+        let refusals = refused.len();
+        let noted = self.note(held, sent, refused).await;
+        let (mine, marked) = match &noted {
+            Ok(noted) => (&noted.mine, &noted.marked),
+            Err(_) => (&BTreeSet::new(), &BTreeSet::new()),
+        };
+        let mut outcome = RelayOutcome { refused: refusals, ..RelayOutcome::default() };
+        for send in &done {
+            for row in &send.rows {
+                let is_sent = marked.contains(&row.id);
+                self.parts.in_flight.left(row.shard, i64::from(row.size), is_sent);
+                outcome.sent += usize::from(is_sent);
+                if is_sent && row.attempt == 0 {
+                    outcome.first_sent.push(send.at.since(row.created_us));
+                }
             }
+            let unsent: BTreeSet<EventId> = send
+                .rows
+                .iter()
+                .zip(&send.results)
+                .filter(|(_, result)| matches!(result, Err(SendError::Broker(_))))
+                .map(|(row, _)| row.id)
+                .collect();
+            self.positions.advance(send.generation, held, &send.rows, |row| {
+                mine.contains(&row.shard) && !unsent.contains(&row.id)
+            });
         }
-        Ok(outcome)
+        noted.map(|_| outcome)
     }
 
-    /// Writes down what the broker said, as far as the shards are still this relay's; returns what is SENT now.
+    /// Writes down what the broker confirmed or refused, as far as the shards are still this relay's.
     async fn note(
         &self,
         held: &LeaseSet,
-        sent: Vec<SentRow>,
+        sent: Vec<Confirmation>,
         mut refused: Vec<(i16, Update)>,
-    ) -> Result<Vec<SentRow>, DbError> {
+    ) -> Result<Noted, DbError> {
         if sent.is_empty() && refused.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Noted::default());
         }
         let (held, env, policy) = (held.clone(), self.parts.env.clone(), self.parts.policy.clone());
         let (topic, offsets) = (self.parts.topic.clone(), offsets_of(&sent));
         let anew = self.offsets.begun_anew(&offsets);
-        let before = sent.first().map_or(env.now(), |row| row.sent_us).before(OVERLAP);
-        let (sent, done) = self
+        let first = sent.iter().map(|sent| sent.sent_us).min();
+        let before = first.unwrap_or_else(|| env.now()).before(OVERLAP);
+        let (noted, done) = self
             .parts
             .db
             .write::<_, DbError>(move |conn| {
                 conn.plan_by_index()?;
                 let mine = store::fence(conn, &held)?;
-                let mut sent: Vec<SentRow> =
+                let sent: Vec<Confirmation> =
                     sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
-                let marked = store::mark_sent(conn, &sent)?;
+                let marked: BTreeSet<EventId> =
+                    store::mark_sent(conn, &sent)?.into_iter().collect();
                 store::begin_anew(conn, &topic, &anew, before)?;
-                sent.retain(|row| marked.contains(&row.id));
                 refused.retain(|(shard, _)| mine.contains(shard));
                 let mut done = Advanced::default();
                 if !refused.is_empty() {
                     let refused = refused.into_iter().map(|(_, update)| update).collect();
                     done = advance(conn, &env, &policy, refused)?;
                 }
-                if !sent.is_empty() {
-                    counters::add(conn, counters::SENT, env.now(), sent.len())?;
+                if !marked.is_empty() {
+                    counters::add(conn, counters::SENT, env.now(), marked.len())?;
                 }
-                Ok((sent, done))
+                Ok((Noted { mine, marked }, done))
             })
             .await?;
         self.offsets.remember(&offsets);
         done.log_exhausted();
-        Ok(sent)
+        Ok(noted)
     }
 
     /// Whether an event waits to be sent since `before` or longer.
@@ -233,7 +403,7 @@ impl Relay {
     ///
     /// # Errors
     /// When the database fails.
-    pub(super) async fn probe(&self, id: common::ids::EventId) -> Result<bool, DbError> {
+    pub(super) async fn probe(&self, id: EventId) -> Result<bool, DbError> {
         let Ok(partitions) = self.partitions().await else {
             return Ok(false);
         };
@@ -243,16 +413,9 @@ impl Relay {
             .read(move |conn| store::message_of(conn, id).map_err(DbError::from))
             .await?;
         let Some(row) = found else { return Ok(false) };
-        let attempt = row.attempt + 1;
-        let mut rows = [row];
-        let spans = self.begin_spans(&mut rows, partitions);
-        let messages = rows.map(|row| self.message(&row, attempt, partitions));
-        let results = self.parts.producer.send_all(&messages).await;
-        self.end_spans(spans, &results);
-        let Some(Ok(offset)) = results.first().cloned() else { return Ok(false) };
-        let Some(partition) = messages.first().and_then(|message| message.partition) else {
-            return Ok(false);
-        };
+        let (attempt, partition) = (row.attempt + 1, partition_of(row.shard, partitions));
+        let sent = self.parts.send(partition, vec![row], 0).await;
+        let Some(Ok(offset)) = sent.results.first().cloned() else { return Ok(false) };
         let (env, policy) = (self.parts.env.clone(), self.parts.policy.clone());
         let probed = vec![Update::new(id, Trigger::Probed { attempt, partition, offset })];
         self.parts
@@ -260,46 +423,6 @@ impl Relay {
             .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))
             .await
             .map(|_| true)
-    }
-
-    /// The spans of those whose trace is recorded, by their place; their messages go on from there.
-    fn begin_spans(&self, rows: &mut [DueRow], partitions: i32) -> Vec<(usize, Span)> {
-        let begin = |(place, row): (usize, &mut DueRow)| {
-            let mut traceparent = row.traceparent.take();
-            let about = || Delivery {
-                id: row.id,
-                key: row.key.clone(),
-                attempt: row.attempt + 1,
-                topic: self.parts.topic.clone(),
-                partition: Some(partition_of(row.shard, partitions)),
-            };
-            let span = self.parts.spans.begin(Step::Send, &mut traceparent, about);
-            row.traceparent = traceparent;
-            Some((place, span?))
-        };
-        rows.iter_mut().enumerate().filter_map(begin).collect()
-    }
-
-    fn end_spans(&self, spans: Vec<(usize, Span)>, results: &[Result<Offset, SendError>]) {
-        for (place, span) in spans {
-            let failure = results.get(place).and_then(|result| result.as_ref().err());
-            self.parts.spans.end(span, failure.map(ToString::to_string).as_deref());
-        }
-    }
-
-    fn message(&self, row: &DueRow, attempt: i32, partitions: i32) -> Message {
-        let event = Event {
-            id: row.id,
-            event_type: row.event_type.clone(),
-            key: row.key.clone(),
-            epoch: row.epoch,
-            attempt,
-            time: row.created_us,
-            traceparent: row.traceparent.clone(),
-            data: row.payload.clone().into_bytes(),
-        };
-        Envelope { source: format!("/{}", self.parts.service), event }
-            .into_message(&self.parts.topic, partition_of(row.shard, partitions))
     }
 
     /// The topic's partitions: asked of the broker until it answers, and again by [`Relay::forget_topology`].
@@ -320,30 +443,13 @@ impl Relay {
     }
 }
 
-/// What is due and not paused.
-fn due(
-    conn: &mut Conn,
-    now: Timestamp,
-    shards: &BTreeSet<i16>,
-    limit: usize,
-) -> QueryResult<Vec<DueRow>> {
-    let paused = pause::all(conn)?;
-    match paused.everything {
-        true => Ok(Vec::new()),
-        false => store::due(conn, now, shards, &paused.keys, limit),
-    }
-}
-
-/// The held shards whose partitions have room.
-fn open_shards(
-    held: &LeaseSet,
-    room: &BTreeMap<i32, (i64, i64)>,
-    partitions: i32,
-) -> BTreeSet<i16> {
-    (0..SHARDS)
-        .filter(|shard| held.tokens.contains_key(shard))
-        .filter(|shard| room.contains_key(&partition_of(*shard, partitions)))
-        .collect()
+/// What is written down of sends.
+#[derive(Default)]
+struct Noted {
+    /// The shards that are still this relay's.
+    mine: BTreeSet<i16>,
+    /// The events that are SENT now.
+    marked: BTreeSet<EventId>,
 }
 
 /// Takes a place for `row`; the last event of a partition may exceed the bytes, so that a large one passes.

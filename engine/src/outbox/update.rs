@@ -100,8 +100,8 @@ pub struct Advanced {
     pub rows: Vec<OpenRow>,
     /// Ids that are not open: PROCESSED before, or unknown.
     pub not_open: Vec<EventId>,
-    /// What left the state SENT: partition, events, bytes.
-    pub released: BTreeMap<i32, (i64, i64)>,
+    /// What left the state SENT: shard, events, bytes.
+    pub released: BTreeMap<i16, (i64, i64)>,
     /// Partitions that gave answers, and the greatest offset that these prove to be reached.
     pub answered: BTreeMap<i32, Option<i64>>,
     /// (key, epoch, version) of snapshots that are PROCESSED now and may supersede more than this step took.

@@ -14,7 +14,7 @@ use common::event::Status;
 use common::ids::EventId;
 use common::on;
 use common::schema::{
-    idempotency, inbox, outbox_event, outbox_history, outbox_open, outbox_settled,
+    idempotency, inbox, outbox_event, outbox_failed, outbox_history, outbox_settled,
 };
 use diesel::prelude::*;
 
@@ -141,8 +141,8 @@ fn forget_resolved(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     if ids.is_empty() {
         return Ok(0);
     }
-    let open = outbox_open::table.filter(outbox_open::id.eq_any(&ids));
-    on!(&mut *conn, c => diesel::delete(open).execute(c))?;
+    let failed = outbox_failed::table.filter(outbox_failed::id.eq_any(&ids));
+    on!(&mut *conn, c => diesel::delete(failed).execute(c))?;
     forget_events_of(conn, &ids)?;
     // They were committed, and no count of what there is says so any more.
     counters::add(conn, counters::FORGOTTEN, before, ids.len())?;
@@ -151,12 +151,12 @@ fn forget_resolved(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
 
 /// What somebody else has locked is passed by: it may be about to be sent again.
 fn lock_resolved(conn: &mut Conn, before: Timestamp) -> QueryResult<Vec<EventId>> {
-    let old = outbox_open::table
-        .filter(outbox_open::resolved_us.lt(before))
-        .filter(outbox_open::status.eq(Status::Exhausted))
-        .order(outbox_open::resolved_us)
+    let old = outbox_failed::table
+        .filter(outbox_failed::resolved_us.lt(before))
+        .filter(outbox_failed::status.eq(Status::Exhausted))
+        .order(outbox_failed::resolved_us)
         .limit(BATCH)
-        .select(outbox_open::id);
+        .select(outbox_failed::id);
     match conn {
         Conn::Pg(c) => old.for_update().skip_locked().load(c),
         Conn::Sqlite(c) => old.load(c),

@@ -18,6 +18,7 @@ use common::schema::{
 };
 use common::telemetry::Spans;
 use diesel::prelude::*;
+use stockloop_tests::outbox::{change_open, remove_open};
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
 use super::{Retention, run_once};
@@ -350,11 +351,11 @@ async fn what_was_retried_again_stays(fixture: RetentionFixture) {
             // A row of an older program may still carry the moment at which it was resolved.
             let ids = outbox.append(conn, vec![event(), event(), event()])?;
             for (id, status, resolved) in
-                [(ids[0], 0_i16, Some(OLD)), (ids[1], 2, None), (ids[2], 2, Some(YOUNG))]
+                [(ids[0], 0, Some(OLD)), (ids[1], 2, None), (ids[2], 2, Some(YOUNG))]
             {
-                on!(&mut *conn, c => diesel::update(outbox_open::table.find(id))
-                    .set((outbox_open::status.eq(status), outbox_open::resolved_us.eq(resolved)))
-                    .execute(c))?;
+                change_open(conn, id, |open| {
+                    (open.status, open.attempt, open.resolved_us) = (status, 1, resolved);
+                })?;
             }
             Ok(())
         })
@@ -379,11 +380,12 @@ fn live_a_day(conn: &mut Conn, outbox: &Outbox, now: Timestamp) -> QueryResult<(
         outbox_history::attempt.eq(1),
         outbox_history::what.eq("RESOLVED"),
     );
-    let resolved = (outbox_open::status.eq(2_i16), outbox_open::resolved_us.eq(Some(now)));
+    remove_open(conn, ids[0])?;
+    change_open(conn, ids[1], |open| {
+        (open.status, open.attempt, open.resolved_us) = (2, 1, Some(now));
+    })?;
     on!(&mut *conn, c => {
-        diesel::delete(outbox_open::table.find(ids[0])).execute(c)?;
         diesel::insert_into(outbox_settled::table).values(settled).execute(c)?;
-        diesel::update(outbox_open::table.find(ids[1])).set(resolved).execute(c)?;
         diesel::insert_into(outbox_history::table).values(line).execute(c)?;
     });
     counters::add(conn, counters::PROCESSED, now, 1)?;

@@ -8,8 +8,8 @@ use common::db::Conn;
 use common::ids::EventId;
 use common::on;
 use common::schema::{
-    bulk_job, counter, dead_letter, mail, outbox_event, outbox_open, outbox_partition, relay_pause,
-    webhook,
+    bulk_job, counter, dead_letter, mail, outbox_event, outbox_failed, outbox_partition,
+    outbox_pending, outbox_sent, relay_pause, webhook,
 };
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -257,12 +257,15 @@ fn walk(conn: &mut Conn) -> QueryResult<Vec<Group>> {
 }
 
 fn oldest(conn: &mut Conn) -> QueryResult<Option<Oldest>> {
-    let id: Option<EventId> = on!(conn, c => outbox_open::table
-        .filter(outbox_open::status.lt(2_i16))
-        .order(outbox_open::id)
-        .select(outbox_open::id)
-        .first(c)
-        .optional())?;
+    use {outbox_failed as f, outbox_pending as p, outbox_sent as s};
+    let id: Option<EventId> = on!(&mut *conn, c => {
+        let firsts = [
+            p::table.order(p::id).select(p::id).first(c).optional()?,
+            s::table.order(s::id).select(s::id).first(c).optional()?,
+            f::table.filter(f::status.eq(0_i16)).order(f::id).select(f::id).first(c).optional()?,
+        ];
+        firsts.into_iter().flatten().min()
+    });
     let Some(id) = id else { return Ok(None) };
     let event: Option<(String, Timestamp)> = on!(conn, c => outbox_event::table
         .find(id)

@@ -14,7 +14,7 @@ use common::event::{EventKind, EventType, NewEvent};
 use common::http::unknown_route;
 use common::ids::EventId;
 use common::on;
-use common::schema::{counter, outbox_history, outbox_open, outbox_settled};
+use common::schema::{counter, outbox_history, outbox_settled};
 use diesel::prelude::*;
 use engine::kafka::EmbeddedBroker;
 use engine::outbox::Outbox;
@@ -23,6 +23,7 @@ use engine::{Engine, HookContext, Hooks, counters};
 use secrecy::SecretString;
 use serde_json::Value;
 use stockloop_tests::database::TestDatabase;
+use stockloop_tests::outbox::{change_open, remove_open};
 
 use crate::access::Guard;
 use crate::api::{Admin, configure};
@@ -301,7 +302,6 @@ impl AdminFixture {
 
 /// Writes what the engine would have written for an event to be in this state.
 fn bring(conn: &mut Conn, id: EventId, is: Is, now: Timestamp) -> QueryResult<()> {
-    use outbox_open::{attempt, partition, resolved_us, sent_us, status};
     if is == Is::Processed {
         return settle(conn, id, now);
     }
@@ -310,16 +310,11 @@ fn bring(conn: &mut Conn, id: EventId, is: Is, now: Timestamp) -> QueryResult<()
         Is::Sent => (1_i16, 1),
         _ => (2_i16, 5),
     };
-    let resolved = (is == Is::Resolved).then_some(now);
-    let change = (
-        status.eq(code),
-        attempt.eq(attempts),
-        partition.eq(3),
-        sent_us.eq(now),
-        resolved_us.eq(resolved),
-    );
-    on!(conn, c => diesel::update(outbox_open::table.find(id)).set(change).execute(c))?;
-    Ok(())
+    change_open(conn, id, |open| {
+        (open.status, open.attempt) = (code, attempts);
+        (open.partition, open.sent_us) = (Some(3), Some(now));
+        open.resolved_us = (is == Is::Resolved).then_some(now);
+    })
 }
 
 fn settle(conn: &mut Conn, id: EventId, now: Timestamp) -> QueryResult<()> {
@@ -338,8 +333,8 @@ fn settle(conn: &mut Conn, id: EventId, now: Timestamp) -> QueryResult<()> {
     );
     let slot = id.uuid().as_u128().rem_euclid(3);
     let slot = i16::try_from(slot).unwrap();
+    remove_open(conn, id)?;
     on!(conn, c => {
-        diesel::delete(outbox_open::table.find(id)).execute(c)?;
         diesel::insert_into(outbox_settled::table).values(settlement).execute(c)?;
         diesel::insert_into(counter::table)
             .values((counter::name.eq(counters::PROCESSED), counter::slot.eq(slot), counter::value.eq(1_i64)))

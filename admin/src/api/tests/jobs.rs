@@ -10,6 +10,8 @@ use engine::bulk::{Bulk, Outcome};
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
+use stockloop_tests::outbox::change_open;
+
 use super::fixture::{AdminFixture, COMMAND, Is};
 
 on_every_database!(AdminFixture::new =>
@@ -56,9 +58,9 @@ impl AdminFixture {
         let events: Vec<NewEvent> = (0..count).map(event).collect();
         self.write(move |conn| {
             let ids = outbox.append(conn, events)?;
-            on!(conn, c => diesel::update(outbox_open::table)
-                .set((outbox_open::status.eq(2_i16), outbox_open::attempt.eq(5)))
-                .execute(c))?;
+            for id in &ids {
+                change_open(conn, *id, |open| (open.status, open.attempt) = (2, 5))?;
+            }
             Ok(ids)
         })
         .await
@@ -79,12 +81,8 @@ impl AdminFixture {
 
     /// Lets an event that is there give up.
     async fn exhaust(&self, id: EventId) {
-        self.write(move |conn| {
-            on!(conn, c => diesel::update(outbox_open::table.find(id))
-                .set((outbox_open::status.eq(2_i16), outbox_open::attempt.eq(5)))
-                .execute(c))
-        })
-        .await;
+        self.write(move |conn| change_open(conn, id, |open| (open.status, open.attempt) = (2, 5)))
+            .await;
     }
 
     async fn counts(&self, status: i16) -> i64 {

@@ -3,14 +3,15 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::on;
 use common::schema::{
-    alert, alert_silence, bulk_job, dead_letter, outbox_open, outbox_partition, relay_pause,
-    webhook,
+    alert, alert_silence, bulk_job, dead_letter, outbox_partition, relay_pause, webhook,
 };
 use diesel::prelude::*;
 use engine::kafka::EmbeddedBroker;
 use engine::outbox::renew;
 use serde_json::json;
 use stockloop_tests::on_every_database;
+
+use stockloop_tests::outbox::change_open;
 
 use super::fixture::{AdminFixture, Is};
 
@@ -165,15 +166,11 @@ async fn consumers_are_told_by_partition(fixture: AdminFixture) {
                 )
             };
             let rows = vec![known(1, Timestamp::default(), Some(now)), known(2, now, None)];
-            on!(conn, c => {
-                diesel::insert_into(outbox_partition::table).values(&rows).execute(c)?;
-                diesel::update(outbox_open::table.find(quiet))
-                    .set(outbox_open::partition.eq(1))
-                    .execute(c)?;
-                diesel::update(outbox_open::table.find(again))
-                    .set(outbox_open::status.eq(0_i16))
-                    .execute(c)
-            })
+            on!(&mut *conn, c => {
+                diesel::insert_into(outbox_partition::table).values(&rows).execute(c)
+            })?;
+            change_open(conn, quiet, |open| open.partition = Some(1))?;
+            change_open(conn, again, |open| open.status = 0)
         })
         .await;
     fixture.clock.advance(Duration::from_secs(7));
@@ -224,7 +221,8 @@ async fn what_the_broker_took_is_counted(fixture: AdminFixture) {
     fixture.event("A", 1, Is::Pending).await;
     fixture.event("B", 1, Is::Pending).await;
     fixture.clock.advance(Duration::from_secs(5));
-    let outcome = fixture.engine.relay().run_once(&held).await.unwrap();
+    let relay = fixture.engine.relay().patient_for(Duration::from_secs(30));
+    let outcome = relay.run_once(&held).await.unwrap();
     assert_eq!(outcome.sent, 2, "{outcome:?}");
     assert_eq!(outcome.first_sent, [6, 5].map(Duration::from_secs), "since their commits");
     let sample = fixture.sampler.run_once(&fixture.db, &fixture.env).await.unwrap();

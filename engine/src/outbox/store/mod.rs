@@ -3,6 +3,7 @@
 //! PostgreSQL takes whole batches as arrays, one round trip each; SQLite, which has no round trip, takes
 //! prepared statements row by row inside the same transaction.
 
+mod open;
 mod overdue;
 mod sending;
 mod settling;
@@ -10,6 +11,7 @@ mod settling;
 use common::ids::{EventId, EventIdSql};
 use diesel::QueryableByName;
 
+pub(super) use open::*;
 pub(super) use overdue::*;
 pub(super) use sending::*;
 pub(super) use settling::*;

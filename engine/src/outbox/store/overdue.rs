@@ -6,7 +6,7 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_open, outbox_partition};
+use common::schema::{outbox_partition, outbox_sent};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
@@ -25,9 +25,9 @@ pub(in crate::outbox) fn overdue(
     unplaced_before: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<EventId>> {
-    let sql = "SELECT o.id FROM outbox_open o \
+    let sql = "SELECT o.id FROM outbox_sent o \
                JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
-               WHERE o.status = 1 AND ((o.sent_us <= $2 AND o.sent_offset < p.passed_offset) \
+               WHERE ((o.sent_us <= $2 AND o.sent_offset < p.passed_offset) \
                  OR (o.sent_us <= $3 AND o.sent_offset IS NULL AND o.sent_us < p.last_ack_us)) \
                ORDER BY o.id LIMIT $4";
     let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
@@ -50,7 +50,7 @@ pub(in crate::outbox) fn look(
     grace: Duration,
     next_probe: Timestamp,
 ) -> QueryResult<()> {
-    use {outbox_open as o, outbox_partition as p};
+    use {outbox_partition as p, outbox_sent as o};
     let ours = || p::table.filter(p::topic.eq(topic));
     let due =
         p::looked_us.is_null().or(p::looked_us.le(now.before(grace))).or(p::looked_us.gt(now));
@@ -59,7 +59,7 @@ pub(in crate::outbox) fn look(
         p::pending_offset.eq(p::acked_offset),
         p::looked_us.eq(now),
     );
-    let ahead = o::table.filter(o::status.eq(1).and(o::sent_us.gt(now)));
+    let ahead = o::table.filter(o::sent_us.gt(now));
     on!(conn, c => {
         diesel::update(ahead).set(o::sent_us.eq(now)).execute(c)?;
         diesel::update(ours().filter(due)).set(moved).execute(c)?;
@@ -96,9 +96,8 @@ pub(in crate::outbox) fn silent(
 ) -> QueryResult<Vec<Silent>> {
     let sql = "SELECT o.partition, count(*) AS waiting, min(o.sent_us) AS waiting_since, \
                  p.silent_us AS since, p.probe_due_us AS probe_due, COALESCE(p.probes, 0) AS probes \
-               FROM outbox_open o \
+               FROM outbox_sent o \
                LEFT JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
-               WHERE o.status = 1 AND o.partition IS NOT NULL \
                GROUP BY o.partition, p.silent_us, p.probe_due_us, p.probes, p.last_ack_us \
                HAVING min(o.sent_us) <= $2 AND COALESCE(p.last_ack_us, 0) <= $3 \
                ORDER BY o.partition";
@@ -115,17 +114,14 @@ pub(in crate::outbox) fn oldest_sent(
     partition: i32,
     paused: &[String],
 ) -> QueryResult<Option<EventId>> {
-    let allowed = allowed(conn, paused);
+    let allowed = allowed(paused, conn.backend(), 2);
     let sql = format!(
-        "SELECT id FROM outbox_open WHERE status = 1 AND partition = $1{allowed} ORDER BY id LIMIT 1"
+        "SELECT o.id FROM outbox_sent o WHERE o.partition = $1 AND {allowed} ORDER BY o.id LIMIT 1"
     );
     let query = sql_query(sql).bind::<Integer, _>(partition);
-    let row: Option<IdRow> = match (conn, paused) {
-        (Conn::Pg(c), [_, ..]) => query.bind::<Array<Text>, _>(paused).get_result(c).optional()?,
-        (Conn::Sqlite(c), [_, ..]) => {
-            query.bind::<Text, _>(json_list(paused)?).get_result(c).optional()?
-        }
-        (conn, []) => on!(conn, c => query.get_result(c).optional())?,
+    let row: Option<IdRow> = match conn {
+        Conn::Pg(c) => query.bind::<Array<Text>, _>(paused).get_result(c).optional()?,
+        Conn::Sqlite(c) => query.bind::<Text, _>(json_list(paused)?).get_result(c).optional()?,
     };
     Ok(row.map(|row| row.id))
 }

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Backend, Conn, ROWS_PER_INSERT, column};
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_open, outbox_partition, relay_lease};
+use common::schema::{outbox_failed, outbox_partition, outbox_pending, outbox_sent, relay_lease};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::super::append::shard_of;
 use super::super::lease::LeaseSet;
+use super::super::model::SentRow;
+use super::super::position::Position;
 use super::IdRow;
 
 /// A PENDING event that is due, with all that its message needs.
@@ -26,6 +28,12 @@ pub(in crate::outbox) struct DueRow {
     pub(in crate::outbox) attempt: i32,
     #[diesel(sql_type = Integer)]
     pub(in crate::outbox) size: i32,
+    /// The transaction that appended it; 0 on SQLite, and where it was sent before.
+    #[diesel(sql_type = BigInt)]
+    pub(in crate::outbox) tx: i64,
+    /// The oldest transaction that still ran when this was read.
+    #[diesel(sql_type = BigInt)]
+    pub(in crate::outbox) horizon: i64,
     #[diesel(sql_type = Text)]
     pub(in crate::outbox) event_type: String,
     #[diesel(sql_type = Text)]
@@ -42,7 +50,7 @@ pub(in crate::outbox) struct DueRow {
 
 /// A send that the broker confirmed.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::outbox) struct SentRow {
+pub(in crate::outbox) struct Confirmation {
     pub(in crate::outbox) id: EventId,
     pub(in crate::outbox) shard: i16,
     /// The number of the attempt that was sent.
@@ -52,72 +60,100 @@ pub(in crate::outbox) struct SentRow {
     pub(in crate::outbox) sent_us: Timestamp,
 }
 
-/// The oldest due events of `shards`, found by status (commit order is not id order, so nothing is skipped).
+/// A shard that is read, from where, and how much of it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::outbox) struct ShardRead {
+    pub(in crate::outbox) shard: i16,
+    pub(in crate::outbox) after: Position,
+    pub(in crate::outbox) limit: i64,
+}
+
+/// The oldest due events of each of `shards`, in the order of these, up to `limit` that were never sent and as many
+/// whose backoff is over. Only what is returned is walked: see [`super::super::position`].
 ///
 /// What was never sent is due at once, also where its writer's clock is ahead; only a backoff makes an event wait.
 pub(in crate::outbox) fn due(
     conn: &mut Conn,
     now: Timestamp,
-    shards: &BTreeSet<i16>,
+    shards: &[ShardRead],
     paused: &[String],
     limit: usize,
 ) -> QueryResult<Vec<DueRow>> {
-    let list = numbers(shards);
-    let allowed = allowed(conn, paused);
-    // SQLite numbers parameters as they appear.
-    let size = if paused.is_empty() { "$2" } else { "$3" };
-    // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog.
-    let materialized = match conn {
-        Conn::Pg(_) => "MATERIALIZED",
-        Conn::Sqlite(_) => "",
-    };
-    let sql = format!(
-        "WITH page AS {materialized} (\
-           SELECT id, shard, attempt, size FROM outbox_open \
-           WHERE status = 0 AND (attempt = 0 OR due_us <= $1) AND shard IN ({list}){allowed} ORDER BY id LIMIT {size}) \
-         SELECT page.id, shard, attempt, size, event_type, key, epoch, payload, traceparent, created_us \
-         FROM page JOIN outbox_event e ON e.id = page.id"
-    );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows: Vec<DueRow> = match (conn, paused) {
-        (Conn::Pg(c), [_, ..]) => sql_query(sql)
-            .bind::<BigInt, _>(now)
-            .bind::<Array<Text>, _>(paused)
-            .bind::<BigInt, _>(limit)
-            .load(c)?,
-        (Conn::Sqlite(c), [_, ..]) => sql_query(sql)
-            .bind::<BigInt, _>(now)
-            .bind::<Text, _>(json_list(paused)?)
-            .bind::<BigInt, _>(limit)
-            .load(c)?,
-        (conn, []) => {
-            on!(conn, c => sql_query(sql).bind::<BigInt, _>(now).bind::<BigInt, _>(limit).load(c))?
-        }
+    let mut rows: Vec<DueRow> = match conn {
+        Conn::Pg(c) => sql_query(format!(
+            // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog.
+            "WITH shards AS (SELECT * FROM unnest($1, $2, $3, $4) AS s (shard, tx, id, room)), \
+             page AS MATERIALIZED (\
+               (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
+                  SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx FROM outbox_pending o \
+                  WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) AND {allowed} \
+                  ORDER BY o.tx, o.id LIMIT s.room) p LIMIT $6) \
+               UNION ALL \
+               (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
+                  SELECT o.id, o.shard, o.attempt, o.size, 0::bigint AS tx FROM outbox_failed o \
+                  WHERE o.status = 0 AND o.shard = s.shard AND o.due_us <= $7 AND {allowed} \
+                  ORDER BY o.due_us, o.id LIMIT s.room) p LIMIT $6)) \
+             SELECT page.id, shard, attempt, size, tx, event_type, key, epoch, payload, traceparent, created_us, \
+               (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS horizon \
+             FROM page JOIN outbox_event e ON e.id = page.id",
+            allowed = allowed(paused, Backend::Postgres, 5),
+        ))
+        .bind::<Array<SmallInt>, _>(column(shards, |s| s.shard))
+        .bind::<Array<BigInt>, _>(column(shards, |s| s.after.tx))
+        .bind::<Array<EventIdSql>, _>(column(shards, |s| s.after.id))
+        .bind::<Array<BigInt>, _>(column(shards, |s| s.limit))
+        .bind::<Array<Text>, _>(paused)
+        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(now)
+        .load(c)?,
+        Conn::Sqlite(c) => sql_query(format!(
+            "SELECT page.id, shard, attempt, size, 0 AS tx, 0 AS horizon, \
+               event_type, key, epoch, payload, traceparent, created_us \
+             FROM (SELECT * FROM (SELECT p.id, p.shard, 0 AS attempt, p.size FROM json_each($1) s CROSS JOIN outbox_pending p \
+                   WHERE p.id IN (SELECT o.id FROM outbox_pending o WHERE o.shard = s.value AND {allowed} \
+                                  ORDER BY o.tx, o.id LIMIT $3) LIMIT $3) \
+                   UNION ALL \
+                   SELECT * FROM (SELECT p.id, p.shard, p.attempt, p.size FROM json_each($1) s CROSS JOIN outbox_failed p \
+                   WHERE p.id IN (SELECT o.id FROM outbox_failed o WHERE o.status = 0 AND o.shard = s.value \
+                                    AND o.due_us <= $4 AND {allowed} \
+                                  ORDER BY o.due_us, o.id LIMIT $3) LIMIT $3)) page \
+             CROSS JOIN outbox_event e ON e.id = page.id",
+            allowed = allowed(paused, Backend::Sqlite, 2),
+        ))
+        .bind::<Text, _>(json_list(&column(shards, |s| s.shard))?)
+        .bind::<Text, _>(json_list(paused)?)
+        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(now)
+        .load(c)?,
     };
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
-    rows.sort_unstable_by_key(|row| row.id);
+    rows.sort_unstable_by_key(|row| (row.tx, row.id));
     Ok(rows)
 }
 
-/// The condition that keeps the `paused` keys, as the second parameter, out of a page of open rows; none if nothing is paused.
+/// The condition that keeps the `paused` keys, parameter number `parameter`, out of rows that are called `o`.
 ///
 /// Only rows in those keys' shards are looked up, each by its id: a scalar subquery leaves the planner no choice,
 /// whatever it believes of the tables. A page is cut after that, so a paused backlog takes no place in it.
-pub(super) fn allowed(conn: &Conn, paused: &[String]) -> String {
-    if paused.is_empty() {
-        return String::new();
+pub(super) fn allowed(paused: &[String], backend: Backend, parameter: usize) -> String {
+    let shards = numbers(paused.iter().map(|key| shard_of(key)));
+    let key = "(SELECT e.key FROM outbox_event e WHERE e.id = o.id)";
+    match (backend, paused) {
+        (Backend::Postgres, []) => format!("cardinality(${parameter}::text[]) = 0"),
+        (Backend::Postgres, _) => {
+            format!("(o.shard NOT IN ({shards}) OR {key} <> ALL(${parameter}))")
+        }
+        (Backend::Sqlite, []) => format!("json_array_length(${parameter}) = 0"),
+        (Backend::Sqlite, _) => format!(
+            "(o.shard NOT IN ({shards}) OR {key} NOT IN (SELECT value FROM json_each(${parameter})))"
+        ),
     }
-    let shards: BTreeSet<i16> = paused.iter().map(|key| shard_of(key)).collect();
-    let key = "(SELECT e.key FROM outbox_event e WHERE e.id = outbox_open.id)";
-    let other = match conn {
-        Conn::Pg(_) => format!("{key} <> ALL($2)"),
-        Conn::Sqlite(_) => format!("{key} NOT IN (SELECT value FROM json_each($2))"),
-    };
-    format!(" AND (shard NOT IN ({}) OR {other})", numbers(&shards))
 }
 
-fn numbers(shards: &BTreeSet<i16>) -> String {
-    shards.iter().map(i16::to_string).collect::<Vec<_>>().join(",")
+fn numbers(shards: impl Iterator<Item = i16>) -> String {
+    let distinct: BTreeSet<i16> = shards.collect();
+    distinct.iter().map(i16::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A list as SQLite takes it in one parameter.
@@ -128,16 +164,18 @@ pub(super) fn json_list(list: &[impl serde::Serialize]) -> QueryResult<String> {
 
 /// Whether an event waits to be sent since `before` or longer.
 pub(in crate::outbox) fn any_pending(conn: &mut Conn, before: Timestamp) -> QueryResult<bool> {
-    let waiting = outbox_open::table
-        .filter(outbox_open::status.eq(0).and(outbox_open::due_us.le(before)))
-        .select(outbox_open::id);
-    on!(conn, c => waiting.first::<EventId>(c).optional()).map(|id| id.is_some())
+    use {outbox_failed as f, outbox_pending as p};
+    let fresh = p::table.filter(p::id.lt(EventId::first_at(before))).select(p::id).order(p::id);
+    let again = f::table.filter(f::status.eq(0).and(f::due_us.le(before))).select(f::id);
+    on!(conn, c => Ok(fresh.first::<EventId>(c).optional()?.is_some()
+        || again.first::<EventId>(c).optional()?.is_some()))
 }
 
-/// One event's message again, whatever its status: for probes.
+/// A SENT event's message again: for probes.
 pub(in crate::outbox) fn message_of(conn: &mut Conn, id: EventId) -> QueryResult<Option<DueRow>> {
-    let sql = "SELECT o.id, shard, attempt, size, event_type, key, epoch, payload, traceparent, created_us \
-               FROM outbox_open o JOIN outbox_event e ON e.id = o.id WHERE o.id = $1";
+    let sql = "SELECT o.id, shard, attempt, size, CAST(0 AS BIGINT) AS tx, CAST(0 AS BIGINT) AS horizon, \
+                 event_type, key, epoch, payload, traceparent, created_us \
+               FROM outbox_sent o JOIN outbox_event e ON e.id = o.id WHERE o.id = $1";
     on!(conn, c => sql_query(sql).bind::<EventIdSql, _>(id).get_result(c).optional())
 }
 
@@ -158,46 +196,71 @@ pub(in crate::outbox) fn fence(conn: &mut Conn, held: &LeaseSet) -> QueryResult<
 /// PENDING at n−1 becomes SENT at n, by compare-and-set; returns which did. `sent` is sorted by id.
 pub(in crate::outbox) fn mark_sent(
     conn: &mut Conn,
-    sent: &[SentRow],
+    sent: &[Confirmation],
 ) -> QueryResult<HashSet<EventId>> {
-    match conn {
-        Conn::Pg(c) => {
-            let marked: Vec<IdRow> = sql_query(
-                "UPDATE outbox_open o SET status = 1, attempt = i.attempt, partition = i.partition, \
-                   sent_offset = i.sent_offset, sent_us = i.sent_us \
-                 FROM unnest($1, $2, $3, $4, $5) AS i (id, attempt, partition, sent_offset, sent_us) \
-                 WHERE o.id = i.id AND o.status = 0 AND o.attempt = i.attempt - 1 RETURNING o.id",
-            )
-            .bind::<Array<EventIdSql>, _>(sent.iter().map(|s| s.id).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(sent.iter().map(|s| s.attempt).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(sent.iter().map(|s| s.partition).collect::<Vec<_>>())
-            .bind::<Array<Nullable<BigInt>>, _>(sent.iter().map(|s| s.offset).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(sent.iter().map(|s| s.sent_us).collect::<Vec<_>>())
-            .load(c)?;
-            Ok(marked.into_iter().map(|row| row.id).collect())
-        }
+    let marked: Vec<EventId> = match conn {
+        // Failed ones first, as everywhere.
+        Conn::Pg(c) => sql_query(
+            "WITH confirmed AS (\
+               SELECT * FROM unnest($1, $2, $3, $4, $5) AS i (id, attempt, partition, sent_offset, sent_us)), \
+             again AS (DELETE FROM outbox_failed o USING confirmed i \
+               WHERE o.id = i.id AND o.status = 0 AND o.attempt = i.attempt - 1 \
+               RETURNING o.id, o.shard, i.attempt, o.attempt_limit, i.partition, i.sent_us, i.sent_offset, o.size), \
+             fresh AS (DELETE FROM outbox_pending o USING confirmed i WHERE o.id = i.id AND i.attempt = 1 \
+               RETURNING o.id, o.shard, i.attempt, o.attempt_limit, i.partition, i.sent_us, i.sent_offset, o.size) \
+             INSERT INTO outbox_sent (id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size) \
+             SELECT * FROM again UNION ALL SELECT * FROM fresh RETURNING id",
+        )
+        .bind::<Array<EventIdSql>, _>(column(sent, |s| s.id))
+        .bind::<Array<Integer>, _>(column(sent, |s| s.attempt))
+        .bind::<Array<Integer>, _>(column(sent, |s| s.partition))
+        .bind::<Array<Nullable<BigInt>>, _>(column(sent, |s| s.offset))
+        .bind::<Array<BigInt>, _>(column(sent, |s| s.sent_us))
+        .load(c)?
+        .into_iter()
+        .map(|row: IdRow| row.id)
+        .collect(),
         Conn::Sqlite(c) => {
-            let mut marked = HashSet::new();
-            for s in sent {
-                let pending = outbox_open::table
-                    .find(s.id)
-                    .filter(outbox_open::status.eq(0).and(outbox_open::attempt.eq(s.attempt - 1)));
-                let changed = diesel::update(pending)
-                    .set((
-                        outbox_open::status.eq(1),
-                        outbox_open::attempt.eq(s.attempt),
-                        outbox_open::partition.eq(s.partition),
-                        outbox_open::sent_offset.eq(s.offset),
-                        outbox_open::sent_us.eq(s.sent_us),
-                    ))
-                    .execute(c)?;
-                if changed == 1 {
-                    marked.insert(s.id);
-                }
+            let mut rows = Vec::with_capacity(sent.len());
+            for confirmed in sent {
+                rows.extend(take_pending(c, confirmed)?);
             }
-            Ok(marked)
+            for chunk in rows.chunks(ROWS_PER_INSERT) {
+                diesel::insert_into(outbox_sent::table).values(chunk).execute(c)?;
+            }
+            rows.into_iter().map(|row| row.id).collect()
         }
-    }
+    };
+    Ok(marked.into_iter().collect())
+}
+
+/// Takes a PENDING event out of its place, as the SENT one that it is now; none if it is not at that attempt any more.
+fn take_pending(c: &mut SqliteConnection, sent: &Confirmation) -> QueryResult<Option<SentRow>> {
+    use {outbox_failed as f, outbox_pending as p};
+    let taken: Option<(i16, i32, i32)> = match sent.attempt {
+        1 => diesel::delete(p::table.find(sent.id))
+            .returning((p::shard, p::attempt_limit, p::size))
+            .get_result(c)
+            .optional()?,
+        _ => {
+            let pending = f::status.eq(0).and(f::attempt.eq(sent.attempt - 1));
+            diesel::delete(f::table.find(sent.id).filter(pending))
+                .returning((f::shard, f::attempt_limit, f::size))
+                .get_result(c)
+                .optional()?
+        }
+    };
+    let Confirmation { id, attempt, partition, offset, sent_us, .. } = *sent;
+    Ok(taken.map(|(shard, attempt_limit, size)| SentRow {
+        id,
+        shard,
+        attempt,
+        attempt_limit,
+        partition,
+        sent_us,
+        sent_offset: offset,
+        size,
+    }))
 }
 
 /// The greatest offset that is known of each partition: answered, or sent and not answered yet.
@@ -215,8 +278,7 @@ pub(in crate::outbox) fn known_offsets(
     let sql = "SELECT partition, max(place) AS last FROM (\
                  SELECT partition, acked_offset AS place FROM outbox_partition \
                  WHERE topic = $1 AND acked_offset IS NOT NULL \
-                 UNION ALL SELECT partition, sent_offset FROM outbox_open \
-                 WHERE status = 1 AND partition IS NOT NULL AND sent_offset IS NOT NULL) known \
+                 UNION ALL SELECT partition, sent_offset FROM outbox_sent WHERE sent_offset IS NOT NULL) known \
                GROUP BY partition";
     let rows: Vec<Known> = on!(conn, c => sql_query(sql).bind::<Text, _>(topic).load(c))?;
     Ok(rows.into_iter().map(|row| (row.partition, row.last)).collect())
@@ -232,11 +294,11 @@ pub(in crate::outbox) fn begin_anew(
     anew: &BTreeMap<i32, i64>,
     before: Timestamp,
 ) -> QueryResult<()> {
-    use {outbox_open as o, outbox_partition as p};
+    use {outbox_partition as p, outbox_sent as o};
     for (partition, offset) in anew {
         let ahead = p::table.find((topic, partition)).filter(p::acked_offset.ge(offset));
         let lost = o::table
-            .filter(o::status.eq(1).and(o::partition.eq(partition)))
+            .filter(o::partition.eq(partition))
             .filter(o::sent_offset.ge(offset).and(o::sent_us.lt(before)));
         let unknown = (
             p::acked_offset.eq(None::<i64>),
@@ -252,19 +314,19 @@ pub(in crate::outbox) fn begin_anew(
     Ok(())
 }
 
-/// Events and bytes that are sent and unanswered, by partition.
-pub(in crate::outbox) fn in_flight(conn: &mut Conn) -> QueryResult<Vec<(i32, i64, i64)>> {
+/// Events and bytes that are sent and unanswered, by shard.
+pub(in crate::outbox) fn in_flight(conn: &mut Conn) -> QueryResult<BTreeMap<i16, (i64, i64)>> {
     #[derive(QueryableByName)]
     struct InFlightRow {
-        #[diesel(sql_type = Integer)]
-        partition: i32,
+        #[diesel(sql_type = SmallInt)]
+        shard: i16,
         #[diesel(sql_type = BigInt)]
         events: i64,
         #[diesel(sql_type = BigInt)]
         bytes: i64,
     }
-    let sql = "SELECT partition, count(*) AS events, CAST(sum(size) AS BIGINT) AS bytes \
-               FROM outbox_open WHERE status = 1 AND partition IS NOT NULL GROUP BY partition";
+    let sql = "SELECT shard, count(*) AS events, CAST(sum(size) AS BIGINT) AS bytes \
+               FROM outbox_sent GROUP BY shard";
     let rows: Vec<InFlightRow> = on!(conn, c => sql_query(sql).load(c))?;
-    Ok(rows.into_iter().map(|row| (row.partition, row.events, row.bytes)).collect())
+    Ok(rows.into_iter().map(|row| (row.shard, (row.events, row.bytes))).collect())
 }

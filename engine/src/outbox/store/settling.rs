@@ -7,77 +7,34 @@ use common::db::{Conn, ROWS_PER_INSERT};
 use common::event::EventFacts;
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_event, outbox_history, outbox_open, outbox_partition, outbox_settled};
+use common::schema::{outbox_event, outbox_history, outbox_partition, outbox_settled};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
 
-use super::super::model::{HistoryRow, OpenRow, SettledRow};
+use super::super::model::{HistoryRow, SettledRow};
+use super::open::{Place, remove};
 
-/// The open rows of `ids` with what they are, locked in the order of their ids until the transaction ends.
-pub(in crate::outbox) fn lock(
+/// Ends events: their settlement is appended and their open row goes. Each was locked in this transaction, in the place
+/// that stands with it.
+pub(in crate::outbox) fn settle(
     conn: &mut Conn,
-    ids: &[EventId],
-) -> QueryResult<Vec<(OpenRow, EventFacts)>> {
-    if let Conn::Pg(c) = conn {
-        // Only the open rows need the lock: an event's own row never changes.
-        let _locked: Vec<EventId> = outbox_open::table
-            .filter(outbox_open::id.eq_any(ids))
-            .select(outbox_open::id)
-            .order(outbox_open::id)
-            .for_update()
-            .load(c)?;
-    }
-    on!(conn, c => outbox_open::table
-        .inner_join(outbox_event::table.on(outbox_event::id.eq(outbox_open::id)))
-        .filter(outbox_open::id.eq_any(ids))
-        .select((OpenRow::as_select(), EventFacts::as_select()))
-        .order(outbox_open::id)
-        .load(c))
-}
-
-/// Writes changed rows back; `rows` were locked by [`lock`] in this transaction.
-pub(in crate::outbox) fn save(conn: &mut Conn, rows: &[OpenRow]) -> QueryResult<()> {
+    rows: &[SettledRow],
+    from: &BTreeMap<EventId, Place>,
+) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
+    let of = |place: Place| -> Vec<EventId> {
+        let ids = rows.iter().map(|row| row.id);
+        ids.filter(|id| from.get(id) == Some(&place)).collect()
+    };
+    remove(conn, Place::Failed, &of(Place::Failed))?;
+    remove(conn, Place::Pending, &of(Place::Pending))?;
+    let sent = of(Place::Sent);
     match conn {
         Conn::Pg(c) => sql_query(
-            "UPDATE outbox_open o SET status = i.status, attempt = i.attempt, attempt_limit = i.attempt_limit, \
-               due_us = i.due_us, partition = i.partition, sent_us = i.sent_us, sent_offset = i.sent_offset, \
-               resolved_us = i.resolved_us \
-             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-               AS i (id, status, attempt, attempt_limit, due_us, partition, sent_us, sent_offset, resolved_us) \
-             WHERE o.id = i.id",
-        )
-        .bind::<Array<EventIdSql>, _>(rows.iter().map(|r| r.id).collect::<Vec<_>>())
-        .bind::<Array<SmallInt>, _>(rows.iter().map(|r| r.status).collect::<Vec<_>>())
-        .bind::<Array<Integer>, _>(rows.iter().map(|r| r.attempt).collect::<Vec<_>>())
-        .bind::<Array<Integer>, _>(rows.iter().map(|r| r.attempt_limit).collect::<Vec<_>>())
-        .bind::<Array<BigInt>, _>(rows.iter().map(|r| r.due_us).collect::<Vec<_>>())
-        .bind::<Array<Nullable<Integer>>, _>(rows.iter().map(|r| r.partition).collect::<Vec<_>>())
-        .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|r| r.sent_us).collect::<Vec<_>>())
-        .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|r| r.sent_offset).collect::<Vec<_>>())
-        .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|r| r.resolved_us).collect::<Vec<_>>())
-        .execute(c)
-        .map(drop),
-        Conn::Sqlite(c) => {
-            for row in rows {
-                diesel::update(outbox_open::table.find(row.id)).set(row).execute(c)?;
-            }
-            Ok(())
-        }
-    }
-}
-
-/// Ends events: their settlement is appended and their open row goes. `rows` were locked in this transaction.
-pub(in crate::outbox) fn settle(conn: &mut Conn, rows: &[SettledRow]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    match conn {
-        Conn::Pg(c) => sql_query(
-            "WITH gone AS (DELETE FROM outbox_open WHERE id = ANY($1)) \
+            "WITH gone AS (DELETE FROM outbox_sent WHERE id = ANY($12)) \
              INSERT INTO outbox_settled (id, outcome, detail, attempt, partition, sent_us, settled_us, \
                processed_us, version, consumer, result) \
              SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -93,14 +50,14 @@ pub(in crate::outbox) fn settle(conn: &mut Conn, rows: &[SettledRow]) -> QueryRe
         .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|r| r.version).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(rows.iter().map(|r| r.consumer.as_str()).collect::<Vec<_>>())
         .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|r| r.result.as_deref()).collect::<Vec<_>>())
+        .bind::<Array<EventIdSql>, _>(sent)
         .execute(c)
         .map(drop),
         Conn::Sqlite(c) => {
             for row in rows {
                 diesel::insert_into(outbox_settled::table).values(row).execute(c)?;
-                diesel::delete(outbox_open::table.find(row.id)).execute(c)?;
             }
-            Ok(())
+            remove(conn, Place::Sent, &sent)
         }
     }
 }

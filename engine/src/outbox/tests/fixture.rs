@@ -57,12 +57,17 @@ impl OutboxFixture {
 
     /// Puts an event's row into any state, as if its life had led there.
     pub(super) async fn force(&self, row: OpenRow) {
-        self.run(move |conn| store::save(conn, &[row])).await;
+        let id = row.id;
+        let moved = move |conn: &mut Conn| {
+            let (before, _) = store::lock(conn, &[id])?.into_iter().next().unwrap();
+            store::save(conn, &[(Place::of(&before), row)])
+        };
+        self.run(moved).await;
     }
 
     pub(super) async fn send(&self, id: EventId, attempt: i32, partition: i32) {
         let (sent_us, offset) = (self.env.now(), self.next_offset());
-        let sent = SentRow { id, shard: 0, attempt, partition, offset, sent_us };
+        let sent = Confirmation { id, shard: 0, attempt, partition, offset, sent_us };
         let marked = self.run(move |conn| store::mark_sent(conn, &[sent])).await;
         assert!(marked.contains(&id), "the send must be noted");
     }
@@ -131,6 +136,22 @@ impl OutboxFixture {
         self.send(id, 1, partition).await;
         let refusal = Ack { retryable: false, ..self.ack(id, 1, Verdict::Failed) };
         assert_eq!(self.settle(vec![refusal]).await.advanced.exhausted, 1);
+    }
+
+    /// What is due in `shards`, each read from its beginning.
+    pub(super) async fn due(
+        &self,
+        shards: impl Iterator<Item = i16>,
+        paused: Vec<String>,
+        limit: usize,
+    ) -> Vec<DueRow> {
+        let now = self.env.now();
+        let read = |shard| ShardRead { shard, after: Position::BEGINNING, limit: 1_000 };
+        let reads: Vec<ShardRead> = shards.map(read).collect();
+        self.run(move |conn| {
+            conn.read_by_index(|conn| store::due(conn, now, &reads, &paused, limit))
+        })
+        .await
     }
 
     pub(super) fn monitor(&self) -> OverdueMonitor {

@@ -19,8 +19,9 @@ use diesel::prelude::*;
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
 use super::advance::{SUPERSEDED, advance};
+use super::position::Position;
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
-use super::store::{self, SentRow};
+use super::store::{self, Confirmation, DueRow, Place, ShardRead};
 use super::update::Update;
 use super::*;
 use crate::counters;
@@ -33,6 +34,7 @@ mod fixture;
 mod listener;
 mod overdue;
 mod pauses;
+mod relaying;
 mod sending;
 
 use fixture::OutboxFixture;
@@ -114,7 +116,7 @@ async fn the_database_follows_the_state_table(fixture: OutboxFixture) {
                     Trigger::Confirmed { attempt, partition, offset } => {
                         let shard = before.shard;
                         let sent =
-                            SentRow { id, shard, attempt, partition, offset, sent_us: START };
+                            Confirmation { id, shard, attempt, partition, offset, sent_us: START };
                         fixture.run(move |conn| store::mark_sent(conn, &[sent])).await;
                     }
                     _ => {
@@ -238,9 +240,9 @@ async fn a_newer_version_resolves_more_than_a_step_takes(fixture: OutboxFixture)
     let events = (1..=count).map(event).collect();
     let ids = fixture.run(move |conn| outbox.append(conn, events)).await;
     let now = fixture.env.now();
-    let sent: Vec<SentRow> = (0..)
+    let sent: Vec<Confirmation> = (0..)
         .zip(&ids)
-        .map(|(offset, id)| SentRow {
+        .map(|(offset, id)| Confirmation {
             id: *id,
             shard: 0,
             attempt: 1,

@@ -47,10 +47,8 @@ async fn only_what_is_due_and_pending_is_found(fixture: OutboxFixture) {
     let fresh = fixture.append(SNAPSHOT, "A", 4).await;
     let ahead = fixture.open(fresh).await.unwrap();
     fixture.force(OpenRow { due_us: later, ..ahead }).await;
-    let now = fixture.env.now();
-    let shards = std::collections::BTreeSet::from([row.shard]);
-    let found = fixture.run(move |conn| store::due(conn, now, &shards, &[], 10)).await;
+    let found = fixture.due(std::iter::once(row.shard), Vec::new(), 10).await;
     assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due, fresh]);
-    let others = std::collections::BTreeSet::from([(row.shard + 1) % SHARDS]);
-    assert!(fixture.run(move |conn| store::due(conn, now, &others, &[], 10)).await.is_empty());
+    let other = (row.shard + 1) % SHARDS;
+    assert!(fixture.due(std::iter::once(other), Vec::new(), 10).await.is_empty());
 }

@@ -1,0 +1,83 @@
+//! One send: the messages of one partition, on their way to the broker.
+
+use common::clock::Timestamp;
+use common::event::Event;
+use common::telemetry::{Delivery, Span, Step};
+
+use super::relay::RelayParts;
+use super::store::DueRow;
+use crate::kafka::{Envelope, Message, Offset, SendError};
+
+/// What the broker said of each message.
+pub(super) type SendResults = Vec<Result<Offset, SendError>>;
+
+/// Events that were sent to one partition.
+#[derive(Debug)]
+pub(super) struct PartitionSend {
+    pub(super) partition: i32,
+    /// As they were read.
+    pub(super) rows: Vec<DueRow>,
+    /// In the order of `rows`.
+    pub(super) results: SendResults,
+    /// When they were handed to the producer.
+    pub(super) at: Timestamp,
+    /// The state of the positions when they were read.
+    pub(super) generation: u64,
+}
+
+impl RelayParts {
+    /// Sends `rows` to `partition`, each as its next attempt.
+    pub(super) async fn send(
+        &self,
+        partition: i32,
+        mut rows: Vec<DueRow>,
+        generation: u64,
+    ) -> PartitionSend {
+        let at = self.env.now();
+        let spans = self.begin_spans(&mut rows, partition);
+        let messages: Vec<Message> = rows.iter().map(|row| self.message(row, partition)).collect();
+        let results = self.producer.send_all(&messages).await;
+        self.end_spans(spans, &results);
+        PartitionSend { partition, rows, results, at, generation }
+    }
+
+    /// The spans of those whose trace is recorded, by their place; their messages go on from there.
+    fn begin_spans(&self, rows: &mut [DueRow], partition: i32) -> Vec<(usize, Span)> {
+        let begin = |(place, row): (usize, &mut DueRow)| {
+            let mut traceparent = row.traceparent.take();
+            let about = || Delivery {
+                id: row.id,
+                key: row.key.clone(),
+                attempt: row.attempt + 1,
+                topic: self.topic.clone(),
+                partition: Some(partition),
+            };
+            let span = self.spans.begin(Step::Send, &mut traceparent, about);
+            row.traceparent = traceparent;
+            Some((place, span?))
+        };
+        rows.iter_mut().enumerate().filter_map(begin).collect()
+    }
+
+    fn end_spans(&self, spans: Vec<(usize, Span)>, results: &[Result<Offset, SendError>]) {
+        for (place, span) in spans {
+            let failure = results.get(place).and_then(|result| result.as_ref().err());
+            self.spans.end(span, failure.map(ToString::to_string).as_deref());
+        }
+    }
+
+    fn message(&self, row: &DueRow, partition: i32) -> Message {
+        let event = Event {
+            id: row.id,
+            event_type: row.event_type.clone(),
+            key: row.key.clone(),
+            epoch: row.epoch,
+            attempt: row.attempt + 1,
+            time: row.created_us,
+            traceparent: row.traceparent.clone(),
+            data: row.payload.clone().into_bytes(),
+        };
+        Envelope { source: format!("/{}", self.service), event }
+            .into_message(&self.topic, partition)
+    }
+}

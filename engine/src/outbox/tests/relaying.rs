@@ -1,0 +1,169 @@
+//! The relay on a broker: that each partition goes its own way, and that nothing is passed by.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+
+use common::config::KafkaSettings;
+use common::db::Backend;
+use common::schema::outbox_open;
+use common::telemetry::BrokerState;
+use stockloop_tests::poll::eventually;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::kafka::{EmbeddedBroker, Producer};
+
+on_every_database!(OutboxFixture::new =>
+    a_partition_without_a_leader_holds_up_no_other,
+    a_late_commit_is_not_passed_by,
+    two_relays_keep_within_one_cap,
+);
+
+/// A broker with this topic of two partitions.
+fn broker() -> EmbeddedBroker {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic(TOPIC, 2).unwrap();
+    broker
+}
+
+impl OutboxFixture {
+    fn relay(&self, broker: &EmbeddedBroker, cap: usize) -> Relay {
+        let kafka = KafkaSettings {
+            brokers: broker.brokers(),
+            outbound_topic: TOPIC.to_owned(),
+            outbound_ack_topic: "acks".to_owned(),
+            outbound_consumer: "order-service".to_owned(),
+            inbound_topic: String::new(),
+            inbound_ack_topic: String::new(),
+            partitions: 2,
+            replication: 1,
+            create_topics: false,
+            properties: BTreeMap::new(),
+        };
+        Relay::new(RelayParts {
+            db: self.db.clone(),
+            env: self.env.clone(),
+            producer: Producer::new(&kafka, "product-service", BrokerState::default()).unwrap(),
+            policy: POLICY,
+            in_flight: InFlight::new(cap, 1 << 20),
+            spans: Spans::off(self.env.clone()),
+            service: "product-service".to_owned(),
+            topic: TOPIC.to_owned(),
+            batch: 100,
+            patience: Duration::from_millis(50),
+            woken: Arc::new(Notify::new()),
+        })
+    }
+
+    async fn status(&self, id: EventId) -> Option<Status> {
+        self.run(move |conn| {
+            on!(conn, c => outbox_open::table
+                .filter(outbox_open::id.eq(id))
+                .select(outbox_open::status)
+                .first(c)
+                .optional())
+        })
+        .await
+    }
+
+    /// Lets `relay` work until `id` is SENT.
+    async fn relay_until_sent(&self, relay: &Relay, held: &LeaseSet, id: EventId) {
+        eventually("the event is SENT", Duration::from_secs(60), async || {
+            relay.run_once(held).await.unwrap();
+            match self.status(id).await {
+                Some(Status::Sent) => Ok(()),
+                status => Err(status),
+            }
+        })
+        .await;
+    }
+}
+
+/// A key whose events go to `partition` of two.
+fn key_in(partition: i32) -> String {
+    let mut keys = (0..).map(|n| format!("K{n}"));
+    keys.find(|key| partition_of(shard_of(key), 2) == partition).unwrap()
+}
+
+async fn a_partition_without_a_leader_holds_up_no_other(fixture: OutboxFixture) {
+    let broker = broker();
+    let relay = fixture.relay(&broker, 1_000);
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    broker.lead(TOPIC, 1, false).unwrap();
+    let stuck = fixture.append(SNAPSHOT, &key_in(1), 1).await;
+    for version in 1..=3 {
+        let well = fixture.append(SNAPSHOT, &key_in(0), version).await;
+        fixture.relay_until_sent(&relay, &held, well).await;
+        assert_eq!(fixture.status(stuck).await, Some(Status::Pending));
+    }
+    broker.lead(TOPIC, 1, true).unwrap();
+    fixture.relay_until_sent(&relay, &held, stuck).await;
+}
+
+async fn a_late_commit_is_not_passed_by(fixture: OutboxFixture) {
+    if fixture.db.backend() == Backend::Sqlite {
+        // There is one writer, so no transaction can be late.
+        return;
+    }
+    let broker = broker();
+    let relay = fixture.relay(&broker, 1_000);
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    let ((written, is_written), (commit, may_commit)) = (mpsc::channel(), mpsc::channel());
+    let (db, outbox) = (fixture.db.clone(), fixture.outbox.clone());
+    let late = tokio::spawn(async move {
+        db.write::<_, DbError>(move |conn| {
+            let payload = "{}".to_owned();
+            let (key, traceparent) = ("A".to_owned(), None);
+            let event = NewEvent { event_type: COMMAND, key, version: 0, payload, traceparent };
+            let ids = outbox.append(conn, vec![event])?;
+            written.send(ids[0]).unwrap();
+            may_commit.recv().unwrap();
+            Ok(())
+        })
+        .await
+    });
+    let first = tokio::task::spawn_blocking(move || is_written.recv().unwrap()).await.unwrap();
+    for version in 1..=3 {
+        let second = fixture.append(SNAPSHOT, "A", version).await;
+        assert!(first < second);
+        fixture.relay_until_sent(&relay, &held, second).await;
+    }
+    assert_eq!(fixture.status(first).await, None, "it is not committed");
+    commit.send(()).unwrap();
+    late.await.unwrap().unwrap();
+    fixture.relay_until_sent(&relay, &held, first).await;
+}
+
+async fn two_relays_keep_within_one_cap(fixture: OutboxFixture) {
+    const CAP: usize = 20;
+    let broker = broker();
+    let (one, other) = (fixture.relay(&broker, CAP), fixture.relay(&broker, CAP));
+    let lease = Duration::from_secs(600);
+    for owner in ["one", "other", "one"] {
+        renew(&fixture.db, owner, lease).await.unwrap();
+    }
+    let others = renew(&fixture.db, "other", lease).await.unwrap();
+    let ones = renew(&fixture.db, "one", lease).await.unwrap();
+    assert_eq!((ones.tokens.len(), others.tokens.len()), (32, 32));
+    for n in 0..200 {
+        fixture.append(SNAPSHOT, &format!("K{n}"), 1).await;
+    }
+    let mut settled = 0;
+    while settled < 200 {
+        one.run_once(&ones).await.unwrap();
+        other.run_once(&others).await.unwrap();
+        let sent: Vec<(EventId, i32)> = fixture
+            .run(|conn| {
+                use common::schema::outbox_sent as s;
+                on!(conn, c => s::table.select((s::id, s::partition)).load(c))
+            })
+            .await;
+        for partition in 0..2 {
+            let there = sent.iter().filter(|(_, own)| *own == partition).count();
+            assert!(there <= CAP, "{there} in partition {partition}");
+        }
+        // Whoever settles, the relays are not told: they find out by themselves.
+        let acks = sent.iter().map(|(id, _)| fixture.ack(*id, 1, Verdict::Success)).collect();
+        settled += fixture.settle(acks).await.advanced.settled.len();
+    }
+}
