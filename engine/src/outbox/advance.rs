@@ -47,7 +47,7 @@ pub(super) fn advance(
         batch.apply(update);
     }
     batch.supersede(older);
-    batch.supersede(store::overtaken_among(conn, &batch.exhausted_snapshots)?);
+    batch.supersede_overtaken(conn)?;
     batch.write(conn, more)
 }
 
@@ -81,8 +81,8 @@ struct UpdateBatch<'a> {
     alerts_to_close: Vec<(EventId, &'static str)>,
     /// Snapshots that are EXHAUSTED now.
     exhausted_snapshots: Vec<EventId>,
-    /// (key, epoch, version) of snapshots that were applied: older exhausted ones are superfluous now.
-    newest: Vec<(String, i64, i64)>,
+    /// The newest (epoch, version) of each key of which snapshots are PROCESSED now: older exhausted ones are superfluous.
+    newest: BTreeMap<String, (i64, i64)>,
     /// Keys whose copy took a new state.
     applied: BTreeSet<String>,
     /// What the listener is told.
@@ -104,7 +104,7 @@ impl<'a> UpdateBatch<'a> {
             alerts: Vec::new(),
             alerts_to_close: Vec::new(),
             exhausted_snapshots: Vec::new(),
-            newest: Vec::new(),
+            newest: BTreeMap::new(),
             applied: BTreeSet::new(),
             event_updates: Vec::new(),
             done: Advanced::default(),
@@ -274,7 +274,8 @@ impl<'a> UpdateBatch<'a> {
             })
         });
         if success && facts.kind == EventKind::Snapshot {
-            self.newest.push((facts.key, facts.epoch, facts.version));
+            let newest = self.newest.entry(facts.key).or_default();
+            *newest = (facts.epoch, facts.version).max(*newest);
         }
         self.done.settled.push(SettledEvent {
             created: facts.created_us,
@@ -301,15 +302,30 @@ impl<'a> UpdateBatch<'a> {
     fn supersede(&mut self, older: Vec<EventId>) {
         for id in older {
             let Some((_, facts)) = self.rows.get(&id) else { continue };
-            let own = (facts.epoch, facts.version);
-            let exhausted_now = self.exhausted_snapshots.contains(&id);
-            let is_newer = |(key, epoch, version): &(String, i64, i64)| {
-                *key == facts.key && (*epoch, *version) > own
-            };
-            if exhausted_now || self.newest.iter().any(is_newer) {
+            let newest = self.newest.get(&facts.key);
+            if newest.is_some_and(|newest| *newest > (facts.epoch, facts.version)) {
                 self.apply(Update::new(id, Trigger::Superseded));
             }
         }
+    }
+
+    /// Resolves what gives up now although a newer version of its key was PROCESSED before.
+    fn supersede_overtaken(&mut self, conn: &mut Conn) -> QueryResult<()> {
+        let gave_up = std::mem::take(&mut self.exhausted_snapshots);
+        if gave_up.is_empty() {
+            return Ok(());
+        }
+        let facts: Vec<EventFacts> =
+            gave_up.iter().filter_map(|id| Some(self.rows.get(id)?.1.clone())).collect();
+        let keys = facts.iter().map(|facts| facts.key.clone()).collect();
+        let settled = store::newest_settled(conn, &keys)?;
+        for facts in facts {
+            let before = settled.get(&facts.key).max(self.newest.get(&facts.key));
+            if before.is_some_and(|newest| *newest > (facts.epoch, facts.version)) {
+                self.apply(Update::new(facts.id, Trigger::Superseded));
+            }
+        }
+        Ok(())
     }
 
     /// Notes a change of an event for the listener, if it wants to be told.
@@ -358,7 +374,9 @@ impl<'a> UpdateBatch<'a> {
             counters::add(conn, counters::FAILED, self.now, failed)?;
         }
         if more {
-            self.done.superseding = self.newest;
+            let newest = self.newest.into_iter();
+            self.done.superseding =
+                newest.map(|(key, (epoch, version))| (key, epoch, version)).collect();
         }
         self.done.rows = self.rows.into_values().map(|(row, _)| row).collect();
         Ok(self.done)

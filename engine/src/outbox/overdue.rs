@@ -7,13 +7,14 @@
 
 use std::time::Duration;
 
+use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use common::ids::EventId;
 use common::retry::Backoff;
 use diesel::QueryResult;
 
-use super::advance::advance;
+use super::advance::{SUPERSEDED, advance};
 use super::pause;
 use super::relay::Relay;
 use super::state::{Policy, Trigger};
@@ -121,19 +122,19 @@ impl OverdueMonitor {
     /// Closes the gap between two transactions, one in which an event gave up while the other, which could not see
     /// that yet, settled a newer version of its key.
     pub(super) async fn resolve_overtaken(&self) -> Result<(), DbError> {
-        let monitor = self.clone();
-        self.db
-            .write(move |conn| {
-                let since = monitor.env.now().before(OVERTAKEN_WITHIN);
-                let ids = store::overtaken(conn, since, BATCH)?;
+        let since = self.env.now().before(OVERTAKEN_WITHIN);
+        let read = move |conn: &mut Conn| overtaken(conn, since).map_err(DbError::from);
+        let overtaken = self.db.read(read).await?;
+        for ids in overtaken.chunks(SUPERSEDED) {
+            let (monitor, ids) = (self.clone(), ids.to_vec());
+            let resolved = self.db.write::<_, DbError>(move |conn| {
                 let superseded = |id| Update::new(id, Trigger::Superseded);
-                let updates: Vec<_> = ids.into_iter().map(superseded).collect();
-                if !updates.is_empty() {
-                    advance(conn, &monitor.env, &monitor.policy, updates)?;
-                }
-                Ok(())
-            })
-            .await
+                let updates = ids.into_iter().map(superseded).collect();
+                Ok(advance(conn, &monitor.env, &monitor.policy, updates)?)
+            });
+            resolved.await?;
+        }
+        Ok(())
     }
 
     /// Finds the silent partitions, keeps their episode, and returns their number and what to probe them with.
@@ -179,4 +180,16 @@ impl OverdueMonitor {
             waiting: silent.iter().map(|partition| partition.waiting).sum(),
         })
     }
+}
+
+/// Events that gave up since `since` although a newer version of their key is PROCESSED; only read, so that no writer
+/// waits for it.
+fn overtaken(conn: &mut Conn, since: Timestamp) -> QueryResult<Vec<EventId>> {
+    let gave_up = store::gave_up_since(conn, since)?;
+    let keys = gave_up.iter().map(|event| event.key.clone()).collect();
+    let newest = store::newest_settled(conn, &keys)?;
+    let is_overtaken = |event: &store::GaveUp| {
+        newest.get(&event.key).is_some_and(|newest| *newest > (event.epoch, event.version))
+    };
+    Ok(gave_up.iter().filter(|event| is_overtaken(event)).map(|event| event.event_id).collect())
 }

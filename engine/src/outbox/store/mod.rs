@@ -7,6 +7,7 @@ mod open;
 mod overdue;
 mod sending;
 mod settling;
+mod versions;
 
 use common::ids::{EventId, EventIdSql};
 use diesel::QueryableByName;
@@ -15,6 +16,7 @@ pub(super) use open::*;
 pub(super) use overdue::*;
 pub(super) use sending::*;
 pub(super) use settling::*;
+pub(super) use versions::*;
 
 #[derive(QueryableByName)]
 struct IdRow {

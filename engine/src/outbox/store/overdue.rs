@@ -1,10 +1,10 @@
-//! What nobody reports: events passed by, silent partitions, failures that a newer version made superfluous.
+//! What nobody reports: events passed by, and silent partitions.
 
 use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::Conn;
-use common::ids::{EventId, EventIdSql};
+use common::ids::EventId;
 use common::on;
 use common::schema::{outbox_partition, outbox_sent};
 use diesel::prelude::*;
@@ -166,90 +166,4 @@ pub(in crate::outbox) fn note_silence(
         diesel::update(still_silent).set(state).execute(c)
     })?;
     Ok(noted > 0)
-}
-
-/// Those snapshots among `ids` whose key has a newer version that is PROCESSED.
-///
-/// Newer by id too, so that a long history is not walked; where clocks of instances disagree, [`overtaken`] finds
-/// the rest.
-pub(in crate::outbox) fn overtaken_among(
-    conn: &mut Conn,
-    ids: &[EventId],
-) -> QueryResult<Vec<EventId>> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let overtaken = "SELECT e.id FROM outbox_event e WHERE e.kind = 0 AND EXISTS (\
-                       SELECT 1 FROM outbox_event n JOIN outbox_settled s ON s.id = n.id \
-                       WHERE n.key = e.key AND n.kind = 0 AND n.id > e.id \
-                         AND (n.epoch, n.version) > (e.epoch, e.version)) AND e.id";
-    let rows: Vec<IdRow> = match conn {
-        Conn::Pg(c) => {
-            sql_query(format!("{overtaken} = ANY($1)")).bind::<Array<EventIdSql>, _>(ids).load(c)?
-        }
-        Conn::Sqlite(c) => {
-            let list = json_list(ids)?;
-            sql_query(format!("{overtaken} IN (SELECT value FROM json_each(?))"))
-                .bind::<Text, _>(list)
-                .load(c)?
-        }
-    };
-    Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-/// Events whose alert was raised since `since` and is open although a newer version of their key is PROCESSED.
-pub(in crate::outbox) fn overtaken(
-    conn: &mut Conn,
-    since: Timestamp,
-    limit: i64,
-) -> QueryResult<Vec<EventId>> {
-    let sql = "SELECT a.event_id AS id FROM alert a \
-               WHERE a.closed_us IS NULL AND a.kind = 'exhausted' AND a.event_kind = 0 \
-                 AND a.created_us >= $1 \
-                 AND EXISTS (SELECT 1 FROM outbox_event e JOIN outbox_settled s ON s.id = e.id \
-                             WHERE e.key = a.key AND e.kind = 0 \
-                               AND (e.epoch, e.version) > (a.epoch, a.version)) \
-               ORDER BY a.event_id LIMIT $2";
-    let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
-        .bind::<BigInt, _>(since)
-        .bind::<BigInt, _>(limit)
-        .load(c))?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-/// Those of `copies` (an event, and the version that its key has in the copy) that are above all that was ever written
-/// here, as far as events are kept.
-///
-/// The search goes from the newest event backwards: where all is well it ends after a few rows, however many a key has.
-/// Ids alone do not say which version is the newest, since the clocks of instances differ.
-pub(in crate::outbox) fn above_source(
-    conn: &mut Conn,
-    copies: &[(EventId, i64)],
-) -> QueryResult<Vec<(EventId, i64)>> {
-    #[derive(QueryableByName)]
-    struct Above {
-        #[diesel(sql_type = EventIdSql)]
-        id: EventId,
-        #[diesel(sql_type = BigInt)]
-        version: i64,
-    }
-    let written = "(SELECT 1 FROM outbox_event n WHERE n.key = e.key AND n.kind = 0 AND n.epoch >= e.epoch \
-                      AND n.version >= c.version ORDER BY n.id DESC LIMIT 1)";
-    let rows: Vec<Above> = match conn {
-        Conn::Pg(c) => sql_query(format!(
-            "SELECT c.id, c.version FROM unnest($1, $2) AS c (id, version) \
-             JOIN outbox_event e ON e.id = c.id WHERE {written} IS NULL"
-        ))
-        .bind::<Array<EventIdSql>, _>(copies.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-        .bind::<Array<BigInt>, _>(copies.iter().map(|(_, version)| *version).collect::<Vec<_>>())
-        .load(c)?,
-        Conn::Sqlite(c) => sql_query(format!(
-            "SELECT c.id, c.version FROM (SELECT json_extract(value, '$[0]') AS id, \
-               json_extract(value, '$[1]') AS version FROM json_each(?)) c \
-             JOIN outbox_event e ON e.id = c.id WHERE {written} IS NULL"
-        ))
-        .bind::<Text, _>(json_list(copies)?)
-        .load(c)?,
-    };
-    Ok(rows.into_iter().map(|row| (row.id, row.version)).collect())
 }
