@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS};
+use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS, Pooler};
 use common::env::Env;
 use common::on;
 use common::schema::outbox_event;
@@ -76,6 +76,7 @@ async fn fill_and_measure(arguments: &Arguments) -> Result<()> {
     ensure!(open <= events, "--open {open} is more than the {events} of --events");
     let db = Db::open(&DatabaseSettings {
         url: arguments.database_url.clone().into(),
+        pooler: Pooler::None,
         pool_size: 2,
         loop_pool_size: 2,
         connect_timeout: Duration::from_secs(5),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::db::{DatabaseSettings, Db, MigrationSet};
+use common::db::{DatabaseSettings, Db, MigrationSet, Pooler};
 use tempfile::TempDir;
 
 use crate::real;
@@ -57,6 +57,7 @@ impl TestDatabase {
 pub fn open(url: &str) -> Db {
     let settings = DatabaseSettings {
         url: url.to_owned().into(),
+        pooler: Pooler::None,
         pool_size: 4,
         loop_pool_size: 4,
         connect_timeout: Duration::from_secs(10),

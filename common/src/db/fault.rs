@@ -5,7 +5,7 @@
 
 use diesel::result::{DatabaseErrorKind, Error};
 
-use super::DbError;
+use super::{DbError, pooler};
 
 /// Whose fault an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,7 @@ impl Fault {
             DbError::Query(error) => Self::of_query(error),
             DbError::Unreachable { .. }
             | DbError::Unusable { .. }
+            | DbError::Pooler(_)
             | DbError::Busy
             | DbError::Closed => Self::World,
         }
@@ -101,6 +102,8 @@ impl Fault {
         match code.get(..2) {
             // A statement that took too long: behind a lock that is not waited for by itself, or in a trigger.
             _ if code == "57014" => Self::Locked,
+            // A session that is not one's own: no data makes it so.
+            _ if pooler::FOREIGN_SESSION.contains(&code) => Self::World,
             // A sequence at its end is no value of anybody's.
             _ if code == "2200H" => Self::Setup,
             Some("22") => Self::Data,
@@ -175,6 +178,7 @@ mod tests {
             ("P0001", Fault::Unknown),
             ("40P01", Fault::World),
             ("42P01", Fault::Setup),
+            ("42P05", Fault::World),
             ("42501", Fault::Setup),
             ("53100", Fault::World),
             ("55P03", Fault::Locked),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{DbError, Url};
+use super::{DbError, Pooler, Url};
 
 /// The kind of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Location {
     Postgres {
         /// The whole URL.
         url: Url,
+        /// What hands out its sessions.
+        pooler: Pooler,
     },
     /// A file of this machine.
     Sqlite {
@@ -75,7 +77,7 @@ impl Location {
                         "this program is built without TLS, so everything would be sent in plain text; build it with --features tls, or add sslmode=disable if that is meant",
                     );
                 }
-                Ok(Self::Postgres { url: url.clone() })
+                Ok(Self::Postgres { url: url.clone(), pooler: Pooler::None })
             }
             "postgres" | "postgresql" => wrong("a host has to follow postgres://"),
             "sqlite" => {
@@ -95,13 +97,30 @@ impl Location {
     pub fn patient_for(self, timeout: Duration) -> Self {
         match self {
             // libpq takes whole seconds, and at least two of them.
-            Self::Postgres { url } => {
+            Self::Postgres { url, pooler } => {
                 let seconds = timeout.as_secs().max(2).to_string();
                 let url = url.with_option("connect_timeout", &seconds);
                 let add = |url: Url, (name, value): &(&str, &str)| url.with_option(name, value);
-                Self::Postgres { url: VANISHED.iter().fold(url, add) }
+                Self::Postgres { url: VANISHED.iter().fold(url, add), pooler }
             }
             file @ Self::Sqlite { .. } => file,
+        }
+    }
+
+    /// The same, with a server's sessions handed out by `pooler`; a file has none.
+    #[must_use]
+    pub fn behind(self, pooler: Pooler) -> Self {
+        match self {
+            Self::Postgres { url, .. } => Self::Postgres { url, pooler },
+            file @ Self::Sqlite { .. } => file,
+        }
+    }
+
+    /// What hands out its sessions.
+    pub fn pooler(&self) -> Pooler {
+        match self {
+            Self::Postgres { pooler, .. } => *pooler,
+            Self::Sqlite { .. } => Pooler::None,
         }
     }
 
@@ -148,7 +167,7 @@ fn is_this_machine(host: &str) -> bool {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Postgres { url } => f.write_str(&url.redacted()),
+            Self::Postgres { url, .. } => f.write_str(&url.redacted()),
             Self::Sqlite { path } => write!(f, "sqlite:{}", path.display()),
         }
     }

@@ -1,5 +1,6 @@
 //! Embedded migrations, run at start and by `migrate`.
 
+use diesel::backend::Backend;
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::pg::Pg;
 use diesel::sqlite::Sqlite;
@@ -8,7 +9,7 @@ use diesel_migrations::MigrationHarness;
 
 pub use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use super::{Conn, DbError, Location, check};
+use super::{Conn, DbError, Location, Pooler, check};
 use crate::on;
 
 /// The same schema for both databases.
@@ -35,36 +36,108 @@ pub(super) fn run(
     location: &Location,
     sets: &[MigrationSet],
 ) -> Result<Vec<String>, DbError> {
-    let refused = |reason: String| DbError::Unusable { location: location.to_string(), reason };
     check::encoding(conn, location)?;
-    if let Conn::Pg(c) = conn {
-        // To wait for another instance, or to build an index, may take longer than any other statement may.
-        sql_query("SET statement_timeout = 0").execute(c)?;
-        sql_query("SET lock_timeout = 0").execute(c)?;
-        sql_query(format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).execute(c)?;
+    let mut done = Vec::new();
+    while let Some(migration) = run_next(conn, location, sets)? {
+        done.push(migration);
     }
-    let todo = pending(conn, location, sets)?;
+    check_writable(conn, location.pooler()).map_err(|error| {
+        refused(location, format!("it can't be written to: {error}; check that it is not read-only and that the user may write to its tables"))
+    })?;
+    Ok(done)
+}
+
+/// Runs the next migration, if there is one, in a transaction that holds the lock.
+///
+/// The lock is a transaction's: one of a session could not be given back behind a pooler. Each migration looks under it
+/// what is still to be done, so it does not matter which instance runs which. One transaction around all of them would
+/// keep the tables of the first one locked until the last one is through.
+fn run_next(
+    conn: &mut Conn,
+    location: &Location,
+    sets: &[MigrationSet],
+) -> Result<Option<String>, DbError> {
+    let next = conn.outermost(location.pooler(), |conn| {
+        if let Conn::Pg(_) = conn {
+            conn.batch_execute(&lock())?;
+        }
+        match pending(conn, location, sets)?.is_empty() {
+            true => Ok(None),
+            false => run_first(conn, location, sets),
+        }
+    });
+    next.map_err(|error| match error {
+        DbError::Query(error) => refused(
+            location,
+            format!("it can't be migrated: {error}; check that it is not read-only"),
+        ),
+        told => told,
+    })
+}
+
+/// To wait for another instance, or to build an index, may take longer than any other statement may.
+fn lock() -> String {
+    format!(
+        "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+         SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
+    )
+}
+
+/// Runs the first migration that is not applied.
+fn run_first(
+    conn: &mut Conn,
+    location: &Location,
+    sets: &[MigrationSet],
+) -> Result<Option<String>, DbError> {
     for set in sets {
         let done = match conn {
-            Conn::Pg(c) => c.run_pending_migrations(Only(set.postgres)).map(drop),
-            Conn::Sqlite(c) => c.run_pending_migrations(Only(set.sqlite)).map(drop),
+            Conn::Pg(c) => run_first_of::<Pg, _>(c, set.postgres),
+            Conn::Sqlite(c) => run_first_of::<Sqlite, _>(c, set.sqlite),
         };
-        done.map_err(|error| {
-            refused(format!("a migration failed: {error}; check that the user may create tables and that the database is not read-only"))
+        let done = done.map_err(|error| {
+            told(location, error, |error| format!("a migration failed: {error}; check that the user may create tables and that the database is not read-only"))
         })?;
+        if done.is_some() {
+            return Ok(done);
+        }
     }
-    if let Conn::Pg(c) = conn {
-        sql_query(format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})")).execute(c)?;
+    Ok(None)
+}
+
+fn run_first_of<DB: Backend, C: MigrationHarness<DB>>(
+    conn: &mut C,
+    set: &'static EmbeddedMigrations,
+) -> Boxed<Option<String>>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let pending = conn.pending_migrations(Only(set))?;
+    let Some(first) = pending.first() else { return Ok(None) };
+    Ok(Some(conn.run_migration(first)?.to_string()))
+}
+
+fn refused(location: &Location, reason: String) -> DbError {
+    DbError::Unusable { location: location.to_string(), reason }
+}
+
+/// An error of diesel's migrations with its `reason`, unless it knows by itself what to do.
+fn told(
+    location: &Location,
+    error: Box<dyn std::error::Error + Send + Sync>,
+    reason: impl FnOnce(&dyn std::error::Error) -> String,
+) -> DbError {
+    match error.downcast::<diesel::result::Error>() {
+        Ok(error) => match DbError::from(*error) {
+            pooler @ DbError::Pooler(_) => pooler,
+            other => refused(location, reason(&other)),
+        },
+        Err(other) => refused(location, reason(&*other)),
     }
-    check_writable(conn).map_err(|error| {
-        refused(format!("it can't be written to: {error}; check that it is not read-only and that the user may write to its tables"))
-    })?;
-    Ok(todo)
 }
 
 /// A schema that is up to date needs no write, so whether there can be one is asked for by itself.
-fn check_writable(conn: &mut Conn) -> diesel::QueryResult<()> {
-    let undone = conn.transaction(|conn| {
+fn check_writable(conn: &mut Conn, pooler: Pooler) -> diesel::QueryResult<()> {
+    let undone = conn.outermost(pooler, |conn| {
         on!(conn, c => sql_query("UPDATE service_state SET epoch = epoch").execute(c))?;
         Err::<(), _>(diesel::result::Error::RollbackTransaction)
     });
@@ -79,15 +152,18 @@ pub(super) fn pending(
     location: &Location,
     sets: &[MigrationSet],
 ) -> Result<Vec<String>, DbError> {
-    let refused = |reason: String| DbError::Unusable { location: location.to_string(), reason };
-    let applied = applied(conn)
-        .map_err(|error| refused(format!("its schema can't be read: {error}; check that it is not read-only and that the user owns its tables")))?;
-    let known = known(conn, sets).map_err(|error| refused(error.to_string()))?;
+    let applied = applied(conn).map_err(|error| {
+        told(location, error, |error| format!("its schema can't be read: {error}; check that it is not read-only and that the user owns its tables"))
+    })?;
+    let known = known(conn, sets).map_err(|error| refused(location, error.to_string()))?;
     let unknown: Vec<_> = applied.iter().filter(|version| !known.contains(version)).collect();
     if !unknown.is_empty() {
-        return Err(refused(format!(
-            "its schema is newer than this binary (it has {unknown:?}); run the binary that made it, or a newer one"
-        )));
+        return Err(refused(
+            location,
+            format!(
+                "its schema is newer than this binary (it has {unknown:?}); run the binary that made it, or a newer one"
+            ),
+        ));
     }
     Ok(known.into_iter().filter(|version| !applied.contains(version)).collect())
 }

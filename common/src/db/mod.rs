@@ -12,6 +12,7 @@ mod location;
 mod migrate;
 mod now;
 mod pool;
+mod pooler;
 mod secret_url;
 mod stored;
 mod writer;
@@ -32,6 +33,7 @@ pub use location::{Backend, Location, LocationError};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
 
 pub use now::database_now;
+pub use pooler::Pooler;
 pub use secret_url::Url;
 
 use gate::Gate;
@@ -91,6 +93,47 @@ impl Conn {
         E: From<diesel::result::Error>,
     {
         self.begin()?;
+        self.end(work)
+    }
+
+    /// Runs `work` in a transaction that no other is around, which behind a `pooler` brings along what a session can't
+    /// hold there.
+    fn outermost<T, E>(
+        &mut self,
+        pooler: Pooler,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<diesel::result::Error>,
+    {
+        match (&mut *self, pooler) {
+            (Self::Pg(c), Pooler::Transaction) => {
+                AnsiTransactionManager::begin_transaction_sql(c, pooler::BEGIN)?;
+            }
+            _ => self.begin()?,
+        }
+        self.end(work)
+    }
+
+    /// Runs `work`, which only reads: without a transaction, unless a `pooler` asks for one.
+    fn reading<T, E>(
+        &mut self,
+        pooler: Pooler,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<diesel::result::Error>,
+    {
+        match pooler {
+            Pooler::None => work(self),
+            Pooler::Transaction => self.outermost(pooler, work),
+        }
+    }
+
+    fn end<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<diesel::result::Error>,
+    {
         match work(self) {
             Ok(value) => {
                 self.commit()?;
@@ -126,10 +169,13 @@ impl Conn {
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
         match self {
-            Self::Pg(_) => self.transaction(|conn| {
-                conn.plan_by_index()?;
-                work(conn)
-            }),
+            Self::Pg(_) => {
+                self.begin()?;
+                let read = self.plan_by_index().and_then(|()| work(self));
+                // There is nothing to keep, and within another transaction the plans end here, too.
+                self.roll_back();
+                read
+            }
             // A reader must not stand in the writer's queue.
             Self::Sqlite(_) => work(self),
         }
@@ -201,7 +247,12 @@ pub enum DbError {
     },
     /// A statement failed.
     #[error(transparent)]
-    Query(#[from] diesel::result::Error),
+    Query(diesel::result::Error),
+    /// A statement met a session that others use, too.
+    #[error(
+        "a pooler in transaction mode seems to stand between this program and its database, and nobody said so: set database.pooler = \"transaction\" (STOCKLOOP__DATABASE__POOLER), or connect directly or in session mode ({0})"
+    )]
+    Pooler(diesel::result::Error),
     /// All connections are in use, and too many wait for one already.
     #[error(
         "all connections to the database are in use; try again shortly, or raise database.pool_size or database.loop_pool_size"
@@ -212,12 +263,23 @@ pub enum DbError {
     Closed,
 }
 
+impl From<diesel::result::Error> for DbError {
+    fn from(error: diesel::result::Error) -> Self {
+        match sqlstate::of(&error) {
+            Some(code) if pooler::FOREIGN_SESSION.contains(&code) => Self::Pooler(error),
+            _ => Self::Query(error),
+        }
+    }
+}
+
 /// How to reach a database and how much of it to use.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// `postgres://user:password@host/database` or `sqlite:path/to/file.db`.
     pub url: Url,
+    /// `none`, or `transaction` behind a pooler in transaction mode (PostgreSQL).
+    pub pooler: Pooler,
     /// Connections at the most (PostgreSQL), or readers (SQLite).
     pub pool_size: u32,
     /// Connections more that the background work has for itself, so that requests can't keep it waiting.
@@ -246,7 +308,9 @@ impl Db {
     /// # Errors
     /// One line that says what is wrong with the URL or the database and what to do. Blocks until then.
     pub fn open(settings: &DatabaseSettings) -> Result<Self, DbError> {
-        let location = Location::parse(&settings.url)?.patient_for(settings.connect_timeout);
+        let location = Location::parse(&settings.url)?
+            .patient_for(settings.connect_timeout)
+            .behind(settings.pooler);
         let writer = match &location {
             Location::Postgres { .. } => None,
             Location::Sqlite { .. } => Some(Arc::new(Writer::start(pool::connect(&location)?)?)),
@@ -298,7 +362,7 @@ impl Db {
     {
         match &self.inner.writer {
             Some(writer) => writer.run(within_span(work)).await,
-            None => self.on_pool(|conn| conn.transaction(work)).await,
+            None => self.on_pool(|conn, pooler| conn.outermost(pooler, work)).await,
         }
     }
 
@@ -312,9 +376,9 @@ impl Db {
     ) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<DbError> + Send + 'static,
+        E: From<DbError> + From<diesel::result::Error> + Send + 'static,
     {
-        self.on_pool(work).await
+        self.on_pool(|conn, pooler| conn.reading(pooler, work)).await
     }
 
     /// Whether the database answers.
@@ -324,13 +388,15 @@ impl Db {
 
     async fn on_pool<T, E>(
         &self,
-        work: impl FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(&mut Conn, Pooler) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        let (inner, work) = (Arc::clone(&self.inner), within_span(work));
+        let inner = Arc::clone(&self.inner);
+        let pooler = inner.location.pooler();
+        let work = within_span(move |conn: &mut Conn| work(conn, pooler));
         let permit = inner.gate.enter().await?;
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -345,7 +411,11 @@ impl Db {
     /// # Errors
     /// When the schema is newer than the binary, or the database is read-only or refuses a migration.
     pub fn migrate(&self, sets: &[MigrationSet]) -> Result<Vec<String>, DbError> {
-        migrate::run(&mut pool::connect(&self.inner.location)?, &self.inner.location, sets)
+        let location = &self.inner.location;
+        let done = migrate::run(&mut pool::connect(location)?, location, sets)?;
+        // Prepares on a second connection what the first one prepared: a pooler that nobody told of shows here.
+        self.pending_migrations(sets)?;
+        Ok(done)
     }
 
     /// The migrations that this binary has and the database has not.
@@ -353,8 +423,9 @@ impl Db {
     /// # Errors
     /// When the schema is newer than the binary or can't be read.
     pub fn pending_migrations(&self, sets: &[MigrationSet]) -> Result<Vec<String>, DbError> {
+        let location = &self.inner.location;
         let mut conn = self.inner.pool.get()?;
-        migrate::pending(&mut conn, &self.inner.location, sets)
+        conn.reading(location.pooler(), |conn| migrate::pending(conn, location, sets))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
+use diesel::connection::{CacheSize, SimpleConnection};
 use diesel::{Connection, PgConnection, SqliteConnection};
 
-use super::{Conn, DbError, Location};
+use super::{Conn, DbError, Location, Pooler};
 
 /// A pool of [`Conn`].
 pub(super) struct Pool {
@@ -36,7 +36,7 @@ impl Pool {
 /// Opens one connection with the settings that durability needs.
 pub(super) fn connect(location: &Location) -> Result<Conn, DbError> {
     let established = match location {
-        Location::Postgres { url } => PgConnection::establish(url.expose()).map(Conn::Pg),
+        Location::Postgres { url, .. } => PgConnection::establish(url.expose()).map(Conn::Pg),
         Location::Sqlite { path } => {
             SqliteConnection::establish(&path.to_string_lossy()).map(Conn::Sqlite)
         }
@@ -45,15 +45,21 @@ pub(super) fn connect(location: &Location) -> Result<Conn, DbError> {
         location: location.to_string(),
         reason: error.to_string().trim().replace('\n', " "),
     })?;
-    set_up(&mut conn).map_err(|error| DbError::Unusable {
+    set_up(&mut conn, location.pooler()).map_err(|error| DbError::Unusable {
         location: location.to_string(),
         reason: format!("{error}; check that it is a database that may be written to"),
     })?;
     Ok(conn)
 }
 
-fn set_up(conn: &mut Conn) -> diesel::QueryResult<()> {
+fn set_up(conn: &mut Conn, pooler: Pooler) -> diesel::QueryResult<()> {
     match conn {
+        // Nothing may be left in a session: each transaction sets the same for itself, and what is not kept for later
+        // diesel sends as an unnamed statement, in one message with its execution.
+        Conn::Pg(c) if pooler == Pooler::Transaction => {
+            c.set_prepared_statement_cache_size(CacheSize::Disabled);
+            Ok(())
+        }
         // An acknowledged change must survive a crash of the server; a dead peer must be noticed, and no statement
         // may hang for ever, unless whoever runs the server has set another limit.
         Conn::Pg(c) => c.batch_execute(

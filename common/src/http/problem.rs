@@ -220,7 +220,10 @@ impl From<DbError> for Problem {
         match error {
             DbError::Query(error) => error.into(),
             DbError::Busy => Self::unavailable("too many requests wait already; try again shortly"),
-            DbError::Unreachable { .. } | DbError::Unusable { .. } | DbError::Closed => {
+            DbError::Unreachable { .. }
+            | DbError::Unusable { .. }
+            | DbError::Pooler(_)
+            | DbError::Closed => {
                 tracing::warn!(%error, "a request found no database");
                 Self::unavailable("the database can't be used now; try again shortly")
             }

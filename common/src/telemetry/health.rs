@@ -145,7 +145,9 @@ async fn within<T>(
             tracing::warn!(%error, "not ready");
             Err(match error {
                 DbError::Unreachable { .. } => "it can't be reached; the log says why",
-                DbError::Unusable { .. } => "it can't be used; the log says why",
+                DbError::Unusable { .. } | DbError::Pooler(_) => {
+                    "it can't be used; the log says why"
+                }
                 DbError::Query(_) => "it refused a statement; the log says why",
                 DbError::Busy => "all its connections are in use",
                 DbError::Closed => "it is closed, since the service is stopping",

@@ -2,6 +2,7 @@
 
 mod binaries;
 mod owner;
+mod pgbouncer;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use diesel::{Connection, RunQueryDsl};
 
 pub use self::binaries::Binaries;
 use self::owner::Owner;
+pub use self::pgbouncer::PgBouncer;
 use crate::once::Once;
 use crate::poll::eventually_blocking;
 use crate::ports::free_port;

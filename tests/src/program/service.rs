@@ -264,6 +264,7 @@ pub fn wrong_settings_are_refused(program: &Program) {
     };
     env("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "soon", &["ack_timeout", "config --example"]);
     env("STOCKLOOP__OUTBOX__MAX_ATTEMPTS", "many", &["max_attempts"]);
+    env("STOCKLOOP__DATABASE__POOLER", "session", &["session", "database.pooler"]);
     env("STOCKLOOP__MAIL__TRANSPORT", "pigeon", &["pigeon", "mail.transport"]);
     env("STOCKLOOP__OUTBOX__MAX_ATEMPTS", "3", &["max_atempts"]);
     env("STOCKLOOP__OUTBOX__SWEEP_CRON", "now and then", &["now and then", "cron"]);

@@ -16,6 +16,7 @@ use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::ports::free_port;
+use stockloop_tests::postgres::PgBouncer;
 use stockloop_tests::real;
 use stockloop_tests::smtp::SmtpSink;
 use tempfile::TempDir;
@@ -72,6 +73,8 @@ pub(crate) struct RealParts<'a> {
     pub(crate) product_url: String,
     pub(crate) order_url: String,
     pub(crate) kafka: &'a KafkaBroker,
+    /// What the services reach their databases through, if it is not directly.
+    pub(crate) pgbouncer: Option<&'a PgBouncer>,
 }
 
 impl RealParts<'static> {
@@ -80,7 +83,7 @@ impl RealParts<'static> {
         let (postgres, kafka) = (real::postgres()?, real::kafka()?);
         let product_url = postgres.database(&format!("{name}_product"));
         let order_url = postgres.database(&format!("{name}_order"));
-        Some(Self { product_url, order_url, kafka })
+        Some(Self { product_url, order_url, kafka, pgbouncer: None })
     }
 }
 
@@ -114,6 +117,7 @@ impl TestSystem {
             brokers: broker.brokers(),
             product_url: url("product.db"),
             order_url: url("order.db"),
+            pooled_urls: None,
             // The embedded broker lets a group's first member wait for others, for seconds.
             ack_timeout: "10s",
             binds: [bind(), bind()],
@@ -132,6 +136,13 @@ impl TestSystem {
 
     /// Child processes on `parts`.
     pub(crate) async fn on(name: &str, parts: RealParts<'_>) -> Self {
+        let mut system = Self::prepared(name, parts).await;
+        system.start_both();
+        system
+    }
+
+    /// The same, but nothing is started yet.
+    pub(crate) async fn prepared(name: &str, parts: RealParts<'_>) -> Self {
         let names = Names::new(&parts.kafka.topic_prefix(name));
         // Beforehand, so that no consumer has to wait for its next look at the topics.
         parts.kafka.create_topics(&names.topics(), PARTITIONS).await.expect("topics can be made");
@@ -139,6 +150,9 @@ impl TestSystem {
         let settings = SystemSettings {
             names,
             brokers: parts.kafka.brokers(),
+            pooled_urls: parts
+                .pgbouncer
+                .map(|pooler| [&parts.product_url, &parts.order_url].map(|url| pooler.url(url))),
             product_url: parts.product_url,
             order_url: parts.order_url,
             ack_timeout: "2s",
@@ -147,9 +161,7 @@ impl TestSystem {
             open: true,
             collector_url: String::new(),
         };
-        let mut system = Self::prepare(settings, folder, None);
-        system.start_both();
-        system
+        Self::prepare(settings, folder, None)
     }
 
     fn prepare(settings: SystemSettings, folder: TempDir, broker: Option<EmbeddedBroker>) -> Self {
@@ -167,9 +179,14 @@ impl TestSystem {
 
     /// Another product-service on the same database and topics.
     pub(crate) fn second_product(&self) -> TestService {
-        let mut second = self.product.same_settings();
+        let mut second = self.another_product();
         second.start();
         second
+    }
+
+    /// The same, but it is not started yet.
+    pub(crate) fn another_product(&self) -> TestService {
+        self.product.same_settings()
     }
 
     /// Starts both as child processes at the same time.

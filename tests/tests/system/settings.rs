@@ -46,6 +46,8 @@ pub(crate) struct SystemSettings {
     pub(crate) brokers: String,
     pub(crate) product_url: String,
     pub(crate) order_url: String,
+    /// The same through a pooler in transaction mode, if the services take that way.
+    pub(crate) pooled_urls: Option<[String; 2]>,
     /// Where product-service and order-service listen, so that each can ask the other.
     pub(crate) binds: [String; 2],
     /// Whether everybody is let in.
@@ -79,11 +81,14 @@ pub(super) fn write_config(
              inbound_topic = \"{inbound_topic}\"\ninbound_ack_topic = \"{inbound_ack_topic}\""
         )
     };
+    let direct = [&system.product_url, &system.order_url];
+    let [product_url, order_url] =
+        system.pooled_urls.as_ref().map_or(direct, |urls| urls.each_ref());
     let of_product = topics([events, acks], order, [orders, order_acks]);
     let of_order = topics([orders, order_acks], product, [events, acks]);
     (
-        write("product.toml", product, &system.product_url, [product_bind, order_bind], of_product),
-        write("order.toml", order, &system.order_url, [order_bind, product_bind], of_order),
+        write("product.toml", product, product_url, [product_bind, order_bind], of_product),
+        write("order.toml", order, order_url, [order_bind, product_bind], of_order),
     )
 }
 
@@ -99,6 +104,7 @@ fn service_config(
     let (brokers, host, port) = (&system.brokers, mails.host(), mails.port());
     let (ack_timeout, collector_url) = (system.ack_timeout, &system.collector_url);
     let open = system.open;
+    let pooler = if system.pooled_urls.is_some() { "transaction" } else { "none" };
     format!(
         r#"[service]
 name = "{name}"
@@ -116,6 +122,7 @@ url = "http://{peer}"
 
 [database]
 url = "{url}"
+pooler = "{pooler}"
 connect_timeout = "1s"
 
 [kafka]

@@ -87,13 +87,13 @@ impl TestService {
         self.wait_until_it_listens();
     }
 
-    pub(super) fn launch(&mut self) {
+    pub(crate) fn launch(&mut self) {
         let program = built_binary(self.service.name).expect("the services are built");
         let launch = Launch::new(program).arg("serve").arg("--config").arg(&self.config);
         self.instance = Some(Instance::Child(launch.spawn().expect("a child can be started")));
     }
 
-    pub(super) fn wait_until_it_listens(&mut self) {
+    pub(crate) fn wait_until_it_listens(&mut self) {
         let url = wait_until_listening(self.child());
         self.base_url.set(url);
     }
