@@ -61,10 +61,12 @@ fn run_next(
         if let Conn::Pg(_) = conn {
             conn.batch_execute(&lock())?;
         }
-        match pending(conn, location, sets)?.is_empty() {
-            true => Ok(None),
-            false => run_first(conn, location, sets),
+        let todo = pending(conn, location, sets)?;
+        if todo.is_empty() {
+            return Ok(None);
         }
+        check::alone(conn, location, &todo)?;
+        run_first(conn, location, sets)
     });
     next.map_err(|error| match error {
         DbError::Query(error) => refused(

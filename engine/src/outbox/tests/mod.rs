@@ -36,6 +36,7 @@ mod overdue;
 mod pauses;
 mod relaying;
 mod sending;
+mod upgrade;
 
 use fixture::OutboxFixture;
 
