@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod fill;
+mod relay;
 mod storage;
 
 /// Load and measurement tools for Stockloop.
@@ -23,12 +24,15 @@ enum Command {
     Storage(storage::Arguments),
     /// Fill a service's database with events, and time what operators read
     Fill(fill::Arguments),
+    /// Measure the relay on a database and a broker: its speed, its caps, what is in its way
+    Relay(relay::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Storage(arguments) => storage::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
+        Command::Relay(arguments) => relay::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
