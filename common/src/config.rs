@@ -180,6 +180,8 @@ pub struct OutboxSettings {
     pub lease: Duration,
     /// When PENDING rows are looked for, as cron with seconds; commits wake the relay without it.
     pub sweep_cron: String,
+    /// Whether a commit wakes the relays of other instances at once (PostgreSQL); else they wait for `sweep_cron`.
+    pub notify: bool,
     /// When overdue events, silent partitions and old rows are looked for, as cron with seconds.
     pub watch_cron: String,
     /// How long PROCESSED events are kept.

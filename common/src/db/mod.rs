@@ -8,6 +8,7 @@ mod bisect;
 mod check;
 mod fault;
 mod gate;
+mod listen;
 mod location;
 mod migrate;
 mod now;
@@ -29,6 +30,7 @@ use thiserror::Error;
 
 pub use bisect::bisect;
 pub use fault::Fault;
+pub use listen::Subscription;
 pub use location::{Backend, Location, LocationError};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
 

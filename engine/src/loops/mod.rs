@@ -1,6 +1,7 @@
 //! What of an engine runs in the background of a service, and how it stops.
 
 mod housekeeping;
+mod neighbours;
 mod receiving;
 mod sending;
 mod settling;
@@ -113,7 +114,7 @@ impl Engine {
                 }
             }
             retry.succeeded(());
-            self.outbox.wake();
+            self.outbox.wake_here();
         });
     }
 }

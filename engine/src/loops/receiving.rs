@@ -37,12 +37,13 @@ impl Engine {
             hindered: self.condition(AlertKind::NotApplied),
         };
         let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());
+        let appends = outbox.watch_appends();
         tasks.spawn_loop("inbox", async move {
             consumer
                 .run(&stop, |applied: &Applied| {
                     count_answers(&metrics, applied);
                     // A handler may have caused events of its own.
-                    outbox.wake();
+                    outbox.wake_after(&appends);
                 })
                 .await;
         });

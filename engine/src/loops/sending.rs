@@ -33,6 +33,7 @@ impl Loops {
         let relay = Arc::new(engine.relay());
         let owner = engine.env.event_id().to_string();
         let held = Arc::new(Mutex::new(LeaseSet::nothing(owner.clone())));
+        engine.start_neighbours(&owner, stop, tasks);
         let relay_ended = CancellationToken::new();
         let leases = engine.clone().keep_leases(owner, Arc::clone(&held), relay_ended.clone());
         tasks.spawn_loop("leases", leases);
@@ -75,10 +76,11 @@ impl Engine {
                 match renew(&self.db, &owner, lease).await {
                     Ok(renewed) => {
                         retry.succeeded(());
+                        self.outbox.neighbours().set_others(renewed.others && self.can_listen());
                         let grew = renewed.tokens.len() > lock(&held).tokens.len();
                         *lock(&held) = renewed;
                         if grew {
-                            self.outbox.wake();
+                            self.outbox.wake_here();
                         }
                     }
                     Err(error) => {
@@ -144,6 +146,7 @@ impl Engine {
         stop: CancellationToken,
     ) {
         let monitor = self.overdue_monitor();
+        let appends = self.outbox.watch_appends();
         run_when_notified("the overdue monitor", &self.env, &due, &stop, || async {
             relay.forget_topology();
             // One instance watches: whoever holds the first shard.
@@ -154,7 +157,7 @@ impl Engine {
                     self.alerts.wake();
                 }
             }
-            self.outbox.wake();
+            self.outbox.wake_after(&appends);
             Ok::<_, DbError>(Next::Wait)
         })
         .await;

@@ -22,6 +22,8 @@ const LINGER: Duration = Duration::from_millis(1);
 impl Engine {
     pub(super) async fn settle_loop(self, consumer: Consumer, stop: CancellationToken) {
         let settler = self.settler();
+        // A listener may append events of its own.
+        let appends = self.outbox.watch_appends();
         loop {
             let mut records = tokio::select! {
                 () = stop.cancelled() => return,
@@ -33,6 +35,8 @@ impl Engine {
             consumer.commit(&records, CommitMode::Async);
             self.trace_settling(began, &settlement);
             self.after_settling(&settlement, generation);
+            // There may be room in flight for what waited for it.
+            self.outbox.wake_after(&appends);
         }
     }
 
@@ -80,6 +84,10 @@ impl Engine {
     fn after_settling(&self, settlement: &Settlement, generation: u64) {
         let advanced = &settlement.advanced;
         self.in_flight.settled(generation, &advanced.released);
+        if !advanced.released.is_empty() {
+            // The holders of the shards have room for more.
+            self.outbox.neighbours().tell();
+        }
         let now = self.env.now();
         for event in &advanced.settled {
             self.metrics.commit_to_ack(now.since(event.created));
@@ -104,7 +112,5 @@ impl Engine {
         if advanced.exhausted > 0 {
             self.alerts.wake();
         }
-        // There may be room in flight for what waited for it.
-        self.outbox.wake();
     }
 }

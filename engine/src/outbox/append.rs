@@ -1,6 +1,7 @@
 //! The first step of the loop: the event is written with the change that causes it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::env::Env;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::listener::Listener;
 use super::model::PendingRow;
+use super::neighbours::Neighbours;
 
 /// Shards of the outbox: relays hold them one by one, and a partition of the topic takes whole shards.
 pub const SHARDS: i16 = 64;
@@ -25,6 +27,8 @@ pub struct Outbox {
     env: Env,
     max_attempts: i32,
     woken: Arc<Notify>,
+    neighbours: Neighbours,
+    appends: Arc<AtomicU64>,
     listener: Option<Arc<dyn Listener>>,
     spans: Spans,
 }
@@ -33,7 +37,15 @@ impl Outbox {
     /// An outbox whose events have `max_attempts` attempts before they wait for a person, and begin their own traces
     /// in `spans` where they belong to none.
     pub fn new(env: Env, max_attempts: i32, spans: Spans) -> Self {
-        Self { env, max_attempts, woken: Arc::new(Notify::new()), listener: None, spans }
+        Self {
+            env,
+            max_attempts,
+            woken: Arc::default(),
+            neighbours: Neighbours::default(),
+            appends: Arc::default(),
+            listener: None,
+            spans,
+        }
     }
 
     /// The same outbox, with someone who acts on what becomes of its events.
@@ -71,6 +83,7 @@ impl Outbox {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        self.appends.fetch_add(1, Ordering::Relaxed);
         let epoch = Self::epoch(conn)?;
         let rows: Vec<(EventRow, PendingRow)> =
             events.into_iter().map(|event| self.rows(event, epoch)).collect();
@@ -104,17 +117,58 @@ impl Outbox {
         (event, pending)
     }
 
-    /// Tells the relay, and the listener, that something was committed, so that nobody waits for the sweep.
+    /// Tells the relays of all instances, and the listener, that events were committed or became due, so that nobody
+    /// waits for the sweep.
     pub fn wake(&self) {
+        self.wake_here();
+        self.neighbours.tell();
+    }
+
+    /// Tells this instance's relay, and the listener, that something was committed which others need not look at.
+    pub fn wake_here(&self) {
         self.woken.notify_one();
         if let Some(listener) = &self.listener {
             listener.committed();
         }
     }
 
+    /// [`Outbox::wake`] if events were appended in this process since `watch` was asked the last time, else
+    /// [`Outbox::wake_here`]: for a loop whose transactions seldom append any.
+    pub fn wake_after(&self, watch: &AppendWatch) {
+        match watch.any_new() {
+            true => self.wake(),
+            false => self.wake_here(),
+        }
+    }
+
+    /// Knows whether events are appended from now on.
+    pub fn watch_appends(&self) -> AppendWatch {
+        let seen = self.appends.load(Ordering::Relaxed).into();
+        AppendWatch { appends: Arc::clone(&self.appends), seen }
+    }
+
+    /// Where other instances are told of what was committed here.
+    pub fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
     /// What [`Outbox::wake`] notifies.
     pub fn notify(&self) -> &Arc<Notify> {
         &self.woken
+    }
+}
+
+/// Whether events were appended in this process, by whatever transaction, since it was asked the last time.
+#[derive(Debug)]
+pub struct AppendWatch {
+    appends: Arc<AtomicU64>,
+    seen: AtomicU64,
+}
+
+impl AppendWatch {
+    fn any_new(&self) -> bool {
+        let appends = self.appends.load(Ordering::Relaxed);
+        self.seen.swap(appends, Ordering::Relaxed) != appends
     }
 }
 

@@ -35,6 +35,8 @@ struct Held {
     counted: Option<Instant>,
     /// Whose shards were counted: tokens by shard.
     tokens: BTreeMap<i16, i64>,
+    /// Whether somebody settled what was not taken off here.
+    is_behind: bool,
     /// Counts how often the database was asked.
     generation: u64,
     /// SENT and unanswered, by shard: never less than there is.
@@ -66,13 +68,14 @@ impl InFlight {
         let own: BTreeSet<i32> =
             leases.tokens.keys().map(|shard| partition_of(*shard, partitions)).collect();
         let is_full = self.room(leases, partitions).len() < own.len();
-        if self.lock().is_fresh(leases, if is_full { FULL_FOR } else { TRUSTED_FOR }) {
+        if self.lock().is_fresh(leases, is_full) {
             return Ok(());
         }
         let sent = db.read(|conn| store::in_flight(conn).map_err(DbError::from)).await?;
         let mut held = self.lock();
         held.counted = Some(Instant::now());
         held.tokens.clone_from(&leases.tokens);
+        held.is_behind = false;
         held.generation += 1;
         held.sent = sent;
         Ok(())
@@ -90,7 +93,14 @@ impl InFlight {
         let mut held = self.lock();
         if held.generation == generation {
             released.iter().for_each(|(shard, amount)| held.take(*shard, *amount));
+        } else {
+            held.is_behind = true;
         }
+    }
+
+    /// Notes that another instance may have settled something: where there seems to be no room, it is counted again.
+    pub fn settled_elsewhere(&self) {
+        self.lock().is_behind = true;
     }
 
     /// Notes that an event leaves for the broker.
@@ -132,8 +142,10 @@ impl InFlight {
 }
 
 impl Held {
-    fn is_fresh(&self, leases: &LeaseSet, trusted_for: Duration) -> bool {
+    fn is_fresh(&self, leases: &LeaseSet, is_full: bool) -> bool {
+        let trusted_for = if is_full { FULL_FOR } else { TRUSTED_FOR };
         self.tokens == leases.tokens
+            && !(is_full && self.is_behind)
             && self.counted.is_some_and(|counted| counted.elapsed() < trusted_for)
     }
 

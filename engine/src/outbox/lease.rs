@@ -24,6 +24,8 @@ pub struct LeaseSet {
     pub owner: String,
     /// Token by shard.
     pub tokens: BTreeMap<i16, i64>,
+    /// Whether other instances live.
+    pub others: bool,
     /// When the instance must stop using them, by its own clock.
     pub until: Instant,
 }
@@ -31,7 +33,7 @@ pub struct LeaseSet {
 impl LeaseSet {
     /// Nothing held yet.
     pub fn nothing(owner: String) -> Self {
-        Self { owner, tokens: BTreeMap::new(), until: Instant::now() }
+        Self { owner, tokens: BTreeMap::new(), others: false, until: Instant::now() }
     }
 
     /// Whether the leases still hold.
@@ -48,8 +50,9 @@ pub async fn renew(db: &Db, owner: &str, lease: Duration) -> Result<LeaseSet, Db
     // Counted from before the statement: the database's clock starts the lease no earlier.
     let until = Instant::now() + lease.mul_f64(0.7);
     let name = owner.to_owned();
-    let tokens = db.write(move |conn| renew_in(conn, &name, lease).map_err(DbError::from)).await?;
-    Ok(LeaseSet { owner: owner.to_owned(), tokens, until })
+    let (tokens, members) =
+        db.write(move |conn| renew_in(conn, &name, lease).map_err(DbError::from)).await?;
+    Ok(LeaseSet { owner: owner.to_owned(), tokens, others: members > 1, until })
 }
 
 /// Gives everything back, so that others need not wait for the leases to end.
@@ -107,10 +110,16 @@ pub fn instances(conn: &mut Conn) -> QueryResult<Vec<Instance>> {
         .collect())
 }
 
-fn renew_in(conn: &mut Conn, owner: &str, lease: Duration) -> QueryResult<BTreeMap<i16, i64>> {
+/// The tokens that `owner` holds now, and how many instances live.
+fn renew_in(
+    conn: &mut Conn,
+    owner: &str,
+    lease: Duration,
+) -> QueryResult<(BTreeMap<i16, i64>, i64)> {
     let now = database_now(conn)?;
     let expires = now.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
-    let share = fair_share(register(conn, owner, now, expires)?);
+    let members = register(conn, owner, now, expires)?;
+    let share = fair_share(members);
     let mut held = extend(conn, owner, now, expires)?;
     match held.len().checked_sub(share) {
         Some(0) => {}
@@ -120,7 +129,7 @@ fn renew_in(conn: &mut Conn, owner: &str, lease: Duration) -> QueryResult<BTreeM
             held.extend(take_free(conn, owner, now, expires, missing)?);
         }
     }
-    Ok(held)
+    Ok((held, members))
 }
 
 /// Notes that `owner` lives, forgets the dead, and counts the living.

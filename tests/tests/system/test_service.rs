@@ -43,6 +43,8 @@ pub(crate) struct TestService {
     database_url: String,
     pub(crate) base_url: BaseUrl,
     pub(crate) http: reqwest::Client,
+    /// What children are told beside the file.
+    environment: Vec<(&'static str, &'static str)>,
     instance: Option<Instance>,
     database: OnceLock<Db>,
 }
@@ -56,6 +58,7 @@ impl TestService {
             base_url: BaseUrl::default(),
             // A stop waits a second for a connection that is open, so none is kept.
             http: http_client(0),
+            environment: Vec::new(),
             instance: None,
             database: OnceLock::new(),
         }
@@ -68,7 +71,16 @@ impl TestService {
 
     /// Another one of the same settings, which is not started yet.
     pub(super) fn same_settings(&self) -> Self {
-        Self::new(self.service, self.config.clone(), &self.database_url)
+        let environment = self.environment.clone();
+        let other = Self::new(self.service, self.config.clone(), &self.database_url);
+        Self { environment, ..other }
+    }
+
+    /// Starts it anew as a child process, with these settings from now on.
+    pub(crate) async fn restart_with(&mut self, environment: &[(&'static str, &'static str)]) {
+        self.stop().await;
+        self.environment = environment.to_vec();
+        self.start();
     }
 
     pub(super) async fn start_in_process(&mut self) {
@@ -90,6 +102,8 @@ impl TestService {
     pub(crate) fn launch(&mut self) {
         let program = built_binary(self.service.name).expect("the services are built");
         let launch = Launch::new(program).arg("serve").arg("--config").arg(&self.config);
+        let tell = |launch: Launch, (name, value): &(&str, &str)| launch.env(name, value);
+        let launch = self.environment.iter().fold(launch, tell);
         self.instance = Some(Instance::Child(launch.spawn().expect("a child can be started")));
     }
 
