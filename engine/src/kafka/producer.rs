@@ -1,12 +1,13 @@
 //! Sending, with the broker's confirmation for each message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use common::config::KafkaSettings;
 use common::telemetry::BrokerState;
 use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use thiserror::Error;
@@ -133,6 +134,23 @@ impl Producer {
     /// # Errors
     /// Why the broker can't say: it is away, refuses, or has no such topic.
     pub fn partitions(&self, topic: &str) -> Result<i32, String> {
+        let count = self.look_up(topic, |found| found.partitions().len())?;
+        i32::try_from(count).map_err(|error| format!("the topic {topic} can't be used: {error}"))
+    }
+
+    /// The partitions of `topic` that have a leader, so that something can be sent to them. Blocks for at most 5 s.
+    ///
+    /// # Errors
+    /// As [`Producer::partitions`].
+    pub fn leaders(&self, topic: &str) -> Result<BTreeSet<i32>, String> {
+        self.look_up(topic, |found| {
+            let led = found.partitions().iter().filter(|partition| partition.leader() >= 0);
+            led.map(MetadataPartition::id).collect()
+        })
+    }
+
+    /// What the broker knows of `topic`, which has at least one partition.
+    fn look_up<T>(&self, topic: &str, read: impl FnOnce(&MetadataTopic) -> T) -> Result<T, String> {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
         let metadata = producer
             .client()
@@ -143,11 +161,10 @@ impl Producer {
             let code = RDKafkaErrorCode::from(refused);
             return Err(format!("the topic {topic} can't be used: {code}"));
         }
-        let count = found.and_then(|found| i32::try_from(found.partitions().len()).ok());
-        let count = count.filter(|count| *count > 0);
-        let count = count.ok_or_else(|| format!("the topic {topic} does not exist"))?;
+        let found = found.filter(|found| !found.partitions().is_empty());
+        let read = found.map(read).ok_or_else(|| format!("the topic {topic} does not exist"))?;
         self.broker.up();
-        Ok(count)
+        Ok(read)
     }
 
     /// Waits until nothing is queued any more, or `timeout` is over.
