@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::CommitMode;
 use tokio_util::sync::CancellationToken;
 
+use super::ack_routes::AckRoutes;
 use super::apply::{Applied, Inbox};
 use crate::alerts::{Condition, NewAlert};
 use crate::batch::BatchError;
@@ -21,7 +22,7 @@ pub struct InboxConsumer {
     /// What sends the answers.
     pub producer: Producer,
     /// Where the answers go.
-    pub ack_topic: String,
+    pub routes: AckRoutes,
     /// Messages of one transaction at the most.
     pub batch: usize,
     /// How long a batch that is not full waits.
@@ -31,7 +32,7 @@ pub struct InboxConsumer {
 }
 
 /// Bytes of acks in one message at the most, counted generously.
-const PART_BYTES: usize = 512 * 1024;
+pub(crate) const ACK_MESSAGE_BYTES: usize = 512 * 1024;
 
 impl InboxConsumer {
     /// Takes, applies and answers until `stop`; what was taken by then is finished first.
@@ -85,18 +86,21 @@ impl InboxConsumer {
         self.hindered.met(|_, _| Ok(true), alert).await;
     }
 
+    /// Sends `parts`, each until the broker has it: what one partition does not take goes to another one.
     async fn answer(&self, mut parts: Vec<AckPart>, stop: &CancellationToken) -> Option<()> {
         let mut retry = Retry::new("answering events", self.inbox.env(), stop);
         while !parts.is_empty() {
+            self.routes.look().await;
             let (written, messages): (Vec<AckPart>, Vec<Message>) =
                 parts.into_iter().filter_map(|part| self.message(part)).unzip();
             let results = self.producer.send_all(&messages).await;
             let (mut again, mut trouble) = (Vec::new(), None);
-            for (part, result) in written.into_iter().zip(results) {
+            for ((part, message), result) in written.into_iter().zip(&messages).zip(results) {
                 match result {
-                    Ok(_) => {}
+                    Ok(_) => self.routes.took(message.partition),
                     Err(SendError::Message(error)) => again.extend(part.smaller(&error)),
                     Err(error) => {
+                        self.routes.refused(message.partition, self.inbox.env().chance());
                         again.push(part);
                         trouble = Some(error);
                     }
@@ -127,7 +131,9 @@ impl InboxConsumer {
     fn message(&self, part: AckPart) -> Option<(AckPart, Message)> {
         let env = self.inbox.env();
         let (id, now, consumer) = (env.event_id(), env.now(), self.inbox.consumer());
-        let message = part.acks.to_message(id, now, consumer, &self.ack_topic, part.partition);
+        let message = part.acks.to_message(id, now, consumer, self.routes.topic(), part.partition);
+        let message =
+            message.map(|message| Message { partition: self.routes.of(part.partition), ..message });
         let message = message.inspect_err(|error| tracing::error!(%error, "acks can't be written"));
         Some((part, message.ok()?))
     }
@@ -135,7 +141,7 @@ impl InboxConsumer {
 
 /// Answers that travel in one message.
 struct AckPart {
-    /// The partition that their events came from; the answers go to the same one.
+    /// The partition that their events came from.
     partition: i32,
     acks: AckBatch,
 }
@@ -169,7 +175,7 @@ fn in_parts(acks: Vec<Ack>) -> Vec<Vec<Ack>> {
     let mut parts: Vec<Vec<Ack>> = Vec::new();
     let mut room = 0;
     for mut ack in acks {
-        if ack.weight() > PART_BYTES {
+        if ack.weight() > ACK_MESSAGE_BYTES {
             // The verdict has to arrive; what a handler adds to it must not prevent that.
             tracing::warn!(event = %ack.event_id, "an ack's result is too large and is left out");
             ack.result = None;
@@ -178,7 +184,7 @@ fn in_parts(acks: Vec<Ack>) -> Vec<Vec<Ack>> {
         match parts.last_mut() {
             Some(part) if weight <= room => part.push(ack),
             _ => {
-                room = PART_BYTES;
+                room = ACK_MESSAGE_BYTES;
                 parts.push(vec![ack]);
             }
         }
@@ -221,7 +227,7 @@ mod tests {
         let parts = in_parts(acks);
         for part in &parts {
             let bytes = serde_json::to_vec(&AckBatch { acks: part.clone() }).unwrap().len();
-            assert!(bytes <= PART_BYTES + 1_000, "{bytes}");
+            assert!(bytes <= ACK_MESSAGE_BYTES + 1_000, "{bytes}");
         }
         let sent: Vec<_> = parts.iter().flatten().map(|ack| ack.event_id).collect();
         assert_eq!(sent, ids);

@@ -1,5 +1,6 @@
 //! Events that come in: each is applied once, answered each time.
 
+mod ack_routes;
 mod apply;
 mod consumer;
 mod evidence;
@@ -8,6 +9,7 @@ pub mod quarantine;
 #[cfg(test)]
 mod tests;
 
+pub use ack_routes::AckRoutes;
 pub use apply::{Applied, Inbox};
 pub use consumer::InboxConsumer;
 pub use evidence::Control;

@@ -107,7 +107,7 @@ pub struct AckBatch {
 const ACK_TYPE: &str = "stockloop.acks";
 
 impl AckBatch {
-    /// As a message: keyed by the partition that the events came from, so that its answers stay together.
+    /// As a message: keyed by the partition that the events came from. It may go to any partition.
     ///
     /// # Errors
     /// When the batch can't be written as JSON, which would be a flaw of this program.

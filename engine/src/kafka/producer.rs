@@ -109,13 +109,15 @@ impl Producer {
     }
 
     fn learn(&self, producer: &FutureProducer<Context>, sent: &[Result<Offset, SendError>]) {
-        if sent.iter().any(Result::is_ok) {
-            self.broker.up();
-        }
-        if let Some(Err(SendError::Broker(reason))) =
-            sent.iter().find(|sent| matches!(sent, Err(SendError::Broker(_))))
-        {
-            self.broker.down(reason.clone());
+        let refused = sent.iter().find_map(|sent| match sent {
+            Err(SendError::Broker(reason)) => Some(reason),
+            _ => None,
+        });
+        // One partition that has no leader is not the broker.
+        match refused {
+            _ if sent.iter().any(Result::is_ok) => self.broker.up(),
+            Some(reason) => self.broker.down(reason.clone()),
+            None => {}
         }
         // A fatal error ends an idempotent producer for good; a new one starts with a new identity.
         if let Some((code, reason)) = producer.client().fatal_error() {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::count;
 use crate::Engine;
 use crate::alerts::AlertKind;
-use crate::inbox::{Applied, Control, Handler, Inbox, InboxConsumer};
+use crate::inbox::{AckRoutes, Applied, Control, Handler, Inbox, InboxConsumer};
 use crate::kafka::{Consumer, Verdict};
 use crate::worker::Tasks;
 
@@ -31,7 +31,7 @@ impl Engine {
             },
             consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
             producer: self.producer.clone(),
-            ack_topic: kafka.inbound_ack_topic.clone(),
+            routes: AckRoutes::new(self.producer.clone(), &kafka.inbound_ack_topic),
             batch: self.settings.inbox.batch,
             linger: self.settings.inbox.linger,
             hindered: self.condition(AlertKind::NotApplied),

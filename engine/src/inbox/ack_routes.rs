@@ -1,0 +1,143 @@
+//! Which partition of the ack topic an answer goes to: any will do, so one that gives trouble is left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::retry::Backoff;
+
+use crate::kafka::Producer;
+
+/// The partitions of the ack topic, and which of them are left alone.
+pub struct AckRoutes {
+    producer: Producer,
+    topic: String,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// When the broker was asked last.
+    asked: Option<Instant>,
+    /// Partitions that have a leader; none: not known, so the key decides.
+    led: BTreeSet<i32>,
+    /// Partitions that did not take answers: how often in a row, and how long they are left alone.
+    avoided: BTreeMap<i32, (u32, Instant)>,
+}
+
+/// How old may be what is known of leaders.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How long a partition is left alone that has a leader and takes nothing all the same.
+const AVOIDED: Backoff = Backoff { base: Duration::from_secs(30), max: Duration::from_secs(300) };
+
+impl AckRoutes {
+    /// The partitions of `topic`, of which nothing is known yet.
+    pub fn new(producer: Producer, topic: &str) -> Self {
+        Self { producer, topic: topic.to_owned(), known: Mutex::default() }
+    }
+
+    /// The topic.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Asks the broker for leaders, if that was long ago: cheaper than to send to a partition that has none.
+    pub(super) async fn look(&self) {
+        if self.known().asked.is_some_and(|asked| asked.elapsed() < FRESH) {
+            return;
+        }
+        let (producer, topic) = (self.producer.clone(), self.topic.clone());
+        let found = tokio::task::spawn_blocking(move || producer.leaders(&topic)).await;
+        let mut known = self.known();
+        known.asked = Some(Instant::now());
+        match found.map_err(|error| error.to_string()).flatten() {
+            Ok(led) => known.led = led,
+            // What was known serves until the broker answers.
+            Err(error) => tracing::debug!(error, "leaders of the ack topic are not known"),
+        }
+    }
+
+    /// Where the answers to partition `source` go; none: the key decides.
+    pub(super) fn of(&self, source: i32) -> Option<i32> {
+        self.known().route(source, Instant::now())
+    }
+
+    /// `partition` took answers.
+    pub(super) fn took(&self, partition: Option<i32>) {
+        if let Some(partition) = partition {
+            self.known().avoided.remove(&partition);
+        }
+    }
+
+    /// `partition` did not take answers, or not in time: others get them for a while.
+    pub(super) fn refused(&self, partition: Option<i32>, chance: f64) {
+        let mut known = self.known();
+        // It may have lost its leader.
+        known.asked = None;
+        if let Some(partition) = partition {
+            known.avoid(partition, Instant::now(), chance);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn avoid(&mut self, partition: i32, now: Instant, chance: f64) {
+        let failures = self.avoided.get(&partition).map_or(0, |(failures, _)| *failures) + 1;
+        let until = now + AVOIDED.delay(failures, chance);
+        self.avoided.insert(partition, (failures, until));
+    }
+
+    fn route(&self, source: i32, now: Instant) -> Option<i32> {
+        let is_avoided = |one: &i32| self.avoided.get(one).is_some_and(|(_, until)| *until > now);
+        let usable: Vec<i32> = self.led.iter().copied().filter(|one| !is_avoided(one)).collect();
+        // With trouble everywhere, all are worth a try.
+        let usable = if usable.is_empty() { self.led.iter().copied().collect() } else { usable };
+        let place = usize::try_from(source).unwrap_or(0).checked_rem(usable.len())?;
+        usable.get(place).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(known: &Known, now: Instant) -> Vec<Option<i32>> {
+        (0..4).map(|source| known.route(source, now)).collect()
+    }
+
+    #[test]
+    fn answers_go_round_what_gives_trouble_and_come_back_after_a_while() {
+        let now = Instant::now();
+        let mut known = Known::default();
+        assert_eq!(routes(&known, now), [None; 4], "the key decides");
+        known.led = (0..4).collect();
+        assert_eq!(routes(&known, now), [0, 1, 2, 3].map(Some));
+        known.led.remove(&1);
+        assert_eq!(routes(&known, now), [0, 2, 3, 0].map(Some), "one has no leader");
+        known.avoid(2, now, 0.0);
+        assert_eq!(routes(&known, now), [0, 3, 0, 3].map(Some));
+        known.avoid(0, now, 0.0);
+        known.avoid(3, now, 0.0);
+        assert_eq!(routes(&known, now), [0, 2, 3, 0].map(Some), "all are troubled: none is better");
+        known.avoided.remove(&0);
+        assert_eq!(routes(&known, now), [0; 4].map(Some));
+        let later = now + AVOIDED.max;
+        assert_eq!(routes(&known, later), [0, 2, 3, 0].map(Some));
+    }
+
+    #[test]
+    fn what_fails_again_is_left_alone_for_longer() {
+        let now = Instant::now();
+        let mut known = Known { led: (0..2).collect(), ..Known::default() };
+        known.avoid(1, now, 0.0);
+        let later = now + Duration::from_secs(40);
+        assert_eq!(known.route(1, later), Some(1));
+        known.avoid(1, later, 0.0);
+        assert_eq!(known.route(1, later + Duration::from_secs(40)), Some(0));
+    }
+}
