@@ -155,7 +155,7 @@ impl Engine {
         hooks: Hooks,
     ) -> anyhow::Result<Self> {
         let HookContext { settings, env, db, outbox, signals } = context;
-        let (sampler, broker) = (Sampler::new(&settings.kafka), BrokerState::default());
+        let (sampler, broker) = (Sampler::new(&settings.kafka), BrokerState::new(env.clone()));
         let name = &settings.service.name;
         let alerts =
             Alerts::new(name, public_url, &settings.alerts, &settings.mail, &settings.webhook)?;

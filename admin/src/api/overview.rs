@@ -6,7 +6,7 @@ use common::config::MailTransport;
 use common::db::{Backend, DbError};
 use common::http::{Params, Problem, ProblemResult, wrong_method};
 use common::ids::EventId;
-use common::telemetry::BrokerReport;
+use common::telemetry::{BrokerReport, ConsumerReport, TopicReport};
 use engine::stats::{self, Latencies, Partition, Rates, RelayState, Sample, TrendPoint, Window};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -36,6 +36,10 @@ pub(crate) struct Overview {
     pub(crate) relay: RelayState,
     /// The connection to the broker, as this instance knows it.
     pub(crate) broker: BrokerReport,
+    /// What receives from the broker in this instance.
+    pub(crate) receiving: Vec<ConsumerReport>,
+    /// The topics that this service writes to, as of the last look; none before the first.
+    pub(crate) topics: Vec<TopicReport>,
     /// The database.
     pub(crate) database: Database,
     /// The mails to operators.
@@ -165,6 +169,8 @@ impl Overview {
             consumers: vec![Consumer::of(admin, sample)],
             relay: sample.relay.clone(),
             broker: admin.broker.describe(),
+            receiving: admin.broker.consumers(),
+            topics: admin.broker.topics(),
             database: Database::of(admin, sample),
             mail: Mail {
                 transport: admin.settings.mail.transport,

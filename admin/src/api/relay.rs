@@ -9,6 +9,7 @@ use common::http::{
     IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
     wrong_method,
 };
+use common::telemetry::{BrokerState, ConsumerReport, TopicReport};
 use diesel::QueryResult;
 use engine::outbox::pause::{self, EVERYTHING, MAX_KEYS, PauseRow};
 use engine::outbox::{Instance, instances};
@@ -52,6 +53,10 @@ pub(crate) struct RelayView {
     pub(crate) keys_paused: i64,
     /// The live instances, with the shards that each may send.
     pub(crate) instances: Vec<Instance>,
+    /// What receives from the broker in this instance.
+    pub(crate) receiving: Vec<ConsumerReport>,
+    /// The topics that this service writes to, as of the last look; none before the first.
+    pub(crate) topics: Vec<TopicReport>,
 }
 
 /// Why something is not sent.
@@ -113,16 +118,18 @@ impl RelayView {
     ///
     /// # Errors
     /// When a statement fails.
-    pub(crate) fn take(conn: &mut Conn) -> QueryResult<Self> {
+    pub(crate) fn take(conn: &mut Conn, broker: &BrokerState) -> QueryResult<Self> {
         Ok(Self {
             paused: pause::find(conn, EVERYTHING)?.map(Pause::from),
             keys_paused: pause::count(conn)?,
             instances: instances(conn)?,
+            receiving: broker.consumers(),
+            topics: broker.topics(),
         })
     }
 }
 
-/// Whether the relay is paused, and which instances send.
+/// Whether the relay is paused, which instances send, and what keeps messages from coming or going.
 #[utoipa::path(
     get, path = "/api/admin/v1/relay", tag = "relay",
     responses(
@@ -132,7 +139,8 @@ impl RelayView {
 )]
 pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Json<RelayView>> {
     params.finish()?;
-    admin.db.read(|conn| Ok(Json(RelayView::take(conn)?))).await
+    let broker = admin.broker.clone();
+    admin.db.read(move |conn| Ok(Json(RelayView::take(conn, &broker)?))).await
 }
 
 /// The keys that are paused individually, by key.

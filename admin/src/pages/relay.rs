@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, ServiceConfig};
 use askama::Template;
 use common::http::{Page, Problem, ProblemResult};
+use common::telemetry::ConsumerStatus;
 use engine::inbox::quarantine::{self, QuarantineRow};
 use engine::outbox::pause::{self, EVERYTHING, PauseRow};
 
@@ -64,9 +65,10 @@ struct QuarantinePage<'a> {
 
 async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
     let (limit, after) = place(&context)?;
+    let broker = context.admin.broker.clone();
     let read = context.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
-        Ok::<_, Problem>((RelayView::take(conn)?, pauses))
+        Ok::<_, Problem>((RelayView::take(conn, &broker)?, pauses))
     });
     let (relay, pauses) = read.await?;
     let pauses = Page::cut(pauses, limit, |row: &PauseRow| row.key.clone());

@@ -7,7 +7,9 @@ use actix_web::middleware::from_fn;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
 use common::db::{Db, ENGINE_MIGRATIONS};
-use common::telemetry::{BrokerState, Health, IgnoredAck, LoopStates, Metrics, configure, measure};
+use common::telemetry::{
+    BrokerState, Heals, Health, IgnoredAck, LoopStates, Metrics, Trouble, configure, measure,
+};
 use engine::stats::{SampleGauges, Sampler};
 use serde_json::{Value, json};
 use stockloop_tests::{database::TestDatabase, on_every_database};
@@ -37,7 +39,7 @@ async fn ready_when_the_database_and_its_schema_are(fixture: AdminFixture) {
     assert_eq!(status, 200, "{body}");
     assert_eq!(
         body,
-        json!({ "status": "ready", "database": "ok", "migrations": "ok", "loops": "ok", "broker": { "state": "unknown" } })
+        json!({ "status": "ready", "database": "ok", "migrations": "ok", "loops": "ok", "broker": { "state": "unknown" }, "consumers": [] })
     );
     broker.down("all brokers are down");
     let (status, body) = ask(&fixture.db, &broker, "/health/ready").await;
@@ -45,10 +47,42 @@ async fn ready_when_the_database_and_its_schema_are(fixture: AdminFixture) {
     assert_eq!(body["broker"], json!({ "state": "down", "reason": "all brokers are down" }));
     broker.up();
     assert_eq!(ask(&fixture.db, &broker, "/health/ready").await.1["broker"]["state"], "up");
+    a_consumer_that_receives_nothing_is_a_detail(&fixture, &broker).await;
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20990101000000')";
     fixture.write(|conn| conn.batch_execute(newer)).await;
     let (status, body) = ask(&fixture.db, &broker, "/health/ready").await;
     assert_eq!((status, &body["database"]), (503, &json!("ok")));
+}
+
+async fn a_consumer_that_receives_nothing_is_a_detail(
+    fixture: &AdminFixture,
+    broker: &BrokerState,
+) {
+    let sampler = Sampler::default();
+    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone() };
+    let metrics = Metrics::new(sampler.consumer(), Box::new(gauges));
+    let metric = |text: &str| metrics.render().unwrap().contains(text);
+    let consumer = broker.consumer("inbox", "inventory", "order-service");
+    assert!(!metric("stockloop_consumer_up{"), "it is joining, which is no fault");
+    let trouble =
+        Trouble { problem: "it may not read", advice: "allow it", heals: Heals::ByItself };
+    consumer.failed(0, trouble, "sasl://127.0.0.1:9092 says no");
+    let (status, body) = ask(&fixture.db, broker, "/health/ready").await;
+    assert_eq!(status, 200, "changes are taken all the same");
+    let [told] = body["consumers"].as_array().unwrap().as_slice() else { panic!("{body}") };
+    assert_eq!(
+        (&told["state"], &told["problem"], &told["topic"]),
+        (&json!("down"), &json!("it may not read"), &json!("inventory"))
+    );
+    assert!(
+        !body.to_string().contains("127.0.0.1"),
+        "what the broker said is for operators: {body}"
+    );
+    assert!(metric("stockloop_consumer_up{consumer=\"inbox\"} 0"));
+    consumer.received();
+    let body = ask(&fixture.db, broker, "/health/ready").await.1;
+    assert_eq!(body["consumers"][0]["state"], "up", "{body}");
+    assert!(metric("stockloop_consumer_up{consumer=\"inbox\"} 1"));
 }
 
 /// The versions of the engine's migrations, as their folders are named.

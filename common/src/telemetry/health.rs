@@ -1,7 +1,7 @@
 //! `/health`: whether the process lives, and whether it can serve requests.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -9,7 +9,9 @@ use actix_web::web::Data;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::LoopStates;
+use super::consumers::{ConsumerReport, ConsumerStatus};
+use super::{BrokerReport, BrokerState, LoopStates};
+use crate::clock::Timestamp;
 use crate::db::{Db, DbError, MigrationSet};
 
 /// How long the database may take to answer a probe.
@@ -17,48 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a step of a loop that reports its steps may take: it has been without its leases for a minute by then.
 const STUCK: Duration = Duration::from_secs(120);
-
-/// What is known of the connection to the broker; cheap to clone, all clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct BrokerState(Arc<RwLock<BrokerReport>>);
-
-/// The connection to the broker as it is reported.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(tag = "state", rename_all = "lowercase")]
-pub enum BrokerReport {
-    /// Not known yet.
-    #[default]
-    Unknown,
-    /// It answers.
-    Up,
-    /// It does not; events wait in the outbox meanwhile.
-    Down {
-        /// What the client said last.
-        reason: String,
-    },
-}
-
-impl BrokerState {
-    /// Notes that the broker answers.
-    pub fn up(&self) {
-        self.set(BrokerReport::Up);
-    }
-
-    /// Notes that it does not, and why.
-    pub fn down(&self, reason: impl Into<String>) {
-        let reason = reason.into();
-        self.set(BrokerReport::Down { reason });
-    }
-
-    /// What was noted last.
-    pub fn describe(&self) -> BrokerReport {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, report: BrokerReport) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = report;
-    }
-}
 
 /// What readiness depends on; cheap to clone.
 #[derive(Clone)]
@@ -71,8 +31,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Ready means: `db` answers and has all of `migrations`, and the `loops` live and get on. The broker is reported
-    /// only as a detail, since changes are taken without it.
+    /// Ready means: `db` answers and has all of `migrations`, and the `loops` live and get on. The broker and
+    /// the consumers are reported only as details, since changes are taken without them.
     pub fn new(
         db: Db,
         migrations: &[MigrationSet],
@@ -96,6 +56,7 @@ impl Health {
             migrations,
             loops,
             broker: self.broker.describe(),
+            consumers: self.broker.consumers().into_iter().map(Receiving::from).collect(),
         }
     }
 
@@ -133,6 +94,41 @@ struct Readiness {
     /// `ok`, or which of the background loops has ended, or that the relay got nowhere for two minutes.
     loops: String,
     broker: BrokerReport,
+    /// What receives from the broker. One that can't is a detail, too: changes are taken, and to restart or leave out
+    /// an instance would not mend it.
+    consumers: Vec<Receiving>,
+}
+
+/// A consumer, without what the broker said: that may have addresses in it.
+#[derive(Debug, Serialize, ToSchema)]
+struct Receiving {
+    /// `inbox` receives the other service's events, `acks` the answers to this service's own.
+    consumer: &'static str,
+    /// What it receives from.
+    topic: String,
+    /// The group that it is a member of.
+    group: String,
+    /// `unknown`, `up` or `down`.
+    state: &'static str,
+    /// Since when it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// What is wrong, if it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'static str>,
+}
+
+impl From<ConsumerReport> for Receiving {
+    fn from(report: ConsumerReport) -> Self {
+        let (state, since, problem) = match report.status {
+            ConsumerStatus::Unknown => ("unknown", None, None),
+            ConsumerStatus::Up => ("up", None, None),
+            ConsumerStatus::Down { since, problem, .. } => ("down", Some(since), Some(problem)),
+        };
+        let ConsumerReport { consumer, topic, group, .. } = report;
+        Self { consumer, topic, group, state, since, problem }
+    }
 }
 
 async fn within<T>(
@@ -178,7 +174,7 @@ pub(super) async fn live() -> HttpResponse {
 
 /// Whether requests can be served: the database answers and has its whole schema, and the background loops get on
 ///
-/// The broker is reported only as a detail: changes are taken without it.
+/// The broker, and what receives from it, are reported only as details: changes are taken without them.
 #[utoipa::path(
     get,
     path = "/health/ready",

@@ -1,5 +1,7 @@
 //! What a service tells of itself: its log, its health, its metrics.
 
+mod broker;
+mod consumers;
 mod health;
 mod logging;
 mod loops;
@@ -12,8 +14,10 @@ mod traced;
 
 use actix_web::web::{self, ServiceConfig};
 
+pub use broker::{BrokerReport, BrokerState, TopicReport};
+pub use consumers::{ConsumerReport, ConsumerState, ConsumerStatus, Heals, Trouble};
+pub use health::Health;
 pub use health::{__path_live, __path_ready};
-pub use health::{BrokerReport, BrokerState, Health};
 pub use logging::{LogError, few_for_the_log, init_logging, log_settings};
 pub use loops::{LoopState, LoopStates};
 pub use metrics::__path_show as __path_metrics;

@@ -25,12 +25,23 @@ pub enum AlertKind {
     NotSent,
     /// Events that came in can't be applied, for a reason that is none of theirs.
     NotApplied,
+    /// A consumer of this service can't receive.
+    NotReceived,
+    /// Topics that this service writes to are not as its settings ask, or too small.
+    TopicShape,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Exhausted, Self::Silent, Self::VersionAboveSource, Self::NotSent, Self::NotApplied];
+    pub const ALL: [Self; 7] = [
+        Self::Exhausted,
+        Self::Silent,
+        Self::VersionAboveSource,
+        Self::NotSent,
+        Self::NotApplied,
+        Self::NotReceived,
+        Self::TopicShape,
+    ];
 
     /// As stored and shown.
     pub const fn name(self) -> &'static str {
@@ -40,12 +51,14 @@ impl AlertKind {
             Self::VersionAboveSource => "version_above_source",
             Self::NotSent => "not_sent",
             Self::NotApplied => "not_applied",
+            Self::NotReceived => "not_received",
+            Self::TopicShape => "topic_shape",
         }
     }
 
     /// Whether it is a condition that lasts and is met again and again: it has one open alert (per key, if it has one).
     const fn lasts(self) -> bool {
-        matches!(self, Self::VersionAboveSource | Self::NotSent | Self::NotApplied)
+        !matches!(self, Self::Exhausted | Self::Silent)
     }
 }
 
@@ -53,10 +66,9 @@ impl std::str::FromStr for AlertKind {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or("use exhausted, silent, version_above_source, not_sent or not_applied")
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(
+            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received or topic_shape",
+        )
     }
 }
 
@@ -135,6 +147,18 @@ impl NewAlert {
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotApplied, subject) }
     }
 
+    /// `service` can't receive from `topics`, for the reasons `cause`.
+    pub fn not_received(service: &str, topics: &str, cause: &str) -> Self {
+        let subject = format!("{service} can't receive from {topics}");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotReceived, subject) }
+    }
+
+    /// `topics`, which `service` writes to, do not fit, for the reasons `cause`.
+    pub fn topic_shape(service: &str, topics: &str, cause: &str) -> Self {
+        let subject = format!("{service} writes to topics that do not fit: {topics}");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::TopicShape, subject) }
+    }
+
     fn about(kind: AlertKind, event: &EventFacts, subject: String) -> Self {
         Self {
             event_id: Some(event.id),
@@ -167,7 +191,7 @@ impl NewAlert {
 /// Raises `new` in the caller's transaction; false: it was raised before.
 ///
 /// An exhaustion (event and attempt) has one alert, whoever raises it how often; a version above the source has
-/// one open alert per key, and what hinders sending or applying has one. An alert about silent partitions is raised
+/// one open alert per key, and what hinders sending, receiving or applying has one, like topics that do not fit. An alert about silent partitions is raised
 /// each time: its caller knows where an episode begins.
 ///
 /// # Errors

@@ -241,6 +241,12 @@ fn what_happens_now(kind: &str) -> &'static str {
         Ok(AlertKind::NotApplied) => {
             "events wait in the topic, cost no attempt, and are applied once the cause is gone"
         }
+        Ok(AlertKind::NotReceived) => {
+            "messages wait in the topic, and are received once the cause is gone, as long as the broker keeps them"
+        }
+        Ok(AlertKind::TopicShape) => {
+            "events are sent as well as it goes; set the topics or the settings right, and it closes by itself"
+        }
         // Of a newer release.
         Err(_) => "an operator has to investigate",
     }
@@ -280,7 +286,10 @@ fn headline(items: &[Item]) -> String {
     let silent = of(AlertKind::Silent);
     let above = of(AlertKind::VersionAboveSource);
     let hindered: Vec<&Item> =
-        [of(AlertKind::NotSent), of(AlertKind::NotApplied)].into_iter().flatten().collect();
+        [AlertKind::NotSent, AlertKind::NotApplied, AlertKind::NotReceived, AlertKind::TopicShape]
+            .into_iter()
+            .flat_map(of)
+            .collect();
     let others = items.len() - exhausted.len() - silent.len() - above.len() - hindered.len();
     let mut parts = Vec::new();
     if !exhausted.is_empty() {

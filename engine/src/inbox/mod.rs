@@ -11,6 +11,7 @@ mod tests;
 
 pub use ack_routes::AckRoutes;
 pub use apply::{Applied, Inbox};
+pub(crate) use consumer::ACK_MESSAGE_BYTES;
 pub use consumer::InboxConsumer;
 pub use evidence::Control;
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};

@@ -5,7 +5,6 @@ use common::telemetry::{BrokerReport, BrokerState};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
 use rdkafka::types::RDKafkaErrorCode;
 use thiserror::Error;
 
@@ -56,20 +55,27 @@ pub(super) struct Context {
 
 impl ClientContext for Context {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Reconnects while a broker is away repeat the same words; the state tells people, the log tells them once more.
-        tracing::debug!(facility, message, "librdkafka");
+        log(facility, message);
     }
 
     fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            if !matches!(self.broker.describe(), BrokerReport::Down { .. }) {
-                tracing::warn!(reason, "the broker can't be reached; waiting for it");
-            }
-            self.broker.down(reason.to_owned());
-        } else {
-            tracing::debug!(%error, reason, "the broker's client reports");
-        }
+        note(&self.broker, &error, reason);
     }
 }
 
-impl ConsumerContext for Context {}
+/// Reconnects while a broker is away repeat the same words; the states tell people, the log tells them once more.
+pub(super) fn log(facility: &str, message: &str) {
+    tracing::debug!(facility, message, "librdkafka");
+}
+
+/// What an error says of the broker.
+pub(super) fn note(broker: &BrokerState, error: &rdkafka::error::KafkaError, reason: &str) {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+        if !matches!(broker.describe(), BrokerReport::Down { .. }) {
+            tracing::warn!(reason, "the broker can't be reached; waiting for it");
+        }
+        broker.down(reason.to_owned());
+    } else {
+        tracing::debug!(%error, reason, "the broker's client reports");
+    }
+}

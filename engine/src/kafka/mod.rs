@@ -5,7 +5,9 @@ mod client;
 mod consumer;
 mod embedded;
 mod envelope;
+mod membership;
 mod producer;
+mod shape;
 mod topics;
 
 pub(crate) use ack::cut_error;
@@ -15,4 +17,5 @@ pub use consumer::{Consumer, Record};
 pub use embedded::EmbeddedBroker;
 pub use envelope::{Envelope, Unreadable};
 pub use producer::{Message, Offset, Producer, SendError};
+pub use shape::{TopicUse, TopicWatch};
 pub use topics::ensure_topics;

@@ -5,6 +5,7 @@ mod neighbours;
 mod receiving;
 mod sending;
 mod settling;
+mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,7 @@ impl Loops {
         if let Some(handler) = &engine.handler {
             engine.start_receiving(Arc::clone(handler), &stop, &tasks)?;
         }
+        engine.clone().start_watching(&stop, &tasks)?;
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
         tasks.close();

@@ -4,7 +4,7 @@ use std::fmt::Error;
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::telemetry::{BrokerReport, BrokerState};
+use common::telemetry::{BrokerReport, BrokerState, ConsumerReport, ConsumerStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -27,6 +27,7 @@ impl Collector for SampleGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let up = i64::from(self.broker.describe() == BrokerReport::Up);
         gauge(&mut encoder, "broker_up", "Whether the broker answers this instance", None, up)?;
+        encode_consumers(&mut encoder, &self.broker.consumers())?;
         let Some(sample) = self.sampler.newest() else {
             return Ok(());
         };
@@ -40,6 +41,25 @@ impl Collector for SampleGauges {
         }
         encode_partitions(&mut encoder, self.sampler.consumer(), &sample)
     }
+}
+
+/// Those of which something is known: none is called down while it joins its group.
+fn encode_consumers(
+    encoder: &mut DescriptorEncoder<'_>,
+    consumers: &[ConsumerReport],
+) -> Result<(), Error> {
+    let known = |one: &&ConsumerReport| one.status != ConsumerStatus::Unknown;
+    let mut known = consumers.iter().filter(known).peekable();
+    if known.peek().is_none() {
+        return Ok(());
+    }
+    let help = "Whether what receives from the broker can receive: events (inbox), answers (acks)";
+    let mut metric = encoder.encode_descriptor("consumer_up", help, None, MetricType::Gauge)?;
+    for one in known {
+        let up = i64::from(one.status == ConsumerStatus::Up);
+        ConstGauge::new(up).encode(metric.encode_family(&[("consumer", one.consumer)])?)?;
+    }
+    Ok(())
 }
 
 fn gauge<V: EncodeGaugeValue + Clone>(

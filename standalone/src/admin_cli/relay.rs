@@ -26,6 +26,21 @@ const INSTANCES: &[Column] = &[
     Column::time("LEASE UNTIL (UTC)", "expires_at"),
 ];
 
+const RECEIVING: &[Column] = &[
+    Column::text("RECEIVES", "consumer"),
+    Column::text("FROM", "topic"),
+    Column::text("STATE", "state"),
+    Column::time("SINCE (UTC)", "since"),
+    Column::text("PROBLEM", "problem"),
+    Column::text("WHAT TO DO", "advice"),
+];
+
+const TOPICS: &[Column] = &[
+    Column::text("WRITES TO", "topic"),
+    Column::number("PARTITIONS", "partitions"),
+    Column::list("WHAT DOES NOT FIT", "faults"),
+];
+
 const PAUSES: &[Column] = &[
     Column::text("KEY", "key"),
     Column::time("SINCE (UTC)", "since"),
@@ -78,7 +93,14 @@ pub(super) async fn show(ctx: &CommandContext) -> anyhow::Result<Outcome> {
         match relay["instances"].as_array() {
             Some(instances) if !instances.is_empty() => ctx.print_table(INSTANCES, instances, true),
             _ => ctx.print_line("No instance holds a lease."),
+        }?;
+        for (columns, name) in [(RECEIVING, "receiving"), (TOPICS, "topics")] {
+            match relay[name].as_array() {
+                Some(rows) if !rows.is_empty() => ctx.print_table(columns, rows, true)?,
+                _ => {}
+            }
         }
+        Ok(())
     })?;
     if ctx.json {
         return Ok(Outcome::Done);

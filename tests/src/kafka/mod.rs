@@ -30,7 +30,7 @@ const PORT_TRIES: usize = 3;
 
 static SHARED: Once<KafkaBroker> = Once::new();
 
-/// A single-node Kafka on loopback ports of its own, its data in the scratch folder.
+/// A Kafka of one node, or of several, on loopback ports of its own, its data in the scratch folder.
 ///
 /// Topics are never created by themselves. A topic's name should begin with [`Self::topic_prefix`].
 /// Clients should be dropped before it: a consumer that can't say goodbye tries to for a minute.
@@ -38,10 +38,14 @@ static SHARED: Once<KafkaBroker> = Once::new();
 pub struct KafkaBroker {
     parts: KafkaParts,
     folder: PathBuf,
+    node: i32,
     port: u16,
+    controller_port: u16,
     settings: Vec<String>,
     child: Option<Child>,
     prefixes: AtomicUsize,
+    /// Brokers that joined this one.
+    joined: i32,
 }
 
 impl KafkaBroker {
@@ -60,18 +64,12 @@ impl KafkaBroker {
         let parts = KafkaParts::fetched()?;
         let folder = scratch::folder("kafka")?;
         parts.copy_storage(&folder.join("data"))?;
-        let mut broker = Self {
-            parts,
-            folder,
-            port: 0,
-            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
-            child: None,
-            prefixes: AtomicUsize::new(0),
-        };
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut broker = Self::stopped(parts, folder, settings::FIRST_NODE, settings);
         let mut tries = 0;
         loop {
-            broker.port = free_port()?;
-            broker.write_settings(free_port()?)?;
+            (broker.port, broker.controller_port) = (free_port()?, free_port()?);
+            broker.write_settings()?;
             tries += 1;
             match broker.start_again() {
                 Ok(()) => return Ok(broker),
@@ -79,6 +77,42 @@ impl KafkaBroker {
                 Err(error) if tries < PORT_TRIES && format!("{error:#}").contains("in use") => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Starts another broker in the cluster of this one, which has to be its first; one is enough for most.
+    ///
+    /// Topics that are made through this one are spread over both from then on: of the topics of one call, each begins
+    /// at the other broker than the one before.
+    pub fn join(&mut self) -> anyhow::Result<Self> {
+        let folder = scratch::folder("kafka")?;
+        let node = self.node + self.joined + 1;
+        let mut other = Self::stopped(self.parts.clone(), folder, node, self.settings.clone());
+        (other.port, other.controller_port) = (free_port()?, self.controller_port);
+        other.write_settings()?;
+        other.parts.format_storage(&other.folder.join("server.properties"))?;
+        other.start_again()?;
+        self.joined += 1;
+        let (expected, asker) = (self.joined + 1, self.client().create::<BaseConsumer>()?);
+        eventually_blocking("both brokers in the metadata", START_DEADLINE, || {
+            let metadata = asker.fetch_metadata(None, ASK_TIMEOUT).map_err(|e| e.to_string())?;
+            let brokers = metadata.brokers().len();
+            if i32::try_from(brokers) == Ok(expected) { Ok(()) } else { Err(format!("{brokers}")) }
+        })?;
+        Ok(other)
+    }
+
+    fn stopped(parts: KafkaParts, folder: PathBuf, node: i32, settings: Vec<String>) -> Self {
+        Self {
+            parts,
+            folder,
+            node,
+            port: 0,
+            controller_port: 0,
+            settings,
+            child: None,
+            prefixes: AtomicUsize::new(0),
+            joined: 0,
         }
     }
 
@@ -124,9 +158,13 @@ impl KafkaBroker {
         settings: &[(&str, &str)],
     ) -> anyhow::Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let places: Vec<Vec<[i32; 1]>> =
+            (0..).take(names.len()).map(|first| self.places(first, partitions)).collect();
+        let places: Vec<Vec<&[i32]>> =
+            places.iter().map(|all| all.iter().map(<[i32; 1]>::as_slice).collect()).collect();
         let mut topics = Vec::new();
-        for name in names {
-            let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (name, places) in names.iter().zip(&places) {
+            let mut topic = NewTopic::new(name, partitions, TopicReplication::Variable(places));
             topic.config = settings.to_vec();
             topics.push(topic);
         }
@@ -141,6 +179,12 @@ impl KafkaBroker {
             names.iter().try_for_each(|name| wait_for_leaders(&asker, name, partitions))
         };
         tokio::task::spawn_blocking(wait).await?
+    }
+
+    /// Where each partition of a topic lies, one after the other, from the broker `first` on.
+    fn places(&self, first: i32, partitions: i32) -> Vec<[i32; 1]> {
+        let brokers = self.joined + 1;
+        (0..partitions).map(|partition| [self.node + (first + partition) % brokers]).collect()
     }
 
     /// Shuts down in good order; connections are refused from then on.
@@ -194,8 +238,9 @@ impl KafkaBroker {
         client(self.port)
     }
 
-    fn write_settings(&self, controller_port: u16) -> anyhow::Result<()> {
-        let base = settings::properties(&self.folder.join("data"), self.port, controller_port);
+    fn write_settings(&self) -> anyhow::Result<()> {
+        let data = self.folder.join("data");
+        let base = settings::properties(self.node, &data, self.port, self.controller_port);
         let lines: String =
             iter::once(base).chain(self.settings.iter().map(|line| format!("{line}\n"))).collect();
         fs::write(self.folder.join("server.properties"), lines)?;

@@ -83,15 +83,22 @@ impl KafkaParts {
         let port = free_port()?;
         let properties = self.prepared.join("training.properties");
         let storage = self.prepared.join(STORAGE);
-        fs::write(&properties, settings::properties(&storage, port, free_port()?))?;
+        let text = settings::properties(settings::FIRST_NODE, &storage, port, free_port()?);
+        fs::write(&properties, text)?;
+        self.format_storage(&properties)?;
+        self.train(port, &properties)
+    }
+
+    /// Makes the empty storage that `properties` names.
+    pub(super) fn format_storage(&self, properties: &Path) -> anyhow::Result<()> {
         let mut format = self
             .java("kafka.tools.StorageTool", &[])
             .args(["format", "-t", CLUSTER_ID, "-c"])
-            .arg(&properties)
+            .arg(properties)
             .spawn()?;
         let status = format.wait_for_exit(RUN_DEADLINE)?;
         ensure!(status.success(), "could not format storage\n{}", format.log_tail());
-        self.train(port, &properties)
+        Ok(())
     }
 
     /// Runs a broker once: Java writes down the classes it needs, and Kafka makes the topic for

@@ -12,15 +12,22 @@ appender.out.layout.type=PatternLayout
 appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
 ";
 
-/// A single node, controller and broker in one, that is quick to start and small at rest.
-pub(super) fn properties(data: &Path, port: u16, controller_port: u16) -> String {
+/// The first node, controller and broker in one.
+pub(super) const FIRST_NODE: i32 = 1;
+
+/// A node that is quick to start and small at rest: the first, or one that joins it as a broker only.
+pub(super) fn properties(node: i32, data: &Path, port: u16, controller_port: u16) -> String {
     let data = data.display();
+    let (roles, listener) = match node {
+        FIRST_NODE => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller_port}")),
+        _ => ("broker", String::new()),
+    };
     // The short broker session lets a killed broker register again without waiting for the old one.
     format!(
-        "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+        "process.roles={roles}
+node.id={node}
+controller.quorum.voters={FIRST_NODE}@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port}{listener}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER

@@ -1,14 +1,19 @@
 //! The topics as another client of the same broker sees them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
+use stockloop_tests::poll::eventually;
 
 use super::PARTITIONS;
 use super::settings::SystemSettings;
@@ -48,6 +53,51 @@ impl Topics {
         &self.settings.names.product
     }
 
+    pub(crate) fn orders(&self) -> &str {
+        &self.settings.names.orders
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().expect("an admin client can be made")
+    }
+
+    /// Takes a topic away, with all that is in it.
+    pub(crate) async fn delete(&self, topic: &str) {
+        let done = self.admin().delete_topics(&[topic], &AdminOptions::new()).await;
+        for outcome in done.expect("the broker answers") {
+            outcome.expect("a topic can be deleted");
+        }
+    }
+
+    /// Makes a topic; one of that name may still be on its way out.
+    pub(crate) async fn create(&self, topic: &str, partitions: i32) {
+        let admin = self.admin();
+        eventually("a topic to be made", TIMEOUT, async || {
+            let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            let done = admin.create_topics(&[new], &AdminOptions::new()).await;
+            let outcome = done.expect("the broker answers").remove(0);
+            outcome.map(drop).map_err(|(_, code)| code.to_string())
+        })
+        .await;
+    }
+
+    /// Gives a topic more partitions, `partitions` in all.
+    pub(crate) async fn grow(&self, topic: &str, partitions: usize) {
+        let new = NewPartitions::new(topic, partitions);
+        let done = self.admin().create_partitions(&[new], &AdminOptions::new()).await;
+        for outcome in done.expect("the broker answers") {
+            outcome.expect("partitions can be added");
+        }
+    }
+
+    /// The partitions of a topic that have a leader.
+    pub(crate) fn led(&self, topic: &str) -> BTreeSet<i32> {
+        let asker: BaseConsumer = self.client().create().expect("a client can be made");
+        let metadata = asker.fetch_metadata(Some(topic), TIMEOUT).expect("the broker answers");
+        let partitions = metadata.topics().iter().flat_map(|found| found.partitions());
+        partitions.filter(|one| one.leader() >= 0).map(|one| one.id()).collect()
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers);
@@ -56,8 +106,7 @@ impl Topics {
 
     /// Lets `topic` take messages, and batches of them, of at most `bytes`.
     pub(crate) async fn limit(&self, topic: &str, bytes: usize) {
-        let admin: AdminClient<DefaultClientContext> =
-            self.client().create().expect("an admin client can be made");
+        let admin = self.admin();
         let limit = bytes.to_string();
         let settings =
             AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &limit);

@@ -120,7 +120,7 @@ async fn job_items(
     tag = "alerts",
     params(ExportQuery, ("open" = Option<bool>, Query, description = "Only those that are not closed, or only closed ones"),
         ("state" = Option<String>, Query, description = "open, acknowledged or closed"),
-        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent or not_applied"),
+        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received or topic_shape"),
         ("key" = Option<String>, Query, description = "Only those of this SKU or order"),
         ("event" = Option<String>, Query, description = "Only those of this event id"),
         ("mail" = Option<String>, Query, description = "Only those that this mail lists"),

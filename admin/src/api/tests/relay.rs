@@ -14,7 +14,10 @@ on_every_database!(AdminFixture::new =>
 
 async fn the_whole_relay_is_paused_and_resumed(fixture: AdminFixture) {
     let relay = fixture.get("/relay").await.body;
-    assert_eq!(relay, json!({ "paused": null, "keys_paused": 0, "instances": [] }));
+    assert_eq!(
+        relay,
+        json!({ "paused": null, "keys_paused": 0, "instances": [], "receiving": [], "topics": [] })
+    );
     let since = fixture.env.now().to_string();
     let paused = fixture.put("/relay/pause", json!({ "reason": "the copy is being moved" })).await;
     assert_eq!(paused.status, 201, "{paused:?}");

@@ -3,6 +3,7 @@ use actix_web::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::test::TestRequest;
+use common::telemetry::{Heals, TopicReport, Trouble};
 use stockloop_tests::on_every_database;
 
 use super::{PageResponse, Site};
@@ -17,6 +18,7 @@ on_every_database!(Site::new =>
     files_are_kept_by_browsers,
     unknown_addresses_are_pages_too,
     the_overview_answers_the_question,
+    what_is_wrong_at_the_broker_is_shown,
 );
 
 /// What would run, or break out, if a page took it for HTML.
@@ -113,6 +115,32 @@ async fn what_is_invisible_is_written_out(site: Site) {
     for page in ["/admin/events".to_owned(), format!("/admin/events/{event}")] {
         site.get(&page, &cookie).await.shows(r">TEA\u{200b}");
     }
+}
+
+async fn what_is_wrong_at_the_broker_is_shown(site: Site) {
+    let cookie = site.signed_in(Role::Viewer).await;
+    let broker = &site.fixture.engine.broker;
+    let consumer = broker.consumer("inbox", "inventory", "order-service");
+    consumer.received();
+    let topic = |faults| TopicReport { topic: "acks".to_owned(), partitions: 1, faults };
+    broker.note_topics(vec![topic(Vec::new())]);
+    site.get("/admin", &cookie).await.shows_not("Receiving");
+    let relay = site.get("/admin/relay", &cookie).await;
+    for text in ["inbox", "inventory", "order-service", "1 partition<", ">fits<"] {
+        relay.shows(text);
+    }
+    let trouble =
+        Trouble { problem: "it may not read", advice: "allow it", heals: Heals::ByItself };
+    consumer.failed(0, trouble, EVIL);
+    broker.note_topics(vec![topic(vec!["it has 1 partitions".to_owned()])]);
+    for page in ["/admin", "/admin/relay"] {
+        let answer = site.get(page, &cookie).await;
+        is_proper(page, &answer);
+        for text in ["it may not read (&#60;script&#62;", "; allow it", "does not fit"] {
+            answer.shows(text);
+        }
+    }
+    site.get("/admin/relay", &cookie).await.shows("it has 1 partitions");
 }
 
 async fn files_are_kept_by_browsers(site: Site) {

@@ -1,0 +1,111 @@
+//! What a service knows of its broker: whether it can be reached, who can receive from it, and its topics.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::consumers::{ConsumerReport, ConsumerState};
+use crate::env::Env;
+
+/// What is known of the broker; cheap to clone, all clones share it.
+#[derive(Debug, Clone)]
+pub struct BrokerState(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    env: Env,
+    report: RwLock<BrokerReport>,
+    consumers: RwLock<Vec<ConsumerState>>,
+    topics: RwLock<Vec<TopicReport>>,
+}
+
+/// The connection to the broker as it is reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum BrokerReport {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not; events wait in the outbox meanwhile.
+    Down {
+        /// What the client said last.
+        reason: String,
+    },
+}
+
+/// A topic that this service writes to, held against its settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TopicReport {
+    /// Its name.
+    pub topic: String,
+    /// How many partitions it has; 0: it does not exist.
+    pub partitions: usize,
+    /// What does not fit, each with what to do.
+    pub faults: Vec<String>,
+}
+
+impl Default for BrokerState {
+    fn default() -> Self {
+        Self::new(Env::system())
+    }
+}
+
+impl BrokerState {
+    /// Nothing is known yet.
+    pub fn new(env: Env) -> Self {
+        let (report, consumers, topics) = Default::default();
+        Self(Arc::new(Known { env, report, consumers, topics }))
+    }
+
+    /// Notes that the broker answers.
+    pub fn up(&self) {
+        self.set(BrokerReport::Up);
+    }
+
+    /// Notes that it does not, and why.
+    pub fn down(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.set(BrokerReport::Down { reason });
+    }
+
+    /// What was noted last.
+    pub fn describe(&self) -> BrokerReport {
+        self.0.report.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The state of a consumer that begins; it takes the place of an earlier one of that name.
+    pub fn consumer(&self, consumer: &'static str, topic: &str, group: &str) -> ConsumerState {
+        let state = ConsumerState::new(consumer, topic, group, self.0.env.clone());
+        let mut all = self.0.consumers.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| other.consumer() != consumer);
+        all.push(state.clone());
+        all.sort_by_key(ConsumerState::consumer);
+        state
+    }
+
+    /// What receives from it, by name.
+    pub fn consumers(&self) -> Vec<ConsumerReport> {
+        let all = self.0.consumers.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(ConsumerState::report).collect()
+    }
+
+    /// Notes what the topics look like, and returns whether that is news.
+    pub fn note_topics(&self, found: Vec<TopicReport>) -> bool {
+        let mut topics = self.0.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *topics != found;
+        *topics = found;
+        is_new
+    }
+
+    /// The topics that this service writes to, as of the last look; none before the first.
+    pub fn topics(&self) -> Vec<TopicReport> {
+        self.0.topics.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, report: BrokerReport) {
+        *self.0.report.write().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}

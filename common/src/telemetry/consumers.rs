@@ -1,0 +1,347 @@
+//! Whether what receives messages can receive them: a state per consumer, with what the broker said.
+//!
+//! A client tells each error once, and an idle consumer receives nothing, so an error stands until something disproves
+//! it: a message, the client's own statistics (it is in its group and reads), or both after it was made anew.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::env::Env;
+
+/// What keeps a consumer from receiving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trouble {
+    /// What is wrong, in plain words.
+    pub problem: &'static str,
+    /// What an operator does about it.
+    pub advice: &'static str,
+    /// How its end shows.
+    pub heals: Heals,
+}
+
+/// How the end of a trouble shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heals {
+    /// The consumer is in its group again.
+    ByItself,
+    /// A consumer that is made anew does not meet it: being in the group proves nothing, or the client is of no more use.
+    Anew,
+}
+
+/// A consumer as it is reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ConsumerReport {
+    /// `inbox` receives the other service's events, `acks` the answers to this service's own.
+    pub consumer: &'static str,
+    /// What it receives from.
+    pub topic: String,
+    /// The group that it is a member of.
+    pub group: String,
+    /// Whether it can receive.
+    #[serde(flatten)]
+    pub status: ConsumerStatus,
+}
+
+/// Whether a consumer can receive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum ConsumerStatus {
+    /// Not known yet: it has not joined its group.
+    #[default]
+    Unknown,
+    /// It is in its group and reads, or a message came.
+    Up,
+    /// It receives nothing.
+    Down {
+        /// Since when.
+        #[schema(value_type = String, format = DateTime)]
+        since: Timestamp,
+        /// What is wrong.
+        problem: &'static str,
+        /// What to do.
+        advice: &'static str,
+        /// What the broker or the client said last.
+        reason: Option<String>,
+    },
+}
+
+impl ConsumerReport {
+    /// What keeps it from receiving, in one sentence; none: nothing is known to.
+    pub fn fault(&self) -> Option<String> {
+        let ConsumerStatus::Down { problem, advice, reason, .. } = &self.status else {
+            return None;
+        };
+        let said = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        Some(format!("{problem}{said}; {advice}"))
+    }
+}
+
+/// What is known of one consumer; cheap to clone, all clones share it.
+#[derive(Debug, Clone)]
+pub struct ConsumerState(Arc<Member>);
+
+#[derive(Debug)]
+struct Member {
+    consumer: &'static str,
+    topic: String,
+    group: String,
+    env: Env,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    status: ConsumerStatus,
+    /// How the end of a trouble would show that nothing has disproved yet.
+    unproven: Option<Heals>,
+    /// Since when its statistics say that it does not receive.
+    apart: Option<Timestamp>,
+    /// What the client said last of a fault that passes by itself.
+    said: Option<String>,
+    /// Looks in a row at which it was in its group and read, with no trouble since.
+    well: u32,
+    /// Which client's word counts: one that was replaced may still speak.
+    client: u32,
+    /// When it was made anew last, and how often since it was well.
+    renewed: Option<(Timestamp, u32)>,
+}
+
+/// Not receiving for less than this is a rebalance, or a broker that restarts.
+const JOINING: Duration = Duration::from_secs(15);
+
+/// Looks in a row that prove that a consumer is well; errors come sooner than a second look.
+const PROOF: u32 = 2;
+
+/// How long a trouble lasts before the consumer is made anew; doubled each time, up to [`RENEW_AT_LAST`].
+const RENEW_FIRST: Duration = Duration::from_secs(10);
+const RENEW_AT_LAST: Duration = Duration::from_secs(60);
+
+const APART: Trouble = Trouble {
+    problem: "it is not in its group, or reads not all of its partitions",
+    advice: "check the broker that coordinates the group, and the leaders of the topic's partitions",
+    heals: Heals::ByItself,
+};
+
+impl ConsumerState {
+    /// A consumer of `topic` in `group`, of which nothing is known yet.
+    pub fn new(consumer: &'static str, topic: &str, group: &str, env: Env) -> Self {
+        let (topic, group, known) = (topic.to_owned(), group.to_owned(), Mutex::default());
+        Self(Arc::new(Member { consumer, topic, group, env, known }))
+    }
+
+    /// What it is for.
+    pub fn consumer(&self) -> &'static str {
+        self.0.consumer
+    }
+
+    /// What it receives from.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// What is known now.
+    pub fn report(&self) -> ConsumerReport {
+        let Member { consumer, topic, group, .. } = &*self.0;
+        let (topic, group) = (topic.clone(), group.clone());
+        ConsumerReport { consumer, topic, group, status: self.known().status.clone() }
+    }
+
+    /// `client` met `trouble`, and said `said`.
+    pub fn failed(&self, client: u32, trouble: Trouble, said: &str) {
+        let mut known = self.known();
+        if known.client == client {
+            known.well = 0;
+            known.unproven = known.unproven.max(Some(trouble.heals));
+            let now = self.0.env.now();
+            self.down(&mut known, now, trouble, Some(said.to_owned()));
+        }
+    }
+
+    /// `client` said something of a fault that passes by itself; it is told if it does not.
+    pub fn heard(&self, client: u32, said: &str) {
+        let mut known = self.known();
+        if known.client == client {
+            known.said = Some(said.to_owned());
+        }
+    }
+
+    /// What the statistics of `client` say: whether it is in its group and reads what is assigned to it.
+    pub fn looked(&self, client: u32, receives: bool) {
+        let (now, mut known) = (self.0.env.now(), self.known());
+        if known.client != client {
+            return;
+        }
+        if receives {
+            known.apart = None;
+            known.well += 1;
+            if known.well >= PROOF && known.unproven != Some(Heals::Anew) {
+                self.up(&mut known);
+            }
+            return;
+        }
+        known.well = 0;
+        let since = *known.apart.get_or_insert(now);
+        if known.unproven.is_none() && now.since(since) >= JOINING {
+            let said = known.said.clone();
+            self.down(&mut known, since, APART, said);
+        }
+    }
+
+    /// A message came.
+    pub fn received(&self) {
+        let mut known = self.known();
+        if known.status != ConsumerStatus::Up {
+            self.up(&mut known);
+        }
+    }
+
+    /// The number of the client that is to take the place of the one that there is, when it is time for that.
+    pub fn renew(&self) -> Option<u32> {
+        let (now, mut known) = (self.0.env.now(), self.known());
+        let ConsumerStatus::Down { since, .. } = known.status else { return None };
+        if known.unproven != Some(Heals::Anew) {
+            return None;
+        }
+        let (last, times) = known.renewed.unwrap_or((since, 0));
+        let pause = RENEW_FIRST.saturating_mul(1 << times.min(8)).min(RENEW_AT_LAST);
+        // A clock that was set back begins anew.
+        if last <= now && now.since(last) < pause {
+            return None;
+        }
+        known.renewed = Some((now, times + 1));
+        known.client += 1;
+        // The new one meets it again, or it is over.
+        known.unproven = None;
+        known.well = 0;
+        Some(known.client)
+    }
+
+    fn down(&self, known: &mut Known, since: Timestamp, trouble: Trouble, reason: Option<String>) {
+        let Trouble { problem, advice, .. } = trouble;
+        let since = match known.status {
+            ConsumerStatus::Down { since, .. } => since,
+            ConsumerStatus::Unknown | ConsumerStatus::Up => {
+                let Member { consumer, topic, group, .. } = &*self.0;
+                tracing::warn!(
+                    consumer,
+                    topic,
+                    group,
+                    problem,
+                    reason,
+                    advice,
+                    "nothing is received"
+                );
+                since
+            }
+        };
+        known.status = ConsumerStatus::Down { since, problem, advice, reason };
+    }
+
+    fn up(&self, known: &mut Known) {
+        if matches!(known.status, ConsumerStatus::Down { .. }) {
+            let Member { consumer, topic, group, .. } = &*self.0;
+            tracing::info!(consumer, topic, group, "messages are received again");
+        }
+        let Known { client, well, .. } = *known;
+        *known = Known { status: ConsumerStatus::Up, client, well, ..Known::default() };
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const DENIED: Trouble =
+        Trouble { problem: "it may not read", advice: "allow it", heals: Heals::Anew };
+    const REFUSED: Trouble =
+        Trouble { problem: "its password is wrong", advice: "mend it", heals: Heals::ByItself };
+
+    fn consumer() -> (ConsumerState, ManualClock) {
+        let clock = ManualClock::at("2026-01-05T12:00:00Z".parse().unwrap());
+        let env = Env::seeded(Arc::new(clock.clone()), 1);
+        (ConsumerState::new("inbox", "inventory", "order-service", env), clock)
+    }
+
+    fn is_up(state: &ConsumerState) -> bool {
+        state.report().status == ConsumerStatus::Up
+    }
+
+    #[test]
+    fn an_idle_consumer_is_up_once_it_reads_and_a_rebalance_is_no_fault() {
+        let (state, clock) = consumer();
+        state.looked(0, true);
+        assert_eq!(state.report().status, ConsumerStatus::Unknown, "one look proves nothing");
+        state.looked(0, true);
+        assert!(is_up(&state));
+        state.looked(0, false);
+        clock.advance(JOINING - Duration::from_secs(1));
+        state.looked(0, false);
+        assert!(is_up(&state), "a rebalance");
+        clock.advance(Duration::from_secs(1));
+        state.heard(0, "coordinator load in progress");
+        state.looked(0, false);
+        let fault = state.report().fault().unwrap();
+        assert!(
+            fault.contains("not in its group") && fault.contains("load in progress"),
+            "{fault}"
+        );
+        let ConsumerStatus::Down { since, .. } = state.report().status else { return };
+        assert_eq!(since, "2026-01-05T12:00:00Z".parse().unwrap(), "since it was apart");
+        state.looked(0, true);
+        state.looked(0, true);
+        assert!(is_up(&state) && state.renew().is_none());
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_over_when_the_group_has_it_again() {
+        let (state, clock) = consumer();
+        state.failed(0, REFUSED, "SASL authentication error");
+        let fault = state.report().fault().unwrap();
+        assert_eq!(fault, "its password is wrong (SASL authentication error); mend it");
+        clock.advance(Duration::from_secs(600));
+        assert_eq!(state.renew(), None, "the client tries again by itself");
+        state.looked(0, true);
+        state.failed(0, REFUSED, "once more");
+        state.looked(0, true);
+        assert!(!is_up(&state), "two looks in a row");
+        state.looked(0, true);
+        assert!(is_up(&state));
+    }
+
+    #[test]
+    fn a_fault_that_the_group_does_not_show_needs_a_message_or_a_new_client() {
+        let (state, clock) = consumer();
+        state.failed(0, DENIED, "Topic authorization failed");
+        (0..5).for_each(|_| state.looked(0, true));
+        assert!(!is_up(&state), "in the group, and still not allowed to read");
+        assert_eq!(state.renew(), None, "not at once");
+        clock.advance(RENEW_FIRST);
+        assert_eq!(state.renew(), Some(1));
+        assert_eq!(state.renew(), None);
+        (0..5).for_each(|_| state.looked(0, true));
+        assert!(!is_up(&state), "the word of the former client");
+        state.looked(1, true);
+        state.failed(1, DENIED, "Topic authorization failed");
+        clock.advance(RENEW_FIRST);
+        assert_eq!(state.renew(), None, "twice as long");
+        clock.advance(RENEW_FIRST);
+        assert_eq!(state.renew(), Some(2));
+        state.failed(1, DENIED, "late");
+        state.looked(2, true);
+        state.looked(2, true);
+        assert!(is_up(&state));
+        state.failed(2, DENIED, "again");
+        state.received();
+        assert!(is_up(&state), "a message proves all");
+    }
+}

@@ -1,0 +1,156 @@
+//! What a consumer's client says of itself, turned into its state.
+
+use common::telemetry::{BrokerState, ConsumerState, Heals, Trouble};
+use rdkafka::Statistics;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::client;
+
+/// How often a client tells its statistics; they come also while there are no messages.
+pub(super) const STATISTICS_MS: &str = "5000";
+
+/// Hears one client of a consumer.
+pub(super) struct Membership {
+    pub(super) broker: BrokerState,
+    pub(super) state: ConsumerState,
+    /// Which of the consumer's clients it is.
+    pub(super) client: u32,
+}
+
+impl ClientContext for Membership {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::note(&self.broker, &error, reason);
+        let Some(code) = error.rdkafka_error_code() else { return };
+        match judge(code) {
+            Some(trouble) => self.state.failed(self.client, trouble, reason),
+            None => self.state.heard(self.client, reason),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.state.looked(self.client, receives(&statistics, self.state.topic()));
+    }
+}
+
+impl ConsumerContext for Membership {}
+
+/// Whether a client is in its group, and reads the partitions of `topic` that it has there.
+fn receives(statistics: &Statistics, topic: &str) -> bool {
+    let is_in = |group: &rdkafka::statistics::ConsumerGroup| {
+        group.state == "up" && group.join_state == "steady"
+    };
+    let partitions =
+        statistics.topics.get(topic).into_iter().flat_map(|one| one.partitions.values());
+    // It asks where to begin to read, and there may be nobody who answers.
+    let asks =
+        |state: &str| matches!(state, "offset-query" | "offset-wait" | "validate-epoch-wait");
+    statistics.cgrp.as_ref().is_some_and(is_in)
+        && !partitions.into_iter().any(|partition| asks(&partition.fetch_state))
+}
+
+/// What an error means to an operator; none: it passes by itself, or its consequences show otherwise.
+fn judge(code: RDKafkaErrorCode) -> Option<Trouble> {
+    use RDKafkaErrorCode as Code;
+    let trouble = |problem, advice, heals| Some(Trouble { problem, advice, heals });
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => trouble(
+            "the broker does not accept its credentials",
+            "check the sasl properties of kafka.properties",
+            Heals::ByItself,
+        ),
+        Code::SSL => trouble(
+            "no TLS connection can be made",
+            "check the ssl properties of kafka.properties, and the certificates",
+            Heals::ByItself,
+        ),
+        Code::GroupAuthorizationFailed => {
+            trouble("it may not use its group", "allow its user READ on the group", Heals::ByItself)
+        }
+        Code::TopicAuthorizationFailed => {
+            trouble("it may not read the topic", "allow its user READ on the topic", Heals::Anew)
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId => trouble(
+            "the topic, or a partition of it, does not exist",
+            "make it, with the number of partitions that it had",
+            Heals::Anew,
+        ),
+        Code::InvalidTopic => trouble(
+            "the topic's name is not allowed",
+            "set kafka.inbound_topic or kafka.outbound_ack_topic right",
+            Heals::Anew,
+        ),
+        Code::Fatal | Code::FencedInstanceId => trouble(
+            "its client failed for good",
+            "give each instance a group.instance.id of its own, if it has one; a new client is made by itself",
+            Heals::Anew,
+        ),
+        // The group has it back, or the statistics say that it has not.
+        Code::AllBrokersDown
+        | Code::BrokerTransportFailure
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::Resolve
+        | Code::WaitingForCoordinator
+        | Code::CoordinatorLoadInProgress
+        | Code::CoordinatorNotAvailable
+        | Code::NotCoordinator
+        | Code::NotLeaderForPartition
+        | Code::LeaderNotAvailable
+        | Code::RebalanceInProgress
+        | Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::PollExceeded
+        | Code::PartitionEOF => None,
+        _ => trouble(
+            "the broker refuses what it asks for",
+            "look for the error among those of Apache Kafka, and into the broker's log",
+            Heals::Anew,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::statistics::{ConsumerGroup, Partition, Topic};
+
+    #[test]
+    fn a_client_receives_where_it_is_in_its_group_and_knows_where_to_read() {
+        let of = |state: &str, join: &str, fetch: &str| {
+            let group = ConsumerGroup {
+                state: state.to_owned(),
+                join_state: join.to_owned(),
+                ..ConsumerGroup::default()
+            };
+            let partition = Partition { fetch_state: fetch.to_owned(), ..Partition::default() };
+            let topic = Topic { partitions: [(0, partition)].into(), ..Topic::default() };
+            let topics = [("t".to_owned(), topic)].into();
+            receives(&Statistics { cgrp: Some(group), topics, ..Statistics::default() }, "t")
+        };
+        assert!(of("up", "steady", "active"));
+        assert!(of("up", "steady", "none"), "another member has them");
+        assert!(!of("query-coord", "steady", "active"), "its coordinator is lost");
+        assert!(!of("up", "wait-join", "none"));
+        assert!(!of("up", "steady", "offset-query"));
+        assert!(!receives(&Statistics::default(), "t"));
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_no_trouble() {
+        assert_eq!(judge(RDKafkaErrorCode::AllBrokersDown), None);
+        assert_eq!(judge(RDKafkaErrorCode::PollExceeded), None);
+        let heals = |code| judge(code).map(|trouble| trouble.heals);
+        assert_eq!(heals(RDKafkaErrorCode::Authentication), Some(Heals::ByItself));
+        assert_eq!(heals(RDKafkaErrorCode::GroupAuthorizationFailed), Some(Heals::ByItself));
+        assert_eq!(heals(RDKafkaErrorCode::UnknownTopicOrPartition), Some(Heals::Anew));
+        assert_eq!(heals(RDKafkaErrorCode::Fatal), Some(Heals::Anew));
+    }
+}

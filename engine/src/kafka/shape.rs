@@ -1,0 +1,323 @@
+//! Topics held against what the service needs of them: their shape, and the limits that are set on them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::config::KafkaSettings;
+use common::telemetry::{BrokerState, TopicReport};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::client::{self, Context, KafkaError};
+use crate::inbox::ACK_MESSAGE_BYTES;
+use crate::outbox::SHARDS;
+
+/// What a topic is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicUse {
+    /// Events go to it.
+    Events,
+    /// Answers go to it.
+    Answers,
+}
+
+/// Looks at topics that a service writes to.
+pub struct TopicWatch {
+    admin: Arc<AdminClient<Context>>,
+    topics: Vec<(String, TopicUse)>,
+    wanted: Wanted,
+    /// Whether it was said that the settings of topics can't be seen.
+    blind: AtomicBool,
+}
+
+/// What topics are held against.
+struct Wanted {
+    partitions: i32,
+    /// Not positive: the broker decides.
+    replication: i32,
+    /// What the producer may put into one record batch, in bytes.
+    batch_bytes: i64,
+    /// How long messages have to be kept.
+    retention: Duration,
+}
+
+/// What a topic looks like.
+#[derive(Default)]
+struct Found {
+    partitions: usize,
+    /// Of the partition that has the fewest.
+    replicas: usize,
+    /// What is set on it, as far as this service may see it.
+    settings: BTreeMap<String, String>,
+}
+
+/// How long the broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many times as long as an answer may take, messages have to be kept: an outage must fit in.
+const KEPT: u32 = 100;
+
+impl TopicWatch {
+    /// Looks at `topics`, where `ack_timeout` is how long an answer may take; nobody is asked yet.
+    ///
+    /// # Errors
+    /// When a property is not understood.
+    pub fn new(
+        settings: &KafkaSettings,
+        topics: Vec<(String, TopicUse)>,
+        ack_timeout: Duration,
+    ) -> Result<Self, KafkaError> {
+        let failed = || KafkaError::during("the topics can't be looked at");
+        let config = client::with_properties(client::base(settings, "stockloop-watch"), settings);
+        let native = config.create_native_config().map_err(failed())?;
+        let batch_bytes = native.get("message.max.bytes").map_err(failed())?;
+        // It is idle most of the time, so what becomes of its connections says nothing of the broker.
+        let context = Context { broker: BrokerState::default() };
+        let admin = config.create_with_context(context).map_err(failed())?;
+        let wanted = Wanted {
+            partitions: settings.partitions,
+            replication: settings.replication,
+            batch_bytes: batch_bytes.trim_end_matches('\0').parse().unwrap_or(0),
+            retention: ack_timeout.saturating_mul(KEPT),
+        };
+        Ok(Self { admin: Arc::new(admin), topics, wanted, blind: AtomicBool::default() })
+    }
+
+    /// What the topics look like now.
+    ///
+    /// # Errors
+    /// Why the broker can't say.
+    pub async fn look(&self) -> Result<Vec<TopicReport>, String> {
+        let admin = Arc::clone(&self.admin);
+        let names: Vec<String> = self.topics.iter().map(|(name, _)| name.clone()).collect();
+        let asked = tokio::task::spawn_blocking(move || {
+            names.iter().map(|name| shape(&admin, name)).collect::<Result<Vec<_>, _>>()
+        });
+        let mut found = asked.await.map_err(|error| error.to_string())??;
+        self.add_settings(&mut found).await;
+        let report = |((topic, used), found): (&(String, TopicUse), Found)| TopicReport {
+            topic: topic.clone(),
+            partitions: found.partitions,
+            faults: faults(*used, &self.wanted, &found),
+        };
+        Ok(self.topics.iter().zip(found).map(report).collect())
+    }
+
+    /// Adds what is set on those that exist; where that can't be seen, the rest is looked at without it.
+    async fn add_settings(&self, found: &mut [Found]) {
+        let there = self.topics.iter().zip(found).filter(|(_, found)| found.partitions > 0);
+        let (named, mut found): (Vec<_>, Vec<_>) =
+            there.map(|((name, _), found)| (ResourceSpecifier::Topic(name), found)).unzip();
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let described = match self.admin.describe_configs(&named, &options).await {
+            Ok(described) => described,
+            // Such as the embedded broker, which does not know the question.
+            Err(error) => return tracing::debug!(%error, "the settings of topics can't be seen"),
+        };
+        for (found, described) in found.iter_mut().zip(described) {
+            match described {
+                Ok(resource) => found.settings = settings(resource),
+                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => self.say_blind(),
+                Err(error) => tracing::debug!(%error, "the settings of a topic can't be seen"),
+            }
+        }
+    }
+
+    fn say_blind(&self) {
+        if !self.blind.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                "the limits of topics are not checked: allow this service's user DESCRIBE_CONFIGS on them for that"
+            );
+        }
+    }
+}
+
+/// Blocks for at most [`PATIENCE`].
+fn shape(admin: &AdminClient<Context>, topic: &str) -> Result<Found, String> {
+    let found = admin.inner().fetch_metadata(Some(topic), PATIENCE);
+    let metadata: Metadata =
+        found.map_err(|error| format!("the topic {topic} can't be looked up: {error}"))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let refused = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
+    match (found, refused) {
+        (None, _) | (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => Ok(Found::default()),
+        (_, Some(code)) => Err(format!("the topic {topic} can't be looked at: {code}")),
+        (Some(found), None) => {
+            let partitions = found.partitions();
+            let replicas = partitions.iter().map(|one| one.replicas().len()).min().unwrap_or(0);
+            Ok(Found { partitions: partitions.len(), replicas, ..Found::default() })
+        }
+    }
+}
+
+fn settings(resource: ConfigResource) -> BTreeMap<String, String> {
+    resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+}
+
+/// What of a topic does not fit, each with what to do.
+fn faults(used: TopicUse, wanted: &Wanted, found: &Found) -> Vec<String> {
+    if found.partitions == 0 {
+        return vec![
+            "it does not exist: make it, or let a start of the service do so (kafka.create_topics)"
+                .to_owned(),
+        ];
+    }
+    let mut faults = Vec::new();
+    faults.extend(fault_of_partitions(wanted, found));
+    if used == TopicUse::Events {
+        faults.extend(fault_of_shards(found));
+    }
+    faults.extend(fault_of_replicas(wanted, found));
+    faults.extend(fault_of_size(used, wanted, found));
+    faults.extend(fault_of_keeping(wanted, found));
+    faults
+}
+
+fn fault_of_partitions(wanted: &Wanted, found: &Found) -> Option<String> {
+    let (has, asked) = (found.partitions, usize::try_from(wanted.partitions).ok()?);
+    let what = match has {
+        _ if has == asked => return None,
+        _ if has < asked => "add partitions (kafka-topics.sh --alter --partitions)",
+        _ => "a topic can't lose partitions, so set kafka.partitions to what it has",
+    };
+    Some(format!("it has {has} partitions, kafka.partitions says {asked}: {what}"))
+}
+
+/// A partition takes whole shards.
+fn fault_of_shards(found: &Found) -> Option<String> {
+    let shards = usize::try_from(SHARDS).ok()?;
+    match found.partitions {
+        has if has > shards => Some(format!(
+            "it has {has} partitions, and those above {shards} stay empty: make it anew with fewer"
+        )),
+        has if shards % has != 0 => Some(format!(
+            "its {has} partitions are filled unevenly: choose a number that divides {shards}"
+        )),
+        _ => None,
+    }
+}
+
+fn fault_of_replicas(wanted: &Wanted, found: &Found) -> Option<String> {
+    let has = found.replicas;
+    if let Ok(asked) = usize::try_from(wanted.replication)
+        && asked > 0
+        && has != asked
+    {
+        return Some(format!(
+            "it has {has} replicas, kafka.replication says {asked}: reassign its partitions, or change the setting"
+        ));
+    }
+    let in_sync = number(found, "min.insync.replicas")?;
+    (usize::try_from(in_sync).is_ok_and(|needed| needed > has)).then(|| {
+        format!("min.insync.replicas is {in_sync}, and it has only {has} replicas, so nothing can be written to it")
+    })
+}
+
+fn fault_of_size(used: TopicUse, wanted: &Wanted, found: &Found) -> Option<String> {
+    let limit = number(found, "max.message.bytes")?;
+    let needed = match used {
+        TopicUse::Events => wanted.batch_bytes,
+        TopicUse::Answers => i64::try_from(ACK_MESSAGE_BYTES).ok()?.min(wanted.batch_bytes),
+    };
+    (limit < needed).then(|| {
+        format!(
+            "its max.message.bytes is {limit}, and this service sends up to {needed}: raise it, or lower \
+             message.max.bytes in kafka.properties"
+        )
+    })
+}
+
+fn fault_of_keeping(wanted: &Wanted, found: &Found) -> Option<String> {
+    let policy = found.settings.get("cleanup.policy").map_or("", String::as_str);
+    if policy.split(',').any(|one| one.trim() == "compact") {
+        return Some(
+            "its cleanup.policy is compact, which deletes messages that nobody has read: set it to delete".to_owned(),
+        );
+    }
+    let kept = u64::try_from(number(found, "retention.ms")?).map(Duration::from_millis).ok()?;
+    (policy.contains("delete") && kept < wanted.retention).then(|| {
+        let (kept, needed) = (kept.as_secs(), wanted.retention.as_secs());
+        format!("it keeps messages for {kept} s only, so an outage may lose them: set retention.ms to at least {needed}000")
+    })
+}
+
+fn number(found: &Found, name: &str) -> Option<i64> {
+    found.settings.get(name)?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const WANTED: Wanted = Wanted {
+        partitions: 4,
+        replication: 3,
+        batch_bytes: 1_000_000,
+        retention: Duration::from_secs(3_000),
+    };
+
+    fn found(partitions: usize, replicas: usize, settings: &[(&str, &str)]) -> Found {
+        let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Found { partitions, replicas, settings: settings.collect() }
+    }
+
+    #[track_caller]
+    fn has_one(found: &Found, words: &[&str]) {
+        let faults = faults(TopicUse::Events, &WANTED, found);
+        let is_about = |fault: &String| words.iter().all(|word| fault.contains(word));
+        assert!(matches!(&*faults, [one] if is_about(one)), "{words:?}: {faults:?}");
+    }
+
+    #[test]
+    fn a_topic_as_brokers_make_it_has_no_fault() {
+        let usual = [
+            ("max.message.bytes", "1048588"),
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "604800000"),
+            ("min.insync.replicas", "2"),
+        ];
+        for used in [TopicUse::Events, TopicUse::Answers] {
+            assert_eq!(faults(used, &WANTED, &found(4, 3, &usual)), [""; 0]);
+            assert_eq!(faults(used, &WANTED, &found(4, 3, &[])), [""; 0], "nothing can be seen");
+        }
+        let forever = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
+        assert_eq!(faults(TopicUse::Events, &WANTED, &found(4, 3, &forever)), [""; 0]);
+        let any = Wanted { replication: -1, ..WANTED };
+        assert_eq!(faults(TopicUse::Events, &any, &found(4, 1, &[])), [""; 0]);
+    }
+
+    #[test]
+    fn each_fault_is_told_with_its_numbers() {
+        has_one(&found(0, 0, &[]), &["does not exist"]);
+        has_one(&found(1, 3, &[]), &["1 partitions", "says 4", "add partitions"]);
+        has_one(&found(8, 3, &[]), &["8 partitions", "set kafka.partitions"]);
+        has_one(&found(4, 1, &[]), &["1 replicas", "says 3"]);
+        has_one(&found(4, 3, &[("min.insync.replicas", "4")]), &["nothing can be written"]);
+        has_one(&found(4, 3, &[("max.message.bytes", "20000")]), &["20000", "1000000"]);
+        has_one(&found(4, 3, &[("cleanup.policy", "compact,delete")]), &["compact"]);
+        let short = [("cleanup.policy", "delete"), ("retention.ms", "60000")];
+        has_one(&found(4, 3, &short), &["60 s", "3000000"]);
+    }
+
+    #[test]
+    fn events_want_a_number_of_partitions_that_divides_the_shards() {
+        for (partitions, words) in [(3, "unevenly"), (96, "stay empty")] {
+            let wanted = Wanted { partitions, ..WANTED };
+            let found = found(usize::try_from(partitions).unwrap(), 3, &[]);
+            let told = faults(TopicUse::Events, &wanted, &found);
+            assert!(matches!(&*told, [one] if one.contains(words)), "{told:?}");
+            assert_eq!(faults(TopicUse::Answers, &wanted, &found), [""; 0], "answers go anywhere");
+        }
+    }
+
+    #[test]
+    fn answers_need_less_room_than_events() {
+        let found = found(4, 3, &[("max.message.bytes", "600000")]);
+        assert_eq!(faults(TopicUse::Events, &WANTED, &found).len(), 1);
+        assert_eq!(faults(TopicUse::Answers, &WANTED, &found), [""; 0]);
+    }
+}
