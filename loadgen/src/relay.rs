@@ -1050,7 +1050,7 @@ fn progress_bar(name: String, length: usize) -> ProgressBar {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use clap::Parser;
     use stockloop_tests::database::TestDatabase;
