@@ -91,24 +91,27 @@ async fn the_consumer_freezes() {
     let Some(mut system) = TestSystem::real("frozen").await else { return };
     let mut load = load(&system).await;
     load.reached(CHANGES / 3).await;
+    let frozen = Instant::now();
     system.order.child().pause().expect("it can be frozen");
     load.finished().await;
     answers_are_missed(&system).await;
     system.order.child().resume().expect("it can go on");
     system.wait_until_settled().await;
-    assert_only_probes_were_sent_again(&system).await;
+    assert_only_probes_were_sent_again(&system, frozen.elapsed()).await;
     assert_all_well(system, load).await;
 }
 
 /// No storm: each event was sent once, and besides only a few probes of each silent partition.
-async fn assert_only_probes_were_sent_again(system: &TestSystem) {
+async fn assert_only_probes_were_sent_again(system: &TestSystem, silent_for: Duration) {
     let events = system.product.count("SELECT count(*) AS n FROM outbox_event").await;
     let (first, probes): (Vec<_>, Vec<_>) =
         system.topics.all_sends().into_iter().partition(|(attempt, _)| *attempt == 1);
     assert_eq!(i64::try_from(first.len()).expect("few"), events, "each event was sent once");
     let partitions = usize::try_from(PARTITIONS).expect("few");
     assert!(probes.len() >= partitions, "each silent partition is probed: {probes:?}");
-    assert!(probes.len() <= 8 * partitions, "at growing intervals: {probes:?}");
+    // Each waits for at least four fifths of `probe_after`.
+    let pauses = usize::try_from(silent_for.as_millis() / 400).expect("few");
+    assert!(probes.len() <= (pauses + 1) * partitions, "one after the other: {probes:?}");
 }
 
 fn private_postgres() -> Option<PostgresServer> {

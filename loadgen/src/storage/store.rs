@@ -34,6 +34,9 @@ pub(super) enum Layout {
     E,
     /// As b, but the relay starts reading at the lowest id it knows to be open.
     F,
+    /// A table for each place of an open event, an index on (shard, transaction, id) where it is PENDING; read shard by
+    /// shard (PostgreSQL).
+    G,
 }
 
 impl Layout {
@@ -44,7 +47,7 @@ impl Layout {
 
     /// Whether the relay reads one shard at a time.
     pub(super) fn reads_by_shard(self) -> bool {
-        matches!(self, Self::As | Self::C)
+        matches!(self, Self::As | Self::C | Self::G)
     }
 }
 

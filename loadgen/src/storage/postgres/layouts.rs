@@ -50,6 +50,21 @@ const SEQUENCED: &str = "
         seq int8 NOT NULL, sent_at int8, settled_at int8 NOT NULL, id uuid PRIMARY KEY,
         attempt int4 NOT NULL, partition int4, status int2 NOT NULL, outcome int2 NOT NULL);";
 
+const PLACED: &str = "
+    CREATE TABLE outbox_event (
+        created_at int8 NOT NULL, version int8 NOT NULL, id uuid PRIMARY KEY,
+        key text NOT NULL, payload text NOT NULL);
+    CREATE TABLE outbox_open (
+        due_at int8 NOT NULL, tx int8 NOT NULL DEFAULT (pg_current_xact_id()::text::int8), id uuid PRIMARY KEY,
+        attempt_limit int4 NOT NULL DEFAULT 5, shard int2 NOT NULL);
+    CREATE INDEX ON outbox_open (shard, tx, id);
+    CREATE TABLE outbox_sent (
+        sent_at int8 NOT NULL, id uuid PRIMARY KEY, attempt int4 NOT NULL, attempt_limit int4 NOT NULL,
+        partition int4 NOT NULL, shard int2 NOT NULL);
+    CREATE TABLE outbox_settled (
+        sent_at int8, settled_at int8 NOT NULL, id uuid PRIMARY KEY, attempt int4 NOT NULL,
+        partition int4, status int2 NOT NULL, outcome int2 NOT NULL);";
+
 /// Leaves room on the page for the SENT version of each row.
 const ROOM: &str = "ALTER TABLE outbox_open SET (fillfactor = 50);";
 
@@ -96,6 +111,7 @@ impl LayoutSql {
         match layout {
             Layout::A | Layout::As => Self::wide(layout),
             Layout::D => Self::sequenced(),
+            Layout::G => Self::placed(),
             _ => Self::split(layout),
         }
     }
@@ -172,6 +188,39 @@ impl LayoutSql {
             },
             load: (layout != Layout::E).then_some(SPLIT_LOAD),
             settle: SPLIT_SETTLE,
+            updated: "outbox_open",
+        }
+    }
+
+    fn placed() -> Self {
+        Self {
+            tables: PLACED.to_owned(),
+            insert: SPLIT_INSERT,
+            read: "
+                SELECT o.id, 0::int8, 0, e.key, e.version, e.payload
+                FROM (SELECT id, tx FROM outbox_open
+                      WHERE due_at <= {} AND shard = {} ORDER BY tx, id LIMIT {}) AS o
+                JOIN outbox_event AS e ON e.id = o.id ORDER BY o.tx, o.id"
+                .into(),
+            mark: "
+                WITH taken AS (
+                    DELETE FROM outbox_open AS o
+                    USING (SELECT * FROM unnest({}::uuid[], {}::int4[], {}::int4[]) AS b (id, attempt, partition)
+                           CROSS JOIN (VALUES ({}::int8)) AS n (now)) AS b
+                    WHERE o.id = b.id RETURNING o.id, o.shard, o.attempt_limit, b.attempt, b.partition, b.now)
+                INSERT INTO outbox_sent (id, shard, attempt, attempt_limit, partition, sent_at)
+                SELECT id, shard, attempt + 1, attempt_limit, partition, now FROM taken"
+                .into(),
+            load: Some(
+                "SELECT id, 1::int2, attempt, attempt_limit FROM outbox_sent
+                 WHERE id = ANY({}) ORDER BY id FOR UPDATE",
+            ),
+            settle: "
+                WITH gone AS (
+                    DELETE FROM outbox_sent AS o USING unnest({}::uuid[], {}::int2[]) AS b (id, outcome)
+                    WHERE o.id = b.id RETURNING o.id, o.attempt, o.partition, o.sent_at, b.outcome)
+                INSERT INTO outbox_settled (id, status, attempt, outcome, partition, sent_at, settled_at)
+                SELECT id, 2, attempt, outcome, partition, sent_at, {}::int8 FROM gone",
             updated: "outbox_open",
         }
     }

@@ -72,9 +72,10 @@ pub(super) fn open(
     )?;
     connection.batch_execute(&sql.tables)?;
     if !autovacuum {
-        let tables: &[&str] = match layout.is_wide() {
-            true => &["outbox"],
-            false => &["outbox_event", "outbox_open", "outbox_settled"],
+        let tables: &[&str] = match layout {
+            _ if layout.is_wide() => &["outbox"],
+            Layout::G => &["outbox_event", "outbox_open", "outbox_sent", "outbox_settled"],
+            _ => &["outbox_event", "outbox_open", "outbox_settled"],
         };
         for table in tables {
             connection
