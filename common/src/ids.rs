@@ -53,6 +53,9 @@ impl EventId {
     /// Below every id that was ever made.
     pub const NIL: Self = Self(Uuid::nil());
 
+    /// Above every id that was ever made.
+    pub const MAX: Self = Self(Uuid::max());
+
     /// Wraps an id that came from elsewhere.
     pub const fn from_uuid(id: Uuid) -> Self {
         Self(id)

@@ -9,6 +9,7 @@ diesel::table! {
     service_state (only_row) {
         only_row -> SmallInt,
         epoch -> BigInt,
+        appended -> BigInt,
         over_told_from_us -> Nullable<BigInt>,
     }
 }

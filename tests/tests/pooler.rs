@@ -97,6 +97,7 @@ struct Session {
 fn nothing_is_left_in(url: &str) {
     let sql = "SELECT concat_ws(' ', \
                  (SELECT count(*) FROM pg_prepared_statements), \
+                 (SELECT count(*) FROM pg_listening_channels()), \
                  (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())), \
                  current_setting('statement_timeout'), current_setting('lock_timeout'), \
@@ -110,7 +111,7 @@ fn nothing_is_left_in(url: &str) {
         .collect();
     for mut conn in sessions {
         let session: Session = sql_query(sql).get_result(&mut conn).expect("it answers");
-        assert_eq!(session.state, "0 0 0 0 on notice");
+        assert_eq!(session.state, "0 0 0 0 0 on notice");
     }
 }
 

@@ -6,7 +6,7 @@ use diesel::pg::PgConnection;
 use diesel::sql_types::Text;
 use diesel::{QueryResult, RunQueryDsl, sql_query};
 
-use super::{Backend, Conn, Db, DbError, pool};
+use super::{Backend, Conn, Db, DbError, Pooler, pool};
 
 /// Pause between two looks: libpq's socket can't be waited for without unsafe code. They take about 1 % of a core.
 const LOOK: Duration = Duration::from_millis(10);
@@ -20,9 +20,10 @@ pub struct Subscription {
 }
 
 impl Db {
-    /// Whether programs on this database can hear each other.
+    /// Whether programs on this database can hear each other: behind a pooler in transaction mode, a session that listens
+    /// would soon be somebody else's.
     pub fn can_listen(&self) -> bool {
-        self.backend() == Backend::Postgres
+        self.backend() == Backend::Postgres && self.inner.location.pooler() == Pooler::None
     }
 
     /// Listens on `channel`, an SQL identifier, with a connection beside the pool: what was told before is not heard.

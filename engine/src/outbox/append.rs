@@ -15,7 +15,7 @@ use diesel::prelude::*;
 use tokio::sync::Notify;
 
 use super::listener::Listener;
-use super::model::PendingRow;
+use super::model::NewPending;
 use super::neighbours::Neighbours;
 
 /// Shards of the outbox: relays hold them one by one, and a partition of the topic takes whole shards.
@@ -84,21 +84,22 @@ impl Outbox {
             return Ok(Vec::new());
         }
         self.appends.fetch_add(1, Ordering::Relaxed);
-        let epoch = Self::epoch(conn)?;
-        let rows: Vec<(EventRow, PendingRow)> =
-            events.into_iter().map(|event| self.rows(event, epoch)).collect();
+        let (epoch, tx) = begin(conn)?;
+        let rows: Vec<(EventRow, NewPending)> =
+            events.into_iter().map(|event| self.rows(event, epoch, tx)).collect();
         let ids = rows.iter().map(|(event, _)| event.id).collect();
         let (events, pending): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         insert(conn, &events, &pending)?;
         Ok(ids)
     }
 
-    fn rows(&self, event: NewEvent, epoch: i64) -> (EventRow, PendingRow) {
+    fn rows(&self, event: NewEvent, epoch: i64, tx: Option<i64>) -> (EventRow, NewPending) {
         let now = self.env.now();
         let id = self.env.event_id();
-        let pending = PendingRow {
+        let pending = NewPending {
             id,
             shard: shard_of(&event.key),
+            tx,
             attempt_limit: self.max_attempts,
             due_us: now,
             size: i32::try_from(event.payload.len()).unwrap_or(i32::MAX),
@@ -172,7 +173,20 @@ impl AppendWatch {
     }
 }
 
-fn insert(conn: &mut Conn, events: &[EventRow], pending: &[PendingRow]) -> QueryResult<()> {
+/// The epoch, and the number of this append where transactions have none.
+fn begin(conn: &mut Conn) -> QueryResult<(i64, Option<i64>)> {
+    use service_state as s;
+    match conn {
+        Conn::Pg(_) => Ok((Outbox::epoch(conn)?, None)),
+        Conn::Sqlite(c) => diesel::update(s::table)
+            .set(s::appended.eq(s::appended + 1))
+            .returning((s::epoch, s::appended))
+            .get_result(c)
+            .map(|(epoch, appended): (i64, i64)| (epoch, Some(appended))),
+    }
+}
+
+fn insert(conn: &mut Conn, events: &[EventRow], pending: &[NewPending]) -> QueryResult<()> {
     for chunk in events.chunks(ROWS_PER_INSERT) {
         on!(conn, c => diesel::insert_into(outbox_event::table).values(chunk).execute(c))?;
     }

@@ -18,8 +18,9 @@ type Amount = (i64, i64);
 /// For how long what was counted is believed: other instances settle, too.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
-/// How soon it is counted again where a partition seems to be full.
-const FULL_FOR: Duration = Duration::from_millis(100);
+/// How soon it is counted again where a partition seems to be full, and how soon where somebody is known to have settled.
+const FULL_FOR: Duration = Duration::from_secs(1);
+const BEHIND_FOR: Duration = Duration::from_millis(100);
 
 /// What a partition may hold unanswered, and what each shard does hold; shared by relay and settler.
 #[derive(Debug, Clone)]
@@ -120,20 +121,31 @@ impl InFlight {
     /// The partitions of which `leases` hold shards and that have room, and how much each has for these.
     pub(super) fn room(&self, leases: &LeaseSet, partitions: i32) -> BTreeMap<i32, Amount> {
         let held = self.lock();
-        let mut room: BTreeMap<i32, (i64, Amount)> = BTreeMap::new();
-        for shard in leases.tokens.keys() {
-            let (shards, taken) = room.entry(partition_of(*shard, partitions)).or_default();
-            *shards += 1;
+        // By partition: all its shards, the own ones, what all hold, and what the own ones hold.
+        let mut room: BTreeMap<i32, (i64, i64, Amount, Amount)> = BTreeMap::new();
+        for shard in 0..SHARDS {
+            let of = room.entry(partition_of(shard, partitions)).or_default();
+            let (all, own, of_all, of_own) = of;
+            let is_own = i64::from(leases.tokens.contains_key(&shard));
+            *all += 1;
+            *own += is_own;
             for amounts in [&held.sent, &held.leaving] {
-                add(taken, amounts.get(shard).copied().unwrap_or_default(), 1);
+                let amount = amounts.get(&shard).copied().unwrap_or_default();
+                add(of_all, amount, 1);
+                add(of_own, amount, is_own);
             }
         }
-        let own = |(partition, (shards, (events, bytes)))| {
-            let all = shards_of(partition, partitions);
-            let part = |cap: i64| (cap.saturating_mul(shards) / all.max(1)).max(1);
-            (partition, (part(self.max_events) - events, part(self.max_bytes) - bytes))
+        let left = |cap: i64, (all, own): (i64, i64), (of_all, of_own): (i64, i64)| {
+            // At least one, so that no shard waits for ever where the cap is smaller than there are instances.
+            let part = (cap.saturating_mul(own) / all.max(1)).max(1);
+            (part - of_own).min(cap - of_all)
         };
-        room.into_iter().map(own).filter(|(_, (events, bytes))| *events > 0 && *bytes > 0).collect()
+        let own = |(partition, (all, own, of_all, of_own)): (i32, (i64, i64, Amount, Amount))| {
+            let events = left(self.max_events, (all, own), (of_all.0, of_own.0));
+            let bytes = left(self.max_bytes, (all, own), (of_all.1, of_own.1));
+            (own > 0 && events > 0 && bytes > 0).then_some((partition, (events, bytes)))
+        };
+        room.into_iter().filter_map(own).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -143,9 +155,12 @@ impl InFlight {
 
 impl Held {
     fn is_fresh(&self, leases: &LeaseSet, is_full: bool) -> bool {
-        let trusted_for = if is_full { FULL_FOR } else { TRUSTED_FOR };
+        let trusted_for = match (is_full, self.is_behind) {
+            (true, true) => BEHIND_FOR,
+            (true, false) => FULL_FOR,
+            (false, _) => TRUSTED_FOR,
+        };
         self.tokens == leases.tokens
-            && !(is_full && self.is_behind)
             && self.counted.is_some_and(|counted| counted.elapsed() < trusted_for)
     }
 
@@ -157,12 +172,6 @@ impl Held {
 fn add(sum: &mut Amount, (events, bytes): Amount, times: i64) {
     sum.0 = (sum.0 + times * events).max(0);
     sum.1 = (sum.1 + times * bytes).max(0);
-}
-
-/// How many of all shards go to `partition`.
-fn shards_of(partition: i32, partitions: i32) -> i64 {
-    let own = (0..SHARDS).filter(|shard| partition_of(*shard, partitions) == partition);
-    i64::try_from(own.count()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -184,6 +193,9 @@ mod tests {
         assert_eq!(room(&all), 4_000);
         assert_eq!(room(&low), 1_248, "5 of 16 shards of each partition");
         assert_eq!(room(&high), 2_748, "the other 11, rounded down");
+        // One shard holds all that its partition may: there is room for nobody, whoever has which shards.
+        in_flight.lock().sent.insert(0, (1_000, 10));
+        assert_eq!(room(&high), 2_748 - 687);
     }
 
     #[test]

@@ -109,6 +109,19 @@ pub(super) struct PendingRow {
     pub(super) size: i32,
 }
 
+/// The row of an event that is appended.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = outbox_pending)]
+pub(super) struct NewPending {
+    pub(super) id: EventId,
+    pub(super) shard: i16,
+    /// The order of commits; PostgreSQL knows its own.
+    pub(super) tx: Option<i64>,
+    pub(super) attempt_limit: i32,
+    pub(super) due_us: Timestamp,
+    pub(super) size: i32,
+}
+
 /// The row of an event that waits for its answer.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = outbox_sent)]

@@ -91,10 +91,14 @@ impl OverdueMonitor {
     }
 
     pub(super) async fn look(&self) -> Result<(), DbError> {
-        let monitor = self.clone();
+        let (monitor, now) = (self.clone(), self.env.now());
+        let ahead = self.db.read(move |conn| store::any_ahead(conn, now).map_err(DbError::from));
+        let any_ahead = ahead.await?;
         self.db
             .write(move |conn| {
-                let now = monitor.env.now();
+                if any_ahead {
+                    store::set_right(conn, now)?;
+                }
                 let next_probe = now.after(monitor.probes.max);
                 Ok(store::look(conn, &monitor.topic, now, monitor.ack_grace, next_probe)?)
             })
@@ -106,6 +110,7 @@ impl OverdueMonitor {
         let done = self
             .db
             .write::<_, DbError>(move |conn| {
+                conn.plan_by_index()?;
                 let now = monitor.env.now();
                 let sent = now.before(monitor.ack_timeout);
                 let unplaced = now.before(monitor.ack_timeout * UNPLACED);
@@ -128,6 +133,7 @@ impl OverdueMonitor {
         for ids in overtaken.chunks(SUPERSEDED) {
             let (monitor, ids) = (self.clone(), ids.to_vec());
             let resolved = self.db.write::<_, DbError>(move |conn| {
+                conn.plan_by_index()?;
                 let superseded = |id| Update::new(id, Trigger::Superseded);
                 let updates = ids.into_iter().map(superseded).collect();
                 Ok(advance(conn, &monitor.env, &monitor.policy, updates)?)

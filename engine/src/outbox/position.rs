@@ -2,10 +2,11 @@
 //!
 //! Commit order is not id order, so "after the last id that was seen" would miss an event whose transaction commits
 //! late. Events carry the number of their transaction instead, and a snapshot of the database says which transaction is
-//! the oldest one that still runs: all before that is complete, and nothing can appear there any more. So a step walks
-//! over nothing that was sent before, neither SENT events nor dead rows that an old snapshot keeps.
+//! the oldest one that still runs, the *horizon*: all before that is complete, and nothing can appear there any more. So
+//! a step walks over nothing that was dealt with before: neither dead rows that an old snapshot keeps nor events of
+//! paused keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ struct Known {
     since: Option<Instant>,
     /// Which keys were left out: when that changes, all begin anew.
     paused: Vec<String>,
+    /// The horizon of the last read.
+    horizon: i64,
     /// Counts how often all began anew.
     generation: u64,
     /// By shard: the lease's token, and the position.
@@ -49,55 +52,77 @@ struct Known {
 }
 
 impl Positions {
-    /// The positions of `shards`, for a read that leaves the `paused` keys out; and what [`Positions::advance`] is to be
-    /// told of it.
+    /// The positions of `shards`, for a read that sees all before `horizon` and leaves the `paused` keys out; and what
+    /// [`Positions::advance`] is to be told of it.
     pub(super) fn read(
         &self,
         held: &LeaseSet,
         shards: &[i16],
         paused: &[String],
+        horizon: i64,
     ) -> (u64, Vec<Position>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = known.since.is_none_or(|since| since.elapsed() > TRUSTED_FOR);
-        if is_old || known.paused != paused {
+        // A horizon that went back is another database's.
+        if is_old || known.paused != paused || horizon < known.horizon {
             let generation = known.generation + 1;
             let (since, paused) = (Some(Instant::now()), paused.to_vec());
-            *known = Known { since, paused, generation, shards: BTreeMap::new() };
+            *known = Known { since, paused, horizon, generation, shards: BTreeMap::new() };
         }
+        known.horizon = horizon;
         // What another instance may have left behind is looked for from the beginning.
         known.shards.retain(|shard, (token, _)| held.tokens.get(shard) == Some(token));
         let position = |shard| known.shards.get(shard).map_or(Position::BEGINNING, |(_, at)| *at);
         (known.generation, shards.iter().map(position).collect())
     }
 
-    /// Moves behind those `rows` (of one read, in its order) that are `done`, shard by shard, up to the first that is not.
-    pub(super) fn advance(
-        &self,
-        generation: u64,
-        held: &LeaseSet,
-        rows: &[DueRow],
-        done: impl Fn(&DueRow) -> bool,
-    ) {
+    /// Moves `shard` to `position`: all before it is dealt with, as a read of this generation found it.
+    pub(super) fn advance(&self, generation: u64, held: &LeaseSet, shard: i16, position: Position) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.generation != generation {
-            return;
+        let Some(token) = held.tokens.get(&shard) else { return };
+        if known.generation == generation {
+            let (_, at) = known.shards.entry(shard).or_insert((*token, position));
+            *at = position.max(*at);
         }
-        let mut stopped = Vec::new();
-        for row in rows.iter().filter(|row| row.attempt == 0) {
-            let Some(token) = held.tokens.get(&row.shard) else { continue };
-            if stopped.contains(&row.shard) {
-                continue;
+    }
+}
+
+/// What is known of one read, for whoever deals with its rows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReadState {
+    /// Of the positions.
+    pub(super) generation: u64,
+    /// Of the database.
+    pub(super) horizon: i64,
+    /// The shards of which nothing is left out, up to the horizon.
+    pub(super) whole: BTreeSet<i16>,
+}
+
+impl ReadState {
+    /// Where a shard is that was read to its end: before the horizon, there is and will be nothing more.
+    pub(super) fn end(&self) -> Position {
+        Position { tx: self.horizon - 1, id: EventId::MAX }
+    }
+
+    /// How far `shard` is by now: behind those of its `rows` (in their order) that are `done`, up to the first that is not.
+    pub(super) fn reached<'a>(
+        &self,
+        shard: i16,
+        rows: impl Iterator<Item = &'a DueRow>,
+        done: impl Fn(&DueRow) -> bool,
+    ) -> Option<Position> {
+        let mut reached = None;
+        for row in rows.filter(|row| row.shard == shard && row.attempt == 0) {
+            if row.tx >= self.horizon {
+                // Behind the horizon, another transaction may still commit an event with a smaller place.
+                return Some(self.end());
             }
-            // Behind the horizon, another transaction may still commit an event with a smaller place.
-            let is_final = row.tx < row.horizon;
-            if !(is_final && done(row)) {
-                stopped.push(row.shard);
-                continue;
+            if !done(row) {
+                return reached;
             }
-            let behind = Position { tx: row.tx, id: row.id };
-            let (_, position) = known.shards.entry(row.shard).or_insert((*token, behind));
-            *position = behind.max(*position);
+            reached = Some(Position { tx: row.tx, id: row.id });
         }
+        if self.whole.contains(&shard) { Some(self.end()) } else { reached }
     }
 }
 
@@ -107,14 +132,13 @@ mod tests {
 
     use super::*;
 
-    fn row(shard: i16, tx: i64, id: u128, horizon: i64) -> DueRow {
+    fn row(shard: i16, tx: i64, id: u128) -> DueRow {
         DueRow {
             id: EventId::from_uuid(uuid::Uuid::from_u128(id)),
             shard,
             attempt: 0,
             size: 2,
             tx,
-            horizon,
             event_type: "test.changed".to_owned(),
             key: "A".to_owned(),
             epoch: 1,
@@ -132,41 +156,51 @@ mod tests {
         Position { tx, id: EventId::from_uuid(uuid::Uuid::from_u128(id)) }
     }
 
+    fn state(horizon: i64, whole: &[i16]) -> ReadState {
+        ReadState { generation: 1, horizon, whole: whole.iter().copied().collect() }
+    }
+
     const BEGINNING: Position = Position::BEGINNING;
 
     #[test]
     fn nothing_is_passed_by_that_may_still_come() {
-        let (positions, mine) = (Positions::default(), held(&[(1, 7), (2, 7)]));
-        let (generation, read) = positions.read(&mine, &[1, 2], &[]);
-        assert_eq!(read, [BEGINNING; 2]);
         // Transaction 12 still runs: an event of it, and of 13, may lie before what is there of 14.
-        let rows = [row(1, 10, 5, 12), row(2, 11, 1, 12), row(1, 11, 2, 12), row(1, 14, 3, 12)];
-        positions.advance(generation, &mine, &rows, |_| true);
-        assert_eq!(positions.read(&mine, &[1, 2], &[]).1, [at(11, 2), at(11, 1)]);
+        let rows = [row(1, 10, 5), row(2, 11, 1), row(1, 11, 2), row(1, 14, 3)];
+        let read = state(12, &[1, 2]);
+        for shard in [1, 2] {
+            assert_eq!(read.reached(shard, rows.iter(), |_| true), Some(read.end()));
+        }
+        assert!(read.end() < at(12, 0) && read.end() > at(11, u128::MAX - 1));
+        // The page was cut: more of transaction 11 may follow.
+        let cut = state(12, &[]);
+        assert_eq!(cut.reached(2, rows.iter(), |_| true), Some(at(11, 1)));
     }
 
     #[test]
     fn what_was_not_sent_is_read_again() {
-        let (positions, mine) = (Positions::default(), held(&[(1, 7)]));
-        let (generation, _) = positions.read(&mine, &[1], &[]);
-        let rows = [row(1, 10, 1, 99), row(1, 10, 2, 99), row(1, 10, 3, 99)];
-        positions.advance(generation, &mine, &rows, |row| row.id != rows[1].id);
-        assert_eq!(positions.read(&mine, &[1], &[]).1, [at(10, 1)]);
+        let rows = [row(1, 10, 1), row(1, 10, 2), row(1, 10, 3)];
+        let read = state(99, &[1]);
+        assert_eq!(read.reached(1, rows.iter(), |row| row.id != rows[1].id), Some(at(10, 1)));
+        assert_eq!(read.reached(1, rows.iter(), |row| row.id != rows[0].id), None);
     }
 
     #[test]
-    fn all_begins_anew_where_other_keys_are_paused_or_the_lease_was_lost() {
-        let (positions, mine) = (Positions::default(), held(&[(1, 7)]));
-        let paused = ["A".to_owned()];
-        let (before, _) = positions.read(&mine, &[1], &paused);
-        positions.advance(before, &mine, &[row(1, 10, 1, 99)], |_| true);
-        assert_eq!(positions.read(&mine, &[1], &paused).1, [at(10, 1)]);
-        assert_eq!(positions.read(&mine, &[1], &[]).1, [BEGINNING]);
-        // A send that was read before that knows nothing of what was left out.
-        positions.advance(before, &mine, &[row(1, 10, 2, 99)], |_| true);
-        let (now, read) = positions.read(&mine, &[1], &[]);
+    fn all_begins_anew_with_other_pauses_leases_or_databases() {
+        let (positions, mine, paused) = (Positions::default(), held(&[(1, 7)]), ["A".to_owned()]);
+        let (before, read) = positions.read(&mine, &[1], &paused, 20);
         assert_eq!(read, [BEGINNING]);
-        positions.advance(now, &mine, &[row(1, 10, 2, 99)], |_| true);
-        assert_eq!(positions.read(&held(&[(1, 8)]), &[1], &[]).1, [BEGINNING]);
+        positions.advance(before, &mine, 1, at(10, 1));
+        assert_eq!(positions.read(&mine, &[1], &paused, 20).1, [at(10, 1)]);
+        assert_eq!(positions.read(&mine, &[1], &[], 20).1, [BEGINNING], "other pauses");
+        // A send that was read before that knows nothing of what was left out.
+        positions.advance(before, &mine, 1, at(10, 2));
+        let (now, read) = positions.read(&mine, &[1], &[], 20);
+        assert_eq!(read, [BEGINNING]);
+        positions.advance(now, &mine, 1, at(10, 2));
+        assert_eq!(positions.read(&mine, &[1], &[], 20).1, [at(10, 2)]);
+        assert_eq!(positions.read(&mine, &[1], &[], 19).1, [BEGINNING], "put back");
+        let (now, _) = positions.read(&mine, &[1], &[], 19);
+        positions.advance(now, &mine, 1, at(10, 2));
+        assert_eq!(positions.read(&held(&[(1, 8)]), &[1], &[], 20).1, [BEGINNING], "another lease");
     }
 }

@@ -15,8 +15,7 @@ use common::env::Env;
 use common::ids::EventId;
 use common::telemetry::Spans;
 use diesel::QueryResult;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::advance::advance;
@@ -24,7 +23,7 @@ use super::in_flight::InFlight;
 use super::lease::LeaseSet;
 use super::offsets::{KnownOffsets, offsets_of};
 use super::partition_backoff::PartitionBackoff;
-use super::position::Positions;
+use super::position::{Positions, ReadState};
 use super::send::PartitionSend;
 use super::state::{Policy, Trigger};
 use super::store::{self, Confirmation, DueRow, ShardRead};
@@ -73,10 +72,17 @@ pub struct Relay {
 }
 
 /// Sends that the broker has neither confirmed nor refused yet: one per partition at the most.
-#[derive(Default)]
 struct UnderWay {
-    sends: JoinSet<PartitionSend>,
     partitions: BTreeSet<i32>,
+    done: mpsc::UnboundedReceiver<PartitionSend>,
+    tell: mpsc::UnboundedSender<PartitionSend>,
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        let (tell, done) = mpsc::unbounded_channel();
+        Self { partitions: BTreeSet::new(), done, tell }
+    }
 }
 
 /// By how much sends of several instances may overlap, and their clocks differ.
@@ -98,8 +104,9 @@ pub struct RelayOutcome {
 }
 
 /// What a step read.
+#[derive(Default)]
 struct Read {
-    generation: u64,
+    state: ReadState,
     rows: Vec<DueRow>,
 }
 
@@ -133,8 +140,9 @@ impl Relay {
         let found = match self.partitions().await {
             Ok(partitions) => self.begin(held, partitions, &mut under_way).await?,
             Err(cause) => {
-                let hindered = Some(cause);
-                return Ok(RelayOutcome { drained: true, hindered, ..RelayOutcome::default() });
+                let done = self.finished(&mut under_way, Duration::ZERO).await;
+                let outcome = self.note_all(held, done).await?;
+                return Ok(RelayOutcome { drained: true, hindered: Some(cause), ..outcome });
             }
         };
         let drained = found < self.parts.batch.max(1);
@@ -171,7 +179,7 @@ impl Relay {
             return Ok(0);
         }
         self.offsets.learn(db, topic).await?;
-        let Read { generation, rows } = self.read(held, shards, &room, partitions).await?;
+        let Read { mut state, rows } = self.read(held, shards, &room, partitions).await?;
         let found = rows.len();
         if found < self.parts.batch {
             let waiting = rows.iter().map(|row| partition_of(row.shard, partitions)).collect();
@@ -182,15 +190,18 @@ impl Relay {
             if take_room(&mut room, &row, partitions) {
                 in_flight.leaves(row.shard, i64::from(row.size));
                 sends.entry(partition_of(row.shard, partitions)).or_default().push(row);
+            } else {
+                state.whole.remove(&row.shard);
             }
         }
         for (partition, rows) in sends {
             under_way.partitions.insert(partition);
-            let parts = self.parts.clone();
-            under_way.sends.spawn(async move {
-                let sent = parts.send(partition, rows, generation).await;
+            let (parts, state) = (self.parts.clone(), state.clone());
+            let tell = under_way.tell.clone();
+            tokio::spawn(async move {
+                // Nobody hears it any more when the relay has ended.
+                let _ = tell.send(parts.send(partition, rows, state).await);
                 parts.woken.notify_one();
-                sent
             });
         }
         Ok(found)
@@ -209,25 +220,33 @@ impl Relay {
             room.get(&partition_of(*shard, partitions)).map_or(0, |(events, _)| most.min(*events))
         };
         let limits: Vec<i64> = shards.iter().map(limit).collect();
-        let (positions, held, order) = (Arc::clone(&self.positions), held.clone(), shards.clone());
+        let (positions, leases, order) =
+            (Arc::clone(&self.positions), held.clone(), shards.clone());
         let read = self.parts.db.read::<_, DbError>(move |conn| {
             let due = |conn: &mut Conn| {
                 let paused = pause::all(conn)?;
                 if paused.everything {
-                    return Ok(Read { generation: 0, rows: Vec::new() });
+                    return Ok(Read::default());
                 }
-                let (generation, after) = positions.read(&held, &shards, &paused.keys);
+                let horizon = store::horizon(conn)?;
+                let (generation, after) = positions.read(&leases, &shards, &paused.keys, horizon);
                 let reads = shards.iter().zip(after).zip(limits);
                 let reads: Vec<ShardRead> = reads
                     .map(|((shard, after), limit)| ShardRead { shard: *shard, after, limit })
                     .collect();
                 let rows = store::due(conn, now, &reads, &paused.keys, batch)?;
-                Ok(Read { generation, rows })
+                let whole = whole(&reads, &rows, batch);
+                Ok(Read { state: ReadState { generation, horizon, whole }, rows })
             };
             Ok(conn.read_by_index(due)?)
         });
         let read = read.await?;
-        self.end_turn(&order, &read.rows);
+        self.end_turn(&order, &read.rows, batch);
+        let busy: BTreeSet<i16> = read.rows.iter().map(|row| row.shard).collect();
+        for shard in read.state.whole.difference(&busy) {
+            let ReadState { generation, .. } = read.state;
+            self.positions.advance(generation, held, *shard, read.state.end());
+        }
         Ok(read)
     }
 
@@ -246,9 +265,13 @@ impl Relay {
             .collect()
     }
 
-    /// The next read begins behind the shard that this one got to.
-    fn end_turn(&self, order: &[i16], rows: &[DueRow]) {
-        let read: BTreeSet<i16> = rows.iter().map(|row| row.shard).collect();
+    /// The next read begins behind the shard in which this one was cut.
+    fn end_turn(&self, order: &[i16], rows: &[DueRow], batch: usize) {
+        let (fresh, again): (Vec<&DueRow>, Vec<&DueRow>) =
+            rows.iter().partition(|row| row.attempt == 0);
+        let cut = [fresh, again].into_iter().find(|page| page.len() >= batch);
+        let Some(page) = cut else { return };
+        let read: BTreeSet<i16> = page.iter().map(|row| row.shard).collect();
         if let Some(last) = order.iter().rev().find(|shard| read.contains(shard)) {
             self.first.store((last + 1) % SHARDS, Ordering::Relaxed);
         }
@@ -261,26 +284,18 @@ impl Relay {
             under_way.partitions.iter().any(|partition| !self.backoff.is_troubled(*partition))
         };
         loop {
-            let joined = match under_way.sends.try_join_next() {
-                Some(joined) => joined,
-                None if waited_for(under_way) => {
-                    match timeout_at(deadline, under_way.sends.join_next()).await {
-                        Ok(Some(joined)) => joined,
+            let sent = match under_way.done.try_recv() {
+                Ok(sent) => sent,
+                Err(_) if waited_for(under_way) => {
+                    match timeout_at(deadline, under_way.done.recv()).await {
+                        Ok(Some(sent)) => sent,
                         _ => break,
                     }
                 }
-                None => break,
+                Err(_) => break,
             };
-            match joined {
-                Ok(sent) => {
-                    under_way.partitions.remove(&sent.partition);
-                    done.push(sent);
-                }
-                Err(error) => tracing::error!(%error, "a send ended without an outcome"),
-            }
-        }
-        if under_way.sends.is_empty() {
-            under_way.partitions.clear();
+            under_way.partitions.remove(&sent.partition);
+            done.push(sent);
         }
         done
     }
@@ -319,15 +334,15 @@ impl Relay {
         self.backoff.begin(troubled, self.parts.env.chance());
         sent.sort_unstable_by_key(|sent| sent.id);
         let refusals = refused.len();
-        let noted = self.note(held, sent, refused).await;
-        let (mine, marked) = match &noted {
-            Ok(noted) => (&noted.mine, &noted.marked),
-            Err(_) => (&BTreeSet::new(), &BTreeSet::new()),
+        let (noted, failure) = match self.note(held, sent, refused).await {
+            Ok(noted) => (noted, None),
+            Err(error) => (Noted::default(), Some(error)),
         };
+        let Noted { mine, mut marked } = noted;
         let mut outcome = RelayOutcome { refused: refusals, ..RelayOutcome::default() };
         for send in &done {
             for row in &send.rows {
-                let is_sent = marked.contains(&row.id);
+                let is_sent = marked.remove(&row.id);
                 self.parts.in_flight.left(row.shard, i64::from(row.size), is_sent);
                 outcome.sent += usize::from(is_sent);
                 if is_sent && row.attempt == 0 {
@@ -341,11 +356,15 @@ impl Relay {
                 .filter(|(_, result)| matches!(result, Err(SendError::Broker(_))))
                 .map(|(row, _)| row.id)
                 .collect();
-            self.positions.advance(send.generation, held, &send.rows, |row| {
-                mine.contains(&row.shard) && !unsent.contains(&row.id)
-            });
+            let shards: BTreeSet<i16> = send.rows.iter().map(|row| row.shard).collect();
+            for shard in shards.intersection(&mine) {
+                let done = |row: &DueRow| !unsent.contains(&row.id);
+                if let Some(reached) = send.read.reached(*shard, send.rows.iter(), done) {
+                    self.positions.advance(send.read.generation, held, *shard, reached);
+                }
+            }
         }
-        noted.map(|_| outcome)
+        failure.map_or(Ok(outcome), Err)
     }
 
     /// Writes down what the broker confirmed or refused, as far as the shards are still this relay's.
@@ -369,10 +388,7 @@ impl Relay {
             .write::<_, DbError>(move |conn| {
                 conn.plan_by_index()?;
                 let mine = store::fence(conn, &held)?;
-                let sent: Vec<Confirmation> =
-                    sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
-                let marked: BTreeSet<EventId> =
-                    store::mark_sent(conn, &sent)?.into_iter().collect();
+                // What is SENT is locked before what is not, as everywhere.
                 store::begin_anew(conn, &topic, &anew, before)?;
                 refused.retain(|(shard, _)| mine.contains(shard));
                 let mut done = Advanced::default();
@@ -380,6 +396,10 @@ impl Relay {
                     let refused = refused.into_iter().map(|(_, update)| update).collect();
                     done = advance(conn, &env, &policy, refused)?;
                 }
+                let sent: Vec<Confirmation> =
+                    sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
+                let marked: BTreeSet<EventId> =
+                    store::mark_sent(conn, &sent)?.into_iter().collect();
                 if !marked.is_empty() {
                     counters::add(conn, counters::SENT, env.now(), marked.len())?;
                 }
@@ -414,13 +434,16 @@ impl Relay {
             .await?;
         let Some(row) = found else { return Ok(false) };
         let (attempt, partition) = (row.attempt + 1, partition_of(row.shard, partitions));
-        let sent = self.parts.send(partition, vec![row], 0).await;
+        let sent = self.parts.send(partition, vec![row], ReadState::default()).await;
         let Some(Ok(offset)) = sent.results.first().cloned() else { return Ok(false) };
         let (env, policy) = (self.parts.env.clone(), self.parts.policy.clone());
         let probed = vec![Update::new(id, Trigger::Probed { attempt, partition, offset })];
         self.parts
             .db
-            .write(move |conn| Ok(advance(conn, &env, &policy, probed)?))
+            .write::<_, DbError>(move |conn| {
+                conn.plan_by_index()?;
+                Ok(advance(conn, &env, &policy, probed)?)
+            })
             .await
             .map(|_| true)
     }
@@ -450,6 +473,19 @@ struct Noted {
     mine: BTreeSet<i16>,
     /// The events that are SENT now.
     marked: BTreeSet<EventId>,
+}
+
+/// Those of `reads` of which `rows` hold all that was never sent: neither the shard's own page nor that of all was cut.
+fn whole(reads: &[ShardRead], rows: &[DueRow], batch: usize) -> BTreeSet<i16> {
+    let mut found: BTreeMap<i16, i64> = BTreeMap::new();
+    rows.iter()
+        .filter(|row| row.attempt == 0)
+        .for_each(|row| *found.entry(row.shard).or_default() += 1);
+    let is_cut = found.values().sum::<i64>() >= i64::try_from(batch).unwrap_or(i64::MAX);
+    let last = reads.iter().rposition(|read| found.contains_key(&read.shard));
+    let read_to_end = if is_cut { last.unwrap_or(0) } else { reads.len() };
+    let own = |read: &&ShardRead| found.get(&read.shard).is_none_or(|found| *found < read.limit);
+    reads.iter().take(read_to_end).filter(own).map(|read| read.shard).collect()
 }
 
 /// Takes a place for `row`; the last event of a partition may exceed the bytes, so that a large one passes.

@@ -12,8 +12,12 @@ use common::db::Conn;
 use common::event::Status;
 use common::ids::EventId;
 use common::on;
-use common::schema::{bulk_item, outbox_event, outbox_open, outbox_settled};
+use common::schema::{
+    bulk_item, outbox_event, outbox_failed, outbox_pending, outbox_sent, outbox_settled,
+};
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -286,15 +290,34 @@ impl IdRange {
         least: Option<i32>,
         count: i64,
     ) -> QueryResult<Vec<EventId>> {
-        use outbox_open::{attempt, id, status};
-        let (from, below) = self.ids();
-        on!(conn, c => outbox_open::table
-            .filter(id.ge(from).and(id.lt(below)))
-            .filter(status.eq(wanted).and(attempt.ge(least.unwrap_or(0))))
-            .order(id.desc())
-            .limit(count)
-            .select(id)
-            .load(c))
+        use {outbox_failed as f, outbox_pending as p, outbox_sent as s};
+        let ((from, below), least) = (self.ids(), least.unwrap_or(0));
+        let failed = |conn: &mut Conn, is_wanted: &'static str| {
+            // As text: a plan that was kept for any status would not know which index fits.
+            let rows = f::table.filter(sql::<Bool>(is_wanted)).filter(f::attempt.ge(least));
+            let rows = rows.filter(f::id.ge(from).and(f::id.lt(below))).order(f::id.desc());
+            on!(conn, c => rows.limit(count).select(f::id).load::<EventId>(c))
+        };
+        match wanted {
+            Status::Processed => Ok(Vec::new()),
+            Status::Exhausted => failed(conn, "status = 2"),
+            Status::Sent => {
+                let rows = s::table.filter(s::id.ge(from).and(s::id.lt(below)));
+                let rows = rows.filter(s::attempt.ge(least)).order(s::id.desc()).limit(count);
+                on!(conn, c => rows.select(s::id).load(c))
+            }
+            Status::Pending => {
+                let mut ids = failed(conn, "status = 0")?;
+                if least <= 0 {
+                    let rows = p::table.filter(p::id.ge(from).and(p::id.lt(below)));
+                    let rows = rows.order(p::id.desc()).limit(count).select(p::id);
+                    ids.extend(on!(conn, c => rows.load::<EventId>(c))?);
+                    ids.sort_unstable_by(|one, other| other.cmp(one));
+                    ids.truncate(usize::try_from(count).unwrap_or(0));
+                }
+                Ok(ids)
+            }
+        }
     }
 
     /// Without a filter of its own: one on attempts would look for rare ones without end.

@@ -4,6 +4,7 @@ use common::clock::Timestamp;
 use common::event::Event;
 use common::telemetry::{Delivery, Span, Step};
 
+use super::position::ReadState;
 use super::relay::RelayParts;
 use super::store::DueRow;
 use crate::kafka::{Envelope, Message, Offset, SendError};
@@ -21,8 +22,8 @@ pub(super) struct PartitionSend {
     pub(super) results: SendResults,
     /// When they were handed to the producer.
     pub(super) at: Timestamp,
-    /// The state of the positions when they were read.
-    pub(super) generation: u64,
+    /// What is known of the read that found them.
+    pub(super) read: ReadState,
 }
 
 impl RelayParts {
@@ -31,14 +32,14 @@ impl RelayParts {
         &self,
         partition: i32,
         mut rows: Vec<DueRow>,
-        generation: u64,
+        read: ReadState,
     ) -> PartitionSend {
         let at = self.env.now();
         let spans = self.begin_spans(&mut rows, partition);
         let messages: Vec<Message> = rows.iter().map(|row| self.message(row, partition)).collect();
         let results = self.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
-        PartitionSend { partition, rows, results, at, generation }
+        PartitionSend { partition, rows, results, at, read }
     }
 
     /// The spans of those whose trace is recorded, by their place; their messages go on from there.

@@ -11,6 +11,7 @@ use common::schema::{
     bulk_job, counter, dead_letter, mail, outbox_event, outbox_failed, outbox_partition,
     outbox_pending, outbox_sent, relay_pause, webhook,
 };
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt};
@@ -262,7 +263,7 @@ fn oldest(conn: &mut Conn) -> QueryResult<Option<Oldest>> {
         let firsts = [
             p::table.order(p::id).select(p::id).first(c).optional()?,
             s::table.order(s::id).select(s::id).first(c).optional()?,
-            f::table.filter(f::status.eq(0_i16)).order(f::id).select(f::id).first(c).optional()?,
+            f::table.filter(sql::<Bool>("status = 0")).order(f::id).select(f::id).first(c).optional()?,
         ];
         firsts.into_iter().flatten().min()
     });

@@ -6,13 +6,15 @@ use std::collections::{BTreeSet, HashMap};
 
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::event::{EventFacts, Status};
-use common::ids::EventId;
+use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_failed, outbox_open, outbox_pending, outbox_sent};
+use common::schema::{outbox_failed, outbox_pending, outbox_sent, outbox_settled};
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Array;
 
 use super::super::model::{FailedRow, OpenRow, PendingRow, SentRow};
-use super::facts_of;
+use super::{IdRow, facts_of};
 
 /// The table that holds an open event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,12 +91,27 @@ fn lock_in(conn: &mut Conn, place: Place, ids: &[EventId]) -> QueryResult<Vec<Op
 
 /// Whether any of `ids` is open somewhere, as one statement sees all places.
 fn any_open(conn: &mut Conn, ids: &BTreeSet<EventId>) -> QueryResult<bool> {
-    if let Conn::Sqlite(_) = conn {
-        // The one writer sees all places as they are.
+    // The one writer of SQLite sees all places as they are.
+    let Conn::Pg(c) = conn else { return Ok(false) };
+    let mut ids: Vec<EventId> = ids.iter().copied().collect();
+    let settled: Vec<EventId> = outbox_settled::table
+        .filter(outbox_settled::id.eq_any(&ids))
+        .select(outbox_settled::id)
+        .load(c)?;
+    let settled: BTreeSet<EventId> = settled.into_iter().collect();
+    ids.retain(|id| !settled.contains(id));
+    if ids.is_empty() {
         return Ok(false);
     }
-    let open = outbox_open::table.filter(outbox_open::id.eq_any(ids)).select(outbox_open::id);
-    on!(conn, c => open.first::<EventId>(c).optional()).map(|id| id.is_some())
+    // Each sorted by its key, so that no plan walks a whole table where statistics are stale.
+    let open: Vec<IdRow> = sql_query(
+        "(SELECT id FROM outbox_sent WHERE id = ANY($1) ORDER BY id LIMIT 1) \
+         UNION ALL (SELECT id FROM outbox_failed WHERE id = ANY($1) ORDER BY id LIMIT 1) \
+         UNION ALL (SELECT id FROM outbox_pending WHERE id = ANY($1) ORDER BY id LIMIT 1)",
+    )
+    .bind::<Array<EventIdSql>, _>(ids)
+    .load(c)?;
+    Ok(!open.is_empty())
 }
 
 /// Writes changed rows to where they belong now; each was locked by [`lock`] in this transaction, in the place that

@@ -39,10 +39,23 @@ pub(in crate::outbox) fn overdue(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
+/// Whether anything was sent in the future: a clock ran ahead and was set right.
+pub(in crate::outbox) fn any_ahead(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
+    use outbox_sent as s;
+    let ahead = s::table.filter(s::sent_us.gt(now)).select(s::id);
+    on!(conn, c => ahead.first::<EventId>(c).optional()).map(|id| id.is_some())
+}
+
+/// What was sent in the future was sent `now`: else it would not be overdue until the clock gets there again.
+pub(in crate::outbox) fn set_right(conn: &mut Conn, now: Timestamp) -> QueryResult<()> {
+    use outbox_sent as s;
+    let ahead = s::table.filter(s::sent_us.gt(now));
+    on!(conn, c => diesel::update(ahead).set(s::sent_us.eq(now)).execute(c)).map(drop)
+}
+
 /// One look at how far consumers are: what was answered at a look is `passed` two looks, each `grace` apart, later.
 ///
-/// Moments that lie in the future become `now`: a clock ran ahead and was set right, and they prove nothing. Else
-/// nothing would be overdue, nor a partition silent, until the clock gets there again.
+/// Moments of partitions that lie in the future become `now`, too: they prove nothing.
 pub(in crate::outbox) fn look(
     conn: &mut Conn,
     topic: &str,
@@ -50,7 +63,7 @@ pub(in crate::outbox) fn look(
     grace: Duration,
     next_probe: Timestamp,
 ) -> QueryResult<()> {
-    use {outbox_partition as p, outbox_sent as o};
+    use outbox_partition as p;
     let ours = || p::table.filter(p::topic.eq(topic));
     let due =
         p::looked_us.is_null().or(p::looked_us.le(now.before(grace))).or(p::looked_us.gt(now));
@@ -59,9 +72,7 @@ pub(in crate::outbox) fn look(
         p::pending_offset.eq(p::acked_offset),
         p::looked_us.eq(now),
     );
-    let ahead = o::table.filter(o::sent_us.gt(now));
     on!(conn, c => {
-        diesel::update(ahead).set(o::sent_us.eq(now)).execute(c)?;
         diesel::update(ours().filter(due)).set(moved).execute(c)?;
         diesel::update(ours().filter(p::last_ack_us.gt(now))).set(p::last_ack_us.eq(now)).execute(c)?;
         diesel::update(ours().filter(p::probe_due_us.gt(next_probe)))

@@ -1,6 +1,6 @@
 //! What the relay reads and notes: due events, its fence, what the broker confirmed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::clock::Timestamp;
 use common::db::{Backend, Conn, ROWS_PER_INSERT, column};
@@ -15,7 +15,6 @@ use super::super::append::shard_of;
 use super::super::lease::LeaseSet;
 use super::super::model::SentRow;
 use super::super::position::Position;
-use super::IdRow;
 
 /// A PENDING event that is due, with all that its message needs.
 #[derive(Debug, Clone, QueryableByName)]
@@ -28,12 +27,9 @@ pub(in crate::outbox) struct DueRow {
     pub(in crate::outbox) attempt: i32,
     #[diesel(sql_type = Integer)]
     pub(in crate::outbox) size: i32,
-    /// The transaction that appended it; 0 on SQLite, and where it was sent before.
+    /// The transaction that appended it; 0 where it was sent before.
     #[diesel(sql_type = BigInt)]
     pub(in crate::outbox) tx: i64,
-    /// The oldest transaction that still ran when this was read.
-    #[diesel(sql_type = BigInt)]
-    pub(in crate::outbox) horizon: i64,
     #[diesel(sql_type = Text)]
     pub(in crate::outbox) event_type: String,
     #[diesel(sql_type = Text)]
@@ -94,8 +90,7 @@ pub(in crate::outbox) fn due(
                   SELECT o.id, o.shard, o.attempt, o.size, 0::bigint AS tx FROM outbox_failed o \
                   WHERE o.status = 0 AND o.shard = s.shard AND o.due_us <= $7 AND {allowed} \
                   ORDER BY o.due_us, o.id LIMIT s.room) p LIMIT $6)) \
-             SELECT page.id, shard, attempt, size, tx, event_type, key, epoch, payload, traceparent, created_us, \
-               (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS horizon \
+             SELECT page.id, shard, attempt, size, tx, event_type, key, epoch, payload, traceparent, created_us \
              FROM page JOIN outbox_event e ON e.id = page.id",
             allowed = allowed(paused, Backend::Postgres, 5),
         ))
@@ -108,20 +103,23 @@ pub(in crate::outbox) fn due(
         .bind::<BigInt, _>(now)
         .load(c)?,
         Conn::Sqlite(c) => sql_query(format!(
-            "SELECT page.id, shard, attempt, size, 0 AS tx, 0 AS horizon, \
+            "SELECT page.id, shard, attempt, size, tx, \
                event_type, key, epoch, payload, traceparent, created_us \
-             FROM (SELECT * FROM (SELECT p.id, p.shard, 0 AS attempt, p.size FROM json_each($1) s CROSS JOIN outbox_pending p \
-                   WHERE p.id IN (SELECT o.id FROM outbox_pending o WHERE o.shard = s.value AND {allowed} \
+             FROM (SELECT * FROM (SELECT p.id, p.shard, 0 AS attempt, p.size, p.tx \
+                   FROM json_each($1) s CROSS JOIN outbox_pending p \
+                   WHERE p.id IN (SELECT o.id FROM outbox_pending o WHERE o.shard = s.value ->> 0 \
+                                    AND (o.tx, o.id) > (s.value ->> 1, s.value ->> 2) AND {allowed} \
                                   ORDER BY o.tx, o.id LIMIT $3) LIMIT $3) \
                    UNION ALL \
-                   SELECT * FROM (SELECT p.id, p.shard, p.attempt, p.size FROM json_each($1) s CROSS JOIN outbox_failed p \
-                   WHERE p.id IN (SELECT o.id FROM outbox_failed o WHERE o.status = 0 AND o.shard = s.value \
+                   SELECT * FROM (SELECT p.id, p.shard, p.attempt, p.size, 0 AS tx \
+                   FROM json_each($1) s CROSS JOIN outbox_failed p \
+                   WHERE p.id IN (SELECT o.id FROM outbox_failed o WHERE o.status = 0 AND o.shard = s.value ->> 0 \
                                     AND o.due_us <= $4 AND {allowed} \
                                   ORDER BY o.due_us, o.id LIMIT $3) LIMIT $3)) page \
              CROSS JOIN outbox_event e ON e.id = page.id",
             allowed = allowed(paused, Backend::Sqlite, 2),
         ))
-        .bind::<Text, _>(json_list(&column(shards, |s| s.shard))?)
+        .bind::<Text, _>(json_list(&column(shards, |s| (s.shard, s.after.tx, s.after.id)))?)
         .bind::<Text, _>(json_list(paused)?)
         .bind::<BigInt, _>(limit)
         .bind::<BigInt, _>(now)
@@ -130,6 +128,24 @@ pub(in crate::outbox) fn due(
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
     rows.sort_unstable_by_key(|row| (row.tx, row.id));
     Ok(rows)
+}
+
+/// The oldest transaction that may still append an event: all that older ones appended is there.
+///
+/// Asked before what is read up to it: what a later snapshot sees is no less.
+pub(in crate::outbox) fn horizon(conn: &mut Conn) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Horizon {
+        #[diesel(sql_type = BigInt)]
+        horizon: i64,
+    }
+    let sql = match conn {
+        Conn::Pg(_) => "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon",
+        // One writer: what is counted is committed.
+        Conn::Sqlite(_) => "SELECT appended + 1 AS horizon FROM service_state",
+    };
+    let row: Horizon = on!(conn, c => sql_query(sql).get_result(c))?;
+    Ok(row.horizon)
 }
 
 /// The condition that keeps the `paused` keys, parameter number `parameter`, out of rows that are called `o`.
@@ -173,7 +189,7 @@ pub(in crate::outbox) fn any_pending(conn: &mut Conn, before: Timestamp) -> Quer
 
 /// A SENT event's message again: for probes.
 pub(in crate::outbox) fn message_of(conn: &mut Conn, id: EventId) -> QueryResult<Option<DueRow>> {
-    let sql = "SELECT o.id, shard, attempt, size, CAST(0 AS BIGINT) AS tx, CAST(0 AS BIGINT) AS horizon, \
+    let sql = "SELECT o.id, shard, attempt, size, CAST(0 AS BIGINT) AS tx, \
                  event_type, key, epoch, payload, traceparent, created_us \
                FROM outbox_sent o JOIN outbox_event e ON e.id = o.id WHERE o.id = $1";
     on!(conn, c => sql_query(sql).bind::<EventIdSql, _>(id).get_result(c).optional())
@@ -198,69 +214,125 @@ pub(in crate::outbox) fn mark_sent(
     conn: &mut Conn,
     sent: &[Confirmation],
 ) -> QueryResult<HashSet<EventId>> {
-    let marked: Vec<EventId> = match conn {
-        // Failed ones first, as everywhere.
+    let mut attempts: BTreeMap<i32, Vec<EventId>> = BTreeMap::new();
+    for confirmed in sent {
+        attempts.entry(confirmed.attempt).or_default().push(confirmed.id);
+    }
+    let mut taken: HashMap<EventId, Taken> = HashMap::new();
+    // Failed ones first, as everywhere.
+    for (attempt, ids) in attempts.iter().rev() {
+        let rows = match attempt {
+            1 => take_fresh(conn, ids)?,
+            _ => take_again(conn, ids, attempt - 1)?,
+        };
+        taken.extend(rows.into_iter().map(|row| (row.id, row)));
+    }
+    let row = |sent: &Confirmation| {
+        let Taken { id, shard, attempt_limit, size } = taken.remove(&sent.id)?;
+        Some(SentRow {
+            id,
+            shard,
+            attempt: sent.attempt,
+            attempt_limit,
+            partition: sent.partition,
+            sent_us: sent.sent_us,
+            sent_offset: sent.offset,
+            size,
+        })
+    };
+    let rows: Vec<SentRow> = sent.iter().filter_map(row).collect();
+    insert_sent(conn, &rows)?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// What a row that is taken out of its place leaves to the next one.
+#[derive(Debug, Queryable, QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+    #[diesel(sql_type = SmallInt)]
+    shard: i16,
+    #[diesel(sql_type = Integer)]
+    attempt_limit: i32,
+    #[diesel(sql_type = Integer)]
+    size: i32,
+}
+
+/// Each by its id and by nothing else: joined with a list, or with a condition that fits another index, it would be a
+/// walk over the whole backlog where statistics are stale.
+fn take_fresh(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<Taken>> {
+    use outbox_pending as p;
+    match conn {
         Conn::Pg(c) => sql_query(
-            "WITH confirmed AS (\
-               SELECT * FROM unnest($1, $2, $3, $4, $5) AS i (id, attempt, partition, sent_offset, sent_us)), \
-             again AS (DELETE FROM outbox_failed o USING confirmed i \
-               WHERE o.id = i.id AND o.status = 0 AND o.attempt = i.attempt - 1 \
-               RETURNING o.id, o.shard, i.attempt, o.attempt_limit, i.partition, i.sent_us, i.sent_offset, o.size), \
-             fresh AS (DELETE FROM outbox_pending o USING confirmed i WHERE o.id = i.id AND i.attempt = 1 \
-               RETURNING o.id, o.shard, i.attempt, o.attempt_limit, i.partition, i.sent_us, i.sent_offset, o.size) \
-             INSERT INTO outbox_sent (id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size) \
-             SELECT * FROM again UNION ALL SELECT * FROM fresh RETURNING id",
+            "DELETE FROM outbox_pending WHERE id = ANY($1) RETURNING id, shard, attempt_limit, size",
         )
-        .bind::<Array<EventIdSql>, _>(column(sent, |s| s.id))
-        .bind::<Array<Integer>, _>(column(sent, |s| s.attempt))
-        .bind::<Array<Integer>, _>(column(sent, |s| s.partition))
-        .bind::<Array<Nullable<BigInt>>, _>(column(sent, |s| s.offset))
-        .bind::<Array<BigInt>, _>(column(sent, |s| s.sent_us))
-        .load(c)?
-        .into_iter()
-        .map(|row: IdRow| row.id)
-        .collect(),
+        .bind::<Array<EventIdSql>, _>(ids)
+        .load(c),
+        Conn::Sqlite(c) => taken(ids, |ids| {
+            diesel::delete(p::table.filter(p::id.eq_any(ids)))
+                .returning((p::id, p::shard, p::attempt_limit, p::size))
+                .get_results(c)
+        }),
+    }
+}
+
+/// See [`take_fresh`]: `status <> 2` fits no index, `status = 0` would.
+fn take_again(conn: &mut Conn, ids: &[EventId], attempt: i32) -> QueryResult<Vec<Taken>> {
+    use outbox_failed as f;
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "DELETE FROM outbox_failed WHERE id = ANY($1) AND status <> 2 AND attempt = $2 \
+             RETURNING id, shard, attempt_limit, size",
+        )
+        .bind::<Array<EventIdSql>, _>(ids)
+        .bind::<Integer, _>(attempt)
+        .load(c),
+        Conn::Sqlite(c) => taken(ids, |ids| {
+            let pending = f::status.ne(2).and(f::attempt.eq(attempt));
+            diesel::delete(f::table.filter(f::id.eq_any(ids)).filter(pending))
+                .returning((f::id, f::shard, f::attempt_limit, f::size))
+                .get_results(c)
+        }),
+    }
+}
+
+/// In parts that have few enough parameters.
+fn taken(
+    ids: &[EventId],
+    mut take: impl FnMut(&[EventId]) -> QueryResult<Vec<Taken>>,
+) -> QueryResult<Vec<Taken>> {
+    let mut rows = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(ROWS_PER_INSERT) {
+        rows.extend(take(chunk)?);
+    }
+    Ok(rows)
+}
+
+fn insert_sent(conn: &mut Conn, rows: &[SentRow]) -> QueryResult<()> {
+    match conn {
+        // All were taken out of another place in this transaction, so none can be here.
+        Conn::Pg(c) if !rows.is_empty() => sql_query(
+            "INSERT INTO outbox_sent (id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size) \
+             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind::<Array<EventIdSql>, _>(column(rows, |r| r.id))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.shard))
+        .bind::<Array<Integer>, _>(column(rows, |r| r.attempt))
+        .bind::<Array<Integer>, _>(column(rows, |r| r.attempt_limit))
+        .bind::<Array<Integer>, _>(column(rows, |r| r.partition))
+        .bind::<Array<BigInt>, _>(column(rows, |r| r.sent_us))
+        .bind::<Array<Nullable<BigInt>>, _>(column(rows, |r| r.sent_offset))
+        .bind::<Array<Integer>, _>(column(rows, |r| r.size))
+        .execute(c)
+        .map(drop),
+        Conn::Pg(_) => Ok(()),
         Conn::Sqlite(c) => {
-            let mut rows = Vec::with_capacity(sent.len());
-            for confirmed in sent {
-                rows.extend(take_pending(c, confirmed)?);
-            }
             for chunk in rows.chunks(ROWS_PER_INSERT) {
                 diesel::insert_into(outbox_sent::table).values(chunk).execute(c)?;
             }
-            rows.into_iter().map(|row| row.id).collect()
+            Ok(())
         }
-    };
-    Ok(marked.into_iter().collect())
-}
-
-/// Takes a PENDING event out of its place, as the SENT one that it is now; none if it is not at that attempt any more.
-fn take_pending(c: &mut SqliteConnection, sent: &Confirmation) -> QueryResult<Option<SentRow>> {
-    use {outbox_failed as f, outbox_pending as p};
-    let taken: Option<(i16, i32, i32)> = match sent.attempt {
-        1 => diesel::delete(p::table.find(sent.id))
-            .returning((p::shard, p::attempt_limit, p::size))
-            .get_result(c)
-            .optional()?,
-        _ => {
-            let pending = f::status.eq(0).and(f::attempt.eq(sent.attempt - 1));
-            diesel::delete(f::table.find(sent.id).filter(pending))
-                .returning((f::shard, f::attempt_limit, f::size))
-                .get_result(c)
-                .optional()?
-        }
-    };
-    let Confirmation { id, attempt, partition, offset, sent_us, .. } = *sent;
-    Ok(taken.map(|(shard, attempt_limit, size)| SentRow {
-        id,
-        shard,
-        attempt,
-        attempt_limit,
-        partition,
-        sent_us,
-        sent_offset: offset,
-        size,
-    }))
+    }
 }
 
 /// The greatest offset that is known of each partition: answered, or sent and not answered yet.

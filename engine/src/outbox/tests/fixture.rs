@@ -11,7 +11,7 @@ pub(super) struct OutboxFixture {
     pub(super) settler: Settler,
     /// The broker's offset of the last send.
     pub(super) offset: AtomicI64,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl OutboxFixture {
@@ -32,8 +32,14 @@ impl OutboxFixture {
             outbox,
             settler,
             offset: AtomicI64::new(0),
-            _database: database,
+            database,
         }
+    }
+
+    /// Runs statements on PostgreSQL outside any transaction of the program.
+    pub(super) fn by_hand(&self, sql: &str) {
+        let mut conn = PgConnection::establish(&self.database.url()).unwrap();
+        diesel::connection::SimpleConnection::batch_execute(&mut conn, sql).unwrap();
     }
 
     pub(super) async fn run<T: Send + 'static>(

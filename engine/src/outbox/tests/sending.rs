@@ -1,11 +1,14 @@
 //! What may be sent, and by whom.
 
+use common::db::Backend;
+
 use super::*;
 
 on_every_database!(OutboxFixture::new =>
     a_late_loser_of_a_lease_writes_nothing,
     leases_are_shared_fairly_and_taken_over,
     only_what_is_due_and_pending_is_found,
+    stale_statistics_make_no_statement_walk,
 );
 
 async fn a_late_loser_of_a_lease_writes_nothing(fixture: OutboxFixture) {
@@ -48,7 +51,124 @@ async fn only_what_is_due_and_pending_is_found(fixture: OutboxFixture) {
     let ahead = fixture.open(fresh).await.unwrap();
     fixture.force(OpenRow { due_us: later, ..ahead }).await;
     let found = fixture.due(std::iter::once(row.shard), Vec::new(), 10).await;
-    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [due, fresh]);
+    let mut found: Vec<EventId> = found.iter().map(|row| row.id).collect();
+    found.sort_unstable();
+    assert_eq!(found, [due, fresh]);
     let other = (row.shard + 1) % SHARDS;
     assert!(fixture.due(std::iter::once(other), Vec::new(), 10).await.is_empty());
+}
+
+/// A queue that was nearly empty when it was looked at last, and is long now: plans are made for the former.
+async fn stale_statistics_make_no_statement_walk(fixture: OutboxFixture) {
+    const BACKLOG: usize = 10_000;
+    const SENT: usize = 10;
+    if fixture.db.backend() == Backend::Sqlite {
+        // It keeps no statistics unless it is told to.
+        return;
+    }
+    fixture.by_hand(
+        "ALTER TABLE outbox_pending SET (autovacuum_enabled = false);
+         ALTER TABLE outbox_failed SET (autovacuum_enabled = false);
+         ALTER TABLE outbox_sent SET (autovacuum_enabled = false)",
+    );
+    fixture.backlog(BACKLOG).await;
+    fixture.by_hand(
+        "INSERT INTO outbox_failed SELECT id, shard, 0, 1, 5, due_us, 0, 0, 0, size FROM outbox_pending",
+    );
+    for table in ["outbox_pending", "outbox_failed"] {
+        // The last one stays, and with it all pages.
+        let newest = format!("(SELECT max(id::text)::uuid FROM {table})");
+        fixture.by_hand(&format!("DELETE FROM {table} WHERE id <> {newest}"));
+        fixture.by_hand(&format!("VACUUM ANALYZE {table}"));
+    }
+    let ids = fixture.backlog(BACKLOG).await;
+    let (now, first) = (fixture.env.now(), ids[0]);
+    let confirmed = |attempt| {
+        move |id: &EventId| Confirmation {
+            id: *id,
+            shard: 0,
+            attempt,
+            partition: 0,
+            offset: Some(1),
+            sent_us: now,
+        }
+    };
+    let fresh: Vec<Confirmation> = ids.iter().take(SENT).map(confirmed(1)).collect();
+    let walked = fixture
+        .walked(move |conn| {
+            assert_eq!(store::mark_sent(conn, &fresh)?.len(), SENT);
+            Ok(())
+        })
+        .await;
+    assert!(walked <= 2 * SENT, "{walked} rows to mark {SENT}");
+    let unknown = fixture.env.event_id();
+    let walked = fixture.walked(move |conn| store::lock(conn, &[first, unknown]).map(drop)).await;
+    assert!(walked <= 3 * SENT, "{walked} rows to lock one");
+    let again: Vec<EventId> = fixture.backlog(BACKLOG).await;
+    fixture.by_hand(
+        "INSERT INTO outbox_failed SELECT id, shard, 0, 1, 5, due_us, 0, 0, 0, size FROM outbox_pending
+         ON CONFLICT DO NOTHING; DELETE FROM outbox_pending",
+    );
+    let again: Vec<Confirmation> = again.iter().take(SENT).map(confirmed(2)).collect();
+    let walked = fixture
+        .walked(move |conn| {
+            assert_eq!(store::mark_sent(conn, &again)?.len(), SENT);
+            Ok(())
+        })
+        .await;
+    assert!(walked <= 2 * SENT, "{walked} rows to mark {SENT} that failed before");
+    let reads: Vec<ShardRead> = (0..SHARDS)
+        .map(|shard| ShardRead { shard, after: Position::BEGINNING, limit: 100 })
+        .collect();
+    let walked = fixture
+        .walked(move |conn| {
+            assert_eq!(store::due(conn, now, &reads, &[], SENT)?.len(), SENT);
+            Ok(())
+        })
+        .await;
+    assert!(walked <= 20 * SENT, "{walked} rows to read {SENT}");
+}
+
+#[derive(QueryableByName)]
+struct Walked {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    rows: i64,
+}
+
+impl OutboxFixture {
+    async fn backlog(&self, count: usize) -> Vec<EventId> {
+        let mut ids = Vec::new();
+        for _ in 0..count / 1_000 {
+            let outbox = self.outbox.clone();
+            let event = |n| NewEvent {
+                event_type: COMMAND,
+                key: format!("K{n}"),
+                version: 0,
+                payload: "{}".to_owned(),
+                traceparent: None,
+            };
+            let events = (0..1_000).map(event).collect();
+            ids.extend(self.run(move |conn| outbox.append(conn, events)).await);
+        }
+        ids
+    }
+
+    /// How many rows of open events `work` walks over, with the plans of the loop.
+    async fn walked(
+        &self,
+        work: impl FnOnce(&mut Conn) -> QueryResult<()> + Send + 'static,
+    ) -> usize {
+        let rows = self
+            .run(move |conn| {
+                conn.plan_by_index()?;
+                work(conn)?;
+                let sql = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint AS rows \
+                           FROM pg_stat_xact_user_tables \
+                           WHERE relname IN ('outbox_pending', 'outbox_sent', 'outbox_failed')";
+                let walked: Walked = on!(conn, c => diesel::sql_query(sql).get_result(c))?;
+                Ok(walked.rows)
+            })
+            .await;
+        usize::try_from(rows).unwrap()
+    }
 }

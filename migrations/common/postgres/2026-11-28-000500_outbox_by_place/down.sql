@@ -1,3 +1,4 @@
+LOCK TABLE outbox_pending, outbox_sent, outbox_failed IN ACCESS EXCLUSIVE MODE;
 DROP VIEW outbox;
 CREATE TABLE outbox_before AS SELECT * FROM outbox_open;
 DROP VIEW outbox_open;
@@ -44,3 +45,4 @@ SELECT e.id,
 FROM outbox_event e
 LEFT JOIN outbox_open o ON o.id = e.id
 LEFT JOIN outbox_settled s ON s.id = e.id;
+ALTER TABLE service_state DROP COLUMN appended;

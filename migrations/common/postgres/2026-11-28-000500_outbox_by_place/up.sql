@@ -1,5 +1,11 @@
 -- An event that is not settled lies in one of three tables, by what it waits for, so that none stands in another's way.
 
+-- Nothing may be written between the copies below.
+LOCK TABLE outbox_open IN ACCESS EXCLUSIVE MODE;
+
+-- Used on SQLite only, whose transactions have no numbers.
+ALTER TABLE service_state ADD COLUMN appended BIGINT NOT NULL DEFAULT 0;
+
 -- For its first send. Read shard by shard in the order of `tx`: whatever is older than the oldest transaction that still
 -- runs is complete, so a relay never has to look there again.
 CREATE TABLE outbox_pending (
@@ -43,6 +49,7 @@ CREATE TABLE outbox_failed (
     CHECK (attempt <= attempt_limit)
 );
 CREATE INDEX outbox_failed_due ON outbox_failed (shard, due_us, id) WHERE status = 0;
+CREATE INDEX outbox_failed_again ON outbox_failed (id) WHERE status = 0;
 CREATE INDEX outbox_failed_exhausted ON outbox_failed (id) WHERE status = 2;
 CREATE INDEX outbox_failed_resolved ON outbox_failed (resolved_us) WHERE resolved_us IS NOT NULL;
 
@@ -77,7 +84,7 @@ SELECT e.id,
        CASE WHEN p.id IS NOT NULL OR f.status = 0 THEN 'PENDING'
             WHEN w.id IS NOT NULL THEN 'SENT'
             WHEN f.status = 2 THEN 'EXHAUSTED'
-            ELSE 'PROCESSED' END AS status,
+            WHEN s.id IS NOT NULL THEN 'PROCESSED' END AS status,
        e.event_type, e.key, e.epoch, e.version, e.payload,
        COALESCE(s.attempt, w.attempt, f.attempt, 0) AS attempt,
        COALESCE(p.attempt_limit, w.attempt_limit, f.attempt_limit) AS attempt_limit,

@@ -44,3 +44,4 @@ SELECT e.id,
 FROM outbox_event e
 LEFT JOIN outbox_open o ON o.id = e.id
 LEFT JOIN outbox_settled s ON s.id = e.id;
+ALTER TABLE service_state DROP COLUMN appended;

@@ -1,6 +1,9 @@
 -- An event that is not settled lies in one of three tables, by what it waits for, so that none stands in another's way.
 
--- For its first send. Read shard by shard; `tx` is always 0 here, since there is one writer.
+-- Counts what is appended: with one writer, that is the order of commits.
+ALTER TABLE service_state ADD COLUMN appended BIGINT NOT NULL DEFAULT 0;
+
+-- For its first send. Read shard by shard in the order of `tx`, which `service_state.appended` counts.
 CREATE TABLE outbox_pending (
     id             TEXT PRIMARY KEY,
     shard          SMALLINT NOT NULL,
@@ -42,6 +45,7 @@ CREATE TABLE outbox_failed (
     CHECK (attempt <= attempt_limit)
 ) WITHOUT ROWID;
 CREATE INDEX outbox_failed_due ON outbox_failed (shard, due_us, id) WHERE status = 0;
+CREATE INDEX outbox_failed_again ON outbox_failed (id) WHERE status = 0;
 CREATE INDEX outbox_failed_exhausted ON outbox_failed (id) WHERE status = 2;
 CREATE INDEX outbox_failed_resolved ON outbox_failed (resolved_us) WHERE resolved_us IS NOT NULL;
 
@@ -60,11 +64,13 @@ DROP TABLE outbox_open;
 
 -- All that is not settled, wherever it lies; to be read only.
 CREATE VIEW outbox_open AS
-SELECT id, shard, 0 AS status, 0 AS attempt, attempt_limit, due_us, NULL AS partition,
-       NULL AS sent_us, size, NULL AS resolved_us, NULL AS sent_offset
+SELECT id, shard, CAST(0 AS SMALLINT) AS status, CAST(0 AS INTEGER) AS attempt, attempt_limit, due_us,
+       CAST(NULL AS INTEGER) AS partition, CAST(NULL AS BIGINT) AS sent_us, size,
+       CAST(NULL AS BIGINT) AS resolved_us, CAST(NULL AS BIGINT) AS sent_offset
 FROM outbox_pending
 UNION ALL
-SELECT id, shard, 1, attempt, attempt_limit, sent_us, partition, sent_us, size, NULL, sent_offset
+SELECT id, shard, CAST(1 AS SMALLINT), attempt, attempt_limit, sent_us, partition, sent_us, size,
+       CAST(NULL AS BIGINT), sent_offset
 FROM outbox_sent
 UNION ALL
 SELECT id, shard, status, attempt, attempt_limit, due_us, partition, sent_us, size, resolved_us, sent_offset
@@ -76,7 +82,7 @@ SELECT e.id,
        CASE WHEN p.id IS NOT NULL OR f.status = 0 THEN 'PENDING'
             WHEN w.id IS NOT NULL THEN 'SENT'
             WHEN f.status = 2 THEN 'EXHAUSTED'
-            ELSE 'PROCESSED' END AS status,
+            WHEN s.id IS NOT NULL THEN 'PROCESSED' END AS status,
        e.event_type, e.key, e.epoch, e.version, e.payload,
        COALESCE(s.attempt, w.attempt, f.attempt, 0) AS attempt,
        COALESCE(p.attempt_limit, w.attempt_limit, f.attempt_limit) AS attempt_limit,
