@@ -1,7 +1,10 @@
 //! What is wrong on the broker's side is told, by its name, and stops nothing that it does not concern.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use common::config::KafkaSettings;
+use engine::kafka::{TopicUse, TopicWatch};
 use engine::outbox::{partition_of, shard_of};
 use serde_json::Value;
 use stockloop_tests::kafka::KafkaBroker;
@@ -48,7 +51,7 @@ async fn a_topic_is_away_and_comes_back_too_small() {
         let relay = system.order.get("/api/admin/v1/relay").await.ok();
         let shape = named(&relay["topics"], "topic", &topic);
         let told = shape["faults"][0].as_str().unwrap_or_default().to_owned();
-        if told.contains("1 partitions") && told.contains("says 4") { Ok(()) } else { Err(relay) }
+        if told.contains("1 partition,") && told.contains("says 4") { Ok(()) } else { Err(relay) }
     })
     .await;
     let open = "SELECT count(*) AS n FROM alert WHERE kind = 'topic_shape' AND closed_us IS NULL";
@@ -109,6 +112,39 @@ async fn answers_go_round_partitions_without_a_leader() {
     system.assert_nothing_gave_up().await;
     system.assert_equal_at_rest().await;
     system.stop().await;
+}
+
+/// A broker that makes topics by itself makes none for who only looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_looked_at_is_not_made() {
+    let started = KafkaBroker::start_with(&["auto.create.topics.enable=true"]);
+    let Some(kafka) = real::available("Kafka", started) else { return };
+    let [missing, made] =
+        ["missing", "made"].map(|name| format!("{}{name}", kafka.topic_prefix("looked_at")));
+    let settings = KafkaSettings {
+        brokers: kafka.brokers(),
+        outbound_topic: missing.clone(),
+        outbound_ack_topic: String::new(),
+        outbound_consumer: String::new(),
+        inbound_topic: String::new(),
+        inbound_ack_topic: String::new(),
+        partitions: 1,
+        replication: 1,
+        create_topics: false,
+        properties: BTreeMap::new(),
+    };
+    let topics = [&missing, &made].map(|topic| (topic.clone(), TopicUse::Events)).to_vec();
+    let watch = TopicWatch::new(&settings, topics, Duration::from_secs(30)).expect("it is made");
+    let look = async || {
+        let found = watch.look().await.expect("the broker answers");
+        found.iter().map(|topic| topic.partitions).collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        assert_eq!(look().await, [0, 0]);
+    }
+    // What the looks had asked for would be there before what is asked for now.
+    kafka.create_topic(&made, 1).await.expect("a topic can be made");
+    assert_eq!(look().await, [0, 1]);
 }
 
 /// The one of `list` whose `field` is `value`; null if there is none.

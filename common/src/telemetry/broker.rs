@@ -1,8 +1,10 @@
 //! What a service knows of its broker: whether it can be reached, who can receive from it, and its topics.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use super::consumers::{ConsumerReport, ConsumerState};
@@ -18,7 +20,12 @@ struct Known {
     report: RwLock<BrokerReport>,
     consumers: RwLock<Vec<ConsumerState>>,
     topics: RwLock<Vec<TopicReport>>,
+    /// Whether the topics that this service makes are made.
+    are_made: watch::Sender<bool>,
 }
+
+/// How long topics that are being made are waited for: a broker that is away must hold up nothing for longer.
+const MAKING: Duration = Duration::from_secs(10);
 
 /// The connection to the broker as it is reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -57,7 +64,8 @@ impl BrokerState {
     /// Nothing is known yet.
     pub fn new(env: Env) -> Self {
         let (report, consumers, topics) = Default::default();
-        Self(Arc::new(Known { env, report, consumers, topics }))
+        let are_made = watch::Sender::new(true);
+        Self(Arc::new(Known { env, report, consumers, topics, are_made }))
     }
 
     /// Notes that the broker answers.
@@ -103,6 +111,20 @@ impl BrokerState {
     /// The topics that this service writes to, as of the last look; none before the first.
     pub fn topics(&self) -> Vec<TopicReport> {
         self.0.topics.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether the topics that this service makes are made.
+    pub fn topics_made(&self, are_made: bool) {
+        self.0.are_made.send_replace(are_made);
+    }
+
+    /// Waits until the topics that this service makes are made, for at most 10 s: one that is missing until then is no
+    /// fault yet.
+    pub async fn until_topics_made(&self) {
+        let mut are_made = self.0.are_made.subscribe();
+        if tokio::time::timeout(MAKING, are_made.wait_for(|are_made| *are_made)).await.is_err() {
+            tracing::debug!("the topics are not made yet; they are not waited for any longer");
+        }
     }
 
     fn set(&self, report: BrokerReport) {

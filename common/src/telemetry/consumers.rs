@@ -1,7 +1,8 @@
 //! Whether what receives messages can receive them: a state per consumer, with what the broker said.
 //!
 //! A client tells each error once, and an idle consumer receives nothing, so an error stands until something disproves
-//! it: a message, the client's own statistics (it is in its group and reads), or both after it was made anew.
+//! it: a message, the client's own statistics (it is in its group and reads), or both after it was made anew. One that
+//! says nothing at all is not asked for messages.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub enum Heals {
     ByItself,
     /// A consumer that is made anew does not meet it: being in the group proves nothing, or the client is of no more use.
     Anew,
+    /// One that is made anew and stays well: it may have taken another's place, which takes it back.
+    Lasting,
 }
 
 /// A consumer as it is reported.
@@ -98,15 +101,21 @@ struct Known {
     status: ConsumerStatus,
     /// How the end of a trouble would show that nothing has disproved yet.
     unproven: Option<Heals>,
+    /// Whether only time proves the end of a trouble.
+    comes_back: bool,
     /// Since when its statistics say that it does not receive.
     apart: Option<Timestamp>,
     /// What the client said last of a fault that passes by itself.
     said: Option<String>,
     /// Looks in a row at which it was in its group and read, with no trouble since.
     well: u32,
+    /// Since when it has been so.
+    well_since: Option<Timestamp>,
+    /// When it said something last of whether it receives.
+    seen: Option<Timestamp>,
     /// Which client's word counts: one that was replaced may still speak.
     client: u32,
-    /// When it was made anew last, and how often since it was well.
+    /// When it was made anew last, and how often since it was well for a while.
     renewed: Option<(Timestamp, u32)>,
 }
 
@@ -116,6 +125,9 @@ const JOINING: Duration = Duration::from_secs(15);
 /// Looks in a row that prove that a consumer is well; errors come sooner than a second look.
 const PROOF: u32 = 2;
 
+/// How long a consumer that is up may say nothing, though its client speaks every few seconds to whoever asks.
+const SILENT: Duration = Duration::from_secs(30);
+
 /// How long a trouble lasts before the consumer is made anew; doubled each time, up to [`RENEW_AT_LAST`].
 const RENEW_FIRST: Duration = Duration::from_secs(10);
 const RENEW_AT_LAST: Duration = Duration::from_secs(60);
@@ -123,6 +135,12 @@ const RENEW_AT_LAST: Duration = Duration::from_secs(60);
 const APART: Trouble = Trouble {
     problem: "it is not in its group, or reads not all of its partitions",
     advice: "check the broker that coordinates the group, and the leaders of the topic's partitions",
+    heals: Heals::ByItself,
+};
+
+const BUSY: Trouble = Trouble {
+    problem: "it is at one batch all the time",
+    advice: "look for what that batch waits for: the database, a lock, or the broker that takes no answers",
     heals: Heals::ByItself,
 };
 
@@ -143,19 +161,28 @@ impl ConsumerState {
         &self.0.topic
     }
 
-    /// What is known now.
+    /// What is known now: one that has said nothing for a while is not up any more.
     pub fn report(&self) -> ConsumerReport {
         let Member { consumer, topic, group, .. } = &*self.0;
         let (topic, group) = (topic.clone(), group.clone());
-        ConsumerReport { consumer, topic, group, status: self.known().status.clone() }
+        let (now, mut known) = (self.0.env.now(), self.known());
+        if known.status == ConsumerStatus::Up
+            && let Some(seen) = known.seen
+            && now.since(seen) >= SILENT
+        {
+            known.is_not_well();
+            self.down(&mut known, seen, BUSY, None);
+        }
+        ConsumerReport { consumer, topic, group, status: known.status.clone() }
     }
 
     /// `client` met `trouble`, and said `said`.
     pub fn failed(&self, client: u32, trouble: Trouble, said: &str) {
         let mut known = self.known();
         if known.client == client {
-            known.well = 0;
+            known.is_not_well();
             known.unproven = known.unproven.max(Some(trouble.heals));
+            known.comes_back |= trouble.heals == Heals::Lasting;
             let now = self.0.env.now();
             self.down(&mut known, now, trouble, Some(said.to_owned()));
         }
@@ -175,15 +202,15 @@ impl ConsumerState {
         if known.client != client {
             return;
         }
+        known.seen = Some(now);
         if receives {
             known.apart = None;
-            known.well += 1;
-            if known.well >= PROOF && known.unproven != Some(Heals::Anew) {
+            if known.is_well(now) {
                 self.up(&mut known);
             }
             return;
         }
-        known.well = 0;
+        known.is_not_well();
         let since = *known.apart.get_or_insert(now);
         if known.unproven.is_none() && now.since(since) >= JOINING {
             let said = known.said.clone();
@@ -193,8 +220,9 @@ impl ConsumerState {
 
     /// A message came.
     pub fn received(&self) {
-        let mut known = self.known();
-        if known.status != ConsumerStatus::Up {
+        let (now, mut known) = (self.0.env.now(), self.known());
+        known.seen = Some(now);
+        if known.status != ConsumerStatus::Up && !known.comes_back {
             self.up(&mut known);
         }
     }
@@ -203,7 +231,7 @@ impl ConsumerState {
     pub fn renew(&self) -> Option<u32> {
         let (now, mut known) = (self.0.env.now(), self.known());
         let ConsumerStatus::Down { since, .. } = known.status else { return None };
-        if known.unproven != Some(Heals::Anew) {
+        if known.unproven < Some(Heals::Anew) {
             return None;
         }
         let (last, times) = known.renewed.unwrap_or((since, 0));
@@ -216,28 +244,26 @@ impl ConsumerState {
         known.client += 1;
         // The new one meets it again, or it is over.
         known.unproven = None;
-        known.well = 0;
+        known.is_not_well();
         Some(known.client)
+    }
+
+    /// There is no such client; it is tried again.
+    pub fn not_renewed(&self) {
+        let mut known = self.known();
+        known.unproven = known.unproven.max(Some(Heals::Anew));
     }
 
     fn down(&self, known: &mut Known, since: Timestamp, trouble: Trouble, reason: Option<String>) {
         let Trouble { problem, advice, .. } = trouble;
-        let since = match known.status {
-            ConsumerStatus::Down { since, .. } => since,
-            ConsumerStatus::Unknown | ConsumerStatus::Up => {
-                let Member { consumer, topic, group, .. } = &*self.0;
-                tracing::warn!(
-                    consumer,
-                    topic,
-                    group,
-                    problem,
-                    reason,
-                    advice,
-                    "nothing is received"
-                );
-                since
-            }
+        let (since, is_news) = match known.status {
+            ConsumerStatus::Down { since, problem: told, .. } => (since, told != problem),
+            ConsumerStatus::Unknown | ConsumerStatus::Up => (since, true),
         };
+        if is_news {
+            let Member { consumer, topic, group, .. } = &*self.0;
+            tracing::warn!(consumer, topic, group, problem, reason, advice, "nothing is received");
+        }
         known.status = ConsumerStatus::Down { since, problem, advice, reason };
     }
 
@@ -246,12 +272,36 @@ impl ConsumerState {
             let Member { consumer, topic, group, .. } = &*self.0;
             tracing::info!(consumer, topic, group, "messages are received again");
         }
-        let Known { client, well, .. } = *known;
-        *known = Known { status: ConsumerStatus::Up, client, well, ..Known::default() };
+        let Known { well, well_since, seen, client, renewed, .. } = *known;
+        let status = ConsumerStatus::Up;
+        *known = Known { status, well, well_since, seen, client, renewed, ..Known::default() };
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// It is in its group and reads, at this look; returns whether that proves that its troubles are over.
+    fn is_well(&mut self, now: Timestamp) -> bool {
+        self.well += 1;
+        // A clock that was set back begins anew.
+        let since = self.well_since.filter(|since| *since <= now).unwrap_or(now);
+        self.well_since = Some(since);
+        if self.unproven >= Some(Heals::Anew) {
+            return false;
+        }
+        let lasts = now.since(since) > RENEW_AT_LAST;
+        if lasts {
+            self.renewed = None;
+        }
+        self.well >= PROOF && (lasts || !self.comes_back)
+    }
+
+    fn is_not_well(&mut self) {
+        self.well = 0;
+        self.well_since = None;
     }
 }
 
@@ -263,6 +313,8 @@ mod tests {
 
     const DENIED: Trouble =
         Trouble { problem: "it may not read", advice: "allow it", heals: Heals::Anew };
+    const FENCED: Trouble =
+        Trouble { problem: "it failed", advice: "name it", heals: Heals::Lasting };
     const REFUSED: Trouble =
         Trouble { problem: "its password is wrong", advice: "mend it", heals: Heals::ByItself };
 
@@ -343,5 +395,69 @@ mod tests {
         state.failed(2, DENIED, "again");
         state.received();
         assert!(is_up(&state), "a message proves all");
+    }
+
+    #[test]
+    fn one_that_is_asked_for_nothing_is_not_up() {
+        let (state, clock) = consumer();
+        state.received();
+        clock.advance(SILENT - Duration::from_secs(1));
+        assert!(is_up(&state), "a long batch");
+        clock.advance(Duration::from_secs(1));
+        let report = state.report();
+        assert!(report.fault().unwrap().contains("at one batch"), "{report:?}");
+        let ConsumerStatus::Down { since, .. } = report.status else { return };
+        assert_eq!(since, "2026-01-05T12:00:00Z".parse().unwrap(), "since it was heard of last");
+        state.looked(0, true);
+        state.looked(0, true);
+        assert!(is_up(&state));
+        clock.advance(SILENT);
+        assert!(!is_up(&state));
+        state.received();
+        assert!(is_up(&state));
+    }
+
+    #[test]
+    fn who_takes_turns_with_another_is_not_up_meanwhile() {
+        let (state, clock) = consumer();
+        state.received();
+        state.failed(
+            0,
+            FENCED,
+            "Static consumer fenced by other consumer with same group.instance.id",
+        );
+        clock.advance(RENEW_FIRST);
+        assert_eq!(state.renew(), Some(1));
+        for _ in 0..12 {
+            state.looked(1, true);
+            state.received();
+            assert!(!is_up(&state), "the other one may come back");
+            clock.advance(Duration::from_secs(5));
+        }
+        state.failed(1, FENCED, "again");
+        assert_eq!(state.renew(), Some(2), "its last one is longer ago than the pause");
+        state.failed(2, FENCED, "at once");
+        clock.advance(RENEW_FIRST * 4 - Duration::from_secs(1));
+        assert_eq!(state.renew(), None, "the pauses grow on");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(state.renew(), Some(3));
+        for _ in 0..14 {
+            assert!(!is_up(&state));
+            state.looked(3, true);
+            clock.advance(Duration::from_secs(5));
+        }
+        assert!(is_up(&state), "for longer than the other one waits");
+    }
+
+    #[test]
+    fn a_client_that_can_not_be_made_is_tried_again() {
+        let (state, clock) = consumer();
+        state.failed(0, DENIED, "Topic authorization failed");
+        clock.advance(RENEW_FIRST);
+        assert_eq!(state.renew(), Some(1));
+        state.not_renewed();
+        assert_eq!(state.renew(), None, "not at once");
+        clock.advance(RENEW_FIRST * 2);
+        assert_eq!(state.renew(), Some(2));
     }
 }

@@ -191,8 +191,8 @@ impl NewAlert {
 /// Raises `new` in the caller's transaction; false: it was raised before.
 ///
 /// An exhaustion (event and attempt) has one alert, whoever raises it how often; a version above the source has
-/// one open alert per key, and what hinders sending, receiving or applying has one, like topics that do not fit. An alert about silent partitions is raised
-/// each time: its caller knows where an episode begins.
+/// one open alert per key, and what hinders sending, receiving or applying has one, like topics that do not fit; these
+/// say what was told last. An alert about silent partitions is raised each time: its caller knows where an episode begins.
 ///
 /// # Errors
 /// When a statement fails; the cause of the alert must then be rolled back with it.
@@ -228,20 +228,34 @@ fn is_told_already(new: &NewAlert, earlier: &[NewAlert]) -> bool {
     lasts(new) && earlier.iter().any(same)
 }
 
-/// Whether a condition that lasts, and is met again and again, has its open alert.
+/// Whether a condition that lasts, and is met again and again, has its open alert; what hinders a whole loop is then told
+/// as it is now.
 fn is_open_already(conn: &mut Conn, new: &NewAlert) -> QueryResult<bool> {
     if !lasts(new) {
         return Ok(false);
     }
-    let open = alert::table
-        .filter(alert::closed_us.is_null())
-        .filter(alert::kind.eq(new.kind))
-        .select(alert::seq);
-    let found: Option<i64> = match &new.key {
-        Some(key) => on!(conn, c => open.filter(alert::key.eq(key)).first(c).optional())?,
-        None => on!(conn, c => open.filter(alert::key.is_null()).first(c).optional())?,
+    let open = alert::table.filter(alert::closed_us.is_null()).filter(alert::kind.eq(new.kind));
+    let Some(key) = &new.key else {
+        let open = open.filter(alert::key.is_null());
+        let told = open.select((alert::seq, alert::subject, alert::error));
+        let told: Option<(i64, String, Option<String>)> = on!(conn, c => told.first(c).optional())?;
+        let Some((seq, subject, error)) = told else { return Ok(false) };
+        if (&subject, &error) != (&new.subject, &new.error) {
+            tell_anew(conn, seq, new)?;
+        }
+        return Ok(true);
     };
+    let open = open.filter(alert::key.eq(key)).select(alert::seq);
+    let found: Option<i64> = on!(conn, c => open.first(c).optional())?;
     Ok(found.is_some())
+}
+
+/// The condition lasts, and what it meets or its cause has changed.
+fn tell_anew(conn: &mut Conn, seq: i64, new: &NewAlert) -> QueryResult<()> {
+    let open = alert::table.filter(alert::seq.eq(seq));
+    let words = (alert::subject.eq(new.subject.as_str()), alert::error.eq(new.error.as_deref()));
+    on!(conn, c => diesel::update(open).set(words).execute(c))?;
+    Ok(())
 }
 
 fn lasts(new: &NewAlert) -> bool {

@@ -19,6 +19,8 @@ pub struct AckRoutes {
 struct Known {
     /// When the broker was asked last.
     asked: Option<Instant>,
+    /// When it was asked last, if it did not answer.
+    unanswered: Option<Instant>,
     /// Partitions that have a leader; none: not known, so the key decides.
     led: BTreeSet<i32>,
     /// Partitions that did not take answers: how often in a row, and how long they are left alone.
@@ -27,6 +29,9 @@ struct Known {
 
 /// How old may be what is known of leaders.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// How long a broker that did not answer is left alone: each question may take seconds.
+const REST: Duration = Duration::from_secs(2);
 
 /// How long a partition is left alone that has a leader and takes nothing all the same.
 const AVOIDED: Backoff = Backoff { base: Duration::from_secs(30), max: Duration::from_secs(300) };
@@ -44,17 +49,20 @@ impl AckRoutes {
 
     /// Asks the broker for leaders, if that was long ago: cheaper than to send to a partition that has none.
     pub(super) async fn look(&self) {
-        if self.known().asked.is_some_and(|asked| asked.elapsed() < FRESH) {
+        if !self.known().is_due(Instant::now()) {
             return;
         }
         let (producer, topic) = (self.producer.clone(), self.topic.clone());
         let found = tokio::task::spawn_blocking(move || producer.leaders(&topic)).await;
-        let mut known = self.known();
-        known.asked = Some(Instant::now());
+        let (now, mut known) = (Instant::now(), self.known());
+        (known.asked, known.unanswered) = (Some(now), None);
         match found.map_err(|error| error.to_string()).flatten() {
             Ok(led) => known.led = led,
-            // What was known serves until the broker answers.
-            Err(error) => tracing::debug!(error, "leaders of the ack topic are not known"),
+            Err(error) => {
+                // What was known serves until the broker answers.
+                known.unanswered = Some(now);
+                tracing::debug!(error, "leaders of the ack topic are not known");
+            }
         }
     }
 
@@ -86,6 +94,11 @@ impl AckRoutes {
 }
 
 impl Known {
+    fn is_due(&self, now: Instant) -> bool {
+        let is_young = |at: Option<Instant>, age| at.is_some_and(|at| now.duration_since(at) < age);
+        !is_young(self.asked, FRESH) && !is_young(self.unanswered, REST)
+    }
+
     fn avoid(&mut self, partition: i32, now: Instant, chance: f64) {
         let failures = self.avoided.get(&partition).map_or(0, |(failures, _)| *failures) + 1;
         let until = now + AVOIDED.delay(failures, chance);
@@ -128,6 +141,21 @@ mod tests {
         assert_eq!(routes(&known, now), [0; 4].map(Some));
         let later = now + AVOIDED.max;
         assert_eq!(routes(&known, later), [0, 2, 3, 0].map(Some));
+    }
+
+    #[test]
+    fn leaders_are_asked_for_at_once_where_one_is_lost_but_not_without_rest() {
+        let now = Instant::now();
+        let mut known = Known::default();
+        assert!(known.is_due(now));
+        known.asked = Some(now);
+        assert!(!known.is_due(now + REST));
+        assert!(known.is_due(now + FRESH));
+        known.asked = None;
+        assert!(known.is_due(now), "an answer was refused");
+        known.unanswered = Some(now);
+        assert!(!known.is_due(now + REST / 2), "the broker may be away");
+        assert!(known.is_due(now + REST));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::ack_routes::AckRoutes;
 use super::apply::{Applied, Inbox};
 use crate::alerts::{Condition, NewAlert};
-use crate::batch::BatchError;
 use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, SendError, cut_error};
 use crate::worker::Retry;
 
@@ -27,7 +26,7 @@ pub struct InboxConsumer {
     pub batch: usize,
     /// How long a batch that is not full waits.
     pub linger: Duration,
-    /// That nothing can be applied, for a reason that is no event's.
+    /// That nothing can be applied or answered, for a reason that is no event's.
     pub hindered: Condition,
 }
 
@@ -52,8 +51,9 @@ impl InboxConsumer {
     /// One batch to its end; `None` when `stop` came before that: the batch then comes again.
     async fn take(&self, mut records: Vec<Record>, stop: &CancellationToken) -> Option<Applied> {
         let applied = self.apply(&mut records, stop).await?;
-        self.answer(self.parts(&applied), stop).await?;
+        self.answer(&records, self.parts(&applied), stop).await?;
         self.consumer.commit(&records, CommitMode::Async);
+        self.hindered.ended("events are applied and answered again").await;
         Some(applied)
     }
 
@@ -63,56 +63,83 @@ impl InboxConsumer {
             // What fails again and again may at last be blamed on single events.
             let repeats = retry.has_failed_often();
             match self.inbox.apply(records.clone(), repeats).await {
-                Ok(applied) => {
-                    self.hindered.ended("events are applied again").await;
-                    return Some(retry.succeeded(applied));
-                }
+                Ok(applied) => return Some(retry.succeeded(applied)),
                 Err(error) => {
-                    self.tell(records, &error).await;
+                    self.tell(records, &error.to_string()).await;
                     retry.pause(&error).await?;
                     if repeats {
                         // Others that pass are the proof against those that do not.
                         self.consumer.more(records, self.batch, self.linger).await;
+                    } else {
+                        self.consumer.keep_alive().await;
                     }
                 }
             }
         }
     }
 
-    async fn tell(&self, records: &[Record], error: &BatchError) {
+    async fn tell(&self, records: &[Record], cause: &str) {
         let topic = records.first().map_or("", |record| record.topic.as_str());
-        let cause = cut_error(&error.to_string());
-        let alert = NewAlert::not_applied(self.inbox.consumer(), topic, &cause);
+        let alert = NewAlert::not_applied(self.inbox.consumer(), topic, &cut_error(cause));
         self.hindered.met(|_, _| Ok(true), alert).await;
     }
 
-    /// Sends `parts`, each until the broker has it: what one partition does not take goes to another one.
-    async fn answer(&self, mut parts: Vec<AckPart>, stop: &CancellationToken) -> Option<()> {
+    /// Sends `parts`, the answers to `records`, each until the broker has it: what one partition does not take goes to
+    /// another one.
+    async fn answer(
+        &self,
+        records: &[Record],
+        mut parts: Vec<AckPart>,
+        stop: &CancellationToken,
+    ) -> Option<()> {
         let mut retry = Retry::new("answering events", self.inbox.env(), stop);
+        let mut before: Option<String> = None;
         while !parts.is_empty() {
-            self.routes.look().await;
-            let (written, messages): (Vec<AckPart>, Vec<Message>) =
-                parts.into_iter().filter_map(|part| self.message(part)).unzip();
-            let results = self.producer.send_all(&messages).await;
-            let (mut again, mut trouble) = (Vec::new(), None);
-            for ((part, message), result) in written.into_iter().zip(&messages).zip(results) {
-                match result {
-                    Ok(_) => self.routes.took(message.partition),
-                    Err(SendError::Message(error)) => again.extend(part.smaller(&error)),
-                    Err(error) => {
-                        self.routes.refused(message.partition, self.inbox.env().chance());
-                        again.push(part);
-                        trouble = Some(error);
-                    }
-                }
-            }
+            stop.run_until_cancelled(self.routes.look()).await?;
+            let (again, trouble) = self.send(parts).await;
             parts = again;
-            if let Some(error) = trouble {
-                retry.pause(&error).await?;
-            }
+            let Some(trouble) = trouble else { continue };
+            self.tell_unanswered(records, &trouble, before.as_deref()).await;
+            retry.pause(&trouble).await?;
+            // It may take long, and the group must not miss this member meanwhile.
+            self.consumer.keep_alive().await;
+            before = Some(trouble);
         }
         retry.succeeded(());
         Some(())
+    }
+
+    /// Sends each of `parts` once; returns what is to be sent again, and why if the broker is to blame.
+    async fn send(&self, parts: Vec<AckPart>) -> (Vec<AckPart>, Option<String>) {
+        let (written, messages): (Vec<AckPart>, Vec<Message>) =
+            parts.into_iter().filter_map(|part| self.message(part)).unzip();
+        let results = self.producer.send_all(&messages).await;
+        let (mut again, mut trouble) = (Vec::new(), None);
+        for ((part, message), result) in written.into_iter().zip(&messages).zip(results) {
+            match result {
+                Ok(_) => self.routes.took(message.partition),
+                Err(SendError::Message(error)) => again.extend(part.smaller(&error)),
+                Err(error) => {
+                    self.routes.refused(message.partition, self.inbox.env().chance());
+                    again.push(part);
+                    trouble = Some(error.to_string());
+                }
+            }
+        }
+        (again, trouble)
+    }
+
+    /// Tells that answers don't arrive, for the reason `trouble`; the log has it once more when it changes.
+    async fn tell_unanswered(&self, records: &[Record], trouble: &str, before: Option<&str>) {
+        let topic = self.routes.topic();
+        if before.is_some_and(|before| before != trouble) {
+            tracing::warn!(
+                topic,
+                error = trouble,
+                "answers still can't be sent, for another reason"
+            );
+        }
+        self.tell(records, &format!("answers can't be sent to the topic {topic}: {trouble}")).await;
     }
 
     /// The answers by the partition that their events came from, in messages of limited size.

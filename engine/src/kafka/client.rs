@@ -31,6 +31,9 @@ pub(super) fn base(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
     config
         .set("bootstrap.servers", &settings.brokers)
         .set("client.id", client_id)
+        // A topic that a client makes in passing has neither the partitions nor the replicas that were configured; who
+        // only looks at one would make it, too.
+        .set("allow.auto.create.topics", "false")
         // A broker that comes back is to be noticed soon, also after a long outage.
         .set("reconnect.backoff.max.ms", "2000")
         .set("topic.metadata.refresh.interval.ms", "10000")

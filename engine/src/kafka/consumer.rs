@@ -1,7 +1,8 @@
 //! Receiving in batches; offsets move only when the caller says that a batch is done.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use common::config::KafkaSettings;
@@ -44,17 +45,35 @@ const BATCH_BYTES: usize = 8 << 20;
 /// How often a consumer that gets nothing looks whether it is to be made anew.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long [`Consumer::keep_alive`] listens.
+const LISTEN: Duration = Duration::from_millis(100);
+
+/// Messages that it may set aside: usually one of each partition.
+const ASIDE: usize = 64;
+
 /// A member of a consumer group, on one topic; one that is of no more use is made anew.
 pub struct Consumer {
     settings: KafkaSettings,
     group: String,
     inner: RwLock<Arc<StreamConsumer<Membership>>>,
+    /// Whether its client has been told the topic.
+    joined: AtomicBool,
+    aside: Mutex<Aside>,
     broker: BrokerState,
     state: ConsumerState,
 }
 
+/// What came while nobody asked for messages.
+#[derive(Default)]
+struct Aside {
+    records: VecDeque<Record>,
+    /// Where it came from; these partitions give no more until it is taken.
+    paused: BTreeSet<i32>,
+}
+
 impl Consumer {
-    /// Joins `group` for `topic`; it connects in the background, so no broker need be there yet.
+    /// A member of `group` for `topic`. It joins when it is asked for messages first, and once the topics that this
+    /// service makes are made; it connects in the background, so no broker need be there yet.
     ///
     /// # Errors
     /// When a property is not understood.
@@ -67,9 +86,10 @@ impl Consumer {
         let purpose = if topic == settings.outbound_ack_topic { "acks" } else { "inbox" };
         let state = broker.consumer(purpose, topic, group);
         let membership = Membership { broker: broker.clone(), state: state.clone(), client: 0 };
-        let inner = RwLock::new(Arc::new(join(settings, group, membership)?));
+        let inner = RwLock::new(Arc::new(create(settings, group, membership)?));
         let (settings, group) = (settings.clone(), group.to_owned());
-        Ok(Self { settings, group, inner, broker, state })
+        let (joined, aside) = Default::default();
+        Ok(Self { settings, group, inner, joined, aside, broker, state })
     }
 
     /// The next messages: waits for the first, then at most `linger` for up to `max` of them.
@@ -105,8 +125,86 @@ impl Consumer {
         }
     }
 
+    /// Says to the group that the caller, who is busy with a batch for long, lives; this also lets its client tell how it
+    /// fares. Takes a tenth of a second. A message that comes meanwhile begins the next batch.
+    pub async fn keep_alive(&self) {
+        let inner = self.inner();
+        let deadline = Instant::now() + LISTEN;
+        // With too many set aside it leaves its group at last, and gets them again.
+        while Instant::now() < deadline && self.aside().records.len() < ASIDE {
+            match timeout_at(deadline, inner.recv()).await {
+                Ok(Ok(message)) => {
+                    self.state.received();
+                    self.set_aside(&inner, record(&message));
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "nothing could be received"),
+                Err(_quiet) => {}
+            }
+        }
+        self.renew_if_due(inner);
+    }
+
+    /// Keeps `record`, and has its partition give no more: what its client holds of that is fetched again later.
+    fn set_aside(&self, inner: &StreamConsumer<Membership>, record: Record) {
+        let partition = record.partition;
+        {
+            let mut aside = self.aside();
+            aside.records.push_back(record);
+            aside.paused.insert(partition);
+        }
+        if let Err(error) = inner.pause(&self.partitions([partition])) {
+            tracing::debug!(%error, partition, "a partition can't be paused");
+        }
+    }
+
+    /// The first message that was set aside; after the last one, their partitions go on.
+    fn take_aside(&self) -> Option<Record> {
+        let (record, paused) = {
+            let mut aside = self.aside();
+            let record = aside.records.pop_front()?;
+            let is_last = aside.records.is_empty();
+            (record, if is_last { std::mem::take(&mut aside.paused) } else { BTreeSet::new() })
+        };
+        // Also those that another member has by now: they may come back.
+        if !paused.is_empty()
+            && let Err(error) = self.inner().resume(&self.partitions(paused))
+        {
+            tracing::warn!(%error, "partitions can't be resumed");
+        }
+        Some(record)
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Aside> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn partitions(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(self.state.topic(), partition);
+        }
+        list
+    }
+
+    /// Joins the group, if that was not done yet.
+    async fn join_once(&self) {
+        if self.joined.load(Ordering::Relaxed) {
+            return;
+        }
+        self.broker.until_topics_made().await;
+        match join(&self.inner(), self.state.topic()) {
+            Ok(()) => self.joined.store(true, Ordering::Relaxed),
+            // It is tried again after each look.
+            Err(error) => tracing::error!(%error, "the consumer can't join its group"),
+        }
+    }
+
     async fn next(&self) -> Record {
         loop {
+            if let Some(record) = self.take_aside() {
+                return record;
+            }
+            self.join_once().await;
             let inner = self.inner();
             match timeout(LOOK, inner.recv()).await {
                 Ok(Ok(message)) => {
@@ -130,13 +228,19 @@ impl Consumer {
         let Some(client) = self.state.renew() else { return };
         tracing::info!(topic = self.state.topic(), group = self.group, "the consumer is made anew");
         let (broker, state) = (self.broker.clone(), self.state.clone());
-        match join(&self.settings, &self.group, Membership { broker, state, client }) {
+        let fresh = create(&self.settings, &self.group, Membership { broker, state, client });
+        match fresh.and_then(|fresh| join(&fresh, self.state.topic()).map(|()| fresh)) {
             Ok(fresh) => {
                 *self.inner.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+                // It begins where was committed, so it gets that again.
+                *self.aside() = Aside::default();
                 // It leaves its group, which takes a while.
                 tokio::task::spawn_blocking(move || drop(old));
             }
-            Err(error) => tracing::error!(%error, "no new consumer can be made"),
+            Err(error) => {
+                tracing::error!(%error, "no new consumer can be made; it is tried again");
+                self.state.not_renewed();
+            }
         }
     }
 
@@ -154,12 +258,11 @@ impl Consumer {
     }
 }
 
-fn join(
+fn create(
     settings: &KafkaSettings,
     group: &str,
     membership: Membership,
 ) -> Result<StreamConsumer<Membership>, KafkaError> {
-    let topic = membership.state.topic().to_owned();
     let mut config = client::base(settings, group);
     config
         .set("group.id", group)
@@ -170,16 +273,15 @@ fn join(
         .set("session.timeout.ms", "10000")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("fetch.wait.max.ms", "20")
-        .set("queued.max.messages.kbytes", "16384")
-        .set("statistics.interval.ms", STATISTICS_MS)
-        .set("allow.auto.create.topics", "false");
-    let consumer: StreamConsumer<Membership> = client::with_properties(config, settings)
-        .create_with_context(membership)
-        .map_err(KafkaError::during("the consumer can't be made"))?;
-    consumer
-        .subscribe(&[topic.as_str()])
-        .map_err(KafkaError::during("the topic can't be subscribed to"))?;
-    Ok(consumer)
+        .set("queued.max.messages.kbytes", "16384");
+    let mut config = client::with_properties(config, settings);
+    // After the user's properties: without it nothing would be known of an idle consumer.
+    config.set("statistics.interval.ms", STATISTICS_MS);
+    config.create_with_context(membership).map_err(KafkaError::during("the consumer can't be made"))
+}
+
+fn join(consumer: &StreamConsumer<Membership>, topic: &str) -> Result<(), KafkaError> {
+    consumer.subscribe(&[topic]).map_err(KafkaError::during("the topic can't be subscribed to"))
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Record {
@@ -200,15 +302,90 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
 }
 
 fn next_offsets(batch: &[Record]) -> TopicPartitionList {
-    // Later records of a partition come later, so the last one stands.
-    let next: BTreeMap<(String, i32), Offset> = batch
-        .iter()
-        .map(|r| ((r.topic.clone(), r.partition), Offset::Offset(r.offset + 1)))
-        .collect();
+    // A client that was made anew within the batch repeats what the one before it had taken: the farthest stands.
+    let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
+    for record in batch {
+        let offset = next.entry((record.topic.as_str(), record.partition)).or_default();
+        *offset = (*offset).max(record.offset + 1);
+    }
     let mut offsets = TopicPartitionList::new();
     for ((topic, partition), offset) in next {
         // An offset that can't be set is one whose message comes again.
-        let _ = offsets.add_partition_offset(&topic, partition, offset);
+        let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(offset));
     }
     offsets
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::kafka::{EmbeddedBroker, Message, Producer};
+
+    const TOPIC: &str = "events";
+
+    fn settings(broker: &EmbeddedBroker) -> KafkaSettings {
+        KafkaSettings {
+            brokers: broker.brokers(),
+            outbound_topic: TOPIC.to_owned(),
+            outbound_ack_topic: "acks".to_owned(),
+            outbound_consumer: "order-service".to_owned(),
+            inbound_topic: String::new(),
+            inbound_ack_topic: String::new(),
+            partitions: 1,
+            replication: 1,
+            create_topics: false,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    fn message(n: usize) -> Message {
+        Message {
+            topic: TOPIC.to_owned(),
+            partition: Some(0),
+            key: n.to_string(),
+            headers: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_comes_while_a_batch_lasts_comes_after_it() {
+        let broker = EmbeddedBroker::start().unwrap();
+        broker.create_topic(TOPIC, 1).unwrap();
+        let settings = settings(&broker);
+        let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
+        let messages: Vec<Message> = (0..5).map(message).collect();
+        let sent = producer.send_all(&messages).await;
+        assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+        let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+        let mut offsets = Vec::new();
+        let received = async {
+            while offsets.len() < 5 {
+                let batch = consumer.next_batch(2, Duration::from_millis(1)).await;
+                offsets.extend(batch.iter().map(|record| record.offset));
+                for _ in 0..3 {
+                    consumer.keep_alive().await;
+                }
+                assert!(consumer.aside().records.len() <= 1, "a message of each partition");
+            }
+        };
+        timeout(Duration::from_secs(60), received).await.unwrap();
+        assert_eq!(offsets, [0, 1, 2, 3, 4], "in order, none twice");
+    }
+
+    #[test]
+    fn the_farthest_message_of_a_partition_is_committed() {
+        let record = |partition, offset| Record {
+            topic: TOPIC.to_owned(),
+            partition,
+            offset,
+            key: None,
+            headers: Vec::new(),
+            payload: None,
+        };
+        let offsets = next_offsets(&[record(0, 7), record(1, 2), record(0, 5), record(0, 6)]);
+        let of = |partition| offsets.find_partition(TOPIC, partition).unwrap().offset();
+        assert_eq!((of(0), of(1)), (Offset::Offset(8), Offset::Offset(3)));
+    }
 }

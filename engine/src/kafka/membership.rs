@@ -49,11 +49,17 @@ fn receives(statistics: &Statistics, topic: &str) -> bool {
     };
     let partitions =
         statistics.topics.get(topic).into_iter().flat_map(|one| one.partitions.values());
-    // It asks where to begin to read, and there may be nobody who answers.
-    let asks =
-        |state: &str| matches!(state, "offset-query" | "offset-wait" | "validate-epoch-wait");
-    statistics.cgrp.as_ref().is_some_and(is_in)
-        && !partitions.into_iter().any(|partition| asks(&partition.fetch_state))
+    statistics.cgrp.as_ref().is_some_and(is_in) && !partitions.into_iter().any(waits)
+}
+
+/// Whether a partition is the client's, and nothing comes from it: there may be nobody who answers.
+fn waits(partition: &rdkafka::statistics::Partition) -> bool {
+    match partition.fetch_state.as_str() {
+        // It asks where to begin to read.
+        "offset-query" | "offset-wait" | "validate-epoch-wait" => true,
+        "active" => partition.leader < 0,
+        _ => false,
+    }
 }
 
 /// What an error means to an operator; none: it passes by itself, or its consequences show otherwise.
@@ -77,7 +83,10 @@ fn judge(code: RDKafkaErrorCode) -> Option<Trouble> {
         Code::TopicAuthorizationFailed => {
             trouble("it may not read the topic", "allow its user READ on the topic", Heals::Anew)
         }
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId => trouble(
+        Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownTopicId => trouble(
             "the topic, or a partition of it, does not exist",
             "make it, with the number of partitions that it had",
             Heals::Anew,
@@ -90,7 +99,7 @@ fn judge(code: RDKafkaErrorCode) -> Option<Trouble> {
         Code::Fatal | Code::FencedInstanceId => trouble(
             "its client failed for good",
             "give each instance a group.instance.id of its own, if it has one; a new client is made by itself",
-            Heals::Anew,
+            Heals::Lasting,
         ),
         // The group has it back, or the statistics say that it has not.
         Code::AllBrokersDown
@@ -124,22 +133,26 @@ mod tests {
 
     #[test]
     fn a_client_receives_where_it_is_in_its_group_and_knows_where_to_read() {
-        let of = |state: &str, join: &str, fetch: &str| {
+        let led_by = |leader: i32, state: &str, join: &str, fetch: &str| {
             let group = ConsumerGroup {
                 state: state.to_owned(),
                 join_state: join.to_owned(),
                 ..ConsumerGroup::default()
             };
-            let partition = Partition { fetch_state: fetch.to_owned(), ..Partition::default() };
+            let fetch_state = fetch.to_owned();
+            let partition = Partition { fetch_state, leader, ..Partition::default() };
             let topic = Topic { partitions: [(0, partition)].into(), ..Topic::default() };
             let topics = [("t".to_owned(), topic)].into();
             receives(&Statistics { cgrp: Some(group), topics, ..Statistics::default() }, "t")
         };
+        let of = |state: &str, join: &str, fetch: &str| led_by(1, state, join, fetch);
         assert!(of("up", "steady", "active"));
         assert!(of("up", "steady", "none"), "another member has them");
         assert!(!of("query-coord", "steady", "active"), "its coordinator is lost");
         assert!(!of("up", "wait-join", "none"));
         assert!(!of("up", "steady", "offset-query"));
+        assert!(!led_by(-1, "up", "steady", "active"), "its partition has no leader");
+        assert!(led_by(-1, "up", "steady", "none"), "that is another member's trouble");
         assert!(!receives(&Statistics::default(), "t"));
     }
 
@@ -151,6 +164,9 @@ mod tests {
         assert_eq!(heals(RDKafkaErrorCode::Authentication), Some(Heals::ByItself));
         assert_eq!(heals(RDKafkaErrorCode::GroupAuthorizationFailed), Some(Heals::ByItself));
         assert_eq!(heals(RDKafkaErrorCode::UnknownTopicOrPartition), Some(Heals::Anew));
-        assert_eq!(heals(RDKafkaErrorCode::Fatal), Some(Heals::Anew));
+        let missing = judge(RDKafkaErrorCode::UnknownTopicOrPartition);
+        assert_eq!(judge(RDKafkaErrorCode::UnknownPartition), missing, "the same in other words");
+        assert_eq!(heals(RDKafkaErrorCode::Fatal), Some(Heals::Lasting));
+        assert_eq!(heals(RDKafkaErrorCode::FencedInstanceId), Some(Heals::Lasting));
     }
 }

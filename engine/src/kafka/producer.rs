@@ -186,8 +186,6 @@ fn create(
     let mut config = client::base(settings, client_id);
     config
         .set("enable.idempotence", "true")
-        // A topic that a client makes in passing has neither the partitions nor the replicas that were configured.
-        .set("allow.auto.create.topics", "false")
         .set("acks", "all")
         .set("compression.type", "lz4")
         .set("linger.ms", "2")

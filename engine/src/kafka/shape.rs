@@ -52,6 +52,8 @@ struct Found {
     replicas: usize,
     /// What is set on it, as far as this service may see it.
     settings: BTreeMap<String, String>,
+    /// Why it can't be looked at.
+    refused: Option<String>,
 }
 
 /// How long the broker may take to answer.
@@ -143,8 +145,8 @@ fn shape(admin: &AdminClient<Context>, topic: &str) -> Result<Found, String> {
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let refused = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
     match (found, refused) {
-        (None, _) | (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => Ok(Found::default()),
-        (_, Some(code)) => Err(format!("the topic {topic} can't be looked at: {code}")),
+        (None, _) => Ok(Found::default()),
+        (_, Some(code)) => refusal(topic, code),
         (Some(found), None) => {
             let partitions = found.partitions();
             let replicas = partitions.iter().map(|one| one.replicas().len()).min().unwrap_or(0);
@@ -153,12 +155,31 @@ fn shape(admin: &AdminClient<Context>, topic: &str) -> Result<Found, String> {
     }
 }
 
+/// What it means that the broker answers with `code` instead of the topic's shape.
+fn refusal(topic: &str, code: RDKafkaErrorCode) -> Result<Found, String> {
+    use RDKafkaErrorCode as Code;
+    let advice = match code {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => return Ok(Found::default()),
+        // As while it is being made.
+        Code::LeaderNotAvailable => {
+            return Err(format!("the topic {topic} has no leaders: {code}"));
+        }
+        Code::TopicAuthorizationFailed => "allow DESCRIBE on it",
+        _ => "look for the error among those of Apache Kafka",
+    };
+    let refused = Some(format!("it can't be looked at: {code}; {advice}"));
+    Ok(Found { refused, ..Found::default() })
+}
+
 fn settings(resource: ConfigResource) -> BTreeMap<String, String> {
     resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
 }
 
 /// What of a topic does not fit, each with what to do.
 fn faults(used: TopicUse, wanted: &Wanted, found: &Found) -> Vec<String> {
+    if let Some(refused) = &found.refused {
+        return vec![refused.clone()];
+    }
     if found.partitions == 0 {
         return vec![
             "it does not exist: make it, or let a start of the service do so (kafka.create_topics)"
@@ -183,7 +204,14 @@ fn fault_of_partitions(wanted: &Wanted, found: &Found) -> Option<String> {
         _ if has < asked => "add partitions (kafka-topics.sh --alter --partitions)",
         _ => "a topic can't lose partitions, so set kafka.partitions to what it has",
     };
-    Some(format!("it has {has} partitions, kafka.partitions says {asked}: {what}"))
+    let has = counted(has, "partition");
+    Some(format!("it has {has}, kafka.partitions says {asked}: {what}"))
+}
+
+/// `1 partition`, `2 partitions`.
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// A partition takes whole shards.
@@ -206,13 +234,15 @@ fn fault_of_replicas(wanted: &Wanted, found: &Found) -> Option<String> {
         && asked > 0
         && has != asked
     {
+        let has = counted(has, "replica");
         return Some(format!(
-            "it has {has} replicas, kafka.replication says {asked}: reassign its partitions, or change the setting"
+            "it has {has}, kafka.replication says {asked}: reassign its partitions, or change the setting"
         ));
     }
     let in_sync = number(found, "min.insync.replicas")?;
     (usize::try_from(in_sync).is_ok_and(|needed| needed > has)).then(|| {
-        format!("min.insync.replicas is {in_sync}, and it has only {has} replicas, so nothing can be written to it")
+        let has = counted(has, "replica");
+        format!("min.insync.replicas is {in_sync}, and it has only {has}, so nothing can be written to it")
     })
 }
 
@@ -262,7 +292,7 @@ mod tests {
 
     fn found(partitions: usize, replicas: usize, settings: &[(&str, &str)]) -> Found {
         let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        Found { partitions, replicas, settings: settings.collect() }
+        Found { partitions, replicas, settings: settings.collect(), refused: None }
     }
 
     #[track_caller]
@@ -293,14 +323,23 @@ mod tests {
     #[test]
     fn each_fault_is_told_with_its_numbers() {
         has_one(&found(0, 0, &[]), &["does not exist"]);
-        has_one(&found(1, 3, &[]), &["1 partitions", "says 4", "add partitions"]);
+        has_one(&found(1, 3, &[]), &["1 partition,", "says 4", "add partitions"]);
         has_one(&found(8, 3, &[]), &["8 partitions", "set kafka.partitions"]);
-        has_one(&found(4, 1, &[]), &["1 replicas", "says 3"]);
+        has_one(&found(4, 1, &[]), &["1 replica,", "says 3"]);
         has_one(&found(4, 3, &[("min.insync.replicas", "4")]), &["nothing can be written"]);
         has_one(&found(4, 3, &[("max.message.bytes", "20000")]), &["20000", "1000000"]);
         has_one(&found(4, 3, &[("cleanup.policy", "compact,delete")]), &["compact"]);
         let short = [("cleanup.policy", "delete"), ("retention.ms", "60000")];
         has_one(&found(4, 3, &short), &["60 s", "3000000"]);
+    }
+
+    #[test]
+    fn a_topic_that_may_not_be_looked_at_is_told_as_that() {
+        let denied = refusal("t", RDKafkaErrorCode::TopicAuthorizationFailed).unwrap();
+        has_one(&denied, &["can't be looked at", "allow DESCRIBE"]);
+        let missing = refusal("t", RDKafkaErrorCode::UnknownTopicOrPartition).unwrap();
+        has_one(&missing, &["does not exist"]);
+        assert!(refusal("t", RDKafkaErrorCode::LeaderNotAvailable).is_err(), "it is being made");
     }
 
     #[test]

@@ -21,6 +21,10 @@ use crate::alerts::{AlertKind, Condition};
 use crate::kafka::{Producer, ensure_topics};
 use crate::worker::{Retry, Tasks, Timers};
 
+/// How often, and after which pauses, topics that were just made are looked for.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
 /// The background work of an engine, before it runs.
 pub struct Loops {
     engine: Engine,
@@ -93,7 +97,7 @@ impl Engine {
         Condition::new(self.db.clone(), self.env.clone(), self.alerts.clone(), kind, patience)
     }
 
-    /// Makes missing topics once the broker can be reached.
+    /// Makes missing topics once the broker can be reached; what reads or looks at topics waits for that for a while.
     fn prepare_topics(self, stop: &CancellationToken, tasks: &Tasks) {
         let settings = self.settings.kafka.clone();
         if !settings.create_topics {
@@ -107,17 +111,33 @@ impl Engine {
             names.extend([settings.inbound_topic.clone(), settings.inbound_ack_topic.clone()]);
         }
         let stop = stop.clone();
+        self.broker.topics_made(false);
         tasks.spawn(async move {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let topics: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut retry = Retry::new("making topics", &self.env, &stop);
-            while let Err(error) = ensure_topics(&settings, &names, self.broker.clone()).await {
+            while let Err(error) = ensure_topics(&settings, &topics, self.broker.clone()).await {
                 if retry.pause(&error).await.is_none() {
                     return;
                 }
             }
             retry.succeeded(());
+            stop.run_until_cancelled(self.until_told_of(&names)).await;
+            self.broker.topics_made(true);
             self.outbox.wake_here();
         });
+    }
+
+    /// Waits until the broker tells of topics that were just made: it learns of them a moment later than its controller.
+    /// One that this service may not look at is not waited for long.
+    async fn until_told_of(&self, topics: &[String]) {
+        for _ in 0..LOOKS {
+            let (producer, topics) = (self.producer.clone(), topics.to_vec());
+            let are_told = move || topics.iter().all(|topic| producer.partitions(topic).is_ok());
+            if tokio::task::spawn_blocking(are_told).await.unwrap_or(true) {
+                return;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 }
 

@@ -57,6 +57,8 @@ impl Engine {
                     if repeats {
                         // Others that pass are the proof against those that do not.
                         consumer.more(records, ACK_MESSAGES, LINGER).await;
+                    } else {
+                        consumer.keep_alive().await;
                     }
                 }
             }

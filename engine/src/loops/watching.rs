@@ -69,8 +69,11 @@ impl Engine {
 
     async fn watch_topics(self, watch: TopicWatch, stop: CancellationToken) {
         let condition = self.condition(AlertKind::TopicShape);
+        // At the first start they are missing for a moment.
+        stop.run_until_cancelled(self.broker.until_topics_made()).await;
         loop {
-            let again = match watch.look().await {
+            let Some(looked) = stop.run_until_cancelled(watch.look()).await else { return };
+            let again = match looked {
                 Ok(found) => self.judge_topics(found, &condition).await,
                 Err(error) => {
                     tracing::debug!(error, "the topics can't be looked at");

@@ -18,9 +18,9 @@ type Amount = (i64, i64);
 /// For how long what was counted is believed: other instances settle, too.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
-/// How soon it is counted again where a partition seems to be full, and how soon where somebody is known to have settled.
+/// How soon it is counted again where a partition seems to be full; at once where somebody is known to have settled,
+/// since nothing else may wake the relay later.
 const FULL_FOR: Duration = Duration::from_secs(1);
-const BEHIND_FOR: Duration = Duration::from_millis(100);
 
 /// What a partition may hold unanswered, and what each shard does hold; shared by relay and settler.
 #[derive(Debug, Clone)]
@@ -156,7 +156,7 @@ impl InFlight {
 impl Held {
     fn is_fresh(&self, leases: &LeaseSet, is_full: bool) -> bool {
         let trusted_for = match (is_full, self.is_behind) {
-            (true, true) => BEHIND_FOR,
+            (true, true) => Duration::ZERO,
             (true, false) => FULL_FOR,
             (false, _) => TRUSTED_FOR,
         };

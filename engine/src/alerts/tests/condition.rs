@@ -9,6 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 on_every_database!(Fixture::new =>
     a_hindrance_is_told_once_and_closed,
+    its_alert_has_the_cause_as_it_is_now,
     one_that_hinders_nothing_is_not_told,
     what_an_earlier_process_told_is_closed_too,
 );
@@ -20,8 +21,7 @@ impl Fixture {
     }
 
     async fn meet(&self, condition: &Condition, matters: bool) {
-        let alert =
-            NewAlert::not_sent("product-service", "inventory", "Topic authorization failed");
+        let alert = not_sent("Topic authorization failed");
         condition.met(move |_, _| Ok(matters), alert).await;
     }
 
@@ -33,6 +33,27 @@ impl Fixture {
         };
         alerts.into_iter().rev().map(told).collect()
     }
+}
+
+fn not_sent(cause: &str) -> NewAlert {
+    NewAlert::not_sent("product-service", "inventory", cause)
+}
+
+async fn its_alert_has_the_cause_as_it_is_now(fixture: Fixture) {
+    let condition = fixture.condition();
+    fixture.meet(&condition, true).await;
+    fixture.clock.advance(PATIENCE);
+    fixture.meet(&condition, true).await;
+    condition.ended("events are sent again").await;
+    fixture.meet(&condition, true).await;
+    fixture.clock.advance(PATIENCE);
+    fixture.meet(&condition, true).await;
+    let first = "Topic authorization failed".to_owned();
+    assert_eq!(fixture.told().await, [(first.clone(), false), (first.clone(), true)]);
+    fixture.clock.advance(PATIENCE);
+    condition.met(|_, _| Ok(true), not_sent("Message timed out")).await;
+    let now = "Message timed out".to_owned();
+    assert_eq!(fixture.told().await, [(first, false), (now, true)], "the closed one stays");
 }
 
 async fn a_hindrance_is_told_once_and_closed(fixture: Fixture) {
