@@ -252,6 +252,8 @@ impl ConsumerState {
     pub fn not_renewed(&self) {
         let mut known = self.known();
         known.unproven = known.unproven.max(Some(Heals::Anew));
+        // The old client stays, and its word counts again.
+        known.client = known.client.saturating_sub(1);
     }
 
     fn down(&self, known: &mut Known, since: Timestamp, trouble: Trouble, reason: Option<String>) {
@@ -458,6 +460,6 @@ mod tests {
         state.not_renewed();
         assert_eq!(state.renew(), None, "not at once");
         clock.advance(RENEW_FIRST * 2);
-        assert_eq!(state.renew(), Some(2));
+        assert_eq!(state.renew(), Some(1));
     }
 }

@@ -95,7 +95,8 @@ impl InboxConsumer {
         let mut retry = Retry::new("answering events", self.inbox.env(), stop);
         let mut before: Option<String> = None;
         while !parts.is_empty() {
-            stop.run_until_cancelled(self.routes.look()).await?;
+            // When stopping, what is known of leaders must do: the batch is finished all the same.
+            let _ = stop.run_until_cancelled(self.routes.look()).await;
             let (again, trouble) = self.send(parts).await;
             parts = again;
             let Some(trouble) = trouble else { continue };

@@ -302,11 +302,11 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
 }
 
 fn next_offsets(batch: &[Record]) -> TopicPartitionList {
-    // A client that was made anew within the batch repeats what the one before it had taken: the farthest stands.
+    // The last one stands: where a client was made anew it repeats what follows, and in a topic that was made anew
+    // offsets are smaller than before.
     let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
     for record in batch {
-        let offset = next.entry((record.topic.as_str(), record.partition)).or_default();
-        *offset = (*offset).max(record.offset + 1);
+        next.insert((record.topic.as_str(), record.partition), record.offset + 1);
     }
     let mut offsets = TopicPartitionList::new();
     for ((topic, partition), offset) in next {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_farthest_message_of_a_partition_is_committed() {
+    fn the_last_message_of_a_partition_is_committed() {
         let record = |partition, offset| Record {
             topic: TOPIC.to_owned(),
             partition,
@@ -386,6 +386,6 @@ mod tests {
         };
         let offsets = next_offsets(&[record(0, 7), record(1, 2), record(0, 5), record(0, 6)]);
         let of = |partition| offsets.find_partition(TOPIC, partition).unwrap().offset();
-        assert_eq!((of(0), of(1)), (Offset::Offset(8), Offset::Offset(3)));
+        assert_eq!((of(0), of(1)), (Offset::Offset(7), Offset::Offset(3)));
     }
 }

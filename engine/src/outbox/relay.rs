@@ -391,13 +391,21 @@ impl Relay {
                 // What is SENT is locked before what is not, as everywhere.
                 store::begin_anew(conn, &topic, &anew, before)?;
                 refused.retain(|(shard, _)| mine.contains(shard));
+                let sent: Vec<Confirmation> =
+                    sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
+                if !refused.is_empty() || sent.iter().any(|row| row.attempt > 1) {
+                    // All in one order, and before what is written besides.
+                    let refused = refused.iter().map(|(_, update)| update.id);
+                    let mut ids: Vec<EventId> =
+                        sent.iter().map(|row| row.id).chain(refused).collect();
+                    ids.sort_unstable();
+                    store::lock(conn, &ids)?;
+                }
                 let mut done = Advanced::default();
                 if !refused.is_empty() {
                     let refused = refused.into_iter().map(|(_, update)| update).collect();
                     done = advance(conn, &env, &policy, refused)?;
                 }
-                let sent: Vec<Confirmation> =
-                    sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();
                 let marked: BTreeSet<EventId> =
                     store::mark_sent(conn, &sent)?.into_iter().collect();
                 if !marked.is_empty() {

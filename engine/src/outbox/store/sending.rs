@@ -103,13 +103,13 @@ pub(in crate::outbox) fn due(
         .bind::<BigInt, _>(now)
         .load(c)?,
         Conn::Sqlite(c) => sql_query(format!(
+            // The index gives the order: a page that is cut holds the first of its last shard, as positions need it.
             "SELECT page.id, shard, attempt, size, tx, \
                event_type, key, epoch, payload, traceparent, created_us \
-             FROM (SELECT * FROM (SELECT p.id, p.shard, 0 AS attempt, p.size, p.tx \
-                   FROM json_each($1) s CROSS JOIN outbox_pending p \
-                   WHERE p.id IN (SELECT o.id FROM outbox_pending o WHERE o.shard = s.value ->> 0 \
-                                    AND (o.tx, o.id) > (s.value ->> 1, s.value ->> 2) AND {allowed} \
-                                  ORDER BY o.tx, o.id LIMIT $3) LIMIT $3) \
+             FROM (SELECT * FROM (SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx \
+                   FROM json_each($1) s CROSS JOIN outbox_pending o INDEXED BY outbox_pending_shard \
+                   WHERE o.shard = s.value ->> 0 AND (o.tx, o.id) > (s.value ->> 1, s.value ->> 2) AND {allowed} \
+                   LIMIT $3) \
                    UNION ALL \
                    SELECT * FROM (SELECT p.id, p.shard, p.attempt, p.size, 0 AS tx \
                    FROM json_each($1) s CROSS JOIN outbox_failed p \

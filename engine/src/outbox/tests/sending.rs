@@ -8,6 +8,7 @@ on_every_database!(OutboxFixture::new =>
     a_late_loser_of_a_lease_writes_nothing,
     leases_are_shared_fairly_and_taken_over,
     only_what_is_due_and_pending_is_found,
+    a_cut_page_holds_what_was_committed_first,
     stale_statistics_make_no_statement_walk,
 );
 
@@ -56,6 +57,24 @@ async fn only_what_is_due_and_pending_is_found(fixture: OutboxFixture) {
     assert_eq!(found, [due, fresh]);
     let other = (row.shard + 1) % SHARDS;
     assert!(fixture.due(std::iter::once(other), Vec::new(), 10).await.is_empty());
+}
+
+async fn a_cut_page_holds_what_was_committed_first(fixture: OutboxFixture) {
+    let ahead = Env::seeded(Arc::new(ManualClock::at(START.after(Duration::from_secs(60)))), 8);
+    let outbox = Outbox::new(ahead.clone(), 5, Spans::off(ahead));
+    let event = NewEvent {
+        event_type: SNAPSHOT,
+        key: "A".to_owned(),
+        version: 1,
+        payload: "{}".to_owned(),
+        traceparent: None,
+    };
+    let first = fixture.run(move |conn| outbox.append(conn, vec![event])).await[0];
+    let second = fixture.append(SNAPSHOT, "A", 2).await;
+    assert!(second < first, "its writer's clock is behind");
+    let page = fixture.due(0..SHARDS, Vec::new(), 1).await;
+    assert_eq!(page.iter().map(|row| row.id).collect::<Vec<_>>(), [first]);
+    assert_eq!(fixture.due(0..SHARDS, Vec::new(), 2).await.len(), 2);
 }
 
 /// A queue that was nearly empty when it was looked at last, and is long now: plans are made for the former.
