@@ -11,6 +11,8 @@ use common::schema::outbox_event;
 use diesel::prelude::*;
 use engine::stats::{Sampler, Window, points};
 
+use crate::made::made;
+
 /// Fills an empty database of a service with events, and times what the operators' side reads.
 ///
 /// Rows come from the database's own generators. Then samples and trends are taken as the service takes them;
@@ -32,38 +34,25 @@ pub(crate) struct Arguments {
     open: i64,
 }
 
-/// The newest event is made now, a millisecond after the one before.
-///
-/// The series is cast: a small number is 32 bits wide, and so would be everything that is computed from it.
-const NUMBERED_POSTGRES: &str = "WITH numbered AS (\
-     SELECT n, $1::bigint - ($2 - n) * 1000 AS at_us FROM generate_series(1::bigint, $2::bigint) AS n), \
-   made AS (SELECT n, at_us, (lpad(to_hex(at_us / 1000), 12, '0') || '7000' || '8' \
-     || lpad(to_hex(n), 15, '0'))::uuid AS id FROM numbered)";
-const NUMBERED_SQLITE: &str = "WITH RECURSIVE numbers(n) AS (\
-     SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $2), \
-   numbered AS (SELECT n, $1 - ($2 - n) * 1000 AS at_us FROM numbers), \
-   made AS (SELECT n, at_us, printf('%08x-%04x-7000-8000-%012x', \
-     (at_us / 1000) >> 16, (at_us / 1000) & 65535, n) AS id FROM numbered)";
-
 const EVENTS: &str = "INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us) \
      SELECT id, 0, 'stockloop.inventory.changed', 'SKU-' || (n % 5000), 1, n, '{\"quantity\":1}', at_us FROM made";
 const PENDING: &str = "INSERT INTO outbox_pending (id, shard, attempt_limit, due_us, size) \
-     SELECT id, n % 64, 5, at_us, 14 FROM made WHERE n > $2 - $3 AND n % 5 <> 0";
+     SELECT id, n % 64, 5, at_us, 14 FROM made WHERE n > $EVENTS - $OPEN AND n % 5 <> 0";
 const SENT: &str = "INSERT INTO outbox_sent \
        (id, shard, attempt, attempt_limit, partition, sent_us, size) \
      SELECT id, n % 64, 1, 5, n % 4, at_us + 4000, 14 \
-     FROM made WHERE n > $2 - $3 AND n % 5 = 0 AND n % 50 <> 0";
+     FROM made WHERE n > $EVENTS - $OPEN AND n % 5 = 0 AND n % 50 <> 0";
 const EXHAUSTED: &str = "INSERT INTO outbox_failed \
        (id, shard, status, attempt, attempt_limit, due_us, partition, sent_us, size) \
      SELECT id, n % 64, 2, 5, 5, at_us, n % 4, at_us + 4000, 14 \
-     FROM made WHERE n > $2 - $3 AND n % 50 = 0";
+     FROM made WHERE n > $EVENTS - $OPEN AND n % 50 = 0";
 const SETTLED: &str = "INSERT INTO outbox_settled \
        (id, outcome, detail, attempt, partition, sent_us, settled_us, processed_us, consumer) \
      SELECT id, 0, 'applied', 1, n % 4, at_us + 4000, at_us + 9000 + n % 900, at_us + 7000, 'order-service' \
-     FROM made WHERE n <= $2 - $3";
+     FROM made WHERE n <= $EVENTS - $OPEN";
 /// A week of the trend.
 const TREND: &str = "INSERT INTO trend (at_us, committed, sent, processed, failed, waiting, exhausted, oldest_us) \
-     SELECT at_us - n * 9999000, $2 - n, $2 - n, $2 - n, 0, n % 100, 0, 1000 FROM made WHERE n <= 60480 AND n <= $2";
+     SELECT at_us - n * 9999000, $EVENTS - n, $EVENTS - n, $EVENTS - n, 0, n % 100, 0, 1000 FROM made WHERE n <= 60480 AND n <= $EVENTS";
 
 /// Fills and measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -99,14 +88,11 @@ fn fill(conn: &mut Conn, now: i64, events: i64, open: i64) -> QueryResult<bool> 
     if any > 0 {
         return Ok(false);
     }
-    let numbered = match conn {
-        Conn::Pg(_) => NUMBERED_POSTGRES,
-        Conn::Sqlite(_) => NUMBERED_SQLITE,
-    };
+    let made = made(conn, events, now);
     // Written in place of the parameters, since not every statement has each of them.
-    let values = [("$1", now), ("$2", events), ("$3", open)];
+    let values = [("$EVENTS", events), ("$OPEN", open)];
     for insert in [EVENTS, PENDING, SENT, EXHAUSTED, SETTLED, TREND] {
-        let mut statement = format!("{numbered} {insert}");
+        let mut statement = format!("{made} {insert}");
         for (parameter, value) in values {
             statement = statement.replace(parameter, &value.to_string());
         }

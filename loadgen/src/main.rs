@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod fill;
+mod made;
+mod progress;
 mod relay;
 mod storage;
 

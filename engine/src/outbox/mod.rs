@@ -10,6 +10,7 @@ mod lease;
 mod listener;
 mod model;
 mod neighbours;
+mod noting;
 mod offsets;
 pub mod operate;
 mod overdue;

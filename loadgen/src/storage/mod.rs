@@ -14,7 +14,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::progress::progress_bar;
 
 use self::measure::{Workload, measure};
 use self::postgres::PlanMode;
@@ -102,7 +103,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for round in 1..=arguments.repeat {
         for case in &mut cases {
             let name = &case.results.case;
-            let bar = progress(format!("{round}/{} {name}", arguments.repeat), workload);
+            let title = format!("{round}/{} {name}", arguments.repeat);
+            let bar = progress_bar(title, workload.rows * 3);
             let mut store = (case.open)()?;
             let run = measure(store.as_mut(), workload, &bar).context(name.clone())?;
             case.results.add(run);
@@ -159,15 +161,6 @@ fn sqlite_cases(arguments: &Arguments, layout: Layout) -> Vec<Case<'_>> {
     cases
 }
 
-fn progress(name: String, workload: &Workload) -> ProgressBar {
-    let bar = ProgressBar::new(workload.rows as u64 * 3);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {per_sec} {eta}") {
-        bar.set_style(style);
-    }
-    bar.set_message(name);
-    bar
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -175,6 +168,8 @@ mod tests {
     use stockloop_tests::database::TestDatabase;
     use stockloop_tests::on_every_database;
     use tempfile::TempDir;
+
+    use indicatif::ProgressBar;
 
     use super::report::Metric;
     use super::*;

@@ -1,0 +1,131 @@
+//! Databases that are made for a run and removed after it.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use common::db::{Conn, DatabaseSettings, Db, ENGINE_MIGRATIONS, Pooler};
+use diesel::prelude::*;
+
+/// Where databases are made, one at a time.
+pub(super) enum Place {
+    /// On a server: the URL by which to come in, and the database's name and URL.
+    Postgres { server: String, name: String, url: String },
+    /// In a file.
+    Sqlite { file: PathBuf },
+}
+
+impl Place {
+    /// A database beside the one of `server`.
+    pub(super) fn beside(server: &str) -> Result<Self> {
+        let (address, options) = server.split_at(server.find('?').unwrap_or(server.len()));
+        let parts = address.split_once("://");
+        let (scheme, rest) =
+            parts.context("--postgres-url: write postgres://user@host/database")?;
+        let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let name = format!("{database}_relay_benchmark");
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        ensure!(name.chars().all(is_plain), "--postgres-url: give a database with a plain name");
+        let url = format!("{scheme}://{host}/{name}{options}");
+        Ok(Self::Postgres { server: server.to_owned(), name, url })
+    }
+
+    /// A file in `folder`, which is made if need be.
+    pub(super) fn within(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("the folder {} can't be made", folder.display()))?;
+        Ok(Self::Sqlite { file: folder.join("relay-benchmark.db") })
+    }
+
+    pub(super) fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres { .. })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        if self.is_postgres() { "PostgreSQL" } else { "SQLite" }
+    }
+
+    /// An empty database with the engine's tables.
+    pub(super) fn make(&self) -> Result<Scratch<'_>> {
+        self.remove()?;
+        if let Self::Postgres { server, name, .. } = self {
+            execute(server, &format!("CREATE DATABASE \"{name}\""))?;
+        }
+        let scratch = Scratch(self);
+        scratch.open()?.migrate(&[ENGINE_MIGRATIONS])?;
+        Ok(scratch)
+    }
+
+    /// Removes what is there.
+    fn remove(&self) -> Result<()> {
+        match self {
+            Self::Postgres { server, name, .. } => {
+                execute(server, &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"))
+            }
+            Self::Sqlite { file } => ["", "-wal", "-shm"].iter().try_for_each(|end| {
+                let file = format!("{}{end}", file.display());
+                match std::fs::remove_file(&file) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        Err(error).with_context(|| format!("{file} can't be removed"))
+                    }
+                    _ => Ok(()),
+                }
+            }),
+        }
+    }
+}
+
+fn execute(server: &str, statement: &str) -> Result<()> {
+    let mut conn = Conn::Pg(PgConnection::establish(server)?);
+    conn.batch_execute("SET client_min_messages = warning")?;
+    conn.batch_execute(statement)?;
+    Ok(())
+}
+
+/// A database that goes when its run is over.
+pub(super) struct Scratch<'a>(&'a Place);
+
+impl Scratch<'_> {
+    /// With a pool of its own.
+    pub(super) fn open(&self) -> Result<Db> {
+        let url = match self.0 {
+            Place::Postgres { url, .. } => url.clone(),
+            Place::Sqlite { file } => format!("sqlite:{}", file.display()),
+        };
+        let (pool_size, connect_timeout) = (4, Duration::from_secs(10));
+        let settings = DatabaseSettings {
+            url: url.into(),
+            pooler: Pooler::None,
+            pool_size,
+            loop_pool_size: 4,
+            connect_timeout,
+        };
+        Ok(Db::open(&settings)?)
+    }
+
+    /// One connection.
+    pub(super) fn connect(&self) -> Result<Conn> {
+        Ok(match self.0 {
+            Place::Postgres { url, .. } => Conn::Pg(PgConnection::establish(url)?),
+            Place::Sqlite { file } => {
+                Conn::Sqlite(SqliteConnection::establish(&file.display().to_string())?)
+            }
+        })
+    }
+
+    /// A connection that has begun a transaction and does not end it.
+    pub(super) fn hold_open(&self, begin: &str) -> Result<Conn> {
+        let mut conn = self.connect()?;
+        conn.batch_execute(begin)?;
+        Ok(conn)
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.remove() {
+            eprintln!("a database of this benchmark was left behind: {error:#}");
+        }
+    }
+}
