@@ -15,7 +15,7 @@ use super::state::Trigger;
 use super::store::{self, Confirmation, DueRow};
 use super::update::{Advanced, Update};
 use crate::counters;
-use crate::kafka::SendError;
+use crate::kafka::{Offset, SendError};
 
 /// By how much sends of several instances may overlap, and their clocks differ.
 const OVERLAP: Duration = Duration::from_secs(2);
@@ -29,6 +29,49 @@ struct Noted {
     marked: BTreeSet<EventId>,
 }
 
+/// What the broker said of many events.
+#[derive(Default)]
+struct Answers {
+    sent: Vec<Confirmation>,
+    /// Events that can't be produced as they are, with their shards.
+    refused: Vec<(i16, Update)>,
+    /// Partitions that it did not take everything for, and why.
+    troubled: BTreeMap<i32, String>,
+}
+
+impl Answers {
+    fn of(done: &[PartitionSend]) -> Self {
+        let mut answers = Self::default();
+        for send in done {
+            for (row, result) in send.rows.iter().zip(&send.results) {
+                answers.add(send, row, result);
+            }
+        }
+        answers.sent.sort_unstable_by_key(|sent| sent.id);
+        answers
+    }
+
+    fn add(&mut self, send: &PartitionSend, row: &DueRow, result: &Result<Offset, SendError>) {
+        match result {
+            Ok(offset) => self.sent.push(Confirmation {
+                id: row.id,
+                shard: row.shard,
+                attempt: row.attempt + 1,
+                partition: send.partition,
+                offset: *offset,
+                sent_us: send.at,
+            }),
+            Err(error @ SendError::Message(_)) => {
+                let broken = Update::new(row.id, Trigger::Unproducible);
+                self.refused.push((row.shard, broken.because(error.to_string())));
+            }
+            Err(error @ SendError::Broker(_)) => {
+                self.troubled.insert(send.partition, error.to_string());
+            }
+        }
+    }
+}
+
 impl Relay {
     /// Writes down what the broker said.
     pub(super) async fn note_all(
@@ -36,65 +79,49 @@ impl Relay {
         held: &LeaseSet,
         done: Vec<PartitionSend>,
     ) -> Result<RelayOutcome, DbError> {
-        let (mut sent, mut refused, mut troubled) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for send in &done {
-            for (row, result) in send.rows.iter().zip(&send.results) {
-                match result {
-                    Ok(offset) => sent.push(Confirmation {
-                        id: row.id,
-                        shard: row.shard,
-                        attempt: row.attempt + 1,
-                        partition: send.partition,
-                        offset: *offset,
-                        sent_us: send.at,
-                    }),
-                    Err(error @ SendError::Message(_)) => {
-                        let broken = Update::new(row.id, Trigger::Unproducible);
-                        refused.push((row.shard, broken.because(error.to_string())));
-                    }
-                    Err(error @ SendError::Broker(_)) => {
-                        troubled.insert(send.partition, error.to_string());
-                    }
-                }
-            }
-            if !troubled.contains_key(&send.partition) {
-                self.backoff.end(send.partition);
-            }
+        let Answers { sent, refused, troubled } = Answers::of(&done);
+        for send in done.iter().filter(|send| !troubled.contains_key(&send.partition)) {
+            self.backoff.end(send.partition);
         }
         self.backoff.begin(troubled, self.parts.env.chance());
-        sent.sort_unstable_by_key(|sent| sent.id);
-        let refusals = refused.len();
-        let (noted, failure) = match self.note(held, sent, refused).await {
+        let mut outcome = RelayOutcome { refused: refused.len(), ..RelayOutcome::default() };
+        let (mut noted, failure) = match self.note(held, sent, refused).await {
             Ok(noted) => (noted, None),
             Err(error) => (Noted::default(), Some(error)),
         };
-        let Noted { mine, mut marked } = noted;
-        let mut outcome = RelayOutcome { refused: refusals, ..RelayOutcome::default() };
         for send in &done {
-            for row in &send.rows {
-                let is_sent = marked.remove(&row.id);
-                self.parts.in_flight.left(row.shard, i64::from(row.size), is_sent);
-                outcome.sent += usize::from(is_sent);
-                if is_sent && row.attempt == 0 {
-                    outcome.first_sent.push(send.at.since(row.created_us));
-                }
-            }
-            let unsent: BTreeSet<EventId> = send
-                .rows
-                .iter()
-                .zip(&send.results)
-                .filter(|(_, result)| matches!(result, Err(SendError::Broker(_))))
-                .map(|(row, _)| row.id)
-                .collect();
-            let shards: BTreeSet<i16> = send.rows.iter().map(|row| row.shard).collect();
-            for shard in shards.intersection(&mine) {
-                let done = |row: &DueRow| !unsent.contains(&row.id);
-                if let Some(reached) = send.read.reached(*shard, send.rows.iter(), done) {
-                    self.positions.advance(send.read.generation, held, *shard, reached);
-                }
-            }
+            self.take_off(send, &mut noted, &mut outcome);
+            self.move_on(held, send, &noted);
         }
         failure.map_or(Ok(outcome), Err)
+    }
+
+    /// Its events are on their way no more; those that are SENT now are in flight.
+    fn take_off(&self, send: &PartitionSend, noted: &mut Noted, outcome: &mut RelayOutcome) {
+        for row in &send.rows {
+            let is_sent = noted.marked.remove(&row.id);
+            self.parts.in_flight.left(row.shard, i64::from(row.size), is_sent);
+            outcome.sent += usize::from(is_sent);
+            if is_sent && row.attempt == 0 {
+                outcome.first_sent.push(send.at.since(row.created_us));
+            }
+        }
+    }
+
+    /// Its shards are read on behind what needs no second look.
+    fn move_on(&self, held: &LeaseSet, send: &PartitionSend, noted: &Noted) {
+        let results = send.rows.iter().zip(&send.results);
+        let left: BTreeSet<EventId> = results
+            .filter(|(_, result)| matches!(result, Err(SendError::Broker(_))))
+            .map(|(row, _)| row.id)
+            .collect();
+        let shards: BTreeSet<i16> = send.rows.iter().map(|row| row.shard).collect();
+        for shard in shards.intersection(&noted.mine) {
+            let is_done = |row: &DueRow| !left.contains(&row.id);
+            if let Some(reached) = send.read.reached(*shard, send.rows.iter(), is_done) {
+                self.positions.advance(send.read.generation, held, *shard, reached);
+            }
+        }
     }
 
     /// Writes down what the broker confirmed or refused, as far as the shards are still this relay's.
