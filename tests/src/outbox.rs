@@ -24,6 +24,8 @@ pub struct Open {
     pub partition: Option<i32>,
     /// When.
     pub sent_us: Option<Timestamp>,
+    /// Where in its partition.
+    pub sent_offset: Option<i64>,
     /// When it was resolved.
     pub resolved_us: Option<Timestamp>,
 }
@@ -71,6 +73,7 @@ pub fn change_open(
                 s::attempt_limit.eq(open.attempt_limit),
                 s::partition.eq(open.partition.unwrap_or_default()),
                 s::sent_us.eq(open.sent_us.unwrap_or(open.due_us)),
+                s::sent_offset.eq(open.sent_offset),
                 s::size.eq(open.size),
             );
             on!(conn, c => diesel::insert_into(s::table).values(row).execute(c))?;
@@ -86,6 +89,7 @@ pub fn change_open(
                 f::due_us.eq(open.due_us),
                 f::partition.eq(open.partition),
                 f::sent_us.eq(open.sent_us),
+                f::sent_offset.eq(open.sent_offset),
                 f::size.eq(open.size),
                 f::resolved_us.eq(open.resolved_us),
             );

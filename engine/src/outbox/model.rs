@@ -99,7 +99,7 @@ pub struct OpenRow {
 }
 
 /// The row of an event that was never sent.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = outbox_pending)]
 pub(super) struct PendingRow {
     pub(super) id: EventId,
@@ -169,13 +169,6 @@ impl From<PendingRow> for OpenRow {
             size,
             resolved_us: None,
         }
-    }
-}
-
-impl From<OpenRow> for PendingRow {
-    fn from(row: OpenRow) -> Self {
-        let OpenRow { id, shard, attempt_limit, due_us, size, .. } = row;
-        Self { id, shard, attempt_limit, due_us, size }
     }
 }
 

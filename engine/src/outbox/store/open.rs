@@ -114,17 +114,13 @@ fn any_open(conn: &mut Conn, ids: &BTreeSet<EventId>) -> QueryResult<bool> {
     Ok(!open.is_empty())
 }
 
-/// Writes changed rows to where they belong now; each was locked by [`lock`] in this transaction, in the place that
+/// Writes changed rows to where they belong now, which is never among those that were not sent yet; each was locked by [`lock`] in this transaction, in the place that
 /// stands with it.
 pub(in crate::outbox) fn save(conn: &mut Conn, rows: &[(Place, OpenRow)]) -> QueryResult<()> {
     for place in Place::ALL {
         remove(conn, place, &in_place(rows, place, |(from, row)| (*from, row.id)))?;
     }
     let belongs = |(_, row): &(Place, OpenRow)| (Place::of(row), row.clone());
-    let pending: Vec<PendingRow> = in_place(rows, Place::Pending, belongs);
-    for chunk in pending.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(outbox_pending::table).values(chunk).execute(c))?;
-    }
     let sent: Vec<SentRow> = in_place(rows, Place::Sent, belongs);
     for chunk in sent.chunks(ROWS_PER_INSERT) {
         on!(conn, c => diesel::insert_into(outbox_sent::table).values(chunk).execute(c))?;

@@ -16,12 +16,12 @@ use common::retry::Backoff;
 use common::schema::{alert, counter, dead_letter, outbox_history, outbox_open, outbox_partition};
 use common::telemetry::Spans;
 use diesel::prelude::*;
-use stockloop_tests::{database::TestDatabase, on_every_database};
+use stockloop_tests::{database::TestDatabase, on_every_database, outbox::change_open};
 
 use super::advance::{SUPERSEDED, advance};
 use super::position::Position;
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
-use super::store::{self, Confirmation, DueRow, Place, ShardRead};
+use super::store::{self, Confirmation, DueRow, ShardRead};
 use super::update::Update;
 use super::*;
 use crate::counters;
