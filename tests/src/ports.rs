@@ -35,6 +35,24 @@ pub fn free_port() -> anyhow::Result<u16> {
     bail!("no free loopback port between {LOWEST} and {end} in 1,000 tries; end what listens there")
 }
 
+/// How often a server is started on other ports.
+const TRIES: usize = 3;
+
+/// Runs `start`, which takes free ports for a server and starts it, and does so again where `may_help`: another process
+/// may have taken one of the ports in between.
+pub(crate) fn start_on_free_ports(
+    mut start: impl FnMut() -> anyhow::Result<()>,
+    may_help: impl Fn(&anyhow::Error) -> bool,
+) -> anyhow::Result<()> {
+    for _ in 1..TRIES {
+        match start() {
+            Err(error) if may_help(&error) => {}
+            ended => return ended,
+        }
+    }
+    start()
+}
+
 fn ephemeral_start() -> u16 {
     fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()

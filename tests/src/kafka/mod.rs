@@ -18,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use self::parts::KafkaParts;
 use crate::once::Once;
 use crate::poll::eventually_blocking;
-use crate::ports::free_port;
+use crate::ports::{free_port, start_on_free_ports};
 use crate::process::Child;
 use crate::scratch;
 
@@ -26,7 +26,6 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const TOPIC_DEADLINE: Duration = Duration::from_secs(30);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
-const PORT_TRIES: usize = 3;
 
 static SHARED: Once<KafkaBroker> = Once::new();
 
@@ -66,18 +65,13 @@ impl KafkaBroker {
         parts.copy_storage(&folder.join("data"))?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut broker = Self::stopped(parts, folder, settings::FIRST_NODE, settings);
-        let mut tries = 0;
-        loop {
+        let start = || {
             (broker.port, broker.controller_port) = (free_port()?, free_port()?);
             broker.write_settings()?;
-            tries += 1;
-            match broker.start_again() {
-                Ok(()) => return Ok(broker),
-                // Another process may have taken a port in between.
-                Err(error) if tries < PORT_TRIES && format!("{error:#}").contains("in use") => {}
-                Err(error) => return Err(error),
-            }
-        }
+            broker.start_again()
+        };
+        start_on_free_ports(start, |error| format!("{error:#}").contains("in use"))?;
+        Ok(broker)
     }
 
     /// Starts another broker in the cluster of this one, which has to be its first; one is enough for most.

@@ -19,13 +19,12 @@ use self::owner::Owner;
 pub use self::pgbouncer::PgBouncer;
 use crate::once::Once;
 use crate::poll::eventually_blocking;
-use crate::ports::free_port;
+use crate::ports::{free_port, start_on_free_ports};
 use crate::process::{Child, Launch};
 use crate::scratch;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-const PORT_TRIES: usize = 3;
 
 static SHARED: Once<PostgresServer> = Once::new();
 
@@ -71,17 +70,12 @@ impl PostgresServer {
             databases: AtomicUsize::new(0),
         };
         server.initialize()?;
-        let mut tries = 0;
-        loop {
+        let start = || {
             server.port = free_port()?;
-            tries += 1;
-            match server.start_again() {
-                Ok(()) => return Ok(server),
-                // Another process may have taken the port in between.
-                Err(_) if tries < PORT_TRIES => {}
-                Err(error) => return Err(error),
-            }
-        }
+            server.start_again()
+        };
+        start_on_free_ports(start, |_| true)?;
+        Ok(server)
     }
 
     /// Creates an empty database and returns its URL; each call makes a new one.

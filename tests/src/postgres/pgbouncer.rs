@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::PostgresServer;
 use super::owner::Owner;
-use crate::ports::free_port;
+use crate::ports::{free_port, start_on_free_ports};
 use crate::process::{Child, Launch};
 use crate::scratch;
 
@@ -17,7 +17,6 @@ const NAME: &str = "pgbouncer";
 /// Where Debian puts it, which is on root's PATH only.
 const INSTALLED: &str = "/usr/sbin/pgbouncer";
 const START_DEADLINE: Duration = Duration::from_secs(30);
-const PORT_TRIES: usize = 3;
 
 /// PgBouncer with `pool_mode=transaction` on a loopback port of its own.
 #[derive(Debug)]
@@ -38,18 +37,13 @@ impl PgBouncer {
         let owner = Owner::needed()?;
         let folder = scratch::folder(NAME)?;
         let mut pooler = Self { program, owner, folder, port: 0, child: None };
-        let mut tries = 0;
-        loop {
+        let start = || {
             pooler.port = free_port()?;
             pooler.configure(server, sessions)?;
-            tries += 1;
-            match pooler.start_again() {
-                Ok(()) => return Ok(pooler),
-                // Another process may have taken the port in between.
-                Err(_) if tries < PORT_TRIES => {}
-                Err(error) => return Err(error),
-            }
-        }
+            pooler.start_again()
+        };
+        start_on_free_ports(start, |_| true)?;
+        Ok(pooler)
     }
 
     /// The URL by which the database at `url`, one of its server's, is reached through it.
