@@ -1,7 +1,7 @@
 //! The relay measured on a real database and broker: how fast a backlog drains, whether caps hold, and what a step costs
 //! with much in its way.
 //!
-//! [`bench`] has the scenarios, [`instance`] what relays, [`fill`] the events, [`place`] and [`broker`] what they need,
+//! [`mod@bench`] has the scenarios, [`instance`] what relays, [`fill`] the events, [`place`] and [`broker`] what they need,
 //! and [`report`] prints what came of it.
 
 mod bench;
