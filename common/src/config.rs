@@ -30,6 +30,8 @@ pub struct Settings {
     pub outbox: OutboxSettings,
     /// Events that come in.
     pub inbox: InboxSettings,
+    /// When copies are compared with what this service owns.
+    pub verify: VerifySettings,
     /// What is kept once nobody waits for it any more.
     pub retention: RetentionSettings,
     /// What people are told, and when.
@@ -201,6 +203,36 @@ pub struct InboxSettings {
     /// How long the answers given are kept, so that a duplicate gets the same one.
     #[serde(with = "crate::duration")]
     pub retention: Duration,
+}
+
+/// When and how copies are compared with what a service owns.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifySettings {
+    /// When it is done by itself, as cron with seconds; empty: only when somebody asks.
+    pub cron: String,
+    /// The part of the time that it may work then, from 0.001 to 1.
+    pub share: f64,
+    /// How long an answer of a consumer may take.
+    #[serde(with = "crate::duration")]
+    pub timeout: Duration,
+    /// How long keys that move, and a consumer that does not answer, are looked at again.
+    #[serde(with = "crate::duration")]
+    pub patience: Duration,
+    /// How long results are kept.
+    #[serde(with = "crate::duration")]
+    pub retention: Duration,
+    /// How long is kept which keys differed.
+    #[serde(with = "crate::duration")]
+    pub keys_retention: Duration,
+}
+
+impl VerifySettings {
+    /// The part of the time that it may work, in thousandths.
+    pub fn thousandths(&self) -> i32 {
+        // Between 1 and 1,000 once the settings are checked.
+        (self.share.clamp(0.001, 1.0) * 1_000.0).round() as i32
+    }
 }
 
 /// How long is kept what nobody waits for any more; outbox, inbox, alerts and access say it of what is theirs.
@@ -414,7 +446,12 @@ impl Settings {
 
     /// Checks what one setting has to be because of another.
     fn check(&self) -> anyhow::Result<()> {
-        let Self { inbox, retention, .. } = self;
+        let Self { inbox, retention, verify, .. } = self;
+        anyhow::ensure!(
+            (0.001..=1.0).contains(&verify.share),
+            "verify.share is {}; it is the part of the time that a verification may work, from 0.001 to 1",
+            verify.share
+        );
         let kept = [("orders", retention.orders), ("removed_products", retention.removed_products)];
         // A message that comes again is known by its id first, and by these rows after that.
         for (name, duration) in kept {

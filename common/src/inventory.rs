@@ -27,6 +27,13 @@ pub const CHANGED: EventType =
 pub const REMOVED: EventType =
     EventType { name: "stockloop.inventory.removed", kind: EventKind::Snapshot };
 
+/// What is replicated under this contract.
+pub const COLLECTION: &str = "inventory";
+
+/// What of a product's state its copies may hold, by the names in [`InventorySnapshot`].
+pub const FIELDS: [&str; 5] =
+    ["description", "quantity", "unit_price_minor", "allow_backorder", "updated_at"];
+
 /// The longest SKU, in characters.
 const MAX_SKU: usize = 64;
 
@@ -231,6 +238,10 @@ pub enum CauseKind {
     Removal,
     /// An order took stock, or gave it back when it was cancelled.
     Order,
+    /// Nothing changed but the version: a copy was found to differ.
+    Repair,
+    /// Nothing changed: the state is sent again.
+    Resync,
     /// A kind that came after this reader was built.
     #[serde(other)]
     Other,

@@ -458,6 +458,80 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    verification (seq) {
+        seq -> BigInt,
+        consumer -> Text,
+        keys_of -> Nullable<BigInt>,
+        share -> Integer,
+        state -> SmallInt,
+        cursor -> Nullable<Text>,
+        keys -> BigInt,
+        differences -> BigInt,
+        waiting -> BigInt,
+        cut -> Bool,
+        reason -> Nullable<Text>,
+        created_us -> BigInt,
+        created_by -> Text,
+        created_via -> Text,
+        started_us -> Nullable<BigInt>,
+        compared_us -> Nullable<BigInt>,
+        answered_us -> Nullable<BigInt>,
+        ended_us -> Nullable<BigInt>,
+        ended_by -> Nullable<Text>,
+        holder -> Nullable<Text>,
+        held_until_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    verification_key (verification, key) {
+        verification -> BigInt,
+        key -> Text,
+        finding -> Text,
+        looks -> Integer,
+        due_us -> BigInt,
+        owner_version -> Nullable<BigInt>,
+        owner_removed -> Nullable<Bool>,
+        copy_epoch -> Nullable<BigInt>,
+        copy_version -> Nullable<BigInt>,
+        copy_removed -> Nullable<Bool>,
+        event_id -> Nullable<EventIdSql>,
+        found_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    resync_job (seq) {
+        seq -> BigInt,
+        kind -> Text,
+        selection -> Text,
+        reason -> Nullable<Text>,
+        state -> SmallInt,
+        expected -> Nullable<BigInt>,
+        done -> BigInt,
+        skipped -> BigInt,
+        cursor -> Nullable<Text>,
+        verification -> Nullable<BigInt>,
+        created_us -> BigInt,
+        created_by -> Text,
+        created_via -> Text,
+        started_us -> Nullable<BigInt>,
+        ended_us -> Nullable<BigInt>,
+        ended_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    resync_skipped (job, key) {
+        job -> BigInt,
+        key -> Text,
+        why -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     outbox_event,
     outbox_open,

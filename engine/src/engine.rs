@@ -22,8 +22,10 @@ use crate::outbox::{
     InFlight, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
 };
 use crate::peer::Peer;
+use crate::resync::Resync;
 use crate::retention::ForgetOwn;
 use crate::stats::{SampleGauges, Sampler};
+use crate::verify::{Collection, Remote, Replicas, Verifier};
 
 /// What a service's own parts are made from, before the engine around them is: see [`Hooks`].
 #[derive(Clone)]
@@ -50,12 +52,14 @@ pub struct Hooks {
     pub listener: Option<Arc<dyn Listener>>,
     /// What deletes old rows of its own tables.
     pub forget: Option<ForgetOwn>,
+    /// What it owns or copies, if that is to be verified and repaired.
+    pub collection: Option<Collection>,
 }
 
 impl Hooks {
     /// Sends events, receives none, and leaves failed ones to operators.
     pub fn sends_only() -> Self {
-        Self { sends: true, handler: None, listener: None, forget: None }
+        Self { sends: true, handler: None, listener: None, forget: None, collection: None }
     }
 }
 
@@ -101,6 +105,12 @@ pub struct Engine {
     pub handler: Option<Arc<dyn Handler>>,
     /// Whether there are events of its own to send.
     pub sends: bool,
+    /// What it owns or copies.
+    pub collection: Option<Collection>,
+    /// What compares consumers with what it owns, if it owns anything.
+    pub verifier: Option<Verifier>,
+    /// States that are sent again.
+    pub resync: Resync,
     pub(crate) in_flight: InFlight,
     /// What deletes old rows of the service's own tables.
     pub(crate) forget: Option<ForgetOwn>,
@@ -144,7 +154,8 @@ impl Engine {
         let DatabaseSettings { loop_pool_size, connect_timeout, .. } = engine.settings.database;
         // Requests that queue for connections must not keep the loops waiting.
         let db = engine.db.with_own_pool(loop_pool_size, connect_timeout);
-        let background = Self { db, ..engine.clone() };
+        let verifier = engine.verifier.clone().map(|verifier| Verifier { db: db.clone(), ..verifier });
+        let background = Self { db, verifier, ..engine.clone() };
         Ok((engine, Loops::new(background, collector)))
     }
 
@@ -159,7 +170,15 @@ impl Engine {
         let name = &settings.service.name;
         let alerts =
             Alerts::new(name, public_url, &settings.alerts, &settings.mail, &settings.webhook)?;
+        let verifier = hooks.collection.as_ref().and_then(Collection::owner).map(|owner| Verifier {
+            tombstones: settings.retention.removed_products,
+            patience: settings.verify.patience,
+            ..Verifier::new(&db, &env, name, owner, &alerts)
+        });
         Ok(Self {
+            verifier,
+            resync: Resync::default(),
+            collection: hooks.collection,
             outbox: outbox.with_listener(hooks.listener),
             in_flight: InFlight::new(
                 settings.outbox.in_flight_events,
@@ -235,6 +254,26 @@ impl Engine {
             policy: self.policy(),
             topic: self.settings.kafka.outbound_topic.clone(),
             consumer: self.settings.kafka.outbound_consumer.clone(),
+        }
+    }
+
+    /// The consumer of this service's events, where it is asked what it has.
+    pub fn consumer(&self) -> Remote {
+        Remote {
+            consumer: self.settings.kafka.outbound_consumer.clone(),
+            peer: self.peer.clone(),
+            timeout: self.settings.verify.timeout,
+        }
+    }
+
+    /// What other services are told of what this one holds.
+    pub fn replicas(&self) -> Replicas {
+        Replicas {
+            service: self.settings.service.name.clone(),
+            db: self.db.clone(),
+            env: self.env.clone(),
+            tombstones: self.settings.retention.removed_products,
+            collection: self.collection.clone(),
         }
     }
 

@@ -27,12 +27,14 @@ pub mod kafka;
 mod loops;
 pub mod outbox;
 pub mod peer;
+pub mod resync;
 pub mod retention;
 #[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
 mod sqlstate_tests;
 pub mod stats;
+pub mod verify;
 pub mod worker;
 
 pub use engine::{Engine, HookContext, Hooks, open_database};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
+use engine::verify::Collection;
 use engine::{Engine, HookContext, Hooks};
 use service::app::{Routes, Service};
 
 use crate::details::DetailsClient;
-use crate::inventory::{Inventory, InventoryHandler};
+use crate::inventory::{CopiedInventory, Inventory, InventoryHandler};
 use crate::orders::{Orders, OrdersListener};
 use crate::retention;
 use crate::routes;
@@ -35,6 +36,7 @@ fn hooks(context: &HookContext) -> Hooks {
         handler: Some(Arc::new(InventoryHandler)),
         listener: Some(Arc::new(listener)),
         forget: Some(retention::forget),
+        collection: Some(Collection::Copied(Arc::new(CopiedInventory))),
     }
 }
 

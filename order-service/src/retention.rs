@@ -14,7 +14,7 @@ use common::orders::OrderId;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
-use engine::retention::{BATCH, Retention, first_known, note_forgotten};
+use engine::retention::{BATCH, Retention, first_known, forgotten_up_to, note_forgotten};
 
 use crate::schema::{order_line, order_step, orders, product_copy};
 
@@ -54,6 +54,11 @@ pub fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize> {
 /// Events below this id may be older than a product's removal that is forgotten.
 pub(crate) fn first_known_event(conn: &mut Conn) -> QueryResult<Option<EventId>> {
     first_known(conn, REMOVED_PRODUCTS)
+}
+
+/// The moment up to which removed products may be forgotten; none as long as none is.
+pub(crate) fn removals_forgotten_up_to(conn: &mut Conn) -> QueryResult<Option<Timestamp>> {
+    Ok(forgotten_up_to(conn, REMOVED_PRODUCTS)?.map(Timestamp::from_micros))
 }
 
 fn forget_orders(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {

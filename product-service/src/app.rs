@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
+use engine::verify::Collection;
 use engine::{Engine, HookContext, Hooks};
 use service::app::{Routes, Service};
 
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, OwnedInventory};
 use crate::orders::{Orders, OrdersHandler};
 use crate::retention;
 use crate::routes;
@@ -34,6 +35,7 @@ fn hooks(context: &HookContext) -> Hooks {
         handler: Some(Arc::new(handler)),
         listener: None,
         forget: Some(retention::forget),
+        collection: Some(Collection::Owned(Arc::new(OwnedInventory))),
     }
 }
 

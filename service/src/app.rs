@@ -17,7 +17,7 @@ use common::env::Env;
 use common::http::{Access, BodyLimit, StaticToken, unknown_route};
 use common::telemetry::{self, Health, measure, traced};
 use engine::peer::{self, InboxViews};
-use engine::{Engine, HookContext, Hooks, RunningLoops};
+use engine::{Engine, HookContext, Hooks, RunningLoops, verify};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -200,6 +200,7 @@ pub fn mount(
         db: engine.db.clone(),
         handler: engine.handler.clone(),
     };
+    let replicas = engine.replicas();
     let metrics = engine.metrics.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
     let patience = engine.settings.database.connect_timeout;
@@ -217,6 +218,7 @@ pub fn mount(
         let api = web::scope("/api/v1")
             .configure(|config| routes(config))
             .configure(peer::configure(views.clone()))
+            .configure(verify::configure(replicas.clone()))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.guard(request, next)));
         app.app_data(web::Data::new(BodyLimit(limit)))

@@ -71,7 +71,7 @@
 //!
 //! fn hooks(context: &HookContext) -> Hooks {
 //!     let handler = Shipping { outbox: context.outbox.clone() };
-//!     Hooks { sends: true, handler: Some(Arc::new(handler)), listener: None, forget: None }
+//!     Hooks { handler: Some(Arc::new(handler)), ..Hooks::sends_only() }
 //! }
 //!
 //! fn routes(_engine: &Engine) -> anyhow::Result<Routes> {

@@ -29,11 +29,15 @@ pub enum AlertKind {
     NotReceived,
     /// Topics that this service writes to are not as its settings ask, or too small.
     TopicShape,
+    /// A copy is not what its owner has.
+    Drift,
+    /// It can't be found out whether a copy is what its owner has.
+    NotVerified,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Exhausted,
         Self::Silent,
         Self::VersionAboveSource,
@@ -41,6 +45,8 @@ impl AlertKind {
         Self::NotApplied,
         Self::NotReceived,
         Self::TopicShape,
+        Self::Drift,
+        Self::NotVerified,
     ];
 
     /// As stored and shown.
@@ -53,6 +59,8 @@ impl AlertKind {
             Self::NotApplied => "not_applied",
             Self::NotReceived => "not_received",
             Self::TopicShape => "topic_shape",
+            Self::Drift => "drift",
+            Self::NotVerified => "not_verified",
         }
     }
 
@@ -67,7 +75,7 @@ impl std::str::FromStr for AlertKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(
-            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received or topic_shape",
+            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift or not_verified",
         )
     }
 }
@@ -157,6 +165,21 @@ impl NewAlert {
     pub fn topic_shape(service: &str, topics: &str, cause: &str) -> Self {
         let subject = format!("{service} writes to topics that do not fit: {topics}");
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::TopicShape, subject) }
+    }
+
+    /// `consumer` has another state than `service` of `differences` keys, as the verification `seq` found.
+    pub fn drift(service: &str, consumer: &str, differences: i64, seq: i64) -> Self {
+        let keys = if differences == 1 { "key differs" } else { "keys differ" };
+        let subject = format!(
+            "the copy of {consumer} is not what {service} has: {differences} {keys} (verification {seq})"
+        );
+        Self::bare(AlertKind::Drift, subject)
+    }
+
+    /// It can't be found out whether `consumer` has what `service` has, for the reason `cause`.
+    pub fn not_verified(service: &str, consumer: &str, cause: &str) -> Self {
+        let subject = format!("{service} can't verify the copy of {consumer}");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotVerified, subject) }
     }
 
     fn about(kind: AlertKind, event: &EventFacts, subject: String) -> Self {

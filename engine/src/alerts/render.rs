@@ -247,6 +247,13 @@ fn what_happens_now(kind: &str) -> &'static str {
         Ok(AlertKind::TopicShape) => {
             "events are sent as well as it goes; set the topics or the settings right, and it closes by itself"
         }
+        Ok(AlertKind::Drift) => {
+            "the copy stays as it is until `stockloop repair`, which sends those keys again; see which with \
+             `stockloop verify --last`"
+        }
+        Ok(AlertKind::NotVerified) => {
+            "the loop goes on; whether the copy is equal is not known until a verification gets to its end"
+        }
         // Of a newer release.
         Err(_) => "an operator has to investigate",
     }

@@ -5,6 +5,7 @@ mod neighbours;
 mod receiving;
 mod sending;
 mod settling;
+mod verifying;
 mod watching;
 
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Loops {
     overdue_wakeup: Arc<Notify>,
     /// Says that it is time to forget what is old.
     retention_wakeup: Arc<Notify>,
+    /// Says that it is time to verify the copies.
+    verify_wakeup: Arc<Notify>,
 }
 
 /// The background work under way.
@@ -46,7 +49,13 @@ pub struct RunningLoops {
 
 impl Loops {
     pub(crate) fn new(engine: Engine, collector: Option<Collector>) -> Self {
-        Self { engine, collector, overdue_wakeup: Arc::default(), retention_wakeup: Arc::default() }
+        Self {
+            engine,
+            collector,
+            overdue_wakeup: Arc::default(),
+            retention_wakeup: Arc::default(),
+            verify_wakeup: Arc::default(),
+        }
     }
 
     /// Starts it.
@@ -67,6 +76,7 @@ impl Loops {
             engine.start_receiving(Arc::clone(handler), &stop, &tasks)?;
         }
         engine.clone().start_watching(&stop, &tasks)?;
+        self.start_verifying(&stop, &tasks);
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
         tasks.close();
@@ -78,13 +88,21 @@ impl Loops {
     }
 
     async fn start_timers(&self) -> anyhow::Result<Timers> {
-        let Engine { settings, outbox, bulk, alerts, .. } = &self.engine;
+        let Engine { settings, outbox, bulk, alerts, resync, verifier, .. } = &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
         timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;
         timers.every(&settings.outbox.sweep_cron, bulk.notify()).await?;
         timers.every(&settings.alerts.cron, alerts.notify()).await?;
         timers.every("0 * * * * *", &self.retention_wakeup).await?;
+        if let Some(verifier) = verifier {
+            timers.every(&settings.outbox.sweep_cron, resync.notify()).await?;
+            // What another instance has left, too.
+            timers.every(&settings.outbox.watch_cron, verifier.notify()).await?;
+            if !settings.verify.cron.is_empty() {
+                timers.every(&settings.verify.cron, &self.verify_wakeup).await?;
+            }
+        }
         timers.start().await?;
         Ok(timers)
     }

@@ -61,14 +61,29 @@ impl Peer {
         self.timeout
     }
 
+    /// Where it is.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
     /// A GET of `path` (which begins with a slash and is escaped) with `query`.
     pub fn get(&self, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        let mut url = self.address(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         self.http.get(url)
+    }
+
+    /// A POST to `path`, which begins with a slash and is escaped.
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(self.address(path))
+    }
+
+    fn address(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url
     }
 }
 

@@ -1,6 +1,7 @@
 //! The copy of product-service's inventory: what events make of it, and reading it.
 
 mod apply;
+mod copied;
 mod incoming;
 mod model;
 #[cfg(test)]
@@ -10,6 +11,7 @@ use common::db::Db;
 use common::env::Env;
 
 pub use apply::InventoryHandler;
+pub use copied::CopiedInventory;
 pub(crate) use model::{EpochVersion, lock, reserve};
 pub use model::{ProductCopy, find, page};
 

@@ -6,6 +6,7 @@ mod details;
 mod events;
 mod fields;
 mod model;
+mod owned;
 mod read;
 mod refusal;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use fields::{
 };
 pub use model::{NewAdjustment, Product, page};
 pub(crate) use model::{lock_all, update_stock};
+pub use owned::OwnedInventory;
 pub(crate) use read::existing;
 pub use read::get;
 pub use refusal::{ChangeError, ChangeRefusal};

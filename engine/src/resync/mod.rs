@@ -1,0 +1,145 @@
+//! States sent again: the owner's snapshots and tombstones of many keys, as new events through the loop.
+//!
+//! What a copy lacks comes to it like any other change; nobody writes into another service's database. A job's row holds
+//! which keys it is for and how far it has got. One step is one transaction: it locks the job's row and the keys' rows,
+//! appends their events, and moves the cursor, so a kill at any point loses a step and doubles nothing. A step waits
+//! until the relay has sent what the one before appended: changes that happen meanwhile never queue behind more than
+//! one step's events.
+
+mod model;
+mod step;
+
+use std::sync::{Arc, Mutex};
+
+use common::clock::Timestamp;
+use common::event::NewEvent;
+use common::ids::EventId;
+use common::stored_by_name;
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
+use diesel::sql_types::Text;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use utoipa::ToSchema;
+
+pub use model::{
+    NewResync, ResyncJob, Skipped, cancel, find, insert, list, skipped,
+};
+pub use step::Outcome;
+
+/// Keys that may be named one by one.
+pub const MAX_KEYS: usize = 1_000;
+
+/// Why states are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+#[serde(rename_all = "lowercase")]
+#[schema(rename_all = "lowercase")]
+pub enum ResyncKind {
+    /// A verification found that they differ.
+    Repair,
+    /// A person wants them sent.
+    Resync,
+}
+
+stored_by_name!(ResyncKind { Repair => "repair", Resync => "resync" });
+
+/// Which keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ResyncSelection {
+    /// Those that a verification found to differ.
+    #[schema(value_type = String)]
+    Differences(#[serde(with = "number_as_text")] i64),
+    /// These; 1,000 at the most.
+    Keys(Vec<String>),
+    /// All that this is true of.
+    Where(Which),
+}
+
+/// Which of all keys; what is left out fits all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// Their names begin with this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// They changed then or later, by the owner's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub changed_since: Option<Timestamp>,
+}
+
+/// Keys that a walk came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Those that were looked for, in bytewise order.
+    pub keys: Vec<String>,
+    /// Where to go on; none: it has come to the end.
+    pub cursor: Option<String>,
+}
+
+/// Keys whose states an owner is to send again.
+pub struct Resend<'a> {
+    /// Which, in bytewise order and each once.
+    pub keys: &'a [ResendKey],
+    /// Why, for the events' causes.
+    pub kind: ResyncKind,
+    /// The same in a person's words.
+    pub reason: Option<&'a str>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A key whose state is to be sent again.
+///
+/// A copy takes only what is newer. So where it holds the owner's version, or a greater one, the owner raises its own
+/// above that, without any change of content; where the owner has nothing, it makes a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResendKey {
+    /// Which.
+    pub key: String,
+    /// The version that a copy was found to hold, if one was.
+    pub above: Option<i64>,
+}
+
+/// What an owner made of a [`Resend`].
+#[derive(Debug, Default)]
+pub struct Resent {
+    /// The events, in the order of their keys.
+    pub events: Vec<NewEvent>,
+    /// Keys that it left as they are, and why.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// The jobs of a service; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Resync {
+    woken: Arc<Notify>,
+    /// Events of the last step, of which some may not be sent yet.
+    unsent: Arc<Mutex<Vec<EventId>>>,
+}
+
+impl Resync {
+    /// Tells the background that a job was committed.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// What [`Resync::wake`] notifies.
+    pub fn notify(&self) -> &Arc<Notify> {
+        &self.woken
+    }
+}
+
+mod number_as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

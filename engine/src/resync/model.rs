@@ -1,0 +1,193 @@
+//! The tables `resync_job` and `resync_skipped`: their rows and every statement on them.
+
+use common::clock::Timestamp;
+use common::db::{Conn, ROWS_PER_INSERT};
+use common::ids::EventId;
+use common::on;
+use common::schema::{outbox_pending, resync_job, resync_skipped};
+use diesel::prelude::*;
+
+use super::ResyncKind;
+use crate::bulk::JobState;
+
+/// A job to be put down.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
+#[diesel(table_name = resync_job)]
+pub struct NewResync {
+    /// Why.
+    pub kind: ResyncKind,
+    /// Which keys: a [`super::ResyncSelection`] as JSON.
+    pub selection: String,
+    /// Why, in a person's words.
+    pub reason: Option<String>,
+    /// How far it is.
+    pub state: JobState,
+    /// How many keys it is for, if that is known.
+    pub expected: Option<i64>,
+    /// When it was asked for.
+    pub created_us: Timestamp,
+    /// By whom.
+    pub created_by: String,
+    /// How they were authenticated.
+    pub created_via: String,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = resync_job)]
+pub struct ResyncJob {
+    /// Its number.
+    pub seq: i64,
+    /// Why.
+    pub kind: ResyncKind,
+    /// Which keys: a [`super::ResyncSelection`] as JSON.
+    pub selection: String,
+    /// Why, in a person's words.
+    pub reason: Option<String>,
+    /// How far it is.
+    pub state: JobState,
+    /// How many keys it is for, if that is known.
+    pub expected: Option<i64>,
+    /// Keys whose states were sent again so far.
+    pub done: i64,
+    /// Keys that were left as they are so far.
+    pub skipped: i64,
+    /// The key that it has got to.
+    pub cursor: Option<String>,
+    /// The verification that it ended with.
+    pub verification: Option<i64>,
+    /// When it was asked for.
+    pub created_us: Timestamp,
+    /// By whom.
+    pub created_by: String,
+    /// How they were authenticated.
+    pub created_via: String,
+    /// When its first step was made.
+    pub started_us: Option<Timestamp>,
+    /// When it ended.
+    pub ended_us: Option<Timestamp>,
+    /// Who cancelled it.
+    pub ended_by: Option<String>,
+}
+
+/// A key that a job left as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = resync_skipped)]
+pub struct Skipped {
+    /// Which job.
+    pub job: i64,
+    /// Which key.
+    pub key: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Adds a job and returns its number; the caller calls [`super::Resync::wake`] once that is committed.
+///
+/// # Errors
+/// When the statement fails.
+pub fn insert(conn: &mut Conn, job: &NewResync) -> QueryResult<i64> {
+    on!(conn, c => diesel::insert_into(resync_job::table)
+        .values(job)
+        .returning(resync_job::seq)
+        .get_result(c))
+}
+
+/// One job.
+///
+/// # Errors
+/// When the statement fails.
+pub fn find(conn: &mut Conn, seq: i64) -> QueryResult<Option<ResyncJob>> {
+    on!(conn, c => resync_job::table
+        .find(seq)
+        .select(ResyncJob::as_select())
+        .first(c)
+        .optional())
+}
+
+/// Up to `limit` jobs, newest first, with numbers below `before`.
+///
+/// # Errors
+/// When the statement fails.
+pub fn list(conn: &mut Conn, before: i64, limit: i64) -> QueryResult<Vec<ResyncJob>> {
+    on!(conn, c => resync_job::table
+        .filter(resync_job::seq.lt(before))
+        .order(resync_job::seq.desc())
+        .limit(limit)
+        .select(ResyncJob::as_select())
+        .load(c))
+}
+
+/// Keys that a job left as they are, in their order behind `after`.
+///
+/// # Errors
+/// When the statement fails.
+pub fn skipped(conn: &mut Conn, job: i64, after: &str, limit: i64) -> QueryResult<Vec<Skipped>> {
+    use resync_skipped as s;
+    on!(conn, c => s::table
+        .filter(s::job.eq(job).and(s::key.gt(after)))
+        .order(s::key)
+        .limit(limit)
+        .select(Skipped::as_select())
+        .load(c))
+}
+
+/// Stops a job that is not at its end; returns whether it was. It waits for a step that is under way.
+///
+/// # Errors
+/// When the statement fails.
+pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResult<bool> {
+    let open = resync_job::table.find(seq).filter(resync_job::state.lt(JobState::Done));
+    let ended = (
+        resync_job::state.eq(JobState::Cancelled),
+        resync_job::ended_us.eq(Some(now)),
+        resync_job::ended_by.eq(Some(by)),
+    );
+    Ok(on!(conn, c => diesel::update(open).set(ended).execute(c))? == 1)
+}
+
+/// The oldest job with something to do, locked until the transaction ends; one that another works on is passed by.
+pub(super) fn take(conn: &mut Conn) -> QueryResult<Option<ResyncJob>> {
+    let open = resync_job::table
+        .filter(resync_job::state.lt(JobState::Done))
+        .order(resync_job::seq)
+        .limit(1);
+    match conn {
+        Conn::Pg(c) => {
+            open.select(ResyncJob::as_select()).for_update().skip_locked().get_result(c).optional()
+        }
+        Conn::Sqlite(c) => open.select(ResyncJob::as_select()).get_result(c).optional(),
+    }
+}
+
+/// Notes keys that were left as they are; a job meets each once.
+pub(super) fn note(conn: &mut Conn, rows: &[Skipped]) -> QueryResult<()> {
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        on!(&mut *conn, c => diesel::insert_into(resync_skipped::table).values(chunk).execute(c))?;
+    }
+    Ok(())
+}
+
+/// Writes back how far a job is; it was locked by [`take`] in this transaction.
+pub(super) fn save(conn: &mut Conn, job: &ResyncJob) -> QueryResult<()> {
+    let change = (
+        resync_job::state.eq(job.state),
+        resync_job::done.eq(job.done),
+        resync_job::skipped.eq(job.skipped),
+        resync_job::cursor.eq(job.cursor.as_deref()),
+        resync_job::verification.eq(job.verification),
+        resync_job::started_us.eq(job.started_us),
+        resync_job::ended_us.eq(job.ended_us),
+        resync_job::ended_by.eq(job.ended_by.as_deref()),
+    );
+    on!(conn, c => diesel::update(resync_job::table.find(job.seq)).set(change).execute(c))?;
+    Ok(())
+}
+
+/// Those of `events` that still wait for their first send.
+pub(super) fn unsent(conn: &mut Conn, events: &[EventId]) -> QueryResult<Vec<EventId>> {
+    let waiting = outbox_pending::table
+        .filter(outbox_pending::id.eq_any(events))
+        .select(outbox_pending::id);
+    on!(conn, c => waiting.load(c))
+}

@@ -1,0 +1,218 @@
+//! One step of a job.
+
+use std::sync::PoisonError;
+
+use common::clock::Timestamp;
+use common::db::{Conn, Db, DbError};
+use common::env::Env;
+use common::ids::EventId;
+use diesel::QueryResult;
+
+use super::model::{self, ResyncJob, Skipped};
+use super::{Resend, ResendKey, Resent, Resync, ResyncKind, ResyncSelection, Walked};
+use crate::audit::{self, Actor, AuthMethod};
+use crate::bulk::JobState;
+use crate::outbox::Outbox;
+use crate::verify::{self, KeyFinding, NewVerification, Owner};
+
+/// Keys that one step sends at the most.
+const CHUNK: usize = 500;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether there was a job to work on; there may be more to do then.
+    pub worked: bool,
+    /// Whether the job waits until what it appended before is sent.
+    pub waits: bool,
+    /// Events that were appended.
+    pub appended: usize,
+    /// Whether a verification was put down at the job's end.
+    pub verifies: bool,
+}
+
+/// What is next in a selection.
+struct Next {
+    keys: Vec<ResendKey>,
+    skipped: Vec<(String, String)>,
+    /// Where to go on; none at the end.
+    cursor: Option<String>,
+}
+
+impl Resync {
+    /// Works on the oldest open job that nobody else works on, for one chunk of keys, once what this instance appended
+    /// for it before is sent.
+    ///
+    /// The caller calls [`Outbox::wake`] if anything was appended.
+    ///
+    /// # Errors
+    /// When the database fails; nothing of the step is kept then.
+    pub async fn run_once(
+        &self,
+        db: &Db,
+        env: &Env,
+        outbox: &Outbox,
+        owner: std::sync::Arc<dyn Owner>,
+        consumer: &str,
+    ) -> Result<Outcome, DbError> {
+        if self.waits(db).await? {
+            return Ok(Outcome { worked: true, waits: true, ..Outcome::default() });
+        }
+        let (now, outbox, consumer) = (env.now(), outbox.clone(), consumer.to_owned());
+        let stepped = db.write::<_, DbError>(move |conn| {
+            let Some(job) = model::take(conn)? else { return Ok((Outcome::default(), Vec::new())) };
+            Ok(step(conn, job, now, &outbox, &*owner, &consumer)?)
+        });
+        let (outcome, events) = stepped.await?;
+        *self.unsent.lock().unwrap_or_else(PoisonError::into_inner) = events;
+        Ok(outcome)
+    }
+
+    async fn waits(&self, db: &Db) -> Result<bool, DbError> {
+        let events = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if events.is_empty() {
+            return Ok(false);
+        }
+        let unsent = db.read::<_, DbError>(move |conn| Ok(model::unsent(conn, &events)?)).await?;
+        let waits = !unsent.is_empty();
+        *self.unsent.lock().unwrap_or_else(PoisonError::into_inner) = unsent;
+        Ok(waits)
+    }
+}
+
+fn step(
+    conn: &mut Conn,
+    mut job: ResyncJob,
+    now: Timestamp,
+    outbox: &Outbox,
+    owner: &dyn Owner,
+    consumer: &str,
+) -> QueryResult<(Outcome, Vec<EventId>)> {
+    let Ok(selection) = serde_json::from_str::<ResyncSelection>(&job.selection) else {
+        // Another version of this program wrote it; to go on would block all jobs behind it.
+        end(conn, &mut job, JobState::Cancelled, now, Some("this service, which can't read it"))?;
+        return Ok((Outcome { worked: true, ..Outcome::default() }, Vec::new()));
+    };
+    let next = next_of(conn, &selection, job.cursor.as_deref().unwrap_or_default(), owner)?;
+    let resend =
+        Resend { keys: &next.keys, kind: job.kind, reason: job.reason.as_deref(), now };
+    let Resent { events, mut skipped } = match next.keys.is_empty() {
+        true => Resent::default(),
+        false => owner.resend(conn, &resend)?,
+    };
+    skipped.extend(next.skipped);
+    let ids = outbox.append(conn, events)?;
+    job.done += i64::try_from(ids.len()).unwrap_or(i64::MAX);
+    job.skipped += i64::try_from(skipped.len()).unwrap_or(i64::MAX);
+    job.started_us = job.started_us.or(Some(now));
+    let rows: Vec<Skipped> =
+        skipped.into_iter().map(|(key, why)| Skipped { job: job.seq, key, why }).collect();
+    model::note(conn, &rows)?;
+    let mut verifies = false;
+    match next.cursor {
+        Some(cursor) => {
+            job.state = JobState::Running;
+            job.cursor = Some(cursor);
+            model::save(conn, &job)?;
+        }
+        None => {
+            verifies = verify_again(conn, &mut job, &selection, now, consumer)?;
+            end(conn, &mut job, JobState::Done, now, None)?;
+        }
+    }
+    Ok((Outcome { worked: true, waits: false, appended: ids.len(), verifies }, ids))
+}
+
+fn next_of(
+    conn: &mut Conn,
+    selection: &ResyncSelection,
+    after: &str,
+    owner: &dyn Owner,
+) -> QueryResult<Next> {
+    let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
+    match selection {
+        ResyncSelection::Differences(seq) => {
+            let found = verify::findings(conn, *seq, true, after, limit)?;
+            let epoch = Outbox::epoch(conn)?;
+            let cursor = cursor_after(found.len(), found.last().map(|one| one.key.as_str()));
+            let (ahead, keys): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|one| one.copy_epoch.is_some_and(|copy| copy > epoch));
+            let skipped = ahead.into_iter().map(|one| (one.key.clone(), of_later_epoch(&one, epoch)));
+            let skipped = skipped.collect();
+            let resend = |one: KeyFinding| ResendKey { key: one.key, above: one.copy_version };
+            Ok(Next { keys: keys.into_iter().map(resend).collect(), skipped, cursor })
+        }
+        ResyncSelection::Keys(keys) => {
+            let mut keys: Vec<&String> = keys.iter().filter(|key| key.as_str() > after).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys.truncate(CHUNK);
+            let cursor = cursor_after(keys.len(), keys.last().map(|key| key.as_str()));
+            Ok(Next { keys: keys.into_iter().map(named).collect(), skipped: Vec::new(), cursor })
+        }
+        ResyncSelection::Where(which) => {
+            let Walked { keys, cursor } = owner.next_keys(conn, after, which, limit)?;
+            Ok(Next { keys: keys.iter().map(named).collect(), skipped: Vec::new(), cursor })
+        }
+    }
+}
+
+fn named(key: &String) -> ResendKey {
+    ResendKey { key: key.clone(), above: None }
+}
+
+/// Where to go on after `count` keys; fewer than were asked for are the last.
+fn cursor_after(count: usize, last: Option<&str>) -> Option<String> {
+    last.filter(|_| count == CHUNK).map(str::to_owned)
+}
+
+fn of_later_epoch(found: &KeyFinding, epoch: i64) -> String {
+    format!(
+        "the copy has it in epoch {}, and this service is in epoch {epoch}: its database may have come back from a backup",
+        found.copy_epoch.unwrap_or_default()
+    )
+}
+
+/// A repair ends with a look at what it mended.
+fn verify_again(
+    conn: &mut Conn,
+    job: &mut ResyncJob,
+    selection: &ResyncSelection,
+    now: Timestamp,
+    consumer: &str,
+) -> QueryResult<bool> {
+    let (ResyncKind::Repair, ResyncSelection::Differences(earlier)) = (job.kind, selection) else {
+        return Ok(false);
+    };
+    let consumer = verify::find(conn, *earlier)?.map_or(consumer.to_owned(), |one| one.consumer);
+    let new = NewVerification {
+        consumer,
+        keys_of: Some(*earlier),
+        share: 1_000,
+        state: verify::State::Waiting,
+        created_us: now,
+        created_by: format!("{} (repair {})", job.created_by, job.seq),
+        created_via: job.created_via.clone(),
+    };
+    job.verification = verify::insert(conn, &new)?;
+    Ok(job.verification.is_some())
+}
+
+fn end(
+    conn: &mut Conn,
+    job: &mut ResyncJob,
+    state: JobState,
+    now: Timestamp,
+    by: Option<&str>,
+) -> QueryResult<()> {
+    job.state = state;
+    job.ended_us = Some(now);
+    job.ended_by = by.map(str::to_owned);
+    model::save(conn, job)?;
+    let detail = serde_json::json!({
+        "kind": job.kind.name(), "state": state.name(), "done": job.done, "skipped": job.skipped,
+    });
+    let by = Actor { name: job.created_by.clone(), method: AuthMethod::of_name(&job.created_via) };
+    let entry = by.entry(now, "resync.end", Some(&job.seq.to_string()), Some(detail));
+    audit::append(conn, &entry)
+}

@@ -1,0 +1,175 @@
+//! Comparing ranges: digests of both sides, split where they differ, until only few keys are left to be looked at.
+//!
+//! Range-based set reconciliation, after A. Meyer (2023), "Range-Based Set Reconciliation". Ranges end at keys of the
+//! owner, so keys that are long, or alike at their beginning, are split as well as any. Where one side has far more keys
+//! than the other there is nothing to split by, and most of them differ anyway: there the keys are listed.
+
+use std::collections::BTreeMap;
+
+use common::db::DbError;
+
+use super::replica::Range;
+use super::side::{Local, Side, SideError};
+use super::wire::{KeySet, KeyState, RangeDigest, Terms};
+use super::{Owning, wire};
+
+/// Parts that a range is split into.
+const PARTS: i64 = 16;
+
+/// Rows of both sides together that are listed rather than split.
+const FEW: i64 = 200;
+
+/// Keys that differ, after which a step ends.
+const MANY: usize = wire::MAX_STATES;
+
+/// What a step of the comparison came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Compared {
+    /// The key that it has got to; none: all keys are compared.
+    pub(super) up_to: Option<String>,
+    /// The owner's keys that were compared.
+    pub(super) keys: i64,
+    /// Keys that differed at that moment.
+    pub(super) differing: Vec<String>,
+}
+
+/// The two sides, and on which terms they are compared.
+pub(super) struct Comparison<'a, C> {
+    pub(super) owning: &'a Owning,
+    pub(super) local: &'a Local,
+    pub(super) consumer: &'a C,
+    pub(super) terms: &'a Terms,
+}
+
+/// A range that differs, and how many rows each side has in it.
+struct Differing {
+    range: Range,
+    own: i64,
+    theirs: i64,
+}
+
+impl<C: Side> Comparison<'_, C> {
+    /// Compares the next `size` keys of the owner behind `after`, and all that the consumer has between them.
+    pub(super) async fn next(&self, after: Option<&str>, size: i64) -> Result<Compared, SideError> {
+        let up_to = self.key_after(after.unwrap_or_default(), size - 1).await?;
+        let range = Range { after: after.map(str::to_owned), up_to: up_to.clone() };
+        let mut compared = Compared { up_to, ..Compared::default() };
+        let mut differing = self.differing(vec![range], &mut compared.keys).await?;
+        while let Some(one) = differing.pop() {
+            if compared.differing.len() >= MANY {
+                compared.up_to = one.range.after;
+                break;
+            }
+            if one.is_better_listed() {
+                if let Some(cut) = self.list(one.range, &mut compared).await? {
+                    compared.up_to = Some(cut);
+                    break;
+                }
+            } else {
+                let parts = self.split(&one).await?;
+                differing.extend(self.differing(parts, &mut compared.keys).await?);
+            }
+        }
+        Ok(compared)
+    }
+
+    /// Those of `ranges` that differ, the first one last; the keys of the others are counted.
+    async fn differing(
+        &self,
+        ranges: Vec<Range>,
+        keys: &mut i64,
+    ) -> Result<Vec<Differing>, SideError> {
+        let (own, theirs) = tokio::try_join!(
+            self.local.digests(self.terms, &ranges),
+            self.consumer.digests(self.terms, &ranges),
+        )?;
+        let mut differing = Vec::new();
+        for (range, (own, theirs)) in ranges.into_iter().zip(own.into_iter().zip(theirs)) {
+            if own == theirs {
+                *keys += own.rows;
+            } else {
+                let (RangeDigest { rows: own, .. }, RangeDigest { rows: theirs, .. }) = (own, theirs);
+                differing.push(Differing { range, own, theirs });
+            }
+        }
+        differing.reverse();
+        Ok(differing)
+    }
+
+    /// Parts of a range with as many keys of the owner each.
+    async fn split(&self, one: &Differing) -> Result<Vec<Range>, SideError> {
+        let (size, mut parts) = (one.own / PARTS, Vec::new());
+        let mut after = one.range.after.clone();
+        for _ in 1..PARTS {
+            let up_to = self.key_after(after.as_deref().unwrap_or_default(), size - 1).await?;
+            let is_within = |key: &String| one.range.up_to.as_ref().is_none_or(|end| key < end);
+            let Some(up_to) = up_to.filter(is_within) else { break };
+            parts.push(Range { after: after.replace(up_to.clone()), up_to: Some(up_to) });
+        }
+        parts.push(Range { after, up_to: one.range.up_to.clone() });
+        Ok(parts)
+    }
+
+    /// Adds the keys of a range that differ; returns where it stopped, if it found many before the end.
+    async fn list(
+        &self,
+        range: Range,
+        compared: &mut Compared,
+    ) -> Result<Option<String>, SideError> {
+        let Range { mut after, up_to } = range;
+        loop {
+            let of = KeySet::Range(Range { after: after.clone(), up_to: up_to.clone() });
+            let ((own, more), (theirs, more_theirs)) = tokio::try_join!(
+                self.local.states(self.terms, &of),
+                self.consumer.states(self.terms, &of),
+            )?;
+            let last = |states: &[KeyState], more: bool| {
+                states.last().filter(|_| more).map(|state| state.key.clone())
+            };
+            // What lies behind the end of a page that was cut is not known yet.
+            let known = [last(&own, more), last(&theirs, more_theirs)].into_iter().flatten().min();
+            add_differing(own, theirs, known.as_deref(), compared);
+            match known {
+                None => return Ok(None),
+                Some(known) if compared.differing.len() >= MANY => return Ok(Some(known)),
+                Some(known) => after = Some(known),
+            }
+        }
+    }
+
+    async fn key_after(&self, after: &str, skip: i64) -> Result<Option<String>, SideError> {
+        let (owner, after) = (self.owning.owner.clone(), after.to_owned());
+        let read = move |conn: &mut common::db::Conn| {
+            Ok::<_, DbError>(conn.read_by_index(|conn| owner.key_after(conn, &after, skip.max(0)))?)
+        };
+        Ok(self.local.db.read(read).await?)
+    }
+}
+
+impl Differing {
+    /// Whether the keys are few, or most of them differ anyway.
+    fn is_better_listed(&self) -> bool {
+        let Self { own, theirs, .. } = self;
+        own + theirs <= FEW || own / 2 > *theirs || theirs / 2 > *own
+    }
+}
+
+/// Adds the keys up to `known` whose states are not the same, and counts the owner's.
+fn add_differing(
+    own: Vec<KeyState>,
+    theirs: Vec<KeyState>,
+    known: Option<&str>,
+    compared: &mut Compared,
+) {
+    let is_known = |state: &KeyState| known.is_none_or(|known| state.key.as_str() <= known);
+    let mut theirs: BTreeMap<String, KeyState> =
+        theirs.into_iter().filter(is_known).map(|state| (state.key.clone(), state)).collect();
+    for state in own.into_iter().filter(is_known) {
+        compared.keys += 1;
+        let same = theirs.remove(&state.key).is_some_and(|their| their.digest == state.digest);
+        if !same {
+            compared.differing.push(state.key);
+        }
+    }
+    compared.differing.extend(theirs.into_keys());
+}

@@ -1,0 +1,167 @@
+//! Looking at keys that differed: once more at both sides, in the order that [`judge`](super::judge) needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::db::{Conn, DbError};
+use common::event::Status;
+use common::ids::{EventId, EventIdSql};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, SmallInt, Text};
+
+use super::Owning;
+use super::judge::{OpenEvent, OwnerFacts, OwnerView, Verdict, judge};
+use super::side::{Local, Side, SideError, states_in};
+use super::wire::{KeySet, KeyState, MAX_STATES, Terms};
+use crate::outbox::Outbox;
+
+/// Events of a key that are looked through for one that is open, newest first: instances' clocks differ, so the newest
+/// id need not be that of the newest version.
+const EVENTS: i64 = 16;
+
+/// A key that was looked at.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) key: String,
+    pub(super) verdict: Verdict,
+    pub(super) owner: OwnerView,
+    pub(super) copy: Option<KeyState>,
+}
+
+/// Bytes of keys that one request asks for, well below what a body may have.
+const MAX_BYTES: usize = 256 << 10;
+
+/// Looks at `keys`, in as many requests as that takes.
+pub(super) async fn look<C: Side>(
+    owning: &Owning,
+    local: &Local,
+    consumer: &C,
+    terms: &Terms,
+    keys: Vec<String>,
+) -> Result<Vec<Looked>, SideError> {
+    let mut looked = Vec::with_capacity(keys.len());
+    for keys in in_requests(keys) {
+        looked.extend(look_at(owning, local, consumer, terms, keys).await?);
+    }
+    Ok(looked)
+}
+
+fn in_requests(keys: Vec<String>) -> Vec<Vec<String>> {
+    let (mut requests, mut bytes) = (Vec::<Vec<String>>::new(), 0);
+    for key in keys {
+        bytes += key.len();
+        match requests.last_mut() {
+            Some(request) if request.len() < MAX_STATES && bytes <= MAX_BYTES => request.push(key),
+            _ => {
+                bytes = key.len();
+                requests.push(vec![key]);
+            }
+        }
+    }
+    requests
+}
+
+async fn look_at<C: Side>(
+    owning: &Owning,
+    local: &Local,
+    consumer: &C,
+    terms: &Terms,
+    keys: Vec<String>,
+) -> Result<Vec<Looked>, SideError> {
+    let (facts, before) = owner_views(owning, local, terms, &keys).await?;
+    let (copies, _) = consumer.states(terms, &KeySet::Keys(keys.clone())).await?;
+    let (_, after) = owner_views(owning, local, terms, &keys).await?;
+    let mut copies: BTreeMap<String, KeyState> =
+        copies.into_iter().map(|state| (state.key.clone(), state)).collect();
+    let nothing = OwnerView::default();
+    let looked = keys.into_iter().map(|key| {
+        let copy = copies.remove(&key);
+        let (before, after) =
+            (before.get(&key).unwrap_or(&nothing), after.get(&key).unwrap_or(&nothing));
+        let verdict = judge(facts, before, copy.as_ref(), after);
+        Looked { verdict, owner: after.clone(), copy, key }
+    });
+    Ok(looked.collect())
+}
+
+async fn owner_views(
+    owning: &Owning,
+    local: &Local,
+    terms: &Terms,
+    keys: &[String],
+) -> Result<(OwnerFacts, BTreeMap<String, OwnerView>), DbError> {
+    let (owner, terms, keys) = (Arc::clone(&owning.owner), terms.clone(), keys.to_vec());
+    let read = move |conn: &mut Conn| {
+        let facts = OwnerFacts {
+            epoch: Outbox::epoch(conn)?,
+            forgotten_version: owner.forgotten_version(conn)?,
+        };
+        // The states first: what is not on its way after that has brought them, or something newer.
+        let (states, _) = states_in(conn, &*owner, &terms, &KeySet::Keys(keys.clone()))?;
+        let mut views: BTreeMap<String, OwnerView> = BTreeMap::new();
+        for state in states {
+            let key = state.key.clone();
+            views.insert(key, OwnerView { state: Some(state), open: None });
+        }
+        for (key, event) in open_events(conn, &keys)? {
+            views.entry(key).or_default().open = Some(event);
+        }
+        Ok::<_, DbError>((facts, views))
+    };
+    local.db.read(read).await
+}
+
+#[derive(QueryableByName)]
+struct OpenRow {
+    #[diesel(sql_type = Text)]
+    key: String,
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+    #[diesel(sql_type = SmallInt)]
+    status: i16,
+}
+
+/// The open event of each key that has one: one that is on its way, if there is one, else the newest.
+fn open_events(conn: &mut Conn, keys: &[String]) -> QueryResult<BTreeMap<String, OpenEvent>> {
+    let rows = conn.read_by_index(|conn| open_rows(conn, keys))?;
+    let mut open: BTreeMap<String, OpenEvent> = BTreeMap::new();
+    for OpenRow { key, id, status } in rows {
+        let event = OpenEvent { id, on_its_way: status != Status::Exhausted.code() };
+        let known = open.entry(key).or_insert(event);
+        if (event.on_its_way, event.id) > (known.on_its_way, known.id) {
+            *known = event;
+        }
+    }
+    Ok(open)
+}
+
+fn open_rows(conn: &mut Conn, keys: &[String]) -> QueryResult<Vec<OpenRow>> {
+    let of = |key: &str| {
+        format!(
+            "SELECT n.key, n.id, CASE WHEN w.id IS NOT NULL THEN 0 WHEN s.id IS NOT NULL THEN 1 ELSE f.status END AS status \
+             FROM (SELECT id, key FROM outbox_event WHERE key = {key} AND kind = 0 ORDER BY id DESC LIMIT {EVENTS}) n \
+             LEFT JOIN outbox_pending w ON w.id = n.id \
+             LEFT JOIN outbox_sent s ON s.id = n.id \
+             LEFT JOIN outbox_failed f ON f.id = n.id \
+             WHERE w.id IS NOT NULL OR s.id IS NOT NULL OR f.id IS NOT NULL"
+        )
+    };
+    match conn {
+        Conn::Pg(c) => {
+            let sql = format!(
+                "SELECT o.key, o.id, o.status::smallint AS status \
+                 FROM unnest($1) AS k (key) CROSS JOIN LATERAL ({}) o",
+                of("k.key")
+            );
+            sql_query(sql).bind::<Array<Text>, _>(keys).load(c)
+        }
+        Conn::Sqlite(c) => {
+            let mut rows = Vec::new();
+            for key in keys {
+                rows.extend(sql_query(of("$1")).bind::<Text, _>(key).load::<OpenRow>(c)?);
+            }
+            Ok(rows)
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a service holds of a collection of keys: all of them are owned by one service, and copied by others.
+
+use std::sync::Arc;
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use diesel::QueryResult;
+use diesel::result::Error;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use crate::resync::{Resend, Resent, Walked, Which};
+
+/// A service's part in a collection.
+#[derive(Clone)]
+pub enum Collection {
+    /// It owns the keys, sends their states as snapshots, and verifies its consumers.
+    Owned(Arc<dyn Owner>),
+    /// It has a copy, which its owner verifies.
+    Copied(Arc<dyn Replica>),
+}
+
+impl Collection {
+    /// What it holds, whoever owns it.
+    pub fn replica(&self) -> Arc<dyn Replica> {
+        match self {
+            Self::Owned(owner) => Arc::clone(owner) as Arc<dyn Replica>,
+            Self::Copied(replica) => Arc::clone(replica),
+        }
+    }
+
+    /// The owner's side, if this service is the owner.
+    pub fn owner(&self) -> Option<Arc<dyn Owner>> {
+        match self {
+            Self::Owned(owner) => Some(Arc::clone(owner)),
+            Self::Copied(_) => None,
+        }
+    }
+}
+
+/// The states of all keys of a collection, as a service has them in its own database.
+pub trait Replica: Send + Sync {
+    /// What is replicated, such as `inventory`.
+    fn collection(&self) -> &'static str;
+
+    /// What of a key's state this service holds, by the names that the owner's events give it.
+    fn fields(&self) -> &'static [&'static str];
+
+    /// The next rows of `select` in the bytewise order of their keys, at most `select.limit`; each with `select.fields`.
+    ///
+    /// Keys are given as they are stored, also such as could not be written by any event.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn rows(&self, conn: &mut Conn, select: &Select<'_>) -> QueryResult<Vec<Row>>;
+
+    /// The moment before which removed keys may be forgotten already; none as long as none is.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn forgotten_since(&self, conn: &mut Conn) -> QueryResult<Option<Timestamp>>;
+}
+
+/// The owner's side of a collection.
+pub trait Owner: Replica {
+    /// The key that comes `skip` keys after the next one behind `after`; none where there are not so many.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn key_after(&self, conn: &mut Conn, after: &str, skip: i64) -> QueryResult<Option<String>>;
+
+    /// The greatest version of a removed key that is forgotten: whatever has come and gone up to it does no harm.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn forgotten_version(&self, conn: &mut Conn) -> QueryResult<i64>;
+
+    /// Makes the events that bring the present states of keys to every copy; see [`Resend`].
+    ///
+    /// # Errors
+    /// When a statement fails.
+    fn resend(&self, conn: &mut Conn, resend: &Resend<'_>) -> QueryResult<Resent>;
+
+    /// The next `limit` keys behind `after`, tombstones too: those that `which` is about.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn next_keys(
+        &self,
+        conn: &mut Conn,
+        after: &str,
+        which: &Which,
+        limit: i64,
+    ) -> QueryResult<Walked>;
+}
+
+/// Keys between two others, in bytewise order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Range {
+    /// Behind this one; none: from the first key on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Up to this one, which belongs to the range; none: up to the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<String>,
+}
+
+/// Which rows are asked for.
+pub struct Select<'a> {
+    /// Which keys.
+    pub keys: Keys<'a>,
+    /// Tombstones that are older are left out: the services forget them, and not at the same moment.
+    pub tombstones_since: Timestamp,
+    /// What of their states goes into their digests, in this order.
+    pub fields: &'a [String],
+    /// How many rows at the most.
+    pub limit: i64,
+}
+
+/// Keys, by where they lie or by name.
+#[derive(Debug, Clone, Copy)]
+pub enum Keys<'a> {
+    /// All behind a key (the empty text: from the first on) and up to another one.
+    Between(&'a str, Option<&'a str>),
+    /// These.
+    Named(&'a [String]),
+}
+
+/// One key's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Which.
+    pub key: String,
+    /// The epoch of its version; the owner's rows have none of their own.
+    pub epoch: Option<i64>,
+    /// Its version.
+    pub version: i64,
+    /// Whether it is a tombstone.
+    pub removed: bool,
+    /// All of that but the epoch, and the content: what digests are made of.
+    canonical: Vec<u8>,
+}
+
+/// One value of a state.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A whole number.
+    Number(i64),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl Row {
+    /// A row whose content is the `fields`, each as `value` tells it.
+    ///
+    /// # Errors
+    /// When `value` does not know a field.
+    pub fn new<'a>(
+        head: (String, Option<i64>, i64, bool),
+        fields: &[String],
+        value: impl Fn(&str) -> Option<Value<'a>>,
+    ) -> QueryResult<Self> {
+        let (key, epoch, version, removed) = head;
+        let mut canonical = Vec::with_capacity(128);
+        put(&mut canonical, key.as_bytes());
+        canonical.extend_from_slice(&version.to_be_bytes());
+        canonical.push(u8::from(removed));
+        for field in fields {
+            match value(field).ok_or_else(|| unknown_field(field))? {
+                Value::Text(text) => put(&mut canonical, text.as_bytes()),
+                Value::Number(number) => put(&mut canonical, &number.to_be_bytes()),
+                Value::Flag(flag) => put(&mut canonical, &[u8::from(flag)]),
+            }
+        }
+        Ok(Self { key, epoch, version, removed, canonical })
+    }
+
+    /// Adds it to the digest of a range.
+    pub(super) fn add_to(&self, hasher: &mut Sha256) {
+        hasher.update(&self.canonical);
+    }
+
+    /// The digest of this row alone, in hexadecimal.
+    pub(super) fn digest(&self) -> String {
+        hex::encode(Sha256::digest(&self.canonical))
+    }
+}
+
+/// With its length before it, so that no two rows can be written alike.
+fn put(canonical: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    canonical.extend_from_slice(&length.to_be_bytes());
+    canonical.extend_from_slice(bytes);
+}
+
+fn unknown_field(field: &str) -> Error {
+    Error::DeserializationError(format!("there is no field {field:?} in this collection").into())
+}

@@ -1,0 +1,464 @@
+//! The steps of a verification.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::db::{Db, DbError};
+use common::env::Env;
+use common::retry::Backoff;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::compare::{Compared, Comparison};
+use super::judge::Verdict;
+use super::look::{Looked, look};
+use super::model::{self, Finding, KeyFinding, NewVerification, State, Verification};
+use super::replica::Owner;
+use super::side::{Local, Side, SideError};
+use super::wire::{MAX_STATES, PROTOCOL, Terms};
+use crate::alerts::{self, AlertKind, Alerts, NewAlert};
+
+/// Differences that are listed; a verification ends when it has found so many.
+pub const MAX_DIFFERENCES: i64 = 100_000;
+
+/// Undecided keys, after which no further ranges are compared until those are looked at.
+const MANY_UNDECIDED: i64 = 5_000;
+
+/// Keys of a range at first, at least and at the most: it grows as long as a step is short.
+const FIRST: i64 = 1_000;
+const LARGEST: i64 = 1 << 18;
+
+/// How long a step should take: a range that took longer is followed by a smaller one.
+const SHORT: Duration = Duration::from_millis(150);
+const LONG: Duration = Duration::from_millis(600);
+
+/// The longest rest between two steps: shorter than an instance holds a verification.
+const LONGEST_REST: Duration = Duration::from_secs(20);
+
+/// Pauses between looks at a key that moves.
+const LOOKS: Backoff =
+    Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
+
+/// The pause before a consumer that gives no answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The owner's side of all verifications.
+#[derive(Clone)]
+pub struct Owning {
+    /// What it owns.
+    pub owner: Arc<dyn Owner>,
+}
+
+/// Compares consumers with what this service owns; cheap to clone.
+#[derive(Clone)]
+pub struct Verifier {
+    /// The service's database.
+    pub db: Db,
+    /// Time and chance.
+    pub env: Env,
+    /// What this service is, and owns.
+    pub service: String,
+    /// The owner's side.
+    pub owning: Owning,
+    /// How long removed keys are known for sure.
+    pub tombstones: Duration,
+    /// How long moving keys, and a consumer without answers, are looked at again.
+    pub patience: Duration,
+    /// Where people are told.
+    pub alerts: Alerts,
+    /// Names this instance.
+    pub holder: String,
+    /// How many keys the next range has.
+    pub(crate) size: Arc<AtomicI64>,
+    pub(crate) woken: Arc<Notify>,
+    pub(crate) hurried: Arc<Notify>,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Whether there was a verification to work on; there may be more to do then.
+    pub worked: bool,
+    /// How long to rest before the next one.
+    pub rest: Duration,
+}
+
+impl Step {
+    const NONE: Self = Self { worked: false, rest: Duration::ZERO };
+}
+
+/// What a step found, to be written at once.
+#[derive(Default)]
+struct Found {
+    noted: Vec<KeyFinding>,
+    equal: Vec<String>,
+}
+
+impl Verifier {
+    /// A verifier of `owner`'s keys in `db`.
+    pub fn new(db: &Db, env: &Env, service: &str, owner: Arc<dyn Owner>, alerts: &Alerts) -> Self {
+        Self {
+            db: db.clone(),
+            env: env.clone(),
+            service: service.to_owned(),
+            owning: Owning { owner },
+            tombstones: Duration::from_secs(365 * 24 * 60 * 60),
+            patience: Duration::from_secs(30),
+            alerts: alerts.clone(),
+            holder: env.event_id().to_string(),
+            size: Arc::new(AtomicI64::new(FIRST)),
+            woken: Arc::default(),
+            hurried: Arc::default(),
+        }
+    }
+
+    /// Tells the background that a verification was committed, which does not wait for the rest of another one.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+        self.hurried.notify_one();
+    }
+
+    /// What else [`Verifier::wake`] notifies: the clock does not end a rest.
+    pub fn hurry(&self) -> &Arc<Notify> {
+        &self.hurried
+    }
+
+    /// What [`Verifier::wake`] notifies.
+    pub fn notify(&self) -> &Arc<Notify> {
+        &self.woken
+    }
+
+    /// Puts down the verification that the schedule asks for, unless one of that consumer is under way.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn schedule(&self, consumer: &str, share: i32) -> Result<Option<i64>, DbError> {
+        let new = NewVerification {
+            consumer: consumer.to_owned(),
+            keys_of: None,
+            share,
+            state: State::Waiting,
+            created_us: self.env.now(),
+            created_by: "the schedule".to_owned(),
+            created_via: SCHEDULED.to_owned(),
+        };
+        self.db.write(move |conn| Ok(model::insert(conn, &new)?)).await
+    }
+
+    /// Makes one step of the verification that is next, asking `consumer`.
+    ///
+    /// # Errors
+    /// When the own database fails; nothing of the step is kept then. What a consumer does not answer is no error of a
+    /// step, and ends the verification as unknown once patience is over.
+    pub async fn run_once<C: Side>(&self, consumer: &C) -> Result<Step, DbError> {
+        let holder = self.holder.clone();
+        let taken = self.db.write::<_, DbError>(move |conn| Ok(model::take(conn, &holder)?)).await?;
+        let Some(mut row) = taken else { return Ok(Step::NONE) };
+        let (now, began) = (self.env.now(), Instant::now());
+        row.started_us = row.started_us.or(Some(now));
+        let mut found = Found::default();
+        let rest = match self.advance(&mut row, consumer, &mut found).await {
+            Ok(rest) => {
+                row.answered_us = Some(self.env.now());
+                rest.max(rest_after(began.elapsed(), row.share))
+            }
+            Err(SideError::Database(error)) => return Err(error),
+            Err(SideError::Away { .. }) if self.is_patient(&row) => ASK_AGAIN,
+            Err(error) => {
+                row.state = State::Unknown;
+                row.reason = Some(error.to_string());
+                Duration::ZERO
+            }
+        };
+        self.save(row, found).await?;
+        Ok(Step { worked: true, rest })
+    }
+
+    fn is_patient(&self, row: &Verification) -> bool {
+        let heard = row.answered_us.max(row.started_us).unwrap_or(row.created_us);
+        self.env.now().since(heard) < self.patience
+    }
+
+    /// Goes on where the verification is; returns how long there is nothing to do.
+    async fn advance<C: Side>(
+        &self,
+        row: &mut Verification,
+        consumer: &C,
+        found: &mut Found,
+    ) -> Result<Duration, SideError> {
+        let local = self.local();
+        let terms = terms(&local, consumer).await?;
+        if row.state == State::Waiting {
+            row.state = State::Comparing;
+        }
+        match row.state {
+            State::Comparing if self.undecided(row.seq).await? < MANY_UNDECIDED => {
+                match row.keys_of {
+                    None => self.compare(row, consumer, &local, &terms, found).await?,
+                    Some(earlier) => self.take_over(row, earlier).await?,
+                }
+                Ok(Duration::ZERO)
+            }
+            _ => self.look_again(row, consumer, &local, &terms, found).await,
+        }
+    }
+
+    /// Compares the next range.
+    async fn compare<C: Side>(
+        &self,
+        row: &mut Verification,
+        consumer: &C,
+        local: &Local,
+        terms: &Terms,
+        found: &mut Found,
+    ) -> Result<(), SideError> {
+        let (size, began) = (self.size.load(Ordering::Relaxed), Instant::now());
+        let comparison = Comparison { owning: &self.owning, local, consumer, terms };
+        let Compared { up_to, keys, differing } =
+            comparison.next(row.cursor.as_deref(), size).await?;
+        self.adapt(size, began.elapsed());
+        let looked = look(&self.owning, local, consumer, terms, differing).await?;
+        self.sort(row, looked, &[], found);
+        row.keys += keys;
+        match up_to {
+            Some(up_to) => row.cursor = Some(up_to),
+            None => self.end_comparing(row),
+        }
+        Ok(())
+    }
+
+    fn adapt(&self, size: i64, took: Duration) {
+        let next = match took {
+            took if took < SHORT => size.saturating_mul(2).min(LARGEST),
+            took if took > LONG => (size / 2).max(FIRST),
+            _ => size,
+        };
+        self.size.store(next, Ordering::Relaxed);
+    }
+
+    /// Lists some of the differences of an earlier verification.
+    async fn take_over(&self, row: &mut Verification, earlier: i64) -> Result<(), DbError> {
+        let (seq, after, now) = (row.seq, row.cursor.clone().unwrap_or_default(), self.env.now());
+        let limit = i64::try_from(MAX_STATES).unwrap_or(i64::MAX);
+        let listed = self.db.write::<_, DbError>(move |conn| {
+            Ok(model::take_over(conn, seq, earlier, &after, limit, now)?)
+        });
+        match listed.await? {
+            Some(last) => row.cursor = Some(last),
+            None => self.end_comparing(row),
+        }
+        Ok(())
+    }
+
+    fn end_comparing(&self, row: &mut Verification) {
+        row.state = State::LookingAgain;
+        row.compared_us = Some(self.env.now());
+    }
+
+    /// Looks again at the keys that are due; ends the verification when none is left, or patience is over.
+    async fn look_again<C: Side>(
+        &self,
+        row: &mut Verification,
+        consumer: &C,
+        local: &Local,
+        terms: &Terms,
+        found: &mut Found,
+    ) -> Result<Duration, SideError> {
+        let due = self.due(row.seq).await?;
+        if due.is_empty() && row.state == State::LookingAgain {
+            let is_over = self.env.now().since(row.compared_us.unwrap_or_default()) >= self.patience;
+            if is_over || self.undecided(row.seq).await? == 0 {
+                row.state = State::Equal;
+                return Ok(Duration::ZERO);
+            }
+        }
+        let keys: Vec<String> = due.iter().map(|one| one.key.clone()).collect();
+        let rest = if keys.is_empty() { LOOKS.base } else { Duration::ZERO };
+        let looked = look(&self.owning, local, consumer, terms, keys).await?;
+        if row.keys_of.is_some() {
+            row.keys += i64::try_from(due.iter().filter(|one| one.looks == 0).count()).unwrap_or(0);
+        }
+        self.sort(row, looked, &due, found);
+        Ok(rest)
+    }
+
+    /// Sorts what was looked at into what is equal, what differs, and what has to be looked at again.
+    fn sort(
+        &self,
+        row: &mut Verification,
+        looked: Vec<Looked>,
+        earlier: &[KeyFinding],
+        found: &mut Found,
+    ) {
+        let now = self.env.now();
+        for one in looked {
+            let looks = earlier.iter().find(|early| early.key == one.key).map_or(0, |e| e.looks) + 1;
+            let (finding, due_us) = match one.verdict {
+                Verdict::Equal => {
+                    found.equal.push(one.key);
+                    continue;
+                }
+                Verdict::Moving => {
+                    let pause = LOOKS.delay(looks.unsigned_abs(), self.env.chance());
+                    (Finding::Moving, now.after(pause))
+                }
+                Verdict::Differs(difference) => {
+                    row.differences += 1;
+                    (difference.into(), now)
+                }
+            };
+            found.noted.push(one.finding(row.seq, finding, looks, due_us, now));
+        }
+        if row.differences >= MAX_DIFFERENCES {
+            row.cut = true;
+            row.state = State::Equal;
+        }
+    }
+
+    async fn due(&self, seq: i64) -> Result<Vec<KeyFinding>, DbError> {
+        let (now, limit) = (self.env.now(), i64::try_from(MAX_STATES).unwrap_or(i64::MAX));
+        self.db.read(move |conn| Ok(model::due(conn, seq, now, limit)?)).await
+    }
+
+    async fn undecided(&self, seq: i64) -> Result<i64, DbError> {
+        self.db.read(move |conn| Ok(model::undecided(conn, seq, MANY_UNDECIDED)?)).await
+    }
+
+    fn local(&self) -> Local {
+        Local::of(&self.service, &self.db, self.owning.owner.clone(), self.since())
+    }
+
+    fn since(&self) -> Timestamp {
+        surely_known(self.env.now(), self.tombstones)
+    }
+
+    /// Writes what a step found, and its end if it has come, in one transaction.
+    async fn save(&self, mut row: Verification, found: Found) -> Result<(), DbError> {
+        let (holder, now, service) = (self.holder.clone(), self.env.now(), self.service.clone());
+        let is_over = !row.state.is_open();
+        let saved = self.db.write::<_, DbError>(move |conn| {
+            model::forget(conn, row.seq, found.equal.iter().map(String::as_str))?;
+            model::note(conn, &found.noted)?;
+            if is_over {
+                row.ended_us = Some(now);
+                let waiting = model::leave_waiting(conn, row.seq)?;
+                row.waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+                if row.state == State::Equal && row.differences > 0 {
+                    row.state = State::Different;
+                }
+            }
+            if !model::save(conn, &row, &holder)? {
+                // Cancelled, or taken by another instance: what was found goes with it.
+                return Err(DbError::Query(diesel::result::Error::RollbackTransaction));
+            }
+            if is_over {
+                tell(conn, &service, &row, now)?;
+            }
+            Ok(row)
+        });
+        match saved.await {
+            Ok(row) if is_over => {
+                let Verification { seq, consumer, keys, differences, waiting, .. } = &row;
+                let (state, reason) = (row.state.name(), row.reason.as_deref());
+                tracing::info!(seq, consumer, state, keys, differences, waiting, reason, "verified");
+                self.alerts.wake();
+                Ok(())
+            }
+            Ok(_) | Err(DbError::Query(diesel::result::Error::RollbackTransaction)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How a verification that nobody asked for was authenticated.
+pub(crate) const SCHEDULED: &str = "schedule";
+
+/// Raises the alerts that a verification calls for, and closes those that it ends.
+fn tell(
+    conn: &mut common::db::Conn,
+    service: &str,
+    row: &Verification,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let Verification { consumer, differences, state, keys_of, .. } = row;
+    match state {
+        State::Different => {
+            alerts::raise(conn, now, NewAlert::drift(service, consumer, *differences, row.seq))?;
+        }
+        // Few keys say nothing of the others.
+        State::Equal if keys_of.is_none() => {
+            alerts::close_kind(conn, now, AlertKind::Drift, None, "verified equal")?;
+        }
+        State::Unknown => {
+            let reason = row.reason.as_deref().unwrap_or_default();
+            alerts::raise(conn, now, NewAlert::not_verified(service, consumer, reason))?;
+        }
+        _ => {}
+    }
+    if matches!(state, State::Equal | State::Different) {
+        alerts::close_kind(conn, now, AlertKind::NotVerified, None, "verified again")?;
+    }
+    Ok(())
+}
+
+/// On which terms both sides can be compared.
+async fn terms<C: Side>(local: &Local, consumer: &C) -> Result<Terms, SideError> {
+    let (own, theirs) = tokio::try_join!(local.info(), consumer.info())?;
+    let unfit = |reason: String| SideError::Unfit { consumer: theirs.service.clone(), reason };
+    if own.collection != theirs.collection {
+        return Err(unfit(format!(
+            "it has a copy of {:?}, and this service owns {:?}",
+            theirs.collection, own.collection
+        )));
+    }
+    if let Some(field) = theirs.fields.iter().find(|field| !own.fields.contains(field)) {
+        return Err(unfit(format!("it holds {field:?}, which this service knows nothing of")));
+    }
+    Ok(Terms {
+        protocol: PROTOCOL,
+        collection: own.collection,
+        fields: theirs.fields,
+        tombstones_since: own.tombstones_since.max(theirs.tombstones_since),
+    })
+}
+
+/// The moment since which removed keys are not forgotten for sure, whatever clocks differ by.
+pub(super) fn surely_known(now: Timestamp, tombstones: Duration) -> Timestamp {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    now.before(tombstones).after(DAY).max(Timestamp::default())
+}
+
+/// How long to rest after `took`, to work for `share` thousandths of the time.
+fn rest_after(took: Duration, share: i32) -> Duration {
+    let share = f64::from(share.clamp(1, 1_000)) / 1_000.0;
+    took.mul_f64(1.0 / share - 1.0).min(LONGEST_REST)
+}
+
+impl Looked {
+    fn finding(
+        self,
+        verification: i64,
+        finding: Finding,
+        looks: i32,
+        due_us: Timestamp,
+        now: Timestamp,
+    ) -> KeyFinding {
+        let (owner, copy) = (self.owner.state, self.copy);
+        KeyFinding {
+            verification,
+            key: self.key,
+            finding,
+            looks,
+            due_us,
+            owner_version: owner.as_ref().map(|state| state.version),
+            owner_removed: owner.as_ref().map(|state| state.removed),
+            copy_epoch: copy.as_ref().and_then(|state| state.epoch),
+            copy_version: copy.as_ref().map(|state| state.version),
+            copy_removed: copy.as_ref().map(|state| state.removed),
+            event_id: self.owner.open.map(|event| event.id),
+            found_us: now,
+        }
+    }
+}
