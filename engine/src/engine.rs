@@ -154,7 +154,8 @@ impl Engine {
         let DatabaseSettings { loop_pool_size, connect_timeout, .. } = engine.settings.database;
         // Requests that queue for connections must not keep the loops waiting.
         let db = engine.db.with_own_pool(loop_pool_size, connect_timeout);
-        let verifier = engine.verifier.clone().map(|verifier| Verifier { db: db.clone(), ..verifier });
+        let verifier =
+            engine.verifier.clone().map(|verifier| Verifier { db: db.clone(), ..verifier });
         let background = Self { db, verifier, ..engine.clone() };
         Ok((engine, Loops::new(background, collector)))
     }
@@ -170,11 +171,12 @@ impl Engine {
         let name = &settings.service.name;
         let alerts =
             Alerts::new(name, public_url, &settings.alerts, &settings.mail, &settings.webhook)?;
-        let verifier = hooks.collection.as_ref().and_then(Collection::owner).map(|owner| Verifier {
-            tombstones: settings.retention.removed_products,
-            patience: settings.verify.patience,
-            ..Verifier::new(&db, &env, name, owner, &alerts)
-        });
+        let verifier =
+            hooks.collection.as_ref().and_then(Collection::owner).map(|owner| Verifier {
+                tombstones: settings.retention.removed_products,
+                patience: settings.verify.patience,
+                ..Verifier::new(&db, &env, name, owner)
+            });
         Ok(Self {
             verifier,
             resync: Resync::default(),

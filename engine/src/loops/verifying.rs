@@ -44,6 +44,9 @@ impl Engine {
                     None => return,
                 },
             };
+            if step.ended {
+                self.alerts.wake();
+            }
             // Without work it waits to be woken; a verification that somebody asks for ends a rest.
             let rest = async {
                 match step.worked {
@@ -77,7 +80,8 @@ impl Engine {
         let what = "sending states again";
         run_when_notified(what, &self.env, self.resync.notify(), &stop, || async {
             let (db, owner) = (&self.db, Arc::clone(&owner));
-            let outcome = self.resync.run_once(db, &self.env, &self.outbox, owner, consumer).await?;
+            let outcome =
+                self.resync.run_once(db, &self.env, &self.outbox, owner, consumer).await?;
             if outcome.appended > 0 {
                 self.outbox.wake();
             }

@@ -22,9 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use utoipa::ToSchema;
 
-pub use model::{
-    NewResync, ResyncJob, Skipped, cancel, find, insert, list, skipped,
-};
+pub use model::{NewResync, ResyncJob, Skipped, cancel, find, insert, list, skipped};
 pub use step::Outcome;
 
 /// Keys that may be named one by one.

@@ -186,8 +186,7 @@ pub(super) fn save(conn: &mut Conn, job: &ResyncJob) -> QueryResult<()> {
 
 /// Those of `events` that still wait for their first send.
 pub(super) fn unsent(conn: &mut Conn, events: &[EventId]) -> QueryResult<Vec<EventId>> {
-    let waiting = outbox_pending::table
-        .filter(outbox_pending::id.eq_any(events))
-        .select(outbox_pending::id);
+    let waiting =
+        outbox_pending::table.filter(outbox_pending::id.eq_any(events)).select(outbox_pending::id);
     on!(conn, c => waiting.load(c))
 }

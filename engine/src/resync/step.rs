@@ -94,8 +94,7 @@ fn step(
         return Ok((Outcome { worked: true, ..Outcome::default() }, Vec::new()));
     };
     let next = next_of(conn, &selection, job.cursor.as_deref().unwrap_or_default(), owner)?;
-    let resend =
-        Resend { keys: &next.keys, kind: job.kind, reason: job.reason.as_deref(), now };
+    let resend = Resend { keys: &next.keys, kind: job.kind, reason: job.reason.as_deref(), now };
     let Resent { events, mut skipped } = match next.keys.is_empty() {
         true => Resent::default(),
         false => owner.resend(conn, &resend)?,
@@ -137,7 +136,8 @@ fn next_of(
             let cursor = cursor_after(found.len(), found.last().map(|one| one.key.as_str()));
             let (ahead, keys): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|one| one.copy_epoch.is_some_and(|copy| copy > epoch));
-            let skipped = ahead.into_iter().map(|one| (one.key.clone(), of_later_epoch(&one, epoch)));
+            let skipped =
+                ahead.into_iter().map(|one| (one.key.clone(), of_later_epoch(&one, epoch)));
             let skipped = skipped.collect();
             let resend = |one: KeyFinding| ResendKey { key: one.key, above: one.copy_version };
             Ok(Next { keys: keys.into_iter().map(resend).collect(), skipped, cursor })

@@ -88,7 +88,8 @@ impl<C: Side> Comparison<'_, C> {
             if own == theirs {
                 *keys += own.rows;
             } else {
-                let (RangeDigest { rows: own, .. }, RangeDigest { rows: theirs, .. }) = (own, theirs);
+                let (RangeDigest { rows: own, .. }, RangeDigest { rows: theirs, .. }) =
+                    (own, theirs);
                 differing.push(Differing { range, own, theirs });
             }
         }

@@ -22,7 +22,17 @@ const HOLD: Duration = Duration::from_secs(60);
 
 /// How far a verification is, or how it ended.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema, AsExpression, FromSqlRow,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    ToSchema,
+    AsExpression,
+    FromSqlRow,
 )]
 #[diesel(sql_type = SmallInt)]
 #[serde(rename_all = "snake_case")]
@@ -69,7 +79,9 @@ impl State {
 }
 
 /// What was found of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema, AsExpression, FromSqlRow)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema, AsExpression, FromSqlRow,
+)]
 #[diesel(sql_type = Text)]
 #[schema(rename_all = "lowercase")]
 pub enum Finding {

@@ -47,7 +47,10 @@ pub fn configure(replicas: Replicas) -> impl FnOnce(&mut ServiceConfig) {
 impl Replicas {
     fn local(&self) -> ProblemResult<Local> {
         let collection = self.collection.as_ref().ok_or_else(|| {
-            Problem::not_found(format!("{} holds no collection that could be compared", self.service))
+            Problem::not_found(format!(
+                "{} holds no collection that could be compared",
+                self.service
+            ))
         })?;
         let since = surely_known(self.env.now(), self.tombstones);
         Ok(Local::of(&self.service, &self.db, collection.replica(), since))

@@ -30,7 +30,9 @@ const MAX_ANSWER: usize = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SideError {
     /// Nobody answers, or not in time, or not to the end; it may be different later.
-    #[error("{consumer} can't be asked at {url}: {reason}; is it up, and are peer.url and peer.api_token right?")]
+    #[error(
+        "{consumer} can't be asked at {url}: {reason}; is it up, and are peer.url and peer.api_token right?"
+    )]
     Away {
         /// Who was asked.
         consumer: String,
@@ -99,7 +101,11 @@ impl Side for Local {
         })
     }
 
-    async fn digests(&self, terms: &Terms, ranges: &[Range]) -> Result<Vec<RangeDigest>, SideError> {
+    async fn digests(
+        &self,
+        terms: &Terms,
+        ranges: &[Range],
+    ) -> Result<Vec<RangeDigest>, SideError> {
         let mut digests = Vec::with_capacity(ranges.len());
         for range in ranges {
             digests.push(self.digest(terms, range).await?);
@@ -216,13 +222,19 @@ impl Side for Remote {
         Ok(info)
     }
 
-    async fn digests(&self, terms: &Terms, ranges: &[Range]) -> Result<Vec<RangeDigest>, SideError> {
+    async fn digests(
+        &self,
+        terms: &Terms,
+        ranges: &[Range],
+    ) -> Result<Vec<RangeDigest>, SideError> {
         let request = DigestRequest { terms: terms.clone(), ranges: ranges.to_vec() };
         let answer: DigestAnswer = self.post("/api/v1/replica/digests", &request).await?;
         self.check_protocol(answer.protocol)?;
         let is_digest = |one: &RangeDigest| one.rows >= 0 && is_sha256(&one.digest);
         match answer.digests {
-            digests if digests.len() == ranges.len() && digests.iter().all(is_digest) => Ok(digests),
+            digests if digests.len() == ranges.len() && digests.iter().all(is_digest) => {
+                Ok(digests)
+            }
             _ => Err(self.unfit("it answered with other digests than it was asked for".to_owned())),
         }
     }
@@ -233,7 +245,9 @@ impl Side for Remote {
         self.check_protocol(answer.protocol)?;
         match fits(&answer, of) {
             true => Ok((answer.states, answer.more)),
-            false => Err(self.unfit("it answered with other keys than it was asked for".to_owned())),
+            false => {
+                Err(self.unfit("it answered with other keys than it was asked for".to_owned()))
+            }
         }
     }
 }
@@ -271,7 +285,8 @@ impl Remote {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<T, SideError> {
-        let response = request.timeout(self.timeout).send().await.map_err(|error| self.broke_off(&error))?;
+        let response =
+            request.timeout(self.timeout).send().await.map_err(|error| self.broke_off(&error))?;
         let status = response.status();
         let body = body_of(response, MAX_ANSWER).await.map_err(|error| self.broke_off(&error))?;
         if status.is_success() {

@@ -18,7 +18,7 @@ use super::model::{self, Finding, KeyFinding, NewVerification, State, Verificati
 use super::replica::Owner;
 use super::side::{Local, Side, SideError};
 use super::wire::{MAX_STATES, PROTOCOL, Terms};
-use crate::alerts::{self, AlertKind, Alerts, NewAlert};
+use crate::alerts::{self, AlertKind, NewAlert};
 
 /// Differences that are listed; a verification ends when it has found so many.
 pub const MAX_DIFFERENCES: i64 = 100_000;
@@ -38,8 +38,7 @@ const LONG: Duration = Duration::from_millis(600);
 const LONGEST_REST: Duration = Duration::from_secs(20);
 
 /// Pauses between looks at a key that moves.
-const LOOKS: Backoff =
-    Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
+const LOOKS: Backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
 
 /// The pause before a consumer that gives no answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -66,8 +65,6 @@ pub struct Verifier {
     pub tombstones: Duration,
     /// How long moving keys, and a consumer without answers, are looked at again.
     pub patience: Duration,
-    /// Where people are told.
-    pub alerts: Alerts,
     /// Names this instance.
     pub holder: String,
     /// How many keys the next range has.
@@ -83,10 +80,12 @@ pub struct Step {
     pub worked: bool,
     /// How long to rest before the next one.
     pub rest: Duration,
+    /// Whether a verification has ended with it: alerts may be raised or closed.
+    pub ended: bool,
 }
 
 impl Step {
-    const NONE: Self = Self { worked: false, rest: Duration::ZERO };
+    const NONE: Self = Self { worked: false, rest: Duration::ZERO, ended: false };
 }
 
 /// What a step found, to be written at once.
@@ -98,7 +97,7 @@ struct Found {
 
 impl Verifier {
     /// A verifier of `owner`'s keys in `db`.
-    pub fn new(db: &Db, env: &Env, service: &str, owner: Arc<dyn Owner>, alerts: &Alerts) -> Self {
+    pub fn new(db: &Db, env: &Env, service: &str, owner: Arc<dyn Owner>) -> Self {
         Self {
             db: db.clone(),
             env: env.clone(),
@@ -106,7 +105,6 @@ impl Verifier {
             owning: Owning { owner },
             tombstones: Duration::from_secs(365 * 24 * 60 * 60),
             patience: Duration::from_secs(30),
-            alerts: alerts.clone(),
             holder: env.event_id().to_string(),
             size: Arc::new(AtomicI64::new(FIRST)),
             woken: Arc::default(),
@@ -154,7 +152,8 @@ impl Verifier {
     /// step, and ends the verification as unknown once patience is over.
     pub async fn run_once<C: Side>(&self, consumer: &C) -> Result<Step, DbError> {
         let holder = self.holder.clone();
-        let taken = self.db.write::<_, DbError>(move |conn| Ok(model::take(conn, &holder)?)).await?;
+        let taken =
+            self.db.write::<_, DbError>(move |conn| Ok(model::take(conn, &holder)?)).await?;
         let Some(mut row) = taken else { return Ok(Step::NONE) };
         let (now, began) = (self.env.now(), Instant::now());
         row.started_us = row.started_us.or(Some(now));
@@ -172,8 +171,9 @@ impl Verifier {
                 Duration::ZERO
             }
         };
+        let ended = !row.state.is_open();
         self.save(row, found).await?;
-        Ok(Step { worked: true, rest })
+        Ok(Step { worked: true, rest, ended })
     }
 
     fn is_patient(&self, row: &Verification) -> bool {
@@ -268,7 +268,8 @@ impl Verifier {
     ) -> Result<Duration, SideError> {
         let due = self.due(row.seq).await?;
         if due.is_empty() && row.state == State::LookingAgain {
-            let is_over = self.env.now().since(row.compared_us.unwrap_or_default()) >= self.patience;
+            let is_over =
+                self.env.now().since(row.compared_us.unwrap_or_default()) >= self.patience;
             if is_over || self.undecided(row.seq).await? == 0 {
                 row.state = State::Equal;
                 return Ok(Duration::ZERO);
@@ -294,7 +295,8 @@ impl Verifier {
     ) {
         let now = self.env.now();
         for one in looked {
-            let looks = earlier.iter().find(|early| early.key == one.key).map_or(0, |e| e.looks) + 1;
+            let looks =
+                earlier.iter().find(|early| early.key == one.key).map_or(0, |e| e.looks) + 1;
             let (finding, due_us) = match one.verdict {
                 Verdict::Equal => {
                     found.equal.push(one.key);
@@ -362,8 +364,16 @@ impl Verifier {
             Ok(row) if is_over => {
                 let Verification { seq, consumer, keys, differences, waiting, .. } = &row;
                 let (state, reason) = (row.state.name(), row.reason.as_deref());
-                tracing::info!(seq, consumer, state, keys, differences, waiting, reason, "verified");
-                self.alerts.wake();
+                tracing::info!(
+                    seq,
+                    consumer,
+                    state,
+                    keys,
+                    differences,
+                    waiting,
+                    reason,
+                    "verified"
+                );
                 Ok(())
             }
             Ok(_) | Err(DbError::Query(diesel::result::Error::RollbackTransaction)) => Ok(()),

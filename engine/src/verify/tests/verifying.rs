@@ -1,0 +1,207 @@
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use stockloop_tests::database::TestDatabase;
+use stockloop_tests::on_every_database;
+
+use super::fixture::{Shelf, Strange, run};
+use crate::verify::{Finding, MAX_DIFFERENCES, State, cancel};
+
+on_every_database!(std::convert::identity =>
+    every_kind_of_difference_is_found,
+    what_is_on_its_way_is_no_difference,
+    what_gave_up_is_one,
+    hostile_keys_are_compared_as_any,
+    what_only_the_copy_has_is_listed_in_bounds,
+    a_copy_that_lies_is_found_out_or_not_believed,
+    a_copy_that_is_away_is_unknown,
+    another_instance_goes_on,
+    a_cancelled_one_writes_nothing_more,
+    the_differences_of_an_earlier_one_are_looked_at_again,
+);
+
+fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("K{n:05}")).collect()
+}
+
+async fn every_kind_of_difference_is_found(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(3_000)).await;
+    shelf.arrived("REMOVED", "x").await;
+    let event = shelf.change("REMOVED", "x", true).await;
+    shelf.settle(event).await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.keys, row.differences), (State::Different, 3_001, 1));
+    shelf.deliver("REMOVED").await;
+
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.keys, row.differences), (State::Equal, 3_001, 0));
+
+    shelf
+        .damage(
+            "DELETE FROM item WHERE key IN ('K00000', 'K02999', 'REMOVED'); \
+             UPDATE item SET content = 'by hand' WHERE key = 'K01500'; \
+             UPDATE item SET version = 0 WHERE key = 'K00777'; \
+             UPDATE item SET version = 9 WHERE key = 'K00778'; \
+             UPDATE item SET removed = TRUE WHERE key = 'K00779'; \
+             INSERT INTO item VALUES ('A', 1, 1, FALSE, '', 0), ('K00779x', 1, 1, FALSE, '', 0), ('Z', 1, 1, FALSE, '', 0)",
+        )
+        .await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.keys, row.differences), (State::Different, 3_001, 10));
+    let found = shelf.found(seq).await;
+    let found: Vec<(&str, Finding)> = found.iter().map(|(key, f)| (key.as_str(), *f)).collect();
+    assert_eq!(
+        found,
+        [
+            ("A", Finding::Unknown),
+            ("K00000", Finding::Missing),
+            ("K00777", Finding::Older),
+            ("K00778", Finding::Newer),
+            ("K00779", Finding::Content),
+            ("K00779x", Finding::Unknown),
+            ("K01500", Finding::Content),
+            ("K02999", Finding::Missing),
+            ("REMOVED", Finding::Missing),
+            ("Z", Finding::Unknown),
+        ]
+    );
+}
+
+async fn what_is_on_its_way_is_no_difference(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(50)).await;
+    let event = shelf.change("K00007", "new", false).await;
+    let seq = shelf.ask(None).await;
+    shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    assert_eq!(shelf.row(seq).await.state, State::LookingAgain);
+    shelf.deliver("K00007").await;
+    shelf.settle(event).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.differences, row.waiting), (State::Equal, 0, 0));
+
+    shelf.change("K00008", "new", false).await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.differences, row.waiting), (State::Equal, 0, 1));
+    assert_eq!(shelf.found(seq).await, [("K00008".to_owned(), Finding::Waiting)]);
+}
+
+async fn what_gave_up_is_one(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(5)).await;
+    let event = shelf.change("K00003", "new", false).await;
+    shelf.give_up(event).await;
+    let seq = shelf.ask(None).await;
+    assert_eq!(shelf.until_ended(seq, &shelf.consumer()).await.state, State::Different);
+    assert_eq!(shelf.found(seq).await, [("K00003".to_owned(), Finding::Older)]);
+}
+
+/// Long ones, equal at their beginnings, with characters that mean something elsewhere.
+async fn hostile_keys_are_compared_as_any(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    let long = "x".repeat(900);
+    let mut keys: Vec<String> = (0..600).map(|n| format!("{long}{n:04}")).collect();
+    keys.extend(["%", "_", "'", "\"", "\\", "😀", "\u{e9}", "e\u{301}", " "].map(str::to_owned));
+    shelf.fill(keys).await;
+    let at = format!("{long}0300");
+    shelf.damage(&format!("DELETE FROM item WHERE key IN ('{at}', '😀', '%')")).await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.keys, row.differences), (609, 3));
+    let missing = |key: &str| (key.to_owned(), Finding::Missing);
+    assert_eq!(shelf.found(seq).await, [missing("%"), missing(&at), missing("😀")]);
+}
+
+async fn what_only_the_copy_has_is_listed_in_bounds(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(2_345)).await;
+    run(&shelf.owner, |conn| conn.batch_execute("DELETE FROM item")).await;
+    let seq = shelf.ask(None).await;
+    shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    assert_eq!(shelf.row(seq).await.differences, 500, "a step is cut where it has found many");
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.differences, row.cut), (State::Different, 2_345, false));
+    assert!(row.differences < MAX_DIFFERENCES);
+}
+
+async fn a_copy_that_lies_is_found_out_or_not_believed(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(1_000)).await;
+    shelf.damage("DELETE FROM item WHERE key = 'K00500'").await;
+    // It is never told what the owner's digests are, so it can't give them back.
+    let constant = Strange {
+        inner: shelf.consumer(),
+        answer: |_: &mut Vec<_>, digests: &mut Vec<crate::verify::wire::RangeDigest>| {
+            digests.iter_mut().for_each(|one| one.digest = "0".repeat(64));
+        },
+        is_away: AtomicBool::new(false),
+    };
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &constant).await;
+    assert_eq!((row.state, row.differences), (State::Different, 1));
+}
+
+async fn a_copy_that_is_away_is_unknown(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(10)).await;
+    let away = Strange {
+        inner: shelf.consumer(),
+        answer: |_: &mut Vec<_>, _: &mut Vec<_>| {},
+        is_away: AtomicBool::new(true),
+    };
+    let seq = shelf.ask(None).await;
+    shelf.verifier.run_once(&away).await.unwrap();
+    assert!(shelf.row(seq).await.state.is_open(), "it may come back");
+    let row = shelf.until_ended(seq, &away).await;
+    assert_eq!(row.state, State::Unknown);
+    assert!(row.reason.unwrap().contains("connection refused"));
+    let seq = shelf.ask(None).await;
+    assert_eq!(shelf.until_ended(seq, &shelf.consumer()).await.state, State::Equal);
+}
+
+async fn another_instance_goes_on(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(1_500)).await;
+    shelf.damage("DELETE FROM item WHERE key IN ('K00001', 'K01499')").await;
+    let other = crate::verify::Verifier { holder: "other".to_owned(), ..shelf.verifier.clone() };
+    let seq = shelf.ask(None).await;
+    other.run_once(&shelf.consumer()).await.unwrap();
+    let step = shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    assert!(!step.worked, "the other one holds it");
+    run(&shelf.owner, |conn| conn.batch_execute("UPDATE verification SET held_until_us = 0")).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.keys, row.differences), (State::Different, 1_500, 2));
+}
+
+async fn a_cancelled_one_writes_nothing_more(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(1_500)).await;
+    let seq = shelf.ask(None).await;
+    shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    let now = shelf.clock_now();
+    assert!(run(&shelf.owner, move |conn| cancel(conn, seq, now, "anna")).await);
+    let step = shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    assert!(!step.worked);
+    let row = shelf.row(seq).await;
+    assert_eq!((row.state, row.ended_by.as_deref()), (State::Cancelled, Some("anna")));
+}
+
+async fn the_differences_of_an_earlier_one_are_looked_at_again(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(700)).await;
+    shelf.damage("DELETE FROM item").await;
+    let seq = shelf.ask(None).await;
+    assert_eq!(shelf.until_ended(seq, &shelf.consumer()).await.differences, 700);
+    for n in 0..699 {
+        shelf.deliver(&format!("K{n:05}")).await;
+    }
+    shelf.clock.advance(Duration::from_secs(1));
+    let again = shelf.ask(Some(seq)).await;
+    let row = shelf.until_ended(again, &shelf.consumer()).await;
+    assert_eq!((row.state, row.keys, row.differences), (State::Different, 700, 1));
+    assert_eq!(shelf.found(again).await, [("K00699".to_owned(), Finding::Missing)]);
+}
