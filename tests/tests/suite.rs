@@ -37,6 +37,7 @@ mod orders;
 mod outages;
 mod poison;
 mod pooler;
+mod proof;
 mod stopping;
 mod system;
 mod the_loop;

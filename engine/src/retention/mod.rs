@@ -2,6 +2,7 @@
 
 mod forgotten;
 mod operators;
+mod proof;
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +56,10 @@ pub struct Retention {
     pub orders: Timestamp,
     /// What is left of removed products.
     pub removed_products: Timestamp,
+    /// Verifications that ended.
+    pub verifications: Timestamp,
+    /// Which keys they found to differ.
+    pub verified_keys: Timestamp,
 }
 
 /// Deletes one batch of each kind from a service's own tables, as [`run_once`] does; returns how many rows went.
@@ -77,6 +82,8 @@ impl Retention {
             adjustments: now.before(kept.adjustments),
             orders: now.before(kept.orders),
             removed_products: now.before(kept.removed_products),
+            verifications: now.before(settings.verify.retention),
+            verified_keys: now.before(settings.verify.keys_retention),
         }
     }
 }
@@ -94,7 +101,8 @@ pub async fn run_once(db: &Db, retention: Retention) -> Result<usize, DbError> {
         let resolved = forget_resolved(conn, retention.resolved)?;
         let answers = forget_inbox(conn, retention.inbox)?;
         let replies = forget_replies(conn, retention.idempotency)?;
-        Ok(events + resolved + answers + replies + operators::forget(conn, retention)?)
+        let proof = proof::forget(conn, retention)?;
+        Ok(events + resolved + answers + replies + proof + operators::forget(conn, retention)?)
     })
     .await
 }

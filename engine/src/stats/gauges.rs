@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{Partition, Sample, Sampler};
+use super::{Partition, Sample, Sampler, Verified};
 
 /// Shows the newest sample at each scrape; nothing before the first, rather than a false 0.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ impl Collector for SampleGauges {
         }
         for (name, help, value) in spans(&sample) {
             gauge(&mut encoder, name, help, Some(&Unit::Seconds), value)?;
+        }
+        if let Some(verified) = &sample.verified {
+            encode_verified(&mut encoder, verified)?;
         }
         encode_partitions(&mut encoder, self.sampler.consumer(), &sample)
     }
@@ -161,6 +164,24 @@ fn spans(sample: &Sample) -> [Described<f64>; 3] {
         ("sample_timestamp", "When the gauges were sampled, since 1970", epoch(sample.as_of)),
         ("sample_duration", "How long sampling took", sample.took.as_secs_f64()),
     ]
+}
+
+/// Gauges by consumer, of the newest verification that came to a verdict; none before the first.
+fn encode_verified(encoder: &mut DescriptorEncoder<'_>, verified: &Verified) -> Result<(), Error> {
+    let labels = [("consumer", verified.consumer.as_str())];
+    for (name, help, value) in [
+        ("verified_keys", "Keys that the newest verification compared", verified.keys),
+        ("verified_differences", "Keys that it found to differ", verified.differences),
+        ("verified_waiting_keys", "Keys whose events were open at its end", verified.waiting),
+    ] {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    let help = "Up to when the copy is verified, since 1970";
+    let (name, unit) = ("verified_timestamp", Some(&Unit::Seconds));
+    let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    let since = epoch(verified.since.unwrap_or_default());
+    ConstGauge::new(since).encode(metric.encode_family(&labels)?)
 }
 
 fn epoch(moment: Timestamp) -> f64 {

@@ -13,6 +13,8 @@ mod trend;
 pub use chart::{Chart, ChartError, chart};
 pub use gauges::SampleGauges;
 pub use latency::{Latencies, Quantiles};
-pub use sample::{AlertCounts, Instance, Oldest, Partition, Pause, RelayState, Sample, Totals};
+pub use sample::{
+    AlertCounts, Instance, Oldest, Partition, Pause, RelayState, Sample, Totals, Verified,
+};
 pub use sampler::{Rates, Sampler};
 pub use trend::{Trend, TrendOutcome, TrendPoint, Window, points};

@@ -9,7 +9,7 @@ use common::ids::EventId;
 use common::on;
 use common::schema::{
     bulk_job, counter, dead_letter, mail, outbox_event, outbox_failed, outbox_partition,
-    outbox_pending, outbox_sent, relay_pause, webhook,
+    outbox_pending, outbox_sent, relay_pause, verification, webhook,
 };
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -24,6 +24,7 @@ use crate::alerts::SILENCED;
 use crate::counters;
 use crate::inbox::quarantine;
 use crate::outbox;
+use crate::verify::State;
 
 /// The shortest pause between two samples.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
@@ -71,6 +72,34 @@ pub struct Sample {
     pub quarantined: i64,
     /// Bulk jobs that wait or run.
     pub jobs_open: i64,
+    /// The newest verification of all keys that came to a verdict.
+    pub verified: Option<Verified>,
+}
+
+/// What is known of a copy since it was verified last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, Queryable, Selectable)]
+#[diesel(table_name = verification)]
+pub struct Verified {
+    /// Its number.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
+    pub seq: i64,
+    /// Whose copy.
+    pub consumer: String,
+    /// When it began: what was committed before was compared.
+    #[diesel(column_name = started_us)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// The owner's keys that were compared.
+    pub keys: i64,
+    /// Keys that differed.
+    pub differences: i64,
+    /// Keys whose events were open at its end.
+    pub waiting: i64,
+}
+
+fn as_text<S: serde::Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
 }
 
 /// Counts that only grow.
@@ -228,6 +257,7 @@ impl Sample {
                 .filter(bulk_job::state.lt(2_i16))
                 .count()
                 .get_result(c))?,
+            verified: verified(conn)?,
             took: begun.elapsed(),
         })
     }
@@ -357,6 +387,18 @@ fn alerts(conn: &mut Conn, now: Timestamp) -> QueryResult<AlertCounts> {
 
 fn mails_unsent(conn: &mut Conn) -> QueryResult<i64> {
     on!(conn, c => mail::table.filter(mail::sent_us.is_null()).count().get_result(c))
+}
+
+/// Newest first, so that it ends after a few rows.
+fn verified(conn: &mut Conn) -> QueryResult<Option<Verified>> {
+    use verification as v;
+    let verdicts = v::state.eq(State::Equal).or(v::state.eq(State::Different));
+    on!(conn, c => v::table
+        .filter(verdicts.and(v::keys_of.is_null()))
+        .order(v::seq.desc())
+        .select(Verified::as_select())
+        .first(c)
+        .optional())
 }
 
 /// What the mail that is due first failed of.

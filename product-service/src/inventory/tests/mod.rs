@@ -7,6 +7,7 @@ mod batch;
 mod details;
 mod input;
 mod keys;
+mod owned;
 pub(crate) mod product_fixture;
 mod put;
 mod read;
