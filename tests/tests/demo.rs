@@ -48,6 +48,7 @@ fn demo(folder: &Path, args: &[&str]) -> (Value, String) {
 fn assert_good(report: &Value, log: &str) {
     let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("{name}: {report}"));
     assert_eq!(report["replica_equal"], true, "{report}");
+    assert_eq!(report["verified"]["state"], "equal", "{report}");
     assert_eq!(number("processed"), number("changes"));
     assert_eq!(number("rows"), number("accepted") + number("refused"));
     assert!(number("changes") > number("accepted"), "opening stock counts too: {report}");

@@ -5,6 +5,7 @@ mod client;
 mod orders;
 mod play;
 mod progress;
+mod proof;
 mod report;
 mod verify;
 
@@ -139,7 +140,8 @@ async fn replay(
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
     let findings = verify::verify(stack, since, &survey, &orders).await?;
-    Ok(Report::new(&survey, &played, retried + orders.retried, findings, stack, seconds))
+    let verified = proof::verified(stack).await?;
+    Ok(Report::new(&survey, &played, retried + orders.retried, findings, verified, stack, seconds))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use anyhow::Context;
+use engine::verify::{State, Verification};
 use serde::Serialize;
 
 use super::play::Played;
@@ -32,6 +33,8 @@ pub(crate) struct Report {
     alerts_mailed: usize,
     /// Whether the copy equals the source, row by row.
     replica_equal: bool,
+    /// What product-service itself found when it verified the copy.
+    verified: Verified,
     /// Orders placed, and their final states.
     orders: Orders,
     /// Whether every product's stock is what opening stock, adjustments and confirmed orders make.
@@ -79,6 +82,37 @@ impl Orders {
     }
 }
 
+/// A verification of all keys.
+#[derive(Debug, Serialize)]
+struct Verified {
+    /// `equal`, `different` or `unknown`.
+    state: &'static str,
+    /// Keys that were compared, removed ones too.
+    keys: i64,
+    /// Keys that differed.
+    differences: i64,
+    /// Why it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl From<Verification> for Verified {
+    fn from(row: Verification) -> Self {
+        let Verification { state, keys, differences, reason, .. } = row;
+        Self { state: state.name(), keys, differences, reason }
+    }
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { state, keys, differences, reason } = self;
+        match reason {
+            Some(reason) => write!(f, "{state}: {reason}"),
+            None => write!(f, "{state} ({keys} keys, {differences} differences)"),
+        }
+    }
+}
+
 /// Percentiles, in milliseconds.
 #[derive(Debug, Serialize)]
 struct Latency {
@@ -92,6 +126,7 @@ impl Report {
         played: &Played,
         retried: u64,
         findings: Findings,
+        verified: Verification,
         stack: &Stack,
         seconds: f64,
     ) -> Self {
@@ -111,6 +146,7 @@ impl Report {
             exhausted_then_retried: retried,
             alerts_mailed: stack.catcher.mails().len(),
             replica_equal: findings.differences.is_empty(),
+            verified: verified.into(),
             orders: Orders::of(&findings.orders),
             stock_conserved: findings.stock_differences.is_empty(),
             seconds,
@@ -127,11 +163,13 @@ impl Report {
         }
     }
 
-    /// Whether something was played, every change is PROCESSED, the copy equals the source, every order has ended, and
+    /// Whether something was played, every change is PROCESSED, the copy equals the source and is
+    /// verified, every order has ended, and
     /// no piece is lost.
     pub(crate) fn is_good(&self) -> bool {
         self.accepted > 0
             && self.replica_equal
+            && self.verified.state == State::Equal.name()
             && self.processed == self.changes
             && self.open == 0
             && self.orders.all_ended()
@@ -195,6 +233,7 @@ impl fmt::Display for Report {
         for difference in self.differences.iter().take(10) {
             writeln!(f, "  {difference}")?;
         }
+        writeln!(f, "stockloop verify      {}", self.verified)?;
         let orders = &self.orders;
         writeln!(f, "orders placed         {}", orders.placed)?;
         writeln!(
