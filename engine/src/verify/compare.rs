@@ -10,7 +10,7 @@ use common::db::DbError;
 
 use super::replica::Range;
 use super::side::{Local, Side, SideError};
-use super::wire::{KeySet, KeyState, RangeDigest, Terms};
+use super::wire::{KeySet, KeyState, Terms};
 use super::{Owning, wire};
 
 /// Parts that a range is split into.
@@ -41,11 +41,12 @@ pub(super) struct Comparison<'a, C> {
     pub(super) terms: &'a Terms,
 }
 
-/// A range that differs, and how many rows each side has in it.
-struct Differing {
+/// A range, and how many rows each side has in it.
+struct Part {
     range: Range,
     own: i64,
     theirs: i64,
+    is_equal: bool,
 }
 
 impl<C: Side> Comparison<'_, C> {
@@ -54,60 +55,50 @@ impl<C: Side> Comparison<'_, C> {
         let up_to = self.key_after(after.unwrap_or_default(), size - 1).await?;
         let range = Range { after: after.map(str::to_owned), up_to: up_to.clone() };
         let mut compared = Compared { up_to, ..Compared::default() };
-        let mut differing = self.differing(vec![range], &mut compared.keys).await?;
-        while let Some(one) = differing.pop() {
-            if compared.differing.len() >= MANY {
-                compared.up_to = one.range.after;
+        let mut parts = self.digested(vec![range]).await?;
+        while let Some(part) = parts.pop() {
+            if part.is_equal {
+                compared.keys += part.own;
+            } else if compared.differing.len() >= MANY {
+                compared.up_to = part.range.after;
                 break;
-            }
-            if one.is_better_listed() {
-                if let Some(cut) = self.list(one.range, &mut compared).await? {
+            } else if part.is_better_listed() {
+                if let Some(cut) = self.list(part.range, &mut compared).await? {
                     compared.up_to = Some(cut);
                     break;
                 }
             } else {
-                let parts = self.split(&one).await?;
-                differing.extend(self.differing(parts, &mut compared.keys).await?);
+                let ranges = self.split(&part).await?;
+                parts.extend(self.digested(ranges).await?);
             }
         }
         Ok(compared)
     }
 
-    /// Those of `ranges` that differ, the first one last; the keys of the others are counted.
-    async fn differing(
-        &self,
-        ranges: Vec<Range>,
-        keys: &mut i64,
-    ) -> Result<Vec<Differing>, SideError> {
+    /// What both sides have in `ranges`, the first one last.
+    async fn digested(&self, ranges: Vec<Range>) -> Result<Vec<Part>, SideError> {
         let (own, theirs) = tokio::try_join!(
             self.local.digests(self.terms, &ranges),
             self.consumer.digests(self.terms, &ranges),
         )?;
-        let mut differing = Vec::new();
-        for (range, (own, theirs)) in ranges.into_iter().zip(own.into_iter().zip(theirs)) {
-            if own == theirs {
-                *keys += own.rows;
-            } else {
-                let (RangeDigest { rows: own, .. }, RangeDigest { rows: theirs, .. }) =
-                    (own, theirs);
-                differing.push(Differing { range, own, theirs });
-            }
-        }
-        differing.reverse();
-        Ok(differing)
+        let parts =
+            ranges.into_iter().zip(own.into_iter().zip(theirs)).map(|(range, (own, theirs))| {
+                Part { range, is_equal: own == theirs, own: own.rows, theirs: theirs.rows }
+            });
+        Ok(parts.rev().collect())
     }
 
     /// Parts of a range with as many keys of the owner each.
-    async fn split(&self, one: &Differing) -> Result<Vec<Range>, SideError> {
-        let (size, mut parts) = (one.own / PARTS, Vec::new());
-        let mut after = one.range.after.clone();
+    async fn split(&self, part: &Part) -> Result<Vec<Range>, SideError> {
+        let (size, mut parts) = (part.own / PARTS, Vec::new());
+        let mut after = part.range.after.clone();
         for _ in 1..PARTS {
             let up_to = self.key_after(after.as_deref().unwrap_or_default(), size - 1).await?;
-            let is_within = |key: &String| one.range.up_to.as_ref().is_none_or(|end| key < end);
+            let is_within = |key: &String| part.range.up_to.as_ref().is_none_or(|end| key < end);
             let Some(up_to) = up_to.filter(is_within) else { break };
             parts.push(Range { after: after.replace(up_to.clone()), up_to: Some(up_to) });
         }
-        parts.push(Range { after, up_to: one.range.up_to.clone() });
+        parts.push(Range { after, up_to: part.range.up_to.clone() });
         Ok(parts)
     }
 
@@ -147,7 +138,7 @@ impl<C: Side> Comparison<'_, C> {
     }
 }
 
-impl Differing {
+impl Part {
     /// Whether the keys are few, or most of them differ anyway.
     fn is_better_listed(&self) -> bool {
         let Self { own, theirs, .. } = self;

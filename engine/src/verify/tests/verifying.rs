@@ -13,6 +13,7 @@ on_every_database!(std::convert::identity =>
     what_gave_up_is_one,
     hostile_keys_are_compared_as_any,
     what_only_the_copy_has_is_listed_in_bounds,
+    a_step_that_is_cut_counts_no_key_twice,
     a_copy_that_lies_is_found_out_or_not_believed,
     a_copy_that_is_away_is_unknown,
     another_instance_goes_on,
@@ -126,6 +127,19 @@ async fn what_only_the_copy_has_is_listed_in_bounds(database: TestDatabase) {
     let row = shelf.until_ended(seq, &shelf.consumer()).await;
     assert_eq!((row.state, row.differences, row.cut), (State::Different, 2_345, false));
     assert!(row.differences < MAX_DIFFERENCES);
+}
+
+async fn a_step_that_is_cut_counts_no_key_twice(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(4_000)).await;
+    // Equal ranges between and behind those that differ.
+    shelf
+        .damage("DELETE FROM item WHERE key < 'K00900' OR (key > 'K02000' AND key < 'K02300')")
+        .await;
+    shelf.verifier.size.store(100_000, std::sync::atomic::Ordering::Relaxed);
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.keys, row.differences), (State::Different, 4_000, 1_199));
 }
 
 async fn a_copy_that_lies_is_found_out_or_not_believed(database: TestDatabase) {
