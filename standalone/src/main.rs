@@ -24,7 +24,8 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// What to log, such as `info` or `warn,engine::outbox=debug`.
-    #[arg(long, global = true, default_value = "warn", env = "STOCKLOOP_LOG")]
+    // Behind the options of each command, however many commands there are.
+    #[arg(long, global = true, default_value = "warn", env = "STOCKLOOP_LOG", display_order = 900)]
     log: String,
 }
 
@@ -36,6 +37,12 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Operate a running service: see its events and alerts, and act on them.
     Admin(admin_cli::AdminArgs),
+    /// Find out whether the copy has what its source has; the exit code says so.
+    Verify(admin_cli::proof::VerifyArgs),
+    /// Send again what a verification found to differ, and verify it.
+    Repair(admin_cli::proof::RepairArgs),
+    /// Send the states of keys again: of some, of all, or of those that changed lately.
+    Resync(admin_cli::proof::ResyncArgs),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +63,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Dev(args) => dev::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Demo(args) => demo::run(args).await,
             Command::Admin(args) => admin_cli::run(args).await,
+            Command::Verify(args) => Ok(admin_cli::proof::verify(args).await),
+            Command::Repair(args) => Ok(admin_cli::proof::repair(args).await),
+            Command::Resync(args) => Ok(admin_cli::proof::resync(args).await),
         }
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

@@ -18,6 +18,9 @@ fn help_teaches() {
         "help_admin_retry",
         program().output(&["admin", "retry", "--help"], &[])
     );
+    insta::assert_snapshot!("help_verify", program().output(&["verify", "--help"], &[]));
+    insta::assert_snapshot!("help_repair", program().output(&["repair", "--help"], &[]));
+    insta::assert_snapshot!("help_resync", program().output(&["resync", "--help"], &[]));
 }
 
 #[test]
@@ -57,6 +60,39 @@ fn what_is_asked_wrongly_is_refused_before_anything_is_sent() {
     wrong(&["overview"], &[("STOCKLOOP_ADMIN_URL", "nowhere")], "8081");
     wrong(&["--order", "overview"], &[("STOCKLOOP_ADMIN_ORDER_URL", "nowhere")], "8082");
     wrong(&["overview"], &[("STOCKLOOP_ADMIN_TOKEN", "s3cret\u{7}")], "the token");
+}
+
+#[test]
+fn a_proof_that_is_asked_for_wrongly_is_refused_before_anything_is_sent() {
+    let wrong = |args: &[&str], word: &str| {
+        let outcome = program().run(args, &[]);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(word) && outcome.stdout.is_empty(), "{word}: {outcome:?}");
+    };
+    wrong(&["verify", "--last", "--share", "0.5"], "--share");
+    wrong(&["verify", "--last", "--cancel", "7"], "--cancel");
+    wrong(&["verify", "--url", "127.0.0.1:8081"], "http://127.0.0.1:8081");
+    wrong(&["repair", "--verification", "latest"], "latest");
+    wrong(&["resync"], "--changed-since");
+    wrong(&["resync", "TEA", "--all"], "--all");
+    wrong(&["resync", "--all", "--prefix", "T"], "--prefix");
+    wrong(&["resync", "--changed-since", "soon"], "2h for two hours ago");
+    wrong(&["resync", "--prefix", "T", "--url", "http://127.0.0.1:1"], "use --yes to confirm");
+}
+
+/// Who asks whether the copy is equal must not take silence for a yes.
+#[test]
+fn what_cannot_be_asked_is_not_known() {
+    let env = [("STOCKLOOP_ADMIN_URL", "http://127.0.0.1:1")];
+    for args in [&["verify"][..], &["verify", "--last", "--json"], &["repair", "--yes"]] {
+        let outcome = program().run(args, &env);
+        assert_eq!(outcome.code, Some(4), "{outcome:?}");
+        assert!(outcome.stderr.contains("can't be reached"), "{outcome:?}");
+        assert!(outcome.stdout.is_empty(), "{outcome:?}");
+    }
+    let outcome = program().run(&["verify", "--token-file", "nowhere"], &env);
+    assert!(outcome.code == Some(4) && outcome.stderr.contains("nowhere"), "{outcome:?}");
+    assert_eq!(program().run(&["resync", "TEA"], &env).code, Some(1));
 }
 
 #[test]

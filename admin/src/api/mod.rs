@@ -17,12 +17,14 @@ pub(crate) mod overview;
 pub(crate) mod problems;
 pub(crate) mod quarantine;
 pub(crate) mod relay;
+pub(crate) mod resyncs;
 mod session;
 mod silences;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tokens;
+pub(crate) mod verifications;
 
 pub use openapi::openapi;
 
@@ -45,7 +47,9 @@ use engine::bulk::Bulk;
 use engine::kafka::Producer;
 use engine::outbox::Outbox;
 use engine::peer::Peer;
+use engine::resync::Resync;
 use engine::stats::Sampler;
+use engine::verify::Verifier;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Guard, RouteModule, Rules};
@@ -59,6 +63,9 @@ pub struct Admin {
     pub(crate) outbox: Outbox,
     pub(crate) alerts: Alerts,
     pub(crate) bulk: Bulk,
+    /// What compares consumers with what this service owns; none where it owns nothing.
+    pub(crate) verifier: Option<Verifier>,
+    pub(crate) resync: Resync,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
@@ -78,6 +85,8 @@ impl Admin {
             outbox: engine.outbox.clone(),
             alerts: engine.alerts.clone(),
             bulk: engine.bulk.clone(),
+            verifier: engine.verifier.clone(),
+            resync: engine.resync.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
@@ -113,6 +122,8 @@ pub const RULES: Rules = Rules {
         RouteModule::new(stream::RULES, stream::configure),
         RouteModule::new(events::RULES, events::configure),
         RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
+        RouteModule::new(verifications::RULES, verifications::configure),
+        RouteModule::new(resyncs::RULES, resyncs::configure),
         RouteModule::new(relay::RULES, relay::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(silences::RULES, silences::configure),

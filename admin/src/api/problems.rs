@@ -1,5 +1,6 @@
 //! What refusals of the engine are over HTTP.
 
+use common::config::Settings;
 use common::http::Problem;
 use engine::alerts::AlertError;
 use engine::bulk::CreateError;
@@ -53,6 +54,14 @@ pub(crate) fn job_problem(error: CreateError) -> Problem {
         CreateError::OtherSelection(_) => Problem::invalid("selection", detail),
         CreateError::Query(error) => error.into(),
     }
+}
+
+/// What a service says that is asked about what only an owner knows: the other one of the loop is the owner.
+pub(crate) fn owns_nothing(settings: &Settings) -> Problem {
+    let (service, owner) = (&settings.service.name, &settings.kafka.outbound_consumer);
+    Problem::not_found(format!(
+        "{service} owns nothing that could be verified or sent again; ask {owner}, whose states it has a copy of"
+    ))
 }
 
 #[cfg(test)]

@@ -21,13 +21,14 @@ struct Asset {
     hash: String,
 }
 
-static ASSETS: LazyLock<[Asset; 5]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 6]> = LazyLock::new(|| {
     const SCRIPT: &str = "text/javascript; charset=utf-8";
     [
         asset("style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
         asset("page.js", SCRIPT, include_str!("assets/page.js")),
         asset("live.js", SCRIPT, include_str!("assets/live.js")),
         asset("job.js", SCRIPT, include_str!("assets/job.js")),
+        asset("progress.js", SCRIPT, include_str!("assets/progress.js")),
         asset("favicon.svg", "image/svg+xml", include_str!("assets/favicon.svg")),
     ]
 });

@@ -85,10 +85,15 @@ impl PageContext {
     /// Where the API gives the list as a file, with the filter of this page.
     fn file(&self, format: &str) -> String {
         let list = self.path.strip_prefix("/admin/").unwrap_or_default();
-        let list = if list == "relay" { "pauses" } else { list };
+        let list = match list.split_once('/') {
+            Some(("proof", seq)) => format!("verifications/{seq}/differences"),
+            Some(("resyncs", seq)) => format!("resyncs/{seq}/skipped"),
+            _ if list == "relay" => "pauses".to_owned(),
+            _ => list.to_owned(),
+        };
         let mut filter = self.query.without(&["after", "done", "limit"]);
         // Pages of keys take one to fill a form with; as a filter it would be unknown.
-        if matches!(list, "pauses" | "quarantine") {
+        if matches!(&*list, "pauses" | "quarantine") {
             filter = Fields::default();
         }
         // The API wants its moments with their zone.
@@ -195,11 +200,15 @@ pub(super) struct Link {
     pub(super) waiting: Option<i64>,
 }
 
+/// The page of what was verified, which only an owner has much to say on.
+const PROOF: &str = "/admin/proof";
+
 /// The pages of the navigation: name, address, what they ask for.
-const LINKS: [(&str, &str, Role, Area); 10] = [
+const LINKS: [(&str, &str, Role, Area); 11] = [
     ("Overview", "/admin", Role::Viewer, Area::Overview),
     ("Events", "/admin/events", Role::Viewer, Area::Events),
     ("Jobs", "/admin/jobs", Role::Viewer, Area::Events),
+    ("Proof", PROOF, Role::Viewer, Area::Events),
     ("Alerts", "/admin/alerts", Role::Viewer, Area::Alerts),
     ("Dead letters", "/admin/dead-letters", Role::Viewer, Area::DeadLetters),
     ("Relay", "/admin/relay", Role::Viewer, Area::Relay),
@@ -212,7 +221,10 @@ const LINKS: [(&str, &str, Role, Area); 10] = [
 impl Frame {
     pub(super) fn new(admin: &Admin, caller: Option<&Caller>, path: &str, done: &str) -> Self {
         let may = |role, area| caller.is_some_and(|caller| caller.may(role, area));
-        let links = LINKS.into_iter().filter(|(_, _, role, area)| may(*role, *area));
+        let is_here = |address| address != PROOF || admin.verifier.is_some();
+        let links = LINKS
+            .into_iter()
+            .filter(|(_, address, role, area)| may(*role, *area) && is_here(*address));
         Self {
             service: admin.settings.service.name.clone(),
             who: caller.map(Who::of),
@@ -250,9 +262,10 @@ impl Link {
             "/admin/dead-letters" => Some(sample.dead_letters),
             _ => None,
         });
-        // Silences and mails are tabs beside the alerts.
+        // Silences and mails are tabs beside the alerts; jobs that send states again follow from the proof.
         let beside = address == "/admin/alerts"
-            && ["/admin/silences", "/admin/mails"].iter().any(|tab| path.starts_with(tab));
+            && ["/admin/silences", "/admin/mails"].iter().any(|tab| path.starts_with(tab))
+            || address == PROOF && path.starts_with("/admin/resyncs/");
         let here = path == address || beside || (below && address != "/admin");
         Self { name, address, here, waiting: waiting.filter(|waiting| *waiting > 0) }
     }

@@ -17,6 +17,7 @@ mod form;
 mod json;
 mod login;
 mod overview;
+mod proof;
 mod relay;
 mod show;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(overview::RULES, overview::configure),
         RouteModule::new(events::RULES, events::configure),
         RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
+        RouteModule::new(proof::RULES, proof::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(dead_letters::RULES, dead_letters::configure),
         RouteModule::new(relay::RULES, relay::configure),

@@ -148,17 +148,25 @@ fn next_of(
             keys.dedup();
             keys.truncate(CHUNK);
             let cursor = cursor_after(keys.len(), keys.last().map(|key| key.as_str()));
-            Ok(Next { keys: keys.into_iter().map(named).collect(), skipped: Vec::new(), cursor })
+            Ok(Next {
+                keys: keys.into_iter().map(|key| named(key)).collect(),
+                skipped: Vec::new(),
+                cursor,
+            })
         }
         ResyncSelection::Where(which) => {
             let Walked { keys, cursor } = owner.next_keys(conn, after, which, limit)?;
-            Ok(Next { keys: keys.iter().map(named).collect(), skipped: Vec::new(), cursor })
+            Ok(Next {
+                keys: keys.iter().map(|key| named(key)).collect(),
+                skipped: Vec::new(),
+                cursor,
+            })
         }
     }
 }
 
-fn named(key: &String) -> ResendKey {
-    ResendKey { key: key.clone(), above: None }
+fn named(key: &str) -> ResendKey {
+    ResendKey { key: key.to_owned(), above: None }
 }
 
 /// Where to go on after `count` keys; fewer than were asked for are the last.

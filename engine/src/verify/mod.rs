@@ -30,4 +30,4 @@ pub use routes::{
     __path_digests, __path_info, __path_states, Replicas, configure, digests, info, states,
 };
 pub use side::{Local, Remote, Side, SideError};
-pub use verifier::{MAX_DIFFERENCES, Owning, Step, Verifier};
+pub use verifier::{MAX_DIFFERENCES, Owning, SCHEDULED, Step, Verifier};

@@ -382,8 +382,8 @@ impl Verifier {
     }
 }
 
-/// How a verification that nobody asked for was authenticated.
-pub(crate) const SCHEDULED: &str = "schedule";
+/// What stands in place of how somebody was authenticated where nobody asked for a verification.
+pub const SCHEDULED: &str = "schedule";
 
 /// Raises the alerts that a verification calls for, and closes those that it ends.
 fn tell(

@@ -24,12 +24,16 @@ pub(crate) use docs::configure;
         common::telemetry::ready,
         common::telemetry::metrics,
         engine::peer::show,
+        engine::verify::info,
+        engine::verify::digests,
+        engine::verify::states,
         docs::show,
     ),
     components(schemas(Problem, PartProblem)),
     tags(
         (name = "health", description = "Liveness, readiness and metrics"),
         (name = "inbox", description = "What the other service asks about the events that it sent"),
+        (name = "replica", description = "What the other service asks to compare a copy with its source"),
         (name = "documentation", description = "This document"),
     )
 )]

@@ -20,6 +20,7 @@ Examples:
   stockloop admin export events --where status=EXHAUSTED --format csv -o exhausted.csv
   stockloop admin export audit --where since=2026-01-01T00:00:00Z --format ndjson | jq .
   stockloop admin export job-items --job 7 -o job-7.csv
+  stockloop admin export differences --verification latest -o differences.csv
 
 --where takes the parameters of the list in the API; /api/docs/ of the service lists them.")]
 pub(super) struct ExportArgs {
@@ -37,9 +38,13 @@ pub(super) struct ExportArgs {
     /// Only items that match; may be repeated.
     #[arg(long = "where", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
-    /// The bulk job whose items are exported.
-    #[arg(long, value_name = "SEQ", required_if_eq("list", "job-items"))]
+    /// The job whose items, or whose skipped keys, are exported.
+    #[arg(long, value_name = "SEQ",
+          required_if_eq_any([("list", "job-items"), ("list", "resync-skipped")]))]
     job: Option<u64>,
+    /// The verification whose differences are exported: its number, or `latest`.
+    #[arg(long, value_name = "SEQ", required_if_eq("list", "differences"))]
+    verification: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,6 +59,10 @@ enum ExportList {
     Pauses,
     Jobs,
     JobItems,
+    Verifications,
+    Differences,
+    Resyncs,
+    ResyncSkipped,
     Audit,
     Users,
     Tokens,
@@ -80,9 +89,14 @@ pub(super) async fn run(ctx: &CommandContext, args: ExportArgs) -> anyhow::Resul
         return Err(CommandError::Usage(text.to_owned()).into());
     }
     let job = args.job.unwrap_or_default().to_string();
+    let verification = args.verification.clone().unwrap_or_default();
     let list = name(args.list);
     let path: Vec<&str> = match args.list {
         ExportList::JobItems => vec!["jobs", &job, "items", "export"],
+        ExportList::ResyncSkipped => vec!["resyncs", &job, "skipped", "export"],
+        ExportList::Differences => {
+            vec!["verifications", &verification, "differences", "export"]
+        }
         _ => vec![&list, "export"],
     };
     let query = Query::default()

@@ -43,6 +43,14 @@ pub(super) struct List<'a> {
     pub(super) when_empty: &'a str,
 }
 
+/// What of a list was printed.
+pub(super) struct Printed {
+    /// There was nothing.
+    pub(super) none: bool,
+    /// There is more than was asked for.
+    pub(super) more: bool,
+}
+
 impl List<'_> {
     /// Prints as many items as `limit` says.
     pub(super) async fn show(
@@ -50,7 +58,23 @@ impl List<'_> {
         ctx: &CommandContext,
         limit: &ListLimit,
     ) -> anyhow::Result<Outcome> {
-        let mut left = limit.max_items();
+        let printed = self.print(ctx, limit.max_items()).await?;
+        if printed.none {
+            ctx.remark(self.when_empty);
+        }
+        if printed.more {
+            ctx.remark("There are more: use --limit N or --all.");
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Prints up to `max_items` items, without any remark.
+    pub(super) async fn print(
+        &self,
+        ctx: &CommandContext,
+        max_items: usize,
+    ) -> anyhow::Result<Printed> {
+        let mut left = max_items;
         let (mut after, mut with_header) = (None, true);
         loop {
             let query = self.query.clone().and("limit", Some(left.min(PAGE_SIZE)));
@@ -65,13 +89,7 @@ impl List<'_> {
             }
         }
         // Still without its header, so nothing was in it.
-        if with_header {
-            ctx.remark(self.when_empty);
-        }
-        if after.is_some() {
-            ctx.remark("There are more: use --limit N or --all.");
-        }
-        Ok(Outcome::Done)
+        Ok(Printed { none: with_header, more: after.is_some() })
     }
 
     /// Prints a list that comes in one piece.

@@ -17,6 +17,7 @@ mod listing;
 mod messages;
 mod outcome;
 mod overview;
+pub(crate) mod proof;
 mod quarantine;
 mod relay;
 mod table;

@@ -9,8 +9,12 @@ pub(super) enum Outcome {
     Done,
     /// Nothing was done: the answer was no, or a job was cancelled.
     NotDone,
-    /// A job has ended, and skipped some of its events.
+    /// A job has ended, and skipped some of its events or keys.
     PartlyDone,
+    /// A copy does not have what its source has.
+    Different,
+    /// It could not be found out whether it has.
+    Unknown,
 }
 
 impl From<Outcome> for ExitCode {
@@ -18,7 +22,8 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::NotDone => Self::FAILURE,
-            Outcome::PartlyDone => Self::from(3),
+            Outcome::PartlyDone | Outcome::Different => Self::from(3),
+            Outcome::Unknown => Self::from(4),
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::api::dead_letters::DeadLetter;
 use crate::api::events::search::{filter_of, page};
 use crate::api::quarantine::Quarantined;
 use crate::api::relay::PausedKey;
+use crate::api::resyncs::{ResyncItem, SkippedKey, resync_number};
+use crate::api::verifications::{Asked, DifferenceItem, VerificationItem};
 use crate::api::{Admin, alerts as alert_routes, audit as audit_routes};
 
 /// What its routes ask for.
@@ -26,6 +28,10 @@ pub(in crate::api) const RULES: &[Rule] = &[
     Rule::new("GET", "/events/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/jobs/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/jobs/{seq}/items/export", Role::Viewer, Area::Events),
+    Rule::new("GET", "/verifications/export", Role::Viewer, Area::Events),
+    Rule::new("GET", "/verifications/{seq}/differences/export", Role::Viewer, Area::Events),
+    Rule::new("GET", "/resyncs/export", Role::Viewer, Area::Events),
+    Rule::new("GET", "/resyncs/{seq}/skipped/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/alerts/export", Role::Viewer, Area::Alerts),
     Rule::new("GET", "/silences/export", Role::Viewer, Area::Alerts),
     Rule::new("GET", "/mails/export", Role::Viewer, Area::Alerts),
@@ -44,6 +50,10 @@ pub(in crate::api) fn configure(scope: &mut ServiceConfig) {
         .service(resource("/events/export").get(events))
         .service(resource("/jobs/export").get(jobs))
         .service(resource("/jobs/{seq}/items/export").get(job_items))
+        .service(resource("/verifications/export").get(verifications))
+        .service(resource("/verifications/{seq}/differences/export").get(verification_differences))
+        .service(resource("/resyncs/export").get(resyncs))
+        .service(resource("/resyncs/{seq}/skipped/export").get(resync_skipped))
         .service(resource("/alerts/export").get(alerts))
         .service(resource("/silences/export").get(silences))
         .service(resource("/mails/export").get(mails))
@@ -113,6 +123,100 @@ async fn job_items(
     export.run(&admin, by, page).await
 }
 
+/// Verifications as a file, newest first
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/verifications/export",
+    tag = "verification",
+    params(ExportQuery, ("consumer" = Option<String>, Query, description = "Only those of this consumer")),
+    responses((status = 200, response = File))
+)]
+async fn verifications(
+    admin: Data<Admin>,
+    by: Caller,
+    mut params: Params,
+) -> ProblemResult<HttpResponse> {
+    let export = Export::of("verifications", &mut params)?;
+    let consumer = params.text("consumer");
+    params.finish()?;
+    admin.verifier()?;
+    let page = move |conn: &mut Conn, after, limit| {
+        VerificationItem::page(conn, consumer.as_deref(), after, limit)
+    };
+    export.run(&admin, by, page).await
+}
+
+/// The keys that a verification found to differ, as a file
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/verifications/{seq}/differences/export",
+    tag = "verification",
+    params(ExportQuery, ("seq" = String, Path, description = "The verification's number, or `latest`"), ("waiting" = Option<bool>, Query, description = "true: instead of them, the keys whose events were open at its end")),
+    responses((status = 200, response = File))
+)]
+async fn verification_differences(
+    admin: Data<Admin>,
+    by: Caller,
+    seq: Path<String>,
+    mut params: Params,
+) -> ProblemResult<HttpResponse> {
+    let export = Export::of("differences", &mut params)?;
+    let asked = Asked::parse(&seq)?;
+    let waiting = params.take("waiting", "true or false")?.unwrap_or(false);
+    params.finish()?;
+    admin.verifier()?;
+    // Which one is the latest may change while the file is written.
+    let asked = admin.db.read(move |conn| asked.find(conn)).await?.seq;
+    let page = move |conn: &mut Conn, after: Option<String>, limit| {
+        let after = after.unwrap_or_default();
+        DifferenceItem::page(conn, Asked::Number(asked), waiting, &after, limit)
+    };
+    export.run(&admin, by, page).await
+}
+
+/// Jobs that send states again, as a file, newest first
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/resyncs/export",
+    tag = "verification",
+    params(ExportQuery),
+    responses((status = 200, response = File))
+)]
+async fn resyncs(
+    admin: Data<Admin>,
+    by: Caller,
+    mut params: Params,
+) -> ProblemResult<HttpResponse> {
+    let export = Export::of("resyncs", &mut params)?;
+    params.finish()?;
+    admin.verifier()?;
+    export.run(&admin, by, ResyncItem::page).await
+}
+
+/// The keys that a job left as they are, as a file
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/resyncs/{seq}/skipped/export",
+    tag = "verification",
+    params(ExportQuery, ("seq" = String, Path, description = "The job's number")),
+    responses((status = 200, response = File))
+)]
+async fn resync_skipped(
+    admin: Data<Admin>,
+    by: Caller,
+    seq: Path<String>,
+    mut params: Params,
+) -> ProblemResult<HttpResponse> {
+    let export = Export::of("resync-skipped", &mut params)?;
+    let job = resync_number(&seq)?;
+    params.finish()?;
+    admin.verifier()?;
+    let page = move |conn: &mut Conn, after: Option<String>, limit| {
+        SkippedKey::page(conn, job, &after.unwrap_or_default(), limit)
+    };
+    export.run(&admin, by, page).await
+}
+
 /// Alerts as a file: all that match the filter, newest first
 #[utoipa::path(
     get,
@@ -120,7 +224,7 @@ async fn job_items(
     tag = "alerts",
     params(ExportQuery, ("open" = Option<bool>, Query, description = "Only those that are not closed, or only closed ones"),
         ("state" = Option<String>, Query, description = "open, acknowledged or closed"),
-        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received or topic_shape"),
+        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift or not_verified"),
         ("key" = Option<String>, Query, description = "Only those of this SKU or order"),
         ("event" = Option<String>, Query, description = "Only those of this event id"),
         ("mail" = Option<String>, Query, description = "Only those that this mail lists"),

@@ -7,6 +7,7 @@ use common::on;
 use common::schema::webhook;
 use diesel::prelude::*;
 use engine::audit::AuthMethod;
+use engine::verify::{Finding, State};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
@@ -25,14 +26,17 @@ on_every_database!(AdminFixture::new =>
     nothing_becomes_a_formula,
     a_file_for_excel_has_its_mark,
     what_a_job_did_is_a_file,
+    what_differs_is_a_file,
     an_export_is_noted,
     a_file_that_breaks_off_is_not_taken_for_whole,
 );
 
 /// The lists that have a file.
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 14] = [
     "/events",
     "/jobs",
+    "/verifications",
+    "/resyncs",
     "/alerts",
     "/silences",
     "/mails",
@@ -84,6 +88,9 @@ impl AdminFixture {
         let filter = json!({ "filter": { "status": "EXHAUSTED" } });
         let job = json!({ "action": "retry", "selection": filter, "expected": 1 });
         assert_eq!(self.post("/jobs", job).await.status, 201);
+        let seq = self.verified(State::Different, &[("A", Finding::Older)]).await.to_string();
+        let repair = json!({ "kind": "repair", "selection": { "differences": seq } });
+        assert_eq!(self.post("/resyncs", repair).await.status, 201);
         self.called().await;
         let user = json!({ "name": "ada", "password": "correct horse battery", "role": "viewer" });
         assert_eq!(self.post("/users", user).await.status, 201);
@@ -203,6 +210,24 @@ async fn what_a_job_did_is_a_file(fixture: AdminFixture) {
     let header = fixture.csv(&format!("/jobs/{job}/items/export?format=csv")).await;
     assert_eq!(header, [["event_id", "skipped"]]);
     fixture.get("/jobs/999/items/export?format=csv").await.is_problem(404, "");
+}
+
+async fn what_differs_is_a_file(fixture: AdminFixture) {
+    let found = [("A", Finding::Missing), ("B", Finding::Waiting)];
+    let seq = fixture.verified(State::Different, &found).await;
+    let file = format!("/verifications/{seq}/differences/export?format=ndjson");
+    let keys: Vec<Value> =
+        fixture.ndjson(&file).await.into_iter().map(|line| line["key"].clone()).collect();
+    assert_eq!(keys, ["A"]);
+    let waiting = "/verifications/latest/differences/export?waiting=true&format=csv";
+    let table = fixture.csv(waiting).await;
+    assert_eq!((&*table[0][0], &*table[1][0], table.len()), ("key", "B", 2));
+    let none = fixture.get("/verifications/99/differences/export?format=csv").await;
+    none.is_problem(404, "");
+    let repair = json!({ "kind": "repair", "selection": { "differences": seq.to_string() } });
+    let job = fixture.post("/resyncs", repair).await.body["seq"].clone();
+    let skipped = format!("/resyncs/{}/skipped/export?format=csv", job.as_str().unwrap());
+    assert_eq!(fixture.csv(&skipped).await, [["key", "why"]]);
 }
 
 async fn an_export_is_noted(fixture: AdminFixture) {

@@ -1,6 +1,6 @@
 //! Events in every state, and requests to the routes.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
@@ -14,11 +14,15 @@ use common::event::{EventKind, EventType, NewEvent};
 use common::http::unknown_route;
 use common::ids::EventId;
 use common::on;
-use common::schema::{counter, outbox_history, outbox_settled};
+use common::schema::{counter, outbox_history, outbox_settled, verification, verification_key};
 use diesel::prelude::*;
 use engine::kafka::EmbeddedBroker;
 use engine::outbox::Outbox;
+use engine::resync::{Resend, Resent, Walked, Which};
 use engine::stats::Sampler;
+use engine::verify::{
+    self, Collection, Finding, KeyFinding, NewVerification, Owner, Replica, Row, Select, State,
+};
 use engine::{Engine, HookContext, Hooks, counters};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -99,9 +103,53 @@ static BROKERS: LazyLock<String> = LazyLock::new(|| {
     brokers
 });
 
+/// An owner of nothing yet: that is enough to be asked about.
+struct Shelf;
+
+impl Replica for Shelf {
+    fn collection(&self) -> &'static str {
+        "shelf"
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn rows(&self, _: &mut Conn, _: &Select<'_>) -> QueryResult<Vec<Row>> {
+        Ok(Vec::new())
+    }
+
+    fn forgotten_since(&self, _: &mut Conn) -> QueryResult<Option<Timestamp>> {
+        Ok(None)
+    }
+}
+
+impl Owner for Shelf {
+    fn key_after(&self, _: &mut Conn, _: &str, _: i64) -> QueryResult<Option<String>> {
+        Ok(None)
+    }
+
+    fn forgotten_version(&self, _: &mut Conn) -> QueryResult<i64> {
+        Ok(0)
+    }
+
+    /// Everything is left as it is.
+    fn resend(&self, _: &mut Conn, resend: &Resend<'_>) -> QueryResult<Resent> {
+        let why = |key: &engine::resync::ResendKey| (key.key.clone(), "never heard of".to_owned());
+        Ok(Resent { events: Vec::new(), skipped: resend.keys.iter().map(why).collect() })
+    }
+
+    fn next_keys(&self, _: &mut Conn, _: &str, _: &Which, _: i64) -> QueryResult<Walked> {
+        Ok(Walked::default())
+    }
+}
+
 fn engine(db: Db, settings: &Settings, env: &Env) -> Engine {
     let (settings, env) = (settings.clone(), env.clone());
-    let hooks = |_: &HookContext| Hooks::sends_only();
+    let hooks = |_: &HookContext| Hooks {
+        collection: Some(Collection::Owned(Arc::new(Shelf))),
+        ..Hooks::sends_only()
+    };
     Engine::with_database(db, settings, env, "http://127.0.0.1:8081", hooks).unwrap().0
 }
 
@@ -140,6 +188,12 @@ impl AdminFixture {
         change(&mut self.settings);
         let (db, env) = (self.db.clone(), self.env.clone());
         self.engine = engine(db, &self.settings, &env);
+        self
+    }
+
+    /// The same for a service that only has a copy.
+    pub(crate) fn owning_nothing(mut self) -> Self {
+        self.engine.verifier = None;
         self
     }
 
@@ -284,6 +338,41 @@ impl AdminFixture {
         .await
     }
 
+    /// A verification that has ended as `state`, with a key for each of `found`.
+    pub(crate) async fn verified(&self, state: State, found: &[(&str, Finding)]) -> i64 {
+        let new = NewVerification {
+            consumer: "order-service".to_owned(),
+            keys_of: None,
+            share: 1_000,
+            state,
+            created_us: self.env.now(),
+            created_by: "the schedule".to_owned(),
+            created_via: "schedule".to_owned(),
+        };
+        let differ = found.iter().filter(|(_, finding)| finding.is_difference()).count();
+        let counts = [differ, found.len() - differ].map(|count| i64::try_from(count).unwrap());
+        let keys: Vec<_> = found.iter().map(|(key, what)| ((*key).to_owned(), *what)).collect();
+        let now = self.env.now();
+        self.write(move |conn| {
+            let seq = verify::insert(conn, &new)?.unwrap();
+            let keys = keys.into_iter().map(|(key, finding)| found_key(seq, key, finding, now));
+            let keys: Vec<KeyFinding> = keys.collect();
+            let ended = (
+                verification::keys.eq(41_i64),
+                verification::differences.eq(counts[0]),
+                verification::waiting.eq(counts[1]),
+                verification::started_us.eq(now),
+                verification::ended_us.eq(now.after(Duration::from_secs(2))),
+            );
+            on!(conn, c => {
+                diesel::update(verification::table.find(seq)).set(ended).execute(c)?;
+                diesel::insert_into(verification_key::table).values(keys).execute(c)?;
+            });
+            Ok(seq)
+        })
+        .await
+    }
+
     pub(crate) async fn history(&self, id: EventId, attempt: i32, what: &str, error: &str) {
         let line = (
             outbox_history::event_id.eq(id),
@@ -297,6 +386,24 @@ impl AdminFixture {
             on!(conn, c => diesel::insert_into(outbox_history::table).values(line).execute(c))
         })
         .await;
+    }
+}
+
+fn found_key(verification: i64, key: String, finding: Finding, now: Timestamp) -> KeyFinding {
+    let missing = finding == Finding::Missing;
+    KeyFinding {
+        verification,
+        key,
+        finding,
+        looks: 1,
+        due_us: now,
+        owner_version: Some(5),
+        owner_removed: Some(false),
+        copy_epoch: (!missing).then_some(2),
+        copy_version: (!missing).then_some(4),
+        copy_removed: (!missing).then_some(true),
+        event_id: None,
+        found_us: now,
     }
 }
 

@@ -14,8 +14,10 @@ mod peer;
 mod problems;
 mod quarantine;
 mod relay;
+mod resyncs;
 mod search;
 mod stream;
 mod trend;
+mod verifications;
 
 pub(crate) use fixture::{AdminFixture, ApiResponse, Is};

@@ -3,6 +3,7 @@
 
 mod actions;
 mod login;
+mod proof;
 mod rendering;
 mod routes;
 

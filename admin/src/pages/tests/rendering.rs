@@ -4,6 +4,7 @@ use actix_web::http::header::{
 };
 use actix_web::test::TestRequest;
 use common::telemetry::{Heals, TopicReport, Trouble};
+use engine::verify::{Finding, State};
 use stockloop_tests::on_every_database;
 
 use super::{PageResponse, Site};
@@ -33,12 +34,16 @@ async fn pages(site: &Site) -> Vec<String> {
     let arrived = fixture.event("TEA", 2, Is::Processed).await;
     fixture.alerts(&["first", "second", EVIL]).await;
     fixture.dead_letter(7, EVIL.as_bytes().to_vec()).await;
+    let found = [(EVIL, Finding::Older), ("TEA", Finding::Waiting)];
+    let verification = fixture.verified(State::Different, &found).await;
+    let job = fixture.sent_again(EVIL).await;
     let names = [
         "",
         "/events",
         "/events?status=EXHAUSTED",
         "/events?key=TEA",
         "/jobs",
+        "/proof",
         "/alerts",
         "/alerts/1",
         "/silences",
@@ -50,7 +55,12 @@ async fn pages(site: &Site) -> Vec<String> {
         "/account",
     ];
     let events = [failed, sent, arrived].map(|id| format!("/admin/events/{id}"));
-    names.iter().map(|name| format!("/admin{name}")).chain(events).collect()
+    let proof = [
+        format!("/admin/proof/{verification}"),
+        format!("/admin/proof/{verification}?waiting=true"),
+        format!("/admin/resyncs/{job}"),
+    ];
+    names.iter().map(|name| format!("/admin{name}")).chain(events).chain(proof).collect()
 }
 
 async fn every_page_is_shown_to_every_role(site: Site) {
@@ -59,7 +69,7 @@ async fn every_page_is_shown_to_every_role(site: Site) {
         let cookie = site.signed_in(role).await;
         let mut mine = pages.clone();
         if role >= Role::Operator {
-            mine.push("/admin/audit".to_owned());
+            mine.extend(["/admin/audit".to_owned(), "/admin/proof/1/repair".to_owned()]);
         }
         if role == Role::Admin {
             mine.extend(["/admin/users".to_owned(), "/admin/tokens".to_owned()]);
@@ -144,7 +154,7 @@ async fn what_is_wrong_at_the_broker_is_shown(site: Site) {
 }
 
 async fn files_are_kept_by_browsers(site: Site) {
-    for name in ["style.css", "page.js", "live.js", "job.js", "favicon.svg"] {
+    for name in ["style.css", "page.js", "live.js", "job.js", "progress.js", "favicon.svg"] {
         let answer = site.get(&assets::address(name), "").await;
         assert_eq!(answer.status, 200, "{name}");
         assert!(answer.header(CACHE_CONTROL).contains("immutable"), "{name}");

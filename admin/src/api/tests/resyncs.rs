@@ -1,0 +1,187 @@
+use actix_web::http::header::LOCATION;
+use common::on;
+use common::schema::verification;
+use diesel::prelude::*;
+use engine::bulk::JobState;
+use engine::resync::{self, NewResync, ResyncKind};
+use engine::verify::{Finding, State};
+use serde_json::{Value, json};
+use stockloop_tests::on_every_database;
+
+use super::fixture::AdminFixture;
+
+on_every_database!(AdminFixture::new =>
+    a_repair_is_of_what_a_verification_found,
+    a_repair_is_refused_where_it_is_not_what_was_announced,
+    named_keys_are_each_counted_once,
+    bad_jobs_are_refused_by_name,
+    a_job_runs_and_says_what_it_left,
+    a_job_is_cancelled,
+);
+
+impl AdminFixture {
+    async fn resync(&self, body: Value) -> Value {
+        let created = self.post("/resyncs", body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        created.body
+    }
+
+    /// A job that has ended, and left `key` as it is.
+    pub(crate) async fn sent_again(&self, key: &str) -> i64 {
+        let job = NewResync {
+            kind: ResyncKind::Resync,
+            selection: json!({ "keys": [key] }).to_string(),
+            reason: Some(key.to_owned()),
+            state: JobState::Waiting,
+            expected: Some(1),
+            created_us: self.env.now(),
+            created_by: "ada".to_owned(),
+            created_via: "session".to_owned(),
+        };
+        let seq = self.write(move |conn| resync::insert(conn, &job)).await;
+        self.step_resync().await;
+        seq
+    }
+
+    async fn step_resync(&self) {
+        let owner = self.engine.collection.as_ref().unwrap().owner().unwrap();
+        let (db, env, outbox) = (&self.db, &self.env, &self.outbox);
+        let resync = &self.engine.resync;
+        let stepped = resync.run_once(db, env, outbox, owner, "order-service").await.unwrap();
+        assert!(stepped.worked);
+    }
+}
+
+fn repair(seq: i64) -> Value {
+    json!({ "kind": "repair", "selection": { "differences": seq.to_string() } })
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
+}
+
+async fn a_repair_is_of_what_a_verification_found(fixture: AdminFixture) {
+    let found = [("A", Finding::Missing), ("B", Finding::Older), ("C", Finding::Waiting)];
+    let seq = fixture.verified(State::Different, &found).await;
+    let body = with(with(repair(seq), "expected", json!(2)), "reason", json!("a disk was full"));
+    let created = fixture.post("/resyncs", body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    assert_eq!(created.header(LOCATION), "/api/admin/v1/resyncs/1");
+    let expected = json!({
+        "seq": "1", "kind": "repair", "selection": { "differences": seq.to_string() },
+        "reason": "a disk was full", "state": "waiting", "expected": 2, "done": 0, "skipped": 0,
+        "cursor": null, "verification": null, "created_at": fixture.env.now(),
+        "created_by": "anonymous", "started_at": null, "ended_at": null, "ended_by": null,
+    });
+    assert_eq!(created.body, expected);
+    fixture.step_resync().await;
+    let done = fixture.get("/resyncs/1").await.body;
+    assert_eq!((&done["state"], &done["skipped"]), (&json!("done"), &json!(2)));
+    let again = done["verification"].as_str().unwrap();
+    let again = fixture.get(&format!("/verifications/{again}")).await;
+    assert_eq!(again.body["keys_of"], seq.to_string());
+    assert_eq!(fixture.get("/audit").await.items("action"), ["resync.end", "resync.create"]);
+}
+
+async fn a_repair_is_refused_where_it_is_not_what_was_announced(fixture: AdminFixture) {
+    let refused = async |body: Value, kind: &str| {
+        let refused = fixture.post("/resyncs", body).await;
+        refused.is_problem(409, "");
+        assert_eq!(refused.body["type"], format!("urn:stockloop:problem:{kind}"), "{refused:?}");
+    };
+    let seq = fixture.verified(State::Different, &[("A", Finding::Newer)]).await;
+    refused(with(repair(seq), "expected", json!(2)), "preview-changed").await;
+    let equal = fixture.verified(State::Equal, &[]).await;
+    refused(repair(equal), "nothing-differs").await;
+    let open = fixture.post("/verifications", json!({})).await.body["seq"].clone();
+    let open: i64 = open.as_str().unwrap().parse().unwrap();
+    refused(repair(open), "verification-open").await;
+    fixture
+        .write(move |conn| {
+            let cut = verification::cut.eq(true);
+            on!(conn, c => diesel::update(verification::table.find(seq)).set(cut).execute(c))
+        })
+        .await;
+    refused(repair(seq), "verification-cut").await;
+    assert_eq!(fixture.get("/resyncs").await.body["items"], json!([]));
+    fixture.resync(with(repair(seq), "only_listed", json!(true))).await;
+    fixture.post("/resyncs", repair(99)).await.is_problem(404, "");
+}
+
+async fn named_keys_are_each_counted_once(fixture: AdminFixture) {
+    let body = json!({ "kind": "resync", "selection": { "keys": ["B", "A", "B"] }, "expected": 2 });
+    let job = fixture.resync(body.clone()).await;
+    assert_eq!(job["selection"], json!({ "keys": ["A", "B"] }));
+    assert_eq!(job["expected"], 2);
+    fixture.post("/resyncs", with(body, "expected", json!(3))).await.is_problem(409, "");
+    let all = fixture.resync(json!({ "kind": "resync", "selection": { "where": {} } })).await;
+    assert_eq!((&all["expected"], &all["seq"]), (&json!(null), &json!("2")));
+    let which = json!({ "prefix": "P", "changed_since": "2026-01-01T00:00:00Z" });
+    let job = json!({ "kind": "resync", "selection": { "where": which } });
+    let stored = &fixture.resync(job).await["selection"]["where"];
+    assert_eq!(stored["prefix"], "P");
+    assert!(stored["changed_since"].as_str().unwrap().starts_with("2026-01-01T00:00:00"));
+    assert_eq!(
+        fixture.walk("/resyncs?limit=2", "seq").await,
+        (vec!["3".to_owned(), "2".to_owned(), "1".to_owned()], 2)
+    );
+}
+
+async fn bad_jobs_are_refused_by_name(fixture: AdminFixture) {
+    let many: Vec<String> = (0..1_001).map(|n| format!("K{n}")).collect();
+    let keys = |keys: Value| json!({ "kind": "resync", "selection": { "keys": keys } });
+    let which = |which: Value| json!({ "kind": "resync", "selection": { "where": which } });
+    for (body, field) in [
+        (json!({ "kind": "repair", "selection": { "keys": ["A"] } }), "selection"),
+        (json!({ "kind": "resync", "selection": { "differences": "1" } }), "selection"),
+        (keys(json!([])), "selection.keys"),
+        (keys(json!(many)), "selection.keys"),
+        (keys(json!([""])), "selection.keys"),
+        (keys(json!(["a\0"])), "selection.keys"),
+        (keys(json!(["x".repeat(4_097)])), "selection.keys"),
+        (which(json!({ "prefix": "\0" })), "selection.where.prefix"),
+        (which(json!({ "prefix": "" })), "selection.where.prefix"),
+        (with(which(json!({})), "expected", json!(5)), "expected"),
+        (with(keys(json!(["A"])), "expected", json!(-1)), "expected"),
+        (with(keys(json!(["A"])), "reason", json!(" ")), "reason"),
+        (with(keys(json!(["A"])), "reason", json!("x".repeat(501))), "reason"),
+    ] {
+        fixture.post("/resyncs", body).await.is_problem(422, field);
+    }
+    for odd in [which(json!({ "moon": 1 })), json!({ "kind": "restored", "selection": {} })] {
+        assert_eq!(fixture.post("/resyncs", odd).await.status, 422);
+    }
+    fixture.get("/resyncs/x").await.is_problem(422, "seq");
+    fixture.get("/resyncs/7").await.is_problem(404, "");
+    fixture.get("/resyncs/7/skipped").await.is_problem(404, "");
+    fixture.post("/resyncs/7/cancel", json!({})).await.is_problem(404, "");
+}
+
+async fn a_job_runs_and_says_what_it_left(fixture: AdminFixture) {
+    let keys = json!({ "keys": ["B", "A", "C"] });
+    let job = fixture.resync(json!({ "kind": "resync", "selection": keys })).await;
+    fixture.step_resync().await;
+    let path = format!("/resyncs/{}", job["seq"].as_str().unwrap());
+    let done = fixture.get(&path).await.body;
+    assert_eq!(
+        (&done["state"], &done["done"], &done["skipped"]),
+        (&json!("done"), &json!(0), &json!(3))
+    );
+    assert_eq!(done["verification"], json!(null), "only repairs are verified");
+    let page = fixture.get(&format!("{path}/skipped?limit=2")).await;
+    assert_eq!(page.body["items"][0], json!({ "key": "A", "why": "never heard of" }));
+    assert_eq!(page.body["next"], "B");
+    assert_eq!(fixture.walk(&format!("{path}/skipped?limit=2"), "key").await.0.len(), 3);
+}
+
+async fn a_job_is_cancelled(fixture: AdminFixture) {
+    let job = fixture.resync(json!({ "kind": "resync", "selection": { "where": {} } })).await;
+    let cancel = format!("/resyncs/{}/cancel", job["seq"].as_str().unwrap());
+    let cancelled = fixture.post(&cancel, json!({})).await;
+    assert_eq!((cancelled.status, &cancelled.body["state"]), (200, &json!("cancelled")));
+    let again = fixture.post(&cancel, json!({})).await;
+    again.is_problem(409, "");
+    assert_eq!(again.body["type"], "urn:stockloop:problem:job-ended");
+    assert_eq!(fixture.get("/audit").await.items("action"), ["resync.cancel", "resync.create"]);
+}

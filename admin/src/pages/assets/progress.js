@@ -1,0 +1,31 @@
+// The progress of what runs, asked for each second until it ends; then the page is loaded once more, with the result.
+
+const card = document.querySelector("[data-progress]");
+const grouped = new Intl.NumberFormat("en");
+
+function show(item) {
+  for (const part of card.querySelectorAll("[data-field]")) {
+    const value = item[part.dataset.field] ?? "";
+    part.textContent = typeof value === "number" ? grouped.format(value) : value;
+  }
+  const bar = card.querySelector("progress[max]");
+  if (bar) bar.value = item.done + item.skipped;
+  document.querySelector("[data-state]").textContent = item.state.replaceAll("_", " ");
+}
+
+async function ask() {
+  try {
+    const answer = await fetch(card.dataset.progress);
+    if (answer.status === 401) return location.reload();
+    if (answer.ok) {
+      const item = await answer.json();
+      show(item);
+      if (item.ended_at) return location.reload();
+    }
+  } catch {
+    // The service is away for a moment; the next question may find it.
+  }
+  setTimeout(ask, 1000);
+}
+
+setTimeout(ask, 300);

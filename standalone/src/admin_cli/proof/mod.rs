@@ -1,0 +1,78 @@
+//! `stockloop verify`, `repair` and `resync`: whether the copy has what its source has, and what mends it.
+
+mod follow;
+mod repair;
+mod resync;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::context::CommandContext;
+use super::error::CommandError;
+use super::is_closed_pipe;
+use super::outcome::Outcome;
+use super::target::{GLOBAL_HEADING, Target};
+
+pub(crate) use repair::RepairArgs;
+pub(crate) use resync::ResyncArgs;
+pub(crate) use verify::VerifyArgs;
+
+/// The exit code of an answer that could not be had.
+const UNKNOWN: u8 = 4;
+
+/// The exit code of what failed or was refused.
+const FAILED: u8 = 1;
+
+/// Which service is asked, and who reads what is printed.
+#[derive(Args)]
+struct Connection {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON for programs, and nothing else: one line per difference, or the job.
+    #[arg(long, help_heading = GLOBAL_HEADING)]
+    json: bool,
+}
+
+/// Runs `verify`; errors are printed on standard error.
+pub(crate) async fn verify(args: VerifyArgs) -> ExitCode {
+    run(&args.connection, UNKNOWN, async |ctx| verify::run(ctx, &args).await).await
+}
+
+/// Runs `repair`; errors are printed on standard error.
+pub(crate) async fn repair(args: RepairArgs) -> ExitCode {
+    run(&args.connection, UNKNOWN, async |ctx| repair::run(ctx, &args).await).await
+}
+
+/// Runs `resync`; errors are printed on standard error.
+pub(crate) async fn resync(args: ResyncArgs) -> ExitCode {
+    run(&args.connection, FAILED, async |ctx| resync::run(ctx, &args).await).await
+}
+
+async fn run(
+    connection: &Connection,
+    failed: u8,
+    command: impl AsyncFnOnce(&CommandContext) -> anyhow::Result<Outcome>,
+) -> ExitCode {
+    let ended = match CommandContext::new(&connection.target, connection.json) {
+        Ok(ctx) => command(&ctx).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(outcome) => outcome.into(),
+        Err(error) => failure(&error, connection.json, failed),
+    }
+}
+
+/// Prints why a command failed; what was asked wrongly keeps its own exit code.
+fn failure(error: &anyhow::Error, json: bool, failed: u8) -> ExitCode {
+    match error.downcast_ref::<CommandError>() {
+        Some(error @ CommandError::Usage(_)) => return error.print(json),
+        Some(error) => drop(error.print(json)),
+        // Who reads the output, such as `head`, has seen enough of it; it is not the whole answer.
+        None if is_closed_pipe(error) => {}
+        None => eprintln!("stockloop: {error:#}"),
+    }
+    ExitCode::from(failed)
+}
