@@ -26,26 +26,47 @@ use crate::schema::idempotency;
 /// The longest key that is taken, in characters.
 const MAX_KEY: usize = 255;
 
+/// The header that tells an answer that was kept from one that was just made.
+const REPLAYED: &str = "idempotent-replayed";
+
 /// The answer to a write, whether it was done or refused.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
-#[diesel(table_name = idempotency)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
+    status: i32,
+    etag: Option<String>,
+    location: Option<String>,
+    body: String,
+    /// Whether it was given before, and kept.
+    replayed: bool,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = idempotency)]
+struct KeptReply {
     status: i32,
     etag: Option<String>,
     location: Option<String>,
     body: String,
 }
 
+impl From<KeptReply> for Reply {
+    fn from(KeptReply { status, etag, location, body }: KeptReply) -> Self {
+        Self { status, etag, location, body, replayed: true }
+    }
+}
+
 impl Reply {
     /// An answer of JSON.
     pub fn json(status: StatusCode, body: &impl Serialize) -> ProblemResult<Self> {
         let body = serde_json::to_string(body).map_err(|error| Problem::internal(&error))?;
-        Ok(Self { status: i32::from(status.as_u16()), etag: None, location: None, body })
+        let status = i32::from(status.as_u16());
+        Ok(Self { status, etag: None, location: None, body, replayed: false })
     }
 
     /// An answer without a body: 204.
     pub fn no_content() -> Self {
-        Self { status: 204, etag: None, location: None, body: String::new() }
+        let body = String::new();
+        Self { status: 204, etag: None, location: None, body, replayed: false }
     }
 
     /// With the version as its `ETag`.
@@ -78,6 +99,9 @@ impl Reply {
         if let Some(location) = self.location {
             response.insert_header((LOCATION, location));
         }
+        if self.replayed {
+            response.insert_header((REPLAYED, "true"));
+        }
         if self.body.is_empty() {
             return response.finish();
         }
@@ -90,7 +114,8 @@ impl Reply {
 impl From<&Problem> for Reply {
     fn from(problem: &Problem) -> Self {
         let body = serde_json::to_string(problem).unwrap_or_default();
-        Self { status: i32::from(problem.status), etag: None, location: None, body }
+        let status = i32::from(problem.status);
+        Self { status, etag: None, location: None, body, replayed: false }
     }
 }
 
@@ -262,12 +287,12 @@ fn lock(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
 }
 
 fn kept(conn: &mut Conn, bound: &Bound, request_hash: &str) -> ProblemResult<Option<Reply>> {
-    let found: Option<(String, Reply)> = on!(conn, c => idempotency::table
+    let found: Option<(String, KeptReply)> = on!(conn, c => idempotency::table
         .find((&bound.principal, &bound.route, &bound.key))
-        .select((idempotency::body_hash, Reply::as_select()))
+        .select((idempotency::body_hash, KeptReply::as_select()))
         .first(c)
         .optional())?;
-    match found {
+    match found.map(|(hash, reply)| (hash, Reply::from(reply))) {
         // The last release kept refusals, too.
         Some((_, reply)) if !reply.is_success() => forget(conn, bound).map(|()| None),
         Some((hash, _)) if hash != request_hash => Err(Problem::invalid(

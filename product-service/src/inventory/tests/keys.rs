@@ -12,6 +12,8 @@ use super::product_fixture::{ProductFixture, START, content, delta, line};
 
 const KEY: [(&str, &str); 1] = [("idempotency-key", "k1")];
 
+const REPLAYED: &str = "idempotent-replayed";
+
 #[track_caller]
 fn assert_same(first: &TestResponse, second: &TestResponse) {
     assert_eq!(first.status, second.status);
@@ -19,6 +21,7 @@ fn assert_same(first: &TestResponse, second: &TestResponse) {
     for header in ["etag", "location", "content-type"] {
         assert_eq!(first.header(header), second.header(header));
     }
+    assert_eq!((first.header(REPLAYED), second.header(REPLAYED)), ("", "true"));
 }
 
 async fn gives_the_same_answer_and_no_second_change(fixture: &ProductFixture) {
