@@ -1,5 +1,7 @@
 //! The changes of one product: each locks its row, writes its next version and appends the event.
 
+use std::num::NonZeroI64;
+
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::Precondition;
@@ -115,12 +117,16 @@ fn append_event(
 
 impl Product {
     /// The next version, with this content.
-    fn put(&self, content: ProductContent, now: Timestamp) -> Result<Self, ChangeRefusal> {
+    pub(super) fn put(
+        &self,
+        content: ProductContent,
+        now: Timestamp,
+    ) -> Result<Self, ChangeRefusal> {
         Self::of(&self.sku, content, self.version + 1, self.not_before(now))
     }
 
     /// This content as that version.
-    fn of(
+    pub(super) fn of(
         sku: &Sku,
         content: ProductContent,
         version: i64,
@@ -156,6 +162,21 @@ impl Product {
             updated_us: self.not_before(now),
             ..self.clone()
         })
+    }
+
+    /// The pieces by which the stock of `after` is another one, if it is.
+    pub(super) fn difference_to(&self, after: &Self) -> Result<Option<NonZeroI64>, ChangeRefusal> {
+        let (sku, quantity, wanted) = (&self.sku, self.quantity, after.quantity);
+        match wanted.checked_sub(quantity) {
+            Some(delta) => Ok(NonZeroI64::new(delta)),
+            None => Err(ChangeRefusal::TooFar { sku: sku.clone(), quantity, wanted }),
+        }
+    }
+
+    /// Whether both say the same of the product, as whatever version.
+    pub(super) fn has_content_of(&self, other: &Self) -> bool {
+        let (version, updated_us) = (other.version, other.updated_us);
+        Self { version, updated_us, ..self.clone() } == *other
     }
 
     fn tombstone(&self, now: Timestamp) -> Self {

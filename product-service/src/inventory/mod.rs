@@ -7,6 +7,7 @@ mod events;
 mod fields;
 mod model;
 mod owned;
+mod put_batch;
 mod read;
 mod refusal;
 #[cfg(test)]
@@ -23,12 +24,14 @@ pub use change::{PutOutcome, adjust, put, remove};
 pub use details::{DetailsContent, LongDescription, details, put_details};
 pub(crate) use events::{cause_of_order, event};
 pub use fields::{
-    Adjustment, AdjustmentBatch, AdjustmentLine, AdjustmentLines, Description, Price,
-    ProductContent, Reason, Reference,
+    Adjustment, AdjustmentBatch, AdjustmentLine, AdjustmentLines, BatchMode, Description,
+    FieldError, Price, ProductBatch, ProductContent, ProductLine, ProductLines, PutMode, Reason,
+    Reference,
 };
 pub use model::{NewAdjustment, Product, page};
 pub(crate) use model::{lock_all, update_stock};
 pub use owned::OwnedInventory;
+pub use put_batch::{PutLine, PutLineOutcome, put_batch};
 pub(crate) use read::existing;
 pub use read::get;
 pub use refusal::{ChangeError, ChangeRefusal};

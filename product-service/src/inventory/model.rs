@@ -6,7 +6,7 @@ use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Text};
 
 use crate::schema::{adjustment, product};
 
@@ -143,6 +143,91 @@ pub(crate) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()
                 .map(drop)
         }),
     }
+}
+
+const COLUMNS: &str =
+    "sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us";
+
+/// Writes rows that this transaction has locked, and others as new ones, each sorted by SKU; returns how many were
+/// written. There are fewer where another transaction put one of the new ones in meanwhile.
+pub(super) fn put_all(
+    conn: &mut Conn,
+    locked: &[&Product],
+    new: &[&Product],
+) -> QueryResult<usize> {
+    match conn {
+        Conn::Pg(c) => {
+            // No upsert: it would wait for the lock of a row that it meets, and whoever holds that may wait for ours.
+            let updated = put_postgres(c, UPDATE, locked)?;
+            Ok(updated + put_postgres(c, INSERT, new)?)
+        }
+        // SQLite has one writer, and this is it.
+        Conn::Sqlite(c) => upsert_sqlite(c, &[locked, new].concat()),
+    }
+}
+
+const UPDATE: &str = "
+    UPDATE product SET description = n.description, quantity = n.quantity,
+        unit_price_minor = n.unit_price_minor, allow_backorder = n.allow_backorder,
+        removed = n.removed, version = n.version, updated_us = n.updated_us
+    FROM n WHERE product.sku = n.sku";
+
+const INSERT: &str = "
+    INSERT INTO product
+        (sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us)
+    SELECT * FROM n ON CONFLICT DO NOTHING";
+
+fn put_postgres(c: &mut PgConnection, put: &str, rows: &[&Product]) -> QueryResult<usize> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    sql_query(format!(
+        "WITH n ({COLUMNS}) AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)) {put}"
+    ))
+    .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.description.as_str()))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.quantity))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.unit_price_minor))
+    .bind::<Array<Bool>, _>(column(rows, |row| row.allow_backorder))
+    .bind::<Array<Bool>, _>(column(rows, |row| row.removed))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.version))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.updated_us))
+    .execute(c)
+}
+
+/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
+fn upsert_sqlite(c: &mut SqliteConnection, rows: &[&Product]) -> QueryResult<usize> {
+    let rows: Vec<_> = rows.iter().map(|row| values(row)).collect();
+    let json = serde_json::to_string(&rows)
+        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+    sql_query(format!(
+        "INSERT INTO product ({COLUMNS})
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+                value ->> 6, value ->> 7
+         FROM json_each(?) WHERE true
+         ON CONFLICT (sku) DO UPDATE SET
+            description = excluded.description, quantity = excluded.quantity,
+            unit_price_minor = excluded.unit_price_minor, allow_backorder = excluded.allow_backorder,
+            removed = excluded.removed, version = excluded.version, updated_us = excluded.updated_us"
+    ))
+    .bind::<Text, _>(json)
+    .execute(c)
+}
+
+type Values<'a> = (&'a str, &'a str, i64, i64, bool, bool, i64, i64);
+
+/// The values of [`COLUMNS`], in their order.
+fn values(row: &Product) -> Values<'_> {
+    (
+        row.sku.as_str(),
+        &row.description,
+        row.quantity,
+        row.unit_price_minor,
+        row.allow_backorder,
+        row.removed,
+        row.version,
+        row.updated_us.micros(),
+    )
 }
 
 /// Keeps accepted adjustments, in order.

@@ -41,6 +41,18 @@ pub enum ChangeRefusal {
         /// Asked for.
         delta: i64,
     },
+    /// The way to another stock is longer than numbers are.
+    #[error(
+        "{sku} has {quantity} in stock; the difference to {wanted} leaves the range of 64 bits"
+    )]
+    TooFar {
+        /// Which.
+        sku: Sku,
+        /// In stock now.
+        quantity: i64,
+        /// Asked for.
+        wanted: i64,
+    },
     /// A new product can't have this SKU, which could be taken for another one.
     #[error("the SKU of a new product {0}")]
     Name(#[from] IdentifierError),
@@ -58,7 +70,7 @@ impl ChangeRefusal {
         match self {
             Self::Unknown(_) | Self::Removed { .. } | Self::Name(_) => Some("sku"),
             Self::InsufficientStock { .. } | Self::Overflow { .. } => Some("delta"),
-            Self::Negative => Some("quantity"),
+            Self::Negative | Self::TooFar { .. } => Some("quantity"),
             Self::Precondition(_) => None,
         }
     }

@@ -54,7 +54,7 @@ pub(super) fn refused_line(sku: &Sku, refusal: &ChangeRefusal) -> RefusedLine {
         ChangeRefusal::Unknown(_) => RefusalReason::UnknownProduct,
         ChangeRefusal::Removed { .. } => RefusalReason::RemovedProduct,
         ChangeRefusal::InsufficientStock { .. } => RefusalReason::InsufficientStock,
-        ChangeRefusal::Overflow { .. } => RefusalReason::OutOfRange,
+        ChangeRefusal::Overflow { .. } | ChangeRefusal::TooFar { .. } => RefusalReason::OutOfRange,
         ChangeRefusal::Name(_) | ChangeRefusal::Negative | ChangeRefusal::Precondition(_) => {
             RefusalReason::Other
         }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::problems::problem_of_line;
 use crate::inventory::{
     self, AdjustedLine, Adjustment, AdjustmentBatch, ChangeRefusal, Inventory, Product,
-    ProductContent,
+    ProductBatch, ProductContent, PutLine, PutLineOutcome,
 };
 
 /// A product as clients see it.
@@ -65,10 +65,65 @@ enum LineAnswer {
     },
 }
 
+/// The answer to a batch of products: 200 even when every line is refused, since the batch itself was done.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct ProductBatchAnswer {
+    accepted: usize,
+    unchanged: usize,
+    skipped: usize,
+    refused: usize,
+    lines: Vec<ProductLineAnswer>,
+}
+
+/// What became of one product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum ProductLineAnswer {
+    /// The product has what the line says, as a new version.
+    Accepted {
+        /// Its place in the batch, from 0.
+        line: usize,
+        /// The product.
+        sku: Sku,
+        /// The product's version after this line.
+        version: i64,
+    },
+    /// The product had all that the line says: no new version, and no event.
+    Unchanged {
+        /// Its place in the batch, from 0.
+        line: usize,
+        /// The product.
+        sku: Sku,
+        /// The version that the product has.
+        version: i64,
+    },
+    /// The product is there with another content, and `if_absent` leaves it.
+    Skipped {
+        /// Its place in the batch, from 0.
+        line: usize,
+        /// The product.
+        sku: Sku,
+        /// The version that the product has.
+        version: i64,
+    },
+    /// It wrote nothing.
+    Refused {
+        /// Its place in the batch, from 0.
+        line: usize,
+        /// The product.
+        sku: Sku,
+        /// Why.
+        problem: Problem,
+    },
+}
+
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     // A SKU of no characters is taken here too, to be told what is wrong with it.
     cfg.service(
-        resource("/inventory").route(reading().to(list)).default_service(wrong_method("GET, HEAD")),
+        resource("/inventory")
+            .route(reading().to(list))
+            .route(post().to(put_batch))
+            .default_service(wrong_method("GET, HEAD, POST")),
     )
     .service(
         resource("/inventory/{sku:[^/]*}")
@@ -260,6 +315,40 @@ async fn adjust_batch(
     inventory.write(key, &body.bytes, trace, work).await
 }
 
+/// Create or replace many products, in order, in one transaction
+///
+/// 200 even when every line is refused: a refused line writes nothing, the others take effect. A line that says what
+/// the product has already makes no version. With `dry_run`, nothing is written.
+#[utoipa::path(
+    post,
+    path = "/api/v1/inventory",
+    tag = "inventory",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, once it was done; a refused one is decided anew", min_length = 1, max_length = 255),
+        ("traceparent" = Option<String>, Header, description = "The W3C trace that the events continue"),
+    ),
+    request_body(content = ProductBatch, example = json!({
+        "mode": "if_absent",
+        "lines": [{"sku": "85123A", "description": "WHITE HANGING HEART T-LIGHT HOLDER", "quantity": 100, "unit_price_minor": 255}]
+    })),
+    responses((status = 200, description = "The outcome of each line", body = ProductBatchAnswer))
+)]
+async fn put_batch(
+    inventory: Data<Inventory>,
+    key: IdempotencyKey,
+    trace: TraceParent,
+    body: StrictJson<ProductBatch>,
+) -> ProblemResult<HttpResponse> {
+    let mode =
+        body.value.mode().map_err(|(field, why)| Problem::invalid(field, why.to_string()))?;
+    let (lines, trial) = (body.value.lines, body.value.dry_run);
+    let work = move |conn: &mut _, context: &_| {
+        let outcomes = inventory::put_batch(conn, context, &mode, lines, trial)?;
+        Reply::json(StatusCode::OK, &ProductBatchAnswer::from(outcomes))
+    };
+    inventory.write(key, &body.bytes, trace, work).await
+}
+
 /// Remove a product; a tombstone keeps its version
 #[utoipa::path(
     delete,
@@ -321,5 +410,33 @@ impl From<Vec<LineAnswer>> for BatchAnswer {
         let accepted =
             lines.iter().filter(|line| matches!(line, LineAnswer::Accepted { .. })).count();
         Self { accepted, refused: lines.len() - accepted, lines }
+    }
+}
+
+impl ProductLineAnswer {
+    fn of(line: usize, sku: Sku, outcome: Result<PutLine, ChangeRefusal>) -> Self {
+        match outcome {
+            Ok(PutLine::Accepted { version }) => Self::Accepted { line, sku, version },
+            Ok(PutLine::Unchanged { version }) => Self::Unchanged { line, sku, version },
+            Ok(PutLine::Skipped { version }) => Self::Skipped { line, sku, version },
+            Err(refusal) => Self::Refused { line, sku, problem: problem_of_line(line, &refusal) },
+        }
+    }
+}
+
+impl From<Vec<PutLineOutcome>> for ProductBatchAnswer {
+    fn from(outcomes: Vec<PutLineOutcome>) -> Self {
+        let mut answer = Self::default();
+        for (line, (sku, outcome)) in outcomes.into_iter().enumerate() {
+            let line = ProductLineAnswer::of(line, sku, outcome);
+            *match line {
+                ProductLineAnswer::Accepted { .. } => &mut answer.accepted,
+                ProductLineAnswer::Unchanged { .. } => &mut answer.unchanged,
+                ProductLineAnswer::Skipped { .. } => &mut answer.skipped,
+                ProductLineAnswer::Refused { .. } => &mut answer.refused,
+            } += 1;
+            answer.lines.push(line);
+        }
+        answer
     }
 }

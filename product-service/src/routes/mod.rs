@@ -16,6 +16,7 @@ use utoipa::OpenApi;
         inventory::list,
         inventory::read,
         inventory::replace,
+        inventory::put_batch,
         inventory::remove,
         inventory::adjust,
         inventory::adjust_batch,

@@ -10,9 +10,10 @@ impl From<&ChangeRefusal> for Problem {
         let problem = match refusal {
             ChangeRefusal::Unknown(_) | ChangeRefusal::Removed { .. } => Self::not_found(why),
             ChangeRefusal::InsufficientStock { .. } => Self::conflict("insufficient-stock", why),
-            ChangeRefusal::Overflow { .. } | ChangeRefusal::Negative | ChangeRefusal::Name(_) => {
-                Self::invalid("", why)
-            }
+            ChangeRefusal::Overflow { .. }
+            | ChangeRefusal::TooFar { .. }
+            | ChangeRefusal::Negative
+            | ChangeRefusal::Name(_) => Self::invalid("", why),
             ChangeRefusal::Precondition(failed) => (*failed).into(),
         };
         match refusal.field() {

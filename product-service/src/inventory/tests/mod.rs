@@ -10,4 +10,5 @@ mod keys;
 mod owned;
 pub(crate) mod product_fixture;
 mod put;
+mod put_batch;
 mod read;
