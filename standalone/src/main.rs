@@ -7,6 +7,7 @@ mod dataset;
 mod demo;
 mod dev;
 mod stack;
+mod tabular;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,8 @@
 //! The first line of a file: how its fields are separated, and where each column is.
 
-use super::lines::fields;
 use super::refusal::Reason;
 use super::source::COLUMNS;
-
-/// What may stand between fields.
-const SEPARATORS: [char; 3] = [',', ';', '\t'];
+use crate::tabular::{check_count, cuts, places_of};
 
 /// Where the columns are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +18,7 @@ pub(super) struct Header {
 impl Header {
     /// Finds the columns, in any order and case, among any others; `None` where one is missing or there twice.
     pub(super) fn parse(line: &str) -> Option<Self> {
-        SEPARATORS.into_iter().find_map(|separator| {
-            let names = fields(line, separator).ok()?;
+        cuts(line).find_map(|(separator, names)| {
             Some(Self { separator, columns: names.len(), places: places(&names)? })
         })
     }
@@ -30,13 +26,9 @@ impl Header {
     /// The values of a line in the order of [`COLUMNS`].
     ///
     /// # Errors
-    /// [`Reason::ColumnCount`] if it has too few, or more than the header and not all of them blank.
+    /// [`BadLine::ColumnCount`](crate::tabular::BadLine::ColumnCount) if it has too few, or more than the header and not all of them blank.
     pub(super) fn pick(&self, fields: &[String]) -> Result<[String; COLUMNS.len()], Reason> {
-        let (expected, found) = (self.columns, fields.len());
-        let surplus = fields.iter().skip(expected).any(|field| !field.trim().is_empty());
-        if found < expected || surplus {
-            return Err(Reason::ColumnCount { found, expected });
-        }
+        check_count(fields, self.columns)?;
         Ok(self.places.map(|place| fields.get(place).cloned().unwrap_or_default()))
     }
 }
@@ -44,19 +36,10 @@ impl Header {
 fn places(names: &[String]) -> Option<[usize; COLUMNS.len()]> {
     let mut places = [0; COLUMNS.len()];
     for (place, column) in places.iter_mut().zip(COLUMNS) {
-        let mut named = (0..).zip(names).filter(|(_, name)| is_name(name, column));
-        *place = named.next()?.0;
-        if named.next().is_some() {
-            return None;
-        }
+        let [only] = places_of(names, column)[..] else { return None };
+        *place = only;
     }
     Some(places)
-}
-
-/// Case, blanks and the like don't count, nor does a byte order mark: `invoice no` is `InvoiceNo`.
-fn is_name(name: &str, column: &str) -> bool {
-    let letters = name.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase());
-    letters.eq(column.chars().map(|c| c.to_ascii_lowercase()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A retailer's real sales lines, read as a stream and played as stock adjustments.
 //!
-//! [`source`] opens a file, [`lines`] cuts it into lines, [`records`] joins what a quoted field spans, [`header`] knows
-//! the columns, [`sale`] reads one line and [`reader`] all of them.
+//! [`source`] opens a file, [`tabular`](crate::tabular) cuts it into lines and fields, [`header`] knows the columns,
+//! [`sale`] reads one line and [`reader`] all of them.
 //! [`catalogue`] passes over a file once to learn the products, and [`mod@batches`] passes over it again and hands out
 //! what to play.
 //!
@@ -36,9 +36,7 @@
 mod batches;
 mod catalogue;
 mod header;
-mod lines;
 mod reader;
-mod records;
 mod refusal;
 mod sale;
 mod source;

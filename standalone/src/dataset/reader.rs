@@ -3,10 +3,10 @@
 use std::io::BufRead;
 
 use super::header::Header;
-use super::records::{Record, Records};
-use super::refusal::{Reason, Refused, quoted};
+use super::refusal::{Reason, Refused};
 use super::sale::SalesLine;
 use super::source::{DatasetError, Source};
+use crate::tabular::{Record, Records, quoted};
 
 /// The sales lines of a source, one at a time; only the line at hand is in memory.
 ///
@@ -30,7 +30,8 @@ impl SalesLines {
 
     fn read(&self, record: Record) -> Result<SalesLine, Refused> {
         let line = record.line;
-        let columns = record.fields.and_then(|fields| self.header.pick(&fields));
+        let columns =
+            record.fields.map_err(Reason::from).and_then(|fields| self.header.pick(&fields));
         columns
             .and_then(|columns| SalesLine::parse(line, columns))
             .map_err(|reason| Refused { line, reason })

@@ -3,7 +3,7 @@
 use common::text::IdentifierError;
 use thiserror::Error;
 
-use super::lines::{BadQuotes, MAX_LINE};
+use crate::tabular::BadLine;
 
 /// The longest SKU and the longest invoice number accepted, in characters.
 pub(super) const MAX_CODE: usize = 64;
@@ -32,26 +32,9 @@ pub(crate) enum Reason {
         /// What the decoder or the system said.
         message: String,
     },
-    /// The line has more bytes than [`MAX_LINE`].
-    #[error("the line is longer than {max} bytes", max = MAX_LINE)]
-    LineTooLong,
-    /// The line isn't UTF-8, while lines above are.
-    #[error("the line is not valid UTF-8, as lines above are; save the file as UTF-8")]
-    NotUtf8,
-    /// A quote is opened, and not closed where that would make a record.
-    #[error("a quoted field is not closed, on this line or below")]
-    QuoteNotClosed,
-    /// Text follows a closing quote.
-    #[error("a quote is misplaced: quote the whole field and double the quotes inside it")]
-    QuoteMisplaced,
-    /// The line has too many or too few columns.
-    #[error("{found} columns instead of {expected}")]
-    ColumnCount {
-        /// How many it has.
-        found: usize,
-        /// How many the header has.
-        expected: usize,
-    },
+    /// The line can't be cut into its columns.
+    #[error(transparent)]
+    Line(#[from] BadLine),
     /// A value holds a tab, a NUL or another control character.
     #[error("{column} holds a control character")]
     ControlCharacter {
@@ -131,10 +114,7 @@ impl Reason {
     pub(crate) fn category(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "unreadable",
-            Self::LineTooLong => "line too long",
-            Self::NotUtf8 => "not UTF-8",
-            Self::QuoteNotClosed | Self::QuoteMisplaced => "bad quotes",
-            Self::ColumnCount { .. } => "wrong number of columns",
+            Self::Line(bad) => bad.category(),
             Self::ControlCharacter { .. } => "control character",
             Self::CodeEmpty { .. } => "code missing",
             Self::TooLong { .. } => "text too long",
@@ -148,21 +128,4 @@ impl Reason {
             Self::QuantityZero => "quantity zero",
         }
     }
-}
-
-impl From<BadQuotes> for Reason {
-    fn from(bad: BadQuotes) -> Self {
-        match bad {
-            BadQuotes::NotClosed => Self::QuoteNotClosed,
-            BadQuotes::Misplaced => Self::QuoteMisplaced,
-        }
-    }
-}
-
-/// A value as an error may show it: quoted, control characters escaped, and not longer than a line.
-pub(super) fn quoted(value: &str) -> String {
-    const MOST: usize = 80;
-    let cut: String = value.chars().take(MOST).collect();
-    let more = if cut.len() < value.len() { "…" } else { "" };
-    format!("{cut:?}{more}")
 }

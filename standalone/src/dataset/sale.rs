@@ -3,8 +3,9 @@
 use chrono::NaiveDateTime;
 use common::text::check_identifier;
 
-use super::refusal::{MAX_CODE, MAX_DESCRIPTION, MAX_QUANTITY, Reason, Refused, quoted};
+use super::refusal::{MAX_CODE, MAX_DESCRIPTION, MAX_QUANTITY, Reason, Refused};
 use super::source::COLUMNS;
+use crate::tabular::{BadAmount, minor_units, quoted};
 
 /// How a sale's time is written, e.g. `2010-12-01T08:26:00`. A blank for the `T` and times without seconds are plain too;
 /// `12/1/2010` is not, since its day and month can't be told apart.
@@ -128,24 +129,14 @@ fn time(value: &str) -> Result<NaiveDateTime, Reason> {
         .ok_or_else(|| Reason::Time { value: quoted(value) })
 }
 
-/// Pounds and pence as whole pence, digit by digit: 2.55 has no exact binary fraction. A decimal comma is one too.
+/// Pounds and pence as whole pence.
 pub(super) fn pence(value: &str) -> Result<i64, Reason> {
-    let bad = || Reason::Price { value: quoted(value) };
-    let amount = value.strip_prefix('-').unwrap_or(value);
-    let (pounds, decimals) = amount.split_once(['.', ',']).unwrap_or((amount, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(pounds) || !digits(decimals) {
-        return Err(bad());
-    }
-    if amount.len() < value.len() {
-        return Err(Reason::PriceNegative { value: quoted(value) });
-    }
-    let decimals = match decimals.len() {
-        1 => format!("{decimals}0"),
-        2 => decimals.to_owned(),
-        _ => {
-            return Err(Reason::PriceTooPrecise { value: quoted(value) });
+    minor_units(value).map_err(|bad| {
+        let value = quoted(value);
+        match bad {
+            BadAmount::NotAnAmount => Reason::Price { value },
+            BadAmount::Negative => Reason::PriceNegative { value },
+            BadAmount::TooPrecise => Reason::PriceTooPrecise { value },
         }
-    };
-    format!("{pounds}{decimals}").parse().map_err(|_| bad())
+    })
 }

@@ -2,20 +2,18 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
-use encoding_rs_io::DecodeReaderBytesBuilder;
-use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
+
+use crate::tabular::unpacked;
 
 /// The columns a sales file must have.
 pub(crate) const COLUMNS: [&str; 7] =
     ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"];
 
 const BUNDLED: &[u8] = include_bytes!("../../../data/online_retail_2010-12.csv.gz");
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Where sales lines come from. Each pass opens it anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,50 +116,4 @@ pub(crate) enum DatasetError {
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     io::copy(&mut File::open(from)?, &mut File::create(to)?).map(drop)
-}
-
-fn unpacked(bytes: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let (start, bytes) = peek(bytes)?;
-    match start == GZIP_MAGIC {
-        true => decoded(BufReader::new(MultiGzDecoder::new(bytes))),
-        false => decoded(bytes),
-    }
-}
-
-fn decoded(bytes: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let (start, bytes) = peek(bytes)?;
-    let Some(encoding) = utf_16(&start) else { return Ok(Box::new(bytes)) };
-    let decoder = DecodeReaderBytesBuilder::new().encoding(Some(encoding)).build(bytes);
-    Ok(Box::new(BufReader::new(decoder)))
-}
-
-/// Told by the byte order mark; without one, by the zero that every letter of the header has as its other half.
-fn utf_16(start: &[u8]) -> Option<&'static Encoding> {
-    match start {
-        [0xff, 0xfe] | [1..=0xff, 0] => Some(UTF_16LE),
-        [0xfe, 0xff] | [0, 1..=0xff] => Some(UTF_16BE),
-        _ => None,
-    }
-}
-
-/// The first two bytes, if there are so many, and all bytes, these two included.
-fn peek(mut bytes: impl BufRead) -> io::Result<(Vec<u8>, impl BufRead)> {
-    let mut start = [0; 2];
-    let got = fill(&mut bytes, &mut start)?;
-    let start = start[..got].to_vec();
-    Ok((start.clone(), io::Cursor::new(start).chain(bytes)))
-}
-
-/// Reads until `into` is full or the source ends; a pipe may hand out its first bytes one at a time.
-fn fill(bytes: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while let Some(rest) = into.get_mut(got..).filter(|rest| !rest.is_empty()) {
-        match bytes.read(rest) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
 }

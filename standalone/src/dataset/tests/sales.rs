@@ -5,6 +5,7 @@ use crate::dataset::reader::SalesLines;
 use crate::dataset::refusal::{MAX_CODE, MAX_DESCRIPTION, Reason, Refused};
 use crate::dataset::sale::{SalesLine, is_product, pence};
 use crate::dataset::source::{COLUMNS, Source};
+use crate::tabular::BadLine;
 
 fn read(lines: &[&str]) -> Vec<Result<SalesLine, Refused>> {
     let (_file, source) = file_of(lines);
@@ -162,7 +163,7 @@ fn a_bad_line_of_a_utf8_file_costs_only_itself() {
     let (_file, source) = file_with(&bytes);
     let lines: Vec<_> = SalesLines::open(&source).unwrap().collect();
     let refused = lines[1].clone().unwrap_err();
-    assert_eq!((refused.line, refused.reason), (3, Reason::NotUtf8));
+    assert_eq!((refused.line, refused.reason), (3, Reason::Line(BadLine::NotUtf8)));
     assert_eq!(lines[2].clone().unwrap().line, 4);
 }
 
@@ -196,7 +197,7 @@ fn a_quote_that_is_never_closed_costs_only_its_line() {
     let read = read(&lines);
     assert_eq!(read.len(), 1_001);
     let refused = read[0].clone().unwrap_err();
-    assert_eq!((refused.line, refused.reason), (2, Reason::QuoteNotClosed));
+    assert_eq!((refused.line, refused.reason), (2, Reason::Line(BadLine::QuoteNotClosed)));
     assert!(read[1..].iter().all(Result::is_ok));
 }
 

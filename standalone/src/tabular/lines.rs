@@ -93,7 +93,7 @@ pub(crate) enum BadQuotes {
 /// # Errors
 /// [`BadQuotes`] where the quotes don't add up: guessing there would shift values into wrong columns.
 pub(crate) fn fields(line: &str, separator: char) -> Result<Vec<String>, BadQuotes> {
-    let mut fields = Vec::with_capacity(super::source::COLUMNS.len());
+    let mut fields = Vec::new();
     let mut rest = line;
     loop {
         let (field, after) = match rest.trim_start_matches(' ').strip_prefix('"') {

@@ -5,25 +5,29 @@ use std::io::{self, BufRead};
 
 use encoding_rs::WINDOWS_1252;
 
+use super::bad_line::BadLine;
 use super::lines::{BadQuotes, Line, Lines, MAX_LINE, fields};
-use super::refusal::Reason;
 
 /// A line as text, or why it has none.
-pub(super) struct TextLine {
+pub(crate) struct TextLine {
     /// Its number in the file, from 1.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// What it says.
-    pub(super) text: Result<String, Reason>,
+    pub(crate) text: Result<String, BadLine>,
 }
 
 /// The fields of one record, or why it has none, and the number of its first line.
-pub(super) struct Record {
-    pub(super) line: u64,
-    pub(super) fields: Result<Vec<String>, Reason>,
+pub(crate) struct Record {
+    /// Its number in the file, from 1.
+    pub(crate) line: u64,
+    /// What its first line says, where the fields are not to be had.
+    pub(crate) text: Option<String>,
+    /// Its values, in the file's order.
+    pub(crate) fields: Result<Vec<String>, BadLine>,
 }
 
 /// Reads records one at a time; besides the record at hand, no more than [`MAX_LINE`] bytes are kept.
-pub(super) struct Records<R> {
+pub(crate) struct Records<R> {
     lines: Lines<R>,
     /// Lines that were read to see whether a quote closes on them, and that are still to be taken.
     ahead: VecDeque<TextLine>,
@@ -33,12 +37,12 @@ pub(super) struct Records<R> {
 
 impl<R: BufRead> Records<R> {
     /// Starts before the first line.
-    pub(super) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self { lines: Lines::new(input), ahead: VecDeque::new(), is_utf8: false }
     }
 
     /// The number of the line that is read next.
-    pub(super) fn next_number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.lines.number() + 1
     }
 
@@ -46,31 +50,39 @@ impl<R: BufRead> Records<R> {
     ///
     /// # Errors
     /// What the input reports.
-    pub(super) fn next_line(&mut self) -> io::Result<Option<TextLine>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<TextLine>> {
         if self.ahead.is_empty() {
             self.read_ahead()?;
         }
         Ok(self.ahead.pop_front())
     }
 
+    /// Puts a line back, to be the next one.
+    pub(crate) fn unread(&mut self, line: TextLine) {
+        self.ahead.push_front(line);
+    }
+
     /// The next record, which should have so many columns; `None` at the end.
     ///
     /// # Errors
     /// What the input reports.
-    pub(super) fn next_record(
+    pub(crate) fn next_record(
         &mut self,
         separator: char,
         columns: usize,
     ) -> io::Result<Option<Record>> {
         let Some(TextLine { number: line, text }) = self.next_line()? else { return Ok(None) };
-        let fields = match text {
-            Err(reason) => Err(reason),
+        let (text, fields) = match text {
+            Err(reason) => (None, Err(reason)),
             Ok(text) => match fields(&text, separator) {
-                Err(BadQuotes::NotClosed) => self.continued(text, separator, columns)?,
-                cut => cut.map_err(Reason::from),
+                Ok(fields) => (None, Ok(fields)),
+                Err(BadQuotes::NotClosed) => {
+                    (Some(text.clone()), self.continued(text, separator, columns)?)
+                }
+                Err(bad) => (Some(text), Err(bad.into())),
             },
         };
-        Ok(Some(Record { line, fields }))
+        Ok(Some(Record { line, text, fields }))
     }
 
     /// The fields of a record whose quoted field goes on in the lines below; a line break in it becomes a blank.
@@ -82,7 +94,7 @@ impl<R: BufRead> Records<R> {
         mut record: String,
         separator: char,
         columns: usize,
-    ) -> io::Result<Result<Vec<String>, Reason>> {
+    ) -> io::Result<Result<Vec<String>, BadLine>> {
         let mut taken = 0;
         while taken < self.ahead.len() || self.read_ahead()? {
             let Some(Ok(line)) = self.ahead.get(taken).map(|line| &line.text) else { break };
@@ -101,7 +113,7 @@ impl<R: BufRead> Records<R> {
                 _ => break,
             }
         }
-        Ok(Err(Reason::QuoteNotClosed))
+        Ok(Err(BadLine::QuoteNotClosed))
     }
 
     /// Reads one more line; false at the end.
@@ -109,7 +121,7 @@ impl<R: BufRead> Records<R> {
         let number = self.next_number();
         let text = match self.lines.read()? {
             None => return Ok(false),
-            Some(Line::TooLong) => Err(Reason::LineTooLong),
+            Some(Line::TooLong) => Err(BadLine::TooLong),
             Some(Line::Whole(bytes)) => decode(bytes, &mut self.is_utf8),
         };
         self.ahead.push_back(TextLine { number, text });
@@ -118,13 +130,13 @@ impl<R: BufRead> Records<R> {
 }
 
 /// UTF-8 where that is what it is, else Windows-1252 (which Latin-1 is a part of), unless the file is UTF-8.
-fn decode(bytes: &[u8], is_utf8: &mut bool) -> Result<String, Reason> {
+fn decode(bytes: &[u8], is_utf8: &mut bool) -> Result<String, BadLine> {
     match std::str::from_utf8(bytes) {
         Ok(text) => {
             *is_utf8 |= !text.is_ascii();
             Ok(text.to_owned())
         }
-        Err(_) if *is_utf8 => Err(Reason::NotUtf8),
+        Err(_) if *is_utf8 => Err(BadLine::NotUtf8),
         Err(_) => Ok(WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned()),
     }
 }
