@@ -10,7 +10,7 @@ use super::table::printable;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
-pub(super) enum CommandError {
+pub(crate) enum CommandError {
     /// Nothing listens there.
     #[error(
         "{base} can't be reached: {reason}\n  Is the service running there? Set its address with --url or {variable}."
@@ -34,7 +34,7 @@ pub(super) enum CommandError {
 
 impl CommandError {
     /// Prints it on standard error, a refusal as the API's own JSON if programs read it; returns the exit code.
-    pub(super) fn print(&self, json: bool) -> ExitCode {
+    pub(crate) fn print(&self, json: bool) -> ExitCode {
         match self {
             Self::Refused { problem, .. } if json => {
                 eprintln!("{}", serde_json::to_string(problem).unwrap_or_default());

@@ -8,21 +8,21 @@ mod client;
 mod confirm;
 mod context;
 mod dead_letters;
-mod error;
+pub(crate) mod error;
 mod event_actions;
 mod events;
 mod export;
 mod filter;
 mod listing;
 mod messages;
-mod outcome;
+pub(crate) mod outcome;
 mod overview;
 pub(crate) mod proof;
 mod quarantine;
 mod relay;
-mod table;
-mod target;
-mod transport;
+pub(crate) mod table;
+pub(crate) mod target;
+pub(crate) mod transport;
 
 use std::io;
 use std::process::ExitCode;
@@ -132,12 +132,17 @@ pub(crate) async fn run(args: AdminArgs) -> anyhow::Result<ExitCode> {
         Ok(ctx) => execute(args.command, &ctx).await,
         Err(error) => Err(error),
     };
+    exit_code(ended, args.json)
+}
+
+/// The exit code of a command that has ended; errors of its kind are printed on standard error.
+pub(crate) fn exit_code(ended: anyhow::Result<Outcome>, json: bool) -> anyhow::Result<ExitCode> {
     match ended {
         Ok(outcome) => Ok(outcome.into()),
         // The reader of the output, such as `head`, has seen enough.
         Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
         Err(error) => match error.downcast_ref::<CommandError>() {
-            Some(error) => Ok(error.print(args.json)),
+            Some(error) => Ok(error.print(json)),
             None => Err(error),
         },
     }

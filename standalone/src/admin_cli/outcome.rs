@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It did what it was asked.
     Done,
     /// Nothing was done: the answer was no, or a job was cancelled.
     NotDone,
-    /// A job has ended, and skipped some of its events or keys.
+    /// A job has ended, and skipped some of its events or keys; or an import has, and some of its lines were refused.
     PartlyDone,
     /// A copy does not have what its source has.
     Different,

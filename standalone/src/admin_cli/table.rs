@@ -192,12 +192,12 @@ fn plain(value: &Value) -> String {
 }
 
 /// `text` without what a terminal would obey, what turns the order of the letters round, or what nobody can see.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     visible(text).into_owned()
 }
 
 /// JSON that means the same, on one line, and without what a terminal would obey.
-pub(super) fn harmless_json(raw: &str) -> String {
+pub(crate) fn harmless_json(raw: &str) -> String {
     raw.trim().chars().fold(String::with_capacity(raw.len()), |mut shown, c| {
         match c {
             // Bare ones stand between the parts only, where any white space will do.
@@ -244,7 +244,7 @@ pub(super) fn age(age: Duration) -> String {
 }
 
 /// A number with its thousands separated.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups = digits.as_bytes().rchunks(3).rev();
     let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();

@@ -1,6 +1,6 @@
 //! Which service is asked, and with which token.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -53,38 +53,13 @@ impl Target {
     pub(super) fn url(&self) -> anyhow::Result<Url> {
         let defaults = self.defaults();
         let text = self.url.clone().or_else(|| variable(defaults.url_variable));
-        let text = text.unwrap_or_else(|| defaults.url.to_owned());
-        // Without the text itself: it may hold a password.
-        let wrong = |why: &str| {
-            let example = defaults.url;
-            CommandError::Usage(format!(
-                "the service's address is wrong: {why}; write for example {example}"
-            ))
-        };
-        let url = Url::parse(&text).map_err(|error| wrong(&error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(wrong("it must begin with http:// or https:// and a host").into());
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                wrong("it must not contain a password; pass a token with --token-file").into()
-            );
-        }
-        Ok(url)
+        checked_url(text.as_deref(), defaults.url)
     }
 
     /// The token, if there is one.
     pub(super) fn token(&self) -> anyhow::Result<Option<SecretString>> {
-        let text = match (&self.token, &self.token_file) {
-            (Some(token), _) => Some(token.clone()),
-            (None, Some(file)) => Some(
-                std::fs::read_to_string(file)
-                    .with_context(|| format!("the token can't be read from {}", file.display()))?,
-            ),
-            (None, None) => variable(self.defaults().token_variable),
-        };
-        let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        Ok(text.map(SecretString::from))
+        let (token, file) = (self.token.as_deref(), self.token_file.as_deref());
+        chosen_token(token, file, self.defaults().token_variable)
     }
 
     /// The variable that may hold the token, for messages.
@@ -102,6 +77,43 @@ impl Target {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// The address that `text` is, or the one that there is `by_default`.
+pub(crate) fn checked_url(text: Option<&str>, by_default: &str) -> anyhow::Result<Url> {
+    // Without the text itself: it may hold a password.
+    let wrong = |why: &str| {
+        CommandError::Usage(format!(
+            "the service's address is wrong: {why}; write for example {by_default}"
+        ))
+    };
+    let url = Url::parse(text.unwrap_or(by_default)).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong("it must begin with http:// or https:// and a host").into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("it must not contain a password; pass a token with --token-file").into());
+    }
+    Ok(url)
+}
+
+/// The token that was given, or that `file` holds, or the variable `otherwise`.
+pub(crate) fn chosen_token(
+    token: Option<&str>,
+    file: Option<&Path>,
+    otherwise: &str,
+) -> anyhow::Result<Option<SecretString>> {
+    let text = match (token, file) {
+        (Some(token), _) => Some(token.to_owned()),
+        (None, Some(file)) => Some(
+            std::fs::read_to_string(file)
+                .with_context(|| format!("the token can't be read from {}", file.display()))?,
+        ),
+        (None, None) => variable(otherwise),
+    };
+    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    Ok(text.map(SecretString::from))
+}
+
+/// What the environment says, unless it is nothing.
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }

@@ -27,7 +27,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Sends requests with a token, or with none.
-pub(super) struct Transport {
+pub(crate) struct Transport {
     http: Http,
     authorization: Option<HeaderValue>,
     /// The service's address, for messages.
@@ -37,13 +37,13 @@ pub(super) struct Transport {
 }
 
 /// A response, whose body is still to be read.
-pub(super) struct ServiceResponse {
+pub(crate) struct ServiceResponse {
     response: Response<Incoming>,
     base: Arc<str>,
 }
 
 impl Transport {
-    pub(super) fn new(
+    pub(crate) fn new(
         base: &Url,
         token: Option<&SecretString>,
         url_variable: &'static str,
@@ -81,6 +81,18 @@ impl Transport {
         url: &Url,
         body: Option<&Value>,
     ) -> anyhow::Result<ServiceResponse> {
+        let json = body.map(|body| Bytes::from(body.to_string()));
+        self.send_keyed(method, url, json, None).await
+    }
+
+    /// The same with a body that is JSON already, and an `Idempotency-Key`.
+    pub(crate) async fn send_keyed(
+        &self,
+        method: Method,
+        url: &Url,
+        json: Option<Bytes>,
+        key: Option<&str>,
+    ) -> anyhow::Result<ServiceResponse> {
         let mut request = Request::builder()
             .method(method)
             .uri(url.as_str())
@@ -88,11 +100,13 @@ impl Transport {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if body.is_some() {
+        if json.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let body = body.map(ToString::to_string).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body)))?;
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Full::new(json.unwrap_or_default()))?;
         match timeout(READ_TIMEOUT, self.http.request(request)).await {
             Ok(Ok(response)) => Ok(ServiceResponse { response, base: Arc::clone(&self.base) }),
             Ok(Err(error)) if error.is_connect() => Err(CommandError::Unreachable {
@@ -108,8 +122,13 @@ impl Transport {
 }
 
 impl ServiceResponse {
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
+    }
+
+    /// A header that is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
     }
 
     /// The next piece of the body; none at its end. A body that breaks off is an error.
@@ -131,7 +150,7 @@ impl ServiceResponse {
     }
 
     /// The whole body.
-    pub(super) async fn text(mut self) -> anyhow::Result<String> {
+    pub(crate) async fn text(mut self) -> anyhow::Result<String> {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             bytes.extend_from_slice(&chunk);
