@@ -6,6 +6,7 @@ mod catcher;
 mod dataset;
 mod demo;
 mod dev;
+mod products;
 mod stack;
 mod tabular;
 
@@ -44,6 +45,10 @@ enum Command {
     Repair(admin_cli::proof::RepairArgs),
     /// Send the states of keys again: of some, of all, or of those that changed lately.
     Resync(admin_cli::proof::ResyncArgs),
+    /// Put products into the inventory from a file.
+    Import(products::ImportArgs),
+    /// Write the inventory as a file.
+    Export(products::ExportArgs),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +72,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Verify(args) => Ok(admin_cli::proof::verify(args).await),
             Command::Repair(args) => Ok(admin_cli::proof::repair(args).await),
             Command::Resync(args) => Ok(admin_cli::proof::resync(args).await),
+            Command::Import(args) => products::import(args).await,
+            Command::Export(args) => products::export(args).await,
         }
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

@@ -21,6 +21,9 @@ fn help_teaches() {
     insta::assert_snapshot!("help_verify", program().output(&["verify", "--help"], &[]));
     insta::assert_snapshot!("help_repair", program().output(&["repair", "--help"], &[]));
     insta::assert_snapshot!("help_resync", program().output(&["resync", "--help"], &[]));
+    let products = |verb: &str| program().output(&[verb, "products", "--help"], &[]);
+    insta::assert_snapshot!("help_import_products", products("import"));
+    insta::assert_snapshot!("help_export_products", products("export"));
 }
 
 #[test]
@@ -93,6 +96,28 @@ fn what_cannot_be_asked_is_not_known() {
     let outcome = program().run(&["verify", "--token-file", "nowhere"], &env);
     assert!(outcome.code == Some(4) && outcome.stderr.contains("nowhere"), "{outcome:?}");
     assert_eq!(program().run(&["resync", "TEA"], &env).code, Some(1));
+}
+
+#[test]
+fn imports_and_exports_that_can_not_be_done_say_so() {
+    let refused = |code: i32, args: &[&str], env: &[(&str, &str)], word: &str| {
+        let outcome = program().run(args, env);
+        assert_eq!(outcome.code, Some(code), "{outcome:?}");
+        assert!(outcome.stderr.contains(word) && outcome.stdout.is_empty(), "{word}: {outcome:?}");
+        assert!(!outcome.stderr.contains("s3cret"), "{outcome:?}");
+    };
+    let import = ["import", "products", "nowhere.csv"];
+    let with = |options: &[&'static str]| [&import[..], options].concat();
+    refused(1, &import, &[], "can't open nowhere.csv");
+    refused(2, &import[..2], &[], "<FILE>");
+    refused(2, &with(&["--replace", "--adjust-to"]), &[], "--adjust-to");
+    refused(2, &with(&["--reason", "a count"]), &[], "--adjust-to");
+    refused(2, &with(&["--url", "shop.example"]), &[], "http://127.0.0.1:8081");
+    refused(2, &with(&["--url", "http://me:s3cret@shop.example"]), &[], "--token-file");
+    refused(2, &import, &[("STOCKLOOP_API_TOKEN", "s3cret\u{7}")], "the token");
+    let away = [("STOCKLOOP_API_URL", "http://127.0.0.1:1"), ("STOCKLOOP_API_TOKEN", "s3cret")];
+    refused(1, &["export", "products"], &away, "STOCKLOOP_API_URL");
+    refused(2, &["export", "products", "--bom", "--format", "ndjson"], &away, "byte order mark");
 }
 
 #[test]

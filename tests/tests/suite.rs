@@ -6,8 +6,8 @@
 //! - `the_loop`, `instances`, `poison`, `blame`, `broker`, `crashes`, `outages`, `pooler`, `stopping` and `orders/` try the
 //!   loop: as people use it, on two instances, with messages that nobody should send, and with everything that can be
 //!   killed, lost, taken away or put between;
-//! - `users`, `admin_cli`, `commands`, `browser/` and `demo` try what people work with: the programs' command lines
-//!   and the operators' pages, in a real Chromium;
+//! - `users`, `admin_cli`, `commands`, `import_export`, `browser/` and `demo` try what people work with: the programs'
+//!   command lines and the operators' pages, in a real Chromium;
 //! - `openapi`, `asyncapi`, `monitoring`, `logs` and `tracing` hold what the services say of themselves against what
 //!   they do;
 //! - `harness_tests/` are tests of the real parts in `tests/src` themselves.
@@ -29,6 +29,7 @@ mod commands;
 mod crashes;
 mod demo;
 mod harness_tests;
+mod import_export;
 mod instances;
 mod logs;
 mod monitoring;
