@@ -53,6 +53,14 @@ pub(super) struct ServiceTarget {
     token_file: Option<PathBuf>,
 }
 
+#[cfg(test)]
+impl ServiceTarget {
+    /// The service at this address, which asks for no token.
+    pub(super) fn at(url: &str) -> Self {
+        Self { url: Some(url.to_owned()), token: None, token_file: None }
+    }
+}
+
 /// What a batch does with products that are there already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mode {

@@ -1,16 +1,15 @@
 //! Files of products as people have them, and files of what was refused.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::io::{Cursor, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::FileFormat;
-use super::chunks::next_chunk;
-use super::product::Product;
-use super::reader::{Entry, ProductReader};
-use super::rejects::Rejects;
+use crate::products::FileFormat;
+use crate::products::chunks::next_chunk;
+use crate::products::product::Product;
+use crate::products::reader::{Entry, ProductReader};
+use crate::products::rejects::Rejects;
 
 fn open(bytes: &[u8]) -> ProductReader {
     ProductReader::open(Cursor::new(bytes.to_vec()), "the file", None)
