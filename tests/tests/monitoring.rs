@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use stockloop_tests::poll::eventually;
 
 use crate::system::{DEADLINE, TestService, TestSystem};
@@ -14,6 +15,7 @@ async fn what_dashboard_and_rules_name_is_exposed_by_the_services() {
     system.product.put_product("TEA", 12).await;
     system.wait_until_settled().await;
     system.order.place_order("TEA", 2).await;
+    assert_eq!(system.product.post("/api/admin/v1/verifications", json!({})).await.status, 201);
     let files = ["deploy/grafana/stockloop.json", "deploy/prometheus/rules.yml"];
     let named: BTreeSet<String> = files.iter().flat_map(|file| names(&read(file))).collect();
     assert!(named.len() > 20, "the files name metrics: {named:?}");

@@ -18,6 +18,7 @@ async fn what_was_done_by_hand_is_found_and_mended(system: TestSystem) {
         product.put_product(&format!("P{n:02}"), 10).await;
     }
     assert_eq!(product.delete("/api/v1/inventory/P39").await.status, 204);
+    system.wait_until_settled().await;
     order.place_order("P00", 3).await;
     system.wait_until_settled().await;
     let first = verify(product).await;
@@ -93,7 +94,7 @@ async fn an_emptied_copy_is_filled_again(system: TestSystem) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_of_either_side_is_gone_on_from() {
     let Some(mut system) = TestSystem::real("proof_kills").await else { return };
-    fill(&system, 5_000).await;
+    fill(&system).await;
     let resync = json!({"kind": "resync", "selection": {"where": {}}});
     let job = system.product.post("/api/admin/v1/resyncs", resync).await.ok();
     system.product.kill9();
@@ -121,8 +122,8 @@ async fn a_kill_of_either_side_is_gone_on_from() {
     system.stop().await;
 }
 
-/// As many products on both sides, put there by the databases themselves.
-async fn fill(system: &TestSystem, _products: i64) {
+/// 5,000 products on both sides, put there by the databases themselves.
+async fn fill(system: &TestSystem) {
     system
         .product
         .execute(

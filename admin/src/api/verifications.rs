@@ -32,9 +32,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("POST", "/verifications/{seq}/cancel", Role::Operator, Area::Events),
 ];
 
-/// How a verification that nobody asked for says it was authenticated, as the engine writes it.
-const SCHEDULE: &str = "schedule";
-
 pub(super) fn configure(scope: &mut ServiceConfig) {
     let resource = |path: &str| web::resource(format!("/verifications{path}"));
     let other = wrong_method;
@@ -520,7 +517,7 @@ fn make_room(
     consumer: &str,
 ) -> ProblemResult<()> {
     match verify::under_way(conn, consumer)? {
-        Some(open) if open.created_via == SCHEDULE => {
+        Some(open) if open.created_via == verify::SCHEDULED => {
             cancel_now(conn, (by, now), open.seq).map(drop)
         }
         Some(open) => Err(under_way(format!(

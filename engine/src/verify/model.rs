@@ -17,8 +17,9 @@ use utoipa::ToSchema;
 
 use super::judge::Difference;
 
-/// How long an instance holds a verification without saying so again.
-const HOLD: Duration = Duration::from_secs(60);
+/// How long an instance holds a verification after its rest, without saying so again: one that was killed is followed by
+/// another one soon, and one that only takes longer finds what it did not kept.
+const HOLD: Duration = Duration::from_secs(15);
 
 /// How far a verification is, or how it ended.
 #[derive(
@@ -349,14 +350,20 @@ pub(super) fn take(conn: &mut Conn, holder: &str) -> QueryResult<Option<Verifica
         Conn::Sqlite(c) => open.select(Verification::as_select()).get_result(c).optional()?,
     };
     if let Some(found) = &found {
-        hold(conn, found.seq, holder, now)?;
+        hold(conn, found.seq, holder, Timestamp::from_micros(now))?;
     }
     Ok(found)
 }
 
-fn hold(conn: &mut Conn, seq: i64, holder: &str, now: i64) -> QueryResult<()> {
+/// Holds a verification of `holder` for the time of a rest, too.
+pub(super) fn rest(conn: &mut Conn, seq: i64, holder: &str, rest: Duration) -> QueryResult<()> {
+    let now = Timestamp::from_micros(database_now(conn)?);
+    hold(conn, seq, holder, now.after(rest))
+}
+
+fn hold(conn: &mut Conn, seq: i64, holder: &str, from: Timestamp) -> QueryResult<()> {
     use verification as v;
-    let until = Timestamp::from_micros(now).after(HOLD).micros();
+    let until = from.after(HOLD).micros();
     let held = (v::holder.eq(Some(holder)), v::held_until_us.eq(until));
     on!(conn, c => diesel::update(v::table.find(seq)).set(held).execute(c))?;
     Ok(())

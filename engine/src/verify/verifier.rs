@@ -34,7 +34,7 @@ const LARGEST: i64 = 1 << 18;
 const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_millis(600);
 
-/// The longest rest between two steps: shorter than an instance holds a verification.
+/// The longest rest between two steps.
 const LONGEST_REST: Duration = Duration::from_secs(20);
 
 /// Pauses between looks at a key that moves.
@@ -172,7 +172,7 @@ impl Verifier {
             }
         };
         let ended = !row.state.is_open();
-        self.save(row, found).await?;
+        self.save(row, found, rest).await?;
         Ok(Step { worked: true, rest, ended })
     }
 
@@ -337,7 +337,12 @@ impl Verifier {
     }
 
     /// Writes what a step found, and its end if it has come, in one transaction.
-    async fn save(&self, mut row: Verification, found: Found) -> Result<(), DbError> {
+    async fn save(
+        &self,
+        mut row: Verification,
+        found: Found,
+        rest: Duration,
+    ) -> Result<(), DbError> {
         let (holder, now, service) = (self.holder.clone(), self.env.now(), self.service.clone());
         let is_over = !row.state.is_open();
         let saved = self.db.write::<_, DbError>(move |conn| {
@@ -355,8 +360,9 @@ impl Verifier {
                 // Cancelled, or taken by another instance: what was found goes with it.
                 return Err(DbError::Query(diesel::result::Error::RollbackTransaction));
             }
-            if is_over {
-                tell(conn, &service, &row, now)?;
+            match is_over {
+                true => tell(conn, &service, &row, now)?,
+                false => model::rest(conn, row.seq, &holder, rest)?,
             }
             Ok(row)
         });

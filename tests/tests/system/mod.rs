@@ -111,7 +111,6 @@ impl TestSystem {
         for topic in names.topics() {
             broker.create_topic(topic, PARTITIONS).expect("a topic can be made");
         }
-        let bind = || format!("127.0.0.1:{}", free_port().expect("there are free ports"));
         let settings = SystemSettings {
             names,
             brokers: broker.brokers(),
@@ -156,8 +155,8 @@ impl TestSystem {
             product_url: parts.product_url,
             order_url: parts.order_url,
             ack_timeout: "2s",
-            // A second one of the same settings, or one that comes back, takes another port.
-            binds: [(); 2].map(|()| "127.0.0.1:0".to_owned()),
+            // A second product-service of the same settings takes another port; it asks order-service, which has one.
+            binds: ["127.0.0.1:0".to_owned(), bind()],
             open: true,
             collector_url: String::new(),
         };
@@ -262,6 +261,11 @@ impl TestSystem {
         let more = self.product.count(&more).await;
         assert!(more <= i64::from(PARTITIONS), "{more} took more than one attempt and its probes");
     }
+}
+
+/// An address that nobody listens on yet.
+fn bind() -> String {
+    format!("127.0.0.1:{}", free_port().expect("there are free ports"))
 }
 
 /// How often an event was sent once more only to see whether anybody answers.
