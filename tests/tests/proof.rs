@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
+use stockloop_tests::program::{Program, assert_contains};
 
 use crate::system::{DEADLINE, TestService, TestSystem, on_embedded_and_real};
 
@@ -87,6 +88,42 @@ async fn an_emptied_copy_is_filled_again(system: TestSystem) {
     system.wait_until_settled().await;
     assert_eq!(verify(product).await["state"], "equal");
     assert_eq!(product.inventory().await, order.inventory().await);
+    system.stop().await;
+}
+
+/// As an operator and a script use it: a child process against services that run.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_says_what_was_found() {
+    let system = TestSystem::embedded().await;
+    for sku in ["TEA", "MUG", "POT"] {
+        system.product.put_product(sku, 5).await;
+    }
+    system.wait_until_settled().await;
+    let program = Program::built("stockloop");
+    let url = system.product.base_url.get();
+    let run = |args: &[&str]| {
+        let env = [("STOCKLOOP_ADMIN_URL", url.as_str())];
+        tokio::task::block_in_place(|| program.run(args, &env))
+    };
+    let equal = run(&["verify"]);
+    assert_eq!(equal.code, Some(0), "{equal:?}");
+    assert_contains(&equal.stdout, &["3 keys"]);
+    system.order.execute("DELETE FROM product_copy WHERE sku = 'TEA'").await;
+    let different = run(&["verify", "--json"]);
+    assert_eq!(different.code, Some(3), "{different:?}");
+    let line: Value = serde_json::from_str(different.stdout.trim()).expect("one line");
+    assert_eq!((&line["key"], &line["kind"]), (&json!("TEA"), &json!("missing")), "{line}");
+    assert!(line["consumer"].is_string(), "{line}");
+    let unasked = run(&["repair"]);
+    assert_eq!(unasked.code, Some(2), "{unasked:?}");
+    let repaired = run(&["repair", "--yes", "--reason", "a trial"]);
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    assert_eq!(run(&["verify"]).code, Some(0));
+    system.order.execute("DELETE FROM product_copy").await;
+    let resent = run(&["resync", "--all", "--yes"]);
+    assert_eq!(resent.code, Some(0), "{resent:?}");
+    system.wait_until_settled().await;
+    assert_eq!(run(&["verify", "--json"]).code, Some(0));
     system.stop().await;
 }
 

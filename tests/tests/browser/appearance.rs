@@ -26,7 +26,14 @@ async fn no_page_shuts_anybody_out() {
     let setup = setup.trim_start_matches(&fixture.system.product.base_url.get());
     let mut faults = faults_of(&fixture, axe, &EVERY_VIEW, &["/admin/login", setup]).await;
     fixture.make_admin().await;
-    let empty = ["/admin", "/admin/events", "/admin/dead-letters", "/admin/jobs", "/admin/relay"];
+    let empty = [
+        "/admin",
+        "/admin/events",
+        "/admin/dead-letters",
+        "/admin/jobs",
+        "/admin/proof",
+        "/admin/relay",
+    ];
     faults.extend(faults_of(&fixture, axe, &SOME_VIEWS, &empty).await);
     let shop = PopulatedShop::create(&fixture, Duration::from_secs(2)).await;
     let full = pages(&shop);
@@ -38,12 +45,14 @@ async fn no_page_shuts_anybody_out() {
 
 /// Every page, with something on it.
 fn pages(shop: &PopulatedShop) -> Vec<String> {
-    let PopulatedShop { event, job, alert, dead_letter } = shop;
+    let PopulatedShop { event, job, alert, dead_letter, verification, resync } = shop;
     let one = [
         format!("/admin/events/{event}"),
         format!("/admin/jobs/{job}"),
         format!("/admin/alerts/{alert}"),
         format!("/admin/dead-letters/{dead_letter}"),
+        format!("/admin/proof/{verification}"),
+        format!("/admin/resyncs/{resync}"),
     ];
     let lists = [
         "",
@@ -53,6 +62,7 @@ fn pages(shop: &PopulatedShop) -> Vec<String> {
         "/silences",
         "/mails",
         "/dead-letters",
+        "/proof",
         "/relay",
         "/quarantine",
         "/audit",
@@ -122,6 +132,7 @@ async fn screenshots_for_the_documentation() {
         ("overview-phone", overview(), PHONE),
         ("events", "/admin/events?status=EXHAUSTED".to_owned(), DESKTOP),
         ("event", format!("/admin/events/{}", shop.event), DESKTOP),
+        ("proof", "/admin/proof".to_owned(), DESKTOP),
         ("alerts", "/admin/alerts".to_owned(), DESKTOP),
         ("alerts-dark", "/admin/alerts".to_owned(), DESKTOP.dark()),
     ];

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 
 use super::fixture::BrowserFixture;
@@ -38,6 +38,8 @@ pub(super) struct PopulatedShop {
     pub(super) job: String,
     pub(super) alert: String,
     pub(super) dead_letter: String,
+    pub(super) verification: String,
+    pub(super) resync: String,
 }
 
 impl PopulatedShop {
@@ -55,7 +57,9 @@ impl PopulatedShop {
         let (job, alert) = (retry_in_bulk(fixture).await, acknowledge_and_silence(fixture).await);
         let dead_letter = send_unreadable_ack(fixture).await;
         pause_a_key_and_make_a_token(fixture).await;
-        Self { event, job, alert, dead_letter }
+        let resync = send_again(fixture).await;
+        let verification = find_what_was_done_by_hand(fixture).await;
+        Self { event, job, alert, dead_letter, verification, resync }
     }
 }
 
@@ -134,6 +138,40 @@ async fn send_unreadable_ack(fixture: &BrowserFixture) -> String {
         if letter.is_null() { Err(list) } else { Ok(text(letter)) }
     })
     .await
+}
+
+/// Sends two states again, of which nobody has one; returns the job.
+async fn send_again(fixture: &BrowserFixture) -> String {
+    let job = json!({"kind": "resync", "selection": {"keys": ["85123A", "NOT-HERE"]}});
+    ended(fixture, "resyncs", job).await
+}
+
+/// Works in the copy by hand; returns the verification that finds it, after one that found nothing.
+async fn find_what_was_done_by_hand(fixture: &BrowserFixture) -> String {
+    ended(fixture, "verifications", json!({})).await;
+    fixture
+        .system
+        .order
+        .execute(
+            "UPDATE product_copy SET quantity = quantity + 5 WHERE sku = '22197'; \
+             DELETE FROM product_copy WHERE sku = '21212'; \
+             INSERT INTO product_copy (sku, description, quantity, unit_price_minor, epoch, version, updated_us, applied_us) \
+             VALUES ('TEST-1', 'Only a trial', 1, 100, 1, 1, 1, 1)",
+        )
+        .await;
+    ended(fixture, "verifications", json!({})).await
+}
+
+/// Asks for something that takes a while, and waits for its end; returns its number.
+async fn ended(fixture: &BrowserFixture, list: &str, body: Value) -> String {
+    let product = &fixture.system.product;
+    let seq = text(&product.post(&format!("/api/admin/v1/{list}"), body).await.ok()["seq"]);
+    eventually("its end", DEADLINE, async || {
+        let told = product.get(&format!("/api/admin/v1/{list}/{seq}")).await.ok();
+        if told["ended_at"].is_null() { Err(told) } else { Ok(()) }
+    })
+    .await;
+    seq
 }
 
 async fn pause_a_key_and_make_a_token(fixture: &BrowserFixture) {
