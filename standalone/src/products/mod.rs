@@ -1,7 +1,7 @@
 //! `stockloop import products` and `stockloop export products`: the inventory out of a file and into one.
 //!
-//! [`reader`] reads a file product by product, [`chunks`] puts together what is sent together, [`import`] sends it, and
-//! [`rejects`] keeps what was refused. [`export`] writes what the service has. Neither holds more in memory than a few
+//! [`reader`] reads a file product by product, [`chunks`] puts together what is sent together, [`mod@import`] sends it, and
+//! [`rejects`] keeps what was refused. [`mod@export`] writes what the service has. Neither holds more in memory than a few
 //! chunks, whatever the size of the file.
 
 mod apostrophes;
