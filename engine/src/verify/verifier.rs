@@ -35,7 +35,7 @@ const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_millis(600);
 
 /// The longest rest between two steps.
-const LONGEST_REST: Duration = Duration::from_secs(20);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Pauses between looks at a key that moves.
 const LOOKS: Backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
