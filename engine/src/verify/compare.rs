@@ -55,7 +55,7 @@ impl<C: Side> Comparison<'_, C> {
         let up_to = self.key_after(after.unwrap_or_default(), size - 1).await?;
         let range = Range { after: after.map(str::to_owned), up_to: up_to.clone() };
         let mut compared = Compared { up_to, ..Compared::default() };
-        let mut parts = self.digested(vec![range]).await?;
+        let mut parts = self.digested(vec![range], size).await?;
         while let Some(part) = parts.pop() {
             if part.is_equal {
                 compared.keys += part.own;
@@ -69,21 +69,28 @@ impl<C: Side> Comparison<'_, C> {
                 }
             } else {
                 let ranges = self.split(&part).await?;
-                parts.extend(self.digested(ranges).await?);
+                parts.extend(self.digested(ranges, part.own).await?);
             }
         }
         Ok(compared)
     }
 
-    /// What both sides have in `ranges`, the first one last.
-    async fn digested(&self, ranges: Vec<Range>) -> Result<Vec<Part>, SideError> {
+    /// What both sides have in `ranges`, the first one last; the owner has about `expected` keys in each at the most.
+    async fn digested(&self, ranges: Vec<Range>, expected: i64) -> Result<Vec<Part>, SideError> {
+        // A copy that has far more is listed, page by page: no need to read all of that for a digest first.
+        let at_most = expected.saturating_mul(3).saturating_add(FEW);
         let (own, theirs) = tokio::try_join!(
-            self.local.digests(self.terms, &ranges),
-            self.consumer.digests(self.terms, &ranges),
+            self.local.digests(self.terms, &ranges, at_most),
+            self.consumer.digests(self.terms, &ranges, at_most),
         )?;
         let parts =
             ranges.into_iter().zip(own.into_iter().zip(theirs)).map(|(range, (own, theirs))| {
-                Part { range, is_equal: own == theirs, own: own.rows, theirs: theirs.rows }
+                Part {
+                    range,
+                    is_equal: own == theirs && own.rows <= at_most,
+                    own: own.rows,
+                    theirs: theirs.rows,
+                }
             });
         Ok(parts.rev().collect())
     }

@@ -103,13 +103,13 @@ pub async fn digests(
     replicas: Data<Replicas>,
     request: StrictJson<DigestRequest>,
 ) -> ProblemResult<Json<DigestAnswer>> {
-    let DigestRequest { terms, ranges } = request.value;
+    let DigestRequest { terms, ranges, at_most } = request.value;
     let local = replicas.on(&terms)?;
     if ranges.is_empty() || ranges.len() > MAX_RANGES {
         return Err(Problem::invalid("ranges", format!("ask for 1 to {MAX_RANGES} ranges")));
     }
     ranges.iter().try_for_each(|range| checked_range(range, "ranges"))?;
-    let digests = local.digests(&terms, &ranges).await.map_err(problem)?;
+    let digests = local.digests(&terms, &ranges, at_most).await.map_err(problem)?;
     Ok(Json(DigestAnswer { protocol: PROTOCOL, digests }))
 }
 

@@ -59,11 +59,12 @@ pub trait Side: Send + Sync {
     /// What it has.
     fn info(&self) -> impl Future<Output = Result<ReplicaInfo, SideError>> + Send;
 
-    /// The digests of ranges, in their order.
+    /// The digests of ranges, in their order; of a range with more than `at_most` rows, only that it has.
     fn digests(
         &self,
         terms: &Terms,
         ranges: &[Range],
+        at_most: i64,
     ) -> impl Future<Output = Result<Vec<RangeDigest>, SideError>> + Send;
 
     /// The states of keys in their order, and whether the range has more behind them.
@@ -105,10 +106,11 @@ impl Side for Local {
         &self,
         terms: &Terms,
         ranges: &[Range],
+        at_most: i64,
     ) -> Result<Vec<RangeDigest>, SideError> {
         let mut digests = Vec::with_capacity(ranges.len());
         for range in ranges {
-            digests.push(self.digest(terms, range).await?);
+            digests.push(self.digest(terms, range, at_most).await?);
         }
         Ok(digests)
     }
@@ -132,7 +134,12 @@ impl Local {
     }
 
     /// Reads a range page by page, so that neither memory nor a transaction grows with it.
-    async fn digest(&self, terms: &Terms, range: &Range) -> Result<RangeDigest, DbError> {
+    async fn digest(
+        &self,
+        terms: &Terms,
+        range: &Range,
+        at_most: i64,
+    ) -> Result<RangeDigest, DbError> {
         let (mut hasher, mut rows) = (Sha256::new(), 0);
         let mut after = range.after.clone().unwrap_or_default();
         loop {
@@ -148,6 +155,12 @@ impl Local {
             let (hashed, count, last) = read.await?;
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             (hasher, rows) = (hashed, rows + count);
+            if rows > at_most {
+                return Ok(RangeDigest {
+                    rows: at_most.saturating_add(1),
+                    digest: hex::encode([0; 32]),
+                });
+            }
             match last {
                 Some(last) if count == PAGE => after = last,
                 _ => return Ok(RangeDigest { rows, digest: hex::encode(hasher.finalize()) }),
@@ -226,8 +239,9 @@ impl Side for Remote {
         &self,
         terms: &Terms,
         ranges: &[Range],
+        at_most: i64,
     ) -> Result<Vec<RangeDigest>, SideError> {
-        let request = DigestRequest { terms: terms.clone(), ranges: ranges.to_vec() };
+        let request = DigestRequest { terms: terms.clone(), ranges: ranges.to_vec(), at_most };
         let answer: DigestAnswer = self.post("/api/v1/replica/digests", &request).await?;
         self.check_protocol(answer.protocol)?;
         let is_digest = |one: &RangeDigest| one.rows >= 0 && is_sha256(&one.digest);

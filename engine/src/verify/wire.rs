@@ -60,6 +60,9 @@ pub struct DigestRequest {
     pub terms: Terms,
     /// 1 to 64 ranges.
     pub ranges: Vec<Range>,
+    /// Rows of each range after which no more are read: one that has more is told as one row more than that.
+    #[schema(minimum = 0)]
+    pub at_most: i64,
 }
 
 /// The digests of ranges.

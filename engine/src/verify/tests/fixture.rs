@@ -336,8 +336,9 @@ impl<F: Fn(&mut Vec<KeyState>, &mut Vec<RangeDigest>) + Send + Sync> Side for St
         &self,
         terms: &Terms,
         ranges: &[Range],
+        at_most: i64,
     ) -> Result<Vec<RangeDigest>, SideError> {
-        let mut digests = self.inner.digests(terms, ranges).await?;
+        let mut digests = self.inner.digests(terms, ranges, at_most).await?;
         (self.answer)(&mut Vec::new(), &mut digests);
         Ok(digests)
     }

@@ -182,9 +182,10 @@ impl Side for Turning<'_> {
         &self,
         terms: &Terms,
         ranges: &[Range],
+        at_most: i64,
     ) -> Result<Vec<RangeDigest>, SideError> {
         self.world.turn().await;
-        self.inner.digests(terms, ranges).await
+        self.inner.digests(terms, ranges, at_most).await
     }
 
     async fn states(&self, terms: &Terms, of: &KeySet) -> Result<(Vec<KeyState>, bool), SideError> {

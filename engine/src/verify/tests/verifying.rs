@@ -1,11 +1,13 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use common::clock::Timestamp;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
 use super::fixture::{Shelf, Strange, run};
-use crate::verify::{Finding, MAX_DIFFERENCES, State, cancel};
+use crate::verify::wire::{PROTOCOL, Terms};
+use crate::verify::{Finding, MAX_DIFFERENCES, Range, Side, State, cancel};
 
 on_every_database!(std::convert::identity =>
     every_kind_of_difference_is_found,
@@ -13,6 +15,7 @@ on_every_database!(std::convert::identity =>
     what_gave_up_is_one,
     hostile_keys_are_compared_as_any,
     what_only_the_copy_has_is_listed_in_bounds,
+    what_the_copy_has_more_is_not_read_for_a_digest,
     a_step_that_is_cut_counts_no_key_twice,
     a_copy_that_lies_is_found_out_or_not_believed,
     a_copy_that_is_away_is_unknown,
@@ -127,6 +130,26 @@ async fn what_only_the_copy_has_is_listed_in_bounds(database: TestDatabase) {
     let row = shelf.until_ended(seq, &shelf.consumer()).await;
     assert_eq!((row.state, row.differences, row.cut), (State::Different, 2_345, false));
     assert!(row.differences < MAX_DIFFERENCES);
+}
+
+/// An owner that lost the end of its keys must not let the copy read all of its own for one digest.
+async fn what_the_copy_has_more_is_not_read_for_a_digest(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(3_000)).await;
+    let terms = Terms {
+        protocol: PROTOCOL,
+        collection: "items".to_owned(),
+        fields: vec!["content".to_owned()],
+        tombstones_since: Timestamp::default(),
+    };
+    let all = [Range::default()];
+    let of = async |at_most: i64| shelf.consumer().digests(&terms, &all, at_most).await.unwrap();
+    assert_eq!((of(2_999).await[0].rows, of(3_000).await[0].rows), (3_000, 3_000));
+    assert_ne!(of(2_999).await, of(3_000).await, "the first one only says that there are more");
+    run(&shelf.owner, |conn| conn.batch_execute("DELETE FROM item WHERE key >= 'K00010'")).await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.keys, row.differences), (State::Different, 10, 2_990));
 }
 
 async fn a_step_that_is_cut_counts_no_key_twice(database: TestDatabase) {
