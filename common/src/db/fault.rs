@@ -68,6 +68,7 @@ impl Fault {
             | DbError::Unusable { .. }
             | DbError::Pooler(_)
             | DbError::Busy
+            | DbError::Panicked
             | DbError::Closed => Self::World,
         }
     }

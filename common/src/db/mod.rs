@@ -18,6 +18,7 @@ mod secret_url;
 mod stored;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,14 +137,19 @@ impl Conn {
     where
         E: From<diesel::result::Error>,
     {
-        match work(self) {
-            Ok(value) => {
+        // A panic that passes here must not leave a transaction open that all later ones would be part of.
+        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+            Ok(Ok(value)) => {
                 self.commit()?;
                 Ok(value)
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 self.roll_back();
                 Err(error)
+            }
+            Err(panic) => {
+                self.roll_back();
+                resume_unwind(panic)
             }
         }
     }
@@ -260,6 +266,11 @@ pub enum DbError {
         "all connections to the database are in use; try again shortly, or raise database.pool_size or database.loop_pool_size"
     )]
     Busy,
+    /// The program has a flaw: it panicked in the middle.
+    #[error(
+        "the work broke off because of a flaw in this program, and nothing of it was written; its log says where"
+    )]
+    Panicked,
     /// The program is stopping and takes no more work.
     #[error("the database is closed, since the program is stopping")]
     Closed,
@@ -405,7 +416,9 @@ impl Db {
             let mut conn = inner.pool.get()?;
             work(&mut conn)
         });
-        task.await.unwrap_or_else(|_stopped| Err(E::from(DbError::Closed)))
+        task.await.unwrap_or_else(|ended| {
+            Err(E::from(if ended.is_panic() { DbError::Panicked } else { DbError::Closed }))
+        })
     }
 
     /// Brings the schema up to what this binary needs: the engine's tables, then the service's own.

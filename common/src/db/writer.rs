@@ -83,7 +83,7 @@ where
         // A panic in one change must not take the writer, and with it all later changes, down.
         let caught =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conn.transaction(work)));
-        self.outcome = Some(caught.unwrap_or_else(|_panic| Err(DbError::Closed.into())));
+        self.outcome = Some(caught.unwrap_or_else(|_panic| Err(DbError::Panicked.into())));
     }
 
     fn answer(self: Box<Self>, committed: Result<(), String>) {
@@ -127,4 +127,60 @@ fn write_group(
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use diesel::prelude::*;
+    use diesel::sql_query;
+    use diesel::sql_types::BigInt;
+
+    use crate::db::{Conn, DatabaseSettings, Db, DbError, Pooler};
+    use crate::on;
+
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        n: i64,
+    }
+
+    async fn add(db: &Db, fails: bool) -> Result<(), DbError> {
+        db.write(move |conn: &mut Conn| {
+            conn.batch_execute("INSERT INTO t VALUES (1)")?;
+            assert!(!fails, "a flaw");
+            Ok(())
+        })
+        .await
+    }
+
+    /// What others see, on a connection of their own.
+    async fn rows(db: &Db) -> i64 {
+        let read = |conn: &mut Conn| {
+            let counted: Count =
+                on!(conn, c => sql_query("SELECT count(*) AS n FROM t").get_result(c))?;
+            Ok::<_, DbError>(counted.n)
+        };
+        db.read(read).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_takes_nothing_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings {
+            url: format!("sqlite:{}", folder.path().join("t.db").display()).into(),
+            pooler: Pooler::None,
+            pool_size: 2,
+            loop_pool_size: 1,
+            connect_timeout: std::time::Duration::from_secs(5),
+        };
+        let db = Db::open(&settings).unwrap();
+        db.write::<_, DbError>(|conn| Ok(conn.batch_execute("CREATE TABLE t (n INTEGER)")?))
+            .await
+            .unwrap();
+        add(&db, false).await.unwrap();
+        assert!(matches!(add(&db, true).await, Err(DbError::Panicked)));
+        add(&db, false).await.unwrap();
+        assert_eq!(rows(&db).await, 2, "what is answered is committed, also after a panic");
+    }
 }

@@ -219,6 +219,7 @@ impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Query(error) => error.into(),
+            DbError::Panicked => Self::internal(&error),
             DbError::Busy => Self::unavailable("too many requests wait already; try again shortly"),
             DbError::Unreachable { .. }
             | DbError::Unusable { .. }

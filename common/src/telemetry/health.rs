@@ -147,6 +147,7 @@ async fn within<T>(
                 DbError::Query(_) => "it refused a statement; the log says why",
                 DbError::Busy => "all its connections are in use",
                 DbError::Closed => "it is closed, since the service is stopping",
+                DbError::Panicked => "the look at it broke off because of a flaw in this program",
             }
             .to_owned())
         }

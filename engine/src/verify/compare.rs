@@ -39,6 +39,8 @@ pub(super) struct Comparison<'a, C> {
     pub(super) local: &'a Local,
     pub(super) consumer: &'a C,
     pub(super) terms: &'a Terms,
+    /// The owner's epoch: no copy can be of a later one.
+    pub(super) epoch: i64,
 }
 
 /// A range, and how many rows each side has in it.
@@ -69,7 +71,8 @@ impl<C: Side> Comparison<'_, C> {
                 }
             } else {
                 let ranges = self.split(&part).await?;
-                parts.extend(self.digested(ranges, part.own).await?);
+                // The last one has what is left over, too.
+                parts.extend(self.digested(ranges, part.own / PARTS + PARTS).await?);
             }
         }
         Ok(compared)
@@ -87,7 +90,9 @@ impl<C: Side> Comparison<'_, C> {
             ranges.into_iter().zip(own.into_iter().zip(theirs)).map(|(range, (own, theirs))| {
                 Part {
                     range,
-                    is_equal: own == theirs && own.rows <= at_most,
+                    is_equal: (own.rows, &own.digest) == (theirs.rows, &theirs.digest)
+                        && own.rows <= at_most
+                        && theirs.epoch <= Some(self.epoch),
                     own: own.rows,
                     theirs: theirs.rows,
                 }
@@ -127,7 +132,7 @@ impl<C: Side> Comparison<'_, C> {
             };
             // What lies behind the end of a page that was cut is not known yet.
             let known = [last(&own, more), last(&theirs, more_theirs)].into_iter().flatten().min();
-            add_differing(own, theirs, known.as_deref(), compared);
+            add_differing(self.epoch, own, theirs, known.as_deref(), compared);
             match known {
                 None => return Ok(None),
                 Some(known) if compared.differing.len() >= MANY => return Ok(Some(known)),
@@ -155,6 +160,7 @@ impl Part {
 
 /// Adds the keys up to `known` whose states are not the same, and counts the owner's.
 fn add_differing(
+    epoch: i64,
     own: Vec<KeyState>,
     theirs: Vec<KeyState>,
     known: Option<&str>,
@@ -165,7 +171,9 @@ fn add_differing(
         theirs.into_iter().filter(is_known).map(|state| (state.key.clone(), state)).collect();
     for state in own.into_iter().filter(is_known) {
         compared.keys += 1;
-        let same = theirs.remove(&state.key).is_some_and(|their| their.digest == state.digest);
+        let same = theirs
+            .remove(&state.key)
+            .is_some_and(|their| their.digest == state.digest && their.epoch <= Some(epoch));
         if !same {
             compared.differing.push(state.key);
         }

@@ -101,6 +101,8 @@ fn difference(
         // The owner begins above it, should the key come again.
         (None, Some(copy)) if copy.removed && is_below_all_new(facts, copy) => None,
         (None, Some(_)) => Some(Difference::Unknown),
+        // It would take no change of this epoch.
+        (Some(_), Some(copy)) if copy.epoch > Some(facts.epoch) => Some(Difference::Newer),
         (Some(owner), Some(copy)) if owner.version == copy.version => {
             (owner.digest != copy.digest).then_some(Difference::Content)
         }

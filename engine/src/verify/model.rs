@@ -295,7 +295,11 @@ pub fn findings(
 ) -> QueryResult<Vec<KeyFinding>> {
     use verification_key as k;
     on!(conn, c => {
-        let rows = k::table.filter(k::verification.eq(seq).and(k::key.gt(after))).into_boxed();
+        let mut rows = k::table.filter(k::verification.eq(seq)).into_boxed();
+        // Somebody may have written an empty key, which comes first.
+        if !after.is_empty() {
+            rows = rows.filter(k::key.gt(after));
+        }
         let rows = match differences {
             true => rows.filter(k::finding.ne_all([Finding::Moving, Finding::Waiting])),
             false => rows.filter(k::finding.eq(Finding::Waiting)),

@@ -121,8 +121,8 @@ pub struct Select<'a> {
 /// Keys, by where they lie or by name.
 #[derive(Debug, Clone, Copy)]
 pub enum Keys<'a> {
-    /// All behind a key (the empty text: from the first on) and up to another one.
-    Between(&'a str, Option<&'a str>),
+    /// All behind a key (none: from the first on) and up to another one (none: to the last).
+    Between(Option<&'a str>, Option<&'a str>),
     /// These.
     Named(&'a [String]),
 }

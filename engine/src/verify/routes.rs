@@ -11,8 +11,8 @@ use super::replica::{Collection, Range};
 use super::side::{Local, Side, SideError};
 use super::verifier::surely_known;
 use super::wire::{
-    DigestAnswer, DigestRequest, KeySet, MAX_KEY, MAX_RANGES, MAX_STATES, PROTOCOL, ReplicaInfo,
-    StatesAnswer, StatesRequest, Terms,
+    DigestAnswer, DigestRequest, KeySet, MAX_KEY, MAX_RANGES, MAX_ROWS, MAX_STATES, PROTOCOL,
+    ReplicaInfo, StatesAnswer, StatesRequest, Terms,
 };
 
 /// What the routes work with; cheap to clone.
@@ -68,6 +68,14 @@ impl Replicas {
             let detail = format!("{} holds {:?}", self.service, local.replica.collection());
             return Err(Problem::invalid("collection", detail));
         }
+        let fields = &terms.fields;
+        if fields
+            .iter()
+            .enumerate()
+            .any(|(place, field)| fields.iter().take(place).any(|one| one == field))
+        {
+            return Err(Problem::invalid("fields", "each field is asked for once"));
+        }
         let unknown = |field: &&String| !local.replica.fields().contains(&field.as_str());
         match terms.fields.iter().find(unknown) {
             Some(field) => {
@@ -107,6 +115,11 @@ pub async fn digests(
     let local = replicas.on(&terms)?;
     if ranges.is_empty() || ranges.len() > MAX_RANGES {
         return Err(Problem::invalid("ranges", format!("ask for 1 to {MAX_RANGES} ranges")));
+    }
+    let ranges_asked = i64::try_from(ranges.len()).unwrap_or(i64::MAX);
+    if at_most.saturating_mul(ranges_asked) > MAX_ROWS {
+        let detail = format!("at_most is {MAX_ROWS} for all ranges together at the most");
+        return Err(Problem::invalid("at_most", detail));
     }
     ranges.iter().try_for_each(|range| checked_range(range, "ranges"))?;
     let digests = local.digests(&terms, &ranges, at_most).await.map_err(problem)?;

@@ -140,30 +140,34 @@ impl Local {
         range: &Range,
         at_most: i64,
     ) -> Result<RangeDigest, DbError> {
-        let (mut hasher, mut rows) = (Sha256::new(), 0);
-        let mut after = range.after.clone().unwrap_or_default();
+        let (mut hasher, mut rows, mut epoch) = (Sha256::new(), 0, None);
+        let mut after = range.after.clone();
         loop {
             let (replica, terms) = (Arc::clone(&self.replica), terms.clone());
             let (from, up_to) = (after.clone(), range.up_to.clone());
             let read = self.db.read(move |conn| {
-                let keys = Keys::Between(&from, up_to.as_deref());
+                let keys = Keys::Between(from.as_deref(), up_to.as_deref());
                 let page = select(conn, &*replica, &terms, keys, PAGE)?;
                 page.iter().for_each(|row| row.add_to(&mut hasher));
+                let epoch = page.iter().filter_map(|row| row.epoch).max();
                 let last = page.last().map(|row| row.key.clone());
-                Ok::<_, DbError>((hasher, page.len(), last))
+                Ok::<_, DbError>((hasher, page.len(), last, epoch))
             });
-            let (hashed, count, last) = read.await?;
+            let (hashed, count, last, latest) = read.await?;
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            (hasher, rows) = (hashed, rows + count);
+            (hasher, rows, epoch) = (hashed, rows + count, epoch.max(latest));
             if rows > at_most {
                 return Ok(RangeDigest {
                     rows: at_most.saturating_add(1),
                     digest: hex::encode([0; 32]),
+                    epoch,
                 });
             }
             match last {
-                Some(last) if count == PAGE => after = last,
-                _ => return Ok(RangeDigest { rows, digest: hex::encode(hasher.finalize()) }),
+                Some(last) if count == PAGE => after = Some(last),
+                _ => {
+                    return Ok(RangeDigest { rows, digest: hex::encode(hasher.finalize()), epoch });
+                }
             }
         }
     }
@@ -178,9 +182,7 @@ pub(super) fn states_in(
 ) -> QueryResult<(Vec<KeyState>, bool)> {
     let limit = i64::try_from(MAX_STATES).unwrap_or(i64::MAX);
     let keys = match of {
-        KeySet::Range(range) => {
-            Keys::Between(range.after.as_deref().unwrap_or_default(), range.up_to.as_deref())
-        }
+        KeySet::Range(range) => Keys::Between(range.after.as_deref(), range.up_to.as_deref()),
         KeySet::Keys(keys) => Keys::Named(keys),
     };
     // One more, to see whether there is more.

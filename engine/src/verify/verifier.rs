@@ -19,6 +19,7 @@ use super::replica::Owner;
 use super::side::{Local, Side, SideError};
 use super::wire::{MAX_STATES, PROTOCOL, Terms};
 use crate::alerts::{self, AlertKind, NewAlert};
+use crate::outbox::Outbox;
 
 /// Differences that are listed; a verification ends when it has found so many.
 pub const MAX_DIFFERENCES: i64 = 100_000;
@@ -215,7 +216,8 @@ impl Verifier {
         found: &mut Found,
     ) -> Result<(), SideError> {
         let (size, began) = (self.size.load(Ordering::Relaxed), Instant::now());
-        let comparison = Comparison { owning: &self.owning, local, consumer, terms };
+        let epoch = self.db.read(|conn| Ok::<_, DbError>(Outbox::epoch(conn)?)).await?;
+        let comparison = Comparison { owning: &self.owning, local, consumer, terms, epoch };
         let Compared { up_to, keys, differing } =
             comparison.next(row.cursor.as_deref(), size).await?;
         self.adapt(size, began.elapsed());

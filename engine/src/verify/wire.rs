@@ -16,6 +16,9 @@ pub const PROTOCOL: u32 = 1;
 /// Ranges of one request at the most.
 pub const MAX_RANGES: usize = 64;
 
+/// Rows that the ranges of one request may have together.
+pub const MAX_ROWS: i64 = 1 << 20;
+
 /// Keys of one request, and states of one answer, at the most.
 pub const MAX_STATES: usize = 500;
 
@@ -81,6 +84,9 @@ pub struct RangeDigest {
     pub rows: i64,
     /// SHA-256 of them, in hexadecimal.
     pub digest: String,
+    /// The latest epoch among them, where rows have one: a copy of a later one takes no change of its owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 }
 
 /// Asks for the states of keys.

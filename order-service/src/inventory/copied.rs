@@ -52,12 +52,18 @@ fn stored(conn: &mut Conn, select: &Select<'_>) -> QueryResult<Vec<StoredCopy>> 
     use product_copy as p;
     on!(conn, c => {
         let known = p::removed.eq(false).or(p::updated_us.ge(select.tombstones_since));
-        let rows = p::table.filter(known).into_boxed();
-        let rows = match select.keys {
-            Keys::Between(after, None) => rows.filter(p::sku.gt(after)),
-            Keys::Between(after, Some(up_to)) => rows.filter(p::sku.gt(after).and(p::sku.le(up_to))),
-            Keys::Named(keys) => rows.filter(p::sku.eq_any(keys)),
-        };
+        let mut rows = p::table.filter(known).into_boxed();
+        match select.keys {
+            Keys::Named(keys) => rows = rows.filter(p::sku.eq_any(keys)),
+            Keys::Between(after, up_to) => {
+                if let Some(after) = after {
+                    rows = rows.filter(p::sku.gt(after));
+                }
+                if let Some(up_to) = up_to {
+                    rows = rows.filter(p::sku.le(up_to));
+                }
+            }
+        }
         rows.order(p::sku).limit(select.limit).select(StoredCopy::as_select()).load(c)
     })
 }

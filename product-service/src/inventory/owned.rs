@@ -18,6 +18,9 @@ use crate::schema::product;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OwnedInventory;
 
+/// No counting leads to a greater version: one that a copy has was written there by hand.
+const GREATEST: i64 = i64::MAX / 2;
+
 /// Rows that one look for keys walks over.
 const WALKED: i64 = 5_000;
 
@@ -106,9 +109,18 @@ impl Owner for OwnedInventory {
         let mut resent = Resent::default();
         let mut wanted: BTreeMap<Sku, Option<i64>> = BTreeMap::new();
         for ResendKey { key, above } in resend.keys {
-            match Sku::parse(key.as_str()) {
-                Ok(sku) => _ = wanted.insert(sku, *above),
-                Err(error) => resent.skipped.push((key.clone(), error.to_string())),
+            match (Sku::parse(key.as_str()), above) {
+                (Ok(_), Some(above)) if *above > GREATEST => {
+                    let why = format!(
+                        "the copy has the version {above}, which no event brought: delete its row there"
+                    );
+                    resent.skipped.push((key.clone(), why));
+                }
+                (Ok(sku), above) => _ = wanted.insert(sku, *above),
+                (Err(error), _) => {
+                    let why = format!("no event can name it ({error}): delete its row in the copy");
+                    resent.skipped.push((key.clone(), why));
+                }
             }
         }
         let unknown = insert_tombstones(conn, &wanted, resend.now)?;
@@ -184,12 +196,18 @@ fn stored(conn: &mut Conn, select: &Select<'_>) -> QueryResult<Vec<StoredProduct
     use product as p;
     on!(conn, c => {
         let known = p::removed.eq(false).or(p::updated_us.ge(select.tombstones_since));
-        let rows = p::table.filter(known).into_boxed();
-        let rows = match select.keys {
-            Keys::Between(after, None) => rows.filter(p::sku.gt(after)),
-            Keys::Between(after, Some(up_to)) => rows.filter(p::sku.gt(after).and(p::sku.le(up_to))),
-            Keys::Named(keys) => rows.filter(p::sku.eq_any(keys)),
-        };
+        let mut rows = p::table.filter(known).into_boxed();
+        match select.keys {
+            Keys::Named(keys) => rows = rows.filter(p::sku.eq_any(keys)),
+            Keys::Between(after, up_to) => {
+                if let Some(after) = after {
+                    rows = rows.filter(p::sku.gt(after));
+                }
+                if let Some(up_to) = up_to {
+                    rows = rows.filter(p::sku.le(up_to));
+                }
+            }
+        }
         rows.order(p::sku).limit(select.limit).select(StoredProduct::as_select()).load(c)
     })
 }

@@ -23,6 +23,7 @@ use super::rejects::Rejects;
 use super::sending::{self, ChunkOutcome};
 use super::service::{InventoryService, Mode, Sending, ServiceTarget};
 use super::summary::Summary;
+use crate::admin_cli::error::CommandError;
 use crate::admin_cli::outcome::Outcome;
 
 /// Requests that are under way at the same time.
@@ -115,6 +116,9 @@ impl ModeArgs {
 }
 
 pub(super) async fn run(args: ImportProducts) -> anyhow::Result<Outcome> {
+    if let Some(rejects) = &args.rejects {
+        check_rejects(rejects, &args.file)?;
+    }
     let service = Arc::new(InventoryService::new(&args.target)?);
     let input = Input::open(&args.file)?;
     let origin = input.name.clone();
@@ -137,6 +141,19 @@ pub(super) async fn run(args: ImportProducts) -> anyhow::Result<Outcome> {
     };
     let ended = import.all(reader).await;
     import.finish(ended, args.json)
+}
+
+/// The refused lines must not take the place of the file that they come from.
+fn check_rejects(rejects: &Path, file: &Path) -> anyhow::Result<()> {
+    let same = matches!((rejects.canonicalize(), file.canonicalize()), (Ok(one), Ok(other)) if one == other);
+    match same {
+        true => Err(CommandError::Usage(format!(
+            "--rejects names {}, which is the file to be read; name another one",
+            file.display()
+        ))
+        .into()),
+        false => Ok(()),
+    }
 }
 
 /// The bytes of a file, and how far they are read.
@@ -284,12 +301,11 @@ impl Import {
         self.bar.finish_and_clear();
         self.summary.complete = ended.is_ok();
         let has_rejects = self.rejects.is_some();
-        self.rejects.map_or(Ok(()), Rejects::finish)?;
         self.summary.print(json, has_rejects)?;
-        match ended {
-            Ok(()) => Ok(self.summary.outcome()),
-            Err(error) => Err(error),
-        }
+        ended?;
+        // Only now: a run that broke off must not take an earlier run's file away.
+        self.rejects.map_or(Ok(()), Rejects::finish)?;
+        Ok(self.summary.outcome())
     }
 }
 

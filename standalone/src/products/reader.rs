@@ -219,6 +219,11 @@ fn json_entry(line: TextLine, ignored: &mut BTreeSet<String>) -> Option<Entry> {
 fn json_values(text: &str, ignored: &mut BTreeSet<String>) -> Result<Values, Refusal> {
     let mut object: BTreeMap<String, &RawValue> =
         serde_json::from_str(text).map_err(|error| Refusal::NotAnObject(error.to_string()))?;
+    if let Some(column) =
+        COLUMNS.iter().find(|column| object.get(**column).is_some_and(|raw| is_nested(raw)))
+    {
+        return Err(Refusal::NotAnObject(format!("{column} is neither a text nor a number")));
+    }
     let values = COLUMNS.map(|column| object.remove(column).and_then(json_text));
     for name in object.into_keys() {
         if ignored.len() < MAX_IGNORED && !OWN_COLUMNS.contains(&name.as_str()) {
@@ -226,6 +231,10 @@ fn json_values(text: &str, ignored: &mut BTreeSet<String>) -> Result<Values, Ref
         }
     }
     Ok(values)
+}
+
+fn is_nested(raw: &RawValue) -> bool {
+    raw.get().starts_with(['{', '['])
 }
 
 /// A string as it is, a number digit by digit.

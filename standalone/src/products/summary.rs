@@ -62,6 +62,8 @@ impl Summary {
     /// How a run that came to its end has ended.
     pub(super) fn outcome(&self) -> Outcome {
         match self.refused {
+            // All of it was sent before: whether it still stands so, this run has not asked.
+            0 if self.replayed > 0 && self.replayed == self.lines() => Outcome::PartlyDone,
             0 => Outcome::Done,
             refused if refused == self.lines() => Outcome::NotDone,
             _ => Outcome::PartlyDone,
@@ -75,8 +77,12 @@ impl Summary {
         let would = if self.dry_run { "would be " } else { "" };
         let end = if self.complete { "" } else { ", as far as it came" };
         let first = if self.dry_run { "Nothing was written. " } else { "" };
+        let earlier = match self.replayed {
+            0 => String::new(),
+            replayed => format!(" ({} of them by an earlier run)", grouped(replayed)),
+        };
         format!(
-            "{first}{lines} products of {}{end}: {accepted} {would}accepted, {unchanged} unchanged, {skipped} skipped, {refused} refused",
+            "{first}{lines} products of {}{end}: {accepted} {would}accepted, {unchanged} unchanged, {skipped} skipped, {refused} refused{earlier}",
             self.file
         )
     }
@@ -128,7 +134,8 @@ impl Summary {
         }
         if self.replayed > 0 {
             remarks.push(format!(
-                "{} of them were sent by an earlier run, within a day, and count as they did there; --again sends them as new.",
+                "{} of them were sent by an earlier run within a day: they count as they did then, and nothing was written now, \
+                 also if they changed since. --again sends them as new.",
                 grouped(self.replayed)
             ));
         }

@@ -68,15 +68,14 @@ impl Replica for Items {
         };
         let (after, up_to, named) = match select.keys {
             Keys::Between(after, up_to) => (after, up_to, false),
-            Keys::Named(_) => ("", None, true),
+            Keys::Named(_) => (None, None, true),
         };
-        let sql =
-            "SELECT * FROM item WHERE (NOT removed OR updated_us >= $1) AND key > $2 ORDER BY key";
+        let sql = "SELECT * FROM item WHERE (NOT removed OR updated_us >= $1) ORDER BY key";
         let all: Vec<Item> = on!(conn, c => sql_query(sql)
             .bind::<BigInt, _>(select.tombstones_since.micros())
-            .bind::<Text, _>(after)
             .load(c))?;
         all.into_iter()
+            .filter(|item| after.is_none_or(|after| item.key.as_str() > after))
             .filter(|item| up_to.is_none_or(|up_to| item.key.as_str() <= up_to))
             .filter(|item| !named || keys.contains(&item.key))
             .take(usize::try_from(select.limit).unwrap_or(0))

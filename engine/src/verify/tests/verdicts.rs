@@ -25,6 +25,7 @@ fn what_stands_still_is_told_by_kind() {
         (owner(7, "x"), state(Some(2), 7, "x"), Verdict::Equal),
         // Since a restore nothing was sent again, and the content is the same.
         (owner(7, "x"), state(Some(1), 7, "x"), Verdict::Equal),
+        (owner(7, "x"), state(Some(3), 7, "x"), Verdict::Differs(Difference::Newer)),
         (owner(7, "x"), None, Verdict::Differs(Difference::Missing)),
         (owner(7, "x"), state(Some(2), 6, "x"), Verdict::Differs(Difference::Older)),
         (owner(7, "x"), state(Some(2), 8, "x"), Verdict::Differs(Difference::Newer)),

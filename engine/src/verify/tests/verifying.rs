@@ -50,17 +50,19 @@ async fn every_kind_of_difference_is_found(database: TestDatabase) {
              UPDATE item SET version = 0 WHERE key = 'K00777'; \
              UPDATE item SET version = 9 WHERE key = 'K00778'; \
              UPDATE item SET removed = TRUE WHERE key = 'K00779'; \
-             INSERT INTO item VALUES ('A', 1, 1, FALSE, '', 0), ('K00779x', 1, 1, FALSE, '', 0), ('Z', 1, 1, FALSE, '', 0)",
+             UPDATE item SET epoch = 2 WHERE key = 'K02500'; \
+             INSERT INTO item VALUES ('', 1, 1, FALSE, '', 0), ('A', 1, 1, FALSE, '', 0), ('K00779x', 1, 1, FALSE, '', 0), ('Z', 1, 1, FALSE, '', 0)",
         )
         .await;
     let seq = shelf.ask(None).await;
     let row = shelf.until_ended(seq, &shelf.consumer()).await;
-    assert_eq!((row.state, row.keys, row.differences), (State::Different, 3_001, 10));
+    assert_eq!((row.state, row.keys, row.differences), (State::Different, 3_001, 12));
     let found = shelf.found(seq).await;
     let found: Vec<(&str, Finding)> = found.iter().map(|(key, f)| (key.as_str(), *f)).collect();
     assert_eq!(
         found,
         [
+            ("", Finding::Unknown),
             ("A", Finding::Unknown),
             ("K00000", Finding::Missing),
             ("K00777", Finding::Older),
@@ -68,6 +70,7 @@ async fn every_kind_of_difference_is_found(database: TestDatabase) {
             ("K00779", Finding::Content),
             ("K00779x", Finding::Unknown),
             ("K01500", Finding::Content),
+            ("K02500", Finding::Newer),
             ("K02999", Finding::Missing),
             ("REMOVED", Finding::Missing),
             ("Z", Finding::Unknown),
