@@ -62,8 +62,6 @@ impl Summary {
     /// How a run that came to its end has ended.
     pub(super) fn outcome(&self) -> Outcome {
         match self.refused {
-            // All of it was sent before: whether it still stands so, this run has not asked.
-            0 if self.replayed > 0 && self.replayed == self.lines() => Outcome::PartlyDone,
             0 => Outcome::Done,
             refused if refused == self.lines() => Outcome::NotDone,
             _ => Outcome::PartlyDone,
