@@ -154,7 +154,7 @@ impl Part {
     /// Whether the keys are few, or most of them differ anyway.
     fn is_better_listed(&self) -> bool {
         let Self { own, theirs, .. } = self;
-        own + theirs <= FEW || own / 2 > *theirs || theirs / 2 > *own
+        own.saturating_add(*theirs) <= FEW || own / 2 > *theirs || theirs / 2 > *own
     }
 }
 

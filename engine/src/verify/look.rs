@@ -11,9 +11,9 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, SmallInt, Text};
 
 use super::Owning;
-use super::judge::{OpenEvent, OwnerFacts, OwnerView, Verdict, judge};
+use super::judge::{Difference, OpenEvent, OwnerFacts, OwnerView, Verdict, judge};
 use super::side::{Local, Side, SideError, states_in};
-use super::wire::{KeySet, KeyState, MAX_STATES, Terms};
+use super::wire::{KeySet, KeyState, MAX_KEY, MAX_STATES, Terms};
 use crate::outbox::Outbox;
 
 /// Events of a key that are looked through for one that is open, newest first: instances' clocks differ, so the newest
@@ -40,7 +40,16 @@ pub(super) async fn look<C: Side>(
     terms: &Terms,
     keys: Vec<String>,
 ) -> Result<Vec<Looked>, SideError> {
-    let mut looked = Vec::with_capacity(keys.len());
+    // No event brought a key that can't even be asked for.
+    let (keys, strange): (Vec<String>, Vec<String>) =
+        keys.into_iter().partition(|key| key.len() <= MAX_KEY && !key.contains('\0'));
+    let by_hand = |key| Looked {
+        key,
+        verdict: Verdict::Differs(Difference::Unknown),
+        owner: OwnerView::default(),
+        copy: None,
+    };
+    let mut looked: Vec<Looked> = strange.into_iter().map(by_hand).collect();
     for keys in in_requests(keys) {
         looked.extend(look_at(owning, local, consumer, terms, keys).await?);
     }

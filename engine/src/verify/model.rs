@@ -19,7 +19,7 @@ use super::judge::Difference;
 
 /// How long an instance holds a verification after its rest, without saying so again: one that was killed is followed by
 /// another one soon, and one that only takes longer finds what it did not kept.
-const HOLD: Duration = Duration::from_secs(15);
+const HOLD: Duration = Duration::from_secs(40);
 
 /// How far a verification is, or how it ended.
 #[derive(
@@ -336,7 +336,11 @@ pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResul
 
 /// Takes the verification that is next for `holder`: one of few keys before one of all. One that another instance holds
 /// is passed by.
-pub(super) fn take(conn: &mut Conn, holder: &str) -> QueryResult<Option<Verification>> {
+pub(super) fn take(
+    conn: &mut Conn,
+    holder: &str,
+    at: Timestamp,
+) -> QueryResult<Option<Verification>> {
     use verification as v;
     let now = database_now(conn)?;
     let free = v::held_until_us.lt(now).or(v::holder.is_null()).or(v::holder.eq(holder));
@@ -355,6 +359,9 @@ pub(super) fn take(conn: &mut Conn, holder: &str) -> QueryResult<Option<Verifica
     };
     if let Some(found) = &found {
         hold(conn, found.seq, holder, Timestamp::from_micros(now))?;
+        // At once: patience counts from here, whatever becomes of the step.
+        let begun = v::table.find(found.seq).filter(v::started_us.is_null());
+        on!(conn, c => diesel::update(begun).set(v::started_us.eq(Some(at))).execute(c))?;
     }
     Ok(found)
 }

@@ -110,7 +110,8 @@ pub struct Range {
 pub struct Select<'a> {
     /// Which keys.
     pub keys: Keys<'a>,
-    /// Tombstones that are older are left out: the services forget them, and not at the same moment.
+    /// Of a range, older tombstones are left out: the services forget them, and not at the same moment. Keys that are
+    /// named have all of theirs.
     pub tombstones_since: Timestamp,
     /// What of their states goes into their digests, in this order.
     pub fields: &'a [String],

@@ -246,7 +246,9 @@ impl Side for Remote {
         let request = DigestRequest { terms: terms.clone(), ranges: ranges.to_vec(), at_most };
         let answer: DigestAnswer = self.post("/api/v1/replica/digests", &request).await?;
         self.check_protocol(answer.protocol)?;
-        let is_digest = |one: &RangeDigest| one.rows >= 0 && is_sha256(&one.digest);
+        let most = at_most.saturating_add(1);
+        let is_digest =
+            |one: &RangeDigest| (0..=most).contains(&one.rows) && is_sha256(&one.digest);
         match answer.digests {
             digests if digests.len() == ranges.len() && digests.iter().all(is_digest) => {
                 Ok(digests)

@@ -153,10 +153,10 @@ impl Verifier {
     /// step, and ends the verification as unknown once patience is over.
     pub async fn run_once<C: Side>(&self, consumer: &C) -> Result<Step, DbError> {
         let holder = self.holder.clone();
-        let taken =
-            self.db.write::<_, DbError>(move |conn| Ok(model::take(conn, &holder)?)).await?;
-        let Some(mut row) = taken else { return Ok(Step::NONE) };
         let (now, began) = (self.env.now(), Instant::now());
+        let taken =
+            self.db.write::<_, DbError>(move |conn| Ok(model::take(conn, &holder, now)?)).await?;
+        let Some(mut row) = taken else { return Ok(Step::NONE) };
         row.started_us = row.started_us.or(Some(now));
         let mut found = Found::default();
         let rest = match self.advance(&mut row, consumer, &mut found).await {
@@ -165,7 +165,12 @@ impl Verifier {
                 rest.max(rest_after(began.elapsed(), row.share))
             }
             Err(SideError::Database(error)) => return Err(error),
-            Err(SideError::Away { .. }) if self.is_patient(&row) => ASK_AGAIN,
+            Err(SideError::Away { .. }) if self.is_patient(&row) => {
+                // It may be that so much can't be read in time.
+                let size = self.size.load(Ordering::Relaxed);
+                self.size.store((size / 2).max(FIRST), Ordering::Relaxed);
+                ASK_AGAIN
+            }
             Err(error) => {
                 row.state = State::Unknown;
                 row.reason = Some(error.to_string());
@@ -259,7 +264,7 @@ impl Verifier {
         row.compared_us = Some(self.env.now());
     }
 
-    /// Looks again at the keys that are due; ends the verification when none is left, or patience is over.
+    /// Looks again at the keys that are due; ends the verification when none is left.
     async fn look_again<C: Side>(
         &self,
         row: &mut Verification,
@@ -270,9 +275,7 @@ impl Verifier {
     ) -> Result<Duration, SideError> {
         let due = self.due(row.seq).await?;
         if due.is_empty() && row.state == State::LookingAgain {
-            let is_over =
-                self.env.now().since(row.compared_us.unwrap_or_default()) >= self.patience;
-            if is_over || self.undecided(row.seq).await? == 0 {
+            if self.undecided(row.seq).await? == 0 {
                 row.state = State::Equal;
                 return Ok(Duration::ZERO);
             }
@@ -297,12 +300,18 @@ impl Verifier {
     ) {
         let now = self.env.now();
         for one in looked {
-            let looks =
-                earlier.iter().find(|early| early.key == one.key).map_or(0, |e| e.looks) + 1;
+            let early = earlier.iter().find(|early| early.key == one.key);
+            let looks = early.map_or(0, |early| early.looks) + 1;
+            let found_us = early.map_or(now, |early| early.found_us);
             let (finding, due_us) = match one.verdict {
                 Verdict::Equal => {
                     found.equal.push(one.key);
                     continue;
+                }
+                // Its event stays open, or it never stands still: that is all there is to be said of it.
+                Verdict::Moving if now.since(found_us) >= self.patience => {
+                    row.waiting += 1;
+                    (Finding::Waiting, now)
                 }
                 Verdict::Moving => {
                     let pause = LOOKS.delay(looks.unsigned_abs(), self.env.chance());
@@ -313,7 +322,7 @@ impl Verifier {
                     (difference.into(), now)
                 }
             };
-            found.noted.push(one.finding(row.seq, finding, looks, due_us, now));
+            found.noted.push(one.finding(row.seq, finding, looks, due_us, found_us));
         }
         if row.differences >= MAX_DIFFERENCES {
             row.cut = true;
@@ -353,9 +362,9 @@ impl Verifier {
             if is_over {
                 row.ended_us = Some(now);
                 let waiting = model::leave_waiting(conn, row.seq)?;
-                row.waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-                if row.state == State::Equal && row.differences > 0 {
-                    row.state = State::Different;
+                row.waiting += i64::try_from(waiting).unwrap_or(i64::MAX);
+                if row.state == State::Equal {
+                    (row.state, row.reason) = verdict(&row);
                 }
             }
             if !model::save(conn, &row, &holder)? {
@@ -393,6 +402,20 @@ impl Verifier {
 /// What stands in place of how somebody was authenticated where nobody asked for a verification.
 pub const SCHEDULED: &str = "schedule";
 
+/// How a verification that came to its end is to be told, and why if that is not known.
+fn verdict(row: &Verification) -> (State, Option<String>) {
+    match (row.differences, row.waiting) {
+        (0, 0) => (State::Equal, None),
+        (0, waiting) => {
+            let reason = format!(
+                "nothing differs but what {waiting} keys wait for: their events were open to the end; verify again once they are settled"
+            );
+            (State::Unknown, Some(reason))
+        }
+        _ => (State::Different, None),
+    }
+}
+
 /// Raises the alerts that a verification calls for, and closes those that it ends.
 fn tell(
     conn: &mut common::db::Conn,
@@ -409,13 +432,14 @@ fn tell(
         State::Equal if keys_of.is_none() => {
             alerts::close_kind(conn, now, AlertKind::Drift, None, "verified equal")?;
         }
-        State::Unknown => {
+        // Events that stay open have alerts of their own.
+        State::Unknown if row.waiting == 0 => {
             let reason = row.reason.as_deref().unwrap_or_default();
             alerts::raise(conn, now, NewAlert::not_verified(service, consumer, reason))?;
         }
         _ => {}
     }
-    if matches!(state, State::Equal | State::Different) {
+    if matches!(state, State::Equal | State::Different) && keys_of.is_none() {
         alerts::close_kind(conn, now, AlertKind::NotVerified, None, "verified again")?;
     }
     Ok(())
@@ -430,6 +454,12 @@ async fn terms<C: Side>(local: &Local, consumer: &C) -> Result<Terms, SideError>
             "it has a copy of {:?}, and this service owns {:?}",
             theirs.collection, own.collection
         )));
+    }
+    let mut once = theirs.fields.clone();
+    once.sort_unstable();
+    once.dedup();
+    if once.is_empty() || once.len() != theirs.fields.len() {
+        return Err(unfit("it says that it holds no field, or one several times".to_owned()));
     }
     if let Some(field) = theirs.fields.iter().find(|field| !own.fields.contains(field)) {
         return Err(unfit(format!("it holds {field:?}, which this service knows nothing of")));
@@ -461,7 +491,7 @@ impl Looked {
         finding: Finding,
         looks: i32,
         due_us: Timestamp,
-        now: Timestamp,
+        found_us: Timestamp,
     ) -> KeyFinding {
         let (owner, copy) = (self.owner.state, self.copy);
         KeyFinding {
@@ -476,7 +506,7 @@ impl Looked {
             copy_version: copy.as_ref().map(|state| state.version),
             copy_removed: copy.as_ref().map(|state| state.removed),
             event_id: self.owner.open.map(|event| event.id),
-            found_us: now,
+            found_us,
         }
     }
 }

@@ -51,11 +51,12 @@ impl Replica for CopiedInventory {
 fn stored(conn: &mut Conn, select: &Select<'_>) -> QueryResult<Vec<StoredCopy>> {
     use product_copy as p;
     on!(conn, c => {
-        let known = p::removed.eq(false).or(p::updated_us.ge(select.tombstones_since));
-        let mut rows = p::table.filter(known).into_boxed();
+        let mut rows = p::table.into_boxed();
         match select.keys {
             Keys::Named(keys) => rows = rows.filter(p::sku.eq_any(keys)),
             Keys::Between(after, up_to) => {
+                let known = p::removed.eq(false).or(p::updated_us.ge(select.tombstones_since));
+                rows = rows.filter(known);
                 if let Some(after) = after {
                     rows = rows.filter(p::sku.gt(after));
                 }

@@ -70,11 +70,12 @@ impl Replica for Items {
             Keys::Between(after, up_to) => (after, up_to, false),
             Keys::Named(_) => (None, None, true),
         };
-        let sql = "SELECT * FROM item WHERE (NOT removed OR updated_us >= $1) ORDER BY key";
+        let sql = "SELECT * FROM item ORDER BY key";
         let all: Vec<Item> = on!(conn, c => sql_query(sql)
-            .bind::<BigInt, _>(select.tombstones_since.micros())
             .load(c))?;
+        let since = select.tombstones_since.micros();
         all.into_iter()
+            .filter(|item| named || !item.removed || item.updated_us >= since)
             .filter(|item| after.is_none_or(|after| item.key.as_str() > after))
             .filter(|item| up_to.is_none_or(|up_to| item.key.as_str() <= up_to))
             .filter(|item| !named || keys.contains(&item.key))

@@ -93,7 +93,11 @@ async fn what_is_on_its_way_is_no_difference(database: TestDatabase) {
     shelf.change("K00008", "new", false).await;
     let seq = shelf.ask(None).await;
     let row = shelf.until_ended(seq, &shelf.consumer()).await;
-    assert_eq!((row.state, row.differences, row.waiting), (State::Equal, 0, 1));
+    assert_eq!((row.state, row.differences, row.waiting), (State::Unknown, 0, 1));
+    assert!(
+        row.reason.unwrap().contains("1 keys wait"),
+        "nothing is called equal that is only on its way"
+    );
     assert_eq!(shelf.found(seq).await, [("K00008".to_owned(), Finding::Waiting)]);
 }
 
