@@ -47,8 +47,7 @@ struct ProductCopyView {
 }
 
 /// A product as its copy has it, with the details that its owner has, if they are available.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DetailedProductCopy)]
+#[derive(Debug, Serialize)]
 struct DetailedCopyView<'a> {
     #[serde(flatten)]
     view: ProductCopyView,
@@ -72,13 +71,18 @@ enum DetailsStatus {
     Unavailable,
 }
 
-/// The copy as it was asked for.
+/// The copy as it was asked for: what is said of details is there only with `details=true`.
 #[derive(ToSchema)]
-#[serde(untagged)]
 #[allow(dead_code, reason = "it is there for the documentation")]
-enum CopyResponse<'a> {
-    Detailed(DetailedCopyView<'a>),
-    Plain(ProductCopyView),
+struct CopyResponse<'a> {
+    #[serde(flatten)]
+    view: ProductCopyView,
+    details: Option<&'a ProductDetails>,
+    details_status: Option<DetailsStatus>,
+    /// How long ago they were asked for, in whole seconds; for cached ones.
+    details_age_seconds: Option<u64>,
+    /// Why there are none.
+    details_reason: Option<String>,
 }
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {

@@ -5,7 +5,7 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Path, ServiceConfig};
 use common::db::Conn;
-use common::http::{Page, Params, ProblemResult, wrong_method};
+use common::http::{Page, Params, Problem, ProblemResult, wrong_method};
 use engine::alerts::{self, mail, silences, webhook};
 use engine::audit;
 use engine::dead_letters::DeadLetterState;
@@ -129,7 +129,10 @@ async fn job_items(
     path = "/api/admin/v1/verifications/export",
     tag = "verification",
     params(ExportQuery, ("consumer" = Option<String>, Query, description = "Only those of this consumer")),
-    responses((status = 200, response = File))
+    responses(
+        (status = 200, response = File),
+        (status = 404, description = "This service owns nothing; the answer says which one does", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 async fn verifications(
     admin: Data<Admin>,
@@ -180,7 +183,10 @@ async fn verification_differences(
     path = "/api/admin/v1/resyncs/export",
     tag = "verification",
     params(ExportQuery),
-    responses((status = 200, response = File))
+    responses(
+        (status = 200, response = File),
+        (status = 404, description = "This service owns nothing; the answer says which one does", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 async fn resyncs(
     admin: Data<Admin>,
