@@ -274,11 +274,10 @@ impl Verifier {
         found: &mut Found,
     ) -> Result<Duration, SideError> {
         let due = self.due(row.seq).await?;
-        if due.is_empty() && row.state == State::LookingAgain {
-            if self.undecided(row.seq).await? == 0 {
-                row.state = State::Equal;
-                return Ok(Duration::ZERO);
-            }
+        let all_compared = row.state == State::LookingAgain;
+        if due.is_empty() && all_compared && self.undecided(row.seq).await? == 0 {
+            row.state = State::Equal;
+            return Ok(Duration::ZERO);
         }
         let keys: Vec<String> = due.iter().map(|one| one.key.clone()).collect();
         let rest = if keys.is_empty() { LOOKS.base } else { Duration::ZERO };
