@@ -18,7 +18,7 @@ use crate::access::{Area, Role, Rule};
 use crate::api::resyncs::{self, ResyncItem, SkippedKey};
 use crate::api::verifications::{
     self, Asked, DifferenceItem, Findings, LISTED, VerificationDetail, VerificationItem,
-    checked_after, latest,
+    checked_after,
 };
 
 /// What its routes ask for.
@@ -131,7 +131,7 @@ impl ConsumerProof {
     fn read(conn: &mut Conn, consumer: String) -> ProblemResult<Self> {
         let course = VerificationItem::page(conn, Some(&consumer), None, COURSE)?.items;
         let under_way = verify::under_way(conn, &consumer)?.map(VerificationItem::from);
-        let latest = latest(conn, Some(&consumer))?.map(VerificationItem::from);
+        let latest = verify::latest(conn, Some(&consumer))?.map(VerificationItem::from);
         let ended = verify::list(conn, Some(&consumer), i64::MAX, COURSE)?.into_iter();
         let again = ended.map(VerificationItem::from).find(|one| {
             let of_latest = one.keys_of.is_some()

@@ -5,13 +5,14 @@
 //! than the other there is nothing to split by, and most of them differ anyway: there the keys are listed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::db::DbError;
 
-use super::replica::Range;
+use super::replica::{Owner, Range};
 use super::side::{Local, Side, SideError};
+use super::wire;
 use super::wire::{KeySet, KeyState, Terms};
-use super::{Owning, wire};
 
 /// Parts that a range is split into.
 const PARTS: i64 = 16;
@@ -35,7 +36,7 @@ pub(super) struct Compared {
 
 /// The two sides, and on which terms they are compared.
 pub(super) struct Comparison<'a, C> {
-    pub(super) owning: &'a Owning,
+    pub(super) owner: &'a Arc<dyn Owner>,
     pub(super) local: &'a Local,
     pub(super) consumer: &'a C,
     pub(super) terms: &'a Terms,
@@ -142,7 +143,7 @@ impl<C: Side> Comparison<'_, C> {
     }
 
     async fn key_after(&self, after: &str, skip: i64) -> Result<Option<String>, SideError> {
-        let (owner, after) = (self.owning.owner.clone(), after.to_owned());
+        let (owner, after) = (Arc::clone(self.owner), after.to_owned());
         let read = move |conn: &mut common::db::Conn| {
             Ok::<_, DbError>(conn.read_by_index(|conn| owner.key_after(conn, &after, skip.max(0)))?)
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::clock::Timestamp;
 use common::db::{Conn, DbError};
 use common::event::Status;
 use common::ids::{EventId, EventIdSql};
@@ -10,8 +11,9 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, SmallInt, Text};
 
-use super::Owning;
 use super::judge::{Difference, OpenEvent, OwnerFacts, OwnerView, Verdict, judge};
+use super::model::{Finding, KeyFinding};
+use super::replica::Owner;
 use super::side::{Local, Side, SideError, states_in};
 use super::wire::{KeySet, KeyState, MAX_KEY, MAX_STATES, Terms};
 use crate::outbox::Outbox;
@@ -34,7 +36,7 @@ const MAX_BYTES: usize = 256 << 10;
 
 /// Looks at `keys`, in as many requests as that takes.
 pub(super) async fn look<C: Side>(
-    owning: &Owning,
+    owner: &Arc<dyn Owner>,
     local: &Local,
     consumer: &C,
     terms: &Terms,
@@ -51,7 +53,7 @@ pub(super) async fn look<C: Side>(
     };
     let mut looked: Vec<Looked> = strange.into_iter().map(by_hand).collect();
     for keys in in_requests(keys) {
-        looked.extend(look_at(owning, local, consumer, terms, keys).await?);
+        looked.extend(look_at(owner, local, consumer, terms, keys).await?);
     }
     Ok(looked)
 }
@@ -72,15 +74,15 @@ fn in_requests(keys: Vec<String>) -> Vec<Vec<String>> {
 }
 
 async fn look_at<C: Side>(
-    owning: &Owning,
+    owner: &Arc<dyn Owner>,
     local: &Local,
     consumer: &C,
     terms: &Terms,
     keys: Vec<String>,
 ) -> Result<Vec<Looked>, SideError> {
-    let (facts, before) = owner_views(owning, local, terms, &keys).await?;
+    let (facts, before) = owner_views(owner, local, terms, &keys).await?;
     let (copies, _) = consumer.states(terms, &KeySet::Keys(keys.clone())).await?;
-    let (_, after) = owner_views(owning, local, terms, &keys).await?;
+    let (_, after) = owner_views(owner, local, terms, &keys).await?;
     let mut copies: BTreeMap<String, KeyState> =
         copies.into_iter().map(|state| (state.key.clone(), state)).collect();
     let nothing = OwnerView::default();
@@ -95,12 +97,12 @@ async fn look_at<C: Side>(
 }
 
 async fn owner_views(
-    owning: &Owning,
+    owner: &Arc<dyn Owner>,
     local: &Local,
     terms: &Terms,
     keys: &[String],
 ) -> Result<(OwnerFacts, BTreeMap<String, OwnerView>), DbError> {
-    let (owner, terms, keys) = (Arc::clone(&owning.owner), terms.clone(), keys.to_vec());
+    let (owner, terms, keys) = (Arc::clone(owner), terms.clone(), keys.to_vec());
     let read = move |conn: &mut Conn| {
         let facts = OwnerFacts {
             epoch: Outbox::epoch(conn)?,
@@ -171,6 +173,34 @@ fn open_rows(conn: &mut Conn, keys: &[String]) -> QueryResult<Vec<OpenRow>> {
                 rows.extend(sql_query(of("$1")).bind::<Text, _>(key).load::<OpenRow>(c)?);
             }
             Ok(rows)
+        }
+    }
+}
+
+impl Looked {
+    /// What is noted of it.
+    pub(super) fn finding(
+        self,
+        verification: i64,
+        finding: Finding,
+        looks: i32,
+        due_us: Timestamp,
+        found_us: Timestamp,
+    ) -> KeyFinding {
+        let (owner, copy) = (self.owner.state, self.copy);
+        KeyFinding {
+            verification,
+            key: self.key,
+            finding,
+            looks,
+            due_us,
+            owner_version: owner.as_ref().map(|state| state.version),
+            owner_removed: owner.as_ref().map(|state| state.removed),
+            copy_epoch: copy.as_ref().and_then(|state| state.epoch),
+            copy_version: copy.as_ref().map(|state| state.version),
+            copy_removed: copy.as_ref().map(|state| state.removed),
+            event_id: self.owner.open.map(|event| event.id),
+            found_us,
         }
     }
 }

@@ -13,9 +13,11 @@ mod compare;
 pub mod judge;
 mod look;
 mod model;
+mod outcome;
 mod replica;
 mod routes;
 mod side;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -23,11 +25,11 @@ pub mod wire;
 
 pub use model::{
     Finding, KeyFinding, NewVerification, State, Verification, cancel, counts, find, findings,
-    insert, list, under_way,
+    insert, latest, list, under_way,
 };
 pub use replica::{Collection, Keys, Owner, Range, Replica, Row, Select, Value};
 pub use routes::{
     __path_digests, __path_info, __path_states, Replicas, configure, digests, info, states,
 };
 pub use side::{Local, Remote, Side, SideError};
-pub use verifier::{MAX_DIFFERENCES, Owning, SCHEDULED, Step, Verifier};
+pub use verifier::{MAX_DIFFERENCES, SCHEDULED, Step, Verifier};

@@ -269,6 +269,24 @@ pub fn list(
     })
 }
 
+/// The newest verification of all keys (of one consumer) that came to its end by itself.
+///
+/// # Errors
+/// When the statement fails.
+pub fn latest(conn: &mut Conn, consumer: Option<&str>) -> QueryResult<Option<Verification>> {
+    use verification as v;
+    on!(conn, c => {
+        let mut rows = v::table
+            .filter(v::ended_us.is_not_null().and(v::keys_of.is_null()))
+            .filter(v::state.ne(State::Cancelled))
+            .into_boxed();
+        if let Some(consumer) = consumer {
+            rows = rows.filter(v::consumer.eq(consumer));
+        }
+        rows.order(v::seq.desc()).select(Verification::as_select()).first(c).optional()
+    })
+}
+
 /// The verification of all keys of a consumer that is under way.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use common::http::{Problem, ProblemResult, StrictJson, wrong_method};
 
 use super::replica::{Collection, Range};
 use super::side::{Local, Side, SideError};
-use super::verifier::surely_known;
+use super::terms::surely_known;
 use super::wire::{
     DigestAnswer, DigestRequest, KeySet, MAX_KEY, MAX_RANGES, MAX_ROWS, MAX_STATES, PROTOCOL,
     ReplicaInfo, StatesAnswer, StatesRequest, Terms,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::clock::Timestamp;
 use common::db::{Db, DbError};
 use common::env::Env;
 use common::retry::Backoff;
@@ -15,10 +14,11 @@ use super::compare::{Compared, Comparison};
 use super::judge::Verdict;
 use super::look::{Looked, look};
 use super::model::{self, Finding, KeyFinding, NewVerification, State, Verification};
+use super::outcome;
 use super::replica::Owner;
 use super::side::{Local, Side, SideError};
-use super::wire::{MAX_STATES, PROTOCOL, Terms};
-use crate::alerts::{self, AlertKind, NewAlert};
+use super::terms::{surely_known, terms};
+use super::wire::{MAX_STATES, Terms};
 use crate::outbox::Outbox;
 
 /// Differences that are listed; a verification ends when it has found so many.
@@ -44,13 +44,6 @@ const LOOKS: Backoff = Backoff { base: Duration::from_millis(100), max: Duration
 /// The pause before a consumer that gives no answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The owner's side of all verifications.
-#[derive(Clone)]
-pub struct Owning {
-    /// What it owns.
-    pub owner: Arc<dyn Owner>,
-}
-
 /// Compares consumers with what this service owns; cheap to clone.
 #[derive(Clone)]
 pub struct Verifier {
@@ -58,10 +51,10 @@ pub struct Verifier {
     pub db: Db,
     /// Time and chance.
     pub env: Env,
-    /// What this service is, and owns.
+    /// What this service is called.
     pub service: String,
-    /// The owner's side.
-    pub owning: Owning,
+    /// What it owns.
+    pub owner: Arc<dyn Owner>,
     /// How long removed keys are known for sure.
     pub tombstones: Duration,
     /// How long moving keys, and a consumer without answers, are looked at again.
@@ -103,7 +96,7 @@ impl Verifier {
             db: db.clone(),
             env: env.clone(),
             service: service.to_owned(),
-            owning: Owning { owner },
+            owner,
             tombstones: Duration::from_secs(365 * 24 * 60 * 60),
             patience: Duration::from_secs(30),
             holder: env.event_id().to_string(),
@@ -222,11 +215,11 @@ impl Verifier {
     ) -> Result<(), SideError> {
         let (size, began) = (self.size.load(Ordering::Relaxed), Instant::now());
         let epoch = self.db.read(|conn| Ok::<_, DbError>(Outbox::epoch(conn)?)).await?;
-        let comparison = Comparison { owning: &self.owning, local, consumer, terms, epoch };
+        let comparison = Comparison { owner: &self.owner, local, consumer, terms, epoch };
         let Compared { up_to, keys, differing } =
             comparison.next(row.cursor.as_deref(), size).await?;
         self.adapt(size, began.elapsed());
-        let looked = look(&self.owning, local, consumer, terms, differing).await?;
+        let looked = look(&self.owner, local, consumer, terms, differing).await?;
         self.sort(row, looked, &[], found);
         row.keys += keys;
         match up_to {
@@ -281,7 +274,7 @@ impl Verifier {
         }
         let keys: Vec<String> = due.iter().map(|one| one.key.clone()).collect();
         let rest = if keys.is_empty() { LOOKS.base } else { Duration::ZERO };
-        let looked = look(&self.owning, local, consumer, terms, keys).await?;
+        let looked = look(&self.owner, local, consumer, terms, keys).await?;
         if row.keys_of.is_some() {
             row.keys += i64::try_from(due.iter().filter(|one| one.looks == 0).count()).unwrap_or(0);
         }
@@ -339,11 +332,8 @@ impl Verifier {
     }
 
     fn local(&self) -> Local {
-        Local::of(&self.service, &self.db, self.owning.owner.clone(), self.since())
-    }
-
-    fn since(&self) -> Timestamp {
-        surely_known(self.env.now(), self.tombstones)
+        let since = surely_known(self.env.now(), self.tombstones);
+        Local::of(&self.service, &self.db, self.owner.clone(), since)
     }
 
     /// Writes what a step found, and its end if it has come, in one transaction.
@@ -363,7 +353,7 @@ impl Verifier {
                 let waiting = model::leave_waiting(conn, row.seq)?;
                 row.waiting += i64::try_from(waiting).unwrap_or(i64::MAX);
                 if row.state == State::Equal {
-                    (row.state, row.reason) = verdict(&row);
+                    (row.state, row.reason) = outcome::verdict(&row);
                 }
             }
             if !model::save(conn, &row, &holder)? {
@@ -371,7 +361,7 @@ impl Verifier {
                 return Err(DbError::Query(diesel::result::Error::RollbackTransaction));
             }
             match is_over {
-                true => tell(conn, &service, &row, now)?,
+                true => outcome::tell(conn, &service, &row, now)?,
                 false => model::rest(conn, row.seq, &holder, rest)?,
             }
             Ok(row)
@@ -401,111 +391,8 @@ impl Verifier {
 /// What stands in place of how somebody was authenticated where nobody asked for a verification.
 pub const SCHEDULED: &str = "schedule";
 
-/// How a verification that came to its end is to be told, and why if that is not known.
-fn verdict(row: &Verification) -> (State, Option<String>) {
-    match (row.differences, row.waiting) {
-        (0, 0) => (State::Equal, None),
-        (0, waiting) => {
-            let reason = format!(
-                "nothing differs but what {waiting} keys wait for: their events were open to the end; verify again once they are settled"
-            );
-            (State::Unknown, Some(reason))
-        }
-        _ => (State::Different, None),
-    }
-}
-
-/// Raises the alerts that a verification calls for, and closes those that it ends.
-fn tell(
-    conn: &mut common::db::Conn,
-    service: &str,
-    row: &Verification,
-    now: Timestamp,
-) -> Result<(), DbError> {
-    let Verification { consumer, differences, state, keys_of, .. } = row;
-    match state {
-        State::Different => {
-            alerts::raise(conn, now, NewAlert::drift(service, consumer, *differences, row.seq))?;
-        }
-        // Few keys say nothing of the others.
-        State::Equal if keys_of.is_none() => {
-            alerts::close_kind(conn, now, AlertKind::Drift, None, "verified equal")?;
-        }
-        // Events that stay open have alerts of their own.
-        State::Unknown if row.waiting == 0 => {
-            let reason = row.reason.as_deref().unwrap_or_default();
-            alerts::raise(conn, now, NewAlert::not_verified(service, consumer, reason))?;
-        }
-        _ => {}
-    }
-    if matches!(state, State::Equal | State::Different) && keys_of.is_none() {
-        alerts::close_kind(conn, now, AlertKind::NotVerified, None, "verified again")?;
-    }
-    Ok(())
-}
-
-/// On which terms both sides can be compared.
-async fn terms<C: Side>(local: &Local, consumer: &C) -> Result<Terms, SideError> {
-    let (own, theirs) = tokio::try_join!(local.info(), consumer.info())?;
-    let unfit = |reason: String| SideError::Unfit { consumer: theirs.service.clone(), reason };
-    if own.collection != theirs.collection {
-        return Err(unfit(format!(
-            "it has a copy of {:?}, and this service owns {:?}",
-            theirs.collection, own.collection
-        )));
-    }
-    let mut once = theirs.fields.clone();
-    once.sort_unstable();
-    once.dedup();
-    if once.is_empty() || once.len() != theirs.fields.len() {
-        return Err(unfit("it says that it holds no field, or one several times".to_owned()));
-    }
-    if let Some(field) = theirs.fields.iter().find(|field| !own.fields.contains(field)) {
-        return Err(unfit(format!("it holds {field:?}, which this service knows nothing of")));
-    }
-    Ok(Terms {
-        protocol: PROTOCOL,
-        collection: own.collection,
-        fields: theirs.fields,
-        tombstones_since: own.tombstones_since.max(theirs.tombstones_since),
-    })
-}
-
-/// The moment since which removed keys are not forgotten for sure, whatever clocks differ by.
-pub(super) fn surely_known(now: Timestamp, tombstones: Duration) -> Timestamp {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    now.before(tombstones).after(DAY).max(Timestamp::default())
-}
-
 /// How long to rest after `took`, to work for `share` thousandths of the time.
 fn rest_after(took: Duration, share: i32) -> Duration {
     let share = f64::from(share.clamp(1, 1_000)) / 1_000.0;
     took.mul_f64(1.0 / share - 1.0).min(LONGEST_REST)
-}
-
-impl Looked {
-    fn finding(
-        self,
-        verification: i64,
-        finding: Finding,
-        looks: i32,
-        due_us: Timestamp,
-        found_us: Timestamp,
-    ) -> KeyFinding {
-        let (owner, copy) = (self.owner.state, self.copy);
-        KeyFinding {
-            verification,
-            key: self.key,
-            finding,
-            looks,
-            due_us,
-            owner_version: owner.as_ref().map(|state| state.version),
-            owner_removed: owner.as_ref().map(|state| state.removed),
-            copy_epoch: copy.as_ref().and_then(|state| state.epoch),
-            copy_version: copy.as_ref().map(|state| state.version),
-            copy_removed: copy.as_ref().map(|state| state.removed),
-            event_id: self.owner.open.map(|event| event.id),
-            found_us,
-        }
-    }
 }
