@@ -126,15 +126,51 @@ diesel::table! {
         error -> Nullable<Text>,
         by_whom -> Nullable<Text>,
         class -> Nullable<Text>,
+        consumer -> Nullable<Text>,
     }
 }
 
 diesel::table! {
-    outbox_partition (topic, partition) {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    consumer (name) {
+        name -> Text,
+        required -> Bool,
+        since_id -> EventIdSql,
+        state -> SmallInt,
+        letting_off -> Bool,
+        cursor -> EventIdSql,
+        let_off -> BigInt,
+        registered_us -> BigInt,
+        registered_by -> Text,
+        changed_us -> Nullable<BigInt>,
+        changed_by -> Nullable<Text>,
+        reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    outbox_answer (event_id, consumer) {
+        event_id -> EventIdSql,
+        consumer -> Text,
+        outcome -> SmallInt,
+        attempt -> Integer,
+        failures -> Integer,
+        detail -> Nullable<Text>,
+        error -> Nullable<Text>,
+        version -> Nullable<BigInt>,
+        result -> Nullable<Text>,
+        processed_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    consumer_partition (topic, partition, consumer) {
         topic -> Text,
         partition -> Integer,
-        // Read by the last release only; to be dropped by the next one.
-        acked_sent_us -> BigInt,
+        consumer -> Text,
         last_ack_us -> BigInt,
         silent_us -> Nullable<BigInt>,
         probe_due_us -> Nullable<BigInt>,
@@ -143,6 +179,7 @@ diesel::table! {
         pending_offset -> Nullable<BigInt>,
         passed_offset -> Nullable<BigInt>,
         looked_us -> Nullable<BigInt>,
+        behind_us -> Nullable<BigInt>,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod alerts;
 pub mod audit;
 pub mod batch;
 pub mod bulk;
+pub mod consumers;
 pub mod counters;
 pub mod dead_letters;
 mod engine;

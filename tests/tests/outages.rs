@@ -127,7 +127,7 @@ async fn load(system: &TestSystem) -> Load {
 async fn answers_are_missed(system: &TestSystem) {
     eventually("an alert of the silence, and two rounds of probes", DEADLINE, async || {
         let alerts = "SELECT count(*) AS n FROM alert WHERE kind = 'silent' AND closed_us IS NULL";
-        let probes = "SELECT count(*) AS n FROM outbox_partition WHERE probes >= 2";
+        let probes = "SELECT count(*) AS n FROM consumer_partition WHERE probes >= 2";
         let state = (system.product.count(alerts).await, system.product.count(probes).await);
         if state == (1, i64::from(PARTITIONS)) { Ok(()) } else { Err(state) }
     })

@@ -101,6 +101,38 @@ pub fn close_kind(
     close_found(conn, now, &seqs, because)
 }
 
+/// Closes open alerts of a kind that are about `key`, or about none.
+///
+/// # Errors
+/// When a statement fails.
+pub fn close_about(
+    conn: &mut Conn,
+    now: Timestamp,
+    kind: AlertKind,
+    key: Option<&str>,
+    because: &str,
+) -> QueryResult<usize> {
+    if !any_open(conn)? {
+        return Ok(0);
+    }
+    let open = alert::table
+        .filter(alert::closed_us.is_null())
+        .filter(alert::kind.eq(kind.name()))
+        .order(alert::seq)
+        .select(alert::seq);
+    let seqs: Vec<i64> = match key {
+        Some(key) => {
+            let open = open.filter(alert::key.eq(key));
+            on!(&mut *conn, c => open.load(c))?
+        }
+        None => {
+            let open = open.filter(alert::key.is_null());
+            on!(&mut *conn, c => open.load(c))?
+        }
+    };
+    close_found(conn, now, &seqs, because)
+}
+
 /// Whether any alert is open, answered by the partial index on open ones.
 ///
 /// The order keeps the plan on that index, also one that was made while most alerts were open.

@@ -108,8 +108,8 @@ pub struct SilentPartitions<'a> {
     pub consumer: &'a str,
     /// Since when.
     pub since: Timestamp,
-    /// Events of these partitions that wait for an answer.
-    pub waiting: i64,
+    /// Events of these partitions that wait for an answer; none wait for a consumer that is only watched.
+    pub waiting: Option<i64>,
 }
 
 impl NewAlert {
@@ -132,15 +132,24 @@ impl NewAlert {
     /// Partitions fell silent.
     pub fn silent(silence: &SilentPartitions<'_>) -> Self {
         let partitions: Vec<String> = silence.partitions.iter().map(i32::to_string).collect();
+        let waiting = match silence.waiting {
+            Some(events) => format!("{events} events wait"),
+            None => "it is only watched, so no event waits".to_owned(),
+        };
         let subject = format!(
-            "{} has not answered since {} (topic {}, partitions {}; {} events wait)",
+            "{} has not answered since {} (topic {}, partitions {}; {waiting})",
             silence.consumer,
             super::render::utc(silence.since),
             silence.topic,
             partitions.join(", "),
-            silence.waiting,
         );
         Self::bare(AlertKind::Silent, subject)
+    }
+
+    /// The same, told apart from others of its kind by `key`.
+    #[must_use]
+    pub fn about_key(self, key: Option<&str>) -> Self {
+        Self { key: key.map(str::to_owned), ..self }
     }
 
     /// `service` can't send its events to `topic`, for the reason `cause`.

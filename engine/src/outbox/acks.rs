@@ -8,12 +8,14 @@ use common::event::EventFacts;
 use common::ids::EventId;
 use diesel::result::Error;
 
-use super::advance::{SUPERSEDED, advance};
+use super::advance::{SUPERSEDED, advance, advance_asked};
 use super::state::{Policy, Trigger};
 use super::store;
 use super::update::{Advanced, Update};
+use super::watched;
 use crate::alerts::{self, NewAlert};
 use crate::batch::BatchError;
+use crate::consumers::{Consumers, Voice};
 use crate::counters;
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
@@ -27,7 +29,7 @@ pub struct Settler {
     pub policy: Policy,
     /// The topic whose partitions the answers speak of.
     pub topic: String,
-    /// The service whose answers count.
+    /// The service that the settings name; further ones are in the registry.
     pub consumer: String,
 }
 
@@ -128,9 +130,16 @@ impl Settler {
                 }
             }
         }
-        let all = answers.len();
-        answers.retain(|(_, ack)| ack.consumer == self.consumer);
-        total.foreign = all - answers.len();
+        let consumers = Consumers::load(conn, &self.consumer)?;
+        let voice = |ack: &Ack| consumers.voice(&ack.consumer, ack.event_id);
+        total.foreign = answers.iter().filter(|(_, ack)| voice(ack) == Voice::Foreign).count();
+        let watched: Vec<&Ack> = answers
+            .iter()
+            .filter(|(_, ack)| voice(ack) == Voice::Watched)
+            .map(|(_, ack)| ack)
+            .collect();
+        watched::note(conn, &self.topic, &watched, self.env.now())?;
+        answers.retain(|(_, ack)| voice(ack) == Voice::Counts);
         if answers.is_empty() {
             return Ok(total);
         }
@@ -141,7 +150,7 @@ impl Settler {
                 answers,
                 &mut |conn, answers| {
                     let acks = answers.iter().map(|(_, ack)| ack.clone()).collect();
-                    self.settle_acks(conn, acks).map(|done| vec![done])
+                    self.settle_acks(conn, &consumers, acks).map(|done| vec![done])
                 },
                 &|error: &BatchError| error.calls_for_bisection(repeats),
                 &mut |conn, (record, ack), error: BatchError| {
@@ -175,11 +184,16 @@ impl Settler {
         Ok(Settlement { unreadable: 1, ..Settlement::default() })
     }
 
-    fn settle_acks(&self, conn: &mut Conn, acks: Vec<Ack>) -> Result<Settlement, BatchError> {
+    fn settle_acks(
+        &self,
+        conn: &mut Conn,
+        consumers: &Consumers,
+        acks: Vec<Ack>,
+    ) -> Result<Settlement, BatchError> {
         let mut done = Settlement::default();
         let ahead = ahead(&acks);
         let updates = acks.into_iter().map(Update::answered).collect();
-        done.advanced = advance(conn, &self.env, &self.policy, updates)?;
+        done.advanced = advance_asked(conn, &self.env, &self.policy, Some(consumers), updates)?;
         let answered = std::mem::take(&mut done.advanced.answered);
         store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
         self.count_unmatched_acks(conn, &mut done)?;

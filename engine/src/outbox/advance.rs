@@ -12,27 +12,40 @@ use common::ids::EventId;
 use common::trace_context::is_sampled;
 use diesel::QueryResult;
 
+use super::asked::Asked;
 use super::class::{NO_ANSWER, error_class};
 use super::listener::{EventChange, EventUpdate, Listener};
-use super::model::{HistoryRow, OpenRow, SettledRow};
+use super::model::{AnswerRow, HistoryRow, OpenRow, Said, SettledRow};
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
 use super::store::{self, Place};
 use super::update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent, Update};
 use crate::alerts::{self, AlertKind, NewAlert};
+use crate::consumers::Consumers;
 use crate::counters;
-use crate::kafka::{Ack, Verdict};
+use crate::kafka::Ack;
 use crate::outbox::{FinalOutcome, HistoryKind};
 
-const SILENCE: &str = "the consumer gave no answer, although it answered what was sent later";
+const SILENCE: &str = "gave no answer, although it answered what was sent later";
 
 /// Superseded events that one step resolves at most; the others follow in steps of their own.
 pub(super) const SUPERSEDED: usize = 1_000;
 
-/// Applies `updates`, in order, to the events that they are about.
+/// Applies `updates`, none of them an answer, in order to the events that they are about.
 pub(super) fn advance(
     conn: &mut Conn,
     env: &Env,
     policy: &Policy,
+    updates: Vec<Update>,
+) -> QueryResult<Advanced> {
+    advance_asked(conn, env, policy, None, updates)
+}
+
+/// Applies `updates`, in order, to the events that they are about; what answers are worth is known of `consumers`.
+pub(super) fn advance_asked(
+    conn: &mut Conn,
+    env: &Env,
+    policy: &Policy,
+    consumers: Option<&Consumers>,
     updates: Vec<Update>,
 ) -> QueryResult<Advanced> {
     let mut ids: BTreeSet<EventId> = updates.iter().map(|update| update.id).collect();
@@ -42,7 +55,8 @@ pub(super) fn advance(
     // All events in one go, sorted, and before any alert: whoever locks both does it in this order.
     let ids: Vec<EventId> = ids.into_iter().collect();
     let locked = store::lock(conn, &ids)?;
-    let mut batch = UpdateBatch::new(env, policy, locked);
+    let asked = Asked::load(conn, consumers, &ids)?;
+    let mut batch = UpdateBatch::new(env, policy, locked, asked);
     for update in updates {
         batch.apply(update);
     }
@@ -71,6 +85,8 @@ struct UpdateBatch<'a> {
     env: &'a Env,
     policy: &'a Policy,
     now: Timestamp,
+    /// What single consumers said, where several are asked.
+    asked: Asked<'a>,
     rows: BTreeMap<EventId, (OpenRow, EventFacts)>,
     /// Where each row was found.
     places: BTreeMap<EventId, Place>,
@@ -91,11 +107,17 @@ struct UpdateBatch<'a> {
 }
 
 impl<'a> UpdateBatch<'a> {
-    fn new(env: &'a Env, policy: &'a Policy, locked: Vec<(OpenRow, EventFacts)>) -> Self {
+    fn new(
+        env: &'a Env,
+        policy: &'a Policy,
+        locked: Vec<(OpenRow, EventFacts)>,
+        asked: Asked<'a>,
+    ) -> Self {
         Self {
             env,
             policy,
             now: env.now(),
+            asked,
             places: locked.iter().map(|(row, _)| (row.id, Place::of(row))).collect(),
             rows: locked.into_iter().map(|(row, facts)| (row.id, (row, facts))).collect(),
             changed: BTreeSet::new(),
@@ -116,12 +138,17 @@ impl<'a> UpdateBatch<'a> {
             self.done.not_open.push(update.id);
             return;
         };
+        let mut trigger = update.trigger;
         if let Some(ack) = &update.ack {
             self.note_answer(&row, ack);
+            trigger = self.asked.take(ack, trigger);
+        }
+        if trigger == Trigger::LetOff && !self.asked.is_settled(update.id) {
+            return;
         }
         let kind = facts.kind;
         let chance = self.env.chance();
-        let next = step(&row, kind, update.trigger, self.now, self.policy, chance);
+        let next = step(&row, kind, trigger, self.now, self.policy, chance);
         self.record_history(&row, &update, &next);
         self.record_trace(&row, &facts, &update, &next);
         match next {
@@ -146,7 +173,8 @@ impl<'a> UpdateBatch<'a> {
                 row.sent_offset.filter(|_| row.status == Status::Sent && row.attempt == ack.attempt)
             }
         };
-        let answered = self.done.answered.entry(partition).or_default();
+        let heard = (ack.consumer.clone(), partition);
+        let answered = self.done.answered.entry(heard).or_default();
         *answered = (*answered).max(proven);
     }
 
@@ -165,7 +193,8 @@ impl<'a> UpdateBatch<'a> {
                 (HistoryKind::Rejected, attempt)
             }
             _ if stayed => return,
-            Trigger::Acked { .. } | Trigger::Confirmed { .. } => return,
+            Trigger::Acked { .. } | Trigger::Confirmed { .. } | Trigger::Answered => return,
+            Trigger::LetOff => (HistoryKind::LetOff, row.attempt),
             Trigger::Probed { attempt, .. } => (HistoryKind::Probed, attempt),
             Trigger::Unproducible => (HistoryKind::Unproducible, row.attempt + 1),
             Trigger::Overdue => (HistoryKind::Overdue, row.attempt),
@@ -187,6 +216,7 @@ impl<'a> UpdateBatch<'a> {
             error: update.error.clone(),
             by_whom: update.by_whom.clone(),
             class,
+            consumer: update.consumer.clone(),
         });
     }
 
@@ -247,27 +277,38 @@ impl<'a> UpdateBatch<'a> {
             attempt: after.attempt,
             traceparent: why.ack.as_ref().and_then(|ack| ack.traceparent.clone()),
         });
-        let why = why.error.as_deref().unwrap_or(SILENCE);
-        self.notify_listener(&facts, || Some(EventChange::Exhausted { error: why.to_owned() }));
-        self.alerts.push(NewAlert::exhausted(&facts, after.attempt, why));
+        let why = self.words_of(why);
+        self.notify_listener(&facts, || Some(EventChange::Exhausted { error: why.clone() }));
+        self.alerts.push(NewAlert::exhausted(&facts, after.attempt, &why));
         if facts.kind == EventKind::Snapshot {
             self.exhausted_snapshots.push(facts.id);
         }
         self.keep(after, facts);
     }
 
+    /// What an event failed of, and at whom where several are asked.
+    fn words_of(&self, why: &Update) -> String {
+        let consumer = why.consumer.as_deref().filter(|_| self.asked.are_several());
+        match (&why.error, consumer) {
+            (Some(error), Some(consumer)) => format!("{consumer}: {error}"),
+            (Some(error), None) => error.clone(),
+            (None, consumer) => format!("{} {SILENCE}", consumer.unwrap_or("the consumer")),
+        }
+    }
+
     fn settle(&mut self, row: &OpenRow, facts: EventFacts, update: Update) {
-        let Some(ack) = update.ack else { return };
+        let own = || update.ack.map(|ack| AnswerRow::of(ack, 0));
+        let Some(answer) = self.asked.decisive(row.id).or_else(own) else { return };
         self.release(row);
         self.rows.remove(&row.id);
         self.changed.remove(&row.id);
         self.alerts_to_close.push((row.id, "the event is PROCESSED"));
-        let success = ack.outcome == Verdict::Success;
-        if success && ack.detail.as_deref() == Some("applied") {
+        let success = answer.outcome == Said::Success;
+        if success && answer.detail.as_deref() == Some("applied") {
             self.applied.insert(facts.key.clone());
         }
         self.notify_listener(&facts, || {
-            let result = ack.result.as_ref().map(|result| result.get().to_owned());
+            let result = answer.result.clone();
             Some(match success {
                 true => EventChange::Succeeded { result },
                 false => EventChange::Rejected { result },
@@ -279,22 +320,22 @@ impl<'a> UpdateBatch<'a> {
         }
         self.done.settled.push(SettledEvent {
             created: facts.created_us,
-            processed: Some(ack.processed_at),
+            processed: Some(answer.processed_us),
             success,
         });
-        let same_attempt = row.attempt == ack.attempt;
+        let same_attempt = row.attempt == answer.attempt;
         self.settled.push(SettledRow {
             id: row.id,
             outcome: if success { FinalOutcome::Success } else { FinalOutcome::Rejected },
-            detail: ack.detail,
-            attempt: ack.attempt,
+            detail: answer.detail,
+            attempt: answer.attempt,
             partition: row.partition,
             sent_us: row.sent_us.filter(|_| same_attempt),
             settled_us: self.now,
-            processed_us: Some(ack.processed_at),
-            version: ack.version,
-            consumer: ack.consumer,
-            result: ack.result.map(|result| result.get().to_owned()),
+            processed_us: Some(answer.processed_us),
+            version: answer.version,
+            consumer: answer.consumer,
+            result: answer.result,
         });
     }
 
@@ -363,6 +404,7 @@ impl<'a> UpdateBatch<'a> {
         self.settled.sort_unstable_by_key(|row| row.id);
         store::save(conn, &changed)?;
         store::settle(conn, &self.settled, &self.places)?;
+        self.asked.save(conn)?;
         store::note(conn, &self.history)?;
         self.write_alerts(conn)?;
         if let (Some(listener), false) = (&self.policy.listener, self.event_updates.is_empty()) {

@@ -3,10 +3,12 @@
 mod acks;
 mod advance;
 mod append;
+mod asked;
 mod class;
 mod found;
 mod in_flight;
 mod lease;
+mod let_off;
 mod listener;
 mod model;
 mod neighbours;
@@ -25,6 +27,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod update;
+mod watched;
 
 pub use acks::{Settlement, Settler, check_answers};
 pub use append::{AppendWatch, Outbox, SHARDS, partition_of, shard_of};
@@ -32,8 +35,9 @@ pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
 pub use found::{Found, LastError, class_or_now, last_errors};
 pub use in_flight::InFlight;
 pub use lease::{Instance, LeaseSet, instances, release, renew};
+pub use let_off::LetOff;
 pub use listener::{EventChange, EventUpdate, Listener};
-pub use model::{FinalOutcome, HistoryKind, HistoryRow, OpenRow, SettledRow};
+pub use model::{AnswerRow, FinalOutcome, HistoryKind, HistoryRow, OpenRow, Said, SettledRow};
 pub use neighbours::Neighbours;
 pub(crate) use neighbours::{is_from_another, message};
 pub use operate::OperateError;

@@ -4,13 +4,16 @@ use common::clock::Timestamp;
 use common::event::Status;
 use common::ids::EventId;
 use common::schema::{
-    outbox_failed, outbox_history, outbox_open, outbox_pending, outbox_sent, outbox_settled,
+    outbox_answer, outbox_failed, outbox_history, outbox_open, outbox_pending, outbox_sent,
+    outbox_settled,
 };
 use common::{stored_by_code, stored_by_name};
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use diesel::prelude::*;
 use diesel::sql_types::{SmallInt, Text};
+
+use crate::kafka::{Ack, Verdict};
 
 /// How an event was answered for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
@@ -30,6 +33,31 @@ impl FinalOutcome {
         match self {
             Self::Success => "SUCCESS",
             Self::Rejected => "REJECTED",
+        }
+    }
+}
+
+/// What a consumer said of an event last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = SmallInt)]
+pub enum Said {
+    /// It has its effect.
+    Success,
+    /// Handled, and the answer is no.
+    Rejected,
+    /// A technical fault.
+    Failed,
+}
+
+stored_by_code!(Said { Success => 0, Rejected => 1, Failed => 2 });
+
+impl Said {
+    /// The name that people see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Rejected => "REJECTED",
+            Self::Failed => "FAILED",
         }
     }
 }
@@ -56,6 +84,8 @@ pub enum HistoryKind {
     Resolved,
     /// A newer version of its key is PROCESSED.
     Superseded,
+    /// Whoever still owed an answer is not asked any more.
+    LetOff,
 }
 
 stored_by_name!(HistoryKind {
@@ -68,6 +98,7 @@ stored_by_name!(HistoryKind {
     Retried => "RETRIED",
     Resolved => "RESOLVED",
     Superseded => "SUPERSEDED",
+    LetOff => "LET_OFF",
 });
 
 /// An event that is not settled, wherever its row lies.
@@ -290,4 +321,60 @@ pub struct HistoryRow {
     pub by_whom: Option<String>,
     /// The class of the error, if something went wrong.
     pub class: Option<String>,
+    /// The consumer that it went wrong at, if it was one.
+    pub consumer: Option<String>,
+}
+
+/// What one consumer said of an event, where more than one is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = outbox_answer, treat_none_as_default_value = false)]
+pub struct AnswerRow {
+    /// The event.
+    pub event_id: EventId,
+    /// Who.
+    pub consumer: String,
+    /// What it said last.
+    pub outcome: Said,
+    /// Of which attempt.
+    pub attempt: i32,
+    /// How often it said FAILED.
+    pub failures: i32,
+    /// `applied`, `duplicate` or `superseded`.
+    pub detail: Option<String>,
+    /// The error of its newest failure.
+    pub error: Option<String>,
+    /// The version that its copy held afterwards.
+    pub version: Option<i64>,
+    /// What the answer carried, JSON.
+    pub result: Option<String>,
+    /// When it handled it, by its clock.
+    pub processed_us: Timestamp,
+}
+
+impl AnswerRow {
+    /// What `ack` says, after `failures` earlier ones.
+    pub(super) fn of(ack: Ack, failures: i32) -> Self {
+        let outcome = match ack.outcome {
+            Verdict::Success => Said::Success,
+            Verdict::Rejected => Said::Rejected,
+            Verdict::Failed => Said::Failed,
+        };
+        Self {
+            event_id: ack.event_id,
+            consumer: ack.consumer,
+            outcome,
+            attempt: ack.attempt,
+            failures: failures.saturating_add(i32::from(outcome == Said::Failed)),
+            detail: ack.detail,
+            error: ack.error,
+            version: ack.version,
+            result: ack.result.map(|result| result.get().to_owned()),
+            processed_us: ack.processed_at,
+        }
+    }
+
+    /// Whether nothing further is expected of this consumer.
+    pub fn is_final(&self) -> bool {
+        self.outcome != Said::Failed
+    }
 }

@@ -5,6 +5,7 @@
 //! the partition is silent, and only its oldest event is sent again, at growing intervals, so that no outage costs any
 //! event its attempts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::clock::Timestamp;
@@ -14,13 +15,14 @@ use common::ids::EventId;
 use common::retry::Backoff;
 use diesel::QueryResult;
 
-use super::advance::{SUPERSEDED, advance};
-use super::pause;
+use super::advance::{SUPERSEDED, advance, advance_asked};
+use super::pause::{self, Paused};
 use super::relay::Relay;
 use super::state::{Policy, Trigger};
-use super::store::{self, Silent};
+use super::store::{self, AskedOf, Silent};
 use super::update::Update;
 use crate::alerts::{self, AlertKind, NewAlert, SilentPartitions};
+use crate::consumers::{Consumer, Consumers};
 
 /// Looks after what was sent.
 #[derive(Clone)]
@@ -33,7 +35,7 @@ pub struct OverdueMonitor {
     pub policy: Policy,
     /// The topic that events go to.
     pub topic: String,
-    /// The service that should answer.
+    /// The service that the settings name; further ones are in the registry.
     pub consumer: String,
     /// How long an answer may take.
     pub ack_timeout: Duration,
@@ -50,7 +52,7 @@ pub struct OverdueOutcome {
     pub overdue: usize,
     /// Of those, the ones that are EXHAUSTED now.
     pub exhausted: usize,
-    /// Partitions that give no answers.
+    /// Partitions in which a consumer gives no answers.
     pub silent: usize,
     /// Probes that were sent.
     pub probed: usize,
@@ -111,17 +113,30 @@ impl OverdueMonitor {
             .db
             .write::<_, DbError>(move |conn| {
                 conn.plan_by_index()?;
-                let now = monitor.env.now();
-                let sent = now.before(monitor.ack_timeout);
-                let unplaced = now.before(monitor.ack_timeout * UNPLACED);
-                let ids = store::overdue(conn, &monitor.topic, sent, unplaced, BATCH)?;
-                let overdue = |id| Update::new(id, Trigger::Overdue);
-                let updates = ids.into_iter().map(overdue).collect();
-                Ok(advance(conn, &monitor.env, &monitor.policy, updates)?)
+                let consumers = Consumers::load(conn, &monitor.consumer)?;
+                let updates = monitor.overdue_in(conn, &consumers)?;
+                let (env, policy) = (&monitor.env, &monitor.policy);
+                Ok(advance_asked(conn, env, policy, Some(&consumers), updates)?)
             })
             .await?;
         done.log_exhausted();
         Ok((done.again + done.exhausted, done.exhausted))
+    }
+
+    fn overdue_in(&self, conn: &mut Conn, consumers: &Consumers) -> QueryResult<Vec<Update>> {
+        let now = self.env.now();
+        let sent = now.before(self.ack_timeout);
+        let unplaced = now.before(self.ack_timeout * UNPLACED);
+        let mut updates: Vec<Update> = Vec::new();
+        for consumer in consumers.required() {
+            let ids = store::overdue(conn, &self.asked_of(consumer), sent, unplaced, BATCH)?;
+            updates.extend(ids.into_iter().map(|id| Update::overdue(id, &consumer.name)));
+        }
+        Ok(updates)
+    }
+
+    fn asked_of<'a>(&'a self, consumer: &'a Consumer) -> AskedOf<'a> {
+        AskedOf { topic: &self.topic, consumer: &consumer.name, since: consumer.since_id }
     }
 
     /// Closes the gap between two transactions, one in which an event gave up while the other, which could not see
@@ -143,48 +158,108 @@ impl OverdueMonitor {
         Ok(())
     }
 
-    /// Finds the silent partitions, keeps their episode, and returns their number and what to probe them with.
+    /// Finds the silent partitions, keeps their episodes, and returns their number and what to probe them with.
     pub(super) async fn take_silent(&self) -> Result<(usize, Vec<EventId>), DbError> {
         let monitor = self.clone();
         self.db.write(move |conn| Ok(monitor.take_silent_in(conn)?)).await
     }
 
     fn take_silent_in(&self, conn: &mut Conn) -> QueryResult<(usize, Vec<EventId>)> {
+        let consumers = Consumers::load(conn, &self.consumer)?;
+        let paused = pause::all(conn)?;
+        let (mut silent, mut probes) = (0, BTreeSet::new());
+        for consumer in consumers.required() {
+            silent += self.take_silence_of(conn, &self.asked_of(consumer), &paused, &mut probes)?;
+        }
+        silent += self.take_watched(conn, &consumers)?;
+        Ok((silent, probes.into_iter().collect()))
+    }
+
+    /// The same of one consumer that owes answers; one probe serves all that owe one to its event.
+    fn take_silence_of(
+        &self,
+        conn: &mut Conn,
+        of: &AskedOf<'_>,
+        paused: &Paused,
+        probes: &mut BTreeSet<EventId>,
+    ) -> QueryResult<usize> {
         let now = self.env.now();
         let before = now.before(self.ack_timeout);
-        let silent = store::silent(conn, &self.topic, before)?;
-        let under_way = store::any_silence(conn, &self.topic)?;
-        let paused = pause::all(conn)?;
-        let (mut noted, mut probes) = (false, Vec::new());
+        let silent = store::silent(conn, of, before)?;
+        let under_way = store::any_silence(conn, of)?;
+        let mut noted = false;
         for partition in silent.iter().filter(|p| p.probe_due.is_none_or(|due| due <= now)) {
             let round = u32::try_from(partition.probes).unwrap_or(0) + 1;
             let next = now.after(self.probes.delay(round, self.env.chance()));
-            if !store::note_silence(conn, (&self.topic, before), partition, now, next)? {
+            if !store::note_silence(conn, (of, before), partition, now, next)? {
                 continue;
             }
             noted = true;
             // What is paused is not sent again either; that the partition is silent is told all the same.
             if !paused.everything {
-                probes.extend(store::oldest_sent(conn, partition.partition, &paused.keys)?);
+                probes.extend(store::oldest_sent(conn, of, partition.partition, &paused.keys)?);
             }
         }
         if !under_way && silent.is_empty() {
-            alerts::close_kind(conn, now, AlertKind::Silent, None, "answers come again")?;
+            self.answers_again(conn, of.consumer)?;
         } else if !under_way && noted {
-            alerts::raise(conn, now, self.alert(&silent))?;
+            alerts::raise(conn, now, self.alert(of.consumer, &silent))?;
         }
-        Ok((silent.len(), probes))
+        Ok(silent.len())
     }
 
-    fn alert(&self, silent: &[Silent]) -> NewAlert {
+    /// Watched consumers get no probes, since nothing waits for them; that they answer nothing is told.
+    fn take_watched(&self, conn: &mut Conn, consumers: &Consumers) -> QueryResult<usize> {
+        let watched = consumers.active().iter().filter(|one| !one.required);
+        let names: Vec<&str> = watched.map(|one| one.name.as_str()).collect();
+        if names.is_empty() {
+            return Ok(0);
+        }
+        let now = self.env.now();
+        let before = now.before(self.ack_timeout);
+        let silent = store::watched_silent(conn, &self.topic, &names, now, before)?;
+        for name in names {
+            let own: Vec<_> = silent.iter().filter(|(who, ..)| who == name).collect();
+            let Some(since) = own.iter().map(|(.., since)| *since).min() else {
+                self.answers_again(conn, name)?;
+                continue;
+            };
+            if !alerts::open_keys(conn, AlertKind::Silent)?.iter().any(|key| key == name) {
+                let partitions: Vec<i32> = own.iter().map(|(_, partition, _)| *partition).collect();
+                alerts::raise(conn, now, self.alert_of(name, &partitions, since, None))?;
+            }
+        }
+        Ok(silent.len())
+    }
+
+    fn answers_again(&self, conn: &mut Conn, consumer: &str) -> QueryResult<()> {
+        let key = self.key_of(consumer);
+        alerts::close_about(conn, self.env.now(), AlertKind::Silent, key, "answers come again")?;
+        Ok(())
+    }
+
+    fn alert(&self, consumer: &str, silent: &[Silent]) -> NewAlert {
         let partitions: Vec<i32> = silent.iter().map(|partition| partition.partition).collect();
-        NewAlert::silent(&SilentPartitions {
-            topic: &self.topic,
-            partitions: &partitions,
-            consumer: &self.consumer,
-            since: silent.iter().map(|partition| partition.waiting_since).min().unwrap_or_default(),
-            waiting: silent.iter().map(|partition| partition.waiting).sum(),
-        })
+        let since = silent.iter().map(|partition| partition.waiting_since).min();
+        let waiting = silent.iter().map(|partition| partition.waiting).sum();
+        self.alert_of(consumer, &partitions, since.unwrap_or_default(), Some(waiting))
+    }
+
+    fn alert_of(
+        &self,
+        consumer: &str,
+        partitions: &[i32],
+        since: Timestamp,
+        waiting: Option<i64>,
+    ) -> NewAlert {
+        let topic = &self.topic;
+        NewAlert::silent(&SilentPartitions { topic, partitions, consumer, since, waiting })
+            .about_key(self.key_of(consumer))
+    }
+
+    /// What tells apart the alerts about consumers; those about the one of the settings have none.
+    fn key_of<'a>(&self, consumer: &'a str) -> Option<&'a str> {
+        (consumer != self.consumer).then_some(consumer)
     }
 }
 

@@ -57,6 +57,10 @@ pub enum Trigger {
         /// With what.
         outcome: AckOutcome,
     },
+    /// One of several consumers answered for good, and others still owe an answer; or it said what it said before.
+    Answered,
+    /// Whoever still owed an answer is not asked any more, and all others gave theirs.
+    LetOff,
     /// The consumer passed the event by without an answer.
     Overdue,
     /// A newer version of the same key is PROCESSED.
@@ -164,6 +168,7 @@ pub fn step(
         {
             fail(attempt, retryable)
         }
+        (_, Trigger::LetOff) => Transition::Settle,
         (Status::Sent, Trigger::Overdue) => fail(row.attempt, true),
         (Status::Exhausted, Trigger::Superseded)
             if kind == EventKind::Snapshot && row.resolved_us.is_none() =>
@@ -278,6 +283,11 @@ mod tests {
             (Exhausted, 5, 5, Snapshot, Trigger::Retried { more: 3 }, Pending, 5),
             (Sent, 1, 5, Snapshot, Trigger::Retried { more: 3 }, Sent, 1),
             (Exhausted, 5, 5, Command, Trigger::Superseded, Exhausted, 5),
+            (Pending, 1, 5, Snapshot, Trigger::Answered, Pending, 1),
+            (Sent, 1, 5, Snapshot, Trigger::Answered, Sent, 1),
+            (Exhausted, 5, 5, Command, Trigger::Answered, Exhausted, 5),
+            (Pending, 1, 5, Snapshot, Trigger::LetOff, Processed, 1),
+            (Exhausted, 5, 5, Command, Trigger::LetOff, Processed, 5),
         ];
         for (status, attempt, limit, kind, trigger, to, to_attempt) in table {
             let before = row(status, attempt, limit);
@@ -330,6 +340,8 @@ mod tests {
                 },
             }),
             Just(Trigger::Overdue),
+            Just(Trigger::Answered),
+            Just(Trigger::LetOff),
             Just(Trigger::Superseded),
             (1..4_i32).prop_map(|more| Trigger::Retried { more }),
             Just(Trigger::Resolved),
@@ -354,9 +366,9 @@ mod tests {
                 let before = event.clone();
                 match step(&before, kind, trigger, now, &POLICY, chance) {
                     Transition::Settle => {
-                        // Only the consumer's word ends an event.
-                        let by_ack = matches!(trigger, Trigger::Acked { outcome, .. }
-                            if outcome == AckOutcome::Success || outcome == AckOutcome::Rejected && is_command);
+                        // Only a consumer's word ends an event: its own, or that of all who are still asked.
+                        let by_ack = matches!(trigger, Trigger::LetOff | Trigger::Acked { outcome: AckOutcome::Success, .. })
+                            || is_command && matches!(trigger, Trigger::Acked { outcome: AckOutcome::Rejected, .. });
                         prop_assert!(by_ack);
                         return Ok(());
                     }

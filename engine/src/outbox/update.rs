@@ -19,13 +19,15 @@ pub(super) struct Update {
     pub(super) trigger: Trigger,
     pub(super) error: Option<String>,
     pub(super) by_whom: Option<String>,
+    /// The consumer that it is about, if it is about one.
+    pub(super) consumer: Option<String>,
     /// The answer, if this is one.
     pub(super) ack: Option<Ack>,
 }
 
 impl Update {
     pub(super) fn new(id: EventId, trigger: Trigger) -> Self {
-        Self { id, trigger, error: None, by_whom: None, ack: None }
+        Self { id, trigger, error: None, by_whom: None, consumer: None, ack: None }
     }
 
     pub(super) fn answered(ack: Ack) -> Self {
@@ -35,7 +37,19 @@ impl Update {
             Verdict::Failed => AckOutcome::Failed { retryable: ack.retryable },
         };
         let trigger = Trigger::Acked { attempt: ack.attempt, outcome };
-        Self { id: ack.event_id, trigger, error: ack.error.clone(), by_whom: None, ack: Some(ack) }
+        Self {
+            id: ack.event_id,
+            trigger,
+            error: ack.error.clone(),
+            by_whom: None,
+            consumer: Some(ack.consumer.clone()),
+            ack: Some(ack),
+        }
+    }
+
+    /// `consumer` passed the event by.
+    pub(super) fn overdue(id: EventId, consumer: &str) -> Self {
+        Self { consumer: Some(consumer.to_owned()), ..Self::new(id, Trigger::Overdue) }
     }
 
     #[must_use]
@@ -102,8 +116,8 @@ pub struct Advanced {
     pub not_open: Vec<EventId>,
     /// What left the state SENT: shard, events, bytes.
     pub released: BTreeMap<i16, (i64, i64)>,
-    /// Partitions that gave answers, and the greatest offset that these prove to be reached.
-    pub answered: BTreeMap<i32, Option<i64>>,
+    /// Consumers that gave answers, in which partitions, and the greatest offset that these prove to be reached.
+    pub answered: BTreeMap<(String, i32), Option<i64>>,
     /// (key, epoch, version) of snapshots that are PROCESSED now and may supersede more than this step took.
     pub superseding: Vec<(String, i64, i64)>,
 }

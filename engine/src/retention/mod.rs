@@ -15,7 +15,7 @@ use common::event::Status;
 use common::ids::EventId;
 use common::on;
 use common::schema::{
-    idempotency, inbox, outbox_event, outbox_failed, outbox_history, outbox_settled,
+    idempotency, inbox, outbox_answer, outbox_event, outbox_failed, outbox_history, outbox_settled,
 };
 use diesel::prelude::*;
 
@@ -137,7 +137,9 @@ fn forget_events(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
 fn forget_events_of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<usize> {
     let history = outbox_history::table.filter(outbox_history::event_id.eq_any(ids));
     let events = outbox_event::table.filter(outbox_event::id.eq_any(ids));
+    let answers = outbox_answer::table.filter(outbox_answer::event_id.eq_any(ids));
     on!(conn, c => {
+        diesel::delete(answers).execute(c)?;
         diesel::delete(history).execute(c)?;
         diesel::delete(events).execute(c)
     })

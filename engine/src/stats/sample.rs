@@ -8,7 +8,7 @@ use common::db::Conn;
 use common::ids::EventId;
 use common::on;
 use common::schema::{
-    bulk_job, counter, dead_letter, mail, outbox_event, outbox_failed, outbox_partition,
+    bulk_job, consumer_partition, counter, dead_letter, mail, outbox_event, outbox_failed,
     outbox_pending, outbox_sent, relay_pause, verification, webhook,
 };
 use diesel::dsl::sql;
@@ -332,7 +332,7 @@ fn totals(conn: &mut Conn) -> QueryResult<Totals> {
 }
 
 fn partitions(conn: &mut Conn, topic: &str, open: &[Group]) -> QueryResult<Vec<Partition>> {
-    use outbox_partition as p;
+    use consumer_partition as p;
     let answered: Vec<(i32, Timestamp, Option<Timestamp>)> = on!(conn, c => p::table
         .filter(p::topic.eq(topic))
         .select((p::partition, p::last_ack_us, p::silent_us))

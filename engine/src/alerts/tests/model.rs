@@ -127,7 +127,7 @@ async fn a_silence_ends(fixture: Fixture) {
         partitions: &[0, 3],
         consumer: "order-service",
         since: START,
-        waiting: 1_234,
+        waiting: Some(1_234),
     });
     fixture.exhaust_many(0, 1).await;
     assert!(fixture.write(|conn| raise(conn, START, silence)).await);

@@ -3,6 +3,7 @@
 //! PostgreSQL takes whole batches as arrays, one round trip each; SQLite, which has no round trip, takes
 //! prepared statements row by row inside the same transaction.
 
+mod answers;
 mod open;
 mod overdue;
 mod sending;
@@ -12,6 +13,7 @@ mod versions;
 use common::ids::{EventId, EventIdSql};
 use diesel::QueryableByName;
 
+pub(super) use answers::*;
 pub(super) use open::*;
 pub(super) use overdue::*;
 pub(super) use sending::*;

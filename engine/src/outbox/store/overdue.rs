@@ -1,12 +1,13 @@
 //! What nobody reports: events passed by, and silent partitions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::Conn;
-use common::ids::EventId;
+use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_partition, outbox_sent};
+use common::schema::{consumer_partition, outbox_sent};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
@@ -14,24 +15,48 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 use super::IdRow;
 use super::sending::{allowed, json_list};
 
-/// SENT events that their consumer has passed by, oldest first: sent long enough ago, and something that lies behind
+/// What is asked of one consumer.
+#[derive(Debug, Clone)]
+pub(in crate::outbox) struct AskedOf<'a> {
+    pub(in crate::outbox) topic: &'a str,
+    pub(in crate::outbox) consumer: &'a str,
+    /// The first event that it owes an answer.
+    pub(in crate::outbox) since: EventId,
+}
+
+/// Which events `o` still wait for the consumer `$consumer` that owes answers since `$since`.
+///
+/// Parameters stand in the order of their numbers, for SQLite's sake.
+fn owed(since: usize, consumer: usize) -> String {
+    format!(
+        "o.id >= ${since} AND NOT EXISTS (SELECT 1 FROM outbox_answer a \
+           WHERE a.event_id = o.id AND a.consumer = ${consumer} AND a.outcome < 2)"
+    )
+}
+
+/// SENT events that a consumer has passed by, oldest first: sent long enough ago, and something that lies behind
 /// them in their partition was answered some looks ago.
 ///
 /// Where it is not known where they lie, since an older release sent them, they have until `unplaced_before`.
 pub(in crate::outbox) fn overdue(
     conn: &mut Conn,
-    topic: &str,
+    of: &AskedOf<'_>,
     sent_before: Timestamp,
     unplaced_before: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<EventId>> {
-    let sql = "SELECT o.id FROM outbox_sent o \
-               JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
-               WHERE ((o.sent_us <= $2 AND o.sent_offset < p.passed_offset) \
-                 OR (o.sent_us <= $3 AND o.sent_offset IS NULL AND o.sent_us < p.last_ack_us)) \
-               ORDER BY o.id LIMIT $4";
+    let sql = format!(
+        "SELECT o.id FROM outbox_sent o \
+         JOIN consumer_partition p ON p.topic = $1 AND p.partition = o.partition AND p.consumer = $2 \
+         WHERE {} AND ((o.sent_us <= $4 AND o.sent_offset < p.passed_offset) \
+           OR (o.sent_us <= $5 AND o.sent_offset IS NULL AND o.sent_us < p.last_ack_us)) \
+         ORDER BY o.id LIMIT $6",
+        owed(3, 2)
+    );
     let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
-        .bind::<Text, _>(topic)
+        .bind::<Text, _>(of.topic)
+        .bind::<Text, _>(of.consumer)
+        .bind::<EventIdSql, _>(of.since)
         .bind::<BigInt, _>(sent_before)
         .bind::<BigInt, _>(unplaced_before)
         .bind::<BigInt, _>(limit)
@@ -63,7 +88,7 @@ pub(in crate::outbox) fn look(
     grace: Duration,
     next_probe: Timestamp,
 ) -> QueryResult<()> {
-    use outbox_partition as p;
+    use consumer_partition as p;
     let ours = || p::table.filter(p::topic.eq(topic));
     let due =
         p::looked_us.is_null().or(p::looked_us.le(now.before(grace))).or(p::looked_us.gt(now));
@@ -99,37 +124,49 @@ pub(in crate::outbox) struct Silent {
     pub(in crate::outbox) probes: i32,
 }
 
-/// The partitions whose oldest SENT event, and whose last answer, are both older than `before`.
+/// The partitions in which a consumer owes answers, of which the oldest is missing, and its last was given, since `before`.
 pub(in crate::outbox) fn silent(
     conn: &mut Conn,
-    topic: &str,
+    of: &AskedOf<'_>,
     before: Timestamp,
 ) -> QueryResult<Vec<Silent>> {
-    let sql = "SELECT o.partition, count(*) AS waiting, min(o.sent_us) AS waiting_since, \
-                 p.silent_us AS since, p.probe_due_us AS probe_due, COALESCE(p.probes, 0) AS probes \
-               FROM outbox_sent o \
-               LEFT JOIN outbox_partition p ON p.topic = $1 AND p.partition = o.partition \
-               GROUP BY o.partition, p.silent_us, p.probe_due_us, p.probes, p.last_ack_us \
-               HAVING min(o.sent_us) <= $2 AND COALESCE(p.last_ack_us, 0) <= $3 \
-               ORDER BY o.partition";
+    let sql = format!(
+        "SELECT o.partition, count(*) AS waiting, min(o.sent_us) AS waiting_since, \
+           p.silent_us AS since, p.probe_due_us AS probe_due, COALESCE(p.probes, 0) AS probes \
+         FROM outbox_sent o \
+         LEFT JOIN consumer_partition p \
+           ON p.topic = $1 AND p.partition = o.partition AND p.consumer = $2 \
+         WHERE {} \
+         GROUP BY o.partition, p.silent_us, p.probe_due_us, p.probes, p.last_ack_us \
+         HAVING min(o.sent_us) <= $4 AND COALESCE(p.last_ack_us, 0) <= $4 \
+         ORDER BY o.partition",
+        owed(3, 2)
+    );
     on!(conn, c => sql_query(sql)
-        .bind::<Text, _>(topic)
-        .bind::<BigInt, _>(before)
+        .bind::<Text, _>(of.topic)
+        .bind::<Text, _>(of.consumer)
+        .bind::<EventIdSql, _>(of.since)
         .bind::<BigInt, _>(before)
         .load(c))
 }
 
-/// The oldest event of a partition that waits for its answer, and whose key is none of `paused`.
+/// The oldest event of a partition that waits for a consumer's answer, and whose key is none of `paused`.
 pub(in crate::outbox) fn oldest_sent(
     conn: &mut Conn,
+    of: &AskedOf<'_>,
     partition: i32,
     paused: &[String],
 ) -> QueryResult<Option<EventId>> {
-    let allowed = allowed(paused, conn.backend(), 2);
+    let allowed = allowed(paused, conn.backend(), 4);
     let sql = format!(
-        "SELECT o.id FROM outbox_sent o WHERE o.partition = $1 AND {allowed} ORDER BY o.id LIMIT 1"
+        "SELECT o.id FROM outbox_sent o WHERE o.partition = $1 AND {} AND {allowed} \
+         ORDER BY o.id LIMIT 1",
+        owed(2, 3)
     );
-    let query = sql_query(sql).bind::<Integer, _>(partition);
+    let query = sql_query(sql)
+        .bind::<Integer, _>(partition)
+        .bind::<EventIdSql, _>(of.since)
+        .bind::<Text, _>(of.consumer);
     let row: Option<IdRow> = match conn {
         Conn::Pg(c) => query.bind::<Array<Text>, _>(paused).get_result(c).optional()?,
         Conn::Sqlite(c) => query.bind::<Text, _>(json_list(paused)?).get_result(c).optional()?,
@@ -137,11 +174,13 @@ pub(in crate::outbox) fn oldest_sent(
     Ok(row.map(|row| row.id))
 }
 
-/// Whether an episode of silence is under way.
-pub(in crate::outbox) fn any_silence(conn: &mut Conn, topic: &str) -> QueryResult<bool> {
-    let silent = outbox_partition::table
-        .filter(outbox_partition::topic.eq(topic).and(outbox_partition::silent_us.is_not_null()))
-        .select(outbox_partition::partition);
+/// Whether an episode of a consumer's silence is under way.
+pub(in crate::outbox) fn any_silence(conn: &mut Conn, of: &AskedOf<'_>) -> QueryResult<bool> {
+    use consumer_partition as p;
+    let silent = p::table
+        .filter(p::topic.eq(of.topic).and(p::consumer.eq(of.consumer)))
+        .filter(p::silent_us.is_not_null())
+        .select(p::partition);
     let first: Option<i32> = on!(conn, c => silent.first(c).optional())?;
     Ok(first.is_some())
 }
@@ -149,12 +188,12 @@ pub(in crate::outbox) fn any_silence(conn: &mut Conn, topic: &str) -> QueryResul
 /// Notes that a partition is silent and when it is probed next; false if an answer came after `before` meanwhile.
 pub(in crate::outbox) fn note_silence(
     conn: &mut Conn,
-    (topic, before): (&str, Timestamp),
+    (of, before): (&AskedOf<'_>, Timestamp),
     silent: &Silent,
     now: Timestamp,
     next_probe: Timestamp,
 ) -> QueryResult<bool> {
-    use outbox_partition as p;
+    use consumer_partition as p;
     let since = silent.since.unwrap_or(now);
     let state = (
         p::silent_us.eq(Some(since)),
@@ -162,13 +201,14 @@ pub(in crate::outbox) fn note_silence(
         p::probes.eq(silent.probes + 1),
     );
     let never_answered = (
-        p::topic.eq(topic),
+        p::topic.eq(of.topic),
         p::partition.eq(silent.partition),
-        p::acked_sent_us.eq(0),
+        p::consumer.eq(of.consumer),
         p::last_ack_us.eq(0),
     );
     // The answers may have been settled since the silence was read; then nothing would ever end it again.
-    let still_silent = p::table.find((topic, silent.partition)).filter(p::last_ack_us.le(before));
+    let still_silent =
+        p::table.find((of.topic, silent.partition, of.consumer)).filter(p::last_ack_us.le(before));
     let noted = on!(conn, c => {
         diesel::insert_into(p::table)
             .values(never_answered)
@@ -177,4 +217,66 @@ pub(in crate::outbox) fn note_silence(
         diesel::update(still_silent).set(state).execute(c)
     })?;
     Ok(noted > 0)
+}
+
+/// Notes since when watched consumers have more to answer than they do, where others were further at this look; returns
+/// those that answer nothing since `before`.
+pub(in crate::outbox) fn watched_silent(
+    conn: &mut Conn,
+    topic: &str,
+    consumers: &[&str],
+    now: Timestamp,
+    before: Timestamp,
+) -> QueryResult<Vec<(String, i32, Timestamp)>> {
+    use consumer_partition as p;
+    let rows: Vec<(i32, String, Option<i64>, Option<Timestamp>)> = on!(&mut *conn, c => p::table
+        .filter(p::topic.eq(topic))
+        .order((p::consumer, p::partition))
+        .select((p::partition, p::consumer, p::acked_offset, p::behind_us))
+        .load(c))?;
+    let mut reached: BTreeMap<i32, i64> = BTreeMap::new();
+    for (partition, _, acked, _) in &rows {
+        let last = reached.entry(*partition).or_insert(-1);
+        *last = (*last).max(acked.unwrap_or(-1));
+    }
+    let mut silent = Vec::new();
+    for consumer in consumers {
+        for (partition, last) in &reached {
+            let own = rows.iter().find(|(at, who, ..)| (at, who.as_str()) == (partition, consumer));
+            let acked = own.and_then(|(_, _, acked, _)| *acked).unwrap_or(-1);
+            let since = own.and_then(|(.., since)| *since);
+            match since {
+                _ if acked >= *last => {}
+                None => note_behind(conn, (topic, *partition, consumer), now)?,
+                Some(since) if since <= before => {
+                    silent.push(((*consumer).to_owned(), *partition, since));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(silent)
+}
+
+fn note_behind(
+    conn: &mut Conn,
+    (topic, partition, consumer): (&str, i32, &str),
+    now: Timestamp,
+) -> QueryResult<()> {
+    use consumer_partition as p;
+    let first = (
+        p::topic.eq(topic),
+        p::partition.eq(partition),
+        p::consumer.eq(consumer),
+        p::last_ack_us.eq(0),
+        p::probes.eq(0),
+        p::behind_us.eq(Some(now)),
+    );
+    on!(conn, c => diesel::insert_into(p::table)
+        .values(first)
+        .on_conflict((p::topic, p::partition, p::consumer))
+        .do_update()
+        .set(p::behind_us.eq(Some(now)))
+        .execute(c))
+    .map(drop)
 }

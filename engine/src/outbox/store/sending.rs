@@ -6,7 +6,7 @@ use common::clock::Timestamp;
 use common::db::{Backend, Conn, ROWS_PER_INSERT, column};
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_failed, outbox_partition, outbox_pending, outbox_sent, relay_lease};
+use common::schema::{consumer_partition, outbox_failed, outbox_pending, outbox_sent, relay_lease};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
@@ -348,7 +348,7 @@ pub(in crate::outbox) fn known_offsets(
         last: i64,
     }
     let sql = "SELECT partition, max(place) AS last FROM (\
-                 SELECT partition, acked_offset AS place FROM outbox_partition \
+                 SELECT partition, acked_offset AS place FROM consumer_partition \
                  WHERE topic = $1 AND acked_offset IS NOT NULL \
                  UNION ALL SELECT partition, sent_offset FROM outbox_sent WHERE sent_offset IS NOT NULL) known \
                GROUP BY partition";
@@ -357,7 +357,7 @@ pub(in crate::outbox) fn known_offsets(
 }
 
 /// Notes that partitions begin anew, with these offsets: what was sent to them before lies before all that comes now,
-/// and how far the consumer was says nothing of it.
+/// and how far consumers were says nothing of it.
 ///
 /// Only what was sent `before` counts: another instance may have been faster with a later event.
 pub(in crate::outbox) fn begin_anew(
@@ -366,9 +366,11 @@ pub(in crate::outbox) fn begin_anew(
     anew: &BTreeMap<i32, i64>,
     before: Timestamp,
 ) -> QueryResult<()> {
-    use {outbox_partition as p, outbox_sent as o};
+    use {consumer_partition as p, outbox_sent as o};
     for (partition, offset) in anew {
-        let ahead = p::table.find((topic, partition)).filter(p::acked_offset.ge(offset));
+        let ahead = p::table
+            .filter(p::topic.eq(topic).and(p::partition.eq(partition)))
+            .filter(p::acked_offset.ge(offset));
         let lost = o::table
             .filter(o::partition.eq(partition))
             .filter(o::sent_offset.ge(offset).and(o::sent_us.lt(before)));

@@ -7,7 +7,7 @@ use common::db::{Conn, ROWS_PER_INSERT};
 use common::event::EventFacts;
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_event, outbox_history, outbox_partition, outbox_settled};
+use common::schema::{consumer_partition, outbox_event, outbox_history, outbox_settled};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
@@ -82,19 +82,19 @@ pub(in crate::outbox) fn settled_among(
     Ok(rows.into_iter().collect())
 }
 
-/// Notes that partitions gave answers, and up to which offset (`None`: to an earlier send only).
+/// Notes that consumers gave answers in partitions, and up to which offset (`None`: to an earlier send only).
 pub(in crate::outbox) fn mark_answered(
     conn: &mut Conn,
     topic: &str,
-    answered: &BTreeMap<i32, Option<i64>>,
+    answered: &BTreeMap<(String, i32), Option<i64>>,
     now: Timestamp,
 ) -> QueryResult<()> {
-    use outbox_partition as p;
-    for (partition, offset) in answered {
+    use consumer_partition as p;
+    for ((consumer, partition), offset) in answered {
         let first = (
             p::topic.eq(topic),
             p::partition.eq(partition),
-            p::acked_sent_us.eq(0),
+            p::consumer.eq(consumer),
             p::acked_offset.eq(offset),
             p::last_ack_us.eq(now),
             p::probes.eq(0),
@@ -104,18 +104,19 @@ pub(in crate::outbox) fn mark_answered(
             p::silent_us.eq(None::<Timestamp>),
             p::probe_due_us.eq(None::<Timestamp>),
             p::probes.eq(0),
+            p::behind_us.eq(None::<Timestamp>),
         );
         on!(conn, c => {
             diesel::insert_into(p::table)
                 .values(first)
-                .on_conflict((p::topic, p::partition))
+                .on_conflict((p::topic, p::partition, p::consumer))
                 .do_update()
                 .set(again)
                 .execute(c)
         })?;
         if let Some(offset) = offset {
             let behind = p::table
-                .find((topic, partition))
+                .find((topic, partition, consumer))
                 .filter(p::acked_offset.is_null().or(p::acked_offset.lt(offset)));
             on!(conn, c => diesel::update(behind).set(p::acked_offset.eq(offset)).execute(c))?;
         }

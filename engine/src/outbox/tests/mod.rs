@@ -13,7 +13,9 @@ use common::event::{EventKind, EventType, NewEvent, Status};
 use common::ids::EventId;
 use common::on;
 use common::retry::Backoff;
-use common::schema::{alert, counter, dead_letter, outbox_history, outbox_open, outbox_partition};
+use common::schema::{
+    alert, consumer_partition, counter, dead_letter, outbox_history, outbox_open,
+};
 use common::telemetry::Spans;
 use diesel::prelude::*;
 use stockloop_tests::{database::TestDatabase, on_every_database, outbox::change_open};
@@ -30,6 +32,7 @@ use crate::outbox::operate;
 use crate::retention::{self, Retention};
 
 mod acks;
+mod consumers;
 mod fixture;
 mod listener;
 mod overdue;

@@ -2,6 +2,9 @@
 
 use super::*;
 
+const ASKED: store::AskedOf<'static> =
+    store::AskedOf { topic: TOPIC, consumer: "order-service", since: EventId::NIL };
+
 on_every_database!(OutboxFixture::new =>
     only_what_was_passed_by_is_overdue,
     silence_costs_nothing_and_is_told_once,
@@ -44,7 +47,7 @@ impl OutboxFixture {
         let now = self.env.now();
         let (sent, unplaced) =
             (now.before(Duration::from_secs(30)), now.before(Duration::from_secs(600)));
-        self.run(move |conn| store::overdue(conn, TOPIC, sent, unplaced, 100)).await
+        self.run(move |conn| store::overdue(conn, &ASKED, sent, unplaced, 100)).await
     }
 }
 
@@ -78,8 +81,8 @@ async fn silence_costs_nothing_and_is_told_once(fixture: OutboxFixture) {
     assert_eq!(fixture.overdue().await, [other], "now it is known to have been passed by");
     let silent: i64 = fixture
         .run(|conn| {
-            on!(conn, c => outbox_partition::table
-                .filter(outbox_partition::silent_us.is_not_null())
+            on!(conn, c => consumer_partition::table
+                .filter(consumer_partition::silent_us.is_not_null())
                 .count()
                 .get_result(c))
         })
@@ -94,13 +97,13 @@ async fn an_answer_meanwhile_ends_a_silence_for_good(fixture: OutboxFixture) {
     fixture.clock.advance(Duration::from_secs(31));
     let now = fixture.env.now();
     let before = now.before(Duration::from_secs(30));
-    let read = fixture.run(move |conn| store::silent(conn, TOPIC, before)).await;
+    let read = fixture.run(move |conn| store::silent(conn, &ASKED, before)).await;
     assert_eq!(read.len(), 1);
     fixture.settle(vec![fixture.ack(id, 1, Verdict::Success)]).await;
     let silence =
-        move |conn: &mut _| store::note_silence(conn, (TOPIC, before), &read[0], now, now);
+        move |conn: &mut _| store::note_silence(conn, (&ASKED, before), &read[0], now, now);
     assert!(!fixture.run(silence).await, "nothing is noted");
-    assert!(!fixture.run(|conn| store::any_silence(conn, TOPIC)).await);
+    assert!(!fixture.run(|conn| store::any_silence(conn, &ASKED)).await);
 }
 
 /// Answers of a moment that has not come yet used to hide that nothing is answered, and to blame single events for it.

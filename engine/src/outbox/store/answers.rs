@@ -1,0 +1,123 @@
+//! What the single consumers said of events, where more than one is asked.
+
+use std::collections::BTreeSet;
+
+use common::db::{Conn, ROWS_PER_INSERT};
+use common::ids::{EventId, EventIdSql};
+use common::on;
+use common::schema::{consumer_partition, outbox_answer, outbox_event, outbox_sent};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+use diesel::upsert::excluded;
+
+use super::super::model::AnswerRow;
+use super::IdRow;
+
+/// What was said of `ids` so far.
+pub(in crate::outbox) fn answers(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<AnswerRow>> {
+    on!(conn, c => outbox_answer::table
+        .filter(outbox_answer::event_id.eq_any(ids))
+        .select(AnswerRow::as_select())
+        .load(c))
+}
+
+/// Writes down what is said now, in place of what was said before.
+pub(in crate::outbox) fn save_answers(conn: &mut Conn, rows: &[AnswerRow]) -> QueryResult<()> {
+    use outbox_answer as a;
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        on!(&mut *conn, c => diesel::insert_into(a::table)
+            .values(chunk)
+            .on_conflict((a::event_id, a::consumer))
+            .do_update()
+            .set((
+                a::outcome.eq(excluded(a::outcome)),
+                a::attempt.eq(excluded(a::attempt)),
+                a::failures.eq(excluded(a::failures)),
+                a::detail.eq(excluded(a::detail)),
+                a::error.eq(excluded(a::error)),
+                a::version.eq(excluded(a::version)),
+                a::result.eq(excluded(a::result)),
+                a::processed_us.eq(excluded(a::processed_us)),
+            ))
+            .execute(c))?;
+    }
+    Ok(())
+}
+
+/// A consumer has these by now: what it failed before is over.
+pub(in crate::outbox) fn end_failures(
+    conn: &mut Conn,
+    consumer: &str,
+    ids: &[EventId],
+) -> QueryResult<()> {
+    use outbox_answer as a;
+    // The literal lets the partial index answer it.
+    let failed = a::table
+        .filter(a::consumer.eq(consumer).and(a::event_id.eq_any(ids)))
+        .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("outcome = 2"));
+    on!(conn, c => diesel::delete(failed).execute(c)).map(drop)
+}
+
+/// Those of `ids` that this service knows.
+pub(in crate::outbox) fn known(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeSet<EventId>> {
+    let known: Vec<EventId> = on!(conn, c => outbox_event::table
+        .filter(outbox_event::id.eq_any(ids))
+        .select(outbox_event::id)
+        .load(c))?;
+    Ok(known.into_iter().collect())
+}
+
+/// Where those of `ids` lie that are SENT: partition and offset.
+pub(in crate::outbox) fn places(
+    conn: &mut Conn,
+    ids: &[EventId],
+) -> QueryResult<Vec<(EventId, i32, Option<i64>)>> {
+    on!(conn, c => outbox_sent::table
+        .filter(outbox_sent::id.eq_any(ids))
+        .select((outbox_sent::id, outbox_sent::partition, outbox_sent::sent_offset))
+        .load(c))
+}
+
+/// How far consumers have answered, by partition.
+pub(in crate::outbox) fn acked(
+    conn: &mut Conn,
+    topic: &str,
+) -> QueryResult<Vec<(i32, Option<i64>)>> {
+    use consumer_partition as p;
+    on!(conn, c => p::table
+        .filter(p::topic.eq(topic))
+        .select((p::partition, p::acked_offset))
+        .load(c))
+}
+
+/// Events behind `after` that were sent and are open, in the order of their ids, and that `consumer` has answered for good.
+pub(in crate::outbox) fn answered_and_open(
+    conn: &mut Conn,
+    consumer: &str,
+    after: EventId,
+    limit: i64,
+) -> QueryResult<Vec<EventId>> {
+    // The numbers in the order in which they stand, for SQLite's sake.
+    let of = |table: &str, first: usize| {
+        let (after, consumer, limit) = (first, first + 1, first + 2);
+        format!(
+            "SELECT id FROM (SELECT o.id FROM {table} o WHERE o.id > ${after} AND EXISTS (\
+               SELECT 1 FROM outbox_answer a WHERE a.event_id = o.id AND a.consumer = ${consumer} AND a.outcome < 2) \
+             ORDER BY o.id LIMIT ${limit}) {table}"
+        )
+    };
+    let sql = format!("{} UNION ALL {}", of("outbox_sent", 1), of("outbox_failed", 4));
+    let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
+        .bind::<EventIdSql, _>(after)
+        .bind::<Text, _>(consumer)
+        .bind::<BigInt, _>(limit)
+        .bind::<EventIdSql, _>(after)
+        .bind::<Text, _>(consumer)
+        .bind::<BigInt, _>(limit)
+        .load(c))?;
+    let mut ids: Vec<EventId> = rows.into_iter().map(|row| row.id).collect();
+    ids.sort_unstable();
+    ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(ids)
+}

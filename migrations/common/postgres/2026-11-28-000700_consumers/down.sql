@@ -1,0 +1,4 @@
+ALTER TABLE outbox_history DROP COLUMN consumer;
+DROP TABLE consumer_partition;
+DROP TABLE outbox_answer;
+DROP TABLE consumer;
