@@ -26,6 +26,9 @@ pub struct Settings {
     pub peer: PeerSettings,
     /// The broker.
     pub kafka: KafkaSettings,
+    /// Further services that read this one's events, by their names.
+    #[serde(default)]
+    pub consumers: BTreeMap<String, ConsumerSettings>,
     /// Events that go out.
     pub outbox: OutboxSettings,
     /// Events that come in.
@@ -148,6 +151,20 @@ pub struct KafkaSettings {
     /// underscore stands for a dot, for the environment's sake.
     #[serde(serialize_with = "redacted_values")]
     pub properties: BTreeMap<String, String>,
+}
+
+/// A service that reads this one's events, beside the one that `kafka.outbound_consumer` names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerSettings {
+    /// Whether events wait for its answers; else it is watched, and never waited for.
+    pub required: bool,
+    /// Where it is asked what it has: `http://` with host and port; empty: its copy is not verified.
+    #[serde(default)]
+    pub url: String,
+    /// Its `http.api_token`, if it has one.
+    #[serde(default, serialize_with = "redacted")]
+    pub api_token: SecretString,
 }
 
 /// How events are sent and how long they are tried.

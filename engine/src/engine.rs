@@ -1,10 +1,11 @@
 //! The parts of one service's loop, made once and complete. What of them runs is [`crate::Loops`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use common::config::Settings;
+use common::config::{ConsumerSettings, Settings};
 use common::db::{DatabaseSettings, Db, DbError, MigrationSet};
 use common::env::Env;
 use common::http::KeysInProgress;
@@ -15,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alerts::Alerts;
 use crate::bulk::Bulk;
+use crate::consumers::{self, Role};
 use crate::inbox::Handler;
 use crate::kafka::Producer;
 use crate::loops::Loops;
 use crate::outbox::{
-    InFlight, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
+    InFlight, LetOff, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
 };
 use crate::peer::Peer;
 use crate::resync::Resync;
@@ -101,6 +103,8 @@ pub struct Engine {
     pub bulk: Bulk,
     /// The other service.
     pub peer: Peer,
+    /// The consumers of this service's events that can be asked what they have, by their names.
+    pub remotes: Arc<BTreeMap<String, Remote>>,
     /// What receives the other service's events, if anything does.
     pub handler: Option<Arc<dyn Handler>>,
     /// Whether there are events of its own to send.
@@ -131,7 +135,9 @@ impl Engine {
         hooks: impl FnOnce(&HookContext) -> Hooks,
     ) -> anyhow::Result<(Self, Loops)> {
         let db = open_database(&settings, migrations).await?;
-        Self::with_database(db, settings, env, public_url, hooks)
+        let (engine, loops) = Self::with_database(db, settings, env, public_url, hooks)?;
+        engine.register_consumers().await?;
+        Ok((engine, loops))
     }
 
     /// The same on a database that is open and up to date.
@@ -171,10 +177,12 @@ impl Engine {
         let name = &settings.service.name;
         let alerts =
             Alerts::new(name, public_url, &settings.alerts, &settings.mail, &settings.webhook)?;
+        let peer = Peer::new(&settings.peer)?;
         let verifier =
             hooks.collection.as_ref().and_then(Collection::owner).map(|owner| Verifier {
                 tombstones: settings.retention.removed_products,
                 patience: settings.verify.patience,
+                first: settings.kafka.outbound_consumer.clone(),
                 ..Verifier::new(&db, &env, name, owner)
             });
         Ok(Self {
@@ -188,7 +196,8 @@ impl Engine {
             ),
             metrics: metrics(&sampler, &broker),
             producer: Producer::new(&settings.kafka, name, broker.clone())?,
-            peer: Peer::new(&settings.peer)?,
+            remotes: Arc::new(remotes(&settings, &peer)?),
+            peer,
             bulk: Bulk::default(),
             keys: KeysInProgress::default(),
             stopping: CancellationToken::new(),
@@ -259,13 +268,36 @@ impl Engine {
         }
     }
 
-    /// The consumer of this service's events, where it is asked what it has.
-    pub fn consumer(&self) -> Remote {
-        Remote {
-            consumer: self.settings.kafka.outbound_consumer.clone(),
-            peer: self.peer.clone(),
-            timeout: self.settings.verify.timeout,
+    /// What settles events that wait for a consumer which is asked no more.
+    pub fn let_off(&self) -> LetOff {
+        LetOff {
+            db: self.db.clone(),
+            env: self.env.clone(),
+            policy: self.policy(),
+            first: self.settings.kafka.outbound_consumer.clone(),
         }
+    }
+
+    /// Registers the consumers that the settings name.
+    ///
+    /// # Errors
+    /// When the database fails, or a name can't be one.
+    pub async fn register_consumers(&self) -> anyhow::Result<()> {
+        let role = |one: &ConsumerSettings| match one.required {
+            true => Role::Required,
+            false => Role::Watched,
+        };
+        let named = self.settings.consumers.iter();
+        let others = named.map(|(name, one)| (name.clone(), role(one))).collect();
+        let first = self.settings.kafka.outbound_consumer.clone();
+        let (since, now) = (self.env.event_id(), self.env.now());
+        let registered = self.db.write::<_, DbError>(move |conn| {
+            Ok(consumers::sync(conn, &first, &others, since, now))
+        });
+        for told in registered.await?? {
+            tracing::info!("{told}");
+        }
+        Ok(())
     }
 
     /// What other services are told of what this one holds.
@@ -284,6 +316,21 @@ impl Engine {
         // On the level that passes every filter: it only names, and logs nothing by itself.
         tracing::error_span!("service", service = self.settings.service.name)
     }
+}
+
+/// Where consumers are asked what they have: the first one is the peer.
+fn remotes(settings: &Settings, peer: &Peer) -> anyhow::Result<BTreeMap<String, Remote>> {
+    let timeout = settings.verify.timeout;
+    let first = settings.kafka.outbound_consumer.clone();
+    let mut remotes = BTreeMap::new();
+    for (name, one) in settings.consumers.iter().filter(|(_, one)| !one.url.is_empty()) {
+        let section = format!("consumers.{name}");
+        let peer = Peer::at(&section, &one.url, &one.api_token, timeout)?;
+        remotes.insert(name.clone(), Remote { consumer: name.clone(), peer, section, timeout });
+    }
+    let (peer, section) = (peer.clone(), "peer".to_owned());
+    remotes.insert(first.clone(), Remote { consumer: first, peer, section, timeout });
+    Ok(remotes)
 }
 
 fn metrics(sampler: &Sampler, broker: &BrokerState) -> Metrics {

@@ -7,6 +7,7 @@ pub(crate) mod alerts;
 mod audit;
 pub(crate) mod bulk_jobs;
 pub(crate) mod charts;
+pub(crate) mod consumers;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 mod export;
@@ -28,6 +29,7 @@ pub(crate) mod verifications;
 
 pub use openapi::openapi;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix_web::middleware::from_fn;
@@ -49,7 +51,7 @@ use engine::outbox::Outbox;
 use engine::peer::Peer;
 use engine::resync::Resync;
 use engine::stats::Sampler;
-use engine::verify::Verifier;
+use engine::verify::{Remote, Verifier};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Guard, RouteModule, Rules};
@@ -65,6 +67,8 @@ pub struct Admin {
     pub(crate) bulk: Bulk,
     /// What compares consumers with what this service owns; none where it owns nothing.
     pub(crate) verifier: Option<Verifier>,
+    /// The consumers that can be asked what they have.
+    pub(crate) remotes: Arc<BTreeMap<String, Remote>>,
     pub(crate) resync: Resync,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
@@ -86,6 +90,7 @@ impl Admin {
             alerts: engine.alerts.clone(),
             bulk: engine.bulk.clone(),
             verifier: engine.verifier.clone(),
+            remotes: Arc::clone(&engine.remotes),
             resync: engine.resync.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
@@ -125,6 +130,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(verifications::RULES, verifications::configure),
         RouteModule::new(resyncs::RULES, resyncs::configure),
         RouteModule::new(relay::RULES, relay::configure),
+        RouteModule::new(consumers::RULES, consumers::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(silences::RULES, silences::configure),
         RouteModule::new(messages::RULES, messages::configure),

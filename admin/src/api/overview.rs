@@ -7,7 +7,9 @@ use common::db::{Backend, DbError};
 use common::http::{Params, Problem, ProblemResult, wrong_method};
 use common::ids::EventId;
 use common::telemetry::{BrokerReport, ConsumerReport, TopicReport};
-use engine::stats::{self, Latencies, Partition, Rates, RelayState, Sample, TrendPoint, Window};
+use engine::stats::{
+    self, ConsumerSample, Latencies, Partition, Rates, RelayState, Sample, TrendPoint, Window,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -100,10 +102,14 @@ pub(crate) struct OldestUnacknowledged {
 pub(crate) struct Consumer {
     /// Who.
     pub(crate) name: String,
+    /// Whether events wait for its answers.
+    pub(crate) required: bool,
     /// Its topic.
     pub(crate) topic: String,
     /// Events that were sent and not answered.
     pub(crate) waiting: i64,
+    /// Events that it failed and has not taken since, up to 10,000; counted where there are several consumers.
+    pub(crate) failed: i64,
     /// How long ago the oldest of those was sent.
     pub(crate) behind_seconds: f64,
     /// Partitions that give no answers.
@@ -166,7 +172,11 @@ impl Overview {
             rates: sample.rates,
             latencies: sample.latencies,
             oldest_unacknowledged: oldest,
-            consumers: vec![Consumer::of(admin, sample)],
+            consumers: sample
+                .consumers
+                .iter()
+                .map(|one| Consumer::of(admin, sample, one))
+                .collect(),
             relay: sample.relay.clone(),
             broker: admin.broker.describe(),
             receiving: admin.broker.consumers(),
@@ -199,15 +209,17 @@ impl Overview {
 }
 
 impl Consumer {
-    fn of(admin: &Admin, sample: &Sample) -> Self {
-        let silent = sample.partitions.iter().filter(|partition| partition.silent_since.is_some());
+    fn of(admin: &Admin, sample: &Sample, one: &ConsumerSample) -> Self {
+        let silent = one.partitions.iter().filter(|partition| partition.silent_since.is_some());
         Self {
-            name: admin.sampler.consumer().to_owned(),
+            name: one.name.clone(),
+            required: one.required,
             topic: admin.sampler.topic().to_owned(),
-            waiting: sample.sent,
-            behind_seconds: sample.lag().as_secs_f64(),
+            waiting: one.waiting(),
+            failed: one.failed,
+            behind_seconds: sample.lag_of_consumer(one).as_secs_f64(),
             silent_partitions: silent.count(),
-            partitions: sample.partitions.clone(),
+            partitions: one.partitions.clone(),
         }
     }
 }

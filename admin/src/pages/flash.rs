@@ -14,6 +14,9 @@ const SENTENCES: &[(&str, &str)] = &[
     ("resumed", "The relay sends again."),
     ("key-paused", "The key is paused: its events wait."),
     ("key-resumed", "The key's events are sent again."),
+    ("consumer-registered", "The consumer is registered."),
+    ("consumer-changed", "The consumer has another role now."),
+    ("consumer-retired", "The consumer is retired; what waited for it alone is being settled."),
     (
         "held",
         "The key is in quarantine: its events are refused, and the other service tries them again.",

@@ -1,5 +1,7 @@
 //! Whether the copies have what this service owns: when that was verified, what differs, and what mends it.
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Path, ServiceConfig};
@@ -7,6 +9,7 @@ use askama::Template;
 use common::db::Conn;
 use common::http::{Page, Problem, ProblemResult};
 use engine::bulk::JobState;
+use engine::consumers::{self, ConsumerState};
 use engine::resync::{ResyncKind, ResyncSelection};
 use engine::verify::{self, Finding, State};
 
@@ -309,9 +312,15 @@ async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
 }
 
 async fn shown(context: &PageContext, problem: Option<&Problem>) -> ProblemResult<HttpResponse> {
-    let consumers = vec![context.admin.settings.kafka.outbound_consumer.clone()];
-    let read = context.admin.db.read(move |conn| {
-        let consumers = consumers.into_iter().map(|one| ConsumerProof::read(conn, one));
+    let admin = &context.admin;
+    let (remotes, first) =
+        (Arc::clone(&admin.remotes), admin.settings.kafka.outbound_consumer.clone());
+    let read = admin.db.read(move |conn| {
+        let known = consumers::list(conn, &first)?.into_iter();
+        let active = known.filter(|one| one.state == ConsumerState::Active).map(|one| one.name);
+        let consumers = active
+            .filter(|name| remotes.contains_key(name))
+            .map(|one| ConsumerProof::read(conn, one));
         let consumers = consumers.collect::<ProblemResult<Vec<_>>>()?;
         Ok::<_, Problem>((consumers, ResyncItem::page(conn, None, JOBS)?.items))
     });

@@ -1,9 +1,10 @@
-//! The relay: who sends, what is paused, and which keys are refused.
+//! The relay: who sends, what is paused, who is asked for answers, and which keys are refused.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, ServiceConfig};
 use askama::Template;
+use common::db::Conn;
 use common::http::{Page, Problem, ProblemResult};
 use common::telemetry::ConsumerStatus;
 use engine::inbox::quarantine::{self, QuarantineRow};
@@ -14,6 +15,7 @@ use super::form::Form;
 use super::show::filters;
 use crate::access::{Area, Role, Rule};
 use crate::api::checked_reason;
+use crate::api::consumers::{Change, ConsumerItem};
 use crate::api::quarantine::{checked_key, put_now, release_now};
 use crate::api::relay::{RelayView, pause_now, resume_now};
 
@@ -24,6 +26,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("POST", "/relay/resume", Role::Operator, Area::Relay),
     Rule::new("POST", "/relay/pause-key", Role::Operator, Area::Relay),
     Rule::new("POST", "/relay/resume-key", Role::Operator, Area::Relay),
+    Rule::new("POST", "/consumers", Role::Admin, Area::Relay),
+    Rule::new("POST", "/consumers/role", Role::Admin, Area::Relay),
+    Rule::new("POST", "/consumers/retire", Role::Admin, Area::Relay),
     Rule::new("GET", "/quarantine", Role::Viewer, Area::Quarantine),
     Rule::new("POST", "/quarantine", Role::Operator, Area::Quarantine),
     Rule::new("POST", "/quarantine/release", Role::Operator, Area::Quarantine),
@@ -37,6 +42,9 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         .service(web::resource("/relay/resume").post(resume_all).default_service(other()))
         .service(web::resource("/relay/pause-key").post(pause_key).default_service(other()))
         .service(web::resource("/relay/resume-key").post(resume_key).default_service(other()))
+        .service(web::resource("/consumers").post(register).default_service(other()))
+        .service(web::resource("/consumers/role").post(set_role).default_service(other()))
+        .service(web::resource("/consumers/retire").post(retire).default_service(other()))
         .service(web::resource("/quarantine").get(held).post(hold).default_service(other()))
         .service(web::resource("/quarantine/release").post(release).default_service(other()));
 }
@@ -46,9 +54,12 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 struct RelayPage<'a> {
     frame: Frame,
     relay: RelayView,
+    consumers: Vec<ConsumerItem>,
     pauses: Vec<PauseRow>,
     paging: Paging,
     may_act: bool,
+    /// Whether consumers may be changed.
+    may_manage: bool,
     /// A key that somebody comes with from its event.
     key: &'a str,
 }
@@ -75,6 +86,8 @@ async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
     let shown = RelayPage {
         frame: context.frame().await?,
         relay,
+        consumers: ConsumerItem::all(&context.admin).await?,
+        may_manage: context.may(Role::Admin, Area::Relay),
         paging: context.next_page(pauses.next.as_deref()),
         pauses: pauses.items,
         may_act: context.may(Role::Operator, Area::Relay),
@@ -143,6 +156,35 @@ async fn resume(context: &PageContext, key: String) -> ProblemResult<()> {
     context.admin.db.write(move |conn| resume_now(conn, (&by, now), &key)).await?;
     context.admin.outbox.wake();
     Ok(())
+}
+
+async fn register(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    let (name, required) = (form.needed("name")?, form.needed("role")? == "required");
+    change(&context, &form, move |change, conn| change.register(conn, &name, required)).await?;
+    Ok(see("/admin/relay", "consumer-registered"))
+}
+
+async fn set_role(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    let (name, required) = (form.needed("name")?, form.needed("role")? == "required");
+    change(&context, &form, move |change, conn| change.set_role(conn, &name, required)).await?;
+    Ok(see("/admin/relay", "consumer-changed"))
+}
+
+async fn retire(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    let name = form.needed("name")?;
+    change(&context, &form, move |change, conn| change.retire(conn, &name)).await?;
+    Ok(see("/admin/relay", "consumer-retired"))
+}
+
+async fn change(
+    context: &PageContext,
+    form: &Form,
+    work: impl FnOnce(&Change, &mut Conn) -> ProblemResult<ConsumerItem> + Send + 'static,
+) -> ProblemResult<()> {
+    let reason = form.needed("reason")?;
+    checked_reason(&reason)?;
+    let change = Change::of(&context.admin, context.caller.clone(), reason, None);
+    context.admin.db.write(move |conn| work(&change, conn)).await.map(drop)
 }
 
 async fn hold(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {

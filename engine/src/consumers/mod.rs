@@ -50,9 +50,17 @@ impl Consumers {
         }
     }
 
+    /// Those that are registered now, for whoever only looks.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub fn registered(conn: &mut Conn) -> QueryResult<Self> {
+        Ok(Self::of(model::all(conn)?, ""))
+    }
+
     fn of(rows: Vec<Consumer>, first: &str) -> Self {
         let letting_off = rows.iter().any(|one| one.letting_off);
-        let is_known = rows.iter().any(|one| one.name == first);
+        let is_known = first.is_empty() || rows.iter().any(|one| one.name == first);
         let (mut active, retired): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|one| one.state == ConsumerState::Active);
         if !is_known {

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::model::{self, Consumer, ConsumerState};
 use super::{MAX_CONSUMERS, MAX_NAME};
+use crate::alerts::{self, AlertKind};
 
 /// What is expected of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,13 +130,15 @@ pub fn set_role(
     Ok(row)
 }
 
-/// Retires a consumer: nothing is expected of it any more, and what waits for it alone is settled step by step.
+/// Retires a consumer: nothing is expected of it any more, and what waits for it alone is settled step by step. Alerts
+/// about it are over; `first` is the one that the settings name.
 ///
 /// # Errors
 /// When there is no such consumer, it is retired already, or it is the only required one.
 pub fn retire(
     conn: &mut Conn,
     name: &str,
+    first: &str,
     (now, by, reason): (Timestamp, &str, Option<&str>),
 ) -> Result<Consumer, RegistryError> {
     let (mut row, others) = active(conn, name)?;
@@ -148,6 +151,10 @@ pub fn retire(
     model::save(conn, &row)?;
     if row.required {
         take_over(conn, &row, others)?;
+    }
+    let key = (name != first).then_some(name);
+    for kind in [AlertKind::Silent, AlertKind::Drift, AlertKind::NotVerified] {
+        alerts::close_about(conn, now, kind, key, "the consumer is retired")?;
     }
     Ok(row)
 }

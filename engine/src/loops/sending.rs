@@ -11,7 +11,7 @@ use super::{Loops, count};
 use crate::Engine;
 use crate::alerts::{AlertKind, Condition, NewAlert};
 use crate::kafka::Consumer;
-use crate::outbox::{LeaseSet, Relay, RelayOutcome, release, renew};
+use crate::outbox::{LeaseSet, LetOff, Relay, RelayOutcome, release, renew};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
 
 /// As it is called in the readiness.
@@ -145,12 +145,13 @@ impl Engine {
         due: Arc<Notify>,
         stop: CancellationToken,
     ) {
-        let monitor = self.overdue_monitor();
+        let (monitor, let_off) = (self.overdue_monitor(), self.let_off());
         let appends = self.outbox.watch_appends();
         run_when_notified("the overdue monitor", &self.env, &due, &stop, || async {
             relay.forget_topology();
             // One instance watches: whoever holds the first shard.
             if lock(&held).is_valid() && lock(&held).tokens.contains_key(&0) {
+                self.let_off_all(&let_off).await?;
                 let outcome = monitor.run_once(&relay).await?;
                 if outcome.overdue + outcome.silent > 0 {
                     tracing::info!(?outcome, "events are overdue or partitions silent");
@@ -161,6 +162,21 @@ impl Engine {
             Ok::<_, DbError>(Next::Wait)
         })
         .await;
+    }
+}
+
+impl Engine {
+    /// Settles what waits for a consumer alone that is asked no more.
+    async fn let_off_all(&self, let_off: &LetOff) -> Result<(), DbError> {
+        loop {
+            let generation = self.in_flight.generation();
+            let Some(done) = let_off.run_once().await? else { return Ok(()) };
+            self.in_flight.settled(generation, &done.released);
+            tracing::info!(
+                events = done.settled.len(),
+                "settled without a consumer that is asked no more"
+            );
+        }
     }
 }
 

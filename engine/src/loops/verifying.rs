@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::db::DbError;
+use common::db::{Conn, DbError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Loops;
 use crate::Engine;
+use crate::consumers::{self, ConsumerState};
 use crate::verify::{Owner, Verifier};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
 
@@ -34,10 +35,10 @@ impl Loops {
 
 impl Engine {
     async fn verify_loop(self, verifier: Verifier, stop: CancellationToken) {
-        let consumer = self.consumer();
+        let remotes = Arc::clone(&self.remotes);
         let mut retry = Retry::new("verifying a copy", &self.env, &stop);
         while !stop.is_cancelled() {
-            let step = match verifier.run_once(&consumer).await {
+            let step = match verifier.run_once(|name| remotes.get(name)).await {
                 Ok(step) => retry.succeeded(step),
                 Err(error) => match retry.pause(&error).await {
                     Some(()) => continue,
@@ -64,15 +65,25 @@ impl Engine {
     }
 
     async fn schedule_loop(self, verifier: Verifier, due: Arc<Notify>, stop: CancellationToken) {
-        let consumer = &self.settings.kafka.outbound_consumer;
         let share = self.settings.verify.thousandths();
         let what = "scheduling a verification";
         run_when_notified(what, &self.env, &due, &stop, || async {
-            verifier.schedule(consumer, share).await?;
+            for consumer in self.asked().await? {
+                verifier.schedule(&consumer, share).await?;
+            }
             verifier.wake();
             Ok::<_, DbError>(Next::Wait)
         })
         .await;
+    }
+
+    /// The consumers whose copies are compared by schedule.
+    async fn asked(&self) -> Result<Vec<String>, DbError> {
+        let first = self.settings.kafka.outbound_consumer.clone();
+        let read = move |conn: &mut Conn| Ok::<_, DbError>(consumers::list(conn, &first)?);
+        let all = self.db.read(read).await?.into_iter();
+        let asked = all.filter(|one| one.state == ConsumerState::Active);
+        Ok(asked.map(|one| one.name).filter(|name| self.remotes.contains_key(name)).collect())
     }
 
     async fn resync_loop(self, owner: Arc<dyn Owner>, stop: CancellationToken) {

@@ -12,7 +12,8 @@ use common::schema::{outbox_event, outbox_history, outbox_open, outbox_settled};
 use diesel::prelude::*;
 
 use super::class::{NO_ANSWER, error_class};
-use super::model::{HistoryKind, OpenRow, SettledRow};
+use super::model::{AnswerRow, HistoryKind, OpenRow, SettledRow};
+use crate::consumers::{Consumers, Voice};
 
 /// An event's rows.
 #[derive(Debug)]
@@ -111,4 +112,44 @@ pub fn last_errors(conn: &mut Conn, ids: &[EventId]) -> QueryResult<HashMap<Even
 /// The class that was noted; lines from before classes were noted get theirs now.
 pub fn class_or_now(noted: Option<String>, error: Option<&str>) -> Option<String> {
     noted.or_else(|| error.map(error_class))
+}
+
+/// What one of several consumers said of an event, or that it still owes an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerAnswer {
+    /// Who.
+    pub consumer: String,
+    /// Whether the event waits, or waited, for it.
+    pub required: bool,
+    /// What it said; none: nothing yet.
+    pub said: Option<AnswerRow>,
+}
+
+/// What consumers said of an event and who still owes an answer, where several are asked; nothing where one is.
+///
+/// # Errors
+/// When a statement fails.
+pub fn answers_of(conn: &mut Conn, found: &Found) -> QueryResult<Vec<ConsumerAnswer>> {
+    let id = found.head.id;
+    let consumers = Consumers::registered(conn)?;
+    let mut said = super::store::answers(conn, &[id])?;
+    said.sort_by(|one, other| one.consumer.cmp(&other.consumer));
+    let owes = |name: &str| consumers.voice(name, id) == Voice::Counts;
+    let mut answers: Vec<ConsumerAnswer> = said
+        .into_iter()
+        .map(|row| ConsumerAnswer {
+            required: owes(&row.consumer),
+            consumer: row.consumer.clone(),
+            said: Some(row),
+        })
+        .collect();
+    if found.open.is_some() && consumers.share_events() {
+        let silent = consumers.asked_about(id);
+        let missing: Vec<ConsumerAnswer> = silent
+            .filter(|one| answers.iter().all(|answer| answer.consumer != one.name))
+            .map(|one| ConsumerAnswer { consumer: one.name.clone(), required: true, said: None })
+            .collect();
+        answers.extend(missing);
+    }
+    Ok(answers)
 }

@@ -32,7 +32,7 @@ mod watched;
 pub use acks::{Settlement, Settler, check_answers};
 pub use append::{AppendWatch, Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
-pub use found::{Found, LastError, class_or_now, last_errors};
+pub use found::{ConsumerAnswer, Found, LastError, answers_of, class_or_now, last_errors};
 pub use in_flight::InFlight;
 pub use lease::{Instance, LeaseSet, instances, release, renew};
 pub use let_off::LetOff;

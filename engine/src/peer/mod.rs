@@ -9,7 +9,7 @@ use common::config::PeerSettings;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, Url};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 pub use inbox_view::{
@@ -44,16 +44,29 @@ impl Peer {
     /// # Errors
     /// Which setting is wrong.
     pub fn new(settings: &PeerSettings) -> anyhow::Result<Self> {
-        let base = base_of(&settings.url)?;
+        Self::at("peer", &settings.url, &settings.api_token, settings.timeout)
+    }
+
+    /// Another service at `url`; `section` of the settings says so.
+    ///
+    /// # Errors
+    /// Which setting is wrong.
+    pub fn at(
+        section: &str,
+        url: &str,
+        token: &SecretString,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let base = base_of(section, url)?;
         // No redirects and no proxy: the token is for this peer, and so is the time.
         let http = Client::builder()
-            .default_headers(headers(settings)?)
+            .default_headers(headers(section, token)?)
             .redirect(Policy::none())
             .no_proxy()
             .pool_idle_timeout(IDLE)
             .build()
             .context("the HTTP client for the other service can't be made")?;
-        Ok(Self { http, base, timeout: settings.timeout })
+        Ok(Self { http, base, timeout })
     }
 
     /// How long an answer may take.
@@ -102,30 +115,32 @@ pub async fn body_of(mut response: Response, max: usize) -> Result<Vec<u8>, Body
     Ok(body)
 }
 
-fn headers(settings: &PeerSettings) -> anyhow::Result<HeaderMap> {
+fn headers(section: &str, token: &SecretString) -> anyhow::Result<HeaderMap> {
     let mut headers =
         HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-    let token = settings.api_token.expose_secret();
+    let token = token.expose_secret();
     if !token.is_empty() {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
-            .context("peer.api_token holds characters that no HTTP header can carry")?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).with_context(|| {
+            format!("{section}.api_token holds characters that no HTTP header can carry")
+        })?;
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
     }
     Ok(headers)
 }
 
-fn base_of(text: &str) -> anyhow::Result<Url> {
+fn base_of(section: &str, text: &str) -> anyhow::Result<Url> {
     // Not the text itself: whoever wrote a password into it should not find it in the log.
-    let url = Url::parse(text).context("peer.url is not a URL, such as http://127.0.0.1:8081")?;
+    let url = Url::parse(text)
+        .with_context(|| format!("{section}.url is not a URL, such as http://127.0.0.1:8081"))?;
     if url.scheme() != "http" {
-        bail!("peer.url has to begin with http://; the other service is asked without TLS");
+        bail!("{section}.url has to begin with http://; the other service is asked without TLS");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("peer.url must not hold a user or a password; the token is peer.api_token");
+        bail!("{section}.url must not hold a user or a password; the token is {section}.api_token");
     }
     if url.query().is_some() || url.fragment().is_some() {
-        bail!("peer.url must not hold ? or #; it is the part before /api/v1");
+        bail!("{section}.url must not hold ? or #; it is the part before /api/v1");
     }
     Ok(url)
 }

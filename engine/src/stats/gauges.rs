@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{Partition, Sample, Sampler, Verified};
+use super::{ConsumerSample, Partition, Sample, Sampler, Verified};
 
 /// Shows the newest sample at each scrape; nothing before the first, rather than a false 0.
 #[derive(Debug)]
@@ -39,10 +39,9 @@ impl Collector for SampleGauges {
         for (name, help, value) in spans(&sample) {
             gauge(&mut encoder, name, help, Some(&Unit::Seconds), value)?;
         }
-        if let Some(verified) = &sample.verified {
-            encode_verified(&mut encoder, verified)?;
-        }
-        encode_partitions(&mut encoder, self.sampler.consumer(), &sample)
+        encode_verified(&mut encoder, &sample.verified)?;
+        encode_partitions(&mut encoder, &sample)?;
+        encode_failed(&mut encoder, &sample)
     }
 }
 
@@ -167,21 +166,54 @@ fn spans(sample: &Sample) -> [Described<f64>; 3] {
 }
 
 /// Gauges by consumer, of the newest verification that came to a verdict; none before the first.
-fn encode_verified(encoder: &mut DescriptorEncoder<'_>, verified: &Verified) -> Result<(), Error> {
-    let labels = [("consumer", verified.consumer.as_str())];
-    for (name, help, value) in [
-        ("verified_keys", "Keys that the newest verification compared", verified.keys),
-        ("verified_differences", "Keys that it found to differ", verified.differences),
-        ("verified_waiting_keys", "Keys whose events were open at its end", verified.waiting),
-    ] {
+fn encode_verified(
+    encoder: &mut DescriptorEncoder<'_>,
+    verified: &[Verified],
+) -> Result<(), Error> {
+    if verified.is_empty() {
+        return Ok(());
+    }
+    let families: [Described<fn(&Verified) -> i64>; 3] = [
+        ("verified_keys", "Keys that the newest verification compared", |one| one.keys),
+        ("verified_differences", "Keys that it found to differ", |one| one.differences),
+        ("verified_waiting_keys", "Keys whose events were open at its end", |one| one.waiting),
+    ];
+    for (name, help, value) in families {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        for one in verified {
+            let labels = [("consumer", one.consumer.as_str())];
+            ConstGauge::new(value(one)).encode(metric.encode_family(&labels)?)?;
+        }
     }
     let help = "Up to when the copy is verified, since 1970";
     let (name, unit) = ("verified_timestamp", Some(&Unit::Seconds));
     let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-    let since = epoch(verified.since.unwrap_or_default());
-    ConstGauge::new(since).encode(metric.encode_family(&labels)?)
+    for one in verified {
+        let labels = [("consumer", one.consumer.as_str())];
+        let since = epoch(one.since.unwrap_or_default());
+        ConstGauge::new(since).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// Gauges by consumer, where there are several.
+fn encode_failed(encoder: &mut DescriptorEncoder<'_>, sample: &Sample) -> Result<(), Error> {
+    let families: [Described<fn(&ConsumerSample) -> i64>; 2] = [
+        ("consumer_required", "Whether events wait for its answers", |one| i64::from(one.required)),
+        (
+            "consumer_failed_events",
+            "Events that it failed and has not taken since, up to 10,000, where there are several",
+            |one| one.failed,
+        ),
+    ];
+    for (name, help, value) in families {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for one in &sample.consumers {
+            let labels = [("consumer", one.name.as_str())];
+            ConstGauge::new(value(one)).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn epoch(moment: Timestamp) -> f64 {
@@ -189,17 +221,17 @@ fn epoch(moment: Timestamp) -> f64 {
 }
 
 /// Gauges by consumer and partition.
-fn encode_partitions(
-    encoder: &mut DescriptorEncoder<'_>,
-    consumer: &str,
-    sample: &Sample,
-) -> Result<(), Error> {
-    if sample.partitions.is_empty() {
+fn encode_partitions(encoder: &mut DescriptorEncoder<'_>, sample: &Sample) -> Result<(), Error> {
+    if sample.consumers.iter().all(|one| one.partitions.is_empty()) {
         return Ok(());
     }
     let mut family = |name, help, unit, value: &dyn Fn(&Partition) -> Option<f64>| {
         let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        for partition in &sample.partitions {
+        let each = sample
+            .consumers
+            .iter()
+            .flat_map(|one| one.partitions.iter().map(|partition| (one.name.as_str(), partition)));
+        for (consumer, partition) in each {
             let Some(value) = value(partition) else { continue };
             let number = partition.partition.to_string();
             let labels = [("consumer", consumer), ("partition", number.as_str())];

@@ -4,6 +4,7 @@
 //! them about every ten seconds, and [`chart`] draws what was written.
 
 mod chart;
+mod consumers;
 mod gauges;
 mod latency;
 mod sample;
@@ -14,7 +15,8 @@ pub use chart::{Chart, ChartError, chart};
 pub use gauges::SampleGauges;
 pub use latency::{Latencies, Quantiles};
 pub use sample::{
-    AlertCounts, Instance, Oldest, Partition, Pause, RelayState, Sample, Totals, Verified,
+    AlertCounts, ConsumerSample, Instance, Oldest, Partition, Pause, RelayState, Sample, Totals,
+    Verified,
 };
 pub use sampler::{Rates, Sampler};
 pub use trend::{Trend, TrendOutcome, TrendPoint, Window, points};

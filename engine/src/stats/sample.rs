@@ -1,6 +1,5 @@
 //! One sample: what is in the tables at one moment, each statement bounded or walking only what is open.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
@@ -8,8 +7,8 @@ use common::db::Conn;
 use common::ids::EventId;
 use common::on;
 use common::schema::{
-    bulk_job, consumer_partition, counter, dead_letter, mail, outbox_event, outbox_failed,
-    outbox_pending, outbox_sent, relay_pause, verification, webhook,
+    bulk_job, counter, dead_letter, mail, outbox_event, outbox_failed, outbox_pending, outbox_sent,
+    relay_pause, verification, webhook,
 };
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -18,6 +17,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::consumers;
 use super::latency::Latencies;
 use super::sampler::Rates;
 use crate::alerts::SILENCED;
@@ -54,8 +54,8 @@ pub struct Sample {
     pub oldest: Option<Oldest>,
     /// How long events took lately.
     pub latencies: Latencies,
-    /// The partitions of the outgoing topic that were ever sent to.
-    pub partitions: Vec<Partition>,
+    /// Who reads the outgoing topic, and how far each is.
+    pub consumers: Vec<ConsumerSample>,
     /// Who relays, and what it leaves alone.
     pub relay: RelayState,
     /// Alerts that are not closed.
@@ -72,8 +72,31 @@ pub struct Sample {
     pub quarantined: i64,
     /// Bulk jobs that wait or run.
     pub jobs_open: i64,
-    /// The newest verification of all keys that came to a verdict.
-    pub verified: Option<Verified>,
+    /// Of each consumer, the newest verification of all keys that came to a verdict.
+    pub verified: Vec<Verified>,
+}
+
+/// How far one consumer is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConsumerSample {
+    /// Who.
+    pub name: String,
+    /// Whether events wait for its answers.
+    pub required: bool,
+    /// Events that it failed, and has not taken since; at most 10,000.
+    pub failed: i64,
+    /// The partitions that were ever sent to.
+    pub partitions: Vec<Partition>,
+}
+
+/// Events that a consumer failed are counted up to this.
+pub(super) const MANY_FAILED: i64 = 10_000;
+
+impl ConsumerSample {
+    /// Events that were sent, and that it has not answered.
+    pub fn waiting(&self) -> i64 {
+        self.partitions.iter().map(|partition| partition.waiting).sum()
+    }
 }
 
 /// What is known of a copy since it was verified last.
@@ -210,9 +233,16 @@ impl Sample {
         partition.oldest_sent_at.map_or(Duration::ZERO, |sent| self.as_of.since(sent))
     }
 
-    /// How far the consumer is behind, in its slowest partition.
+    /// How far the slowest required consumer is behind, in its slowest partition.
     pub fn lag(&self) -> Duration {
-        self.partitions.iter().map(|partition| self.lag_of(partition)).max().unwrap_or_default()
+        let required = self.consumers.iter().filter(|one| one.required);
+        required.map(|one| self.lag_of_consumer(one)).max().unwrap_or_default()
+    }
+
+    /// How far one consumer is behind, in its slowest partition.
+    pub fn lag_of_consumer(&self, consumer: &ConsumerSample) -> Duration {
+        let lags = consumer.partitions.iter().map(|partition| self.lag_of(partition));
+        lags.max().unwrap_or_default()
     }
 
     /// Events whose attempts the loop still has to close.
@@ -220,9 +250,15 @@ impl Sample {
         self.pending + self.sent
     }
 
-    pub(super) fn take(conn: &mut Conn, topic: &str, as_of: Timestamp) -> QueryResult<Self> {
+    pub(super) fn take(
+        conn: &mut Conn,
+        topic: &str,
+        first: &str,
+        as_of: Timestamp,
+    ) -> QueryResult<Self> {
         let begun = Instant::now();
         let open = walk(conn)?;
+        let consumers = consumers::sample(conn, topic, first, &open)?;
         let counted = totals(conn)?;
         let sum = |status, resolved| {
             let fits = |group: &&Group| group.status == status && group.resolved == resolved;
@@ -239,7 +275,6 @@ impl Sample {
             rates: None,
             oldest: oldest(conn)?,
             latencies: Latencies::take(conn)?,
-            partitions: partitions(conn, topic, &open)?,
             relay: relay(conn)?,
             alerts: alerts(conn, as_of)?,
             mails_unsent: mails_unsent(conn)?,
@@ -257,7 +292,8 @@ impl Sample {
                 .filter(bulk_job::state.lt(2_i16))
                 .count()
                 .get_result(c))?,
-            verified: verified(conn)?,
+            verified: verified(conn, &consumers)?,
+            consumers,
             took: begun.elapsed(),
         })
     }
@@ -265,17 +301,17 @@ impl Sample {
 
 /// Open rows that are alike.
 #[derive(Debug, QueryableByName)]
-struct Group {
+pub(super) struct Group {
     #[diesel(sql_type = SmallInt)]
     status: i16,
     #[diesel(sql_type = Nullable<Integer>)]
-    partition: Option<i32>,
+    pub(super) partition: Option<i32>,
     #[diesel(sql_type = Bool)]
     resolved: bool,
     #[diesel(sql_type = BigInt)]
-    events: i64,
+    pub(super) events: i64,
     #[diesel(sql_type = Nullable<BigInt>)]
-    oldest_us: Option<Timestamp>,
+    pub(super) oldest_us: Option<Timestamp>,
 }
 
 /// The open rows by status and, for SENT ones, by partition: the one walk of a sample.
@@ -331,29 +367,6 @@ fn totals(conn: &mut Conn) -> QueryResult<Totals> {
     })
 }
 
-fn partitions(conn: &mut Conn, topic: &str, open: &[Group]) -> QueryResult<Vec<Partition>> {
-    use consumer_partition as p;
-    let answered: Vec<(i32, Timestamp, Option<Timestamp>)> = on!(conn, c => p::table
-        .filter(p::topic.eq(topic))
-        .select((p::partition, p::last_ack_us, p::silent_us))
-        .load(c))?;
-    let mut found: BTreeMap<i32, Partition> = BTreeMap::new();
-    for (number, last_ack, silent_since) in answered {
-        let partition = found.entry(number).or_default();
-        // A partition that never answered has a row as well, once it is silent.
-        partition.last_ack_at = Some(last_ack).filter(|moment| moment.micros() > 0);
-        partition.silent_since = silent_since;
-    }
-    for group in open {
-        let Some(number) = group.partition else { continue };
-        let partition = found.entry(number).or_default();
-        partition.waiting = group.events;
-        partition.oldest_sent_at = group.oldest_us;
-    }
-    let numbered = |(number, partition)| Partition { partition: number, ..partition };
-    Ok(found.into_iter().map(numbered).collect())
-}
-
 fn relay(conn: &mut Conn) -> QueryResult<RelayState> {
     let instance = |held: outbox::Instance| Instance {
         shards: i64::try_from(held.shards.len()).unwrap_or(i64::MAX),
@@ -389,16 +402,20 @@ fn mails_unsent(conn: &mut Conn) -> QueryResult<i64> {
     on!(conn, c => mail::table.filter(mail::sent_us.is_null()).count().get_result(c))
 }
 
-/// Newest first, so that it ends after a few rows.
-fn verified(conn: &mut Conn) -> QueryResult<Option<Verified>> {
+/// Of each consumer the newest, which is found by its index.
+fn verified(conn: &mut Conn, consumers: &[ConsumerSample]) -> QueryResult<Vec<Verified>> {
     use verification as v;
-    let verdicts = v::state.eq(State::Equal).or(v::state.eq(State::Different));
-    on!(conn, c => v::table
-        .filter(verdicts.and(v::keys_of.is_null()))
-        .order(v::seq.desc())
-        .select(Verified::as_select())
-        .first(c)
-        .optional())
+    let mut all = Vec::with_capacity(consumers.len());
+    for consumer in consumers {
+        let verdicts = v::state.eq(State::Equal).or(v::state.eq(State::Different));
+        let newest = v::table
+            .filter(v::consumer.eq(&consumer.name).and(verdicts).and(v::keys_of.is_null()))
+            .order(v::seq.desc());
+        let newest: Option<Verified> =
+            on!(&mut *conn, c => newest.select(Verified::as_select()).first(c).optional())?;
+        all.extend(newest);
+    }
+    Ok(all)
 }
 
 /// What the mail that is due first failed of.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::config::KafkaSettings;
-use common::db::{Db, DbError};
+use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -66,7 +66,7 @@ struct Inner {
 }
 
 impl Sampler {
-    /// A sampler that knows the outgoing topic and who consumes it.
+    /// A sampler that knows the outgoing topic and who consumes it first.
     pub fn new(kafka: &KafkaSettings) -> Self {
         Self(Arc::new(Inner {
             topic: kafka.outbound_topic.clone(),
@@ -80,7 +80,7 @@ impl Sampler {
         &self.0.topic
     }
 
-    /// Who consumes it.
+    /// The consumer that the settings name.
     pub fn consumer(&self) -> &str {
         &self.0.consumer
     }
@@ -90,9 +90,10 @@ impl Sampler {
     /// # Errors
     /// When the database can't be read; the sample before stays, and its `as_of` tells its age.
     pub async fn run_once(&self, db: &Db, env: &Env) -> Result<Arc<Sample>, DbError> {
-        let (as_of, topic) = (env.now(), self.0.topic.clone());
-        let mut sample =
-            db.read(move |conn| Sample::take(conn, &topic, as_of).map_err(DbError::from)).await?;
+        let (as_of, topic, first) = (env.now(), self.0.topic.clone(), self.0.consumer.clone());
+        let take =
+            move |conn: &mut Conn| Ok::<_, DbError>(Sample::take(conn, &topic, &first, as_of)?);
+        let mut sample = db.read(take).await?;
         sample.rates = self.remember(as_of, &mut sample.totals);
         let sample = Arc::new(sample);
         self.0.newest.send_replace(Some(Arc::clone(&sample)));

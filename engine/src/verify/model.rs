@@ -364,7 +364,7 @@ pub(super) fn take(
     let free = v::held_until_us.lt(now).or(v::holder.is_null()).or(v::holder.eq(holder));
     let open = v::table
         .filter(v::ended_us.is_null().and(free))
-        .order((v::keys_of.is_null(), v::seq))
+        .order((v::keys_of.is_null(), v::share.desc(), v::seq))
         .limit(1);
     let found: Option<Verification> = match conn {
         Conn::Pg(c) => open

@@ -21,31 +21,35 @@ pub(super) fn verdict(row: &Verification) -> (State, Option<String>) {
     }
 }
 
-/// Raises the alerts that a verification calls for, and closes those that it ends.
+/// Raises the alerts that a verification calls for, and closes those that it ends; `key` tells apart the alerts about
+/// consumers.
 pub(super) fn tell(
     conn: &mut Conn,
     service: &str,
     row: &Verification,
+    key: Option<&str>,
     now: Timestamp,
 ) -> QueryResult<()> {
     let Verification { consumer, differences, state, keys_of, .. } = row;
     match state {
         State::Different => {
-            alerts::raise(conn, now, NewAlert::drift(service, consumer, *differences, row.seq))?;
+            let alert = NewAlert::drift(service, consumer, *differences, row.seq);
+            alerts::raise(conn, now, alert.about_key(key))?;
         }
         // Few keys say nothing of the others.
         State::Equal if keys_of.is_none() => {
-            alerts::close_kind(conn, now, AlertKind::Drift, None, "verified equal")?;
+            alerts::close_about(conn, now, AlertKind::Drift, key, "verified equal")?;
         }
         // Events that stay open have alerts of their own.
         State::Unknown if row.waiting == 0 => {
             let reason = row.reason.as_deref().unwrap_or_default();
-            alerts::raise(conn, now, NewAlert::not_verified(service, consumer, reason))?;
+            let alert = NewAlert::not_verified(service, consumer, reason);
+            alerts::raise(conn, now, alert.about_key(key))?;
         }
         _ => {}
     }
     if matches!(state, State::Equal | State::Different) && keys_of.is_none() {
-        alerts::close_kind(conn, now, AlertKind::NotVerified, None, "verified again")?;
+        alerts::close_about(conn, now, AlertKind::NotVerified, key, "verified again")?;
     }
     Ok(())
 }

@@ -31,13 +31,15 @@ const MAX_ANSWER: usize = 4 << 20;
 pub enum SideError {
     /// Nobody answers, or not in time, or not to the end; it may be different later.
     #[error(
-        "{consumer} can't be asked at {url}: {reason}; is it up, and are peer.url and peer.api_token right?"
+        "{consumer} can't be asked at {url}: {reason}; is it up, and are {section}.url and {section}.api_token right?"
     )]
     Away {
         /// Who was asked.
         consumer: String,
         /// Where.
         url: String,
+        /// The section of the settings that says so.
+        section: String,
         /// What happened.
         reason: String,
     },
@@ -49,6 +51,9 @@ pub enum SideError {
         /// What is wrong with the answer, and what to do.
         reason: String,
     },
+    /// The settings do not say where it is.
+    #[error("nobody knows where {0} can be asked: set consumers.{0}.url")]
+    Nowhere(String),
     /// The own database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -219,6 +224,8 @@ pub struct Remote {
     pub consumer: String,
     /// Where it is.
     pub peer: Peer,
+    /// The section of the settings that says so.
+    pub section: String,
     /// How long an answer may take.
     pub timeout: Duration,
 }
@@ -229,9 +236,11 @@ impl Side for Remote {
         self.check_protocol(info.protocol)?;
         if info.service != self.consumer {
             return Err(self.unfit(format!(
-                "{} answers at {}; peer.url and kafka.outbound_consumer have to name the same service",
+                "{} answers at {}; {}.url has to be that of {}",
                 info.service,
-                self.peer.base()
+                self.peer.base(),
+                self.section,
+                self.consumer
             )));
         }
         Ok(info)
@@ -349,7 +358,7 @@ impl Remote {
 
     fn away(&self, reason: String) -> SideError {
         let (consumer, url) = (self.consumer.clone(), self.peer.base().to_string());
-        SideError::Away { consumer, url, reason }
+        SideError::Away { consumer, url, section: self.section.clone(), reason }
     }
 
     fn unfit(&self, reason: String) -> SideError {

@@ -53,6 +53,8 @@ pub struct Verifier {
     pub env: Env,
     /// What this service is called.
     pub service: String,
+    /// The consumer that the settings name first.
+    pub first: String,
     /// What it owns.
     pub owner: Arc<dyn Owner>,
     /// How long removed keys are known for sure.
@@ -96,6 +98,7 @@ impl Verifier {
             db: db.clone(),
             env: env.clone(),
             service: service.to_owned(),
+            first: String::new(),
             owner,
             tombstones: Duration::from_secs(365 * 24 * 60 * 60),
             patience: Duration::from_secs(30),
@@ -139,12 +142,15 @@ impl Verifier {
         self.db.write(move |conn| Ok(model::insert(conn, &new)?)).await
     }
 
-    /// Makes one step of the verification that is next, asking `consumer`.
+    /// Makes one step of the verification that is next, asking whom `side_of` knows under the consumer's name.
     ///
     /// # Errors
     /// When the own database fails; nothing of the step is kept then. What a consumer does not answer is no error of a
     /// step, and ends the verification as unknown once patience is over.
-    pub async fn run_once<C: Side>(&self, consumer: &C) -> Result<Step, DbError> {
+    pub async fn run_once<'a, C: Side + 'a>(
+        &self,
+        side_of: impl Fn(&str) -> Option<&'a C>,
+    ) -> Result<Step, DbError> {
         let holder = self.holder.clone();
         let (now, began) = (self.env.now(), Instant::now());
         let taken =
@@ -152,7 +158,11 @@ impl Verifier {
         let Some(mut row) = taken else { return Ok(Step::NONE) };
         row.started_us = row.started_us.or(Some(now));
         let mut found = Found::default();
-        let rest = match self.advance(&mut row, consumer, &mut found).await {
+        let advanced = match side_of(&row.consumer) {
+            Some(consumer) => self.advance(&mut row, consumer, &mut found).await,
+            None => Err(SideError::Nowhere(row.consumer.clone())),
+        };
+        let rest = match advanced {
             Ok(rest) => {
                 row.answered_us = Some(self.env.now());
                 rest.max(rest_after(began.elapsed(), row.share))
@@ -344,6 +354,7 @@ impl Verifier {
         rest: Duration,
     ) -> Result<(), DbError> {
         let (holder, now, service) = (self.holder.clone(), self.env.now(), self.service.clone());
+        let key = (row.consumer != self.first).then(|| row.consumer.clone());
         let is_over = !row.state.is_open();
         let saved = self.db.write::<_, DbError>(move |conn| {
             model::forget(conn, row.seq, found.equal.iter().map(String::as_str))?;
@@ -361,7 +372,7 @@ impl Verifier {
                 return Err(DbError::Query(diesel::result::Error::RollbackTransaction));
             }
             match is_over {
-                true => outcome::tell(conn, &service, &row, now)?,
+                true => outcome::tell(conn, &service, &row, key.as_deref(), now)?,
                 false => model::rest(conn, row.seq, &holder, rest)?,
             }
             Ok(row)

@@ -49,6 +49,7 @@ struct Line {
     error: Option<String>,
     by_whom: Option<String>,
     class: Option<String>,
+    consumer: Option<String>,
 }
 
 impl From<Line> for HistoryEntry {
@@ -70,7 +71,7 @@ impl From<Line> for HistoryEntry {
             error_class,
             error,
             reason,
-            by,
+            by: by.or(line.consumer),
             job: job.flatten(),
         }
     }

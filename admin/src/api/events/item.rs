@@ -9,7 +9,7 @@ use common::on;
 use common::schema::outbox_event;
 use common::trace_context::trace_id;
 use diesel::prelude::*;
-use engine::outbox::{Found, LastError, last_errors};
+use engine::outbox::{ConsumerAnswer, Found, LastError, answers_of, last_errors};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
@@ -75,6 +75,47 @@ pub(crate) struct EventDetail {
     #[schema(value_type = Option<Object>)]
     pub(crate) result: Option<Box<RawValue>>,
     pub(crate) history: Vec<HistoryEntry>,
+    /// What each consumer said, and who still owes an answer; empty where one consumer is asked.
+    pub(crate) answers: Vec<AnswerItem>,
+}
+
+/// What one of several consumers said of an event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnswerItem {
+    /// Who.
+    pub(crate) consumer: String,
+    /// Whether the event waits, or waited, for it.
+    pub(crate) required: bool,
+    /// SUCCESS, REJECTED or FAILED; none: nothing yet.
+    pub(crate) outcome: Option<&'static str>,
+    /// `applied`, `duplicate` or `superseded`.
+    pub(crate) detail: Option<String>,
+    /// The newest attempt that it answered.
+    pub(crate) attempt: Option<i32>,
+    /// How often it said FAILED.
+    pub(crate) failures: i32,
+    /// The error of its newest failure.
+    pub(crate) error: Option<String>,
+    /// When it handled the event, by its own clock.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) processed_at: Option<Timestamp>,
+}
+
+impl From<ConsumerAnswer> for AnswerItem {
+    fn from(answer: ConsumerAnswer) -> Self {
+        let ConsumerAnswer { consumer, required, said } = answer;
+        let said = said.as_ref();
+        Self {
+            consumer,
+            required,
+            outcome: said.map(|said| said.outcome.name()),
+            detail: said.and_then(|said| said.detail.clone()),
+            attempt: said.map(|said| said.attempt),
+            failures: said.map_or(0, |said| said.failures),
+            error: said.and_then(|said| said.error.clone()),
+            processed_at: said.map(|said| said.processed_us),
+        }
+    }
 }
 
 fn into_item(found: Found, last: Option<LastError>) -> EventItem {
@@ -140,6 +181,7 @@ impl EventDetail {
             .first(c))?;
         let history = history::of(conn, &found)?;
         let last_error = last_errors(conn, &[id])?.remove(&id);
+        let answers = answers_of(conn, &found)?.into_iter().map(AnswerItem::from).collect();
         let settled = found.settled.as_ref();
         let result = settled.and_then(|settled| settled.result.clone());
         Ok(Some(Self {
@@ -156,6 +198,7 @@ impl EventDetail {
             copy_version: settled.and_then(|settled| settled.version),
             result: result.map(json).transpose()?,
             history,
+            answers,
             item: into_item(found, last_error),
         }))
     }

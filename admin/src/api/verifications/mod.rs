@@ -182,15 +182,18 @@ impl Create {
     }
 }
 
+/// Who is to be verified: the first consumer unless another one is named that can be asked.
 fn checked_consumer(asked: Option<String>, admin: &Admin) -> ProblemResult<String> {
-    let known = &admin.settings.kafka.outbound_consumer;
-    match asked {
-        Some(asked) if asked != *known => {
-            let detail = format!("there is no consumer {asked:?}; there is {known:?}");
-            Err(Problem::invalid("consumer", detail))
-        }
-        _ => Ok(known.clone()),
+    let Some(asked) = asked else { return Ok(admin.settings.kafka.outbound_consumer.clone()) };
+    if admin.remotes.contains_key(&asked) {
+        return Ok(asked);
     }
+    let known: Vec<&str> = admin.remotes.keys().map(String::as_str).collect();
+    let detail = format!(
+        "no setting says where {asked:?} can be asked (consumers.NAME.url); known: {}",
+        known.join(", ")
+    );
+    Err(Problem::invalid("consumer", detail))
 }
 
 fn thousandths(share: f64) -> ProblemResult<i32> {

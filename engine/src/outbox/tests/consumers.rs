@@ -43,7 +43,7 @@ impl OutboxFixture {
 
     async fn retire(&self, name: &'static str) -> Result<(), consumers::RegistryError> {
         let now = self.env.now();
-        self.change(move |conn| consumers::retire(conn, name, (now, "anna", Some("gone"))))
+        self.change(move |conn| consumers::retire(conn, name, FIRST, (now, "anna", Some("gone"))))
             .await
             .map(drop)
     }

@@ -83,7 +83,7 @@ async fn what_is_on_its_way_is_no_difference(database: TestDatabase) {
     shelf.fill(keys(50)).await;
     let event = shelf.change("K00007", "new", false).await;
     let seq = shelf.ask(None).await;
-    shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    shelf.verifier.run_once(only(&shelf.consumer())).await.unwrap();
     assert_eq!(shelf.row(seq).await.state, State::LookingAgain);
     shelf.deliver("K00007").await;
     shelf.settle(event).await;
@@ -132,7 +132,7 @@ async fn what_only_the_copy_has_is_listed_in_bounds(database: TestDatabase) {
     shelf.fill(keys(2_345)).await;
     run(&shelf.owner, |conn| conn.batch_execute("DELETE FROM item")).await;
     let seq = shelf.ask(None).await;
-    shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    shelf.verifier.run_once(only(&shelf.consumer())).await.unwrap();
     assert_eq!(shelf.row(seq).await.differences, 500, "a step is cut where it has found many");
     let row = shelf.until_ended(seq, &shelf.consumer()).await;
     assert_eq!((row.state, row.differences, row.cut), (State::Different, 2_345, false));
@@ -198,7 +198,7 @@ async fn a_copy_that_is_away_is_unknown(database: TestDatabase) {
         is_away: AtomicBool::new(true),
     };
     let seq = shelf.ask(None).await;
-    shelf.verifier.run_once(&away).await.unwrap();
+    shelf.verifier.run_once(only(&away)).await.unwrap();
     assert!(shelf.row(seq).await.state.is_open(), "it may come back");
     let row = shelf.until_ended(seq, &away).await;
     assert_eq!(row.state, State::Unknown);
@@ -213,8 +213,8 @@ async fn another_instance_goes_on(database: TestDatabase) {
     shelf.damage("DELETE FROM item WHERE key IN ('K00001', 'K01499')").await;
     let other = crate::verify::Verifier { holder: "other".to_owned(), ..shelf.verifier.clone() };
     let seq = shelf.ask(None).await;
-    other.run_once(&shelf.consumer()).await.unwrap();
-    let step = shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    other.run_once(only(&shelf.consumer())).await.unwrap();
+    let step = shelf.verifier.run_once(only(&shelf.consumer())).await.unwrap();
     assert!(!step.worked, "the other one holds it");
     run(&shelf.owner, |conn| conn.batch_execute("UPDATE verification SET held_until_us = 0")).await;
     let row = shelf.until_ended(seq, &shelf.consumer()).await;
@@ -225,10 +225,10 @@ async fn a_cancelled_one_writes_nothing_more(database: TestDatabase) {
     let shelf = Shelf::made(database).await;
     shelf.fill(keys(1_500)).await;
     let seq = shelf.ask(None).await;
-    shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    shelf.verifier.run_once(only(&shelf.consumer())).await.unwrap();
     let now = shelf.clock_now();
     assert!(run(&shelf.owner, move |conn| cancel(conn, seq, now, "anna")).await);
-    let step = shelf.verifier.run_once(&shelf.consumer()).await.unwrap();
+    let step = shelf.verifier.run_once(only(&shelf.consumer())).await.unwrap();
     assert!(!step.worked);
     let row = shelf.row(seq).await;
     assert_eq!((row.state, row.ended_by.as_deref()), (State::Cancelled, Some("anna")));
