@@ -15,8 +15,8 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::event::{EventKind, EventType};
-use crate::http::{Problem, path_segment};
+use crate::event::{Event, EventKind, EventType};
+use crate::http::{Object, Problem, path_segment};
 use crate::text::{IdentifierError, check_identifier, visible};
 
 /// A product was put in, replaced or adjusted; the data is an [`InventorySnapshot`].
@@ -245,6 +245,68 @@ pub enum CauseKind {
     /// A kind that came after this reader was built.
     #[serde(other)]
     Other,
+}
+
+/// Why an event brings no state of a product, whatever happens: its sender has to send another one.
+#[derive(Debug, Error)]
+pub enum InvalidSnapshot {
+    /// It is of another type.
+    #[error("the event type {0:?} is not one of the inventory's")]
+    Type(String),
+    /// Its data is something else.
+    #[error("the data is not an inventory snapshot: {0}")]
+    Data(#[from] serde_json::Error),
+    /// It contradicts the message that carries it.
+    #[error("the message's key is {key:?}, but its data is about {sku}")]
+    Key {
+        /// The message's key.
+        key: String,
+        /// What the data is about.
+        sku: Sku,
+    },
+    /// No state has such a version.
+    #[error("the version {0} is not possible: versions begin with 1")]
+    Version(i64),
+    /// It contradicts its type.
+    #[error("the event type is {event_type}, but its data says removed: {removed}")]
+    Removed {
+        /// Its type.
+        event_type: String,
+        /// What the data says.
+        removed: bool,
+    },
+    /// PostgreSQL keeps no such text.
+    #[error("the description holds U+0000, which the database can't keep")]
+    Nul,
+}
+
+impl InventorySnapshot {
+    /// The state that an event brings, checked against the event itself.
+    ///
+    /// # Errors
+    /// Why it brings none.
+    pub fn of(event: &Event) -> Result<Self, InvalidSnapshot> {
+        let of_removal = match event.event_type.as_str() {
+            name if name == CHANGED.name => false,
+            name if name == REMOVED.name => true,
+            other => return Err(InvalidSnapshot::Type(other.to_owned())),
+        };
+        let Object(snapshot): Object<Self> = serde_json::from_slice(&event.data)?;
+        if snapshot.sku.as_str() != event.key {
+            return Err(InvalidSnapshot::Key { key: event.key.clone(), sku: snapshot.sku });
+        }
+        if snapshot.removed != of_removal {
+            let event_type = event.event_type.clone();
+            return Err(InvalidSnapshot::Removed { event_type, removed: snapshot.removed });
+        }
+        if snapshot.version < 1 {
+            return Err(InvalidSnapshot::Version(snapshot.version));
+        }
+        if snapshot.description.contains('\0') {
+            return Err(InvalidSnapshot::Nul);
+        }
+        Ok(snapshot)
+    }
 }
 
 #[cfg(test)]

@@ -184,6 +184,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    copied_state (key) {
+        key -> Text,
+        removed -> Bool,
+        epoch -> BigInt,
+        version -> BigInt,
+        updated_us -> BigInt,
+        content -> Text,
+    }
+}
+
+diesel::table! {
     relay_lease (shard) {
         shard -> SmallInt,
         owner -> Text,

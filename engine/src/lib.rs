@@ -20,6 +20,7 @@ pub mod audit;
 pub mod batch;
 pub mod bulk;
 pub mod consumers;
+pub mod copies;
 pub mod counters;
 pub mod dead_letters;
 mod engine;

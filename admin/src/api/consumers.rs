@@ -8,7 +8,8 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{
-    IdempotencyKey, Page, Params, Problem, ProblemResult, Reply, StrictJson, wrong_method,
+    IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
+    wrong_method,
 };
 use common::ids::EventId;
 use engine::consumers::{self, Consumer, NewConsumer, RegistryError};
@@ -119,9 +120,10 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         .service(retire.default_service(wrong_method("POST")));
 }
 
-/// Lists the consumers in the order in which they were registered; there are 100 at the most, in one page.
+/// Lists the consumers in the order in which they were registered; there are 100 at the most.
 #[utoipa::path(
     get, path = "/api/admin/v1/consumers", tag = "relay",
+    params(PageQuery),
     responses(
         (status = 200, body = Page<ConsumerItem>),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -129,11 +131,17 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 )]
 pub(crate) async fn list(
     admin: Data<Admin>,
-    params: Params,
+    mut params: Params,
 ) -> ProblemResult<Json<Page<ConsumerItem>>> {
+    let (limit, after) = (params.limit()?, params.text("after"));
     params.finish()?;
-    let items = ConsumerItem::all(&admin).await?;
-    Ok(Json(Page { items, next: None }))
+    let mut items = ConsumerItem::all(&admin).await?;
+    if let Some(after) = after {
+        let place = items.iter().position(|one| one.name == after);
+        let place = place.ok_or_else(|| Problem::invalid("after", "it is no `next` of a page"))?;
+        items.drain(..=place);
+    }
+    Ok(Json(Page::cut(items, limit, |one: &ConsumerItem| one.name.clone())))
 }
 
 /// One consumer.

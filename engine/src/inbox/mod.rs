@@ -6,6 +6,7 @@ mod consumer;
 mod evidence;
 mod model;
 pub mod quarantine;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -15,3 +16,4 @@ pub(crate) use consumer::ACK_MESSAGE_BYTES;
 pub use consumer::InboxConsumer;
 pub use evidence::Control;
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};
+pub use snapshots::{AppliedSnapshots, Snapshot, SnapshotCopy, apply_snapshots};

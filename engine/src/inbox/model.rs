@@ -71,8 +71,8 @@ impl HandlerOutcome {
     }
 }
 
-/// How far a copy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// How far a copy is; a later epoch is above every version of an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct CopyVersion {
     /// The owner's epoch.
     pub epoch: i64,

@@ -1,6 +1,5 @@
 //! Events on the copy: a batch is folded to the newest state of each product and written set-based.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
@@ -11,10 +10,11 @@ use common::inventory::Sku;
 use common::orders::OrderId;
 use diesel::QueryResult;
 use engine::batch::BatchError;
-use engine::inbox::{CopyVersion, Detail, Handler, HandlerOutcome};
+use engine::inbox::{
+    AppliedSnapshots, CopyVersion, Handler, HandlerOutcome, SnapshotCopy, apply_snapshots,
+};
 use engine::retention::may_be_forgotten;
 
-use super::EpochVersion;
 use super::incoming::{Arrival, InvalidEvent};
 use super::model::{self, ProductCopy};
 use crate::orders::reservation;
@@ -42,23 +42,42 @@ impl Handler for InventoryHandler {
         if let Some(first_known) = first_known {
             refuse_forgotten(conn, first_known, events, &mut arrivals)?;
         }
-        let copies = write(conn, fold(&arrivals))?;
+        let AppliedSnapshots { outcomes, versions } = apply_snapshots(&Copies, conn, &arrivals)?;
         // A tombstone may have gone between the two; the same batch again sees that.
         if is_old && retention::first_known_event(conn)? != first_known {
             return Err(BatchError::Raced);
         }
-        let versions = copies.iter().map(|(sku, copy)| (sku.clone(), copy.version)).collect();
         reservation::on_copies_updated(conn, &versions, &deductions(&arrivals))?;
-        let results = arrivals.iter().enumerate().map(|(place, arrival)| match arrival {
-            Ok(arrival) => result(place, &arrival.row.sku, &copies),
-            Err(invalid) => HandlerOutcome::Failed { error: invalid.to_string(), retryable: false },
-        });
-        Ok(results.collect())
+        Ok(outcomes)
     }
 
     fn copy_version(&self, conn: &mut Conn, key: &str) -> QueryResult<Option<CopyVersion>> {
         let row = model::versions(conn, &[key])?.into_iter().next();
         Ok(row.map(|row| CopyVersion { epoch: row.epoch, version: row.version }))
+    }
+}
+
+/// The table of the copies, as snapshots are written to it.
+struct Copies;
+
+impl SnapshotCopy for Copies {
+    type State = Arrival;
+
+    fn write_newer(&self, conn: &mut Conn, states: &[&Arrival]) -> QueryResult<BTreeSet<String>> {
+        let rows: Vec<&ProductCopy> = states.iter().map(|arrival| &arrival.row).collect();
+        let written = model::upsert(conn, &rows)?;
+        Ok(written.into_iter().map(|sku| sku.as_str().to_owned()).collect())
+    }
+
+    fn versions(
+        &self,
+        conn: &mut Conn,
+        keys: &[&str],
+    ) -> QueryResult<BTreeMap<String, CopyVersion>> {
+        let of = |row: model::VersionRow| {
+            (row.sku.as_str().to_owned(), CopyVersion { epoch: row.epoch, version: row.version })
+        };
+        Ok(model::versions(conn, keys)?.into_iter().map(of).collect())
     }
 }
 
@@ -87,74 +106,8 @@ fn refuse_forgotten(
     Ok(())
 }
 
-/// The newest state of one product in a batch, and the place of the event that has it.
-struct Newest {
-    place: usize,
-    row: ProductCopy,
-}
-
-/// What a copy has after the batch: its version, and the place of the event that was applied to it, if one was.
-struct CopyState {
-    version: EpochVersion,
-    applied: Option<usize>,
-}
-
 /// Which orders have their deduction in the copies now: also those whose state a newer one has folded away.
 fn deductions(arrivals: &[Result<Arrival, InvalidEvent>]) -> BTreeSet<(OrderId, Sku)> {
     let of_order = |arrival: &Arrival| Some((arrival.order?, arrival.row.sku.clone()));
     arrivals.iter().flatten().filter_map(of_order).collect()
-}
-
-/// Keeps the highest (epoch, version) of each product, the first of equals; sorted by SKU.
-fn fold(arrivals: &[Result<Arrival, InvalidEvent>]) -> BTreeMap<Sku, Newest> {
-    let mut newest: BTreeMap<Sku, Newest> = BTreeMap::new();
-    for (place, arrival) in arrivals.iter().enumerate() {
-        let Ok(Arrival { row, .. }) = arrival else { continue };
-        let row = row.clone();
-        match newest.entry(row.sku.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(Newest { place, row });
-            }
-            Entry::Occupied(mut entry) if entry.get().row.epoch_version() < row.epoch_version() => {
-                entry.insert(Newest { place, row });
-            }
-            Entry::Occupied(_) => {}
-        }
-    }
-    newest
-}
-
-/// Writes what is newer than the copies, and says what the copies have then.
-fn write(conn: &mut Conn, newest: BTreeMap<Sku, Newest>) -> QueryResult<BTreeMap<Sku, CopyState>> {
-    if newest.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let (places, rows): (Vec<usize>, Vec<ProductCopy>) =
-        newest.into_values().map(|newest| (newest.place, newest.row)).unzip();
-    let written = model::upsert(conn, &rows)?;
-    let mut copies = BTreeMap::new();
-    for (place, row) in places.into_iter().zip(&rows) {
-        if written.contains(&row.sku) {
-            let copy = CopyState { version: row.epoch_version(), applied: Some(place) };
-            copies.insert(row.sku.clone(), copy);
-        }
-    }
-    let kept: Vec<&str> =
-        rows.iter().map(|row| row.sku.as_str()).filter(|sku| !written.contains(*sku)).collect();
-    if !kept.is_empty() {
-        for row in model::versions(conn, &kept)? {
-            let copy = CopyState { version: (row.epoch, row.version), applied: None };
-            copies.insert(row.sku, copy);
-        }
-    }
-    Ok(copies)
-}
-
-fn result(place: usize, sku: &Sku, copies: &BTreeMap<Sku, CopyState>) -> HandlerOutcome {
-    let copy = copies.get(sku);
-    let detail = match copy {
-        Some(copy) if copy.applied == Some(place) => Detail::Applied,
-        _ => Detail::Superseded,
-    };
-    HandlerOutcome::Success { detail, version: copy.map(|copy| copy.version.1), result: None }
 }

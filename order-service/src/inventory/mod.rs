@@ -12,8 +12,8 @@ use common::env::Env;
 
 pub use apply::InventoryHandler;
 pub use copied::CopiedInventory;
-pub(crate) use model::{EpochVersion, lock, reserve};
 pub use model::{ProductCopy, find, page};
+pub(crate) use model::{lock, reserve};
 
 /// What the inventory's routes work with; cheap to clone.
 #[derive(Clone)]

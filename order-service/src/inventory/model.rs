@@ -9,6 +9,7 @@ use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
+use engine::inbox::CopyVersion;
 
 use crate::schema::product_copy;
 
@@ -40,11 +41,6 @@ pub struct ProductCopy {
     pub reserved: i64,
 }
 
-/// An epoch with a version: the greater of two belongs to the newer state of a product.
-///
-/// After a restore at the owner every version of the new epoch is newer than all of the old.
-pub(crate) type EpochVersion = (i64, i64);
-
 /// How far the copy of a product is.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = product_copy)]
@@ -67,8 +63,8 @@ impl ProductCopy {
     }
 
     /// What decides which of two states of a product is newer.
-    pub(crate) fn epoch_version(&self) -> EpochVersion {
-        (self.epoch, self.version)
+    pub(crate) fn copy_version(&self) -> CopyVersion {
+        CopyVersion { epoch: self.epoch, version: self.version }
     }
 }
 
@@ -161,7 +157,7 @@ const COLUMNS: &str = "sku, description, quantity, unit_price_minor, allow_backo
 /// Writes those of `rows` that are newer than their copies, and returns their SKUs.
 ///
 /// `rows` has each SKU once, sorted: the database locks them in that order.
-pub(super) fn upsert(conn: &mut Conn, rows: &[ProductCopy]) -> QueryResult<BTreeSet<Sku>> {
+pub(super) fn upsert(conn: &mut Conn, rows: &[&ProductCopy]) -> QueryResult<BTreeSet<Sku>> {
     let written: Vec<WrittenRow> = match conn {
         Conn::Pg(c) => upsert_postgres(c, rows),
         Conn::Sqlite(c) => upsert_sqlite(c, rows),
@@ -169,7 +165,7 @@ pub(super) fn upsert(conn: &mut Conn, rows: &[ProductCopy]) -> QueryResult<BTree
     Ok(written.into_iter().map(|row| row.sku).collect())
 }
 
-fn upsert_postgres(c: &mut PgConnection, rows: &[ProductCopy]) -> QueryResult<Vec<WrittenRow>> {
+fn upsert_postgres(c: &mut PgConnection, rows: &[&ProductCopy]) -> QueryResult<Vec<WrittenRow>> {
     sql_query(format!(
         "INSERT INTO product_copy ({COLUMNS})
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) {UPDATE_IF_NEWER}"
@@ -188,8 +184,8 @@ fn upsert_postgres(c: &mut PgConnection, rows: &[ProductCopy]) -> QueryResult<Ve
 }
 
 /// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
-fn upsert_sqlite(c: &mut SqliteConnection, rows: &[ProductCopy]) -> QueryResult<Vec<WrittenRow>> {
-    let rows: Vec<_> = rows.iter().map(values).collect();
+fn upsert_sqlite(c: &mut SqliteConnection, rows: &[&ProductCopy]) -> QueryResult<Vec<WrittenRow>> {
+    let rows: Vec<_> = rows.iter().map(|row| values(row)).collect();
     let json = serde_json::to_string(&rows)
         .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
     sql_query(format!(

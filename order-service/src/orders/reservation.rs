@@ -20,7 +20,7 @@
 //! between, in either order of arrival. Only where a later state overtakes the deduction (a retry) do both count
 //! until the event or the answer arrives: too little is shown then, never too much. A CONFIRMED or CANCELLED
 //! order keeps its reservation until the copy is there: with it gone earlier, what is about to be deducted would
-//! look free. Version stands for (epoch, version), see [`EpochVersion`].
+//! look free. Version stands for (epoch, version), see [`CopyVersion`].
 //!
 //! Everyone who touches reservations of a product holds the lock of its copy's row, taken in the SKUs' order;
 //! `product_copy.reserved`, their sum, is kept in step under the same lock.
@@ -35,8 +35,9 @@ use common::orders::{Deduction, OrderId};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text};
+use engine::inbox::CopyVersion;
 
-use crate::inventory::{self, EpochVersion, ProductCopy};
+use crate::inventory::{self, ProductCopy};
 use crate::schema::reservation;
 
 /// What an order was promised of one product; the version is that of its deduction, once it is known.
@@ -63,8 +64,8 @@ pub(crate) enum StockOutcome {
 
 impl Reservation {
     /// The version of the deduction, once it is known.
-    fn deducted_at(&self) -> Option<EpochVersion> {
-        Some((self.epoch?, self.version?))
+    fn deducted_at(&self) -> Option<CopyVersion> {
+        Some(CopyVersion { epoch: self.epoch?, version: self.version? })
     }
 }
 
@@ -92,11 +93,11 @@ pub(crate) fn add(
 /// came with their events.
 pub(crate) fn on_copies_updated(
     conn: &mut Conn,
-    copies: &BTreeMap<Sku, EpochVersion>,
+    copies: &BTreeMap<String, CopyVersion>,
     deductions: &BTreeSet<(OrderId, Sku)>,
 ) -> QueryResult<()> {
     let mut ended = with_known_version(conn, copies)?;
-    ended.retain(|row| row.deducted_at() <= copies.get(&row.sku).copied());
+    ended.retain(|row| row.deducted_at() <= copies.get(row.sku.as_str()).copied());
     let by_version: BTreeSet<(OrderId, Sku)> =
         ended.iter().map(|row| (row.order_id, row.sku.clone())).collect();
     let orders: BTreeSet<OrderId> = deductions.iter().map(|(order, _)| *order).collect();
@@ -121,8 +122,8 @@ pub(crate) fn on_stock_outcomes(
         return Ok(());
     }
     let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
-    let version = |copy: ProductCopy| (copy.sku.clone(), copy.epoch_version());
-    let copies: BTreeMap<Sku, EpochVersion> =
+    let version = |copy: ProductCopy| (copy.sku.as_str().to_owned(), copy.copy_version());
+    let copies: BTreeMap<String, CopyVersion> =
         inventory::lock(conn, &skus)?.into_iter().map(version).collect();
     let (mut ended, mut waiting) = (Vec::new(), Vec::new());
     // Read again under the locks: events may have ended some meanwhile.
@@ -138,7 +139,7 @@ pub(crate) fn on_stock_outcomes(
             (Some(StockOutcome::NotTaken), _) | (Some(StockOutcome::ResolvedByOperator), None) => {
                 ended.push(row);
             }
-            (_, Some(version)) if Some(&version) <= copies.get(&row.sku) => ended.push(row),
+            (_, Some(version)) if Some(&version) <= copies.get(row.sku.as_str()) => ended.push(row),
             _ => {}
         }
     }
@@ -165,7 +166,7 @@ pub(crate) fn of_orders(
 /// The reservations of `copies` whose deduction's version is known.
 fn with_known_version(
     conn: &mut Conn,
-    copies: &BTreeMap<Sku, EpochVersion>,
+    copies: &BTreeMap<String, CopyVersion>,
 ) -> QueryResult<Vec<Reservation>> {
     if copies.is_empty() {
         return Ok(Vec::new());

@@ -6,6 +6,7 @@ mod audit;
 mod bulk_jobs;
 mod client;
 mod confirm;
+mod consumers;
 mod context;
 mod dead_letters;
 pub(crate) mod error;
@@ -109,6 +110,9 @@ enum Command {
     Resume(relay::ResumeArgs),
     /// Show which instances send, and what is paused.
     Relay,
+    /// List who reads the events and who is waited for; add, change or retire one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Consumers(consumers::ConsumersArgs),
     /// List keys whose events are refused, put one in or release one.
     #[command(args_conflicts_with_subcommands = true)]
     Quarantine(quarantine::QuarantineArgs),
@@ -167,6 +171,7 @@ async fn execute(command: Command, ctx: &CommandContext) -> anyhow::Result<Outco
         Command::Pause(args) => relay::pause(ctx, args).await,
         Command::Resume(args) => relay::resume(ctx, args).await,
         Command::Relay => relay::show(ctx).await,
+        Command::Consumers(args) => consumers::run(ctx, args).await,
         Command::Quarantine(args) => quarantine::run(ctx, args).await,
         Command::Audit(args) => audit::run(ctx, args).await,
         Command::Users(args) => access::users(ctx, args).await,

@@ -131,6 +131,18 @@ impl Asked {
         }
     }
 
+    /// The same, where the latest is asked for that of `consumer`, if one is named.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub(crate) fn of(self, conn: &mut Conn, consumer: Option<&str>) -> ProblemResult<Self> {
+        let (Self::Latest, Some(consumer)) = (self, consumer) else { return Ok(self) };
+        let latest = verify::latest(conn, Some(consumer))?;
+        latest.map(|row| Self::Number(row.seq)).ok_or_else(|| {
+            Problem::not_found(format!("no verification of {consumer:?} has ended yet; start one"))
+        })
+    }
+
     /// The verification itself.
     ///
     /// # Errors

@@ -84,7 +84,10 @@ pub(crate) async fn list(
 /// One verification: how far it is or how it ended, and how many keys differ in which way.
 #[utoipa::path(
     get, path = "/api/admin/v1/verifications/{seq}", tag = "verification",
-    params(("seq" = String, Path, description = "Its number; `latest`: the newest one of all keys that has ended.")),
+    params(
+        ("seq" = String, Path, description = "Its number; `latest`: the newest one of all keys that has ended."),
+        ("consumer" = Option<String>, Query, description = "Of whose copy the latest one is asked for; left out: any."),
+    ),
     responses(
         (status = 200, body = VerificationDetail),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -93,10 +96,17 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     admin: Data<Admin>,
     seq: Path<String>,
+    mut params: Params,
 ) -> ProblemResult<Json<VerificationDetail>> {
     let asked = Asked::parse(&seq)?;
+    let consumer = params.text("consumer");
+    params.finish()?;
     admin.verifier()?;
-    admin.db.read(move |conn| VerificationDetail::find(conn, asked).map(Json)).await
+    let read = move |conn: &mut _| {
+        let asked = asked.of(conn, consumer.as_deref())?;
+        VerificationDetail::find(conn, asked).map(Json)
+    };
+    admin.db.read(read).await
 }
 
 /// The keys that a verification found to differ, in their order.

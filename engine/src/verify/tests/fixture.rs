@@ -324,6 +324,7 @@ impl<F: Fn(&mut Vec<KeyState>, &mut Vec<RangeDigest>) + Send + Sync> Side for St
     async fn info(&self) -> Result<ReplicaInfo, SideError> {
         match self.is_away.load(Ordering::Relaxed) {
             true => Err(SideError::Away {
+                section: "peer".to_owned(),
                 consumer: "copy".to_owned(),
                 url: "http://copy".to_owned(),
                 reason: "connection refused".to_owned(),

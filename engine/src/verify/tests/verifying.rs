@@ -5,7 +5,7 @@ use common::clock::Timestamp;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
-use super::fixture::{Shelf, Strange, run};
+use super::fixture::{Shelf, Strange, only, run};
 use crate::verify::wire::{PROTOCOL, Terms};
 use crate::verify::{Finding, MAX_DIFFERENCES, Range, Side, State, cancel};
 

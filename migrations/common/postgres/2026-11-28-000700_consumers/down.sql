@@ -1,3 +1,4 @@
+DROP TABLE copied_state;
 ALTER TABLE outbox_history DROP COLUMN consumer;
 DROP TABLE consumer_partition;
 DROP TABLE outbox_answer;

@@ -53,3 +53,13 @@ SELECT topic, partition, '', last_ack_us, silent_us, probe_due_us, probes,
 
 -- Whose failure a line tells of.
 ALTER TABLE outbox_history ADD COLUMN consumer TEXT;
+
+-- A copy of another service's keys, for services that bring no table of their own for it.
+CREATE TABLE copied_state (
+    key         TEXT COLLATE "C" PRIMARY KEY,
+    removed     BOOLEAN NOT NULL,            -- a tombstone, so that an older state that comes late changes nothing
+    epoch       BIGINT NOT NULL,
+    version     BIGINT NOT NULL,
+    updated_us  BIGINT NOT NULL,             -- when it became so, by the owner's clock
+    content     TEXT NOT NULL                -- JSON: the values of what the service keeps, in the order of its fields
+);

@@ -14,6 +14,7 @@ use super::{Connection, follow};
 #[command(after_help = "\
 Examples:
   stockloop verify                    compare all keys now, and show what differs
+  stockloop verify --consumer NAME    the copy of another consumer than the first
   stockloop verify --share 0.1        work a tenth of the time: it takes longer
   stockloop verify --last --all       all differences of the verification that ended last
   stockloop verify --json | jq .key   for programs: one line per difference
@@ -36,6 +37,9 @@ Exit codes:
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(super) connection: Connection,
+    /// Whose copy; left out, that of the consumer that the settings name first.
+    #[arg(long, value_name = "NAME", conflicts_with = "cancel")]
+    consumer: Option<String>,
     /// How much of the time it may work, 0.001 to 1.
     #[arg(long, value_name = "SHARE", conflicts_with_all = ["last", "cancel"])]
     share: Option<f64>,
@@ -55,8 +59,8 @@ pub(super) async fn run(ctx: &CommandContext, args: &VerifyArgs) -> anyhow::Resu
         return cancel(ctx, &seq.to_string()).await;
     }
     let run = match args.last {
-        true => verification(ctx, "latest").await?,
-        false => start(ctx, args.share).await?,
+        true => latest(ctx, args.consumer.as_deref()).await?,
+        false => start(ctx, args).await?,
     };
     let outcome = follow::show_result(ctx, &run, args.all).await?;
     if outcome == Outcome::Different {
@@ -74,8 +78,15 @@ pub(super) async fn verification(ctx: &CommandContext, seq: &str) -> anyhow::Res
     Ok(serde_json::from_str(&raw)?)
 }
 
-async fn start(ctx: &CommandContext, share: Option<f64>) -> anyhow::Result<Value> {
-    let body = share.map_or_else(|| json!({}), |share| json!({ "share": share }));
+/// The newest one of all keys (of one consumer's copy) that has ended.
+async fn latest(ctx: &CommandContext, consumer: Option<&str>) -> anyhow::Result<Value> {
+    let query = Query::default().and("consumer", consumer);
+    let raw = ctx.client.get(&["verifications", "latest"], &query).await?;
+    Ok(serde_json::from_str(&raw)?)
+}
+
+async fn start(ctx: &CommandContext, args: &VerifyArgs) -> anyhow::Result<Value> {
+    let body = json!({ "share": args.share, "consumer": args.consumer });
     let raw = ctx.client.send(Method::POST, &["verifications"], Some(&body)).await?;
     let started: Value = serde_json::from_str(&raw)?;
     let seq = started["seq"].as_str().unwrap_or_default();
@@ -84,7 +95,8 @@ async fn start(ctx: &CommandContext, share: Option<f64>) -> anyhow::Result<Value
         printable(seq)
     ));
     // Only for the bar: how many keys there were the last time.
-    let keys = verification(ctx, "latest").await.ok().map(|last| follow::count(&last, "keys"));
+    let last = latest(ctx, args.consumer.as_deref()).await;
+    let keys = last.ok().map(|last| follow::count(&last, "keys"));
     follow::verification(ctx, seq, keys.filter(|keys| *keys > 0)).await
 }
 
