@@ -29,6 +29,9 @@ pub(crate) struct DevArgs {
     /// order-service's port.
     #[arg(long, default_value_t = 8082)]
     order_port: u16,
+    /// search-service's port, with --search.
+    #[arg(long, default_value_t = 8084)]
+    search_port: u16,
     /// The port of the page that shows caught mails.
     #[arg(long, default_value_t = 8083)]
     mail_port: u16,
@@ -44,8 +47,12 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
             data_dir.display()
         )
     })?;
-    let ports =
-        Ports { product: args.product_port, order: args.order_port, mail_page: args.mail_port };
+    let ports = Ports {
+        product: args.product_port,
+        order: args.order_port,
+        search: args.search_port,
+        mail_page: args.mail_port,
+    };
     let stack = Stack::start(&args.stack, &data_dir, ports, "", shorten_delays).await?;
     stack.print_addresses();
     println!("data             {}", data_dir.display());

@@ -1,4 +1,4 @@
-//! Both services in one process, with an embedded broker, SQLite and a mail catcher where no real ones are given.
+//! The services in one process, with an embedded broker, SQLite and a mail catcher where no real ones are given.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -7,9 +7,10 @@ use std::time::Duration;
 use actix_web::{App, HttpServer};
 use anyhow::Context;
 use clap::Args;
-use common::config::{MailTransport, Settings};
+use common::config::{ConsumerSettings, MailTransport, Settings};
 use common::env::Env;
 use engine::kafka::EmbeddedBroker;
+use secrecy::SecretString;
 use service::app::{Application, Bound, Service};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,12 @@ pub(crate) struct StackArgs {
     /// A real Apache Kafka instead of the embedded broker.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) brokers: Option<String>,
+    /// Also run search-service, which reads the same events: each is PROCESSED once both have answered it.
+    #[arg(long)]
+    pub(crate) search: bool,
+    /// search-service's database, such as postgres://user:password@host/search.
+    #[arg(long, value_name = "URL", requires = "search")]
+    pub(crate) search_database_url: Option<String>,
 }
 
 /// Ports on loopback; 0 takes a free one.
@@ -37,6 +44,7 @@ pub(crate) struct StackArgs {
 pub(crate) struct Ports {
     pub(crate) product: u16,
     pub(crate) order: u16,
+    pub(crate) search: u16,
     pub(crate) mail_page: u16,
 }
 
@@ -44,6 +52,8 @@ pub(crate) struct Ports {
 pub(crate) struct Stack {
     pub(crate) product: Application,
     pub(crate) order: Application,
+    /// A third service, if it was asked for.
+    pub(crate) search: Option<Application>,
     pub(crate) catcher: Catcher,
     /// Where the caught mails can be read.
     pub(crate) mail_page: SocketAddr,
@@ -95,14 +105,21 @@ impl Stack {
         let product = settings_of(product_service::SERVICE, url, "product.db", ports.product)?;
         let url = &args.order_database_url;
         let order = settings_of(order_service::SERVICE, url, "order.db", ports.order)?;
-        let (product, order) = start_both(product, order).await?;
-        Ok(Self { product, order, catcher, mail_page, _broker: broker, mail_server })
+        let url = &args.search_database_url;
+        let search = args
+            .search
+            .then(|| settings_of(search_service::SERVICE, url, "search.db", ports.search));
+        let (product, order, search) = start_all(product, order, search.transpose()?).await?;
+        Ok(Self { product, order, search, catcher, mail_page, _broker: broker, mail_server })
     }
 
     /// Prints the addresses: the operators' pages first, which lead to everything else.
     pub(crate) fn print_addresses(&self) {
         println!("product-service  http://{}/admin", self.product.address());
         println!("order-service    http://{}/admin", self.order.address());
+        if let Some(search) = &self.search {
+            println!("search-service   http://{}/admin", search.address());
+        }
         println!("caught mails     http://{}/", self.mail_page);
     }
 
@@ -111,24 +128,43 @@ impl Stack {
         let now = CancellationToken::new();
         now.cancel();
         self.product.run_until(now.clone()).await?;
-        self.order.run_until(now).await?;
+        self.order.run_until(now.clone()).await?;
+        if let Some(search) = self.search {
+            search.run_until(now).await?;
+        }
         self.mail_server.stop(false).await;
         self.catcher.stop().await;
         Ok(())
     }
 }
 
-/// Both addresses are bound before either service starts, since each needs the other's.
-async fn start_both(
+/// The addresses are bound before any service starts, since each needs the others'.
+async fn start_all(
     mut product: Settings,
     mut order: Settings,
-) -> anyhow::Result<(Application, Application)> {
+    mut search: Option<Settings>,
+) -> anyhow::Result<(Application, Application, Option<Application>)> {
     let bound = (Bound::to(&product)?, Bound::to(&order)?);
-    product.peer.url = format!("http://{}", bound.1.address());
-    order.peer.url = format!("http://{}", bound.0.address());
+    let bound_search = search.as_ref().map(Bound::to).transpose()?;
+    let url = |bound: &Bound| format!("http://{}", bound.address());
+    product.peer.url = url(&bound.1);
+    order.peer.url = url(&bound.0);
+    if let (Some(search), Some(bound_search)) = (&mut search, &bound_search) {
+        search.peer.url = url(&bound.0);
+        let consumer = ConsumerSettings {
+            required: true,
+            url: url(bound_search),
+            api_token: SecretString::default(),
+        };
+        product.consumers.insert(search.service.name.clone(), consumer);
+    }
     let product = start(product_service::SERVICE, bound.0, product).await?;
     let order = start(order_service::SERVICE, bound.1, order).await?;
-    Ok((product, order))
+    let search = match (search, bound_search) {
+        (Some(search), Some(bound)) => Some(start(search_service::SERVICE, bound, search).await?),
+        _ => None,
+    };
+    Ok((product, order, search))
 }
 
 async fn start(service: Service, bound: Bound, settings: Settings) -> anyhow::Result<Application> {

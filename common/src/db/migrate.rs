@@ -1,5 +1,7 @@
 //! Embedded migrations, run at start and by `migrate`.
 
+use std::collections::BTreeSet;
+
 use diesel::backend::Backend;
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::pg::Pg;
@@ -158,6 +160,14 @@ pub(super) fn pending(
         told(location, error, |error| format!("its schema can't be read: {error}; check that it is not read-only and that the user owns its tables"))
     })?;
     let known = known(conn, sets).map_err(|error| refused(location, error.to_string()))?;
+    let mut once = BTreeSet::new();
+    if let Some(twice) = known.iter().find(|version| !once.insert(*version)) {
+        // They would count as one: the second would never run, and nothing would say so.
+        return Err(refused(
+            location,
+            format!("two migrations have the number {twice}; give one of the service's own another one"),
+        ));
+    }
     let unknown: Vec<_> = applied.iter().filter(|version| !known.contains(version)).collect();
     if !unknown.is_empty() {
         return Err(refused(

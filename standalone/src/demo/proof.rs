@@ -10,12 +10,22 @@ use crate::stack::Stack;
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Lets product-service verify the copy of all keys; returns what that came to.
-pub(crate) async fn verified(stack: &Stack) -> anyhow::Result<Verification> {
+/// Lets product-service verify every copy of all keys; returns what that came to, the first consumer's first.
+pub(crate) async fn verified(stack: &Stack) -> anyhow::Result<Vec<Verification>> {
+    let settings = &stack.product.engine().settings;
+    let first = std::iter::once(&settings.kafka.outbound_consumer);
+    let mut all = Vec::new();
+    for consumer in first.chain(settings.consumers.keys()) {
+        all.push(verify_copy(stack, consumer).await?);
+    }
+    Ok(all)
+}
+
+async fn verify_copy(stack: &Stack, consumer: &str) -> anyhow::Result<Verification> {
     let engine = stack.product.engine();
     let verifier = engine.verifier.as_ref().context("product-service owns nothing")?;
     let new = NewVerification {
-        consumer: engine.settings.kafka.outbound_consumer.clone(),
+        consumer: consumer.to_owned(),
         keys_of: None,
         share: 1_000,
         state: State::Waiting,

@@ -33,8 +33,11 @@ pub(crate) struct Report {
     alerts_mailed: usize,
     /// Whether the copy equals the source, row by row.
     replica_equal: bool,
-    /// What product-service itself found when it verified the copy.
+    /// What product-service itself found when it verified order-service's copy.
     verified: Verified,
+    /// What it found of further copies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also_verified: Vec<Verified>,
     /// Orders placed, and their final states.
     orders: Orders,
     /// Whether every product's stock is what opening stock, adjustments and confirmed orders make.
@@ -85,6 +88,8 @@ impl Orders {
 /// A verification of all keys.
 #[derive(Debug, Serialize)]
 struct Verified {
+    /// Whose copy.
+    consumer: String,
     /// `equal`, `different` or `unknown`.
     state: &'static str,
     /// Keys that were compared, removed ones too.
@@ -98,17 +103,17 @@ struct Verified {
 
 impl From<Verification> for Verified {
     fn from(row: Verification) -> Self {
-        let Verification { state, keys, differences, reason, .. } = row;
-        Self { state: state.name(), keys, differences, reason }
+        let Verification { consumer, state, keys, differences, reason, .. } = row;
+        Self { consumer, state: state.name(), keys, differences, reason }
     }
 }
 
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { state, keys, differences, reason } = self;
+        let Self { consumer, state, keys, differences, reason } = self;
         match reason {
-            Some(reason) => write!(f, "{state}: {reason}"),
-            None => write!(f, "{state} ({keys} keys, {differences} differences)"),
+            Some(reason) => write!(f, "{consumer}: {state}: {reason}"),
+            None => write!(f, "{consumer}: {state} ({keys} keys, {differences} differences)"),
         }
     }
 }
@@ -126,7 +131,7 @@ impl Report {
         played: &Played,
         retried: u64,
         findings: Findings,
-        verified: Verification,
+        verified: (Verification, Vec<Verification>),
         stack: &Stack,
         seconds: f64,
     ) -> Self {
@@ -146,7 +151,8 @@ impl Report {
             exhausted_then_retried: retried,
             alerts_mailed: stack.catcher.mails().len(),
             replica_equal: findings.differences.is_empty(),
-            verified: verified.into(),
+            verified: verified.0.into(),
+            also_verified: verified.1.into_iter().map(Verified::from).collect(),
             orders: Orders::of(&findings.orders),
             stock_conserved: findings.stock_differences.is_empty(),
             seconds,
@@ -163,17 +169,20 @@ impl Report {
         }
     }
 
-    /// Whether something was played, every change is PROCESSED, the copy equals the source and is
-    /// verified, every order has ended, and
-    /// no piece is lost.
+    /// Whether something was played, every change is PROCESSED, the copy equals the source, all copies are verified, every
+    /// order has ended, and no piece is lost.
     pub(crate) fn is_good(&self) -> bool {
         self.accepted > 0
             && self.replica_equal
-            && self.verified.state == State::Equal.name()
+            && self.all_verified().all(|one| one.state == State::Equal.name())
             && self.processed == self.changes
             && self.open == 0
             && self.orders.all_ended()
             && self.stock_conserved
+    }
+
+    fn all_verified(&self) -> impl Iterator<Item = &Verified> {
+        std::iter::once(&self.verified).chain(&self.also_verified)
     }
 
     /// Tries whether a summary can be written to this file, before the work begins.
@@ -233,7 +242,9 @@ impl fmt::Display for Report {
         for difference in self.differences.iter().take(10) {
             writeln!(f, "  {difference}")?;
         }
-        writeln!(f, "stockloop verify      {}", self.verified)?;
+        for verified in self.all_verified() {
+            writeln!(f, "stockloop verify      {verified}")?;
+        }
         let orders = &self.orders;
         writeln!(f, "orders placed         {}", orders.placed)?;
         writeln!(
