@@ -165,7 +165,9 @@ pub(super) fn pending(
         // They would count as one: the second would never run, and nothing would say so.
         return Err(refused(
             location,
-            format!("two migrations have the number {twice}; give one of the service's own another one"),
+            format!(
+                "two migrations have the number {twice}; give one of the service's own another one"
+            ),
         ));
     }
     let unknown: Vec<_> = applied.iter().filter(|version| !known.contains(version)).collect();

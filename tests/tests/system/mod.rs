@@ -24,7 +24,7 @@ use tempfile::TempDir;
 pub(crate) use client::{http_client, segment, text};
 pub(crate) use queries::count;
 pub(crate) use settings::MAX_ATTEMPTS;
-use settings::{Names, SystemSettings, write_config};
+use settings::{Names, SystemSettings, write_config, write_search_config};
 pub(crate) use test_service::{BaseUrl, TestService, wait_until_listening};
 use topics::Topics;
 
@@ -174,6 +174,16 @@ impl TestSystem {
             _broker: broker,
             _folder: folder,
         }
+    }
+
+    /// search-service beside the two, not started yet; product-service asks for its answers from its next start on.
+    pub(crate) fn add_search(&mut self, url: &str) -> (TestService, String) {
+        let bind = bind();
+        let (folder, mails) = (self._folder.path(), &self.mails);
+        let (config, name) = write_search_config(self.topics.settings(), mails, folder, url, &bind);
+        self.product
+            .also(&format!("\n[consumers.\"{name}\"]\nrequired = true\nurl = \"http://{bind}\"\n"));
+        (TestService::new(search_service::SERVICE, config, url), name)
     }
 
     /// Another product-service on the same database and topics.

@@ -92,6 +92,28 @@ pub(super) fn write_config(
     )
 }
 
+/// Writes the settings of search-service, a third service, into `folder`; returns their path, what it calls itself, and
+/// where it listens.
+pub(super) fn write_search_config(
+    system: &SystemSettings,
+    mails: &SmtpSink,
+    folder: &Path,
+    url: &str,
+    bind: &str,
+) -> (PathBuf, String) {
+    let Names { product, order, events, acks, .. } = &system.names;
+    let name = format!("{}search-service", order.strip_suffix("order-service").unwrap_or(""));
+    let topics = format!(
+        "outbound_topic = \"{events}-nothing\"\noutbound_ack_topic = \"{acks}-nothing\"\n\
+         outbound_consumer = \"{product}\"\n\
+         inbound_topic = \"{events}\"\ninbound_ack_topic = \"{acks}\""
+    );
+    let path = folder.join("search.toml");
+    let text = service_config(system, mails, &name, url, [bind, &system.binds[0]], &topics);
+    fs::write(&path, text).expect("settings can be written");
+    (path, name)
+}
+
 /// One service's settings, in the file's notation.
 fn service_config(
     system: &SystemSettings,

@@ -1,5 +1,7 @@
 //! One service: how it is started, stopped and killed, and its database as a test sees it.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -74,6 +76,12 @@ impl TestService {
         let environment = self.environment.clone();
         let other = Self::new(self.service, self.config.clone(), &self.database_url);
         Self { environment, ..other }
+    }
+
+    /// Adds to its settings; they hold from its next start on.
+    pub(super) fn also(&self, toml: &str) {
+        let mut file = OpenOptions::new().append(true).open(&self.config).expect("there is a file");
+        file.write_all(toml.as_bytes()).expect("it can be written to");
     }
 
     /// Starts it anew as a child process, with these settings from now on.

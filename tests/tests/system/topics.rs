@@ -37,6 +37,10 @@ impl Topics {
         Self { settings }
     }
 
+    pub(super) fn settings(&self) -> &SystemSettings {
+        &self.settings
+    }
+
     pub(crate) fn events(&self) -> &str {
         &self.settings.names.events
     }
