@@ -3,7 +3,7 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::on;
 use common::schema::{
-    alert, alert_silence, bulk_job, dead_letter, outbox_partition, relay_pause, webhook,
+    alert, alert_silence, bulk_job, consumer_partition, dead_letter, relay_pause, webhook,
 };
 use diesel::prelude::*;
 use engine::kafka::EmbeddedBroker;
@@ -158,16 +158,16 @@ async fn consumers_are_told_by_partition(fixture: AdminFixture) {
         .write(move |conn| {
             let known = |partition, last: Timestamp, silent: Option<Timestamp>| {
                 (
-                    outbox_partition::topic.eq(topic.clone()),
-                    outbox_partition::partition.eq(partition),
-                    outbox_partition::acked_sent_us.eq(0),
-                    outbox_partition::last_ack_us.eq(last),
-                    outbox_partition::silent_us.eq(silent),
+                    consumer_partition::topic.eq(topic.clone()),
+                    consumer_partition::partition.eq(partition),
+                    consumer_partition::consumer.eq("order-service"),
+                    consumer_partition::last_ack_us.eq(last),
+                    consumer_partition::silent_us.eq(silent),
                 )
             };
             let rows = vec![known(1, Timestamp::default(), Some(now)), known(2, now, None)];
             on!(&mut *conn, c => {
-                diesel::insert_into(outbox_partition::table).values(&rows).execute(c)
+                diesel::insert_into(consumer_partition::table).values(&rows).execute(c)
             })?;
             change_open(conn, quiet, |open| open.partition = Some(1))?;
             change_open(conn, again, |open| open.status = 0)
