@@ -141,7 +141,7 @@ impl<'a> UpdateBatch<'a> {
         let mut trigger = update.trigger;
         if let Some(ack) = &update.ack {
             self.note_answer(&row, ack);
-            trigger = self.asked.take(ack, trigger);
+            trigger = self.asked.take(ack, facts.kind, trigger);
         }
         if trigger == Trigger::LetOff && !self.asked.is_settled(update.id) {
             return;
@@ -297,7 +297,7 @@ impl<'a> UpdateBatch<'a> {
     }
 
     fn settle(&mut self, row: &OpenRow, facts: EventFacts, update: Update) {
-        let own = || update.ack.map(|ack| AnswerRow::of(ack, 0));
+        let own = || update.ack.map(|ack| AnswerRow::of(ack, facts.kind));
         let Some(answer) = self.asked.decisive(row.id).or_else(own) else { return };
         self.release(row);
         self.rows.remove(&row.id);

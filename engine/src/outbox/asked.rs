@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::db::Conn;
+use common::event::EventKind;
 use common::ids::EventId;
 use diesel::QueryResult;
 
 use super::model::{AnswerRow, Said};
-use super::state::{AckOutcome, Trigger};
+use super::state::Trigger;
 use super::store;
 use crate::consumers::Consumers;
 use crate::kafka::Ack;
@@ -39,24 +40,27 @@ impl<'a> Asked<'a> {
 
     /// Takes an answer down, and returns what it means for its event: an answer for good counts once it is the last that
     /// is owed; what a consumer says after such an answer is nothing new.
-    pub(super) fn take(&mut self, ack: &Ack, trigger: Trigger) -> Trigger {
+    pub(super) fn take(&mut self, ack: &Ack, kind: EventKind, trigger: Trigger) -> Trigger {
         let Some(consumers) = self.consumers else { return trigger };
+        let row = AnswerRow::of(ack.clone(), kind);
+        let is_final = row.is_final();
         let said = self.answers.entry(ack.event_id).or_default();
-        let earlier = said.iter().position(|one| one.consumer == ack.consumer);
-        if earlier.and_then(|at| said.get(at)).is_some_and(AnswerRow::is_final) {
-            return match owes(consumers, said, ack.event_id) {
-                Some(_) => Trigger::Answered,
-                None => Trigger::LetOff,
-            };
+        let earlier = said.iter().position(|one| one.consumer == row.consumer);
+        match earlier.and_then(|at| said.get_mut(at)) {
+            Some(earlier) if earlier.is_final() => {}
+            Some(earlier) => {
+                *earlier = AnswerRow { failures: earlier.failures + row.failures, ..row };
+                self.changed.insert(ack.event_id);
+            }
+            None => {
+                said.push(row);
+                self.changed.insert(ack.event_id);
+            }
         }
-        let failures = earlier.map_or(0, |at| said.remove(at).failures);
-        said.push(AnswerRow::of(ack.clone(), failures));
-        self.changed.insert(ack.event_id);
-        let is_final =
-            !matches!(trigger, Trigger::Acked { outcome: AckOutcome::Failed { .. }, .. });
-        match is_final && owes(consumers, said, ack.event_id).is_some() {
-            true => Trigger::Answered,
-            false => trigger,
+        let had_answered = said.iter().any(|one| one.consumer == ack.consumer && one.is_final());
+        match (is_final, had_answered, owes(consumers, said, ack.event_id)) {
+            (true, _, Some(_)) | (false, true, _) => Trigger::Answered,
+            _ => trigger,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The rows of events on their way: open, settled, and their history.
 
 use common::clock::Timestamp;
-use common::event::Status;
+use common::event::{EventKind, Status};
 use common::ids::EventId;
 use common::schema::{
     outbox_answer, outbox_failed, outbox_history, outbox_open, outbox_pending, outbox_sent,
@@ -352,19 +352,19 @@ pub struct AnswerRow {
 }
 
 impl AnswerRow {
-    /// What `ack` says, after `failures` earlier ones.
-    pub(super) fn of(ack: Ack, failures: i32) -> Self {
+    /// What `ack` says of an event of this kind: only a command can be answered no.
+    pub(super) fn of(ack: Ack, kind: EventKind) -> Self {
         let outcome = match ack.outcome {
             Verdict::Success => Said::Success,
-            Verdict::Rejected => Said::Rejected,
-            Verdict::Failed => Said::Failed,
+            Verdict::Rejected if kind == EventKind::Command => Said::Rejected,
+            Verdict::Rejected | Verdict::Failed => Said::Failed,
         };
         Self {
             event_id: ack.event_id,
             consumer: ack.consumer,
             outcome,
             attempt: ack.attempt,
-            failures: failures.saturating_add(i32::from(outcome == Said::Failed)),
+            failures: i32::from(outcome == Said::Failed),
             detail: ack.detail,
             error: ack.error,
             version: ack.version,

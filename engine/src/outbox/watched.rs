@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::event::EventKind;
 use common::ids::EventId;
 use diesel::QueryResult;
 
@@ -44,17 +45,19 @@ fn note_failures(conn: &mut Conn, acks: &[&Ack]) -> QueryResult<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    let known = store::known(conn, &failed)?;
+    let known: BTreeMap<EventId, EventKind> =
+        store::facts_of(conn, &failed)?.into_iter().map(|facts| (facts.id, facts.kind)).collect();
     let earlier: HashMap<(EventId, String), i32> = store::answers(conn, &failed)?
         .into_iter()
         .map(|row| ((row.event_id, row.consumer), row.failures))
         .collect();
     let row = |ack: &&Ack| {
-        let failures = earlier.get(&(ack.event_id, ack.consumer.clone())).copied().unwrap_or(0);
-        AnswerRow::of((*ack).clone(), failures)
+        let kind = *known.get(&ack.event_id).filter(|_| ack.outcome == Verdict::Failed)?;
+        let row = AnswerRow::of((*ack).clone(), kind);
+        let failures = earlier.get(&(row.event_id, row.consumer.clone())).copied().unwrap_or(0);
+        Some(AnswerRow { failures: failures.saturating_add(row.failures), ..row })
     };
-    let is_noted = |ack: &&&Ack| ack.outcome == Verdict::Failed && known.contains(&ack.event_id);
-    let rows: Vec<AnswerRow> = last.values().filter(is_noted).map(row).collect();
+    let rows: Vec<AnswerRow> = last.values().filter_map(row).collect();
     store::save_answers(conn, &rows)
 }
 

@@ -1,11 +1,9 @@
 //! What the single consumers said of events, where more than one is asked.
 
-use std::collections::BTreeSet;
-
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{consumer_partition, outbox_answer, outbox_event, outbox_sent};
+use common::schema::{consumer_partition, outbox_answer, outbox_sent};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
@@ -57,15 +55,6 @@ pub(in crate::outbox) fn end_failures(
         .filter(a::consumer.eq(consumer).and(a::event_id.eq_any(ids)))
         .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("outcome = 2"));
     on!(conn, c => diesel::delete(failed).execute(c)).map(drop)
-}
-
-/// Those of `ids` that this service knows.
-pub(in crate::outbox) fn known(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeSet<EventId>> {
-    let known: Vec<EventId> = on!(conn, c => outbox_event::table
-        .filter(outbox_event::id.eq_any(ids))
-        .select(outbox_event::id)
-        .load(c))?;
-    Ok(known.into_iter().collect())
 }
 
 /// Where those of `ids` lie that are SENT: partition and offset.

@@ -13,6 +13,8 @@ on_every_database!(OutboxFixture::new =>
     an_event_is_processed_once_all_have_answered,
     whoever_fails_is_blamed_and_all_get_it_again,
     what_is_rejected_by_one_is_rejected,
+    a_snapshot_that_one_rejects_waits_for_a_person,
+    a_failure_after_an_answer_is_nothing_new,
     a_watched_one_never_blocks_and_is_seen_to_fail,
     one_that_came_later_owes_nothing_of_before,
     whoever_passes_an_event_by_is_told_by_name,
@@ -157,6 +159,28 @@ async fn what_is_rejected_by_one_is_rejected(fixture: OutboxFixture) {
     assert!(fixture.settle(vec![rejected]).await.advanced.settled.is_empty());
     let done = fixture.settle(vec![fixture.ack_of(FIRST, id, 1, Verdict::Success)]).await;
     assert!(!done.advanced.settled[0].success);
+}
+
+/// A state can't be answered no: from whoever says so that is a failure for good, not the answer that others wait for.
+async fn a_snapshot_that_one_rejects_waits_for_a_person(fixture: OutboxFixture) {
+    fixture.register(SEARCH, Role::Required).await;
+    let id = fixture.sent("A").await;
+    fixture.settle(vec![fixture.ack_of(SEARCH, id, 1, Verdict::Rejected)]).await;
+    assert_eq!(fixture.status_of(id).await, Status::Exhausted);
+    assert_eq!(fixture.said(id).await, [(SEARCH.to_owned(), Said::Failed, 1)]);
+    fixture.settle(vec![fixture.ack_of(FIRST, id, 1, Verdict::Success)]).await;
+    assert_eq!(fixture.status_of(id).await, Status::Exhausted);
+}
+
+/// What a consumer says after its answer for good is neither a failure nor another answer.
+async fn a_failure_after_an_answer_is_nothing_new(fixture: OutboxFixture) {
+    fixture.register(SEARCH, Role::Required).await;
+    let id = fixture.sent("A").await;
+    let success = fixture.ack_of(FIRST, id, 1, Verdict::Success);
+    let failed = fixture.ack_of(FIRST, id, 1, Verdict::Failed);
+    fixture.settle(vec![success, Ack { retryable: false, ..failed }]).await;
+    assert_eq!(fixture.status_of(id).await, Status::Sent);
+    assert_eq!(fixture.said(id).await, [(FIRST.to_owned(), Said::Success, 0)]);
 }
 
 async fn a_watched_one_never_blocks_and_is_seen_to_fail(fixture: OutboxFixture) {
