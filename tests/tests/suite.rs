@@ -39,6 +39,7 @@ mod outages;
 mod poison;
 mod pooler;
 mod proof;
+mod restored;
 mod stopping;
 mod system;
 mod the_loop;

@@ -17,6 +17,7 @@ pub(crate) mod overview;
 pub(crate) mod problems;
 pub(crate) mod quarantine;
 pub(crate) mod relay;
+pub(crate) mod restored;
 pub(crate) mod resyncs;
 mod session;
 mod silences;
@@ -47,6 +48,7 @@ use engine::bulk::Bulk;
 use engine::kafka::Producer;
 use engine::outbox::Outbox;
 use engine::peer::Peer;
+use engine::restored::Restorer;
 use engine::resync::Resync;
 use engine::stats::Sampler;
 use engine::verify::Verifier;
@@ -66,6 +68,8 @@ pub struct Admin {
     /// What compares consumers with what this service owns; none where it owns nothing.
     pub(crate) verifier: Option<Verifier>,
     pub(crate) resync: Resync,
+    /// What mends a database that came back from a backup, where there is a copy.
+    pub(crate) restorer: Option<Restorer>,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
@@ -87,6 +91,7 @@ impl Admin {
             bulk: engine.bulk.clone(),
             verifier: engine.verifier.clone(),
             resync: engine.resync.clone(),
+            restorer: engine.restorer.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
@@ -124,6 +129,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
         RouteModule::new(verifications::RULES, verifications::configure),
         RouteModule::new(resyncs::RULES, resyncs::configure),
+        RouteModule::new(restored::RULES, restored::configure),
         RouteModule::new(relay::RULES, relay::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(silences::RULES, silences::configure),

@@ -256,6 +256,7 @@ impl ResyncItem {
         match self.kind {
             ResyncKind::Repair => "Repair",
             ResyncKind::Resync => "Resync",
+            ResyncKind::Restored => "Restored",
         }
     }
 

@@ -1,6 +1,7 @@
 //! Both services with all that they stand on: in this process on SQLite and the embedded broker, or as child
 //! processes on PostgreSQL and Apache Kafka.
 
+mod backup;
 mod client;
 pub(crate) mod collector;
 pub(crate) mod load;
