@@ -275,3 +275,7 @@ fn stopped(job: &ResyncJob) -> String {
     let by = job.ended_by.as_deref().unwrap_or("somebody");
     format!("{by} cancelled the job {} that sends states again", job.seq)
 }
+
+#[cfg(test)]
+#[path = "tests/step.rs"]
+mod tests;
