@@ -129,6 +129,42 @@ async fn a_kill_or_another_instance_is_no_restore() {
     system.stop().await;
 }
 
+/// Whoever began it may be gone before its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_instance_goes_on_with_it_after_a_kill() {
+    let Some(mut system) = TestSystem::real("restored_goes_on").await else { return };
+    for n in 0..300 {
+        system.product.put_product(&format!("P{n:03}"), 10).await;
+    }
+    system.wait_until_settled().await;
+    system.order.execute("UPDATE product_copy SET version = version + 5, quantity = 1").await;
+    system
+        .order
+        .execute(
+            "INSERT INTO product_copy (sku, description, quantity, unit_price_minor, epoch, version, updated_us, applied_us) \
+             VALUES ('LOST', 'of later', 5, 100, 1, 3, 1, 1)",
+        )
+        .await;
+    let mut second = system.second_product();
+    let begun = system.product.post("/api/admin/v1/restored", json!({"force": true})).await;
+    assert_eq!(begun.status, 201, "{begun:?}");
+    system.product.kill9();
+    system.order.kill9();
+    system.order.start();
+    let ended = eventually("the restoration to end", DEADLINE, async || {
+        let status = second.get("/api/admin/v1/restored").await.ok();
+        if status["newest"]["ended_at"].is_null() { Err(status) } else { Ok(status) }
+    })
+    .await;
+    assert_eq!(ended["newest"]["state"], "equal", "{ended}");
+    second.stop().await;
+    system.product.start();
+    assert_equal(&system).await;
+    assert_eq!(system.order.get("/api/v1/inventory/LOST").await.status, 404);
+    assert_eq!(open_alert(&system.order, "database_behind").await, None);
+    system.stop().await;
+}
+
 /// A child process, as an operator runs it.
 fn run(service: &TestService, args: &[&str]) -> Outcome {
     let url = service.base_url.get();

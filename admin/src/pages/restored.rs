@@ -9,7 +9,7 @@ use engine::restored::{Side, State};
 
 use super::context::{Frame, PageContext, page, see};
 use super::form::Form;
-use super::show::{filters, grouped};
+use super::show::filters;
 use crate::access::{Area, Role, Rule};
 use crate::api::restored::{Create, RestorationItem, RestoredStatus, start_now};
 

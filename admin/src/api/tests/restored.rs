@@ -17,7 +17,7 @@ async fn a_database_that_is_behind_is_shown_and_mended(fixture: AdminFixture) {
     assert!(fixture.write(move |conn| found(conn, now, service, Some(since), "it shows")).await);
     let status = fixture.get("/restored").await.body;
     assert_eq!((&status["behind"], &status["side"]), (&json!(true), &json!("owner")), "{status}");
-    assert_eq!(status["newest"]["since"], "2023-11-14T22:13:20Z", "{status}");
+    assert_eq!(status["newest"]["since"], "2023-11-14T22:13:20.000000Z", "{status}");
     let alerts = fixture.get("/alerts?state=open&kind=database_behind").await;
     assert_eq!(alerts.items("error"), ["it shows"]);
     let begun = fixture.post("/restored", json!({ "reason": "the backup of Monday" })).await;
