@@ -34,7 +34,10 @@ async fn the_owner_came_back(mut system: TestSystem) {
     system.product.come_back(&backup, &system.order.base_url.get()).await;
     let alert = behind(&system.product).await;
     let subject = text(&alert["subject"]);
-    assert!(subject.contains("product-service is behind: it knows of nothing after 20"), "{alert}");
+    assert!(
+        subject.contains("product-service is behind: it has taken nothing since 20"),
+        "{alert}"
+    );
     assert_eq!(open_alert(&system.order, "database_behind").await, None, "it is not the copy");
 
     // The loop goes on meanwhile.

@@ -47,7 +47,7 @@ pub(crate) struct RestorationItem {
     /// When it was found to be behind.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) found_at: Timestamp,
-    /// The last moment of which the database knows: what came later may be lost.
+    /// When the database took something last of what shows it: all that came before is in it, and later things may be lost.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) since: Option<Timestamp>,
     /// What shows that it is behind.

@@ -186,10 +186,10 @@ impl NewAlert {
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotVerified, subject) }
     }
 
-    /// The database of `service` knows of nothing later than `since`, though `detail` shows that there was more.
+    /// The database of `service` has taken nothing since `since`, though `detail` shows that there was more.
     pub fn database_behind(service: &str, since: Option<Timestamp>, detail: &str) -> Self {
-        let since =
-            since.map(|since| format!(": it knows of nothing after {}", super::render::utc(since)));
+        let since = since
+            .map(|since| format!(": it has taken nothing since {}", super::render::utc(since)));
         let subject = format!(
             "the database of {service} is behind{}, as if it came back from a backup",
             since.unwrap_or_default()

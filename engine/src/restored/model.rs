@@ -61,7 +61,7 @@ pub struct Restoration {
     pub state: State,
     /// When it was found, or put down.
     pub found_us: Timestamp,
-    /// The last moment of which the database knows.
+    /// When it took something last of what shows it: all that came before is in it.
     pub since_us: Option<Timestamp>,
     /// What shows that it is behind.
     pub detail: String,
@@ -112,7 +112,7 @@ struct NewRestoration<'a> {
     due_us: Timestamp,
 }
 
-/// Puts down that the database of `service` knows of nothing after `since`, as `detail` shows, and raises the alert;
+/// Puts down that the database of `service` has taken nothing since `since`, as `detail` shows, and raises the alert;
 /// false: that is known already.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ async fn the_button_mends_what_is_behind(site: Site) {
     page.shows("<strong>It is behind.</strong>");
     page.shows("&#60;it shows&#62;");
     page.shows_not("name=\"force\"");
+    site.get("/admin/alerts/1", &cookie).await.shows("href=\"/admin/restored\"");
     let viewer = site.signed_in(Role::Viewer).await;
     site.get("/admin/restored", &viewer).await.shows_not("Mend what it misses");
     assert_eq!(site.post("/admin/restored", &viewer, &[]).await.status, 403);

@@ -14,7 +14,7 @@ CREATE TABLE restoration (
     service       TEXT NOT NULL,             -- whose database
     state         SMALLINT NOT NULL,         -- 0 found, 1 running, 2 equal, 3 different, 4 cancelled
     found_us      BIGINT NOT NULL,
-    since_us      BIGINT,                    -- the last moment of which the database knows
+    since_us      BIGINT,                    -- when it took something last: what came before is in it
     detail        TEXT NOT NULL,             -- what shows it
     started_us    BIGINT,
     started_by    TEXT,

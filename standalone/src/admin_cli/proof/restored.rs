@@ -102,7 +102,7 @@ fn preview(ctx: &CommandContext, status: &Value) {
         told(newest, "detail")
     ));
     if newest["since"].is_string() {
-        ctx.remark(&format!("It knows of nothing after {}.", moment(newest, "since")));
+        ctx.remark(&format!("It has taken nothing since {}.", moment(newest, "since")));
     }
 }
 
