@@ -580,6 +580,40 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    read_position (topic, partition) {
+        topic -> Text,
+        partition -> Integer,
+        next_offset -> BigInt,
+        at_us -> BigInt,
+    }
+}
+
+diesel::table! {
+    restoration (seq) {
+        seq -> BigInt,
+        service -> Text,
+        state -> SmallInt,
+        found_us -> BigInt,
+        since_us -> Nullable<BigInt>,
+        detail -> Text,
+        started_us -> Nullable<BigInt>,
+        started_by -> Nullable<Text>,
+        started_via -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        epoch -> Nullable<BigInt>,
+        job -> Nullable<BigInt>,
+        verification -> Nullable<BigInt>,
+        consumer -> Nullable<Text>,
+        remote -> Nullable<BigInt>,
+        rounds -> Integer,
+        differences -> BigInt,
+        waits_for -> Nullable<Text>,
+        due_us -> BigInt,
+        ended_us -> Nullable<BigInt>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     outbox_event,
     outbox_open,

@@ -24,6 +24,7 @@ use crate::outbox::{
     InFlight, LetOff, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
 };
 use crate::peer::Peer;
+use crate::restored::{ReadPositions, Restorer, Side};
 use crate::resync::Resync;
 use crate::retention::ForgetOwn;
 use crate::stats::{SampleGauges, Sampler};
@@ -115,6 +116,8 @@ pub struct Engine {
     pub verifier: Option<Verifier>,
     /// States that are sent again.
     pub resync: Resync,
+    /// What mends a database that came back from a backup, where there is a copy.
+    pub restorer: Option<Restorer>,
     pub(crate) in_flight: InFlight,
     /// What deletes old rows of the service's own tables.
     pub(crate) forget: Option<ForgetOwn>,
@@ -162,7 +165,9 @@ impl Engine {
         let db = engine.db.with_own_pool(loop_pool_size, connect_timeout);
         let verifier =
             engine.verifier.clone().map(|verifier| Verifier { db: db.clone(), ..verifier });
-        let background = Self { db, verifier, ..engine.clone() };
+        let restorer =
+            engine.restorer.clone().map(|restorer| Restorer { db: db.clone(), ..restorer });
+        let background = Self { db, verifier, restorer, ..engine.clone() };
         Ok((engine, Loops::new(background, collector)))
     }
 
@@ -185,8 +190,21 @@ impl Engine {
                 first: settings.kafka.outbound_consumer.clone(),
                 ..Verifier::new(&db, &env, name, owner)
             });
+        let remotes = Arc::new(remotes(&settings, &peer)?);
+        let restorer = hooks.collection.as_ref().map(|collection| Restorer {
+            db: db.clone(),
+            env: env.clone(),
+            service: name.clone(),
+            other: settings.kafka.outbound_consumer.clone(),
+            consumers: remotes.keys().cloned().collect(),
+            side: if collection.owner().is_some() { Side::Owner } else { Side::Copy },
+            peer: peer.clone(),
+            timeout: settings.verify.timeout,
+            woken: Arc::default(),
+        });
         Ok(Self {
             verifier,
+            restorer,
             resync: Resync::default(),
             collection: hooks.collection,
             outbox: outbox.with_listener(hooks.listener),
@@ -196,7 +214,7 @@ impl Engine {
             ),
             metrics: metrics(&sampler, &broker),
             producer: Producer::new(&settings.kafka, name, broker.clone())?,
-            remotes: Arc::new(remotes(&settings, &peer)?),
+            remotes,
             peer,
             bulk: Bulk::default(),
             keys: KeysInProgress::default(),
@@ -265,6 +283,10 @@ impl Engine {
             policy: self.policy(),
             topic: self.settings.kafka.outbound_topic.clone(),
             consumer: self.settings.kafka.outbound_consumer.clone(),
+            positions: ReadPositions::new(
+                &self.settings.service.name,
+                &self.settings.kafka.outbound_ack_topic,
+            ),
         }
     }
 

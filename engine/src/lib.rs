@@ -29,6 +29,7 @@ pub mod kafka;
 mod loops;
 pub mod outbox;
 pub mod peer;
+pub mod restored;
 pub mod resync;
 pub mod retention;
 #[cfg(test)]

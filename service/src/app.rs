@@ -17,6 +17,7 @@ use common::env::Env;
 use common::http::{Access, BodyLimit, StaticToken, unknown_route};
 use common::telemetry::{self, Health, measure, traced};
 use engine::peer::{self, InboxViews};
+use engine::restored::{self, Restorations};
 use engine::{Engine, HookContext, Hooks, RunningLoops, verify};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -201,6 +202,8 @@ pub fn mount(
         handler: engine.handler.clone(),
     };
     let replicas = engine.replicas();
+    let restorations =
+        Restorations { service: settings.service.name.clone(), restorer: engine.restorer.clone() };
     let metrics = engine.metrics.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
     let patience = engine.settings.database.connect_timeout;
@@ -219,6 +222,7 @@ pub fn mount(
             .configure(|config| routes(config))
             .configure(peer::configure(views.clone()))
             .configure(verify::configure(replicas.clone()))
+            .configure(restored::configure(restorations.clone()))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.guard(request, next)));
         app.app_data(web::Data::new(BodyLimit(limit)))

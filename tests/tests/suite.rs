@@ -40,6 +40,7 @@ mod outages;
 mod poison;
 mod pooler;
 mod proof;
+mod restored;
 mod stopping;
 mod system;
 mod the_loop;

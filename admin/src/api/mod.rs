@@ -18,6 +18,7 @@ pub(crate) mod overview;
 pub(crate) mod problems;
 pub(crate) mod quarantine;
 pub(crate) mod relay;
+pub(crate) mod restored;
 pub(crate) mod resyncs;
 mod session;
 mod silences;
@@ -49,6 +50,7 @@ use engine::bulk::Bulk;
 use engine::kafka::Producer;
 use engine::outbox::Outbox;
 use engine::peer::Peer;
+use engine::restored::Restorer;
 use engine::resync::Resync;
 use engine::stats::Sampler;
 use engine::verify::{Remote, Verifier};
@@ -70,6 +72,8 @@ pub struct Admin {
     /// The consumers that can be asked what they have.
     pub(crate) remotes: Arc<BTreeMap<String, Remote>>,
     pub(crate) resync: Resync,
+    /// What mends a database that came back from a backup, where there is a copy.
+    pub(crate) restorer: Option<Restorer>,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
@@ -92,6 +96,7 @@ impl Admin {
             verifier: engine.verifier.clone(),
             remotes: Arc::clone(&engine.remotes),
             resync: engine.resync.clone(),
+            restorer: engine.restorer.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
@@ -129,6 +134,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
         RouteModule::new(verifications::RULES, verifications::configure),
         RouteModule::new(resyncs::RULES, resyncs::configure),
+        RouteModule::new(restored::RULES, restored::configure),
         RouteModule::new(relay::RULES, relay::configure),
         RouteModule::new(consumers::RULES, consumers::configure),
         RouteModule::new(alerts::RULES, alerts::configure),

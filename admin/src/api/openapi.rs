@@ -31,6 +31,8 @@ use utoipa::OpenApi;
         super::resyncs::skipped,
         super::resyncs::create,
         super::resyncs::cancel,
+        super::restored::show,
+        super::restored::start,
         super::relay::show,
         super::relay::list,
         super::relay::pause_all,

@@ -313,6 +313,10 @@ fn checked_selection(
         (ResyncKind::Repair, _) => wrong(
             "a repair is of the differences of a verification; name it, or use the kind resync",
         ),
+        (ResyncKind::Restored, _) => Err(Problem::invalid(
+            "kind",
+            "a database that came back from a backup is mended at /api/admin/v1/restored",
+        )),
         (ResyncKind::Resync, ResyncSelection::Differences(_)) => {
             wrong("differences are repaired; use the kind repair")
         }

@@ -19,6 +19,7 @@ mod login;
 mod overview;
 mod proof;
 mod relay;
+mod restored;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(events::RULES, events::configure),
         RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
         RouteModule::new(proof::RULES, proof::configure),
+        RouteModule::new(restored::RULES, restored::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(dead_letters::RULES, dead_letters::configure),
         RouteModule::new(relay::RULES, relay::configure),

@@ -259,6 +259,7 @@ impl ResyncItem {
         match self.kind {
             ResyncKind::Repair => "Repair",
             ResyncKind::Resync => "Resync",
+            ResyncKind::Restored => "Restored",
         }
     }
 

@@ -33,11 +33,13 @@ pub enum AlertKind {
     Drift,
     /// It can't be found out whether a copy is what its owner has.
     NotVerified,
+    /// The service's database is older than what it has answered: it came back from a backup.
+    DatabaseBehind,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Exhausted,
         Self::Silent,
         Self::VersionAboveSource,
@@ -47,6 +49,7 @@ impl AlertKind {
         Self::TopicShape,
         Self::Drift,
         Self::NotVerified,
+        Self::DatabaseBehind,
     ];
 
     /// As stored and shown.
@@ -61,6 +64,7 @@ impl AlertKind {
             Self::TopicShape => "topic_shape",
             Self::Drift => "drift",
             Self::NotVerified => "not_verified",
+            Self::DatabaseBehind => "database_behind",
         }
     }
 
@@ -75,7 +79,7 @@ impl std::str::FromStr for AlertKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(
-            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift or not_verified",
+            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified or database_behind",
         )
     }
 }
@@ -189,6 +193,17 @@ impl NewAlert {
     pub fn not_verified(service: &str, consumer: &str, cause: &str) -> Self {
         let subject = format!("{service} can't verify the copy of {consumer}");
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotVerified, subject) }
+    }
+
+    /// The database of `service` has taken nothing since `since`, though `detail` shows that there was more.
+    pub fn database_behind(service: &str, since: Option<Timestamp>, detail: &str) -> Self {
+        let since = since
+            .map(|since| format!(": it has taken nothing since {}", super::render::utc(since)));
+        let subject = format!(
+            "the database of {service} is behind{}, as if it came back from a backup",
+            since.unwrap_or_default()
+        );
+        Self { error: Some(detail.to_owned()), ..Self::bare(AlertKind::DatabaseBehind, subject) }
     }
 
     fn about(kind: AlertKind, event: &EventFacts, subject: String) -> Self {

@@ -233,7 +233,7 @@ fn what_happens_now(kind: &str) -> &'static str {
         }
         Ok(AlertKind::VersionAboveSource) => {
             "the copy keeps its version and refuses older ones; if the source's database was restored from a \
-             backup, raise its epoch"
+             backup, run `stockloop restored`"
         }
         Ok(AlertKind::NotSent) => {
             "events wait as PENDING, cost no attempt, and are sent once the cause is gone"
@@ -253,6 +253,9 @@ fn what_happens_now(kind: &str) -> &'static str {
         }
         Ok(AlertKind::NotVerified) => {
             "the loop goes on; whether the copy is equal is not known until a verification gets to its end"
+        }
+        Ok(AlertKind::DatabaseBehind) => {
+            "the loop goes on, but what was lost stays lost until `stockloop restored`, which mends the copy"
         }
         // Of a newer release.
         Err(_) => "an operator has to investigate",
@@ -292,11 +295,16 @@ fn headline(items: &[Item]) -> String {
     let exhausted = of(AlertKind::Exhausted);
     let silent = of(AlertKind::Silent);
     let above = of(AlertKind::VersionAboveSource);
-    let hindered: Vec<&Item> =
-        [AlertKind::NotSent, AlertKind::NotApplied, AlertKind::NotReceived, AlertKind::TopicShape]
-            .into_iter()
-            .flat_map(of)
-            .collect();
+    let hindered: Vec<&Item> = [
+        AlertKind::NotSent,
+        AlertKind::NotApplied,
+        AlertKind::NotReceived,
+        AlertKind::TopicShape,
+        AlertKind::DatabaseBehind,
+    ]
+    .into_iter()
+    .flat_map(of)
+    .collect();
     let others = items.len() - exhausted.len() - silent.len() - above.len() - hindered.len();
     let mut parts = Vec::new();
     if !exhausted.is_empty() {

@@ -24,6 +24,7 @@ use crate::batch::BatchError;
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
 use crate::outbox::FinalOutcome;
+use crate::restored::ReadPositions;
 
 /// Applies what comes in.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct Inbox {
     pub spans: Spans,
     /// An event that passed.
     pub control: Control,
+    /// How far the database has taken the topic.
+    pub positions: ReadPositions,
 }
 
 /// What a batch came to.
@@ -86,9 +89,16 @@ impl Inbox {
     /// # Errors
     /// When the database fails; nothing is kept, and the same records can be given again.
     pub async fn apply(&self, records: Vec<Record>, repeats: bool) -> Result<Applied, BatchError> {
-        let inbox = self.clone();
-        let mut applied =
-            self.db.write(move |conn| inbox.apply_in(conn, &records, repeats)).await?;
+        let (inbox, batch) = (self.clone(), Arc::new(records));
+        let records = Arc::clone(&batch);
+        let applied = self.db.write::<_, BatchError>(move |conn| {
+            let applied = inbox.apply_in(conn, &records, repeats)?;
+            // Last, since other batches of the same partitions wait for it.
+            inbox.positions.note(conn, inbox.env.now(), &records)?;
+            Ok(applied)
+        });
+        let mut applied = applied.await?;
+        self.positions.took(&batch);
         self.control.add(std::mem::take(&mut applied.passed));
         self.end_spans(&mut applied);
         log_failures(&applied);

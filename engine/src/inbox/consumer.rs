@@ -41,11 +41,21 @@ impl InboxConsumer {
                 () = stop.cancelled() => return,
                 records = self.consumer.next_batch(self.batch, self.linger) => records,
             };
+            self.look().await;
+            if records.is_empty() {
+                continue;
+            }
             match self.take(records, stop).await {
                 Some(applied) => seen(&applied),
                 None => return,
             }
         }
+    }
+
+    /// Looks at partitions that were assigned since: is the database as far as what was answered of them?
+    async fn look(&self) {
+        let Inbox { positions, db, env, .. } = &self.inbox;
+        positions.look(db, env, &self.consumer).await;
     }
 
     /// One batch to its end; `None` when `stop` came before that: the batch then comes again.
@@ -70,6 +80,7 @@ impl InboxConsumer {
                     if repeats {
                         // Others that pass are the proof against those that do not.
                         self.consumer.more(records, self.batch, self.linger).await;
+                        self.look().await;
                     } else {
                         self.consumer.keep_alive().await;
                     }

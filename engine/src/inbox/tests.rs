@@ -20,6 +20,7 @@ use super::*;
 use crate::batch::BatchError;
 use crate::inbox::quarantine::QuarantineRow;
 use crate::kafka::{Ack, Envelope, Record, Verdict};
+use crate::restored::ReadPositions;
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -100,6 +101,7 @@ impl InboxFixture {
             consumer: "order-service".to_owned(),
             spans: Spans::off(env.clone()),
             control: Control::default(),
+            positions: ReadPositions::new("order-service", "events"),
         };
         Self { db, env, inbox, handler, _database: database }
     }

@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{self, KafkaError};
-use super::membership::{Membership, STATISTICS_MS};
+use super::membership::{Assigned, Membership, STATISTICS_MS};
 
 /// A message as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long [`Consumer::keep_alive`] listens.
 const LISTEN: Duration = Duration::from_millis(100);
 
+/// How long the broker may take to say what is committed, or where a partition ends.
+const ASK: Duration = Duration::from_secs(5);
+
 /// Messages that it may set aside: usually one of each partition.
 const ASIDE: usize = 64;
 
@@ -59,6 +62,7 @@ pub struct Consumer {
     /// Whether its client has been told the topic.
     joined: AtomicBool,
     aside: Mutex<Aside>,
+    assigned: Assigned,
     broker: BrokerState,
     state: ConsumerState,
 }
@@ -85,18 +89,26 @@ impl Consumer {
     ) -> Result<Self, KafkaError> {
         let purpose = if topic == settings.outbound_ack_topic { "acks" } else { "inbox" };
         let state = broker.consumer(purpose, topic, group);
-        let membership = Membership { broker: broker.clone(), state: state.clone(), client: 0 };
+        let assigned = Assigned::default();
+        let membership = Membership {
+            broker: broker.clone(),
+            state: state.clone(),
+            client: 0,
+            assigned: assigned.clone(),
+        };
         let inner = RwLock::new(Arc::new(create(settings, group, membership)?));
         let (settings, group) = (settings.clone(), group.to_owned());
         let (joined, aside) = Default::default();
-        Ok(Self { settings, group, inner, joined, aside, broker, state })
+        Ok(Self { settings, group, inner, joined, aside, assigned, broker, state })
     }
 
-    /// The next messages: waits for the first, then at most `linger` for up to `max` of them.
+    /// The next messages: waits for the first, then at most `linger` for up to `max` of them. None, if partitions were
+    /// assigned meanwhile that nobody has taken from [`Consumer::assigned`].
     ///
     /// Cancel-safe in the sense that matters here: what was taken and not committed comes again.
     pub async fn next_batch(&self, max: usize, linger: Duration) -> Vec<Record> {
-        let mut batch = vec![self.next().await];
+        let Some(first) = self.next_unless_assigned().await else { return Vec::new() };
+        let mut batch = vec![first];
         self.fill(&mut batch, max, linger).await;
         batch
     }
@@ -201,34 +213,96 @@ impl Consumer {
 
     async fn next(&self) -> Record {
         loop {
-            if let Some(record) = self.take_aside() {
+            if let Some(record) = self.look_once().await {
                 return record;
             }
-            self.join_once().await;
-            let inner = self.inner();
-            match timeout(LOOK, inner.recv()).await {
-                Ok(Ok(message)) => {
-                    self.broker.up();
-                    self.state.received();
-                    return record(&message);
-                }
-                // What it means was noted by the membership; librdkafka mends by itself what it can.
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "nothing could be received");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                Err(_quiet) => {}
-            }
-            self.renew_if_due(inner);
         }
+    }
+
+    /// The next message; none, if partitions are to be looked at before.
+    async fn next_unless_assigned(&self) -> Option<Record> {
+        loop {
+            let record = self.look_once().await;
+            if record.is_some() || self.assigned.any() {
+                return record;
+            }
+        }
+    }
+
+    /// A message, if one comes within a while.
+    async fn look_once(&self) -> Option<Record> {
+        if let Some(record) = self.take_aside() {
+            return Some(record);
+        }
+        self.join_once().await;
+        let inner = self.inner();
+        match timeout(LOOK, inner.recv()).await {
+            Ok(Ok(message)) => {
+                self.broker.up();
+                self.state.received();
+                return Some(record(&message));
+            }
+            // What it means was noted by the membership; librdkafka mends by itself what it can.
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "nothing could be received");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(_quiet) => {}
+        }
+        self.renew_if_due(inner);
+        None
+    }
+
+    /// Partitions that were assigned since this was asked last: what is committed of them by now was answered by this
+    /// service or another instance of it.
+    pub fn assigned(&self) -> BTreeSet<i32> {
+        self.assigned.take()
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        self.state.topic()
+    }
+
+    /// The offsets that the group has committed of `partitions`, where it has.
+    ///
+    /// # Errors
+    /// When the broker does not say so in time.
+    pub async fn committed(
+        &self,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let (inner, list) = (self.inner(), self.partitions(partitions.iter().copied()));
+        let ask = move || inner.committed_offsets(list, ASK);
+        let answered = blocking("offsets can't be asked for", ask).await?;
+        let offset =
+            |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
+                .offset()
+            {
+                Offset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            };
+        Ok(answered.elements().into_iter().filter_map(offset).collect())
+    }
+
+    /// Where a partition ends: the offset that its next message will have.
+    ///
+    /// # Errors
+    /// When the broker does not say so in time.
+    pub async fn end_of(&self, partition: i32) -> Result<i64, KafkaError> {
+        let (inner, topic) = (self.inner(), self.topic().to_owned());
+        let ask = move || inner.fetch_watermarks(&topic, partition, ASK);
+        Ok(blocking("the end of a partition can't be asked for", ask).await?.1)
     }
 
     /// Puts a new client in the place of `old` when what it met can't end otherwise.
     fn renew_if_due(&self, old: Arc<StreamConsumer<Membership>>) {
         let Some(client) = self.state.renew() else { return };
         tracing::info!(topic = self.state.topic(), group = self.group, "the consumer is made anew");
-        let (broker, state) = (self.broker.clone(), self.state.clone());
-        let fresh = create(&self.settings, &self.group, Membership { broker, state, client });
+        let (broker, state, assigned) =
+            (self.broker.clone(), self.state.clone(), self.assigned.clone());
+        let membership = Membership { broker, state, client, assigned };
+        let fresh = create(&self.settings, &self.group, membership);
         match fresh.and_then(|fresh| join(&fresh, self.state.topic()).map(|()| fresh)) {
             Ok(fresh) => {
                 *self.inner.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
@@ -256,6 +330,19 @@ impl Consumer {
             tracing::warn!(%error, "offsets were not committed; the messages may come again");
         }
     }
+}
+
+/// Asks the broker, which may take a while, off the async threads.
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    ask: impl FnOnce() -> Result<T, rdkafka::error::KafkaError> + Send + 'static,
+) -> Result<T, KafkaError> {
+    let failed = |_| rdkafka::error::KafkaError::Canceled;
+    tokio::task::spawn_blocking(ask)
+        .await
+        .map_err(failed)
+        .and_then(|answer| answer)
+        .map_err(KafkaError::during(what))
 }
 
 fn create(

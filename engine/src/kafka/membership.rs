@@ -1,10 +1,13 @@
 //! What a consumer's client says of itself, turned into its state.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use common::telemetry::{BrokerState, ConsumerState, Heals, Trouble};
 use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -19,6 +22,28 @@ pub(super) struct Membership {
     pub(super) state: ConsumerState,
     /// Which of the consumer's clients it is.
     pub(super) client: u32,
+    /// The partitions that it was assigned.
+    pub(super) assigned: Assigned,
+}
+
+/// Partitions that were assigned and not looked at yet; clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Assigned(Arc<Mutex<BTreeSet<i32>>>);
+
+impl Assigned {
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes them.
+    pub(super) fn take(&self) -> BTreeSet<i32> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, partitions: impl Iterator<Item = i32>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions);
+    }
 }
 
 impl ClientContext for Membership {
@@ -40,7 +65,16 @@ impl ClientContext for Membership {
     }
 }
 
-impl ConsumerContext for Membership {}
+impl ConsumerContext for Membership {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        // Before the assignment counts, so that no message of it comes first.
+        if let Rebalance::Assign(partitions) = rebalance {
+            let topic = self.state.topic();
+            let elements = partitions.elements_for_topic(topic);
+            self.assigned.add(elements.iter().map(|element| element.partition()));
+        }
+    }
+}
 
 /// Whether a client is in its group, and reads the partitions of `topic` that it has there.
 fn receives(statistics: &Statistics, topic: &str) -> bool {

@@ -3,6 +3,7 @@
 mod housekeeping;
 mod neighbours;
 mod receiving;
+mod restoring;
 mod sending;
 mod settling;
 mod verifying;
@@ -77,6 +78,7 @@ impl Loops {
         }
         engine.clone().start_watching(&stop, &tasks)?;
         self.start_verifying(&stop, &tasks);
+        self.start_restoring(&stop, &tasks);
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
         tasks.close();
@@ -88,13 +90,17 @@ impl Loops {
     }
 
     async fn start_timers(&self) -> anyhow::Result<Timers> {
-        let Engine { settings, outbox, bulk, alerts, resync, verifier, .. } = &self.engine;
+        let Engine { settings, outbox, bulk, alerts, resync, verifier, restorer, .. } =
+            &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
         timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;
         timers.every(&settings.outbox.sweep_cron, bulk.notify()).await?;
         timers.every(&settings.alerts.cron, alerts.notify()).await?;
         timers.every("0 * * * * *", &self.retention_wakeup).await?;
+        if let Some(restorer) = restorer {
+            timers.every(&settings.outbox.watch_cron, &restorer.woken).await?;
+        }
         if let Some(verifier) = verifier {
             timers.every(&settings.outbox.sweep_cron, resync.notify()).await?;
             // What another instance has left, too.

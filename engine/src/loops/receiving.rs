@@ -10,6 +10,7 @@ use crate::Engine;
 use crate::alerts::AlertKind;
 use crate::inbox::{AckRoutes, Applied, Control, Handler, Inbox, InboxConsumer};
 use crate::kafka::{Consumer, Verdict};
+use crate::restored::ReadPositions;
 use crate::worker::Tasks;
 
 impl Engine {
@@ -28,6 +29,7 @@ impl Engine {
                 consumer: name.clone(),
                 spans: self.spans.clone(),
                 control: Control::default(),
+                positions: ReadPositions::new(name, &kafka.inbound_topic),
             },
             consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
             producer: self.producer.clone(),

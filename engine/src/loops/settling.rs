@@ -29,6 +29,10 @@ impl Engine {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(ACK_MESSAGES, LINGER) => records,
             };
+            settler.positions.look(&self.db, &self.env, &consumer).await;
+            if records.is_empty() {
+                continue;
+            }
             let (began, generation) = (self.env.now(), self.in_flight.generation());
             let settled = self.settle(&settler, &consumer, &mut records, &stop).await;
             let Some(settlement) = settled else { return };
@@ -57,6 +61,7 @@ impl Engine {
                     if repeats {
                         // Others that pass are the proof against those that do not.
                         consumer.more(records, ACK_MESSAGES, LINGER).await;
+                        settler.positions.look(&self.db, &self.env, consumer).await;
                     } else {
                         consumer.keep_alive().await;
                     }

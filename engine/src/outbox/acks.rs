@@ -1,6 +1,7 @@
 //! The last step of the loop: the consumer's answers settle the events.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::db::{Conn, Db, bisect};
 use common::env::Env;
@@ -19,6 +20,8 @@ use crate::consumers::{Consumers, Voice};
 use crate::counters;
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
+use crate::restored::{self, ReadPositions};
+use crate::retention::may_be_forgotten;
 
 /// Turns answers into states.
 #[derive(Clone)]
@@ -31,6 +34,8 @@ pub struct Settler {
     pub topic: String,
     /// The service that the settings name; further ones are in the registry.
     pub consumer: String,
+    /// How far the database has taken the topic of the answers.
+    pub positions: ReadPositions,
 }
 
 /// What a batch of answers did.
@@ -65,14 +70,19 @@ impl Settler {
         records: Vec<Record>,
         repeats: bool,
     ) -> Result<Settlement, BatchError> {
-        let settler = self.clone();
+        let (settler, batch) = (self.clone(), Arc::new(records));
+        let records = Arc::clone(&batch);
         let settled: Result<Settlement, BatchError> = db
             .write(move |conn| {
                 conn.plan_by_index()?;
-                settler.settle_in(conn, &records, repeats)
+                let settlement = settler.settle_in(conn, &records, repeats)?;
+                // Last, since other batches of the same partitions wait for it.
+                settler.positions.note(conn, settler.env.now(), &records)?;
+                Ok(settlement)
             })
             .await;
         let settlement = settled?;
+        self.positions.took(&batch);
         settlement.advanced.log_exhausted();
         // What is settled is settled; these only stay open until a newer version of their key comes.
         let resolved = self.resolve_superseded(db, &settlement.advanced.superseding).await;
@@ -217,6 +227,27 @@ impl Settler {
         let settled = store::settled_among(conn, &unmatched)?;
         done.repeated = unmatched.iter().filter(|id| settled.contains(id)).count();
         done.unknown = unmatched.len() - done.repeated;
+        let unknown = unmatched.iter().filter(|id| !settled.contains(id));
+        self.tell_of_later(conn, unknown.max().copied())
+    }
+
+    /// An answer to an event that is later than all that this service knows of, and too young to be forgotten: the
+    /// database that sent it is not this one.
+    fn tell_of_later(&self, conn: &mut Conn, unknown: Option<EventId>) -> Result<(), BatchError> {
+        let now = self.env.now();
+        let Some(unknown) = unknown.filter(|id| !may_be_forgotten(*id, now)) else {
+            return Ok(());
+        };
+        let newest = store::newest(conn)?;
+        if newest.is_some_and(|(id, _)| id >= unknown) {
+            return Ok(());
+        }
+        let detail = format!(
+            "{} has answered the event {unknown}, which is later than all that this database knows of",
+            self.consumer
+        );
+        let since = newest.map(|(_, created)| created);
+        restored::found(conn, now, self.positions.service(), since, &detail)?;
         Ok(())
     }
 

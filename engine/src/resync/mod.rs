@@ -38,9 +38,11 @@ pub enum ResyncKind {
     Repair,
     /// A person wants them sent.
     Resync,
+    /// The owner's database came back from a backup.
+    Restored,
 }
 
-stored_by_name!(ResyncKind { Repair => "repair", Resync => "resync" });
+stored_by_name!(ResyncKind { Repair => "repair", Resync => "resync", Restored => "restored" });
 
 /// Which keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -171,7 +171,7 @@ fn insert_tombstones(
 fn cause(resend: &Resend<'_>) -> Cause {
     let kind = match resend.kind {
         ResyncKind::Repair => CauseKind::Repair,
-        ResyncKind::Resync => CauseKind::Resync,
+        ResyncKind::Resync | ResyncKind::Restored => CauseKind::Resync,
     };
     Cause { kind, reason: resend.reason.map(str::to_owned), reference: None }
 }

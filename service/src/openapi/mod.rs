@@ -27,6 +27,8 @@ pub(crate) use docs::configure;
         engine::verify::info,
         engine::verify::digests,
         engine::verify::states,
+        engine::restored::request,
+        engine::restored::show,
         docs::show,
     ),
     components(schemas(Problem, PartProblem)),

@@ -5,7 +5,8 @@ mod owner;
 mod pgbouncer;
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, mem};
@@ -94,6 +95,28 @@ impl PostgresServer {
         self.execute(&format!("CREATE DATABASE \"{database}\" {options}"))
             .unwrap_or_else(|error| panic!("could not create database {database}: {error:#}"));
         self.url(&database)
+    }
+
+    /// Dumps the database at `url` into a file in the scratch folder.
+    pub fn dump(&self, url: &str) -> anyhow::Result<PathBuf> {
+        let file = scratch::folder("dump")?.join("database.dump");
+        let mut dump = self.client("pg_dump");
+        run(dump.args(["--format=custom", "--file"]).arg(&file).arg(url))?;
+        Ok(file)
+    }
+
+    /// Restores a dump into a new database, and returns its URL.
+    pub fn restore(&self, dump: &Path, name: &str) -> anyhow::Result<String> {
+        let url = self.database(name);
+        let mut restore = self.client("pg_restore");
+        run(restore.args(["--no-owner", "--dbname"]).arg(&url).arg(dump))?;
+        Ok(url)
+    }
+
+    /// One of PostgreSQL's programs for clients: beside the server's, or on PATH.
+    fn client(&self, name: &str) -> Command {
+        let beside = self.binaries.folder().join(name);
+        if beside.exists() { Command::new(beside) } else { Command::new(name) }
     }
 
     /// Runs one statement as superuser in the database `postgres`.
@@ -200,6 +223,13 @@ impl PostgresServer {
             None => launch,
         }
     }
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("{command:?} can't be started"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+    Ok(())
 }
 
 impl Drop for PostgresServer {

@@ -15,6 +15,7 @@ use diesel::prelude::*;
 use engine::inbox::{Control, Handler, Inbox};
 use engine::kafka::{Ack, AckBatch, Envelope, Message, Record, Verdict};
 use engine::outbox::{Listener, OpenRow, Outbox, Policy, Settler, operate};
+use engine::restored::ReadPositions;
 use stockloop_tests::database::TestDatabase;
 
 /// A service's half of the loop; everything but the database is made anew by [`ServiceUnderTest::restart`].
@@ -181,13 +182,16 @@ fn parts(
     let outbox = outbox.with_listener(listener.clone());
     let consumer = name.to_owned();
     let control = Control::default();
-    let inbox = Inbox { db: db.clone(), env: env.clone(), handler, consumer, spans, control };
+    let positions = ReadPositions::new(name, "events");
+    let inbox =
+        Inbox { db: db.clone(), env: env.clone(), handler, consumer, spans, control, positions };
     let backoff = Backoff { base: Duration::ZERO, max: Duration::ZERO };
     let settler = Settler {
         env: env.clone(),
         policy: Policy { backoff, listener },
         topic: "events".to_owned(),
         consumer: other.to_owned(),
+        positions: ReadPositions::new(name, "acks"),
     };
     (env, outbox, inbox, settler)
 }

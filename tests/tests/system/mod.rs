@@ -1,6 +1,7 @@
 //! Both services with all that they stand on: in this process on SQLite and the embedded broker, or as child
 //! processes on PostgreSQL and Apache Kafka.
 
+mod backup;
 mod client;
 pub(crate) mod collector;
 pub(crate) mod load;
@@ -245,6 +246,14 @@ impl TestSystem {
         assert_eq!(events, processed, "every event is PROCESSED");
         let applied = self.order.count("SELECT count(*) AS n FROM inbox WHERE outcome = 0").await;
         assert_eq!(events, applied, "every event was applied once, and nothing else");
+        self.assert_nothing_came_back().await;
+    }
+
+    /// Neither database was taken for one that came back from a backup.
+    pub(crate) async fn assert_nothing_came_back(&self) {
+        let found = "SELECT count(*) AS n FROM restoration";
+        assert_eq!(self.product.count(found).await, 0, "product-service is not behind");
+        assert_eq!(self.order.count(found).await, 0, "order-service is not behind");
     }
 
     /// No event had more attempts than its limit, and none ever gave up.

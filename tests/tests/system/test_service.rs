@@ -42,13 +42,13 @@ enum Instance {
 pub(crate) struct TestService {
     service: Service,
     config: PathBuf,
-    database_url: String,
+    pub(super) database_url: String,
     pub(crate) base_url: BaseUrl,
     pub(crate) http: reqwest::Client,
     /// What children are told beside the file.
-    environment: Vec<(&'static str, &'static str)>,
+    pub(super) environment: Vec<(&'static str, &'static str)>,
     instance: Option<Instance>,
-    database: OnceLock<Db>,
+    pub(super) database: OnceLock<Db>,
 }
 
 impl TestService {

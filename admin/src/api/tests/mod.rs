@@ -14,6 +14,7 @@ mod peer;
 mod problems;
 mod quarantine;
 mod relay;
+mod restored;
 mod resyncs;
 mod search;
 mod stream;

@@ -149,7 +149,7 @@ async fn bad_jobs_are_refused_by_name(fixture: AdminFixture) {
     ] {
         fixture.post("/resyncs", body).await.is_problem(422, field);
     }
-    for odd in [which(json!({ "moon": 1 })), json!({ "kind": "restored", "selection": {} })] {
+    for odd in [which(json!({ "moon": 1 })), json!({ "kind": "moon", "selection": {} })] {
         assert_eq!(fixture.post("/resyncs", odd).await.status, 422);
     }
     fixture.get("/resyncs/x").await.is_problem(422, "seq");

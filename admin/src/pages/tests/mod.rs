@@ -5,6 +5,7 @@ mod actions;
 mod login;
 mod proof;
 mod rendering;
+mod restored;
 mod routes;
 
 use actix_web::body::to_bytes;

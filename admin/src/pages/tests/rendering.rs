@@ -44,6 +44,7 @@ async fn pages(site: &Site) -> Vec<String> {
         "/events?key=TEA",
         "/jobs",
         "/proof",
+        "/restored",
         "/alerts",
         "/alerts/1",
         "/silences",

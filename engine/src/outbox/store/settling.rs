@@ -82,6 +82,14 @@ pub(in crate::outbox) fn settled_among(
     Ok(rows.into_iter().collect())
 }
 
+/// The newest event that there is, and when it was made.
+pub(in crate::outbox) fn newest(conn: &mut Conn) -> QueryResult<Option<(EventId, Timestamp)>> {
+    let newest = outbox_event::table
+        .order(outbox_event::id.desc())
+        .select((outbox_event::id, outbox_event::created_us));
+    on!(conn, c => newest.first(c).optional())
+}
+
 /// Notes that consumers gave answers in partitions, and up to which offset (`None`: to an earlier send only).
 pub(in crate::outbox) fn mark_answered(
     conn: &mut Conn,

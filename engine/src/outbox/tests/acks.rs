@@ -9,6 +9,7 @@ on_every_database!(OutboxFixture::new =>
     a_copy_ahead_of_its_source_is_told,
     a_clock_that_ran_ahead_makes_no_copy_ahead,
     answers_and_failures_are_counted,
+    an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup,
 );
 
 async fn one_bad_ack_batch_does_not_stop_the_others(fixture: OutboxFixture) {
@@ -172,4 +173,28 @@ impl OutboxFixture {
             .await;
         slots.into_iter().sum()
     }
+}
+
+async fn an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup(f: OutboxFixture) {
+    let newest = async |f: &OutboxFixture| {
+        let found = f.run(|conn| crate::restored::newest(conn, "product-service")).await;
+        found.map(|row| (row.since_us, row.detail))
+    };
+    let earlier = f.env.event_id();
+    f.clock.advance(Duration::from_secs(1));
+    let known = f.append(SNAPSHOT, "A", 1).await;
+    let made = f.env.now();
+    let settlement = f.settle(vec![f.ack(earlier, 1, Verdict::Success)]).await;
+    assert_eq!((settlement.unknown, newest(&f).await), (1, None), "it may be anybody's");
+    f.clock.advance(Duration::from_secs(1));
+    let later = f.env.event_id();
+    let mut foreign = f.ack(later, 1, Verdict::Success);
+    foreign.consumer = "somebody".to_owned();
+    f.settle(vec![foreign]).await;
+    assert_eq!(newest(&f).await, None, "nobody asked it");
+    f.settle(vec![f.ack(known, 1, Verdict::Success), f.ack(later, 1, Verdict::Success)]).await;
+    let (since, detail) = newest(&f).await.unwrap();
+    assert_eq!(since, Some(made));
+    assert!(detail.contains(&later.to_string()), "{detail}");
+    assert_eq!(f.alerts().await.len(), 1);
 }

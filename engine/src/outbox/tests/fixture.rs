@@ -23,6 +23,7 @@ impl OutboxFixture {
             policy: POLICY,
             topic: TOPIC.to_owned(),
             consumer: "order-service".to_owned(),
+            positions: ReadPositions::new("product-service", "acks"),
         };
         let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
         Self {

@@ -29,6 +29,7 @@ use super::*;
 use crate::counters;
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
 use crate::outbox::operate;
+use crate::restored::ReadPositions;
 use crate::retention::{self, Retention};
 
 mod acks;

@@ -19,6 +19,7 @@ use engine::batch::BatchError;
 use engine::inbox::Handler;
 use engine::kafka::{Ack, AckBatch, Record, Verdict};
 use engine::outbox::{Outbox, Policy, Settler, operate};
+use engine::restored::ReadPositions;
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::http::{self, TestResponse};
@@ -56,6 +57,7 @@ impl OrdersFixture {
             policy,
             topic: "orders".to_owned(),
             consumer: "product-service".to_owned(),
+            positions: ReadPositions::new("order-service", "acks"),
         };
         let outbox = outbox.with_listener(Some(listener));
         let (keys, stopping) = (KeysInProgress::default(), CancellationToken::new());

@@ -10,6 +10,7 @@ use common::orders::OrderId;
 use common::telemetry::Spans;
 use engine::inbox::{Control, Inbox};
 use engine::kafka::{Ack, Envelope, Record, Verdict};
+use engine::restored::ReadPositions;
 use engine::retention::{self, Retention};
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
@@ -34,6 +35,7 @@ impl StockFixture {
             handler: Arc::new(OrdersHandler::new(outbox)),
             consumer: "product-service".to_owned(),
             control: Control::default(),
+            positions: ReadPositions::new("product-service", "events"),
         };
         Self { products, inbox }
     }

@@ -1,7 +1,8 @@
-//! `stockloop verify`, `repair` and `resync`: whether the copy has what its source has, and what mends it.
+//! `stockloop verify`, `repair`, `resync` and `restored`: whether the copy has what its source has, and what mends it.
 
 mod follow;
 mod repair;
+mod restored;
 mod resync;
 mod verify;
 
@@ -16,6 +17,7 @@ use super::outcome::Outcome;
 use super::target::{GLOBAL_HEADING, Target};
 
 pub(crate) use repair::RepairArgs;
+pub(crate) use restored::RestoredArgs;
 pub(crate) use resync::ResyncArgs;
 pub(crate) use verify::VerifyArgs;
 
@@ -48,6 +50,11 @@ pub(crate) async fn repair(args: RepairArgs) -> ExitCode {
 /// Runs `resync`; errors are printed on standard error.
 pub(crate) async fn resync(args: ResyncArgs) -> ExitCode {
     run(&args.connection, FAILED, async |ctx| resync::run(ctx, &args).await).await
+}
+
+/// Runs `restored`; errors are printed on standard error.
+pub(crate) async fn restored(args: RestoredArgs) -> ExitCode {
+    run(&args.connection, UNKNOWN, async |ctx| restored::run(ctx, &args).await).await
 }
 
 async fn run(

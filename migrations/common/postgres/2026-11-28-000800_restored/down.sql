@@ -1,0 +1,2 @@
+DROP TABLE restoration;
+DROP TABLE read_position;

@@ -1,0 +1,202 @@
+//! A database that came back from a backup: found by itself, on either side, and mended by a command.
+
+use serde_json::{Value, json};
+use stockloop_tests::poll::eventually;
+use stockloop_tests::program::{Outcome, Program};
+
+use crate::system::{DEADLINE, TestService, TestSystem, on_embedded_and_real, text};
+
+on_embedded_and_real!(
+    the_owner_came_back as "restored_owner",
+    the_copy_came_back as "restored_copy",
+);
+
+async fn the_owner_came_back(mut system: TestSystem) {
+    for n in 0..20 {
+        system.product.put_product(&format!("P{n:02}"), 10).await;
+    }
+    system.wait_until_settled().await;
+    system.order.place_order("P00", 1).await;
+    system.wait_until_settled().await;
+    let backup = system.product.back_up().await;
+    let epoch = system.product.count("SELECT epoch AS n FROM service_state").await;
+
+    // What the world sees, and the backup does not have.
+    for _ in 0..3 {
+        system.product.adjust("P01", 5).await;
+    }
+    system.product.put_product("NEW", 4).await;
+    assert_eq!(system.product.delete("/api/v1/inventory/P02").await.status, 204);
+    system.order.place_order("P03", 3).await;
+    system.wait_until_settled().await;
+    assert_eq!(open_alert(&system.product, "database_behind").await, None);
+
+    system.product.come_back(&backup, &system.order.base_url.get()).await;
+    let alert = behind(&system.product).await;
+    let subject = text(&alert["subject"]);
+    assert!(
+        subject.contains("product-service is behind: it has taken nothing since 20"),
+        "{alert}"
+    );
+    assert_eq!(open_alert(&system.order, "database_behind").await, None, "it is not the copy");
+
+    // The loop goes on meanwhile.
+    system.product.adjust("P04", 1).await;
+    let done = run(&system.product, &["restored", "--yes", "--reason", "a trial"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let raised = system.product.count("SELECT epoch AS n FROM service_state").await;
+    assert!(raised > epoch, "{raised}");
+    assert_eq!(open_alert(&system.product, "database_behind").await, None, "it is over");
+    system.wait_until_settled().await;
+    assert_equal(&system).await;
+    assert_eq!(system.order.get("/api/v1/inventory/NEW").await.status, 404, "it was never there");
+    assert_eq!(system.order.get("/api/v1/inventory/P01").await.ok()["quantity"], 10);
+    assert_eq!(system.order.get("/api/v1/inventory/P02").await.ok()["quantity"], 10);
+
+    let again = run(&system.product, &["restored", "--yes"]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.stdout.contains("is not behind"), "{again:?}");
+    assert_eq!(system.product.count("SELECT epoch AS n FROM service_state").await, raised);
+    let refused = system.product.post("/api/admin/v1/restored", json!({})).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    // What changes from now on is newer than all that the copy has.
+    system.product.adjust("P01", 1).await;
+    system.order.place_order("P04", 2).await;
+    system.wait_until_settled().await;
+    assert_equal(&system).await;
+    assert_eq!(system.order.get("/api/v1/inventory/P04").await.ok()["quantity"], 9);
+    system.stop().await;
+}
+
+async fn the_copy_came_back(mut system: TestSystem) {
+    for n in 0..20 {
+        system.product.put_product(&format!("P{n:02}"), 10).await;
+    }
+    system.wait_until_settled().await;
+    system.order.place_order("P00", 1).await;
+    system.wait_until_settled().await;
+    let backup = system.order.back_up().await;
+
+    for n in 0..10 {
+        system.product.adjust(&format!("P{n:02}"), 5).await;
+    }
+    system.product.put_product("NEW", 4).await;
+    assert_eq!(system.product.delete("/api/v1/inventory/P12").await.status, 204);
+    system.wait_until_settled().await;
+
+    system.order.come_back(&backup, &system.product.base_url.get()).await;
+    let alert = behind(&system.order).await;
+    assert!(text(&alert["subject"]).contains("order-service is behind"), "{alert}");
+    assert_eq!(open_alert(&system.product, "database_behind").await, None, "it is not the owner");
+    assert_eq!(system.order.get("/api/v1/inventory/P01").await.ok()["quantity"], 10);
+
+    let epoch = system.product.count("SELECT epoch AS n FROM service_state").await;
+    let done = run(&system.order, &["restored", "--order", "--yes", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let item: Value = serde_json::from_str(done.stdout.trim()).expect("one line");
+    assert_eq!((&item["state"], &item["differences"]), (&json!("equal"), &json!(0)), "{item}");
+    assert_eq!(open_alert(&system.order, "database_behind").await, None, "it is over");
+    assert_equal(&system).await;
+    assert_eq!(system.order.get("/api/v1/inventory/P01").await.ok()["quantity"], 15);
+    assert_eq!(system.order.get("/api/v1/inventory/P12").await.status, 404);
+    let same = system.product.count("SELECT epoch AS n FROM service_state").await;
+    assert_eq!(same, epoch, "the owner is right, and needs no epoch");
+    system.stop().await;
+}
+
+/// Restarts of every kind are no restore.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_or_another_instance_is_no_restore() {
+    let Some(mut system) = TestSystem::real("restored_kills").await else { return };
+    for n in 0..50 {
+        system.product.put_product(&format!("P{n:02}"), 10).await;
+    }
+    system.order.kill9();
+    for n in 0..50 {
+        system.product.adjust(&format!("P{n:02}"), 1).await;
+    }
+    system.order.start();
+    let mut second = system.second_product();
+    system.product.kill9();
+    for n in 0..50 {
+        second.adjust(&format!("P{n:02}"), 1).await;
+    }
+    system.product.start();
+    second.stop().await;
+    system.wait_until_settled().await;
+    system.assert_nothing_came_back().await;
+    for service in [&system.product, &system.order] {
+        let positions = service.count("SELECT count(*) AS n FROM read_position").await;
+        assert!(positions >= 4, "each partition has its row: {positions}");
+    }
+    system.stop().await;
+}
+
+/// Whoever began it may be gone before its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_instance_goes_on_with_it_after_a_kill() {
+    let Some(mut system) = TestSystem::real("restored_goes_on").await else { return };
+    for n in 0..300 {
+        system.product.put_product(&format!("P{n:03}"), 10).await;
+    }
+    system.wait_until_settled().await;
+    system.order.execute("UPDATE product_copy SET version = version + 5, quantity = 1").await;
+    system
+        .order
+        .execute(
+            "INSERT INTO product_copy (sku, description, quantity, unit_price_minor, epoch, version, updated_us, applied_us) \
+             VALUES ('LOST', 'of later', 5, 100, 1, 3, 1, 1)",
+        )
+        .await;
+    let mut second = system.second_product();
+    let begun = system.product.post("/api/admin/v1/restored", json!({"force": true})).await;
+    assert_eq!(begun.status, 201, "{begun:?}");
+    system.product.kill9();
+    system.order.kill9();
+    system.order.start();
+    let ended = eventually("the restoration to end", DEADLINE, async || {
+        let status = second.get("/api/admin/v1/restored").await.ok();
+        if status["newest"]["ended_at"].is_null() { Err(status) } else { Ok(status) }
+    })
+    .await;
+    assert_eq!(ended["newest"]["state"], "equal", "{ended}");
+    second.stop().await;
+    system.product.start();
+    assert_equal(&system).await;
+    assert_eq!(system.order.get("/api/v1/inventory/LOST").await.status, 404);
+    assert_eq!(open_alert(&system.order, "database_behind").await, None);
+    system.stop().await;
+}
+
+/// A child process, as an operator runs it.
+fn run(service: &TestService, args: &[&str]) -> Outcome {
+    let url = service.base_url.get();
+    let env = [("STOCKLOOP_ADMIN_URL", url.as_str()), ("STOCKLOOP_ADMIN_ORDER_URL", url.as_str())];
+    tokio::task::block_in_place(|| Program::built("stockloop").run(args, &env))
+}
+
+/// The alert that nobody asked for.
+async fn behind(service: &TestService) -> Value {
+    eventually("the alert that the database is behind", DEADLINE, async || {
+        open_alert(service, "database_behind").await.ok_or("there is none")
+    })
+    .await
+}
+
+async fn open_alert(service: &TestService, kind: &str) -> Option<Value> {
+    let page = service.get(&format!("/api/admin/v1/alerts?state=open&kind={kind}")).await.ok();
+    page["items"].as_array().and_then(|items| items.first().cloned())
+}
+
+/// The copy has what the owner has, by the verification and by the tables.
+async fn assert_equal(system: &TestSystem) {
+    let asked = system.product.post("/api/admin/v1/verifications", json!({})).await.ok();
+    let path = format!("/api/admin/v1/verifications/{}", text(&asked["seq"]));
+    let ended = eventually("the verification to end", DEADLINE, async || {
+        let row = system.product.get(&path).await.ok();
+        if row["ended_at"].is_null() { Err(row) } else { Ok(row) }
+    })
+    .await;
+    assert_eq!(ended["state"], "equal", "{ended}");
+    assert_eq!(system.product.inventory().await, system.order.inventory().await);
+}
