@@ -1,0 +1,2 @@
+DROP TABLE bootstrap;
+DROP TABLE copy_state;

@@ -1,0 +1,2 @@
+DROP TRIGGER product_copy_deleted;
+DELETE FROM copy_state;
