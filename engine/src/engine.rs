@@ -14,6 +14,7 @@ use common::telemetry::{BrokerState, LoopStates, Metrics, Spans};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::Alerts;
+use crate::bootstrap::Bootstrap;
 use crate::bulk::Bulk;
 use crate::inbox::Handler;
 use crate::kafka::Producer;
@@ -111,6 +112,8 @@ pub struct Engine {
     pub verifier: Option<Verifier>,
     /// States that are sent again.
     pub resync: Resync,
+    /// What fills copies that are not complete, if it owns anything.
+    pub bootstrap: Option<Bootstrap>,
     pub(crate) in_flight: InFlight,
     /// What deletes old rows of the service's own tables.
     pub(crate) forget: Option<ForgetOwn>,
@@ -156,7 +159,9 @@ impl Engine {
         let db = engine.db.with_own_pool(loop_pool_size, connect_timeout);
         let verifier =
             engine.verifier.clone().map(|verifier| Verifier { db: db.clone(), ..verifier });
-        let background = Self { db, verifier, ..engine.clone() };
+        let bootstrap =
+            engine.bootstrap.clone().map(|bootstrap| Bootstrap { db: db.clone(), ..bootstrap });
+        let background = Self { db, verifier, bootstrap, ..engine.clone() };
         Ok((engine, Loops::new(background, collector)))
     }
 
@@ -177,8 +182,10 @@ impl Engine {
                 patience: settings.verify.patience,
                 ..Verifier::new(&db, &env, name, owner)
             });
+        let owner = hooks.collection.as_ref().and_then(Collection::owner);
         Ok(Self {
             verifier,
+            bootstrap: owner.map(|owner| Bootstrap::new(&db, &env, owner)),
             resync: Resync::default(),
             collection: hooks.collection,
             outbox: outbox.with_listener(hooks.listener),

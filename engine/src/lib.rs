@@ -18,6 +18,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod batch;
+pub mod bootstrap;
 pub mod bulk;
 pub mod counters;
 pub mod dead_letters;

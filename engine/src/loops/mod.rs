@@ -1,5 +1,6 @@
 //! What of an engine runs in the background of a service, and how it stops.
 
+mod filling;
 mod housekeeping;
 mod neighbours;
 mod receiving;
@@ -77,6 +78,7 @@ impl Loops {
         }
         engine.clone().start_watching(&stop, &tasks)?;
         self.start_verifying(&stop, &tasks);
+        self.start_filling(&stop, &tasks);
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
         tasks.close();
@@ -88,7 +90,7 @@ impl Loops {
     }
 
     async fn start_timers(&self) -> anyhow::Result<Timers> {
-        let Engine { settings, outbox, bulk, alerts, resync, verifier, .. } = &self.engine;
+        let Engine { settings, outbox, bulk, alerts, resync, verifier, bootstrap, .. } = &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
         timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;
@@ -102,6 +104,9 @@ impl Loops {
             if !settings.verify.cron.is_empty() {
                 timers.every(&settings.verify.cron, &self.verify_wakeup).await?;
             }
+        }
+        if let Some(bootstrap) = bootstrap {
+            timers.every(&settings.outbox.watch_cron, bootstrap.notify()).await?;
         }
         timers.start().await?;
         Ok(timers)

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loops;
 use crate::Engine;
+use crate::bootstrap::is_open;
 use crate::verify::{Owner, Verifier};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
 
@@ -68,6 +69,12 @@ impl Engine {
         let share = self.settings.verify.thousandths();
         let what = "scheduling a verification";
         run_when_notified(what, &self.env, &due, &stop, || async {
+            // A copy that is being filled is verified at the end of that.
+            let name = consumer.clone();
+            let read = verifier.db.read(move |conn| Ok::<_, DbError>(is_open(conn, &name)?));
+            if read.await? {
+                return Ok(Next::Wait);
+            }
             verifier.schedule(consumer, share).await?;
             verifier.wake();
             Ok::<_, DbError>(Next::Wait)

@@ -38,9 +38,11 @@ pub enum ResyncKind {
     Repair,
     /// A person wants them sent.
     Resync,
+    /// A new or emptied copy is filled; nobody asks for it by itself.
+    Bootstrap,
 }
 
-stored_by_name!(ResyncKind { Repair => "repair", Resync => "resync" });
+stored_by_name!(ResyncKind { Repair => "repair", Resync => "resync", Bootstrap => "bootstrap" });
 
 /// Which keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

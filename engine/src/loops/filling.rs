@@ -1,0 +1,49 @@
+//! Filling the copies that are not complete.
+
+use std::time::Duration;
+
+use common::db::DbError;
+use tokio_util::sync::CancellationToken;
+
+use super::Loops;
+use crate::Engine;
+use crate::bootstrap::{Bootstrap, Outcome};
+use crate::worker::{Next, Tasks, run_when_notified};
+
+/// How long a filling waits before it looks again how far its job or its verification is.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+impl Loops {
+    pub(super) fn start_filling(&self, stop: &CancellationToken, tasks: &Tasks) {
+        let engine = self.engine.clone();
+        let Some(bootstrap) = engine.bootstrap.clone() else { return };
+        // What was left open is gone on with, whatever the clock says.
+        bootstrap.wake();
+        tasks.spawn_loop("filling copies", engine.fill_loop(bootstrap, stop.clone()));
+    }
+}
+
+impl Engine {
+    async fn fill_loop(self, bootstrap: Bootstrap, stop: CancellationToken) {
+        let consumer = self.consumer();
+        run_when_notified("filling a copy", &self.env, bootstrap.notify(), &stop, || async {
+            let outcome = bootstrap.run_once(&consumer).await?;
+            if outcome.resyncs {
+                self.resync.wake();
+            }
+            if let (true, Some(verifier)) = (outcome.verifies, &self.verifier) {
+                verifier.wake();
+            }
+            Ok::<_, DbError>(match outcome {
+                Outcome { again: true, .. } => Next::Again,
+                // One that gives no answer is asked again when the clock says so.
+                Outcome { open: true, away: false, .. } => {
+                    stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await;
+                    Next::Again
+                }
+                _ => Next::Wait,
+            })
+        })
+        .await;
+    }
+}
