@@ -5,6 +5,7 @@
 
 pub(crate) mod alerts;
 mod audit;
+pub(crate) mod bootstraps;
 pub(crate) mod bulk_jobs;
 pub(crate) mod charts;
 pub(crate) mod dead_letters;
@@ -43,6 +44,7 @@ use common::http::{
 use common::telemetry::BrokerState;
 use engine::Engine;
 use engine::alerts::Alerts;
+use engine::bootstrap::Bootstrap;
 use engine::bulk::Bulk;
 use engine::kafka::Producer;
 use engine::outbox::Outbox;
@@ -66,6 +68,8 @@ pub struct Admin {
     /// What compares consumers with what this service owns; none where it owns nothing.
     pub(crate) verifier: Option<Verifier>,
     pub(crate) resync: Resync,
+    /// What fills copies that are not complete; none where it owns nothing.
+    pub(crate) bootstrap: Option<Bootstrap>,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
@@ -87,6 +91,7 @@ impl Admin {
             bulk: engine.bulk.clone(),
             verifier: engine.verifier.clone(),
             resync: engine.resync.clone(),
+            bootstrap: engine.bootstrap.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
@@ -124,6 +129,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
         RouteModule::new(verifications::RULES, verifications::configure),
         RouteModule::new(resyncs::RULES, resyncs::configure),
+        RouteModule::new(bootstraps::RULES, bootstraps::configure),
         RouteModule::new(relay::RULES, relay::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(silences::RULES, silences::configure),

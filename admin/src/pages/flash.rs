@@ -8,6 +8,8 @@ const SENTENCES: &[(&str, &str)] = &[
     ("verification-started", "The verification has started; its progress is shown here."),
     ("verification-cancelled", "The verification is cancelled. What it has found stays listed."),
     ("resync-cancelled", "The job is cancelled. What it has sent is not taken back."),
+    ("bootstrap-started", "The copy is being filled; its progress is shown here."),
+    ("bootstrap-cancelled", "Filling the copy has stopped. What it has sent is not taken back."),
     ("replayed", "The message was sent to its topic again."),
     ("discarded", "The message is discarded. It is kept and can still be replayed."),
     ("paused", "The relay is paused: nothing is sent until somebody resumes it."),

@@ -25,8 +25,7 @@ const FEW: i64 = 500;
 const PATIENT_ROUNDS: i32 = 3;
 
 /// Pauses before a copy that differed, or could not be judged, is verified again.
-const AGAIN: Backoff =
-    Backoff { base: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
+const AGAIN: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -264,7 +263,10 @@ impl Step<'_> {
             }
             JobState::Cancelled => {
                 let who = job.ended_by.unwrap_or_default();
-                row.reason = Some(format!("job {}, which sends the states, was cancelled by {who}", job.seq));
+                row.reason = Some(format!(
+                    "job {}, which sends the states, was cancelled by {who}",
+                    job.seq
+                ));
                 row.ended_by = Some(who);
                 end(conn, row, State::Cancelled, self.now)
             }
@@ -390,7 +392,14 @@ fn end(conn: &mut Conn, row: &mut Filling, state: State, now: Timestamp) -> Quer
     row.state = state;
     row.ended_us = Some(now);
     let Filling { seq, consumer, expected, reason, .. } = row;
-    tracing::info!(seq, consumer, expected, state = state.name(), reason, "the filling of a copy ended");
+    tracing::info!(
+        seq,
+        consumer,
+        expected,
+        state = state.name(),
+        reason,
+        "the filling of a copy ended"
+    );
     Ok(())
 }
 

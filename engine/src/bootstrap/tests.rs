@@ -196,7 +196,14 @@ async fn a_new_copy_is_filled_while_changes_flow(database: TestDatabase) {
     }
     assert_eq!(
         states,
-        [State::Counting, State::Filling, State::Arriving, State::Verifying, State::Telling, State::Done]
+        [
+            State::Counting,
+            State::Filling,
+            State::Arriving,
+            State::Verifying,
+            State::Telling,
+            State::Done
+        ]
     );
     assert!(pair.is_complete().await);
     let row = pair.newest().await;

@@ -1,5 +1,6 @@
 //! Filling the copies that are not complete.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::db::DbError;
@@ -26,6 +27,8 @@ impl Loops {
 impl Engine {
     async fn fill_loop(self, bootstrap: Bootstrap, stop: CancellationToken) {
         let consumer = self.consumer();
+        // A service that starts beside this one is asked soon, and not only when the clock says so.
+        let heard = AtomicBool::new(false);
         run_when_notified("filling a copy", &self.env, bootstrap.notify(), &stop, || async {
             let outcome = bootstrap.run_once(&consumer).await?;
             if outcome.resyncs {
@@ -34,10 +37,10 @@ impl Engine {
             if let (true, Some(verifier)) = (outcome.verifies, &self.verifier) {
                 verifier.wake();
             }
+            heard.fetch_or(!outcome.away, Ordering::Relaxed);
             Ok::<_, DbError>(match outcome {
                 Outcome { again: true, .. } => Next::Again,
-                // One that gives no answer is asked again when the clock says so.
-                Outcome { open: true, away: false, .. } => {
+                Outcome { open, away, .. } if (open && !away) || !heard.load(Ordering::Relaxed) => {
                     stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await;
                     Next::Again
                 }

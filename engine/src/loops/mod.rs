@@ -90,7 +90,8 @@ impl Loops {
     }
 
     async fn start_timers(&self) -> anyhow::Result<Timers> {
-        let Engine { settings, outbox, bulk, alerts, resync, verifier, bootstrap, .. } = &self.engine;
+        let Engine { settings, outbox, bulk, alerts, resync, verifier, bootstrap, .. } =
+            &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
         timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;

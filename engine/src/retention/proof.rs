@@ -18,7 +18,8 @@ pub(super) fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize
 
 fn forget_fillings(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     use bootstrap as b;
-    let old = b::table.filter(b::ended_us.lt(before)).order(b::ended_us).limit(BATCH).select(b::seq);
+    let old =
+        b::table.filter(b::ended_us.lt(before)).order(b::ended_us).limit(BATCH).select(b::seq);
     let old: Vec<i64> = on!(&mut *conn, c => old.load(c))?;
     on!(conn, c => diesel::delete(b::table.filter(b::seq.eq_any(&old))).execute(c))
 }

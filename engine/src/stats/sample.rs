@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
+use common::copy_state;
 use common::db::Conn;
 use common::ids::EventId;
 use common::on;
@@ -74,6 +75,8 @@ pub struct Sample {
     pub jobs_open: i64,
     /// The newest verification of all keys that came to a verdict.
     pub verified: Option<Verified>,
+    /// Whether the copy of another service's states here is complete, where there is one.
+    pub copy_complete: Option<bool>,
 }
 
 /// What is known of a copy since it was verified last.
@@ -258,6 +261,7 @@ impl Sample {
                 .count()
                 .get_result(c))?,
             verified: verified(conn)?,
+            copy_complete: copy_state::read(conn)?.map(|copy| copy.is_complete()),
             took: begun.elapsed(),
         })
     }

@@ -12,8 +12,8 @@ use super::replica::{Collection, Range};
 use super::side::{Local, Side, SideError};
 use super::terms::surely_known;
 use super::wire::{
-    CompleteCopy, DigestAnswer, DigestRequest, KeySet, MAX_KEY, MAX_RANGES, MAX_ROWS, MAX_STATES, PROTOCOL,
-    ReplicaInfo, StatesAnswer, StatesRequest, Terms,
+    CompleteCopy, DigestAnswer, DigestRequest, KeySet, MAX_KEY, MAX_RANGES, MAX_ROWS, MAX_STATES,
+    PROTOCOL, ReplicaInfo, StatesAnswer, StatesRequest, Terms,
 };
 
 /// The longest id of a copy, in bytes.

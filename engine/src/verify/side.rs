@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::replica::{Keys, Range, Replica, Row, Select};
 use super::wire::{
-    CompleteCopy, DigestAnswer, DigestRequest, KeySet, KeyState, MAX_STATES, PROTOCOL, RangeDigest, ReplicaInfo,
-    StatesAnswer, StatesRequest, Terms,
+    CompleteCopy, DigestAnswer, DigestRequest, KeySet, KeyState, MAX_STATES, PROTOCOL, RangeDigest,
+    ReplicaInfo, StatesAnswer, StatesRequest, Terms,
 };
 use crate::peer::{Peer, body_of};
 

@@ -129,7 +129,7 @@ pub(crate) async fn differences(
 
 /// Starts a verification of all keys; answers with it, and it runs in the background.
 ///
-/// One that the schedule has under way is cancelled in favour of it.
+/// One that the schedule or the filling of a copy has under way is cancelled in favour of it; a filling verifies again.
 #[utoipa::path(
     post, path = "/api/admin/v1/verifications", tag = "verification",
     params(("Idempotency-Key" = Option<String>, Header)),
@@ -182,7 +182,11 @@ impl Create {
     }
 }
 
-fn checked_consumer(asked: Option<String>, admin: &Admin) -> ProblemResult<String> {
+/// The consumer that is meant: there is one.
+///
+/// # Errors
+/// 422 for another one.
+pub(crate) fn checked_consumer(asked: Option<String>, admin: &Admin) -> ProblemResult<String> {
     let known = &admin.settings.kafka.outbound_consumer;
     match asked {
         Some(asked) if asked != *known => {
@@ -253,7 +257,7 @@ fn make_room(
     consumer: &str,
 ) -> ProblemResult<()> {
     match verify::under_way(conn, consumer)? {
-        Some(open) if open.created_via == verify::SCHEDULED => {
+        Some(open) if [verify::SCHEDULED, verify::FILLING].contains(&open.created_via.as_str()) => {
             cancel_now(conn, (by, now), open.seq).map(drop)
         }
         Some(open) => Err(under_way(format!(

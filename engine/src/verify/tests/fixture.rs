@@ -131,7 +131,13 @@ impl Owner for Items {
         Ok(resent)
     }
 
-    fn next_keys(&self, conn: &mut Conn, after: &str, _: &Which, limit: i64) -> QueryResult<Walked> {
+    fn next_keys(
+        &self,
+        conn: &mut Conn,
+        after: &str,
+        _: &Which,
+        limit: i64,
+    ) -> QueryResult<Walked> {
         let sql = "SELECT * FROM item WHERE key > $1 ORDER BY key LIMIT $2";
         let found: Vec<Item> = on!(conn, c => sql_query(sql)
             .bind::<Text, _>(after)
