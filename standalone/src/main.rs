@@ -45,6 +45,8 @@ enum Command {
     Repair(admin_cli::proof::RepairArgs),
     /// Send the states of keys again: of some, of all, or of those that changed lately.
     Resync(admin_cli::proof::ResyncArgs),
+    /// See how far a new or emptied copy is filled, or begin that anew.
+    Bootstrap(admin_cli::proof::BootstrapArgs),
     /// Put products into the inventory from a file.
     Import(products::ImportArgs),
     /// Write the inventory as a file.
@@ -72,6 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Verify(args) => Ok(admin_cli::proof::verify(args).await),
             Command::Repair(args) => Ok(admin_cli::proof::repair(args).await),
             Command::Resync(args) => Ok(admin_cli::proof::resync(args).await),
+            Command::Bootstrap(args) => Ok(admin_cli::proof::bootstrap(args).await),
             Command::Import(args) => products::import(args).await,
             Command::Export(args) => products::export(args).await,
         }

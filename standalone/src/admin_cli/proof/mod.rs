@@ -1,5 +1,6 @@
-//! `stockloop verify`, `repair` and `resync`: whether the copy has what its source has, and what mends it.
+//! `stockloop verify`, `repair`, `resync` and `bootstrap`: whether the copy has what its source has, and what mends it.
 
+mod bootstrap;
 mod follow;
 mod repair;
 mod resync;
@@ -15,6 +16,7 @@ use super::is_closed_pipe;
 use super::outcome::Outcome;
 use super::target::{GLOBAL_HEADING, Target};
 
+pub(crate) use bootstrap::BootstrapArgs;
 pub(crate) use repair::RepairArgs;
 pub(crate) use resync::ResyncArgs;
 pub(crate) use verify::VerifyArgs;
@@ -48,6 +50,11 @@ pub(crate) async fn repair(args: RepairArgs) -> ExitCode {
 /// Runs `resync`; errors are printed on standard error.
 pub(crate) async fn resync(args: ResyncArgs) -> ExitCode {
     run(&args.connection, FAILED, async |ctx| resync::run(ctx, &args).await).await
+}
+
+/// Runs `bootstrap`; errors are printed on standard error.
+pub(crate) async fn bootstrap(args: BootstrapArgs) -> ExitCode {
+    run(&args.connection, FAILED, async |ctx| bootstrap::run(ctx, &args).await).await
 }
 
 async fn run(
