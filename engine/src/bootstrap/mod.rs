@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! counting ─> filling: a resync of all keys ─> arriving: all of it is answered ─> verifying ─ equal ─> telling ─> done
-//!     └──────────── few keys, or the copy has some already ────────────────────────>┘ └ differs ─> filling: those keys
+//!     └──────────── few keys, or the copy has most already ────────────────────────>┘ └ differs ─> filling: those keys
 //! ```
 //!
 //! States travel as events like any other: versions make their order irrelevant, and live changes flow beside them.

@@ -12,13 +12,14 @@ use super::model::{self, Filling, NewFilling, State};
 use super::{Bootstrap, Fillable};
 use crate::bulk::JobState;
 use crate::resync::{self, NewResync, ResyncKind, ResyncSelection, Which};
-use crate::verify::wire::ReplicaInfo;
+use crate::verify::wire::{KeySet, MAX_KEY, PROTOCOL, ReplicaInfo, Terms};
 use crate::verify::{self, FILLING, NewVerification, Owner, SCHEDULED, SideError, Verification};
 
 /// Keys that one step counts.
 const COUNTED: i64 = 5_000;
 
-/// So few keys are compared first, and only those sent that differ: most may be on their way already.
+/// So few keys are compared first, and only those sent that differ: most may be on their way already. Of more, the first
+/// so many tell whether the copy has most.
 const FEW: i64 = 500;
 
 /// Rounds after which people are told that the copy still differs.
@@ -47,6 +48,8 @@ struct Seen {
     info: Option<ReplicaInfo>,
     /// Why it gave no answer.
     away: Option<String>,
+    /// Whether it has most of the first keys, where that was asked.
+    has_most: Option<bool>,
     /// What it said when it was told that it is complete.
     told: Option<bool>,
 }
@@ -74,7 +77,7 @@ impl Bootstrap {
             move |conn| Ok(model::under_way(conn, &name)?)
         });
         let open = open.await?;
-        let seen = ask(consumer, open.as_ref()).await?;
+        let seen = self.ask(consumer, open.as_ref()).await?;
         let (env, owner, now) = (self.env.clone(), self.owner.clone(), self.env.now());
         let Some(open) = open else { return self.begin(&name, seen, now).await };
         let stepped = self.db.write::<_, DbError>(move |conn| {
@@ -124,22 +127,64 @@ impl Bootstrap {
     }
 }
 
-async fn ask<C: Fillable>(consumer: &C, open: Option<&Filling>) -> Result<Seen, DbError> {
-    let mut seen = Seen { info: None, away: None, told: None };
-    match consumer.info().await {
-        Ok(info) => seen.info = Some(info),
-        Err(SideError::Database(error)) => return Err(error),
-        Err(error) => seen.away = Some(error.to_string()),
-    }
-    let untold = open.filter(|row| row.state == State::Telling && seen.is_of(row));
-    if let Some(copy_id) = untold.and_then(|row| row.copy_id.as_deref()) {
-        match consumer.complete(copy_id).await {
-            Ok(taken) => seen.told = Some(taken),
-            Err(SideError::Database(error)) => return Err(error),
-            Err(error) => seen.away = Some(error.to_string()),
+impl Bootstrap {
+    /// Asks a consumer for what the next step needs.
+    async fn ask<C: Fillable>(
+        &self,
+        consumer: &C,
+        open: Option<&Filling>,
+    ) -> Result<Seen, DbError> {
+        let mut seen = Seen { info: None, away: None, has_most: None, told: None };
+        match self.ask_into(&mut seen, consumer, open).await {
+            Ok(()) => Ok(seen),
+            Err(SideError::Database(error)) => Err(error),
+            Err(error) => Ok(Seen { away: Some(error.to_string()), ..seen }),
         }
     }
-    Ok(seen)
+
+    async fn ask_into<C: Fillable>(
+        &self,
+        seen: &mut Seen,
+        consumer: &C,
+        open: Option<&Filling>,
+    ) -> Result<(), SideError> {
+        seen.info = Some(consumer.info().await?);
+        let Some(row) = open.filter(|row| seen.is_of(row)) else { return Ok(()) };
+        match (row.state, row.copy_id.as_deref()) {
+            (State::Filling, _) if row.job.is_none() => {
+                seen.has_most = Some(self.has_most(consumer).await?);
+            }
+            (State::Telling, Some(copy_id)) => seen.told = Some(consumer.complete(copy_id).await?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a copy has more than half of the first keys.
+    async fn has_most<C: Fillable>(&self, consumer: &C) -> Result<bool, SideError> {
+        let owner = self.owner.clone();
+        let walked = self.db.read::<_, DbError>(move |conn| {
+            Ok(owner.next_keys(conn, "", &Which::default(), FEW)?)
+        });
+        let mut keys = walked.await?.keys;
+        keys.retain(|key| key.len() <= MAX_KEY && !key.contains('\0'));
+        if keys.is_empty() {
+            return Ok(true);
+        }
+        let (terms, asked) = (self.any_terms(), keys.len());
+        let (states, _) = consumer.states(&terms, &KeySet::Keys(keys)).await?;
+        Ok(states.len() * 2 > asked)
+    }
+
+    /// Which keys there are is all that is asked for.
+    fn any_terms(&self) -> Terms {
+        Terms {
+            protocol: PROTOCOL,
+            collection: self.owner.collection().to_owned(),
+            fields: Vec::new(),
+            tombstones_since: Timestamp::default(),
+        }
+    }
 }
 
 impl Seen {
@@ -154,7 +199,7 @@ impl Step<'_> {
         if self.ends(conn, row)? || self.now < row.due_us {
             return Ok(());
         }
-        let asks = matches!(row.state, State::Counting | State::Verifying | State::Telling);
+        let asks = matches!(row.state, State::Verifying | State::Telling);
         if let Some(away) = self.seen.away.as_ref().filter(|_| asks) {
             row.reason = Some(away.clone());
         }
@@ -192,26 +237,28 @@ impl Step<'_> {
     fn count(&mut self, conn: &mut Conn, row: &mut Filling) -> QueryResult<()> {
         let after = row.cursor.clone().unwrap_or_default();
         let walked = self.owner.next_keys(conn, &after, &Which::default(), COUNTED)?;
-        let more = walked.cursor.is_some();
-        // Whether the copy has anything decides how to go on: at the end, the last keys are counted once it answers.
-        let Some(info) = self.seen.info.as_ref().filter(|_| !more) else {
-            if more {
-                row.expected += count(walked.keys.len());
-                row.cursor = walked.cursor;
-                self.outcome.again = true;
-            }
+        row.expected += count(walked.keys.len());
+        match walked.cursor {
+            Some(cursor) => row.cursor = Some(cursor),
+            None => row.state = State::Filling,
+        }
+        self.outcome.again = true;
+        Ok(())
+    }
+
+    /// Sends all, or what a verification finds where most is there already.
+    fn choose(&mut self, conn: &mut Conn, row: &mut Filling) -> QueryResult<()> {
+        let Some(has_most) = self.seen.has_most else {
+            row.reason.clone_from(&self.seen.away);
             return Ok(());
         };
-        row.expected += count(walked.keys.len());
         row.reason = None;
-        match info.empty {
-            Some(true) if row.expected > FEW => self.send(conn, row, None),
-            _ => {
-                row.state = State::Verifying;
-                self.outcome.again = true;
-                Ok(())
-            }
+        if row.expected > FEW && !has_most {
+            return self.send(conn, row, None);
         }
+        row.state = State::Verifying;
+        self.outcome.again = true;
+        Ok(())
     }
 
     /// Puts down the job that sends all keys, or those that a verification found to differ.
@@ -248,7 +295,8 @@ impl Step<'_> {
 
     /// Follows the job.
     fn fill(&mut self, conn: &mut Conn, row: &mut Filling) -> QueryResult<()> {
-        let Some(job) = resync::find(conn, row.job.unwrap_or_default())? else {
+        let Some(job) = row.job else { return self.choose(conn, row) };
+        let Some(job) = resync::find(conn, job)? else {
             row.reason = Some("the job that sends the states is gone".to_owned());
             return end(conn, row, State::Cancelled, self.now);
         };

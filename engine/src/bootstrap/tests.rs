@@ -295,7 +295,8 @@ async fn a_consumer_that_is_away_is_waited_for(database: TestDatabase) {
 async fn what_a_person_stops_a_person_starts_again(database: TestDatabase) {
     let pair = Pair::made(database).await;
     pair.stock(1_200).await;
-    while pair.newest_state().await != Some(State::Filling) {
+    pair.turn().await;
+    while pair.newest().await.job.is_none() {
         pair.turn().await;
     }
     let (job, now) = (pair.newest().await.job.unwrap(), pair.shelf.clock_now());

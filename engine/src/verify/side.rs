@@ -102,7 +102,6 @@ impl Side for Local {
             fields: self.replica.fields().iter().map(|&field| field.to_owned()).collect(),
             copy_id: None,
             complete: None,
-            empty: None,
         })
     }
 
@@ -139,15 +138,10 @@ impl Local {
 
     /// What it has, and whether it is complete: for a copy.
     pub(crate) async fn copy_info(&self) -> Result<ReplicaInfo, SideError> {
-        let replica = Arc::clone(&self.replica);
-        let read = self.db.read(move |conn| {
-            let Some(copy) = copy_state::read(conn)? else { return Ok(None) };
-            Ok::<_, DbError>(Some((is_empty(conn, &*replica)?, copy)))
-        });
-        let (read, info) = (read.await?, self.info().await?);
-        Ok(match read {
-            Some((empty, copy)) => ReplicaInfo {
-                empty: Some(empty),
+        let read = self.db.read(|conn| Ok::<_, DbError>(copy_state::read(conn)?));
+        let (copy, info) = (read.await?, self.info().await?);
+        Ok(match copy {
+            Some(copy) => ReplicaInfo {
                 complete: Some(copy.is_complete()),
                 copy_id: Some(copy.copy_id),
                 ..info
@@ -194,12 +188,6 @@ impl Local {
             }
         }
     }
-}
-
-fn is_empty(conn: &mut Conn, replica: &dyn Replica) -> QueryResult<bool> {
-    let (keys, tombstones_since) = (Keys::Between(None, None), Timestamp::default());
-    let first = Select { keys, tombstones_since, fields: &[], limit: 1 };
-    Ok(conn.read_by_index(|conn| replica.rows(conn, &first))?.is_empty())
 }
 
 /// The states of keys, in one statement.

@@ -45,9 +45,6 @@ pub struct ReplicaInfo {
     /// Whether the copy is complete. Left out by an owner, and by services that do not know: those are taken as complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
-    /// Whether the copy holds no key at all. Left out by an owner.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty: Option<bool>,
 }
 
 /// Says that a copy is complete.
