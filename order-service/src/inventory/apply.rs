@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
+use common::copy_state;
 use common::db::Conn;
 use common::event::Event;
 use common::ids::EventId;
@@ -46,6 +47,11 @@ impl Handler for InventoryHandler {
         // A tombstone may have gone between the two; the same batch again sees that.
         if is_old && retention::first_known_event(conn)? != first_known {
             return Err(BatchError::Raced);
+        }
+        if copy_state::read(conn)?.is_some_and(|copy| !copy.is_complete()) {
+            let written = copies.iter().filter(|(_, copy)| copy.applied.is_some());
+            let written: Vec<&str> = written.map(|(sku, _)| sku.as_str()).collect();
+            reservation::restore_sums(conn, &written)?;
         }
         let versions = copies.iter().map(|(sku, copy)| (sku.clone(), copy.version)).collect();
         reservation::on_copies_updated(conn, &versions, &deductions(&arrivals))?;

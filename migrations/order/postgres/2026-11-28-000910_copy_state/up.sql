@@ -15,3 +15,6 @@ END
 $$;
 CREATE TRIGGER product_copy_deleted AFTER DELETE ON product_copy FOR EACH STATEMENT EXECUTE FUNCTION copy_emptied();
 CREATE TRIGGER product_copy_truncated AFTER TRUNCATE ON product_copy FOR EACH STATEMENT EXECUTE FUNCTION copy_emptied();
+
+-- What is promised of a product is summed up again when it comes back to a copy that was emptied.
+CREATE INDEX reservation_sku ON reservation (sku);

@@ -9,3 +9,6 @@ CREATE TRIGGER product_copy_deleted AFTER DELETE ON product_copy WHEN NOT EXISTS
 BEGIN
     UPDATE copy_state SET copy_id = lower(hex(randomblob(16))), complete_us = NULL, complete_by = NULL;
 END;
+
+-- What is promised of a product is summed up again when it comes back to a copy that was emptied.
+CREATE INDEX reservation_sku ON reservation (sku);

@@ -91,6 +91,15 @@ async fn an_emptied_copy_is_not_complete_any_more(fixture: &OrdersFixture) {
     fixture.place(&[("A", 1)]).await.assert_problem(503, "copy-not-complete", "lines");
 }
 
+async fn what_is_promised_outlives_an_emptied_copy(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    fixture.complete_copy().await;
+    assert_eq!(fixture.place(&[("A", 3)]).await.status, 201);
+    delete(fixture, "DELETE FROM product_copy").await;
+    fixture.stock("A", 10).await;
+    assert_eq!(fixture.copy("A").await, (10, 3, 7));
+}
+
 async fn delete(fixture: &OrdersFixture, sql: &'static str) {
     fixture.write(move |conn| conn.batch_execute(sql).map_err(DbError::from)).await;
 }
@@ -184,6 +193,7 @@ on_every_database!(&OrdersFixture::new =>
     every_line_that_stands_in_the_way_is_told,
     what_is_not_known_may_come_until_the_copy_is_complete,
     an_emptied_copy_is_not_complete_any_more,
+    what_is_promised_outlives_an_emptied_copy,
     what_is_promised_is_not_promised_again,
     many_at_once_do_not_oversell,
     the_same_request_is_one_order,
