@@ -48,6 +48,8 @@ impl Health {
             Ok(()) => (OK.to_owned(), self.check_migrations().await),
             Err(reason) => (reason, "unknown".to_owned()),
         };
+        // One that does not answer has made the probe wait already.
+        let copy = if database == OK { self.look_at_copy().await } else { None };
         let troubles = self.loops.troubles(STUCK);
         let loops = if troubles.is_empty() { OK.to_owned() } else { troubles.join(", ") };
         let is_ready = database == OK && migrations == OK && loops == OK;
@@ -56,7 +58,7 @@ impl Health {
             database,
             migrations,
             loops,
-            copy: self.look_at_copy().await,
+            copy,
             broker: self.broker.describe(),
             consumers: self.broker.consumers().into_iter().map(Receiving::from).collect(),
         }
