@@ -1,6 +1,6 @@
 //! Filling the copies that are not complete.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::db::DbError;
@@ -13,6 +13,9 @@ use crate::worker::{Next, Tasks, run_when_notified};
 
 /// How long a filling waits before it looks again how far its job or its verification is.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// So often a consumer is asked at that pace after a start, until it has answered once.
+const EARLY: u32 = 60;
 
 impl Loops {
     pub(super) fn start_filling(&self, stop: &CancellationToken, tasks: &Tasks) {
@@ -28,7 +31,7 @@ impl Engine {
     async fn fill_loop(self, bootstrap: Bootstrap, stop: CancellationToken) {
         let consumer = self.consumer();
         // A service that starts beside this one is asked soon, and not only when the clock says so.
-        let heard = AtomicBool::new(false);
+        let early = AtomicU32::new(EARLY);
         run_when_notified("filling a copy", &self.env, bootstrap.notify(), &stop, || async {
             let outcome = bootstrap.run_once(&consumer).await?;
             if outcome.resyncs {
@@ -37,10 +40,12 @@ impl Engine {
             if let (true, Some(verifier)) = (outcome.verifies, &self.verifier) {
                 verifier.wake();
             }
-            heard.fetch_or(!outcome.away, Ordering::Relaxed);
+            let left =
+                if outcome.away { early.load(Ordering::Relaxed).saturating_sub(1) } else { 0 };
+            early.store(left, Ordering::Relaxed);
             Ok::<_, DbError>(match outcome {
                 Outcome { again: true, .. } => Next::Again,
-                Outcome { open, away, .. } if (open && !away) || !heard.load(Ordering::Relaxed) => {
+                Outcome { open, away, .. } if (open && !away) || left > 0 => {
                     stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await;
                     Next::Again
                 }
