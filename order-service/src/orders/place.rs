@@ -47,7 +47,7 @@ pub enum PlaceError {
     Refused(BTreeMap<Sku, LineRefusal>),
     /// Products are not known here, and the copy does not have all that its owner has yet.
     #[error(
-        "the copy of the inventory is not complete yet, and {} of the order's products have not arrived; their owner sends them, so order again shortly", .0.len()
+        "the copy of the inventory is not complete yet and does not know all products of the order (unknown: {}); their owner sends them, so order again shortly", .0.len()
     )]
     Incomplete(BTreeMap<Sku, LineRefusal>),
     /// A statement failed.
