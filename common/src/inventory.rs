@@ -242,6 +242,8 @@ pub enum CauseKind {
     Repair,
     /// Nothing changed: the state is sent again.
     Resync,
+    /// Nothing changed: a new or emptied copy is filled.
+    Bootstrap,
     /// A kind that came after this reader was built.
     #[serde(other)]
     Other,

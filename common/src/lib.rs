@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod copy_state;
 pub mod db;
 pub mod details;
 mod duration;

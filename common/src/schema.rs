@@ -590,6 +590,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    copy_state (only_row) {
+        only_row -> SmallInt,
+        copy_id -> Text,
+        complete_us -> Nullable<BigInt>,
+        complete_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     restoration (seq) {
         seq -> BigInt,
         service -> Text,
@@ -611,6 +620,33 @@ diesel::table! {
         waits_for -> Nullable<Text>,
         due_us -> BigInt,
         ended_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    bootstrap (seq) {
+        seq -> BigInt,
+        consumer -> Text,
+        copy_id -> Nullable<Text>,
+        state -> SmallInt,
+        cursor -> Nullable<Text>,
+        expected -> BigInt,
+        done -> BigInt,
+        job -> Nullable<BigInt>,
+        last_event -> Nullable<EventIdSql>,
+        verification -> Nullable<BigInt>,
+        rounds -> Integer,
+        due_us -> BigInt,
+        reason -> Nullable<Text>,
+        created_us -> BigInt,
+        created_by -> Text,
+        created_via -> Text,
+        started_us -> Nullable<BigInt>,
+        filled_us -> Nullable<BigInt>,
+        ended_us -> Nullable<BigInt>,
+        ended_by -> Nullable<Text>,
     }
 }
 

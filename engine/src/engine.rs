@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use common::config::{ConsumerSettings, Settings};
+use common::copy_state;
 use common::db::{DatabaseSettings, Db, DbError, MigrationSet};
 use common::env::Env;
 use common::http::KeysInProgress;
@@ -15,6 +16,7 @@ use common::telemetry::{BrokerState, LoopStates, Metrics, Spans};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::Alerts;
+use crate::bootstrap::Bootstrap;
 use crate::bulk::Bulk;
 use crate::consumers::{self, Role};
 use crate::inbox::Handler;
@@ -118,6 +120,8 @@ pub struct Engine {
     pub resync: Resync,
     /// What mends a database that came back from a backup, where there is a copy.
     pub restorer: Option<Restorer>,
+    /// What fills copies that are not complete, if it owns anything.
+    pub bootstrap: Option<Bootstrap>,
     pub(crate) in_flight: InFlight,
     /// What deletes old rows of the service's own tables.
     pub(crate) forget: Option<ForgetOwn>,
@@ -140,6 +144,7 @@ impl Engine {
         let db = open_database(&settings, migrations).await?;
         let (engine, loops) = Self::with_database(db, settings, env, public_url, hooks)?;
         engine.register_consumers().await?;
+        engine.begin_copy().await?;
         Ok((engine, loops))
     }
 
@@ -167,7 +172,9 @@ impl Engine {
             engine.verifier.clone().map(|verifier| Verifier { db: db.clone(), ..verifier });
         let restorer =
             engine.restorer.clone().map(|restorer| Restorer { db: db.clone(), ..restorer });
-        let background = Self { db, verifier, restorer, ..engine.clone() };
+        let bootstrap =
+            engine.bootstrap.clone().map(|bootstrap| Bootstrap { db: db.clone(), ..bootstrap });
+        let background = Self { db, verifier, restorer, bootstrap, ..engine.clone() };
         Ok((engine, Loops::new(background, collector)))
     }
 
@@ -202,8 +209,10 @@ impl Engine {
             timeout: settings.verify.timeout,
             woken: Arc::default(),
         });
+        let owner = hooks.collection.as_ref().and_then(Collection::owner);
         Ok(Self {
             verifier,
+            bootstrap: owner.map(|owner| Bootstrap::new(&db, &env, owner)),
             restorer,
             resync: Resync::default(),
             collection: hooks.collection,
@@ -320,6 +329,15 @@ impl Engine {
             tracing::info!("{told}");
         }
         Ok(())
+    }
+
+    /// Notes that there is a copy, where this service has one: its owner fills it.
+    async fn begin_copy(&self) -> Result<(), DbError> {
+        if !matches!(self.collection, Some(Collection::Copied(_))) {
+            return Ok(());
+        }
+        let copy_id = self.env.event_id().to_string();
+        self.db.write(move |conn| Ok(copy_state::begin(conn, &copy_id)?)).await
     }
 
     /// What other services are told of what this one holds.

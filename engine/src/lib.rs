@@ -18,6 +18,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod batch;
+pub mod bootstrap;
 pub mod bulk;
 pub mod consumers;
 pub mod copies;

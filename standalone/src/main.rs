@@ -47,6 +47,8 @@ enum Command {
     Resync(admin_cli::proof::ResyncArgs),
     /// Mend what a database misses that came back from a backup.
     Restored(admin_cli::proof::RestoredArgs),
+    /// See how far a new or emptied copy is filled, or begin that anew.
+    Bootstrap(admin_cli::proof::BootstrapArgs),
     /// Put products into the inventory from a file.
     Import(products::ImportArgs),
     /// Write the inventory as a file.
@@ -75,6 +77,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Repair(args) => Ok(admin_cli::proof::repair(args).await),
             Command::Resync(args) => Ok(admin_cli::proof::resync(args).await),
             Command::Restored(args) => Ok(admin_cli::proof::restored(args).await),
+            Command::Bootstrap(args) => Ok(admin_cli::proof::bootstrap(args).await),
             Command::Import(args) => products::import(args).await,
             Command::Export(args) => products::export(args).await,
         }

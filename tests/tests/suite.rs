@@ -23,6 +23,7 @@
 mod admin_cli;
 mod asyncapi;
 mod blame;
+mod bootstrap;
 mod broker;
 mod browser;
 mod commands;

@@ -5,6 +5,7 @@
 
 pub(crate) mod alerts;
 mod audit;
+pub(crate) mod bootstraps;
 pub(crate) mod bulk_jobs;
 pub(crate) mod charts;
 pub(crate) mod consumers;
@@ -46,6 +47,7 @@ use common::http::{
 use common::telemetry::BrokerState;
 use engine::Engine;
 use engine::alerts::Alerts;
+use engine::bootstrap::Bootstrap;
 use engine::bulk::Bulk;
 use engine::kafka::Producer;
 use engine::outbox::Outbox;
@@ -74,6 +76,8 @@ pub struct Admin {
     pub(crate) resync: Resync,
     /// What mends a database that came back from a backup, where there is a copy.
     pub(crate) restorer: Option<Restorer>,
+    /// What fills copies that are not complete; none where it owns nothing.
+    pub(crate) bootstrap: Option<Bootstrap>,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
@@ -97,6 +101,7 @@ impl Admin {
             remotes: Arc::clone(&engine.remotes),
             resync: engine.resync.clone(),
             restorer: engine.restorer.clone(),
+            bootstrap: engine.bootstrap.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
@@ -135,6 +140,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(verifications::RULES, verifications::configure),
         RouteModule::new(resyncs::RULES, resyncs::configure),
         RouteModule::new(restored::RULES, restored::configure),
+        RouteModule::new(bootstraps::RULES, bootstraps::configure),
         RouteModule::new(relay::RULES, relay::configure),
         RouteModule::new(consumers::RULES, consumers::configure),
         RouteModule::new(alerts::RULES, alerts::configure),

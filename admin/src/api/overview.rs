@@ -62,6 +62,10 @@ pub(crate) struct Overview {
     pub(crate) quarantined_keys: i64,
     /// Bulk jobs that wait or run.
     pub(crate) jobs_open: i64,
+    /// Whether the copy of the other service's states here is complete; left out where there is none. Until it is,
+    /// orders for what it does not know are answered 503.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) copy_complete: Option<bool>,
 }
 
 /// Events by status; RESOLVED ones are EXHAUSTED, but need no action.
@@ -195,6 +199,7 @@ impl Overview {
             dead_letters: sample.dead_letters,
             quarantined_keys: sample.quarantined,
             jobs_open: sample.jobs_open,
+            copy_complete: sample.copy_complete,
         }
     }
 

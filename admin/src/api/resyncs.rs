@@ -310,6 +310,10 @@ fn checked_selection(
         (ResyncKind::Repair, differences @ ResyncSelection::Differences(_)) => {
             Ok((differences, None))
         }
+        (ResyncKind::Bootstrap, _) => Err(Problem::invalid(
+            "kind",
+            "a copy is filled by POST /api/admin/v1/bootstraps; use the kind resync",
+        )),
         (ResyncKind::Repair, _) => wrong(
             "a repair is of the differences of a verification; name it, or use the kind resync",
         ),

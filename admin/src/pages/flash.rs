@@ -9,6 +9,8 @@ const SENTENCES: &[(&str, &str)] = &[
     ("verification-cancelled", "The verification is cancelled. What it has found stays listed."),
     ("resync-cancelled", "The job is cancelled. What it has sent is not taken back."),
     ("restoring", "What the database misses is being mended; how far it is, is shown here."),
+    ("bootstrap-started", "The copy is being filled; its progress is shown here."),
+    ("bootstrap-cancelled", "Filling the copy has stopped. What it has sent is not taken back."),
     ("replayed", "The message was sent to its topic again."),
     ("discarded", "The message is discarded. It is kept and can still be replayed."),
     ("paused", "The relay is paused: nothing is sent until somebody resumes it."),

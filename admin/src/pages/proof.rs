@@ -8,6 +8,7 @@ use actix_web::web::{self, Path, ServiceConfig};
 use askama::Template;
 use common::db::Conn;
 use common::http::{Page, Problem, ProblemResult};
+use engine::bootstrap;
 use engine::bulk::JobState;
 use engine::consumers::{self, ConsumerState};
 use engine::resync::{ResyncKind, ResyncSelection};
@@ -15,9 +16,10 @@ use engine::verify::{self, Finding, State};
 
 use super::context::{Frame, PageContext, Paging, encoded, page, see};
 use super::form::Form;
-use super::show::{filters, grouped};
+use super::show::{filters, grouped, span};
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
+use crate::api::bootstraps::{self, FillingItem, filling_number};
 use crate::api::resyncs::{self, ResyncItem, SkippedKey};
 use crate::api::verifications::{
     self, Asked, DifferenceItem, Findings, LISTED, VerificationDetail, VerificationItem,
@@ -34,6 +36,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("POST", "/proof/{seq}/repair", Role::Operator, Area::Events),
     Rule::new("GET", "/resyncs/{seq}", Role::Viewer, Area::Events),
     Rule::new("POST", "/resyncs/{seq}/cancel", Role::Operator, Area::Events),
+    Rule::new("POST", "/bootstraps", Role::Operator, Area::Events),
+    Rule::new("POST", "/bootstraps/{seq}/cancel", Role::Operator, Area::Events),
 ];
 
 /// Verifications that the course shows.
@@ -61,6 +65,10 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         .service(
             web::resource("/proof/{seq}/repair").get(preview).post(repair).default_service(other()),
         )
+        .service(web::resource("/bootstraps").post(fill).default_service(other()))
+        .service(
+            web::resource("/bootstraps/{seq}/cancel").post(cancel_filling).default_service(other()),
+        )
         .service(web::resource("/resyncs/{seq}").get(show_job).default_service(other()))
         .service(web::resource("/resyncs/{seq}/cancel").post(cancel_job).default_service(other()));
 }
@@ -71,6 +79,7 @@ struct ProofPage<'a> {
     frame: Frame,
     problem: Option<&'a Problem>,
     consumers: Vec<ConsumerProof>,
+    fillings: Vec<FillingItem>,
     jobs: Vec<ResyncItem>,
     shares: [(&'static str, &'static str); 3],
     may_act: bool,
@@ -260,6 +269,7 @@ impl ResyncItem {
             ResyncKind::Repair => "Repair",
             ResyncKind::Resync => "Resync",
             ResyncKind::Restored => "Restored",
+            ResyncKind::Bootstrap => "Filling",
         }
     }
 
@@ -280,6 +290,34 @@ impl ResyncItem {
     /// Keys that it has come to.
     pub(super) fn met(&self) -> i64 {
         self.done + self.skipped
+    }
+}
+
+impl ProofPage<'_> {
+    /// The copy that is being filled.
+    fn filling(&self) -> Option<&FillingItem> {
+        self.fillings.iter().find(|one| one.state.is_open())
+    }
+}
+
+impl FillingItem {
+    /// How its state looks.
+    pub(super) fn state_class(&self) -> &'static str {
+        match self.state {
+            bootstrap::State::Done => "good",
+            bootstrap::State::Cancelled => "warn",
+            _ => "info",
+        }
+    }
+
+    /// How fast it is, and how long it takes, in words.
+    pub(super) fn pace(&self) -> String {
+        let Some(pace) = self.keys_per_second else { return String::new() };
+        let pace = format!("{} per second", grouped(pace.round() as i64));
+        match self.seconds_left {
+            Some(left) => format!("{pace}, about {} left", span(left)),
+            None => pace,
+        }
     }
 }
 
@@ -316,6 +354,7 @@ async fn shown(context: &PageContext, problem: Option<&Problem>) -> ProblemResul
     let admin = &context.admin;
     let (remotes, first) =
         (Arc::clone(&admin.remotes), admin.settings.kafka.outbound_consumer.clone());
+    let now = admin.env.now();
     let read = admin.db.read(move |conn| {
         let known = consumers::list(conn, &first)?.into_iter();
         let active = known.filter(|one| one.state == ConsumerState::Active).map(|one| one.name);
@@ -323,13 +362,15 @@ async fn shown(context: &PageContext, problem: Option<&Problem>) -> ProblemResul
             .filter(|name| remotes.contains_key(name))
             .map(|one| ConsumerProof::read(conn, one));
         let consumers = consumers.collect::<ProblemResult<Vec<_>>>()?;
-        Ok::<_, Problem>((consumers, ResyncItem::page(conn, None, JOBS)?.items))
+        let fillings = FillingItem::page(conn, None, JOBS, now)?.items;
+        Ok::<_, Problem>((consumers, fillings, ResyncItem::page(conn, None, JOBS)?.items))
     });
-    let (consumers, jobs) = read.await?;
+    let (consumers, fillings, jobs) = read.await?;
     let shown = ProofPage {
         frame: context.frame().await?,
         problem,
         consumers,
+        fillings,
         jobs,
         shares: SHARES,
         may_act: context.may(Role::Operator, Area::Events),
@@ -474,6 +515,30 @@ async fn cancel_job(context: PageContext, seq: Path<String>) -> ProblemResult<Ht
     let (by, now) = (context.caller.clone(), context.admin.env.now());
     context.admin.db.write(move |conn| resyncs::cancel_now(conn, (&by, now), seq)).await?;
     Ok(see(&format!("/admin/resyncs/{seq}"), "resync-cancelled"))
+}
+
+async fn fill(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
+    let admin = &context.admin;
+    admin.verifier()?;
+    let consumer = verifications::checked_consumer(form.text("consumer"), admin)?;
+    let (by, now) = (context.caller.clone(), admin.env.now());
+    let create = move |conn: &mut Conn| bootstraps::create_now(conn, (&by, now), &consumer);
+    match admin.db.write(create).await {
+        Ok(_) => {
+            admin.wake_bootstrap();
+            Ok(see("/admin/proof", "bootstrap-started"))
+        }
+        Err(problem) if problem.status().is_client_error() => shown(&context, Some(&problem)).await,
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn cancel_filling(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResponse> {
+    context.admin.verifier()?;
+    let seq = filling_number(&seq)?;
+    let (by, now) = (context.caller.clone(), context.admin.env.now());
+    context.admin.db.write(move |conn| bootstraps::cancel_now(conn, (&by, now), seq)).await?;
+    Ok(see("/admin/proof", "bootstrap-cancelled"))
 }
 
 /// How many keys, in words.

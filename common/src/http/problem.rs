@@ -152,6 +152,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
     }
 
+    /// 503: not yet, for a reason of its own name; `wait` says after how long to ask again.
+    pub fn not_yet(name: &str, title: &str, detail: impl Into<String>, wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, name, title, detail);
+        problem.retry_after = NonZeroU32::new(seconds);
+        problem
+    }
+
     /// 500: a flaw of this program; its cause is in the log, not in the answer.
     pub fn internal(error: &dyn fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");

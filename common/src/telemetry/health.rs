@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::consumers::{ConsumerReport, ConsumerStatus};
 use super::{BrokerReport, BrokerState, LoopStates};
 use crate::clock::Timestamp;
+use crate::copy_state;
 use crate::db::{Db, DbError, MigrationSet};
 
 /// How long the database may take to answer a probe.
@@ -47,6 +48,8 @@ impl Health {
             Ok(()) => (OK.to_owned(), self.check_migrations().await),
             Err(reason) => (reason, "unknown".to_owned()),
         };
+        // One that does not answer has made the probe wait already.
+        let copy = if database == OK { self.look_at_copy().await } else { None };
         let troubles = self.loops.troubles(STUCK);
         let loops = if troubles.is_empty() { OK.to_owned() } else { troubles.join(", ") };
         let is_ready = database == OK && migrations == OK && loops == OK;
@@ -55,9 +58,17 @@ impl Health {
             database,
             migrations,
             loops,
+            copy,
             broker: self.broker.describe(),
             consumers: self.broker.consumers().into_iter().map(Receiving::from).collect(),
         }
+    }
+
+    /// None in a service without a copy, and as long as the database does not answer.
+    async fn look_at_copy(&self) -> Option<&'static str> {
+        let read = self.db.read(|conn| Ok::<_, DbError>(copy_state::read(conn)?));
+        let state = within(PATIENCE, read).await.ok().flatten()?;
+        Some(if state.is_complete() { "complete" } else { "not complete" })
     }
 
     async fn check_migrations(&self) -> String {
@@ -93,6 +104,10 @@ struct Readiness {
     migrations: String,
     /// `ok`, or which of the background loops has ended, or that the relay got nowhere for two minutes.
     loops: String,
+    /// `complete` or `not complete`, where the service has a copy of another one's states. One that is not is a detail:
+    /// what it knows already is served, and its owner fills it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<&'static str>,
     broker: BrokerReport,
     /// What receives from the broker. One that can't is a detail, too: changes are taken, and to restart or leave out
     /// an instance would not mend it.

@@ -1,5 +1,6 @@
 //! What of an engine runs in the background of a service, and how it stops.
 
+mod filling;
 mod housekeeping;
 mod neighbours;
 mod receiving;
@@ -79,6 +80,7 @@ impl Loops {
         engine.clone().start_watching(&stop, &tasks)?;
         self.start_verifying(&stop, &tasks);
         self.start_restoring(&stop, &tasks);
+        self.start_filling(&stop, &tasks);
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
         tasks.close();
@@ -90,8 +92,9 @@ impl Loops {
     }
 
     async fn start_timers(&self) -> anyhow::Result<Timers> {
-        let Engine { settings, outbox, bulk, alerts, resync, verifier, restorer, .. } =
-            &self.engine;
+        let Engine {
+            settings, outbox, bulk, alerts, resync, verifier, restorer, bootstrap, ..
+        } = &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
         timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;
@@ -108,6 +111,9 @@ impl Loops {
             if !settings.verify.cron.is_empty() {
                 timers.every(&settings.verify.cron, &self.verify_wakeup).await?;
             }
+        }
+        if let Some(bootstrap) = bootstrap {
+            timers.every(&settings.outbox.watch_cron, bootstrap.notify()).await?;
         }
         timers.start().await?;
         Ok(timers)

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loops;
 use crate::Engine;
+use crate::bootstrap::is_open;
 use crate::consumers::{self, ConsumerState};
 use crate::verify::{Owner, Verifier};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
@@ -69,7 +70,12 @@ impl Engine {
         let what = "scheduling a verification";
         run_when_notified(what, &self.env, &due, &stop, || async {
             for consumer in self.asked().await? {
-                verifier.schedule(&consumer, share).await?;
+                // A copy that is being filled is verified at the end of that.
+                let name = consumer.clone();
+                let read = verifier.db.read(move |conn| Ok::<_, DbError>(is_open(conn, &name)?));
+                if !read.await? {
+                    verifier.schedule(&consumer, share).await?;
+                }
             }
             verifier.wake();
             Ok::<_, DbError>(Next::Wait)
@@ -78,7 +84,7 @@ impl Engine {
     }
 
     /// The consumers whose copies are compared by schedule.
-    async fn asked(&self) -> Result<Vec<String>, DbError> {
+    pub(super) async fn asked(&self) -> Result<Vec<String>, DbError> {
         let first = self.settings.kafka.outbound_consumer.clone();
         let read = move |conn: &mut Conn| Ok::<_, DbError>(consumers::list(conn, &first)?);
         let all = self.db.read(read).await?.into_iter();

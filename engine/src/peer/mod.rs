@@ -93,6 +93,11 @@ impl Peer {
         self.http.post(self.address(path))
     }
 
+    /// A PUT to `path`, which begins with a slash and is escaped.
+    pub fn put(&self, path: &str) -> RequestBuilder {
+        self.http.put(self.address(path))
+    }
+
     fn address(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));

@@ -40,9 +40,16 @@ pub enum ResyncKind {
     Resync,
     /// The owner's database came back from a backup.
     Restored,
+    /// A new or emptied copy is filled; nobody asks for it by itself.
+    Bootstrap,
 }
 
-stored_by_name!(ResyncKind { Repair => "repair", Resync => "resync", Restored => "restored" });
+stored_by_name!(ResyncKind {
+    Repair => "repair",
+    Resync => "resync",
+    Restored => "restored",
+    Bootstrap => "bootstrap",
+});
 
 /// Which keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

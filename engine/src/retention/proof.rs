@@ -1,9 +1,9 @@
-//! Verifications with the keys that differed, and jobs that sent states again.
+//! Verifications with the keys that differed, jobs that sent states again, and fillings of copies.
 
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::on;
-use common::schema::{resync_job, resync_skipped, verification, verification_key};
+use common::schema::{bootstrap, resync_job, resync_skipped, verification, verification_key};
 use diesel::prelude::*;
 
 use super::{BATCH, Retention};
@@ -12,7 +12,16 @@ use super::{BATCH, Retention};
 pub(super) fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize> {
     let keys = forget_keys(conn, retention.verified_keys.max(retention.verifications))?;
     let verifications = forget_verification(conn, retention.verifications)?;
-    Ok(keys + verifications + forget_resync(conn, retention.audit)?)
+    let fillings = forget_fillings(conn, retention.audit)?;
+    Ok(keys + verifications + fillings + forget_resync(conn, retention.audit)?)
+}
+
+fn forget_fillings(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    use bootstrap as b;
+    let old =
+        b::table.filter(b::ended_us.lt(before)).order(b::ended_us).limit(BATCH).select(b::seq);
+    let old: Vec<i64> = on!(&mut *conn, c => old.load(c))?;
+    on!(conn, c => diesel::delete(b::table.filter(b::seq.eq_any(&old))).execute(c))
 }
 
 /// A batch of the keys of the oldest verification that still has some.

@@ -39,6 +39,10 @@ impl Collector for SampleGauges {
         for (name, help, value) in spans(&sample) {
             gauge(&mut encoder, name, help, Some(&Unit::Seconds), value)?;
         }
+        if let Some(complete) = sample.copy_complete {
+            let help = "Whether the copy of the other service's states has been complete";
+            gauge(&mut encoder, "copy_complete", help, None, i64::from(complete))?;
+        }
         encode_verified(&mut encoder, &sample.verified)?;
         encode_partitions(&mut encoder, &sample)?;
         encode_failed(&mut encoder, &sample)

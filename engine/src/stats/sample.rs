@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
+use common::copy_state;
 use common::db::Conn;
 use common::ids::EventId;
 use common::on;
@@ -74,6 +75,8 @@ pub struct Sample {
     pub jobs_open: i64,
     /// Of each consumer, the newest verification of all keys that came to a verdict.
     pub verified: Vec<Verified>,
+    /// Whether the copy of another service's states here is complete, where there is one.
+    pub copy_complete: Option<bool>,
 }
 
 /// How far one consumer is.
@@ -294,6 +297,7 @@ impl Sample {
                 .get_result(c))?,
             verified: verified(conn, &consumers)?,
             consumers,
+            copy_complete: copy_state::read(conn)?.map(|copy| copy.is_complete()),
             took: begun.elapsed(),
         })
     }

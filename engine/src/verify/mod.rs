@@ -19,7 +19,7 @@ mod routes;
 mod side;
 mod terms;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verifier;
 pub mod wire;
 
@@ -29,7 +29,8 @@ pub use model::{
 };
 pub use replica::{Collection, Keys, Owner, Range, Replica, Row, Select, Value};
 pub use routes::{
-    __path_digests, __path_info, __path_states, Replicas, configure, digests, info, states,
+    __path_complete, __path_digests, __path_info, __path_states, Replicas, complete, configure,
+    digests, info, states,
 };
 pub use side::{Local, Remote, Side, SideError};
-pub use verifier::{MAX_DIFFERENCES, SCHEDULED, Step, Verifier};
+pub use verifier::{FILLING, MAX_DIFFERENCES, SCHEDULED, Step, Verifier};

@@ -5,6 +5,7 @@ use common::db::Conn;
 use diesel::QueryResult;
 
 use super::model::{State, Verification};
+use super::verifier::FILLING;
 use crate::alerts::{self, AlertKind, NewAlert};
 
 /// How a verification that came to its end is to be told, and why if that is not known.
@@ -31,7 +32,9 @@ pub(super) fn tell(
     now: Timestamp,
 ) -> QueryResult<()> {
     let Verification { consumer, differences, state, keys_of, .. } = row;
+    let mends_itself = row.created_via == FILLING;
     match state {
+        State::Different | State::Unknown if mends_itself => {}
         State::Different => {
             let alert = NewAlert::drift(service, consumer, *differences, row.seq);
             alerts::raise(conn, now, alert.about_key(key))?;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use actix_web::web::{self, Data, Json, ServiceConfig};
-use common::db::Db;
+use common::copy_state;
+use common::db::{Conn, Db};
 use common::env::Env;
 use common::http::{Problem, ProblemResult, StrictJson, wrong_method};
 
@@ -11,9 +12,12 @@ use super::replica::{Collection, Range};
 use super::side::{Local, Side, SideError};
 use super::terms::surely_known;
 use super::wire::{
-    DigestAnswer, DigestRequest, KeySet, MAX_KEY, MAX_RANGES, MAX_ROWS, MAX_STATES, PROTOCOL,
-    ReplicaInfo, StatesAnswer, StatesRequest, Terms,
+    CompleteCopy, DigestAnswer, DigestRequest, KeySet, MAX_KEY, MAX_RANGES, MAX_ROWS, MAX_STATES,
+    PROTOCOL, ReplicaInfo, StatesAnswer, StatesRequest, Terms,
 };
+
+/// The longest id of a copy, in bytes.
+const MAX_COPY_ID: usize = 64;
 
 /// What the routes work with; cheap to clone.
 #[derive(Clone)]
@@ -37,7 +41,9 @@ pub fn configure(replicas: Replicas) -> impl FnOnce(&mut ServiceConfig) {
         let about = web::resource("/replica").get(info).default_service(wrong_method("GET"));
         let ranges = web::resource("/replica/digests").post(digests);
         let keys = web::resource("/replica/states").post(states);
+        let complete = web::resource("/replica/complete").put(complete);
         scope
+            .service(complete.default_service(wrong_method("PUT")).app_data(replicas.clone()))
             .service(about.app_data(replicas.clone()))
             .service(ranges.default_service(wrong_method("POST")).app_data(replicas.clone()))
             .service(keys.default_service(wrong_method("POST")).app_data(replicas));
@@ -54,6 +60,15 @@ impl Replicas {
         })?;
         let since = surely_known(self.env.now(), self.tombstones);
         Ok(Local::of(&self.service, &self.db, collection.replica(), since))
+    }
+
+    async fn info(&self) -> ProblemResult<ReplicaInfo> {
+        let local = self.local()?;
+        let info = match self.collection {
+            Some(Collection::Copied(_)) => local.copy_info().await,
+            _ => local.info().await,
+        };
+        info.map_err(problem)
     }
 
     /// The own side, if it can answer on these terms.
@@ -95,7 +110,48 @@ impl Replicas {
     )
 )]
 pub async fn info(replicas: Data<Replicas>) -> ProblemResult<Json<ReplicaInfo>> {
-    replicas.local()?.info().await.map(Json).map_err(problem)
+    replicas.info().await.map(Json)
+}
+
+/// Says that the copy has all that its owner has, by whom it was compared.
+///
+/// Until then, an order for what the copy does not know is answered 503. To say it again changes nothing.
+#[utoipa::path(
+    put, path = "/api/v1/replica/complete", tag = "replica",
+    request_body = CompleteCopy,
+    responses(
+        (status = 200, description = "It is complete", body = ReplicaInfo),
+        (status = 404, description = "There is no copy here"),
+        (status = 409, description = "Another copy is here than the one that was compared"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn complete(
+    replicas: Data<Replicas>,
+    request: StrictJson<CompleteCopy>,
+) -> ProblemResult<Json<ReplicaInfo>> {
+    let CompleteCopy { copy_id } = request.value;
+    if copy_id.is_empty() || copy_id.len() > MAX_COPY_ID || copy_id.contains('\0') {
+        let detail = format!("it has 1 to {MAX_COPY_ID} bytes; GET /api/v1/replica tells it");
+        return Err(Problem::invalid("copy_id", detail));
+    }
+    let (now, service) = (replicas.env.now(), replicas.service.clone());
+    let work = move |conn: &mut Conn| {
+        let Some(copy) = copy_state::read(conn)? else {
+            return Err(Problem::not_found(format!("{service} has no copy of anything")));
+        };
+        match copy_state::complete(conn, &copy_id, now, "its owner")? {
+            true => Ok(copy.is_complete()),
+            false => Err(Problem::conflict(
+                "other-copy",
+                format!("the copy here is {}, not {copy_id}: compare this one", copy.copy_id),
+            )),
+        }
+    };
+    if !replicas.db.write(work).await? {
+        tracing::info!("the copy is complete");
+    }
+    replicas.info().await.map(Json)
 }
 
 /// The digests of ranges of keys, which the other service compares with its own.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Timestamp;
+use common::copy_state;
 use common::db::{Conn, Db, DbError};
 use common::http::Problem;
 use diesel::QueryResult;
@@ -15,8 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::replica::{Keys, Range, Replica, Row, Select};
 use super::wire::{
-    DigestAnswer, DigestRequest, KeySet, KeyState, MAX_STATES, PROTOCOL, RangeDigest, ReplicaInfo,
-    StatesAnswer, StatesRequest, Terms,
+    CompleteCopy, DigestAnswer, DigestRequest, KeySet, KeyState, MAX_STATES, PROTOCOL, RangeDigest,
+    ReplicaInfo, StatesAnswer, StatesRequest, Terms,
 };
 use crate::peer::{Peer, body_of};
 
@@ -104,6 +105,8 @@ impl Side for Local {
             service: self.service.clone(),
             collection: self.replica.collection().to_owned(),
             fields: self.replica.fields().iter().map(|&field| field.to_owned()).collect(),
+            copy_id: None,
+            complete: None,
         })
     }
 
@@ -136,6 +139,20 @@ impl Local {
         tombstones_since: Timestamp,
     ) -> Self {
         Self { service: service.to_owned(), db: db.clone(), replica, tombstones_since }
+    }
+
+    /// What it has, and whether it is complete: for a copy.
+    pub(crate) async fn copy_info(&self) -> Result<ReplicaInfo, SideError> {
+        let read = self.db.read(|conn| Ok::<_, DbError>(copy_state::read(conn)?));
+        let (copy, info) = (read.await?, self.info().await?);
+        Ok(match copy {
+            Some(copy) => ReplicaInfo {
+                complete: Some(copy.is_complete()),
+                copy_id: Some(copy.copy_id),
+                ..info
+            },
+            None => info,
+        })
     }
 
     /// Reads a range page by page, so that neither memory nor a transaction grows with it.
@@ -300,6 +317,18 @@ fn is_sha256(text: &str) -> bool {
 }
 
 impl Remote {
+    /// Says that the copy of this id is complete; false: another copy answers by now.
+    pub(crate) async fn complete(&self, copy_id: &str) -> Result<bool, SideError> {
+        let body = CompleteCopy { copy_id: copy_id.to_owned() };
+        let request = self.peer.put("/api/v1/replica/complete").json(&body);
+        let (status, body) = self.send(request).await?;
+        match status {
+            StatusCode::CONFLICT => Ok(false),
+            status if status.is_success() => Ok(true),
+            status => Err(self.refused(status, &body)),
+        }
+    }
+
     async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -312,15 +341,23 @@ impl Remote {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<T, SideError> {
-        let response =
-            request.timeout(self.timeout).send().await.map_err(|error| self.broke_off(&error))?;
-        let status = response.status();
-        let body = body_of(response, MAX_ANSWER).await.map_err(|error| self.broke_off(&error))?;
+        let (status, body) = self.send(request).await?;
         if status.is_success() {
             return serde_json::from_slice(&body)
                 .map_err(|error| self.unfit(format!("its answer can't be read: {error}")));
         }
         Err(self.refused(status, &body))
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(StatusCode, Vec<u8>), SideError> {
+        let response =
+            request.timeout(self.timeout).send().await.map_err(|error| self.broke_off(&error))?;
+        let status = response.status();
+        let body = body_of(response, MAX_ANSWER).await.map_err(|error| self.broke_off(&error))?;
+        Ok((status, body))
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> SideError {

@@ -402,6 +402,9 @@ impl Verifier {
 /// What stands in place of how somebody was authenticated where nobody asked for a verification.
 pub const SCHEDULED: &str = "schedule";
 
+/// The same for one that a filling asks for: what it finds is mended by the filling, and is nobody's business else.
+pub const FILLING: &str = "filling";
+
 /// How long to rest after `took`, to work for `share` thousandths of the time.
 fn rest_after(took: Duration, share: i32) -> Duration {
     let share = f64::from(share.clamp(1, 1_000)) / 1_000.0;

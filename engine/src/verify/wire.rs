@@ -39,6 +39,21 @@ pub struct ReplicaInfo {
     /// Tombstones that are older than this may be forgotten here.
     #[schema(value_type = String, format = DateTime)]
     pub tombstones_since: Timestamp,
+    /// Which copy this is: made at random, and anew when it is emptied. Left out by an owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_id: Option<String>,
+    /// Whether the copy is complete. Left out by an owner, and by services that do not know: those are taken as complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
+/// Says that a copy is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompleteCopy {
+    /// Which copy: the `copy_id` of `/api/v1/replica`.
+    #[schema(min_length = 1, max_length = 64)]
+    pub copy_id: String,
 }
 
 /// Which rows digests and states are made of.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
+use common::copy_state;
 use common::db::Conn;
 use common::event::Event;
 use common::ids::EventId;
@@ -46,6 +47,10 @@ impl Handler for InventoryHandler {
         // A tombstone may have gone between the two; the same batch again sees that.
         if is_old && retention::first_known_event(conn)? != first_known {
             return Err(BatchError::Raced);
+        }
+        if copy_state::read(conn)?.is_some_and(|copy| !copy.is_complete()) {
+            let came: Vec<&str> = versions.keys().map(String::as_str).collect();
+            reservation::restore_sums(conn, &came)?;
         }
         reservation::on_copies_updated(conn, &versions, &deductions(&arrivals))?;
         Ok(outcomes)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use common::copy_state;
 use common::db::Conn;
 use common::event::NewEvent;
 use common::inventory::Sku;
@@ -44,6 +45,11 @@ pub enum PlaceError {
     /// Lines stand in the way.
     #[error("{} of the order's products are not available", .0.len())]
     Refused(BTreeMap<Sku, LineRefusal>),
+    /// Products are not known here, and the copy does not have all that its owner has yet.
+    #[error(
+        "the copy of the inventory is not complete yet and does not know all products of the order (unknown: {}); their owner sends them, so order again shortly", .0.len()
+    )]
+    Incomplete(BTreeMap<Sku, LineRefusal>),
     /// A statement failed.
     #[error(transparent)]
     Query(#[from] Error),
@@ -52,7 +58,8 @@ pub enum PlaceError {
 /// Places an order: PENDING, its pieces promised, its command in the outbox.
 ///
 /// # Errors
-/// Refused when a product is unknown or removed, or not enough of it is available; all such lines are listed.
+/// Refused when a product is unknown or removed, or not enough of it is available; all such lines are listed. Incomplete
+/// when a product is unknown to a copy that is still being filled.
 pub fn place(
     conn: &mut Conn,
     context: &WriteContext,
@@ -84,8 +91,19 @@ fn check(conn: &mut Conn, wanted: &BTreeMap<Sku, i64>) -> Result<(), PlaceError>
     let refuse = |(sku, quantity): (&Sku, &i64)| {
         Some((sku.clone(), refusal(sku, *quantity, copies.get(sku))?))
     };
-    let refused: BTreeMap<Sku, LineRefusal> = wanted.iter().filter_map(refuse).collect();
-    if refused.is_empty() { Ok(()) } else { Err(PlaceError::Refused(refused)) }
+    let mut refused: BTreeMap<Sku, LineRefusal> = wanted.iter().filter_map(refuse).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    if refused.values().any(LineRefusal::may_be_on_its_way) && !is_complete(conn)? {
+        refused.retain(|_, refusal| refusal.may_be_on_its_way());
+        return Err(PlaceError::Incomplete(refused));
+    }
+    Err(PlaceError::Refused(refused))
+}
+
+fn is_complete(conn: &mut Conn) -> QueryResult<bool> {
+    Ok(copy_state::read(conn)?.is_none_or(|copy| copy.is_complete()))
 }
 
 fn refusal(sku: &Sku, wanted: i64, copy: Option<&ProductCopy>) -> Option<LineRefusal> {
@@ -150,6 +168,11 @@ fn event(
 }
 
 impl LineRefusal {
+    /// Whether it says nothing of what the owner has, as long as the copy is not complete.
+    const fn may_be_on_its_way(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+
     /// The reason, for programs: the same that the owner gives.
     pub fn reason(&self) -> RefusalReason {
         match self {

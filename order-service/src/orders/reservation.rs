@@ -89,6 +89,34 @@ pub(crate) fn add(
     inventory::reserve(conn, wanted)
 }
 
+/// Sums up what is promised of products whose copies this transaction has written: a copy that was emptied while orders
+/// were open comes back without it.
+pub(crate) fn restore_sums(conn: &mut Conn, skus: &[&str]) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "UPDATE product_copy p SET reserved = n.pieces
+             FROM (SELECT sku, sum(quantity)::bigint AS pieces FROM reservation WHERE sku = ANY($1) GROUP BY sku) AS n
+             WHERE p.sku = n.sku AND p.reserved <> n.pieces",
+        )
+        .bind::<Array<Text>, _>(skus)
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => {
+            let json = serde_json::to_string(skus)
+                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+            sql_query(
+                "UPDATE product_copy AS p SET reserved = n.pieces
+                 FROM (SELECT sku, sum(quantity) AS pieces FROM reservation
+                       WHERE sku IN (SELECT value FROM json_each(?)) GROUP BY sku) AS n
+                 WHERE p.sku = n.sku AND p.reserved <> n.pieces",
+            )
+            .bind::<Text, _>(json)
+            .execute(c)
+            .map(drop)
+        }
+    }
+}
+
 /// Ends the reservations whose deduction the copies (locked, at these versions) now contain; `deductions` names those that
 /// came with their events.
 pub(crate) fn on_copies_updated(

@@ -1,15 +1,21 @@
 //! What refusals are over HTTP.
 
+use std::time::Duration;
+
 use common::http::{PartProblem, Problem};
 
 use crate::orders::{CancelError, PlaceError, WantedLine};
 
+/// When to order again what has not arrived: a copy is filled in minutes, and each product comes at some time of those.
+const UNTIL_FILLED: Duration = Duration::from_secs(5);
+
 /// A refused order as a problem that names each of `lines` which stands in the way; for `map_err`.
 pub(super) fn place_problem(error: PlaceError, lines: &[WantedLine]) -> Problem {
     let detail = error.to_string();
-    let refused = match error {
+    let (refused, is_final) = match error {
         PlaceError::Query(error) => return error.into(),
-        PlaceError::Refused(refused) => refused,
+        PlaceError::Refused(refused) => (refused, true),
+        PlaceError::Incomplete(refused) => (refused, false),
     };
     let of_line = |(place, line): (usize, &WantedLine)| {
         let refusal = refused.get(&line.sku)?;
@@ -20,7 +26,14 @@ pub(super) fn place_problem(error: PlaceError, lines: &[WantedLine]) -> Problem 
         })
     };
     let errors = lines.iter().enumerate().filter_map(of_line).collect();
-    Problem::conflict("not-available", detail).at("lines").with_errors(errors)
+    let problem = match is_final {
+        true => Problem::conflict("not-available", detail),
+        false => {
+            let title = "The copy of the inventory is not complete yet";
+            Problem::not_yet("copy-not-complete", title, detail, UNTIL_FILLED)
+        }
+    };
+    problem.at("lines").with_errors(errors)
 }
 
 impl From<CancelError> for Problem {

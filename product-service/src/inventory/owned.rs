@@ -172,6 +172,7 @@ fn cause(resend: &Resend<'_>) -> Cause {
     let kind = match resend.kind {
         ResyncKind::Repair => CauseKind::Repair,
         ResyncKind::Resync | ResyncKind::Restored => CauseKind::Resync,
+        ResyncKind::Bootstrap => CauseKind::Bootstrap,
     };
     Cause { kind, reason: resend.reason.map(str::to_owned), reference: None }
 }

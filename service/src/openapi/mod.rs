@@ -25,6 +25,7 @@ pub(crate) use docs::configure;
         common::telemetry::metrics,
         engine::peer::show,
         engine::verify::info,
+        engine::verify::complete,
         engine::verify::digests,
         engine::verify::states,
         engine::restored::request,

@@ -139,7 +139,7 @@ pub(crate) async fn differences(
 
 /// Starts a verification of all keys; answers with it, and it runs in the background.
 ///
-/// One that the schedule has under way is cancelled in favour of it.
+/// One that the schedule or the filling of a copy has under way is cancelled in favour of it; a filling verifies again.
 #[utoipa::path(
     post, path = "/api/admin/v1/verifications", tag = "verification",
     params(("Idempotency-Key" = Option<String>, Header)),
@@ -192,8 +192,11 @@ impl Create {
     }
 }
 
-/// Who is to be verified: the first consumer unless another one is named that can be asked.
-fn checked_consumer(asked: Option<String>, admin: &Admin) -> ProblemResult<String> {
+/// Who is meant: the first consumer unless another one is named that can be asked.
+///
+/// # Errors
+/// 422 for one that can't be.
+pub(crate) fn checked_consumer(asked: Option<String>, admin: &Admin) -> ProblemResult<String> {
     let Some(asked) = asked else { return Ok(admin.settings.kafka.outbound_consumer.clone()) };
     if admin.remotes.contains_key(&asked) {
         return Ok(asked);
@@ -266,7 +269,7 @@ fn make_room(
     consumer: &str,
 ) -> ProblemResult<()> {
     match verify::under_way(conn, consumer)? {
-        Some(open) if open.created_via == verify::SCHEDULED => {
+        Some(open) if [verify::SCHEDULED, verify::FILLING].contains(&open.created_via.as_str()) => {
             cancel_now(conn, (by, now), open.seq).map(drop)
         }
         Some(open) => Err(under_way(format!(

@@ -3,13 +3,22 @@
 const card = document.querySelector("[data-progress]");
 const grouped = new Intl.NumberFormat("en");
 
+function pace(item) {
+  if (item.keys_per_second == null) return "";
+  const speed = `${grouped.format(Math.round(item.keys_per_second))} per second`;
+  return item.seconds_left == null ? speed : `${speed}, about ${grouped.format(Math.ceil(item.seconds_left))} s left`;
+}
+
 function show(item) {
   for (const part of card.querySelectorAll("[data-field]")) {
-    const value = item[part.dataset.field] ?? "";
+    const value = part.dataset.field === "pace" ? pace(item) : (item[part.dataset.field] ?? "");
     part.textContent = typeof value === "number" ? grouped.format(value) : value;
   }
   const bar = card.querySelector("progress[max]");
-  if (bar) bar.value = item.done + item.skipped;
+  if (bar) {
+    if (item.expected > 0) bar.max = item.expected;
+    bar.value = item.done + (item.skipped ?? 0);
+  }
   document.querySelector("[data-state]").textContent = item.state.replaceAll("_", " ");
 }
 

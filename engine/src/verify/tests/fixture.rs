@@ -25,24 +25,24 @@ use crate::verify::{
     State, Value, Verification, Verifier, findings, insert,
 };
 
-pub(super) const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const CHANGED: EventType = EventType { name: "shelf.changed", kind: EventKind::Snapshot };
 
 /// A key's state in either database.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
-pub(super) struct Item {
+pub(crate) struct Item {
     #[diesel(sql_type = Text)]
-    pub(super) key: String,
+    pub(crate) key: String,
     #[diesel(sql_type = Nullable<BigInt>)]
-    pub(super) epoch: Option<i64>,
+    pub(crate) epoch: Option<i64>,
     #[diesel(sql_type = BigInt)]
-    pub(super) version: i64,
+    pub(crate) version: i64,
     #[diesel(sql_type = Bool)]
-    pub(super) removed: bool,
+    pub(crate) removed: bool,
     #[diesel(sql_type = Text)]
-    pub(super) content: String,
+    pub(crate) content: String,
     #[diesel(sql_type = BigInt)]
-    pub(super) updated_us: i64,
+    pub(crate) updated_us: i64,
 }
 
 const TABLE: &str = "CREATE TABLE item (key TEXT {C} PRIMARY KEY, epoch BIGINT, version BIGINT NOT NULL, \
@@ -50,7 +50,7 @@ const TABLE: &str = "CREATE TABLE item (key TEXT {C} PRIMARY KEY, epoch BIGINT, 
 
 /// What one of the two databases holds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Items;
+pub(crate) struct Items;
 
 impl Replica for Items {
     fn collection(&self) -> &'static str {
@@ -109,27 +109,58 @@ impl Owner for Items {
         Ok(0)
     }
 
-    fn resend(&self, _conn: &mut Conn, _resend: &Resend<'_>) -> QueryResult<Resent> {
-        Ok(Resent::default())
+    fn resend(&self, conn: &mut Conn, resend: &Resend<'_>) -> QueryResult<Resent> {
+        let mut resent = Resent::default();
+        for wanted in resend.keys {
+            let Some(mut item) = item(conn, &wanted.key)? else {
+                resent.skipped.push((wanted.key.clone(), "there is none".to_owned()));
+                continue;
+            };
+            if let Some(above) = wanted.above {
+                item.version = item.version.max(above) + 1;
+                write(conn, &item)?;
+            }
+            resent.events.push(NewEvent {
+                event_type: CHANGED,
+                key: item.key,
+                version: item.version,
+                payload: "{}".to_owned(),
+                traceparent: None,
+            });
+        }
+        Ok(resent)
     }
 
-    fn next_keys(&self, _: &mut Conn, _: &str, _: &Which, _: i64) -> QueryResult<Walked> {
-        Ok(Walked::default())
+    fn next_keys(
+        &self,
+        conn: &mut Conn,
+        after: &str,
+        _: &Which,
+        limit: i64,
+    ) -> QueryResult<Walked> {
+        let sql = "SELECT * FROM item WHERE key > $1 ORDER BY key LIMIT $2";
+        let found: Vec<Item> = on!(conn, c => sql_query(sql)
+            .bind::<Text, _>(after)
+            .bind::<BigInt, _>(limit)
+            .load(c))?;
+        let is_full = i64::try_from(found.len()).unwrap() == limit;
+        let keys: Vec<String> = found.into_iter().map(|item| item.key).collect();
+        Ok(Walked { cursor: keys.last().filter(|_| is_full).cloned(), keys })
     }
 }
 
 /// Both sides, on a clock that stands still.
-pub(super) struct Shelf {
-    pub(super) owner: Db,
-    pub(super) copy: Db,
-    pub(super) clock: ManualClock,
-    pub(super) outbox: Outbox,
-    pub(super) verifier: Verifier,
+pub(crate) struct Shelf {
+    pub(crate) owner: Db,
+    pub(crate) copy: Db,
+    pub(crate) clock: ManualClock,
+    pub(crate) outbox: Outbox,
+    pub(crate) verifier: Verifier,
     _databases: [TestDatabase; 2],
 }
 
 impl Shelf {
-    pub(super) async fn made(database: TestDatabase) -> Self {
+    pub(crate) async fn made(database: TestDatabase) -> Self {
         // The copy is in the other kind of database: the digests have to be the same.
         let other = TestDatabase::sqlite();
         let (owner, copy) = (database.open(&[ENGINE_MIGRATIONS]), other.open(&[ENGINE_MIGRATIONS]));
@@ -149,7 +180,7 @@ impl Shelf {
     }
 
     /// The owner's next version of a key, with its event.
-    pub(super) async fn change(&self, key: &str, content: &str, removed: bool) -> EventId {
+    pub(crate) async fn change(&self, key: &str, content: &str, removed: bool) -> EventId {
         let (outbox, now) = (self.outbox.clone(), self.clock_now());
         let (key, content) = (key.to_owned(), content.to_owned());
         run(&self.owner, move |conn| {
@@ -176,14 +207,14 @@ impl Shelf {
     }
 
     /// The copy takes the owner's present state of a key.
-    pub(super) async fn deliver(&self, key: &str) {
+    pub(crate) async fn deliver(&self, key: &str) {
         let wanted = key.to_owned();
         let Some(state) = run(&self.owner, move |conn| item(conn, &wanted)).await else { return };
         self.deliver_state(state).await;
     }
 
     /// The copy takes a state, if it is newer than what it has.
-    pub(super) async fn deliver_state(&self, state: Item) {
+    pub(crate) async fn deliver_state(&self, state: Item) {
         run(&self.copy, move |conn| {
             let held = item(conn, &state.key)?.map_or(0, |item| item.version);
             if held < state.version {
@@ -194,23 +225,23 @@ impl Shelf {
         .await;
     }
 
-    pub(super) async fn settle(&self, event: EventId) {
+    pub(crate) async fn settle(&self, event: EventId) {
         run(&self.owner, move |conn| remove_open(conn, event)).await;
     }
 
-    pub(super) async fn give_up(&self, event: EventId) {
+    pub(crate) async fn give_up(&self, event: EventId) {
         run(&self.owner, move |conn| change_open(conn, event, |open| open.status = 2)).await;
     }
 
     /// A change that has come all the way.
-    pub(super) async fn arrived(&self, key: &str, content: &str) {
+    pub(crate) async fn arrived(&self, key: &str, content: &str) {
         let event = self.change(key, content, false).await;
         self.deliver(key).await;
         self.settle(event).await;
     }
 
     /// Many keys that both sides have alike, written by hand.
-    pub(super) async fn fill(&self, keys: Vec<String>) {
+    pub(crate) async fn fill(&self, keys: Vec<String>) {
         let items: Vec<Item> = keys
             .into_iter()
             .map(|key| Item {
@@ -229,17 +260,17 @@ impl Shelf {
     }
 
     /// Somebody works in the copy by hand.
-    pub(super) async fn damage(&self, sql: &str) {
+    pub(crate) async fn damage(&self, sql: &str) {
         let sql = sql.to_owned();
         run(&self.copy, move |conn| conn.batch_execute(&sql)).await;
     }
 
-    pub(super) fn consumer(&self) -> Local {
+    pub(crate) fn consumer(&self) -> Local {
         Local::of("copy", &self.copy, Arc::new(Items), Timestamp::default())
     }
 
     /// Puts a verification of all keys down, or of the differences of an earlier one.
-    pub(super) async fn ask(&self, keys_of: Option<i64>) -> i64 {
+    pub(crate) async fn ask(&self, keys_of: Option<i64>) -> i64 {
         let new = NewVerification {
             consumer: "copy".to_owned(),
             keys_of,
@@ -253,7 +284,7 @@ impl Shelf {
     }
 
     /// Makes steps until the verification has ended, with time passing between them.
-    pub(super) async fn until_ended<C: Side>(&self, seq: i64, consumer: &C) -> Verification {
+    pub(crate) async fn until_ended<C: Side>(&self, seq: i64, consumer: &C) -> Verification {
         for _ in 0..10_000 {
             self.verifier.run_once(only(consumer)).await.unwrap();
             let row = self.row(seq).await;
@@ -265,12 +296,12 @@ impl Shelf {
         panic!("the verification does not end");
     }
 
-    pub(super) async fn row(&self, seq: i64) -> Verification {
+    pub(crate) async fn row(&self, seq: i64) -> Verification {
         run(&self.owner, move |conn| crate::verify::find(conn, seq)).await.unwrap()
     }
 
     /// What was found, as (key, finding).
-    pub(super) async fn found(&self, seq: i64) -> Vec<(String, Finding)> {
+    pub(crate) async fn found(&self, seq: i64) -> Vec<(String, Finding)> {
         let read = move |conn: &mut Conn| {
             let mut all = findings(conn, seq, true, "", 1_000_000)?;
             all.extend(findings(conn, seq, false, "", 1_000_000)?);
@@ -279,19 +310,19 @@ impl Shelf {
         run(&self.owner, read).await.into_iter().map(|one| (one.key, one.finding)).collect()
     }
 
-    pub(super) fn clock_now(&self) -> Timestamp {
+    pub(crate) fn clock_now(&self) -> Timestamp {
         self.verifier.env.now()
     }
 }
 
-pub(super) async fn run<T: Send + 'static>(
+pub(crate) async fn run<T: Send + 'static>(
     db: &Db,
     work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
 ) -> T {
     db.write(|conn| work(conn).map_err(DbError::from)).await.unwrap()
 }
 
-pub(super) fn item(conn: &mut Conn, key: &str) -> QueryResult<Option<Item>> {
+pub(crate) fn item(conn: &mut Conn, key: &str) -> QueryResult<Option<Item>> {
     on!(conn, c => sql_query("SELECT * FROM item WHERE key = $1")
         .bind::<Text, _>(key)
         .get_result(c)
@@ -314,10 +345,10 @@ fn write(conn: &mut Conn, item: &Item) -> QueryResult<()> {
 }
 
 /// A consumer that lies, or does not answer.
-pub(super) struct Strange<F> {
-    pub(super) inner: Local,
-    pub(super) answer: F,
-    pub(super) is_away: AtomicBool,
+pub(crate) struct Strange<F> {
+    pub(crate) inner: Local,
+    pub(crate) answer: F,
+    pub(crate) is_away: AtomicBool,
 }
 
 impl<F: Fn(&mut Vec<KeyState>, &mut Vec<RangeDigest>) + Send + Sync> Side for Strange<F> {

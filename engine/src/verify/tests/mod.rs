@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-mod fixture;
+pub(crate) mod fixture;
 mod interleavings;
 mod verdicts;
 mod verifying;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::web::{self, Data, ServiceConfig};
 use common::clock::ManualClock;
+use common::copy_state;
 use common::db::{Conn, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
 use common::event::{Event, EventRow};
@@ -73,6 +74,17 @@ impl OrdersFixture {
         E: From<DbError> + From<diesel::result::Error> + std::fmt::Debug + Send + 'static,
     {
         self.orders.db.write(work).await.unwrap()
+    }
+
+    /// Makes the copy complete.
+    pub(crate) async fn complete_copy(&self) {
+        self.write(|conn| {
+            let copy = copy_state::read(conn)?.unwrap();
+            let done = copy_state::complete(conn, &copy.copy_id, START, "its owner")?;
+            assert!(done);
+            Ok::<_, DbError>(())
+        })
+        .await;
     }
 
     /// Lets one batch of inventory events arrive.

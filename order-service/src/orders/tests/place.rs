@@ -1,5 +1,7 @@
 //! Placing.
 
+use common::copy_state::{self, CopyState};
+use common::db::DbError;
 use common::event::EventKind;
 use serde_json::json;
 use stockloop_tests::on_every_database;
@@ -29,6 +31,7 @@ async fn an_order_is_pending_promised_and_on_its_way(fixture: &OrdersFixture) {
 }
 
 async fn every_line_that_stands_in_the_way_is_told(fixture: &OrdersFixture) {
+    fixture.complete_copy().await;
     fixture.stock("A", 10).await;
     fixture.stock("B", 5).await;
     fixture.stock("GONE", 5).await;
@@ -55,6 +58,54 @@ async fn every_line_that_stands_in_the_way_is_told(fixture: &OrdersFixture) {
     assert_eq!(errors[0]["detail"], "6 of B are wanted, and 5 are available");
     assert_eq!(fixture.copy("A").await, (10, 0, 10));
     assert!(fixture.commands().await.is_empty());
+}
+
+async fn what_is_not_known_may_come_until_the_copy_is_complete(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    let refused = fixture.place(&[("A", 1), ("NONE", 1)]).await;
+    refused.assert_problem(503, "copy-not-complete", "lines");
+    let errors = refused.body["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "of what is known, nothing is said: {errors:?}");
+    assert_eq!(
+        (&errors[0]["field"], &errors[0]["reason"]),
+        (&json!("lines[1]"), &json!("unknown_product"))
+    );
+    assert_eq!(refused.header("retry-after"), "5");
+    assert_eq!(fixture.place(&[("A", 11)]).await.status, 409, "of what is known, all is known");
+    assert_eq!(fixture.place(&[("A", 1)]).await.status, 201);
+    fixture.complete_copy().await;
+    fixture.place(&[("A", 1), ("NONE", 1)]).await.assert_problem(409, "not-available", "lines");
+}
+
+/// The migration's trigger makes it another copy.
+async fn an_emptied_copy_is_not_complete_any_more(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    fixture.stock("B", 10).await;
+    fixture.complete_copy().await;
+    let before = state(fixture).await;
+    delete(fixture, "DELETE FROM product_copy WHERE sku = 'A'").await;
+    assert_eq!(state(fixture).await, before, "it is still the same copy");
+    delete(fixture, "DELETE FROM product_copy").await;
+    let after = state(fixture).await;
+    assert!(!after.is_complete() && after.copy_id != before.copy_id, "{after:?}");
+    fixture.place(&[("A", 1)]).await.assert_problem(503, "copy-not-complete", "lines");
+}
+
+async fn what_is_promised_outlives_an_emptied_copy(fixture: &OrdersFixture) {
+    fixture.stock("A", 10).await;
+    fixture.complete_copy().await;
+    assert_eq!(fixture.place(&[("A", 3)]).await.status, 201);
+    delete(fixture, "DELETE FROM product_copy").await;
+    fixture.stock("A", 10).await;
+    assert_eq!(fixture.copy("A").await, (10, 3, 7));
+}
+
+async fn delete(fixture: &OrdersFixture, sql: &'static str) {
+    fixture.write(move |conn| conn.batch_execute(sql).map_err(DbError::from)).await;
+}
+
+async fn state(fixture: &OrdersFixture) -> CopyState {
+    fixture.write(|conn| copy_state::read(conn).map_err(DbError::from)).await.unwrap()
 }
 
 async fn what_is_promised_is_not_promised_again(fixture: &OrdersFixture) {
@@ -140,6 +191,9 @@ async fn a_thousand_lines_are_an_order(fixture: &OrdersFixture) {
 on_every_database!(&OrdersFixture::new =>
     an_order_is_pending_promised_and_on_its_way,
     every_line_that_stands_in_the_way_is_told,
+    what_is_not_known_may_come_until_the_copy_is_complete,
+    an_emptied_copy_is_not_complete_any_more,
+    what_is_promised_outlives_an_emptied_copy,
     what_is_promised_is_not_promised_again,
     many_at_once_do_not_oversell,
     the_same_request_is_one_order,

@@ -89,6 +89,21 @@ pub(super) async fn job(ctx: &CommandContext, job: &Value) -> anyhow::Result<Val
     until_ended(ctx, &["resyncs", seq], job["expected"].as_u64(), position, message).await
 }
 
+/// Shows how far a filling is until it has ended.
+pub(super) async fn filling(ctx: &CommandContext, row: &Value) -> anyhow::Result<Value> {
+    let seq = row["seq"].as_str().unwrap_or_default();
+    ctx.remark(&format!(
+        "Filling {} runs in the service; Ctrl-C leaves it running, and the page /admin/proof shows and stops it.",
+        printable(seq)
+    ));
+    let message = |row: &Value| {
+        let left = row["seconds_left"].as_f64().map(|left| format!(", about {left:.0} s left"));
+        format!("{}{}", told(row, "state"), left.unwrap_or_default())
+    };
+    let position = |row: &Value| count(row, "done");
+    until_ended(ctx, &["bootstraps", seq], row["expected"].as_u64(), position, message).await
+}
+
 async fn until_ended(
     ctx: &CommandContext,
     path: &[&str],
@@ -101,6 +116,10 @@ async fn until_ended(
         let raw = ctx.client.get(path, &Query::default()).await?;
         let item: Value = serde_json::from_str(&raw)?;
         let position = position(&item);
+        // A filling counts its keys first.
+        if let Some(expected) = item["expected"].as_u64().filter(|_| bar.length().is_some()) {
+            bar.set_length(expected);
+        }
         if bar.length().is_some_and(|length| length < position) {
             bar.set_length(position);
         }

@@ -1,5 +1,7 @@
-//! `stockloop verify`, `repair`, `resync` and `restored`: whether the copy has what its source has, and what mends it.
+//! `stockloop verify`, `repair`, `resync`, `bootstrap` and `restored`: whether the copy has what its source has, and what
+//! mends it.
 
+mod bootstrap;
 mod follow;
 mod repair;
 mod restored;
@@ -16,6 +18,7 @@ use super::is_closed_pipe;
 use super::outcome::Outcome;
 use super::target::{GLOBAL_HEADING, Target};
 
+pub(crate) use bootstrap::BootstrapArgs;
 pub(crate) use repair::RepairArgs;
 pub(crate) use restored::RestoredArgs;
 pub(crate) use resync::ResyncArgs;
@@ -55,6 +58,11 @@ pub(crate) async fn resync(args: ResyncArgs) -> ExitCode {
 /// Runs `restored`; errors are printed on standard error.
 pub(crate) async fn restored(args: RestoredArgs) -> ExitCode {
     run(&args.connection, UNKNOWN, async |ctx| restored::run(ctx, &args).await).await
+}
+
+/// Runs `bootstrap`; errors are printed on standard error.
+pub(crate) async fn bootstrap(args: BootstrapArgs) -> ExitCode {
+    run(&args.connection, FAILED, async |ctx| bootstrap::run(ctx, &args).await).await
 }
 
 async fn run(

@@ -1,0 +1,3 @@
+DROP TRIGGER copied_state_deleted;
+DROP TABLE bootstrap;
+DROP TABLE copy_state;
