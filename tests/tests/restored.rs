@@ -75,6 +75,12 @@ async fn the_copy_came_back(mut system: TestSystem) {
     system.wait_until_settled().await;
     system.order.place_order("P00", 1).await;
     system.wait_until_settled().await;
+    // A copy that is not complete would be filled by itself.
+    eventually("the copy to be complete", DEADLINE, async || {
+        let replica = system.order.get("/api/v1/replica").await.ok();
+        if replica["complete"] == true { Ok(()) } else { Err(replica) }
+    })
+    .await;
     let backup = system.order.back_up().await;
 
     for n in 0..10 {
