@@ -469,6 +469,11 @@ impl Settings {
             "verify.share is {}; it is the part of the time that a verification may work, from 0.001 to 1",
             verify.share
         );
+        let first = &self.kafka.outbound_consumer;
+        anyhow::ensure!(
+            !self.consumers.contains_key(first),
+            "consumers.{first} is the one of kafka.outbound_consumer, which is required anyway and asked at peer.url; leave the section out"
+        );
         let kept = [("orders", retention.orders), ("removed_products", retention.removed_products)];
         // A message that comes again is known by its id first, and by these rows after that.
         for (name, duration) in kept {

@@ -68,7 +68,7 @@ pub(crate) struct ConsumerItem {
 #[serde(deny_unknown_fields)]
 #[schema(as = NewConsumer)]
 pub(crate) struct Register {
-    /// What it calls itself in its answers: 1 to 100 letters, digits, dots, dashes and underscores.
+    /// What it calls itself in its answers: a letter or digit, and up to 99 letters, digits, dots, dashes and underscores.
     name: String,
     /// Whether events wait for its answers; else it is watched, and never waited for.
     required: bool,
@@ -301,8 +301,9 @@ impl Change {
             return Err(Problem::conflict("in-settings", detail));
         }
         let why = (self.now, self.by.name.as_str(), Some(self.reason.as_str()));
-        let row =
-            consumers::set_role(conn, name, role(required), self.since, why).map_err(problem)?;
+        let first = self.known.settings.kafka.outbound_consumer.as_str();
+        let row = consumers::set_role(conn, (name, first), role(required), self.since, why)
+            .map_err(problem)?;
         self.note(conn, "consumer.role", row)
     }
 

@@ -112,25 +112,40 @@ pub fn close_about(
     key: Option<&str>,
     because: &str,
 ) -> QueryResult<usize> {
+    let seqs = open_about(conn, kind, key)?;
+    match seqs.is_empty() {
+        true => Ok(0),
+        false => close_found(conn, now, &seqs, because),
+    }
+}
+
+/// Whether an alert of a kind is open that is about `key`, or about none.
+///
+/// # Errors
+/// When a statement fails.
+pub fn is_open(conn: &mut Conn, kind: AlertKind, key: Option<&str>) -> QueryResult<bool> {
+    Ok(!open_about(conn, kind, key)?.is_empty())
+}
+
+fn open_about(conn: &mut Conn, kind: AlertKind, key: Option<&str>) -> QueryResult<Vec<i64>> {
     if !any_open(conn)? {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let open = alert::table
         .filter(alert::closed_us.is_null())
         .filter(alert::kind.eq(kind.name()))
         .order(alert::seq)
         .select(alert::seq);
-    let seqs: Vec<i64> = match key {
+    match key {
         Some(key) => {
             let open = open.filter(alert::key.eq(key));
-            on!(&mut *conn, c => open.load(c))?
+            on!(conn, c => open.load(c))
         }
         None => {
             let open = open.filter(alert::key.is_null());
-            on!(&mut *conn, c => open.load(c))?
+            on!(conn, c => open.load(c))
         }
-    };
-    close_found(conn, now, &seqs, because)
+    }
 }
 
 /// Whether any alert is open, answered by the partial index on open ones.

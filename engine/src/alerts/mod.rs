@@ -37,7 +37,7 @@ use tokio::sync::Notify;
 use crate::audit::Actor;
 
 pub(crate) use closing::any_open;
-pub use closing::{close, close_about, close_kind, open_keys, superseded_by};
+pub use closing::{close, close_about, close_kind, is_open, open_keys, superseded_by};
 pub use condition::Condition;
 pub use digest::DigestOutcome;
 pub use error::AlertError;

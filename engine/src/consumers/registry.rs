@@ -8,6 +8,8 @@ use common::ids::EventId;
 use common::on;
 use common::schema::consumer_partition;
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
 use thiserror::Error;
 
 use super::model::{self, Consumer, ConsumerState};
@@ -89,24 +91,30 @@ pub fn register(
         reason: new.reason.map(str::to_owned),
         ..Consumer::implied(new.name)
     };
-    if earlier.is_some() {
+    if let Some(earlier) = earlier {
         forget_progress(conn, new.name)?;
-        model::save(conn, &row)?;
+        // What it owed before, and was let off, is settled to the end.
+        let Consumer { letting_off, cursor, let_off, .. } = earlier;
+        model::save(conn, &Consumer { letting_off, cursor, let_off, ..row.clone() })?;
     } else if model::all(conn)?.len() >= MAX_CONSUMERS {
         return Err(RegistryError::Full);
     } else if !model::insert(conn, &row)? {
         return Err(RegistryError::Known(new.name.to_owned()));
     }
+    if !row.required {
+        begin_where_others_are(conn, new.name)?;
+    }
     Ok(row)
 }
 
-/// Makes a consumer required, from the event `since` on, or watched: then it is let off what it owes.
+/// Makes a consumer required, from the event `since` on, or watched: then it is let off what it owes. `first` is the one
+/// that the settings name.
 ///
 /// # Errors
 /// When there is no such consumer, it is retired, or it is the only required one.
 pub fn set_role(
     conn: &mut Conn,
-    name: &str,
+    (name, first): (&str, &str),
     role: Role,
     since: EventId,
     (now, by, reason): (Timestamp, &str, Option<&str>),
@@ -120,13 +128,22 @@ pub fn set_role(
         one_is_required(&others, name)?;
     }
     row.required = required;
-    row.since_id = if required { since } else { row.since_id };
-    (row.letting_off, row.cursor) = (!required, EventId::NIL);
+    let owed_since = row.since_id;
+    if required {
+        // What it was let off before is settled to the end.
+        row.since_id = since;
+    } else {
+        (row.letting_off, row.cursor, row.let_off) = (true, EventId::NIL, 0);
+    }
     change(&mut row, now, by, reason);
     model::save(conn, &row)?;
     if !required {
-        take_over(conn, &row, others)?;
+        take_over(conn, owed_since, others)?;
+        begin_where_others_are(conn, name)?;
     }
+    forget_silence(conn, name)?;
+    let key = (name != first).then_some(name);
+    alerts::close_about(conn, now, AlertKind::Silent, key, "the consumer has another role")?;
     Ok(row)
 }
 
@@ -150,8 +167,9 @@ pub fn retire(
     change(&mut row, now, by, reason);
     model::save(conn, &row)?;
     if row.required {
-        take_over(conn, &row, others)?;
+        take_over(conn, row.since_id, others)?;
     }
+    forget_progress(conn, name)?;
     let key = (name != first).then_some(name);
     for kind in [AlertKind::Silent, AlertKind::Drift, AlertKind::NotVerified] {
         alerts::close_about(conn, now, kind, key, "the consumer is retired")?;
@@ -179,21 +197,38 @@ pub fn sync(
     {
         name_progress(conn, first)?;
     }
-    for (name, role) in others {
+    // Required ones first: one of them may take the place of another that is only to be watched.
+    let mut by_role: Vec<(&String, &Role)> = others.iter().collect();
+    by_role.sort_by_key(|(_, role)| **role != Role::Required);
+    for (name, role) in by_role {
         match model::find(conn, name)? {
             None => {
                 let new = NewConsumer { name, role: *role, since, reason: None };
-                register(conn, &new, now, BY)?;
-                told.push(format!("{name} is a consumer now"));
+                match register(conn, &new, now, BY) {
+                    Ok(_) => told.push(format!("{name} is a consumer now")),
+                    // Another instance that starts at the same time was faster.
+                    Err(RegistryError::Known(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
             Some(one) if one.state == ConsumerState::Retired => {
                 told.push(format!("the settings name the consumer {name}, which is retired"));
             }
             Some(one) if one.required != (*role == Role::Required) => {
-                set_role(conn, name, *role, since, (now, BY, None))?;
+                set_role(conn, (name, first), *role, since, (now, BY, None))?;
                 told.push(format!("the consumer {name} has another role now, by the settings"));
             }
             Some(_) => {}
+        }
+    }
+    for one in model::all(conn)? {
+        let is_named = one.name == first || others.contains_key(&one.name);
+        if one.registered_by == BY && one.state == ConsumerState::Active && !is_named {
+            let role = if one.required { "required" } else { "watched" };
+            told.push(format!(
+                "the consumer {} is {role}, and no setting names it any more; retire it if it is gone",
+                one.name
+            ));
         }
     }
     Ok(told)
@@ -217,13 +252,17 @@ fn one_is_required(others: &[Consumer], name: &str) -> Result<(), RegistryError>
     }
 }
 
-/// What is open since before the others were registered waits for them now: else it would wait for nobody.
-fn take_over(conn: &mut Conn, from: &Consumer, others: Vec<Consumer>) -> QueryResult<()> {
-    let later = |one: &Consumer| one.required && one.since_id > from.since_id;
-    for other in others.into_iter().filter(later) {
-        model::save(conn, &Consumer { since_id: from.since_id, ..other })?;
+/// What is open since before any of the others was registered waits for the oldest of them now: else it would wait for
+/// nobody, and be called PROCESSED though nobody has it.
+fn take_over(conn: &mut Conn, since: EventId, others: Vec<Consumer>) -> QueryResult<()> {
+    let required =
+        others.into_iter().filter(|one| one.required && one.state == ConsumerState::Active);
+    match required.min_by_key(|one| one.since_id) {
+        Some(oldest) if oldest.since_id > since => {
+            model::save(conn, &Consumer { since_id: since, ..oldest })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn change(row: &mut Consumer, now: Timestamp, by: &str, reason: Option<&str>) {
@@ -238,6 +277,28 @@ fn forget_progress(conn: &mut Conn, name: &str) -> QueryResult<()> {
     on!(conn, c => diesel::delete(old).execute(c)).map(drop)
 }
 
+/// Of what lies before nothing is expected of it: a watched one is as far as the furthest other one.
+fn begin_where_others_are(conn: &mut Conn, name: &str) -> QueryResult<()> {
+    let sql = "INSERT INTO consumer_partition (topic, partition, consumer, last_ack_us, acked_offset) \
+               SELECT topic, partition, $1, 0, max(acked_offset) FROM consumer_partition \
+               WHERE consumer <> $2 GROUP BY topic, partition \
+               ON CONFLICT (topic, partition, consumer) DO UPDATE SET acked_offset = excluded.acked_offset";
+    on!(conn, c => sql_query(sql).bind::<Text, _>(name).bind::<Text, _>(name).execute(c)).map(drop)
+}
+
+/// A silence of another role says nothing of this one.
+fn forget_silence(conn: &mut Conn, name: &str) -> QueryResult<()> {
+    use consumer_partition as p;
+    let quiet = (
+        p::silent_us.eq(None::<Timestamp>),
+        p::probe_due_us.eq(None::<Timestamp>),
+        p::probes.eq(0),
+        p::behind_us.eq(None::<Timestamp>),
+    );
+    let own = p::table.filter(p::consumer.eq(name));
+    on!(conn, c => diesel::update(own).set(quiet).execute(c)).map(drop)
+}
+
 /// What was known before consumers had names is that of the first.
 fn name_progress(conn: &mut Conn, first: &str) -> QueryResult<()> {
     let nameless = consumer_partition::table.filter(consumer_partition::consumer.eq(""));
@@ -247,5 +308,6 @@ fn name_progress(conn: &mut Conn, first: &str) -> QueryResult<()> {
 
 fn is_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    (1..=MAX_NAME).contains(&text.len()) && text.chars().all(fits)
+    let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    begins_well && text.len() <= MAX_NAME && text.chars().all(fits)
 }

@@ -143,12 +143,9 @@ impl Settler {
         let consumers = Consumers::load(conn, &self.consumer)?;
         let voice = |ack: &Ack| consumers.voice(&ack.consumer, ack.event_id);
         total.foreign = answers.iter().filter(|(_, ack)| voice(ack) == Voice::Foreign).count();
-        let watched: Vec<&Ack> = answers
-            .iter()
-            .filter(|(_, ack)| voice(ack) == Voice::Watched)
-            .map(|(_, ack)| ack)
-            .collect();
-        watched::note(conn, &self.topic, &watched, self.env.now())?;
+        let (watched, mut answers): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|(_, ack)| voice(ack) == Voice::Watched);
+        total.add(self.note_watched(conn, &watched, repeats)?);
         answers.retain(|(_, ack)| voice(ack) == Voice::Counts);
         if answers.is_empty() {
             return Ok(total);
@@ -175,6 +172,33 @@ impl Settler {
         // Where nothing passes, only data is suspected, and only after several tries.
         if aside == answers.len() && !(by_data && repeats) {
             return Err(BatchError::World(why));
+        }
+        Ok(total)
+    }
+
+    /// Notes what watched consumers say; one answer that can't be noted keeps nothing from being settled.
+    fn note_watched(
+        &self,
+        conn: &mut Conn,
+        answers: &[(&Record, Ack)],
+        repeats: bool,
+    ) -> Result<Settlement, BatchError> {
+        let mut total = Settlement::default();
+        for answers in answers.chunks(ACKS) {
+            let parts = bisect(
+                conn,
+                answers,
+                &mut |conn, answers: &[(&Record, Ack)]| {
+                    let acks: Vec<&Ack> = answers.iter().map(|(_, ack)| ack).collect();
+                    watched::note(conn, &self.topic, &acks, self.env.now())?;
+                    Ok(vec![Settlement::default()])
+                },
+                &|error: &BatchError| error.calls_for_bisection(repeats),
+                &mut |conn, (record, ack), error: BatchError| {
+                    self.set_aside(conn, record, ack, &error)
+                },
+            )?;
+            parts.into_iter().for_each(|part| total.add(part));
         }
         Ok(total)
     }

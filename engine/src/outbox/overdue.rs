@@ -202,7 +202,10 @@ impl OverdueMonitor {
         }
         if !under_way && silent.is_empty() {
             self.answers_again(conn, of.consumer)?;
-        } else if !under_way && noted {
+        } else if !under_way
+            && noted
+            && !alerts::is_open(conn, AlertKind::Silent, self.key_of(of.consumer))?
+        {
             alerts::raise(conn, now, self.alert(of.consumer, &silent))?;
         }
         Ok(silent.len())
@@ -217,14 +220,15 @@ impl OverdueMonitor {
         }
         let now = self.env.now();
         let before = now.before(self.ack_timeout);
-        let silent = store::watched_silent(conn, &self.topic, &names, now, before)?;
+        let silent =
+            store::watched_silent(conn, &self.topic, &names, (now, before, self.ack_grace))?;
         for name in names {
             let own: Vec<_> = silent.iter().filter(|(who, ..)| who == name).collect();
             let Some(since) = own.iter().map(|(.., since)| *since).min() else {
                 self.answers_again(conn, name)?;
                 continue;
             };
-            if !alerts::open_keys(conn, AlertKind::Silent)?.iter().any(|key| key == name) {
+            if !alerts::is_open(conn, AlertKind::Silent, self.key_of(name))? {
                 let partitions: Vec<i32> = own.iter().map(|(_, partition, _)| *partition).collect();
                 alerts::raise(conn, now, self.alert_of(name, &partitions, since, None))?;
             }

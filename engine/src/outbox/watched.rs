@@ -81,7 +81,9 @@ fn progress(
     let mut answered: BTreeMap<(String, i32), Option<i64>> = BTreeMap::new();
     for ack in acks {
         let (Some(partition), Some(offset)) = (ack.partition, ack.offset) else { continue };
-        let proven = reached.get(&partition).filter(|last| offset <= **last).map(|_| offset);
+        // A partition that nobody knows is none of this topic.
+        let Some(last) = reached.get(&partition) else { continue };
+        let proven = Some(offset).filter(|offset| offset <= last);
         let heard = answered.entry((ack.consumer.clone(), partition)).or_default();
         *heard = (*heard).max(proven);
     }

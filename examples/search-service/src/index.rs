@@ -50,8 +50,8 @@ impl Copied for Index {
     }
 }
 
-/// The words of a text, each once.
+/// The words of a text, each once, up to 64 characters of each: an index takes no longer ones.
 pub(crate) fn words(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_lowercase).collect()
+    words.map(|word| word.chars().take(64).collect::<String>().to_lowercase()).collect()
 }

@@ -219,34 +219,59 @@ pub(in crate::outbox) fn note_silence(
     Ok(noted > 0)
 }
 
-/// Notes since when watched consumers have more to answer than they do, where others were further at this look; returns
-/// those that answer nothing since `before`.
+/// What is known of a consumer in a partition.
+#[derive(Debug, Queryable)]
+struct Reached {
+    partition: i32,
+    consumer: String,
+    acked: i64,
+    last_ack: Timestamp,
+    behind: Option<Timestamp>,
+}
+
+/// Notes since when watched consumers are behind others that went on answering for longer than `grace`; returns those
+/// that answer nothing since `before`.
 pub(in crate::outbox) fn watched_silent(
     conn: &mut Conn,
     topic: &str,
     consumers: &[&str],
-    now: Timestamp,
-    before: Timestamp,
+    (now, before, grace): (Timestamp, Timestamp, Duration),
 ) -> QueryResult<Vec<(String, i32, Timestamp)>> {
     use consumer_partition as p;
-    let rows: Vec<(i32, String, Option<i64>, Option<Timestamp>)> = on!(&mut *conn, c => p::table
+    let columns = (p::partition, p::consumer, p::acked_offset, p::last_ack_us, p::behind_us);
+    type Columns = (i32, String, Option<i64>, Timestamp, Option<Timestamp>);
+    let rows: Vec<Columns> = on!(&mut *conn, c => p::table
         .filter(p::topic.eq(topic))
-        .order((p::consumer, p::partition))
-        .select((p::partition, p::consumer, p::acked_offset, p::behind_us))
+        .order((p::partition, p::consumer))
+        .select(columns)
         .load(c))?;
-    let mut reached: BTreeMap<i32, i64> = BTreeMap::new();
-    for (partition, _, acked, _) in &rows {
-        let last = reached.entry(*partition).or_insert(-1);
-        *last = (*last).max(acked.unwrap_or(-1));
+    let known = |(partition, consumer, acked, last_ack, behind): Columns| Reached {
+        partition,
+        consumer,
+        acked: acked.unwrap_or(-1),
+        last_ack,
+        behind,
+    };
+    let rows: Vec<Reached> = rows.into_iter().map(known).collect();
+    let mut furthest: BTreeMap<i32, &Reached> = BTreeMap::new();
+    for row in &rows {
+        let known = furthest.entry(row.partition).or_insert(row);
+        if (known.acked, known.last_ack) < (row.acked, row.last_ack) {
+            *known = row;
+        }
     }
     let mut silent = Vec::new();
     for consumer in consumers {
-        for (partition, last) in &reached {
-            let own = rows.iter().find(|(at, who, ..)| (at, who.as_str()) == (partition, consumer));
-            let acked = own.and_then(|(_, _, acked, _)| *acked).unwrap_or(-1);
-            let since = own.and_then(|(.., since)| *since);
-            match since {
-                _ if acked >= *last => {}
+        for (partition, furthest) in &furthest {
+            let own =
+                rows.iter().find(|row| row.partition == *partition && row.consumer == *consumer);
+            let (acked, last_ack) =
+                own.map_or((-1, Timestamp::default()), |own| (own.acked, own.last_ack));
+            // Its newest answer may have come before its event was noted as sent, and prove nothing of where it is.
+            if acked >= furthest.acked || furthest.last_ack <= last_ack.after(grace) {
+                continue;
+            }
+            match own.and_then(|own| own.behind) {
                 None => note_behind(conn, (topic, *partition, consumer), now)?,
                 Some(since) if since <= before => {
                     silent.push(((*consumer).to_owned(), *partition, since));

@@ -18,6 +18,11 @@ on_every_database!(OutboxFixture::new =>
     a_watched_one_never_blocks_and_is_seen_to_fail,
     one_that_came_later_owes_nothing_of_before,
     whoever_passes_an_event_by_is_told_by_name,
+    what_one_was_let_off_is_settled_though_it_is_asked_again,
+    the_oldest_of_the_others_takes_over_and_nobody_else,
+    a_watched_one_that_lies_is_set_aside,
+    a_watched_one_begins_where_others_are,
+    a_silence_ends_with_the_role,
     a_silence_is_that_of_one,
     a_watched_one_that_is_silent_is_told_once,
     who_is_retired_holds_nothing_up,
@@ -48,6 +53,15 @@ impl OutboxFixture {
         self.change(move |conn| consumers::retire(conn, name, FIRST, (now, "anna", Some("gone"))))
             .await
             .map(drop)
+    }
+
+    async fn set_role(&self, name: &'static str, role: Role) {
+        let (since, now) = (self.env.event_id(), self.env.now());
+        self.change(move |conn| {
+            consumers::set_role(conn, (name, FIRST), role, since, (now, "anna", None))
+        })
+        .await
+        .unwrap();
     }
 
     async fn change<T: Send + 'static>(
@@ -235,6 +249,100 @@ async fn whoever_passes_an_event_by_is_told_by_name(fixture: OutboxFixture) {
         })
         .await;
     assert_eq!(blamed, [("OVERDUE".to_owned(), Some(SEARCH.to_owned()))]);
+}
+
+/// Before a step has let it off, it is made required again, or registered anew: then the old debt is settled all the same.
+async fn what_one_was_let_off_is_settled_though_it_is_asked_again(fixture: OutboxFixture) {
+    fixture.register(SEARCH, Role::Required).await;
+    for anew in [false, true] {
+        let owed = fixture.sent("A").await;
+        fixture.settle(vec![fixture.ack_of(FIRST, owed, 1, Verdict::Success)]).await;
+        fixture.clock.advance(Duration::from_secs(1));
+        if anew {
+            fixture.retire(SEARCH).await.unwrap();
+            fixture.register(SEARCH, Role::Required).await;
+        } else {
+            fixture.set_role(SEARCH, Role::Watched).await;
+            fixture.set_role(SEARCH, Role::Required).await;
+        }
+        assert_eq!(fixture.status_of(owed).await, Status::Sent);
+        assert_eq!(fixture.let_off_all().await, 1);
+        assert_eq!(fixture.status_of(owed).await, Status::Processed);
+        let next = fixture.sent("B").await;
+        fixture.settle(vec![fixture.ack_of(FIRST, next, 1, Verdict::Success)]).await;
+        assert_eq!(fixture.status_of(next).await, Status::Sent, "it is asked again");
+        fixture.settle(vec![fixture.ack_of(SEARCH, next, 1, Verdict::Success)]).await;
+    }
+}
+
+/// Whoever came later owes nothing of before, where another one was asked then.
+async fn the_oldest_of_the_others_takes_over_and_nobody_else(fixture: OutboxFixture) {
+    fixture.register(SEARCH, Role::Required).await;
+    let owed = fixture.sent("A").await;
+    fixture.settle(vec![fixture.ack_of(FIRST, owed, 1, Verdict::Success)]).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.register(REPORTS, Role::Required).await;
+    fixture.retire(SEARCH).await.unwrap();
+    assert_eq!(fixture.let_off_all().await, 1);
+    assert_eq!(fixture.status_of(owed).await, Status::Processed);
+    assert_eq!(fixture.monitor().take_silent().await.unwrap(), (0, vec![]));
+}
+
+/// What a database can't keep is a dead letter; the answers beside it count.
+async fn a_watched_one_that_lies_is_set_aside(fixture: OutboxFixture) {
+    fixture.register(REPORTS, Role::Watched).await;
+    let id = fixture.sent("A").await;
+    let lie = Ack {
+        detail: Some("a\0".to_owned()),
+        partition: Some(i32::MAX),
+        offset: Some(i64::MAX),
+        ..fixture.ack_of(REPORTS, id, i32::MAX, Verdict::Failed)
+    };
+    let settlement =
+        fixture.settle(vec![lie, fixture.ack_of(FIRST, id, 1, Verdict::Success)]).await;
+    assert_eq!(settlement.advanced.settled.len(), 1);
+    let places: i64 = fixture
+        .run(|conn| {
+            on!(conn, c => consumer_partition::table
+                .filter(consumer_partition::consumer.eq(REPORTS))
+                .count()
+                .get_result(c))
+        })
+        .await;
+    assert_eq!(places, 0, "of a partition that nobody knows nothing is kept");
+}
+
+/// One that is registered while all is quiet is not behind: nothing of before is expected of it.
+async fn a_watched_one_begins_where_others_are(fixture: OutboxFixture) {
+    let at = |ack: Ack| Ack { partition: Some(0), offset: Some(0), ..ack };
+    let id = fixture.sent("A").await;
+    fixture.settle(vec![at(fixture.ack_of(FIRST, id, 1, Verdict::Success))]).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.register(REPORTS, Role::Watched).await;
+    for _ in 0..3 {
+        fixture.clock.advance(Duration::from_secs(31));
+        assert_eq!(fixture.monitor().take_silent().await.unwrap(), (0, vec![]));
+    }
+    assert_eq!(fixture.alerts().await, []);
+}
+
+/// Its alert is closed for that, and a silence in the new role is told anew.
+async fn a_silence_ends_with_the_role(fixture: OutboxFixture) {
+    fixture.register(SEARCH, Role::Required).await;
+    let monitor = fixture.monitor();
+    for round in 1..=2 {
+        fixture.clock.advance(Duration::from_secs(1));
+        let id = fixture.sent("A").await;
+        fixture.settle(vec![fixture.ack_of(FIRST, id, 1, Verdict::Success)]).await;
+        fixture.clock.advance(Duration::from_secs(31));
+        assert_eq!(monitor.take_silent().await.unwrap().0, 1);
+        assert_eq!(fixture.alerts().await.len(), round, "told anew");
+        fixture.set_role(SEARCH, Role::Watched).await;
+        let closed = fixture.alerts().await[round - 1].2.clone();
+        assert_eq!(closed.as_deref(), Some("the consumer has another role"));
+        fixture.let_off_all().await;
+        fixture.set_role(SEARCH, Role::Required).await;
+    }
 }
 
 async fn a_silence_is_that_of_one(fixture: OutboxFixture) {
