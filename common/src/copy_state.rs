@@ -29,7 +29,11 @@ impl CopyState {
 /// # Errors
 /// When the statement fails.
 pub fn read(conn: &mut Conn) -> QueryResult<Option<CopyState>> {
-    on!(conn, c => copy_state::table.select(CopyState::as_select()).first(c).optional())
+    on!(conn, c => copy_state::table
+        .find(1_i16)
+        .select(CopyState::as_select())
+        .first(c)
+        .optional())
 }
 
 /// Notes, once for each database, that there is a copy of this id, which is not complete.

@@ -89,29 +89,38 @@ fn limit() -> i64 {
     i64::try_from(MAX_CONSUMERS).unwrap_or(i64::MAX)
 }
 
-/// All of them, in the order in which they were registered.
+/// All of them, in the order in which they were registered. No name is empty: so their index answers it.
 pub(super) fn all(conn: &mut Conn) -> QueryResult<Vec<Consumer>> {
-    let all = consumer::table.order((consumer::registered_us, consumer::name)).limit(limit());
-    on!(conn, c => all.select(Consumer::as_select()).load(c))
+    let all = consumer::table.filter(consumer::name.gt("")).order(consumer::name).limit(limit());
+    on!(conn, c => all.select(Consumer::as_select()).load(c)).map(by_registration)
 }
 
 /// The same, kept as they are until the transaction ends.
 pub(super) fn all_shared(conn: &mut Conn) -> QueryResult<Vec<Consumer>> {
-    let all = consumer::table.order((consumer::registered_us, consumer::name)).limit(limit());
-    match conn {
+    let all = consumer::table.filter(consumer::name.gt("")).order(consumer::name).limit(limit());
+    let rows = match conn {
         Conn::Pg(c) => all.select(Consumer::as_select()).for_share().load(c),
         // Nobody else writes meanwhile.
         Conn::Sqlite(c) => all.select(Consumer::as_select()).load(c),
-    }
+    };
+    rows.map(by_registration)
 }
 
 /// The same, locked until the transaction ends.
 pub(super) fn all_locked(conn: &mut Conn) -> QueryResult<Vec<Consumer>> {
     let all = consumer::table.order(consumer::name).limit(limit());
-    match conn {
+    let rows = match conn {
         Conn::Pg(c) => all.select(Consumer::as_select()).for_update().load(c),
         Conn::Sqlite(c) => all.select(Consumer::as_select()).load(c),
-    }
+    };
+    rows.map(by_registration)
+}
+
+fn by_registration(mut rows: Vec<Consumer>) -> Vec<Consumer> {
+    rows.sort_by(|one, other| {
+        (one.registered_us, &one.name).cmp(&(other.registered_us, &other.name))
+    });
+    rows
 }
 
 /// All of them, in the order in which they were registered: the one that the settings name as well.
