@@ -71,7 +71,7 @@ impl Shelf {
         let events: Vec<Event> = events.iter().map(event).collect();
         let work = move |conn: &mut Conn| {
             let table = CopyTable::<Labels>::new();
-            Ok::<_, BatchError>(table.apply(conn, Timestamp::default(), &events)?)
+            table.apply(conn, Timestamp::default(), &events)
         };
         self.db.write(work).await.unwrap()
     }

@@ -130,6 +130,9 @@ fn encode_totals(encoder: &mut DescriptorEncoder<'_>, sample: &Sample) -> Result
 
 type Described<T> = (&'static str, &'static str, T);
 
+/// What is counted of one of several.
+type Count<T> = fn(&T) -> i64;
+
 fn counts(sample: &Sample) -> [Described<i64>; 11] {
     let relay = &sample.relay;
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -177,7 +180,7 @@ fn encode_verified(
     if verified.is_empty() {
         return Ok(());
     }
-    let families: [Described<fn(&Verified) -> i64>; 3] = [
+    let families: [Described<Count<Verified>>; 3] = [
         ("verified_keys", "Keys that the newest verification compared", |one| one.keys),
         ("verified_differences", "Keys that it found to differ", |one| one.differences),
         ("verified_waiting_keys", "Keys whose events were open at its end", |one| one.waiting),
@@ -202,7 +205,7 @@ fn encode_verified(
 
 /// Gauges by consumer, where there are several.
 fn encode_failed(encoder: &mut DescriptorEncoder<'_>, sample: &Sample) -> Result<(), Error> {
-    let families: [Described<fn(&ConsumerSample) -> i64>; 2] = [
+    let families: [Described<Count<ConsumerSample>>; 2] = [
         ("consumer_required", "Whether events wait for its answers", |one| i64::from(one.required)),
         (
             "consumer_failed_events",
