@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::db::{Conn, Db, bisect};
 use common::env::Env;
@@ -52,6 +53,9 @@ pub struct Settlement {
     /// Messages that were not answers at all.
     pub unreadable: usize,
 }
+
+/// How far clocks may be apart: an id of a later moment was not made by any instance of this service.
+const SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Answers that one statement takes, whatever a message holds: below SQLite's limit of bind parameters.
 const ACKS: usize = 4_000;
@@ -251,7 +255,9 @@ impl Settler {
         let settled = store::settled_among(conn, &unmatched)?;
         done.repeated = unmatched.iter().filter(|id| settled.contains(id)).count();
         done.unknown = unmatched.len() - done.repeated;
-        let unknown = unmatched.iter().filter(|id| !settled.contains(id));
+        let soon = EventId::first_at(self.env.now().after(SKEW));
+        let is_ours = |id: &&EventId| id.uuid().get_version_num() == 7 && **id < soon;
+        let unknown = unmatched.iter().filter(|id| !settled.contains(id)).filter(is_ours);
         self.tell_of_later(conn, unknown.max().copied())
     }
 

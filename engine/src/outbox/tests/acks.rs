@@ -192,6 +192,11 @@ async fn an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup(f: O
     foreign.consumer = "somebody".to_owned();
     f.settle(vec![foreign]).await;
     assert_eq!(newest(&f).await, None, "nobody asked it");
+    let by_chance = "ffffffff-ffff-4fff-bfff-ffffffffffff".parse().unwrap();
+    let of_tomorrow = EventId::first_at(f.env.now().after(Duration::from_secs(86_400)));
+    f.settle(vec![f.ack(by_chance, 1, Verdict::Success), f.ack(of_tomorrow, 1, Verdict::Success)])
+        .await;
+    assert_eq!(newest(&f).await, None, "no instance of this service made these");
     f.settle(vec![f.ack(known, 1, Verdict::Success), f.ack(later, 1, Verdict::Success)]).await;
     let (since, detail) = newest(&f).await.unwrap();
     assert_eq!(since, Some(made));
