@@ -108,6 +108,7 @@ pub(super) async fn show(
     params(("seq" = String, Path, description = "the alert's number")),
     responses(
         (status = 200, body = AlertDetail),
+        (status = 409, description = "The alert is closed, or a request with this key is still running"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

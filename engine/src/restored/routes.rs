@@ -88,6 +88,7 @@ pub fn configure(restorations: Restorations) -> impl FnOnce(&mut ServiceConfig) 
     request_body = RestorationRequest,
     responses(
         (status = 200, body = RestorationView),
+        (status = 404, description = "This service owns nothing that a copy could miss, or there is no such restoration"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -125,6 +126,7 @@ pub async fn request(
     params(("seq" = String, Path)),
     responses(
         (status = 200, body = RestorationView),
+        (status = 404, description = "This service owns nothing that a copy could miss, or there is no such restoration"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
