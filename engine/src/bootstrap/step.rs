@@ -288,8 +288,7 @@ impl Step<'_> {
             }
             _ => (ResyncSelection::Where(Which::default()), row.expected),
         };
-        let selection = serde_json::to_string(&selection)
-            .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+        let selection = selection.to_json()?;
         let job = NewResync {
             kind: ResyncKind::Bootstrap,
             selection,
@@ -395,21 +394,9 @@ impl Step<'_> {
             created_by: by(row),
             created_via: via.to_owned(),
         };
-        row.verification = verify::insert(conn, &new)?;
-        if row.verification.is_none() {
-            self.make_room(conn, row)?;
-            row.verification = verify::insert(conn, &new)?;
-        }
+        // What a person asked for is waited for.
+        row.verification = verify::insert_before_scheduled(conn, &new)?;
         self.outcome.verifies = row.verification.is_some();
-        Ok(())
-    }
-
-    /// What nobody asked for gives way; what a person asked for is waited for.
-    fn make_room(&self, conn: &mut Conn, row: &Filling) -> QueryResult<()> {
-        let open = verify::under_way(conn, &row.consumer)?;
-        if let Some(open) = open.filter(|open| open.created_via == SCHEDULED) {
-            verify::cancel(conn, open.seq, self.now, &by(row))?;
-        }
         Ok(())
     }
 

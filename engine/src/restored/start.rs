@@ -199,9 +199,7 @@ fn raise_epoch(conn: &mut Conn, now: Timestamp) -> QueryResult<i64> {
 
 /// The job that sends all states, each of which is newer by the epoch.
 fn all_states(row: &Restoration, by: &Actor, now: Timestamp) -> QueryResult<NewResync> {
-    let selection = ResyncSelection::Where(Which::default());
-    let selection = serde_json::to_string(&selection)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+    let selection = ResyncSelection::Where(Which::default()).to_json()?;
     Ok(NewResync {
         kind: ResyncKind::Restored,
         selection,

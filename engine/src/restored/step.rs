@@ -155,7 +155,7 @@ impl Restorer {
     ) -> QueryResult<Option<i64>> {
         let Some(consumer) = row.consumer.clone() else { return Ok(None) };
         let new = NewVerification {
-            consumer: consumer.clone(),
+            consumer,
             keys_of: None,
             share: 1_000,
             state: verify::State::Waiting,
@@ -163,17 +163,7 @@ impl Restorer {
             created_by: by(row),
             created_via: row.started_via.clone().unwrap_or_default(),
         };
-        if let Some(seq) = verify::insert(conn, &new)? {
-            return Ok(Some(seq));
-        }
-        // What nobody asked for gives way.
-        match verify::under_way(conn, &consumer)? {
-            Some(open) if open.created_via == verify::SCHEDULED => {
-                verify::cancel(conn, open.seq, now, &new.created_by)?;
-                verify::insert(conn, &new)
-            }
-            _ => Ok(None),
-        }
+        verify::insert_before_scheduled(conn, &new)
     }
 
     async fn step_of_copy(&self) -> Result<Outcome, DbError> {
@@ -265,8 +255,7 @@ fn repair(
     verification: i64,
     now: Timestamp,
 ) -> QueryResult<i64> {
-    let selection = serde_json::to_string(&ResyncSelection::Differences(verification))
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
+    let selection = ResyncSelection::Differences(verification).to_json()?;
     let new = NewResync {
         kind: ResyncKind::Repair,
         selection,

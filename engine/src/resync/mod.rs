@@ -15,8 +15,10 @@ use common::clock::Timestamp;
 use common::event::NewEvent;
 use common::ids::EventId;
 use common::stored_by_name;
+use diesel::QueryResult;
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
+use diesel::result::Error;
 use diesel::sql_types::Text;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -62,6 +64,16 @@ pub enum ResyncSelection {
     Keys(Vec<String>),
     /// All that this is true of.
     Where(Which),
+}
+
+impl ResyncSelection {
+    /// As a job's row keeps it.
+    ///
+    /// # Errors
+    /// When it can't be written, as a statement's failure.
+    pub fn to_json(&self) -> QueryResult<String> {
+        serde_json::to_string(self).map_err(|error| Error::SerializationError(Box::new(error)))
+    }
 }
 
 /// Which of all keys; what is left out fits all.

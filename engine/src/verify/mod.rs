@@ -24,8 +24,8 @@ mod verifier;
 pub mod wire;
 
 pub use model::{
-    Finding, KeyFinding, NewVerification, State, Verification, cancel, counts, find, findings,
-    insert, latest, list, under_way,
+    FILLING, Finding, KeyFinding, NewVerification, SCHEDULED, State, Verification, cancel, counts,
+    find, findings, insert, insert_before_scheduled, latest, list, under_way,
 };
 pub use replica::{Collection, Keys, Owner, Range, Replica, Row, Select, Value};
 pub use routes::{
@@ -33,4 +33,4 @@ pub use routes::{
     digests, info, states,
 };
 pub use side::{Local, Remote, Side, SideError};
-pub use verifier::{FILLING, MAX_DIFFERENCES, SCHEDULED, Step, Verifier};
+pub use verifier::{MAX_DIFFERENCES, Step, Verifier};

@@ -17,6 +17,12 @@ use utoipa::ToSchema;
 
 use super::judge::Difference;
 
+/// What stands in place of how somebody was authenticated where nobody asked for a verification.
+pub const SCHEDULED: &str = "schedule";
+
+/// The same for one that a filling asks for: what it finds is mended by the filling, and is nobody's business else.
+pub const FILLING: &str = "filling";
+
 /// How long an instance holds a verification after its rest, without saying so again: one that was killed is followed by
 /// another one soon, and one that only takes longer finds what it did not kept.
 const HOLD: Duration = Duration::from_secs(40);
@@ -233,6 +239,24 @@ pub fn insert(conn: &mut Conn, new: &NewVerification) -> QueryResult<Option<i64>
         .returning(verification::seq)
         .get_result(c)
         .optional())
+}
+
+/// The same, and one of that consumer which nobody asked for gives way; none while one that somebody asked for is under
+/// way.
+///
+/// # Errors
+/// When a statement fails.
+pub fn insert_before_scheduled(conn: &mut Conn, new: &NewVerification) -> QueryResult<Option<i64>> {
+    if let Some(seq) = insert(conn, new)? {
+        return Ok(Some(seq));
+    }
+    match under_way(conn, &new.consumer)? {
+        Some(open) if open.created_via == SCHEDULED => {
+            cancel(conn, open.seq, new.created_us, &new.created_by)?;
+            insert(conn, new)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// One verification.

@@ -4,8 +4,7 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use diesel::QueryResult;
 
-use super::model::{State, Verification};
-use super::verifier::FILLING;
+use super::model::{FILLING, State, Verification};
 use crate::alerts::{self, AlertKind, NewAlert};
 
 /// How a verification that came to its end is to be told, and why if that is not known.

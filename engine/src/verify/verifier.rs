@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::compare::{Compared, Comparison};
 use super::judge::Verdict;
 use super::look::{Looked, look};
-use super::model::{self, Finding, KeyFinding, NewVerification, State, Verification};
+use super::model::{self, Finding, KeyFinding, NewVerification, SCHEDULED, State, Verification};
 use super::outcome;
 use super::replica::Owner;
 use super::side::{Local, Side, SideError};
@@ -398,12 +398,6 @@ impl Verifier {
         }
     }
 }
-
-/// What stands in place of how somebody was authenticated where nobody asked for a verification.
-pub const SCHEDULED: &str = "schedule";
-
-/// The same for one that a filling asks for: what it finds is mended by the filling, and is nobody's business else.
-pub const FILLING: &str = "filling";
 
 /// How long to rest after `took`, to work for `share` thousandths of the time.
 fn rest_after(took: Duration, share: i32) -> Duration {

@@ -1,5 +1,7 @@
 //! Whether the copies have what this service owns: when that was verified, what differs, and what mends it.
 
+mod words;
+
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
@@ -8,22 +10,19 @@ use actix_web::web::{self, Path, ServiceConfig};
 use askama::Template;
 use common::db::Conn;
 use common::http::{Page, Problem, ProblemResult};
-use engine::bootstrap;
-use engine::bulk::JobState;
 use engine::consumers::{self, ConsumerState};
 use engine::resync::{ResyncKind, ResyncSelection};
-use engine::verify::{self, Finding, State};
+use engine::verify::{self, State};
 
-use super::context::{Frame, PageContext, Paging, encoded, page, see};
+use super::context::{Frame, PageContext, Paging, page, see};
 use super::form::Form;
-use super::show::{filters, grouped, span};
+use super::show::{filters, grouped};
 use super::tokens::number;
 use crate::access::{Area, Role, Rule};
 use crate::api::bootstraps::{self, FillingItem, filling_number};
 use crate::api::resyncs::{self, ResyncItem, SkippedKey};
 use crate::api::verifications::{
-    self, Asked, DifferenceItem, Findings, LISTED, VerificationDetail, VerificationItem,
-    checked_after,
+    self, Asked, DifferenceItem, LISTED, VerificationDetail, VerificationItem, checked_after,
 };
 
 /// What its routes ask for.
@@ -166,177 +165,10 @@ fn differing(conn: &mut Conn, seq: &str, limit: i64) -> ProblemResult<Vec<Differ
     Ok(DifferenceItem::page(conn, Asked::parse(seq)?, false, "", limit)?.items)
 }
 
-impl VerificationItem {
-    /// Its state in words.
-    pub(super) fn state_name(&self) -> String {
-        self.state.name().replace('_', " ")
-    }
-
-    /// How its state looks.
-    pub(super) fn state_class(&self) -> &'static str {
-        match self.state {
-            State::Equal => "good",
-            State::Different => "bad",
-            State::Unknown | State::Cancelled => "warn",
-            State::Waiting | State::Comparing | State::LookingAgain => "info",
-        }
-    }
-
-    /// Which keys, in words.
-    pub(super) fn scope(&self) -> String {
-        match &self.keys_of {
-            Some(earlier) => format!("the differences of {earlier}"),
-            None => "all keys".to_owned(),
-        }
-    }
-
-    /// Keys that were not left open.
-    pub(super) fn decided(&self) -> i64 {
-        (self.keys - self.waiting).max(0)
-    }
-
-    /// Whether a repair of it can be asked for.
-    pub(super) fn is_repairable(&self) -> bool {
-        self.ended_at.is_some() && self.differences > 0
-    }
-}
-
-impl Findings {
-    /// The differences by kind: those that there are.
-    pub(super) fn kinds(&self) -> Vec<(&'static str, i64)> {
-        let all = [
-            (Finding::Missing, self.missing),
-            (Finding::Unknown, self.unknown),
-            (Finding::Older, self.older),
-            (Finding::Newer, self.newer),
-            (Finding::Content, self.content),
-        ];
-        let there = all.into_iter().filter(|(_, count)| *count > 0);
-        there.map(|(finding, count)| (in_words(finding), count)).collect()
-    }
-}
-
-impl DifferenceItem {
-    /// How it differs, in words.
-    pub(super) fn told(&self) -> &'static str {
-        in_words(self.kind)
-    }
-
-    /// What this service has.
-    pub(super) fn here(&self) -> String {
-        version(self.owner_version, self.owner_removed)
-    }
-
-    /// What the copy has.
-    pub(super) fn there(&self) -> String {
-        let version = version(self.copy_version, self.copy_removed);
-        match self.copy_epoch {
-            Some(epoch) if epoch > 1 => format!("{version}, of epoch {epoch}"),
-            _ => version,
-        }
-    }
-
-    /// Where the key's events are listed.
-    pub(super) fn events(&self) -> String {
-        format!("/admin/events?key={}", encoded(&self.key))
-    }
-}
-
-const fn in_words(finding: Finding) -> &'static str {
-    match finding {
-        Finding::Moving => "to be looked at again",
-        Finding::Waiting => "its event is open",
-        Finding::Missing => "missing in the copy",
-        Finding::Unknown => "only in the copy",
-        Finding::Older => "older in the copy",
-        Finding::Newer => "newer in the copy",
-        Finding::Content => "same version, other content",
-    }
-}
-
-fn version(version: Option<i64>, removed: Option<bool>) -> String {
-    match (version, removed) {
-        (None, _) => "none".to_owned(),
-        (Some(version), Some(true)) => format!("{version}, removed"),
-        (Some(version), _) => version.to_string(),
-    }
-}
-
-impl ResyncItem {
-    /// What it does, in words.
-    pub(super) fn verb(&self) -> &'static str {
-        match self.kind {
-            ResyncKind::Repair => "Repair",
-            ResyncKind::Resync => "Resync",
-            ResyncKind::Restored => "Restored",
-            ResyncKind::Bootstrap => "Filling",
-        }
-    }
-
-    /// Which keys, in words.
-    pub(super) fn described(&self) -> String {
-        serde_json::from_str(self.selection.get()).map_or_else(|_| String::new(), |s| described(&s))
-    }
-
-    /// How its state looks.
-    pub(super) fn state_class(&self) -> &'static str {
-        match self.state {
-            JobState::Done => "good",
-            JobState::Cancelled => "warn",
-            JobState::Waiting | JobState::Running => "info",
-        }
-    }
-
-    /// Keys that it has come to.
-    pub(super) fn met(&self) -> i64 {
-        self.done + self.skipped
-    }
-}
-
 impl ProofPage<'_> {
     /// The copy that is being filled.
     fn filling(&self) -> Option<&FillingItem> {
         self.fillings.iter().find(|one| one.state.is_open())
-    }
-}
-
-impl FillingItem {
-    /// How its state looks.
-    pub(super) fn state_class(&self) -> &'static str {
-        match self.state {
-            bootstrap::State::Done => "good",
-            bootstrap::State::Cancelled => "warn",
-            _ => "info",
-        }
-    }
-
-    /// How fast it is, and how long it takes, in words.
-    pub(super) fn pace(&self) -> String {
-        let Some(pace) = self.keys_per_second else { return String::new() };
-        let pace = format!("{} per second", grouped(pace.round() as i64));
-        match self.seconds_left {
-            Some(left) => format!("{pace}, about {} left", span(left)),
-            None => pace,
-        }
-    }
-}
-
-fn described(selection: &ResyncSelection) -> String {
-    match selection {
-        ResyncSelection::Differences(seq) => format!("the differences of verification {seq}"),
-        ResyncSelection::Keys(keys) => match keys.as_slice() {
-            [key] => common::text::visible(key).into_owned(),
-            keys => format!("{} named keys", keys.len()),
-        },
-        ResyncSelection::Where(which) => {
-            let prefix = which.prefix.as_deref().map(common::text::visible);
-            let prefix = prefix.map(|prefix| format!("that begin with {prefix}"));
-            let since = which.changed_since.map(|since| format!("changed since {since}"));
-            match prefix.into_iter().chain(since).collect::<Vec<_>>() {
-                parts if parts.is_empty() => "all keys".to_owned(),
-                parts => format!("all keys {}", parts.join(", ")),
-            }
-        }
     }
 }
 
