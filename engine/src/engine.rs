@@ -195,6 +195,7 @@ impl Engine {
                 tombstones: settings.retention.removed_products,
                 patience: settings.verify.patience,
                 first: settings.kafka.outbound_consumer.clone(),
+                topic: settings.kafka.outbound_topic.clone(),
                 ..Verifier::new(&db, &env, name, owner)
             });
         let remotes = Arc::new(remotes(&settings, &peer)?);

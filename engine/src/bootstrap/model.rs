@@ -7,9 +7,10 @@ use common::on;
 use common::schema::{bootstrap, outbox_pending, outbox_sent};
 use common::stored_by_code;
 use diesel::deserialize::FromSqlRow;
+use diesel::dsl::{not, sql};
 use diesel::expression::AsExpression;
 use diesel::prelude::*;
-use diesel::sql_types::SmallInt;
+use diesel::sql_types::{Bool, SmallInt, Text};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -221,12 +222,21 @@ pub(super) fn save(conn: &mut Conn, row: &Filling) -> QueryResult<()> {
     Ok(())
 }
 
-/// Whether an event up to `last` waits to be sent or answered. One that failed is left to the verification.
-pub(super) fn is_unanswered(conn: &mut Conn, last: EventId) -> QueryResult<bool> {
+/// The oldest event up to `last` that waits to be sent, or for the answer of `consumer`. One that failed is left to the
+/// verification.
+pub(super) fn unanswered(
+    conn: &mut Conn,
+    last: EventId,
+    consumer: &str,
+) -> QueryResult<Option<EventId>> {
     use {outbox_pending as p, outbox_sent as s};
     let pending: Option<EventId> =
         on!(&mut *conn, c => p::table.order(p::id).select(p::id).first(c).optional())?;
-    let sent: Option<EventId> =
-        on!(conn, c => s::table.order(s::id).select(s::id).first(c).optional())?;
-    Ok(pending.into_iter().chain(sent).any(|id| id <= last))
+    let has_answered = sql::<Bool>(
+        "EXISTS (SELECT 1 FROM outbox_answer a WHERE a.event_id = outbox_sent.id AND a.outcome < 2 AND a.consumer = ",
+    );
+    let has_answered = has_answered.bind::<Text, _>(consumer).sql(")");
+    let owed = s::table.filter(s::id.le(last)).filter(not(has_answered)).order(s::id).select(s::id);
+    let sent: Option<EventId> = on!(conn, c => owed.first(c).optional())?;
+    Ok(pending.into_iter().chain(sent).filter(|id| *id <= last).min())
 }

@@ -25,6 +25,9 @@ const FEW: i64 = 500;
 /// Rounds after which people are told that the copy still differs.
 const PATIENT_ROUNDS: i32 = 3;
 
+/// So long the last states may be on their way; then the verification tells what has not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Pauses before a copy that differed, or could not be judged, is verified again.
 const AGAIN: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
 
@@ -335,11 +338,19 @@ impl Step<'_> {
         }
     }
 
+    /// Waits until the consumer has answered what was sent, or long enough.
     fn arrive(&mut self, conn: &mut Conn, row: &mut Filling) -> QueryResult<()> {
         let last = row.last_event.unwrap_or(common::ids::EventId::NIL);
-        if !conn.read_by_index(|conn| model::is_unanswered(conn, last))? {
-            row.state = State::Verifying;
-            self.outcome.again = true;
+        let owed = conn.read_by_index(|conn| model::unanswered(conn, last, &row.consumer))?;
+        let waited = row.filled_us.map_or(Duration::ZERO, |filled| self.now.since(filled));
+        match owed {
+            Some(id) if waited < PATIENCE => {
+                row.reason = Some(format!("{} has not answered {id}, which is on its way", row.consumer));
+            }
+            _ => {
+                (row.state, row.reason) = (State::Verifying, None);
+                self.outcome.again = true;
+            }
         }
         Ok(())
     }

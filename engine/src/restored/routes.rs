@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::model::{self, Restoration, State};
-use super::start::{Restorer, Side};
+use super::start::{Restorer, Side, StartError};
 
 /// A reason has so many characters at the most.
 const REASON: usize = 500;
@@ -28,6 +28,8 @@ pub struct RestorationRequest {
 pub struct RestorationView {
     /// Its number at the owner.
     pub seq: String,
+    /// Whose copy it is.
+    pub consumer: String,
     /// How far it is; `equal`, `different` and `cancelled` are ends.
     pub state: State,
     /// Repairs so far.
@@ -42,6 +44,7 @@ impl From<Restoration> for RestorationView {
     fn from(row: Restoration) -> Self {
         Self {
             seq: row.seq.to_string(),
+            consumer: row.service,
             state: row.state,
             rounds: row.rounds,
             differences: row.differences,
@@ -89,6 +92,7 @@ pub fn configure(restorations: Restorations) -> impl FnOnce(&mut ServiceConfig) 
     responses(
         (status = 200, body = RestorationView),
         (status = 404, description = "This service owns nothing that a copy could miss, or there is no such restoration"),
+        (status = 409, description = "The database of this service is behind itself"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -113,8 +117,12 @@ pub async fn request(
         return Err(Problem::invalid("reason", detail));
     }
     let starter = restorer.clone();
-    let start =
-        move |conn: &mut Conn| Ok::<_, Problem>(starter.start_for(conn, &consumer, reason)?);
+    let start = move |conn: &mut Conn| {
+        starter.start_for(conn, &consumer, reason).map_err(|error| match error {
+            StartError::Query(error) => error.into(),
+            other => Problem::conflict("owner-is-behind", other.to_string()),
+        })
+    };
     let row = restorer.db.write(start).await?;
     restorer.wake();
     Ok(Json(row.into()))

@@ -86,6 +86,12 @@ pub enum StartError {
     /// It is under way.
     #[error("restoration {0} is under way; wait for its end")]
     Running(i64),
+    /// The owner would mend a copy by what it lost itself.
+    #[error(
+        "the database of {0} came back from a backup itself: run `stockloop restored` there first, or a copy would be made \
+         like it"
+    )]
+    OwnerBehind(String),
     /// A statement failed.
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
@@ -155,17 +161,20 @@ impl Restorer {
     /// Begins, at the owner, to mend the copy of `consumer`, which asks for it; one that is under way goes on.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// When the owner's own database is behind, or a statement fails.
     pub fn start_for(
         &self,
         conn: &mut Conn,
         consumer: &str,
         reason: Option<String>,
-    ) -> QueryResult<Restoration> {
+    ) -> Result<Restoration, StartError> {
         let now = self.env.now();
+        if model::newest(conn, &self.service)?.is_some_and(|own| own.is_behind()) {
+            return Err(StartError::OwnerBehind(self.service.clone()));
+        }
         let detail = format!("{consumer} asks for what it misses");
         let Some(seq) = model::insert(conn, now, consumer, None, &detail)? else {
-            return model::newest(conn, consumer)?.ok_or(diesel::result::Error::NotFound);
+            return Ok(model::newest(conn, consumer)?.ok_or(diesel::result::Error::NotFound)?);
         };
         let mut row = model::find(conn, seq)?.ok_or(diesel::result::Error::NotFound)?;
         row.reason = reason;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::db::{Conn, DbError};
 use diesel::QueryResult;
+use serde::Deserialize;
 
 use super::model::{self, Restoration, State};
 use super::routes::{RestorationRequest, RestorationView};
@@ -14,7 +15,7 @@ use crate::audit::{self, Actor, AuthMethod};
 use crate::bulk::JobState;
 use crate::peer::body_of;
 use crate::resync::{self, NewResync, ResyncJob, ResyncKind, ResyncSelection};
-use crate::verify::{self, NewVerification, Verification};
+use crate::verify::{self, Finding, NewVerification, Verification};
 
 /// How often what was put down is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -112,6 +113,9 @@ impl Restorer {
                 }
                 None => outcome.ended = end(conn, row, State::Equal, now)?,
             },
+            verify::State::Different if row.rounds == 0 && self.is_doubtful(conn, row, found)? => {
+                outcome.ended = end(conn, row, State::Different, now)?;
+            }
             verify::State::Different => {
                 let fewer = found.cut || before.is_none_or(|before| found.differences < before);
                 if fewer && row.rounds < ROUNDS {
@@ -126,6 +130,32 @@ impl Restorer {
             _ => (row.verification, row.due_us) = (None, now.after(AGAIN)),
         }
         Ok(outcome)
+    }
+
+    /// Whether a copy that asks for what it misses has more than its owner: then it may be the owner that lost, and a
+    /// person has to look before the copy is made like it.
+    fn is_doubtful(
+        &self,
+        conn: &mut Conn,
+        row: &mut Restoration,
+        found: &Verification,
+    ) -> QueryResult<bool> {
+        if row.service == self.service {
+            return Ok(false);
+        }
+        let count = |of: Finding, counts: &[(Finding, i64)]| {
+            counts.iter().filter(|(finding, _)| *finding == of).map(|(_, keys)| keys).sum::<i64>()
+        };
+        let counts = verify::counts(conn, found.seq)?;
+        let (unknown, newer) = (count(Finding::Unknown, &counts), count(Finding::Newer, &counts));
+        if unknown + newer > 0 {
+            row.waits_for = Some(format!(
+                "{} has {unknown} keys that {} never had, and {newer} newer than its own: is it {} that lost them? If not, \
+                 `stockloop repair` shows and mends that; then begin again",
+                row.service, self.service, self.service
+            ));
+        }
+        Ok(unknown + newer > 0)
     }
 
     /// Whose copy is proved first: that of the service which asks, or the first of all where the owner was restored.
@@ -175,7 +205,9 @@ impl Restorer {
         let Some(row) = due else { return Ok(Outcome { open, ..Outcome::default() }) };
         let answer = self.ask(&row).await;
         let told = move |conn: &mut Conn| {
-            let mut row = row;
+            let Some(mut row) = model::lock_running(conn, row.seq)? else {
+                return Ok(Outcome { open, ..Outcome::default() });
+            };
             let ended = match answer {
                 Ok(answer) => take_over(conn, &mut row, answer, now)?,
                 Err(why) => {
@@ -213,12 +245,24 @@ impl Restorer {
         }
         let body = body_of(response, MAX_ANSWER).await;
         let body = body.map_err(|error| failed(error.to_string()))?;
+        if status == reqwest::StatusCode::CONFLICT {
+            let refused = serde_json::from_slice::<Refused>(&body);
+            return Err(refused.map_or_else(|_| failed(format!("it answered {status}")), |it| it.detail));
+        }
         if !status.is_success() {
             return Err(failed(format!("it answered {status}")));
         }
-        let view = serde_json::from_slice(&body);
-        view.map(Some).map_err(|error| failed(format!("its answer can't be read ({error})")))
+        let view = serde_json::from_slice::<RestorationView>(&body);
+        let view = view.map_err(|error| failed(format!("its answer can't be read ({error})")))?;
+        // Its numbers begin again where it came back from a backup itself.
+        Ok(Some(view).filter(|view| view.consumer == self.service))
     }
+}
+
+/// Why an owner mends nothing.
+#[derive(Deserialize)]
+struct Refused {
+    detail: String,
 }
 
 /// What the owner says of a copy's restoration; whether that is over.

@@ -4,7 +4,8 @@
 //! which keys it is for and how far it has got. One step is one transaction: it locks the job's row and the keys' rows,
 //! appends their events, and moves the cursor, so a kill at any point loses a step and doubles nothing. A step waits
 //! until the relay has sent what the one before appended: changes that happen meanwhile never queue behind more than
-//! one step's events.
+//! one step's events. Where no copy waits for them, steps are small, and each is answered and rested from as long as it
+//! took, so that live changes have the loop for themselves at least half of the time.
 
 mod model;
 mod step;
@@ -13,7 +14,6 @@ use std::sync::{Arc, Mutex};
 
 use common::clock::Timestamp;
 use common::event::NewEvent;
-use common::ids::EventId;
 use common::stored_by_name;
 use diesel::QueryResult;
 use diesel::deserialize::FromSqlRow;
@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 pub use model::{NewResync, ResyncJob, Skipped, cancel, find, insert, list, skipped};
+use step::LastStep;
 pub use step::Outcome;
 
 /// Keys that may be named one by one.
@@ -135,8 +136,8 @@ pub struct Resent {
 #[derive(Debug, Clone, Default)]
 pub struct Resync {
     woken: Arc<Notify>,
-    /// Events of the last step, of which some may not be sent yet.
-    unsent: Arc<Mutex<Vec<EventId>>>,
+    /// What the next step may have to wait for.
+    last: Arc<Mutex<LastStep>>,
 }
 
 impl Resync {

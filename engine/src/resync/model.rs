@@ -4,7 +4,7 @@ use common::clock::Timestamp;
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::ids::EventId;
 use common::on;
-use common::schema::{outbox_pending, resync_job, resync_skipped};
+use common::schema::{outbox_pending, outbox_sent, resync_job, resync_skipped};
 use diesel::prelude::*;
 
 use super::ResyncKind;
@@ -184,9 +184,18 @@ pub(super) fn save(conn: &mut Conn, job: &ResyncJob) -> QueryResult<()> {
     Ok(())
 }
 
-/// Those of `events` that still wait for their first send.
-pub(super) fn unsent(conn: &mut Conn, events: &[EventId]) -> QueryResult<Vec<EventId>> {
-    let waiting =
-        outbox_pending::table.filter(outbox_pending::id.eq_any(events)).select(outbox_pending::id);
-    on!(conn, c => waiting.load(c))
+/// Those of `events` that still wait for their first send, or, if `answered` says so, for their answer.
+pub(super) fn on_its_way(
+    conn: &mut Conn,
+    events: &[EventId],
+    answered: bool,
+) -> QueryResult<Vec<EventId>> {
+    use {outbox_pending as p, outbox_sent as s};
+    let waiting = p::table.filter(p::id.eq_any(events)).select(p::id);
+    let mut open: Vec<EventId> = on!(&mut *conn, c => waiting.load(c))?;
+    if answered {
+        let sent = s::table.filter(s::id.eq_any(events)).select(s::id);
+        open.extend(on!(conn, c => sent.load::<EventId>(c))?);
+    }
+    Ok(open)
 }

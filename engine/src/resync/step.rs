@@ -1,6 +1,7 @@
 //! One step of a job.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError};
@@ -15,15 +16,32 @@ use crate::bulk::JobState;
 use crate::outbox::Outbox;
 use crate::verify::{self, KeyFinding, NewVerification, Owner};
 
-/// Keys that one step sends at the most.
+/// Keys that one step sends at the most, where the copy waits for them.
 const CHUNK: usize = 500;
+
+/// The same where nobody does: live changes queue behind so few.
+const PACED_CHUNK: usize = 100;
+
+/// So long a step may be on its way before the next one is made all the same, and so long is the rest at the most.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// What this instance appended last for a job.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastStep {
+    /// Its events that the next step waits for.
+    events: Vec<EventId>,
+    /// Whether live changes come first: then a step is answered, and as long a rest follows, before the next one.
+    paced: bool,
+    appended_us: Timestamp,
+    rest_until_us: Timestamp,
+}
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether there was a job to work on; there may be more to do then.
     pub worked: bool,
-    /// Whether the job waits until what it appended before is sent.
+    /// Whether the job waits until what it appended before is sent, or answered, or gives way to live changes.
     pub waits: bool,
     /// Events that were appended.
     pub appended: usize,
@@ -41,7 +59,7 @@ struct Next {
 
 impl Resync {
     /// Works on the oldest open job that nobody else works on, for one chunk of keys, once what this instance appended
-    /// for it before is sent.
+    /// for it before is sent; where no copy waits for it, once that is answered and as long a rest is over.
     ///
     /// The caller calls [`Outbox::wake`] if anything was appended.
     ///
@@ -55,28 +73,46 @@ impl Resync {
         owner: std::sync::Arc<dyn Owner>,
         consumer: &str,
     ) -> Result<Outcome, DbError> {
-        if self.waits(db).await? {
+        if self.waits(db, env.now()).await? {
             return Ok(Outcome { worked: true, waits: true, ..Outcome::default() });
         }
         let (now, outbox, consumer) = (env.now(), outbox.clone(), consumer.to_owned());
         let stepped = db.write::<_, DbError>(move |conn| {
-            let Some(job) = model::take(conn)? else { return Ok((Outcome::default(), Vec::new())) };
+            let Some(job) = model::take(conn)? else { return Ok((Outcome::default(), LastStep::default())) };
             Ok(step(conn, job, now, &outbox, &*owner, &consumer)?)
         });
-        let (outcome, events) = stepped.await?;
-        *self.unsent.lock().unwrap_or_else(PoisonError::into_inner) = events;
+        let (outcome, last) = stepped.await?;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
         Ok(outcome)
     }
 
-    async fn waits(&self, db: &Db) -> Result<bool, DbError> {
-        let events = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if events.is_empty() {
-            return Ok(false);
+    async fn waits(&self, db: &Db, now: Timestamp) -> Result<bool, DbError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if last.events.is_empty() {
+            return Ok(now < last.rest_until_us);
         }
-        let unsent = db.read::<_, DbError>(move |conn| Ok(model::unsent(conn, &events)?)).await?;
-        let waits = !unsent.is_empty();
-        *self.unsent.lock().unwrap_or_else(PoisonError::into_inner) = unsent;
+        let (events, paced) = (last.events, last.paced);
+        let open = db.read::<_, DbError>(move |conn| Ok(model::on_its_way(conn, &events, paced)?));
+        last.events = open.await?;
+        let took = now.since(last.appended_us).min(LONGEST);
+        if paced && (last.events.is_empty() || took == LONGEST) {
+            last.events = Vec::new();
+            last.rest_until_us = now.after(took);
+        }
+        let waits = !last.events.is_empty() || now < last.rest_until_us;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
         Ok(waits)
+    }
+}
+
+impl ResyncKind {
+    /// Whether live changes come before it: no copy is known to lack what it sends, or only some keys.
+    const fn is_paced(self) -> bool {
+        matches!(self, Self::Resync | Self::Repair)
+    }
+
+    const fn chunk(self) -> usize {
+        if self.is_paced() { PACED_CHUNK } else { CHUNK }
     }
 }
 
@@ -87,13 +123,14 @@ fn step(
     outbox: &Outbox,
     owner: &dyn Owner,
     consumer: &str,
-) -> QueryResult<(Outcome, Vec<EventId>)> {
+) -> QueryResult<(Outcome, LastStep)> {
     let Ok(selection) = serde_json::from_str::<ResyncSelection>(&job.selection) else {
         // Another version of this program wrote it; to go on would block all jobs behind it.
         end(conn, &mut job, JobState::Cancelled, now, Some("this service, which can't read it"))?;
-        return Ok((Outcome { worked: true, ..Outcome::default() }, Vec::new()));
+        return Ok((Outcome { worked: true, ..Outcome::default() }, LastStep::default()));
     };
-    let next = next_of(conn, &selection, job.cursor.as_deref().unwrap_or_default(), owner)?;
+    let (after, chunk) = (job.cursor.as_deref().unwrap_or_default(), job.kind.chunk());
+    let next = next_of(conn, &selection, after, chunk, owner)?;
     let resend = Resend { keys: &next.keys, kind: job.kind, reason: job.reason.as_deref(), now };
     let Resent { events, mut skipped } = match next.keys.is_empty() {
         true => Resent::default(),
@@ -119,21 +156,24 @@ fn step(
             end(conn, &mut job, JobState::Done, now, None)?;
         }
     }
-    Ok((Outcome { worked: true, waits: false, appended: ids.len(), verifies }, ids))
+    let outcome = Outcome { worked: true, waits: false, appended: ids.len(), verifies };
+    let paced = job.kind.is_paced();
+    Ok((outcome, LastStep { events: ids, paced, appended_us: now, ..LastStep::default() }))
 }
 
 fn next_of(
     conn: &mut Conn,
     selection: &ResyncSelection,
     after: &str,
+    chunk: usize,
     owner: &dyn Owner,
 ) -> QueryResult<Next> {
-    let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
+    let limit = i64::try_from(chunk).unwrap_or(i64::MAX);
     match selection {
         ResyncSelection::Differences(seq) => {
             let found = verify::findings(conn, *seq, true, after, limit)?;
             let epoch = Outbox::epoch(conn)?;
-            let cursor = cursor_after(found.len(), found.last().map(|one| one.key.as_str()));
+            let cursor = cursor_after(chunk, found.len(), found.last().map(|one| one.key.as_str()));
             let (ahead, keys): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|one| one.copy_epoch.is_some_and(|copy| copy > epoch));
             let skipped =
@@ -146,8 +186,8 @@ fn next_of(
             let mut keys: Vec<&String> = keys.iter().filter(|key| key.as_str() > after).collect();
             keys.sort_unstable();
             keys.dedup();
-            keys.truncate(CHUNK);
-            let cursor = cursor_after(keys.len(), keys.last().map(|key| key.as_str()));
+            keys.truncate(chunk);
+            let cursor = cursor_after(chunk, keys.len(), keys.last().map(|key| key.as_str()));
             Ok(Next {
                 keys: keys.into_iter().map(|key| named(key)).collect(),
                 skipped: Vec::new(),
@@ -170,8 +210,8 @@ fn named(key: &str) -> ResendKey {
 }
 
 /// Where to go on after `count` keys; fewer than were asked for are the last.
-fn cursor_after(count: usize, last: Option<&str>) -> Option<String> {
-    last.filter(|_| count == CHUNK).map(str::to_owned)
+fn cursor_after(chunk: usize, count: usize, last: Option<&str>) -> Option<String> {
+    last.filter(|_| count == chunk).map(str::to_owned)
 }
 
 fn of_later_epoch(found: &KeyFinding, epoch: i64) -> String {

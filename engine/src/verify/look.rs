@@ -5,22 +5,14 @@ use std::sync::Arc;
 
 use common::clock::Timestamp;
 use common::db::{Conn, DbError};
-use common::event::Status;
-use common::ids::{EventId, EventIdSql};
-use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::{Array, SmallInt, Text};
 
-use super::judge::{Difference, OpenEvent, OwnerFacts, OwnerView, Verdict, judge};
+use super::judge::{Difference, OwnerFacts, OwnerView, Verdict, judge};
 use super::model::{Finding, KeyFinding};
+use super::open::{Asked, open_events};
 use super::replica::Owner;
 use super::side::{Local, Side, SideError, states_in};
 use super::wire::{KeySet, KeyState, MAX_KEY, MAX_STATES, Terms};
 use crate::outbox::Outbox;
-
-/// Events of a key that are looked through for one that is open, newest first: instances' clocks differ, so the newest
-/// id need not be that of the newest version.
-const EVENTS: i64 = 16;
 
 /// A key that was looked at.
 #[derive(Debug)]
@@ -40,6 +32,7 @@ pub(super) async fn look<C: Side>(
     local: &Local,
     consumer: &C,
     terms: &Terms,
+    asked: &Asked,
     keys: Vec<String>,
 ) -> Result<Vec<Looked>, SideError> {
     // No event brought a key that can't even be asked for.
@@ -53,7 +46,7 @@ pub(super) async fn look<C: Side>(
     };
     let mut looked: Vec<Looked> = strange.into_iter().map(by_hand).collect();
     for keys in in_requests(keys) {
-        looked.extend(look_at(owner, local, consumer, terms, keys).await?);
+        looked.extend(look_at(owner, local, consumer, terms, asked, keys).await?);
     }
     Ok(looked)
 }
@@ -78,11 +71,12 @@ async fn look_at<C: Side>(
     local: &Local,
     consumer: &C,
     terms: &Terms,
+    asked: &Asked,
     keys: Vec<String>,
 ) -> Result<Vec<Looked>, SideError> {
-    let (facts, before) = owner_views(owner, local, terms, &keys).await?;
+    let (facts, before) = owner_views(owner, local, terms, asked, &keys).await?;
     let (copies, _) = consumer.states(terms, &KeySet::Keys(keys.clone())).await?;
-    let (_, after) = owner_views(owner, local, terms, &keys).await?;
+    let (_, after) = owner_views(owner, local, terms, asked, &keys).await?;
     let mut copies: BTreeMap<String, KeyState> =
         copies.into_iter().map(|state| (state.key.clone(), state)).collect();
     let nothing = OwnerView::default();
@@ -100,9 +94,11 @@ async fn owner_views(
     owner: &Arc<dyn Owner>,
     local: &Local,
     terms: &Terms,
+    asked: &Asked,
     keys: &[String],
 ) -> Result<(OwnerFacts, BTreeMap<String, OwnerView>), DbError> {
-    let (owner, terms, keys) = (Arc::clone(owner), terms.clone(), keys.to_vec());
+    let (owner, terms, asked, keys) =
+        (Arc::clone(owner), terms.clone(), asked.clone(), keys.to_vec());
     let read = move |conn: &mut Conn| {
         let facts = OwnerFacts {
             epoch: Outbox::epoch(conn)?,
@@ -115,66 +111,12 @@ async fn owner_views(
             let key = state.key.clone();
             views.insert(key, OwnerView { state: Some(state), open: None });
         }
-        for (key, event) in open_events(conn, &keys)? {
+        for (key, event) in open_events(conn, &asked, &keys)? {
             views.entry(key).or_default().open = Some(event);
         }
         Ok::<_, DbError>((facts, views))
     };
     local.db.read(read).await
-}
-
-#[derive(QueryableByName)]
-struct OpenRow {
-    #[diesel(sql_type = Text)]
-    key: String,
-    #[diesel(sql_type = EventIdSql)]
-    id: EventId,
-    #[diesel(sql_type = SmallInt)]
-    status: i16,
-}
-
-/// The open event of each key that has one: one that is on its way, if there is one, else the newest.
-fn open_events(conn: &mut Conn, keys: &[String]) -> QueryResult<BTreeMap<String, OpenEvent>> {
-    let rows = conn.read_by_index(|conn| open_rows(conn, keys))?;
-    let mut open: BTreeMap<String, OpenEvent> = BTreeMap::new();
-    for OpenRow { key, id, status } in rows {
-        let event = OpenEvent { id, on_its_way: status != Status::Exhausted.code() };
-        let known = open.entry(key).or_insert(event);
-        if (event.on_its_way, event.id) > (known.on_its_way, known.id) {
-            *known = event;
-        }
-    }
-    Ok(open)
-}
-
-fn open_rows(conn: &mut Conn, keys: &[String]) -> QueryResult<Vec<OpenRow>> {
-    let of = |key: &str| {
-        format!(
-            "SELECT n.key, n.id, CASE WHEN w.id IS NOT NULL THEN 0 WHEN s.id IS NOT NULL THEN 1 ELSE f.status END AS status \
-             FROM (SELECT id, key FROM outbox_event WHERE key = {key} AND kind = 0 ORDER BY id DESC LIMIT {EVENTS}) n \
-             LEFT JOIN outbox_pending w ON w.id = n.id \
-             LEFT JOIN outbox_sent s ON s.id = n.id \
-             LEFT JOIN outbox_failed f ON f.id = n.id \
-             WHERE w.id IS NOT NULL OR s.id IS NOT NULL OR f.id IS NOT NULL"
-        )
-    };
-    match conn {
-        Conn::Pg(c) => {
-            let sql = format!(
-                "SELECT o.key, o.id, o.status::smallint AS status \
-                 FROM unnest($1) AS k (key) CROSS JOIN LATERAL ({}) o",
-                of("k.key")
-            );
-            sql_query(sql).bind::<Array<Text>, _>(keys).load(c)
-        }
-        Conn::Sqlite(c) => {
-            let mut rows = Vec::new();
-            for key in keys {
-                rows.extend(sql_query(of("$1")).bind::<Text, _>(key).load::<OpenRow>(c)?);
-            }
-            Ok(rows)
-        }
-    }
 }
 
 impl Looked {

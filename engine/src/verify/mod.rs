@@ -13,6 +13,7 @@ mod compare;
 pub mod judge;
 mod look;
 mod model;
+mod open;
 mod outcome;
 mod replica;
 mod routes;

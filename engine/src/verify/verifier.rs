@@ -14,6 +14,7 @@ use super::compare::{Compared, Comparison};
 use super::judge::Verdict;
 use super::look::{Looked, look};
 use super::model::{self, Finding, KeyFinding, NewVerification, SCHEDULED, State, Verification};
+use super::open::Asked;
 use super::outcome;
 use super::replica::Owner;
 use super::side::{Local, Side, SideError};
@@ -55,6 +56,8 @@ pub struct Verifier {
     pub service: String,
     /// The consumer that the settings name first.
     pub first: String,
+    /// The topic that its events go to.
+    pub topic: String,
     /// What it owns.
     pub owner: Arc<dyn Owner>,
     /// How long removed keys are known for sure.
@@ -99,6 +102,7 @@ impl Verifier {
             env: env.clone(),
             service: service.to_owned(),
             first: String::new(),
+            topic: String::new(),
             owner,
             tombstones: Duration::from_secs(365 * 24 * 60 * 60),
             patience: Duration::from_secs(30),
@@ -229,7 +233,7 @@ impl Verifier {
         let Compared { up_to, keys, differing } =
             comparison.next(row.cursor.as_deref(), size).await?;
         self.adapt(size, began.elapsed());
-        let looked = look(&self.owner, local, consumer, terms, differing).await?;
+        let looked = look(&self.owner, local, consumer, terms, &self.asked(row), differing).await?;
         self.sort(row, looked, &[], found);
         row.keys += keys;
         match up_to {
@@ -284,7 +288,7 @@ impl Verifier {
         }
         let keys: Vec<String> = due.iter().map(|one| one.key.clone()).collect();
         let rest = if keys.is_empty() { LOOKS.base } else { Duration::ZERO };
-        let looked = look(&self.owner, local, consumer, terms, keys).await?;
+        let looked = look(&self.owner, local, consumer, terms, &self.asked(row), keys).await?;
         if row.keys_of.is_some() {
             row.keys += i64::try_from(due.iter().filter(|one| one.looks == 0).count()).unwrap_or(0);
         }
@@ -339,6 +343,14 @@ impl Verifier {
 
     async fn undecided(&self, seq: i64) -> Result<i64, DbError> {
         self.db.read(move |conn| Ok(model::undecided(conn, seq, MANY_UNDECIDED)?)).await
+    }
+
+    fn asked(&self, row: &Verification) -> Asked {
+        Asked {
+            consumer: row.consumer.clone(),
+            first: self.first.clone(),
+            topic: self.topic.clone(),
+        }
     }
 
     fn local(&self) -> Local {

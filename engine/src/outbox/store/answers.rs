@@ -1,5 +1,7 @@
 //! What the single consumers said of events, where more than one is asked.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::ids::{EventId, EventIdSql};
 use common::on;
@@ -78,6 +80,29 @@ pub(in crate::outbox) fn acked(
         .filter(p::topic.eq(topic))
         .select((p::partition, p::acked_offset))
         .load(c))
+}
+
+/// The partitions of `topic` in which `consumer` has answered, and others further.
+pub(crate) fn partitions_behind(
+    conn: &mut Conn,
+    topic: &str,
+    consumer: &str,
+) -> QueryResult<BTreeSet<i32>> {
+    use consumer_partition as p;
+    let rows: Vec<(i32, String, Option<i64>)> = on!(conn, c => p::table
+        .filter(p::topic.eq(topic).and(p::acked_offset.is_not_null()))
+        .select((p::partition, p::consumer, p::acked_offset))
+        .load(c))?;
+    let mut reached: BTreeMap<i32, (Option<i64>, Option<i64>)> = BTreeMap::new();
+    for (partition, name, offset) in rows {
+        let (own, any) = reached.entry(partition).or_default();
+        *any = (*any).max(offset);
+        if name == consumer {
+            *own = offset;
+        }
+    }
+    let is_behind = |(own, any): &(Option<i64>, Option<i64>)| own.is_some() && own < any;
+    Ok(reached.into_iter().filter(|(_, of)| is_behind(of)).map(|(partition, _)| partition).collect())
 }
 
 /// Events behind `after` that were sent and are open, in the order of their ids, and that `consumer` has answered for good.

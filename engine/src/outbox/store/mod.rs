@@ -13,6 +13,7 @@ mod versions;
 use common::ids::{EventId, EventIdSql};
 use diesel::QueryableByName;
 
+pub(crate) use answers::partitions_behind;
 pub(super) use answers::*;
 pub(super) use open::*;
 pub(super) use overdue::*;

@@ -7,7 +7,7 @@ use common::config::PeerSettings;
 use common::db::{Db, ENGINE_MIGRATIONS};
 use common::env::Env;
 use common::on;
-use common::schema::{resync_job, verification};
+use common::schema::{resync_job, verification, verification_key};
 use diesel::prelude::*;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
@@ -29,6 +29,8 @@ on_every_database!(
     a_second_restore_of_the_same_backup_gets_another_epoch,
     a_job_that_a_person_cancels_ends_it,
     a_copy_that_asks_is_served_once_at_a_time,
+    a_copy_that_has_more_than_its_owner_waits_for_a_person,
+    an_owner_that_is_behind_mends_no_copy,
 );
 
 struct RestorerFixture {
@@ -95,6 +97,16 @@ impl RestorerFixture {
                 Err(StartError::Query(error)) => Err(error),
                 other => Ok(other.map_err(|error| error.to_string())),
             }
+        })
+        .await
+    }
+
+    /// The copy asks for what it misses.
+    async fn ask(&self) -> Result<Restoration, String> {
+        let restorer = self.restorer.clone();
+        self.run(move |conn| match restorer.start_for(conn, "order-service", None) {
+            Err(StartError::Query(error)) => Err(error),
+            other => Ok(other.map_err(|error| error.to_string())),
         })
         .await
     }
@@ -262,13 +274,9 @@ async fn a_job_that_a_person_cancels_ends_it(f: RestorerFixture) {
 }
 
 async fn a_copy_that_asks_is_served_once_at_a_time(f: RestorerFixture) {
-    let ask = async || {
-        let restorer = f.restorer.clone();
-        f.run(move |conn| restorer.start_for(conn, "order-service", None)).await
-    };
     let before = f.epoch().await;
-    let first = ask().await;
-    assert_eq!(ask().await.seq, first.seq);
+    let first = f.ask().await.unwrap();
+    assert_eq!(f.ask().await.unwrap().seq, first.seq);
     assert_eq!(f.epoch().await, before, "the owner is right");
     assert!(f.step().await.verifies);
     f.end_verification(verify::State::Different, 2).await;
@@ -280,5 +288,37 @@ async fn a_copy_that_asks_is_served_once_at_a_time(f: RestorerFixture) {
     f.end_verification(verify::State::Equal, 0).await;
     f.step().await;
     assert_eq!(f.row(first.seq).await.state, State::Equal);
-    assert_ne!(ask().await.seq, first.seq);
+    assert_ne!(f.ask().await.unwrap().seq, first.seq);
+}
+
+/// Else an owner that lost would have its copies lose the same.
+async fn a_copy_that_has_more_than_its_owner_waits_for_a_person(f: RestorerFixture) {
+    let seq = f.ask().await.unwrap().seq;
+    f.step().await;
+    let verification = f.row(seq).await.verification.unwrap();
+    f.run(move |conn| {
+        use verification_key as k;
+        let row = (
+            k::verification.eq(verification),
+            k::key.eq("P1"),
+            k::finding.eq(Finding::Unknown.name()),
+            k::looks.eq(1),
+            k::due_us.eq(0),
+            k::found_us.eq(0),
+        );
+        on!(conn, c => diesel::insert_into(k::table).values(row).execute(c))
+    })
+    .await;
+    f.end_verification(verify::State::Different, 3).await;
+    assert!(f.step().await.ended);
+    let row = f.row(seq).await;
+    assert_eq!((row.state, f.jobs().await), (State::Different, vec![]));
+    assert!(row.waits_for.unwrap().contains("has 1 keys that product-service never had"));
+}
+
+async fn an_owner_that_is_behind_mends_no_copy(f: RestorerFixture) {
+    f.found().await;
+    assert!(f.ask().await.unwrap_err().contains("came back from a backup itself"));
+    f.start(false).await.unwrap();
+    assert_eq!(f.ask().await.unwrap().state, State::Running, "it is being mended");
 }

@@ -2,8 +2,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use common::clock::Timestamp;
+use common::db::Conn;
+use common::ids::EventId;
+use common::on;
+use common::schema::{consumer, consumer_partition, outbox_answer, outbox_settled};
+use diesel::prelude::*;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
+use stockloop_tests::outbox::{change_open, remove_open};
 
 use super::fixture::{Shelf, Strange, only, run};
 use crate::verify::wire::{PROTOCOL, Terms};
@@ -13,6 +19,8 @@ on_every_database!(std::convert::identity =>
     every_kind_of_difference_is_found,
     what_is_on_its_way_is_no_difference,
     what_gave_up_is_one,
+    what_only_another_owes_is_not_on_its_way,
+    what_a_watched_one_has_not_reached_is_on_its_way,
     hostile_keys_are_compared_as_any,
     what_only_the_copy_has_is_listed_in_bounds,
     what_the_copy_has_more_is_not_read_for_a_digest,
@@ -109,6 +117,101 @@ async fn what_gave_up_is_one(database: TestDatabase) {
     let seq = shelf.ask(None).await;
     assert_eq!(shelf.until_ended(seq, &shelf.consumer()).await.state, State::Different);
     assert_eq!(shelf.found(seq).await, [("K00003".to_owned(), Finding::Older)]);
+}
+
+async fn register(shelf: &Shelf, name: &'static str, required: bool) {
+    use consumer as c;
+    let row = (
+        c::name.eq(name),
+        c::required.eq(required),
+        c::registered_us.eq(0),
+        c::registered_by.eq("anna"),
+    );
+    run(&shelf.owner, move |conn| {
+        on!(conn, c => diesel::insert_into(consumer::table).values(row).execute(c))
+    })
+    .await;
+}
+
+fn sent(conn: &mut Conn, event: EventId) -> QueryResult<()> {
+    change_open(conn, event, |open| {
+        (open.status, open.attempt) = (1, 1);
+        (open.partition, open.sent_us) = (Some(0), Some(Timestamp::from_micros(1)));
+    })
+}
+
+async fn what_only_another_owes_is_not_on_its_way(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(5)).await;
+    register(&shelf, "copy", true).await;
+    register(&shelf, "other", true).await;
+    let event = shelf.change("K00003", "new", false).await;
+    run(&shelf.owner, move |conn| sent(conn, event)).await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.waiting), (State::Unknown, 1), "both owe an answer");
+
+    // The copy has answered, and somebody works in it by hand; the other one owes its answer still.
+    run(&shelf.owner, move |conn| {
+        use outbox_answer as a;
+        let row = (
+            a::event_id.eq(event),
+            a::consumer.eq("copy"),
+            a::outcome.eq(0_i16),
+            a::attempt.eq(1),
+            a::processed_us.eq(2),
+        );
+        on!(conn, c => diesel::insert_into(a::table).values(row).execute(c))
+    })
+    .await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.differences), (State::Different, 1));
+}
+
+async fn what_a_watched_one_has_not_reached_is_on_its_way(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(5)).await;
+    register(&shelf, "other", true).await;
+    register(&shelf, "copy", false).await;
+    let event = shelf.change("K00003", "new", false).await;
+    run(&shelf.owner, move |conn| {
+        use {consumer_partition as p, outbox_settled as s};
+        remove_open(conn, event)?;
+        let settled = (
+            s::id.eq(event),
+            s::outcome.eq(0_i16),
+            s::attempt.eq(1),
+            s::partition.eq(Some(0)),
+            s::settled_us.eq(3),
+            s::consumer.eq("other"),
+        );
+        on!(&mut *conn, c => diesel::insert_into(s::table).values(settled).execute(c))?;
+        let at = |name: &'static str, offset: i64| {
+            (
+                p::topic.eq(""),
+                p::partition.eq(0),
+                p::consumer.eq(name),
+                p::last_ack_us.eq(3),
+                p::acked_offset.eq(Some(offset)),
+            )
+        };
+        let rows = vec![at("other", 7), at("copy", 6)];
+        on!(conn, c => diesel::insert_into(p::table).values(rows).execute(c))
+    })
+    .await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.waiting), (State::Unknown, 1), "it has not come so far");
+
+    run(&shelf.owner, |conn| {
+        use consumer_partition as p;
+        on!(conn, c => diesel::update(p::table).set(p::acked_offset.eq(Some(7))).execute(c))
+    })
+    .await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.differences), (State::Different, 1));
 }
 
 /// Long ones, equal at their beginnings, with characters that mean something elsewhere.
