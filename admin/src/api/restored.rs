@@ -195,6 +195,7 @@ fn problem(error: StartError) -> Problem {
     let detail = error.to_string();
     match error {
         StartError::NotBehind(_) => Problem::conflict("not-behind", detail),
+        StartError::OwnerBehind(_) => Problem::conflict("owner-is-behind", detail),
         StartError::Running(_) => Problem::conflict("restoration-under-way", detail),
         StartError::Query(error) => error.into(),
     }

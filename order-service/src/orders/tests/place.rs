@@ -4,6 +4,7 @@ use common::copy_state::{self, CopyState};
 use common::db::DbError;
 use common::event::EventKind;
 use serde_json::json;
+use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
 use super::orders_fixture::{OrdersFixture, body};
@@ -89,6 +90,37 @@ async fn an_emptied_copy_is_not_complete_any_more(fixture: &OrdersFixture) {
     let after = state(fixture).await;
     assert!(!after.is_complete() && after.copy_id != before.copy_id, "{after:?}");
     fixture.place(&[("A", 1)]).await.assert_problem(503, "copy-not-complete", "lines");
+}
+
+/// A key that arrives while all are deleted is none of those that the statement saw.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_arrives_while_a_copy_is_emptied_does_not_hide_that() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let fixture = &OrdersFixture::new(database);
+    for sku in ["A", "B", "C"] {
+        fixture.stock(sku, 10).await;
+    }
+    fixture.complete_copy().await;
+    let before = state(fixture).await;
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let arriving = fixture.write(move |conn| {
+        conn.batch_execute("UPDATE product_copy SET quantity = 9 WHERE sku = 'A'; INSERT INTO product_copy \
+            SELECT 'NEW', description, quantity, unit_price_minor, allow_backorder, removed, epoch, version, \
+            updated_us, applied_us FROM product_copy WHERE sku = 'B'")?;
+        let _ = locked.send(());
+        // Until the other one waits for the row.
+        conn.batch_execute("DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+            AND datname = current_database()) LOOP PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP; END $$")
+            .map_err(DbError::from)
+    });
+    let emptying = async {
+        is_locked.await.unwrap();
+        delete(fixture, "DELETE FROM product_copy").await;
+    };
+    tokio::join!(arriving, emptying);
+    let after = state(fixture).await;
+    assert_eq!(fixture.copy("NEW").await.0, 10, "it was not deleted");
+    assert!(!after.is_complete() && after.copy_id != before.copy_id, "{after:?}");
 }
 
 async fn what_is_promised_outlives_an_emptied_copy(fixture: &OrdersFixture) {
