@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use super::consumers;
 use super::latency::Latencies;
 use super::sampler::Rates;
-use crate::alerts::SILENCED;
+use crate::alerts::{AlertKind, SILENCED, is_open};
 use crate::counters;
 use crate::inbox::quarantine;
 use crate::outbox;
@@ -77,6 +77,8 @@ pub struct Sample {
     pub verified: Vec<Verified>,
     /// Whether the copy of another service's states here is complete, where there is one.
     pub copy_complete: Option<bool>,
+    /// Whether this database came back from a backup, and nobody has that mended.
+    pub database_behind: bool,
 }
 
 /// How far one consumer is.
@@ -297,6 +299,7 @@ impl Sample {
                 .get_result(c))?,
             verified: verified(conn, &consumers)?,
             consumers,
+            database_behind: is_open(conn, AlertKind::DatabaseBehind, None)?,
             copy_complete: copy_state::read(conn)?.map(|copy| copy.is_complete()),
             took: begun.elapsed(),
         })

@@ -1,5 +1,6 @@
 //! Whether the copies have what this service owns: when that was verified, what differs, and what mends it.
 
+mod course;
 mod words;
 
 use std::sync::Arc;
@@ -139,6 +140,10 @@ struct ResyncPage {
 }
 
 impl ConsumerProof {
+    fn drawn(&self) -> String {
+        course::course(&self.course)
+    }
+
     fn read(conn: &mut Conn, consumer: String) -> ProblemResult<Self> {
         let course = VerificationItem::page(conn, Some(&consumer), None, COURSE)?.items;
         let under_way = verify::under_way(conn, &consumer)?.map(VerificationItem::from);
