@@ -44,6 +44,9 @@ pub enum State {
 stored_by_code!(State { Open => 0, Again => 1, Accepted => 2, Obsolete => 3 });
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Again, Self::Accepted, Self::Obsolete];
+
     /// As people see it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,6 +55,15 @@ impl State {
             Self::Accepted => "accepted",
             Self::Obsolete => "obsolete",
         }
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|state| state.name() == text);
+        found.ok_or("it is none of open, again, accepted, obsolete")
     }
 }
 
