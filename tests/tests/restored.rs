@@ -131,7 +131,7 @@ async fn orders_whose_deduction_was_lost_are_settled(mut system: TestSystem) {
     system.wait_until_settled().await;
     for order in [&returned, &both] {
         let path = format!("/api/v1/orders/{order}/cancel");
-        assert_eq!(system.order.post(&path, Value::Null).await.status, 202);
+        assert_eq!(system.order.post(&path, json!({})).await.status, 202);
     }
     system.wait_until_settled().await;
     for order in [&again, &by_hand, &regretted, &sold_out] {
@@ -148,7 +148,7 @@ async fn orders_whose_deduction_was_lost_are_settled(mut system: TestSystem) {
         if check["newest"]["ended_at"].is_null() { Err(check) } else { Ok(check) }
     })
     .await;
-    assert_eq!(check["newest"]["found"], 8, "{check}");
+    assert_eq!(check["newest"]["found"], 7, "{check}");
     assert!(open_alert(&system.order, "commands_lost").await.is_some());
 
     let open = lost(&system, "open");
@@ -163,7 +163,7 @@ async fn orders_whose_deduction_was_lost_are_settled(mut system: TestSystem) {
 
     // A customer cancels one meanwhile; of another product, less is there than was sold.
     let path = format!("/api/v1/orders/{regretted}/cancel");
-    assert_eq!(system.order.post(&path, Value::Null).await.status, 202);
+    assert_eq!(system.order.post(&path, json!({})).await.status, 202);
     system.product.adjust("P06", -50).await;
     system.product.adjust("P03", -4).await;
     let reason = ["--reason", "corrected by hand", "--yes"];
