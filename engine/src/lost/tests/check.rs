@@ -250,7 +250,7 @@ impl LostFixture {
                 break;
             }
         }
-        self.run(|conn| model::latest_check(conn)).await.unwrap()
+        self.run(model::latest_check).await.unwrap()
     }
 
     async fn states(&self) -> Vec<(String, State)> {
@@ -331,7 +331,7 @@ async fn a_receiver_that_fails_is_asked_again(fixture: LostFixture) {
         *fixture.receiver.lock().unwrap() = receiver;
         fixture.clock.advance(AGAIN);
         assert!(fixture.lost.run_once().await.unwrap().open);
-        let check = fixture.run(|conn| model::latest_check(conn)).await.unwrap();
+        let check = fixture.run(model::latest_check).await.unwrap();
         let waits = check.waits_for.unwrap_or_default();
         assert!(waits.contains(why), "{why}: {waits}");
         assert_eq!((check.asked, check.ended_us), (0, None));
