@@ -620,6 +620,49 @@ diesel::table! {
         waits_for -> Nullable<Text>,
         due_us -> BigInt,
         ended_us -> Nullable<BigInt>,
+        tell_us -> Nullable<BigInt>,
+        untold -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    lost_check (seq) {
+        seq -> BigInt,
+        service -> Text,
+        restoration -> Text,
+        since_us -> Nullable<BigInt>,
+        until -> EventIdSql,
+        cursor -> Nullable<EventIdSql>,
+        open_from -> Nullable<EventIdSql>,
+        asked -> BigInt,
+        found -> BigInt,
+        unclear -> BigInt,
+        known_from_us -> Nullable<BigInt>,
+        waits_for -> Nullable<Text>,
+        due_us -> BigInt,
+        created_us -> BigInt,
+        ended_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::ids::EventIdSql;
+    lost_command (event_id) {
+        event_id -> EventIdSql,
+        found_by -> BigInt,
+        event_type -> Text,
+        key -> Text,
+        payload -> Text,
+        state -> SmallInt,
+        settled_us -> BigInt,
+        found_us -> BigInt,
+        closed_us -> Nullable<BigInt>,
+        closed_by -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        sent_as -> Nullable<EventIdSql>,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::consumers::{self, Role};
 use crate::inbox::Handler;
 use crate::kafka::Producer;
 use crate::loops::Loops;
+use crate::lost::{Commander, Losses, Lost};
 use crate::outbox::{
     InFlight, LetOff, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
 };
@@ -59,12 +60,21 @@ pub struct Hooks {
     pub forget: Option<ForgetOwn>,
     /// What it owns or copies, if that is to be verified and repaired.
     pub collection: Option<Collection>,
+    /// What it knows of its commands, if it sends any whose effect can be lost.
+    pub commander: Option<Arc<dyn Commander>>,
 }
 
 impl Hooks {
     /// Sends events, receives none, and leaves failed ones to operators.
     pub fn sends_only() -> Self {
-        Self { sends: true, handler: None, listener: None, forget: None, collection: None }
+        Self {
+            sends: true,
+            handler: None,
+            listener: None,
+            forget: None,
+            collection: None,
+            commander: None,
+        }
     }
 }
 
@@ -120,6 +130,8 @@ pub struct Engine {
     pub resync: Resync,
     /// What mends a database that came back from a backup, where there is a copy.
     pub restorer: Option<Restorer>,
+    /// What finds and settles its lost commands, if it sends any.
+    pub lost: Option<Lost>,
     /// What fills copies that are not complete, if it owns anything.
     pub bootstrap: Option<Bootstrap>,
     pub(crate) in_flight: InFlight,
@@ -174,7 +186,8 @@ impl Engine {
             engine.restorer.clone().map(|restorer| Restorer { db: db.clone(), ..restorer });
         let bootstrap =
             engine.bootstrap.clone().map(|bootstrap| Bootstrap { db: db.clone(), ..bootstrap });
-        let background = Self { db, verifier, restorer, bootstrap, ..engine.clone() };
+        let lost = engine.lost.clone().map(|lost| Lost { db: db.clone(), ..lost });
+        let background = Self { db, verifier, restorer, lost, bootstrap, ..engine.clone() };
         Ok((engine, Loops::new(background, collector)))
     }
 
@@ -211,8 +224,20 @@ impl Engine {
             woken: Arc::default(),
         });
         let owner = hooks.collection.as_ref().and_then(Collection::owner);
+        let lost = hooks.commander.map(|commander| Lost {
+            db: db.clone(),
+            env: env.clone(),
+            service: name.clone(),
+            receiver: settings.kafka.outbound_consumer.clone(),
+            peer: peer.clone(),
+            timeout: settings.verify.timeout,
+            kept: settings.outbox.retention,
+            commander,
+            woken: Arc::default(),
+        });
         Ok(Self {
             verifier,
+            lost,
             bootstrap: owner.map(|owner| Bootstrap::new(&db, &env, owner)),
             restorer,
             resync: Resync::default(),
@@ -349,6 +374,18 @@ impl Engine {
             env: self.env.clone(),
             tombstones: self.settings.retention.removed_products,
             collection: self.collection.clone(),
+        }
+    }
+
+    /// What this service tells others after a restore, and is told.
+    pub fn losses(&self) -> Losses {
+        let receives = self.handler.is_some();
+        Losses {
+            service: self.settings.service.name.clone(),
+            db: self.db.clone(),
+            env: self.env.clone(),
+            inbox: receives.then_some(self.settings.inbox.retention),
+            lost: self.lost.clone(),
         }
     }
 

@@ -28,6 +28,7 @@ mod engine;
 pub mod inbox;
 pub mod kafka;
 mod loops;
+pub mod lost;
 pub mod outbox;
 pub mod peer;
 pub mod restored;

@@ -11,7 +11,7 @@ use service::app::{Routes, Service};
 
 use crate::details::DetailsClient;
 use crate::inventory::{CopiedInventory, Inventory, InventoryHandler};
-use crate::orders::{Orders, OrdersListener};
+use crate::orders::{Orders, OrdersCommander, OrdersListener};
 use crate::retention;
 use crate::routes;
 use crate::schema::MIGRATIONS;
@@ -31,12 +31,14 @@ static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 
 fn hooks(context: &HookContext) -> Hooks {
     let listener = OrdersListener::new(context.outbox.clone(), context.signals.clone());
+    let commander = OrdersCommander::new(context.outbox.clone(), context.signals.clone());
     Hooks {
         sends: true,
         handler: Some(Arc::new(InventoryHandler)),
         listener: Some(Arc::new(listener)),
         forget: Some(retention::forget),
         collection: Some(Collection::Copied(Arc::new(CopiedInventory))),
+        commander: Some(Arc::new(commander)),
     }
 }
 

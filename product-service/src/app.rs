@@ -36,6 +36,7 @@ fn hooks(context: &HookContext) -> Hooks {
         listener: None,
         forget: Some(retention::forget),
         collection: Some(Collection::Owned(Arc::new(OwnedInventory))),
+        commander: None,
     }
 }
 

@@ -16,6 +16,7 @@ use common::db::{DbError, MigrationSet};
 use common::env::Env;
 use common::http::{Access, BodyLimit, StaticToken, unknown_route};
 use common::telemetry::{self, Health, measure, traced};
+use engine::lost;
 use engine::peer::{self, InboxViews};
 use engine::restored::{self, Restorations};
 use engine::{Engine, HookContext, Hooks, RunningLoops, verify};
@@ -204,6 +205,7 @@ pub fn mount(
     let replicas = engine.replicas();
     let restorations =
         Restorations { service: settings.service.name.clone(), restorer: engine.restorer.clone() };
+    let losses = engine.losses();
     let metrics = engine.metrics.clone();
     let api_access = Access::new(&settings.http.api_token, "api");
     let patience = engine.settings.database.connect_timeout;
@@ -223,6 +225,7 @@ pub fn mount(
             .configure(peer::configure(views.clone()))
             .configure(verify::configure(replicas.clone()))
             .configure(restored::configure(restorations.clone()))
+            .configure(lost::configure(losses.clone()))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.guard(request, next)));
         app.app_data(web::Data::new(BodyLimit(limit)))

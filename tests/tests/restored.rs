@@ -9,6 +9,7 @@ use crate::system::{DEADLINE, TestService, TestSystem, on_embedded_and_real, tex
 on_embedded_and_real!(
     the_owner_came_back as "restored_owner",
     the_copy_came_back as "restored_copy",
+    orders_whose_deduction_was_lost_are_settled as "restored_lost",
 );
 
 async fn the_owner_came_back(mut system: TestSystem) {
@@ -108,6 +109,126 @@ async fn the_copy_came_back(mut system: TestSystem) {
     let same = system.product.count("SELECT epoch AS n FROM service_state").await;
     assert_eq!(same, epoch, "the owner is right, and needs no epoch");
     system.stop().await;
+}
+
+/// Orders and a cancellation that the owner's backup does not know: found, listed, and decided about by a person.
+async fn orders_whose_deduction_was_lost_are_settled(mut system: TestSystem) {
+    for n in 0..7 {
+        system.product.put_product(&format!("P{n:02}"), 100).await;
+    }
+    system.wait_until_settled().await;
+    let kept = placed(&system, "P00", 1).await;
+    let returned = placed(&system, "P01", 2).await;
+    system.wait_until_settled().await;
+    let backup = system.product.back_up().await;
+
+    // What the backup does not have.
+    let again = placed(&system, "P02", 3).await;
+    let by_hand = placed(&system, "P03", 4).await;
+    let both = placed(&system, "P04", 5).await;
+    let regretted = placed(&system, "P05", 6).await;
+    let sold_out = placed(&system, "P06", 100).await;
+    system.wait_until_settled().await;
+    for order in [&returned, &both] {
+        let path = format!("/api/v1/orders/{order}/cancel");
+        assert_eq!(system.order.post(&path, json!({})).await.status, 202);
+    }
+    system.wait_until_settled().await;
+    for order in [&again, &by_hand, &regretted, &sold_out] {
+        assert_eq!(status(&system, order).await, "CONFIRMED");
+    }
+
+    system.product.come_back(&backup, &system.order.base_url.get()).await;
+    system.order.restart_beside(&system.product.base_url.get()).await;
+    behind(&system.product).await;
+    let done = run(&system.product, &["restored", "--yes", "--reason", "a trial"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let check = eventually("the search for lost commands to end", DEADLINE, async || {
+        let check = system.order.get("/api/admin/v1/lost-commands/check").await.ok();
+        if check["newest"]["ended_at"].is_null() { Err(check) } else { Ok(check) }
+    })
+    .await;
+    assert_eq!(check["newest"]["found"], 7, "{check}");
+    assert!(open_alert(&system.order, "commands_lost").await.is_some());
+
+    let open = lost(&system, "open");
+    let keys: Vec<String> = open.iter().map(|item| text(&item["key"])).collect();
+    assert_eq!(keys, [&again, &by_hand, &regretted, &sold_out, &returned].map(Clone::clone));
+    let obsolete = lost(&system, "obsolete");
+    assert!(obsolete.iter().all(|item| text(&item["key"]) == both), "{obsolete:?}");
+    let event = |order: &String| {
+        let item = open.iter().find(|item| text(&item["key"]) == *order).expect("it is open");
+        text(&item["id"])
+    };
+
+    // A customer cancels one meanwhile; of another product, less is there than was sold.
+    let path = format!("/api/v1/orders/{regretted}/cancel");
+    assert_eq!(system.order.post(&path, json!({})).await.status, 202);
+    system.product.adjust("P06", -50).await;
+    system.product.adjust("P03", -4).await;
+    let reason = ["--reason", "corrected by hand", "--yes"];
+    let accept = [&["admin", "--order", "lost-commands", "accept", &event(&by_hand)], &reason[..]];
+    let accepted = run(&system.order, &accept.concat());
+    assert_eq!(accepted.code, Some(0), "{accepted:?}");
+    let all = ["admin", "--order", "--json", "lost-commands", "again", "--all", "--yes"];
+    let sent = run(&system.order, &all);
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    let counts: Value = serde_json::from_str(sent.stdout.trim()).expect("one line");
+    assert_eq!((&counts["again"], &counts["skipped"]), (&json!(3), &json!(0)), "{counts}");
+    let twice = ["admin", "--order", "lost-commands", "again", &event(&again), "--yes"];
+    let twice = run(&system.order, &twice);
+    assert_eq!(twice.code, Some(1), "{twice:?}");
+    assert!(twice.stderr.contains("closed already: again"), "{twice:?}");
+
+    system.wait_until_settled().await;
+    for (order, wanted) in [
+        (&kept, "CONFIRMED"),
+        (&again, "CONFIRMED"),
+        (&by_hand, "CONFIRMED"),
+        (&sold_out, "REJECTED"),
+        (&returned, "CANCELLED"),
+        (&both, "CANCELLED"),
+        (&regretted, "CANCELLED"),
+    ] {
+        assert_eq!(status(&system, order).await, wanted, "{order}");
+    }
+    assert_eq!(open_alert(&system.order, "commands_lost").await, None, "none is open");
+    assert_equal(&system).await;
+    // What was there, and adjusted, without what CONFIRMED orders took: no piece is lost or sold twice.
+    for (sku, pieces) in [
+        ("P00", 99),
+        ("P01", 100),
+        ("P02", 97),
+        ("P03", 96),
+        ("P04", 100),
+        ("P05", 100),
+        ("P06", 50),
+    ] {
+        let product = system.product.get(&format!("/api/v1/inventory/{sku}")).await.ok();
+        assert_eq!(product["quantity"], pieces, "{product}");
+        let copy = system.order.get(&format!("/api/v1/inventory/{sku}")).await.ok();
+        assert_eq!((&copy["quantity"], &copy["reserved"]), (&json!(pieces), &json!(0)), "{copy}");
+    }
+    let audited = system.order.get("/api/admin/v1/audit?limit=100").await.ok().to_string();
+    assert_eq!(audited.matches("lost_command.again").count(), 3, "{audited}");
+    assert_eq!(audited.matches("lost_command.accept").count(), 1, "{audited}");
+    system.stop().await;
+}
+
+async fn placed(system: &TestSystem, sku: &str, quantity: i64) -> String {
+    text(&system.order.place_order(sku, quantity).await["id"])
+}
+
+async fn status(system: &TestSystem, order: &str) -> String {
+    text(&system.order.get(&format!("/api/v1/orders/{order}")).await.ok()["status"])
+}
+
+/// The lost commands of a state, as the command line lists them.
+fn lost(system: &TestSystem, state: &str) -> Vec<Value> {
+    let args = ["admin", "--order", "--json", "lost-commands", "--state", state];
+    let listed = run(&system.order, &args);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    listed.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// Restarts of every kind are no restore.

@@ -12,6 +12,7 @@ pub(crate) mod consumers;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 mod export;
+pub(crate) mod lost_commands;
 mod messages;
 mod openapi;
 mod operators;
@@ -50,6 +51,7 @@ use engine::alerts::Alerts;
 use engine::bootstrap::Bootstrap;
 use engine::bulk::Bulk;
 use engine::kafka::Producer;
+use engine::lost::Lost;
 use engine::outbox::Outbox;
 use engine::peer::Peer;
 use engine::restored::Restorer;
@@ -76,6 +78,8 @@ pub struct Admin {
     pub(crate) resync: Resync,
     /// What mends a database that came back from a backup, where there is a copy.
     pub(crate) restorer: Option<Restorer>,
+    /// What finds and settles lost commands; none where it sends none.
+    pub(crate) lost: Option<Lost>,
     /// What fills copies that are not complete; none where it owns nothing.
     pub(crate) bootstrap: Option<Bootstrap>,
     pub(crate) sampler: Sampler,
@@ -101,6 +105,7 @@ impl Admin {
             remotes: Arc::clone(&engine.remotes),
             resync: engine.resync.clone(),
             restorer: engine.restorer.clone(),
+            lost: engine.lost.clone(),
             bootstrap: engine.bootstrap.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
@@ -140,6 +145,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(verifications::RULES, verifications::configure),
         RouteModule::new(resyncs::RULES, resyncs::configure),
         RouteModule::new(restored::RULES, restored::configure),
+        RouteModule::new(lost_commands::RULES, lost_commands::configure),
         RouteModule::new(bootstraps::RULES, bootstraps::configure),
         RouteModule::new(relay::RULES, relay::configure),
         RouteModule::new(consumers::RULES, consumers::configure),

@@ -9,6 +9,11 @@ const SENTENCES: &[(&str, &str)] = &[
     ("verification-cancelled", "The verification is cancelled. What it has found stays listed."),
     ("resync-cancelled", "The job is cancelled. What it has sent is not taken back."),
     ("restoring", "What the database misses is being mended; how far it is, is shown here."),
+    ("lost-decided", "It is decided; what became of the command is shown in the list."),
+    (
+        "lost-all-decided",
+        "The next 100 open commands are decided about. If some are left, decide again.",
+    ),
     ("bootstrap-started", "The copy is being filled; its progress is shown here."),
     ("bootstrap-cancelled", "Filling the copy has stopped. What it has sent is not taken back."),
     ("replayed", "The message was sent to its topic again."),

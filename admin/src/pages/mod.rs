@@ -16,6 +16,7 @@ mod flash;
 mod form;
 mod json;
 mod login;
+mod lost_commands;
 mod overview;
 mod proof;
 mod relay;
@@ -45,6 +46,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(bulk_jobs::RULES, bulk_jobs::configure),
         RouteModule::new(proof::RULES, proof::configure),
         RouteModule::new(restored::RULES, restored::configure),
+        RouteModule::new(lost_commands::RULES, lost_commands::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(dead_letters::RULES, dead_letters::configure),
         RouteModule::new(relay::RULES, relay::configure),

@@ -35,11 +35,13 @@ pub enum AlertKind {
     NotVerified,
     /// The service's database is older than what it has answered: it came back from a backup.
     DatabaseBehind,
+    /// Commands lost their effect with their receiver's database.
+    CommandsLost,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Exhausted,
         Self::Silent,
         Self::VersionAboveSource,
@@ -50,6 +52,7 @@ impl AlertKind {
         Self::Drift,
         Self::NotVerified,
         Self::DatabaseBehind,
+        Self::CommandsLost,
     ];
 
     /// As stored and shown.
@@ -65,6 +68,7 @@ impl AlertKind {
             Self::Drift => "drift",
             Self::NotVerified => "not_verified",
             Self::DatabaseBehind => "database_behind",
+            Self::CommandsLost => "commands_lost",
         }
     }
 
@@ -79,7 +83,7 @@ impl std::str::FromStr for AlertKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(
-            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified or database_behind",
+            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind or commands_lost",
         )
     }
 }
@@ -204,6 +208,14 @@ impl NewAlert {
             since.unwrap_or_default()
         );
         Self { error: Some(detail.to_owned()), ..Self::bare(AlertKind::DatabaseBehind, subject) }
+    }
+
+    /// The effect of `count` of the commands of `service` was lost with the database of `receiver`.
+    pub fn commands_lost(service: &str, receiver: &str, count: &str) -> Self {
+        let subject = format!(
+            "{count} of {service} lost their effect with the database of {receiver}, which came back from a backup"
+        );
+        Self::bare(AlertKind::CommandsLost, subject)
     }
 
     fn about(kind: AlertKind, event: &EventFacts, subject: String) -> Self {

@@ -257,6 +257,9 @@ fn what_happens_now(kind: &str) -> &'static str {
         Ok(AlertKind::DatabaseBehind) => {
             "the loop goes on, but what was lost stays lost until `stockloop restored`, which mends the copy"
         }
+        Ok(AlertKind::CommandsLost) => {
+            "the loop goes on; `stockloop admin --order lost-commands` lists them, to be sent again or accepted"
+        }
         // Of a newer release.
         Err(_) => "an operator has to investigate",
     }
@@ -301,6 +304,7 @@ fn headline(items: &[Item]) -> String {
         AlertKind::NotReceived,
         AlertKind::TopicShape,
         AlertKind::DatabaseBehind,
+        AlertKind::CommandsLost,
     ]
     .into_iter()
     .flat_map(of)

@@ -2,6 +2,7 @@
 
 mod filling;
 mod housekeeping;
+mod losing;
 mod neighbours;
 mod receiving;
 mod restoring;
@@ -80,6 +81,7 @@ impl Loops {
         engine.clone().start_watching(&stop, &tasks)?;
         self.start_verifying(&stop, &tasks);
         self.start_restoring(&stop, &tasks);
+        self.start_losing(&stop, &tasks);
         self.start_filling(&stop, &tasks);
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
@@ -93,7 +95,16 @@ impl Loops {
 
     async fn start_timers(&self) -> anyhow::Result<Timers> {
         let Engine {
-            settings, outbox, bulk, alerts, resync, verifier, restorer, bootstrap, ..
+            settings,
+            outbox,
+            bulk,
+            alerts,
+            resync,
+            verifier,
+            restorer,
+            lost,
+            bootstrap,
+            ..
         } = &self.engine;
         let timers = Timers::new().await?;
         timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
@@ -103,6 +114,9 @@ impl Loops {
         timers.every("0 * * * * *", &self.retention_wakeup).await?;
         if let Some(restorer) = restorer {
             timers.every(&settings.outbox.watch_cron, &restorer.woken).await?;
+        }
+        if let Some(lost) = lost {
+            timers.every(&settings.outbox.watch_cron, &lost.woken).await?;
         }
         if let Some(verifier) = verifier {
             timers.every(&settings.outbox.sweep_cron, resync.notify()).await?;

@@ -16,6 +16,7 @@ mod position;
 mod routes;
 mod start;
 mod step;
+mod tell;
 
 pub use model::{Restoration, State, find, found, newest};
 pub use position::ReadPositions;

@@ -93,6 +93,10 @@ pub struct Restoration {
     pub due_us: Timestamp,
     /// When it ended.
     pub ended_us: Option<Timestamp>,
+    /// When the service that sends commands is told next; none: it is told, or there is none.
+    pub tell_us: Option<Timestamp>,
+    /// Why it is not told yet.
+    pub untold: Option<String>,
 }
 
 impl Restoration {
@@ -263,6 +267,7 @@ pub(super) fn save(conn: &mut Conn, row: &Restoration) -> QueryResult<()> {
         r::waits_for.eq(row.waits_for.as_deref()),
         r::due_us.eq(row.due_us),
         r::ended_us.eq(row.ended_us),
+        r::tell_us.eq(row.tell_us),
     );
     let open = r::table.find(row.seq).filter(r::ended_us.is_null());
     on!(conn, c => diesel::update(open).set(change).execute(c))?;

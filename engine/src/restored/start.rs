@@ -121,6 +121,7 @@ impl Restorer {
         begin(&mut row, by, now);
         if self.side == Side::Owner {
             row.epoch = Some(raise_epoch(conn, now)?);
+            row.tell_us = Some(now);
             row.job = Some(resync::insert(conn, &all_states(&row, by, now)?)?);
             alerts::close_kind(conn, now, AlertKind::DatabaseBehind, None, "restored")?;
         }

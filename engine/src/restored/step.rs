@@ -49,7 +49,11 @@ impl Restorer {
     /// When the database fails; nothing of the step is kept then.
     pub async fn run_once(&self) -> Result<Outcome, DbError> {
         match self.side {
-            Side::Owner => self.step_of_owner().await,
+            Side::Owner => {
+                let untold = self.tell().await?;
+                let outcome = self.step_of_owner().await?;
+                Ok(Outcome { open: outcome.open || untold, ..outcome })
+            }
             Side::Copy => self.step_of_copy().await,
         }
     }
@@ -111,6 +115,8 @@ impl Restorer {
                     (row.consumer, row.verification, row.due_us) = (Some(next), None, now);
                     row.rounds = 0;
                 }
+                // The other service is told first.
+                None if row.tell_us.is_some() => row.waits_for.clone_from(&row.untold),
                 None => outcome.ended = end(conn, row, State::Equal, now)?,
             },
             verify::State::Different if row.rounds == 0 && self.is_doubtful(conn, row, found)? => {

@@ -15,6 +15,9 @@ use diesel::prelude::*;
 /// What was made later than this long ago is in no way forgotten: a day is the shortest that may be set.
 const YOUNG: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// What the inbox knows: how far it was forgotten, in microseconds.
+pub const INBOX: &str = "inbox";
+
 /// Whether what has this id may have been forgotten, or be older than what was: then it has to be looked up.
 pub fn may_be_forgotten(id: EventId, now: Timestamp) -> bool {
     id < EventId::first_at(now.before(YOUNG))

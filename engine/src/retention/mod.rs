@@ -21,7 +21,7 @@ use diesel::prelude::*;
 
 use crate::counters;
 
-pub use forgotten::{first_known, forgotten_up_to, may_be_forgotten, note_forgotten};
+pub use forgotten::{INBOX, first_known, forgotten_up_to, may_be_forgotten, note_forgotten};
 
 /// How long answers to keyed writes are kept.
 const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -181,6 +181,10 @@ fn forget_inbox(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
         .order(inbox::event_id)
         .limit(BATCH);
     let ids: Vec<EventId> = on!(conn, c => old.load(c))?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    note_forgotten(conn, INBOX, before.micros())?;
     on!(conn, c => diesel::delete(inbox::table.filter(inbox::event_id.eq_any(&ids))).execute(c))
 }
 

@@ -2,8 +2,11 @@
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::ids::EventId;
 use common::on;
-use common::schema::{bootstrap, resync_job, resync_skipped, verification, verification_key};
+use common::schema::{
+    bootstrap, lost_check, lost_command, resync_job, resync_skipped, verification, verification_key,
+};
 use diesel::prelude::*;
 
 use super::{BATCH, Retention};
@@ -12,8 +15,26 @@ use super::{BATCH, Retention};
 pub(super) fn forget(conn: &mut Conn, retention: Retention) -> QueryResult<usize> {
     let keys = forget_keys(conn, retention.verified_keys.max(retention.verifications))?;
     let verifications = forget_verification(conn, retention.verifications)?;
+    let lost = forget_lost(conn, retention.outbox.min(retention.verifications))?;
     let fillings = forget_fillings(conn, retention.audit)?;
-    Ok(keys + verifications + fillings + forget_resync(conn, retention.audit)?)
+    Ok(keys + verifications + lost + fillings + forget_resync(conn, retention.audit)?)
+}
+
+/// Lost commands that are settled, and whose events are gone, so that nobody finds them once more; and old checks.
+fn forget_lost(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    use {lost_check as k, lost_command as l};
+    let old = l::table
+        .filter(l::closed_us.lt(before))
+        .order(l::closed_us)
+        .limit(BATCH)
+        .select(l::event_id);
+    let old: Vec<EventId> = on!(&mut *conn, c => old.load(c))?;
+    let gone = l::table.filter(l::event_id.eq_any(&old));
+    let gone = on!(&mut *conn, c => diesel::delete(gone).execute(c))?;
+    let checks = k::table.filter(k::ended_us.lt(before)).order(k::seq).limit(BATCH).select(k::seq);
+    let checks: Vec<i64> = on!(&mut *conn, c => checks.load(c))?;
+    let checks = k::table.filter(k::seq.eq_any(&checks));
+    Ok(gone + on!(conn, c => diesel::delete(checks).execute(c))?)
 }
 
 fn forget_fillings(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {

@@ -38,6 +38,7 @@ fn hooks(_context: &HookContext) -> Hooks {
         listener: None,
         forget: None,
         collection: Some(Collection::Copied(Arc::new(CopyTable::<Index>::new()))),
+        commander: None,
     }
 }
 

@@ -7,6 +7,7 @@
 mod cancel;
 mod fields;
 mod listener;
+mod lost;
 mod model;
 mod place;
 pub(crate) mod reservation;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use cancel::{CancelError, cancel};
 pub use fields::{CancelOrder, Customer, PlaceOrder, Quantity, Reason, WantedLine, WantedLines};
 pub use listener::OrdersListener;
+pub use lost::OrdersCommander;
 pub use model::{Order, OrderFilter, OrderLineRow, OrderRow, OrderStepRow, find, page, revision};
 pub use place::{LineRefusal, PlaceError, place};
 pub use state::{Cancellation, OrderStatus, Placement};

@@ -1,5 +1,7 @@
 //! The tables `orders`, `order_line` and `order_step`: their rows and every statement on them.
 
+use std::collections::BTreeSet;
+
 use common::clock::Timestamp;
 use common::db::{Conn, ROWS_PER_INSERT, column};
 use common::ids::EventIdSql;
@@ -168,6 +170,15 @@ pub fn page(conn: &mut Conn, filter: &OrderFilter, limit: i64) -> QueryResult<Ve
         }
         rows.order(orders::id.desc()).limit(limit).load(c)
     })
+}
+
+/// What was ordered by `ids`.
+pub(super) fn lines(conn: &mut Conn, ids: &BTreeSet<OrderId>) -> QueryResult<Vec<OrderLineRow>> {
+    on!(conn, c => order_line::table
+        .filter(order_line::order_id.eq_any(ids))
+        .order((order_line::order_id, order_line::sku))
+        .select(OrderLineRow::as_select())
+        .load(c))
 }
 
 /// Adds a new order.

@@ -37,6 +37,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text};
 use engine::inbox::CopyVersion;
 
+use super::OrderLineRow;
 use crate::inventory::{self, ProductCopy};
 use crate::schema::reservation;
 
@@ -87,6 +88,38 @@ pub(crate) fn add(
         on!(conn, c => diesel::insert_into(reservation::table).values(chunk).execute(c))?;
     }
     inventory::reserve(conn, wanted)
+}
+
+/// Promises once more what `orders` want, as their `lines` say: of what was promised before, nothing is left.
+pub(crate) fn renew(
+    conn: &mut Conn,
+    orders: &BTreeSet<OrderId>,
+    lines: &[OrderLineRow],
+) -> QueryResult<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
+    for line in lines {
+        let pieces = wanted.entry(line.sku.clone()).or_default();
+        *pieces = pieces.saturating_add(line.quantity);
+    }
+    let skus: Vec<&str> = wanted.keys().map(Sku::as_str).collect();
+    inventory::lock(conn, &skus)?;
+    let before = of_orders(conn, orders)?;
+    end(conn, &before)?;
+    let row = |line: &OrderLineRow| Reservation {
+        order_id: line.order_id,
+        sku: line.sku.clone(),
+        quantity: line.quantity,
+        epoch: None,
+        version: None,
+    };
+    let rows: Vec<Reservation> = lines.iter().map(row).collect();
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        on!(conn, c => diesel::insert_into(reservation::table).values(chunk).execute(c))?;
+    }
+    inventory::reserve(conn, &wanted)
 }
 
 /// Sums up what is promised of products whose copies this transaction has written: a copy that was emptied while orders

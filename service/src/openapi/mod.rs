@@ -30,6 +30,8 @@ pub(crate) use docs::configure;
         engine::verify::states,
         engine::restored::request,
         engine::restored::show,
+        engine::lost::losses,
+        engine::lost::received,
         docs::show,
     ),
     components(schemas(Problem, PartProblem)),

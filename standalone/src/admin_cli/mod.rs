@@ -15,6 +15,7 @@ mod events;
 mod export;
 mod filter;
 mod listing;
+mod lost_commands;
 mod messages;
 pub(crate) mod outcome;
 mod overview;
@@ -104,6 +105,9 @@ enum Command {
     /// List messages that could not be read, or act on one.
     #[command(args_conflicts_with_subcommands = true)]
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// List commands whose effect was lost with their receiver's backup, and decide about them.
+    #[command(args_conflicts_with_subcommands = true)]
+    LostCommands(lost_commands::LostCommandsArgs),
     /// Stop sending: everything, or the events of one key.
     Pause(relay::PauseArgs),
     /// Resume sending: everything, or the events of one key.
@@ -168,6 +172,7 @@ async fn execute(command: Command, ctx: &CommandContext) -> anyhow::Result<Outco
         Command::Mails(args) => messages::mails(ctx, args).await,
         Command::Webhooks(args) => messages::webhooks(ctx, args).await,
         Command::DeadLetters(args) => dead_letters::run(ctx, args).await,
+        Command::LostCommands(args) => lost_commands::run(ctx, args).await,
         Command::Pause(args) => relay::pause(ctx, args).await,
         Command::Resume(args) => relay::resume(ctx, args).await,
         Command::Relay => relay::show(ctx).await,

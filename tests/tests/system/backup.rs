@@ -49,6 +49,13 @@ impl TestService {
         self.environment.push(("STOCKLOOP__PEER__URL", peer.to_owned().leak()));
         self.start();
     }
+
+    /// Starts it again beside the other service, which listens at `peer` now.
+    pub(crate) async fn restart_beside(&mut self, peer: &str) {
+        self.stop().await;
+        self.environment.push(("STOCKLOOP__PEER__URL", peer.to_owned().leak()));
+        self.start();
+    }
 }
 
 /// What was committed last may be in the file beside it.

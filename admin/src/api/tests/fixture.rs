@@ -17,6 +17,7 @@ use common::on;
 use common::schema::{counter, outbox_history, outbox_settled, verification, verification_key};
 use diesel::prelude::*;
 use engine::kafka::EmbeddedBroker;
+use engine::lost::{Commander, Judgement, LostCommand};
 use engine::outbox::Outbox;
 use engine::resync::{Resend, Resent, Walked, Which};
 use engine::stats::Sampler;
@@ -144,10 +145,43 @@ impl Owner for Shelf {
     }
 }
 
+/// Finds what it is told to be obsolete to be so, and names what it sends again by the old ids.
+#[derive(Debug)]
+struct ShelfCommander;
+
+impl Commander for ShelfCommander {
+    fn is_command(&self, event_type: &str) -> bool {
+        event_type == "command"
+    }
+
+    fn judge(&self, _: &mut Conn, lost: &[LostCommand]) -> QueryResult<Vec<Judgement>> {
+        let judge = |command: &LostCommand| match command.key.as_str() {
+            "obsolete" => Judgement::Obsolete("it is over".to_owned()),
+            _ => Judgement::Matters,
+        };
+        Ok(lost.iter().map(judge).collect())
+    }
+
+    fn send_again(
+        &self,
+        _: &mut Conn,
+        _: Timestamp,
+        lost: &[LostCommand],
+        _: &str,
+    ) -> QueryResult<Vec<EventId>> {
+        Ok(lost.iter().map(|command| command.event_id).collect())
+    }
+
+    fn accept(&self, _: &mut Conn, _: Timestamp, _: &[LostCommand], _: &str) -> QueryResult<()> {
+        Ok(())
+    }
+}
+
 fn engine(db: Db, settings: &Settings, env: &Env) -> Engine {
     let (settings, env) = (settings.clone(), env.clone());
     let hooks = |_: &HookContext| Hooks {
         collection: Some(Collection::Owned(Arc::new(Shelf))),
+        commander: Some(Arc::new(ShelfCommander)),
         ..Hooks::sends_only()
     };
     Engine::with_database(db, settings, env, "http://127.0.0.1:8081", hooks).unwrap().0

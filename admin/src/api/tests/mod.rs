@@ -8,6 +8,7 @@ mod export;
 mod fixture;
 mod jobs;
 mod lists;
+pub(crate) mod lost_commands;
 mod operations;
 mod overview;
 mod peer;

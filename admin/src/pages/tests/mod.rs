@@ -3,6 +3,7 @@
 
 mod actions;
 mod login;
+mod lost_commands;
 mod proof;
 mod rendering;
 mod restored;

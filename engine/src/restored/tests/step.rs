@@ -1,14 +1,17 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
+use actix_web::{App, HttpResponse, HttpServer, web};
 use common::clock::ManualClock;
 use common::config::PeerSettings;
 use common::db::{Db, ENGINE_MIGRATIONS};
 use common::env::Env;
 use common::on;
-use common::schema::{resync_job, verification, verification_key};
+use common::schema::{restoration, resync_job, verification, verification_key};
 use diesel::prelude::*;
+use serde_json::json;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
@@ -23,6 +26,8 @@ on_every_database!(
     RestorerFixture::new =>
     an_owner_sends_all_verifies_and_repairs_until_it_is_equal,
     every_copy_is_proved,
+    the_service_that_sends_commands_is_told_before_it_ends,
+    a_service_that_sends_no_commands_is_told_once,
     what_does_not_get_less_ends_different,
     what_could_not_be_found_out_is_tried_again,
     nothing_is_begun_without_a_cause_or_twice,
@@ -44,8 +49,12 @@ fn ada() -> Actor {
 }
 
 fn peer() -> Peer {
+    peer_at("http://127.0.0.1:1".to_owned())
+}
+
+fn peer_at(url: String) -> Peer {
     Peer::new(&PeerSettings {
-        url: "http://127.0.0.1:1".to_owned(),
+        url,
         api_token: String::new().into(),
         timeout: Duration::from_secs(1),
         cache_ttl: Duration::ZERO,
@@ -89,7 +98,18 @@ impl RestorerFixture {
         assert!(self.run(work).await);
     }
 
+    /// Begins it, where the other service knows of it at once.
     async fn start(&self, force: bool) -> Result<Restoration, String> {
+        let started = self.start_untold(force).await;
+        self.run(|conn| {
+            let told = restoration::tell_us.eq(None::<Timestamp>);
+            on!(conn, c => diesel::update(restoration::table).set(told).execute(c))
+        })
+        .await;
+        started
+    }
+
+    async fn start_untold(&self, force: bool) -> Result<Restoration, String> {
         let restorer = self.restorer.clone();
         self.run(move |conn| {
             let request = Request { reason: None, force };
@@ -197,6 +217,48 @@ async fn every_copy_is_proved(mut f: RestorerFixture) {
         f.step().await;
     }
     assert_eq!(f.row(seq).await.state, State::Equal);
+}
+
+/// What answers every request with this status.
+fn service_that_answers(status: u16) -> Peer {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = HttpServer::new(move || {
+        let answer = move || async move {
+            HttpResponse::build(status.try_into().unwrap()).json(json!({"check": "1"}))
+        };
+        App::new().route("/api/v1/replica/losses", web::post().to(answer))
+    });
+    tokio::spawn(server.workers(1).disable_signals().listen(listener).unwrap().run());
+    peer_at(url)
+}
+
+async fn the_service_that_sends_commands_is_told_before_it_ends(mut f: RestorerFixture) {
+    let seq = f.start_untold(true).await.unwrap().seq;
+    f.end_job(JobState::Done).await;
+    f.step().await;
+    assert!(f.step().await.verifies);
+    f.end_verification(verify::State::Equal, 0).await;
+    let waits = f.step().await;
+    assert!(waits.open && !waits.ended, "{waits:?}");
+    let row = f.row(seq).await;
+    assert_eq!(row.state, State::Running);
+    assert!(row.waits_for.unwrap().contains("order-service can't be told at"));
+    f.restorer.peer = service_that_answers(500);
+    f.step().await;
+    assert!(f.row(seq).await.waits_for.unwrap().contains("it answered 500"));
+    f.restorer.peer = service_that_answers(200);
+    let ended = f.step().await;
+    assert!(ended.ended && !ended.open, "{ended:?}");
+    let row = f.row(seq).await;
+    assert_eq!((row.state, row.tell_us, row.untold), (State::Equal, None, None));
+}
+
+async fn a_service_that_sends_no_commands_is_told_once(mut f: RestorerFixture) {
+    f.restorer.peer = service_that_answers(404);
+    let seq = f.start_untold(true).await.unwrap().seq;
+    f.step().await;
+    assert_eq!(f.row(seq).await.tell_us, None);
 }
 
 async fn what_does_not_get_less_ends_different(f: RestorerFixture) {

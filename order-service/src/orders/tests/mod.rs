@@ -6,6 +6,7 @@
 mod attention;
 mod cancel;
 mod keys;
+mod lost;
 pub(crate) mod orders_fixture;
 mod place;
 mod read;
