@@ -345,7 +345,8 @@ impl Step<'_> {
         let waited = row.filled_us.map_or(Duration::ZERO, |filled| self.now.since(filled));
         match owed {
             Some(id) if waited < PATIENCE => {
-                row.reason = Some(format!("{} has not answered {id}, which is on its way", row.consumer));
+                row.reason =
+                    Some(format!("{} has not answered {id}, which is on its way", row.consumer));
             }
             _ => {
                 (row.state, row.reason) = (State::Verifying, None);

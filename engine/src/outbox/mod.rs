@@ -43,6 +43,6 @@ pub(crate) use neighbours::{is_from_another, message};
 pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{Relay, RelayOutcome, RelayParts};
-pub(crate) use store::partitions_behind;
 pub use state::{AckOutcome, Policy, Transition, Trigger, step};
+pub(crate) use store::partitions_behind;
 pub use update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent};

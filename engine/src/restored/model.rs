@@ -233,8 +233,9 @@ pub(super) fn take(conn: &mut Conn, now: Timestamp) -> QueryResult<Option<Restor
 /// One that is being mended, as it is now and locked until the transaction ends; none if another instance ended it.
 pub(super) fn lock_running(conn: &mut Conn, seq: i64) -> QueryResult<Option<Restoration>> {
     use restoration as r;
-    let open =
-        r::table.filter(r::seq.eq(seq)).filter(r::ended_us.is_null().and(r::state.eq(State::Running)));
+    let open = r::table
+        .filter(r::seq.eq(seq))
+        .filter(r::ended_us.is_null().and(r::state.eq(State::Running)));
     match conn {
         Conn::Pg(c) => open.select(Restoration::as_select()).for_update().get_result(c).optional(),
         Conn::Sqlite(c) => open.select(Restoration::as_select()).get_result(c).optional(),

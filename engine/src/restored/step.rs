@@ -119,7 +119,9 @@ impl Restorer {
                 None if row.tell_us.is_some() => row.waits_for.clone_from(&row.untold),
                 None => outcome.ended = end(conn, row, State::Equal, now)?,
             },
-            verify::State::Different if row.rounds == 0 && self.is_doubtful(conn, row, found)? => {
+            verify::State::Different
+                if row.rounds == 0 && self.is_doubtful(conn, row, found)? =>
+            {
                 outcome.ended = end(conn, row, State::Different, now)?;
             }
             verify::State::Different => {
@@ -253,7 +255,9 @@ impl Restorer {
         let body = body.map_err(|error| failed(error.to_string()))?;
         if status == reqwest::StatusCode::CONFLICT {
             let refused = serde_json::from_slice::<Refused>(&body);
-            return Err(refused.map_or_else(|_| failed(format!("it answered {status}")), |it| it.detail));
+            return Err(
+                refused.map_or_else(|_| failed(format!("it answered {status}")), |it| it.detail)
+            );
         }
         if !status.is_success() {
             return Err(failed(format!("it answered {status}")));

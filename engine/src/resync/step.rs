@@ -78,7 +78,9 @@ impl Resync {
         }
         let (now, outbox, consumer) = (env.now(), outbox.clone(), consumer.to_owned());
         let stepped = db.write::<_, DbError>(move |conn| {
-            let Some(job) = model::take(conn)? else { return Ok((Outcome::default(), LastStep::default())) };
+            let Some(job) = model::take(conn)? else {
+                return Ok((Outcome::default(), LastStep::default()));
+            };
             Ok(step(conn, job, now, &outbox, &*owner, &consumer)?)
         });
         let (outcome, last) = stepped.await?;

@@ -102,7 +102,11 @@ pub(crate) fn partitions_behind(
         }
     }
     let is_behind = |(own, any): &(Option<i64>, Option<i64>)| own.is_some() && own < any;
-    Ok(reached.into_iter().filter(|(_, of)| is_behind(of)).map(|(partition, _)| partition).collect())
+    Ok(reached
+        .into_iter()
+        .filter(|(_, of)| is_behind(of))
+        .map(|(partition, _)| partition)
+        .collect())
 }
 
 /// Events behind `after` that were sent and are open, in the order of their ids, and that `consumer` has answered for good.

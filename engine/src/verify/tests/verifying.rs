@@ -127,9 +127,10 @@ async fn register(shelf: &Shelf, name: &'static str, required: bool) {
         c::registered_us.eq(0),
         c::registered_by.eq("anna"),
     );
-    run(&shelf.owner, move |conn| {
-        on!(conn, c => diesel::insert_into(consumer::table).values(row).execute(c))
-    })
+    run(
+        &shelf.owner,
+        move |conn| on!(conn, c => diesel::insert_into(consumer::table).values(row).execute(c)),
+    )
     .await;
 }
 
