@@ -88,7 +88,7 @@ pub(crate) struct CheckItem {
     /// What came before is in its database.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) since: Option<Timestamp>,
-    /// Commands that the receiver was asked about.
+    /// Commands that the receiver was asked about; one that is looked at again counts again.
     pub(crate) asked: i64,
     /// Those that it does not know.
     pub(crate) found: i64,
@@ -210,6 +210,7 @@ pub(crate) async fn list(
     let after: Option<EventId> = params.take("after", "the `next` of a page")?;
     let state: Option<State> = params.take("state", "a state")?;
     params.finish()?;
+    admin.lost()?;
     admin.db.read(move |conn| LostItem::page(conn, state, after, limit).map(Json)).await
 }
 
@@ -222,6 +223,7 @@ pub(crate) async fn list(
     )
 )]
 pub(crate) async fn check(admin: Data<Admin>) -> ProblemResult<Json<CheckStatus>> {
+    admin.lost()?;
     let read = |conn: &mut Conn| Ok(Json(CheckStatus { newest: CheckItem::newest(conn)? }));
     admin.db.read::<_, Problem>(read).await
 }

@@ -63,6 +63,7 @@ async fn list(context: PageContext) -> ProblemResult<HttpResponse> {
     let after: Option<EventId> = params.take("after", "the `next` of a page")?;
     let state: Option<State> = params.take("state", "a state")?;
     params.finish()?;
+    context.admin.lost()?;
     let read = move |conn: &mut Conn| {
         Ok((LostItem::page(conn, state, after, limit)?, CheckItem::newest(conn)?))
     };

@@ -213,7 +213,7 @@ impl NewAlert {
     /// The effect of `count` of the commands of `service` was lost with the database of `receiver`.
     pub fn commands_lost(service: &str, receiver: &str, count: &str) -> Self {
         let subject = format!(
-            "{count} of {service} lost their effect with the database of {receiver}, which came back from a backup"
+            "The effect of {count} of {service} was lost with the database of {receiver}, which came back from a backup"
         );
         Self::bare(AlertKind::CommandsLost, subject)
     }

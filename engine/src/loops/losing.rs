@@ -29,15 +29,16 @@ impl Engine {
             if outcome.told {
                 self.alerts.wake();
             }
+            // Also while a check waits for its receiver.
+            let mut after = if outcome.worked { None } else { lost.tidy(None).await? };
+            while after.is_some() {
+                after = lost.tidy(after).await?;
+            }
             if outcome.open {
                 stop.run_until_cancelled(tokio::time::sleep(UNTIL_LOOKED)).await;
                 return Ok::<_, DbError>(Next::Again);
             }
-            let mut after = lost.tidy(None).await?;
-            while after.is_some() {
-                after = lost.tidy(after).await?;
-            }
-            Ok(Next::Wait)
+            Ok(if outcome.worked { Next::Again } else { Next::Wait })
         })
         .await;
     }

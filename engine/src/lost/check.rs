@@ -21,6 +21,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How long before the last sign of life a command may have been answered and lost: clocks differ.
 const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What two services' clocks may differ by, where a person's decision is compared with a backup.
+const SKEW: Duration = Duration::from_secs(5 * 60);
+
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -32,6 +35,8 @@ const COUNTED: usize = 1_000;
 pub struct Outcome {
     /// Whether a check is under way, to be looked at again soon.
     pub open: bool,
+    /// Whether one went on.
+    pub worked: bool,
     /// Whether an alert may have been raised or closed.
     pub told: bool,
 }
@@ -81,23 +86,23 @@ impl Lost {
             Ok((Some((check, page)), true))
         });
         let (due, open) = read.await?;
-        let Some((check, page)) = due else { return Ok(Outcome { open, told: false }) };
+        let Some((check, page)) = due else { return Ok(Outcome { open, ..Outcome::default() }) };
         let answer = self.ask(&check, &page).await;
         let lost = self.clone();
         let step = move |conn: &mut Conn| {
             // Another instance was faster.
             if model::lock_check(conn, check.seq)?.as_ref() != Some(&check) {
-                return Ok(Outcome { open: true, told: false });
+                return Ok(Outcome { open: true, ..Outcome::default() });
             }
             let told = lost.go_on(conn, check, &page, answer, now)?;
-            Ok(Outcome { open: model::any_running(conn)?, told })
+            Ok(Outcome { open: model::any_running(conn)?, worked: true, told })
         };
         self.db.write::<_, DbError>(step).await
     }
 
     /// Asks the receiver which commands of a page it does not know.
     async fn ask(&self, check: &LostCheck, page: &[Answered]) -> Result<Answer, String> {
-        let since = check.since_us.map_or(Timestamp::default(), |since| since.before(MARGIN));
+        let since = before_margin(check.since_us);
         let commands: BTreeMap<EventId, Timestamp> = page
             .iter()
             .filter(|one| one.outcome == FinalOutcome::Success && one.settled >= since)
@@ -168,11 +173,12 @@ impl Lost {
                 return Ok(false);
             }
         };
-        let new = model::insert(conn, check.seq, now, &answer.lost)?;
-        self.close_obsolete(conn, now, &new)?;
+        let unharmed = check.since_us.map_or(Timestamp::default(), |since| since.before(SKEW));
+        let noted = model::insert(conn, check.seq, now, unharmed, &answer.lost)?;
+        self.close_obsolete(conn, now, &noted.open)?;
         check.waits_for = None;
         check.asked += count(answer.asked);
-        check.found += count(new.len());
+        check.found += count(noted.met);
         check.unclear += count(answer.unclear);
         check.known_from_us = check.known_from_us.max(answer.known_from);
         check.cursor = page.last().map(|one| one.id).or(check.cursor);
@@ -180,10 +186,10 @@ impl Lost {
             self.end_pass(conn, &mut check, now)?;
         }
         model::save_check(conn, &check)?;
-        if !new.is_empty() {
+        if noted.is_news {
             self.tell(conn, now)?;
         }
-        Ok(!new.is_empty())
+        Ok(noted.is_news)
     }
 
     /// What was open when a pass began may have been answered meanwhile, from before the restore.
@@ -264,6 +270,11 @@ impl Lost {
         alerts::raise(conn, now, NewAlert::commands_lost(&self.service, &self.receiver, &count))
             .map(drop)
     }
+}
+
+/// What came before is surely in the restored database.
+fn before_margin(since: Option<Timestamp>) -> Timestamp {
+    since.map_or(Timestamp::default(), |since| since.before(MARGIN))
 }
 
 /// An id below `id` and above all that were made in an earlier millisecond.

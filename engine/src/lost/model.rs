@@ -16,7 +16,7 @@ use diesel::dsl::sql;
 use diesel::expression::AsExpression;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Bool, SmallInt};
+use diesel::sql_types::{Array, Bool, Nullable, SmallInt, Text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -69,7 +69,7 @@ impl std::str::FromStr for State {
 
 /// A command whose effect was lost with its receiver's database.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = lost_command)]
+#[diesel(table_name = lost_command, treat_none_as_default_value = false)]
 pub struct LostCommand {
     /// The event.
     pub event_id: EventId,
@@ -249,15 +249,66 @@ pub(super) fn first_open(conn: &mut Conn, until: EventId) -> QueryResult<Option<
     Ok([pending, sent, failed].into_iter().flatten().min())
 }
 
-/// Notes commands that are lost; those that were not known as such before are returned.
+/// What a page of lost commands came to.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// Those that are open.
+    pub(super) open: Vec<LostCommand>,
+    /// Those that this check had not met before.
+    pub(super) met: usize,
+    /// Whether any is open that was not before.
+    pub(super) is_news: bool,
+}
+
+/// Notes commands that `check` found to be lost. One that was accepted or obsolete is open again, unless that was before
+/// `unharmed`: what made it good then was lost with the same database.
 pub(super) fn insert(
+    conn: &mut Conn,
+    check: i64,
+    now: Timestamp,
+    unharmed: Timestamp,
+    lost: &BTreeMap<EventId, Timestamp>,
+) -> QueryResult<Noted> {
+    use lost_command as l;
+    let ids: Vec<EventId> = lost.keys().copied().collect();
+    let mut added = 0;
+    for chunk in new_rows(conn, check, now, lost)?.chunks(ROWS_PER_INSERT) {
+        added += on!(&mut *conn, c => diesel::insert_into(l::table)
+            .values(chunk)
+            .on_conflict_do_nothing()
+            .execute(c))?;
+    }
+    let before = l::table.filter(l::event_id.eq_any(&ids)).filter(l::found_by.lt(check));
+    let earlier = sql::<Nullable<Text>>(
+        "CASE WHEN state = 2 THEN 'accepted before by ' || COALESCE(closed_by, 'somebody') || ': ' || COALESCE(reason, '') END",
+    );
+    let reopened = (
+        l::state.eq(State::Open),
+        l::found_by.eq(check),
+        l::found_us.eq(now),
+        l::reason.eq(earlier),
+        l::closed_us.eq(None::<Timestamp>),
+        l::closed_by.eq(None::<String>),
+    );
+    let closed = before
+        .clone()
+        .filter(l::state.eq_any([State::Accepted, State::Obsolete]))
+        .filter(l::closed_us.ge(unharmed));
+    let again = on!(&mut *conn, c => diesel::update(closed).set(reopened).execute(c))?;
+    let met = on!(&mut *conn, c => diesel::update(before).set(l::found_by.eq(check)).execute(c))?;
+    let open = l::table.filter(l::event_id.eq_any(&ids)).filter(l::state.eq(State::Open));
+    let open = on!(conn, c => open.order(l::event_id).select(LostCommand::as_select()).load(c))?;
+    Ok(Noted { open, met: added + again + met, is_news: added + again > 0 })
+}
+
+fn new_rows(
     conn: &mut Conn,
     found_by: i64,
     now: Timestamp,
     lost: &BTreeMap<EventId, Timestamp>,
 ) -> QueryResult<Vec<LostCommand>> {
     use outbox_event as e;
-    let events: Vec<(EventId, String, String, String)> = on!(&mut *conn, c => e::table
+    let events: Vec<(EventId, String, String, String)> = on!(conn, c => e::table
         .filter(e::id.eq_any(lost.keys()))
         .order(e::id)
         .select((e::id, e::event_type, e::key, e::payload))
@@ -279,17 +330,7 @@ pub(super) fn insert(
             sent_as: None,
         }
     };
-    let rows: Vec<LostCommand> = events.into_iter().map(row).collect();
-    let mut new: BTreeSet<EventId> = BTreeSet::new();
-    for chunk in rows.chunks(ROWS_PER_INSERT) {
-        let added: Vec<EventId> = on!(&mut *conn, c => diesel::insert_into(lost_command::table)
-            .values(chunk)
-            .on_conflict_do_nothing()
-            .returning(lost_command::event_id)
-            .get_results(c))?;
-        new.extend(added);
-    }
-    Ok(rows.into_iter().filter(|row| new.contains(&row.event_id)).collect())
+    Ok(events.into_iter().map(row).collect())
 }
 
 /// One lost command.

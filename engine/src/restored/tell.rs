@@ -7,13 +7,28 @@ use common::db::{Conn, DbError};
 use common::on;
 use common::schema::restoration;
 use diesel::prelude::*;
+use serde::Deserialize;
 
 use super::model::Restoration;
 use super::start::Restorer;
 use crate::lost::NewLoss;
+use crate::peer::body_of;
 
 /// The pause before it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// How the problems of these services begin.
+const PROBLEM: &str = "urn:stockloop:problem:";
+
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// What tells a service of ours from another server.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "type")]
+    problem_type: String,
+}
 
 impl Restorer {
     /// Tells the other service of a restoration of which it does not know yet; whether any is still to be told of.
@@ -33,7 +48,7 @@ impl Restorer {
         Ok(open)
     }
 
-    /// A service that sends no commands, or knows of no such route, need not be told.
+    /// A service that sends no commands, or knows of no such route, need not be told; another server's 404 says nothing.
     async fn tell_of(&self, row: &Restoration) -> Result<(), String> {
         let loss = NewLoss {
             service: self.service.clone(),
@@ -49,9 +64,16 @@ impl Restorer {
         };
         let answer = request.timeout(self.timeout).send().await;
         let answer = answer.map_err(|error| failed(error.without_url().to_string()))?;
-        match answer.status() {
-            status if status.is_success() || status == reqwest::StatusCode::NOT_FOUND => Ok(()),
-            status => Err(failed(format!("it answered {status}"))),
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let body = body_of(answer, MAX_ANSWER).await.unwrap_or_default();
+        let is_ours = serde_json::from_slice::<Answer>(&body)
+            .is_ok_and(|answer| answer.problem_type.starts_with(PROBLEM));
+        match status {
+            reqwest::StatusCode::NOT_FOUND if is_ours => Ok(()),
+            _ => Err(failed(format!("it answered {status}"))),
         }
     }
 }

@@ -143,6 +143,7 @@ async fn decide(
 ) -> anyhow::Result<Outcome> {
     let what = match which.all {
         true => "all open lost commands".to_owned(),
+        false if which.ids.len() == 1 => "one lost command".to_owned(),
         false => format!("{} lost commands", which.ids.len()),
     };
     let question = match decision.verdict {
@@ -165,13 +166,22 @@ async fn decide_named(
     decision: &Decision,
 ) -> anyhow::Result<Outcome> {
     let body = json!({ "verdict": decision.verdict, "reason": decision.reason });
+    let mut refused = None;
     for id in ids {
         let path = ["lost-commands", id.as_str(), "decide"];
-        let raw = ctx.client.send(Method::POST, &path, Some(&body)).await?;
+        let raw = match ctx.client.send(Method::POST, &path, Some(&body)).await {
+            Ok(raw) => raw,
+            Err(error) if ids.len() > 1 => {
+                ctx.remark(&format!("{id}: {error:#}"));
+                refused = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let item: Value = serde_json::from_str(&raw)?;
         ctx.print_done(&raw, &became(id, &item))?;
     }
-    Ok(Outcome::Done)
+    Ok(if refused.is_some() { Outcome::PartlyDone } else { Outcome::Done })
 }
 
 /// What became of one.

@@ -33,6 +33,7 @@ on_every_database!(
     an_answer_that_comes_late_is_looked_at,
     another_instance_goes_on_between_pages,
     told_twice_it_is_looked_for_once,
+    a_second_restore_finds_what_it_lost_again,
     what_does_not_matter_is_closed_by_itself,
     what_is_decided_is_not_decided_again,
     all_are_decided_page_by_page,
@@ -229,11 +230,15 @@ impl LostFixture {
     }
 
     async fn begin(&self) -> i64 {
+        self.begin_after("1-1800000000", START).await
+    }
+
+    async fn begin_after(&self, restoration: &str, since: Timestamp) -> i64 {
         let lost = self.lost.clone();
         let loss = NewLoss {
             service: "product-service".to_owned(),
-            restoration: "1-1800000000".to_owned(),
-            since: Some(START),
+            restoration: restoration.to_owned(),
+            since: Some(since),
         };
         self.run(move |conn| lost.begin(conn, loss)).await
     }
@@ -284,7 +289,10 @@ async fn what_the_inbox_does_not_know_is_lost(fixture: LostFixture) {
     assert_eq!(fixture.states().await, [("B".to_owned(), State::Open)]);
     let alerts = fixture.alerts().await;
     assert_eq!(alerts.len(), 1);
-    assert!(alerts[0].starts_with("one command of order-service lost"), "{alerts:?}");
+    assert!(
+        alerts[0].starts_with("The effect of one command of order-service was lost"),
+        "{alerts:?}"
+    );
 }
 
 async fn only_commands_that_succeeded_are_asked_about(fixture: LostFixture) {
@@ -404,6 +412,34 @@ async fn told_twice_it_is_looked_for_once(fixture: LostFixture) {
     let check = fixture.check().await;
     assert_eq!((check.seq, check.found), (seq, 1));
     assert_eq!(fixture.states().await, [("A".to_owned(), State::Accepted)]);
+}
+
+/// The correction by hand for which a command was accepted is lost with the same backup; one that is in it is not.
+async fn a_second_restore_finds_what_it_lost_again(fixture: LostFixture) {
+    let ids = fixture.commands(&["A", "B", "C"]).await;
+    fixture.receiver_lost(&ids);
+    fixture.begin().await;
+    assert_eq!(fixture.check().await.found, 3);
+    fixture.decide(Selection::One(ids[0]), Verdict::Accept).await.unwrap();
+    fixture.decide(Selection::One(ids[1]), Verdict::Again).await.unwrap();
+
+    fixture.begin_after("2-1800000001", START).await;
+    let check = fixture.check().await;
+    assert!(check.ended_us.is_some(), "{check:?}");
+    assert_eq!((check.seq, check.asked, check.found), (2, 3, 3));
+    let states = [("A", State::Open), ("B", State::Again), ("C", State::Open)];
+    assert_eq!(fixture.states().await, states.map(|(key, state)| (key.to_owned(), state)));
+    let first = ids[0];
+    let row = fixture.run(move |conn| find(conn, first)).await.unwrap();
+    assert_eq!((row.found_by, row.closed_us), (2, None));
+    assert_eq!(row.reason.as_deref(), Some("accepted before by ada: "));
+    assert!(fixture.alerts().await[0].contains("2 commands"));
+
+    fixture.decide(Selection::One(first), Verdict::Accept).await.unwrap();
+    let later = fixture.lost.env.now().after(Duration::from_secs(10 * 60));
+    fixture.begin_after("3-1800000002", later).await;
+    assert_eq!(fixture.check().await.found, 3);
+    assert_eq!(fixture.states().await[0].1, State::Accepted, "what made it good is in that backup");
 }
 
 async fn what_does_not_matter_is_closed_by_itself(fixture: LostFixture) {

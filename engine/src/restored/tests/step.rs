@@ -11,7 +11,7 @@ use common::env::Env;
 use common::on;
 use common::schema::{restoration, resync_job, verification, verification_key};
 use diesel::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
@@ -220,12 +220,14 @@ async fn every_copy_is_proved(mut f: RestorerFixture) {
 }
 
 /// What answers every request with this status.
-fn service_that_answers(status: u16) -> Peer {
+fn service_that_answers(status: u16, body: Value) -> Peer {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = HttpServer::new(move || {
-        let answer = move || async move {
-            HttpResponse::build(status.try_into().unwrap()).json(json!({"check": "1"}))
+        let body = body.clone();
+        let answer = move || {
+            let body = body.clone();
+            async move { HttpResponse::build(status.try_into().unwrap()).json(body) }
         };
         App::new().route("/api/v1/replica/losses", web::post().to(answer))
     });
@@ -244,10 +246,10 @@ async fn the_service_that_sends_commands_is_told_before_it_ends(mut f: RestorerF
     let row = f.row(seq).await;
     assert_eq!(row.state, State::Running);
     assert!(row.waits_for.unwrap().contains("order-service can't be told at"));
-    f.restorer.peer = service_that_answers(500);
+    f.restorer.peer = service_that_answers(500, json!({}));
     f.step().await;
     assert!(f.row(seq).await.waits_for.unwrap().contains("it answered 500"));
-    f.restorer.peer = service_that_answers(200);
+    f.restorer.peer = service_that_answers(200, json!({"check": "1"}));
     let ended = f.step().await;
     assert!(ended.ended && !ended.open, "{ended:?}");
     let row = f.row(seq).await;
@@ -255,8 +257,12 @@ async fn the_service_that_sends_commands_is_told_before_it_ends(mut f: RestorerF
 }
 
 async fn a_service_that_sends_no_commands_is_told_once(mut f: RestorerFixture) {
-    f.restorer.peer = service_that_answers(404);
+    f.restorer.peer = service_that_answers(404, json!({"error": "no such page"}));
     let seq = f.start_untold(true).await.unwrap().seq;
+    f.step().await;
+    assert!(f.row(seq).await.tell_us.is_some(), "some other server answers there");
+    let problem = json!({"type": "urn:stockloop:problem:not-found"});
+    f.restorer.peer = service_that_answers(404, problem);
     f.step().await;
     assert_eq!(f.row(seq).await.tell_us, None);
 }

@@ -147,13 +147,20 @@ fn sentence(status: &Value) -> String {
     let (seq, at) = (told(newest, "seq"), moment(newest, "ended_at"));
     match newest["state"].as_str() {
         Some("equal") => {
+            let more = match status["side"].as_str() {
+                Some("owner") => {
+                    " Orders may have lost their deductions: `stockloop admin --order lost-commands` lists them."
+                }
+                _ => "",
+            };
             format!(
-                "The copy is equal. The database of {service} is mended, {at} (restoration {seq})."
+                "The copy is equal. The database of {service} is mended, {at} (restoration {seq}).{more}"
             )
         }
         Some("different") => format!(
-            "{} still differ, {at} (restoration {seq}); the owner's `stockloop verify --last` lists them.",
-            keys(count(newest, "differences"))
+            "{} still differ, {at} (restoration {seq}); the owner's `stockloop verify --last` lists them. {}",
+            keys(count(newest, "differences")),
+            told(newest, "waits_for")
         ),
         _ => format!("It was not gone on with: {} (restoration {seq}).", told(newest, "waits_for")),
     }
