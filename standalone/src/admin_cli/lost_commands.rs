@@ -166,22 +166,22 @@ async fn decide_named(
     decision: &Decision,
 ) -> anyhow::Result<Outcome> {
     let body = json!({ "verdict": decision.verdict, "reason": decision.reason });
-    let mut refused = None;
+    let mut outcome = Outcome::Done;
     for id in ids {
         let path = ["lost-commands", id.as_str(), "decide"];
         let raw = match ctx.client.send(Method::POST, &path, Some(&body)).await {
             Ok(raw) => raw,
             Err(error) if ids.len() > 1 => {
                 ctx.remark(&format!("{id}: {error:#}"));
-                refused = Some(error);
+                outcome = Outcome::PartlyDone;
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         let item: Value = serde_json::from_str(&raw)?;
         ctx.print_done(&raw, &became(id, &item))?;
     }
-    Ok(if refused.is_some() { Outcome::PartlyDone } else { Outcome::Done })
+    Ok(outcome)
 }
 
 /// What became of one.
