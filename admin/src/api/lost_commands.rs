@@ -199,6 +199,7 @@ impl CheckItem {
     params(("state" = Option<State>, Query), PageQuery),
     responses(
         (status = 200, body = Page<LostItem>),
+        (status = 404, description = "This service sends no commands, or has no such one"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -219,6 +220,7 @@ pub(crate) async fn list(
     get, path = "/api/admin/v1/lost-commands/check", tag = "verification",
     responses(
         (status = 200, body = CheckStatus),
+        (status = 404, description = "This service sends no commands, or has no such one"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -234,6 +236,7 @@ pub(crate) async fn check(admin: Data<Admin>) -> ProblemResult<Json<CheckStatus>
     params(("id" = String, Path, format = "uuid")),
     responses(
         (status = 200, body = LostItem),
+        (status = 404, description = "This service sends no commands, or has no such one"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -252,6 +255,7 @@ pub(crate) async fn show(admin: Data<Admin>, id: Path<String>) -> ProblemResult<
     responses(
         (status = 200, body = LostItem),
         (status = 409, description = "It is closed already, or can't be sent again"),
+        (status = 404, description = "This service sends no commands, or has no such one"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -281,6 +285,7 @@ pub(crate) async fn decide_one(
     request_body = DecideAll,
     responses(
         (status = 200, body = Decided),
+        (status = 404, description = "This service sends no commands, or has no such one"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -43,6 +43,9 @@ impl Side {
     }
 }
 
+/// What shows that a database is behind, where nothing else does.
+pub(super) const BY_PERSON: &str = "a person says so";
+
 /// What mends a database that came back from a backup; cheap to clone.
 #[derive(Clone)]
 pub struct Restorer {
@@ -149,8 +152,7 @@ impl Restorer {
             _ if force => None,
             _ => return Err(StartError::NotBehind(self.service.clone())),
         };
-        let detail = "a person says so";
-        match model::insert(conn, now, &self.service, since, detail)? {
+        match model::insert(conn, now, &self.service, since, BY_PERSON)? {
             Some(seq) => Ok(model::find(conn, seq)?.ok_or(diesel::result::Error::NotFound)?),
             None => {
                 let other = model::newest(conn, &self.service)?;

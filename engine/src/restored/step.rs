@@ -119,9 +119,7 @@ impl Restorer {
                 None if row.tell_us.is_some() => row.waits_for.clone_from(&row.untold),
                 None => outcome.ended = end(conn, row, State::Equal, now)?,
             },
-            verify::State::Different
-                if row.rounds == 0 && self.is_doubtful(conn, row, found)? =>
-            {
+            verify::State::Different if self.is_doubtful(conn, row, found)? => {
                 outcome.ended = end(conn, row, State::Different, now)?;
             }
             verify::State::Different => {

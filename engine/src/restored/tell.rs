@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use serde::Deserialize;
 
 use super::model::Restoration;
-use super::start::Restorer;
+use super::start::{BY_PERSON, Restorer};
 use crate::lost::NewLoss;
 use crate::peer::body_of;
 
@@ -53,7 +53,8 @@ impl Restorer {
         let loss = NewLoss {
             service: self.service.clone(),
             restoration: format!("{}-{}", row.seq, row.epoch.unwrap_or_default()),
-            since: row.since_us,
+            // Begun anew by a person, it may be no new restore: then nothing that was decided since is lost.
+            since: row.since_us.filter(|_| row.detail != BY_PERSON),
         };
         let request = self.peer.post("/api/v1/replica/losses").json(&loss);
         let (other, url) = (&self.other, self.peer.base());

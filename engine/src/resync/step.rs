@@ -22,7 +22,7 @@ const CHUNK: usize = 500;
 /// The same where nobody does: live changes queue behind so few.
 const PACED_CHUNK: usize = 100;
 
-/// So long a step may be on its way before the next one is made all the same, and so long is the rest at the most.
+/// So long an answer is waited for once a step is sent, and so long is the rest at the most.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// What this instance appended last for a job.
@@ -91,19 +91,26 @@ impl Resync {
     async fn waits(&self, db: &Db, now: Timestamp) -> Result<bool, DbError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if last.events.is_empty() {
-            return Ok(now < last.rest_until_us);
+            return Ok(last.rests(now));
         }
-        let (events, paced) = (last.events, last.paced);
-        let open = db.read::<_, DbError>(move |conn| Ok(model::on_its_way(conn, &events, paced)?));
-        last.events = open.await?;
         let took = now.since(last.appended_us).min(LONGEST);
-        if paced && (last.events.is_empty() || took == LONGEST) {
-            last.events = Vec::new();
+        let (events, answered) = (last.events, last.paced && took < LONGEST);
+        let open =
+            db.read::<_, DbError>(move |conn| Ok(model::on_its_way(conn, &events, answered)?));
+        last.events = open.await?;
+        if last.paced && last.events.is_empty() {
             last.rest_until_us = now.after(took);
         }
-        let waits = !last.events.is_empty() || now < last.rest_until_us;
+        let waits = !last.events.is_empty() || last.rests(now);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
         Ok(waits)
+    }
+}
+
+impl LastStep {
+    /// Whether the rest is not over; a clock that was set back does not make it longer.
+    fn rests(&self, now: Timestamp) -> bool {
+        now < self.rest_until_us && self.rest_until_us.since(now) <= LONGEST
     }
 }
 

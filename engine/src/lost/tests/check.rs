@@ -230,15 +230,15 @@ impl LostFixture {
     }
 
     async fn begin(&self) -> i64 {
-        self.begin_after("1-1800000000", START).await
+        self.begin_after("1-1800000000", Some(START)).await
     }
 
-    async fn begin_after(&self, restoration: &str, since: Timestamp) -> i64 {
+    async fn begin_after(&self, restoration: &str, since: Option<Timestamp>) -> i64 {
         let lost = self.lost.clone();
         let loss = NewLoss {
             service: "product-service".to_owned(),
             restoration: restoration.to_owned(),
-            since: Some(since),
+            since,
         };
         self.run(move |conn| lost.begin(conn, loss)).await
     }
@@ -423,7 +423,7 @@ async fn a_second_restore_finds_what_it_lost_again(fixture: LostFixture) {
     fixture.decide(Selection::One(ids[0]), Verdict::Accept).await.unwrap();
     fixture.decide(Selection::One(ids[1]), Verdict::Again).await.unwrap();
 
-    fixture.begin_after("2-1800000001", START).await;
+    fixture.begin_after("2-1800000001", Some(START)).await;
     let check = fixture.check().await;
     assert!(check.ended_us.is_some(), "{check:?}");
     assert_eq!((check.seq, check.asked, check.found), (2, 3, 3));
@@ -437,9 +437,12 @@ async fn a_second_restore_finds_what_it_lost_again(fixture: LostFixture) {
 
     fixture.decide(Selection::One(first), Verdict::Accept).await.unwrap();
     let later = fixture.lost.env.now().after(Duration::from_secs(10 * 60));
-    fixture.begin_after("3-1800000002", later).await;
+    fixture.begin_after("3-1800000002", Some(later)).await;
     assert_eq!(fixture.check().await.found, 3);
     assert_eq!(fixture.states().await[0].1, State::Accepted, "what made it good is in that backup");
+    fixture.begin_after("4-1800000003", None).await;
+    assert_eq!(fixture.check().await.found, 3);
+    assert_eq!(fixture.states().await[0].1, State::Accepted, "nothing says that it was lost");
 }
 
 async fn what_does_not_matter_is_closed_by_itself(fixture: LostFixture) {

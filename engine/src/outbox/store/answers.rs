@@ -82,7 +82,7 @@ pub(in crate::outbox) fn acked(
         .load(c))
 }
 
-/// The partitions of `topic` in which `consumer` has answered, and others further.
+/// The partitions of `topic` in which others have answered further than `consumer`.
 pub(crate) fn partitions_behind(
     conn: &mut Conn,
     topic: &str,
@@ -101,7 +101,7 @@ pub(crate) fn partitions_behind(
             *own = offset;
         }
     }
-    let is_behind = |(own, any): &(Option<i64>, Option<i64>)| own.is_some() && own < any;
+    let is_behind = |(own, any): &(Option<i64>, Option<i64>)| own < any;
     Ok(reached
         .into_iter()
         .filter(|(_, of)| is_behind(of))
