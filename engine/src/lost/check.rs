@@ -13,7 +13,7 @@ use super::routes::{NewLoss, Received, ReceivedIds};
 use super::{Judgement, Lost, PAGE};
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::outbox::FinalOutcome;
-use crate::peer::body_of;
+use crate::peer::exchange;
 
 /// The pause before what could not be found out is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -139,10 +139,7 @@ impl Lost {
 
     async fn received(&self, ids: Vec<EventId>) -> Result<Received, String> {
         let request = self.peer.post("/api/v1/replica/received").json(&ReceivedIds { ids });
-        let response = request.timeout(self.timeout).send().await;
-        let response = response.map_err(|error| error.without_url().to_string())?;
-        let status = response.status();
-        let body = body_of(response, MAX_ANSWER).await.map_err(|error| error.to_string())?;
+        let (status, body) = exchange(request, self.timeout, MAX_ANSWER).await?;
         if !status.is_success() {
             return Err(format!("it answered {status}"));
         }

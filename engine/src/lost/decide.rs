@@ -175,3 +175,7 @@ impl Decision<'_> {
         self.by.note(conn, self.now, action, Some(&row.event_id.to_string()), Some(detail))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/decide.rs"]
+mod tests;

@@ -12,6 +12,9 @@
 
 mod check;
 mod decide;
+#[cfg(test)]
+#[path = "tests/fixture.rs"]
+mod fixture;
 mod model;
 mod routes;
 

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use common::config::PeerSettings;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
@@ -103,6 +103,22 @@ impl Peer {
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         url
     }
+}
+
+/// Sends a request, and reads the whole answer if it comes within `timeout` and has no more than `max` bytes.
+///
+/// # Errors
+/// What went wrong, in words that hold no address.
+pub async fn exchange(
+    request: RequestBuilder,
+    timeout: Duration,
+    max: usize,
+) -> Result<(StatusCode, Vec<u8>), String> {
+    let response = request.timeout(timeout).send().await;
+    let response = response.map_err(|error| error.without_url().to_string())?;
+    let status = response.status();
+    let body = body_of(response, max).await.map_err(|error| error.to_string())?;
+    Ok((status, body))
 }
 
 /// The body, unless it is larger than `max`; what its header says of its size needn't be true.

@@ -1,11 +1,13 @@
 //! One step of mending: put down what is next, or look whether that has ended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, DbError};
+use common::http::Problem;
 use diesel::QueryResult;
-use serde::Deserialize;
+use reqwest::StatusCode;
 
 use super::model::{self, Restoration, State};
 use super::routes::{RestorationRequest, RestorationView};
@@ -13,7 +15,7 @@ use super::start::{Restorer, Side};
 use crate::alerts::{self, AlertKind};
 use crate::audit::{self, Actor, AuthMethod};
 use crate::bulk::JobState;
-use crate::peer::body_of;
+use crate::peer::exchange;
 use crate::resync::{self, NewResync, ResyncJob, ResyncKind, ResyncSelection};
 use crate::verify::{self, Finding, NewVerification, Verification};
 
@@ -149,11 +151,9 @@ impl Restorer {
         if row.service == self.service {
             return Ok(false);
         }
-        let count = |of: Finding, counts: &[(Finding, i64)]| {
-            counts.iter().filter(|(finding, _)| *finding == of).map(|(_, keys)| keys).sum::<i64>()
-        };
-        let counts = verify::counts(conn, found.seq)?;
-        let (unknown, newer) = (count(Finding::Unknown, &counts), count(Finding::Newer, &counts));
+        let counts: BTreeMap<Finding, i64> = verify::counts(conn, found.seq)?.into_iter().collect();
+        let count = |finding| counts.get(&finding).copied().unwrap_or(0);
+        let (unknown, newer) = (count(Finding::Unknown), count(Finding::Newer));
         if unknown + newer > 0 {
             row.waits_for = Some(format!(
                 "{} has {unknown} keys that {} never had, and {newer} newer than its own: is it {} that lost them? If not, \
@@ -243,34 +243,25 @@ impl Restorer {
                 "{owner} can't be asked at {url}: {why}; is it up, and are peer.url and peer.api_token right?"
             )
         };
-        let response = request.timeout(self.timeout).send().await;
-        let response = response.map_err(|error| failed(error.without_url().to_string()))?;
-        let status = response.status();
-        if status == reqwest::StatusCode::NOT_FOUND && row.remote.is_some() {
-            return Ok(None);
-        }
-        let body = body_of(response, MAX_ANSWER).await;
-        let body = body.map_err(|error| failed(error.to_string()))?;
-        if status == reqwest::StatusCode::CONFLICT {
-            let refused = serde_json::from_slice::<Refused>(&body);
-            return Err(
-                refused.map_or_else(|_| failed(format!("it answered {status}")), |it| it.detail)
-            );
-        }
-        if !status.is_success() {
-            return Err(failed(format!("it answered {status}")));
+        let answer = exchange(request, self.timeout, MAX_ANSWER).await;
+        let (status, body) = answer.map_err(failed)?;
+        match status {
+            StatusCode::NOT_FOUND if row.remote.is_some() => return Ok(None),
+            StatusCode::CONFLICT => {
+                let refused = serde_json::from_slice::<Problem>(&body);
+                let unreadable = |_| failed(format!("it answered {status}"));
+                return Err(refused.map_or_else(unreadable, |refused| refused.detail));
+            }
+            status if !status.is_success() => {
+                return Err(failed(format!("it answered {status}")));
+            }
+            _ => {}
         }
         let view = serde_json::from_slice::<RestorationView>(&body);
         let view = view.map_err(|error| failed(format!("its answer can't be read ({error})")))?;
         // Its numbers begin again where it came back from a backup itself.
         Ok(Some(view).filter(|view| view.consumer == self.service))
     }
-}
-
-/// Why an owner mends nothing.
-#[derive(Deserialize)]
-struct Refused {
-    detail: String,
 }
 
 /// What the owner says of a copy's restoration; whether that is over.

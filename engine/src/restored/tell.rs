@@ -4,31 +4,22 @@ use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, DbError};
+use common::http::Problem;
 use common::on;
 use common::schema::restoration;
 use diesel::prelude::*;
-use serde::Deserialize;
+use reqwest::StatusCode;
 
 use super::model::Restoration;
 use super::start::{BY_PERSON, Restorer};
 use crate::lost::NewLoss;
-use crate::peer::body_of;
+use crate::peer::exchange;
 
 /// The pause before it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How the problems of these services begin.
-const PROBLEM: &str = "urn:stockloop:problem:";
-
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
-
-/// What tells a service of ours from another server.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(rename = "type")]
-    problem_type: String,
-}
 
 impl Restorer {
     /// Tells the other service of a restoration of which it does not know yet; whether any is still to be told of.
@@ -63,20 +54,20 @@ impl Restorer {
                 "{other} can't be told at {url} that its commands may be lost: {why}; is it up, and are peer.url and peer.api_token right?"
             )
         };
-        let answer = request.timeout(self.timeout).send().await;
-        let answer = answer.map_err(|error| failed(error.without_url().to_string()))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let body = body_of(answer, MAX_ANSWER).await.unwrap_or_default();
-        let is_ours = serde_json::from_slice::<Answer>(&body)
-            .is_ok_and(|answer| answer.problem_type.starts_with(PROBLEM));
+        let answer = exchange(request, self.timeout, MAX_ANSWER).await;
+        let (status, body) = answer.map_err(failed)?;
         match status {
-            reqwest::StatusCode::NOT_FOUND if is_ours => Ok(()),
-            _ => Err(failed(format!("it answered {status}"))),
+            status if status.is_success() => Ok(()),
+            StatusCode::NOT_FOUND if is_ours(&body) => Ok(()),
+            status => Err(failed(format!("it answered {status}"))),
         }
     }
+}
+
+/// Whether one of these services says so, and not some other server.
+fn is_ours(body: &[u8]) -> bool {
+    let problem = serde_json::from_slice::<Problem>(body);
+    problem.is_ok_and(|problem| problem.kind.starts_with("urn:stockloop:problem:"))
 }
 
 fn untold(conn: &mut Conn, service: &str) -> QueryResult<Option<Restoration>> {

@@ -28,8 +28,6 @@ const SETTLED: i16 = -1;
 pub(super) struct Asked {
     /// What it calls itself in its answers.
     pub(super) consumer: String,
-    /// The consumer that the settings name.
-    pub(super) first: String,
     /// Where events go.
     pub(super) topic: String,
 }
@@ -54,14 +52,19 @@ pub(super) fn open_events(
     asked: &Asked,
     keys: &[String],
 ) -> QueryResult<BTreeMap<String, OpenEvent>> {
-    let consumers = Consumers::load(conn, &asked.first)?;
-    let rows = conn.read_by_index(|conn| events(conn, &asked.consumer, keys))?;
+    let consumers = Consumers::registered(conn)?;
+    let voice = |id| consumers.voice(&asked.consumer, id);
+    // One that was asked about all events has answered what is settled.
+    let also_settled = voice(EventId::NIL) == Voice::Watched;
+    let rows = conn.read_by_index(|conn| events(conn, &asked.consumer, keys, also_settled))?;
     // After the events: whoever is not behind by now has what was settled then.
-    let behind = partitions_behind(conn, &asked.topic, &asked.consumer)?;
+    let behind = match also_settled {
+        true => partitions_behind(conn, &asked.topic, &asked.consumer)?,
+        false => BTreeSet::new(),
+    };
     let mut open: BTreeMap<String, OpenEvent> = BTreeMap::new();
     for row in rows {
-        let voice = consumers.voice(&asked.consumer, row.id);
-        let Some(event) = row.open(voice, &behind) else { continue };
+        let Some(event) = row.open(voice(row.id), &behind) else { continue };
         let known = open.entry(row.key).or_insert(event);
         if (event.on_its_way, event.id) > (known.on_its_way, known.id) {
             *known = event;
@@ -84,7 +87,16 @@ impl EventRow {
     }
 }
 
-fn events(conn: &mut Conn, consumer: &str, keys: &[String]) -> QueryResult<Vec<EventRow>> {
+fn events(
+    conn: &mut Conn,
+    consumer: &str,
+    keys: &[String],
+    also_settled: bool,
+) -> QueryResult<Vec<EventRow>> {
+    let which = match also_settled {
+        true => "",
+        false => "WHERE p.id IS NOT NULL OR w.id IS NOT NULL OR f.id IS NOT NULL",
+    };
     let of = |key: &str, consumer: &str| {
         format!(
             "SELECT n.key, n.id, COALESCE(w.partition, f.partition, t.partition) AS partition, \
@@ -96,7 +108,7 @@ fn events(conn: &mut Conn, consumer: &str, keys: &[String]) -> QueryResult<Vec<E
              LEFT JOIN outbox_pending p ON p.id = n.id \
              LEFT JOIN outbox_sent w ON w.id = n.id \
              LEFT JOIN outbox_failed f ON f.id = n.id \
-             LEFT JOIN outbox_settled t ON t.id = n.id"
+             LEFT JOIN outbox_settled t ON t.id = n.id {which}"
         )
     };
     match conn {

@@ -346,11 +346,7 @@ impl Verifier {
     }
 
     fn asked(&self, row: &Verification) -> Asked {
-        Asked {
-            consumer: row.consumer.clone(),
-            first: self.first.clone(),
-            topic: self.topic.clone(),
-        }
+        Asked { consumer: row.consumer.clone(), topic: self.topic.clone() }
     }
 
     fn local(&self) -> Local {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use common::clock::ManualClock;
-use common::config::PeerSettings;
 use common::db::{Db, ENGINE_MIGRATIONS};
 use common::env::Env;
 use common::on;
@@ -53,16 +52,7 @@ fn peer() -> Peer {
 }
 
 fn peer_at(url: String) -> Peer {
-    Peer::new(&PeerSettings {
-        url,
-        api_token: String::new().into(),
-        timeout: Duration::from_secs(1),
-        cache_ttl: Duration::ZERO,
-        cache_bytes: 0,
-        breaker_calls: 2,
-        breaker_pause: Duration::ZERO,
-    })
-    .unwrap()
+    Peer::at("peer", &url, &String::new().into(), Duration::from_secs(1)).unwrap()
 }
 
 impl RestorerFixture {
@@ -261,8 +251,8 @@ async fn a_service_that_sends_no_commands_is_told_once(mut f: RestorerFixture) {
     let seq = f.start_untold(true).await.unwrap().seq;
     f.step().await;
     assert!(f.row(seq).await.tell_us.is_some(), "some other server answers there");
-    let problem = json!({"type": "urn:stockloop:problem:not-found"});
-    f.restorer.peer = service_that_answers(404, problem);
+    let problem = Problem::not_found("order-service sends no commands");
+    f.restorer.peer = service_that_answers(404, json!(problem));
     f.step().await;
     assert_eq!(f.row(seq).await.tell_us, None);
 }

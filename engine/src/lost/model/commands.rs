@@ -1,15 +1,11 @@
-//! The tables `lost_check` and `lost_command`: their rows and every statement on them.
+//! The table `lost_command`: its rows and every statement on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
 use common::db::{Conn, ROWS_PER_INSERT, column};
-use common::event::{EventKind, Status};
 use common::ids::{EventId, EventIdSql};
-use common::schema::{
-    lost_check, lost_command, outbox_event, outbox_failed, outbox_pending, outbox_sent,
-    outbox_settled,
-};
+use common::schema::{lost_command, outbox_event};
 use common::{on, stored_by_code};
 use diesel::deserialize::FromSqlRow;
 use diesel::dsl::sql;
@@ -19,9 +15,6 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Nullable, SmallInt, Text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use super::PAGE;
-use crate::outbox::FinalOutcome;
 
 /// What became of a lost command.
 #[derive(
@@ -97,172 +90,20 @@ pub struct LostCommand {
     pub sent_as: Option<EventId>,
 }
 
-/// A search for lost commands.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
-#[diesel(table_name = lost_check)]
-pub struct LostCheck {
-    /// Its number.
-    pub seq: i64,
-    /// Whose database came back from a backup.
-    pub service: String,
-    /// Which restoration, as that service names it.
-    pub restoration: String,
-    /// What came before is in its database.
-    pub since_us: Option<Timestamp>,
-    /// Commands from here on are not looked at.
-    pub until: EventId,
-    /// Commands up to here are looked at in this pass.
-    pub cursor: Option<EventId>,
-    /// The first one that was open when the pass began.
-    pub open_from: Option<EventId>,
-    /// Commands that the receiver was asked about.
-    pub asked: i64,
-    /// Those that it does not know.
-    pub found: i64,
-    /// Those that it may have forgotten.
-    pub unclear: i64,
-    /// What was made before is not known.
-    pub known_from_us: Option<Timestamp>,
-    /// Why it does not get on.
-    pub waits_for: Option<String>,
-    /// When to go on.
-    pub due_us: Timestamp,
-    /// When it was put down.
-    pub created_us: Timestamp,
-    /// When it ended.
-    pub ended_us: Option<Timestamp>,
-}
-
-/// An answered event, as a page of them has it.
-#[derive(Debug, Clone, Queryable)]
-pub(super) struct Answered {
-    pub(super) id: EventId,
-    pub(super) outcome: FinalOutcome,
-    pub(super) settled: Timestamp,
-    pub(super) event_type: String,
-}
-
-/// A check to be put down.
-#[derive(Debug, Insertable)]
-#[diesel(table_name = lost_check)]
-pub(super) struct NewCheck {
-    pub(super) service: String,
-    pub(super) restoration: String,
-    pub(super) since_us: Option<Timestamp>,
-    pub(super) until: EventId,
-    pub(super) open_from: Option<EventId>,
-    pub(super) known_from_us: Option<Timestamp>,
-    pub(super) due_us: Timestamp,
-    pub(super) created_us: Timestamp,
-}
-
-/// Puts a check down, and returns its number; one of the same restoration stays as it is.
-pub(super) fn put_down(conn: &mut Conn, new: &NewCheck) -> QueryResult<i64> {
-    use lost_check as k;
-    on!(&mut *conn, c => diesel::insert_into(k::table)
-        .values(new)
-        .on_conflict_do_nothing()
-        .execute(c))?;
-    let same =
-        k::table.filter(k::service.eq(&new.service)).filter(k::restoration.eq(&new.restoration));
-    on!(conn, c => same.select(k::seq).first(c))
-}
-
-/// The newest check; none if there never was one.
-///
-/// # Errors
-/// When the statement fails.
-pub fn latest_check(conn: &mut Conn) -> QueryResult<Option<LostCheck>> {
-    let newest = lost_check::table.order(lost_check::seq.desc());
-    on!(conn, c => newest.select(LostCheck::as_select()).first(c).optional())
-}
-
-/// The check that is due.
-pub(super) fn due(conn: &mut Conn, now: Timestamp) -> QueryResult<Option<LostCheck>> {
-    use lost_check as k;
-    let due = k::table.filter(k::ended_us.is_null()).filter(k::due_us.le(now)).order(k::due_us);
-    on!(conn, c => due.select(LostCheck::as_select()).first(c).optional())
-}
-
-/// Whether any check is under way.
-pub(super) fn any_running(conn: &mut Conn) -> QueryResult<bool> {
-    use lost_check as k;
-    let open = k::table.filter(k::ended_us.is_null()).select(k::seq);
-    on!(conn, c => open.first::<i64>(c).optional()).map(|found| found.is_some())
-}
-
-/// One check, locked until the transaction ends.
-pub(super) fn lock_check(conn: &mut Conn, seq: i64) -> QueryResult<Option<LostCheck>> {
-    let one = lost_check::table.find(seq);
-    match conn {
-        Conn::Pg(c) => one.select(LostCheck::as_select()).for_update().get_result(c).optional(),
-        Conn::Sqlite(c) => one.select(LostCheck::as_select()).get_result(c).optional(),
-    }
-}
-
-/// Writes back how far a check is.
-pub(super) fn save_check(conn: &mut Conn, row: &LostCheck) -> QueryResult<()> {
-    use lost_check as k;
-    let change = (
-        k::cursor.eq(row.cursor),
-        k::open_from.eq(row.open_from),
-        k::asked.eq(row.asked),
-        k::found.eq(row.found),
-        k::unclear.eq(row.unclear),
-        k::known_from_us.eq(row.known_from_us),
-        k::waits_for.eq(row.waits_for.as_deref()),
-        k::due_us.eq(row.due_us),
-        k::ended_us.eq(row.ended_us),
-    );
-    on!(conn, c => diesel::update(k::table.find(row.seq)).set(change).execute(c))?;
-    Ok(())
-}
-
-/// The next page of answered events that a check looks at, by id.
-pub(super) fn answered(conn: &mut Conn, check: &LostCheck) -> QueryResult<Vec<Answered>> {
-    use {outbox_event as e, outbox_settled as s};
-    on!(conn, c => s::table
-        .inner_join(e::table.on(e::id.eq(s::id)))
-        .filter(s::id.gt(check.cursor.unwrap_or(EventId::NIL)).and(s::id.lt(check.until)))
-        .order(s::id)
-        .limit(i64::try_from(PAGE).unwrap_or(i64::MAX))
-        .select((s::id, s::outcome, s::settled_us, e::event_type))
-        .load(c))
-}
-
-/// The first command below `until` that may still be answered by itself; one that waits for a person is none.
-pub(super) fn first_open(conn: &mut Conn, until: EventId) -> QueryResult<Option<EventId>> {
-    use {outbox_event as e, outbox_failed as f, outbox_pending as p, outbox_sent as s};
-    let is_command = e::kind.eq(EventKind::Command);
-    let pending: Option<EventId> = on!(&mut *conn, c => p::table
-        .inner_join(e::table.on(e::id.eq(p::id)))
-        .filter(is_command.and(p::id.lt(until)))
-        .order(p::id).select(p::id).first(c).optional())?;
-    let sent: Option<EventId> = on!(&mut *conn, c => s::table
-        .inner_join(e::table.on(e::id.eq(s::id)))
-        .filter(is_command.and(s::id.lt(until)))
-        .order(s::id).select(s::id).first(c).optional())?;
-    let failed: Option<EventId> = on!(conn, c => f::table
-        .inner_join(e::table.on(e::id.eq(f::id)))
-        .filter(is_command.and(f::id.lt(until)).and(f::status.ne(Status::Exhausted)))
-        .order(f::id).select(f::id).first(c).optional())?;
-    Ok([pending, sent, failed].into_iter().flatten().min())
-}
-
 /// What a page of lost commands came to.
 #[derive(Debug, Default)]
-pub(super) struct Noted {
+pub(in crate::lost) struct Noted {
     /// Those that are open.
-    pub(super) open: Vec<LostCommand>,
+    pub(in crate::lost) open: Vec<LostCommand>,
     /// Those that this check had not met before.
-    pub(super) met: usize,
+    pub(in crate::lost) met: usize,
     /// Whether any is open that was not before.
-    pub(super) is_news: bool,
+    pub(in crate::lost) is_news: bool,
 }
 
 /// Notes commands that `check` found to be lost. One that was accepted or obsolete is open again, unless that was before
 /// `unharmed`: what made it good then was lost with the same database.
-pub(super) fn insert(
+pub(in crate::lost) fn insert(
     conn: &mut Conn,
     check: i64,
     now: Timestamp,
@@ -367,7 +208,7 @@ pub fn page(
 }
 
 /// Up to `limit` open ones after `after`, locked until the transaction ends.
-pub(super) fn lock_open(
+pub(in crate::lost) fn lock_open(
     conn: &mut Conn,
     after: Option<EventId>,
     limit: usize,
@@ -385,7 +226,7 @@ pub(super) fn lock_open(
 }
 
 /// One lost command, locked until the transaction ends.
-pub(super) fn lock(conn: &mut Conn, id: EventId) -> QueryResult<Option<LostCommand>> {
+pub(in crate::lost) fn lock(conn: &mut Conn, id: EventId) -> QueryResult<Option<LostCommand>> {
     let one = lost_command::table.find(id);
     match conn {
         Conn::Pg(c) => one.select(LostCommand::as_select()).for_update().get_result(c).optional(),
@@ -395,15 +236,19 @@ pub(super) fn lock(conn: &mut Conn, id: EventId) -> QueryResult<Option<LostComma
 
 /// How a command is closed.
 #[derive(Debug, Clone)]
-pub(super) struct Closing<'a> {
-    pub(super) state: State,
-    pub(super) at: Timestamp,
-    pub(super) by: Option<&'a str>,
-    pub(super) reason: Option<&'a str>,
+pub(in crate::lost) struct Closing<'a> {
+    pub(in crate::lost) state: State,
+    pub(in crate::lost) at: Timestamp,
+    pub(in crate::lost) by: Option<&'a str>,
+    pub(in crate::lost) reason: Option<&'a str>,
 }
 
 /// Closes open ones.
-pub(super) fn close(conn: &mut Conn, ids: &[EventId], closing: &Closing<'_>) -> QueryResult<()> {
+pub(in crate::lost) fn close(
+    conn: &mut Conn,
+    ids: &[EventId],
+    closing: &Closing<'_>,
+) -> QueryResult<()> {
     use lost_command as l;
     let change = (
         l::state.eq(closing.state),
@@ -417,7 +262,10 @@ pub(super) fn close(conn: &mut Conn, ids: &[EventId], closing: &Closing<'_>) -> 
 }
 
 /// Notes by which events commands were sent again.
-pub(super) fn set_sent_as(conn: &mut Conn, sent: &[(EventId, EventId)]) -> QueryResult<()> {
+pub(in crate::lost) fn set_sent_as(
+    conn: &mut Conn,
+    sent: &[(EventId, EventId)],
+) -> QueryResult<()> {
     match conn {
         Conn::Pg(c) => sql_query(
             "UPDATE lost_command l SET sent_as = n.sent_as FROM unnest($1, $2) AS n (event_id, sent_as)
@@ -464,7 +312,7 @@ pub fn newest_lost(
 }
 
 /// How many are open, as far as that is counted.
-pub(super) fn count_open(conn: &mut Conn, up_to: usize) -> QueryResult<usize> {
+pub(in crate::lost) fn count_open(conn: &mut Conn, up_to: usize) -> QueryResult<usize> {
     use lost_command as l;
     let open = l::table
         .filter(sql::<Bool>("state = 0"))

@@ -1,21 +1,18 @@
-//! The tables `verification` and `verification_key`: their rows and every statement on them.
+//! The table `verification`: its rows and every statement on them.
 
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT, database_now};
-use common::ids::EventId;
+use common::db::{Conn, database_now};
 use common::on;
-use common::schema::{verification, verification_key};
-use common::{stored_by_code, stored_by_name};
+use common::schema::verification;
+use common::stored_by_code;
 use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
 use diesel::prelude::*;
-use diesel::sql_types::{SmallInt, Text};
+use diesel::sql_types::SmallInt;
 use serde::Serialize;
 use utoipa::ToSchema;
-
-use super::judge::Difference;
 
 /// What stands in place of how somebody was authenticated where nobody asked for a verification.
 pub const SCHEDULED: &str = "schedule";
@@ -85,53 +82,6 @@ impl State {
     }
 }
 
-/// What was found of a key.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema, AsExpression, FromSqlRow,
-)]
-#[diesel(sql_type = Text)]
-#[schema(rename_all = "lowercase")]
-pub enum Finding {
-    /// Nothing yet: it has to be looked at again.
-    Moving,
-    /// Its event was open at the end.
-    Waiting,
-    /// The owner has it, the copy does not.
-    Missing,
-    /// The copy has it, the owner never did.
-    Unknown,
-    /// The copy has an older version.
-    Older,
-    /// The copy has a newer version than its owner ever made.
-    Newer,
-    /// The version is the same, and the content is not.
-    Content,
-}
-
-stored_by_name!(Finding {
-    Moving => "moving", Waiting => "waiting", Missing => "missing", Unknown => "unknown", Older => "older",
-    Newer => "newer", Content => "content",
-});
-
-impl Finding {
-    /// Whether the copy is not what its owner has.
-    pub const fn is_difference(self) -> bool {
-        !matches!(self, Self::Moving | Self::Waiting)
-    }
-}
-
-impl From<Difference> for Finding {
-    fn from(difference: Difference) -> Self {
-        match difference {
-            Difference::Missing => Self::Missing,
-            Difference::Unknown => Self::Unknown,
-            Difference::Older => Self::Older,
-            Difference::Newer => Self::Newer,
-            Difference::Content => Self::Content,
-        }
-    }
-}
-
 /// A verification to be put down.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
 #[diesel(table_name = verification)]
@@ -196,36 +146,6 @@ pub struct Verification {
     pub ended_by: Option<String>,
     /// Which instance works on it.
     pub holder: Option<String>,
-}
-
-/// A key that differs, or has to be looked at again.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = verification_key, treat_none_as_default_value = false)]
-pub struct KeyFinding {
-    /// In which verification.
-    pub verification: i64,
-    /// Which.
-    pub key: String,
-    /// What was found.
-    pub finding: Finding,
-    /// How often it was looked at.
-    pub looks: i32,
-    /// When to look again.
-    pub due_us: Timestamp,
-    /// The owner's version.
-    pub owner_version: Option<i64>,
-    /// Whether the owner has a tombstone.
-    pub owner_removed: Option<bool>,
-    /// The epoch of the copy's version.
-    pub copy_epoch: Option<i64>,
-    /// The copy's version.
-    pub copy_version: Option<i64>,
-    /// Whether the copy has a tombstone.
-    pub copy_removed: Option<bool>,
-    /// The event of the key that is open.
-    pub event_id: Option<EventId>,
-    /// When that was found.
-    pub found_us: Timestamp,
 }
 
 /// Adds a verification and returns its number; none if one of all keys of that consumer is under way.
@@ -324,46 +244,6 @@ pub fn under_way(conn: &mut Conn, consumer: &str) -> QueryResult<Option<Verifica
         .optional())
 }
 
-/// Keys of a verification in their order, behind `after`; differences, or else those that waited at its end.
-///
-/// # Errors
-/// When the statement fails.
-pub fn findings(
-    conn: &mut Conn,
-    seq: i64,
-    differences: bool,
-    after: &str,
-    limit: i64,
-) -> QueryResult<Vec<KeyFinding>> {
-    use verification_key as k;
-    on!(conn, c => {
-        let mut rows = k::table.filter(k::verification.eq(seq)).into_boxed();
-        // Somebody may have written an empty key, which comes first.
-        if !after.is_empty() {
-            rows = rows.filter(k::key.gt(after));
-        }
-        let rows = match differences {
-            true => rows.filter(k::finding.ne_all([Finding::Moving, Finding::Waiting])),
-            false => rows.filter(k::finding.eq(Finding::Waiting)),
-        };
-        rows.order(k::key).limit(limit).select(KeyFinding::as_select()).load(c)
-    })
-}
-
-/// How many keys of a verification have each finding.
-///
-/// # Errors
-/// When the statement fails.
-pub fn counts(conn: &mut Conn, seq: i64) -> QueryResult<Vec<(Finding, i64)>> {
-    use verification_key as k;
-    on!(conn, c => k::table
-        .filter(k::verification.eq(seq))
-        .group_by(k::finding)
-        .order(k::finding)
-        .select((k::finding, diesel::dsl::count_star()))
-        .load(c))
-}
-
 /// Stops a verification that is not at its end; returns whether it was.
 ///
 /// # Errors
@@ -378,7 +258,7 @@ pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResul
 
 /// Takes the verification that is next for `holder`: one of few keys before one of all. One that another instance holds
 /// is passed by.
-pub(super) fn take(
+pub(in crate::verify) fn take(
     conn: &mut Conn,
     holder: &str,
     at: Timestamp,
@@ -409,7 +289,12 @@ pub(super) fn take(
 }
 
 /// Holds a verification of `holder` for the time of a rest, too.
-pub(super) fn rest(conn: &mut Conn, seq: i64, holder: &str, rest: Duration) -> QueryResult<()> {
+pub(in crate::verify) fn rest(
+    conn: &mut Conn,
+    seq: i64,
+    holder: &str,
+    rest: Duration,
+) -> QueryResult<()> {
     let now = Timestamp::from_micros(database_now(conn)?);
     hold(conn, seq, holder, now.after(rest))
 }
@@ -423,7 +308,11 @@ fn hold(conn: &mut Conn, seq: i64, holder: &str, from: Timestamp) -> QueryResult
 }
 
 /// Writes back how far a verification is; false: it was cancelled, or another instance holds it by now.
-pub(super) fn save(conn: &mut Conn, row: &Verification, holder: &str) -> QueryResult<bool> {
+pub(in crate::verify) fn save(
+    conn: &mut Conn,
+    row: &Verification,
+    holder: &str,
+) -> QueryResult<bool> {
     use verification as v;
     let own = v::table.find(row.seq).filter(v::ended_us.is_null().and(v::holder.eq(holder)));
     let change = (
@@ -440,88 +329,4 @@ pub(super) fn save(conn: &mut Conn, row: &Verification, holder: &str) -> QueryRe
         v::ended_us.eq(row.ended_us),
     );
     Ok(on!(conn, c => diesel::update(own).set(change).execute(c))? == 1)
-}
-
-/// Keys that are to be looked at again by now, those that are due longest first.
-pub(super) fn due(
-    conn: &mut Conn,
-    seq: i64,
-    now: Timestamp,
-    limit: i64,
-) -> QueryResult<Vec<KeyFinding>> {
-    use verification_key as k;
-    on!(conn, c => k::table
-        .filter(k::verification.eq(seq).and(k::finding.eq(Finding::Moving)))
-        .filter(k::due_us.le(now))
-        .order(k::due_us)
-        .limit(limit)
-        .select(KeyFinding::as_select())
-        .load(c))
-}
-
-/// How many keys are still to be looked at again, as far as `limit`.
-pub(super) fn undecided(conn: &mut Conn, seq: i64, limit: i64) -> QueryResult<i64> {
-    use verification_key as k;
-    let keys = k::table
-        .filter(k::verification.eq(seq).and(k::finding.eq(Finding::Moving)))
-        .select(k::key)
-        .limit(limit);
-    let keys: Vec<String> = on!(conn, c => keys.load(c))?;
-    Ok(i64::try_from(keys.len()).unwrap_or(i64::MAX))
-}
-
-/// Writes what was found of keys, each once, whatever was found before.
-pub(super) fn note(conn: &mut Conn, findings: &[KeyFinding]) -> QueryResult<()> {
-    use verification_key as k;
-    for chunk in findings.chunks(ROWS_PER_INSERT) {
-        let seq = chunk.first().map_or(0, |one| one.verification);
-        forget(conn, seq, chunk.iter().map(|one| one.key.as_str()))?;
-        on!(&mut *conn, c => diesel::insert_into(k::table).values(chunk).execute(c))?;
-    }
-    Ok(())
-}
-
-/// Takes keys off the list: they are equal.
-pub(super) fn forget<'a>(
-    conn: &mut Conn,
-    seq: i64,
-    keys: impl Iterator<Item = &'a str>,
-) -> QueryResult<()> {
-    use verification_key as k;
-    let keys: Vec<&str> = keys.collect();
-    for chunk in keys.chunks(ROWS_PER_INSERT) {
-        let rows = k::table.filter(k::verification.eq(seq).and(k::key.eq_any(chunk)));
-        on!(&mut *conn, c => diesel::delete(rows).execute(c))?;
-    }
-    Ok(())
-}
-
-/// What is undecided at the end of a verification waits for events that are open.
-pub(super) fn leave_waiting(conn: &mut Conn, seq: i64) -> QueryResult<usize> {
-    use verification_key as k;
-    let undecided = k::table.filter(k::verification.eq(seq).and(k::finding.eq(Finding::Moving)));
-    on!(conn, c => diesel::update(undecided).set(k::finding.eq(Finding::Waiting)).execute(c))
-}
-
-/// Lists the differences of `earlier` in `seq`, to be looked at now.
-pub(super) fn take_over(
-    conn: &mut Conn,
-    seq: i64,
-    earlier: i64,
-    after: &str,
-    limit: i64,
-    now: Timestamp,
-) -> QueryResult<Option<String>> {
-    let found = findings(conn, earlier, true, after, limit)?;
-    let again = |one: &KeyFinding| KeyFinding {
-        verification: seq,
-        finding: Finding::Moving,
-        looks: 0,
-        due_us: now,
-        found_us: now,
-        ..one.clone()
-    };
-    let again: Vec<KeyFinding> = found.iter().map(again).collect();
-    note(conn, &again)?;
-    Ok(found.last().map(|one| one.key.clone()))
 }
