@@ -94,6 +94,7 @@ use utoipa::OpenApi;
         super::export::lists::silences,
         super::export::lists::mails,
         super::export::lists::webhooks,
+        super::export::lists::lost_commands,
         super::export::lists::dead_letters,
         super::export::lists::quarantine,
         super::export::lists::pauses,

@@ -63,6 +63,7 @@ enum ExportList {
     Differences,
     Resyncs,
     ResyncSkipped,
+    LostCommands,
     Audit,
     Users,
     Tokens,

@@ -6,9 +6,11 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Path, ServiceConfig};
 use common::db::Conn;
 use common::http::{Page, Params, Problem, ProblemResult, wrong_method};
+use common::ids::EventId;
 use engine::alerts::{self, mail, silences, webhook};
 use engine::audit;
 use engine::dead_letters::DeadLetterState;
+use engine::lost;
 use engine::outbox::search::{EventFilter, Search, SearchBounds};
 
 use super::{Export, ExportQuery, File};
@@ -17,6 +19,7 @@ use crate::api::bulk_jobs;
 use crate::api::bulk_jobs::{JobEvent, JobItem};
 use crate::api::dead_letters::DeadLetter;
 use crate::api::events::search::{filter_of, page};
+use crate::api::lost_commands::LostItem;
 use crate::api::quarantine::Quarantined;
 use crate::api::relay::PausedKey;
 use crate::api::resyncs::{ResyncItem, SkippedKey, resync_number};
@@ -32,6 +35,7 @@ pub(in crate::api) const RULES: &[Rule] = &[
     Rule::new("GET", "/verifications/{seq}/differences/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/resyncs/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/resyncs/{seq}/skipped/export", Role::Viewer, Area::Events),
+    Rule::new("GET", "/lost-commands/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/alerts/export", Role::Viewer, Area::Alerts),
     Rule::new("GET", "/silences/export", Role::Viewer, Area::Alerts),
     Rule::new("GET", "/mails/export", Role::Viewer, Area::Alerts),
@@ -54,6 +58,7 @@ pub(in crate::api) fn configure(scope: &mut ServiceConfig) {
         .service(resource("/verifications/{seq}/differences/export").get(verification_differences))
         .service(resource("/resyncs/export").get(resyncs))
         .service(resource("/resyncs/{seq}/skipped/export").get(resync_skipped))
+        .service(resource("/lost-commands/export").get(lost_commands))
         .service(resource("/alerts/export").get(alerts))
         .service(resource("/silences/export").get(silences))
         .service(resource("/mails/export").get(mails))
@@ -311,6 +316,32 @@ async fn webhooks(
     let page = move |conn: &mut Conn, after, limit| {
         let items = webhook::list(conn, waiting, after, limit + 1)?;
         Ok(Page::cut(items, limit, |item| item.delivery.seq.clone()))
+    };
+    export.run(&admin, by, page).await
+}
+
+/// Commands whose effect was lost with their receiver's backup, as a file, the oldest first
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/lost-commands/export",
+    tag = "verification",
+    params(ExportQuery, ("state" = Option<String>, Query, description = "open, again, accepted or obsolete")),
+    responses(
+        (status = 200, response = File),
+        (status = 404, description = "This service sends no commands"),
+    )
+)]
+async fn lost_commands(
+    admin: Data<Admin>,
+    by: Caller,
+    mut params: Params,
+) -> ProblemResult<HttpResponse> {
+    let export = Export::of("lost-commands", &mut params)?;
+    let state: Option<lost::State> = params.take("state", "a state")?;
+    params.finish()?;
+    admin.lost()?;
+    let page = move |conn: &mut Conn, after: Option<EventId>, limit| {
+        LostItem::page(conn, state, after, limit)
     };
     export.run(&admin, by, page).await
 }

@@ -14,6 +14,7 @@ use stockloop_tests::on_every_database;
 use utoipa::ToSchema;
 
 use super::fixture::{AdminFixture, Is};
+use super::lost_commands::lose;
 use crate::access::{Caller, Role};
 use crate::api::Admin;
 use crate::api::export::{Export, without_formulas};
@@ -32,11 +33,12 @@ on_every_database!(AdminFixture::new =>
 );
 
 /// The lists that have a file.
-const LISTS: [&str; 14] = [
+const LISTS: [&str; 15] = [
     "/events",
     "/jobs",
     "/verifications",
     "/resyncs",
+    "/lost-commands",
     "/alerts",
     "/silences",
     "/mails",
@@ -91,6 +93,7 @@ impl AdminFixture {
         let seq = self.verified(State::Different, &[("A", Finding::Older)]).await.to_string();
         let repair = json!({ "kind": "repair", "selection": { "differences": seq } });
         assert_eq!(self.post("/resyncs", repair).await.status, 201);
+        lose(self, &["LOST"]).await;
         self.called().await;
         let user = json!({ "name": "ada", "password": "correct horse battery", "role": "viewer" });
         assert_eq!(self.post("/users", user).await.status, 201);

@@ -15,6 +15,7 @@ async fn the_buttons_decide(site: Site) {
     let page = site.get("/admin/lost-commands", &cookie).await;
     page.shows("&#60;b&#62;");
     page.shows("Send again");
+    page.shows("/api/admin/v1/lost-commands/export?format=csv");
     let viewer = site.signed_in(Role::Viewer).await;
     site.get("/admin/lost-commands", &viewer).await.shows_not("Send again");
     let one = format!("/admin/lost-commands/{}", ids[0]);
