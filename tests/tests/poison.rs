@@ -229,7 +229,7 @@ async fn poison_among_acks(system: TestSystem) {
         if open == BTreeMap::from([("EXHAUSTED".to_owned(), 1)]) {
             return Ok(());
         }
-        Err(format!("{open:?}"))
+        Err(format!("{open:?}, after {:?}", system.product.history().await))
     })
     .await;
     let letters = eventually("all dead letters", DEADLINE, async || {

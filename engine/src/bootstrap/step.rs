@@ -373,7 +373,7 @@ impl Step<'_> {
                 let differences = found.differences;
                 row.rounds += 1;
                 row.reason = Some(format!(
-                    "{differences} keys differed in verification {seq}, and are sent again"
+                    "{differences} keys differed in verification {seq}; all but those whose events wait for a person are sent again"
                 ));
                 self.rest(row);
                 row.verification = None;

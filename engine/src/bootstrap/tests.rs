@@ -26,6 +26,7 @@ on_every_database!(std::convert::identity =>
     what_the_copy_has_already_is_not_sent_again,
     what_differs_at_the_end_is_sent_again,
     a_copy_emptied_in_the_middle_is_filled_anew,
+    what_waits_for_a_person_is_not_sent_again,
     a_consumer_that_is_away_is_waited_for,
     what_a_person_stops_a_person_starts_again,
     a_copy_that_does_not_know_is_complete,
@@ -128,6 +129,11 @@ impl Pair {
 
     /// All that is on its way arrives.
     async fn arrive(&self) -> usize {
+        self.arrive_but(EventId::NIL).await
+    }
+
+    /// All but one event.
+    async fn arrive_but(&self, held: EventId) -> usize {
         let open: Vec<(EventId, String)> = run(&self.shelf.owner, |conn| {
             on!(conn, c => outbox_open::table
                 .inner_join(outbox_event::table.on(outbox_event::id.eq(outbox_open::id)))
@@ -136,6 +142,7 @@ impl Pair {
                 .load(c))
         })
         .await;
+        let open: Vec<_> = open.into_iter().filter(|(event, _)| *event != held).collect();
         let count = open.len();
         for (event, key) in open {
             self.shelf.deliver(&key).await;
@@ -272,6 +279,26 @@ async fn a_copy_emptied_in_the_middle_is_filled_anew(database: TestDatabase) {
         assert_eq!(row.copy_id.as_deref(), Some("second"));
         assert!(pair.is_complete().await);
     }
+}
+
+/// Each round would give the person one event more.
+async fn what_waits_for_a_person_is_not_sent_again(database: TestDatabase) {
+    let pair = Pair::made(database).await;
+    pair.stock(3).await;
+    let event = pair.shelf.change("HELD", "in quarantine", false).await;
+    pair.shelf.give_up(event).await;
+    for _ in 0..100 {
+        pair.turn().await;
+        let (open, count) = (pair.events().await, pair.arrive_but(event).await);
+        assert!(open <= 4 && count <= 3, "{open} events");
+    }
+    let row = pair.newest().await;
+    assert!(row.state.is_open() && row.rounds > 2, "{row:?}");
+    assert!(row.reason.unwrap().contains("wait for a person"));
+    pair.shelf.deliver("HELD").await;
+    pair.shelf.settle(event).await;
+    assert_eq!(pair.until_ended().await.state, State::Done);
+    assert_eq!(pair.events().await, 4);
 }
 
 async fn a_consumer_that_is_away_is_waited_for(database: TestDatabase) {

@@ -138,8 +138,8 @@ fn step(
         end(conn, &mut job, JobState::Cancelled, now, Some("this service, which can't read it"))?;
         return Ok((Outcome { worked: true, ..Outcome::default() }, LastStep::default()));
     };
-    let (after, chunk) = (job.cursor.as_deref().unwrap_or_default(), job.kind.chunk());
-    let next = next_of(conn, &selection, after, chunk, owner)?;
+    let after = job.cursor.as_deref().unwrap_or_default();
+    let next = next_of(conn, &selection, after, job.kind, owner)?;
     let resend = Resend { keys: &next.keys, kind: job.kind, reason: job.reason.as_deref(), now };
     let Resent { events, mut skipped } = match next.keys.is_empty() {
         true => Resent::default(),
@@ -174,22 +174,24 @@ fn next_of(
     conn: &mut Conn,
     selection: &ResyncSelection,
     after: &str,
-    chunk: usize,
+    kind: ResyncKind,
     owner: &dyn Owner,
 ) -> QueryResult<Next> {
+    let chunk = kind.chunk();
     let limit = i64::try_from(chunk).unwrap_or(i64::MAX);
     match selection {
         ResyncSelection::Differences(seq) => {
             let found = verify::findings(conn, *seq, true, after, limit)?;
             let epoch = Outbox::epoch(conn)?;
             let cursor = cursor_after(chunk, found.len(), found.last().map(|one| one.key.as_str()));
-            let (ahead, keys): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|one| one.copy_epoch.is_some_and(|copy| copy > epoch));
-            let skipped =
-                ahead.into_iter().map(|one| (one.key.clone(), of_later_epoch(&one, epoch)));
-            let skipped = skipped.collect();
-            let resend = |one: KeyFinding| ResendKey { key: one.key, above: one.copy_version };
-            Ok(Next { keys: keys.into_iter().map(resend).collect(), skipped, cursor })
+            let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+            for one in found {
+                match why_not(&one, kind, epoch) {
+                    Some(why) => skipped.push((one.key, why)),
+                    None => keys.push(ResendKey { key: one.key, above: one.copy_version }),
+                }
+            }
+            Ok(Next { keys, skipped, cursor })
         }
         ResyncSelection::Keys(keys) => {
             let mut keys: Vec<&String> = keys.iter().filter(|key| key.as_str() > after).collect();
@@ -223,11 +225,18 @@ fn cursor_after(chunk: usize, count: usize, last: Option<&str>) -> Option<String
     last.filter(|_| count == chunk).map(str::to_owned)
 }
 
-fn of_later_epoch(found: &KeyFinding, epoch: i64) -> String {
-    format!(
-        "the copy has it in epoch {}, and this service is in epoch {epoch}: its database may have come back from a backup",
-        found.copy_epoch.unwrap_or_default()
-    )
+/// Why a key that differs is left as it is, if it is.
+fn why_not(found: &KeyFinding, kind: ResyncKind, epoch: i64) -> Option<String> {
+    match (found.copy_epoch, found.event_id) {
+        (Some(copy), _) if copy > epoch => Some(format!(
+            "the copy has it in epoch {copy}, and this service is in epoch {epoch}: its database may have come back from a backup"
+        )),
+        // A filling goes on by itself: each of its rounds would give a person one event more.
+        (_, Some(event)) if kind == ResyncKind::Bootstrap => {
+            Some(format!("its event {event} waits for a person already"))
+        }
+        _ => None,
+    }
 }
 
 /// A repair ends with a look at what it mended.
