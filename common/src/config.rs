@@ -8,7 +8,7 @@ use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::db::DatabaseSettings;
+use crate::db::{Backend, DatabaseSettings, Location, Pooler, Url};
 
 /// Everything that a service can be told; both services know the same names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,6 +173,12 @@ pub struct ConsumerSettings {
 pub struct OutboxSettings {
     /// Attempts before an event waits for a person.
     pub max_attempts: i32,
+    /// Where the relay finds its events.
+    pub relay: RelayKind,
+    /// Where the log is read, with `relay = "log"`: past a pooler. Empty: `database.url`.
+    pub log_url: Url,
+    /// Bytes of the log that its slot may keep on the server; with more, it is made anew, and the table is read.
+    pub log_kept_bytes: u64,
     /// Events that one relay step reads and sends at the most.
     pub batch: usize,
     /// Events sent and unanswered per partition at the most.
@@ -206,6 +212,16 @@ pub struct OutboxSettings {
     /// How long PROCESSED events are kept.
     #[serde(with = "crate::duration")]
     pub retention: Duration,
+}
+
+/// Where a relay finds its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayKind {
+    /// It asks the table for a page after the other.
+    Table,
+    /// What commits is streamed to it from PostgreSQL's log; the table has the rest.
+    Log,
 }
 
 /// How events are applied.
@@ -469,6 +485,7 @@ impl Settings {
             "verify.share is {}; it is the part of the time that a verification may work, from 0.001 to 1",
             verify.share
         );
+        self.check_log()?;
         let first = &self.kafka.outbound_consumer;
         anyhow::ensure!(
             !self.consumers.contains_key(first),
@@ -482,6 +499,26 @@ impl Settings {
                 "retention.{name} is shorter than inbox.retention or a day: an event that comes again would not be known"
             );
         }
+        Ok(())
+    }
+
+    /// What a relay needs that reads the log.
+    fn check_log(&self) -> anyhow::Result<()> {
+        let Self { outbox, database, .. } = self;
+        if outbox.relay != RelayKind::Log {
+            return Ok(());
+        }
+        let own = !outbox.log_url.expose().is_empty();
+        let url = if own { &outbox.log_url } else { &database.url };
+        anyhow::ensure!(
+            Location::parse(url)?.backend() == Backend::Postgres,
+            "outbox.relay = \"log\" needs PostgreSQL, and {} is none; use \"table\"",
+            url.redacted()
+        );
+        anyhow::ensure!(
+            own || database.pooler == Pooler::None,
+            "outbox.relay = \"log\" needs a session of its own, which no pooler in transaction mode gives; set outbox.log_url to the server itself"
+        );
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use common::http::{
 use common::telemetry::{BrokerState, ConsumerReport, TopicReport};
 use diesel::QueryResult;
 use engine::outbox::pause::{self, EVERYTHING, MAX_KEYS, PauseRow};
-use engine::outbox::{Instance, instances};
+use engine::outbox::{Instance, SlotState, instances, slot_state};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -53,6 +53,8 @@ pub(crate) struct RelayView {
     pub(crate) keys_paused: i64,
     /// The live instances, with the shards that each may send.
     pub(crate) instances: Vec<Instance>,
+    /// What keeps the database's log for the relay, where events come by it.
+    pub(crate) log: Option<SlotState>,
     /// What receives from the broker in this instance.
     pub(crate) receiving: Vec<ConsumerReport>,
     /// The topics that this service writes to, as of the last look; none before the first.
@@ -123,6 +125,7 @@ impl RelayView {
             paused: pause::find(conn, EVERYTHING)?.map(Pause::from),
             keys_paused: pause::count(conn)?,
             instances: instances(conn)?,
+            log: slot_state(conn)?,
             receiving: broker.consumers(),
             topics: broker.topics(),
         })

@@ -38,6 +38,9 @@ pub enum LogError {
 }
 
 /// Levels that a filter may begin with, as a word by itself.
+/// What says something every second, unless a filter names it.
+const QUIET: &str = "pg_walstream=warn";
+
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Lines that one batch may log about single events.
@@ -174,7 +177,8 @@ fn filter(text: &str) -> Result<EnvFilter, LogError> {
     if let Some(word) = directives.iter().find(is_odd) {
         return Err(wrong(format!("{word:?} is no level")));
     }
-    EnvFilter::builder().parse(directives.join(",")).map_err(|error| wrong(error.to_string()))
+    let filter = format!("{QUIET},{}", directives.join(","));
+    EnvFilter::builder().parse(filter).map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]

@@ -37,11 +37,13 @@ pub enum AlertKind {
     DatabaseBehind,
     /// Commands lost their effect with their receiver's database.
     CommandsLost,
+    /// The log of the database can't be read, so events come by the table.
+    LogNotRead,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Exhausted,
         Self::Silent,
         Self::VersionAboveSource,
@@ -53,6 +55,7 @@ impl AlertKind {
         Self::NotVerified,
         Self::DatabaseBehind,
         Self::CommandsLost,
+        Self::LogNotRead,
     ];
 
     /// As stored and shown.
@@ -69,6 +72,7 @@ impl AlertKind {
             Self::NotVerified => "not_verified",
             Self::DatabaseBehind => "database_behind",
             Self::CommandsLost => "commands_lost",
+            Self::LogNotRead => "log_not_read",
         }
     }
 
@@ -83,7 +87,7 @@ impl std::str::FromStr for AlertKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(
-            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind or commands_lost",
+            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost or log_not_read",
         )
     }
 }
@@ -164,6 +168,12 @@ impl NewAlert {
     pub fn not_sent(service: &str, topic: &str, cause: &str) -> Self {
         let subject = format!("{service} can't send its events to the topic {topic}");
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotSent, subject) }
+    }
+
+    /// `service` can't read the log of its database, for the reason `cause`.
+    pub fn log_not_read(service: &str, cause: &str) -> Self {
+        let subject = format!("{service} can't read its database's log");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::LogNotRead, subject) }
     }
 
     /// `service` can't apply what comes in from `topic`, for the reason `cause`.

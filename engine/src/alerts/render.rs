@@ -260,6 +260,10 @@ fn what_happens_now(kind: &str) -> &'static str {
         Ok(AlertKind::CommandsLost) => {
             "the loop goes on; `stockloop admin --order lost-commands` lists them, to be sent again or accepted"
         }
+        Ok(AlertKind::LogNotRead) => {
+            "events go by the table meanwhile, more slowly, and none is lost; while nobody reads it, the slot keeps the \
+             log on the database's disk"
+        }
         // Of a newer release.
         Err(_) => "an operator has to investigate",
     }
@@ -305,6 +309,7 @@ fn headline(items: &[Item]) -> String {
         AlertKind::TopicShape,
         AlertKind::DatabaseBehind,
         AlertKind::CommandsLost,
+        AlertKind::LogNotRead,
     ]
     .into_iter()
     .flat_map(of)

@@ -2,6 +2,7 @@
 
 mod filling;
 mod housekeeping;
+mod logging;
 mod losing;
 mod neighbours;
 mod receiving;

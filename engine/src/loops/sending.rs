@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use common::config::RelayKind;
 use common::db::DbError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use super::{Loops, count};
 use crate::Engine;
 use crate::alerts::{AlertKind, Condition, NewAlert};
 use crate::kafka::Consumer;
-use crate::outbox::{LeaseSet, LetOff, Relay, RelayOutcome, release, renew};
+use crate::outbox::{LeaseSet, LetOff, Relay, RelayOutcome, Share, release, renew_share};
 use crate::worker::{Next, Retry, Tasks, run_when_notified};
 
 /// As it is called in the readiness.
@@ -44,6 +45,8 @@ impl Loops {
             relaying.await;
             drop(ended);
         });
+        let log = engine.clone().log_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone());
+        tasks.spawn(log);
         let due = Arc::clone(&self.overdue_wakeup);
         let monitoring = engine.clone().overdue_loop(relay, held, due, stop.clone());
         tasks.spawn_loop("overdue monitor", monitoring);
@@ -65,6 +68,10 @@ impl Engine {
         relay_ended: CancellationToken,
     ) {
         let lease = self.settings.outbox.lease;
+        let share = match self.settings.outbox.relay {
+            RelayKind::Table => Share::Fair,
+            RelayKind::Log => Share::One,
+        };
         let mut retry = Retry::new("renewing the relay's leases", &self.env, &relay_ended);
         while !relay_ended.is_cancelled() {
             if self.loops.busy_for(RELAY) > RELAY_STUCK {
@@ -73,7 +80,7 @@ impl Engine {
                     "the relay has got nowhere for {RELAY_STUCK:?}: its leases are left to end"
                 );
             } else {
-                match renew(&self.db, &owner, lease).await {
+                match renew_share(&self.db, &owner, lease, share).await {
                     Ok(renewed) => {
                         retry.succeeded(());
                         self.outbox.neighbours().set_others(renewed.others && self.can_listen());
@@ -150,7 +157,7 @@ impl Engine {
         run_when_notified("the overdue monitor", &self.env, &due, &stop, || async {
             relay.forget_topology();
             // One instance watches: whoever holds the first shard.
-            if lock(&held).is_valid() && lock(&held).tokens.contains_key(&0) {
+            if lock(&held).is_first() {
                 self.let_off_all(&let_off).await?;
                 let outcome = monitor.run_once(&relay).await?;
                 if outcome.overdue + outcome.silent > 0 {
@@ -180,6 +187,6 @@ impl Engine {
     }
 }
 
-fn lock(held: &Mutex<LeaseSet>) -> std::sync::MutexGuard<'_, LeaseSet> {
+pub(super) fn lock(held: &Mutex<LeaseSet>) -> std::sync::MutexGuard<'_, LeaseSet> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@
 //! M. Kleppmann, "How to do distributed locking", 2016.)
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
@@ -16,6 +17,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::SHARDS;
+
+/// The shard whose holder does what one instance does for all.
+pub(super) const FIRST: i16 = 0;
 
 /// The shards that an instance may send now, each with the token that its writes must show.
 #[derive(Debug, Clone)]
@@ -40,6 +44,20 @@ impl LeaseSet {
     pub fn is_valid(&self) -> bool {
         Instant::now() < self.until
     }
+
+    /// Whether this is the instance that does what only one does.
+    pub fn is_first(&self) -> bool {
+        self.is_valid() && self.tokens.contains_key(&FIRST)
+    }
+}
+
+/// How instances share what there is to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Each live instance has as many shards as the others.
+    Fair,
+    /// One has all of them, and the others stand by: there is one log to read.
+    One,
 }
 
 /// Renews what `owner` holds, gives back what is above its fair share and takes what is free below it.
@@ -47,11 +65,24 @@ impl LeaseSet {
 /// # Errors
 /// When the database can't be reached; what was held stays valid until its time.
 pub async fn renew(db: &Db, owner: &str, lease: Duration) -> Result<LeaseSet, DbError> {
+    renew_share(db, owner, lease, Share::Fair).await
+}
+
+/// [`renew`], where instances share as `share` says.
+///
+/// # Errors
+/// As for [`renew`].
+pub async fn renew_share(
+    db: &Db,
+    owner: &str,
+    lease: Duration,
+    share: Share,
+) -> Result<LeaseSet, DbError> {
     // Counted from before the statement: the database's clock starts the lease no earlier.
     let until = Instant::now() + lease.mul_f64(0.7);
     let name = owner.to_owned();
     let (tokens, members) =
-        db.write(move |conn| renew_in(conn, &name, lease).map_err(DbError::from)).await?;
+        db.write(move |conn| renew_in(conn, &name, lease, share).map_err(DbError::from)).await?;
     Ok(LeaseSet { owner: owner.to_owned(), tokens, others: members > 1, until })
 }
 
@@ -115,18 +146,27 @@ fn renew_in(
     conn: &mut Conn,
     owner: &str,
     lease: Duration,
+    share: Share,
 ) -> QueryResult<(BTreeMap<i16, i64>, i64)> {
     let now = database_now(conn)?;
     let expires = now.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
     let members = register(conn, owner, now, expires)?;
-    let share = fair_share(members);
     let mut held = extend(conn, owner, now, expires)?;
+    let share = match share {
+        Share::Fair => fair_share(members),
+        Share::One => {
+            if !held.contains_key(&FIRST) {
+                held.extend(take_free(conn, owner, now, expires, FIRST..=FIRST, 1)?);
+            }
+            if held.contains_key(&FIRST) { all() } else { 0 }
+        }
+    };
     match held.len().checked_sub(share) {
         Some(0) => {}
         Some(surplus) => give_back(conn, &mut held, surplus)?,
         None => {
             let missing = share - held.len();
-            held.extend(take_free(conn, owner, now, expires, missing)?);
+            held.extend(take_free(conn, owner, now, expires, FIRST..=SHARDS, missing)?);
         }
     }
     Ok((held, members))
@@ -147,8 +187,11 @@ fn register(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult
 }
 
 fn fair_share(members: i64) -> usize {
-    let members = usize::try_from(members).unwrap_or(1).max(1);
-    usize::from(SHARDS.unsigned_abs()).div_ceil(members)
+    all().div_ceil(usize::try_from(members).unwrap_or(1).max(1))
+}
+
+fn all() -> usize {
+    usize::from(SHARDS.unsigned_abs())
 }
 
 fn extend(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<BTreeMap<i16, i64>> {
@@ -175,10 +218,12 @@ fn take_free(
     owner: &str,
     now: i64,
     expires: i64,
+    among: RangeInclusive<i16>,
     missing: usize,
 ) -> QueryResult<Vec<(i16, i64)>> {
     let free = relay_lease::table
         .filter(relay_lease::expires_us.le(now))
+        .filter(relay_lease::shard.between(*among.start(), *among.end()))
         .select(relay_lease::shard)
         .order(relay_lease::shard)
         .limit(i64::try_from(missing).unwrap_or(0));

@@ -91,7 +91,10 @@ impl Relay {
         };
         for send in &done {
             self.take_off(send, &mut noted, &mut outcome);
-            self.move_on(held, send, &noted);
+            if send.places.is_empty() {
+                self.move_on(held, send, &noted);
+            }
+            self.deal_with(send, failure.is_some());
         }
         failure.map_or(Ok(outcome), Err)
     }
@@ -122,6 +125,17 @@ impl Relay {
                 self.positions.advance(send.read.generation, held, *shard, reached);
             }
         }
+    }
+
+    /// What came by the log and was not taken by the broker waits there again; all else is done, or the table's.
+    fn deal_with(&self, send: &PartitionSend, not_noted: bool) {
+        let is_back = |result: &Result<Offset, SendError>| {
+            !not_noted && matches!(result, Err(SendError::Broker(_)))
+        };
+        let sent = send.rows.iter().zip(&send.places).zip(&send.results);
+        let (back, done): (Vec<_>, Vec<_>) = sent.partition(|(_, result)| is_back(result));
+        self.log.put_back(back.into_iter().map(|((row, place), _)| (row.clone(), *place)));
+        self.log.finish(done.into_iter().map(|((_, place), _)| *place));
     }
 
     /// Writes down what the broker confirmed or refused, as far as the shards are still this relay's.

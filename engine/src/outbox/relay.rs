@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::{Conn, Db, DbError};
+use common::db::{Conn, Db, DbError, Url};
 use common::env::Env;
 use common::ids::EventId;
 use common::telemetry::Spans;
@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::advance::advance;
 use super::in_flight::InFlight;
 use super::lease::LeaseSet;
+use super::log::{LogFeed, LogReader, Place, Taken};
 use super::offsets::KnownOffsets;
 use super::partition_backoff::PartitionBackoff;
 use super::position::{Positions, ReadState};
@@ -65,6 +66,10 @@ pub struct Relay {
     pub(super) backoff: PartitionBackoff,
     pub(super) offsets: KnownOffsets,
     pub(super) positions: Arc<Positions>,
+    /// What comes by the log, if that is read.
+    pub(super) log: LogFeed,
+    /// When the table was read last.
+    table_read: Mutex<Option<Instant>>,
     /// The shard that is read first: each has its turn.
     first: AtomicI16,
     under_way: tokio::sync::Mutex<UnderWay>,
@@ -99,7 +104,20 @@ pub struct RelayOutcome {
     pub hindered: Option<String>,
 }
 
-/// What a step read.
+/// How long the table is left alone while the log brings what is new.
+const BETWEEN_READS: Duration = Duration::from_millis(250);
+
+/// What goes to one partition.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<DueRow>,
+    /// Where each came from, if they came by the log.
+    places: Vec<Place>,
+    /// What is known of the read, if they came from the table.
+    read: ReadState,
+}
+
+/// What a step read of the table.
 #[derive(Default)]
 struct Read {
     state: ReadState,
@@ -115,6 +133,8 @@ impl Relay {
             backoff: PartitionBackoff::default(),
             offsets: KnownOffsets::default(),
             positions: Arc::default(),
+            log: LogFeed::default(),
+            table_read: Mutex::default(),
             first: AtomicI16::new(0),
             under_way: tokio::sync::Mutex::default(),
         }
@@ -127,13 +147,26 @@ impl Relay {
         self
     }
 
+    /// What brings it the log of its database, as long as it is told to: see [`LogReader::read_while`].
+    pub fn log_reader(&self, url: Url, most_kept: u64) -> LogReader {
+        LogReader {
+            db: self.parts.db.clone(),
+            env: self.parts.env.clone(),
+            url,
+            service: self.parts.service.clone(),
+            most_kept,
+            feed: self.log.clone(),
+            woken: Arc::clone(&self.parts.woken),
+        }
+    }
+
     /// One step: reads what is due in the shards of `held`, sends it, notes what the broker said of this and earlier sends.
     ///
     /// # Errors
     /// When the database fails: what was sent but not noted is sent again, as the same attempt.
     pub async fn run_once(&self, held: &LeaseSet) -> Result<RelayOutcome, DbError> {
         let mut under_way = self.under_way.lock().await;
-        let found = match self.partitions().await {
+        let drained = match self.partitions().await {
             Ok(partitions) => self.begin(held, partitions, &mut under_way).await?,
             Err(cause) => {
                 let done = self.finished(&mut under_way, Duration::ZERO).await;
@@ -141,7 +174,6 @@ impl Relay {
                 return Ok(RelayOutcome { drained: true, hindered: Some(cause), ..outcome });
             }
         };
-        let drained = found < self.parts.batch.max(1);
         // Where there is more to read, the next step reads it while these are on their way.
         let patience = if drained { self.parts.patience } else { Duration::ZERO };
         let done = self.finished(&mut under_way, patience).await;
@@ -158,13 +190,13 @@ impl Relay {
         self.note_all(held, done).await.map(drop)
     }
 
-    /// Reads what is due and sets it on its way; returns how much that was.
+    /// Reads what is due and sets it on its way; returns whether that was all that can be sent now.
     async fn begin(
         &self,
         held: &LeaseSet,
         partitions: i32,
         under_way: &mut UnderWay,
-    ) -> Result<usize, DbError> {
+    ) -> Result<bool, DbError> {
         let RelayParts { db, in_flight, topic, .. } = &self.parts;
         in_flight.refresh(db, held, partitions).await?;
         let mut room = in_flight.room(held, partitions);
@@ -172,35 +204,117 @@ impl Relay {
         self.backoff.leave_out(&mut room);
         let shards = self.shards_in_turn(held, &room, partitions);
         if shards.is_empty() || !held.is_valid() {
-            return Ok(0);
+            return Ok(true);
         }
         self.offsets.learn(db, topic).await?;
-        let Read { mut state, rows } = self.read(held, shards, &room, partitions).await?;
-        let found = rows.len();
-        if found < self.parts.batch {
-            let waiting = rows.iter().map(|row| partition_of(row.shard, partitions)).collect();
-            self.backoff.forget_idle(&room, &waiting);
+        let is_tables_turn = self.is_tables_turn();
+        let (found, batches) = match is_tables_turn {
+            true => self.from_table(held, shards, &mut room, partitions).await?,
+            false => self.from_log(held, &shards, &mut room, partitions).await?,
+        };
+        for (partition, Batch { rows, places, read }) in batches {
+            under_way.partitions.insert(partition);
+            let (parts, tell) = (self.parts.clone(), under_way.tell.clone());
+            tokio::spawn(async move {
+                let sent = parts.send(partition, rows, read).await;
+                // Nobody hears it any more when the relay has ended.
+                let _ = tell.send(PartitionSend { places, ..sent });
+                parts.woken.notify_one();
+            });
         }
-        let mut sends: BTreeMap<i32, Vec<DueRow>> = BTreeMap::new();
+        let is_logs_turn_next = is_tables_turn && !self.log.is_empty();
+        Ok(found < self.parts.batch.max(1) && !is_logs_turn_next)
+    }
+
+    /// Whether the table is to be read. While the log brings what is new, only what is left to the table is there.
+    fn is_tables_turn(&self) -> bool {
+        let mut read = self.table_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_turn = !self.log.is_attached() || read.is_none_or(|at| at.elapsed() > BETWEEN_READS);
+        if is_turn {
+            *read = Some(Instant::now());
+        }
+        is_turn
+    }
+
+    /// What the log has brought, as far as there is room; returns how much was found, and it by partition.
+    async fn from_log(
+        &self,
+        held: &LeaseSet,
+        shards: &[i16],
+        room: &mut BTreeMap<i32, (i64, i64)>,
+        partitions: i32,
+    ) -> Result<(usize, BTreeMap<i32, Batch>), DbError> {
+        if self.log.is_empty() {
+            return Ok((0, BTreeMap::new()));
+        }
+        let paused = self.parts.db.read(|conn| Ok::<_, DbError>(pause::all(conn)?)).await?;
+        if paused.everything {
+            self.log.leave_all();
+            return Ok((0, BTreeMap::new()));
+        }
+        let own = held.tokens.keys().copied().collect();
+        let fits = |row: &DueRow| paused.keys.contains(&row.key) || take_room(room, row, partitions);
+        let taken = self.log.take(&own, shards, self.parts.batch.max(1), fits);
+        let found = taken.rows.len();
+        let (taken, left) = taken.split(|row| !paused.keys.contains(&row.key));
+        self.log.finish(left);
+        let Taken { rows, places, .. } = self.without_sent(taken).await?;
+        let mut batches: BTreeMap<i32, Batch> = BTreeMap::new();
+        for (row, place) in rows.into_iter().zip(places) {
+            self.parts.in_flight.leaves(row.shard, i64::from(row.size));
+            let batch = batches.entry(partition_of(row.shard, partitions)).or_default();
+            batch.rows.push(row);
+            batch.places.push(place);
+        }
+        Ok((found, batches))
+    }
+
+    /// After a log was begun again, what is PENDING no more is no business of the relay's.
+    async fn without_sent(&self, taken: Taken) -> Result<Taken, DbError> {
+        if !taken.may_be_sent {
+            return Ok(taken);
+        }
+        let ids: Vec<EventId> = taken.rows.iter().map(|row| row.id).collect();
+        let places = taken.places.clone();
+        let read = self.parts.db.read(move |conn| Ok::<_, DbError>(store::still_fresh(conn, &ids)?));
+        let fresh = match read.await {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                self.log.finish(places);
+                return Err(error);
+            }
+        };
+        let (taken, gone) = taken.split(|row| fresh.contains(&row.id));
+        self.log.finish(gone);
+        Ok(taken)
+    }
+
+    /// What is due in the table, as far as there is room; returns how much was found, and it by partition.
+    async fn from_table(
+        &self,
+        held: &LeaseSet,
+        shards: Vec<i16>,
+        room: &mut BTreeMap<i32, (i64, i64)>,
+        partitions: i32,
+    ) -> Result<(usize, BTreeMap<i32, Batch>), DbError> {
+        let Read { mut state, rows } = self.read(held, shards, room, partitions).await?;
+        let found = rows.len();
+        if found < self.parts.batch && self.log.is_empty() {
+            let waiting = rows.iter().map(|row| partition_of(row.shard, partitions)).collect();
+            self.backoff.forget_idle(room, &waiting);
+        }
+        let mut batches: BTreeMap<i32, Batch> = BTreeMap::new();
         for row in rows {
-            if take_room(&mut room, &row, partitions) {
-                in_flight.leaves(row.shard, i64::from(row.size));
-                sends.entry(partition_of(row.shard, partitions)).or_default().push(row);
+            if take_room(room, &row, partitions) {
+                self.parts.in_flight.leaves(row.shard, i64::from(row.size));
+                let batch = batches.entry(partition_of(row.shard, partitions)).or_default();
+                batch.rows.push(row);
             } else {
                 state.whole.remove(&row.shard);
             }
         }
-        for (partition, rows) in sends {
-            under_way.partitions.insert(partition);
-            let (parts, state) = (self.parts.clone(), state.clone());
-            let tell = under_way.tell.clone();
-            tokio::spawn(async move {
-                // Nobody hears it any more when the relay has ended.
-                let _ = tell.send(parts.send(partition, rows, state).await);
-                parts.woken.notify_one();
-            });
-        }
-        Ok(found)
+        batches.values_mut().for_each(|batch| batch.read = state.clone());
+        Ok((found, batches))
     }
 
     async fn read(
@@ -218,19 +332,21 @@ impl Relay {
         let limits: Vec<i64> = shards.iter().map(limit).collect();
         let (positions, leases, order) =
             (Arc::clone(&self.positions), held.clone(), shards.clone());
+        let log = self.log.clone();
         let read = self.parts.db.read::<_, DbError>(move |conn| {
             let due = |conn: &mut Conn| {
                 let paused = pause::all(conn)?;
                 if paused.everything {
                     return Ok(Read::default());
                 }
-                let horizon = store::horizon(conn)?;
+                let ends_at = log.table_ends_at();
+                let horizon = store::horizon(conn)?.min(ends_at.unwrap_or(i64::MAX));
                 let (generation, after) = positions.read(&leases, &shards, &paused.keys, horizon);
                 let reads = shards.iter().zip(after).zip(limits);
                 let reads: Vec<ShardRead> = reads
                     .map(|((shard, after), limit)| ShardRead { shard: *shard, after, limit })
                     .collect();
-                let rows = store::due(conn, now, &reads, &paused.keys, batch)?;
+                let rows = store::due(conn, now, &reads, ends_at, &paused.keys, batch)?;
                 let whole = whole(&reads, &rows, batch);
                 Ok(Read { state: ReadState { generation, horizon, whole }, rows })
             };

@@ -4,6 +4,7 @@ use common::clock::Timestamp;
 use common::event::Event;
 use common::telemetry::{Delivery, Span, Step};
 
+use super::log::Place;
 use super::position::ReadState;
 use super::relay::RelayParts;
 use super::store::DueRow;
@@ -22,8 +23,10 @@ pub(super) struct PartitionSend {
     pub(super) results: SendResults,
     /// When they were handed to the producer.
     pub(super) at: Timestamp,
-    /// What is known of the read that found them.
+    /// What is known of the read that found them, if they came from the table.
     pub(super) read: ReadState,
+    /// Where each came from, if they came by the log.
+    pub(super) places: Vec<Place>,
 }
 
 impl RelayParts {
@@ -39,7 +42,7 @@ impl RelayParts {
         let messages: Vec<Message> = rows.iter().map(|row| self.message(row, partition)).collect();
         let results = self.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
-        PartitionSend { partition, rows, results, at, read }
+        PartitionSend { partition, rows, results, at, read, places: Vec::new() }
     }
 
     /// The spans of those whose trace is recorded, by their place; their messages go on from there.

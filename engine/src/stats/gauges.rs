@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::{ConsumerSample, Partition, Sample, Sampler, Verified};
+use crate::outbox::SlotState;
 
 /// Shows the newest sample at each scrape; nothing before the first, rather than a false 0.
 #[derive(Debug)]
@@ -41,6 +42,9 @@ impl Collector for SampleGauges {
         }
         let help = "Whether the database came back from a backup, and nobody has that mended";
         gauge(&mut encoder, "database_behind", help, None, i64::from(sample.database_behind))?;
+        if let Some(slot) = &sample.log_slot {
+            encode_log_slot(&mut encoder, slot)?;
+        }
         if let Some(complete) = sample.copy_complete {
             let help = "Whether the copy of the other service's states has been complete";
             gauge(&mut encoder, "copy_complete", help, None, i64::from(complete))?;
@@ -49,6 +53,16 @@ impl Collector for SampleGauges {
         encode_partitions(&mut encoder, &sample)?;
         encode_failed(&mut encoder, &sample)
     }
+}
+
+fn encode_log_slot(encoder: &mut DescriptorEncoder<'_>, slot: &SlotState) -> Result<(), Error> {
+    let help = "The part of the database's log that is kept for the relay";
+    gauge(encoder, "log_slot_kept", help, Some(&Unit::Bytes), slot.kept_bytes)?;
+    if let Some(left) = slot.bytes_left {
+        let help = "How much more may be kept before the server gives the relay's slot up";
+        gauge(encoder, "log_slot_left", help, Some(&Unit::Bytes), left)?;
+    }
+    Ok(())
 }
 
 /// Those of which something is known: none is called down while it joins its group.

@@ -24,7 +24,7 @@ use super::sampler::Rates;
 use crate::alerts::{AlertKind, SILENCED, is_open};
 use crate::counters;
 use crate::inbox::quarantine;
-use crate::outbox;
+use crate::outbox::{self, SlotState, slot_state};
 use crate::verify::State;
 
 /// The shortest pause between two samples.
@@ -79,6 +79,8 @@ pub struct Sample {
     pub copy_complete: Option<bool>,
     /// Whether this database came back from a backup, and nobody has that mended.
     pub database_behind: bool,
+    /// What keeps the database's log for the relay, if anything does.
+    pub log_slot: Option<SlotState>,
 }
 
 /// How far one consumer is.
@@ -300,6 +302,7 @@ impl Sample {
             verified: verified(conn, &consumers)?,
             consumers,
             database_behind: is_open(conn, AlertKind::DatabaseBehind, None)?,
+            log_slot: slot_state(conn)?,
             copy_complete: copy_state::read(conn)?.map(|copy| copy.is_complete()),
             took: begun.elapsed(),
         })

@@ -67,11 +67,13 @@ pub(in crate::outbox) struct ShardRead {
 /// The oldest due events of each of `shards`, in the order of these, up to `limit` that were never sent and as many
 /// whose backoff is over. Only what is returned is walked: see [`super::super::position`].
 ///
-/// What was never sent is due at once, also where its writer's clock is ahead; only a backoff makes an event wait.
+/// What was never sent is due at once, also where its writer's clock is ahead; only a backoff makes an event wait. Of
+/// what was never sent, only what older transactions than `ends_at` appended is looked for.
 pub(in crate::outbox) fn due(
     conn: &mut Conn,
     now: Timestamp,
     shards: &[ShardRead],
+    ends_at: Option<i64>,
     paused: &[String],
     limit: usize,
 ) -> QueryResult<Vec<DueRow>> {
@@ -83,7 +85,7 @@ pub(in crate::outbox) fn due(
              page AS MATERIALIZED (\
                (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
                   SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx FROM outbox_pending o \
-                  WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) AND {allowed} \
+                  WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) AND o.tx < $8 AND {allowed} \
                   ORDER BY o.tx, o.id LIMIT s.room) p LIMIT $6) \
                UNION ALL \
                (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
@@ -101,7 +103,9 @@ pub(in crate::outbox) fn due(
         .bind::<Array<Text>, _>(paused)
         .bind::<BigInt, _>(limit)
         .bind::<BigInt, _>(now)
+        .bind::<BigInt, _>(ends_at.unwrap_or(i64::MAX))
         .load(c)?,
+        // Only PostgreSQL has a log that could bring the others.
         Conn::Sqlite(c) => sql_query(format!(
             // The index gives the order: a page that is cut holds the first of its last shard, as positions need it.
             "SELECT page.id, shard, attempt, size, tx, \
@@ -128,6 +132,20 @@ pub(in crate::outbox) fn due(
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
     rows.sort_unstable_by_key(|row| (row.tx, row.id));
     Ok(rows)
+}
+
+/// Those of `ids` that are PENDING and were never sent.
+pub(in crate::outbox) fn still_fresh(
+    conn: &mut Conn,
+    ids: &[EventId],
+) -> QueryResult<HashSet<EventId>> {
+    use outbox_pending as p;
+    let mut fresh = HashSet::new();
+    for chunk in ids.chunks(ROWS_PER_INSERT) {
+        let found = p::table.filter(p::id.eq_any(chunk)).select(p::id);
+        fresh.extend(on!(conn, c => found.load::<EventId>(c))?);
+    }
+    Ok(fresh)
 }
 
 /// The oldest transaction that may still append an event: all that older ones appended is there.

@@ -159,7 +159,7 @@ impl OutboxFixture {
         let read = |shard| ShardRead { shard, after: Position::BEGINNING, limit: 1_000 };
         let reads: Vec<ShardRead> = shards.map(read).collect();
         self.run(move |conn| {
-            conn.read_by_index(|conn| store::due(conn, now, &reads, &paused, limit))
+            conn.read_by_index(|conn| store::due(conn, now, &reads, None, &paused, limit))
         })
         .await
     }

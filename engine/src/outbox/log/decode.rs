@@ -1,0 +1,135 @@
+//! What the log says, understood: pgoutput's messages, protocol 1.
+
+use std::collections::HashMap;
+
+use common::clock::Timestamp;
+use pg_walstream::{ColumnData, LogicalReplicationMessage, LogicalReplicationParser, TupleData};
+
+use super::super::append::shard_of;
+use super::super::store::DueRow;
+use super::LogError;
+use super::feed::Mark;
+
+/// What marks begin with: the prefix of the messages that this service writes into the log.
+pub(super) const PREFIX: &str = "stockloop";
+
+/// One thing that the log says and that matters here.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// An event was appended.
+    Appended(Box<DueRow>),
+    /// A transaction's events are all there.
+    Committed,
+    /// A mark of the session with this name.
+    Marked(String, Mark),
+    /// Nothing that matters.
+    Nothing,
+}
+
+/// Reads the messages of one session: the log tells what a relation looks like once, before its first row.
+pub(super) struct Decoder {
+    parser: LogicalReplicationParser,
+    relations: HashMap<u32, Columns>,
+}
+
+/// Where the columns of `outbox_event` are in a row.
+struct Columns {
+    id: usize,
+    event_type: usize,
+    key: usize,
+    epoch: usize,
+    payload: usize,
+    traceparent: usize,
+    created_us: usize,
+}
+
+impl Decoder {
+    /// One that has heard nothing yet.
+    pub(super) fn new() -> Self {
+        Self {
+            parser: LogicalReplicationParser::with_protocol_version(1),
+            relations: HashMap::new(),
+        }
+    }
+
+    /// Understands one message.
+    ///
+    /// # Errors
+    /// When it is none, or a row is not an event.
+    pub(super) fn read(&mut self, message: bytes::Bytes) -> Result<Said, LogError> {
+        use LogicalReplicationMessage as M;
+        match self.parser.parse_wal_message_bytes(message)?.message {
+            M::Relation { relation_id, relation_name, columns, .. } => {
+                if &*relation_name == "outbox_event" {
+                    let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+                    self.relations.insert(relation_id, Columns::find(&names)?);
+                }
+                Ok(Said::Nothing)
+            }
+            M::Insert { relation_id, tuple } => match self.relations.get(&relation_id) {
+                Some(columns) => Ok(Said::Appended(Box::new(columns.event(&tuple)?))),
+                None => Err(LogError::Odd(format!(
+                    "a row of relation {relation_id}, which the log did not tell of"
+                ))),
+            },
+            M::Commit { .. } => Ok(Said::Committed),
+            M::Message { lsn, prefix, content, .. } if prefix == PREFIX => {
+                // What others write under this prefix is theirs.
+                Ok(read_mark(&content, lsn).unwrap_or(Said::Nothing))
+            }
+            _ => Ok(Said::Nothing),
+        }
+    }
+}
+
+/// A mark as it is written: the session's name, a space, the horizon.
+fn read_mark(content: &[u8], lsn: u64) -> Option<Said> {
+    let (session, horizon) = std::str::from_utf8(content).ok()?.split_once(' ')?;
+    Some(Said::Marked(session.to_owned(), Mark { horizon: horizon.parse().ok()?, lsn }))
+}
+
+impl Columns {
+    fn find(names: &[&str]) -> Result<Self, LogError> {
+        let place = |name: &str| {
+            names.iter().position(|other| *other == name).ok_or_else(|| {
+                LogError::Odd(format!("outbox_event has no column {name} in the publication"))
+            })
+        };
+        Ok(Self {
+            id: place("id")?,
+            event_type: place("event_type")?,
+            key: place("key")?,
+            epoch: place("epoch")?,
+            payload: place("payload")?,
+            traceparent: place("traceparent")?,
+            created_us: place("created_us")?,
+        })
+    }
+
+    fn event(&self, tuple: &TupleData) -> Result<DueRow, LogError> {
+        let column = |place: usize| tuple.get_column(place).filter(|column| !column.is_null());
+        let text = |place: usize| {
+            column(place).and_then(ColumnData::as_str).ok_or_else(|| {
+                LogError::Odd(format!("a row of outbox_event without its column {}", place + 1))
+            })
+        };
+        let number = |place: usize| {
+            let text = text(place)?;
+            text.parse::<i64>().map_err(|_| LogError::Odd(format!("{text:?} is no number")))
+        };
+        let (id, key, payload) = (text(self.id)?, text(self.key)?, text(self.payload)?);
+        Ok(DueRow {
+            id: id.parse().map_err(|_| LogError::Odd(format!("{id:?} is no event's id")))?,
+            shard: shard_of(&key),
+            attempt: 0,
+            size: i32::try_from(payload.len()).unwrap_or(i32::MAX),
+            tx: 0,
+            event_type: text(self.event_type)?.into_owned(),
+            epoch: number(self.epoch)?,
+            traceparent: column(self.traceparent).and_then(ColumnData::as_string),
+            created_us: Timestamp::from_micros(number(self.created_us)?),
+            key: key.into_owned(),
+            payload: payload.into_owned(),
+        })
+    }
+}

@@ -1,0 +1,21 @@
+//! Events from PostgreSQL's log (WAL) instead of a query for each page: what commits is streamed to the relay.
+//!
+//! The log is a short way, and the table stays the truth. What the log brings is sent and noted as if it had been read
+//! from `outbox_pending`; whatever it does not bring, or what can't be sent at once, is found there by the relay's own
+//! reads. So a slot that is lost, or a log that can't be read, costs speed and nothing else.
+//!
+//! The two do not send the same event, because a *mark* divides them: once a second, the horizon (the oldest transaction
+//! that still runs) is written into the log itself. When that mark comes out of it, all that older transactions appended
+//! came before; when that is dealt with, what is still PENDING below the horizon is the table's.
+
+mod decode;
+mod feed;
+mod reader;
+mod slot;
+
+pub(super) use feed::{LogFeed, Place, Taken};
+pub use reader::{LogError, LogReader};
+pub use slot::{SlotState, Unused, drop_unused_slot, slot_state};
+
+#[cfg(test)]
+mod tests;
