@@ -3,7 +3,7 @@
 //! What lies where:
 //!
 //! - `system/` is no test: both services with all that they stand on, their clients, and what their databases say;
-//! - `the_loop`, `instances`, `consumers`, `poison`, `blame`, `broker`, `crashes`, `outages`, `pooler`, `stopping` and `orders/` try the
+//! - `the_loop`, `instances`, `consumers`, `log`, `poison`, `blame`, `broker`, `crashes`, `outages`, `pooler`, `stopping` and `orders/` try the
 //!   loop: as people use it, on two instances, with messages that nobody should send, and with everything that can be
 //!   killed, lost, taken away or put between;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `browser/` and `demo` try what people work with: the programs'
@@ -33,6 +33,7 @@ mod demo;
 mod harness_tests;
 mod import_export;
 mod instances;
+mod log;
 mod logs;
 mod monitoring;
 mod openapi;

@@ -129,7 +129,7 @@ async fn gauges_show_the_newest_sample(fixture: AdminFixture) {
     assert!(!metrics.render().unwrap().contains("outbox_events"), "no false 0 before a sample");
     fixture.fill().await;
     fixture.sampler.run_once(&fixture.db, &fixture.env).await.unwrap();
-    metrics.relay_sent(12);
+    metrics.relay_sent(12, 5);
     metrics.settled("SUCCESS", 7);
     metrics.acks_ignored(IgnoredAck::UnknownEvent, 1);
     metrics.inbox_events("SUCCESS", 3);

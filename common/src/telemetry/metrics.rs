@@ -91,6 +91,7 @@ struct Inner {
     registry: Registry,
     consumer: String,
     relay_sent: Counter,
+    relay_sent_by_log: Counter,
     settled: Family<SettledLabels, Counter>,
     acks_ignored: Family<Label, Counter>,
     inbox_events: Family<Label, Counter>,
@@ -112,6 +113,7 @@ impl Metrics {
         let inner = Inner {
             consumer: by_consumer.consumer.clone(),
             relay_sent: Counter::default(),
+            relay_sent_by_log: Counter::default(),
             settled: Family::default(),
             acks_ignored: Family::default(),
             inbox_events: Family::default(),
@@ -134,9 +136,10 @@ impl Metrics {
         Self(Arc::new(Inner { registry, ..inner }))
     }
 
-    /// `count` events were confirmed by the broker.
-    pub fn relay_sent(&self, count: u64) {
+    /// `count` events were confirmed by the broker, of which `by_log` came by the database's log.
+    pub fn relay_sent(&self, count: u64, by_log: u64) {
         self.0.relay_sent.inc_by(count);
+        self.0.relay_sent_by_log.inc_by(by_log);
     }
 
     /// `count` answers changed the state of their event; `outcome` is `success`, `rejected` or
@@ -210,6 +213,11 @@ impl Inner {
             "relay_sent",
             "Attempts that the broker confirmed",
             self.relay_sent.clone(),
+        );
+        registry.register(
+            "relay_sent_by_log",
+            "Attempts that the broker confirmed, of events that came by the database's log",
+            self.relay_sent_by_log.clone(),
         );
         registry.register(
             "settled",

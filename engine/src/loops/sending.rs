@@ -118,7 +118,7 @@ impl Engine {
         run_when_notified("relaying events", &self.env, self.outbox.notify(), &stop, || async {
             let held = lock(&held).clone();
             let outcome = self.loops.step(RELAY, relay.run_once(&held)).await?;
-            self.metrics.relay_sent(count(outcome.sent));
+            self.metrics.relay_sent(count(outcome.sent), count(outcome.by_log));
             outcome.first_sent.iter().for_each(|waited| self.metrics.commit_to_sent(*waited));
             if outcome.refused > 0 {
                 self.alerts.wake();

@@ -105,6 +105,7 @@ impl Relay {
             let is_sent = noted.marked.remove(&row.id);
             self.parts.in_flight.left(row.shard, i64::from(row.size), is_sent);
             outcome.sent += usize::from(is_sent);
+            outcome.by_log += usize::from(is_sent && !send.places.is_empty());
             if is_sent && row.attempt == 0 {
                 outcome.first_sent.push(send.at.since(row.created_us));
             }

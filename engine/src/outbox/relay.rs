@@ -94,6 +94,8 @@ impl Default for UnderWay {
 pub struct RelayOutcome {
     /// Events that the broker confirmed and that are SENT now.
     pub sent: usize,
+    /// Those of them that came by the log.
+    pub by_log: usize,
     /// Events that can't be produced as they are.
     pub refused: usize,
     /// How long after its commit each event was sent for the first time.
@@ -253,7 +255,8 @@ impl Relay {
             return Ok((0, BTreeMap::new()));
         }
         let own = held.tokens.keys().copied().collect();
-        let fits = |row: &DueRow| paused.keys.contains(&row.key) || take_room(room, row, partitions);
+        let fits =
+            |row: &DueRow| paused.keys.contains(&row.key) || take_room(room, row, partitions);
         let taken = self.log.take(&own, shards, self.parts.batch.max(1), fits);
         let found = taken.rows.len();
         let (taken, left) = taken.split(|row| !paused.keys.contains(&row.key));
@@ -276,7 +279,8 @@ impl Relay {
         }
         let ids: Vec<EventId> = taken.rows.iter().map(|row| row.id).collect();
         let places = taken.places.clone();
-        let read = self.parts.db.read(move |conn| Ok::<_, DbError>(store::still_fresh(conn, &ids)?));
+        let read =
+            self.parts.db.read(move |conn| Ok::<_, DbError>(store::still_fresh(conn, &ids)?));
         let fresh = match read.await {
             Ok(fresh) => fresh,
             Err(error) => {

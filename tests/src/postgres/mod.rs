@@ -29,6 +29,9 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 static SHARED: Once<PostgresServer> = Once::new();
 
+/// A log that relays can read, one per service.
+const LOGICAL: [&str; 3] = ["wal_level=logical", "max_replication_slots=64", "max_wal_senders=64"];
+
 /// A PostgreSQL server on a loopback port of its own, its data in the scratch folder.
 ///
 /// Durability is as in production (`fsync` and `synchronous_commit` on) unless settings say otherwise.
@@ -51,7 +54,7 @@ impl PostgresServer {
 
     /// A server for one test alone, to stop and start at will.
     pub fn start_private() -> anyhow::Result<Self> {
-        Self::start_with(Binaries::find()?, &[])
+        Self::start_with(Binaries::find()?, &LOGICAL)
     }
 
     /// A private server of `binaries` with `settings` such as `fsync=off` or `wal_level=logical`.

@@ -114,6 +114,16 @@ pub(super) fn write_search_config(
     (path, name)
 }
 
+/// How events come to the relays of a whole run of the suite, where it can be chosen: `table`, or `log`.
+const RELAY: &str = "STOCKLOOP_TEST_RELAY";
+
+fn relay(url: &str, system: &SystemSettings) -> String {
+    match std::env::var(RELAY) {
+        Ok(relay) if url.starts_with("postgres") && system.pooled_urls.is_none() => relay,
+        _ => "table".to_owned(),
+    }
+}
+
 /// One service's settings, in the file's notation.
 fn service_config(
     system: &SystemSettings,
@@ -126,6 +136,7 @@ fn service_config(
     let (brokers, host, port) = (&system.brokers, mails.host(), mails.port());
     let (ack_timeout, collector_url) = (system.ack_timeout, &system.collector_url);
     let open = system.open;
+    let relay = relay(url, system);
     let pooler = if system.pooled_urls.is_some() { "transaction" } else { "none" };
     format!(
         r#"[service]
@@ -158,6 +169,7 @@ create_topics = false
 "heartbeat.interval.ms" = "500"
 
 [outbox]
+relay = "{relay}"
 max_attempts = {MAX_ATTEMPTS}
 ack_timeout = "{ack_timeout}"
 ack_grace = "500ms"

@@ -204,7 +204,10 @@ impl LogFeed {
     }
 
     /// Events that were taken could not be sent, and wait again in front of all others of their shards.
-    pub(in crate::outbox) fn put_back(&self, rows: impl DoubleEndedIterator<Item = (DueRow, Place)>) {
+    pub(in crate::outbox) fn put_back(
+        &self,
+        rows: impl DoubleEndedIterator<Item = (DueRow, Place)>,
+    ) {
         let mut state = self.lock();
         for (row, place) in rows.rev() {
             if place.session == state.session {
@@ -244,7 +247,9 @@ impl State {
         let is_half_full = 2 * self.events >= MAX_EVENTS || 2 * self.bytes >= MAX_BYTES;
         let now = Instant::now();
         let mut leave = Vec::new();
-        for (shard, waiting) in self.shards.iter_mut().filter(|(_, waiting)| !waiting.rows.is_empty()) {
+        for (shard, waiting) in
+            self.shards.iter_mut().filter(|(_, waiting)| !waiting.rows.is_empty())
+        {
             let since = *waiting.blocked.get_or_insert(now);
             let is_blocked = is_half_full && now.duration_since(since) > LEFT_AFTER;
             if !held.contains(shard) || is_blocked {

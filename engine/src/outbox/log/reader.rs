@@ -160,7 +160,11 @@ impl Drop for Detached<'_> {
 }
 
 impl Session<'_> {
-    async fn run(mut self, may: impl Fn() -> bool, stop: &CancellationToken) -> Result<(), LogError> {
+    async fn run(
+        mut self,
+        may: impl Fn() -> bool,
+        stop: &CancellationToken,
+    ) -> Result<(), LogError> {
         let mut ticks = interval(MARK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let never = CancellationToken::new();

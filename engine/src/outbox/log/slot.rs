@@ -257,6 +257,9 @@ mod tests {
     fn a_slot_has_a_name_that_the_server_takes() {
         assert_eq!(slot_prefix("product-service"), "stockloop_product_service_");
         let long = slot_prefix(&"Ä".repeat(80));
-        assert!(long.len() < 53 && long.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{long}");
+        assert!(
+            long.len() < 53 && long.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "{long}"
+        );
     }
 }

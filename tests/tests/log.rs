@@ -1,0 +1,189 @@
+//! The relay that reads PostgreSQL's log: the same loop, and nothing lost when the log fails.
+
+use stockloop_tests::poll::eventually;
+use stockloop_tests::postgres::{Binaries, PostgresServer};
+use stockloop_tests::real;
+
+use crate::system::load::Load;
+use crate::system::random::Random;
+use crate::system::{DEADLINE, RealParts, TestService, TestSystem, http_client};
+
+const BY_LOG: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "log");
+const BY_TABLE: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "table");
+
+/// Slots of this database that somebody reads.
+const READ: &str =
+    "SELECT count(*) AS n FROM pg_replication_slots WHERE database = current_database() AND active";
+
+const SLOTS: &str =
+    "SELECT count(*) AS n FROM pg_replication_slots WHERE database = current_database()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_setting_can_be_changed_both_ways() {
+    let Some(mut system) = TestSystem::real("log_and_back").await else { return };
+    let (mut random, base) = (Random::new(), system.product.base_url.clone());
+    for (relay, slots) in [(BY_TABLE, 0), (BY_LOG, 1), (BY_TABLE, 0), (BY_LOG, 1)] {
+        // What is left over is the next one's.
+        let mut load = Load::start(&mut random, &system.product, &[base.clone()], 40, 600).await;
+        load.reached(300).await;
+        system.product.restart_with(&[relay]).await;
+        wait_until(&system.product, "slots", SLOTS, slots).await;
+        wait_until(&system.product, "readers", READ, slots).await;
+        load.finished().await;
+        system.wait_until_settled().await;
+        let by_log = by_log(&system.product).await;
+        assert_eq!(by_log > 0, relay == BY_LOG, "{by_log} came by the log");
+    }
+    system.assert_equal_at_rest().await;
+    system.assert_no_attempt_was_lost().await;
+    let attempts = system.topics.all_sends();
+    assert!(attempts.iter().all(|(attempt, _)| *attempt == 1), "each under one number");
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_breaks_loses_nothing() {
+    let Some(kafka) = real::kafka() else { return };
+    // So small that what nobody reads is soon thrown away.
+    let settings = ["wal_level=logical", "max_slot_wal_keep_size=1MB", "min_wal_size=32MB"];
+    let started = Binaries::find().and_then(|found| PostgresServer::start_with(found, &settings));
+    let Some(postgres) = real::available("PostgreSQL", started) else { return };
+    let parts = RealParts {
+        product_url: postgres.database("log_breaks_product"),
+        order_url: postgres.database("log_breaks_order"),
+        kafka,
+        pgbouncer: None,
+    };
+    let mut system = TestSystem::on("log_breaks", parts).await;
+    system.product.restart_with(&[BY_LOG]).await;
+    wait_until(&system.product, "readers", READ, 1).await;
+    let (mut random, base) = (Random::new(), system.product.base_url.clone());
+    let mut load = Load::start(&mut random, &system.product, &[base], 40, 3_000).await;
+    load.reached(500).await;
+    system
+        .product
+        .execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
+        .await;
+    load.reached(1_000).await;
+    system.product.execute("DROP PUBLICATION stockloop_outbox").await;
+    load.reached(1_500).await;
+    system.product.kill9();
+    system
+        .product
+        .execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+        .await;
+    system.product.start();
+    load.reached(2_000).await;
+    wait_until(&system.product, "readers", READ, 1).await;
+    system.product.kill9();
+    lose_the_slot(&system.product).await;
+    system.product.start();
+    load.assert_all_arrived(&system).await;
+    wait_until(&system.product, "readers", READ, 1).await;
+    let before = by_log(&system.product).await;
+    system.product.put_product("AFTERWARDS", 1).await;
+    system.wait_until_settled().await;
+    assert_eq!(by_log(&system.product).await, before + 1, "the log is read again");
+    system.stop().await;
+}
+
+/// Writes more than the server keeps for a slot that nobody reads.
+async fn lose_the_slot(product: &TestService) {
+    eventually("the slot to be lost", DEADLINE, async || {
+        product.execute("SELECT pg_logical_emit_message(false, 'x', repeat('y', 2000000))").await;
+        product.execute("SELECT pg_switch_wal()").await;
+        product.execute("CHECKPOINT").await;
+        let lost = "SELECT count(*) AS n FROM pg_replication_slots WHERE wal_status = 'lost'";
+        match product.count(lost).await {
+            1 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_log_for_it_is_told_of() {
+    let Some(kafka) = real::kafka() else { return };
+    let started = Binaries::find()
+        .and_then(|found| PostgresServer::start_with(found, &["wal_level=replica"]));
+    let Some(postgres) = real::available("PostgreSQL", started) else { return };
+    let parts = RealParts {
+        product_url: postgres.database("no_log_product"),
+        order_url: postgres.database("no_log_order"),
+        kafka,
+        pgbouncer: None,
+    };
+    let mut system = TestSystem::on("no_log", parts).await;
+    system.product.restart_with(&[BY_LOG]).await;
+    system.product.put_product("TEA", 5).await;
+    system.wait_until_settled().await;
+    let alert = eventually("an alert", DEADLINE, async || {
+        let path = "/api/admin/v1/alerts?state=open&kind=log_not_read";
+        let page = system.product.get(path).await.ok();
+        page["items"].as_array().and_then(|items| items.first().cloned()).ok_or(page)
+    })
+    .await;
+    let error = alert["error"].as_str().unwrap_or_default();
+    assert!(error.contains("wal_level") && error.contains("logical"), "{alert}");
+    system.product.restart_with(&[BY_TABLE]).await;
+    system.assert_equal_at_rest().await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_says_who_reads_the_log() {
+    let Some(mut system) = TestSystem::real("log_instances").await else { return };
+    system.product.restart_with(&[BY_LOG]).await;
+    let mut second = system.second_product();
+    let bases = [system.product.base_url.clone(), second.base_url.clone()];
+    let mut random = Random::new();
+    let mut load = Load::start(&mut random, &system.product, &bases, 40, 3_000).await;
+    load.reached(500).await;
+    assert_eq!(owners(&system.product).await, 1, "one instance has all shards");
+    // It hangs for longer than its lease, and its session with it.
+    system.product.child().pause().expect("it can be paused");
+    eventually("the other one to read", DEADLINE, async || match by_log(&second).await {
+        0 => Err(0),
+        n => Ok(n),
+    })
+    .await;
+    system.product.child().resume().expect("it can be resumed");
+    load.reached(1_800).await;
+    second.kill9();
+    let before = by_log(&system.product).await;
+    eventually("the first one to read again", DEADLINE, async || {
+        match by_log(&system.product).await {
+            n if n > before => Ok(n),
+            n => Err(n),
+        }
+    })
+    .await;
+    second.start();
+    load.assert_all_arrived(&system).await;
+    second.stop().await;
+    system.stop().await;
+}
+
+async fn owners(product: &TestService) -> i64 {
+    product.count("SELECT count(DISTINCT owner) AS n FROM relay_lease WHERE expires_us > 0").await
+}
+
+async fn wait_until(product: &TestService, what: &str, sql: &str, expected: i64) {
+    eventually(&format!("{expected} {what}"), DEADLINE, async || match product.count(sql).await {
+        n if n == expected => Ok(()),
+        n => Err(n),
+    })
+    .await;
+}
+
+/// How many events of this process came by the log.
+async fn by_log(product: &TestService) -> u64 {
+    let url = format!("{}/metrics", product.base_url.get());
+    let scraped = http_client(0).get(url).send().await.expect("it is scraped");
+    let text = scraped.text().await.expect("it is text");
+    let line = text.lines().find(|line| line.starts_with("stockloop_relay_sent_by_log_total"));
+    let value =
+        line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse::<f64>().ok());
+    value.map_or(0, |value| value as u64)
+}
