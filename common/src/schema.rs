@@ -207,6 +207,7 @@ diesel::table! {
     relay_member (owner) {
         owner -> Text,
         expires_us -> BigInt,
+        stands_by -> Bool,
     }
 }
 

@@ -38,10 +38,10 @@ pub enum LogError {
 }
 
 /// Levels that a filter may begin with, as a word by itself.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// What says something every second, unless a filter names it.
 const QUIET: &str = "pg_walstream=warn";
-
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Lines that one batch may log about single events.
 const FEW: usize = 20;

@@ -48,12 +48,12 @@ impl Engine {
                     () = tokio::time::sleep(LOOK_AGAIN) => continue,
                 }
             }
-            let began = async |slot: &str| {
+            let followed = async |slot: &str| {
                 retry.succeeded(());
                 tracing::info!(slot, "events come by the log");
                 condition.ended("the log is read again").await;
             };
-            let read = reader.read_while(|| lock(held).is_first(), stop, anew, began).await;
+            let read = reader.read_while(|| lock(held).is_first(), stop, anew, followed).await;
             let Err(error) = read else { continue };
             anew = LogReader::needs_another_slot(&error);
             self.tell_unread(&condition, &error).await;
@@ -71,6 +71,9 @@ impl Engine {
 
     async fn drop_slot(&self, stop: &CancellationToken) {
         let service = &self.settings.service.name;
+        // Of the earlier setting, too.
+        self.condition(AlertKind::LogNotRead).ended("events go by the table, as it is set").await;
+        let mut retry = Retry::new("dropping the slot of an earlier setting", &self.env, stop);
         while !stop.is_cancelled() {
             match drop_unused_slot(&self.db, service).await {
                 Ok(Unused::None) => return,
@@ -81,8 +84,11 @@ impl Engine {
                 Ok(Unused::InUse) => {
                     stop.run_until_cancelled(tokio::time::sleep(DROP_AGAIN)).await;
                 }
-                // Without the right to it, there can't be one that this role made.
-                Err(error) => return tracing::debug!(%error, "slots were not looked for"),
+                Err(error) => {
+                    if retry.pause(&error).await.is_none() {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -51,12 +51,13 @@ impl LeaseSet {
     }
 }
 
-/// How instances share what there is to send.
+/// How an instance shares what there is to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// Each live instance has as many shards as the others.
+    /// It has as many shards as the others.
     Fair,
-    /// One has all of them, and the others stand by: there is one log to read.
+    /// One of those that want this has all of them, and the others stand by: there is one log to read. Beside instances
+    /// that share fairly, while the setting changes, it has as many as those.
     One,
 }
 
@@ -147,19 +148,22 @@ fn renew_in(
     owner: &str,
     lease: Duration,
     share: Share,
-) -> QueryResult<(BTreeMap<i16, i64>, i64)> {
+) -> QueryResult<(BTreeMap<i16, i64>, usize)> {
     let now = database_now(conn)?;
     let expires = now.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
-    let members = register(conn, owner, now, expires)?;
+    let stands_by = share == Share::One;
+    let members = register(conn, owner, stands_by, now, expires)?;
+    let stand_by = members.iter().filter(|stands_by| **stands_by).count();
+    let fair = members.len() - stand_by;
     let mut held = extend(conn, owner, now, expires)?;
-    let share = match share {
-        Share::Fair => fair_share(members),
-        Share::One => {
-            if !held.contains_key(&FIRST) {
-                held.extend(take_free(conn, owner, now, expires, FIRST..=FIRST, 1)?);
-            }
-            if held.contains_key(&FIRST) { all() } else { 0 }
-        }
+    // All that stand by count as one: only one of them sends.
+    let among = fair + usize::from(stand_by > 0);
+    if stands_by && fair == 0 && !held.contains_key(&FIRST) {
+        held.extend(take_free(conn, owner, now, expires, FIRST..=FIRST, 1)?);
+    }
+    let share = match (stands_by && fair == 0, held.contains_key(&FIRST)) {
+        (true, false) => 0,
+        _ => usize::from(SHARDS.unsigned_abs()).div_ceil(among.max(1)),
     };
     match held.len().checked_sub(share) {
         Some(0) => {}
@@ -169,29 +173,31 @@ fn renew_in(
             held.extend(take_free(conn, owner, now, expires, FIRST..=SHARDS, missing)?);
         }
     }
-    Ok((held, members))
+    Ok((held, members.len()))
 }
 
-/// Notes that `owner` lives, forgets the dead, and counts the living.
-fn register(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<i64> {
+/// Notes that `owner` lives, and forgets the dead; of each that lives, whether it would stand by.
+fn register(
+    conn: &mut Conn,
+    owner: &str,
+    stands_by: bool,
+    now: i64,
+    expires: i64,
+) -> QueryResult<Vec<bool>> {
     on!(conn, c => {
         diesel::insert_into(relay_member::table)
-            .values((relay_member::owner.eq(owner), relay_member::expires_us.eq(expires)))
+            .values((
+                relay_member::owner.eq(owner),
+                relay_member::expires_us.eq(expires),
+                relay_member::stands_by.eq(stands_by),
+            ))
             .on_conflict(relay_member::owner)
             .do_update()
             .set(relay_member::expires_us.eq(expires))
             .execute(c)?;
         diesel::delete(relay_member::table.filter(relay_member::expires_us.le(now))).execute(c)?;
-        relay_member::table.count().get_result(c)
+        relay_member::table.select(relay_member::stands_by).load(c)
     })
-}
-
-fn fair_share(members: i64) -> usize {
-    all().div_ceil(usize::try_from(members).unwrap_or(1).max(1))
-}
-
-fn all() -> usize {
-    usize::from(SHARDS.unsigned_abs())
 }
 
 fn extend(conn: &mut Conn, owner: &str, now: i64, expires: i64) -> QueryResult<BTreeMap<i16, i64>> {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::clock::Timestamp;
@@ -68,8 +68,7 @@ pub struct Relay {
     pub(super) positions: Arc<Positions>,
     /// What comes by the log, if that is read.
     pub(super) log: LogFeed,
-    /// When the table was read last.
-    table_read: Mutex<Option<Instant>>,
+    turn: Mutex<Turn>,
     /// The shard that is read first: each has its turn.
     first: AtomicI16,
     under_way: tokio::sync::Mutex<UnderWay>,
@@ -109,6 +108,19 @@ pub struct RelayOutcome {
 /// How long the table is left alone while the log brings what is new.
 const BETWEEN_READS: Duration = Duration::from_millis(250);
 
+/// Whose turn it is, the table's or the log's.
+#[derive(Default)]
+struct Turn {
+    /// When the table was read last.
+    read: Option<Instant>,
+    /// Whether more is there.
+    was_cut: bool,
+    /// Whether it was read in the last step.
+    was_tables: bool,
+    /// Whether a step comes that will read it.
+    is_promised: bool,
+}
+
 /// What goes to one partition.
 #[derive(Default)]
 struct Batch {
@@ -136,7 +148,7 @@ impl Relay {
             offsets: KnownOffsets::default(),
             positions: Arc::default(),
             log: LogFeed::default(),
-            table_read: Mutex::default(),
+            turn: Mutex::default(),
             first: AtomicI16::new(0),
             under_way: tokio::sync::Mutex::default(),
         }
@@ -168,6 +180,7 @@ impl Relay {
     /// When the database fails: what was sent but not noted is sent again, as the same attempt.
     pub async fn run_once(&self, held: &LeaseSet) -> Result<RelayOutcome, DbError> {
         let mut under_way = self.under_way.lock().await;
+        self.log.tend(&held.tokens.keys().copied().collect(), Instant::now().into_std());
         let drained = match self.partitions().await {
             Ok(partitions) => self.begin(held, partitions, &mut under_way).await?,
             Err(cause) => {
@@ -212,7 +225,7 @@ impl Relay {
         let is_tables_turn = self.is_tables_turn();
         let (found, batches) = match is_tables_turn {
             true => self.from_table(held, shards, &mut room, partitions).await?,
-            false => self.from_log(held, &shards, &mut room, partitions).await?,
+            false => self.from_log(&shards, &mut room, partitions).await?,
         };
         for (partition, Batch { rows, places, read }) in batches {
             under_way.partitions.insert(partition);
@@ -224,24 +237,46 @@ impl Relay {
                 parts.woken.notify_one();
             });
         }
-        let is_logs_turn_next = is_tables_turn && !self.log.is_empty();
-        Ok(found < self.parts.batch.max(1) && !is_logs_turn_next)
+        let was_cut = found >= self.parts.batch.max(1);
+        Ok(!was_cut && !self.is_others_turn(is_tables_turn))
     }
 
     /// Whether the table is to be read. While the log brings what is new, only what is left to the table is there.
     fn is_tables_turn(&self) -> bool {
-        let mut read = self.table_read.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_turn = !self.log.is_attached() || read.is_none_or(|at| at.elapsed() > BETWEEN_READS);
-        if is_turn {
-            *read = Some(Instant::now());
+        let mut turn = self.turn();
+        let is_time = turn.read.is_none_or(|read| read.elapsed() > BETWEEN_READS);
+        let goes_on = turn.was_cut && (!turn.was_tables || self.log.is_empty());
+        let is_tables = !self.log.is_followed() || is_time || goes_on;
+        turn.was_tables = is_tables;
+        if is_tables {
+            turn.read = Some(Instant::now());
         }
-        is_turn
+        is_tables
+    }
+
+    /// Whether what had no turn in this step has something now. If the table had none, it is read a little later.
+    fn is_others_turn(&self, was_tables: bool) -> bool {
+        let mut turn = self.turn();
+        if was_tables {
+            return !self.log.is_empty();
+        }
+        if !turn.was_cut && !std::mem::replace(&mut turn.is_promised, true) {
+            let woken = Arc::clone(&self.parts.woken);
+            tokio::spawn(async move {
+                tokio::time::sleep(BETWEEN_READS).await;
+                woken.notify_one();
+            });
+        }
+        turn.was_cut
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the log has brought, as far as there is room; returns how much was found, and it by partition.
     async fn from_log(
         &self,
-        held: &LeaseSet,
         shards: &[i16],
         room: &mut BTreeMap<i32, (i64, i64)>,
         partitions: i32,
@@ -254,14 +289,13 @@ impl Relay {
             self.log.leave_all();
             return Ok((0, BTreeMap::new()));
         }
-        let own = held.tokens.keys().copied().collect();
-        let fits =
-            |row: &DueRow| paused.keys.contains(&row.key) || take_room(room, row, partitions);
-        let taken = self.log.take(&own, shards, self.parts.batch.max(1), fits);
+        let is_paused = |row: &DueRow| paused.keys.contains(&row.key);
+        let fits = |row: &DueRow| is_paused(row) || take_room(room, row, partitions);
+        let taken = self.log.take(shards, self.parts.batch.max(1), fits);
+        self.end_turn(shards, &taken.rows, self.parts.batch);
         let found = taken.rows.len();
-        let (taken, left) = taken.split(|row| !paused.keys.contains(&row.key));
+        let (Taken { rows, places }, left) = taken.split(|row| !is_paused(row));
         self.log.finish(left);
-        let Taken { rows, places, .. } = self.without_sent(taken).await?;
         let mut batches: BTreeMap<i32, Batch> = BTreeMap::new();
         for (row, place) in rows.into_iter().zip(places) {
             self.parts.in_flight.leaves(row.shard, i64::from(row.size));
@@ -270,27 +304,6 @@ impl Relay {
             batch.places.push(place);
         }
         Ok((found, batches))
-    }
-
-    /// After a log was begun again, what is PENDING no more is no business of the relay's.
-    async fn without_sent(&self, taken: Taken) -> Result<Taken, DbError> {
-        if !taken.may_be_sent {
-            return Ok(taken);
-        }
-        let ids: Vec<EventId> = taken.rows.iter().map(|row| row.id).collect();
-        let places = taken.places.clone();
-        let read =
-            self.parts.db.read(move |conn| Ok::<_, DbError>(store::still_fresh(conn, &ids)?));
-        let fresh = match read.await {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                self.log.finish(places);
-                return Err(error);
-            }
-        };
-        let (taken, gone) = taken.split(|row| fresh.contains(&row.id));
-        self.log.finish(gone);
-        Ok(taken)
     }
 
     /// What is due in the table, as far as there is room; returns how much was found, and it by partition.
@@ -303,6 +316,10 @@ impl Relay {
     ) -> Result<(usize, BTreeMap<i32, Batch>), DbError> {
         let Read { mut state, rows } = self.read(held, shards, room, partitions).await?;
         let found = rows.len();
+        {
+            let mut turn = self.turn();
+            (turn.was_cut, turn.is_promised) = (found >= self.parts.batch, false);
+        }
         if found < self.parts.batch && self.log.is_empty() {
             let waiting = rows.iter().map(|row| partition_of(row.shard, partitions)).collect();
             self.backoff.forget_idle(room, &waiting);
@@ -343,14 +360,15 @@ impl Relay {
                 if paused.everything {
                     return Ok(Read::default());
                 }
-                let ends_at = log.table_ends_at();
-                let horizon = store::horizon(conn)?.min(ends_at.unwrap_or(i64::MAX));
+                let ended = log.of_the_table();
+                let seen = ended.as_ref().map_or(i64::MAX, |ended| ended.xmin);
+                let horizon = store::horizon(conn)?.min(seen);
                 let (generation, after) = positions.read(&leases, &shards, &paused.keys, horizon);
                 let reads = shards.iter().zip(after).zip(limits);
                 let reads: Vec<ShardRead> = reads
                     .map(|((shard, after), limit)| ShardRead { shard: *shard, after, limit })
                     .collect();
-                let rows = store::due(conn, now, &reads, ends_at, &paused.keys, batch)?;
+                let rows = store::due(conn, now, &reads, ended.as_ref(), &paused.keys, batch)?;
                 let whole = whole(&reads, &rows, batch);
                 Ok(Read { state: ReadState { generation, horizon, whole }, rows })
             };

@@ -42,9 +42,7 @@ impl Collector for SampleGauges {
         }
         let help = "Whether the database came back from a backup, and nobody has that mended";
         gauge(&mut encoder, "database_behind", help, None, i64::from(sample.database_behind))?;
-        if let Some(slot) = &sample.log_slot {
-            encode_log_slot(&mut encoder, slot)?;
-        }
+        encode_log_slot(&mut encoder, sample.log_slot.as_ref())?;
         if let Some(complete) = sample.copy_complete {
             let help = "Whether the copy of the other service's states has been complete";
             gauge(&mut encoder, "copy_complete", help, None, i64::from(complete))?;
@@ -55,10 +53,14 @@ impl Collector for SampleGauges {
     }
 }
 
-fn encode_log_slot(encoder: &mut DescriptorEncoder<'_>, slot: &SlotState) -> Result<(), Error> {
+fn encode_log_slot(
+    encoder: &mut DescriptorEncoder<'_>,
+    slot: Option<&SlotState>,
+) -> Result<(), Error> {
+    let kept = slot.map_or(0, |slot| slot.kept_bytes);
     let help = "The part of the database's log that is kept for the relay";
-    gauge(encoder, "log_slot_kept", help, Some(&Unit::Bytes), slot.kept_bytes)?;
-    if let Some(left) = slot.bytes_left {
+    gauge(encoder, "log_slot_kept", help, Some(&Unit::Bytes), kept)?;
+    if let Some(left) = slot.and_then(|slot| slot.bytes_left) {
         let help = "How much more may be kept before the server gives the relay's slot up";
         gauge(encoder, "log_slot_left", help, Some(&Unit::Bytes), left)?;
     }

@@ -29,8 +29,9 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 static SHARED: Once<PostgresServer> = Once::new();
 
-/// A log that relays can read, one per service.
-const LOGICAL: [&str; 3] = ["wal_level=logical", "max_replication_slots=64", "max_wal_senders=64"];
+/// A log that relays can read. What a test leaves behind keeps its slot, as long as the server runs.
+const LOGICAL: [&str; 3] =
+    ["wal_level=logical", "max_replication_slots=500", "max_wal_senders=100"];
 
 /// A PostgreSQL server on a loopback port of its own, its data in the scratch folder.
 ///

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 pub(crate) use client::{http_client, segment, text};
 pub(crate) use queries::count;
-pub(crate) use settings::MAX_ATTEMPTS;
+pub(crate) use settings::{MAX_ATTEMPTS, relays_read_the_log};
 use settings::{Names, SystemSettings, write_config, write_search_config};
 pub(crate) use test_service::{BaseUrl, TestService, wait_until_listening};
 use topics::Topics;

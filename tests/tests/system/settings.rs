@@ -117,11 +117,14 @@ pub(super) fn write_search_config(
 /// How events come to the relays of a whole run of the suite, where it can be chosen: `table`, or `log`.
 const RELAY: &str = "STOCKLOOP_TEST_RELAY";
 
-fn relay(url: &str, system: &SystemSettings) -> String {
-    match std::env::var(RELAY) {
-        Ok(relay) if url.starts_with("postgres") && system.pooled_urls.is_none() => relay,
-        _ => "table".to_owned(),
-    }
+/// Whether the relays of this run read the log, so that one instance sends for all.
+pub(crate) fn relays_read_the_log() -> bool {
+    std::env::var(RELAY).is_ok_and(|relay| relay == "log")
+}
+
+fn relay(url: &str, system: &SystemSettings) -> &'static str {
+    let can = url.starts_with("postgres") && system.pooled_urls.is_none();
+    if can && relays_read_the_log() { "log" } else { "table" }
 }
 
 /// One service's settings, in the file's notation.

@@ -20,8 +20,8 @@ pub(super) enum Said {
     Appended(Box<DueRow>),
     /// A transaction's events are all there.
     Committed,
-    /// A mark of the session with this name.
-    Marked(String, Mark),
+    /// A mark of the session with this name: which of its marks it is, and where.
+    Marked(String, u64, Mark),
     /// Nothing that matters.
     Nothing,
 }
@@ -58,7 +58,8 @@ impl Decoder {
     /// When it is none, or a row is not an event.
     pub(super) fn read(&mut self, message: bytes::Bytes) -> Result<Said, LogError> {
         use LogicalReplicationMessage as M;
-        match self.parser.parse_wal_message_bytes(message)?.message {
+        let parsed = self.parser.parse_wal_message_bytes(message);
+        match parsed.map_err(|error| LogError::Odd(error.to_string()))?.message {
             M::Relation { relation_id, relation_name, columns, .. } => {
                 if &*relation_name == "outbox_event" {
                     let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
@@ -82,10 +83,12 @@ impl Decoder {
     }
 }
 
-/// A mark as it is written: the session's name, a space, the horizon.
+/// A mark as it is written: the session's name, its number, and the snapshot, with spaces between.
 fn read_mark(content: &[u8], lsn: u64) -> Option<Said> {
-    let (session, horizon) = std::str::from_utf8(content).ok()?.split_once(' ')?;
-    Some(Said::Marked(session.to_owned(), Mark { horizon: horizon.parse().ok()?, lsn }))
+    let mut words = std::str::from_utf8(content).ok()?.split(' ');
+    let (session, number, before) = (words.next()?, words.next()?, words.next()?);
+    let mark = Mark { lsn, before: before.parse().ok()? };
+    Some(Said::Marked(session.to_owned(), number.parse().ok()?, mark))
 }
 
 impl Columns {

@@ -1,6 +1,7 @@
 //! What the log has brought and the relay has not dealt with: bounded, and in order by shard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// How long a shard that can't be sent may take the room of others before its events are left to the table.
 const LEFT_AFTER: Duration = Duration::from_millis(250);
+
+/// How long events that can't be sent may keep a mark from being passed: the table waits for it with what it has.
+const MARK_WAITS: Duration = Duration::from_secs(3);
 
 /// The stretch of the log between two marks that an event came in; they count up.
 type Stretch = u64;
@@ -33,15 +37,14 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Counts the sessions: what belongs to an earlier one is not known here any more.
+    /// Counts the times that all began anew: what belongs to an earlier one is not known here any more.
     session: u64,
-    attached: bool,
+    /// Whether the log is followed: a mark of this session came out of it.
+    followed: bool,
     shards: BTreeMap<i16, Waiting>,
     events: usize,
     bytes: usize,
     stretches: Stretches,
-    /// The first stretch of which nothing can have been sent before this session.
-    fresh_from: Option<Stretch>,
     passed: Mark,
 }
 
@@ -53,13 +56,38 @@ struct Waiting {
     blocked: Option<Instant>,
 }
 
-/// A place in the log, written by this service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A place in the log, written by this service, with the transactions that had ended by then.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// All that transactions below this one appended lies before it.
-    pub(super) horizon: i64,
     /// Where it is in the log.
     pub(super) lsn: u64,
+    /// What lies before it.
+    pub(super) before: Ended,
+}
+
+/// Transactions that have ended: all below `xmax` but for those in `running`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::outbox) struct Ended {
+    /// The oldest that still runs, or `xmax`.
+    pub(in crate::outbox) xmin: i64,
+    /// The first that had not begun.
+    pub(in crate::outbox) xmax: i64,
+    /// Those in between that still run.
+    pub(in crate::outbox) running: Vec<i64>,
+}
+
+impl FromStr for Ended {
+    type Err = ();
+
+    /// As PostgreSQL writes a `pg_snapshot`: `xmin:xmax:xip,xip`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split(':');
+        let mut number = || parts.next().and_then(|part| part.parse().ok()).ok_or(());
+        let (xmin, xmax) = (number()?, number()?);
+        let running = parts.next().ok_or(())?.split(',').filter(|xid| !xid.is_empty());
+        let running = running.map(|xid| xid.parse().map_err(|_| ())).collect::<Result<_, ()>>()?;
+        Ok(Self { xmin, xmax, running })
+    }
 }
 
 /// Events that were taken to be sent.
@@ -69,8 +97,6 @@ pub(in crate::outbox) struct Taken {
     pub(in crate::outbox) rows: Vec<DueRow>,
     /// Where each came from.
     pub(in crate::outbox) places: Vec<Place>,
-    /// Whether some may have been sent in an earlier session.
-    pub(in crate::outbox) may_be_sent: bool,
 }
 
 /// Where an event came from.
@@ -81,33 +107,29 @@ pub(in crate::outbox) struct Place {
 }
 
 impl LogFeed {
-    /// A session begins, with nothing in it.
-    pub(super) fn attach(&self) -> u64 {
-        let mut state = self.lock();
-        *state = State { session: state.session + 1, attached: true, ..State::default() };
-        state.session
-    }
-
-    /// The session is over: what waits is the table's.
-    pub(super) fn detach(&self) {
+    /// What waits is the table's, and so is all that comes, until the log is followed again.
+    pub(super) fn stop_following(&self) {
         let mut state = self.lock();
         *state = State { session: state.session + 1, ..State::default() };
+        drop(state);
+        self.0.freed.notify_one();
     }
 
-    /// Whether the log is read.
-    pub(in crate::outbox) fn is_attached(&self) -> bool {
-        self.lock().attached
+    /// Whether the log brings what is new.
+    pub(in crate::outbox) fn is_followed(&self) -> bool {
+        self.lock().followed
     }
 
-    /// Below which transaction what is PENDING is the table's; `None`: all of it.
-    pub(in crate::outbox) fn table_ends_at(&self) -> Option<i64> {
+    /// The transactions whose events are the table's, if they are PENDING; `None`: all.
+    pub(in crate::outbox) fn of_the_table(&self) -> Option<Ended> {
         let state = self.lock();
-        state.attached.then_some(state.passed.horizon)
+        state.followed.then(|| state.passed.before.clone())
     }
 
-    /// Up to where the log is not needed any more.
-    pub(super) fn passed(&self) -> u64 {
-        self.lock().passed.lsn
+    /// Up to where the log is not needed any more, if `received` is the last place that came.
+    pub(super) fn passed(&self, received: u64) -> u64 {
+        let state = self.lock();
+        if state.stretches.is_empty() { received } else { state.passed.lsn }
     }
 
     /// Whether nothing waits.
@@ -126,31 +148,36 @@ impl LogFeed {
         self.0.freed.notified().await;
     }
 
-    /// An event comes out of the log.
+    /// An event comes out of the log. Before that is followed, the table has it.
     pub(super) fn push(&self, row: DueRow) {
         let mut state = self.lock();
+        if !state.followed {
+            return;
+        }
         let stretch = state.stretches.enter();
         state.events += 1;
         state.bytes += row.payload.len();
         state.shards.entry(row.shard).or_default().rows.push_back((stretch, row));
     }
 
-    /// A mark comes out of the log; an `own` one was written in this session.
-    pub(super) fn mark(&self, own: bool, mark: Mark) {
+    /// A mark of this session comes out of the log: from here on, it is followed.
+    pub(super) fn mark(&self, mark: Mark, now: Instant) {
         let mut state = self.lock();
-        let next = state.stretches.end(mark);
-        if own {
-            state.fresh_from.get_or_insert(next);
-        }
+        state.followed = true;
+        state.stretches.end(mark, now);
         state.pass();
     }
 
+    /// Leaves to the table what is of no shard in `held`, what waits too long for room that others need, and what a mark
+    /// has waited for too long.
+    pub(in crate::outbox) fn tend(&self, held: &BTreeSet<i16>, now: Instant) {
+        self.lock().leave_blocked(held, now);
+        self.0.freed.notify_one();
+    }
+
     /// Takes up to `most` events of `shards`, in the order of these, as far as they `fit`.
-    ///
-    /// What is of no shard in `held` is left to whoever holds it, and so is what waits too long for room while others need it.
     pub(in crate::outbox) fn take(
         &self,
-        held: &BTreeSet<i16>,
         shards: &[i16],
         most: usize,
         mut fits: impl FnMut(&DueRow) -> bool,
@@ -174,9 +201,6 @@ impl LogFeed {
         let bytes: usize = taken.rows.iter().map(|row| row.payload.len()).sum();
         state.events -= taken.rows.len();
         state.bytes -= bytes;
-        state.leave_blocked(held);
-        let fresh_from = state.fresh_from.unwrap_or(Stretch::MAX);
-        taken.may_be_sent = taken.places.iter().any(|place| place.stretch < fresh_from);
         drop(state);
         self.0.freed.notify_one();
         taken
@@ -227,8 +251,7 @@ impl LogFeed {
 impl Taken {
     /// Those that `keep` says, and where the others came from.
     pub(in crate::outbox) fn split(self, keep: impl Fn(&DueRow) -> bool) -> (Self, Vec<Place>) {
-        let mut kept = Self { may_be_sent: self.may_be_sent, ..Self::default() };
-        let mut others = Vec::new();
+        let (mut kept, mut others) = (Self::default(), Vec::new());
         for (row, place) in self.rows.into_iter().zip(self.places) {
             if keep(&row) {
                 kept.rows.push(row);
@@ -242,14 +265,11 @@ impl Taken {
 }
 
 impl State {
-    /// Leaves what is not held, and what has been blocked for long while there is need of room.
-    fn leave_blocked(&mut self, held: &BTreeSet<i16>) {
+    fn leave_blocked(&mut self, held: &BTreeSet<i16>, now: Instant) {
         let is_half_full = 2 * self.events >= MAX_EVENTS || 2 * self.bytes >= MAX_BYTES;
-        let now = Instant::now();
         let mut leave = Vec::new();
-        for (shard, waiting) in
-            self.shards.iter_mut().filter(|(_, waiting)| !waiting.rows.is_empty())
-        {
+        let waiting = self.shards.iter_mut().filter(|(_, waiting)| !waiting.rows.is_empty());
+        for (shard, waiting) in waiting {
             let since = *waiting.blocked.get_or_insert(now);
             let is_blocked = is_half_full && now.duration_since(since) > LEFT_AFTER;
             if !held.contains(shard) || is_blocked {
@@ -257,7 +277,24 @@ impl State {
             }
         }
         leave.into_iter().for_each(|shard| self.leave(shard));
+        if let Some(first) = self.stretches.waits_too_long(now) {
+            self.leave_stretch(first);
+        }
         self.pass();
+    }
+
+    /// The rows of the first stretch are the first of their shards.
+    fn leave_stretch(&mut self, first: Stretch) {
+        for waiting in self.shards.values_mut() {
+            while let Some((stretch, row)) = waiting.rows.front()
+                && *stretch <= first
+            {
+                self.events -= 1;
+                self.bytes -= row.payload.len();
+                self.stretches.leave(*stretch, 1);
+                waiting.rows.pop_front();
+            }
+        }
     }
 
     fn leave(&mut self, shard: i16) {
@@ -276,46 +313,64 @@ impl State {
     }
 }
 
-/// The stretches that are not passed, each with how many of its events are not dealt with, and the mark at its end.
+/// The stretches that are not passed.
 #[derive(Default)]
 struct Stretches {
     first: Stretch,
-    open: VecDeque<(usize, Option<Mark>)>,
+    open: VecDeque<Open>,
+}
+
+/// A stretch with how many of its events are not dealt with.
+#[derive(Default)]
+struct Open {
+    events: usize,
+    /// The mark at its end, and when that came.
+    end: Option<(Mark, Instant)>,
 }
 
 impl Stretches {
+    fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// An event enters the last one.
     fn enter(&mut self) -> Stretch {
-        if self.open.back().is_none_or(|(_, mark)| mark.is_some()) {
-            self.open.push_back((0, None));
+        if self.open.back().is_none_or(|last| last.end.is_some()) {
+            self.open.push_back(Open::default());
         }
-        if let Some((events, _)) = self.open.back_mut() {
-            *events += 1;
+        if let Some(last) = self.open.back_mut() {
+            last.events += 1;
         }
         self.first + self.open.len() as u64 - 1
     }
 
-    /// The last one ends; returns the next.
-    fn end(&mut self, mark: Mark) -> Stretch {
+    /// The last one ends.
+    fn end(&mut self, mark: Mark, now: Instant) {
+        let end = Some((mark, now));
         match self.open.back_mut() {
-            Some((_, end @ None)) => *end = Some(mark),
-            _ => self.open.push_back((0, Some(mark))),
+            Some(last) if last.end.is_none() => last.end = end,
+            _ => self.open.push_back(Open { events: 0, end }),
         }
-        self.first + self.open.len() as u64
     }
 
     /// Events of `stretch` are dealt with.
     fn leave(&mut self, stretch: Stretch, events: usize) {
         let place = stretch.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        if let Some((open, _)) = place.and_then(|place| self.open.get_mut(place)) {
-            *open = open.saturating_sub(events);
+        if let Some(open) = place.and_then(|place| self.open.get_mut(place)) {
+            open.events = open.events.saturating_sub(events);
         }
+    }
+
+    /// The first one, if its end came long ago.
+    fn waits_too_long(&self, now: Instant) -> Option<Stretch> {
+        let (_, ended) = self.open.front()?.end.as_ref()?;
+        (now.duration_since(*ended) > MARK_WAITS).then_some(self.first)
     }
 
     /// Passes the first one, if it has ended and all in it is dealt with.
     fn pass(&mut self) -> Option<Mark> {
-        let (0, Some(mark)) = *self.open.front()? else { return None };
-        self.open.pop_front();
+        self.open.front().filter(|first| first.events == 0 && first.end.is_some())?;
+        let (mark, _) = self.open.pop_front()?.end?;
         self.first += 1;
         Some(mark)
     }

@@ -4,16 +4,16 @@
 //! from `outbox_pending`; whatever it does not bring, or what can't be sent at once, is found there by the relay's own
 //! reads. So a slot that is lost, or a log that can't be read, costs speed and nothing else.
 //!
-//! The two do not send the same event, because a *mark* divides them: once a second, the horizon (the oldest transaction
-//! that still runs) is written into the log itself. When that mark comes out of it, all that older transactions appended
-//! came before; when that is dealt with, what is still PENDING below the horizon is the table's.
+//! The two do not send the same event, because *marks* divide them: once a second, the transactions that have ended are
+//! written into the log itself. When a mark comes out of it, all that those appended came before; when that is dealt with,
+//! what of them is still PENDING is the table's. What comes before the first mark of a session is the table's, too.
 
 mod decode;
 mod feed;
 mod reader;
 mod slot;
 
-pub(super) use feed::{LogFeed, Place, Taken};
+pub(super) use feed::{Ended, LogFeed, Place, Taken};
 pub use reader::{LogError, LogReader};
 pub use slot::{SlotState, Unused, drop_unused_slot, slot_state};
 

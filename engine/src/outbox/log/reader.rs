@@ -1,14 +1,15 @@
 //! Reads the log while this instance may, and puts what it says where the relay finds it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use common::db::{Conn, Db, DbError, Url};
 use common::env::Env;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::Text;
+use diesel::sql_types::{Bool, Text};
 use pg_walstream::{CancellationToken, PgReplicationConnection, ReplicationError};
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -16,10 +17,16 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::decode::{Decoder, PREFIX, Said};
 use super::feed::LogFeed;
-use super::slot::Opening;
+use super::slot::{Opening, PUBLICATION};
 
 /// How often a mark is written, and the server told how far the log is dealt with.
 const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a mark may be on its way before the log counts as far behind, and the table has everything meanwhile.
+const FAR_BEHIND: Duration = Duration::from_secs(5);
+
+/// How long the first one may be before this can't be the log of the service's database.
+const FOREIGN_AFTER: Duration = Duration::from_secs(60);
 
 /// Events after which the relay is woken although their transaction is not at its end.
 const WAKE_AFTER: usize = 500;
@@ -37,7 +44,7 @@ pub enum LogError {
     WalLevel(String),
     /// The role may not, or something that it needs is not there.
     #[error(
-        "{0}; the role needs REPLICATION (ALTER ROLE … REPLICATION) and to own the table outbox_event, and the server a free slot (max_replication_slots)"
+        "{0}; the role needs REPLICATION (ALTER ROLE … REPLICATION), CREATE on the database, and to own the table outbox_event; the server a free slot (max_replication_slots) and sender (max_wal_senders)"
     )]
     Refused(String),
     /// The log can't be read on from the slot.
@@ -46,12 +53,14 @@ pub enum LogError {
     /// The connection is not to be had, or broke.
     #[error("{0}")]
     Broken(String),
+    /// What this service writes does not come out of it.
+    #[error(
+        "what this service writes does not come out of the log; is outbox.log_url the server and the database of database.url?"
+    )]
+    Foreign,
     /// It is not what was expected of a log.
     #[error("the log is not understood: {0}")]
     Odd(String),
-    /// A mark can't be written.
-    #[error(transparent)]
-    Database(#[from] DbError),
 }
 
 impl LogError {
@@ -65,10 +74,12 @@ impl From<ReplicationError> for LogError {
     fn from(error: ReplicationError) -> Self {
         use ReplicationError as E;
         let told = error.to_string().trim().replace('\n', " ");
+        // What a connection is refused for comes without a code.
+        let lacks = ["replication role", "REPLICATION", "max_wal_senders", "max_replication_slots"];
         match error {
             E::ReplicationSlot(_) => Self::Slot(told),
-            E::PermanentConnection(_) | E::Authentication(_) => Self::Refused(told),
-            E::Protocol(_) | E::Buffer(_) | E::Deserialize(_) => Self::Odd(told),
+            E::PermanentConnection(_) => Self::Refused(told),
+            _ if lacks.iter().any(|lacking| told.contains(lacking)) => Self::Refused(told),
             _ => Self::Broken(told),
         }
     }
@@ -100,12 +111,22 @@ struct Session<'a> {
     name: String,
     /// The furthest place that came.
     received: u64,
+    /// Marks that were written and did not come yet: their numbers, and when.
+    marks: VecDeque<(u64, Instant)>,
+    /// The last number that was written.
+    written: u64,
+    /// From which number on a mark says that the log is followed.
+    follow_from: u64,
+    /// When it was begun to read.
+    began: Instant,
+    /// Whether a mark came.
+    is_ours: bool,
     /// Events since the relay was woken.
     unwoken: usize,
 }
 
 impl LogReader {
-    /// Reads as long as `may` says so, and nothing stops it. `began` is called when the log can be read.
+    /// Reads as long as `may` says so, and nothing stops it. `followed` is called when the first mark has come.
     ///
     /// # Errors
     /// Why it can't be read (any more). The table has everything.
@@ -114,22 +135,26 @@ impl LogReader {
         may: impl Fn() -> bool,
         stop: &CancellationToken,
         anew: bool,
-        began: impl AsyncFnOnce(&str),
+        followed: impl AsyncFnOnce(&str),
     ) -> Result<(), LogError> {
-        let connection = self.open(anew).await?;
-        began(&connection.1).await;
+        let (connection, slot) = self.open(anew).await?;
         let session = Session {
             reader: self,
-            connection: connection.0,
+            connection,
             decoder: Decoder::new(),
             name: self.env.event_id().to_string(),
             received: 0,
+            marks: VecDeque::new(),
+            written: 0,
+            follow_from: 0,
+            began: Instant::now(),
+            is_ours: false,
             unwoken: 0,
         };
-        self.feed.attach();
         // However this ends, the relay must not wait for a log that nobody reads.
-        let _detached = Detached(self);
-        session.run(may, stop).await
+        let _unfollowed = Unfollowed(self);
+        let followed = async || followed(&slot).await;
+        session.run(may, stop, followed).await
     }
 
     /// Whether `error` would come again from the same slot.
@@ -149,12 +174,12 @@ impl LogReader {
     }
 }
 
-/// Ends the session of its reader when it is dropped.
-struct Detached<'a>(&'a LogReader);
+/// Leaves everything to the table when it is dropped.
+struct Unfollowed<'a>(&'a LogReader);
 
-impl Drop for Detached<'_> {
+impl Drop for Unfollowed<'_> {
     fn drop(&mut self) {
-        self.0.feed.detach();
+        self.0.feed.stop_following();
         self.0.woken.notify_one();
     }
 }
@@ -164,7 +189,9 @@ impl Session<'_> {
         mut self,
         may: impl Fn() -> bool,
         stop: &CancellationToken,
+        followed: impl AsyncFnOnce(),
     ) -> Result<(), LogError> {
+        let mut followed = Some(followed);
         let mut ticks = interval(MARK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let never = CancellationToken::new();
@@ -180,6 +207,11 @@ impl Session<'_> {
                     self.tick().await?;
                 }
                 frame = self.connection.get_copy_data_async(&never) => self.take(frame?).await?,
+            }
+            if self.is_ours
+                && let Some(followed) = followed.take()
+            {
+                followed().await;
             }
         }
         // What is dealt with need not come again.
@@ -205,29 +237,60 @@ impl Session<'_> {
     }
 
     async fn tick(&mut self) -> Result<(), LogError> {
+        if !self.is_ours && self.began.elapsed() > FOREIGN_AFTER {
+            return Err(LogError::Foreign);
+        }
+        let is_behind = self.marks.front().is_some_and(|(_, at)| at.elapsed() > FAR_BEHIND);
+        if is_behind && self.reader.feed.is_followed() {
+            tracing::info!("the log is far behind; the table is read until it has caught up");
+            self.reader.feed.stop_following();
+            self.follow_from = self.written + 1;
+            self.reader.woken.notify_one();
+        }
         self.write_mark().await?;
         self.tell(false).await
     }
 
-    /// Writes the horizon into the log: what older transactions appended comes before it.
+    /// Writes into the log which transactions have ended: what they appended comes before it.
     async fn write_mark(&mut self) -> Result<(), LogError> {
-        let name = self.name.clone();
+        #[derive(QueryableByName)]
+        struct Marked {
+            #[diesel(sql_type = Bool)]
+            published: bool,
+        }
+        let number = self.written + 1;
+        let head = format!("{} {number} ", self.name);
         let written = self.reader.db.write::<_, DbError>(move |conn| {
-            let Conn::Pg(c) = conn else { return Ok(0) };
-            let mark = sql_query(
-                "SELECT pg_logical_emit_message(false, $1, \
-                   $2 || ' ' || pg_snapshot_xmin(pg_current_snapshot())::text)",
-            );
-            Ok(mark.bind::<Text, _>(PREFIX).bind::<Text, _>(name).execute(c)?)
+            let Conn::Pg(c) = conn else { return Ok(false) };
+            let mark = sql_query(format!(
+                "SELECT pg_logical_emit_message(false, $1, $2 || pg_current_snapshot()::text) IS NOT NULL \
+                   AND EXISTS (SELECT FROM pg_publication_tables WHERE pubname = '{PUBLICATION}' \
+                     AND schemaname = current_schema() AND tablename = 'outbox_event') AS published"
+            ));
+            let mark: Marked = mark.bind::<Text, _>(PREFIX).bind::<Text, _>(head).get_result(c)?;
+            Ok(mark.published)
         });
-        written.await?;
-        Ok(())
+        match written.await {
+            Ok(true) => {
+                self.written = number;
+                self.marks.push_back((number, Instant::now()));
+                Ok(())
+            }
+            Ok(false) => Err(LogError::Slot(format!(
+                "the publication {PUBLICATION} was dropped or changed, and is made anew"
+            ))),
+            // Without it, the table waits a second longer.
+            Err(error) => {
+                tracing::debug!(%error, "no mark was written into the log");
+                Ok(())
+            }
+        }
     }
 
     /// Tells the server up to where the log is not needed any more.
     async fn tell(&mut self, answer: bool) -> Result<(), LogError> {
-        let passed = self.reader.feed.passed();
         if self.received > 0 {
+            let passed = self.reader.feed.passed(self.received);
             let received = self.received.max(passed);
             self.connection.send_standby_status_update(received, passed, passed, answer).await?;
         }
@@ -261,11 +324,16 @@ impl Session<'_> {
                 }
             }
             Said::Committed if self.unwoken > 0 => self.wake(),
-            Said::Marked(session, mark) => {
-                self.reader.feed.mark(session == self.name, mark);
-                // What is left below it is the table's now.
-                self.wake();
+            Said::Marked(session, number, mark) if session == self.name => {
+                self.is_ours = true;
+                self.marks.retain(|(written, _)| *written > number);
+                if number >= self.follow_from {
+                    self.reader.feed.mark(mark, Instant::now());
+                    // What was left before it is the table's now.
+                    self.wake();
+                }
             }
+            Said::Marked(..) => {}
             Said::Committed | Said::Nothing => {}
         }
         Ok(())

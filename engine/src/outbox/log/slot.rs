@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::LogError;
 
 /// What the log tells of: the table of events, and nothing but its inserts.
-const PUBLICATION: &str = "stockloop_outbox";
+pub(super) const PUBLICATION: &str = "stockloop_outbox";
 
 /// A name may have 63 bytes; the database's number follows.
 const SERVICE_CHARS: usize = 40;
@@ -173,7 +173,7 @@ impl Opening {
     /// When the role may not, the server has no room for slots, or the slot's reader does not leave it.
     pub(super) fn take_slot(&mut self, most: u64, anew: bool) -> Result<(), LogError> {
         let found = self.connection.exec(&format!(
-            "SELECT active_pid, wal_status, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint \
+            "SELECT active_pid, wal_status, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint \
              FROM pg_replication_slots WHERE slot_name = '{}'",
             self.slot
         ))?;
@@ -221,7 +221,7 @@ impl Opening {
         );
         while one(&self.connection.exec(&is_read)?).as_deref() == Some("t") {
             if Instant::now() > until {
-                return Err(LogError::Odd(format!(
+                return Err(LogError::Broken(format!(
                     "the slot {} is still read by session {reader}, which was told to end",
                     self.slot
                 )));

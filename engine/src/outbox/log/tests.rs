@@ -1,13 +1,14 @@
 //! The feed by itself: what is passed when, and what is left to the table. The log itself is read in the suites.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
 use common::ids::EventId;
 use uuid::Uuid;
 
 use super::super::store::DueRow;
-use super::feed::{LogFeed, Mark};
+use super::feed::{Ended, LogFeed, Mark};
 
 fn row(shard: i16, id: u128) -> DueRow {
     DueRow {
@@ -25,15 +26,19 @@ fn row(shard: i16, id: u128) -> DueRow {
     }
 }
 
-fn mark(horizon: i64) -> Mark {
-    Mark { horizon, lsn: horizon.unsigned_abs() * 10 }
+/// A mark when all transactions below `xmax` had ended.
+fn mark(xmax: i64) -> Mark {
+    Mark { lsn: xmax.unsigned_abs() * 10, before: ended(xmax) }
 }
 
-/// A session that holds the shards 0 to 2, and has read its own first mark.
+fn ended(xmax: i64) -> Ended {
+    Ended { xmin: xmax, xmax, running: Vec::new() }
+}
+
+/// A log that is followed.
 fn begun() -> LogFeed {
     let feed = LogFeed::default();
-    feed.attach();
-    feed.mark(true, mark(1));
+    feed.mark(mark(1), Instant::now());
     feed
 }
 
@@ -46,48 +51,58 @@ fn ids(rows: &[DueRow]) -> Vec<u128> {
 }
 
 #[test]
-fn the_table_has_everything_while_nothing_is_read() {
+fn a_snapshot_is_read_as_it_is_written() {
+    let with = Ended { xmin: 10, xmax: 20, running: vec![10, 14] };
+    assert_eq!("10:20:10,14".parse(), Ok(with));
+    assert_eq!("7:7:".parse(), Ok(ended(7)));
+    for odd in ["", "7", "7:7", "7:7:x", "a:7:"] {
+        assert_eq!(odd.parse::<Ended>(), Err(()), "{odd}");
+    }
+}
+
+#[test]
+fn the_table_has_everything_until_the_log_is_followed() {
     let feed = LogFeed::default();
-    assert_eq!(feed.table_ends_at(), None);
-    feed.attach();
-    assert_eq!(feed.table_ends_at(), Some(0), "nothing, before a mark came");
-    feed.mark(true, mark(7));
-    assert_eq!(feed.table_ends_at(), Some(7));
-    feed.detach();
-    assert_eq!(feed.table_ends_at(), None);
+    feed.push(row(0, 1));
+    assert_eq!((feed.of_the_table(), feed.is_empty()), (None, true));
+    feed.mark(mark(7), Instant::now());
+    assert_eq!(feed.of_the_table(), Some(ended(7)));
+    feed.push(row(0, 2));
+    feed.stop_following();
+    assert_eq!((feed.of_the_table(), feed.is_empty()), (None, true));
 }
 
 #[test]
 fn a_mark_is_passed_when_all_before_it_is_dealt_with() {
     let feed = begun();
     (1..=3).for_each(|id| feed.push(row(0, id)));
-    feed.mark(true, mark(20));
+    feed.mark(mark(20), Instant::now());
     feed.push(row(1, 4));
-    feed.mark(true, mark(30));
-    assert_eq!((feed.table_ends_at(), feed.passed()), (Some(1), 10));
-    let first = feed.take(&held(), &[0, 1, 2], 2, |_| true);
-    let second = feed.take(&held(), &[0, 1, 2], 9, |_| true);
+    feed.mark(mark(30), Instant::now());
+    assert_eq!((feed.of_the_table(), feed.passed(777)), (Some(ended(1)), 10));
+    let first = feed.take(&[0, 1, 2], 2, |_| true);
+    let second = feed.take(&[0, 1, 2], 9, |_| true);
     assert_eq!((ids(&first.rows), ids(&second.rows)), (vec![1, 2], vec![3, 4]));
     // The later ones are done first.
     feed.finish(second.places);
-    assert_eq!(feed.table_ends_at(), Some(1));
+    assert_eq!(feed.of_the_table(), Some(ended(1)));
     feed.finish(first.places);
-    assert_eq!((feed.table_ends_at(), feed.passed()), (Some(30), 300));
+    assert_eq!((feed.of_the_table(), feed.passed(777)), (Some(ended(30)), 777));
 }
 
 #[test]
 fn what_the_broker_did_not_take_waits_in_its_order() {
     let feed = begun();
     (1..=4).for_each(|id| feed.push(row(0, id)));
-    feed.mark(true, mark(20));
-    let taken = feed.take(&held(), &[0], 3, |_| true);
+    feed.mark(mark(20), Instant::now());
+    let taken = feed.take(&[0], 3, |_| true);
     feed.finish(taken.places[..1].iter().copied());
     feed.put_back(taken.rows.into_iter().zip(taken.places).skip(1).collect::<Vec<_>>().into_iter());
-    assert_eq!(feed.table_ends_at(), Some(1));
-    let again = feed.take(&held(), &[0], 9, |_| true);
+    assert_eq!(feed.of_the_table(), Some(ended(1)));
+    let again = feed.take(&[0], 9, |_| true);
     assert_eq!(ids(&again.rows), [2, 3, 4]);
     feed.finish(again.places);
-    assert_eq!(feed.table_ends_at(), Some(20));
+    assert_eq!(feed.of_the_table(), Some(ended(20)));
 }
 
 #[test]
@@ -96,9 +111,9 @@ fn what_does_not_fit_waits_and_keeps_no_other_shard_waiting() {
     feed.push(row(0, 1));
     feed.push(row(1, 2));
     feed.push(row(0, 3));
-    let taken = feed.take(&held(), &[0, 1], 9, |row| row.shard == 1);
+    let taken = feed.take(&[0, 1], 9, |row| row.shard == 1);
     assert_eq!(ids(&taken.rows), [2]);
-    assert_eq!(ids(&feed.take(&held(), &[0, 1], 9, |_| true).rows), [1, 3]);
+    assert_eq!(ids(&feed.take(&[0, 1], 9, |_| true).rows), [1, 3]);
 }
 
 #[test]
@@ -106,11 +121,12 @@ fn what_another_instance_may_send_is_left_to_it() {
     let feed = begun();
     feed.push(row(5, 1));
     feed.push(row(0, 2));
-    feed.mark(true, mark(20));
-    let taken = feed.take(&held(), &[0], 9, |_| true);
+    feed.mark(mark(20), Instant::now());
+    feed.tend(&held(), Instant::now());
+    let taken = feed.take(&[5, 0], 9, |_| true);
     assert_eq!(ids(&taken.rows), [2]);
     feed.finish(taken.places);
-    assert_eq!(feed.table_ends_at(), Some(20));
+    assert_eq!(feed.of_the_table(), Some(ended(20)));
     assert!(feed.is_empty());
 }
 
@@ -118,40 +134,40 @@ fn what_another_instance_may_send_is_left_to_it() {
 fn a_pause_leaves_everything_to_the_table() {
     let feed = begun();
     (1..=3).for_each(|id| feed.push(row(0, id)));
-    feed.mark(true, mark(20));
+    feed.mark(mark(20), Instant::now());
     feed.leave_all();
-    assert_eq!(feed.table_ends_at(), Some(20));
+    assert_eq!(feed.of_the_table(), Some(ended(20)));
 }
 
 #[test]
-fn what_comes_before_the_first_mark_may_have_been_sent() {
-    let feed = LogFeed::default();
-    feed.attach();
+fn a_partition_that_is_blocked_keeps_no_mark_for_ever() {
+    let feed = begun();
     feed.push(row(0, 1));
-    feed.mark(false, mark(5));
+    feed.mark(mark(20), Instant::now());
     feed.push(row(0, 2));
-    feed.mark(true, mark(6));
-    feed.push(row(0, 3));
-    assert!(feed.take(&held(), &[0], 1, |_| true).may_be_sent);
-    assert!(feed.take(&held(), &[0], 1, |_| true).may_be_sent);
-    assert!(!feed.take(&held(), &[0], 1, |_| true).may_be_sent);
+    feed.tend(&held(), Instant::now());
+    assert_eq!(feed.of_the_table(), Some(ended(1)), "it has just come");
+    feed.tend(&held(), Instant::now() + Duration::from_secs(4));
+    assert_eq!(feed.of_the_table(), Some(ended(20)));
+    assert_eq!(ids(&feed.take(&[0], 9, |_| true).rows), [2], "only what the mark waits for");
 }
 
 #[test]
 fn an_earlier_session_has_no_say() {
     let feed = begun();
     feed.push(row(0, 1));
-    let taken = feed.take(&held(), &[0], 1, |_| true);
-    feed.attach();
+    let taken = feed.take(&[0], 1, |_| true);
+    feed.stop_following();
+    feed.mark(mark(2), Instant::now());
     feed.push(row(0, 2));
-    feed.mark(true, mark(20));
+    feed.mark(mark(20), Instant::now());
     feed.finish(taken.places.clone());
     feed.put_back(taken.rows.into_iter().zip(taken.places));
-    assert_eq!(feed.table_ends_at(), Some(0));
-    let taken = feed.take(&held(), &[0], 9, |_| true);
+    assert_eq!(feed.of_the_table(), Some(ended(2)));
+    let taken = feed.take(&[0], 9, |_| true);
     assert_eq!(ids(&taken.rows), [2]);
     feed.finish(taken.places);
-    assert_eq!(feed.table_ends_at(), Some(20));
+    assert_eq!(feed.of_the_table(), Some(ended(20)));
 }
 
 #[test]
@@ -163,6 +179,6 @@ fn it_is_bounded() {
         feed.push(row(0, pushed));
     }
     assert!(pushed <= 20_000, "{pushed}");
-    feed.take(&held(), &[0], 1, |_| true);
+    feed.take(&[0], 1, |_| true);
     assert!(!feed.is_full());
 }

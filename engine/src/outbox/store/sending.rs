@@ -13,6 +13,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::super::append::shard_of;
 use super::super::lease::LeaseSet;
+use super::super::log::Ended;
 use super::super::model::SentRow;
 use super::super::position::Position;
 
@@ -68,16 +69,18 @@ pub(in crate::outbox) struct ShardRead {
 /// whose backoff is over. Only what is returned is walked: see [`super::super::position`].
 ///
 /// What was never sent is due at once, also where its writer's clock is ahead; only a backoff makes an event wait. Of
-/// what was never sent, only what older transactions than `ends_at` appended is looked for.
+/// what was never sent, only what transactions appended that have `ended` is looked for, or such as there never were
+/// here: a dump brings the numbers of its server along.
 pub(in crate::outbox) fn due(
     conn: &mut Conn,
     now: Timestamp,
     shards: &[ShardRead],
-    ends_at: Option<i64>,
+    ended: Option<&Ended>,
     paused: &[String],
     limit: usize,
 ) -> QueryResult<Vec<DueRow>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let begun = if ended.is_some() { first_unused(conn)? } else { i64::MAX };
     let mut rows: Vec<DueRow> = match conn {
         Conn::Pg(c) => sql_query(format!(
             // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog.
@@ -85,7 +88,8 @@ pub(in crate::outbox) fn due(
              page AS MATERIALIZED (\
                (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
                   SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx FROM outbox_pending o \
-                  WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) AND o.tx < $8 AND {allowed} \
+                  WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) \
+                    AND (o.tx < $8 AND o.tx <> ALL($9) OR o.tx >= $10) AND {allowed} \
                   ORDER BY o.tx, o.id LIMIT s.room) p LIMIT $6) \
                UNION ALL \
                (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
@@ -103,7 +107,9 @@ pub(in crate::outbox) fn due(
         .bind::<Array<Text>, _>(paused)
         .bind::<BigInt, _>(limit)
         .bind::<BigInt, _>(now)
-        .bind::<BigInt, _>(ends_at.unwrap_or(i64::MAX))
+        .bind::<BigInt, _>(ended.map_or(i64::MAX, |ended| ended.xmax))
+        .bind::<Array<BigInt>, _>(ended.map_or(&[][..], |ended| &ended.running))
+        .bind::<BigInt, _>(begun)
         .load(c)?,
         // Only PostgreSQL has a log that could bring the others.
         Conn::Sqlite(c) => sql_query(format!(
@@ -134,36 +140,31 @@ pub(in crate::outbox) fn due(
     Ok(rows)
 }
 
-/// Those of `ids` that are PENDING and were never sent.
-pub(in crate::outbox) fn still_fresh(
-    conn: &mut Conn,
-    ids: &[EventId],
-) -> QueryResult<HashSet<EventId>> {
-    use outbox_pending as p;
-    let mut fresh = HashSet::new();
-    for chunk in ids.chunks(ROWS_PER_INSERT) {
-        let found = p::table.filter(p::id.eq_any(chunk)).select(p::id);
-        fresh.extend(on!(conn, c => found.load::<EventId>(c))?);
+/// The first transaction that has not begun.
+fn first_unused(conn: &mut Conn) -> QueryResult<i64> {
+    number(conn, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS number")
+}
+
+fn number(conn: &mut Conn, sql: &str) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Number {
+        #[diesel(sql_type = BigInt)]
+        number: i64,
     }
-    Ok(fresh)
+    let row: Number = on!(conn, c => sql_query(sql).get_result(c))?;
+    Ok(row.number)
 }
 
 /// The oldest transaction that may still append an event: all that older ones appended is there.
 ///
 /// Asked before what is read up to it: what a later snapshot sees is no less.
 pub(in crate::outbox) fn horizon(conn: &mut Conn) -> QueryResult<i64> {
-    #[derive(QueryableByName)]
-    struct Horizon {
-        #[diesel(sql_type = BigInt)]
-        horizon: i64,
-    }
     let sql = match conn {
-        Conn::Pg(_) => "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon",
+        Conn::Pg(_) => "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS number",
         // One writer: what is counted is committed.
-        Conn::Sqlite(_) => "SELECT appended + 1 AS horizon FROM service_state",
+        Conn::Sqlite(_) => "SELECT appended + 1 AS number FROM service_state",
     };
-    let row: Horizon = on!(conn, c => sql_query(sql).get_result(c))?;
-    Ok(row.horizon)
+    number(conn, sql)
 }
 
 /// The condition that keeps the `paused` keys, parameter number `parameter`, out of rows that are called `o`.

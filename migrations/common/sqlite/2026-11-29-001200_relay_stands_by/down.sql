@@ -1,0 +1,1 @@
+ALTER TABLE relay_member DROP COLUMN stands_by;
