@@ -29,6 +29,7 @@ on_every_database!(OutboxFixture::new =>
     the_last_required_one_can_not_go,
     what_nobody_else_was_asked_about_waits_for_the_others,
     the_settings_are_registered_once,
+    retired_names_leave_room_for_others,
     every_order_of_answers_ends_the_same,
 );
 
@@ -438,6 +439,40 @@ async fn the_settings_are_registered_once(fixture: OutboxFixture) {
     let bad = BTreeMap::from([("a b".to_owned(), Role::Watched)]);
     let bad = fixture.change(move |conn| consumers::sync(conn, FIRST, &bad, since, now)).await;
     assert!(matches!(bad, Err(consumers::RegistryError::BadName(_))));
+}
+
+async fn retired_names_leave_room_for_others(fixture: OutboxFixture) {
+    let (since, now) = (fixture.env.event_id(), fixture.env.now());
+    let register = move |conn: &mut Conn, name: &str, now| {
+        let new = NewConsumer { name, role: Role::Required, since, reason: None };
+        consumers::register(conn, &new, now, "anna")
+    };
+    let settling = fixture.change(move |conn| {
+        consumers::sync(conn, FIRST, &BTreeMap::new(), since, now)?;
+        for n in 0..250_u64 {
+            let (name, now) = (format!("old-{n}"), now.after(Duration::from_secs(n)));
+            register(conn, &name, now)?;
+            consumers::retire(conn, &name, FIRST, (now, "anna", None))?;
+            assert!(consumers::list(conn, FIRST)?.len() <= consumers::MAX_KNOWN, "it is bounded");
+            // The first 10 are settled only at the end.
+            if n >= 10 {
+                consumers::save_cursor(conn, &name, None, 0)?;
+            }
+        }
+        Ok(consumers::list(conn, FIRST)?)
+    });
+    let known: Vec<String> = settling.await.unwrap().into_iter().map(|one| one.name).collect();
+    assert_eq!(known.len(), consumers::MAX_KNOWN);
+    assert!(known.contains(&FIRST.to_owned()) && known.contains(&"old-9".to_owned()));
+    assert!(!known.contains(&"old-10".to_owned()), "it was retired first");
+    fixture
+        .change(move |conn| (1..100).try_for_each(|n| register(conn, &format!("n-{n}"), now).map(drop)))
+        .await
+        .unwrap();
+    let full = fixture.change(move |conn| register(conn, "one-too-many", now)).await.unwrap_err();
+    assert!(matches!(full, consumers::RegistryError::Full), "{full}");
+    let full = fixture.change(move |conn| register(conn, "old-9", now)).await.unwrap_err();
+    assert!(matches!(full, consumers::RegistryError::Full), "{full}");
 }
 
 /// Whatever order answers come in, an event is PROCESSED exactly when all three have answered for good.
