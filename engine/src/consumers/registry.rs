@@ -62,7 +62,9 @@ pub enum RegistryError {
     #[error("{0:?} is the only required consumer: register or require another one first")]
     LastRequired(String),
     /// There are so many.
-    #[error("{MAX_CONSUMERS} consumers are asked, which is as many as can be: retire one that is gone")]
+    #[error(
+        "{MAX_CONSUMERS} consumers are asked, which is as many as can be: retire one that is gone"
+    )]
     Full,
     /// So many were retired at once.
     #[error(

@@ -8,6 +8,7 @@ use proptest::strategy::ValueTree;
 
 use super::*;
 use crate::consumers::{self, NewConsumer, Role};
+use crate::outbox::{Behind, behind};
 
 on_every_database!(OutboxFixture::new =>
     an_event_is_processed_once_all_have_answered,
@@ -325,6 +326,22 @@ async fn a_watched_one_begins_where_others_are(fixture: OutboxFixture) {
         assert_eq!(fixture.monitor().take_silent().await.unwrap(), (0, vec![]));
     }
     assert_eq!(fixture.alerts().await, []);
+    let behind = async || fixture.run(|conn| behind(conn, super::TOPIC, REPORTS)).await;
+    let unknown = Behind { partition: 0, offsets: 1, has_answered: false };
+    assert_eq!(behind().await, [unknown], "but what it has is not known");
+    fixture.settle(vec![at(fixture.ack_of(REPORTS, id, 1, Verdict::Success))]).await;
+    assert_eq!(behind().await, []);
+    let later = [fixture.sent("B").await, fixture.sent("C").await];
+    for (offset, id) in (1..).zip(later) {
+        let ack = fixture.ack_of(FIRST, id, 1, Verdict::Success);
+        fixture.settle(vec![Ack { partition: Some(0), offset: Some(offset), ..ack }]).await;
+    }
+    fixture.set_role(REPORTS, Role::Required).await;
+    fixture.set_role(REPORTS, Role::Watched).await;
+    assert_eq!(behind().await, [Behind { partition: 0, offsets: 2, has_answered: true }]);
+    let ack = fixture.ack_of(REPORTS, later[0], 1, Verdict::Success);
+    fixture.settle(vec![Ack { partition: Some(0), offset: Some(1), ..ack }]).await;
+    assert_eq!(behind().await, [Behind { partition: 0, offsets: 1, has_answered: true }]);
 }
 
 /// Its alert is closed for that, and a silence in the new role is told anew.
@@ -466,7 +483,9 @@ async fn retired_names_leave_room_for_others(fixture: OutboxFixture) {
     assert!(known.contains(&FIRST.to_owned()) && known.contains(&"old-9".to_owned()));
     assert!(!known.contains(&"old-10".to_owned()), "it was retired first");
     fixture
-        .change(move |conn| (1..100).try_for_each(|n| register(conn, &format!("n-{n}"), now).map(drop)))
+        .change(move |conn| {
+            (1..100).try_for_each(|n| register(conn, &format!("n-{n}"), now).map(drop))
+        })
         .await
         .unwrap();
     let full = fixture.change(move |conn| register(conn, "one-too-many", now)).await.unwrap_err();
