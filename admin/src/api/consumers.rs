@@ -120,8 +120,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         .service(retire.default_service(wrong_method("POST")));
 }
 
-/// Lists the consumers in the order in which they were registered; 100 are asked at the most. Of more
-/// than 200 known names, the one that was retired first is forgotten.
+/// Lists the consumers in the order in which they were registered; 100 are asked at the most.
 #[utoipa::path(
     get, path = "/api/admin/v1/consumers", tag = "relay",
     params(PageQuery),

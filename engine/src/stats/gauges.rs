@@ -39,7 +39,8 @@ impl Collector for SampleGauges {
         for (name, help, value) in spans(&sample) {
             gauge(&mut encoder, name, help, Some(&Unit::Seconds), value)?;
         }
-        let help = "Whether the database came back from a backup, and nobody has that mended";
+        let help =
+            "Whether the database came back from a backup, and nobody has begun to mend that";
         gauge(&mut encoder, "database_behind", help, None, i64::from(sample.database_behind))?;
         if let Some(complete) = sample.copy_complete {
             let help = "Whether the copy of the other service's states has been complete";
