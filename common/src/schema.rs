@@ -180,6 +180,7 @@ diesel::table! {
         passed_offset -> Nullable<BigInt>,
         looked_us -> Nullable<BigInt>,
         behind_us -> Nullable<BigInt>,
+        shown_offset -> Nullable<BigInt>,
     }
 }
 

@@ -238,7 +238,8 @@ impl Engine {
         Ok(Self {
             verifier,
             lost,
-            bootstrap: owner.map(|owner| Bootstrap::new(&db, &env, owner)),
+            bootstrap: owner
+                .map(|owner| Bootstrap::new(&db, &env, owner, &settings.kafka.outbound_topic)),
             restorer,
             resync: Resync::default(),
             collection: hooks.collection,

@@ -120,7 +120,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         .service(retire.default_service(wrong_method("POST")));
 }
 
-/// Lists the consumers in the order in which they were registered; there are 100 at the most.
+/// Lists the consumers in the order in which they were registered; 100 are asked at the most.
 #[utoipa::path(
     get, path = "/api/admin/v1/consumers", tag = "relay",
     params(PageQuery),
@@ -396,6 +396,6 @@ fn problem(error: RegistryError) -> Problem {
         RegistryError::Known(_) => Problem::conflict("known", detail),
         RegistryError::Retired(_) => Problem::conflict("retired", detail),
         RegistryError::LastRequired(_) => Problem::conflict("last-required", detail),
-        RegistryError::Full => Problem::conflict("too-many", detail),
+        RegistryError::Full | RegistryError::Settling => Problem::conflict("too-many", detail),
     }
 }

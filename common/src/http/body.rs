@@ -9,6 +9,8 @@ use futures::future::LocalBoxFuture;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use serde_path_to_error::{Path, Segment};
 
 use super::Problem;
 
@@ -91,16 +93,37 @@ fn read(
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
+        let path = error.path().clone();
         let cause = error.into_inner();
         if !cause.is_data() {
-            return Problem::malformed(format!("the body is not JSON: {cause}"));
+            return serde_json::from_slice(bytes).map_or_else(
+                |_| Problem::malformed(format!("the body is not JSON: {cause}")),
+                |body| Problem::invalid(field_of(&path.to_string(), ""), one_of::<T>(body, &path)),
+            );
         }
         let reason = cause.to_string();
-        Problem::invalid(field_of(&path, &reason), reason)
+        Problem::invalid(field_of(&path.to_string(), &reason), reason)
     })?;
     json.end().map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
     Ok(value)
+}
+
+/// What is wrong with a body that is JSON where reading it as `T` met none: no alternative is given at `path`, or several.
+fn one_of<T: DeserializeOwned>(mut body: Value, path: &Path) -> String {
+    let place = path.iter().try_fold(&mut body, |place, segment| match segment {
+        Segment::Map { key } | Segment::Enum { variant: key } => place.get_mut(key),
+        Segment::Seq { index } => place.get_mut(index),
+        Segment::Unknown => None,
+    });
+    // serde tells the names of alternatives only where it meets another one.
+    if let Some(place) = place {
+        *place = json!({ "": null });
+    }
+    let error = T::deserialize(body).err().map(|error| error.to_string()).unwrap_or_default();
+    match error.split_once(", expected ") {
+        Some((_, names)) => format!("give exactly one of them here: {names}"),
+        None => "give exactly one of the alternatives here".to_owned(),
+    }
 }
 
 /// The field at fault: where reading stopped, and for one that is missing or there twice, its own name.

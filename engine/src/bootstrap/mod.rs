@@ -54,13 +54,16 @@ pub struct Bootstrap {
     pub env: Env,
     /// What it owns.
     pub owner: Arc<dyn Owner>,
+    /// The topic that its events go to.
+    pub topic: String,
     pub(crate) woken: Arc<Notify>,
 }
 
 impl Bootstrap {
-    /// What fills copies of `owner`'s keys in `db`.
-    pub fn new(db: &Db, env: &Env, owner: Arc<dyn Owner>) -> Self {
-        Self { db: db.clone(), env: env.clone(), owner, woken: Arc::default() }
+    /// What fills copies of `owner`'s keys in `db`, whose events go to `topic`.
+    pub fn new(db: &Db, env: &Env, owner: Arc<dyn Owner>, topic: &str) -> Self {
+        let topic = topic.to_owned();
+        Self { db: db.clone(), env: env.clone(), owner, topic, woken: Arc::default() }
     }
 
     /// Tells the background that a filling was committed.

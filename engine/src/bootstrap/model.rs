@@ -4,7 +4,7 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::EventId;
 use common::on;
-use common::schema::{bootstrap, outbox_pending, outbox_sent};
+use common::schema::{bootstrap, outbox_failed, outbox_pending, outbox_sent};
 use common::stored_by_code;
 use diesel::deserialize::FromSqlRow;
 use diesel::dsl::{not, sql};
@@ -222,21 +222,49 @@ pub(super) fn save(conn: &mut Conn, row: &Filling) -> QueryResult<()> {
     Ok(())
 }
 
-/// The oldest event up to `last` that waits to be sent, or for the answer of `consumer`. One that failed is left to the
-/// verification.
+/// Events of one place that are counted at a look.
+const COUNTED: usize = 1_000;
+
+/// Events that are not answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unanswered {
+    /// The oldest one.
+    pub(super) oldest: EventId,
+    /// How many, as far as they are counted.
+    pub(super) events: usize,
+    /// Whether there are more.
+    pub(super) more: bool,
+}
+
+/// What of the events up to `last` is still to be sent, or to be answered by `consumer`. One that waits for a person is left
+/// to the verification.
 pub(super) fn unanswered(
     conn: &mut Conn,
     last: EventId,
     consumer: &str,
-) -> QueryResult<Option<EventId>> {
-    use {outbox_pending as p, outbox_sent as s};
-    let pending: Option<EventId> =
-        on!(&mut *conn, c => p::table.order(p::id).select(p::id).first(c).optional())?;
-    let has_answered = sql::<Bool>(
-        "EXISTS (SELECT 1 FROM outbox_answer a WHERE a.event_id = outbox_sent.id AND a.outcome < 2 AND a.consumer = ",
-    );
-    let has_answered = has_answered.bind::<Text, _>(consumer).sql(")");
-    let owed = s::table.filter(s::id.le(last)).filter(not(has_answered)).order(s::id).select(s::id);
-    let sent: Option<EventId> = on!(conn, c => owed.first(c).optional())?;
-    Ok(pending.into_iter().chain(sent).filter(|id| *id <= last).min())
+) -> QueryResult<Option<Unanswered>> {
+    use {outbox_failed as f, outbox_pending as p, outbox_sent as s};
+    let limit = i64::try_from(COUNTED + 1).unwrap_or(i64::MAX);
+    let has_answered = |place: &str| {
+        let sent = format!(
+            "EXISTS (SELECT 1 FROM outbox_answer a WHERE a.event_id = {place}.id AND a.outcome < 2 AND a.consumer = "
+        );
+        sql::<Bool>(&sent).bind::<Text, _>(consumer.to_owned()).sql(")")
+    };
+    let pending: Vec<EventId> = on!(&mut *conn, c => p::table
+        .filter(p::id.le(last))
+        .order(p::id).limit(limit).select(p::id).load(c))?;
+    let sent: Vec<EventId> = on!(&mut *conn, c => s::table
+        .filter(s::id.le(last).and(not(has_answered("outbox_sent"))))
+        .order(s::id).limit(limit).select(s::id).load(c))?;
+    // As the index has it.
+    let again: Vec<EventId> = on!(conn, c => f::table
+        .filter(f::id.le(last).and(sql::<Bool>("status = 0")))
+        .filter(not(has_answered("outbox_failed")))
+        .order(f::id).limit(limit).select(f::id).load(c))?;
+    let all = [pending, sent, again];
+    let more = all.iter().any(|place| place.len() > COUNTED);
+    let events = all.iter().map(|place| place.len().min(COUNTED)).sum();
+    let oldest = all.iter().flatten().min();
+    Ok(oldest.map(|oldest| Unanswered { oldest: *oldest, events, more }))
 }

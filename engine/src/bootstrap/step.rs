@@ -5,12 +5,15 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::db::{Conn, DbError};
 use common::env::Env;
+use common::ids::EventId;
 use common::retry::Backoff;
 use diesel::QueryResult;
 
-use super::model::{self, Filling, NewFilling, State};
+use super::model::{self, Filling, NewFilling, State, Unanswered};
 use super::{Bootstrap, Fillable};
 use crate::bulk::JobState;
+use crate::consumers::{Consumers, Voice};
+use crate::outbox::{self, Behind};
 use crate::resync::{self, NewResync, ResyncKind, ResyncSelection, Which};
 use crate::verify::wire::{KeySet, MAX_KEY, PROTOCOL, ReplicaInfo, Terms};
 use crate::verify::{self, FILLING, NewVerification, Owner, SCHEDULED, SideError, Verification};
@@ -25,7 +28,8 @@ const FEW: i64 = 500;
 /// Rounds after which people are told that the copy still differs.
 const PATIENT_ROUNDS: i32 = 3;
 
-/// So long the last states may be on their way; then the verification tells what has not come.
+/// So long a watched consumer may give no first answer in a partition where others gave some: perhaps it has nothing to
+/// answer there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pauses before a copy that differed, or could not be judged, is verified again.
@@ -46,20 +50,6 @@ pub struct Outcome {
     pub verifies: bool,
 }
 
-impl Outcome {
-    /// Of several consumers: what any of them calls for. A filling whose consumer gives no answer is not looked at in a
-    /// hurry.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self {
-            open: self.open || (other.open && !other.away),
-            again: self.again || other.again,
-            away: self.away || other.away,
-            resyncs: self.resyncs || other.resyncs,
-            verifies: self.verifies || other.verifies,
-        }
-    }
-}
-
 /// What was seen of the consumer before a step.
 struct Seen {
     info: Option<ReplicaInfo>,
@@ -76,6 +66,7 @@ struct Step<'a> {
     env: &'a Env,
     owner: &'a dyn Owner,
     now: Timestamp,
+    topic: &'a str,
     seen: &'a Seen,
     outcome: Outcome,
 }
@@ -96,11 +87,13 @@ impl Bootstrap {
         let open = open.await?;
         let seen = self.ask(consumer, open.as_ref()).await?;
         let (env, owner, now) = (self.env.clone(), self.owner.clone(), self.env.now());
+        let topic = self.topic.clone();
         let Some(open) = open else { return self.begin(&name, seen, now).await };
         let stepped = self.db.write::<_, DbError>(move |conn| {
             let Some(mut row) = model::lock(conn, open.seq)? else { return Ok(Outcome::default()) };
             let outcome = Outcome { away: seen.away.is_some(), ..Outcome::default() };
-            let mut step = Step { env: &env, owner: &*owner, now, seen: &seen, outcome };
+            let mut step =
+                Step { env: &env, owner: &*owner, now, topic: &topic, seen: &seen, outcome };
             let before = row.clone();
             step.advance(conn, &mut row)?;
             if row != before {
@@ -338,22 +331,39 @@ impl Step<'_> {
         }
     }
 
-    /// Waits until the consumer has answered what was sent, or long enough.
+    /// Waits until the consumer has answered all that was sent.
     fn arrive(&mut self, conn: &mut Conn, row: &mut Filling) -> QueryResult<()> {
-        let last = row.last_event.unwrap_or(common::ids::EventId::NIL);
-        let owed = conn.read_by_index(|conn| model::unanswered(conn, last, &row.consumer))?;
-        let waited = row.filled_us.map_or(Duration::ZERO, |filled| self.now.since(filled));
-        match owed {
-            Some(id) if waited < PATIENCE => {
-                row.reason =
-                    Some(format!("{} has not answered {id}, which is on its way", row.consumer));
-            }
-            _ => {
-                (row.state, row.reason) = (State::Verifying, None);
-                self.outcome.again = true;
-            }
+        let last = row.last_event.unwrap_or(EventId::NIL);
+        row.reason =
+            match conn.read_by_index(|conn| model::unanswered(conn, last, &row.consumer))? {
+                Some(open) => Some(on_its_way(row, open)),
+                None => self.behind(conn, row, last)?,
+            };
+        if row.reason.is_none() {
+            row.state = State::Verifying;
+            self.outcome.again = true;
         }
         Ok(())
+    }
+
+    /// What a consumer that nothing waits for has not reached yet, though it was sent.
+    fn behind(&self, conn: &mut Conn, row: &Filling, last: EventId) -> QueryResult<Option<String>> {
+        let consumer = &row.consumer;
+        if Consumers::registered(conn)?.voice(consumer, last) != Voice::Watched {
+            return Ok(None);
+        }
+        let waited = row.filled_us.map_or(Duration::ZERO, |filled| self.now.since(filled));
+        let counts = |one: &Behind| one.has_answered || waited < PATIENCE;
+        let behind = outbox::behind(conn, self.topic, consumer)?;
+        let (partitions, offsets) = behind
+            .iter()
+            .filter(|one| counts(one))
+            .fold((0, 0), |(partitions, offsets), one| (partitions + 1, offsets + one.offsets));
+        Ok((partitions > 0).then(|| {
+            format!(
+                "{consumer} is {offsets} messages behind the others, in {partitions} partitions"
+            )
+        }))
     }
 
     /// Puts a verification down, and follows it.
@@ -462,6 +472,16 @@ fn end(conn: &mut Conn, row: &mut Filling, state: State, now: Timestamp) -> Quer
         "the filling of a copy ended"
     );
     Ok(())
+}
+
+fn on_its_way(row: &Filling, open: Unanswered) -> String {
+    let Unanswered { oldest, events, more } = open;
+    let events = match (events, more) {
+        (1, false) => "1 event".to_owned(),
+        (events, false) => format!("{events} events"),
+        (events, true) => format!("more than {events} events"),
+    };
+    format!("{events} from {oldest} on wait to be sent, or for the answer of {}", row.consumer)
 }
 
 fn by(row: &Filling) -> String {

@@ -8,11 +8,14 @@ use common::copy_state;
 use common::db::Conn;
 use common::ids::EventId;
 use common::on;
-use common::schema::{copy_state as copy_table, outbox_event, outbox_open};
+use common::schema::{
+    consumer, consumer_partition, copy_state as copy_table, outbox_event, outbox_open,
+};
 use diesel::prelude::*;
 use diesel::sql_query;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
+use stockloop_tests::outbox::change_open;
 
 use super::{Bootstrap, Fillable, Filling, NewFilling, Outcome, State, find, insert, list};
 use crate::resync::{self, Resync};
@@ -24,6 +27,8 @@ on_every_database!(std::convert::identity =>
     a_new_copy_is_filled_while_changes_flow,
     an_empty_owner_has_a_complete_copy_at_once,
     what_the_copy_has_already_is_not_sent_again,
+    a_long_backlog_is_waited_for_before_it_is_verified,
+    a_watched_copy_is_verified_once_it_is_where_others_are,
     what_differs_at_the_end_is_sent_again,
     a_copy_emptied_in_the_middle_is_filled_anew,
     what_waits_for_a_person_is_not_sent_again,
@@ -112,7 +117,10 @@ impl Pair {
     async fn step(&self) -> Outcome {
         let owner = Arc::new(Items);
         let shelf = &self.shelf;
-        Bootstrap::new(&shelf.owner, &shelf.verifier.env, owner).run_once(&self.copy).await.unwrap()
+        Bootstrap::new(&shelf.owner, &shelf.verifier.env, owner, "")
+            .run_once(&self.copy)
+            .await
+            .unwrap()
     }
 
     /// One step of each of the jobs that work for a filling, each by a new instance.
@@ -149,6 +157,13 @@ impl Pair {
             self.shelf.settle(event).await;
         }
         count
+    }
+
+    async fn open_events(&self) -> Vec<EventId> {
+        run(&self.shelf.owner, |conn| {
+            on!(conn, c => outbox_open::table.order(outbox_open::id).select(outbox_open::id).load(c))
+        })
+        .await
     }
 
     async fn newest(&self) -> Filling {
@@ -238,6 +253,85 @@ async fn what_the_copy_has_already_is_not_sent_again(database: TestDatabase) {
     assert_eq!((row.state, row.rounds), (State::Done, 1));
     assert!(pair.is_complete().await);
     assert_eq!(pair.events().await, 10, "no more than what was missing");
+}
+
+/// However long it takes: what is on its way would only be sent again, and at last be told to people as a difference.
+async fn a_long_backlog_is_waited_for_before_it_is_verified(database: TestDatabase) {
+    let pair = Pair::made(database).await;
+    pair.stock(1_200).await;
+    while pair.newest_state().await != Some(State::Arriving) {
+        pair.turn().await;
+    }
+    for _ in 0..10 {
+        pair.shelf.clock.advance(Duration::from_secs(600));
+        pair.turn().await;
+        let row = pair.newest().await;
+        assert_eq!((row.state, row.verification), (State::Arriving, None), "{row:?}");
+        let reason = row.reason.unwrap();
+        assert!(reason.starts_with("more than 1000 events from "), "{reason}");
+        assert!(reason.ends_with("wait to be sent, or for the answer of copy"), "{reason}");
+    }
+    let sent = pair.open_events().await;
+    pair.arrive_but(sent[7]).await;
+    run(&pair.shelf.owner, {
+        let event = sent[7];
+        move |conn| change_open(conn, event, |open| (open.status, open.attempt) = (0, 1))
+    })
+    .await;
+    pair.turn().await;
+    let reason = pair.newest().await.reason.unwrap();
+    assert!(
+        reason.starts_with(&format!("1 event from {}", sent[7])),
+        "it is tried again: {reason}"
+    );
+    let row = pair.until_ended().await;
+    assert_eq!((row.state, row.rounds), (State::Done, 0));
+}
+
+async fn a_watched_copy_is_verified_once_it_is_where_others_are(database: TestDatabase) {
+    let pair = Pair::made(database).await;
+    pair.stock(1_200).await;
+    run(&pair.shelf.owner, |conn| {
+        use {consumer as c, consumer_partition as p};
+        let names = [("other", true), ("copy", false)];
+        let row = |(name, required): (&'static str, bool)| {
+            let by = (c::registered_us.eq(0), c::registered_by.eq("anna"));
+            (c::name.eq(name), c::required.eq(required), by)
+        };
+        let rows: Vec<_> = names.into_iter().map(row).collect();
+        on!(&mut *conn, c => diesel::insert_into(consumer::table).values(rows).execute(c))?;
+        // In the second partition there never was anything for it.
+        let at = [("other", 0, Some(9)), ("copy", 0, Some(4)), ("other", 1, Some(3))];
+        let row = |(name, partition, offset): (&'static str, i32, Option<i64>)| {
+            let place = (p::topic.eq(""), p::partition.eq(partition), p::consumer.eq(name));
+            (place, p::last_ack_us.eq(3), p::acked_offset.eq(offset), p::shown_offset.eq(offset))
+        };
+        let rows: Vec<_> = at.into_iter().map(row).collect();
+        on!(conn, c => diesel::insert_into(p::table).values(rows).execute(c))
+    })
+    .await;
+    while pair.newest_state().await != Some(State::Arriving) {
+        pair.turn().await;
+    }
+    pair.arrive().await;
+    pair.turn().await;
+    let row = pair.newest().await;
+    let reason = "copy is 9 messages behind the others, in 2 partitions";
+    assert_eq!((row.state, row.reason.as_deref()), (State::Arriving, Some(reason)));
+    pair.shelf.clock.advance(Duration::from_secs(600));
+    pair.turn().await;
+    let row = pair.newest().await;
+    let reason = "copy is 5 messages behind the others, in 1 partitions";
+    assert_eq!((row.state, row.reason.as_deref()), (State::Arriving, Some(reason)));
+    run(&pair.shelf.owner, |conn| {
+        use consumer_partition as p;
+        let own = p::table.filter(p::consumer.eq("copy"));
+        let reached = (p::acked_offset.eq(Some(9)), p::shown_offset.eq(Some(9)));
+        on!(conn, c => diesel::update(own).set(reached).execute(c))
+    })
+    .await;
+    pair.turn().await;
+    assert_eq!(pair.newest().await.state, State::Verifying);
 }
 
 async fn what_differs_at_the_end_is_sent_again(database: TestDatabase) {

@@ -18,8 +18,11 @@ use diesel::QueryResult;
 pub use model::{Consumer, ConsumerState, find, letting_off, list, save_cursor};
 pub use registry::{NewConsumer, RegistryError, Role, register, retire, set_role, sync};
 
-/// Consumers that are registered at the most, retired ones too.
+/// Consumers that are asked at the most.
 pub const MAX_CONSUMERS: usize = 100;
+
+/// Rows of the registry at the most, with retired consumers: of those, the one that was retired first makes room.
+pub(crate) const MAX_KNOWN: usize = 2 * MAX_CONSUMERS;
 
 /// The longest name of a consumer, in characters.
 pub const MAX_NAME: usize = 100;

@@ -11,7 +11,7 @@ use diesel::expression::AsExpression;
 use diesel::prelude::*;
 use diesel::sql_types::SmallInt;
 
-use super::MAX_CONSUMERS;
+use super::MAX_KNOWN;
 
 /// Whether a consumer is still looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
@@ -77,7 +77,7 @@ impl Consumer {
             cursor: EventId::NIL,
             let_off: 0,
             registered_us: Timestamp::default(),
-            registered_by: "the settings".to_owned(),
+            registered_by: super::registry::BY_SETTINGS.to_owned(),
             changed_us: None,
             changed_by: None,
             reason: None,
@@ -86,7 +86,7 @@ impl Consumer {
 }
 
 fn limit() -> i64 {
-    i64::try_from(MAX_CONSUMERS).unwrap_or(i64::MAX)
+    i64::try_from(MAX_KNOWN).unwrap_or(i64::MAX)
 }
 
 /// All of them, in the order in which they were registered. No name is empty: so their index answers it.
@@ -148,15 +148,6 @@ pub fn letting_off(conn: &mut Conn) -> QueryResult<Option<Consumer>> {
         .optional())
 }
 
-/// One of them, locked until the transaction ends.
-pub(super) fn lock(conn: &mut Conn, name: &str) -> QueryResult<Option<Consumer>> {
-    let one = consumer::table.find(name);
-    match conn {
-        Conn::Pg(c) => one.select(Consumer::as_select()).for_update().first(c).optional(),
-        Conn::Sqlite(c) => one.select(Consumer::as_select()).first(c).optional(),
-    }
-}
-
 /// One of them.
 ///
 /// # Errors
@@ -178,9 +169,14 @@ pub(super) fn insert(conn: &mut Conn, row: &Consumer) -> QueryResult<bool> {
     Ok(added == 1)
 }
 
-/// Writes one back; it was locked by [`lock`] in this transaction.
+/// Writes one back; it was locked by [`all_locked`] in this transaction.
 pub(super) fn save(conn: &mut Conn, row: &Consumer) -> QueryResult<()> {
     on!(conn, c => diesel::update(consumer::table.find(&row.name)).set(row).execute(c)).map(drop)
+}
+
+/// Forgets one that is retired and owes nothing any more.
+pub(super) fn forget(conn: &mut Conn, name: &str) -> QueryResult<()> {
+    on!(conn, c => diesel::delete(consumer::table.find(name)).execute(c)).map(drop)
 }
 
 /// Notes how far letting a consumer off has got, unless it was registered again meanwhile; `more` events were settled.

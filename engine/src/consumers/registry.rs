@@ -13,8 +13,11 @@ use diesel::sql_types::Text;
 use thiserror::Error;
 
 use super::model::{self, Consumer, ConsumerState};
-use super::{MAX_CONSUMERS, MAX_NAME};
+use super::{MAX_CONSUMERS, MAX_KNOWN, MAX_NAME};
 use crate::alerts::{self, AlertKind};
+
+/// Who registers what the settings name.
+pub(super) const BY_SETTINGS: &str = "the settings";
 
 /// What is expected of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +62,16 @@ pub enum RegistryError {
     #[error("{0:?} is the only required consumer: register or require another one first")]
     LastRequired(String),
     /// There are so many.
-    #[error("there are {MAX_CONSUMERS} consumers, which is as many as can be")]
+    #[error(
+        "{MAX_CONSUMERS} consumers are asked, which is as many as can be: retire one that is gone"
+    )]
     Full,
+    /// So many were retired at once.
+    #[error(
+        "events that waited for retired consumers are still being settled, and {MAX_KNOWN} names are as many as can be \
+         known: register it when that is over"
+    )]
+    Settling,
     /// A statement failed.
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
@@ -79,9 +90,13 @@ pub fn register(
     if !is_name(new.name) {
         return Err(RegistryError::BadName(new.name.to_owned()));
     }
-    let earlier = model::lock(conn, new.name)?;
-    if earlier.as_ref().is_some_and(|one| one.state == ConsumerState::Active) {
+    let known = locked(conn)?;
+    let earlier = known.iter().find(|one| one.name == new.name);
+    if earlier.is_some_and(|one| one.state == ConsumerState::Active) {
         return Err(RegistryError::Known(new.name.to_owned()));
+    }
+    if known.iter().filter(|one| one.state == ConsumerState::Active).count() >= MAX_CONSUMERS {
+        return Err(RegistryError::Full);
     }
     let row = Consumer {
         required: new.role == Role::Required,
@@ -94,12 +109,13 @@ pub fn register(
     if let Some(earlier) = earlier {
         forget_progress(conn, new.name)?;
         // What it owed before, and was let off, is settled to the end.
-        let Consumer { letting_off, cursor, let_off, .. } = earlier;
+        let Consumer { letting_off, cursor, let_off, .. } = *earlier;
         model::save(conn, &Consumer { letting_off, cursor, let_off, ..row.clone() })?;
-    } else if model::all(conn)?.len() >= MAX_CONSUMERS {
-        return Err(RegistryError::Full);
-    } else if !model::insert(conn, &row)? {
-        return Err(RegistryError::Known(new.name.to_owned()));
+    } else {
+        make_room(conn, &known)?;
+        if !model::insert(conn, &row)? {
+            return Err(RegistryError::Known(new.name.to_owned()));
+        }
     }
     if !row.required {
         begin_where_others_are(conn, new.name)?;
@@ -190,12 +206,13 @@ pub fn sync(
     since: EventId,
     now: Timestamp,
 ) -> Result<Vec<String>, RegistryError> {
-    const BY: &str = "the settings";
     let mut told = Vec::new();
-    if !first.is_empty()
-        && model::insert(conn, &Consumer { registered_us: now, ..Consumer::implied(first) })?
-    {
-        name_progress(conn, first)?;
+    let known = locked(conn)?;
+    if !first.is_empty() && !known.iter().any(|one| one.name == first) {
+        make_room(conn, &known)?;
+        if model::insert(conn, &Consumer { registered_us: now, ..Consumer::implied(first) })? {
+            name_progress(conn, first)?;
+        }
     }
     // Required ones first: one of them may take the place of another that is only to be watched.
     let mut by_role: Vec<(&String, &Role)> = others.iter().collect();
@@ -204,7 +221,7 @@ pub fn sync(
         match model::find(conn, name)? {
             None => {
                 let new = NewConsumer { name, role: *role, since, reason: None };
-                match register(conn, &new, now, BY) {
+                match register(conn, &new, now, BY_SETTINGS) {
                     Ok(_) => told.push(format!("{name} is a consumer now")),
                     // Another instance that starts at the same time was faster.
                     Err(RegistryError::Known(_)) => {}
@@ -215,7 +232,7 @@ pub fn sync(
                 told.push(format!("the settings name the consumer {name}, which is retired"));
             }
             Some(one) if one.required != (*role == Role::Required) => {
-                set_role(conn, (name, first), *role, since, (now, BY, None))?;
+                set_role(conn, (name, first), *role, since, (now, BY_SETTINGS, None))?;
                 told.push(format!("the consumer {name} has another role now, by the settings"));
             }
             Some(_) => {}
@@ -223,7 +240,7 @@ pub fn sync(
     }
     for one in model::all(conn)? {
         let is_named = one.name == first || others.contains_key(&one.name);
-        if one.registered_by == BY && one.state == ConsumerState::Active && !is_named {
+        if one.registered_by == BY_SETTINGS && one.state == ConsumerState::Active && !is_named {
             let role = if one.required { "required" } else { "watched" };
             told.push(format!(
                 "the consumer {} is {role}, and no setting names it any more; retire it if it is gone",
@@ -232,6 +249,23 @@ pub fn sync(
         }
     }
     Ok(told)
+}
+
+/// All consumers, locked in the order of their names: whoever registers another one waits, and then finds it.
+fn locked(conn: &mut Conn) -> QueryResult<Vec<Consumer>> {
+    model::all_locked(conn)?;
+    model::all(conn)
+}
+
+/// Forgets the name that was retired first, where so many are known: it is not asked, whether it is known or not. What the
+/// settings registered goes last, since they register it again at the next start if they still name it.
+fn make_room(conn: &mut Conn, known: &[Consumer]) -> Result<(), RegistryError> {
+    if known.len() < MAX_KNOWN {
+        return Ok(());
+    }
+    let over = known.iter().filter(|one| one.state == ConsumerState::Retired && !one.letting_off);
+    let first = over.min_by_key(|one| (one.registered_by == BY_SETTINGS, one.changed_us));
+    Ok(model::forget(conn, &first.ok_or(RegistryError::Settling)?.name)?)
 }
 
 /// The consumer and the others, all locked: two that are retired at once could each count on the other.

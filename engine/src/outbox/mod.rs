@@ -46,5 +46,5 @@ pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{Relay, RelayOutcome, RelayParts};
 pub use state::{AckOutcome, Policy, Transition, Trigger, step};
-pub(crate) use store::partitions_behind;
+pub(crate) use store::{Behind, behind};
 pub use update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent};

@@ -40,7 +40,8 @@ impl Collector for SampleGauges {
         for (name, help, value) in spans(&sample) {
             gauge(&mut encoder, name, help, Some(&Unit::Seconds), value)?;
         }
-        let help = "Whether the database came back from a backup, and nobody has that mended";
+        let help =
+            "Whether the database came back from a backup, and nobody has begun to mend that";
         gauge(&mut encoder, "database_behind", help, None, i64::from(sample.database_behind))?;
         encode_log_slot(&mut encoder, sample.log_slot.as_ref())?;
         if let Some(complete) = sample.copy_complete {

@@ -77,7 +77,8 @@ pub struct Sample {
     pub verified: Vec<Verified>,
     /// Whether the copy of another service's states here is complete, where there is one.
     pub copy_complete: Option<bool>,
-    /// Whether this database came back from a backup, and nobody has that mended.
+    /// Whether this database came back from a backup, and nobody has begun to mend that: whether its
+    /// alert is open.
     pub database_behind: bool,
     /// What keeps the database's log for the relay, if anything does.
     pub log_slot: Option<SlotState>,

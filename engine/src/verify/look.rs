@@ -106,12 +106,14 @@ async fn owner_views(
         };
         // The states first: what is not on its way after that has brought them, or something newer.
         let (states, _) = states_in(conn, &*owner, &terms, &KeySet::Keys(keys.clone()))?;
+        let versions: BTreeMap<String, i64> =
+            states.iter().map(|state| (state.key.clone(), state.version)).collect();
         let mut views: BTreeMap<String, OwnerView> = BTreeMap::new();
         for state in states {
             let key = state.key.clone();
             views.insert(key, OwnerView { state: Some(state), open: None });
         }
-        for (key, event) in open_events(conn, &asked, &keys)? {
+        for (key, event) in open_events(conn, &asked, &keys, &versions)? {
             views.entry(key).or_default().open = Some(event);
         }
         Ok::<_, DbError>((facts, views))

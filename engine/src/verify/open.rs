@@ -10,15 +10,19 @@ use common::event::Status;
 use common::ids::{EventId, EventIdSql};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Bool, Integer, Nullable, SmallInt, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::judge::OpenEvent;
 use crate::consumers::{Consumers, Voice};
-use crate::outbox::partitions_behind;
+use crate::outbox::behind;
 
-/// Events of a key that are looked through for one that is open, newest first: instances' clocks differ, so the newest
-/// id need not be that of the newest version.
-const EVENTS: i64 = 16;
+/// Events of a key that are looked through for one that is open, newest first. That of the owner's state is the one that
+/// counts, and is among them unless instances' clocks differ: then their ids are not in the order of their versions.
+const FEW: usize = 16;
+
+/// So many are looked through where the event of the owner's state is not among the first ones. If it is not among these,
+/// it may be open.
+const MANY: usize = 256;
 
 /// Settled, in place of a [`Status`] that is open.
 const SETTLED: i16 = -1;
@@ -38,6 +42,8 @@ struct EventRow {
     key: String,
     #[diesel(sql_type = EventIdSql)]
     id: EventId,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
     #[diesel(sql_type = SmallInt)]
     status: i16,
     #[diesel(sql_type = Nullable<Integer>)]
@@ -46,31 +52,64 @@ struct EventRow {
     answered: bool,
 }
 
-/// The open event of each key that has one: one that is on its way, if there is one, else the newest.
+/// The open event of each key that has one: one that is on its way, if there is one, else the newest. `versions` are those
+/// of the owner's states.
 pub(super) fn open_events(
     conn: &mut Conn,
     asked: &Asked,
     keys: &[String],
+    versions: &BTreeMap<String, i64>,
 ) -> QueryResult<BTreeMap<String, OpenEvent>> {
     let consumers = Consumers::registered(conn)?;
     let voice = |id| consumers.voice(&asked.consumer, id);
-    // One that was asked about all events has answered what is settled.
-    let also_settled = voice(EventId::NIL) == Voice::Watched;
-    let rows = conn.read_by_index(|conn| events(conn, &asked.consumer, keys, also_settled))?;
-    // After the events: whoever is not behind by now has what was settled then.
-    let behind = match also_settled {
-        true => partitions_behind(conn, &asked.topic, &asked.consumer)?,
-        false => BTreeSet::new(),
-    };
-    let mut open: BTreeMap<String, OpenEvent> = BTreeMap::new();
-    for row in rows {
-        let Some(event) = row.open(voice(row.id), &behind) else { continue };
-        let known = open.entry(row.key).or_insert(event);
-        if (event.on_its_way, event.id) > (known.on_its_way, known.id) {
-            *known = event;
-        }
+    let mut rows = by_key(conn, asked, keys, FEW)?;
+    let hidden: Vec<String> = rows
+        .iter()
+        .filter(|(key, of)| hides(of, versions.get(*key), FEW))
+        .map(|(key, _)| key.clone())
+        .collect();
+    if !hidden.is_empty() {
+        rows.extend(by_key(conn, asked, &hidden, MANY)?);
     }
-    Ok(open)
+    // After the events: whoever is not behind by now has what was settled then. One that was asked about all events has
+    // answered what is settled.
+    let behind = match voice(EventId::NIL) {
+        Voice::Watched => behind(conn, &asked.topic, &asked.consumer)?,
+        _ => Vec::new(),
+    };
+    let behind: BTreeSet<i32> = behind.into_iter().map(|one| one.partition).collect();
+    let open = rows.into_iter().filter_map(|(key, of)| {
+        let unseen = of.last().filter(|_| hides(&of, versions.get(&key), MANY));
+        let unseen = unseen.map(|last| OpenEvent { id: last.id, on_its_way: true });
+        let open = of.iter().filter_map(|row| row.open(voice(row.id), &behind));
+        let event = open.chain(unseen).max_by_key(|event| (event.on_its_way, event.id))?;
+        Some((key, event))
+    });
+    Ok(open.collect())
+}
+
+/// Whether the event that brought the `version` of the owner's state may lie behind these, of which `looked` were asked for.
+fn hides(of: &[EventRow], version: Option<&i64>, looked: usize) -> bool {
+    let newest = of.iter().map(|row| row.version).max();
+    of.len() >= looked && newest < version.copied()
+}
+
+/// The newest events of each key, newest first.
+fn by_key(
+    conn: &mut Conn,
+    asked: &Asked,
+    keys: &[String],
+    limit: usize,
+) -> QueryResult<BTreeMap<String, Vec<EventRow>>> {
+    let rows = conn.read_by_index(|conn| events(conn, &asked.consumer, keys, limit))?;
+    let mut by_key: BTreeMap<String, Vec<EventRow>> = BTreeMap::new();
+    for row in rows {
+        by_key.entry(row.key.clone()).or_default().push(row);
+    }
+    for of in by_key.values_mut() {
+        of.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
+    }
+    Ok(by_key)
 }
 
 impl EventRow {
@@ -91,30 +130,27 @@ fn events(
     conn: &mut Conn,
     consumer: &str,
     keys: &[String],
-    also_settled: bool,
+    limit: usize,
 ) -> QueryResult<Vec<EventRow>> {
-    let which = match also_settled {
-        true => "",
-        false => "WHERE p.id IS NOT NULL OR w.id IS NOT NULL OR f.id IS NOT NULL",
-    };
     let of = |key: &str, consumer: &str| {
         format!(
-            "SELECT n.key, n.id, COALESCE(w.partition, f.partition, t.partition) AS partition, \
+            "SELECT n.key, n.id, n.version, COALESCE(w.partition, f.partition, t.partition) AS partition, \
                CASE WHEN p.id IS NOT NULL THEN 0 WHEN w.id IS NOT NULL THEN 1 WHEN f.id IS NOT NULL THEN f.status \
                  ELSE {SETTLED} END AS status, \
                EXISTS (SELECT 1 FROM outbox_answer a \
                  WHERE a.event_id = n.id AND a.consumer = {consumer} AND a.outcome < 2) AS answered \
-             FROM (SELECT id, key FROM outbox_event WHERE key = {key} AND kind = 0 ORDER BY id DESC LIMIT {EVENTS}) n \
+             FROM (SELECT id, key, version FROM outbox_event WHERE key = {key} AND kind = 0 \
+               ORDER BY id DESC LIMIT {limit}) n \
              LEFT JOIN outbox_pending p ON p.id = n.id \
              LEFT JOIN outbox_sent w ON w.id = n.id \
              LEFT JOIN outbox_failed f ON f.id = n.id \
-             LEFT JOIN outbox_settled t ON t.id = n.id {which}"
+             LEFT JOIN outbox_settled t ON t.id = n.id"
         )
     };
     match conn {
         Conn::Pg(c) => {
             let sql = format!(
-                "SELECT o.key, o.id, o.status::smallint AS status, o.partition, o.answered \
+                "SELECT o.key, o.id, o.version, o.status::smallint AS status, o.partition, o.answered \
                  FROM unnest($1) AS k (key) CROSS JOIN LATERAL ({}) o",
                 of("k.key", "$2")
             );

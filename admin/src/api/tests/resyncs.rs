@@ -152,6 +152,16 @@ async fn bad_jobs_are_refused_by_name(fixture: AdminFixture) {
     for odd in [which(json!({ "moon": 1 })), json!({ "kind": "moon", "selection": {} })] {
         assert_eq!(fixture.post("/resyncs", odd).await.status, 422);
     }
+    let two = json!({ "keys": ["A"], "where": {} });
+    for selection in [json!({}), two] {
+        for kind in ["restored", "resync", "repair"] {
+            let body = json!({ "kind": kind, "selection": selection });
+            let refused = fixture.post("/resyncs", body).await;
+            refused.is_problem(422, "selection");
+            let detail = refused.body["detail"].as_str().unwrap();
+            assert!(detail.contains("one of `differences`, `keys`, `where`"), "{detail}");
+        }
+    }
     fixture.get("/resyncs/x").await.is_problem(422, "seq");
     fixture.get("/resyncs/7").await.is_problem(404, "");
     fixture.get("/resyncs/7/skipped").await.is_problem(404, "");

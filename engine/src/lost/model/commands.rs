@@ -119,6 +119,7 @@ pub(in crate::lost) fn insert(
             .on_conflict_do_nothing()
             .execute(c))?;
     }
+    lock_known(conn, &ids)?;
     let before = l::table.filter(l::event_id.eq_any(&ids)).filter(l::found_by.lt(check));
     let earlier = sql::<Nullable<Text>>(
         "CASE WHEN state = 2 THEN 'accepted before by ' || COALESCE(closed_by, 'somebody') || ': ' || COALESCE(reason, '') END",
@@ -140,6 +141,17 @@ pub(in crate::lost) fn insert(
     let open = l::table.filter(l::event_id.eq_any(&ids)).filter(l::state.eq(State::Open));
     let open = on!(conn, c => open.order(l::event_id).select(LostCommand::as_select()).load(c))?;
     Ok(Noted { open, met: added + again + met, is_news: added + again > 0 })
+}
+
+/// Locks those that are known in the order of their ids, as whoever decides or tidies up does: a search that goes on beside
+/// this one meets the same rows, and an update takes them in any order.
+fn lock_known(conn: &mut Conn, ids: &[EventId]) -> QueryResult<()> {
+    use lost_command as l;
+    let known = l::table.filter(l::event_id.eq_any(ids)).order(l::event_id).select(l::event_id);
+    match conn {
+        Conn::Pg(c) => known.for_update().load::<EventId>(c).map(drop),
+        Conn::Sqlite(_) => Ok(()),
+    }
 }
 
 fn new_rows(

@@ -6,6 +6,7 @@ use common::on;
 use common::schema::outbox_pending;
 use diesel::prelude::*;
 use serde_json::json;
+use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
 use super::super::fixture::{LostFixture, Receiver, START};
@@ -24,6 +25,44 @@ on_every_database!(
     a_second_restore_finds_what_it_lost_again,
     what_does_not_matter_is_closed_by_itself,
 );
+
+/// Two searches go on at once, and the same commands lie in another order in the table than their ids say.
+#[actix_web::test]
+async fn searches_at_once_do_not_wait_for_each_other() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let fixture = LostFixture::new(database);
+    let ids = fixture.commands(&["A", "B"]).await;
+    let found = move |conn: &mut Conn, check: i64, ids: &[EventId]| {
+        let lost = ids.iter().map(|id| (*id, START)).collect();
+        model::insert(conn, check, START, START, &lost).map(drop)
+    };
+    let backwards = ids.clone();
+    fixture.run(move |conn| backwards.iter().rev().try_for_each(|id| found(conn, 1, &[*id]))).await;
+    let until_waiting = |conn: &mut Conn, sessions: i64| {
+        conn.batch_execute(&format!(
+            "DO $$ BEGIN WHILE (SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+             AND datname = current_database()) < {sessions} LOOP \
+             PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP; END $$"
+        ))
+    };
+    let (first, known) = (ids[0], ids.clone());
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let holds = fixture.run(move |conn| {
+        model::lock(conn, first)?;
+        let _ = locked.send(());
+        until_waiting(conn, 2)
+    });
+    let meets = async {
+        is_locked.await.unwrap();
+        let tidies = fixture.run(|conn| model::lock_open(conn, None, 10).map(drop));
+        let searches = fixture.run(move |conn| {
+            until_waiting(conn, 1)?;
+            found(conn, 2, &known)
+        });
+        tokio::join!(tidies, searches);
+    };
+    tokio::join!(holds, meets);
+}
 
 async fn what_the_inbox_does_not_know_is_lost(fixture: LostFixture) {
     let ids = fixture.commands(&["A", "B", "C"]).await;

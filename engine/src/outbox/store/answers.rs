@@ -1,6 +1,6 @@
 //! What the single consumers said of events, where more than one is asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::ids::{EventId, EventIdSql};
@@ -82,31 +82,37 @@ pub(in crate::outbox) fn acked(
         .load(c))
 }
 
-/// The partitions of `topic` in which others have answered further than `consumer`.
-pub(crate) fn partitions_behind(
-    conn: &mut Conn,
-    topic: &str,
-    consumer: &str,
-) -> QueryResult<BTreeSet<i32>> {
+/// A partition in which others have answered further than a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Behind {
+    pub(crate) partition: i32,
+    /// How many offsets lie between them.
+    pub(crate) offsets: i64,
+    /// Whether the consumer itself has answered anything there.
+    pub(crate) has_answered: bool,
+}
+
+/// The partitions of `topic` in which others have answered further than `consumer`. What counts is what it answered itself:
+/// where it was taken to be when it began to be watched says nothing of its copy.
+pub(crate) fn behind(conn: &mut Conn, topic: &str, consumer: &str) -> QueryResult<Vec<Behind>> {
     use consumer_partition as p;
-    let rows: Vec<(i32, String, Option<i64>)> = on!(conn, c => p::table
+    let rows: Vec<(i32, String, Option<i64>, Option<i64>)> = on!(conn, c => p::table
         .filter(p::topic.eq(topic).and(p::acked_offset.is_not_null()))
-        .select((p::partition, p::consumer, p::acked_offset))
+        .select((p::partition, p::consumer, p::acked_offset, p::shown_offset))
         .load(c))?;
     let mut reached: BTreeMap<i32, (Option<i64>, Option<i64>)> = BTreeMap::new();
-    for (partition, name, offset) in rows {
+    for (partition, name, acked, shown) in rows {
         let (own, any) = reached.entry(partition).or_default();
-        *any = (*any).max(offset);
+        *any = (*any).max(acked);
         if name == consumer {
-            *own = offset;
+            *own = shown;
         }
     }
-    let is_behind = |(own, any): &(Option<i64>, Option<i64>)| own < any;
-    Ok(reached
-        .into_iter()
-        .filter(|(_, of)| is_behind(of))
-        .map(|(partition, _)| partition)
-        .collect())
+    let behind = |(partition, (own, any)): (i32, (Option<i64>, Option<i64>))| {
+        let offsets = any.unwrap_or(-1) - own.unwrap_or(-1);
+        (offsets > 0).then_some(Behind { partition, offsets, has_answered: own.is_some() })
+    };
+    Ok(reached.into_iter().filter_map(behind).collect())
 }
 
 /// Events behind `after` that were sent and are open, in the order of their ids, and that `consumer` has answered for good.

@@ -13,8 +13,8 @@ mod versions;
 use common::ids::{EventId, EventIdSql};
 use diesel::QueryableByName;
 
-pub(crate) use answers::partitions_behind;
 pub(super) use answers::*;
+pub(crate) use answers::{Behind, behind};
 pub(super) use open::*;
 pub(super) use overdue::*;
 pub(super) use sending::*;

@@ -395,6 +395,7 @@ pub(in crate::outbox) fn begin_anew(
             .filter(o::sent_offset.ge(offset).and(o::sent_us.lt(before)));
         let unknown = (
             p::acked_offset.eq(None::<i64>),
+            p::shown_offset.eq(None::<i64>),
             p::pending_offset.eq(None::<i64>),
             p::passed_offset.eq(None::<i64>),
         );

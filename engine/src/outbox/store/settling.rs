@@ -8,6 +8,7 @@ use common::event::EventFacts;
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::{consumer_partition, outbox_event, outbox_history, outbox_settled};
+use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
@@ -104,6 +105,7 @@ pub(in crate::outbox) fn mark_answered(
             p::partition.eq(partition),
             p::consumer.eq(consumer),
             p::acked_offset.eq(offset),
+            p::shown_offset.eq(offset),
             p::last_ack_us.eq(now),
             p::probes.eq(0),
         );
@@ -125,8 +127,12 @@ pub(in crate::outbox) fn mark_answered(
         if let Some(offset) = offset {
             let behind = p::table
                 .find((topic, partition, consumer))
-                .filter(p::acked_offset.is_null().or(p::acked_offset.lt(offset)));
-            on!(conn, c => diesel::update(behind).set(p::acked_offset.eq(offset)).execute(c))?;
+                .filter(p::shown_offset.is_null().or(p::shown_offset.lt(offset)));
+            // It may begin further than it has shown to be.
+            let furthest = case_when(p::acked_offset.gt(offset), p::acked_offset)
+                .otherwise(Some(*offset).into_sql::<Nullable<BigInt>>());
+            let reached = (p::shown_offset.eq(offset), p::acked_offset.eq(furthest));
+            on!(conn, c => diesel::update(behind).set(reached).execute(c))?;
         }
     }
     Ok(())

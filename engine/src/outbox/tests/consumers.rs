@@ -8,6 +8,7 @@ use proptest::strategy::ValueTree;
 
 use super::*;
 use crate::consumers::{self, NewConsumer, Role};
+use crate::outbox::{Behind, behind};
 
 on_every_database!(OutboxFixture::new =>
     an_event_is_processed_once_all_have_answered,
@@ -29,6 +30,7 @@ on_every_database!(OutboxFixture::new =>
     the_last_required_one_can_not_go,
     what_nobody_else_was_asked_about_waits_for_the_others,
     the_settings_are_registered_once,
+    retired_names_leave_room_for_others,
     every_order_of_answers_ends_the_same,
 );
 
@@ -324,6 +326,22 @@ async fn a_watched_one_begins_where_others_are(fixture: OutboxFixture) {
         assert_eq!(fixture.monitor().take_silent().await.unwrap(), (0, vec![]));
     }
     assert_eq!(fixture.alerts().await, []);
+    let behind = async || fixture.run(|conn| behind(conn, super::TOPIC, REPORTS)).await;
+    let unknown = Behind { partition: 0, offsets: 1, has_answered: false };
+    assert_eq!(behind().await, [unknown], "but what it has is not known");
+    fixture.settle(vec![at(fixture.ack_of(REPORTS, id, 1, Verdict::Success))]).await;
+    assert_eq!(behind().await, []);
+    let later = [fixture.sent("B").await, fixture.sent("C").await];
+    for (offset, id) in (1..).zip(later) {
+        let ack = fixture.ack_of(FIRST, id, 1, Verdict::Success);
+        fixture.settle(vec![Ack { partition: Some(0), offset: Some(offset), ..ack }]).await;
+    }
+    fixture.set_role(REPORTS, Role::Required).await;
+    fixture.set_role(REPORTS, Role::Watched).await;
+    assert_eq!(behind().await, [Behind { partition: 0, offsets: 2, has_answered: true }]);
+    let ack = fixture.ack_of(REPORTS, later[0], 1, Verdict::Success);
+    fixture.settle(vec![Ack { partition: Some(0), offset: Some(1), ..ack }]).await;
+    assert_eq!(behind().await, [Behind { partition: 0, offsets: 1, has_answered: true }]);
 }
 
 /// Its alert is closed for that, and a silence in the new role is told anew.
@@ -438,6 +456,42 @@ async fn the_settings_are_registered_once(fixture: OutboxFixture) {
     let bad = BTreeMap::from([("a b".to_owned(), Role::Watched)]);
     let bad = fixture.change(move |conn| consumers::sync(conn, FIRST, &bad, since, now)).await;
     assert!(matches!(bad, Err(consumers::RegistryError::BadName(_))));
+}
+
+async fn retired_names_leave_room_for_others(fixture: OutboxFixture) {
+    let (since, now) = (fixture.env.event_id(), fixture.env.now());
+    let register = move |conn: &mut Conn, name: &str, now| {
+        let new = NewConsumer { name, role: Role::Required, since, reason: None };
+        consumers::register(conn, &new, now, "anna")
+    };
+    let settling = fixture.change(move |conn| {
+        consumers::sync(conn, FIRST, &BTreeMap::new(), since, now)?;
+        for n in 0..250_u64 {
+            let (name, now) = (format!("old-{n}"), now.after(Duration::from_secs(n)));
+            register(conn, &name, now)?;
+            consumers::retire(conn, &name, FIRST, (now, "anna", None))?;
+            assert!(consumers::list(conn, FIRST)?.len() <= consumers::MAX_KNOWN, "it is bounded");
+            // The first 10 are settled only at the end.
+            if n >= 10 {
+                consumers::save_cursor(conn, &name, None, 0)?;
+            }
+        }
+        Ok(consumers::list(conn, FIRST)?)
+    });
+    let known: Vec<String> = settling.await.unwrap().into_iter().map(|one| one.name).collect();
+    assert_eq!(known.len(), consumers::MAX_KNOWN);
+    assert!(known.contains(&FIRST.to_owned()) && known.contains(&"old-9".to_owned()));
+    assert!(!known.contains(&"old-10".to_owned()), "it was retired first");
+    fixture
+        .change(move |conn| {
+            (1..100).try_for_each(|n| register(conn, &format!("n-{n}"), now).map(drop))
+        })
+        .await
+        .unwrap();
+    let full = fixture.change(move |conn| register(conn, "one-too-many", now)).await.unwrap_err();
+    assert!(matches!(full, consumers::RegistryError::Full), "{full}");
+    let full = fixture.change(move |conn| register(conn, "old-9", now)).await.unwrap_err();
+    assert!(matches!(full, consumers::RegistryError::Full), "{full}");
 }
 
 /// Whatever order answers come in, an event is PROCESSED exactly when all three have answered for good.

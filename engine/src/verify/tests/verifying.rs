@@ -5,13 +5,14 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::EventId;
 use common::on;
-use common::schema::{consumer, consumer_partition, outbox_answer, outbox_settled};
+use common::schema::{consumer, consumer_partition, outbox_answer, outbox_event, outbox_settled};
 use diesel::prelude::*;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 use stockloop_tests::outbox::{change_open, remove_open};
 
 use super::fixture::{Shelf, Strange, only, run};
+use crate::consumers::{self, NewConsumer, Role};
 use crate::verify::wire::{PROTOCOL, Terms};
 use crate::verify::{Finding, MAX_DIFFERENCES, Range, Side, State, cancel};
 
@@ -21,6 +22,8 @@ on_every_database!(std::convert::identity =>
     what_gave_up_is_one,
     what_only_another_owes_is_not_on_its_way,
     what_a_watched_one_has_not_reached_is_on_its_way,
+    where_a_newly_watched_one_begins_is_not_what_it_has,
+    an_open_event_behind_many_newer_ones_is_not_overlooked,
     hostile_keys_are_compared_as_any,
     what_only_the_copy_has_is_listed_in_bounds,
     what_the_copy_has_more_is_not_read_for_a_digest,
@@ -134,6 +137,20 @@ async fn register(shelf: &Shelf, name: &'static str, required: bool) {
     .await;
 }
 
+fn settled_by_another(conn: &mut Conn, event: EventId) -> QueryResult<()> {
+    use outbox_settled as s;
+    remove_open(conn, event)?;
+    let settled = (
+        s::id.eq(event),
+        s::outcome.eq(0_i16),
+        s::attempt.eq(1),
+        s::partition.eq(Some(0)),
+        s::settled_us.eq(3),
+        s::consumer.eq("other"),
+    );
+    on!(conn, c => diesel::insert_into(s::table).values(settled).execute(c).map(drop))
+}
+
 fn sent(conn: &mut Conn, event: EventId) -> QueryResult<()> {
     change_open(conn, event, |open| {
         (open.status, open.attempt) = (1, 1);
@@ -177,17 +194,8 @@ async fn what_a_watched_one_has_not_reached_is_on_its_way(database: TestDatabase
     register(&shelf, "copy", false).await;
     let event = shelf.change("K00003", "new", false).await;
     run(&shelf.owner, move |conn| {
-        use {consumer_partition as p, outbox_settled as s};
-        remove_open(conn, event)?;
-        let settled = (
-            s::id.eq(event),
-            s::outcome.eq(0_i16),
-            s::attempt.eq(1),
-            s::partition.eq(Some(0)),
-            s::settled_us.eq(3),
-            s::consumer.eq("other"),
-        );
-        on!(&mut *conn, c => diesel::insert_into(s::table).values(settled).execute(c))?;
+        use consumer_partition as p;
+        settled_by_another(conn, event)?;
         let at = |name: &'static str, offset: i64| {
             (
                 p::topic.eq(""),
@@ -195,6 +203,7 @@ async fn what_a_watched_one_has_not_reached_is_on_its_way(database: TestDatabase
                 p::consumer.eq(name),
                 p::last_ack_us.eq(3),
                 p::acked_offset.eq(Some(offset)),
+                p::shown_offset.eq(Some(offset)),
             )
         };
         let rows = vec![at("other", 7), at("copy", 6)];
@@ -207,12 +216,87 @@ async fn what_a_watched_one_has_not_reached_is_on_its_way(database: TestDatabase
 
     run(&shelf.owner, |conn| {
         use consumer_partition as p;
-        on!(conn, c => diesel::update(p::table).set(p::acked_offset.eq(Some(7))).execute(c))
+        let reached = (p::acked_offset.eq(Some(7)), p::shown_offset.eq(Some(7)));
+        on!(conn, c => diesel::update(p::table).set(reached).execute(c))
     })
     .await;
     let seq = shelf.ask(None).await;
     let row = shelf.until_ended(seq, &shelf.consumer()).await;
     assert_eq!((row.state, row.differences), (State::Different, 1));
+}
+
+/// It is taken to be where others are, so that nothing of before is expected of it; that proves nothing of its copy.
+async fn where_a_newly_watched_one_begins_is_not_what_it_has(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(5)).await;
+    register(&shelf, "other", true).await;
+    let event = shelf.change("K00003", "new", false).await;
+    run(&shelf.owner, move |conn| {
+        use consumer_partition as p;
+        settled_by_another(conn, event)?;
+        let at = (
+            p::topic.eq(""),
+            p::partition.eq(0),
+            p::consumer.eq("other"),
+            p::last_ack_us.eq(3),
+            p::acked_offset.eq(Some(7)),
+            p::shown_offset.eq(Some(7)),
+        );
+        on!(&mut *conn, c => diesel::insert_into(p::table).values(at).execute(c))?;
+        let new = NewConsumer { name: "copy", role: Role::Watched, since: event, reason: None };
+        let registered = consumers::register(conn, &new, Timestamp::from_micros(4), "anna");
+        registered.map(drop).map_err(|error| panic!("{error}"))
+    })
+    .await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.waiting), (State::Unknown, 1), "it may still come to the copy");
+
+    run(&shelf.owner, |conn| {
+        use consumer_partition as p;
+        let own = p::table.filter(p::consumer.eq("copy"));
+        on!(conn, c => diesel::update(own).set(p::shown_offset.eq(Some(7))).execute(c))
+    })
+    .await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.differences), (State::Different, 1));
+}
+
+/// An instance whose clock runs ahead gives its events the newer ids, also where another one's has the newest version.
+async fn an_open_event_behind_many_newer_ones_is_not_overlooked(database: TestDatabase) {
+    let shelf = Shelf::made(database).await;
+    shelf.fill(keys(5)).await;
+    let of = [("K00001", 20), ("K00003", 300)];
+    let open = [
+        shelf.change(of[0].0, "by the one behind", false).await,
+        shelf.change(of[1].0, "by the one behind", false).await,
+    ];
+    let env = shelf.verifier.env.clone();
+    shelf.clock.advance(Duration::from_secs(60));
+    for (key, newer) in of {
+        let ids: Vec<EventId> = (0..newer).map(|_| env.event_id()).collect();
+        run(&shelf.owner, move |conn| {
+            use outbox_event as e;
+            let row = |id: &EventId| {
+                let place = (e::id.eq(*id), e::key.eq(key), e::version.eq(1), e::epoch.eq(1));
+                let what = (e::kind.eq(0_i16), e::event_type.eq("shelf.changed"));
+                (place, what, e::payload.eq("{}"), e::created_us.eq(1))
+            };
+            let rows: Vec<_> = ids.iter().map(row).collect();
+            on!(conn, c => diesel::insert_into(e::table).values(rows).execute(c))
+        })
+        .await;
+    }
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    assert_eq!((row.state, row.waiting), (State::Unknown, 2));
+    shelf.settle(open[0]).await;
+    shelf.settle(open[1]).await;
+    let seq = shelf.ask(None).await;
+    let row = shelf.until_ended(seq, &shelf.consumer()).await;
+    let found = (row.differences, row.waiting);
+    assert_eq!(found, (1, 1), "behind more than are looked through, nothing is claimed");
 }
 
 /// Long ones, equal at their beginnings, with characters that mean something elsewhere.

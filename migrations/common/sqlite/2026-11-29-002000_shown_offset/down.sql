@@ -1,0 +1,1 @@
+ALTER TABLE consumer_partition DROP COLUMN shown_offset;
