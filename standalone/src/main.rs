@@ -49,6 +49,8 @@ enum Command {
     Restored(admin_cli::proof::RestoredArgs),
     /// See how far a new or emptied copy is filled, or begin that anew.
     Bootstrap(admin_cli::proof::BootstrapArgs),
+    /// Show what a product was: its versions, or its state at one of them or at a moment.
+    History(products::HistoryArgs),
     /// Put products into the inventory from a file.
     Import(products::ImportArgs),
     /// Write the inventory as a file.
@@ -78,6 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Resync(args) => Ok(admin_cli::proof::resync(args).await),
             Command::Restored(args) => Ok(admin_cli::proof::restored(args).await),
             Command::Bootstrap(args) => Ok(admin_cli::proof::bootstrap(args).await),
+            Command::History(args) => products::history(args).await,
             Command::Import(args) => products::import(args).await,
             Command::Export(args) => products::export(args).await,
         }

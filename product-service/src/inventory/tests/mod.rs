@@ -5,6 +5,7 @@
 mod adjust;
 mod batch;
 mod details;
+mod history;
 mod input;
 mod keys;
 mod owned;
