@@ -244,6 +244,8 @@ pub enum CauseKind {
     Resync,
     /// Nothing changed: a new or emptied copy is filled.
     Bootstrap,
+    /// Nothing changed: a state that was kept is sent once more.
+    Replay,
     /// A kind that came after this reader was built.
     #[serde(other)]
     Other,

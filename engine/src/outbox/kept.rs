@@ -5,11 +5,16 @@
 
 use common::clock::Timestamp;
 use common::db::Conn;
-use common::event::EventRow;
+use common::event::{EventKind, EventRow};
+use common::ids::EventId;
 use common::on;
+use common::schema::outbox_event;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
+
+/// Events of a key whose versions are compared to find the least.
+const COMPARED: i64 = 4;
 
 /// Where a walk over the versions of a key begins, and which way it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +62,90 @@ pub fn kept_states(
             .bind::<BigInt, _>(versions)
             .load(c))
     })
+}
+
+/// The least version of the first events of `key` that were made from the id `since` on; none where none is kept.
+///
+/// Clocks of instances differ, so the first of them alone need not be it.
+///
+/// # Errors
+/// When the statement fails.
+pub fn first_version_since(conn: &mut Conn, key: &str, since: EventId) -> QueryResult<Option<i64>> {
+    use outbox_event as e;
+    let first = e::table
+        .filter(e::key.eq(key).and(e::id.ge(since)).and(e::kind.eq(EventKind::Snapshot)))
+        .order(e::id)
+        .limit(COMPARED)
+        .select(e::version);
+    let first: Vec<i64> = conn.read_by_index(|conn| on!(conn, c => first.load(c)))?;
+    Ok(first.into_iter().min())
+}
+
+/// What is kept of a selection of states, counted up to a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptCount {
+    /// How many events.
+    pub events: i64,
+    /// When the first of them was made.
+    pub first: Option<Timestamp>,
+    /// When the last of them was made.
+    pub last: Option<Timestamp>,
+    /// The least version, where they are of one key.
+    pub oldest_version: Option<i64>,
+}
+
+/// What is kept of `key` from `version` on, the first `limit` events of it.
+///
+/// # Errors
+/// When the statement fails.
+pub fn count_kept_of(
+    conn: &mut Conn,
+    key: &str,
+    version: i64,
+    limit: i64,
+) -> QueryResult<KeptCount> {
+    use outbox_event as e;
+    let rows = e::table
+        .filter(e::key.eq(key).and(e::kind.eq(EventKind::Snapshot)).and(e::version.ge(version)))
+        .order((e::version, e::id))
+        .limit(limit)
+        .select((e::version, e::created_us));
+    let rows: Vec<(i64, Timestamp)> = conn.read_by_index(|conn| on!(conn, c => rows.load(c)))?;
+    Ok(KeptCount {
+        events: i64::try_from(rows.len()).unwrap_or(i64::MAX),
+        first: rows.iter().map(|(_, at)| *at).min(),
+        last: rows.iter().map(|(_, at)| *at).max(),
+        oldest_version: rows.first().map(|(version, _)| *version),
+    })
+}
+
+/// What is kept of all keys since a moment, the first `limit` events of it.
+///
+/// # Errors
+/// When the statement fails.
+pub fn count_kept_since(conn: &mut Conn, since: Timestamp, limit: i64) -> QueryResult<KeptCount> {
+    use outbox_event as e;
+    let rows = e::table
+        .filter(e::id.ge(EventId::first_at(since)))
+        .order(e::id)
+        .limit(limit)
+        .select(e::created_us);
+    let rows: Vec<Timestamp> = conn.read_by_index(|conn| on!(conn, c => rows.load(c)))?;
+    Ok(KeptCount {
+        events: i64::try_from(rows.len()).unwrap_or(i64::MAX),
+        first: rows.iter().min().copied(),
+        last: rows.iter().max().copied(),
+        oldest_version: None,
+    })
+}
+
+/// When the oldest event that is kept was made, of whatever key.
+///
+/// # Errors
+/// When the statement fails.
+pub fn oldest_kept(conn: &mut Conn) -> QueryResult<Option<Timestamp>> {
+    let first = outbox_event::table.order(outbox_event::id).select(outbox_event::created_us);
+    conn.read_by_index(|conn| on!(conn, c => first.first(c).optional()))
 }
 
 /// The greatest version of `key` whose state began at `at` or before, of those that are kept; `since` names the field of

@@ -274,7 +274,8 @@ fn past_states(
 }
 
 impl PastState {
-    fn of(kept: EventRow) -> QueryResult<Self> {
+    /// The state that an event keeps.
+    pub(super) fn of(kept: EventRow) -> QueryResult<Self> {
         let snapshot: InventorySnapshot = serde_json::from_str(&kept.payload)
             .map_err(|error| Error::DeserializationError(Box::new(error)))?;
         let event = PastEvent { id: kept.id, epoch: kept.epoch, cause: snapshot.cause };
