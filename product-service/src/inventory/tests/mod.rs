@@ -13,3 +13,4 @@ pub(crate) mod product_fixture;
 mod put;
 mod put_batch;
 mod read;
+mod replay;
