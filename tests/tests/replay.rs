@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
-use stockloop_tests::program::{Program, assert_contains};
+use stockloop_tests::program::{Outcome, Program, assert_contains};
 
 use crate::system::{DEADLINE, InventoryRow, RealParts, TestService, TestSystem};
 
@@ -28,6 +28,17 @@ async fn a_copy_is_made_anew_by_the_filling_and_from_history() {
     let whole = system.order.inventory().await;
     let page = system.product.get("/api/v1/inventory/P00/history?limit=1").await.ok();
     assert_eq!((&page["items"][0]["version"], &page["next"]), (&json!(152), &json!("152")));
+
+    let shown = history(&system, 0, &["P00", "--limit", "2"]);
+    assert_contains(&shown.stdout, &["VERSION", "152", "quantity 158 -> 159", "adjustment"]);
+    assert_contains(&shown.stderr, &["There are more"]);
+    let then = history(&system, 0, &["P00", "--version", "2", "--json"]);
+    let then: Value = serde_json::from_str(&then.stdout).unwrap();
+    assert_eq!((&then["version"], &then["quantity"]), (&json!(2), &json!(9)));
+    let removed = history(&system, 1, &["P19", "--at", "0s"]);
+    assert_contains(&removed.stderr, &["was removed at version 3"]);
+    let none = history(&system, 1, &["NONE"]);
+    assert_contains(&none.stderr, &["there is no product NONE"]);
 
     // (a) By the filling that comes by itself.
     until(&system.order, "complete").await;
@@ -62,6 +73,15 @@ async fn a_copy_is_made_anew_by_the_filling_and_from_history() {
     assert_eq!(more("applied"), 0, "{applied:?} {after:?}");
     assert_eq!(more("superseded") + more("duplicate"), 53, "{applied:?} {after:?}");
     system.stop().await;
+}
+
+fn history(system: &TestSystem, code: i32, args: &[&str]) -> Outcome {
+    let (program, url) = (Program::built("stockloop"), system.product.base_url.get());
+    let env = [("STOCKLOOP_API_URL", url.as_str())];
+    let args = [&["history"], args].concat();
+    let outcome = tokio::task::block_in_place(|| program.run(&args, &env));
+    assert_eq!(outcome.code, Some(code), "{outcome:?}");
+    outcome
 }
 
 fn replay(system: &TestSystem, args: &[&str]) -> String {
