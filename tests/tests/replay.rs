@@ -49,7 +49,7 @@ async fn a_copy_is_made_anew_by_the_filling_and_from_history() {
     // (b) From history, with nobody to fill it.
     system.product.restart_with(&NO_FILLING).await;
     system.order.execute("DELETE FROM product_copy").await;
-    let replayed = replay(&system, &["--since", "1d"]);
+    let replayed = replay(&system, &["--since", "1d"]).await;
     let job: Value = serde_json::from_str(&replayed).unwrap();
     let kept = system
         .product
@@ -64,7 +64,7 @@ async fn a_copy_is_made_anew_by_the_filling_and_from_history() {
 
     // To a copy that has all, it does nothing: each state is answered, and superseded.
     let applied = details(&system.product).await;
-    replay(&system, &["--key", "P00", "--from-version", "100"]);
+    replay(&system, &["--key", "P00", "--from-version", "100"]).await;
     assert_equal(&system, &whole).await;
     let after = details(&system.product).await;
     let more = |detail: &str| {
@@ -84,9 +84,11 @@ fn history(system: &TestSystem, code: i32, args: &[&str]) -> Outcome {
     outcome
 }
 
-fn replay(system: &TestSystem, args: &[&str]) -> String {
+async fn replay(system: &TestSystem, args: &[&str]) -> String {
+    let consumers = system.product.get("/api/admin/v1/consumers").await.ok();
+    let consumer = consumers["items"][0]["name"].as_str().unwrap();
     let (program, url) = (Program::built("stockloop"), system.product.base_url.get());
-    let args = [&["replay", "--consumer", "order-service", "--yes", "--json"], args].concat();
+    let args = [&["replay", "--consumer", consumer, "--yes", "--json"], args].concat();
     let env = [("STOCKLOOP_ADMIN_URL", url.as_str())];
     let outcome = tokio::task::block_in_place(|| program.run(&args, &env));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
