@@ -214,7 +214,7 @@ pub struct InventorySnapshot {
 }
 
 /// What a change of the inventory came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cause {
     /// The kind of change.
     pub kind: CauseKind,
@@ -227,7 +227,7 @@ pub struct Cause {
 }
 
 /// The kinds of change that an inventory knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CauseKind {
     /// A product was put in or replaced.
@@ -244,6 +244,8 @@ pub enum CauseKind {
     Resync,
     /// Nothing changed: a new or emptied copy is filled.
     Bootstrap,
+    /// Nothing changed: a state that was kept is sent once more.
+    Replay,
     /// A kind that came after this reader was built.
     #[serde(other)]
     Other,

@@ -45,10 +45,14 @@ enum Command {
     Repair(admin_cli::proof::RepairArgs),
     /// Send the states of keys again: of some, of all, or of those that changed lately.
     Resync(admin_cli::proof::ResyncArgs),
+    /// Send the kept states of keys through the loop once more, for a consumer to go through them again.
+    Replay(admin_cli::proof::ReplayArgs),
     /// Mend what a database misses that came back from a backup.
     Restored(admin_cli::proof::RestoredArgs),
     /// See how far a new or emptied copy is filled, or begin that anew.
     Bootstrap(admin_cli::proof::BootstrapArgs),
+    /// Show what a product was: its versions, or its state at one of them or at a moment.
+    History(products::HistoryArgs),
     /// Put products into the inventory from a file.
     Import(products::ImportArgs),
     /// Write the inventory as a file.
@@ -76,8 +80,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Verify(args) => Ok(admin_cli::proof::verify(args).await),
             Command::Repair(args) => Ok(admin_cli::proof::repair(args).await),
             Command::Resync(args) => Ok(admin_cli::proof::resync(args).await),
+            Command::Replay(args) => Ok(admin_cli::proof::replay(args).await),
             Command::Restored(args) => Ok(admin_cli::proof::restored(args).await),
             Command::Bootstrap(args) => Ok(admin_cli::proof::bootstrap(args).await),
+            Command::History(args) => products::history(args).await,
             Command::Import(args) => products::import(args).await,
             Command::Export(args) => products::export(args).await,
         }

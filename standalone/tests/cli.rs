@@ -21,6 +21,8 @@ fn help_teaches() {
     insta::assert_snapshot!("help_verify", program().output(&["verify", "--help"], &[]));
     insta::assert_snapshot!("help_repair", program().output(&["repair", "--help"], &[]));
     insta::assert_snapshot!("help_resync", program().output(&["resync", "--help"], &[]));
+    insta::assert_snapshot!("help_replay", program().output(&["replay", "--help"], &[]));
+    insta::assert_snapshot!("help_history", program().output(&["history", "--help"], &[]));
     let products = |verb: &str| program().output(&[verb, "products", "--help"], &[]);
     insta::assert_snapshot!("help_import_products", products("import"));
     insta::assert_snapshot!("help_export_products", products("export"));

@@ -42,6 +42,7 @@ mod outages;
 mod poison;
 mod pooler;
 mod proof;
+mod replay;
 mod restored;
 mod stopping;
 mod system;

@@ -107,6 +107,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, name, "It conflicts with the current state", detail)
     }
 
+    /// 410: it was there and is not kept any more.
+    pub fn gone(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, name, "It is not kept any more", detail)
+    }
+
     /// 412: the version is another one by now.
     pub fn precondition_failed(detail: impl Into<String>) -> Self {
         Self::new(

@@ -80,13 +80,27 @@ impl Outbox {
     /// # Errors
     /// When a statement fails; the change must then be rolled back with it.
     pub fn append(&self, conn: &mut Conn, events: Vec<NewEvent>) -> QueryResult<Vec<EventId>> {
+        self.append_of(conn, events.into_iter().map(|event| (event, None)).collect())
+    }
+
+    /// As [`Outbox::append`]; an event with an epoch keeps that: it is a state of before, sent once more.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub(crate) fn append_of(
+        &self,
+        conn: &mut Conn,
+        events: Vec<(NewEvent, Option<i64>)>,
+    ) -> QueryResult<Vec<EventId>> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
         self.appends.fetch_add(1, Ordering::Relaxed);
-        let (epoch, tx) = begin(conn)?;
-        let rows: Vec<(EventRow, NewPending)> =
-            events.into_iter().map(|event| self.rows(event, epoch, tx)).collect();
+        let (now, tx) = begin(conn)?;
+        let rows: Vec<(EventRow, NewPending)> = events
+            .into_iter()
+            .map(|(event, epoch)| self.rows(event, epoch.unwrap_or(now), tx))
+            .collect();
         let ids = rows.iter().map(|(event, _)| event.id).collect();
         let (events, pending): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         insert(conn, &events, &pending)?;

@@ -8,6 +8,7 @@
 //! took, so that live changes have the loop for themselves at least half of the time.
 
 mod model;
+mod replay;
 mod step;
 
 use std::sync::{Arc, Mutex};
@@ -45,6 +46,8 @@ pub enum ResyncKind {
     Restored,
     /// A new or emptied copy is filled; nobody asks for it by itself.
     Bootstrap,
+    /// A person wants the states that are kept to go through the loop once more.
+    Replay,
 }
 
 stored_by_name!(ResyncKind {
@@ -52,6 +55,7 @@ stored_by_name!(ResyncKind {
     Resync => "resync",
     Restored => "restored",
     Bootstrap => "bootstrap",
+    Replay => "replay",
 });
 
 /// Which keys.
@@ -65,6 +69,27 @@ pub enum ResyncSelection {
     Keys(Vec<String>),
     /// All that this is true of.
     Where(Which),
+    /// The states that are kept of these.
+    Kept(KeptStates),
+}
+
+/// Which kept states a replay sends: since a moment, or of keys; of one key also from a version on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeptStates {
+    /// Who is to have them; the others get them as well, and answer that they have them.
+    pub consumer: String,
+    /// Of all keys that changed then or later, the states from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Of these keys, all; 1,000 at the most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Only from this version on, of one key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub from_version: Option<i64>,
 }
 
 impl ResyncSelection {
@@ -100,6 +125,7 @@ pub struct Walked {
 }
 
 /// Keys whose states an owner is to send again.
+#[derive(Clone, Copy)]
 pub struct Resend<'a> {
     /// Which, in bytewise order and each once.
     pub keys: &'a [ResendKey],

@@ -10,6 +10,7 @@ use common::ids::EventId;
 use diesel::QueryResult;
 
 use super::model::{self, ResyncJob, Skipped};
+use super::replay::{self, Replayed};
 use super::{Resend, ResendKey, Resent, Resync, ResyncKind, ResyncSelection, Walked};
 use crate::audit::{self, Actor, AuthMethod};
 use crate::bulk::JobState;
@@ -117,7 +118,7 @@ impl LastStep {
 impl ResyncKind {
     /// Whether live changes come before it: no copy is known to lack what it sends, or only some keys.
     const fn is_paced(self) -> bool {
-        matches!(self, Self::Resync | Self::Repair)
+        matches!(self, Self::Resync | Self::Repair | Self::Replay)
     }
 
     const fn chunk(self) -> usize {
@@ -138,15 +139,13 @@ fn step(
         end(conn, &mut job, JobState::Cancelled, now, Some("this service, which can't read it"))?;
         return Ok((Outcome { worked: true, ..Outcome::default() }, LastStep::default()));
     };
-    let after = job.cursor.as_deref().unwrap_or_default();
-    let next = next_of(conn, &selection, after, job.kind, owner)?;
-    let resend = Resend { keys: &next.keys, kind: job.kind, reason: job.reason.as_deref(), now };
-    let Resent { events, mut skipped } = match next.keys.is_empty() {
-        true => Resent::default(),
-        false => owner.resend(conn, &resend)?,
+    let resend = Resend { keys: &[], kind: job.kind, reason: job.reason.as_deref(), now };
+    let cursor = job.cursor.as_deref();
+    let Replayed { events, skipped, cursor } = match &selection {
+        ResyncSelection::Kept(kept) => replay::next(conn, kept, cursor, &resend, owner)?,
+        _ => present_states(conn, &selection, cursor.unwrap_or_default(), resend, owner)?,
     };
-    skipped.extend(next.skipped);
-    let ids = outbox.append(conn, events)?;
+    let ids = outbox.append_of(conn, events)?;
     job.done += i64::try_from(ids.len()).unwrap_or(i64::MAX);
     job.skipped += i64::try_from(skipped.len()).unwrap_or(i64::MAX);
     job.started_us = job.started_us.or(Some(now));
@@ -154,7 +153,7 @@ fn step(
         skipped.into_iter().map(|(key, why)| Skipped { job: job.seq, key, why }).collect();
     model::note(conn, &rows)?;
     let mut verifies = false;
-    match next.cursor {
+    match cursor {
         Some(cursor) => {
             job.state = JobState::Running;
             job.cursor = Some(cursor);
@@ -168,6 +167,24 @@ fn step(
     let outcome = Outcome { worked: true, waits: false, appended: ids.len(), verifies };
     let paced = job.kind.is_paced();
     Ok((outcome, LastStep { events: ids, paced, appended_us: now, ..LastStep::default() }))
+}
+
+/// The present states of the next keys.
+fn present_states(
+    conn: &mut Conn,
+    selection: &ResyncSelection,
+    after: &str,
+    resend: Resend<'_>,
+    owner: &dyn Owner,
+) -> QueryResult<Replayed> {
+    let next = next_of(conn, selection, after, resend.kind, owner)?;
+    let Resent { events, mut skipped } = match next.keys.is_empty() {
+        true => Resent::default(),
+        false => owner.resend(conn, &Resend { keys: &next.keys, ..resend })?,
+    };
+    skipped.extend(next.skipped);
+    let events = events.into_iter().map(|event| (event, None)).collect();
+    Ok(Replayed { events, skipped, cursor: next.cursor })
 }
 
 fn next_of(
@@ -205,6 +222,10 @@ fn next_of(
                 cursor,
             })
         }
+        // Its steps are those of `replay`.
+        ResyncSelection::Kept(_) => {
+            Ok(Next { keys: Vec::new(), skipped: Vec::new(), cursor: None })
+        }
         ResyncSelection::Where(which) => {
             let Walked { keys, cursor } = owner.next_keys(conn, after, which, limit)?;
             Ok(Next {
@@ -216,7 +237,7 @@ fn next_of(
     }
 }
 
-fn named(key: &str) -> ResendKey {
+pub(super) fn named(key: &str) -> ResendKey {
     ResendKey { key: key.to_owned(), above: None }
 }
 

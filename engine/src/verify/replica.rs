@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::event::{EventRow, NewEvent};
 use diesel::QueryResult;
 use diesel::result::Error;
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,12 @@ pub trait Owner: Replica {
     /// # Errors
     /// When a statement fails.
     fn resend(&self, conn: &mut Conn, resend: &Resend<'_>) -> QueryResult<Resent>;
+
+    /// Makes a new event of a state that was kept, with its own version; `reason` is for its cause.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    fn again(&self, kept: &EventRow, reason: Option<&str>) -> QueryResult<NewEvent>;
 
     /// The next `limit` keys behind `after`, tombstones too: those that `which` is about.
     ///

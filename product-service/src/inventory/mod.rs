@@ -5,6 +5,7 @@ mod change;
 mod details;
 mod events;
 mod fields;
+mod history;
 mod model;
 mod owned;
 mod put_batch;
@@ -27,6 +28,9 @@ pub use fields::{
     Adjustment, AdjustmentBatch, AdjustmentLine, AdjustmentLines, BatchMode, Description,
     FieldError, Price, ProductBatch, ProductContent, ProductLine, ProductLines, PutMode, Reason,
     Reference,
+};
+pub use history::{
+    HistoryError, HistoryPage, KeptVersion, PastEvent, PastState, at_moment, at_version, history,
 };
 pub use model::{NewAdjustment, Product, page};
 pub(crate) use model::{lock_all, update_stock};

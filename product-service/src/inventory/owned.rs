@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
 use common::db::Conn;
+use common::event::{EventRow, NewEvent};
 use common::inventory::{COLLECTION, Cause, CauseKind, FIELDS, Sku};
 use common::on;
 use diesel::prelude::*;
 use engine::resync::{Resend, ResendKey, Resent, ResyncKind, Walked, Which};
 use engine::verify::{Keys, Owner, Replica, Row, Select, Value};
 
-use super::{Product, events, model};
+use super::{PastState, Product, events, model};
 use crate::retention;
 use crate::schema::product;
 
@@ -71,6 +72,16 @@ impl Owner for OwnedInventory {
 
     fn forgotten_version(&self, conn: &mut Conn) -> QueryResult<i64> {
         Ok(retention::first_version(conn)? - 1)
+    }
+
+    fn again(&self, kept: &EventRow, reason: Option<&str>) -> QueryResult<NewEvent> {
+        let product = PastState::of(kept.clone())?.product;
+        let cause = Cause {
+            kind: CauseKind::Replay,
+            reason: reason.map(str::to_owned),
+            reference: Some(kept.id.to_string()),
+        };
+        events::event(&product, cause, None)
     }
 
     fn next_keys(
@@ -173,6 +184,7 @@ fn cause(resend: &Resend<'_>) -> Cause {
         ResyncKind::Repair => CauseKind::Repair,
         ResyncKind::Resync | ResyncKind::Restored => CauseKind::Resync,
         ResyncKind::Bootstrap => CauseKind::Bootstrap,
+        ResyncKind::Replay => CauseKind::Replay,
     };
     Cause { kind, reason: resend.reason.map(str::to_owned), reference: None }
 }

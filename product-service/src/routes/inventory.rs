@@ -12,6 +12,7 @@ use common::inventory::Sku;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::history::{AsOfQuery, HistoryGone};
 use super::problems::problem_of_line;
 use crate::inventory::{
     self, AdjustedLine, Adjustment, AdjustmentBatch, ChangeRefusal, Inventory, Product,
@@ -21,7 +22,7 @@ use crate::inventory::{
 /// A product as clients see it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Product)]
-struct ProductView {
+pub(super) struct ProductView {
     sku: Sku,
     description: String,
     quantity: i64,
@@ -165,27 +166,35 @@ async fn list(
     Ok(web::Json(Page::cut(items, limit, |view: &ProductView| view.sku.as_str().to_owned())))
 }
 
-/// Read a product
+/// Read a product, as it is or as it was
+///
+/// With `version` or `at`, what it was then: one of both, as far back as its events are kept.
 #[utoipa::path(
     get,
     path = "/api/v1/inventory/{sku}",
     tag = "inventory",
     params(
         ("sku" = Sku, Path, description = "Which product"),
+        AsOfQuery,
         ("If-Match" = Option<String>, Header, description = "Only if the version is one of these, in quotes, or * for any"),
         ("If-None-Match" = Option<String>, Header, description = "Only if the version is none of these, in quotes, or * for any"),
     ),
     responses(
         (status = 200, description = "The product", body = ProductView, headers(("etag" = String, description = "The version, in quotes"))),
         (status = 304, description = "If-None-Match names its version"),
-        (status = 404, description = "There is no such product, or it was removed"),
+        (status = 404, description = "There is no such product, or it was removed; the same for what is asked of the past"),
+        (status = 410, description = "What it was then is not kept any more", body = HistoryGone, content_type = "application/problem+json"),
     )
 )]
 async fn read(
     inventory: Data<Inventory>,
     sku: Sku,
+    asked: Query<AsOfQuery>,
     precondition: Precondition,
 ) -> ProblemResult<HttpResponse> {
+    if let Some(past) = asked.past(inventory.env.now())? {
+        return past.respond(&inventory, sku, &precondition).await;
+    }
     let product =
         inventory.db.read(move |conn| inventory::get(conn, &sku).map_err(Problem::from)).await?;
     precondition.respond(product.version, &ProductView::from(product))

@@ -1,6 +1,7 @@
 //! What this service answers under `/api/v1`.
 
 mod details;
+mod history;
 mod inventory;
 mod orders;
 mod problems;
@@ -20,6 +21,7 @@ use utoipa::OpenApi;
         inventory::remove,
         inventory::adjust,
         inventory::adjust_batch,
+        history::list,
         details::read,
         details::replace,
         orders::read,
@@ -42,6 +44,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(query_config());
     inventory::configure(cfg);
+    history::configure(cfg);
     details::configure(cfg);
     orders::configure(cfg);
 }

@@ -2,7 +2,7 @@
 
 use common::http::Problem;
 
-use crate::inventory::{ChangeError, ChangeRefusal};
+use crate::inventory::{ChangeError, ChangeRefusal, HistoryError};
 
 impl From<&ChangeRefusal> for Problem {
     fn from(refusal: &ChangeRefusal) -> Self {
@@ -29,6 +29,21 @@ impl From<ChangeError> for Problem {
             ChangeError::Refused(refusal) => (&refusal).into(),
             ChangeError::Query(error) => error.into(),
             ChangeError::Raced(_) => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<HistoryError> for Problem {
+    fn from(error: HistoryError) -> Self {
+        let why = error.to_string();
+        match error {
+            HistoryError::Unknown(_) | HistoryError::Removed { .. } => {
+                Self::not_found(why).at("sku")
+            }
+            HistoryError::NotYet { .. } => Self::not_found(why).at("version"),
+            HistoryError::NotBorn { .. } => Self::not_found(why).at("at"),
+            HistoryError::Gone { .. } => Self::gone("history-gone", why),
+            HistoryError::Query(error) => error.into(),
         }
     }
 }

@@ -16,7 +16,7 @@ const STATUSES: [&str; 4] = ["PENDING", "SENT", "EXHAUSTED", "PROCESSED"];
 
 /// A moment as people write it.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
     /// A point of time.
     At(Timestamp),
     /// So long ago.
@@ -28,7 +28,7 @@ impl Moment {
     ///
     /// # Errors
     /// What it has to look like.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(at) = text.parse() {
             return Ok(Self::At(at));
         }
@@ -37,7 +37,7 @@ impl Moment {
     }
 
     /// The point of time, seen from `now`.
-    pub(super) fn seen_from(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn seen_from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
             Self::Ago(ago) => now.before(ago),

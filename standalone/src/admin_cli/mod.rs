@@ -13,7 +13,7 @@ pub(crate) mod error;
 mod event_actions;
 mod events;
 mod export;
-mod filter;
+pub(crate) mod filter;
 mod listing;
 mod lost_commands;
 mod messages;

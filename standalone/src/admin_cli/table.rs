@@ -16,7 +16,7 @@ const MIN_READABLE: u16 = 12;
 
 /// One column of a table: its title, where its value is in an item, and how that is shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Column {
+pub(crate) struct Column {
     title: &'static str,
     /// Names separated by dots.
     path: &'static str,
@@ -45,17 +45,17 @@ impl Column {
     }
 
     /// A text as it is.
-    pub(super) const fn text(title: &'static str, path: &'static str) -> Self {
+    pub(crate) const fn text(title: &'static str, path: &'static str) -> Self {
         Self::new(title, path, Format::Text)
     }
 
     /// A number, aligned as numbers are; of a list, how many it has.
-    pub(super) const fn number(title: &'static str, path: &'static str) -> Self {
+    pub(crate) const fn number(title: &'static str, path: &'static str) -> Self {
         Self::new(title, path, Format::Number)
     }
 
     /// A moment in UTC.
-    pub(super) const fn time(title: &'static str, path: &'static str) -> Self {
+    pub(crate) const fn time(title: &'static str, path: &'static str) -> Self {
         Self::new(title, path, Format::Time)
     }
 
@@ -110,17 +110,17 @@ impl Column {
 }
 
 /// A table: the columns, and how much room there is.
-pub(super) struct Table<'a> {
-    pub(super) columns: &'a [Column],
-    pub(super) now: Timestamp,
-    pub(super) width: Option<u16>,
+pub(crate) struct Table<'a> {
+    pub(crate) columns: &'a [Column],
+    pub(crate) now: Timestamp,
+    pub(crate) width: Option<u16>,
     /// Whether the titles are printed above.
-    pub(super) with_header: bool,
+    pub(crate) with_header: bool,
 }
 
 impl Table<'_> {
     /// One line for each of `items`; where the terminal is too narrow, the last column is cut.
-    pub(super) fn render(&self, items: &[Value]) -> String {
+    pub(crate) fn render(&self, items: &[Value]) -> String {
         let mut table = self.empty();
         if self.with_header {
             let mut titles = Row::from(self.columns.iter().map(|column| column.title));
@@ -146,7 +146,7 @@ impl Table<'_> {
     }
 
     /// One line for each column that the item has a value for.
-    pub(super) fn render_fields(&self, item: &Value) -> String {
+    pub(crate) fn render_fields(&self, item: &Value) -> String {
         let mut table = self.empty();
         for column in self.columns {
             let text = column.text_of(item, self.now);

@@ -1,4 +1,5 @@
-//! `stockloop import products` and `stockloop export products`: the inventory out of a file and into one.
+//! `stockloop import products` and `stockloop export products`: the inventory out of a file and into one; and
+//! `stockloop history`, what a product was.
 //!
 //! [`reader`] reads a file product by product, [`chunks`] puts together what is sent together, [`mod@import`] sends it, and
 //! [`rejects`] keeps what was refused. [`mod@export`] writes what the service has. Neither holds more in memory than a few
@@ -8,6 +9,7 @@ mod apostrophes;
 mod chunks;
 mod columns;
 mod export;
+mod history;
 mod import;
 mod part_file;
 mod product;
@@ -25,6 +27,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::admin_cli::exit_code;
+
+pub(crate) use history::HistoryArgs;
 
 /// The columns of a file of products, for messages.
 const NAMES: &str = "sku, description, quantity and unit_price (or unit_price_minor)";
@@ -75,4 +79,10 @@ pub(crate) async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
 pub(crate) async fn export(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let ExportCommand::Products(args) = args.what;
     exit_code(export::run(args).await, false)
+}
+
+/// Shows a product's history; errors are printed on standard error.
+pub(crate) async fn history(args: HistoryArgs) -> anyhow::Result<ExitCode> {
+    let json = args.json;
+    exit_code(history::run(args).await, json)
 }

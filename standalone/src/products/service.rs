@@ -194,6 +194,28 @@ impl InventoryService {
         serde_json::from_str(&response.text().await?).context("a page of the list can't be read")
     }
 
+    /// The body of a GET below the inventory, as the service wrote it.
+    pub(super) async fn get(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> anyhow::Result<String> {
+        let mut url = self.address.clone();
+        url.path_segments_mut()
+            .map_err(|()| CommandError::Usage(format!("{url} is no address", url = self.base)))?
+            .extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let sent = self.patiently(Method::GET, &url, None, None).await?;
+        let response = sent.map_err(|problem| match problem.field {
+            // It is this service, and says what it lacks.
+            Some(_) => CommandError::Refused { problem: Box::new(problem), hint: None }.into(),
+            None => self.refused(problem),
+        })?;
+        response.text().await
+    }
+
     /// The response, or why the service refuses what was asked; asks again while it is away or busy.
     async fn patiently(
         &self,

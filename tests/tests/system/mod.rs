@@ -23,7 +23,7 @@ use stockloop_tests::smtp::SmtpSink;
 use tempfile::TempDir;
 
 pub(crate) use client::{http_client, segment, text};
-pub(crate) use queries::count;
+pub(crate) use queries::{InventoryRow, count};
 pub(crate) use settings::{MAX_ATTEMPTS, relays_read_the_log};
 use settings::{Names, SystemSettings, write_config, write_search_config};
 pub(crate) use test_service::{BaseUrl, TestService, wait_until_listening};

@@ -140,6 +140,20 @@ impl Owner for Shelf {
         Ok(Resent { events: Vec::new(), skipped: resend.keys.iter().map(why).collect() })
     }
 
+    fn again(
+        &self,
+        kept: &common::event::EventRow,
+        _: Option<&str>,
+    ) -> QueryResult<common::event::NewEvent> {
+        Ok(common::event::NewEvent {
+            event_type: common::inventory::CHANGED,
+            key: kept.key.clone(),
+            version: kept.version,
+            payload: kept.payload.clone(),
+            traceparent: None,
+        })
+    }
+
     fn next_keys(&self, _: &mut Conn, _: &str, _: &Which, _: i64) -> QueryResult<Walked> {
         Ok(Walked::default())
     }

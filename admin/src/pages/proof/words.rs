@@ -115,6 +115,7 @@ impl ResyncItem {
             ResyncKind::Resync => "Resync",
             ResyncKind::Restored => "Restored",
             ResyncKind::Bootstrap => "Filling",
+            ResyncKind::Replay => "Replay",
         }
     }
 
@@ -166,6 +167,19 @@ fn described(selection: &ResyncSelection) -> String {
             [key] => common::text::visible(key).into_owned(),
             keys => format!("{} named keys", keys.len()),
         },
+        ResyncSelection::Kept(kept) => {
+            let which = match (kept.since, kept.keys.as_slice()) {
+                (Some(since), _) => format!("since {since}"),
+                (None, [key]) => format!("of {}", common::text::visible(key)),
+                (None, keys) => format!("of {} named keys", keys.len()),
+            };
+            let from = kept.from_version.map(|version| format!(" from version {version} on"));
+            format!(
+                "what is kept {which}{}, for {}",
+                from.unwrap_or_default(),
+                common::text::visible(&kept.consumer)
+            )
+        }
         ResyncSelection::Where(which) => {
             let prefix = which.prefix.as_deref().map(common::text::visible);
             let prefix = prefix.map(|prefix| format!("that begin with {prefix}"));

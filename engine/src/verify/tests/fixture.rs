@@ -131,6 +131,16 @@ impl Owner for Items {
         Ok(resent)
     }
 
+    fn again(&self, kept: &EventRow, _: Option<&str>) -> QueryResult<NewEvent> {
+        Ok(NewEvent {
+            event_type: CHANGED,
+            key: kept.key.clone(),
+            version: kept.version,
+            payload: kept.payload.clone(),
+            traceparent: None,
+        })
+    }
+
     fn next_keys(
         &self,
         conn: &mut Conn,

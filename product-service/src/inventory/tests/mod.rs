@@ -5,6 +5,7 @@
 mod adjust;
 mod batch;
 mod details;
+mod history;
 mod input;
 mod keys;
 mod owned;
@@ -12,3 +13,4 @@ pub(crate) mod product_fixture;
 mod put;
 mod put_batch;
 mod read;
+mod replay;

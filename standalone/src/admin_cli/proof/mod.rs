@@ -1,9 +1,10 @@
-//! `stockloop verify`, `repair`, `resync`, `bootstrap` and `restored`: whether the copy has what its source has, and what
-//! mends it.
+//! `stockloop verify`, `repair`, `resync`, `replay`, `bootstrap` and `restored`: whether the copy has what its source has,
+//! and what mends it.
 
 mod bootstrap;
 mod follow;
 mod repair;
+mod replay;
 mod restored;
 mod resync;
 mod verify;
@@ -20,6 +21,7 @@ use super::target::{GLOBAL_HEADING, Target};
 
 pub(crate) use bootstrap::BootstrapArgs;
 pub(crate) use repair::RepairArgs;
+pub(crate) use replay::ReplayArgs;
 pub(crate) use restored::RestoredArgs;
 pub(crate) use resync::ResyncArgs;
 pub(crate) use verify::VerifyArgs;
@@ -53,6 +55,11 @@ pub(crate) async fn repair(args: RepairArgs) -> ExitCode {
 /// Runs `resync`; errors are printed on standard error.
 pub(crate) async fn resync(args: ResyncArgs) -> ExitCode {
     run(&args.connection, FAILED, async |ctx| resync::run(ctx, &args).await).await
+}
+
+/// Runs `replay`; errors are printed on standard error.
+pub(crate) async fn replay(args: ReplayArgs) -> ExitCode {
+    run(&args.connection, FAILED, async |ctx| replay::run(ctx, &args).await).await
 }
 
 /// Runs `restored`; errors are printed on standard error.

@@ -98,16 +98,19 @@ async fn selected(ctx: &CommandContext, selection: &KeySelection) -> (Value, Opt
     (json!({ "keys": selection.skus }), None)
 }
 
-async fn result(ctx: &CommandContext, job: &Value) -> anyhow::Result<Outcome> {
+/// Tells what a job came to that has ended.
+pub(super) async fn result(ctx: &CommandContext, job: &Value) -> anyhow::Result<Outcome> {
     let (seq, skipped) = (job["seq"].as_str().unwrap_or_default(), count(job, "skipped"));
     let cancelled = job["state"] == "cancelled";
     ctx.print_response(&job.to_string(), |_| {
         let cancelled = if cancelled { ", and was cancelled" } else { "" };
-        let (sent, skipped) = (keys(count(job, "done")), grouped(skipped));
-        ctx.print_line(&format!(
-            "Job {} has sent the states of {sent} and skipped {skipped}{cancelled}.",
-            printable(seq)
-        ))
+        let (done, skipped) = (count(job, "done"), grouped(skipped));
+        let sent = match job["kind"] == "replay" {
+            true => format!("{} states", grouped(done)),
+            false => format!("the states of {}", keys(done)),
+        };
+        let seq = printable(seq);
+        ctx.print_line(&format!("Job {seq} has sent {sent} and skipped {skipped}{cancelled}."))
     })?;
     if skipped > 0 && !ctx.json {
         follow::skipped(ctx, seq).await?;

@@ -1,0 +1,135 @@
+//! A copy that was thrown away is made anew: by the filling, and from its source's history by a replay.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use stockloop_tests::poll::eventually;
+use stockloop_tests::program::{Outcome, Program, assert_contains};
+
+use crate::system::{DEADLINE, InventoryRow, RealParts, TestService, TestSystem};
+
+/// Nobody looks whether a copy is to be filled.
+const NO_FILLING: [(&str, &str); 1] = [("STOCKLOOP__OUTBOX__WATCH_CRON", "0 0 0 1 1 *")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_made_anew_by_the_filling_and_from_history() {
+    let Some(parts) = RealParts::shared("replay") else { return };
+    let mut system = TestSystem::on("replay", parts).await;
+    for n in 0..20 {
+        let sku = format!("P{n:02}");
+        system.product.put_product(&sku, 10).await;
+        system.product.adjust(&sku, -1).await;
+    }
+    for _ in 0..150 {
+        system.product.adjust("P00", 1).await;
+    }
+    assert_eq!(system.product.delete("/api/v1/inventory/P19").await.status, 204);
+    system.wait_until_settled().await;
+    let whole = system.order.inventory().await;
+    let page = system.product.get("/api/v1/inventory/P00/history?limit=1").await.ok();
+    assert_eq!((&page["items"][0]["version"], &page["next"]), (&json!(152), &json!("152")));
+
+    let shown = history(&system, 0, &["P00", "--limit", "2"]);
+    assert_contains(&shown.stdout, &["VERSION", "152", "quantity 158 -> 159", "adjustment"]);
+    assert_contains(&shown.stderr, &["There are more"]);
+    let then = history(&system, 0, &["P00", "--version", "2", "--json"]);
+    let then: Value = serde_json::from_str(&then.stdout).unwrap();
+    assert_eq!((&then["version"], &then["quantity"]), (&json!(2), &json!(9)));
+    let removed = history(&system, 1, &["P19", "--at", "0s"]);
+    assert_contains(&removed.stderr, &["was removed at version 3"]);
+    let none = history(&system, 1, &["NONE"]);
+    assert_contains(&none.stderr, &["there is no product NONE"]);
+
+    // (a) By the filling that comes by itself.
+    until(&system.order, "complete").await;
+    system.order.execute("DELETE FROM product_copy").await;
+    until(&system.order, "complete").await;
+    assert_equal(&system, &whole).await;
+
+    // (b) From history, with nobody to fill it.
+    system.product.restart_with(&NO_FILLING).await;
+    system.order.execute("DELETE FROM product_copy").await;
+    let replayed = replay(&system, &["--since", "1d"]).await;
+    let job: Value = serde_json::from_str(&replayed).unwrap();
+    let kept = system
+        .product
+        .count("SELECT count(*) AS n FROM (SELECT DISTINCT key, version FROM outbox_event) AS e");
+    assert_eq!((&job["done"], &job["skipped"]), (&json!(kept.await), &json!(0)), "{job}");
+    assert_equal(&system, &whole).await;
+    assert_eq!(
+        system.order.get("/health/ready").await.ok()["copy"],
+        "not complete",
+        "nobody filled it"
+    );
+
+    // To a copy that has all, it does nothing: each state is answered, and superseded.
+    let applied = details(&system.product).await;
+    replay(&system, &["--key", "P00", "--from-version", "100"]).await;
+    assert_equal(&system, &whole).await;
+    let after = details(&system.product).await;
+    let more = |detail: &str| {
+        after.get(detail).copied().unwrap_or(0) - applied.get(detail).copied().unwrap_or(0)
+    };
+    assert_eq!(more("applied"), 0, "{applied:?} {after:?}");
+    assert_eq!(more("superseded") + more("duplicate"), 53, "{applied:?} {after:?}");
+    system.stop().await;
+}
+
+fn history(system: &TestSystem, code: i32, args: &[&str]) -> Outcome {
+    let (program, url) = (Program::built("stockloop"), system.product.base_url.get());
+    let env = [("STOCKLOOP_API_URL", url.as_str())];
+    let args = [&["history"], args].concat();
+    let outcome = tokio::task::block_in_place(|| program.run(&args, &env));
+    assert_eq!(outcome.code, Some(code), "{outcome:?}");
+    outcome
+}
+
+async fn replay(system: &TestSystem, args: &[&str]) -> String {
+    let consumers = system.product.get("/api/admin/v1/consumers").await.ok();
+    let consumer = consumers["items"][0]["name"].as_str().unwrap();
+    let (program, url) = (Program::built("stockloop"), system.product.base_url.get());
+    let args = [&["replay", "--consumer", consumer, "--yes", "--json"], args].concat();
+    let env = [("STOCKLOOP_ADMIN_URL", url.as_str())];
+    let outcome = tokio::task::block_in_place(|| program.run(&args, &env));
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_contains(&outcome.stdout, &["\"kind\":\"replay\"", "\"state\":\"done\""]);
+    outcome.stdout
+}
+
+/// Answers of events, by what they say.
+async fn details(product: &TestService) -> BTreeMap<&'static str, i64> {
+    let mut details = BTreeMap::new();
+    for detail in ["applied", "duplicate", "superseded"] {
+        let sql = format!("SELECT count(*) AS n FROM outbox_settled WHERE detail = '{detail}'");
+        details.insert(detail, product.count(&sql).await);
+    }
+    details
+}
+
+async fn until(order: &TestService, state: &str) {
+    eventually("the copy to be so", DEADLINE, async || {
+        let copy = order.get("/health/ready").await.ok()["copy"].clone();
+        if copy == state { Ok(()) } else { Err(copy) }
+    })
+    .await;
+}
+
+/// By the rows, and by a verification.
+async fn assert_equal(system: &TestSystem, whole: &[InventoryRow]) {
+    system.wait_until_settled().await;
+    assert_eq!(system.order.inventory().await, whole);
+    assert_eq!(system.product.inventory().await, whole);
+    let (source, copy) = (
+        system.product.product_rows("product").await,
+        system.order.product_rows("product_copy").await,
+    );
+    assert_eq!(source, copy, "tombstones too");
+    let asked = system.product.post("/api/admin/v1/verifications", json!({})).await.ok();
+    let path = format!("/api/admin/v1/verifications/{}", asked["seq"].as_str().unwrap());
+    let verdict = eventually("the verification to end", DEADLINE, async || {
+        let row = system.product.get(&path).await.ok();
+        if row["ended_at"].is_null() { Err(row) } else { Ok(row) }
+    });
+    let verdict = verdict.await;
+    assert_eq!(verdict["state"], "equal", "{verdict}");
+}
