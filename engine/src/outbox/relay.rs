@@ -224,8 +224,8 @@ impl Relay {
         self.offsets.learn(db, topic).await?;
         let is_tables_turn = self.is_tables_turn();
         let (found, batches) = match is_tables_turn {
-            true => self.from_table(held, shards, &mut room, partitions).await?,
-            false => self.from_log(&shards, &mut room, partitions).await?,
+            true => self.take_from_table(held, shards, &mut room, partitions).await?,
+            false => self.take_from_log(&shards, &mut room, partitions).await?,
         };
         for (partition, Batch { rows, places, read }) in batches {
             under_way.partitions.insert(partition);
@@ -275,7 +275,7 @@ impl Relay {
     }
 
     /// What the log has brought, as far as there is room; returns how much was found, and it by partition.
-    async fn from_log(
+    async fn take_from_log(
         &self,
         shards: &[i16],
         room: &mut BTreeMap<i32, (i64, i64)>,
@@ -307,7 +307,7 @@ impl Relay {
     }
 
     /// What is due in the table, as far as there is room; returns how much was found, and it by partition.
-    async fn from_table(
+    async fn take_from_table(
         &self,
         held: &LeaseSet,
         shards: Vec<i16>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::clock::{ManualClock, Timestamp};
 use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
-use common::event::{EventKind, EventType, NewEvent};
+use common::event::{EventKind, EventRow, EventType, NewEvent};
 use common::ids::EventId;
 use common::on;
 use diesel::QueryResult;
