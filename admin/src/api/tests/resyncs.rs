@@ -8,7 +8,7 @@ use engine::verify::{Finding, State};
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
-use super::fixture::AdminFixture;
+use super::fixture::{AdminFixture, Is};
 
 on_every_database!(AdminFixture::new =>
     a_repair_is_of_what_a_verification_found,
@@ -17,6 +17,8 @@ on_every_database!(AdminFixture::new =>
     bad_jobs_are_refused_by_name,
     a_job_runs_and_says_what_it_left,
     a_job_is_cancelled,
+    a_replay_is_looked_at_before_it_is_asked_for,
+    replays_that_can_not_be_are_refused_by_name,
 );
 
 impl AdminFixture {
@@ -194,4 +196,56 @@ async fn a_job_is_cancelled(fixture: AdminFixture) {
     again.is_problem(409, "");
     assert_eq!(again.body["type"], "urn:stockloop:problem:job-ended");
     assert_eq!(fixture.get("/audit").await.items("action"), ["resync.cancel", "resync.create"]);
+}
+
+async fn a_replay_is_looked_at_before_it_is_asked_for(fixture: AdminFixture) {
+    for version in [2, 3] {
+        fixture.event("A", version, Is::Pending).await;
+    }
+    let kept = json!({ "consumer": "order-service", "keys": ["A", "B"] });
+    let preview = fixture.post("/resyncs/replay-preview", kept.clone()).await;
+    let now = json!(fixture.env.now());
+    let gone =
+        json!([{ "key": "A", "kept_from_version": 2 }, { "key": "B", "kept_from_version": null }]);
+    assert_eq!(
+        preview.body,
+        json!({ "events": 2, "more": false, "from": now, "to": now, "kept_from": now, "gone": gone })
+    );
+    let from = json!({ "consumer": "order-service", "keys": ["A"], "from_version": 3 });
+    let preview = fixture.post("/resyncs/replay-preview", from).await.body;
+    assert_eq!((&preview["events"], &preview["gone"]), (&json!(1), &json!([])));
+    let since = json!({ "consumer": "order-service", "since": fixture.env.now() });
+    let preview = fixture.post("/resyncs/replay-preview", since).await.body;
+    assert_eq!((&preview["events"], &preview["gone"]), (&json!(2), &json!([])));
+    let asked = json!({ "kind": "replay", "selection": { "kept": kept } });
+    let job = fixture.resync(asked).await;
+    fixture.step_resync().await;
+    let done = fixture.get(&format!("/resyncs/{}", job["seq"].as_str().unwrap())).await.body;
+    // This owner has nothing, and without a present state nothing of before is sent.
+    assert_eq!((&done["done"], &done["skipped"]), (&json!(0), &json!(2)), "{done}");
+    assert_eq!(fixture.get("/audit").await.items("action"), ["resync.end", "resync.create"]);
+}
+
+async fn replays_that_can_not_be_are_refused_by_name(fixture: AdminFixture) {
+    let now = fixture.env.now();
+    for (kept, field) in [
+        (json!({ "keys": [] }), "selection.kept"),
+        (json!({ "keys": [""] }), "selection.keys"),
+        (json!({ "keys": ["A"], "since": now }), "selection.kept.since"),
+        (json!({ "since": now, "from_version": 1 }), "selection.kept.since"),
+        (json!({ "keys": ["A", "B"], "from_version": 1 }), "selection.kept.from_version"),
+        (json!({ "keys": ["A"], "from_version": 0 }), "selection.kept.from_version"),
+    ] {
+        let kept = with(kept, "consumer", json!("order-service"));
+        fixture.post("/resyncs/replay-preview", kept.clone()).await.is_problem(422, field);
+        let asked = json!({ "kind": "replay", "selection": { "kept": kept } });
+        fixture.post("/resyncs", asked).await.is_problem(422, field);
+    }
+    let nobody = json!({ "kept": { "consumer": "nobody", "keys": ["A"] } });
+    let asked = json!({ "kind": "replay", "selection": nobody });
+    fixture.post("/resyncs", asked).await.is_problem(422, "selection.kept.consumer");
+    for (kind, selection) in [("replay", json!({ "keys": ["A"] })), ("resync", nobody)] {
+        let asked = json!({ "kind": kind, "selection": selection });
+        fixture.post("/resyncs", asked).await.is_problem(422, "selection");
+    }
 }
