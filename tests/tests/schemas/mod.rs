@@ -1,5 +1,6 @@
 //! docs/schemas: whether they are sound, what the services' readers make of them, and what the last release promised.
 
+mod compatibility;
 mod readers;
 
 use std::collections::BTreeMap;
