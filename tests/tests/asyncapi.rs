@@ -8,49 +8,69 @@ use rdkafka::message::{Headers, OwnedMessage};
 use serde_json::{Map, Value, json};
 use service::app::Service;
 use stockloop_tests::poll::eventually;
-use uuid::Uuid;
 
+use crate::schemas;
 use crate::system::{DEADLINE, TestSystem, text};
 
 const DOCUMENT: &str = include_str!("../../docs/asyncapi.yaml");
 
-/// The document, made to refuse what it does not tell of.
-struct AsyncApi(Value);
+/// The document and the schemas that it refers to, made to refuse what they do not tell of.
+struct AsyncApi {
+    document: Value,
+    schemas: BTreeMap<String, Value>,
+}
 
 impl AsyncApi {
     fn read() -> Self {
         let mut document: Value = serde_saphyr::from_str(DOCUMENT).expect("the document is YAML");
-        close(&mut document["components"]["schemas"]);
-        Self(document)
+        schemas::close(&mut document["components"]["schemas"]);
+        let mut schemas = schemas::present();
+        schemas.values_mut().for_each(schemas::close);
+        Self { document, schemas }
     }
 
     /// Where a reference leads.
     fn follow<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value["$ref"].as_str() {
-            Some(to) => self.follow(self.0.pointer(&to[1..]).unwrap_or_else(|| panic!("{to}"))),
+            Some(to) => {
+                self.follow(self.document.pointer(&to[1..]).unwrap_or_else(|| panic!("{to}")))
+            }
             None => value,
         }
     }
 
     /// A channel's message of this `ce_type`.
     fn message(&self, channel: &str, ce_type: &str) -> Result<&Value, String> {
-        let messages = self.0["channels"][channel]["messages"].as_object().expect("messages");
+        let messages =
+            self.document["channels"][channel]["messages"].as_object().expect("messages");
         let mut messages = messages.values().map(|message| self.follow(message));
         messages
             .find(|message| message["name"] == ce_type)
             .ok_or_else(|| format!("the channel {channel} has no message {ce_type}"))
     }
 
-    /// A schema within the document, with its references.
+    /// What a key or headers have to be, with the parts of the document that this refers to.
     fn validator(&self, schema: &Value) -> Validator {
         // Beside `$ref` nothing counts in this draft, so the schema becomes one of several.
-        let whole = json!({ "allOf": [schema], "components": self.0["components"] });
-        jsonschema::options()
-            .with_draft(Draft::Draft7)
-            .with_format("uuid", |text: &str| Uuid::parse_str(text).is_ok())
-            .should_validate_formats(true)
-            .build(&whole)
-            .expect("the document's schemas are schemas")
+        let components = &self.document["components"];
+        schemas::validator(Draft::Draft7, &json!({ "allOf": [schema], "components": components }))
+    }
+
+    /// The name of the schema of a payload.
+    fn schema_of<'a>(&self, payload: &'a Value) -> &'a str {
+        assert_eq!(payload["schemaFormat"], "application/schema+json;version=draft-2020-12");
+        let file = payload["schema"]["$ref"].as_str().expect("a file");
+        let name = file.strip_prefix("./schemas/").and_then(|name| name.strip_suffix(".json"));
+        name.filter(|name| self.schemas.contains_key(*name)).unwrap_or_else(|| panic!("{file}"))
+    }
+
+    /// What a payload has to be, with the file that this refers to.
+    fn payload_validator(&self, payload: &Value) -> Validator {
+        let name = self.schema_of(payload);
+        let mut schema = payload["schema"].clone();
+        schema["$ref"] = self.schemas[name]["$id"].clone();
+        schema["$defs"] = json!({ name: self.schemas[name] });
+        schemas::validator(Draft::Draft202012, &schema)
     }
 
     fn check(
@@ -61,12 +81,12 @@ impl AsyncApi {
         payload: &Value,
     ) -> Result<(), String> {
         let message = self.message(channel, headers["ce_type"].as_str().unwrap_or_default())?;
-        for (part, schema, value) in [
-            ("key", &message["bindings"]["kafka"]["key"], key),
-            ("headers", &message["headers"], headers),
-            ("payload", &message["payload"], payload),
+        for (part, validator, value) in [
+            ("key", self.validator(&message["bindings"]["kafka"]["key"]), key),
+            ("headers", self.validator(&message["headers"]), headers),
+            ("payload", self.payload_validator(&message["payload"]), payload),
         ] {
-            self.validator(schema).validate(value).map_err(|error| {
+            validator.validate(value).map_err(|error| {
                 format!("{channel}: {part} at {}: {error}\n{value}", error.instance_path())
             })?;
         }
@@ -74,28 +94,16 @@ impl AsyncApi {
     }
 }
 
-/// Objects take only what they tell of; headers are put together from several and stay open.
-fn close(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            if map.contains_key("properties") && map.contains_key("type") {
-                map.entry("additionalProperties").or_insert(json!(false));
-            }
-            for (_, value) in map.iter_mut().filter(|(key, _)| !key.ends_with("Headers")) {
-                close(value);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(close),
-        _ => {}
-    }
-}
-
 #[test]
 fn the_examples_are_as_the_document_says() {
     let document = AsyncApi::read();
-    for (channel, content) in document.0["channels"].as_object().expect("channels") {
+    for (channel, content) in document.document["channels"].as_object().expect("channels") {
         for message in content["messages"].as_object().expect("messages").values() {
-            for example in document.follow(message)["examples"].as_array().expect("examples") {
+            let message = document.follow(message);
+            let schema = &document.schemas[document.schema_of(&message["payload"])];
+            let payloads = schema["examples"].as_array().expect("examples");
+            for example in message["examples"].as_array().expect("examples") {
+                assert!(payloads.contains(&example["payload"]), "the schema has it too: {example}");
                 let headers = &example["headers"];
                 let key = headers.get("ce_subject").cloned().unwrap_or(json!("3"));
                 document.check(channel, &key, headers, &example["payload"]).expect("an example");
@@ -107,7 +115,7 @@ fn the_examples_are_as_the_document_says() {
 #[test]
 fn the_addresses_are_the_settings_of_both_services() {
     let document = AsyncApi::read();
-    let address = |channel: &str| document.0["channels"][channel]["address"].clone();
+    let address = |channel: &str| document.document["channels"][channel]["address"].clone();
     let topics = |service: &Service| {
         let defaults: toml::Table = service.defaults.parse().expect("TOML");
         let kafka = defaults["kafka"].as_table().expect("a table").clone();

@@ -8,8 +8,8 @@
 //!   killed, lost, taken away or put between;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `browser/` and `demo` try what people work with: the programs'
 //!   command lines and the operators' pages, in a real Chromium;
-//! - `openapi`, `asyncapi`, `monitoring`, `logs` and `tracing` hold what the services say of themselves against what
-//!   they do;
+//! - `openapi`, `asyncapi`, `schemas/`, `monitoring`, `logs` and `tracing` hold what the services say of themselves
+//!   against what they do;
 //! - `harness_tests/` are tests of the real parts in `tests/src` themselves.
 //!
 //! A folder has a fixture of its own beside its tests; a test that needs none but the system is one file.
@@ -44,6 +44,7 @@ mod pooler;
 mod proof;
 mod replay;
 mod restored;
+mod schemas;
 mod stopping;
 mod system;
 mod the_loop;
