@@ -24,7 +24,8 @@ async fn the_setting_can_be_changed_both_ways() {
     let (mut random, base) = (Random::new(), system.product.base_url.clone());
     for (relay, slots) in [(BY_TABLE, 0), (BY_LOG, 1), (BY_TABLE, 0), (BY_LOG, 1)] {
         // What is left over is the next one's.
-        let mut load = Load::start(&mut random, &system.product, std::slice::from_ref(&base), 40, 600).await;
+        let mut load =
+            Load::start(&mut random, &system.product, std::slice::from_ref(&base), 40, 600).await;
         load.reached(300).await;
         system.product.restart_with(&[relay]).await;
         wait_until(&system.product, "slots", SLOTS, slots).await;

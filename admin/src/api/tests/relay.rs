@@ -16,7 +16,9 @@ async fn the_whole_relay_is_paused_and_resumed(fixture: AdminFixture) {
     let relay = fixture.get("/relay").await.body;
     assert_eq!(
         relay,
-        json!({ "paused": null, "keys_paused": 0, "instances": [], "receiving": [], "topics": [] })
+        json!({
+            "paused": null, "keys_paused": 0, "instances": [], "log": null, "receiving": [], "topics": []
+        })
     );
     let since = fixture.env.now().to_string();
     let paused = fixture.put("/relay/pause", json!({ "reason": "the copy is being moved" })).await;
