@@ -200,6 +200,7 @@ fn what_is_added_breaks_nothing() {
         "repair",
         "resync",
         "bootstrap",
+        "replay",
         "gift",
         "other"
     ]);
