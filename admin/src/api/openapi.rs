@@ -30,7 +30,7 @@ use utoipa::OpenApi;
         super::resyncs::show,
         super::resyncs::skipped,
         super::resyncs::create,
-        super::resyncs::preview,
+        super::resyncs::replay::preview,
         super::resyncs::cancel,
         super::restored::show,
         super::restored::start,
