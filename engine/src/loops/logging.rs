@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::sending::lock;
 use crate::Engine;
 use crate::alerts::{AlertKind, Condition, NewAlert};
-use crate::outbox::{LeaseSet, LogError, LogReader, Relay, Unused, drop_unused_slot};
+use crate::outbox::{LeaseSet, LogError, Relay, Unused, drop_unused_slot};
 use crate::worker::Retry;
 
 /// How often an instance that stands by looks whether it is its turn to read.
@@ -55,7 +55,7 @@ impl Engine {
             };
             let read = reader.read_while(|| lock(held).is_first(), stop, anew, followed).await;
             let Err(error) = read else { continue };
-            anew = LogReader::needs_another_slot(&error);
+            anew = error.needs_another_slot();
             self.tell_unread(&condition, &error).await;
             if retry.pause(&error).await.is_none() {
                 return;

@@ -28,6 +28,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod update;
 mod watched;
 

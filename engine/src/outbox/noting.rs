@@ -8,9 +8,11 @@ use common::ids::EventId;
 
 use super::advance::advance;
 use super::lease::LeaseSet;
+use super::log::Place;
 use super::offsets::offsets_of;
+use super::position::ReadState;
 use super::relay::{Relay, RelayOutcome};
-use super::send::PartitionSend;
+use super::send::{Origin, PartitionSend};
 use super::state::Trigger;
 use super::store::{self, Confirmation, DueRow};
 use super::update::{Advanced, Update};
@@ -91,10 +93,10 @@ impl Relay {
         };
         for send in &done {
             self.take_off(send, &mut noted, &mut outcome);
-            if send.places.is_empty() {
-                self.move_on(held, send, &noted);
+            match &send.origin {
+                Origin::Table(read) => self.move_on(held, send, read, &noted),
+                Origin::Log(places) => self.deal_with(send, places, failure.is_some()),
             }
-            self.deal_with(send, failure.is_some());
         }
         failure.map_or(Ok(outcome), Err)
     }
@@ -105,7 +107,7 @@ impl Relay {
             let is_sent = noted.marked.remove(&row.id);
             self.parts.in_flight.left(row.shard, i64::from(row.size), is_sent);
             outcome.sent += usize::from(is_sent);
-            outcome.by_log += usize::from(is_sent && !send.places.is_empty());
+            outcome.by_log += usize::from(is_sent && matches!(send.origin, Origin::Log(_)));
             if is_sent && row.attempt == 0 {
                 outcome.first_sent.push(send.at.since(row.created_us));
             }
@@ -113,7 +115,7 @@ impl Relay {
     }
 
     /// Its shards are read on behind what needs no second look.
-    fn move_on(&self, held: &LeaseSet, send: &PartitionSend, noted: &Noted) {
+    fn move_on(&self, held: &LeaseSet, send: &PartitionSend, read: &ReadState, noted: &Noted) {
         let results = send.rows.iter().zip(&send.results);
         let left: BTreeSet<EventId> = results
             .filter(|(_, result)| matches!(result, Err(SendError::Broker(_))))
@@ -122,18 +124,18 @@ impl Relay {
         let shards: BTreeSet<i16> = send.rows.iter().map(|row| row.shard).collect();
         for shard in shards.intersection(&noted.mine) {
             let is_done = |row: &DueRow| !left.contains(&row.id);
-            if let Some(reached) = send.read.reached(*shard, send.rows.iter(), is_done) {
-                self.positions.advance(send.read.generation, held, *shard, reached);
+            if let Some(reached) = read.reached(*shard, send.rows.iter(), is_done) {
+                self.positions.advance(read.generation, held, *shard, reached);
             }
         }
     }
 
     /// What came by the log and was not taken by the broker waits there again; all else is done, or the table's.
-    fn deal_with(&self, send: &PartitionSend, not_noted: bool) {
+    fn deal_with(&self, send: &PartitionSend, places: &[Place], not_noted: bool) {
         let is_back = |result: &Result<Offset, SendError>| {
             !not_noted && matches!(result, Err(SendError::Broker(_)))
         };
-        let sent = send.rows.iter().zip(&send.places).zip(&send.results);
+        let sent = send.rows.iter().zip(places).zip(&send.results);
         let (back, done): (Vec<_>, Vec<_>) = sent.partition(|(_, result)| is_back(result));
         self.log.put_back(back.into_iter().map(|((row, place), _)| (row.clone(), *place)));
         self.log.finish(done.into_iter().map(|((_, place), _)| *place));

@@ -25,9 +25,10 @@ use super::log::{LogFeed, LogReader, Place, Taken};
 use super::offsets::KnownOffsets;
 use super::partition_backoff::PartitionBackoff;
 use super::position::{Positions, ReadState};
-use super::send::PartitionSend;
+use super::send::{Origin, PartitionSend};
 use super::state::{Policy, Trigger};
 use super::store::{self, DueRow, ShardRead};
+use super::turn::{After, BETWEEN_READS, Log, Turn};
 use super::update::Update;
 use super::{SHARDS, partition_of, pause};
 use crate::kafka::Producer;
@@ -68,6 +69,7 @@ pub struct Relay {
     pub(super) positions: Arc<Positions>,
     /// What comes by the log, if that is read.
     pub(super) log: LogFeed,
+    /// Whose turn it is, the log's or the table's.
     turn: Mutex<Turn>,
     /// The shard that is read first: each has its turn.
     first: AtomicI16,
@@ -105,31 +107,8 @@ pub struct RelayOutcome {
     pub hindered: Option<String>,
 }
 
-/// How long the table is left alone while the log brings what is new.
-const BETWEEN_READS: Duration = Duration::from_millis(250);
-
-/// Whose turn it is, the table's or the log's.
-#[derive(Default)]
-struct Turn {
-    /// When the table was read last.
-    read: Option<Instant>,
-    /// Whether more is there.
-    was_cut: bool,
-    /// Whether it was read in the last step.
-    was_tables: bool,
-    /// Whether a step comes that will read it.
-    is_promised: bool,
-}
-
-/// What goes to one partition.
-#[derive(Default)]
-struct Batch {
-    rows: Vec<DueRow>,
-    /// Where each came from, if they came by the log.
-    places: Vec<Place>,
-    /// What is known of the read, if they came from the table.
-    read: ReadState,
-}
+/// What goes to one partition, and where it came from.
+type Batch = (Vec<DueRow>, Origin);
 
 /// What a step read of the table.
 #[derive(Default)]
@@ -180,7 +159,7 @@ impl Relay {
     /// When the database fails: what was sent but not noted is sent again, as the same attempt.
     pub async fn run_once(&self, held: &LeaseSet) -> Result<RelayOutcome, DbError> {
         let mut under_way = self.under_way.lock().await;
-        self.log.tend(&held.tokens.keys().copied().collect(), Instant::now().into_std());
+        self.log.tend(&held.tokens, Instant::now().into_std());
         let drained = match self.partitions().await {
             Ok(partitions) => self.begin(held, partitions, &mut under_way).await?,
             Err(cause) => {
@@ -222,56 +201,50 @@ impl Relay {
             return Ok(true);
         }
         self.offsets.learn(db, topic).await?;
-        let is_tables_turn = self.is_tables_turn();
-        let (found, batches) = match is_tables_turn {
+        let log = self.state_of_the_log();
+        let is_tables = self.turn().begin(log, Instant::now());
+        let (found, batches) = match is_tables {
             true => self.take_from_table(held, shards, &mut room, partitions).await?,
             false => self.take_from_log(&shards, &mut room, partitions).await?,
         };
-        for (partition, Batch { rows, places, read }) in batches {
+        for (partition, (rows, origin)) in batches {
             under_way.partitions.insert(partition);
             let (parts, tell) = (self.parts.clone(), under_way.tell.clone());
             tokio::spawn(async move {
-                let sent = parts.send(partition, rows, read).await;
                 // Nobody hears it any more when the relay has ended.
-                let _ = tell.send(PartitionSend { places, ..sent });
+                let _ = tell.send(parts.send(partition, rows, origin).await);
                 parts.woken.notify_one();
             });
         }
-        let was_cut = found >= self.parts.batch.max(1);
-        Ok(!was_cut && !self.is_others_turn(is_tables_turn))
-    }
-
-    /// Whether the table is to be read. While the log brings what is new, only what is left to the table is there.
-    fn is_tables_turn(&self) -> bool {
-        let mut turn = self.turn();
-        let is_time = turn.read.is_none_or(|read| read.elapsed() > BETWEEN_READS);
-        let goes_on = turn.was_cut && (!turn.was_tables || self.log.is_empty());
-        let is_tables = !self.log.is_followed() || is_time || goes_on;
-        turn.was_tables = is_tables;
-        if is_tables {
-            turn.read = Some(Instant::now());
+        if found >= self.batch() {
+            return Ok(false);
         }
-        is_tables
-    }
-
-    /// Whether what had no turn in this step has something now. If the table had none, it is read a little later.
-    fn is_others_turn(&self, was_tables: bool) -> bool {
-        let mut turn = self.turn();
-        if was_tables {
-            return !self.log.is_empty();
-        }
-        if !turn.was_cut && !std::mem::replace(&mut turn.is_promised, true) {
+        let log = self.state_of_the_log();
+        let after = self.turn().end(log);
+        if after == After::Later {
             let woken = Arc::clone(&self.parts.woken);
             tokio::spawn(async move {
                 tokio::time::sleep(BETWEEN_READS).await;
                 woken.notify_one();
             });
         }
-        turn.was_cut
+        Ok(after != After::Again)
+    }
+
+    fn state_of_the_log(&self) -> Log {
+        match (self.log.is_followed(), self.log.is_empty()) {
+            (false, _) => Log::Unread,
+            (true, true) => Log::Empty,
+            (true, false) => Log::Waiting,
+        }
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn batch(&self) -> usize {
+        self.parts.batch.max(1)
     }
 
     /// What the log has brought, as far as there is room; returns how much was found, and it by partition.
@@ -291,19 +264,20 @@ impl Relay {
         }
         let is_paused = |row: &DueRow| paused.keys.contains(&row.key);
         let fits = |row: &DueRow| is_paused(row) || take_room(room, row, partitions);
-        let taken = self.log.take(shards, self.parts.batch.max(1), fits);
-        self.end_turn(shards, &taken.rows, self.parts.batch);
+        let taken = self.log.take(shards, self.batch(), fits);
+        self.end_turn(shards, &taken.rows, self.batch());
         let found = taken.rows.len();
         let (Taken { rows, places }, left) = taken.split(|row| !is_paused(row));
         self.log.finish(left);
-        let mut batches: BTreeMap<i32, Batch> = BTreeMap::new();
+        let mut batches: BTreeMap<i32, (Vec<DueRow>, Vec<Place>)> = BTreeMap::new();
         for (row, place) in rows.into_iter().zip(places) {
             self.parts.in_flight.leaves(row.shard, i64::from(row.size));
             let batch = batches.entry(partition_of(row.shard, partitions)).or_default();
-            batch.rows.push(row);
-            batch.places.push(place);
+            batch.0.push(row);
+            batch.1.push(place);
         }
-        Ok((found, batches))
+        let by_log = |(partition, (rows, places))| (partition, (rows, Origin::Log(places)));
+        Ok((found, batches.into_iter().map(by_log).collect()))
     }
 
     /// What is due in the table, as far as there is room; returns how much was found, and it by partition.
@@ -316,26 +290,23 @@ impl Relay {
     ) -> Result<(usize, BTreeMap<i32, Batch>), DbError> {
         let Read { mut state, rows } = self.read(held, shards, room, partitions).await?;
         let found = rows.len();
-        {
-            let mut turn = self.turn();
-            (turn.was_cut, turn.is_promised) = (found >= self.parts.batch, false);
-        }
-        if found < self.parts.batch && self.log.is_empty() {
+        let was_cut = found >= self.batch();
+        self.turn().read(was_cut);
+        if !was_cut && self.log.is_empty() {
             let waiting = rows.iter().map(|row| partition_of(row.shard, partitions)).collect();
             self.backoff.forget_idle(room, &waiting);
         }
-        let mut batches: BTreeMap<i32, Batch> = BTreeMap::new();
+        let mut batches: BTreeMap<i32, Vec<DueRow>> = BTreeMap::new();
         for row in rows {
             if take_room(room, &row, partitions) {
                 self.parts.in_flight.leaves(row.shard, i64::from(row.size));
-                let batch = batches.entry(partition_of(row.shard, partitions)).or_default();
-                batch.rows.push(row);
+                batches.entry(partition_of(row.shard, partitions)).or_default().push(row);
             } else {
                 state.whole.remove(&row.shard);
             }
         }
-        batches.values_mut().for_each(|batch| batch.read = state.clone());
-        Ok((found, batches))
+        let read = |(partition, rows)| (partition, (rows, Origin::Table(state.clone())));
+        Ok((found, batches.into_iter().map(read).collect()))
     }
 
     async fn read(
@@ -345,7 +316,7 @@ impl Relay {
         room: &BTreeMap<i32, (i64, i64)>,
         partitions: i32,
     ) -> Result<Read, DbError> {
-        let (now, batch) = (self.parts.env.now(), self.parts.batch.max(1));
+        let (now, batch) = (self.parts.env.now(), self.batch());
         let most = i64::try_from(batch).unwrap_or(i64::MAX);
         let limit = |shard: &i16| {
             room.get(&partition_of(*shard, partitions)).map_or(0, |(events, _)| most.min(*events))
@@ -457,7 +428,7 @@ impl Relay {
             .await?;
         let Some(row) = found else { return Ok(false) };
         let (attempt, partition) = (row.attempt + 1, partition_of(row.shard, partitions));
-        let sent = self.parts.send(partition, vec![row], ReadState::default()).await;
+        let sent = self.parts.send(partition, vec![row], Origin::default()).await;
         let Some(Ok(offset)) = sent.results.first().cloned() else { return Ok(false) };
         let (env, policy) = (self.parts.env.clone(), self.parts.policy.clone());
         let probed = vec![Update::new(id, Trigger::Probed { attempt, partition, offset })];

@@ -23,10 +23,23 @@ pub(super) struct PartitionSend {
     pub(super) results: SendResults,
     /// When they were handed to the producer.
     pub(super) at: Timestamp,
-    /// What is known of the read that found them, if they came from the table.
-    pub(super) read: ReadState,
-    /// Where each came from, if they came by the log.
-    pub(super) places: Vec<Place>,
+    pub(super) origin: Origin,
+}
+
+/// How events came to the relay.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// From the table, by a read of which this is known.
+    Table(ReadState),
+    /// By the log, each from its place there.
+    Log(Vec<Place>),
+}
+
+impl Default for Origin {
+    /// From the table, by a read that says nothing of others.
+    fn default() -> Self {
+        Self::Table(ReadState::default())
+    }
 }
 
 impl RelayParts {
@@ -35,14 +48,14 @@ impl RelayParts {
         &self,
         partition: i32,
         mut rows: Vec<DueRow>,
-        read: ReadState,
+        origin: Origin,
     ) -> PartitionSend {
         let at = self.env.now();
         let spans = self.begin_spans(&mut rows, partition);
         let messages: Vec<Message> = rows.iter().map(|row| self.message(row, partition)).collect();
         let results = self.producer.send_all(&messages).await;
         self.end_spans(spans, &results);
-        PartitionSend { partition, rows, results, at, read, places: Vec::new() }
+        PartitionSend { partition, rows, results, at, origin }
     }
 
     /// The spans of those whose trace is recorded, by their place; their messages go on from there.

@@ -15,9 +15,10 @@ pub(super) const PREFIX: &str = "stockloop";
 
 /// One thing that the log says and that matters here.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made for each event, and taken apart at once")]
 pub(super) enum Said {
     /// An event was appended.
-    Appended(Box<DueRow>),
+    Appended(DueRow),
     /// A transaction's events are all there.
     Committed,
     /// A mark of the session with this name: which of its marks it is, and where.
@@ -68,7 +69,7 @@ impl Decoder {
                 Ok(Said::Nothing)
             }
             M::Insert { relation_id, tuple } => match self.relations.get(&relation_id) {
-                Some(columns) => Ok(Said::Appended(Box::new(columns.event(&tuple)?))),
+                Some(columns) => Ok(Said::Appended(columns.event(&tuple)?)),
                 None => Err(LogError::Odd(format!(
                     "a row of relation {relation_id}, which the log did not tell of"
                 ))),

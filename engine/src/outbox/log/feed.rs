@@ -1,6 +1,6 @@
 //! What the log has brought and the relay has not dealt with: bounded, and in order by shard.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -170,7 +170,7 @@ impl LogFeed {
 
     /// Leaves to the table what is of no shard in `held`, what waits too long for room that others need, and what a mark
     /// has waited for too long.
-    pub(in crate::outbox) fn tend(&self, held: &BTreeSet<i16>, now: Instant) {
+    pub(in crate::outbox) fn tend(&self, held: &BTreeMap<i16, i64>, now: Instant) {
         self.lock().leave_blocked(held, now);
         self.0.freed.notify_one();
     }
@@ -265,14 +265,14 @@ impl Taken {
 }
 
 impl State {
-    fn leave_blocked(&mut self, held: &BTreeSet<i16>, now: Instant) {
+    fn leave_blocked(&mut self, held: &BTreeMap<i16, i64>, now: Instant) {
         let is_half_full = 2 * self.events >= MAX_EVENTS || 2 * self.bytes >= MAX_BYTES;
         let mut leave = Vec::new();
         let waiting = self.shards.iter_mut().filter(|(_, waiting)| !waiting.rows.is_empty());
         for (shard, waiting) in waiting {
             let since = *waiting.blocked.get_or_insert(now);
             let is_blocked = is_half_full && now.duration_since(since) > LEFT_AFTER;
-            if !held.contains(shard) || is_blocked {
+            if !held.contains_key(shard) || is_blocked {
                 leave.push(*shard);
             }
         }

@@ -17,7 +17,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::decode::{Decoder, PREFIX, Said};
 use super::feed::LogFeed;
-use super::slot::{Opening, PUBLICATION};
+use super::slot::{IS_PUBLISHED, Opening, PUBLICATION};
 
 /// How often a mark is written, and the server told how far the log is dealt with.
 const MARK_EVERY: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ pub enum LogError {
     Broken(String),
     /// What this service writes does not come out of it.
     #[error(
-        "what this service writes does not come out of the log; is outbox.log_url the server and the database of database.url?"
+        "for a minute, nothing that this service writes has come out of the log: it is far behind, or outbox.log_url is not the server and the database of database.url"
     )]
     Foreign,
     /// It is not what was expected of a log.
@@ -65,7 +65,7 @@ pub enum LogError {
 
 impl LogError {
     /// Whether reading on from the same slot would meet the same again.
-    fn is_of_the_slot(&self) -> bool {
+    pub fn needs_another_slot(&self) -> bool {
         matches!(self, Self::Slot(_) | Self::Odd(_))
     }
 }
@@ -155,11 +155,6 @@ impl LogReader {
         let _unfollowed = Unfollowed(self);
         let followed = async || followed(&slot).await;
         session.run(may, stop, followed).await
-    }
-
-    /// Whether `error` would come again from the same slot.
-    pub fn needs_another_slot(error: &LogError) -> bool {
-        error.is_of_the_slot()
     }
 
     async fn open(&self, anew: bool) -> Result<(PgReplicationConnection, String), LogError> {
@@ -264,8 +259,7 @@ impl Session<'_> {
             let Conn::Pg(c) = conn else { return Ok(false) };
             let mark = sql_query(format!(
                 "SELECT pg_logical_emit_message(false, $1, $2 || pg_current_snapshot()::text) IS NOT NULL \
-                   AND EXISTS (SELECT FROM pg_publication_tables WHERE pubname = '{PUBLICATION}' \
-                     AND schemaname = current_schema() AND tablename = 'outbox_event') AS published"
+                   AND {IS_PUBLISHED} AS published"
             ));
             let mark: Marked = mark.bind::<Text, _>(PREFIX).bind::<Text, _>(head).get_result(c)?;
             Ok(mark.published)
@@ -317,7 +311,7 @@ impl Session<'_> {
     fn understand(&mut self, message: Bytes) -> Result<(), LogError> {
         match self.decoder.read(message)? {
             Said::Appended(row) => {
-                self.reader.feed.push(*row);
+                self.reader.feed.push(row);
                 self.unwoken += 1;
                 if self.unwoken >= WAKE_AFTER {
                     self.wake();

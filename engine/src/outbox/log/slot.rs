@@ -15,6 +15,10 @@ use super::LogError;
 /// What the log tells of: the table of events, and nothing but its inserts.
 pub(super) const PUBLICATION: &str = "stockloop_outbox";
 
+/// The condition that its table is in the publication.
+pub(super) const IS_PUBLISHED: &str = "EXISTS (SELECT FROM pg_publication_tables \
+    WHERE pubname = 'stockloop_outbox' AND schemaname = current_schema() AND tablename = 'outbox_event')";
+
 /// A name may have 63 bytes; the database's number follows.
 const SERVICE_CHARS: usize = 40;
 
@@ -146,9 +150,8 @@ impl Opening {
     /// When the role may not, or the server fails.
     pub(super) fn publish(&mut self) -> Result<(), LogError> {
         let published = format!(
-            "SELECT p.pubinsert AND NOT p.pubtruncate AND EXISTS (SELECT FROM pg_publication_tables t \
-               WHERE t.pubname = p.pubname AND t.schemaname = current_schema() AND t.tablename = 'outbox_event') \
-             FROM pg_publication p WHERE p.pubname = '{PUBLICATION}'"
+            "SELECT pubinsert AND NOT pubtruncate AND {IS_PUBLISHED} \
+             FROM pg_publication WHERE pubname = '{PUBLICATION}'"
         );
         match one(&self.connection.exec(&published)?).as_deref() {
             Some("t") => return Ok(()),

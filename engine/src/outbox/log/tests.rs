@@ -1,6 +1,6 @@
 //! The feed by itself: what is passed when, and what is left to the table. The log itself is read in the suites.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::clock::Timestamp;
@@ -42,8 +42,8 @@ fn begun() -> LogFeed {
     feed
 }
 
-fn held() -> BTreeSet<i16> {
-    BTreeSet::from([0, 1, 2])
+fn held() -> BTreeMap<i16, i64> {
+    BTreeMap::from([(0, 1), (1, 1), (2, 1)])
 }
 
 fn ids(rows: &[DueRow]) -> Vec<u128> {
