@@ -47,12 +47,7 @@ async fn a_log_that_breaks_loses_nothing() {
     let settings = ["wal_level=logical", "max_slot_wal_keep_size=1MB", "min_wal_size=32MB"];
     let started = Binaries::find().and_then(|found| PostgresServer::start_with(found, &settings));
     let Some(postgres) = real::available("PostgreSQL", started) else { return };
-    let parts = RealParts {
-        product_url: postgres.database("log_breaks_product"),
-        order_url: postgres.database("log_breaks_order"),
-        kafka,
-        pgbouncer: None,
-    };
+    let parts = RealParts::on(&postgres, kafka, "log_breaks");
     let mut system = TestSystem::on("log_breaks", parts).await;
     system.product.restart_with(&[BY_LOG]).await;
     wait_until(&system.product, "readers", READ, 1).await;
@@ -108,12 +103,7 @@ async fn a_server_without_a_log_for_it_is_told_of() {
     let started = Binaries::find()
         .and_then(|found| PostgresServer::start_with(found, &["wal_level=replica"]));
     let Some(postgres) = real::available("PostgreSQL", started) else { return };
-    let parts = RealParts {
-        product_url: postgres.database("no_log_product"),
-        order_url: postgres.database("no_log_order"),
-        kafka,
-        pgbouncer: None,
-    };
+    let parts = RealParts::on(&postgres, kafka, "no_log");
     let mut system = TestSystem::on("no_log", parts).await;
     system.product.restart_with(&[BY_LOG]).await;
     system.product.put_product("TEA", 5).await;

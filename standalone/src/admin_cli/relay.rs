@@ -18,6 +18,10 @@ const RELAY: &[Column] = &[
     Column::text("by", "paused.by"),
     Column::text("reason", "paused.reason"),
     Column::text("paused keys", "keys_paused"),
+    Column::text("slot of the log", "log.slot"),
+    Column::text("its state", "log.wal_status"),
+    Column::number("log kept for it, bytes", "log.kept_bytes"),
+    Column::number("bytes that it may grow by", "log.bytes_left"),
 ];
 
 const INSTANCES: &[Column] = &[

@@ -17,7 +17,7 @@ use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::ports::free_port;
-use stockloop_tests::postgres::PgBouncer;
+use stockloop_tests::postgres::{PgBouncer, PostgresServer};
 use stockloop_tests::real;
 use stockloop_tests::smtp::SmtpSink;
 use tempfile::TempDir;
@@ -81,10 +81,16 @@ pub(crate) struct RealParts<'a> {
 impl RealParts<'static> {
     /// New databases on the servers that all tests share, if this machine has them.
     pub(crate) fn shared(name: &str) -> Option<Self> {
-        let (postgres, kafka) = (real::postgres()?, real::kafka()?);
+        Some(Self::on(real::postgres()?, real::kafka()?, name))
+    }
+}
+
+impl<'a> RealParts<'a> {
+    /// New databases on these servers.
+    pub(crate) fn on(postgres: &PostgresServer, kafka: &'a KafkaBroker, name: &str) -> Self {
         let product_url = postgres.database(&format!("{name}_product"));
         let order_url = postgres.database(&format!("{name}_order"));
-        Some(Self { product_url, order_url, kafka, pgbouncer: None })
+        Self { product_url, order_url, kafka, pgbouncer: None }
     }
 }
 

@@ -17,19 +17,16 @@ use common::on;
 use common::schema::{counter, outbox_history, outbox_settled, verification, verification_key};
 use diesel::prelude::*;
 use engine::kafka::EmbeddedBroker;
-use engine::lost::{Commander, Judgement, LostCommand};
 use engine::outbox::Outbox;
-use engine::resync::{Resend, Resent, Walked, Which};
 use engine::stats::Sampler;
-use engine::verify::{
-    self, Collection, Finding, KeyFinding, NewVerification, Owner, Replica, Row, Select, State,
-};
+use engine::verify::{self, Collection, Finding, KeyFinding, NewVerification, State};
 use engine::{Engine, HookContext, Hooks, counters};
 use secrecy::SecretString;
 use serde_json::Value;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::outbox::{change_open, remove_open};
 
+use super::shelf::{Shelf, ShelfCommander};
 use crate::access::Guard;
 use crate::api::{Admin, configure};
 
@@ -103,93 +100,6 @@ static BROKERS: LazyLock<String> = LazyLock::new(|| {
     std::mem::forget(broker);
     brokers
 });
-
-/// An owner of nothing yet: that is enough to be asked about.
-struct Shelf;
-
-impl Replica for Shelf {
-    fn collection(&self) -> &'static str {
-        "shelf"
-    }
-
-    fn fields(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn rows(&self, _: &mut Conn, _: &Select<'_>) -> QueryResult<Vec<Row>> {
-        Ok(Vec::new())
-    }
-
-    fn forgotten_since(&self, _: &mut Conn) -> QueryResult<Option<Timestamp>> {
-        Ok(None)
-    }
-}
-
-impl Owner for Shelf {
-    fn key_after(&self, _: &mut Conn, _: &str, _: i64) -> QueryResult<Option<String>> {
-        Ok(None)
-    }
-
-    fn forgotten_version(&self, _: &mut Conn) -> QueryResult<i64> {
-        Ok(0)
-    }
-
-    /// Everything is left as it is.
-    fn resend(&self, _: &mut Conn, resend: &Resend<'_>) -> QueryResult<Resent> {
-        let why = |key: &engine::resync::ResendKey| (key.key.clone(), "never heard of".to_owned());
-        Ok(Resent { events: Vec::new(), skipped: resend.keys.iter().map(why).collect() })
-    }
-
-    fn again(
-        &self,
-        kept: &common::event::EventRow,
-        _: Option<&str>,
-    ) -> QueryResult<common::event::NewEvent> {
-        Ok(common::event::NewEvent {
-            event_type: common::inventory::CHANGED,
-            key: kept.key.clone(),
-            version: kept.version,
-            payload: kept.payload.clone(),
-            traceparent: None,
-        })
-    }
-
-    fn next_keys(&self, _: &mut Conn, _: &str, _: &Which, _: i64) -> QueryResult<Walked> {
-        Ok(Walked::default())
-    }
-}
-
-/// Finds what it is told to be obsolete to be so, and names what it sends again by the old ids.
-#[derive(Debug)]
-struct ShelfCommander;
-
-impl Commander for ShelfCommander {
-    fn is_command(&self, event_type: &str) -> bool {
-        event_type == "command"
-    }
-
-    fn judge(&self, _: &mut Conn, lost: &[LostCommand]) -> QueryResult<Vec<Judgement>> {
-        let judge = |command: &LostCommand| match command.key.as_str() {
-            "obsolete" => Judgement::Obsolete("it is over".to_owned()),
-            _ => Judgement::Matters,
-        };
-        Ok(lost.iter().map(judge).collect())
-    }
-
-    fn send_again(
-        &self,
-        _: &mut Conn,
-        _: Timestamp,
-        lost: &[LostCommand],
-        _: &str,
-    ) -> QueryResult<Vec<EventId>> {
-        Ok(lost.iter().map(|command| command.event_id).collect())
-    }
-
-    fn accept(&self, _: &mut Conn, _: Timestamp, _: &[LostCommand], _: &str) -> QueryResult<()> {
-        Ok(())
-    }
-}
 
 fn engine(db: Db, settings: &Settings, env: &Env) -> Engine {
     let (settings, env) = (settings.clone(), env.clone());

@@ -18,6 +18,7 @@ mod relay;
 mod restored;
 mod resyncs;
 mod search;
+mod shelf;
 mod stream;
 mod trend;
 mod verifications;

@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use common::db::Conn;
+use diesel::prelude::*;
+use diesel::sql_query;
 use engine::outbox::{release, renew};
 use serde_json::json;
 use stockloop_tests::on_every_database;
@@ -10,6 +13,7 @@ on_every_database!(AdminFixture::new =>
     the_whole_relay_is_paused_and_resumed,
     keys_are_paused_one_by_one,
     instances_with_their_shards,
+    the_slot_of_the_log_is_shown,
 );
 
 async fn the_whole_relay_is_paused_and_resumed(fixture: AdminFixture) {
@@ -66,4 +70,31 @@ async fn instances_with_their_shards(fixture: AdminFixture) {
     release(&fixture.db, "one").await.unwrap();
     let relay = fixture.get("/relay").await.body;
     assert_eq!(relay["instances"].as_array().unwrap().len(), 1, "{relay}");
+}
+
+async fn the_slot_of_the_log_is_shown(fixture: AdminFixture) {
+    let made = fixture.write(|conn| match conn {
+        Conn::Pg(c) => {
+            sql_query("SELECT pg_create_logical_replication_slot('stockloop_shop_1', 'pgoutput')")
+                .execute(c)
+        }
+        Conn::Sqlite(_) => Ok(0),
+    });
+    if made.await == 0 {
+        return assert_eq!(fixture.get("/relay").await.body["log"], json!(null));
+    }
+    let slot = fixture.get("/relay").await.body["log"].clone();
+    assert_eq!(
+        (&slot["slot"], &slot["wal_status"]),
+        (&json!("stockloop_shop_1"), &json!("reserved"))
+    );
+    assert!(slot["kept_bytes"].as_i64().is_some_and(|kept| kept > 0), "{slot}");
+    fixture
+        .write(|conn| match conn {
+            Conn::Pg(c) => {
+                sql_query("SELECT pg_drop_replication_slot('stockloop_shop_1')").execute(c)
+            }
+            Conn::Sqlite(_) => Ok(0),
+        })
+        .await;
 }

@@ -7,6 +7,8 @@ use super::*;
 on_every_database!(OutboxFixture::new =>
     a_late_loser_of_a_lease_writes_nothing,
     leases_are_shared_fairly_and_taken_over,
+    one_of_those_that_read_the_log_has_all_shards,
+    instances_of_both_settings_leave_no_shard_to_nobody,
     only_what_is_due_and_pending_is_found,
     a_cut_page_holds_what_was_committed_first,
     stale_statistics_make_no_statement_walk,
@@ -37,6 +39,36 @@ async fn leases_are_shared_fairly_and_taken_over(fixture: OutboxFixture) {
     }
     release(&fixture.db, "b").await.unwrap();
     assert_eq!(renew(&fixture.db, "a", lease).await.unwrap().tokens.len(), 64);
+}
+
+async fn one_of_those_that_read_the_log_has_all_shards(fixture: OutboxFixture) {
+    let held = async |name| shards(&fixture, name, Share::One).await;
+    assert_eq!((held("a").await, held("b").await), (64, 0));
+    assert_eq!((held("a").await, held("b").await), (64, 0), "it keeps them");
+    release(&fixture.db, "a").await.unwrap();
+    assert_eq!((held("b").await, held("a").await), (64, 0));
+}
+
+/// The setting changes one instance after the other, in either direction.
+async fn instances_of_both_settings_leave_no_shard_to_nobody(fixture: OutboxFixture) {
+    for (old, new) in [(Share::Fair, Share::One), (Share::One, Share::Fair)] {
+        let held = async |name, share| shards(&fixture, name, share).await;
+        assert_eq!(held("old", old).await, 64);
+        held("new", new).await;
+        let mut both = (0, 0);
+        for _ in 0..3 {
+            both = (held("old", old).await, held("new", new).await);
+        }
+        assert_eq!(both, (32, 32), "{old:?} beside {new:?}");
+        release(&fixture.db, "old").await.unwrap();
+        assert_eq!(held("new", new).await, 64);
+        release(&fixture.db, "new").await.unwrap();
+    }
+}
+
+/// How many shards the instance `name` holds after it has renewed them.
+async fn shards(fixture: &OutboxFixture, name: &str, share: Share) -> usize {
+    renew_share(&fixture.db, name, Duration::from_secs(60), share).await.unwrap().tokens.len()
 }
 
 async fn only_what_is_due_and_pending_is_found(fixture: OutboxFixture) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -73,6 +74,12 @@ pub(super) async fn verification(
     };
     let position = |run: &Value| count(run, "keys");
     until_ended(ctx, &["verifications", seq], expected, position, message).await
+}
+
+/// Starts the job that is asked for, and shows how far it is until it has ended.
+pub(super) async fn started(ctx: &CommandContext, asked: &Value) -> anyhow::Result<Value> {
+    let raw = ctx.client.send(Method::POST, &["resyncs"], Some(asked)).await?;
+    job(ctx, &serde_json::from_str(&raw)?).await
 }
 
 /// Shows how far a job is until it has ended.

@@ -1,7 +1,6 @@
 //! `repair`: sends again what a verification found to differ, and verifies it.
 
 use clap::Args;
-use hyper::Method;
 use serde_json::{Value, json};
 
 use super::super::client::Query;
@@ -73,9 +72,7 @@ pub(super) async fn run(ctx: &CommandContext, args: &RepairArgs) -> anyhow::Resu
         "kind": "repair", "selection": { "differences": found["seq"] }, "reason": args.reason,
         "expected": differences,
     });
-    let raw = ctx.client.send(Method::POST, &["resyncs"], Some(&job)).await?;
-    let job = follow::job(ctx, &serde_json::from_str(&raw)?).await?;
-    result(ctx, &job).await
+    result(ctx, &follow::started(ctx, &job).await?).await
 }
 
 /// How it ends where there is nothing that could be repaired.

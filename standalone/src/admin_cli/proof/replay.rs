@@ -75,9 +75,7 @@ pub(super) async fn run(ctx: &CommandContext, args: &ReplayArgs) -> anyhow::Resu
         return Ok(Outcome::NotDone);
     }
     let job = json!({ "kind": "replay", "selection": { "kept": kept }, "reason": args.reason });
-    let raw = ctx.client.send(Method::POST, &["resyncs"], Some(&job)).await?;
-    let job = follow::job(ctx, &serde_json::from_str(&raw)?).await?;
-    resync::result(ctx, &job).await
+    resync::result(ctx, &follow::started(ctx, &job).await?).await
 }
 
 fn selected(ctx: &CommandContext, args: &ReplayArgs) -> Value {

@@ -1,7 +1,6 @@
 //! `resync`: sends the states of keys again.
 
 use clap::Args;
-use hyper::Method;
 use serde_json::{Value, json};
 
 use super::super::confirm::confirmed;
@@ -71,9 +70,7 @@ pub(super) async fn run(ctx: &CommandContext, args: &ResyncArgs) -> anyhow::Resu
         return Ok(Outcome::NotDone);
     }
     let job = json!({ "kind": "resync", "selection": selection, "reason": args.reason });
-    let raw = ctx.client.send(Method::POST, &["resyncs"], Some(&job)).await?;
-    let job = follow::job(ctx, &serde_json::from_str(&raw)?).await?;
-    result(ctx, &job).await
+    result(ctx, &follow::started(ctx, &job).await?).await
 }
 
 /// The selection as the service reads it, and what to ask before; named keys are not asked about.

@@ -1,14 +1,14 @@
 //! Settings: defaults, then a TOML file, then the environment (`STOCKLOOP__SECTION__NAME`).
 
+mod load;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::db::{Backend, DatabaseSettings, Location, Pooler, Url};
+use crate::db::{DatabaseSettings, Url};
 
 /// Everything that a service can be told; both services know the same names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -450,138 +450,4 @@ fn redacted_values<S: Serializer>(
             .iter()
             .map(|(name, value)| (name, if harmless(name) { value.as_str() } else { "***" })),
     )
-}
-
-/// What knows an event again is kept for so long at least: younger events need no look at what is gone.
-const SHORTEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-impl Settings {
-    /// Reads `defaults` (TOML, the service's own example file), then `file`, then the environment.
-    ///
-    /// # Errors
-    /// Which source is wrong, at which name, and why.
-    pub fn load(defaults: &str, file: Option<&Path>) -> anyhow::Result<Self> {
-        let mut sources = config::Config::builder()
-            .add_source(config::File::from_str(defaults, config::FileFormat::Toml));
-        if let Some(file) = file {
-            sources = sources.add_source(config::File::from(file).format(config::FileFormat::Toml));
-        }
-        // Values stay text until a field asks for a number: a password such as 007 must not become 7.
-        let environment =
-            config::Environment::with_prefix("STOCKLOOP").prefix_separator("__").separator("__");
-        let settings: Self =
-            sources.add_source(environment).build().and_then(config::Config::try_deserialize).context(
-                "the configuration is wrong; `config --example` prints every option with its default",
-            )?;
-        settings.check()?;
-        Ok(settings)
-    }
-
-    /// Checks what one setting has to be because of another.
-    fn check(&self) -> anyhow::Result<()> {
-        let Self { inbox, retention, verify, .. } = self;
-        anyhow::ensure!(
-            (0.001..=1.0).contains(&verify.share),
-            "verify.share is {}; it is the part of the time that a verification may work, from 0.001 to 1",
-            verify.share
-        );
-        self.check_log()?;
-        let first = &self.kafka.outbound_consumer;
-        anyhow::ensure!(
-            !self.consumers.contains_key(first),
-            "consumers.{first} is the one of kafka.outbound_consumer, which is required anyway and asked at peer.url; leave the section out"
-        );
-        let kept = [("orders", retention.orders), ("removed_products", retention.removed_products)];
-        // A message that comes again is known by its id first, and by these rows after that.
-        for (name, duration) in kept {
-            anyhow::ensure!(
-                duration >= inbox.retention.max(SHORTEST),
-                "retention.{name} is shorter than inbox.retention or a day: an event that comes again would not be known"
-            );
-        }
-        Ok(())
-    }
-
-    /// What a relay needs that reads the log.
-    fn check_log(&self) -> anyhow::Result<()> {
-        let Self { outbox, database, .. } = self;
-        if outbox.relay != RelayKind::Log {
-            return Ok(());
-        }
-        let own = !outbox.log_url.expose().is_empty();
-        let url = if own { &outbox.log_url } else { &database.url };
-        anyhow::ensure!(
-            Location::parse(url)?.backend() == Backend::Postgres,
-            "outbox.relay = \"log\" needs PostgreSQL, and {} is none; use \"table\"",
-            url.redacted()
-        );
-        anyhow::ensure!(
-            own || database.pooler == Pooler::None,
-            "outbox.relay = \"log\" needs a session of its own, which no pooler in transaction mode gives; set outbox.log_url to the server itself"
-        );
-        Ok(())
-    }
-
-    /// The settings as TOML with every secret hidden: for `config` and for the log at start.
-    ///
-    /// # Errors
-    /// When they can't be written as TOML, which would be a flaw of this program.
-    pub fn redacted_toml(&self) -> anyhow::Result<String> {
-        toml::to_string_pretty(self).context("the settings can't be written as TOML")
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    const DEFAULTS: &str = include_str!("../../product-service/product-service.toml");
-
-    #[test]
-    fn a_file_changes_defaults_and_may_name_properties_with_dots() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let text = "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\nsasl_password = \"007\"\n\
-                    [alerts]\nrecipients = [\"a@shop.example\"]\n[http]\nadmin_token = \"s3cret\"\n";
-        file.write_all(text.as_bytes()).unwrap();
-        let settings = Settings::load(DEFAULTS, Some(file.path())).unwrap();
-        assert_eq!(settings.kafka.properties["security.protocol"], "SASL_SSL");
-        assert_eq!(settings.kafka.properties["sasl_password"], "007");
-        assert_eq!(settings.alerts.recipients, ["a@shop.example"]);
-        let shown = settings.redacted_toml().unwrap();
-        assert!(!shown.contains("007") && !shown.contains("s3cret"), "{shown}");
-        assert!(shown.contains("SASL_SSL"), "{shown}");
-    }
-
-    #[test]
-    fn an_unknown_option_is_an_error_that_names_it() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"[outbox]\nmax_atempts = 3\n").unwrap();
-        let error = Settings::load(DEFAULTS, Some(file.path())).unwrap_err();
-        assert!(format!("{error:#}").contains("max_atempts"), "{error:#}");
-    }
-
-    #[test]
-    fn what_knows_an_event_again_is_kept_as_long_as_its_id() {
-        for name in ["orders", "removed_products"] {
-            let mut file = tempfile::NamedTempFile::new().unwrap();
-            let text = format!("[retention]\n{name} = \"29days\"\n");
-            file.write_all(text.as_bytes()).unwrap();
-            let error = Settings::load(DEFAULTS, Some(file.path())).unwrap_err();
-            assert!(error.to_string().contains(&format!("retention.{name}")), "{error:#}");
-        }
-    }
-
-    #[test]
-    fn recipients_may_be_one_text() {
-        #[derive(Deserialize)]
-        struct Only {
-            #[serde(deserialize_with = "list_or_text")]
-            to: Vec<String>,
-        }
-        let only: Only = serde_json::from_str(r#"{"to": "a@x.example, b@x.example,"}"#).unwrap();
-        assert_eq!(only.to, ["a@x.example", "b@x.example"]);
-    }
 }

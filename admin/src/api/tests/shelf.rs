@@ -1,0 +1,94 @@
+//! An owner and a sender of commands that do nothing: what is asked of them is what the routes are tried with.
+
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::event::{EventRow, NewEvent};
+use common::ids::EventId;
+use common::inventory::CHANGED;
+use diesel::QueryResult;
+use engine::lost::{Commander, Judgement, LostCommand};
+use engine::resync::{Resend, ResendKey, Resent, Walked, Which};
+use engine::verify::{Owner, Replica, Row, Select};
+
+/// An owner of nothing yet: that is enough to be asked about.
+pub(super) struct Shelf;
+
+impl Replica for Shelf {
+    fn collection(&self) -> &'static str {
+        "shelf"
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn rows(&self, _: &mut Conn, _: &Select<'_>) -> QueryResult<Vec<Row>> {
+        Ok(Vec::new())
+    }
+
+    fn forgotten_since(&self, _: &mut Conn) -> QueryResult<Option<Timestamp>> {
+        Ok(None)
+    }
+}
+
+impl Owner for Shelf {
+    fn key_after(&self, _: &mut Conn, _: &str, _: i64) -> QueryResult<Option<String>> {
+        Ok(None)
+    }
+
+    fn forgotten_version(&self, _: &mut Conn) -> QueryResult<i64> {
+        Ok(0)
+    }
+
+    /// Everything is left as it is.
+    fn resend(&self, _: &mut Conn, resend: &Resend<'_>) -> QueryResult<Resent> {
+        let why = |key: &ResendKey| (key.key.clone(), "never heard of".to_owned());
+        Ok(Resent { events: Vec::new(), skipped: resend.keys.iter().map(why).collect() })
+    }
+
+    fn again(&self, kept: &EventRow, _: Option<&str>) -> QueryResult<NewEvent> {
+        Ok(NewEvent {
+            event_type: CHANGED,
+            key: kept.key.clone(),
+            version: kept.version,
+            payload: kept.payload.clone(),
+            traceparent: None,
+        })
+    }
+
+    fn next_keys(&self, _: &mut Conn, _: &str, _: &Which, _: i64) -> QueryResult<Walked> {
+        Ok(Walked::default())
+    }
+}
+
+/// Finds what it is told to be obsolete to be so, and names what it sends again by the old ids.
+#[derive(Debug)]
+pub(super) struct ShelfCommander;
+
+impl Commander for ShelfCommander {
+    fn is_command(&self, event_type: &str) -> bool {
+        event_type == "command"
+    }
+
+    fn judge(&self, _: &mut Conn, lost: &[LostCommand]) -> QueryResult<Vec<Judgement>> {
+        let judge = |command: &LostCommand| match command.key.as_str() {
+            "obsolete" => Judgement::Obsolete("it is over".to_owned()),
+            _ => Judgement::Matters,
+        };
+        Ok(lost.iter().map(judge).collect())
+    }
+
+    fn send_again(
+        &self,
+        _: &mut Conn,
+        _: Timestamp,
+        lost: &[LostCommand],
+        _: &str,
+    ) -> QueryResult<Vec<EventId>> {
+        Ok(lost.iter().map(|command| command.event_id).collect())
+    }
+
+    fn accept(&self, _: &mut Conn, _: Timestamp, _: &[LostCommand], _: &str) -> QueryResult<()> {
+        Ok(())
+    }
+}
