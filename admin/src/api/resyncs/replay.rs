@@ -65,7 +65,7 @@ pub(crate) struct ReplayPreview {
     /// Kept events that it covers: of all events since the moment, or of the keys. States that were sent again are
     /// counted here and replayed once, and each key ends with its present state besides.
     events: i64,
-    /// Whether there may be more: counting ends at 10,000 of a key, or since a moment.
+    /// Whether there may be more: counting ends at 10,000.
     more: bool,
     /// When the first of them was made.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -88,7 +88,7 @@ pub(crate) struct GoneKey {
     kept_from_version: Option<i64>,
 }
 
-/// Events of a key, or since a moment, that a preview counts.
+/// Events that a preview counts, of all keys together.
 const COUNTED: i64 = 10_000;
 
 /// Keys with a gone part that a preview names.
@@ -134,7 +134,9 @@ impl ReplayPreview {
         }
         let from = kept.from_version.unwrap_or(1);
         for key in &kept.keys {
-            let count = count_kept_of(conn, key, from, COUNTED)?;
+            // One at the least, which says what is gone.
+            let rest = (COUNTED - preview.events).max(1);
+            let count = count_kept_of(conn, key, from, rest)?;
             preview.add(count);
             let whole = count.oldest_version.is_some_and(|oldest| oldest <= from);
             if !whole && preview.gone.len() < GONE_NAMED {
@@ -147,7 +149,7 @@ impl ReplayPreview {
 
     fn add(&mut self, count: KeptCount) {
         self.events += count.events;
-        self.more |= count.events >= COUNTED;
+        self.more |= self.events >= COUNTED;
         self.from = self.from.into_iter().chain(count.first).min();
         self.to = self.to.max(count.last);
     }
