@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::advance::advance;
 use super::in_flight::InFlight;
 use super::lease::LeaseSet;
-use super::log::{LogFeed, LogReader, Place, Taken};
+use super::log::{Ended, LogFeed, LogReader, Place, TablesShare, Taken};
 use super::offsets::KnownOffsets;
 use super::partition_backoff::PartitionBackoff;
 use super::position::{Positions, ReadState};
@@ -106,6 +106,9 @@ pub struct RelayOutcome {
     /// Why some or all events are not sent now, if it is not their own fault.
     pub hindered: Option<String>,
 }
+
+/// How soon what the log told of is looked at again, where its transaction is not seen yet.
+const UNTIL_SEEN: Duration = Duration::from_millis(2);
 
 /// What goes to one partition, and where it came from.
 type Batch = (Vec<DueRow>, Origin);
@@ -222,13 +225,17 @@ impl Relay {
         let log = self.state_of_the_log();
         let after = self.turn().end(log);
         if after == After::Later {
-            let woken = Arc::clone(&self.parts.woken);
-            tokio::spawn(async move {
-                tokio::time::sleep(BETWEEN_READS).await;
-                woken.notify_one();
-            });
+            self.wake_in(BETWEEN_READS);
         }
         Ok(after != After::Again)
+    }
+
+    fn wake_in(&self, pause: Duration) {
+        let woken = Arc::clone(&self.parts.woken);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            woken.notify_one();
+        });
     }
 
     fn state_of_the_log(&self) -> Log {
@@ -257,14 +264,23 @@ impl Relay {
         if self.log.is_empty() {
             return Ok((0, BTreeMap::new()));
         }
-        let paused = self.parts.db.read(|conn| Ok::<_, DbError>(pause::all(conn)?)).await?;
+        let read = |conn: &mut Conn| Ok::<_, DbError>((pause::all(conn)?, store::ended(conn)?));
+        let (paused, ended) = self.parts.db.read(read).await?;
         if paused.everything {
             self.log.leave_all();
             return Ok((0, BTreeMap::new()));
         }
         let is_paused = |row: &DueRow| paused.keys.contains(&row.key);
-        let fits = |row: &DueRow| is_paused(row) || take_room(room, row, partitions);
-        let taken = self.log.take(shards, self.batch(), fits);
+        // The log tells of a commit before others see it; what is not seen can't be marked, and an answer to it not settled.
+        let is_seen = |row: &DueRow| ended.as_ref().is_some_and(|ended| ended.has(row.tx));
+        let mut all_seen = true;
+        let taken = self.log.take(shards, self.batch(), |row| {
+            all_seen &= is_seen(row);
+            is_seen(row) && (is_paused(row) || take_room(room, row, partitions))
+        });
+        if !all_seen {
+            self.wake_in(UNTIL_SEEN);
+        }
         self.end_turn(shards, &taken.rows, self.batch());
         let found = taken.rows.len();
         let (Taken { rows, places }, left) = taken.split(|row| !is_paused(row));
@@ -327,11 +343,11 @@ impl Relay {
         let log = self.log.clone();
         let read = self.parts.db.read::<_, DbError>(move |conn| {
             let due = |conn: &mut Conn| {
+                let ended = tables_share(conn, &log)?;
                 let paused = pause::all(conn)?;
                 if paused.everything {
                     return Ok(Read::default());
                 }
-                let ended = log.of_the_table();
                 let seen = ended.as_ref().map_or(i64::MAX, |ended| ended.xmin);
                 let horizon = store::horizon(conn)?.min(seen);
                 let (generation, after) = positions.read(&leases, &shards, &paused.keys, horizon);
@@ -457,6 +473,19 @@ impl Relay {
     /// Lets the next step ask the broker again how many partitions there are.
     pub fn forget_topology(&self) {
         *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// The transactions whose events the table has; `None`: all. Reads come one after the other, so what earlier ones saw
+/// had ended before the snapshot that the log is followed from.
+fn tables_share(conn: &mut Conn, log: &LogFeed) -> QueryResult<Option<Ended>> {
+    match log.of_the_table() {
+        TablesShare::All => Ok(None),
+        TablesShare::Of(ended) => Ok(Some(ended)),
+        TablesShare::Last(session) => {
+            let ended = store::ended(conn)?;
+            Ok(ended.filter(|ended| log.follow(session, ended)))
+        }
     }
 }
 

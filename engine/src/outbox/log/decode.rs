@@ -31,6 +31,8 @@ pub(super) enum Said {
 pub(super) struct Decoder {
     parser: LogicalReplicationParser,
     relations: HashMap<u32, Columns>,
+    /// The transaction that is told of: the lower 32 bits of its number.
+    transaction: u32,
 }
 
 /// Where the columns of `outbox_event` are in a row.
@@ -50,6 +52,7 @@ impl Decoder {
         Self {
             parser: LogicalReplicationParser::with_protocol_version(1),
             relations: HashMap::new(),
+            transaction: 0,
         }
     }
 
@@ -68,8 +71,12 @@ impl Decoder {
                 }
                 Ok(Said::Nothing)
             }
+            M::Begin { xid, .. } => {
+                self.transaction = xid;
+                Ok(Said::Nothing)
+            }
             M::Insert { relation_id, tuple } => match self.relations.get(&relation_id) {
-                Some(columns) => Ok(Said::Appended(columns.event(&tuple)?)),
+                Some(columns) => Ok(Said::Appended(columns.event(&tuple, self.transaction)?)),
                 None => Err(LogError::Odd(format!(
                     "a row of relation {relation_id}, which the log did not tell of"
                 ))),
@@ -110,7 +117,7 @@ impl Columns {
         })
     }
 
-    fn event(&self, tuple: &TupleData) -> Result<DueRow, LogError> {
+    fn event(&self, tuple: &TupleData, transaction: u32) -> Result<DueRow, LogError> {
         let column = |place: usize| tuple.get_column(place).filter(|column| !column.is_null());
         let text = |place: usize| {
             column(place).and_then(ColumnData::as_str).ok_or_else(|| {
@@ -127,7 +134,7 @@ impl Columns {
             shard: shard_of(&key),
             attempt: 0,
             size: i32::try_from(payload.len()).unwrap_or(i32::MAX),
-            tx: 0,
+            tx: i64::from(transaction),
             event_type: text(self.event_type)?.into_owned(),
             epoch: number(self.epoch)?,
             traceparent: column(self.traceparent).and_then(ColumnData::as_string),

@@ -39,13 +39,36 @@ struct Shared {
 struct State {
     /// Counts the times that all began anew: what belongs to an earlier one is not known here any more.
     session: u64,
-    /// Whether the log is followed: a mark of this session came out of it.
-    followed: bool,
+    phase: Phase,
     shards: BTreeMap<i16, Waiting>,
     events: usize,
     bytes: usize,
     stretches: Stretches,
     passed: Mark,
+}
+
+/// How far the log has become the way of what is new.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Phase {
+    /// The table has everything.
+    #[default]
+    Unread,
+    /// A mark of this session came, so what is new comes, too; the table goes on until it is told where to end.
+    Ready,
+    /// What had ended by then is the table's, and what was appended later comes by the log.
+    Followed(Ended),
+}
+
+/// Which events the table has, of those that were never sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::outbox) enum TablesShare {
+    /// All.
+    All,
+    /// All, but the log is about to take over: the next read has to [`LogFeed::follow`] from its snapshot on, in this
+    /// session.
+    Last(u64),
+    /// Those of these transactions.
+    Of(Ended),
 }
 
 /// The events of one shard.
@@ -74,6 +97,20 @@ pub(in crate::outbox) struct Ended {
     pub(in crate::outbox) xmax: i64,
     /// Those in between that still run.
     pub(in crate::outbox) running: Vec<i64>,
+}
+
+impl Ended {
+    /// How many there are. Of two snapshots of one server, the later one has all of the earlier one, so this orders them.
+    fn count(&self) -> i64 {
+        self.xmax.saturating_sub(i64::try_from(self.running.len()).unwrap_or(i64::MAX))
+    }
+
+    /// Whether a transaction is one of them, of whose number the log tells the lower 32 bits.
+    pub(in crate::outbox) fn has(&self, lower: i64) -> bool {
+        let distance = (lower - self.xmax) as i32;
+        let number = self.xmax + i64::from(distance);
+        number < self.xmax && !self.running.contains(&number)
+    }
 }
 
 impl FromStr for Ended {
@@ -117,13 +154,38 @@ impl LogFeed {
 
     /// Whether the log brings what is new.
     pub(in crate::outbox) fn is_followed(&self) -> bool {
-        self.lock().followed
+        matches!(self.lock().phase, Phase::Followed(_))
     }
 
-    /// The transactions whose events are the table's, if they are PENDING; `None`: all.
-    pub(in crate::outbox) fn of_the_table(&self) -> Option<Ended> {
+    /// Whether it does, or is about to.
+    pub(super) fn is_read(&self) -> bool {
+        self.lock().phase != Phase::Unread
+    }
+
+    /// Which events are the table's, if they are PENDING.
+    pub(in crate::outbox) fn of_the_table(&self) -> TablesShare {
         let state = self.lock();
-        state.followed.then(|| state.passed.before.clone())
+        match &state.phase {
+            Phase::Unread => TablesShare::All,
+            Phase::Ready => TablesShare::Last(state.session),
+            Phase::Followed(from) if from.count() > state.passed.before.count() => {
+                TablesShare::Of(from.clone())
+            }
+            Phase::Followed(_) => TablesShare::Of(state.passed.before.clone()),
+        }
+    }
+
+    /// What has `ended` is the table's, which has not looked at anything later, and what comes from now on is the log's;
+    /// false if that is read no more, or in another session.
+    pub(in crate::outbox) fn follow(&self, session: u64, ended: &Ended) -> bool {
+        let mut state = self.lock();
+        let is_ready = state.session == session && state.phase == Phase::Ready;
+        if is_ready {
+            state.leave_rows(|_, row| ended.has(row.tx));
+            state.phase = Phase::Followed(ended.clone());
+            state.pass();
+        }
+        is_ready
     }
 
     /// Up to where the log is not needed any more, if `received` is the last place that came.
@@ -148,11 +210,13 @@ impl LogFeed {
         self.0.freed.notified().await;
     }
 
-    /// An event comes out of the log. Before that is followed, the table has it.
+    /// An event comes out of the log. If that is not read yet, or was not when it was appended, the table has it.
     pub(super) fn push(&self, row: DueRow) {
         let mut state = self.lock();
-        if !state.followed {
-            return;
+        match &state.phase {
+            Phase::Unread => return,
+            Phase::Followed(from) if from.has(row.tx) => return,
+            Phase::Ready | Phase::Followed(_) => {}
         }
         let stretch = state.stretches.enter();
         state.events += 1;
@@ -160,10 +224,12 @@ impl LogFeed {
         state.shards.entry(row.shard).or_default().rows.push_back((stretch, row));
     }
 
-    /// A mark of this session comes out of the log: from here on, it is followed.
+    /// A mark of this session comes out of the log: from here on, it can be followed.
     pub(super) fn mark(&self, mark: Mark, now: Instant) {
         let mut state = self.lock();
-        state.followed = true;
+        if state.phase == Phase::Unread {
+            state.phase = Phase::Ready;
+        }
         state.stretches.end(mark, now);
         state.pass();
     }
@@ -278,22 +344,22 @@ impl State {
         }
         leave.into_iter().for_each(|shard| self.leave(shard));
         if let Some(first) = self.stretches.waits_too_long(now) {
-            self.leave_stretch(first);
+            self.leave_rows(|stretch, _| stretch <= first);
         }
         self.pass();
     }
 
-    /// The rows of the first stretch are the first of their shards.
-    fn leave_stretch(&mut self, first: Stretch) {
+    fn leave_rows(&mut self, which: impl Fn(Stretch, &DueRow) -> bool) {
         for waiting in self.shards.values_mut() {
-            while let Some((stretch, row)) = waiting.rows.front()
-                && *stretch <= first
-            {
-                self.events -= 1;
-                self.bytes -= row.payload.len();
-                self.stretches.leave(*stretch, 1);
-                waiting.rows.pop_front();
-            }
+            waiting.rows.retain(|(stretch, row)| {
+                let is_left = which(*stretch, row);
+                if is_left {
+                    self.events -= 1;
+                    self.bytes -= row.payload.len();
+                    self.stretches.leave(*stretch, 1);
+                }
+                !is_left
+            });
         }
     }
 

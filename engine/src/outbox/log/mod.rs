@@ -6,14 +6,15 @@
 //!
 //! The two do not send the same event, because *marks* divide them: once a second, the transactions that have ended are
 //! written into the log itself. When a mark comes out of it, all that those appended came before; when that is dealt with,
-//! what of them is still PENDING is the table's. What comes before the first mark of a session is the table's, too.
+//! what of them is still PENDING is the table's. What comes before the first mark of a session is the table's, too; behind
+//! it, the relay's next read says with its snapshot where the table ends and the log begins.
 
 mod decode;
 mod feed;
 mod reader;
 mod slot;
 
-pub(super) use feed::{Ended, LogFeed, Place, Taken};
+pub(super) use feed::{Ended, LogFeed, Place, TablesShare, Taken};
 pub use reader::{LogError, LogReader};
 pub use slot::{SlotState, Unused, drop_unused_slot, slot_state};
 

@@ -236,7 +236,7 @@ impl Session<'_> {
             return Err(LogError::Foreign);
         }
         let is_behind = self.marks.front().is_some_and(|(_, at)| at.elapsed() > FAR_BEHIND);
-        if is_behind && self.reader.feed.is_followed() {
+        if is_behind && self.reader.feed.is_read() {
             tracing::info!("the log is far behind; the table is read until it has caught up");
             self.reader.feed.stop_following();
             self.follow_from = self.written + 1;

@@ -8,7 +8,10 @@ use common::ids::EventId;
 use uuid::Uuid;
 
 use super::super::store::DueRow;
-use super::feed::{Ended, LogFeed, Mark};
+use super::feed::{Ended, LogFeed, Mark, TablesShare};
+
+/// A transaction after all marks.
+const NOW: u32 = 1 << 30;
 
 fn row(shard: i16, id: u128) -> DueRow {
     DueRow {
@@ -16,7 +19,7 @@ fn row(shard: i16, id: u128) -> DueRow {
         shard,
         attempt: 0,
         size: 2,
-        tx: 0,
+        tx: i64::from(NOW),
         event_type: "test.changed".to_owned(),
         key: format!("key-{shard}"),
         epoch: 1,
@@ -24,6 +27,11 @@ fn row(shard: i16, id: u128) -> DueRow {
         traceparent: None,
         created_us: Timestamp::default(),
     }
+}
+
+/// What the transaction with this number appended, as the log tells it.
+fn by(transaction: u32) -> DueRow {
+    DueRow { tx: i64::from(transaction), ..row(0, u128::from(transaction)) }
 }
 
 /// A mark when all transactions below `xmax` had ended.
@@ -38,8 +46,20 @@ fn ended(xmax: i64) -> Ended {
 /// A log that is followed.
 fn begun() -> LogFeed {
     let feed = LogFeed::default();
-    feed.mark(mark(1), Instant::now());
+    follow(&feed, 1);
     feed
+}
+
+/// The first mark of a session comes, and the table ends where all transactions below `xmax` had ended.
+fn follow(feed: &LogFeed, xmax: i64) {
+    feed.mark(mark(xmax), Instant::now());
+    let TablesShare::Last(session) = feed.of_the_table() else { panic!("it is ready") };
+    assert!(feed.follow(session, &ended(xmax)));
+}
+
+/// What the table has is what these had appended.
+fn tables(xmax: i64) -> TablesShare {
+    TablesShare::Of(ended(xmax))
 }
 
 fn held() -> BTreeMap<i16, i64> {
@@ -64,12 +84,46 @@ fn a_snapshot_is_read_as_it_is_written() {
 fn the_table_has_everything_until_the_log_is_followed() {
     let feed = LogFeed::default();
     feed.push(row(0, 1));
-    assert_eq!((feed.of_the_table(), feed.is_empty()), (None, true));
-    feed.mark(mark(7), Instant::now());
-    assert_eq!(feed.of_the_table(), Some(ended(7)));
+    assert_eq!((feed.of_the_table(), feed.is_empty()), (TablesShare::All, true));
+    follow(&feed, 7);
+    assert_eq!(feed.of_the_table(), tables(7));
     feed.push(row(0, 2));
     feed.stop_following();
-    assert_eq!((feed.of_the_table(), feed.is_empty()), (None, true));
+    assert_eq!((feed.of_the_table(), feed.is_empty()), (TablesShare::All, true));
+}
+
+/// A mark may have been on its way for long, and the table was read meanwhile.
+#[test]
+fn the_log_begins_where_the_table_ends() {
+    let feed = LogFeed::default();
+    feed.mark(mark(700), Instant::now());
+    let TablesShare::Last(session) = feed.of_the_table() else { panic!("it is ready") };
+    (701..=709).for_each(|tx| feed.push(by(tx)));
+    assert!(!feed.is_followed());
+    let ended = Ended { xmin: 703, xmax: 706, running: vec![703, 705] };
+    assert!(!feed.follow(session + 1, &ended), "another session");
+    assert!(feed.follow(session, &ended));
+    assert_eq!(feed.of_the_table(), TablesShare::Of(ended.clone()));
+    (704..=711).for_each(|tx| feed.push(by(tx)));
+    let taken = feed.take(&[0], 99, |_| true);
+    assert_eq!(ids(&taken.rows), [703, 705, 706, 707, 708, 709, 705, 706, 707, 708, 709, 710, 711]);
+    // A mark that was written before that snapshot widens nothing.
+    feed.finish(taken.places);
+    feed.mark(mark(702), Instant::now());
+    assert_eq!(feed.of_the_table(), TablesShare::Of(ended));
+    feed.mark(mark(712), Instant::now());
+    assert_eq!(feed.of_the_table(), tables(712));
+}
+
+#[test]
+fn the_numbers_of_the_log_are_those_near_the_snapshot() {
+    let feed = LogFeed::default();
+    let first = (7 << 32) + 2;
+    follow(&feed, first);
+    for tx in [u32::MAX - 1, u32::MAX, 0, 1, 2, 3] {
+        feed.push(by(tx));
+    }
+    assert_eq!(ids(&feed.take(&[0], 99, |_| true).rows), [2, 3]);
 }
 
 #[test]
@@ -79,15 +133,15 @@ fn a_mark_is_passed_when_all_before_it_is_dealt_with() {
     feed.mark(mark(20), Instant::now());
     feed.push(row(1, 4));
     feed.mark(mark(30), Instant::now());
-    assert_eq!((feed.of_the_table(), feed.passed(777)), (Some(ended(1)), 10));
+    assert_eq!((feed.of_the_table(), feed.passed(777)), (tables(1), 10));
     let first = feed.take(&[0, 1, 2], 2, |_| true);
     let second = feed.take(&[0, 1, 2], 9, |_| true);
     assert_eq!((ids(&first.rows), ids(&second.rows)), (vec![1, 2], vec![3, 4]));
     // The later ones are done first.
     feed.finish(second.places);
-    assert_eq!(feed.of_the_table(), Some(ended(1)));
+    assert_eq!(feed.of_the_table(), tables(1));
     feed.finish(first.places);
-    assert_eq!((feed.of_the_table(), feed.passed(777)), (Some(ended(30)), 777));
+    assert_eq!((feed.of_the_table(), feed.passed(777)), (tables(30), 777));
 }
 
 #[test]
@@ -98,11 +152,11 @@ fn what_the_broker_did_not_take_waits_in_its_order() {
     let taken = feed.take(&[0], 3, |_| true);
     feed.finish(taken.places[..1].iter().copied());
     feed.put_back(taken.rows.into_iter().zip(taken.places).skip(1).collect::<Vec<_>>().into_iter());
-    assert_eq!(feed.of_the_table(), Some(ended(1)));
+    assert_eq!(feed.of_the_table(), tables(1));
     let again = feed.take(&[0], 9, |_| true);
     assert_eq!(ids(&again.rows), [2, 3, 4]);
     feed.finish(again.places);
-    assert_eq!(feed.of_the_table(), Some(ended(20)));
+    assert_eq!(feed.of_the_table(), tables(20));
 }
 
 #[test]
@@ -126,7 +180,7 @@ fn what_another_instance_may_send_is_left_to_it() {
     let taken = feed.take(&[5, 0], 9, |_| true);
     assert_eq!(ids(&taken.rows), [2]);
     feed.finish(taken.places);
-    assert_eq!(feed.of_the_table(), Some(ended(20)));
+    assert_eq!(feed.of_the_table(), tables(20));
     assert!(feed.is_empty());
 }
 
@@ -136,7 +190,7 @@ fn a_pause_leaves_everything_to_the_table() {
     (1..=3).for_each(|id| feed.push(row(0, id)));
     feed.mark(mark(20), Instant::now());
     feed.leave_all();
-    assert_eq!(feed.of_the_table(), Some(ended(20)));
+    assert_eq!(feed.of_the_table(), tables(20));
 }
 
 #[test]
@@ -146,9 +200,9 @@ fn a_partition_that_is_blocked_keeps_no_mark_for_ever() {
     feed.mark(mark(20), Instant::now());
     feed.push(row(0, 2));
     feed.tend(&held(), Instant::now());
-    assert_eq!(feed.of_the_table(), Some(ended(1)), "it has just come");
+    assert_eq!(feed.of_the_table(), tables(1), "it has just come");
     feed.tend(&held(), Instant::now() + Duration::from_secs(4));
-    assert_eq!(feed.of_the_table(), Some(ended(20)));
+    assert_eq!(feed.of_the_table(), tables(20));
     assert_eq!(ids(&feed.take(&[0], 9, |_| true).rows), [2], "only what the mark waits for");
 }
 
@@ -158,16 +212,16 @@ fn an_earlier_session_has_no_say() {
     feed.push(row(0, 1));
     let taken = feed.take(&[0], 1, |_| true);
     feed.stop_following();
-    feed.mark(mark(2), Instant::now());
+    follow(&feed, 2);
     feed.push(row(0, 2));
     feed.mark(mark(20), Instant::now());
     feed.finish(taken.places.clone());
     feed.put_back(taken.rows.into_iter().zip(taken.places));
-    assert_eq!(feed.of_the_table(), Some(ended(2)));
+    assert_eq!(feed.of_the_table(), tables(2));
     let taken = feed.take(&[0], 9, |_| true);
     assert_eq!(ids(&taken.rows), [2]);
     feed.finish(taken.places);
-    assert_eq!(feed.of_the_table(), Some(ended(20)));
+    assert_eq!(feed.of_the_table(), tables(20));
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(in crate::outbox) struct DueRow {
     pub(in crate::outbox) attempt: i32,
     #[diesel(sql_type = Integer)]
     pub(in crate::outbox) size: i32,
-    /// The transaction that appended it; 0 where it was sent before.
+    /// The transaction that appended it; 0 where it was sent before, and its lower 32 bits where the log told of it.
     #[diesel(sql_type = BigInt)]
     pub(in crate::outbox) tx: i64,
     #[diesel(sql_type = Text)]
@@ -80,16 +80,16 @@ pub(in crate::outbox) fn due(
     limit: usize,
 ) -> QueryResult<Vec<DueRow>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let begun = if ended.is_some() { first_unused(conn)? } else { i64::MAX };
     let mut rows: Vec<DueRow> = match conn {
         Conn::Pg(c) => sql_query(format!(
-            // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog.
+            // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog. The
+            // first unused number is of the page's own snapshot: with an earlier one, what has begun since would pass.
             "WITH shards AS (SELECT * FROM unnest($1, $2, $3, $4) AS s (shard, tx, id, room)), \
              page AS MATERIALIZED (\
                (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
                   SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx FROM outbox_pending o \
                   WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) \
-                    AND (o.tx < $8 AND o.tx <> ALL($9) OR o.tx >= $10) AND {allowed} \
+                    AND (o.tx < $8 AND o.tx <> ALL($9) OR o.tx >= {FIRST_UNUSED}) AND {allowed} \
                   ORDER BY o.tx, o.id LIMIT s.room) p LIMIT $6) \
                UNION ALL \
                (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
@@ -109,7 +109,6 @@ pub(in crate::outbox) fn due(
         .bind::<BigInt, _>(now)
         .bind::<BigInt, _>(ended.map_or(i64::MAX, |ended| ended.xmax))
         .bind::<Array<BigInt>, _>(ended.map_or(&[][..], |ended| &ended.running))
-        .bind::<BigInt, _>(begun)
         .load(c)?,
         // Only PostgreSQL has a log that could bring the others.
         Conn::Sqlite(c) => sql_query(format!(
@@ -140,10 +139,8 @@ pub(in crate::outbox) fn due(
     Ok(rows)
 }
 
-/// The first transaction that has not begun.
-fn first_unused(conn: &mut Conn) -> QueryResult<i64> {
-    number(conn, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS number")
-}
+/// The first transaction that had not begun when the statement did; computed once.
+const FIRST_UNUSED: &str = "(SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)";
 
 fn number(conn: &mut Conn, sql: &str) -> QueryResult<i64> {
     #[derive(QueryableByName)]
@@ -153,6 +150,18 @@ fn number(conn: &mut Conn, sql: &str) -> QueryResult<i64> {
     }
     let row: Number = on!(conn, c => sql_query(sql).get_result(c))?;
     Ok(row.number)
+}
+
+/// The transactions that have ended. Only PostgreSQL runs several at a time.
+pub(in crate::outbox) fn ended(conn: &mut Conn) -> QueryResult<Option<Ended>> {
+    #[derive(QueryableByName)]
+    struct Snapshot {
+        #[diesel(sql_type = Text)]
+        ended: String,
+    }
+    let Conn::Pg(c) = conn else { return Ok(None) };
+    let row: Snapshot = sql_query("SELECT pg_current_snapshot()::text AS ended").get_result(c)?;
+    Ok(row.ended.parse().ok())
 }
 
 /// The oldest transaction that may still append an event: all that older ones appended is there.
