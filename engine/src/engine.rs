@@ -323,6 +323,7 @@ impl Engine {
                 &self.settings.service.name,
                 &self.settings.kafka.outbound_ack_topic,
             ),
+            owner: self.collection.as_ref().and_then(Collection::owner),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The last step of the loop: the consumer's answers settle the events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::clock::Timestamp;
 use common::db::{Conn, Db, bisect};
 use common::env::Env;
 use common::event::EventFacts;
@@ -23,6 +24,7 @@ use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
 use crate::restored::{self, ReadPositions};
 use crate::retention::may_be_forgotten;
+use crate::verify::{Keys, Owner, Select};
 
 /// Turns answers into states.
 #[derive(Clone)]
@@ -37,6 +39,8 @@ pub struct Settler {
     pub consumer: String,
     /// How far the database has taken the topic of the answers.
     pub positions: ReadPositions,
+    /// What owns the states that snapshots bring, where this service does.
+    pub owner: Option<Arc<dyn Owner>>,
 }
 
 /// What a batch of answers did.
@@ -291,13 +295,40 @@ impl Settler {
             return Ok(());
         }
         let above: BTreeMap<EventId, i64> = store::above_source(conn, ahead)?.into_iter().collect();
+        if above.is_empty() {
+            return Ok(());
+        }
         let ids: Vec<EventId> = above.keys().copied().collect();
+        let events = store::facts_of(conn, &ids)?;
+        let owned = self.owned_versions(conn, events.iter().map(|event| event.key.clone()))?;
         let alert = |event: EventFacts| {
-            Some(NewAlert::version_above_source(&event, *above.get(&event.id)?))
+            let version = *above.get(&event.id)?;
+            let is_known = owned.get(&event.key).is_some_and(|owned| *owned >= version);
+            (!is_known).then(|| NewAlert::version_above_source(&event, version))
         };
-        let alerts = store::facts_of(conn, &ids)?.into_iter().filter_map(alert).collect();
+        let alerts = events.into_iter().filter_map(alert).collect();
         alerts::raise_all(conn, self.env.now(), alerts)?;
         Ok(())
+    }
+
+    /// The versions of the states themselves: the events that brought them may be deleted, while older states that were
+    /// sent again are kept.
+    fn owned_versions(
+        &self,
+        conn: &mut Conn,
+        keys: impl Iterator<Item = String>,
+    ) -> Result<BTreeMap<String, i64>, BatchError> {
+        let Some(owner) = &self.owner else { return Ok(BTreeMap::new()) };
+        let keys: BTreeSet<String> = keys.collect();
+        let keys: Vec<String> = keys.into_iter().collect();
+        let select = Select {
+            keys: Keys::Named(&keys),
+            tombstones_since: Timestamp::default(),
+            fields: &[],
+            limit: i64::try_from(keys.len()).unwrap_or(i64::MAX),
+        };
+        let rows = owner.rows(conn, &select)?;
+        Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
     }
 }
 

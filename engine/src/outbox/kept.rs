@@ -13,9 +13,6 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
-/// Events of a key whose versions are compared to find the least.
-const COMPARED: i64 = 4;
-
 /// Where a walk over the versions of a key begins, and which way it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walk {
@@ -62,23 +59,6 @@ pub fn kept_states(
             .bind::<BigInt, _>(versions)
             .load(c))
     })
-}
-
-/// The least version of the first events of `key` that were made from the id `since` on; none where none is kept.
-///
-/// Clocks of instances differ, so the first of them alone need not be it.
-///
-/// # Errors
-/// When the statement fails.
-pub fn first_version_since(conn: &mut Conn, key: &str, since: EventId) -> QueryResult<Option<i64>> {
-    use outbox_event as e;
-    let first = e::table
-        .filter(e::key.eq(key).and(e::id.ge(since)).and(e::kind.eq(EventKind::Snapshot)))
-        .order(e::id)
-        .limit(COMPARED)
-        .select(e::version);
-    let first: Vec<i64> = conn.read_by_index(|conn| on!(conn, c => first.load(c)))?;
-    Ok(first.into_iter().min())
 }
 
 /// What is kept of a selection of states, counted up to a limit.

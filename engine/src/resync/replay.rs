@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 
 use common::db::Conn;
 use common::event::NewEvent;
-use common::ids::EventId;
 use diesel::QueryResult;
 use diesel::result::Error;
 use serde::{Deserialize, Serialize};
 
 use super::step::named;
 use super::{KeptStates, Resend, Resent, Walked, Which};
-use crate::outbox::{Walk, first_version_since, kept_states};
+use crate::outbox::{Walk, kept_states};
 use crate::verify::Owner;
 
 /// States that one step sends at the most: as many as a paced step sends keys.
@@ -83,7 +82,7 @@ pub(super) fn next(
         match present.remove(&reached.key) {
             Some(event) => {
                 let sent = place.version.filter(|_| place.key == reached.key);
-                let from = first_version(conn, selection, &reached.key, sent)?;
+                let from = first_version(conn, selection, &reached.key, sent, owner)?;
                 reached.version =
                     states_of(conn, from, room, event, &mut replayed.events, (owner, resend))?;
             }
@@ -132,14 +131,12 @@ fn first_version(
     selection: &KeptStates,
     key: &str,
     sent: Option<i64>,
+    owner: &dyn Owner,
 ) -> QueryResult<i64> {
     match (sent, selection.since) {
         (Some(sent), _) => Ok(sent.saturating_add(1)),
-        // Where no event is kept of that time, only the present state is sent.
-        (None, Some(since)) => {
-            let first = first_version_since(conn, key, EventId::first_at(since))?;
-            Ok(first.unwrap_or(i64::MAX))
-        }
+        // By when states began, not by when their events were made: those that were sent again are younger.
+        (None, Some(since)) => Ok(owner.kept_before(conn, key, since)?.map_or(1, |last| last + 1)),
         (None, None) => Ok(selection.from_version.unwrap_or(1)),
     }
 }

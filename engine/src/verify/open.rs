@@ -4,7 +4,9 @@
 //! event: what others have is open for it until its answers have come as far as theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::Status;
 use common::ids::{EventId, EventIdSql};
@@ -14,15 +16,18 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::judge::OpenEvent;
 use crate::consumers::{Consumers, Voice};
-use crate::outbox::behind;
+use crate::outbox::{Behind, behind};
 
 /// Events of a key that are looked through for one that is open, newest first. That of the owner's state is the one that
 /// counts, and is among them unless instances' clocks differ: then their ids are not in the order of their versions.
 const FEW: usize = 16;
 
-/// So many are looked through where the event of the owner's state is not among the first ones. If it is not among these,
-/// it may be open.
+/// So many are looked through, the newest versions first, where the event of the owner's state is not among those.
 const MANY: usize = 256;
+
+/// How long a watched consumer that has answered nothing in a partition may be on its way to what others have answered
+/// there: after that, what it lacks is not on its way.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settled, in place of a [`Status`] that is open.
 const SETTLED: i16 = -1;
@@ -34,6 +39,27 @@ pub(super) struct Asked {
     pub(super) consumer: String,
     /// Where events go.
     pub(super) topic: String,
+    /// When.
+    pub(super) now: Timestamp,
+}
+
+/// Which events of a key are looked through.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    /// The newest ones.
+    Newest,
+    /// Those of the newest versions, whatever was sent again since.
+    NewestVersions,
+}
+
+impl Order {
+    /// As SQL has it, with how many.
+    const fn sql(self) -> (&'static str, usize) {
+        match self {
+            Self::Newest => ("id DESC", FEW),
+            Self::NewestVersions => ("version DESC, id DESC", MANY),
+        }
+    }
 }
 
 #[derive(QueryableByName)]
@@ -62,14 +88,16 @@ pub(super) fn open_events(
 ) -> QueryResult<BTreeMap<String, OpenEvent>> {
     let consumers = Consumers::registered(conn)?;
     let voice = |id| consumers.voice(&asked.consumer, id);
-    let mut rows = by_key(conn, asked, keys, FEW)?;
+    let mut rows = by_key(conn, asked, keys, Order::Newest)?;
     let hidden: Vec<String> = rows
         .iter()
-        .filter(|(key, of)| hides(of, versions.get(*key), FEW))
+        .filter(|(key, of)| hides(of, versions.get(*key)))
         .map(|(key, _)| key.clone())
         .collect();
     if !hidden.is_empty() {
-        rows.extend(by_key(conn, asked, &hidden, MANY)?);
+        for (key, of) in by_key(conn, asked, &hidden, Order::NewestVersions)? {
+            rows.entry(key).or_default().extend(of);
+        }
     }
     // After the events: whoever is not behind by now has what was settled then. One that was asked about all events has
     // answered what is settled.
@@ -77,37 +105,33 @@ pub(super) fn open_events(
         Voice::Watched => behind(conn, &asked.topic, &asked.consumer)?,
         _ => Vec::new(),
     };
-    let behind: BTreeSet<i32> = behind.into_iter().map(|one| one.partition).collect();
+    let may_come = |one: &Behind| one.has_answered || asked.now.since(one.reached_at) < PATIENCE;
+    let behind: BTreeSet<i32> =
+        behind.into_iter().filter(may_come).map(|one| one.partition).collect();
     let open = rows.into_iter().filter_map(|(key, of)| {
-        let unseen = of.last().filter(|_| hides(&of, versions.get(&key), MANY));
-        let unseen = unseen.map(|last| OpenEvent { id: last.id, on_its_way: true });
         let open = of.iter().filter_map(|row| row.open(voice(row.id), &behind));
-        let event = open.chain(unseen).max_by_key(|event| (event.on_its_way, event.id))?;
+        let event = open.max_by_key(|event| (event.on_its_way, event.id))?;
         Some((key, event))
     });
     Ok(open.collect())
 }
 
-/// Whether the event that brought the `version` of the owner's state may lie behind these, of which `looked` were asked for.
-fn hides(of: &[EventRow], version: Option<&i64>, looked: usize) -> bool {
+/// Whether the event that brought the `version` of the owner's state may lie behind these, the newest ones.
+fn hides(of: &[EventRow], version: Option<&i64>) -> bool {
     let newest = of.iter().map(|row| row.version).max();
-    of.len() >= looked && newest < version.copied()
+    of.len() >= FEW && newest < version.copied()
 }
 
-/// The newest events of each key, newest first.
 fn by_key(
     conn: &mut Conn,
     asked: &Asked,
     keys: &[String],
-    limit: usize,
+    order: Order,
 ) -> QueryResult<BTreeMap<String, Vec<EventRow>>> {
-    let rows = conn.read_by_index(|conn| events(conn, &asked.consumer, keys, limit))?;
+    let rows = conn.read_by_index(|conn| events(conn, &asked.consumer, keys, order))?;
     let mut by_key: BTreeMap<String, Vec<EventRow>> = BTreeMap::new();
     for row in rows {
         by_key.entry(row.key.clone()).or_default().push(row);
-    }
-    for of in by_key.values_mut() {
-        of.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
     }
     Ok(by_key)
 }
@@ -130,8 +154,9 @@ fn events(
     conn: &mut Conn,
     consumer: &str,
     keys: &[String],
-    limit: usize,
+    order: Order,
 ) -> QueryResult<Vec<EventRow>> {
+    let (order, limit) = order.sql();
     let of = |key: &str, consumer: &str| {
         format!(
             "SELECT n.key, n.id, n.version, COALESCE(w.partition, f.partition, t.partition) AS partition, \
@@ -140,7 +165,7 @@ fn events(
                EXISTS (SELECT 1 FROM outbox_answer a \
                  WHERE a.event_id = n.id AND a.consumer = {consumer} AND a.outcome < 2) AS answered \
              FROM (SELECT id, key, version FROM outbox_event WHERE key = {key} AND kind = 0 \
-               ORDER BY id DESC LIMIT {limit}) n \
+               ORDER BY {order} LIMIT {limit}) n \
              LEFT JOIN outbox_pending p ON p.id = n.id \
              LEFT JOIN outbox_sent w ON w.id = n.id \
              LEFT JOIN outbox_failed f ON f.id = n.id \

@@ -89,6 +89,18 @@ pub trait Owner: Replica {
     /// When the state can't be read.
     fn again(&self, kept: &EventRow, reason: Option<&str>) -> QueryResult<NewEvent>;
 
+    /// The greatest version of `key` whose state began before `moment`, of those that events have kept; none where none of
+    /// that time is.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn kept_before(
+        &self,
+        conn: &mut Conn,
+        key: &str,
+        moment: Timestamp,
+    ) -> QueryResult<Option<i64>>;
+
     /// The next `limit` keys behind `after`, tombstones too: those that `which` is about.
     ///
     /// # Errors

@@ -346,7 +346,8 @@ impl Verifier {
     }
 
     fn asked(&self, row: &Verification) -> Asked {
-        Asked { consumer: row.consumer.clone(), topic: self.topic.clone() }
+        let (consumer, topic) = (row.consumer.clone(), self.topic.clone());
+        Asked { consumer, topic, now: self.env.now() }
     }
 
     fn local(&self) -> Local {

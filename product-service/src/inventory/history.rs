@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::{Product, model};
 
 /// The field of a snapshot that says since when its state holds.
-const SINCE: &str = "updated_at";
+pub(super) const SINCE: &str = "updated_at";
 
 /// One version of a product.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What this service owns, for whoever compares a copy with it, and how its states are sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::Conn;
@@ -8,9 +9,11 @@ use common::event::{EventRow, NewEvent};
 use common::inventory::{COLLECTION, Cause, CauseKind, FIELDS, Sku};
 use common::on;
 use diesel::prelude::*;
+use engine::outbox::kept_version_at;
 use engine::resync::{Resend, ResendKey, Resent, ResyncKind, Walked, Which};
 use engine::verify::{Keys, Owner, Replica, Row, Select, Value};
 
+use super::history::SINCE;
 use super::{PastState, Product, events, model};
 use crate::retention;
 use crate::schema::product;
@@ -82,6 +85,15 @@ impl Owner for OwnedInventory {
             reference: Some(kept.id.to_string()),
         };
         events::event(&product, cause, None)
+    }
+
+    fn kept_before(
+        &self,
+        conn: &mut Conn,
+        key: &str,
+        moment: Timestamp,
+    ) -> QueryResult<Option<i64>> {
+        kept_version_at(conn, key, moment.before(Duration::from_micros(1)), SINCE)
     }
 
     fn next_keys(

@@ -192,6 +192,7 @@ fn parts(
         topic: "events".to_owned(),
         consumer: other.to_owned(),
         positions: ReadPositions::new(name, "acks"),
+        owner: None,
     };
     (env, outbox, inbox, settler)
 }

@@ -56,6 +56,10 @@ impl Owner for Shelf {
         })
     }
 
+    fn kept_before(&self, _: &mut Conn, _: &str, _: Timestamp) -> QueryResult<Option<i64>> {
+        Ok(None)
+    }
+
     fn next_keys(&self, _: &mut Conn, _: &str, _: &Which, _: i64) -> QueryResult<Walked> {
         Ok(Walked::default())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use common::clock::Timestamp;
 use common::db::{Conn, ROWS_PER_INSERT};
 use common::ids::{EventId, EventIdSql};
 use common::on;
@@ -90,27 +91,37 @@ pub(crate) struct Behind {
     pub(crate) offsets: i64,
     /// Whether the consumer itself has answered anything there.
     pub(crate) has_answered: bool,
+    /// When another one answered last there.
+    pub(crate) reached_at: Timestamp,
 }
 
 /// The partitions of `topic` in which others have answered further than `consumer`. What counts is what it answered itself:
 /// where it was taken to be when it began to be watched says nothing of its copy.
 pub(crate) fn behind(conn: &mut Conn, topic: &str, consumer: &str) -> QueryResult<Vec<Behind>> {
     use consumer_partition as p;
-    let rows: Vec<(i32, String, Option<i64>, Option<i64>)> = on!(conn, c => p::table
-        .filter(p::topic.eq(topic).and(p::acked_offset.is_not_null()))
-        .select((p::partition, p::consumer, p::acked_offset, p::shown_offset))
-        .load(c))?;
-    let mut reached: BTreeMap<i32, (Option<i64>, Option<i64>)> = BTreeMap::new();
-    for (partition, name, acked, shown) in rows {
-        let (own, any) = reached.entry(partition).or_default();
-        *any = (*any).max(acked);
-        if name == consumer {
-            *own = shown;
+    #[derive(Default)]
+    struct Reached {
+        own: Option<i64>,
+        any: Option<i64>,
+        at: Timestamp,
+    }
+    let rows: Vec<(i32, String, Option<i64>, Option<i64>, Timestamp)> = on!(conn, c => p::table
+            .filter(p::topic.eq(topic).and(p::acked_offset.is_not_null()))
+            .select((p::partition, p::consumer, p::acked_offset, p::shown_offset, p::last_ack_us))
+            .load(c))?;
+    let mut reached: BTreeMap<i32, Reached> = BTreeMap::new();
+    for (partition, name, acked, shown, at) in rows {
+        let reached = reached.entry(partition).or_default();
+        reached.any = reached.any.max(acked);
+        match name == consumer {
+            true => reached.own = shown,
+            false => reached.at = reached.at.max(at),
         }
     }
-    let behind = |(partition, (own, any)): (i32, (Option<i64>, Option<i64>))| {
+    let behind = |(partition, Reached { own, any, at }): (i32, Reached)| {
         let offsets = any.unwrap_or(-1) - own.unwrap_or(-1);
-        (offsets > 0).then_some(Behind { partition, offsets, has_answered: own.is_some() })
+        let behind = Behind { partition, offsets, has_answered: own.is_some(), reached_at: at };
+        (offsets > 0).then_some(behind)
     };
     Ok(reached.into_iter().filter_map(behind).collect())
 }

@@ -99,8 +99,8 @@ pub(in crate::outbox) fn gave_up_since(
 /// Those of `copies` (an event, and the version that its key has in the copy) that are above all that was ever written
 /// here, as far as events are kept.
 ///
-/// The search goes from the newest event backwards: where all is well it ends after a few rows, however many a key has.
-/// Ids alone do not say which version is the newest, since the clocks of instances differ.
+/// The search goes from the newest version backwards: where all is well it ends at the first row, however many events a
+/// key has, and whatever was sent again.
 pub(in crate::outbox) fn above_source(
     conn: &mut Conn,
     copies: &[(EventId, i64)],
@@ -113,7 +113,7 @@ pub(in crate::outbox) fn above_source(
         version: i64,
     }
     let written = "(SELECT 1 FROM outbox_event n WHERE n.key = e.key AND n.kind = 0 AND n.epoch >= e.epoch \
-                      AND n.version >= c.version ORDER BY n.id DESC LIMIT 1)";
+                      AND n.version >= c.version ORDER BY n.version DESC LIMIT 1)";
     let rows: Vec<Above> = match conn {
         Conn::Pg(c) => sql_query(format!(
             "SELECT c.id, c.version FROM unnest($1, $2) AS c (id, version) \

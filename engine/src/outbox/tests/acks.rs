@@ -1,12 +1,14 @@
 //! What answers come to: one bad one alone, copies that are ahead, counts.
 
 use super::*;
+use crate::verify::tests::fixture::{Items, TABLE};
 
 on_every_database!(OutboxFixture::new =>
     one_bad_ack_batch_does_not_stop_the_others,
     one_bad_ack_does_not_stop_those_beside_it,
     nothing_that_passes_proves_nothing_against_an_answer,
     a_copy_ahead_of_its_source_is_told,
+    a_copy_that_has_the_owners_state_is_not_ahead,
     a_clock_that_ran_ahead_makes_no_copy_ahead,
     answers_and_failures_are_counted,
     an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup,
@@ -115,6 +117,41 @@ async fn a_copy_ahead_of_its_source_is_told(fixture: OutboxFixture) {
     let open: i64 =
         fixture.run(|conn| on!(conn, c => outbox_open::table.count().get_result(c))).await;
     assert_eq!(open, 0);
+}
+
+/// A state of before was sent again, and the events of the later ones are deleted already.
+async fn a_copy_that_has_the_owners_state_is_not_ahead(fixture: OutboxFixture) {
+    let id = fixture.append(SNAPSHOT, "A", 3).await;
+    fixture.send(id, 1, 0).await;
+    fixture
+        .run(|conn| {
+            conn.batch_execute(&TABLE.replace("{C}", ""))?;
+            conn.batch_execute("INSERT INTO item VALUES ('A', NULL, 9, FALSE, '', 0)")
+        })
+        .await;
+    let settler = Settler { owner: Some(Arc::new(Items)), ..fixture.settler.clone() };
+    let answer = |version: i64| {
+        let ack = Ack {
+            detail: Some("superseded".to_owned()),
+            version: Some(version),
+            ..fixture.ack(id, 1, Verdict::Success)
+        };
+        Record {
+            topic: "acks".to_owned(),
+            partition: 0,
+            offset: version,
+            key: None,
+            headers: Vec::new(),
+            payload: Some(serde_json::to_vec(&AckBatch { acks: vec![ack] }).unwrap()),
+        }
+    };
+    let alerts = async || -> i64 {
+        fixture.run(|conn| on!(conn, c => alert::table.count().get_result(c))).await
+    };
+    settler.settle(&fixture.db, vec![answer(9)], false).await.unwrap();
+    assert_eq!(alerts().await, 0);
+    settler.settle(&fixture.db, vec![answer(10)], false).await.unwrap();
+    assert_eq!(alerts().await, 1);
 }
 
 /// Ids hold the time of the instance that made them, so the newest version is not always the one with the greatest id.

@@ -24,6 +24,7 @@ impl OutboxFixture {
             topic: TOPIC.to_owned(),
             consumer: "order-service".to_owned(),
             positions: ReadPositions::new("product-service", "acks"),
+            owner: None,
         };
         let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
         Self {

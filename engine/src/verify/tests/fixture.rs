@@ -45,7 +45,8 @@ pub(crate) struct Item {
     pub(crate) updated_us: i64,
 }
 
-const TABLE: &str = "CREATE TABLE item (key TEXT {C} PRIMARY KEY, epoch BIGINT, version BIGINT NOT NULL, \
+/// What makes the table; `{C}` is for a collation.
+pub(crate) const TABLE: &str = "CREATE TABLE item (key TEXT {C} PRIMARY KEY, epoch BIGINT, version BIGINT NOT NULL, \
      removed BOOLEAN NOT NULL, content TEXT NOT NULL, updated_us BIGINT NOT NULL)";
 
 /// What one of the two databases holds.
@@ -139,6 +140,10 @@ impl Owner for Items {
             payload: kept.payload.clone(),
             traceparent: None,
         })
+    }
+
+    fn kept_before(&self, _: &mut Conn, _: &str, _: Timestamp) -> QueryResult<Option<i64>> {
+        Ok(None)
     }
 
     fn next_keys(

@@ -59,6 +59,7 @@ impl OrdersFixture {
             topic: "orders".to_owned(),
             consumer: "product-service".to_owned(),
             positions: ReadPositions::new("order-service", "acks"),
+            owner: None,
         };
         let outbox = outbox.with_listener(Some(listener));
         let (keys, stopping) = (KeysInProgress::default(), CancellationToken::new());

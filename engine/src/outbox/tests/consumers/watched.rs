@@ -58,6 +58,7 @@ async fn a_watched_one_begins_where_others_are(fixture: OutboxFixture) {
     let at = |ack: Ack| Ack { partition: Some(0), offset: Some(0), ..ack };
     let id = fixture.sent("A").await;
     fixture.settle(vec![at(fixture.ack_of(FIRST, id, 1, Verdict::Success))]).await;
+    let answered = fixture.env.now();
     fixture.clock.advance(Duration::from_secs(60));
     fixture.register(REPORTS, Role::Watched).await;
     for _ in 0..3 {
@@ -66,7 +67,7 @@ async fn a_watched_one_begins_where_others_are(fixture: OutboxFixture) {
     }
     assert_eq!(fixture.alerts().await, []);
     let behind = async || fixture.run(|conn| behind(conn, TOPIC, REPORTS)).await;
-    let unknown = Behind { partition: 0, offsets: 1, has_answered: false };
+    let unknown = Behind { partition: 0, offsets: 1, has_answered: false, reached_at: answered };
     assert_eq!(behind().await, [unknown], "but what it has is not known");
     fixture.settle(vec![at(fixture.ack_of(REPORTS, id, 1, Verdict::Success))]).await;
     assert_eq!(behind().await, []);
@@ -77,10 +78,12 @@ async fn a_watched_one_begins_where_others_are(fixture: OutboxFixture) {
     }
     fixture.set_role(REPORTS, Role::Required).await;
     fixture.set_role(REPORTS, Role::Watched).await;
-    assert_eq!(behind().await, [Behind { partition: 0, offsets: 2, has_answered: true }]);
+    let reached_at = fixture.env.now();
+    let by = |offsets| [Behind { partition: 0, offsets, has_answered: true, reached_at }];
+    assert_eq!(behind().await, by(2));
     let ack = fixture.ack_of(REPORTS, later[0], 1, Verdict::Success);
     fixture.settle(vec![Ack { partition: Some(0), offset: Some(1), ..ack }]).await;
-    assert_eq!(behind().await, [Behind { partition: 0, offsets: 1, has_answered: true }]);
+    assert_eq!(behind().await, by(1));
 }
 
 async fn a_watched_one_that_is_silent_is_told_once(fixture: OutboxFixture) {
