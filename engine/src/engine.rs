@@ -224,6 +224,8 @@ impl Engine {
             woken: Arc::default(),
         });
         let owner = hooks.collection.as_ref().and_then(Collection::owner);
+        // Only an owner has what copies are compared with.
+        let comparable = owner.iter().flat_map(|_| remotes.keys().cloned()).collect();
         let lost = hooks.commander.map(|commander| Lost {
             db: db.clone(),
             env: env.clone(),
@@ -248,7 +250,7 @@ impl Engine {
                 settings.outbox.in_flight_events,
                 settings.outbox.in_flight_bytes,
             ),
-            metrics: metrics(&sampler, &broker),
+            metrics: metrics(&sampler, &broker, comparable),
             producer: Producer::new(&settings.kafka, name, broker.clone())?,
             remotes,
             peer,
@@ -413,8 +415,8 @@ fn remotes(settings: &Settings, peer: &Peer) -> anyhow::Result<BTreeMap<String, 
     Ok(remotes)
 }
 
-fn metrics(sampler: &Sampler, broker: &BrokerState) -> Metrics {
-    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone() };
+fn metrics(sampler: &Sampler, broker: &BrokerState, comparable: Vec<String>) -> Metrics {
+    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone(), comparable };
     Metrics::new(sampler.consumer(), Box::new(gauges))
 }
 

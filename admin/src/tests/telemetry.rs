@@ -19,7 +19,11 @@ use crate::api::tests::AdminFixture;
 on_every_database!(AdminFixture::new => ready_when_the_database_and_its_schema_are, gauges_show_the_newest_sample);
 
 fn metrics_of(sampler: &Sampler) -> Metrics {
-    let gauges = SampleGauges { sampler: sampler.clone(), broker: BrokerState::default() };
+    let gauges = SampleGauges {
+        sampler: sampler.clone(),
+        broker: BrokerState::default(),
+        comparable: vec!["order-service".to_owned()],
+    };
     Metrics::new(sampler.consumer(), Box::new(gauges))
 }
 
@@ -59,7 +63,8 @@ async fn a_consumer_that_receives_nothing_is_a_detail(
     broker: &BrokerState,
 ) {
     let sampler = Sampler::default();
-    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone() };
+    let gauges =
+        SampleGauges { sampler: sampler.clone(), broker: broker.clone(), comparable: Vec::new() };
     let metrics = Metrics::new(sampler.consumer(), Box::new(gauges));
     let metric = |text: &str| metrics.render().unwrap().contains(text);
     let consumer = broker.consumer("inbox", "inventory", "order-service");

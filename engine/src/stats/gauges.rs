@@ -22,6 +22,8 @@ pub struct SampleGauges {
     pub sampler: Sampler,
     /// What is known of the broker.
     pub broker: BrokerState,
+    /// The consumers whose copies this service can compare with what it owns.
+    pub comparable: Vec<String>,
 }
 
 impl Collector for SampleGauges {
@@ -48,6 +50,7 @@ impl Collector for SampleGauges {
             let help = "Whether the copy of the other service's states has been complete";
             gauge(&mut encoder, "copy_complete", help, None, i64::from(complete))?;
         }
+        encode_comparable(&mut encoder, &sample, &self.comparable)?;
         encode_verified(&mut encoder, &sample.verified)?;
         encode_partitions(&mut encoder, &sample)?;
         encode_failed(&mut encoder, &sample)
@@ -189,6 +192,25 @@ fn spans(sample: &Sample) -> [Described<f64>; 3] {
         ("sample_timestamp", "When the gauges were sampled, since 1970", epoch(sample.as_of)),
         ("sample_duration", "How long sampling took", sample.took.as_secs_f64()),
     ]
+}
+
+/// A gauge by consumer that says which are to be verified, also before the first verdict.
+fn encode_comparable(
+    encoder: &mut DescriptorEncoder<'_>,
+    sample: &Sample,
+    comparable: &[String],
+) -> Result<(), Error> {
+    let names = sample.consumers.iter().map(|one| &one.name);
+    let names: Vec<&String> = names.filter(|name| comparable.contains(name)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let help = "1 for each consumer whose copy can be verified";
+    let mut metric = encoder.encode_descriptor("verifiable", help, None, MetricType::Gauge)?;
+    for name in names {
+        ConstGauge::new(1_i64).encode(metric.encode_family(&[("consumer", name.as_str())])?)?;
+    }
+    Ok(())
 }
 
 /// Gauges by consumer, of the newest verification that came to a verdict; none before the first.
