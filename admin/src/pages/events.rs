@@ -18,7 +18,7 @@ use crate::api::events::classes::{ErrorClass, ErrorClasses};
 use crate::api::events::history::HistoryEntry;
 use crate::api::events::item::{EventDetail, EventItem};
 use crate::api::events::operations::{checked_attempts, resolve_now, retry_now};
-use crate::api::events::peer::PeerView;
+use crate::api::events::peer::{PeerView, ask_all};
 use crate::api::events::{event_id, search, unknown};
 
 /// What its routes ask for.
@@ -87,7 +87,7 @@ impl EventsPage<'_> {
 struct EventPage<'a> {
     frame: Frame,
     event: &'a EventDetail,
-    peer: &'a PeerView,
+    peers: &'a [PeerView],
     payload: String,
     result: Option<String>,
     attempts: i32,
@@ -150,14 +150,14 @@ async fn show(context: PageContext, id: Path<String>) -> ProblemResult<HttpRespo
     let id = event_id(&id)?;
     let admin = &context.admin;
     let own = admin.db.read(move |conn| EventDetail::find(conn, id)?.ok_or_else(|| unknown(id)));
-    let (event, peer) = futures::join!(own, PeerView::ask(admin, id));
-    let (event, peer) = (event?, peer?);
+    let (event, peers) = futures::join!(own, ask_all(admin, id, |_| true));
+    let (event, peers) = (event?, peers?);
     let shown = EventPage {
         frame: context.frame().await?,
         payload: pretty(event.payload.get()),
         result: event.result.as_ref().map(|result| pretty(result.get())),
         event: &event,
-        peer: &peer,
+        peers: &peers,
         attempts: admin.settings.outbox.max_attempts,
         may_act: context.may(Role::Operator, Area::Events),
     };

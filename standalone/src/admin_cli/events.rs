@@ -105,7 +105,7 @@ Examples:
 pub(super) struct EventArgs {
     /// The event's id.
     id: String,
-    /// Also ask the other service about it.
+    /// Also ask the services that receive it what they know of it.
     #[arg(long)]
     peer: bool,
 }
@@ -122,18 +122,26 @@ pub(super) async fn errors(ctx: &CommandContext) -> anyhow::Result<Outcome> {
     list.show_whole(ctx).await
 }
 
-/// For programs, the event on one line and, if it was asked for, the other service's view on the next.
+/// For programs, the event on one line and, if it was asked for, what each consumer says of it on a line of its own.
 pub(super) async fn show(ctx: &CommandContext, args: EventArgs) -> anyhow::Result<Outcome> {
     let raw = ctx.client.get(&["events", &args.id], &Query::default()).await?;
     ctx.print_response(&raw, |event| show_event(ctx, event))?;
     if args.peer {
-        let raw = ctx.client.get(&["events", &args.id, "peer"], &Query::default()).await?;
-        ctx.print_response(&raw, |peer| {
-            ctx.print_line("\nWhat the other service says:")?;
+        show_peers(ctx, &args.id).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn show_peers(ctx: &CommandContext, id: &str) -> anyhow::Result<()> {
+    let peers = ctx.client.page(&["events", id, "peers"], &Query::default()).await?;
+    for peer in peers.items {
+        ctx.print_response(peer.get(), |peer| {
+            let consumer = printable(peer["consumer"].as_str().unwrap_or_default());
+            ctx.print_line(&format!("\nWhat {consumer} says:"))?;
             ctx.print_fields(PEER, peer)
         })?;
     }
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 fn show_event(ctx: &CommandContext, event: &Value) -> std::io::Result<()> {

@@ -24,6 +24,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("GET", "/events/classes", Role::Viewer, Area::Events),
     Rule::new("GET", "/events/{id}", Role::Viewer, Area::Events),
     Rule::new("GET", "/events/{id}/peer", Role::Viewer, Area::Events),
+    Rule::new("GET", "/events/{id}/peers", Role::Viewer, Area::Events),
     Rule::new("POST", "/events/{id}/retry", Role::Operator, Area::Events),
     Rule::new("POST", "/events/{id}/resolve", Role::Operator, Area::Events),
 ];
@@ -34,6 +35,8 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
         web::resource("/events/classes").get(classes::classes).default_service(wrong_method("GET"));
     let peer =
         web::resource("/events/{id}/peer").get(peer::peer).default_service(wrong_method("GET"));
+    let peers =
+        web::resource("/events/{id}/peers").get(peer::peers).default_service(wrong_method("GET"));
     let one = web::resource("/events/{id}").get(show).default_service(wrong_method("GET"));
     let retry = web::resource("/events/{id}/retry")
         .post(operations::retry)
@@ -41,7 +44,14 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     let resolve = web::resource("/events/{id}/resolve")
         .post(operations::resolve)
         .default_service(wrong_method("POST"));
-    scope.service(all).service(classes).service(one).service(peer).service(retry).service(resolve);
+    scope
+        .service(all)
+        .service(classes)
+        .service(one)
+        .service(peer)
+        .service(peers)
+        .service(retry)
+        .service(resolve);
 }
 
 /// Lists events, newest first. A page may have fewer items than `limit`, even none, and still have a `next`:

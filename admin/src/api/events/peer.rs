@@ -1,6 +1,7 @@
-//! `/events/{id}/peer`: what the other service says about the same event.
+//! `/events/{id}/peer` and `/events/{id}/peers`: what the services that receive it say about the same event.
 
 use std::error::Error;
+use std::time::Duration;
 
 use actix_web::web::{Data, Json, Path};
 use common::http::{Problem, ProblemResult};
@@ -9,7 +10,9 @@ use common::on;
 use common::schema::outbox_event;
 use diesel::prelude::*;
 use engine::inbox::CopyVersion;
-use engine::peer::{InboxRecord, InboxView, KeyInQuarantine, Peer, body_of};
+use engine::peer::{InboxRecord, InboxView, KeyInQuarantine, body_of};
+use engine::verify::Remote;
+use futures::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -20,9 +23,18 @@ use crate::api::Admin;
 /// More than any such answer has.
 const MAX_BYTES: usize = 256 << 10;
 
-/// What the other service says about an event, or why it says nothing.
+/// What each consumer says about an event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PeerViews {
+    /// In the order of their names; one without an address in the settings can't be asked, and is not among them.
+    pub(crate) items: Vec<PeerView>,
+}
+
+/// What another service says about an event, or why it says nothing.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct PeerView {
+    /// Which consumer was asked.
+    pub(crate) consumer: String,
     /// Whether it answered.
     pub(crate) reachable: bool,
     /// Why there is no answer, if there is none.
@@ -39,7 +51,7 @@ pub(crate) struct PeerView {
     pub(crate) copy: Option<CopyVersion>,
 }
 
-/// What the other service says about this event; it is asked now, and may not be reachable.
+/// What the first consumer says about this event; it is asked now, and may not be reachable.
 #[utoipa::path(
     get, path = "/api/admin/v1/events/{id}/peer", tag = "events",
     params(("id" = String, Path, format = "uuid")),
@@ -49,42 +61,68 @@ pub(crate) struct PeerView {
     )
 )]
 pub(crate) async fn peer(admin: Data<Admin>, id: Path<String>) -> ProblemResult<Json<PeerView>> {
-    Ok(Json(PeerView::ask(&admin, event_id(&id)?).await?))
+    let first = &admin.settings.kafka.outbound_consumer;
+    let mut views = ask_all(&admin, event_id(&id)?, |name| name == first).await?;
+    Ok(Json(views.pop().unwrap_or_default()))
+}
+
+/// What each consumer says about this event; they are asked now, all at once, and may not be reachable.
+#[utoipa::path(
+    get, path = "/api/admin/v1/events/{id}/peers", tag = "events",
+    params(("id" = String, Path, format = "uuid")),
+    responses(
+        (status = 200, body = PeerViews),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn peers(admin: Data<Admin>, id: Path<String>) -> ProblemResult<Json<PeerViews>> {
+    Ok(Json(PeerViews { items: ask_all(&admin, event_id(&id)?, |_| true).await? }))
+}
+
+/// Asks the consumers that `which` says about an event of this service.
+///
+/// # Errors
+/// 404 when there is no such event here.
+pub(crate) async fn ask_all(
+    admin: &Admin,
+    id: EventId,
+    which: impl Fn(&String) -> bool,
+) -> ProblemResult<Vec<PeerView>> {
+    let key: Option<String> = admin
+        .db
+        .read(move |conn| {
+            on!(conn, c => outbox_event::table
+                .find(id)
+                .select(outbox_event::key)
+                .first(c)
+                .optional())
+            .map_err(Problem::from)
+        })
+        .await?;
+    let key = key.ok_or_else(|| unknown(id))?;
+    let asked = admin.remotes.values().filter(|remote| which(&remote.consumer));
+    let limit = admin.peer.timeout();
+    Ok(join_all(asked.map(|remote| PeerView::ask(remote, limit, id, &key))).await)
 }
 
 impl PeerView {
-    /// Asks the other service about an event of this one.
-    ///
-    /// # Errors
-    /// 404 when there is no such event here.
-    pub(crate) async fn ask(admin: &Admin, id: EventId) -> ProblemResult<Self> {
-        let key: Option<String> = admin
-            .db
-            .read(move |conn| {
-                on!(conn, c => outbox_event::table
-                    .find(id)
-                    .select(outbox_event::key)
-                    .first(c)
-                    .optional())
-                .map_err(Problem::from)
-            })
-            .await?;
-        let key = key.ok_or_else(|| unknown(id))?;
-        let limit = admin.peer.timeout();
-        let asked = timeout(limit, ask(&admin.peer, id, &key)).await;
-        let answer = asked.unwrap_or_else(|_elapsed| {
-            Err(format!("the other service did not answer within {limit:?} (peer.timeout)"))
+    async fn ask(remote: &Remote, limit: Duration, id: EventId, key: &str) -> Self {
+        let answer = timeout(limit, ask(remote, id, key)).await.unwrap_or_else(|_elapsed| {
+            let consumer = &remote.consumer;
+            Err(format!("{consumer} did not answer within {limit:?} (peer.timeout)"))
         });
-        Ok(match answer {
-            Ok(view) => Self::from(view),
-            Err(reason) => Self { reason: Some(reason), ..Self::default() },
-        })
+        let consumer = remote.consumer.clone();
+        match answer {
+            Ok(view) => Self { consumer, ..Self::from(view) },
+            Err(reason) => Self { consumer, reason: Some(reason), ..Self::default() },
+        }
     }
 }
 
 impl From<InboxView> for PeerView {
     fn from(view: InboxView) -> Self {
         Self {
+            consumer: String::new(),
             reachable: true,
             reason: None,
             service: Some(view.service),
@@ -96,24 +134,27 @@ impl From<InboxView> for PeerView {
     }
 }
 
-async fn ask(peer: &Peer, id: EventId, key: &str) -> Result<InboxView, String> {
+async fn ask(remote: &Remote, id: EventId, key: &str) -> Result<InboxView, String> {
+    let Remote { consumer, peer, section, .. } = remote;
     let request = peer.get(&format!("/api/v1/inbox/{id}"), &[("key", key)]);
     let response = request
         .send()
         .await
-        .map_err(|error| format!("the other service can't be reached: {}", root_of(&error)))?;
+        .map_err(|error| format!("{consumer} can't be reached: {}", root_of(&error)))?;
     match response.status().as_u16() {
         200 => {}
-        401 => return Err("the other service refuses this service's token (peer.api_token)".into()),
+        401 => {
+            return Err(format!("{consumer} refuses this service's token ({section}.api_token)"));
+        }
         status => {
             return Err(format!(
-                "the other service answered with status {status}; check peer.url, and that both services have the same version"
+                "{consumer} answered with status {status}; check {section}.url, and that both services have the same version"
             ));
         }
     }
     let body = body_of(response, MAX_BYTES).await.map_err(|error| error.to_string())?;
     serde_json::from_slice(&body)
-        .map_err(|error| format!("the other service's answer can't be read: {error}"))
+        .map_err(|error| format!("what {consumer} answered can't be read: {error}"))
 }
 
 /// The last cause: what reqwest says first names the URL and little more.

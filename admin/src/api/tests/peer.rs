@@ -1,4 +1,5 @@
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
@@ -15,6 +16,7 @@ use engine::dead_letters::{DeadLetter, store};
 use engine::inbox::{CopyVersion, Handler, HandlerOutcome, quarantine};
 use engine::kafka::Record;
 use engine::peer::{self, InboxViews, Peer};
+use engine::verify::Remote;
 use secrecy::SecretString;
 use serde_json::json;
 use stockloop_tests::on_every_database;
@@ -24,6 +26,7 @@ use super::fixture::{AdminFixture, Is};
 on_every_database!(AdminFixture::new =>
     the_other_side_tells_what_it_knows,
     an_honest_answer_when_nobody_answers,
+    each_consumer_is_asked,
 );
 
 /// A service that holds one version of everything.
@@ -61,7 +64,7 @@ impl AdminFixture {
         let views = InboxViews {
             service: self.engine.settings.service.name.clone(),
             db: self.db.clone(),
-            handler: Some(std::sync::Arc::new(Shelf)),
+            handler: Some(Arc::new(Shelf)),
         };
         let access = Access::new(&SecretString::from(token), "api");
         let server = HttpServer::new(move || {
@@ -73,7 +76,22 @@ impl AdminFixture {
         });
         let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
         tokio::spawn(server);
-        self.engine.peer = Peer::new(&settings).unwrap();
+        self.asks("order-service", &settings);
+    }
+
+    /// Asks the consumer with this name as `settings` say.
+    fn asks(&mut self, consumer: &str, settings: &PeerSettings) {
+        let peer = Peer::new(settings).unwrap();
+        let remote = Remote {
+            consumer: consumer.to_owned(),
+            peer: peer.clone(),
+            section: "peer".to_owned(),
+            timeout: settings.timeout,
+        };
+        let mut remotes = (*self.engine.remotes).clone();
+        remotes.insert(consumer.to_owned(), remote);
+        self.engine.remotes = Arc::new(remotes);
+        self.engine.peer = peer;
     }
 
     async fn arrived(&self, id: EventId) {
@@ -134,19 +152,42 @@ async fn the_other_side_tells_what_it_knows(mut fixture: AdminFixture) {
     assert_eq!(seen["dead_letters"], json!(["1"]));
 }
 
+async fn each_consumer_is_asked(mut fixture: AdminFixture) {
+    let id = fixture.event("A", 1, Is::Sent).await;
+    fixture.arrived(id).await;
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let settings = PeerSettings { url, ..fixture.engine.settings.peer.clone() };
+    fixture.asks("search-service", &settings);
+    fixture.face_itself("s3cret", "s3cret");
+    let seen = fixture.get(&format!("/events/{id}/peers")).await.body;
+    let (order, search) = (&seen["items"][0], &seen["items"][1]);
+    assert_eq!((&order["consumer"], &order["reachable"]), (&json!("order-service"), &json!(true)));
+    assert_eq!(order["copy"], json!({ "epoch": 1, "version": 7 }));
+    assert_eq!(
+        (&search["consumer"], &search["reachable"]),
+        (&json!("search-service"), &json!(false))
+    );
+    let reason = search["reason"].as_str().unwrap();
+    assert!(reason.starts_with("search-service did not answer within"), "{reason}");
+    assert_eq!(fixture.get(&format!("/events/{id}/peer")).await.body, *order);
+    let stranger = fixture.env.event_id();
+    fixture.get(&format!("/events/{stranger}/peers")).await.is_problem(404, "");
+}
+
 async fn an_honest_answer_when_nobody_answers(mut fixture: AdminFixture) {
     let id = fixture.event("A", 1, Is::Sent).await;
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let settings =
         PeerSettings { url: format!("http://{nobody}"), ..fixture.engine.settings.peer.clone() };
-    fixture.engine.peer = Peer::new(&settings).unwrap();
+    fixture.asks("order-service", &settings);
     let seen = fixture.get(&format!("/events/{id}/peer")).await;
     assert_eq!((seen.status, &seen.body["reachable"]), (200, &json!(false)));
     let reason = seen.body["reason"].as_str().unwrap();
     assert!(reason.contains("can't be reached") && reason.contains("refused"), "{reason}");
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    fixture.engine.peer = Peer::new(&PeerSettings { url, ..settings }).unwrap();
+    fixture.asks("order-service", &PeerSettings { url, ..settings });
     let seen = fixture.get(&format!("/events/{id}/peer")).await.body;
     assert!(seen["reason"].as_str().unwrap().contains("within 300ms"), "{seen}");
     fixture.face_itself("s3cret", "wrong");
