@@ -135,13 +135,9 @@ pub(crate) async fn list(
 ) -> ProblemResult<Json<Page<ConsumerItem>>> {
     let (limit, after) = (params.limit()?, params.text("after"));
     params.finish()?;
-    let mut items = ConsumerItem::all(&admin).await?;
-    if let Some(after) = after {
-        let place = items.iter().position(|one| one.name == after);
-        let place = place.ok_or_else(|| Problem::invalid("after", "it is no `next` of a page"))?;
-        items.drain(..=place);
-    }
-    Ok(Json(Page::cut(items, limit, |one: &ConsumerItem| one.name.clone())))
+    let known = Known::of(&admin);
+    let page = move |conn: &mut Conn| ConsumerItem::page(conn, &known, after.as_deref(), limit);
+    admin.db.read(page).await.map(Json)
 }
 
 /// One consumer.
@@ -256,7 +252,7 @@ pub(crate) struct Change {
 
 /// What is known of consumers beside their rows.
 #[derive(Clone)]
-struct Known {
+pub(crate) struct Known {
     settings: Arc<common::config::Settings>,
     sample: Option<Arc<Sample>>,
 }
@@ -326,7 +322,8 @@ impl Change {
 }
 
 impl Known {
-    fn of(admin: &Admin) -> Self {
+    /// What this instance knows now.
+    pub(crate) fn of(admin: &Admin) -> Self {
         Self { settings: Arc::clone(&admin.settings), sample: admin.sampler.newest() }
     }
 
@@ -372,6 +369,26 @@ impl ConsumerItem {
         let known = Known::of(admin);
         let read = admin.db.read(move |conn| Self::take(conn, &known).map_err(Problem::from));
         read.await
+    }
+
+    /// Up to `limit` of those behind `after`.
+    ///
+    /// # Errors
+    /// 422 when there is none with that name; when the statement fails.
+    pub(crate) fn page(
+        conn: &mut Conn,
+        known: &Known,
+        after: Option<&str>,
+        limit: i64,
+    ) -> ProblemResult<Page<Self>> {
+        let mut items = Self::take(conn, known)?;
+        if let Some(after) = after {
+            let place = items.iter().position(|one| one.name == after);
+            let place =
+                place.ok_or_else(|| Problem::invalid("after", "it is no `next` of a page"))?;
+            items.drain(..=place);
+        }
+        Ok(Page::cut(items, limit, |one: &Self| one.name.clone()))
     }
 
     fn take(conn: &mut Conn, known: &Known) -> diesel::QueryResult<Vec<Self>> {

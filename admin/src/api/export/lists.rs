@@ -15,8 +15,10 @@ use engine::outbox::search::{EventFilter, Search, SearchBounds};
 
 use super::{Export, ExportQuery, File};
 use crate::access::{Area, Caller, Role, Rule, operators, tokens};
+use crate::api::bootstraps::FillingItem;
 use crate::api::bulk_jobs;
 use crate::api::bulk_jobs::{JobEvent, JobItem};
+use crate::api::consumers::{ConsumerItem, Known};
 use crate::api::dead_letters::DeadLetter;
 use crate::api::events::search::{filter_of, page};
 use crate::api::lost_commands::LostItem;
@@ -35,6 +37,7 @@ pub(in crate::api) const RULES: &[Rule] = &[
     Rule::new("GET", "/verifications/{seq}/differences/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/resyncs/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/resyncs/{seq}/skipped/export", Role::Viewer, Area::Events),
+    Rule::new("GET", "/bootstraps/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/lost-commands/export", Role::Viewer, Area::Events),
     Rule::new("GET", "/alerts/export", Role::Viewer, Area::Alerts),
     Rule::new("GET", "/silences/export", Role::Viewer, Area::Alerts),
@@ -43,6 +46,7 @@ pub(in crate::api) const RULES: &[Rule] = &[
     Rule::new("GET", "/dead-letters/export", Role::Viewer, Area::DeadLetters),
     Rule::new("GET", "/quarantine/export", Role::Viewer, Area::Quarantine),
     Rule::new("GET", "/pauses/export", Role::Viewer, Area::Relay),
+    Rule::new("GET", "/consumers/export", Role::Viewer, Area::Relay),
     Rule::new("GET", "/audit/export", Role::Operator, Area::Audit),
     Rule::new("GET", "/users/export", Role::Admin, Area::Access),
     Rule::new("GET", "/tokens/export", Role::Admin, Area::Access),
@@ -58,6 +62,7 @@ pub(in crate::api) fn configure(scope: &mut ServiceConfig) {
         .service(resource("/verifications/{seq}/differences/export").get(verification_differences))
         .service(resource("/resyncs/export").get(resyncs))
         .service(resource("/resyncs/{seq}/skipped/export").get(resync_skipped))
+        .service(resource("/bootstraps/export").get(bootstraps))
         .service(resource("/lost-commands/export").get(lost_commands))
         .service(resource("/alerts/export").get(alerts))
         .service(resource("/silences/export").get(silences))
@@ -66,6 +71,7 @@ pub(in crate::api) fn configure(scope: &mut ServiceConfig) {
         .service(resource("/dead-letters/export").get(dead_letters))
         .service(resource("/quarantine/export").get(quarantine))
         .service(resource("/pauses/export").get(pauses))
+        .service(resource("/consumers/export").get(consumers))
         .service(resource("/audit/export").get(audit))
         .service(resource("/users/export").get(users))
         .service(resource("/tokens/export").get(tokens));
@@ -225,6 +231,30 @@ async fn resync_skipped(
     let page = move |conn: &mut Conn, after: Option<String>, limit| {
         SkippedKey::page(conn, job, &after.unwrap_or_default(), limit)
     };
+    export.run(&admin, by, page).await
+}
+
+/// Fillings of copies as a file, newest first
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/bootstraps/export",
+    tag = "verification",
+    params(ExportQuery),
+    responses(
+        (status = 200, response = File),
+        (status = 404, description = "This service owns nothing that a copy could be filled with", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn bootstraps(
+    admin: Data<Admin>,
+    by: Caller,
+    mut params: Params,
+) -> ProblemResult<HttpResponse> {
+    let export = Export::of("bootstraps", &mut params)?;
+    params.finish()?;
+    admin.verifier()?;
+    let now = admin.env.now();
+    let page = move |conn: &mut Conn, after, limit| FillingItem::page(conn, after, limit, now);
     export.run(&admin, by, page).await
 }
 
@@ -397,6 +427,28 @@ async fn pauses(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemRe
     let export = Export::of("pauses", &mut params)?;
     params.finish()?;
     export.run(&admin, by, PausedKey::page).await
+}
+
+/// Consumers as a file, in the order in which they were registered
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/consumers/export",
+    tag = "relay",
+    params(ExportQuery),
+    responses((status = 200, response = File))
+)]
+async fn consumers(
+    admin: Data<Admin>,
+    by: Caller,
+    mut params: Params,
+) -> ProblemResult<HttpResponse> {
+    let export = Export::of("consumers", &mut params)?;
+    params.finish()?;
+    let known = Known::of(&admin);
+    let page = move |conn: &mut Conn, after: Option<String>, limit| {
+        ConsumerItem::page(conn, &known, after.as_deref(), limit)
+    };
+    export.run(&admin, by, page).await
 }
 
 /// What operators did, as a file, newest first

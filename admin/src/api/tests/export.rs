@@ -33,11 +33,12 @@ on_every_database!(AdminFixture::new =>
 );
 
 /// The lists that have a file.
-const LISTS: [&str; 15] = [
+const LISTS: [&str; 17] = [
     "/events",
     "/jobs",
     "/verifications",
     "/resyncs",
+    "/bootstraps",
     "/lost-commands",
     "/alerts",
     "/silences",
@@ -46,6 +47,7 @@ const LISTS: [&str; 15] = [
     "/dead-letters",
     "/quarantine",
     "/pauses",
+    "/consumers",
     "/users",
     "/tokens",
     "/audit",
@@ -95,6 +97,9 @@ impl AdminFixture {
         assert_eq!(self.post("/resyncs", repair).await.status, 201);
         lose(self, &["LOST"]).await;
         self.called().await;
+        assert_eq!(self.post("/bootstraps", json!({})).await.status, 201);
+        let search = json!({ "name": "search-service", "required": false, "reason": "new" });
+        assert_eq!(self.post("/consumers", search).await.status, 201);
         let user = json!({ "name": "ada", "password": "correct horse battery", "role": "viewer" });
         assert_eq!(self.post("/users", user).await.status, 201);
         let token = json!({ "name": "backup", "role": "viewer", "areas": ["events"] });

@@ -183,6 +183,7 @@ async fn who_owns_nothing_names_the_owner(fixture: AdminFixture) {
         "/resyncs/1/skipped",
         "/verifications/export?format=csv",
         "/resyncs/export?format=csv",
+        "/bootstraps/export?format=csv",
     ] {
         let refused = fixture.get(path).await;
         refused.is_problem(404, "");
