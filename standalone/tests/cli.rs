@@ -78,6 +78,12 @@ fn a_proof_that_is_asked_for_wrongly_is_refused_before_anything_is_sent() {
     wrong(&["verify", "--last", "--cancel", "7"], "--cancel");
     wrong(&["verify", "--url", "127.0.0.1:8081"], "http://127.0.0.1:8081");
     wrong(&["repair", "--verification", "latest"], "latest");
+    wrong(&["verify", "--order"], "leave --order out");
+    wrong(&["repair", "--order", "--yes"], "leave --order out");
+    wrong(
+        &["replay", "--consumer", "order-service", "--key", "TEA", "--order"],
+        "leave --order out",
+    );
     wrong(&["resync"], "--changed-since");
     wrong(&["resync", "TEA", "--all"], "--all");
     wrong(&["resync", "--all", "--prefix", "T"], "--prefix");

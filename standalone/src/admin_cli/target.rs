@@ -72,6 +72,11 @@ impl Target {
         self.defaults().url_variable
     }
 
+    /// Whether --order names order-service, which has a copy and owns no states.
+    pub(super) fn is_order(&self) -> bool {
+        self.order && self.url.is_none()
+    }
+
     fn defaults(&self) -> &'static ServiceDefaults {
         if self.order { &ORDER } else { &PRODUCT }
     }

@@ -44,22 +44,22 @@ struct Connection {
 
 /// Runs `verify`; errors are printed on standard error.
 pub(crate) async fn verify(args: VerifyArgs) -> ExitCode {
-    run(&args.connection, UNKNOWN, async |ctx| verify::run(ctx, &args).await).await
+    run_at_owner(&args.connection, UNKNOWN, async |ctx| verify::run(ctx, &args).await).await
 }
 
 /// Runs `repair`; errors are printed on standard error.
 pub(crate) async fn repair(args: RepairArgs) -> ExitCode {
-    run(&args.connection, UNKNOWN, async |ctx| repair::run(ctx, &args).await).await
+    run_at_owner(&args.connection, UNKNOWN, async |ctx| repair::run(ctx, &args).await).await
 }
 
 /// Runs `resync`; errors are printed on standard error.
 pub(crate) async fn resync(args: ResyncArgs) -> ExitCode {
-    run(&args.connection, FAILED, async |ctx| resync::run(ctx, &args).await).await
+    run_at_owner(&args.connection, FAILED, async |ctx| resync::run(ctx, &args).await).await
 }
 
 /// Runs `replay`; errors are printed on standard error.
 pub(crate) async fn replay(args: ReplayArgs) -> ExitCode {
-    run(&args.connection, FAILED, async |ctx| replay::run(ctx, &args).await).await
+    run_at_owner(&args.connection, FAILED, async |ctx| replay::run(ctx, &args).await).await
 }
 
 /// Runs `restored`; errors are printed on standard error.
@@ -69,7 +69,23 @@ pub(crate) async fn restored(args: RestoredArgs) -> ExitCode {
 
 /// Runs `bootstrap`; errors are printed on standard error.
 pub(crate) async fn bootstrap(args: BootstrapArgs) -> ExitCode {
-    run(&args.connection, FAILED, async |ctx| bootstrap::run(ctx, &args).await).await
+    run_at_owner(&args.connection, FAILED, async |ctx| bootstrap::run(ctx, &args).await).await
+}
+
+/// Runs what only the owner of the states can do.
+async fn run_at_owner(
+    connection: &Connection,
+    failed: u8,
+    command: impl AsyncFnOnce(&CommandContext) -> anyhow::Result<Outcome>,
+) -> ExitCode {
+    if connection.target.is_order() {
+        let wrong = CommandError::Usage(
+            "this is asked of the owner of the states, product-service, and order-service has a copy of them; leave --order out"
+                .to_owned(),
+        );
+        return wrong.print(connection.json);
+    }
+    run(connection, failed, command).await
 }
 
 async fn run(
