@@ -4,10 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod backlog;
 mod fill;
 mod made;
+mod place;
 mod progress;
 mod relay;
+mod report;
+mod settle;
 mod storage;
 
 /// Load and measurement tools for Stockloop.
@@ -28,6 +32,8 @@ enum Command {
     Fill(fill::Arguments),
     /// Measure the relay on a database and a broker: its speed, its caps, what is in its way
     Relay(relay::Arguments),
+    /// Measure what answers cost the service that settles them, with one consumer and with several
+    Settle(settle::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +41,7 @@ fn main() -> ExitCode {
         Command::Storage(arguments) => storage::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
         Command::Relay(arguments) => relay::run(&arguments),
+        Command::Settle(arguments) => settle::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,22 +9,31 @@ use common::db::{Conn, DatabaseSettings, Db, ENGINE_MIGRATIONS, Pooler};
 use diesel::prelude::*;
 
 /// Where databases are made, one at a time.
-pub(super) enum Place {
+pub(crate) enum Place {
     /// On a server: the URL by which to come in, and the database's name and URL.
     Postgres { server: String, name: String, url: String },
     /// In a file.
     Sqlite { file: PathBuf },
 }
 
+/// The places that the command line names.
+pub(crate) fn places(postgres_url: Option<&str>, sqlite_dir: Option<&Path>) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    places.extend(postgres_url.map(Place::beside).transpose()?);
+    places.extend(sqlite_dir.map(Place::within).transpose()?);
+    ensure!(!places.is_empty(), "give --postgres-url, --sqlite-dir or both");
+    Ok(places)
+}
+
 impl Place {
     /// A database beside the one of `server`.
-    pub(super) fn beside(server: &str) -> Result<Self> {
+    fn beside(server: &str) -> Result<Self> {
         let (address, options) = server.split_at(server.find('?').unwrap_or(server.len()));
         let parts = address.split_once("://");
         let (scheme, rest) =
             parts.context("--postgres-url: write postgres://user@host/database")?;
         let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let name = format!("{database}_relay_benchmark");
+        let name = format!("{database}_stockloop_benchmark");
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         ensure!(name.chars().all(is_plain), "--postgres-url: give a database with a plain name");
         let url = format!("{scheme}://{host}/{name}{options}");
@@ -32,22 +41,22 @@ impl Place {
     }
 
     /// A file in `folder`, which is made if need be.
-    pub(super) fn within(folder: &Path) -> Result<Self> {
+    fn within(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("the folder {} can't be made", folder.display()))?;
-        Ok(Self::Sqlite { file: folder.join("relay-benchmark.db") })
+        Ok(Self::Sqlite { file: folder.join("stockloop-benchmark.db") })
     }
 
-    pub(super) fn is_postgres(&self) -> bool {
+    pub(crate) fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres { .. })
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         if self.is_postgres() { "PostgreSQL" } else { "SQLite" }
     }
 
     /// An empty database with the engine's tables.
-    pub(super) fn make(&self) -> Result<Scratch<'_>> {
+    pub(crate) fn make(&self) -> Result<Scratch<'_>> {
         self.remove()?;
         if let Self::Postgres { server, name, .. } = self {
             execute(server, &format!("CREATE DATABASE \"{name}\""))?;
@@ -84,11 +93,11 @@ fn execute(server: &str, statement: &str) -> Result<()> {
 }
 
 /// A database that goes when its run is over.
-pub(super) struct Scratch<'a>(&'a Place);
+pub(crate) struct Scratch<'a>(&'a Place);
 
 impl Scratch<'_> {
     /// With a pool of its own.
-    pub(super) fn open(&self) -> Result<Db> {
+    pub(crate) fn open(&self) -> Result<Db> {
         let url = match self.0 {
             Place::Postgres { url, .. } => url.clone(),
             Place::Sqlite { file } => format!("sqlite:{}", file.display()),
@@ -105,7 +114,7 @@ impl Scratch<'_> {
     }
 
     /// One connection.
-    pub(super) fn connect(&self) -> Result<Conn> {
+    pub(crate) fn connect(&self) -> Result<Conn> {
         Ok(match self.0 {
             Place::Postgres { url, .. } => Conn::Pg(PgConnection::establish(url)?),
             Place::Sqlite { file } => {
@@ -115,7 +124,7 @@ impl Scratch<'_> {
     }
 
     /// A connection that has begun a transaction and does not end it.
-    pub(super) fn hold_open(&self, begin: &str) -> Result<Conn> {
+    pub(crate) fn hold_open(&self, begin: &str) -> Result<Conn> {
         let mut conn = self.connect()?;
         conn.batch_execute(begin)?;
         Ok(conn)

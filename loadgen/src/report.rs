@@ -1,35 +1,60 @@
 //! Figures of several runs, as medians and ratios.
 
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+
+use crate::progress::progress_bar;
+
+/// Runs cases one after the other, and that again and again, on `place`; a run has `length` events.
+pub(crate) async fn take_turns(
+    place: &str,
+    names: Vec<String>,
+    repeat: usize,
+    length: usize,
+    run: impl AsyncFn(usize, &ProgressBar) -> Result<Vec<f64>>,
+) -> Result<Vec<Case>> {
+    let new = |name| Case { name, runs: Vec::new() };
+    let mut cases: Vec<Case> = names.into_iter().map(new).collect();
+    for round in 1..=repeat {
+        for (number, case) in cases.iter_mut().enumerate() {
+            let bar = progress_bar(format!("{round}/{repeat} {place} {}", case.name), length);
+            case.runs.push(run(number, &bar).await.with_context(|| case.name.clone())?);
+            bar.finish_and_clear();
+        }
+    }
+    Ok(cases)
+}
+
 /// What is measured and compared with others, and the figures of its runs.
-pub(super) struct Case {
-    pub(super) name: String,
-    pub(super) runs: Vec<Vec<f64>>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) runs: Vec<Vec<f64>>,
 }
 
 impl Case {
     /// Of one figure, over all runs.
-    pub(super) fn median(&self, figure: usize) -> f64 {
+    pub(crate) fn median(&self, figure: usize) -> f64 {
         quantile(self.runs.iter().filter_map(|run| run.get(figure).copied()).collect(), 0.5)
     }
 }
 
 /// The value that this part of all `values` lies below; NaN of none.
-pub(super) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
+pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let place = (values.len() as f64 * part) as usize;
     values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 /// A table; columns have digits behind the point.
-pub(super) struct Report {
-    pub(super) title: String,
-    pub(super) columns: Vec<(&'static str, usize)>,
-    pub(super) lines: Vec<(String, Vec<f64>)>,
+pub(crate) struct Report {
+    pub(crate) title: String,
+    pub(crate) columns: Vec<(&'static str, usize)>,
+    pub(crate) lines: Vec<(String, Vec<f64>)>,
 }
 
 impl Report {
     /// The medians of each figure, each followed by its ratio to that of the first case.
-    pub(super) fn compared(
+    pub(crate) fn compared(
         title: String,
         figures: &[(&'static str, usize)],
         cases: &[Case],
@@ -45,7 +70,7 @@ impl Report {
         Self { title, columns, lines: cases.iter().map(line).collect() }
     }
 
-    pub(super) fn print(&self) {
+    pub(crate) fn print(&self) {
         let width = self.lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         println!("{}\n", self.title);
         print!("{:width$}", "case");

@@ -19,14 +19,13 @@ use engine::outbox::{InFlight, LeaseSet, Policy, Relay, RelayParts};
 use indicatif::ProgressBar;
 use tokio::sync::Notify;
 
-use crate::made::made;
-use crate::progress::progress_bar;
+use crate::backlog::{Rows, Table, checkpoint, fill};
+use crate::place::{Place, Scratch};
+use crate::report::{Case, Report, quantile, take_turns};
 
+use super::append::{Appender, keys};
 use super::broker::Broker;
-use super::fill::{Appender, Rows, SNAPSHOT, Table, keys, make_payload};
 use super::instance::{Instance, Progress, drain, highest, watch};
-use super::place::{Place, Scratch};
-use super::report::{Case, Report, quantile};
 use super::{Arguments, LEASE, LONG_LEASE, Obstacle, PATIENCE, STALLED, STEPS, TOPIC, UNLIMITED};
 
 /// What every run works with.
@@ -42,7 +41,7 @@ impl Bench<'_> {
         let instances = self.instances();
         let names = instances.iter().map(|number| format!("{number} instance(s)")).collect();
         let rows = self.arguments.rows;
-        let cases = self.take_turns(names, rows, async |case, bar| {
+        let cases = self.turns(names, rows, async |case, bar| {
             let scratch = self.place.make()?;
             self.fill_backlog(&scratch)?;
             let fleet = self.fleet(&scratch, instances[case], UNLIMITED).await?;
@@ -56,7 +55,7 @@ impl Bench<'_> {
     pub(super) async fn keep_cap(&self) -> Result<(Report, f64)> {
         let Arguments { rows, cap, .. } = *self.arguments;
         let most = self.instances().into_iter().max().unwrap_or(1);
-        let cases = self.take_turns(vec![format!("{most} instance(s)")], rows, async |_, bar| {
+        let cases = self.turns(vec![format!("{most} instance(s)")], rows, async |_, bar| {
             let scratch = self.place.make()?;
             self.fill_backlog(&scratch)?;
             let fleet = self.fleet(&scratch, most, cap).await?;
@@ -93,7 +92,7 @@ impl Bench<'_> {
             .collect();
         let names =
             obstacles.iter().map(|obstacle| format!("{obstacle:?}").to_lowercase()).collect();
-        let cases = self.take_turns(names, self.arguments.own_events(), async |case, bar| {
+        let cases = self.turns(names, self.arguments.own_events(), async |case, bar| {
             self.pass_by(obstacles[case], bar).await
         });
         let columns = [("first", 1), ("step", 1), ("p50", 2), ("p99", 2)];
@@ -173,7 +172,7 @@ impl Bench<'_> {
                 conn.batch_execute("DELETE FROM outbox_pending")?;
             }
         }
-        self.checkpoint(&mut conn)?;
+        checkpoint(&mut conn)?;
         Ok(held_open)
     }
 
@@ -206,36 +205,12 @@ impl Bench<'_> {
     fn fill_backlog(&self, scratch: &Scratch<'_>) -> Result<()> {
         let mut conn = scratch.connect()?;
         self.fill(&mut conn, &Rows::spread(self.arguments.rows), &[(Table::Pending, "true")])?;
-        self.checkpoint(&mut conn)
-    }
-
-    /// Each run starts right after one, so that full page images cost each the same.
-    fn checkpoint(&self, conn: &mut Conn) -> Result<()> {
-        conn.batch_execute(match self.place.is_postgres() {
-            true => "CHECKPOINT",
-            false => "PRAGMA wal_checkpoint(TRUNCATE)",
-        })?;
-        Ok(())
+        Ok(checkpoint(&mut conn)?)
     }
 
     fn fill(&self, conn: &mut Conn, rows: &Rows, places: &[(Table, &str)]) -> Result<()> {
         let Arguments { partitions, payload, .. } = *self.arguments;
-        let Rows { count, key, shard } = rows;
-        let made = made(conn, *count as i64, self.env.now().micros());
-        let text = make_payload(payload);
-        let mut inserts = vec![format!(
-            "{made} INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us) \
-             SELECT id, 0, '{}', {key}, 1, n, '{text}', at_us FROM made",
-            SNAPSHOT.name
-        )];
-        for (table, which) in places {
-            let insert = table.insert(shard, partitions, text.len());
-            inserts.push(format!("{made} {insert} WHERE {which}"));
-        }
-        conn.transaction::<_, diesel::result::Error>(|conn| {
-            inserts.iter().try_for_each(|insert| conn.batch_execute(insert))
-        })?;
-        Ok(())
+        Ok(fill(conn, rows, places, partitions, payload, self.env.now())?)
     }
 
     /// As many instances, each with its fair share of the shards.
@@ -346,26 +321,12 @@ impl Bench<'_> {
         format!("{what} of {rows} events, on {place} and {broker}")
     }
 
-    /// Runs cases one after the other, and that again and again; a run sends `length` events.
-    async fn take_turns(
+    async fn turns(
         &self,
         names: Vec<String>,
         length: usize,
         run: impl AsyncFn(usize, &ProgressBar) -> Result<Vec<f64>>,
     ) -> Result<Vec<Case>> {
-        let new = |name| Case { name, runs: Vec::new() };
-        let mut cases: Vec<Case> = names.into_iter().map(new).collect();
-        let repeat = self.arguments.repeat;
-        for round in 1..=repeat {
-            for (number, case) in cases.iter_mut().enumerate() {
-                let bar = progress_bar(
-                    format!("{round}/{repeat} {} {}", self.place.name(), case.name),
-                    length,
-                );
-                case.runs.push(run(number, &bar).await.with_context(|| case.name.clone())?);
-                bar.finish_and_clear();
-            }
-        }
-        Ok(cases)
+        take_turns(self.place.name(), names, self.arguments.repeat, length, run).await
     }
 }

@@ -1,15 +1,12 @@
 //! The relay measured on a real database and broker: how fast a backlog drains, whether caps hold, and what a step costs
 //! with much in its way.
 //!
-//! [`mod@bench`] has the scenarios, [`instance`] what relays, [`fill`] the events, [`place`] and [`broker`] what they need,
-//! and [`report`] prints what came of it.
+//! [`mod@bench`] has the scenarios, [`instance`] what relays, [`append`] single events, and [`broker`] where they go.
 
+mod append;
 mod bench;
 mod broker;
-mod fill;
 mod instance;
-mod place;
-mod report;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,10 +15,11 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use common::env::Env;
 
+use crate::place::{Place, places};
+use crate::report::Report;
+
 use self::bench::Bench;
 use self::broker::Broker;
-use self::place::Place;
-use self::report::Report;
 
 /// Measures the relay in this process, on a real database and a real broker.
 ///
@@ -32,8 +30,8 @@ use self::report::Report;
 /// events), p50 and p99 are from the commit of one event until it is SENT. Figures of time are in ms.
 ///
 /// Cases take turns; the tables show medians, and ratios to the first line. Every run has a database of its own: on a
-/// PostgreSQL server one beside the database of the URL, named after it with `_relay_benchmark` behind, in a folder
-/// `relay-benchmark.db`. It is made anew and removed at the end. The topic `stockloop-relay-benchmark` stays on a broker.
+/// PostgreSQL server one beside the database of the URL, named after it with `_stockloop_benchmark` behind, in a folder
+/// `stockloop-benchmark.db`. It is made anew and removed at the end. The topic `stockloop-relay-benchmark` stays on a broker.
 /// The embedded broker runs in this process and shares its processors: take a real one to compare instances.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -98,11 +96,7 @@ impl Arguments {
             positive.iter().chain(&self.instances).all(|number| *number > 0),
             "--rows, --batch, --repeat, --instances, --cap and --singles must be above 0"
         );
-        let mut places = Vec::new();
-        places.extend(self.postgres_url.as_deref().map(Place::beside).transpose()?);
-        places.extend(self.sqlite_dir.as_deref().map(Place::within).transpose()?);
-        ensure!(!places.is_empty(), "give --postgres-url, --sqlite-dir or both");
-        Ok(places)
+        places(self.postgres_url.as_deref(), self.sqlite_dir.as_deref())
     }
 
     fn limit(&self) -> Duration {
@@ -206,8 +200,8 @@ mod tests {
 
     use diesel::prelude::*;
 
-    use super::report::quantile;
     use super::*;
+    use crate::report::quantile;
 
     #[derive(Parser)]
     struct Cli {
