@@ -72,7 +72,24 @@ async fn a_copy_is_made_anew_by_the_filling_and_from_history() {
     };
     assert_eq!(more("applied"), 0, "{applied:?} {after:?}");
     assert_eq!(more("superseded") + more("duplicate"), 53, "{applied:?} {after:?}");
+    a_preview_says_what_is_known(&system).await;
     system.stop().await;
+}
+
+async fn a_preview_says_what_is_known(system: &TestSystem) {
+    let newest = async || system.product.get("/api/admin/v1/resyncs?limit=1").await.ok();
+    let before = newest().await["items"][0]["seq"].clone();
+    let old = said(system, 2, &["--since", "60d"]).await;
+    assert_contains(&old, &["At most ", "States may be gone whose events were made and settled"]);
+    let young = said(system, 2, &["--since", "1d"]).await;
+    assert!(young.contains("At most ") && !young.contains("gone"), "{young}");
+    let beyond = said(system, 2, &["--key", "P00", "--from-version", "999"]).await;
+    assert_contains(&beyond, &["P00: its newest version is 152", "lift that first"]);
+    let nothing = said(system, 0, &["--since", "0s"]).await;
+    assert_contains(&nothing, &["Nothing changed since ", "nothing to send"]);
+    let to_come = said(system, 1, &["--since", "2100-01-01T00:00:00Z"]).await;
+    assert_contains(&to_come, &["is to come"]);
+    assert_eq!(newest().await["items"][0]["seq"], before, "no job was made");
 }
 
 fn history(system: &TestSystem, code: i32, args: &[&str]) -> Outcome {
@@ -85,15 +102,26 @@ fn history(system: &TestSystem, code: i32, args: &[&str]) -> Outcome {
 }
 
 async fn replay(system: &TestSystem, args: &[&str]) -> String {
-    let consumers = system.product.get("/api/admin/v1/consumers").await.ok();
-    let consumer = consumers["items"][0]["name"].as_str().unwrap();
-    let (program, url) = (Program::built("stockloop"), system.product.base_url.get());
-    let args = [&["replay", "--consumer", consumer, "--yes", "--json"], args].concat();
-    let env = [("STOCKLOOP_ADMIN_URL", url.as_str())];
-    let outcome = tokio::task::block_in_place(|| program.run(&args, &env));
+    let outcome = run_replay(system, &[&["--yes", "--json"], args].concat()).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_contains(&outcome.stdout, &["\"kind\":\"replay\"", "\"state\":\"done\""]);
     outcome.stdout
+}
+
+/// What people are told, where there is no terminal to answer on.
+async fn said(system: &TestSystem, code: i32, args: &[&str]) -> String {
+    let outcome = run_replay(system, args).await;
+    assert_eq!(outcome.code, Some(code), "{outcome:?}");
+    outcome.stderr
+}
+
+async fn run_replay(system: &TestSystem, args: &[&str]) -> Outcome {
+    let consumers = system.product.get("/api/admin/v1/consumers").await.ok();
+    let consumer = consumers["items"][0]["name"].as_str().unwrap();
+    let (program, url) = (Program::built("stockloop"), system.product.base_url.get());
+    let args = [&["replay", "--consumer", consumer], args].concat();
+    let env = [("STOCKLOOP_ADMIN_URL", url.as_str())];
+    tokio::task::block_in_place(|| program.run(&args, &env))
 }
 
 /// Answers of events, by what they say.

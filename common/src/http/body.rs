@@ -121,7 +121,10 @@ fn one_of<T: DeserializeOwned>(mut body: Value, path: &Path) -> String {
     }
     let error = T::deserialize(body).err().map(|error| error.to_string()).unwrap_or_default();
     match error.split_once(", expected ") {
-        Some((_, names)) => format!("give exactly one of them here: {names}"),
+        Some((_, names)) => {
+            let names = names.strip_prefix("one of ").unwrap_or(names);
+            format!("give exactly one of these here: {names}")
+        }
         None => "give exactly one of the alternatives here".to_owned(),
     }
 }

@@ -63,6 +63,17 @@ impl Params {
         }
     }
 
+    /// Refuses `name` without a value, where that is more likely a mistake than the same as none.
+    ///
+    /// # Errors
+    /// 422 at `name` when it is given and empty.
+    pub fn not_empty(&self, name: &str) -> ProblemResult<()> {
+        match self.0.get(name).is_some_and(String::is_empty) {
+            true => Err(Problem::invalid(name, "it is empty; give a value, or leave it out")),
+            false => Ok(()),
+        }
+    }
+
     /// The items that a page may have: `limit`.
     ///
     /// # Errors
@@ -101,6 +112,9 @@ mod tests {
         assert_eq!(twice, Err((422, "a".to_owned())));
         let mut params = Params::parse("limit=x&key=&odd=1").unwrap_or_default();
         assert_eq!(params.limit().map_err(field), Err((422, "limit".to_owned())));
+        assert_eq!(params.not_empty("key").map_err(field), Err((422, "key".to_owned())));
+        assert_eq!(params.not_empty("odd").map_err(field), Ok(()));
+        assert_eq!(params.not_empty("none").map_err(field), Ok(()));
         assert_eq!(params.text("key"), None);
         assert_eq!(params.finish().map_err(field), Err((422, "odd".to_owned())));
     }

@@ -5,11 +5,14 @@
 //! appends their events, and moves the cursor, so a kill at any point loses a step and doubles nothing. A step waits
 //! until the relay has sent what the one before appended: changes that happen meanwhile never queue behind more than
 //! one step's events. Where no copy waits for them, steps are small, and each is answered and rested from as long as it
-//! took, so that live changes have the loop for themselves at least half of the time.
+//! took, so that live changes have the loop for themselves at least half of the time. Of several jobs the oldest is worked
+//! on, and replays after all others.
 
 mod model;
 mod replay;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex};
 

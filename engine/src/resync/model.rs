@@ -7,7 +7,7 @@ use common::on;
 use common::schema::{outbox_pending, outbox_sent, resync_job, resync_skipped};
 use diesel::prelude::*;
 
-use super::ResyncKind;
+use super::{ResyncKind, replay};
 use crate::bulk::JobState;
 
 /// A job to be put down.
@@ -48,11 +48,11 @@ pub struct ResyncJob {
     pub state: JobState,
     /// How many keys it is for, if that is known.
     pub expected: Option<i64>,
-    /// Keys whose states were sent again so far.
+    /// Keys whose states were sent again so far; of a replay, the states.
     pub done: i64,
     /// Keys that were left as they are so far.
     pub skipped: i64,
-    /// The key that it has got to.
+    /// Where it has got to, as its steps read it; [`ResyncJob::reached`] tells it to people.
     pub cursor: Option<String>,
     /// The verification that it ended with.
     pub verification: Option<i64>,
@@ -68,6 +68,16 @@ pub struct ResyncJob {
     pub ended_us: Option<Timestamp>,
     /// Who cancelled it.
     pub ended_by: Option<String>,
+}
+
+impl ResyncJob {
+    /// The key that it has got to, and, where a replay goes on with that key, the last version of it that was sent.
+    pub fn reached(&self) -> (Option<String>, Option<i64>) {
+        match self.kind {
+            ResyncKind::Replay => replay::reached(self.cursor.as_deref()),
+            _ => (self.cursor.clone(), None),
+        }
+    }
 }
 
 /// A key that a job left as it is.
@@ -147,10 +157,13 @@ pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResul
 }
 
 /// The oldest job with something to do, locked until the transaction ends; one that another works on is passed by.
+///
+/// Replays come after all others: present states before those of the past, and a replay may have many steps. One that had
+/// to stop in the middle goes on by its row.
 pub(super) fn take(conn: &mut Conn) -> QueryResult<Option<ResyncJob>> {
     let open = resync_job::table
         .filter(resync_job::state.lt(JobState::Done))
-        .order(resync_job::seq)
+        .order((resync_job::kind.eq(ResyncKind::Replay), resync_job::seq))
         .limit(1);
     match conn {
         Conn::Pg(c) => {

@@ -54,6 +54,14 @@ impl Place {
     }
 }
 
+/// Where a replay has got to: a key, and the last version of it that was sent, if it goes on with that key.
+pub(super) fn reached(cursor: Option<&str>) -> (Option<String>, Option<i64>) {
+    match (cursor, Place::read(cursor)) {
+        (Some(_), Ok(place)) => (Some(place.key), place.version),
+        (cursor, _) => (cursor.map(str::to_owned), None),
+    }
+}
+
 /// The next states of `selection` behind `cursor`.
 pub(super) fn next(
     conn: &mut Conn,

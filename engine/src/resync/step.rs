@@ -60,7 +60,8 @@ struct Next {
 
 impl Resync {
     /// Works on the oldest open job that nobody else works on, for one chunk of keys, once what this instance appended
-    /// for it before is sent; where no copy waits for it, once that is answered and as long a rest is over.
+    /// before is sent; where no copy waits for it, once that is answered and as long a rest is over. Replays are worked
+    /// on where there is no other job.
     ///
     /// The caller calls [`Outbox::wake`] if anything was appended.
     ///

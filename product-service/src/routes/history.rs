@@ -1,22 +1,23 @@
 //! What a product was: its history, and its state as of a version or a moment.
 
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Data, Json, Query, ServiceConfig, resource};
+use actix_web::web::{Data, Json, ServiceConfig, resource};
 use actix_web::{HttpResponse, ResponseError as _};
 use common::clock::Timestamp;
-use common::http::{Precondition, Problem, ProblemResult, checked_limit, reading, wrong_method};
+use common::http::{
+    Params, Precondition, Problem, ProblemResult, checked_limit, reading, wrong_method,
+};
 use common::ids::EventId;
 use common::inventory::{Cause, Sku};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::inventory::ProductView;
 use crate::inventory::{self, HistoryError, HistoryPage, Inventory, PastState, Product};
 
 /// `?version=` or `?at=` of a product.
-#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Copy, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub(super) struct AsOfQuery {
     /// What it was as this version.
     #[param(minimum = 1)]
@@ -44,9 +45,8 @@ pub(super) struct HistoryGone {
 }
 
 /// `?limit=&before_version=` of a history.
-#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Copy, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 struct HistoryQuery {
     /// At most this many versions, 1 to 1,000; 100 if left out.
     #[param(minimum = 1, maximum = 1000)]
@@ -140,12 +140,10 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 async fn list(
     inventory: Data<Inventory>,
     sku: Sku,
-    query: Query<HistoryQuery>,
+    params: Params,
 ) -> ProblemResult<Json<History>> {
+    let query = HistoryQuery::read(params)?;
     let (limit, before) = (checked_limit(query.limit)?, query.before_version);
-    if before.is_some_and(|before| before < 1) {
-        return Err(Problem::invalid("before_version", "versions begin with 1"));
-    }
     let page = inventory
         .db
         .read(move |conn| inventory::history(conn, &sku, before, limit).map_err(Problem::from))
@@ -153,16 +151,40 @@ async fn list(
     Ok(Json(History::of(page, before)))
 }
 
+/// A version that is asked for as `name`.
+fn version(params: &mut Params, name: &str) -> ProblemResult<Option<i64>> {
+    params.not_empty(name)?;
+    match params.take::<i64>(name, "a version")? {
+        Some(version) if version < 1 => Err(Problem::invalid(name, "versions begin with 1")),
+        version => Ok(version),
+    }
+}
+
+impl HistoryQuery {
+    fn read(mut params: Params) -> ProblemResult<Self> {
+        let limit = params.take("limit", "a number")?;
+        let before_version = version(&mut params, "before_version")?;
+        params.finish()?;
+        Ok(Self { limit, before_version })
+    }
+}
+
 impl AsOfQuery {
+    /// What is asked for; empty is not the same as left out, which asks for the present.
+    pub(super) fn read(mut params: Params) -> ProblemResult<Self> {
+        params.not_empty("at")?;
+        let at = params.take("at", "a moment such as 2026-01-31T12:00:00Z")?;
+        let version = version(&mut params, "version")?;
+        params.finish()?;
+        Ok(Self { version, at })
+    }
+
     /// The state that is asked for; none: the present one.
     pub(super) fn past(&self, now: Timestamp) -> ProblemResult<Option<Past>> {
         match (self.version, self.at) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => {
                 Err(Problem::invalid("at", "give version or at, not both: each names one state"))
-            }
-            (Some(version), None) if version < 1 => {
-                Err(Problem::invalid("version", "versions begin with 1"))
             }
             (None, Some(at)) if at > now => Err(Problem::invalid(
                 "at",

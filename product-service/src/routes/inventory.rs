@@ -5,8 +5,8 @@ use actix_web::web::{Data, Query, ServiceConfig, delete, post, put, resource};
 use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
 use common::http::{
-    IdempotencyKey, Page, PageQuery, Precondition, Problem, ProblemResult, Reply, StrictJson,
-    TraceParent, reading, wrong_method,
+    IdempotencyKey, Page, PageQuery, Params, Precondition, Problem, ProblemResult, Reply,
+    StrictJson, TraceParent, reading, wrong_method,
 };
 use common::inventory::Sku;
 use serde::Serialize;
@@ -189,10 +189,10 @@ async fn list(
 async fn read(
     inventory: Data<Inventory>,
     sku: Sku,
-    asked: Query<AsOfQuery>,
+    params: Params,
     precondition: Precondition,
 ) -> ProblemResult<HttpResponse> {
-    if let Some(past) = asked.past(inventory.env.now())? {
+    if let Some(past) = AsOfQuery::read(params)?.past(inventory.env.now())? {
         return past.respond(&inventory, sku, &precondition).await;
     }
     let product =

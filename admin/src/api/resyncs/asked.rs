@@ -54,7 +54,7 @@ impl Create {
     /// 422 at the field that is wrong.
     pub(crate) fn check(self, (by, now): (&Caller, Timestamp)) -> ProblemResult<Checked> {
         self.reason.as_deref().map_or(Ok(()), checked_reason)?;
-        let (selection, counted) = checked_selection(self.kind, self.selection)?;
+        let (selection, counted) = checked_selection(self.kind, self.selection, now)?;
         let verification = match selection {
             ResyncSelection::Differences(seq) => Some(seq),
             ResyncSelection::Keys(_) | ResyncSelection::Where(_) | ResyncSelection::Kept(_) => None,
@@ -87,6 +87,7 @@ impl Create {
 fn checked_selection(
     kind: ResyncKind,
     selection: ResyncSelection,
+    now: Timestamp,
 ) -> ProblemResult<(ResyncSelection, Option<i64>)> {
     let wrong = |detail: &str| Err(Problem::invalid("selection", detail));
     match (kind, selection) {
@@ -105,7 +106,7 @@ fn checked_selection(
             "a database that came back from a backup is mended at /api/admin/v1/restored",
         )),
         (ResyncKind::Replay, ResyncSelection::Kept(kept)) => {
-            Ok((ResyncSelection::Kept(checked_kept(kept)?), None))
+            Ok((ResyncSelection::Kept(checked_kept(kept, now)?), None))
         }
         (ResyncKind::Replay, _) => {
             wrong("a replay is of states that are kept; name them as kept, or use the kind resync")

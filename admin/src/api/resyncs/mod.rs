@@ -60,12 +60,14 @@ pub(crate) struct ResyncItem {
     pub(crate) state: JobState,
     /// How many keys it is for, if that is known.
     pub(crate) expected: Option<i64>,
-    /// Keys whose states were sent again so far.
+    /// Keys whose states were sent again so far; of a replay, the states.
     pub(crate) done: i64,
     /// Keys left as they are so far.
     pub(crate) skipped: i64,
     /// The key that it has got to.
     pub(crate) cursor: Option<String>,
+    /// The last version of that key that was sent, where a replay goes on with the same key.
+    pub(crate) cursor_version: Option<i64>,
     /// The verification of the same keys that a repair ends with.
     pub(crate) verification: Option<String>,
     #[schema(value_type = String, format = DateTime)]
@@ -90,6 +92,7 @@ impl TryFrom<ResyncJob> for ResyncItem {
     type Error = Problem;
 
     fn try_from(job: ResyncJob) -> ProblemResult<Self> {
+        let (cursor, cursor_version) = job.reached();
         Ok(Self {
             seq: job.seq.to_string(),
             kind: job.kind,
@@ -100,7 +103,8 @@ impl TryFrom<ResyncJob> for ResyncItem {
             expected: job.expected,
             done: job.done,
             skipped: job.skipped,
-            cursor: job.cursor,
+            cursor,
+            cursor_version,
             verification: job.verification.map(|seq| seq.to_string()),
             created_at: job.created_us,
             created_by: job.created_by,

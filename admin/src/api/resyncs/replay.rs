@@ -1,23 +1,32 @@
 //! What is asked of a replay, and what it would send.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use actix_web::web::{Data, Json};
 use common::clock::Timestamp;
+use common::config::Settings;
 use common::db::Conn;
 use common::http::{Problem, ProblemResult, StrictJson};
 use engine::consumers::{self, ConsumerState};
-use engine::outbox::{KeptCount, count_kept_of, count_kept_since, oldest_kept};
+use engine::outbox::{KeptCount, count_kept_of, count_kept_since};
 use engine::resync::KeptStates;
+use engine::verify::{Keys, Owner, Select};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::Admin;
 use super::asked::{checked_keys, checked_text};
 
-/// Exactly one of a moment and keys, each key once.
-pub(super) fn checked_kept(kept: KeptStates) -> ProblemResult<KeptStates> {
+/// Exactly one of a moment that is not to come and keys, each key once.
+pub(super) fn checked_kept(kept: KeptStates, now: Timestamp) -> ProblemResult<KeptStates> {
     checked_text(&kept.consumer, "selection.kept.consumer")?;
     let one_key = kept.keys.len() == 1;
     match (kept.since, kept.keys.is_empty(), kept.from_version) {
+        (Some(since), true, None) if since > now => Err(Problem::invalid(
+            "selection.kept.since",
+            format!("{since} is to come: it is {now} now"),
+        )),
         (Some(_), true, None) => Ok(kept),
         (Some(_), ..) => Err(Problem::invalid(
             "selection.kept.since",
@@ -62,21 +71,23 @@ pub(super) fn checked_consumer(
 /// What a replay would send, before it is asked for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayPreview {
-    /// Kept events that it covers: of all events since the moment, or of the keys. States that were sent again are
-    /// counted here and replayed once, and each key ends with its present state besides.
+    /// So many states of before it sends at the most: the kept events since the moment, or of the keys. A state that was
+    /// sent again has several of them and is replayed once; each key ends with its present state besides.
     events: i64,
     /// Whether there may be more: counting ends at 10,000.
     more: bool,
-    /// When the first of them was made.
+    /// When the first of these events was made.
     #[schema(value_type = Option<String>, format = DateTime)]
     from: Option<Timestamp>,
-    /// When the last of them was made.
+    /// When the last of these events was made.
     #[schema(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
-    /// When the oldest event was made that is kept of any key: what was before is gone.
+    /// States that are asked for may be gone where their events were made and settled before this moment: those are kept
+    /// for `outbox.retention` only, or `retention.resolved_events` where that is shorter. `null`: none is asked for from
+    /// before it; of named keys, `gone` says it.
     #[schema(value_type = Option<String>, format = DateTime)]
-    kept_from: Option<Timestamp>,
-    /// Keys of which the beginning is gone, or all; at most 100 of them.
+    may_be_gone_before: Option<Timestamp>,
+    /// Named keys of which not all is kept that is asked for: the first versions are not, or none is; at most 100 of them.
     gone: Vec<GoneKey>,
 }
 
@@ -84,8 +95,11 @@ pub(crate) struct ReplayPreview {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GoneKey {
     key: String,
-    /// The oldest version that is kept; `null`: none is, and only the present state would be sent.
+    /// The oldest version that is kept of those that are asked for; `null`: none is, and only the present state would be
+    /// sent.
     kept_from_version: Option<i64>,
+    /// Its present version; `null`: there is no such key, and the replay skips it.
+    newest_version: Option<i64>,
 }
 
 /// Events that a preview counts, of all keys together.
@@ -94,7 +108,7 @@ const COUNTED: i64 = 10_000;
 /// Keys with a gone part that a preview names.
 const GONE_NAMED: usize = 100;
 
-/// What a replay would send: how many events, of which time, and what is gone; nothing is put down
+/// What a replay would send at the most, of which time, and what may be gone; nothing is put down
 #[utoipa::path(
     post, path = "/api/admin/v1/resyncs/replay-preview", tag = "verification",
     request_body = KeptStates,
@@ -108,24 +122,39 @@ pub(crate) async fn preview(
     admin: Data<Admin>,
     body: StrictJson<KeptStates>,
 ) -> ProblemResult<Json<ReplayPreview>> {
-    admin.verifier()?;
-    let kept = checked_kept(body.value)?;
+    let owner = Arc::clone(&admin.verifier()?.owner);
+    let now = admin.env.now();
+    let kept = checked_kept(body.value, now)?;
+    let gone_before = may_be_gone_before(&admin.settings, &kept, now);
     let first = admin.settings.kafka.outbound_consumer.clone();
     let read = move |conn: &mut Conn| {
         checked_consumer(conn, &first, Some(&kept.consumer))?;
-        ReplayPreview::of(conn, &kept).map(Json)
+        ReplayPreview::of(conn, &kept, gone_before, &*owner).map(Json)
     };
     admin.db.read(read).await
 }
 
+/// The moment before which settled events may be deleted, where it is asked for older ones.
+fn may_be_gone_before(settings: &Settings, kept: &KeptStates, now: Timestamp) -> Option<Timestamp> {
+    // Those that a person or a newer version resolved have a retention of their own.
+    let retention = settings.outbox.retention.min(settings.retention.resolved_events);
+    let kept_since = now.before(retention);
+    kept.since.filter(|since| *since < kept_since).map(|_| kept_since)
+}
+
 impl ReplayPreview {
-    fn of(conn: &mut Conn, kept: &KeptStates) -> ProblemResult<Self> {
+    fn of(
+        conn: &mut Conn,
+        kept: &KeptStates,
+        may_be_gone_before: Option<Timestamp>,
+        owner: &dyn Owner,
+    ) -> ProblemResult<Self> {
         let mut preview = Self {
             events: 0,
             more: false,
             from: None,
             to: None,
-            kept_from: oldest_kept(conn)?,
+            may_be_gone_before,
             gone: Vec::new(),
         };
         if let Some(since) = kept.since {
@@ -141,9 +170,11 @@ impl ReplayPreview {
             let whole = count.oldest_version.is_some_and(|oldest| oldest <= from);
             if !whole && preview.gone.len() < GONE_NAMED {
                 let kept_from_version = count.oldest_version;
-                preview.gone.push(GoneKey { key: key.clone(), kept_from_version });
+                let key = key.clone();
+                preview.gone.push(GoneKey { key, kept_from_version, newest_version: None });
             }
         }
+        note_newest(conn, owner, &mut preview.gone)?;
         Ok(preview)
     }
 
@@ -153,4 +184,20 @@ impl ReplayPreview {
         self.from = self.from.into_iter().chain(count.first).min();
         self.to = self.to.max(count.last);
     }
+}
+
+/// Looks up the present versions of `gone`.
+fn note_newest(conn: &mut Conn, owner: &dyn Owner, gone: &mut [GoneKey]) -> ProblemResult<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = gone.iter().map(|one| one.key.clone()).collect();
+    let limit = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+    let (keys, tombstones_since) = (Keys::Named(&keys), Timestamp::default());
+    let rows = owner.rows(conn, &Select { keys, tombstones_since, fields: &[], limit })?;
+    let mut newest: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row.version)).collect();
+    for one in gone {
+        one.newest_version = newest.remove(&one.key);
+    }
+    Ok(())
 }

@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use actix_web::http::header::LOCATION;
 use common::on;
-use common::schema::verification;
+use common::schema::{resync_job, verification};
 use diesel::prelude::*;
 use engine::bulk::JobState;
 use engine::resync::{self, NewResync, ResyncKind};
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
 use super::fixture::{AdminFixture, Is};
+use super::shelf::SEVENTH;
 
 on_every_database!(AdminFixture::new =>
     a_repair_is_of_what_a_verification_found,
@@ -18,6 +21,8 @@ on_every_database!(AdminFixture::new =>
     a_job_runs_and_says_what_it_left,
     a_job_is_cancelled,
     a_replay_is_looked_at_before_it_is_asked_for,
+    a_preview_says_what_may_be_gone_and_no_more,
+    a_replay_says_where_it_has_got_to,
     replays_that_can_not_be_are_refused_by_name,
 );
 
@@ -73,7 +78,8 @@ async fn a_repair_is_of_what_a_verification_found(fixture: AdminFixture) {
     let expected = json!({
         "seq": "1", "kind": "repair", "selection": { "differences": seq.to_string() },
         "reason": "a disk was full", "state": "waiting", "expected": 2, "done": 0, "skipped": 0,
-        "cursor": null, "verification": null, "created_at": fixture.env.now(),
+        "cursor": null, "cursor_version": null, "verification": null,
+        "created_at": fixture.env.now(),
         "created_by": "anonymous", "started_at": null, "ended_at": null, "ended_by": null,
     });
     assert_eq!(created.body, expected);
@@ -161,7 +167,8 @@ async fn bad_jobs_are_refused_by_name(fixture: AdminFixture) {
             let refused = fixture.post("/resyncs", body).await;
             refused.is_problem(422, "selection");
             let detail = refused.body["detail"].as_str().unwrap();
-            assert!(detail.contains("one of `differences`, `keys`, `where`"), "{detail}");
+            let names = "give exactly one of these here: `differences`, `keys`, `where`, `kept`";
+            assert_eq!(detail, names);
         }
     }
     fixture.get("/resyncs/x").await.is_problem(422, "seq");
@@ -205,12 +212,14 @@ async fn a_replay_is_looked_at_before_it_is_asked_for(fixture: AdminFixture) {
     let kept = json!({ "consumer": "order-service", "keys": ["A", "B"] });
     let preview = fixture.post("/resyncs/replay-preview", kept.clone()).await;
     let now = json!(fixture.env.now());
-    let gone =
-        json!([{ "key": "A", "kept_from_version": 2 }, { "key": "B", "kept_from_version": null }]);
-    assert_eq!(
-        preview.body,
-        json!({ "events": 2, "more": false, "from": first, "to": now, "kept_from": first, "gone": gone })
-    );
+    let gone = json!([
+        { "key": "A", "kept_from_version": 2, "newest_version": null },
+        { "key": "B", "kept_from_version": null, "newest_version": null },
+    ]);
+    let expected = json!({
+        "events": 2, "more": false, "from": first, "to": now, "may_be_gone_before": null, "gone": gone,
+    });
+    assert_eq!(preview.body, expected);
     let from = json!({ "consumer": "order-service", "keys": ["A"], "from_version": 3 });
     let preview = fixture.post("/resyncs/replay-preview", from).await.body;
     assert_eq!((&preview["events"], &preview["gone"]), (&json!(1), &json!([])));
@@ -226,13 +235,52 @@ async fn a_replay_is_looked_at_before_it_is_asked_for(fixture: AdminFixture) {
     assert_eq!(fixture.get("/audit").await.items("action"), ["resync.end", "resync.create"]);
 }
 
+async fn a_preview_says_what_may_be_gone_and_no_more(fixture: AdminFixture) {
+    let of = async |kept: Value| {
+        let kept = with(kept, "consumer", json!("order-service"));
+        fixture.post("/resyncs/replay-preview", kept).await.body
+    };
+    let now = fixture.env.now();
+    let days = |days: u32| now.before(Duration::from_secs(24 * 60 * 60) * days);
+    // Nothing was ever deleted here, and nothing says so.
+    let young = of(json!({ "since": days(30) })).await;
+    assert_eq!((&young["events"], &young["may_be_gone_before"]), (&json!(0), &Value::Null));
+    let old = of(json!({ "since": days(31) })).await;
+    assert_eq!((&old["events"], &old["may_be_gone_before"]), (&json!(0), &json!(days(30))));
+    let beyond = of(json!({ "keys": [SEVENTH], "from_version": 9 })).await;
+    let newest = json!([{ "key": SEVENTH, "kept_from_version": null, "newest_version": 7 }]);
+    assert_eq!((&beyond["gone"], &beyond["may_be_gone_before"]), (&newest, &Value::Null));
+    fixture.event(SEVENTH, 7, Is::Pending).await;
+    let whole = of(json!({ "keys": [SEVENTH], "from_version": 7 })).await;
+    assert_eq!((&whole["events"], &whole["gone"]), (&json!(1), &json!([])));
+}
+
+async fn a_replay_says_where_it_has_got_to(fixture: AdminFixture) {
+    let kept = json!({ "kept": { "consumer": "order-service", "keys": ["A", "B"] } });
+    fixture.resync(json!({ "kind": "replay", "selection": kept })).await;
+    let place = async |cursor: &'static str| {
+        fixture
+            .write(move |conn| {
+                let at = resync_job::cursor.eq(cursor);
+                on!(conn, c => diesel::update(resync_job::table.find(1_i64)).set(at).execute(c))
+            })
+            .await;
+        let job = fixture.get("/resyncs/1").await.body;
+        (job["cursor"].clone(), job["cursor_version"].clone())
+    };
+    assert_eq!(place(r#"{"key":"A","version":7}"#).await, (json!("A"), json!(7)));
+    assert_eq!(place(r#"{"key":"A"}"#).await, (json!("A"), Value::Null));
+}
+
 async fn replays_that_can_not_be_are_refused_by_name(fixture: AdminFixture) {
     let now = fixture.env.now();
+    let later = now.after(Duration::from_micros(1));
     for (kept, field) in [
         (json!({ "keys": [] }), "selection.kept"),
         (json!({ "keys": [""] }), "selection.keys"),
         (json!({ "keys": ["A"], "since": now }), "selection.kept.since"),
         (json!({ "since": now, "from_version": 1 }), "selection.kept.since"),
+        (json!({ "since": later }), "selection.kept.since"),
         (json!({ "keys": ["A", "B"], "from_version": 1 }), "selection.kept.from_version"),
         (json!({ "keys": ["A"], "from_version": 0 }), "selection.kept.from_version"),
     ] {

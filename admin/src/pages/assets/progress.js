@@ -9,9 +9,16 @@ function pace(item) {
   return item.seconds_left == null ? speed : `${speed}, about ${grouped.format(Math.ceil(item.seconds_left))} s left`;
 }
 
+function place(item) {
+  if (item.cursor == null) return "";
+  return item.cursor_version == null ? item.cursor : `${item.cursor}, version ${item.cursor_version}`;
+}
+
+const made = { pace, place };
+
 function show(item) {
   for (const part of card.querySelectorAll("[data-field]")) {
-    const value = part.dataset.field === "pace" ? pace(item) : (item[part.dataset.field] ?? "");
+    const value = made[part.dataset.field]?.(item) ?? item[part.dataset.field] ?? "";
     part.textContent = typeof value === "number" ? grouped.format(value) : value;
   }
   const bar = card.querySelector("progress[max]");

@@ -133,6 +133,23 @@ impl ResyncItem {
         }
     }
 
+    /// What it counts as done, in words.
+    pub(in crate::pages) fn counts(&self) -> &'static str {
+        match self.kind {
+            ResyncKind::Replay => "states",
+            _ => "keys",
+        }
+    }
+
+    /// Where it has got to, in words; `progress.js` says the same.
+    pub(in crate::pages) fn place(&self) -> String {
+        let key = common::text::visible(self.cursor.as_deref().unwrap_or_default());
+        match self.cursor_version {
+            Some(version) => format!("{key}, version {version}"),
+            None => key.into_owned(),
+        }
+    }
+
     /// Keys that it has come to.
     pub(in crate::pages) fn met(&self) -> i64 {
         self.done + self.skipped

@@ -1,3 +1,8 @@
+use common::on;
+use common::schema::resync_job;
+use diesel::prelude::*;
+use engine::bulk::JobState;
+use engine::resync::{self, NewResync, ResyncKind};
 use engine::verify::{Finding, State};
 use stockloop_tests::on_every_database;
 
@@ -7,6 +12,7 @@ use crate::access::Role;
 on_every_database!(Site::new =>
     the_page_says_what_differs_and_since_when,
     a_repair_is_asked_for_before_it_is_made,
+    a_replay_counts_states_and_is_at_a_version,
     a_verification_is_started_and_cancelled,
     who_owns_nothing_says_who_does,
 );
@@ -70,6 +76,31 @@ async fn a_repair_is_asked_for_before_it_is_made(site: Site) {
     let equal = site.fixture.verified(State::Equal, &[]).await;
     let none = site.get(&format!("/admin/proof/{equal}/repair"), &cookie).await;
     none.shows("there is nothing to repair");
+}
+
+async fn a_replay_counts_states_and_is_at_a_version(site: Site) {
+    let cookie = site.signed_in(Role::Viewer).await;
+    let job = NewResync {
+        kind: ResyncKind::Replay,
+        selection: r#"{"kept":{"consumer":"order-service","keys":["TEA"]}}"#.to_owned(),
+        reason: None,
+        state: JobState::Running,
+        expected: None,
+        created_us: site.fixture.env.now(),
+        created_by: "ada".to_owned(),
+        created_via: "session".to_owned(),
+    };
+    site.fixture
+        .write(move |conn| {
+            let seq = resync::insert(conn, &job)?;
+            let at =
+                (resync_job::done.eq(9_i64), resync_job::cursor.eq(r#"{"key":"TEA","version":9}"#));
+            on!(conn, c => diesel::update(resync_job::table.find(seq)).set(at).execute(c))
+        })
+        .await;
+    let page = site.get("/admin/resyncs/1", &cookie).await;
+    page.shows(r#"<span data-field="done">9</span> states sent again"#);
+    page.shows(r#"<code data-field="place">TEA, version 9</code>"#);
 }
 
 async fn a_verification_is_started_and_cancelled(site: Site) {

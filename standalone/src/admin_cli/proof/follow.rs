@@ -18,9 +18,9 @@ const SHOWN: usize = 20;
 /// How often what is followed is asked for its progress.
 const POLL_EVERY: Duration = Duration::from_millis(300);
 
-/// Where it is known how many keys there are, and where it is not.
-const OF_MANY: &str = "{elapsed_precise} {bar:30} {pos}/{len} keys  {msg}";
-const UNTIL_THE_END: &str = "{elapsed_precise} {spinner} {pos} keys  {msg}";
+/// Where it is known how many there are, and where it is not; the prefix says what they are.
+const OF_MANY: &str = "{elapsed_precise} {bar:30} {pos}/{len} {prefix}  {msg}";
+const UNTIL_THE_END: &str = "{elapsed_precise} {spinner} {pos} {prefix}  {msg}";
 
 /// A key that differs, in a list.
 pub(super) const DIFFERENCES: &[Column] = &[
@@ -59,6 +59,20 @@ pub(super) fn keys(count: u64) -> String {
     format!("{} {}", grouped(count), if count == 1 { "key" } else { "keys" })
 }
 
+/// Such as `1 state` or `2,000 states`.
+pub(super) fn states(count: u64) -> String {
+    format!("{} {}", grouped(count), if count == 1 { "state" } else { "states" })
+}
+
+/// Where a job has got to: a key, and in the middle of its states also a version.
+fn place(job: &Value) -> String {
+    let key = told(job, "cursor");
+    match job["cursor_version"].as_i64() {
+        Some(version) => format!("{key}, version {version}"),
+        None => key,
+    }
+}
+
 /// Shows how far a verification is until it has ended; `expected` says how many keys there may be.
 pub(super) async fn verification(
     ctx: &CommandContext,
@@ -73,6 +87,7 @@ pub(super) async fn verification(
         }
     };
     let position = |run: &Value| count(run, "keys");
+    let expected = (expected, "keys");
     until_ended(ctx, &["verifications", seq], expected, position, message).await
 }
 
@@ -89,11 +104,14 @@ pub(super) async fn job(ctx: &CommandContext, job: &Value) -> anyhow::Result<Val
         "Job {} runs in the service; Ctrl-C leaves it running, and the page /admin/proof shows and cancels it.",
         printable(seq)
     ));
-    let message = |job: &Value| {
-        format!("{} skipped  {}", grouped(count(job, "skipped")), told(job, "cursor"))
+    let message = |job: &Value| format!("{} skipped  {}", keys(count(job, "skipped")), place(job));
+    let replays = job["kind"] == "replay";
+    let position = |job: &Value| {
+        // What it skips are keys, also where it counts states.
+        count(job, "done") + if replays { 0 } else { count(job, "skipped") }
     };
-    let position = |job: &Value| count(job, "done") + count(job, "skipped");
-    until_ended(ctx, &["resyncs", seq], job["expected"].as_u64(), position, message).await
+    let expected = (job["expected"].as_u64(), if replays { "states" } else { "keys" });
+    until_ended(ctx, &["resyncs", seq], expected, position, message).await
 }
 
 /// Shows how far a filling is until it has ended.
@@ -108,13 +126,15 @@ pub(super) async fn filling(ctx: &CommandContext, row: &Value) -> anyhow::Result
         format!("{}{}", told(row, "state"), left.unwrap_or_default())
     };
     let position = |row: &Value| count(row, "done");
-    until_ended(ctx, &["bootstraps", seq], row["expected"].as_u64(), position, message).await
+    let expected = (row["expected"].as_u64(), "keys");
+    until_ended(ctx, &["bootstraps", seq], expected, position, message).await
 }
 
+/// Shows how far something is until it has ended; `expected` says of how many, if that is known, and of what.
 async fn until_ended(
     ctx: &CommandContext,
     path: &[&str],
-    expected: Option<u64>,
+    expected: (Option<u64>, &'static str),
     position: impl Fn(&Value) -> u64,
     message: impl Fn(&Value) -> String,
 ) -> anyhow::Result<Value> {
@@ -142,7 +162,7 @@ async fn until_ended(
     Ok(ended)
 }
 
-fn bar(expected: Option<u64>) -> ProgressBar {
+fn bar((expected, counts): (Option<u64>, &'static str)) -> ProgressBar {
     let (bar, template) = match expected {
         Some(expected) => (ProgressBar::new(expected), OF_MANY),
         None => (ProgressBar::new_spinner(), UNTIL_THE_END),
@@ -151,7 +171,7 @@ fn bar(expected: Option<u64>) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar
+    bar.with_prefix(counts)
 }
 
 /// Shows what a verification came to: for programs its differences, for people a sentence and the first of them.
@@ -264,6 +284,15 @@ mod tests {
         waiting["waiting"] = json!(1);
         let said = sentence(&waiting);
         assert!(said.contains("equal: 1,040 keys") && said.contains("1 key could not"), "{said}");
+    }
+
+    #[test]
+    fn a_job_has_got_to_a_key_or_to_a_version_of_it() {
+        let job = |version: Value| json!({ "cursor": "TEA\u{1b}", "cursor_version": version });
+        assert_eq!(place(&job(json!(7))), r"TEA\u{1b}, version 7");
+        assert_eq!(place(&job(Value::Null)), r"TEA\u{1b}");
+        assert_eq!(place(&json!({ "cursor": null, "cursor_version": null })), "");
+        assert_eq!((states(1), states(2_000)), ("1 state".to_owned(), "2,000 states".to_owned()));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use super::super::filter::Moment;
 use super::super::outcome::Outcome;
 use super::super::table::{grouped, printable};
 use super::Connection;
-use super::follow::{self, count, moment};
+use super::follow::{self, count, moment, states};
 use super::resync;
 
-/// Keys with a gone part that people are told of.
+/// Keys of which not all is kept that people are told of.
 const SHOWN: usize = 10;
 
 #[derive(Args)]
@@ -25,11 +25,12 @@ Examples:
 
 Each kept version goes out as a new event, oldest first, and each key ends with its present state. A
 copy that has a state or a newer one answers `superseded` and stays as it is. First it shows what
-would be sent and what is gone, and asks. `stockloop resync` sends present states only, which is
-enough wherever the way to them does not matter.
+would be sent at the most and what may be gone, and asks. Other jobs that send states go before it.
+`stockloop resync` sends present states only, which is enough wherever the way to them does not
+matter.
 
 Exit codes:
-  0  all was sent
+  0  all was sent, or nothing changed since then
   1  failed or refused, or the answer was no, or the job was cancelled
   2  not understood, or a question without a terminal to answer it on
   3  some keys were skipped; the command says why")]
@@ -68,7 +69,13 @@ pub(super) async fn run(ctx: &CommandContext, args: &ReplayArgs) -> anyhow::Resu
     let kept = selected(ctx, args);
     let path = ["resyncs", "replay-preview"];
     let raw = ctx.client.send(Method::POST, &path, Some(&kept)).await?;
-    told(ctx, &serde_json::from_str(&raw)?);
+    let preview: Value = serde_json::from_str(&raw)?;
+    if is_empty(&kept, &preview) {
+        let since = moment(&kept, "since");
+        ctx.remark(&format!("Nothing changed since {since}; nothing to send."));
+        return Ok(Outcome::Done);
+    }
+    told(ctx, args, &preview);
     let question = format!("Send that again, for {}?", printable(&args.consumer));
     if !confirmed(&question, args.yes)? {
         ctx.remark("Nothing was done.");
@@ -90,31 +97,115 @@ fn selected(ctx: &CommandContext, args: &ReplayArgs) -> Value {
     kept
 }
 
-/// Tells people what would be sent, and what is gone.
-fn told(ctx: &CommandContext, preview: &Value) {
-    let more = if preview["more"] == true { " or more" } else { "" };
-    let events = grouped(count(preview, "events"));
-    match preview["from"].is_null() {
-        true => ctx.remark("No event of that is kept; the present states would be sent."),
-        false => ctx.remark(&format!(
-            "{events}{more} kept events, from {} to {}; each key ends with its present state.",
-            moment(preview, "from"),
-            moment(preview, "to"),
-        )),
-    }
-    if !preview["kept_from"].is_null() {
-        let kept = moment(preview, "kept_from");
-        ctx.remark(&format!("What was before {kept} is gone, of all keys."));
+/// Whether it is known that nothing changed since the moment that is asked for.
+fn is_empty(kept: &Value, preview: &Value) -> bool {
+    let since = !kept["since"].is_null() && preview["may_be_gone_before"].is_null();
+    since && count(preview, "events") == 0
+}
+
+/// Tells people what would be sent at the most, what may be gone, and what to do before.
+fn told(ctx: &CommandContext, args: &ReplayArgs, preview: &Value) {
+    ctx.remark(&covered(preview));
+    if !preview["may_be_gone_before"].is_null() {
+        let before = moment(preview, "may_be_gone_before");
+        ctx.remark(&format!(
+            "States may be gone whose events were made and settled before {before}."
+        ));
     }
     let gone = preview["gone"].as_array().map(Vec::as_slice).unwrap_or_default();
     for key in gone.iter().take(SHOWN) {
-        let name = follow::told(key, "key");
-        match key["kept_from_version"].as_i64() {
-            Some(version) => ctx.remark(&format!("  {name}: kept from version {version} on")),
-            None => ctx.remark(&format!("  {name}: none is kept")),
-        }
+        ctx.remark(&format!("  {}", missing(key, args.from_version)));
     }
     if gone.len() > SHOWN {
-        ctx.remark(&format!("  and {} more keys of which a part is gone", gone.len() - SHOWN));
+        ctx.remark(&format!("  and {} more keys of which not all is kept", gone.len() - SHOWN));
+    }
+    if !args.selection.key.is_empty() {
+        ctx.remark(&format!(
+            "Where a key is in quarantine at {}, lift that first: else each state is tried until it is EXHAUSTED.",
+            printable(&args.consumer)
+        ));
+    }
+}
+
+/// How many states that may be: one that was sent again has more than one event, and is sent once.
+fn covered(preview: &Value) -> String {
+    let events = count(preview, "events");
+    if events == 0 {
+        return "No event of that is kept; only present states would be sent.".to_owned();
+    }
+    let from = moment(preview, "from");
+    let these = match preview["more"] == true {
+        true => format!("There are {} kept events or more, from {from} on", grouped(events)),
+        false => {
+            let to = moment(preview, "to");
+            format!("At most {}, of events from {from} to {to}", states(events))
+        }
+    };
+    format!("{these}; each version is sent once, and each key ends with its present state.")
+}
+
+/// What is not kept of a key, of the versions that are asked for.
+fn missing(key: &Value, asked: Option<i64>) -> String {
+    let name = follow::told(key, "key");
+    let (newest, kept) = (key["newest_version"].as_i64(), key["kept_from_version"].as_i64());
+    match (newest, kept) {
+        (None, _) => format!("{name}: there is none; it would be skipped"),
+        (Some(newest), _) if asked.is_some_and(|asked| asked > newest) => {
+            format!("{name}: its newest version is {newest}; that would be sent")
+        }
+        (_, Some(version)) => format!("{name}: kept from version {version} on"),
+        (Some(newest), None) => {
+            format!("{name}: none is kept; its present version, {newest}, would be sent")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preview(events: u64, more: bool) -> Value {
+        let (from, to) = ("2026-11-28T12:00:00.125000Z", "2026-11-28T12:00:03.000000Z");
+        json!({ "events": events, "more": more, "from": from, "to": to, "may_be_gone_before": null, "gone": [] })
+    }
+
+    #[test]
+    fn events_are_as_many_states_at_the_most() {
+        let said = covered(&preview(55, false));
+        let most = "At most 55 states, of events from 2026-11-28 12:00:00 UTC to 2026-11-28 12:00:03 UTC; each ";
+        assert!(said.starts_with(most), "{said}");
+        let said = covered(&preview(10_000, true));
+        assert!(
+            said.starts_with("There are 10,000 kept events or more, from 2026-11-28"),
+            "{said}"
+        );
+        assert!(covered(&preview(0, false)).contains("only present states"));
+    }
+
+    #[test]
+    fn nothing_is_to_be_sent_only_where_that_is_known() {
+        let since = json!({ "consumer": "copy", "since": "2026-11-28T12:00:00Z" });
+        assert!(is_empty(&since, &preview(0, false)));
+        assert!(!is_empty(&since, &preview(1, false)));
+        let keys = json!({ "consumer": "copy", "keys": ["TEA"] });
+        assert!(!is_empty(&keys, &preview(0, false)), "its present state would be");
+        let mut old = preview(0, false);
+        old["may_be_gone_before"] = json!("2026-10-29T12:00:00Z");
+        assert!(!is_empty(&since, &old), "what changed may be gone");
+    }
+
+    #[test]
+    fn a_key_says_what_is_missing_of_it() {
+        for (newest, kept, asked, said) in [
+            (Some(7_i64), None, Some(9), "TEA: its newest version is 7; that would be sent"),
+            (Some(7), Some(4_i64), Some(2), "TEA: kept from version 4 on"),
+            (Some(7), Some(4), None, "TEA: kept from version 4 on"),
+            (Some(7), None, Some(7), "TEA: none is kept; its present version, 7, would be sent"),
+            (None, None, Some(9), "TEA: there is none; it would be skipped"),
+            (None, Some(4), None, "TEA: there is none; it would be skipped"),
+        ] {
+            let key = json!({ "key": "TEA", "newest_version": newest, "kept_from_version": kept });
+            assert_eq!(missing(&key, asked), said);
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::super::filter::Moment;
 use super::super::outcome::Outcome;
 use super::super::table::{grouped, printable};
 use super::Connection;
-use super::follow::{self, count, keys};
+use super::follow::{self, count, keys, states};
 use super::verify::verification;
 
 #[derive(Args)]
@@ -101,10 +101,10 @@ pub(super) async fn result(ctx: &CommandContext, job: &Value) -> anyhow::Result<
     let cancelled = job["state"] == "cancelled";
     ctx.print_response(&job.to_string(), |_| {
         let cancelled = if cancelled { ", and was cancelled" } else { "" };
-        let (done, skipped) = (count(job, "done"), grouped(skipped));
-        let sent = match job["kind"] == "replay" {
-            true => format!("{} states", grouped(done)),
-            false => format!("the states of {}", keys(done)),
+        let done = count(job, "done");
+        let (sent, skipped) = match job["kind"] == "replay" {
+            true => (states(done), keys(skipped)),
+            false => (format!("the states of {}", keys(done)), grouped(skipped)),
         };
         let seq = printable(seq);
         ctx.print_line(&format!("Job {seq} has sent {sent} and skipped {skipped}{cancelled}."))
