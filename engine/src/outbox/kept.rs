@@ -119,15 +119,6 @@ pub fn count_kept_since(conn: &mut Conn, since: Timestamp, limit: i64) -> QueryR
     })
 }
 
-/// When the oldest event that is kept was made, of whatever key.
-///
-/// # Errors
-/// When the statement fails.
-pub fn oldest_kept(conn: &mut Conn) -> QueryResult<Option<Timestamp>> {
-    let first = outbox_event::table.order(outbox_event::id).select(outbox_event::created_us);
-    conn.read_by_index(|conn| on!(conn, c => first.first(c).optional()))
-}
-
 /// The greatest version of `key` whose state began at `at` or before, of those that are kept; `since` names the field of
 /// the payload that says when a state began, which never goes back from one version to the next.
 ///

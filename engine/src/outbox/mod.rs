@@ -37,9 +37,7 @@ pub use append::{AppendWatch, Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
 pub use found::{ConsumerAnswer, Found, LastError, answers_of, class_or_now, last_errors};
 pub use in_flight::InFlight;
-pub use kept::{
-    KeptCount, Walk, count_kept_of, count_kept_since, kept_states, kept_version_at, oldest_kept,
-};
+pub use kept::{KeptCount, Walk, count_kept_of, count_kept_since, kept_states, kept_version_at};
 pub use lease::{Instance, LeaseSet, Share, instances, release, renew, renew_share};
 pub use let_off::LetOff;
 pub use listener::{EventChange, EventUpdate, Listener};
