@@ -64,6 +64,14 @@ impl Command {
     }
 }
 
+/// Whether `event` carries a command that can be carried out.
+///
+/// # Errors
+/// Why not.
+pub fn check_command(event: &Event) -> Result<(), String> {
+    Command::read(event).map(drop).map_err(|error| error.to_string())
+}
+
 fn data<T: DeserializeOwned>(event: &Event) -> Result<T, InvalidCommand> {
     let read: Result<Object<T>, _> = serde_json::from_slice(&event.data);
     let event_type = || event.event_type.clone();

@@ -10,6 +10,7 @@ pub(crate) mod tests;
 use common::db::Db;
 
 pub use apply::OrdersHandler;
+pub use incoming::check_command;
 pub use model::{OrderDeduction, OrderRecord, OrderState, find};
 
 /// What the orders' routes work with; cheap to clone.

@@ -2,6 +2,7 @@
 
 mod compatibility;
 mod readers;
+mod released;
 
 use std::collections::BTreeMap;
 use std::path::Path;

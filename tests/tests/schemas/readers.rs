@@ -1,12 +1,14 @@
-//! What a schema calls required, optional, open or of a type is what the services' readers make of it.
+//! What a schema calls required, optional, open, of a type or out of bounds is what the services' readers make of it.
+
+mod bounds;
 
 use common::clock::Timestamp;
 use common::event::{Event, EventType};
-use common::http::Object;
 use common::ids::EventId;
 use common::inventory::{CHANGED, InventorySnapshot, REMOVED};
-use common::orders::{Deduction, OrderCancelled, OrderPlaced, Refusal, Return};
+use common::orders::{CANCELLED, Deduction, OrderId, PLACED, Refusal, Return};
 use engine::kafka::AckBatch;
+use product_service::orders::check_command;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -18,8 +20,8 @@ type Reader = fn(&Value) -> Result<(), String>;
 const READERS: [(&str, &str, Reader); 8] = [
     ("stockloop.inventory.changed.v1", "", |data| snapshot(CHANGED, data)),
     ("stockloop.inventory.removed.v1", "", |data| snapshot(REMOVED, data)),
-    ("stockloop.order.placed.v1", "", read::<Object<OrderPlaced>>),
-    ("stockloop.order.cancelled.v1", "", read::<Object<OrderCancelled>>),
+    ("stockloop.order.placed.v1", "", |data| command(PLACED, data)),
+    ("stockloop.order.cancelled.v1", "", |data| command(CANCELLED, data)),
     ("stockloop.acks.v1", "", read::<AckBatch>),
     ("stockloop.acks.v1", "/$defs/deduction", read::<Deduction>),
     ("stockloop.acks.v1", "/$defs/refusal", read::<Refusal>),
@@ -30,18 +32,31 @@ fn read<T: DeserializeOwned>(data: &Value) -> Result<(), String> {
     serde_json::from_str::<T>(&data.to_string()).map(drop).map_err(|error| error.to_string())
 }
 
+/// The message's key is the SKU, as far as there is one.
 fn snapshot(event_type: EventType, data: &Value) -> Result<(), String> {
-    let event = Event {
+    let key = data["sku"].as_str().unwrap_or_default().to_owned();
+    let read = InventorySnapshot::of(&event(event_type, key, data));
+    read.map(drop).map_err(|error| error.to_string())
+}
+
+/// The message's key is the order's id in its usual spelling, as far as there is one.
+fn command(event_type: EventType, data: &Value) -> Result<(), String> {
+    let id = data["order_id"].as_str().unwrap_or_default();
+    let key = id.parse::<OrderId>().map_or_else(|_| id.to_owned(), |id| id.to_string());
+    check_command(&event(event_type, key, data))
+}
+
+fn event(event_type: EventType, key: String, data: &Value) -> Event {
+    Event {
         id: "01890a5d-ac96-774b-bcce-b302099a8057".parse::<EventId>().expect("an id"),
         event_type: event_type.name.to_owned(),
-        key: "85123A".to_owned(),
+        key,
         epoch: 1,
         attempt: 1,
         time: Timestamp::from_micros(0),
         traceparent: None,
         data: data.to_string().into_bytes(),
-    };
-    InventorySnapshot::of(&event).map(drop).map_err(|error| error.to_string())
+    }
 }
 
 /// An example of a schema with one thing changed, and whether it can be read all the same.
