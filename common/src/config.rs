@@ -8,7 +8,7 @@ use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::db::DatabaseSettings;
+use crate::db::{DatabaseSettings, Location};
 
 /// Everything that a service can be told; both services know the same names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -171,6 +171,11 @@ pub struct ConsumerSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutboxSettings {
+    /// Who sends events for the first time: `table` or `external`.
+    pub relay: RelayKind,
+    /// How long an event waits for the external relay before this service sends it itself; 0: it never does.
+    #[serde(with = "crate::duration")]
+    pub external_takeover: Duration,
     /// Attempts before an event waits for a person.
     pub max_attempts: i32,
     /// Events that one relay step reads and sends at the most.
@@ -206,6 +211,16 @@ pub struct OutboxSettings {
     /// How long PROCESSED events are kept.
     #[serde(with = "crate::duration")]
     pub retention: Duration,
+}
+
+/// Who sends events for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayKind {
+    /// The service itself, out of its tables.
+    Table,
+    /// Another program, such as Debezium, out of PostgreSQL's log.
+    External,
 }
 
 /// How events are applied.
@@ -439,6 +454,9 @@ fn redacted_values<S: Serializer>(
 /// What knows an event again is kept for so long at least: younger events need no look at what is gone.
 const SHORTEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What an external relay that works may need for an event at the least.
+const SHORTEST_TAKEOVER: Duration = Duration::from_secs(1);
+
 impl Settings {
     /// Reads `defaults` (TOML, the service's own example file), then `file`, then the environment.
     ///
@@ -463,6 +481,7 @@ impl Settings {
 
     /// Checks what one setting has to be because of another.
     fn check(&self) -> anyhow::Result<()> {
+        self.check_relay()?;
         let Self { inbox, retention, verify, .. } = self;
         anyhow::ensure!(
             (0.001..=1.0).contains(&verify.share),
@@ -482,6 +501,29 @@ impl Settings {
                 "retention.{name} is shorter than inbox.retention or a day: an event that comes again would not be known"
             );
         }
+        Ok(())
+    }
+
+    /// Checks that what is to send the events can.
+    fn check_relay(&self) -> anyhow::Result<()> {
+        let Self { database, outbox, .. } = self;
+        let takeover = outbox.external_takeover;
+        if outbox.relay != RelayKind::External {
+            anyhow::ensure!(
+                takeover.is_zero(),
+                "outbox.external_takeover is set, but outbox.relay is not \"external\": there is nobody to take over from; leave it out, or set outbox.relay"
+            );
+            return Ok(());
+        }
+        let is_postgres = matches!(Location::parse(&database.url), Ok(Location::Postgres { .. }));
+        anyhow::ensure!(
+            is_postgres,
+            "outbox.relay is \"external\", but database.url is not PostgreSQL, whose log an external relay reads; set one of the two"
+        );
+        anyhow::ensure!(
+            takeover.is_zero() || takeover >= SHORTEST_TAKEOVER,
+            "outbox.external_takeover is {takeover:?}, which would send what the external relay is about to send; set at least {SHORTEST_TAKEOVER:?}, or 0 for never"
+        );
         Ok(())
     }
 
@@ -534,6 +576,30 @@ mod tests {
             file.write_all(text.as_bytes()).unwrap();
             let error = Settings::load(DEFAULTS, Some(file.path())).unwrap_err();
             assert!(error.to_string().contains(&format!("retention.{name}")), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn an_external_relay_needs_postgres_and_time() {
+        let load = |outbox: &str, url: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let text = format!("[outbox]\n{outbox}\n[database]\nurl = \"{url}\"\n");
+            file.write_all(text.as_bytes()).unwrap();
+            Settings::load(DEFAULTS, Some(file.path()))
+        };
+        let (postgres, sqlite) = ("postgres://me@localhost/shop", "sqlite:data/shop.db");
+        let external = load("relay = \"external\"", postgres).unwrap();
+        assert_eq!(external.outbox.relay, RelayKind::External);
+        assert!(external.outbox.external_takeover.is_zero());
+        load("relay = \"external\"\nexternal_takeover = \"1m\"", postgres).unwrap();
+        for (outbox, url, told) in [
+            ("relay = \"external\"", sqlite, "not PostgreSQL"),
+            ("external_takeover = \"1m\"", postgres, "nobody to take over from"),
+            ("relay = \"external\"\nexternal_takeover = \"1ms\"", postgres, "at least 1s"),
+            ("relay = \"debezium\"", postgres, "relay"),
+        ] {
+            let error = format!("{:#}", load(outbox, url).unwrap_err());
+            assert!(error.contains(told), "{error}");
         }
     }
 

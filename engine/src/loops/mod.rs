@@ -4,6 +4,7 @@ mod filling;
 mod housekeeping;
 mod losing;
 mod neighbours;
+mod observing;
 mod receiving;
 mod restoring;
 mod sending;
