@@ -123,29 +123,29 @@ pub(in crate::outbox) fn due(
         .bind::<BigInt, _>(until)
         .load(c)?,
         Conn::Sqlite(c) => sql_query(format!(
-            // The index gives the order: a page that is cut holds the first of its last shard, as positions need it.
+            // Parameters stand in the order of their numbers. The index gives the order: a page that is cut holds the first of its last shard, as positions need it.
             "SELECT page.id, shard, attempt, size, tx, \
                event_type, key, epoch, payload, traceparent, created_us \
              FROM (SELECT id, shard, attempt, size, tx FROM (\
                    SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx, o.due_us \
                    FROM json_each($1) s CROSS JOIN outbox_pending o INDEXED BY outbox_pending_shard \
                    WHERE o.shard = s.value ->> 0 AND (o.tx, o.id) > (s.value ->> 1, s.value ->> 2) AND {allowed} \
-                   LIMIT $5) WHERE due_us <= $6 \
+                   LIMIT $3) WHERE due_us <= $4 \
                    UNION ALL \
                    SELECT * FROM (SELECT p.id, p.shard, p.attempt, p.size, 0 AS tx \
                    FROM json_each($1) s CROSS JOIN outbox_failed p \
                    WHERE p.id IN (SELECT o.id FROM outbox_failed o WHERE o.status = 0 AND o.shard = s.value ->> 0 \
-                                    AND o.due_us <= $4 AND {allowed} \
-                                  ORDER BY o.due_us, o.id LIMIT $3) LIMIT $3)) page \
+                                    AND o.due_us <= $6 AND {allowed} \
+                                  ORDER BY o.due_us, o.id LIMIT $5) LIMIT $5)) page \
              CROSS JOIN outbox_event e ON e.id = page.id",
             allowed = allowed(paused, Backend::Sqlite, 2),
         ))
         .bind::<Text, _>(json_list(&column(shards, |s| (s.shard, s.after.tx, s.after.id)))?)
         .bind::<Text, _>(json_list(paused)?)
-        .bind::<BigInt, _>(limit)
-        .bind::<BigInt, _>(now)
         .bind::<BigInt, _>(fresh_limit)
         .bind::<BigInt, _>(until)
+        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(now)
         .load(c)?,
     };
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
