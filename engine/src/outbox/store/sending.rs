@@ -123,7 +123,8 @@ pub(in crate::outbox) fn due(
         .bind::<BigInt, _>(until)
         .load(c)?,
         Conn::Sqlite(c) => sql_query(format!(
-            // Parameters stand in the order of their numbers. The index gives the order: a page that is cut holds the first of its last shard, as positions need it.
+            // Parameters stand in the order of their numbers, for SQLite's sake. The index gives the order: a page that is
+            // cut holds the first of its last shard, as positions need it.
             "SELECT page.id, shard, attempt, size, tx, \
                event_type, key, epoch, payload, traceparent, created_us \
              FROM (SELECT id, shard, attempt, size, tx FROM (\
@@ -135,8 +136,8 @@ pub(in crate::outbox) fn due(
                    SELECT * FROM (SELECT p.id, p.shard, p.attempt, p.size, 0 AS tx \
                    FROM json_each($1) s CROSS JOIN outbox_failed p \
                    WHERE p.id IN (SELECT o.id FROM outbox_failed o WHERE o.status = 0 AND o.shard = s.value ->> 0 \
-                                    AND o.due_us <= $6 AND {allowed} \
-                                  ORDER BY o.due_us, o.id LIMIT $5) LIMIT $5)) page \
+                                    AND o.due_us <= $5 AND {allowed} \
+                                  ORDER BY o.due_us, o.id LIMIT $6) LIMIT $6)) page \
              CROSS JOIN outbox_event e ON e.id = page.id",
             allowed = allowed(paused, Backend::Sqlite, 2),
         ))
@@ -144,8 +145,8 @@ pub(in crate::outbox) fn due(
         .bind::<Text, _>(json_list(paused)?)
         .bind::<BigInt, _>(fresh_limit)
         .bind::<BigInt, _>(until)
-        .bind::<BigInt, _>(limit)
         .bind::<BigInt, _>(now)
+        .bind::<BigInt, _>(limit)
         .load(c)?,
     };
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
