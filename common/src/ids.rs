@@ -67,6 +67,18 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
     }
 
+    /// When it was made, to the millisecond; the beginning of time for one that was made elsewhere and says nothing.
+    pub fn made_at(self) -> Timestamp {
+        let made = self.0.get_timestamp().map(|made| made.to_unix());
+        let micros = |(seconds, nanos): (u64, u32)| {
+            i64::try_from(seconds)
+                .ok()?
+                .checked_mul(1_000_000)?
+                .checked_add(i64::from(nanos / 1_000))
+        };
+        Timestamp::from_micros(made.and_then(micros).unwrap_or(0))
+    }
+
     /// The plain UUID.
     pub const fn uuid(self) -> Uuid {
         self.0

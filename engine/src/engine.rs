@@ -24,7 +24,8 @@ use crate::kafka::Producer;
 use crate::loops::Loops;
 use crate::lost::{Commander, Losses, Lost};
 use crate::outbox::{
-    InFlight, LetOff, Listener, Outbox, OverdueMonitor, Policy, Relay, RelayParts, Settler,
+    FirstAttempts, InFlight, LetOff, Listener, Observer, Outbox, OverdueMonitor, Policy, Relay,
+    RelayParts, Settler,
 };
 use crate::peer::Peer;
 use crate::restored::{ReadPositions, Restorer, Side};
@@ -287,6 +288,7 @@ impl Engine {
         Relay::new(RelayParts {
             db: self.db.clone(),
             env: self.env.clone(),
+            first_attempts: FirstAttempts::of(&settings.outbox),
             producer: self.producer.clone(),
             policy: self.policy(),
             in_flight: self.in_flight.clone(),
@@ -297,6 +299,12 @@ impl Engine {
             patience: RELAY_PATIENCE,
             woken: Arc::clone(self.outbox.notify()),
         })
+    }
+
+    /// What reads what another program sends for this service.
+    pub fn observer(&self) -> Observer {
+        let settings = &self.settings;
+        Observer::new(&self.db, &self.env, &settings.service.name, &settings.kafka.outbound_topic)
     }
 
     /// What looks after the events that were sent.

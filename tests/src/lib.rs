@@ -4,7 +4,7 @@
 //! check that a `schema.rs` is true ([`schema`]), open events in any state ([`outbox`]), the routes that an app has ([`routes`]), requests and what was
 //! answered ([`http`]), and waiting without a guess ([`poll`]).
 //!
-//! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), a mail server ([`smtp`]), Chromium
+//! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), Debezium ([`connect`]), a mail server ([`smtp`]), Chromium
 //! ([`browser`]), and the services as child processes that can be killed at any moment ([`process`]) or tried out on
 //! their command line ([`program`], [`service_command_line!`]).
 //!
@@ -34,6 +34,7 @@
 )]
 
 pub mod browser;
+pub mod connect;
 pub mod database;
 pub mod http;
 pub mod kafka;

@@ -52,6 +52,11 @@ pub(crate) fn maven(goal: &str, artifacts: &[&str], into: &Path) -> anyhow::Resu
          <groupId>stockloop</groupId><artifactId>real-parts</artifactId><version>1</version>\
          <dependencies>{dependencies}</dependencies></project>"
     );
+    maven_of(&pom, goal, &artifacts.join(", "), into)
+}
+
+/// The same for the dependencies of `pom`; `what` is how messages call them.
+pub(crate) fn maven_of(pom: &str, goal: &str, what: &str, into: &Path) -> anyhow::Result<()> {
     let folder = scratch::folder("maven")?;
     fs::write(folder.join("pom.xml"), pom)?;
     let mut run = Launch::new("mvn")
@@ -64,8 +69,7 @@ pub(crate) fn maven(goal: &str, artifacts: &[&str], into: &Path) -> anyhow::Resu
     let status = run.wait_for_exit(FETCH_DEADLINE)?;
     ensure!(
         status.success(),
-        "Maven could not fetch {}; are `mvn` on PATH and its repository reachable?\n{}",
-        artifacts.join(", "),
+        "Maven could not fetch {what}; are `mvn` on PATH and its repository reachable?\n{}",
         run.log_tail()
     );
     Ok(())

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::browser::{Axe, Chromium};
+use crate::connect::Debezium;
 use crate::kafka::KafkaBroker;
 use crate::postgres::PostgresServer;
 
@@ -17,6 +18,11 @@ pub fn postgres() -> Option<&'static PostgresServer> {
 /// The Kafka broker of this test process, started on first use.
 pub fn kafka() -> Option<&'static KafkaBroker> {
     available("Kafka", KafkaBroker::shared())
+}
+
+/// Kafka Connect and Debezium's connector, fetched on first use.
+pub fn debezium() -> Option<&'static Debezium> {
+    available("Debezium", Debezium::shared())
 }
 
 /// Chromium behind its driver, started on first use.

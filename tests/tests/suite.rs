@@ -3,9 +3,9 @@
 //! What lies where:
 //!
 //! - `system/` is no test: both services with all that they stand on, their clients, and what their databases say;
-//! - `the_loop`, `instances`, `consumers`, `log`, `poison`, `blame`, `broker`, `crashes`, `outages`, `pooler`, `stopping` and `orders/` try the
-//!   loop: as people use it, on two instances, with messages that nobody should send, and with everything that can be
-//!   killed, lost, taken away or put between;
+//! - `the_loop`, `instances`, `consumers`, `log`, `debezium`, `poison`, `blame`, `broker`, `crashes`, `outages`,
+//!   `pooler`, `stopping` and `orders/` try the loop: as people use it, on two instances, with messages that nobody
+//!   should send, and with everything that can be killed, lost, taken away or put between;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `browser/` and `demo` try what people work with: the programs'
 //!   command lines and the operators' pages, in a real Chromium;
 //! - `openapi`, `asyncapi`, `schemas/`, `monitoring`, `logs` and `tracing` hold what the services say of themselves
@@ -29,6 +29,7 @@ mod browser;
 mod commands;
 mod consumers;
 mod crashes;
+mod debezium;
 mod demo;
 mod harness_tests;
 mod import_export;

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use common::clock::Timestamp;
+use common::config::RelayKind;
 use common::db::Conn;
 use common::http::{
     IdempotencyKey, Page, PageQuery, Params, Problem, ProblemResult, Reply, StrictJson,
@@ -51,6 +52,8 @@ pub(crate) struct RelayView {
     pub(crate) paused: Option<Pause>,
     /// Keys that are paused individually.
     pub(crate) keys_paused: i64,
+    /// Whether another program sends events for the first time (`outbox.relay = "external"`), which no pause holds back.
+    pub(crate) external: bool,
     /// The live instances, with the shards that each may send.
     pub(crate) instances: Vec<Instance>,
     /// What keeps the database's log for the relay, where events come by it.
@@ -77,6 +80,23 @@ pub(crate) struct PausedKey {
     #[serde(flatten)]
     pub(crate) pause: Pause,
 }
+
+/// What is paused now, and what that does not hold back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Paused {
+    /// The key; none: everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(flatten)]
+    pause: Pause,
+    /// What goes on all the same, in words; none: nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
+}
+
+/// What no pause holds back where another program sends events for the first time.
+const FIRST_ATTEMPTS_GO_ON: &str = "another program sends events for the first time (outbox.relay is \"external\"), \
+    and no pause holds that back: only what is sent again waits; to stop first attempts, pause the other program's connector";
 
 /// Why something is paused.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -120,15 +140,28 @@ impl RelayView {
     ///
     /// # Errors
     /// When a statement fails.
-    pub(crate) fn take(conn: &mut Conn, broker: &BrokerState) -> QueryResult<Self> {
+    pub(crate) fn take(
+        conn: &mut Conn,
+        broker: &BrokerState,
+        relay: RelayKind,
+    ) -> QueryResult<Self> {
         Ok(Self {
             paused: pause::find(conn, EVERYTHING)?.map(Pause::from),
             keys_paused: pause::count(conn)?,
+            external: relay.is_external(),
             instances: instances(conn)?,
             log: slot_state(conn)?,
             receiving: broker.consumers(),
             topics: broker.topics(),
         })
+    }
+}
+
+impl Paused {
+    fn of(row: PauseRow, relay: RelayKind) -> Self {
+        let key = Some(row.key.clone()).filter(|key| key != EVERYTHING);
+        let warning = relay.is_external().then_some(FIRST_ATTEMPTS_GO_ON);
+        Self { key, pause: row.into(), warning }
     }
 }
 
@@ -142,8 +175,8 @@ impl RelayView {
 )]
 pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Json<RelayView>> {
     params.finish()?;
-    let broker = admin.broker.clone();
-    admin.db.read(move |conn| Ok(Json(RelayView::take(conn, &broker)?))).await
+    let (broker, relay) = (admin.broker.clone(), admin.settings.outbox.relay);
+    admin.db.read(move |conn| Ok(Json(RelayView::take(conn, &broker, relay)?))).await
 }
 
 /// The keys that are paused individually, by key.
@@ -173,7 +206,7 @@ pub(crate) async fn list(
     params(("Idempotency-Key" = Option<String>, Header)),
     request_body = PutPause,
     responses(
-        (status = 200, body = Pause), (status = 201, body = Pause),
+        (status = 200, body = Paused), (status = 201, body = Paused),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -210,7 +243,7 @@ pub(crate) async fn resume_all(
     params(("key" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = PutPause,
     responses(
-        (status = 200, body = PausedKey), (status = 201, body = PausedKey),
+        (status = 200, body = Paused), (status = 201, body = Paused),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -250,7 +283,7 @@ async fn put(
     body: StrictJson<PutPause>,
 ) -> ProblemResult<HttpResponse> {
     checked_reason(&body.value.reason)?;
-    let now = admin.env.now();
+    let (now, relay) = (admin.env.now(), admin.settings.outbox.relay);
     let row = PauseRow { key, reason: body.value.reason, since_us: now, by_whom: by.name.clone() };
     let work = move |conn: &mut Conn| {
         let status = match pause_now(conn, &by, &row)? {
@@ -258,10 +291,7 @@ async fn put(
             false => StatusCode::OK,
         };
         let stored = pause::find(conn, &row.key)?.unwrap_or(row);
-        match stored.key.as_str() {
-            EVERYTHING => Reply::json(status, &Pause::from(stored)),
-            _ => Reply::json(status, &PausedKey::from(stored)),
-        }
+        Reply::json(status, &Paused::of(stored, relay))
     };
     admin.act(idempotency, &body.bytes, work).await
 }

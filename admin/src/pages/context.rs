@@ -179,6 +179,8 @@ pub(super) struct Frame {
     pub(super) who: Option<Who>,
     pub(super) open: bool,
     pub(super) paused: Option<PauseRow>,
+    /// Whether another program sends events for the first time, which no pause holds back.
+    pub(super) external: bool,
     pub(super) flash: Option<&'static str>,
     pub(super) links: Vec<Link>,
 }
@@ -230,6 +232,7 @@ impl Frame {
             who: caller.map(Who::of),
             open: admin.guard.is_open(),
             paused: None,
+            external: admin.settings.outbox.relay.is_external(),
             flash: flash::text(done),
             links: links
                 .map(|(name, address, _, _)| Link::to(admin, name, address, path))

@@ -19,8 +19,16 @@ const SENTENCES: &[(&str, &str)] = &[
     ("replayed", "The message was sent to its topic again."),
     ("discarded", "The message is discarded. It is kept and can still be replayed."),
     ("paused", "The relay is paused: nothing is sent until somebody resumes it."),
+    (
+        "paused-but-external",
+        "The relay is paused: nothing is sent again until somebody resumes it. First attempts go on: another program makes them.",
+    ),
     ("resumed", "The relay sends again."),
     ("key-paused", "The key is paused: its events wait."),
+    (
+        "key-paused-but-external",
+        "The key is paused: nothing of it is sent again. First attempts go on: another program makes them.",
+    ),
     ("key-resumed", "The key's events are sent again."),
     ("consumer-registered", "The consumer is registered."),
     ("consumer-changed", "The consumer has another role now."),

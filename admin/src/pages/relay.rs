@@ -76,10 +76,10 @@ struct QuarantinePage<'a> {
 
 async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
     let (limit, after) = place(&context)?;
-    let broker = context.admin.broker.clone();
+    let (broker, relay) = (context.admin.broker.clone(), context.admin.settings.outbox.relay);
     let read = context.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
-        Ok::<_, Problem>((RelayView::take(conn, &broker)?, pauses))
+        Ok::<_, Problem>((RelayView::take(conn, &broker, relay)?, pauses))
     });
     let (relay, pauses) = read.await?;
     let pauses = Page::cut(pauses, limit, |row: &PauseRow| row.key.clone());
@@ -125,12 +125,17 @@ fn place(context: &PageContext) -> ProblemResult<(i64, String)> {
 
 async fn pause_all(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     pause(&context, EVERYTHING.to_owned(), &form).await?;
-    Ok(see("/admin/relay", "paused"))
+    Ok(see("/admin/relay", done(&context, "paused", "paused-but-external")))
 }
 
 async fn pause_key(context: PageContext, form: Form) -> ProblemResult<HttpResponse> {
     pause(&context, checked_key(form.needed("key")?)?, &form).await?;
-    Ok(see("/admin/relay", "key-paused"))
+    Ok(see("/admin/relay", done(&context, "key-paused", "key-paused-but-external")))
+}
+
+/// What is told once something is paused: whether another program goes on with first attempts.
+fn done(context: &PageContext, whole: &'static str, but_external: &'static str) -> &'static str {
+    if context.admin.settings.outbox.relay.is_external() { but_external } else { whole }
 }
 
 async fn pause(context: &PageContext, key: String, form: &Form) -> ProblemResult<bool> {

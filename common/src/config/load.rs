@@ -11,6 +11,9 @@ use crate::db::{Backend, Location, Pooler};
 /// What knows an event again is kept for so long at least: younger events need no look at what is gone.
 const SHORTEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What an external relay that works may need for an event at the least.
+const SHORTEST_TAKEOVER: Duration = Duration::from_secs(1);
+
 impl Settings {
     /// Reads `defaults` (TOML, the service's own example file), then `file`, then the environment.
     ///
@@ -42,6 +45,7 @@ impl Settings {
             verify.share
         );
         self.check_log()?;
+        self.check_external()?;
         let first = &self.kafka.outbound_consumer;
         anyhow::ensure!(
             !self.consumers.contains_key(first),
@@ -74,6 +78,29 @@ impl Settings {
         anyhow::ensure!(
             own || database.pooler == Pooler::None,
             "outbox.relay = \"log\" needs a session of its own, which no pooler in transaction mode gives; set outbox.log_url to the server itself"
+        );
+        Ok(())
+    }
+
+    /// What a relay needs that is another program, and what is only for one that is.
+    fn check_external(&self) -> anyhow::Result<()> {
+        let Self { outbox, database, .. } = self;
+        let takeover = outbox.external_takeover;
+        if !outbox.relay.is_external() {
+            anyhow::ensure!(
+                takeover.is_zero(),
+                "outbox.external_takeover is set, but outbox.relay is not \"external\": there is nobody to take over from; leave it out, or set outbox.relay"
+            );
+            return Ok(());
+        }
+        anyhow::ensure!(
+            Location::parse(&database.url)?.backend() == Backend::Postgres,
+            "outbox.relay = \"external\" needs PostgreSQL, whose log the other program reads, and {} is none; use \"table\"",
+            database.url.redacted()
+        );
+        anyhow::ensure!(
+            takeover.is_zero() || takeover >= SHORTEST_TAKEOVER,
+            "outbox.external_takeover is {takeover:?}, which would send what the external relay is about to send; set at least {SHORTEST_TAKEOVER:?}, or 0 for never"
         );
         Ok(())
     }
@@ -130,6 +157,31 @@ mod tests {
             file.write_all(text.as_bytes()).unwrap();
             let error = Settings::load(DEFAULTS, Some(file.path())).unwrap_err();
             assert!(error.to_string().contains(&format!("retention.{name}")), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn an_external_relay_needs_postgres_and_time() {
+        let load = |outbox: &str, url: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let text = format!("[outbox]\n{outbox}\n[database]\nurl = \"{url}\"\n");
+            file.write_all(text.as_bytes()).unwrap();
+            Settings::load(DEFAULTS, Some(file.path()))
+        };
+        let (postgres, sqlite) = ("postgres://me@localhost/shop", "sqlite:data/shop.db");
+        let external = load("relay = \"external\"", postgres).unwrap();
+        assert_eq!(external.outbox.relay, RelayKind::External);
+        assert!(external.outbox.external_takeover.is_zero());
+        load("relay = \"external\"\nexternal_takeover = \"1m\"", postgres).unwrap();
+        for (outbox, url, told) in [
+            ("relay = \"external\"", sqlite, "needs PostgreSQL"),
+            ("external_takeover = \"1m\"", postgres, "nobody to take over from"),
+            ("relay = \"log\"\nexternal_takeover = \"1m\"", postgres, "nobody to take over from"),
+            ("relay = \"external\"\nexternal_takeover = \"1ms\"", postgres, "at least 1s"),
+            ("relay = \"debezium\"", postgres, "relay"),
+        ] {
+            let error = format!("{:#}", load(outbox, url).unwrap_err());
+            assert!(error.contains(told), "{error}");
         }
     }
 

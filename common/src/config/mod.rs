@@ -173,12 +173,15 @@ pub struct ConsumerSettings {
 pub struct OutboxSettings {
     /// Attempts before an event waits for a person.
     pub max_attempts: i32,
-    /// Where the relay finds its events.
+    /// Who sends events for the first time, and where it finds them.
     pub relay: RelayKind,
     /// Where the log is read, with `relay = "log"`: past a pooler. Empty: `database.url`.
     pub log_url: Url,
     /// Bytes of the log that its slot may keep on the server; with more, it is made anew, and the table is read.
     pub log_kept_bytes: u64,
+    /// With `relay = "external"`, how long an event waits for that before this service sends it itself; 0: it never does.
+    #[serde(with = "crate::duration")]
+    pub external_takeover: Duration,
     /// Events that one relay step reads and sends at the most.
     pub batch: usize,
     /// Events sent and unanswered per partition at the most.
@@ -214,14 +217,23 @@ pub struct OutboxSettings {
     pub retention: Duration,
 }
 
-/// Where a relay finds its events.
+/// Who sends events for the first time, and where it finds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RelayKind {
-    /// It asks the table for a page after the other.
+    /// The service itself, which asks the table for a page after the other.
     Table,
-    /// What commits is streamed to it from PostgreSQL's log; the table has the rest.
+    /// The service itself. What commits is streamed to it from PostgreSQL's log; the table has the rest.
     Log,
+    /// Another program, such as Debezium, which reads PostgreSQL's log. All further attempts are the service's.
+    External,
+}
+
+impl RelayKind {
+    /// Whether another program than the service sends events for the first time.
+    pub const fn is_external(self) -> bool {
+        matches!(self, Self::External)
+    }
 }
 
 /// How events are applied.

@@ -52,6 +52,24 @@ impl IgnoredAck {
     }
 }
 
+/// A message of the topic of the service's own events that is none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignMessage {
+    /// It names an event of this service that its database does not know.
+    UnknownEvent,
+    /// It is another service's, or no event at all.
+    NotOurs,
+}
+
+impl ForeignMessage {
+    const fn label(self) -> Label {
+        match self {
+            Self::UnknownEvent => [("reason", "unknown_event")],
+            Self::NotOurs => [("reason", "not_ours")],
+        }
+    }
+}
+
 /// Who answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByConsumer {
@@ -94,6 +112,7 @@ struct Inner {
     relay_sent_by_log: Counter,
     settled: Family<SettledLabels, Counter>,
     acks_ignored: Family<Label, Counter>,
+    observed_foreign: Family<Label, Counter>,
     inbox_events: Family<Label, Counter>,
     mails_sent: Counter,
     mail_recipients_refused: Counter,
@@ -116,6 +135,7 @@ impl Metrics {
             relay_sent_by_log: Counter::default(),
             settled: Family::default(),
             acks_ignored: Family::default(),
+            observed_foreign: Family::default(),
             inbox_events: Family::default(),
             mails_sent: Counter::default(),
             mail_recipients_refused: Counter::default(),
@@ -152,6 +172,11 @@ impl Metrics {
     /// `count` answers were put aside.
     pub fn acks_ignored(&self, reason: IgnoredAck, count: u64) {
         self.0.acks_ignored.get_or_create(&reason.label()).inc_by(count);
+    }
+
+    /// `count` messages were seen on the topic of the service's own events that are none of them.
+    pub fn observed_foreign(&self, reason: ForeignMessage, count: u64) {
+        self.0.observed_foreign.get_or_create(&reason.label()).inc_by(count);
     }
 
     /// `count` events came in and were answered with `outcome`: `success`, `rejected`, `failed`, or
@@ -225,6 +250,11 @@ impl Inner {
             self.settled.clone(),
         );
         registry.register("acks_ignored", "Answers that were put aside", self.acks_ignored.clone());
+        registry.register(
+            "observed_foreign",
+            "Messages on the topic of the service's own events that are none of them",
+            self.observed_foreign.clone(),
+        );
         registry.register(
             "inbox_events",
             "Events that came in, by the answer given",

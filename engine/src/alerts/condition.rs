@@ -58,10 +58,20 @@ impl Condition {
         matters: impl FnOnce(&mut Conn, Timestamp) -> QueryResult<bool> + Send + 'static,
         alert: NewAlert,
     ) {
+        self.met_since(self.env.now(), matters, alert).await;
+    }
+
+    /// It is met, and is known to have been since `begun`.
+    pub async fn met_since(
+        &self,
+        begun: Timestamp,
+        matters: impl FnOnce(&mut Conn, Timestamp) -> QueryResult<bool> + Send + 'static,
+        alert: NewAlert,
+    ) {
         let now = self.env.now();
         let State { since, told } = self.state();
         // A clock that was set back begins anew.
-        let since = since.filter(|since| *since <= now).unwrap_or(now);
+        let since = since.filter(|since| *since <= now).unwrap_or(now).min(begun);
         self.set(State { since: Some(since), told });
         // Told again and again, though it stays one alert: another instance that is well may have closed it.
         let told_lately = matches!(told, Told::Yes(at) if at <= now && now.since(at) < AGAIN);

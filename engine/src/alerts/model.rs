@@ -176,6 +176,15 @@ impl NewAlert {
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::LogNotRead, subject) }
     }
 
+    /// Events of `service` have waited since `since` for the external relay that is to send them to `topic`.
+    pub fn not_sent_by_external(service: &str, topic: &str, since: Timestamp) -> Self {
+        let since = super::render::utc(since);
+        let cause = format!(
+            "the external relay (outbox.relay = \"external\") is down or behind: the oldest event that it has not sent was committed at {since}. Look at the connector's state and its replication slot"
+        );
+        Self::not_sent(service, topic, &cause)
+    }
+
     /// `service` can't apply what comes in from `topic`, for the reason `cause`.
     pub fn not_applied(service: &str, topic: &str, cause: &str) -> Self {
         let subject = format!("{service} can't apply the events of the topic {topic}");

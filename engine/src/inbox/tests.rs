@@ -159,6 +159,7 @@ fn record(event: &Event) -> Record {
         topic: message.topic.clone(),
         partition: 2,
         offset: 0,
+        timestamp: None,
         key: None,
         headers: headers.collect(),
         payload: Some(message.payload.clone()),

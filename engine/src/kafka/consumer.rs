@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use common::clock::Timestamp;
 use common::config::KafkaSettings;
 use common::telemetry::{BrokerState, ConsumerState};
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
@@ -24,6 +25,8 @@ pub struct Record {
     pub partition: i32,
     /// Where in it.
     pub offset: i64,
+    /// When it was made, or taken by the broker, as the topic says; unknown where it is no message of a topic any more.
+    pub timestamp: Option<Timestamp>,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its headers.
@@ -87,7 +90,11 @@ impl Consumer {
         topic: &str,
         broker: BrokerState,
     ) -> Result<Self, KafkaError> {
-        let purpose = if topic == settings.outbound_ack_topic { "acks" } else { "inbox" };
+        let purpose = match topic {
+            topic if topic == settings.outbound_ack_topic => "acks",
+            topic if topic == settings.outbound_topic => "observer",
+            _ => "inbox",
+        };
         let state = broker.consumer(purpose, topic, group);
         let assigned = Assigned::default();
         let membership = Membership {
@@ -382,10 +389,16 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         topic: message.topic().to_owned(),
         partition: message.partition(),
         offset: message.offset(),
+        timestamp: sent_at(message),
         key: message.key().map(<[u8]>::to_vec),
         headers,
         payload: message.payload().map(<[u8]>::to_vec),
     }
+}
+
+fn sent_at(message: &BorrowedMessage<'_>) -> Option<Timestamp> {
+    let millis = message.timestamp().to_millis()?;
+    Some(Timestamp::from_micros(millis.saturating_mul(1_000)))
 }
 
 fn next_offsets(batch: &[Record]) -> TopicPartitionList {
@@ -467,6 +480,7 @@ mod tests {
             topic: TOPIC.to_owned(),
             partition,
             offset,
+            timestamp: None,
             key: None,
             headers: Vec::new(),
             payload: None,

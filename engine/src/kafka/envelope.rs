@@ -28,6 +28,24 @@ pub struct Unreadable {
     pub reason: String,
 }
 
+/// Who sent a message, and for which attempt: as much as can be known of it without its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender<'a> {
+    /// `ce_source`: the service that it comes from, as `/product-service`.
+    pub source: &'a str,
+    /// The event.
+    pub id: EventId,
+    /// Which of its attempts.
+    pub attempt: i32,
+}
+
+/// Whose event `record` is, by its headers alone; none: it is no event.
+pub fn sender_of(record: &Record) -> Option<Sender<'_>> {
+    let headers = Headers(record);
+    let (id, attempt) = headers.sent()?;
+    Some(Sender { source: headers.text("ce_source").ok()?, id, attempt })
+}
+
 const CONTENT_TYPE: &str = "application/json";
 
 impl Envelope {
@@ -61,9 +79,7 @@ impl Envelope {
     /// [`Unreadable`], for the dead letters.
     pub fn read(record: &Record) -> Result<Self, Unreadable> {
         let headers = Headers(record);
-        let id = headers.required::<EventId>("ce_id").ok();
-        let attempt = headers.required::<i32>("stockloopattempt").ok();
-        let event = id.zip(attempt);
+        let event = headers.sent();
         Self::parse(&headers).map_err(|reason| Unreadable { event, reason })
     }
 
@@ -91,8 +107,14 @@ impl Envelope {
 
 struct Headers<'a>(&'a Record);
 
-impl Headers<'_> {
-    fn text(&self, name: &str) -> Result<&str, String> {
+impl<'a> Headers<'a> {
+    /// Which event, and which of its attempts.
+    fn sent(&self) -> Option<(EventId, i32)> {
+        let id = self.required::<EventId>("ce_id").ok();
+        id.zip(self.required::<i32>("stockloopattempt").ok())
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, String> {
         let value = self.0.header(name).ok_or_else(|| format!("the header {name} is missing"))?;
         std::str::from_utf8(value).map_err(|_| format!("the header {name} is not UTF-8"))
     }
@@ -137,6 +159,7 @@ mod tests {
             topic: message.topic.clone(),
             partition: 0,
             offset: 0,
+            timestamp: None,
             key: None,
             headers: headers.map(|(k, v)| ((*k).to_owned(), v.clone().into_bytes())).collect(),
             payload: Some(message.payload.clone()),

@@ -15,7 +15,7 @@ pub use ack::{Ack, AckBatch, Verdict};
 pub use client::KafkaError;
 pub use consumer::{Consumer, Record};
 pub use embedded::EmbeddedBroker;
-pub use envelope::{Envelope, Unreadable};
+pub use envelope::{Envelope, Sender, Unreadable, sender_of};
 pub use producer::{Message, Offset, Producer, SendError};
 pub use shape::{TopicUse, TopicWatch};
 pub use topics::ensure_topics;

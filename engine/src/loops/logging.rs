@@ -30,7 +30,10 @@ impl Engine {
     ) {
         match self.settings.outbox.relay {
             RelayKind::Log => self.read_log(&relay, &held, &stop).await,
-            RelayKind::Table => self.drop_slot(&stop).await,
+            RelayKind::Table => self.drop_slot("events go by the table, as it is set", &stop).await,
+            RelayKind::External => {
+                self.drop_slot("another program reads the log, as it is set", &stop).await;
+            }
         }
     }
 
@@ -69,10 +72,10 @@ impl Engine {
         condition.met(|_, _| Ok(true), alert).await;
     }
 
-    async fn drop_slot(&self, stop: &CancellationToken) {
+    /// Drops the slot of an earlier setting, and closes its alert `because` of the present one.
+    async fn drop_slot(&self, because: &'static str, stop: &CancellationToken) {
         let service = &self.settings.service.name;
-        // Of the earlier setting, too.
-        self.condition(AlertKind::LogNotRead).ended("events go by the table, as it is set").await;
+        self.condition(AlertKind::LogNotRead).ended(because).await;
         let mut retry = Retry::new("dropping the slot of an earlier setting", &self.env, stop);
         while !stop.is_cancelled() {
             match drop_unused_slot(&self.db, service).await {

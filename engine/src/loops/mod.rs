@@ -5,6 +5,7 @@ mod housekeeping;
 mod logging;
 mod losing;
 mod neighbours;
+mod observing;
 mod receiving;
 mod restoring;
 mod sending;

@@ -1,10 +1,11 @@
 //! The half that sends: leases, the relay, and the overdue monitor.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::config::RelayKind;
-use common::db::DbError;
+use common::db::{Conn, DbError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,21 @@ const RELAY_STUCK: Duration = Duration::from_secs(60);
 /// How long the last sends may take when the service stops.
 const RELAY_ENDS_IN: Duration = Duration::from_secs(2);
 
+const SENT_AGAIN: &str = "events are sent again";
+
+/// Why events stay PENDING: told once, whoever meets it.
+struct Hindrance {
+    condition: Condition,
+    /// Whether it is one that this instance's relay met in its last step.
+    of_relay: AtomicBool,
+}
+
+impl Hindrance {
+    fn of(engine: &Engine) -> Self {
+        Self { condition: engine.condition(AlertKind::NotSent), of_relay: AtomicBool::default() }
+    }
+}
+
 impl Loops {
     pub(super) fn start_sending(
         &self,
@@ -38,8 +54,13 @@ impl Loops {
         let relay_ended = CancellationToken::new();
         let leases = engine.clone().keep_leases(owner, Arc::clone(&held), relay_ended.clone());
         tasks.spawn_loop("leases", leases);
-        let relaying =
-            engine.clone().relay_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone());
+        let hindrance = Arc::new(Hindrance::of(engine));
+        let relaying = engine.clone().relay_loop(
+            Arc::clone(&relay),
+            Arc::clone(&held),
+            Arc::clone(&hindrance),
+            stop.clone(),
+        );
         let ended = relay_ended.drop_guard();
         tasks.spawn_loop(RELAY, async move {
             relaying.await;
@@ -48,13 +69,16 @@ impl Loops {
         let log = engine.clone().log_loop(Arc::clone(&relay), Arc::clone(&held), stop.clone());
         tasks.spawn(log);
         let due = Arc::clone(&self.overdue_wakeup);
-        let monitoring = engine.clone().overdue_loop(relay, held, due, stop.clone());
+        let monitoring = engine.clone().overdue_loop(relay, held, hindrance, due, stop.clone());
         tasks.spawn_loop("overdue monitor", monitoring);
         let kafka = &engine.settings.kafka;
         let group = format!("{}.acks", engine.settings.service.name);
         let broker = engine.broker.clone();
         let consumer = Consumer::subscribe(kafka, &group, &kafka.outbound_ack_topic, broker)?;
         tasks.spawn_loop("settler", engine.clone().settle_loop(consumer, stop.clone()));
+        if engine.is_relayed_by_another() {
+            self.start_observing(stop, tasks)?;
+        }
         Ok(())
     }
 }
@@ -69,7 +93,7 @@ impl Engine {
     ) {
         let lease = self.settings.outbox.lease;
         let share = match self.settings.outbox.relay {
-            RelayKind::Table => Share::Fair,
+            RelayKind::Table | RelayKind::External => Share::Fair,
             RelayKind::Log => Share::One,
         };
         let mut retry = Retry::new("renewing the relay's leases", &self.env, &relay_ended);
@@ -112,9 +136,9 @@ impl Engine {
         self,
         relay: Arc<Relay>,
         held: Arc<Mutex<LeaseSet>>,
+        hindrance: Arc<Hindrance>,
         stop: CancellationToken,
     ) {
-        let hindered = self.condition(AlertKind::NotSent);
         run_when_notified("relaying events", &self.env, self.outbox.notify(), &stop, || async {
             let held = lock(&held).clone();
             let outcome = self.loops.step(RELAY, relay.run_once(&held)).await?;
@@ -123,7 +147,7 @@ impl Engine {
             if outcome.refused > 0 {
                 self.alerts.wake();
             }
-            self.tell_hindrance(&hindered, &outcome).await;
+            self.tell_hindrance(&hindrance, &outcome).await;
             Ok::<_, DbError>(if outcome.drained { Next::Wait } else { Next::Again })
         })
         .await;
@@ -133,22 +157,54 @@ impl Engine {
         }
     }
 
-    async fn tell_hindrance(&self, hindered: &Condition, outcome: &RelayOutcome) {
+    async fn tell_hindrance(&self, hindrance: &Hindrance, outcome: &RelayOutcome) {
+        let Hindrance { condition, of_relay } = hindrance;
+        of_relay.store(outcome.hindered.is_some(), Ordering::Relaxed);
         let Some(cause) = &outcome.hindered else {
-            // Nothing to send proves nothing.
-            if outcome.sent > 0 {
-                hindered.ended("events are sent again").await;
+            // Nothing to send proves nothing, and what is sent again says nothing of another program's first attempts.
+            if outcome.sent > 0 && !self.is_relayed_by_another() {
+                condition.ended(SENT_AGAIN).await;
             }
             return;
         };
         let (service, topic) = (&self.settings.service.name, &self.settings.kafka.outbound_topic);
-        hindered.met(Relay::any_pending, NewAlert::not_sent(service, topic, cause)).await;
+        condition.met(Relay::any_pending, NewAlert::not_sent(service, topic, cause)).await;
+    }
+
+    /// Tells what the external relay leaves unsent, unless this service's own relay meets a hindrance and tells that.
+    async fn tell_unsent(&self, hindrance: &Hindrance) -> Result<(), DbError> {
+        let Hindrance { condition, of_relay } = hindrance;
+        if !self.is_relayed_by_another() || of_relay.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let late = self.env.now().before(self.settings.outbox.ack_timeout);
+        let look = move |conn: &mut Conn| {
+            Ok::<_, DbError>((Relay::unsent_since(conn)?, Relay::any_pending(conn, late)?))
+        };
+        let (oldest, any_waits) = self.db.read(look).await?;
+        let (service, topic) = (&self.settings.service.name, &self.settings.kafka.outbound_topic);
+        match oldest.filter(|since| *since <= late) {
+            Some(since) => {
+                let alert = NewAlert::not_sent_by_external(service, topic, since);
+                condition.met_since(since, Relay::any_pending, alert).await;
+            }
+            // What waits to be sent again is another instance's to tell of.
+            None if !any_waits => condition.ended(SENT_AGAIN).await,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Whether another program sends events for the first time.
+    fn is_relayed_by_another(&self) -> bool {
+        self.settings.outbox.relay.is_external()
     }
 
     async fn overdue_loop(
         self,
         relay: Arc<Relay>,
         held: Arc<Mutex<LeaseSet>>,
+        hindrance: Arc<Hindrance>,
         due: Arc<Notify>,
         stop: CancellationToken,
     ) {
@@ -164,6 +220,7 @@ impl Engine {
                     tracing::info!(?outcome, "events are overdue or partitions silent");
                     self.alerts.wake();
                 }
+                self.tell_unsent(&hindrance).await?;
             }
             self.outbox.wake_after(&appends);
             Ok::<_, DbError>(Next::Wait)

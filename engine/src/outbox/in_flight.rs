@@ -77,7 +77,9 @@ impl InFlight {
             held.generation += 1;
             held.is_behind = false;
         }
-        let sent = db.read(|conn| store::in_flight(conn).map_err(DbError::from)).await;
+        // Twice what all may hold: more says nothing that this does not.
+        let most = self.max_events.saturating_mul(2 * i64::from(partitions.max(1)));
+        let sent = db.read(move |conn| store::in_flight(conn, most).map_err(DbError::from)).await;
         let mut held = self.lock();
         held.generation += 1;
         held.is_behind |= sent.is_err();

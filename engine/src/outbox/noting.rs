@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use common::clock::Timestamp;
 use common::db::DbError;
 use common::ids::EventId;
 
@@ -20,7 +21,7 @@ use crate::counters;
 use crate::kafka::{Offset, SendError};
 
 /// By how much sends of several instances may overlap, and their clocks differ.
-const OVERLAP: Duration = Duration::from_secs(2);
+pub(super) const OVERLAP: Duration = Duration::from_secs(2);
 
 /// What is written down of sends.
 #[derive(Default)]
@@ -163,7 +164,8 @@ impl Relay {
                 conn.plan_by_index()?;
                 let mine = store::fence(conn, &held)?;
                 // What is SENT is locked before what is not, as everywhere.
-                store::begin_anew(conn, &topic, &anew, before)?;
+                let whenever = Timestamp::from_micros(i64::MAX);
+                store::begin_anew(conn, &topic, &anew, before, whenever)?;
                 refused.retain(|(shard, _)| mine.contains(shard));
                 let sent: Vec<Confirmation> =
                     sent.into_iter().filter(|row| mine.contains(&row.shard)).collect();

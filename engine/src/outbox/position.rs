@@ -76,6 +76,11 @@ impl Positions {
         (known.generation, shards.iter().map(position).collect())
     }
 
+    /// For a read that leaves out what was never sent: each of `shards` from its beginning, and none moves by it.
+    pub(super) fn none(shards: &[i16]) -> (u64, Vec<Position>) {
+        (u64::MAX, vec![Position::BEGINNING; shards.len()])
+    }
+
     /// Moves `shard` to `position`: all before it is dealt with, as a read of this generation found it.
     pub(super) fn advance(&self, generation: u64, held: &LeaseSet, shard: i16, position: Position) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::advance::advance;
+use super::first_attempts::FirstAttempts;
 use super::in_flight::InFlight;
 use super::lease::LeaseSet;
 use super::log::{Ended, LogFeed, LogReader, Place, TablesShare, Taken};
@@ -27,7 +28,7 @@ use super::partition_backoff::PartitionBackoff;
 use super::position::{Positions, ReadState};
 use super::send::{Origin, PartitionSend};
 use super::state::{Policy, Trigger};
-use super::store::{self, DueRow, ShardRead};
+use super::store::{self, DueRow, Fresh, ShardRead};
 use super::turn::{After, BETWEEN_READS, Log, Turn};
 use super::update::Update;
 use super::{SHARDS, partition_of, pause};
@@ -40,6 +41,8 @@ pub struct RelayParts {
     pub db: Db,
     /// Time and chance.
     pub env: Env,
+    /// Who sends what was never sent.
+    pub first_attempts: FirstAttempts,
     /// What sends.
     pub producer: Producer,
     /// The numbers that transitions go by.
@@ -340,7 +343,7 @@ impl Relay {
         let limits: Vec<i64> = shards.iter().map(limit).collect();
         let (positions, leases, order) =
             (Arc::clone(&self.positions), held.clone(), shards.clone());
-        let log = self.log.clone();
+        let (log, first_attempts) = (self.log.clone(), self.parts.first_attempts);
         let read = self.parts.db.read::<_, DbError>(move |conn| {
             let due = |conn: &mut Conn| {
                 let ended = tables_share(conn, &log)?;
@@ -350,13 +353,21 @@ impl Relay {
                 }
                 let seen = ended.as_ref().map_or(i64::MAX, |ended| ended.xmin);
                 let horizon = store::horizon(conn)?.min(seen);
-                let (generation, after) = positions.read(&leases, &shards, &paused.keys, horizon);
+                let fresh = first_attempts.fresh(conn, now)?;
+                let (generation, after) = match fresh {
+                    Fresh::All => positions.read(&leases, &shards, &paused.keys, horizon),
+                    _ => Positions::none(&shards),
+                };
                 let reads = shards.iter().zip(after).zip(limits);
                 let reads: Vec<ShardRead> = reads
                     .map(|((shard, after), limit)| ShardRead { shard: *shard, after, limit })
                     .collect();
-                let rows = store::due(conn, now, &reads, ended.as_ref(), &paused.keys, batch)?;
-                let whole = whole(&reads, &rows, batch);
+                let at = (now, fresh);
+                let rows = store::due(conn, at, &reads, ended.as_ref(), &paused.keys, batch)?;
+                let whole = match fresh {
+                    Fresh::All => whole(&reads, &rows, batch),
+                    _ => BTreeSet::new(),
+                };
                 Ok(Read { state: ReadState { generation, horizon, whole }, rows })
             };
             Ok(conn.read_by_index(due)?)
@@ -427,6 +438,14 @@ impl Relay {
     /// When the statement fails.
     pub fn any_pending(conn: &mut Conn, before: Timestamp) -> QueryResult<bool> {
         store::any_pending(conn, before)
+    }
+
+    /// Since when, by its writer's clock, the oldest event waits that was never sent, if one does.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub fn unsent_since(conn: &mut Conn) -> QueryResult<Option<Timestamp>> {
+        store::oldest_fresh(conn)
     }
 
     /// Sends a SENT event once more, to see whether anybody answers; true when it is on its way.

@@ -15,7 +15,7 @@ use common::telemetry::{BrokerState, Spans};
 use diesel::prelude::*;
 use engine::kafka::{Message, Producer};
 use engine::outbox::pause::{self, PauseRow};
-use engine::outbox::{InFlight, LeaseSet, Policy, Relay, RelayParts};
+use engine::outbox::{FirstAttempts, InFlight, LeaseSet, Policy, Relay, RelayParts};
 use indicatif::ProgressBar;
 use tokio::sync::Notify;
 
@@ -258,6 +258,7 @@ impl Bench<'_> {
         let relay = Relay::new(RelayParts {
             db: db.clone(),
             env: self.env.clone(),
+            first_attempts: FirstAttempts::Ours,
             producer,
             policy: Policy {
                 backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) },

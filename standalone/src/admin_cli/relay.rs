@@ -2,13 +2,13 @@
 
 use clap::Args;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::Query;
 use super::context::CommandContext;
 use super::listing::{List, ListLimit};
 use super::outcome::Outcome;
-use super::table::Column;
+use super::table::{Column, printable};
 
 /// Paused keys that are shown below the relay's state.
 const SHOWN: usize = 50;
@@ -58,7 +58,8 @@ Examples:
   stockloop admin pause TEA --reason 'the shelf is being counted'
   stockloop admin pause --reason 'order-service is being moved'
 
-Changes are still accepted, and their events wait as PENDING; what was sent already is still answered.")]
+Changes are still accepted, and their events wait as PENDING; what was sent already is still answered. Where another
+program sends events for the first time (outbox.relay = \"external\"), only what is sent again waits.")]
 pub(super) struct PauseArgs {
     /// The SKU or the order's id; without it, everything.
     key: Option<String>,
@@ -78,6 +79,10 @@ pub(super) async fn pause(ctx: &CommandContext, args: PauseArgs) -> anyhow::Resu
     let path = pause_path(args.key.as_deref());
     let raw = ctx.client.send(Method::PUT, &path, Some(&body)).await?;
     ctx.print_done(&raw, &format!("{} is paused.", subject(args.key.as_deref())))?;
+    let paused: Value = serde_json::from_str(&raw)?;
+    if let Some(warning) = paused["warning"].as_str() {
+        ctx.remark(&format!("But {}.", printable(warning)));
+    }
     Ok(Outcome::Done)
 }
 
@@ -90,8 +95,15 @@ pub(super) async fn resume(ctx: &CommandContext, args: ResumeArgs) -> anyhow::Re
 pub(super) async fn show(ctx: &CommandContext) -> anyhow::Result<Outcome> {
     let raw = ctx.client.get(&["relay"], &Query::default()).await?;
     ctx.print_response(&raw, |relay| {
-        if relay["paused"].is_null() {
-            ctx.print_line("The relay sends.")?;
+        match (relay["paused"].is_null(), relay["external"] == true) {
+            (true, false) => ctx.print_line("The relay sends.")?,
+            (true, true) => ctx.print_line(
+                "Another program sends events for the first time; the relay sends them again.",
+            )?,
+            (false, true) => ctx.print_line(
+                "Another program sends events for the first time, in spite of the pause.",
+            )?,
+            (false, false) => {}
         }
         ctx.print_fields(RELAY, relay)?;
         match relay["instances"].as_array() {

@@ -16,6 +16,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use self::parts::KafkaParts;
+pub(crate) use self::settings::LOGGING;
 use crate::once::Once;
 use crate::poll::eventually_blocking;
 use crate::ports::{free_port, start_on_free_ports};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Warnings and errors to standard output, which goes to the child's log.
-pub(super) const LOGGING: &str = "\
+pub(crate) const LOGGING: &str = "\
 rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
 appender.out.type=Console

@@ -203,6 +203,7 @@ fn record(message: Message) -> Record {
         topic: message.topic,
         partition: 0,
         offset: 0,
+        timestamp: None,
         key: None,
         headers: message.headers.into_iter().map(header).collect(),
         payload: Some(message.payload),

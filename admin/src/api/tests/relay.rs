@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use common::config::RelayKind;
 use common::db::Conn;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -12,6 +13,7 @@ use super::fixture::AdminFixture;
 on_every_database!(AdminFixture::new =>
     the_whole_relay_is_paused_and_resumed,
     keys_are_paused_one_by_one,
+    what_another_program_sends_is_not_held_back,
     instances_with_their_shards,
     the_slot_of_the_log_is_shown,
 );
@@ -21,12 +23,14 @@ async fn the_whole_relay_is_paused_and_resumed(fixture: AdminFixture) {
     assert_eq!(
         relay,
         json!({
-            "paused": null, "keys_paused": 0, "instances": [], "log": null, "receiving": [], "topics": []
+            "paused": null, "keys_paused": 0, "external": false, "instances": [], "log": null,
+            "receiving": [], "topics": []
         })
     );
     let since = fixture.env.now().to_string();
     let paused = fixture.put("/relay/pause", json!({ "reason": "the copy is being moved" })).await;
     assert_eq!(paused.status, 201, "{paused:?}");
+    assert_eq!(paused.body["warning"], json!(null), "nothing goes on: {paused:?}");
     fixture.clock.advance(Duration::from_secs(60));
     assert_eq!(fixture.put("/relay/pause", json!({ "reason": "still" })).await.status, 200);
     let relay = fixture.get("/relay").await.body;
@@ -55,6 +59,17 @@ async fn keys_are_paused_one_by_one(fixture: AdminFixture) {
     let done = fixture.get("/audit?action=relay.").await;
     assert_eq!(done.items("action")[0], "relay.resume");
     assert_eq!(done.items("subject"), ["A", "85 /é", "A", "B"]);
+}
+
+async fn what_another_program_sends_is_not_held_back(fixture: AdminFixture) {
+    let fixture = fixture.with(|settings| settings.outbox.relay = RelayKind::External);
+    assert_eq!(fixture.get("/relay").await.body["external"], json!(true));
+    for (path, key) in [("/relay/pause", json!(null)), ("/pauses/A", json!("A"))] {
+        let paused = fixture.put(path, json!({ "reason": "it hurts" })).await.body;
+        assert_eq!((&paused["key"], &paused["reason"]), (&key, &json!("it hurts")));
+        let warning = paused["warning"].as_str().unwrap_or_default();
+        assert!(warning.contains("no pause holds that back"), "{paused}");
+    }
 }
 
 async fn instances_with_their_shards(fixture: AdminFixture) {

@@ -11,6 +11,7 @@ on_every_database!(Fixture::new =>
     a_hindrance_is_told_once_and_closed,
     its_alert_has_the_cause_as_it_is_now,
     one_that_hinders_nothing_is_not_told,
+    what_is_known_to_last_is_told_at_once,
     what_an_earlier_process_told_is_closed_too,
 );
 
@@ -74,6 +75,15 @@ async fn a_hindrance_is_told_once_and_closed(fixture: Fixture) {
     fixture.clock.advance(PATIENCE);
     fixture.meet(&condition, true).await;
     assert_eq!(fixture.told().await, [(cause.clone(), false), (cause, true)]);
+}
+
+async fn what_is_known_to_last_is_told_at_once(fixture: Fixture) {
+    let (condition, now) = (fixture.condition(), fixture.env.now());
+    let lately = now.before(PATIENCE - Duration::from_secs(1));
+    condition.met_since(lately, |_, _| Ok(true), not_sent("the connector is down")).await;
+    assert_eq!(fixture.told().await, []);
+    condition.met_since(now.before(PATIENCE), |_, _| Ok(true), not_sent("it is down")).await;
+    assert_eq!(fixture.told().await, [("it is down".to_owned(), true)]);
 }
 
 async fn one_that_hinders_nothing_is_not_told(fixture: Fixture) {

@@ -58,7 +58,8 @@ fn slot_prefix(service: &str) -> String {
 /// The number of this database among those of its server: slots are the server's.
 const DATABASE: &str = "(SELECT oid::text FROM pg_database WHERE datname = current_database())";
 
-/// The slot for this database's log, if there is one.
+/// The slot for this database's log, if there is one: the service's own, or one that another program reads and that is
+/// named as the recipe has it. While one replaces the other, that which keeps more.
 ///
 /// # Errors
 /// When the statement fails.
@@ -69,7 +70,7 @@ pub fn slot_state(conn: &mut Conn) -> QueryResult<Option<SlotState>> {
            coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
              ELSE pg_current_wal_lsn() END, restart_lsn), 0)::bigint AS kept_bytes \
          FROM pg_replication_slots \
-         WHERE database = current_database() AND slot_name LIKE 'stockloop\\_%' LIMIT 1",
+         WHERE database = current_database() AND slot_name LIKE 'stockloop\\_%' ORDER BY kept_bytes DESC LIMIT 1",
     )
     .get_result(c)
     .optional()

@@ -16,6 +16,7 @@ use super::super::lease::LeaseSet;
 use super::super::log::Ended;
 use super::super::model::SentRow;
 use super::super::position::Position;
+use super::IdRow;
 
 /// A PENDING event that is due, with all that its message needs.
 #[derive(Debug, Clone, QueryableByName)]
@@ -57,6 +58,17 @@ pub(in crate::outbox) struct Confirmation {
     pub(in crate::outbox) sent_us: Timestamp,
 }
 
+/// Which of the events that were never sent are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::outbox) enum Fresh {
+    /// All of them.
+    All,
+    /// Those that were committed until then, by their writers' clocks.
+    Until(Timestamp),
+    /// None.
+    Nothing,
+}
+
 /// A shard that is read, from where, and how much of it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::outbox) struct ShardRead {
@@ -73,24 +85,30 @@ pub(in crate::outbox) struct ShardRead {
 /// here: a dump brings the numbers of its server along.
 pub(in crate::outbox) fn due(
     conn: &mut Conn,
-    now: Timestamp,
+    (now, fresh): (Timestamp, Fresh),
     shards: &[ShardRead],
     ended: Option<&Ended>,
     paused: &[String],
     limit: usize,
 ) -> QueryResult<Vec<DueRow>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // What is too young is left out of the page, not of the walk: that ends where the page does.
+    let (fresh_limit, until) = match fresh {
+        Fresh::All => (limit, Timestamp::from_micros(i64::MAX)),
+        Fresh::Until(until) => (limit, until),
+        Fresh::Nothing => (0, now),
+    };
     let mut rows: Vec<DueRow> = match conn {
         Conn::Pg(c) => sql_query(format!(
             // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog. The
             // first unused number is of the page's own snapshot: with an earlier one, what has begun since would pass.
             "WITH shards AS (SELECT * FROM unnest($1, $2, $3, $4) AS s (shard, tx, id, room)), \
              page AS MATERIALIZED (\
-               (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
-                  SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx FROM outbox_pending o \
+               (SELECT p.id, p.shard, 0 AS attempt, p.size, p.tx FROM shards s CROSS JOIN LATERAL (\
+                  SELECT o.id, o.shard, o.size, o.tx, o.due_us FROM outbox_pending o \
                   WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) \
                     AND (o.tx < $8 AND o.tx <> ALL($9) OR o.tx >= {FIRST_UNUSED}) AND {allowed} \
-                  ORDER BY o.tx, o.id LIMIT s.room) p LIMIT $6) \
+                  ORDER BY o.tx, o.id LIMIT s.room) p WHERE p.due_us <= $11 LIMIT $10) \
                UNION ALL \
                (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
                   SELECT o.id, o.shard, o.attempt, o.size, 0::bigint AS tx FROM outbox_failed o \
@@ -109,29 +127,35 @@ pub(in crate::outbox) fn due(
         .bind::<BigInt, _>(now)
         .bind::<BigInt, _>(ended.map_or(i64::MAX, |ended| ended.xmax))
         .bind::<Array<BigInt>, _>(ended.map_or(&[][..], |ended| &ended.running))
+        .bind::<BigInt, _>(fresh_limit)
+        .bind::<BigInt, _>(until)
         .load(c)?,
         // Only PostgreSQL has a log that could bring the others.
         Conn::Sqlite(c) => sql_query(format!(
-            // The index gives the order: a page that is cut holds the first of its last shard, as positions need it.
+            // Parameters stand in the order of their numbers, for SQLite's sake. The index gives the order: a page that is
+            // cut holds the first of its last shard, as positions need it.
             "SELECT page.id, shard, attempt, size, tx, \
                event_type, key, epoch, payload, traceparent, created_us \
-             FROM (SELECT * FROM (SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx \
+             FROM (SELECT id, shard, attempt, size, tx FROM (\
+                   SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx, o.due_us \
                    FROM json_each($1) s CROSS JOIN outbox_pending o INDEXED BY outbox_pending_shard \
                    WHERE o.shard = s.value ->> 0 AND (o.tx, o.id) > (s.value ->> 1, s.value ->> 2) AND {allowed} \
-                   LIMIT $3) \
+                   LIMIT $3) WHERE due_us <= $4 \
                    UNION ALL \
                    SELECT * FROM (SELECT p.id, p.shard, p.attempt, p.size, 0 AS tx \
                    FROM json_each($1) s CROSS JOIN outbox_failed p \
                    WHERE p.id IN (SELECT o.id FROM outbox_failed o WHERE o.status = 0 AND o.shard = s.value ->> 0 \
-                                    AND o.due_us <= $4 AND {allowed} \
-                                  ORDER BY o.due_us, o.id LIMIT $3) LIMIT $3)) page \
+                                    AND o.due_us <= $5 AND {allowed} \
+                                  ORDER BY o.due_us, o.id LIMIT $6) LIMIT $6)) page \
              CROSS JOIN outbox_event e ON e.id = page.id",
             allowed = allowed(paused, Backend::Sqlite, 2),
         ))
         .bind::<Text, _>(json_list(&column(shards, |s| (s.shard, s.after.tx, s.after.id)))?)
         .bind::<Text, _>(json_list(paused)?)
-        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(fresh_limit)
+        .bind::<BigInt, _>(until)
         .bind::<BigInt, _>(now)
+        .bind::<BigInt, _>(limit)
         .load(c)?,
     };
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
@@ -215,6 +239,12 @@ pub(in crate::outbox) fn any_pending(conn: &mut Conn, before: Timestamp) -> Quer
         || again.first::<EventId>(c).optional()?.is_some()))
 }
 
+/// When the oldest event was committed that was never sent, by its writer's clock.
+pub(in crate::outbox) fn oldest_fresh(conn: &mut Conn) -> QueryResult<Option<Timestamp>> {
+    use outbox_pending as p;
+    on!(conn, c => p::table.order(p::id).select(p::due_us).first(c).optional())
+}
+
 /// A SENT event's message again: for probes.
 pub(in crate::outbox) fn message_of(conn: &mut Conn, id: EventId) -> QueryResult<Option<DueRow>> {
     let sql = "SELECT o.id, shard, attempt, size, CAST(0 AS BIGINT) AS tx, \
@@ -271,6 +301,52 @@ pub(in crate::outbox) fn mark_sent(
     let rows: Vec<SentRow> = sent.iter().filter_map(row).collect();
     insert_sent(conn, &rows)?;
     Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Notes of events that were answered before their first attempt was seen where that lies; returns which. `sent` is
+/// sorted by id.
+pub(in crate::outbox) fn place(
+    conn: &mut Conn,
+    sent: &[Confirmation],
+) -> QueryResult<BTreeSet<EventId>> {
+    let mut placed: BTreeSet<EventId> = BTreeSet::new();
+    // Open ones first, as everywhere. One that is settled in between is found there.
+    for table in ["outbox_failed", "outbox_settled"] {
+        placed.extend(place_in(conn, table, sent)?);
+    }
+    Ok(placed)
+}
+
+fn place_in(conn: &mut Conn, table: &str, sent: &[Confirmation]) -> QueryResult<Vec<EventId>> {
+    match conn {
+        Conn::Pg(c) => {
+            let rows: Vec<IdRow> = sql_query(format!(
+                // The list narrows by the key, whatever the planner believes of the join.
+                "UPDATE {table} o SET partition = s.partition, sent_us = s.sent_us \
+                 FROM unnest($1, $2, $3) AS s (id, partition, sent_us) \
+                 WHERE o.id = ANY($1) AND o.id = s.id AND o.sent_us IS NULL RETURNING o.id"
+            ))
+            .bind::<Array<EventIdSql>, _>(column(sent, |s| s.id))
+            .bind::<Array<Integer>, _>(column(sent, |s| s.partition))
+            .bind::<Array<BigInt>, _>(column(sent, |s| s.sent_us))
+            .load(c)?;
+            Ok(rows.into_iter().map(|row| row.id).collect())
+        }
+        Conn::Sqlite(c) => {
+            let mut placed = Vec::new();
+            for one in sent {
+                let changed = sql_query(format!(
+                    "UPDATE {table} SET partition = $1, sent_us = $2 WHERE id = $3 AND sent_us IS NULL"
+                ))
+                .bind::<Integer, _>(one.partition)
+                .bind::<BigInt, _>(one.sent_us)
+                .bind::<EventIdSql, _>(one.id)
+                .execute(c)?;
+                placed.extend((changed > 0).then_some(one.id));
+            }
+            Ok(placed)
+        }
+    }
 }
 
 /// What a row that is taken out of its place leaves to the next one.
@@ -387,18 +463,20 @@ pub(in crate::outbox) fn known_offsets(
 /// Notes that partitions begin anew, with these offsets: what was sent to them before lies before all that comes now,
 /// and how far consumers were says nothing of it.
 ///
-/// Only what was sent `before` counts: another instance may have been faster with a later event.
+/// Only what was sent `before` counts: another instance may have been faster with a later event. And only consumers
+/// that were heard last before `heard`: whoever answers since may have answered a later one.
 pub(in crate::outbox) fn begin_anew(
     conn: &mut Conn,
     topic: &str,
     anew: &BTreeMap<i32, i64>,
     before: Timestamp,
+    heard: Timestamp,
 ) -> QueryResult<()> {
     use {consumer_partition as p, outbox_sent as o};
     for (partition, offset) in anew {
         let ahead = p::table
             .filter(p::topic.eq(topic).and(p::partition.eq(partition)))
-            .filter(p::acked_offset.ge(offset));
+            .filter(p::acked_offset.ge(offset).and(p::last_ack_us.lt(heard)));
         let lost = o::table
             .filter(o::partition.eq(partition))
             .filter(o::sent_offset.ge(offset).and(o::sent_us.lt(before)));
@@ -417,8 +495,12 @@ pub(in crate::outbox) fn begin_anew(
     Ok(())
 }
 
-/// Events and bytes that are sent and unanswered, by shard.
-pub(in crate::outbox) fn in_flight(conn: &mut Conn) -> QueryResult<BTreeMap<i16, (i64, i64)>> {
+/// Events and bytes that are sent and unanswered, by shard; `most` events are counted at the most, since another program
+/// may send more than this one would.
+pub(in crate::outbox) fn in_flight(
+    conn: &mut Conn,
+    most: i64,
+) -> QueryResult<BTreeMap<i16, (i64, i64)>> {
     #[derive(QueryableByName)]
     struct InFlightRow {
         #[diesel(sql_type = SmallInt)]
@@ -429,7 +511,7 @@ pub(in crate::outbox) fn in_flight(conn: &mut Conn) -> QueryResult<BTreeMap<i16,
         bytes: i64,
     }
     let sql = "SELECT shard, count(*) AS events, CAST(sum(size) AS BIGINT) AS bytes \
-               FROM outbox_sent GROUP BY shard";
-    let rows: Vec<InFlightRow> = on!(conn, c => sql_query(sql).load(c))?;
+               FROM (SELECT shard, size FROM outbox_sent LIMIT $1) counted GROUP BY shard";
+    let rows: Vec<InFlightRow> = on!(conn, c => sql_query(sql).bind::<BigInt, _>(most).load(c))?;
     Ok(rows.into_iter().map(|row| (row.shard, (row.events, row.bytes))).collect())
 }

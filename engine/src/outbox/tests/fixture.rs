@@ -111,6 +111,7 @@ impl OutboxFixture {
             topic: "acks".to_owned(),
             partition: 0,
             offset: 0,
+            timestamp: None,
             key: None,
             headers: Vec::new(),
             payload: Some(payload),
@@ -160,7 +161,9 @@ impl OutboxFixture {
         let read = |shard| ShardRead { shard, after: Position::BEGINNING, limit: 1_000 };
         let reads: Vec<ShardRead> = shards.map(read).collect();
         self.run(move |conn| {
-            conn.read_by_index(|conn| store::due(conn, now, &reads, None, &paused, limit))
+            conn.read_by_index(|conn| {
+                store::due(conn, (now, Fresh::All), &reads, None, &paused, limit)
+            })
         })
         .await
     }

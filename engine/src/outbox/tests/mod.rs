@@ -23,7 +23,7 @@ use stockloop_tests::{database::TestDatabase, on_every_database, outbox::change_
 use super::advance::{SUPERSEDED, advance};
 use super::position::Position;
 use super::state::{AckOutcome, Policy, Transition, Trigger, step};
-use super::store::{self, Confirmation, DueRow, ShardRead};
+use super::store::{self, Confirmation, DueRow, Fresh, ShardRead};
 use super::update::Update;
 use super::*;
 use crate::counters;
@@ -36,6 +36,7 @@ mod acks;
 mod consumers;
 mod fixture;
 mod listener;
+mod observing;
 mod overdue;
 mod pauses;
 mod relaying;

@@ -148,7 +148,7 @@ async fn a_topic_that_was_made_anew_proves_nothing(fixture: OutboxFixture) {
     fixture.offset.store(0, Ordering::Relaxed);
     let before = fixture.env.now().before(Duration::from_secs(2));
     let anew = BTreeMap::from([(0, 0)]);
-    fixture.run(move |conn| store::begin_anew(conn, TOPIC, &anew, before)).await;
+    fixture.run(move |conn| store::begin_anew(conn, TOPIC, &anew, before, before)).await;
     let (fresh, later) =
         (fixture.append(SNAPSHOT, "C", 1).await, fixture.append(SNAPSHOT, "D", 1).await);
     fixture.send(fresh, 1, 0).await;

@@ -43,6 +43,7 @@ impl OutboxFixture {
         Relay::new(RelayParts {
             db: self.db.clone(),
             env: self.env.clone(),
+            first_attempts: FirstAttempts::Ours,
             producer: Producer::new(&kafka, "product-service", BrokerState::default()).unwrap(),
             policy: POLICY,
             in_flight: InFlight::new(cap, 1 << 20),

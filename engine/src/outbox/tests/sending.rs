@@ -173,7 +173,7 @@ async fn stale_statistics_make_no_statement_walk(fixture: OutboxFixture) {
         .collect();
     let walked = fixture
         .walked(move |conn| {
-            assert_eq!(store::due(conn, now, &reads, None, &[], SENT)?.len(), SENT);
+            assert_eq!(store::due(conn, (now, Fresh::All), &reads, None, &[], SENT)?.len(), SENT);
             Ok(())
         })
         .await;

@@ -232,6 +232,7 @@ impl OrdersFixture {
             topic: "acks".to_owned(),
             partition: 0,
             offset: 0,
+            timestamp: None,
             key: None,
             headers: Vec::new(),
             payload: Some(serde_json::to_vec(&acks).unwrap()),

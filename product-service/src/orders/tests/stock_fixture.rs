@@ -80,6 +80,7 @@ impl StockFixture {
                 topic: "orders".to_owned(),
                 partition: 0,
                 offset,
+                timestamp: None,
                 key: None,
                 headers: message.headers.into_iter().map(header).collect(),
                 payload: Some(message.payload),

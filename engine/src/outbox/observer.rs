@@ -1,0 +1,169 @@
+//! What another program sends for this service, seen where it arrives: SENT stays a fact that the broker tells.
+//!
+//! An observer needs no lease and no fence. What it writes down is true whoever does so and however late, since a message
+//! that lies in its partition stays there; and an event is marked by compare-and-set, so a message that is seen twice, by
+//! whichever instances, marks it once.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use common::clock::Timestamp;
+use common::db::{Db, DbError};
+use common::env::Env;
+use common::ids::EventId;
+
+use super::noting::OVERLAP;
+use super::offsets::{KnownOffsets, offsets_of};
+use super::shard_of;
+use super::store::{self, Confirmation};
+use crate::counters;
+use crate::kafka::{Record, sender_of};
+
+/// Marks SENT what it sees on the topic of the service's events.
+pub struct Observer {
+    db: Db,
+    env: Env,
+    /// As messages name the service.
+    source: String,
+    topic: String,
+    offsets: KnownOffsets,
+}
+
+/// What one step saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Events that are SENT now.
+    pub sent: usize,
+    /// Events whose answer came before their message was seen: where that lies is noted now.
+    pub placed: usize,
+    /// First attempts that were noted before, such as those that were sent twice.
+    pub repeated: usize,
+    /// Further attempts, which the relay notes by itself.
+    pub further: usize,
+    /// Events of this service that its database does not know, or not any more.
+    pub unknown: usize,
+    /// Messages of others, or that are no events.
+    pub foreign: usize,
+    /// How long after its commit each event that is SENT now was sent.
+    pub first_sent: Vec<Duration>,
+}
+
+impl Observer {
+    /// One that looks for the events of `service` on `topic`; it has seen nothing yet.
+    pub fn new(db: &Db, env: &Env, service: &str, topic: &str) -> Self {
+        Self {
+            db: db.clone(),
+            env: env.clone(),
+            source: format!("/{service}"),
+            topic: topic.to_owned(),
+            offsets: KnownOffsets::default(),
+        }
+    }
+
+    /// Writes down what `records` of the topic prove.
+    ///
+    /// # Errors
+    /// When the database fails; the same records can be given again.
+    pub async fn run_once(&self, records: &[Record]) -> Result<Observed, DbError> {
+        let mut observed = Observed::default();
+        let seen = self.first_attempts(records, &mut observed);
+        if seen.is_empty() {
+            return Ok(observed);
+        }
+        self.offsets.learn(&self.db, &self.topic).await?;
+        let marked = self.mark(&seen).await?;
+        let (marked, rest): (Vec<Confirmation>, Vec<Confirmation>) =
+            seen.into_iter().partition(|sent| marked.contains(&sent.id));
+        observed.sent = marked.len();
+        observed.first_sent =
+            marked.iter().map(|sent| sent.sent_us.since(sent.id.made_at())).collect();
+        self.place(rest, &mut observed).await?;
+        Ok(observed)
+    }
+
+    /// The first attempts among `records`, each event once, where it came first; sorted by id.
+    fn first_attempts(&self, records: &[Record], observed: &mut Observed) -> Vec<Confirmation> {
+        let now = self.env.now();
+        let mut seen: Vec<Confirmation> = Vec::with_capacity(records.len());
+        for record in records {
+            match sender_of(record).filter(|sender| sender.source == self.source) {
+                Some(sender) if sender.attempt == 1 => {
+                    seen.push(confirmation(record, sender.id, now));
+                }
+                Some(_) => observed.further += 1,
+                None => observed.foreign += 1,
+            }
+        }
+        seen.sort_by_key(|sent| sent.id);
+        let all = seen.len();
+        seen.dedup_by_key(|sent| sent.id);
+        observed.repeated += all - seen.len();
+        seen
+    }
+
+    /// PENDING becomes SENT; returns which did.
+    async fn mark(&self, seen: &[Confirmation]) -> Result<HashSet<EventId>, DbError> {
+        let (sent, topic, now) = (seen.to_vec(), self.topic.clone(), self.env.now());
+        let offsets = offsets_of(seen);
+        let anew = self.offsets.begun_anew(&offsets);
+        let first = seen.iter().map(|sent| sent.sent_us).min();
+        // The relay may have sent, and consumers answered, what lies behind these before they are seen.
+        let before = first.unwrap_or(now).before(OVERLAP);
+        let marked = self
+            .db
+            .write::<_, DbError>(move |conn| {
+                conn.plan_by_index()?;
+                store::begin_anew(conn, &topic, &anew, before, before)?;
+                let marked = store::mark_sent(conn, &sent)?;
+                if !marked.is_empty() {
+                    counters::add(conn, counters::SENT, now, marked.len())?;
+                }
+                Ok(marked)
+            })
+            .await?;
+        self.offsets.remember(&offsets);
+        Ok(marked)
+    }
+
+    /// Notes of events that are answered already where their messages lie, and counts those that are not there.
+    ///
+    /// In a transaction of its own: the one that marks holds rows of another place already.
+    async fn place(&self, rest: Vec<Confirmation>, observed: &mut Observed) -> Result<(), DbError> {
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let (all, now) = (rest.len(), self.env.now());
+        let (placed, known) = self
+            .db
+            .write::<_, DbError>(move |conn| {
+                conn.plan_by_index()?;
+                let placed = store::place(conn, &rest)?;
+                let ids: BTreeSet<EventId> = rest.iter().map(|sent| sent.id).collect();
+                let others: Vec<EventId> = ids.difference(&placed).copied().collect();
+                if !placed.is_empty() {
+                    counters::add(conn, counters::SENT, now, placed.len())?;
+                }
+                let known = store::facts_of(conn, &others)?.len();
+                Ok((placed.len(), known))
+            })
+            .await?;
+        observed.placed = placed;
+        observed.repeated += known;
+        observed.unknown = all - placed - known;
+        Ok(())
+    }
+}
+
+/// The first attempt of `id` lies where `record` does.
+fn confirmation(record: &Record, id: EventId, now: Timestamp) -> Confirmation {
+    let key = record.key.as_deref().map(String::from_utf8_lossy);
+    Confirmation {
+        id,
+        shard: shard_of(&key.unwrap_or_default()),
+        attempt: 1,
+        partition: record.partition,
+        offset: Some(record.offset),
+        // Another machine's clock may run ahead.
+        sent_us: record.timestamp.unwrap_or(now).min(now),
+    }
+}

@@ -1,0 +1,241 @@
+//! Debezium as the relay, by the recipe in `deploy/debezium`: what it sends is what the service would send, and nothing
+//! is lost when it is killed.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::{Headers, Message, OwnedMessage};
+use serde_json::Value;
+use stockloop_tests::connect::KafkaConnect;
+use stockloop_tests::poll::eventually;
+use stockloop_tests::real;
+
+use crate::system::load::Load;
+use crate::system::random::Random;
+use crate::system::topics::Topics;
+use crate::system::{DEADLINE, RealParts, TestService, TestSystem, http_client};
+
+const BY_TABLE: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "table");
+const EXTERNAL: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "external");
+const TAKEOVER: (&str, &str) = ("STOCKLOOP__OUTBOX__EXTERNAL_TAKEOVER", "1s");
+
+const CONNECTOR: &str = include_str!("../../deploy/debezium/product-service.json");
+
+/// As the recipe has it. The role is the server's, so that another test may have made it.
+const ROLE_AND_PUBLICATION: &str = "
+    DO $$ BEGIN
+        CREATE ROLE debezium REPLICATION LOGIN PASSWORD 'none';
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+    END $$;
+    GRANT SELECT ON outbox_event TO debezium;
+    CREATE PUBLICATION stockloop_outbox FOR TABLE outbox_event WITH (publish = 'insert')";
+
+/// Slots of this database from which somebody reads all that commits from now on.
+const READ: &str = "SELECT count(*) AS n FROM pg_replication_slots \
+    WHERE database = current_database() AND active AND confirmed_flush_lsn IS NOT NULL";
+
+/// Events of which it is not known where and when they were sent.
+const UNPLACED: &str =
+    "SELECT count(*) AS n FROM outbox WHERE sent_at IS NULL OR partition IS NULL";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn debezium_sends_what_the_service_would() {
+    let Some((mut system, mut connect)) = with_debezium("debezium").await else { return };
+    // While one way replaces the other, both send.
+    system.product.put_product("BOTH", 5).await;
+    let id = system.product.newest_event("BOTH").await;
+    let [one, other] = eventually("the same event by both ways", DEADLINE, async || {
+        <[OwnedMessage; 2]>::try_from(first_attempts(&system, &id)).map_err(|sent| sent.len())
+    })
+    .await;
+    assert_same(&one, &other);
+
+    system.product.restart_with(&[EXTERNAL]).await;
+    // What nobody answers stays SENT.
+    system.wait_until_settled().await;
+    system.order.stop().await;
+    system.product.put_product("SENT", 5).await;
+    let id = system.product.newest_event("SENT").await;
+    eventually("the event to be SENT where it lies", DEADLINE, async || {
+        let sent = first_attempts(&system, &id);
+        let [message] = sent.as_slice() else { return Err(format!("{} messages", sent.len())) };
+        // Probes lie behind it; where one is noted, it is the place of the event from then on.
+        let place = format!(
+            "SELECT count(*) AS n FROM outbox_sent WHERE partition = {} AND sent_offset >= {}",
+            message.partition(),
+            message.offset()
+        );
+        match system.product.count(&place).await {
+            1 => Ok(()),
+            n => Err(format!("{n} rows")),
+        }
+    })
+    .await;
+    system.order.start();
+    system.wait_until_settled().await;
+
+    connect.kill9();
+    system.product.restart_with(&[EXTERNAL, TAKEOVER]).await;
+    system.product.put_product("LATE", 5).await;
+    system.wait_until_settled().await;
+    let id = system.product.newest_event("LATE").await;
+    assert_eq!(first_attempts(&system, &id).len(), 1, "the service took over");
+    connect.start_again().expect("it starts again");
+    eventually("Debezium to send it, too", 2 * DEADLINE, async || {
+        match first_attempts(&system, &id).len() {
+            2 => Ok(()),
+            n => Err((n, connect.log_tail())),
+        }
+    })
+    .await;
+    assert_all_is_well(&system).await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_that_is_killed_loses_nothing() {
+    let Some((mut system, mut connect)) = with_debezium("debezium_killed").await else { return };
+    system.product.restart_with(&[EXTERNAL]).await;
+    let (mut random, base) = (Random::new(), system.product.base_url.clone());
+    let mut load = Load::start(&mut random, &system.product, &[base], 40, 2_000).await;
+    load.reached(700).await;
+    connect.kill9();
+    let error = eventually("an alert", DEADLINE, async || {
+        let page = not_sent(&system.product).await;
+        page["items"][0]["error"].as_str().map(str::to_owned).ok_or(page)
+    })
+    .await;
+    assert!(error.contains("external relay"), "{error}");
+    connect.start_again().expect("it starts again");
+    wait_until_it_reads(&system.product, &connect).await;
+    load.assert_all_arrived(&system).await;
+    eventually("the alert to be closed", DEADLINE, async || {
+        let page = not_sent(&system.product).await;
+        if page["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(page) }
+    })
+    .await;
+    assert_all_is_well(&system).await;
+    // And back: what nobody sent is the service's again.
+    connect.kill9();
+    system.product.put_product("AFTERWARDS", 1).await;
+    system.product.restart_with(&[BY_TABLE]).await;
+    system.wait_until_settled().await;
+    system.assert_equal_at_rest().await;
+    system.stop().await;
+}
+
+/// Both services, product-service with its own relay still, and Debezium beside it, which reads what commits from now on.
+async fn with_debezium(name: &str) -> Option<(TestSystem, KafkaConnect)> {
+    let debezium = real::debezium()?;
+    let parts = RealParts::shared(name)?;
+    let (brokers, url) = (parts.kafka.brokers(), parts.product_url.clone());
+    let mut system = TestSystem::prepared(name, parts).await;
+    system.product.restart_with(&[BY_TABLE]).await;
+    system.order.start();
+    system.product.execute(ROLE_AND_PUBLICATION).await;
+    let connector = connector(&system.topics, &url, &format!("stockloop_{name}"));
+    let connect = debezium.start(&brokers, &connector).expect("Kafka Connect starts");
+    wait_until_it_reads(&system.product, &connect).await;
+    Some((system, connect))
+}
+
+/// The recipe's connector for this database and these topics.
+fn connector(topics: &Topics, url: &str, slot: &str) -> Value {
+    let mut connector: Value = serde_json::from_str(CONNECTOR).expect("the recipe is JSON");
+    let (server, database) = url.rsplit_once('/').expect("a URL of a database");
+    let (_, port) = server.rsplit_once(':').expect("a URL with a port");
+    let settings = [
+        ("database.port", port.to_owned()),
+        ("database.dbname", database.to_owned()),
+        ("topic.prefix", topics.product().to_owned()),
+        ("slot.name", slot.to_owned()),
+        ("predicates.event.pattern", topics.events().to_owned()),
+        ("transforms.outbox.route.topic.replacement", topics.events().to_owned()),
+        ("transforms.source.value.literal", format!("/{}", topics.product())),
+    ];
+    let config = connector["config"].as_object_mut().expect("the recipe has settings");
+    for (name, value) in settings {
+        let before = config.insert(name.to_owned(), Value::String(value));
+        assert!(before.is_some(), "the recipe sets {name}");
+    }
+    connector
+}
+
+async fn wait_until_it_reads(product: &TestService, connect: &KafkaConnect) {
+    eventually("Debezium to read the log", 2 * DEADLINE, async || {
+        match product.count(READ).await {
+            1 => Ok(()),
+            n => Err((n, status(connect).await, connect.log_tail())),
+        }
+    })
+    .await;
+}
+
+/// What Connect says of its connector.
+async fn status(connect: &KafkaConnect) -> String {
+    let url = format!("{}/connectors?expand=status", connect.url());
+    match http_client(0).get(url).send().await {
+        Ok(answer) => answer.text().await.unwrap_or_default(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The open alerts that events are not sent.
+async fn not_sent(product: &TestService) -> Value {
+    product.get("/api/admin/v1/alerts?state=open&kind=not_sent").await.ok()
+}
+
+/// The messages of an event's first attempt.
+fn first_attempts(system: &TestSystem, id: &str) -> Vec<OwnedMessage> {
+    let is_it = |message: &OwnedMessage| {
+        let headers = headers(message);
+        headers["ce_id"] == id && headers["stockloopattempt"] == "1"
+    };
+    let events = system.topics.all().into_iter().filter(|(channel, _)| *channel == "inventory");
+    events.map(|(_, message)| message).filter(is_it).collect()
+}
+
+fn headers(message: &OwnedMessage) -> BTreeMap<String, String> {
+    let headers = message.headers().expect("each event has headers").iter();
+    headers
+        .map(|header| {
+            let value = String::from_utf8_lossy(header.value.unwrap_or_default());
+            (header.key.to_owned(), value.into_owned())
+        })
+        .collect()
+}
+
+/// The same message to the same place, but for the trace, and for a time that ends at milliseconds in one of them.
+fn assert_same(one: &OwnedMessage, other: &OwnedMessage) {
+    assert_eq!((one.partition(), one.key()), (other.partition(), other.key()));
+    assert_eq!(one.payload(), other.payload());
+    let (mut one, mut other) = (headers(one), headers(other));
+    // Without a trace, the one leaves it out, and the other has it without a value.
+    for headers in [&mut one, &mut other] {
+        headers.remove("traceparent");
+    }
+    let time = |headers: &mut BTreeMap<String, String>| {
+        let time = headers.remove("ce_time").expect("each event has a time");
+        time.strip_suffix('Z').expect("it is UTC").to_owned()
+    };
+    let mut times = [time(&mut one), time(&mut other)];
+    times.sort_by_key(String::len);
+    assert!(times[1].starts_with(&times[0]) && times[0] != times[1], "{times:?}");
+    assert_eq!(one, other);
+}
+
+/// Each event is PROCESSED and known to have been sent, the copy equals its source, and no message was unreadable.
+async fn assert_all_is_well(system: &TestSystem) {
+    system.wait_until_settled().await;
+    system.assert_equal_at_rest().await;
+    // An answer may come before its message was seen.
+    eventually("each event's place", DEADLINE, async || {
+        match system.product.count(UNPLACED).await {
+            0 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await;
+    for service in [&system.product, &system.order] {
+        assert_eq!(service.dead_letters().await, [], "nothing was unreadable");
+    }
+}
