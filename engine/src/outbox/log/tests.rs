@@ -53,8 +53,18 @@ fn begun() -> LogFeed {
 /// The first mark of a session comes, and the table ends where all transactions below `xmax` had ended.
 fn follow(feed: &LogFeed, xmax: i64) {
     feed.mark(mark(xmax), Instant::now());
-    let TablesShare::Last(session) = feed.of_the_table() else { panic!("it is ready") };
-    assert!(feed.follow(session, &ended(xmax)));
+    assert!(feed.follow(ready(feed), &ended(xmax)));
+}
+
+/// The session in which the log waits to be followed.
+fn ready(feed: &LogFeed) -> u64 {
+    match feed.of_the_table() {
+        TablesShare::Last(session) => session,
+        other => {
+            assert_eq!(other, TablesShare::Last(0), "it is ready");
+            0
+        }
+    }
 }
 
 /// What the table has is what these had appended.
@@ -97,7 +107,7 @@ fn the_table_has_everything_until_the_log_is_followed() {
 fn the_log_begins_where_the_table_ends() {
     let feed = LogFeed::default();
     feed.mark(mark(700), Instant::now());
-    let TablesShare::Last(session) = feed.of_the_table() else { panic!("it is ready") };
+    let session = ready(&feed);
     (701..=709).for_each(|tx| feed.push(by(tx)));
     assert!(!feed.is_followed());
     let ended = Ended { xmin: 703, xmax: 706, running: vec![703, 705] };

@@ -105,7 +105,8 @@ pub(crate) fn behind(conn: &mut Conn, topic: &str, consumer: &str) -> QueryResul
         any: Option<i64>,
         at: Timestamp,
     }
-    let rows: Vec<(i32, String, Option<i64>, Option<i64>, Timestamp)> = on!(conn, c => p::table
+    type Place = (i32, String, Option<i64>, Option<i64>, Timestamp);
+    let rows: Vec<Place> = on!(conn, c => p::table
             .filter(p::topic.eq(topic).and(p::acked_offset.is_not_null()))
             .select((p::partition, p::consumer, p::acked_offset, p::shown_offset, p::last_ack_us))
             .load(c))?;
