@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::config::RelayKind;
-use common::db::{Conn, DbError};
+use common::db::DbError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -178,19 +178,15 @@ impl Engine {
             return Ok(());
         }
         let late = self.env.now().before(self.settings.outbox.ack_timeout);
-        let look = move |conn: &mut Conn| {
-            Ok::<_, DbError>((Relay::unsent_since(conn)?, Relay::any_pending(conn, late)?))
-        };
-        let (oldest, any_waits) = self.db.read(look).await?;
+        let oldest = self.db.read(|conn| Ok::<_, DbError>(Relay::unsent_since(conn)?)).await?;
         let (service, topic) = (&self.settings.service.name, &self.settings.kafka.outbound_topic);
         match oldest.filter(|since| *since <= late) {
             Some(since) => {
                 let alert = NewAlert::not_sent_by_external(service, topic, since);
                 condition.met_since(since, Relay::any_pending, alert).await;
             }
-            // What waits to be sent again is another instance's to tell of.
-            None if !any_waits => condition.ended(SENT_AGAIN).await,
-            None => {}
+            // What waits to be sent again is no fault of the other program; an instance that is hindered tells it anew.
+            None => condition.ended(SENT_AGAIN).await,
         }
         Ok(())
     }

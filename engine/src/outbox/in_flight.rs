@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::db::{Db, DbError};
+use common::db::{Conn, Db, DbError};
 
 use super::lease::LeaseSet;
 use super::{SHARDS, partition_of, store};
@@ -77,9 +77,19 @@ impl InFlight {
             held.generation += 1;
             held.is_behind = false;
         }
-        // Twice what all may hold: more says nothing that this does not.
+        // Twice what all may hold: where another program has sent more, each partition counts as full.
         let most = self.max_events.saturating_mul(2 * i64::from(partitions.max(1)));
-        let sent = db.read(move |conn| store::in_flight(conn, most).map_err(DbError::from)).await;
+        let full = (self.max_events, self.max_bytes);
+        let count = move |conn: &mut Conn| {
+            let sent = store::in_flight(conn, most)?;
+            let is_cut = sent.values().map(|(events, _)| events).sum::<i64>() >= most;
+            Ok::<_, DbError>(if is_cut {
+                (0..SHARDS).map(|shard| (shard, full)).collect()
+            } else {
+                sent
+            })
+        };
+        let sent = db.read(count).await;
         let mut held = self.lock();
         held.generation += 1;
         held.is_behind |= sent.is_err();
