@@ -105,7 +105,7 @@ async fn one_event_is_found_and_retried() {
     let event = cli.stdout(&["event", id, "--peer"]);
     assert_contains(
         &event,
-        &["What happened:", "FAILED", "Payload:", "\"sku\": \"TEA\"", "other service"],
+        &["What happened:", "FAILED", "Payload:", "\"sku\": \"TEA\"", "service says:"],
     );
     assert_contains(&event, &["reachable"]);
     let classes = cli.json(&["errors"]);

@@ -234,7 +234,10 @@ fn alerts(dev: &Dev) {
 
 /// The key stays in quarantine, so that what is sent again does not arrive.
 fn events_and_jobs(dev: &Dev, event: &str) {
-    assert_contains(&dev.ok(&["event", event, "--peer"]), &["TEA", "FAILED", "other service"]);
+    assert_contains(
+        &dev.ok(&["event", event, "--peer"]),
+        &["TEA", "FAILED", "What order-service says:"],
+    );
     assert_contains(&dev.ok(&["errors"]), &["quarantine"]);
     dev.ok(&["resolve", event, "--reason", "counted by hand"]);
     let all = ["--all-matching", "--status", "EXHAUSTED", "--key", "TEA", "--yes"];
