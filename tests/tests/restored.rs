@@ -9,6 +9,7 @@ use crate::system::{DEADLINE, TestService, TestSystem, on_embedded_and_real, tex
 on_embedded_and_real!(
     the_owner_came_back as "restored_owner",
     the_copy_came_back as "restored_copy",
+    both_came_back as "restored_both",
     orders_whose_deduction_was_lost_are_settled as "restored_lost",
 );
 
@@ -108,6 +109,52 @@ async fn the_copy_came_back(mut system: TestSystem) {
     assert_eq!(system.order.get("/api/v1/inventory/P12").await.status, 404);
     let same = system.product.count("SELECT epoch AS n FROM service_state").await;
     assert_eq!(same, epoch, "the owner is right, and needs no epoch");
+    system.stop().await;
+}
+
+/// A whole machine did: each from its own backup, and the copy's is the older one.
+async fn both_came_back(mut system: TestSystem) {
+    for n in 0..10 {
+        system.product.put_product(&format!("P{n:02}"), 10).await;
+    }
+    system.wait_until_settled().await;
+    eventually("the copy to be complete", DEADLINE, async || {
+        let replica = system.order.get("/api/v1/replica").await.ok();
+        if replica["complete"] == true { Ok(()) } else { Err(replica) }
+    })
+    .await;
+    let copys = system.order.back_up().await;
+    system.product.adjust("P01", 5).await;
+    system.product.put_product("KEPT", 1).await;
+    system.wait_until_settled().await;
+    let owners = system.product.back_up().await;
+    system.product.adjust("P01", 7).await;
+    system.product.adjust("P02", 7).await;
+    system.product.put_product("LOST", 1).await;
+    system.wait_until_settled().await;
+
+    system.product.come_back(&owners, &system.order.base_url.get()).await;
+    system.order.come_back(&copys, &system.product.base_url.get()).await;
+    system.product.restart_beside(&system.order.base_url.get()).await;
+    system.order.restart_beside(&system.product.base_url.get()).await;
+    behind(&system.product).await;
+    behind(&system.order).await;
+    // The owner first: it says what is true.
+    let done = run(&system.product, &["restored", "--yes"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let done = run(&system.order, &["restored", "--order", "--yes"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    for service in [&system.product, &system.order] {
+        assert_eq!(open_alert(service, "database_behind").await, None, "it is over");
+    }
+    system.product.adjust("P02", 1).await;
+    system.wait_until_settled().await;
+    assert_equal(&system).await;
+    for (sku, quantity) in [("P01", 15), ("P02", 11), ("KEPT", 1)] {
+        let copy = system.order.get(&format!("/api/v1/inventory/{sku}")).await.ok();
+        assert_eq!(copy["quantity"], quantity, "{copy}");
+    }
+    assert_eq!(system.order.get("/api/v1/inventory/LOST").await.status, 404, "it was never there");
     system.stop().await;
 }
 

@@ -18,7 +18,8 @@ use crate::kafka::Ack;
 pub(super) struct Asked<'a> {
     consumers: Option<&'a Consumers>,
     answers: BTreeMap<EventId, Vec<AnswerRow>>,
-    changed: BTreeSet<EventId>,
+    /// What is new: of which event, and who said it.
+    changed: BTreeSet<(EventId, String)>,
 }
 
 impl<'a> Asked<'a> {
@@ -50,11 +51,11 @@ impl<'a> Asked<'a> {
             Some(earlier) if earlier.is_final() => {}
             Some(earlier) => {
                 *earlier = AnswerRow { failures: earlier.failures + row.failures, ..row };
-                self.changed.insert(ack.event_id);
+                self.changed.insert((ack.event_id, ack.consumer.clone()));
             }
             None => {
                 said.push(row);
-                self.changed.insert(ack.event_id);
+                self.changed.insert((ack.event_id, ack.consumer.clone()));
             }
         }
         let had_answered = said.iter().any(|one| one.consumer == ack.consumer && one.is_final());
@@ -87,10 +88,12 @@ impl<'a> Asked<'a> {
         self.consumers.is_some()
     }
 
-    /// Writes down what is new.
+    /// Writes down what is new, and nothing besides: what others said of the same events is there.
     pub(super) fn save(&self, conn: &mut Conn) -> QueryResult<()> {
-        let changed = self.changed.iter().filter_map(|id| self.answers.get(id));
-        let rows: Vec<AnswerRow> = changed.flatten().cloned().collect();
+        let row = |(id, consumer): &(EventId, String)| {
+            self.answers.get(id)?.iter().find(|one| one.consumer == *consumer).cloned()
+        };
+        let rows: Vec<AnswerRow> = self.changed.iter().filter_map(row).collect();
         match rows.is_empty() {
             true => Ok(()),
             false => store::save_answers(conn, &rows),
