@@ -137,6 +137,7 @@ pub const RULES: Rules = Rules {
     scope: "/api/admin/v1",
     modules: &[
         RouteModule::new(export::lists::RULES, export::lists::configure),
+        RouteModule::new(export::proof::RULES, export::proof::configure),
         RouteModule::new(overview::RULES, overview::configure),
         RouteModule::new(charts::RULES, charts::configure),
         RouteModule::new(stream::RULES, stream::configure),

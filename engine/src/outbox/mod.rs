@@ -28,6 +28,7 @@ pub mod search;
 mod send;
 mod state;
 mod store;
+mod taking;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -53,5 +54,5 @@ pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{Relay, RelayOutcome, RelayParts};
 pub use state::{AckOutcome, Policy, Transition, Trigger, step};
-pub(crate) use store::{Behind, behind};
+pub(crate) use store::{Behind, FIRST_ANSWER, behind};
 pub use update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent};

@@ -6,6 +6,7 @@
 //! client never takes a part for the whole.
 
 pub(super) mod lists;
+pub(super) mod proof;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,14 +14,14 @@ use std::future::ready;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::web::Bytes;
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpResponse, Resource};
 use common::clock::Timestamp;
 use common::db::Conn;
-use common::http::{Page, Params, Problem, ProblemResult};
+use common::http::{Page, Params, Problem, ProblemResult, wrong_method};
 use csv::{QuoteStyle, Terminator, WriterBuilder};
 use futures::stream::{StreamExt, once, try_unfold};
 use serde::Serialize;
@@ -96,6 +97,11 @@ impl FromStr for Format {
             _ => Err("use csv or ndjson"),
         }
     }
+}
+
+/// Where a list's file is to be had.
+fn resource(path: &str) -> Resource {
+    web::resource(path.to_owned()).default_service(wrong_method("GET"))
 }
 
 /// A file that somebody asked for.

@@ -1,6 +1,7 @@
 //! What the single consumers said of events, where more than one is asked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, ROWS_PER_INSERT};
@@ -82,6 +83,10 @@ pub(in crate::outbox) fn acked(
         .select((p::partition, p::acked_offset))
         .load(c))
 }
+
+/// So long a watched consumer may give no first answer in a partition where others gave some: perhaps it has nothing to
+/// answer there.
+pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(60);
 
 /// A partition in which others have answered further than a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! prepared statements row by row inside the same transaction.
 
 mod answers;
+mod due;
 mod open;
 mod overdue;
 mod sending;
@@ -14,7 +15,8 @@ use common::ids::{EventId, EventIdSql};
 use diesel::QueryableByName;
 
 pub(super) use answers::*;
-pub(crate) use answers::{Behind, behind};
+pub(crate) use answers::{Behind, FIRST_ANSWER, behind};
+pub(super) use due::*;
 pub(super) use open::*;
 pub(super) use overdue::*;
 pub(super) use sending::*;

@@ -13,7 +13,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::IdRow;
-use super::sending::{allowed, json_list};
+use super::due::{allowed, json_list};
 
 /// What is asked of one consumer.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text};
 
-use super::sending::json_list;
+use super::due::json_list;
 
 /// The newest events of a key that are looked through for a settled one: behind so many that are open, the next
 /// settlement tells.
