@@ -226,7 +226,7 @@ impl Engine {
         });
         let owner = hooks.collection.as_ref().and_then(Collection::owner);
         // Only an owner has what copies are compared with.
-        let comparable = owner.iter().flat_map(|_| remotes.keys().cloned()).collect();
+        let verifiable = owner.iter().flat_map(|_| remotes.keys().cloned()).collect();
         let lost = hooks.commander.map(|commander| Lost {
             db: db.clone(),
             env: env.clone(),
@@ -251,7 +251,7 @@ impl Engine {
                 settings.outbox.in_flight_events,
                 settings.outbox.in_flight_bytes,
             ),
-            metrics: metrics(&sampler, &broker, comparable),
+            metrics: metrics(&sampler, &broker, verifiable),
             producer: Producer::new(&settings.kafka, name, broker.clone())?,
             remotes,
             peer,
@@ -423,8 +423,8 @@ fn remotes(settings: &Settings, peer: &Peer) -> anyhow::Result<BTreeMap<String, 
     Ok(remotes)
 }
 
-fn metrics(sampler: &Sampler, broker: &BrokerState, comparable: Vec<String>) -> Metrics {
-    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone(), comparable };
+fn metrics(sampler: &Sampler, broker: &BrokerState, verifiable: Vec<String>) -> Metrics {
+    let gauges = SampleGauges { sampler: sampler.clone(), broker: broker.clone(), verifiable };
     Metrics::new(sampler.consumer(), Box::new(gauges))
 }
 

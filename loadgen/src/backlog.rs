@@ -1,10 +1,13 @@
 //! Many events at once, that the database makes by itself.
 
+use std::time::Duration;
+
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::{EventKind, EventType};
+use common::retry::Backoff;
 use diesel::prelude::*;
-use engine::outbox::{SHARDS, partition_of, shard_of};
+use engine::outbox::{Policy, SHARDS, partition_of, shard_of};
 
 use crate::made::made;
 
@@ -14,6 +17,12 @@ pub(crate) const SNAPSHOT: EventType =
 pub(crate) fn make_payload(bytes: usize) -> String {
     let empty = r#"{"note":""}"#.len();
     format!(r#"{{"note":"{}"}}"#, "x".repeat(bytes.saturating_sub(empty)))
+}
+
+/// The rules' numbers, as a service has them.
+pub(crate) fn policy() -> Policy {
+    let backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
+    Policy { backoff, listener: None }
 }
 
 /// Makes `rows`, each in the tables whose condition on `made` it meets.

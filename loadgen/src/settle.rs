@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -11,18 +11,17 @@ use common::db::{Conn, Db};
 use common::env::Env;
 use common::ids::EventId;
 use common::on;
-use common::retry::Backoff;
 use common::schema::outbox_sent;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
 use engine::consumers::{Role, sync};
 use engine::kafka::{Ack, AckBatch, Record, Verdict};
-use engine::outbox::{Policy, Settler};
+use engine::outbox::Settler;
 use engine::restored::ReadPositions;
 use indicatif::ProgressBar;
 
-use crate::backlog::{Rows, Table, checkpoint, fill};
+use crate::backlog::{Rows, Table, checkpoint, fill, policy};
 use crate::place::{Place, places};
 use crate::report::{Report, take_turns};
 
@@ -124,10 +123,9 @@ async fn settle(
 }
 
 fn settler(env: &Env) -> Settler {
-    let backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
     Settler {
         env: env.clone(),
-        policy: Policy { backoff, listener: None },
+        policy: policy(),
         topic: TOPIC.to_owned(),
         consumer: FIRST.to_owned(),
         positions: ReadPositions::new("settle-benchmark", TOPIC),

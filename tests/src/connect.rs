@@ -7,6 +7,7 @@ use std::{fs, mem};
 
 use anyhow::{Context, anyhow, ensure};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::kafka::LOGGING;
 use crate::once::Once;
@@ -15,8 +16,6 @@ use crate::ports::{free_port, start_on_free_ports};
 use crate::process::{Child, Launch};
 use crate::{parts, scratch};
 
-/// It changes with the recipe's POM, so that nobody keeps old jars.
-const NAME: &str = "connect-4.1.2-debezium-3.7.0";
 const POM: &str = include_str!("../../deploy/debezium/pom.xml");
 const WORKER: &str = include_str!("../../deploy/debezium/worker.properties");
 
@@ -37,8 +36,11 @@ impl Debezium {
     /// What is kept in the target folder, fetched if it isn't there yet.
     pub fn shared() -> anyhow::Result<&'static Self> {
         SHARED.get(|| {
-            let fetch = |folder: &Path| parts::maven_of(POM, "copy-dependencies", NAME, folder);
-            Ok(Self { jars: parts::kept(NAME, fetch)? })
+            // It changes with the recipe's POM, so that nobody keeps old jars.
+            let digest = hex::encode(Sha256::digest(POM));
+            let name = format!("connect-debezium-{}", digest.get(..12).unwrap_or(&digest));
+            let fetch = |folder: &Path| parts::maven_of(POM, "copy-dependencies", &name, folder);
+            Ok(Self { jars: parts::kept(&name, fetch)? })
         })
     }
 

@@ -22,7 +22,7 @@ fn metrics_of(sampler: &Sampler) -> Metrics {
     let gauges = SampleGauges {
         sampler: sampler.clone(),
         broker: BrokerState::default(),
-        comparable: vec!["order-service".to_owned()],
+        verifiable: vec!["order-service".to_owned()],
     };
     Metrics::new(sampler.consumer(), Box::new(gauges))
 }
@@ -64,7 +64,7 @@ async fn a_consumer_that_receives_nothing_is_a_detail(
 ) {
     let sampler = Sampler::default();
     let gauges =
-        SampleGauges { sampler: sampler.clone(), broker: broker.clone(), comparable: Vec::new() };
+        SampleGauges { sampler: sampler.clone(), broker: broker.clone(), verifiable: Vec::new() };
     let metrics = Metrics::new(sampler.consumer(), Box::new(gauges));
     let metric = |text: &str| metrics.render().unwrap().contains(text);
     let consumer = broker.consumer("inbox", "inventory", "order-service");

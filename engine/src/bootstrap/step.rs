@@ -28,10 +28,6 @@ const FEW: i64 = 500;
 /// Rounds after which people are told that the copy still differs.
 const PATIENT_ROUNDS: i32 = 3;
 
-/// So long a watched consumer may give no first answer in a partition where others gave some: perhaps it has nothing to
-/// answer there.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Pauses before a copy that differed, or could not be judged, is verified again.
 const AGAIN: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(5 * 60) };
 
@@ -353,7 +349,7 @@ impl Step<'_> {
             return Ok(None);
         }
         let waited = row.filled_us.map_or(Duration::ZERO, |filled| self.now.since(filled));
-        let counts = |one: &Behind| one.has_answered || waited < PATIENCE;
+        let counts = |one: &Behind| one.has_answered || waited < outbox::FIRST_ANSWER;
         let behind = outbox::behind(conn, self.topic, consumer)?;
         let (partitions, offsets) = behind
             .iter()

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::clock::Timestamp;
 use common::db::{Conn, Db, bisect};
 use common::env::Env;
 use common::event::EventFacts;
@@ -24,7 +23,7 @@ use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{Ack, AckBatch, Record, Verdict};
 use crate::restored::{self, ReadPositions};
 use crate::retention::may_be_forgotten;
-use crate::verify::{Keys, Owner, Select};
+use crate::verify::{Owner, versions_of};
 
 /// Turns answers into states.
 #[derive(Clone)]
@@ -320,15 +319,7 @@ impl Settler {
     ) -> Result<BTreeMap<String, i64>, BatchError> {
         let Some(owner) = &self.owner else { return Ok(BTreeMap::new()) };
         let keys: BTreeSet<String> = keys.collect();
-        let keys: Vec<String> = keys.into_iter().collect();
-        let select = Select {
-            keys: Keys::Named(&keys),
-            tombstones_since: Timestamp::default(),
-            fields: &[],
-            limit: i64::try_from(keys.len()).unwrap_or(i64::MAX),
-        };
-        let rows = owner.rows(conn, &select)?;
-        Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
+        Ok(versions_of(&**owner, conn, &Vec::from_iter(keys))?)
     }
 }
 

@@ -23,7 +23,7 @@ pub struct SampleGauges {
     /// What is known of the broker.
     pub broker: BrokerState,
     /// The consumers whose copies this service can compare with what it owns.
-    pub comparable: Vec<String>,
+    pub verifiable: Vec<String>,
 }
 
 impl Collector for SampleGauges {
@@ -50,7 +50,7 @@ impl Collector for SampleGauges {
             let help = "Whether the copy of the other service's states has been complete";
             gauge(&mut encoder, "copy_complete", help, None, i64::from(complete))?;
         }
-        encode_comparable(&mut encoder, &sample, &self.comparable)?;
+        encode_verifiable(&mut encoder, &sample, &self.verifiable)?;
         encode_verified(&mut encoder, &sample.verified)?;
         encode_partitions(&mut encoder, &sample)?;
         encode_failed(&mut encoder, &sample)
@@ -195,13 +195,13 @@ fn spans(sample: &Sample) -> [Described<f64>; 3] {
 }
 
 /// A gauge by consumer that says which are to be verified, also before the first verdict.
-fn encode_comparable(
+fn encode_verifiable(
     encoder: &mut DescriptorEncoder<'_>,
     sample: &Sample,
-    comparable: &[String],
+    verifiable: &[String],
 ) -> Result<(), Error> {
     let names = sample.consumers.iter().map(|one| &one.name);
-    let names: Vec<&String> = names.filter(|name| comparable.contains(name)).collect();
+    let names: Vec<&String> = names.filter(|name| verifiable.contains(name)).collect();
     if names.is_empty() {
         return Ok(());
     }

@@ -28,7 +28,7 @@ pub use model::{
     FILLING, Finding, KeyFinding, NewVerification, SCHEDULED, State, Verification, cancel, counts,
     find, findings, insert, insert_before_scheduled, latest, list, under_way,
 };
-pub use replica::{Collection, Keys, Owner, Range, Replica, Row, Select, Value};
+pub use replica::{Collection, Keys, Owner, Range, Replica, Row, Select, Value, versions_of};
 pub use routes::{
     __path_complete, __path_digests, __path_info, __path_states, Replicas, complete, configure,
     digests, info, states,

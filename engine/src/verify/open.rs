@@ -4,7 +4,6 @@
 //! event: what others have is open for it until its answers have come as far as theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::Conn;
@@ -16,7 +15,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::judge::OpenEvent;
 use crate::consumers::{Consumers, Voice};
-use crate::outbox::{Behind, behind};
+use crate::outbox::{Behind, FIRST_ANSWER, behind};
 
 /// Events of a key that are looked through for one that is open, newest first. That of the owner's state is the one that
 /// counts, and is among them unless instances' clocks differ: then their ids are not in the order of their versions.
@@ -24,10 +23,6 @@ const FEW: usize = 16;
 
 /// So many are looked through, the newest versions first, where the event of the owner's state is not among those.
 const MANY: usize = 256;
-
-/// How long a watched consumer that has answered nothing in a partition may be on its way to what others have answered
-/// there: after that, what it lacks is not on its way.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settled, in place of a [`Status`] that is open.
 const SETTLED: i16 = -1;
@@ -105,7 +100,8 @@ pub(super) fn open_events(
         Voice::Watched => behind(conn, &asked.topic, &asked.consumer)?,
         _ => Vec::new(),
     };
-    let may_come = |one: &Behind| one.has_answered || asked.now.since(one.reached_at) < PATIENCE;
+    let may_come =
+        |one: &Behind| one.has_answered || asked.now.since(one.reached_at) < FIRST_ANSWER;
     let behind: BTreeSet<i32> =
         behind.into_iter().filter(may_come).map(|one| one.partition).collect();
     let open = rows.into_iter().filter_map(|(key, of)| {

@@ -1,5 +1,6 @@
 //! What a service holds of a collection of keys: all of them are owned by one service, and copied by others.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::clock::Timestamp;
@@ -112,6 +113,28 @@ pub trait Owner: Replica {
         which: &Which,
         limit: i64,
     ) -> QueryResult<Walked>;
+}
+
+/// The versions of those of `keys` that `owner` has, tombstones too.
+///
+/// # Errors
+/// When the statement fails.
+pub fn versions_of(
+    owner: &dyn Owner,
+    conn: &mut Conn,
+    keys: &[String],
+) -> QueryResult<BTreeMap<String, i64>> {
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let select = Select {
+        keys: Keys::Named(keys),
+        tombstones_since: Timestamp::default(),
+        fields: &[],
+        limit: i64::try_from(keys.len()).unwrap_or(i64::MAX),
+    };
+    let rows = owner.rows(conn, &select)?;
+    Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
 }
 
 /// Keys between two others, in bytewise order.

@@ -9,17 +9,16 @@ use anyhow::{Context, Result, ensure};
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use common::on;
-use common::retry::Backoff;
 use common::schema::{outbox_failed, outbox_pending, outbox_sent};
 use common::telemetry::{BrokerState, Spans};
 use diesel::prelude::*;
 use engine::kafka::{Message, Producer};
 use engine::outbox::pause::{self, PauseRow};
-use engine::outbox::{FirstAttempts, InFlight, LeaseSet, Policy, Relay, RelayParts};
+use engine::outbox::{FirstAttempts, InFlight, LeaseSet, Relay, RelayParts};
 use indicatif::ProgressBar;
 use tokio::sync::Notify;
 
-use crate::backlog::{Rows, Table, checkpoint, fill};
+use crate::backlog::{Rows, Table, checkpoint, fill, policy};
 use crate::place::{Place, Scratch};
 use crate::report::{Case, Report, quantile, take_turns};
 
@@ -260,10 +259,7 @@ impl Bench<'_> {
             env: self.env.clone(),
             first_attempts: FirstAttempts::Ours,
             producer,
-            policy: Policy {
-                backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) },
-                listener: None,
-            },
+            policy: policy(),
             in_flight: InFlight::new(cap, UNLIMITED),
             spans: Spans::off(self.env.clone()),
             service: "relay-benchmark".to_owned(),

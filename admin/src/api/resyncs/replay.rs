@@ -1,6 +1,5 @@
 //! What is asked of a replay, and what it would send.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix_web::web::{Data, Json};
@@ -11,7 +10,7 @@ use common::http::{Problem, ProblemResult, StrictJson};
 use engine::consumers::{self, ConsumerState};
 use engine::outbox::{KeptCount, count_kept_of, count_kept_since};
 use engine::resync::KeptStates;
-use engine::verify::{Keys, Owner, Select};
+use engine::verify::{Owner, versions_of};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -188,14 +187,8 @@ impl ReplayPreview {
 
 /// Looks up the present versions of `gone`.
 fn note_newest(conn: &mut Conn, owner: &dyn Owner, gone: &mut [GoneKey]) -> ProblemResult<()> {
-    if gone.is_empty() {
-        return Ok(());
-    }
     let keys: Vec<String> = gone.iter().map(|one| one.key.clone()).collect();
-    let limit = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-    let (keys, tombstones_since) = (Keys::Named(&keys), Timestamp::default());
-    let rows = owner.rows(conn, &Select { keys, tombstones_since, fields: &[], limit })?;
-    let mut newest: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row.version)).collect();
+    let mut newest = versions_of(owner, conn, &keys)?;
     for one in gone {
         one.newest_version = newest.remove(&one.key);
     }

@@ -31,8 +31,10 @@ pub(super) enum Said {
 pub(super) struct Decoder {
     parser: LogicalReplicationParser,
     relations: HashMap<u32, Columns>,
-    /// The transaction that is told of: the lower 32 bits of its number.
-    transaction: u32,
+    /// The number of the transaction that is told of.
+    transaction: i64,
+    /// A number that is near those of now: that of the last mark.
+    near: i64,
 }
 
 /// Where the columns of `outbox_event` are in a row.
@@ -53,6 +55,7 @@ impl Decoder {
             parser: LogicalReplicationParser::with_protocol_version(1),
             relations: HashMap::new(),
             transaction: 0,
+            near: 0,
         }
     }
 
@@ -72,7 +75,7 @@ impl Decoder {
                 Ok(Said::Nothing)
             }
             M::Begin { xid, .. } => {
-                self.transaction = xid;
+                self.transaction = whole_number(xid, self.near);
                 Ok(Said::Nothing)
             }
             M::Insert { relation_id, tuple } => match self.relations.get(&relation_id) {
@@ -84,11 +87,22 @@ impl Decoder {
             M::Commit { .. } => Ok(Said::Committed),
             M::Message { lsn, prefix, content, .. } if prefix == PREFIX => {
                 // What others write under this prefix is theirs.
-                Ok(read_mark(&content, lsn).unwrap_or(Said::Nothing))
+                let said = read_mark(&content, lsn).unwrap_or(Said::Nothing);
+                if let Said::Marked(_, _, mark) = &said {
+                    self.near = mark.before.xmax;
+                }
+                Ok(said)
             }
             _ => Ok(Said::Nothing),
         }
     }
+}
+
+/// The number of a transaction of which the log tells the lower 32 bits: the one that is nearest to `near`.
+///
+/// Before the first mark it is not known; then, nothing that the log brings is used.
+pub(super) fn whole_number(lower: u32, near: i64) -> i64 {
+    near + i64::from((i64::from(lower) - near) as i32)
 }
 
 /// A mark as it is written: the session's name, its number, and the snapshot, with spaces between.
@@ -117,7 +131,7 @@ impl Columns {
         })
     }
 
-    fn event(&self, tuple: &TupleData, transaction: u32) -> Result<DueRow, LogError> {
+    fn event(&self, tuple: &TupleData, transaction: i64) -> Result<DueRow, LogError> {
         let column = |place: usize| tuple.get_column(place).filter(|column| !column.is_null());
         let text = |place: usize| {
             column(place).and_then(ColumnData::as_str).ok_or_else(|| {
@@ -134,7 +148,7 @@ impl Columns {
             shard: shard_of(&key),
             attempt: 0,
             size: i32::try_from(payload.len()).unwrap_or(i32::MAX),
-            tx: i64::from(transaction),
+            tx: transaction,
             event_type: text(self.event_type)?.into_owned(),
             epoch: number(self.epoch)?,
             traceparent: column(self.traceparent).and_then(ColumnData::as_string),

@@ -105,11 +105,9 @@ impl Ended {
         self.xmax.saturating_sub(i64::try_from(self.running.len()).unwrap_or(i64::MAX))
     }
 
-    /// Whether a transaction is one of them, of whose number the log tells the lower 32 bits.
-    pub(in crate::outbox) fn has(&self, lower: i64) -> bool {
-        let distance = (lower - self.xmax) as i32;
-        let number = self.xmax + i64::from(distance);
-        number < self.xmax && !self.running.contains(&number)
+    /// Whether the transaction with this number is one of them.
+    pub(in crate::outbox) fn has(&self, transaction: i64) -> bool {
+        transaction < self.xmax && !self.running.contains(&transaction)
     }
 }
 
