@@ -303,8 +303,9 @@ impl Engine {
 
     /// What reads what another program sends for this service.
     pub fn observer(&self) -> Observer {
-        let settings = &self.settings;
-        Observer::new(&self.db, &self.env, &settings.service.name, &settings.kafka.outbound_topic)
+        let Settings { service, kafka, outbox, .. } = &*self.settings;
+        let first_attempts = FirstAttempts::of(outbox);
+        Observer::new(&self.db, &self.env, first_attempts, &service.name, &kafka.outbound_topic)
     }
 
     /// What looks after the events that were sent.
@@ -334,6 +335,7 @@ impl Engine {
                 &self.settings.kafka.outbound_ack_topic,
             ),
             owner: self.collection.as_ref().and_then(Collection::owner),
+            first_attempts: FirstAttempts::of(&self.settings.outbox),
         }
     }
 

@@ -17,7 +17,7 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 use engine::consumers::{Role, sync};
 use engine::kafka::{Ack, AckBatch, Record, Verdict};
-use engine::outbox::Settler;
+use engine::outbox::{FirstAttempts, Settler};
 use engine::restored::ReadPositions;
 use indicatif::ProgressBar;
 
@@ -130,6 +130,7 @@ fn settler(env: &Env) -> Settler {
         consumer: FIRST.to_owned(),
         positions: ReadPositions::new("settle-benchmark", TOPIC),
         owner: None,
+        first_attempts: FirstAttempts::Ours,
     }
 }
 

@@ -232,7 +232,10 @@ async fn assert_all_is_well(system: &TestSystem) {
     eventually("each event's place", DEADLINE, async || {
         match system.product.count(UNPLACED).await {
             0 => Ok(()),
-            n => Err(n),
+            n => {
+                let page = system.product.get("/api/admin/v1/events?limit=20").await.ok();
+                Err((n, page["items"].clone()))
+            }
         }
     })
     .await;

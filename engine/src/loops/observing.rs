@@ -15,6 +15,9 @@ use crate::worker::{Retry, Tasks};
 /// Messages that one step takes at the most.
 const MESSAGES: usize = 1_000;
 
+/// How soon a batch is looked at again of which the database does not show all commits yet.
+const UNTIL_SEEN: Duration = Duration::from_millis(20);
+
 /// How long a batch waits for more: what is noted soon is seldom overtaken by its answer.
 const LINGER: Duration = Duration::from_millis(2);
 
@@ -53,6 +56,7 @@ impl Engine {
         }
     }
 
+    /// What is written down of `records`, once all of their events are seen, or too old for one that is not seen yet.
     async fn observe(
         &self,
         observer: &Observer,
@@ -61,9 +65,19 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Option<Observed> {
         let mut retry = Retry::new("noting what the external relay sent", &self.env, stop);
+        let mut total = Observed::default();
         loop {
             match observer.run_once(records).await {
-                Ok(observed) => return Some(retry.succeeded(observed)),
+                Ok(observed) => {
+                    let observed = retry.succeeded(observed);
+                    let is_last = observed.unseen == 0;
+                    total = total.then(observed);
+                    if is_last {
+                        return Some(total);
+                    }
+                    stop.run_until_cancelled(tokio::time::sleep(UNTIL_SEEN)).await?;
+                    consumer.keep_alive().await;
+                }
                 Err(error) => {
                     retry.pause(&error).await?;
                     consumer.keep_alive().await;

@@ -10,6 +10,7 @@ use common::event::EventFacts;
 use common::ids::EventId;
 use diesel::result::Error;
 
+use super::FirstAttempts;
 use super::advance::{SUPERSEDED, advance, advance_asked};
 use super::state::{Policy, Trigger};
 use super::store;
@@ -40,6 +41,8 @@ pub struct Settler {
     pub positions: ReadPositions,
     /// What owns the states that snapshots bring, where this service does.
     pub owner: Option<Arc<dyn Owner>>,
+    /// Who sends events for the first time: another program may do so before their commits are seen here.
+    pub first_attempts: FirstAttempts,
 }
 
 /// What a batch of answers did.
@@ -259,6 +262,12 @@ impl Settler {
         done.repeated = unmatched.iter().filter(|id| settled.contains(id)).count();
         done.unknown = unmatched.len() - done.repeated;
         let soon = EventId::first_at(self.env.now().after(SKEW));
+        let now = self.env.now();
+        let mut unseen = unmatched.iter().filter(|id| !settled.contains(id));
+        if let Some(id) = unseen.find(|id| self.first_attempts.may_be_unseen(**id, now)) {
+            let why = format!("{id} is answered, and its commit is not seen here yet");
+            return Err(BatchError::World(why));
+        }
         let is_ours = |id: &&EventId| id.uuid().get_version_num() == 7 && **id < soon;
         let unknown = unmatched.iter().filter(|id| !settled.contains(id)).filter(is_ours);
         self.tell_of_later(conn, unknown.max().copied())

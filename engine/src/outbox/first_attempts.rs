@@ -5,9 +5,14 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::config::{OutboxSettings, RelayKind};
 use common::db::Conn;
+use common::ids::EventId;
 use diesel::QueryResult;
 
 use super::store::{self, Fresh};
+
+/// How long a commit that another program has read in the log may be hidden from other transactions: with synchronous
+/// replication, as long as its standby takes.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who sends what was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,14 @@ impl FirstAttempts {
             RelayKind::Table | RelayKind::Log => Self::Ours,
             RelayKind::External => Self::External { takeover: settings.external_takeover },
         }
+    }
+
+    /// Whether `id`, which the database does not know, may be that of an event whose commit is not seen yet.
+    pub(super) fn may_be_unseen(self, id: EventId, now: Timestamp) -> bool {
+        let made = id.made_at();
+        // Clocks differ, either way.
+        let distance = now.since(made).max(made.since(now));
+        self != Self::Ours && distance < SEEN_WITHIN
     }
 
     /// What of the events that were never sent is the relay's to send now.

@@ -12,6 +12,7 @@ use common::db::{Db, DbError};
 use common::env::Env;
 use common::ids::EventId;
 
+use super::first_attempts::FirstAttempts;
 use super::noting::OVERLAP;
 use super::offsets::{KnownOffsets, offsets_of};
 use super::shard_of;
@@ -23,6 +24,7 @@ use crate::kafka::{Record, sender_of};
 pub struct Observer {
     db: Db,
     env: Env,
+    first_attempts: FirstAttempts,
     /// As messages name the service.
     source: String,
     topic: String,
@@ -40,6 +42,8 @@ pub struct Observed {
     pub repeated: usize,
     /// Further attempts, which the relay notes by itself.
     pub further: usize,
+    /// Events whose commit may not be seen yet: the same records are to be given again.
+    pub unseen: usize,
     /// Events of this service that its database does not know, or not any more.
     pub unknown: usize,
     /// Messages of others, or that are no events.
@@ -48,12 +52,33 @@ pub struct Observed {
     pub first_sent: Vec<Duration>,
 }
 
+impl Observed {
+    /// What was seen in all, where the same records were given again: what was noted before is only repeated there.
+    #[must_use]
+    pub fn then(mut self, again: Self) -> Self {
+        self.first_sent.extend(again.first_sent);
+        Self {
+            sent: self.sent + again.sent,
+            placed: self.placed + again.placed,
+            first_sent: self.first_sent,
+            ..again
+        }
+    }
+}
+
 impl Observer {
     /// One that looks for the events of `service` on `topic`; it has seen nothing yet.
-    pub fn new(db: &Db, env: &Env, service: &str, topic: &str) -> Self {
+    pub fn new(
+        db: &Db,
+        env: &Env,
+        first_attempts: FirstAttempts,
+        service: &str,
+        topic: &str,
+    ) -> Self {
         Self {
             db: db.clone(),
             env: env.clone(),
+            first_attempts,
             source: format!("/{service}"),
             topic: topic.to_owned(),
             offsets: KnownOffsets::default(),
@@ -132,8 +157,8 @@ impl Observer {
         if rest.is_empty() {
             return Ok(());
         }
-        let (all, now) = (rest.len(), self.env.now());
-        let (placed, known) = self
+        let now = self.env.now();
+        let (placed, known, unknown) = self
             .db
             .write::<_, DbError>(move |conn| {
                 conn.plan_by_index()?;
@@ -143,13 +168,18 @@ impl Observer {
                 if !placed.is_empty() {
                     counters::add(conn, counters::SENT, now, placed.len())?;
                 }
-                let known = store::facts_of(conn, &others)?.len();
-                Ok((placed.len(), known))
+                let known: BTreeSet<EventId> =
+                    store::facts_of(conn, &others)?.into_iter().map(|facts| facts.id).collect();
+                let unknown: Vec<EventId> =
+                    others.into_iter().filter(|id| !known.contains(id)).collect();
+                Ok((placed.len(), known.len(), unknown))
             })
             .await?;
         observed.placed = placed;
         observed.repeated += known;
-        observed.unknown = all - placed - known;
+        let may_come = |id: &&EventId| self.first_attempts.may_be_unseen(**id, now);
+        observed.unseen = unknown.iter().filter(may_come).count();
+        observed.unknown = unknown.len() - observed.unseen;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use common::telemetry::Spans;
 use diesel::prelude::*;
 use engine::inbox::{Control, Handler, Inbox};
 use engine::kafka::{Ack, AckBatch, Envelope, Message, Record, Verdict};
-use engine::outbox::{Listener, OpenRow, Outbox, Policy, Settler, operate};
+use engine::outbox::{FirstAttempts, Listener, OpenRow, Outbox, Policy, Settler, operate};
 use engine::restored::ReadPositions;
 use stockloop_tests::database::TestDatabase;
 
@@ -193,6 +193,7 @@ fn parts(
         consumer: other.to_owned(),
         positions: ReadPositions::new(name, "acks"),
         owner: None,
+        first_attempts: FirstAttempts::Ours,
     };
     (env, outbox, inbox, settler)
 }

@@ -25,6 +25,7 @@ impl OutboxFixture {
             consumer: "order-service".to_owned(),
             positions: ReadPositions::new("product-service", "acks"),
             owner: None,
+            first_attempts: FirstAttempts::Ours,
         };
         let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
         Self {

@@ -11,17 +11,20 @@ use crate::kafka::Envelope;
 on_every_database!(OutboxFixture::new =>
     what_is_seen_is_sent_and_settles,
     an_answer_may_overtake_the_message,
+    what_is_not_seen_yet_is_looked_for_again,
     what_is_none_of_ours_is_counted,
     a_message_behind_a_later_one_is_no_new_topic,
     the_relay_leaves_first_attempts_alone_or_takes_them_over,
     what_nobody_sends_is_told_with_the_cause,
 );
 
+const EXTERNAL: FirstAttempts = FirstAttempts::External { takeover: Duration::ZERO };
+
 const TAKEOVER: Duration = Duration::from_secs(60);
 
 impl OutboxFixture {
     fn observer(&self) -> Observer {
-        Observer::new(&self.db, &self.env, "product-service", TOPIC)
+        Observer::new(&self.db, &self.env, EXTERNAL, "product-service", TOPIC)
     }
 
     /// The message of an event, as another program sends it to `partition`.
@@ -121,6 +124,35 @@ async fn an_answer_may_overtake_the_message(fixture: OutboxFixture) {
     assert_eq!((again.placed, again.repeated), (0, 2), "{again:?}");
 }
 
+/// Another program reads a commit in the log a moment before other transactions see it.
+async fn what_is_not_seen_yet_is_looked_for_again(fixture: OutboxFixture) {
+    let id = fixture.env.event_id();
+    let message = [fixture.message(id, 1, 0)];
+    let observer = fixture.observer();
+    let early = observer.run_once(&message).await.unwrap();
+    assert_eq!((early.unseen, early.unknown), (1, 0), "{early:?}");
+    let settler = Settler { first_attempts: EXTERNAL, ..fixture.settler.clone() };
+    let answer = |offset: i64| {
+        let acks = AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] };
+        Record {
+            topic: "acks".to_owned(),
+            offset,
+            headers: Vec::new(),
+            payload: Some(serde_json::to_vec(&acks).unwrap()),
+            ..message[0].clone()
+        }
+    };
+    let error = settler.settle(&fixture.db, vec![answer(1)], true).await.unwrap_err().to_string();
+    assert!(error.contains("not seen here yet"), "{error}");
+    assert_eq!(fixture.alerts().await, [], "it is no database from a backup");
+    // A program that sends events which there never are holds nobody up for long.
+    fixture.clock.advance(Duration::from_secs(11));
+    let late = observer.run_once(&message).await.unwrap();
+    assert_eq!((late.unseen, late.unknown), (0, 1), "{late:?}");
+    let settled = settler.settle(&fixture.db, vec![answer(2)], false).await.unwrap();
+    assert_eq!(settled.unknown, 1);
+}
+
 async fn what_is_none_of_ours_is_counted(fixture: OutboxFixture) {
     let id = fixture.append(SNAPSHOT, "A", 1).await;
     let mut foreign = fixture.message(id, 1, 0);
@@ -131,6 +163,7 @@ async fn what_is_none_of_ours_is_counted(fixture: OutboxFixture) {
     }
     let noise = Record { headers: Vec::new(), ..foreign.clone() };
     let unknown = fixture.message(fixture.env.event_id(), 1, 0);
+    fixture.clock.advance(Duration::from_secs(11));
     let observed = fixture.observer().run_once(&[foreign, noise, unknown]).await.unwrap();
     let expected = Observed { foreign: 2, unknown: 1, ..Observed::default() };
     assert_eq!(observed, expected);

@@ -19,7 +19,7 @@ use diesel::prelude::*;
 use engine::batch::BatchError;
 use engine::inbox::Handler;
 use engine::kafka::{Ack, AckBatch, Record, Verdict};
-use engine::outbox::{Outbox, Policy, Settler, operate};
+use engine::outbox::{FirstAttempts, Outbox, Policy, Settler, operate};
 use engine::restored::ReadPositions;
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
@@ -60,6 +60,7 @@ impl OrdersFixture {
             consumer: "product-service".to_owned(),
             positions: ReadPositions::new("order-service", "acks"),
             owner: None,
+            first_attempts: FirstAttempts::Ours,
         };
         let outbox = outbox.with_listener(Some(listener));
         let (keys, stopping) = (KeysInProgress::default(), CancellationToken::new());
