@@ -64,13 +64,13 @@ async fn an_emptied_copy_is_filled_without_anybody_asking() {
     for n in 0..30 {
         system.product.put_product(&format!("P{n:02}"), 10).await;
     }
-    until_complete(&system.order).await;
+    system.order.wait_until_complete().await;
     system.wait_until_settled().await;
     system.order.execute("DELETE FROM product_copy").await;
     assert_eq!(ready(&system.order).await, "not complete");
     let refused = order(&system.order, "P07").await;
     assert_eq!(refused["type"], "urn:stockloop:problem:copy-not-complete", "{refused}");
-    until_complete(&system.order).await;
+    system.order.wait_until_complete().await;
     assert_eq!(order(&system.order, "P07").await["status"], "PENDING");
     assert_eq!(order(&system.order, "P30").await["type"], "urn:stockloop:problem:not-available");
     system.wait_until_settled().await;
@@ -88,7 +88,7 @@ async fn measure_the_filling_against_the_loop() {
     let Some(parts) = RealParts::shared("bootstrap_measured") else { return };
     let mut system = TestSystem::prepared("bootstrap_measured", parts).await;
     system.start_both();
-    until_complete(&system.order).await;
+    system.order.wait_until_complete().await;
     insert(&system.product, products).await;
     let all = json!({"kind": "resync", "selection": {"where": {}}});
     let began = Instant::now();
@@ -142,14 +142,6 @@ async fn order(service: &TestService, sku: &str) -> Value {
 /// What the readiness says of the copy.
 async fn ready(service: &TestService) -> Value {
     service.get("/health/ready").await.ok()["copy"].clone()
-}
-
-async fn until_complete(service: &TestService) {
-    eventually("the copy to be complete", DEADLINE, async || {
-        let copy = ready(service).await;
-        if copy == "complete" { Ok(()) } else { Err(copy) }
-    })
-    .await;
 }
 
 async fn newest(product: &TestService) -> Value {

@@ -113,31 +113,21 @@ async fn one_that_hangs_keeps_no_other_from_being_filled() {
     }
     system.wait_until_settled().await;
     for service in [&system.order, &search] {
-        eventually("the first filling to be over", DEADLINE, async || complete(service).await)
-            .await;
+        service.wait_until_complete().await;
     }
     search.child().pause().expect("it can be frozen");
     search.execute("DELETE FROM copied_state").await;
     system.order.execute("DELETE FROM product_copy").await;
-    eventually("the other copy to be complete", DEADLINE, async || complete(&system.order).await)
-        .await;
+    system.order.wait_until_complete().await;
     assert_eq!(system.order.count("SELECT count(*) AS n FROM product_copy").await, 30);
     search.child().resume().expect("it can go on");
-    eventually("its own, too", DEADLINE, async || complete(&search).await).await;
+    search.wait_until_complete().await;
     system.wait_until_settled().await;
     search.stop().await;
     system.stop().await;
 }
 
 /// Whether a service's copy is complete, by its own database.
-async fn complete(service: &TestService) -> Result<(), i64> {
-    let filled = "SELECT count(*) AS n FROM copy_state WHERE complete_us IS NOT NULL";
-    match service.count(filled).await {
-        1 => Ok(()),
-        n => Err(n),
-    }
-}
-
 fn described(description: &str) -> Value {
     json!({"description": description, "quantity": 5, "unit_price_minor": 100})
 }

@@ -19,6 +19,7 @@ async fn what_was_done_by_hand_is_found_and_mended(system: TestSystem) {
         product.put_product(&format!("P{n:02}"), 10).await;
     }
     assert_eq!(product.delete("/api/v1/inventory/P39").await.status, 204);
+    order.wait_until_complete().await;
     system.wait_until_settled().await;
     order.place_order("P00", 3).await;
     system.wait_until_settled().await;
@@ -70,6 +71,7 @@ async fn an_emptied_copy_is_filled_again(system: TestSystem) {
     for n in 0..30 {
         product.put_product(&format!("P{n:02}"), n).await;
     }
+    order.wait_until_complete().await;
     system.wait_until_settled().await;
     order.execute("DELETE FROM product_copy WHERE sku <> 'P00'").await;
     product.adjust("P07", 5).await;
@@ -98,6 +100,7 @@ async fn the_exit_code_says_what_was_found() {
     for sku in ["TEA", "MUG", "POT"] {
         system.product.put_product(sku, 5).await;
     }
+    system.order.wait_until_complete().await;
     system.wait_until_settled().await;
     let program = Program::built("stockloop");
     let url = system.product.base_url.get();

@@ -41,9 +41,9 @@ async fn a_copy_is_made_anew_by_the_filling_and_from_history() {
     assert_contains(&none.stderr, &["there is no product NONE"]);
 
     // (a) By the filling that comes by itself.
-    until(&system.order, "complete").await;
+    system.order.wait_until_complete().await;
     system.order.execute("DELETE FROM product_copy").await;
-    until(&system.order, "complete").await;
+    system.order.wait_until_complete().await;
     assert_equal(&system, &whole).await;
 
     // (b) From history, with nobody to fill it.
@@ -132,14 +132,6 @@ async fn details(product: &TestService) -> BTreeMap<&'static str, i64> {
         details.insert(detail, product.count(&sql).await);
     }
     details
-}
-
-async fn until(order: &TestService, state: &str) {
-    eventually("the copy to be so", DEADLINE, async || {
-        let copy = order.get("/health/ready").await.ok()["copy"].clone();
-        if copy == state { Ok(()) } else { Err(copy) }
-    })
-    .await;
 }
 
 /// By the rows, and by a verification.

@@ -313,6 +313,7 @@ async fn another_instance_goes_on_with_it_after_a_kill() {
     for n in 0..300 {
         system.product.put_product(&format!("P{n:03}"), 10).await;
     }
+    system.order.wait_until_complete().await;
     system.wait_until_settled().await;
     system.order.execute("UPDATE product_copy SET version = version + 5, quantity = 1").await;
     system

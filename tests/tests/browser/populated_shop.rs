@@ -148,6 +148,7 @@ async fn send_again(fixture: &BrowserFixture) -> String {
 
 /// Works in the copy by hand; returns the verification that finds it, after one that found nothing.
 async fn find_what_was_done_by_hand(fixture: &BrowserFixture) -> String {
+    fixture.system.order.wait_until_complete().await;
     ended(fixture, "verifications", json!({})).await;
     fixture
         .system

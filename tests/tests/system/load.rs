@@ -76,13 +76,17 @@ impl Load {
         load
     }
 
-    /// Waits until so many adjustments are done.
+    /// Waits until so many adjustments are done, as long as some are.
     pub(crate) async fn reached(&self, changes: usize) {
-        eventually(&format!("{changes} adjustments"), DEADLINE, async || {
-            let answered = self.answered.load(Ordering::SeqCst);
-            if answered >= changes { Ok(()) } else { Err((answered, self.failures())) }
-        })
-        .await;
+        let mut before = 0;
+        while before < changes {
+            let more = format!("more than {before} of {changes} adjustments");
+            before = eventually(&more, DEADLINE, async || {
+                let answered = self.answered.load(Ordering::SeqCst);
+                if answered > before { Ok(answered) } else { Err(self.failures()) }
+            })
+            .await;
+        }
     }
 
     /// What clients got so far besides success.

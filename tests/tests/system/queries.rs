@@ -10,7 +10,9 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
-use super::TestService;
+use stockloop_tests::poll::eventually;
+
+use super::{DEADLINE, TestService};
 
 /// A row of the view `inventory`, which both services have.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -101,6 +103,16 @@ pub(crate) async fn count(db: &Db, sql: &str) -> i64 {
 }
 
 impl TestService {
+    /// Waits until its copy has all that there was at the owner: nothing is filled from then on.
+    pub(crate) async fn wait_until_complete(&self) {
+        let filled = "SELECT count(*) AS n FROM copy_state WHERE complete_us IS NOT NULL";
+        eventually("the copy to be complete", DEADLINE, async || match self.count(filled).await {
+            1 => Ok(()),
+            n => Err(n),
+        })
+        .await;
+    }
+
     /// Runs statements on the service's database, as its administrator may.
     pub(crate) async fn execute(&self, sql: &'static str) {
         let db = self.database();
