@@ -2,23 +2,14 @@
 
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
-use stockloop_tests::real;
 
-use crate::system::{DEADLINE, RealParts, TestService, TestSystem};
-
-/// The three, running, and what the third calls itself.
-async fn three(name: &str) -> Option<(TestSystem, TestService, String)> {
-    let url = real::postgres()?.database(&format!("{name}_search"));
-    let mut system = TestSystem::prepared(name, RealParts::shared(name)?).await;
-    let (mut search, name) = system.add_search(&url);
-    system.start_both();
-    search.start();
-    Some((system, search, name))
-}
+use crate::system::{DEADLINE, TestService, TestSystem};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_third_service_is_waited_for_and_verified() {
-    let Some((system, mut search, name)) = three("consumers_third").await else { return };
+    let Some((system, mut search, name)) = TestSystem::with_search("consumers_third").await else {
+        return;
+    };
     let product = &system.product;
     for n in 0..30 {
         product.put_product(&format!("P{n:02}"), 10).await;
@@ -74,7 +65,10 @@ async fn a_third_service_is_waited_for_and_verified() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_retired_is_not_waited_for() {
-    let Some((system, mut search, name)) = three("consumers_retired").await else { return };
+    let Some((system, mut search, name)) = TestSystem::with_search("consumers_retired").await
+    else {
+        return;
+    };
     let product = &system.product;
     product.put_product("TEA", 10).await;
     system.wait_until_settled().await;
@@ -106,7 +100,9 @@ async fn who_is_retired_is_not_waited_for() {
 /// Its kernel takes the connection and nobody answers: nothing that is asked of it ends before its time is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_hangs_keeps_no_other_from_being_filled() {
-    let Some((mut system, mut search, _)) = three("consumers_hang").await else { return };
+    let Some((mut system, mut search, _)) = TestSystem::with_search("consumers_hang").await else {
+        return;
+    };
     system.product.restart_with(&[("STOCKLOOP__VERIFY__TIMEOUT", "10m")]).await;
     for n in 0..30 {
         system.product.put_product(&format!("P{n:02}"), 10).await;
@@ -127,7 +123,6 @@ async fn one_that_hangs_keeps_no_other_from_being_filled() {
     system.stop().await;
 }
 
-/// Whether a service's copy is complete, by its own database.
 fn described(description: &str) -> Value {
     json!({"description": description, "quantity": 5, "unit_price_minor": 100})
 }

@@ -78,11 +78,7 @@ async fn the_copy_came_back(mut system: TestSystem) {
     system.order.place_order("P00", 1).await;
     system.wait_until_settled().await;
     // A copy that is not complete would be filled by itself.
-    eventually("the copy to be complete", DEADLINE, async || {
-        let replica = system.order.get("/api/v1/replica").await.ok();
-        if replica["complete"] == true { Ok(()) } else { Err(replica) }
-    })
-    .await;
+    system.order.wait_until_complete().await;
     let backup = system.order.back_up().await;
 
     for n in 0..10 {
@@ -118,11 +114,7 @@ async fn both_came_back(mut system: TestSystem) {
         system.product.put_product(&format!("P{n:02}"), 10).await;
     }
     system.wait_until_settled().await;
-    eventually("the copy to be complete", DEADLINE, async || {
-        let replica = system.order.get("/api/v1/replica").await.ok();
-        if replica["complete"] == true { Ok(()) } else { Err(replica) }
-    })
-    .await;
+    system.order.wait_until_complete().await;
     let copys = system.order.back_up().await;
     system.product.adjust("P01", 5).await;
     system.product.put_product("KEPT", 1).await;
@@ -276,6 +268,44 @@ fn lost(system: &TestSystem, state: &str) -> Vec<Value> {
     let listed = run(&system.order, &args);
     assert_eq!(listed.code, Some(0), "{listed:?}");
     listed.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// A copy of another shape, beside one that is as it should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_copy_came_back() {
+    let Some((system, mut search, _)) = TestSystem::with_search("restored_third").await else {
+        return;
+    };
+    for n in 0..20 {
+        system.product.put_product(&format!("P{n:02}"), 10).await;
+    }
+    search.wait_until_complete().await;
+    system.wait_until_settled().await;
+    let backup = search.back_up().await;
+    let described = json!({"description": "Blue mug", "quantity": 5, "unit_price_minor": 100});
+    system.product.put("/api/v1/inventory/P03", described).await.ok();
+    system.product.put_product("NEW", 4).await;
+    assert_eq!(system.product.delete("/api/v1/inventory/P12").await.status, 204);
+    system.wait_until_settled().await;
+
+    search.come_back(&backup, &system.product.base_url.get()).await;
+    let alert = behind(&search).await;
+    assert!(text(&alert["subject"]).contains("search-service is behind"), "{alert}");
+    for service in [&system.product, &system.order] {
+        assert_eq!(open_alert(service, "database_behind").await, None, "it is the third");
+    }
+    assert_eq!(search.get("/api/v1/search?q=mug").await.ok()["items"], json!([]));
+    let done = run(&search, &["restored", "--yes", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let item: Value = serde_json::from_str(done.stdout.trim()).expect("one line");
+    assert_eq!((&item["state"], &item["differences"]), (&json!("equal"), &json!(0)), "{item}");
+    assert_eq!(open_alert(&search, "database_behind").await, None, "it is over");
+    let found = search.get("/api/v1/search?q=mug").await.ok();
+    assert_eq!(found["items"], json!([{"sku": "P03", "description": "Blue mug"}]));
+    system.wait_until_settled().await;
+    assert_equal(&system).await;
+    search.stop().await;
+    system.stop().await;
 }
 
 /// Restarts of every kind are no restore.

@@ -183,8 +183,18 @@ impl TestSystem {
         }
     }
 
-    /// search-service beside the two, not started yet; product-service asks for its answers from its next start on.
-    pub(crate) fn add_search(&mut self, url: &str) -> (TestService, String) {
+    /// The two and search-service, whose answers are waited for, as child processes; and what it calls itself.
+    pub(crate) async fn with_search(name: &str) -> Option<(Self, TestService, String)> {
+        let url = real::postgres()?.database(&format!("{name}_search"));
+        let mut system = Self::prepared(name, RealParts::shared(name)?).await;
+        let (mut search, name) = system.add_search(&url);
+        system.start_both();
+        search.start();
+        Some((system, search, name))
+    }
+
+    /// search-service, not started yet; product-service asks for its answers from its next start on.
+    fn add_search(&mut self, url: &str) -> (TestService, String) {
         let bind = bind();
         let (folder, mails) = (self._folder.path(), &self.mails);
         let (config, name) = write_search_config(self.topics.settings(), mails, folder, url, &bind);
