@@ -25,7 +25,8 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     })
 }
 
-fn written(duration: Duration) -> String {
+/// `duration` in the largest unit that keeps it whole.
+pub fn written(duration: Duration) -> String {
     let millis = duration.as_millis();
     let is_whole = duration == Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
     let fits = |(name, unit): &&(&str, u128)| {

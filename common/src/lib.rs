@@ -8,7 +8,7 @@ pub mod config;
 pub mod copy_state;
 pub mod db;
 pub mod details;
-mod duration;
+pub mod duration;
 pub mod env;
 pub mod event;
 pub mod http;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::config::Settings;
 use jsonschema::{Draft, Validator};
 use rdkafka::Message;
 use rdkafka::message::{Headers, OwnedMessage};
@@ -219,4 +220,26 @@ fn parts(message: &OwnedMessage) -> (Value, Value, Value) {
         headers.map(|header| (header.key.to_owned(), utf8(header.value))).collect();
     let payload = serde_json::from_slice(message.payload().unwrap_or_default()).expect("JSON");
     (utf8(message.key()), Value::Object(headers), payload)
+}
+
+/// What a topic is made with, where the settings are left as they are.
+#[test]
+fn topics_are_described_as_they_are_made() {
+    let document = AsyncApi::read().document;
+    for service in [product_service::SERVICE, order_service::SERVICE] {
+        let kafka = Settings::load(service.defaults, None).expect("defaults are settings").kafka;
+        let made = json!({
+            "partitions": kafka.partitions,
+            "topicConfiguration": {
+                "cleanup.policy": ["delete"],
+                "retention.ms": i64::try_from(kafka.retention.as_millis()).expect("some days"),
+                "retention.bytes": -1,
+            },
+            "bindingVersion": "0.5.0",
+        });
+        let channels = document["channels"].as_object().expect("channels");
+        for (channel, described) in channels {
+            assert_eq!(described["bindings"]["kafka"], made, "{channel}");
+        }
+    }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::config::KafkaSettings;
-use engine::kafka::{TopicUse, TopicWatch};
+use common::telemetry::BrokerState;
+use engine::kafka::{TopicUse, TopicWatch, ensure_topics};
 use engine::outbox::{partition_of, shard_of};
 use serde_json::Value;
 use stockloop_tests::kafka::KafkaBroker;
@@ -121,18 +122,7 @@ async fn a_topic_that_is_looked_at_is_not_made() {
     let Some(kafka) = real::available("Kafka", started) else { return };
     let [missing, made] =
         ["missing", "made"].map(|name| format!("{}{name}", kafka.topic_prefix("looked_at")));
-    let settings = KafkaSettings {
-        brokers: kafka.brokers(),
-        outbound_topic: missing.clone(),
-        outbound_ack_topic: String::new(),
-        outbound_consumer: String::new(),
-        inbound_topic: String::new(),
-        inbound_ack_topic: String::new(),
-        partitions: 1,
-        replication: 1,
-        create_topics: false,
-        properties: BTreeMap::new(),
-    };
+    let settings = KafkaSettings { outbound_topic: missing.clone(), ..only_looked_at(&kafka) };
     let topics = [&missing, &made].map(|topic| (topic.clone(), TopicUse::Events)).to_vec();
     let watch = TopicWatch::new(&settings, topics, Duration::from_secs(30)).expect("it is made");
     let look = async || {
@@ -145,6 +135,54 @@ async fn a_topic_that_is_looked_at_is_not_made() {
     // What the looks had asked for would be there before what is asked for now.
     kafka.create_topic(&made, 1).await.expect("a topic can be made");
     assert_eq!(look().await, [0, 1]);
+}
+
+/// A topic that is made has what the settings say; one that is altered since is told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_made_as_the_settings_say() {
+    let started = KafkaBroker::start_with(&[
+        "log.retention.ms=60000",
+        "log.retention.bytes=1000000",
+        "min.insync.replicas=2",
+    ]);
+    let Some(kafka) = real::available("Kafka", started) else { return };
+    let topic = format!("{}made", kafka.topic_prefix("made_so"));
+    let settings = KafkaSettings {
+        min_insync_replicas: 1,
+        retention: Duration::from_secs(86_400),
+        ..only_looked_at(&kafka)
+    };
+    let told = async |settings: &KafkaSettings| {
+        let topics = vec![(topic.clone(), TopicUse::Events)];
+        let watch = TopicWatch::new(settings, topics, Duration::from_secs(30)).expect("it is made");
+        watch.look().await.expect("the broker answers").remove(0).faults
+    };
+    ensure_topics(&settings, &[&topic], BrokerState::default()).await.expect("it is made");
+    assert_eq!(told(&settings).await, [""; 0], "its broker keeps messages for a minute by default");
+    let longer = KafkaSettings { retention: Duration::from_secs(7 * 86_400), ..settings.clone() };
+    ensure_topics(&longer, &[&topic], BrokerState::default()).await.expect("it is there");
+    let faults = told(&longer).await;
+    assert!(matches!(&*faults, [one] if one.contains("for 24h only")), "never altered: {faults:?}");
+    let safer = KafkaSettings { min_insync_replicas: 2, ..settings };
+    let faults = told(&safer).await;
+    assert!(matches!(&*faults, [one] if one.contains("min_insync_replicas says 2")), "{faults:?}");
+}
+
+fn only_looked_at(kafka: &KafkaBroker) -> KafkaSettings {
+    KafkaSettings {
+        brokers: kafka.brokers(),
+        outbound_topic: String::new(),
+        outbound_ack_topic: String::new(),
+        outbound_consumer: String::new(),
+        inbound_topic: String::new(),
+        inbound_ack_topic: String::new(),
+        partitions: 1,
+        replication: 1,
+        min_insync_replicas: -1,
+        retention: Duration::from_secs(86_400),
+        create_topics: false,
+        properties: BTreeMap::new(),
+    }
 }
 
 /// The one of `list` whose `field` is `value`; null if there is none.

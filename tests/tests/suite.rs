@@ -36,6 +36,7 @@ mod import_export;
 mod instances;
 mod log;
 mod logs;
+mod measures;
 mod monitoring;
 mod openapi;
 mod orders;

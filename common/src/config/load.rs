@@ -1,15 +1,21 @@
 //! How settings are read, checked and shown.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{RelayKind, Settings};
+use super::{ACK_TIMEOUTS_KEPT, RelayKind, Settings};
 use crate::db::{Backend, Location, Pooler};
+use crate::duration::written;
 
 /// What knows an event again is kept for so long at least: younger events need no look at what is gone.
 const SHORTEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long topics may keep messages: a reader that starts again needs an hour, and a broker counts in an `i64`.
+const KEPT_ON_TOPICS: RangeInclusive<Duration> =
+    Duration::from_secs(60 * 60)..=Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// What an external relay that works may need for an event at the least.
 const SHORTEST_TAKEOVER: Duration = Duration::from_secs(1);
@@ -44,6 +50,7 @@ impl Settings {
             "verify.share is {}; it is the part of the time that a verification may work, from 0.001 to 1",
             verify.share
         );
+        self.check_topics()?;
         self.check_log()?;
         self.check_external()?;
         let first = &self.kafka.outbound_consumer;
@@ -59,6 +66,35 @@ impl Settings {
                 "retention.{name} is shorter than inbox.retention or a day: an event that comes again would not be known"
             );
         }
+        Ok(())
+    }
+
+    /// What topics are made with.
+    fn check_topics(&self) -> anyhow::Result<()> {
+        let kafka = &self.kafka;
+        anyhow::ensure!(
+            KEPT_ON_TOPICS.contains(&kafka.retention),
+            "kafka.retention is {}; set how long a reader may be away, from 1h to 36500days",
+            written(kafka.retention)
+        );
+        let least = self.outbox.ack_timeout.saturating_mul(ACK_TIMEOUTS_KEPT);
+        anyhow::ensure!(
+            kafka.retention >= least,
+            "kafka.retention is {}, and {ACK_TIMEOUTS_KEPT} times outbox.ack_timeout are {}: an outage must fit in, so set that at the least",
+            written(kafka.retention),
+            written(least)
+        );
+        let (replicas, in_sync) = (kafka.replication, kafka.min_insync_replicas);
+        for (name, number) in [("replication", replicas), ("min_insync_replicas", in_sync)] {
+            anyhow::ensure!(
+                number == -1 || number >= 1,
+                "kafka.{name} is {number}; set a number of replicas, or -1 for the broker's default"
+            );
+        }
+        anyhow::ensure!(
+            in_sync <= 1 || replicas >= in_sync,
+            "kafka.min_insync_replicas is {in_sync}, and kafka.replication {replicas}: with fewer replicas nothing could be written, so set as many at the least"
+        );
         Ok(())
     }
 
@@ -181,6 +217,29 @@ mod tests {
             ("relay = \"debezium\"", postgres, "relay"),
         ] {
             let error = format!("{:#}", load(outbox, url).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn topics_keep_messages_and_can_be_written_to() {
+        let load = |kafka: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(format!("[kafka]\n{kafka}\n").as_bytes()).unwrap();
+            Settings::load(DEFAULTS, Some(file.path()))
+        };
+        let settings =
+            load("retention = \"1h\"\nreplication = 3\nmin_insync_replicas = 2").unwrap();
+        assert_eq!(settings.kafka.retention, Duration::from_secs(3_600));
+        for (kafka, told) in [
+            ("retention = \"59m\"", "kafka.retention is 59m"),
+            ("retention = \"200years\"", "36500days"),
+            ("replication = 1\nmin_insync_replicas = 2", "nothing could be written"),
+            ("min_insync_replicas = 2", "nothing could be written"),
+            ("replication = 0", "kafka.replication is 0"),
+            ("retention = \"1h\"\n[outbox]\nack_timeout = \"5m\"", "are 500m"),
+        ] {
+            let error = format!("{:#}", load(kafka).unwrap_err());
             assert!(error.contains(told), "{error}");
         }
     }

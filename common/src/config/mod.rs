@@ -125,6 +125,9 @@ pub struct PeerSettings {
     pub breaker_pause: Duration,
 }
 
+/// How many times as long as an answer may take (`outbox.ack_timeout`), messages have to be kept: an outage must fit in.
+pub const ACK_TIMEOUTS_KEPT: u32 = 100;
+
 /// The broker and the topics.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +148,12 @@ pub struct KafkaSettings {
     pub partitions: i32,
     /// Replicas of topics that are made at start; -1 takes the broker's default.
     pub replication: i32,
+    /// Replicas that must have a message before it counts as sent (`min.insync.replicas` of topics); -1 takes the
+    /// broker's default.
+    pub min_insync_replicas: i32,
+    /// How long topics keep messages at the least (`retention.ms`): no reader may be away for longer.
+    #[serde(with = "crate::duration")]
+    pub retention: Duration,
     /// Whether missing topics are made at start.
     pub create_topics: bool,
     /// Further librdkafka properties, such as `security.protocol` or `sasl.password`; printed hidden. An

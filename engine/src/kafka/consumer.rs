@@ -434,6 +434,8 @@ mod tests {
             inbound_ack_topic: String::new(),
             partitions: 1,
             replication: 1,
+            min_insync_replicas: -1,
+            retention: Duration::from_secs(86_400),
             create_topics: false,
             properties: BTreeMap::new(),
         }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::config::KafkaSettings;
+use common::config::{ACK_TIMEOUTS_KEPT, KafkaSettings};
+use common::duration::written;
 use common::telemetry::{BrokerState, TopicReport};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{self, Context, KafkaError};
+use super::topics::CLEANUP_POLICY;
 use crate::inbox::ACK_MESSAGE_BYTES;
 use crate::outbox::SHARDS;
 
@@ -38,10 +40,14 @@ struct Wanted {
     partitions: i32,
     /// Not positive: the broker decides.
     replication: i32,
+    /// Not positive: the broker decides.
+    in_sync: i32,
     /// What the producer may put into one record batch, in bytes.
     batch_bytes: i64,
-    /// How long messages have to be kept.
+    /// How long messages have to be kept, as the settings say.
     retention: Duration,
+    /// How long they have to be kept whatever the settings say.
+    least_retention: Duration,
 }
 
 /// What a topic looks like.
@@ -58,9 +64,6 @@ struct Found {
 
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How many times as long as an answer may take, messages have to be kept: an outage must fit in.
-const KEPT: u32 = 100;
 
 impl TopicWatch {
     /// Looks at `topics`, where `ack_timeout` is how long an answer may take; nobody is asked yet.
@@ -82,8 +85,10 @@ impl TopicWatch {
         let wanted = Wanted {
             partitions: settings.partitions,
             replication: settings.replication,
+            in_sync: settings.min_insync_replicas,
             batch_bytes: batch_bytes.trim_end_matches('\0').parse().unwrap_or(0),
-            retention: ack_timeout.saturating_mul(KEPT),
+            retention: settings.retention,
+            least_retention: ack_timeout.saturating_mul(ACK_TIMEOUTS_KEPT),
         };
         Ok(Self { admin: Arc::new(admin), topics, wanted, blind: AtomicBool::default() })
     }
@@ -192,8 +197,11 @@ fn faults(used: TopicUse, wanted: &Wanted, found: &Found) -> Vec<String> {
         faults.extend(fault_of_shards(found));
     }
     faults.extend(fault_of_replicas(wanted, found));
+    faults.extend(fault_of_in_sync(wanted, found));
     faults.extend(fault_of_size(used, wanted, found));
-    faults.extend(fault_of_keeping(wanted, found));
+    faults.extend(fault_of_policy(used, found));
+    faults.extend(fault_of_retention(wanted, found));
+    faults.extend(fault_of_bound(found));
     faults
 }
 
@@ -229,20 +237,27 @@ fn fault_of_shards(found: &Found) -> Option<String> {
 }
 
 fn fault_of_replicas(wanted: &Wanted, found: &Found) -> Option<String> {
-    let has = found.replicas;
-    if let Ok(asked) = usize::try_from(wanted.replication)
-        && asked > 0
-        && has != asked
-    {
-        let has = counted(has, "replica");
+    let asked = usize::try_from(wanted.replication).ok().filter(|asked| *asked > 0)?;
+    (found.replicas != asked).then(|| {
+        let has = counted(found.replicas, "replica");
+        format!("it has {has}, kafka.replication says {asked}: reassign its partitions, or change the setting")
+    })
+}
+
+fn fault_of_in_sync(wanted: &Wanted, found: &Found) -> Option<String> {
+    let needed = number(found, "min.insync.replicas")?;
+    if usize::try_from(needed).is_ok_and(|needed| needed > found.replicas) {
+        let has = counted(found.replicas, "replica");
         return Some(format!(
-            "it has {has}, kafka.replication says {asked}: reassign its partitions, or change the setting"
+            "min.insync.replicas is {needed}, and it has only {has}, so nothing can be written to it"
         ));
     }
-    let in_sync = number(found, "min.insync.replicas")?;
-    (usize::try_from(in_sync).is_ok_and(|needed| needed > has)).then(|| {
-        let has = counted(has, "replica");
-        format!("min.insync.replicas is {in_sync}, and it has only {has}, so nothing can be written to it")
+    let asked = i64::from(wanted.in_sync);
+    (asked > 0 && needed != asked).then(|| {
+        format!(
+            "its min.insync.replicas is {needed}, kafka.min_insync_replicas says {asked}: alter the topic \
+             (kafka-configs.sh), or change the setting"
+        )
     })
 }
 
@@ -260,18 +275,58 @@ fn fault_of_size(used: TopicUse, wanted: &Wanted, found: &Found) -> Option<Strin
     })
 }
 
-fn fault_of_keeping(wanted: &Wanted, found: &Found) -> Option<String> {
-    let policy = found.settings.get("cleanup.policy").map_or("", String::as_str);
-    if policy.split(',').any(|one| one.trim() == "compact") {
-        return Some(
-            "its cleanup.policy is compact, which deletes messages that nobody has read: set it to delete".to_owned(),
-        );
-    }
-    let kept = u64::try_from(number(found, "retention.ms")?).map(Duration::from_millis).ok()?;
-    (policy.contains("delete") && kept < wanted.retention).then(|| {
-        let (kept, needed) = (kept.as_secs(), wanted.retention.as_secs());
-        format!("it keeps messages for {kept} s only, so an outage may lose them: set retention.ms to at least {needed}000")
+/// Whether messages may go that nobody has read.
+fn fault_of_policy(used: TopicUse, found: &Found) -> Option<String> {
+    let compacts = policies(found).any(|one| one == "compact");
+    let lost = match used {
+        TopicUse::Events => "all events of a key but the last, commands too",
+        TopicUse::Answers => "all answers for a partition but the last batch",
+    };
+    compacts.then(|| {
+        format!("its cleanup.policy is compact, which deletes {lost}, whether they were read or not: set it to {CLEANUP_POLICY}")
     })
+}
+
+fn fault_of_retention(wanted: &Wanted, found: &Found) -> Option<String> {
+    if !policies(found).any(|one| one == CLEANUP_POLICY) {
+        return None;
+    }
+    // Negative: for good.
+    let kept = u64::try_from(number(found, "retention.ms")?).map(Duration::from_millis).ok()?;
+    let Wanted { retention, least_retention: least, .. } = wanted;
+    let needed = *retention.max(least);
+    if kept >= needed {
+        return None;
+    }
+    let whose = if retention < least {
+        format!("{ACK_TIMEOUTS_KEPT} times outbox.ack_timeout are {}", written(needed))
+    } else {
+        format!("kafka.retention says {}", written(needed))
+    };
+    let advice = if kept < *least {
+        "an outage may outlast that"
+    } else {
+        "if no reader is ever away for longer, lower the setting"
+    };
+    let (kept, needed) = (written(kept), needed.as_millis());
+    Some(format!(
+        "it keeps messages for {kept} only, and {whose}: set its retention.ms to {needed} at least; {advice}"
+    ))
+}
+
+fn fault_of_bound(found: &Found) -> Option<String> {
+    let bound = number(found, "retention.bytes").filter(|bound| *bound >= 0)?;
+    policies(found).any(|one| one == CLEANUP_POLICY).then(|| {
+        format!(
+            "it keeps {bound} bytes of a partition only, so with many messages those go that nobody has read: set its \
+             retention.bytes to -1"
+        )
+    })
+}
+
+fn policies(found: &Found) -> impl Iterator<Item = &str> {
+    let policy = found.settings.get("cleanup.policy").map_or("", String::as_str);
+    policy.split(',').map(str::trim)
 }
 
 fn number(found: &Found, name: &str) -> Option<i64> {
@@ -286,8 +341,10 @@ mod tests {
     const WANTED: Wanted = Wanted {
         partitions: 4,
         replication: 3,
+        in_sync: 2,
         batch_bytes: 1_000_000,
-        retention: Duration::from_secs(3_000),
+        retention: Duration::from_secs(86_400),
+        least_retention: Duration::from_secs(3_000),
     };
 
     fn found(partitions: usize, replicas: usize, settings: &[(&str, &str)]) -> Found {
@@ -316,8 +373,9 @@ mod tests {
         }
         let forever = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
         assert_eq!(faults(TopicUse::Events, &WANTED, &found(4, 3, &forever)), [""; 0]);
-        let any = Wanted { replication: -1, ..WANTED };
-        assert_eq!(faults(TopicUse::Events, &any, &found(4, 1, &[])), [""; 0]);
+        let any = Wanted { replication: -1, in_sync: -1, ..WANTED };
+        let alone = [("min.insync.replicas", "1")];
+        assert_eq!(faults(TopicUse::Events, &any, &found(4, 1, &alone)), [""; 0]);
     }
 
     #[test]
@@ -328,9 +386,37 @@ mod tests {
         has_one(&found(4, 1, &[]), &["1 replica,", "says 3"]);
         has_one(&found(4, 3, &[("min.insync.replicas", "4")]), &["nothing can be written"]);
         has_one(&found(4, 3, &[("max.message.bytes", "20000")]), &["20000", "1000000"]);
-        has_one(&found(4, 3, &[("cleanup.policy", "compact,delete")]), &["compact"]);
-        let short = [("cleanup.policy", "delete"), ("retention.ms", "60000")];
-        has_one(&found(4, 3, &short), &["60 s", "3000000"]);
+        has_one(&found(4, 3, &[("min.insync.replicas", "1")]), &["is 1,", "says 2"]);
+        has_one(
+            &found(4, 3, &[("cleanup.policy", "compact,delete")]),
+            &["compact", "commands too"],
+        );
+        let kept = |ms| found(4, 3, &[("cleanup.policy", "delete"), ("retention.ms", ms)]);
+        has_one(&kept("60000"), &["for 1m only", "says 24h", "86400000", "an outage may outlast"]);
+        has_one(&kept("43200000"), &["for 12h only", "says 24h", "lower the setting"]);
+    }
+
+    #[test]
+    fn a_bound_in_bytes_is_told() {
+        let kept = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "9")];
+        let told = faults(TopicUse::Events, &WANTED, &found(4, 3, &kept));
+        assert!(matches!(&*told, [one] if one.contains("9 bytes of a partition only")), "{told:?}");
+    }
+
+    #[test]
+    fn compaction_of_answers_is_told_as_what_it_loses() {
+        let told =
+            faults(TopicUse::Answers, &WANTED, &found(4, 3, &[("cleanup.policy", "compact")]));
+        assert!(matches!(&*told, [one] if one.contains("but the last batch")), "{told:?}");
+    }
+
+    #[test]
+    fn what_an_outage_takes_is_kept_whatever_the_setting_says() {
+        let careless = Wanted { retention: Duration::from_secs(60), ..WANTED };
+        let kept = found(4, 3, &[("cleanup.policy", "delete"), ("retention.ms", "60000")]);
+        let told = faults(TopicUse::Events, &careless, &kept);
+        let words = ["for 1m only", "100 times outbox.ack_timeout are 50m", "3000000"];
+        assert!(matches!(&*told, [one] if words.iter().all(|word| one.contains(word))), "{told:?}");
     }
 
     #[test]

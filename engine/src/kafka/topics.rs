@@ -9,6 +9,9 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{self, Context, KafkaError};
 
+/// The only policy under which a reader that is late misses nothing: compaction deletes what nobody has read yet.
+pub(super) const CLEANUP_POLICY: &str = "delete";
+
 /// Makes those of `names` that are missing.
 ///
 /// # Errors
@@ -22,8 +25,11 @@ pub async fn ensure_topics(
     let admin: AdminClient<Context> = config
         .create_with_context(Context { broker: broker.clone() })
         .map_err(KafkaError::during("the topics can't be made"))?;
+    let configured = configuration(settings);
     let topic = |name| {
-        NewTopic::new(name, settings.partitions, TopicReplication::Fixed(settings.replication))
+        let replication = TopicReplication::Fixed(settings.replication);
+        let topic = NewTopic::new(name, settings.partitions, replication);
+        configured.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
     };
     let topics: Vec<_> = names.iter().copied().map(topic).collect();
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
@@ -43,4 +49,17 @@ pub async fn ensure_topics(
         }
     }
     Ok(())
+}
+
+/// What is set on each topic that is made; all else is the broker's default.
+fn configuration(settings: &KafkaSettings) -> Vec<(&'static str, String)> {
+    let mut configured = vec![
+        ("cleanup.policy", CLEANUP_POLICY.to_owned()),
+        ("retention.ms", settings.retention.as_millis().to_string()),
+        ("retention.bytes", "-1".to_owned()),
+    ];
+    if settings.min_insync_replicas > 0 {
+        configured.push(("min.insync.replicas", settings.min_insync_replicas.to_string()));
+    }
+    configured
 }

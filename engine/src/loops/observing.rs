@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use common::telemetry::ForeignMessage;
 use rdkafka::consumer::CommitMode;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Loops, count};
 use crate::Engine;
 use crate::kafka::{Consumer, Record};
-use crate::outbox::{Observed, Observer};
+use crate::outbox::{Look, Observed, Observer, SEEN_WITHIN, UNTIL_SEEN};
 use crate::worker::{Retry, Tasks};
 
 /// Messages that one step takes at the most.
 const MESSAGES: usize = 1_000;
-
-/// How soon a batch is looked at again of which the database does not show all commits yet.
-const UNTIL_SEEN: Duration = Duration::from_millis(20);
 
 /// How long a batch waits for more: what is noted soon is seldom overtaken by its answer.
 const LINGER: Duration = Duration::from_millis(2);
@@ -56,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// What is written down of `records`, once all of their events are seen, or too old for one that is not seen yet.
+    /// What is written down of `records`, once all of their events are seen, or for long none more is.
     async fn observe(
         &self,
         observer: &Observer,
@@ -64,20 +62,30 @@ impl Engine {
         records: &[Record],
         stop: &CancellationToken,
     ) -> Option<Observed> {
+        let mut total = self.until_noted(observer, consumer, records, Look::First, stop).await?;
+        let until = Instant::now() + SEEN_WITHIN;
+        while !total.unseen.is_empty() && Instant::now() < until {
+            stop.run_until_cancelled(sleep(UNTIL_SEEN)).await?;
+            let unseen = std::mem::take(&mut total.unseen);
+            let again = self.until_noted(observer, consumer, &unseen, Look::Again, stop).await?;
+            total = total.then(again);
+        }
+        total.unknown += total.unseen.len();
+        Some(total)
+    }
+
+    async fn until_noted(
+        &self,
+        observer: &Observer,
+        consumer: &Consumer,
+        records: &[Record],
+        look: Look,
+        stop: &CancellationToken,
+    ) -> Option<Observed> {
         let mut retry = Retry::new("noting what the external relay sent", &self.env, stop);
-        let mut total = Observed::default();
         loop {
-            match observer.run_once(records).await {
-                Ok(observed) => {
-                    let observed = retry.succeeded(observed);
-                    let is_last = observed.unseen == 0;
-                    total = total.then(observed);
-                    if is_last {
-                        return Some(total);
-                    }
-                    stop.run_until_cancelled(tokio::time::sleep(UNTIL_SEEN)).await?;
-                    consumer.keep_alive().await;
-                }
+            match observer.run_once(records, look).await {
+                Ok(observed) => return Some(retry.succeeded(observed)),
                 Err(error) => {
                     retry.pause(&error).await?;
                     consumer.keep_alive().await;

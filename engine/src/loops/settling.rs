@@ -5,12 +5,13 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::telemetry::{Delivery, IgnoredAck, Step};
 use rdkafka::consumer::CommitMode;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
 use crate::kafka::{Consumer, Record};
-use crate::outbox::{Settlement, Settler};
+use crate::outbox::{SEEN_WITHIN, Settlement, Settler, UNTIL_SEEN};
 use crate::worker::Retry;
 
 /// Messages of the ack topic that one transaction settles at the most; each may hold a thousand acks.
@@ -33,18 +34,54 @@ impl Engine {
             if records.is_empty() {
                 continue;
             }
-            let (began, generation) = (self.env.now(), self.in_flight.generation());
-            let settled = self.settle(&settler, &consumer, &mut records, &stop).await;
-            let Some(settlement) = settled else { return };
-            consumer.commit(&records, CommitMode::Async);
-            self.trace_settling(began, &settlement);
-            self.after_settling(&settlement, generation);
+            let unseen = self.settle(&settler, &consumer, &mut records, &stop).await;
+            let Some(unseen) = unseen else { return };
             // There may be room in flight for what waited for it.
             self.outbox.wake_after(&appends);
+            let more = self.settle_unseen(&settler, &consumer, unseen, &stop).await;
+            let Some(more) = more else { return };
+            records.extend(more);
+            consumer.commit(&records, CommitMode::Async);
         }
     }
 
+    /// Gives answers again whose events are not seen yet, until they are, or for long none more is; returns the messages
+    /// that were settled with them.
+    async fn settle_unseen(
+        &self,
+        settler: &Settler,
+        consumer: &Consumer,
+        mut unseen: Vec<Record>,
+        stop: &CancellationToken,
+    ) -> Option<Vec<Record>> {
+        let (mut settled, until) = (Vec::new(), Instant::now() + SEEN_WITHIN);
+        while !unseen.is_empty() {
+            stop.run_until_cancelled(sleep(UNTIL_SEEN)).await?;
+            let is_last = Instant::now() >= until;
+            let settler = if is_last { settler.without_waiting() } else { settler.clone() };
+            let (given, mut records) = (unseen.len(), unseen);
+            unseen = self.settle(&settler, consumer, &mut records, stop).await?;
+            settled.extend(records.drain(given..));
+        }
+        Some(settled)
+    }
+
+    /// Settles what `records` say, and tells whom it concerns; returns the answers whose events are not seen yet.
     async fn settle(
+        &self,
+        settler: &Settler,
+        consumer: &Consumer,
+        records: &mut Vec<Record>,
+        stop: &CancellationToken,
+    ) -> Option<Vec<Record>> {
+        let (began, generation) = (self.env.now(), self.in_flight.generation());
+        let settlement = self.settled(settler, consumer, records, stop).await?;
+        self.trace_settling(began, &settlement);
+        self.after_settling(&settlement, generation);
+        Some(settlement.unseen)
+    }
+
+    async fn settled(
         &self,
         settler: &Settler,
         consumer: &Consumer,

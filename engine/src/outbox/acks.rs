@@ -58,6 +58,8 @@ pub struct Settlement {
     pub foreign: usize,
     /// Messages that were not answers at all.
     pub unreadable: usize,
+    /// Answers to events whose commit may not be seen yet, as messages of their own: they count once these are given again.
+    pub unseen: Vec<Record>,
 }
 
 /// How far clocks may be apart: an id of a later moment was not made by any instance of this service.
@@ -67,6 +69,11 @@ const SKEW: Duration = Duration::from_secs(5 * 60);
 const ACKS: usize = 4_000;
 
 impl Settler {
+    /// The same, for which an event that is not there never comes.
+    pub(crate) fn without_waiting(&self) -> Self {
+        Self { first_attempts: FirstAttempts::Ours, ..self.clone() }
+    }
+
     /// Settles what `records` of the ack topic say, in one transaction.
     ///
     /// `repeats`: whether they have failed several times, so that single answers may be to blame; but only where others
@@ -166,8 +173,7 @@ impl Settler {
                 conn,
                 answers,
                 &mut |conn, answers| {
-                    let acks = answers.iter().map(|(_, ack)| ack.clone()).collect();
-                    self.settle_acks(conn, &consumers, acks).map(|done| vec![done])
+                    self.settle_acks(conn, &consumers, answers).map(|done| vec![done])
                 },
                 &|error: &BatchError| error.calls_for_bisection(repeats),
                 &mut |conn, (record, ack), error: BatchError| {
@@ -221,9 +227,7 @@ impl Settler {
         ack: &Ack,
         error: &BatchError,
     ) -> Result<Settlement, BatchError> {
-        let alone = serde_json::to_vec(&AckBatch { acks: vec![ack.clone()] });
-        let payload = alone.map_err(|error| Error::SerializationError(Box::new(error)))?;
-        let letter = Record { payload: Some(payload), ..record.clone() };
+        let letter = with_acks(record, vec![ack.clone()])?;
         dead_letters::store(conn, &DeadLetter::of(&letter, &error.to_string(), self.env.now()))?;
         Ok(Settlement { unreadable: 1, ..Settlement::default() })
     }
@@ -232,15 +236,17 @@ impl Settler {
         &self,
         conn: &mut Conn,
         consumers: &Consumers,
-        acks: Vec<Ack>,
+        answers: &[(&Record, Ack)],
     ) -> Result<Settlement, BatchError> {
         let mut done = Settlement::default();
+        let acks: Vec<Ack> = answers.iter().map(|(_, ack)| ack.clone()).collect();
         let ahead = ahead(&acks);
         let updates = acks.into_iter().map(Update::answered).collect();
         done.advanced = advance_asked(conn, &self.env, &self.policy, Some(consumers), updates)?;
         let answered = std::mem::take(&mut done.advanced.answered);
         store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
-        self.count_unmatched_acks(conn, &mut done)?;
+        let unseen = self.count_unmatched_acks(conn, &mut done)?;
+        done.unseen = only(answers, &unseen)?;
         self.alert_on_version_above_source(conn, &ahead)?;
         let settled = done.advanced.settled.len();
         if settled > 0 {
@@ -249,28 +255,27 @@ impl Settler {
         Ok(done)
     }
 
+    /// Counts answers to what is not open; returns the events of which the commit may not be seen yet.
     fn count_unmatched_acks(
         &self,
         conn: &mut Conn,
         done: &mut Settlement,
-    ) -> Result<(), BatchError> {
+    ) -> Result<BTreeSet<EventId>, BatchError> {
         let unmatched = std::mem::take(&mut done.advanced.not_open);
         if unmatched.is_empty() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
-        let settled = store::settled_among(conn, &unmatched)?;
-        done.repeated = unmatched.iter().filter(|id| settled.contains(id)).count();
-        done.unknown = unmatched.len() - done.repeated;
-        let soon = EventId::first_at(self.env.now().after(SKEW));
         let now = self.env.now();
-        let mut unseen = unmatched.iter().filter(|id| !settled.contains(id));
-        if let Some(id) = unseen.find(|id| self.first_attempts.may_be_unseen(**id, now)) {
-            let why = format!("{id} is answered, and its commit is not seen here yet");
-            return Err(BatchError::World(why));
-        }
+        let settled = store::settled_among(conn, &unmatched)?;
+        let (repeated, missing): (Vec<EventId>, Vec<EventId>) =
+            unmatched.into_iter().partition(|id| settled.contains(id));
+        let (unseen, unknown): (Vec<EventId>, Vec<EventId>) =
+            missing.into_iter().partition(|id| self.first_attempts.may_be_unseen(*id, now));
+        (done.repeated, done.unknown) = (repeated.len(), unknown.len());
+        let soon = EventId::first_at(now.after(SKEW));
         let is_ours = |id: &&EventId| id.uuid().get_version_num() == 7 && **id < soon;
-        let unknown = unmatched.iter().filter(|id| !settled.contains(id)).filter(is_ours);
-        self.tell_of_later(conn, unknown.max().copied())
+        self.tell_of_later(conn, unknown.iter().filter(is_ours).max().copied())?;
+        Ok(unseen.into_iter().collect())
     }
 
     /// An answer to an event that is later than all that this service knows of, and too young to be forgotten: the
@@ -332,6 +337,23 @@ impl Settler {
     }
 }
 
+/// The answers to `events` alone, in a message for each that brought some.
+fn only(answers: &[(&Record, Ack)], events: &BTreeSet<EventId>) -> Result<Vec<Record>, BatchError> {
+    let mut messages: BTreeMap<(i32, i64), (&Record, Vec<Ack>)> = BTreeMap::new();
+    for (record, ack) in answers.iter().filter(|(_, ack)| events.contains(&ack.event_id)) {
+        let place = (record.partition, record.offset);
+        messages.entry(place).or_insert((record, Vec::new())).1.push(ack.clone());
+    }
+    messages.into_values().map(|(record, acks)| with_acks(record, acks)).collect()
+}
+
+/// The message with these of its answers.
+fn with_acks(record: &Record, acks: Vec<Ack>) -> Result<Record, BatchError> {
+    let payload = serde_json::to_vec(&AckBatch { acks });
+    let payload = payload.map_err(|error| Error::SerializationError(Box::new(error)))?;
+    Ok(Record { payload: Some(payload), ..record.clone() })
+}
+
 /// Superseded answers that name the version which the copy holds.
 fn ahead(acks: &[Ack]) -> Vec<(EventId, i64)> {
     let superseded = acks.iter().filter(|ack| {
@@ -364,6 +386,7 @@ impl Settlement {
         self.unknown += other.unknown;
         self.foreign += other.foreign;
         self.unreadable += other.unreadable;
+        self.unseen.extend(other.unseen);
         let advanced = other.advanced;
         self.advanced.settled.extend(advanced.settled);
         self.advanced.traced.extend(advanced.traced);

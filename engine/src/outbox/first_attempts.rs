@@ -10,9 +10,16 @@ use diesel::QueryResult;
 
 use super::store::{self, Fresh};
 
-/// How long a commit that another program has read in the log may be hidden from other transactions: with synchronous
-/// replication, as long as its standby takes.
-const SEEN_WITHIN: Duration = Duration::from_secs(10);
+/// How long is waited for a commit that another program has read in the log before other transactions see it: with
+/// synchronous replication, as long as its standby takes.
+pub(crate) const SEEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How soon it is looked for again.
+pub(crate) const UNTIL_SEEN: Duration = Duration::from_millis(50);
+
+/// How far the moment in an event's id may be from now where its commit is not seen yet: transactions take their time, and
+/// clocks differ, either way.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// Who sends what was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +45,7 @@ impl FirstAttempts {
     /// Whether `id`, which the database does not know, may be that of an event whose commit is not seen yet.
     pub(super) fn may_be_unseen(self, id: EventId, now: Timestamp) -> bool {
         let made = id.made_at();
-        // Clocks differ, either way.
-        let distance = now.since(made).max(made.since(now));
-        self != Self::Ours && distance < SEEN_WITHIN
+        self != Self::Ours && now.since(made).max(made.since(now)) < YOUNG
     }
 
     /// What of the events that were never sent is the relay's to send now.

@@ -39,6 +39,7 @@ pub use acks::{Settlement, Settler, check_answers};
 pub use append::{AppendWatch, Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
 pub use first_attempts::FirstAttempts;
+pub(crate) use first_attempts::{SEEN_WITHIN, UNTIL_SEEN};
 pub use found::{ConsumerAnswer, Found, LastError, answers_of, class_or_now, last_errors};
 pub use in_flight::InFlight;
 pub use kept::{KeptCount, Walk, count_kept_of, count_kept_since, kept_states, kept_version_at};
@@ -49,7 +50,7 @@ pub use log::{LogError, LogReader, SlotState, Unused, drop_unused_slot, slot_sta
 pub use model::{AnswerRow, FinalOutcome, HistoryKind, HistoryRow, OpenRow, Said, SettledRow};
 pub use neighbours::Neighbours;
 pub(crate) use neighbours::{is_from_another, message};
-pub use observer::{Observed, Observer};
+pub use observer::{Look, Observed, Observer};
 pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{Relay, RelayOutcome, RelayParts};

@@ -4,7 +4,7 @@
 //! that lies in its partition stays there; and an event is marked by compare-and-set, so a message that is seen twice, by
 //! whichever instances, marks it once.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use common::clock::Timestamp;
@@ -31,6 +31,15 @@ pub struct Observer {
     offsets: KnownOffsets,
 }
 
+/// Whether a step was given the same messages before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// As they came from the topic.
+    First,
+    /// Of events that were not seen then: where they lie says nothing new of their partitions.
+    Again,
+}
+
 /// What one step saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -42,8 +51,8 @@ pub struct Observed {
     pub repeated: usize,
     /// Further attempts, which the relay notes by itself.
     pub further: usize,
-    /// Events whose commit may not be seen yet: the same records are to be given again.
-    pub unseen: usize,
+    /// Messages of events whose commit may not be seen yet, to be given to [`Look::Again`].
+    pub unseen: Vec<Record>,
     /// Events of this service that its database does not know, or not any more.
     pub unknown: usize,
     /// Messages of others, or that are no events.
@@ -53,15 +62,19 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What was seen in all, where the same records were given again: what was noted before is only repeated there.
+    /// What was seen in all, where what was not seen was looked at again.
     #[must_use]
     pub fn then(mut self, again: Self) -> Self {
         self.first_sent.extend(again.first_sent);
         Self {
             sent: self.sent + again.sent,
             placed: self.placed + again.placed,
+            repeated: self.repeated + again.repeated,
+            further: self.further + again.further,
+            unseen: again.unseen,
+            unknown: self.unknown + again.unknown,
+            foreign: self.foreign + again.foreign,
             first_sent: self.first_sent,
-            ..again
         }
     }
 }
@@ -89,20 +102,25 @@ impl Observer {
     ///
     /// # Errors
     /// When the database fails; the same records can be given again.
-    pub async fn run_once(&self, records: &[Record]) -> Result<Observed, DbError> {
+    pub async fn run_once(&self, records: &[Record], look: Look) -> Result<Observed, DbError> {
         let mut observed = Observed::default();
         let seen = self.first_attempts(records, &mut observed);
         if seen.is_empty() {
             return Ok(observed);
         }
         self.offsets.learn(&self.db, &self.topic).await?;
-        let marked = self.mark(&seen).await?;
+        let marked = self.mark(&seen, look).await?;
         let (marked, rest): (Vec<Confirmation>, Vec<Confirmation>) =
             seen.into_iter().partition(|sent| marked.contains(&sent.id));
         observed.sent = marked.len();
         observed.first_sent =
             marked.iter().map(|sent| sent.sent_us.since(sent.id.made_at())).collect();
-        self.place(rest, &mut observed).await?;
+        let unseen = self.place(rest, &mut observed).await?;
+        let is_unseen = |record: &&Record| {
+            sender_of(record)
+                .is_some_and(|sender| sender.attempt == 1 && unseen.contains(&sender.id))
+        };
+        observed.unseen = records.iter().filter(is_unseen).cloned().collect();
         Ok(observed)
     }
 
@@ -127,9 +145,12 @@ impl Observer {
     }
 
     /// PENDING becomes SENT; returns which did.
-    async fn mark(&self, seen: &[Confirmation]) -> Result<HashSet<EventId>, DbError> {
+    async fn mark(&self, seen: &[Confirmation], look: Look) -> Result<HashSet<EventId>, DbError> {
         let (sent, topic, now) = (seen.to_vec(), self.topic.clone(), self.env.now());
-        let offsets = offsets_of(seen);
+        let offsets = match look {
+            Look::First => offsets_of(seen),
+            Look::Again => BTreeMap::new(),
+        };
         let anew = self.offsets.begun_anew(&offsets);
         let first = seen.iter().map(|sent| sent.sent_us).min();
         // The relay may have sent, and consumers answered, what lies behind these before they are seen.
@@ -150,12 +171,17 @@ impl Observer {
         Ok(marked)
     }
 
-    /// Notes of events that are answered already where their messages lie, and counts those that are not there.
+    /// Notes of events that are answered already where their messages lie, and counts those that are not there; returns
+    /// which of these may come.
     ///
     /// In a transaction of its own: the one that marks holds rows of another place already.
-    async fn place(&self, rest: Vec<Confirmation>, observed: &mut Observed) -> Result<(), DbError> {
+    async fn place(
+        &self,
+        rest: Vec<Confirmation>,
+        observed: &mut Observed,
+    ) -> Result<BTreeSet<EventId>, DbError> {
         if rest.is_empty() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         let now = self.env.now();
         let (placed, known, unknown) = self
@@ -177,10 +203,10 @@ impl Observer {
             .await?;
         observed.placed = placed;
         observed.repeated += known;
-        let may_come = |id: &&EventId| self.first_attempts.may_be_unseen(**id, now);
-        observed.unseen = unknown.iter().filter(may_come).count();
-        observed.unknown = unknown.len() - observed.unseen;
-        Ok(())
+        let (unseen, unknown): (BTreeSet<EventId>, BTreeSet<EventId>) =
+            unknown.into_iter().partition(|id| self.first_attempts.may_be_unseen(*id, now));
+        observed.unknown = unknown.len();
+        Ok(unseen)
     }
 }
 

@@ -37,6 +37,8 @@ impl Broker {
             inbound_ack_topic: String::new(),
             partitions,
             replication: -1,
+            min_insync_replicas: -1,
+            retention: Duration::from_secs(86_400),
             create_topics: true,
             properties: BTreeMap::new(),
         };

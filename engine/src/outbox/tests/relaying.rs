@@ -37,6 +37,8 @@ impl OutboxFixture {
             inbound_ack_topic: String::new(),
             partitions: 2,
             replication: 1,
+            min_insync_replicas: -1,
+            retention: Duration::from_secs(86_400),
             create_topics: false,
             properties: BTreeMap::new(),
         };
