@@ -56,9 +56,8 @@ async fn a_paced_verification_beside_the_loop() {
         for (name, settings) in [("without", [NEVER]), ("with", always)] {
             measured.system.product.restart_with(&settings).await;
             let flow = measured.flow().await;
-            let verified = "SELECT count(*) AS n FROM verification";
-            let verified = measured.system.product.count(verified).await;
-            println!("round {round}, {name}: {flow}; verifications so far {verified}");
+            let rest = measured.rest().await;
+            println!("round {round}, {name}: {flow}; at rest {rest}");
         }
     }
     measured.system.stop().await;
@@ -178,6 +177,18 @@ impl Measured {
         let events = self.system.product.count(pending).await as f64;
         self.until_empty(&OPEN[..1]).await;
         format!("of {events} {:.0}/s", events / began.elapsed().as_secs_f64())
+    }
+
+    /// What all processors do while nothing changes.
+    async fn rest(&self) -> String {
+        // What the changes left to be written and cleaned up.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (before, began) = (busy(), Instant::now());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let verified = "SELECT count(*) AS n FROM verification WHERE ended_us IS NOT NULL";
+        let share = (busy() - before) / began.elapsed().as_secs_f64();
+        let verified = self.system.product.count(verified).await;
+        format!("{:.1} ms of CPU a second, {verified} verifications have ended", share * 1e3)
     }
 
     async fn wal(&self) -> i64 {

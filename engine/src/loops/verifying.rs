@@ -77,7 +77,7 @@ impl Engine {
                     verifier.schedule(&consumer, share).await?;
                 }
             }
-            verifier.wake();
+            verifier.wake_idle();
             Ok::<_, DbError>(Next::Wait)
         })
         .await;

@@ -119,6 +119,11 @@ impl Verifier {
         self.hurried.notify_one();
     }
 
+    /// The same for one that nobody waits for: a rest goes on.
+    pub fn wake_idle(&self) {
+        self.woken.notify_one();
+    }
+
     /// What else [`Verifier::wake`] notifies: the clock does not end a rest.
     pub fn hurry(&self) -> &Arc<Notify> {
         &self.hurried
