@@ -65,17 +65,18 @@ SELECT DISTINCT ack ->> 'event_id' AS event_id
 FROM order_acks CROSS JOIN LATERAL jsonb_array_elements(data -> 'acks') AS acks (ack)
 WHERE ack ->> 'outcome' = 'SUCCESS' AND ack ->> 'consumer' = 'product-service';
 
--- Web orders: a sale once the stock is taken, until it is cancelled.
+-- The orders that somebody cancelled.
+CREATE VIEW cancelled AS
+SELECT DISTINCT data ->> 'order_id' AS order_id FROM order_events WHERE event_type = 'stockloop.order.cancelled';
+
+-- Web orders: a sale once the stock is taken.
 CREATE VIEW web_sales AS
 SELECT
   'web' AS channel, order_id AS sale_id, sku AS line_id, customer, sku, quantity, NULL::bigint AS unit_price_minor,
-  placed_at AS sold_at
+  placed_at AS sold_at, cancelled.order_id IS NOT NULL AS cancelled
 FROM placed
-WHERE event_id IN (SELECT event_id FROM fulfilled)
-  AND NOT EXISTS (
-    SELECT 1 FROM order_events
-    WHERE event_type = 'stockloop.order.cancelled' AND data ->> 'order_id' = placed.order_id
-  );
+JOIN fulfilled USING (event_id)
+LEFT JOIN cancelled USING (order_id);
 
 CREATE SOURCE till_lines
 FROM KAFKA CONNECTION broker (TOPIC 'till.sales.v1')
@@ -147,7 +148,7 @@ CREATE VIEW till_sales AS
 SELECT DISTINCT
   'till' AS channel, invoice AS sale_id, md5(coalesce(message_key, '') || ' ' || line) AS line_id, customer,
   stock_code AS sku, pieces AS quantity, unit_price_minor,
-  to_char(sold_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS sold_at
+  to_char(sold_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS sold_at, FALSE AS cancelled
 FROM till
 WHERE reason IS NULL;
 
@@ -187,7 +188,7 @@ SELECT
   jsonb_agg(jsonb_build_object('sku', sku, 'quantity', quantity, 'unit_price_minor', unit_price_minor) ORDER BY sku, line_id)
     AS lines
 FROM sales
-WHERE customer IS NOT NULL AND sold_at IS NOT NULL AND quantity > 0
+WHERE customer IS NOT NULL AND sold_at IS NOT NULL AND quantity > 0 AND NOT cancelled
 GROUP BY customer, channel, sale_id;
 
 -- The last five of each customer.
@@ -202,17 +203,22 @@ CROSS JOIN LATERAL (
   LIMIT 5
 ) AS five;
 
--- One row per customer: a view to ask, and a topic.
+-- One row per customer: a view to ask, and a topic. The version counts what happened to the customer's lines.
 CREATE MATERIALIZED VIEW purchases AS
-SELECT
-  customer,
-  jsonb_agg(
+SELECT customer, sum(step) AS version, coalesce(jsonb_agg(purchase ORDER BY place) FILTER (WHERE place > 0), '[]') AS purchases
+FROM (
+  SELECT
+    customer, 0 AS step,
+    row_number() OVER (PARTITION BY customer ORDER BY sold_at DESC, channel DESC, sale_id DESC) AS place,
     jsonb_build_object(
       'sold_at', sold_at, 'channel', channel, 'sale_id', sale_id, 'pieces', pieces, 'total_minor', total_minor, 'lines', lines
-    )
-    ORDER BY sold_at DESC, channel DESC, sale_id DESC
-  ) AS purchases
-FROM last_five
+    ) AS purchase
+  FROM last_five
+  UNION ALL
+  SELECT customer, CASE WHEN cancelled THEN 2 ELSE 1 END, 0, NULL::jsonb
+  FROM sales
+  WHERE customer IS NOT NULL
+) AS parts
 GROUP BY customer;
 
 CREATE SINK purchases_topic
