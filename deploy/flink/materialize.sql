@@ -205,13 +205,16 @@ CROSS JOIN LATERAL (
 
 -- One row per customer: a view to ask, and a topic. The version counts what happened to the customer's lines.
 CREATE MATERIALIZED VIEW purchases AS
-SELECT customer, sum(step) AS version, coalesce(jsonb_agg(purchase ORDER BY place) FILTER (WHERE place > 0), '[]') AS purchases
+SELECT
+  customer, sum(step) AS version,
+  coalesce(jsonb_agg(purchase ORDER BY place) FILTER (WHERE place > 0), '[]') AS purchases
 FROM (
   SELECT
     customer, 0 AS step,
     row_number() OVER (PARTITION BY customer ORDER BY sold_at DESC, channel DESC, sale_id DESC) AS place,
     jsonb_build_object(
-      'sold_at', sold_at, 'channel', channel, 'sale_id', sale_id, 'pieces', pieces, 'total_minor', total_minor, 'lines', lines
+      'sold_at', sold_at, 'channel', channel, 'sale_id', sale_id, 'pieces', pieces, 'total_minor', total_minor,
+      'lines', lines
     ) AS purchase
   FROM last_five
   UNION ALL

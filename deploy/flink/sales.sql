@@ -151,7 +151,8 @@ SELECT
     WHEN line IS NULL OR line IS NOT JSON OBJECT THEN 'it is not a JSON object'
     WHEN invoice IS NULL OR invoice = '' THEN 'Invoice is missing'
     WHEN stock_code IS NULL OR stock_code = '' THEN 'StockCode is missing'
-    WHEN NOT REGEXP(stock_code, '^[^\p{Cntrl}]{1,64}$') THEN 'StockCode is longer than 64 characters or holds control characters'
+    WHEN NOT REGEXP(stock_code, '^[^\p{Cntrl}]{1,64}$')
+    THEN 'StockCode is longer than 64 characters or holds control characters'
     WHEN quantity IS NULL THEN 'Quantity is not a whole number below a billion'
     WHEN quantity = 0 THEN 'Quantity is 0'
     WHEN sold_at IS NULL THEN 'InvoiceDate is not a time like 1/12/2010 8:26'
