@@ -19,7 +19,7 @@ CREATE TABLE inventory_events (
   headers MAP<STRING, BYTES> METADATA,
   epoch AS TRY_CAST(CAST(headers['stockloopepoch'] AS STRING) AS BIGINT),
   -- (epoch, version) in one column: sorted by two, Flink 2.2 takes the newest states for a table in which nothing ever
-  -- changes, and loses removals (FLINK-40368).
+  -- changes, and loses removals.
   age AS LPAD(CAST(headers['stockloopepoch'] AS STRING), 19, '0') || LPAD(CAST(version AS STRING), 19, '0')
 ) WITH (
   'connector' = 'kafka',

@@ -125,9 +125,6 @@ pub struct PeerSettings {
     pub breaker_pause: Duration,
 }
 
-/// How many times as long as an answer may take (`outbox.ack_timeout`), messages have to be kept: an outage must fit in.
-pub const ACK_TIMEOUTS_KEPT: u32 = 100;
-
 /// The broker and the topics.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,7 +148,8 @@ pub struct KafkaSettings {
     /// Replicas that must have a message before it counts as sent (`min.insync.replicas` of topics); -1 takes the
     /// broker's default.
     pub min_insync_replicas: i32,
-    /// How long topics keep messages at the least (`retention.ms`): no reader may be away for longer.
+    /// How long topics that are made at start keep messages (`retention.ms`), and all topics have to at the least: no reader
+    /// may be away for longer.
     #[serde(with = "crate::duration")]
     pub retention: Duration,
     /// Whether missing topics are made at start.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::config::{ACK_TIMEOUTS_KEPT, KafkaSettings};
+use common::config::KafkaSettings;
 use common::duration::written;
 use common::telemetry::{BrokerState, TopicReport};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
@@ -65,6 +65,9 @@ struct Found {
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many times as long as an answer may take, messages have to be kept: an outage must fit in.
+const KEPT: u32 = 100;
+
 impl TopicWatch {
     /// Looks at `topics`, where `ack_timeout` is how long an answer may take; nobody is asked yet.
     ///
@@ -88,7 +91,7 @@ impl TopicWatch {
             in_sync: settings.min_insync_replicas,
             batch_bytes: batch_bytes.trim_end_matches('\0').parse().unwrap_or(0),
             retention: settings.retention,
-            least_retention: ack_timeout.saturating_mul(ACK_TIMEOUTS_KEPT),
+            least_retention: ack_timeout.saturating_mul(KEPT),
         };
         Ok(Self { admin: Arc::new(admin), topics, wanted, blind: AtomicBool::default() })
     }
@@ -299,7 +302,7 @@ fn fault_of_retention(wanted: &Wanted, found: &Found) -> Option<String> {
         return None;
     }
     let whose = if retention < least {
-        format!("{ACK_TIMEOUTS_KEPT} times outbox.ack_timeout are {}", written(needed))
+        format!("{KEPT} times outbox.ack_timeout are {}", written(needed))
     } else {
         format!("kafka.retention says {}", written(needed))
     };

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Loops, count};
 use crate::Engine;
 use crate::kafka::{Consumer, Record};
-use crate::outbox::{Look, Observed, Observer, SEEN_WITHIN, UNTIL_SEEN};
+use crate::outbox::{Look, Observed, Observer, UNTIL_SEEN, seen_within};
 use crate::worker::{Retry, Tasks};
 
 /// Messages that one step takes at the most.
@@ -54,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// What is written down of `records`, once all of their events are seen, or for long none more is.
+    /// What is written down of `records`, once all of their events are seen, or ten seconds have passed.
     async fn observe(
         &self,
         observer: &Observer,
@@ -63,7 +63,7 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Option<Observed> {
         let mut total = self.until_noted(observer, consumer, records, Look::First, stop).await?;
-        let until = Instant::now() + SEEN_WITHIN;
+        let until = Instant::now() + seen_within(&total.unseen, self.env.now());
         while !total.unseen.is_empty() && Instant::now() < until {
             stop.run_until_cancelled(sleep(UNTIL_SEEN)).await?;
             let unseen = std::mem::take(&mut total.unseen);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::count;
 use crate::Engine;
 use crate::kafka::{Consumer, Record};
-use crate::outbox::{SEEN_WITHIN, Settlement, Settler, UNTIL_SEEN};
+use crate::outbox::{AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
 use crate::worker::Retry;
 
 /// Messages of the ack topic that one transaction settles at the most; each may hold a thousand acks.
@@ -34,36 +34,38 @@ impl Engine {
             if records.is_empty() {
                 continue;
             }
-            let unseen = self.settle(&settler, &consumer, &mut records, &stop).await;
+            let unseen = self.settle(&settler, &consumer, &mut records, &appends, &stop).await;
             let Some(unseen) = unseen else { return };
-            // There may be room in flight for what waited for it.
-            self.outbox.wake_after(&appends);
-            let more = self.settle_unseen(&settler, &consumer, unseen, &stop).await;
-            let Some(more) = more else { return };
-            records.extend(more);
+            if !unseen.is_empty() {
+                consumer.commit(&before(&records, &unseen), CommitMode::Async);
+                let more = self.settle_unseen(&settler, &consumer, unseen, &appends, &stop).await;
+                let Some(more) = more else { return };
+                records.extend(more);
+            }
             consumer.commit(&records, CommitMode::Async);
         }
     }
 
-    /// Gives answers again whose events are not seen yet, until they are, or for long none more is; returns the messages
-    /// that were settled with them.
+    /// Gives answers again whose events are not seen yet, until they are, or ten seconds have passed; returns the messages
+    /// that came meanwhile and were settled with them.
     async fn settle_unseen(
         &self,
         settler: &Settler,
         consumer: &Consumer,
         mut unseen: Vec<Record>,
+        appends: &AppendWatch,
         stop: &CancellationToken,
     ) -> Option<Vec<Record>> {
-        let (mut settled, until) = (Vec::new(), Instant::now() + SEEN_WITHIN);
+        let (mut more, until) = (Vec::new(), Instant::now() + seen_within(&unseen, self.env.now()));
         while !unseen.is_empty() {
             stop.run_until_cancelled(sleep(UNTIL_SEEN)).await?;
             let is_last = Instant::now() >= until;
             let settler = if is_last { settler.without_waiting() } else { settler.clone() };
             let (given, mut records) = (unseen.len(), unseen);
-            unseen = self.settle(&settler, consumer, &mut records, stop).await?;
-            settled.extend(records.drain(given..));
+            unseen = self.settle(&settler, consumer, &mut records, appends, stop).await?;
+            more.extend(records.drain(given..));
         }
-        Some(settled)
+        Some(more)
     }
 
     /// Settles what `records` say, and tells whom it concerns; returns the answers whose events are not seen yet.
@@ -72,12 +74,15 @@ impl Engine {
         settler: &Settler,
         consumer: &Consumer,
         records: &mut Vec<Record>,
+        appends: &AppendWatch,
         stop: &CancellationToken,
     ) -> Option<Vec<Record>> {
         let (began, generation) = (self.env.now(), self.in_flight.generation());
         let settlement = self.settled(settler, consumer, records, stop).await?;
         self.trace_settling(began, &settlement);
         self.after_settling(&settlement, generation);
+        // There may be room in flight for what waited for it.
+        self.outbox.wake_after(appends);
         Some(settlement.unseen)
     }
 
@@ -157,4 +162,14 @@ impl Engine {
             self.alerts.wake();
         }
     }
+}
+
+/// Those of `records` that no unseen one lies before: they need not come again, whatever becomes of the others.
+fn before(records: &[Record], unseen: &[Record]) -> Vec<Record> {
+    let is_free = |record: &&Record| {
+        let held =
+            |other: &Record| other.partition == record.partition && other.offset <= record.offset;
+        !unseen.iter().any(held)
+    };
+    records.iter().filter(is_free).cloned().collect()
 }

@@ -9,10 +9,11 @@ use common::ids::EventId;
 use diesel::QueryResult;
 
 use super::store::{self, Fresh};
+use crate::kafka::Record;
 
-/// How long is waited for a commit that another program has read in the log before other transactions see it: with
-/// synchronous replication, as long as its standby takes.
-pub(crate) const SEEN_WITHIN: Duration = Duration::from_secs(10);
+/// How long after a message the commit of its event is waited for, which another program has read in the log before other
+/// transactions see it: with synchronous replication, as long as its standby takes.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How soon it is looked for again.
 pub(crate) const UNTIL_SEEN: Duration = Duration::from_millis(50);
@@ -20,6 +21,13 @@ pub(crate) const UNTIL_SEEN: Duration = Duration::from_millis(50);
 /// How far the moment in an event's id may be from now where its commit is not seen yet: transactions take their time, and
 /// clocks differ, either way.
 const YOUNG: Duration = Duration::from_secs(60);
+
+/// How long the events of `unseen` are waited for. Counted from the last message on: what lay behind others for long was
+/// waited for meanwhile.
+pub(crate) fn seen_within(unseen: &[Record], now: Timestamp) -> Duration {
+    let last = unseen.iter().map(|record| record.timestamp.unwrap_or(now)).max();
+    SEEN_WITHIN.saturating_sub(now.since(last.unwrap_or(now)))
+}
 
 /// Who sends what was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,5 +64,30 @@ impl FirstAttempts {
         let takes_over =
             !takeover.is_zero() && store::oldest_fresh(conn)?.is_some_and(|oldest| oldest <= until);
         Ok(if takes_over { Fresh::Until(until) } else { Fresh::Nothing })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_behind_waits_for_what_is_left() {
+        let now = Timestamp::from_micros(1_000_000_000);
+        let record = |age: u64| Record {
+            topic: "acks".to_owned(),
+            partition: 0,
+            offset: 0,
+            timestamp: Some(now.before(Duration::from_secs(age))),
+            key: None,
+            headers: Vec::new(),
+            payload: None,
+        };
+        for (ages, waits) in [(vec![0], 10), (vec![9, 4], 6), (vec![10], 0), (vec![60], 0)] {
+            let unseen: Vec<Record> = ages.iter().map(|age| record(*age)).collect();
+            assert_eq!(seen_within(&unseen, now), Duration::from_secs(waits), "{ages:?}");
+        }
+        let ahead = Record { timestamp: Some(now.after(Duration::from_secs(60))), ..record(0) };
+        assert_eq!(seen_within(&[ahead], now), SEEN_WITHIN, "no clock makes it longer");
     }
 }

@@ -39,7 +39,7 @@ pub use acks::{Settlement, Settler, check_answers};
 pub use append::{AppendWatch, Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
 pub use first_attempts::FirstAttempts;
-pub(crate) use first_attempts::{SEEN_WITHIN, UNTIL_SEEN};
+pub(crate) use first_attempts::{UNTIL_SEEN, seen_within};
 pub use found::{ConsumerAnswer, Found, LastError, answers_of, class_or_now, last_errors};
 pub use in_flight::InFlight;
 pub use kept::{KeptCount, Walk, count_kept_of, count_kept_since, kept_states, kept_version_at};
