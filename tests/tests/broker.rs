@@ -1,9 +1,9 @@
 //! What is wrong on the broker's side is told, by its name, and stops nothing that it does not concern.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::config::KafkaSettings;
+use common::config::{KafkaSettings, Settings};
 use common::telemetry::BrokerState;
 use engine::kafka::{TopicUse, TopicWatch, ensure_topics};
 use engine::outbox::{partition_of, shard_of};
@@ -122,7 +122,7 @@ async fn a_topic_that_is_looked_at_is_not_made() {
     let Some(kafka) = real::available("Kafka", started) else { return };
     let [missing, made] =
         ["missing", "made"].map(|name| format!("{}{name}", kafka.topic_prefix("looked_at")));
-    let settings = KafkaSettings { outbound_topic: missing.clone(), ..only_looked_at(&kafka) };
+    let settings = KafkaSettings { outbound_topic: missing.clone(), ..on_one(&kafka) };
     let topics = [&missing, &made].map(|topic| (topic.clone(), TopicUse::Events)).to_vec();
     let watch = TopicWatch::new(&settings, topics, Duration::from_secs(30)).expect("it is made");
     let look = async || {
@@ -150,7 +150,7 @@ async fn topics_are_made_as_the_settings_say() {
     let settings = KafkaSettings {
         min_insync_replicas: 1,
         retention: Duration::from_secs(86_400),
-        ..only_looked_at(&kafka)
+        ..on_one(&kafka)
     };
     let told = async |settings: &KafkaSettings| {
         let topics = vec![(topic.clone(), TopicUse::Events)];
@@ -168,21 +168,11 @@ async fn topics_are_made_as_the_settings_say() {
     assert!(matches!(&*faults, [one] if one.contains("min_insync_replicas says 2")), "{faults:?}");
 }
 
-fn only_looked_at(kafka: &KafkaBroker) -> KafkaSettings {
-    KafkaSettings {
-        brokers: kafka.brokers(),
-        outbound_topic: String::new(),
-        outbound_ack_topic: String::new(),
-        outbound_consumer: String::new(),
-        inbound_topic: String::new(),
-        inbound_ack_topic: String::new(),
-        partitions: 1,
-        replication: 1,
-        min_insync_replicas: -1,
-        retention: Duration::from_secs(86_400),
-        create_topics: false,
-        properties: BTreeMap::new(),
-    }
+/// The defaults, on one broker.
+fn on_one(kafka: &KafkaBroker) -> KafkaSettings {
+    let defaults = product_service::SERVICE.defaults;
+    let settings = Settings::load(defaults, None).expect("defaults are settings").kafka;
+    KafkaSettings { brokers: kafka.brokers(), partitions: 1, replication: 1, ..settings }
 }
 
 /// The one of `list` whose `field` is `value`; null if there is none.

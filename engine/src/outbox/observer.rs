@@ -116,11 +116,9 @@ impl Observer {
         observed.first_sent =
             marked.iter().map(|sent| sent.sent_us.since(sent.id.made_at())).collect();
         let unseen = self.place(rest, &mut observed).await?;
-        let is_unseen = |record: &&Record| {
-            sender_of(record)
-                .is_some_and(|sender| sender.attempt == 1 && unseen.contains(&sender.id))
-        };
-        observed.unseen = records.iter().filter(is_unseen).cloned().collect();
+        if !unseen.is_empty() {
+            observed.unseen = messages_of(records, &unseen);
+        }
         Ok(observed)
     }
 
@@ -208,6 +206,14 @@ impl Observer {
         observed.unknown = unknown.len();
         Ok(unseen)
     }
+}
+
+/// Those of `records` that are first attempts of `events`.
+fn messages_of(records: &[Record], events: &BTreeSet<EventId>) -> Vec<Record> {
+    let is_of = |record: &&Record| {
+        sender_of(record).is_some_and(|sender| sender.attempt == 1 && events.contains(&sender.id))
+    };
+    records.iter().filter(is_of).cloned().collect()
 }
 
 /// The first attempt of `id` lies where `record` does.
