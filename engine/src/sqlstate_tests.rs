@@ -1,9 +1,11 @@
 //! The codes that a real PostgreSQL gives, whatever it says in words.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use common::db::{DbError, ENGINE_MIGRATIONS, Fault};
+use common::db::{Conn, DbError, ENGINE_MIGRATIONS, Fault};
+use diesel::connection::SimpleConnection;
 use diesel::result::Error;
-use stockloop_tests::database::TestDatabase;
+use diesel::{Connection, PgConnection};
+use stockloop_tests::database::{self, TestDatabase};
 
 #[tokio::test]
 async fn a_servers_codes_are_read() {
@@ -27,4 +29,36 @@ async fn a_servers_codes_are_read() {
         assert_eq!((sqlstate::of(&error), Fault::of_query(&error)), (Some(code), fault), "{error}");
     }
     assert_eq!(sqlstate::of(&Error::NotFound), None);
+}
+
+const TOUCH: &str = "UPDATE service_state SET epoch = epoch";
+
+/// As a frozen process does, with a limit that ends sooner than the one of ten seconds.
+#[tokio::test]
+async fn who_stops_in_a_transaction_lets_go_and_blames_the_world() {
+    let Some(parts) = TestDatabase::postgres() else { return };
+    parts.open(&[ENGINE_MIGRATIONS]);
+    let url = parts.url();
+    let option = "options=-c%20idle_in_transaction_session_timeout%3D100ms";
+    let db = database::open(&format!("{url}?{option}"));
+    let stops = move |conn: &mut Conn| {
+        conn.batch_execute(TOUCH)?;
+        // Waits until the server has ended the transaction around it.
+        let mut other = PgConnection::establish(&url).unwrap();
+        other.batch_execute(TOUCH).unwrap();
+        Ok(conn.batch_execute(TOUCH)?)
+    };
+    let failed = db.write::<(), DbError>(stops).await.unwrap_err();
+    assert_eq!(Fault::of(&failed), Fault::World, "{failed:?}");
+    db.write::<(), DbError>(|conn| Ok(conn.batch_execute(TOUCH)?)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_has_limits_where_the_server_has_none() {
+    let Some(parts) = TestDatabase::postgres() else { return };
+    let limits = "DO $$ BEGIN ASSERT current_setting('statement_timeout') = '1min' \
+        AND current_setting('lock_timeout') = '20s' \
+        AND current_setting('idle_in_transaction_session_timeout') = '10s'; END $$";
+    let check = move |conn: &mut Conn| Ok(conn.batch_execute(limits)?);
+    parts.open(&[]).read::<(), DbError>(check).await.unwrap();
 }

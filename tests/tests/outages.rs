@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::postgres::PostgresServer;
@@ -9,7 +11,7 @@ use stockloop_tests::real;
 
 use crate::system::load::Load;
 use crate::system::random::Random;
-use crate::system::{DEADLINE, PARTITIONS, RealParts, TestService, TestSystem};
+use crate::system::{DEADLINE, PARTITIONS, RealParts, TestService, TestSystem, http_client};
 
 const CHANGES: usize = 1_500;
 
@@ -99,6 +101,53 @@ async fn the_consumer_freezes() {
     system.wait_until_settled().await;
     assert_only_probes_were_sent_again(&system, frozen.elapsed()).await;
     assert_all_well(system, load).await;
+}
+
+/// One of two instances freezes in the middle of a transaction, which holds the lock of a product then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_freezes_in_a_transaction() {
+    let Some(parts) = RealParts::shared("frozen_midway") else { return };
+    let product_url = parts.product_url.clone();
+    let mut system = TestSystem::on("frozen_midway", parts).await;
+    system.product.restart_with(&[]).await;
+    let mut second = system.second_product();
+    system.product.put_product("TEA", 5).await;
+    system.wait_until_settled().await;
+    let tea = format!("{}/api/v1/inventory/TEA/adjustments", system.product.base_url.get());
+    let change = http_client(0).post(tea).json(&serde_json::json!({"delta": 1, "reason": "test"}));
+
+    let mut gate = PgConnection::establish(&product_url).expect("it connects");
+    gate.batch_execute("BEGIN; LOCK TABLE outbox_event IN SHARE MODE").expect("it is locked");
+    let change = tokio::spawn(change.send());
+    let session = session_that_waits(&system.product).await;
+    system.product.child().pause().expect("it can be frozen");
+    gate.batch_execute("ROLLBACK").expect("it is released");
+    let left = format!("SELECT count(*) AS n FROM pg_stat_activity WHERE pid = {session}");
+    eventually("its transaction to end", DEADLINE, async || {
+        if system.product.count(&left).await == 0 { Ok(()) } else { Err(()) }
+    })
+    .await;
+    second.adjust("TEA", 10).await;
+    system.wait_until_settled().await;
+    system.product.child().resume().expect("it can go on");
+    let answer = change.await.expect("it is awaited");
+    assert!(!answer.is_ok_and(|answer| answer.status().is_success()), "it was undone");
+    assert_health(&system.product, 200).await;
+    assert_eq!(system.order.inventory().await[0].quantity, 15);
+    system.assert_equal_at_rest().await;
+    second.stop().await;
+    system.stop().await;
+}
+
+/// The server process of the transaction that has written, and waits for a table.
+async fn session_that_waits(service: &TestService) -> i64 {
+    let waits = "SELECT coalesce(max(pid), 0)::bigint AS n FROM pg_stat_activity \
+        WHERE datname = current_database() AND backend_xid IS NOT NULL AND wait_event = 'relation'";
+    eventually("a change that waits", DEADLINE, async || match service.count(waits).await {
+        0 => Err(()),
+        pid => Ok(pid),
+    })
+    .await
 }
 
 /// No storm: each event was sent once, and besides only a few probes of each silent partition.

@@ -101,6 +101,7 @@ fn nothing_is_left_in(url: &str) {
                  (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())), \
                  current_setting('statement_timeout'), current_setting('lock_timeout'), \
+                 current_setting('idle_in_transaction_session_timeout'), \
                  current_setting('enable_seqscan'), current_setting('client_min_messages')) AS state";
     let sessions: Vec<PgConnection> = (0..SESSIONS)
         .map(|_| {
@@ -111,7 +112,7 @@ fn nothing_is_left_in(url: &str) {
         .collect();
     for mut conn in sessions {
         let session: Session = sql_query(sql).get_result(&mut conn).expect("it answers");
-        assert_eq!(session.state, "0 0 0 0 0 on notice");
+        assert_eq!(session.state, "0 0 0 0 0 0 on notice");
     }
 }
 

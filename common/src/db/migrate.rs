@@ -83,6 +83,7 @@ fn run_next(
 fn lock() -> String {
     format!(
         "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+         SET LOCAL idle_in_transaction_session_timeout = 0; \
          SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
     )
 }

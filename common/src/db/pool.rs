@@ -5,6 +5,7 @@ use std::time::Duration;
 use diesel::connection::{CacheSize, SimpleConnection};
 use diesel::{Connection, PgConnection, SqliteConnection};
 
+use super::pooler::limits;
 use super::{Conn, DbError, Location, Pooler};
 
 /// A pool of [`Conn`].
@@ -60,16 +61,12 @@ fn set_up(conn: &mut Conn, pooler: Pooler) -> diesel::QueryResult<()> {
             c.set_prepared_statement_cache_size(CacheSize::Disabled);
             Ok(())
         }
-        // An acknowledged change must survive a crash of the server; a dead peer must be noticed, and no statement
-        // may hang for ever, unless whoever runs the server has set another limit.
-        Conn::Pg(c) => c.batch_execute(
+        // An acknowledged change must survive a crash of the server, and a dead peer must be noticed.
+        Conn::Pg(c) => c.batch_execute(concat!(
             "SET synchronous_commit = on; SET TIME ZONE 'UTC'; SET client_min_messages = warning; \
-             SET tcp_user_timeout = '30s'; \
-             SELECT set_config('statement_timeout', '60s', false) \
-             WHERE current_setting('statement_timeout') = '0'; \
-             SELECT set_config('lock_timeout', '20s', false) \
-             WHERE current_setting('lock_timeout') = '0'",
-        ),
+             SET tcp_user_timeout = '30s'; ",
+            limits!("false")
+        )),
         Conn::Sqlite(c) => c.batch_execute(
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA foreign_keys = ON; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY",

@@ -12,16 +12,31 @@ pub enum Pooler {
     Transaction,
 }
 
+/// Sets the limits that whoever runs the server has not set, for a session (`"false"`) or a transaction (`"true"`): no
+/// statement may hang for ever, and who stops in the middle of a transaction, such as a frozen process, may not hold its
+/// locks for ever. That ends before those who wait for the locks give up.
+macro_rules! limits {
+    ($transaction:literal) => {
+        concat!(
+            "SELECT set_config(name, value, ",
+            $transaction,
+            ") FROM (VALUES ('statement_timeout', '60s'), ('lock_timeout', '20s'), \
+             ('idle_in_transaction_session_timeout', '10s')) AS bound (name, value) \
+             WHERE current_setting(name) = '0'"
+        )
+    };
+}
+pub(super) use limits;
+
 /// Begins a transaction behind a pooler, in one round trip: with what a session would hold otherwise.
 ///
 /// As in [`super::pool`], but for what makes no difference here: diesel drops notices by itself, and whether the pooler
 /// has vanished is for the server to find out. Encoding and time zone, which diesel sets for each connection it makes,
 /// PgBouncer keeps for each client; nothing relies on another pooler doing so, as texts are UTF-8 in the database, too.
-pub(super) const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL TIME ZONE 'UTC'; \
-     SELECT set_config('statement_timeout', '60s', true) \
-     WHERE current_setting('statement_timeout') = '0'; \
-     SELECT set_config('lock_timeout', '20s', true) \
-     WHERE current_setting('lock_timeout') = '0'";
+pub(super) const BEGIN: &str = concat!(
+    "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL TIME ZONE 'UTC'; ",
+    limits!("true")
+);
 
 /// The SQLSTATEs of a session that is not the one in which statements were prepared: one exists already, one is missing.
 pub(super) const FOREIGN_SESSION: [&str; 2] = ["42P05", "26000"];
