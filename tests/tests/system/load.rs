@@ -15,7 +15,7 @@ use super::{BaseUrl, DEADLINE, TestService, TestSystem, http_client};
 /// Clients at the same time.
 const CLIENTS: usize = 8;
 /// Enough that no sequence of adjustments gets below zero.
-const OPENING: i64 = 1_000_000;
+pub(crate) const OPENING: i64 = 1_000_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// One adjustment of the plan.
