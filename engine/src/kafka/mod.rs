@@ -16,6 +16,6 @@ pub use client::KafkaError;
 pub use consumer::{Consumer, Record};
 pub use embedded::EmbeddedBroker;
 pub use envelope::{Envelope, Sender, Unreadable, sender_of};
-pub use producer::{Message, Offset, Producer, SendError};
+pub use producer::{Message, Offset, Producer, SendError, TopicError};
 pub use shape::{TopicUse, TopicWatch};
 pub use topics::ensure_topics;

@@ -44,6 +44,20 @@ pub enum SendError {
     Broker(String),
 }
 
+/// Why a topic can't be sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TopicError {
+    /// There is none of that name, or this service may not even know of it.
+    #[error("the topic {0} does not exist")]
+    Missing(String),
+    /// The broker does not let this service use it.
+    #[error("the topic {0} can't be used: {1}")]
+    Refused(String, String),
+    /// The broker can't be asked.
+    #[error("the topic {0} can't be looked up: {1}")]
+    Away(String, String),
+}
+
 /// An idempotent producer that waits for all in-sync replicas; cheap to clone.
 #[derive(Clone)]
 pub struct Producer {
@@ -85,12 +99,17 @@ impl Producer {
     /// two delivery timeouts: what could not be sent again by then is a [`SendError::Broker`].
     pub async fn send_all(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut sent = send_together(&producer, messages.iter()).await;
-        let deadline = Instant::now() + SEND_APART;
-        for refused in refused_together(messages, &sent) {
-            send_apart(&producer, messages, refused, deadline, &mut sent).await;
-        }
+        let sent = deliver(&producer, messages).await;
         self.learn(&producer, &sent);
+        sent
+    }
+
+    /// As [`Producer::send_all`], to topics that are none of the loop's: what becomes of these messages says nothing of
+    /// whether the broker is there for the loop.
+    pub async fn send_elsewhere(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
+        let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = deliver(&producer, messages).await;
+        self.replace_failed(&producer);
         sent
     }
 
@@ -119,6 +138,10 @@ impl Producer {
             Some(reason) => self.broker.down(reason.clone()),
             None => {}
         }
+        self.replace_failed(producer);
+    }
+
+    fn replace_failed(&self, producer: &FutureProducer<Context>) {
         // A fatal error ends an idempotent producer for good; a new one starts with a new identity.
         if let Some((code, reason)) = producer.client().fatal_error() {
             tracing::warn!(?code, reason, "the producer failed for good and is made anew");
@@ -136,8 +159,17 @@ impl Producer {
     /// # Errors
     /// Why the broker can't say: it is away, refuses, or has no such topic.
     pub fn partitions(&self, topic: &str) -> Result<i32, String> {
+        self.find(topic).map_err(|error| error.to_string())
+    }
+
+    /// As [`Producer::partitions`], for those who act on what is wrong.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub fn find(&self, topic: &str) -> Result<i32, TopicError> {
         let count = self.look_up(topic, |found| found.partitions().len())?;
-        i32::try_from(count).map_err(|error| format!("the topic {topic} can't be used: {error}"))
+        i32::try_from(count)
+            .map_err(|error| TopicError::Refused(topic.to_owned(), error.to_string()))
     }
 
     /// The partitions of `topic` that have a leader, so that something can be sent to them. Blocks for at most 5 s.
@@ -149,22 +181,32 @@ impl Producer {
             let led = found.partitions().iter().filter(|partition| partition.leader() >= 0);
             led.map(MetadataPartition::id).collect()
         })
+        .map_err(|error| error.to_string())
     }
 
     /// What the broker knows of `topic`, which has at least one partition.
-    fn look_up<T>(&self, topic: &str, read: impl FnOnce(&MetadataTopic) -> T) -> Result<T, String> {
+    fn look_up<T>(
+        &self,
+        topic: &str,
+        read: impl FnOnce(&MetadataTopic) -> T,
+    ) -> Result<T, TopicError> {
+        let name = topic.to_owned();
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
         let metadata = producer
             .client()
             .fetch_metadata(Some(topic), Duration::from_secs(5))
-            .map_err(|error| format!("the topic {topic} can't be looked up: {error}"))?;
+            .map_err(|error| TopicError::Away(name.clone(), error.to_string()))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         if let Some(refused) = found.and_then(|found| found.error()) {
-            let code = RDKafkaErrorCode::from(refused);
-            return Err(format!("the topic {topic} can't be used: {code}"));
+            return Err(match RDKafkaErrorCode::from(refused) {
+                RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+                    TopicError::Missing(name)
+                }
+                code => TopicError::Refused(name, code.to_string()),
+            });
         }
         let found = found.filter(|found| !found.partitions().is_empty());
-        let read = found.map(read).ok_or_else(|| format!("the topic {topic} does not exist"))?;
+        let read = found.map(read).ok_or(TopicError::Missing(name))?;
         self.broker.up();
         Ok(read)
     }
@@ -227,6 +269,19 @@ fn queue_again(
     again.key = record.key.as_deref();
     again.payload = record.payload.as_deref();
     producer.send_result(again).map_err(|(error, _record)| judge(&error))
+}
+
+/// Sends messages, in halves what is refused: see [`Producer::send_all`].
+async fn deliver(
+    producer: &FutureProducer<Context>,
+    messages: &[Message],
+) -> Vec<Result<Offset, SendError>> {
+    let mut sent = send_together(producer, messages.iter()).await;
+    let deadline = Instant::now() + SEND_APART;
+    for refused in refused_together(messages, &sent) {
+        send_apart(producer, messages, refused, deadline, &mut sent).await;
+    }
+    sent
 }
 
 /// Sends messages that may end in the same record batches; the outcomes are in their order.

@@ -99,6 +99,11 @@ impl Engine {
             let (db, owner) = (&self.db, Arc::clone(&owner));
             let outcome =
                 self.resync.run_once(db, &self.env, &self.outbox, owner, consumer).await?;
+            if let Some(page) = outcome.page {
+                let sent = page.send(&self.producer, &self.settings.service.name).await;
+                let goes_on = self.resync.note(db, &self.env, page, sent).await?;
+                return Ok(if goes_on { Next::Again } else { Next::Wait });
+            }
             if outcome.appended > 0 {
                 self.outbox.wake();
             }

@@ -6,8 +6,9 @@
 //! until the relay has sent what the one before appended: changes that happen meanwhile never queue behind more than
 //! one step's events. Where no copy waits for them, steps are small, and each is answered and rested from as long as it
 //! took, so that live changes have the loop for themselves at least half of the time. Of several jobs the oldest is worked
-//! on, and replays after all others.
+//! on, and replays after all others. A replay into another topic appends nothing: its steps give pages to be sent.
 
+mod into_topic;
 mod model;
 mod replay;
 mod step;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use utoipa::ToSchema;
 
+pub use into_topic::KeptPage;
 pub use model::{NewResync, ResyncJob, Skipped, cancel, find, insert, list, skipped};
 use step::LastStep;
 pub use step::Outcome;
@@ -49,7 +51,7 @@ pub enum ResyncKind {
     Restored,
     /// A new or emptied copy is filled; nobody asks for it by itself.
     Bootstrap,
-    /// A person wants the states that are kept to go through the loop once more.
+    /// A person wants the states that are kept to go through the loop once more, or into another topic.
     Replay,
 }
 
@@ -76,12 +78,17 @@ pub enum ResyncSelection {
     Kept(KeptStates),
 }
 
-/// Which kept states a replay sends: since a moment, or of keys; of one key also from a version on.
+/// Which kept states a replay sends: since a moment, or of keys; of one key also from a version on. Exactly one of
+/// `consumer` and `into` says where to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeptStates {
-    /// Who is to have them; the others get them as well, and answer that they have them.
-    pub consumer: String,
+    /// Who is to have them, through the loop; the others get them as well, and answer that they have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+    /// Another topic that they are sent into, as the messages that their events were; nobody answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<String>,
     /// Of all keys that changed then or later, the states from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]

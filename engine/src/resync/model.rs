@@ -7,7 +7,7 @@ use common::on;
 use common::schema::{outbox_pending, outbox_sent, resync_job, resync_skipped};
 use diesel::prelude::*;
 
-use super::{ResyncKind, replay};
+use super::{ResyncKind, into_topic, replay};
 use crate::bulk::JobState;
 
 /// A job to be put down.
@@ -76,6 +76,14 @@ impl ResyncJob {
         match self.kind {
             ResyncKind::Replay => replay::reached(self.cursor.as_deref()),
             _ => (self.cursor.clone(), None),
+        }
+    }
+
+    /// Why a replay into another topic could not send its next states the last time.
+    pub fn hindered(&self) -> Option<String> {
+        match self.kind {
+            ResyncKind::Replay => into_topic::hindered(self.cursor.as_deref()),
+            _ => None,
         }
     }
 }
@@ -173,6 +181,15 @@ pub(super) fn take(conn: &mut Conn) -> QueryResult<Option<ResyncJob>> {
     }
 }
 
+/// One job, locked until the transaction ends.
+pub(super) fn lock(conn: &mut Conn, seq: i64) -> QueryResult<Option<ResyncJob>> {
+    let job = resync_job::table.filter(resync_job::seq.eq(seq));
+    match conn {
+        Conn::Pg(c) => job.select(ResyncJob::as_select()).for_update().get_result(c).optional(),
+        Conn::Sqlite(c) => job.select(ResyncJob::as_select()).get_result(c).optional(),
+    }
+}
+
 /// Notes keys that were left as they are; a job meets each once.
 pub(super) fn note(conn: &mut Conn, rows: &[Skipped]) -> QueryResult<()> {
     for chunk in rows.chunks(ROWS_PER_INSERT) {
@@ -181,7 +198,7 @@ pub(super) fn note(conn: &mut Conn, rows: &[Skipped]) -> QueryResult<()> {
     Ok(())
 }
 
-/// Writes back how far a job is; it was locked by [`take`] in this transaction.
+/// Writes back how far a job is; it was locked in this transaction.
 pub(super) fn save(conn: &mut Conn, job: &ResyncJob) -> QueryResult<()> {
     let change = (
         resync_job::state.eq(job.state),

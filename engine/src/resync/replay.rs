@@ -18,7 +18,7 @@ use crate::outbox::{Walk, kept_states};
 use crate::verify::Owner;
 
 /// States that one step sends at the most: as many as a paced step sends keys.
-const CHUNK: usize = 100;
+pub(super) const CHUNK: usize = 100;
 
 /// What one step sends.
 #[derive(Debug, Default)]
@@ -33,12 +33,12 @@ pub(super) struct Replayed {
 
 /// How far a replay is, as its job's row keeps it.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
-    /// The key that it has got to.
-    key: String,
+pub(super) struct Place {
+    /// The key that it has got to; empty before the first.
+    pub(super) key: String,
     /// The last version of it that was sent; none: the key is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    version: Option<i64>,
+    pub(super) version: Option<i64>,
 }
 
 impl Place {
@@ -57,6 +57,7 @@ impl Place {
 /// Where a replay has got to: a key, and the last version of it that was sent, if it goes on with that key.
 pub(super) fn reached(cursor: Option<&str>) -> (Option<String>, Option<i64>) {
     match (cursor, Place::read(cursor)) {
+        (Some(_), Ok(place)) if place.key.is_empty() => (None, None),
         (Some(_), Ok(place)) => (Some(place.key), place.version),
         (cursor, _) => (cursor.map(str::to_owned), None),
     }
@@ -110,7 +111,7 @@ pub(super) fn next(
 }
 
 /// The keys that may fit into a step, the one that is under way first.
-fn keys(
+pub(super) fn keys(
     conn: &mut Conn,
     selection: &KeptStates,
     place: &Place,
@@ -134,7 +135,7 @@ fn keys(
 }
 
 /// The version that a key goes on from.
-fn first_version(
+pub(super) fn first_version(
     conn: &mut Conn,
     selection: &KeptStates,
     key: &str,

@@ -11,7 +11,10 @@ use diesel::QueryResult;
 
 use super::model::{self, ResyncJob, Skipped};
 use super::replay::{self, Replayed};
-use super::{Resend, ResendKey, Resent, Resync, ResyncKind, ResyncSelection, Walked};
+use super::{
+    KeptPage, KeptStates, Resend, ResendKey, Resent, Resync, ResyncKind, ResyncSelection, Walked,
+    into_topic,
+};
 use crate::audit::{self, Actor, AuthMethod};
 use crate::bulk::JobState;
 use crate::outbox::Outbox;
@@ -38,7 +41,7 @@ pub(super) struct LastStep {
 }
 
 /// What one step did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// Whether there was a job to work on; there may be more to do then.
     pub worked: bool,
@@ -48,6 +51,8 @@ pub struct Outcome {
     pub appended: usize,
     /// Whether a verification was put down at the job's end.
     pub verifies: bool,
+    /// What is to be sent into another topic now, and then noted by [`Resync::note`].
+    pub page: Option<KeptPage>,
 }
 
 /// What is next in a selection.
@@ -63,7 +68,7 @@ impl Resync {
     /// before is sent; where no copy waits for it, once that is answered and as long a rest is over. Replays are worked
     /// on where there is no other job.
     ///
-    /// The caller calls [`Outbox::wake`] if anything was appended.
+    /// The caller calls [`Outbox::wake`] if anything was appended, and sends and notes a page, if there is one.
     ///
     /// # Errors
     /// When the database fails; nothing of the step is kept then.
@@ -78,12 +83,12 @@ impl Resync {
         if self.waits(db, env.now()).await? {
             return Ok(Outcome { worked: true, waits: true, ..Outcome::default() });
         }
-        let (now, outbox, consumer) = (env.now(), outbox.clone(), consumer.to_owned());
+        let (env, outbox, consumer) = (env.clone(), outbox.clone(), consumer.to_owned());
         let stepped = db.write::<_, DbError>(move |conn| {
             let Some(job) = model::take(conn)? else {
                 return Ok((Outcome::default(), LastStep::default()));
             };
-            Ok(step(conn, job, now, &outbox, &*owner, &consumer)?)
+            Ok(step(conn, job, &env, &outbox, &*owner, &consumer)?)
         });
         let (outcome, last) = stepped.await?;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
@@ -110,6 +115,12 @@ impl Resync {
 }
 
 impl LastStep {
+    /// After a step that nobody answers: as long a rest as it took.
+    pub(super) fn over(began: Timestamp, now: Timestamp) -> Self {
+        let rest_until_us = now.after(now.since(began).min(LONGEST));
+        Self { rest_until_us, ..Self::default() }
+    }
+
     /// Whether the rest is not over; a clock that was set back does not make it longer.
     fn rests(&self, now: Timestamp) -> bool {
         now < self.rest_until_us && self.rest_until_us.since(now) <= LONGEST
@@ -130,16 +141,22 @@ impl ResyncKind {
 fn step(
     conn: &mut Conn,
     mut job: ResyncJob,
-    now: Timestamp,
+    env: &Env,
     outbox: &Outbox,
     owner: &dyn Owner,
     consumer: &str,
 ) -> QueryResult<(Outcome, LastStep)> {
+    let now = env.now();
     let Ok(selection) = serde_json::from_str::<ResyncSelection>(&job.selection) else {
         // Another version of this program wrote it; to go on would block all jobs behind it.
         end(conn, &mut job, JobState::Cancelled, now, Some("this service, which can't read it"))?;
         return Ok((Outcome { worked: true, ..Outcome::default() }, LastStep::default()));
     };
+    if let ResyncSelection::Kept(kept @ KeptStates { into: Some(topic), .. }) = &selection {
+        let page = into_topic::begin(conn, job, (kept, topic), env, owner)?;
+        let outcome = Outcome { worked: page.is_some(), page, ..Outcome::default() };
+        return Ok((outcome, LastStep::default()));
+    }
     let resend = Resend { keys: &[], kind: job.kind, reason: job.reason.as_deref(), now };
     let cursor = job.cursor.as_deref();
     let Replayed { events, skipped, cursor } = match &selection {
@@ -165,7 +182,7 @@ fn step(
             end(conn, &mut job, JobState::Done, now, None)?;
         }
     }
-    let outcome = Outcome { worked: true, waits: false, appended: ids.len(), verifies };
+    let outcome = Outcome { worked: true, appended: ids.len(), verifies, ..Outcome::default() };
     let paced = job.kind.is_paced();
     Ok((outcome, LastStep { events: ids, paced, appended_us: now, ..LastStep::default() }))
 }
@@ -286,7 +303,7 @@ fn verify_again(
     Ok(job.verification.is_some())
 }
 
-fn end(
+pub(super) fn end(
     conn: &mut Conn,
     job: &mut ResyncJob,
     state: JobState,

@@ -4,17 +4,26 @@ use std::sync::Arc;
 
 use common::event::EventRow;
 use common::on;
-use common::schema::outbox_event;
+use common::schema::{outbox_event, resync_job};
 use diesel::prelude::*;
+use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
-use super::{KeptStates, NewResync, Resync, ResyncJob, ResyncKind, ResyncSelection, find, insert};
+use super::{
+    KeptPage, KeptStates, NewResync, Resync, ResyncJob, ResyncKind, ResyncSelection, cancel, find,
+    insert, skipped,
+};
 use crate::bulk::JobState;
+use crate::kafka::Message;
 use crate::verify::tests::fixture::{Items, Shelf, run};
 
 on_every_database!(std::convert::identity =>
     a_replay_gives_way_to_other_jobs_and_goes_on_after_them,
+    kept_states_go_into_another_topic_page_by_page,
+    a_page_that_nobody_noted_is_sent_again_when_its_hold_is_over,
+    what_hinders_a_page_is_kept_and_the_page_is_next,
+    a_job_that_is_cancelled_notes_no_page,
 );
 
 /// An owner, its copy, and the jobs of the owner.
@@ -38,7 +47,7 @@ impl Jobs {
     /// A replay of all that is kept of `key`.
     async fn replay(&self, key: &str) -> i64 {
         let keys = vec![key.to_owned()];
-        let kept = KeptStates { consumer: "copy".to_owned(), keys, ..KeptStates::default() };
+        let kept = KeptStates { consumer: Some("copy".to_owned()), keys, ..KeptStates::default() };
         self.ask(ResyncKind::Replay, &ResyncSelection::Kept(kept)).await
     }
 
@@ -48,6 +57,41 @@ impl Jobs {
         let (db, env) = (&shelf.owner, &shelf.verifier.env);
         let step = Resync::default().run_once(db, env, &shelf.outbox, owner, "copy").await;
         step.unwrap().worked
+    }
+
+    /// A replay of all that is kept of `keys` into a topic.
+    async fn into_topic(&self, keys: &[&str]) -> i64 {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let into = Some("views".to_owned());
+        let kept = KeptStates { into, keys, ..KeptStates::default() };
+        self.ask(ResyncKind::Replay, &ResyncSelection::Kept(kept)).await
+    }
+
+    /// The next page for a topic, taken by an instance that knows nothing of the steps before.
+    async fn page(&self) -> Option<KeptPage> {
+        let (shelf, owner) = (&self.0, Arc::new(Items));
+        let (db, env) = (&shelf.owner, &shelf.verifier.env);
+        let step = Resync::default().run_once(db, env, &shelf.outbox, owner, "copy").await.unwrap();
+        assert_eq!((step.worked, step.appended), (step.page.is_some(), 0));
+        step.page
+    }
+
+    async fn note(&self, page: KeptPage, sent: Result<(), &str>) -> bool {
+        let (db, env) = (&self.0.owner, &self.0.verifier.env);
+        let sent = sent.map_err(str::to_owned);
+        Resync::default().note(db, env, page, sent).await.unwrap()
+    }
+
+    /// As if the time had passed for which a page is held.
+    async fn end_hold(&self, seq: i64) {
+        let cursor = self.job(seq).await.cursor.unwrap();
+        let mut cursor: Value = serde_json::from_str(&cursor).unwrap();
+        cursor["held"]["until"] = json!("2020-01-01T00:00:00Z");
+        run(&self.0.owner, move |conn| {
+            let at = resync_job::cursor.eq(cursor.to_string());
+            on!(conn, c => diesel::update(resync_job::table.find(seq)).set(at).execute(c))
+        })
+        .await;
     }
 
     async fn job(&self, seq: i64) -> ResyncJob {
@@ -108,4 +152,106 @@ async fn a_replay_gives_way_to_other_jobs_and_goes_on_after_them(database: TestD
     assert_eq!(told, expected);
     let (first, sent) = (jobs.job(replays[0]).await, jobs.job(resync).await);
     assert_eq!((first.done, first.skipped, sent.done), (150, 0, 1));
+}
+
+fn messages(page: &KeptPage) -> Vec<Message> {
+    page.messages("owner", 4)
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> &'a str {
+    message.headers.iter().find(|(header, _)| *header == name).unwrap().1.as_str()
+}
+
+async fn kept_states_go_into_another_topic_page_by_page(database: TestDatabase) {
+    let jobs = Jobs(Shelf::made(database).await);
+    jobs.0.change("SHORT", "once", false).await;
+    for _ in 0..150 {
+        jobs.0.change("LONG", "more", false).await;
+    }
+    let mut events = jobs.events().await;
+    events.sort_by(|one, other| (&one.key, one.version).cmp(&(&other.key, other.version)));
+    let seq = jobs.into_topic(&["SHORT", "NONE", "LONG"]).await;
+    assert_eq!(jobs.job(seq).await.reached(), (None, None));
+    let mut sent = Vec::new();
+    for (count, reached, state) in
+        [(100, ("LONG", Some(100)), JobState::Running), (51, ("LONG", Some(100)), JobState::Done)]
+    {
+        let page = jobs.page().await.unwrap();
+        assert!(jobs.page().await.is_none(), "another instance leaves it alone");
+        let said = messages(&page);
+        assert_eq!(said.len(), count);
+        sent.extend(said);
+        assert!(jobs.note(page, Ok(())).await);
+        let job = jobs.job(seq).await;
+        assert_eq!(job.reached(), (Some(reached.0.to_owned()), reached.1));
+        assert_eq!(job.state, state);
+    }
+    assert!(jobs.page().await.is_none());
+    assert_eq!(sent.len(), events.len());
+    for (message, event) in sent.iter().zip(&events) {
+        assert_eq!((&message.topic, &message.key), (&"views".to_owned(), &event.key));
+        assert_eq!(message.payload, event.payload.as_bytes());
+        assert_eq!(header(message, "ce_id"), event.id.to_string());
+        assert_eq!(header(message, "ce_source"), "/owner");
+        assert_eq!(header(message, "ce_time"), event.created_us.to_string());
+        assert_eq!(header(message, "stockloopattempt"), "1");
+        assert_eq!(header(message, "stockloopepoch"), event.epoch.to_string());
+        assert_eq!(header(message, "traceparent"), event.traceparent.as_deref().unwrap());
+    }
+    let job = jobs.job(seq).await;
+    assert_eq!((job.done, job.skipped, job.hindered()), (151, 1, None));
+    let left = run(&jobs.0.owner, move |conn| skipped(conn, seq, "", 10)).await;
+    assert_eq!((left[0].key.as_str(), left[0].why.as_str()), ("NONE", "no event of it is kept"));
+    assert_eq!(jobs.events().await.len(), 151, "nothing entered the outbox");
+}
+
+async fn a_page_that_nobody_noted_is_sent_again_when_its_hold_is_over(database: TestDatabase) {
+    let jobs = Jobs(Shelf::made(database).await);
+    for _ in 0..120 {
+        jobs.0.change("A", "more", false).await;
+    }
+    let seq = jobs.into_topic(&["A"]).await;
+    let late = jobs.page().await.unwrap();
+    assert!(jobs.page().await.is_none());
+    jobs.end_hold(seq).await;
+    let again = jobs.page().await.unwrap();
+    assert_eq!(messages(&again), messages(&late));
+    assert!(jobs.note(late, Ok(())).await);
+    assert_eq!(jobs.job(seq).await.done, 0, "another has taken it over");
+    assert!(jobs.note(again, Ok(())).await);
+    let last = jobs.page().await.unwrap();
+    assert_eq!(messages(&last).len(), 20);
+    assert!(jobs.note(last, Ok(())).await);
+    let job = jobs.job(seq).await;
+    assert_eq!((job.state, job.done), (JobState::Done, 120));
+}
+
+async fn what_hinders_a_page_is_kept_and_the_page_is_next(database: TestDatabase) {
+    let jobs = Jobs(Shelf::made(database).await);
+    jobs.0.change("A", "once", false).await;
+    let seq = jobs.into_topic(&["A"]).await;
+    let first = jobs.page().await.unwrap();
+    let said = messages(&first);
+    assert!(!jobs.note(first, Err("the topic views does not exist")).await, "it rests");
+    let job = jobs.job(seq).await;
+    assert_eq!(job.hindered().as_deref(), Some("the topic views does not exist"));
+    assert_eq!((job.state, job.done, job.reached()), (JobState::Running, 0, (None, None)));
+    let again = jobs.page().await.unwrap();
+    assert_eq!(messages(&again), said);
+    assert!(jobs.note(again, Ok(())).await);
+    let job = jobs.job(seq).await;
+    assert_eq!((job.state, job.done, job.hindered()), (JobState::Done, 1, None));
+}
+
+async fn a_job_that_is_cancelled_notes_no_page(database: TestDatabase) {
+    let jobs = Jobs(Shelf::made(database).await);
+    jobs.0.change("A", "once", false).await;
+    let seq = jobs.into_topic(&["A"]).await;
+    let page = jobs.page().await.unwrap();
+    let now = jobs.0.clock_now();
+    assert!(run(&jobs.0.owner, move |conn| cancel(conn, seq, now, "bob")).await);
+    assert!(jobs.note(page, Ok(())).await);
+    let job = jobs.job(seq).await;
+    assert_eq!((job.state, job.done), (JobState::Cancelled, 0));
+    assert!(jobs.page().await.is_none());
 }

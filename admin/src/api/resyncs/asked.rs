@@ -22,7 +22,8 @@ use crate::access::Caller;
 #[schema(as = NewResync)]
 pub(crate) struct Create {
     /// A repair sends the `differences` of a verification, and verifies these keys at its end; a resync sends `keys`,
-    /// or all `where` something is true; a replay sends the states that are `kept`, and ends with each key's present one.
+    /// or all `where` something is true; a replay sends the states that are `kept`, and through the loop ends with
+    /// each key's present one.
     #[schema(value_type = ResyncKind)]
     pub(crate) kind: ResyncKind,
     pub(crate) selection: ResyncSelection,
@@ -42,8 +43,10 @@ pub(crate) struct Checked {
     pub(super) new: NewResync,
     /// What a repair repairs.
     pub(super) verification: Option<i64>,
-    /// Whom a replay is for.
+    /// Whom a replay through the loop is for.
     pub(super) consumer: Option<String>,
+    /// The topic that a replay sends into, if it is another one.
+    pub(super) into: Option<String>,
     pub(super) only_listed: bool,
 }
 
@@ -59,9 +62,9 @@ impl Create {
             ResyncSelection::Differences(seq) => Some(seq),
             ResyncSelection::Keys(_) | ResyncSelection::Where(_) | ResyncSelection::Kept(_) => None,
         };
-        let consumer = match &selection {
-            ResyncSelection::Kept(kept) => Some(kept.consumer.clone()),
-            _ => None,
+        let (consumer, into) = match &selection {
+            ResyncSelection::Kept(kept) => (kept.consumer.clone(), kept.into.clone()),
+            _ => (None, None),
         };
         let expected = checked_expected(self.expected, counted, verification.is_some())?;
         Ok(Checked {
@@ -78,6 +81,7 @@ impl Create {
             },
             verification,
             consumer,
+            into,
             only_listed: self.only_listed,
         })
     }

@@ -1,6 +1,7 @@
 //! `/resyncs`: states sent again as events, to repair what differs or because a person wants it.
 
 mod asked;
+mod into_topic;
 pub(super) mod replay;
 
 use actix_web::HttpResponse;
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 
 pub(crate) use self::asked::Create;
 use self::asked::{Checked, repairable};
+use self::into_topic::checked_topic;
 use self::replay::checked_consumer;
 use super::verifications::{Asked, checked_after};
 use super::{Admin, number};
@@ -68,6 +70,8 @@ pub(crate) struct ResyncItem {
     pub(crate) cursor: Option<String>,
     /// The last version of that key that was sent, where a replay goes on with the same key.
     pub(crate) cursor_version: Option<i64>,
+    /// Why a replay into another topic could not send its next states the last time; it is tried again each second.
+    pub(crate) hindered: Option<String>,
     /// The verification of the same keys that a repair ends with.
     pub(crate) verification: Option<String>,
     #[schema(value_type = String, format = DateTime)]
@@ -93,6 +97,7 @@ impl TryFrom<ResyncJob> for ResyncItem {
 
     fn try_from(job: ResyncJob) -> ProblemResult<Self> {
         let (cursor, cursor_version) = job.reached();
+        let hindered = job.hindered();
         Ok(Self {
             seq: job.seq.to_string(),
             kind: job.kind,
@@ -105,6 +110,7 @@ impl TryFrom<ResyncJob> for ResyncItem {
             skipped: job.skipped,
             cursor,
             cursor_version,
+            hindered,
             verification: job.verification.map(|seq| seq.to_string()),
             created_at: job.created_us,
             created_by: job.created_by,
@@ -215,7 +221,8 @@ pub(crate) async fn skipped(
     admin.db.read(move |conn| SkippedKey::page(conn, seq, &after, limit).map(Json)).await
 }
 
-/// Sends states again, as events through the loop; answers with the job, which runs in the background.
+/// Sends states again, as events through the loop, or those that are kept into another topic; answers with the job, which
+/// runs in the background.
 #[utoipa::path(
     post, path = "/api/admin/v1/resyncs", tag = "verification",
     params(("Idempotency-Key" = Option<String>, Header)),
@@ -224,6 +231,7 @@ pub(crate) async fn skipped(
         (status = 201, body = ResyncItem),
         (status = 404, description = "This service owns nothing whose states could be sent"),
         (status = 409, description = "The verification is not at its end, found nothing, or another number of keys"),
+        (status = 503, description = "The broker can't be asked for the topic", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -236,6 +244,7 @@ pub(crate) async fn create(
     admin.verifier()?;
     let now = admin.env.now();
     let job = body.value.check((&by, now))?;
+    checked_topic(&admin, job.into.as_deref()).await?;
     let first = admin.settings.kafka.outbound_consumer.clone();
     let work = move |conn: &mut Conn| {
         checked_consumer(conn, &first, job.consumer.as_deref())?;
@@ -280,7 +289,7 @@ pub(crate) fn create_now(
     (by, now): (&Caller, Timestamp),
     checked: Checked,
 ) -> ProblemResult<ResyncItem> {
-    let Checked { mut new, verification, only_listed, consumer: _ } = checked;
+    let Checked { mut new, verification, only_listed, .. } = checked;
     if let Some(seq) = verification {
         let repaired = Asked::Number(seq).find(conn)?;
         new.expected = Some(repairable(&repaired, new.expected, only_listed)?);

@@ -16,10 +16,19 @@ use utoipa::ToSchema;
 
 use super::super::Admin;
 use super::asked::{checked_keys, checked_text};
+use super::into_topic::checked_topic;
 
-/// Exactly one of a moment that is not to come and keys, each key once.
+/// Exactly one of a consumer and a topic, and of a moment that is not to come and keys, each key once.
 pub(super) fn checked_kept(kept: KeptStates, now: Timestamp) -> ProblemResult<KeptStates> {
-    checked_text(&kept.consumer, "selection.kept.consumer")?;
+    match (&kept.consumer, &kept.into) {
+        (Some(consumer), None) => checked_text(consumer, "selection.kept.consumer")?,
+        (None, Some(_)) => {}
+        _ => {
+            let detail =
+                "name either the consumer that they are for, or the topic that they go into";
+            return Err(Problem::invalid("selection.kept", detail));
+        }
+    }
     let one_key = kept.keys.len() == 1;
     match (kept.since, kept.keys.is_empty(), kept.from_version) {
         (Some(since), true, None) if since > now => Err(Problem::invalid(
@@ -71,7 +80,8 @@ pub(super) fn checked_consumer(
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayPreview {
     /// So many states of before it sends at the most: the kept events since the moment, or of the keys. A state that was
-    /// sent again has several of them and is replayed once; each key ends with its present state besides.
+    /// sent again has several of them and is replayed once; through the loop, each key ends with its present state
+    /// besides.
     events: i64,
     /// Whether there may be more: counting ends at 10,000.
     more: bool,
@@ -94,10 +104,10 @@ pub(crate) struct ReplayPreview {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GoneKey {
     key: String,
-    /// The oldest version that is kept of those that are asked for; `null`: none is, and only the present state would be
-    /// sent.
+    /// The oldest version that is kept of those that are asked for; `null`: none is; only the present state would be
+    /// sent, or nothing, into another topic.
     kept_from_version: Option<i64>,
-    /// Its present version; `null`: there is no such key, and the replay skips it.
+    /// Its present version; `null`: there is no such key, and a replay through the loop skips it.
     newest_version: Option<i64>,
 }
 
@@ -114,6 +124,7 @@ const GONE_NAMED: usize = 100;
     responses(
         (status = 200, body = ReplayPreview),
         (status = 404, description = "This service owns nothing whose states could be sent"),
+        (status = 503, description = "The broker can't be asked for the topic", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -125,9 +136,10 @@ pub(crate) async fn preview(
     let now = admin.env.now();
     let kept = checked_kept(body.value, now)?;
     let gone_before = may_be_gone_before(&admin.settings, &kept, now);
+    checked_topic(&admin, kept.into.as_deref()).await?;
     let first = admin.settings.kafka.outbound_consumer.clone();
     let read = move |conn: &mut Conn| {
-        checked_consumer(conn, &first, Some(&kept.consumer))?;
+        checked_consumer(conn, &first, kept.consumer.as_deref())?;
         ReplayPreview::of(conn, &kept, gone_before, &*owner).map(Json)
     };
     admin.db.read(read).await

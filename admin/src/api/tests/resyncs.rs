@@ -5,6 +5,7 @@ use common::on;
 use common::schema::{resync_job, verification};
 use diesel::prelude::*;
 use engine::bulk::JobState;
+use engine::kafka::EmbeddedBroker;
 use engine::resync::{self, NewResync, ResyncKind};
 use engine::verify::{Finding, State};
 use serde_json::{Value, json};
@@ -24,6 +25,9 @@ on_every_database!(AdminFixture::new =>
     a_preview_says_what_may_be_gone_and_no_more,
     a_replay_says_where_it_has_got_to,
     replays_that_can_not_be_are_refused_by_name,
+    a_replay_into_another_topic_is_looked_at_put_down_and_noted,
+    only_topics_that_are_not_of_the_loop_are_sent_into,
+    a_topic_that_nobody_can_be_asked_for_is_no_wrong_one,
 );
 
 impl AdminFixture {
@@ -78,7 +82,7 @@ async fn a_repair_is_of_what_a_verification_found(fixture: AdminFixture) {
     let expected = json!({
         "seq": "1", "kind": "repair", "selection": { "differences": seq.to_string() },
         "reason": "a disk was full", "state": "waiting", "expected": 2, "done": 0, "skipped": 0,
-        "cursor": null, "cursor_version": null, "verification": null,
+        "cursor": null, "cursor_version": null, "hindered": null, "verification": null,
         "created_at": fixture.env.now(),
         "created_by": "anonymous", "started_at": null, "ended_at": null, "ended_by": null,
     });
@@ -296,4 +300,66 @@ async fn replays_that_can_not_be_are_refused_by_name(fixture: AdminFixture) {
         let asked = json!({ "kind": kind, "selection": selection });
         fixture.post("/resyncs", asked).await.is_problem(422, "selection");
     }
+}
+
+async fn a_replay_into_another_topic_is_looked_at_put_down_and_noted(fixture: AdminFixture) {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic("views.stock", 2).unwrap();
+    let fixture = fixture.with(|settings| settings.kafka.brokers = broker.brokers());
+    fixture.event("A", 2, Is::Pending).await;
+    let kept = json!({ "into": "views.stock", "keys": ["A", "B"] });
+    let preview = fixture.post("/resyncs/replay-preview", kept.clone()).await.body;
+    assert_eq!(preview["events"], 1, "{preview}");
+    let asked = json!({ "kind": "replay", "selection": { "kept": kept }, "reason": "a new view" });
+    let job = fixture.resync(asked).await;
+    assert_eq!(job["selection"], json!({ "kept": kept }));
+    let audited = fixture.get("/audit").await.body["items"][0].clone();
+    assert_eq!(
+        (&audited["action"], &audited["detail"]["selection"]),
+        (&json!("resync.create"), &job["selection"])
+    );
+    let (engine, owner) = (&fixture.engine, fixture.engine.collection.as_ref().unwrap().owner());
+    let (db, env) = (&fixture.db, &fixture.env);
+    let stepped = engine.resync.run_once(db, env, &fixture.outbox, owner.unwrap(), "order-service");
+    let page = stepped.await.unwrap().page.unwrap();
+    page.send(&engine.producer, "product-service").await.unwrap();
+    assert!(engine.resync.note(db, env, page, Ok(())).await.unwrap());
+    let done = fixture.get("/resyncs/1").await.body;
+    let told = (&done["state"], &done["done"], &done["skipped"], &done["hindered"]);
+    assert_eq!(told, (&json!("done"), &json!(1), &json!(1), &Value::Null), "{done}");
+    let skipped = fixture.get("/resyncs/1/skipped").await.body;
+    assert_eq!(skipped["items"], json!([{ "key": "B", "why": "no event of it is kept" }]));
+    assert_eq!(fixture.get("/audit").await.items("action"), ["resync.end", "resync.create"]);
+}
+
+async fn only_topics_that_are_not_of_the_loop_are_sent_into(fixture: AdminFixture) {
+    let refused = async |kept: Value, field: &str| {
+        fixture.post("/resyncs/replay-preview", kept.clone()).await.is_problem(422, field);
+        let asked = json!({ "kind": "replay", "selection": { "kept": kept } });
+        fixture.post("/resyncs", asked).await.is_problem(422, field);
+    };
+    let longer = "x".repeat(250);
+    for name in ["", ".", "..", "a b", "a/b", "ä", "a\n", &longer] {
+        refused(json!({ "into": name, "keys": ["A"] }), "selection.kept.into").await;
+    }
+    let kafka = fixture.engine.settings.kafka.clone();
+    for own in [
+        kafka.outbound_topic,
+        kafka.outbound_ack_topic,
+        kafka.inbound_topic,
+        kafka.inbound_ack_topic,
+    ] {
+        refused(json!({ "into": own, "keys": ["A"] }), "selection.kept.into").await;
+    }
+    let both = json!({ "into": "views.stock", "consumer": "order-service", "keys": ["A"] });
+    refused(both, "selection.kept").await;
+    refused(json!({ "keys": ["A"] }), "selection.kept").await;
+    assert_eq!(fixture.get("/resyncs").await.body["items"], json!([]));
+}
+
+async fn a_topic_that_nobody_can_be_asked_for_is_no_wrong_one(fixture: AdminFixture) {
+    let fixture = fixture.with(|settings| settings.kafka.brokers = "127.0.0.1:1".to_owned());
+    let kept = json!({ "kept": { "into": "views.stock", "keys": ["A"] } });
+    let asked = json!({ "kind": "replay", "selection": kept });
+    fixture.post("/resyncs", asked).await.is_problem(503, "");
 }

@@ -150,6 +150,11 @@ impl ResyncItem {
         }
     }
 
+    /// Why it does not get on, if it is so.
+    pub(in crate::pages) fn hindrance(&self) -> String {
+        common::text::visible(self.hindered.as_deref().unwrap_or_default()).into_owned()
+    }
+
     /// Keys that it has come to.
     pub(in crate::pages) fn met(&self) -> i64 {
         self.done + self.skipped
@@ -191,11 +196,14 @@ fn described(selection: &ResyncSelection) -> String {
                 (None, keys) => format!("of {} named keys", keys.len()),
             };
             let from = kept.from_version.map(|version| format!(" from version {version} on"));
-            format!(
-                "what is kept {which}{}, for {}",
-                from.unwrap_or_default(),
-                common::text::visible(&kept.consumer)
-            )
+            let to = match (&kept.consumer, &kept.into) {
+                (_, Some(topic)) => format!("into the topic {}", common::text::visible(topic)),
+                (consumer, None) => {
+                    let consumer = consumer.as_deref().unwrap_or_default();
+                    format!("for {}", common::text::visible(consumer))
+                }
+            };
+            format!("what is kept {which}{}, {to}", from.unwrap_or_default())
         }
         ResyncSelection::Where(which) => {
             let prefix = which.prefix.as_deref().map(common::text::visible);

@@ -13,6 +13,7 @@ on_every_database!(Site::new =>
     the_page_says_what_differs_and_since_when,
     a_repair_is_asked_for_before_it_is_made,
     a_replay_counts_states_and_is_at_a_version,
+    a_replay_into_a_topic_says_where_to_and_what_hinders_it,
     a_verification_is_started_and_cancelled,
     who_owns_nothing_says_who_does,
 );
@@ -101,6 +102,32 @@ async fn a_replay_counts_states_and_is_at_a_version(site: Site) {
     let page = site.get("/admin/resyncs/1", &cookie).await;
     page.shows(r#"<span data-field="done">9</span> states sent again"#);
     page.shows(r#"<code data-field="place">TEA, version 9</code>"#);
+}
+
+async fn a_replay_into_a_topic_says_where_to_and_what_hinders_it(site: Site) {
+    let cookie = site.signed_in(Role::Viewer).await;
+    let job = NewResync {
+        kind: ResyncKind::Replay,
+        selection: r#"{"kept":{"into":"views.stock","keys":["TEA"]}}"#.to_owned(),
+        reason: None,
+        state: JobState::Running,
+        expected: None,
+        created_us: site.fixture.env.now(),
+        created_by: "ada".to_owned(),
+        created_via: "session".to_owned(),
+    };
+    site.fixture
+        .write(move |conn| {
+            let seq = resync::insert(conn, &job)?;
+            let cursor = r#"{"key":"","hindered":"the topic views.stock does not exist"}"#;
+            let at = resync_job::cursor.eq(cursor);
+            on!(conn, c => diesel::update(resync_job::table.find(seq)).set(at).execute(c))
+        })
+        .await;
+    let page = site.get("/admin/resyncs/1", &cookie).await;
+    page.shows("what is kept of TEA, into the topic views.stock");
+    page.shows(r#"<p data-field="hindered">the topic views.stock does not exist</p>"#);
+    page.shows(r#"<code data-field="place"></code>"#);
 }
 
 async fn a_verification_is_started_and_cancelled(site: Site) {

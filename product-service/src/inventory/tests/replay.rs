@@ -61,7 +61,7 @@ async fn replay(fixture: &ProductFixture, kept: KeptStates) -> (ResyncJob, Vec<E
 
 fn of(keys: &[&str]) -> KeptStates {
     KeptStates {
-        consumer: "order-service".to_owned(),
+        consumer: Some("order-service".to_owned()),
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
         ..KeptStates::default()
     }
