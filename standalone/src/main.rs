@@ -45,7 +45,7 @@ enum Command {
     Repair(admin_cli::proof::RepairArgs),
     /// Send the states of keys again: of some, of all, or of those that changed lately.
     Resync(admin_cli::proof::ResyncArgs),
-    /// Send the kept states of keys through the loop once more, for a consumer to go through them again.
+    /// Send the kept states of keys once more: through the loop, for a consumer, or into another topic.
     Replay(admin_cli::proof::ReplayArgs),
     /// Mend what a database misses that came back from a backup.
     Restored(admin_cli::proof::RestoredArgs),

@@ -90,6 +90,8 @@ fn a_proof_that_is_asked_for_wrongly_is_refused_before_anything_is_sent() {
     wrong(&["resync", "--changed-since", "soon"], "2h for two hours ago");
     wrong(&["replay", "--consumer", "order-service"], "--since");
     wrong(&["replay", "--key", "TEA"], "--consumer");
+    wrong(&["replay", "--into", "views.stock"], "--since");
+    wrong(&["replay", "--into", "views", "--consumer", "x", "--key", "TEA"], "--consumer");
     wrong(&["replay", "--consumer", "order-service", "--since", "soon"], "2h for two hours ago");
     wrong(&["replay", "--consumer", "order-service", "--since", "2h", "--key", "TEA"], "--key");
     wrong(&["resync", "--prefix", "T", "--url", "http://127.0.0.1:1"], "use --yes to confirm");

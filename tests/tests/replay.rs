@@ -1,12 +1,16 @@
-//! A copy that was thrown away is made anew: by the filling, and from its source's history by a replay.
+//! A copy that was thrown away is made anew: by the filling, and from its source's history by a replay. And the history
+//! goes into another topic, as it was sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use rdkafka::message::{Headers, Message, OwnedMessage};
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 use stockloop_tests::program::{Outcome, Program, assert_contains};
 
-use crate::system::{DEADLINE, InventoryRow, RealParts, TestService, TestSystem};
+use crate::system::load::Load;
+use crate::system::random::Random;
+use crate::system::{DEADLINE, InventoryRow, PARTITIONS, RealParts, TestService, TestSystem};
 
 /// Nobody looks whether a copy is to be filled.
 const NO_FILLING: [(&str, &str); 1] = [("STOCKLOOP__OUTBOX__WATCH_CRON", "0 0 0 1 1 *")];
@@ -118,10 +122,13 @@ async fn said(system: &TestSystem, code: i32, args: &[&str]) -> String {
 async fn run_replay(system: &TestSystem, args: &[&str]) -> Outcome {
     let consumers = system.product.get("/api/admin/v1/consumers").await.ok();
     let consumer = consumers["items"][0]["name"].as_str().unwrap();
+    run_command(system, &[&["replay", "--consumer", consumer], args].concat())
+}
+
+fn run_command(system: &TestSystem, args: &[&str]) -> Outcome {
     let (program, url) = (Program::built("stockloop"), system.product.base_url.get());
-    let args = [&["replay", "--consumer", consumer], args].concat();
     let env = [("STOCKLOOP_ADMIN_URL", url.as_str())];
-    tokio::task::block_in_place(|| program.run(&args, &env))
+    tokio::task::block_in_place(|| program.run(args, &env))
 }
 
 /// Answers of events, by what they say.
@@ -152,4 +159,97 @@ async fn assert_equal(system: &TestSystem, whole: &[InventoryRow]) {
     });
     let verdict = verdict.await;
     assert_eq!(verdict["state"], "equal", "{verdict}");
+}
+
+/// So many pages that a kill comes in the middle of them.
+const CHANGES: usize = 2_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_goes_into_another_topic_as_it_was_and_a_kill_loses_nothing() {
+    let Some(parts) = RealParts::shared("replay_into") else { return };
+    let kafka = parts.kafka;
+    let mut system = TestSystem::on("replay_into", parts).await;
+    system.order.wait_until_complete().await;
+    let base = system.product.base_url.clone();
+    let mut load = Load::start(&mut Random::new(), &system.product, &[base], 20, CHANGES).await;
+    load.assert_all_arrived(&system).await;
+    assert_eq!(system.product.delete("/api/v1/inventory/SKU-019").await.status, 204);
+    system.wait_until_settled().await;
+    let whole = by_key(&system, system.topics.events());
+    let events = "SELECT count(*) AS n FROM outbox_event";
+    let before = system.product.count(events).await;
+
+    let view = format!("{}.view", system.topics.events());
+    let own = system.topics.acks().to_owned();
+    for (topic, why) in [
+        (own.as_str(), "is a topic of the loop"),
+        ("a/b", "a topic's name has 1 to 249 characters"),
+        (view.as_str(), "does not exist; make it first"),
+    ] {
+        let refused = run_command(&system, &["replay", "--into", topic, "--since", "1d", "--yes"]);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert_contains(&refused.stderr, &[why]);
+    }
+
+    kafka.create_topic(&view, PARTITIONS).await.unwrap();
+    let asked = ["replay", "--into", view.as_str(), "--since", "1d", "--yes", "--json"];
+    let outcome = run_command(&system, &asked);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let job: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&job["state"], &job["done"]), (&json!("done"), &json!(before)), "{job}");
+    assert_eq!(system.topics.all_of(&view).len(), usize::try_from(before).unwrap(), "each once");
+    assert_eq!(by_key(&system, &view), whole);
+
+    let killed = format!("{view}.killed");
+    kafka.create_topic(&killed, PARTITIONS).await.unwrap();
+    let kept = json!({ "kept": { "into": killed, "since": "2020-01-01T00:00:00Z" } });
+    let asked = json!({ "kind": "replay", "selection": kept });
+    let job = system.product.post("/api/admin/v1/resyncs", asked).await.ok();
+    let path = format!("/api/admin/v1/resyncs/{}", job["seq"].as_str().unwrap());
+    eventually("some pages to be sent", DEADLINE, async || {
+        let job = system.product.get(&path).await.ok();
+        if job["done"].as_i64() >= Some(100) { Ok(()) } else { Err(job) }
+    })
+    .await;
+    system.product.kill9();
+    system.product.start();
+    let job = system.product.get(&path).await.ok();
+    assert!(job["done"].as_i64() < Some(before), "it was killed in the middle: {job}");
+    // What the killed one held is free again after a while.
+    let done = eventually("the rest to be sent", 2 * DEADLINE, async || {
+        let job = system.product.get(&path).await.ok();
+        if job["ended_at"].is_null() { Err(job) } else { Ok(job) }
+    });
+    let done = done.await;
+    assert_eq!((&done["state"], &done["done"]), (&json!("done"), &json!(before)), "{done}");
+    assert_eq!(by_key(&system, &killed), whole, "nothing is missing");
+    let sent = system.topics.all_of(&killed).len();
+    let twice = sent - usize::try_from(before).unwrap();
+    assert!(twice <= 100, "one page was sent twice at the most, not {twice} messages");
+    assert_eq!(system.product.count(events).await, before, "no event was made");
+    system.stop().await;
+}
+
+/// A message, but for its topic, offset, time and attempt.
+type Told = (i32, Vec<(String, Vec<u8>)>, Vec<u8>);
+
+/// Each key's messages on a topic in their order, each event once.
+fn by_key(system: &TestSystem, topic: &str) -> BTreeMap<Vec<u8>, Vec<Told>> {
+    let (mut keys, mut seen) = (BTreeMap::<Vec<u8>, Vec<Told>>::new(), BTreeSet::new());
+    for message in system.topics.all_of(topic) {
+        let headers = headers(&message);
+        let id = headers.iter().find(|(name, _)| name == "ce_id").unwrap().1.clone();
+        if seen.insert(id) {
+            let key = message.key().unwrap().to_vec();
+            let told = (message.partition(), headers, message.payload().unwrap().to_vec());
+            keys.entry(key).or_default().push(told);
+        }
+    }
+    keys
+}
+
+fn headers(message: &OwnedMessage) -> Vec<(String, Vec<u8>)> {
+    let headers = message.headers().unwrap().iter();
+    let headers = headers.map(|one| (one.key.to_owned(), one.value.unwrap_or_default().to_vec()));
+    headers.filter(|(name, _)| name != "stockloopattempt").collect()
 }

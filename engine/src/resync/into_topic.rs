@@ -1,9 +1,9 @@
 //! Kept states into another topic, beside the loop: each as the message that its event was, and nobody is asked for an
 //! answer.
 //!
-//! One transaction reads a page and holds the job, another notes the page once the broker has all of it, and none is open
-//! while messages travel. A kill in between repeats that page, and leaves nothing out. Nobody gives the hold back then: it
-//! ends by itself, by the database's clock.
+//! One transaction reads a page and holds the job, another notes the page once the broker has all of it, and none is
+//! open while messages travel. A kill in between repeats that page, and leaves nothing out. Nobody gives the hold back
+//! then: it ends by itself, by the database's clock.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -198,9 +198,9 @@ impl KeptPage {
 }
 
 impl Resync {
-    /// Notes what became of a page, and gives its job back; returns whether to go on at once. What hinders it is kept with
-    /// the job, and the same page is its next one. A job that was cancelled, or held for so long that another may have gone
-    /// on with it, is left alone.
+    /// Notes what became of a page, and gives its job back; returns whether to go on at once. What hinders it is kept
+    /// with the job, and the same page is its next one. A job that was cancelled, or held for so long that another may
+    /// have gone on with it, is left alone.
     ///
     /// # Errors
     /// When the database fails; the page is sent once more then, after the hold.

@@ -153,7 +153,7 @@ fn step(
         return Ok((Outcome { worked: true, ..Outcome::default() }, LastStep::default()));
     };
     if let ResyncSelection::Kept(kept @ KeptStates { into: Some(topic), .. }) = &selection {
-        let page = into_topic::begin(conn, job, (kept, topic), env, owner)?;
+        let page = into_topic::begin(conn, job, (kept, topic.as_str()), env, owner)?;
         let outcome = Outcome { worked: page.is_some(), page, ..Outcome::default() };
         return Ok((outcome, LastStep::default()));
     }

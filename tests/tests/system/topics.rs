@@ -176,7 +176,8 @@ impl Topics {
         all.collect()
     }
 
-    fn all_of(&self, topic: &str) -> Vec<OwnedMessage> {
+    /// All messages that are on a topic of as many partitions as every topic here, those of a partition in their order.
+    pub(crate) fn all_of(&self, topic: &str) -> Vec<OwnedMessage> {
         let reader: BaseConsumer = self
             .client()
             .set("group.id", "a-test-that-reads")

@@ -104,7 +104,13 @@ pub(super) async fn job(ctx: &CommandContext, job: &Value) -> anyhow::Result<Val
         "Job {} runs in the service; Ctrl-C leaves it running, and the page /admin/proof shows and cancels it.",
         printable(seq)
     ));
-    let message = |job: &Value| format!("{} skipped  {}", keys(count(job, "skipped")), place(job));
+    let message = |job: &Value| {
+        let hindered = match job["hindered"].is_null() {
+            true => String::new(),
+            false => format!("  waits: {}", told(job, "hindered")),
+        };
+        format!("{} skipped  {}{hindered}", keys(count(job, "skipped")), place(job))
+    };
     let replays = job["kind"] == "replay";
     let position = |job: &Value| {
         // What it skips are keys, also where it counts states.

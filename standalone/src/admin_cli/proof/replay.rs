@@ -1,4 +1,4 @@
-//! `replay`: sends the kept states of keys through the loop once more.
+//! `replay`: sends the kept states of keys through the loop once more, or into another topic.
 
 use clap::Args;
 use hyper::Method;
@@ -22,10 +22,17 @@ Examples:
   stockloop replay --consumer order-service --key TEA --key MUG
   stockloop replay --consumer order-service --key TEA --from-version 7
   stockloop replay --consumer order-service --since 2h --reason 'rebuilt its copy'
+  stockloop replay --into views.stock --since 7d --reason 'a new view'
 
-Each kept version goes out as a new event, oldest first, and each key ends with its present state. A
-copy that has a state or a newer one answers `superseded` and stays as it is. First it shows what
-would be sent at the most and what may be gone, and asks. Other jobs that send states go before it.
+For a consumer, each kept version goes out as a new event, oldest first, and each key ends with its
+present state. A copy that has a state or a newer one answers `superseded` and stays as it is.
+
+Into a topic, which has to be there and must be none of the loop's, each kept version goes out as the
+message that its event was first sent as: same key, value and headers, each key's in the order of its
+versions. Nobody answers, and no event is made. A message may come twice, after a kill.
+
+First it shows what would be sent at the most and what may be gone, and asks. Other jobs that send
+states go before it.
 `stockloop resync` sends present states only, which is enough wherever the way to them does not
 matter.
 
@@ -37,9 +44,8 @@ Exit codes:
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(super) connection: Connection,
-    /// Who is to have the states; the other consumers get them, too, and answer that they have them.
-    #[arg(long, value_name = "NAME")]
-    consumer: String,
+    #[command(flatten)]
+    receiver: Receiver,
     #[command(flatten)]
     selection: KeptSelection,
     /// Only from this version on, of one key.
@@ -51,6 +57,18 @@ pub(crate) struct ReplayArgs {
     /// Don't ask for confirmation.
     #[arg(long, short)]
     yes: bool,
+}
+
+/// Where to: exactly one of these.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Receiver {
+    /// Who is to have the states, through the loop; the other consumers get them, too, and answer that they have them.
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
+    /// Another topic that the states are sent into, beside the loop.
+    #[arg(long, value_name = "TOPIC")]
+    into: Option<String>,
 }
 
 /// Which states: exactly one of these.
@@ -76,8 +94,13 @@ pub(super) async fn run(ctx: &CommandContext, args: &ReplayArgs) -> anyhow::Resu
         return Ok(Outcome::Done);
     }
     told(ctx, args, &preview);
-    let question = format!("Send that again, for {}?", printable(&args.consumer));
-    if !confirmed(&question, args.yes)? {
+    if args.receiver.into.is_some() && count(&preview, "events") == 0 {
+        if ctx.json {
+            eprintln!("stockloop: no event of that is kept; nothing to send");
+        }
+        return Ok(Outcome::NotDone);
+    }
+    if !confirmed(&question(&args.receiver), args.yes)? {
         ctx.remark("Nothing was done.");
         return Ok(Outcome::NotDone);
     }
@@ -86,7 +109,10 @@ pub(super) async fn run(ctx: &CommandContext, args: &ReplayArgs) -> anyhow::Resu
 }
 
 fn selected(ctx: &CommandContext, args: &ReplayArgs) -> Value {
-    let mut kept = json!({ "consumer": args.consumer });
+    let mut kept = match &args.receiver {
+        Receiver { into: Some(topic), .. } => json!({ "into": topic }),
+        Receiver { consumer, .. } => json!({ "consumer": consumer }),
+    };
     match args.selection.since {
         Some(since) => kept["since"] = json!(since.seen_from(ctx.now())),
         None => kept["keys"] = json!(args.selection.key),
@@ -97,6 +123,16 @@ fn selected(ctx: &CommandContext, args: &ReplayArgs) -> Value {
     kept
 }
 
+fn question(receiver: &Receiver) -> String {
+    match receiver {
+        Receiver { into: Some(topic), .. } => format!("Send that into {}?", printable(topic)),
+        Receiver { consumer, .. } => {
+            let consumer = consumer.as_deref().unwrap_or_default();
+            format!("Send that again, for {}?", printable(consumer))
+        }
+    }
+}
+
 /// Whether it is known that nothing changed since the moment that is asked for.
 fn is_empty(kept: &Value, preview: &Value) -> bool {
     let since = !kept["since"].is_null() && preview["may_be_gone_before"].is_null();
@@ -105,7 +141,8 @@ fn is_empty(kept: &Value, preview: &Value) -> bool {
 
 /// Tells people what would be sent at the most, what may be gone, and what to do before.
 fn told(ctx: &CommandContext, args: &ReplayArgs, preview: &Value) {
-    ctx.remark(&covered(preview));
+    let into_topic = args.receiver.into.is_some();
+    ctx.remark(&covered(preview, into_topic));
     if !preview["may_be_gone_before"].is_null() {
         let before = moment(preview, "may_be_gone_before");
         ctx.remark(&format!(
@@ -114,24 +151,28 @@ fn told(ctx: &CommandContext, args: &ReplayArgs, preview: &Value) {
     }
     let gone = preview["gone"].as_array().map(Vec::as_slice).unwrap_or_default();
     for key in gone.iter().take(SHOWN) {
-        ctx.remark(&format!("  {}", missing(key, args.from_version)));
+        ctx.remark(&format!("  {}", missing(key, args.from_version, into_topic)));
     }
     if gone.len() > SHOWN {
         ctx.remark(&format!("  and {} more keys of which not all is kept", gone.len() - SHOWN));
     }
-    if !args.selection.key.is_empty() {
+    if let (Some(consumer), false) = (&args.receiver.consumer, args.selection.key.is_empty()) {
         ctx.remark(&format!(
             "Where a key is in quarantine at {}, lift that first: else each state is tried until it is EXHAUSTED.",
-            printable(&args.consumer)
+            printable(consumer)
         ));
     }
 }
 
 /// How many states that may be: one that was sent again has more than one event, and is sent once.
-fn covered(preview: &Value) -> String {
+fn covered(preview: &Value, into_topic: bool) -> String {
     let events = count(preview, "events");
-    if events == 0 {
-        return "No event of that is kept; only present states would be sent.".to_owned();
+    match (events, into_topic) {
+        (0, true) => return "No event of that is kept; nothing to send.".to_owned(),
+        (0, false) => {
+            return "No event of that is kept; only present states would be sent.".to_owned();
+        }
+        _ => {}
     }
     let from = moment(preview, "from");
     let these = match preview["more"] == true {
@@ -141,14 +182,17 @@ fn covered(preview: &Value) -> String {
             format!("At most {}, of events from {from} to {to}", states(events))
         }
     };
-    format!("{these}; each version is sent once, and each key ends with its present state.")
+    let end = if into_topic { "" } else { ", and each key ends with its present state" };
+    format!("{these}; each version is sent once{end}.")
 }
 
 /// What is not kept of a key, of the versions that are asked for.
-fn missing(key: &Value, asked: Option<i64>) -> String {
+fn missing(key: &Value, asked: Option<i64>, into_topic: bool) -> String {
     let name = follow::told(key, "key");
     let (newest, kept) = (key["newest_version"].as_i64(), key["kept_from_version"].as_i64());
     match (newest, kept) {
+        (_, None) if into_topic => format!("{name}: none is kept; it would be skipped"),
+        (_, Some(version)) if into_topic => format!("{name}: kept from version {version} on"),
         (None, _) => format!("{name}: there is none; it would be skipped"),
         (Some(newest), _) if asked.is_some_and(|asked| asked > newest) => {
             format!("{name}: its newest version is {newest}; that would be sent")
@@ -171,15 +215,17 @@ mod tests {
 
     #[test]
     fn events_are_as_many_states_at_the_most() {
-        let said = covered(&preview(55, false));
+        let said = covered(&preview(55, false), false);
         let most = "At most 55 states, of events from 2026-11-28 12:00:00 UTC to 2026-11-28 12:00:03 UTC; each ";
         assert!(said.starts_with(most), "{said}");
-        let said = covered(&preview(10_000, true));
+        let said = covered(&preview(10_000, true), false);
         assert!(
             said.starts_with("There are 10,000 kept events or more, from 2026-11-28"),
             "{said}"
         );
-        assert!(covered(&preview(0, false)).contains("only present states"));
+        assert!(covered(&preview(0, false), false).contains("only present states"));
+        assert!(covered(&preview(0, false), true).contains("nothing to send"));
+        assert!(covered(&preview(5, false), true).ends_with("; each version is sent once."));
     }
 
     #[test]
@@ -205,7 +251,10 @@ mod tests {
             (None, Some(4), None, "TEA: there is none; it would be skipped"),
         ] {
             let key = json!({ "key": "TEA", "newest_version": newest, "kept_from_version": kept });
-            assert_eq!(missing(&key, asked), said);
+            assert_eq!(missing(&key, asked, false), said);
         }
+        let key = |kept: Option<i64>| json!({ "key": "TEA", "newest_version": null, "kept_from_version": kept });
+        assert_eq!(missing(&key(Some(4)), None, true), "TEA: kept from version 4 on");
+        assert_eq!(missing(&key(None), None, true), "TEA: none is kept; it would be skipped");
     }
 }
