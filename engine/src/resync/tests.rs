@@ -60,7 +60,7 @@ impl Jobs {
     }
 
     /// A replay of all that is kept of `keys` into a topic.
-    async fn into_topic(&self, keys: &[&str]) -> i64 {
+    async fn topic_job(&self, keys: &[&str]) -> i64 {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let into = Some("views".to_owned());
         let kept = KeptStates { into, keys, ..KeptStates::default() };
@@ -170,7 +170,7 @@ async fn kept_states_go_into_another_topic_page_by_page(database: TestDatabase) 
     }
     let mut events = jobs.events().await;
     events.sort_by(|one, other| (&one.key, one.version).cmp(&(&other.key, other.version)));
-    let seq = jobs.into_topic(&["SHORT", "NONE", "LONG"]).await;
+    let seq = jobs.topic_job(&["SHORT", "NONE", "LONG"]).await;
     assert_eq!(jobs.job(seq).await.reached(), (None, None));
     let mut sent = Vec::new();
     for (count, reached, state) in
@@ -210,7 +210,7 @@ async fn a_page_that_nobody_noted_is_sent_again_when_its_hold_is_over(database: 
     for _ in 0..120 {
         jobs.0.change("A", "more", false).await;
     }
-    let seq = jobs.into_topic(&["A"]).await;
+    let seq = jobs.topic_job(&["A"]).await;
     let late = jobs.page().await.unwrap();
     assert!(jobs.page().await.is_none());
     jobs.end_hold(seq).await;
@@ -229,7 +229,7 @@ async fn a_page_that_nobody_noted_is_sent_again_when_its_hold_is_over(database: 
 async fn what_hinders_a_page_is_kept_and_the_page_is_next(database: TestDatabase) {
     let jobs = Jobs(Shelf::made(database).await);
     jobs.0.change("A", "once", false).await;
-    let seq = jobs.into_topic(&["A"]).await;
+    let seq = jobs.topic_job(&["A"]).await;
     let first = jobs.page().await.unwrap();
     let said = messages(&first);
     assert!(!jobs.note(first, Err("the topic views does not exist")).await, "it rests");
@@ -246,7 +246,7 @@ async fn what_hinders_a_page_is_kept_and_the_page_is_next(database: TestDatabase
 async fn a_job_that_is_cancelled_notes_no_page(database: TestDatabase) {
     let jobs = Jobs(Shelf::made(database).await);
     jobs.0.change("A", "once", false).await;
-    let seq = jobs.into_topic(&["A"]).await;
+    let seq = jobs.topic_job(&["A"]).await;
     let page = jobs.page().await.unwrap();
     let now = jobs.0.clock_now();
     assert!(run(&jobs.0.owner, move |conn| cancel(conn, seq, now, "bob")).await);
