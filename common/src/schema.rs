@@ -592,6 +592,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    view_position (topic, partition) {
+        topic -> Text,
+        partition -> Integer,
+        begun_us -> BigInt,
+        next_offset -> BigInt,
+        written_us -> Nullable<BigInt>,
+        taken_us -> Nullable<BigInt>,
+        end_offset -> Nullable<BigInt>,
+        checked_us -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     copy_state (only_row) {
         only_row -> SmallInt,
         copy_id -> Text,

@@ -33,6 +33,7 @@ use crate::resync::Resync;
 use crate::retention::ForgetOwn;
 use crate::stats::{SampleGauges, Sampler};
 use crate::verify::{Collection, Remote, Replicas, Verifier};
+use crate::views::{CopiedView, ViewCopy};
 
 /// What a service's own parts are made from, before the engine around them is: see [`Hooks`].
 #[derive(Clone)]
@@ -63,6 +64,8 @@ pub struct Hooks {
     pub collection: Option<Collection>,
     /// What it knows of its commands, if it sends any whose effect can be lost.
     pub commander: Option<Arc<dyn Commander>>,
+    /// The view that it keeps a copy of, if any.
+    pub view: Option<CopiedView>,
 }
 
 impl Hooks {
@@ -75,6 +78,7 @@ impl Hooks {
             forget: None,
             collection: None,
             commander: None,
+            view: None,
         }
     }
 }
@@ -135,6 +139,8 @@ pub struct Engine {
     pub lost: Option<Lost>,
     /// What fills copies that are not complete, if it owns anything.
     pub bootstrap: Option<Bootstrap>,
+    /// The copy of a view, if it keeps one.
+    pub view: Option<ViewCopy>,
     pub(crate) in_flight: InFlight,
     /// What deletes old rows of the service's own tables.
     pub(crate) forget: Option<ForgetOwn>,
@@ -188,7 +194,8 @@ impl Engine {
         let bootstrap =
             engine.bootstrap.clone().map(|bootstrap| Bootstrap { db: db.clone(), ..bootstrap });
         let lost = engine.lost.clone().map(|lost| Lost { db: db.clone(), ..lost });
-        let background = Self { db, verifier, restorer, lost, bootstrap, ..engine.clone() };
+        let view = engine.view.clone().map(|view| ViewCopy { db: db.clone(), ..view });
+        let background = Self { db, verifier, restorer, lost, bootstrap, view, ..engine.clone() };
         Ok((engine, Loops::new(background, collector)))
     }
 
@@ -238,8 +245,15 @@ impl Engine {
             commander,
             woken: Arc::default(),
         });
+        let view = hooks.view.map(|CopiedView { topic, view }| ViewCopy {
+            db: db.clone(),
+            env: env.clone(),
+            topic,
+            view,
+        });
         Ok(Self {
             verifier,
+            view,
             lost,
             bootstrap: owner
                 .map(|owner| Bootstrap::new(&db, &env, owner, &settings.kafka.outbound_topic)),

@@ -40,6 +40,7 @@ mod schema_tests;
 mod sqlstate_tests;
 pub mod stats;
 pub mod verify;
+pub mod views;
 pub mod worker;
 
 pub use engine::{Engine, HookContext, Hooks, open_database};

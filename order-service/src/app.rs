@@ -6,12 +6,14 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 use common::db::{ENGINE_MIGRATIONS, MigrationSet};
 use engine::verify::Collection;
+use engine::views::CopiedView;
 use engine::{Engine, HookContext, Hooks};
 use service::app::{Routes, Service};
 
 use crate::details::DetailsClient;
 use crate::inventory::{CopiedInventory, Inventory, InventoryHandler};
 use crate::orders::{Orders, OrdersCommander, OrdersListener};
+use crate::purchases::{Purchases, PurchasesView};
 use crate::retention;
 use crate::routes;
 use crate::schema::MIGRATIONS;
@@ -32,6 +34,8 @@ static SCHEMA: &[MigrationSet] = &[ENGINE_MIGRATIONS, MIGRATIONS];
 fn hooks(context: &HookContext) -> Hooks {
     let listener = OrdersListener::new(context.outbox.clone(), context.signals.clone());
     let commander = OrdersCommander::new(context.outbox.clone(), context.signals.clone());
+    let topic = context.settings.views.purchases_topic.clone();
+    let view = CopiedView { topic, view: Arc::new(PurchasesView) };
     Hooks {
         sends: true,
         handler: Some(Arc::new(InventoryHandler)),
@@ -39,6 +43,7 @@ fn hooks(context: &HookContext) -> Hooks {
         forget: Some(retention::forget),
         collection: Some(Collection::Copied(Arc::new(CopiedInventory))),
         commander: Some(Arc::new(commander)),
+        view: Some(view).filter(|view| !view.topic.is_empty()),
     }
 }
 
@@ -53,11 +58,14 @@ fn mount(engine: &Engine) -> anyhow::Result<Routes> {
         signals: engine.signals.clone(),
         stopping: engine.stopping.clone(),
     });
+    let topic = engine.view.as_ref().map(|view| view.topic.clone());
+    let purchases = Data::new(Purchases { db: engine.db.clone(), topic });
     Ok(Arc::new(move |config: &mut ServiceConfig| {
         config
             .app_data(inventory.clone())
             .app_data(details.clone())
             .app_data(orders.clone())
+            .app_data(purchases.clone())
             .configure(routes::configure);
     }))
 }

@@ -4,6 +4,7 @@ mod app;
 pub mod details;
 pub mod inventory;
 pub mod orders;
+pub mod purchases;
 pub mod retention;
 pub mod routes;
 pub mod schema;

@@ -82,6 +82,19 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    purchases_view (customer) {
+        customer -> Text,
+        version -> BigInt,
+        purchases -> Nullable<Text>,
+        begun_us -> BigInt,
+        partition -> Integer,
+        message_offset -> BigInt,
+        written_us -> BigInt,
+        stored_us -> BigInt,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {

@@ -37,6 +37,7 @@ fn hooks(context: &HookContext) -> Hooks {
         forget: Some(retention::forget),
         collection: Some(Collection::Owned(Arc::new(OwnedInventory))),
         commander: None,
+        view: None,
     }
 }
 

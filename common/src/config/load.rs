@@ -51,6 +51,7 @@ impl Settings {
             verify.share
         );
         self.check_topics()?;
+        self.check_views()?;
         self.check_log()?;
         self.check_external()?;
         let first = &self.kafka.outbound_consumer;
@@ -90,6 +91,22 @@ impl Settings {
         anyhow::ensure!(
             in_sync <= 1 || replicas >= in_sync,
             "kafka.min_insync_replicas is {in_sync}, and kafka.replication {replicas}: with fewer replicas nothing could be written, so set as many at the least"
+        );
+        Ok(())
+    }
+
+    /// Events and answers are no view: all of them would be dead letters.
+    fn check_views(&self) -> anyhow::Result<()> {
+        let (topic, kafka) = (&self.views.purchases_topic, &self.kafka);
+        let of_the_loop = [
+            &kafka.outbound_topic,
+            &kafka.outbound_ack_topic,
+            &kafka.inbound_topic,
+            &kafka.inbound_ack_topic,
+        ];
+        anyhow::ensure!(
+            topic.is_empty() || !of_the_loop.contains(&topic),
+            "views.purchases_topic is {topic}, a topic of events or answers; set the topic of the view, or leave it empty"
         );
         Ok(())
     }
@@ -238,6 +255,21 @@ mod tests {
             let error = format!("{:#}", load(kafka).unwrap_err());
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn a_view_is_on_a_topic_of_its_own() {
+        let load = |topic: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let text = format!("[views]\npurchases_topic = \"{topic}\"\n");
+            file.write_all(text.as_bytes()).unwrap();
+            Settings::load(DEFAULTS, Some(file.path()))
+        };
+        assert_eq!(load("").unwrap().views.purchases_topic, "", "none by default");
+        let settings = load("stockloop.views.purchases.v1").unwrap();
+        assert_eq!(settings.views.purchases_topic, "stockloop.views.purchases.v1");
+        let error = load(&settings.kafka.outbound_topic).unwrap_err().to_string();
+        assert!(error.contains("views.purchases_topic is stockloop.inventory.v1"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub struct Settings {
     /// Further services that read this one's events, by their names.
     #[serde(default)]
     pub consumers: BTreeMap<String, ConsumerSettings>,
+    /// Copies of views that other programs keep.
+    #[serde(default)]
+    pub views: ViewSettings,
     /// Events that go out.
     pub outbox: OutboxSettings,
     /// Events that come in.
@@ -172,6 +175,14 @@ pub struct ConsumerSettings {
     /// Its `http.api_token`, if it has one.
     #[serde(default, serialize_with = "redacted")]
     pub api_token: SecretString,
+}
+
+/// Copies of views that other programs keep on topics; none by default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewSettings {
+    /// The topic of each customer's last purchases, of which order-service keeps a copy; empty: it keeps none.
+    pub purchases_topic: String,
 }
 
 /// How events are sent and how long they are tried.

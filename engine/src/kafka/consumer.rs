@@ -95,6 +95,20 @@ impl Consumer {
             topic if topic == settings.outbound_topic => "observer",
             _ => "inbox",
         };
+        Self::subscribe_as(purpose, settings, group, topic, broker)
+    }
+
+    /// The same of a topic that is not the loop's, called `purpose` where consumers are reported.
+    ///
+    /// # Errors
+    /// When a property is not understood.
+    pub fn subscribe_as(
+        purpose: &'static str,
+        settings: &KafkaSettings,
+        group: &str,
+        topic: &str,
+        broker: BrokerState,
+    ) -> Result<Self, KafkaError> {
         let state = broker.consumer(purpose, topic, group);
         let assigned = Assigned::default();
         let membership = Membership {
@@ -184,13 +198,28 @@ impl Consumer {
             let is_last = aside.records.is_empty();
             (record, if is_last { std::mem::take(&mut aside.paused) } else { BTreeSet::new() })
         };
-        // Also those that another member has by now: they may come back.
+        self.resume(paused);
+        Some(record)
+    }
+
+    /// Lets partitions give messages again; also those that another member has by now: they may come back.
+    fn resume(&self, paused: BTreeSet<i32>) {
         if !paused.is_empty()
             && let Err(error) = self.inner().resume(&self.partitions(paused))
         {
             tracing::warn!(%error, "partitions can't be resumed");
         }
-        Some(record)
+    }
+
+    /// Drops what was set aside of `partition`.
+    fn drop_aside(&self, partition: i32) {
+        let paused = {
+            let mut aside = self.aside();
+            aside.records.retain(|record| record.partition != partition);
+            let is_last = aside.records.is_empty();
+            if is_last { std::mem::take(&mut aside.paused) } else { BTreeSet::new() }
+        };
+        self.resume(paused);
     }
 
     fn aside(&self) -> MutexGuard<'_, Aside> {
@@ -300,6 +329,29 @@ impl Consumer {
         let (inner, topic) = (self.inner(), self.topic().to_owned());
         let ask = move || inner.fetch_watermarks(&topic, partition, ASK);
         Ok(blocking("the end of a partition can't be asked for", ask).await?.1)
+    }
+
+    /// The partitions that are assigned to it now.
+    ///
+    /// # Errors
+    /// When its client does not say so.
+    pub fn held(&self) -> Result<BTreeSet<i32>, KafkaError> {
+        let held = self.inner().assignment();
+        let held = held.map_err(KafkaError::during("what is assigned is not known"))?;
+        let elements = held.elements_for_topic(self.topic());
+        Ok(elements.iter().map(|element| element.partition()).collect())
+    }
+
+    /// Reads an assigned partition from `offset` on; what was taken of it and lies behind that comes again.
+    ///
+    /// # Errors
+    /// When its client does not read that partition yet, or not any more.
+    pub async fn seek(&self, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let (inner, topic) = (self.inner(), self.topic().to_owned());
+        let ask = move || inner.seek(&topic, partition, Offset::Offset(offset), ASK);
+        blocking("a partition can't be read from another place", ask).await?;
+        self.drop_aside(partition);
+        Ok(())
     }
 
     /// Puts a new client in the place of `old` when what it met can't end otherwise.

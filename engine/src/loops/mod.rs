@@ -11,6 +11,7 @@ mod restoring;
 mod sending;
 mod settling;
 mod verifying;
+mod viewing;
 mod watching;
 
 use std::sync::Arc;
@@ -80,6 +81,7 @@ impl Loops {
         if let Some(handler) = &engine.handler {
             engine.start_receiving(Arc::clone(handler), &stop, &tasks)?;
         }
+        self.start_viewing(&stop, &tasks)?;
         engine.clone().start_watching(&stop, &tasks)?;
         self.start_verifying(&stop, &tasks);
         self.start_restoring(&stop, &tasks);

@@ -14,6 +14,7 @@ use prometheus_client::registry::Unit;
 
 use super::{ConsumerSample, Partition, Sample, Sampler, Verified};
 use crate::outbox::SlotState;
+use crate::views::ViewLag;
 
 /// Shows the newest sample at each scrape; nothing before the first, rather than a false 0.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl Collector for SampleGauges {
             let help = "Whether the copy of the other service's states has been complete";
             gauge(&mut encoder, "copy_complete", help, None, i64::from(complete))?;
         }
+        encode_views(&mut encoder, &sample.views)?;
         encode_verifiable(&mut encoder, &sample, &self.verifiable)?;
         encode_verified(&mut encoder, &sample.verified)?;
         encode_partitions(&mut encoder, &sample)?;
@@ -192,6 +194,21 @@ fn spans(sample: &Sample) -> [Described<f64>; 3] {
         ("sample_timestamp", "When the gauges were sampled, since 1970", epoch(sample.as_of)),
         ("sample_duration", "How long sampling took", sample.took.as_secs_f64()),
     ]
+}
+
+/// A gauge by topic; none where no view is copied.
+fn encode_views(encoder: &mut DescriptorEncoder<'_>, views: &[ViewLag]) -> Result<(), Error> {
+    if views.is_empty() {
+        return Ok(());
+    }
+    let help = "Messages of a view's topic that its copy has not taken";
+    let name = "view_behind_messages";
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for one in views {
+        let labels = [("topic", one.topic.as_str())];
+        ConstGauge::new(one.behind).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 /// A gauge by consumer that says which are to be verified, also before the first verdict.

@@ -26,6 +26,7 @@ use crate::counters;
 use crate::inbox::quarantine;
 use crate::outbox::{self, SlotState, slot_state};
 use crate::verify::State;
+use crate::views::{self, ViewLag};
 
 /// The shortest pause between two samples.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
@@ -82,6 +83,8 @@ pub struct Sample {
     pub database_behind: bool,
     /// What keeps the database's log for the relay, if anything does.
     pub log_slot: Option<SlotState>,
+    /// How far the copies of views are, whose topics were looked at lately.
+    pub views: Vec<ViewLag>,
 }
 
 /// How far one consumer is.
@@ -304,6 +307,7 @@ impl Sample {
             consumers,
             database_behind: is_open(conn, AlertKind::DatabaseBehind, None)?,
             log_slot: slot_state(conn)?,
+            views: views::lags(conn, as_of)?,
             copy_complete: copy_state::read(conn)?.map(|copy| copy.is_complete()),
             took: begun.elapsed(),
         })

@@ -39,6 +39,7 @@ fn hooks(_context: &HookContext) -> Hooks {
         forget: None,
         collection: Some(Collection::Copied(Arc::new(CopyTable::<Index>::new()))),
         commander: None,
+        view: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod inventory;
 mod orders;
 mod problems;
+mod purchases;
 mod stream;
 mod write;
 
@@ -19,10 +20,12 @@ use utoipa::OpenApi;
         orders::cancel,
         inventory::list,
         inventory::read,
+        purchases::read,
     ),
     tags(
         (name = "orders", description = "Placing, cancelling and following orders"),
         (name = "inventory", description = "The copy of the inventory, and how fresh it is"),
+        (name = "purchases", description = "The copy of a view that another program keeps: what customers bought last"),
     )
 )]
 struct Api;
@@ -33,9 +36,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`], of
-/// [`crate::details::DetailsClient`] and of [`crate::orders::Orders`].
+/// [`crate::details::DetailsClient`], of [`crate::orders::Orders`] and of [`crate::purchases::Purchases`].
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(query_config());
     inventory::configure(cfg);
     orders::configure(cfg);
+    purchases::configure(cfg);
 }

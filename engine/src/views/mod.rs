@@ -1,0 +1,155 @@
+//! Copies of views: of compacted topics that another program keeps, such as Flink SQL.
+//!
+//! They answer nothing, so nothing waits for them. How far a copy has taken each partition is stored with the rows that it
+//! made of that, in one transaction; what lies before it is left alone. So the group's offsets at the broker only say where
+//! reading begins, and [`ViewCopy::place`] puts that right where the database is further back.
+
+mod place;
+mod position;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::clock::Timestamp;
+use common::db::{Conn, Db, DbError};
+use common::env::Env;
+use diesel::QueryResult;
+
+use crate::dead_letters::{self, DeadLetter};
+use crate::kafka::Record;
+
+pub use position::{ViewLag, ViewPosition, lags, positions};
+
+/// The longest value that is looked at, in bytes: a purchase has up to a thousand lines of some 100 bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// A view that a service keeps a copy of.
+pub struct CopiedView {
+    /// Where its messages are.
+    pub topic: String,
+    /// What makes rows of them.
+    pub view: Arc<dyn View>,
+}
+
+/// What makes rows of a view's messages.
+pub trait View: Send + Sync {
+    /// Writes `messages`: of each key the one with the greatest place counts, also against what is stored.
+    ///
+    /// Returns those that make no sense, each with why.
+    ///
+    /// # Errors
+    /// When a statement fails; nothing is kept, and the same messages come again.
+    fn write<'a>(
+        &self,
+        conn: &mut Conn,
+        now: Timestamp,
+        messages: &[ViewMessage<'a>],
+    ) -> QueryResult<Vec<Refused<'a>>>;
+}
+
+/// Which of two messages of a key is the later one: that with the greater place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// When its partition was begun to be read: a topic that was made anew begins later, with smaller offsets.
+    pub begun: Timestamp,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// A message of a view.
+#[derive(Debug, Clone, Copy)]
+pub struct ViewMessage<'a> {
+    /// Where it lies.
+    pub place: Place,
+    /// The message itself; one without a value says that its key is gone.
+    pub record: &'a Record,
+}
+
+/// A message that makes no sense.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// Which.
+    pub record: &'a Record,
+    /// Why.
+    pub reason: String,
+}
+
+/// The copy of a view; cheap to clone.
+#[derive(Clone)]
+pub struct ViewCopy {
+    /// Where it is.
+    pub db: Db,
+    /// Time.
+    pub env: Env,
+    /// Where the view's messages are.
+    pub topic: String,
+    /// What makes rows of them.
+    pub view: Arc<dyn View>,
+}
+
+/// What a batch came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Messages that are taken, the refused ones included.
+    pub taken: usize,
+    /// Those of them that make no sense, and are dead letters.
+    pub refused: usize,
+    /// Partitions that gave messages which were taken before: they came again, or the topic was made anew.
+    pub repeating: BTreeSet<i32>,
+}
+
+impl ViewCopy {
+    /// Takes a batch, with the positions and the dead letters, in one transaction.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is kept, and the same records can be given again.
+    pub async fn run_once(&self, records: Arc<Vec<Record>>) -> Result<Taken, DbError> {
+        let copy = self.clone();
+        self.db.write::<_, DbError>(move |conn| Ok(copy.take(conn, &records)?)).await
+    }
+
+    fn take(&self, conn: &mut Conn, records: &[Record]) -> QueryResult<Taken> {
+        let now = self.env.now();
+        let partitions: BTreeSet<i32> = records.iter().map(|record| record.partition).collect();
+        let known = position::known(conn, &self.topic, &partitions, now)?;
+        let mut messages = Vec::with_capacity(records.len());
+        let mut taken = Taken::default();
+        for record in records {
+            let Some(position) = known.get(&record.partition) else { continue };
+            if record.offset < position.next_offset {
+                taken.repeating.insert(record.partition);
+                continue;
+            }
+            let place = Place { begun: position.begun_us, offset: record.offset };
+            messages.push(ViewMessage { place, record });
+        }
+        taken.taken = messages.len();
+        taken.refused = self.write(conn, now, &messages)?;
+        position::advance(conn, &self.topic, &messages, now)?;
+        Ok(taken)
+    }
+
+    /// Returns how many of `messages` are dead letters.
+    fn write(
+        &self,
+        conn: &mut Conn,
+        now: Timestamp,
+        messages: &[ViewMessage<'_>],
+    ) -> QueryResult<usize> {
+        let (fit, large): (Vec<_>, Vec<_>) = messages
+            .iter()
+            .copied()
+            .partition(|message| message.record.payload.as_ref().map_or(0, Vec::len) <= MAX_BYTES);
+        let mut refused = self.view.write(conn, now, &fit)?;
+        refused.extend(large.into_iter().map(|message| Refused {
+            record: message.record,
+            reason: format!("its value has more than {MAX_BYTES} bytes"),
+        }));
+        for one in &refused {
+            dead_letters::store(conn, &DeadLetter::of(one.record, &one.reason, now))?;
+        }
+        Ok(refused.len())
+    }
+}

@@ -1,0 +1,174 @@
+//! How far a copy is, on SQLite, and on PostgreSQL where there is one.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use common::clock::ManualClock;
+use common::db::ENGINE_MIGRATIONS;
+use stockloop_tests::database::TestDatabase;
+use stockloop_tests::on_every_database;
+
+use super::*;
+
+const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+on_every_database!(
+    ViewFixture::new =>
+    a_batch_is_taken_once,
+    what_makes_no_sense_is_kept,
+    a_partition_is_read_from_where_the_database_is,
+    a_topic_that_was_made_anew_begins_anew,
+    how_far_it_is_behind_is_known_once_all_was_looked_at,
+);
+
+/// Remembers what it was given; a value of "bad" makes no sense.
+#[derive(Default)]
+struct Memory(Mutex<Vec<(Place, i32)>>);
+
+impl View for Memory {
+    fn write<'a>(
+        &self,
+        _conn: &mut Conn,
+        _now: Timestamp,
+        messages: &[ViewMessage<'a>],
+    ) -> QueryResult<Vec<Refused<'a>>> {
+        let is_bad =
+            |message: &&ViewMessage<'a>| message.record.payload.as_deref() == Some(&b"bad"[..]);
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.extend(messages.iter().map(|message| (message.place, message.record.partition)));
+        let bad = messages.iter().filter(is_bad);
+        Ok(bad.map(|one| Refused { record: one.record, reason: "it is bad".to_owned() }).collect())
+    }
+}
+
+struct ViewFixture {
+    copy: ViewCopy,
+    memory: Arc<Memory>,
+    clock: ManualClock,
+    _database: TestDatabase,
+}
+
+impl ViewFixture {
+    fn new(database: TestDatabase) -> Self {
+        let (clock, memory) = (ManualClock::at(START), Arc::new(Memory::default()));
+        let copy = ViewCopy {
+            db: database.open(&[ENGINE_MIGRATIONS]),
+            env: Env::seeded(Arc::new(clock.clone()), 7),
+            topic: "view".to_owned(),
+            view: memory.clone(),
+        };
+        Self { copy, memory, clock, _database: database }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> T {
+        self.copy.db.write::<_, DbError>(|conn| Ok(work(conn)?)).await.unwrap()
+    }
+
+    async fn take(&self, places: &[(i32, i64)]) -> Taken {
+        let records = places.iter().map(|(partition, offset)| record(*partition, *offset, b"good"));
+        self.copy.run_once(Arc::new(records.collect())).await.unwrap()
+    }
+
+    /// A look at partitions: what the group has committed, and where they end.
+    async fn look(&self, ends: &[(i32, Option<i64>, i64)]) -> BTreeMap<i32, i64> {
+        let committed = ends.iter().filter_map(|(partition, at, _)| Some((*partition, (*at)?)));
+        let committed: BTreeMap<i32, i64> = committed.collect();
+        let ends = ends.iter().map(|(partition, _, end)| (*partition, *end)).collect();
+        let (copy, now) = (self.copy.clone(), self.copy.env.now());
+        self.run(move |conn| copy.further_back(conn, now, &committed, &ends)).await
+    }
+
+    async fn next_offsets(&self) -> Vec<(i32, i64)> {
+        let positions = self.run(|conn| positions(conn, "view")).await;
+        positions.iter().map(|one| (one.partition, one.next_offset)).collect()
+    }
+
+    /// The places of what was written, without their partitions.
+    fn seen(&self) -> Vec<Place> {
+        let seen = self.memory.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().map(|(place, _)| *place).collect()
+    }
+}
+
+fn record(partition: i32, offset: i64, payload: &[u8]) -> Record {
+    Record {
+        topic: "view".to_owned(),
+        partition,
+        offset,
+        timestamp: Some(START),
+        key: Some(b"key".to_vec()),
+        headers: Vec::new(),
+        payload: Some(payload.to_vec()),
+    }
+}
+
+async fn a_batch_is_taken_once(fixture: ViewFixture) {
+    let taken = fixture.take(&[(0, 3), (0, 4), (2, 0)]).await;
+    assert_eq!((taken.taken, taken.repeating.len()), (3, 0));
+    fixture.clock.advance(Duration::from_secs(1));
+    let taken = fixture.take(&[(0, 4), (0, 6), (2, 0)]).await;
+    assert_eq!((taken.taken, taken.repeating), (1, BTreeSet::from([0, 2])));
+    assert_eq!(fixture.next_offsets().await, [(0, 7), (2, 1)]);
+    let places = fixture.seen();
+    assert_eq!(places.iter().map(|one| one.offset).collect::<Vec<_>>(), [3, 4, 0, 6]);
+    assert!(places.iter().all(|one| one.begun == START), "as long as the topic is the same");
+}
+
+async fn what_makes_no_sense_is_kept(fixture: ViewFixture) {
+    let large = vec![b'x'; MAX_BYTES + 1];
+    let records = vec![record(0, 0, b"bad"), record(0, 1, &large), record(0, 2, b"good")];
+    let taken = fixture.copy.run_once(Arc::new(records)).await.unwrap();
+    assert_eq!((taken.taken, taken.refused), (3, 2));
+    assert_eq!(fixture.run(dead_letters::count_waiting).await, 2);
+    assert_eq!(fixture.next_offsets().await, [(0, 3)]);
+}
+
+async fn a_partition_is_read_from_where_the_database_is(fixture: ViewFixture) {
+    let back = fixture.look(&[(0, None, 0), (1, Some(5), 9)]).await;
+    assert_eq!(back, BTreeMap::from([(1, 0)]), "a new database misses what the group has taken");
+    fixture.take(&[(1, 0), (1, 8)]).await;
+    assert!(fixture.look(&[(0, None, 0), (1, Some(5), 9)]).await.is_empty(), "a crash");
+    let back = fixture.look(&[(1, Some(12), 15)]).await;
+    assert_eq!(back, BTreeMap::from([(1, 9)]), "it came back from a backup");
+}
+
+async fn a_topic_that_was_made_anew_begins_anew(fixture: ViewFixture) {
+    fixture.take(&[(0, 0), (0, 41)]).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(fixture.look(&[(0, None, 3)]).await, BTreeMap::from([(0, 0)]));
+    assert_eq!(fixture.next_offsets().await, [(0, 0)]);
+    fixture.take(&[(0, 2)]).await;
+    let places = fixture.seen();
+    assert!(places[2] > places[1], "{places:?}");
+    // What another instance still had of the former topic moves nothing.
+    let of_before = record(0, 42, b"good");
+    let topic = fixture.copy.topic.clone();
+    let late = move |conn: &mut Conn| {
+        let place = Place { begun: START, offset: 42 };
+        position::advance(conn, &topic, &[ViewMessage { place, record: &of_before }], START)
+    };
+    fixture.run(late).await;
+    assert_eq!(fixture.next_offsets().await, [(0, 3)]);
+}
+
+async fn how_far_it_is_behind_is_known_once_all_was_looked_at(fixture: ViewFixture) {
+    let lag = || async { fixture.run(|conn| lags(conn, START)).await };
+    fixture.take(&[(0, 3), (1, 0)]).await;
+    assert!(lag().await.is_empty(), "never looked at");
+    fixture.look(&[(0, None, 10)]).await;
+    fixture.clock.advance(Duration::from_secs(5));
+    fixture.look(&[(1, None, 1)]).await;
+    let expected = ViewLag { topic: "view".to_owned(), behind: 6, checked_at: START };
+    assert_eq!(lag().await, [expected.clone()]);
+    let all = fixture.run(|conn| positions(conn, "view")).await;
+    assert_eq!(ViewLag::of("view", &all), Some(expected));
+    assert_eq!(ViewLag::of("view", &[]), None);
+    let later = START.after(Duration::from_secs(3_600));
+    assert!(fixture.run(move |conn| lags(conn, later)).await.is_empty(), "nobody looks any more");
+}
