@@ -29,6 +29,7 @@ mod stream;
 pub(crate) mod tests;
 mod tokens;
 pub(crate) mod verifications;
+pub(crate) mod view;
 
 pub use openapi::openapi;
 
@@ -82,6 +83,8 @@ pub struct Admin {
     pub(crate) lost: Option<Lost>,
     /// What fills copies that are not complete; none where it owns nothing.
     pub(crate) bootstrap: Option<Bootstrap>,
+    /// The topic of the view that it keeps a copy of, if any.
+    pub(crate) view_topic: Option<String>,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
@@ -107,6 +110,7 @@ impl Admin {
             restorer: engine.restorer.clone(),
             lost: engine.lost.clone(),
             bootstrap: engine.bootstrap.clone(),
+            view_topic: engine.view.as_ref().map(|view| view.topic.clone()),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
@@ -149,6 +153,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(lost_commands::RULES, lost_commands::configure),
         RouteModule::new(bootstraps::RULES, bootstraps::configure),
         RouteModule::new(relay::RULES, relay::configure),
+        RouteModule::new(view::RULES, view::configure),
         RouteModule::new(consumers::RULES, consumers::configure),
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(silences::RULES, silences::configure),

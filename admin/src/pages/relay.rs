@@ -18,6 +18,7 @@ use crate::api::checked_reason;
 use crate::api::consumers::{Change, ConsumerItem};
 use crate::api::quarantine::{checked_key, put_now, release_now};
 use crate::api::relay::{RelayView, pause_now, resume_now};
+use crate::api::view::ViewReport;
 
 /// What its routes ask for.
 pub(super) const RULES: &[Rule] = &[
@@ -54,6 +55,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
 struct RelayPage<'a> {
     frame: Frame,
     relay: RelayView,
+    view: ViewReport,
     consumers: Vec<ConsumerItem>,
     pauses: Vec<PauseRow>,
     paging: Paging,
@@ -77,15 +79,18 @@ struct QuarantinePage<'a> {
 async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
     let (limit, after) = place(&context)?;
     let (broker, relay) = (context.admin.broker.clone(), context.admin.settings.outbox.relay);
+    let topic = context.admin.view_topic.clone();
     let read = context.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
-        Ok::<_, Problem>((RelayView::take(conn, &broker, relay)?, pauses))
+        let view = ViewReport::take(conn, &broker, topic)?;
+        Ok::<_, Problem>((RelayView::take(conn, &broker, relay)?, view, pauses))
     });
-    let (relay, pauses) = read.await?;
+    let (relay, view, pauses) = read.await?;
     let pauses = Page::cut(pauses, limit, |row: &PauseRow| row.key.clone());
     let shown = RelayPage {
         frame: context.frame().await?,
         relay,
+        view,
         consumers: ConsumerItem::all(&context.admin).await?,
         may_manage: context.may(Role::Admin, Area::Relay),
         paging: context.next_page(pauses.next.as_deref()),

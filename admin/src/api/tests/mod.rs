@@ -22,5 +22,6 @@ mod shelf;
 mod stream;
 mod trend;
 mod verifications;
+mod view;
 
 pub(crate) use fixture::{AdminFixture, ApiResponse, Is};

@@ -9,12 +9,25 @@ use diesel::QueryResult;
 use engine::lost::{Commander, Judgement, LostCommand};
 use engine::resync::{Resend, ResendKey, Resent, Walked, Which};
 use engine::verify::{Keys, Owner, Replica, Row, Select, Value};
+use engine::views::{Refused, View, ViewMessage};
 
 /// A key that the shelf has at its seventh version, for those who ask for it by name.
 pub(super) const SEVENTH: &str = "SEVENTH";
 
 /// An owner of nothing else yet: that is enough to be asked about.
 pub(super) struct Shelf;
+
+/// A view that nothing is made of.
+impl View for Shelf {
+    fn write<'a>(
+        &self,
+        _: &mut Conn,
+        _: Timestamp,
+        _: &[ViewMessage<'a>],
+    ) -> QueryResult<Vec<Refused<'a>>> {
+        Ok(Vec::new())
+    }
+}
 
 impl Replica for Shelf {
     fn collection(&self) -> &'static str {

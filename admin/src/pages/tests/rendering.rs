@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::test::TestRequest;
 use common::telemetry::{Heals, TopicReport, Trouble};
+use engine::kafka::Record;
 use engine::verify::{Finding, State};
 use stockloop_tests::on_every_database;
 
@@ -20,6 +23,7 @@ on_every_database!(Site::new =>
     unknown_addresses_are_pages_too,
     the_overview_answers_the_question,
     what_is_wrong_at_the_broker_is_shown,
+    the_copy_of_a_view_is_shown,
 );
 
 /// What would run, or break out, if a page took it for HTML.
@@ -152,6 +156,29 @@ async fn what_is_wrong_at_the_broker_is_shown(site: Site) {
         }
     }
     site.get("/admin/relay", &cookie).await.shows("it has 1 partitions");
+}
+
+async fn the_copy_of_a_view_is_shown(site: Site) {
+    let cookie = site.signed_in(Role::Viewer).await;
+    site.get("/admin/relay", &cookie).await.shows_not("Copy of a view");
+    let site = Site { fixture: site.fixture.copying_a_view() };
+    let page = site.get("/admin/relay", &cookie).await;
+    page.shows("<code>purchases</code>");
+    page.shows("Nothing has been read yet.");
+    let record = Record {
+        topic: "purchases".to_owned(),
+        partition: 3,
+        offset: 4_320,
+        timestamp: None,
+        key: None,
+        headers: Vec::new(),
+        payload: None,
+    };
+    let copy = site.fixture.engine.view.clone().unwrap();
+    copy.run_once(Arc::new(vec![record])).await.unwrap();
+    let page = site.get("/admin/relay", &cookie).await;
+    is_proper("/admin/relay", &page);
+    page.shows("4,321");
 }
 
 async fn files_are_kept_by_browsers(site: Site) {
