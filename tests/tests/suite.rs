@@ -4,7 +4,7 @@
 //!
 //! - `system/` is no test: both services with all that they stand on, their clients, and what their databases say;
 //! - `the_loop`, `instances`, `consumers`, `log`, `debezium`, `poison`, `blame`, `broker`, `crashes`, `outages`,
-//!   `pooler`, `stopping` and `orders/` try the loop: as people use it, on two instances, with messages that nobody
+//!   `pooler`, `stopping`, `views` and `orders/` try the loop: as people use it, on two instances, with messages that nobody
 //!   should send, and with everything that can be killed, lost, taken away or put between;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `browser/` and `demo` try what people work with: the programs'
 //!   command lines and the operators' pages, in a real Chromium;
@@ -52,3 +52,4 @@ mod system;
 mod the_loop;
 mod tracing;
 mod users;
+mod views;

@@ -215,6 +215,14 @@ impl TestSystem {
         self.product.same_settings()
     }
 
+    /// Another order-service on the same database and topics, on a port of its own.
+    pub(crate) fn second_order(&self) -> TestService {
+        let mut second = self.order.same_settings();
+        second.environment.push(("STOCKLOOP__HTTP__BIND", "127.0.0.1:0"));
+        second.start();
+        second
+    }
+
     /// Starts both as child processes at the same time.
     pub(crate) fn start_both(&mut self) {
         self.product.launch();

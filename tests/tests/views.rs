@@ -1,0 +1,173 @@
+//! The copy of a view at order-service, on a real Apache Kafka: what another program writes to the topic is there,
+//! whatever is killed, comes twice or makes no sense.
+
+use std::time::Duration;
+
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde_json::{Value, json};
+use stockloop_tests::poll::eventually;
+
+use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Customers that are written at once.
+const MANY: usize = 40;
+
+/// What a database that came back from a backup of before misses.
+const NOTHING_TAKEN: &str = "DELETE FROM purchases_view; DELETE FROM view_position";
+
+/// A view, and who writes to it.
+struct View {
+    topic: &'static str,
+    producer: FutureProducer,
+}
+
+impl View {
+    fn of(system: &TestSystem) -> Self {
+        // Settings of children live as long as the tests.
+        let topic = format!("{}-purchases", system.topics.orders()).leak();
+        Self { topic, producer: system.topics.producer() }
+    }
+
+    fn settings(&self) -> [(&'static str, &'static str); 1] {
+        [("STOCKLOOP__VIEWS__PURCHASES_TOPIC", self.topic)]
+    }
+
+    async fn write(&self, key: &str, value: Option<&str>) {
+        let mut record = FutureRecord::to(self.topic).key(key);
+        record.payload = value;
+        self.producer.send(record, TIMEOUT).await.expect("the broker takes it");
+    }
+
+    async fn write_version(&self, customer: &str, version: i64) {
+        let purchase = json!({
+            "sold_at": "2010-12-01T08:26:00.000000Z", "channel": "till", "sale_id": format!("{version}"),
+            "pieces": 1, "total_minor": null,
+            "lines": [{"sku": "85123A", "quantity": 1, "unit_price_minor": null}],
+        });
+        let value = json!({"customer": customer, "version": version, "purchases": [purchase]});
+        self.write(customer, Some(&value.to_string())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_has_what_the_topic_has() {
+    let Some(mut system) = TestSystem::real("views").await else { return };
+    let view = View::of(&system);
+    let unset = system.order.get("/api/v1/customers/A/purchases").await;
+    unset.assert_problem(404, "not-found", "");
+
+    // The topic does not exist yet, which is told, and keeps nothing else from working.
+    system.order.restart_with(&view.settings()).await;
+    told_missing(&system.order).await;
+    system.product.put_product("TEA", 5).await;
+    system.wait_until_settled().await;
+    system.topics.create(view.topic, PARTITIONS).await;
+
+    for version in 1..=3 {
+        view.write_version("A", version).await;
+    }
+    view.write("B", Some("printer out of paper")).await;
+    view.write("B", Some(r#"{"customer":"C","version":1,"purchases":[]}"#)).await;
+    view.write_version("B", 1).await;
+    view.write_version("C", 1).await;
+    view.write("C", None).await;
+    has(&system.order, "A", Some(3)).await;
+    has(&system.order, "B", Some(1)).await;
+    is_current(&system.order, view.topic).await;
+    has(&system.order, "C", None).await;
+    assert_dead_letters(&system.order, view.topic).await;
+
+    // What was taken before a crash may come again.
+    view.write_version("A", 4).await;
+    system.order.kill9();
+    view.write_version("B", 2).await;
+    system.order.start();
+    has(&system.order, "A", Some(4)).await;
+    has(&system.order, "B", Some(2)).await;
+    assert_dead_letters(&system.order, view.topic).await;
+
+    // The group has read all of it; a database that has not reads it again.
+    is_current(&system.order, view.topic).await;
+    system.order.stop().await;
+    system.order.execute(NOTHING_TAKEN).await;
+    system.order.start();
+    has(&system.order, "A", Some(4)).await;
+    has(&system.order, "B", Some(2)).await;
+    assert_dead_letters(&system.order, view.topic).await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_share_a_view() {
+    let Some(mut system) = TestSystem::real("views_shared").await else { return };
+    let view = View::of(&system);
+    system.topics.create(view.topic, PARTITIONS).await;
+    system.order.restart_with(&view.settings()).await;
+    let mut second = system.second_order();
+    for version in 1..=3 {
+        for n in 0..MANY {
+            view.write_version(&format!("C{n}"), version).await;
+        }
+        if version == 2 {
+            system.order.kill9();
+        }
+    }
+    for n in 0..MANY {
+        has(&second, &format!("C{n}"), Some(3)).await;
+    }
+    is_current(&second, view.topic).await;
+    system.order.start();
+    has(&system.order, "C0", Some(3)).await;
+    second.stop().await;
+    system.stop().await;
+}
+
+async fn told_missing(order: &TestService) {
+    eventually("the missing topic to be told", 2 * DEADLINE, async || {
+        let view = order.get("/api/admin/v1/view").await.ok();
+        match view["receiving"]["state"] == "down" {
+            true => Ok(()),
+            false => Err(view),
+        }
+    })
+    .await;
+}
+
+/// Waits until the copy has this version of the customer; none: it has none.
+async fn has(order: &TestService, customer: &str, version: Option<i64>) {
+    let path = format!("/api/v1/customers/{customer}/purchases");
+    eventually(&format!("{customer} at {version:?}"), 2 * DEADLINE, async || {
+        let answer = order.get(&path).await;
+        let found = match answer.status.as_u16() {
+            404 => None,
+            _ => answer.body["version"].as_i64(),
+        };
+        if found == version { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+/// Waits until all that is on the topic is taken, as a look at it shows.
+async fn is_current(order: &TestService, topic: &str) {
+    eventually("the copy to be current", DEADLINE, async || {
+        let view: Value = order.get("/api/admin/v1/view").await.ok();
+        let all = view["partitions"].as_array().map_or(0, Vec::len);
+        let is_all = all == usize::try_from(PARTITIONS).unwrap_or(0);
+        match is_all && view["topic"] == topic && view["behind"] == 0 {
+            true => Ok(()),
+            false => Err(view),
+        }
+    })
+    .await;
+}
+
+async fn assert_dead_letters(order: &TestService, topic: &str) {
+    let letters = order.dead_letters().await;
+    assert_eq!(letters.len(), 2, "each once: {letters:#?}");
+    assert!(letters.iter().all(|letter| letter.topic == topic));
+    for words in ["no JSON document", "its value is about"] {
+        assert!(letters.iter().any(|letter| letter.error.contains(words)), "{letters:#?}");
+    }
+}
