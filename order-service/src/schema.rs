@@ -83,7 +83,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    purchases_view (customer) {
+    customer_purchases (customer) {
         customer -> Text,
         version -> BigInt,
         purchases -> Nullable<Text>,

@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MANY: usize = 40;
 
 /// What a database that came back from a backup of before misses.
-const NOTHING_TAKEN: &str = "DELETE FROM purchases_view; DELETE FROM view_position";
+const NOTHING_TAKEN: &str = "DELETE FROM customer_purchases; DELETE FROM view_position";
 
 /// A view, and who writes to it.
 struct View {

@@ -45,18 +45,15 @@ impl Loops {
 
 impl Engine {
     async fn view_loop(self, copy: ViewCopy, consumer: Arc<Consumer>, stop: CancellationToken) {
-        // Partitions whose messages may not be those that the database misses.
-        let mut unplaced = BTreeSet::new();
         loop {
             let mut records = tokio::select! {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(MESSAGES, LINGER) => records,
             };
-            unplaced.extend(consumer.assigned());
-            if !unplaced.is_empty() {
-                let placing =
-                    self.until_placed(&copy, &consumer, std::mem::take(&mut unplaced), &stop);
-                let Some(moved) = placing.await else { return };
+            let assigned = consumer.assigned();
+            if !assigned.is_empty() {
+                let placed = self.until_placed(&copy, &consumer, assigned, &stop).await;
+                let Some(moved) = placed else { return };
                 records.retain(|record| !moved.contains(&record.partition));
             }
             if records.is_empty() {
@@ -66,15 +63,14 @@ impl Engine {
             let taken = self.until_taken(&copy, &consumer, &records, &stop).await;
             let Some(taken) = taken else { return };
             consumer.commit(&records, CommitMode::Async);
-            if taken.refused > 0 {
-                let (topic, refused) = (&copy.topic, taken.refused);
-                tracing::warn!(
-                    topic,
-                    refused,
-                    "messages of a view make no sense; they are dead letters"
-                );
+            tell_refused(&copy.topic, taken.refused);
+            // A topic that was made anew under a consumer gives what looks like repetitions.
+            let repeating = taken.repeating;
+            if !repeating.is_empty()
+                && self.until_placed(&copy, &consumer, repeating, &stop).await.is_none()
+            {
+                return;
             }
-            unplaced.extend(taken.repeating);
         }
     }
 
@@ -123,6 +119,12 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+fn tell_refused(topic: &str, refused: usize) {
+    if refused > 0 {
+        tracing::warn!(topic, refused, "messages of a view make no sense; they are dead letters");
     }
 }
 

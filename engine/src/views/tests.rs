@@ -79,7 +79,8 @@ impl ViewFixture {
     async fn look(&self, ends: &[(i32, Option<i64>, i64)]) -> BTreeMap<i32, i64> {
         let committed = ends.iter().filter_map(|(partition, at, _)| Some((*partition, (*at)?)));
         let committed: BTreeMap<i32, i64> = committed.collect();
-        let ends = ends.iter().map(|(partition, _, end)| (*partition, *end)).collect();
+        let ends: BTreeMap<i32, i64> =
+            ends.iter().map(|(partition, _, end)| (*partition, *end)).collect();
         let (copy, now) = (self.copy.clone(), self.copy.env.now());
         self.run(move |conn| copy.further_back(conn, now, &committed, &ends)).await
     }

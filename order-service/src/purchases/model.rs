@@ -1,4 +1,4 @@
-//! The table `purchases_view`: its row and every statement on it.
+//! The table `customer_purchases`: its row and every statement on it.
 
 use common::clock::Timestamp;
 use common::db::{Conn, column};
@@ -7,11 +7,11 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
-use crate::schema::purchases_view;
+use crate::schema::customer_purchases;
 
 /// What one customer bought last, as it has arrived here.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
-#[diesel(table_name = purchases_view)]
+#[diesel(table_name = customer_purchases)]
 pub struct CustomerPurchases {
     /// Whose.
     pub customer: String,
@@ -36,7 +36,7 @@ pub struct CustomerPurchases {
 /// # Errors
 /// When the statement fails.
 pub fn find(conn: &mut Conn, customer: &str) -> QueryResult<Option<CustomerPurchases>> {
-    on!(conn, c => purchases_view::table
+    on!(conn, c => customer_purchases::table
         .find(customer)
         .select(CustomerPurchases::as_select())
         .first(c)
@@ -49,7 +49,7 @@ const UPDATE_IF_LATER: &str = "
         version = excluded.version, purchases = excluded.purchases, begun_us = excluded.begun_us,
         partition = excluded.partition, message_offset = excluded.message_offset,
         written_us = excluded.written_us, stored_us = excluded.stored_us
-    WHERE (purchases_view.begun_us, purchases_view.message_offset) < (excluded.begun_us, excluded.message_offset)";
+    WHERE (customer_purchases.begun_us, customer_purchases.message_offset) < (excluded.begun_us, excluded.message_offset)";
 
 const COLUMNS: &str =
     "customer, version, purchases, begun_us, partition, message_offset, written_us, stored_us";
@@ -67,7 +67,7 @@ pub(super) fn upsert(conn: &mut Conn, rows: &[&CustomerPurchases]) -> QueryResul
 
 fn upsert_postgres(c: &mut PgConnection, rows: &[&CustomerPurchases]) -> QueryResult<usize> {
     sql_query(format!(
-        "INSERT INTO purchases_view ({COLUMNS})
+        "INSERT INTO customer_purchases ({COLUMNS})
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) {UPDATE_IF_LATER}"
     ))
     .bind::<Array<Text>, _>(column(rows, |row| row.customer.as_str()))
@@ -87,7 +87,7 @@ fn upsert_sqlite(c: &mut SqliteConnection, rows: &[&CustomerPurchases]) -> Query
     let json = serde_json::to_string(&rows)
         .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
     sql_query(format!(
-        "INSERT INTO purchases_view ({COLUMNS})
+        "INSERT INTO customer_purchases ({COLUMNS})
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
                 value ->> 6, value ->> 7
          FROM json_each(?) WHERE true {UPDATE_IF_LATER}"

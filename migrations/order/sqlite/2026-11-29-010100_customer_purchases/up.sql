@@ -1,5 +1,5 @@
 -- The copy of a view that another program keeps on a topic: the last purchases of each customer.
-CREATE TABLE purchases_view (
+CREATE TABLE customer_purchases (
     customer        TEXT PRIMARY KEY,
     version         BIGINT NOT NULL,
     purchases       TEXT,                    -- JSON, the newest first; NULL: the customer was taken out of the view
