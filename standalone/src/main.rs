@@ -9,6 +9,7 @@ mod dev;
 mod products;
 mod stack;
 mod tabular;
+mod till;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,8 @@ enum Command {
     Import(products::ImportArgs),
     /// Write the inventory as a file.
     Export(products::ExportArgs),
+    /// Play a till, which writes the sales lines of a file to a topic.
+    Till(till::TillArgs),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +89,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::History(args) => products::history(args).await,
             Command::Import(args) => products::import(args).await,
             Command::Export(args) => products::export(args).await,
+            Command::Till(args) => till::run(args).await,
         }
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

@@ -26,6 +26,7 @@ fn help_teaches() {
     let products = |verb: &str| program().output(&[verb, "products", "--help"], &[]);
     insta::assert_snapshot!("help_import_products", products("import"));
     insta::assert_snapshot!("help_export_products", products("export"));
+    insta::assert_snapshot!("help_till", program().output(&["till", "--help"], &[]));
 }
 
 #[test]
@@ -132,6 +133,19 @@ fn imports_and_exports_that_can_not_be_done_say_so() {
     let away = [("STOCKLOOP_API_URL", "http://127.0.0.1:1"), ("STOCKLOOP_API_TOKEN", "s3cret")];
     refused(1, &["export", "products"], &away, "STOCKLOOP_API_URL");
     refused(2, &["export", "products", "--bom", "--format", "ndjson"], &away, "byte order mark");
+}
+
+#[test]
+fn a_till_that_can_not_be_played_says_so() {
+    let refused = |code: i32, args: &[&str], word: &str| {
+        let outcome = program().run(args, &[]);
+        assert_eq!(outcome.code, Some(code), "{outcome:?}");
+        assert!(outcome.stderr.contains(word) && outcome.stdout.is_empty(), "{word}: {outcome:?}");
+    };
+    refused(1, &["till", "nowhere.csv"], "can't open nowhere.csv");
+    refused(1, &["till", "-"], "the file is empty");
+    refused(2, &["till"], "<FILE>");
+    refused(2, &["till", "-", "--key", "sku"], "[possible values: invoice, line]");
 }
 
 #[test]

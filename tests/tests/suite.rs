@@ -6,8 +6,8 @@
 //! - `the_loop`, `instances`, `consumers`, `log`, `debezium`, `poison`, `blame`, `broker`, `crashes`, `outages`,
 //!   `pooler`, `stopping`, `views` and `orders/` try the loop: as people use it, on two instances, with messages that nobody
 //!   should send, and with everything that can be killed, lost, taken away or put between;
-//! - `users`, `admin_cli`, `commands`, `import_export`, `browser/` and `demo` try what people work with: the programs'
-//!   command lines and the operators' pages, in a real Chromium;
+//! - `users`, `admin_cli`, `commands`, `import_export`, `till`, `browser/` and `demo` try what people work with: the
+//!   programs' command lines and the operators' pages, in a real Chromium;
 //! - `openapi`, `asyncapi`, `schemas/`, `monitoring`, `logs` and `tracing` hold what the services say of themselves
 //!   against what they do;
 //! - `harness_tests/` are tests of the real parts in `tests/src` themselves.
@@ -50,6 +50,7 @@ mod schemas;
 mod stopping;
 mod system;
 mod the_loop;
+mod till;
 mod tracing;
 mod users;
 mod views;

@@ -36,10 +36,23 @@ impl Header {
 fn places(names: &[String]) -> Option<[usize; COLUMNS.len()]> {
     let mut places = [0; COLUMNS.len()];
     for (place, column) in places.iter_mut().zip(COLUMNS) {
-        let [only] = places_of(names, column)[..] else { return None };
+        let mut found = places_of(names, column);
+        if let (true, Some(other)) = (found.is_empty(), other_name(column)) {
+            found = places_of(names, other);
+        }
+        let [only] = found[..] else { return None };
         *place = only;
     }
     Some(places)
+}
+
+/// What the second release of the data set, and tills, call some of the columns.
+fn other_name(column: &str) -> Option<&'static str> {
+    match column {
+        "InvoiceNo" => Some("Invoice"),
+        "UnitPrice" => Some("Price"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +68,7 @@ mod tests {
         for line in [
             "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID",
             "\u{feff}invoiceno;STOCKCODE;Description;Quantity;InvoiceDate;UnitPrice;CustomerID",
+            "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID",
             "\"Invoice No\"\tStock_Code\tDescription\tQuantity\tInvoiceDate\tUnitPrice\tCustomer ID",
         ] {
             let header = Header::parse(line).map(|header| (header.columns, header.places));

@@ -8,7 +8,7 @@
 //! # How a file may be written
 //!
 //! As people have them: with commas, semicolons or tabs between fields; with its columns in any order, under names in any
-//! case, and among others; in UTF-8, UTF-16, Latin-1 or Windows-1252; gzipped or not. A quoted text may hold line breaks,
+//! case (or `Invoice`, `Price` and `Customer ID`, as later files have them), and among others; in UTF-8, UTF-16, Latin-1 or Windows-1252; gzipped or not. A quoted text may hold line breaks,
 //! which become blanks, and an unquoted one may hold quotes. Where the meaning is not plain, the line is refused.
 //!
 //! # What is played, and what is refused
@@ -46,5 +46,7 @@ mod tests;
 
 pub(crate) use batches::{Batch, batches};
 pub(crate) use catalogue::{Catalogue, EXAMPLES, Product, survey};
-pub(crate) use sale::SalesLine;
-pub(crate) use source::Source;
+pub(crate) use reader::{RawLine, RawLines, unless_fatal};
+pub(crate) use refusal::Refused;
+pub(crate) use sale::{SalesLine, plain_time};
+pub(crate) use source::{DatasetError, Source};

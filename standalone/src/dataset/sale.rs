@@ -123,10 +123,13 @@ fn pieces(value: &str) -> Result<i64, Reason> {
 }
 
 fn time(value: &str) -> Result<NaiveDateTime, Reason> {
-    TIME_FORMATS
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(value, format).ok())
-        .ok_or_else(|| Reason::Time { value: quoted(value) })
+    plain_time(value).ok_or_else(|| Reason::Time { value: quoted(value) })
+}
+
+/// A time that is written in one of [`TIME_FORMATS`].
+pub(crate) fn plain_time(value: &str) -> Option<NaiveDateTime> {
+    let mut formats = TIME_FORMATS.iter();
+    formats.find_map(|format| NaiveDateTime::parse_from_str(value, format).ok())
 }
 
 /// Pounds and pence as whole pence.

@@ -61,6 +61,10 @@ impl Topics {
         &self.settings.names.orders
     }
 
+    pub(crate) fn order_acks(&self) -> &str {
+        &self.settings.names.order_acks
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().expect("an admin client can be made")
     }

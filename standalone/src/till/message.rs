@@ -1,0 +1,136 @@
+//! A line of a till as its message.
+
+use chrono::{NaiveDateTime, Timelike};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::dataset::{RawLine, plain_time};
+
+/// What the messages' keys are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KeyKind {
+    /// The invoice, such as 536365. Equal lines of an invoice count once, as one that was sent twice.
+    Invoice,
+    /// The invoice and the line's place on it, such as 536365-3. Equal lines count as often as they stand there.
+    Line,
+}
+
+/// A line under the names of a till's columns, each value as text.
+#[derive(Serialize)]
+struct TillLine<'a> {
+    #[serde(rename = "Invoice")]
+    invoice: &'a str,
+    #[serde(rename = "StockCode")]
+    stock_code: &'a str,
+    #[serde(rename = "Description")]
+    description: &'a str,
+    #[serde(rename = "Quantity")]
+    quantity: &'a str,
+    #[serde(rename = "InvoiceDate")]
+    invoice_date: &'a str,
+    #[serde(rename = "Price")]
+    price: &'a str,
+    #[serde(rename = "Customer ID")]
+    customer: &'a str,
+}
+
+/// The line as JSON. The values stay as they are, since the reader of the topic judges them; only a date that is written
+/// in another way becomes one of a till, such as `1/12/2010 8:26`.
+pub(super) fn json(raw: &RawLine) -> Vec<u8> {
+    let [invoice, stock_code, description, quantity, date, price, customer] = &raw.columns;
+    let invoice_date = plain_time(date.trim()).map_or_else(|| date.clone(), till_date);
+    let invoice_date = &invoice_date;
+    let line =
+        TillLine { invoice, stock_code, description, quantity, invoice_date, price, customer };
+    // Texts can always be written as JSON.
+    serde_json::to_vec(&line).unwrap_or_default()
+}
+
+fn till_date(moment: NaiveDateTime) -> String {
+    let format = if moment.second() == 0 { "%-d/%-m/%Y %-H:%M" } else { "%-d/%-m/%Y %-H:%M:%S" };
+    moment.format(format).to_string()
+}
+
+/// Makes the keys, one line after the other.
+#[derive(Debug)]
+pub(super) struct Keys {
+    kind: KeyKind,
+    invoice: String,
+    /// How many lines in a row were on it.
+    place: u64,
+}
+
+impl Keys {
+    pub(super) fn new(kind: KeyKind) -> Self {
+        Self { kind, invoice: String::new(), place: 0 }
+    }
+
+    /// The key of the next line.
+    pub(super) fn next(&mut self, raw: &RawLine) -> String {
+        let [invoice, ..] = &raw.columns;
+        let invoice = invoice.trim();
+        if self.invoice != invoice {
+            (self.invoice, self.place) = (invoice.to_owned(), 0);
+        }
+        self.place += 1;
+        match self.kind {
+            KeyKind::Invoice => invoice.to_owned(),
+            KeyKind::Line => format!("{invoice}-{}", self.place),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [&str; 7] =
+        ["536365", "85123A", "HOLDER, \"WHITE\"", "6", "2010-12-01T08:26:00", "2.55", "17850"];
+
+    fn raw(columns: [&str; 7]) -> RawLine {
+        RawLine { line: 2, columns: columns.map(str::to_owned) }
+    }
+
+    fn written(columns: [&str; 7]) -> String {
+        String::from_utf8(json(&raw(columns))).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_an_object_of_texts() {
+        let expected = r#"{"Invoice":"536365","StockCode":"85123A","Description":"HOLDER, \"WHITE\"","Quantity":"6","InvoiceDate":"1/12/2010 8:26","Price":"2.55","Customer ID":"17850"}"#;
+        assert_eq!(written(COLUMNS), expected);
+    }
+
+    #[test]
+    fn only_dates_are_written_in_another_way() {
+        let date = |date: &str| {
+            let mut columns = COLUMNS;
+            columns[4] = date;
+            let line: serde_json::Value = serde_json::from_str(&written(columns)).unwrap();
+            line["InvoiceDate"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(date("2010-12-31 18:05"), "31/12/2010 18:05");
+        assert_eq!(date("2010-12-01T08:26:07"), "1/12/2010 8:26:07");
+        for kept in ["1/12/2010 8:26", "31/2/2011", "2011-02-31T08:26:00", "soon", ""] {
+            assert_eq!(date(kept), kept);
+        }
+        let nonsense = written(["", " ", "", "six", "", "-1", "17850.0"]);
+        assert_eq!(
+            nonsense,
+            r#"{"Invoice":"","StockCode":" ","Description":"","Quantity":"six","InvoiceDate":"","Price":"-1","Customer ID":"17850.0"}"#
+        );
+    }
+
+    #[test]
+    fn equal_lines_of_an_invoice_have_keys_of_their_own_where_that_is_asked_for() {
+        let keys = |kind| {
+            let mut keys = Keys::new(kind);
+            let mut other = COLUMNS;
+            other[0] = " 536366 ";
+            [COLUMNS, COLUMNS, other].map(|columns| keys.next(&raw(columns)))
+        };
+        assert_eq!(keys(KeyKind::Invoice), ["536365", "536365", "536366"]);
+        assert_eq!(keys(KeyKind::Line), ["536365-1", "536365-2", "536366-1"]);
+    }
+}
