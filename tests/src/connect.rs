@@ -1,13 +1,12 @@
 //! A real Kafka Connect with Debezium's connector for PostgreSQL, as the recipe in `deploy/debezium` has it.
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, mem};
 
 use anyhow::{Context, anyhow, ensure};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::kafka::LOGGING;
 use crate::once::Once;
@@ -35,13 +34,7 @@ pub struct Debezium {
 impl Debezium {
     /// What is kept in the target folder, fetched if it isn't there yet.
     pub fn shared() -> anyhow::Result<&'static Self> {
-        SHARED.get(|| {
-            // It changes with the recipe's POM, so that nobody keeps old jars.
-            let digest = hex::encode(Sha256::digest(POM));
-            let name = format!("connect-debezium-{}", digest.get(..12).unwrap_or(&digest));
-            let fetch = |folder: &Path| parts::maven_of(POM, "copy-dependencies", &name, folder);
-            Ok(Self { jars: parts::kept(&name, fetch)? })
-        })
+        SHARED.get(|| Ok(Self { jars: parts::jars_of("connect-debezium", POM)? }))
     }
 
     /// A worker of its own for `connector`, with the broker at `brokers`.

@@ -4,9 +4,9 @@
 //! check that a `schema.rs` is true ([`schema`]), open events in any state ([`outbox`]), the routes that an app has ([`routes`]), requests and what was
 //! answered ([`http`]), and waiting without a guess ([`poll`]).
 //!
-//! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), Debezium ([`connect`]), a mail server ([`smtp`]), Chromium
-//! ([`browser`]), and the services as child processes that can be killed at any moment ([`process`]) or tried out on
-//! their command line ([`program`], [`service_command_line!`]).
+//! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), Debezium ([`connect`]), Flink ([`flink`]), a mail
+//! server ([`smtp`]), Chromium ([`browser`]), and the services as child processes that can be killed at any moment
+//! ([`process`]) or tried out on their command line ([`program`], [`service_command_line!`]).
 //!
 //! A test asks [`real`] for a part and returns early when it gets `None`; with
 //! `STOCKLOOP_REQUIRE_REAL=1` a missing part is a failure instead. Nothing a test starts outlives
@@ -36,6 +36,7 @@
 pub mod browser;
 pub mod connect;
 pub mod database;
+pub mod flink;
 pub mod http;
 pub mod kafka;
 mod once;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
+use sha2::{Digest, Sha256};
 
 use crate::process::Launch;
 use crate::scratch;
@@ -44,6 +45,13 @@ pub(crate) fn kept(
     Ok(whole)
 }
 
+/// The jars that `pom` depends on, kept under a name that changes with it, so that nobody keeps old ones.
+pub(crate) fn jars_of(name: &str, pom: &str) -> anyhow::Result<PathBuf> {
+    let digest = hex::encode(Sha256::digest(pom));
+    let name = format!("{name}-{}", digest.get(..12).unwrap_or(&digest));
+    kept(&name, |folder| maven_of(pom, "copy-dependencies", &name, folder))
+}
+
 /// Has Maven carry out `goal` of its dependency plugin for `artifacts` (group:artifact:version).
 pub(crate) fn maven(goal: &str, artifacts: &[&str], into: &Path) -> anyhow::Result<()> {
     let dependencies: String = artifacts.iter().map(|artifact| dependency(artifact)).collect();
@@ -56,7 +64,7 @@ pub(crate) fn maven(goal: &str, artifacts: &[&str], into: &Path) -> anyhow::Resu
 }
 
 /// The same for the dependencies of `pom`; `what` is how messages call them.
-pub(crate) fn maven_of(pom: &str, goal: &str, what: &str, into: &Path) -> anyhow::Result<()> {
+fn maven_of(pom: &str, goal: &str, what: &str, into: &Path) -> anyhow::Result<()> {
     let folder = scratch::folder("maven")?;
     fs::write(folder.join("pom.xml"), pom)?;
     let mut run = Launch::new("mvn")

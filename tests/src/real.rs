@@ -4,6 +4,7 @@ use std::io::Write;
 
 use crate::browser::{Axe, Chromium};
 use crate::connect::Debezium;
+use crate::flink::Flink;
 use crate::kafka::KafkaBroker;
 use crate::postgres::PostgresServer;
 
@@ -23,6 +24,11 @@ pub fn kafka() -> Option<&'static KafkaBroker> {
 /// Kafka Connect and Debezium's connector, fetched on first use.
 pub fn debezium() -> Option<&'static Debezium> {
     available("Debezium", Debezium::shared())
+}
+
+/// Flink and its connector for Kafka, fetched on first use.
+pub fn flink() -> Option<&'static Flink> {
+    available("Flink", Flink::shared())
 }
 
 /// Chromium behind its driver, started on first use.

@@ -6,6 +6,7 @@
 //! - `the_loop`, `instances`, `consumers`, `log`, `debezium`, `poison`, `blame`, `broker`, `crashes`, `outages`,
 //!   `pooler`, `stopping`, `views` and `orders/` try the loop: as people use it, on two instances, with messages that nobody
 //!   should send, and with everything that can be killed, lost, taken away or put between;
+//! - `flink` holds the views that others keep of the topics against what the services say;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `till`, `browser/` and `demo` try what people work with: the
 //!   programs' command lines and the operators' pages, in a real Chromium;
 //! - `openapi`, `asyncapi`, `schemas/`, `monitoring`, `logs` and `tracing` hold what the services say of themselves
@@ -31,6 +32,7 @@ mod consumers;
 mod crashes;
 mod debezium;
 mod demo;
+mod flink;
 mod harness_tests;
 mod import_export;
 mod instances;

@@ -1,0 +1,302 @@
+//! The views of `deploy/flink` on real parts: what they say is what the services and the till say, row by row, and
+//! Flink loses and doubles nothing when it is killed.
+
+mod expected;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde_json::{Value, json};
+use stockloop_tests::flink::FlinkViews;
+use stockloop_tests::kafka::KafkaBroker;
+use stockloop_tests::poll::eventually;
+use stockloop_tests::program::Program;
+use stockloop_tests::real;
+
+use self::expected::{Expected, nonsense};
+use crate::system::topics::Topics;
+use crate::system::{DEADLINE, PARTITIONS, RealParts, TestSystem, text};
+
+/// Far more than it takes, since Flink has two cores and shares them; what is current sooner ends the wait sooner.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What the till sells.
+const SALES: &str = "../data/online_retail_2010-12.csv.gz";
+
+/// The customer with the most invoices among the first of these lines.
+const CUSTOMER: &str = "17850";
+
+const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_views_say_what_the_services_and_the_till_say() {
+    let Some(mut shop) = Shop::open("flink").await else { return };
+    shop.put_products().await;
+    let kept = shop.order(CUSTOMER, &[("TEA", 2), ("MUG", 1)]).await;
+    let taken_back = shop.order(CUSTOMER, &[("TEA", 1)]).await;
+    let only = shop.order("C-1001", &[("MUG", 3)]).await;
+    shop.refuse_an_order().await;
+    shop.cancel(&taken_back).await;
+    shop.play_till(400);
+    shop.write_nonsense().await;
+    shop.flink.start().expect("Flink starts");
+    shop.assert_current().await;
+    shop.wait_for_checkpoints().await;
+
+    // Lines of which some come again, in the middle of which Flink is killed.
+    let sold = shop.view("sales").len();
+    shop.play_till(700);
+    eventually("more lines to be sold", PATIENCE, async || {
+        shop.flink.check().expect("it runs");
+        let now = shop.view("sales").len();
+        if now > sold { Ok(()) } else { Err((now, shop.flink.log_tail())) }
+    })
+    .await;
+    shop.flink.kill9();
+    shop.write_nonsense().await;
+    shop.system.product.adjust("TEA", 5).await;
+    shop.cancel(&kept).await;
+    shop.cancel(&only).await;
+    assert_eq!(shop.system.product.delete("/api/v1/inventory/MUG").await.status, 204);
+    shop.order("C-1002", &[("TEA", 1)]).await;
+    shop.flink.start().expect("Flink starts again");
+    assert!(shop.flink.from_the_beginning().is_empty(), "{}", shop.flink.log_tail());
+    let expected = shop.assert_current().await;
+
+    // It was worth comparing.
+    let purchases = |customer: &str| expected.purchases[customer]["purchases"].as_array();
+    assert_eq!(purchases(CUSTOMER).map(Vec::len), Some(5), "the last ones of many");
+    assert_eq!(purchases("C-1001").map(Vec::len), Some(0), "all is cancelled");
+    assert_eq!(expected.dead.len(), 2 * nonsense().len());
+    assert!(expected.stock.values().any(|product| product["quantity"] == json!(-3)));
+    assert!(!expected.stock.contains_key("MUG") && expected.stock.len() == 3);
+    shop.close().await;
+}
+
+/// Both services, a till, and Flink, which is dropped before what it reads.
+struct Shop {
+    flink: FlinkViews,
+    till: FutureProducer,
+    system: TestSystem,
+    brokers: String,
+    /// What the names of its topics begin with.
+    prefix: String,
+    /// All that were placed.
+    orders: Vec<String>,
+}
+
+impl Shop {
+    async fn open(name: &str) -> Option<Self> {
+        let flink = real::flink()?;
+        let parts = RealParts::shared(name)?;
+        let kafka = parts.kafka;
+        let mut system = TestSystem::prepared(name, parts).await;
+        let prefix = system.topics.events().trim_end_matches("inventory").to_owned();
+        make_topics(kafka, &prefix).await;
+        let changes = changes(&system.topics, &prefix);
+        let flink = flink.views(&kafka.brokers(), &changes).expect("the views can be prepared");
+        system.start_both();
+        let (till, brokers) = (system.topics.producer(), kafka.brokers());
+        Some(Self { flink, till, system, brokers, prefix, orders: Vec::new() })
+    }
+
+    async fn close(self) {
+        drop(self.flink);
+        self.system.stop().await;
+    }
+
+    /// Four products: one is sold beyond its stock, one has been removed and put in again.
+    async fn put_products(&self) {
+        let product = &self.system.product;
+        for sku in ["TEA", "MUG", "JAM"] {
+            product.put_product(sku, 12).await;
+        }
+        let owed = json!({
+            "description": "Owed", "quantity": 2, "unit_price_minor": 100, "allow_backorder": true,
+        });
+        product.put("/api/v1/inventory/OWED", owed).await.ok();
+        product.adjust("OWED", -5).await;
+        assert_eq!(product.delete("/api/v1/inventory/JAM").await.status, 204);
+        product.put_product("JAM", 7).await;
+        self.system.wait_until_settled().await;
+    }
+
+    /// Places an order, and waits until the stock is taken.
+    async fn order(&mut self, customer: &str, lines: &[(&str, i64)]) -> String {
+        let id = self.place(customer, lines).await;
+        self.wait_for_order(&id, "CONFIRMED").await;
+        id
+    }
+
+    async fn place(&mut self, customer: &str, lines: &[(&str, i64)]) -> String {
+        let line = |(sku, quantity): &(&str, i64)| json!({"sku": sku, "quantity": quantity});
+        let lines: Vec<Value> = lines.iter().map(line).collect();
+        let order = json!({"customer": customer, "lines": lines});
+        let id = text(&self.system.order.post("/api/v1/orders", order).await.ok()["id"]);
+        self.orders.push(id.clone());
+        id
+    }
+
+    /// An order for what the copy still has, and its owner no longer.
+    async fn refuse_an_order(&mut self) {
+        self.system.order.quarantine("JAM", "so that its copy is old").await;
+        self.system.product.adjust("JAM", -7).await;
+        let id = self.place(CUSTOMER, &[("JAM", 5)]).await;
+        self.wait_for_order(&id, "REJECTED").await;
+        let event = text(&self.system.product.wait_for_exhausted_key("JAM").await["id"]);
+        self.system.order.release("JAM").await;
+        let retry = format!("/api/admin/v1/events/{event}/retry");
+        self.system.product.post(&retry, json!({})).await.ok();
+        self.system.wait_until_settled().await;
+    }
+
+    async fn cancel(&self, id: &str) {
+        let path = format!("/api/v1/orders/{id}/cancel");
+        self.system.order.post(&path, json!({"reason": "changed their mind"})).await.ok();
+        self.wait_for_order(id, "CANCELLED").await;
+        self.system.wait_until_settled().await;
+    }
+
+    async fn wait_for_order(&self, id: &str, status: &str) {
+        eventually("an order's status", DEADLINE, async || {
+            let found = self.system.order.get(&format!("/api/v1/orders/{id}")).await.ok();
+            if found["status"] == status { Ok(()) } else { Err(found) }
+        })
+        .await;
+    }
+
+    /// Sells the first lines of a month.
+    fn play_till(&self, lines: u32) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(SALES);
+        let (file, limit, topic) =
+            (file.display().to_string(), lines.to_string(), self.topic("till"));
+        let args =
+            ["till", &file, "--brokers", &self.brokers, "--topic", &topic, "--limit", &limit];
+        let said = tokio::task::block_in_place(|| Program::built("stockloop").output(&args, &[]));
+        assert!(said.contains(&format!("{lines} lines")), "{said}");
+    }
+
+    /// Writes to the till's topic what makes no sense.
+    async fn write_nonsense(&self) {
+        let topic = self.topic("till");
+        for (line, _) in nonsense() {
+            let record = FutureRecord::to(&topic).key("536365").payload(&line);
+            self.till.send(record, DEADLINE).await.expect("the broker takes anything");
+        }
+    }
+
+    async fn wait_for_checkpoints(&mut self) {
+        eventually("a checkpoint of each job", PATIENCE, async || {
+            self.flink.check().expect("it runs");
+            let missing = self.flink.without_checkpoint();
+            if missing.is_empty() { Ok(()) } else { Err((missing, self.flink.log_tail())) }
+        })
+        .await;
+    }
+
+    /// Waits until all views are what they have to be, and returns that.
+    async fn assert_current(&mut self) -> Expected {
+        self.system.wait_until_settled().await;
+        let till = self.system.topics.all_of(&self.topic("till"));
+        let expected = Expected::of(&self.system, &self.orders, &till).await;
+        eventually("the views to be current", PATIENCE, async || {
+            self.flink.check().expect("it runs");
+            let differences = self.differences(&expected);
+            if differences.is_empty() { Ok(()) } else { Err((differences, self.flink.log_tail())) }
+        })
+        .await;
+        expected
+    }
+
+    /// What one of the views says and should not, or does not say and should.
+    fn differences(&self, expected: &Expected) -> Vec<String> {
+        let dead = self.dead_letters();
+        if dead != expected.dead {
+            return vec![format!("dead letters: {dead:?} instead of {:?}", expected.dead)];
+        }
+        let mut stock = self.view("stock-value");
+        for product in stock.values_mut() {
+            let epoch = product.as_object_mut().and_then(|fields| fields.remove("epoch"));
+            assert!(epoch.is_some_and(|epoch| epoch.is_i64()), "{product}");
+        }
+        let differing = differing(&expected.stock, &stock);
+        if !differing.is_empty() {
+            return differing;
+        }
+        differing(&expected.purchases, &self.view("purchases"))
+    }
+
+    /// In the order of partition and offset.
+    fn dead_letters(&self) -> Vec<Value> {
+        let mut dead: Vec<Value> = self.view("till-dead").into_values().collect();
+        dead.sort_by_key(|letter| (letter["partition"].as_i64(), letter["offset"].as_i64()));
+        dead
+    }
+
+    /// The last value of each key on a topic of the views.
+    fn view(&self, name: &str) -> BTreeMap<String, Value> {
+        let mut rows = BTreeMap::new();
+        for message in self.system.topics.all_of(&self.topic(name)) {
+            let key = key(&message);
+            match message.payload() {
+                None => drop(rows.remove(&key)),
+                Some(value) => {
+                    rows.insert(key, serde_json::from_slice(value).expect("the views are JSON"));
+                }
+            }
+        }
+        rows
+    }
+
+    fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+async fn make_topics(kafka: &KafkaBroker, prefix: &str) {
+    let name = |name: &str| format!("{prefix}{name}");
+    for view in ["sales", "stock-value", "purchases"] {
+        let made = kafka.create_topic_with(&name(view), PARTITIONS, COMPACTED).await;
+        made.expect("a topic can be made");
+    }
+    let made = kafka.create_topics(&[&name("till"), &name("till-dead")], PARTITIONS).await;
+    made.expect("topics can be made");
+}
+
+/// The recipe names the topics and services of a shop that has its broker for itself; here each test has its own. And
+/// checkpoints come often, so that nobody waits for one.
+fn changes(topics: &Topics, prefix: &str) -> Vec<(&'static str, String)> {
+    let quoted = |name: &str| format!("'{name}'");
+    let own = |name: &str| format!("'{prefix}{name}'");
+    vec![
+        ("'stockloop.inventory.v1'", quoted(topics.events())),
+        ("'stockloop.orders.v1'", quoted(topics.orders())),
+        ("'stockloop.orders.acks.v1'", quoted(topics.order_acks())),
+        ("'product-service'", quoted(topics.product())),
+        ("'till.sales.v1'", own("till")),
+        ("'till.sales.dead.v1'", own("till-dead")),
+        ("'stockloop.sales.v1'", own("sales")),
+        ("'stockloop.views.stock_value.v1'", own("stock-value")),
+        ("'stockloop.views.purchases.v1'", own("purchases")),
+        ("'10 s'", quoted("1 s")),
+    ]
+}
+
+fn key(message: &OwnedMessage) -> String {
+    String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned()
+}
+
+/// The keys whose values differ, with both, the first ones.
+fn differing(expected: &BTreeMap<String, Value>, found: &BTreeMap<String, Value>) -> Vec<String> {
+    let mut keys: Vec<&String> = expected.keys().chain(found.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let differing = keys.into_iter().filter(|key| expected.get(*key) != found.get(*key));
+    let shown = differing.take(3);
+    shown
+        .map(|key| format!("{key}: {:?} instead of {:?}", found.get(key), expected.get(key)))
+        .collect()
+}
