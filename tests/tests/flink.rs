@@ -222,9 +222,9 @@ impl Shop {
             let epoch = product.as_object_mut().and_then(|fields| fields.remove("epoch"));
             assert!(epoch.is_some_and(|epoch| epoch.is_i64()), "{product}");
         }
-        let differing = differing(&expected.stock, &stock);
-        if !differing.is_empty() {
-            return differing;
+        let stale = differing(&expected.stock, &stock);
+        if !stale.is_empty() {
+            return stale;
         }
         differing(&expected.purchases, &self.view("purchases"))
     }
