@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use serde_json::{Value, json};
+use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::program::{Outcome, Program, assert_contains};
 
@@ -206,12 +207,7 @@ async fn history_goes_into_another_topic_as_it_was_and_a_kill_loses_nothing() {
     let asked = json!({ "kind": "replay", "selection": kept });
     let job = system.product.post("/api/admin/v1/resyncs", asked).await.ok();
     let path = format!("/api/admin/v1/resyncs/{}", job["seq"].as_str().unwrap());
-    eventually("some pages to be sent", DEADLINE, async || {
-        let job = system.product.get(&path).await.ok();
-        if job["done"].as_i64() >= Some(100) { Ok(()) } else { Err(job) }
-    })
-    .await;
-    system.product.kill9();
+    kill_in_a_page(&mut system, job["seq"].as_str().unwrap()).await;
     system.product.start();
     let job = system.product.get(&path).await.ok();
     assert!(job["done"].as_i64() < Some(before), "it was killed in the middle: {job}");
@@ -227,7 +223,39 @@ async fn history_goes_into_another_topic_as_it_was_and_a_kill_loses_nothing() {
     let twice = sent - usize::try_from(before).unwrap();
     assert!(twice <= 100, "one page was sent twice at the most, not {twice} messages");
     assert_eq!(system.product.count(events).await, before, "no event was made");
+    a_message_that_is_too_large_is_left_out(&mut system, kafka).await;
     system.stop().await;
+}
+
+/// Kills product-service while a page of the job is on its way, with others before and behind it.
+async fn kill_in_a_page(system: &mut TestSystem, job: &str) {
+    let held = format!(
+        "SELECT count(*) AS n FROM resync_job \
+         WHERE seq = {job} AND done >= 100 AND cursor LIKE '%\"held\"%'"
+    );
+    loop {
+        let under_way = async { while system.product.count(&held).await == 0 {} };
+        tokio::time::timeout(DEADLINE, under_way).await.expect("a page gets under way");
+        system.product.kill9();
+        // It may have ended just before.
+        if system.product.count(&held).await == 1 {
+            return;
+        }
+        system.product.start();
+    }
+}
+
+async fn a_message_that_is_too_large_is_left_out(system: &mut TestSystem, kafka: &KafkaBroker) {
+    let narrow = format!("{}.narrow", system.topics.events());
+    // Smaller than any event.
+    let bound = [("max.message.bytes", "100")];
+    kafka.create_topic_with(&narrow, PARTITIONS, &bound).await.unwrap();
+    system.product.put_product("LARGE", 1).await;
+    let asked = ["replay", "--into", narrow.as_str(), "--key", "LARGE", "--yes"];
+    let outcome = run_command(system, &asked);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let why = "version 1 of LARGE can't be sent into the topic";
+    assert_contains(&outcome.stdout, &["has sent 0 states and skipped 1 key", why]);
 }
 
 /// A message, but for its topic, offset, time and attempt.

@@ -44,7 +44,7 @@ use common::db::{Conn, Db};
 use common::env::Env;
 use common::http::KeysInProgress;
 use common::http::{
-    IdempotencyKey, Problem, ProblemResult, Reply, api_headers, idempotent, unknown_route,
+    IdempotencyKey, Problem, ProblemResult, Reply, answered, api_headers, idempotent, unknown_route,
 };
 use common::telemetry::BrokerState;
 use engine::Engine;
@@ -133,6 +133,18 @@ impl Admin {
     ) -> ProblemResult<HttpResponse> {
         let Self { db, keys, env, .. } = self;
         Ok(idempotent(db, keys, key, body, env.now(), work).await?.into_response())
+    }
+
+    /// What [`Admin::act`] answered to the same request before, for those who ask others before they act.
+    ///
+    /// # Errors
+    /// As [`answered`].
+    pub(crate) async fn acted(
+        &self,
+        key: &IdempotencyKey,
+        body: &[u8],
+    ) -> ProblemResult<Option<HttpResponse>> {
+        Ok(answered(&self.db, key, body).await?.map(Reply::into_response))
     }
 }
 

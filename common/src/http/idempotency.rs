@@ -250,6 +250,20 @@ pub async fn idempotent(
     .await
 }
 
+/// The answer that [`idempotent`] kept for the same request, if there is one.
+///
+/// # Errors
+/// 422 for another body or other preconditions, 5xx when the database fails.
+pub async fn answered(db: &Db, key: &IdempotencyKey, body: &[u8]) -> ProblemResult<Option<Reply>> {
+    let Some(KeyedRequest { bound, preconditions }) = key.0.clone() else { return Ok(None) };
+    let request_hash = request_hash(body, &preconditions);
+    db.read(move |conn| {
+        let found = found(conn, &bound)?.filter(|(_, reply)| reply.is_success());
+        found.map(|found| same(found, &request_hash)).transpose()
+    })
+    .await
+}
+
 /// What tells the requests with one key apart: body and preconditions.
 fn request_hash(body: &[u8], preconditions: &str) -> String {
     let body = Sha256::digest(body);
@@ -287,20 +301,30 @@ fn lock(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
 }
 
 fn kept(conn: &mut Conn, bound: &Bound, request_hash: &str) -> ProblemResult<Option<Reply>> {
+    match found(conn, bound)? {
+        // The last release kept refusals, too.
+        Some((_, reply)) if !reply.is_success() => forget(conn, bound).map(|()| None),
+        found => found.map(|found| same(found, request_hash)).transpose(),
+    }
+}
+
+/// What a key was used with, as [`request_hash`] has it, and the answer.
+fn found(conn: &mut Conn, bound: &Bound) -> ProblemResult<Option<(String, Reply)>> {
     let found: Option<(String, KeptReply)> = on!(conn, c => idempotency::table
         .find((&bound.principal, &bound.route, &bound.key))
         .select((idempotency::body_hash, KeptReply::as_select()))
         .first(c)
         .optional())?;
-    match found.map(|(hash, reply)| (hash, Reply::from(reply))) {
-        // The last release kept refusals, too.
-        Some((_, reply)) if !reply.is_success() => forget(conn, bound).map(|()| None),
-        Some((hash, _)) if hash != request_hash => Err(Problem::invalid(
+    Ok(found.map(|(hash, reply)| (hash, Reply::from(reply))))
+}
+
+fn same((hash, reply): (String, Reply), request_hash: &str) -> ProblemResult<Reply> {
+    match hash == request_hash {
+        true => Ok(reply),
+        false => Err(Problem::invalid(
             "Idempotency-Key",
             "this key was used with another body or other preconditions; use a new key for another request",
         )),
-        Some((_, reply)) => Ok(Some(reply)),
-        None => Ok(None),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sending, with the broker's confirmation for each message.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use common::config::KafkaSettings;
@@ -50,7 +50,7 @@ pub enum TopicError {
     /// There is none of that name, or this service may not even know of it.
     #[error("the topic {0} does not exist")]
     Missing(String),
-    /// The broker does not let this service use it.
+    /// The broker does not let this service use it, or can't have one of that name.
     #[error("the topic {0} can't be used: {1}")]
     Refused(String, String),
     /// The broker can't be asked.
@@ -65,6 +65,18 @@ pub struct Producer {
     client_id: String,
     inner: Arc<RwLock<FutureProducer<Context>>>,
     broker: BrokerState,
+    purpose: Purpose,
+    /// See [`Producer::elsewhere`]; none before it was needed.
+    elsewhere: Arc<OnceLock<Producer>>,
+}
+
+/// What a producer sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Events and answers.
+    Loop,
+    /// What goes into topics that are none of the loop's.
+    Elsewhere,
 }
 
 /// How long librdkafka tries to deliver a message before it gives it back.
@@ -83,13 +95,40 @@ impl Producer {
         client_id: &str,
         broker: BrokerState,
     ) -> Result<Self, KafkaError> {
-        let inner = create(settings, client_id, &broker)?;
+        Self::made_for(Purpose::Loop, settings, client_id, broker)
+    }
+
+    fn made_for(
+        purpose: Purpose,
+        settings: &KafkaSettings,
+        client_id: &str,
+        broker: BrokerState,
+    ) -> Result<Self, KafkaError> {
+        let inner = create(purpose, settings, client_id, &broker)?;
         Ok(Self {
             settings: settings.clone(),
             client_id: client_id.to_owned(),
             inner: Arc::new(RwLock::new(inner)),
             broker,
+            purpose,
+            elsewhere: Arc::default(),
         })
+    }
+
+    /// One of its own for topics that are none of the loop's, made when it is first needed: what goes wrong there neither
+    /// fills this one's queue nor ends messages of the loop, and says nothing of whether the broker is there for it. It
+    /// gives a message back after ten seconds, whatever the properties say.
+    ///
+    /// # Errors
+    /// When a property is not understood.
+    pub fn elsewhere(&self) -> Result<Self, KafkaError> {
+        if let Some(made) = self.elsewhere.get() {
+            return Ok(made.clone());
+        }
+        // Nobody looks at the state of this one.
+        let (settings, broker) = (&self.settings, BrokerState::default());
+        let made = Self::made_for(Purpose::Elsewhere, settings, &self.client_id, broker)?;
+        Ok(self.elsewhere.get_or_init(|| made).clone())
     }
 
     /// Sends `messages` and returns, in order, where each lies, or why the broker did not take it.
@@ -101,15 +140,6 @@ impl Producer {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
         let sent = deliver(&producer, messages).await;
         self.learn(&producer, &sent);
-        sent
-    }
-
-    /// As [`Producer::send_all`], to topics that are none of the loop's: what becomes of these messages says nothing of
-    /// whether the broker is there for the loop.
-    pub async fn send_elsewhere(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
-        let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let sent = deliver(&producer, messages).await;
-        self.replace_failed(&producer);
         sent
     }
 
@@ -138,14 +168,10 @@ impl Producer {
             Some(reason) => self.broker.down(reason.clone()),
             None => {}
         }
-        self.replace_failed(producer);
-    }
-
-    fn replace_failed(&self, producer: &FutureProducer<Context>) {
         // A fatal error ends an idempotent producer for good; a new one starts with a new identity.
         if let Some((code, reason)) = producer.client().fatal_error() {
             tracing::warn!(?code, reason, "the producer failed for good and is made anew");
-            match create(&self.settings, &self.client_id, &self.broker) {
+            match create(self.purpose, &self.settings, &self.client_id, &self.broker) {
                 Ok(fresh) => {
                     *self.inner.write().unwrap_or_else(PoisonError::into_inner) = fresh;
                 }
@@ -202,7 +228,10 @@ impl Producer {
                 RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
                     TopicError::Missing(name)
                 }
-                code => TopicError::Refused(name, code.to_string()),
+                code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::InvalidTopic) => TopicError::Refused(name, code.to_string()),
+                // Such as a partition without a leader, which may have one soon.
+                code => TopicError::Away(name, code.to_string()),
             });
         }
         let found = found.filter(|found| !found.partitions().is_empty());
@@ -221,6 +250,7 @@ impl Producer {
 }
 
 fn create(
+    purpose: Purpose,
     settings: &KafkaSettings,
     client_id: &str,
     broker: &BrokerState,
@@ -234,7 +264,12 @@ fn create(
         .set("message.timeout.ms", DELIVERY_TIMEOUT_MS)
         .set("queue.buffering.max.messages", "100000")
         .set("queue.buffering.max.kbytes", "65536");
-    client::with_properties(config, settings)
+    let mut config = client::with_properties(config, settings);
+    if purpose == Purpose::Elsewhere {
+        // What waits for these messages counts on it. The second name is the same property's.
+        config.set("message.timeout.ms", DELIVERY_TIMEOUT_MS).remove("delivery.timeout.ms");
+    }
+    config
         .create_with_context(Context { broker: broker.clone() })
         .map_err(KafkaError::during("the producer can't be made"))
 }

@@ -17,6 +17,9 @@ use crate::worker::{Next, Retry, Tasks, run_when_notified};
 /// How long a job that sends states again waits before it looks whether those before are sent.
 const UNTIL_SENT: Duration = Duration::from_millis(20);
 
+/// So long a page that is under way is waited for when the service stops: longer than a broker that is there takes.
+const UNTIL_LEFT: Duration = Duration::from_secs(1);
+
 impl Loops {
     pub(super) fn start_verifying(&self, stop: &CancellationToken, tasks: &Tasks) {
         let engine = &self.engine;
@@ -32,6 +35,12 @@ impl Loops {
         );
         tasks.spawn_loop("sending states again", engine.clone().resync_loop(owner, stop.clone()));
     }
+}
+
+/// Ends a moment after `stop`.
+async fn left(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(UNTIL_LEFT).await;
 }
 
 impl Engine {
@@ -100,9 +109,14 @@ impl Engine {
             let outcome =
                 self.resync.run_once(db, &self.env, &self.outbox, owner, consumer).await?;
             if let Some(page) = outcome.page {
-                let sent = page.send(&self.producer, &self.settings.service.name).await;
-                let goes_on = self.resync.note(db, &self.env, page, sent).await?;
-                return Ok(if goes_on { Next::Again } else { Next::Wait });
+                let sent = page.send(&self.producer, &self.settings.service.name);
+                let sent = tokio::select! {
+                    sent = sent => sent,
+                    // Whoever comes next sends it once more, after the hold.
+                    () = left(&stop) => return Ok(Next::Wait),
+                };
+                self.resync.note(db, &self.env, page, sent).await?;
+                return Ok(Next::Again);
             }
             if outcome.appended > 0 {
                 self.outbox.wake();

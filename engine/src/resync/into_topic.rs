@@ -1,10 +1,12 @@
 //! Kept states into another topic, beside the loop: each as the message that its event was, and nobody is asked for an
 //! answer.
 //!
-//! One transaction reads a page and holds the job, another notes the page once the broker has all of it, and none is
-//! open while messages travel. A kill in between repeats that page, and leaves nothing out. Nobody gives the hold back
-//! then: it ends by itself, by the database's clock.
+//! One transaction reads a page and holds the job, another notes how much of it the broker has, and none is open while
+//! messages travel. A stop in between repeats that page, and leaves nothing out. Nobody gives the hold back then: it ends
+//! by itself, by the database's clock. What the broker does not take is tried again after pauses that grow, from the first
+//! such state on; a message that it can never take is left out, and its key noted.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError, database_now};
 use common::env::Env;
 use common::event::{Event, EventRow};
+use common::retry::Backoff;
 use diesel::QueryResult;
 use diesel::result::Error;
 use serde::{Deserialize, Serialize};
@@ -21,12 +24,15 @@ use super::replay::{self, CHUNK, Place};
 use super::step::{LastStep, end};
 use super::{KeptStates, Resync, Walked};
 use crate::bulk::JobState;
-use crate::kafka::{Envelope, Message, Producer};
+use crate::kafka::{Envelope, Message, Offset, Producer, SendError};
 use crate::outbox::{Walk, kept_states, partition_of, shard_of};
 use crate::verify::Owner;
 
 /// So long a job is held for one page: longer than [`KeptPage::send`] takes at the most.
 const HELD: Duration = Duration::from_secs(40);
+
+/// The pauses of a job that does not get on.
+const PAUSES: Backoff = Backoff { base: Duration::from_secs(2), max: Duration::from_secs(60) };
 
 /// Why a key is skipped.
 const NOTHING_KEPT: &str = "no event of it is kept";
@@ -42,6 +48,16 @@ struct Progress {
     /// Why that page could not be sent the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hindered: Option<String>,
+    /// How often in a row nothing of it could be.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    failures: u32,
+    /// When it is tried again, by the database's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rests_until: Option<Timestamp>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,10 +78,12 @@ impl Progress {
         serde_json::to_string(self).map_err(|error| Error::SerializationError(Box::new(error)))
     }
 
-    /// Whether a page is under way; a clock that was set back does not make that longer.
-    fn is_held(&self, now: Timestamp) -> bool {
-        let held = self.held.as_ref();
-        held.is_some_and(|held| now < held.until && held.until.since(now) <= HELD)
+    /// Whether a page is under way, or a pause; a clock that was set back makes neither longer.
+    fn waits(&self, now: Timestamp) -> bool {
+        let is_ahead =
+            |until: Timestamp, longest: Duration| now < until && until.since(now) <= longest;
+        self.held.as_ref().is_some_and(|held| is_ahead(held.until, HELD))
+            || self.rests_until.is_some_and(|until| is_ahead(until, PAUSES.max))
     }
 
     fn is_held_by(&self, hold: &str) -> bool {
@@ -78,13 +96,37 @@ pub(super) fn hindered(cursor: Option<&str>) -> Option<String> {
     Progress::read(cursor).ok()?.hindered
 }
 
+/// Whether a job can be worked on now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Readiness {
+    /// It can, and nothing is known that hinders it.
+    Free,
+    /// It can, but could not get on the last time.
+    Hindered,
+    /// A page of it is under way, or it rests after a failure.
+    Waits,
+}
+
+/// Whether a replay can be worked on now, as its row says.
+pub(super) fn readiness(cursor: Option<&str>, now: Timestamp) -> Readiness {
+    match Progress::read(cursor) {
+        Ok(progress) if progress.waits(now) => Readiness::Waits,
+        Ok(Progress { hindered: Some(_), .. }) => Readiness::Hindered,
+        // What can't be read is for the step to tell.
+        _ => Readiness::Free,
+    }
+}
+
+/// What became of a page's states, in their order; or why none could be sent.
+pub type SentPage = Result<Vec<Result<Offset, SendError>>, String>;
+
 /// Kept states that a job sends together; it is held for them until [`Resync::note`], or until the hold ends.
 #[derive(Debug)]
 pub struct KeptPage {
     job: i64,
     hold: String,
     topic: String,
-    states: Vec<EventRow>,
+    pub(super) states: Vec<EventRow>,
     /// Keys of which nothing is kept.
     skipped: Vec<String>,
     /// Where to go on; none at the end.
@@ -92,19 +134,16 @@ pub struct KeptPage {
     began_us: Timestamp,
 }
 
-/// Holds `job` for its next page; none where another holds it.
+/// Holds `job`, which does not wait, for its next page.
 pub(super) fn begin(
     conn: &mut Conn,
     mut job: ResyncJob,
     (kept, topic): (&KeptStates, &str),
     env: &Env,
     owner: &dyn Owner,
-) -> QueryResult<Option<KeptPage>> {
+) -> QueryResult<KeptPage> {
     let mut progress = Progress::read(job.cursor.as_deref())?;
     let clock = Timestamp::from_micros(database_now(conn)?);
-    if progress.is_held(clock) {
-        return Ok(None);
-    }
     let now = env.now();
     let mut page = KeptPage {
         job: job.seq,
@@ -121,7 +160,7 @@ pub(super) fn begin(
     job.state = JobState::Running;
     job.started_us = job.started_us.or(Some(now));
     model::save(conn, &job)?;
-    Ok(Some(page))
+    Ok(page)
 }
 
 impl KeptPage {
@@ -156,25 +195,45 @@ impl KeptPage {
         Ok(())
     }
 
-    /// Sends its states as what they were sent as for the first time by `service`, and waits until the broker has all;
-    /// that takes half a minute at the most.
-    ///
-    /// # Errors
-    /// Why one of them is not there; others may be.
-    pub async fn send(&self, producer: &Producer, service: &str) -> Result<(), String> {
-        let (asker, topic) = (producer.clone(), self.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || asker.partitions(&topic)).await;
-        let partitions = asked.map_err(|error| error.to_string())??;
-        let sent = producer.send_elsewhere(&self.messages(service, partitions)).await;
-        let refused =
-            self.states.iter().zip(sent).find_map(|(state, sent)| Some((state, sent.err()?)));
-        match refused {
-            None => Ok(()),
-            Some((EventRow { key, version, .. }, error)) => Err(format!(
-                "version {version} of {key} can't be sent into the topic {}: {error}",
-                self.topic
-            )),
+    /// Sends its states as what they were sent as for the first time by `service`, and waits for what the broker says of
+    /// each; that takes half a minute at the most.
+    pub async fn send(&self, producer: &Producer, service: &str) -> SentPage {
+        let (producer, topic) = (producer.clone(), self.topic.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let producer = producer.elsewhere().map_err(|error| error.to_string())?;
+            let partitions = producer.partitions(&topic)?;
+            Ok::<_, String>((producer, partitions))
+        });
+        let (producer, partitions) = asked.await.map_err(|error| error.to_string())??;
+        Ok(producer.send_all(&self.messages(service, partitions)).await)
+    }
+
+    /// What the broker has of it by `sent`.
+    fn settled(&self, sent: SentPage) -> Settled {
+        let mut settled = Settled::default();
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(cause) => return Settled { hindered: Some(cause), ..settled },
+        };
+        let topic = &self.topic;
+        for (state, outcome) in self.states.iter().zip(sent) {
+            let EventRow { key, version, .. } = state;
+            let why = |error: &SendError| {
+                format!("version {version} of {key} can't be sent into the topic {topic}: {error}")
+            };
+            match outcome {
+                Ok(_) => settled.sent += 1,
+                Err(error @ SendError::Message(_)) => {
+                    settled.refused.entry(key.clone()).or_insert_with(|| why(&error));
+                }
+                Err(error @ SendError::Broker(_)) => {
+                    settled.hindered = Some(why(&error));
+                    return settled;
+                }
+            }
+            settled.reached = Some(Place { key: key.clone(), version: Some(*version) });
         }
+        settled
     }
 
     /// As the relay would send them for the first time to a topic of so many partitions.
@@ -198,9 +257,9 @@ impl KeptPage {
 }
 
 impl Resync {
-    /// Notes what became of a page, and gives its job back; returns whether to go on at once. What hinders it is kept
-    /// with the job, and the same page is its next one. A job that was cancelled, or held for so long that another may
-    /// have gone on with it, is left alone.
+    /// Notes what became of a page, and gives its job back. What hinders it is kept with the job, which goes on, after a
+    /// pause, with the first state that the broker did not take. A job that was cancelled, or held for so long that another
+    /// may have gone on with it, is left alone.
     ///
     /// # Errors
     /// When the database fails; the page is sent once more then, after the hold.
@@ -209,42 +268,76 @@ impl Resync {
         db: &Db,
         env: &Env,
         page: KeptPage,
-        sent: Result<(), String>,
-    ) -> Result<bool, DbError> {
-        let (now, began) = (env.now(), page.began_us);
-        let noted = db.write::<_, DbError>(move |conn| Ok(note(conn, page, sent, now)?)).await?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastStep::over(began, now);
-        Ok(noted)
+        sent: SentPage,
+    ) -> Result<(), DbError> {
+        let (now, began, chance) = (env.now(), page.began_us, env.chance());
+        let noted = db.write::<_, DbError>(move |conn| Ok(note(conn, page, sent, (now, chance))?));
+        let last = match noted.await? {
+            true => LastStep::over(began, now),
+            false => LastStep::hindered(),
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        Ok(())
     }
 }
 
+/// What of a page is behind its job.
+#[derive(Debug, Default)]
+struct Settled {
+    /// How many states the broker has.
+    sent: usize,
+    /// The keys of those that it can never take, and why.
+    refused: BTreeMap<String, String>,
+    /// The last of either before the first that can be tried again; none: there is nothing before that.
+    reached: Option<Place>,
+    /// Why that one is not there; none: there is no such state.
+    hindered: Option<String>,
+}
+
+/// Notes a page; returns whether it has got through.
 fn note(
     conn: &mut Conn,
     page: KeptPage,
-    sent: Result<(), String>,
-    now: Timestamp,
+    sent: SentPage,
+    (now, chance): (Timestamp, f64),
 ) -> QueryResult<bool> {
-    let Some(mut job) = model::lock(conn, page.job)? else { return Ok(true) };
-    let progress = Progress::read(job.cursor.as_deref())?;
-    if !job.state.is_open() || !progress.is_held_by(&page.hold) {
-        return Ok(true);
+    let Settled { sent, refused, reached, hindered } = page.settled(sent);
+    let is_through = hindered.is_none();
+    let Some(mut job) = model::lock(conn, page.job)? else { return Ok(is_through) };
+    let before = Progress::read(job.cursor.as_deref())?;
+    if !job.state.is_open() || !before.is_held_by(&page.hold) {
+        return Ok(is_through);
     }
-    if let Err(cause) = sent {
-        if progress.hindered.as_ref() != Some(&cause) {
+    let mut skipped = refused;
+    for key in page.skipped {
+        // A key behind the first state that is not there is met once more.
+        if is_through || reached.as_ref().is_some_and(|reached| key < reached.key) {
+            skipped.insert(key, NOTHING_KEPT.to_owned());
+        }
+    }
+    let skipped = skipped.into_iter().map(|(key, why)| Skipped { job: job.seq, key, why });
+    let skipped = model::note(conn, &skipped.collect::<Vec<_>>())?;
+    job.done += i64::try_from(sent).unwrap_or(i64::MAX);
+    job.skipped += i64::try_from(skipped).unwrap_or(i64::MAX);
+    if let Some(cause) = hindered {
+        if before.hindered.as_ref() != Some(&cause) {
             tracing::warn!(job = job.seq, cause, "a replay does not get on; it is tried again");
         }
-        let hindered = Progress { held: None, hindered: Some(cause), ..progress };
-        job.cursor = Some(hindered.write()?);
+        let failures = if reached.is_some() { 1 } else { before.failures.saturating_add(1) };
+        let clock = Timestamp::from_micros(database_now(conn)?);
+        let after = Progress {
+            place: reached.unwrap_or(before.place),
+            held: None,
+            hindered: Some(cause),
+            failures,
+            rests_until: Some(clock.after(PAUSES.delay(failures, chance))),
+        };
+        job.cursor = Some(after.write()?);
         model::save(conn, &job)?;
         return Ok(false);
     }
-    job.done += i64::try_from(page.states.len()).unwrap_or(i64::MAX);
-    job.skipped += i64::try_from(page.skipped.len()).unwrap_or(i64::MAX);
-    let skipped = page.skipped.into_iter();
-    let skipped = skipped.map(|key| Skipped { job: job.seq, key, why: NOTHING_KEPT.to_owned() });
-    model::note(conn, &skipped.collect::<Vec<_>>())?;
     let is_last = page.next.is_none();
-    let place = page.next.unwrap_or(progress.place);
+    let place = page.next.unwrap_or(before.place);
     job.cursor = Some(Progress { place, ..Progress::default() }.write()?);
     match is_last {
         true => end(conn, &mut job, JobState::Done, now, None)?,

@@ -6,7 +6,8 @@
 //! until the relay has sent what the one before appended: changes that happen meanwhile never queue behind more than
 //! one step's events. Where no copy waits for them, steps are small, and each is answered and rested from as long as it
 //! took, so that live changes have the loop for themselves at least half of the time. Of several jobs the oldest is worked
-//! on, and replays after all others. A replay into another topic appends nothing: its steps give pages to be sent.
+//! on, and replays after all others. A replay into another topic appends nothing: its steps give pages to be sent. While it
+//! can't get on, it rests, and the others go on.
 
 mod into_topic;
 mod model;
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use utoipa::ToSchema;
 
-pub use into_topic::KeptPage;
+pub use into_topic::{KeptPage, SentPage};
 pub use model::{NewResync, ResyncJob, Skipped, cancel, find, insert, list, skipped};
 use step::LastStep;
 pub use step::Outcome;

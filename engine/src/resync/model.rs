@@ -1,14 +1,18 @@
 //! The tables `resync_job` and `resync_skipped`: their rows and every statement on them.
 
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT};
+use common::db::{Conn, ROWS_PER_INSERT, database_now};
 use common::ids::EventId;
 use common::on;
 use common::schema::{outbox_pending, outbox_sent, resync_job, resync_skipped};
 use diesel::prelude::*;
 
-use super::{ResyncKind, into_topic, replay};
+use super::into_topic::{self, Readiness};
+use super::{ResyncKind, replay};
 use crate::bulk::JobState;
+
+/// So many open jobs are looked at for one that can be worked on.
+const CHOSEN_FROM: i64 = 100;
 
 /// A job to be put down.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
@@ -79,10 +83,12 @@ impl ResyncJob {
         }
     }
 
-    /// Why a replay into another topic could not send its next states the last time.
+    /// Why a replay into another topic, which is not at its end, could not send its next states the last time.
     pub fn hindered(&self) -> Option<String> {
         match self.kind {
-            ResyncKind::Replay => into_topic::hindered(self.cursor.as_deref()),
+            ResyncKind::Replay if self.state.is_open() => {
+                into_topic::hindered(self.cursor.as_deref())
+            }
             _ => None,
         }
     }
@@ -150,7 +156,8 @@ pub fn skipped(conn: &mut Conn, job: i64, after: &str, limit: i64) -> QueryResul
         .load(c))
 }
 
-/// Stops a job that is not at its end; returns whether it was. It waits for a step that is under way.
+/// Stops a job that is not at its end; returns whether it was. It waits for a step that is under way, but not for a page
+/// on its way into another topic, which still arrives.
 ///
 /// # Errors
 /// When the statement fails.
@@ -164,15 +171,51 @@ pub fn cancel(conn: &mut Conn, seq: i64, now: Timestamp, by: &str) -> QueryResul
     Ok(on!(conn, c => diesel::update(open).set(ended).execute(c))? == 1)
 }
 
-/// The oldest job with something to do, locked until the transaction ends; one that another works on is passed by.
+/// The oldest job that can be worked on now, locked until the transaction ends; one that another works on, or that rests
+/// after a failure, is passed by. With `free_first`, those that nothing hinders come before those that could not get on.
 ///
 /// Replays come after all others: present states before those of the past, and a replay may have many steps. One that had
 /// to stop in the middle goes on by its row.
-pub(super) fn take(conn: &mut Conn) -> QueryResult<Option<ResyncJob>> {
-    let open = resync_job::table
-        .filter(resync_job::state.lt(JobState::Done))
-        .order((resync_job::kind.eq(ResyncKind::Replay), resync_job::seq))
-        .limit(1);
+pub(super) fn take(conn: &mut Conn, free_first: bool) -> QueryResult<Option<ResyncJob>> {
+    use resync_job as j;
+    let open = j::table
+        .filter(j::state.lt(JobState::Done))
+        .order((j::kind.eq(ResyncKind::Replay), j::seq))
+        .limit(CHOSEN_FROM)
+        .select((j::seq, j::kind, j::cursor));
+    let open: Vec<(i64, ResyncKind, Option<String>)> = on!(&mut *conn, c => open.load(c))?;
+    if open.is_empty() {
+        return Ok(None);
+    }
+    let now = Timestamp::from_micros(database_now(conn)?);
+    let open =
+        open.into_iter().map(|(seq, kind, cursor)| (readiness(kind, cursor.as_deref(), now), seq));
+    let mut open: Vec<_> = open.filter(|(ready, _)| *ready != Readiness::Waits).collect();
+    if free_first {
+        // The sort is stable.
+        open.sort_by_key(|(ready, _)| *ready);
+    }
+    for (_, seq) in open {
+        let Some(job) = lock_free(conn, seq)? else { continue };
+        // Another may have begun with it in between.
+        if readiness(job.kind, job.cursor.as_deref(), now) != Readiness::Waits {
+            return Ok(Some(job));
+        }
+    }
+    Ok(None)
+}
+
+fn readiness(kind: ResyncKind, cursor: Option<&str>, now: Timestamp) -> Readiness {
+    match kind {
+        ResyncKind::Replay => into_topic::readiness(cursor, now),
+        _ => Readiness::Free,
+    }
+}
+
+/// One open job, locked until the transaction ends; none where another has locked it, or it has ended.
+fn lock_free(conn: &mut Conn, seq: i64) -> QueryResult<Option<ResyncJob>> {
+    let open =
+        resync_job::table.filter(resync_job::seq.eq(seq).and(resync_job::state.lt(JobState::Done)));
     match conn {
         Conn::Pg(c) => {
             open.select(ResyncJob::as_select()).for_update().skip_locked().get_result(c).optional()
@@ -190,12 +233,16 @@ pub(super) fn lock(conn: &mut Conn, seq: i64) -> QueryResult<Option<ResyncJob>> 
     }
 }
 
-/// Notes keys that were left as they are; a job meets each once.
-pub(super) fn note(conn: &mut Conn, rows: &[Skipped]) -> QueryResult<()> {
+/// Notes keys that were left as they are, each once; returns how many of them were not noted before.
+pub(super) fn note(conn: &mut Conn, rows: &[Skipped]) -> QueryResult<usize> {
+    let mut noted = 0;
     for chunk in rows.chunks(ROWS_PER_INSERT) {
-        on!(&mut *conn, c => diesel::insert_into(resync_skipped::table).values(chunk).execute(c))?;
+        noted += on!(&mut *conn, c => diesel::insert_into(resync_skipped::table)
+            .values(chunk)
+            .on_conflict_do_nothing()
+            .execute(c))?;
     }
-    Ok(())
+    Ok(noted)
 }
 
 /// Writes back how far a job is; it was locked in this transaction.

@@ -38,6 +38,8 @@ pub(super) struct LastStep {
     paced: bool,
     appended_us: Timestamp,
     rest_until_us: Timestamp,
+    /// Whether a page did not get through: then another job comes first, if there is one.
+    hindered: bool,
 }
 
 /// What one step did.
@@ -64,7 +66,7 @@ struct Next {
 }
 
 impl Resync {
-    /// Works on the oldest open job that nobody else works on, for one chunk of keys, once what this instance appended
+    /// Works on the oldest open job that can be worked on now, for one chunk of keys, once what this instance appended
     /// before is sent; where no copy waits for it, once that is answered and as long a rest is over. Replays are worked
     /// on where there is no other job.
     ///
@@ -83,9 +85,10 @@ impl Resync {
         if self.waits(db, env.now()).await? {
             return Ok(Outcome { worked: true, waits: true, ..Outcome::default() });
         }
+        let hindered = self.last.lock().unwrap_or_else(PoisonError::into_inner).hindered;
         let (env, outbox, consumer) = (env.clone(), outbox.clone(), consumer.to_owned());
         let stepped = db.write::<_, DbError>(move |conn| {
-            let Some(job) = model::take(conn)? else {
+            let Some(job) = model::take(conn, hindered)? else {
                 return Ok((Outcome::default(), LastStep::default()));
             };
             Ok(step(conn, job, &env, &outbox, &*owner, &consumer)?)
@@ -121,6 +124,11 @@ impl LastStep {
         Self { rest_until_us, ..Self::default() }
     }
 
+    /// After a page that did not get through.
+    pub(super) fn hindered() -> Self {
+        Self { hindered: true, ..Self::default() }
+    }
+
     /// Whether the rest is not over; a clock that was set back does not make it longer.
     fn rests(&self, now: Timestamp) -> bool {
         now < self.rest_until_us && self.rest_until_us.since(now) <= LONGEST
@@ -154,7 +162,7 @@ fn step(
     };
     if let ResyncSelection::Kept(kept @ KeptStates { into: Some(topic), .. }) = &selection {
         let page = into_topic::begin(conn, job, (kept, topic.as_str()), env, owner)?;
-        let outcome = Outcome { worked: page.is_some(), page, ..Outcome::default() };
+        let outcome = Outcome { worked: true, page: Some(page), ..Outcome::default() };
         return Ok((outcome, LastStep::default()));
     }
     let resend = Resend { keys: &[], kind: job.kind, reason: job.reason.as_deref(), now };

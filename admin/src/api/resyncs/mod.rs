@@ -70,7 +70,8 @@ pub(crate) struct ResyncItem {
     pub(crate) cursor: Option<String>,
     /// The last version of that key that was sent, where a replay goes on with the same key.
     pub(crate) cursor_version: Option<i64>,
-    /// Why a replay into another topic could not send its next states the last time; it is tried again each second.
+    /// Why a replay into another topic, which is not at its end, could not send its next states the last time; it is tried
+    /// again after a pause, which grows up to a minute.
     pub(crate) hindered: Option<String>,
     /// The verification of the same keys that a repair ends with.
     pub(crate) verification: Option<String>,
@@ -244,6 +245,10 @@ pub(crate) async fn create(
     admin.verifier()?;
     let now = admin.env.now();
     let job = body.value.check((&by, now))?;
+    // A topic that has gone since is no other answer to the same request.
+    if let Some(response) = admin.acted(&key, &body.bytes).await? {
+        return Ok(response);
+    }
     checked_topic(&admin, job.into.as_deref()).await?;
     let first = admin.settings.kafka.outbound_consumer.clone();
     let work = move |conn: &mut Conn| {
@@ -257,7 +262,7 @@ pub(crate) async fn create(
     Ok(response)
 }
 
-/// Cancels a job; what it has sent stays sent.
+/// Cancels a job; what it has sent stays sent, and up to 100 messages on their way into another topic arrive.
 #[utoipa::path(
     post, path = "/api/admin/v1/resyncs/{seq}/cancel", tag = "verification",
     params(("seq" = String, Path), ("Idempotency-Key" = Option<String>, Header)),

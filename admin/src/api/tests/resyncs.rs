@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use actix_web::http::header::LOCATION;
+use actix_web::test::TestRequest;
 use common::on;
 use common::schema::{resync_job, verification};
 use diesel::prelude::*;
@@ -28,6 +29,7 @@ on_every_database!(AdminFixture::new =>
     a_replay_into_another_topic_is_looked_at_put_down_and_noted,
     only_topics_that_are_not_of_the_loop_are_sent_into,
     a_topic_that_nobody_can_be_asked_for_is_no_wrong_one,
+    a_job_that_was_put_down_is_the_answer_though_its_topic_has_gone,
 );
 
 impl AdminFixture {
@@ -322,8 +324,9 @@ async fn a_replay_into_another_topic_is_looked_at_put_down_and_noted(fixture: Ad
     let (db, env) = (&fixture.db, &fixture.env);
     let stepped = engine.resync.run_once(db, env, &fixture.outbox, owner.unwrap(), "order-service");
     let page = stepped.await.unwrap().page.unwrap();
-    page.send(&engine.producer, "product-service").await.unwrap();
-    assert!(engine.resync.note(db, env, page, Ok(())).await.unwrap());
+    let sent = page.send(&engine.producer, "product-service").await;
+    assert!(sent.as_ref().unwrap().iter().all(Result::is_ok), "{sent:?}");
+    engine.resync.note(db, env, page, sent).await.unwrap();
     let done = fixture.get("/resyncs/1").await.body;
     let told = (&done["state"], &done["done"], &done["skipped"], &done["hindered"]);
     assert_eq!(told, (&json!("done"), &json!(1), &json!(1), &Value::Null), "{done}");
@@ -333,6 +336,8 @@ async fn a_replay_into_another_topic_is_looked_at_put_down_and_noted(fixture: Ad
 }
 
 async fn only_topics_that_are_not_of_the_loop_are_sent_into(fixture: AdminFixture) {
+    let purchases = "views.purchases".to_owned();
+    let fixture = fixture.with(|settings| settings.views.purchases_topic = purchases);
     let refused = async |kept: Value, field: &str| {
         fixture.post("/resyncs/replay-preview", kept.clone()).await.is_problem(422, field);
         let asked = json!({ "kind": "replay", "selection": { "kept": kept } });
@@ -340,6 +345,9 @@ async fn only_topics_that_are_not_of_the_loop_are_sent_into(fixture: AdminFixtur
     };
     let longer = "x".repeat(250);
     for name in ["", ".", "..", "a b", "a/b", "ä", "a\n", longer.as_str()] {
+        refused(json!({ "into": name, "keys": ["A"] }), "selection.kept.into").await;
+    }
+    for name in ["__consumer_offsets", "views.purchases"] {
         refused(json!({ "into": name, "keys": ["A"] }), "selection.kept.into").await;
     }
     let kafka = fixture.engine.settings.kafka.clone();
@@ -362,4 +370,25 @@ async fn a_topic_that_nobody_can_be_asked_for_is_no_wrong_one(fixture: AdminFixt
     let kept = json!({ "kept": { "into": "views.stock", "keys": ["A"] } });
     let asked = json!({ "kind": "replay", "selection": kept });
     fixture.post("/resyncs", asked).await.is_problem(503, "");
+}
+
+async fn a_job_that_was_put_down_is_the_answer_though_its_topic_has_gone(fixture: AdminFixture) {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic("views.stock", 2).unwrap();
+    let fixture = fixture.with(|settings| settings.kafka.brokers = broker.brokers());
+    let kept = json!({ "kept": { "into": "views.stock", "keys": ["A"] } });
+    let asked = json!({ "kind": "replay", "selection": kept });
+    let keyed = |body: &Value| {
+        let request = TestRequest::post().uri("/api/admin/v1/resyncs");
+        request.insert_header(("idempotency-key", "nightly")).set_json(body)
+    };
+    let first = fixture.call(keyed(&asked)).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let fixture = fixture.with(|settings| settings.kafka.brokers = "127.0.0.1:1".to_owned());
+    let again = fixture.call(keyed(&asked)).await;
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    let other = fixture.call(keyed(&json!({ "kind": "replay", "selection": {
+        "kept": { "into": "views.stock", "keys": ["B"] }
+    } })));
+    other.await.is_problem(422, "Idempotency-Key");
 }

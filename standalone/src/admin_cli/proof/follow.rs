@@ -145,6 +145,7 @@ async fn until_ended(
     message: impl Fn(&Value) -> String,
 ) -> anyhow::Result<Value> {
     let bar = bar(expected);
+    let mut said = Value::Null;
     let ended = loop {
         let raw = ctx.client.get(path, &Query::default()).await?;
         let item: Value = serde_json::from_str(&raw)?;
@@ -159,6 +160,11 @@ async fn until_ended(
         bar.set_position(position);
         bar.set_message(message(&item));
         bar.tick();
+        // Also where no bar is drawn: else nothing would say why it does not end.
+        if item["ended_at"].is_null() && !item["hindered"].is_null() && item["hindered"] != said {
+            said = item["hindered"].clone();
+            bar.suspend(|| eprintln!("stockloop: it waits: {}", told(&item, "hindered")));
+        }
         if !item["ended_at"].is_null() {
             break item;
         }

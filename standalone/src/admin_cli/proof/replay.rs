@@ -27,9 +27,14 @@ Examples:
 For a consumer, each kept version goes out as a new event, oldest first, and each key ends with its
 present state. A copy that has a state or a newer one answers `superseded` and stays as it is.
 
-Into a topic, which has to be there and must be none of the loop's, each kept version goes out as the
-message that its event was first sent as: same key, value and headers, each key's in the order of its
-versions. Nobody answers, and no event is made. A message may come twice, after a kill.
+Into a topic, which has to be there and must be none of the loop's, each kept version goes out as
+the message that its event was first sent as: same key, value and headers, each key's in the order
+of its versions. Nobody answers, and no event is made. Messages may come twice, and after newer
+ones, where the service stopped or the broker did not take all: go by the epoch and the version.
+After a cancel, up to 100 that are on their way still arrive.
+
+--since goes through the products that there are and those that were removed lately. Into a topic,
+what is kept of others goes out by --key.
 
 First it shows what would be sent at the most and what may be gone, and asks. Other jobs that send
 states go before it.
