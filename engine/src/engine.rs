@@ -245,12 +245,7 @@ impl Engine {
             commander,
             woken: Arc::default(),
         });
-        let view = hooks.view.map(|CopiedView { topic, view }| ViewCopy {
-            db: db.clone(),
-            env: env.clone(),
-            topic,
-            view,
-        });
+        let view = hooks.view.map(|view| ViewCopy::new(db.clone(), env.clone(), view));
         Ok(Self {
             verifier,
             view,

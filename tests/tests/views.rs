@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use common::clock::{Clock, SystemClock, Timestamp};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
@@ -16,6 +17,12 @@ const MANY: usize = 40;
 
 /// What a database that came back from a backup of before misses.
 const NOTHING_TAKEN: &str = "DELETE FROM customer_purchases; DELETE FROM view_position";
+
+/// What a database loses that goes back under an instance: the later half of each partition.
+const GOES_BACK: &str = "
+    DELETE FROM customer_purchases WHERE message_offset >= (
+        SELECT next_offset / 2 FROM view_position WHERE view_position.partition = customer_purchases.partition);
+    UPDATE view_position SET next_offset = next_offset / 2";
 
 /// A view, and who writes to it.
 struct View {
@@ -72,11 +79,12 @@ async fn a_copy_has_what_the_topic_has() {
     view.write("B", Some(r#"{"customer":"C","version":1,"purchases":[]}"#)).await;
     view.write_version("B", 1).await;
     view.write_version("C", 1).await;
-    view.write("C", None).await;
     has(&system.order, "A", Some(3)).await;
     has(&system.order, "B", Some(1)).await;
-    is_current(&system.order, view.topic).await;
+    has(&system.order, "C", Some(1)).await;
+    view.write("C", None).await;
     has(&system.order, "C", None).await;
+    is_current(&system.order, view.topic).await;
     assert_dead_letters(&system.order, view.topic).await;
 
     // What was taken before a crash may come again.
@@ -106,6 +114,15 @@ async fn two_instances_share_a_view() {
     system.topics.create(view.topic, PARTITIONS).await;
     system.order.restart_with(&view.settings()).await;
     let mut second = system.second_order();
+    let group = format!("{}.views", system.topics.order());
+    eventually("both instances to have partitions", 2 * DEADLINE, async || {
+        let shares = system.topics.shares(&group);
+        match shares.len() == 2 && shares.iter().all(|partitions| *partitions > 0) {
+            true => Ok(()),
+            false => Err(shares),
+        }
+    })
+    .await;
     for version in 1..=3 {
         for n in 0..MANY {
             view.write_version(&format!("C{n}"), version).await;
@@ -121,6 +138,55 @@ async fn two_instances_share_a_view() {
     system.order.start();
     has(&system.order, "C0", Some(3)).await;
     second.stop().await;
+    for n in 0..MANY {
+        view.write_version(&format!("C{n}"), 4).await;
+    }
+    all_have(&system.order, 4).await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_database_or_a_topic_loses_is_read_again() {
+    let Some(mut system) = TestSystem::real("views_lost").await else { return };
+    let view = View::of(&system);
+    system.topics.create(view.topic, PARTITIONS).await;
+    system.order.restart_with(&view.settings()).await;
+    for n in 0..MANY {
+        view.write_version(&format!("C{n}"), 1).await;
+    }
+    all_have(&system.order, 1).await;
+    is_current(&system.order, view.topic).await;
+
+    // A standby takes over that had not everything, and the instance goes on.
+    system.order.execute(GOES_BACK).await;
+    all_have(&system.order, 1).await;
+    is_current(&system.order, view.topic).await;
+    system.order.execute(GOES_BACK).await;
+    // The next messages may come before anybody looks.
+    for n in 0..MANY / 2 {
+        view.write_version(&format!("C{n}"), 2).await;
+    }
+    for n in 0..MANY {
+        let version = if n < MANY / 2 { 2 } else { 1 };
+        has(&system.order, &format!("C{n}"), Some(version)).await;
+    }
+
+    // A topic that was made anew, and has more by the time that somebody looks.
+    is_current(&system.order, view.topic).await;
+    system.order.stop().await;
+    system.topics.delete(view.topic).await;
+    system.topics.create(view.topic, PARTITIONS).await;
+    let view = View::of(&system);
+    for n in 0..MANY {
+        view.write_version(&format!("C{n}"), 5).await;
+    }
+    for n in 0..MANY {
+        view.write_version(&format!("D{n}"), 1).await;
+    }
+    system.order.start();
+    all_have(&system.order, 5).await;
+    is_current(&system.order, view.topic).await;
+    assert!(system.order.dead_letters().await.is_empty());
     system.stop().await;
 }
 
@@ -133,6 +199,13 @@ async fn told_missing(order: &TestService) {
         }
     })
     .await;
+}
+
+/// Waits until the copy has this version of each of the many customers.
+async fn all_have(order: &TestService, version: i64) {
+    for n in 0..MANY {
+        has(order, &format!("C{n}"), Some(version)).await;
+    }
 }
 
 /// Waits until the copy has this version of the customer; none: it has none.
@@ -149,13 +222,17 @@ async fn has(order: &TestService, customer: &str, version: Option<i64>) {
     .await;
 }
 
-/// Waits until all that is on the topic is taken, as a look at it shows.
+/// Waits until all that is on the topic by now is taken, as a look at it shows.
 async fn is_current(order: &TestService, topic: &str) {
-    eventually("the copy to be current", DEADLINE, async || {
+    let written = SystemClock.now();
+    eventually("the copy to be current", 2 * DEADLINE, async || {
         let view: Value = order.get("/api/admin/v1/view").await.ok();
+        let looked: Option<Timestamp> =
+            view["checked_at"].as_str().and_then(|looked| looked.parse().ok());
+        let is_new = looked.is_some_and(|looked| looked >= written);
         let all = view["partitions"].as_array().map_or(0, Vec::len);
         let is_all = all == usize::try_from(PARTITIONS).unwrap_or(0);
-        match is_all && view["topic"] == topic && view["behind"] == 0 {
+        match is_all && is_new && view["topic"] == topic && view["behind"] == 0 {
             true => Ok(()),
             false => Err(view),
         }

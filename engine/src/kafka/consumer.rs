@@ -54,6 +54,9 @@ const LISTEN: Duration = Duration::from_millis(100);
 /// How long the broker may take to say what is committed, or where a partition ends.
 const ASK: Duration = Duration::from_secs(5);
 
+/// How long a client may take to begin with a partition that was assigned.
+const BEGIN: Duration = Duration::from_secs(2);
+
 /// Messages that it may set aside: usually one of each partition.
 const ASIDE: usize = 64;
 
@@ -212,7 +215,7 @@ impl Consumer {
     }
 
     /// Drops what was set aside of `partition`.
-    fn drop_aside(&self, partition: i32) {
+    pub(crate) fn drop_aside(&self, partition: i32) {
         let paused = {
             let mut aside = self.aside();
             aside.records.retain(|record| record.partition != partition);
@@ -295,6 +298,11 @@ impl Consumer {
         self.assigned.take()
     }
 
+    /// Has [`Consumer::assigned`] tell of `partitions` once more.
+    pub fn look_again(&self, partitions: BTreeSet<i32>) {
+        self.assigned.add(partitions.into_iter());
+    }
+
     /// The topic.
     pub fn topic(&self) -> &str {
         self.state.topic()
@@ -342,14 +350,24 @@ impl Consumer {
         Ok(elements.iter().map(|element| element.partition()).collect())
     }
 
-    /// Reads an assigned partition from `offset` on; what was taken of it and lies behind that comes again.
+    /// Reads an assigned partition from `offset` on, 0 being wherever it begins; what was taken of it and lies behind that
+    /// comes again.
     ///
     /// # Errors
-    /// When its client does not read that partition yet, or not any more.
+    /// When its client does not read that partition, also not a moment later.
     pub async fn seek(&self, partition: i32, offset: i64) -> Result<(), KafkaError> {
-        let (inner, topic) = (self.inner(), self.topic().to_owned());
-        let ask = move || inner.seek(&topic, partition, Offset::Offset(offset), ASK);
-        blocking("a partition can't be read from another place", ask).await?;
+        let place = if offset == 0 { Offset::Beginning } else { Offset::Offset(offset) };
+        let deadline = Instant::now() + BEGIN;
+        loop {
+            let (inner, topic) = (self.inner(), self.topic().to_owned());
+            let ask = move || inner.seek(&topic, partition, place, ASK);
+            match blocking("a partition can't be read from another place", ask).await {
+                Ok(()) => break,
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                // It has to ask the group first where to read a partition that it was just assigned.
+                Err(_not_yet) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
         self.drop_aside(partition);
         Ok(())
     }
@@ -383,7 +401,15 @@ impl Consumer {
 
     /// Says that `batch` is done, so that it does not come again.
     pub fn commit(&self, batch: &[Record], how: CommitMode) {
-        let offsets = next_offsets(batch);
+        self.commit_of(batch, |_| true, how);
+    }
+
+    /// The same of the partitions of `batch` that are `done` alone.
+    pub fn commit_of(&self, batch: &[Record], done: impl Fn(i32) -> bool, how: CommitMode) {
+        let offsets = next_offsets(batch.iter().filter(|record| done(record.partition)));
+        if offsets.count() == 0 {
+            return;
+        }
         if let Err(error) = self.inner().commit(&offsets, how) {
             // After a rebalance the partition is another's by now; it gets the same messages, as duplicates.
             tracing::warn!(%error, "offsets were not committed; the messages may come again");
@@ -453,7 +479,7 @@ fn sent_at(message: &BorrowedMessage<'_>) -> Option<Timestamp> {
     Some(Timestamp::from_micros(millis.saturating_mul(1_000)))
 }
 
-fn next_offsets(batch: &[Record]) -> TopicPartitionList {
+fn next_offsets<'a>(batch: impl IntoIterator<Item = &'a Record>) -> TopicPartitionList {
     // The last one stands: where a client was made anew it repeats what follows, and in a topic that was made anew
     // offsets are smaller than before.
     let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();

@@ -41,7 +41,8 @@ impl Assigned {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn add(&self, partitions: impl Iterator<Item = i32>) {
+    /// Adds further ones.
+    pub(super) fn add(&self, partitions: impl Iterator<Item = i32>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions);
     }
 }

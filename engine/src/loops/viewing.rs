@@ -14,6 +14,9 @@ use crate::kafka::{Consumer, Record};
 use crate::views::{Taken, ViewCopy};
 use crate::worker::{Retry, Tasks};
 
+/// What its consumer is called where consumers are reported.
+pub(super) const VIEW: &str = "view";
+
 /// Messages that one transaction takes at the most.
 const MESSAGES: usize = 500;
 
@@ -33,8 +36,8 @@ impl Loops {
         let engine = &self.engine;
         let Some(copy) = engine.view.clone() else { return Ok(()) };
         let (kafka, broker) = (&engine.settings.kafka, engine.broker.clone());
-        let group = format!("{}.views", engine.settings.service.name);
-        let consumer = Consumer::subscribe_as("view", kafka, &group, &copy.topic, broker)?;
+        let group = engine.view_group();
+        let consumer = Consumer::subscribe_as(VIEW, kafka, &group, &copy.topic, broker)?;
         let consumer = Arc::new(consumer);
         let measuring = measure_loop(copy.clone(), Arc::clone(&consumer), stop.clone());
         tasks.spawn_loop("view lag", measuring);
@@ -44,17 +47,27 @@ impl Loops {
 }
 
 impl Engine {
+    /// The group that reads a view.
+    pub(super) fn view_group(&self) -> String {
+        format!("{}.views", self.settings.service.name)
+    }
+
     async fn view_loop(self, copy: ViewCopy, consumer: Arc<Consumer>, stop: CancellationToken) {
+        // Partitions that are read from where the database is.
+        let mut placed = BTreeSet::new();
         loop {
             let mut records = tokio::select! {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(MESSAGES, LINGER) => records,
             };
-            let assigned = consumer.assigned();
-            if !assigned.is_empty() {
-                let placed = self.until_placed(&copy, &consumer, assigned, &stop).await;
-                let Some(moved) = placed else { return };
-                records.retain(|record| !moved.contains(&record.partition));
+            leave_others(&copy, &consumer, &mut placed, &mut records);
+            let mut unplaced = consumer.assigned();
+            let of_records = records.iter().map(|record| record.partition);
+            unplaced.extend(of_records.filter(|partition| !placed.contains(partition)));
+            if !unplaced.is_empty() {
+                let done = self.until_placed(&copy, &consumer, unplaced, &stop).await;
+                let Some(stale) = done.map(|done| done.note_in(&mut placed)) else { return };
+                records.retain(|record| !stale.contains(&record.partition));
             }
             if records.is_empty() {
                 continue;
@@ -62,36 +75,45 @@ impl Engine {
             let records = Arc::new(records);
             let taken = self.until_taken(&copy, &consumer, &records, &stop).await;
             let Some(taken) = taken else { return };
-            consumer.commit(&records, CommitMode::Async);
             tell_refused(&copy.topic, taken.refused);
-            // A topic that was made anew under a consumer gives what looks like repetitions.
-            let repeating = taken.repeating;
-            if !repeating.is_empty()
-                && self.until_placed(&copy, &consumer, repeating, &stop).await.is_none()
-            {
-                return;
+            // A topic that was made anew under a consumer gives what looks like repetitions. It is known by the group's
+            // offsets, which went with it, so none is committed before it was looked at.
+            let mut doubtful = taken.repeating;
+            doubtful.extend(taken.lost);
+            let is_sound = |partition: i32| !doubtful.contains(&partition);
+            consumer.commit_of(&records, is_sound, CommitMode::Async);
+            if doubtful.is_empty() {
+                continue;
             }
+            let done = self.until_placed(&copy, &consumer, doubtful.clone(), &stop).await;
+            let Some(stale) = done.map(|done| done.note_in(&mut placed)) else { return };
+            let is_done =
+                |partition: i32| doubtful.contains(&partition) && !stale.contains(&partition);
+            consumer.commit_of(&records, is_done, CommitMode::Async);
         }
     }
 
-    /// The partitions of which what came before is not to be taken: they begin elsewhere, or are another instance's.
+    /// Has `partitions` read on from where the database is, those that are held.
     async fn until_placed(
         &self,
         copy: &ViewCopy,
         consumer: &Consumer,
         mut partitions: BTreeSet<i32>,
         stop: &CancellationToken,
-    ) -> Option<BTreeSet<i32>> {
+    ) -> Option<Placed> {
         let mut retry = Retry::new("looking where the copy of the view is", &self.env, stop);
-        let mut gone: BTreeSet<i32> = BTreeSet::new();
+        let mut stale: BTreeSet<i32> = BTreeSet::new();
         loop {
             let held = consumer.held().unwrap_or_else(|_| partitions.clone());
-            gone.extend(partitions.difference(&held));
+            for partition in partitions.difference(&held) {
+                leave(copy, consumer, *partition);
+                stale.insert(*partition);
+            }
             partitions.retain(|partition| held.contains(partition));
             match copy.place(consumer, &partitions).await {
-                Ok(mut moved) => {
-                    moved.append(&mut gone);
-                    return Some(retry.succeeded(moved));
+                Ok(moved) => {
+                    stale.extend(moved);
+                    return Some(retry.succeeded(Placed { partitions, stale }));
                 }
                 Err(error) => {
                     retry.pause(&error).await?;
@@ -120,6 +142,47 @@ impl Engine {
             }
         }
     }
+}
+
+/// What was looked at.
+struct Placed {
+    /// They are read from where the database is.
+    partitions: BTreeSet<i32>,
+    /// Partitions of which what came before is not to be taken: they are read from another place, or by another instance.
+    stale: BTreeSet<i32>,
+}
+
+impl Placed {
+    /// Keeps in `placed` those that are; returns the stale ones.
+    fn note_in(self, placed: &mut BTreeSet<i32>) -> BTreeSet<i32> {
+        placed.retain(|partition| !self.stale.contains(partition));
+        placed.extend(self.partitions);
+        self.stale
+    }
+}
+
+/// Drops those of `records` whose partitions are another instance's by now.
+fn leave_others(
+    copy: &ViewCopy,
+    consumer: &Consumer,
+    placed: &mut BTreeSet<i32>,
+    records: &mut Vec<Record>,
+) {
+    let Ok(held) = consumer.held() else { return };
+    let is_others = |partition: &i32| !held.contains(partition);
+    let others: BTreeSet<i32> =
+        records.iter().map(|record| record.partition).filter(is_others).collect();
+    for partition in &others {
+        leave(copy, consumer, *partition);
+        placed.remove(partition);
+    }
+    records.retain(|record| !others.contains(&record.partition));
+}
+
+/// The partition is another instance's by now.
+fn leave(copy: &ViewCopy, consumer: &Consumer, partition: i32) {
+    consumer.drop_aside(partition);
+    copy.forget(partition);
 }
 
 fn tell_refused(topic: &str, refused: usize) {

@@ -1,15 +1,16 @@
 //! Copies of views: of compacted topics that another program keeps, such as Flink SQL.
 //!
 //! They answer nothing, so nothing waits for them. How far a copy has taken each partition is stored with the rows that it
-//! made of that, in one transaction; what lies before it is left alone. So the group's offsets at the broker only say where
-//! reading begins, and [`ViewCopy::place`] puts that right where the database is further back.
+//! made of that, in one transaction; what lies before it is left alone. [`ViewCopy::place`] has a consumer read on from there,
+//! whatever its group has committed. A database that goes back while an instance runs is noticed by what that stored last.
 
 mod place;
 mod position;
+mod progress;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::clock::Timestamp;
@@ -19,6 +20,8 @@ use diesel::QueryResult;
 
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::Record;
+
+use progress::{Progress, Reached};
 
 pub use position::{ViewLag, ViewPosition, lags, positions};
 
@@ -87,6 +90,8 @@ pub struct ViewCopy {
     pub topic: String,
     /// What makes rows of them.
     pub view: Arc<dyn View>,
+    /// Where this instance has left it.
+    pub(crate) progress: Progress,
 }
 
 /// What a batch came to.
@@ -98,26 +103,48 @@ pub struct Taken {
     pub refused: usize,
     /// Partitions that gave messages which were taken before: they came again, or the topic was made anew.
     pub repeating: BTreeSet<i32>,
+    /// Partitions of which nothing was taken: the database is not where this instance has left it. It went back, or
+    /// another instance began the topic anew.
+    pub lost: BTreeSet<i32>,
 }
 
 impl ViewCopy {
+    /// The copy of `view` in `db`, of which this instance knows nothing yet.
+    pub fn new(db: Db, env: Env, view: CopiedView) -> Self {
+        let CopiedView { topic, view } = view;
+        Self { db, env, topic, view, progress: Progress::default() }
+    }
+
     /// Takes a batch, with the positions and the dead letters, in one transaction.
     ///
     /// # Errors
     /// When the database fails; nothing is kept, and the same records can be given again.
     pub async fn run_once(&self, records: Arc<Vec<Record>>) -> Result<Taken, DbError> {
         let copy = self.clone();
-        self.db.write::<_, DbError>(move |conn| Ok(copy.take(conn, &records)?)).await
+        let written = self.db.write::<_, DbError>(move |conn| Ok(copy.take(conn, &records)?));
+        let (taken, reached) = written.await?;
+        self.progress.stored(reached);
+        Ok(taken)
     }
 
-    fn take(&self, conn: &mut Conn, records: &[Record]) -> QueryResult<Taken> {
+    /// Returns also how far the copy is then, of what was taken.
+    fn take(
+        &self,
+        conn: &mut Conn,
+        records: &[Record],
+    ) -> QueryResult<(Taken, BTreeMap<i32, Reached>)> {
         let now = self.env.now();
         let partitions: BTreeSet<i32> = records.iter().map(|record| record.partition).collect();
         let known = position::known(conn, &self.topic, &partitions, now)?;
         let mut messages = Vec::with_capacity(records.len());
-        let mut taken = Taken::default();
+        let is_lost = |position: &&ViewPosition| self.progress.is_ahead_of(position);
+        let lost = known.values().filter(is_lost).map(|position| position.partition).collect();
+        let mut taken = Taken { lost, ..Taken::default() };
         for record in records {
             let Some(position) = known.get(&record.partition) else { continue };
+            if taken.lost.contains(&record.partition) {
+                continue;
+            }
             if record.offset < position.next_offset {
                 taken.repeating.insert(record.partition);
                 continue;
@@ -127,8 +154,8 @@ impl ViewCopy {
         }
         taken.taken = messages.len();
         taken.refused = self.write(conn, now, &messages)?;
-        position::advance(conn, &self.topic, &messages, now)?;
-        Ok(taken)
+        let reached = position::advance(conn, &self.topic, &messages, now)?;
+        Ok((taken, reached))
     }
 
     /// Returns how many of `messages` are dead letters.

@@ -7,13 +7,24 @@ use common::clock::Timestamp;
 use common::db::{Conn, DbError};
 use diesel::QueryResult;
 
-use super::{ViewCopy, position};
+use super::position::{self, positions};
+use super::progress::Reached;
+use super::{ViewCopy, ViewPosition};
 use crate::kafka::{Consumer, KafkaError};
 
+/// Where the partitions of a consumer are to be read on.
+#[derive(Debug, Default)]
+pub(super) struct Placing {
+    /// Those that are read from another place than they would be, with where that is.
+    pub(super) seeks: BTreeMap<i32, i64>,
+    /// Where the database is, of all.
+    pub(super) reached: BTreeMap<i32, Reached>,
+}
+
 impl ViewCopy {
-    /// Has `consumer` read `partitions` on from where the database is, if that is further back than the group: the
-    /// database came back from a backup or is a new one, or the topic was made anew. Returns the partitions that begin
-    /// elsewhere now: what came of them before comes again.
+    /// Has `consumer` read `partitions` on from where the database is, whatever the group has committed: the database
+    /// came back from a backup, is a new one or went back under this instance, or the topic was made anew. Returns the
+    /// partitions that are read from another place now: what came of them before comes again.
     ///
     /// # Errors
     /// When broker or database does not answer; it may be tried again.
@@ -30,61 +41,101 @@ impl ViewCopy {
         let copy = self.clone();
         let compared = self.db.write::<_, DbError>(move |conn| {
             let now = copy.env.now();
-            Ok(copy.further_back(conn, now, &committed, &ends)?)
+            Ok(copy.compare(conn, now, &committed, &ends)?)
         });
-        let back = compared.await.context("how far the copy is can't be read")?;
-        for (partition, offset) in &back {
-            tracing::info!(
-                topic = self.topic,
-                partition,
-                offset,
-                "a partition is read from there again"
-            );
+        let Placing { seeks, reached } =
+            compared.await.context("how far the copy is can't be read")?;
+        for (partition, offset) in &seeks {
             consumer.seek(*partition, *offset).await?;
         }
-        Ok(back.into_keys().collect())
+        // Not before: what failed half-way is done whole the next time.
+        self.progress.placed(reached);
+        Ok(seeks.into_keys().collect())
     }
 
-    /// Notes where the partitions end that `consumer` has.
+    /// A partition of this instance is another's by now: it is placed anew if it comes back.
+    pub(crate) fn forget(&self, partition: i32) {
+        self.progress.forget(partition);
+    }
+
+    /// Notes where the partitions end that `consumer` has; those in which the database went back are placed anew.
     ///
     /// # Errors
     /// When broker or database does not answer.
     pub async fn measure(&self, consumer: &Consumer) -> anyhow::Result<()> {
-        let ends = ends(consumer, &consumer.held()?).await?;
+        let held = consumer.held()?;
+        let ends = ends(consumer, &held).await?;
         if ends.is_empty() {
             return Ok(());
         }
         let copy = self.clone();
         let noted = self.db.write::<_, DbError>(move |conn| {
-            Ok(position::note_ends(conn, &copy.topic, &ends, copy.env.now())?)
+            position::note_ends(conn, &copy.topic, &ends, copy.env.now())?;
+            Ok(positions(conn, &copy.topic)?)
         });
-        noted.await.context("where the topic ends can't be noted")
+        let found = noted.await.context("where the topic ends can't be noted")?;
+        // No message need come for it: what was lost with the database waits in the topic.
+        consumer.look_again(self.progress.lost(&held, &found));
+        Ok(())
     }
 
-    /// The partitions in which the database is further back than the group, with where that is.
-    pub(super) fn further_back(
+    /// Where the partitions are to be read on: from where the database is. Of a topic that was made anew, that is its
+    /// beginning.
+    pub(super) fn compare(
         &self,
         conn: &mut Conn,
         now: Timestamp,
         committed: &BTreeMap<i32, i64>,
         ends: &BTreeMap<i32, i64>,
-    ) -> QueryResult<BTreeMap<i32, i64>> {
+    ) -> QueryResult<Placing> {
         let partitions: BTreeSet<i32> = ends.keys().copied().collect();
-        let mut back = BTreeMap::new();
+        // Once per process: an instance that still has the former setting must not take turns with one that has the new.
+        if self.progress.is_new() && position::is_outdated(conn, &self.topic)? {
+            tracing::info!(topic = self.topic, "another topic was copied meanwhile");
+            position::begin_all_anew(conn, &self.topic, now)?;
+        }
+        let mut placing = Placing::default();
         for (partition, position) in position::known(conn, &self.topic, &partitions, now)? {
             let end = ends.get(&partition).copied().unwrap_or(0);
-            let committed = committed.get(&partition).copied().unwrap_or(0);
-            // A partition that ends before what was taken of it is of a topic that was made anew.
-            if end < position.next_offset {
-                position::begin_anew(conn, &self.topic, &position, now)?;
-                back.insert(partition, 0);
-            } else if position.next_offset < committed {
-                back.insert(partition, position.next_offset);
+            let committed = committed.get(&partition).copied();
+            let reached = if is_of_a_former_topic(&position, committed, end) {
+                tracing::info!(topic = self.topic, partition, end, "a partition is read anew");
+                position::begin_anew(conn, &self.topic, &position, now)?
+            } else {
+                Reached::from(&position)
+            };
+            if self.is_elsewhere(partition, &position, reached, committed) {
+                placing.seeks.insert(partition, reached.next_offset);
             }
+            placing.reached.insert(partition, reached);
         }
         position::note_ends(conn, &self.topic, ends, now)?;
-        Ok(back)
+        Ok(placing)
     }
+
+    /// Whether the consumer may read on elsewhere than it should.
+    fn is_elsewhere(
+        &self,
+        partition: i32,
+        found: &ViewPosition,
+        reached: Reached,
+        committed: Option<i64>,
+    ) -> bool {
+        let went_back = self.progress.is_ahead_of(found);
+        if went_back || committed.is_some_and(|committed| reached.next_offset < committed) {
+            let (topic, offset) = (&self.topic, reached.next_offset);
+            tracing::info!(topic, partition, offset, "a partition is read from there again");
+            return true;
+        }
+        // Without an offset of the group, the consumer begins where its settings say.
+        !self.progress.has(partition) || committed.is_none() || reached != Reached::from(found)
+    }
+}
+
+/// A partition that ends before what was taken of it, or of which the group has no offset any more, which goes with its
+/// topic. The latter may also be one of which nothing was committed yet: then it is read twice.
+fn is_of_a_former_topic(position: &ViewPosition, committed: Option<i64>, end: i64) -> bool {
+    end < position.next_offset || (committed.is_none() && position.next_offset > 0)
 }
 
 async fn ends(

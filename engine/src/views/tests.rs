@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use common::clock::ManualClock;
 use common::db::ENGINE_MIGRATIONS;
+use common::on;
+use common::schema::view_position as p;
+use diesel::prelude::*;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 
@@ -21,6 +24,9 @@ on_every_database!(
     what_makes_no_sense_is_kept,
     a_partition_is_read_from_where_the_database_is,
     a_topic_that_was_made_anew_begins_anew,
+    a_topic_that_the_group_knows_no_more_begins_anew,
+    a_database_that_goes_back_is_noticed,
+    a_topic_that_is_copied_again_begins_later_than_the_other,
     how_far_it_is_behind_is_known_once_all_was_looked_at,
 );
 
@@ -54,13 +60,17 @@ struct ViewFixture {
 impl ViewFixture {
     fn new(database: TestDatabase) -> Self {
         let (clock, memory) = (ManualClock::at(START), Arc::new(Memory::default()));
-        let copy = ViewCopy {
-            db: database.open(&[ENGINE_MIGRATIONS]),
-            env: Env::seeded(Arc::new(clock.clone()), 7),
-            topic: "view".to_owned(),
-            view: memory.clone(),
-        };
+        let db = database.open(&[ENGINE_MIGRATIONS]);
+        let env = Env::seeded(Arc::new(clock.clone()), 7);
+        let copied = CopiedView { topic: "view".to_owned(), view: memory.clone() };
+        let copy = ViewCopy::new(db, env, copied);
         Self { copy, memory, clock, _database: database }
+    }
+
+    /// The same view by another process, which may read it from another topic.
+    fn copy_of(&self, topic: &str) -> ViewCopy {
+        let copied = CopiedView { topic: topic.to_owned(), view: self.memory.clone() };
+        ViewCopy::new(self.copy.db.clone(), self.copy.env.clone(), copied)
     }
 
     async fn run<T: Send + 'static>(
@@ -75,14 +85,16 @@ impl ViewFixture {
         self.copy.run_once(Arc::new(records.collect())).await.unwrap()
     }
 
-    /// A look at partitions: what the group has committed, and where they end.
+    /// A look at partitions: what the group has committed, and where they end; returns what is read from where.
     async fn look(&self, ends: &[(i32, Option<i64>, i64)]) -> BTreeMap<i32, i64> {
         let committed = ends.iter().filter_map(|(partition, at, _)| Some((*partition, (*at)?)));
         let committed: BTreeMap<i32, i64> = committed.collect();
         let ends: BTreeMap<i32, i64> =
             ends.iter().map(|(partition, _, end)| (*partition, *end)).collect();
         let (copy, now) = (self.copy.clone(), self.copy.env.now());
-        self.run(move |conn| copy.further_back(conn, now, &committed, &ends)).await
+        let placing = self.run(move |conn| copy.compare(conn, now, &committed, &ends)).await;
+        self.copy.progress.placed(placing.reached);
+        placing.seeks
     }
 
     async fn next_offsets(&self) -> Vec<(i32, i64)> {
@@ -130,13 +142,72 @@ async fn what_makes_no_sense_is_kept(fixture: ViewFixture) {
     assert_eq!(fixture.next_offsets().await, [(0, 3)]);
 }
 
-async fn a_partition_is_read_from_where_the_database_is(fixture: ViewFixture) {
+async fn a_partition_is_read_from_where_the_database_is(mut fixture: ViewFixture) {
     let back = fixture.look(&[(0, None, 0), (1, Some(5), 9)]).await;
-    assert_eq!(back, BTreeMap::from([(1, 0)]), "a new database misses what the group has taken");
+    assert_eq!(back, BTreeMap::from([(0, 0), (1, 0)]), "a new database misses what was taken");
     fixture.take(&[(1, 0), (1, 8)]).await;
-    assert!(fixture.look(&[(0, None, 0), (1, Some(5), 9)]).await.is_empty(), "a crash");
+    let back = fixture.look(&[(0, Some(0), 0), (1, Some(5), 9)]).await;
+    assert!(back.is_empty(), "it is there, and only the group is behind: {back:?}");
     let back = fixture.look(&[(1, Some(12), 15)]).await;
     assert_eq!(back, BTreeMap::from([(1, 9)]), "it came back from a backup");
+    fixture.copy = fixture.copy_of("view");
+    let back = fixture.look(&[(1, Some(9), 15)]).await;
+    assert_eq!(back, BTreeMap::from([(1, 9)]), "a process that has just started");
+}
+
+/// A new topic that has already more than was taken of the former one.
+async fn a_topic_that_the_group_knows_no_more_begins_anew(fixture: ViewFixture) {
+    fixture.look(&[(0, Some(0), 42)]).await;
+    fixture.take(&[(0, 0), (0, 41)]).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(fixture.look(&[(0, None, 100)]).await, BTreeMap::from([(0, 0)]));
+    let taken = fixture.take(&[(0, 0)]).await;
+    assert_eq!((taken.taken, taken.lost.len()), (1, 0));
+    let places = fixture.seen();
+    assert!(places[2] > places[1], "{places:?}");
+}
+
+async fn a_database_that_goes_back_is_noticed(fixture: ViewFixture) {
+    fixture.look(&[(0, Some(0), 100), (1, Some(0), 9)]).await;
+    fixture.take(&[(0, 0), (0, 99), (1, 3)]).await;
+    let back = |conn: &mut Conn| {
+        let row = p::table.filter(p::partition.eq(0));
+        on!(conn, c => diesel::update(row).set(p::next_offset.eq(50_i64)).execute(c))
+    };
+    fixture.run(back).await;
+    let found = fixture.run(|conn| positions(conn, "view")).await;
+    let lost = fixture.copy.progress.lost(&BTreeSet::from([0, 1]), &found);
+    assert_eq!(lost, BTreeSet::from([0]), "also while no message comes");
+    let taken = fixture.take(&[(0, 100), (1, 4)]).await;
+    assert_eq!((taken.taken, taken.lost), (1, BTreeSet::from([0])));
+    assert_eq!(fixture.next_offsets().await, [(0, 50), (1, 5)]);
+    let seeks = fixture.look(&[(0, Some(40), 101), (1, Some(5), 9)]).await;
+    assert_eq!(seeks, BTreeMap::from([(0, 50)]), "whatever the group has committed");
+    let taken = fixture.take(&[(0, 50), (0, 100)]).await;
+    assert_eq!((taken.taken, taken.lost.len()), (2, 0));
+    assert_eq!(fixture.next_offsets().await, [(0, 101), (1, 5)]);
+
+    fixture.run(|conn| on!(conn, c => diesel::delete(p::table).execute(c))).await;
+    assert_eq!(fixture.copy.progress.lost(&BTreeSet::from([1]), &[]), BTreeSet::from([1]));
+    let taken = fixture.take(&[(0, 101), (1, 5)]).await;
+    assert_eq!((taken.taken, taken.lost), (0, BTreeSet::from([0, 1])), "nothing is left of it");
+}
+
+async fn a_topic_that_is_copied_again_begins_later_than_the_other(mut fixture: ViewFixture) {
+    fixture.look(&[(0, Some(0), 6)]).await;
+    fixture.take(&[(0, 5)]).await;
+    let other = fixture.copy_of("other");
+    other.run_once(Arc::new(vec![record(0, 0, b"good")])).await.unwrap();
+    let back = fixture.look(&[(0, Some(6), 9)]).await;
+    assert!(back.is_empty(), "an instance that still has the former setting goes on: {back:?}");
+    fixture.copy = fixture.copy_of("view");
+    assert_eq!(fixture.look(&[(0, Some(6), 9)]).await, BTreeMap::from([(0, 0)]));
+    fixture.take(&[(0, 0)]).await;
+    let places = fixture.seen();
+    assert!(places[0] < places[1] && places[1] < places[2], "as they were taken: {places:?}");
+    fixture.copy = fixture.copy_of("view");
+    let back = fixture.look(&[(0, Some(1), 9)]).await;
+    assert_eq!(back, BTreeMap::from([(0, 1)]), "it is the later one now");
 }
 
 async fn a_topic_that_was_made_anew_begins_anew(fixture: ViewFixture) {
@@ -162,14 +233,19 @@ async fn how_far_it_is_behind_is_known_once_all_was_looked_at(fixture: ViewFixtu
     let lag = || async { fixture.run(|conn| lags(conn, START)).await };
     fixture.take(&[(0, 3), (1, 0)]).await;
     assert!(lag().await.is_empty(), "never looked at");
-    fixture.look(&[(0, None, 10)]).await;
+    fixture.look(&[(0, Some(4), 10)]).await;
     fixture.clock.advance(Duration::from_secs(5));
-    fixture.look(&[(1, None, 1)]).await;
+    fixture.look(&[(1, Some(1), 1)]).await;
     let expected = ViewLag { topic: "view".to_owned(), behind: 6, checked_at: START };
     assert_eq!(lag().await, [expected.clone()]);
     let all = fixture.run(|conn| positions(conn, "view")).await;
-    assert_eq!(ViewLag::of("view", &all), Some(expected));
+    assert_eq!(ViewLag::of("view", &all), Some(expected.clone()));
+    assert!(expected.is_of_now(START.after(Duration::from_secs(60))));
+    assert!(!expected.is_of_now(START.after(Duration::from_secs(61))));
     assert_eq!(ViewLag::of("view", &[]), None);
+    let later = START.after(Duration::from_secs(10 * 60 + 1));
+    let lags_then = fixture.run(move |conn| lags(conn, later)).await;
+    assert!(lags_then.is_empty(), "a look at one of its partitions is too old: {lags_then:?}");
     let later = START.after(Duration::from_secs(3_600));
     assert!(fixture.run(move |conn| lags(conn, later)).await.is_empty(), "nobody looks any more");
 }

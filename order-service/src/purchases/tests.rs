@@ -12,7 +12,7 @@ use common::db::{Conn, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
 use engine::dead_letters;
 use engine::kafka::Record;
-use engine::views::{Place, Taken, View, ViewCopy, ViewMessage};
+use engine::views::{CopiedView, Place, Taken, View, ViewCopy, ViewMessage};
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::http::{self, TestResponse};
@@ -37,12 +37,10 @@ struct ViewFixture {
 impl ViewFixture {
     fn new(database: TestDatabase) -> Self {
         let clock = ManualClock::at(START);
-        let copy = ViewCopy {
-            db: database.open(&[ENGINE_MIGRATIONS, MIGRATIONS]),
-            env: Env::seeded(Arc::new(clock.clone()), 1),
-            topic: TOPIC.to_owned(),
-            view: Arc::new(PurchasesView),
-        };
+        let db = database.open(&[ENGINE_MIGRATIONS, MIGRATIONS]);
+        let env = Env::seeded(Arc::new(clock.clone()), 1);
+        let copied = CopiedView { topic: TOPIC.to_owned(), view: Arc::new(PurchasesView) };
+        let copy = ViewCopy::new(db, env, copied);
         Self { copy, clock, topic: Some(TOPIC.to_owned()), _database: database }
     }
 

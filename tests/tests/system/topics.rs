@@ -106,6 +106,15 @@ impl Topics {
         partitions.filter(|one| one.leader() >= 0).map(|one| one.id()).collect()
     }
 
+    /// How many partitions each member of `group` has, of the one topic that it reads.
+    pub(crate) fn shares(&self, group: &str) -> Vec<i32> {
+        let asker: BaseConsumer = self.client().create().expect("a client can be made");
+        // While it is made, nothing may be known of it.
+        let Ok(list) = asker.fetch_group_list(Some(group), TIMEOUT) else { return Vec::new() };
+        let members = list.groups().iter().flat_map(|found| found.members());
+        members.map(|member| share(member.assignment().unwrap_or_default())).collect()
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers);
@@ -220,6 +229,17 @@ impl Topics {
         });
         behind.sum()
     }
+}
+
+/// The partitions of an assignment to a member: its version, the number of topics, and of the first of them the name with
+/// its length, and the number of partitions.
+fn share(assignment: &[u8]) -> i32 {
+    let number = |from: usize, bytes: usize| {
+        let digits = assignment.get(from..from + bytes)?;
+        Some(digits.iter().fold(0_usize, |number, digit| (number << 8) | usize::from(*digit)))
+    };
+    let partitions = number(6, 2).and_then(|length| number(8 + length, 4));
+    partitions.and_then(|partitions| i32::try_from(partitions).ok()).unwrap_or(0)
 }
 
 fn header_text(headers: &OwnedHeaders, name: &str) -> String {

@@ -20,7 +20,7 @@ use engine::kafka::EmbeddedBroker;
 use engine::outbox::Outbox;
 use engine::stats::Sampler;
 use engine::verify::{self, Collection, Finding, KeyFinding, NewVerification, State};
-use engine::views::ViewCopy;
+use engine::views::{CopiedView, ViewCopy};
 use engine::{Engine, HookContext, Hooks, counters};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -158,12 +158,8 @@ impl AdminFixture {
 
     /// The same for a service that keeps a copy of a view.
     pub(crate) fn copying_a_view(mut self) -> Self {
-        self.engine.view = Some(ViewCopy {
-            db: self.db.clone(),
-            env: self.env.clone(),
-            topic: "purchases".to_owned(),
-            view: Arc::new(Shelf),
-        });
+        let copied = CopiedView { topic: "purchases".to_owned(), view: Arc::new(Shelf) };
+        self.engine.view = Some(ViewCopy::new(self.db.clone(), self.env.clone(), copied));
         self
     }
 
