@@ -8,7 +8,7 @@ use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use diesel::QueryResult;
 
-use super::{AlertKind, Alerts, NewAlert, close_kind, raise};
+use super::{AlertKind, Alerts, NewAlert, close_about, raise};
 
 /// A condition of one loop of this process.
 pub struct Condition {
@@ -16,6 +16,8 @@ pub struct Condition {
     env: Env,
     alerts: Alerts,
     kind: AlertKind,
+    /// What tells its alert apart from others of the kind.
+    key: Option<String>,
     /// How long it has to last before people are told.
     patience: Duration,
     state: Mutex<State>,
@@ -47,7 +49,13 @@ const GONE: Duration = Duration::from_secs(3_600);
 impl Condition {
     /// One that has not been met yet.
     pub fn new(db: Db, env: Env, alerts: Alerts, kind: AlertKind, patience: Duration) -> Self {
-        Self { db, env, alerts, kind, patience, state: Mutex::default() }
+        Self { db, env, alerts, kind, key: None, patience, state: Mutex::default() }
+    }
+
+    /// The same with an alert of its own beside others of its kind, told apart by `key`.
+    #[must_use]
+    pub fn about_key(self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self }
     }
 
     /// It is met: once it has lasted, and if `matters` then, `alert` is raised.
@@ -79,6 +87,7 @@ impl Condition {
             return;
         }
         let before = now.before(self.patience);
+        let alert = alert.about_key(self.key.as_deref());
         let raised = self.db.write::<_, DbError>(move |conn| {
             let matters = matters(conn, before)?;
             if matters {
@@ -102,14 +111,14 @@ impl Condition {
     pub async fn ended(&self, because: &'static str) {
         let State { told, .. } = self.state();
         self.set(State { since: None, told });
-        let (now, kind) = (self.env.now(), self.kind);
+        let (now, kind, key) = (self.env.now(), self.kind, self.key.clone());
         // Looked at now and then: an instance that told it may be gone for good.
         if matches!(told, Told::No(at) if at <= now && now.since(at) < GONE) {
             return;
         }
-        let closed = self
-            .db
-            .write::<_, DbError>(move |conn| Ok(close_kind(conn, now, kind, None, because)?));
+        let closed = self.db.write::<_, DbError>(move |conn| {
+            Ok(close_about(conn, now, kind, key.as_deref(), because)?)
+        });
         match closed.await {
             Ok(_) => self.set(State { since: None, told: Told::No(now) }),
             Err(error) => {

@@ -270,7 +270,8 @@ impl NewAlert {
 ///
 /// An exhaustion (event and attempt) has one alert, whoever raises it how often; a version above the source has
 /// one open alert per key, and what hinders sending, receiving or applying has one, like topics that do not fit; these
-/// say what was told last. An alert about silent partitions is raised each time: its caller knows where an episode begins.
+/// say what was told last. What hinders receiving a view has its own, with its group as the key. An alert about silent
+/// partitions is raised each time: its caller knows where an episode begins.
 ///
 /// # Errors
 /// When a statement fails; the cause of the alert must then be rolled back with it.
@@ -313,19 +314,23 @@ fn is_open_already(conn: &mut Conn, new: &NewAlert) -> QueryResult<bool> {
         return Ok(false);
     }
     let open = alert::table.filter(alert::closed_us.is_null()).filter(alert::kind.eq(new.kind));
-    let Some(key) = &new.key else {
-        let open = open.filter(alert::key.is_null());
-        let told = open.select((alert::seq, alert::subject, alert::error));
-        let told: Option<(i64, String, Option<String>)> = on!(conn, c => told.first(c).optional())?;
-        let Some((seq, subject, error)) = told else { return Ok(false) };
-        if (&subject, &error) != (&new.subject, &new.error) {
-            tell_anew(conn, seq, new)?;
+    let words = (alert::seq, alert::subject, alert::error);
+    let told: Option<(i64, String, Option<String>)> = match &new.key {
+        Some(key) => {
+            let open = open.filter(alert::key.eq(key)).select(words);
+            on!(&mut *conn, c => open.first(c).optional())?
         }
-        return Ok(true);
+        None => {
+            let open = open.filter(alert::key.is_null()).select(words);
+            on!(&mut *conn, c => open.first(c).optional())?
+        }
     };
-    let open = open.filter(alert::key.eq(key)).select(alert::seq);
-    let found: Option<i64> = on!(conn, c => open.first(c).optional())?;
-    Ok(found.is_some())
+    let Some((seq, subject, error)) = told else { return Ok(false) };
+    let is_of_a_loop = new.key.is_none() || new.kind == AlertKind::NotReceived.name();
+    if is_of_a_loop && (&subject, &error) != (&new.subject, &new.error) {
+        tell_anew(conn, seq, new)?;
+    }
+    Ok(true)
 }
 
 /// The condition lasts, and what it meets or its cause has changed.

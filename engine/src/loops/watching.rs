@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::telemetry::{ConsumerReport, ConsumerStatus, TopicReport};
 use tokio_util::sync::CancellationToken;
 
+use super::viewing::VIEW;
 use crate::Engine;
 use crate::alerts::{AlertKind, Condition, NewAlert};
 use crate::kafka::{TopicUse, TopicWatch, cut_error};
@@ -41,19 +42,28 @@ impl Engine {
     }
 
     async fn watch_consumers(self, stop: CancellationToken) {
-        let condition = self.condition(AlertKind::NotReceived);
+        let of_loop = self.condition(AlertKind::NotReceived);
+        // Also where no view is copied any more: an alert of before is closed.
+        let of_view = self.condition(AlertKind::NotReceived).about_key(&self.view_group());
         loop {
-            let consumers = self.broker.consumers();
-            let down: Vec<&ConsumerReport> =
-                consumers.iter().filter(|one| one.fault().is_some()).collect();
-            if !down.is_empty() {
-                condition.met(|_, _| Ok(true), self.not_received(&down)).await;
-            } else if consumers.iter().all(|one| one.status == ConsumerStatus::Up) {
-                condition.ended("messages are received again").await;
-            }
+            let (view, others): (Vec<ConsumerReport>, Vec<ConsumerReport>) =
+                self.broker.consumers().into_iter().partition(|one| one.consumer == VIEW);
+            self.judge_consumers(&others, &of_loop).await;
+            self.judge_consumers(&view, &of_view).await;
             if rest(CONSUMERS, &stop).await.is_none() {
                 return;
             }
+        }
+    }
+
+    /// Tells which of them are down, or that all are up.
+    async fn judge_consumers(&self, consumers: &[ConsumerReport], condition: &Condition) {
+        let down: Vec<&ConsumerReport> =
+            consumers.iter().filter(|one| one.fault().is_some()).collect();
+        if !down.is_empty() {
+            condition.met(|_, _| Ok(true), self.not_received(&down)).await;
+        } else if consumers.iter().all(|one| one.status == ConsumerStatus::Up) {
+            condition.ended("messages are received again").await;
         }
     }
 

@@ -10,6 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 on_every_database!(Fixture::new =>
     a_hindrance_is_told_once_and_closed,
     its_alert_has_the_cause_as_it_is_now,
+    one_with_a_key_has_an_alert_of_its_own,
     one_that_hinders_nothing_is_not_told,
     what_is_known_to_last_is_told_at_once,
     what_an_earlier_process_told_is_closed_too,
@@ -55,6 +56,37 @@ async fn its_alert_has_the_cause_as_it_is_now(fixture: Fixture) {
     condition.met(|_, _| Ok(true), not_sent("Message timed out")).await;
     let now = "Message timed out".to_owned();
     assert_eq!(fixture.told().await, [(first, false), (now, true)], "the closed one stays");
+}
+
+async fn one_with_a_key_has_an_alert_of_its_own(fixture: Fixture) {
+    let condition = || {
+        let (db, env, alerts) = (fixture.db.clone(), fixture.env.clone(), fixture.alerts());
+        Condition::new(db, env, alerts, AlertKind::NotReceived, PATIENCE)
+    };
+    let (of_loop, of_view) = (condition(), condition().about_key("order-service.views"));
+    let meet = async |condition: &Condition, cause: &str| {
+        let alert = NewAlert::not_received("order-service", "the topic purchases", cause);
+        condition.met(|_, _| Ok(true), alert).await;
+    };
+    for condition in [&of_loop, &of_view] {
+        meet(condition, "it may not read the topic").await;
+    }
+    fixture.clock.advance(PATIENCE);
+    meet(&of_view, "the topic does not exist").await;
+    meet(&of_loop, "it may not read the topic").await;
+    let (view, inbox) = ("the topic does not exist", "it may not read the topic");
+    let told = |view: (&str, bool), inbox: (&str, bool)| {
+        [(view.0.to_owned(), view.1), (inbox.0.to_owned(), inbox.1)]
+    };
+    assert_eq!(fixture.told().await, told((view, true), (inbox, true)));
+    fixture.clock.advance(PATIENCE);
+    meet(&of_view, "it may not use its group").await;
+    let view = "it may not use its group";
+    assert_eq!(fixture.told().await, told((view, true), (inbox, true)), "as it is now");
+    of_loop.ended("messages are received again").await;
+    assert_eq!(fixture.told().await, told((view, true), (inbox, false)));
+    of_view.ended("messages are received again").await;
+    assert_eq!(fixture.told().await, told((view, false), (inbox, false)));
 }
 
 async fn a_hindrance_is_told_once_and_closed(fixture: Fixture) {
