@@ -30,6 +30,9 @@ pub(crate) struct ViewReport {
     /// When that was: the oldest of the looks at the partitions.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) checked_at: Option<Timestamp>,
+    /// Whether all partitions were looked at within the last minute.
+    #[serde(skip)]
+    pub(crate) is_of_now: bool,
     /// What receives it in this instance, with what keeps it from that.
     pub(crate) receiving: Option<ConsumerReport>,
     /// The partitions that were begun to be read.
@@ -66,13 +69,15 @@ impl ViewReport {
         conn: &mut Conn,
         broker: &BrokerState,
         topic: Option<String>,
+        now: Timestamp,
     ) -> QueryResult<Self> {
         let Some(topic) = topic else { return Ok(Self::default()) };
         let positions = positions(conn, &topic)?;
         let lag = ViewLag::of(&topic, &positions);
         Ok(Self {
             behind: lag.as_ref().map(|lag| lag.behind),
-            checked_at: lag.map(|lag| lag.checked_at),
+            checked_at: lag.as_ref().map(|lag| lag.checked_at),
+            is_of_now: lag.is_some_and(|lag| lag.is_of_now(now)),
             receiving: broker.consumers().into_iter().find(|one| one.topic == topic),
             partitions: positions.into_iter().map(ViewPartition::from).collect(),
             topic: Some(topic),
@@ -105,5 +110,6 @@ impl From<ViewPosition> for ViewPartition {
 pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Json<ViewReport>> {
     params.finish()?;
     let (broker, topic) = (admin.broker.clone(), admin.view_topic.clone());
-    admin.db.read(move |conn| Ok(Json(ViewReport::take(conn, &broker, topic)?))).await
+    let now = admin.env.now();
+    admin.db.read(move |conn| Ok(Json(ViewReport::take(conn, &broker, topic, now)?))).await
 }

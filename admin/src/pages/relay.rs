@@ -79,10 +79,10 @@ struct QuarantinePage<'a> {
 async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
     let (limit, after) = place(&context)?;
     let (broker, relay) = (context.admin.broker.clone(), context.admin.settings.outbox.relay);
-    let topic = context.admin.view_topic.clone();
+    let (topic, now) = (context.admin.view_topic.clone(), context.admin.env.now());
     let read = context.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
-        let view = ViewReport::take(conn, &broker, topic)?;
+        let view = ViewReport::take(conn, &broker, topic, now)?;
         Ok::<_, Problem>((RelayView::take(conn, &broker, relay)?, view, pauses))
     });
     let (relay, view, pauses) = read.await?;

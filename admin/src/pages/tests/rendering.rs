@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
@@ -179,6 +180,15 @@ async fn the_copy_of_a_view_is_shown(site: Site) {
     let page = site.get("/admin/relay", &cookie).await;
     is_proper("/admin/relay", &page);
     page.shows("4,321");
+    let now = site.fixture.env.now().micros();
+    let looked = format!("UPDATE view_position SET end_offset = 4321, checked_us = {now}");
+    site.fixture.write(move |conn| conn.batch_execute(&looked)).await;
+    site.get("/admin/relay", &cookie).await.shows(r#"<span class="badge good">current</span>"#);
+    site.fixture.clock.advance(Duration::from_secs(61));
+    let page = site.get("/admin/relay", &cookie).await;
+    is_proper("/admin/relay", &page);
+    page.shows("has not been known since");
+    page.shows_not(r#"<span class="badge good">current</span>"#);
 }
 
 async fn files_are_kept_by_browsers(site: Site) {
