@@ -214,7 +214,8 @@ pub(crate) async fn replay(
 /// Sends a message once more, and notes that.
 ///
 /// # Errors
-/// 404 when there is none of that number, 409 when it was replayed before, 422 when it can't be read now either.
+/// 404 when there is none of that number, 409 when it was replayed before, 422 when it can't be read now either, or is of
+/// a view.
 pub(crate) async fn replay_now(
     admin: &Admin,
     seq: i64,
@@ -336,8 +337,15 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Refuses what would come back as the same dead letter.
+/// Refuses what would come back as the same dead letter, or do harm.
 fn check_readable(admin: &Admin, record: &Record, has_headers: bool) -> ProblemResult<()> {
+    if admin.view_topic.as_ref() == Some(&record.topic) {
+        let detail = format!(
+            "messages of {}, a view's topic, are not sent again: an old one would be the last of its key; mend the program that writes them, and discard it; nothing was sent",
+            record.topic
+        );
+        return Err(Problem::invalid("seq", detail));
+    }
     let read = match record.topic == admin.settings.kafka.outbound_ack_topic {
         true => check_answers(record),
         false if !has_headers => Err("its headers were not kept when it arrived".to_owned()),

@@ -60,6 +60,8 @@ struct DeadLetterPage {
     text: String,
     cut: bool,
     may_act: bool,
+    /// Whether it is of a view's topic, to which nothing is sent again.
+    is_of_view: bool,
 }
 
 impl DeadLetter {
@@ -104,6 +106,7 @@ async fn show(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResp
         hex: dump(bytes),
         text: String::from_utf8_lossy(bytes).into_owned(),
         cut,
+        is_of_view: context.admin.view_topic.as_ref() == Some(&whole.letter.topic),
         whole,
         may_act: context.may(Role::Operator, Area::DeadLetters),
     };

@@ -17,6 +17,7 @@ on_every_database!(AdminFixture::new =>
     a_letter_is_discarded_with_a_reason,
     what_cannot_be_read_is_not_replayed,
     a_replay_sends_the_same_message,
+    what_is_of_a_view_is_not_replayed,
 );
 
 const TOPIC: &str = "stockloop.orders.v1";
@@ -84,6 +85,18 @@ async fn a_letter_is_discarded_with_a_reason(fixture: AdminFixture) {
     fixture.get("/dead-letters?state=lost").await.is_problem(422, "state");
     let sample = Sampler::default().run_once(&fixture.db, &fixture.env).await.unwrap();
     assert_eq!(sample.dead_letters, 0, "only what waits is counted");
+}
+
+async fn what_is_of_a_view_is_not_replayed(fixture: AdminFixture) {
+    let fixture = fixture.copying_a_view();
+    let whole = record(fixture.env.event_id(), fixture.env.now());
+    let seq = fixture.buried(&Record { topic: "purchases".to_owned(), ..whole }).await;
+    let refused = fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    refused.is_problem(422, "seq");
+    assert!(refused.body["detail"].as_str().unwrap().contains("a view's topic"), "{refused:?}");
+    let gone =
+        fixture.post(&format!("/dead-letters/{seq}/discard"), json!({ "reason": "x" })).await;
+    assert_eq!((gone.status, &gone.body["state"]), (200, &json!("discarded")), "{gone:?}");
 }
 
 async fn what_cannot_be_read_is_not_replayed(fixture: AdminFixture) {
