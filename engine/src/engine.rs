@@ -183,6 +183,12 @@ impl Engine {
         let settings = Arc::new(settings);
         let context = HookContext { settings, env, db, outbox, signals: Signals::default() };
         let hooks = hooks(&context);
+        let (view, service) = (&context.settings.views, &context.settings.service.name);
+        anyhow::ensure!(
+            hooks.view.is_some() || view.purchases_topic.is_empty(),
+            "views.purchases_topic is {}, and {service} keeps no copy of a view; set it for order-service, and leave it out here",
+            view.purchases_topic
+        );
         let engine = Self::assemble(context, spans, public_url, hooks)?;
         let DatabaseSettings { loop_pool_size, connect_timeout, .. } = engine.settings.database;
         // Requests that queue for connections must not keep the loops waiting.

@@ -88,6 +88,10 @@ impl Stack {
         }
         let settings_of = |service: Service, url: &Option<String>, file: &str, port: u16| {
             let mut settings = Settings::load(service.defaults, None)?;
+            // The environment is the same for all of them, and only one takes this.
+            if service.name != order_service::SERVICE.name {
+                settings.views.purchases_topic.clear();
+            }
             let embedded = || format!("sqlite:{}", data_dir.join(file).display());
             settings.database.url = url.clone().unwrap_or_else(embedded).into();
             settings.http.bind = loopback(port).to_string();
