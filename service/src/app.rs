@@ -180,6 +180,13 @@ async fn open_up(engine: &Engine, address: SocketAddr) -> anyhow::Result<Option<
         "refusing to listen on {address}: others could reach it, and there is neither an operator nor an admin token; create an operator with `{} users add NAME --role admin`, set STOCKLOOP__HTTP__ADMIN_TOKEN, or bind to 127.0.0.1",
         settings.service.name
     );
+    if !local && engine.view.is_some() && !StaticToken::new(&settings.http.api_token).is_set() {
+        tracing::warn!(
+            parent: engine.log_span(),
+            %address,
+            "others could read what customers bought without a token; set http.api_token"
+        );
+    }
     Ok(offered)
 }
 
