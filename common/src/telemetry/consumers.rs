@@ -38,7 +38,8 @@ pub enum Heals {
 /// A consumer as it is reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConsumerReport {
-    /// `inbox` receives the other service's events, `acks` the answers to this service's own, `view` a view's messages.
+    /// `inbox` receives the other service's events, `acks` the answers to this service's own, `observer` its own events
+    /// where another program sends them, `view` a view's messages.
     pub consumer: &'static str,
     /// What it receives from.
     pub topic: String,

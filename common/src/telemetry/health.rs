@@ -117,7 +117,8 @@ struct Readiness {
 /// A consumer, without what the broker said: that may have addresses in it.
 #[derive(Debug, Serialize, ToSchema)]
 struct Receiving {
-    /// `inbox` receives the other service's events, `acks` the answers to this service's own.
+    /// `inbox` receives the other service's events, `acks` the answers to this service's own, `observer` its own events
+    /// where another program sends them, `view` a view's messages.
     consumer: &'static str,
     /// What it receives from.
     topic: String,

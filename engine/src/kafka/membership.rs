@@ -128,7 +128,7 @@ fn judge(code: RDKafkaErrorCode) -> Option<Trouble> {
         ),
         Code::InvalidTopic => trouble(
             "the topic's name is not allowed",
-            "set kafka.inbound_topic or kafka.outbound_ack_topic right",
+            "set the topic's name right: kafka.inbound_topic, kafka.outbound_ack_topic or views.purchases_topic",
             Heals::Anew,
         ),
         Code::Fatal | Code::FencedInstanceId => trouble(
