@@ -40,8 +40,8 @@ async fn a_till_writes_what_its_file_says() {
         )
     };
     let expected = [
-        ("536365-1".to_owned(), line("6", "2.55", "17850")),
-        ("536365-2".to_owned(), line("six", "2,55", "")),
+        ("536365-L2".to_owned(), line("6", "2.55", "17850")),
+        ("536365-L4".to_owned(), line("six", "2,55", "")),
     ];
     assert_eq!(written, expected);
     system.stop().await;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::TillArgs;
-use super::message::{Keys, json};
+use super::message::{KeyKind, json};
 use crate::dataset::{DatasetError, RawLine, RawLines, Refused, Source, unless_fatal};
 use crate::tabular::unpacked;
 
@@ -41,7 +41,7 @@ impl Chunk {
 pub(super) struct TillLines {
     source: Source,
     lines: Take<RawLines>,
-    keys: Keys,
+    key: KeyKind,
     topic: String,
     /// Lines of a chunk.
     together: usize,
@@ -59,8 +59,8 @@ impl TillLines {
         let text = opened.map_err(|error| DatasetError::Open { origin: source.clone(), error })?;
         let limit = args.limit.and_then(|lines| usize::try_from(lines).ok());
         let lines = RawLines::of(&source, text)?.take(limit.unwrap_or(usize::MAX));
-        let (keys, topic) = (Keys::new(args.key), args.topic.clone());
-        Ok(Self { source, lines, keys, topic, together: together(args.rate) })
+        let (key, topic) = (args.key, args.topic.clone());
+        Ok(Self { source, lines, key, topic, together: together(args.rate) })
     }
 
     /// Reads no further ahead than a chunk; what the thread returns is why the file could not be read to its end.
@@ -97,11 +97,11 @@ impl TillLines {
         (chunk, None)
     }
 
-    fn message(&mut self, raw: &RawLine) -> Message {
+    fn message(&self, raw: &RawLine) -> Message {
         Message {
             topic: self.topic.clone(),
             partition: None,
-            key: self.keys.next(raw),
+            key: self.key.of(raw),
             headers: Vec::new(),
             payload: json(raw),
         }

@@ -11,8 +11,20 @@ use crate::dataset::{RawLine, plain_time};
 pub(super) enum KeyKind {
     /// The invoice, such as 536365. Equal lines of an invoice count once, as one that was sent twice.
     Invoice,
-    /// The invoice and the line's place on it, such as 536365-3. Equal lines count as often as they stand there.
+    /// The invoice and the line's number in the file, such as 536365-L17. Equal lines count as often as they stand there.
     Line,
+}
+
+impl KeyKind {
+    /// The key of a line.
+    pub(super) fn of(self, raw: &RawLine) -> String {
+        let [invoice, ..] = &raw.columns;
+        let invoice = invoice.trim();
+        match self {
+            Self::Invoice => invoice.to_owned(),
+            Self::Line => format!("{invoice}-L{}", raw.line),
+        }
+    }
 }
 
 /// A line under the names of a till's columns, each value as text.
@@ -49,35 +61,6 @@ pub(super) fn json(raw: &RawLine) -> Vec<u8> {
 fn till_date(moment: NaiveDateTime) -> String {
     let format = if moment.second() == 0 { "%-d/%-m/%Y %-H:%M" } else { "%-d/%-m/%Y %-H:%M:%S" };
     moment.format(format).to_string()
-}
-
-/// Makes the keys, one line after the other.
-#[derive(Debug)]
-pub(super) struct Keys {
-    kind: KeyKind,
-    invoice: String,
-    /// How many lines in a row were on it.
-    place: u64,
-}
-
-impl Keys {
-    pub(super) fn new(kind: KeyKind) -> Self {
-        Self { kind, invoice: String::new(), place: 0 }
-    }
-
-    /// The key of the next line.
-    pub(super) fn next(&mut self, raw: &RawLine) -> String {
-        let [invoice, ..] = &raw.columns;
-        let invoice = invoice.trim();
-        if self.invoice != invoice {
-            (self.invoice, self.place) = (invoice.to_owned(), 0);
-        }
-        self.place += 1;
-        match self.kind {
-            KeyKind::Invoice => invoice.to_owned(),
-            KeyKind::Line => format!("{invoice}-{}", self.place),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -123,14 +106,16 @@ mod tests {
     }
 
     #[test]
-    fn equal_lines_of_an_invoice_have_keys_of_their_own_where_that_is_asked_for() {
-        let keys = |kind| {
-            let mut keys = Keys::new(kind);
+    fn a_line_has_a_key_of_its_own_where_that_is_asked_for() {
+        let keys = |kind: KeyKind| {
             let mut other = COLUMNS;
             other[0] = " 536366 ";
-            [COLUMNS, COLUMNS, other].map(|columns| keys.next(&raw(columns)))
+            // The second line of the first invoice comes behind one of another.
+            let lines = (2..).zip([COLUMNS, other, COLUMNS]);
+            let keys = lines.map(|(line, columns)| kind.of(&RawLine { line, ..raw(columns) }));
+            keys.collect::<Vec<_>>()
         };
-        assert_eq!(keys(KeyKind::Invoice), ["536365", "536365", "536366"]);
-        assert_eq!(keys(KeyKind::Line), ["536365-1", "536365-2", "536366-1"]);
+        assert_eq!(keys(KeyKind::Invoice), ["536365", "536366", "536365"]);
+        assert_eq!(keys(KeyKind::Line), ["536365-L2", "536366-L3", "536365-L4"]);
     }
 }

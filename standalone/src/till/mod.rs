@@ -64,7 +64,8 @@ Each line becomes a JSON object with these columns as texts, as they stand there
 say (deploy/flink/README.md). Lines that can't be cut into columns are not sent, and stop no others.
 
 It ends when the broker has all of it. The same file played again is the same lines again: with
---key invoice in any case, with --key line as long as the lines of an invoice keep their order.
+--key invoice in any case, with --key line as long as the file's lines keep their numbers. The
+header is line 1; mend a line where it stands, and add others at the end.
 
 Examples:
   stockloop till data/online_retail_2010-12.csv.gz --limit 1000
