@@ -1,9 +1,15 @@
 //! `stockloop till` on a real Kafka: what it writes, and what it refuses.
 
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
+
 use rdkafka::message::Message;
+use stockloop_tests::poll::eventually;
+use stockloop_tests::process::{Launch, built_binary};
 use stockloop_tests::program::{Outcome, Program, assert_contains};
 
-use crate::system::{PARTITIONS, RealParts, TestSystem};
+use crate::system::{DEADLINE, PARTITIONS, RealParts, TestSystem};
 
 /// The third line has no more than two columns, and the fourth makes no sense.
 const SALES: &str = "\
@@ -44,6 +50,51 @@ async fn a_till_writes_what_its_file_says() {
         ("536365-L4".to_owned(), line("six", "2,55", "")),
     ];
     assert_eq!(written, expected);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_till_sends_each_line_of_a_pipe_as_it_comes() {
+    let Some(parts) = RealParts::shared("till_feed") else { return };
+    let brokers = parts.kafka.brokers();
+    let system = TestSystem::prepared("till_feed", parts).await;
+    let topic = format!("{}.till", system.topics.events());
+    system.topics.create(&topic, PARTITIONS).await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let pipe = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo can be started");
+    assert!(made.success(), "{made}");
+    // Opened for both, it waits for no reader, and has no end.
+    let pipe_end = File::options().read(true).write(true).open(&pipe);
+    let mut pipe_end = pipe_end.expect("the pipe can be opened");
+    let mut till = Launch::new("sh")
+        .args(["-c", r#"exec "$0" "$@" <"$TILL_PIPE""#])
+        .arg(built_binary("stockloop").expect("the programs are built"))
+        .args(["till", "-", "--brokers", &brokers, "--topic", &topic])
+        .env("TILL_PIPE", &pipe)
+        .spawn()
+        .expect("the till can be started");
+
+    let header = SALES.lines().next().expect("a header");
+    writeln!(pipe_end, "{header}").expect("the pipe takes it");
+    for sold in 1..=2 {
+        writeln!(pipe_end, "53636{sold};85123A;HEART;6;1/12/2010 8:26;2.55;17850")
+            .expect("the pipe takes it");
+        eventually("a line to be sent", DEADLINE, async || {
+            let sent = system.topics.all_of(&topic).len();
+            if sent == sold { Ok(()) } else { Err((sent, till.log_tail())) }
+        })
+        .await;
+    }
+    // Half a line is none.
+    write!(pipe_end, "536363;85123A;HEART;6;1/12/2010 8:26;2.55;17").expect("the pipe takes it");
+    let ended = tokio::task::block_in_place(|| till.end_with("INT", DEADLINE));
+    assert_eq!(ended.expect("it ends").code(), Some(1), "{}", till.log_tail());
+    assert_contains(
+        &till.log(),
+        &["2 lines of standard input, as far as it came: 2 sent to ", "stopped before the end"],
+    );
+    assert_eq!(system.topics.all_of(&topic).len(), 2);
     system.stop().await;
 }
 

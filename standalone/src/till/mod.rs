@@ -22,12 +22,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::lines::{Chunk, TillLines};
+use self::lines::{Chunk, Line, TillLines, read_already, together};
 use self::message::KeyKind;
 use self::summary::Summary;
 use crate::admin_cli::exit_code;
 use crate::admin_cli::outcome::Outcome;
 use crate::dataset::Source;
+
+/// How much of an idle time is made up for.
+const MOST_BEHIND: Duration = Duration::from_secs(1);
 
 const STYLE: &str = "{elapsed_precise} {bar:30} {bytes}/{total_bytes}  {msg}";
 
@@ -55,17 +58,20 @@ pub(crate) struct TillArgs {
 }
 
 const AFTER_HELP: &str = "\
-The file has the columns Invoice (or InvoiceNo), StockCode, Description, Quantity, InvoiceDate, Price
-(or UnitPrice) and Customer ID. They may be in any order, and among others; between fields are commas,
-semicolons or tabs. data/ of the source has such a file.
+The file has the columns Invoice (or InvoiceNo), StockCode, Description, Quantity, InvoiceDate,
+Price (or UnitPrice) and Customer ID. They may be in any order, and among others; between fields
+are commas, semicolons or tabs. data/ of the source has such a file.
 
-Each line becomes a JSON object with these columns as texts, as they stand there; only a date such as
-2010-12-01T08:26:00 becomes 1/12/2010 8:26. Whether they make sense is for the reader of the topic to
-say (deploy/flink/README.md). Lines that can't be cut into columns are not sent, and stop no others.
+Each line becomes a JSON object with these columns as texts, as they stand there; only a date such
+as 2010-12-01T08:26:00 becomes 1/12/2010 8:26. Whether they make sense is for the reader of the
+topic to say (deploy/flink/README.md). Lines that can't be cut into columns are not sent, and stop
+no others.
 
 It ends when the broker has all of it. The same file played again is the same lines again: with
 --key invoice in any case, with --key line as long as the file's lines keep their numbers. The
 header is line 1; mend a line where it stands, and add others at the end.
+
+What comes through a pipe is sent line by line, as it comes; Ctrl-C sends what has come, and ends.
 
 Examples:
   stockloop till data/online_retail_2010-12.csv.gz --limit 1000
@@ -93,6 +99,11 @@ impl TillArgs {
     fn is_standard_input(&self) -> bool {
         self.file.as_os_str() == "-"
     }
+
+    /// Whether what is read comes once, when it comes, as from a pipe.
+    fn is_feed(&self) -> bool {
+        self.is_standard_input() || !self.file.is_file()
+    }
 }
 
 /// Plays a till.
@@ -102,33 +113,44 @@ pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
 
 async fn play(args: TillArgs) -> anyhow::Result<Outcome> {
     let stop = stop_signal()?;
-    let bar = bar(&args.file);
+    let bar = bar(&args);
+    let end_reading = stop.child_token();
     let lines = tokio::select! {
-        lines = open(args.clone(), bar.clone()) => lines?,
-        () = stop.cancelled() => return Err(stopped()),
+        biased;
+        () = stop.cancelled() => return Err(anyhow!("stopped before the first line")),
+        lines = open(args.clone(), bar.clone(), end_reading.clone()) => lines?,
     };
     let producer = producer(&args).await?;
-    let (chunks, reading) = lines.read();
-    let mut till = Till { producer, pace: Pace::new(args.rate), summary: Summary::default(), bar };
-    let ended = match till.send_all(chunks, &stop).await {
-        // Without this, a reader that waits for a pipe would be waited for.
-        Err(error) => Err(error),
+    let (mut lines, reading) = lines.read();
+    let mut till = Till::new(producer, &args, bar);
+    let ended = match till.send_all(&mut lines, &stop).await {
         Ok(()) => match reading.await.context("reading the file broke off")? {
+            Some(_) if stop.is_cancelled() => Err(stopped(&args)),
             Some(error) => Err(error.into()),
             None => Ok(()),
         },
+        // The reader itself is not waited for, since it may wait for a pipe.
+        Err(error) if args.is_feed() => {
+            end_reading.cancel();
+            Err(till.send_rest(&mut lines).await.err().unwrap_or(error))
+        }
+        Err(error) => Err(error),
     };
-    till.finish(&args, ended)
+    till.finish(ended)
 }
 
-async fn open(args: TillArgs, bar: ProgressBar) -> anyhow::Result<TillLines> {
-    let open = move || TillLines::open(&args, &bar);
+async fn open(
+    args: TillArgs,
+    bar: ProgressBar,
+    ended: CancellationToken,
+) -> anyhow::Result<TillLines> {
+    let open = move || TillLines::open(&args, &bar, ended);
     Ok(tokio::task::spawn_blocking(open).await.context("reading the file broke off")??)
 }
 
-/// Bytes of a file that has an end, else (- too) only what became of the lines.
-fn bar(path: &Path) -> ProgressBar {
-    let known = path.metadata().ok().filter(|known| known.is_file());
+/// Bytes of a file that has an end, else only what became of the lines.
+fn bar(args: &TillArgs) -> ProgressBar {
+    let known = args.file.metadata().ok().filter(|_| !args.is_feed());
     let Some(known) = known else { return ProgressBar::new_spinner() };
     // The template is a constant; should it ever be wrong, the default will do.
     let style = ProgressStyle::with_template(STYLE);
@@ -153,54 +175,87 @@ async fn producer(args: &TillArgs) -> anyhow::Result<Producer> {
     }
 }
 
-fn stopped() -> anyhow::Error {
-    anyhow!("stopped before the end; play it again in the same way, and what was sent counts once")
+fn stopped(args: &TillArgs) -> anyhow::Error {
+    match args.is_feed() {
+        true => anyhow!("stopped before the end; the lines that had come by then were sent"),
+        false => anyhow!(
+            "stopped before the end; play it again in the same way, and what was sent counts once"
+        ),
+    }
 }
 
 /// A run.
-struct Till {
+struct Till<'a> {
+    args: &'a TillArgs,
     producer: Producer,
     pace: Pace,
     summary: Summary,
     bar: ProgressBar,
 }
 
-impl Till {
-    /// Sends the whole file; what was sent is counted, even if it ends early.
+impl<'a> Till<'a> {
+    fn new(producer: Producer, args: &'a TillArgs, bar: ProgressBar) -> Self {
+        Self { args, producer, pace: Pace::new(args.rate), summary: Summary::default(), bar }
+    }
+
+    /// Sends all lines, each as soon as it is there; what was sent is counted, even if it ends early.
     async fn send_all(
         &mut self,
-        mut chunks: mpsc::Receiver<Chunk>,
+        lines: &mut mpsc::Receiver<Line>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
+        let most = together(self.args.rate);
         loop {
+            let mut read = Vec::new();
             let next = async {
-                self.pace.wait(self.summary.sent()).await;
-                chunks.recv().await
+                self.pace.wait().await;
+                lines.recv_many(&mut read, most).await
             };
-            let chunk = tokio::select! {
-                chunk = next => chunk,
-                () = stop.cancelled() => return Err(stopped()),
+            let got = tokio::select! {
+                got = next => got,
+                () = stop.cancelled() => return Err(stopped(self.args)),
             };
-            let Some(chunk) = chunk else { return Ok(()) };
-            let sent = self.producer.send_all(&chunk.messages).await;
-            if let Some(reason) = self.summary.add(&chunk, sent) {
-                return Err(anyhow!(
-                    "the broker did not take all of it: {reason}\n  Play it again in the same way, and what was sent counts once."
-                ));
+            if got == 0 {
+                return Ok(());
             }
-            self.bar.set_message(self.summary.progress());
-            self.bar.tick();
+            let chunk = Chunk::of(read);
+            self.pace.count(chunk.messages.len() as u64, Instant::now());
+            self.send(&chunk).await?;
         }
     }
 
+    async fn send(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
+        let sent = self.producer.send_all(&chunk.messages).await;
+        if let Some(reason) = self.summary.add(chunk, sent) {
+            return Err(anyhow!(
+                "the broker did not take all of it: {reason}\n  Play it again in the same way, and what was sent counts once."
+            ));
+        }
+        self.bar.set_message(self.summary.progress());
+        self.bar.tick();
+        Ok(())
+    }
+
+    /// Sends what was read of a feed, since it does not come again; without a broker it is only counted.
+    async fn send_rest(&mut self, lines: &mut mpsc::Receiver<Line>) -> anyhow::Result<()> {
+        let mut sent = Ok(());
+        while let Some(chunk) = read_already(lines).await {
+            match self.summary.unsent() {
+                0 => sent = self.send(&chunk).await,
+                _ => self.summary.leave(&chunk),
+            }
+        }
+        sent
+    }
+
     /// Prints what became of the run, and says how it ended.
-    fn finish(self, args: &TillArgs, ended: anyhow::Result<()>) -> anyhow::Result<Outcome> {
+    fn finish(self, ended: anyhow::Result<()>) -> anyhow::Result<Outcome> {
         self.bar.finish_and_clear();
         for remark in self.summary.remarks() {
             eprintln!("{remark}");
         }
-        let file = args.source().to_string();
-        println!("{}", self.summary.sentence(&file, &args.topic, ended.is_ok()));
+        let file = self.args.source().to_string();
+        println!("{}", self.summary.sentence(&file, &self.args.topic, ended.is_ok()));
         ended?;
         Ok(self.summary.outcome())
     }
@@ -209,18 +264,27 @@ impl Till {
 /// So many lines a second.
 struct Pace {
     rate: u32,
-    begun: Instant,
+    /// When the next line is due.
+    due: Instant,
 }
 
 impl Pace {
     fn new(rate: u32) -> Self {
-        Self { rate, begun: Instant::now() }
+        Self { rate, due: Instant::now() }
     }
 
-    /// Waits until the line behind so many is due.
-    async fn wait(&self, lines: u64) {
+    /// Waits until the next line is due.
+    async fn wait(&self) {
         if self.rate > 0 {
-            sleep_until(self.begun + due_after(lines, self.rate)).await;
+            sleep_until(self.due).await;
+        }
+    }
+
+    /// Counts lines that are sent now. Where none came for long, the next ones do not come all at once.
+    fn count(&mut self, lines: u64, now: Instant) {
+        if self.rate > 0 {
+            let behind = now.saturating_duration_since(self.due);
+            self.due += behind.saturating_sub(MOST_BEHIND) + due_after(lines, self.rate);
         }
     }
 }
@@ -241,5 +305,18 @@ mod tests {
         assert_eq!(due_after(30, 20), Duration::from_millis(1_500));
         assert_eq!(due_after(1, u32::MAX), Duration::from_nanos(0));
         assert_eq!(due_after(u64::MAX, u32::MAX).as_secs(), u64::MAX / u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn an_idle_time_is_made_up_for_by_a_second_at_the_most() {
+        let mut pace = Pace::new(10);
+        let begun = pace.due;
+        let mut due_at = |now: u64, lines: u64| {
+            pace.count(lines, begun + Duration::from_millis(now));
+            pace.due - begun
+        };
+        assert_eq!(due_at(0, 5), Duration::from_millis(500));
+        assert_eq!(due_at(1_000, 5), Duration::from_millis(1_000));
+        assert_eq!(due_at(60_000, 5), Duration::from_millis(59_500));
     }
 }

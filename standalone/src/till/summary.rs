@@ -14,6 +14,8 @@ const SHOWN: usize = 20;
 pub(super) struct Summary {
     sent: u64,
     refused: u64,
+    /// Lines that were read and that the broker did not confirm.
+    unsent: u64,
     /// The first refused lines, with the reason.
     refusals: Vec<String>,
 }
@@ -25,18 +27,31 @@ impl Summary {
         chunk: &Chunk,
         sent: Vec<Result<Offset, SendError>>,
     ) -> Option<String> {
-        for refused in &chunk.refused {
-            self.refuse(refused.to_string());
-        }
+        self.refuse_unread(chunk);
         let mut broken = None;
         for (line, outcome) in chunk.numbers.iter().zip(sent) {
             match outcome {
                 Ok(_) => self.sent += 1,
                 Err(SendError::Message(reason)) => self.refuse(format!("line {line}: {reason}")),
-                Err(SendError::Broker(reason)) => broken = broken.or(Some(reason)),
+                Err(SendError::Broker(reason)) => {
+                    self.unsent += 1;
+                    broken = broken.or(Some(reason));
+                }
             }
         }
         broken
+    }
+
+    /// Counts a chunk that is not sent any more.
+    pub(super) fn leave(&mut self, chunk: &Chunk) {
+        self.refuse_unread(chunk);
+        self.unsent += chunk.numbers.len() as u64;
+    }
+
+    fn refuse_unread(&mut self, chunk: &Chunk) {
+        for refused in &chunk.refused {
+            self.refuse(refused.to_string());
+        }
     }
 
     fn refuse(&mut self, what: String) {
@@ -46,9 +61,9 @@ impl Summary {
         }
     }
 
-    /// Lines whose messages the broker has.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
+    /// Lines that were read and that the broker did not confirm.
+    pub(super) fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     /// How far it is.
@@ -77,11 +92,13 @@ impl Summary {
 
     /// The counts, as one sentence.
     pub(super) fn sentence(&self, file: &str, topic: &str, complete: bool) -> String {
-        let [lines, sent, refused] =
-            [self.sent + self.refused, self.sent, self.refused].map(grouped);
+        let lines = self.sent + self.refused + self.unsent;
+        let [lines, sent, refused, unsent] =
+            [lines, self.sent, self.refused, self.unsent].map(grouped);
         let end = if complete { "" } else { ", as far as it came" };
+        let left = if self.unsent == 0 { String::new() } else { format!(", {unsent} not sent") };
         printable(&format!(
-            "{lines} lines of {file}{end}: {sent} sent to {topic}, {refused} refused"
+            "{lines} lines of {file}{end}: {sent} sent to {topic}, {refused} refused{left}"
         ))
     }
 }
@@ -114,8 +131,11 @@ mod tests {
         let away = || Err(SendError::Broker("away".to_owned()));
         assert_eq!(summary.add(&chunk(2), vec![away(), Ok(Some(8))]), Some("away".to_owned()));
         let sentence = summary.sentence("sales.csv", "till", false);
-        let counts = "4 lines of sales.csv, as far as it came: 3 sent to till, 1 refused";
+        let counts =
+            "5 lines of sales.csv, as far as it came: 3 sent to till, 1 refused, 1 not sent";
         assert_eq!(sentence, counts);
+        summary.leave(&chunk(2));
+        assert_eq!(summary.unsent(), 3);
         assert_eq!(summary.remarks(), ["line 3: too large"]);
     }
 
