@@ -6,6 +6,7 @@ mod lines;
 mod message;
 mod summary;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -255,9 +256,14 @@ impl<'a> Till<'a> {
             eprintln!("{remark}");
         }
         let file = self.args.source().to_string();
-        println!("{}", self.summary.sentence(&file, &self.args.topic, ended.is_ok()));
+        let sentence = self.summary.sentence(&file, &self.args.topic, ended.is_ok());
+        let told = writeln!(io::stdout().lock(), "{sentence}");
         ended?;
-        Ok(self.summary.outcome())
+        match self.summary.outcome() {
+            Outcome::Done => Ok(told.map(|()| Outcome::Done)?),
+            // What became of the lines matters more than whether somebody reads it.
+            outcome => Ok(outcome),
+        }
     }
 }
 
