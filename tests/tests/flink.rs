@@ -16,7 +16,7 @@ use stockloop_tests::poll::eventually;
 use stockloop_tests::program::Program;
 use stockloop_tests::real;
 
-use self::expected::{Expected, nonsense};
+use self::expected::{Expected, nonsense, sorted};
 use crate::system::topics::Topics;
 use crate::system::{DEADLINE, PARTITIONS, RealParts, TestSystem, text};
 
@@ -67,6 +67,10 @@ async fn the_views_say_what_the_services_and_the_till_say() {
     let expected = shop.assert_current().await;
 
     // It was worth comparing.
+    let cancelled = expected.sales.iter().filter(|line| line["cancelled"] == true).count();
+    assert_eq!(cancelled, 4, "the lines of three orders");
+    let unnamed = |line: &Value| line["channel"] == "till" && line["customer"].is_null();
+    assert!(expected.sales.iter().any(unnamed), "some customers of the till have no name");
     let purchases = |customer: &str| expected.purchases[customer]["purchases"].as_array();
     assert_eq!(purchases(CUSTOMER).map(Vec::len), Some(5), "the last ones of many");
     assert_eq!(purchases("C-1001").map(Vec::len), Some(0), "all is cancelled");
@@ -217,6 +221,10 @@ impl Shop {
         if dead != expected.dead {
             return vec![format!("dead letters: {dead:?} instead of {:?}", expected.dead)];
         }
+        let sales = self.sales();
+        if sales != expected.sales {
+            return differing_rows(&expected.sales, &sales);
+        }
         let mut stock = self.view("stock-value");
         for product in stock.values_mut() {
             let epoch = product.as_object_mut().and_then(|fields| fields.remove("epoch"));
@@ -227,6 +235,23 @@ impl Shop {
             return stale;
         }
         differing(&expected.purchases, &self.view("purchases"))
+    }
+
+    /// The lines of all sales, [`sorted`]; those of the till without their `line_id`, which is a hash.
+    fn sales(&self) -> Vec<Value> {
+        let mut rows = Vec::new();
+        for (key, mut row) in self.view("sales") {
+            let key: Value = serde_json::from_str(&key).expect("the keys are JSON");
+            for name in ["channel", "sale_id", "line_id"] {
+                assert!(key[name].is_string() && key[name] == row[name], "{key} names not {row}");
+            }
+            let is_till = row["channel"] == "till";
+            if let (true, Some(fields)) = (is_till, row.as_object_mut()) {
+                fields.remove("line_id");
+            }
+            rows.push(row);
+        }
+        sorted(rows)
     }
 
     /// In the order of partition and offset.
@@ -287,6 +312,14 @@ fn changes(topics: &Topics, prefix: &str) -> Vec<(&'static str, String)> {
 
 fn key(message: &OwnedMessage) -> String {
     String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned()
+}
+
+/// The first rows of two sorted lists that differ, and how many rows there are of each.
+fn differing_rows(expected: &[Value], found: &[Value]) -> Vec<String> {
+    let same = expected.iter().zip(found).take_while(|(expected, found)| expected == found).count();
+    let (wanted, got) = (expected.get(same), found.get(same));
+    let counts = format!("{} sales instead of {}", found.len(), expected.len());
+    vec![counts, format!("{got:?} instead of {wanted:?}")]
 }
 
 /// The keys whose values differ, with both, the first ones.

@@ -44,6 +44,8 @@ struct SoldLine {
 pub(super) struct Expected {
     pub(super) stock: BTreeMap<String, Value>,
     pub(super) purchases: BTreeMap<String, Value>,
+    /// Every line that was sold, [`sorted`]; those of the till without their `line_id`, which is a hash.
+    pub(super) sales: Vec<Value>,
     /// In the order of partition and offset.
     pub(super) dead: Vec<Value>,
 }
@@ -57,8 +59,38 @@ impl Expected {
             lines.extend(web_lines(&order));
         }
         let (stock, purchases) = (stock(system).await, purchases(&lines));
-        Self { stock, purchases, dead: dead(till) }
+        let sales = sorted(lines.iter().map(SoldLine::row).collect());
+        Self { stock, purchases, sales, dead: dead(till) }
     }
+}
+
+impl SoldLine {
+    /// As the topic of sales has it.
+    fn row(&self) -> Value {
+        let mut row = json!({
+            "channel": self.channel,
+            "sale_id": self.sale,
+            "customer": self.customer,
+            "sku": self.sku,
+            "quantity": self.quantity,
+            "unit_price_minor": self.price,
+            "sold_at": self.sold_at,
+            "cancelled": self.cancelled,
+        });
+        if self.channel == "web" {
+            row["line_id"] = json!(self.sku);
+        }
+        row
+    }
+}
+
+/// In an order that rows with the same values have, too, whatever the order of their fields.
+pub(super) fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
+    rows.sort_by_cached_key(|row| {
+        let fields = row.as_object().into_iter().flatten();
+        fields.map(|(name, value)| (name.clone(), value.to_string())).collect::<BTreeMap<_, _>>()
+    });
+    rows
 }
 
 /// What a till writes that makes no sense, with the reason that is to be given.
