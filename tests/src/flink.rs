@@ -1,6 +1,7 @@
 //! Flink with the views of `deploy/flink`, started as its README says.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, mem};
 
@@ -35,7 +36,10 @@ pub struct Flink {
 impl Flink {
     /// What is kept in the target folder, fetched if it isn't there yet.
     pub fn shared() -> anyhow::Result<&'static Self> {
-        SHARED.get(|| Ok(Self { jars: parts::jars_of("flink", POM)? }))
+        SHARED.get(|| {
+            ensure_compiler()?;
+            Ok(Self { jars: parts::jars_of("flink", POM)? })
+        })
     }
 
     /// The views on the broker at `brokers`, not started yet.
@@ -146,6 +150,18 @@ impl Drop for FlinkViews {
         self.kill9();
         scratch::discard(mem::take(&mut self.folder));
     }
+}
+
+/// Java has to be a JDK: it compiles `SqlRunner.java` when it runs it, and a JRE can't.
+fn ensure_compiler() -> anyhow::Result<()> {
+    let listed = Command::new("java").arg("--list-modules").output();
+    let listed = listed.context("could not start `java`; is a JDK 17 on PATH?")?;
+    let modules = String::from_utf8_lossy(&listed.stdout);
+    ensure!(
+        listed.status.success() && modules.contains("jdk.compiler"),
+        "the `java` on PATH has no compiler; a JDK 17 has, not only a JRE"
+    );
+    Ok(())
 }
 
 /// What is printed when the job of a file runs.
