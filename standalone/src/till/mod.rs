@@ -84,7 +84,7 @@ Environment:
 
 Exit codes:
   0  done
-  1  failed, or every line was refused
+  1  failed or stopped, or every line was refused
   2  not understood
   3  done, but some lines were refused";
 
