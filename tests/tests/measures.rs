@@ -16,6 +16,9 @@ use crate::system::{RealParts, TestSystem};
 
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
+/// Verifications one after the other.
+const VERIFIED: u32 = 10;
+
 /// Single changes that are sent while nothing else is.
 const SINGLES: usize = 300;
 
@@ -60,6 +63,8 @@ async fn a_paced_verification_beside_the_loop() {
             println!("round {round}, {name}: {flow}; at rest {rest}");
         }
     }
+    measured.system.product.restart_with(&[NEVER]).await;
+    println!("verified as fast as it goes: {}", measured.verified().await);
     measured.system.stop().await;
 }
 
@@ -189,6 +194,21 @@ impl Measured {
         let share = (busy() - before) / began.elapsed().as_secs_f64();
         let verified = self.system.product.count(verified).await;
         format!("{:.1} ms of CPU a second, {verified} verifications have ended", share * 1e3)
+    }
+
+    /// What verifications cost that nothing slows down: with a share of the time, it is that share of the CPU.
+    async fn verified(&self) -> String {
+        let (before, began) = (busy(), Instant::now());
+        for _ in 0..VERIFIED {
+            let program = Program::built("stockloop");
+            let url = self.system.product.base_url.get();
+            let verify = move || program.run(&["verify"], &[("STOCKLOOP_ADMIN_URL", url.as_str())]);
+            let verified = tokio::task::spawn_blocking(verify).await.expect("it runs");
+            assert_eq!(verified.code, Some(0), "{verified:?}");
+        }
+        let (cpu, took) = (busy() - before, began.elapsed().as_secs_f64());
+        let (each, share) = (1e3 * took / f64::from(VERIFIED), cpu / took);
+        format!("{each:.0} ms each, {share:.2} processors busy")
     }
 
     async fn wal(&self) -> i64 {

@@ -237,10 +237,15 @@ pub(super) fn lock(conn: &mut Conn, seq: i64) -> QueryResult<Option<ResyncJob>> 
 pub(super) fn note(conn: &mut Conn, rows: &[Skipped]) -> QueryResult<usize> {
     let mut noted = 0;
     for chunk in rows.chunks(ROWS_PER_INSERT) {
-        noted += on!(&mut *conn, c => diesel::insert_into(resync_skipped::table)
-            .values(chunk)
-            .on_conflict_do_nothing()
-            .execute(c))?;
+        noted += match conn {
+            Conn::Pg(c) => diesel::insert_into(resync_skipped::table)
+                .values(chunk)
+                .on_conflict_do_nothing()
+                .execute(c)?,
+            Conn::Sqlite(c) => {
+                diesel::insert_or_ignore_into(resync_skipped::table).values(chunk).execute(c)?
+            }
+        };
     }
     Ok(noted)
 }

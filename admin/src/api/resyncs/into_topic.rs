@@ -1,6 +1,6 @@
 //! Whether kept states can be sent into another topic.
 
-use common::config::{KafkaSettings, Settings};
+use common::config::KafkaSettings;
 use common::http::{Problem, ProblemResult};
 use engine::kafka::TopicError;
 
@@ -11,9 +11,9 @@ const FIELD: &str = "selection.kept.into";
 /// The longest name of a topic that Kafka takes.
 const LONGEST: usize = 249;
 
-/// A topic that Kafka can have, and that is not its own, nor one that the loop or a view has: who reads those would take the
-/// states for something else.
-fn checked_name(topic: &str, settings: &Settings) -> ProblemResult<()> {
+/// A topic that Kafka can have, and that is not its own, nor one of the loop, whose readers would take the states for
+/// events.
+fn checked_name(topic: &str, kafka: &KafkaSettings) -> ProblemResult<()> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if topic.len() > LONGEST || matches!(topic, "" | "." | "..") || !topic.bytes().all(legal) {
         let detail = format!(
@@ -26,15 +26,9 @@ fn checked_name(topic: &str, settings: &Settings) -> ProblemResult<()> {
             format!("{topic} begins with `__`, as topics of Kafka itself do; name another one");
         return Err(Problem::invalid(FIELD, detail));
     }
-    if topic == settings.views.purchases_topic {
-        let detail = format!(
-            "{topic} is the topic of the purchases, whose readers would take the states for those; name another one"
-        );
-        return Err(Problem::invalid(FIELD, detail));
-    }
     let KafkaSettings {
         outbound_topic, outbound_ack_topic, inbound_topic, inbound_ack_topic, ..
-    } = &settings.kafka;
+    } = kafka;
     let of_the_loop = [outbound_topic, outbound_ack_topic, inbound_topic, inbound_ack_topic];
     match of_the_loop.into_iter().any(|one| one == topic) {
         true => Err(Problem::invalid(
@@ -51,7 +45,7 @@ fn checked_name(topic: &str, settings: &Settings) -> ProblemResult<()> {
 /// A topic that is there: one of somebody else is not made in passing.
 pub(super) async fn checked_topic(admin: &Admin, topic: Option<&str>) -> ProblemResult<()> {
     let Some(topic) = topic else { return Ok(()) };
-    checked_name(topic, &admin.settings)?;
+    checked_name(topic, &admin.settings.kafka)?;
     let (producer, name) = (admin.producer.clone(), topic.to_owned());
     let asked = actix_web::web::block(move || producer.find(&name)).await;
     match asked.map_err(|error| Problem::internal(&error))? {
