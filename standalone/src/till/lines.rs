@@ -1,7 +1,7 @@
 //! Reads the file in a thread of its own, and makes messages of its lines.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::iter::Take;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::TillArgs;
 use super::message::{KeyKind, json};
+use super::{Plan, TillArgs};
 use crate::dataset::{DatasetError, RawLine, RawLines, Refused, Source, unless_fatal};
 use crate::tabular::unpacked;
 
@@ -82,16 +82,26 @@ impl TillLines {
         bar: &ProgressBar,
         ended: CancellationToken,
     ) -> Result<Self, DatasetError> {
-        let source = args.source();
+        let plan = args.plan();
         let opened = bytes(args).and_then(|bytes| {
             let bytes = bar.wrap_read(UntilEnded { bytes, ended });
             unpacked(BufReader::with_capacity(BUFFER, bytes))
         });
-        let text = opened.map_err(|error| DatasetError::Open { origin: source.clone(), error })?;
-        let limit = args.limit.and_then(|lines| usize::try_from(lines).ok());
+        let origin = || plan.source.clone();
+        let text = opened.map_err(|error| DatasetError::Open { origin: origin(), error })?;
+        Self::of(&plan, text)
+    }
+
+    /// The lines of a text, whose header is read. Blocks.
+    ///
+    /// # Errors
+    /// [`DatasetError`] if it has no proper header.
+    pub(super) fn of(plan: &Plan, text: Box<dyn BufRead + Send>) -> Result<Self, DatasetError> {
+        let source = plan.source.clone();
+        let limit = plan.limit.and_then(|lines| usize::try_from(lines).ok());
         let lines = RawLines::of(&source, text)?.take(limit.unwrap_or(usize::MAX));
-        let (key, topic) = (args.key, args.topic.clone());
-        Ok(Self { source, lines, key, topic, ahead: together(args.rate) })
+        let (key, topic) = (plan.key, plan.topic.clone());
+        Ok(Self { source, lines, key, topic, ahead: together(plan.rate) })
     }
 
     /// Reads no further ahead than the lines that are sent together; what the thread returns is why the file could not

@@ -8,7 +8,7 @@ use crate::dataset::{RawLine, plain_time};
 
 /// What the messages' keys are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum KeyKind {
+pub(crate) enum KeyKind {
     /// The invoice, such as 536365. Equal lines of an invoice count once, as one that was sent twice.
     Invoice,
     /// The invoice and the line's number in the file, such as 536365-L17. Equal lines count as often as they stand there.
@@ -17,7 +17,7 @@ pub(super) enum KeyKind {
 
 impl KeyKind {
     /// The key of a line.
-    pub(super) fn of(self, raw: &RawLine) -> String {
+    pub(crate) fn of(self, raw: &RawLine) -> String {
         let [invoice, ..] = &raw.columns;
         let invoice = invoice.trim();
         match self {
@@ -49,13 +49,18 @@ struct TillLine<'a> {
 /// The line as JSON. The values stay as they are, since the reader of the topic judges them; only a date that is written
 /// in another way becomes one of a till, such as `1/12/2010 8:26`.
 pub(super) fn json(raw: &RawLine) -> Vec<u8> {
-    let [invoice, stock_code, description, quantity, date, price, customer] = &raw.columns;
-    let invoice_date = plain_time(date.trim()).map_or_else(|| date.clone(), till_date);
-    let invoice_date = &invoice_date;
+    let [invoice, stock_code, description, quantity, _, price, customer] = &raw.columns;
+    let invoice_date = &invoice_date(raw);
     let line =
         TillLine { invoice, stock_code, description, quantity, invoice_date, price, customer };
     // Texts can always be written as JSON.
     serde_json::to_vec(&line).unwrap_or_default()
+}
+
+/// When a till says that the line was sold.
+pub(crate) fn invoice_date(raw: &RawLine) -> String {
+    let [_, _, _, _, date, _, _] = &raw.columns;
+    plain_time(date.trim()).map_or_else(|| date.clone(), till_date)
 }
 
 fn till_date(moment: NaiveDateTime) -> String {

@@ -24,11 +24,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{Chunk, Line, TillLines, read_already, together};
-use self::message::KeyKind;
 use self::summary::Summary;
 use crate::admin_cli::exit_code;
 use crate::admin_cli::outcome::Outcome;
 use crate::dataset::Source;
+
+pub(crate) use self::message::{KeyKind, invoice_date};
 
 /// How much of an idle time is made up for.
 const MOST_BEHIND: Duration = Duration::from_secs(1);
@@ -88,7 +89,30 @@ Exit codes:
   2  not understood
   3  done, but some lines were refused";
 
+/// What is sent, and how.
+#[derive(Debug, Clone)]
+struct Plan {
+    source: Source,
+    topic: String,
+    key: KeyKind,
+    rate: u32,
+    limit: Option<u64>,
+    /// Whether what is read comes once.
+    is_feed: bool,
+}
+
 impl TillArgs {
+    fn plan(&self) -> Plan {
+        Plan {
+            source: self.source(),
+            topic: self.topic.clone(),
+            key: self.key,
+            rate: self.rate,
+            limit: self.limit,
+            is_feed: self.is_feed(),
+        }
+    }
+
     /// What is read, for messages.
     fn source(&self) -> Source {
         match self.is_standard_input() {
@@ -123,21 +147,43 @@ async fn play(args: TillArgs) -> anyhow::Result<Outcome> {
     };
     let producer = producer(&args).await?;
     let (mut lines, reading) = lines.read();
-    let mut till = Till::new(producer, &args, bar);
+    let plan = args.plan();
+    let mut till = Till::new(producer, plan.clone(), bar);
     let ended = match till.send_all(&mut lines, &stop).await {
         Ok(()) => match reading.await.context("reading the file broke off")? {
-            Some(_) if stop.is_cancelled() => Err(stopped(&args)),
+            Some(_) if stop.is_cancelled() => Err(stopped(&plan)),
             Some(error) => Err(error.into()),
             None => Ok(()),
         },
         // The reader itself is not waited for, since it may wait for a pipe.
-        Err(error) if args.is_feed() => {
+        Err(error) if plan.is_feed => {
             end_reading.cancel();
             Err(till.send_rest(&mut lines).await.err().unwrap_or(error))
         }
         Err(error) => Err(error),
     };
     till.finish(ended)
+}
+
+/// Plays a till without a word: the first lines of a source, each with a key of its own.
+pub(crate) async fn sell(
+    source: &Source,
+    limit: Option<u64>,
+    topic: &str,
+    producer: Producer,
+) -> anyhow::Result<()> {
+    let (source, topic) = (source.clone(), topic.to_owned());
+    let plan = Plan { source, topic, key: KeyKind::Line, rate: 0, limit, is_feed: false };
+    let opened = plan.clone();
+    let open = move || TillLines::of(&opened, opened.source.open()?);
+    let lines = tokio::task::spawn_blocking(open).await.context("reading the file broke off")??;
+    let (mut lines, reading) = lines.read();
+    let mut till = Till::new(producer, plan, ProgressBar::hidden());
+    till.send_all(&mut lines, &CancellationToken::new()).await?;
+    match reading.await.context("reading the file broke off")? {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 async fn open(
@@ -176,8 +222,8 @@ async fn producer(args: &TillArgs) -> anyhow::Result<Producer> {
     }
 }
 
-fn stopped(args: &TillArgs) -> anyhow::Error {
-    match args.is_feed() {
+fn stopped(plan: &Plan) -> anyhow::Error {
+    match plan.is_feed {
         true => anyhow!("stopped before the end; the lines that had come by then were sent"),
         false => anyhow!(
             "stopped before the end; play it again in the same way, and what was sent counts once"
@@ -186,17 +232,18 @@ fn stopped(args: &TillArgs) -> anyhow::Error {
 }
 
 /// A run.
-struct Till<'a> {
-    args: &'a TillArgs,
+struct Till {
+    plan: Plan,
     producer: Producer,
     pace: Pace,
     summary: Summary,
     bar: ProgressBar,
 }
 
-impl<'a> Till<'a> {
-    fn new(producer: Producer, args: &'a TillArgs, bar: ProgressBar) -> Self {
-        Self { args, producer, pace: Pace::new(args.rate), summary: Summary::default(), bar }
+impl Till {
+    fn new(producer: Producer, plan: Plan, bar: ProgressBar) -> Self {
+        let pace = Pace::new(plan.rate);
+        Self { plan, producer, pace, summary: Summary::default(), bar }
     }
 
     /// Sends all lines, each as soon as it is there; what was sent is counted, even if it ends early.
@@ -205,7 +252,7 @@ impl<'a> Till<'a> {
         lines: &mut mpsc::Receiver<Line>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let most = together(self.args.rate);
+        let most = together(self.plan.rate);
         loop {
             let mut read = Vec::new();
             let next = async {
@@ -214,7 +261,7 @@ impl<'a> Till<'a> {
             };
             let got = tokio::select! {
                 got = next => got,
-                () = stop.cancelled() => return Err(stopped(self.args)),
+                () = stop.cancelled() => return Err(stopped(&self.plan)),
             };
             if got == 0 {
                 return Ok(());
@@ -255,8 +302,8 @@ impl<'a> Till<'a> {
         for remark in self.summary.remarks() {
             eprintln!("{remark}");
         }
-        let file = self.args.source().to_string();
-        let sentence = self.summary.sentence(&file, &self.args.topic, ended.is_ok());
+        let file = self.plan.source.to_string();
+        let sentence = self.summary.sentence(&file, &self.plan.topic, ended.is_ok());
         let told = writeln!(io::stdout().lock(), "{sentence}");
         ended?;
         match self.summary.outcome() {
