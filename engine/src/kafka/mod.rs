@@ -18,4 +18,4 @@ pub use embedded::EmbeddedBroker;
 pub use envelope::{Envelope, Sender, Unreadable, sender_of};
 pub use producer::{Message, Offset, Producer, SendError, TopicError};
 pub use shape::{TopicUse, TopicWatch};
-pub use topics::ensure_topics;
+pub use topics::{ensure_compacted_topics, ensure_topics};

@@ -21,11 +21,33 @@ pub async fn ensure_topics(
     names: &[&str],
     broker: BrokerState,
 ) -> Result<(), KafkaError> {
+    make(settings, names, configuration(settings), broker).await
+}
+
+/// The same for topics that keep the last message of each key for good, as those of views are.
+///
+/// # Errors
+/// As [`ensure_topics`].
+pub async fn ensure_compacted_topics(
+    settings: &KafkaSettings,
+    names: &[&str],
+    broker: BrokerState,
+) -> Result<(), KafkaError> {
+    let mut configured = vec![("cleanup.policy", "compact".to_owned())];
+    configured.extend(min_insync_replicas(settings));
+    make(settings, names, configured, broker).await
+}
+
+async fn make(
+    settings: &KafkaSettings,
+    names: &[&str],
+    configured: Vec<(&'static str, String)>,
+    broker: BrokerState,
+) -> Result<(), KafkaError> {
     let config = client::with_properties(client::base(settings, "stockloop-topics"), settings);
     let admin: AdminClient<Context> = config
         .create_with_context(Context { broker: broker.clone() })
         .map_err(KafkaError::during("the topics can't be made"))?;
-    let configured = configuration(settings);
     let topic = |name| {
         let replication = TopicReplication::Fixed(settings.replication);
         let topic = NewTopic::new(name, settings.partitions, replication);
@@ -58,8 +80,11 @@ fn configuration(settings: &KafkaSettings) -> Vec<(&'static str, String)> {
         ("retention.ms", settings.retention.as_millis().to_string()),
         ("retention.bytes", "-1".to_owned()),
     ];
-    if settings.min_insync_replicas > 0 {
-        configured.push(("min.insync.replicas", settings.min_insync_replicas.to_string()));
-    }
+    configured.extend(min_insync_replicas(settings));
     configured
+}
+
+fn min_insync_replicas(settings: &KafkaSettings) -> Option<(&'static str, String)> {
+    let replicas = settings.min_insync_replicas;
+    (replicas > 0).then(|| ("min.insync.replicas", replicas.to_string()))
 }
