@@ -16,14 +16,10 @@ use crate::poll::eventually_blocking;
 use crate::ports::free_port;
 use crate::process::Launch;
 
-const VERSION: &str = "kafka-4.1.0";
+/// The demo's, too.
+const POM: &str = include_str!("../../../standalone/kafka-pom.xml");
 // The number goes up when what is prepared changes, so that nobody keeps an old one.
-const PREPARED: &str = "kafka-4.1.0-prepared-1";
-const ARTIFACTS: [&str; 2] = [
-    "org.apache.kafka:kafka_2.13:4.1.0",
-    // Without it Kafka's own log goes nowhere.
-    "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
-];
+const PREPARED: &str = "kafka-4.1.0-prepared-2";
 const CLUSTER_ID: &str = "c3RvY2tsb29wLXRlc3RzAA";
 const RUN_DEADLINE: Duration = Duration::from_secs(120);
 const LOGGING_FILE: &str = "log4j2.properties";
@@ -45,8 +41,7 @@ impl KafkaParts {
     }
 
     fn fetch() -> anyhow::Result<Self> {
-        let jars =
-            parts::kept(VERSION, |folder| parts::maven("copy-dependencies", &ARTIFACTS, folder))?;
+        let jars = parts::jars_of("kafka", POM)?;
         // Apart from the jars: the class archive is only valid for jars that stay where they were.
         let prepared = parts::kept(PREPARED, |folder| {
             Self { jars: jars.clone(), prepared: folder.to_owned() }.prepare()
