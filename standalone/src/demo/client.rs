@@ -9,6 +9,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::views::Order as SoldOrder;
 use crate::dataset::{Batch, Product, SalesLine};
 use crate::stack::Stack;
 
@@ -82,6 +83,13 @@ pub(crate) struct EventPage {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Event {
     pub(crate) id: String,
+}
+
+/// A page of products.
+#[derive(Deserialize)]
+struct ProductPage {
+    items: Vec<Value>,
+    next: Option<String>,
 }
 
 /// What became of placing an order.
@@ -200,6 +208,29 @@ impl Client {
         let product: Value =
             self.send(Method::GET, &url, None, None).await?.json().await.context("a product")?;
         Ok(product["quantity"].as_i64())
+    }
+
+    /// All products, page by page.
+    pub(crate) async fn inventory(&self) -> anyhow::Result<Vec<Value>> {
+        let (mut products, mut after) = (Vec::new(), String::new());
+        loop {
+            let url = format!("{}/api/v1/inventory?limit=1000{after}", self.product);
+            let response = self.send(Method::GET, &url, None, None).await?;
+            let page: ProductPage =
+                response.json().await.context("the list of products can't be read")?;
+            products.extend(page.items);
+            match page.next {
+                Some(next) => after = format!("&after={}", escape(&next)),
+                None => return Ok(products),
+            }
+        }
+    }
+
+    /// An order, as order-service has it.
+    pub(crate) async fn order(&self, id: &str) -> anyhow::Result<SoldOrder> {
+        let url = format!("{}/api/v1/orders/{id}", self.order);
+        let response = self.send(Method::GET, &url, None, None).await?;
+        response.json().await.with_context(|| format!("the order {id} can't be read"))
     }
 
     /// Places an order at order-service.

@@ -8,6 +8,7 @@ mod progress;
 mod proof;
 mod report;
 mod verify;
+mod views;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ use crate::stack::{Ports, Stack, StackArgs, shorten_delays};
 use client::Client;
 use progress::Progress;
 use report::Report;
+use views::Views;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -38,6 +40,10 @@ pub(crate) struct DemoArgs {
     /// Read only this many lines of the file.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Also play the lines as a till's, have Flink keep the views of deploy/flink, and compare those in the end. Needs a
+    /// JDK 17, Maven and 2 GB of memory; without --brokers, a real Apache Kafka is started, too.
+    #[arg(long)]
+    views: bool,
     /// Stop when it is done, instead of staying up for a look around.
     #[arg(long)]
     exit: bool,
@@ -46,8 +52,8 @@ pub(crate) struct DemoArgs {
 /// What a run that was stopped says.
 const INTERRUPTED: &str = "interrupted before the end; nothing was proved";
 
-/// Runs the demo; the exit code is 0 only if every change is PROCESSED and the copy equals the source.
-pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+/// Runs the demo; the exit code is 0 only if every change is PROCESSED, and the copy and the views equal the source.
+pub(crate) async fn run(mut args: DemoArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_signal()?;
     if let Some(file) = &args.report {
         Report::try_place(file)?;
@@ -66,12 +72,19 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         Some(_) => format!(".demo-{}", run.uuid().simple()),
         None => String::new(),
     };
+    let views = tokio::select! {
+        views = prepare_views(&args, &suffix, temporary.path()) => views?,
+        () = stop.cancelled() => bail!(INTERRUPTED),
+    };
+    if let Some(own) = views.as_ref().and_then(Views::own_brokers) {
+        args.stack.brokers = Some(own);
+    }
     let ports = Ports { product: 0, order: 0, search: 0, mail_page: 0 };
     let stack = Stack::start(&args.stack, &data_dir, ports, &suffix, shorten_delays).await?;
     stack.print_addresses();
     let run = run.to_string();
     let report = tokio::select! {
-        report = replay(&source, args.limit, survey, &stack, &run) => report,
+        report = replay(&source, args.limit, survey, &stack, &run, views.as_ref()) => report,
         () = stop.cancelled() => Err(anyhow!(INTERRUPTED)),
     };
     let report = match report {
@@ -92,6 +105,17 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     }
     stack.stop().await?;
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn prepare_views(
+    args: &DemoArgs,
+    suffix: &str,
+    folder: &Path,
+) -> anyhow::Result<Option<Views>> {
+    if !args.views {
+        return Ok(None);
+    }
+    Views::prepare(args.stack.brokers.as_deref(), suffix, folder).await.map(Some)
 }
 
 /// The source of the sales and what it holds; an error if that is nothing to play.
@@ -124,6 +148,7 @@ async fn replay(
     mut survey: Catalogue,
     stack: &Stack,
     run: &str,
+    views: Option<&Views>,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
     let client = Client::new(stack, run)?;
@@ -143,7 +168,7 @@ async fn replay(
     let mut verified = proof::verified(stack).await?;
     let others = verified.split_off(1.min(verified.len()));
     let first = verified.pop().context("nothing was verified")?;
-    Ok(Report::new(
+    let report = Report::new(
         &survey,
         &played,
         retried + orders.retried,
@@ -151,7 +176,14 @@ async fn replay(
         (first, others),
         stack,
         seconds,
-    ))
+    );
+    Ok(match views {
+        Some(views) => {
+            let lines = (source, limit);
+            report.with_views(views.compare(&client, stack, lines, &survey, &orders).await?)
+        }
+        None => report,
+    })
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ const MAX_DELIVERY: usize = 1_000;
 /// An invoice as an order: pieces by SKU, sales only.
 #[derive(Debug, Clone)]
 struct Invoice {
-    number: String,
+    /// Who has no name is named by the invoice.
+    customer: String,
     pieces: BTreeMap<String, i64>,
 }
 
@@ -98,7 +99,8 @@ impl Invoice {
         for line in batch.lines.iter().filter(|line| line.quantity > 0) {
             *pieces.entry(line.sku.clone()).or_insert(0) += line.quantity;
         }
-        Self { number: batch.invoice.clone(), pieces }
+        let customer = batch.lines.iter().find_map(|line| line.customer.as_ref());
+        Self { customer: customer.unwrap_or(&batch.invoice).clone(), pieces }
     }
 }
 
@@ -118,7 +120,7 @@ async fn deliver(client: &Client, invoices: &[Invoice], progress: &Progress) -> 
 async fn place(client: &Client, invoices: &[Invoice]) -> anyhow::Result<Vec<String>> {
     let placed: Vec<Option<String>> = stream::iter(invoices.iter().enumerate())
         .map(async |(number, invoice)| {
-            let PlaceOutcome::Order(id) = client.place(&invoice.number, &invoice.pieces).await?
+            let PlaceOutcome::Order(id) = client.place(&invoice.customer, &invoice.pieces).await?
             else {
                 return Ok(None);
             };

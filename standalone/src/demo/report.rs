@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::play::Played;
 use super::verify::Findings;
+use super::views::ComparedView;
+use crate::admin_cli::table::grouped;
 use crate::dataset::Catalogue;
 use crate::stack::Stack;
 
@@ -42,6 +44,9 @@ pub(crate) struct Report {
     orders: Orders,
     /// Whether every product's stock is what opening stock, adjustments and confirmed orders make.
     stock_conserved: bool,
+    /// Whether the views say what the lines and the services say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    views: Vec<ComparedView>,
     /// From the first change to the last acknowledgement.
     seconds: f64,
     /// Commit → acknowledged.
@@ -118,6 +123,16 @@ impl fmt::Display for Verified {
     }
 }
 
+impl fmt::Display for ComparedView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { view, compared, equal, noun, differences } = self;
+        let equals = if *equal { "equals" } else { "DIFFERS" };
+        let label = format!("views: {view}");
+        writeln!(f, "{label:<22}{equals} ({} {noun} compared)", grouped(*compared))?;
+        differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))
+    }
+}
+
 /// Percentiles, in milliseconds.
 #[derive(Debug, Serialize)]
 struct Latency {
@@ -155,6 +170,7 @@ impl Report {
             also_verified: verified.1.into_iter().map(Verified::from).collect(),
             orders: Orders::of(&findings.orders),
             stock_conserved: findings.stock_differences.is_empty(),
+            views: Vec::new(),
             seconds,
             latency_ms: Latency {
                 p50: findings.latency.value_at_quantile(0.5) as f64 / 1_000.0,
@@ -169,8 +185,13 @@ impl Report {
         }
     }
 
+    /// The same with the views that were compared.
+    pub(crate) fn with_views(self, views: Vec<ComparedView>) -> Self {
+        Self { views, ..self }
+    }
+
     /// Whether something was played, every change is PROCESSED, the copy equals the source, all copies are verified, every
-    /// order has ended, and no piece is lost.
+    /// order has ended, no piece is lost, and the views are right.
     pub(crate) fn is_good(&self) -> bool {
         self.accepted > 0
             && self.replica_equal
@@ -179,6 +200,7 @@ impl Report {
             && self.open == 0
             && self.orders.all_ended()
             && self.stock_conserved
+            && self.views.iter().all(|view| view.equal)
     }
 
     fn all_verified(&self) -> impl Iterator<Item = &Verified> {
@@ -257,6 +279,9 @@ impl fmt::Display for Report {
         writeln!(f, "the stock             {conserved}")?;
         for difference in self.stock_differences.iter().take(10) {
             writeln!(f, "  {difference}")?;
+        }
+        for view in &self.views {
+            write!(f, "{view}")?;
         }
         if self.open > 0 {
             writeln!(f, "NOT PROCESSED         {}", self.open)?;
