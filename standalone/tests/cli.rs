@@ -180,6 +180,13 @@ fn wrong_databases_and_files_are_refused() {
 }
 
 #[test]
+fn views_are_refused_where_there_is_no_java() {
+    let args = ["demo", "--exit", "--views", "--limit", "10"];
+    let words = ["--views needs `java`", "JDK 17", "Maven", "PATH"];
+    program().refusal(&args, &[("PATH", "")], &words);
+}
+
+#[test]
 fn a_file_of_which_nothing_can_be_played_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sales.csv");

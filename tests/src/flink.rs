@@ -42,6 +42,11 @@ impl Flink {
         })
     }
 
+    /// The folder of the jars, whose name says which they are.
+    pub fn jars(&self) -> &Path {
+        &self.jars
+    }
+
     /// The views on the broker at `brokers`, not started yet.
     ///
     /// `changes` are texts of the statements, and what stands there instead.

@@ -1,6 +1,7 @@
 //! `stockloop demo` as a visitor starts it, on the embedded parts and on real ones.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use stockloop_tests::real;
 use crate::system::count;
 
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Flink takes its time, and shares two cores.
+const VIEWS_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Three products; the lines 3, 5, 7, 8 and 9 (the header is 1) can't be played.
 const OWN_DATA: &str = "\
@@ -30,15 +34,20 @@ C4,10001,RED MUG,-2,2010-12-01T09:00:00,2.55,17850
 
 /// Runs `stockloop demo --exit` with `args` in `folder`; returns its report and what it printed.
 fn demo(folder: &Path, args: &[&str]) -> (Value, String) {
+    let demo = Launch::new(built_binary("stockloop").expect("the demo is built"));
+    run(demo, folder, args, DEADLINE)
+}
+
+fn run(demo: Launch, folder: &Path, args: &[&str], deadline: Duration) -> (Value, String) {
     let report = folder.join("report.json");
-    let mut child = Launch::new(built_binary("stockloop").expect("the demo is built"))
+    let mut child = demo
         .args(["demo", "--exit", "--report"])
         .arg(&report)
         .args(args)
         .folder(folder)
         .spawn()
         .expect("the demo starts");
-    let status = child.wait_for_exit(DEADLINE).expect("the demo ends");
+    let status = child.wait_for_exit(deadline).expect("the demo ends");
     assert!(status.success(), "{status}\n{}", child.log());
     let report = fs::read(report).expect("a report");
     (serde_json::from_slice(&report).expect("the report is JSON"), child.log())
@@ -93,6 +102,31 @@ async fn on_the_embedded_default_with_a_folder() {
     assert_eq!(report["rows"], 2_000);
     let url = |name: &str| format!("sqlite:{}", data.join(name).display());
     assert_tables(&url("product.db"), &url("order.db"), &report).await;
+}
+
+#[test]
+fn its_views_say_what_the_lines_and_the_services_say() {
+    let (Some(kafka), Some(flink)) = (real::kafka(), real::flink()) else { return };
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // The same jars under the same name, so that they need not be fetched again.
+    let kept = cache.path().join("stockloop");
+    fs::create_dir(&kept).unwrap();
+    symlink(flink.jars(), kept.join(flink.jars().file_name().unwrap())).unwrap();
+    let demo = Launch::new(built_binary("stockloop").expect("the demo is built"))
+        .env("XDG_CACHE_HOME", cache.path());
+    let args = ["--views", "--limit", "500", "--brokers", &kafka.brokers()];
+    let (report, log) = run(demo, folder.path(), &args, VIEWS_DEADLINE);
+    assert_good(&report, &log);
+    assert!(!log.contains("Fetching"), "{log}");
+    let views = report["views"].as_array().expect("views");
+    let names: Vec<&str> = views.iter().filter_map(|view| view["view"].as_str()).collect();
+    assert_eq!(names, ["stock value", "purchases", "sales", "dead letters"]);
+    for view in views {
+        let compared = view["compared"].as_u64();
+        let is_filled = compared.is_some_and(|rows| rows > 0) || view["view"] == "dead letters";
+        assert!(view["equal"] == true && is_filled, "{view}\n{log}");
+    }
+    assert!(log.contains("views: stock value    equals ("), "{log}");
 }
 
 #[test]
