@@ -237,7 +237,7 @@ async fn how_far_it_is_behind_is_known_once_all_was_looked_at(fixture: ViewFixtu
     fixture.clock.advance(Duration::from_secs(5));
     fixture.look(&[(1, Some(1), 1)]).await;
     let expected = ViewLag { topic: "view".to_owned(), behind: 6, checked_at: START };
-    assert_eq!(lag().await, [expected.clone()]);
+    assert_eq!(lag().await, std::slice::from_ref(&expected));
     let all = fixture.run(|conn| positions(conn, "view")).await;
     assert_eq!(ViewLag::of("view", &all), Some(expected.clone()));
     assert!(expected.is_of_now(START.after(Duration::from_secs(60))));
