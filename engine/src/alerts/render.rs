@@ -282,7 +282,7 @@ fn further_line(further: i64, state: &str) -> Option<String> {
 }
 
 fn over_headline(items: &[Item]) -> String {
-    let with_key: Vec<&Item> = items.iter().filter(|item| item.key.is_some()).collect();
+    let with_key: Vec<&Item> = items.iter().filter(|item| item.event_id.is_some()).collect();
     let about = match items {
         _ if !with_key.is_empty() => format!(" ({})", keys(&with_key)),
         [one] => format!(" ({})", one.subject),

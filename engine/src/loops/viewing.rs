@@ -79,7 +79,16 @@ impl Engine {
             // A topic that was made anew under a consumer gives what looks like repetitions. It is known by the group's
             // offsets, which went with it, so none is committed before it was looked at.
             let mut doubtful = taken.repeating;
-            doubtful.extend(taken.lost);
+            for partition in taken.lost {
+                tracing::info!(
+                    topic = copy.topic,
+                    partition,
+                    "the database went back; it is read from there again"
+                );
+                // What is not known is read from where the database is, wherever that is by then.
+                copy.forget(partition);
+                doubtful.insert(partition);
+            }
             let is_sound = |partition: i32| !doubtful.contains(&partition);
             consumer.commit_of(&records, is_sound, CommitMode::Async);
             if doubtful.is_empty() {

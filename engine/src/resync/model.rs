@@ -197,7 +197,8 @@ pub(super) fn take(conn: &mut Conn, free_first: bool) -> QueryResult<Option<Resy
     }
     for (_, seq) in open {
         let Some(job) = lock_free(conn, seq)? else { continue };
-        // Another may have begun with it in between.
+        // Another may have begun with it in between, by a later clock.
+        let now = Timestamp::from_micros(database_now(conn)?);
         if readiness(job.kind, job.cursor.as_deref(), now) != Readiness::Waits {
             return Ok(Some(job));
         }

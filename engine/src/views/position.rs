@@ -105,6 +105,21 @@ pub fn lags(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<ViewLag>> {
     Ok(lags.filter(|lag| lag.checked_at >= since).collect())
 }
 
+/// As [`positions`], of these alone, and locked in this order until the transaction ends: all that write rows of several
+/// partitions begin with it.
+fn locked(
+    conn: &mut Conn,
+    topic: &str,
+    partitions: &BTreeSet<i32>,
+) -> QueryResult<Vec<ViewPosition>> {
+    let asked = p::topic.eq(topic).and(p::partition.eq_any(partitions));
+    let rows = p::table.filter(asked).order(p::partition);
+    match conn {
+        Conn::Pg(c) => rows.select(ViewPosition::as_select()).for_update().load(c),
+        Conn::Sqlite(c) => rows.select(ViewPosition::as_select()).load(c),
+    }
+}
+
 /// How far the copy is in `partitions`; those that it has not begun yet are begun.
 pub(super) fn known(
     conn: &mut Conn,
@@ -112,8 +127,7 @@ pub(super) fn known(
     partitions: &BTreeSet<i32>,
     now: Timestamp,
 ) -> QueryResult<BTreeMap<i32, ViewPosition>> {
-    let is_asked = |row: &ViewPosition| partitions.contains(&row.partition);
-    let rows: Vec<ViewPosition> = positions(conn, topic)?.into_iter().filter(is_asked).collect();
+    let rows = locked(conn, topic, partitions)?;
     if rows.len() == partitions.len() {
         return Ok(by_partition(rows));
     }
@@ -131,8 +145,7 @@ pub(super) fn known(
             .execute(c))?;
     }
     // Another instance may have begun some of them before.
-    let rows = positions(conn, topic)?;
-    Ok(by_partition(rows.into_iter().filter(is_asked).collect()))
+    Ok(by_partition(locked(conn, topic, partitions)?))
 }
 
 fn by_partition(rows: Vec<ViewPosition>) -> BTreeMap<i32, ViewPosition> {
