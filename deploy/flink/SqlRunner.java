@@ -21,6 +21,9 @@ class SqlRunner {
 
     static void start(Path file, List<CompletableFuture<?>> jobs) throws Exception {
         TableEnvironment flink = TableEnvironment.create(EnvironmentSettings.inStreamingMode());
+        // Whoever reaches its ports may run programs here, and nothing outside needs them.
+        for (String address : List.of("rest.bind-address", "jobmanager.bind-host", "taskmanager.bind-host"))
+            flink.getConfig().set(address, "127.0.0.1");
         Path checkpoints = Path.of(variable("CHECKPOINTS")).toAbsolutePath().resolve(file.getFileName());
         flink.getConfig().set("execution.checkpointing.dir", checkpoints.toUri().toString());
         Optional<Path> last = newest(checkpoints);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
+use order_service::orders::Customer;
 
 use super::client::{Client, PlaceOutcome};
 use super::play;
@@ -99,8 +100,13 @@ impl Invoice {
         for line in batch.lines.iter().filter(|line| line.quantity > 0) {
             *pieces.entry(line.sku.clone()).or_insert(0) += line.quantity;
         }
-        let customer = batch.lines.iter().find_map(|line| line.customer.as_ref());
-        Self { customer: customer.unwrap_or(&batch.invoice).clone(), pieces }
+        let named = batch.lines.iter().find_map(|line| line.customer.as_deref());
+        // Spreadsheets make a number with a fraction of it.
+        let named = named.map(|name| name.strip_suffix(".0").unwrap_or(name));
+        let customer = named
+            .filter(|name| Customer::try_from((*name).to_owned()).is_ok())
+            .unwrap_or(&batch.invoice);
+        Self { customer: customer.to_owned(), pieces }
     }
 }
 

@@ -125,7 +125,10 @@ impl fmt::Display for Verified {
 
 impl fmt::Display for ComparedView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { view, compared, equal, noun, differences } = self;
+        let Self { view, compared, equal, reason, noun, differences } = self;
+        if let Some(reason) = reason {
+            return writeln!(f, "views: {view:<15}NOT COMPARED: {reason}");
+        }
         let equals = if *equal { "equals" } else { "DIFFERS" };
         let label = format!("views: {view}");
         writeln!(f, "{label:<22}{equals} ({} {noun} compared)", grouped(*compared))?;

@@ -252,7 +252,9 @@ fn document(customer: &str, lines: &[&Sale]) -> Value {
 
 /// None as soon as one line has no price.
 fn total(lines: &[&Sale]) -> Option<i64> {
-    lines.iter().map(|line| Some(line.quantity.wrapping_mul(line.unit_price_minor?))).sum()
+    lines.iter().try_fold(0_i64, |sum, line| {
+        Some(sum.wrapping_add(line.quantity.wrapping_mul(line.unit_price_minor?)))
+    })
 }
 
 /// In the order of their texts.

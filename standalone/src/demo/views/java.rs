@@ -94,6 +94,11 @@ impl JavaProgram {
         }
     }
 
+    /// The end of what it has written.
+    pub(super) fn last_lines(&self) -> String {
+        tail(&self.output())
+    }
+
     fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }

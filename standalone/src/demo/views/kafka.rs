@@ -64,8 +64,7 @@ impl OwnKafka {
 fn prepare(folder: &Path, port: u16, controller_port: u16) -> std::io::Result<()> {
     fs::create_dir(folder)?;
     fs::write(folder.join("log4j2.properties"), LOGGING)?;
-    let settings = properties(&folder.join("data"), port, controller_port);
-    fs::write(folder.join(SETTINGS), settings)
+    fs::write(folder.join(SETTINGS), properties(port, controller_port))
 }
 
 async fn format_storage(folder: &Path, classes: &OsStr) -> anyhow::Result<()> {
@@ -85,8 +84,8 @@ fn free_ports() -> std::io::Result<[u16; 2]> {
     Ok([one.local_addr()?.port(), other.local_addr()?.port()])
 }
 
-/// One node, broker and controller in one, small at rest.
-fn properties(data: &Path, port: u16, controller_port: u16) -> String {
+/// One node, broker and controller in one, small at rest; its data are in the folder that it runs in, whatever that is called.
+fn properties(port: u16, controller_port: u16) -> String {
     format!(
         "process.roles=broker,controller
 node.id=1
@@ -96,7 +95,7 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-log.dirs={data}
+log.dirs=data
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -104,7 +103,6 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=4194304
-",
-        data = data.display()
+"
     )
 }

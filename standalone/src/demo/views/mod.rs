@@ -55,11 +55,29 @@ pub(crate) struct ComparedView {
     /// Rows that it should have.
     pub(crate) compared: u64,
     pub(crate) equal: bool,
+    /// Why there is nothing to compare.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
     #[serde(skip)]
     pub(crate) noun: &'static str,
     /// The first rows that differ.
     #[serde(skip)]
     pub(crate) differences: Vec<String>,
+}
+
+impl ComparedView {
+    /// All of them, of which nothing is known.
+    pub(crate) fn unknown(error: &anyhow::Error) -> Self {
+        let reason = Some(format!("{error:#}"));
+        Self {
+            view: "all",
+            compared: 0,
+            equal: false,
+            reason,
+            noun: "rows",
+            differences: Vec::new(),
+        }
+    }
 }
 
 /// What the views need, at hand.
@@ -116,7 +134,10 @@ impl Views {
         let is_done = |reader: &Reader| {
             VIEWS.iter().zip(&expected).all(|(view, expected)| rows(reader, view) == *expected)
         };
-        reader.read(&mut flink, is_done).await?;
+        if let Some(why) = reader.read(&mut flink, is_done).await? {
+            println!("{why}");
+        }
+        println!("Flink has ended. At {} are {}.", kafka.brokers, topics.join(", "));
         let views = VIEWS.iter().zip(&expected);
         Ok(views.map(|(view, expected)| view.compared(expected, &rows(&reader, view))).collect())
     }
@@ -200,6 +221,7 @@ impl View {
             // What may be there several times is counted.
             compared: expected.values().map(|row| row.as_u64().unwrap_or(1)).sum(),
             equal: differences.is_empty(),
+            reason: None,
             noun: self.noun,
             differences,
         }

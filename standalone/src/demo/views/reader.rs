@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use common::config::KafkaSettings;
 use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::time::{Instant, sleep, timeout};
@@ -52,12 +53,12 @@ impl Reader {
         self.topics.get(topic).cloned().unwrap_or_default()
     }
 
-    /// Reads until `is_done`, or nothing comes for long, while Flink has to run.
+    /// Reads until `is_done`, while Flink has to run; or gives up, and returns why.
     pub(super) async fn read(
         &mut self,
         flink: &mut JavaProgram,
         is_done: impl Fn(&Self) -> bool,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<String>> {
         let began = Instant::now();
         let mut last = began;
         loop {
@@ -68,19 +69,27 @@ impl Reader {
                     None
                 }
                 Ok(Err(error)) => Some(error),
-                Err(_) if is_done(self) => return Ok(()),
+                Err(_) if is_done(self) => return Ok(None),
                 Err(_) => None,
             };
             if last.elapsed() > PATIENCE || began.elapsed() > MOST {
-                return Ok(());
+                return Ok(Some(gave_up(last.elapsed(), error.as_ref(), flink)));
             }
             flink.check()?;
             if let Some(error) = error {
-                tracing::debug!(%error, "a view can't be read; trying again");
+                tracing::warn!(%error, "a view can't be read; trying again");
                 sleep(LOOK_AFTER).await;
             }
         }
     }
+}
+
+fn gave_up(since: Duration, error: Option<&KafkaError>, flink: &JavaProgram) -> String {
+    let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
+    let (since, said) = (since.as_secs(), flink.last_lines());
+    format!(
+        "the views were not right, and nothing came for {since} s{error}; the end of what Flink said:\n{said}"
+    )
 }
 
 fn take(topics: &mut BTreeMap<String, Rows>, message: &BorrowedMessage<'_>) {
