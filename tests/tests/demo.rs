@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stockloop_tests::database;
+use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::process::{Launch, built_binary};
 use stockloop_tests::real;
+use tempfile::TempDir;
 
 use crate::system::count;
 
@@ -104,18 +106,59 @@ async fn on_the_embedded_default_with_a_folder() {
     assert_tables(&url("product.db"), &url("order.db"), &report).await;
 }
 
+/// A cache with these jars under the names that they have, so that the demo need not fetch them.
+fn cache_of(jars: &[&Path]) -> TempDir {
+    let cache = tempfile::tempdir().unwrap();
+    let kept = cache.path().join("stockloop");
+    fs::create_dir(&kept).unwrap();
+    for jars in jars {
+        symlink(jars, kept.join(jars.file_name().unwrap())).unwrap();
+    }
+    cache
+}
+
+fn demo_with(cache: &TempDir) -> Launch {
+    let demo = Launch::new(built_binary("stockloop").expect("the demo is built"));
+    demo.env("XDG_CACHE_HOME", cache.path())
+}
+
+/// On a Kafka that the demo starts by itself: both have to end with it, however it ends.
+#[test]
+fn what_the_views_need_ends_with_the_demo() {
+    let (Some(kafka), Some(flink)) = (real::kafka(), real::flink()) else { return };
+    let (cache, folder) = (cache_of(&[kafka.jars(), flink.jars()]), tempfile::tempdir().unwrap());
+    let demo = demo_with(&cache).env("TMPDIR", folder.path()).folder(folder.path());
+    let mut demo = demo.args(["demo", "--views", "--limit", "50"]).spawn().expect("it starts");
+    demo.wait_for_line("Starting Flink", VIEWS_DEADLINE).expect("it gets there");
+    let both = |running: &[String]| {
+        ["kafka.Kafka", "SqlRunner.java"]
+            .iter()
+            .all(|it| running.iter().any(|one| one.contains(it)))
+    };
+    until_running("Kafka and Flink", cache.path(), both);
+    demo.kill9();
+    until_running("neither of them", cache.path(), <[String]>::is_empty);
+}
+
+/// Waits until this is so of the command lines of this machine's programs that have a path below `folder` in them.
+fn until_running(what: &str, folder: &Path, is_so: impl Fn(&[String]) -> bool) {
+    let folder = folder.to_string_lossy().into_owned();
+    let waited = eventually_blocking(what, DEADLINE, || {
+        let processes = fs::read_dir("/proc").expect("this is Linux").flatten();
+        let lines = processes.filter_map(|one| fs::read(one.path().join("cmdline")).ok());
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+        let running: Vec<String> = lines.filter(|line| line.contains(&folder)).collect();
+        if is_so(&running) { Ok(()) } else { Err(running) }
+    });
+    waited.unwrap();
+}
+
 #[test]
 fn its_views_say_what_the_lines_and_the_services_say() {
     let (Some(kafka), Some(flink)) = (real::kafka(), real::flink()) else { return };
-    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // The same jars under the same name, so that they need not be fetched again.
-    let kept = cache.path().join("stockloop");
-    fs::create_dir(&kept).unwrap();
-    symlink(flink.jars(), kept.join(flink.jars().file_name().unwrap())).unwrap();
-    let demo = Launch::new(built_binary("stockloop").expect("the demo is built"))
-        .env("XDG_CACHE_HOME", cache.path());
+    let (cache, folder) = (cache_of(&[flink.jars()]), tempfile::tempdir().unwrap());
     let args = ["--views", "--limit", "500", "--brokers", &kafka.brokers()];
-    let (report, log) = run(demo, folder.path(), &args, VIEWS_DEADLINE);
+    let (report, log) = run(demo_with(&cache), folder.path(), &args, VIEWS_DEADLINE);
     assert_good(&report, &log);
     assert!(!log.contains("Fetching"), "{log}");
     let views = report["views"].as_array().expect("views");

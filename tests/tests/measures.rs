@@ -27,6 +27,8 @@ const UNCAPPED: [(&str, &str); 2] = [
     ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", "100000000000"),
 ];
 const OPEN: [&str; 2] = ["outbox_pending", "outbox_sent"];
+const DROP_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+    WHERE database = current_database()";
 const NEVER: (&str, &str) = ("STOCKLOOP__VERIFY__CRON", "0 0 0 1 1 *");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +47,31 @@ async fn the_relays_beside_each_other() {
             measured.system.order.start();
             measured.until_empty(&OPEN).await;
             println!("round {round}, {relay}: {idle}; {flow}; drain {drain}");
+        }
+    }
+    measured.system.stop().await;
+}
+
+/// A backlog that was written since the slot was: the server decodes all of it again, and the table has it already.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement of many minutes"]
+async fn what_an_old_slot_costs_a_start() {
+    let Some(mut measured) = Measured::start("measured_slot").await else { return };
+    let by_log = [("STOCKLOOP__OUTBOX__RELAY", "log"), NEVER, UNCAPPED[0], UNCAPPED[1]];
+    for round in 1..=rounds() {
+        for (name, drop) in [("an old slot", ""), ("a new slot", DROP_SLOTS)] {
+            measured.system.product.restart_with(&by_log).await;
+            measured.idle().await;
+            measured.system.order.stop().await;
+            measured.import().await;
+            measured.system.product.stop().await;
+            if !drop.is_empty() {
+                measured.system.product.execute(drop).await;
+            }
+            let drain = measured.drain(&by_log).await;
+            measured.system.order.start();
+            measured.until_empty(&OPEN).await;
+            println!("round {round}, {name}: drain {drain}");
         }
     }
     measured.system.stop().await;

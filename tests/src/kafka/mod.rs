@@ -4,7 +4,7 @@
 mod parts;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, iter, mem};
@@ -52,6 +52,11 @@ impl KafkaBroker {
     /// The broker all tests of this process share, started on first use.
     pub fn shared() -> anyhow::Result<&'static Self> {
         SHARED.get(Self::start_private)
+    }
+
+    /// The folder of its jars, whose name says which they are.
+    pub fn jars(&self) -> &Path {
+        self.parts.jars()
     }
 
     /// A broker for one test alone, to stop and start at will.

@@ -49,6 +49,10 @@ impl KafkaParts {
         Ok(Self { jars, prepared })
     }
 
+    pub(super) fn jars(&self) -> &Path {
+        &self.jars
+    }
+
     /// A Java child that runs `class`; `more` are further options of the Java machine.
     pub(super) fn java(&self, class: &str, more: &[String]) -> Launch {
         // The quick compiler alone and a collector without threads leave the cores to the tests.
