@@ -1,0 +1,74 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::kafka::{EmbeddedBroker, Message, Producer};
+
+const TOPIC: &str = "events";
+
+fn settings(broker: &EmbeddedBroker) -> KafkaSettings {
+    KafkaSettings {
+        brokers: broker.brokers(),
+        outbound_topic: TOPIC.to_owned(),
+        outbound_ack_topic: "acks".to_owned(),
+        outbound_consumer: "order-service".to_owned(),
+        inbound_topic: String::new(),
+        inbound_ack_topic: String::new(),
+        partitions: 1,
+        replication: 1,
+        min_insync_replicas: -1,
+        retention: Duration::from_secs(86_400),
+        create_topics: false,
+        properties: BTreeMap::new(),
+    }
+}
+
+fn message(n: usize) -> Message {
+    Message {
+        topic: TOPIC.to_owned(),
+        partition: Some(0),
+        key: n.to_string(),
+        headers: Vec::new(),
+        payload: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_batch_lasts_comes_after_it() {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic(TOPIC, 1).unwrap();
+    let settings = settings(&broker);
+    let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
+    let messages: Vec<Message> = (0..5).map(message).collect();
+    let sent = producer.send_all(&messages).await;
+    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+    let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+    let mut offsets = Vec::new();
+    let received = async {
+        while offsets.len() < 5 {
+            let batch = consumer.next_batch(2, Duration::from_millis(1)).await;
+            offsets.extend(batch.iter().map(|record| record.offset));
+            for _ in 0..3 {
+                consumer.keep_alive().await;
+            }
+            assert!(consumer.aside().records.len() <= 1, "a message of each partition");
+        }
+    };
+    timeout(Duration::from_secs(60), received).await.unwrap();
+    assert_eq!(offsets, [0, 1, 2, 3, 4], "in order, none twice");
+}
+
+#[test]
+fn the_last_message_of_a_partition_is_committed() {
+    let record = |partition, offset| Record {
+        topic: TOPIC.to_owned(),
+        partition,
+        offset,
+        timestamp: None,
+        key: None,
+        headers: Vec::new(),
+        payload: None,
+    };
+    let offsets = next_offsets(&[record(0, 7), record(1, 2), record(0, 5), record(0, 6)]);
+    let of = |partition| offsets.find_partition(TOPIC, partition).unwrap().offset();
+    assert_eq!((of(0), of(1)), (Offset::Offset(7), Offset::Offset(3)));
+}
