@@ -56,50 +56,50 @@ impl Engine {
         // Partitions that are read from where the database is.
         let mut placed = BTreeSet::new();
         loop {
-            let mut records = tokio::select! {
+            let records = tokio::select! {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(MESSAGES, LINGER) => records,
             };
-            leave_others(&copy, &consumer, &mut placed, &mut records);
-            let mut unplaced = consumer.assigned();
-            let of_records = records.iter().map(|record| record.partition);
-            unplaced.extend(of_records.filter(|partition| !placed.contains(partition)));
-            if !unplaced.is_empty() {
-                let done = self.until_placed(&copy, &consumer, unplaced, &stop).await;
-                let Some(stale) = done.map(|done| done.note_in(&mut placed)) else { return };
-                records.retain(|record| !stale.contains(&record.partition));
+            let done = self.view_batch((&copy, &consumer), &mut placed, records, &stop).await;
+            if done.is_none() {
+                return;
             }
-            if records.is_empty() {
-                continue;
-            }
-            let records = Arc::new(records);
-            let taken = self.until_taken(&copy, &consumer, &records, &stop).await;
-            let Some(taken) = taken else { return };
-            tell_refused(&copy.topic, taken.refused);
-            // A topic that was made anew under a consumer gives what looks like repetitions. It is known by the group's
-            // offsets, which went with it, so none is committed before it was looked at.
-            let mut doubtful = taken.repeating;
-            for partition in taken.lost {
-                tracing::info!(
-                    topic = copy.topic,
-                    partition,
-                    "the database went back; it is read from there again"
-                );
-                // What is not known is read from where the database is, wherever that is by then.
-                copy.forget(partition);
-                doubtful.insert(partition);
-            }
-            let is_sound = |partition: i32| !doubtful.contains(&partition);
-            consumer.commit_of(&records, is_sound, CommitMode::Async);
-            if doubtful.is_empty() {
-                continue;
-            }
-            let done = self.until_placed(&copy, &consumer, doubtful.clone(), &stop).await;
-            let Some(stale) = done.map(|done| done.note_in(&mut placed)) else { return };
+        }
+    }
+
+    /// Takes a batch; none, if the service stops.
+    async fn view_batch(
+        &self,
+        (copy, consumer): (&ViewCopy, &Consumer),
+        placed: &mut BTreeSet<i32>,
+        mut records: Vec<Record>,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        leave_others(copy, consumer, placed, &mut records);
+        let mut unplaced = consumer.assigned();
+        let of_records = records.iter().map(|record| record.partition);
+        unplaced.extend(of_records.filter(|partition| !placed.contains(partition)));
+        if !unplaced.is_empty() {
+            let stale = self.until_placed(copy, consumer, unplaced, stop).await?.note_in(placed);
+            records.retain(|record| !stale.contains(&record.partition));
+        }
+        if records.is_empty() {
+            return Some(());
+        }
+        let records = Arc::new(records);
+        let taken = self.until_taken(copy, consumer, &records, stop).await?;
+        tell_refused(&copy.topic, taken.refused);
+        let doubtful = doubtful(copy, taken);
+        let is_sound = |partition: i32| !doubtful.contains(&partition);
+        consumer.commit_of(&records, is_sound, CommitMode::Async);
+        if !doubtful.is_empty() {
+            let looked = self.until_placed(copy, consumer, doubtful.clone(), stop).await?;
+            let stale = looked.note_in(placed);
             let is_done =
                 |partition: i32| doubtful.contains(&partition) && !stale.contains(&partition);
             consumer.commit_of(&records, is_done, CommitMode::Async);
         }
+        Some(())
     }
 
     /// Has `partitions` read on from where the database is, those that are held.
@@ -192,6 +192,19 @@ fn leave_others(
 fn leave(copy: &ViewCopy, consumer: &Consumer, partition: i32) {
     consumer.drop_aside(partition);
     copy.forget(partition);
+}
+
+/// Partitions that are looked at before their messages are committed. A topic that was made anew under a consumer gives what
+/// looks like repetitions; it is known by the group's offsets, which went with it.
+fn doubtful(copy: &ViewCopy, taken: Taken) -> BTreeSet<i32> {
+    let mut doubtful = taken.repeating;
+    for partition in taken.lost {
+        tracing::info!(topic = copy.topic, partition, "the database went back; it is read again");
+        // What is not known is read from where the database is, wherever that is by then.
+        copy.forget(partition);
+        doubtful.insert(partition);
+    }
+    doubtful
 }
 
 fn tell_refused(topic: &str, refused: usize) {

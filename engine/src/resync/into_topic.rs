@@ -319,29 +319,50 @@ fn note(
     let skipped = model::note(conn, &skipped.collect::<Vec<_>>())?;
     job.done += i64::try_from(sent).unwrap_or(i64::MAX);
     job.skipped += i64::try_from(skipped).unwrap_or(i64::MAX);
-    if let Some(cause) = hindered {
-        if before.hindered.as_ref() != Some(&cause) {
-            tracing::warn!(job = job.seq, cause, "a replay does not get on; it is tried again");
-        }
-        let failures = if reached.is_some() { 1 } else { before.failures.saturating_add(1) };
-        let clock = Timestamp::from_micros(database_now(conn)?);
-        let after = Progress {
-            place: reached.unwrap_or(before.place),
-            held: None,
-            hindered: Some(cause),
-            failures,
-            rests_until: Some(clock.after(PAUSES.delay(failures, chance))),
-        };
-        job.cursor = Some(after.write()?);
-        model::save(conn, &job)?;
-        return Ok(false);
+    match hindered {
+        Some(cause) => rest(conn, &mut job, before, (reached, cause), chance)?,
+        None => go_on(conn, &mut job, before.place, page.next, now)?,
     }
-    let is_last = page.next.is_none();
-    let place = page.next.unwrap_or(before.place);
+    Ok(is_through)
+}
+
+/// Keeps why a job does not get on, and when it is tried again: from behind `reached`, if that is further.
+fn rest(
+    conn: &mut Conn,
+    job: &mut ResyncJob,
+    before: Progress,
+    (reached, cause): (Option<Place>, String),
+    chance: f64,
+) -> QueryResult<()> {
+    if before.hindered.as_ref() != Some(&cause) {
+        tracing::warn!(job = job.seq, cause, "a replay does not get on; it is tried again");
+    }
+    let failures = if reached.is_some() { 1 } else { before.failures.saturating_add(1) };
+    let clock = Timestamp::from_micros(database_now(conn)?);
+    let after = Progress {
+        place: reached.unwrap_or(before.place),
+        held: None,
+        hindered: Some(cause),
+        failures,
+        rests_until: Some(clock.after(PAUSES.delay(failures, chance))),
+    };
+    job.cursor = Some(after.write()?);
+    model::save(conn, job)
+}
+
+/// Moves a job on behind its page: to `next`, or to its end.
+fn go_on(
+    conn: &mut Conn,
+    job: &mut ResyncJob,
+    before: Place,
+    next: Option<Place>,
+    now: Timestamp,
+) -> QueryResult<()> {
+    let is_last = next.is_none();
+    let place = next.unwrap_or(before);
     job.cursor = Some(Progress { place, ..Progress::default() }.write()?);
     match is_last {
-        true => end(conn, &mut job, JobState::Done, now, None)?,
-        false => model::save(conn, &job)?,
+        true => end(conn, job, JobState::Done, now, None),
+        false => model::save(conn, job),
     }
-    Ok(true)
 }

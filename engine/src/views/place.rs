@@ -7,7 +7,7 @@ use common::clock::Timestamp;
 use common::db::{Conn, DbError};
 use diesel::QueryResult;
 
-use super::position::{self, positions};
+use super::position;
 use super::progress::Reached;
 use super::{ViewCopy, ViewPosition};
 use crate::kafka::{Consumer, KafkaError};
@@ -68,10 +68,11 @@ impl ViewCopy {
         if ends.is_empty() {
             return Ok(());
         }
-        let copy = self.clone();
+        let (copy, partitions) = (self.clone(), held.clone());
         let noted = self.db.write::<_, DbError>(move |conn| {
+            let found = position::locked(conn, &copy.topic, &partitions)?;
             position::note_ends(conn, &copy.topic, &ends, copy.env.now())?;
-            Ok(positions(conn, &copy.topic)?)
+            Ok(found)
         });
         let found = noted.await.context("where the topic ends can't be noted")?;
         // No message need come for it: what was lost with the database waits in the topic.
@@ -100,7 +101,7 @@ impl ViewCopy {
             let committed = committed.get(&partition).copied();
             let reached = if is_of_a_former_topic(&position, committed, end) {
                 tracing::info!(topic = self.topic, partition, end, "a partition is read anew");
-                position::begin_anew(conn, &self.topic, &position, now)?
+                position::begin_anew(conn, &self.topic, partition, now)?
             } else {
                 Reached::from(&position)
             };

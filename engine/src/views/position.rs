@@ -9,8 +9,10 @@ use common::on;
 use common::schema::view_position as p;
 use diesel::dsl::{max, min};
 use diesel::prelude::*;
+use diesel::result::Error::SerializationError;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
+use serde::Serialize;
 
 use super::ViewMessage;
 use super::progress::Reached;
@@ -107,7 +109,7 @@ pub fn lags(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<ViewLag>> {
 
 /// As [`positions`], of these alone, and locked in this order until the transaction ends: all that write rows of several
 /// partitions begin with it.
-fn locked(
+pub(super) fn locked(
     conn: &mut Conn,
     topic: &str,
     partitions: &BTreeSet<i32>,
@@ -240,7 +242,6 @@ fn advance_postgres(
     .execute(c)
 }
 
-/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
 fn advance_sqlite(
     c: &mut SqliteConnection,
     topic: &str,
@@ -253,8 +254,6 @@ fn advance_sqlite(
         (*partition, begun.micros(), *next_offset, written.map(Timestamp::micros))
     };
     let rows: Vec<(i32, i64, i64, Option<i64>)> = last.iter().map(values).collect();
-    let json = serde_json::to_string(&rows)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
     sql_query(
         "UPDATE view_position SET next_offset = n.upto, written_us = n.written, taken_us = ?
          FROM (SELECT value ->> 0 AS part, value ->> 1 AS begun, value ->> 2 AS upto, value ->> 3 AS written
@@ -262,37 +261,58 @@ fn advance_sqlite(
          WHERE topic = ? AND partition = n.part AND begun_us = n.begun AND next_offset < n.upto",
     )
     .bind::<BigInt, _>(now)
-    .bind::<Text, _>(json)
+    .bind::<Text, _>(json(&rows)?)
     .bind::<Text, _>(topic)
     .execute(c)
 }
 
-/// Begins a partition anew whose topic was made anew, unless that is done already: what comes is later than what there is.
+/// Begins a partition anew, whose row is [`locked`] and whose topic was made anew: what comes is later than what there is.
 /// Returns where it is then.
 pub(super) fn begin_anew(
     conn: &mut Conn,
     topic: &str,
-    before: &ViewPosition,
+    partition: i32,
     now: Timestamp,
 ) -> QueryResult<Reached> {
     let begun = later_than_all(conn, now)?;
-    let row = p::table.find((topic, before.partition)).filter(p::begun_us.eq(before.begun_us));
+    let row = p::table.find((topic, partition));
     let change = (p::begun_us.eq(begun), p::next_offset.eq(0_i64));
     on!(conn, c => diesel::update(row).set(change).execute(c))?;
     Ok(Reached { begun, next_offset: 0 })
 }
 
-/// Notes where partitions end.
+/// Notes where partitions end, whose rows are [`locked`].
 pub(super) fn note_ends(
     conn: &mut Conn,
     topic: &str,
     ends: &BTreeMap<i32, i64>,
     now: Timestamp,
 ) -> QueryResult<()> {
-    for (partition, end) in ends {
-        let row = p::table.find((topic, *partition));
-        let change = (p::end_offset.eq(Some(*end)), p::checked_us.eq(Some(now)));
-        on!(&mut *conn, c => diesel::update(row).set(change).execute(c))?;
-    }
+    let ends: Vec<(i32, i64)> = ends.iter().map(|(partition, end)| (*partition, *end)).collect();
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "UPDATE view_position SET end_offset = n.upto, checked_us = $2
+             FROM unnest($3, $4) AS n (part, upto) WHERE topic = $1 AND partition = n.part",
+        )
+        .bind::<Text, _>(topic)
+        .bind::<BigInt, _>(now)
+        .bind::<Array<Integer>, _>(column(&ends, |end| end.0))
+        .bind::<Array<BigInt>, _>(column(&ends, |end| end.1))
+        .execute(c),
+        Conn::Sqlite(c) => sql_query(
+            "UPDATE view_position SET end_offset = n.upto, checked_us = ?
+             FROM (SELECT value ->> 0 AS part, value ->> 1 AS upto FROM json_each(?)) AS n
+             WHERE topic = ? AND partition = n.part",
+        )
+        .bind::<BigInt, _>(now)
+        .bind::<Text, _>(json(&ends)?)
+        .bind::<Text, _>(topic)
+        .execute(c),
+    }?;
     Ok(())
+}
+
+/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
+fn json(rows: &impl Serialize) -> QueryResult<String> {
+    serde_json::to_string(rows).map_err(|error| SerializationError(Box::new(error)))
 }

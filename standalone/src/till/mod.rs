@@ -231,6 +231,14 @@ fn stopped(plan: &Plan) -> anyhow::Error {
     }
 }
 
+fn not_taken(plan: &Plan, reason: &str) -> anyhow::Error {
+    let next = match plan.is_feed {
+        true => "What was not sent does not come again by itself",
+        false => "Play it again in the same way, and what was sent counts once",
+    };
+    anyhow!("the broker did not take all of it: {reason}\n  {next}.")
+}
+
 /// A run.
 struct Till {
     plan: Plan,
@@ -275,9 +283,7 @@ impl Till {
     async fn send(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
         let sent = self.producer.send_all(&chunk.messages).await;
         if let Some(reason) = self.summary.add(chunk, sent) {
-            return Err(anyhow!(
-                "the broker did not take all of it: {reason}\n  Play it again in the same way, and what was sent counts once."
-            ));
+            return Err(not_taken(&self.plan, &reason));
         }
         self.bar.set_message(self.summary.progress());
         self.bar.tick();

@@ -18,8 +18,8 @@ use crate::process::Launch;
 
 /// The demo's, too.
 const POM: &str = include_str!("../../../standalone/kafka-pom.xml");
-// The number goes up when what is prepared changes, so that nobody keeps an old one.
-const PREPARED: &str = "kafka-4.1.0-prepared-2";
+// Behind the name of the jars. The number goes up when what is prepared changes, so that nobody keeps an old one.
+const PREPARED: &str = "-prepared-1";
 const CLUSTER_ID: &str = "c3RvY2tsb29wLXRlc3RzAA";
 const RUN_DEADLINE: Duration = Duration::from_secs(120);
 const LOGGING_FILE: &str = "log4j2.properties";
@@ -42,8 +42,10 @@ impl KafkaParts {
 
     fn fetch() -> anyhow::Result<Self> {
         let jars = parts::jars_of("kafka", POM)?;
-        // Apart from the jars: the class archive is only valid for jars that stay where they were.
-        let prepared = parts::kept(PREPARED, |folder| {
+        // Apart from the jars, and named after them: the class archive is only valid for these, where they were.
+        let mut name = jars.file_name().unwrap_or_default().to_os_string();
+        name.push(PREPARED);
+        let prepared = parts::kept(&name.to_string_lossy(), |folder| {
             Self { jars: jars.clone(), prepared: folder.to_owned() }.prepare()
         })?;
         Ok(Self { jars, prepared })

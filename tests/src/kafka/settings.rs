@@ -2,15 +2,8 @@
 
 use std::path::Path;
 
-/// Warnings and errors to standard output, which goes to the child's log.
-pub(crate) const LOGGING: &str = "\
-rootLogger.level=warn
-rootLogger.appenderRef.out.ref=out
-appender.out.type=Console
-appender.out.name=out
-appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
-";
+/// Warnings and errors to standard output, which goes to the child's log; the demo's, too.
+pub(crate) const LOGGING: &str = include_str!("../../../standalone/kafka-log4j2.properties");
 
 /// The first node, controller and broker in one.
 pub(super) const FIRST_NODE: i32 = 1;

@@ -79,18 +79,23 @@ async fn a_repair_is_asked_for_before_it_is_made(site: Site) {
     none.shows("there is nothing to repair");
 }
 
-async fn a_replay_counts_states_and_is_at_a_version(site: Site) {
-    let cookie = site.signed_in(Role::Viewer).await;
-    let job = NewResync {
+/// A replay under way.
+fn replay(site: &Site, selection: &str) -> NewResync {
+    NewResync {
         kind: ResyncKind::Replay,
-        selection: r#"{"kept":{"consumer":"order-service","keys":["TEA"]}}"#.to_owned(),
+        selection: selection.to_owned(),
         reason: None,
         state: JobState::Running,
         expected: None,
         created_us: site.fixture.env.now(),
         created_by: "ada".to_owned(),
         created_via: "session".to_owned(),
-    };
+    }
+}
+
+async fn a_replay_counts_states_and_is_at_a_version(site: Site) {
+    let cookie = site.signed_in(Role::Viewer).await;
+    let job = replay(&site, r#"{"kept":{"consumer":"order-service","keys":["TEA"]}}"#);
     site.fixture
         .write(move |conn| {
             let seq = resync::insert(conn, &job)?;
@@ -106,16 +111,7 @@ async fn a_replay_counts_states_and_is_at_a_version(site: Site) {
 
 async fn a_replay_into_a_topic_says_where_to_and_what_hinders_it(site: Site) {
     let cookie = site.signed_in(Role::Viewer).await;
-    let job = NewResync {
-        kind: ResyncKind::Replay,
-        selection: r#"{"kept":{"into":"views.stock","keys":["TEA"]}}"#.to_owned(),
-        reason: None,
-        state: JobState::Running,
-        expected: None,
-        created_us: site.fixture.env.now(),
-        created_by: "ada".to_owned(),
-        created_via: "session".to_owned(),
-    };
+    let job = replay(&site, r#"{"kept":{"into":"views.stock","keys":["TEA"]}}"#);
     site.fixture
         .write(move |conn| {
             let seq = resync::insert(conn, &job)?;

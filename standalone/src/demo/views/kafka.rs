@@ -15,16 +15,12 @@ use super::java::{JavaProgram, run_to_end};
 const POM: &str = include_str!("../../../kafka-pom.xml");
 
 /// Warnings, and the line that says that it runs.
-const LOGGING: &str = "\
-rootLogger.level=warn
-rootLogger.appenderRef.out.ref=out
-appender.out.type=Console
-appender.out.name=out
-appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
-logger.server.name=kafka.server.KafkaRaftServer
+const LOGGING: &str = concat!(
+    include_str!("../../../kafka-log4j2.properties"),
+    "logger.server.name=kafka.server.KafkaRaftServer
 logger.server.level=info
-";
+"
+);
 const LOGGING_OPTION: &str = "-Dlog4j2.configurationFile=log4j2.properties";
 const SETTINGS: &str = "server.properties";
 const RUNS: &str = "Kafka Server started";

@@ -60,16 +60,17 @@ impl Reader {
         is_done: impl Fn(&Self) -> bool,
     ) -> anyhow::Result<Option<String>> {
         let began = Instant::now();
-        let mut last = began;
+        let (mut last, mut is_new) = (began, true);
         loop {
             let error = match timeout(LOOK_AFTER, self.consumer.recv()).await {
                 Ok(Ok(message)) => {
                     take(&mut self.topics, &message);
-                    last = Instant::now();
+                    (last, is_new) = (Instant::now(), true);
                     None
                 }
                 Ok(Err(error)) => Some(error),
-                Err(_) if is_done(self) => return Ok(None),
+                // What was compared already need not be compared again.
+                Err(_) if std::mem::take(&mut is_new) && is_done(self) => return Ok(None),
                 Err(_) => None,
             };
             if last.elapsed() > PATIENCE || began.elapsed() > MOST {
