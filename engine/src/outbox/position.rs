@@ -109,7 +109,7 @@ impl ReadState {
         Position { tx: self.horizon - 1, id: EventId::MAX }
     }
 
-    /// How far `shard` is by now: behind those of its `rows` (in their order) that are `done`, up to the first that is not.
+    /// How far `shard` is by now: behind those of its `rows` that are `done`, up to the first that is not.
     pub(super) fn reached<'a>(
         &self,
         shard: i16,
@@ -117,7 +117,10 @@ impl ReadState {
         done: impl Fn(&DueRow) -> bool,
     ) -> Option<Position> {
         let mut reached = None;
-        for row in rows.filter(|row| row.shard == shard && row.attempt == 0) {
+        let mut rows: Vec<&DueRow> =
+            rows.filter(|row| row.shard == shard && row.attempt == 0).collect();
+        rows.sort_unstable_by_key(|row| (row.tx, row.id));
+        for row in rows {
             if row.tx >= self.horizon {
                 // Behind the horizon, another transaction may still commit an event with a smaller place.
                 return Some(self.end());
@@ -147,6 +150,7 @@ mod tests {
             event_type: "test.changed".to_owned(),
             key: "A".to_owned(),
             epoch: 1,
+            version: 1,
             payload: "{}".to_owned(),
             traceparent: None,
             created_us: Timestamp::default(),
@@ -179,6 +183,7 @@ mod tests {
         // The page was cut: more of transaction 11 may follow.
         let cut = state(12, &[]);
         assert_eq!(cut.reached(2, rows.iter(), |_| true), Some(at(11, 1)));
+        assert_eq!(cut.reached(1, rows.iter().rev(), |row| row.tx != 11), Some(at(10, 5)));
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn row(shard: i16, id: u128) -> DueRow {
         event_type: "test.changed".to_owned(),
         key: format!("key-{shard}"),
         epoch: 1,
+        version: 1,
         payload: "{}".to_owned(),
         traceparent: None,
         created_us: Timestamp::default(),

@@ -1,6 +1,6 @@
 //! What the relay reads: due events, and up to which transaction all of them are there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use common::clock::Timestamp;
 use common::db::{Backend, Conn, column};
@@ -35,6 +35,8 @@ pub(in crate::outbox) struct DueRow {
     pub(in crate::outbox) key: String,
     #[diesel(sql_type = BigInt)]
     pub(in crate::outbox) epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(in crate::outbox) version: i64,
     #[diesel(sql_type = Text)]
     pub(in crate::outbox) payload: String,
     #[diesel(sql_type = Nullable<Text>)]
@@ -62,7 +64,7 @@ pub(in crate::outbox) struct ShardRead {
     pub(in crate::outbox) limit: i64,
 }
 
-/// The oldest due events of each of `shards`, in the order of these, up to `limit` that were never sent and as many
+/// The oldest due events of each of `shards`, each key's in the order of its versions, up to `limit` that were never sent and as many
 /// whose backoff is over. Only what is returned is walked: see [`super::super::position`].
 ///
 /// What was never sent is due at once, also where its writer's clock is ahead; only a backoff makes an event wait. Of
@@ -99,7 +101,7 @@ pub(in crate::outbox) fn due(
                   SELECT o.id, o.shard, o.attempt, o.size, 0::bigint AS tx FROM outbox_failed o \
                   WHERE o.status = 0 AND o.shard = s.shard AND o.due_us <= $7 AND {allowed} \
                   ORDER BY o.due_us, o.id LIMIT s.room) p LIMIT $6)) \
-             SELECT page.id, shard, attempt, size, tx, event_type, key, epoch, payload, traceparent, created_us \
+             SELECT page.id, shard, attempt, size, tx, event_type, key, epoch, version, payload, traceparent, created_us \
              FROM page JOIN outbox_event e ON e.id = page.id",
             allowed = allowed(paused, Backend::Postgres, 5),
         ))
@@ -120,7 +122,7 @@ pub(in crate::outbox) fn due(
             // Parameters stand in the order of their numbers, for SQLite's sake. The index gives the order: a page that is
             // cut holds the first of its last shard, as positions need it.
             "SELECT page.id, shard, attempt, size, tx, \
-               event_type, key, epoch, payload, traceparent, created_us \
+               event_type, key, epoch, version, payload, traceparent, created_us \
              FROM (SELECT id, shard, attempt, size, tx FROM (\
                    SELECT o.id, o.shard, 0 AS attempt, o.size, o.tx, o.due_us \
                    FROM json_each($1) s CROSS JOIN outbox_pending o INDEXED BY outbox_pending_shard \
@@ -144,8 +146,25 @@ pub(in crate::outbox) fn due(
         .load(c)?,
     };
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
-    rows.sort_unstable_by_key(|row| (row.tx, row.id));
+    sort(&mut rows);
     Ok(rows)
+}
+
+/// As they were appended; and if that is not the order of a key's versions, each key's in that. Of two transactions that
+/// waited for one product, the later may have the smaller number.
+fn sort(rows: &mut [DueRow]) {
+    rows.sort_unstable_by_key(|row| (row.tx, row.id));
+    let mut newest: HashMap<&str, (i64, i64)> = HashMap::with_capacity(rows.len());
+    let is_in_order = rows.iter().all(|row| {
+        let version = (row.epoch, row.version);
+        newest.insert(&row.key, version).is_none_or(|before| before <= version)
+    });
+    if !is_in_order {
+        rows.sort_by(|one, other| {
+            let place = |row: &DueRow| (row.epoch, row.version);
+            one.key.cmp(&other.key).then_with(|| place(one).cmp(&place(other)))
+        });
+    }
 }
 
 /// The first transaction that had not begun when the statement did; computed once.
@@ -233,7 +252,7 @@ pub(in crate::outbox) fn oldest_fresh(conn: &mut Conn) -> QueryResult<Option<Tim
 /// A SENT event's message again: for probes.
 pub(in crate::outbox) fn message_of(conn: &mut Conn, id: EventId) -> QueryResult<Option<DueRow>> {
     let sql = "SELECT o.id, shard, attempt, size, CAST(0 AS BIGINT) AS tx, \
-                 event_type, key, epoch, payload, traceparent, created_us \
+                 event_type, key, epoch, version, payload, traceparent, created_us \
                FROM outbox_sent o JOIN outbox_event e ON e.id = o.id WHERE o.id = $1";
     on!(conn, c => sql_query(sql).bind::<EventIdSql, _>(id).get_result(c).optional())
 }

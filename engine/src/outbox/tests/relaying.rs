@@ -16,6 +16,7 @@ use crate::kafka::{EmbeddedBroker, Producer};
 on_every_database!(OutboxFixture::new =>
     a_partition_without_a_leader_holds_up_no_other,
     a_late_commit_is_not_passed_by,
+    a_key_goes_out_in_the_order_of_its_versions,
     two_relays_keep_within_one_cap,
 );
 
@@ -135,6 +136,43 @@ async fn a_late_commit_is_not_passed_by(fixture: OutboxFixture) {
     commit.send(()).unwrap();
     late.await.unwrap().unwrap();
     fixture.relay_until_sent(&relay, &held, first).await;
+}
+
+async fn a_key_goes_out_in_the_order_of_its_versions(fixture: OutboxFixture) {
+    if fixture.db.backend() == Backend::Sqlite {
+        // One transaction after the other: their numbers are in the order of their commits.
+        return;
+    }
+    let ((begun, has_begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+    let (db, outbox) = (fixture.db.clone(), fixture.outbox.clone());
+    // Its number is the smaller one, and the row is another's first.
+    let second = tokio::spawn(async move {
+        db.write::<_, DbError>(move |conn| {
+            let event = |key: &str, version| {
+                let payload = "{}".to_owned();
+                NewEvent {
+                    event_type: SNAPSHOT,
+                    key: key.to_owned(),
+                    version,
+                    payload,
+                    traceparent: None,
+                }
+            };
+            outbox.append(conn, vec![event("B", 1)])?;
+            begun.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            Ok(outbox.append(conn, vec![event("A", 2)])?[0])
+        })
+        .await
+    });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    let first = fixture.append(SNAPSHOT, "A", 1).await;
+    go_on.send(()).unwrap();
+    let second = second.await.unwrap().unwrap();
+    let due = fixture.due(0..SHARDS, Vec::new(), 100).await;
+    let place = |id| due.iter().position(|row| row.id == id).unwrap();
+    assert!(due[place(first)].tx > due[place(second)].tx, "{due:?}");
+    assert!(place(first) < place(second), "{due:?}");
 }
 
 async fn two_relays_keep_within_one_cap(fixture: OutboxFixture) {
