@@ -14,6 +14,7 @@ pub mod event;
 pub mod http;
 pub mod ids;
 pub mod inventory;
+pub mod lanes;
 pub mod orders;
 pub mod retry;
 pub mod schema;

@@ -12,7 +12,7 @@ use service::app::{Routes, Service};
 use crate::inventory::{Inventory, OwnedInventory};
 use crate::orders::{Orders, OrdersHandler};
 use crate::retention;
-use crate::routes;
+use crate::routes::{self, AdjustmentLanes};
 use crate::schema::MIGRATIONS;
 
 /// The service, for its own program and for the all-in-one binary.
@@ -42,14 +42,20 @@ fn hooks(context: &HookContext) -> Hooks {
 }
 
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {
-    let inventory = Data::new(Inventory {
+    let inventory = Inventory {
         db: engine.db.clone(),
         env: engine.env.clone(),
         outbox: engine.outbox.clone(),
         keys: engine.keys.clone(),
-    });
+    };
+    let lanes = Data::new(AdjustmentLanes::new(inventory.clone()));
+    let inventory = Data::new(inventory);
     let orders = Data::new(Orders { db: engine.db.clone() });
     Ok(Arc::new(move |config: &mut ServiceConfig| {
-        config.app_data(inventory.clone()).app_data(orders.clone()).configure(routes::configure);
+        config
+            .app_data(inventory.clone())
+            .app_data(lanes.clone())
+            .app_data(orders.clone())
+            .configure(routes::configure);
     }))
 }

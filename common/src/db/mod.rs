@@ -16,6 +16,7 @@ mod pool;
 mod pooler;
 mod secret_url;
 mod stored;
+mod unnest;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -38,6 +39,7 @@ pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_mig
 pub use now::database_now;
 pub use pooler::Pooler;
 pub use secret_url::Url;
+pub use unnest::InsertColumns;
 
 use gate::Gate;
 use pool::Pool;

@@ -4,7 +4,7 @@
 //! another body or other preconditions, 422; the first still running, 409. A key belongs to one address, however that
 //! is spelled. What was refused or failed had no effect and is not kept: it is decided anew each time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::http::StatusCode;
@@ -12,14 +12,14 @@ use actix_web::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCAT
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::path::plain_path;
 use super::{Principal, Problem, ProblemResult};
 use crate::clock::Timestamp;
-use crate::db::{Conn, Db};
+use crate::db::{Conn, Db, InsertColumns, ROWS_PER_INSERT, column};
 use crate::on;
 use crate::schema::idempotency;
 
@@ -137,6 +137,15 @@ struct Bound {
     key: String,
 }
 
+impl Bound {
+    /// What other instances lock it by.
+    fn number(&self) -> i64 {
+        let text = format!("{}\n{}\n{}", self.principal, self.route, self.key);
+        let hash: [u8; 32] = Sha256::digest(text).into();
+        hash.iter().take(8).fold(0_i64, |n, byte| (n << 8) | i64::from(*byte))
+    }
+}
+
 impl FromRequest for IdempotencyKey {
     type Error = Problem;
     type Future = std::future::Ready<Result<Self, Problem>>;
@@ -229,21 +238,18 @@ pub async fn idempotent(
     now: Timestamp,
     work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
 ) -> ProblemResult<Reply> {
-    let Some(KeyedRequest { bound, preconditions }) = key.0 else {
+    let Some(write) = running.begin(key, body)? else {
         return db.write(|conn| settle(conn.transaction(work))).await;
     };
-    let request_hash = request_hash(body, &preconditions);
     // Held by the transaction, not by the request: a client that hangs up does not end the first run.
-    let entered = running.enter(&bound)?;
     db.write(move |conn| {
-        let _entered = entered;
-        lock(conn, &bound)?;
-        if let Some(reply) = kept(conn, &bound, &request_hash)? {
+        lock(conn, &write.bound)?;
+        if let Some(reply) = kept(conn, &write.bound, &write.request_hash)? {
             return Ok(reply);
         }
         let reply = settle(conn.transaction(work))?;
         if reply.is_success() {
-            keep(conn, &bound, &request_hash, &reply, now)?;
+            keep(conn, &write, &reply, now)?;
         }
         Ok(reply)
     })
@@ -291,25 +297,125 @@ struct Locked {
 /// Other instances are kept out by a lock that ends with the transaction; SQLite has one writer anyway.
 fn lock(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
     let Conn::Pg(c) = conn else { return Ok(()) };
-    let text = format!("{}\n{}\n{}", bound.principal, bound.route, bound.key);
-    let hash: [u8; 32] = Sha256::digest(text).into();
-    let number = hash.iter().take(8).fold(0_i64, |n, byte| (n << 8) | i64::from(*byte));
     let row: Locked = sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
-        .bind::<BigInt, _>(number)
+        .bind::<BigInt, _>(bound.number())
         .get_result(c)?;
     if row.locked { Ok(()) } else { Err(still_running()) }
+}
+
+/// [`lock`] for all of `writes`: which could be had.
+fn lock_all(conn: &mut Conn, writes: &[&KeyedWrite]) -> QueryResult<Vec<bool>> {
+    let Conn::Pg(c) = conn else { return Ok(vec![true; writes.len()]) };
+    let rows: Vec<Locked> = sql_query(
+        "SELECT pg_try_advisory_xact_lock(number) AS locked \
+         FROM unnest($1) WITH ORDINALITY AS wanted (number, place) ORDER BY place",
+    )
+    .bind::<Array<BigInt>, _>(column(writes, |write| write.bound.number()))
+    .load(c)?;
+    Ok(rows.into_iter().map(|row| row.locked).collect())
+}
+
+fn find_all(
+    conn: &mut Conn,
+    writes: &[&KeyedWrite],
+) -> QueryResult<HashMap<Bound, (String, Reply)>> {
+    let Conn::Pg(c) = conn else {
+        let mut all = HashMap::new();
+        for write in writes {
+            let found = found(conn, &write.bound)?;
+            all.extend(found.map(|found| (write.bound.clone(), found)));
+        }
+        return Ok(all);
+    };
+    #[derive(QueryableByName)]
+    #[diesel(table_name = idempotency)]
+    struct Found {
+        principal: String,
+        route: String,
+        key: String,
+        body_hash: String,
+        status: i32,
+        etag: Option<String>,
+        location: Option<String>,
+        body: String,
+    }
+    let rows: Vec<Found> = sql_query(
+        "SELECT i.principal, i.route, i.key, body_hash, status, etag, location, body \
+         FROM unnest($1, $2, $3) AS wanted (principal, route, key) \
+         JOIN idempotency i ON (i.principal, i.route, i.key) = (wanted.principal, wanted.route, wanted.key)",
+    )
+    .bind::<Array<Text>, _>(column(writes, |write| write.bound.principal.as_str()))
+    .bind::<Array<Text>, _>(column(writes, |write| write.bound.route.as_str()))
+    .bind::<Array<Text>, _>(column(writes, |write| write.bound.key.as_str()))
+    .load(c)?;
+    let found = rows.into_iter().map(|row| {
+        let Found { principal, route, key, body_hash, status, etag, location, body } = row;
+        let reply = Reply::from(KeptReply { status, etag, location, body });
+        (Bound { principal, route, key }, (body_hash, reply))
+    });
+    Ok(found.collect())
+}
+
+/// A keyed write that goes on in this process, until it is dropped.
+pub struct KeyedWrite {
+    bound: Bound,
+    request_hash: String,
+    _entered: Entered,
+}
+
+impl KeysInProgress {
+    /// Begins a write; none if it has no key.
+    ///
+    /// # Errors
+    /// 409 while another one with its key goes on here.
+    pub fn begin(&self, key: IdempotencyKey, body: &[u8]) -> ProblemResult<Option<KeyedWrite>> {
+        let Some(KeyedRequest { bound, preconditions }) = key.0 else { return Ok(None) };
+        let request_hash = request_hash(body, &preconditions);
+        let entered = self.enter(&bound)?;
+        Ok(Some(KeyedWrite { bound, request_hash, _entered: entered }))
+    }
+}
+
+/// What is to be answered to each of `writes` before anything is done: what was kept for the same request, that another
+/// one goes on elsewhere, or that its key was used for something else. Nothing: it is to be done. One statement locks all
+/// keys until the transaction ends, and one looks all up.
+///
+/// # Errors
+/// When a statement fails.
+pub fn answers_before(
+    conn: &mut Conn,
+    writes: &[&KeyedWrite],
+) -> QueryResult<Vec<Option<ProblemResult<Reply>>>> {
+    if writes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let locked = lock_all(conn, writes)?;
+    let mut found = find_all(conn, writes)?;
+    let mut answers = Vec::with_capacity(writes.len());
+    for (write, is_locked) in writes.iter().zip(locked) {
+        answers.push(match found.remove(&write.bound) {
+            _ if !is_locked => Some(Err(still_running())),
+            // The last release kept refusals, too.
+            Some((_, reply)) if !reply.is_success() => {
+                forget(conn, &write.bound)?;
+                None
+            }
+            found => found.map(|found| same(found, &write.request_hash)),
+        });
+    }
+    Ok(answers)
 }
 
 fn kept(conn: &mut Conn, bound: &Bound, request_hash: &str) -> ProblemResult<Option<Reply>> {
     match found(conn, bound)? {
         // The last release kept refusals, too.
-        Some((_, reply)) if !reply.is_success() => forget(conn, bound).map(|()| None),
+        Some((_, reply)) if !reply.is_success() => Ok(forget(conn, bound).map(|()| None)?),
         found => found.map(|found| same(found, request_hash)).transpose(),
     }
 }
 
 /// What a key was used with, as [`request_hash`] has it, and the answer.
-fn found(conn: &mut Conn, bound: &Bound) -> ProblemResult<Option<(String, Reply)>> {
+fn found(conn: &mut Conn, bound: &Bound) -> QueryResult<Option<(String, Reply)>> {
     let found: Option<(String, KeptReply)> = on!(conn, c => idempotency::table
         .find((&bound.principal, &bound.route, &bound.key))
         .select((idempotency::body_hash, KeptReply::as_select()))
@@ -328,32 +434,76 @@ fn same((hash, reply): (String, Reply), request_hash: &str) -> ProblemResult<Rep
     }
 }
 
-fn forget(conn: &mut Conn, bound: &Bound) -> ProblemResult<()> {
+fn forget(conn: &mut Conn, bound: &Bound) -> QueryResult<()> {
     let row = idempotency::table.find((&bound.principal, &bound.route, &bound.key));
     on!(conn, c => diesel::delete(row).execute(c))?;
     Ok(())
 }
 
-fn keep(
-    conn: &mut Conn,
-    bound: &Bound,
-    request_hash: &str,
-    reply: &Reply,
-    now: Timestamp,
-) -> ProblemResult<()> {
-    let row = (
-        idempotency::principal.eq(&bound.principal),
-        idempotency::route.eq(&bound.route),
-        idempotency::key.eq(&bound.key),
-        idempotency::body_hash.eq(request_hash),
-        idempotency::status.eq(reply.status),
-        idempotency::etag.eq(&reply.etag),
-        idempotency::location.eq(&reply.location),
-        idempotency::body.eq(&reply.body),
-        idempotency::created_us.eq(now),
-    );
+/// Keeps the answer to each write, given at that moment, with the change that it is of.
+///
+/// # Errors
+/// When a statement fails.
+pub fn keep_all(conn: &mut Conn, done: &[(&KeyedWrite, &Reply, Timestamp)]) -> QueryResult<()> {
+    let rows: Vec<NewReply<'_>> =
+        done.iter().map(|(write, reply, now)| NewReply::of(write, reply, *now)).collect();
+    match conn {
+        Conn::Pg(_) if rows.is_empty() => Ok(()),
+        Conn::Pg(c) => InsertColumns::into(
+            "idempotency (principal, route, key, body_hash, status, etag, location, body, created_us)",
+        )
+        .column::<Text, _>(column(&rows, |row| row.principal))
+        .column::<Text, _>(column(&rows, |row| row.route))
+        .column::<Text, _>(column(&rows, |row| row.key))
+        .column::<Text, _>(column(&rows, |row| row.body_hash))
+        .column::<Integer, _>(column(&rows, |row| row.status))
+        .column::<Nullable<Text>, _>(column(&rows, |row| row.etag))
+        .column::<Nullable<Text>, _>(column(&rows, |row| row.location))
+        .column::<Text, _>(column(&rows, |row| row.body))
+        .column::<BigInt, _>(column(&rows, |row| row.created_us))
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => rows.chunks(ROWS_PER_INSERT).try_for_each(|chunk| {
+            diesel::insert_into(idempotency::table).values(chunk).execute(c).map(drop)
+        }),
+    }
+}
+
+fn keep(conn: &mut Conn, write: &KeyedWrite, reply: &Reply, now: Timestamp) -> ProblemResult<()> {
+    let row = NewReply::of(write, reply, now);
     on!(conn, c => diesel::insert_into(idempotency::table).values(row).execute(c))?;
     Ok(())
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = idempotency)]
+struct NewReply<'a> {
+    principal: &'a str,
+    route: &'a str,
+    key: &'a str,
+    body_hash: &'a str,
+    status: i32,
+    etag: Option<&'a str>,
+    location: Option<&'a str>,
+    body: &'a str,
+    created_us: Timestamp,
+}
+
+impl<'a> NewReply<'a> {
+    fn of(write: &'a KeyedWrite, reply: &'a Reply, created_us: Timestamp) -> Self {
+        let Bound { principal, route, key } = &write.bound;
+        Self {
+            principal,
+            route,
+            key,
+            body_hash: &write.request_hash,
+            status: reply.status,
+            etag: reply.etag.as_deref(),
+            location: reply.location.as_deref(),
+            body: &reply.body,
+            created_us,
+        }
+    }
 }
 
 #[cfg(test)]

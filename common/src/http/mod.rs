@@ -17,7 +17,10 @@ mod trace;
 pub use access::{Access, Principal, StaticToken};
 pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
 pub use headers::{api_headers, page_headers};
-pub use idempotency::{IdempotencyKey, KeysInProgress, Reply, answered, idempotent};
+pub use idempotency::{
+    IdempotencyKey, KeyedWrite, KeysInProgress, Reply, answered, answers_before, idempotent,
+    keep_all,
+};
 pub use paging::{Page, PageQuery, checked_limit, query_config};
 pub(crate) use path::path_segment;
 pub use precondition::{Precondition, PreconditionFailed};

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::db::{Conn, ROWS_PER_INSERT};
+use common::db::{Conn, InsertColumns, ROWS_PER_INSERT, column};
 use common::env::Env;
 use common::event::{EventRow, NewEvent};
-use common::ids::EventId;
+use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::{outbox_event, outbox_pending, service_state};
 use common::telemetry::Spans;
 use diesel::QueryResult;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use tokio::sync::Notify;
 
 use super::listener::Listener;
@@ -201,13 +202,47 @@ fn begin(conn: &mut Conn) -> QueryResult<(i64, Option<i64>)> {
 }
 
 fn insert(conn: &mut Conn, events: &[EventRow], pending: &[NewPending]) -> QueryResult<()> {
-    for chunk in events.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(outbox_event::table).values(chunk).execute(c))?;
+    match conn {
+        Conn::Pg(c) => insert_postgres(c, events, pending),
+        Conn::Sqlite(c) => {
+            for chunk in events.chunks(ROWS_PER_INSERT) {
+                diesel::insert_into(outbox_event::table).values(chunk).execute(c)?;
+            }
+            for chunk in pending.chunks(ROWS_PER_INSERT) {
+                diesel::insert_into(outbox_pending::table).values(chunk).execute(c)?;
+            }
+            Ok(())
+        }
     }
-    for chunk in pending.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(outbox_pending::table).values(chunk).execute(c))?;
-    }
-    Ok(())
+}
+
+/// The number of the transaction is the database's to write down.
+fn insert_postgres(
+    c: &mut PgConnection,
+    events: &[EventRow],
+    pending: &[NewPending],
+) -> QueryResult<()> {
+    InsertColumns::into(
+        "outbox_event (id, kind, event_type, key, epoch, version, payload, traceparent, created_us)",
+    )
+    .column::<EventIdSql, _>(column(events, |event| event.id))
+    .column::<SmallInt, _>(column(events, |event| event.kind.code()))
+    .column::<Text, _>(column(events, |event| event.event_type.as_str()))
+    .column::<Text, _>(column(events, |event| event.key.as_str()))
+    .column::<BigInt, _>(column(events, |event| event.epoch))
+    .column::<BigInt, _>(column(events, |event| event.version))
+    .column::<Text, _>(column(events, |event| event.payload.as_str()))
+    .column::<Nullable<Text>, _>(column(events, |event| event.traceparent.as_deref()))
+    .column::<BigInt, _>(column(events, |event| event.created_us))
+    .execute(c)?;
+    InsertColumns::into("outbox_pending (id, shard, attempt_limit, due_us, size)")
+        .column::<EventIdSql, _>(column(pending, |row| row.id))
+        .column::<SmallInt, _>(column(pending, |row| row.shard))
+        .column::<Integer, _>(column(pending, |row| row.attempt_limit))
+        .column::<BigInt, _>(column(pending, |row| row.due_us))
+        .column::<Integer, _>(column(pending, |row| row.size))
+        .execute(c)
+        .map(drop)
 }
 
 /// The seed of murmur2 in Kafka's own partitioner.

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::db::Conn;
 use common::event::NewEvent;
+use common::http::Precondition;
 use common::inventory::Sku;
+use diesel::QueryResult;
+use engine::outbox::Outbox;
 
 use super::model::{self, NewAdjustment};
 use super::{
-    Adjustment, AdjustmentLine, AdjustmentLines, ChangeError, ChangeRefusal, Product, WriteContext,
-    events, existing,
+    Adjustment, AdjustmentLines, ChangeError, ChangeRefusal, Product, WriteContext, events,
+    existing,
 };
 
 /// A line of a batch that was done.
@@ -36,24 +39,28 @@ pub fn adjust_batch(
     lines: AdjustmentLines,
 ) -> Result<Vec<LineOutcome>, ChangeError> {
     let lines = lines.into_inner();
-    let mut pending = PendingAdjustments::lock(conn, &lines)?;
+    let skus: BTreeSet<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
+    let skus: Vec<&str> = skus.into_iter().collect();
+    let mut pending = PendingAdjustments::of(model::lock_all(conn, &skus)?);
     let mut outcomes = Vec::with_capacity(lines.len());
     for line in lines {
         let (sku, adjustment) = line.split();
-        let outcome = match pending.adjust(context, &sku, adjustment) {
-            Ok(adjusted) => Ok(adjusted),
-            Err(ChangeError::Refused(refusal)) => Err(refusal),
-            Err(fault) => return Err(fault),
-        };
-        outcomes.push((sku, outcome));
+        let outcome = pending.adjust(context, &sku, adjustment, &Precondition::default())?;
+        outcomes.push((sku, outcome.map(|product| AdjustedLine::of(&product))));
     }
-    pending.write(conn, context)?;
+    pending.write(conn, &context.outbox)?;
     Ok(outcomes)
 }
 
-/// What a batch changes, worked out in memory on rows that this transaction has locked, and written at its end.
+impl AdjustedLine {
+    fn of(product: &Product) -> Self {
+        Self { version: product.version, quantity: product.quantity }
+    }
+}
+
+/// What a transaction changes, worked out in memory on rows that it has locked, and written at its end.
 #[derive(Default)]
-struct PendingAdjustments {
+pub(super) struct PendingAdjustments {
     products: BTreeMap<Sku, Product>,
     changed: BTreeSet<Sku>,
     adjustments: Vec<NewAdjustment>,
@@ -61,35 +68,46 @@ struct PendingAdjustments {
 }
 
 impl PendingAdjustments {
-    fn lock(conn: &mut Conn, lines: &[AdjustmentLine]) -> Result<Self, ChangeError> {
-        let skus: BTreeSet<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
-        let skus: Vec<&str> = skus.into_iter().collect();
-        let products = model::lock_all(conn, &skus)?;
-        Ok(Self {
-            products: products.into_iter().map(|row| (row.sku.clone(), row)).collect(),
-            ..Self::default()
-        })
+    /// Nothing yet, on these rows.
+    pub(super) fn of(locked: Vec<Product>) -> Self {
+        let products = locked.into_iter().map(|row| (row.sku.clone(), row)).collect();
+        Self { products, ..Self::default() }
     }
 
-    fn adjust(
+    /// The next state of `sku`, or why it is refused.
+    pub(super) fn adjust(
         &mut self,
         context: &WriteContext,
         sku: &Sku,
         adjustment: Adjustment,
-    ) -> Result<AdjustedLine, ChangeError> {
-        let before = existing(self.products.get(sku).cloned(), sku)?;
-        let after = before.adjusted(adjustment.delta.get(), context.now)?;
+        precondition: &Precondition,
+    ) -> QueryResult<Result<Product, ChangeRefusal>> {
+        let after = match self.after(context, sku, &adjustment, precondition) {
+            Ok(after) => after,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         self.adjustments.push(NewAdjustment::of(&after, &adjustment));
         let cause = events::cause_of_adjustment(adjustment);
-        let event = events::event(&after, cause, context.traceparent.clone())?;
-        self.events.push(event);
+        self.events.push(events::event(&after, cause, context.traceparent.clone())?);
         self.changed.insert(sku.clone());
-        let adjusted = AdjustedLine { version: after.version, quantity: after.quantity };
-        self.products.insert(sku.clone(), after);
-        Ok(adjusted)
+        self.products.insert(sku.clone(), after.clone());
+        Ok(Ok(after))
     }
 
-    fn write(self, conn: &mut Conn, context: &WriteContext) -> Result<(), ChangeError> {
+    fn after(
+        &self,
+        context: &WriteContext,
+        sku: &Sku,
+        adjustment: &Adjustment,
+        precondition: &Precondition,
+    ) -> Result<Product, ChangeRefusal> {
+        let before = existing(self.products.get(sku).cloned(), sku)?;
+        precondition.check(Some(before.version))?;
+        before.adjusted(adjustment.delta.get(), context.now)
+    }
+
+    /// Writes all of it.
+    pub(super) fn write(self, conn: &mut Conn, outbox: &Outbox) -> QueryResult<()> {
         let changed: Vec<&Product> =
             self.changed.iter().filter_map(|sku| self.products.get(sku)).collect();
         if changed.is_empty() {
@@ -97,7 +115,6 @@ impl PendingAdjustments {
         }
         model::update_stock(conn, &changed)?;
         model::insert_adjustments(conn, &self.adjustments)?;
-        context.outbox.append(conn, self.events)?;
-        Ok(())
+        outbox.append(conn, self.events).map(drop)
     }
 }

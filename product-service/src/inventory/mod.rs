@@ -5,6 +5,7 @@ mod change;
 mod details;
 mod events;
 mod fields;
+mod group;
 mod history;
 mod model;
 mod owned;
@@ -29,6 +30,7 @@ pub use fields::{
     FieldError, Price, ProductBatch, ProductContent, ProductLine, ProductLines, PutMode, Reason,
     Reference,
 };
+pub use group::{GroupedAdjustment, GroupedOutcome, adjust_group};
 pub use history::{
     HistoryError, HistoryPage, KeptVersion, PastEvent, PastState, at_moment, at_version, history,
 };

@@ -1,12 +1,14 @@
 //! The tables `product` and `adjustment`: their rows and every statement on them.
 
+use std::collections::BTreeSet;
+
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT, column};
+use common::db::{Conn, InsertColumns, ROWS_PER_INSERT, column};
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
 
 use crate::schema::{adjustment, product};
 
@@ -103,6 +105,39 @@ pub(crate) fn lock_all(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Produc
     }
 }
 
+/// As [`lock_all`], but waits for nobody: the SKUs of those that other transactions hold are returned, too.
+pub(super) fn lock_free(
+    conn: &mut Conn,
+    skus: &[&str],
+) -> QueryResult<(Vec<Product>, BTreeSet<Sku>)> {
+    let Conn::Pg(c) = conn else {
+        return Ok((lock_all(conn, skus)?, BTreeSet::new()));
+    };
+    let free: Vec<Product> = match skus {
+        [only] => product::table
+            .find(only)
+            .select(Product::as_select())
+            .for_update()
+            .skip_locked()
+            .load(c)?,
+        _ => sql_query(format!(
+            "SELECT {COLUMNS} FROM product WHERE sku = ANY($1) FOR UPDATE SKIP LOCKED"
+        ))
+        .bind::<Array<Text>, _>(skus)
+        .load(c)?,
+    };
+    if free.len() == skus.len() {
+        return Ok((free, BTreeSet::new()));
+    }
+    let found: BTreeSet<&str> = free.iter().map(|product| product.sku.as_str()).collect();
+    let missing = skus.iter().copied().filter(|sku| !found.contains(sku));
+    let held: Vec<Sku> = product::table
+        .filter(product::sku.eq_any(missing.collect::<Vec<_>>()))
+        .select(product::sku)
+        .load(c)?;
+    Ok((free, held.into_iter().collect()))
+}
+
 /// Adds a product, unless another transaction added it first: then `false`, and it is committed by now.
 pub(super) fn insert(conn: &mut Conn, row: &Product) -> QueryResult<bool> {
     let inserted = on!(conn, c => diesel::insert_into(product::table)
@@ -121,7 +156,7 @@ pub(super) fn update(conn: &mut Conn, row: &Product) -> QueryResult<()> {
 /// Writes the stock of rows that this transaction has locked.
 pub(crate) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()> {
     match conn {
-        Conn::Pg(c) => sql_query(
+        Conn::Pg(c) if rows.len() > 1 => sql_query(
             "UPDATE product SET quantity = n.quantity, version = n.version, updated_us = n.updated_us
              FROM unnest($1, $2, $3, $4) AS n (sku, quantity, version, updated_us)
              WHERE product.sku = n.sku",
@@ -132,15 +167,15 @@ pub(crate) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()
         .bind::<Array<BigInt>, _>(column(rows, |row| row.updated_us))
         .execute(c)
         .map(drop),
-        Conn::Sqlite(c) => rows.iter().try_for_each(|row| {
-            diesel::update(product::table.find(&row.sku))
+        _ => rows.iter().try_for_each(|row| {
+            on!(conn, c => diesel::update(product::table.find(&row.sku))
                 .set((
                     product::quantity.eq(row.quantity),
                     product::version.eq(row.version),
                     product::updated_us.eq(row.updated_us),
                 ))
-                .execute(c)
-                .map(drop)
+                .execute(c))
+            .map(drop)
         }),
     }
 }
@@ -232,8 +267,21 @@ fn values(row: &Product) -> Values<'_> {
 
 /// Keeps accepted adjustments, in order.
 pub(super) fn insert_adjustments(conn: &mut Conn, rows: &[NewAdjustment]) -> QueryResult<()> {
-    for chunk in rows.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(adjustment::table).values(chunk).execute(c))?;
+    match conn {
+        Conn::Pg(c) => InsertColumns::into(
+            "adjustment (sku, delta, quantity, version, reason, reference, at_us)",
+        )
+        .column::<Text, _>(column(rows, |row| row.sku.as_str()))
+        .column::<BigInt, _>(column(rows, |row| row.delta))
+        .column::<BigInt, _>(column(rows, |row| row.quantity))
+        .column::<BigInt, _>(column(rows, |row| row.version))
+        .column::<Text, _>(column(rows, |row| row.reason.as_str()))
+        .column::<Nullable<Text>, _>(column(rows, |row| row.reference.as_deref()))
+        .column::<BigInt, _>(column(rows, |row| row.at_us))
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => rows.chunks(ROWS_PER_INSERT).try_for_each(|chunk| {
+            diesel::insert_into(adjustment::table).values(chunk).execute(c).map(drop)
+        }),
     }
-    Ok(())
 }

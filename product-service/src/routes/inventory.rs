@@ -12,6 +12,7 @@ use common::inventory::Sku;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::adjusting::{AdjustRequest, AdjustmentLanes};
 use super::history::{AsOfQuery, HistoryGone};
 use super::problems::problem_of_line;
 use crate::inventory::{
@@ -273,20 +274,15 @@ async fn replace(
     )
 )]
 async fn adjust(
-    inventory: Data<Inventory>,
+    lanes: Data<AdjustmentLanes>,
     sku: Sku,
     precondition: Precondition,
     key: IdempotencyKey,
     trace: TraceParent,
     body: StrictJson<Adjustment>,
 ) -> ProblemResult<HttpResponse> {
-    let adjustment = body.value;
-    let work = move |conn: &mut _, context: &_| {
-        let product = inventory::adjust(conn, context, &sku, adjustment, &precondition)?;
-        let version = product.version;
-        Ok(Reply::json(StatusCode::OK, &ProductView::from(product))?.with_version(version))
-    };
-    inventory.write(key, &body.bytes, trace, work).await
+    let (adjustment, body) = (body.value, body.bytes);
+    lanes.adjust(AdjustRequest { sku, adjustment, precondition, key, body, trace }).await
 }
 
 /// Adjust the stock of many products, in order, in one transaction

@@ -1,5 +1,6 @@
 //! What this service answers under `/api/v1`.
 
+mod adjusting;
 mod details;
 mod history;
 mod inventory;
@@ -10,6 +11,8 @@ mod write;
 use actix_web::web::ServiceConfig;
 use common::http::query_config;
 use utoipa::OpenApi;
+
+pub use adjusting::AdjustmentLanes;
 
 #[derive(OpenApi)]
 #[openapi(

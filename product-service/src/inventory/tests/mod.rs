@@ -5,6 +5,7 @@
 mod adjust;
 mod batch;
 mod details;
+mod group;
 mod history;
 mod input;
 mod keys;

@@ -20,13 +20,14 @@ use stockloop_tests::http::{self, TestResponse};
 
 use crate::inventory::{Inventory, Product};
 use crate::orders::Orders;
-use crate::routes;
+use crate::routes::{self, AdjustmentLanes};
 use crate::schema::{MIGRATIONS, adjustment, product};
 
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000);
 
 pub(crate) struct ProductFixture {
     pub(crate) inventory: Inventory,
+    lanes: Data<AdjustmentLanes>,
     pub(crate) clock: ManualClock,
     _database: TestDatabase,
 }
@@ -41,13 +42,15 @@ impl ProductFixture {
         let env = Env::seeded(Arc::new(clock.clone()), 1);
         let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
         let inventory = Inventory { db, env, outbox, keys: KeysInProgress::default() };
-        Self { inventory, clock, _database: database }
+        let lanes = Data::new(AdjustmentLanes::new(inventory.clone()));
+        Self { inventory, lanes, clock, _database: database }
     }
 
     /// Everything that the service has under `/api/v1`.
     fn mount(&self, config: &mut ServiceConfig) {
         config
             .app_data(Data::new(self.inventory.clone()))
+            .app_data(self.lanes.clone())
             .app_data(Data::new(Orders { db: self.inventory.db.clone() }))
             .service(web::scope("/api/v1").configure(routes::configure));
     }

@@ -1,0 +1,214 @@
+//! Group commit: what arrives while a group is on its way rides in the next one.
+//!
+//! Nobody waits for a timer: whoever comes to an idle lane goes at once, alone. (The idea: D. DeWitt et al.,
+//! "Implementation techniques for main memory database systems", 1984.)
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
+
+/// How many may ride together.
+const GROUP: usize = 256;
+
+/// How many may wait in each lane: what stands further back would wait for longer than its client does.
+const WAITING: usize = 1_024;
+
+/// Carries a group; each rider is answered by it, or by a task that it leaves the rider to.
+type Carry<I, O> = dyn Fn(Vec<Rider<I, O>>) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// Lanes in which groups go one after the other, each lane beside the others; cheap to clone.
+pub struct Lanes<I, O> {
+    lanes: Arc<[Mutex<Lane<I, O>>]>,
+    carry: Arc<Carry<I, O>>,
+}
+
+impl<I, O> Clone for Lanes<I, O> {
+    fn clone(&self) -> Self {
+        Self { lanes: Arc::clone(&self.lanes), carry: Arc::clone(&self.carry) }
+    }
+}
+
+struct Lane<I, O> {
+    waiting: VecDeque<Rider<I, O>>,
+    is_moving: bool,
+}
+
+impl<I, O> Default for Lane<I, O> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), is_moving: false }
+    }
+}
+
+/// Something that is carried, and who waits for what becomes of it.
+#[derive(Debug)]
+pub struct Rider<I, O> {
+    /// What is carried.
+    pub item: I,
+    caller: oneshot::Sender<O>,
+    /// Where its log lines come from.
+    span: Span,
+}
+
+impl<I, O> Rider<I, O> {
+    /// Does `work` for it alone, whose log lines come from where the caller is.
+    pub async fn alone<T>(&self, work: impl Future<Output = T>) -> T {
+        work.instrument(self.span.clone()).await
+    }
+
+    /// Tells the caller what became of it.
+    pub fn answer(self, outcome: O) {
+        // A caller that went away has nobody to be told.
+        let _ = self.caller.send(outcome);
+    }
+}
+
+/// Why something was not carried to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NoRide {
+    /// Too many wait already.
+    #[error("too many wait already; try again shortly")]
+    Full,
+    /// Its group broke off.
+    #[error("the work broke off because of a flaw in this program, and its log says where")]
+    Broken,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
+    /// So many lanes, whose groups `carry` takes to their end.
+    pub fn new<F>(
+        lanes: usize,
+        carry: impl Fn(Vec<Rider<I, O>>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let lanes = (0..lanes.max(1)).map(|_| Mutex::default()).collect();
+        Self { lanes, carry: Arc::new(move |group| carry(group).boxed()) }
+    }
+
+    /// What becomes of `item`, which rides in the lane that belongs to `place`: items of one place go one after the other.
+    /// It goes on without a caller that goes away.
+    ///
+    /// # Errors
+    /// When too many wait, or the group broke off.
+    pub async fn ride(&self, place: usize, item: I) -> Result<O, NoRide> {
+        let (caller, outcome) = oneshot::channel();
+        let number = place % self.lanes.len();
+        self.enqueue(number, Rider { item, caller, span: Span::current() })?;
+        outcome.await.map_err(|_gone| NoRide::Broken)
+    }
+
+    fn enqueue(&self, number: usize, rider: Rider<I, O>) -> Result<(), NoRide> {
+        let Some(mut lane) = self.lane(number) else { return Err(NoRide::Broken) };
+        if lane.waiting.len() >= WAITING {
+            return Err(NoRide::Full);
+        }
+        lane.waiting.push_back(rider);
+        if !std::mem::replace(&mut lane.is_moving, true) {
+            tokio::spawn(self.clone().go(number));
+        }
+        Ok(())
+    }
+
+    /// Carries group after group, until nobody waits.
+    async fn go(self, number: usize) {
+        while let Some(group) = self.next(number) {
+            // A task of its own: what panics in it takes nobody along who comes later.
+            let _ = tokio::spawn((self.carry)(group)).await;
+        }
+    }
+
+    fn next(&self, number: usize) -> Option<Vec<Rider<I, O>>> {
+        let mut lane = self.lane(number)?;
+        let most = lane.waiting.len().min(GROUP);
+        lane.is_moving = most > 0;
+        lane.is_moving.then(|| lane.waiting.drain(..most).collect())
+    }
+
+    fn lane(&self, number: usize) -> Option<MutexGuard<'_, Lane<I, O>>> {
+        Some(self.lanes.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Lanes whose groups wait for the gate, and say how large each was.
+    fn gated(lanes: usize) -> (Lanes<u32, usize>, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let opened = Arc::clone(&gate);
+        let carry = move |group: Vec<Rider<u32, usize>>| {
+            let opened = Arc::clone(&opened);
+            async move {
+                opened.acquire().await.unwrap().forget();
+                let size = group.len();
+                for rider in group {
+                    assert_ne!(rider.item, u32::MAX, "a flaw");
+                    rider.answer(size);
+                }
+            }
+        };
+        (Lanes::new(lanes, carry), gate)
+    }
+
+    /// Lets `item` get in line.
+    async fn rides(
+        lanes: &Lanes<u32, usize>,
+        item: u32,
+    ) -> tokio::task::JoinHandle<Result<usize, NoRide>> {
+        let lanes = lanes.clone();
+        let task = tokio::spawn(async move { lanes.ride(0, item).await });
+        tokio::task::yield_now().await;
+        task
+    }
+
+    #[tokio::test]
+    async fn what_comes_meanwhile_rides_in_the_next_group() {
+        let (lanes, gate) = gated(1);
+        let first = rides(&lanes, 1).await;
+        // It has left before the others come.
+        tokio::task::yield_now().await;
+        let others = [rides(&lanes, 2).await, rides(&lanes, 3).await];
+        gate.add_permits(2);
+        assert_eq!(first.await.unwrap(), Ok(1));
+        for other in others {
+            assert_eq!(other.await.unwrap(), Ok(2));
+        }
+        gate.add_permits(1);
+        assert_eq!(lanes.ride(0, 4).await, Ok(1), "an idle lane moves again");
+    }
+
+    #[tokio::test]
+    async fn a_flaw_takes_only_its_own_group_along() {
+        let (lanes, gate) = gated(1);
+        gate.add_permits(2);
+        assert_eq!(lanes.ride(0, u32::MAX).await, Err(NoRide::Broken));
+        assert_eq!(lanes.ride(0, 1).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_than_have_a_place() {
+        let (lanes, gate) = gated(1);
+        let first = rides(&lanes, 0).await;
+        tokio::task::yield_now().await;
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING {
+            waiting.push(rides(&lanes, 1).await);
+        }
+        assert_eq!(lanes.ride(0, 2).await, Err(NoRide::Full));
+        gate.add_permits(1 + WAITING / GROUP);
+        assert_eq!(first.await.unwrap(), Ok(1));
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), Ok(GROUP));
+        }
+    }
+}

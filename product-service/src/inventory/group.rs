@@ -1,0 +1,65 @@
+//! Adjustments of many requests in one transaction: each is decided as if it had come alone, and one waits for no other.
+
+use std::collections::BTreeSet;
+
+use common::db::Conn;
+use common::http::Precondition;
+use common::inventory::Sku;
+use diesel::QueryResult;
+use engine::outbox::Outbox;
+
+use super::batch::PendingAdjustments;
+use super::{Adjustment, ChangeRefusal, Product, WriteContext, model};
+
+/// One request's adjustment.
+pub struct GroupedAdjustment<'a> {
+    /// Of which product.
+    pub sku: &'a Sku,
+    /// By how much, and why.
+    pub adjustment: &'a Adjustment,
+    /// What the client knows of it.
+    pub precondition: &'a Precondition,
+    /// Its moment and its trace.
+    pub context: &'a WriteContext,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupedOutcome {
+    /// It is done, and this is the product now.
+    Adjusted(Product),
+    /// It is refused, and nothing of it was written.
+    Refused(ChangeRefusal),
+    /// Another transaction holds its product: nothing was done, and it has to go by itself.
+    Held,
+}
+
+/// Adjusts in order; each that is done is a version and an event of its own. The outcomes are in the order of `group`.
+///
+/// # Errors
+/// When a statement fails; then all of it has to be rolled back.
+pub fn adjust_group(
+    conn: &mut Conn,
+    outbox: &Outbox,
+    group: &[GroupedAdjustment<'_>],
+) -> QueryResult<Vec<GroupedOutcome>> {
+    let skus: BTreeSet<&str> = group.iter().map(|one| one.sku.as_str()).collect();
+    let skus: Vec<&str> = skus.into_iter().collect();
+    let (free, held) = model::lock_free(conn, &skus)?;
+    let mut pending = PendingAdjustments::of(free);
+    let mut outcomes = Vec::with_capacity(group.len());
+    for one in group {
+        if held.contains(one.sku) {
+            outcomes.push(GroupedOutcome::Held);
+            continue;
+        }
+        let outcome =
+            pending.adjust(one.context, one.sku, one.adjustment.clone(), one.precondition)?;
+        outcomes.push(match outcome {
+            Ok(product) => GroupedOutcome::Adjusted(product),
+            Err(refusal) => GroupedOutcome::Refused(refusal),
+        });
+    }
+    pending.write(conn, outbox)?;
+    Ok(outcomes)
+}
