@@ -4,6 +4,8 @@ set -eu
 cd "$(dirname "$0")"
 lib=$VIEWS/lib
 tmp=$VIEWS/tmp
+# The jobs that run: without till.sql the till is switched off.
+files=${VIEW_FILES:-inventory.sql sales.sql till.sql purchases.sql}
 
 # Only where the POM is another one than last time: a restart needs no network.
 if ! cmp -s pom.xml "$lib/pom.xml"; then
@@ -18,5 +20,6 @@ rm -rf "$tmp"
 mkdir -p "$tmp"
 CHECKPOINTS=$VIEWS/checkpoints
 export CHECKPOINTS
+# Unquoted, since it names several.
 exec java -Xmx1g "-Djava.io.tmpdir=$tmp" -Dlog4j2.configurationFile=log4j2.properties \
-    -cp "$lib/*" SqlRunner.java inventory.sql sales.sql purchases.sql
+    -cp "$lib/*" SqlRunner.java $files

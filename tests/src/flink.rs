@@ -15,15 +15,20 @@ const POM: &str = include_str!("../../deploy/flink/pom.xml");
 const RUNNER: &str = include_str!("../../deploy/flink/SqlRunner.java");
 const LOGGING: &str = include_str!("../../deploy/flink/log4j2.properties");
 
-/// The files of statements, each a job, in the order in which they are given to the program.
-const FILES: [(&str, &str); 3] = [
+const README: &str = include_str!("../../deploy/flink/README.md");
+const SALES: &str = include_str!("../../deploy/flink/sales.sql");
+
+/// The files of statements, each a job.
+const FILES: [(&str, &str); 4] = [
     ("inventory.sql", include_str!("../../deploy/flink/inventory.sql")),
-    ("sales.sql", include_str!("../../deploy/flink/sales.sql")),
+    ("sales.sql", SALES),
+    ("till.sql", include_str!("../../deploy/flink/till.sql")),
     ("purchases.sql", include_str!("../../deploy/flink/purchases.sql")),
 ];
 
-/// Three jobs are compiled and planned, one after the other.
+/// Four jobs are compiled and planned, one after the other.
 const START_DEADLINE: Duration = Duration::from_secs(180);
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 static SHARED: Once<Flink> = Once::new();
 
@@ -49,40 +54,47 @@ impl Flink {
 
     /// The views on the broker at `brokers`, not started yet.
     ///
-    /// `changes` are texts of the statements, and what stands there instead.
+    /// `changes` are texts of the statements, and what stands there instead. Beside the files of `deploy/flink` is
+    /// `phone.sql`, the channel that their README adds.
     pub fn views(&self, brokers: &str, changes: &[(&str, String)]) -> anyhow::Result<FlinkViews> {
+        let mut files = Vec::from(FILES.map(|(name, sql)| (name, sql.to_owned())));
+        files.push(("phone.sql", phone()?));
         for (text, _) in changes {
-            let is_there = FILES.iter().any(|(_, sql)| sql.contains(text));
+            let is_there = files.iter().any(|(_, sql)| sql.contains(text));
             ensure!(is_there, "no file of deploy/flink says {text}");
         }
         let folder = scratch::folder("flink")?;
         fs::create_dir(folder.join("tmp"))?;
         fs::write(folder.join("SqlRunner.java"), RUNNER)?;
         fs::write(folder.join("log4j2.properties"), LOGGING)?;
-        for (name, sql) in FILES {
+        for (name, sql) in files {
             let change = |sql: String, (from, to): &(&str, String)| sql.replace(from, to);
-            fs::write(folder.join(name), changes.iter().fold(sql.to_owned(), change))?;
+            fs::write(folder.join(name), changes.iter().fold(sql, change))?;
         }
         let (jars, brokers) = (self.jars.clone(), brokers.to_owned());
-        Ok(FlinkViews { jars, folder, brokers, child: None })
+        Ok(FlinkViews { jars, folder, brokers, machines: Vec::new() })
     }
 }
 
-/// The jobs of the views in one Java machine, which can be killed and go on from their checkpoints.
+/// The jobs of the views, which can be killed and go on from their checkpoints.
 #[derive(Debug)]
 pub struct FlinkViews {
     jars: PathBuf,
     folder: PathBuf,
     brokers: String,
-    child: Option<Child>,
+    machines: Vec<Machine>,
+}
+
+/// A Java machine, and the files whose jobs it runs.
+#[derive(Debug)]
+struct Machine {
+    files: Vec<&'static str>,
+    child: Child,
 }
 
 impl FlinkViews {
-    /// Starts all jobs, or starts them again from their last checkpoints; they run then.
-    pub fn start(&mut self) -> anyhow::Result<()> {
-        if self.child.is_some() {
-            return Ok(());
-        }
+    /// Starts the jobs of these files in one Java machine, from their last checkpoints if there are any; they run then.
+    pub fn start(&mut self, files: &[&'static str]) -> anyhow::Result<()> {
         let folder = &self.folder;
         let mut child = Launch::new("java")
             .args(["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
@@ -95,58 +107,75 @@ impl FlinkViews {
             .arg("-cp")
             .arg(self.jars.join("*"))
             .arg("SqlRunner.java")
-            .args(FILES.map(|(name, _)| name))
+            .args(files)
             .env("BROKERS", &self.brokers)
             .env("CHECKPOINTS", self.checkpoints())
             .folder(folder)
             .spawn()?;
-        for (name, _) in FILES {
+        for name in files {
             child.wait_for_line(&runs(name), START_DEADLINE).context("Flink did not start")?;
         }
-        self.child = Some(child);
+        self.machines.push(Machine { files: files.to_vec(), child });
         Ok(())
     }
 
-    /// Kills it as a crash does.
+    /// Ends the Java machine that runs the job of this file, as `kill` does.
+    pub fn stop(&mut self, file: &'static str) -> anyhow::Result<()> {
+        let found = self.machines.iter().position(|machine| machine.files.contains(&file));
+        let found = found.with_context(|| format!("{file} does not run"))?;
+        self.machines.remove(found).child.terminate(STOP_DEADLINE).map(drop)
+    }
+
+    /// Kills all of them as a crash does.
     pub fn kill9(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill9();
+        for mut machine in self.machines.drain(..) {
+            machine.child.kill9();
         }
     }
 
-    /// Fails once it has ended by itself, which it does when a job has failed for good.
+    /// Fails once a Java machine has ended by itself, which it does when a job has failed for good.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        let child = self.child.as_mut().context("Flink is not started")?;
-        match child.exited() {
-            None => Ok(()),
-            Some(status) => bail!("Flink ended ({status})\n{}", child.log_tail()),
+        ensure!(!self.machines.is_empty(), "Flink is not started");
+        for Machine { files, child } in &mut self.machines {
+            if let Some(status) = child.exited() {
+                bail!("Flink with {files:?} ended ({status})\n{}", child.log_tail());
+            }
         }
+        Ok(())
     }
 
-    /// The files whose jobs have no checkpoint yet.
+    /// The files whose jobs run and have no checkpoint yet.
     pub fn without_checkpoint(&self) -> Vec<&'static str> {
-        let names = FILES.into_iter().map(|(name, _)| name);
+        let names = self.machines.iter().flat_map(|machine| machine.files.iter().copied());
         names.filter(|name| !has_checkpoint(&self.checkpoints().join(name))).collect()
     }
 
-    /// The files whose jobs began at the beginning rather than at a checkpoint, by what it printed at its start.
+    /// The files whose jobs run and began at the beginning rather than at a checkpoint, by what was printed then.
     pub fn from_the_beginning(&self) -> Vec<&'static str> {
-        let names = FILES.into_iter().map(|(name, _)| name);
-        names.filter(|name| self.began_anew(name)).collect()
+        self.machines.iter().flat_map(Machine::from_the_beginning).collect()
     }
 
-    fn began_anew(&self, name: &str) -> bool {
-        let line = self.child.as_ref().and_then(|child| child.line(&runs(name)));
-        line.is_none_or(|line| line.ends_with("the beginning"))
-    }
-
-    /// The last lines that it wrote, for messages.
+    /// The last lines that each Java machine wrote, for messages.
     pub fn log_tail(&self) -> String {
-        self.child.as_ref().map_or_else(|| "it does not run".to_owned(), Child::log_tail)
+        let tails: Vec<String> =
+            self.machines.iter().map(|machine| machine.child.log_tail()).collect();
+        tails.join("\n")
     }
 
     fn checkpoints(&self) -> PathBuf {
         self.folder.join("checkpoints")
+    }
+}
+
+impl Machine {
+    fn from_the_beginning(&self) -> Vec<&'static str> {
+        let names = self.files.iter().copied();
+        names.filter(|name| self.began_anew(name)).collect()
+    }
+
+    fn began_anew(&self, name: &str) -> bool {
+        let line = self.child.line(&runs(name));
+        line.is_none_or(|line| line.ends_with("the beginning"))
     }
 }
 
@@ -167,6 +196,14 @@ fn ensure_compiler() -> anyhow::Result<()> {
         "the `java` on PATH has no compiler; a JDK 17 has, not only a JRE"
     );
     Ok(())
+}
+
+/// The channel that the README adds, as it says: what sales.sql begins with, and the statements that it shows.
+fn phone() -> anyhow::Result<String> {
+    let (beginning, _) = SALES.split_once("\n);\n").context("sales.sql has no table")?;
+    let (_, shown) = README.split_once("```sql\n").context("the README shows no statements")?;
+    let (statements, _) = shown.split_once("```").context("its statements have no end")?;
+    Ok(format!("{beginning}\n);\n\n{statements}"))
 }
 
 /// What is printed when the job of a file runs.

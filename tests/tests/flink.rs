@@ -1,5 +1,5 @@
 //! The views of `deploy/flink` on real parts: what they say is what the services and the till say, row by row, and
-//! Flink loses and doubles nothing when it is killed.
+//! Flink loses and doubles nothing when it is killed. A channel can be switched off and on, and another one added.
 
 mod expected;
 
@@ -16,7 +16,7 @@ use stockloop_tests::poll::eventually;
 use stockloop_tests::program::Program;
 use stockloop_tests::real;
 
-use self::expected::{Expected, nonsense, sorted};
+use self::expected::{Expected, calls, nonsense, sorted};
 use crate::system::topics::Topics;
 use crate::system::{DEADLINE, PARTITIONS, RealParts, TestSystem, text};
 
@@ -28,6 +28,15 @@ const SALES: &str = "../data/online_retail_2010-12.csv.gz";
 
 /// The customer with the most invoices among the first of these lines.
 const CUSTOMER: &str = "17850";
+
+/// Who buys by phone only.
+const CALLER: &str = "C-1003";
+
+/// The jobs by their files.
+const ALL: &[&str] = &["inventory.sql", "sales.sql", "till.sql", "purchases.sql"];
+const ALL_BUT_THE_TILL: &[&str] = &["inventory.sql", "sales.sql", "purchases.sql"];
+const TILL: &str = "till.sql";
+const PHONE: &str = "phone.sql";
 
 const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact")];
 
@@ -42,7 +51,7 @@ async fn the_views_say_what_the_services_and_the_till_say() {
     shop.cancel(&taken_back).await;
     shop.play_till(400);
     shop.write_nonsense().await;
-    shop.flink.start().expect("Flink starts");
+    shop.flink.start(ALL).expect("Flink starts");
     shop.assert_current().await;
     shop.wait_for_checkpoints().await;
 
@@ -62,7 +71,8 @@ async fn the_views_say_what_the_services_and_the_till_say() {
     shop.cancel(&only).await;
     assert_eq!(shop.system.product.delete("/api/v1/inventory/MUG").await.status, 204);
     shop.order("C-1002", &[("TEA", 1)]).await;
-    shop.flink.start().expect("Flink starts again");
+    shop.flink.start(ALL_BUT_THE_TILL).expect("Flink starts again");
+    shop.flink.start(&[TILL]).expect("the till's job starts again, in a process of its own");
     assert!(shop.flink.from_the_beginning().is_empty(), "{}", shop.flink.log_tail());
     let expected = shop.assert_current().await;
 
@@ -77,13 +87,44 @@ async fn the_views_say_what_the_services_and_the_till_say() {
     assert_eq!(expected.dead.len(), 2 * nonsense().len());
     assert!(expected.stock.values().any(|product| product["quantity"] == json!(-3)));
     assert!(!expected.stock.contains_key("MUG") && expected.stock.len() == 3);
+
+    let off = switch_off_the_till(&mut shop).await;
+    switch_it_on_beside_the_phone(&mut shop, &off).await;
     shop.close().await;
+}
+
+/// The till sells on, but what it sells is in no view; nothing else notices. Returns what the views say then.
+async fn switch_off_the_till(shop: &mut Shop) -> Expected {
+    shop.flink.stop(TILL).expect("the till's job stops");
+    let sold_before = shop.messages("till");
+    shop.play_till(900);
+    shop.write_nonsense().await;
+    let order = shop.order(CUSTOMER, &[("TEA", 2)]).await;
+    let off = shop.assert_current_with(&sold_before).await;
+    assert_eq!(off.purchases[CUSTOMER]["purchases"][0]["sale_id"], order, "the newest");
+    off
+}
+
+/// What the till sold meanwhile counts now, and once, and so does what is sold in the channel that the README adds.
+async fn switch_it_on_beside_the_phone(shop: &mut Shop, off: &Expected) {
+    shop.take_calls().await;
+    shop.flink.start(&[TILL, PHONE]).expect("the till's job starts again, and one more");
+    assert_eq!(shop.flink.from_the_beginning(), [PHONE], "{}", shop.flink.log_tail());
+    let on = shop.assert_current().await;
+
+    // It was worth comparing.
+    assert!(on.sold("till") > off.sold("till"), "the till sold more");
+    assert_eq!(on.dead.len(), off.dead.len() + nonsense().len());
+    assert_eq!((off.sold("phone"), on.sold("phone")), (0, 3), "of four calls, two are the same");
+    assert_eq!(on.purchases[CALLER]["purchases"][0]["total_minor"], 3 * 355);
+    let channel = |place: usize| &on.purchases[CUSTOMER]["purchases"][place]["channel"];
+    assert_eq!([channel(0), channel(1), channel(2)], ["web", "phone", "till"]);
 }
 
 /// Both services, a till, and Flink, which is dropped before what it reads.
 struct Shop {
     flink: FlinkViews,
-    till: FutureProducer,
+    producer: FutureProducer,
     system: TestSystem,
     brokers: String,
     /// What the names of its topics begin with.
@@ -103,8 +144,8 @@ impl Shop {
         let changes = changes(&system.topics, &prefix);
         let flink = flink.views(&kafka.brokers(), &changes).expect("the views can be prepared");
         system.start_both();
-        let (till, brokers) = (system.topics.producer(), kafka.brokers());
-        Some(Self { flink, till, system, brokers, prefix, orders: Vec::new() })
+        let (producer, brokers) = (system.topics.producer(), kafka.brokers());
+        Some(Self { flink, producer, system, brokers, prefix, orders: Vec::new() })
     }
 
     async fn close(self) {
@@ -185,11 +226,22 @@ impl Shop {
 
     /// Writes to the till's topic what makes no sense.
     async fn write_nonsense(&self) {
-        let topic = self.topic("till");
         for (line, _) in nonsense() {
-            let record = FutureRecord::to(&topic).key("536365").payload(&line);
-            self.till.send(record, DEADLINE).await.expect("the broker takes anything");
+            self.write("till", "536365", &line).await;
         }
+    }
+
+    /// Sells by phone, also to the customer who buys in the other channels.
+    async fn take_calls(&self) {
+        for line in calls(CALLER, CUSTOMER) {
+            self.write("phone", "P", &line).await;
+        }
+    }
+
+    async fn write(&self, topic: &str, key: &str, line: &str) {
+        let topic = self.topic(topic);
+        let record = FutureRecord::to(&topic).key(key).payload(line);
+        self.producer.send(record, DEADLINE).await.expect("the broker takes anything");
     }
 
     async fn wait_for_checkpoints(&mut self) {
@@ -203,9 +255,15 @@ impl Shop {
 
     /// Waits until all views are what they have to be, and returns that.
     async fn assert_current(&mut self) -> Expected {
+        let till = self.messages("till");
+        self.assert_current_with(&till).await
+    }
+
+    /// The same where the till has sold only this.
+    async fn assert_current_with(&mut self, till: &[OwnedMessage]) -> Expected {
         self.system.wait_until_settled().await;
-        let till = self.system.topics.all_of(&self.topic("till"));
-        let expected = Expected::of(&self.system, &self.orders, &till).await;
+        let phone = self.messages("phone");
+        let expected = Expected::of(&self.system, &self.orders, till, &phone).await;
         eventually("the views to be current", PATIENCE, async || {
             self.flink.check().expect("it runs");
             let differences = self.differences(&expected);
@@ -264,7 +322,7 @@ impl Shop {
     /// The last value of each key on a topic of the views.
     fn view(&self, name: &str) -> BTreeMap<String, Value> {
         let mut rows = BTreeMap::new();
-        for message in self.system.topics.all_of(&self.topic(name)) {
+        for message in self.messages(name) {
             let key = key(&message);
             match message.payload() {
                 None => drop(rows.remove(&key)),
@@ -274,6 +332,11 @@ impl Shop {
             }
         }
         rows
+    }
+
+    /// All that is on a topic of the views now.
+    fn messages(&self, name: &str) -> Vec<OwnedMessage> {
+        self.system.topics.all_of(&self.topic(name))
     }
 
     fn topic(&self, name: &str) -> String {
@@ -287,7 +350,8 @@ async fn make_topics(kafka: &KafkaBroker, prefix: &str) {
         let made = kafka.create_topic_with(&name(view), PARTITIONS, COMPACTED).await;
         made.expect("a topic can be made");
     }
-    let made = kafka.create_topics(&[&name("till"), &name("till-dead")], PARTITIONS).await;
+    let others = ["till", "till-dead", "phone"].map(name);
+    let made = kafka.create_topics(&others.each_ref().map(String::as_str), PARTITIONS).await;
     made.expect("topics can be made");
 }
 
@@ -303,6 +367,7 @@ fn changes(topics: &Topics, prefix: &str) -> Vec<(&'static str, String)> {
         ("'product-service'", quoted(topics.product())),
         ("'till.sales.v1'", own("till")),
         ("'till.sales.dead.v1'", own("till-dead")),
+        ("'phone.sales.v1'", own("phone")),
         ("'stockloop.sales.v1'", own("sales")),
         ("'stockloop.views.stock_value.v1'", own("stock-value")),
         ("'stockloop.views.purchases.v1'", own("purchases")),

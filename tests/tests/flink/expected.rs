@@ -1,4 +1,4 @@
-//! What the views have to say, computed from what the services and the till say.
+//! What the views have to say, computed from what the services, the till and the phone say.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,9 +51,15 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// By what the services say now, of these orders, and by what is on the till's topic.
-    pub(super) async fn of(system: &TestSystem, orders: &[String], till: &[OwnedMessage]) -> Self {
+    /// By what the services say now, of these orders, and by messages of the till and of the phone.
+    pub(super) async fn of(
+        system: &TestSystem,
+        orders: &[String],
+        till: &[OwnedMessage],
+        phone: &[OwnedMessage],
+    ) -> Self {
         let mut lines = till_lines(till);
+        lines.extend(phone_lines(phone));
         for order in orders {
             let order = system.order.get(&format!("/api/v1/orders/{order}")).await.ok();
             lines.extend(web_lines(&order));
@@ -61,6 +67,11 @@ impl Expected {
         let (stock, purchases) = (stock(system).await, purchases(&lines));
         let sales = sorted(lines.iter().map(SoldLine::row).collect());
         Self { stock, purchases, sales, dead: dead(till) }
+    }
+
+    /// Lines that were sold in a channel.
+    pub(super) fn sold(&self, channel: &str) -> usize {
+        self.sales.iter().filter(|line| line["channel"] == channel).count()
     }
 }
 
@@ -77,7 +88,7 @@ impl SoldLine {
             "sold_at": self.sold_at,
             "cancelled": self.cancelled,
         });
-        if self.channel == "web" {
+        if self.channel != "till" {
             row["line_id"] = json!(self.sku);
         }
         row
@@ -109,6 +120,23 @@ pub(super) fn nonsense() -> Vec<(String, &'static str)> {
         (line.to_string(), reason)
     });
     NO_OBJECTS.into_iter().map(|line| (line.to_owned(), NO_OBJECT)).chain(wrong).collect()
+}
+
+/// What is sold by phone to these two, in the columns that the README gives its table; the first line comes twice.
+pub(super) fn calls(one: &str, other: &str) -> Vec<String> {
+    let line = |call: &str, customer: &str, sku: &str, pieces: i64| {
+        let call = json!({
+            "call_id": call,
+            "customer": customer,
+            "sku": sku,
+            "pieces": pieces,
+            "pence": 355,
+            "taken_at": "2011-01-04T10:15:00.000000Z",
+        });
+        call.to_string()
+    };
+    let first = line("P-1", one, "TEA", 2);
+    vec![first.clone(), first, line("P-1", one, "JAM", 1), line("P-2", other, "TEA", 3)]
 }
 
 /// Each product with the value of its stock, as product-service's list has it.
@@ -168,6 +196,29 @@ fn till_line(line: &str) -> SoldLine {
         quantity: column("Quantity").parse().expect("a number"),
         price: Some(pence(&column("Price"))),
         sold_at: moment(&column("InvoiceDate")),
+        cancelled: false,
+    }
+}
+
+/// The lines on the phone's topic; what names the same call and product is one line.
+fn phone_lines(messages: &[OwnedMessage]) -> Vec<SoldLine> {
+    let lines = messages.iter().map(phone_line);
+    let lines: BTreeMap<(String, String), SoldLine> =
+        lines.map(|line| ((line.sale.clone(), line.sku.clone()), line)).collect();
+    lines.into_values().collect()
+}
+
+fn phone_line(message: &OwnedMessage) -> SoldLine {
+    let (_, line) = key_and_text(message);
+    let columns: Value = serde_json::from_str(&line).expect("the calls are JSON");
+    SoldLine {
+        channel: "phone",
+        sale: text(&columns["call_id"]),
+        customer: Some(text(&columns["customer"])),
+        sku: text(&columns["sku"]),
+        quantity: number(&columns["pieces"]),
+        price: Some(number(&columns["pence"])),
+        sold_at: text(&columns["taken_at"]),
         cancelled: false,
     }
 }

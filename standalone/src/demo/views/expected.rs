@@ -90,7 +90,7 @@ pub(super) fn till_lines(source: &Source, limit: Option<u64>) -> Result<TillLine
     Ok(found)
 }
 
-/// The sale that a line is by the rules of sales.sql; none if it makes no sense.
+/// The sale that a line is by the rules of till.sql; none if it makes no sense.
 fn till_sale(raw: &RawLine) -> Option<Sale> {
     let columns = raw.columns.each_ref().map(|value| value.trim_matches(' '));
     let [invoice, sku, _, quantity, _, price, customer] = columns;

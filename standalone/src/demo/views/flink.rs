@@ -14,9 +14,10 @@ use super::java::JavaProgram;
 const POM: &str = include_str!("../../../../deploy/flink/pom.xml");
 
 /// Each is a job.
-const STATEMENTS: [(&str, &str); 3] = [
+const STATEMENTS: [(&str, &str); 4] = [
     ("inventory.sql", include_str!("../../../../deploy/flink/inventory.sql")),
     ("sales.sql", include_str!("../../../../deploy/flink/sales.sql")),
+    ("till.sql", include_str!("../../../../deploy/flink/till.sql")),
     ("purchases.sql", include_str!("../../../../deploy/flink/purchases.sql")),
 ];
 const FILES: [(&str, &str); 2] = [
@@ -31,7 +32,7 @@ pub(super) const STOCK_VALUE: &str = "stockloop.views.stock_value.v1";
 pub(super) const PURCHASES: &str = "stockloop.views.purchases.v1";
 
 /// Topics and groups in the statements that a run has for itself.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     TILL,
     DEAD,
     SALES,
@@ -39,6 +40,7 @@ const OWN: [&str; 8] = [
     PURCHASES,
     "stockloop.views.inventory",
     "stockloop.views.sales",
+    "stockloop.views.till",
     "stockloop.views.purchases",
 ];
 
