@@ -154,6 +154,8 @@ impl Relay {
         }
         let (held, env, policy) = (held.clone(), self.parts.env.clone(), self.parts.policy.clone());
         let (topic, offsets) = (self.parts.topic.clone(), offsets_of(&sent));
+        let shards: BTreeSet<i16> = sent.iter().map(|sent| sent.shard).collect();
+        let shards = &shards | &refused.iter().map(|(shard, _)| *shard).collect();
         let anew = self.offsets.begun_anew(&offsets);
         let first = sent.iter().map(|sent| sent.sent_us).min();
         let before = first.unwrap_or_else(|| env.now()).before(OVERLAP);
@@ -162,7 +164,7 @@ impl Relay {
             .db
             .write::<_, DbError>(move |conn| {
                 conn.plan_by_index()?;
-                let mine = store::fence(conn, &held)?;
+                let mine = store::fence(conn, &held, &shards)?;
                 // What is SENT is locked before what is not, as everywhere.
                 let whenever = Timestamp::from_micros(i64::MAX);
                 store::begin_anew(conn, &topic, &anew, before, whenever)?;

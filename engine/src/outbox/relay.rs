@@ -200,6 +200,11 @@ impl Relay {
             true => self.take_from_table(held, shards, &mut room, partitions).await?,
             false => self.take_from_log(&shards, &mut room, partitions).await?,
         };
+        if is_tables {
+            // Where there was something, there may be more of what was on its way and could not be read.
+            let has_gaps = found > 0 && !under_way.partitions.is_empty();
+            self.turn().read(found >= self.batch(), has_gaps);
+        }
         for (partition, (rows, origin)) in batches {
             under_way.partitions.insert(partition);
             let (parts, tell) = (self.parts.clone(), under_way.tell.clone());

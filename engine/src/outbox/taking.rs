@@ -82,9 +82,7 @@ impl Relay {
     ) -> Result<(usize, BTreeMap<i32, Batch>), DbError> {
         let Read { mut state, rows } = self.read(held, shards, room, partitions).await?;
         let found = rows.len();
-        let was_cut = found >= self.batch();
-        self.turn().read(was_cut);
-        if !was_cut && self.log.is_empty() {
+        if found < self.batch() && self.log.is_empty() {
             let waiting = rows.iter().map(|row| partition_of(row.shard, partitions)).collect();
             self.backoff.forget_idle(room, &waiting);
         }

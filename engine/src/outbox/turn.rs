@@ -14,6 +14,8 @@ pub(super) struct Turn {
     read: Option<Instant>,
     /// Whether more was there than was read.
     was_cut: bool,
+    /// Whether more may have been where nothing could be read: whatever hindered it wakes the relay when it ends.
+    had_gaps: bool,
     /// Whether it was the table's turn in the last step.
     was_tables: bool,
     /// Whether the relay will be woken to read it.
@@ -46,7 +48,7 @@ impl Turn {
     /// Whether the table is to be read in the step that begins.
     pub(super) fn begin(&mut self, log: Log, now: Instant) -> bool {
         let is_time = self.read.is_none_or(|read| now.duration_since(read) > BETWEEN_READS);
-        let goes_on = self.was_cut && (!self.was_tables || log == Log::Empty);
+        let goes_on = (self.was_cut || self.had_gaps) && (!self.was_tables || log == Log::Empty);
         self.was_tables = log == Log::Unread || is_time || goes_on;
         if self.was_tables {
             self.read = Some(now);
@@ -54,9 +56,9 @@ impl Turn {
         self.was_tables
     }
 
-    /// Notes that the table was read, and whether it had more.
-    pub(super) fn read(&mut self, was_cut: bool) {
-        (self.was_cut, self.is_promised) = (was_cut, false);
+    /// Notes that the table was read, whether it had more, and whether parts of it were left out that may have.
+    pub(super) fn read(&mut self, was_cut: bool, had_gaps: bool) {
+        (self.was_cut, self.had_gaps, self.is_promised) = (was_cut, had_gaps, false);
     }
 
     /// What is to come, after what had its turn is done.
@@ -85,7 +87,7 @@ mod tests {
         let (mut turn, mut now) = (Turn::default(), Instant::now());
         for _ in 0..3 {
             assert!(turn.begin(Log::Unread, now));
-            turn.read(false);
+            turn.read(false, false);
             assert_eq!(turn.end(Log::Unread), After::Nothing);
             now += AT_ONCE;
         }
@@ -95,7 +97,7 @@ mod tests {
     fn beside_a_log_the_table_is_read_now_and_then() {
         let (mut turn, now) = (Turn::default(), Instant::now());
         assert!(turn.begin(Log::Waiting, now), "it was never read");
-        turn.read(false);
+        turn.read(false, false);
         assert_eq!(turn.end(Log::Waiting), After::Again, "the log had no turn");
         assert!(!turn.begin(Log::Waiting, now + AT_ONCE));
         assert_eq!(turn.end(Log::Empty), After::Later, "the table had none");
@@ -105,12 +107,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_out_is_read_when_the_relay_is_woken() {
+        let (mut turn, now) = (Turn::default(), Instant::now());
+        assert!(turn.begin(Log::Empty, now));
+        turn.read(false, true);
+        assert_eq!(turn.end(Log::Empty), After::Nothing, "what it waits for wakes it");
+        assert!(turn.begin(Log::Empty, now + AT_ONCE));
+        turn.read(false, true);
+        assert!(!turn.begin(Log::Waiting, now + 2 * AT_ONCE), "they take turns");
+        assert_eq!(turn.end(Log::Waiting), After::Later, "nothing is read in a circle");
+    }
+
+    #[test]
     fn a_backlog_of_the_table_goes_on_at_once() {
         let (mut turn, now) = (Turn::default(), Instant::now());
         assert!(turn.begin(Log::Empty, now));
-        turn.read(true);
+        turn.read(true, false);
         assert!(turn.begin(Log::Empty, now + AT_ONCE), "the log has nothing");
-        turn.read(true);
+        turn.read(true, false);
         assert!(!turn.begin(Log::Waiting, now + 2 * AT_ONCE), "they take turns");
         assert_eq!(turn.end(Log::Waiting), After::Again);
         assert!(turn.begin(Log::Waiting, now + 3 * AT_ONCE));

@@ -235,8 +235,13 @@ impl LogFeed {
     /// Leaves to the table what is of no shard in `held`, what waits too long for room that others need, and what a mark
     /// has waited for too long.
     pub(in crate::outbox) fn tend(&self, held: &BTreeMap<i16, i64>, now: Instant) {
-        self.lock().leave_blocked(held, now);
-        self.0.freed.notify_one();
+        let mut state = self.lock();
+        let before = state.events;
+        state.leave_blocked(held, now);
+        if state.events < before {
+            drop(state);
+            self.0.freed.notify_one();
+        }
     }
 
     /// Takes up to `most` events of `shards`, in the order of these, as far as they `fit`.

@@ -27,10 +27,15 @@ pub(in crate::outbox) struct Confirmation {
     pub(in crate::outbox) sent_us: Timestamp,
 }
 
-/// The shards of `held` that are still its owner's, locked until the transaction ends.
-pub(in crate::outbox) fn fence(conn: &mut Conn, held: &LeaseSet) -> QueryResult<BTreeSet<i16>> {
+/// Those of `shards` that are still the owner's of `held`, locked until the transaction ends: each lock is a record in the
+/// server's log, so no more than have to be.
+pub(in crate::outbox) fn fence(
+    conn: &mut Conn,
+    held: &LeaseSet,
+    shards: &BTreeSet<i16>,
+) -> QueryResult<BTreeSet<i16>> {
     let mine = relay_lease::table
-        .filter(relay_lease::owner.eq(&held.owner))
+        .filter(relay_lease::owner.eq(&held.owner).and(relay_lease::shard.eq_any(shards)))
         .select((relay_lease::shard, relay_lease::token))
         .order(relay_lease::shard);
     let rows: Vec<(i16, i64)> = match conn {
