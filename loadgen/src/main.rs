@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod backlog;
+mod bench;
 mod fill;
 mod made;
 mod place;
@@ -12,6 +13,7 @@ mod progress;
 mod relay;
 mod report;
 mod settle;
+mod statement;
 mod storage;
 
 /// Load and measurement tools for Stockloop.
@@ -34,6 +36,8 @@ enum Command {
     Relay(relay::Arguments),
     /// Measure what answers cost the service that settles them, with one consumer and with several
     Settle(settle::Arguments),
+    /// Measure a whole service on real parts, beside what those could do at the most
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Command::Fill(arguments) => fill::run(&arguments),
         Command::Relay(arguments) => relay::run(&arguments),
         Command::Settle(arguments) => settle::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

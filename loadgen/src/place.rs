@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use common::db::{Conn, DatabaseSettings, Db, ENGINE_MIGRATIONS, Pooler};
+use common::db::{Conn, DatabaseSettings, Db, ENGINE_MIGRATIONS, MigrationSet, Pooler};
 use diesel::prelude::*;
 
 /// Where databases are made, one at a time.
@@ -19,23 +19,25 @@ pub(crate) enum Place {
 /// The places that the command line names.
 pub(crate) fn places(postgres_url: Option<&str>, sqlite_dir: Option<&Path>) -> Result<Vec<Place>> {
     let mut places = Vec::new();
-    places.extend(postgres_url.map(Place::beside).transpose()?);
+    let beside = |url| Place::beside("--postgres-url", url, "stockloop_benchmark");
+    places.extend(postgres_url.map(beside).transpose()?);
     places.extend(sqlite_dir.map(Place::within).transpose()?);
     ensure!(!places.is_empty(), "give --postgres-url, --sqlite-dir or both");
     Ok(places)
 }
 
 impl Place {
-    /// A database beside the one of `server`.
-    fn beside(server: &str) -> Result<Self> {
+    /// A database beside the one that `option` names as `server`, called after it with `_` and `suffix` behind.
+    pub(crate) fn beside(option: &str, server: &str, suffix: &str) -> Result<Self> {
         let (address, options) = server.split_at(server.find('?').unwrap_or(server.len()));
-        let parts = address.split_once("://");
+        let is_postgres = |scheme: &str| matches!(scheme, "postgres" | "postgresql");
+        let parts = address.split_once("://").filter(|(scheme, _)| is_postgres(scheme));
         let (scheme, rest) =
-            parts.context("--postgres-url: write postgres://user@host/database")?;
+            parts.with_context(|| format!("{option}: write postgres://user@host/database"))?;
         let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let name = format!("{database}_stockloop_benchmark");
+        let name = format!("{database}_{suffix}");
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        ensure!(name.chars().all(is_plain), "--postgres-url: give a database with a plain name");
+        ensure!(name.chars().all(is_plain), "{option}: give a database with a plain name");
         let url = format!("{scheme}://{host}/{name}{options}");
         Ok(Self::Postgres { server: server.to_owned(), name, url })
     }
@@ -57,12 +59,19 @@ impl Place {
 
     /// An empty database with the engine's tables.
     pub(crate) fn make(&self) -> Result<Scratch<'_>> {
+        self.make_with(&[ENGINE_MIGRATIONS])
+    }
+
+    /// An empty database, brought up to date with `sets`; without any it has no tables.
+    pub(crate) fn make_with(&self, sets: &[MigrationSet]) -> Result<Scratch<'_>> {
         self.remove()?;
         if let Self::Postgres { server, name, .. } = self {
             execute(server, &format!("CREATE DATABASE \"{name}\""))?;
         }
         let scratch = Scratch(self);
-        scratch.open()?.migrate(&[ENGINE_MIGRATIONS])?;
+        if !sets.is_empty() {
+            scratch.open()?.migrate(sets)?;
+        }
         Ok(scratch)
     }
 
@@ -96,15 +105,19 @@ fn execute(server: &str, statement: &str) -> Result<()> {
 pub(crate) struct Scratch<'a>(&'a Place);
 
 impl Scratch<'_> {
-    /// With a pool of its own.
-    pub(crate) fn open(&self) -> Result<Db> {
-        let url = match self.0 {
+    /// As a service would name it.
+    pub(crate) fn url(&self) -> String {
+        match self.0 {
             Place::Postgres { url, .. } => url.clone(),
             Place::Sqlite { file } => format!("sqlite:{}", file.display()),
-        };
+        }
+    }
+
+    /// With a pool of its own.
+    pub(crate) fn open(&self) -> Result<Db> {
         let (pool_size, connect_timeout) = (4, Duration::from_secs(10));
         let settings = DatabaseSettings {
-            url: url.into(),
+            url: self.url().into(),
             pooler: Pooler::None,
             pool_size,
             loop_pool_size: 4,

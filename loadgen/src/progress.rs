@@ -1,4 +1,6 @@
-//! The bar that a run shows.
+//! The bars that runs show.
+
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,5 +12,16 @@ pub(crate) fn progress_bar(name: String, length: usize) -> ProgressBar {
     }
     bar.set_message(name);
     bar.tick();
+    bar
+}
+
+/// A bar over `length` measurements, each of which takes about as long as the others.
+pub(crate) fn turns_bar(length: usize) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    // A measurement shows nothing by itself for as long as it takes.
+    bar.enable_steady_tick(Duration::from_secs(1));
     bar
 }

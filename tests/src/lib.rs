@@ -1,4 +1,4 @@
-//! What the tests of all crates stand on.
+//! What the tests of all crates stand on, and the benchmarks of `loadgen`, which start the same real parts.
 //!
 //! **For unit tests**: a fresh database for each test and each body on both ([`database`], [`on_every_database!`]), the
 //! check that a `schema.rs` is true ([`schema`]), open events in any state ([`outbox`]), the routes that an app has ([`routes`]), requests and what was

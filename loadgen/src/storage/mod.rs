@@ -7,7 +7,6 @@ mod measure;
 mod postgres;
 mod report;
 mod sqlite;
-mod statement;
 mod store;
 
 use std::path::PathBuf;

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use self::layouts::LayoutSql;
 use super::report::{Metric, Metrics};
-use super::statement::Statement;
 use super::store::{Cursor, Event, Layout, PROCESSED, Relayed, SENT, SHARDS, Store};
+use crate::statement::Statement;
 
 /// How statements get their plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

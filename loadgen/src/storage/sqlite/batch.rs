@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use self::Field::{Attempt, Id, Key, Now, Outcome, Partition, Payload, Seq, Shard, Version};
-use crate::storage::statement::Statement;
+use crate::statement::Statement;
 use crate::storage::store::{Event, PROCESSED, Relayed};
 
 /// How ids are stored.

@@ -12,7 +12,7 @@ use diesel::sqlite::Sqlite;
 use super::batch::{BatchStyle, Encoding, IdType, RowValues};
 use super::file;
 use super::layouts::{SPLIT, SPLIT_INSERT};
-use crate::storage::statement::Statement;
+use crate::statement::Statement;
 use crate::storage::store::{Event, make_events, now};
 
 /// Changes at the most: with a commit each, more would take long and tell no more.

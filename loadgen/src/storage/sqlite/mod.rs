@@ -17,8 +17,8 @@ use uuid::Uuid;
 use self::batch::{Field, RowValues};
 use self::layouts::LayoutSql;
 use super::report::{Metric, Metrics};
-use super::statement::Statement;
 use super::store::{Cursor, Event, Layout, Relayed, SENT, SHARDS, Store};
+use crate::statement::Statement;
 
 pub(super) use self::batch::{BatchStyle, Encoding, IdType};
 pub(super) use self::group_commit::group_commit;

@@ -12,7 +12,7 @@ use diesel::sql_types::HasSqlType;
 /// Literal SQL with a `{}` for each bind and rows of the SQL type `ST`.
 ///
 /// `diesel::sql_query` is never kept prepared: it is parsed and planned again on every call.
-pub(super) struct Statement<'a, DB, ST = ()> {
+pub(crate) struct Statement<'a, DB, ST = ()> {
     sql: Cow<'a, str>,
     binds: Vec<Box<dyn Bind<DB> + 'a>>,
     prepared: bool,
@@ -21,18 +21,18 @@ pub(super) struct Statement<'a, DB, ST = ()> {
 
 impl<'a, DB: Backend, ST> Statement<'a, DB, ST> {
     /// A statement that stays prepared on its connection.
-    pub(super) fn new(sql: impl Into<Cow<'a, str>>) -> Self {
+    pub(crate) fn new(sql: impl Into<Cow<'a, str>>) -> Self {
         Self { sql: sql.into(), binds: Vec::new(), prepared: true, row: PhantomData }
     }
 
     /// Whether the connection keeps the statement prepared.
-    pub(super) fn prepared(mut self, prepared: bool) -> Self {
+    pub(crate) fn prepared(mut self, prepared: bool) -> Self {
         self.prepared = prepared;
         self
     }
 
     /// Binds the next `{}`.
-    pub(super) fn bind<T, U>(mut self, value: U) -> Self
+    pub(crate) fn bind<T, U>(mut self, value: U) -> Self
     where
         DB: HasSqlType<T>,
         U: ToSql<T, DB> + 'a,

@@ -1,0 +1,118 @@
+//! Stands in for order-service: answers SUCCESS to every event, and keeps nothing.
+//!
+//! So product-service does all of its work, the settlement of answers too, and little is taken from its processors.
+
+use std::collections::BTreeMap;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Result;
+use common::config::KafkaSettings;
+use common::env::Env;
+use common::telemetry::BrokerState;
+use engine::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, Verdict, sender_of};
+use tokio::sync::oneshot;
+
+use super::broker::CONSUMER;
+
+/// As a service has them.
+const BATCH: usize = 1_000;
+const LINGER: Duration = Duration::from_millis(2);
+
+/// A thread that answers until this value is dropped.
+pub(super) struct Answers {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Answers {
+    /// Reads and answers on the broker of these settings.
+    pub(super) fn start(settings: &KafkaSettings) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answerer = {
+            // The consumer has work of its own, which it begins where it is made.
+            let _inside = runtime.enter();
+            Answerer::new(settings)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || runtime.block_on(answerer.answer_until(stopped)));
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // It takes leave of the broker, which has to be there until then.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Answerer {
+    consumer: Consumer,
+    producer: Producer,
+    /// Where the answers go.
+    topic: String,
+    env: Env,
+}
+
+impl Answerer {
+    fn new(settings: &KafkaSettings) -> Result<Self> {
+        let broker = BrokerState::default();
+        let events = &settings.inbound_topic;
+        Ok(Self {
+            consumer: Consumer::subscribe(settings, CONSUMER, events, broker.clone())?,
+            producer: Producer::new(settings, CONSUMER, broker)?,
+            topic: settings.inbound_ack_topic.clone(),
+            env: Env::system(),
+        })
+    }
+
+    async fn answer_until(self, mut stopped: oneshot::Receiver<()>) {
+        loop {
+            let records = tokio::select! {
+                _ = &mut stopped => return,
+                records = self.consumer.next_batch(BATCH, LINGER) => records,
+            };
+            // It keeps no copy that could be behind what was answered before.
+            self.consumer.assigned();
+            // What does not arrive leaves its events SENT, and that is told where they are waited for.
+            self.producer.send_all(&self.messages(&records)).await;
+        }
+    }
+
+    /// The answers to `records`, in a message for each partition that they came from.
+    fn messages(&self, records: &[Record]) -> Vec<Message> {
+        let mut acks: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
+        for record in records {
+            acks.entry(record.partition).or_default().extend(self.ack(record));
+        }
+        let message = |(partition, acks)| {
+            let (id, now, batch) = (self.env.event_id(), self.env.now(), AckBatch { acks });
+            batch.to_message(id, now, CONSUMER, &self.topic, partition).ok()
+        };
+        acks.into_iter().filter_map(message).collect()
+    }
+
+    fn ack(&self, record: &Record) -> Option<Ack> {
+        let sender = sender_of(record)?;
+        let ack = Ack {
+            event_id: sender.id,
+            attempt: sender.attempt,
+            outcome: Verdict::Success,
+            detail: Some("applied".to_owned()),
+            error: None,
+            retryable: false,
+            version: None,
+            result: None,
+            consumer: CONSUMER.to_owned(),
+            processed_at: self.env.now(),
+            traceparent: None,
+            partition: None,
+            offset: None,
+        };
+        Some(ack.of_record(record))
+    }
+}

@@ -1,0 +1,194 @@
+//! What came of measurements: figures of one, medians of several rounds, as a table and as JSON.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::report::quantile;
+
+/// What clients got done in one measurement.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figures {
+    /// Of all clients together.
+    pub(super) per_s: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+}
+
+impl Figures {
+    /// Of what took so many ms each, and `took` in all.
+    pub(super) fn of(latencies: Vec<f64>, took: Duration) -> Result<Self> {
+        ensure!(!latencies.is_empty(), "nothing was done in {took:?}: raise --seconds");
+        Ok(Self {
+            per_s: latencies.len() as f64 / took.as_secs_f64(),
+            p50_ms: quantile(latencies.clone(), 0.5),
+            p99_ms: quantile(latencies, 0.99),
+        })
+    }
+}
+
+/// One round of a case.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Round {
+    pub(super) service: Figures,
+    /// None, where there was no database to measure it on.
+    pub(super) limit: Option<Figures>,
+    /// What the service used, where its process is known.
+    pub(super) used: Option<Used>,
+}
+
+/// What a process used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Used {
+    /// Seconds of CPU, for one measurement.
+    pub(super) cpu_s: f64,
+    /// Memory at the most, since it was started.
+    pub(super) rss_mb: f64,
+}
+
+/// What is measured in each round.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) clients: u16,
+    pub(super) rounds: Vec<Round>,
+}
+
+impl Case {
+    /// The medians of all rounds.
+    pub(super) fn row(&self) -> Row {
+        let rounds = &self.rounds;
+        let of_service = |figure: fn(&Figures) -> f64| {
+            quantile(rounds.iter().map(|round| figure(&round.service)).collect(), 0.5)
+        };
+        let rate_per_s = of_service(|figures| figures.per_s);
+        let limit_per_s =
+            median(rounds.iter().filter_map(|round| Some(round.limit?.per_s)).collect());
+        let rates = || rounds.iter().map(|round| round.service.per_s);
+        Row {
+            name: self.name,
+            clients: self.clients,
+            rate_per_s,
+            limit_per_s,
+            share: limit_per_s.map(|limit| rate_per_s / limit),
+            p50_ms: of_service(|figures| figures.p50_ms),
+            p99_ms: of_service(|figures| figures.p99_ms),
+            min_per_s: rates().fold(f64::INFINITY, f64::min),
+            max_per_s: rates().fold(0.0, f64::max),
+            rss_mb: rounds.iter().filter_map(|round| Some(round.used?.rss_mb)).reduce(f64::max),
+            cpu_s: median(rounds.iter().filter_map(|round| Some(round.used?.cpu_s)).collect()),
+        }
+    }
+}
+
+/// The median; none of no values.
+fn median(values: Vec<f64>) -> Option<f64> {
+    (!values.is_empty()).then(|| quantile(values, 0.5))
+}
+
+/// A line of the table, and an element of the JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    name: &'static str,
+    clients: u16,
+    rate_per_s: f64,
+    limit_per_s: Option<f64>,
+    /// The part of the limit that the service reaches, from 0 to 1.
+    share: Option<f64>,
+    p50_ms: f64,
+    p99_ms: f64,
+    /// The slowest and the fastest round of the service.
+    min_per_s: f64,
+    max_per_s: f64,
+    rss_mb: Option<f64>,
+    cpu_s: Option<f64>,
+}
+
+const HEADINGS: [&str; 9] =
+    ["clients", "service/s", "limit/s", "share", "p50 ms", "p99 ms", "spread", "CPU s", "peak MB"];
+
+impl Row {
+    fn cells(&self) -> [String; 9] {
+        let known = |value: Option<f64>, digits: usize| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+        };
+        [
+            self.clients.to_string(),
+            format!("{:.0}", self.rate_per_s),
+            known(self.limit_per_s, 0),
+            known(self.share, 2),
+            format!("{:.2}", self.p50_ms),
+            format!("{:.2}", self.p99_ms),
+            format!("{:.0}–{:.0}", self.min_per_s, self.max_per_s),
+            known(self.cpu_s, 1),
+            known(self.rss_mb, 0),
+        ]
+    }
+}
+
+/// A table for people.
+pub(super) fn print(title: &str, rows: &[Row]) {
+    println!("{title}\n");
+    print_line(&HEADINGS.map(str::to_owned));
+    for row in rows {
+        print_line(&row.cells());
+    }
+    println!();
+}
+
+fn print_line(cells: &[String; 9]) {
+    let [clients, service, limit, share, p50, p99, spread, cpu, peak] = cells;
+    println!(
+        "{clients:>7} {service:>9} {limit:>9} {share:>6} {p50:>8} {p99:>8} {spread:>13} {cpu:>6} {peak:>8}"
+    );
+}
+
+/// Writes `rows` as JSON.
+pub(super) fn write(file: &Path, rows: &[Row]) -> Result<()> {
+    std::fs::write(file, serde_json::to_vec_pretty(rows)?)
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn round(per_s: f64, limit: Option<f64>) -> Round {
+        let figures = |per_s| Figures { per_s, p50_ms: 1.0, p99_ms: 2.0 };
+        let used = Some(Used { cpu_s: per_s / 100.0, rss_mb: per_s });
+        Round { service: figures(per_s), limit: limit.map(figures), used }
+    }
+
+    #[test]
+    fn a_row_has_the_medians_and_the_spread_of_its_rounds() {
+        let rounds =
+            vec![round(300.0, Some(1_000.0)), round(100.0, Some(800.0)), round(200.0, Some(900.0))];
+        let row = Case { name: "http", clients: 4, rounds }.row();
+        assert_eq!((row.rate_per_s, row.limit_per_s), (200.0, Some(900.0)));
+        assert_eq!(row.share, Some(200.0 / 900.0));
+        assert_eq!((row.min_per_s, row.max_per_s), (100.0, 300.0));
+        assert_eq!((row.cpu_s, row.rss_mb), (Some(2.0), Some(300.0)));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_open() {
+        let unknown = Round { used: None, ..round(100.0, None) };
+        let row = Case { name: "http", clients: 1, rounds: vec![unknown] }.row();
+        assert_eq!(row.cells()[2], "-");
+        let json = serde_json::to_value(&row).unwrap();
+        assert!(
+            json["limit_per_s"].is_null() && json["share"].is_null() && json["cpu_s"].is_null()
+        );
+    }
+
+    #[test]
+    fn nothing_done_is_no_figure() {
+        let error = Figures::of(Vec::new(), Duration::from_secs(1)).unwrap_err().to_string();
+        assert!(error.contains("--seconds"), "{error}");
+        let figures = Figures::of(vec![4.0, 2.0], Duration::from_secs(2)).unwrap();
+        assert_eq!((figures.per_s, figures.p99_ms), (1.0, 4.0));
+    }
+}

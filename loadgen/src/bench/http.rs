@@ -1,0 +1,247 @@
+//! Single adjustments over HTTP, beside the same statements on plain connections.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use common::db::Conn;
+use common::on;
+use common::schema::{outbox_pending, outbox_sent};
+use diesel::prelude::*;
+use indicatif::ProgressBar;
+
+use super::answers::Answers;
+use super::block_on;
+use super::broker::{Broker, BrokerKind};
+use super::changes::Load;
+use super::client::{self, Target};
+use super::figures::{self, Case, Round, Row, Used};
+use super::limit::Limit;
+use super::process::Process;
+use super::server::Server;
+use super::service::{Service, program};
+use crate::backlog::checkpoint;
+use crate::progress::turns_bar;
+
+/// Measures single adjustments of the stock, each a request of its own, beside what the database could do.
+///
+/// By itself it starts a PostgreSQL (fsync and synchronous_commit on, all other settings PostgreSQL's own), a broker, and
+/// product-service as a child process with its ordinary settings; something that answers its events stands in for
+/// order-service. So the whole service is measured: each adjustment is committed, sent, answered and settled. Then each
+/// client adjusts random products over one connection that it keeps, the next as soon as the one before is answered. The
+/// client is hyper's HTTP/1.1 connection, without a pool, and all clients are on one thread: they share the processors
+/// with the service.
+///
+/// The limit is what PostgreSQL does without a service, as pgbench would measure it: the statements of one adjustment,
+/// prepared, one transaction each, on as many plain connections, in a second database of the same server. Service and
+/// limit take turns, each after everything is settled and a checkpoint. Figures are medians of the rounds, spread is the
+/// slowest and the fastest of them. CPU s is what the service's process used until all of a measurement was settled,
+/// peak MB the most memory that it ever had.
+///
+/// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen bench http --quick
+  stockloop-loadgen bench http --clients 1,8 --json http.json
+  stockloop-loadgen bench http --database postgres://postgres@localhost/postgres --broker kafka
+  stockloop-loadgen bench http --url http://127.0.0.1:8081")]
+pub(super) struct Arguments {
+    /// Measure on the server of this database, whose user may make databases and checkpoints; the benchmark's are made
+    /// beside it, named after it with _stockloop_benchmark and _stockloop_limit behind, and removed at the end. With
+    /// --url: the database of that service [default: a server that is started]
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// The program that is measured [default: product-service beside this program]
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    product_service: Option<PathBuf>,
+    /// Measure the product-service that listens here, such as http://127.0.0.1:8081, which asks for no token; products
+    /// BENCH-0000000 and so on are put into it. Without --database there is no limit then
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The broker of the service that is started
+    #[arg(long, value_enum, default_value = "embedded")]
+    broker: BrokerKind,
+    // With more, a service with its ordinary settings refuses some, since too many wait for a connection already.
+    /// How many clients there are at the same time, up to 128
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = clap::value_parser!(u16).range(1..=128))]
+    clients: Vec<u16>,
+    /// Products that are put in, and adjusted at random
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    products: u32,
+    /// Seconds of one measurement [default: 12, with --quick 2]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    seconds: Option<u16>,
+    /// Rounds, in each of which everything is measured once
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Seconds that service and limit work before they are measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    warm_up: u16,
+    /// Take about a minute in all instead of about five, for a first look
+    #[arg(long)]
+    quick: bool,
+    /// Where the random products and changes begin
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Also write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn seconds(&self) -> u16 {
+        self.seconds.unwrap_or(if self.quick { 2 } else { 12 })
+    }
+
+    fn load(&self, clients: u16, seconds: u16) -> Load {
+        let (products, seed) = (self.products, self.seed);
+        Load { clients, products, time: Duration::from_secs(seconds.into()), seed }
+    }
+
+    fn title(&self) -> String {
+        let (seconds, Self { rounds, products, .. }) = (self.seconds(), self);
+        let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
+        format!(
+            "single adjustments of {products} products over HTTP, {rounds} round(s) of {seconds} s{build}"
+        )
+    }
+}
+
+/// How often it is looked whether all is settled.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long what was changed may take until it is settled.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Measures, prints the table and writes the file.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let cases = match &arguments.url {
+        Some(url) => measure_running(arguments, url)?,
+        None => measure_own(arguments)?,
+    };
+    let rows: Vec<Row> = cases.iter().map(Case::row).collect();
+    figures::print(&arguments.title(), &rows);
+    arguments.json.as_deref().map_or(Ok(()), |file| figures::write(file, &rows))
+}
+
+/// Measures a service that is started for it, on a server that is started or was named.
+fn measure_own(arguments: &Arguments) -> Result<Vec<Case>> {
+    let named = arguments.database.as_deref().map(Server::named).transpose()?;
+    let program = program("product-service", arguments.product_service.as_deref())?;
+    let server = named.map_or_else(Server::start, Ok)?;
+    // The service makes its tables itself.
+    let database = server.of_service.make_with(&[])?;
+    let of_limit = server.of_limit.make_with(product_service::SERVICE.migrations)?;
+    let broker = Broker::start(arguments.broker)?;
+    let _answers = Answers::start(&broker.settings())?;
+    let service = Service::start(&program, &database.url(), &broker.brokers())?;
+    let bench = HttpBench {
+        arguments,
+        target: Target::parse(&service.url)?,
+        process: Some(service.process()),
+        database: Some(database.connect()?),
+        limit: Some(Limit::on(&of_limit, arguments.products)?),
+    };
+    bench.measure()
+}
+
+/// Measures a service that runs already, and the limit if its database was named.
+fn measure_running(arguments: &Arguments, url: &str) -> Result<Vec<Case>> {
+    let target = Target::parse(url)?;
+    let server = arguments.database.as_deref().map(Server::named).transpose()?;
+    let migrations = product_service::SERVICE.migrations;
+    let of_limit = server.as_ref().map(|server| server.of_limit.make_with(migrations));
+    let of_limit = of_limit.transpose()?;
+    let limit = of_limit.as_ref().map(|database| Limit::on(database, arguments.products));
+    let bench = HttpBench {
+        arguments,
+        target,
+        process: None,
+        database: server.as_ref().map(Server::connect).transpose()?,
+        limit: limit.transpose()?,
+    };
+    bench.measure()
+}
+
+/// What is measured, and what on.
+struct HttpBench<'a> {
+    arguments: &'a Arguments,
+    target: Target,
+    /// The service's, where it is a child.
+    process: Option<Process>,
+    /// A connection to the service's database, where that is known.
+    database: Option<Conn>,
+    limit: Option<Limit>,
+}
+
+impl HttpBench<'_> {
+    /// All cases, round by round.
+    fn measure(mut self) -> Result<Vec<Case>> {
+        let Arguments { clients, rounds, warm_up, products, .. } = self.arguments;
+        let seconds = self.arguments.seconds();
+        block_on(client::fill(&self.target, *products))?;
+        let bar = turns_bar(1 + clients.len() * usize::from(*rounds));
+        bar.set_message("warming up");
+        let most = clients.iter().copied().max().unwrap_or(1);
+        self.round(most, *warm_up, &bar)?;
+        let case = |clients: &u16| Case { name: "http", clients: *clients, rounds: Vec::new() };
+        let mut cases: Vec<Case> = clients.iter().map(case).collect();
+        for round in 1..=*rounds {
+            for case in &mut cases {
+                bar.set_message(format!("round {round}/{rounds}, {} client(s)", case.clients));
+                case.rounds.push(self.round(case.clients, seconds, &bar)?);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(cases)
+    }
+
+    /// The service, then the limit.
+    fn round(&mut self, clients: u16, seconds: u16, bar: &ProgressBar) -> Result<Round> {
+        let load = self.arguments.load(clients, seconds);
+        self.rest()?;
+        let before = self.process.map(Process::cpu_s).transpose()?;
+        let service = block_on(client::adjust(&self.target, &load))?;
+        self.rest()?;
+        let used = self.used_since(before)?;
+        let limit = self.limit.as_ref().map(|limit| limit.measure(&load)).transpose()?;
+        bar.inc(1);
+        Ok(Round { service, limit, used })
+    }
+
+    /// What the service used since it had used so many seconds of CPU.
+    fn used_since(&self, cpu_s: Option<f64>) -> Result<Option<Used>> {
+        let (Some(process), Some(before)) = (self.process, cpu_s) else { return Ok(None) };
+        Ok(Some(Used { cpu_s: process.cpu_s()? - before, rss_mb: process.peak_mb()? }))
+    }
+
+    /// Waits until everything that was changed is settled, so that nothing of it is done in the next measurement, and
+    /// begins that with a checkpoint, so that full page images cost each the same.
+    fn rest(&mut self) -> Result<()> {
+        let Some(database) = &mut self.database else { return Ok(()) };
+        let began = Instant::now();
+        loop {
+            let open = open_events(database)?;
+            if open == 0 {
+                break;
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "{open} events were not settled within {PATIENCE:?}: does the relay send them, and does their consumer answer?"
+            );
+            thread::sleep(LOOK);
+        }
+        Ok(checkpoint(database)?)
+    }
+}
+
+/// Events that are PENDING or SENT.
+fn open_events(conn: &mut Conn) -> QueryResult<i64> {
+    let [pending, sent]: [i64; 2] = on!(conn, c => [
+        outbox_pending::table.count().get_result(c)?,
+        outbox_sent::table.count().get_result(c)?,
+    ]);
+    Ok(pending + sent)
+}

@@ -1,0 +1,213 @@
+//! What PostgreSQL could do at the most: the statements of one adjustment on plain connections, and no service.
+//!
+//! As pgbench would run them: each client is a thread with a connection of its own and statements that are prepared
+//! once, and an adjustment is a transaction. Rows are those of a service, in a database of their own, so that no relay
+//! reads what is written here.
+
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use common::env::Env;
+use common::inventory::{CHANGED, Cause, CauseKind, InventorySnapshot};
+use diesel::connection::SimpleConnection;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, SmallInt, Text, Uuid as SqlUuid};
+use engine::outbox::shard_of;
+use product_service::inventory::Product;
+
+use super::changes::{
+    Change, Changes, DESCRIPTION, Load, OPENING, PRICE_MINOR, REASON, REFERENCE, sku,
+};
+use super::figures::Figures;
+use crate::place::Scratch;
+use crate::statement::Statement;
+
+// The statements of one adjustment, as product-service has them, in their order; BEGIN and COMMIT are around them.
+const LOCK_PRODUCT: &str = "
+    SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us
+    FROM product WHERE sku = {} LIMIT 1 FOR UPDATE";
+const UPDATE_PRODUCT: &str = "
+    UPDATE product SET description = {}, quantity = {}, unit_price_minor = {}, allow_backorder = {}, removed = {},
+        version = {}, updated_us = {}
+    WHERE sku = {}";
+const INSERT_ADJUSTMENT: &str = "
+    INSERT INTO adjustment (sku, delta, quantity, version, reason, reference, at_us)
+    VALUES ({}, {}, {}, {}, {}, {}, {})";
+const READ_EPOCH: &str = "SELECT epoch FROM service_state LIMIT 1";
+const INSERT_EVENT: &str = "
+    INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, traceparent, created_us)
+    VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {})";
+const INSERT_PENDING: &str = "
+    INSERT INTO outbox_pending (id, shard, tx, attempt_limit, due_us, size)
+    VALUES ({}, {}, DEFAULT, {}, {}, {})";
+
+/// The columns of [`LOCK_PRODUCT`].
+type ProductSql = (Text, Text, BigInt, BigInt, Bool, Bool, BigInt, BigInt);
+
+/// As long as the one of every event is.
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+/// As a service has it.
+const ATTEMPTS: i32 = 5;
+
+/// A database with a service's tables, and products.
+pub(super) struct Limit {
+    url: String,
+    env: Env,
+}
+
+impl Limit {
+    /// On a database that has the tables and no rows yet.
+    pub(super) fn on(database: &Scratch<'_>, products: u32) -> Result<Self> {
+        let limit = Self { url: database.url(), env: Env::system() };
+        let now = limit.env.now().micros();
+        limit.connect()?.batch_execute(&format!(
+            "INSERT INTO product (sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us) \
+             SELECT 'BENCH-' || lpad(n::text, 7, '0'), '{DESCRIPTION}', {OPENING}, {PRICE_MINOR}, true, false, 1, {now} \
+             FROM generate_series(0, {products} - 1) AS n"
+        ))?;
+        Ok(limit)
+    }
+
+    /// Lets all clients of `load` adjust stock.
+    pub(super) fn measure(&self, load: &Load) -> Result<Figures> {
+        let clients = load.by_client().map(|changes| self.client(changes));
+        let clients: Vec<PlainClient> = clients.collect::<Result<_>>()?;
+        let (began, time) = (Instant::now(), load.time);
+        let work = |client: PlainClient| thread::spawn(move || client.adjust_for(began, time));
+        let working: Vec<JoinHandle<Result<Vec<f64>>>> = clients.into_iter().map(work).collect();
+        let mut latencies = Vec::new();
+        for thread in working {
+            let ended = thread.join().map_err(|_| anyhow!("a client of the limit broke off"))?;
+            latencies.extend(ended.context("the statements of an adjustment failed")?);
+        }
+        Figures::of(latencies, began.elapsed())
+    }
+
+    /// A client that has its statements prepared.
+    fn client(&self, changes: Changes) -> Result<PlainClient> {
+        let mut client = PlainClient { conn: self.connect()?, env: self.env.clone(), changes };
+        client.adjust()?;
+        Ok(client)
+    }
+
+    fn connect(&self) -> Result<PgConnection> {
+        let mut conn = PgConnection::establish(&self.url)?;
+        // As a service asks for it, whatever the server's default is.
+        conn.batch_execute("SET synchronous_commit = on")?;
+        Ok(conn)
+    }
+}
+
+/// A client without a service.
+struct PlainClient {
+    conn: PgConnection,
+    env: Env,
+    changes: Changes,
+}
+
+impl PlainClient {
+    /// Adjusts stock until `time` after `began`; returns how long each adjustment took, in ms.
+    fn adjust_for(mut self, began: Instant, time: Duration) -> Result<Vec<f64>> {
+        let mut latencies = Vec::new();
+        while began.elapsed() < time {
+            let asked = Instant::now();
+            self.adjust()?;
+            latencies.push(asked.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(latencies)
+    }
+
+    fn adjust(&mut self) -> Result<()> {
+        let Self { conn, env, changes } = self;
+        let Change { product, delta } = changes.draw();
+        let sku = sku(product);
+        conn.transaction(|conn| -> Result<()> {
+            let before = lock_product(conn, &sku)?;
+            let product = Product {
+                quantity: before.quantity + delta,
+                version: before.version + 1,
+                updated_us: env.now().max(before.updated_us),
+                ..before
+            };
+            update_product(conn, &product)?;
+            insert_adjustment(conn, &product, delta)?;
+            append_event(conn, env, &product)
+        })
+    }
+}
+
+fn lock_product(conn: &mut PgConnection, sku: &str) -> QueryResult<Product> {
+    Statement::<Pg, ProductSql>::new(LOCK_PRODUCT).bind::<Text, _>(sku).get_result(conn)
+}
+
+fn update_product(conn: &mut PgConnection, product: &Product) -> QueryResult<usize> {
+    Statement::<Pg>::new(UPDATE_PRODUCT)
+        .bind::<Text, _>(product.description.as_str())
+        .bind::<BigInt, _>(product.quantity)
+        .bind::<BigInt, _>(product.unit_price_minor)
+        .bind::<Bool, _>(product.allow_backorder)
+        .bind::<Bool, _>(product.removed)
+        .bind::<BigInt, _>(product.version)
+        .bind::<BigInt, _>(product.updated_us)
+        .bind::<Text, _>(product.sku.as_str())
+        .execute(conn)
+}
+
+fn insert_adjustment(conn: &mut PgConnection, product: &Product, delta: i64) -> QueryResult<usize> {
+    Statement::<Pg>::new(INSERT_ADJUSTMENT)
+        .bind::<Text, _>(product.sku.as_str())
+        .bind::<BigInt, _>(delta)
+        .bind::<BigInt, _>(product.quantity)
+        .bind::<BigInt, _>(product.version)
+        .bind::<Text, _>(REASON)
+        .bind::<Text, _>(REFERENCE)
+        .bind::<BigInt, _>(product.updated_us)
+        .execute(conn)
+}
+
+fn append_event(conn: &mut PgConnection, env: &Env, product: &Product) -> Result<()> {
+    let epoch: i64 = Statement::<Pg, BigInt>::new(READ_EPOCH).get_result(conn)?;
+    let (id, now, payload) = (env.event_id().uuid(), env.now(), payload(product)?);
+    let size = i32::try_from(payload.len())?;
+    Statement::<Pg>::new(INSERT_EVENT)
+        .bind::<SqlUuid, _>(id)
+        .bind::<SmallInt, _>(CHANGED.kind.code())
+        .bind::<Text, _>(CHANGED.name)
+        .bind::<Text, _>(product.sku.as_str())
+        .bind::<BigInt, _>(epoch)
+        .bind::<BigInt, _>(product.version)
+        .bind::<Text, _>(payload)
+        .bind::<Text, _>(TRACEPARENT)
+        .bind::<BigInt, _>(now)
+        .execute(conn)?;
+    Statement::<Pg>::new(INSERT_PENDING)
+        .bind::<SqlUuid, _>(id)
+        .bind::<SmallInt, _>(shard_of(product.sku.as_str()))
+        .bind::<Integer, _>(ATTEMPTS)
+        .bind::<BigInt, _>(now)
+        .bind::<Integer, _>(size)
+        .execute(conn)?;
+    Ok(())
+}
+
+/// The event's data, as the service writes it.
+fn payload(product: &Product) -> serde_json::Result<String> {
+    let cause = Cause {
+        kind: CauseKind::Adjustment,
+        reason: Some(REASON.to_owned()),
+        reference: Some(REFERENCE.to_owned()),
+    };
+    serde_json::to_string(&InventorySnapshot {
+        sku: product.sku.clone(),
+        description: product.description.clone(),
+        quantity: product.quantity,
+        unit_price_minor: product.unit_price_minor,
+        allow_backorder: product.allow_backorder,
+        removed: product.removed,
+        version: product.version,
+        updated_at: product.updated_us,
+        cause: Some(cause),
+    })
+}

@@ -1,0 +1,68 @@
+//! The PostgreSQL that a benchmark runs on: one of its own, or one that was named.
+
+use anyhow::{Result, anyhow, ensure};
+use common::db::Conn;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
+use stockloop_tests::postgres::{Binaries, PostgresServer};
+
+use crate::place::Place;
+
+/// A server, and where the benchmark's databases are on it.
+pub(super) struct Server {
+    url: String,
+    /// The database of a service that is started.
+    pub(super) of_service: Place,
+    /// The database of the limit.
+    pub(super) of_limit: Place,
+    _own: Option<PostgresServer>,
+}
+
+impl Server {
+    /// A new one with PostgreSQL's own settings, its data in a folder that goes with it.
+    pub(super) fn start() -> Result<Self> {
+        let own = PostgresServer::start_with(Binaries::find()?, &[])?;
+        Self::checked(own.url("postgres"), Some(own))
+    }
+
+    /// The one of the database at `url`.
+    pub(super) fn named(url: &str) -> Result<Self> {
+        Self::checked(url.to_owned(), None)
+    }
+
+    /// A connection to the database that was named.
+    pub(super) fn connect(&self) -> Result<Conn> {
+        connect(&self.url).map(Conn::Pg)
+    }
+
+    fn checked(url: String, own: Option<PostgresServer>) -> Result<Self> {
+        let place = |suffix| Place::beside("--database", &url, suffix);
+        let (of_service, of_limit) = (place("stockloop_benchmark")?, place("stockloop_limit")?);
+        let fsync = fsync(&url)?;
+        ensure!(
+            fsync == "on",
+            "--database: the server runs with fsync {fsync}: it does not keep what it has committed, so its figures mean nothing"
+        );
+        Ok(Self { url, of_service, of_limit, _own: own })
+    }
+}
+
+fn fsync(url: &str) -> Result<String> {
+    #[derive(QueryableByName)]
+    struct Setting {
+        #[diesel(sql_type = Text)]
+        value: String,
+    }
+    let query = sql_query("SELECT current_setting('fsync') AS value");
+    let Setting { value } = query.get_result(&mut connect(url)?)?;
+    Ok(value)
+}
+
+fn connect(url: &str) -> Result<PgConnection> {
+    PgConnection::establish(url).map_err(|error| {
+        // In one line; the driver's words are several.
+        let words: Vec<String> = error.to_string().split_whitespace().map(str::to_owned).collect();
+        anyhow!("--database: the server can't be reached: {}", words.join(" "))
+    })
+}

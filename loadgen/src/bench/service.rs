@@ -1,0 +1,68 @@
+//! The service that is measured: its own program, as a child process.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use stockloop_tests::ports::free_port;
+use stockloop_tests::process::{Child, Launch};
+
+use super::process::Process;
+
+/// How long a service may take until it listens.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// At New Year: a verification in the middle of a measurement would be measured with it.
+const NEVER: &str = "0 0 0 1 1 *";
+
+/// Where the program `name` is: where it was `said` to be, else beside this one.
+pub(super) fn program(name: &str, said: Option<&Path>) -> Result<PathBuf> {
+    let path = match said {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()?.with_file_name(name),
+    };
+    ensure!(
+        path.is_file(),
+        "there is no {}: build it with `cargo build --release --package {name}`, or say --{name} PATH",
+        path.display()
+    );
+    // The service runs in another folder.
+    path.canonicalize().with_context(|| format!("{} can't be found", path.display()))
+}
+
+/// A service that runs and listens; it ends with this value.
+pub(super) struct Service {
+    child: Child,
+    /// Where it listens.
+    pub(super) url: String,
+}
+
+impl Service {
+    /// Starts `program` on a database and a broker. All other settings are the ordinary ones, but for its port, and for
+    /// what would be done beside the load.
+    pub(super) fn start(program: &Path, database: &str, brokers: &str) -> Result<Self> {
+        // Nobody listens there: nothing is asked of another service.
+        let nobody = format!("http://127.0.0.1:{}", free_port()?);
+        let mut child = Launch::new(program)
+            .arg("serve")
+            .env("STOCKLOOP__HTTP__BIND", "127.0.0.1:0")
+            .env("STOCKLOOP__DATABASE__URL", database)
+            .env("STOCKLOOP__KAFKA__BROKERS", brokers)
+            .env("STOCKLOOP__KAFKA__CREATE_TOPICS", "false")
+            .env("STOCKLOOP__PEER__URL", nobody)
+            .env("STOCKLOOP__VERIFY__CRON", NEVER)
+            .spawn()?;
+        let line = child
+            .wait_for_line(" listens on http://", START_DEADLINE)
+            .with_context(|| format!("{} did not start", program.display()))?;
+        let (_, url) =
+            line.split_once(" listens on ").context("it does not say where it listens")?;
+        let url = url.trim().to_owned();
+        Ok(Self { child, url })
+    }
+
+    /// Its process.
+    pub(super) fn process(&self) -> Process {
+        Process { pid: self.child.pid() }
+    }
+}
