@@ -16,6 +16,7 @@ pub mod ids;
 pub mod inventory;
 pub mod lanes;
 pub mod orders;
+pub mod purchases;
 pub mod retry;
 pub mod schema;
 pub mod signals;

@@ -64,6 +64,7 @@ async fn a_copy_has_what_the_topic_has() {
     let view = View::of(&system);
     let unset = system.order.get("/api/v1/customers/A/purchases").await;
     unset.assert_problem(404, "not-found", "");
+    shows(&system.order, "A", "keeps no copy of the purchases").await;
 
     // The topic does not exist yet, which is told, and keeps nothing else from working.
     system.order.restart_with(&view.settings()).await;
@@ -82,8 +83,10 @@ async fn a_copy_has_what_the_topic_has() {
     has(&system.order, "A", Some(3)).await;
     has(&system.order, "B", Some(1)).await;
     has(&system.order, "C", Some(1)).await;
+    shows(&system.order, "A", "Last purchases of A").await;
     view.write("C", None).await;
     has(&system.order, "C", None).await;
+    shows(&system.order, "C", "the view has no customer").await;
     is_current(&system.order, view.topic).await;
     assert_dead_letters(&system.order, view.topic).await;
 
@@ -220,6 +223,12 @@ async fn has(order: &TestService, customer: &str, version: Option<i64>) {
         if found == version { Ok(()) } else { Err(answer) }
     })
     .await;
+}
+
+/// What the operators' page says of the customer.
+async fn shows(order: &TestService, customer: &str, words: &str) {
+    let page = order.get(&format!("/admin/purchases?customer={customer}")).await;
+    assert!(page.body.as_str().is_some_and(|html| html.contains(words)), "{words}: {page:?}");
 }
 
 /// Waits until all that is on the topic by now is taken, as a look at it shows.

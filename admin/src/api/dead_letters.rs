@@ -339,7 +339,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// Refuses what would come back as the same dead letter, or do harm.
 fn check_readable(admin: &Admin, record: &Record, has_headers: bool) -> ProblemResult<()> {
-    if admin.view_topic.as_ref() == Some(&record.topic) {
+    if admin.view_topic() == Some(record.topic.as_str()) {
         let detail = format!(
             "messages of {}, a view's topic, are not sent again: an old one would be the last of its key; mend the program that writes them, and discard it; nothing was sent",
             record.topic

@@ -59,6 +59,7 @@ use engine::restored::Restorer;
 use engine::resync::Resync;
 use engine::stats::Sampler;
 use engine::verify::{Remote, Verifier};
+use engine::views::ViewCopy;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Guard, RouteModule, Rules};
@@ -83,8 +84,8 @@ pub struct Admin {
     pub(crate) lost: Option<Lost>,
     /// What fills copies that are not complete; none where it owns nothing.
     pub(crate) bootstrap: Option<Bootstrap>,
-    /// The topic of the view that it keeps a copy of, if any.
-    pub(crate) view_topic: Option<String>,
+    /// The copy of a view, if it keeps one.
+    pub(crate) view: Option<ViewCopy>,
     pub(crate) sampler: Sampler,
     pub(crate) broker: BrokerState,
     pub(crate) producer: Producer,
@@ -110,7 +111,7 @@ impl Admin {
             restorer: engine.restorer.clone(),
             lost: engine.lost.clone(),
             bootstrap: engine.bootstrap.clone(),
-            view_topic: engine.view.as_ref().map(|view| view.topic.clone()),
+            view: engine.view.clone(),
             sampler: engine.sampler.clone(),
             broker: engine.broker.clone(),
             producer: engine.producer.clone(),
@@ -119,6 +120,11 @@ impl Admin {
             stopping: engine.stopping.clone(),
             guard,
         }
+    }
+
+    /// The topic of the view that it keeps a copy of, if any.
+    pub(crate) fn view_topic(&self) -> Option<&str> {
+        self.view.as_ref().map(|view| view.topic.as_str())
     }
 
     /// Runs an action once per `Idempotency-Key`; `work` notes it in the audit log, in the same transaction.

@@ -61,7 +61,17 @@ pub(crate) struct ViewPartition {
 }
 
 impl ViewReport {
-    /// The copy as it is now.
+    /// The copy that this service keeps, as it is now.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub(crate) async fn newest(admin: &Admin) -> ProblemResult<Self> {
+        let (broker, now) = (admin.broker.clone(), admin.env.now());
+        let topic = admin.view_topic().map(str::to_owned);
+        admin.db.read(move |conn| Ok(Self::take(conn, &broker, topic, now)?)).await
+    }
+
+    /// The same, of the view on `topic`.
     ///
     /// # Errors
     /// When the statement fails.
@@ -109,7 +119,5 @@ impl From<ViewPosition> for ViewPartition {
 )]
 pub(crate) async fn show(admin: Data<Admin>, params: Params) -> ProblemResult<Json<ViewReport>> {
     params.finish()?;
-    let (broker, topic) = (admin.broker.clone(), admin.view_topic.clone());
-    let now = admin.env.now();
-    admin.db.read(move |conn| Ok(Json(ViewReport::take(conn, &broker, topic, now)?))).await
+    Ok(Json(ViewReport::newest(&admin).await?))
 }

@@ -205,8 +205,11 @@ pub(super) struct Link {
 /// The page of what was verified, which only an owner has much to say on.
 const PROOF: &str = "/admin/proof";
 
+/// The page of what customers bought last, which only a copy of that view knows.
+const PURCHASES: &str = "/admin/purchases";
+
 /// The pages of the navigation: name, address, what they ask for.
-const LINKS: [(&str, &str, Role, Area); 11] = [
+const LINKS: [(&str, &str, Role, Area); 12] = [
     ("Overview", "/admin", Role::Viewer, Area::Overview),
     ("Events", "/admin/events", Role::Viewer, Area::Events),
     ("Jobs", "/admin/jobs", Role::Viewer, Area::Events),
@@ -215,18 +218,27 @@ const LINKS: [(&str, &str, Role, Area); 11] = [
     ("Dead letters", "/admin/dead-letters", Role::Viewer, Area::DeadLetters),
     ("Relay", "/admin/relay", Role::Viewer, Area::Relay),
     ("Quarantine", "/admin/quarantine", Role::Viewer, Area::Quarantine),
+    ("Purchases", PURCHASES, Role::Viewer, Area::Events),
     ("Audit", "/admin/audit", Role::Operator, Area::Audit),
     ("Users", "/admin/users", Role::Admin, Area::Access),
     ("Tokens", "/admin/tokens", Role::Admin, Area::Access),
 ];
 
+/// Whether this service has something to say on that page.
+fn is_here(admin: &Admin, address: &str) -> bool {
+    match address {
+        PROOF => admin.verifier.is_some(),
+        PURCHASES => admin.view.is_some(),
+        _ => true,
+    }
+}
+
 impl Frame {
     pub(super) fn new(admin: &Admin, caller: Option<&Caller>, path: &str, done: &str) -> Self {
         let may = |role, area| caller.is_some_and(|caller| caller.may(role, area));
-        let is_here = |address| address != PROOF || admin.verifier.is_some();
         let links = LINKS
             .into_iter()
-            .filter(|(_, address, role, area)| may(*role, *area) && is_here(*address));
+            .filter(|(_, address, role, area)| may(*role, *area) && is_here(admin, address));
         Self {
             service: admin.settings.service.name.clone(),
             who: caller.map(Who::of),

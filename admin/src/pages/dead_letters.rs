@@ -106,7 +106,7 @@ async fn show(context: PageContext, seq: Path<String>) -> ProblemResult<HttpResp
         hex: dump(bytes),
         text: String::from_utf8_lossy(bytes).into_owned(),
         cut,
-        is_of_view: context.admin.view_topic.as_ref() == Some(&whole.letter.topic),
+        is_of_view: context.admin.view_topic() == Some(whole.letter.topic.as_str()),
         whole,
         may_act: context.may(Role::Operator, Area::DeadLetters),
     };

@@ -19,6 +19,7 @@ mod login;
 mod lost_commands;
 mod overview;
 mod proof;
+mod purchases;
 mod relay;
 mod restored;
 mod show;
@@ -50,6 +51,7 @@ pub const RULES: Rules = Rules {
         RouteModule::new(alerts::RULES, alerts::configure),
         RouteModule::new(dead_letters::RULES, dead_letters::configure),
         RouteModule::new(relay::RULES, relay::configure),
+        RouteModule::new(purchases::RULES, purchases::configure),
         RouteModule::new(users::RULES, users::configure),
         RouteModule::new(tokens::RULES, tokens::configure),
         RouteModule::new(audit::RULES, audit::configure),

@@ -79,7 +79,8 @@ struct QuarantinePage<'a> {
 async fn show(context: PageContext) -> ProblemResult<HttpResponse> {
     let (limit, after) = place(&context)?;
     let (broker, relay) = (context.admin.broker.clone(), context.admin.settings.outbox.relay);
-    let (topic, now) = (context.admin.view_topic.clone(), context.admin.env.now());
+    let topic = context.admin.view_topic().map(str::to_owned);
+    let now = context.admin.env.now();
     let read = context.admin.db.read(move |conn| {
         let pauses = pause::list(conn, &after, limit + 1)?;
         let view = ViewReport::take(conn, &broker, topic, now)?;

@@ -36,7 +36,7 @@ pub struct CopiedView {
     pub view: Arc<dyn View>,
 }
 
-/// What makes rows of a view's messages.
+/// What makes rows of a view's messages, and knows what it has made.
 pub trait View: Send + Sync {
     /// Writes `messages`: of each key the one with the greatest place counts, also against what is stored.
     ///
@@ -50,6 +50,23 @@ pub trait View: Send + Sync {
         now: Timestamp,
         messages: &[ViewMessage<'a>],
     ) -> QueryResult<Vec<Refused<'a>>>;
+
+    /// What the copy has of `key`; none: the key is not in the view, or not yet.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn find(&self, conn: &mut Conn, key: &str) -> QueryResult<Option<ViewEntry>>;
+}
+
+/// What the copy of a view has of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewEntry {
+    /// What the view says, as JSON.
+    pub value: String,
+    /// When its message was written, by the clock of its writer or the broker.
+    pub written_at: Timestamp,
+    /// When it arrived here, by our clock.
+    pub stored_at: Timestamp,
 }
 
 /// Which of two messages of a key is the later one: that with the greater place.

@@ -48,6 +48,10 @@ impl View for Memory {
         let bad = messages.iter().filter(is_bad);
         Ok(bad.map(|one| Refused { record: one.record, reason: "it is bad".to_owned() }).collect())
     }
+
+    fn find(&self, _conn: &mut Conn, _key: &str) -> QueryResult<Option<ViewEntry>> {
+        Ok(None)
+    }
 }
 
 struct ViewFixture {

@@ -1,50 +1,10 @@
 //! What a message of the view holds, and whether that makes sense.
 
-use common::clock::Timestamp;
-use serde::{Deserialize, Serialize};
+use common::purchases::{LastPurchases, Purchase, PurchasesCustomer};
 use thiserror::Error;
-use utoipa::ToSchema;
-
-use super::PurchasesCustomer;
 
 /// Purchases of one customer at the most.
 const MAX_PURCHASES: usize = 5;
-
-/// What was bought at once: an order, or an invoice of the till.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Purchase {
-    /// When.
-    pub sold_at: Timestamp,
-    /// Where, such as `web` or `till`.
-    pub channel: String,
-    /// What the channel calls it.
-    pub sale_id: String,
-    /// Pieces in all.
-    pub pieces: i64,
-    /// The price of all in minor units; null if a line has none.
-    pub total_minor: Option<i64>,
-    /// What it is made of.
-    pub lines: Vec<PurchaseLine>,
-}
-
-/// A product within a purchase.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PurchaseLine {
-    /// Which.
-    pub sku: String,
-    /// Pieces.
-    pub quantity: i64,
-    /// The price of one piece in minor units; null where the channel names none.
-    pub unit_price_minor: Option<i64>,
-}
-
-/// The value of a message. Fields that are not known are left aside.
-#[derive(Debug, Deserialize)]
-struct Document {
-    customer: String,
-    version: i64,
-    purchases: Vec<Purchase>,
-}
 
 /// What a customer's message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +42,7 @@ impl Arrival {
         let Some(value) = value else {
             return Ok(Self { customer, version: 0, purchases: None });
         };
-        let document: Document = serde_json::from_slice(value)?;
+        let document: LastPurchases = serde_json::from_slice(value)?;
         if document.customer != customer {
             return Err(InvalidMessage::OtherCustomer {
                 key: customer,

@@ -7,14 +7,9 @@ mod tests;
 mod view;
 
 use common::db::Db;
-use common::http::Text;
 
-pub use incoming::{Purchase, PurchaseLine};
 pub use model::{CustomerPurchases, find};
 pub use view::PurchasesView;
-
-/// Whom purchases are of: 1 to 200 characters.
-pub type PurchasesCustomer = Text<1, 200>;
 
 /// What the purchases' routes work with; cheap to clone.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
+use engine::views::ViewEntry;
 
 use crate::schema::customer_purchases;
 
@@ -29,6 +30,14 @@ pub struct CustomerPurchases {
     pub written_us: Timestamp,
     /// When it arrived here, by our clock.
     pub stored_us: Timestamp,
+}
+
+impl CustomerPurchases {
+    /// None of a customer who was taken out of the view.
+    pub(super) fn into_entry(self) -> Option<ViewEntry> {
+        let Self { purchases, written_us, stored_us, .. } = self;
+        purchases.map(|value| ViewEntry { value, written_at: written_us, stored_at: stored_us })
+    }
 }
 
 /// The purchases of `customer`, or what is left of one who was taken out of the view.

@@ -12,7 +12,7 @@ use common::db::{Conn, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
 use engine::dead_letters;
 use engine::kafka::Record;
-use engine::views::{CopiedView, Place, Taken, View, ViewCopy, ViewMessage};
+use engine::views::{CopiedView, Place, Taken, View, ViewCopy, ViewEntry, ViewMessage};
 use serde_json::{Value, json};
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::http::{self, TestResponse};
@@ -69,6 +69,14 @@ impl ViewFixture {
         read.await.unwrap().map(|row| row.version)
     }
 
+    /// What the operators' page is told of a customer.
+    async fn entry(&self, customer: &str) -> Option<ViewEntry> {
+        let customer = customer.to_owned();
+        let find =
+            move |conn: &mut Conn| PurchasesView.find(conn, &customer).map_err(DbError::from);
+        self.copy.db.read(find).await.unwrap()
+    }
+
     async fn dead_letters(&self) -> i64 {
         let count = |conn: &mut Conn| dead_letters::count_waiting(conn).map_err(DbError::from);
         self.copy.db.read(count).await.unwrap()
@@ -111,6 +119,12 @@ async fn the_last_purchases_of_a_customer_are_told(fixture: &ViewFixture) {
             "as_of": "2010-12-01T08:25:59.000000Z", "stored_at": "2010-12-01T08:26:00.000000Z",
             "view": {"behind": null, "checked_at": null}})
     );
+    let entry = fixture.entry("17850").await.unwrap();
+    let told: Value = serde_json::from_str(&entry.value).unwrap();
+    assert_eq!(told, answer.body["purchases"]);
+    let written_at = START.before(Duration::from_secs(1));
+    assert_eq!((entry.written_at, entry.stored_at), (written_at, START));
+    assert_eq!(fixture.entry("17851").await, None);
     assert_eq!(fixture.send("HEAD", "/customers/17850/purchases").await.status, 200);
     let answer = fixture.send("PUT", "/customers/17850/purchases").await;
     answer.assert_problem(405, "method-not-allowed", "");
@@ -130,6 +144,7 @@ async fn a_message_without_a_value_takes_its_customer_out(fixture: &ViewFixture)
     fixture.take(vec![message(0, "17850", 1)]).await;
     fixture.take(vec![record(1, "17850", None)]).await;
     fixture.get("17850").await.assert_problem(404, "not-found", "id");
+    assert_eq!(fixture.entry("17850").await, None);
     fixture.take(vec![message(0, "17850", 1)]).await;
     assert_eq!(fixture.version("17850").await, Some(0), "what is left of it");
     fixture.take(vec![message(2, "17850", 3)]).await;

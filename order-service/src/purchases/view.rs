@@ -6,7 +6,7 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use diesel::QueryResult;
 use diesel::result::Error;
-use engine::views::{Place, Refused, View, ViewMessage};
+use engine::views::{Place, Refused, View, ViewEntry, ViewMessage};
 
 use super::incoming::Arrival;
 use super::model::{self, CustomerPurchases};
@@ -36,6 +36,10 @@ impl View for PurchasesView {
             model::upsert(conn, &rows)?;
         }
         Ok(refused)
+    }
+
+    fn find(&self, conn: &mut Conn, key: &str) -> QueryResult<Option<ViewEntry>> {
+        Ok(model::find(conn, key)?.and_then(CustomerPurchases::into_entry))
     }
 }
 

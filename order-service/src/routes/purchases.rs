@@ -4,11 +4,12 @@ use actix_web::web::{Data, Json, Path, ServiceConfig, resource};
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{Params, Problem, ProblemResult, reading, wrong_method};
+use common::purchases::{Purchase, PurchasesCustomer};
 use engine::views::{ViewLag, positions};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::purchases::{self, CustomerPurchases, Purchase, Purchases, PurchasesCustomer};
+use crate::purchases::{self, CustomerPurchases, Purchases};
 
 /// What a customer bought last, as the copy of the view has it.
 #[derive(Debug, Serialize, ToSchema)]

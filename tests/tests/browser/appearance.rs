@@ -33,6 +33,7 @@ async fn no_page_shuts_anybody_out() {
         "/admin/jobs",
         "/admin/proof",
         "/admin/relay",
+        "/admin/purchases",
     ];
     faults.extend(faults_of(&fixture, axe, &SOME_VIEWS, &empty).await);
     let shop = PopulatedShop::create(&fixture, Duration::from_secs(2)).await;

@@ -9,7 +9,8 @@ use diesel::QueryResult;
 use engine::lost::{Commander, Judgement, LostCommand};
 use engine::resync::{Resend, ResendKey, Resent, Walked, Which};
 use engine::verify::{Keys, Owner, Replica, Row, Select, Value};
-use engine::views::{Refused, View, ViewMessage};
+use engine::views::{Refused, View, ViewEntry, ViewMessage};
+use serde_json::json;
 
 /// A key that the shelf has at its seventh version, for those who ask for it by name.
 pub(super) const SEVENTH: &str = "SEVENTH";
@@ -17,7 +18,7 @@ pub(super) const SEVENTH: &str = "SEVENTH";
 /// An owner of nothing else yet: that is enough to be asked about.
 pub(super) struct Shelf;
 
-/// A view that nothing is made of.
+/// A view that nothing is made of: it has the customer 17850, and NOBODY without a purchase.
 impl View for Shelf {
     fn write<'a>(
         &self,
@@ -26,6 +27,24 @@ impl View for Shelf {
         _: &[ViewMessage<'a>],
     ) -> QueryResult<Vec<Refused<'a>>> {
         Ok(Vec::new())
+    }
+
+    fn find(&self, _: &mut Conn, key: &str) -> QueryResult<Option<ViewEntry>> {
+        let purchases = match key {
+            "17850" => json!([
+                {"sold_at": "2010-12-01T08:26:00.000000Z", "channel": "<b>till</b>", "sale_id": "536365",
+                    "pieces": 6, "total_minor": 1_530,
+                    "lines": [{"sku": "85123A", "quantity": 6, "unit_price_minor": 255}]},
+                {"sold_at": "2010-11-30T10:00:00.000000Z", "channel": "web", "sale_id": "o\u{200b}1",
+                    "pieces": 1_000, "total_minor": null,
+                    "lines": [{"sku": "TEA", "quantity": 1_000, "unit_price_minor": null}]},
+            ]),
+            "NOBODY" => json!([]),
+            _ => return Ok(None),
+        };
+        let (written_at, stored_at) =
+            (Timestamp::from_micros(1_000_000), Timestamp::from_micros(2_000_000));
+        Ok(Some(ViewEntry { value: purchases.to_string(), written_at, stored_at }))
     }
 }
 

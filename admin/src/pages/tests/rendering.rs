@@ -25,6 +25,7 @@ on_every_database!(Site::new =>
     the_overview_answers_the_question,
     what_is_wrong_at_the_broker_is_shown,
     the_copy_of_a_view_is_shown,
+    a_customers_last_purchases_are_shown,
 );
 
 /// What would run, or break out, if a page took it for HTML.
@@ -57,6 +58,7 @@ async fn pages(site: &Site) -> Vec<String> {
         "/dead-letters",
         "/dead-letters/1",
         "/relay",
+        "/purchases",
         "/quarantine",
         "/account",
     ];
@@ -189,6 +191,54 @@ async fn the_copy_of_a_view_is_shown(site: Site) {
     is_proper("/admin/relay", &page);
     page.shows("has not been known since");
     page.shows_not(r#"<span class="badge good">current</span>"#);
+}
+
+async fn a_customers_last_purchases_are_shown(site: Site) {
+    let cookie = site.signed_in(Role::Viewer).await;
+    let link = r#"<a href="/admin/purchases" aria-current="page">Purchases</a>"#;
+    let page = site.get("/admin/purchases?customer=17850", &cookie).await;
+    assert_eq!(page.status, 200);
+    page.shows("This service keeps no copy of the purchases.");
+    page.shows_not(link);
+    let site = Site { fixture: site.fixture.copying_a_view() };
+    let ask = async |customer: &str| {
+        let path = format!("/admin/purchases?customer={customer}");
+        let page = site.get(&path, &cookie).await;
+        is_proper(&path, &page);
+        page
+    };
+    ask("").await.shows(link);
+    let page = ask("17850").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    for text in [
+        "Last purchases of 17850<",
+        "1970-01-01 00:00:01</time>",
+        "1970-01-01 00:00:02</time>",
+        "2010-12-01 08:26:00</time>",
+        "&#60;b&#62;till",
+        "536365",
+        r#"<td class="number">1,530</td>"#,
+        r#"6 × 85123A <span class="quiet">at 255</span></li>"#,
+        r"o\u{200b}1",
+        "1,000 × TEA</li>",
+        "not known",
+    ] {
+        page.shows(text);
+    }
+    ask("NOBODY").await.shows("None is left");
+    let evil = crate::pages::context::encoded(EVIL);
+    for (customer, status, text) in [
+        ("17851", 404, "the view has no customer &#34;17851&#34;"),
+        ("178%0050", 422, "a customer must not hold control characters"),
+        ("+", 422, "a customer must not be blank"),
+        (evil.as_str(), 404, "&#60;script&#62;"),
+    ] {
+        let page = ask(customer).await;
+        assert_eq!(page.status, status, "{customer}");
+        page.shows(text);
+        page.shows_not("Last purchases of");
+        page.shows_not("<script>");
+    }
 }
 
 async fn files_are_kept_by_browsers(site: Site) {
