@@ -19,7 +19,7 @@ const README: &str = include_str!("../../deploy/flink/README.md");
 const SALES: &str = include_str!("../../deploy/flink/sales.sql");
 
 /// The files of statements, each a job.
-const FILES: [(&str, &str); 4] = [
+pub const FILES: [(&str, &str); 4] = [
     ("inventory.sql", include_str!("../../deploy/flink/inventory.sql")),
     ("sales.sql", SALES),
     ("till.sql", include_str!("../../deploy/flink/till.sql")),

@@ -17,6 +17,7 @@ use stockloop_tests::program::Program;
 use stockloop_tests::real;
 
 use self::expected::{Expected, calls, nonsense, sorted};
+use crate::asyncapi::views::assert_described;
 use crate::system::topics::Topics;
 use crate::system::{DEADLINE, PARTITIONS, RealParts, TestSystem, text};
 
@@ -90,6 +91,7 @@ async fn the_views_say_what_the_services_and_the_till_say() {
 
     let off = switch_off_the_till(&mut shop).await;
     switch_it_on_beside_the_phone(&mut shop, &off).await;
+    shop.assert_described();
     shop.close().await;
 }
 
@@ -271,6 +273,18 @@ impl Shop {
         })
         .await;
         expected
+    }
+
+    /// That the messages are what docs/asyncapi.yaml says of them.
+    fn assert_described(&self) {
+        for (channel, name) in [
+            ("tillDeadLetters", "till-dead"),
+            ("sales", "sales"),
+            ("stockValue", "stock-value"),
+            ("purchases", "purchases"),
+        ] {
+            assert_described(channel, &self.system.topics.all_of(&self.topic(name)));
+        }
     }
 
     /// What one of the views says and should not, or does not say and should.

@@ -9,6 +9,7 @@ use stockloop_tests::poll::eventually;
 use stockloop_tests::process::{Launch, built_binary};
 use stockloop_tests::program::{Outcome, Program, assert_contains};
 
+use crate::asyncapi::views::assert_described;
 use crate::system::{DEADLINE, PARTITIONS, RealParts, TestSystem};
 
 /// The third line has no more than two columns, and the fourth makes no sense.
@@ -50,6 +51,7 @@ async fn a_till_writes_what_its_file_says() {
         ("536365-L4".to_owned(), line("six", "2,55", "")),
     ];
     assert_eq!(written, expected);
+    assert_described("tillSales", &messages);
     system.stop().await;
 }
 
