@@ -1,7 +1,7 @@
 //! The codes that a real PostgreSQL gives, whatever it says in words.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use common::db::{Conn, DbError, ENGINE_MIGRATIONS, Fault};
+use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS, Fault};
 use diesel::connection::SimpleConnection;
 use diesel::result::Error;
 use diesel::{Connection, PgConnection};
@@ -61,4 +61,24 @@ async fn a_session_has_limits_where_the_server_has_none() {
         AND current_setting('idle_in_transaction_session_timeout') = '10s'; END $$";
     let check = move |conn: &mut Conn| Ok(conn.batch_execute(limits)?);
     parts.open(&[]).read::<(), DbError>(check).await.unwrap();
+}
+
+/// The server hangs up on connections that rest in the pool: whoever comes next does not notice.
+#[tokio::test]
+async fn a_session_that_was_ended_is_not_used_again() {
+    let Some(parts) = TestDatabase::postgres() else { return };
+    let db = parts.open(&[ENGINE_MIGRATIONS]);
+    let mut by_hand = PgConnection::establish(&parts.url()).unwrap();
+    for _ in 0..5 {
+        let both = tokio::join!(touch(&db), touch(&db));
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        let ended = "DO $$ BEGIN PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid(); END $$";
+        by_hand.batch_execute(ended).unwrap();
+    }
+    touch(&db).await.unwrap();
+}
+
+async fn touch(db: &Db) -> Result<(), DbError> {
+    db.write(|conn| Ok(conn.batch_execute(TOUCH)?)).await
 }

@@ -39,7 +39,7 @@ pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_mig
 pub use now::database_now;
 pub use pooler::Pooler;
 pub use secret_url::Url;
-pub use unnest::InsertColumns;
+pub use unnest::Unnest;
 
 use gate::Gate;
 use pool::Pool;
@@ -216,6 +216,15 @@ impl Conn {
 
     fn is_broken(&mut self) -> bool {
         on!(self, c => AnsiTransactionManager::is_broken_transaction_manager(c))
+    }
+
+    /// Whether the other side has not hung up, as far as is known here: without asking it.
+    fn is_alive(&mut self) -> bool {
+        match self {
+            // What it said at its end is taken in first, and that there is no more shows behind it.
+            Self::Pg(c) => (0..2).all(|_| !c.notifications_iter().any(|said| said.is_err())),
+            Self::Sqlite(_) => true,
+        }
     }
 
     fn ping(&mut self) -> QueryResult<()> {

@@ -88,7 +88,11 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn is_valid(&self, conn: &mut Conn) -> Result<(), DbError> {
-        Ok(conn.ping()?)
+        // A question to the server would be a round trip more for each use.
+        match conn.is_alive() {
+            true => Ok(()),
+            false => Err(DbError::Closed),
+        }
     }
 
     fn has_broken(&self, conn: &mut Conn) -> bool {

@@ -9,18 +9,21 @@ use diesel::serialize::ToSql;
 use diesel::sql_types::{Array, HasSqlType};
 use diesel::{PgConnection, QueryResult, RunQueryDsl};
 
-/// `INSERT INTO … SELECT * FROM unnest(…)`, with an array for each column.
+/// Where the arrays stand in a statement.
+const PLACE: &str = "…";
+
+/// A statement with `unnest(…)` in it, which has an array for each column of the rows.
 ///
 /// It is for inserts alone: a kept plan that reads a table outlives the size for which it was made.
-pub struct InsertColumns<'a> {
-    into: &'static str,
+pub struct Unnest<'a> {
+    statement: &'static str,
     columns: Vec<Box<dyn Column + 'a>>,
 }
 
-impl<'a> InsertColumns<'a> {
-    /// Into this table, with its columns in parentheses.
-    pub fn into(table_and_columns: &'static str) -> Self {
-        Self { into: table_and_columns, columns: Vec::new() }
+impl<'a> Unnest<'a> {
+    /// This statement, without columns yet: `INSERT INTO t (a, b) SELECT * FROM unnest(…)`.
+    pub fn of(statement: &'static str) -> Self {
+        Self { statement, columns: Vec::new() }
     }
 
     /// With the values of the next column, of the SQL type `ST`.
@@ -54,26 +57,25 @@ where
     }
 }
 
-impl QueryFragment<Pg> for InsertColumns<'_> {
+impl QueryFragment<Pg> for Unnest<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("INSERT INTO ");
-        out.push_sql(self.into);
-        out.push_sql(" SELECT * FROM unnest(");
+        let (before, after) = self.statement.split_once(PLACE).unwrap_or((self.statement, ""));
+        out.push_sql(before);
         for (place, column) in self.columns.iter().enumerate() {
             if place > 0 {
                 out.push_sql(", ");
             }
             column.push(&mut out)?;
         }
-        out.push_sql(")");
+        out.push_sql(after);
         Ok(())
     }
 }
 
-impl QueryId for InsertColumns<'_> {
+impl QueryId for Unnest<'_> {
     type QueryId = ();
     // It is known again by its text.
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl RunQueryDsl<PgConnection> for InsertColumns<'_> {}
+impl RunQueryDsl<PgConnection> for Unnest<'_> {}

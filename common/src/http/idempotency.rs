@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::path::plain_path;
 use super::{Principal, Problem, ProblemResult};
 use crate::clock::Timestamp;
-use crate::db::{Conn, Db, InsertColumns, ROWS_PER_INSERT, column};
+use crate::db::{Conn, Db, ROWS_PER_INSERT, Unnest, column};
 use crate::on;
 use crate::schema::idempotency;
 
@@ -449,8 +449,9 @@ pub fn keep_all(conn: &mut Conn, done: &[(&KeyedWrite, &Reply, Timestamp)]) -> Q
         done.iter().map(|(write, reply, now)| NewReply::of(write, reply, *now)).collect();
     match conn {
         Conn::Pg(_) if rows.is_empty() => Ok(()),
-        Conn::Pg(c) => InsertColumns::into(
-            "idempotency (principal, route, key, body_hash, status, etag, location, body, created_us)",
+        Conn::Pg(c) => Unnest::of(
+            "INSERT INTO idempotency (principal, route, key, body_hash, status, etag, location, body, created_us) \
+             SELECT * FROM unnest(…)",
         )
         .column::<Text, _>(column(&rows, |row| row.principal))
         .column::<Text, _>(column(&rows, |row| row.route))

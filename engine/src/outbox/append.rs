@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::db::{Conn, InsertColumns, ROWS_PER_INSERT, column};
+use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
 use common::env::Env;
 use common::event::{EventRow, NewEvent};
 use common::ids::{EventId, EventIdSql};
@@ -98,14 +98,12 @@ impl Outbox {
         }
         self.appends.fetch_add(1, Ordering::Relaxed);
         let (now, tx) = begin(conn)?;
-        let rows: Vec<(EventRow, NewPending)> = events
-            .into_iter()
-            .map(|(event, epoch)| self.rows(event, epoch.unwrap_or(now), tx))
-            .collect();
-        let ids = rows.iter().map(|(event, _)| event.id).collect();
-        let (events, pending): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        insert(conn, &events, &pending)?;
-        Ok(ids)
+        let epochs: Vec<Option<i64>> = events.iter().map(|(_, epoch)| epoch.or(now)).collect();
+        let rows = events.into_iter().zip(&epochs);
+        let rows = rows.map(|((event, _), epoch)| self.rows(event, epoch.unwrap_or_default(), tx));
+        let (events, pending): (Vec<_>, Vec<_>) = rows.unzip();
+        insert(conn, epochs, &events, &pending)?;
+        Ok(events.into_iter().map(|event| event.id).collect())
     }
 
     fn rows(&self, event: NewEvent, epoch: i64, tx: Option<i64>) -> (EventRow, NewPending) {
@@ -188,22 +186,27 @@ impl AppendWatch {
     }
 }
 
-/// The epoch, and the number of this append where transactions have none.
-fn begin(conn: &mut Conn) -> QueryResult<(i64, Option<i64>)> {
+/// The epoch, and the number of this append, where the database writes neither down itself.
+fn begin(conn: &mut Conn) -> QueryResult<(Option<i64>, Option<i64>)> {
     use service_state as s;
     match conn {
-        Conn::Pg(_) => Ok((Outbox::epoch(conn)?, None)),
+        Conn::Pg(_) => Ok((None, None)),
         Conn::Sqlite(c) => diesel::update(s::table)
             .set(s::appended.eq(s::appended + 1))
             .returning((s::epoch, s::appended))
             .get_result(c)
-            .map(|(epoch, appended): (i64, i64)| (epoch, Some(appended))),
+            .map(|(epoch, appended): (i64, i64)| (Some(epoch), Some(appended))),
     }
 }
 
-fn insert(conn: &mut Conn, events: &[EventRow], pending: &[NewPending]) -> QueryResult<()> {
+fn insert(
+    conn: &mut Conn,
+    epochs: Vec<Option<i64>>,
+    events: &[EventRow],
+    pending: &[NewPending],
+) -> QueryResult<()> {
     match conn {
-        Conn::Pg(c) => insert_postgres(c, events, pending),
+        Conn::Pg(c) => insert_postgres(c, epochs, events, pending),
         Conn::Sqlite(c) => {
             for chunk in events.chunks(ROWS_PER_INSERT) {
                 diesel::insert_into(outbox_event::table).values(chunk).execute(c)?;
@@ -216,33 +219,37 @@ fn insert(conn: &mut Conn, events: &[EventRow], pending: &[NewPending]) -> Query
     }
 }
 
-/// The number of the transaction is the database's to write down.
+/// What the database writes down itself: the number of the transaction, and the epoch where none of `epochs` is given.
 fn insert_postgres(
     c: &mut PgConnection,
+    epochs: Vec<Option<i64>>,
     events: &[EventRow],
     pending: &[NewPending],
 ) -> QueryResult<()> {
-    InsertColumns::into(
-        "outbox_event (id, kind, event_type, key, epoch, version, payload, traceparent, created_us)",
+    Unnest::of(
+        "WITH n AS (SELECT * FROM unnest(…) AS n (id, kind, event_type, key, epoch, version, payload, traceparent, \
+           created_us, shard, attempt_limit, size)), \
+         event AS (INSERT INTO outbox_event \
+           (id, kind, event_type, key, epoch, version, payload, traceparent, created_us) \
+           SELECT id, kind, event_type, key, coalesce(epoch, (SELECT epoch FROM service_state)), version, payload, \
+             traceparent, created_us FROM n) \
+         INSERT INTO outbox_pending (id, shard, attempt_limit, due_us, size) \
+         SELECT id, shard, attempt_limit, created_us, size FROM n",
     )
     .column::<EventIdSql, _>(column(events, |event| event.id))
     .column::<SmallInt, _>(column(events, |event| event.kind.code()))
     .column::<Text, _>(column(events, |event| event.event_type.as_str()))
     .column::<Text, _>(column(events, |event| event.key.as_str()))
-    .column::<BigInt, _>(column(events, |event| event.epoch))
+    .column::<Nullable<BigInt>, _>(epochs)
     .column::<BigInt, _>(column(events, |event| event.version))
     .column::<Text, _>(column(events, |event| event.payload.as_str()))
     .column::<Nullable<Text>, _>(column(events, |event| event.traceparent.as_deref()))
     .column::<BigInt, _>(column(events, |event| event.created_us))
-    .execute(c)?;
-    InsertColumns::into("outbox_pending (id, shard, attempt_limit, due_us, size)")
-        .column::<EventIdSql, _>(column(pending, |row| row.id))
-        .column::<SmallInt, _>(column(pending, |row| row.shard))
-        .column::<Integer, _>(column(pending, |row| row.attempt_limit))
-        .column::<BigInt, _>(column(pending, |row| row.due_us))
-        .column::<Integer, _>(column(pending, |row| row.size))
-        .execute(c)
-        .map(drop)
+    .column::<SmallInt, _>(column(pending, |row| row.shard))
+    .column::<Integer, _>(column(pending, |row| row.attempt_limit))
+    .column::<Integer, _>(column(pending, |row| row.size))
+    .execute(c)
+    .map(drop)
 }
 
 /// The seed of murmur2 in Kafka's own partitioner.

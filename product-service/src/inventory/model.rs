@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::clock::Timestamp;
-use common::db::{Conn, InsertColumns, ROWS_PER_INSERT, column};
+use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -268,8 +268,9 @@ fn values(row: &Product) -> Values<'_> {
 /// Keeps accepted adjustments, in order.
 pub(super) fn insert_adjustments(conn: &mut Conn, rows: &[NewAdjustment]) -> QueryResult<()> {
     match conn {
-        Conn::Pg(c) => InsertColumns::into(
-            "adjustment (sku, delta, quantity, version, reason, reference, at_us)",
+        Conn::Pg(c) => Unnest::of(
+            "INSERT INTO adjustment (sku, delta, quantity, version, reason, reference, at_us)
+             SELECT * FROM unnest(…)",
         )
         .column::<Text, _>(column(rows, |row| row.sku.as_str()))
         .column::<BigInt, _>(column(rows, |row| row.delta))
