@@ -5,31 +5,38 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
 /// How many may ride together.
 const GROUP: usize = 256;
 
-/// How many may wait in each lane: what stands further back would wait for longer than its client does.
+/// How many may wait in each lane.
 const WAITING: usize = 1_024;
 
-/// Carries a group; each rider is answered by it, or by a task that it leaves the rider to.
+/// How long one may wait for its turn: by then its client is gone, or soon will be.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Carries a group: it answers each rider, or hands it on.
 type Carry<I, O> = dyn Fn(Vec<Rider<I, O>>) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// Lanes in which groups go one after the other, each lane beside the others; cheap to clone.
 pub struct Lanes<I, O> {
     lanes: Arc<[Mutex<Lane<I, O>>]>,
     carry: Arc<Carry<I, O>>,
+    runtime: Handle,
 }
 
 impl<I, O> Clone for Lanes<I, O> {
     fn clone(&self) -> Self {
-        Self { lanes: Arc::clone(&self.lanes), carry: Arc::clone(&self.carry) }
+        let (lanes, carry) = (Arc::clone(&self.lanes), Arc::clone(&self.carry));
+        Self { lanes, carry, runtime: self.runtime.clone() }
     }
 }
 
@@ -49,19 +56,19 @@ impl<I, O> Default for Lane<I, O> {
 pub struct Rider<I, O> {
     /// What is carried.
     pub item: I,
-    caller: oneshot::Sender<O>,
+    caller: oneshot::Sender<Result<O, NoRide>>,
+    since: Instant,
     /// Where its log lines come from.
     span: Span,
 }
 
 impl<I, O> Rider<I, O> {
-    /// Does `work` for it alone, whose log lines come from where the caller is.
-    pub async fn alone<T>(&self, work: impl Future<Output = T>) -> T {
-        work.instrument(self.span.clone()).await
-    }
-
     /// Tells the caller what became of it.
     pub fn answer(self, outcome: O) {
+        self.end(Ok(outcome));
+    }
+
+    fn end(self, outcome: Result<O, NoRide>) {
         // A caller that went away has nobody to be told.
         let _ = self.caller.send(outcome);
     }
@@ -70,16 +77,17 @@ impl<I, O> Rider<I, O> {
 /// Why something was not carried to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoRide {
-    /// Too many wait already.
+    /// Too many wait already, or it has waited for too long. Nothing was done.
     #[error("too many wait already; try again shortly")]
     Full,
-    /// Its group broke off.
-    #[error("the work broke off because of a flaw in this program, and its log says where")]
+    /// Its group broke off, and whether it was done is not known.
+    #[error("the work broke off, and whether it was done is not known; the log says why")]
     Broken,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
-    /// So many lanes, whose groups `carry` takes to their end.
+    /// So many lanes, whose groups `carry` takes to their end, on the runtime that this is called on: groups outlive the
+    /// thread that a request came in on.
     pub fn new<F>(
         lanes: usize,
         carry: impl Fn(Vec<Rider<I, O>>) -> F + Send + Sync + 'static,
@@ -88,7 +96,8 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
         F: Future<Output = ()> + Send + 'static,
     {
         let lanes = (0..lanes.max(1)).map(|_| Mutex::default()).collect();
-        Self { lanes, carry: Arc::new(move |group| carry(group).boxed()) }
+        let carry = Arc::new(move |group| carry(group).boxed());
+        Self { lanes, carry, runtime: Handle::current() }
     }
 
     /// What becomes of `item`, which rides in the lane that belongs to `place`: items of one place go one after the other.
@@ -98,36 +107,47 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
     /// When too many wait, or the group broke off.
     pub async fn ride(&self, place: usize, item: I) -> Result<O, NoRide> {
         let (caller, outcome) = oneshot::channel();
-        let number = place % self.lanes.len();
-        self.enqueue(number, Rider { item, caller, span: Span::current() })?;
-        outcome.await.map_err(|_gone| NoRide::Broken)
+        let rider = Rider { item, caller, since: Instant::now(), span: Span::current() };
+        self.take(place, rider);
+        outcome.await.unwrap_or(Err(NoRide::Broken))
     }
 
-    fn enqueue(&self, number: usize, rider: Rider<I, O>) -> Result<(), NoRide> {
-        let Some(mut lane) = self.lane(number) else { return Err(NoRide::Broken) };
+    /// Takes a rider over from other lanes.
+    pub fn take(&self, place: usize, rider: Rider<I, O>) {
+        let number = place % self.lanes.len();
+        let Some(mut lane) = self.lane(number) else { return };
         if lane.waiting.len() >= WAITING {
-            return Err(NoRide::Full);
+            drop(lane);
+            return rider.end(Err(NoRide::Full));
         }
         lane.waiting.push_back(rider);
         if !std::mem::replace(&mut lane.is_moving, true) {
-            tokio::spawn(self.clone().go(number));
+            self.runtime.spawn(self.clone().go(number));
         }
-        Ok(())
     }
 
     /// Carries group after group, until nobody waits.
     async fn go(self, number: usize) {
         while let Some(group) = self.next(number) {
+            let span = group.first().map_or_else(Span::none, |first| first.span.clone());
             // A task of its own: what panics in it takes nobody along who comes later.
-            let _ = tokio::spawn((self.carry)(group)).await;
+            let _ = tokio::spawn((self.carry)(group).instrument(span)).await;
         }
     }
 
     fn next(&self, number: usize) -> Option<Vec<Rider<I, O>>> {
         let mut lane = self.lane(number)?;
-        let most = lane.waiting.len().min(GROUP);
-        lane.is_moving = most > 0;
-        lane.is_moving.then(|| lane.waiting.drain(..most).collect())
+        let mut group = Vec::new();
+        while group.len() < GROUP
+            && let Some(rider) = lane.waiting.pop_front()
+        {
+            match rider.since.elapsed() > PATIENCE {
+                true => rider.end(Err(NoRide::Full)),
+                false => group.push(rider),
+            }
+        }
+        lane.is_moving = !group.is_empty();
+        lane.is_moving.then_some(group)
     }
 
     fn lane(&self, number: usize) -> Option<MutexGuard<'_, Lane<I, O>>> {

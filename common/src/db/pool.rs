@@ -91,7 +91,10 @@ impl r2d2::ManageConnection for Manager {
         // A question to the server would be a round trip more for each use.
         match conn.is_alive() {
             true => Ok(()),
-            false => Err(DbError::Closed),
+            false => Err(DbError::Unreachable {
+                location: self.location.to_string(),
+                reason: "the server has hung up".to_owned(),
+            }),
         }
     }
 

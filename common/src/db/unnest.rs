@@ -59,6 +59,7 @@ where
 
 impl QueryFragment<Pg> for Unnest<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        debug_assert!(self.statement.contains(PLACE), "{} has no place", self.statement);
         let (before, after) = self.statement.split_once(PLACE).unwrap_or((self.statement, ""));
         out.push_sql(before);
         for (place, column) in self.columns.iter().enumerate() {

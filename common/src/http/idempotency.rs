@@ -444,7 +444,7 @@ fn forget(conn: &mut Conn, bound: &Bound) -> QueryResult<()> {
 ///
 /// # Errors
 /// When a statement fails.
-pub fn keep_all(conn: &mut Conn, done: &[(&KeyedWrite, &Reply, Timestamp)]) -> QueryResult<()> {
+pub fn keep_all(conn: &mut Conn, done: &[(&KeyedWrite, Reply, Timestamp)]) -> QueryResult<()> {
     let rows: Vec<NewReply<'_>> =
         done.iter().map(|(write, reply, now)| NewReply::of(write, reply, *now)).collect();
     match conn {

@@ -220,6 +220,7 @@ fn insert(
 }
 
 /// What the database writes down itself: the number of the transaction, and the epoch where none of `epochs` is given.
+/// The events come second, as PostgreSQL does what nothing refers to at the end; they refer to no other row.
 fn insert_postgres(
     c: &mut PgConnection,
     epochs: Vec<Option<i64>>,

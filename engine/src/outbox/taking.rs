@@ -1,6 +1,6 @@
 //! What a step of the relay takes to send: of the log or of the table, as far as there is room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -95,6 +95,7 @@ impl Relay {
                 state.whole.remove(&row.shard);
             }
         }
+        batches.values_mut().for_each(|rows| sort_by_version(rows));
         let read = |(partition, rows)| (partition, (rows, Origin::Table(state.clone())));
         Ok((found, batches.into_iter().map(read).collect()))
     }
@@ -205,6 +206,22 @@ fn whole(reads: &[ShardRead], rows: &[DueRow], batch: usize) -> BTreeSet<i16> {
     let read_to_end = if is_cut { last.unwrap_or(0) } else { reads.len() };
     let own = |read: &&ShardRead| found.get(&read.shard).is_none_or(|found| *found < read.limit);
     reads.iter().take(read_to_end).filter(own).map(|read| read.shard).collect()
+}
+
+/// Puts each key's events in the order of its versions, where transactions had another: of two that waited for one product,
+/// the later may have the smaller number. What was left out of a page is not behind what it holds, then.
+fn sort_by_version(rows: &mut [DueRow]) {
+    let mut newest: HashMap<&str, (i64, i64)> = HashMap::with_capacity(rows.len());
+    let is_in_order = rows.iter().all(|row| {
+        let version = (row.epoch, row.version);
+        newest.insert(&row.key, version).is_none_or(|before| before <= version)
+    });
+    if !is_in_order {
+        rows.sort_by(|one, other| {
+            let place = |row: &DueRow| (row.epoch, row.version);
+            one.key.cmp(&other.key).then_with(|| place(one).cmp(&place(other)))
+        });
+    }
 }
 
 /// Takes a place for `row`; the last event of a partition may exceed the bytes, so that a large one passes.

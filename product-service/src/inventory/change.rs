@@ -65,27 +65,6 @@ pub fn put(
     Err(ChangeError::Raced(sku.clone()))
 }
 
-/// Changes the stock of one product.
-///
-/// # Errors
-/// Refused when there is no such product, `precondition` does not hold, or the stock would go below zero
-/// without backorders or out of range.
-pub fn adjust(
-    conn: &mut Conn,
-    context: &WriteContext,
-    sku: &Sku,
-    adjustment: Adjustment,
-    precondition: &Precondition,
-) -> Result<Product, ChangeError> {
-    let before = existing(model::lock(conn, sku)?, sku)?;
-    precondition.check(Some(before.version))?;
-    let product = before.adjusted(adjustment.delta.get(), context.now)?;
-    model::update(conn, &product)?;
-    model::insert_adjustments(conn, &[NewAdjustment::of(&product, &adjustment)])?;
-    append_event(conn, context, &product, events::cause_of_adjustment(adjustment))?;
-    Ok(product)
-}
-
 /// Removes a product: its tombstone stays, without stock, one version on.
 ///
 /// # Errors

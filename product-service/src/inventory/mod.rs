@@ -22,7 +22,7 @@ use common::http::KeysInProgress;
 use engine::outbox::Outbox;
 
 pub use batch::{AdjustedLine, LineOutcome, adjust_batch};
-pub use change::{PutOutcome, adjust, put, remove};
+pub use change::{PutOutcome, put, remove};
 pub use details::{DetailsContent, LongDescription, details, put_details};
 pub(crate) use events::{cause_of_order, event};
 pub use fields::{
@@ -30,7 +30,7 @@ pub use fields::{
     FieldError, Price, ProductBatch, ProductContent, ProductLine, ProductLines, PutMode, Reason,
     Reference,
 };
-pub use group::{GroupedAdjustment, GroupedOutcome, adjust_group};
+pub use group::{GroupedAdjustment, GroupedOutcome, HeldRows, adjust_group};
 pub use history::{
     HistoryError, HistoryPage, KeptVersion, PastEvent, PastState, at_moment, at_version, history,
 };

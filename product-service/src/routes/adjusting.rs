@@ -1,15 +1,14 @@
 //! Single adjustments, each its own request: those that arrive while a transaction is on its way share the next one.
 //!
-//! All of a product's ride in one lane, so that no two transactions of this instance wait for each other. What another
-//! writer holds goes by itself, and so does each of a group in which a statement failed: nobody answers for another.
-
-use std::collections::BTreeMap;
+//! All of a product's ride in one lane, so that no two transactions of this instance wait for each other. A lane waits for
+//! no other writer: what one holds goes on in a lane that does. Where a statement fails, its group is taken apart, so that
+//! nobody answers for another.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use common::clock::Timestamp;
-use common::db::{Conn, DbError, Fault};
+use common::db::{Conn, DbError, Fault, bisect};
 use common::http::{
     IdempotencyKey, KeyedWrite, Precondition, Problem, ProblemResult, Reply, TraceParent,
     answers_before, keep_all,
@@ -21,17 +20,18 @@ use engine::outbox::{Outbox, shard_of};
 
 use super::inventory::ProductView;
 use crate::inventory::{
-    self, Adjustment, GroupedAdjustment, GroupedOutcome, Inventory, Product, WriteContext,
+    self, Adjustment, GroupedAdjustment, GroupedOutcome, HeldRows, Inventory, Product, WriteContext,
 };
 
 /// Transactions at a time: while one waits for the disk, another one reads and decides.
 const LANES: usize = 3;
 
 type Answer = ProblemResult<Reply>;
+type Riders = Lanes<AdjustRequest, Answer>;
 
 /// Where single adjustments ride; cheap to clone.
 #[derive(Clone)]
-pub struct AdjustmentLanes(Lanes<AdjustRequest, Answer>);
+pub struct AdjustmentLanes(Riders);
 
 /// One request.
 #[derive(Clone)]
@@ -48,92 +48,127 @@ pub(super) struct AdjustRequest {
 struct Grouped {
     request: AdjustRequest,
     context: WriteContext,
-    /// None where it has no key.
-    write: Option<KeyedWrite>,
-    /// None until there is one; to the end, where it has to go by itself.
-    answer: Option<Answer>,
-    is_done: bool,
+    /// What is known before anything is asked: none where it has no key, a problem where it goes on already.
+    begun: ProblemResult<Option<KeyedWrite>>,
 }
+
+/// What a transaction did for one request; no answer where another writer holds its product.
+type Done = Option<Answer>;
 
 impl AdjustmentLanes {
     /// Lanes to this inventory.
     pub fn new(inventory: Inventory) -> Self {
-        Self(Lanes::new(LANES, move |group| together(inventory.clone(), group)))
+        let own = inventory.clone();
+        let waiting =
+            Lanes::new(LANES, move |group| carry(own.clone(), HeldRows::WaitedFor, group, None));
+        Self(Lanes::new(LANES, move |group| {
+            carry(inventory.clone(), HeldRows::Left, group, Some(waiting.clone()))
+        }))
     }
 
     pub(super) async fn adjust(&self, request: AdjustRequest) -> ProblemResult<HttpResponse> {
-        let place = usize::from(shard_of(request.sku.as_str()).unsigned_abs());
-        match self.0.ride(place, request).await {
+        match self.0.ride(request.place(), request).await {
             Ok(answer) => answer.map(Reply::into_response),
             Err(NoRide::Full) => Err(DbError::Busy.into()),
-            Err(NoRide::Broken) => Err(DbError::Panicked.into()),
+            Err(broken @ NoRide::Broken) => Err(Problem::internal(&broken)),
         }
     }
 }
 
-async fn alone(inventory: &Inventory, rider: Rider<AdjustRequest, Answer>) {
-    let AdjustRequest { sku, adjustment, precondition, key, body, trace } = rider.item.clone();
-    let work = move |conn: &mut Conn, context: &WriteContext| {
-        adjusted(inventory::adjust(conn, context, &sku, adjustment, &precondition)?)
-    };
-    let answer = rider.alone(inventory.reply(key, &body, trace, work)).await;
-    rider.answer(answer);
-}
-
-async fn together(inventory: Inventory, group: Vec<Rider<AdjustRequest, Answer>>) {
-    match answers(&inventory, group.iter().map(|rider| rider.item.clone())).await {
-        Ok(answers) => {
-            if answers.iter().flatten().flatten().any(Reply::is_success) {
-                inventory.outbox.wake();
-            }
-            deliver(&inventory, group, answers);
-        }
-        Err(Failure::RolledBack(error)) if Fault::of(&error) != Fault::World => {
-            for rider in group {
-                alone(&inventory, rider).await;
-            }
-        }
-        Err(Failure::RolledBack(error) | Failure::NotKnown(error)) => {
-            let problem = Problem::from(error);
-            group.into_iter().for_each(|rider| rider.answer(Err(problem.clone())));
-        }
+impl AdjustRequest {
+    /// All of a product ride in one lane.
+    fn place(&self) -> usize {
+        usize::from(shard_of(self.sku.as_str()).unsigned_abs())
     }
 }
 
-/// Answers each, and lets those that have none go by themselves, a product's one after the other.
-fn deliver(
-    inventory: &Inventory,
+/// Answers a group; those whose products are held go on in lanes that are `next`.
+async fn carry(
+    inventory: Inventory,
+    held: HeldRows,
     group: Vec<Rider<AdjustRequest, Answer>>,
-    answers: Vec<Option<Answer>>,
+    next: Option<Riders>,
 ) {
-    let mut held: BTreeMap<Sku, Vec<Rider<AdjustRequest, Answer>>> = BTreeMap::new();
-    for (rider, answer) in group.into_iter().zip(answers) {
-        match answer {
-            Some(answer) => rider.answer(answer),
-            None => held.entry(rider.item.sku.clone()).or_default().push(rider),
-        }
+    let requests: Vec<AdjustRequest> = group.iter().map(|rider| rider.item.clone()).collect();
+    let answers = answer(&inventory, held, requests).await;
+    if answers.iter().flatten().flatten().any(Reply::is_success) {
+        inventory.outbox.wake();
     }
-    for riders in held.into_values() {
-        let inventory = inventory.clone();
-        tokio::spawn(async move {
-            for rider in riders {
-                alone(&inventory, rider).await;
-            }
-        });
+    for (rider, answer) in group.into_iter().zip(answers) {
+        match (answer, &next) {
+            (Some(answer), _) => rider.answer(answer),
+            (None, Some(next)) => next.take(rider.item.place(), rider),
+            (None, None) => rider.answer(Err(DbError::Busy.into())),
+        }
     }
 }
 
-/// Why a group came to nothing.
+/// What becomes of each: all in one transaction, and if that fails by something in them, taken apart.
+async fn answer(inventory: &Inventory, held: HeldRows, requests: Vec<AdjustRequest>) -> Vec<Done> {
+    let many = requests.len();
+    let whole = transact(inventory, requests.clone(), move |conn, outbox, group| {
+        answer_all(conn, outbox, held, group)
+    });
+    let failure = match whole.await {
+        Ok(done) => return done,
+        Err(failure) => failure,
+    };
+    let apart = match failure {
+        Failure::RolledBack(error) if is_of_one(Fault::of_query(&error)) => {
+            transact(inventory, requests, move |conn, outbox, group| {
+                answer_apart(conn, outbox, held, group)
+            })
+            .await
+        }
+        Failure::Panicked if many > 1 => return answer_each(inventory, held, requests).await,
+        other => Err(other),
+    };
+    apart.unwrap_or_else(|failure| {
+        let problem = Problem::from(failure);
+        vec![Some(Err(problem)); many]
+    })
+}
+
+/// Each in a transaction of its own: a flaw of this program tells not whose it is.
+async fn answer_each(
+    inventory: &Inventory,
+    held: HeldRows,
+    requests: Vec<AdjustRequest>,
+) -> Vec<Done> {
+    let mut done = Vec::with_capacity(requests.len());
+    for request in requests {
+        let alone = transact(inventory, vec![request], move |conn, outbox, group| {
+            answer_all(conn, outbox, held, group)
+        });
+        match alone.await {
+            Ok(alone) => done.extend(alone),
+            Err(failure) => done.push(Some(Err(failure.into()))),
+        }
+    }
+    done
+}
+
+/// Whether an error of a statement may be the fault of one request, rather than of the world or of a lock on a table.
+fn is_of_one(fault: Fault) -> bool {
+    !matches!(fault, Fault::World | Fault::Locked)
+}
+
+/// Why a transaction came to nothing.
 enum Failure {
-    /// A statement failed, so nothing of it was written.
-    RolledBack(DbError),
+    /// A statement failed, so nothing was written.
+    RolledBack(diesel::result::Error),
+    /// The program has a flaw, and nothing was written.
+    Panicked,
     /// It may have been written: what is done once must not be done again.
     NotKnown(DbError),
 }
 
 impl From<DbError> for Failure {
     fn from(error: DbError) -> Self {
-        Self::NotKnown(error)
+        match error {
+            DbError::Panicked => Self::Panicked,
+            other => Self::NotKnown(other),
+        }
     }
 }
 
@@ -143,18 +178,26 @@ impl From<diesel::result::Error> for Failure {
     }
 }
 
-/// Each one's answer, if it has one.
-async fn answers(
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::RolledBack(error) => error.into(),
+            Failure::Panicked => DbError::Panicked.into(),
+            Failure::NotKnown(error) => error.into(),
+        }
+    }
+}
+
+async fn transact(
     inventory: &Inventory,
-    requests: impl Iterator<Item = AdjustRequest>,
-) -> Result<Vec<Option<Answer>>, Failure> {
+    requests: Vec<AdjustRequest>,
+    work: impl FnOnce(&mut Conn, &Outbox, &[Grouped]) -> QueryResult<Vec<Done>> + Send + 'static,
+) -> Result<Vec<Done>, Failure> {
     let now = inventory.env.now();
-    let group: Vec<Grouped> =
-        requests.map(|request| Grouped::begin(inventory, request, now)).collect();
+    let begin = |request| Grouped::begin(inventory, request, now);
+    let group: Vec<Grouped> = requests.into_iter().map(begin).collect();
     let outbox = inventory.outbox.clone();
-    let work = move |conn: &mut Conn| {
-        answer_all(conn, &outbox, group).map_err(|error| Failure::RolledBack(error.into()))
-    };
+    let work = move |conn: &mut Conn| work(conn, &outbox, &group).map_err(Failure::RolledBack);
     inventory.db.write(work).await
 }
 
@@ -162,62 +205,74 @@ impl Grouped {
     fn begin(inventory: &Inventory, request: AdjustRequest, now: Timestamp) -> Self {
         let outbox = inventory.outbox.clone();
         let context = WriteContext { outbox, now, traceparent: request.trace.0.clone() };
-        let (write, answer) = match inventory.keys.begin(request.key.clone(), &request.body) {
-            Ok(write) => (write, None),
-            Err(problem) => (None, Some(Err(problem))),
-        };
-        Self { request, context, write, answer, is_done: false }
+        let begun = inventory.keys.begin(request.key.clone(), &request.body);
+        Self { request, context, begun }
+    }
+
+    fn keyed(&self) -> Option<&KeyedWrite> {
+        self.begun.as_ref().ok()?.as_ref()
     }
 
     fn adjustment(&self) -> GroupedAdjustment<'_> {
         let AdjustRequest { sku, adjustment, precondition, .. } = &self.request;
         GroupedAdjustment { sku, adjustment, precondition, context: &self.context }
     }
+}
 
-    fn settle(&mut self, outcome: GroupedOutcome) {
-        self.answer = match outcome {
-            GroupedOutcome::Adjusted(product) => {
-                self.is_done = true;
-                Some(adjusted(product))
-            }
-            GroupedOutcome::Refused(refusal) => Some(Ok(Reply::from(&Problem::from(&refusal)))),
-            GroupedOutcome::Held => None,
-        };
-    }
-
-    /// What is kept of it, if it has a key and was done.
-    fn kept(&self) -> Option<(&KeyedWrite, &Reply, Timestamp)> {
-        match (&self.write, &self.answer) {
-            (Some(write), Some(Ok(reply))) if self.is_done => {
-                Some((write, reply, self.context.now))
-            }
-            _ => None,
-        }
-    }
+/// In halves, down to the one at fault.
+fn answer_apart(
+    conn: &mut Conn,
+    outbox: &Outbox,
+    held: HeldRows,
+    group: &[Grouped],
+) -> QueryResult<Vec<Done>> {
+    let mut work = |conn: &mut Conn, part: &[Grouped]| answer_all(conn, outbox, held, part);
+    let blame = |error: &diesel::result::Error| is_of_one(Fault::of_query(error));
+    let mut bad = |_: &mut Conn, _: &Grouped, error: diesel::result::Error| {
+        Ok(Some(Err(Problem::from(error))))
+    };
+    bisect(conn, group, &mut work, &blame, &mut bad)
 }
 
 fn answer_all(
     conn: &mut Conn,
     outbox: &Outbox,
-    mut group: Vec<Grouped>,
-) -> QueryResult<Vec<Option<Answer>>> {
-    let keyed: Vec<&KeyedWrite> = group.iter().filter_map(|one| one.write.as_ref()).collect();
-    let before = answers_before(conn, &keyed)?;
-    let keyed = group.iter_mut().filter(|one| one.write.is_some());
-    for (one, answer) in keyed.zip(before) {
-        one.answer = answer;
+    held: HeldRows,
+    group: &[Grouped],
+) -> QueryResult<Vec<Done>> {
+    let mut done = answer_before(conn, group)?;
+    let open = group.iter().zip(&done).filter(|(_, answer)| answer.is_none());
+    let open: Vec<GroupedAdjustment<'_>> = open.map(|(one, _)| one.adjustment()).collect();
+    let outcomes = inventory::adjust_group(conn, outbox, held, &open)?;
+    let mut kept = Vec::new();
+    let open = group.iter().zip(&mut done).filter(|(_, answer)| answer.is_none());
+    for ((one, answer), outcome) in open.zip(outcomes) {
+        *answer = match outcome {
+            GroupedOutcome::Adjusted(product) => {
+                let reply = adjusted(product);
+                if let (Some(write), Ok(reply)) = (one.keyed(), &reply) {
+                    kept.push((write, reply.clone(), one.context.now));
+                }
+                Some(reply)
+            }
+            GroupedOutcome::Refused(refusal) => Some(Ok(Reply::from(&Problem::from(&refusal)))),
+            GroupedOutcome::Held => None,
+        };
     }
-    let open = group.iter().filter(|one| one.answer.is_none());
-    let open: Vec<GroupedAdjustment<'_>> = open.map(Grouped::adjustment).collect();
-    let outcomes = inventory::adjust_group(conn, outbox, &open)?;
-    let open = group.iter_mut().filter(|one| one.answer.is_none());
-    for (one, outcome) in open.zip(outcomes) {
-        one.settle(outcome);
-    }
-    let kept: Vec<(&KeyedWrite, &Reply, Timestamp)> =
-        group.iter().filter_map(Grouped::kept).collect();
     keep_all(conn, &kept)?;
-    Ok(group.into_iter().map(|one| one.answer).collect())
+    Ok(done)
+}
+
+/// What is to be answered without doing anything.
+fn answer_before(conn: &mut Conn, group: &[Grouped]) -> QueryResult<Vec<Done>> {
+    let keyed: Vec<&KeyedWrite> = group.iter().filter_map(Grouped::keyed).collect();
+    let mut before = answers_before(conn, &keyed)?.into_iter();
+    let answer = |one: &Grouped| match &one.begun {
+        Err(problem) => Some(Err(problem.clone())),
+        Ok(Some(_)) => before.next().flatten(),
+        Ok(None) => None,
+    };
+    Ok(group.iter().map(answer).collect())
 }
 
 fn adjusted(product: Product) -> ProblemResult<Reply> {

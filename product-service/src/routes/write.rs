@@ -18,17 +18,6 @@ impl Inventory {
         trace: TraceParent,
         work: impl FnOnce(&mut Conn, &WriteContext) -> ProblemResult<Reply> + Send + 'static,
     ) -> ProblemResult<HttpResponse> {
-        self.reply(key, body, trace, work).await.map(Reply::into_response)
-    }
-
-    /// As [`Inventory::write`], with the answer as it is kept.
-    pub(super) async fn reply(
-        &self,
-        key: IdempotencyKey,
-        body: &[u8],
-        trace: TraceParent,
-        work: impl FnOnce(&mut Conn, &WriteContext) -> ProblemResult<Reply> + Send + 'static,
-    ) -> ProblemResult<Reply> {
         let now = self.env.now();
         let context = WriteContext { outbox: self.outbox.clone(), now, traceparent: trace.0 };
         let reply =
@@ -37,6 +26,6 @@ impl Inventory {
         if reply.is_success() {
             self.outbox.wake();
         }
-        Ok(reply)
+        Ok(reply.into_response())
     }
 }

@@ -1,6 +1,6 @@
 //! What the relay reads: due events, and up to which transaction all of them are there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use common::clock::Timestamp;
 use common::db::{Backend, Conn, column};
@@ -64,7 +64,7 @@ pub(in crate::outbox) struct ShardRead {
     pub(in crate::outbox) limit: i64,
 }
 
-/// The oldest due events of each of `shards`, each key's in the order of its versions, up to `limit` that were never sent and as many
+/// The oldest due events of each of `shards`, in the order of these, up to `limit` that were never sent and as many
 /// whose backoff is over. Only what is returned is walked: see [`super::super::position`].
 ///
 /// What was never sent is due at once, also where its writer's clock is ahead; only a backoff makes an event wait. Of
@@ -146,25 +146,8 @@ pub(in crate::outbox) fn due(
         .load(c)?,
     };
     // Sorted here: with ORDER BY, index plans would walk all events in their order and look each up in the page.
-    sort(&mut rows);
-    Ok(rows)
-}
-
-/// As they were appended; and if that is not the order of a key's versions, each key's in that. Of two transactions that
-/// waited for one product, the later may have the smaller number.
-fn sort(rows: &mut [DueRow]) {
     rows.sort_unstable_by_key(|row| (row.tx, row.id));
-    let mut newest: HashMap<&str, (i64, i64)> = HashMap::with_capacity(rows.len());
-    let is_in_order = rows.iter().all(|row| {
-        let version = (row.epoch, row.version);
-        newest.insert(&row.key, version).is_none_or(|before| before <= version)
-    });
-    if !is_in_order {
-        rows.sort_by(|one, other| {
-            let place = |row: &DueRow| (row.epoch, row.version);
-            one.key.cmp(&other.key).then_with(|| place(one).cmp(&place(other)))
-        });
-    }
+    Ok(rows)
 }
 
 /// The first transaction that had not begun when the statement did; computed once.

@@ -17,6 +17,7 @@ on_every_database!(OutboxFixture::new =>
     a_partition_without_a_leader_holds_up_no_other,
     a_late_commit_is_not_passed_by,
     a_key_goes_out_in_the_order_of_its_versions,
+    what_had_no_room_is_sent_later,
     two_relays_keep_within_one_cap,
 );
 
@@ -138,41 +139,80 @@ async fn a_late_commit_is_not_passed_by(fixture: OutboxFixture) {
     fixture.relay_until_sent(&relay, &held, first).await;
 }
 
+impl OutboxFixture {
+    /// Two changes of `key` whose transactions began in the other order, and a first one of `before`; their events.
+    async fn waited_for_each_other(&self, key: &str, before: &str) -> (EventId, EventId) {
+        self.append(SNAPSHOT, before, 1).await;
+        let ((begun, has_begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+        let (db, outbox, own) = (self.db.clone(), self.outbox.clone(), key.to_owned());
+        let second = tokio::spawn(async move {
+            db.write::<_, DbError>(move |conn| {
+                // Takes a number.
+                outbox.append(conn, vec![change("elsewhere", 1)])?;
+                begun.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                Ok(outbox.append(conn, vec![change(&own, 2)])?[0])
+            })
+            .await
+        });
+        tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+        let first = self.append(SNAPSHOT, key, 1).await;
+        go_on.send(()).unwrap();
+        (first, second.await.unwrap().unwrap())
+    }
+
+    /// Where a SENT event lies in its partition.
+    async fn offset(&self, id: EventId) -> i64 {
+        self.open(id).await.and_then(|open| open.sent_offset).unwrap()
+    }
+}
+
+fn change(key: &str, version: i64) -> NewEvent {
+    let (key, payload) = (key.to_owned(), "{}".to_owned());
+    NewEvent { event_type: SNAPSHOT, key, version, payload, traceparent: None }
+}
+
 async fn a_key_goes_out_in_the_order_of_its_versions(fixture: OutboxFixture) {
     if fixture.db.backend() == Backend::Sqlite {
         // One transaction after the other: their numbers are in the order of their commits.
         return;
     }
-    let ((begun, has_begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
-    let (db, outbox) = (fixture.db.clone(), fixture.outbox.clone());
-    // Its number is the smaller one, and the row is another's first.
-    let second = tokio::spawn(async move {
-        db.write::<_, DbError>(move |conn| {
-            let event = |key: &str, version| {
-                let payload = "{}".to_owned();
-                NewEvent {
-                    event_type: SNAPSHOT,
-                    key: key.to_owned(),
-                    version,
-                    payload,
-                    traceparent: None,
-                }
-            };
-            outbox.append(conn, vec![event("B", 1)])?;
-            begun.send(()).unwrap();
-            may_go_on.recv().unwrap();
-            Ok(outbox.append(conn, vec![event("A", 2)])?[0])
-        })
-        .await
-    });
-    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
-    let first = fixture.append(SNAPSHOT, "A", 1).await;
-    go_on.send(()).unwrap();
-    let second = second.await.unwrap().unwrap();
+    let broker = broker();
+    let relay = fixture.relay(&broker, 1_000);
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    let (first, second) = fixture.waited_for_each_other("A", "B").await;
     let due = fixture.due(0..SHARDS, Vec::new(), 100).await;
     let place = |id| due.iter().position(|row| row.id == id).unwrap();
-    assert!(due[place(first)].tx > due[place(second)].tx, "{due:?}");
-    assert!(place(first) < place(second), "{due:?}");
+    assert!(place(first) > place(second), "the later change has the smaller number: {due:?}");
+    fixture.relay_until_sent(&relay, &held, second).await;
+    assert!(fixture.offset(first).await < fixture.offset(second).await);
+}
+
+async fn what_had_no_room_is_sent_later(fixture: OutboxFixture) {
+    if fixture.db.backend() == Backend::Sqlite {
+        return;
+    }
+    let broker = broker();
+    let relay = fixture.relay(&broker, 2);
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    // In the shard of the other, and behind it by its name.
+    let mut keys = (0..).map(|n| format!("Z{n}"));
+    let before = keys.find(|key| shard_of(key) == shard_of("A")).unwrap();
+    fixture.waited_for_each_other("A", &before).await;
+    let mut settled = 0;
+    eventually("all four to be sent and settled", Duration::from_secs(60), async || {
+        relay.run_once(&held).await.unwrap();
+        let sent: Vec<EventId> = fixture
+            .run(|conn| {
+                use common::schema::outbox_sent as s;
+                on!(conn, c => s::table.select(s::id).load(c))
+            })
+            .await;
+        let acks = sent.iter().map(|id| fixture.ack(*id, 1, Verdict::Success)).collect();
+        settled += fixture.settle(acks).await.advanced.settled.len();
+        if settled == 4 { Ok(()) } else { Err(settled) }
+    })
+    .await;
 }
 
 async fn two_relays_keep_within_one_cap(fixture: OutboxFixture) {

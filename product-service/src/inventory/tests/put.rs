@@ -5,14 +5,13 @@ use std::time::Duration;
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::EventKind;
-use common::http::{Precondition, Problem};
-use common::inventory::Sku;
+use common::http::Problem;
 use common::trace_context::trace_id;
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
-use super::product_fixture::{ProductFixture, backorders, content, delta};
-use crate::inventory::{WriteContext, adjust};
+use super::product_fixture::{ProductFixture, backorders, content, delta, line};
+use crate::inventory::{WriteContext, adjust_batch};
 
 async fn creates_then_replaces(fixture: &ProductFixture) {
     let created = fixture.put("85123A", &[], content(10)).await;
@@ -143,11 +142,11 @@ async fn a_clock_set_back_makes_no_version_look_older(fixture: &ProductFixture) 
         traceparent: None,
     };
     let work = move |conn: &mut Conn| {
-        let sku = Sku::parse("A").unwrap();
-        let adjustment = serde_json::from_value(delta(1)).unwrap();
-        adjust(conn, &context, &sku, adjustment, &Precondition::default()).map_err(Problem::from)
+        let lines = serde_json::from_value(json!([line("A", 1)])).unwrap();
+        adjust_batch(conn, &context, lines).map_err(Problem::from)
     };
-    let after = fixture.inventory.db.write(work).await.unwrap();
+    fixture.inventory.db.write(work).await.unwrap();
+    let after = fixture.rows().await.remove(0);
     assert_eq!((after.version, after.updated_us), (2, before));
 }
 
