@@ -110,14 +110,13 @@ impl LoopSimulation {
     }
 
     pub(crate) async fn adjust(&mut self, sku: &str, delta: i64) {
-        let adjustment =
-            serde_json::from_value(json!({"delta": delta, "reason": "count"})).unwrap();
-        let (context, key) = (self.stock_context(), Sku::parse(sku).unwrap());
-        let adjusted = self.product.write(move |conn| {
-            stock::adjust(conn, &context, &key, adjustment, &Precondition::default())
-                .map_err(Problem::from)
-        });
-        if adjusted.await.is_ok() {
+        let lines = json!([{"sku": sku, "delta": delta, "reason": "count"}]);
+        let (context, lines) = (self.stock_context(), serde_json::from_value(lines).unwrap());
+        let adjusted = self
+            .product
+            .write(move |conn| stock::adjust_batch(conn, &context, lines).map_err(Problem::from));
+        let (_, outcome) = adjusted.await.unwrap().remove(0);
+        if outcome.is_ok() {
             *self.model.stock.get_mut(sku).unwrap() += delta;
         }
     }
