@@ -28,15 +28,11 @@ struct Cli {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compare layouts of the outbox tables on PostgreSQL and SQLite
+    // The help of each is that of its arguments: words here would take their place.
     Storage(storage::Arguments),
-    /// Fill a service's database with events, and time what operators read
     Fill(fill::Arguments),
-    /// Measure the relay on a database and a broker: its speed, its caps, what is in its way
     Relay(relay::Arguments),
-    /// Measure what answers cost the service that settles them, with one consumer and with several
     Settle(settle::Arguments),
-    /// Measure a whole service on real parts, beside what those could do at the most
     Bench(bench::Arguments),
 }
 

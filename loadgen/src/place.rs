@@ -8,6 +8,9 @@ use anyhow::{Context, Result, ensure};
 use common::db::{Conn, DatabaseSettings, Db, ENGINE_MIGRATIONS, MigrationSet, Pooler};
 use diesel::prelude::*;
 
+/// PostgreSQL cuts longer names off, so that two could become one.
+const MAX_NAME: usize = 63;
+
 /// Where databases are made, one at a time.
 pub(crate) enum Place {
     /// On a server: the URL by which to come in, and the database's name and URL.
@@ -38,6 +41,10 @@ impl Place {
         let name = format!("{database}_{suffix}");
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         ensure!(name.chars().all(is_plain), "{option}: give a database with a plain name");
+        ensure!(
+            name.len() <= MAX_NAME,
+            "{option}: the name {name} would have more than {MAX_NAME} bytes: give a database with a shorter one"
+        );
         let url = format!("{scheme}://{host}/{name}{options}");
         Ok(Self::Postgres { server: server.to_owned(), name, url })
     }

@@ -21,6 +21,8 @@ fn help_teaches() {
         let help = program().output(&[command, &["--help"]].concat(), &[]);
         assert_contains(&help, &["Examples:"]);
     }
+    // From the end of the long text.
+    assert_contains(&program().output(&["bench", "http", "--help"], &[]), &["TMPDIR"]);
 }
 
 #[test]
@@ -47,6 +49,8 @@ fn what_can_not_be_measured_is_refused() {
     };
     refused(&["--database", "mysql://localhost/shop"], &["--database", "postgres://"]);
     refused(&["--database", "postgres://nobody@127.0.0.1:1/shop"], &["--database", "reached"]);
+    let long = format!("postgres://nobody@127.0.0.1:1/{}", "a".repeat(53));
+    refused(&["--database", &long], &["--database", "63 bytes"]);
     refused(&["--product-service", "nowhere"], &["nowhere", "cargo build"]);
     refused(&["--url", "https://127.0.0.1:1"], &["https://127.0.0.1:1", "http://host:port"]);
     refused(&["--url", "http://127.0.0.1:1"], &["127.0.0.1:1", "reached"]);
@@ -57,8 +61,9 @@ fn what_can_not_be_measured_is_refused() {
     }
 }
 
-const FIGURES: [&str; 9] = [
+const FIGURES: [&str; 10] = [
     "rate_per_s",
+    "settled_per_s",
     "limit_per_s",
     "share",
     "p50_ms",
@@ -78,12 +83,16 @@ fn measured(more: &[&str]) -> Vec<Value> {
     args.extend(more);
     let program = program();
     let table = program.output(&args, &[]);
-    assert_contains(&table, &["clients", "service/s", "limit/s", "share", "spread", "peak MB"]);
+    assert_contains(
+        &table,
+        &["clients", "service/s", "settled/s", "limit/s", "share", "spread", "peak MB"],
+    );
     let written = fs::read(program.folder().join("http.json")).unwrap();
     let rows: Vec<Value> = serde_json::from_slice(&written).unwrap();
     for row in &rows {
         let is_positive = |name: &str| row[name].as_f64().is_some_and(|figure| figure > 0.0);
         assert!(FIGURES.iter().all(|name| is_positive(name)), "{row}");
+        assert!(row["open_at_end"].as_f64().is_some_and(|open| open >= 0.0), "{row}");
     }
     rows
 }

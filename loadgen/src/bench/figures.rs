@@ -15,6 +15,10 @@ pub(super) struct Figures {
     pub(super) per_s: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
+    /// How many changes that were.
+    changes: usize,
+    /// Until the last one was answered.
+    took: Duration,
 }
 
 impl Figures {
@@ -23,9 +27,16 @@ impl Figures {
         ensure!(!latencies.is_empty(), "nothing was done in {took:?}: raise --seconds");
         Ok(Self {
             per_s: latencies.len() as f64 / took.as_secs_f64(),
+            changes: latencies.len(),
+            took,
             p50_ms: quantile(latencies.clone(), 0.5),
             p99_ms: quantile(latencies, 0.99),
         })
+    }
+
+    /// Changes a second, where the time until all were settled counts, too.
+    fn settled_per_s(&self, settled: Settled) -> f64 {
+        self.changes as f64 / (self.took + settled.took).as_secs_f64()
     }
 }
 
@@ -33,10 +44,27 @@ impl Figures {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     pub(super) service: Figures,
+    /// What was left to settle after it; none, where the service's database is not known.
+    pub(super) settled: Option<Settled>,
     /// None, where there was no database to measure it on.
     pub(super) limit: Option<Figures>,
     /// What the service used, where its process is known.
     pub(super) used: Option<Used>,
+}
+
+impl Round {
+    fn settled_per_s(&self) -> Option<f64> {
+        self.settled.map(|settled| self.service.settled_per_s(settled))
+    }
+}
+
+/// What was left to settle when the last change was answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settled {
+    /// Events that were open then.
+    pub(super) open: i64,
+    /// How long it took until none was.
+    pub(super) took: Duration,
 }
 
 /// What a process used.
@@ -44,7 +72,7 @@ pub(super) struct Round {
 pub(super) struct Used {
     /// Seconds of CPU, for one measurement.
     pub(super) cpu_s: f64,
-    /// Memory at the most, since it was started.
+    /// The most memory that it has had since it was started.
     pub(super) rss_mb: f64,
 }
 
@@ -71,6 +99,10 @@ impl Case {
             name: self.name,
             clients: self.clients,
             rate_per_s,
+            settled_per_s: median(rounds.iter().filter_map(Round::settled_per_s).collect()),
+            open_at_end: median(
+                rounds.iter().filter_map(|round| Some(round.settled?.open as f64)).collect(),
+            ),
             limit_per_s,
             share: limit_per_s.map(|limit| rate_per_s / limit),
             p50_ms: of_service(|figures| figures.p50_ms),
@@ -94,29 +126,46 @@ pub(super) struct Row {
     name: &'static str,
     clients: u16,
     rate_per_s: f64,
+    /// Where the time until all was settled counts, too.
+    settled_per_s: Option<f64>,
+    /// Events that were not settled yet when the last change was answered.
+    open_at_end: Option<f64>,
+    /// With a transaction per adjustment.
     limit_per_s: Option<f64>,
-    /// The part of the limit that the service reaches, from 0 to 1.
+    /// The service's rate divided by the limit: above 1 where grouping gains more than the service costs.
     share: Option<f64>,
     p50_ms: f64,
     p99_ms: f64,
     /// The slowest and the fastest round of the service.
     min_per_s: f64,
     max_per_s: f64,
+    /// Since the service's start, not of this case alone.
     rss_mb: Option<f64>,
     cpu_s: Option<f64>,
 }
 
-const HEADINGS: [&str; 9] =
-    ["clients", "service/s", "limit/s", "share", "p50 ms", "p99 ms", "spread", "CPU s", "peak MB"];
+const HEADINGS: [&str; 10] = [
+    "clients",
+    "service/s",
+    "settled/s",
+    "limit/s",
+    "share",
+    "p50 ms",
+    "p99 ms",
+    "spread",
+    "CPU s",
+    "peak MB",
+];
 
 impl Row {
-    fn cells(&self) -> [String; 9] {
+    fn cells(&self) -> [String; 10] {
         let known = |value: Option<f64>, digits: usize| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
         };
         [
             self.clients.to_string(),
             format!("{:.0}", self.rate_per_s),
+            known(self.settled_per_s, 0),
             known(self.limit_per_s, 0),
             known(self.share, 2),
             format!("{:.2}", self.p50_ms),
@@ -138,10 +187,10 @@ pub(super) fn print(title: &str, rows: &[Row]) {
     println!();
 }
 
-fn print_line(cells: &[String; 9]) {
-    let [clients, service, limit, share, p50, p99, spread, cpu, peak] = cells;
+fn print_line(cells: &[String; 10]) {
+    let [clients, service, settled, limit, share, p50, p99, spread, cpu, peak] = cells;
     println!(
-        "{clients:>7} {service:>9} {limit:>9} {share:>6} {p50:>8} {p99:>8} {spread:>13} {cpu:>6} {peak:>8}"
+        "{clients:>7} {service:>9} {settled:>9} {limit:>9} {share:>6} {p50:>8} {p99:>8} {spread:>13} {cpu:>6} {peak:>8}"
     );
 }
 
@@ -157,9 +206,12 @@ mod tests {
     use super::*;
 
     fn round(per_s: f64, limit: Option<f64>) -> Round {
-        let figures = |per_s| Figures { per_s, p50_ms: 1.0, p99_ms: 2.0 };
+        let took = Duration::from_secs(1);
+        let figures =
+            |per_s: f64| Figures { per_s, p50_ms: 1.0, p99_ms: 2.0, changes: per_s as usize, took };
         let used = Some(Used { cpu_s: per_s / 100.0, rss_mb: per_s });
-        Round { service: figures(per_s), limit: limit.map(figures), used }
+        let settled = Some(Settled { open: 7, took });
+        Round { service: figures(per_s), settled, limit: limit.map(figures), used }
     }
 
     #[test]
@@ -169,19 +221,20 @@ mod tests {
         let row = Case { name: "http", clients: 4, rounds }.row();
         assert_eq!((row.rate_per_s, row.limit_per_s), (200.0, Some(900.0)));
         assert_eq!(row.share, Some(200.0 / 900.0));
+        assert_eq!((row.settled_per_s, row.open_at_end), (Some(100.0), Some(7.0)));
         assert_eq!((row.min_per_s, row.max_per_s), (100.0, 300.0));
         assert_eq!((row.cpu_s, row.rss_mb), (Some(2.0), Some(300.0)));
     }
 
     #[test]
     fn what_was_not_measured_is_left_open() {
-        let unknown = Round { used: None, ..round(100.0, None) };
+        let unknown = Round { used: None, settled: None, ..round(100.0, None) };
         let row = Case { name: "http", clients: 1, rounds: vec![unknown] }.row();
-        assert_eq!(row.cells()[2], "-");
+        assert_eq!(row.cells()[2..4], ["-", "-"]);
         let json = serde_json::to_value(&row).unwrap();
-        assert!(
-            json["limit_per_s"].is_null() && json["share"].is_null() && json["cpu_s"].is_null()
-        );
+        for name in ["settled_per_s", "open_at_end", "limit_per_s", "share", "cpu_s"] {
+            assert!(json[name].is_null(), "{name}");
+        }
     }
 
     #[test]

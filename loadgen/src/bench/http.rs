@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use common::db::Conn;
 use common::on;
@@ -17,28 +17,31 @@ use super::block_on;
 use super::broker::{Broker, BrokerKind};
 use super::changes::Load;
 use super::client::{self, Target};
-use super::figures::{self, Case, Round, Row, Used};
+use super::figures::{self, Case, Round, Row, Settled, Used};
 use super::limit::Limit;
-use super::process::Process;
+use super::mounts::in_memory;
 use super::server::Server;
 use super::service::{Service, program};
 use crate::backlog::checkpoint;
 use crate::progress::turns_bar;
 
-/// Measures single adjustments of the stock, each a request of its own, beside what the database could do.
+/// Measures single adjustments of the stock, each a request of its own, beside their statements on plain connections.
 ///
-/// By itself it starts a PostgreSQL (fsync and synchronous_commit on, all other settings PostgreSQL's own), a broker, and
-/// product-service as a child process with its ordinary settings; something that answers its events stands in for
-/// order-service. So the whole service is measured: each adjustment is committed, sent, answered and settled. Then each
-/// client adjusts random products over one connection that it keeps, the next as soon as the one before is answered. The
-/// client is hyper's HTTP/1.1 connection, without a pool, and all clients are on one thread: they share the processors
-/// with the service.
+/// By itself it starts a PostgreSQL (fsync and synchronous_commit on, all other settings PostgreSQL's own, but for
+/// max_connections), a broker, and product-service as a child process with its ordinary settings; something that answers
+/// its events stands in for order-service. So the whole service is measured: each adjustment is committed, sent, answered
+/// and settled. Then each client adjusts random products over one connection that it keeps, the next as soon as the one
+/// before is answered. The client is hyper's HTTP/1.1 connection, without a pool, and all clients are on one thread: they
+/// share the processors with the service.
 ///
-/// The limit is what PostgreSQL does without a service, as pgbench would measure it: the statements of one adjustment,
-/// prepared, one transaction each, on as many plain connections, in a second database of the same server. Service and
-/// limit take turns, each after everything is settled and a checkpoint. Figures are medians of the rounds, spread is the
-/// slowest and the fastest of them. CPU s is what the service's process used until all of a measurement was settled,
-/// peak MB the most memory that it ever had.
+/// The limit is what PostgreSQL does without a service, as pgbench would measure it: one transaction per adjustment, of
+/// the statements that the service sends for one that came alone, prepared, on as many plain connections, in a second
+/// database of the same server. The service lets adjustments that arrive together share a transaction. So with many
+/// clients it may do more than the limit, and the share may pass 1; with one client, like is compared with like.
+///
+/// Service and limit take turns, each after everything is settled and a checkpoint. Figures are medians of the rounds,
+/// spread is the slowest and the fastest of them. service/s ends with the last answer, settled/s when every event of it is
+/// settled. CPU s is what the service's process used until then, peak MB the most memory that it has had since its start.
 ///
 /// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
 #[derive(Debug, Args)]
@@ -63,7 +66,7 @@ pub(super) struct Arguments {
     /// The broker of the service that is started
     #[arg(long, value_enum, default_value = "embedded")]
     broker: BrokerKind,
-    // With more, a service with its ordinary settings refuses some, since too many wait for a connection already.
+    // The limit has a connection for each, and the server that is started takes 200 in all.
     /// How many clients there are at the same time, up to 128
     #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = clap::value_parser!(u16).range(1..=128))]
     clients: Vec<u16>,
@@ -103,16 +106,31 @@ impl Arguments {
     fn title(&self) -> String {
         let (seconds, Self { rounds, products, .. }) = (self.seconds(), self);
         let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
+        let memory = self.memory();
         format!(
-            "single adjustments of {products} products over HTTP, {rounds} round(s) of {seconds} s{build}"
+            "single adjustments of {products} products over HTTP, {rounds} round(s) of {seconds} s{build}{memory}"
         )
+    }
+
+    /// Says so where the data of a server that is started lies in memory.
+    fn memory(&self) -> String {
+        let is_started = self.url.is_none() && self.database.is_none();
+        let found = is_started.then(|| in_memory(&std::env::temp_dir())).flatten();
+        found.map_or_else(String::new, |kind| {
+            format!(", its data in memory (TMPDIR is {kind}): no disk is measured")
+        })
+    }
+
+    /// The largest number of clients.
+    fn most_clients(&self) -> u16 {
+        self.clients.iter().copied().max().unwrap_or(1)
     }
 }
 
 /// How often it is looked whether all is settled.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 
-/// How long what was changed may take until it is settled.
+/// How long the number of open events may stay as it is, or grow, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Measures, prints the table and writes the file.
@@ -131,6 +149,7 @@ fn measure_own(arguments: &Arguments) -> Result<Vec<Case>> {
     let named = arguments.database.as_deref().map(Server::named).transpose()?;
     let program = program("product-service", arguments.product_service.as_deref())?;
     let server = named.map_or_else(Server::start, Ok)?;
+    server.ensure_room_for(arguments.most_clients())?;
     // The service makes its tables itself.
     let database = server.of_service.make_with(&[])?;
     let of_limit = server.of_limit.make_with(product_service::SERVICE.migrations)?;
@@ -140,7 +159,7 @@ fn measure_own(arguments: &Arguments) -> Result<Vec<Case>> {
     let bench = HttpBench {
         arguments,
         target: Target::parse(&service.url)?,
-        process: Some(service.process()),
+        service: Some(service),
         database: Some(database.connect()?),
         limit: Some(Limit::on(&of_limit, arguments.products)?),
     };
@@ -151,6 +170,8 @@ fn measure_own(arguments: &Arguments) -> Result<Vec<Case>> {
 fn measure_running(arguments: &Arguments, url: &str) -> Result<Vec<Case>> {
     let target = Target::parse(url)?;
     let server = arguments.database.as_deref().map(Server::named).transpose()?;
+    let room = |server: &Server| server.ensure_room_for(arguments.most_clients());
+    server.as_ref().map_or(Ok(()), room)?;
     let migrations = product_service::SERVICE.migrations;
     let of_limit = server.as_ref().map(|server| server.of_limit.make_with(migrations));
     let of_limit = of_limit.transpose()?;
@@ -158,7 +179,7 @@ fn measure_running(arguments: &Arguments, url: &str) -> Result<Vec<Case>> {
     let bench = HttpBench {
         arguments,
         target,
-        process: None,
+        service: None,
         database: server.as_ref().map(Server::connect).transpose()?,
         limit: limit.transpose()?,
     };
@@ -169,8 +190,8 @@ fn measure_running(arguments: &Arguments, url: &str) -> Result<Vec<Case>> {
 struct HttpBench<'a> {
     arguments: &'a Arguments,
     target: Target,
-    /// The service's, where it is a child.
-    process: Option<Process>,
+    /// Where it is a child.
+    service: Option<Service>,
     /// A connection to the service's database, where that is known.
     database: Option<Conn>,
     limit: Option<Limit>,
@@ -181,11 +202,10 @@ impl HttpBench<'_> {
     fn measure(mut self) -> Result<Vec<Case>> {
         let Arguments { clients, rounds, warm_up, products, .. } = self.arguments;
         let seconds = self.arguments.seconds();
-        block_on(client::fill(&self.target, *products))?;
+        self.with_log(block_on(client::fill(&self.target, *products)))?;
         let bar = turns_bar(1 + clients.len() * usize::from(*rounds));
         bar.set_message("warming up");
-        let most = clients.iter().copied().max().unwrap_or(1);
-        self.round(most, *warm_up, &bar)?;
+        self.round(self.arguments.most_clients(), *warm_up, &bar)?;
         let case = |clients: &u16| Case { name: "http", clients: *clients, rounds: Vec::new() };
         let mut cases: Vec<Case> = clients.iter().map(case).collect();
         for round in 1..=*rounds {
@@ -202,39 +222,60 @@ impl HttpBench<'_> {
     fn round(&mut self, clients: u16, seconds: u16, bar: &ProgressBar) -> Result<Round> {
         let load = self.arguments.load(clients, seconds);
         self.rest()?;
-        let before = self.process.map(Process::cpu_s).transpose()?;
-        let service = block_on(client::adjust(&self.target, &load))?;
-        self.rest()?;
-        let used = self.used_since(before)?;
+        let before = self.service.as_ref().map(|service| service.process().cpu_s()).transpose()?;
+        let service = self.with_log(block_on(client::adjust(&self.target, &load)))?;
+        let settled = self.rest()?;
+        let used = self.with_log(self.used_since(before))?;
         let limit = self.limit.as_ref().map(|limit| limit.measure(&load)).transpose()?;
         bar.inc(1);
-        Ok(Round { service, limit, used })
+        Ok(Round { service, settled, limit, used })
     }
 
     /// What the service used since it had used so many seconds of CPU.
     fn used_since(&self, cpu_s: Option<f64>) -> Result<Option<Used>> {
-        let (Some(process), Some(before)) = (self.process, cpu_s) else { return Ok(None) };
+        let (Some(service), Some(before)) = (&self.service, cpu_s) else { return Ok(None) };
+        let process = service.process();
         Ok(Some(Used { cpu_s: process.cpu_s()? - before, rss_mb: process.peak_mb()? }))
     }
 
     /// Waits until everything that was changed is settled, so that nothing of it is done in the next measurement, and
     /// begins that with a checkpoint, so that full page images cost each the same.
-    fn rest(&mut self) -> Result<()> {
-        let Some(database) = &mut self.database else { return Ok(()) };
-        let began = Instant::now();
-        loop {
-            let open = open_events(database)?;
-            if open == 0 {
-                break;
-            }
-            ensure!(
-                began.elapsed() < PATIENCE,
-                "{open} events were not settled within {PATIENCE:?}: does the relay send them, and does their consumer answer?"
-            );
-            thread::sleep(LOOK);
+    fn rest(&mut self) -> Result<Option<Settled>> {
+        let Some(database) = &mut self.database else { return Ok(None) };
+        let settled = settle(database);
+        let settled = self.with_log(settled)?;
+        if let Some(database) = &mut self.database {
+            checkpoint(database)?;
         }
-        Ok(checkpoint(database)?)
+        Ok(Some(settled))
     }
+
+    /// The same, with the end of the service's log if it failed.
+    fn with_log<T>(&self, done: Result<T>) -> Result<T> {
+        match &self.service {
+            Some(service) => done.with_context(|| service.log_tail()),
+            None => done,
+        }
+    }
+}
+
+/// Waits until no event is open.
+fn settle(database: &mut Conn) -> Result<Settled> {
+    let began = Instant::now();
+    let at_first = open_events(database)?;
+    let (mut open, mut least, mut fell) = (at_first, at_first, began);
+    while open > 0 {
+        ensure!(
+            fell.elapsed() < PATIENCE,
+            "{open} events are open, and for {PATIENCE:?} they became no fewer: does the relay send them, and does their consumer answer?"
+        );
+        thread::sleep(LOOK);
+        open = open_events(database)?;
+        if open < least {
+            (least, fell) = (open, Instant::now());
+        }
+    }
+    Ok(Settled { open: at_first, took: began.elapsed() })
 }
 
 /// Events that are PENDING or SENT.

@@ -1,7 +1,8 @@
-//! What PostgreSQL could do at the most: the statements of one adjustment on plain connections, and no service.
+//! What PostgreSQL does with a transaction per adjustment on plain connections, and no service.
 //!
 //! As pgbench would run them: each client is a thread with a connection of its own and statements that are prepared
-//! once, and an adjustment is a transaction. Rows are those of a service, in a database of their own, so that no relay
+//! once. It is what a service would do that groups nothing: the measured one lets adjustments that arrive together share
+//! a transaction, so it may do more than this. Rows are those of a service, in a database of their own, so that no relay
 //! reads what is written here.
 
 use std::thread::{self, JoinHandle};
@@ -24,24 +25,22 @@ use super::figures::Figures;
 use crate::place::Scratch;
 use crate::statement::Statement;
 
-// The statements of one adjustment, as product-service has them, in their order; BEGIN and COMMIT are around them.
+// What product-service sends for one adjustment that came alone, in this order; BEGIN and COMMIT are around it. A row is
+// given as values where the service has arrays.
 const LOCK_PRODUCT: &str = "
     SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us
-    FROM product WHERE sku = {} LIMIT 1 FOR UPDATE";
+    FROM product WHERE sku = {} FOR UPDATE";
 const UPDATE_PRODUCT: &str = "
-    UPDATE product SET description = {}, quantity = {}, unit_price_minor = {}, allow_backorder = {}, removed = {},
-        version = {}, updated_us = {}
-    WHERE sku = {}";
+    UPDATE product SET quantity = {}, version = {}, updated_us = {} WHERE sku = {}";
 const INSERT_ADJUSTMENT: &str = "
     INSERT INTO adjustment (sku, delta, quantity, version, reason, reference, at_us)
     VALUES ({}, {}, {}, {}, {}, {}, {})";
-const READ_EPOCH: &str = "SELECT epoch FROM service_state LIMIT 1";
-const INSERT_EVENT: &str = "
-    INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, traceparent, created_us)
-    VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {})";
-const INSERT_PENDING: &str = "
-    INSERT INTO outbox_pending (id, shard, tx, attempt_limit, due_us, size)
-    VALUES ({}, {}, DEFAULT, {}, {}, {})";
+const APPEND_EVENT: &str = "
+    WITH event AS (
+        INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, traceparent, created_us)
+        VALUES ({}, {}, {}, {}, (SELECT epoch FROM service_state), {}, {}, {}, {}))
+    INSERT INTO outbox_pending (id, shard, attempt_limit, due_us, size)
+    VALUES ({}, {}, {}, {}, {})";
 
 /// The columns of [`LOCK_PRODUCT`].
 type ProductSql = (Text, Text, BigInt, BigInt, Bool, Bool, BigInt, BigInt);
@@ -144,11 +143,7 @@ fn lock_product(conn: &mut PgConnection, sku: &str) -> QueryResult<Product> {
 
 fn update_product(conn: &mut PgConnection, product: &Product) -> QueryResult<usize> {
     Statement::<Pg>::new(UPDATE_PRODUCT)
-        .bind::<Text, _>(product.description.as_str())
         .bind::<BigInt, _>(product.quantity)
-        .bind::<BigInt, _>(product.unit_price_minor)
-        .bind::<Bool, _>(product.allow_backorder)
-        .bind::<Bool, _>(product.removed)
         .bind::<BigInt, _>(product.version)
         .bind::<BigInt, _>(product.updated_us)
         .bind::<Text, _>(product.sku.as_str())
@@ -168,21 +163,17 @@ fn insert_adjustment(conn: &mut PgConnection, product: &Product, delta: i64) -> 
 }
 
 fn append_event(conn: &mut PgConnection, env: &Env, product: &Product) -> Result<()> {
-    let epoch: i64 = Statement::<Pg, BigInt>::new(READ_EPOCH).get_result(conn)?;
     let (id, now, payload) = (env.event_id().uuid(), env.now(), payload(product)?);
     let size = i32::try_from(payload.len())?;
-    Statement::<Pg>::new(INSERT_EVENT)
+    Statement::<Pg>::new(APPEND_EVENT)
         .bind::<SqlUuid, _>(id)
         .bind::<SmallInt, _>(CHANGED.kind.code())
         .bind::<Text, _>(CHANGED.name)
         .bind::<Text, _>(product.sku.as_str())
-        .bind::<BigInt, _>(epoch)
         .bind::<BigInt, _>(product.version)
         .bind::<Text, _>(payload)
         .bind::<Text, _>(TRACEPARENT)
         .bind::<BigInt, _>(now)
-        .execute(conn)?;
-    Statement::<Pg>::new(INSERT_PENDING)
         .bind::<SqlUuid, _>(id)
         .bind::<SmallInt, _>(shard_of(product.sku.as_str()))
         .bind::<Integer, _>(ATTEMPTS)

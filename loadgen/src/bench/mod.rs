@@ -1,8 +1,9 @@
-//! Benchmarks of a whole service on real parts, each beside what those parts could do at the most.
+//! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
 //! [`http`] is the first of them. What it shares with others: [`server`], [`broker`] and [`service`] are the parts,
 //! [`answers`] stands in for who answers, [`client`] asks over HTTP for the [`changes`], [`limit`] does the same without
-//! a service, [`process`] says what the service used, and [`figures`] what came of it.
+//! a service, [`process`] says what the service used, [`mounts`] whether a disk is measured, and [`figures`] what came of
+//! it.
 
 mod answers;
 mod broker;
@@ -11,6 +12,7 @@ mod client;
 mod figures;
 mod http;
 mod limit;
+mod mounts;
 mod process;
 mod server;
 mod service;
@@ -18,7 +20,7 @@ mod service;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-/// Measures a whole service on real parts, beside what those could do at the most.
+/// Measures a whole service on real parts, beside the same work without it.
 ///
 /// The service is the program itself, a child process with its ordinary settings, on a PostgreSQL that keeps what it has
 /// committed and on a broker. docs/PERFORMANCE.md says how each figure is made and how to read it.
@@ -32,7 +34,7 @@ pub(crate) struct Arguments {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 enum Benchmark {
-    /// Single adjustments over HTTP, beside their statements on plain connections
+    // Its help is that of its arguments: words here would take their place.
     Http(http::Arguments),
 }
 

@@ -19,7 +19,7 @@ impl Process {
         cpu_s(&self.read("stat")?).context("/proc says nothing of the service's CPU time")
     }
 
-    /// Memory at the most so far, in MB.
+    /// The most memory that it has had since its start, in MB.
     pub(super) fn peak_mb(self) -> Result<f64> {
         peak_mb(&self.read("status")?).context("/proc says nothing of the service's memory")
     }

@@ -9,6 +9,9 @@ use stockloop_tests::postgres::{Binaries, PostgresServer};
 
 use crate::place::Place;
 
+/// What else needs connections, beside a client's each: a service's pools and listener, and this program.
+const OTHER_CONNECTIONS: i64 = 30;
+
 /// A server, and where the benchmark's databases are on it.
 pub(super) struct Server {
     url: String,
@@ -20,7 +23,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// A new one with PostgreSQL's own settings, its data in a folder that goes with it.
+    /// A new one with PostgreSQL's own settings, but for `max_connections`; its data lies in a folder that goes with it.
     pub(super) fn start() -> Result<Self> {
         let own = PostgresServer::start_with(Binaries::find()?, &[])?;
         Self::checked(own.url("postgres"), Some(own))
@@ -36,10 +39,20 @@ impl Server {
         connect(&self.url).map(Conn::Pg)
     }
 
+    /// Refuses more clients than the server has connections for.
+    pub(super) fn ensure_room_for(&self, clients: u16) -> Result<()> {
+        let most: i64 = setting(&self.url, "max_connections")?.parse()?;
+        ensure!(
+            i64::from(clients) + OTHER_CONNECTIONS <= most,
+            "--clients: the limit has a connection for each client, up to {OTHER_CONNECTIONS} are needed beside, and the server has max_connections {most}: it is too small for {clients} clients"
+        );
+        Ok(())
+    }
+
     fn checked(url: String, own: Option<PostgresServer>) -> Result<Self> {
         let place = |suffix| Place::beside("--database", &url, suffix);
         let (of_service, of_limit) = (place("stockloop_benchmark")?, place("stockloop_limit")?);
-        let fsync = fsync(&url)?;
+        let fsync = setting(&url, "fsync")?;
         ensure!(
             fsync == "on",
             "--database: the server runs with fsync {fsync}: it does not keep what it has committed, so its figures mean nothing"
@@ -48,13 +61,13 @@ impl Server {
     }
 }
 
-fn fsync(url: &str) -> Result<String> {
+fn setting(url: &str, name: &str) -> Result<String> {
     #[derive(QueryableByName)]
     struct Setting {
         #[diesel(sql_type = Text)]
         value: String,
     }
-    let query = sql_query("SELECT current_setting('fsync') AS value");
+    let query = sql_query("SELECT current_setting($1) AS value").bind::<Text, _>(name);
     let Setting { value } = query.get_result(&mut connect(url)?)?;
     Ok(value)
 }

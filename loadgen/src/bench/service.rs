@@ -61,6 +61,11 @@ impl Service {
         Ok(Self { child, url })
     }
 
+    /// The last lines that it wrote.
+    pub(super) fn log_tail(&self) -> String {
+        self.child.log_tail()
+    }
+
     /// Its process.
     pub(super) fn process(&self) -> Process {
         Process { pid: self.child.pid() }
