@@ -4,6 +4,7 @@
 //! "Implementation techniques for main memory database systems", 1984.)
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,11 +21,14 @@ const GROUP: usize = 256;
 /// How many may wait in each lane.
 const WAITING: usize = 1_024;
 
-/// How long one may wait for its turn: by then its client is gone, or soon will be.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one may wait, also where it is handed back again and again: by then its client is gone, or soon will be.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Carries a group: it answers each rider, or hands it on.
-type Carry<I, O> = dyn Fn(Vec<Rider<I, O>>) -> BoxFuture<'static, ()> + Send + Sync;
+/// The shortest and the longest pause of what is handed back.
+const PAUSES: RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(50);
+
+/// Carries a group: it answers each rider, or hands it back.
+type Carry<I, O> = dyn Fn(Lanes<I, O>, Vec<Rider<I, O>>) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// Lanes in which groups go one after the other, each lane beside the others; cheap to clone.
 pub struct Lanes<I, O> {
@@ -90,30 +94,39 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
     /// thread that a request came in on.
     pub fn new<F>(
         lanes: usize,
-        carry: impl Fn(Vec<Rider<I, O>>) -> F + Send + Sync + 'static,
+        carry: impl Fn(Self, Vec<Rider<I, O>>) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let lanes = (0..lanes.max(1)).map(|_| Mutex::default()).collect();
-        let carry = Arc::new(move |group| carry(group).boxed());
+        let carry = Arc::new(move |lanes, group| carry(lanes, group).boxed());
         Self { lanes, carry, runtime: Handle::current() }
     }
 
     /// What becomes of `item`, which rides in the lane that belongs to `place`: items of one place go one after the other.
-    /// It goes on without a caller that goes away.
+    /// Once its group has left, it goes on without a caller that goes away.
     ///
     /// # Errors
     /// When too many wait, or the group broke off.
     pub async fn ride(&self, place: usize, item: I) -> Result<O, NoRide> {
         let (caller, outcome) = oneshot::channel();
         let rider = Rider { item, caller, since: Instant::now(), span: Span::current() };
-        self.take(place, rider);
+        self.enqueue(place, rider);
         outcome.await.unwrap_or(Err(NoRide::Broken))
     }
 
-    /// Takes a rider over from other lanes.
-    pub fn take(&self, place: usize, rider: Rider<I, O>) {
+    /// Takes a rider back that nothing was done for yet: it rides again after a pause, which grows with its wait.
+    pub fn take_back(&self, place: usize, rider: Rider<I, O>) {
+        let pause = rider.since.elapsed().clamp(*PAUSES.start(), *PAUSES.end());
+        let lanes = self.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(pause).await;
+            lanes.enqueue(place, rider);
+        });
+    }
+
+    fn enqueue(&self, place: usize, rider: Rider<I, O>) {
         let number = place % self.lanes.len();
         let Some(mut lane) = self.lane(number) else { return };
         if lane.waiting.len() >= WAITING {
@@ -131,7 +144,7 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
         while let Some(group) = self.next(number) {
             let span = group.first().map_or_else(Span::none, |first| first.span.clone());
             // A task of its own: what panics in it takes nobody along who comes later.
-            let _ = tokio::spawn((self.carry)(group).instrument(span)).await;
+            let _ = tokio::spawn((self.carry)(self.clone(), group).instrument(span)).await;
         }
     }
 
@@ -141,6 +154,10 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
         while group.len() < GROUP
             && let Some(rider) = lane.waiting.pop_front()
         {
+            // Nobody waits any more, and nothing was done.
+            if rider.caller.is_closed() {
+                continue;
+            }
             match rider.since.elapsed() > PATIENCE {
                 true => rider.end(Err(NoRide::Full)),
                 false => group.push(rider),
@@ -166,7 +183,7 @@ mod tests {
     fn gated(lanes: usize) -> (Lanes<u32, usize>, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
         let opened = Arc::clone(&gate);
-        let carry = move |group: Vec<Rider<u32, usize>>| {
+        let carry = move |_, group: Vec<Rider<u32, usize>>| {
             let opened = Arc::clone(&opened);
             async move {
                 opened.acquire().await.unwrap().forget();

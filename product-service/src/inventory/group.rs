@@ -23,15 +23,6 @@ pub struct GroupedAdjustment<'a> {
     pub context: &'a WriteContext,
 }
 
-/// What is done about products that other transactions hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldRows {
-    /// They are left, for nobody else to wait for them.
-    Left,
-    /// They are waited for.
-    WaitedFor,
-}
-
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupedOutcome {
@@ -50,15 +41,11 @@ pub enum GroupedOutcome {
 pub fn adjust_group(
     conn: &mut Conn,
     outbox: &Outbox,
-    held_rows: HeldRows,
     group: &[GroupedAdjustment<'_>],
 ) -> QueryResult<Vec<GroupedOutcome>> {
     let skus: BTreeSet<&str> = group.iter().map(|one| one.sku.as_str()).collect();
     let skus: Vec<&str> = skus.into_iter().collect();
-    let (free, held) = match held_rows {
-        HeldRows::Left => model::lock_free(conn, &skus)?,
-        HeldRows::WaitedFor => (model::lock_all(conn, &skus)?, BTreeSet::new()),
-    };
+    let (free, held) = model::lock_free(conn, &skus)?;
     let mut pending = PendingAdjustments::of(free);
     let mut outcomes = Vec::with_capacity(group.len());
     for one in group {

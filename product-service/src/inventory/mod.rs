@@ -30,7 +30,7 @@ pub use fields::{
     FieldError, Price, ProductBatch, ProductContent, ProductLine, ProductLines, PutMode, Reason,
     Reference,
 };
-pub use group::{GroupedAdjustment, GroupedOutcome, HeldRows, adjust_group};
+pub use group::{GroupedAdjustment, GroupedOutcome, adjust_group};
 pub use history::{
     HistoryError, HistoryPage, KeptVersion, PastEvent, PastState, at_moment, at_version, history,
 };

@@ -1,8 +1,8 @@
 //! Single adjustments, each its own request: those that arrive while a transaction is on its way share the next one.
 //!
-//! All of a product's ride in one lane, so that no two transactions of this instance wait for each other. A lane waits for
-//! no other writer: what one holds goes on in a lane that does. Where a statement fails, its group is taken apart, so that
-//! nobody answers for another.
+//! All of a product's ride in one lane, and no lane waits for another writer: what one holds is tried again with a later
+//! group, so that nothing is held meanwhile. Where a statement fails, its group is taken apart, so that nobody answers for
+//! another.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -20,7 +20,7 @@ use engine::outbox::{Outbox, shard_of};
 
 use super::inventory::ProductView;
 use crate::inventory::{
-    self, Adjustment, GroupedAdjustment, GroupedOutcome, HeldRows, Inventory, Product, WriteContext,
+    self, Adjustment, GroupedAdjustment, GroupedOutcome, Inventory, Product, WriteContext,
 };
 
 /// Transactions at a time: while one waits for the disk, another one reads and decides.
@@ -58,12 +58,7 @@ type Done = Option<Answer>;
 impl AdjustmentLanes {
     /// Lanes to this inventory.
     pub fn new(inventory: Inventory) -> Self {
-        let own = inventory.clone();
-        let waiting =
-            Lanes::new(LANES, move |group| carry(own.clone(), HeldRows::WaitedFor, group, None));
-        Self(Lanes::new(LANES, move |group| {
-            carry(inventory.clone(), HeldRows::Left, group, Some(waiting.clone()))
-        }))
+        Self(Lanes::new(LANES, move |lanes, group| carry(inventory.clone(), lanes, group)))
     }
 
     pub(super) async fn adjust(&self, request: AdjustRequest) -> ProblemResult<HttpResponse> {
@@ -82,67 +77,51 @@ impl AdjustRequest {
     }
 }
 
-/// Answers a group; those whose products are held go on in lanes that are `next`.
-async fn carry(
-    inventory: Inventory,
-    held: HeldRows,
-    group: Vec<Rider<AdjustRequest, Answer>>,
-    next: Option<Riders>,
-) {
+/// Answers a group, but for those whose products are held.
+async fn carry(inventory: Inventory, lanes: Riders, group: Vec<Rider<AdjustRequest, Answer>>) {
     let requests: Vec<AdjustRequest> = group.iter().map(|rider| rider.item.clone()).collect();
-    let answers = answer(&inventory, held, requests).await;
+    let answers = answer(&inventory, requests).await;
     if answers.iter().flatten().flatten().any(Reply::is_success) {
         inventory.outbox.wake();
     }
     for (rider, answer) in group.into_iter().zip(answers) {
-        match (answer, &next) {
-            (Some(answer), _) => rider.answer(answer),
-            (None, Some(next)) => next.take(rider.item.place(), rider),
-            (None, None) => rider.answer(Err(DbError::Busy.into())),
+        match answer {
+            Some(answer) => rider.answer(answer),
+            None => lanes.take_back(rider.item.place(), rider),
         }
     }
 }
 
 /// What becomes of each: all in one transaction, and if that fails by something in them, taken apart.
-async fn answer(inventory: &Inventory, held: HeldRows, requests: Vec<AdjustRequest>) -> Vec<Done> {
+async fn answer(inventory: &Inventory, requests: Vec<AdjustRequest>) -> Vec<Done> {
     let many = requests.len();
-    let whole = transact(inventory, requests.clone(), move |conn, outbox, group| {
-        answer_all(conn, outbox, held, group)
-    });
-    let failure = match whole.await {
+    let failure = match transact(inventory, requests.clone(), answer_all).await {
         Ok(done) => return done,
         Err(failure) => failure,
     };
     let apart = match failure {
         Failure::RolledBack(error) if is_of_one(Fault::of_query(&error)) => {
-            transact(inventory, requests, move |conn, outbox, group| {
-                answer_apart(conn, outbox, held, group)
-            })
-            .await
+            transact(inventory, requests, answer_apart).await
         }
-        Failure::Panicked if many > 1 => return answer_each(inventory, held, requests).await,
+        Failure::Panicked if many > 1 => return answer_each(inventory, requests).await,
         other => Err(other),
     };
-    apart.unwrap_or_else(|failure| {
-        let problem = Problem::from(failure);
-        vec![Some(Err(problem)); many]
-    })
+    apart.unwrap_or_else(|failure| vec![Some(Err(failure.into())); many])
 }
 
 /// Each in a transaction of its own: a flaw of this program tells not whose it is.
-async fn answer_each(
-    inventory: &Inventory,
-    held: HeldRows,
-    requests: Vec<AdjustRequest>,
-) -> Vec<Done> {
-    let mut done = Vec::with_capacity(requests.len());
+async fn answer_each(inventory: &Inventory, requests: Vec<AdjustRequest>) -> Vec<Done> {
+    let many = requests.len();
+    let mut done = Vec::with_capacity(many);
     for request in requests {
-        let alone = transact(inventory, vec![request], move |conn, outbox, group| {
-            answer_all(conn, outbox, held, group)
-        });
-        match alone.await {
+        match transact(inventory, vec![request], answer_all).await {
             Ok(alone) => done.extend(alone),
-            Err(failure) => done.push(Some(Err(failure.into()))),
+            Err(failure @ Failure::Panicked) => done.push(Some(Err(failure.into()))),
+            // It would meet the others, too.
+            Err(failure) => {
+                done.resize(many, Some(Err(failure.into())));
+                break;
+            }
         }
     }
     done
@@ -191,7 +170,7 @@ impl From<Failure> for Problem {
 async fn transact(
     inventory: &Inventory,
     requests: Vec<AdjustRequest>,
-    work: impl FnOnce(&mut Conn, &Outbox, &[Grouped]) -> QueryResult<Vec<Done>> + Send + 'static,
+    work: fn(&mut Conn, &Outbox, &[Grouped]) -> QueryResult<Vec<Done>>,
 ) -> Result<Vec<Done>, Failure> {
     let now = inventory.env.now();
     let begin = |request| Grouped::begin(inventory, request, now);
@@ -220,13 +199,8 @@ impl Grouped {
 }
 
 /// In halves, down to the one at fault.
-fn answer_apart(
-    conn: &mut Conn,
-    outbox: &Outbox,
-    held: HeldRows,
-    group: &[Grouped],
-) -> QueryResult<Vec<Done>> {
-    let mut work = |conn: &mut Conn, part: &[Grouped]| answer_all(conn, outbox, held, part);
+fn answer_apart(conn: &mut Conn, outbox: &Outbox, group: &[Grouped]) -> QueryResult<Vec<Done>> {
+    let mut work = |conn: &mut Conn, part: &[Grouped]| answer_all(conn, outbox, part);
     let blame = |error: &diesel::result::Error| is_of_one(Fault::of_query(error));
     let mut bad = |_: &mut Conn, _: &Grouped, error: diesel::result::Error| {
         Ok(Some(Err(Problem::from(error))))
@@ -234,16 +208,11 @@ fn answer_apart(
     bisect(conn, group, &mut work, &blame, &mut bad)
 }
 
-fn answer_all(
-    conn: &mut Conn,
-    outbox: &Outbox,
-    held: HeldRows,
-    group: &[Grouped],
-) -> QueryResult<Vec<Done>> {
+fn answer_all(conn: &mut Conn, outbox: &Outbox, group: &[Grouped]) -> QueryResult<Vec<Done>> {
     let mut done = answer_before(conn, group)?;
     let open = group.iter().zip(&done).filter(|(_, answer)| answer.is_none());
     let open: Vec<GroupedAdjustment<'_>> = open.map(|(one, _)| one.adjustment()).collect();
-    let outcomes = inventory::adjust_group(conn, outbox, held, &open)?;
+    let outcomes = inventory::adjust_group(conn, outbox, &open)?;
     let mut kept = Vec::new();
     let open = group.iter().zip(&mut done).filter(|(_, answer)| answer.is_none());
     for ((one, answer), outcome) in open.zip(outcomes) {
