@@ -152,7 +152,7 @@ impl FlinkViews {
 
     /// The files whose jobs run and began at the beginning rather than at a checkpoint, by what was printed then.
     pub fn from_the_beginning(&self) -> Vec<&'static str> {
-        self.machines.iter().flat_map(Machine::from_the_beginning).collect()
+        self.machines.iter().flat_map(Machine::begun_anew).collect()
     }
 
     /// The last lines that each Java machine wrote, for messages.
@@ -168,7 +168,7 @@ impl FlinkViews {
 }
 
 impl Machine {
-    fn from_the_beginning(&self) -> Vec<&'static str> {
+    fn begun_anew(&self) -> Vec<&'static str> {
         let names = self.files.iter().copied();
         names.filter(|name| self.began_anew(name)).collect()
     }
