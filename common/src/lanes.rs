@@ -81,9 +81,12 @@ impl<I, O> Rider<I, O> {
 /// Why something was not carried to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoRide {
-    /// Too many wait already, or it has waited for too long. Nothing was done.
+    /// Too many wait already. Nothing was done.
     #[error("too many wait already; try again shortly")]
     Full,
+    /// It has waited for too long, for its turn or to be taken up again. Nothing was done.
+    #[error("it waited for {} s, and nothing was done; try again shortly", PATIENCE.as_secs())]
+    Late,
     /// Its group broke off, and whether it was done is not known.
     #[error("the work broke off, and whether it was done is not known; the log says why")]
     Broken,
@@ -159,7 +162,7 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
                 continue;
             }
             match rider.since.elapsed() > PATIENCE {
-                true => rider.end(Err(NoRide::Full)),
+                true => rider.end(Err(NoRide::Late)),
                 false => group.push(rider),
             }
         }

@@ -112,6 +112,8 @@ async fn an_instance_freezes_in_a_transaction() {
     system.product.restart_with(&[]).await;
     let mut second = system.second_product();
     system.product.put_product("TEA", 5).await;
+    // Nothing but the change below is to wait for the table.
+    system.order.wait_until_complete().await;
     system.wait_until_settled().await;
     let tea = format!("{}/api/v1/inventory/TEA/adjustments", system.product.base_url.get());
     let change = http_client(0).post(tea).json(&serde_json::json!({"delta": 1, "reason": "test"}));

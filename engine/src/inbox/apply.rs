@@ -5,16 +5,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use common::clock::Timestamp;
-use common::db::{Conn, Db, ROWS_PER_INSERT};
+use common::db::{Conn, Db, ROWS_PER_INSERT, Unnest, column};
 use common::env::Env;
 use common::event::Event;
-use common::ids::EventId;
+use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::inbox;
 use common::telemetry::{Delivery, Span, Spans, Step, few_for_the_log};
 use common::trace_context::trace_id;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::{BigInt, Nullable, SmallInt, Text};
 use serde_json::value::RawValue;
 
 use super::evidence::Control;
@@ -334,11 +335,30 @@ fn keep_results(
         .zip(answers)
         .filter_map(|(event, answer)| InboxRow::of(event, answer, now))
         .collect();
-    for chunk in rows.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(inbox::table).values(chunk).execute(c))
-            .map_err(raced)?;
+    insert(conn, &rows).map_err(raced)
+}
+
+fn insert(conn: &mut Conn, rows: &[InboxRow]) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(_) if rows.is_empty() => Ok(()),
+        Conn::Pg(c) => Unnest::of(
+            "INSERT INTO inbox (event_id, outcome, detail, version, result, event_type, key, processed_us) \
+             SELECT * FROM unnest(…)",
+        )
+        .column::<EventIdSql, _>(column(rows, |row| row.event_id))
+        .column::<SmallInt, _>(column(rows, |row| row.outcome))
+        .column::<Nullable<Text>, _>(column(rows, |row| row.detail.as_deref()))
+        .column::<Nullable<BigInt>, _>(column(rows, |row| row.version))
+        .column::<Nullable<Text>, _>(column(rows, |row| row.result.as_deref()))
+        .column::<Text, _>(column(rows, |row| row.event_type.as_str()))
+        .column::<Text, _>(column(rows, |row| row.key.as_str()))
+        .column::<BigInt, _>(column(rows, |row| row.processed_us))
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => rows.chunks(ROWS_PER_INSERT).try_for_each(|chunk| {
+            diesel::insert_into(inbox::table).values(chunk).execute(c).map(drop)
+        }),
     }
-    Ok(())
 }
 
 /// The same event in two hands (after a rebalance): the loser repeats its batch and finds it applied.

@@ -61,7 +61,7 @@ pub trait View: Send + Sync {
 /// What the copy of a view has of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewEntry {
-    /// What the view says, as JSON.
+    /// What the view says, as JSON; the operators' page expects a customer's purchases.
     pub value: String,
     /// When its message was written, by the clock of its writer or the broker.
     pub written_at: Timestamp,

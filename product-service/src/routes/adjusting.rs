@@ -65,6 +65,9 @@ impl AdjustmentLanes {
         match self.0.ride(request.place(), request).await {
             Ok(answer) => answer.map(Reply::into_response),
             Err(NoRide::Full) => Err(DbError::Busy.into()),
+            Err(late @ NoRide::Late) => Err(Problem::unavailable(format!(
+                "many want this product, or somebody holds it: {late}"
+            ))),
             Err(broken @ NoRide::Broken) => Err(Problem::internal(&broken)),
         }
     }

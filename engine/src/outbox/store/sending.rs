@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT, column};
+use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::{consumer_partition, outbox_failed, outbox_pending, outbox_sent, relay_lease};
@@ -194,18 +194,18 @@ fn taken(
 fn insert_sent(conn: &mut Conn, rows: &[SentRow]) -> QueryResult<()> {
     match conn {
         // All were taken out of another place in this transaction, so none can be here.
-        Conn::Pg(c) if !rows.is_empty() => sql_query(
+        Conn::Pg(c) if !rows.is_empty() => Unnest::of(
             "INSERT INTO outbox_sent (id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size) \
-             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
+             SELECT * FROM unnest(…)",
         )
-        .bind::<Array<EventIdSql>, _>(column(rows, |r| r.id))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.shard))
-        .bind::<Array<Integer>, _>(column(rows, |r| r.attempt))
-        .bind::<Array<Integer>, _>(column(rows, |r| r.attempt_limit))
-        .bind::<Array<Integer>, _>(column(rows, |r| r.partition))
-        .bind::<Array<BigInt>, _>(column(rows, |r| r.sent_us))
-        .bind::<Array<Nullable<BigInt>>, _>(column(rows, |r| r.sent_offset))
-        .bind::<Array<Integer>, _>(column(rows, |r| r.size))
+        .column::<EventIdSql, _>(column(rows, |r| r.id))
+        .column::<SmallInt, _>(column(rows, |r| r.shard))
+        .column::<Integer, _>(column(rows, |r| r.attempt))
+        .column::<Integer, _>(column(rows, |r| r.attempt_limit))
+        .column::<Integer, _>(column(rows, |r| r.partition))
+        .column::<BigInt, _>(column(rows, |r| r.sent_us))
+        .column::<Nullable<BigInt>, _>(column(rows, |r| r.sent_offset))
+        .column::<Integer, _>(column(rows, |r| r.size))
         .execute(c)
         .map(drop),
         Conn::Pg(_) => Ok(()),
