@@ -9,6 +9,7 @@ use engine::kafka::{Consumer, EmbeddedBroker, Envelope, Record};
 use engine::stats::Sampler;
 use serde_json::json;
 use stockloop_tests::on_every_database;
+use stockloop_tests::poll::eventually;
 
 use super::fixture::AdminFixture;
 
@@ -138,11 +139,12 @@ async fn a_replay_sends_the_same_message(fixture: AdminFixture) {
         "{replayed:?}"
     );
     let consumer = Consumer::subscribe(kafka, "test", TOPIC, BrokerState::default()).unwrap();
-    let came = tokio::time::timeout(
-        Duration::from_secs(30),
-        consumer.next_batch(1, Duration::from_millis(1)),
-    );
-    let came = came.await.unwrap();
+    let came = eventually("the message to come", Duration::from_secs(30), async || {
+        // Empty where the partitions have only just been given.
+        let came = consumer.next_batch(1, Duration::from_millis(1)).await;
+        if came.is_empty() { Err(()) } else { Ok(came) }
+    });
+    let came = came.await;
     let timestamp = came[0].timestamp;
     assert_eq!(came, [Record { offset: 0, timestamp, ..record }]);
     fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(409, "");
