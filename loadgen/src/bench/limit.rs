@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use common::env::Env;
-use common::inventory::{CHANGED, Cause, CauseKind, InventorySnapshot};
+use common::event::NewEvent;
+use common::inventory::{Cause, CauseKind};
 use diesel::connection::SimpleConnection;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, SmallInt, Text, Uuid as SqlUuid};
 use engine::outbox::shard_of;
-use product_service::inventory::Product;
+use product_service::inventory::{Product, event};
 
 use super::changes::{
     Change, Changes, DESCRIPTION, Load, OPENING, PRICE_MINOR, REASON, REFERENCE, sku,
@@ -163,42 +164,27 @@ fn insert_adjustment(conn: &mut PgConnection, product: &Product, delta: i64) -> 
 }
 
 fn append_event(conn: &mut PgConnection, env: &Env, product: &Product) -> Result<()> {
-    let (id, now, payload) = (env.event_id().uuid(), env.now(), payload(product)?);
-    let size = i32::try_from(payload.len())?;
-    Statement::<Pg>::new(APPEND_EVENT)
-        .bind::<SqlUuid, _>(id)
-        .bind::<SmallInt, _>(CHANGED.kind.code())
-        .bind::<Text, _>(CHANGED.name)
-        .bind::<Text, _>(product.sku.as_str())
-        .bind::<BigInt, _>(product.version)
-        .bind::<Text, _>(payload)
-        .bind::<Text, _>(TRACEPARENT)
-        .bind::<BigInt, _>(now)
-        .bind::<SqlUuid, _>(id)
-        .bind::<SmallInt, _>(shard_of(product.sku.as_str()))
-        .bind::<Integer, _>(ATTEMPTS)
-        .bind::<BigInt, _>(now)
-        .bind::<Integer, _>(size)
-        .execute(conn)?;
-    Ok(())
-}
-
-/// The event's data, as the service writes it.
-fn payload(product: &Product) -> serde_json::Result<String> {
     let cause = Cause {
         kind: CauseKind::Adjustment,
         reason: Some(REASON.to_owned()),
         reference: Some(REFERENCE.to_owned()),
     };
-    serde_json::to_string(&InventorySnapshot {
-        sku: product.sku.clone(),
-        description: product.description.clone(),
-        quantity: product.quantity,
-        unit_price_minor: product.unit_price_minor,
-        allow_backorder: product.allow_backorder,
-        removed: product.removed,
-        version: product.version,
-        updated_at: product.updated_us,
-        cause: Some(cause),
-    })
+    let NewEvent { event_type, key, version, payload, .. } = event(product, cause, None)?;
+    let (id, now, size) = (env.event_id().uuid(), env.now(), i32::try_from(payload.len())?);
+    Statement::<Pg>::new(APPEND_EVENT)
+        .bind::<SqlUuid, _>(id)
+        .bind::<SmallInt, _>(event_type.kind.code())
+        .bind::<Text, _>(event_type.name)
+        .bind::<Text, _>(key.as_str())
+        .bind::<BigInt, _>(version)
+        .bind::<Text, _>(payload)
+        .bind::<Text, _>(TRACEPARENT)
+        .bind::<BigInt, _>(now)
+        .bind::<SqlUuid, _>(id)
+        .bind::<SmallInt, _>(shard_of(&key))
+        .bind::<Integer, _>(ATTEMPTS)
+        .bind::<BigInt, _>(now)
+        .bind::<Integer, _>(size)
+        .execute(conn)?;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::NewEvent;
 use common::http::Precondition;
@@ -41,11 +42,12 @@ pub fn adjust_batch(
     let lines = lines.into_inner();
     let skus: BTreeSet<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
     let skus: Vec<&str> = skus.into_iter().collect();
-    let mut pending = PendingAdjustments::of(model::lock_all(conn, &skus)?);
+    let mut pending = PendingAdjustments::of(model::lock_all(conn, &skus)?, context.now);
     let mut outcomes = Vec::with_capacity(lines.len());
     for line in lines {
         let (sku, adjustment) = line.split();
-        let outcome = pending.adjust(context, &sku, adjustment, &Precondition::default())?;
+        let (any, traceparent) = (Precondition::default(), context.traceparent.clone());
+        let outcome = pending.adjust(&sku, adjustment, &any, traceparent)?;
         outcomes.push((sku, outcome.map(|product| AdjustedLine::of(&product))));
     }
     pending.write(conn, &context.outbox)?;
@@ -59,8 +61,8 @@ impl AdjustedLine {
 }
 
 /// What a transaction changes, worked out in memory on rows that it has locked, and written at its end.
-#[derive(Default)]
 pub(super) struct PendingAdjustments {
+    now: Timestamp,
     products: BTreeMap<Sku, Product>,
     changed: BTreeSet<Sku>,
     adjustments: Vec<NewAdjustment>,
@@ -69,26 +71,31 @@ pub(super) struct PendingAdjustments {
 
 impl PendingAdjustments {
     /// Nothing yet, on these rows.
-    pub(super) fn of(locked: Vec<Product>) -> Self {
-        let products = locked.into_iter().map(|row| (row.sku.clone(), row)).collect();
-        Self { products, ..Self::default() }
+    pub(super) fn of(locked: Vec<Product>, now: Timestamp) -> Self {
+        Self {
+            now,
+            products: locked.into_iter().map(|row| (row.sku.clone(), row)).collect(),
+            changed: BTreeSet::new(),
+            adjustments: Vec::new(),
+            events: Vec::new(),
+        }
     }
 
     /// The next state of `sku`, or why it is refused.
     pub(super) fn adjust(
         &mut self,
-        context: &WriteContext,
         sku: &Sku,
         adjustment: Adjustment,
         precondition: &Precondition,
+        traceparent: Option<String>,
     ) -> QueryResult<Result<Product, ChangeRefusal>> {
-        let after = match self.after(context, sku, &adjustment, precondition) {
+        let after = match self.after(sku, &adjustment, precondition) {
             Ok(after) => after,
             Err(refusal) => return Ok(Err(refusal)),
         };
         self.adjustments.push(NewAdjustment::of(&after, &adjustment));
         let cause = events::cause_of_adjustment(adjustment);
-        self.events.push(events::event(&after, cause, context.traceparent.clone())?);
+        self.events.push(events::event(&after, cause, traceparent)?);
         self.changed.insert(sku.clone());
         self.products.insert(sku.clone(), after.clone());
         Ok(Ok(after))
@@ -96,14 +103,13 @@ impl PendingAdjustments {
 
     fn after(
         &self,
-        context: &WriteContext,
         sku: &Sku,
         adjustment: &Adjustment,
         precondition: &Precondition,
     ) -> Result<Product, ChangeRefusal> {
         let before = existing(self.products.get(sku).cloned(), sku)?;
         precondition.check(Some(before.version))?;
-        before.adjusted(adjustment.delta.get(), context.now)
+        before.adjusted(adjustment.delta.get(), self.now)
     }
 
     /// Writes all of it.

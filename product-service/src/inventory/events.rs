@@ -9,7 +9,10 @@ use diesel::result::Error;
 use super::{Adjustment, Product};
 
 /// The event of `product`'s present state.
-pub(crate) fn event(
+///
+/// # Errors
+/// When its data can't be written as JSON.
+pub fn event(
     product: &Product,
     cause: Cause,
     traceparent: Option<String>,

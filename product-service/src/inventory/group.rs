@@ -6,7 +6,6 @@ use common::db::Conn;
 use common::http::Precondition;
 use common::inventory::Sku;
 use diesel::QueryResult;
-use engine::outbox::Outbox;
 
 use super::batch::PendingAdjustments;
 use super::{Adjustment, ChangeRefusal, Product, WriteContext, model};
@@ -19,8 +18,8 @@ pub struct GroupedAdjustment<'a> {
     pub adjustment: &'a Adjustment,
     /// What the client knows of it.
     pub precondition: &'a Precondition,
-    /// Its moment and its trace.
-    pub context: &'a WriteContext,
+    /// The trace of the request.
+    pub traceparent: Option<&'a str>,
 }
 
 /// What became of it.
@@ -40,26 +39,27 @@ pub enum GroupedOutcome {
 /// When a statement fails; then all of it has to be rolled back.
 pub fn adjust_group(
     conn: &mut Conn,
-    outbox: &Outbox,
+    context: &WriteContext,
     group: &[GroupedAdjustment<'_>],
 ) -> QueryResult<Vec<GroupedOutcome>> {
     let skus: BTreeSet<&str> = group.iter().map(|one| one.sku.as_str()).collect();
     let skus: Vec<&str> = skus.into_iter().collect();
     let (free, held) = model::lock_free(conn, &skus)?;
-    let mut pending = PendingAdjustments::of(free);
+    let mut pending = PendingAdjustments::of(free, context.now);
     let mut outcomes = Vec::with_capacity(group.len());
     for one in group {
         if held.contains(one.sku) {
             outcomes.push(GroupedOutcome::Held);
             continue;
         }
-        let outcome =
-            pending.adjust(one.context, one.sku, one.adjustment.clone(), one.precondition)?;
+        let (adjustment, traceparent) =
+            (one.adjustment.clone(), one.traceparent.map(str::to_owned));
+        let outcome = pending.adjust(one.sku, adjustment, one.precondition, traceparent)?;
         outcomes.push(match outcome {
             Ok(product) => GroupedOutcome::Adjusted(product),
             Err(refusal) => GroupedOutcome::Refused(refusal),
         });
     }
-    pending.write(conn, outbox)?;
+    pending.write(conn, &context.outbox)?;
     Ok(outcomes)
 }

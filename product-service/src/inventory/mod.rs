@@ -24,7 +24,8 @@ use engine::outbox::Outbox;
 pub use batch::{AdjustedLine, LineOutcome, adjust_batch};
 pub use change::{PutOutcome, put, remove};
 pub use details::{DetailsContent, LongDescription, details, put_details};
-pub(crate) use events::{cause_of_order, event};
+pub(crate) use events::cause_of_order;
+pub use events::event;
 pub use fields::{
     Adjustment, AdjustmentBatch, AdjustmentLine, AdjustmentLines, BatchMode, Description,
     FieldError, Price, ProductBatch, ProductContent, ProductLine, ProductLines, PutMode, Reason,

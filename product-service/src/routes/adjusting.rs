@@ -7,7 +7,6 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
-use common::clock::Timestamp;
 use common::db::{Conn, DbError, Fault, bisect};
 use common::http::{
     IdempotencyKey, KeyedWrite, Precondition, Problem, ProblemResult, Reply, TraceParent,
@@ -16,7 +15,7 @@ use common::http::{
 use common::inventory::Sku;
 use common::lanes::{Lanes, NoRide, Rider};
 use diesel::QueryResult;
-use engine::outbox::{Outbox, shard_of};
+use engine::outbox::shard_of;
 
 use super::inventory::ProductView;
 use crate::inventory::{
@@ -28,6 +27,7 @@ const LANES: usize = 3;
 
 type Answer = ProblemResult<Reply>;
 type Riders = Lanes<AdjustRequest, Answer>;
+type Group = [Rider<AdjustRequest, Answer>];
 
 /// Where single adjustments ride; cheap to clone.
 #[derive(Clone)]
@@ -47,7 +47,6 @@ pub(super) struct AdjustRequest {
 /// One request of a group.
 struct Grouped {
     request: AdjustRequest,
-    context: WriteContext,
     /// What is known before anything is asked: none where it has no key, a problem where it goes on already.
     begun: ProblemResult<Option<KeyedWrite>>,
 }
@@ -82,8 +81,7 @@ impl AdjustRequest {
 
 /// Answers a group, but for those whose products are held.
 async fn carry(inventory: Inventory, lanes: Riders, group: Vec<Rider<AdjustRequest, Answer>>) {
-    let requests: Vec<AdjustRequest> = group.iter().map(|rider| rider.item.clone()).collect();
-    let answers = answer(&inventory, requests).await;
+    let answers = answer(&inventory, &group).await;
     if answers.iter().flatten().flatten().any(Reply::is_success) {
         inventory.outbox.wake();
     }
@@ -96,33 +94,31 @@ async fn carry(inventory: Inventory, lanes: Riders, group: Vec<Rider<AdjustReque
 }
 
 /// What becomes of each: all in one transaction, and if that fails by something in them, taken apart.
-async fn answer(inventory: &Inventory, requests: Vec<AdjustRequest>) -> Vec<Done> {
-    let many = requests.len();
-    let failure = match transact(inventory, requests.clone(), answer_all).await {
+async fn answer(inventory: &Inventory, group: &Group) -> Vec<Done> {
+    let failure = match transact(inventory, group, answer_all).await {
         Ok(done) => return done,
         Err(failure) => failure,
     };
     let apart = match failure {
         Failure::RolledBack(error) if is_of_one(Fault::of_query(&error)) => {
-            transact(inventory, requests, answer_apart).await
+            transact(inventory, group, answer_apart).await
         }
-        Failure::Panicked if many > 1 => return answer_each(inventory, requests).await,
+        Failure::Panicked if group.len() > 1 => return answer_each(inventory, group).await,
         other => Err(other),
     };
-    apart.unwrap_or_else(|failure| vec![Some(Err(failure.into())); many])
+    apart.unwrap_or_else(|failure| vec![Some(Err(failure.into())); group.len()])
 }
 
 /// Each in a transaction of its own: a flaw of this program tells not whose it is.
-async fn answer_each(inventory: &Inventory, requests: Vec<AdjustRequest>) -> Vec<Done> {
-    let many = requests.len();
-    let mut done = Vec::with_capacity(many);
-    for request in requests {
-        match transact(inventory, vec![request], answer_all).await {
+async fn answer_each(inventory: &Inventory, group: &Group) -> Vec<Done> {
+    let mut done = Vec::with_capacity(group.len());
+    for alone in group.chunks(1) {
+        match transact(inventory, alone, answer_all).await {
             Ok(alone) => done.extend(alone),
             Err(failure @ Failure::Panicked) => done.push(Some(Err(failure.into()))),
             // It would meet the others, too.
             Err(failure) => {
-                done.resize(many, Some(Err(failure.into())));
+                done.resize(group.len(), Some(Err(failure.into())));
                 break;
             }
         }
@@ -172,23 +168,21 @@ impl From<Failure> for Problem {
 
 async fn transact(
     inventory: &Inventory,
-    requests: Vec<AdjustRequest>,
-    work: fn(&mut Conn, &Outbox, &[Grouped]) -> QueryResult<Vec<Done>>,
+    group: &Group,
+    work: fn(&mut Conn, &WriteContext, &[Grouped]) -> QueryResult<Vec<Done>>,
 ) -> Result<Vec<Done>, Failure> {
-    let now = inventory.env.now();
-    let begin = |request| Grouped::begin(inventory, request, now);
-    let group: Vec<Grouped> = requests.into_iter().map(begin).collect();
-    let outbox = inventory.outbox.clone();
-    let work = move |conn: &mut Conn| work(conn, &outbox, &group).map_err(Failure::RolledBack);
+    let (outbox, now) = (inventory.outbox.clone(), inventory.env.now());
+    let context = WriteContext { outbox, now, traceparent: None };
+    let begin = |rider: &Rider<AdjustRequest, Answer>| Grouped::begin(inventory, &rider.item);
+    let group: Vec<Grouped> = group.iter().map(begin).collect();
+    let work = move |conn: &mut Conn| work(conn, &context, &group).map_err(Failure::RolledBack);
     inventory.db.write(work).await
 }
 
 impl Grouped {
-    fn begin(inventory: &Inventory, request: AdjustRequest, now: Timestamp) -> Self {
-        let outbox = inventory.outbox.clone();
-        let context = WriteContext { outbox, now, traceparent: request.trace.0.clone() };
+    fn begin(inventory: &Inventory, request: &AdjustRequest) -> Self {
         let begun = inventory.keys.begin(request.key.clone(), &request.body);
-        Self { request, context, begun }
+        Self { request: request.clone(), begun }
     }
 
     fn keyed(&self) -> Option<&KeyedWrite> {
@@ -196,14 +190,18 @@ impl Grouped {
     }
 
     fn adjustment(&self) -> GroupedAdjustment<'_> {
-        let AdjustRequest { sku, adjustment, precondition, .. } = &self.request;
-        GroupedAdjustment { sku, adjustment, precondition, context: &self.context }
+        let AdjustRequest { sku, adjustment, precondition, trace, .. } = &self.request;
+        GroupedAdjustment { sku, adjustment, precondition, traceparent: trace.0.as_deref() }
     }
 }
 
 /// In halves, down to the one at fault.
-fn answer_apart(conn: &mut Conn, outbox: &Outbox, group: &[Grouped]) -> QueryResult<Vec<Done>> {
-    let mut work = |conn: &mut Conn, part: &[Grouped]| answer_all(conn, outbox, part);
+fn answer_apart(
+    conn: &mut Conn,
+    context: &WriteContext,
+    group: &[Grouped],
+) -> QueryResult<Vec<Done>> {
+    let mut work = |conn: &mut Conn, part: &[Grouped]| answer_all(conn, context, part);
     let blame = |error: &diesel::result::Error| is_of_one(Fault::of_query(error));
     let mut bad = |_: &mut Conn, _: &Grouped, error: diesel::result::Error| {
         Ok(Some(Err(Problem::from(error))))
@@ -211,11 +209,15 @@ fn answer_apart(conn: &mut Conn, outbox: &Outbox, group: &[Grouped]) -> QueryRes
     bisect(conn, group, &mut work, &blame, &mut bad)
 }
 
-fn answer_all(conn: &mut Conn, outbox: &Outbox, group: &[Grouped]) -> QueryResult<Vec<Done>> {
+fn answer_all(
+    conn: &mut Conn,
+    context: &WriteContext,
+    group: &[Grouped],
+) -> QueryResult<Vec<Done>> {
     let mut done = answer_before(conn, group)?;
     let open = group.iter().zip(&done).filter(|(_, answer)| answer.is_none());
     let open: Vec<GroupedAdjustment<'_>> = open.map(|(one, _)| one.adjustment()).collect();
-    let outcomes = inventory::adjust_group(conn, outbox, &open)?;
+    let outcomes = inventory::adjust_group(conn, context, &open)?;
     let mut kept = Vec::new();
     let open = group.iter().zip(&mut done).filter(|(_, answer)| answer.is_none());
     for ((one, answer), outcome) in open.zip(outcomes) {
@@ -223,7 +225,7 @@ fn answer_all(conn: &mut Conn, outbox: &Outbox, group: &[Grouped]) -> QueryResul
             GroupedOutcome::Adjusted(product) => {
                 let reply = adjusted(product);
                 if let (Some(write), Ok(reply)) = (one.keyed(), &reply) {
-                    kept.push((write, reply.clone(), one.context.now));
+                    kept.push((write, reply.clone(), context.now));
                 }
                 Some(reply)
             }

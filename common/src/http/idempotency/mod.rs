@@ -1,0 +1,75 @@
+//! `Idempotency-Key`: the answer to a write is kept with its change, and given again to the same request.
+//!
+//! After the IETF draft "The Idempotency-Key HTTP Header Field": same key and request, same answer; same key and
+//! another body or other preconditions, 422; the first still running, 409. A key belongs to one address, however that
+//! is spelled. What was refused or failed had no effect and is not kept: it is decided anew each time.
+
+mod kept;
+mod key;
+mod reply;
+
+use kept::{find_all, same};
+use key::{KeyedRequest, request_hash};
+
+pub use kept::{answers_before, keep_all};
+pub use key::{IdempotencyKey, KeyedWrite, KeysInProgress};
+pub use reply::Reply;
+
+use super::ProblemResult;
+use crate::clock::Timestamp;
+use crate::db::{Conn, Db};
+
+/// Runs a write once per key: `work` and the keeping of its answer are one transaction.
+///
+/// `work` refuses by `Err`: whatever it wrote is undone (it runs in a savepoint), and nothing is kept.
+///
+/// # Errors
+/// 409 while the first is running, 422 for another body or other preconditions, 5xx when the database fails.
+/// Refusals by `work` come back as `Ok(Reply)`.
+pub async fn idempotent(
+    db: &Db,
+    running: &KeysInProgress,
+    key: IdempotencyKey,
+    body: &[u8],
+    now: Timestamp,
+    work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
+) -> ProblemResult<Reply> {
+    let Some(write) = running.begin(key, body)? else {
+        return db.write(|conn| settle(conn.transaction(work))).await;
+    };
+    // Held by the transaction, not by the request: a client that hangs up does not end the first run.
+    db.write(move |conn| {
+        if let [Some(answer)] = &answers_before(conn, &[&write])?[..] {
+            return answer.clone();
+        }
+        let reply = settle(conn.transaction(work))?;
+        if reply.is_success() {
+            keep_all(conn, &[(&write, reply.clone(), now)])?;
+        }
+        Ok(reply)
+    })
+    .await
+}
+
+/// The answer that [`idempotent`] kept for the same request, if there is one.
+///
+/// # Errors
+/// 422 for another body or other preconditions, 5xx when the database fails.
+pub async fn answered(db: &Db, key: &IdempotencyKey, body: &[u8]) -> ProblemResult<Option<Reply>> {
+    let Some(KeyedRequest { bound, preconditions }) = key.0.clone() else { return Ok(None) };
+    let request_hash = request_hash(body, &preconditions);
+    db.read(move |conn| {
+        let found = find_all(conn, &[&bound])?.remove(&bound);
+        let found = found.filter(|(_, reply)| reply.is_success());
+        found.map(|found| same(found, &request_hash)).transpose()
+    })
+    .await
+}
+
+/// Turns a refusal into an answer like any other; faults stay errors and roll back.
+fn settle(outcome: ProblemResult<Reply>) -> ProblemResult<Reply> {
+    match outcome {
+        Err(problem) if problem.status().is_client_error() => Ok(Reply::from(&problem)),
+        other => other,
+    }
+}
