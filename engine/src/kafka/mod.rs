@@ -19,3 +19,26 @@ pub use envelope::{Envelope, Sender, Unreadable, sender_of};
 pub use producer::{Message, Offset, Producer, SendError, TopicError};
 pub use shape::{TopicUse, TopicWatch};
 pub use topics::{ensure_compacted_topics, ensure_topics};
+
+/// What a test's service is told of its broker: it sends to `topic`, which is there.
+#[cfg(test)]
+pub(crate) fn settings_for_tests(
+    brokers: String,
+    topic: &str,
+    partitions: i32,
+) -> common::config::KafkaSettings {
+    common::config::KafkaSettings {
+        brokers,
+        outbound_topic: topic.to_owned(),
+        outbound_ack_topic: "acks".to_owned(),
+        outbound_consumer: "order-service".to_owned(),
+        inbound_topic: String::new(),
+        inbound_ack_topic: String::new(),
+        partitions,
+        replication: 1,
+        min_insync_replicas: -1,
+        retention: std::time::Duration::from_secs(86_400),
+        create_topics: false,
+        properties: std::collections::BTreeMap::new(),
+    }
+}

@@ -1,26 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::kafka::{EmbeddedBroker, Message, Producer};
+use crate::kafka::{EmbeddedBroker, Message, Producer, settings_for_tests};
 
 const TOPIC: &str = "events";
-
-fn settings(broker: &EmbeddedBroker) -> KafkaSettings {
-    KafkaSettings {
-        brokers: broker.brokers(),
-        outbound_topic: TOPIC.to_owned(),
-        outbound_ack_topic: "acks".to_owned(),
-        outbound_consumer: "order-service".to_owned(),
-        inbound_topic: String::new(),
-        inbound_ack_topic: String::new(),
-        partitions: 1,
-        replication: 1,
-        min_insync_replicas: -1,
-        retention: Duration::from_secs(86_400),
-        create_topics: false,
-        properties: BTreeMap::new(),
-    }
-}
 
 fn message(n: usize) -> Message {
     Message {
@@ -36,7 +19,7 @@ fn message(n: usize) -> Message {
 async fn what_comes_while_a_batch_lasts_comes_after_it() {
     let broker = EmbeddedBroker::start().unwrap();
     broker.create_topic(TOPIC, 1).unwrap();
-    let settings = settings(&broker);
+    let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
     let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
     let messages: Vec<Message> = (0..5).map(message).collect();
     let sent = producer.send_all(&messages).await;

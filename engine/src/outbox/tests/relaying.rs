@@ -1,9 +1,7 @@
 //! The relay on a broker: that each partition goes its own way, and that nothing is passed by.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc;
 
-use common::config::KafkaSettings;
 use common::db::Backend;
 use common::schema::outbox_open;
 use common::telemetry::BrokerState;
@@ -11,7 +9,7 @@ use stockloop_tests::poll::eventually;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::kafka::{EmbeddedBroker, Producer};
+use crate::kafka::{EmbeddedBroker, Producer, settings_for_tests};
 
 on_every_database!(OutboxFixture::new =>
     a_partition_without_a_leader_holds_up_no_other,
@@ -30,20 +28,7 @@ fn broker() -> EmbeddedBroker {
 
 impl OutboxFixture {
     fn relay(&self, broker: &EmbeddedBroker, cap: usize) -> Relay {
-        let kafka = KafkaSettings {
-            brokers: broker.brokers(),
-            outbound_topic: TOPIC.to_owned(),
-            outbound_ack_topic: "acks".to_owned(),
-            outbound_consumer: "order-service".to_owned(),
-            inbound_topic: String::new(),
-            inbound_ack_topic: String::new(),
-            partitions: 2,
-            replication: 1,
-            min_insync_replicas: -1,
-            retention: Duration::from_secs(86_400),
-            create_topics: false,
-            properties: BTreeMap::new(),
-        };
+        let kafka = settings_for_tests(broker.brokers(), TOPIC, 2);
         Relay::new(RelayParts {
             db: self.db.clone(),
             env: self.env.clone(),
