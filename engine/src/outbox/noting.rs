@@ -1,6 +1,6 @@
 //! What becomes of sends: the relay writes down what the broker said of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::clock::Timestamp;
@@ -38,8 +38,6 @@ struct Answers {
     sent: Vec<Confirmation>,
     /// Events that can't be produced as they are, with their shards.
     refused: Vec<(i16, Update)>,
-    /// Partitions that it did not take everything for, and why.
-    troubled: BTreeMap<i32, String>,
 }
 
 impl Answers {
@@ -68,9 +66,7 @@ impl Answers {
                 let broken = Update::new(row.id, Trigger::Unproducible);
                 self.refused.push((row.shard, broken.because(error.to_string())));
             }
-            Err(error @ SendError::Broker(_)) => {
-                self.troubled.insert(send.partition, error.to_string());
-            }
+            Err(SendError::Broker(_)) => {}
         }
     }
 }
@@ -82,11 +78,7 @@ impl Relay {
         held: &LeaseSet,
         done: Vec<PartitionSend>,
     ) -> Result<RelayOutcome, DbError> {
-        let Answers { sent, refused, troubled } = Answers::of(&done);
-        for send in done.iter().filter(|send| !troubled.contains_key(&send.partition)) {
-            self.backoff.end(send.partition);
-        }
-        self.backoff.begin(troubled, self.parts.env.chance());
+        let Answers { sent, refused } = Answers::of(&done);
         let mut outcome = RelayOutcome { refused: refused.len(), ..RelayOutcome::default() };
         let (mut noted, failure) = match self.note(held, sent, refused).await {
             Ok(noted) => (noted, None),

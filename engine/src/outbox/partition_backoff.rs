@@ -21,14 +21,12 @@ impl PartitionBackoff {
     const BACKOFF: Backoff =
         Backoff { base: Duration::from_millis(250), max: Duration::from_secs(5) };
 
-    /// Leaves `partitions` alone for a while, longer each time; each with its cause.
-    pub(super) fn begin(&self, partitions: BTreeMap<i32, String>, chance: f64) {
+    /// Leaves `partition` alone for a while, longer each time.
+    pub(super) fn begin(&self, partition: i32, cause: String, chance: f64) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, cause) in partitions {
-            let failures = pauses.get(&partition).map_or(0, |troubled| troubled.failures) + 1;
-            let until = Instant::now() + Self::BACKOFF.delay(failures, chance);
-            pauses.insert(partition, Troubled { failures, until, cause });
-        }
+        let failures = pauses.get(&partition).map_or(0, |troubled| troubled.failures) + 1;
+        let until = Instant::now() + Self::BACKOFF.delay(failures, chance);
+        pauses.insert(partition, Troubled { failures, until, cause });
     }
 
     /// The broker takes messages for `partition` again.

@@ -2,9 +2,11 @@
 //!
 //! Nothing is locked and no transaction is open while messages travel: a lease on its shards keeps other
 //! relays away, and a fencing token keeps late writes out. Each partition goes its own way: one that the broker does
-//! not answer for keeps no other waiting.
+//! not answer for keeps no other waiting. Three things go on at the same time: events are read while earlier ones are on
+//! their way, and what the broker said of still earlier ones is noted; but of one shard only one of the three, so that
+//! what comes next waits for what comes before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicI16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use common::ids::EventId;
 use common::telemetry::Spans;
 use diesel::QueryResult;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::advance::advance;
@@ -29,7 +32,7 @@ use super::partition_of;
 use super::position::Positions;
 use super::send::{Origin, PartitionSend};
 use super::state::{Policy, Trigger};
-use super::store;
+use super::store::{self, DueRow};
 use super::turn::{After, BETWEEN_READS, Log, Turn};
 use super::update::Update;
 use crate::kafka::Producer;
@@ -79,9 +82,21 @@ pub struct Relay {
     under_way: tokio::sync::Mutex<UnderWay>,
 }
 
-/// Sends that the broker has neither confirmed nor refused yet: one per partition at the most.
+/// Sends of one partition under way: while the broker answers one, the next is read and waits for its turn.
+const SENDS: usize = 2;
+
+/// Sends that are not noted yet.
 struct UnderWay {
-    partitions: BTreeSet<i32>,
+    /// The shards of their events: what comes next in these waits.
+    shards: BTreeSet<i16>,
+    /// By partition, how many the broker has neither confirmed nor refused.
+    sends: BTreeMap<i32, usize>,
+    /// By partition, the task of the last of them.
+    last: BTreeMap<i32, JoinHandle<()>>,
+    /// Those that the broker has answered.
+    answered: Vec<PartitionSend>,
+    /// What was noted and not told: the step failed otherwise.
+    untold: RelayOutcome,
     done: mpsc::UnboundedReceiver<PartitionSend>,
     tell: mpsc::UnboundedSender<PartitionSend>,
 }
@@ -89,8 +104,46 @@ struct UnderWay {
 impl Default for UnderWay {
     fn default() -> Self {
         let (tell, done) = mpsc::unbounded_channel();
-        Self { partitions: BTreeSet::new(), done, tell }
+        Self {
+            shards: BTreeSet::new(),
+            sends: BTreeMap::new(),
+            last: BTreeMap::new(),
+            answered: Vec::new(),
+            untold: RelayOutcome::default(),
+            done,
+            tell,
+        }
     }
+}
+
+impl UnderWay {
+    fn begin(&mut self, partition: i32, rows: &[DueRow]) {
+        self.shards.extend(rows.iter().map(|row| row.shard));
+        *self.sends.entry(partition).or_default() += 1;
+    }
+
+    fn answer(&mut self, send: PartitionSend) {
+        if let Some(sends) = self.sends.get_mut(&send.partition) {
+            *sends -= 1;
+        }
+        self.sends.retain(|_, sends| *sends > 0);
+        self.answered.push(send);
+    }
+
+    fn end(&mut self, shards: &BTreeSet<i16>) {
+        self.shards.retain(|shard| !shards.contains(shard));
+    }
+}
+
+/// How far a step got that reads and sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Begun {
+    /// Everything that is due and allowed is done, or on its way.
+    All,
+    /// There is more, and it can be read at once.
+    More,
+    /// There may be more, behind what is on its way.
+    Behind,
 }
 
 /// What one step of the relay did.
@@ -108,6 +161,15 @@ pub struct RelayOutcome {
     pub drained: bool,
     /// Why some or all events are not sent now, if it is not their own fault.
     pub hindered: Option<String>,
+}
+
+impl RelayOutcome {
+    fn add(&mut self, noted: Self) {
+        self.sent += noted.sent;
+        self.by_log += noted.by_log;
+        self.refused += noted.refused;
+        self.first_sent.extend(noted.first_sent);
+    }
 }
 
 impl Relay {
@@ -153,19 +215,31 @@ impl Relay {
     pub async fn run_once(&self, held: &LeaseSet) -> Result<RelayOutcome, DbError> {
         let mut under_way = self.under_way.lock().await;
         self.log.tend(&held.tokens, Instant::now().into_std());
-        let drained = match self.partitions().await {
-            Ok(partitions) => self.begin(held, partitions, &mut under_way).await?,
+        while let Ok(send) = under_way.done.try_recv() {
+            self.answered(&mut under_way, send);
+        }
+        let begun = match self.partitions().await {
+            Ok(partitions) => self.begin_and_note(held, partitions, &mut under_way).await?,
             Err(cause) => {
-                let done = self.finished(&mut under_way, Duration::ZERO).await;
-                let outcome = self.note_all(held, done).await?;
-                return Ok(RelayOutcome { drained: true, hindered: Some(cause), ..outcome });
+                self.note_answered(held, &mut under_way).await?;
+                let told = std::mem::take(&mut under_way.untold);
+                return Ok(RelayOutcome { drained: true, hindered: Some(cause), ..told });
             }
         };
-        // Where there is more to read, the next step reads it while these are on their way.
-        let patience = if drained { self.parts.patience } else { Duration::ZERO };
-        let done = self.finished(&mut under_way, patience).await;
-        let outcome = self.note_all(held, done).await?;
-        Ok(RelayOutcome { drained, hindered: self.backoff.cause(), ..outcome })
+        let drained = match begun {
+            Begun::All => {
+                self.note_what_ends(held, &mut under_way, self.parts.patience).await?;
+                true
+            }
+            // The next step reads on while these are on their way.
+            Begun::More => false,
+            Begun::Behind => {
+                let deadline = Instant::now() + self.parts.patience;
+                !self.wait_for_one(&mut under_way, deadline).await
+            }
+        };
+        let told = std::mem::take(&mut under_way.untold);
+        Ok(RelayOutcome { drained, hindered: self.backoff.cause(), ..told })
     }
 
     /// Waits for what is on its way, for `patience` at the most, and notes it: before the relay ends.
@@ -173,25 +247,72 @@ impl Relay {
     /// # Errors
     /// As for [`Relay::run_once`].
     pub async fn finish(&self, held: &LeaseSet, patience: Duration) -> Result<(), DbError> {
-        let done = self.finished(&mut *self.under_way.lock().await, patience).await;
-        self.note_all(held, done).await.map(drop)
+        let mut under_way = self.under_way.lock().await;
+        self.note_what_ends(held, &mut under_way, patience).await
     }
 
-    /// Reads what is due and sets it on its way; returns whether that was all that can be sent now.
+    /// Notes what the broker answers within `patience`; it does not wait for partitions that gave trouble before.
+    async fn note_what_ends(
+        &self,
+        held: &LeaseSet,
+        under_way: &mut UnderWay,
+        patience: Duration,
+    ) -> Result<(), DbError> {
+        let deadline = Instant::now() + patience;
+        while self.wait_for_one(under_way, deadline).await {}
+        self.note_answered(held, under_way).await
+    }
+
+    async fn note_answered(
+        &self,
+        held: &LeaseSet,
+        under_way: &mut UnderWay,
+    ) -> Result<(), DbError> {
+        let answered = std::mem::take(&mut under_way.answered);
+        let shards = shards_of(&answered);
+        let noted = self.note_all(held, answered).await;
+        under_way.end(&shards);
+        under_way.untold.add(noted?);
+        Ok(())
+    }
+
+    /// Reads what is due and sets it on its way, while what the broker has answered is noted.
+    async fn begin_and_note(
+        &self,
+        held: &LeaseSet,
+        partitions: i32,
+        under_way: &mut UnderWay,
+    ) -> Result<Begun, DbError> {
+        let RelayParts { db, in_flight, .. } = &self.parts;
+        // Before that is noted: what is counted must not be on its way here as well.
+        in_flight.refresh(db, held, partitions).await?;
+        let answered = std::mem::take(&mut under_way.answered);
+        let shards = shards_of(&answered);
+        let begun = self.begin(held, partitions, under_way);
+        let (begun, noted) = tokio::join!(begun, self.note_all(held, answered));
+        under_way.end(&shards);
+        under_way.untold.add(noted?);
+        begun
+    }
+
+    /// Reads what is due and sets it on its way.
     async fn begin(
         &self,
         held: &LeaseSet,
         partitions: i32,
         under_way: &mut UnderWay,
-    ) -> Result<bool, DbError> {
+    ) -> Result<Begun, DbError> {
         let RelayParts { db, in_flight, topic, .. } = &self.parts;
-        in_flight.refresh(db, held, partitions).await?;
         let mut room = in_flight.room(held, partitions);
-        room.retain(|partition, _| !under_way.partitions.contains(partition));
         self.backoff.leave_out(&mut room);
-        let shards = self.shards_in_turn(held, &room, partitions);
-        if shards.is_empty() || !held.is_valid() {
-            return Ok(true);
+        if room.is_empty() || !held.is_valid() {
+            return Ok(Begun::All);
+        }
+        room.retain(|partition, _| self.may_be_sent_to(*partition, under_way));
+        let mut shards = self.shards_in_turn(held, &room, partitions);
+        shards.retain(|shard| !under_way.shards.contains(shard));
+        if shards.is_empty() {
+            return Ok(Begun::Behind);
         }
         self.offsets.learn(db, topic).await?;
         let log = self.state_of_the_log();
@@ -202,27 +323,39 @@ impl Relay {
         };
         if is_tables {
             // Where there was something, there may be more of what was on its way and could not be read.
-            let has_gaps = found > 0 && !under_way.partitions.is_empty();
+            let has_gaps = found > 0 && !under_way.shards.is_empty();
             self.turn().read(found >= self.batch(), has_gaps);
         }
         for (partition, (rows, origin)) in batches {
-            under_way.partitions.insert(partition);
+            under_way.begin(partition, &rows);
             let (parts, tell) = (self.parts.clone(), under_way.tell.clone());
-            tokio::spawn(async move {
+            let previous = under_way.last.remove(&partition);
+            let send = tokio::spawn(async move {
+                // One after the other, so that what is noted later has the greater offsets.
+                if let Some(previous) = previous {
+                    _ = previous.await;
+                }
                 // Nobody hears it any more when the relay has ended.
-                let _ = tell.send(parts.send(partition, rows, origin).await);
+                _ = tell.send(parts.send(partition, rows, origin).await);
                 parts.woken.notify_one();
             });
+            under_way.last.insert(partition, send);
         }
         if found >= self.batch() {
-            return Ok(false);
+            return Ok(Begun::More);
         }
         let log = self.state_of_the_log();
         let after = self.turn().end(log);
         if after == After::Later {
             self.wake_in(BETWEEN_READS);
         }
-        Ok(after != After::Again)
+        Ok(if after == After::Again { Begun::More } else { Begun::All })
+    }
+
+    /// Whether another send may begin. A partition that gave trouble before has one at a time.
+    fn may_be_sent_to(&self, partition: i32, under_way: &UnderWay) -> bool {
+        let most = if self.backoff.is_troubled(partition) { 1 } else { SENDS };
+        under_way.sends.get(&partition).is_none_or(|sends| *sends < most)
     }
 
     pub(super) fn wake_in(&self, pause: Duration) {
@@ -249,27 +382,28 @@ impl Relay {
         self.parts.batch.max(1)
     }
 
-    /// What the broker has answered. Waits for up to `patience`, but not for partitions that gave trouble before.
-    async fn finished(&self, under_way: &mut UnderWay, patience: Duration) -> Vec<PartitionSend> {
-        let (deadline, mut done) = (Instant::now() + patience, Vec::new());
-        let waited_for = |under_way: &UnderWay| {
-            under_way.partitions.iter().any(|partition| !self.backoff.is_troubled(*partition))
-        };
-        loop {
-            let sent = match under_way.done.try_recv() {
-                Ok(sent) => sent,
-                Err(_) if waited_for(under_way) => {
-                    match timeout_at(deadline, under_way.done.recv()).await {
-                        Ok(Some(sent)) => sent,
-                        _ => break,
-                    }
-                }
-                Err(_) => break,
-            };
-            under_way.partitions.remove(&sent.partition);
-            done.push(sent);
+    /// The broker has answered: before anything else is sent, it is known where there is trouble.
+    fn answered(&self, under_way: &mut UnderWay, send: PartitionSend) {
+        match send.trouble() {
+            Some(cause) => self.backoff.begin(send.partition, cause, self.parts.env.chance()),
+            None => self.backoff.end(send.partition),
         }
-        done
+        under_way.answer(send);
+    }
+
+    /// Waits for the next answer of the broker, until `deadline`, but not of partitions that gave trouble before.
+    async fn wait_for_one(&self, under_way: &mut UnderWay, deadline: Instant) -> bool {
+        let is_awaited = |partition: &i32| !self.backoff.is_troubled(*partition);
+        let next = match under_way.done.try_recv() {
+            Ok(send) => Some(send),
+            Err(_) if under_way.sends.keys().any(is_awaited) => {
+                timeout_at(deadline, under_way.done.recv()).await.ok().flatten()
+            }
+            Err(_) => None,
+        };
+        let is_one = next.is_some();
+        next.into_iter().for_each(|send| self.answered(under_way, send));
+        is_one
     }
 
     /// Whether an event waits to be sent since `before` or longer.
@@ -333,4 +467,8 @@ impl Relay {
     pub fn forget_topology(&self) {
         *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+fn shards_of(sends: &[PartitionSend]) -> BTreeSet<i16> {
+    sends.iter().flat_map(|send| &send.rows).map(|row| row.shard).collect()
 }

@@ -26,6 +26,17 @@ pub(super) struct PartitionSend {
     pub(super) origin: Origin,
 }
 
+impl PartitionSend {
+    /// Why the broker did not take all of it, if others can be sent to the partition later.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let failure = |result: &Result<Offset, SendError>| match result {
+            Err(error @ SendError::Broker(_)) => Some(error.to_string()),
+            _ => None,
+        };
+        self.results.iter().find_map(failure)
+    }
+}
+
 /// How events came to the relay.
 #[derive(Debug)]
 pub(super) enum Origin {

@@ -15,6 +15,7 @@ on_every_database!(OutboxFixture::new =>
     a_partition_without_a_leader_holds_up_no_other,
     a_late_commit_is_not_passed_by,
     a_key_goes_out_in_the_order_of_its_versions,
+    a_backlog_goes_out_once_and_in_order,
     what_had_no_room_is_sent_later,
     two_relays_keep_within_one_cap,
 );
@@ -171,6 +172,43 @@ async fn a_key_goes_out_in_the_order_of_its_versions(fixture: OutboxFixture) {
     assert!(place(first) > place(second), "the later change has the smaller number: {due:?}");
     fixture.relay_until_sent(&relay, &held, second).await;
     assert!(fixture.offset(first).await < fixture.offset(second).await);
+}
+
+async fn a_backlog_goes_out_once_and_in_order(fixture: OutboxFixture) {
+    const KEYS: usize = 10;
+    const VERSIONS: i64 = 60;
+    let broker = broker();
+    let relay = fixture.relay(&broker, 10_000);
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    for version in 1..=VERSIONS {
+        let keys = (0..KEYS).map(|key| change(&format!("K{key}"), version)).collect();
+        let outbox = fixture.outbox.clone();
+        fixture.run(move |conn| outbox.append(conn, keys)).await;
+    }
+    let (all, mut sent) = (KEYS * usize::try_from(VERSIONS).unwrap(), 0);
+    eventually("all to be sent", Duration::from_secs(60), async || {
+        sent += relay.run_once(&held).await.unwrap().sent;
+        if sent == all { Ok(()) } else { Err(sent) }
+    })
+    .await;
+    let places: Vec<(String, i32, i64, i32)> = fixture
+        .run(|conn| {
+            use common::schema::{outbox_event as e, outbox_sent as s};
+            let order = (e::key, e::version);
+            on!(conn, c => s::table.inner_join(e::table.on(e::id.eq(s::id)))
+                .select((e::key, s::partition, s::sent_offset.assume_not_null(), s::attempt))
+                .order(order)
+                .load(c))
+        })
+        .await;
+    assert_eq!(places.len(), all);
+    for key in places.chunk_by(|one, other| one.0 == other.0) {
+        assert!(key.is_sorted_by_key(|(_, _, offset, _)| offset), "{key:?}");
+    }
+    assert!(places.iter().all(|(_, _, _, attempt)| *attempt == 1));
+    let end = |of| places.iter().filter(|(_, own, ..)| *own == of).map(|place| place.2 + 1).max();
+    let on_the_topic: i64 = (0..2).filter_map(end).sum();
+    assert_eq!(on_the_topic, i64::try_from(all).unwrap(), "each is there once");
 }
 
 async fn what_had_no_room_is_sent_later(fixture: OutboxFixture) {
