@@ -18,6 +18,17 @@ const READ: &str = "SELECT count(*) AS n FROM pg_replication_slots \
 const SLOTS: &str =
     "SELECT count(*) AS n FROM pg_replication_slots WHERE database = current_database()";
 
+/// Makes the slot one that is known again: a service makes none for two phases.
+const MARK_SLOT: &str = "SELECT pg_drop_replication_slot(slot_name), \
+        pg_create_logical_replication_slot(slot_name, 'pgoutput', false, true) \
+    FROM pg_replication_slots WHERE database = current_database()";
+
+const MARKED: &str = "SELECT count(*) AS n FROM pg_replication_slots \
+    WHERE database = current_database() AND two_phase";
+
+const WRITE_32_MB: &str =
+    "SELECT pg_logical_emit_message(false, 'x', repeat('y', 2000000)) FROM generate_series(1, 16)";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_setting_can_be_changed_both_ways() {
     let Some(mut system) = TestSystem::real("log_and_back").await else { return };
@@ -80,6 +91,33 @@ async fn a_log_that_breaks_loses_nothing() {
     let before = by_log(&system.product).await;
     until_more_comes_by_log(&system.product, "AFTERWARDS", before).await;
     system.wait_until_settled().await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_pays_for_no_pause() {
+    let Some(mut system) = TestSystem::real("log_paused").await else { return };
+    let reads_on = ("STOCKLOOP__OUTBOX__LOG_KEPT_BYTES", "1000000000000");
+    system.product.restart_with(&[BY_LOG, reads_on]).await;
+    let (mut random, base) = (Random::new(), system.product.base_url.clone());
+    let mut load = Load::start(&mut random, &system.product, &[base], 40, 2_000).await;
+    for (settings, reached, kept) in [(&[BY_LOG, reads_on][..], 500, 1), (&[BY_LOG][..], 1_000, 0)]
+    {
+        load.reached(reached).await;
+        wait_until(&system.product, "readers", READ, 1).await;
+        system.product.kill9();
+        wait_until(&system.product, "readers", READ, 0).await;
+        system.product.execute(MARK_SLOT).await;
+        system.product.execute(WRITE_32_MB).await;
+        system.product.restart_with(settings).await;
+        wait_until(&system.product, "readers", READ, 1).await;
+        assert_eq!(system.product.count(MARKED).await, kept, "{settings:?}");
+    }
+    load.assert_all_arrived(&system).await;
+    until_more_comes_by_log(&system.product, "AFTERWARDS", 0).await;
+    wait_until(&system.product, "slots", SLOTS, 1).await;
+    system.wait_until_settled().await;
+    system.assert_no_attempt_was_lost().await;
     system.stop().await;
 }
 

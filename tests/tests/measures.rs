@@ -27,8 +27,9 @@ const UNCAPPED: [(&str, &str); 2] = [
     ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", "100000000000"),
 ];
 const OPEN: [&str; 2] = ["outbox_pending", "outbox_sent"];
-const DROP_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
-    WHERE database = current_database()";
+/// Some 400 MiB of the log.
+const WRITE_MUCH: &str = "DROP TABLE IF EXISTS written; \
+    CREATE TABLE written AS SELECT n, repeat('x', 100) AS x FROM generate_series(1, 3000000) AS n";
 const NEVER: (&str, &str) = ("STOCKLOOP__VERIFY__CRON", "0 0 0 1 1 *");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,26 +53,31 @@ async fn the_relays_beside_each_other() {
     measured.system.stop().await;
 }
 
-/// A backlog that was written since the slot was: the server decodes all of it again, and the table has it already.
+/// A backlog that a start finds, with a slot that is behind by what others have written since: the server decodes that if
+/// it is read on from, and the table has the backlog in either case.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement of many minutes"]
 async fn what_an_old_slot_costs_a_start() {
     let Some(mut measured) = Measured::start("measured_slot").await else { return };
-    let by_log = [("STOCKLOOP__OUTBOX__RELAY", "log"), NEVER, UNCAPPED[0], UNCAPPED[1]];
+    let by_log = ("STOCKLOOP__OUTBOX__RELAY", "log");
+    let reads_on = ("STOCKLOOP__OUTBOX__LOG_KEPT_BYTES", "1000000000000");
+    let anew = ("STOCKLOOP__OUTBOX__LOG_KEPT_BYTES", "0");
     for round in 1..=rounds() {
-        for (name, drop) in [("an old slot", ""), ("a new slot", DROP_SLOTS)] {
-            measured.system.product.restart_with(&by_log).await;
+        for (name, kept) in [("read on from", reads_on), ("made anew", anew)] {
+            // With caps: what exceeds them is the backlog.
+            measured.system.product.restart_with(&[by_log, NEVER]).await;
             measured.idle().await;
             measured.system.order.stop().await;
             measured.import().await;
             measured.system.product.stop().await;
-            if !drop.is_empty() {
-                measured.system.product.execute(drop).await;
-            }
-            let drain = measured.drain(&by_log).await;
+            let before = measured.wal().await;
+            measured.system.product.execute(WRITE_MUCH).await;
+            let written = (measured.wal().await - before) >> 20;
+            let settings = [by_log, kept, NEVER, UNCAPPED[0], UNCAPPED[1]];
+            let drain = measured.drain(&settings).await;
             measured.system.order.start();
             measured.until_empty(&OPEN).await;
-            println!("round {round}, {name}: drain {drain}");
+            println!("round {round}, a slot {written} MiB behind, {name}: drain {drain}");
         }
     }
     measured.system.stop().await;

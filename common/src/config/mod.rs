@@ -195,7 +195,7 @@ pub struct OutboxSettings {
     pub relay: RelayKind,
     /// Where the log is read, with `relay = "log"`: past a pooler. Empty: `database.url`.
     pub log_url: Url,
-    /// Bytes of the log that its slot may keep on the server; with more, it is made anew, and the table is read.
+    /// Bytes of the log that its slot may be behind when it is taken up; with more, it is made anew, and the table is read.
     pub log_kept_bytes: u64,
     /// With `relay = "external"`, how long an event waits for that before this service sends it itself; 0: it never does.
     #[serde(with = "crate::duration")]

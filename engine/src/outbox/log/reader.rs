@@ -95,7 +95,7 @@ pub struct LogReader {
     pub url: Url,
     /// The service's name.
     pub service: String,
-    /// Bytes of the log that the slot may keep; with more, it is made anew.
+    /// Bytes that the slot may be behind when it is taken up; with more, it is made anew.
     pub most_kept: u64,
     pub(in crate::outbox) feed: LogFeed,
     /// What is notified when there is something to send.

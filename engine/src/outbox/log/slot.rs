@@ -171,7 +171,10 @@ impl Opening {
         Ok(())
     }
 
-    /// Sees to it that there is a slot that can be read from, keeps no more than `most` bytes, and has no reader.
+    /// Sees to it that there is a slot that can be read from, is no more than `most` bytes behind, and has no reader.
+    ///
+    /// Nothing that was written before now comes by the log: the table has it until the first mark of a session. So an old
+    /// slot saves nothing, and its server would decode all of a long pause for it.
     ///
     /// # Errors
     /// When the role may not, the server has no room for slots, or the slot's reader does not leave it.
@@ -188,16 +191,17 @@ impl Opening {
             self.end_reader(&reader)?;
         }
         let is_lost = found.get_value(0, 1).as_deref() == Some("lost");
-        let kept: u64 = found.get_value(0, 2).and_then(|kept| kept.parse().ok()).unwrap_or(0);
-        if !anew && !is_lost && kept <= most {
+        let behind: u64 = found.get_value(0, 2).and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+        if !anew && !is_lost && behind <= most {
             return Ok(());
         }
-        tracing::warn!(
+        tracing::info!(
             slot = self.slot,
-            kept,
+            behind,
             is_lost,
             "the slot is made anew; what came meanwhile is read from the table"
         );
+        // First, as the server may have no room for a second one.
         self.connection.exec(&format!("SELECT pg_drop_replication_slot('{}')", self.slot))?;
         self.make_slot()
     }
