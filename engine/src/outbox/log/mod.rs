@@ -11,6 +11,7 @@
 
 mod decode;
 mod feed;
+mod marks;
 mod reader;
 mod slot;
 

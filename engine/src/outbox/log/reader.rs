@@ -1,6 +1,6 @@
 //! Reads the log while this instance may, and puts what it says where the relay finds it.
 
-use std::collections::VecDeque;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,17 +13,16 @@ use diesel::sql_types::{Bool, Text};
 use pg_walstream::{CancellationToken, PgReplicationConnection, ReplicationError};
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::decode::{Decoder, PREFIX, Said};
 use super::feed::LogFeed;
+use super::marks::Marks;
 use super::slot::{IS_PUBLISHED, Opening, PUBLICATION};
 
 /// How often a mark is written, and the server told how far the log is dealt with.
 const MARK_EVERY: Duration = Duration::from_secs(1);
-
-/// How long a mark may be on its way before the log counts as far behind, and the table has everything meanwhile.
-const FAR_BEHIND: Duration = Duration::from_secs(5);
 
 /// How long the first one may be before this can't be the log of the service's database.
 const FOREIGN_AFTER: Duration = Duration::from_secs(60);
@@ -102,6 +101,9 @@ pub struct LogReader {
     pub(in crate::outbox) woken: Arc<Notify>,
 }
 
+/// A mark that is being written; true: what comes after it comes out of the log, too.
+type Writing = JoinHandle<Result<bool, DbError>>;
+
 /// One session of reading.
 struct Session<'a> {
     reader: &'a LogReader,
@@ -111,16 +113,12 @@ struct Session<'a> {
     name: String,
     /// The furthest place that came.
     received: u64,
-    /// Marks that were written and did not come yet: their numbers, and when.
-    marks: VecDeque<(u64, Instant)>,
-    /// The last number that was written.
-    written: u64,
-    /// From which number on a mark says that the log is followed.
-    follow_from: u64,
+    /// Its marks.
+    marks: Marks,
+    /// One that is being written, beside what is read.
+    writing: Option<Writing>,
     /// When it was begun to read.
     began: Instant,
-    /// Whether a mark came.
-    is_ours: bool,
     /// Events since the relay was woken.
     unwoken: usize,
 }
@@ -144,11 +142,9 @@ impl LogReader {
             decoder: Decoder::new(),
             name: self.env.event_id().to_string(),
             received: 0,
-            marks: VecDeque::new(),
-            written: 0,
-            follow_from: 0,
+            marks: Marks::default(),
+            writing: None,
             began: Instant::now(),
-            is_ours: false,
             unwoken: 0,
         };
         // However this ends, the relay must not wait for a log that nobody reads.
@@ -201,9 +197,10 @@ impl Session<'_> {
                     }
                     self.tick().await?;
                 }
+                ended = end_of(&mut self.writing) => self.mark_ended(ended)?,
                 frame = self.connection.get_copy_data_async(&never) => self.take(frame?).await?,
             }
-            if self.is_ours
+            if self.marks.any_came()
                 && let Some(followed) = followed.take()
             {
                 followed().await;
@@ -232,53 +229,39 @@ impl Session<'_> {
     }
 
     async fn tick(&mut self) -> Result<(), LogError> {
-        if !self.is_ours && self.began.elapsed() > FOREIGN_AFTER {
+        if !self.marks.any_came() && self.began.elapsed() > FOREIGN_AFTER {
             return Err(LogError::Foreign);
         }
-        let is_behind = self.marks.front().is_some_and(|(_, at)| at.elapsed() > FAR_BEHIND);
-        if is_behind && self.reader.feed.is_read() {
+        if self.marks.are_late(Instant::now()) && self.reader.feed.is_read() {
             tracing::info!("the log is far behind; the table is read until it has caught up");
             self.reader.feed.stop_following();
-            self.follow_from = self.written + 1;
+            self.marks.begin_anew();
             self.reader.woken.notify_one();
         }
-        self.write_mark().await?;
+        if self.writing.is_none() {
+            let head = format!("{} {} ", self.name, self.marks.begin());
+            self.writing = Some(tokio::spawn(write_mark(self.reader.db.clone(), head)));
+        }
         self.tell(false).await
     }
 
-    /// Writes into the log which transactions have ended: what they appended comes before it.
-    async fn write_mark(&mut self) -> Result<(), LogError> {
-        #[derive(QueryableByName)]
-        struct Marked {
-            #[diesel(sql_type = Bool)]
-            published: bool,
-        }
-        let number = self.written + 1;
-        let head = format!("{} {number} ", self.name);
-        let written = self.reader.db.write::<_, DbError>(move |conn| {
-            let Conn::Pg(c) = conn else { return Ok(false) };
-            let mark = sql_query(format!(
-                "SELECT pg_logical_emit_message(false, $1, $2 || pg_current_snapshot()::text) IS NOT NULL \
-                   AND {IS_PUBLISHED} AS published"
-            ));
-            let mark: Marked = mark.bind::<Text, _>(PREFIX).bind::<Text, _>(head).get_result(c)?;
-            Ok(mark.published)
-        });
-        match written.await {
-            Ok(true) => {
-                self.written = number;
-                self.marks.push_back((number, Instant::now()));
-                Ok(())
+    fn mark_ended(
+        &mut self,
+        ended: Result<Result<bool, DbError>, JoinError>,
+    ) -> Result<(), LogError> {
+        self.writing = None;
+        match ended {
+            Ok(Ok(true)) => self.marks.written(Instant::now()),
+            Ok(Ok(false)) => {
+                return Err(LogError::Slot(format!(
+                    "the publication {PUBLICATION} was dropped or changed, and is made anew"
+                )));
             }
-            Ok(false) => Err(LogError::Slot(format!(
-                "the publication {PUBLICATION} was dropped or changed, and is made anew"
-            ))),
             // Without it, the table waits a second longer.
-            Err(error) => {
-                tracing::debug!(%error, "no mark was written into the log");
-                Ok(())
-            }
+            Ok(Err(error)) => tracing::debug!(%error, "no mark was written into the log"),
+            Err(error) => tracing::debug!(%error, "no mark was written into the log"),
         }
+        Ok(())
     }
 
     /// Tells the server up to where the log is not needed any more.
@@ -319,9 +302,7 @@ impl Session<'_> {
             }
             Said::Committed if self.unwoken > 0 => self.wake(),
             Said::Marked(session, number, mark) if session == self.name => {
-                self.is_ours = true;
-                self.marks.retain(|(written, _)| *written > number);
-                if number >= self.follow_from {
+                if self.marks.come(number) {
                     self.reader.feed.mark(mark, Instant::now());
                     // What was left before it is the table's now.
                     self.wake();
@@ -337,4 +318,32 @@ impl Session<'_> {
         self.unwoken = 0;
         self.reader.woken.notify_one();
     }
+}
+
+/// How the writing of a mark ends; never, if none is written.
+async fn end_of(writing: &mut Option<Writing>) -> Result<Result<bool, DbError>, JoinError> {
+    match writing {
+        Some(writing) => writing.await,
+        None => pending().await,
+    }
+}
+
+/// Writes into the log which transactions have ended: what they appended comes before it. Returns whether what is appended
+/// later comes, too.
+async fn write_mark(db: Db, head: String) -> Result<bool, DbError> {
+    #[derive(QueryableByName)]
+    struct Marked {
+        #[diesel(sql_type = Bool)]
+        published: bool,
+    }
+    let written = db.write::<_, DbError>(move |conn| {
+        let Conn::Pg(c) = conn else { return Ok(false) };
+        let mark = sql_query(format!(
+            "SELECT pg_logical_emit_message(false, $1, $2 || pg_current_snapshot()::text) IS NOT NULL \
+               AND {IS_PUBLISHED} AS published"
+        ));
+        let mark: Marked = mark.bind::<Text, _>(PREFIX).bind::<Text, _>(head).get_result(c)?;
+        Ok(mark.published)
+    });
+    written.await
 }
