@@ -208,18 +208,12 @@ impl LogFeed {
         self.0.freed.notified().await;
     }
 
-    /// An event comes out of the log. If that is not read yet, or was not when it was appended, the table has it.
-    pub(super) fn push(&self, row: DueRow) {
+    /// Events come out of the log. If that is not read yet, or was not when they were appended, the table has them.
+    pub(super) fn push(&self, rows: impl IntoIterator<Item = DueRow>) {
         let mut state = self.lock();
-        match &state.phase {
-            Phase::Unread => return,
-            Phase::Followed(from) if from.has(row.tx) => return,
-            Phase::Ready | Phase::Followed(_) => {}
+        for row in rows {
+            state.push(row);
         }
-        let stretch = state.stretches.enter();
-        state.events += 1;
-        state.bytes += row.payload.len();
-        state.shards.entry(row.shard).or_default().rows.push_back((stretch, row));
     }
 
     /// A mark of this session comes out of the log: from here on, it can be followed.
@@ -334,6 +328,18 @@ impl Taken {
 }
 
 impl State {
+    fn push(&mut self, row: DueRow) {
+        match &self.phase {
+            Phase::Unread => return,
+            Phase::Followed(from) if from.has(row.tx) => return,
+            Phase::Ready | Phase::Followed(_) => {}
+        }
+        let stretch = self.stretches.enter();
+        self.events += 1;
+        self.bytes += row.payload.len();
+        self.shards.entry(row.shard).or_default().rows.push_back((stretch, row));
+    }
+
     fn leave_blocked(&mut self, held: &BTreeMap<i16, i64>, now: Instant) {
         let is_half_full = 2 * self.events >= MAX_EVENTS || 2 * self.bytes >= MAX_BYTES;
         let mut leave = Vec::new();

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::super::store::DueRow;
 use super::decode::{Decoder, PREFIX, Said};
 use super::feed::LogFeed;
 use super::marks::Marks;
@@ -27,8 +28,11 @@ const MARK_EVERY: Duration = Duration::from_secs(1);
 /// How long the first one may be before this can't be the log of the service's database.
 const FOREIGN_AFTER: Duration = Duration::from_secs(60);
 
-/// Events after which the relay is woken although their transaction is not at its end.
-const WAKE_AFTER: usize = 500;
+/// Events that are handed to the relay at once, although their transaction is not at its end.
+const MOST_ROWS: usize = 500;
+
+/// Bytes of their payloads, likewise.
+const MOST_BYTES: usize = 1 << 20;
 
 /// What a frame of the log begins with: its kind, two places and a time.
 const FRAME_HEAD: usize = 25;
@@ -119,8 +123,10 @@ struct Session<'a> {
     writing: Option<Writing>,
     /// When it was begun to read.
     began: Instant,
-    /// Events since the relay was woken.
-    unwoken: usize,
+    /// Events of one transaction that the relay does not have yet.
+    rows: Vec<DueRow>,
+    /// The bytes of their payloads.
+    bytes: usize,
 }
 
 impl LogReader {
@@ -145,7 +151,8 @@ impl LogReader {
             marks: Marks::default(),
             writing: None,
             began: Instant::now(),
-            unwoken: 0,
+            rows: Vec::new(),
+            bytes: 0,
         };
         // However this ends, the relay must not wait for a log that nobody reads.
         let _unfollowed = Unfollowed(self);
@@ -187,7 +194,9 @@ impl Session<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let never = CancellationToken::new();
         loop {
-            self.wait_for_room(&mut ticks, &may, stop).await?;
+            if self.rows.is_empty() {
+                self.wait_for_room(&mut ticks, &may, stop).await?;
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -294,29 +303,33 @@ impl Session<'_> {
     fn understand(&mut self, message: Bytes) -> Result<(), LogError> {
         match self.decoder.read(message)? {
             Said::Appended(row) => {
-                self.reader.feed.push(row);
-                self.unwoken += 1;
-                if self.unwoken >= WAKE_AFTER {
-                    self.wake();
+                self.bytes += row.payload.len();
+                self.rows.push(row);
+                if self.rows.len() >= MOST_ROWS || self.bytes >= MOST_BYTES {
+                    self.hand_on();
                 }
             }
-            Said::Committed if self.unwoken > 0 => self.wake(),
+            Said::Committed => self.hand_on(),
             Said::Marked(session, number, mark) if session == self.name => {
+                self.hand_on();
                 if self.marks.come(number) {
                     self.reader.feed.mark(mark, Instant::now());
                     // What was left before it is the table's now.
-                    self.wake();
+                    self.reader.woken.notify_one();
                 }
             }
-            Said::Marked(..) => {}
-            Said::Committed | Said::Nothing => {}
+            Said::Marked(..) | Said::Nothing => {}
         }
         Ok(())
     }
 
-    fn wake(&mut self) {
-        self.unwoken = 0;
-        self.reader.woken.notify_one();
+    /// Gives the relay what came: a transaction at once, or a large one piece by piece.
+    fn hand_on(&mut self) {
+        if !self.rows.is_empty() {
+            self.reader.feed.push(self.rows.drain(..));
+            self.bytes = 0;
+            self.reader.woken.notify_one();
+        }
     }
 }
 

@@ -95,11 +95,11 @@ fn a_snapshot_is_read_as_it_is_written() {
 #[test]
 fn the_table_has_everything_until_the_log_is_followed() {
     let feed = LogFeed::default();
-    feed.push(row(0, 1));
+    feed.push([row(0, 1)]);
     assert_eq!((feed.of_the_table(), feed.is_empty()), (TablesShare::All, true));
     follow(&feed, 7);
     assert_eq!(feed.of_the_table(), tables(7));
-    feed.push(row(0, 2));
+    feed.push([row(0, 2)]);
     feed.stop_following();
     assert_eq!((feed.of_the_table(), feed.is_empty()), (TablesShare::All, true));
 }
@@ -110,13 +110,13 @@ fn the_log_begins_where_the_table_ends() {
     let feed = LogFeed::default();
     feed.mark(mark(700), Instant::now());
     let session = ready(&feed);
-    (701..=709).for_each(|tx| feed.push(by(tx)));
+    feed.push((701..=709).map(by));
     assert!(!feed.is_followed());
     let ended = Ended { xmin: 703, xmax: 706, running: vec![703, 705] };
     assert!(!feed.follow(session + 1, &ended), "another session");
     assert!(feed.follow(session, &ended));
     assert_eq!(feed.of_the_table(), TablesShare::Of(ended.clone()));
-    (704..=711).for_each(|tx| feed.push(by(tx)));
+    feed.push((704..=711).map(by));
     let taken = feed.take(&[0], 99, |_| true);
     assert_eq!(ids(&taken.rows), [703, 705, 706, 707, 708, 709, 705, 706, 707, 708, 709, 710, 711]);
     // A mark that was written before that snapshot widens nothing.
@@ -145,9 +145,9 @@ fn the_numbers_of_the_log_are_those_near_the_last_mark() {
 #[test]
 fn a_mark_is_passed_when_all_before_it_is_dealt_with() {
     let feed = begun();
-    (1..=3).for_each(|id| feed.push(row(0, id)));
+    feed.push((1..=3).map(|id| row(0, id)));
     feed.mark(mark(20), Instant::now());
-    feed.push(row(1, 4));
+    feed.push([row(1, 4)]);
     feed.mark(mark(30), Instant::now());
     assert_eq!((feed.of_the_table(), feed.passed(777)), (tables(1), 10));
     let first = feed.take(&[0, 1, 2], 2, |_| true);
@@ -163,7 +163,7 @@ fn a_mark_is_passed_when_all_before_it_is_dealt_with() {
 #[test]
 fn what_the_broker_did_not_take_waits_in_its_order() {
     let feed = begun();
-    (1..=4).for_each(|id| feed.push(row(0, id)));
+    feed.push((1..=4).map(|id| row(0, id)));
     feed.mark(mark(20), Instant::now());
     let taken = feed.take(&[0], 3, |_| true);
     feed.finish(taken.places[..1].iter().copied());
@@ -178,9 +178,9 @@ fn what_the_broker_did_not_take_waits_in_its_order() {
 #[test]
 fn what_does_not_fit_waits_and_keeps_no_other_shard_waiting() {
     let feed = begun();
-    feed.push(row(0, 1));
-    feed.push(row(1, 2));
-    feed.push(row(0, 3));
+    feed.push([row(0, 1)]);
+    feed.push([row(1, 2)]);
+    feed.push([row(0, 3)]);
     let taken = feed.take(&[0, 1], 9, |row| row.shard == 1);
     assert_eq!(ids(&taken.rows), [2]);
     assert_eq!(ids(&feed.take(&[0, 1], 9, |_| true).rows), [1, 3]);
@@ -189,8 +189,8 @@ fn what_does_not_fit_waits_and_keeps_no_other_shard_waiting() {
 #[test]
 fn what_another_instance_may_send_is_left_to_it() {
     let feed = begun();
-    feed.push(row(5, 1));
-    feed.push(row(0, 2));
+    feed.push([row(5, 1)]);
+    feed.push([row(0, 2)]);
     feed.mark(mark(20), Instant::now());
     feed.tend(&held(), Instant::now());
     let taken = feed.take(&[5, 0], 9, |_| true);
@@ -203,7 +203,7 @@ fn what_another_instance_may_send_is_left_to_it() {
 #[test]
 fn a_pause_leaves_everything_to_the_table() {
     let feed = begun();
-    (1..=3).for_each(|id| feed.push(row(0, id)));
+    feed.push((1..=3).map(|id| row(0, id)));
     feed.mark(mark(20), Instant::now());
     feed.leave_all();
     assert_eq!(feed.of_the_table(), tables(20));
@@ -212,9 +212,9 @@ fn a_pause_leaves_everything_to_the_table() {
 #[test]
 fn a_partition_that_is_blocked_keeps_no_mark_for_ever() {
     let feed = begun();
-    feed.push(row(0, 1));
+    feed.push([row(0, 1)]);
     feed.mark(mark(20), Instant::now());
-    feed.push(row(0, 2));
+    feed.push([row(0, 2)]);
     feed.tend(&held(), Instant::now());
     assert_eq!(feed.of_the_table(), tables(1), "it has just come");
     feed.tend(&held(), Instant::now() + Duration::from_secs(4));
@@ -225,11 +225,11 @@ fn a_partition_that_is_blocked_keeps_no_mark_for_ever() {
 #[test]
 fn an_earlier_session_has_no_say() {
     let feed = begun();
-    feed.push(row(0, 1));
+    feed.push([row(0, 1)]);
     let taken = feed.take(&[0], 1, |_| true);
     feed.stop_following();
     follow(&feed, 2);
-    feed.push(row(0, 2));
+    feed.push([row(0, 2)]);
     feed.mark(mark(20), Instant::now());
     feed.finish(taken.places.clone());
     feed.put_back(taken.rows.into_iter().zip(taken.places));
@@ -246,7 +246,7 @@ fn it_is_bounded() {
     let mut pushed = 0;
     while !feed.is_full() {
         pushed += 1;
-        feed.push(row(0, pushed));
+        feed.push([row(0, pushed)]);
     }
     assert!(pushed <= 20_000, "{pushed}");
     feed.take(&[0], 1, |_| true);
