@@ -23,3 +23,4 @@ pub mod signals;
 pub mod telemetry;
 pub mod text;
 pub mod trace_context;
+pub mod view_topics;

@@ -10,6 +10,7 @@ mod products;
 mod stack;
 mod tabular;
 mod till;
+mod topics;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,8 @@ enum Command {
     Export(products::ExportArgs),
     /// Play a till, which writes the sales lines of a file to a topic.
     Till(till::TillArgs),
+    /// Make the topics of the views and of the till, and look at those that are there.
+    Topics(topics::TopicsArgs),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +93,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Import(args) => products::import(args).await,
             Command::Export(args) => products::export(args).await,
             Command::Till(args) => till::run(args).await,
+            Command::Topics(args) => topics::run(args).await,
         }
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

@@ -27,6 +27,7 @@ fn help_teaches() {
     insta::assert_snapshot!("help_import_products", products("import"));
     insta::assert_snapshot!("help_export_products", products("export"));
     insta::assert_snapshot!("help_till", program().output(&["till", "--help"], &[]));
+    insta::assert_snapshot!("help_topics", program().output(&["topics", "--help"], &[]));
 }
 
 #[test]

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use common::config::{KafkaSettings, Settings};
 use common::telemetry::BrokerState;
+use common::view_topics::SALES;
 use engine::kafka::{TopicUse, TopicWatch, ensure_topics};
 use engine::outbox::{partition_of, shard_of};
 use serde_json::Value;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
+use stockloop_tests::program::Program;
 use stockloop_tests::real;
 
 use crate::system::{DEADLINE, PARTITIONS, RealParts, TestService, TestSystem};
@@ -166,6 +168,34 @@ async fn topics_are_made_as_the_settings_say() {
     let safer = KafkaSettings { min_insync_replicas: 2, ..settings };
     let faults = told(&safer).await;
     assert!(matches!(&*faults, [one] if one.contains("min_insync_replicas says 2")), "{faults:?}");
+}
+
+/// Those of the views and of the till, which are no service's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topics_of_views_are_made_and_looked_at() {
+    let started = KafkaBroker::start_with(&["log.retention.ms=60000"]);
+    let Some(kafka) = real::available("Kafka", started) else { return };
+    // As a broker that makes topics by itself would.
+    kafka.create_topics(&[SALES], 4).await.expect("a topic can be made");
+    let run = async || {
+        let brokers = kafka.brokers();
+        let run = move || Program::built("stockloop").run(&["topics", "--brokers", &brokers], &[]);
+        tokio::task::spawn_blocking(run).await.expect("it runs")
+    };
+    let first = run().await;
+    assert_eq!(first.code, Some(1), "{first:?}");
+    assert_eq!(first.stdout.matches(": made\n").count(), 4, "{first:?}");
+    eventually("the broker to tell of them", DEADLINE, async || {
+        let again = run().await;
+        let lines = again.stdout.lines();
+        let (fit, others): (Vec<&str>, Vec<&str>) =
+            lines.partition(|line| line.ends_with(": fits"));
+        match others[..] {
+            [sales] if fit.len() == 4 && sales.contains("set it to compact") => Ok(()),
+            _ => Err(again),
+        }
+    })
+    .await;
 }
 
 /// The defaults, on one broker.

@@ -24,6 +24,10 @@ pub enum TopicUse {
     Events,
     /// Answers go to it.
     Answers,
+    /// Other programs write messages to it, each of which counts.
+    Feed,
+    /// Other programs keep the last message of each key on it, for good.
+    Table,
 }
 
 /// Looks at topics that a service writes to.
@@ -195,7 +199,10 @@ fn faults(used: TopicUse, wanted: &Wanted, found: &Found) -> Vec<String> {
         ];
     }
     let mut faults = Vec::new();
-    faults.extend(fault_of_partitions(wanted, found));
+    // A key of a table must not move to another partition.
+    if used != TopicUse::Table {
+        faults.extend(fault_of_partitions(wanted, found));
+    }
     if used == TopicUse::Events {
         faults.extend(fault_of_shards(found));
     }
@@ -203,8 +210,10 @@ fn faults(used: TopicUse, wanted: &Wanted, found: &Found) -> Vec<String> {
     faults.extend(fault_of_in_sync(wanted, found));
     faults.extend(fault_of_size(used, wanted, found));
     faults.extend(fault_of_policy(used, found));
-    faults.extend(fault_of_retention(wanted, found));
-    faults.extend(fault_of_bound(found));
+    if used != TopicUse::Table {
+        faults.extend(fault_of_retention(wanted, found));
+        faults.extend(fault_of_bound(found));
+    }
     faults
 }
 
@@ -269,6 +278,7 @@ fn fault_of_size(used: TopicUse, wanted: &Wanted, found: &Found) -> Option<Strin
     let needed = match used {
         TopicUse::Events => wanted.batch_bytes,
         TopicUse::Answers => i64::try_from(ACK_MESSAGE_BYTES).ok()?.min(wanted.batch_bytes),
+        TopicUse::Feed | TopicUse::Table => return None,
     };
     (limit < needed).then(|| {
         format!(
@@ -281,9 +291,17 @@ fn fault_of_size(used: TopicUse, wanted: &Wanted, found: &Found) -> Option<Strin
 /// Whether messages may go that nobody has read.
 fn fault_of_policy(used: TopicUse, found: &Found) -> Option<String> {
     let compacts = policies(found).any(|one| one == "compact");
+    if used == TopicUse::Table {
+        let deletes = policies(found).any(|one| one == CLEANUP_POLICY);
+        return deletes.then(|| {
+            "its cleanup.policy has delete, so keys go of which nothing new was written for long: set it to compact"
+                .to_owned()
+        });
+    }
     let lost = match used {
         TopicUse::Events => "all events of a key but the last, commands too",
         TopicUse::Answers => "all answers for a partition but the last batch",
+        TopicUse::Feed | TopicUse::Table => "all messages of a key but the last",
     };
     compacts.then(|| {
         format!("its cleanup.policy is compact, which deletes {lost}, whether they were read or not: set it to {CLEANUP_POLICY}")
@@ -411,6 +429,23 @@ mod tests {
         let told =
             faults(TopicUse::Answers, &WANTED, &found(4, 3, &[("cleanup.policy", "compact")]));
         assert!(matches!(&*told, [one] if one.contains("but the last batch")), "{told:?}");
+    }
+
+    #[test]
+    fn a_table_is_compacted_and_a_feed_is_not() {
+        let (compacted, kept) = ([("cleanup.policy", "compact")], [("cleanup.policy", "delete")]);
+        let told = |used, settings: &[(&str, &str)]| faults(used, &WANTED, &found(4, 3, settings));
+        assert_eq!(told(TopicUse::Table, &compacted), [""; 0]);
+        assert_eq!(told(TopicUse::Feed, &kept), [""; 0]);
+        assert!(matches!(&*told(TopicUse::Table, &kept), [one] if one.contains("has delete")));
+        let lost = told(TopicUse::Feed, &compacted);
+        assert!(matches!(&*lost, [one] if one.contains("but the last")), "{lost:?}");
+        let more = found(8, 3, &compacted);
+        assert_eq!(
+            faults(TopicUse::Table, &WANTED, &more),
+            [""; 0],
+            "its keys stay where they are"
+        );
     }
 
     #[test]

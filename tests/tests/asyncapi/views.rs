@@ -1,10 +1,11 @@
-//! What the document says of the views' topics, held against the statements of deploy/flink, the script that makes the
-//! topics, and what order-service reads.
+//! What the document says of the views' topics, held against the statements of deploy/flink, the topics that are
+//! made, and what order-service reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::config::Settings;
 use common::purchases::LastPurchases;
+use common::view_topics::{FEEDS, TABLES};
 use jsonschema::Validator;
 use rdkafka::Message;
 use rdkafka::message::{Headers, OwnedMessage};
@@ -13,9 +14,6 @@ use stockloop_tests::flink::FILES;
 
 use super::AsyncApi;
 use crate::system::text;
-
-/// What makes the topics.
-const SCRIPT: &str = include_str!("../../../deploy/flink/topics.sh");
 
 /// Checks all messages of a topic that the document has as `channel`.
 pub(crate) fn assert_described(channel: &str, messages: &[OwnedMessage]) {
@@ -210,25 +208,19 @@ fn the_topics_are_those_of_the_statements() {
 }
 
 #[test]
-fn the_topics_are_described_as_the_script_makes_them() {
+fn the_topics_are_described_as_they_are_made() {
     let document = AsyncApi::read();
     let described: BTreeMap<String, Value> = document
         .channels(true)
         .map(|(_, channel)| (text(&channel["address"]), channel["bindings"]["kafka"].clone()))
         .collect();
-    let (_, partitions) = SCRIPT.split_once("--partitions ").expect("a number of partitions");
-    let partitions = partitions.split_whitespace().next().expect("a number");
-    let partitions: u32 = partitions.parse().expect("a number");
-    let mut made = BTreeMap::new();
-    for list in SCRIPT.split("\nfor topic in ").skip(1) {
-        let (topics, rest) = list.split_once("; do\n").expect("a loop");
-        let (body, _) = rest.split_once("done").expect("its end");
-        let mut binding = json!({ "partitions": partitions, "bindingVersion": "0.5.0" });
-        if let Some((_, policy)) = body.split_once("--config cleanup.policy=") {
-            binding["topicConfiguration"] = json!({ "cleanup.policy": [policy.trim()] });
-        }
-        made.extend(topics.split(' ').map(|topic| (topic.to_owned(), binding.clone())));
-    }
+    // As the services' topics, which are held against the settings elsewhere.
+    let feed = document.document["channels"]["inventory"]["bindings"]["kafka"].clone();
+    let mut table = feed.clone();
+    table["topicConfiguration"] = json!({ "cleanup.policy": ["compact"] });
+    let feeds = FEEDS.map(|topic| (topic.to_owned(), feed.clone()));
+    let tables = TABLES.map(|topic| (topic.to_owned(), table.clone()));
+    let made: BTreeMap<String, Value> = feeds.into_iter().chain(tables).collect();
     assert_eq!(described, made);
 }
 

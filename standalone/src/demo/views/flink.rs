@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use common::config::KafkaSettings;
+use common::view_topics::{DEAD, PURCHASES, SALES, STOCK_VALUE, TILL};
 
 use super::jars::jars_of;
 use super::java::JavaProgram;
@@ -24,12 +25,6 @@ const FILES: [(&str, &str); 2] = [
     ("SqlRunner.java", include_str!("../../../../deploy/flink/SqlRunner.java")),
     ("log4j2.properties", include_str!("../../../../deploy/flink/log4j2.properties")),
 ];
-
-pub(super) const TILL: &str = "till.sales.v1";
-pub(super) const DEAD: &str = "till.sales.dead.v1";
-pub(super) const SALES: &str = "stockloop.sales.v1";
-pub(super) const STOCK_VALUE: &str = "stockloop.views.stock_value.v1";
-pub(super) const PURCHASES: &str = "stockloop.views.purchases.v1";
 
 /// Topics and groups in the statements that a run has for itself.
 const OWN: [&str; 9] = [

@@ -14,20 +14,20 @@ use anyhow::{Context, ensure};
 use common::config::{KafkaSettings, Settings};
 use common::env::Env;
 use common::telemetry::BrokerState;
-use engine::kafka::{Producer, ensure_compacted_topics, ensure_topics};
+use common::view_topics::{DEAD, FEEDS, PURCHASES, SALES, STOCK_VALUE, TABLES, TILL};
+use engine::kafka::Producer;
 use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use self::expected::Order;
 use self::expected::Rows;
-use self::flink::{DEAD, PURCHASES, SALES, STOCK_VALUE, TILL};
 use self::kafka::OwnKafka;
 use self::reader::Reader;
 use super::client::Client;
 use super::orders::PlacedOrders;
 use crate::dataset::{Catalogue, Source};
 use crate::stack::Stack;
-use crate::till;
+use crate::{till, topics};
 
 /// Differences of a view that are shown.
 const SHOWN: usize = 10;
@@ -122,14 +122,14 @@ impl Views {
     ) -> anyhow::Result<Vec<ComparedView>> {
         let kafka = &stack.product.engine().settings.kafka;
         println!("Playing the same lines as a till's.");
-        self.make_topics(kafka).await?;
+        topics::make(kafka, &self.suffix, &FEEDS, &TABLES).await?;
         let producer = Producer::new(kafka, "stockloop-demo", BrokerState::new(Env::system()))?;
         till::sell(source, limit, &self.own(TILL), producer).await?;
         let expected = expected(client, (source, limit), survey, placed).await?;
         println!("Starting Flink, and waiting until its views are current.");
         let mut flink = flink::start(&self.jars, &self.folder, kafka, &self.suffix).await?;
-        let topics = VIEWS.each_ref().map(|view| self.own(view.topic));
-        let mut reader = Reader::new(kafka, &topics)?;
+        let read = VIEWS.each_ref().map(|view| self.own(view.topic));
+        let mut reader = Reader::new(kafka, &read)?;
         let rows = |reader: &Reader, view: &View| (view.rows)(reader.rows(&self.own(view.topic)));
         let is_done = |reader: &Reader| {
             VIEWS.iter().zip(&expected).all(|(view, expected)| rows(reader, view) == *expected)
@@ -137,17 +137,9 @@ impl Views {
         if let Some(why) = reader.read(&mut flink, is_done).await? {
             println!("{why}");
         }
-        println!("Flink has ended. At {} are {}.", kafka.brokers, topics.join(", "));
+        println!("Flink has ended. At {} are {}.", kafka.brokers, read.join(", "));
         let views = VIEWS.iter().zip(&expected);
         Ok(views.map(|(view, expected)| view.compared(expected, &rows(&reader, view))).collect())
-    }
-
-    async fn make_topics(&self, kafka: &KafkaSettings) -> anyhow::Result<()> {
-        let broker = BrokerState::new(Env::system());
-        let [till, dead] = [TILL, DEAD].map(|name| self.own(name));
-        ensure_topics(kafka, &[&till, &dead], broker.clone()).await?;
-        let [stock, sales, purchases] = [STOCK_VALUE, SALES, PURCHASES].map(|name| self.own(name));
-        Ok(ensure_compacted_topics(kafka, &[&stock, &sales, &purchases], broker).await?)
     }
 
     /// A topic that this run has for itself.
