@@ -8,6 +8,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 
+use crate::monitoring::{VIEW_BEHIND, exposed_by};
 use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +90,11 @@ async fn a_copy_has_what_the_topic_has() {
     shows(&system.order, "C", "the view has no customer").await;
     is_current(&system.order, view.topic).await;
     assert_dead_letters(&system.order, view.topic).await;
+    eventually("how far it is behind to be exposed", DEADLINE, async || {
+        let exposed = exposed_by(&system.order).await;
+        if exposed.contains(VIEW_BEHIND) { Ok(()) } else { Err(exposed) }
+    })
+    .await;
 
     // What was taken before a crash may come again.
     view.write_version("A", 4).await;
