@@ -260,7 +260,7 @@ impl RelayKind {
 pub struct InboxSettings {
     /// Messages that one transaction applies at the most.
     pub batch: usize,
-    /// How long a batch that is not full waits for more.
+    /// How long a batch that is not full waits for more; a message that comes alone does not wait.
     #[serde(with = "crate::duration")]
     pub linger: Duration,
     /// How long the answers given are kept, so that a duplicate gets the same one.

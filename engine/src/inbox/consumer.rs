@@ -1,7 +1,6 @@
 //! The loop around [`Inbox`]: take a batch, apply it, answer, and only then move on.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rdkafka::consumer::CommitMode;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::ack_routes::AckRoutes;
 use super::apply::{Applied, Inbox};
 use crate::alerts::{Condition, NewAlert};
-use crate::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, SendError, cut_error};
+use crate::kafka::{
+    Ack, AckBatch, BatchLimits, Consumer, Message, Producer, Record, SendError, cut_error,
+};
 use crate::worker::Retry;
 
 /// Receives events and answers them.
@@ -22,10 +23,8 @@ pub struct InboxConsumer {
     pub producer: Producer,
     /// Where the answers go.
     pub routes: AckRoutes,
-    /// Messages of one transaction at the most.
-    pub batch: usize,
-    /// How long a batch that is not full waits.
-    pub linger: Duration,
+    /// What one transaction takes.
+    pub batch: BatchLimits,
     /// That nothing can be applied or answered, for a reason that is no event's.
     pub hindered: Condition,
 }
@@ -39,7 +38,7 @@ impl InboxConsumer {
         loop {
             let records = tokio::select! {
                 () = stop.cancelled() => return,
-                records = self.consumer.next_batch(self.batch, self.linger) => records,
+                records = self.consumer.next_batch(self.batch) => records,
             };
             self.look().await;
             if records.is_empty() {
@@ -79,7 +78,7 @@ impl InboxConsumer {
                     retry.pause(&error).await?;
                     if repeats {
                         // Others that pass are the proof against those that do not.
-                        self.consumer.more(records, self.batch, self.linger).await;
+                        self.consumer.more(records, self.batch).await;
                         self.look().await;
                     } else {
                         self.consumer.keep_alive().await;

@@ -13,7 +13,7 @@ mod topics;
 pub(crate) use ack::cut_error;
 pub use ack::{Ack, AckBatch, Verdict};
 pub use client::KafkaError;
-pub use consumer::{Consumer, Record};
+pub use consumer::{BatchLimits, Consumer, Record};
 pub use embedded::EmbeddedBroker;
 pub use envelope::{Envelope, Sender, Unreadable, sender_of};
 pub use producer::{Message, Offset, Producer, SendError, TopicError};

@@ -9,15 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Loops, count};
 use crate::Engine;
-use crate::kafka::{Consumer, Record};
+use crate::kafka::{BatchLimits, Consumer, Record};
 use crate::outbox::{Look, Observed, Observer, UNTIL_SEEN, seen_within};
 use crate::worker::{Retry, Tasks};
 
-/// Messages that one step takes at the most.
-const MESSAGES: usize = 1_000;
-
-/// How long a batch waits for more: what is noted soon is seldom overtaken by its answer.
-const LINGER: Duration = Duration::from_millis(2);
+/// What one step takes: what is noted soon is seldom overtaken by its answer.
+const BATCH: BatchLimits = BatchLimits::new(1_000, Duration::from_millis(2)).hurried();
 
 impl Loops {
     pub(super) fn start_observing(
@@ -40,7 +37,7 @@ impl Engine {
         loop {
             let records = tokio::select! {
                 () = stop.cancelled() => return,
-                records = consumer.next_batch(MESSAGES, LINGER) => records,
+                records = consumer.next_batch(BATCH) => records,
             };
             // Whoever had a partition before wrote down nothing that is not true.
             drop(consumer.assigned());

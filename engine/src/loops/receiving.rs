@@ -9,7 +9,7 @@ use super::count;
 use crate::Engine;
 use crate::alerts::AlertKind;
 use crate::inbox::{AckRoutes, Applied, Control, Handler, Inbox, InboxConsumer};
-use crate::kafka::{Consumer, Verdict};
+use crate::kafka::{BatchLimits, Consumer, Verdict};
 use crate::restored::ReadPositions;
 use crate::worker::Tasks;
 
@@ -20,7 +20,8 @@ impl Engine {
         stop: &CancellationToken,
         tasks: &Tasks,
     ) -> anyhow::Result<()> {
-        let (kafka, name) = (&self.settings.kafka, &self.settings.service.name);
+        let (kafka, inbox) = (&self.settings.kafka, &self.settings.inbox);
+        let name = &self.settings.service.name;
         let consumer = InboxConsumer {
             inbox: Inbox {
                 db: self.db.clone(),
@@ -34,8 +35,7 @@ impl Engine {
             consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
             producer: self.producer.clone(),
             routes: AckRoutes::new(self.producer.clone(), &kafka.inbound_ack_topic),
-            batch: self.settings.inbox.batch,
-            linger: self.settings.inbox.linger,
+            batch: BatchLimits::new(inbox.batch, inbox.linger).hurried(),
             hindered: self.condition(AlertKind::NotApplied),
         };
         let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());

@@ -10,15 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::kafka::{Consumer, Record};
+use crate::kafka::{BatchLimits, Consumer, Record};
 use crate::outbox::{AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
 use crate::worker::Retry;
 
-/// Messages of the ack topic that one transaction settles at the most; each may hold a thousand acks.
-const ACK_MESSAGES: usize = 8;
-
-/// How long a batch of them waits for more.
-const LINGER: Duration = Duration::from_millis(1);
+/// What one transaction settles of the ack topic; each message may hold a thousand acks.
+const BATCH: BatchLimits = BatchLimits::new(8, Duration::from_millis(1)).hurried();
 
 impl Engine {
     pub(super) async fn settle_loop(self, consumer: Consumer, stop: CancellationToken) {
@@ -28,7 +25,7 @@ impl Engine {
         loop {
             let mut records = tokio::select! {
                 () = stop.cancelled() => return,
-                records = consumer.next_batch(ACK_MESSAGES, LINGER) => records,
+                records = consumer.next_batch(BATCH) => records,
             };
             settler.positions.look(&self.db, &self.env, &consumer).await;
             if records.is_empty() {
@@ -102,7 +99,7 @@ impl Engine {
                     retry.pause(&error).await?;
                     if repeats {
                         // Others that pass are the proof against those that do not.
-                        consumer.more(records, ACK_MESSAGES, LINGER).await;
+                        consumer.more(records, BATCH).await;
                         settler.positions.look(&self.db, &self.env, consumer).await;
                     } else {
                         consumer.keep_alive().await;

@@ -10,18 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loops;
 use crate::Engine;
-use crate::kafka::{Consumer, Record};
+use crate::kafka::{BatchLimits, Consumer, Record};
 use crate::views::{Taken, ViewCopy};
 use crate::worker::{Retry, Tasks};
 
 /// What its consumer is called where consumers are reported.
 pub(super) const VIEW: &str = "view";
 
-/// Messages that one transaction takes at the most.
-const MESSAGES: usize = 500;
-
-/// How long a batch waits for more: nobody waits for a view.
-const LINGER: Duration = Duration::from_millis(50);
+/// What one transaction takes: nobody waits for a view.
+const BATCH: BatchLimits = BatchLimits::new(500, Duration::from_millis(50));
 
 /// How often it is looked where the topic ends.
 const MEASURE: Duration = Duration::from_secs(5);
@@ -58,7 +55,7 @@ impl Engine {
         loop {
             let records = tokio::select! {
                 () = stop.cancelled() => return,
-                records = consumer.next_batch(MESSAGES, LINGER) => records,
+                records = consumer.next_batch(BATCH) => records,
             };
             let done = self.view_batch((&copy, &consumer), &mut placed, records, &stop).await;
             if done.is_none() {

@@ -10,14 +10,15 @@ use anyhow::Result;
 use common::config::KafkaSettings;
 use common::env::Env;
 use common::telemetry::BrokerState;
-use engine::kafka::{Ack, AckBatch, Consumer, Message, Producer, Record, Verdict, sender_of};
+use engine::kafka::{
+    Ack, AckBatch, BatchLimits, Consumer, Message, Producer, Record, Verdict, sender_of,
+};
 use tokio::sync::oneshot;
 
 use super::broker::CONSUMER;
 
 /// As a service has them.
-const BATCH: usize = 1_000;
-const LINGER: Duration = Duration::from_millis(2);
+const BATCH: BatchLimits = BatchLimits::new(1_000, Duration::from_millis(2)).hurried();
 
 /// A thread that answers until this value is dropped.
 pub(super) struct Answers {
@@ -74,7 +75,7 @@ impl Answerer {
         loop {
             let records = tokio::select! {
                 _ = &mut stopped => return,
-                records = self.consumer.next_batch(BATCH, LINGER) => records,
+                records = self.consumer.next_batch(BATCH) => records,
             };
             // It keeps no copy that could be behind what was answered before.
             self.consumer.assigned();

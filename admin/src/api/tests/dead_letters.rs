@@ -5,7 +5,7 @@ use common::event::Event;
 use common::ids::EventId;
 use common::telemetry::BrokerState;
 use engine::dead_letters::{DeadLetter, store};
-use engine::kafka::{Consumer, EmbeddedBroker, Envelope, Record};
+use engine::kafka::{BatchLimits, Consumer, EmbeddedBroker, Envelope, Record};
 use engine::stats::Sampler;
 use serde_json::json;
 use stockloop_tests::on_every_database;
@@ -141,7 +141,7 @@ async fn a_replay_sends_the_same_message(fixture: AdminFixture) {
     let consumer = Consumer::subscribe(kafka, "test", TOPIC, BrokerState::default()).unwrap();
     let came = eventually("the message to come", Duration::from_secs(30), async || {
         // Empty where the partitions have only just been given.
-        let came = consumer.next_batch(1, Duration::from_millis(1)).await;
+        let came = consumer.next_batch(BatchLimits::new(1, Duration::from_millis(1))).await;
         if came.is_empty() { Err(()) } else { Ok(came) }
     });
     let came = came.await;

@@ -1,6 +1,7 @@
 //! Receiving in batches; offsets move only when the caller says that a batch is done.
 
 mod aside;
+mod limits;
 mod place;
 mod record;
 #[cfg(test)]
@@ -13,18 +14,17 @@ use std::time::Duration;
 
 use common::config::KafkaSettings;
 use common::telemetry::{BrokerState, ConsumerState};
+use futures::FutureExt;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::aside::Aside;
+pub use self::limits::BatchLimits;
 pub use self::record::Record;
 use self::record::record;
 use super::client::{self, KafkaError};
 use super::membership::{Assigned, Membership, STATISTICS_MS};
-
-/// Bytes that a batch may hold before it is handed over though it is not full.
-const BATCH_BYTES: usize = 8 << 20;
 
 /// How often a consumer that gets nothing looks whether it is to be made anew.
 const LOOK: Duration = Duration::from_secs(1);
@@ -87,39 +87,62 @@ impl Consumer {
         Ok(Self { settings, group, inner, joined, aside, assigned, broker, state })
     }
 
-    /// The next messages: waits for the first, then at most `linger` for up to `max` of them. None, if partitions were
-    /// assigned meanwhile that nobody has taken from [`Consumer::assigned`].
+    /// The next messages: waits for the first, then for more as `limits` say. None, if partitions were assigned meanwhile
+    /// that nobody has taken from [`Consumer::assigned`].
     ///
     /// Cancel-safe in the sense that matters here: what was taken and not committed comes again.
-    pub async fn next_batch(&self, max: usize, linger: Duration) -> Vec<Record> {
+    pub async fn next_batch(&self, limits: BatchLimits) -> Vec<Record> {
         let Some(first) = self.next_unless_assigned().await else { return Vec::new() };
         let mut batch = vec![first];
-        self.fill(&mut batch, max, linger).await;
+        self.fill(&mut batch, limits).await;
         batch
     }
 
-    /// A few messages more for `batch`, if they come within `linger`: at least one, however full it is, and to ask keeps
-    /// the member in its group.
-    pub async fn more(&self, batch: &mut Vec<Record>, max: usize, linger: Duration) {
-        if let Ok(record) = timeout(linger, self.next()).await {
+    /// A few messages more for `batch`, if they come soon: at least one, however full it is, and to ask keeps the member in
+    /// its group.
+    pub async fn more(&self, batch: &mut Vec<Record>, limits: BatchLimits) {
+        if let Ok(record) = timeout(limits.linger, self.next()).await {
             batch.push(record);
-            self.fill(batch, max, linger).await;
+            self.fill(batch, limits).await;
         }
     }
 
-    /// Up to `max` messages, or [`BATCH_BYTES`], with those that come within `linger`.
-    async fn fill(&self, batch: &mut Vec<Record>, max: usize, linger: Duration) {
+    /// Fills `batch` with what is there, and then with what comes soon.
+    async fn fill(&self, batch: &mut Vec<Record>, limits: BatchLimits) {
         let bytes = |record: &Record| record.payload.as_ref().map_or(0, Vec::len);
         // The first is taken whatever its size, and counts for nothing.
         let mut size: usize = batch.iter().skip(1).map(bytes).sum();
-        let deadline = Instant::now() + linger;
-        while batch.len() < max && size < BATCH_BYTES {
+        while limits.have_room(batch.len(), size)
+            && let Some(record) = self.ready()
+        {
+            size += bytes(&record);
+            batch.push(record);
+        }
+        if batch.len() == 1 && limits.hurries {
+            return;
+        }
+        let deadline = Instant::now() + limits.linger;
+        while limits.have_room(batch.len(), size) {
             let Ok(record) = timeout_at(deadline, self.next()).await else {
                 break;
             };
             size += bytes(&record);
             batch.push(record);
         }
+    }
+
+    /// The next message, if it is there already.
+    fn ready(&self) -> Option<Record> {
+        if let Some(record) = self.take_aside() {
+            return Some(record);
+        }
+        let inner = self.inner();
+        let message = inner.recv().now_or_never()?;
+        let message = message.inspect_err(|error| tracing::debug!(%error, "nothing is received"));
+        message.ok().map(|message| {
+            self.state.received();
+            record(&message)
+        })
     }
 
     fn partitions(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
@@ -261,7 +284,9 @@ fn create(
         .set("session.timeout.ms", "10000")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("fetch.wait.max.ms", "20")
-        .set("queued.max.messages.kbytes", "16384");
+        .set("queued.max.messages.kbytes", "16384")
+        // By default, a queue that was full is left alone for a second, and may be empty long before.
+        .set("fetch.queue.backoff.ms", "100");
     let mut config = client::with_properties(config, settings);
     // After the user's properties: without it nothing would be known of an idle consumer.
     config.set("statistics.interval.ms", STATISTICS_MS);

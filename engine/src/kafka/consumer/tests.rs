@@ -28,7 +28,7 @@ async fn what_comes_while_a_batch_lasts_comes_after_it() {
     let mut offsets = Vec::new();
     let received = async {
         while offsets.len() < 5 {
-            let batch = consumer.next_batch(2, Duration::from_millis(1)).await;
+            let batch = consumer.next_batch(BatchLimits::new(2, Duration::from_millis(1))).await;
             offsets.extend(batch.iter().map(|record| record.offset));
             for _ in 0..3 {
                 consumer.keep_alive().await;
@@ -38,6 +38,29 @@ async fn what_comes_while_a_batch_lasts_comes_after_it() {
     };
     timeout(Duration::from_secs(60), received).await.unwrap();
     assert_eq!(offsets, [0, 1, 2, 3, 4], "in order, none twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_alone_waits_for_no_other() {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic(TOPIC, 1).unwrap();
+    let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
+    let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
+    let sent = producer.send_all(&[message(0)]).await;
+    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+    let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+    let an_hour = BatchLimits::new(2, Duration::from_secs(3_600)).hurried();
+    let received = async {
+        loop {
+            let batch = consumer.next_batch(an_hour).await;
+            // Nobody looks at what was assigned but this.
+            consumer.assigned();
+            if !batch.is_empty() {
+                return batch.len();
+            }
+        }
+    };
+    assert_eq!(timeout(Duration::from_secs(60), received).await.unwrap(), 1);
 }
 
 #[test]
