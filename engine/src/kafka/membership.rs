@@ -1,15 +1,15 @@
 //! What a consumer's client says of itself, turned into its state.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::telemetry::{BrokerState, ConsumerState, Heals, Trouble};
-use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Statistics, TopicPartitionList};
 
 use super::client;
 
@@ -24,6 +24,23 @@ pub(super) struct Membership {
     pub(super) client: u32,
     /// The partitions that it was assigned.
     pub(super) assigned: Assigned,
+    /// Those that it has.
+    pub(super) held: Held,
+}
+
+/// The partitions that a client has now.
+#[derive(Default)]
+pub(super) struct Held(Mutex<BTreeSet<i32>>);
+
+impl Held {
+    /// Whether `partition` is one of them.
+    pub(super) fn has(&self, partition: i32) -> bool {
+        self.partitions().contains(&partition)
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Partitions that were assigned and not looked at yet; clones share them.
@@ -68,12 +85,27 @@ impl ClientContext for Membership {
 
 impl ConsumerContext for Membership {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        // Before the assignment counts, so that no message of it comes first.
-        if let Rebalance::Assign(partitions) = rebalance {
-            let topic = self.state.topic();
-            let elements = partitions.elements_for_topic(topic);
-            self.assigned.add(elements.iter().map(|element| element.partition()));
+        match rebalance {
+            // Before the assignment counts, so that no message of it comes first.
+            Rebalance::Assign(given) => {
+                let given = self.partitions(given);
+                self.assigned.add(given.iter().copied());
+                self.held.partitions().extend(given);
+            }
+            Rebalance::Revoke(taken) => {
+                let taken = self.partitions(taken);
+                self.held.partitions().retain(|partition| !taken.contains(partition));
+            }
+            Rebalance::Error(_) => {}
         }
+    }
+}
+
+impl Membership {
+    /// Those of `list` that are of its topic.
+    fn partitions(&self, list: &TopicPartitionList) -> BTreeSet<i32> {
+        let elements = list.elements_for_topic(self.state.topic());
+        elements.iter().map(|element| element.partition()).collect()
     }
 }
 
@@ -162,9 +194,40 @@ fn judge(code: RDKafkaErrorCode) -> Option<Trouble> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::Consumer as _;
     use rdkafka::statistics::{ConsumerGroup, Partition, Topic};
+
+    #[test]
+    fn what_is_taken_away_is_held_no_more_until_it_is_given_back() {
+        let broker = BrokerState::default();
+        let state = broker.consumer("inbox", "t", "g");
+        let (assigned, held) = (Assigned::default(), Held::default());
+        let membership = Membership { broker, state, client: 0, assigned, held };
+        // Without a group it needs no broker to take leave of.
+        let client: BaseConsumer<Membership> =
+            ClientConfig::new().create_with_context(membership).unwrap();
+        let list = |topic: &str, partitions: &[i32]| {
+            let mut list = TopicPartitionList::new();
+            for partition in partitions {
+                list.add_partition(topic, *partition);
+            }
+            list
+        };
+        let member = client.context();
+        let held = || (0..3).filter(|one| member.held.has(*one)).collect::<Vec<_>>();
+        let (both, second) = (list("t", &[0, 1]), list("t", &[1]));
+        member.pre_rebalance(&client, &Rebalance::Assign(&both));
+        assert_eq!((held(), member.assigned.take()), (vec![0, 1], [0, 1].into()));
+        member.pre_rebalance(&client, &Rebalance::Revoke(&list("another", &[0])));
+        member.pre_rebalance(&client, &Rebalance::Revoke(&second));
+        assert_eq!(held(), [0], "the other member commits what it does itself");
+        member.pre_rebalance(&client, &Rebalance::Assign(&second));
+        assert_eq!((held(), member.assigned.take()), (vec![0, 1], [1].into()));
+    }
 
     #[test]
     fn a_client_receives_where_it_is_in_its_group_and_knows_where_to_read() {

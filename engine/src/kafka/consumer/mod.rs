@@ -24,7 +24,7 @@ pub use self::limits::BatchLimits;
 pub use self::record::Record;
 use self::record::record;
 use super::client::{self, KafkaError};
-use super::membership::{Assigned, Membership, STATISTICS_MS};
+use super::membership::{Assigned, Held, Membership, STATISTICS_MS};
 
 /// How often a consumer that gets nothing looks whether it is to be made anew.
 const LOOK: Duration = Duration::from_secs(1);
@@ -80,6 +80,7 @@ impl Consumer {
             state: state.clone(),
             client: 0,
             assigned: assigned.clone(),
+            held: Held::default(),
         };
         let inner = RwLock::new(Arc::new(create(settings, group, membership)?));
         let (settings, group) = (settings.clone(), group.to_owned());
@@ -230,7 +231,8 @@ impl Consumer {
         tracing::info!(topic = self.state.topic(), group = self.group, "the consumer is made anew");
         let (broker, state, assigned) =
             (self.broker.clone(), self.state.clone(), self.assigned.clone());
-        let membership = Membership { broker, state, client, assigned };
+        let held = Held::default();
+        let membership = Membership { broker, state, client, assigned, held };
         let fresh = create(&self.settings, &self.group, membership);
         match fresh.and_then(|fresh| join(&fresh, self.state.topic()).map(|()| fresh)) {
             Ok(fresh) => {
@@ -257,12 +259,18 @@ impl Consumer {
     }
 
     /// The same of the partitions of `batch` that are `done` alone.
+    ///
+    /// One that was taken away meanwhile is left out: whoever has it now gets the same messages, as duplicates, and may have
+    /// committed more than these.
     pub fn commit_of(&self, batch: &[Record], done: impl Fn(i32) -> bool, how: CommitMode) {
-        let offsets = next_offsets(batch.iter().filter(|record| done(record.partition)));
+        let inner = self.inner();
+        let held = &inner.context().held;
+        let is_done = |record: &&Record| done(record.partition) && held.has(record.partition);
+        let offsets = next_offsets(batch.iter().filter(is_done));
         if offsets.count() == 0 {
             return;
         }
-        if let Err(error) = self.inner().commit(&offsets, how) {
+        if let Err(error) = inner.commit(&offsets, how) {
             // After a rebalance the partition is another's by now; it gets the same messages, as duplicates.
             tracing::warn!(%error, "offsets were not committed; the messages may come again");
         }
