@@ -1,5 +1,6 @@
 //! Events that arrive: inbox and effect in one transaction, each event once, each delivery answered.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -59,6 +60,15 @@ pub struct Applied {
     passed: Vec<Event>,
 }
 
+/// A message that can be read, and what its answer takes of it.
+struct Arrival<'a> {
+    record: &'a Record,
+    id: EventId,
+    attempt: i32,
+    traceparent: Option<String>,
+    span: Option<Span>,
+}
+
 /// The kept answer to an event that was applied or rejected.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = inbox)]
@@ -89,9 +99,13 @@ impl Inbox {
     ///
     /// # Errors
     /// When the database fails; nothing is kept, and the same records can be given again.
-    pub async fn apply(&self, records: Vec<Record>, repeats: bool) -> Result<Applied, BatchError> {
-        let (inbox, batch) = (self.clone(), Arc::new(records));
-        let records = Arc::clone(&batch);
+    pub async fn apply(
+        &self,
+        records: impl Into<Arc<Vec<Record>>>,
+        repeats: bool,
+    ) -> Result<Applied, BatchError> {
+        let batch: Arc<Vec<Record>> = records.into();
+        let (inbox, records) = (self.clone(), Arc::clone(&batch));
         let applied = self.db.write::<_, BatchError>(move |conn| {
             let applied = inbox.apply_in(conn, &records, repeats)?;
             // Last, since other batches of the same partitions wait for it.
@@ -127,12 +141,19 @@ impl Inbox {
         conn.plan_by_index()?;
         let now = self.env.now();
         let mut applied = Applied::default();
-        let mut readable = Vec::with_capacity(records.len());
+        let mut arrivals = Vec::with_capacity(records.len());
+        // Each event once, however often it comes.
+        let (mut firsts, mut seen) = (Vec::with_capacity(records.len()), HashSet::new());
         for record in records {
             match Envelope::read(record) {
                 Ok(Envelope { mut event, .. }) => {
                     let span = self.begin_span(&mut event, record);
-                    readable.push((record, event, span));
+                    let (id, attempt) = (event.id, event.attempt);
+                    let traceparent = event.traceparent.clone();
+                    arrivals.push(Arrival { record, id, attempt, traceparent, span });
+                    if seen.insert(id) {
+                        firsts.push(event);
+                    }
                 }
                 Err(unreadable) => {
                     dead_letters::store(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
@@ -149,26 +170,19 @@ impl Inbox {
                 }
             }
         }
-        let mut firsts = Vec::new();
-        let mut seen = HashSet::new();
-        for (_, event, _) in &readable {
-            if seen.insert(event.id) {
-                firsts.push(event.clone());
-            }
-        }
         let answers = self.answers(conn, &firsts, repeats, now)?;
         let passed = firsts.iter().zip(&answers).filter(|(_, answer)| answer.had_effect());
         applied.passed = passed.take(Control::EVENTS).map(|(event, _)| event.clone()).collect();
         let mut answers: HashMap<EventId, HandlerOutcome> =
             firsts.iter().map(|event| event.id).zip(answers).collect();
-        for (record, event, span) in readable {
-            let Some(answer) = answers.get(&event.id).cloned() else {
+        for Arrival { record, id, attempt, traceparent, span } in arrivals {
+            let Some(answer) = answers.get(&id).cloned() else {
                 continue;
             };
-            answers.entry(event.id).and_modify(repeated);
-            let ack = self.ack(event.id, event.attempt, answer, now).of_record(record);
+            answers.entry(id).and_modify(repeated);
+            let ack = self.ack(id, attempt, answer, now).of_record(record);
             applied.spans.extend(span.map(|span| (applied.acks.len(), span)));
-            applied.acks.push((record.partition, Ack { traceparent: event.traceparent, ..ack }));
+            applied.acks.push((record.partition, Ack { traceparent, ..ack }));
         }
         Ok(applied)
     }
@@ -200,8 +214,7 @@ impl Inbox {
         }
         let mut answers = known(conn, events)?;
         answers.extend(quarantined(conn, events, &answers)?);
-        let fresh: Vec<Event> =
-            events.iter().filter(|event| !answers.contains_key(&event.id)).cloned().collect();
+        let fresh = unanswered(events, &answers);
         let handled = self.handle(conn, now, &fresh)?;
         keep_results(conn, &fresh, &handled, now)?;
         answers.extend(fresh.iter().map(|event| event.id).zip(handled));
@@ -282,6 +295,20 @@ fn log_dead_letter(record: &Record, unreadable: &Unreadable) {
     let event_id = unreadable.event.map(|(id, _)| tracing::field::display(id));
     let Record { topic, partition, offset, .. } = record;
     tracing::warn!(event_id, topic, partition, offset, "a message can't be read: a dead letter");
+}
+
+/// Those of `events` that have no answer yet: usually all of them.
+fn unanswered<'a>(
+    events: &'a [Event],
+    answers: &BTreeMap<EventId, HandlerOutcome>,
+) -> Cow<'a, [Event]> {
+    match answers.is_empty() {
+        true => Cow::Borrowed(events),
+        false => {
+            let is_fresh = |event: &&Event| !answers.contains_key(&event.id);
+            Cow::Owned(events.iter().filter(is_fresh).cloned().collect())
+        }
+    }
 }
 
 /// What an event that was answered in this batch is answered when it comes again in it.

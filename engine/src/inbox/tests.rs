@@ -120,7 +120,7 @@ impl InboxFixture {
     }
 
     async fn deliver(&self, events: &[Event]) -> Vec<Ack> {
-        let records = events.iter().map(record).collect();
+        let records: Vec<Record> = events.iter().map(record).collect();
         let applied = self.inbox.apply(records, false).await.unwrap();
         applied.acks.into_iter().map(|(_, ack)| ack).collect()
     }
@@ -305,7 +305,7 @@ async fn many_bad_events_hide_no_good_one(fixture: InboxFixture) {
     fixture.forbid("bad").await;
     let bad = (0..12).map(|_| fixture.event("test.changed", "bad"));
     let good = fixture.event("test.changed", "A");
-    let records = bad.chain([good]).map(|event| record(&event)).collect();
+    let records: Vec<Record> = bad.chain([good]).map(|event| record(&event)).collect();
     let applied = fixture.inbox.apply(records, true).await.unwrap();
     let passed = applied.acks.iter().filter(|(_, ack)| ack.outcome == Verdict::Success).count();
     assert_eq!((applied.acks.len(), passed), (13, 1));
@@ -357,7 +357,7 @@ async fn data_alone_is_suspected_at_last(fixture: InboxFixture) {
 impl InboxFixture {
     async fn refused(&self, keys: &[&str], repeats: bool) -> BatchError {
         let events = keys.iter().map(|key| record(&self.event("test.changed", key)));
-        let outcome = self.inbox.apply(events.collect(), repeats).await;
+        let outcome = self.inbox.apply(events.collect::<Vec<_>>(), repeats).await;
         outcome.err().expect("nothing is answered")
     }
 

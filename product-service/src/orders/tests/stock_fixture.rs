@@ -86,7 +86,7 @@ impl StockFixture {
                 payload: Some(message.payload),
             }
         });
-        let applied = self.inbox.apply(records.collect(), false).await.unwrap();
+        let applied = self.inbox.apply(records.collect::<Vec<_>>(), false).await.unwrap();
         assert_eq!(applied.unreadable, 0);
         applied.acks.into_iter().map(|(_, ack)| ack).collect()
     }
