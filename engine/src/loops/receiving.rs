@@ -9,7 +9,7 @@ use super::count;
 use crate::Engine;
 use crate::alerts::AlertKind;
 use crate::inbox::{AckRoutes, Applied, Control, Handler, Inbox, InboxConsumer};
-use crate::kafka::{BatchLimits, Consumer, Verdict};
+use crate::kafka::{BatchLimits, Consumer, Producer, Verdict};
 use crate::restored::ReadPositions;
 use crate::worker::Tasks;
 
@@ -22,6 +22,7 @@ impl Engine {
     ) -> anyhow::Result<()> {
         let (kafka, inbox) = (&self.settings.kafka, &self.settings.inbox);
         let name = &self.settings.service.name;
+        let producer = Producer::for_answers(kafka, name, self.broker.clone())?;
         let consumer = InboxConsumer {
             inbox: Inbox {
                 db: self.db.clone(),
@@ -33,8 +34,8 @@ impl Engine {
                 positions: ReadPositions::new(name, &kafka.inbound_topic),
             },
             consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
-            producer: self.producer.clone(),
-            routes: AckRoutes::new(self.producer.clone(), &kafka.inbound_ack_topic),
+            routes: AckRoutes::new(producer.clone(), &kafka.inbound_ack_topic),
+            producer,
             batch: BatchLimits::new(inbox.batch, inbox.linger).hurried(),
             hindered: self.condition(AlertKind::NotApplied),
         };
