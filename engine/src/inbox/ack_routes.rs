@@ -6,11 +6,36 @@ use std::time::{Duration, Instant};
 
 use common::retry::Backoff;
 
-use crate::kafka::Producer;
+use crate::kafka::{Message, Offset, Producer, SendError};
+
+/// What sends answers; clones are the same one.
+pub trait AckSender: Clone + Send + Sync + 'static {
+    /// See [`Producer::send_all`].
+    fn send_all(
+        &self,
+        messages: &[Message],
+    ) -> impl Future<Output = Vec<Result<Offset, SendError>>> + Send;
+
+    /// See [`Producer::leaders`].
+    ///
+    /// # Errors
+    /// Why the broker can't say.
+    fn leaders(&self, topic: &str) -> Result<BTreeSet<i32>, String>;
+}
+
+impl AckSender for Producer {
+    async fn send_all(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
+        Producer::send_all(self, messages).await
+    }
+
+    fn leaders(&self, topic: &str) -> Result<BTreeSet<i32>, String> {
+        Producer::leaders(self, topic)
+    }
+}
 
 /// The partitions of the ack topic, and which of them are left alone.
-pub struct AckRoutes {
-    producer: Producer,
+pub struct AckRoutes<A = Producer> {
+    sender: A,
     topic: String,
     known: Mutex<Known>,
 }
@@ -36,10 +61,10 @@ const REST: Duration = Duration::from_secs(2);
 /// How long a partition is left alone that has a leader and takes nothing all the same.
 const AVOIDED: Backoff = Backoff { base: Duration::from_secs(30), max: Duration::from_secs(300) };
 
-impl AckRoutes {
+impl<A: AckSender> AckRoutes<A> {
     /// The partitions of `topic`, of which nothing is known yet.
-    pub fn new(producer: Producer, topic: &str) -> Self {
-        Self { producer, topic: topic.to_owned(), known: Mutex::default() }
+    pub fn new(sender: A, topic: &str) -> Self {
+        Self { sender, topic: topic.to_owned(), known: Mutex::default() }
     }
 
     /// The topic.
@@ -52,8 +77,8 @@ impl AckRoutes {
         if !self.known().is_due(Instant::now()) {
             return;
         }
-        let (producer, topic) = (self.producer.clone(), self.topic.clone());
-        let found = tokio::task::spawn_blocking(move || producer.leaders(&topic)).await;
+        let (sender, topic) = (self.sender.clone(), self.topic.clone());
+        let found = tokio::task::spawn_blocking(move || sender.leaders(&topic)).await;
         let (now, mut known) = (Instant::now(), self.known());
         (known.asked, known.unanswered) = (Some(now), None);
         match found.map_err(|error| error.to_string()).flatten() {

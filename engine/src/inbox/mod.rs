@@ -1,6 +1,7 @@
 //! Events that come in: each is applied once, answered each time.
 
 mod ack_routes;
+mod answers;
 mod apply;
 mod consumer;
 mod evidence;
@@ -10,10 +11,10 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 
-pub use ack_routes::AckRoutes;
+pub use ack_routes::{AckRoutes, AckSender};
+pub(crate) use answers::ACK_MESSAGE_BYTES;
 pub use apply::{Applied, Inbox};
-pub(crate) use consumer::ACK_MESSAGE_BYTES;
-pub use consumer::InboxConsumer;
+pub use consumer::{EventSource, InboxConsumer};
 pub use evidence::Control;
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};
 pub use snapshots::{AppliedSnapshots, Snapshot, SnapshotCopy, apply_snapshots};

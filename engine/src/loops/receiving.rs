@@ -1,6 +1,7 @@
 //! The half that receives: events of the other service, applied and answered.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use common::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
@@ -33,16 +34,17 @@ impl Engine {
                 control: Control::default(),
                 positions: ReadPositions::new(name, &kafka.inbound_topic),
             },
-            consumer: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
+            source: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
             routes: AckRoutes::new(producer.clone(), &kafka.inbound_ack_topic),
-            producer,
+            sender: producer,
             batch: BatchLimits::new(inbox.batch, inbox.linger).hurried(),
             hindered: self.condition(AlertKind::NotApplied),
+            is_stuck: AtomicBool::default(),
         };
         let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());
         let appends = outbox.watch_appends();
         tasks.spawn_loop("inbox", async move {
-            consumer
+            Arc::new(consumer)
                 .run(&stop, |applied: &Applied| {
                     count_answers(&metrics, applied);
                     // A handler may have caused events of its own.

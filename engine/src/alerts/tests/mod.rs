@@ -100,6 +100,12 @@ impl Fixture {
     }
 }
 
+/// Alerts that reach nobody.
+pub(crate) fn alerts_to_nobody() -> Alerts {
+    let (alerts, mail, webhook) = (alert_settings(), mail_settings(), webhook_settings());
+    Alerts::new("order-service", "http://shop.test/", &alerts, &mail, &webhook).unwrap()
+}
+
 fn alert_settings() -> AlertSettings {
     AlertSettings {
         recipients: vec!["ops@shop.test".to_owned(), "Night Shift <night@shop.test>".to_owned()],
