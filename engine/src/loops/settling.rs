@@ -10,12 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
+use crate::inbox::ACK_MESSAGE_BYTES;
 use crate::kafka::{BatchLimits, Consumer, Record};
 use crate::outbox::{AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
 use crate::worker::Retry;
 
-/// What one transaction settles of the ack topic; each message may hold a thousand acks.
-const BATCH: BatchLimits = BatchLimits::new(8, Duration::from_millis(1)).hurried();
+/// What one transaction settles of the ack topic: many messages, since a consumer answers each partition of a batch by
+/// one of its own, but no more bytes than eight that are full.
+const BATCH: BatchLimits = BatchLimits {
+    bytes: 8 * ACK_MESSAGE_BYTES,
+    ..BatchLimits::new(64, Duration::from_millis(1)).hurried()
+};
 
 impl Engine {
     pub(super) async fn settle_loop(self, consumer: Consumer, stop: CancellationToken) {
