@@ -2,14 +2,20 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use common::db::{Conn, DatabaseSettings, Db, ENGINE_MIGRATIONS, MigrationSet, Pooler};
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
 
 /// PostgreSQL cuts longer names off, so that two could become one.
 const MAX_NAME: usize = 63;
+
+/// How long those who read the log of a database may take to leave it.
+const LEAVE_IN: Duration = Duration::from_secs(10);
 
 /// Where databases are made, one at a time.
 pub(crate) enum Place {
@@ -82,10 +88,26 @@ impl Place {
         Ok(scratch)
     }
 
+    /// A copy of `template`, file by file, so that nothing of the copying is left to be written. Nobody may be connected to
+    /// that.
+    pub(crate) fn make_like(&self, template: &Scratch<'_>) -> Result<Scratch<'_>> {
+        let (Self::Postgres { server, name, .. }, Self::Postgres { name: of, .. }) =
+            (self, template.0)
+        else {
+            bail!("only databases on PostgreSQL can be copied");
+        };
+        self.remove()?;
+        // Earlier releases know no other way, and not how to ask for it.
+        let files = if release(server)? >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
+        execute(server, &format!("CREATE DATABASE \"{name}\" TEMPLATE \"{of}\" {files}"))?;
+        Ok(Scratch(self))
+    }
+
     /// Removes what is there.
     fn remove(&self) -> Result<()> {
         match self {
             Self::Postgres { server, name, .. } => {
+                end_log_readers(server, name)?;
                 execute(server, &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"))
             }
             Self::Sqlite { file } => ["", "-wal", "-shm"].iter().try_for_each(|end| {
@@ -106,6 +128,34 @@ fn execute(server: &str, statement: &str) -> Result<()> {
     conn.batch_execute("SET client_min_messages = warning")?;
     conn.batch_execute(statement)?;
     Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// The number of the server's release.
+fn release(server: &str) -> Result<i64> {
+    let sql = "SELECT current_setting('server_version_num')::bigint AS number";
+    let Number { number } = sql_query(sql).get_result(&mut PgConnection::establish(server)?)?;
+    Ok(number)
+}
+
+/// Ends whoever reads the log of the database `name`: as long as somebody does, it can't be dropped. Its slots go with it.
+fn end_log_readers(server: &str, name: &str) -> Result<()> {
+    let (mut conn, began) = (PgConnection::establish(server)?, Instant::now());
+    loop {
+        let sql = "SELECT count(pg_terminate_backend(active_pid)) AS number \
+                   FROM pg_replication_slots WHERE database = $1 AND active_pid IS NOT NULL";
+        let readers: Number = sql_query(sql).bind::<Text, _>(name).get_result(&mut conn)?;
+        if readers.number == 0 {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < LEAVE_IN, "the log of the database {name} is still read");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A database that goes when its run is over.

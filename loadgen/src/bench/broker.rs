@@ -28,12 +28,58 @@ const ACKS: &str = "stockloop.inventory.acks.v1";
 const ORDERS: &str = "stockloop.orders.v1";
 /// The answers to those.
 const ORDER_ACKS: &str = "stockloop.orders.acks.v1";
+/// Messages that nobody reads.
+const LIMIT: &str = "stockloop.limit.v1";
 /// Who sends the events.
-const OWNER: &str = "product-service";
+pub(super) const OWNER: &str = "product-service";
 /// Whose answers it waits for.
 pub(super) const CONSUMER: &str = "order-service";
 /// Of each topic, as a service makes it.
-const PARTITIONS: i32 = 4;
+pub(super) const PARTITIONS: i32 = 4;
+
+/// The topics of one loop.
+#[derive(Debug, Clone)]
+pub(super) struct Topics {
+    pub(super) events: String,
+    acks: String,
+    orders: String,
+    order_acks: String,
+    /// For the limit of what goes to the others.
+    pub(super) limit: String,
+}
+
+impl Topics {
+    fn numbered(number: u32) -> Self {
+        let name = |name: &str| format!("{name}.{number}");
+        Self {
+            events: name(EVENTS),
+            acks: name(ACKS),
+            orders: name(ORDERS),
+            order_acks: name(ORDER_ACKS),
+            limit: name(LIMIT),
+        }
+    }
+
+    /// What product-service is told.
+    pub(super) fn of_owner(&self) -> Vec<(&'static str, String)> {
+        Self::settings([&self.events, &self.acks, &self.orders, &self.order_acks])
+    }
+
+    /// What order-service is told.
+    pub(super) fn of_copy(&self) -> Vec<(&'static str, String)> {
+        Self::settings([&self.orders, &self.order_acks, &self.events, &self.acks])
+    }
+
+    fn settings(topics: [&String; 4]) -> Vec<(&'static str, String)> {
+        let names = [
+            "STOCKLOOP__KAFKA__OUTBOUND_TOPIC",
+            "STOCKLOOP__KAFKA__OUTBOUND_ACK_TOPIC",
+            "STOCKLOOP__KAFKA__INBOUND_TOPIC",
+            "STOCKLOOP__KAFKA__INBOUND_ACK_TOPIC",
+        ];
+        names.into_iter().zip(topics.map(String::clone)).collect()
+    }
+}
 
 /// A broker with the topics of a product-service that keeps its ordinary settings.
 pub(super) enum Broker {
@@ -44,18 +90,29 @@ pub(super) enum Broker {
 impl Broker {
     /// Starts one, which ends with this value.
     pub(super) fn start(kind: BrokerKind) -> Result<Self> {
-        let topics = [EVENTS, ACKS, ORDERS, ORDER_ACKS];
-        match kind {
-            BrokerKind::Embedded => {
-                let broker = EmbeddedBroker::start()?;
+        let broker = match kind {
+            BrokerKind::Embedded => Self::Embedded(EmbeddedBroker::start()?),
+            BrokerKind::Kafka => Self::Kafka(Box::new(KafkaBroker::start_private()?)),
+        };
+        broker.create(&[EVENTS, ACKS, ORDERS, ORDER_ACKS])?;
+        Ok(broker)
+    }
+
+    /// New topics, with no message and no reader yet; `number` tells them from others.
+    pub(super) fn topics(&self, number: u32) -> Result<Topics> {
+        let topics = Topics::numbered(number);
+        let Topics { events, acks, orders, order_acks, limit } = &topics;
+        self.create(&[events, acks, orders, order_acks, limit])?;
+        Ok(topics)
+    }
+
+    fn create(&self, topics: &[&str]) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => {
                 topics.iter().try_for_each(|topic| broker.create_topic(topic, PARTITIONS))?;
-                Ok(Self::Embedded(broker))
+                Ok(())
             }
-            BrokerKind::Kafka => {
-                let broker = KafkaBroker::start_private()?;
-                block_on(broker.create_topics(&topics, PARTITIONS))?;
-                Ok(Self::Kafka(Box::new(broker)))
-            }
+            Self::Kafka(broker) => block_on(broker.create_topics(topics, PARTITIONS)),
         }
     }
 
@@ -69,13 +126,22 @@ impl Broker {
 
     /// What order-service, or whoever stands in for it, is told.
     pub(super) fn settings(&self) -> KafkaSettings {
+        self.settings_of(EVENTS, ACKS)
+    }
+
+    /// What somebody is told who reads the events of `topics`, or sends to them.
+    pub(super) fn settings_for(&self, topics: &Topics) -> KafkaSettings {
+        self.settings_of(&topics.events, &topics.acks)
+    }
+
+    fn settings_of(&self, events: &str, acks: &str) -> KafkaSettings {
         KafkaSettings {
             brokers: self.brokers(),
             outbound_topic: ORDERS.to_owned(),
             outbound_ack_topic: ORDER_ACKS.to_owned(),
             outbound_consumer: OWNER.to_owned(),
-            inbound_topic: EVENTS.to_owned(),
-            inbound_ack_topic: ACKS.to_owned(),
+            inbound_topic: events.to_owned(),
+            inbound_ack_topic: acks.to_owned(),
             partitions: PARTITIONS,
             replication: -1,
             min_insync_replicas: -1,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
 
 /// What each product is, in words.
 pub(super) const DESCRIPTION: &str = "WHITE HANGING HEART T-LIGHT HOLDER";
@@ -21,6 +22,17 @@ pub(super) fn sku(product: u32) -> String {
     format!("BENCH-{product:07}")
 }
 
+/// The product of this number as a batch has it.
+pub(super) fn product(number: u32) -> Value {
+    json!({
+        "sku": sku(number),
+        "description": DESCRIPTION,
+        "quantity": OPENING,
+        "unit_price_minor": PRICE_MINOR,
+        "allow_backorder": true,
+    })
+}
+
 /// What all clients of a measurement do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
@@ -36,10 +48,8 @@ impl Load {
     /// The changes of each client, the same ones for the same seed.
     pub(super) fn by_client(&self) -> impl Iterator<Item = Changes> {
         let Self { products, seed, .. } = *self;
-        (0..self.clients).map(move |client| Changes {
-            random: StdRng::seed_from_u64(seed.wrapping_add(u64::from(client))),
-            products,
-        })
+        (0..self.clients)
+            .map(move |client| Changes::of(products, seed.wrapping_add(u64::from(client))))
     }
 }
 
@@ -59,6 +69,11 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// Of so many products, the same ones for the same seed.
+    pub(super) fn of(products: u32, seed: u64) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), products }
+    }
+
     /// The next one: one to nine pieces of any product.
     pub(super) fn draw(&mut self) -> Change {
         let product = self.random.random_range(0..self.products);

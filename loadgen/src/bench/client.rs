@@ -17,9 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::changes::{
-    Change, Changes, DESCRIPTION, Load, OPENING, PRICE_MINOR, REASON, REFERENCE, sku,
-};
+use super::changes::{Change, Changes, Load, REASON, REFERENCE, product, sku};
 use super::figures::Figures;
 use crate::progress::progress_bar;
 
@@ -50,8 +48,8 @@ impl Target {
 pub(super) async fn fill(target: &Target, products: u32) -> Result<()> {
     let bar = progress_bar("putting products in".to_owned(), products as usize);
     let mut client = Client::connect(target).await?;
-    let skus: Vec<String> = (0..products).map(sku).collect();
-    for batch in skus.chunks(BATCH) {
+    let lines: Vec<Value> = (0..products).map(product).collect();
+    for batch in lines.chunks(BATCH) {
         client.put(batch).await?;
         bar.inc(batch.len() as u64);
     }
@@ -82,13 +80,14 @@ struct BatchAnswer {
     refused: usize,
 }
 
-struct Client {
+pub(super) struct Client {
     requests: SendRequest<Full<Bytes>>,
     host: HeaderValue,
 }
 
 impl Client {
-    async fn connect(target: &Target) -> Result<Self> {
+    /// One that is connected.
+    pub(super) async fn connect(target: &Target) -> Result<Self> {
         let Target { address, host } = target;
         let stream = TcpStream::connect(address)
             .await
@@ -100,17 +99,7 @@ impl Client {
         Ok(Self { requests, host: host.clone() })
     }
 
-    async fn put(&mut self, skus: &[String]) -> Result<()> {
-        let line = |sku: &String| {
-            json!({
-                "sku": sku,
-                "description": DESCRIPTION,
-                "quantity": OPENING,
-                "unit_price_minor": PRICE_MINOR,
-                "allow_backorder": true,
-            })
-        };
-        let lines: Vec<Value> = skus.iter().map(line).collect();
+    async fn put(&mut self, lines: &[Value]) -> Result<()> {
         let body = json!({ "mode": "replace", "lines": lines });
         let answer = self.post("/api/v1/inventory", body.to_string()).await?;
         let BatchAnswer { refused } =
@@ -136,10 +125,11 @@ impl Client {
         Ok(latencies)
     }
 
-    async fn adjust(&mut self, Change { product, delta }: Change) -> Result<()> {
+    /// Adjusts one product's stock; returns the answer.
+    pub(super) async fn adjust(&mut self, Change { product, delta }: Change) -> Result<Bytes> {
         let path = format!("/api/v1/inventory/{}/adjustments", sku(product));
         let body = format!(r#"{{"delta":{delta},"reason":"{REASON}","reference":"{REFERENCE}"}}"#);
-        self.post(&path, body).await.map(drop)
+        self.post(&path, body).await
     }
 
     /// The body of the answer, read to its end; one that is not 2xx is an error with its words.

@@ -68,7 +68,7 @@ pub(super) struct Settled {
 }
 
 /// What a process used.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Used {
     /// Seconds of CPU, for one measurement.
     pub(super) cpu_s: f64,
@@ -116,7 +116,7 @@ impl Case {
 }
 
 /// The median; none of no values.
-fn median(values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(values: Vec<f64>) -> Option<f64> {
     (!values.is_empty()).then(|| quantile(values, 0.5))
 }
 

@@ -1,15 +1,11 @@
 //! Single adjustments over HTTP, beside the same statements on plain connections.
 
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use common::db::Conn;
-use common::on;
-use common::schema::{outbox_pending, outbox_sent};
-use diesel::prelude::*;
 use indicatif::ProgressBar;
 
 use super::answers::Answers;
@@ -19,6 +15,7 @@ use super::changes::Load;
 use super::client::{self, Target};
 use super::figures::{self, Case, Round, Row, Settled, Used};
 use super::limit::Limit;
+use super::looks::settle;
 use super::mounts::in_memory;
 use super::server::Server;
 use super::service::{Service, program};
@@ -126,12 +123,6 @@ impl Arguments {
         self.clients.iter().copied().max().unwrap_or(1)
     }
 }
-
-/// How often it is looked whether all is settled.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// How long the number of open events may stay as it is, or grow, before it is given up.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -257,32 +248,4 @@ impl HttpBench<'_> {
             None => done,
         }
     }
-}
-
-/// Waits until no event is open.
-fn settle(database: &mut Conn) -> Result<Settled> {
-    let began = Instant::now();
-    let at_first = open_events(database)?;
-    let (mut open, mut least, mut fell) = (at_first, at_first, began);
-    while open > 0 {
-        ensure!(
-            fell.elapsed() < PATIENCE,
-            "{open} events are open, and for {PATIENCE:?} they became no fewer: does the relay send them, and does their consumer answer?"
-        );
-        thread::sleep(LOOK);
-        open = open_events(database)?;
-        if open < least {
-            (least, fell) = (open, Instant::now());
-        }
-    }
-    Ok(Settled { open: at_first, took: began.elapsed() })
-}
-
-/// Events that are PENDING or SENT.
-fn open_events(conn: &mut Conn) -> QueryResult<i64> {
-    let [pending, sent]: [i64; 2] = on!(conn, c => [
-        outbox_pending::table.count().get_result(c)?,
-        outbox_sent::table.count().get_result(c)?,
-    ]);
-    Ok(pending + sent)
 }

@@ -1,19 +1,27 @@
 //! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
-//! [`http`] is the first of them. What it shares with others: [`server`], [`broker`] and [`service`] are the parts,
-//! [`answers`] stands in for who answers, [`client`] asks over HTTP for the [`changes`], [`limit`] does the same without
-//! a service, [`process`] says what the service used, [`mounts`] whether a disk is measured, and [`figures`] what came of
-//! it.
+//! [`http`] measures requests, [`drain`] a backlog until it is sent. The parts are [`server`], [`broker`] and [`service`];
+//! [`answers`] stands in for who answers. [`client`] asks over HTTP for the [`changes`], [`pile`] makes them without a
+//! service, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
+//! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk is
+//! measured, [`figures`] and [`runs`] what came of it; [`options`] and [`relays`] are what people choose.
 
 mod answers;
 mod broker;
 mod changes;
 mod client;
+mod drain;
 mod figures;
 mod http;
 mod limit;
+mod looks;
 mod mounts;
+mod options;
+mod pile;
 mod process;
+mod produced;
+mod relays;
+mod runs;
 mod server;
 mod service;
 
@@ -34,14 +42,16 @@ pub(crate) struct Arguments {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 enum Benchmark {
-    // Its help is that of its arguments: words here would take their place.
+    // The help of each is that of its arguments: words here would take their place.
     Http(http::Arguments),
+    Drain(drain::Arguments),
 }
 
 /// Measures, and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.benchmark {
         Benchmark::Http(arguments) => http::run(arguments),
+        Benchmark::Drain(arguments) => drain::run(arguments),
     }
 }
 

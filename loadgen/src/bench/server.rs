@@ -17,15 +17,28 @@ pub(super) struct Server {
     url: String,
     /// The database of a service that is started.
     pub(super) of_service: Place,
+    /// The database of a service that keeps a copy.
+    pub(super) of_copy: Place,
     /// The database of the limit.
     pub(super) of_limit: Place,
+    /// The database of a backlog, which others are copies of.
+    pub(super) of_backlog: Place,
     _own: Option<PostgresServer>,
 }
 
 impl Server {
     /// A new one with PostgreSQL's own settings, but for `max_connections`; its data lies in a folder that goes with it.
     pub(super) fn start() -> Result<Self> {
-        let own = PostgresServer::start_with(Binaries::find()?, &[])?;
+        Self::start_with(&[])
+    }
+
+    /// The same, with a log that relays can read.
+    pub(super) fn start_logical() -> Result<Self> {
+        Self::start_with(&["wal_level=logical"])
+    }
+
+    fn start_with(settings: &[&str]) -> Result<Self> {
+        let own = PostgresServer::start_with(Binaries::find()?, settings)?;
         Self::checked(own.url("postgres"), Some(own))
     }
 
@@ -49,15 +62,26 @@ impl Server {
         Ok(())
     }
 
+    /// Refuses a server whose log no relay can read.
+    pub(super) fn ensure_logical(&self) -> Result<()> {
+        let level = setting(&self.url, "wal_level")?;
+        ensure!(
+            level == "logical",
+            "--relay log: the server's log can't be read, since its wal_level is {level}: set wal_level = logical and restart it, or say --relay table"
+        );
+        Ok(())
+    }
+
     fn checked(url: String, own: Option<PostgresServer>) -> Result<Self> {
         let place = |suffix| Place::beside("--database", &url, suffix);
-        let (of_service, of_limit) = (place("stockloop_benchmark")?, place("stockloop_limit")?);
+        let (of_service, of_copy) = (place("stockloop_benchmark")?, place("stockloop_copy")?);
+        let (of_limit, of_backlog) = (place("stockloop_limit")?, place("stockloop_backlog")?);
         let fsync = setting(&url, "fsync")?;
         ensure!(
             fsync == "on",
             "--database: the server runs with fsync {fsync}: it does not keep what it has committed, so its figures mean nothing"
         );
-        Ok(Self { url, of_service, of_limit, _own: own })
+        Ok(Self { url, of_service, of_copy, of_limit, of_backlog, _own: own })
     }
 }
 

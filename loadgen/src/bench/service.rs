@@ -12,6 +12,9 @@ use super::process::Process;
 /// How long a service may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long it may take to end.
+const END_DEADLINE: Duration = Duration::from_secs(30);
+
 /// At New Year: a verification in the middle of a measurement would be measured with it.
 const NEVER: &str = "0 0 0 1 1 *";
 
@@ -41,9 +44,23 @@ impl Service {
     /// Starts `program` on a database and a broker. All other settings are the ordinary ones, but for its port, and for
     /// what would be done beside the load.
     pub(super) fn start(program: &Path, database: &str, brokers: &str) -> Result<Self> {
+        Self::start_with(program, database, brokers, &[])
+    }
+
+    /// The same, with `more` settings.
+    pub(super) fn start_with(
+        program: &Path,
+        database: &str,
+        brokers: &str,
+        more: &[(&str, String)],
+    ) -> Result<Self> {
         // Nobody listens there: nothing is asked of another service.
         let nobody = format!("http://127.0.0.1:{}", free_port()?);
-        let mut child = Launch::new(program)
+        let mut launch = Launch::new(program);
+        for (name, value) in more {
+            launch = launch.env(name, value);
+        }
+        let mut child = launch
             .arg("serve")
             .env("STOCKLOOP__HTTP__BIND", "127.0.0.1:0")
             .env("STOCKLOOP__DATABASE__URL", database)
@@ -59,6 +76,16 @@ impl Service {
             line.split_once(" listens on ").context("it does not say where it listens")?;
         let url = url.trim().to_owned();
         Ok(Self { child, url })
+    }
+
+    /// Waits until it has written a line with `words` in it.
+    pub(super) fn wait_for(&mut self, words: &str) -> Result<()> {
+        self.child.wait_for_line(words, START_DEADLINE).map(drop)
+    }
+
+    /// Ends it in good order.
+    pub(super) fn end(mut self) -> Result<()> {
+        self.child.terminate(END_DEADLINE).map(drop)
     }
 
     /// The last lines that it wrote.

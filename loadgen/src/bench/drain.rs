@@ -1,0 +1,218 @@
+//! A backlog until the broker has all of it, beside the broker's and the database's part alone.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use common::env::Env;
+use common::ids::EventId;
+use engine::counters;
+use indicatif::ProgressBar;
+
+use super::block_on;
+use super::broker::Broker;
+use super::changes::Changes;
+use super::figures::Used;
+use super::looks::{ensure_sent, first_sent, wait_until_counted};
+use super::options::Options;
+use super::pile::Pile;
+use super::produced::Produced;
+use super::relays::Relay;
+use super::runs::{self, Case, Round, Row};
+use super::server::Server;
+use super::service::{Service, program};
+use crate::backlog::checkpoint;
+use crate::place::Scratch;
+use crate::progress::{progress_bar, turns_bar};
+
+/// Measures how fast product-service sends a backlog that it finds when it starts.
+///
+/// The backlog is made once, by the service's own functions: products, their changes and a PENDING event for each, in a
+/// database of its own. Every measurement has a copy of that, and new topics. Then product-service is started on it, as a
+/// child process. Nobody answers, and what may be in flight is not limited, so only sending is measured: from the moment at
+/// which the first event was handed to the producer until all of them are SENT. How many are is read from the service's own
+/// count, every 5 ms.
+///
+/// producer/s is what the broker takes: the same messages (50,000 at the most), by the project's own producer, with no
+/// service and no database. The share is service/s divided by it. All of that takes turns, round by round; figures are
+/// medians of the rounds, spread is the slowest and the fastest of them. CPU s is what the process used from its start until
+/// all was SENT, peak MB the most memory that it had.
+///
+/// The relays differ in where they find what is committed while they run; a backlog is read from the table by both.
+///
+/// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen bench drain --quick
+  stockloop-loadgen bench drain --events 100000 --events 1000000 --relay table
+  stockloop-loadgen bench drain --broker kafka --json drain.json
+  stockloop-loadgen bench drain --database postgres://postgres@localhost/postgres --relay table,log")]
+pub(super) struct Arguments {
+    /// Events of the backlog; may be given several times [default: 50000 and 200000, with --quick 50000]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    events: Vec<u32>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Arguments {
+    /// The ordinary ones, with these options.
+    pub(super) fn of(options: Options) -> Self {
+        Self { events: Vec::new(), options }
+    }
+
+    fn events(&self) -> Vec<usize> {
+        let events: Vec<usize> = self.events.iter().map(|events| *events as usize).collect();
+        match (events.is_empty(), self.options.quick) {
+            (false, _) => events,
+            (true, true) => vec![50_000],
+            (true, false) => vec![50_000, 200_000],
+        }
+    }
+}
+
+/// No bound for bytes in flight.
+const UNLIMITED: u64 = 1 << 40;
+
+/// Measures, prints the table and writes the file.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let rows = measure(arguments)?;
+    runs::tell(&title(arguments), &rows, arguments.options.json.as_deref())
+}
+
+/// What the table is called.
+pub(super) fn title(arguments: &Arguments) -> String {
+    arguments.options.title("a backlog until it is SENT")
+}
+
+/// Measures on parts that are started for it, or named.
+pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
+    let options = &arguments.options;
+    let named = options.named_server()?;
+    let program = program("product-service", options.product_service.as_deref())?;
+    let server = named.map_or_else(Server::start_logical, Ok)?;
+    let broker = Broker::start(options.broker)?;
+    let bench = DrainBench { options, program, server: &server, broker: &broker };
+    let (mut cases, mut runs) = (Vec::new(), 0);
+    for (number, events) in arguments.events().into_iter().enumerate() {
+        let warm_ups = usize::from(number == 0);
+        cases.extend(bench.drain_all(events, warm_ups, &mut runs)?);
+    }
+    Ok(cases.iter().map(Case::row).collect())
+}
+
+/// What is measured, and what on.
+struct DrainBench<'a> {
+    options: &'a Options,
+    program: PathBuf,
+    server: &'a Server,
+    broker: &'a Broker,
+}
+
+impl DrainBench<'_> {
+    /// All relays on a backlog of so many events, round by round; `runs` counts those before.
+    fn drain_all(&self, events: usize, warm_ups: usize, runs: &mut u32) -> Result<Vec<Case>> {
+        let backlog = self.backlog(events)?;
+        let produced = self.produced(&backlog, runs)?;
+        let (relays, rounds) = (self.options.relays(), self.options.rounds());
+        let case = |relay: &Relay| Case {
+            name: "drain",
+            relay: *relay,
+            events: Some(events),
+            until: None,
+            rounds: Vec::new(),
+        };
+        let mut cases: Vec<Case> = relays.iter().map(case).collect();
+        let bar = turns_bar((warm_ups + rounds) * (cases.len() + 1));
+        for round in 0..warm_ups + rounds {
+            let mut done = Vec::new();
+            for relay in &relays {
+                bar.set_message(format!("draining {events} events, relay {relay}"));
+                done.push(self.drain(&backlog, events, *relay, next(runs))?);
+                bar.inc(1);
+            }
+            bar.set_message("the producer alone");
+            let limit_per_s = Some(block_on(produced.rate())?);
+            bar.inc(1);
+            // What came before everything was warm does not count.
+            for (case, done) in cases.iter_mut().zip(done).filter(|_| round >= warm_ups) {
+                case.rounds.push(Round { limit_per_s, ..done });
+            }
+        }
+        bar.finish_and_clear();
+        Ok(cases)
+    }
+
+    /// A database with so many PENDING events, to be copied.
+    fn backlog(&self, events: usize) -> Result<Scratch<'_>> {
+        let Options { products, seed, .. } = *self.options;
+        let backlog = self.server.of_backlog.make_with(product_service::SERVICE.migrations)?;
+        let products = products.min(u32::try_from(events)?);
+        let mut pile = Pile::new(Changes::of(products, seed));
+        let mut conn = backlog.connect()?;
+        let bar = progress_bar(format!("making a backlog of {events} events"), events);
+        pile.put(&mut conn, products, &bar)?;
+        pile.adjust(&mut conn, events - products as usize, &bar)?;
+        // As it is where a backlog is older than a minute: else that would be done while it is measured.
+        conn.batch_execute("VACUUM ANALYZE")?;
+        checkpoint(&mut conn)?;
+        bar.finish_and_clear();
+        Ok(backlog)
+    }
+
+    fn produced(&self, backlog: &Scratch<'_>, runs: &mut u32) -> Result<Produced> {
+        let topics = self.broker.topics(next(runs))?;
+        let settings = self.broker.settings_for(&topics);
+        Produced::of(&mut backlog.connect()?, EventId::NIL, &settings, &topics.limit)
+    }
+
+    /// One measurement, on a copy of `backlog`.
+    fn drain(
+        &self,
+        backlog: &Scratch<'_>,
+        events: usize,
+        relay: Relay,
+        number: u32,
+    ) -> Result<Round> {
+        let database = self.server.of_service.make_like(backlog)?;
+        let topics = self.broker.topics(number)?;
+        let mut settings = topics.of_owner();
+        settings.extend([
+            relay.setting(),
+            ("STOCKLOOP__OUTBOX__IN_FLIGHT_EVENTS", events.to_string()),
+            ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", UNLIMITED.to_string()),
+            // Nobody answers, and nobody is to be asked whether he will.
+            ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "1h".to_owned()),
+        ]);
+        let mut conn = database.connect()?;
+        checkpoint(&mut conn)?;
+        let brokers = self.broker.brokers();
+        let service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
+        let bar = ProgressBar::hidden();
+        bar.set_length(events as u64);
+        let drained = wait_until_counted(&mut conn, counters::SENT, 0, &bar);
+        let ended = Env::system().now();
+        drained.with_context(|| service.log_tail())?;
+        let process = service.process();
+        let used = Used { cpu_s: process.cpu_s()?, rss_mb: process.peak_mb()? };
+        ensure_sent(&mut conn, events)?;
+        let took = ended.since(first_sent(&mut conn)?).as_secs_f64();
+        ensure!(
+            took > 0.0,
+            "no time passed between the first event and the last: give more --events"
+        );
+        service.end()?;
+        Ok(Round {
+            rate_per_s: Some(events as f64 / took),
+            used: BTreeMap::from([("product-service", used)]),
+            ..Round::default()
+        })
+    }
+}
+
+/// A number that no run before had.
+fn next(runs: &mut u32) -> u32 {
+    *runs += 1;
+    *runs
+}

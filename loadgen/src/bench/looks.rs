@@ -1,0 +1,133 @@
+//! Looks at a service's database from outside: how far its events are.
+//!
+//! While something is measured, only the counts are read that the service keeps itself, a few rows for each: what counts
+//! the events walks over all that were deleted, too, and takes from what it measures.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::ids::EventId;
+use common::on;
+use common::schema::{counter, outbox_failed, outbox_pending, outbox_sent, outbox_settled};
+use diesel::dsl::{exists, min};
+use diesel::prelude::*;
+use indicatif::ProgressBar;
+
+use super::figures::Settled;
+
+/// How often it is looked whether all is settled, while nothing is measured.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often a count is read: the last moment of a measurement is known as well as that.
+const COUNT: Duration = Duration::from_millis(5);
+
+/// How long nothing may move before it is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until no event is open.
+pub(super) fn settle(database: &mut Conn) -> Result<Settled> {
+    let began = Instant::now();
+    let at_first = open_events(database)?;
+    let (mut open, mut least, mut fell) = (at_first, at_first, began);
+    while open > 0 {
+        ensure!(
+            fell.elapsed() < PATIENCE,
+            "{open} events are open, and for {PATIENCE:?} they became no fewer: does the relay send them, and does their consumer answer?"
+        );
+        thread::sleep(LOOK);
+        open = open_events(database)?;
+        if open < least {
+            (least, fell) = (open, Instant::now());
+        }
+    }
+    Ok(Settled { open: at_first, took: began.elapsed() })
+}
+
+/// Events that are PENDING or SENT.
+fn open_events(conn: &mut Conn) -> QueryResult<i64> {
+    let [pending, sent]: [i64; 2] = on!(conn, c => [
+        outbox_pending::table.count().get_result(c)?,
+        outbox_sent::table.count().get_result(c)?,
+    ]);
+    Ok(pending + sent)
+}
+
+/// A count of the service, which only grows.
+pub(super) fn counted(conn: &mut Conn, name: &str) -> QueryResult<i64> {
+    let slots = counter::table.filter(counter::name.eq(name)).select(counter::value);
+    let slots: Vec<i64> = on!(conn, c => slots.load(c))?;
+    Ok(slots.iter().sum())
+}
+
+/// Waits until the count `name` has grown by as much as `bar` is long, from `before` on.
+pub(super) fn wait_until_counted(
+    conn: &mut Conn,
+    name: &str,
+    before: i64,
+    bar: &ProgressBar,
+) -> Result<()> {
+    let goal = i64::try_from(bar.length().unwrap_or_default())?;
+    let (mut done, mut moved) = (0, Instant::now());
+    while done < goal {
+        thread::sleep(COUNT);
+        let now = counted(conn, name)? - before;
+        if now > done {
+            (done, moved) = (now, Instant::now());
+            bar.set_position(done.unsigned_abs());
+        }
+        ensure!(
+            moved.elapsed() < PATIENCE,
+            "after {done} of {goal} events, nothing was done for {PATIENCE:?}: what does the service write?"
+        );
+    }
+    Ok(())
+}
+
+/// Fails unless all of `events`, and nothing else, is SENT.
+pub(super) fn ensure_sent(conn: &mut Conn, events: usize) -> Result<()> {
+    let sent: i64 = on!(conn, c => outbox_sent::table.count().get_result(c))?;
+    let pending = diesel::select(exists(outbox_pending::table.select(outbox_pending::id)));
+    let failed = diesel::select(exists(outbox_failed::table.select(outbox_failed::id)));
+    let open: [bool; 2] = on!(conn, c => [pending.get_result(c)?, failed.get_result(c)?]);
+    ensure!(
+        open == [false; 2] && usize::try_from(sent) == Ok(events),
+        "{sent} of {events} events are SENT in the end, or others are not: the figures mean nothing"
+    );
+    Ok(())
+}
+
+/// When the first event was handed to the producer that is SENT now.
+pub(super) fn first_sent(conn: &mut Conn) -> Result<Timestamp> {
+    let first = outbox_sent::table.select(min(outbox_sent::sent_us));
+    let first: Option<Timestamp> = on!(conn, c => first.first(c))?;
+    first.context("no event is SENT")
+}
+
+/// A settled event: when it was handed to the producer, and when its answer was settled.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub(super) struct Passage {
+    sent_us: Option<Timestamp>,
+    settled_us: Timestamp,
+}
+
+impl Passage {
+    /// When it was handed to the producer.
+    pub(super) fn sent(self) -> Option<Timestamp> {
+        self.sent_us
+    }
+
+    /// From there until it was settled, in ms.
+    pub(super) fn took_ms(self) -> Option<f64> {
+        Some(self.settled_us.since(self.sent_us?).as_secs_f64() * 1e3)
+    }
+}
+
+/// Of all events that were made after `after` and are settled.
+pub(super) fn passages(conn: &mut Conn, after: EventId) -> QueryResult<Vec<Passage>> {
+    use outbox_settled as s;
+    let settled = s::table.filter(s::id.gt(after)).select((s::sent_us, s::settled_us));
+    on!(conn, c => settled.load(c))
+}

@@ -1,0 +1,78 @@
+//! What the benchmarks of the loop are all told.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::broker::BrokerKind;
+use super::mounts::in_memory;
+use super::relays::{Relay, RelayChoice};
+use super::server::Server;
+
+// No help of its own: it would take the place of the benchmark's.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Options {
+    /// Measure on the server of this database, whose user may make databases and checkpoints; the benchmark's are made
+    /// beside it, named after it with _stockloop_ and more behind, and removed at the end [default: a server that is started]
+    #[arg(long, value_name = "URL")]
+    pub(super) database: Option<String>,
+    /// The program of product-service [default: product-service beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(super) product_service: Option<PathBuf>,
+    /// The broker
+    #[arg(long, value_enum, default_value = "embedded")]
+    pub(super) broker: BrokerKind,
+    /// Where product-service's relay finds events: measures each that is named
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "both")]
+    pub(super) relay: Vec<RelayChoice>,
+    /// Rounds, in each of which everything is measured once [default: 3, with --quick 1]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Products that change, at random
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) products: u32,
+    /// Take about a minute instead of up to six, for a first look
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// Where the random products and changes begin
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Also write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+}
+
+impl Options {
+    /// The relays to measure.
+    pub(super) fn relays(&self) -> Vec<Relay> {
+        RelayChoice::all(&self.relay)
+    }
+
+    /// How many rounds.
+    pub(super) fn rounds(&self) -> usize {
+        usize::from(self.rounds.unwrap_or(if self.quick { 1 } else { 3 }))
+    }
+
+    /// The server that was named, if one was; refused, where it can't be measured on.
+    pub(super) fn named_server(&self) -> Result<Option<Server>> {
+        let server = self.database.as_deref().map(Server::named).transpose()?;
+        if let Some(server) = server.as_ref().filter(|_| self.relays().contains(&Relay::Log)) {
+            server.ensure_logical()?;
+        }
+        Ok(server)
+    }
+
+    /// The title of a table of `what`, with what takes from its worth.
+    pub(super) fn title(&self, what: &str) -> String {
+        let rounds = self.rounds();
+        let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
+        let memory = match in_memory(&std::env::temp_dir()) {
+            Some(kind) if self.database.is_none() => {
+                format!(", its data in memory (TMPDIR is {kind}): no disk is measured")
+            }
+            _ => String::new(),
+        };
+        format!("{what}, {rounds} round(s){build}{memory}")
+    }
+}

@@ -1,0 +1,238 @@
+//! What came of several rounds, each case beside the others: medians, spread and shares, as a table and as JSON.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::figures::{Used, median};
+use super::relays::Relay;
+
+/// One round of a case; what was not measured is none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Round {
+    /// Events a second.
+    pub(super) rate_per_s: Option<f64>,
+    /// Messages a second of the project's producer alone.
+    pub(super) limit_per_s: Option<f64>,
+    /// Events a second of the relay's statements alone.
+    pub(super) sql_per_s: Option<f64>,
+    pub(super) p50_ms: Option<f64>,
+    pub(super) p99_ms: Option<f64>,
+    /// By program.
+    pub(super) used: BTreeMap<&'static str, Used>,
+}
+
+/// What is measured in each round.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) relay: Relay,
+    /// How many events are in the backlog.
+    pub(super) events: Option<usize>,
+    /// What its times end with.
+    pub(super) until: Option<&'static str>,
+    pub(super) rounds: Vec<Round>,
+}
+
+impl Case {
+    /// The medians of all rounds.
+    pub(super) fn row(&self) -> Row {
+        let values = |figure: fn(&Round) -> Option<f64>| -> Vec<f64> {
+            self.rounds.iter().filter_map(figure).collect()
+        };
+        let of = |figure: fn(&Round) -> Option<f64>| median(values(figure));
+        let rates = values(|round| round.rate_per_s);
+        let p50s = values(|round| round.p50_ms);
+        let (rate_per_s, limit_per_s) =
+            (of(|round| round.rate_per_s), of(|round| round.limit_per_s));
+        let processes = self.processes();
+        let sum = |figure: fn(&Used) -> f64| {
+            (!processes.is_empty()).then(|| processes.values().map(figure).sum::<f64>())
+        };
+        Row {
+            name: self.name,
+            relay: self.relay,
+            events: self.events,
+            until: self.until,
+            rate_per_s,
+            limit_per_s,
+            share: rate_per_s.zip(limit_per_s).map(|(rate, limit)| rate / limit),
+            sql_per_s: of(|round| round.sql_per_s),
+            p50_ms: of(|round| round.p50_ms),
+            p99_ms: of(|round| round.p99_ms),
+            min_per_s: rates.iter().copied().reduce(f64::min),
+            max_per_s: rates.iter().copied().reduce(f64::max),
+            p50_min_ms: p50s.iter().copied().reduce(f64::min),
+            p50_max_ms: p50s.iter().copied().reduce(f64::max),
+            cpu_s: sum(|used| used.cpu_s),
+            rss_mb: sum(|used| used.rss_mb),
+            processes,
+        }
+    }
+
+    /// What each process used: of CPU the median of the rounds, of memory the most.
+    fn processes(&self) -> BTreeMap<&'static str, Used> {
+        let mut rounds: BTreeMap<&'static str, Vec<Used>> = BTreeMap::new();
+        for (name, used) in self.rounds.iter().flat_map(|round| &round.used) {
+            rounds.entry(*name).or_default().push(*used);
+        }
+        let of_all = |(name, used): (&'static str, Vec<Used>)| {
+            let rss_mb = used.iter().map(|used| used.rss_mb).fold(0.0, f64::max);
+            let cpu_s = median(used.into_iter().map(|used| used.cpu_s).collect());
+            (name, Used { cpu_s: cpu_s.unwrap_or_default(), rss_mb })
+        };
+        rounds.into_iter().map(of_all).collect()
+    }
+}
+
+/// A line of the table, and an element of the JSON.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    relay: Relay,
+    /// How many events are in the backlog.
+    events: Option<usize>,
+    /// What its times end with.
+    until: Option<&'static str>,
+    pub(super) rate_per_s: Option<f64>,
+    /// Of the project's producer alone.
+    limit_per_s: Option<f64>,
+    /// The rate divided by the limit.
+    share: Option<f64>,
+    /// Of the relay's statements alone.
+    sql_per_s: Option<f64>,
+    pub(super) p50_ms: Option<f64>,
+    pub(super) p99_ms: Option<f64>,
+    /// The slowest and the fastest round.
+    min_per_s: Option<f64>,
+    max_per_s: Option<f64>,
+    /// The least and the greatest median of a round.
+    p50_min_ms: Option<f64>,
+    p50_max_ms: Option<f64>,
+    /// Of all processes together.
+    cpu_s: Option<f64>,
+    rss_mb: Option<f64>,
+    /// Of each by itself.
+    processes: BTreeMap<&'static str, Used>,
+}
+
+/// The programs that a table has columns for, and how those begin.
+const PROGRAMS: [(&str, &str); 2] = [("product-service", "product"), ("order-service", "order")];
+
+impl Row {
+    /// The headings, and what stands below them in this row; nothing where nothing is known.
+    fn cells(&self) -> Vec<(String, Option<String>)> {
+        let number = |value: Option<f64>, digits: usize| value.map(|v| format!("{v:.digits$}"));
+        let range = |low: Option<f64>, high: Option<f64>, digits: usize| {
+            low.zip(high).map(|(low, high)| format!("{low:.digits$}–{high:.digits$}"))
+        };
+        let spread = range(self.min_per_s, self.max_per_s, 0);
+        let mut cells = vec![
+            ("relay", Some(self.relay.to_string())),
+            ("events", self.events.map(|events| events.to_string())),
+            ("until", self.until.map(str::to_owned)),
+            ("service/s", number(self.rate_per_s, 0)),
+            ("producer/s", number(self.limit_per_s, 0)),
+            ("share", number(self.share, 2)),
+            ("SQL/s", number(self.sql_per_s, 0)),
+            ("p50 ms", number(self.p50_ms, 2)),
+            ("p99 ms", number(self.p99_ms, 2)),
+            ("spread", spread.or_else(|| range(self.p50_min_ms, self.p50_max_ms, 2))),
+        ]
+        .into_iter()
+        .map(|(heading, cell)| (heading.to_owned(), cell))
+        .collect::<Vec<_>>();
+        for (program, short) in PROGRAMS {
+            let used = self.processes.get(program);
+            cells.push((format!("{short} CPU s"), number(used.map(|used| used.cpu_s), 1)));
+            cells.push((format!("{short} peak MB"), number(used.map(|used| used.rss_mb), 0)));
+        }
+        cells
+    }
+}
+
+/// A table for people; it has no column in which nothing is known.
+pub(super) fn table(title: &str, rows: &[Row]) -> String {
+    let lines: Vec<Vec<(String, Option<String>)>> = rows.iter().map(Row::cells).collect();
+    let columns = lines.first().map_or(0, Vec::len);
+    let mut text = vec![String::new(); lines.len() + 1];
+    for column in 0..columns {
+        let cells: Vec<&(String, Option<String>)> =
+            lines.iter().filter_map(|line| line.get(column)).collect();
+        let Some((heading, _)) = cells.first() else { continue };
+        if cells.iter().all(|(_, cell)| cell.is_none()) {
+            continue;
+        }
+        let below = cells.iter().map(|(_, cell)| cell.as_deref().unwrap_or("-"));
+        let column: Vec<&str> = std::iter::once(heading.as_str()).chain(below).collect();
+        let width = column.iter().map(|cell| cell.chars().count()).max().unwrap_or_default();
+        for (line, cell) in text.iter_mut().zip(column) {
+            line.push_str(&format!("{}{cell:>width$}", if line.is_empty() { "" } else { "  " }));
+        }
+    }
+    format!("{title}\n\n{}\n", text.join("\n"))
+}
+
+/// Writes `rows` as JSON.
+pub(super) fn write(file: &Path, rows: &[Row]) -> Result<()> {
+    std::fs::write(file, serde_json::to_vec_pretty(rows)?)
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Prints a table, and writes the same as JSON where that is asked for.
+pub(super) fn tell(title: &str, rows: &[Row], json: Option<&Path>) -> Result<()> {
+    println!("{}", table(title, rows));
+    json.map_or(Ok(()), |file| write(file, rows))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn drained(rate: f64, limit: f64, rss_mb: f64) -> Round {
+        let used = BTreeMap::from([("product-service", Used { cpu_s: rate / 100.0, rss_mb })]);
+        let (rate_per_s, limit_per_s) = (Some(rate), Some(limit));
+        Round { rate_per_s, limit_per_s, used, ..Round::default() }
+    }
+
+    fn case(rounds: Vec<Round>) -> Case {
+        Case { name: "drain", relay: Relay::Log, events: Some(500), until: None, rounds }
+    }
+
+    #[test]
+    fn a_row_has_the_medians_the_spread_and_the_share() {
+        let rounds =
+            [drained(300.0, 900.0, 7.0), drained(100.0, 800.0, 9.0), drained(200.0, 1_000.0, 8.0)];
+        let row = serde_json::to_value(case(rounds.to_vec()).row()).unwrap();
+        for (name, figure) in [
+            ("rate_per_s", 200.0),
+            ("limit_per_s", 900.0),
+            ("share", 200.0 / 900.0),
+            ("min_per_s", 100.0),
+            ("max_per_s", 300.0),
+            ("cpu_s", 2.0),
+            ("rss_mb", 9.0),
+        ] {
+            assert_eq!(row[name].as_f64(), Some(figure), "{name}");
+        }
+        assert_eq!((row["relay"].as_str(), row["events"].as_u64()), (Some("log"), Some(500)));
+        assert!(row["p50_ms"].is_null() && row["sql_per_s"].is_null(), "{row}");
+        assert_eq!(row["processes"]["product-service"]["cpu_s"].as_f64(), Some(2.0));
+    }
+
+    #[test]
+    fn a_table_has_the_columns_of_which_something_is_known() {
+        let without_limit = Round { limit_per_s: None, ..drained(50.0, 1.0, 5.0) };
+        let rows = [case(vec![drained(100.0, 400.0, 5.0)]).row(), case(vec![without_limit]).row()];
+        let expected = "Drained
+
+relay  events  service/s  producer/s  share  spread  product CPU s  product peak MB
+  log     500        100         400   0.25  100–100            1.0                5
+  log     500         50           -      -    50–50            0.5                5
+";
+        assert_eq!(table("Drained", &rows), expected);
+    }
+}
