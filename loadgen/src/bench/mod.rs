@@ -1,7 +1,7 @@
 //! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
-//! [`http`] measures requests, [`drain`] a backlog until it is sent. The parts are [`server`], [`broker`] and [`service`];
-//! [`answers`] stands in for who answers. [`client`] asks over HTTP for the [`changes`], [`pile`] makes them without a
+//! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled. The parts are [`server`], [`broker`] and [`service`],
+//! both services together are a [`pair`], and [`answers`] stands in for who answers. [`client`] asks over HTTP for the [`changes`], [`pile`] makes them without a
 //! service, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
 //! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk is
 //! measured, [`figures`] and [`runs`] what came of it; [`options`] and [`relays`] are what people choose.
@@ -12,11 +12,13 @@ mod changes;
 mod client;
 mod drain;
 mod figures;
+mod full_loop;
 mod http;
 mod limit;
 mod looks;
 mod mounts;
 mod options;
+mod pair;
 mod pile;
 mod process;
 mod produced;
@@ -45,6 +47,7 @@ enum Benchmark {
     // The help of each is that of its arguments: words here would take their place.
     Http(http::Arguments),
     Drain(drain::Arguments),
+    Loop(full_loop::Arguments),
 }
 
 /// Measures, and prints a table.
@@ -52,6 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.benchmark {
         Benchmark::Http(arguments) => http::run(arguments),
         Benchmark::Drain(arguments) => drain::run(arguments),
+        Benchmark::Loop(arguments) => full_loop::run(arguments),
     }
 }
 
