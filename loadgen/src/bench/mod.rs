@@ -1,12 +1,14 @@
 //! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
-//! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled. The parts are [`server`], [`broker`] and [`service`],
+//! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled,
+//! [`idle`] single changes; [`arrivals`] tells when their messages come. The parts are [`server`], [`broker`] and [`service`],
 //! both services together are a [`pair`], and [`answers`] stands in for who answers. [`client`] asks over HTTP for the [`changes`], [`pile`] makes them without a
 //! service, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
 //! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk is
 //! measured, [`figures`] and [`runs`] what came of it; [`options`] and [`relays`] are what people choose.
 
 mod answers;
+mod arrivals;
 mod broker;
 mod changes;
 mod client;
@@ -14,6 +16,7 @@ mod drain;
 mod figures;
 mod full_loop;
 mod http;
+mod idle;
 mod limit;
 mod looks;
 mod mounts;
@@ -48,6 +51,7 @@ enum Benchmark {
     Http(http::Arguments),
     Drain(drain::Arguments),
     Loop(full_loop::Arguments),
+    Idle(idle::Arguments),
 }
 
 /// Measures, and prints a table.
@@ -56,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Benchmark::Http(arguments) => http::run(arguments),
         Benchmark::Drain(arguments) => drain::run(arguments),
         Benchmark::Loop(arguments) => full_loop::run(arguments),
+        Benchmark::Idle(arguments) => idle::run(arguments),
     }
 }
 

@@ -1,0 +1,121 @@
+//! A plain reader of a topic: it says when each event arrived, and keeps nothing.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use common::clock::Timestamp;
+use common::config::KafkaSettings;
+use common::env::Env;
+use common::ids::EventId;
+use common::telemetry::BrokerState;
+use engine::kafka::{Consumer, Envelope};
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+/// Its group, so that it takes nothing from anybody.
+const GROUP: &str = "benchmark";
+
+/// How long a message is waited for; the first one until the reader has joined its group.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An event that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Arrival {
+    pub(super) id: EventId,
+    key: String,
+    version: i64,
+    /// When its service made it: in the change's transaction, just before the commit.
+    made: Timestamp,
+    at: Timestamp,
+}
+
+impl Arrival {
+    /// From its making until it was here, in ms.
+    pub(super) fn took_ms(&self) -> f64 {
+        self.at.since(self.made).as_secs_f64() * 1e3
+    }
+}
+
+/// What a snapshot says of itself.
+#[derive(Deserialize)]
+struct Versioned {
+    version: i64,
+}
+
+/// A thread that reads until this value is dropped.
+pub(super) struct Arrivals {
+    heard: Receiver<Arrival>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Arrivals {
+    /// Reads the events of these settings, from the beginning of their topic.
+    pub(super) fn start(settings: &KafkaSettings) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let consumer = {
+            // It has work of its own, which it begins where it is made.
+            let _inside = runtime.enter();
+            let topic = &settings.inbound_topic;
+            Consumer::subscribe(settings, GROUP, topic, BrokerState::default())?
+        };
+        let ((tell, heard), (stop, stopped)) = (mpsc::channel(), oneshot::channel());
+        let thread = thread::spawn(move || runtime.block_on(read(consumer, tell, stopped)));
+        Ok(Self { heard, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Waits for the state of `key` that has this version; what came before it is forgotten.
+    pub(super) fn wait_for(&self, key: &str, version: i64) -> Result<Arrival> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(arrival) if arrival.key == key && arrival.version == version => {
+                    return Ok(arrival);
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => bail!(
+                    "version {version} of {key} was not on the topic within {PATIENCE:?}: does the relay send?"
+                ),
+                Err(RecvTimeoutError::Disconnected) => bail!("the reader of the topic has ended"),
+            }
+        }
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // It takes leave of the broker, which has to be there until then.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn read(consumer: Consumer, tell: Sender<Arrival>, mut stopped: oneshot::Receiver<()>) {
+    let env = Env::system();
+    loop {
+        let records = tokio::select! {
+            _ = &mut stopped => return,
+            records = consumer.next_batch(1, Duration::ZERO) => records,
+        };
+        let at = env.now();
+        // It keeps no copy that could be behind.
+        consumer.assigned();
+        for record in records {
+            let arrival = Envelope::read(&record).context("no event").and_then(|envelope| {
+                let event = envelope.event;
+                let Versioned { version } = serde_json::from_slice(&event.data)?;
+                Ok(Arrival { id: event.id, key: event.key, version, made: event.time, at })
+            });
+            // What is not understood is nobody's state, and is missed where it is waited for.
+            if let Ok(arrival) = arrival
+                && tell.send(arrival).is_err()
+            {
+                return;
+            }
+        }
+    }
+}
