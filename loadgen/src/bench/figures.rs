@@ -1,9 +1,8 @@
 //! What came of measurements: figures of one, medians of several rounds, as a table and as JSON.
 
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::report::quantile;
@@ -192,12 +191,6 @@ fn print_line(cells: &[String; 10]) {
     println!(
         "{clients:>7} {service:>9} {settled:>9} {limit:>9} {share:>6} {p50:>8} {p99:>8} {spread:>13} {cpu:>6} {peak:>8}"
     );
-}
-
-/// Writes `rows` as JSON.
-pub(super) fn write(file: &Path, rows: &[Row]) -> Result<()> {
-    std::fs::write(file, serde_json::to_vec_pretty(rows)?)
-        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use super::figures::{self, Case, Round, Row, Settled, Used};
 use super::limit::Limit;
 use super::looks::settle;
 use super::mounts::in_memory;
+use super::options::Options;
+use super::runs;
 use super::server::Server;
 use super::service::{Service, program};
 use crate::backlog::checkpoint;
@@ -91,6 +93,24 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
+    /// The ordinary ones, with these options.
+    pub(super) fn of(options: &Options) -> Self {
+        Self {
+            database: options.database.clone(),
+            product_service: options.product_service.clone(),
+            url: None,
+            broker: options.broker,
+            clients: vec![1, 16, 64],
+            products: options.products,
+            seconds: None,
+            rounds: if options.quick { 1 } else { 3 },
+            warm_up: 3,
+            quick: options.quick,
+            seed: options.seed,
+            json: None,
+        }
+    }
+
     fn seconds(&self) -> u16 {
         self.seconds.unwrap_or(if self.quick { 2 } else { 12 })
     }
@@ -100,7 +120,8 @@ impl Arguments {
         Load { clients, products, time: Duration::from_secs(seconds.into()), seed }
     }
 
-    fn title(&self) -> String {
+    /// What the table is called.
+    pub(super) fn title(&self) -> String {
         let (seconds, Self { rounds, products, .. }) = (self.seconds(), self);
         let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
         let memory = self.memory();
@@ -124,15 +145,20 @@ impl Arguments {
     }
 }
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
+/// Measures as it was asked for.
+pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
     let cases = match &arguments.url {
         Some(url) => measure_running(arguments, url)?,
         None => measure_own(arguments)?,
     };
-    let rows: Vec<Row> = cases.iter().map(Case::row).collect();
+    Ok(cases.iter().map(Case::row).collect())
+}
+
+/// Measures, prints the table and writes the file.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let rows = measure(arguments)?;
     figures::print(&arguments.title(), &rows);
-    arguments.json.as_deref().map_or(Ok(()), |file| figures::write(file, &rows))
+    arguments.json.as_deref().map_or(Ok(()), |file| runs::write(file, &rows))
 }
 
 /// Measures a service that is started for it, on a server that is started or was named.

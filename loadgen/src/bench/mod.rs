@@ -1,12 +1,14 @@
 //! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
-//! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled,
-//! [`idle`] single changes; [`arrivals`] tells when their messages come. The parts are [`server`], [`broker`] and [`service`],
-//! both services together are a [`pair`], and [`answers`] stands in for who answers. [`client`] asks over HTTP for the [`changes`], [`pile`] makes them without a
-//! service, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
-//! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk is
-//! measured, [`figures`] and [`runs`] what came of it; [`options`] and [`relays`] are what people choose.
+//! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled, and [`idle`]
+//! single changes; [`all`] is one after the other. The parts are [`server`], [`broker`] and [`service`], both services
+//! together a [`pair`]. [`answers`] stands in for who answers, [`arrivals`] tells when messages come. [`client`] asks over
+//! HTTP for the [`changes`], [`pile`] makes them without a service, and [`looks`] says how far their events are. [`limit`]
+//! does without a service what [`http`] measures, [`produced`] what the broker has to do with a backlog. [`process`] says
+//! what a service used, [`mounts`] whether a disk is measured, [`figures`] and [`runs`] what came of it; [`options`] and
+//! [`relays`] are what people choose.
 
+mod all;
 mod answers;
 mod arrivals;
 mod broker;
@@ -52,6 +54,7 @@ enum Benchmark {
     Drain(drain::Arguments),
     Loop(full_loop::Arguments),
     Idle(idle::Arguments),
+    All(all::Arguments),
 }
 
 /// Measures, and prints a table.
@@ -61,6 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Benchmark::Drain(arguments) => drain::run(arguments),
         Benchmark::Loop(arguments) => full_loop::run(arguments),
         Benchmark::Idle(arguments) => idle::run(arguments),
+        Benchmark::All(arguments) => all::run(arguments),
     }
 }
 

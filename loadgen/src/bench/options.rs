@@ -44,6 +44,11 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// The same for one of several benchmarks, which writes no file of its own.
+    pub(super) fn of_one(&self) -> Self {
+        Self { json: None, ..self.clone() }
+    }
+
     /// The relays to measure.
     pub(super) fn relays(&self) -> Vec<Relay> {
         RelayChoice::all(&self.relay)

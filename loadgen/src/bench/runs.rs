@@ -90,21 +90,21 @@ impl Case {
 /// A line of the table, and an element of the JSON.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
-    pub(super) name: &'static str,
+    name: &'static str,
     relay: Relay,
     /// How many events are in the backlog.
     events: Option<usize>,
     /// What its times end with.
     until: Option<&'static str>,
-    pub(super) rate_per_s: Option<f64>,
+    rate_per_s: Option<f64>,
     /// Of the project's producer alone.
     limit_per_s: Option<f64>,
     /// The rate divided by the limit.
     share: Option<f64>,
     /// Of the relay's statements alone.
     sql_per_s: Option<f64>,
-    pub(super) p50_ms: Option<f64>,
-    pub(super) p99_ms: Option<f64>,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
     /// The slowest and the fastest round.
     min_per_s: Option<f64>,
     max_per_s: Option<f64>,
@@ -176,7 +176,7 @@ pub(super) fn table(title: &str, rows: &[Row]) -> String {
 }
 
 /// Writes `rows` as JSON.
-pub(super) fn write(file: &Path, rows: &[Row]) -> Result<()> {
+pub(super) fn write(file: &Path, rows: &[impl Serialize]) -> Result<()> {
     std::fs::write(file, serde_json::to_vec_pretty(rows)?)
         .with_context(|| format!("cannot write {}", file.display()))
 }

@@ -1,0 +1,74 @@
+//! All benchmarks, one after the other, into one file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::options::Options;
+use super::{drain, figures, full_loop, http, idle, runs};
+
+/// Runs all benchmarks, one after the other, with their ordinary sizes: http, drain, loop and idle.
+///
+/// Each starts parts of its own, and prints its table when it is done; its own --help says what it measures, and how. The
+/// file holds the figures of all of them; it is written after each, so that nothing is lost where a later one fails.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen bench all --quick --json all.json
+  stockloop-loadgen bench all --broker kafka --relay table --json all.json")]
+pub(super) struct Arguments {
+    /// The program of order-service [default: order-service beside this program]
+    #[arg(long, value_name = "PATH")]
+    order_service: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Measures all, prints the tables and writes the file.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { options, order_service } = arguments;
+    // What would fail after minutes fails now.
+    options.named_server()?;
+    super::pair::Programs::find(options, order_service.as_deref())?;
+    let one = || options.of_one();
+    let mut all = All { rows: Vec::new(), file: options.json.as_deref() };
+
+    let asked = http::Arguments::of(&one());
+    let rows = http::measure(&asked).context("bench http")?;
+    figures::print(&asked.title(), &rows);
+    all.add(&rows)?;
+
+    let asked = drain::Arguments::of(one());
+    let rows = drain::measure(&asked).context("bench drain")?;
+    all.tell(&drain::title(&asked), &rows)?;
+
+    let asked = full_loop::Arguments::of(one(), order_service.clone());
+    let rows = full_loop::measure(&asked).context("bench loop")?;
+    all.tell(&full_loop::title(&asked), &rows)?;
+
+    let asked = idle::Arguments::of(one(), order_service.clone());
+    let rows = idle::measure(&asked).context("bench idle")?;
+    all.tell(&idle::title(&asked), &rows)
+}
+
+/// The figures so far, and where they go.
+struct All<'a> {
+    rows: Vec<Value>,
+    file: Option<&'a Path>,
+}
+
+impl All<'_> {
+    fn tell(&mut self, title: &str, rows: &[runs::Row]) -> Result<()> {
+        println!("{}", runs::table(title, rows));
+        self.add(rows)
+    }
+
+    fn add(&mut self, rows: &[impl Serialize]) -> Result<()> {
+        for row in rows {
+            self.rows.push(serde_json::to_value(row)?);
+        }
+        self.file.map_or(Ok(()), |file| runs::write(file, &self.rows))
+    }
+}
