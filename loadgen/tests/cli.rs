@@ -5,7 +5,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use stockloop_tests::postgres::Binaries;
+use stockloop_tests::postgres::{Binaries, PostgresServer};
 use stockloop_tests::process::built_binary;
 use stockloop_tests::program::{Program, assert_contains};
 use stockloop_tests::real::{self, available};
@@ -17,12 +17,15 @@ fn program() -> Program {
 #[test]
 fn help_teaches() {
     assert_contains(&program().output(&["--help"], &[]), &["storage", "fill", "bench"]);
-    for command in [&["storage"][..], &["fill"], &["bench", "http"]] {
+    for command in [&["storage"][..], &["fill"], &["bench", "all"]] {
         let help = program().output(&[command, &["--help"]].concat(), &[]);
         assert_contains(&help, &["Examples:"]);
     }
-    // From the end of the long text.
-    assert_contains(&program().output(&["bench", "http", "--help"], &[]), &["TMPDIR"]);
+    for benchmark in ["http", "drain", "loop", "idle"] {
+        let help = program().output(&["bench", benchmark, "--help"], &[]);
+        // The first is from the end of the long text.
+        assert_contains(&help, &["TMPDIR", "medians", "Examples:", "--json"]);
+    }
 }
 
 #[test]
@@ -43,6 +46,66 @@ fn adjustments_are_measured_on_a_server_that_was_named() {
 }
 
 #[test]
+fn a_backlog_is_drained_by_both_relays() {
+    if available("PostgreSQL", Binaries::find()).is_none() {
+        return;
+    }
+    let (table, rows) = looped("drain", &["--events", "30,300"]);
+    assert_contains(&table, &["relay", "events", "producer/s", "share", "product peak MB"]);
+    let case = |row: &Value| (row["events"].as_u64(), row["relay"].as_str().map(str::to_owned));
+    let cases: Vec<_> = rows.iter().map(case).collect();
+    let of = |events, relay: &str| (Some(events), Some(relay.to_owned()));
+    assert_eq!(cases, [of(30, "table"), of(30, "log"), of(300, "table"), of(300, "log")]);
+    for row in &rows {
+        assert_eq!(row["name"], json!("drain"));
+        ensure_figures(row, &["rate_per_s", "limit_per_s", "share", "min_per_s", "rss_mb"]);
+        assert!(row["p50_ms"].is_null(), "{row}");
+    }
+}
+
+#[test]
+fn a_backlog_goes_through_the_whole_loop() {
+    let Some(postgres) = real::postgres() else { return };
+    let url = postgres.database("bench");
+    let named = ["--events", "200", "--relay", "table", "--database", &url];
+    let (table, rows) = looped("loop", &named);
+    assert_contains(&table, &["p50 ms", "product CPU s", "order CPU s", "order peak MB"]);
+    let [row]: [Value; 1] = rows.try_into().unwrap();
+    assert_eq!((&row["name"], &row["events"]), (&json!("loop"), &json!(200)));
+    ensure_figures(&row, &["rate_per_s", "limit_per_s", "share", "p50_ms", "p99_ms", "rss_mb"]);
+    ensure_figures(&row["processes"]["order-service"], &["rss_mb"]);
+}
+
+#[test]
+fn a_single_change_is_followed_through_the_loop() {
+    if available("PostgreSQL", Binaries::find()).is_none() {
+        return;
+    }
+    let few = ["--changes", "5", "--pause-ms", "1,2", "--relay", "log"];
+    let (table, rows) = looped("idle", &few);
+    assert_contains(&table, &["until", "acknowledged", "p99 ms", "spread"]);
+    let until: Vec<&Value> = rows.iter().map(|row| &row["until"]).collect();
+    assert_eq!(until, ["answered", "message", "visible", "acknowledged"]);
+    let p50 = |until: usize| rows[until]["p50_ms"].as_f64().unwrap();
+    assert!(p50(0) < p50(2) && p50(2) <= p50(3), "{rows:?}");
+    for row in &rows {
+        ensure_figures(row, &["p50_ms", "p99_ms", "p50_min_ms", "p50_max_ms", "rss_mb"]);
+        assert!(row["rate_per_s"].is_null(), "{row}");
+    }
+}
+
+#[test]
+fn a_log_that_can_not_be_read_is_refused() {
+    let Some(binaries) = available("PostgreSQL", Binaries::find()) else { return };
+    let server = PostgresServer::start_with(binaries, &["wal_level=replica"]).unwrap();
+    let url = server.url("postgres");
+    for benchmark in ["drain", "loop", "idle"] {
+        let args = ["bench", benchmark, "--database", &url];
+        program().refusal(&args, &[], &["--relay log", "wal_level", "--relay table"]);
+    }
+}
+
+#[test]
 fn what_can_not_be_measured_is_refused() {
     let refused = |args: &[&str], words: &[&str]| {
         program().refusal(&[&["bench", "http"], args].concat(), &[], words);
@@ -54,11 +117,40 @@ fn what_can_not_be_measured_is_refused() {
     refused(&["--product-service", "nowhere"], &["nowhere", "cargo build"]);
     refused(&["--url", "https://127.0.0.1:1"], &["https://127.0.0.1:1", "http://host:port"]);
     refused(&["--url", "http://127.0.0.1:1"], &["127.0.0.1:1", "reached"]);
+    for wrong in [["drain", "--events", "0"], ["loop", "--rounds", "0"]] {
+        let outcome = program().run(&[&["bench"][..], &wrong].concat(), &[]);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(wrong[1]), "{outcome:?}");
+    }
+    program().refusal(&["bench", "idle", "--pause-ms", "9"], &[], &["--pause-ms", "20,60"]);
     for clients in ["0", "1,0", "129"] {
         let outcome = program().run(&["bench", "http", "--clients", clients], &[]);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
         assert!(outcome.stderr.contains("--clients"), "{outcome:?}");
     }
+}
+
+/// The table of a tiny run of a benchmark of the loop, and what it wrote.
+fn looped(benchmark: &str, more: &[&str]) -> (String, Vec<Value>) {
+    let service = |name: &str| built_binary(name).unwrap().display().to_string();
+    let (owner, copy) = (service("product-service"), service("order-service"));
+    let mut args = vec!["bench", benchmark, "--product-service", owner.as_str()];
+    if benchmark != "drain" {
+        args.extend(["--order-service", copy.as_str()]);
+    }
+    args.extend(["--products", "20", "--rounds", "1", "--json", "figures.json"]);
+    args.extend(more);
+    let program = program();
+    let table = program.output(&args, &[]);
+    let written = fs::read(program.folder().join("figures.json")).unwrap();
+    (table, serde_json::from_slice(&written).unwrap())
+}
+
+/// Checks that all these figures are above zero.
+#[track_caller]
+fn ensure_figures(row: &Value, names: &[&str]) {
+    let is_positive = |name: &&str| row[*name].as_f64().is_some_and(|figure| figure > 0.0);
+    assert!(names.iter().all(is_positive), "{row}");
 }
 
 const FIGURES: [&str; 10] = [

@@ -103,7 +103,7 @@ impl Arguments {
             clients: vec![1, 16, 64],
             products: options.products,
             seconds: None,
-            rounds: if options.quick { 1 } else { 3 },
+            rounds: u16::try_from(options.rounds()).unwrap_or(u16::MAX),
             warm_up: 3,
             quick: options.quick,
             seed: options.seed,
