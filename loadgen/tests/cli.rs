@@ -51,14 +51,17 @@ fn a_backlog_is_drained_by_both_relays() {
         return;
     }
     let (table, rows) = looped("drain", &["--events", "30,300"]);
-    assert_contains(&table, &["relay", "events", "producer/s", "share", "product peak MB"]);
+    assert_contains(
+        &table,
+        &["relay", "events", "producer/s", "share", "SQL/s", "product peak MB"],
+    );
     let case = |row: &Value| (row["events"].as_u64(), row["relay"].as_str().map(str::to_owned));
     let cases: Vec<_> = rows.iter().map(case).collect();
     let of = |events, relay: &str| (Some(events), Some(relay.to_owned()));
     assert_eq!(cases, [of(30, "table"), of(30, "log"), of(300, "table"), of(300, "log")]);
     for row in &rows {
         assert_eq!(row["name"], json!("drain"));
-        ensure_figures(row, &["rate_per_s", "limit_per_s", "share", "min_per_s", "rss_mb"]);
+        ensure_figures(row, &["rate_per_s", "limit_per_s", "share", "sql_per_s", "rss_mb"]);
         assert!(row["p50_ms"].is_null(), "{row}");
     }
 }

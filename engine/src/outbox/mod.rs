@@ -27,6 +27,7 @@ mod relay;
 pub mod search;
 mod send;
 mod state;
+mod statements;
 mod store;
 mod taking;
 #[cfg(test)]
@@ -55,5 +56,6 @@ pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{Relay, RelayOutcome, RelayParts};
 pub use state::{AckOutcome, Policy, Transition, Trigger, step};
+pub use statements::RelayStatements;
 pub(crate) use store::{Behind, FIRST_ANSWER, behind};
 pub use update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent};

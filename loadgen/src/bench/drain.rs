@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use common::env::Env;
 use common::ids::EventId;
 use engine::counters;
+use engine::outbox::{RelayStatements, renew};
 use indicatif::ProgressBar;
 
 use super::block_on;
-use super::broker::Broker;
+use super::broker::{Broker, PARTITIONS};
 use super::changes::Changes;
 use super::figures::Used;
 use super::looks::{ensure_sent, first_sent, wait_until_counted};
@@ -35,7 +37,8 @@ use crate::progress::{progress_bar, turns_bar};
 /// count, every 5 ms.
 ///
 /// producer/s is what the broker takes: the same messages (50,000 at the most), by the project's own producer, with no
-/// service and no database. The share is service/s divided by it. All of that takes turns, round by round; figures are
+/// service and no database. The share is service/s divided by it. SQL/s is what the database takes: the relay's own
+/// statements on the same rows, one after the other on one connection, with no broker. All of that takes turns, round by round; figures are
 /// medians of the rounds, spread is the slowest and the fastest of them. CPU s is what the process used from its start until
 /// all was SENT, peak MB the most memory that it had.
 ///
@@ -71,6 +74,12 @@ impl Arguments {
         }
     }
 }
+
+/// As a service has it.
+const BATCH: usize = 1_000;
+
+/// Longer than it takes: a heartbeat would only disturb.
+const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// No bound for bytes in flight.
 const UNLIMITED: u64 = 1 << 40;
@@ -124,7 +133,7 @@ impl DrainBench<'_> {
             rounds: Vec::new(),
         };
         let mut cases: Vec<Case> = relays.iter().map(case).collect();
-        let bar = turns_bar((warm_ups + rounds) * (cases.len() + 1));
+        let bar = turns_bar((warm_ups + rounds) * (cases.len() + 2));
         for round in 0..warm_ups + rounds {
             let mut done = Vec::new();
             for relay in &relays {
@@ -135,9 +144,12 @@ impl DrainBench<'_> {
             bar.set_message("the producer alone");
             let limit_per_s = Some(block_on(produced.rate())?);
             bar.inc(1);
+            bar.set_message("the statements alone");
+            let sql_per_s = Some(self.statements(&backlog, events)?);
+            bar.inc(1);
             // What came before everything was warm does not count.
             for (case, done) in cases.iter_mut().zip(done).filter(|_| round >= warm_ups) {
-                case.rounds.push(Round { limit_per_s, ..done });
+                case.rounds.push(Round { limit_per_s, sql_per_s, ..done });
             }
         }
         bar.finish_and_clear();
@@ -165,6 +177,27 @@ impl DrainBench<'_> {
         let topics = self.broker.topics(next(runs))?;
         let settings = self.broker.settings_for(&topics);
         Produced::of(&mut backlog.connect()?, EventId::NIL, &settings, &topics.limit)
+    }
+
+    /// Events a second of the relay's statements alone, on a copy of `backlog`.
+    fn statements(&self, backlog: &Scratch<'_>, events: usize) -> Result<f64> {
+        let database = self.server.of_limit.make_like(backlog)?;
+        let held = block_on(async { Ok(renew(&database.open()?, "benchmark", LEASE).await?) })?;
+        let mut conn = database.connect()?;
+        // As a service asks for it, whatever the server's default is.
+        conn.batch_execute("SET synchronous_commit = on")?;
+        checkpoint(&mut conn)?;
+        let mut statements = RelayStatements::new(Env::system(), held, PARTITIONS, BATCH);
+        let (began, mut all) = (Instant::now(), 0);
+        loop {
+            match statements.run_once(&mut conn)? {
+                0 => break,
+                noted => all += noted,
+            }
+        }
+        let took = began.elapsed().as_secs_f64();
+        ensure!(all == events, "the statements noted {all} of {events} events");
+        Ok(events as f64 / took)
     }
 
     /// One measurement, on a copy of `backlog`.

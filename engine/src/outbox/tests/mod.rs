@@ -41,6 +41,7 @@ mod overdue;
 mod pauses;
 mod relaying;
 mod sending;
+mod statements;
 mod upgrade;
 
 use fixture::OutboxFixture;
