@@ -1,6 +1,6 @@
 //! All benchmarks, one after the other, into one file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -8,12 +8,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::options::Options;
+use super::svg::{self, Chart};
 use super::{drain, figures, full_loop, http, idle, runs};
 
 /// Runs all benchmarks, one after the other, with their ordinary sizes: http, drain, loop and idle.
 ///
 /// Each starts parts of its own, and prints its table when it is done; its own --help says what it measures, and how. The
-/// file holds the figures of all of them; it is written after each, so that nothing is lost where a later one fails.
+/// files hold the figures of all of them; they are written after each, so that nothing is lost where a later one fails.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockloop-loadgen bench all --quick --json all.json
@@ -33,12 +34,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     options.named_server()?;
     super::pair::Programs::find(options, order_service.as_deref())?;
     let one = || options.of_one();
-    let mut all = All { rows: Vec::new(), file: options.json.as_deref() };
+    let mut all = All { options, rows: Vec::new(), charts: Vec::new() };
 
     let asked = http::Arguments::of(&one());
     let rows = http::measure(&asked).context("bench http")?;
     figures::print(&asked.title(), &rows);
-    all.add(&rows)?;
+    all.add(figures::chart(&asked.title(), &rows), &rows)?;
 
     let asked = drain::Arguments::of(one());
     let rows = drain::measure(&asked).context("bench drain")?;
@@ -55,20 +56,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 
 /// The figures so far, and where they go.
 struct All<'a> {
+    options: &'a Options,
     rows: Vec<Value>,
-    file: Option<&'a Path>,
+    charts: Vec<Chart>,
 }
 
 impl All<'_> {
     fn tell(&mut self, title: &str, rows: &[runs::Row]) -> Result<()> {
         println!("{}", runs::table(title, rows));
-        self.add(rows)
+        self.add(runs::chart(title, rows), rows)
     }
 
-    fn add(&mut self, rows: &[impl Serialize]) -> Result<()> {
+    fn add(&mut self, chart: Chart, rows: &[impl Serialize]) -> Result<()> {
+        self.charts.push(chart);
         for row in rows {
             self.rows.push(serde_json::to_value(row)?);
         }
-        self.file.map_or(Ok(()), |file| runs::write(file, &self.rows))
+        let Options { json, svg, .. } = self.options;
+        json.as_deref().map_or(Ok(()), |file| runs::write(file, &self.rows))?;
+        svg.as_deref().map_or(Ok(()), |file| svg::write(file, &self.charts))
     }
 }

@@ -87,7 +87,7 @@ const UNLIMITED: u64 = 1 << 40;
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, arguments.options.json.as_deref())
+    runs::tell(&title(arguments), &rows, &arguments.options)
 }
 
 /// What the table is called.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::svg::{Bar, Chart};
 use crate::report::quantile;
 
 /// What clients got done in one measurement.
@@ -174,6 +175,17 @@ impl Row {
             known(self.rss_mb, 0),
         ]
     }
+}
+
+/// The rates beside the limits.
+pub(super) fn chart(title: &str, rows: &[Row]) -> Chart {
+    let bar = |row: &Row| Bar {
+        label: format!("{} client(s)", row.clients),
+        value: row.rate_per_s,
+        mark: row.limit_per_s,
+    };
+    let bars = rows.iter().map(bar).collect();
+    Chart { title: title.to_owned(), bar: "service/s", mark: "limit/s", bars }
 }
 
 /// A table for people.

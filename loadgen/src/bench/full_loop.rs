@@ -73,7 +73,7 @@ impl Arguments {
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, arguments.options.json.as_deref())
+    runs::tell(&title(arguments), &rows, &arguments.options)
 }
 
 /// What the table is called.

@@ -21,6 +21,7 @@ use super::options::Options;
 use super::runs;
 use super::server::Server;
 use super::service::{Service, program};
+use super::svg;
 use crate::backlog::checkpoint;
 use crate::progress::turns_bar;
 
@@ -90,6 +91,9 @@ pub(super) struct Arguments {
     /// Also write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draw the figures to this file as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -108,6 +112,7 @@ impl Arguments {
             quick: options.quick,
             seed: options.seed,
             json: None,
+            svg: None,
         }
     }
 
@@ -158,7 +163,10 @@ pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let rows = measure(arguments)?;
     figures::print(&arguments.title(), &rows);
-    arguments.json.as_deref().map_or(Ok(()), |file| runs::write(file, &rows))
+    let Arguments { json, svg, .. } = arguments;
+    json.as_deref().map_or(Ok(()), |file| runs::write(file, &rows))?;
+    let charts = [figures::chart(&arguments.title(), &rows)];
+    svg.as_deref().map_or(Ok(()), |file| svg::write(file, &charts))
 }
 
 /// Measures a service that is started for it, on a server that is started or was named.

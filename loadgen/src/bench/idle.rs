@@ -112,7 +112,7 @@ const UNTIL: [&str; 4] = ["answered", "message", "visible", "acknowledged"];
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, arguments.options.json.as_deref())
+    runs::tell(&title(arguments), &rows, &arguments.options)
 }
 
 /// What the table is called.

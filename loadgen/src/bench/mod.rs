@@ -5,7 +5,7 @@
 //! together a [`pair`]. [`answers`] stands in for who answers, [`arrivals`] tells when messages come. [`client`] asks over
 //! HTTP for the [`changes`], [`pile`] makes them without a service, and [`looks`] says how far their events are. [`limit`]
 //! does without a service what [`http`] measures, [`produced`] what the broker has to do with a backlog. [`process`] says
-//! what a service used, [`mounts`] whether a disk is measured, [`figures`] and [`runs`] what came of it; [`options`] and
+//! what a service used, [`mounts`] whether a disk is measured, [`figures`] and [`runs`] what came of it, [`svg`] draws that; [`options`] and
 //! [`relays`] are what people choose.
 
 mod all;
@@ -31,6 +31,7 @@ mod relays;
 mod runs;
 mod server;
 mod service;
+mod svg;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};

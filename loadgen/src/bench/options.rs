@@ -41,12 +41,15 @@ pub(super) struct Options {
     /// Also write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Also draw the figures to this file as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(super) svg: Option<PathBuf>,
 }
 
 impl Options {
-    /// The same for one of several benchmarks, which writes no file of its own.
+    /// The same for one of several benchmarks, which writes no files of its own.
     pub(super) fn of_one(&self) -> Self {
-        Self { json: None, ..self.clone() }
+        Self { json: None, svg: None, ..self.clone() }
     }
 
     /// The relays to measure.

@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::figures::{Used, median};
+use super::options::Options;
 use super::relays::Relay;
+use super::svg::{self, Bar, Chart};
 
 /// One round of a case; what was not measured is none.
 #[derive(Debug, Clone, Default)]
@@ -122,6 +124,14 @@ pub(super) struct Row {
 const PROGRAMS: [(&str, &str); 2] = [("product-service", "product"), ("order-service", "order")];
 
 impl Row {
+    /// What tells it from the other rows of its benchmark.
+    fn label(&self) -> String {
+        let events = self.events.map(|events| format!("{events} events"));
+        let until = self.until.map(str::to_owned);
+        let relay = Some(self.relay.to_string());
+        [relay, events, until].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// The headings, and what stands below them in this row; nothing where nothing is known.
     fn cells(&self) -> Vec<(String, Option<String>)> {
         let number = |value: Option<f64>, digits: usize| value.map(|v| format!("{v:.digits$}"));
@@ -181,10 +191,26 @@ pub(super) fn write(file: &Path, rows: &[impl Serialize]) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Prints a table, and writes the same as JSON where that is asked for.
-pub(super) fn tell(title: &str, rows: &[Row], json: Option<&Path>) -> Result<()> {
+/// Prints a table, and writes the same to the files that are asked for.
+pub(super) fn tell(title: &str, rows: &[Row], options: &Options) -> Result<()> {
     println!("{}", table(title, rows));
-    json.map_or(Ok(()), |file| write(file, rows))
+    let Options { json, svg, .. } = options;
+    json.as_deref().map_or(Ok(()), |file| write(file, rows))?;
+    svg.as_deref().map_or(Ok(()), |file| svg::write(file, &[chart(title, rows)]))
+}
+
+/// The rates beside the limits; or, where only times are known, the p50 beside the p99.
+pub(super) fn chart(title: &str, rows: &[Row]) -> Chart {
+    let of_rates = rows.iter().any(|row| row.rate_per_s.is_some());
+    let (bar, mark) = if of_rates { ("service/s", "producer/s") } else { ("p50 ms", "p99 ms") };
+    let bars = rows.iter().filter_map(|row| {
+        let (value, mark) = match of_rates {
+            true => (row.rate_per_s, row.limit_per_s),
+            false => (row.p50_ms, row.p99_ms),
+        };
+        Some(Bar { label: row.label(), value: value?, mark })
+    });
+    Chart { title: title.to_owned(), bar, mark, bars: bars.collect() }
 }
 
 #[cfg(test)]
@@ -221,6 +247,21 @@ mod tests {
         assert_eq!((row["relay"].as_str(), row["events"].as_u64()), (Some("log"), Some(500)));
         assert!(row["p50_ms"].is_null() && row["sql_per_s"].is_null(), "{row}");
         assert_eq!(row["processes"]["product-service"]["cpu_s"].as_f64(), Some(2.0));
+    }
+
+    #[test]
+    fn a_chart_has_rates_or_else_times() {
+        let rates = [case(vec![drained(100.0, 400.0, 5.0)]).row()];
+        let label = "log, 500 events".to_owned();
+        let bars = vec![Bar { label, value: 100.0, mark: Some(400.0) }];
+        assert_eq!(chart("Drained", &rates).bars, bars);
+        let (p50_ms, p99_ms) = (Some(2.0), Some(9.0));
+        let times = Round { p50_ms, p99_ms, ..Round::default() };
+        let idle = Case { events: None, until: Some("visible"), ..case(vec![times]) };
+        let label = "log, visible".to_owned();
+        let drawn = chart("Idle", &[idle.row()]);
+        assert_eq!(drawn.bars, [Bar { label, value: 2.0, mark: Some(9.0) }]);
+        assert_eq!((drawn.bar, drawn.mark), ("p50 ms", "p99 ms"));
     }
 
     #[test]
