@@ -38,9 +38,9 @@ use crate::progress::{progress_bar, turns_bar};
 ///
 /// producer/s is what the broker takes: the same messages (50,000 at the most), by the project's own producer, with no
 /// service and no database. The share is service/s divided by it. SQL/s is what the database takes: the relay's own
-/// statements on the same rows, one after the other on one connection, with no broker. All of that takes turns, round by round; figures are
-/// medians of the rounds, spread is the slowest and the fastest of them. CPU s is what the process used from its start until
-/// all was SENT, peak MB the most memory that it had.
+/// statements on the same rows, one after the other on one connection, with no broker. All of that takes turns, round by
+/// round; figures are medians of the rounds, spread is the slowest and the fastest of them. CPU s is what the process used
+/// from its start until all was SENT, peak MB the most memory that it had.
 ///
 /// The relays differ in where they find what is committed while they run; a backlog is read from the table by both.
 ///

@@ -179,7 +179,9 @@ pub(super) fn table(title: &str, rows: &[Row]) -> String {
         let column: Vec<&str> = std::iter::once(heading.as_str()).chain(below).collect();
         let width = column.iter().map(|cell| cell.chars().count()).max().unwrap_or_default();
         for (line, cell) in text.iter_mut().zip(column) {
-            line.push_str(&format!("{}{cell:>width$}", if line.is_empty() { "" } else { "  " }));
+            let gap = if line.is_empty() { "" } else { "  " };
+            line.push_str(gap);
+            line.push_str(&format!("{cell:>width$}"));
         }
     }
     format!("{title}\n\n{}\n", text.join("\n"))
