@@ -10,7 +10,7 @@ use common::config::KafkaSettings;
 use common::env::Env;
 use common::ids::EventId;
 use common::telemetry::BrokerState;
-use engine::kafka::{Consumer, Envelope};
+use engine::kafka::{BatchLimits, Consumer, Envelope};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -99,7 +99,7 @@ async fn read(consumer: Consumer, tell: Sender<Arrival>, mut stopped: oneshot::R
     loop {
         let records = tokio::select! {
             _ = &mut stopped => return,
-            records = consumer.next_batch(1, Duration::ZERO) => records,
+            records = consumer.next_batch(BatchLimits::new(1, Duration::ZERO)) => records,
         };
         let at = env.now();
         // It keeps no copy that could be behind.
