@@ -62,7 +62,6 @@ pub struct Rider<I, O> {
     pub item: I,
     caller: oneshot::Sender<Result<O, NoRide>>,
     since: Instant,
-    /// Where its log lines come from.
     span: Span,
 }
 
@@ -70,6 +69,11 @@ impl<I, O> Rider<I, O> {
     /// Tells the caller what became of it.
     pub fn answer(self, outcome: O) {
         self.end(Ok(outcome));
+    }
+
+    /// Where its log lines come from.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     fn end(self, outcome: Result<O, NoRide>) {
@@ -145,6 +149,7 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
     /// Carries group after group, until nobody waits.
     async fn go(self, number: usize) {
         while let Some(group) = self.next(number) {
+            // What is logged of the group itself is among the lines of its first.
             let span = group.first().map_or_else(Span::none, |first| first.span.clone());
             // A task of its own: what panics in it takes nobody along who comes later.
             let _ = tokio::spawn((self.carry)(self.clone(), group).instrument(span)).await;
@@ -233,6 +238,37 @@ mod tests {
         gate.add_permits(2);
         assert_eq!(lanes.ride(0, u32::MAX).await, Err(NoRide::Broken));
         assert_eq!(lanes.ride(0, 1).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn who_went_away_before_the_group_left_is_not_carried() {
+        let (lanes, gate) = gated(1);
+        let first = rides(&lanes, 1).await;
+        tokio::task::yield_now().await;
+        let gone = rides(&lanes, u32::MAX).await;
+        let last = rides(&lanes, 3).await;
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        gate.add_permits(2);
+        assert_eq!(first.await.unwrap(), Ok(1));
+        assert_eq!(last.await.unwrap(), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn who_has_waited_for_too_long_is_told_that_nothing_was_done() {
+        let (lanes, gate) = gated(1);
+        let since = Instant::now().checked_sub(PATIENCE + Duration::from_millis(1)).unwrap();
+        let late = || {
+            let (caller, outcome) = oneshot::channel();
+            (Rider { item: u32::MAX, caller, since, span: Span::none() }, outcome)
+        };
+        let ((waiting, one), (handed_back, other)) = (late(), late());
+        lanes.enqueue(0, waiting);
+        lanes.take_back(0, handed_back);
+        assert_eq!(one.await.unwrap(), Err(NoRide::Late));
+        assert_eq!(other.await.unwrap(), Err(NoRide::Late));
+        gate.add_permits(1);
+        assert_eq!(lanes.ride(0, 1).await, Ok(1), "an idle lane moves again");
     }
 
     #[tokio::test]
