@@ -12,7 +12,7 @@ use service::app::{Routes, Service};
 use crate::inventory::{Inventory, OwnedInventory};
 use crate::orders::{Orders, OrdersHandler};
 use crate::retention;
-use crate::routes::{self, AdjustmentLanes};
+use crate::routes;
 use crate::schema::MIGRATIONS;
 
 /// The service, for its own program and for the all-in-one binary.
@@ -48,7 +48,7 @@ fn mount(engine: &Engine) -> anyhow::Result<Routes> {
         outbox: engine.outbox.clone(),
         keys: engine.keys.clone(),
     };
-    let lanes = Data::new(AdjustmentLanes::new(inventory.clone()));
+    let lanes = Data::new(routes::adjustment_lanes(&inventory));
     let inventory = Data::new(inventory);
     let orders = Data::new(Orders { db: engine.db.clone() });
     Ok(Arc::new(move |config: &mut ServiceConfig| {

@@ -2,6 +2,7 @@
 
 mod access;
 mod body;
+mod grouped;
 mod headers;
 mod idempotency;
 mod paging;
@@ -16,11 +17,11 @@ mod trace;
 
 pub use access::{Access, Principal, StaticToken};
 pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
-pub use headers::{api_headers, page_headers};
-pub use idempotency::{
-    IdempotencyKey, KeyedWrite, KeysInProgress, Reply, answered, answers_before, idempotent,
-    keep_all,
+pub use grouped::{
+    GroupError, GroupOutcome, GroupWork, GroupedChange, GroupedRequest, GroupedWrites,
 };
+pub use headers::{api_headers, page_headers};
+pub use idempotency::{IdempotencyKey, KeysInProgress, Reply, answered, idempotent};
 pub use paging::{Page, PageQuery, checked_limit, query_config};
 pub(crate) use path::path_segment;
 pub use precondition::{Precondition, PreconditionFailed};

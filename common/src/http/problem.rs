@@ -230,9 +230,15 @@ impl ResponseError for Problem {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&DbError> for Problem {
+    fn from(error: &DbError) -> Self {
         match error {
             DbError::Query(error) => error.into(),
-            DbError::Panicked => Self::internal(&error),
+            DbError::Panicked => Self::internal(error),
             DbError::Busy => Self::unavailable("too many requests wait already; try again shortly"),
             DbError::Unreachable { .. }
             | DbError::Unusable { .. }
@@ -247,8 +253,14 @@ impl From<DbError> for Problem {
 
 impl From<diesel::result::Error> for Problem {
     fn from(error: diesel::result::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&diesel::result::Error> for Problem {
+    fn from(error: &diesel::result::Error) -> Self {
         use crate::db::Fault;
-        match Fault::of_query(&error) {
+        match Fault::of_query(error) {
             Fault::World | Fault::Locked => {
                 tracing::warn!(%error, "the database can't do what a request asks for");
                 Self::unavailable(
@@ -256,7 +268,7 @@ impl From<diesel::result::Error> for Problem {
                 )
             }
             Fault::Data | Fault::Constraint | Fault::Setup | Fault::Unknown => {
-                Self::internal(&error)
+                Self::internal(error)
             }
         }
     }

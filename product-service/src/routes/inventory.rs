@@ -5,14 +5,14 @@ use actix_web::web::{Data, Query, ServiceConfig, delete, post, put, resource};
 use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
 use common::http::{
-    IdempotencyKey, Page, PageQuery, Params, Precondition, Problem, ProblemResult, Reply,
-    StrictJson, TraceParent, reading, wrong_method,
+    GroupedRequest, IdempotencyKey, Page, PageQuery, Params, Precondition, Problem, ProblemResult,
+    Reply, StrictJson, TraceParent, reading, wrong_method,
 };
 use common::inventory::Sku;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::adjusting::{AdjustRequest, AdjustmentLanes};
+use super::adjusting::{AdjustProduct, AdjustmentLanes};
 use super::history::{AsOfQuery, HistoryGone};
 use super::problems::problem_of_line;
 use crate::inventory::{
@@ -281,8 +281,8 @@ async fn adjust(
     trace: TraceParent,
     body: StrictJson<Adjustment>,
 ) -> ProblemResult<HttpResponse> {
-    let (adjustment, body) = (body.value, body.bytes);
-    lanes.adjust(AdjustRequest { sku, adjustment, precondition, key, body, trace }).await
+    let (change, body) = (AdjustProduct { sku, adjustment: body.value, precondition }, body.bytes);
+    lanes.write(GroupedRequest { change, key, body, trace }).await
 }
 
 /// Adjust the stock of many products, in order, in one transaction

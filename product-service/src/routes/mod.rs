@@ -12,7 +12,7 @@ use actix_web::web::ServiceConfig;
 use common::http::query_config;
 use utoipa::OpenApi;
 
-pub use adjusting::AdjustmentLanes;
+pub use adjusting::{AdjustmentLanes, adjustment_lanes};
 
 #[derive(OpenApi)]
 #[openapi(

@@ -23,7 +23,7 @@ pub(super) type Kept = (String, Reply);
 ///
 /// # Errors
 /// When a statement fails.
-pub fn answers_before(
+pub(crate) fn answers_before(
     conn: &mut Conn,
     writes: &[&KeyedWrite],
 ) -> QueryResult<Vec<Option<ProblemResult<Reply>>>> {
@@ -134,7 +134,10 @@ fn forget(conn: &mut Conn, bound: &Bound) -> QueryResult<()> {
 ///
 /// # Errors
 /// When a statement fails.
-pub fn keep_all(conn: &mut Conn, done: &[(&KeyedWrite, Reply, Timestamp)]) -> QueryResult<()> {
+pub(crate) fn keep_all(
+    conn: &mut Conn,
+    done: &[(&KeyedWrite, Reply, Timestamp)],
+) -> QueryResult<()> {
     let rows: Vec<NewReply<'_>> =
         done.iter().map(|(write, reply, now)| NewReply::of(write, reply, *now)).collect();
     match conn {

@@ -93,7 +93,11 @@ impl KeysInProgress {
     ///
     /// # Errors
     /// 409 while another one with its key goes on here.
-    pub fn begin(&self, key: IdempotencyKey, body: &[u8]) -> ProblemResult<Option<KeyedWrite>> {
+    pub(crate) fn begin(
+        &self,
+        key: IdempotencyKey,
+        body: &[u8],
+    ) -> ProblemResult<Option<KeyedWrite>> {
         let Some(KeyedRequest { bound, preconditions }) = key.0 else { return Ok(None) };
         let request_hash = request_hash(body, &preconditions);
         let entered = self.enter(&bound)?;
@@ -111,7 +115,7 @@ impl KeysInProgress {
 }
 
 /// A keyed write that goes on in this process, until it is dropped.
-pub struct KeyedWrite {
+pub(crate) struct KeyedWrite {
     pub(super) bound: Bound,
     pub(super) request_hash: String,
     _entered: Entered,

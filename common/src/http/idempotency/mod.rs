@@ -11,8 +11,9 @@ mod reply;
 use kept::{find_all, same};
 use key::{KeyedRequest, request_hash};
 
-pub use kept::{answers_before, keep_all};
-pub use key::{IdempotencyKey, KeyedWrite, KeysInProgress};
+pub(super) use kept::{answers_before, keep_all};
+pub(super) use key::KeyedWrite;
+pub use key::{IdempotencyKey, KeysInProgress};
 pub use reply::Reply;
 
 use super::ProblemResult;
@@ -67,7 +68,7 @@ pub async fn answered(db: &Db, key: &IdempotencyKey, body: &[u8]) -> ProblemResu
 }
 
 /// Turns a refusal into an answer like any other; faults stay errors and roll back.
-fn settle(outcome: ProblemResult<Reply>) -> ProblemResult<Reply> {
+pub(super) fn settle(outcome: ProblemResult<Reply>) -> ProblemResult<Reply> {
     match outcome {
         Err(problem) if problem.status().is_client_error() => Ok(Reply::from(&problem)),
         other => other,

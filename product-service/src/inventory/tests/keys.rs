@@ -189,11 +189,7 @@ async fn used_many_times_at_once_changes_once(fixture: &ProductFixture) {
             fixture.adjust("%41", &headers, delta(-1)),
         );
         for answer in [a, b, c] {
-            if answer.status == 409 {
-                answer.assert_problem(409, "idempotency-running", "");
-            } else {
-                assert_eq!(answer.body["quantity"], 99 - round);
-            }
+            assert_eq!(answer.body["quantity"], 99 - round, "{answer:?}");
         }
         assert_eq!(fixture.rows().await[0].quantity, 99 - round);
     }

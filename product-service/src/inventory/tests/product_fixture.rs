@@ -42,7 +42,7 @@ impl ProductFixture {
         let env = Env::seeded(Arc::new(clock.clone()), 1);
         let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
         let inventory = Inventory { db, env, outbox, keys: KeysInProgress::default() };
-        let lanes = Data::new(AdjustmentLanes::new(inventory.clone()));
+        let lanes = Data::new(routes::adjustment_lanes(&inventory));
         Self { inventory, lanes, clock, _database: database }
     }
 
