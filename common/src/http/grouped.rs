@@ -360,3 +360,6 @@ fn fates_before<C>(conn: &mut Conn, group: &[Entry<C>]) -> QueryResult<Vec<Optio
     };
     Ok(group.iter().map(fate).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What every group does, whatever it writes.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::FromRequest;
+use actix_web::http::StatusCode;
+use actix_web::test::TestRequest;
+use diesel::sql_types::BigInt;
+use diesel::{QueryableByName, RunQueryDsl, sql_query};
+use futures::future::join_all;
+use tracing::Instrument;
+
+use super::*;
+use crate::db::{DatabaseSettings, Pooler};
+use crate::on;
+
+/// What becomes of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Well,
+    /// The program panics.
+    Flawed,
+    /// Its statement fails.
+    Poison,
+    /// The connection breaks.
+    Away,
+}
+
+/// Writes a row for each change, and notes how large groups were.
+#[derive(Clone)]
+struct Rows {
+    db: Db,
+    keys: KeysInProgress,
+    sizes: Arc<Mutex<Vec<usize>>>,
+    is_raced: Arc<AtomicBool>,
+}
+
+impl GroupWork for Rows {
+    type Change = Kind;
+
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn keys(&self) -> &KeysInProgress {
+        &self.keys
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1)
+    }
+
+    fn place(_: &Kind) -> usize {
+        0
+    }
+
+    fn apply(
+        &self,
+        conn: &mut Conn,
+        _: Timestamp,
+        group: &[GroupedChange<'_, Kind>],
+    ) -> Result<Vec<GroupOutcome>, GroupError> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).push(group.len());
+        let mut outcomes = Vec::new();
+        for one in group {
+            assert_ne!(*one.change, Kind::Flawed, "a flaw");
+            match one.change {
+                Kind::Poison => conn.batch_execute("INSERT INTO nowhere VALUES (1)")?,
+                Kind::Away => return Err(Error::BrokenTransactionManager.into()),
+                _ => conn.batch_execute("INSERT INTO t VALUES (1)")?,
+            }
+            outcomes.push(GroupOutcome::done(Reply::json(StatusCode::OK, &1))?);
+        }
+        match self.is_raced.swap(false, Ordering::Relaxed) {
+            true => Err(GroupError::Raced),
+            false => Ok(outcomes),
+        }
+    }
+
+    fn committed(&self) {}
+}
+
+struct GroupFixture {
+    rows: Rows,
+    writes: GroupedWrites<Rows>,
+    _folder: tempfile::TempDir,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+impl GroupFixture {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings {
+            url: format!("sqlite:{}", folder.path().join("t.db").display()).into(),
+            pooler: Pooler::None,
+            pool_size: 2,
+            loop_pool_size: 1,
+            connect_timeout: Duration::from_secs(5),
+        };
+        let db = Db::open(&settings).unwrap();
+        db.write::<_, DbError>(|conn| Ok(conn.batch_execute("CREATE TABLE t (n INTEGER)")?))
+            .await
+            .unwrap();
+        let (keys, sizes, is_raced) = Default::default();
+        let rows = Rows { db, keys, sizes, is_raced };
+        Self { writes: GroupedWrites::new(1, rows.clone()), rows, _folder: folder }
+    }
+
+    /// Sends all at once: they ride together. What each is answered.
+    async fn send(&self, kinds: &[Kind]) -> Vec<u16> {
+        let send = |(n, kind): (usize, &Kind)| {
+            let key = IdempotencyKey::extract(&TestRequest::default().to_http_request());
+            let (key, trace) = (key.into_inner().unwrap(), TraceParent::default());
+            let request = GroupedRequest { change: *kind, key, body: Bytes::new(), trace };
+            let answer = self.writes.write(request).instrument(tracing::info_span!("request", n));
+            async move {
+                match answer.await {
+                    Ok(response) => response.status().as_u16(),
+                    Err(problem) => problem.status,
+                }
+            }
+        };
+        join_all(kinds.iter().enumerate().map(send)).await
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.rows.sizes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn count(&self) -> i64 {
+        let count = |conn: &mut Conn| {
+            let counted: Count =
+                on!(conn, c => sql_query("SELECT count(*) AS n FROM t").get_result(c))?;
+            Ok::<_, DbError>(counted.n)
+        };
+        self.rows.db.read(count).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn those_that_come_at_once_share_a_transaction() {
+    let fixture = GroupFixture::new().await;
+    assert_eq!(fixture.send(&[Kind::Well; 3]).await, [200; 3]);
+    assert_eq!((fixture.sizes(), fixture.count().await), (vec![3], 3));
+    assert_eq!(fixture.send(&[Kind::Well]).await, [200]);
+    assert_eq!(fixture.sizes(), [3, 1]);
+}
+
+#[tokio::test]
+async fn a_flaw_is_of_one_alone() {
+    let fixture = GroupFixture::new().await;
+    let answers = fixture.send(&[Kind::Well, Kind::Flawed, Kind::Well]).await;
+    assert_eq!(answers, [200, 500, 200]);
+    assert_eq!(fixture.count().await, 2);
+    assert_eq!(fixture.sizes(), [3, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_failed_statement_is_of_one_alone() {
+    let fixture = GroupFixture::new().await;
+    let answers = fixture.send(&[Kind::Well, Kind::Poison, Kind::Well, Kind::Well]).await;
+    assert_eq!(answers, [200, 500, 200, 200]);
+    assert_eq!(fixture.count().await, 3);
+    assert_eq!(fixture.sizes(), [4, 4, 2, 1, 1, 2]);
+    assert_eq!(fixture.send(&[Kind::Poison]).await, [500]);
+    assert_eq!(fixture.sizes().len(), 7, "one alone is not tried again");
+}
+
+#[tokio::test]
+async fn what_another_one_overtook_is_tried_again() {
+    let fixture = GroupFixture::new().await;
+    fixture.rows.is_raced.store(true, Ordering::Relaxed);
+    assert_eq!(fixture.send(&[Kind::Well; 2]).await, [200; 2]);
+    assert_eq!(fixture.count().await, 2);
+    assert_eq!(fixture.sizes().iter().sum::<usize>(), 4);
+}
+
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_fails_for_all_is_logged_of_each() {
+    let (memory, fixture) = (Memory::default(), GroupFixture::new().await);
+    let out = memory.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || out.clone()).finish();
+    let logging = tracing::subscriber::set_default(log);
+    assert_eq!(fixture.send(&[Kind::Well, Kind::Away, Kind::Well]).await, [503; 3]);
+    drop(logging);
+    assert_eq!((fixture.sizes(), fixture.count().await), (vec![3], 0));
+    let log = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+    for n in 0..3 {
+        let own = log.lines().filter(|line| line.contains(&format!("request{{n={n}}}")));
+        assert_eq!(own.count(), 1, "{log}");
+    }
+}
