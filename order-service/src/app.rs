@@ -50,14 +50,16 @@ fn hooks(context: &HookContext) -> Hooks {
 fn mount(engine: &Engine) -> anyhow::Result<Routes> {
     let inventory = Data::new(Inventory { db: engine.db.clone(), env: engine.env.clone() });
     let details = Data::new(DetailsClient::new(&engine.settings.peer, engine.env.clone())?);
-    let orders = Data::new(Orders {
+    let orders = Orders {
         db: engine.db.clone(),
         env: engine.env.clone(),
         outbox: engine.outbox.clone(),
         keys: engine.keys.clone(),
         signals: engine.signals.clone(),
         stopping: engine.stopping.clone(),
-    });
+    };
+    let lanes = Data::new(routes::order_lanes(&orders));
+    let orders = Data::new(orders);
     let topic = engine.view.as_ref().map(|view| view.topic.clone());
     let purchases = Data::new(Purchases { db: engine.db.clone(), topic });
     Ok(Arc::new(move |config: &mut ServiceConfig| {
@@ -65,6 +67,7 @@ fn mount(engine: &Engine) -> anyhow::Result<Routes> {
             .app_data(inventory.clone())
             .app_data(details.clone())
             .app_data(orders.clone())
+            .app_data(lanes.clone())
             .app_data(purchases.clone())
             .configure(routes::configure);
     }))

@@ -13,7 +13,7 @@ use common::env::Env;
 pub use apply::InventoryHandler;
 pub use copied::CopiedInventory;
 pub use model::{ProductCopy, find, page};
-pub(crate) use model::{lock, reserve};
+pub(crate) use model::{lock, lock_free, reserve};
 
 /// What the inventory's routes work with; cheap to clone.
 #[derive(Clone)]

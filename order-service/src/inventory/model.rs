@@ -106,6 +106,37 @@ pub(crate) fn lock(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<ProductCop
     }
 }
 
+/// As [`lock`], but waits for nobody: the SKUs of those that other transactions hold are returned, too.
+pub(crate) fn lock_free(
+    conn: &mut Conn,
+    skus: &[&str],
+) -> QueryResult<(Vec<ProductCopy>, BTreeSet<Sku>)> {
+    let Conn::Pg(c) = conn else { return Ok((lock(conn, skus)?, BTreeSet::new())) };
+    let free: Vec<ProductCopy> = match skus {
+        [only] => product_copy::table
+            .find(only)
+            .select(ProductCopy::as_select())
+            .for_update()
+            .skip_locked()
+            .load(c)?,
+        _ => sql_query(format!(
+            "SELECT {COLUMNS}, reserved FROM product_copy WHERE sku = ANY($1) FOR UPDATE SKIP LOCKED"
+        ))
+        .bind::<Array<Text>, _>(skus)
+        .load(c)?,
+    };
+    if free.len() == skus.len() {
+        return Ok((free, BTreeSet::new()));
+    }
+    let found: BTreeSet<&str> = free.iter().map(|copy| copy.sku.as_str()).collect();
+    let missing = skus.iter().copied().filter(|sku| !found.contains(sku));
+    let held: Vec<Sku> = product_copy::table
+        .filter(product_copy::sku.eq_any(missing.collect::<Vec<_>>()))
+        .select(product_copy::sku)
+        .load(c)?;
+    Ok((free, held.into_iter().collect()))
+}
+
 /// Adds to what is reserved of products that this transaction has locked; each comes once.
 pub(crate) fn reserve(conn: &mut Conn, changes: &BTreeMap<Sku, i64>) -> QueryResult<()> {
     match conn {

@@ -28,7 +28,7 @@ pub use fields::{CancelOrder, Customer, PlaceOrder, Quantity, Reason, WantedLine
 pub use listener::OrdersListener;
 pub use lost::OrdersCommander;
 pub use model::{Order, OrderFilter, OrderLineRow, OrderRow, OrderStepRow, find, page, revision};
-pub use place::{LineRefusal, PlaceError, place};
+pub use place::{LineRefusal, PlaceOutcome, PlaceRefusal, place_group};
 pub use state::{Cancellation, OrderStatus, Placement};
 
 /// What the orders' routes work with; cheap to clone.

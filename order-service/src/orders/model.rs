@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT, column};
+use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
 use common::ids::EventIdSql;
 use common::inventory::Sku;
 use common::on;
@@ -95,12 +95,12 @@ pub struct OrderFilter {
     pub after: Option<OrderId>,
 }
 
-/// Changes of orders that this transaction has locked.
+/// New orders, or changes of those that this transaction has locked.
 #[derive(Debug, Default)]
 pub(super) struct OrderChanges {
     pub(super) rows: Vec<OrderRow>,
     pub(super) steps: Vec<OrderStepRow>,
-    /// Lines with what is new of them: version, or reason and detail.
+    /// Those of new orders, or others with what is new of them: version, or reason and detail.
     pub(super) lines: Vec<OrderLineRow>,
 }
 
@@ -181,13 +181,11 @@ pub(super) fn lines(conn: &mut Conn, ids: &BTreeSet<OrderId>) -> QueryResult<Vec
         .load(c))
 }
 
-/// Adds a new order.
-pub(super) fn insert(conn: &mut Conn, order: &Order) -> QueryResult<()> {
-    on!(conn, c => diesel::insert_into(orders::table).values(&order.row).execute(c))?;
-    for chunk in order.lines.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(order_line::table).values(chunk).execute(c))?;
-    }
-    insert_steps(conn, &order.steps)
+/// Adds new orders.
+pub(super) fn insert(conn: &mut Conn, new: &OrderChanges) -> QueryResult<()> {
+    insert_rows(conn, &new.rows)?;
+    insert_lines(conn, &new.lines)?;
+    insert_steps(conn, &new.steps)
 }
 
 /// The orders of `ids` that there are, locked in the ids' order until the transaction ends.
@@ -233,11 +231,67 @@ pub(super) fn save(conn: &mut Conn, changes: &OrderChanges) -> QueryResult<()> {
     }
 }
 
-fn insert_steps(conn: &mut Conn, steps: &[OrderStepRow]) -> QueryResult<()> {
-    for chunk in steps.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(order_step::table).values(chunk).execute(c))?;
+fn insert_rows(conn: &mut Conn, rows: &[OrderRow]) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(_) if rows.is_empty() => Ok(()),
+        Conn::Pg(c) => Unnest::of(
+            "INSERT INTO orders (id, customer, status, placement, cancellation, revision, placed_us, changed_us) \
+             SELECT * FROM unnest(…)",
+        )
+        .column::<EventIdSql, _>(column(rows, |row| row.id))
+        .column::<Text, _>(column(rows, |row| row.customer.as_str()))
+        .column::<Text, _>(column(rows, |row| row.status.name()))
+        .column::<Text, _>(column(rows, |row| row.placement.name()))
+        .column::<Nullable<Text>, _>(column(rows, |row| row.cancellation.map(Cancellation::name)))
+        .column::<BigInt, _>(column(rows, |row| row.revision))
+        .column::<BigInt, _>(column(rows, |row| row.placed_us))
+        .column::<BigInt, _>(column(rows, |row| row.changed_us))
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => rows.chunks(ROWS_PER_INSERT).try_for_each(|chunk| {
+            diesel::insert_into(orders::table).values(chunk).execute(c).map(drop)
+        }),
     }
-    Ok(())
+}
+
+fn insert_lines(conn: &mut Conn, lines: &[OrderLineRow]) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(_) if lines.is_empty() => Ok(()),
+        Conn::Pg(c) => Unnest::of(
+            "INSERT INTO order_line (order_id, sku, quantity, version, reason, detail) SELECT * FROM unnest(…)",
+        )
+        .column::<EventIdSql, _>(column(lines, |line| line.order_id))
+        .column::<Text, _>(column(lines, |line| line.sku.as_str()))
+        .column::<BigInt, _>(column(lines, |line| line.quantity))
+        .column::<Nullable<BigInt>, _>(column(lines, |line| line.version))
+        .column::<Nullable<Text>, _>(column(lines, |line| line.reason.as_deref()))
+        .column::<Nullable<Text>, _>(column(lines, |line| line.detail.as_deref()))
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => lines.chunks(ROWS_PER_INSERT).try_for_each(|chunk| {
+            diesel::insert_into(order_line::table).values(chunk).execute(c).map(drop)
+        }),
+    }
+}
+
+fn insert_steps(conn: &mut Conn, steps: &[OrderStepRow]) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(_) if steps.is_empty() => Ok(()),
+        Conn::Pg(c) => Unnest::of(
+            "INSERT INTO order_step (order_id, revision, at_us, status, what, note) SELECT * FROM unnest(…)",
+        )
+        .column::<EventIdSql, _>(column(steps, |step| step.order_id))
+        .column::<BigInt, _>(column(steps, |step| step.revision))
+        .column::<BigInt, _>(column(steps, |step| step.at_us))
+        .column::<Text, _>(column(steps, |step| step.status.name()))
+        .column::<Text, _>(column(steps, |step| step.what.as_str()))
+        .column::<Nullable<Text>, _>(column(steps, |step| step.note.as_deref()))
+        .execute(c)
+        .map(drop),
+        Conn::Sqlite(c) => steps.chunks(ROWS_PER_INSERT).try_for_each(|chunk| {
+            diesel::insert_into(order_step::table).values(chunk).execute(c).map(drop)
+        }),
+    }
 }
 
 fn save_rows_postgres(c: &mut PgConnection, rows: &[OrderRow]) -> QueryResult<()> {

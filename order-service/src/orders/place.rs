@@ -1,17 +1,18 @@
 //! Placing: checked against the copy, promised there, and on its way, in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::copy_state;
 use common::db::Conn;
 use common::event::NewEvent;
+use common::http::GroupedChange;
 use common::inventory::Sku;
 use common::orders::{OrderId, OrderLine, OrderPlaced, PLACED, RefusalReason};
 use diesel::QueryResult;
 use diesel::result::Error;
 use thiserror::Error;
 
-use super::model::{self, Order, OrderLineRow, OrderRow, OrderStepRow};
+use super::model::{self, Order, OrderChanges, OrderLineRow, OrderRow, OrderStepRow};
 use super::{OrderStatus, PlaceOrder, Placement, WantedLine, WriteContext, reservation};
 use crate::inventory::{self, ProductCopy};
 
@@ -39,43 +40,54 @@ pub enum LineRefusal {
     OutOfRange(Sku),
 }
 
-/// Why an order was not placed; nothing is written.
-#[derive(Debug, Error)]
-pub enum PlaceError {
+/// Why an order was not placed; nothing of it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PlaceRefusal {
     /// Lines stand in the way.
     #[error("{} of the order's products are not available", .0.len())]
-    Refused(BTreeMap<Sku, LineRefusal>),
+    NotAvailable(BTreeMap<Sku, LineRefusal>),
     /// Products are not known here, and the copy does not have all that its owner has yet.
     #[error(
         "the copy of the inventory is not complete yet and does not know all products of the order (unknown: {}); their owner sends them, so order again shortly", .0.len()
     )]
     Incomplete(BTreeMap<Sku, LineRefusal>),
-    /// A statement failed.
-    #[error(transparent)]
-    Query(#[from] Error),
 }
 
-/// Places an order: PENDING, its pieces promised, its command in the outbox.
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceOutcome {
+    /// It is PENDING, its pieces promised, its command in the outbox.
+    Placed(Order),
+    /// A product is unknown or removed, or not enough of it is available; all such lines are listed.
+    Refused(PlaceRefusal),
+    /// Another transaction holds one of its products, which were left.
+    Held,
+}
+
+/// Places orders, each as if it had come after those before it. The outcomes are in the order of `group`.
 ///
 /// # Errors
-/// Refused when a product is unknown or removed, or not enough of it is available; all such lines are listed. Incomplete
-/// when a product is unknown to a copy that is still being filled.
-pub fn place(
+/// When a statement fails; then all of it has to be rolled back.
+pub fn place_group(
     conn: &mut Conn,
     context: &WriteContext,
-    body: &PlaceOrder,
-) -> Result<Order, PlaceError> {
-    let wanted = add_up(body.lines.as_slice());
-    check(conn, &wanted)?;
-    let order = order(context, body, &wanted);
-    model::insert(conn, &order)?;
-    reservation::add(conn, order.row.id, &wanted)?;
-    context.outbox.append(conn, vec![event(context, &order, &wanted)?])?;
-    Ok(order)
+    group: &[GroupedChange<'_, PlaceOrder>],
+) -> QueryResult<Vec<PlaceOutcome>> {
+    let wanted: Vec<Wanted> = group.iter().map(|one| add_up(one.change.lines.as_slice())).collect();
+    let mut pending = PendingOrders::lock(conn, &wanted)?;
+    let mut outcomes = Vec::with_capacity(group.len());
+    for (one, wanted) in group.iter().zip(&wanted) {
+        outcomes.push(pending.place(conn, context, one, wanted)?);
+    }
+    pending.write(conn, context)?;
+    Ok(outcomes)
 }
 
-fn add_up(lines: &[WantedLine]) -> BTreeMap<Sku, i64> {
-    let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
+/// Pieces of each product, all lines added up.
+type Wanted = BTreeMap<Sku, i64>;
+
+fn add_up(lines: &[WantedLine]) -> Wanted {
+    let mut wanted = Wanted::new();
     for line in lines {
         // Neither the number of lines nor their pieces let the sum overflow.
         *wanted.entry(line.sku.clone()).or_default() += line.quantity.pieces();
@@ -83,27 +95,97 @@ fn add_up(lines: &[WantedLine]) -> BTreeMap<Sku, i64> {
     wanted
 }
 
-/// Locks the copies, so that nobody else promises the same pieces, and finds the lines that stand in the way.
-fn check(conn: &mut Conn, wanted: &BTreeMap<Sku, i64>) -> Result<(), PlaceError> {
-    let skus: Vec<&str> = wanted.keys().map(Sku::as_str).collect();
-    let copies: BTreeMap<Sku, ProductCopy> =
-        inventory::lock(conn, &skus)?.into_iter().map(|copy| (copy.sku.clone(), copy)).collect();
-    let refuse = |(sku, quantity): (&Sku, &i64)| {
-        Some((sku.clone(), refusal(sku, *quantity, copies.get(sku))?))
-    };
-    let mut refused: BTreeMap<Sku, LineRefusal> = wanted.iter().filter_map(refuse).collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    if refused.values().any(LineRefusal::may_be_on_its_way) && !is_complete(conn)? {
-        refused.retain(|_, refusal| refusal.may_be_on_its_way());
-        return Err(PlaceError::Incomplete(refused));
-    }
-    Err(PlaceError::Refused(refused))
+/// What a group orders, worked out in memory on copies that this transaction has locked, so that nobody else promises the
+/// same pieces, and written at its end.
+struct PendingOrders {
+    /// With what this group has promised so far.
+    copies: BTreeMap<Sku, ProductCopy>,
+    held: BTreeSet<Sku>,
+    /// Whether the copy has all that its owner has, once somebody has asked.
+    is_complete: Option<bool>,
+    new: OrderChanges,
+    commands: Vec<NewEvent>,
 }
 
-fn is_complete(conn: &mut Conn) -> QueryResult<bool> {
-    Ok(copy_state::read(conn)?.is_none_or(|copy| copy.is_complete()))
+impl PendingOrders {
+    fn lock(conn: &mut Conn, wanted: &[Wanted]) -> QueryResult<Self> {
+        let skus: BTreeSet<&str> = wanted.iter().flat_map(Wanted::keys).map(Sku::as_str).collect();
+        let skus: Vec<&str> = skus.into_iter().collect();
+        let (free, held) = inventory::lock_free(conn, &skus)?;
+        Ok(Self {
+            copies: free.into_iter().map(|copy| (copy.sku.clone(), copy)).collect(),
+            held,
+            is_complete: None,
+            new: OrderChanges::default(),
+            commands: Vec::new(),
+        })
+    }
+
+    fn place(
+        &mut self,
+        conn: &mut Conn,
+        context: &WriteContext,
+        one: &GroupedChange<'_, PlaceOrder>,
+        wanted: &Wanted,
+    ) -> QueryResult<PlaceOutcome> {
+        if wanted.keys().any(|sku| self.held.contains(sku)) {
+            return Ok(PlaceOutcome::Held);
+        }
+        let refuse = |(sku, quantity): (&Sku, &i64)| {
+            Some((sku.clone(), refusal(sku, *quantity, self.copies.get(sku))?))
+        };
+        let refused: BTreeMap<Sku, LineRefusal> = wanted.iter().filter_map(refuse).collect();
+        if !refused.is_empty() {
+            return Ok(PlaceOutcome::Refused(self.refuse(conn, refused)?));
+        }
+        let order = order(context, one.change, wanted);
+        self.commands.push(event(&order, one.traceparent)?);
+        self.promise(wanted);
+        self.new.rows.push(order.row.clone());
+        self.new.lines.extend_from_slice(&order.lines);
+        self.new.steps.extend_from_slice(&order.steps);
+        Ok(PlaceOutcome::Placed(order))
+    }
+
+    fn refuse(
+        &mut self,
+        conn: &mut Conn,
+        mut refused: BTreeMap<Sku, LineRefusal>,
+    ) -> QueryResult<PlaceRefusal> {
+        if refused.values().any(LineRefusal::may_be_on_its_way) && !self.is_complete(conn)? {
+            refused.retain(|_, refusal| refusal.may_be_on_its_way());
+            return Ok(PlaceRefusal::Incomplete(refused));
+        }
+        Ok(PlaceRefusal::NotAvailable(refused))
+    }
+
+    fn is_complete(&mut self, conn: &mut Conn) -> QueryResult<bool> {
+        if let Some(known) = self.is_complete {
+            return Ok(known);
+        }
+        let is_complete = copy_state::read(conn)?.is_none_or(|copy| copy.is_complete());
+        self.is_complete = Some(is_complete);
+        Ok(is_complete)
+    }
+
+    fn promise(&mut self, wanted: &Wanted) {
+        for (sku, quantity) in wanted {
+            if let Some(copy) = self.copies.get_mut(sku) {
+                // What would not fit was refused.
+                copy.reserved = copy.reserved.saturating_add(*quantity);
+            }
+        }
+    }
+
+    /// Writes all of it.
+    fn write(self, conn: &mut Conn, context: &WriteContext) -> QueryResult<()> {
+        if self.new.rows.is_empty() {
+            return Ok(());
+        }
+        model::insert(conn, &self.new)?;
+        reservation::add(conn, &self.new.lines)?;
+        context.outbox.append(conn, self.commands).map(drop)
+    }
 }
 
 fn refusal(sku: &Sku, wanted: i64, copy: Option<&ProductCopy>) -> Option<LineRefusal> {
@@ -120,7 +202,7 @@ fn refusal(sku: &Sku, wanted: i64, copy: Option<&ProductCopy>) -> Option<LineRef
     }
 }
 
-fn order(context: &WriteContext, body: &PlaceOrder, wanted: &BTreeMap<Sku, i64>) -> Order {
+fn order(context: &WriteContext, body: &PlaceOrder, wanted: &Wanted) -> Order {
     let id: OrderId = context.env.event_id();
     let row = OrderRow {
         id,
@@ -144,16 +226,12 @@ fn order(context: &WriteContext, body: &PlaceOrder, wanted: &BTreeMap<Sku, i64>)
     Order { lines: wanted.iter().map(line).collect(), row, steps }
 }
 
-fn event(
-    context: &WriteContext,
-    order: &Order,
-    wanted: &BTreeMap<Sku, i64>,
-) -> QueryResult<NewEvent> {
-    let line = |(sku, quantity): (&Sku, &i64)| OrderLine { sku: sku.clone(), quantity: *quantity };
+fn event(order: &Order, traceparent: Option<&str>) -> QueryResult<NewEvent> {
+    let line = |line: &OrderLineRow| OrderLine { sku: line.sku.clone(), quantity: line.quantity };
     let placed = OrderPlaced {
         order_id: order.row.id,
         customer: order.row.customer.clone(),
-        lines: wanted.iter().map(line).collect(),
+        lines: order.lines.iter().map(line).collect(),
         placed_at: order.row.placed_us,
     };
     let payload = serde_json::to_string(&placed)
@@ -163,7 +241,7 @@ fn event(
         key: order.row.id.to_string(),
         version: 0,
         payload,
-        traceparent: context.traceparent.clone(),
+        traceparent: traceparent.map(str::to_owned),
     })
 }
 

@@ -27,7 +27,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::db::{Conn, ROWS_PER_INSERT, column};
+use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
 use common::ids::EventIdSql;
 use common::inventory::Sku;
 use common::on;
@@ -70,24 +70,45 @@ impl Reservation {
     }
 }
 
-/// Promises what a new order wants; the copies are locked.
-pub(crate) fn add(
-    conn: &mut Conn,
-    order_id: OrderId,
-    wanted: &BTreeMap<Sku, i64>,
-) -> QueryResult<()> {
-    let row = |(sku, quantity): (&Sku, &i64)| Reservation {
-        order_id,
-        sku: sku.clone(),
-        quantity: *quantity,
-        epoch: None,
-        version: None,
-    };
-    let rows: Vec<Reservation> = wanted.iter().map(row).collect();
-    for chunk in rows.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(reservation::table).values(chunk).execute(c))?;
+/// Promises what new orders want, as their `lines` say; the copies are locked.
+pub(crate) fn add(conn: &mut Conn, lines: &[OrderLineRow]) -> QueryResult<()> {
+    insert(conn, lines)?;
+    inventory::reserve(conn, &add_up(lines))
+}
+
+fn add_up(lines: &[OrderLineRow]) -> BTreeMap<Sku, i64> {
+    let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
+    for line in lines {
+        let pieces = wanted.entry(line.sku.clone()).or_default();
+        *pieces = pieces.saturating_add(line.quantity);
     }
-    inventory::reserve(conn, wanted)
+    wanted
+}
+
+fn insert(conn: &mut Conn, lines: &[OrderLineRow]) -> QueryResult<()> {
+    match conn {
+        Conn::Pg(c) => {
+            Unnest::of("INSERT INTO reservation (order_id, sku, quantity) SELECT * FROM unnest(…)")
+                .column::<EventIdSql, _>(column(lines, |line| line.order_id))
+                .column::<Text, _>(column(lines, |line| line.sku.as_str()))
+                .column::<BigInt, _>(column(lines, |line| line.quantity))
+                .execute(c)
+                .map(drop)
+        }
+        Conn::Sqlite(c) => {
+            let row = |line: &OrderLineRow| Reservation {
+                order_id: line.order_id,
+                sku: line.sku.clone(),
+                quantity: line.quantity,
+                epoch: None,
+                version: None,
+            };
+            let rows: Vec<Reservation> = lines.iter().map(row).collect();
+            rows.chunks(ROWS_PER_INSERT).try_for_each(|chunk| {
+                diesel::insert_into(reservation::table).values(chunk).execute(c).map(drop)
+            })
+        }
+    }
 }
 
 /// Promises once more what `orders` want, as their `lines` say: of what was promised before, nothing is left.
@@ -99,26 +120,12 @@ pub(crate) fn renew(
     if lines.is_empty() {
         return Ok(());
     }
-    let mut wanted: BTreeMap<Sku, i64> = BTreeMap::new();
-    for line in lines {
-        let pieces = wanted.entry(line.sku.clone()).or_default();
-        *pieces = pieces.saturating_add(line.quantity);
-    }
+    let wanted = add_up(lines);
     let skus: Vec<&str> = wanted.keys().map(Sku::as_str).collect();
     inventory::lock(conn, &skus)?;
     let before = of_orders(conn, orders)?;
     end(conn, &before)?;
-    let row = |line: &OrderLineRow| Reservation {
-        order_id: line.order_id,
-        sku: line.sku.clone(),
-        quantity: line.quantity,
-        epoch: None,
-        version: None,
-    };
-    let rows: Vec<Reservation> = lines.iter().map(row).collect();
-    for chunk in rows.chunks(ROWS_PER_INSERT) {
-        on!(conn, c => diesel::insert_into(reservation::table).values(chunk).execute(c))?;
-    }
+    insert(conn, lines)?;
     inventory::reserve(conn, &wanted)
 }
 

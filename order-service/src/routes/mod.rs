@@ -2,6 +2,7 @@
 
 mod inventory;
 mod orders;
+mod placing;
 mod problems;
 mod purchases;
 mod stream;
@@ -10,6 +11,8 @@ mod write;
 use actix_web::web::ServiceConfig;
 use common::http::query_config;
 use utoipa::OpenApi;
+
+pub use placing::{OrderLanes, order_lanes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -36,7 +39,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`], of
-/// [`crate::details::DetailsClient`], of [`crate::orders::Orders`] and of [`crate::purchases::Purchases`].
+/// [`crate::details::DetailsClient`], of [`crate::orders::Orders`], of [`OrderLanes`] and of
+/// [`crate::purchases::Purchases`].
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(query_config());
     inventory::configure(cfg);

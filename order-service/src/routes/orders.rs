@@ -6,15 +6,15 @@ use actix_web::web::{self, Data, Path, ServiceConfig, post, resource};
 use actix_web::{HttpRequest, HttpResponse};
 use common::clock::Timestamp;
 use common::http::{
-    IdempotencyKey, OptionalJson, Page, PageQuery, Params, Problem, ProblemResult, Reply,
-    StrictJson, TraceParent, reading, wrong_method,
+    GroupedRequest, IdempotencyKey, OptionalJson, Page, PageQuery, Params, Problem, ProblemResult,
+    Reply, StrictJson, TraceParent, reading, wrong_method,
 };
 use common::inventory::Sku;
 use common::orders::{OrderId, id_of_path};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problems::place_problem;
+use super::placing::OrderLanes;
 use super::stream;
 use crate::orders::{
     self, CancelOrder, Order, OrderFilter, OrderLineRow, OrderRow, OrderStatus, OrderStepRow,
@@ -116,19 +116,13 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     )
 )]
 async fn place(
-    orders: Data<Orders>,
+    lanes: Data<OrderLanes>,
     key: IdempotencyKey,
     trace: TraceParent,
     body: StrictJson<PlaceOrder>,
 ) -> ProblemResult<HttpResponse> {
-    let order = body.value;
-    let work = move |conn: &mut _, context: &_| {
-        let placed = orders::place(conn, context, &order)
-            .map_err(|error| place_problem(error, order.lines.as_slice()))?;
-        let location = format!("/api/v1/orders/{}", placed.row.id);
-        Ok(Reply::json(StatusCode::CREATED, &OrderView::from(placed))?.with_location(location))
-    };
-    orders.write(key, &body.bytes, trace, work).await
+    let (change, body) = (body.value, body.bytes);
+    lanes.write(GroupedRequest { change, key, body, trace }).await
 }
 
 /// Cancel an order: CANCELLING until the owner of the stock has answered

@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use common::http::{PartProblem, Problem};
 
-use crate::orders::{CancelError, PlaceError, WantedLine};
+use crate::orders::{CancelError, PlaceRefusal, WantedLine};
 
 /// When to order again what has not arrived: a copy is filled in minutes, and each product comes at some time of those.
 const UNTIL_FILLED: Duration = Duration::from_secs(5);
 
-/// A refused order as a problem that names each of `lines` which stands in the way; for `map_err`.
-pub(super) fn place_problem(error: PlaceError, lines: &[WantedLine]) -> Problem {
-    let detail = error.to_string();
-    let (refused, is_final) = match error {
-        PlaceError::Query(error) => return error.into(),
-        PlaceError::Refused(refused) => (refused, true),
-        PlaceError::Incomplete(refused) => (refused, false),
+/// A refused order as a problem that names each of `lines` which stands in the way.
+pub(super) fn place_problem(refusal: PlaceRefusal, lines: &[WantedLine]) -> Problem {
+    let detail = refusal.to_string();
+    let (refused, is_final) = match refusal {
+        PlaceRefusal::NotAvailable(refused) => (refused, true),
+        PlaceRefusal::Incomplete(refused) => (refused, false),
     };
     let of_line = |(place, line): (usize, &WantedLine)| {
         let refusal = refused.get(&line.sku)?;

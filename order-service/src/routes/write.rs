@@ -1,6 +1,7 @@
 //! How a route writes: one transaction with the event and the kept reply.
 
 use actix_web::HttpResponse;
+use common::clock::Timestamp;
 use common::db::Conn;
 use common::http::{IdempotencyKey, ProblemResult, Reply, TraceParent, idempotent};
 
@@ -20,13 +21,7 @@ impl Orders {
         work: impl FnOnce(&mut Conn, &WriteContext) -> ProblemResult<Reply> + Send + 'static,
     ) -> ProblemResult<HttpResponse> {
         let now = self.env.now();
-        let context = WriteContext {
-            env: self.env.clone(),
-            outbox: self.outbox.clone(),
-            signals: self.signals.clone(),
-            now,
-            traceparent: trace.0,
-        };
+        let context = self.context(now, trace.0);
         let reply =
             idempotent(&self.db, &self.keys, key, body, now, move |conn| work(conn, &context))
                 .await?;
@@ -35,5 +30,16 @@ impl Orders {
             self.signals.publish();
         }
         Ok(reply.into_response())
+    }
+
+    /// What a write of that moment needs.
+    pub(super) fn context(&self, now: Timestamp, traceparent: Option<String>) -> WriteContext {
+        WriteContext {
+            env: self.env.clone(),
+            outbox: self.outbox.clone(),
+            signals: self.signals.clone(),
+            now,
+            traceparent,
+        }
     }
 }

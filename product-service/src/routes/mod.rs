@@ -42,8 +42,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     Api::openapi()
 }
 
-/// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`] and of
-/// [`crate::orders::Orders`].
+/// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`], of
+/// [`AdjustmentLanes`] and of [`crate::orders::Orders`].
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(query_config());
     inventory::configure(cfg);

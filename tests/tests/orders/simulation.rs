@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::clock::ManualClock;
 use common::event::Status as EventStatus;
-use common::http::{Precondition, Problem};
+use common::http::{GroupedChange, Precondition, Problem};
 use common::inventory::Sku;
 use common::on;
 use common::orders::OrderId;
@@ -15,7 +15,7 @@ use diesel::prelude::*;
 use engine::kafka::Record;
 use order_service::inventory::{InventoryHandler, ProductCopy};
 use order_service::orders::{
-    self, CancelOrder, Order, OrderRow, OrderStatus, OrdersListener, PlaceOrder,
+    self, CancelOrder, Order, OrderRow, OrderStatus, OrdersListener, PlaceOrder, PlaceOutcome,
 };
 use product_service::inventory::{self as stock, Product};
 use product_service::orders::{OrderDeduction, OrderRecord, OrderState, OrdersHandler};
@@ -138,10 +138,10 @@ impl LoopSimulation {
             serde_json::from_value(json!({"customer": "c", "lines": list})).unwrap();
         let context = self.order_context();
         let placed = self.order.write(move |conn| {
-            orders::place(conn, &context, &wanted)
-                .map_err(|error| Problem::internal(&error.to_string()))
+            let alone = GroupedChange { change: &wanted, traceparent: None };
+            orders::place_group(conn, &context, &[alone]).map_err(Problem::from)
         });
-        if let Ok(order) = placed.await {
+        if let PlaceOutcome::Placed(order) = placed.await.unwrap().remove(0) {
             let mut expected =
                 ExpectedOrder { lines: BTreeMap::new(), cancelled: false, given_up: false };
             for (sku, quantity) in lines {

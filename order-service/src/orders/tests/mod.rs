@@ -5,6 +5,7 @@
 
 mod attention;
 mod cancel;
+mod group;
 mod keys;
 mod lost;
 pub(crate) mod orders_fixture;

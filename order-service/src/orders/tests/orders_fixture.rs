@@ -31,11 +31,12 @@ use crate::details::tests::stub_peer::unreachable_peer;
 use crate::inventory::tests::copy_fixture::START;
 use crate::inventory::{Inventory, InventoryHandler};
 use crate::orders::{Orders, OrdersListener};
-use crate::routes;
+use crate::routes::{self, OrderLanes};
 use crate::schema::{MIGRATIONS, product_copy, reservation};
 
 pub(crate) struct OrdersFixture {
     pub(crate) orders: Orders,
+    lanes: Data<OrderLanes>,
     pub(crate) clock: ManualClock,
     settler: Settler,
     _database: TestDatabase,
@@ -65,7 +66,8 @@ impl OrdersFixture {
         let outbox = outbox.with_listener(Some(listener));
         let (keys, stopping) = (KeysInProgress::default(), CancellationToken::new());
         let orders = Orders { db, env, outbox, keys, signals, stopping };
-        Self { orders, clock, settler, _database: database }
+        let lanes = Data::new(routes::order_lanes(&orders));
+        Self { orders, lanes, clock, settler, _database: database }
     }
 
     pub(crate) async fn write<T: Send + 'static, E>(
@@ -133,12 +135,13 @@ impl OrdersFixture {
         headers: &[(&str, &str)],
         body: Value,
     ) -> TestResponse {
-        Self::send_to(&self.orders, method, path, headers, body).await
+        Self::send_to(&self.orders, &self.lanes, method, path, headers, body).await
     }
 
     /// Sends to an instance of the service that has these `orders`.
     pub(crate) async fn send_to(
         orders: &Orders,
+        lanes: &Data<OrderLanes>,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
@@ -146,7 +149,7 @@ impl OrdersFixture {
     ) -> TestResponse {
         let request = http::request(method, &format!("/api/v1{path}"), headers);
         let request = if body.is_null() { request } else { request.set_json(body) };
-        http::send(|config| mount(config, orders), request).await
+        http::send(|config| mount(config, orders, lanes), request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> TestResponse {
@@ -285,12 +288,13 @@ impl OrdersFixture {
 }
 
 /// Everything that an instance with these `orders` has under `/api/v1`.
-fn mount(config: &mut ServiceConfig, orders: &Orders) {
+fn mount(config: &mut ServiceConfig, orders: &Orders, lanes: &Data<OrderLanes>) {
     let inventory = Inventory { db: orders.db.clone(), env: orders.env.clone() };
     let details = DetailsClient::new(&unreachable_peer(), orders.env.clone()).unwrap();
     config
         .app_data(Data::new(inventory))
         .app_data(Data::new(orders.clone()))
+        .app_data(lanes.clone())
         .app_data(Data::new(details))
         .service(web::scope("/api/v1").configure(routes::configure));
 }

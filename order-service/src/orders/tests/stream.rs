@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::web::Data;
 use common::signals::Signals;
 use engine::kafka::Verdict::{Failed, Rejected, Success};
 use serde_json::Value;
@@ -10,6 +11,7 @@ use stockloop_tests::on_every_database;
 
 use super::orders_fixture::{OrdersFixture, deducted, refused};
 use crate::orders::Orders;
+use crate::routes::order_lanes;
 
 const STREAM: [(&str, &str); 1] = [("accept", "text/event-stream")];
 
@@ -60,9 +62,9 @@ async fn what_nobody_tells_is_found(fixture: &OrdersFixture) {
         tokio::time::sleep(Duration::from_millis(200)).await;
         fixture.answer(&command, Success, deducted(&[("A", 2)])).await;
     };
-    let path = format!("/orders/{id}");
-    let (response, ()) =
-        tokio::join!(OrdersFixture::send_to(&other, "GET", &path, &STREAM, Value::Null), work);
+    let (path, lanes) = (format!("/orders/{id}"), Data::new(order_lanes(&other)));
+    let look = OrdersFixture::send_to(&other, &lanes, "GET", &path, &STREAM, Value::Null);
+    let (response, ()) = tokio::join!(look, work);
     assert_eq!(statuses(&response), ["PENDING", "CONFIRMED"]);
 }
 
