@@ -62,7 +62,7 @@ pub fn put(
         append_event(conn, context, &product, events::cause(CauseKind::Put))?;
         return Ok(PutOutcome { product, created });
     }
-    Err(ChangeError::Raced(sku.clone()))
+    Err(ChangeError::Raced)
 }
 
 /// Removes a product: its tombstone stays, without stock, one version on.

@@ -7,7 +7,7 @@ use common::http::Precondition;
 use common::inventory::Sku;
 use diesel::QueryResult;
 
-use super::batch::PendingAdjustments;
+use super::pending::PendingChanges;
 use super::{Adjustment, ChangeRefusal, Product, WriteContext, model};
 
 /// One request's adjustment.
@@ -45,7 +45,7 @@ pub fn adjust_group(
     let skus: BTreeSet<&str> = group.iter().map(|one| one.sku.as_str()).collect();
     let skus: Vec<&str> = skus.into_iter().collect();
     let (free, held) = model::lock_free(conn, &skus)?;
-    let mut pending = PendingAdjustments::of(free, context.now);
+    let mut pending = PendingChanges::of(free, context.now);
     let mut outcomes = Vec::with_capacity(group.len());
     for one in group {
         if held.contains(one.sku) {

@@ -9,6 +9,7 @@ mod group;
 mod history;
 mod model;
 mod owned;
+mod pending;
 mod put_batch;
 mod read;
 mod refusal;

@@ -268,6 +268,7 @@ fn values(row: &Product) -> Values<'_> {
 /// Keeps accepted adjustments, in order.
 pub(super) fn insert_adjustments(conn: &mut Conn, rows: &[NewAdjustment]) -> QueryResult<()> {
     match conn {
+        Conn::Pg(_) if rows.is_empty() => Ok(()),
         Conn::Pg(c) => Unnest::of(
             "INSERT INTO adjustment (sku, delta, quantity, version, reason, reference, at_us)
              SELECT * FROM unnest(…)",

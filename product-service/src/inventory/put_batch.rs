@@ -1,16 +1,14 @@
 //! A batch of products: lines in order, all rows locked at once, everything written set-based at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use common::clock::Timestamp;
 use common::db::Conn;
-use common::event::NewEvent;
 use common::inventory::{CauseKind, Sku};
 
-use super::model::{self, NewAdjustment};
+use super::pending::PendingChanges;
 use super::{
     Adjustment, BatchMode, ChangeError, ChangeRefusal, Product, ProductContent, ProductLine,
-    ProductLines, WriteContext, events,
+    ProductLines, WriteContext, events, model,
 };
 use crate::retention;
 
@@ -55,15 +53,14 @@ pub fn put_batch(
     trial: bool,
 ) -> Result<Vec<PutLineOutcome>, ChangeError> {
     let lines = lines.into_inner();
-    let mut raced = None;
     for _ in 0..TRIES {
         // A savepoint: what a try that met another's product has written goes, and so do its locks.
         match conn.transaction(|conn| put_once(conn, context, mode, &lines, trial)) {
-            Err(ChangeError::Raced(sku)) => raced = Some(ChangeError::Raced(sku)),
+            Err(ChangeError::Raced) => {}
             ended => return ended,
         }
     }
-    raced.map_or(Ok(Vec::new()), Err)
+    Err(ChangeError::Raced)
 }
 
 fn put_once(
@@ -73,70 +70,51 @@ fn put_once(
     lines: &[ProductLine],
     trial: bool,
 ) -> Result<Vec<PutLineOutcome>, ChangeError> {
-    let mut pending = PendingProducts::lock(conn, mode, lines)?;
+    let mut products = BatchOfProducts::lock(conn, context, mode, lines)?;
     let mut outcomes = Vec::with_capacity(lines.len());
     for line in lines {
         let (sku, content) = line.clone().split();
-        let outcome = match pending.put(context, &sku, content) {
+        let outcome = match products.put(&sku, content) {
             Ok(put) => Ok(put),
             Err(ChangeError::Refused(refusal)) => Err(refusal),
             Err(fault) => return Err(fault),
         };
         outcomes.push((sku, outcome));
     }
-    if !trial {
-        pending.write(conn, context)?;
+    if !trial && !products.pending.write(conn, &context.outbox)? {
+        return Err(ChangeError::Raced);
     }
     Ok(outcomes)
 }
 
-/// What a batch changes, worked out in memory on rows that this transaction has locked, and written at its end.
-struct PendingProducts<'a> {
+struct BatchOfProducts<'a> {
+    context: &'a WriteContext,
     mode: &'a BatchMode,
-    /// The version of products without a row.
-    first: i64,
-    products: BTreeMap<Sku, Product>,
-    /// The products that have a row.
-    locked: BTreeSet<Sku>,
-    changed: BTreeSet<Sku>,
-    adjustments: Vec<NewAdjustment>,
-    events: Vec<NewEvent>,
+    pending: PendingChanges,
 }
 
-impl<'a> PendingProducts<'a> {
+impl<'a> BatchOfProducts<'a> {
     fn lock(
         conn: &mut Conn,
+        context: &'a WriteContext,
         mode: &'a BatchMode,
         lines: &[ProductLine],
     ) -> Result<Self, ChangeError> {
         let skus: BTreeSet<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
         let skus: Vec<&str> = skus.into_iter().collect();
-        let rows = model::lock_all(conn, &skus)?;
-        let products: BTreeMap<Sku, Product> =
-            rows.into_iter().map(|row| (row.sku.clone(), row)).collect();
-        Ok(Self {
-            mode,
-            // After the locks, so that a tombstone that went meanwhile has been noted.
-            first: retention::first_version(conn)?,
-            locked: products.keys().cloned().collect(),
-            products,
-            changed: BTreeSet::new(),
-            adjustments: Vec::new(),
-            events: Vec::new(),
-        })
+        let locked = model::lock_all(conn, &skus)?;
+        // After the locks, so that a tombstone that went meanwhile has been noted.
+        let first = retention::first_version(conn)?;
+        let pending = PendingChanges::of(locked, context.now).beginning_with(first);
+        Ok(Self { context, mode, pending })
     }
 
-    fn put(
-        &mut self,
-        context: &WriteContext,
-        sku: &Sku,
-        content: ProductContent,
-    ) -> Result<PutLine, ChangeError> {
-        let before = self.products.get(sku);
-        let after = self.next(before, sku, content, context.now)?;
+    fn put(&mut self, sku: &Sku, content: ProductContent) -> Result<PutLine, ChangeError> {
+        let before = self.pending.product(sku);
+        let after = self.pending.next(sku, content)?;
         let Some(present) = before.filter(|product| !product.removed) else {
             sku.check_as_new().map_err(ChangeRefusal::from)?;
-            return self.accept(context, after, None);
+            return self.accept(after, None);
         };
         let version = present.version;
         if after.has_content_of(present) {
@@ -153,51 +131,21 @@ impl<'a> PendingProducts<'a> {
                 })
             }
         };
-        self.accept(context, after, adjustment)
-    }
-
-    fn next(
-        &self,
-        before: Option<&Product>,
-        sku: &Sku,
-        content: ProductContent,
-        now: Timestamp,
-    ) -> Result<Product, ChangeRefusal> {
-        match before {
-            Some(before) => before.put(content, now),
-            None => Product::of(sku, content, self.first, now),
-        }
+        self.accept(after, adjustment)
     }
 
     fn accept(
         &mut self,
-        context: &WriteContext,
         after: Product,
         adjustment: Option<Adjustment>,
     ) -> Result<PutLine, ChangeError> {
-        self.adjustments.extend(adjustment.iter().map(|made| NewAdjustment::of(&after, made)));
-        let cause = match adjustment {
+        let version = after.version;
+        let cause = match adjustment.clone() {
             Some(adjustment) => events::cause_of_adjustment(adjustment),
             None => events::cause(CauseKind::Put),
         };
-        self.events.push(events::event(&after, cause, context.traceparent.clone())?);
-        self.changed.insert(after.sku.clone());
-        let version = after.version;
-        self.products.insert(after.sku.clone(), after);
+        let traceparent = self.context.traceparent.clone();
+        self.pending.replace(after, adjustment.as_ref(), cause, traceparent)?;
         Ok(PutLine::Accepted { version })
-    }
-
-    fn write(self, conn: &mut Conn, context: &WriteContext) -> Result<(), ChangeError> {
-        let changed: Vec<&Product> =
-            self.changed.iter().filter_map(|sku| self.products.get(sku)).collect();
-        let Some(first) = changed.first() else { return Ok(()) };
-        let (locked, new): (Vec<&Product>, Vec<&Product>) =
-            changed.iter().partition(|product| self.locked.contains(&product.sku));
-        if model::put_all(conn, &locked, &new)? != changed.len() {
-            return Err(ChangeError::Raced(first.sku.clone()));
-        }
-        model::insert_adjustments(conn, &self.adjustments)?;
-        context.outbox.append(conn, self.events)?;
-        Ok(())
     }
 }

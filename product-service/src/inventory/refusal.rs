@@ -86,8 +86,8 @@ pub enum ChangeError {
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
     /// The row came and went between two statements.
-    #[error("the product {0} came and went while it was put in")]
-    Raced(Sku),
+    #[error("a product came and went while it was put in")]
+    Raced,
 }
 
 impl From<PreconditionFailed> for ChangeError {

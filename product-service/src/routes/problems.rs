@@ -28,7 +28,7 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::Refused(refusal) => (&refusal).into(),
             ChangeError::Query(error) => error.into(),
-            ChangeError::Raced(_) => Self::unavailable(error.to_string()),
+            ChangeError::Raced => Self::unavailable(error.to_string()),
         }
     }
 }
