@@ -48,7 +48,7 @@ fn mount(engine: &Engine) -> anyhow::Result<Routes> {
         outbox: engine.outbox.clone(),
         keys: engine.keys.clone(),
     };
-    let lanes = Data::new(routes::adjustment_lanes(&inventory));
+    let lanes = Data::new(routes::product_lanes(&inventory));
     let inventory = Data::new(inventory);
     let orders = Data::new(Orders { db: engine.db.clone() });
     Ok(Arc::new(move |config: &mut ServiceConfig| {

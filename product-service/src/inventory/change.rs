@@ -1,98 +1,12 @@
-//! The changes of one product: each locks its row, writes its next version and appends the event.
+//! What a change makes of one product: its next version.
 
 use std::num::NonZeroI64;
 
 use common::clock::Timestamp;
-use common::db::Conn;
-use common::http::Precondition;
-use common::inventory::{Cause, CauseKind, Sku};
-use diesel::QueryResult;
+use common::inventory::Sku;
 
-use super::model::{self, NewAdjustment};
-use super::{
-    Adjustment, ChangeError, ChangeRefusal, Product, ProductContent, WriteContext, details, events,
-    existing,
-};
-use crate::retention;
-
-/// Tries to find or add a product: the second finds what another one added meanwhile.
-const TRIES: usize = 2;
-
-/// A product after a PUT.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PutOutcome {
-    /// As it is now.
-    pub product: Product,
-    /// Whether it was not there before, or was removed.
-    pub created: bool,
-}
-
-/// Puts a product in, or replaces it; a removed one goes on from its tombstone's version, or above all that went.
-///
-/// # Errors
-/// Refused when `precondition` does not hold, the stock is below zero without backorders, or the SKU of a new product
-/// could be taken for another one.
-pub fn put(
-    conn: &mut Conn,
-    context: &WriteContext,
-    sku: &Sku,
-    content: ProductContent,
-    precondition: &Precondition,
-) -> Result<PutOutcome, ChangeError> {
-    for _ in 0..TRIES {
-        let before = model::lock(conn, sku)?;
-        let current = before.as_ref().filter(|product| !product.removed);
-        precondition.check(current.map(|product| product.version))?;
-        let created = current.is_none();
-        if created {
-            sku.check_as_new().map_err(ChangeRefusal::from)?;
-        }
-        let product = match &before {
-            Some(before) => before.put(content.clone(), context.now)?,
-            None => {
-                let first = retention::first_version(conn)?;
-                Product::of(sku, content.clone(), first, context.now)?
-            }
-        };
-        if before.is_some() {
-            model::update(conn, &product)?;
-        } else if !model::insert(conn, &product)? {
-            continue;
-        }
-        append_event(conn, context, &product, events::cause(CauseKind::Put))?;
-        return Ok(PutOutcome { product, created });
-    }
-    Err(ChangeError::Raced)
-}
-
-/// Removes a product: its tombstone stays, without stock, one version on.
-///
-/// # Errors
-/// Refused when there is no such product or `precondition` does not hold.
-pub fn remove(
-    conn: &mut Conn,
-    context: &WriteContext,
-    sku: &Sku,
-    precondition: &Precondition,
-) -> Result<Product, ChangeError> {
-    let before = existing(model::lock(conn, sku)?, sku)?;
-    precondition.check(Some(before.version))?;
-    let product = before.tombstone(context.now);
-    model::update(conn, &product)?;
-    details::delete(conn, sku)?;
-    append_event(conn, context, &product, events::cause(CauseKind::Removal))?;
-    Ok(product)
-}
-
-fn append_event(
-    conn: &mut Conn,
-    context: &WriteContext,
-    product: &Product,
-    cause: Cause,
-) -> QueryResult<()> {
-    let event = events::event(product, cause, context.traceparent.clone())?;
-    context.outbox.append(conn, vec![event]).map(drop)
-}
+use super::model::NewAdjustment;
+use super::{Adjustment, ChangeRefusal, Product, ProductContent};
 
 impl Product {
     /// The next version, with this content.
@@ -158,7 +72,8 @@ impl Product {
         Self { version, updated_us, ..self.clone() } == *other
     }
 
-    fn tombstone(&self, now: Timestamp) -> Self {
+    /// The next version, removed.
+    pub(super) fn tombstone(&self, now: Timestamp) -> Self {
         Self {
             quantity: 0,
             removed: true,

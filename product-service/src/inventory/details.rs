@@ -5,6 +5,8 @@
 //! nobody reads from a copy, and a new version would tell them that a product's stock or price had changed.
 //! They end with the product: one that is put in again begins without them.
 
+use std::collections::BTreeSet;
+
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::details::{AdjustmentDetails, LAST_ADJUSTMENTS, ProductDetails};
@@ -133,9 +135,13 @@ pub fn put_details(
     details(conn, sku)
 }
 
-/// Drops the texts of a product that is removed.
-pub(super) fn delete(conn: &mut Conn, sku: &Sku) -> QueryResult<()> {
-    on!(conn, c => diesel::delete(product_detail::table.find(sku)).execute(c))?;
+/// Drops the texts of products that are removed.
+pub(super) fn delete_all(conn: &mut Conn, skus: &BTreeSet<Sku>) -> QueryResult<()> {
+    if skus.is_empty() {
+        return Ok(());
+    }
+    let texts = product_detail::table.filter(product_detail::sku.eq_any(skus));
+    on!(conn, c => diesel::delete(texts).execute(c))?;
     Ok(())
 }
 

@@ -23,7 +23,6 @@ use common::http::KeysInProgress;
 use engine::outbox::Outbox;
 
 pub use batch::{AdjustedLine, LineOutcome, adjust_batch};
-pub use change::{PutOutcome, put, remove};
 pub use details::{DetailsContent, LongDescription, details, put_details};
 pub(crate) use events::cause_of_order;
 pub use events::event;
@@ -32,7 +31,7 @@ pub use fields::{
     FieldError, Price, ProductBatch, ProductContent, ProductLine, ProductLines, PutMode, Reason,
     Reference,
 };
-pub use group::{GroupedAdjustment, GroupedOutcome, adjust_group};
+pub use group::{ChangeKind, ChangeOutcome, ProductChange, change_group};
 pub use history::{
     HistoryError, HistoryPage, KeptVersion, PastEvent, PastState, at_moment, at_version, history,
 };

@@ -147,12 +147,6 @@ pub(super) fn insert(conn: &mut Conn, row: &Product) -> QueryResult<bool> {
     Ok(inserted == 1)
 }
 
-/// Writes a row that this transaction has locked.
-pub(super) fn update(conn: &mut Conn, row: &Product) -> QueryResult<()> {
-    on!(conn, c => diesel::update(product::table.find(&row.sku)).set(row).execute(c))?;
-    Ok(())
-}
-
 /// Writes the stock of rows that this transaction has locked.
 pub(crate) fn update_stock(conn: &mut Conn, rows: &[&Product]) -> QueryResult<()> {
     match conn {
@@ -193,8 +187,7 @@ pub(super) fn put_all(
     match conn {
         Conn::Pg(c) => {
             // No upsert: it would wait for the lock of a row that it meets, and whoever holds that may wait for ours.
-            let updated = put_postgres(c, UPDATE, locked)?;
-            Ok(updated + put_postgres(c, INSERT, new)?)
+            Ok(update_postgres(c, locked)? + insert_postgres(c, new)?)
         }
         // SQLite has one writer, and this is it.
         Conn::Sqlite(c) => upsert_sqlite(c, &[locked, new].concat()),
@@ -211,6 +204,23 @@ const INSERT: &str = "
     INSERT INTO product
         (sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us)
     SELECT * FROM n ON CONFLICT DO NOTHING";
+
+/// One row alone has a statement that is prepared.
+fn update_postgres(c: &mut PgConnection, rows: &[&Product]) -> QueryResult<usize> {
+    match rows {
+        [row] => diesel::update(product::table.find(&row.sku)).set(*row).execute(c),
+        _ => put_postgres(c, UPDATE, rows),
+    }
+}
+
+fn insert_postgres(c: &mut PgConnection, rows: &[&Product]) -> QueryResult<usize> {
+    match rows {
+        [row] => {
+            diesel::insert_into(product::table).values(*row).on_conflict_do_nothing().execute(c)
+        }
+        _ => put_postgres(c, INSERT, rows),
+    }
+}
 
 fn put_postgres(c: &mut PgConnection, put: &str, rows: &[&Product]) -> QueryResult<usize> {
     if rows.is_empty() {

@@ -6,12 +6,12 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use common::event::NewEvent;
 use common::http::Precondition;
-use common::inventory::{Cause, Sku};
+use common::inventory::{Cause, CauseKind, Sku};
 use diesel::QueryResult;
 use engine::outbox::Outbox;
 
 use super::model::{self, NewAdjustment};
-use super::{Adjustment, ChangeRefusal, Product, ProductContent, events, existing};
+use super::{Adjustment, ChangeRefusal, Product, ProductContent, details, events, existing};
 
 /// Changes of products, in order; each is a version and an event of its own.
 pub(super) struct PendingChanges {
@@ -25,6 +25,8 @@ pub(super) struct PendingChanges {
     changed: BTreeSet<Sku>,
     /// Those of the changed ones of which more than the stock is another.
     replaced: BTreeSet<Sku>,
+    /// Those of them that were removed at some time, whose texts go.
+    removed: BTreeSet<Sku>,
     adjustments: Vec<NewAdjustment>,
     events: Vec<NewEvent>,
 }
@@ -41,6 +43,7 @@ impl PendingChanges {
             products,
             changed: BTreeSet::new(),
             replaced: BTreeSet::new(),
+            removed: BTreeSet::new(),
             adjustments: Vec::new(),
             events: Vec::new(),
         }
@@ -68,6 +71,60 @@ impl PendingChanges {
             Some(before) => before.put(content, self.now),
             None => Product::of(sku, content, self.first, self.now),
         }
+    }
+
+    /// Puts `sku` in or replaces it: it is then as returned, with whether it was not there; or it is said why not.
+    pub(super) fn put(
+        &mut self,
+        sku: &Sku,
+        content: ProductContent,
+        precondition: &Precondition,
+        traceparent: Option<String>,
+    ) -> QueryResult<Result<(Product, bool), ChangeRefusal>> {
+        let current = self.product(sku).filter(|product| !product.removed);
+        let created = current.is_none();
+        let after = match self.put_in(sku, content, current, precondition) {
+            Ok(after) => after,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        self.replace(after.clone(), None, events::cause(CauseKind::Put), traceparent)?;
+        Ok(Ok((after, created)))
+    }
+
+    fn put_in(
+        &self,
+        sku: &Sku,
+        content: ProductContent,
+        current: Option<&Product>,
+        precondition: &Precondition,
+    ) -> Result<Product, ChangeRefusal> {
+        precondition.check(current.map(|product| product.version))?;
+        if current.is_none() {
+            sku.check_as_new()?;
+        }
+        self.next(sku, content)
+    }
+
+    /// Removes `sku`, or says why not.
+    pub(super) fn remove(
+        &mut self,
+        sku: &Sku,
+        precondition: &Precondition,
+        traceparent: Option<String>,
+    ) -> QueryResult<Result<(), ChangeRefusal>> {
+        let tombstone = match self.tombstone(sku, precondition) {
+            Ok(tombstone) => tombstone,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        self.removed.insert(sku.clone());
+        self.replace(tombstone, None, events::cause(CauseKind::Removal), traceparent)?;
+        Ok(Ok(()))
+    }
+
+    fn tombstone(&self, sku: &Sku, precondition: &Precondition) -> Result<Product, ChangeRefusal> {
+        let before = existing(self.product(sku).cloned(), sku)?;
+        precondition.check(Some(before.version))?;
+        Ok(before.tombstone(self.now))
     }
 
     /// Adjusts `sku`, which is then as returned, or says why not.
@@ -136,6 +193,7 @@ impl PendingChanges {
         if !self.write_replaced(conn, &replaced)? {
             return Ok(false);
         }
+        details::delete_all(conn, &self.removed)?;
         model::insert_adjustments(conn, &self.adjustments)?;
         outbox.append(conn, self.events)?;
         Ok(true)

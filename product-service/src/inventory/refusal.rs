@@ -89,9 +89,3 @@ pub enum ChangeError {
     #[error("a product came and went while it was put in")]
     Raced,
 }
-
-impl From<PreconditionFailed> for ChangeError {
-    fn from(failed: PreconditionFailed) -> Self {
-        Self::Refused(failed.into())
-    }
-}

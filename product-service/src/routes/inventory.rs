@@ -1,7 +1,7 @@
 //! The inventory over HTTP: read, put in or replace, adjust, remove.
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Query, ServiceConfig, delete, post, put, resource};
+use actix_web::web::{Bytes, Data, Query, ServiceConfig, delete, post, put, resource};
 use actix_web::{HttpResponse, web};
 use common::clock::Timestamp;
 use common::http::{
@@ -12,12 +12,12 @@ use common::inventory::Sku;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::adjusting::{AdjustProduct, AdjustmentLanes};
+use super::changing::ProductLanes;
 use super::history::{AsOfQuery, HistoryGone};
 use super::problems::problem_of_line;
 use crate::inventory::{
-    self, AdjustedLine, Adjustment, AdjustmentBatch, ChangeRefusal, Inventory, Product,
-    ProductBatch, ProductContent, PutLine, PutLineOutcome,
+    self, AdjustedLine, Adjustment, AdjustmentBatch, ChangeKind, ChangeRefusal, Inventory, Product,
+    ProductBatch, ProductChange, ProductContent, PutLine, PutLineOutcome,
 };
 
 /// A product as clients see it.
@@ -232,26 +232,16 @@ async fn read(
     )
 )]
 async fn replace(
-    inventory: Data<Inventory>,
+    lanes: Data<ProductLanes>,
     sku: Sku,
     precondition: Precondition,
     key: IdempotencyKey,
     trace: TraceParent,
     body: StrictJson<ProductContent>,
 ) -> ProblemResult<HttpResponse> {
-    let content = body.value;
-    let work = move |conn: &mut _, context: &_| {
-        let put = inventory::put(conn, context, &sku, content, &precondition)?;
-        let version = put.product.version;
-        let view = ProductView::from(put.product);
-        if !put.created {
-            return Ok(Reply::json(StatusCode::OK, &view)?.with_version(version));
-        }
-        Ok(Reply::json(StatusCode::CREATED, &view)?
-            .with_version(version)
-            .with_location(format!("/api/v1/inventory/{}", sku.path_segment())))
-    };
-    inventory.write(key, &body.bytes, trace, work).await
+    let (kind, body) = (ChangeKind::Put(body.value), body.bytes);
+    let change = ProductChange { sku, precondition, kind };
+    lanes.write(GroupedRequest { change, key, body, trace }).await
 }
 
 /// Adjust a product's stock
@@ -274,14 +264,15 @@ async fn replace(
     )
 )]
 async fn adjust(
-    lanes: Data<AdjustmentLanes>,
+    lanes: Data<ProductLanes>,
     sku: Sku,
     precondition: Precondition,
     key: IdempotencyKey,
     trace: TraceParent,
     body: StrictJson<Adjustment>,
 ) -> ProblemResult<HttpResponse> {
-    let (change, body) = (AdjustProduct { sku, adjustment: body.value, precondition }, body.bytes);
+    let (kind, body) = (ChangeKind::Adjust(body.value), body.bytes);
+    let change = ProductChange { sku, precondition, kind };
     lanes.write(GroupedRequest { change, key, body, trace }).await
 }
 
@@ -372,17 +363,14 @@ async fn put_batch(
     )
 )]
 async fn remove(
-    inventory: Data<Inventory>,
+    lanes: Data<ProductLanes>,
     sku: Sku,
     precondition: Precondition,
     key: IdempotencyKey,
     trace: TraceParent,
 ) -> ProblemResult<HttpResponse> {
-    let work = move |conn: &mut _, context: &_| {
-        inventory::remove(conn, context, &sku, &precondition)?;
-        Ok(Reply::no_content())
-    };
-    inventory.write(key, b"", trace, work).await
+    let change = ProductChange { sku, precondition, kind: ChangeKind::Remove };
+    lanes.write(GroupedRequest { change, key, body: Bytes::new(), trace }).await
 }
 
 impl From<Product> for ProductView {

@@ -1,6 +1,6 @@
 //! What this service answers under `/api/v1`.
 
-mod adjusting;
+mod changing;
 mod details;
 mod history;
 mod inventory;
@@ -12,7 +12,7 @@ use actix_web::web::ServiceConfig;
 use common::http::query_config;
 use utoipa::OpenApi;
 
-pub use adjusting::{AdjustmentLanes, adjustment_lanes};
+pub use changing::{ProductLanes, product_lanes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -43,7 +43,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// Adds the routes to the scope `/api/v1`; they need `web::Data` of [`crate::inventory::Inventory`], of
-/// [`AdjustmentLanes`] and of [`crate::orders::Orders`].
+/// [`ProductLanes`] and of [`crate::orders::Orders`].
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.app_data(query_config());
     inventory::configure(cfg);

@@ -17,7 +17,9 @@ use order_service::inventory::{InventoryHandler, ProductCopy};
 use order_service::orders::{
     self, CancelOrder, Order, OrderRow, OrderStatus, OrdersListener, PlaceOrder, PlaceOutcome,
 };
-use product_service::inventory::{self as stock, Product};
+use product_service::inventory::{
+    self as stock, ChangeKind, ChangeOutcome, Product, ProductChange,
+};
 use product_service::orders::{OrderDeduction, OrderRecord, OrderState, OrdersHandler};
 use serde_json::json;
 
@@ -99,13 +101,17 @@ impl LoopSimulation {
 
     async fn put(&mut self, sku: &str, quantity: i64) {
         let content = json!({"description": "", "quantity": quantity, "unit_price_minor": 1});
-        let content = serde_json::from_value(content).unwrap();
-        let (context, key) = (self.stock_context(), Sku::parse(sku).unwrap());
+        let change = ProductChange {
+            sku: Sku::parse(sku).unwrap(),
+            precondition: Precondition::default(),
+            kind: ChangeKind::Put(serde_json::from_value(content).unwrap()),
+        };
+        let context = self.stock_context();
         let put = self.product.write(move |conn| {
-            stock::put(conn, &context, &key, content, &Precondition::default())
-                .map_err(Problem::from)
+            let alone = GroupedChange { change: &change, traceparent: None };
+            stock::change_group(conn, &context, &[alone]).map_err(|error| Problem::internal(&error))
         });
-        put.await.unwrap();
+        assert!(matches!(put.await.unwrap()[..], [ChangeOutcome::Created(_)]));
         self.model.stock.insert(sku.to_owned(), quantity);
     }
 

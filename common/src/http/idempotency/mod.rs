@@ -1,7 +1,8 @@
 //! `Idempotency-Key`: the answer to a write is kept with its change, and given again to the same request.
 //!
 //! After the IETF draft "The Idempotency-Key HTTP Header Field": same key and request, same answer; same key and
-//! another body or other preconditions, 422; the first still running, 409. A key belongs to one address, however that
+//! another body or other preconditions, 422; the first still running, 409, but for writes that share transactions
+//! ([`super::GroupWork`]): those wait for it. A key belongs to one address, however that
 //! is spelled. What was refused or failed had no effect and is not kept: it is decided anew each time.
 
 mod kept;

@@ -1,4 +1,4 @@
-//! Single adjustments that share a transaction: each is answered as if it had come alone.
+//! Single changes that share a transaction: each is answered as if it had come alone.
 
 use std::sync::mpsc;
 
@@ -7,9 +7,10 @@ use common::on;
 use diesel::prelude::*;
 use futures::future::join_all;
 use serde_json::json;
+use stockloop_tests::http::TestResponse;
 use stockloop_tests::on_every_database;
 
-use super::product_fixture::{ProductFixture, delta};
+use super::product_fixture::{ProductFixture, content, delta};
 use crate::schema::product;
 
 async fn each_is_decided_after_those_before_it(fixture: &ProductFixture) {
@@ -43,6 +44,89 @@ async fn each_is_decided_after_those_before_it(fixture: &ProductFixture) {
     let versions: Vec<i64> = events.iter().filter(|e| e.key == "A").map(|e| e.version).collect();
     assert_eq!(versions, (1..=11).collect::<Vec<_>>(), "ids must grow with versions");
     assert_eq!(fixture.adjustments().await.len(), 11);
+}
+
+async fn all_kinds_of_changes_are_one_after_the_other(fixture: &ProductFixture) {
+    let done = |answers: &[TestResponse]| answers.iter().filter(|a| a.status.is_success()).count();
+    let mut changes = 0;
+    for round in 0..5 {
+        let news: Vec<String> = (0..4).map(|n| format!("N{round}{n}")).collect();
+        let (puts, adjustments, removals, created, stale) = tokio::join!(
+            join_all((1..5).map(|n| fixture.put("A", &[], content(n)))),
+            join_all((0..4).map(|_| fixture.adjust("A", &[], delta(-1)))),
+            join_all((0..2).map(|_| fixture.delete("A", &[]))),
+            join_all(news.iter().map(|sku| fixture.put(sku, &[], content(1)))),
+            fixture.put("A", &[("if-match", "\"0\"")], content(9)),
+        );
+        assert_eq!(done(&puts), 4, "{puts:?}");
+        assert!(created.iter().all(|one| one.status == 201), "{created:?}");
+        stale.assert_problem(412, "precondition-failed", "");
+        changes += done(&puts) + done(&adjustments) + done(&removals);
+    }
+    let events = fixture.events().await;
+    let versions: Vec<i64> = events.iter().filter(|e| e.key == "A").map(|e| e.version).collect();
+    let last = i64::try_from(changes).unwrap();
+    assert_eq!(versions, (1..=last).collect::<Vec<_>>(), "each is a version of its own");
+    let row = fixture.rows().await.remove(0);
+    assert_eq!(row.version, last);
+    let payloads = fixture.payloads().await;
+    let told = payloads.iter().rfind(|payload| payload["sku"] == "A").unwrap();
+    assert_eq!((&told["quantity"], &told["removed"]), (&json!(row.quantity), &json!(row.removed)));
+    assert_eq!(fixture.rows().await.len(), 21);
+}
+
+async fn a_removal_takes_the_texts_along_whatever_comes_after(fixture: &ProductFixture) {
+    let details = json!({"long_description": "A heart.", "supplier": "ACME"});
+    for sku in ["A", "B", "C"] {
+        fixture.stock(sku, 1).await;
+        let path = format!("/inventory/{sku}/details");
+        assert_eq!(fixture.send("PUT", &path, &[], details.clone()).await.status, 200);
+    }
+    let (removed, kept) = tokio::join!(
+        join_all(["A", "B"].map(|sku| fixture.delete(sku, &[]))),
+        fixture.put("C", &[], content(5)),
+    );
+    assert!(removed.iter().all(|one| one.status == 204), "{removed:?}");
+    assert_eq!(kept.status, 200);
+    join_all(["A", "B"].map(|sku| fixture.put(sku, &[], content(1)))).await;
+    for (sku, supplier) in [("A", json!(null)), ("B", json!(null)), ("C", json!("ACME"))] {
+        let details = fixture.get(&format!("/inventory/{sku}/details")).await.ok();
+        assert_eq!(details["supplier"], supplier, "{sku}");
+    }
+}
+
+/// What is not there can't be locked: the insert waits, and finds that it is.
+async fn what_another_one_puts_in_meanwhile_is_replaced(fixture: &ProductFixture) {
+    if fixture.inventory.db.backend() == Backend::Sqlite {
+        // There is one writer.
+        return;
+    }
+    let (inserted, is_inserted) = tokio::sync::oneshot::channel();
+    let db = fixture.inventory.db.clone();
+    let other = tokio::spawn(async move {
+        let put_in = move |conn: &mut Conn| {
+            conn.batch_execute(
+                "INSERT INTO product (sku, description, quantity, unit_price_minor, allow_backorder, removed, \
+                 version, updated_us) VALUES ('A', 'THEIRS', 5, 1, false, false, 1, 1)",
+            )?;
+            let _ = inserted.send(());
+            // Until the other one waits for it.
+            conn.batch_execute(
+                "DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND datname = current_database()) LOOP PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP; END $$",
+            )
+            .map_err(DbError::from)
+        };
+        db.write(put_in).await
+    });
+    is_inserted.await.unwrap();
+    let (put, new) =
+        tokio::join!(fixture.put("A", &[], content(7)), fixture.put("B", &[], content(1)));
+    other.await.unwrap().unwrap();
+    assert_eq!((put.status.as_u16(), put.header("etag")), (200, "\"2\""));
+    assert_eq!(new.status, 201);
+    let events = fixture.events().await;
+    assert_eq!(events.len(), 2, "what was rolled back left no event");
 }
 
 async fn each_keeps_its_own_answer(fixture: &ProductFixture) {
@@ -94,6 +178,13 @@ async fn a_failure_is_of_one_alone(fixture: &ProductFixture) {
             join_all(["A", "B", "C"].map(|sku| fixture.adjust(sku, &[], poison.clone()))),
             join_all(["B", "C"].map(|sku| fixture.adjust(sku, &[], delta(-1)))),
         );
+        let (put, broken_too, gone) = tokio::join!(
+            fixture.put("D", &[], content(1)),
+            fixture.adjust("A", &[], poison.clone()),
+            fixture.delete("E", &[]),
+        );
+        assert!(put.status.is_success(), "{put:?}");
+        assert_eq!((broken_too.status.as_u16(), gone.status.as_u16()), (500, 404));
         for answer in well.iter().chain(&also_well) {
             assert_eq!(answer.status, 200, "{answer:?}");
         }
@@ -102,7 +193,7 @@ async fn a_failure_is_of_one_alone(fixture: &ProductFixture) {
         }
     }
     let left: Vec<i64> = fixture.rows().await.iter().map(|row| row.quantity).collect();
-    assert_eq!(left, [5, 17, 17]);
+    assert_eq!(left, [5, 17, 17, 1]);
 }
 
 async fn none_waits_for_what_another_writer_holds(fixture: &ProductFixture) {
@@ -135,7 +226,9 @@ async fn none_waits_for_what_another_writer_holds(fixture: &ProductFixture) {
         }
         give_back.send(()).unwrap();
     };
-    let (at_a, ()) = tokio::join!(at_a, others);
+    let (at_a, stale, ()) =
+        tokio::join!(at_a, fixture.put("A", &[("if-match", "\"9\"")], content(1)), others);
+    stale.assert_problem(412, "precondition-failed", "");
     for answer in at_a {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -147,6 +240,9 @@ async fn none_waits_for_what_another_writer_holds(fixture: &ProductFixture) {
 
 on_every_database!(&ProductFixture::new =>
     each_is_decided_after_those_before_it,
+    all_kinds_of_changes_are_one_after_the_other,
+    a_removal_takes_the_texts_along_whatever_comes_after,
+    what_another_one_puts_in_meanwhile_is_replaced,
     each_keeps_its_own_answer,
     a_failure_is_of_one_alone,
     none_waits_for_what_another_writer_holds,

@@ -20,14 +20,14 @@ use stockloop_tests::http::{self, TestResponse};
 
 use crate::inventory::{Inventory, Product};
 use crate::orders::Orders;
-use crate::routes::{self, AdjustmentLanes};
+use crate::routes::{self, ProductLanes};
 use crate::schema::{MIGRATIONS, adjustment, product};
 
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000);
 
 pub(crate) struct ProductFixture {
     pub(crate) inventory: Inventory,
-    lanes: Data<AdjustmentLanes>,
+    lanes: Data<ProductLanes>,
     pub(crate) clock: ManualClock,
     _database: TestDatabase,
 }
@@ -42,7 +42,7 @@ impl ProductFixture {
         let env = Env::seeded(Arc::new(clock.clone()), 1);
         let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
         let inventory = Inventory { db, env, outbox, keys: KeysInProgress::default() };
-        let lanes = Data::new(routes::adjustment_lanes(&inventory));
+        let lanes = Data::new(routes::product_lanes(&inventory));
         Self { inventory, lanes, clock, _database: database }
     }
 
