@@ -272,7 +272,7 @@ mod tests {
         let rows = [case(vec![drained(100.0, 400.0, 5.0)]).row(), case(vec![without_limit]).row()];
         let expected = "Drained
 
-relay  events  service/s  producer/s  share  spread  product CPU s  product peak MB
+relay  events  service/s  producer/s  share   spread  product CPU s  product peak MB
   log     500        100         400   0.25  100–100            1.0                5
   log     500         50           -      -    50–50            0.5                5
 ";
