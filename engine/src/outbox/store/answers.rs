@@ -132,7 +132,10 @@ pub(crate) fn behind(conn: &mut Conn, topic: &str, consumer: &str) -> QueryResul
     Ok(reached.into_iter().filter_map(behind).collect())
 }
 
-/// Events behind `after` that were sent and are open, in the order of their ids, and that `consumer` has answered for good.
+/// Events behind `after` that are open, in the order of their ids, and that `consumer` has answered for good.
+///
+/// An answer may be faster than the note of the send: what is not noted yet is found from the answers, which are few
+/// behind the oldest event that waits, where the backlog may be long.
 pub(in crate::outbox) fn answered_and_open(
     conn: &mut Conn,
     consumer: &str,
@@ -148,8 +151,17 @@ pub(in crate::outbox) fn answered_and_open(
              ORDER BY o.id LIMIT ${limit}) {table}"
         )
     };
-    let sql = format!("{} UNION ALL {}", of("outbox_sent", 1), of("outbox_failed", 4));
+    let unnoted = "SELECT id FROM (SELECT a.event_id AS id FROM outbox_answer a \
+                     WHERE a.event_id > $7 AND a.event_id >= (SELECT id FROM outbox_pending ORDER BY id LIMIT 1) \
+                       AND a.consumer = $8 AND a.outcome < 2 \
+                       AND EXISTS (SELECT 1 FROM outbox_pending p WHERE p.id = a.event_id) \
+                     ORDER BY a.event_id LIMIT $9) outbox_pending";
+    let (sent, failed) = (of("outbox_sent", 1), of("outbox_failed", 4));
+    let sql = format!("{sent} UNION ALL {failed} UNION ALL {unnoted}");
     let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
+        .bind::<EventIdSql, _>(after)
+        .bind::<Text, _>(consumer)
+        .bind::<BigInt, _>(limit)
         .bind::<EventIdSql, _>(after)
         .bind::<Text, _>(consumer)
         .bind::<BigInt, _>(limit)

@@ -24,6 +24,7 @@ on_every_database!(OutboxFixture::new =>
     a_silence_ends_with_the_role,
     a_silence_is_that_of_one,
     who_is_retired_holds_nothing_up,
+    an_answer_that_overtook_the_note_of_its_send_is_let_off,
     the_last_required_one_can_not_go,
     what_nobody_else_was_asked_about_waits_for_the_others,
     the_settings_are_registered_once,
@@ -329,6 +330,19 @@ async fn who_is_retired_holds_nothing_up(fixture: OutboxFixture) {
     assert_eq!((late.foreign, late.advanced.settled.len()), (0, 0));
     fixture.settle(vec![fixture.ack_of(FIRST, waiting[2], 1, Verdict::Success)]).await;
     assert_eq!(fixture.status_of(waiting[2]).await, Status::Processed);
+}
+
+/// Else it would be SENT, and wait for nobody: neither silent nor overdue.
+async fn an_answer_that_overtook_the_note_of_its_send_is_let_off(fixture: OutboxFixture) {
+    fixture.register(SEARCH, Role::Required).await;
+    let early = fixture.append(SNAPSHOT, "A", 1).await;
+    let unsent = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.settle(vec![fixture.ack_of(FIRST, early, 1, Verdict::Success)]).await;
+    assert_eq!(fixture.status_of(early).await, Status::Pending, "it owes an answer to search");
+    fixture.retire(SEARCH).await.unwrap();
+    assert_eq!(fixture.let_off_all().await, 1);
+    assert_eq!(fixture.status_of(early).await, Status::Processed);
+    assert_eq!(fixture.status_of(unsent).await, Status::Pending);
 }
 
 async fn the_last_required_one_can_not_go(fixture: OutboxFixture) {
