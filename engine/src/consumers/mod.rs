@@ -61,7 +61,8 @@ impl Consumers {
         Ok(Self::of(model::all(conn)?, ""))
     }
 
-    fn of(rows: Vec<Consumer>, first: &str) -> Self {
+    /// Those of `rows`, the whole registry; `first` is the one that the settings name.
+    pub fn of(rows: Vec<Consumer>, first: &str) -> Self {
         let letting_off = rows.iter().any(|one| one.letting_off);
         let is_known = first.is_empty() || rows.iter().any(|one| one.name == first);
         let (mut active, retired): (Vec<_>, Vec<_>) =

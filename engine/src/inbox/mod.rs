@@ -17,4 +17,6 @@ pub use apply::{Applied, Inbox};
 pub use consumer::{EventSource, InboxConsumer};
 pub use evidence::Control;
 pub use model::{CopyVersion, Detail, Handler, HandlerOutcome};
-pub use snapshots::{AppliedSnapshots, Snapshot, SnapshotCopy, apply_snapshots};
+pub use snapshots::{
+    AppliedSnapshots, Newest, Snapshot, SnapshotCopy, apply_snapshots, newest_of, outcomes_of,
+};

@@ -66,7 +66,7 @@ pub fn apply_snapshots<C: SnapshotCopy, E: ToString>(
     conn: &mut Conn,
     arrivals: &[Result<C::State, E>],
 ) -> QueryResult<AppliedSnapshots> {
-    let newest = fold(arrivals);
+    let newest = newest_of(arrivals);
     let states: Vec<&C::State> = newest.values().map(|(_, state)| *state).collect();
     let written = match states.is_empty() {
         true => BTreeSet::new(),
@@ -80,7 +80,18 @@ pub fn apply_snapshots<C: SnapshotCopy, E: ToString>(
     for (key, (_, state)) in newest.iter().filter(|(key, _)| written.contains(**key)) {
         versions.insert((*key).to_owned(), state.version());
     }
-    let outcome = |(place, arrival): (usize, &Result<C::State, E>)| match arrival {
+    let outcomes = outcomes_of(arrivals, &newest, &written, &versions);
+    Ok(AppliedSnapshots { outcomes, versions })
+}
+
+/// The answers to a batch of which the keys `written` took their newest state; `versions` is how far the copy is then.
+pub fn outcomes_of<S: Snapshot, E: ToString>(
+    arrivals: &[Result<S, E>],
+    newest: &Newest<'_, S>,
+    written: &BTreeSet<String>,
+    versions: &BTreeMap<String, CopyVersion>,
+) -> Vec<HandlerOutcome> {
+    let outcome = |(place, arrival): (usize, &Result<S, E>)| match arrival {
         Ok(state) => {
             let is_newest = newest.get(state.key()).is_some_and(|(newest, _)| *newest == place);
             let is_applied = is_newest && written.contains(state.key());
@@ -90,13 +101,15 @@ pub fn apply_snapshots<C: SnapshotCopy, E: ToString>(
         }
         Err(error) => HandlerOutcome::Failed { error: error.to_string(), retryable: false },
     };
-    let outcomes = arrivals.iter().enumerate().map(outcome).collect();
-    Ok(AppliedSnapshots { outcomes, versions })
+    arrivals.iter().enumerate().map(outcome).collect()
 }
 
-/// The highest (epoch, version) of each key and its place in the batch, the first of equals; sorted by key.
-fn fold<S: Snapshot, E>(arrivals: &[Result<S, E>]) -> BTreeMap<&str, (usize, &S)> {
-    let mut newest: BTreeMap<&str, (usize, &S)> = BTreeMap::new();
+/// The newest state of each key of a batch, and its place there; sorted by key.
+pub type Newest<'a, S> = BTreeMap<&'a str, (usize, &'a S)>;
+
+/// Folds a batch to the highest (epoch, version) of each key, the first of equals.
+pub fn newest_of<S: Snapshot, E>(arrivals: &[Result<S, E>]) -> Newest<'_, S> {
+    let mut newest: Newest<'_, S> = BTreeMap::new();
     for (place, arrival) in arrivals.iter().enumerate() {
         let Ok(state) = arrival else { continue };
         let known = newest.entry(state.key()).or_insert((place, state));

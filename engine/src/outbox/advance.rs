@@ -159,23 +159,12 @@ impl<'a> UpdateBatch<'a> {
         }
     }
 
-    /// An answer proves that its consumer has got to the message that it answers, and no further.
+    /// How far its consumer is known to be after an answer.
     fn note_answer(&mut self, row: &OpenRow, ack: &Ack) {
         let Some(partition) = row.partition else { return };
-        let proven = match (ack.partition, ack.offset) {
-            // What lies behind the last send of its event was said of a topic that was made anew since.
-            (Some(answered), Some(offset)) => row
-                .sent_offset
-                .filter(|sent| answered == partition && offset <= *sent)
-                .map(|_| offset),
-            // An older consumer: the attempt tells which send it was, unless that was repeated.
-            _ => {
-                row.sent_offset.filter(|_| row.status == Status::Sent && row.attempt == ack.attempt)
-            }
-        };
         let heard = (ack.consumer.clone(), partition);
         let answered = self.done.answered.entry(heard).or_default();
-        *answered = (*answered).max(proven);
+        *answered = (*answered).max(row.proven_by(ack));
     }
 
     fn record_history(&mut self, row: &OpenRow, update: &Update, next: &Transition) {

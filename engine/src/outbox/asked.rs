@@ -7,7 +7,8 @@ use common::event::EventKind;
 use common::ids::EventId;
 use diesel::QueryResult;
 
-use super::model::{AnswerRow, Said};
+use super::answers::{Answers, Meaning};
+use super::model::AnswerRow;
 use super::state::Trigger;
 use super::store;
 use crate::consumers::Consumers;
@@ -17,7 +18,7 @@ use crate::kafka::Ack;
 /// nothing: its answer is the event's.
 pub(super) struct Asked<'a> {
     consumers: Option<&'a Consumers>,
-    answers: BTreeMap<EventId, Vec<AnswerRow>>,
+    answers: BTreeMap<EventId, Answers>,
     /// What is new: of which event, and who said it.
     changed: BTreeSet<(EventId, String)>,
 }
@@ -30,57 +31,35 @@ impl<'a> Asked<'a> {
         ids: &[EventId],
     ) -> QueryResult<Self> {
         let consumers = consumers.filter(|consumers| consumers.share_events());
-        let mut answers: BTreeMap<EventId, Vec<AnswerRow>> = BTreeMap::new();
+        let mut answers: BTreeMap<EventId, Answers> = BTreeMap::new();
         if consumers.is_some() {
             for row in store::answers(conn, ids)? {
-                answers.entry(row.event_id).or_default().push(row);
+                answers.entry(row.event_id).or_default().extend([row]);
             }
         }
         Ok(Self { consumers, answers, changed: BTreeSet::new() })
     }
 
-    /// Takes an answer down, and returns what it means for its event: an answer for good counts once it is the last that
-    /// is owed; what a consumer says after such an answer is nothing new.
+    /// Takes an answer down, and returns what it means for its event.
     pub(super) fn take(&mut self, ack: &Ack, kind: EventKind, trigger: Trigger) -> Trigger {
         let Some(consumers) = self.consumers else { return trigger };
-        let row = AnswerRow::of(ack.clone(), kind);
-        let is_final = row.is_final();
-        let said = self.answers.entry(ack.event_id).or_default();
-        let earlier = said.iter().position(|one| one.consumer == row.consumer);
-        match earlier.and_then(|at| said.get_mut(at)) {
-            Some(earlier) if earlier.is_final() => {}
-            Some(earlier) => {
-                *earlier = AnswerRow { failures: earlier.failures + row.failures, ..row };
-                self.changed.insert((ack.event_id, ack.consumer.clone()));
-            }
-            None => {
-                said.push(row);
-                self.changed.insert((ack.event_id, ack.consumer.clone()));
-            }
+        let answers = self.answers.entry(ack.event_id).or_default();
+        let Meaning { trigger, is_new } = answers.take(consumers, ack, kind, trigger);
+        if is_new {
+            self.changed.insert((ack.event_id, ack.consumer.clone()));
         }
-        let had_answered = said.iter().any(|one| one.consumer == ack.consumer && one.is_final());
-        match (is_final, had_answered, owes(consumers, said, ack.event_id)) {
-            (true, _, Some(_)) | (false, true, _) => Trigger::Answered,
-            _ => trigger,
-        }
+        trigger
     }
 
     /// Whether nobody owes an answer to `id` any more.
     pub(super) fn is_settled(&self, id: EventId) -> bool {
-        let said = self.answers.get(&id);
-        let is_any = said.is_some_and(|said| said.iter().any(AnswerRow::is_final));
-        let owed = |consumers| owes(consumers, said.map_or(&[], Vec::as_slice), id);
-        is_any && self.consumers.and_then(owed).is_none()
+        let known = self.consumers.zip(self.answers.get(&id));
+        known.is_some_and(|(consumers, answers)| answers.are_enough(consumers, id))
     }
 
-    /// The answer that stands for all: a REJECTED one before others, and that of the first consumer before others.
+    /// The answer that stands for all.
     pub(super) fn decisive(&self, id: EventId) -> Option<AnswerRow> {
-        let first = self.consumers.map(Consumers::first);
-        let said = self.answers.get(&id)?.iter().filter(|one| one.is_final());
-        let rank = |one: &&AnswerRow| {
-            (one.outcome == Said::Rejected, Some(one.consumer.as_str()) == first)
-        };
-        said.max_by_key(rank).cloned()
+        self.answers.get(&id)?.decisive(self.consumers?).cloned()
     }
 
     /// Whether more than one consumer is asked, so that what is told has to say which.
@@ -90,20 +69,11 @@ impl<'a> Asked<'a> {
 
     /// Writes down what is new, and nothing besides: what others said of the same events is there.
     pub(super) fn save(&self, conn: &mut Conn) -> QueryResult<()> {
-        let row = |(id, consumer): &(EventId, String)| {
-            self.answers.get(id)?.iter().find(|one| one.consumer == *consumer).cloned()
-        };
+        let row = |(id, consumer): &(EventId, String)| self.answers.get(id)?.of(consumer).cloned();
         let rows: Vec<AnswerRow> = self.changed.iter().filter_map(row).collect();
         match rows.is_empty() {
             true => Ok(()),
             false => store::save_answers(conn, &rows),
         }
     }
-}
-
-/// One that still owes an answer to `id`.
-fn owes<'a>(consumers: &'a Consumers, said: &[AnswerRow], id: EventId) -> Option<&'a str> {
-    let has_answered = |name: &str| said.iter().any(|one| one.consumer == name && one.is_final());
-    let mut asked = consumers.asked_about(id).map(|one| one.name.as_str());
-    asked.find(|name| !has_answered(name))
 }

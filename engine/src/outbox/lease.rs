@@ -45,10 +45,21 @@ impl LeaseSet {
         Instant::now() < self.until
     }
 
+    /// Whether it shows the newest `token` of `shard`: else somebody else has taken it since.
+    pub fn proves(&self, shard: i16, token: i64) -> bool {
+        self.tokens.get(&shard) == Some(&token)
+    }
+
     /// Whether this is the instance that does what only one does.
     pub fn is_first(&self) -> bool {
         self.is_valid() && self.tokens.contains_key(&FIRST)
     }
+}
+
+/// How long an instance uses leases of this length, counted from before it asks for them: it stops well before they end,
+/// by whatever its clock is slower than the database's.
+pub fn usable(lease: Duration) -> Duration {
+    lease.mul_f64(0.7)
 }
 
 /// How an instance shares what there is to send.
@@ -80,7 +91,7 @@ pub async fn renew_share(
     share: Share,
 ) -> Result<LeaseSet, DbError> {
     // Counted from before the statement: the database's clock starts the lease no earlier.
-    let until = Instant::now() + lease.mul_f64(0.7);
+    let until = Instant::now() + usable(lease);
     let name = owner.to_owned();
     let (tokens, members) =
         db.write(move |conn| renew_in(conn, &name, lease, share).map_err(DbError::from)).await?;

@@ -2,6 +2,7 @@
 
 mod acks;
 mod advance;
+mod answers;
 mod append;
 mod asked;
 mod class;
@@ -37,6 +38,7 @@ mod update;
 mod watched;
 
 pub use acks::{Settlement, Settler, check_answers};
+pub use answers::{Answers, Meaning};
 pub use append::{AppendWatch, Outbox, SHARDS, partition_of, shard_of};
 pub use class::{NO_ANSWER, NO_ERROR_NOTED, error_class};
 pub use first_attempts::FirstAttempts;
@@ -44,7 +46,7 @@ pub(crate) use first_attempts::{UNTIL_SEEN, seen_within};
 pub use found::{ConsumerAnswer, Found, LastError, answers_of, class_or_now, last_errors};
 pub use in_flight::InFlight;
 pub use kept::{KeptCount, Walk, count_kept_of, count_kept_since, kept_states, kept_version_at};
-pub use lease::{Instance, LeaseSet, Share, instances, release, renew, renew_share};
+pub use lease::{Instance, LeaseSet, Share, instances, release, renew, renew_share, usable};
 pub use let_off::LetOff;
 pub use listener::{EventChange, EventUpdate, Listener};
 pub use log::{LogError, LogReader, SlotState, Unused, drop_unused_slot, slot_state};

@@ -12,6 +12,7 @@ use common::retry::Backoff;
 
 use super::listener::Listener;
 use super::model::OpenRow;
+use crate::kafka::{Ack, Verdict};
 
 /// What the consumer said about one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,18 @@ pub enum Trigger {
     Resolved,
 }
 
+impl Trigger {
+    /// What `ack` is to its event, where it is the only one that is waited for.
+    pub fn answered_by(ack: &Ack) -> Self {
+        let outcome = match ack.outcome {
+            Verdict::Success => AckOutcome::Success,
+            Verdict::Rejected => AckOutcome::Rejected,
+            Verdict::Failed => AckOutcome::Failed { retryable: ack.retryable },
+        };
+        Self::Acked { attempt: ack.attempt, outcome }
+    }
+}
+
 /// What a trigger does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition {
@@ -114,6 +127,21 @@ impl OpenRow {
             Status::Sent => self.attempt == attempt,
             Status::Pending => self.attempt + 1 == attempt && attempt <= self.attempt_limit,
             Status::Exhausted | Status::Processed => false,
+        }
+    }
+
+    /// How far in its partition `ack` proves its consumer to be: to the message that it answers, and no further.
+    pub fn proven_by(&self, ack: &Ack) -> Option<i64> {
+        match (ack.partition, ack.offset) {
+            // What lies behind the last send of its event was said of a topic that was made anew since.
+            (Some(answered), Some(offset)) => self
+                .sent_offset
+                .filter(|sent| self.partition == Some(answered) && offset <= *sent)
+                .map(|_| offset),
+            // An older consumer: the attempt tells which send it was, unless that was repeated.
+            _ => self
+                .sent_offset
+                .filter(|_| self.status == Status::Sent && self.attempt == ack.attempt),
         }
     }
 }

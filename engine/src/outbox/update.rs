@@ -9,7 +9,7 @@ use common::telemetry::few_for_the_log;
 use common::trace_context::trace_id;
 
 use super::model::OpenRow;
-use super::state::{AckOutcome, Trigger};
+use super::state::Trigger;
 use crate::kafka::{Ack, Verdict};
 
 /// Something that happened to one event, with what its history has to say of it.
@@ -31,15 +31,9 @@ impl Update {
     }
 
     pub(super) fn answered(ack: Ack) -> Self {
-        let outcome = match ack.outcome {
-            Verdict::Success => AckOutcome::Success,
-            Verdict::Rejected => AckOutcome::Rejected,
-            Verdict::Failed => AckOutcome::Failed { retryable: ack.retryable },
-        };
-        let trigger = Trigger::Acked { attempt: ack.attempt, outcome };
         Self {
             id: ack.event_id,
-            trigger,
+            trigger: Trigger::answered_by(&ack),
             error: ack.error.clone(),
             by_whom: None,
             consumer: Some(ack.consumer.clone()),

@@ -42,7 +42,7 @@ pub(in crate::outbox) fn fence(
         Conn::Pg(c) => mine.for_share().load(c)?,
         Conn::Sqlite(c) => mine.load(c)?,
     };
-    let valid = rows.into_iter().filter(|(shard, token)| held.tokens.get(shard) == Some(token));
+    let valid = rows.into_iter().filter(|(shard, token)| held.proves(*shard, *token));
     Ok(valid.map(|(shard, _)| shard).collect())
 }
 
