@@ -35,7 +35,7 @@ use super::state::{Policy, Trigger};
 use super::store::{self, DueRow};
 use super::turn::{After, BETWEEN_READS, Log, Turn};
 use super::update::Update;
-use crate::kafka::Producer;
+use crate::kafka::{Producer, SendError};
 
 /// What a relay works with.
 #[derive(Clone)]
@@ -91,8 +91,8 @@ struct UnderWay {
     shards: BTreeSet<i16>,
     /// By partition, how many the broker has neither confirmed nor refused.
     sends: BTreeMap<i32, usize>,
-    /// By partition, the task of the last of them.
-    last: BTreeMap<i32, JoinHandle<()>>,
+    /// By partition, the task of the last of them, and why it could not send if it could not.
+    last: BTreeMap<i32, JoinHandle<Option<SendError>>>,
     /// Those that the broker has answered.
     answered: Vec<PartitionSend>,
     /// What was noted and not told: the step failed otherwise.
@@ -142,7 +142,7 @@ enum Begun {
     All,
     /// There is more, and it can be read at once.
     More,
-    /// There may be more, behind what is on its way.
+    /// There may be more in shards that could not be read, since what is on its way is not noted yet.
     Behind,
 }
 
@@ -218,6 +218,7 @@ impl Relay {
         while let Ok(send) = under_way.done.try_recv() {
             self.answered(&mut under_way, send);
         }
+        let frees_shards = !under_way.answered.is_empty();
         let begun = match self.partitions().await {
             Ok(partitions) => self.begin_and_note(held, partitions, &mut under_way).await?,
             Err(cause) => {
@@ -233,6 +234,8 @@ impl Relay {
             }
             // The next step reads on while these are on their way.
             Begun::More => false,
+            // They could not be read before, and nothing else may come that wakes the relay.
+            Begun::Behind if frees_shards => false,
             Begun::Behind => {
                 let deadline = Instant::now() + self.parts.patience;
                 !self.wait_for_one(&mut under_way, deadline).await
@@ -308,9 +311,12 @@ impl Relay {
         if room.is_empty() || !held.is_valid() {
             return Ok(Begun::All);
         }
-        room.retain(|partition, _| self.may_be_sent_to(*partition, under_way));
-        let mut shards = self.shards_in_turn(held, &room, partitions);
-        shards.retain(|shard| !under_way.shards.contains(shard));
+        let with_room = room.len();
+        room.retain(|partition, _| self.may_be_sent_to(*partition, partitions, under_way));
+        let in_turn = self.shards_in_turn(held, &room, partitions);
+        let is_free = |shard: &i16| !under_way.shards.contains(shard);
+        let shards: Vec<i16> = in_turn.iter().copied().filter(is_free).collect();
+        let all_read = room.len() == with_room && shards.len() == in_turn.len();
         if shards.is_empty() {
             return Ok(Begun::Behind);
         }
@@ -323,8 +329,7 @@ impl Relay {
         };
         if is_tables {
             // Where there was something, there may be more of what was on its way and could not be read.
-            let has_gaps = found > 0 && !under_way.shards.is_empty();
-            self.turn().read(found >= self.batch(), has_gaps);
+            self.turn().read(found >= self.batch(), found > 0 && !all_read);
         }
         for (partition, (rows, origin)) in batches {
             under_way.begin(partition, &rows);
@@ -332,12 +337,19 @@ impl Relay {
             let previous = under_way.last.remove(&partition);
             let send = tokio::spawn(async move {
                 // One after the other, so that what is noted later has the greater offsets.
-                if let Some(previous) = previous {
-                    _ = previous.await;
-                }
+                let trouble = match previous {
+                    Some(previous) => previous.await.ok().flatten(),
+                    None => None,
+                };
+                let sent = match trouble {
+                    Some(trouble) => PartitionSend::not_begun(partition, rows, origin, &trouble),
+                    None => parts.send(partition, rows, origin).await,
+                };
+                let trouble = sent.trouble().cloned();
                 // Nobody hears it any more when the relay has ended.
-                _ = tell.send(parts.send(partition, rows, origin).await);
+                _ = tell.send(sent);
                 parts.woken.notify_one();
+                trouble
             });
             under_way.last.insert(partition, send);
         }
@@ -349,13 +361,20 @@ impl Relay {
         if after == After::Later {
             self.wake_in(BETWEEN_READS);
         }
-        Ok(if after == After::Again { Begun::More } else { Begun::All })
+        Ok(match after {
+            After::Again => Begun::More,
+            _ if all_read => Begun::All,
+            _ => Begun::Behind,
+        })
     }
 
-    /// Whether another send may begin. A partition that gave trouble before has one at a time.
-    fn may_be_sent_to(&self, partition: i32, under_way: &UnderWay) -> bool {
-        let most = if self.backoff.is_troubled(partition) { 1 } else { SENDS };
-        under_way.sends.get(&partition).is_none_or(|sends| *sends < most)
+    /// Whether another send may begin; to a partition that gave trouble before, only when all of the last one is noted.
+    fn may_be_sent_to(&self, partition: i32, partitions: i32, under_way: &UnderWay) -> bool {
+        let is_of_it = |shard: &i16| partition_of(*shard, partitions) == partition;
+        if self.backoff.is_troubled(partition) {
+            return !under_way.shards.iter().any(is_of_it);
+        }
+        under_way.sends.get(&partition).is_none_or(|sends| *sends < SENDS)
     }
 
     pub(super) fn wake_in(&self, pause: Duration) {
@@ -385,7 +404,10 @@ impl Relay {
     /// The broker has answered: before anything else is sent, it is known where there is trouble.
     fn answered(&self, under_way: &mut UnderWay, send: PartitionSend) {
         match send.trouble() {
-            Some(cause) => self.backoff.begin(send.partition, cause, self.parts.env.chance()),
+            Some(trouble) => {
+                let chance = self.parts.env.chance();
+                self.backoff.begin(send.partition, trouble.to_string(), chance);
+            }
             None => self.backoff.end(send.partition),
         }
         under_way.answer(send);

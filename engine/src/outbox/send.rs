@@ -27,13 +27,21 @@ pub(super) struct PartitionSend {
 }
 
 impl PartitionSend {
+    /// One that is given up before it begins: what went to the partition before it met `trouble`.
+    pub(super) fn not_begun(
+        partition: i32,
+        rows: Vec<DueRow>,
+        origin: Origin,
+        trouble: &SendError,
+    ) -> Self {
+        let results = rows.iter().map(|_| Err(trouble.clone())).collect();
+        Self { partition, rows, results, at: Timestamp::default(), origin }
+    }
+
     /// Why the broker did not take all of it, if others can be sent to the partition later.
-    pub(super) fn trouble(&self) -> Option<String> {
-        let failure = |result: &Result<Offset, SendError>| match result {
-            Err(error @ SendError::Broker(_)) => Some(error.to_string()),
-            _ => None,
-        };
-        self.results.iter().find_map(failure)
+    pub(super) fn trouble(&self) -> Option<&SendError> {
+        let failures = self.results.iter().filter_map(|result| result.as_ref().err());
+        failures.into_iter().find(|error| matches!(error, SendError::Broker(_)))
     }
 }
 

@@ -16,6 +16,7 @@ on_every_database!(OutboxFixture::new =>
     a_late_commit_is_not_passed_by,
     a_key_goes_out_in_the_order_of_its_versions,
     a_backlog_goes_out_once_and_in_order,
+    what_waits_behind_a_slow_send_needs_no_other_wake_up,
     what_had_no_room_is_sent_later,
     two_relays_keep_within_one_cap,
 );
@@ -209,6 +210,25 @@ async fn a_backlog_goes_out_once_and_in_order(fixture: OutboxFixture) {
     let end = |of| places.iter().filter(|(_, own, ..)| *own == of).map(|place| place.2 + 1).max();
     let on_the_topic: i64 = (0..2).filter_map(end).sum();
     assert_eq!(on_the_topic, i64::try_from(all).unwrap(), "each is there once");
+}
+
+async fn what_waits_behind_a_slow_send_needs_no_other_wake_up(fixture: OutboxFixture) {
+    let broker = broker();
+    // It waits for no answer, as if each took longer than that.
+    let relay = fixture.relay(&broker, 10_000).patient_for(Duration::ZERO);
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    let changes = (1..=250).map(|version| change("A", version)).collect();
+    let outbox = fixture.outbox.clone();
+    fixture.run(move |conn| outbox.append(conn, changes)).await;
+    let mut sent = 0;
+    while sent < 250 {
+        let outcome = relay.run_once(&held).await.unwrap();
+        sent += outcome.sent;
+        if outcome.drained && sent < 250 {
+            let woken = relay.parts.woken.notified();
+            tokio::time::timeout(Duration::from_secs(10), woken).await.expect("a wake-up");
+        }
+    }
 }
 
 async fn what_had_no_room_is_sent_later(fixture: OutboxFixture) {
