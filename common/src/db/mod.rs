@@ -8,6 +8,7 @@ mod bisect;
 mod check;
 mod fault;
 mod gate;
+mod kept;
 mod listen;
 mod location;
 mod migrate;
@@ -26,12 +27,13 @@ use std::time::Duration;
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::pg::PgConnection;
 use diesel::sqlite::SqliteConnection;
-use diesel::{QueryResult, RunQueryDsl, sql_query};
+use diesel::{Connection, QueryResult, RunQueryDsl, sql_query};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use bisect::bisect;
 pub use fault::Fault;
+pub use kept::Kept;
 pub use listen::Subscription;
 pub use location::{Backend, Location, LocationError};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
@@ -112,11 +114,24 @@ impl Conn {
         E: From<diesel::result::Error>,
     {
         match (&mut *self, pooler) {
-            (Self::Pg(c), Pooler::Transaction) => {
-                AnsiTransactionManager::begin_transaction_sql(c, pooler::BEGIN)?;
-            }
+            (Self::Pg(c), Pooler::Transaction) => begin_with(c, pooler::BEGIN)?,
             _ => self.begin()?,
         }
+        self.end(work)
+    }
+
+    /// Runs `work` in a transaction with the plans of [`Conn::plan_by_index`], which come in the message that begins it.
+    ///
+    /// # Errors
+    /// Whatever `work` returned (rolled back), or why there was no transaction or no commit.
+    pub fn transaction_by_index<T, E>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<diesel::result::Error>,
+    {
+        self.begin_by_index(Pooler::None)?;
         self.end(work)
     }
 
@@ -181,8 +196,8 @@ impl Conn {
     ) -> QueryResult<T> {
         match self {
             Self::Pg(_) => {
-                self.begin()?;
-                let read = self.plan_by_index().and_then(|()| work(self));
+                self.begin_by_index(Pooler::None)?;
+                let read = work(self);
                 // There is nothing to keep, and within another transaction the plans end here, too.
                 self.roll_back();
                 read
@@ -201,6 +216,21 @@ impl Conn {
                 false => AnsiTransactionManager::begin_transaction(c),
             },
         }
+    }
+
+    /// Begins a transaction with the plans of [`Conn::plan_by_index`], in one round trip if no other is around it.
+    fn begin_by_index(&mut self, pooler: Pooler) -> QueryResult<()> {
+        if let Self::Pg(c) = self
+            && is_outermost(c)
+        {
+            let begin = match pooler {
+                Pooler::None => "BEGIN",
+                Pooler::Transaction => pooler::BEGIN,
+            };
+            return begin_with(c, &format!("{begin}; {INDEX_PLANS}"));
+        }
+        self.begin()?;
+        self.plan_by_index().inspect_err(|_| self.roll_back())
     }
 
     fn commit(&mut self) -> QueryResult<()> {
@@ -236,12 +266,23 @@ const INDEX_PLANS: &str = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; 
      SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
      SET LOCAL max_parallel_workers_per_gather = 0";
 
-fn is_outermost(conn: &mut SqliteConnection) -> bool {
+fn is_outermost<C>(conn: &mut C) -> bool
+where
+    C: Connection<TransactionManager = AnsiTransactionManager>,
+{
     use diesel::connection::TransactionManagerStatus;
-    let status: &mut TransactionManagerStatus = <AnsiTransactionManager as TransactionManager<
-        SqliteConnection,
-    >>::transaction_manager_status_mut(conn);
+    let status: &mut TransactionManagerStatus =
+        <AnsiTransactionManager as TransactionManager<C>>::transaction_manager_status_mut(conn);
     matches!(status.transaction_depth(), Ok(None))
+}
+
+/// Begins a transaction that no other is around with several statements, of which BEGIN is the first.
+fn begin_with(conn: &mut PgConnection, sql: &str) -> QueryResult<()> {
+    use diesel::connection::SimpleConnection;
+    AnsiTransactionManager::begin_transaction_sql(conn, sql).inspect_err(|_| {
+        // What fails behind BEGIN leaves a transaction that diesel does not know of.
+        _ = conn.batch_execute("ROLLBACK");
+    })
 }
 
 /// What can go wrong between the program and its database.
@@ -389,6 +430,28 @@ impl Db {
             Some(writer) => writer.run(within_span(work)).await,
             None => self.on_pool(|conn, pooler| conn.outermost(pooler, work)).await,
         }
+    }
+
+    /// [`Db::write`], with the plans of [`Conn::plan_by_index`]: they cost no round trip of their own here.
+    ///
+    /// # Errors
+    /// As for [`Db::write`].
+    pub async fn write_by_index<T, E>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + From<diesel::result::Error> + Send + 'static,
+    {
+        if self.inner.writer.is_some() {
+            return self.write(work).await;
+        }
+        self.on_pool(|conn, pooler| {
+            conn.begin_by_index(pooler)?;
+            conn.end(work)
+        })
+        .await
     }
 
     /// Runs `work`, which only reads, on a connection of its own.
