@@ -21,13 +21,16 @@ pub const FORGOTTEN: &str = "outbox.forgotten";
 /// Slots of one count.
 const SLOTS: i64 = 16;
 
-/// Adds to a durable count. Its slot goes by the time of day, without any state, so that writers seldom wait for
-/// each other.
+/// The slot to add to: by the time of day, without any state, so that writers seldom wait for each other.
+pub(crate) fn slot(now: Timestamp) -> i16 {
+    i16::try_from(now.micros().rem_euclid(SLOTS)).unwrap_or(0)
+}
+
+/// Adds to a durable count.
 pub fn add(conn: &mut Conn, name: &str, now: Timestamp, by: usize) -> QueryResult<()> {
-    let slot = i16::try_from(now.micros().rem_euclid(SLOTS)).unwrap_or(0);
     let by = i64::try_from(by).unwrap_or(i64::MAX);
     on!(conn, c => diesel::insert_into(counter::table)
-        .values((counter::name.eq(name), counter::slot.eq(slot), counter::value.eq(by)))
+        .values((counter::name.eq(name), counter::slot.eq(slot(now)), counter::value.eq(by)))
         .on_conflict((counter::name, counter::slot))
         .do_update()
         .set(counter::value.eq(counter::value + excluded(counter::value)))

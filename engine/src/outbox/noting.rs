@@ -17,7 +17,6 @@ use super::send::{Origin, PartitionSend};
 use super::state::Trigger;
 use super::store::{self, Confirmation, DueRow};
 use super::update::{Advanced, Update};
-use crate::counters;
 use crate::kafka::{Offset, SendError};
 
 /// By how much sends of several instances may overlap, and their clocks differ.
@@ -154,8 +153,7 @@ impl Relay {
         let (noted, done) = self
             .parts
             .db
-            .write::<_, DbError>(move |conn| {
-                conn.plan_by_index()?;
+            .write_by_index::<_, DbError>(move |conn| {
                 let mine = store::fence(conn, &held, &shards)?;
                 // What is SENT is locked before what is not, as everywhere.
                 let whenever = Timestamp::from_micros(i64::MAX);
@@ -177,10 +175,7 @@ impl Relay {
                     done = advance(conn, &env, &policy, refused)?;
                 }
                 let marked: BTreeSet<EventId> =
-                    store::mark_sent(conn, &sent)?.into_iter().collect();
-                if !marked.is_empty() {
-                    counters::add(conn, counters::SENT, env.now(), marked.len())?;
-                }
+                    store::mark_sent(conn, &sent, env.now())?.into_iter().collect();
                 Ok((Noted { mine, marked }, done))
             })
             .await?;

@@ -155,14 +155,9 @@ impl Observer {
         let before = first.unwrap_or(now).before(OVERLAP);
         let marked = self
             .db
-            .write::<_, DbError>(move |conn| {
-                conn.plan_by_index()?;
+            .write_by_index::<_, DbError>(move |conn| {
                 store::begin_anew(conn, &topic, &anew, before, before)?;
-                let marked = store::mark_sent(conn, &sent)?;
-                if !marked.is_empty() {
-                    counters::add(conn, counters::SENT, now, marked.len())?;
-                }
-                Ok(marked)
+                Ok(store::mark_sent(conn, &sent, now)?)
             })
             .await?;
         self.offsets.remember(&offsets);

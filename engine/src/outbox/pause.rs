@@ -35,6 +35,15 @@ pub(super) struct Paused {
     pub(super) keys: Vec<String>,
 }
 
+impl Paused {
+    /// Of these keys, in their order.
+    pub(super) fn of(mut keys: Vec<String>) -> Self {
+        let all = keys.len();
+        keys.retain(|key| key != EVERYTHING);
+        Self { everything: keys.len() < all, keys }
+    }
+}
+
 /// Pauses a key, or changes the reason of a pause; returns whether it is new. It keeps its `since_us`.
 ///
 /// # Errors
@@ -99,6 +108,5 @@ pub(super) fn all(conn: &mut Conn) -> QueryResult<Paused> {
         .select(relay_pause::key)
         .order(relay_pause::key)
         .load(c))?;
-    let everything = keys.first().is_some_and(|key| key == EVERYTHING);
-    Ok(Paused { everything, keys: keys.into_iter().filter(|key| key != EVERYTHING).collect() })
+    Ok(Paused::of(keys))
 }

@@ -11,8 +11,7 @@ use diesel::QueryResult;
 use super::lease::LeaseSet;
 use super::position::Position;
 use super::store::{self, Confirmation, DueRow, Fresh, ShardRead};
-use super::{SHARDS, partition_of, pause};
-use crate::counters;
+use super::{SHARDS, partition_of};
 
 /// Runs on one connection what a relay runs on its pool, one statement after the other.
 pub struct RelayStatements {
@@ -60,9 +59,7 @@ impl RelayStatements {
         };
         let reads: Vec<ShardRead> = shards.map(read).collect();
         conn.read_by_index(|conn| {
-            let paused = pause::all(conn)?;
-            // As a relay asks, to know how far its positions may move.
-            store::horizon(conn)?;
+            let paused = store::snapshot(conn)?.paused;
             store::due(conn, (now, Fresh::All), &reads, None, &paused.keys, batch)
         })
     }
@@ -81,17 +78,11 @@ impl RelayStatements {
                 sent_us: now,
             });
         }
-        sent.sort_unstable_by_key(|sent| sent.id);
         let shards: BTreeSet<i16> = sent.iter().map(|sent| sent.shard).collect();
-        conn.transaction(|conn| {
-            conn.plan_by_index()?;
+        conn.transaction_by_index(|conn| {
             let mine = store::fence(conn, &self.held, &shards)?;
             sent.retain(|sent| mine.contains(&sent.shard));
-            let marked = store::mark_sent(conn, &sent)?.len();
-            if marked > 0 {
-                counters::add(conn, counters::SENT, now, marked)?;
-            }
-            Ok(marked)
+            Ok(store::mark_sent(conn, &sent, now)?.len())
         })
     }
 }

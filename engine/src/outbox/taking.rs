@@ -6,15 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::db::{Conn, DbError};
-use diesel::QueryResult;
 
 use super::lease::LeaseSet;
 use super::log::{Ended, LogFeed, Place, TablesShare, Taken};
 use super::position::{Positions, ReadState};
 use super::relay::Relay;
 use super::send::Origin;
-use super::store::{self, DueRow, Fresh, ShardRead};
-use super::{SHARDS, partition_of, pause};
+use super::store::{self, DueRow, Fresh, ShardRead, Snapshot};
+use super::{SHARDS, partition_of};
 
 /// How soon what the log told of is looked at again, where its transaction is not seen yet.
 const UNTIL_SEEN: Duration = Duration::from_millis(2);
@@ -40,8 +39,8 @@ impl Relay {
         if self.log.is_empty() {
             return Ok((0, BTreeMap::new()));
         }
-        let read = |conn: &mut Conn| Ok::<_, DbError>((pause::all(conn)?, store::ended(conn)?));
-        let (paused, ended) = self.parts.db.read(read).await?;
+        let read = |conn: &mut Conn| Ok::<_, DbError>(store::snapshot(conn)?);
+        let Snapshot { paused, ended, .. } = self.parts.db.read(read).await?;
         if paused.everything {
             self.log.leave_all();
             return Ok((0, BTreeMap::new()));
@@ -118,13 +117,14 @@ impl Relay {
         let (log, first_attempts) = (self.log.clone(), self.parts.first_attempts);
         let read = self.parts.db.read::<_, DbError>(move |conn| {
             let due = |conn: &mut Conn| {
-                let ended = tables_share(conn, &log)?;
-                let paused = pause::all(conn)?;
+                let share = log.of_the_table();
+                let Snapshot { paused, ended, horizon } = store::snapshot(conn)?;
+                let ended = tables_share(share, ended, &log);
                 if paused.everything {
                     return Ok(Read::default());
                 }
                 let seen = ended.as_ref().map_or(i64::MAX, |ended| ended.xmin);
-                let horizon = store::horizon(conn)?.min(seen);
+                let horizon = horizon.min(seen);
                 let fresh = first_attempts.fresh(conn, now)?;
                 let (generation, after) = match fresh {
                     Fresh::All => positions.read(&leases, &shards, &paused.keys, horizon),
@@ -182,16 +182,14 @@ impl Relay {
     }
 }
 
-/// The transactions whose events the table has; `None`: all. Reads come one after the other, so what earlier ones saw
-/// had ended before the snapshot that the log is followed from.
-fn tables_share(conn: &mut Conn, log: &LogFeed) -> QueryResult<Option<Ended>> {
-    match log.of_the_table() {
-        TablesShare::All => Ok(None),
-        TablesShare::Of(ended) => Ok(Some(ended)),
-        TablesShare::Last(session) => {
-            let ended = store::ended(conn)?;
-            Ok(ended.filter(|ended| log.follow(session, ended)))
-        }
+/// The transactions whose events the table has, `ended` being those that have ended since its `share` was asked for;
+/// `None`: all. Reads come one after the other, so what earlier ones saw had ended before the snapshot that the log is
+/// followed from.
+fn tables_share(share: TablesShare, ended: Option<Ended>, log: &LogFeed) -> Option<Ended> {
+    match share {
+        TablesShare::All => None,
+        TablesShare::Of(ended) => Some(ended),
+        TablesShare::Last(session) => ended.filter(|ended| log.follow(session, ended)),
     }
 }
 

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 
 use common::clock::Timestamp;
-use common::db::{Backend, Conn, column};
+use common::db::{Backend, Conn, Kept, column};
 use common::ids::{EventId, EventIdSql};
 use common::on;
-use common::schema::{outbox_failed, outbox_pending};
+use common::schema::{outbox_failed, outbox_pending, service_state};
 use diesel::prelude::*;
+use diesel::result::Error::DeserializationError;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::super::append::shard_of;
 use super::super::log::Ended;
+use super::super::pause::{self, Paused};
 use super::super::position::Position;
 
 /// A PENDING event that is due, with all that its message needs.
@@ -86,37 +88,42 @@ pub(in crate::outbox) fn due(
         Fresh::Nothing => (0, now),
     };
     let mut rows: Vec<DueRow> = match conn {
-        Conn::Pg(c) => sql_query(format!(
-            // The page is cut before the join, so that no plan, however stale its statistics, joins the whole backlog. The
-            // first unused number is of the page's own snapshot: with an earlier one, what has begun since would pass.
-            "WITH shards AS (SELECT * FROM unnest($1, $2, $3, $4) AS s (shard, tx, id, room)), \
-             page AS MATERIALIZED (\
-               (SELECT p.id, p.shard, 0 AS attempt, p.size, p.tx FROM shards s CROSS JOIN LATERAL (\
-                  SELECT o.id, o.shard, o.size, o.tx, o.due_us FROM outbox_pending o \
-                  WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) \
-                    AND (o.tx < $8 AND o.tx <> ALL($9) OR o.tx >= {FIRST_UNUSED}) AND {allowed} \
-                  ORDER BY o.tx, o.id LIMIT s.room) p WHERE p.due_us <= $11 LIMIT $10) \
-               UNION ALL \
-               (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
-                  SELECT o.id, o.shard, o.attempt, o.size, 0::bigint AS tx FROM outbox_failed o \
-                  WHERE o.status = 0 AND o.shard = s.shard AND o.due_us <= $7 AND {allowed} \
-                  ORDER BY o.due_us, o.id LIMIT s.room) p LIMIT $6)) \
-             SELECT page.id, shard, attempt, size, tx, event_type, key, epoch, version, payload, traceparent, created_us \
-             FROM page JOIN outbox_event e ON e.id = page.id",
-            allowed = allowed(paused, Backend::Postgres, 5),
-        ))
-        .bind::<Array<SmallInt>, _>(column(shards, |s| s.shard))
-        .bind::<Array<BigInt>, _>(column(shards, |s| s.after.tx))
-        .bind::<Array<EventIdSql>, _>(column(shards, |s| s.after.id))
-        .bind::<Array<BigInt>, _>(column(shards, |s| s.limit))
-        .bind::<Array<Text>, _>(paused)
-        .bind::<BigInt, _>(limit)
-        .bind::<BigInt, _>(now)
-        .bind::<BigInt, _>(ended.map_or(i64::MAX, |ended| ended.xmax))
-        .bind::<Array<BigInt>, _>(ended.map_or(&[][..], |ended| &ended.running))
-        .bind::<BigInt, _>(fresh_limit)
-        .bind::<BigInt, _>(until)
-        .load(c)?,
+        Conn::Pg(c) => {
+            let page = sql_query(format!(
+                // The page is cut before its events are looked up, each by its id, so that no plan, however stale its
+                // statistics, joins the whole backlog. The first unused number is of the page's own snapshot: with an
+                // earlier one, what has begun since would pass.
+                "WITH shards AS (SELECT * FROM unnest($1, $2, $3, $4) AS s (shard, tx, id, room)), \
+                 page AS MATERIALIZED (\
+                   (SELECT p.id, p.shard, 0 AS attempt, p.size, p.tx FROM shards s CROSS JOIN LATERAL (\
+                      SELECT o.id, o.shard, o.size, o.tx, o.due_us FROM outbox_pending o \
+                      WHERE o.shard = s.shard AND (o.tx, o.id) > (s.tx, s.id) \
+                        AND (o.tx < $8 AND o.tx <> ALL($9) OR o.tx >= {FIRST_UNUSED}) AND {allowed} \
+                      ORDER BY o.tx, o.id LIMIT s.room) p WHERE p.due_us <= $11 LIMIT $10) \
+                   UNION ALL \
+                   (SELECT p.* FROM shards s CROSS JOIN LATERAL (\
+                      SELECT o.id, o.shard, o.attempt, o.size, 0::bigint AS tx FROM outbox_failed o \
+                      WHERE o.status = 0 AND o.shard = s.shard AND o.due_us <= $7 AND {allowed} \
+                      ORDER BY o.due_us, o.id LIMIT s.room) p LIMIT $6)) \
+                 SELECT page.id, shard, attempt, size, tx, \
+                   event_type, key, epoch, version, payload, traceparent, created_us \
+                 FROM page CROSS JOIN LATERAL (SELECT * FROM outbox_event o WHERE o.id = page.id LIMIT 1) e",
+                allowed = allowed(paused, Backend::Postgres, 5),
+            ))
+            .bind::<Array<SmallInt>, _>(column(shards, |s| s.shard))
+            .bind::<Array<BigInt>, _>(column(shards, |s| s.after.tx))
+            .bind::<Array<EventIdSql>, _>(column(shards, |s| s.after.id))
+            .bind::<Array<BigInt>, _>(column(shards, |s| s.limit))
+            .bind::<Array<Text>, _>(paused)
+            .bind::<BigInt, _>(limit)
+            .bind::<BigInt, _>(now)
+            .bind::<BigInt, _>(ended.map_or(i64::MAX, |ended| ended.xmax))
+            .bind::<Array<BigInt>, _>(ended.map_or(&[][..], |ended| &ended.running))
+            .bind::<BigInt, _>(fresh_limit)
+            .bind::<BigInt, _>(until);
+            // One way leads to what is due, however much there is. With paused keys, the text is another one each time.
+            if paused.is_empty() { Kept::of(page).load(c)? } else { page.load(c)? }
+        }
         // Only PostgreSQL has a log that could bring the others.
         Conn::Sqlite(c) => sql_query(format!(
             // Parameters stand in the order of their numbers, for SQLite's sake. The index gives the order: a page that is
@@ -153,38 +160,46 @@ pub(in crate::outbox) fn due(
 /// The first transaction that had not begun when the statement did; computed once.
 const FIRST_UNUSED: &str = "(SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)";
 
-fn number(conn: &mut Conn, sql: &str) -> QueryResult<i64> {
-    #[derive(QueryableByName)]
-    struct Number {
-        #[diesel(sql_type = BigInt)]
-        number: i64,
-    }
-    let row: Number = on!(conn, c => sql_query(sql).get_result(c))?;
-    Ok(row.number)
+/// How the database stands, as one statement sees it.
+///
+/// Asked before a page is read: what a later snapshot sees is no less.
+#[derive(Debug)]
+pub(in crate::outbox) struct Snapshot {
+    /// What is paused.
+    pub(in crate::outbox) paused: Paused,
+    /// The transactions that have ended. Only PostgreSQL runs several at a time.
+    pub(in crate::outbox) ended: Option<Ended>,
+    /// The oldest transaction that may still append an event: all that older ones appended is there.
+    pub(in crate::outbox) horizon: i64,
 }
 
-/// The transactions that have ended. Only PostgreSQL runs several at a time.
-pub(in crate::outbox) fn ended(conn: &mut Conn) -> QueryResult<Option<Ended>> {
+/// What has to be known before anything is sent, in one round trip.
+pub(in crate::outbox) fn snapshot(conn: &mut Conn) -> QueryResult<Snapshot> {
     #[derive(QueryableByName)]
-    struct Snapshot {
+    struct Seen {
         #[diesel(sql_type = Text)]
         ended: String,
+        #[diesel(sql_type = Array<Text>)]
+        paused: Vec<String>,
     }
-    let Conn::Pg(c) = conn else { return Ok(None) };
-    let row: Snapshot = sql_query("SELECT pg_current_snapshot()::text AS ended").get_result(c)?;
-    Ok(row.ended.parse().ok())
-}
-
-/// The oldest transaction that may still append an event: all that older ones appended is there.
-///
-/// Asked before what is read up to it: what a later snapshot sees is no less.
-pub(in crate::outbox) fn horizon(conn: &mut Conn) -> QueryResult<i64> {
-    let sql = match conn {
-        Conn::Pg(_) => "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS number",
-        // One writer: what is counted is committed.
-        Conn::Sqlite(_) => "SELECT appended + 1 AS number FROM service_state",
-    };
-    number(conn, sql)
+    match conn {
+        Conn::Pg(c) => {
+            let seen: Seen = Kept::of(sql_query(
+                "SELECT pg_current_snapshot()::text AS ended, \
+                   ARRAY(SELECT key FROM relay_pause ORDER BY key) AS paused",
+            ))
+            .get_result(c)?;
+            let unknown = |()| DeserializationError(format!("a snapshot {:?}", seen.ended).into());
+            let ended: Ended = seen.ended.parse().map_err(unknown)?;
+            let horizon = ended.xmin;
+            Ok(Snapshot { paused: Paused::of(seen.paused), ended: Some(ended), horizon })
+        }
+        Conn::Sqlite(c) => {
+            // One writer: what is counted is committed.
+            let appended: i64 = service_state::table.select(service_state::appended).first(c)?;
+            Ok(Snapshot { paused: pause::all(conn)?, ended: None, horizon: appended + 1 })
+        }
+    }
 }
 
 /// The condition that keeps the `paused` keys, parameter number `parameter`, out of rows that are called `o`.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
+use common::db::{Conn, ROWS_PER_INSERT, column};
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::{consumer_partition, outbox_failed, outbox_pending, outbox_sent, relay_lease};
@@ -14,6 +14,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text};
 use super::super::lease::LeaseSet;
 use super::super::model::SentRow;
 use super::IdRow;
+use crate::counters;
 
 /// A send that the broker confirmed.
 #[derive(Debug, Clone, Copy)]
@@ -46,40 +47,140 @@ pub(in crate::outbox) fn fence(
     Ok(valid.map(|(shard, _)| shard).collect())
 }
 
-/// PENDING at n−1 becomes SENT at n, by compare-and-set; returns which did. `sent` is sorted by id.
+/// PENDING at n−1 becomes SENT at n, by compare-and-set, and is counted; returns which did.
 pub(in crate::outbox) fn mark_sent(
     conn: &mut Conn,
     sent: &[Confirmation],
+    now: Timestamp,
 ) -> QueryResult<HashSet<EventId>> {
-    let mut attempts: BTreeMap<i32, Vec<EventId>> = BTreeMap::new();
+    let mut attempts: BTreeMap<i32, Vec<Confirmation>> = BTreeMap::new();
     for confirmed in sent {
-        attempts.entry(confirmed.attempt).or_default().push(confirmed.id);
+        attempts.entry(confirmed.attempt).or_default().push(*confirmed);
     }
-    let mut taken: HashMap<EventId, Taken> = HashMap::new();
+    let mut marked: HashSet<EventId> = HashSet::with_capacity(sent.len());
     // Failed ones first, as everywhere.
-    for (attempt, ids) in attempts.iter().rev() {
-        let rows = match attempt {
-            1 => take_fresh(conn, ids)?,
-            _ => take_again(conn, ids, attempt - 1)?,
-        };
-        taken.extend(rows.into_iter().map(|row| (row.id, row)));
+    for (attempt, mut sent) in attempts.into_iter().rev() {
+        sent.sort_unstable_by_key(|sent| sent.id);
+        marked.extend(mark_attempt(conn, attempt, &sent, now)?);
     }
-    let row = |sent: &Confirmation| {
-        let Taken { id, shard, attempt_limit, size } = taken.remove(&sent.id)?;
-        Some(SentRow {
-            id,
-            shard,
-            attempt: sent.attempt,
-            attempt_limit,
-            partition: sent.partition,
-            sent_us: sent.sent_us,
-            sent_offset: sent.offset,
-            size,
-        })
-    };
-    let rows: Vec<SentRow> = sent.iter().filter_map(row).collect();
-    insert_sent(conn, &rows)?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    Ok(marked)
+}
+
+/// Marks what was sent as the `attempt` of this number, sorted by id.
+fn mark_attempt(
+    conn: &mut Conn,
+    attempt: i32,
+    sent: &[Confirmation],
+    now: Timestamp,
+) -> QueryResult<Vec<EventId>> {
+    match conn {
+        Conn::Pg(c) => {
+            let rows: Vec<IdRow> = sql_query(format!(
+                // One round trip. Each row finds its place in the list by bisection: a join would be one of all with all.
+                "WITH taken AS ({take} RETURNING id, shard, attempt_limit, size), \
+                 found AS (SELECT *, width_bucket(id, $1) AS place FROM taken), \
+                 marked AS (\
+                   INSERT INTO outbox_sent (id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size) \
+                   SELECT id, shard, $2, attempt_limit, $3[place], $4[place], $5[place], size FROM found \
+                   RETURNING id), \
+                 counted AS (\
+                   INSERT INTO counter AS c (name, slot, value) \
+                   SELECT $6, $7, count(*) FROM marked HAVING count(*) > 0 \
+                   ON CONFLICT (name, slot) DO UPDATE SET value = c.value + excluded.value) \
+                 SELECT id FROM marked",
+                take = take(attempt),
+            ))
+            .bind::<Array<EventIdSql>, _>(column(sent, |s| s.id))
+            .bind::<Integer, _>(attempt)
+            .bind::<Array<Integer>, _>(column(sent, |s| s.partition))
+            .bind::<Array<BigInt>, _>(column(sent, |s| s.sent_us))
+            .bind::<Array<Nullable<BigInt>>, _>(column(sent, |s| s.offset))
+            .bind::<Text, _>(counters::SENT)
+            .bind::<SmallInt, _>(counters::slot(now))
+            .load(c)?;
+            Ok(rows.into_iter().map(|row| row.id).collect())
+        }
+        Conn::Sqlite(c) => {
+            let marked = mark_in_parts(c, attempt, sent)?;
+            if !marked.is_empty() {
+                counters::add(conn, counters::SENT, now, marked.len())?;
+            }
+            Ok(marked)
+        }
+    }
+}
+
+/// Takes out what is PENDING before this attempt: each by its id and by nothing else. Joined with a list, or with a
+/// condition that fits another index, it would be a walk over the whole backlog where statistics are stale: `status <> 2`
+/// fits no index, `status = 0` would. For the same reason the plan is not kept: it would outlive an empty table.
+fn take(attempt: i32) -> &'static str {
+    match attempt {
+        1 => "DELETE FROM outbox_pending WHERE id = ANY($1)",
+        _ => "DELETE FROM outbox_failed WHERE id = ANY($1) AND status <> 2 AND attempt = $2 - 1",
+    }
+}
+
+/// In parts that have few enough parameters.
+fn mark_in_parts(
+    conn: &mut SqliteConnection,
+    attempt: i32,
+    sent: &[Confirmation],
+) -> QueryResult<Vec<EventId>> {
+    let mut marked = Vec::with_capacity(sent.len());
+    for sent in sent.chunks(ROWS_PER_INSERT) {
+        let ids: Vec<EventId> = sent.iter().map(|sent| sent.id).collect();
+        let taken = take_from_sqlite(conn, attempt, &ids)?;
+        let mut taken: HashMap<EventId, Taken> =
+            taken.into_iter().map(|row| (row.id, row)).collect();
+        let row = |sent: &Confirmation| {
+            let Taken { id, shard, attempt_limit, size } = taken.remove(&sent.id)?;
+            Some(SentRow {
+                id,
+                shard,
+                attempt,
+                attempt_limit,
+                partition: sent.partition,
+                sent_us: sent.sent_us,
+                sent_offset: sent.offset,
+                size,
+            })
+        };
+        let rows: Vec<SentRow> = sent.iter().filter_map(row).collect();
+        if !rows.is_empty() {
+            diesel::insert_into(outbox_sent::table).values(&rows).execute(conn)?;
+        }
+        marked.extend(rows.into_iter().map(|row| row.id));
+    }
+    Ok(marked)
+}
+
+/// What a row that is taken out of its place leaves to the next one.
+#[derive(Debug, Queryable)]
+struct Taken {
+    id: EventId,
+    shard: i16,
+    attempt_limit: i32,
+    size: i32,
+}
+
+/// As [`take`] says.
+fn take_from_sqlite(
+    conn: &mut SqliteConnection,
+    attempt: i32,
+    ids: &[EventId],
+) -> QueryResult<Vec<Taken>> {
+    use {outbox_failed as f, outbox_pending as p};
+    match attempt {
+        1 => diesel::delete(p::table.filter(p::id.eq_any(ids)))
+            .returning((p::id, p::shard, p::attempt_limit, p::size))
+            .get_results(conn),
+        _ => {
+            let pending = f::status.ne(2).and(f::attempt.eq(attempt - 1));
+            diesel::delete(f::table.filter(f::id.eq_any(ids)).filter(pending))
+                .returning((f::id, f::shard, f::attempt_limit, f::size))
+                .get_results(conn)
+        }
+    }
 }
 
 /// Notes of events that were answered before their first attempt was seen where that lies; returns which. `sent` is
@@ -124,96 +225,6 @@ fn place_in(conn: &mut Conn, table: &str, sent: &[Confirmation]) -> QueryResult<
                 placed.extend((changed > 0).then_some(one.id));
             }
             Ok(placed)
-        }
-    }
-}
-
-/// What a row that is taken out of its place leaves to the next one.
-#[derive(Debug, Queryable, QueryableByName)]
-struct Taken {
-    #[diesel(sql_type = EventIdSql)]
-    id: EventId,
-    #[diesel(sql_type = SmallInt)]
-    shard: i16,
-    #[diesel(sql_type = Integer)]
-    attempt_limit: i32,
-    #[diesel(sql_type = Integer)]
-    size: i32,
-}
-
-/// Each by its id and by nothing else: joined with a list, or with a condition that fits another index, it would be a
-/// walk over the whole backlog where statistics are stale.
-fn take_fresh(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<Taken>> {
-    use outbox_pending as p;
-    match conn {
-        Conn::Pg(c) => sql_query(
-            "DELETE FROM outbox_pending WHERE id = ANY($1) RETURNING id, shard, attempt_limit, size",
-        )
-        .bind::<Array<EventIdSql>, _>(ids)
-        .load(c),
-        Conn::Sqlite(c) => taken(ids, |ids| {
-            diesel::delete(p::table.filter(p::id.eq_any(ids)))
-                .returning((p::id, p::shard, p::attempt_limit, p::size))
-                .get_results(c)
-        }),
-    }
-}
-
-/// See [`take_fresh`]: `status <> 2` fits no index, `status = 0` would.
-fn take_again(conn: &mut Conn, ids: &[EventId], attempt: i32) -> QueryResult<Vec<Taken>> {
-    use outbox_failed as f;
-    match conn {
-        Conn::Pg(c) => sql_query(
-            "DELETE FROM outbox_failed WHERE id = ANY($1) AND status <> 2 AND attempt = $2 \
-             RETURNING id, shard, attempt_limit, size",
-        )
-        .bind::<Array<EventIdSql>, _>(ids)
-        .bind::<Integer, _>(attempt)
-        .load(c),
-        Conn::Sqlite(c) => taken(ids, |ids| {
-            let pending = f::status.ne(2).and(f::attempt.eq(attempt));
-            diesel::delete(f::table.filter(f::id.eq_any(ids)).filter(pending))
-                .returning((f::id, f::shard, f::attempt_limit, f::size))
-                .get_results(c)
-        }),
-    }
-}
-
-/// In parts that have few enough parameters.
-fn taken(
-    ids: &[EventId],
-    mut take: impl FnMut(&[EventId]) -> QueryResult<Vec<Taken>>,
-) -> QueryResult<Vec<Taken>> {
-    let mut rows = Vec::with_capacity(ids.len());
-    for chunk in ids.chunks(ROWS_PER_INSERT) {
-        rows.extend(take(chunk)?);
-    }
-    Ok(rows)
-}
-
-fn insert_sent(conn: &mut Conn, rows: &[SentRow]) -> QueryResult<()> {
-    match conn {
-        // All were taken out of another place in this transaction, so none can be here.
-        Conn::Pg(c) if !rows.is_empty() => Unnest::of(
-            "INSERT INTO outbox_sent (id, shard, attempt, attempt_limit, partition, sent_us, sent_offset, size) \
-             SELECT * FROM unnest(…)",
-        )
-        .column::<EventIdSql, _>(column(rows, |r| r.id))
-        .column::<SmallInt, _>(column(rows, |r| r.shard))
-        .column::<Integer, _>(column(rows, |r| r.attempt))
-        .column::<Integer, _>(column(rows, |r| r.attempt_limit))
-        .column::<Integer, _>(column(rows, |r| r.partition))
-        .column::<BigInt, _>(column(rows, |r| r.sent_us))
-        .column::<Nullable<BigInt>, _>(column(rows, |r| r.sent_offset))
-        .column::<Integer, _>(column(rows, |r| r.size))
-        .execute(c)
-        .map(drop),
-        Conn::Pg(_) => Ok(()),
-        Conn::Sqlite(c) => {
-            for chunk in rows.chunks(ROWS_PER_INSERT) {
-                diesel::insert_into(outbox_sent::table).values(chunk).execute(c)?;
-            }
-            Ok(())
         }
     }
 }

@@ -80,7 +80,7 @@ impl OutboxFixture {
     pub(super) async fn send(&self, id: EventId, attempt: i32, partition: i32) {
         let (sent_us, offset) = (self.env.now(), self.next_offset());
         let sent = Confirmation { id, shard: 0, attempt, partition, offset, sent_us };
-        let marked = self.run(move |conn| store::mark_sent(conn, &[sent])).await;
+        let marked = self.run(move |conn| store::mark_sent(conn, &[sent], sent_us)).await;
         assert!(marked.contains(&id), "the send must be noted");
     }
 

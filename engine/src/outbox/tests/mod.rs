@@ -124,7 +124,7 @@ async fn the_database_follows_the_state_table(fixture: OutboxFixture) {
                         let shard = before.shard;
                         let sent =
                             Confirmation { id, shard, attempt, partition, offset, sent_us: START };
-                        fixture.run(move |conn| store::mark_sent(conn, &[sent])).await;
+                        fixture.run(move |conn| store::mark_sent(conn, &[sent], START)).await;
                     }
                     _ => {
                         let env = fixture.env.clone();
@@ -258,7 +258,7 @@ async fn a_newer_version_resolves_more_than_a_step_takes(fixture: OutboxFixture)
             sent_us: now,
         })
         .collect();
-    fixture.run(move |conn| store::mark_sent(conn, &sent)).await;
+    fixture.run(move |conn| store::mark_sent(conn, &sent, now)).await;
     let refused = |id: &EventId| Ack { retryable: false, ..fixture.ack(*id, 1, Verdict::Failed) };
     for ids in ids.chunks(500) {
         fixture.settle(ids.iter().map(refused).collect()).await;

@@ -76,6 +76,7 @@ async fn a_pause_is_put_and_ended(fixture: OutboxFixture) {
     assert_eq!(fixture.run(pause::count).await, 2);
     let all = fixture.run(pause::all).await;
     assert!(all.everything && all.keys == ["A", "B"]);
+    assert_eq!(fixture.run(store::snapshot).await.paused, all, "as a step asks");
     for (key, ended) in [("A", true), ("A", false), (EVERYTHING, true)] {
         assert_eq!(fixture.run(move |conn| pause::end(conn, key)).await, ended);
     }

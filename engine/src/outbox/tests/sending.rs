@@ -1,6 +1,6 @@
 //! What may be sent, and by whom.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use common::db::Backend;
 
@@ -13,7 +13,10 @@ on_every_database!(OutboxFixture::new =>
     instances_of_both_settings_leave_no_shard_to_nobody,
     only_what_is_due_and_pending_is_found,
     a_cut_page_holds_what_was_committed_first,
+    what_is_marked_lies_where_it_was_sent,
     stale_statistics_make_no_statement_walk,
+    a_plan_that_is_kept_fits_any_backlog,
+    plans_by_index_last_for_one_transaction,
 );
 
 async fn a_late_loser_of_a_lease_writes_nothing(fixture: OutboxFixture) {
@@ -111,6 +114,50 @@ async fn a_cut_page_holds_what_was_committed_first(fixture: OutboxFixture) {
     assert_eq!(fixture.due(0..SHARDS, Vec::new(), 2).await.len(), 2);
 }
 
+async fn what_is_marked_lies_where_it_was_sent(fixture: OutboxFixture) {
+    let mut sent = Vec::new();
+    for n in 0..12 {
+        let id = fixture.append(SNAPSHOT, &format!("K{n}"), 1).await;
+        let attempt = 1 + n % 3;
+        if attempt > 1 {
+            let row = fixture.open(id).await.unwrap();
+            fixture.force(OpenRow { attempt: attempt - 1, ..row }).await;
+        }
+        sent.push(Confirmation {
+            id,
+            shard: 0,
+            attempt,
+            partition: 20 - n,
+            offset: (n != 6).then_some(i64::from(100 + n)),
+            sent_us: START.after(Duration::from_secs(n.unsigned_abs().into())),
+        });
+    }
+    let others = [Confirmation { id: fixture.env.event_id(), ..sent[0] }, sent[3]];
+    fixture.send(sent[3].id, 1, 7).await;
+    let marked: Vec<Confirmation> =
+        sent.iter().filter(|sent| sent.id != others[1].id).copied().collect();
+    // Neither in an order, nor only what can be marked.
+    let all: Vec<Confirmation> = others.into_iter().chain(marked.iter().rev().copied()).collect();
+    let now = START;
+    let done = fixture.run(move |conn| store::mark_sent(conn, &all, now)).await;
+    let expected: HashSet<EventId> = marked.iter().map(|sent| sent.id).collect();
+    assert_eq!(done, expected);
+    for sent in &marked {
+        let row = fixture.open(sent.id).await.unwrap();
+        assert_eq!((row.status, row.attempt), (Status::Sent, sent.attempt));
+        assert_eq!((row.partition, row.sent_us), (Some(sent.partition), Some(sent.sent_us)));
+        assert_eq!(row.sent_offset, sent.offset, "{sent:?}");
+    }
+    assert_eq!(fixture.open(others[1].id).await.unwrap().partition, Some(7), "it was SENT before");
+    let counted: Vec<i64> = fixture
+        .run(|conn| {
+            let sent = counter::table.filter(counter::name.eq(counters::SENT));
+            on!(conn, c => sent.select(counter::value).load(c))
+        })
+        .await;
+    assert_eq!(counted.iter().sum::<i64>(), 12, "each once, with the one before");
+}
+
 /// A queue that was nearly empty when it was looked at last, and is long now: plans are made for the former.
 async fn stale_statistics_make_no_statement_walk(fixture: OutboxFixture) {
     const BACKLOG: usize = 10_000;
@@ -149,7 +196,7 @@ async fn stale_statistics_make_no_statement_walk(fixture: OutboxFixture) {
     let fresh: Vec<Confirmation> = ids.iter().take(SENT).map(confirmed(1)).collect();
     let walked = fixture
         .walked(move |conn| {
-            assert_eq!(store::mark_sent(conn, &fresh)?.len(), SENT);
+            assert_eq!(store::mark_sent(conn, &fresh, now)?.len(), SENT);
             Ok(())
         })
         .await;
@@ -165,7 +212,7 @@ async fn stale_statistics_make_no_statement_walk(fixture: OutboxFixture) {
     let again: Vec<Confirmation> = again.iter().take(SENT).map(confirmed(2)).collect();
     let walked = fixture
         .walked(move |conn| {
-            assert_eq!(store::mark_sent(conn, &again)?.len(), SENT);
+            assert_eq!(store::mark_sent(conn, &again, now)?.len(), SENT);
             Ok(())
         })
         .await;
@@ -182,10 +229,89 @@ async fn stale_statistics_make_no_statement_walk(fixture: OutboxFixture) {
     assert!(walked <= 20 * SENT, "{walked} rows to read {SENT}");
 }
 
+/// A connection keeps the plan of the page, which it may have made when there was nothing yet.
+async fn a_plan_that_is_kept_fits_any_backlog(fixture: OutboxFixture) {
+    const BACKLOG: usize = 10_000;
+    const PAGE: usize = 10;
+    if fixture.db.backend() == Backend::Sqlite {
+        // Its plans do not go by sizes.
+        return;
+    }
+    let (now, outbox) = (fixture.env.now(), fixture.outbox.clone());
+    let reads: Vec<ShardRead> = (0..SHARDS)
+        .map(|shard| ShardRead { shard, after: Position::BEGINNING, limit: 100 })
+        .collect();
+    let walked = fixture
+        .run(move |conn| {
+            conn.plan_by_index()?;
+            let due = |conn: &mut Conn| {
+                store::due(conn, (now, Fresh::All), &reads, None, &[], PAGE).map(|rows| rows.len())
+            };
+            // PostgreSQL thinks of one plan for all values from the sixth time on.
+            for _ in 0..10 {
+                assert_eq!(due(conn)?, 0);
+            }
+            for _ in 0..BACKLOG / 1_000 {
+                outbox.append(conn, commands(1_000))?;
+            }
+            let before = rows_walked(conn)?;
+            assert_eq!(due(conn)?, PAGE);
+            Ok(rows_walked(conn)? - before)
+        })
+        .await;
+    assert!(walked <= 5 * i64::try_from(PAGE).unwrap(), "{walked} rows to read {PAGE}");
+}
+
+async fn plans_by_index_last_for_one_transaction(fixture: OutboxFixture) {
+    if fixture.db.backend() == Backend::Sqlite {
+        return;
+    }
+    #[derive(QueryableByName)]
+    struct Setting {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        value: String,
+    }
+    let sorts = |conn: &mut Conn| {
+        let sql = "SELECT current_setting('enable_sort') AS value";
+        let set: Setting = on!(conn, c => diesel::sql_query(sql).get_result(c))?;
+        QueryResult::Ok(set.value)
+    };
+    for _ in 0..2 {
+        let planned = fixture.db.write_by_index::<_, DbError>(move |conn| Ok(sorts(conn)?)).await;
+        assert_eq!(planned.unwrap(), "off");
+        assert_eq!(fixture.run(move |conn| conn.read_by_index(sorts)).await, "off", "within one");
+        let read = fixture.db.read::<_, DbError>(move |conn| Ok(conn.read_by_index(sorts)?)).await;
+        assert_eq!(read.unwrap(), "off");
+        assert_eq!(fixture.run(sorts).await, "on");
+    }
+    let failed = fixture.db.write_by_index::<(), DbError>(|_| Err(DbError::Closed)).await;
+    assert!(failed.is_err());
+    assert_eq!(fixture.run(sorts).await, "on");
+}
+
+fn commands(count: usize) -> Vec<NewEvent> {
+    let event = |n| NewEvent {
+        event_type: COMMAND,
+        key: format!("K{n}"),
+        version: 0,
+        payload: "{}".to_owned(),
+        traceparent: None,
+    };
+    (0..count).map(event).collect()
+}
+
 #[derive(QueryableByName)]
 struct Walked {
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     rows: i64,
+}
+
+/// How many rows of events this transaction walked over.
+fn rows_walked(conn: &mut Conn) -> QueryResult<i64> {
+    let sql = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint AS rows FROM pg_stat_xact_user_tables \
+               WHERE relname IN ('outbox_event', 'outbox_pending', 'outbox_sent', 'outbox_failed')";
+    let walked: Walked = on!(conn, c => diesel::sql_query(sql).get_result(c))?;
+    Ok(walked.rows)
 }
 
 impl OutboxFixture {
@@ -193,20 +319,12 @@ impl OutboxFixture {
         let mut ids = Vec::new();
         for _ in 0..count / 1_000 {
             let outbox = self.outbox.clone();
-            let event = |n| NewEvent {
-                event_type: COMMAND,
-                key: format!("K{n}"),
-                version: 0,
-                payload: "{}".to_owned(),
-                traceparent: None,
-            };
-            let events = (0..1_000).map(event).collect();
-            ids.extend(self.run(move |conn| outbox.append(conn, events)).await);
+            ids.extend(self.run(move |conn| outbox.append(conn, commands(1_000))).await);
         }
         ids
     }
 
-    /// How many rows of open events `work` walks over, with the plans of the loop.
+    /// How many rows of events `work` walks over, with the plans of the loop.
     async fn walked(
         &self,
         work: impl FnOnce(&mut Conn) -> QueryResult<()> + Send + 'static,
@@ -215,11 +333,7 @@ impl OutboxFixture {
             .run(move |conn| {
                 conn.plan_by_index()?;
                 work(conn)?;
-                let sql = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint AS rows \
-                           FROM pg_stat_xact_user_tables \
-                           WHERE relname IN ('outbox_pending', 'outbox_sent', 'outbox_failed')";
-                let walked: Walked = on!(conn, c => diesel::sql_query(sql).get_result(c))?;
-                Ok(walked.rows)
+                rows_walked(conn)
             })
             .await;
         usize::try_from(rows).unwrap()
