@@ -90,8 +90,7 @@ impl Settler {
         let (settler, batch) = (self.clone(), Arc::new(records));
         let records = Arc::clone(&batch);
         let settled: Result<Settlement, BatchError> = db
-            .write(move |conn| {
-                conn.plan_by_index()?;
+            .write_by_index(move |conn| {
                 let settlement = settler.settle_in(conn, &records, repeats)?;
                 // Last, since other batches of the same partitions wait for it.
                 settler.positions.note(conn, settler.env.now(), &records)?;
