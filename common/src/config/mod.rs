@@ -200,7 +200,7 @@ pub struct OutboxSettings {
     /// With `relay = "external"`, how long an event waits for that before this service sends it itself; 0: it never does.
     #[serde(with = "crate::duration")]
     pub external_takeover: Duration,
-    /// Events that one relay step reads and sends at the most.
+    /// Events that one relay step reads and sends at the most; four times as many of those that the log brings.
     pub batch: usize,
     /// Events sent and unanswered per partition at the most.
     pub in_flight_events: usize,

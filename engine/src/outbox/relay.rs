@@ -58,7 +58,7 @@ pub struct RelayParts {
     pub service: String,
     /// The topic that events go to.
     pub topic: String,
-    /// Events of one step at the most, of those that were never sent and of those that were.
+    /// Events of one read at the most, of those that were never sent and of those that were; the log may bring more.
     pub batch: usize,
     /// How long a step waits for what it sends; what takes longer is noted by a later step.
     pub patience: Duration,
@@ -353,7 +353,7 @@ impl Relay {
             });
             under_way.last.insert(partition, send);
         }
-        if found >= self.batch() {
+        if found >= self.most(is_tables) {
             return Ok(Begun::More);
         }
         let log = self.state_of_the_log();

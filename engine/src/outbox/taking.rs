@@ -1,6 +1,6 @@
 //! What a step of the relay takes to send: of the log or of the table, as far as there is room.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +18,9 @@ use super::{SHARDS, partition_of};
 /// How soon what the log told of is looked at again, where its transaction is not seen yet.
 const UNTIL_SEEN: Duration = Duration::from_millis(2);
 
+/// How many batches a step takes of the log at the most. They cost no read, so what bounds them is the room in flight.
+const BATCHES_OF_LOG: usize = 4;
+
 /// What goes to one partition, and where it came from.
 pub(super) type Batch = (Vec<DueRow>, Origin);
 
@@ -29,6 +32,11 @@ struct Read {
 }
 
 impl Relay {
+    /// How many events a step takes at the most, of the table or of the log.
+    pub(super) fn most(&self, is_tables: bool) -> usize {
+        if is_tables { self.batch() } else { self.batch().saturating_mul(BATCHES_OF_LOG) }
+    }
+
     /// What the log has brought, as far as there is room; returns how much was found, and it by partition.
     pub(super) async fn take_from_log(
         &self,
@@ -45,18 +53,19 @@ impl Relay {
             self.log.leave_all();
             return Ok((0, BTreeMap::new()));
         }
-        let is_paused = |row: &DueRow| paused.keys.contains(&row.key);
+        let keys: HashSet<&str> = paused.keys.iter().map(String::as_str).collect();
+        let is_paused = |row: &DueRow| keys.contains(row.key.as_str());
         // The log tells of a commit before others see it; what is not seen can't be marked, and an answer to it not settled.
         let is_seen = |row: &DueRow| ended.as_ref().is_some_and(|ended| ended.has(row.tx));
-        let mut all_seen = true;
-        let taken = self.log.take(shards, self.batch(), |row| {
+        let (mut all_seen, most) = (true, self.most(false));
+        let taken = self.log.take(shards, most, |row| {
             all_seen &= is_seen(row);
             is_seen(row) && (is_paused(row) || take_room(room, row, partitions))
         });
         if !all_seen {
             self.wake_in(UNTIL_SEEN);
         }
-        self.end_turn(shards, &taken.rows, self.batch());
+        self.end_turn(shards, &taken.rows, most);
         let found = taken.rows.len();
         let (Taken { rows, places }, left) = taken.split(|row| !is_paused(row));
         self.log.finish(left);
@@ -169,11 +178,11 @@ impl Relay {
             .collect()
     }
 
-    /// The next read begins behind the shard in which this one was cut.
-    fn end_turn(&self, order: &[i16], rows: &[DueRow], batch: usize) {
+    /// The next step begins behind the shard in which this one was cut, at `most` events.
+    fn end_turn(&self, order: &[i16], rows: &[DueRow], most: usize) {
         let (fresh, again): (Vec<&DueRow>, Vec<&DueRow>) =
             rows.iter().partition(|row| row.attempt == 0);
-        let cut = [fresh, again].into_iter().find(|page| page.len() >= batch);
+        let cut = [fresh, again].into_iter().find(|page| page.len() >= most);
         let Some(page) = cut else { return };
         let read: BTreeSet<i16> = page.iter().map(|row| row.shard).collect();
         if let Some(last) = order.iter().rev().find(|shard| read.contains(shard)) {
