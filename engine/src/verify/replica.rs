@@ -227,7 +227,7 @@ impl Row {
     }
 
     /// The digest of this row alone, in hexadecimal.
-    pub(super) fn digest(&self) -> String {
+    pub fn digest(&self) -> String {
         hex::encode(Sha256::digest(&self.canonical))
     }
 }
