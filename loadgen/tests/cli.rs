@@ -21,7 +21,7 @@ fn help_teaches() {
         let help = program().output(&[command, &["--help"]].concat(), &[]);
         assert_contains(&help, &["Examples:"]);
     }
-    for benchmark in ["http", "drain", "loop", "idle"] {
+    for benchmark in ["http", "drain", "loop", "idle", "rows", "instances", "verify"] {
         let help = program().output(&["bench", benchmark, "--help"], &[]);
         // The first is from the end of the long text.
         assert_contains(&help, &["TMPDIR", "medians", "Examples:", "--json"]);
@@ -98,11 +98,72 @@ fn a_single_change_is_followed_through_the_loop() {
 }
 
 #[test]
+fn a_loop_and_pages_are_measured_beside_settled_rows() {
+    let Some(postgres) = real::postgres() else { return };
+    let url = postgres.database("bench_rows");
+    let few = ["--rows", "300,600", "--events", "100", "--relay", "table", "--database", &url];
+    let (table, rows) = looped("rows", &few);
+    assert_contains(&table, &["rows", "until", "service/s", "p50 ms", "ratio"]);
+    let case = |row: &Value| (row["rows"].as_u64(), row["until"].as_str().map(str::to_owned));
+    let cases: Vec<_> = rows.iter().map(case).collect();
+    let pages = ["newest page", "PROCESSED page", "page of a key", "page in the middle"];
+    let of = |rows| {
+        let pages = pages.map(|page| (Some(rows), Some(page.to_owned())));
+        [(Some(rows), None)].into_iter().chain(pages)
+    };
+    assert_eq!(cases, of(300).chain(of(600)).collect::<Vec<_>>());
+    for row in &rows {
+        assert_eq!(row["name"], json!("rows"));
+        ensure_figures(row, &["p50_ms", "p99_ms", "ratio"]);
+        assert_eq!(row["rate_per_s"].is_null(), row["until"].is_string(), "{row}");
+    }
+}
+
+#[test]
+fn a_backlog_is_worked_off_by_several_instances() {
+    if available("PostgreSQL", Binaries::find()).is_none() {
+        return;
+    }
+    let (table, rows) = looped("instances", &["--instances", "1,2", "--events", "300"]);
+    assert_contains(&table, &["instances", "until", "service/s", "ratio", "product CPU s"]);
+    let case = |row: &Value| {
+        let text = |name: &str| row[name].as_str().map(str::to_owned);
+        (text("until"), text("relay"), row["instances"].as_u64())
+    };
+    let mut wanted = Vec::new();
+    for until in ["SENT", "PROCESSED"] {
+        for relay in ["table", "log"] {
+            for instances in [1, 2] {
+                wanted.push((Some(until.to_owned()), Some(relay.to_owned()), Some(instances)));
+            }
+        }
+    }
+    assert_eq!(rows.iter().map(case).collect::<Vec<_>>(), wanted);
+    for row in &rows {
+        ensure_figures(row, &["rate_per_s", "ratio", "rss_mb"]);
+    }
+}
+
+#[test]
+fn a_loop_is_measured_beside_a_verification() {
+    let Some(postgres) = real::postgres() else { return };
+    let url = postgres.database("bench_verify");
+    let few = ["--events", "200", "--relay", "table", "--database", &url];
+    let (table, rows) = looped("verify", &few);
+    assert_contains(&table, &["beside", "a verification", "ratio", "order CPU s"]);
+    let beside: Vec<&Value> = rows.iter().map(|row| &row["beside"]).collect();
+    assert_eq!(beside, ["nothing", "a verification"]);
+    for row in &rows {
+        ensure_figures(row, &["rate_per_s", "ratio", "p50_ms", "p99_ms", "rss_mb"]);
+    }
+}
+
+#[test]
 fn a_log_that_can_not_be_read_is_refused() {
     let Some(binaries) = available("PostgreSQL", Binaries::find()) else { return };
     let server = PostgresServer::start_with(binaries, &["wal_level=replica"]).unwrap();
     let url = server.url("postgres");
-    for benchmark in ["drain", "loop", "idle"] {
+    for benchmark in ["drain", "loop", "idle", "rows", "instances", "verify"] {
         let args = ["bench", benchmark, "--database", &url];
         program().refusal(&args, &[], &["--relay log", "wal_level", "--relay table"]);
     }
@@ -120,7 +181,12 @@ fn what_can_not_be_measured_is_refused() {
     refused(&["--product-service", "nowhere"], &["nowhere", "cargo build"]);
     refused(&["--url", "https://127.0.0.1:1"], &["https://127.0.0.1:1", "http://host:port"]);
     refused(&["--url", "http://127.0.0.1:1"], &["127.0.0.1:1", "reached"]);
-    for wrong in [["drain", "--events", "0"], ["loop", "--rounds", "0"]] {
+    for wrong in [
+        ["drain", "--events", "0"],
+        ["loop", "--rounds", "0"],
+        ["rows", "--rows", "0"],
+        ["instances", "--instances", "9"],
+    ] {
         let outcome = program().run(&[&["bench"][..], &wrong].concat(), &[]);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
         assert!(outcome.stderr.contains(wrong[1]), "{outcome:?}");

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::options::Options;
 use super::svg::{self, Chart};
-use super::{drain, figures, full_loop, http, idle, runs};
+use super::{drain, figures, full_loop, http, idle, instances, rows, runs, verify};
 
-/// Runs all benchmarks, one after the other, with their ordinary sizes: http, drain, loop and idle.
+/// Runs all benchmarks, one after the other, with their ordinary sizes: http, drain, loop, idle, rows, instances and
+/// verify.
 ///
 /// Each starts parts of its own, and prints its table when it is done; its own --help says what it measures, and how. The
 /// files hold the figures of all of them; they are written after each, so that nothing is lost where a later one fails.
@@ -51,7 +52,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 
     let asked = idle::Arguments::of(one(), order_service.clone());
     let rows = idle::measure(&asked).context("bench idle")?;
-    all.tell(&idle::title(&asked), &rows)
+    all.tell(&idle::title(&asked), &rows)?;
+
+    let asked = rows::Arguments::of(one(), order_service.clone());
+    let measured = rows::measure(&asked).context("bench rows")?;
+    all.tell(&rows::title(&asked), &measured)?;
+
+    let asked = instances::Arguments::of(one(), order_service.clone());
+    let measured = instances::measure(&asked).context("bench instances")?;
+    all.tell(&instances::title(&asked), &measured)?;
+
+    let asked = verify::Arguments::of(one(), order_service.clone());
+    let measured = verify::measure(&asked).context("bench verify")?;
+    all.tell(&verify::title(&asked), &measured)
 }
 
 /// The figures so far, and where they go.

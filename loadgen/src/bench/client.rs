@@ -132,18 +132,29 @@ impl Client {
         self.post(&path, body).await
     }
 
-    /// The body of the answer, read to its end; one that is not 2xx is an error with its words.
+    /// Reads what is at `path`.
+    pub(super) async fn get(&mut self, path: &str) -> Result<Bytes> {
+        let request =
+            Request::get(path).header(HOST, self.host.clone()).body(Full::new(Bytes::new()))?;
+        self.ask(&format!("GET {path}"), request).await
+    }
+
     async fn post(&mut self, path: &str, body: String) -> Result<Bytes> {
         let request = Request::post(path)
             .header(HOST, self.host.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(Full::new(Bytes::from(body)))?;
-        let lost = || format!("the connection was lost at POST {path}");
+        self.ask(&format!("POST {path}"), request).await
+    }
+
+    /// The body of the answer, read to its end; one that is not 2xx is an error with its words.
+    async fn ask(&mut self, what: &str, request: Request<Full<Bytes>>) -> Result<Bytes> {
+        let lost = || format!("the connection was lost at {what}");
         self.requests.ready().await.with_context(lost)?;
         let response = self.requests.send_request(request).await.with_context(lost)?;
         let status = response.status();
         let answer = response.into_body().collect().await.with_context(lost)?.to_bytes();
-        ensure!(status.is_success(), "POST {path} was answered {status}: {}", words(&answer));
+        ensure!(status.is_success(), "{what} was answered {status}: {}", words(&answer));
         Ok(answer)
     }
 }

@@ -13,9 +13,8 @@ use engine::outbox::{RelayStatements, renew};
 use indicatif::ProgressBar;
 
 use super::block_on;
-use super::broker::{Broker, PARTITIONS};
+use super::broker::{Broker, PARTITIONS, Topics};
 use super::changes::Changes;
-use super::figures::Used;
 use super::looks::{ensure_sent, first_sent, wait_until_counted};
 use super::options::Options;
 use super::pile::Pile;
@@ -122,16 +121,10 @@ struct DrainBench<'a> {
 impl DrainBench<'_> {
     /// All relays on a backlog of so many events, round by round; `runs` counts those before.
     fn drain_all(&self, events: usize, warm_ups: usize, runs: &mut u32) -> Result<Vec<Case>> {
-        let backlog = self.backlog(events)?;
+        let backlog = make_backlog(self.server, self.options, events)?;
         let produced = self.produced(&backlog, runs)?;
         let (relays, rounds) = (self.options.relays(), self.options.rounds());
-        let case = |relay: &Relay| Case {
-            name: "drain",
-            relay: *relay,
-            events: Some(events),
-            until: None,
-            rounds: Vec::new(),
-        };
+        let case = |relay: &Relay| Case { events: Some(events), ..Case::new("drain", *relay) };
         let mut cases: Vec<Case> = relays.iter().map(case).collect();
         let bar = turns_bar((warm_ups + rounds) * (cases.len() + 2));
         for round in 0..warm_ups + rounds {
@@ -154,23 +147,6 @@ impl DrainBench<'_> {
         }
         bar.finish_and_clear();
         Ok(cases)
-    }
-
-    /// A database with so many PENDING events, to be copied.
-    fn backlog(&self, events: usize) -> Result<Scratch<'_>> {
-        let Options { products, seed, .. } = *self.options;
-        let backlog = self.server.of_backlog.make_with(product_service::SERVICE.migrations)?;
-        let products = products.min(u32::try_from(events)?);
-        let mut pile = Pile::new(Changes::of(products, seed));
-        let mut conn = backlog.connect()?;
-        let bar = progress_bar(format!("making a backlog of {events} events"), events);
-        pile.put(&mut conn, products, &bar)?;
-        pile.adjust(&mut conn, events - products as usize, &bar)?;
-        // As it is where a backlog is older than a minute: else that would be done while it is measured.
-        conn.batch_execute("VACUUM ANALYZE")?;
-        checkpoint(&mut conn)?;
-        bar.finish_and_clear();
-        Ok(backlog)
     }
 
     fn produced(&self, backlog: &Scratch<'_>, runs: &mut u32) -> Result<Produced> {
@@ -210,14 +186,7 @@ impl DrainBench<'_> {
     ) -> Result<Round> {
         let database = self.server.of_service.make_like(backlog)?;
         let topics = self.broker.topics(number)?;
-        let mut settings = topics.of_owner();
-        settings.extend([
-            relay.setting(),
-            ("STOCKLOOP__OUTBOX__IN_FLIGHT_EVENTS", events.to_string()),
-            ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", UNLIMITED.to_string()),
-            // Nobody answers, and nobody is to be asked whether he will.
-            ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "1h".to_owned()),
-        ]);
+        let settings = settings_to_drain(&topics, events, relay);
         let mut conn = database.connect()?;
         checkpoint(&mut conn)?;
         let brokers = self.broker.brokers();
@@ -227,8 +196,7 @@ impl DrainBench<'_> {
         let drained = wait_until_counted(&mut conn, counters::SENT, 0, &bar);
         let ended = Env::system().now();
         drained.with_context(|| service.log_tail())?;
-        let process = service.process();
-        let used = Used { cpu_s: process.cpu_s()?, rss_mb: process.peak_mb()? };
+        let used = service.used()?;
         ensure_sent(&mut conn, events)?;
         let took = ended.since(first_sent(&mut conn)?).as_secs_f64();
         ensure!(
@@ -244,8 +212,46 @@ impl DrainBench<'_> {
     }
 }
 
+/// A database with so many PENDING events, to be copied.
+pub(super) fn make_backlog<'a>(
+    server: &'a Server,
+    options: &Options,
+    events: usize,
+) -> Result<Scratch<'a>> {
+    let Options { products, seed, .. } = *options;
+    let backlog = server.of_backlog.make_with(product_service::SERVICE.migrations)?;
+    let products = products.min(u32::try_from(events)?);
+    let mut pile = Pile::new(Changes::of(products, seed));
+    let mut conn = backlog.connect()?;
+    let bar = progress_bar(format!("making a backlog of {events} events"), events);
+    pile.put(&mut conn, products, &bar)?;
+    pile.adjust(&mut conn, events - products as usize, &bar)?;
+    // As it is where a backlog is older than a minute: else that would be done while it is measured.
+    conn.batch_execute("VACUUM ANALYZE")?;
+    checkpoint(&mut conn)?;
+    bar.finish_and_clear();
+    Ok(backlog)
+}
+
+/// What product-service is told so that it sends a backlog though nobody answers; each partition has room for `room` events.
+pub(super) fn settings_to_drain(
+    topics: &Topics,
+    room: usize,
+    relay: Relay,
+) -> Vec<(&'static str, String)> {
+    let mut settings = topics.of_owner();
+    settings.extend([
+        relay.setting(),
+        ("STOCKLOOP__OUTBOX__IN_FLIGHT_EVENTS", room.to_string()),
+        ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", UNLIMITED.to_string()),
+        // Nobody answers, and nobody is to be asked whether he will.
+        ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "1h".to_owned()),
+    ]);
+    settings
+}
+
 /// A number that no run before had.
-fn next(runs: &mut u32) -> u32 {
+pub(super) fn next(runs: &mut u32) -> u32 {
     *runs += 1;
     *runs
 }

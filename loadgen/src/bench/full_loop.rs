@@ -2,28 +2,21 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
-use common::env::Env;
 use common::ids::EventId;
-use engine::counters;
-use engine::outbox::pause::{self, EVERYTHING, PauseRow};
 use indicatif::ProgressBar;
 
+use super::backlogs::Backlogs;
 use super::block_on;
 use super::broker::Broker;
-use super::changes::Changes;
-use super::looks::{Passage, counted, passages, wait_until_counted};
 use super::options::Options;
-use super::pair::{Pair, Programs};
-use super::pile::Pile;
+use super::pair::{Pair, Programs, Running};
 use super::produced::Produced;
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
 use super::server::Server;
-use crate::backlog::checkpoint;
 use crate::progress::turns_bar;
-use crate::report::quantile;
 
 /// Measures how fast a backlog goes through the whole loop: sent, applied by order-service, answered and settled.
 ///
@@ -91,30 +84,22 @@ pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
     let relays = options.relays();
     let first = *relays.first().context("there is no --relay")?;
     let pair = Pair::start(&programs, &server, &broker, options, first)?;
-    let changes = |seed| Changes::of(pair.products(), seed);
-    let (pile, single) = (Pile::new(changes(options.seed)), changes(options.seed.wrapping_add(1)));
-    let mut bench = LoopBench { broker: &broker, pair, pile, single };
+    let mut bench = LoopBench { broker: &broker, backlogs: Backlogs::of(pair, options) };
     bench.measure(&arguments.events(), &relays, options.rounds())
 }
 
 /// What is measured, and what on.
 struct LoopBench<'a> {
     broker: &'a Broker,
-    pair: Pair<'a>,
-    pile: Pile,
-    /// For changes that are no part of a backlog.
-    single: Changes,
+    backlogs: Backlogs<'a>,
 }
 
 impl LoopBench<'_> {
     /// All cases, round by round.
     fn measure(&mut self, sizes: &[usize], relays: &[Relay], rounds: usize) -> Result<Vec<Row>> {
         let case = |(events, relay): (&usize, &Relay)| Case {
-            name: "loop",
-            relay: *relay,
             events: Some(*events),
-            until: None,
-            rounds: Vec::new(),
+            ..Case::new("loop", *relay)
         };
         // Of one relay all at once, so that the service is started as seldom as can be.
         let pairs = relays.iter().flat_map(|relay| sizes.iter().map(move |size| (size, relay)));
@@ -137,62 +122,18 @@ impl LoopBench<'_> {
 
     /// One backlog with one relay, then the producer alone.
     fn round(&mut self, events: usize, relay: Relay, bar: &ProgressBar) -> Result<Round> {
-        self.pair.run_with(relay)?;
-        self.pair.go_round(&mut self.single)?;
-        let after = self.pile_up(events)?;
+        self.backlogs.run(&Running::with(relay))?;
+        let after = self.backlogs.pile_up(events)?;
         let produced = self.produced(after)?;
-        let before = self.pair.used()?;
-        let processed = self.process(events);
-        let ended = Env::system().now();
-        self.pair.with_logs(processed)?;
-        let used = self.pair.used_since(&before)?;
-        let passages = passages(&mut self.pair.of_owner, after)?;
-        ensure!(
-            passages.len() == events,
-            "{} of {events} events are PROCESSED: the figures mean nothing",
-            passages.len()
-        );
-        let first = passages.iter().filter_map(|passage| passage.sent()).min();
-        let took = ended.since(first.context("no event was sent")?).as_secs_f64();
-        let took_ms: Vec<f64> = passages.into_iter().filter_map(Passage::took_ms).collect();
+        let round = self.backlogs.work_off(events, after)?;
         let limit_per_s = Some(block_on(produced.rate())?);
         bar.inc(1);
-        Ok(Round {
-            rate_per_s: Some(events as f64 / took),
-            limit_per_s,
-            p50_ms: Some(quantile(took_ms.clone(), 0.5)),
-            p99_ms: Some(quantile(took_ms, 0.99)),
-            used,
-            ..Round::default()
-        })
-    }
-
-    /// Pauses the relay and makes a backlog; returns what is below all of its events' ids.
-    fn pile_up(&mut self, events: usize) -> Result<EventId> {
-        let (env, conn) = (Env::system(), &mut self.pair.of_owner);
-        let (reason, by_whom) = ("measured".to_owned(), "loadgen".to_owned());
-        let key = EVERYTHING.to_owned();
-        pause::put(conn, &PauseRow { key, reason, since_us: env.now(), by_whom })?;
-        let after = EventId::first_at(env.now());
-        self.pile.adjust(conn, events, &ProgressBar::hidden())?;
-        checkpoint(conn)?;
-        Ok(after)
-    }
-
-    /// Ends the pause and waits until all is PROCESSED.
-    fn process(&mut self, events: usize) -> Result<()> {
-        let bar = ProgressBar::hidden();
-        bar.set_length(events as u64);
-        let conn = &mut self.pair.of_owner;
-        let before = counted(conn, counters::PROCESSED)?;
-        // The relay finds that within a second, by its sweep.
-        pause::end(conn, EVERYTHING)?;
-        wait_until_counted(conn, counters::PROCESSED, before, &bar)
+        Ok(Round { limit_per_s, ..round })
     }
 
     fn produced(&mut self, after: EventId) -> Result<Produced> {
-        let topics = &self.pair.topics;
+        let Pair { topics, of_owner, .. } = &mut self.backlogs.pair;
         let settings = self.broker.settings_for(topics);
-        Produced::of(&mut self.pair.of_owner, after, &settings, &topics.limit)
+        Produced::of(of_owner, after, &settings, &topics.limit)
     }
 }

@@ -159,11 +159,8 @@ impl IdleBench<'_> {
     /// All cases, round by round.
     fn measure(&mut self, relays: &[Relay], rounds: usize, changes: u32) -> Result<Vec<Row>> {
         let case = |(relay, until): (Relay, &'static str)| Case {
-            name: "idle",
-            relay,
-            events: None,
             until: Some(until),
-            rounds: Vec::new(),
+            ..Case::new("idle", relay)
         };
         let of = |relay: &Relay| UNTIL.map(|until| case((*relay, until)));
         let mut cases: Vec<[Case; 4]> = relays.iter().map(of).collect();

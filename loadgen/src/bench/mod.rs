@@ -1,9 +1,10 @@
 //! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
 //! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled, and [`idle`]
-//! single changes; [`all`] is one after the other. The parts are [`server`], [`broker`] and [`service`], both services
+//! single changes; [`rows`] what was settled long ago takes from that, [`instances`] what further processes add to it, and
+//! [`verify`] what a verification takes; [`all`] is one after the other. The parts are [`server`], [`broker`] and [`service`], both services
 //! together a [`pair`]. [`answers`] stands in for who answers, [`arrivals`] tells when messages come. [`client`] asks over
-//! HTTP for the [`changes`], [`pile`] makes them without a service, and [`looks`] says how far their events are. [`limit`]
+//! HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limit`]
 //! does without a service what [`http`] measures, [`produced`] what the broker has to do with a backlog. [`process`] says
 //! what a service used, [`mounts`] whether a disk is measured, [`figures`] and [`runs`] what came of it, [`svg`] draws that; [`options`] and
 //! [`relays`] are what people choose.
@@ -11,6 +12,7 @@
 mod all;
 mod answers;
 mod arrivals;
+mod backlogs;
 mod broker;
 mod changes;
 mod client;
@@ -19,6 +21,7 @@ mod figures;
 mod full_loop;
 mod http;
 mod idle;
+mod instances;
 mod limit;
 mod looks;
 mod mounts;
@@ -28,10 +31,12 @@ mod pile;
 mod process;
 mod produced;
 mod relays;
+mod rows;
 mod runs;
 mod server;
 mod service;
 mod svg;
+mod verify;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -55,6 +60,9 @@ enum Benchmark {
     Drain(drain::Arguments),
     Loop(full_loop::Arguments),
     Idle(idle::Arguments),
+    Rows(rows::Arguments),
+    Instances(instances::Arguments),
+    Verify(verify::Arguments),
     All(all::Arguments),
 }
 
@@ -65,6 +73,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Benchmark::Drain(arguments) => drain::run(arguments),
         Benchmark::Loop(arguments) => full_loop::run(arguments),
         Benchmark::Idle(arguments) => idle::run(arguments),
+        Benchmark::Rows(arguments) => rows::run(arguments),
+        Benchmark::Instances(arguments) => instances::run(arguments),
+        Benchmark::Verify(arguments) => verify::run(arguments),
         Benchmark::All(arguments) => all::run(arguments),
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Options {
     /// Products that change, at random
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) products: u32,
-    /// Take about a minute instead of up to six, for a first look
+    /// Take a minute or few instead of many, for a first look
     #[arg(long)]
     pub(super) quick: bool,
     /// Where the random products and changes begin

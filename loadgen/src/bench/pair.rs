@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use common::db::Conn;
+use engine::outbox::{self, SHARDS};
 
 use super::block_on;
 use super::broker::{Broker, Topics};
@@ -18,11 +21,18 @@ use super::server::Server;
 use super::service::{Service, program};
 use crate::place::Scratch;
 
-const OWNER: &str = "product-service";
+/// The service that owns the products.
+pub(super) const OWNER: &str = "product-service";
 const COPY: &str = "order-service";
 
 /// The line with which product-service says that it follows the log.
 const FOLLOWS: &str = "events come by the log";
+
+/// How long instances may take to share the shards: one that was killed counts until its lease ends.
+const SHARED_IN: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The programs of both services.
 pub(super) struct Programs {
@@ -38,18 +48,54 @@ impl Programs {
             copy: program(COPY, order_service)?,
         })
     }
+
+    /// That of product-service.
+    pub(super) fn owner(&self) -> &Path {
+        &self.owner
+    }
+}
+
+/// How product-service runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Running {
+    pub(super) relay: Relay,
+    /// Processes on its one database.
+    pub(super) instances: usize,
+    /// What else it is told.
+    pub(super) settings: Vec<(&'static str, String)>,
+}
+
+impl Running {
+    /// As it ordinarily does: one process.
+    pub(super) fn with(relay: Relay) -> Self {
+        Self { relay, instances: 1, settings: Vec::new() }
+    }
+
+    /// Whether instances that hold so many shards each are all that there should be, and none has too many.
+    fn is_shared(&self, held: &[usize]) -> bool {
+        let all = usize::from(SHARDS.unsigned_abs());
+        let part = match self.relay {
+            Relay::Table => all.div_ceil(self.instances),
+            Relay::Log => all,
+        };
+        held.len() == self.instances
+            && held.iter().sum::<usize>() == all
+            && held.iter().all(|shards| *shards <= part)
+    }
 }
 
 /// Both services. What is to be ended first comes first.
 pub(super) struct Pair<'a> {
-    /// With the relay that it runs with.
-    owner: Option<(Relay, Service)>,
+    /// product-service's processes.
+    owners: Vec<Service>,
+    /// How those run.
+    running: Running,
     copy: Service,
     /// A connection to product-service's database.
     pub(super) of_owner: Conn,
     /// One to order-service's.
     pub(super) of_copy: Conn,
-    owners: Scratch<'a>,
+    database: Scratch<'a>,
     _copies: Scratch<'a>,
     pub(super) topics: Topics,
     programs: &'a Programs,
@@ -68,17 +114,19 @@ impl<'a> Pair<'a> {
         relay: Relay,
     ) -> Result<Self> {
         // The services make their tables themselves.
-        let (owners, copies) = (server.of_service.make_with(&[])?, server.of_copy.make_with(&[])?);
+        let (database, copies) =
+            (server.of_service.make_with(&[])?, server.of_copy.make_with(&[])?);
         let (topics, brokers) = (broker.topics(1)?, broker.brokers());
         let copy = Service::start_with(&programs.copy, &copies.url(), &brokers, &topics.of_copy())?;
-        let (of_owner, of_copy) = (owners.connect()?, copies.connect()?);
+        let (of_owner, of_copy) = (database.connect()?, copies.connect()?);
         let products = options.products;
         let mut pair = Self {
-            owner: None,
+            owners: Vec::new(),
+            running: Running::with(relay),
             copy,
             of_owner,
             of_copy,
-            owners,
+            database,
             _copies: copies,
             topics,
             programs,
@@ -92,23 +140,27 @@ impl<'a> Pair<'a> {
         Ok(pair)
     }
 
-    /// Sees to it that product-service runs with `relay`, and that its events go through the whole loop.
+    /// Sees to it that product-service runs with `relay`, and otherwise as it ordinarily does.
     pub(super) fn run_with(&mut self, relay: Relay) -> Result<()> {
-        if self.owner.as_ref().is_some_and(|(with, _)| *with == relay) {
+        self.run(&Running::with(relay))
+    }
+
+    /// Sees to it that product-service runs like this, and that its instances have shared what there is to send.
+    pub(super) fn run(&mut self, running: &Running) -> Result<()> {
+        if self.running == *running && !self.owners.is_empty() {
             return Ok(());
         }
-        if let Some((_, running)) = self.owner.take() {
-            running.end()?;
+        for owner in self.owners.drain(..) {
+            owner.end()?;
         }
         let mut settings = self.topics.of_owner();
-        settings.push(relay.setting());
-        let (url, brokers) = (self.owners.url(), self.broker.brokers());
-        let mut service = Service::start_with(&self.programs.owner, &url, &brokers, &settings)?;
-        if relay == Relay::Log {
-            service.wait_for(FOLLOWS).context("product-service does not read the log")?;
-        }
-        self.owner = Some((relay, service));
-        Ok(())
+        settings.push(running.relay.setting());
+        settings.extend(running.settings.iter().cloned());
+        let (url, brokers) = (self.database.url(), self.broker.brokers());
+        self.owners = start_instances(&self.programs.owner, &url, &brokers, &settings, running)?;
+        self.running = running.clone();
+        let shared = wait_until_shared(&mut self.of_owner, running);
+        self.with_logs(shared)
     }
 
     /// One change that goes through the whole loop: then every part of it is there.
@@ -130,15 +182,18 @@ impl<'a> Pair<'a> {
 
     /// Where product-service listens.
     pub(super) fn target(&self) -> Result<Target> {
-        let (_, service) = self.owner.as_ref().context("product-service does not run")?;
-        Target::parse(&service.url)
+        let owner = self.owners.first().context("product-service does not run")?;
+        Target::parse(&owner.url)
     }
 
-    /// What the services have used so far.
+    /// Where order-service listens.
+    pub(super) fn copy_url(&self) -> String {
+        self.copy.url.clone()
+    }
+
+    /// What the services have used so far, product-service's processes together.
     pub(super) fn used(&self) -> Result<BTreeMap<&'static str, Used>> {
-        let owner = self.owner.as_ref().map(|(_, service)| (OWNER, service));
-        let services = owner.into_iter().chain([(COPY, &self.copy)]);
-        services.map(|(name, service)| Ok((name, used(service)?))).collect()
+        Ok(BTreeMap::from([(OWNER, used_by(&self.owners)?), (COPY, self.copy.used()?)]))
     }
 
     /// The same since they had used what was used `before`; of memory, the most since their start.
@@ -156,8 +211,8 @@ impl<'a> Pair<'a> {
     /// The same, with the ends of the services' logs if it failed.
     pub(super) fn with_logs<T>(&self, done: Result<T>) -> Result<T> {
         done.with_context(|| {
-            let owner = self.owner.as_ref().map(|(_, service)| service.log_tail());
-            format!("{}\n{}", owner.unwrap_or_default(), self.copy.log_tail())
+            let services = self.owners.iter().chain([&self.copy]);
+            services.map(Service::log_tail).collect::<Vec<_>>().join("\n")
         })
     }
 
@@ -167,7 +222,68 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn used(service: &Service) -> Result<Used> {
-    let process = service.process();
-    Ok(Used { cpu_s: process.cpu_s()?, rss_mb: process.peak_mb()? })
+/// Starts as many processes of product-service as `running` says, on one database.
+pub(super) fn start_instances(
+    program: &Path,
+    database: &str,
+    brokers: &str,
+    settings: &[(&'static str, String)],
+    running: &Running,
+) -> Result<Vec<Service>> {
+    let mut services = Vec::new();
+    for number in 0..running.instances {
+        let mut service = Service::start_with(program, database, brokers, settings)?;
+        // One of them reads it, and the first one finds nobody who does.
+        if running.relay == Relay::Log && number == 0 {
+            service.wait_for(FOLLOWS).context("product-service does not read the log")?;
+        }
+        services.push(service);
+    }
+    Ok(services)
+}
+
+/// Waits until all instances live and have shared the shards: each has its part, or the one that reads the log has all.
+pub(super) fn wait_until_shared(conn: &mut Conn, running: &Running) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let live = outbox::instances(conn)?;
+        let held: Vec<usize> = live.iter().map(|instance| instance.shards.len()).collect();
+        if running.is_shared(&held) {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < SHARED_IN,
+            "after {SHARED_IN:?}, the instances hold {held:?} shards, and {} were started",
+            running.instances
+        );
+        thread::sleep(LOOK);
+    }
+}
+
+/// What processes have used together since their starts.
+pub(super) fn used_by(services: &[Service]) -> Result<Used> {
+    let each = services.iter().map(Service::used).collect::<Result<Vec<_>>>()?;
+    Ok(Used {
+        cpu_s: each.iter().map(|used| used.cpu_s).sum(),
+        rss_mb: each.iter().map(|used| used.rss_mb).sum(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_shared_once_nobody_has_too_many_and_none_is_left() {
+        let is_shared = |relay, held: &[usize], instances| {
+            Running { instances, ..Running::with(relay) }.is_shared(held)
+        };
+        assert!(is_shared(Relay::Table, &[64], 1));
+        assert!(is_shared(Relay::Table, &[22, 22, 20], 3));
+        assert!(is_shared(Relay::Log, &[0, 64], 2));
+        for held in [&[][..], &[64], &[64, 0], &[33, 31], &[32, 31], &[32, 16, 16]] {
+            assert!(!is_shared(Relay::Table, held, 2), "{held:?}");
+        }
+        assert!(!is_shared(Relay::Log, &[64], 2) && !is_shared(Relay::Log, &[0, 63], 2));
+    }
 }

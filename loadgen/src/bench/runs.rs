@@ -1,4 +1,4 @@
-//! What came of several rounds, each case beside the others: medians, spread and shares, as a table and as JSON.
+//! What came of several rounds, each case beside the others: medians, spread, shares and ratios, as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,6 +31,12 @@ pub(super) struct Round {
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) relay: Relay,
+    /// How many settled events the tables have beside the backlog.
+    pub(super) rows: Option<usize>,
+    /// How many processes product-service has.
+    pub(super) instances: Option<usize>,
+    /// What else goes on.
+    pub(super) beside: Option<&'static str>,
     /// How many events are in the backlog.
     pub(super) events: Option<usize>,
     /// What its times end with.
@@ -39,6 +45,20 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// One of which nothing more is to be said, before its first round.
+    pub(super) fn new(name: &'static str, relay: Relay) -> Self {
+        Self {
+            name,
+            relay,
+            rows: None,
+            instances: None,
+            beside: None,
+            events: None,
+            until: None,
+            rounds: Vec::new(),
+        }
+    }
+
     /// The medians of all rounds.
     pub(super) fn row(&self) -> Row {
         let values = |figure: fn(&Round) -> Option<f64>| -> Vec<f64> {
@@ -56,8 +76,12 @@ impl Case {
         Row {
             name: self.name,
             relay: self.relay,
+            rows: self.rows,
+            instances: self.instances,
+            beside: self.beside,
             events: self.events,
             until: self.until,
+            ratio: None,
             rate_per_s,
             limit_per_s,
             share: rate_per_s.zip(limit_per_s).map(|(rate, limit)| rate / limit),
@@ -94,10 +118,18 @@ impl Case {
 pub(super) struct Row {
     name: &'static str,
     relay: Relay,
+    /// How many settled events the tables have beside the backlog.
+    rows: Option<usize>,
+    /// How many processes product-service has.
+    instances: Option<usize>,
+    /// What else goes on.
+    beside: Option<&'static str>,
     /// How many events are in the backlog.
     events: Option<usize>,
     /// What its times end with.
     until: Option<&'static str>,
+    /// The rate, or the p50 where there is none, divided by that of the first row that it is compared with.
+    ratio: Option<f64>,
     rate_per_s: Option<f64>,
     /// Of the project's producer alone.
     limit_per_s: Option<f64>,
@@ -126,10 +158,24 @@ const PROGRAMS: [(&str, &str); 2] = [("product-service", "product"), ("order-ser
 impl Row {
     /// What tells it from the other rows of its benchmark.
     fn label(&self) -> String {
+        let rows = self.rows.map(|rows| format!("{rows} rows"));
+        let instances = self.instances.map(|instances| format!("{instances} instance(s)"));
+        let beside = self.beside.map(|beside| format!("beside {beside}"));
         let events = self.events.map(|events| format!("{events} events"));
         let until = self.until.map(str::to_owned);
         let relay = Some(self.relay.to_string());
-        [relay, events, until].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let all = [relay, rows, instances, beside, events, until];
+        all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    /// What rows are compared by.
+    fn figure(&self) -> Option<f64> {
+        self.rate_per_s.or(self.p50_ms)
+    }
+
+    /// Whether the two are of one relay, and of the same thing.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.name, self.relay, self.until) == (other.name, other.relay, other.until)
     }
 
     /// The headings, and what stands below them in this row; nothing where nothing is known.
@@ -141,6 +187,9 @@ impl Row {
         let spread = range(self.min_per_s, self.max_per_s, 0);
         let mut cells = vec![
             ("relay", Some(self.relay.to_string())),
+            ("rows", self.rows.map(|rows| rows.to_string())),
+            ("instances", self.instances.map(|instances| instances.to_string())),
+            ("beside", self.beside.map(str::to_owned)),
             ("events", self.events.map(|events| events.to_string())),
             ("until", self.until.map(str::to_owned)),
             ("service/s", number(self.rate_per_s, 0)),
@@ -149,6 +198,7 @@ impl Row {
             ("SQL/s", number(self.sql_per_s, 0)),
             ("p50 ms", number(self.p50_ms, 2)),
             ("p99 ms", number(self.p99_ms, 2)),
+            ("ratio", number(self.ratio, 2)),
             ("spread", spread.or_else(|| range(self.p50_min_ms, self.p50_max_ms, 2))),
         ]
         .into_iter()
@@ -161,6 +211,16 @@ impl Row {
         }
         cells
     }
+}
+
+/// The rows of all cases, each compared with the first one that is like it.
+pub(super) fn compared(cases: &[Case]) -> Vec<Row> {
+    let rows: Vec<Row> = cases.iter().map(Case::row).collect();
+    let ratio = |row: &Row| {
+        let first = rows.iter().find(|first| first.is_like(row))?;
+        Some(row.figure()? / first.figure()?)
+    };
+    rows.iter().map(|row| Row { ratio: ratio(row), ..row.clone() }).collect()
 }
 
 /// A table for people; it has no column in which nothing is known.
@@ -227,7 +287,7 @@ mod tests {
     }
 
     fn case(rounds: Vec<Round>) -> Case {
-        Case { name: "drain", relay: Relay::Log, events: Some(500), until: None, rounds }
+        Case { events: Some(500), rounds, ..Case::new("drain", Relay::Log) }
     }
 
     #[test]
@@ -264,6 +324,22 @@ mod tests {
         let drawn = chart("Idle", &[idle.row()]);
         assert_eq!(drawn.bars, [Bar { label, value: 2.0, mark: Some(9.0) }]);
         assert_eq!((drawn.bar, drawn.mark), ("p50 ms", "p99 ms"));
+    }
+
+    #[test]
+    fn each_row_is_compared_with_the_first_that_is_like_it() {
+        let rate = |rows, per_s| Case { rows: Some(rows), ..case(vec![drained(per_s, 1.0, 1.0)]) };
+        let page = |rows, p50_ms| {
+            let rounds = vec![Round { p50_ms: Some(p50_ms), ..Round::default() }];
+            Case { rows: Some(rows), until: Some("a page"), ..case(rounds) }
+        };
+        let cases = [rate(10, 200.0), page(10, 4.0), rate(100, 150.0), page(100, 5.0)];
+        let ratios: Vec<_> = compared(&cases).into_iter().map(|row| row.ratio).collect();
+        assert_eq!(ratios, [Some(1.0), Some(1.0), Some(0.75), Some(1.25)]);
+        let of_table = Case { relay: Relay::Table, ..rate(10, 50.0) };
+        let ratios: Vec<_> =
+            compared(&[rate(10, 200.0), of_table]).into_iter().map(|row| row.ratio).collect();
+        assert_eq!(ratios, [Some(1.0), Some(1.0)]);
     }
 
     #[test]

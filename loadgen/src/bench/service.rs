@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use stockloop_tests::ports::free_port;
 use stockloop_tests::process::{Child, Launch};
 
+use super::figures::Used;
 use super::process::Process;
 
 /// How long a service may take until it listens.
@@ -56,19 +57,19 @@ impl Service {
     ) -> Result<Self> {
         // Nobody listens there: nothing is asked of another service.
         let nobody = format!("http://127.0.0.1:{}", free_port()?);
-        let mut launch = Launch::new(program);
-        for (name, value) in more {
-            launch = launch.env(name, value);
-        }
-        let mut child = launch
+        let mut launch = Launch::new(program)
             .arg("serve")
             .env("STOCKLOOP__HTTP__BIND", "127.0.0.1:0")
             .env("STOCKLOOP__DATABASE__URL", database)
             .env("STOCKLOOP__KAFKA__BROKERS", brokers)
             .env("STOCKLOOP__KAFKA__CREATE_TOPICS", "false")
             .env("STOCKLOOP__PEER__URL", nobody)
-            .env("STOCKLOOP__VERIFY__CRON", NEVER)
-            .spawn()?;
+            .env("STOCKLOOP__VERIFY__CRON", NEVER);
+        // The last word counts.
+        for (name, value) in more {
+            launch = launch.env(name, value);
+        }
+        let mut child = launch.spawn()?;
         let line = child
             .wait_for_line(" listens on http://", START_DEADLINE)
             .with_context(|| format!("{} did not start", program.display()))?;
@@ -91,6 +92,12 @@ impl Service {
     /// The last lines that it wrote.
     pub(super) fn log_tail(&self) -> String {
         self.child.log_tail()
+    }
+
+    /// What it has used since its start.
+    pub(super) fn used(&self) -> Result<Used> {
+        let process = self.process();
+        Ok(Used { cpu_s: process.cpu_s()?, rss_mb: process.peak_mb()? })
     }
 
     /// Its process.

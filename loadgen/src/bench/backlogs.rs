@@ -1,0 +1,96 @@
+//! Backlogs that both services work off while somebody looks.
+
+use anyhow::{Context, Result, ensure};
+use common::db::Conn;
+use common::env::Env;
+use common::ids::EventId;
+use engine::counters;
+use engine::outbox::pause::{self, EVERYTHING, PauseRow};
+use indicatif::ProgressBar;
+
+use super::changes::Changes;
+use super::looks::{Passage, counted, passages, wait_until_counted};
+use super::options::Options;
+use super::pair::{Pair, Running};
+use super::pile::Pile;
+use super::runs::Round;
+use crate::backlog::checkpoint;
+use crate::report::quantile;
+
+/// Both services, and what makes backlogs for them.
+pub(super) struct Backlogs<'a> {
+    pub(super) pair: Pair<'a>,
+    pile: Pile,
+    /// For changes that are no part of a backlog.
+    single: Changes,
+}
+
+impl<'a> Backlogs<'a> {
+    /// For the products of `pair`.
+    pub(super) fn of(pair: Pair<'a>, options: &Options) -> Self {
+        let changes = |seed| Changes::of(pair.products(), seed);
+        let pile = Pile::new(changes(options.seed));
+        let single = changes(options.seed.wrapping_add(1));
+        Self { pair, pile, single }
+    }
+
+    /// Sees to it that product-service runs like this, and that a change goes through the whole loop.
+    pub(super) fn run(&mut self, running: &Running) -> Result<()> {
+        self.pair.run(running)?;
+        self.pair.go_round(&mut self.single)
+    }
+
+    /// Pauses the relay and makes a backlog; returns what is below all of its events' ids.
+    pub(super) fn pile_up(&mut self, events: usize) -> Result<EventId> {
+        let conn = &mut self.pair.of_owner;
+        pause_everything(conn)?;
+        let after = EventId::first_at(Env::system().now());
+        self.pile.adjust(conn, events, &ProgressBar::hidden())?;
+        checkpoint(conn)?;
+        Ok(after)
+    }
+
+    /// Ends the pause, and measures until all events of the backlog behind `after` are PROCESSED.
+    pub(super) fn work_off(&mut self, events: usize, after: EventId) -> Result<Round> {
+        let before = self.pair.used()?;
+        let processed = self.process(events);
+        let ended = Env::system().now();
+        self.pair.with_logs(processed)?;
+        let used = self.pair.used_since(&before)?;
+        let passages = passages(&mut self.pair.of_owner, after)?;
+        ensure!(
+            passages.len() == events,
+            "{} of {events} events are PROCESSED: the figures mean nothing",
+            passages.len()
+        );
+        let first = passages.iter().filter_map(|passage| passage.sent()).min();
+        let took = ended.since(first.context("no event was sent")?).as_secs_f64();
+        let took_ms: Vec<f64> = passages.into_iter().filter_map(Passage::took_ms).collect();
+        Ok(Round {
+            rate_per_s: Some(events as f64 / took),
+            p50_ms: Some(quantile(took_ms.clone(), 0.5)),
+            p99_ms: Some(quantile(took_ms, 0.99)),
+            used,
+            ..Round::default()
+        })
+    }
+
+    /// Ends the pause and waits until all is PROCESSED.
+    fn process(&mut self, events: usize) -> Result<()> {
+        let bar = ProgressBar::hidden();
+        bar.set_length(events as u64);
+        let conn = &mut self.pair.of_owner;
+        let before = counted(conn, counters::PROCESSED)?;
+        // The relay finds that within a second, by its sweep.
+        pause::end(conn, EVERYTHING)?;
+        wait_until_counted(conn, counters::PROCESSED, before, &bar)
+    }
+}
+
+/// Pauses the relays of a database, as an operator does.
+pub(super) fn pause_everything(conn: &mut Conn) -> Result<()> {
+    let (reason, by_whom) = ("measured".to_owned(), "loadgen".to_owned());
+    let (key, since_us) = (EVERYTHING.to_owned(), Env::system().now());
+    pause::put(conn, &PauseRow { key, reason, since_us, by_whom })?;
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! One, two and four processes of product-service on one database: a backlog until it is SENT, and until it is PROCESSED.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use common::env::Env;
+use engine::counters;
+use engine::outbox::pause::{self, EVERYTHING};
+use indicatif::ProgressBar;
+
+use super::backlogs::{Backlogs, pause_everything};
+use super::broker::Broker;
+use super::drain::{make_backlog, next, settings_to_drain};
+use super::looks::{counted, ensure_sent, first_sent, wait_until_counted};
+use super::options::Options;
+use super::pair::{OWNER, Pair, Programs, Running, start_instances, used_by, wait_until_shared};
+use super::runs::{self, Case, Round, Row};
+use super::server::Server;
+use crate::backlog::checkpoint;
+use crate::place::Scratch;
+use crate::progress::turns_bar;
+
+/// Measures what further instances of product-service add: one, two and four processes on one database.
+///
+/// SENT: a copy of the same backlog is drained as by bench drain, but by processes that run already. They are started while
+/// everything is paused, as an operator pauses it, and have shared the shards before the pause is ended. PROCESSED: a backlog
+/// goes through the whole loop as in bench loop, with one order-service. The ratio is to the first number of instances.
+///
+/// With the relay that reads the log, one instance sends and the others stand by: there, no gain is to be expected.
+///
+/// All of that takes turns, round by round; figures are medians of the rounds, spread is the slowest and the fastest of them.
+/// CPU s is what each service used meanwhile, its processes together; peak MB the most memory that each has had, added up. All
+/// of them share the processors of this machine.
+///
+/// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen bench instances --quick --relay table
+  stockloop-loadgen bench instances --instances 1,3 --events 100000
+  stockloop-loadgen bench instances --broker kafka --json instances.json")]
+pub(super) struct Arguments {
+    /// How many processes
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = clap::value_parser!(u8).range(1..=8))]
+    instances: Vec<u8>,
+    /// Events of each backlog [default: 50000, with --quick 20000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    events: Option<u32>,
+    /// The program of order-service [default: order-service beside this program]
+    #[arg(long, value_name = "PATH")]
+    order_service: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Arguments {
+    /// The ordinary ones, with these options.
+    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
+        Self { instances: vec![1, 2, 4], events: None, order_service, options }
+    }
+
+    fn events(&self) -> usize {
+        self.events.unwrap_or(if self.options.quick { 20_000 } else { 50_000 }) as usize
+    }
+
+    /// Every relay with every number of instances.
+    fn ways(&self) -> Vec<Running> {
+        let with = |relay| {
+            let instances = self.instances.iter().map(|instances| usize::from(*instances));
+            instances.map(move |instances| Running { instances, ..Running::with(relay) })
+        };
+        self.options.relays().into_iter().flat_map(with).collect()
+    }
+}
+
+/// Measures, prints the table and writes the file.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let rows = measure(arguments)?;
+    runs::tell(&title(arguments), &rows, &arguments.options)
+}
+
+/// What the table is called.
+pub(super) fn title(arguments: &Arguments) -> String {
+    arguments.options.title("a backlog with several instances of product-service")
+}
+
+/// Measures on parts that are started for it, or named.
+pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
+    let Arguments { options, order_service, .. } = arguments;
+    let named = options.named_server()?;
+    let programs = Programs::find(options, order_service.as_deref())?;
+    let server = named.map_or_else(Server::start_logical, Ok)?;
+    let broker = Broker::start(options.broker)?;
+    let bench = InstancesBench { arguments, programs: &programs, server: &server, broker: &broker };
+    let mut cases = bench.until_sent()?;
+    cases.extend(bench.until_processed()?);
+    Ok(runs::compared(&cases))
+}
+
+/// What is measured, and what on.
+struct InstancesBench<'a> {
+    arguments: &'a Arguments,
+    programs: &'a Programs,
+    server: &'a Server,
+    broker: &'a Broker,
+}
+
+impl InstancesBench<'_> {
+    fn until_sent(&self) -> Result<Vec<Case>> {
+        let backlog = make_backlog(self.server, &self.arguments.options, self.arguments.events())?;
+        // The topics of the pair have the first number.
+        let mut runs = 1;
+        self.in_turns("SENT", |running| self.drain(&backlog, running, next(&mut runs)))
+    }
+
+    fn until_processed(&self) -> Result<Vec<Case>> {
+        let (options, events) = (&self.arguments.options, self.arguments.events());
+        let first = *options.relays().first().context("there is no --relay")?;
+        let pair = Pair::start(self.programs, self.server, self.broker, options, first)?;
+        let mut backlogs = Backlogs::of(pair, options);
+        self.in_turns("PROCESSED", |running| {
+            backlogs.run(running)?;
+            let after = backlogs.pile_up(events)?;
+            backlogs.work_off(events, after)
+        })
+    }
+
+    /// Each way once in each round, after one time that does not count.
+    fn in_turns(
+        &self,
+        until: &'static str,
+        mut measure: impl FnMut(&Running) -> Result<Round>,
+    ) -> Result<Vec<Case>> {
+        let (ways, rounds) = (self.arguments.ways(), self.arguments.options.rounds());
+        let case = |running: &Running| Case {
+            instances: Some(running.instances),
+            events: Some(self.arguments.events()),
+            until: Some(until),
+            ..Case::new("instances", running.relay)
+        };
+        let mut cases: Vec<Case> = ways.iter().map(case).collect();
+        let bar = turns_bar(1 + rounds * ways.len());
+        bar.set_message("warming up");
+        measure(ways.first().context("there is nothing to measure")?)?;
+        bar.inc(1);
+        for _ in 0..rounds {
+            for (running, case) in ways.iter().zip(&mut cases) {
+                let Running { relay, instances, .. } = running;
+                bar.set_message(format!("{instances} instance(s), relay {relay}, until {until}"));
+                case.rounds.push(measure(running)?);
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(cases)
+    }
+
+    /// A copy of `backlog`, drained by instances that run when it begins.
+    fn drain(&self, backlog: &Scratch<'_>, running: &Running, number: u32) -> Result<Round> {
+        let events = self.arguments.events();
+        let database = self.server.of_service.make_like(backlog)?;
+        let topics = self.broker.topics(number)?;
+        // Each instance has its part of the room.
+        let settings = settings_to_drain(&topics, events * running.instances, running.relay);
+        let mut conn = database.connect()?;
+        pause_everything(&mut conn)?;
+        let (program, url, brokers) =
+            (self.programs.owner(), database.url(), self.broker.brokers());
+        let services = start_instances(program, &url, &brokers, &settings, running)?;
+        wait_until_shared(&mut conn, running)?;
+        checkpoint(&mut conn)?;
+        let before = used_by(&services)?;
+        let sent = counted(&mut conn, counters::SENT)?;
+        let bar = ProgressBar::hidden();
+        bar.set_length(events as u64);
+        pause::end(&mut conn, EVERYTHING)?;
+        let drained = wait_until_counted(&mut conn, counters::SENT, sent, &bar);
+        let ended = Env::system().now();
+        drained.with_context(|| {
+            services.iter().map(|service| service.log_tail()).collect::<Vec<_>>().join("\n")
+        })?;
+        let mut used = used_by(&services)?;
+        used.cpu_s -= before.cpu_s;
+        ensure_sent(&mut conn, events)?;
+        let took = ended.since(first_sent(&mut conn)?).as_secs_f64();
+        ensure!(
+            took > 0.0,
+            "no time passed between the first event and the last: give more --events"
+        );
+        services.into_iter().try_for_each(|service| service.end())?;
+        Ok(Round {
+            rate_per_s: Some(events as f64 / took),
+            used: BTreeMap::from([(OWNER, used)]),
+            ..Round::default()
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use clap::Parser;
+
+    use super::super::relays::Relay;
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        instances: Arguments,
+    }
+
+    #[test]
+    fn every_relay_is_measured_with_every_number_of_instances() {
+        let ways = |more: &[&str]| -> Vec<(Relay, usize)> {
+            let arguments = Cli::try_parse_from(["test"].iter().chain(more)).unwrap().instances;
+            arguments.ways().iter().map(|way| (way.relay, way.instances)).collect()
+        };
+        assert_eq!(ways(&["--relay", "table"]), [1, 2, 4].map(|many| (Relay::Table, many)));
+        let both = [(Relay::Table, 3), (Relay::Log, 3)];
+        assert_eq!(ways(&["--instances", "3"]), both);
+    }
+}

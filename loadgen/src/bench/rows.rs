@@ -1,0 +1,308 @@
+//! Whether what has been settled long ago costs anything: the loop, and the operators' pages, beside few rows and many.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::env::Env;
+use common::ids::EventId;
+use common::on;
+use common::schema::{inbox, outbox_settled};
+use diesel::dsl::exists;
+use diesel::prelude::*;
+
+use super::backlogs::Backlogs;
+use super::block_on;
+use super::broker::Broker;
+use super::client::Client;
+use super::options::Options;
+use super::pair::{Pair, Programs, Running};
+use super::relays::Relay;
+use super::runs::{self, Case, Round, Row};
+use super::server::Server;
+use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
+use crate::made::made;
+use crate::progress::{progress_bar, turns_bar};
+use crate::report::quantile;
+
+/// Measures whether settled events that lie in the tables slow down the loop or the operators' pages.
+///
+/// For each number of --rows, both services get databases of their own with so many settled events: in product-service's
+/// outbox with their payloads, and in order-service's inbox. Then backlogs go through the whole loop as in bench loop. Before
+/// each, as many events are added as it has that are older than the services keep them, and while it is worked off, both
+/// services' retention removes those: as many rows go as come.
+///
+/// After each backlog, pages of 100 events are read over HTTP, one after the other, 50 times each: the newest events, the
+/// newest PROCESSED ones, those of one key, and those from the middle of all rows on.
+///
+/// The ratio is to the fewest rows, of the rate or, for a page, of p50. Flat is from 0.80 to 1.20.
+///
+/// Numbers of rows are measured one after the other; figures are medians of the rounds, spread is the slowest and the fastest
+/// of them. CPU s is what each service used for one backlog, peak MB the most memory that it has had.
+///
+/// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
+/// Each million rows takes about one GB there.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen bench rows --quick --relay table
+  stockloop-loadgen bench rows --rows 10000,1000000,10000000 --relay table
+  stockloop-loadgen bench rows --broker kafka --json rows.json")]
+pub(super) struct Arguments {
+    /// Settled events in the tables, the fewest first [default: 10000 and 1000000, with --quick 10000 and 100000]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    rows: Vec<u32>,
+    /// Events of each backlog [default: 20000, with --quick 10000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    events: Option<u32>,
+    /// The program of order-service [default: order-service beside this program]
+    #[arg(long, value_name = "PATH")]
+    order_service: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Arguments {
+    /// The ordinary ones, with these options.
+    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
+        Self { rows: Vec::new(), events: None, order_service, options }
+    }
+
+    fn rows(&self) -> Vec<usize> {
+        let rows: Vec<usize> = self.rows.iter().map(|rows| *rows as usize).collect();
+        match (rows.is_empty(), self.options.quick) {
+            (false, _) => rows,
+            (true, true) => vec![10_000, 100_000],
+            (true, false) => vec![10_000, 1_000_000],
+        }
+    }
+
+    fn events(&self) -> usize {
+        self.events.unwrap_or(if self.options.quick { 10_000 } else { 20_000 }) as usize
+    }
+}
+
+/// What is older goes: far more than any service keeps by default.
+const OLD: Duration = Duration::from_secs(400 * 86_400);
+
+/// Between what is old and what is not.
+const KEPT: Duration = Duration::from_secs(200 * 86_400);
+
+/// How long retention may take for the old events of one backlog, once that is worked off.
+const GONE_IN: Duration = Duration::from_secs(300);
+
+/// How often it is looked whether they have gone.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Rows that one statement makes.
+const CHUNK: usize = 100_000;
+
+/// Keys of the rows: few, so that each has more events than a page even where there are few rows.
+const KEYS: usize = 50;
+
+/// Bytes of a payload, as a product has them.
+const PAYLOAD: usize = 245;
+
+/// How often each page is read.
+const READS: usize = 50;
+
+/// The pages, and what of the list of events they show.
+const PAGES: [(&str, &str); 4] = [
+    ("newest page", ""),
+    ("PROCESSED page", "&status=PROCESSED"),
+    ("page of a key", "&key=PAST-0"),
+    ("page in the middle", "&after="),
+];
+
+/// Measures, prints the table and writes the file.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let rows = measure(arguments)?;
+    runs::tell(&title(arguments), &rows, &arguments.options)
+}
+
+/// What the table is called.
+pub(super) fn title(arguments: &Arguments) -> String {
+    arguments
+        .options
+        .title("a backlog and pages beside settled rows (flat: a ratio of 0.80 to 1.20)")
+}
+
+/// Measures on parts that are started for it, or named.
+pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
+    let Arguments { options, order_service, .. } = arguments;
+    let named = options.named_server()?;
+    let programs = Programs::find(options, order_service.as_deref())?;
+    let server = named.map_or_else(Server::start_logical, Ok)?;
+    let mut cases = Vec::new();
+    for rows in arguments.rows() {
+        // Each with topics that nobody has written to.
+        let broker = Broker::start(options.broker)?;
+        let first = *options.relays().first().context("there is no --relay")?;
+        let pair = Pair::start(&programs, &server, &broker, options, first)?;
+        let mut bench = RowsBench {
+            backlogs: Backlogs::of(pair, options),
+            rows,
+            events: arguments.events(),
+            middle: EventId::NIL,
+        };
+        bench.fill()?;
+        for relay in options.relays() {
+            cases.extend(bench.measure(relay, options.rounds())?);
+        }
+    }
+    Ok(runs::compared(&cases))
+}
+
+/// What is measured, and what on.
+struct RowsBench<'a> {
+    backlogs: Backlogs<'a>,
+    rows: usize,
+    events: usize,
+    /// An id in the middle of the rows.
+    middle: EventId,
+}
+
+impl RowsBench<'_> {
+    /// Makes the rows, the last of them now.
+    fn fill(&mut self) -> Result<()> {
+        let now = Env::system().now();
+        let bar = progress_bar(format!("making {} settled rows", self.rows), self.rows);
+        let mut left = self.rows;
+        while left > 0 {
+            let count = left.min(CHUNK);
+            left -= count;
+            // An event is a millisecond after the one before.
+            self.settled(count, now.before(Duration::from_millis(left as u64)))?;
+            bar.inc(count as u64);
+        }
+        let half = Duration::from_millis(self.rows as u64 / 2);
+        self.middle = EventId::first_at(now.before(half));
+        let Pair { of_owner, of_copy, .. } = &mut self.backlogs.pair;
+        for conn in [of_owner, of_copy] {
+            // As autovacuum leaves it: else that would be done while it is measured.
+            conn.batch_execute("VACUUM ANALYZE")?;
+            checkpoint(conn)?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Settled events, on both sides: `count` of them, the last one made at `newest`.
+    fn settled(&mut self, count: usize, newest: Timestamp) -> Result<()> {
+        let Pair { of_owner, of_copy, .. } = &mut self.backlogs.pair;
+        let made = made(of_owner, i64::try_from(count)?, newest.micros());
+        let (name, payload) = (SNAPSHOT.name, make_payload(PAYLOAD));
+        of_owner.batch_execute(&format!(
+            "{made} INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us) \
+             SELECT id, 0, '{name}', 'PAST-' || (n % {KEYS}), 1, n, '{payload}', at_us FROM made"
+        ))?;
+        of_owner.batch_execute(&format!(
+            "{made} INSERT INTO outbox_settled \
+               (id, outcome, detail, attempt, partition, sent_us, settled_us, processed_us, version, consumer) \
+             SELECT id, 0, 'applied', 1, n % 4, at_us + 400, at_us + 900, at_us + 700, n, 'order-service' FROM made"
+        ))?;
+        of_copy.batch_execute(&format!(
+            "{made} INSERT INTO inbox (event_id, outcome, detail, version, event_type, key, processed_us) \
+             SELECT id, 0, 'applied', n, '{name}', 'PAST-' || (n % {KEYS}), at_us + 700 FROM made"
+        ))?;
+        Ok(())
+    }
+
+    /// The loop and each page with one relay.
+    fn measure(&mut self, relay: Relay, rounds: usize) -> Result<Vec<Case>> {
+        let case = |until| Case { rows: Some(self.rows), until, ..Case::new("rows", relay) };
+        let mut backlog = Case { events: Some(self.events), ..case(None) };
+        let mut pages = PAGES.map(|(name, _)| case(Some(name)));
+        let bar = turns_bar(1 + rounds);
+        for round in 0..=rounds {
+            bar.set_message(format!("{} rows, relay {relay}, {round}/{rounds}", self.rows));
+            let (worked_off, read) = (self.work_off(relay)?, self.pages()?);
+            bar.inc(1);
+            // What came before everything was warm does not count.
+            if round > 0 {
+                backlog.rounds.push(worked_off);
+                pages.iter_mut().zip(read).for_each(|(page, read)| page.rounds.push(read));
+            }
+        }
+        bar.finish_and_clear();
+        Ok([backlog].into_iter().chain(pages).collect())
+    }
+
+    /// A backlog, beside which retention removes as many old rows.
+    fn work_off(&mut self, relay: Relay) -> Result<Round> {
+        let settings = vec![
+            // Pages are read without signing in.
+            ("STOCKLOOP__ACCESS__OPEN", "true".to_owned()),
+            // Retention begins with the backlog, not up to five seconds later.
+            ("STOCKLOOP__OUTBOX__WATCH_CRON", "* * * * * *".to_owned()),
+        ];
+        self.backlogs.run(&Running { settings, ..Running::with(relay) })?;
+        let (events, now) = (self.events, Env::system().now());
+        let after = self.backlogs.pile_up(events)?;
+        self.settled(events, now.before(OLD))?;
+        let round = self.backlogs.work_off(events, after)?;
+        let gone = self.wait_until_gone(EventId::first_at(now.before(KEPT)));
+        self.backlogs.pair.with_logs(gone)?;
+        Ok(round)
+    }
+
+    /// Waits until nothing is left on either side that was made before `kept`.
+    fn wait_until_gone(&mut self, kept: EventId) -> Result<()> {
+        let Pair { of_owner, of_copy, .. } = &mut self.backlogs.pair;
+        let began = Instant::now();
+        while settled_before(of_owner, kept)? || applied_before(of_copy, kept)? {
+            ensure!(
+                began.elapsed() < GONE_IN,
+                "old rows are there after {GONE_IN:?}: does retention run?"
+            );
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// A round of each of [`PAGES`].
+    fn pages(&self) -> Result<Vec<Round>> {
+        let target = self.backlogs.pair.target()?;
+        let read = block_on(async {
+            let mut client = Client::connect(&target).await?;
+            let mut rounds = Vec::new();
+            for (_, what) in PAGES {
+                rounds.push(read_often(&mut client, &self.path(what)).await?);
+            }
+            Ok(rounds)
+        });
+        self.backlogs.pair.with_logs(read)
+    }
+
+    fn path(&self, what: &str) -> String {
+        let after = if what.ends_with('=') { self.middle.to_string() } else { String::new() };
+        format!("/api/admin/v1/events?limit=100{what}{after}")
+    }
+}
+
+async fn read_often(client: &mut Client, path: &str) -> Result<Round> {
+    let mut took_ms = Vec::with_capacity(READS);
+    for _ in 0..READS {
+        let asked = Instant::now();
+        client.get(path).await?;
+        took_ms.push(asked.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(Round {
+        p50_ms: Some(quantile(took_ms.clone(), 0.5)),
+        p99_ms: Some(quantile(took_ms, 0.99)),
+        ..Round::default()
+    })
+}
+
+fn settled_before(conn: &mut Conn, id: EventId) -> QueryResult<bool> {
+    let old = outbox_settled::table.filter(outbox_settled::id.lt(id)).select(outbox_settled::id);
+    on!(conn, c => diesel::select(exists(old)).get_result(c))
+}
+
+fn applied_before(conn: &mut Conn, id: EventId) -> QueryResult<bool> {
+    let old = inbox::table.filter(inbox::event_id.lt(id)).select(inbox::event_id);
+    on!(conn, c => diesel::select(exists(old)).get_result(c))
+}

@@ -1,0 +1,173 @@
+//! What a paced verification takes from the loop.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::env::Env;
+use common::on;
+use common::schema::verification;
+use diesel::dsl::exists;
+use diesel::prelude::*;
+
+use super::backlogs::Backlogs;
+use super::broker::Broker;
+use super::options::Options;
+use super::pair::{Pair, Programs, Running};
+use super::relays::Relay;
+use super::runs::{self, Case, Round, Row};
+use super::server::Server;
+use crate::progress::turns_bar;
+
+/// Measures what a verification that paces itself takes from the loop beside it.
+///
+/// A backlog goes through the whole loop as in bench loop: by itself, and while product-service compares order-service's copy
+/// with its own products, one verification after the other. Each may work for so much of the time as is set by default, one
+/// hundredth; a new one is due each second. It has begun, and order-service has answered it, before the backlog is let go.
+/// The ratio is to the loop by itself.
+///
+/// A verification reads all products on both sides, so say --products for as many as there are.
+///
+/// Both take turns, round by round; figures are medians of the rounds, spread is the slowest and the fastest of them. CPU s is
+/// what each service used for one backlog, peak MB the most memory that it has had.
+///
+/// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen bench verify --quick --relay table
+  stockloop-loadgen bench verify --products 100000 --events 100000
+  stockloop-loadgen bench verify --broker kafka --json verify.json")]
+pub(super) struct Arguments {
+    /// Events of each backlog [default: 50000, with --quick 20000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    events: Option<u32>,
+    /// The program of order-service [default: order-service beside this program]
+    #[arg(long, value_name = "PATH")]
+    order_service: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Arguments {
+    /// The ordinary ones, with these options.
+    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
+        Self { events: None, order_service, options }
+    }
+
+    fn events(&self) -> usize {
+        self.events.unwrap_or(if self.options.quick { 20_000 } else { 50_000 }) as usize
+    }
+}
+
+/// What goes on beside the loop.
+const BESIDE: [&str; 2] = ["nothing", "a verification"];
+
+/// A verification is due each second; while one is under way, there is no other.
+const ALWAYS: &str = "* * * * * *";
+
+/// How often it is looked whether one has begun.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long that may take.
+const BEGUN_IN: Duration = Duration::from_secs(60);
+
+/// Measures, prints the table and writes the file.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let rows = measure(arguments)?;
+    runs::tell(&title(arguments), &rows, &arguments.options)
+}
+
+/// What the table is called.
+pub(super) fn title(arguments: &Arguments) -> String {
+    let Options { products, .. } = arguments.options;
+    arguments.options.title(&format!("a backlog beside the verification of {products} products"))
+}
+
+/// Measures on parts that are started for it, or named.
+pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
+    let Arguments { options, order_service, .. } = arguments;
+    let named = options.named_server()?;
+    let programs = Programs::find(options, order_service.as_deref())?;
+    let server = named.map_or_else(Server::start_logical, Ok)?;
+    let broker = Broker::start(options.broker)?;
+    let relays = options.relays();
+    let first = *relays.first().context("there is no --relay")?;
+    let pair = Pair::start(&programs, &server, &broker, options, first)?;
+    let mut bench =
+        VerifyBench { backlogs: Backlogs::of(pair, options), events: arguments.events() };
+    bench.measure(&relays, options.rounds())
+}
+
+/// What is measured, and what on.
+struct VerifyBench<'a> {
+    backlogs: Backlogs<'a>,
+    events: usize,
+}
+
+impl VerifyBench<'_> {
+    /// All cases, round by round.
+    fn measure(&mut self, relays: &[Relay], rounds: usize) -> Result<Vec<Row>> {
+        let case = |(relay, beside): (Relay, &'static str)| Case {
+            beside: Some(beside),
+            events: Some(self.events),
+            ..Case::new("verify", relay)
+        };
+        let of = |relay: &Relay| BESIDE.map(|beside| case((*relay, beside)));
+        let mut cases: Vec<[Case; 2]> = relays.iter().map(of).collect();
+        let bar = turns_bar(1 + rounds * relays.len() * BESIDE.len());
+        bar.set_message("warming up");
+        self.alone(*relays.first().context("there is nothing to measure")?)?;
+        bar.inc(1);
+        for round in 1..=rounds {
+            for (relay, [alone, verified]) in relays.iter().zip(&mut cases) {
+                bar.set_message(format!("round {round}/{rounds}, relay {relay}"));
+                alone.rounds.push(self.alone(*relay)?);
+                bar.inc(1);
+                verified.rounds.push(self.verified(*relay)?);
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(runs::compared(&cases.into_iter().flatten().collect::<Vec<_>>()))
+    }
+
+    /// A backlog beside which nothing goes on.
+    fn alone(&mut self, relay: Relay) -> Result<Round> {
+        self.backlogs.run(&Running::with(relay))?;
+        let after = self.backlogs.pile_up(self.events)?;
+        self.backlogs.work_off(self.events, after)
+    }
+
+    /// One beside which the copy is verified.
+    fn verified(&mut self, relay: Relay) -> Result<Round> {
+        let settings = vec![
+            ("STOCKLOOP__VERIFY__CRON", ALWAYS.to_owned()),
+            ("STOCKLOOP__PEER__URL", self.backlogs.pair.copy_url()),
+        ];
+        let began = Env::system().now();
+        self.backlogs.run(&Running { settings, ..Running::with(relay) })?;
+        let after = self.backlogs.pile_up(self.events)?;
+        let answered = wait_until_answered(&mut self.backlogs.pair.of_owner, began);
+        self.backlogs.pair.with_logs(answered)?;
+        self.backlogs.work_off(self.events, after)
+    }
+}
+
+/// Waits until order-service has answered a verification after `began`.
+fn wait_until_answered(conn: &mut Conn, began: Timestamp) -> Result<()> {
+    let looked = Instant::now();
+    loop {
+        let answered = verification::table.filter(verification::answered_us.gt(began));
+        let answered = diesel::select(exists(answered.select(verification::seq)));
+        let answered: bool = on!(&mut *conn, c => answered.get_result(c))?;
+        if answered {
+            return Ok(());
+        }
+        ensure!(looked.elapsed() < BEGUN_IN, "no verification was answered within {BEGUN_IN:?}");
+        thread::sleep(LOOK);
+    }
+}
