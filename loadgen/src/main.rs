@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod backlog;
 mod bench;
+mod check;
 mod fill;
 mod made;
 mod place;
@@ -34,6 +35,7 @@ enum Command {
     Relay(relay::Arguments),
     Settle(settle::Arguments),
     Bench(bench::Arguments),
+    Check(check::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         Command::Relay(arguments) => relay::run(&arguments),
         Command::Settle(arguments) => settle::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        // It has more to say than whether it went well.
+        Command::Check(arguments) => return check::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,3 +25,14 @@ pub(crate) fn turns_bar(length: usize) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_secs(1));
     bar
 }
+
+/// Counts rows of which nobody knows how many there are.
+pub(crate) fn rows_bar(name: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {human_pos} rows {per_sec}") {
+        bar.set_style(style);
+    }
+    bar.set_message(name);
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}

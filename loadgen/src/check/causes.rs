@@ -1,0 +1,165 @@
+//! I7, the other way round: each adjustment and each deduction that is noted changed the stock, and each sum of reservations
+//! is right.
+//!
+//! All of these are written in the transaction of the change, so one page sees them with it.
+
+use anyhow::Result;
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::ids::{EventId, EventIdSql};
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+
+use super::finding::{Finding, Invariant, Kind, Side};
+use super::kept::Kept;
+use super::reader::{PAGE, Reader, as_key};
+use super::report::Report;
+
+/// An adjustment, and whether an event tells of its version.
+#[derive(Debug, QueryableByName)]
+struct AdjustmentRow {
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    delta: i64,
+    #[diesel(sql_type = BigInt)]
+    at_us: Timestamp,
+    #[diesel(sql_type = Bool)]
+    told: bool,
+}
+
+/// What an order took, and whether events tell of it and of its return.
+#[derive(Debug, QueryableByName)]
+struct DeductionRow {
+    #[diesel(sql_type = EventIdSql)]
+    order_id: EventId,
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = BigInt)]
+    quantity: i64,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    returned_version: Option<i64>,
+    #[diesel(sql_type = Bool)]
+    told: bool,
+    #[diesel(sql_type = Bool)]
+    told_returned: bool,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    handled_us: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    cancelled_us: Option<Timestamp>,
+}
+
+/// Looks at all adjustments and deductions.
+pub(super) fn check(reader: &mut Reader, kept: &Kept, report: &mut Report) -> Result<()> {
+    let from = kept.product_events;
+    let take = |rows: Vec<AdjustmentRow>| {
+        for row in rows.iter().filter(|row| !row.told && row.at_us > from) {
+            let expected = format!("an event of version {}, by {} pieces", row.version, row.delta);
+            let subject = format!("{} (adjustment {})", row.sku, row.seq);
+            let kind = Kind::AdjustmentWithoutChange;
+            report.tell(Finding::new(kind, Side::Product, subject, expected, "none"));
+        }
+        Ok(rows.last().map(|row| row.seq))
+    };
+    let rows = reader.walk("adjustments", i64::MIN, adjustments, take)?;
+    report.looked(Invariant::I7, Side::Product, "adjustments, by their changes", rows);
+
+    let take = |rows: Vec<DeductionRow>| {
+        rows.iter().for_each(|row| report.tell_all(judge(row, from)));
+        Ok(rows.last().map(|row| (row.order_id, row.sku.clone())))
+    };
+    let begin = (EventId::NIL, String::new());
+    let rows = reader.walk("deductions", begin, deductions, take)?;
+    report.looked(Invariant::I7, Side::Product, "deductions, by their changes", rows);
+    Ok(())
+}
+
+fn judge(row: &DeductionRow, kept_from: Timestamp) -> Option<Finding> {
+    let is_young = |at: Option<Timestamp>| at.is_some_and(|at| at > kept_from);
+    let missing = match row.returned_version {
+        _ if !row.told && is_young(row.handled_us) => row.version,
+        Some(returned) if !row.told_returned && is_young(row.cancelled_us) => returned,
+        _ => return None,
+    };
+    let (sku, quantity) = (&row.sku, row.quantity);
+    let expected = format!("an event of version {missing} of {sku}, by {quantity} pieces");
+    let subject = format!("order {}", row.order_id);
+    Some(Finding::new(Kind::DeductionWithoutChange, Side::Product, subject, expected, "none"))
+}
+
+/// Whether there is an event of a product's version.
+fn told(conn: &Conn, sku: &str, version: &str) -> String {
+    let as_key = as_key(conn);
+    format!(
+        "EXISTS (SELECT 1 FROM outbox_event e \
+                 WHERE e.key = {sku} {as_key} AND e.kind = 0 AND e.version = {version})"
+    )
+}
+
+fn adjustments(conn: &mut Conn, after: &i64) -> QueryResult<Vec<AdjustmentRow>> {
+    let sql = format!(
+        "SELECT a.seq, a.sku, a.version, a.delta, a.at_us, {} AS told \
+         FROM adjustment a WHERE a.seq > $1 ORDER BY a.seq LIMIT $2",
+        told(conn, "a.sku", "a.version"),
+    );
+    on!(conn, c => sql_query(sql).bind::<BigInt, _>(*after).bind::<BigInt, _>(PAGE).load(c))
+}
+
+fn deductions(conn: &mut Conn, after: &(EventId, String)) -> QueryResult<Vec<DeductionRow>> {
+    let sql = format!(
+        "SELECT d.order_id, d.sku, d.quantity, d.version, d.returned_version, {} AS told, \
+           {} AS told_returned, r.handled_us, r.cancelled_us \
+         FROM order_deduction d LEFT JOIN order_record r ON r.id = d.order_id \
+         WHERE (d.order_id, d.sku) > ($1, $2) ORDER BY d.order_id, d.sku LIMIT $3",
+        told(conn, "d.sku", "d.version"),
+        told(conn, "d.sku", "d.returned_version"),
+    );
+    on!(conn, c => sql_query(sql)
+        .bind::<EventIdSql, _>(after.0)
+        .bind::<Text, _>(&after.1)
+        .bind::<BigInt, _>(PAGE)
+        .load(c))
+}
+
+/// A product's copy, and the sum of what is promised of it.
+#[derive(Debug, QueryableByName)]
+struct ReservedRow {
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = BigInt)]
+    reserved: i64,
+    #[diesel(sql_type = BigInt)]
+    pieces: i64,
+}
+
+/// Looks at what is promised of all products, at order-service.
+pub(super) fn check_reserved(reader: &mut Reader, report: &mut Report) -> Result<()> {
+    let take = |rows: Vec<ReservedRow>| {
+        for row in rows.iter().filter(|row| row.reserved != row.pieces) {
+            let expected = format!("{}, the sum of its reservations", row.pieces);
+            let found = row.reserved.to_string();
+            report.tell(Finding::new(Kind::ReservedWrong, Side::Order, &row.sku, expected, found));
+        }
+        Ok(rows.last().map(|row| row.sku.clone()))
+    };
+    let read = |conn: &mut Conn, after: &String| {
+        let sql = "SELECT p.sku, p.reserved, CAST(COALESCE((SELECT sum(r.quantity) FROM reservation r \
+                     WHERE r.sku = p.sku), 0) AS BIGINT) AS pieces \
+                   FROM product_copy p WHERE p.sku > $1 ORDER BY p.sku LIMIT $2";
+        on!(conn, c => sql_query(sql)
+            .bind::<Text, _>(after)
+            .bind::<BigInt, _>(PAGE)
+            .load::<ReservedRow>(c))
+    };
+    let rows = reader.walk("reservations", String::new(), read, take)?;
+    report.looked(Invariant::I7, Side::Order, "products, by their reservations", rows);
+    Ok(())
+}

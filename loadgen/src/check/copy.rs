@@ -1,0 +1,404 @@
+//! I3 between the services: the copy equals its source, by key, version and content.
+//!
+//! Both tables are walked in the order of their keys, side by side. That finds the keys that may differ; each is then looked
+//! at again in the order that proves it: the source, and whether an event of the key is on its way; the copy; the source
+//! again. If nothing was on its way and the source stayed, the copy had what its consumer answered for, and differs.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, VecDeque};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::ids::{EventId, EventIdSql};
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, SmallInt, Text};
+use indicatif::ProgressBar;
+
+use super::Terms;
+use super::finding::{Finding, Invariant, Kind, Side};
+use super::reader::{PAGE, Reader, number, of_keys};
+use super::report::Report;
+use crate::progress::rows_bar;
+
+/// Keys that may differ and are looked at again; more are counted.
+const SUSPECTS: usize = 10_000;
+
+/// Keys of one look.
+const LOOKED_AT: usize = 200;
+
+/// Events of a key that are looked through for one that is open, those of the newest versions.
+const EVENTS: i64 = 256;
+
+/// Between two looks at what moves.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A product, or its copy.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = Text)]
+    description: String,
+    #[diesel(sql_type = BigInt)]
+    quantity: i64,
+    #[diesel(sql_type = BigInt)]
+    unit_price_minor: i64,
+    #[diesel(sql_type = Bool)]
+    allow_backorder: bool,
+    #[diesel(sql_type = Bool)]
+    removed: bool,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    updated_us: Timestamp,
+    /// Of the copy; 0 at the source.
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+}
+
+/// What the two services know of all keys.
+#[derive(Debug, Clone, Copy, Default)]
+struct Facts {
+    /// The source's epoch.
+    epoch: i64,
+    /// The greatest version of a product that the source has forgotten.
+    forgotten_version: i64,
+    /// Up to when the copy has forgotten removals.
+    removals_forgotten: i64,
+}
+
+/// An event of a key that is not PROCESSED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+struct OpenEvent {
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+    /// 2: it waits for a person.
+    #[diesel(sql_type = SmallInt)]
+    status: i16,
+}
+
+/// The source's state of a key, and an open event of it: one that is on its way, if there is one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct View {
+    row: Option<Row>,
+    open: Option<OpenEvent>,
+}
+
+/// What is to be said of a key.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Equal,
+    /// It has to be looked at again.
+    Moving,
+    /// It differs, and its event waits for a person, who knows.
+    Waiting(EventId),
+    Differs(Kind),
+}
+
+/// Looks at all products and their copies.
+pub(super) fn check(
+    product: &mut Reader,
+    order: &mut Reader,
+    terms: &Terms,
+    report: &mut Report,
+) -> Result<()> {
+    let facts = facts(product, order)?;
+    let (mut suspects, mut many) = (Vec::new(), 0_usize);
+    let compared = compare(product, order, |source, copy| {
+        if difference(facts, source, copy).is_some() {
+            many += 1;
+            if suspects.len() < SUSPECTS {
+                suspects.extend(source.or(copy).map(|row| row.sku.clone()));
+            }
+        }
+    })?;
+    report.looked(Invariant::I3, Side::Product, "products, by their copies", compared.0);
+    report.looked(Invariant::I3, Side::Order, "copies, by their products", compared.1);
+    if many > suspects.len() {
+        let left = many - suspects.len();
+        report.unchecked(format!(
+            "I3: {left} more keys seemed to differ and were not looked at again"
+        ));
+    }
+    look_again(product, order, facts, suspects, terms, report)
+}
+
+fn facts(product: &mut Reader, order: &mut Reader) -> Result<Facts> {
+    let forgotten =
+        |what: &str| format!("SELECT up_to AS number FROM forgotten WHERE what = '{what}'");
+    let (epoch, forgotten_version) = product.page(|conn| {
+        let epoch = number(conn, "SELECT epoch AS number FROM service_state")?;
+        Ok((epoch, number(conn, &forgotten("versions of products"))?))
+    })?;
+    let removals_forgotten = order.page(|conn| number(conn, &forgotten("removed products")))?;
+    Ok(Facts { epoch, forgotten_version, removals_forgotten })
+}
+
+/// Walks both tables in the order of their keys; returns how many rows each has.
+fn compare(
+    product: &mut Reader,
+    order: &mut Reader,
+    mut see: impl FnMut(Option<&Row>, Option<&Row>),
+) -> Result<(u64, u64)> {
+    let bar = rows_bar("products and copies, side by side".to_owned());
+    let mut source = Pages::new(product, SOURCE, &bar);
+    let mut copy = Pages::new(order, COPY, &bar);
+    loop {
+        let first = match (source.peek()?, copy.peek()?) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(source), Some(copy)) => source.sku.cmp(&copy.sku),
+        };
+        let of_source = if first.is_le() { source.take() } else { None };
+        let of_copy = if first.is_ge() { copy.take() } else { None };
+        see(of_source.as_ref(), of_copy.as_ref());
+    }
+    bar.finish_and_clear();
+    Ok((source.rows, copy.rows))
+}
+
+const SOURCE: &str = "SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, \
+     version, updated_us, CAST(0 AS BIGINT) AS epoch FROM product";
+const COPY: &str = "SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, \
+     version, updated_us, epoch FROM product_copy";
+
+/// The rows of one table in the order of their keys, bytewise on both databases.
+struct Pages<'a> {
+    reader: &'a mut Reader,
+    select: &'static str,
+    bar: &'a ProgressBar,
+    after: String,
+    page: VecDeque<Row>,
+    at_end: bool,
+    rows: u64,
+}
+
+impl<'a> Pages<'a> {
+    fn new(reader: &'a mut Reader, select: &'static str, bar: &'a ProgressBar) -> Self {
+        let (after, page) = (String::new(), VecDeque::new());
+        Self { reader, select, bar, after, page, at_end: false, rows: 0 }
+    }
+
+    fn peek(&mut self) -> Result<Option<&Row>> {
+        if self.page.is_empty() && !self.at_end {
+            let sql = format!("{} WHERE sku > $1 ORDER BY sku LIMIT $2", self.select);
+            let after = std::mem::take(&mut self.after);
+            let rows: Vec<Row> = self.reader.page(|conn| {
+                on!(conn, c => sql_query(sql)
+                    .bind::<Text, _>(&after)
+                    .bind::<BigInt, _>(PAGE)
+                    .load(c))
+            })?;
+            self.at_end = i64::try_from(rows.len()).unwrap_or(i64::MAX) < PAGE;
+            self.after = rows.last().map(|row| row.sku.clone()).unwrap_or_default();
+            self.rows += rows.len() as u64;
+            self.bar.inc(rows.len() as u64);
+            self.page = rows.into();
+        }
+        Ok(self.page.front())
+    }
+
+    fn take(&mut self) -> Option<Row> {
+        self.page.pop_front()
+    }
+}
+
+/// How a copy differs from its source, whatever is on its way.
+fn difference(facts: Facts, source: Option<&Row>, copy: Option<&Row>) -> Option<Kind> {
+    match (source, copy) {
+        (None, None) => None,
+        // A removal that the copy may have forgotten.
+        (Some(source), None)
+            if source.removed && source.updated_us.micros() <= facts.removals_forgotten =>
+        {
+            None
+        }
+        (Some(_), None) => Some(Kind::CopyMissing),
+        // The source begins above it, should the product come again.
+        (None, Some(copy)) if copy.removed && is_forgotten(facts, copy) => None,
+        (None, Some(_)) => Some(Kind::CopyUnknown),
+        // It would take no change of this epoch.
+        (Some(_), Some(copy)) if copy.epoch > facts.epoch => Some(Kind::CopyNewer),
+        (Some(source), Some(copy)) if source.version == copy.version => {
+            let same = Row { epoch: source.epoch, ..copy.clone() } == *source;
+            (!same).then_some(Kind::CopyContent)
+        }
+        (Some(source), Some(copy)) => {
+            let older = (copy.epoch, copy.version) < (facts.epoch, source.version);
+            Some(if older { Kind::CopyOlder } else { Kind::CopyNewer })
+        }
+    }
+}
+
+fn is_forgotten(facts: Facts, copy: &Row) -> bool {
+    (copy.epoch, copy.version) <= (facts.epoch, facts.forgotten_version)
+}
+
+/// Judges a key by what the source had `before` the look at the `copy`, and `after` it.
+fn judge(facts: Facts, before: &View, copy: Option<&Row>, after: &View) -> Verdict {
+    let Some(kind) = difference(facts, before.row.as_ref(), copy) else { return Verdict::Equal };
+    let moves = |view: &View| view.open.is_some_and(|event| event.status != EXHAUSTED);
+    if before.row != after.row || moves(before) || moves(after) {
+        return Verdict::Moving;
+    }
+    match after.open.or(before.open) {
+        Some(event) => Verdict::Waiting(event.id),
+        None => Verdict::Differs(kind),
+    }
+}
+
+const EXHAUSTED: i16 = 2;
+
+/// Looks at keys until nothing moves any more, or patience ends.
+fn look_again(
+    product: &mut Reader,
+    order: &mut Reader,
+    facts: Facts,
+    mut keys: Vec<String>,
+    terms: &Terms,
+    report: &mut Report,
+) -> Result<()> {
+    let (began, mut waiting) = (Instant::now(), 0_u64);
+    loop {
+        let mut moving = Vec::new();
+        for some in keys.chunks(LOOKED_AT) {
+            let before = views(product, some)?;
+            let copies = rows_of(order, COPY, some)?;
+            let after = views(product, some)?;
+            for key in some {
+                let (nothing, copy) = (View::default(), copies.get(key));
+                let (before, after) =
+                    (before.get(key).unwrap_or(&nothing), after.get(key).unwrap_or(&nothing));
+                match judge(facts, before, copy, after) {
+                    Verdict::Equal => {}
+                    Verdict::Moving => moving.push(key.clone()),
+                    Verdict::Waiting(_) => waiting += 1,
+                    Verdict::Differs(kind) => {
+                        let side = if copy.is_some() { Side::Order } else { Side::Product };
+                        let (expected, found) = (words(after.row.as_ref()), words(copy));
+                        report.tell(Finding::new(kind, side, key, expected, found));
+                    }
+                }
+            }
+        }
+        keys = moving;
+        if keys.is_empty() || terms.settled || began.elapsed() >= terms.patience {
+            break;
+        }
+        sleep(PAUSE);
+    }
+    if !keys.is_empty() {
+        let (many, key) = (keys.len(), keys.first().cloned().unwrap_or_default());
+        report.unchecked(format!(
+            "I3: {many} keys differ and have events on their way, such as {key}: check again, or with a longer --patience"
+        ));
+    }
+    if waiting > 0 {
+        report.note(format!("order-service: {waiting} copies differ because their events are EXHAUSTED and wait for a person"));
+    }
+    Ok(())
+}
+
+fn words(row: Option<&Row>) -> String {
+    let Some(row) = row else { return "nothing".to_owned() };
+    let Row { version, quantity, description, unit_price_minor, .. } = row;
+    let removed = if row.removed { ", removed" } else { "" };
+    let epoch = if row.epoch > 0 { format!(" of epoch {}", row.epoch) } else { String::new() };
+    format!(
+        "version {version}{epoch}: {quantity} × {description:?} at {unit_price_minor}{removed}, since {}",
+        row.updated_us
+    )
+}
+
+/// The states first: what is not on its way after that has brought them, or something newer.
+fn views(reader: &mut Reader, keys: &[String]) -> Result<BTreeMap<String, View>> {
+    let mut views: BTreeMap<String, View> = BTreeMap::new();
+    for (key, row) in rows_of(reader, SOURCE, keys)? {
+        views.insert(key, View { row: Some(row), open: None });
+    }
+    for key in keys {
+        let open = reader.page(|conn| open_event(conn, key))?;
+        if open.is_some() {
+            views.entry(key.clone()).or_default().open = open;
+        }
+    }
+    Ok(views)
+}
+
+fn rows_of(reader: &mut Reader, select: &str, keys: &[String]) -> Result<BTreeMap<String, Row>> {
+    let sql = format!("{select} WHERE sku {{in}}");
+    let rows: Vec<Row> = reader.page(|conn| of_keys(conn, &sql, keys))?;
+    Ok(rows.into_iter().map(|row| (row.sku.clone(), row)).collect())
+}
+
+fn open_event(conn: &mut Conn, key: &str) -> QueryResult<Option<OpenEvent>> {
+    let sql = "SELECT e.id, CAST(CASE WHEN f.status = 2 THEN 2 ELSE 0 END AS SMALLINT) AS status \
+         FROM (SELECT id FROM outbox_event WHERE key = $1 AND kind = 0 \
+               ORDER BY version DESC, id DESC LIMIT $2) e \
+         LEFT JOIN outbox_pending p ON p.id = e.id LEFT JOIN outbox_sent w ON w.id = e.id \
+         LEFT JOIN outbox_failed f ON f.id = e.id \
+         WHERE (p.id IS NOT NULL OR w.id IS NOT NULL OR f.id IS NOT NULL) AND f.resolved_us IS NULL";
+    let open: Vec<OpenEvent> =
+        on!(conn, c => sql_query(sql).bind::<Text, _>(key).bind::<BigInt, _>(EVENTS).load(c))?;
+    Ok(open.into_iter().max_by_key(|event| (event.status != EXHAUSTED, event.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(version: i64, quantity: i64, epoch: i64) -> Row {
+        Row {
+            sku: "TEA".to_owned(),
+            description: "Tea".to_owned(),
+            quantity,
+            unit_price_minor: 255,
+            allow_backorder: false,
+            removed: false,
+            version,
+            updated_us: Timestamp::from_micros(version),
+            epoch,
+        }
+    }
+
+    const FACTS: Facts = Facts { epoch: 1, forgotten_version: 5, removals_forgotten: 3 };
+
+    #[test]
+    fn every_kind_of_difference_is_seen() {
+        let source = row(4, 10, 0);
+        let kind = |source: Option<&Row>, copy: Option<&Row>| difference(FACTS, source, copy);
+        assert_eq!(kind(Some(&source), Some(&row(4, 10, 1))), None);
+        assert_eq!(kind(Some(&source), Some(&row(4, 9, 1))), Some(Kind::CopyContent));
+        assert_eq!(kind(Some(&source), Some(&row(3, 10, 1))), Some(Kind::CopyOlder));
+        assert_eq!(kind(Some(&source), Some(&row(5, 10, 1))), Some(Kind::CopyNewer));
+        assert_eq!(kind(Some(&source), Some(&row(1, 10, 2))), Some(Kind::CopyNewer));
+        assert_eq!(kind(Some(&source), None), Some(Kind::CopyMissing));
+        assert_eq!(kind(None, Some(&row(4, 10, 1))), Some(Kind::CopyUnknown));
+        let tombstone = |version, epoch| Row { removed: true, ..row(version, 0, epoch) };
+        assert_eq!(kind(None, Some(&tombstone(5, 1))), None);
+        assert_eq!(kind(None, Some(&tombstone(6, 1))), Some(Kind::CopyUnknown));
+        assert_eq!(kind(Some(&tombstone(3, 0)), None), None);
+        assert_eq!(kind(Some(&tombstone(4, 0)), None), Some(Kind::CopyMissing));
+    }
+
+    #[test]
+    fn what_moves_is_no_finding() {
+        let view = |row: Row, status: Option<i16>| View {
+            row: Some(row),
+            open: status.map(|status| OpenEvent { id: EventId::MAX, status }),
+        };
+        let (still, copy) = (view(row(4, 10, 0), None), row(3, 10, 1));
+        let judged = |before: &View, after: &View| judge(FACTS, before, Some(&copy), after);
+        assert_eq!(judged(&still, &still), Verdict::Differs(Kind::CopyOlder));
+        assert_eq!(judged(&view(row(4, 10, 0), Some(0)), &still), Verdict::Moving);
+        assert_eq!(judged(&still, &view(row(5, 9, 0), None)), Verdict::Moving);
+        let waits = view(row(4, 10, 0), Some(EXHAUSTED));
+        assert_eq!(judged(&waits, &waits), Verdict::Waiting(EventId::MAX));
+    }
+}

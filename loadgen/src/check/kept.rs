@@ -1,0 +1,124 @@
+//! What retention and restores may have taken away: that it is not there proves nothing.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable};
+
+use super::Terms;
+use super::reader::{Reader, maybe_number};
+
+/// No retention may be set much shorter than a day.
+const YOUNG: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Settled events that are looked at for a bound, the oldest first.
+const OLDEST: i64 = 5_000;
+
+/// What of one moment or later is there, if it ever was.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    /// Events of product-service.
+    pub(super) product_events: Timestamp,
+    /// Events of order-service.
+    pub(super) order_events: Timestamp,
+    /// Adjustments of the stock.
+    pub(super) adjustments: Timestamp,
+    /// Orders at product-service.
+    pub(super) records: Timestamp,
+    /// Orders at order-service that have ended.
+    pub(super) orders: Timestamp,
+    /// Databases that came back from a backup: what happened meanwhile may be missing on one side.
+    pub(super) restored: Vec<Restored>,
+}
+
+/// A time that a database may know nothing of.
+#[derive(Debug, Clone, Copy, QueryableByName)]
+pub(super) struct Restored {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(super) since_us: Option<Timestamp>,
+    #[diesel(sql_type = BigInt)]
+    pub(super) found_us: Timestamp,
+}
+
+impl Kept {
+    /// What both databases say of it.
+    pub(super) fn read(product: &mut Reader, order: &mut Reader, terms: &Terms) -> Result<Self> {
+        let mut restored = product.page(restorations)?;
+        restored.extend(order.page(restorations)?);
+        let oldest_adjustment = "SELECT at_us AS number FROM adjustment ORDER BY seq LIMIT 1";
+        // The index of ended orders gives it.
+        let oldest_order = "SELECT changed_us AS number FROM orders \
+             WHERE status IN ('CONFIRMED', 'REJECTED', 'CANCELLED') ORDER BY changed_us LIMIT 1";
+        let forgotten = "SELECT up_to AS number FROM forgotten WHERE what = 'orders'";
+        Ok(Self {
+            product_events: terms.kept_from(product.page(events)?),
+            order_events: terms.kept_from(order.page(events)?),
+            adjustments: terms
+                .kept_from(product.page(|conn| maybe_number(conn, oldest_adjustment))?),
+            orders: terms.kept_from(order.page(|conn| maybe_number(conn, oldest_order))?),
+            // How far these went is noted.
+            records: product
+                .page(|conn| maybe_number(conn, forgotten))?
+                .map_or(Timestamp::from_micros(i64::MIN), Timestamp::from_micros),
+            restored,
+        })
+    }
+
+    /// Whether what happened at `moment` may be missing because a database came back from a backup.
+    pub(super) fn may_be_lost(&self, moment: Timestamp) -> bool {
+        let lost = |one: &Restored| {
+            moment <= one.found_us && one.since_us.is_none_or(|since| since <= moment)
+        };
+        self.restored.iter().any(lost)
+    }
+}
+
+impl Terms {
+    /// The moment from which on all is there: what the caller says, or what an `oldest` row that is kept proves. Old ones go
+    /// in the order of time, so nothing that is younger than one that is there has gone.
+    fn kept_from(&self, oldest: Option<i64>) -> Timestamp {
+        let proven = oldest.map_or(self.now, Timestamp::from_micros).min(self.now.before(YOUNG));
+        self.kept.map_or(proven, |kept| self.now.before(kept))
+    }
+}
+
+/// The earliest settlement among the oldest events: events go once they are made *and* settled before a moment, so each
+/// that is kept shows that the moment lies before its settlement.
+fn events(conn: &mut Conn) -> QueryResult<Option<i64>> {
+    let sql = format!(
+        "SELECT min(settled_us) AS number \
+         FROM (SELECT settled_us FROM outbox_settled ORDER BY id LIMIT {OLDEST}) AS oldest"
+    );
+    maybe_number(conn, &sql)
+}
+
+fn restorations(conn: &mut Conn) -> QueryResult<Vec<Restored>> {
+    let sql = "SELECT since_us, found_us FROM restoration ORDER BY seq DESC LIMIT 1000";
+    on!(conn, c => sql_query(sql).load(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400_000_000;
+
+    fn terms(kept: Option<Duration>) -> Terms {
+        Terms { now: Timestamp::from_micros(100 * DAY), kept, ..Terms::default() }
+    }
+
+    #[test]
+    fn what_is_young_is_there_and_the_caller_knows_better() {
+        let young = Timestamp::from_micros(100 * DAY - DAY / 2);
+        assert_eq!(terms(None).kept_from(None), young);
+        assert_eq!(terms(None).kept_from(Some(100 * DAY - 1)), young);
+        assert_eq!(terms(None).kept_from(Some(7 * DAY)), Timestamp::from_micros(7 * DAY));
+        let week = Duration::from_secs(7 * 86_400);
+        assert_eq!(terms(Some(week)).kept_from(Some(1)), Timestamp::from_micros(93 * DAY));
+    }
+}

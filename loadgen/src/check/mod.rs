@@ -1,0 +1,276 @@
+//! The judge: reads both services' databases, the topics and the mail catcher, and holds the invariants against them.
+//!
+//! It asks no service anything and shares no code with what it judges but the contract in `common`. Each invariant has a
+//! file with a pure function over rows, which says what is wrong with them: [`arrival`] (I1), [`effects`] (I2), [`copy`] and
+//! [`source`] (I3), [`transitions`] and [`places`] (I4), [`alerts`] and [`mails`] (I5), [`stock`], [`causes`] and
+//! [`orders`] (I7). [`reader`] reads pages, [`kept`] knows what may be gone, and [`report`] tells what was found.
+
+mod alerts;
+mod arrival;
+mod causes;
+mod copy;
+mod effects;
+mod finding;
+mod kept;
+mod mails;
+mod orders;
+mod places;
+mod reader;
+mod report;
+mod source;
+mod stock;
+mod transitions;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use common::clock::{Clock, SystemClock, Timestamp};
+use common::db::Url;
+
+use self::finding::{Invariant, Side};
+use self::kept::Kept;
+use self::reader::Reader;
+use self::report::Report;
+
+/// Checks, without writing anything, whether what both databases, the topics and the mails say holds together.
+///
+/// It reads both services' databases, and holds the invariants of docs/ARCHITECTURE.md against them: each change has
+/// arrived or a person knows; one effect per event; the copy equals its source; only legal transitions; one alert for
+/// each exhaustion; stock is conserved. It asks no service anything, so it finds what they would not tell. It may run
+/// beside them: what moves is looked at again, and it locks nothing.
+///
+/// What is found is listed with the next step for a person. What could not be checked is listed, too, with the reason.
+/// docs/CHECK.md explains every line.
+///
+/// The exit code is 0 if nothing was found, 1 if something was, and 2 if it could not look at everything it was asked to.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stockloop-loadgen check --product-database sqlite:stockloop-data/product.db --order-database sqlite:stockloop-data/order.db
+  stockloop-loadgen check --product-database postgres://reader:secret@db/product --order-database postgres://reader:secret@db/orders
+  stockloop-loadgen check --settled --brokers 127.0.0.1:9092 --mail http://127.0.0.1:8083 --json check.json
+
+A password on the command line can be seen by others on the machine: the last example has the URLs from the variables
+STOCKLOOP_CHECK_PRODUCT_DATABASE and STOCKLOOP_CHECK_ORDER_DATABASE.")]
+pub(crate) struct Arguments {
+    /// product-service's database; a user who may only read is enough
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "STOCKLOOP_CHECK_PRODUCT_DATABASE",
+        hide_env_values = true
+    )]
+    product_database: Url,
+    /// order-service's database
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "STOCKLOOP_CHECK_ORDER_DATABASE",
+        hide_env_values = true
+    )]
+    order_database: Url,
+    /// Also look whether SENT events lie on their topics where that was noted
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    /// A property of librdkafka for that, such as security.protocol=SSL; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", requires = "brokers", value_parser = property)]
+    kafka_property: Vec<(String, String)>,
+    /// product-service's topic
+    #[arg(long, value_name = "TOPIC", default_value = "stockloop.inventory.v1")]
+    product_topic: String,
+    /// order-service's topic
+    #[arg(long, value_name = "TOPIC", default_value = "stockloop.orders.v1")]
+    order_topic: String,
+    /// Places on each topic that are looked at, at the most: those of the newest events
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    places: u32,
+    /// Also look whether mails tell of the alerts, and whether this mail catcher has them
+    #[arg(long, value_name = "URL")]
+    mail: Option<String>,
+    /// All is at rest: what still waits, or moves, is a finding
+    #[arg(long)]
+    settled: bool,
+    /// How long the services keep everything, such as 30d or 12h; left out, the oldest rows tell
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    kept: Option<Duration>,
+    /// How long what moves is looked at again
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
+    patience: Duration,
+    /// What product-service calls itself in its answers (service.name)
+    #[arg(long, value_name = "NAME", default_value = "product-service")]
+    product_name: String,
+    /// What order-service calls itself
+    #[arg(long, value_name = "NAME", default_value = "order-service")]
+    order_name: String,
+    /// Findings of each kind that are listed
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    first: usize,
+    /// Also write everything to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What every judge has to know.
+#[derive(Debug, Clone, Default)]
+struct Terms {
+    /// When the check began.
+    now: Timestamp,
+    /// Whether all is at rest.
+    settled: bool,
+    /// How long everything is kept, if the caller says so.
+    kept: Option<Duration>,
+    /// How long what moves is looked at again.
+    patience: Duration,
+}
+
+/// Exit codes, as `--help` tells them.
+const FOUND: u8 = 1;
+const COULD_NOT_LOOK: u8 = 2;
+
+/// Checks, prints what was found, and says with the exit code what it came to.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let report = check(arguments).and_then(|report| {
+        report.print();
+        if let Some(path) = &arguments.json {
+            std::fs::write(path, serde_json::to_vec_pretty(&report.to_json())?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(report)
+    });
+    match report {
+        Ok(report) if report.has_findings() => ExitCode::from(FOUND),
+        Ok(report) if report.is_whole() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(COULD_NOT_LOOK),
+        Err(error) => {
+            eprintln!("stockloop-loadgen: {error:#}");
+            ExitCode::from(COULD_NOT_LOOK)
+        }
+    }
+}
+
+fn check(arguments: &Arguments) -> Result<Report> {
+    let terms = Terms {
+        now: SystemClock.now(),
+        settled: arguments.settled,
+        kept: arguments.kept,
+        patience: arguments.patience,
+    };
+    let mut product = Reader::open(Side::Product, &arguments.product_database, "order_record")?;
+    let mut order = Reader::open(Side::Order, &arguments.order_database, "order_step")?;
+    let kept = Kept::read(&mut product, &mut order, &terms)?;
+    let mut report = Report::new(arguments.first);
+    judge(arguments, &terms, &kept, &mut product, &mut order, &mut report);
+    report.unchecked(
+        "I6 (memory is bounded, backlogs drain): it can't be seen in databases; look at the services' memory and at the ages of what waits, above",
+    );
+    if !kept.restored.is_empty() {
+        report.unchecked(
+            "a database came back from a backup: what only one side knows of the lost time is not told as a finding; see docs/OPERATIONS.md#after-a-restore-from-a-backup",
+        );
+    }
+    Ok(report)
+}
+
+/// Lets one judge after the other look; where one can't, the others do.
+fn judge(
+    arguments: &Arguments,
+    terms: &Terms,
+    kept: &Kept,
+    product: &mut Reader,
+    order: &mut Reader,
+    report: &mut Report,
+) {
+    for reader in [&mut *product, &mut *order] {
+        let done = arrival::check(reader, terms, report);
+        report.note_end(Invariant::I1, done);
+        let done = transitions::check(reader, report);
+        report.note_end(Invariant::I4, done);
+        let done = alerts::check(reader, report);
+        report.note_end(Invariant::I5, done);
+    }
+    let done = transitions::check_orders(order, report);
+    report.note_end(Invariant::I4, done);
+    let to_order = effects::Way { consumer: &arguments.order_name, kept_from: kept.product_events };
+    let done = effects::check(product, order, &to_order, kept, report);
+    report.note_end(Invariant::I2, done);
+    let to_product =
+        effects::Way { consumer: &arguments.product_name, kept_from: kept.order_events };
+    let done = effects::check(order, product, &to_product, kept, report);
+    report.note_end(Invariant::I2, done);
+    let done = source::check(product, kept, report);
+    report.note_end(Invariant::I3, done);
+    let done = copy::check(product, order, terms, report);
+    report.note_end(Invariant::I3, done);
+    let done = stock::check(product, kept, report);
+    report.note_end(Invariant::I7, done);
+    let done = causes::check(product, kept, report);
+    report.note_end(Invariant::I7, done);
+    let done = orders::check(product, order, terms, kept, report);
+    report.note_end(Invariant::I7, done);
+    let both = [(&mut *product, &arguments.product_topic), (&mut *order, &arguments.order_topic)];
+    for (reader, topic) in both {
+        places(arguments, reader, topic, report);
+        mail(arguments, reader, terms, report);
+    }
+    if arguments.brokers.is_none() {
+        report.unchecked("I4, where SENT events lie on the topics: say --brokers HOST:PORT");
+    }
+    if arguments.mail.is_none() {
+        report
+            .unchecked("I5, whether mails tell of the alerts: say --mail URL of the mail catcher");
+    }
+}
+
+fn places(arguments: &Arguments, reader: &mut Reader, topic: &str, report: &mut Report) {
+    if let Some(brokers) = &arguments.brokers {
+        let most = i64::from(arguments.places);
+        let asked = places::Asked { brokers, properties: &arguments.kafka_property, topic, most };
+        let done = places::check(reader, &asked, report);
+        report.note_end(Invariant::I4, done);
+    }
+}
+
+fn mail(arguments: &Arguments, reader: &mut Reader, terms: &Terms, report: &mut Report) {
+    if let Some(catcher) = &arguments.mail {
+        let done = mails::check(reader, catcher, terms, report);
+        report.note_end(Invariant::I5, done);
+    }
+}
+
+/// Reads a time such as `90s`, `15m`, `12h` or `30d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: write a number and s, m, h or d, such as 30d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds: u64 = match text.strip_prefix(digits) {
+        Some("s") => 1,
+        Some("m") => 60,
+        Some("h") => 3_600,
+        Some("d") => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// Reads `name=value`; neither is repeated where it is wrong, since it may be a password.
+fn property(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = pair.ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
+        for wrong in ["", "d", "30", "30w", "-1s", "1.5h", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

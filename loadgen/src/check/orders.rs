@@ -1,0 +1,435 @@
+//! I7 between the services: each order's stock was taken exactly once if it is CONFIRMED, given back if it is CANCELLED, and
+//! not touched if it is REJECTED.
+//!
+//! An order's record at product-service changes only by its commands. So where none is on its way before and after the look
+//! at the record, and the order has stayed as it was, what does not fit will not come to fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::ids::{EventId, EventIdSql};
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+
+use super::Terms;
+use super::causes;
+use super::finding::{Finding, Invariant, Kind, Side};
+use super::kept::Kept;
+use super::reader::{PAGE, Reader, of_ids};
+use super::report::Report;
+
+/// An order as order-service has it.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+struct OrderRow {
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    cancellation: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    revision: i64,
+    #[diesel(sql_type = BigInt)]
+    changed_us: Timestamp,
+    /// Whether a command of it is on its way.
+    #[diesel(sql_type = Bool)]
+    on_its_way: bool,
+    /// Whether the search for lost commands has found one of it.
+    #[diesel(sql_type = Bool)]
+    lost: bool,
+}
+
+/// An order as product-service has it.
+#[derive(Debug, Clone, QueryableByName)]
+struct RecordRow {
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+    #[diesel(sql_type = Text)]
+    state: String,
+    #[diesel(sql_type = BigInt)]
+    handled_us: Timestamp,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    cancelled_us: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, QueryableByName)]
+struct LineRow {
+    #[diesel(sql_type = EventIdSql)]
+    order_id: EventId,
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = BigInt)]
+    quantity: i64,
+    /// Whether it was given back; never at order-service.
+    #[diesel(sql_type = Bool)]
+    returned: bool,
+}
+
+type Lines = BTreeMap<String, i64>;
+
+/// An order with what was ordered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ordered {
+    row: OrderRow,
+    lines: Lines,
+}
+
+/// An order with what was taken.
+#[derive(Debug, Clone)]
+struct Taken {
+    row: RecordRow,
+    lines: Lines,
+    returned: bool,
+}
+
+/// Looks at all orders on both sides.
+pub(super) fn check(
+    product: &mut Reader,
+    order: &mut Reader,
+    terms: &Terms,
+    kept: &Kept,
+    report: &mut Report,
+) -> Result<()> {
+    causes::check_reserved(order, report)?;
+    let (mut suspects, mut lost) = (Vec::new(), 0_u64);
+    let take = |rows: Vec<Ordered>| {
+        let next = rows.last().map(|order| order.row.id);
+        let ids: Vec<EventId> = rows.iter().map(|order| order.row.id).collect();
+        let records = product.page(|conn| records(conn, &ids))?;
+        for order in &rows {
+            lost += u64::from(order.row.lost);
+            if judge(order, records.get(&order.row.id), terms, kept).is_some() {
+                suspects.push(order.row.id);
+            }
+        }
+        Ok(next)
+    };
+    let read = |conn: &mut Conn, after: &EventId| {
+        let rows = orders(conn, *after)?;
+        with_lines(conn, rows)
+    };
+    let rows = order.walk("orders", EventId::NIL, read, take)?;
+    report.looked(Invariant::I7, Side::Order, "orders, by what was taken for them", rows);
+    look_again(product, order, &suspects, (terms, kept), report)?;
+    if lost > 0 {
+        report.note(format!(
+            "order-service: {lost} orders have commands whose effect was lost with a database: see `stockloop admin --order lost-commands`"
+        ));
+    }
+    check_records(product, order, kept, report)
+}
+
+/// Looks at orders that seemed wrong once more, in the order that proves it.
+fn look_again(
+    product: &mut Reader,
+    order: &mut Reader,
+    suspects: &[EventId],
+    (terms, kept): (&Terms, &Kept),
+    report: &mut Report,
+) -> Result<()> {
+    for ids in suspects.chunks(500) {
+        let before = order.page(|conn| orders_of(conn, ids))?;
+        let records = product.page(|conn| records(conn, ids))?;
+        let after = order.page(|conn| orders_of(conn, ids))?;
+        let stayed = before.iter().filter(|(id, order)| after.get(*id) == Some(*order));
+        for (id, order) in stayed {
+            if let Some((kind, expected, found)) = judge(order, records.get(id), terms, kept) {
+                let side = if records.contains_key(id) { Side::Product } else { Side::Order };
+                report.tell(Finding::new(kind, side, format!("order {id}"), expected, found));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with an order, if there is something: its kind, what is expected, and what is there.
+fn judge(
+    order: &Ordered,
+    taken: Option<&Taken>,
+    terms: &Terms,
+    kept: &Kept,
+) -> Option<(Kind, String, String)> {
+    let row = &order.row;
+    let is_undecided = matches!(row.status.as_str(), "PENDING" | "CANCELLING");
+    if is_undecided && (terms.settled || !row.on_its_way) {
+        let found = match row.on_its_way {
+            true => format!("{}, since {}", row.status, row.changed_us),
+            false => format!("{}, and no command of it is on its way", row.status),
+        };
+        return Some((Kind::OrderUndecided, "an answer".to_owned(), found));
+    }
+    // By hand is by whatever hand; and who lost a command was told so.
+    let by_hand = row.cancellation.as_deref() == Some("RESOLVED");
+    if row.on_its_way || row.lost || by_hand || row.status == "NEEDS_ATTENTION" {
+        return None;
+    }
+    let Some(taken) = taken else {
+        let is_forgotten = row.id.made_at() <= kept.records;
+        if is_forgotten || kept.may_be_lost(row.changed_us) {
+            return None;
+        }
+        let confirmed = row.status == "CONFIRMED";
+        let kind = if confirmed { Kind::ConfirmedNotDeducted } else { Kind::OrderContradicted };
+        let found = "product-service does not know it".to_owned();
+        return Some((kind, format!("a record of an order that is {}", row.status), found));
+    };
+    let moment = taken.row.cancelled_us.unwrap_or(taken.row.handled_us);
+    let contradiction = contradiction(&row.status, &taken.row.state);
+    if let Some(kind) = contradiction {
+        // One of the two may not know of the other's lost time.
+        let lost = kept.may_be_lost(row.changed_us) || kept.may_be_lost(moment);
+        let expected = format!("{} at product-service", wanted(&row.status));
+        let found = format!("{}, since {moment}", taken.row.state);
+        return (!lost).then_some((kind, expected, found));
+    }
+    lines(order, taken)
+}
+
+/// What of an order's record fits its status.
+fn wanted(status: &str) -> &'static str {
+    match status {
+        "CONFIRMED" => "DEDUCTED",
+        "CANCELLED" => "RETURNED or CANCELLED",
+        _ => "REFUSED or CANCELLED",
+    }
+}
+
+/// How the state of an order's record contradicts its status, which is a final one or CONFIRMED.
+fn contradiction(status: &str, state: &str) -> Option<Kind> {
+    match (status, state) {
+        ("CONFIRMED", "DEDUCTED") => None,
+        ("CONFIRMED", "REFUSED") => Some(Kind::ConfirmedNotDeducted),
+        ("CANCELLED", "RETURNED" | "CANCELLED") => None,
+        ("CANCELLED", "DEDUCTED") => Some(Kind::CancelledNotReturned),
+        ("REJECTED", "REFUSED" | "CANCELLED") => None,
+        ("REJECTED", "DEDUCTED") => Some(Kind::RejectedButDeducted),
+        _ => Some(Kind::OrderContradicted),
+    }
+}
+
+/// Whether what was taken is what was ordered.
+fn lines(order: &Ordered, taken: &Taken) -> Option<(Kind, String, String)> {
+    let state = taken.row.state.as_str();
+    let took = matches!(state, "DEDUCTED" | "RETURNED");
+    let expected = if took { order.lines.clone() } else { Lines::new() };
+    if taken.lines != expected {
+        return Some((Kind::OrderLinesDiffer, words(&expected), words(&taken.lines)));
+    }
+    (taken.returned && state != "RETURNED").then(|| {
+        let expected = format!("nothing is given back of an order that is {state}");
+        (Kind::OrderContradicted, expected, "some of it was".to_owned())
+    })
+}
+
+fn words(lines: &Lines) -> String {
+    if lines.is_empty() {
+        return "nothing".to_owned();
+    }
+    let line = |(sku, quantity): (&String, &i64)| format!("{quantity} × {sku}");
+    lines.iter().take(20).map(line).collect::<Vec<_>>().join(", ")
+}
+
+/// Each order that product-service knows was placed by somebody.
+fn check_records(
+    product: &mut Reader,
+    order: &mut Reader,
+    kept: &Kept,
+    report: &mut Report,
+) -> Result<()> {
+    let take = |rows: Vec<RecordRow>| {
+        let ids: Vec<EventId> = rows.iter().map(|row| row.id).collect();
+        let placed = order.page(|conn| placed(conn, &ids))?;
+        for row in rows.iter().filter(|row| !placed.contains(&row.id)) {
+            let at = row.cancelled_us.unwrap_or(row.handled_us).max(row.handled_us);
+            if at > kept.orders && !kept.may_be_lost(at) {
+                let found = format!("{} at product-service, since {at}", row.state);
+                let subject = format!("order {}", row.id);
+                let expected = "order-service knows it";
+                report.tell(Finding::new(
+                    Kind::OrderUnknown,
+                    Side::Product,
+                    subject,
+                    expected,
+                    found,
+                ));
+            }
+        }
+        Ok(rows.last().map(|row| row.id))
+    };
+    let read = |conn: &mut Conn, after: &EventId| {
+        let sql = "SELECT id, state, handled_us, cancelled_us FROM order_record \
+                   WHERE id > $1 ORDER BY id LIMIT $2";
+        on!(conn, c => sql_query(sql)
+            .bind::<EventIdSql, _>(*after)
+            .bind::<BigInt, _>(PAGE)
+            .load::<RecordRow>(c))
+    };
+    let rows = product.walk("records of orders", EventId::NIL, read, take)?;
+    report.looked(Invariant::I7, Side::Product, "records of orders, by their orders", rows);
+    Ok(())
+}
+
+/// Columns of an order, and whether a command of it is on its way or was lost.
+const ORDER: &str = "SELECT o.id, o.status, o.cancellation, o.revision, o.changed_us, \
+     EXISTS (SELECT 1 FROM outbox_event e WHERE e.key = CAST(o.id AS TEXT) AND \
+       (EXISTS (SELECT 1 FROM outbox_pending w WHERE w.id = e.id) \
+        OR EXISTS (SELECT 1 FROM outbox_sent w WHERE w.id = e.id) \
+        OR EXISTS (SELECT 1 FROM outbox_failed w WHERE w.id = e.id AND w.status = 0))) AS on_its_way, \
+     EXISTS (SELECT 1 FROM lost_command l WHERE l.key = CAST(o.id AS TEXT)) AS lost \
+     FROM orders o";
+
+fn orders(conn: &mut Conn, after: EventId) -> QueryResult<Vec<OrderRow>> {
+    let sql = format!("{ORDER} WHERE o.id > $1 ORDER BY o.id LIMIT $2");
+    on!(conn, c => sql_query(sql).bind::<EventIdSql, _>(after).bind::<BigInt, _>(PAGE).load(c))
+}
+
+fn orders_of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeMap<EventId, Ordered>> {
+    let rows = of_ids(conn, &format!("{ORDER} WHERE o.id {{in}}"), ids)?;
+    let orders = with_lines(conn, rows)?;
+    Ok(orders.into_iter().map(|order| (order.row.id, order)).collect())
+}
+
+fn with_lines(conn: &mut Conn, rows: Vec<OrderRow>) -> QueryResult<Vec<Ordered>> {
+    let ids: Vec<EventId> = rows.iter().map(|row| row.id).collect();
+    let sql =
+        "SELECT order_id, sku, quantity, FALSE AS returned FROM order_line WHERE order_id {in}";
+    let mut lines: BTreeMap<EventId, Lines> = BTreeMap::new();
+    for line in of_ids::<LineRow>(conn, sql, &ids)? {
+        lines.entry(line.order_id).or_default().insert(line.sku, line.quantity);
+    }
+    let with = |row: OrderRow| Ordered { lines: lines.remove(&row.id).unwrap_or_default(), row };
+    Ok(rows.into_iter().map(with).collect())
+}
+
+/// What product-service knows of the orders `ids`.
+fn records(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeMap<EventId, Taken>> {
+    let sql = "SELECT id, state, handled_us, cancelled_us FROM order_record WHERE id {in}";
+    let rows: Vec<RecordRow> = of_ids(conn, sql, ids)?;
+    let new = |row: RecordRow| (row.id, Taken { row, lines: Lines::new(), returned: false });
+    let mut records: BTreeMap<EventId, Taken> = rows.into_iter().map(new).collect();
+    let sql = "SELECT order_id, sku, quantity, returned_version IS NOT NULL AS returned \
+               FROM order_deduction WHERE order_id {in}";
+    for line in of_ids::<LineRow>(conn, sql, ids)? {
+        if let Some(taken) = records.get_mut(&line.order_id) {
+            taken.returned |= line.returned;
+            taken.lines.insert(line.sku, line.quantity);
+        }
+    }
+    Ok(records)
+}
+
+/// Those of `ids` that order-service knows.
+fn placed(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeSet<EventId>> {
+    #[derive(QueryableByName)]
+    struct IdRow {
+        #[diesel(sql_type = EventIdSql)]
+        id: EventId,
+    }
+    let rows: Vec<IdRow> = of_ids(conn, "SELECT id FROM orders WHERE id {in}", ids)?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_micros(1_000_000);
+
+    fn tea(quantity: i64) -> Lines {
+        Lines::from([("TEA".to_owned(), quantity)])
+    }
+
+    fn order(status: &str) -> Ordered {
+        let cancellation = (status == "CANCELLED").then(|| "DONE".to_owned());
+        let row = OrderRow {
+            id: EventId::MAX,
+            status: status.to_owned(),
+            cancellation,
+            revision: 2,
+            changed_us: AT,
+            on_its_way: false,
+            lost: false,
+        };
+        Ordered { row, lines: tea(3) }
+    }
+
+    fn taken(state: &str) -> Taken {
+        let (id, state) = (EventId::MAX, state.to_owned());
+        let took = matches!(state.as_str(), "DEDUCTED" | "RETURNED");
+        let returned = state == "RETURNED";
+        let row = RecordRow { id, state, handled_us: AT, cancelled_us: None };
+        Taken { row, lines: if took { tea(3) } else { Lines::new() }, returned }
+    }
+
+    fn kept() -> Kept {
+        let all = Timestamp::from_micros(-1);
+        Kept {
+            product_events: all,
+            order_events: all,
+            adjustments: all,
+            records: all,
+            orders: all,
+            restored: Vec::new(),
+        }
+    }
+
+    fn kind(order: &Ordered, taken: Option<&Taken>) -> Option<Kind> {
+        judge(order, taken, &Terms::default(), &kept()).map(|(kind, ..)| kind)
+    }
+
+    #[test]
+    fn each_order_ends_one_way_on_both_sides() {
+        let state = |status: &str, state: &str| kind(&order(status), Some(&taken(state)));
+        for (status, fits) in [
+            ("CONFIRMED", "DEDUCTED"),
+            ("CANCELLED", "RETURNED"),
+            ("CANCELLED", "CANCELLED"),
+            ("REJECTED", "REFUSED"),
+            ("REJECTED", "CANCELLED"),
+        ] {
+            assert_eq!(state(status, fits), None, "{status} {fits}");
+        }
+        assert_eq!(state("CONFIRMED", "REFUSED"), Some(Kind::ConfirmedNotDeducted));
+        assert_eq!(state("CONFIRMED", "RETURNED"), Some(Kind::OrderContradicted));
+        assert_eq!(state("CANCELLED", "DEDUCTED"), Some(Kind::CancelledNotReturned));
+        assert_eq!(state("REJECTED", "DEDUCTED"), Some(Kind::RejectedButDeducted));
+        assert_eq!(kind(&order("CONFIRMED"), None), Some(Kind::ConfirmedNotDeducted));
+    }
+
+    #[test]
+    fn what_is_taken_is_what_was_ordered() {
+        let other = Taken { lines: tea(2), ..taken("DEDUCTED") };
+        assert_eq!(kind(&order("CONFIRMED"), Some(&other)), Some(Kind::OrderLinesDiffer));
+        let refused = Taken { lines: tea(3), ..taken("REFUSED") };
+        assert_eq!(kind(&order("REJECTED"), Some(&refused)), Some(Kind::OrderLinesDiffer));
+        let half = Taken { returned: true, ..taken("DEDUCTED") };
+        assert_eq!(kind(&order("CONFIRMED"), Some(&half)), Some(Kind::OrderContradicted));
+    }
+
+    #[test]
+    fn an_order_waits_only_for_a_command_that_is_on_its_way() {
+        let mut pending = order("PENDING");
+        assert_eq!(kind(&pending, None), Some(Kind::OrderUndecided));
+        pending.row.on_its_way = true;
+        assert_eq!(kind(&pending, None), None);
+        let at_rest = Terms { settled: true, ..Terms::default() };
+        let judged = judge(&pending, None, &at_rest, &kept()).map(|(kind, ..)| kind);
+        assert_eq!(judged, Some(Kind::OrderUndecided));
+    }
+
+    #[test]
+    fn what_a_restore_explains_is_no_finding() {
+        let restored = super::super::kept::Restored { since_us: None, found_us: AT };
+        let kept = Kept { restored: vec![restored], ..kept() };
+        let judged =
+            |state: Option<&Taken>| judge(&order("CANCELLED"), state, &Terms::default(), &kept);
+        assert!(judged(None).is_none() && judged(Some(&taken("DEDUCTED"))).is_none());
+        let mut lost = order("CONFIRMED");
+        lost.row.lost = true;
+        assert_eq!(kind(&lost, None), None);
+    }
+}

@@ -1,0 +1,560 @@
+//! I7 and I3 in the history of each product: stock is conserved from one version to the next.
+//!
+//! Every change of stock is an event with what caused it. So from version to version the stock differs by exactly the
+//! adjustment, or by what the order took or gave back; opening + adjustments − deductions = quantity follows, wherever the
+//! history begins. That the product is what its last event says is [`source`](super::source)'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::Result;
+use common::clock::Timestamp;
+use common::db::Conn;
+use common::ids::{EventId, EventIdSql};
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use serde::Deserialize;
+
+use super::finding::{Finding, Invariant, Kind, Side};
+use super::kept::Kept;
+use super::reader::{PAGE, Reader, of_ids};
+use super::report::Report;
+
+/// A product as an event tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct State {
+    description: String,
+    quantity: i64,
+    unit_price_minor: i64,
+    allow_backorder: bool,
+    removed: bool,
+    pub(super) version: i64,
+    updated_at: Timestamp,
+    #[serde(default)]
+    cause: Option<Cause>,
+}
+
+/// What it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Cause {
+    kind: String,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    reference: Option<String>,
+}
+
+impl State {
+    /// What an event's payload says.
+    pub(super) fn read(payload: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(payload)
+    }
+
+    /// What a row says: description, quantity and price, backorders and removed, version and moment.
+    pub(super) fn of_row(
+        (description, quantity, unit_price_minor): (&str, i64, i64),
+        (allow_backorder, removed): (bool, bool),
+        (version, updated_at): (i64, Timestamp),
+    ) -> Self {
+        let description = description.to_owned();
+        let cause = None;
+        Self {
+            description,
+            quantity,
+            unit_price_minor,
+            allow_backorder,
+            removed,
+            version,
+            updated_at,
+            cause,
+        }
+    }
+
+    /// Whether both say the same, whatever their versions and causes.
+    pub(super) fn has_content_of(&self, other: &Self) -> bool {
+        let (version, cause) = (other.version, other.cause.clone());
+        Self { version, cause, ..self.clone() } == *other
+    }
+
+    /// What changed the stock.
+    fn changed_by(&self) -> ChangedBy {
+        let Some(cause) = &self.cause else { return ChangedBy::Unknown };
+        let order = || cause.reference.as_deref().and_then(|id| id.parse().ok());
+        match (cause.kind.as_str(), cause.reason.as_deref()) {
+            ("put", _) => ChangedBy::Put,
+            ("removal", _) => ChangedBy::Removal,
+            ("adjustment", _) => ChangedBy::Adjustment,
+            ("order", Some("placed")) => order().map_or(ChangedBy::Unknown, ChangedBy::Placed),
+            ("order", Some("cancelled")) => {
+                order().map_or(ChangedBy::Unknown, ChangedBy::Cancelled)
+            }
+            ("repair" | "resync" | "bootstrap" | "replay", _) => ChangedBy::Nothing,
+            _ => ChangedBy::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, quantity, description, unit_price_minor, .. } = self;
+        let removed = if self.removed { ", removed" } else { "" };
+        write!(
+            f,
+            "version {version}: {quantity} × {description:?} at {unit_price_minor}{removed}, since {}",
+            self.updated_at
+        )
+    }
+}
+
+/// What changes stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChangedBy {
+    Put,
+    Removal,
+    Adjustment,
+    Placed(EventId),
+    Cancelled(EventId),
+    /// It is only told again.
+    Nothing,
+    /// A kind that came after this program.
+    Unknown,
+}
+
+/// An event of a product, with what is noted of its cause.
+#[derive(Debug, Clone)]
+struct Step {
+    row: EventRow,
+    state: Result<State, String>,
+    adjustment: Option<AdjustmentRow>,
+    deduction: Option<DeductionRow>,
+}
+
+#[derive(Debug, Clone, QueryableByName)]
+struct EventRow {
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+    #[diesel(sql_type = Text)]
+    key: String,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Text)]
+    payload: String,
+    #[diesel(sql_type = BigInt)]
+    created_us: Timestamp,
+}
+
+#[derive(Debug, Clone, QueryableByName)]
+struct AdjustmentRow {
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    delta: i64,
+    #[diesel(sql_type = BigInt)]
+    quantity: i64,
+}
+
+#[derive(Debug, Clone, QueryableByName)]
+struct DeductionRow {
+    #[diesel(sql_type = EventIdSql)]
+    order_id: EventId,
+    #[diesel(sql_type = Text)]
+    sku: String,
+    #[diesel(sql_type = BigInt)]
+    quantity: i64,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    returned_version: Option<i64>,
+}
+
+/// Where the walk over the events of all products is: key, version and id.
+type Place = (String, i64, EventId);
+
+/// Looks at the history of every product.
+pub(super) fn check(reader: &mut Reader, kept: &Kept, report: &mut Report) -> Result<()> {
+    let mut adjustments = Adjustments::default();
+    let mut chain = Chain { kept, last: None };
+    let read = |conn: &mut Conn, after: &Place| steps(conn, after, &mut adjustments);
+    let take = |steps: Vec<Step>| {
+        let next = steps.last().map(|Step { row, .. }| (row.key.clone(), row.version, row.id));
+        steps.iter().for_each(|step| report.tell_all(chain.take(step)));
+        Ok(next)
+    };
+    let begin = (String::new(), i64::MIN, EventId::NIL);
+    let rows = reader.walk("states of products", begin, read, take)?;
+    report.looked(Invariant::I7, Side::Product, "states of products, by their causes", rows);
+    Ok(())
+}
+
+/// The last state of the product that the walk is at.
+struct Chain<'a> {
+    kept: &'a Kept,
+    last: Option<Link>,
+}
+
+struct Link {
+    key: String,
+    state: State,
+    created: Timestamp,
+}
+
+impl Chain<'_> {
+    fn take(&mut self, step: &Step) -> Option<Finding> {
+        let row = &step.row;
+        let state = match &step.state {
+            Ok(state) => state,
+            Err(error) => {
+                let found = format!("the payload of {} can't be read: {error}", row.id);
+                let expected = "a state of the product";
+                return Some(Finding::new(
+                    Kind::TwoContents,
+                    Side::Product,
+                    &row.key,
+                    expected,
+                    found,
+                ));
+            }
+        };
+        let last = self.last.as_ref().filter(|last| last.key == row.key);
+        let wrong = judge(self.kept, last, step, state);
+        // What is told again is no new link, and what caused a version is said by its first event.
+        if last.is_none_or(|last| last.state.version < state.version) {
+            let (key, created) = (row.key.clone(), row.created_us);
+            self.last = Some(Link { key, state: state.clone(), created });
+        }
+        let (kind, expected, found) = wrong?;
+        Some(Finding::new(kind, Side::Product, &row.key, expected, found))
+    }
+}
+
+/// What is wrong with a state that follows another one of its product, if there is one.
+fn judge(
+    kept: &Kept,
+    last: Option<&Link>,
+    step: &Step,
+    state: &State,
+) -> Option<(Kind, String, String)> {
+    if state.version != step.row.version {
+        let expected = format!("version {}, as its event says", step.row.version);
+        return Some((Kind::TwoContents, expected, state.to_string()));
+    }
+    if let Some(last) = last {
+        if state.version == last.state.version {
+            let same = state.has_content_of(&last.state);
+            return (!same).then(|| (Kind::TwoContents, last.state.to_string(), state.to_string()));
+        }
+        if state.updated_at < last.state.updated_at {
+            let expected = format!("not before {}", last.state.updated_at);
+            return Some((Kind::VersionDown, expected, state.to_string()));
+        }
+    }
+    noted(kept, step, state).or_else(|| amount(kept, last?, step, state))
+}
+
+/// Whether what caused the state is noted, and with the same version.
+fn noted(kept: &Kept, step: &Step, state: &State) -> Option<(Kind, String, String)> {
+    let missing = |what: String, since: Timestamp| {
+        let is_young = step.row.created_us > since && state.updated_at > since;
+        is_young.then(|| (Kind::CauseMissing, what, format!("none; {state}")))
+    };
+    let version = state.version;
+    let at = |order: EventId, noted: i64| {
+        let expected = format!("the stock changed once, with version {noted}, for order {order}");
+        (noted != version).then(|| (Kind::DeductedTwice, expected, state.to_string()))
+    };
+    match (state.changed_by(), &step.adjustment, &step.deduction) {
+        (ChangedBy::Adjustment, None, _) => {
+            missing(format!("an adjustment that made version {version}"), kept.adjustments)
+        }
+        (ChangedBy::Adjustment, Some(adjustment), _) if adjustment.quantity != state.quantity => {
+            let expected = format!("{}, by the adjustment {}", adjustment.quantity, adjustment.seq);
+            Some((Kind::StockUnexplained, expected, state.to_string()))
+        }
+        (ChangedBy::Placed(order) | ChangedBy::Cancelled(order), _, None) => {
+            let since = kept.records.max(kept.product_events);
+            let is_known = order.made_at() > since;
+            let what = format!("a deduction of order {order}");
+            if is_known { missing(what, since) } else { None }
+        }
+        (ChangedBy::Placed(order), _, Some(taken)) => at(order, taken.version),
+        (ChangedBy::Cancelled(order), _, Some(taken)) => {
+            at(order, taken.returned_version.unwrap_or(0))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the stock changed by what its cause says.
+fn amount(kept: &Kept, last: &Link, step: &Step, state: &State) -> Option<(Kind, String, String)> {
+    let (before, deducted) = (&last.state, step.deduction.as_ref().map(|taken| taken.quantity));
+    let delta = match state.changed_by() {
+        ChangedBy::Adjustment => step.adjustment.as_ref()?.delta,
+        ChangedBy::Placed(_) => deducted?.checked_neg()?,
+        ChangedBy::Cancelled(_) => deducted?,
+        ChangedBy::Removal => before.quantity.checked_neg()?,
+        // Its first event may have gone, or, by another clock, come behind.
+        ChangedBy::Nothing => return None,
+        ChangedBy::Put | ChangedBy::Unknown => 0,
+    };
+    if state.version != before.version + 1 {
+        // Retention may have taken what lies between, unless the one before it is younger than that.
+        let expected = format!("an event of version {}", before.version + 1);
+        let is_known = last.created > kept.product_events;
+        return is_known
+            .then(|| (Kind::ChangeUntold, expected, format!("the next one is {state}")));
+    }
+    let expected = before.quantity.checked_add(delta);
+    let is_any = matches!(state.changed_by(), ChangedBy::Put | ChangedBy::Unknown);
+    (!is_any && expected != Some(state.quantity)).then(|| {
+        let sum = format!("{} {delta:+} = {}", before.quantity, expected.unwrap_or_default());
+        (Kind::StockUnexplained, sum, state.to_string())
+    })
+}
+
+fn steps(
+    conn: &mut Conn,
+    (key, version, id): &Place,
+    adjustments: &mut Adjustments,
+) -> QueryResult<Vec<Step>> {
+    let sql = "SELECT id, key, version, payload, created_us FROM outbox_event \
+               WHERE kind = 0 AND (key, version, id) > ($1, $2, $3) \
+               ORDER BY key, version, id LIMIT $4";
+    let rows: Vec<EventRow> = on!(&mut *conn, c => sql_query(sql)
+        .bind::<Text, _>(key)
+        .bind::<BigInt, _>(*version)
+        .bind::<EventIdSql, _>(*id)
+        .bind::<BigInt, _>(PAGE)
+        .load(c))?;
+    let step = |row: EventRow| {
+        let state = State::read(&row.payload).map_err(|error| error.to_string());
+        Step { row, state, adjustment: None, deduction: None }
+    };
+    let mut steps: Vec<Step> = rows.into_iter().map(step).collect();
+    adjustments.find(conn, &mut steps)?;
+    find_deductions(conn, &mut steps)?;
+    Ok(steps)
+}
+
+fn find_deductions(conn: &mut Conn, steps: &mut [Step]) -> QueryResult<()> {
+    let orders: BTreeSet<EventId> = steps.iter().filter_map(order_of).collect();
+    let orders: Vec<EventId> = orders.into_iter().collect();
+    if orders.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT order_id, sku, quantity, version, returned_version \
+               FROM order_deduction WHERE order_id {in}";
+    let rows: Vec<DeductionRow> = of_ids(conn, sql, &orders)?;
+    let rows: BTreeMap<(EventId, String), DeductionRow> =
+        rows.into_iter().map(|row| ((row.order_id, row.sku.clone()), row)).collect();
+    for step in steps {
+        let order = order_of(step);
+        step.deduction = order.and_then(|order| rows.get(&(order, step.row.key.clone()))).cloned();
+    }
+    Ok(())
+}
+
+fn order_of(step: &Step) -> Option<EventId> {
+    match step.state.as_ref().ok()?.changed_by() {
+        ChangedBy::Placed(order) | ChangedBy::Cancelled(order) => Some(order),
+        _ => None,
+    }
+}
+
+/// The adjustments of each product, read along with its events: both are numbered in the order of its versions.
+#[derive(Debug, Default)]
+struct Adjustments {
+    /// How far those of one product are read, the one that the last page ended with.
+    read: Option<(String, i64)>,
+}
+
+/// What to read of one product's adjustments.
+#[derive(Debug)]
+struct Wanted {
+    sku: String,
+    after: i64,
+    from_version: i64,
+    many: i64,
+}
+
+impl Adjustments {
+    fn find(&mut self, conn: &mut Conn, steps: &mut [Step]) -> QueryResult<()> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for step in steps.iter().filter(|step| is_adjustment(step)) {
+            match wanted.last_mut().filter(|last| last.sku == step.row.key) {
+                Some(last) => last.many += 1,
+                None => {
+                    let sku = step.row.key.clone();
+                    let read = self.read.as_ref().filter(|(read, _)| *read == sku);
+                    let after = read.map_or(i64::MIN, |(_, seq)| *seq);
+                    wanted.push(Wanted { sku, after, from_version: step.row.version, many: 1 });
+                }
+            }
+        }
+        let rows = if wanted.is_empty() { Vec::new() } else { load(conn, &wanted)? };
+        let rows: BTreeMap<(String, i64), AdjustmentRow> =
+            rows.into_iter().map(|row| ((row.sku.clone(), row.version), row)).collect();
+        for step in &mut *steps {
+            if is_adjustment(step) {
+                let found = rows.get(&(step.row.key.clone(), step.row.version)).cloned();
+                if let Some(found) = &found {
+                    self.read = Some((found.sku.clone(), found.seq));
+                }
+                step.adjustment = found;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_adjustment(step: &Step) -> bool {
+    step.state.as_ref().is_ok_and(|state| state.changed_by() == ChangedBy::Adjustment)
+}
+
+fn load(conn: &mut Conn, wanted: &[Wanted]) -> QueryResult<Vec<AdjustmentRow>> {
+    match conn {
+        Conn::Pg(c) => sql_query(
+            "SELECT a.seq, a.sku, a.version, a.delta, a.quantity \
+             FROM unnest($1, $2, $3, $4) AS k (sku, after_seq, from_version, many) CROSS JOIN LATERAL \
+               (SELECT * FROM adjustment o WHERE o.sku = k.sku AND o.seq > k.after_seq \
+                  AND o.version >= k.from_version ORDER BY o.seq LIMIT k.many) a",
+        )
+        .bind::<Array<Text>, _>(wanted.iter().map(|one| one.sku.as_str()).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|one| one.after).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|one| one.from_version).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(wanted.iter().map(|one| one.many).collect::<Vec<_>>())
+        .load(c),
+        Conn::Sqlite(c) => {
+            let mut rows = Vec::new();
+            for one in wanted {
+                let sql = "SELECT seq, sku, version, delta, quantity FROM adjustment \
+                           WHERE sku = $1 AND seq > $2 AND version >= $3 ORDER BY seq LIMIT $4";
+                let found: Vec<AdjustmentRow> = sql_query(sql)
+                    .bind::<Text, _>(&one.sku)
+                    .bind::<BigInt, _>(one.after)
+                    .bind::<BigInt, _>(one.from_version)
+                    .bind::<BigInt, _>(one.many)
+                    .load(c)?;
+                rows.extend(found);
+            }
+            Ok(rows)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_micros(1_000_000);
+
+    fn kept() -> Kept {
+        let all = Timestamp::default();
+        Kept {
+            product_events: all,
+            order_events: all,
+            adjustments: all,
+            records: all,
+            orders: all,
+            restored: Vec::new(),
+        }
+    }
+
+    fn state(version: i64, quantity: i64, cause: (&str, Option<&str>)) -> State {
+        let (kind, reason) = (cause.0.to_owned(), cause.1.map(str::to_owned));
+        let reference = Some(EventId::MAX.to_string());
+        let cause = Some(Cause { kind, reason, reference });
+        State { cause, ..State::of_row(("Tea", quantity, 255), (false, false), (version, AT)) }
+    }
+
+    fn step(state: State) -> Step {
+        let row = EventRow {
+            id: EventId::MAX,
+            key: "TEA".to_owned(),
+            version: state.version,
+            payload: String::new(),
+            created_us: AT,
+        };
+        Step { row, state: Ok(state), adjustment: None, deduction: None }
+    }
+
+    fn adjusted(version: i64, quantity: i64, delta: i64) -> Step {
+        let sku = "TEA".to_owned();
+        let adjustment = Some(AdjustmentRow { seq: 1, sku, version, delta, quantity });
+        Step { adjustment, ..step(state(version, quantity, ("adjustment", None))) }
+    }
+
+    fn taken(version: i64, quantity: i64, row: (i64, i64)) -> Step {
+        let sku = "TEA".to_owned();
+        let deduction = Some(DeductionRow {
+            order_id: EventId::MAX,
+            sku,
+            quantity: row.0,
+            version: row.1,
+            returned_version: None,
+        });
+        Step { deduction, ..step(state(version, quantity, ("order", Some("placed")))) }
+    }
+
+    /// What is said of the last of `steps`, of the others nothing.
+    fn kind(steps: &[Step]) -> Option<Kind> {
+        let kept = kept();
+        let mut chain = Chain { kept: &kept, last: None };
+        let mut told: Vec<Option<Kind>> =
+            steps.iter().map(|step| chain.take(step).map(|finding| finding.kind)).collect();
+        let last = told.pop().flatten();
+        assert!(told.iter().all(Option::is_none), "{told:?}");
+        last
+    }
+
+    fn opening() -> Step {
+        step(state(1, 10, ("put", None)))
+    }
+
+    #[test]
+    fn stock_changes_by_what_its_cause_says() {
+        assert_eq!(kind(&[opening(), adjusted(2, 7, -3), taken(3, 5, (2, 3))]), None);
+        assert_eq!(kind(&[opening(), adjusted(2, 8, -3)]), Some(Kind::StockUnexplained));
+        assert_eq!(kind(&[opening(), taken(2, 9, (2, 2))]), Some(Kind::StockUnexplained));
+        let mut other = adjusted(2, 7, -3);
+        other.adjustment = other.adjustment.map(|row| AdjustmentRow { quantity: 6, ..row });
+        assert_eq!(kind(&[opening(), other]), Some(Kind::StockUnexplained));
+    }
+
+    #[test]
+    fn what_is_told_again_changes_nothing() {
+        let resync = step(state(1, 10, ("resync", None)));
+        let repair = step(state(5, 10, ("repair", None)));
+        assert_eq!(kind(&[opening(), resync, repair, adjusted(6, 9, -1)]), None);
+        let other = step(state(1, 11, ("resync", None)));
+        assert_eq!(kind(&[opening(), other]), Some(Kind::TwoContents));
+    }
+
+    #[test]
+    fn a_cause_is_noted_once() {
+        let missing = Step { adjustment: None, ..adjusted(2, 7, -3) };
+        assert_eq!(kind(&[opening(), missing]), Some(Kind::CauseMissing));
+        // The same order's deduction, once more.
+        assert_eq!(
+            kind(&[opening(), taken(2, 8, (2, 2)), taken(3, 6, (2, 2))]),
+            Some(Kind::DeductedTwice)
+        );
+    }
+
+    #[test]
+    fn a_version_that_is_missing_is_a_change_that_nobody_was_told() {
+        assert_eq!(kind(&[opening(), adjusted(3, 7, -3)]), Some(Kind::ChangeUntold));
+    }
+
+    #[test]
+    fn time_goes_on_with_the_versions() {
+        let mut early = adjusted(2, 7, -3);
+        early.state = early.state.map(|state| State { updated_at: Timestamp::default(), ..state });
+        assert_eq!(kind(&[opening(), early]), Some(Kind::VersionDown));
+    }
+}
