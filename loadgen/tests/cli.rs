@@ -16,8 +16,8 @@ fn program() -> Program {
 
 #[test]
 fn help_teaches() {
-    assert_contains(&program().output(&["--help"], &[]), &["storage", "fill", "bench"]);
-    for command in [&["storage"][..], &["fill"], &["bench", "all"]] {
+    assert_contains(&program().output(&["--help"], &[]), &["storage", "fill", "bench", "check"]);
+    for command in [&["storage"][..], &["fill"], &["bench", "all"], &["check"]] {
         let help = program().output(&[command, &["--help"]].concat(), &[]);
         assert_contains(&help, &["Examples:"]);
     }
@@ -197,6 +197,21 @@ fn what_can_not_be_measured_is_refused() {
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
         assert!(outcome.stderr.contains("--clients"), "{outcome:?}");
     }
+}
+
+#[test]
+fn a_judge_who_can_not_look_says_so_and_tells_no_password() {
+    let refused = |product: &str, order: &str, words: &[&str]| {
+        let args = ["check", "--product-database", product, "--order-database", order];
+        let outcome = program().run(&args, &[]);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert_contains(&outcome.stderr, words);
+        assert!(!outcome.stderr.contains("hidden"), "{outcome:?}");
+    };
+    refused("sqlite:none.db", "sqlite:none.db", &["product-service", "none.db", "reached"]);
+    let nowhere = "postgres://me:hidden@127.0.0.1:1/shop";
+    refused(nowhere, nowhere, &["product-service", "postgres://me:***@127.0.0.1:1/shop"]);
+    refused("mysql://me:hidden@127.0.0.1/shop", nowhere, &["postgres://", "sqlite:"]);
 }
 
 /// The table of a tiny run of a benchmark of the loop, and what it wrote.

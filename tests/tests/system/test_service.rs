@@ -161,6 +161,11 @@ impl TestService {
         }
     }
 
+    /// Where its database is.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// The service's database, for looking into.
     pub(crate) fn database(&self) -> Db {
         self.database.get_or_init(|| database::open(&self.database_url)).clone()

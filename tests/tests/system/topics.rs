@@ -44,6 +44,10 @@ impl Topics {
         &self.settings
     }
 
+    pub(crate) fn brokers(&self) -> &str {
+        &self.settings.brokers
+    }
+
     pub(crate) fn events(&self) -> &str {
         &self.settings.names.events
     }
