@@ -375,7 +375,7 @@ impl Judge {
             ("--product-topic", system.topics.events()),
             ("--order-topic", system.topics.orders()),
             ("--brokers", system.topics.brokers()),
-            ("--mail", &catcher),
+            ("--mail", catcher.as_str()),
             ("--json", "check.json"),
         ];
         let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_owned()]);

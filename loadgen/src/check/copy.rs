@@ -21,7 +21,7 @@ use indicatif::ProgressBar;
 
 use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
-use super::reader::{PAGE, Reader, number, of_keys};
+use super::reader::{PAGE, Reader, maybe_number, number, of_keys};
 use super::report::Report;
 use crate::progress::rows_bar;
 
@@ -107,6 +107,13 @@ pub(super) fn check(
     terms: &Terms,
     report: &mut Report,
 ) -> Result<()> {
+    let complete = "SELECT complete_us AS number FROM copy_state";
+    if order.page(|conn| maybe_number(conn, complete))?.is_none() {
+        // It says so itself, and takes no orders for what it lacks.
+        report
+            .unchecked("I3: the copy is not complete yet: see docs/PROOF.md#a-new-or-emptied-copy");
+        return Ok(());
+    }
     let facts = facts(product, order)?;
     let (mut suspects, mut many) = (Vec::new(), 0_usize);
     let compared = compare(product, order, |source, copy| {
