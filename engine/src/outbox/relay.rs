@@ -127,6 +127,8 @@ impl UnderWay {
             *sends -= 1;
         }
         self.sends.retain(|_, sends| *sends > 0);
+        // Behind what is over, nothing waits, and no trouble of it is met.
+        self.last.retain(|partition, _| self.sends.contains_key(partition));
         self.answered.push(send);
     }
 

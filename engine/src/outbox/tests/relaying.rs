@@ -1,7 +1,9 @@
 //! The relay on a broker: that each partition goes its own way, and that nothing is passed by.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 
+use common::config::KafkaSettings;
 use common::db::Backend;
 use common::schema::outbox_open;
 use common::telemetry::BrokerState;
@@ -13,6 +15,7 @@ use crate::kafka::{EmbeddedBroker, Producer, settings_for_tests};
 
 on_every_database!(OutboxFixture::new =>
     a_partition_without_a_leader_holds_up_no_other,
+    a_partition_that_failed_is_sent_to_again,
     a_late_commit_is_not_passed_by,
     a_key_goes_out_in_the_order_of_its_versions,
     a_backlog_goes_out_once_and_in_order,
@@ -30,7 +33,12 @@ fn broker() -> EmbeddedBroker {
 
 impl OutboxFixture {
     fn relay(&self, broker: &EmbeddedBroker, cap: usize) -> Relay {
-        let kafka = settings_for_tests(broker.brokers(), TOPIC, 2);
+        // Soon enough to be waited for.
+        let timeout = ("message.timeout.ms".to_owned(), "500".to_owned());
+        let kafka = KafkaSettings {
+            properties: BTreeMap::from([timeout]),
+            ..settings_for_tests(broker.brokers(), TOPIC, 2)
+        };
         Relay::new(RelayParts {
             db: self.db.clone(),
             env: self.env.clone(),
@@ -90,6 +98,23 @@ async fn a_partition_without_a_leader_holds_up_no_other(fixture: OutboxFixture) 
     }
     broker.lead(TOPIC, 1, true).unwrap();
     fixture.relay_until_sent(&relay, &held, stuck).await;
+}
+
+async fn a_partition_that_failed_is_sent_to_again(fixture: OutboxFixture) {
+    let broker = broker();
+    let relay = fixture.relay(&broker, 1_000);
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    broker.lead(TOPIC, 1, false).unwrap();
+    let first = fixture.append(SNAPSHOT, &key_in(1), 1).await;
+    eventually("the broker to be given up on", Duration::from_secs(60), async || {
+        relay.run_once(&held).await.unwrap().hindered.map(drop).ok_or("it is waited for")
+    })
+    .await;
+    assert_eq!(fixture.status(first).await, Some(Status::Pending));
+    broker.lead(TOPIC, 1, true).unwrap();
+    fixture.relay_until_sent(&relay, &held, first).await;
+    let outcome = relay.run_once(&held).await.unwrap();
+    assert_eq!(outcome.hindered, None, "what is over hinders nothing");
 }
 
 async fn a_late_commit_is_not_passed_by(fixture: OutboxFixture) {
