@@ -88,6 +88,15 @@ impl Fault {
         }
     }
 
+    /// Whether the work was rolled back for another transaction's, by a deadlock or by the isolation of both: the same work
+    /// may pass at once.
+    pub fn is_victim(error: &Error) -> bool {
+        use DatabaseErrorKind::SerializationFailure;
+        // diesel has no kind for a deadlock.
+        matches!(error, Error::DatabaseError(SerializationFailure, _))
+            || sqlstate::of(error) == Some("40P01")
+    }
+
     /// Whether it is most likely the fault of single events.
     pub const fn is_of_data(self) -> bool {
         matches!(self, Self::Data | Self::Constraint)
@@ -127,7 +136,9 @@ impl Fault {
             | Kind::ForeignKeyViolation
             | Kind::NotNullViolation
             | Kind::CheckViolation => Self::Constraint,
-            Kind::ClosedConnection | Kind::UnableToSendCommand => Self::World,
+            Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::SerializationFailure => {
+                Self::World
+            }
             _ => Self::of_sqlite(message),
         }
     }

@@ -206,8 +206,14 @@ async fn decide_each<W: GroupWork>(work: &W, group: &Group<W>) -> Vec<Fate> {
     fates
 }
 
-/// The same for all of them; the log tells it of each, among its own lines.
+/// The same for all of them; what they are answered for it, the log tells of each, among its own lines.
 fn fail_all<C>(group: &[Rider<Arc<GroupedRequest<C>>, Answer>], failure: &Failure) -> Vec<Fate> {
+    if let Failure::RolledBack(GroupError::Query(error)) = failure
+        && Fault::is_victim(error)
+    {
+        let requests = group.len();
+        tracing::warn!(%error, requests, "others went before what was to be written, which is tried again");
+    }
     group.iter().map(|rider| rider.span().in_scope(|| failure.fate())).collect()
 }
 
@@ -235,6 +241,8 @@ impl Failure {
     fn fate(&self) -> Fate {
         match self {
             Self::RolledBack(GroupError::Raced) => Fate::Held,
+            // The database chose one of several, and alone it may not have met the others.
+            Self::RolledBack(GroupError::Query(error)) if Fault::is_victim(error) => Fate::Held,
             Self::RolledBack(GroupError::Query(error)) => Fate::Answered(Err(error.into())),
             Self::Panicked => Fate::Answered(Err((&DbError::Panicked).into())),
             Self::NotKnown(error) => Fate::Answered(Err(error.into())),

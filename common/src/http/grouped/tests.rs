@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::FromRequest;
 use actix_web::http::StatusCode;
 use actix_web::test::TestRequest;
+use diesel::result::DatabaseErrorKind;
 use diesel::sql_types::BigInt;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use futures::future::join_all;
@@ -37,7 +37,8 @@ struct Rows {
     db: Db,
     keys: KeysInProgress,
     sizes: Arc<Mutex<Vec<usize>>>,
-    is_raced: Arc<AtomicBool>,
+    /// What the next group fails with that comes to its end.
+    fails_with: Arc<Mutex<Option<GroupError>>>,
 }
 
 impl GroupWork for Rows {
@@ -76,9 +77,9 @@ impl GroupWork for Rows {
             }
             outcomes.push(GroupOutcome::done(Reply::json(StatusCode::OK, &1))?);
         }
-        match self.is_raced.swap(false, Ordering::Relaxed) {
-            true => Err(GroupError::Raced),
-            false => Ok(outcomes),
+        match self.fails_with.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(outcomes),
         }
     }
 
@@ -111,8 +112,8 @@ impl GroupFixture {
         db.write::<_, DbError>(|conn| Ok(conn.batch_execute("CREATE TABLE t (n INTEGER)")?))
             .await
             .unwrap();
-        let (keys, sizes, is_raced) = Default::default();
-        let rows = Rows { db, keys, sizes, is_raced };
+        let (keys, sizes, fails_with) = Default::default();
+        let rows = Rows { db, keys, sizes, fails_with };
         Self { writes: GroupedWrites::new(1, rows.clone()), rows, _folder: folder }
     }
 
@@ -131,6 +132,11 @@ impl GroupFixture {
             }
         };
         join_all(kinds.iter().enumerate().map(send)).await
+    }
+
+    /// Lets the next group fail that comes to its end.
+    fn fail_once(&self, error: GroupError) {
+        *self.rows.fails_with.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -179,10 +185,32 @@ async fn a_failed_statement_is_of_one_alone() {
 #[tokio::test]
 async fn what_another_one_overtook_is_tried_again() {
     let fixture = GroupFixture::new().await;
-    fixture.rows.is_raced.store(true, Ordering::Relaxed);
+    fixture.fail_once(GroupError::Raced);
     assert_eq!(fixture.send(&[Kind::Well; 2]).await, [200; 2]);
     assert_eq!(fixture.count().await, 2);
     assert_eq!(fixture.sizes().iter().sum::<usize>(), 4);
+}
+
+#[tokio::test]
+async fn what_others_went_before_is_tried_again() {
+    let fixture = GroupFixture::new().await;
+    let victim = || {
+        let kind = DatabaseErrorKind::SerializationFailure;
+        let error = Error::DatabaseError(kind, Box::new("others went before".to_owned()));
+        fixture.fail_once(error.into());
+    };
+    victim();
+    assert_eq!(fixture.send(&[Kind::Well; 3]).await, [200; 3]);
+    assert_eq!(fixture.count().await, 3);
+    victim();
+    assert_eq!(fixture.send(&[Kind::Well]).await, [200], "also one alone");
+    victim();
+    let answers = fixture.send(&[Kind::Well, Kind::Poison, Kind::Well]).await;
+    assert_eq!(answers, [200, 500, 200], "also while a group is taken apart");
+    victim();
+    let answers = fixture.send(&[Kind::Well, Kind::Flawed, Kind::Well]).await;
+    assert_eq!(answers, [200, 500, 200], "also where each goes by itself");
+    assert_eq!(fixture.count().await, 8);
 }
 
 #[derive(Clone, Default)]

@@ -129,6 +129,34 @@ async fn what_another_one_puts_in_meanwhile_is_replaced(fixture: &ProductFixture
     assert_eq!(events.len(), 2, "what was rolled back left no event");
 }
 
+async fn what_a_deadlock_undid_is_tried_again(fixture: &ProductFixture) {
+    if fixture.inventory.db.backend() == Backend::Sqlite {
+        // There is one writer.
+        return;
+    }
+    for sku in ["A", "B"] {
+        fixture.stock(sku, 10).await;
+    }
+    let choose = |conn: &mut Conn| {
+        // Numbers that were taken are not given back.
+        conn.batch_execute(
+            "CREATE SEQUENCE victims; CREATE FUNCTION choose() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN IF nextval('victims') <= 3 THEN RAISE 'deadlock' USING ERRCODE = '40P01'; END IF; \
+             RETURN NEW; END $$; \
+             CREATE TRIGGER choose BEFORE INSERT ON adjustment FOR EACH ROW EXECUTE FUNCTION choose()",
+        )
+        .map_err(DbError::from)
+    };
+    fixture.inventory.db.write(choose).await.unwrap();
+    let sales = ["A", "A", "B", "A", "B"].map(|sku| fixture.adjust(sku, &[], delta(-1)));
+    for sold in join_all(sales).await {
+        assert_eq!(sold.status, 200, "{sold:?}");
+    }
+    let left: Vec<i64> = fixture.rows().await.iter().map(|row| row.quantity).collect();
+    assert_eq!(left, [7, 8]);
+    assert_eq!(fixture.events().await.len(), 7);
+}
+
 async fn each_keeps_its_own_answer(fixture: &ProductFixture) {
     fixture.stock("A", 100).await;
     let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
@@ -243,6 +271,7 @@ on_every_database!(&ProductFixture::new =>
     all_kinds_of_changes_are_one_after_the_other,
     a_removal_takes_the_texts_along_whatever_comes_after,
     what_another_one_puts_in_meanwhile_is_replaced,
+    what_a_deadlock_undid_is_tried_again,
     each_keeps_its_own_answer,
     a_failure_is_of_one_alone,
     none_waits_for_what_another_writer_holds,
