@@ -64,6 +64,7 @@ impl Fault {
     pub fn of(error: &DbError) -> Self {
         match error {
             DbError::Query(error) => Self::of_query(error),
+            DbError::NotKnown { fault, .. } => *fault,
             DbError::Unreachable { .. }
             | DbError::Unusable { .. }
             | DbError::Pooler(_)

@@ -6,6 +6,7 @@
 
 mod bisect;
 mod check;
+mod commit;
 mod fault;
 mod gate;
 mod kept;
@@ -100,7 +101,7 @@ impl Conn {
         E: From<diesel::result::Error>,
     {
         self.begin()?;
-        self.end(work)
+        self.end(work, E::from)
     }
 
     /// Runs `work` in a transaction that no other is around, which behind a `pooler` brings along what a session can't
@@ -113,11 +114,21 @@ impl Conn {
     where
         E: From<diesel::result::Error>,
     {
-        match (&mut *self, pooler) {
-            (Self::Pg(c), Pooler::Transaction) => begin_with(c, pooler::BEGIN)?,
-            _ => self.begin()?,
-        }
-        self.end(work)
+        self.begin_outermost(pooler)?;
+        self.end(work, E::from)
+    }
+
+    /// As [`Conn::outermost`], and where nobody knows whether it was committed, the error says so.
+    fn writing<T, E>(
+        &mut self,
+        pooler: Pooler,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<diesel::result::Error> + From<DbError>,
+    {
+        self.begin_outermost(pooler)?;
+        self.end(work, commit::failure)
     }
 
     /// Runs `work` in a transaction with the plans of [`Conn::plan_by_index`], which come in the message that begins it.
@@ -132,7 +143,7 @@ impl Conn {
         E: From<diesel::result::Error>,
     {
         self.begin_by_index(Pooler::None)?;
-        self.end(work)
+        self.end(work, E::from)
     }
 
     /// Runs `work`, which only reads: without a transaction, unless a `pooler` asks for one.
@@ -150,16 +161,14 @@ impl Conn {
         }
     }
 
-    fn end<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E>
-    where
-        E: From<diesel::result::Error>,
-    {
+    fn end<T, E>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+        of_commit: impl FnOnce(diesel::result::Error) -> E,
+    ) -> Result<T, E> {
         // A panic that passes here must not leave a transaction open that all later ones would be part of.
         match catch_unwind(AssertUnwindSafe(|| work(self))) {
-            Ok(Ok(value)) => {
-                self.commit()?;
-                Ok(value)
-            }
+            Ok(Ok(value)) => self.commit().map(|()| value).map_err(of_commit),
             Ok(Err(error)) => {
                 self.roll_back();
                 Err(error)
@@ -204,6 +213,15 @@ impl Conn {
             }
             // A reader must not stand in the writer's queue.
             Self::Sqlite(_) => work(self),
+        }
+    }
+
+    fn begin_outermost(&mut self, pooler: Pooler) -> QueryResult<()> {
+        match (&mut *self, pooler) {
+            (Self::Pg(c), Pooler::Transaction) => {
+                begin_with(c, pooler::BEGIN)
+            }
+            _ => self.begin(),
         }
     }
 
@@ -319,6 +337,14 @@ pub enum DbError {
         "all connections to the database are in use; try again shortly, or raise database.pool_size or database.loop_pool_size"
     )]
     Busy,
+    /// It was to be committed, and nobody said whether it was.
+    #[error("whether a transaction was committed is not known: {reason}")]
+    NotKnown {
+        /// Whose fault it is.
+        fault: Fault,
+        /// What came instead of an answer.
+        reason: String,
+    },
     /// The program has a flaw: it panicked in the middle.
     #[error(
         "the work broke off because of a flaw in this program, and nothing of it was written; its log says where"
@@ -417,7 +443,8 @@ impl Db {
     /// Runs `work` in one transaction and answers when it is committed.
     ///
     /// # Errors
-    /// Whatever `work` returned (rolled back), or why there was no connection or no commit.
+    /// Whatever `work` returned (rolled back), why there was no connection or no commit, or [`DbError::NotKnown`]. But for that
+    /// one, nothing was written.
     pub async fn write<T, E>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
@@ -428,7 +455,7 @@ impl Db {
     {
         match &self.inner.writer {
             Some(writer) => writer.run(within_span(work)).await,
-            None => self.on_pool(|conn, pooler| conn.outermost(pooler, work)).await,
+            None => self.on_pool(|conn, pooler| conn.writing(pooler, work)).await,
         }
     }
 
@@ -449,7 +476,7 @@ impl Db {
         }
         self.on_pool(|conn, pooler| {
             conn.begin_by_index(pooler)?;
-            conn.end(work)
+            conn.end(work, commit::failure)
         })
         .await
     }

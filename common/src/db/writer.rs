@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::{Conn, DbError};
+use super::{Conn, DbError, Fault};
 
 /// Changes that one commit may carry: enough to share the disk's wait, few enough to answer soon.
 const GROUP: usize = 64;
@@ -47,7 +47,9 @@ impl Writer {
     {
         let (caller, answer) = oneshot::channel();
         self.enqueue(Box::new(Task { work: Some(work), outcome: None, caller })).await?;
-        answer.await.unwrap_or_else(|_gone| Err(DbError::Closed.into()))
+        let gone =
+            |_| DbError::NotKnown { fault: Fault::World, reason: "its writer ended".to_owned() };
+        answer.await.map_err(gone)?
     }
 
     async fn enqueue(&self, change: Box<dyn Change>) -> Result<(), DbError> {
@@ -91,7 +93,11 @@ where
             (Ok(()), Some(outcome)) => outcome,
             (Ok(()), None) => Err(DbError::Closed.into()),
             (Err(_), Some(Err(error))) => Err(error),
-            (Err(reason), _) => {
+            // SQLite has no code that says what of a failed commit a restart would find.
+            (Err(reason), Some(Ok(_))) => {
+                Err(DbError::NotKnown { fault: Fault::World, reason }.into())
+            }
+            (Err(reason), None) => {
                 Err(DbError::Unusable { location: "sqlite".to_owned(), reason }.into())
             }
         };
@@ -147,7 +153,7 @@ mod tests {
 
     async fn add(db: &Db, fails: bool) -> Result<(), DbError> {
         db.write(move |conn: &mut Conn| {
-            conn.batch_execute("INSERT INTO t VALUES (1)")?;
+            conn.batch_execute("INSERT INTO t VALUES (NULL)")?;
             assert!(!fails, "a flaw");
             Ok(())
         })
@@ -164,9 +170,7 @@ mod tests {
         db.read(read).await.unwrap()
     }
 
-    #[tokio::test]
-    async fn a_panic_takes_nothing_with_it() {
-        let folder = tempfile::tempdir().unwrap();
+    async fn open(folder: &tempfile::TempDir) -> Db {
         let settings = DatabaseSettings {
             url: format!("sqlite:{}", folder.path().join("t.db").display()).into(),
             pooler: Pooler::None,
@@ -175,12 +179,33 @@ mod tests {
             connect_timeout: std::time::Duration::from_secs(5),
         };
         let db = Db::open(&settings).unwrap();
-        db.write::<_, DbError>(|conn| Ok(conn.batch_execute("CREATE TABLE t (n INTEGER)")?))
-            .await
-            .unwrap();
+        let tables = "CREATE TABLE t (n INTEGER PRIMARY KEY); \
+                      CREATE TABLE late (n INTEGER REFERENCES t DEFERRABLE INITIALLY DEFERRED)";
+        db.write::<_, DbError>(move |conn| Ok(conn.batch_execute(tables)?)).await.unwrap();
+        db
+    }
+
+    #[tokio::test]
+    async fn a_panic_takes_nothing_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder).await;
         add(&db, false).await.unwrap();
         assert!(matches!(add(&db, true).await, Err(DbError::Panicked)));
         add(&db, false).await.unwrap();
         assert_eq!(rows(&db).await, 2, "what is answered is committed, also after a panic");
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_is_told_as_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder).await;
+        // A key that is missed at the commit only.
+        let work = |conn: &mut Conn| {
+            conn.batch_execute("INSERT INTO late VALUES (7)").map_err(DbError::from)
+        };
+        let failed = db.write(work).await;
+        assert!(matches!(failed, Err(DbError::NotKnown { .. })), "{failed:?}");
+        add(&db, false).await.unwrap();
+        assert_eq!(rows(&db).await, 1, "the next one is committed");
     }
 }

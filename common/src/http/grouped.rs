@@ -122,7 +122,7 @@ impl<W: GroupWork> GroupedWrites<W> {
     ///
     /// # Errors
     /// 422 for a misused `Idempotency-Key`, 409 while another instance is busy with it, 5xx when the database fails or too
-    /// many wait; refusals are `Ok`.
+    /// many wait, which says so if it may be done all the same; refusals are `Ok`.
     pub async fn write(&self, request: GroupedRequest<W::Change>) -> ProblemResult<HttpResponse> {
         let place = W::place(&request.change);
         match self.0.ride(place, Arc::new(request)).await {
@@ -131,7 +131,10 @@ impl<W: GroupWork> GroupedWrites<W> {
             Err(late @ NoRide::Late) => Err(Problem::unavailable(format!(
                 "many want to change the same, or somebody holds it: {late}"
             ))),
-            Err(broken @ NoRide::Broken) => Err(Problem::internal(&broken)),
+            Err(broken @ NoRide::Broken) => {
+                tracing::error!(error = %broken, "a request failed");
+                Err(Problem::not_known())
+            }
         }
     }
 }
@@ -186,10 +189,17 @@ async fn decide<W: GroupWork>(work: &W, group: &Group<W>) -> Vec<Fate> {
         Failure::Panicked if group.len() > 1 => return decide_each(work, group).await,
         other => Err(other),
     };
-    apart.unwrap_or_else(|failure| fail_all(group, &failure))
+    match apart {
+        Ok(fates) => fates,
+        // It showed at the commit only, which names nobody.
+        Err(Failure::RolledBack(error)) if group.len() > 1 && is_of_one(&error) => {
+            decide_each(work, group).await
+        }
+        Err(failure) => fail_all(group, &failure),
+    }
 }
 
-/// Each in a transaction of its own: a flaw of this program tells not whose it is.
+/// Each in a transaction of its own: a flaw of this program, or what a commit meets, tells not whose it is.
 async fn decide_each<W: GroupWork>(work: &W, group: &Group<W>) -> Vec<Fate> {
     let mut fates = Vec::with_capacity(group.len());
     for (place, alone) in group.chunks(1).enumerate() {
@@ -219,12 +229,12 @@ fn fail_all<C>(group: &[Rider<Arc<GroupedRequest<C>>, Answer>], failure: &Failur
 
 /// Why a transaction came to nothing.
 enum Failure {
-    /// A statement failed, or another transaction came in between, so nothing was written.
+    /// A statement failed, be it the commit, or another transaction came in between, so nothing was written.
     RolledBack(GroupError),
     /// The program has a flaw, and nothing was written.
     Panicked,
-    /// It may have been written: what is done once must not be done again.
-    NotKnown(DbError),
+    /// The database is not there, or did not say whether it was written: what may be done must not be done again.
+    Away(DbError),
 }
 
 impl Failure {
@@ -233,7 +243,7 @@ impl Failure {
         match self {
             Self::RolledBack(GroupError::Raced) | Self::Panicked => true,
             Self::RolledBack(error) => is_of_one(error),
-            Self::NotKnown(_) => false,
+            Self::Away(_) => false,
         }
     }
 
@@ -245,7 +255,7 @@ impl Failure {
             Self::RolledBack(GroupError::Query(error)) if Fault::is_victim(error) => Fate::Held,
             Self::RolledBack(GroupError::Query(error)) => Fate::Answered(Err(error.into())),
             Self::Panicked => Fate::Answered(Err((&DbError::Panicked).into())),
-            Self::NotKnown(error) => Fate::Answered(Err(error.into())),
+            Self::Away(error) => Fate::Answered(Err(error.into())),
         }
     }
 }
@@ -254,14 +264,14 @@ impl From<DbError> for Failure {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Panicked => Self::Panicked,
-            other => Self::NotKnown(other),
+            other => Self::Away(other),
         }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::NotKnown(error.into())
+        Self::RolledBack(error.into())
     }
 }
 

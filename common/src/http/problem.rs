@@ -50,6 +50,9 @@ pub struct PartProblem {
     pub detail: String,
 }
 
+/// The name of [`Problem::not_known`].
+const NOT_KNOWN: &str = "outcome-not-known";
+
 impl Problem {
     fn new(status: StatusCode, name: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
@@ -165,6 +168,17 @@ impl Problem {
         problem
     }
 
+    /// 503: it was to be written, and nobody said whether it was. It has no `Retry-After`: without a key, it might be done twice.
+    pub fn not_known() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            NOT_KNOWN,
+            "It is not known whether this was done",
+            "the answer to the commit was lost, so whether this was done is not known: repeat the same request with the same \
+             Idempotency-Key, which finds out; if it had none, read first what it was to change",
+        )
+    }
+
     /// 500: a flaw of this program; its cause is in the log, not in the answer.
     pub fn internal(error: &dyn fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
@@ -217,7 +231,8 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        let busy = (self.status == 503).then_some(NonZeroU32::MIN);
+        let is_known = !self.kind.ends_with(NOT_KNOWN);
+        let busy = (self.status == 503 && is_known).then_some(NonZeroU32::MIN);
         if let Some(seconds) = self.retry_after.or(busy) {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
@@ -239,6 +254,10 @@ impl From<&DbError> for Problem {
         match error {
             DbError::Query(error) => error.into(),
             DbError::Panicked => Self::internal(error),
+            DbError::NotKnown { .. } => {
+                tracing::warn!(%error, "whether a request was done is not known");
+                Self::not_known()
+            }
             DbError::Busy => Self::unavailable("too many requests wait already; try again shortly"),
             DbError::Unreachable { .. }
             | DbError::Unusable { .. }
@@ -271,5 +290,37 @@ impl From<&diesel::result::Error> for Problem {
                 Self::internal(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Fault;
+
+    #[test]
+    fn only_what_may_be_done_is_not_to_be_tried_again_blindly() {
+        let (location, reason) = ("postgres://db".to_owned(), "gone".to_owned());
+        let nothing_done = [
+            DbError::Busy,
+            DbError::Closed,
+            DbError::Unreachable { location: location.clone(), reason: reason.clone() },
+            DbError::Unusable { location, reason: reason.clone() },
+            DbError::Query(diesel::result::Error::BrokenTransactionManager),
+        ];
+        for error in nothing_done {
+            let problem = Problem::from(&error);
+            assert_eq!(problem.kind, "urn:stockloop:problem:unavailable", "{error}");
+            assert!(problem.detail.contains("try again"), "{problem}");
+            assert!(problem.error_response().headers().contains_key(RETRY_AFTER), "{error}");
+        }
+        let problem = Problem::from(DbError::NotKnown { fault: Fault::World, reason });
+        assert_eq!(
+            (problem.status, &*problem.kind),
+            (503, "urn:stockloop:problem:outcome-not-known")
+        );
+        assert!(problem.detail.contains("is not known"), "{problem}");
+        assert!(problem.detail.contains("same Idempotency-Key, which finds out"), "{problem}");
+        assert!(!problem.error_response().headers().contains_key(RETRY_AFTER));
     }
 }

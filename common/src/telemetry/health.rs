@@ -157,7 +157,7 @@ async fn within<T>(
             tracing::warn!(%error, "not ready");
             Err(match error {
                 DbError::Unreachable { .. } => "it can't be reached; the log says why",
-                DbError::Unusable { .. } | DbError::Pooler(_) => {
+                DbError::Unusable { .. } | DbError::Pooler(_) | DbError::NotKnown { .. } => {
                     "it can't be used; the log says why"
                 }
                 DbError::Query(_) => "it refused a statement; the log says why",

@@ -29,6 +29,8 @@ enum Kind {
     Poison,
     /// The connection breaks.
     Away,
+    /// Its commit fails.
+    Late,
 }
 
 /// Writes a row for each change, and notes how large groups were.
@@ -72,6 +74,7 @@ impl GroupWork for Rows {
             assert_ne!(*one.change, Kind::Flawed, "a flaw");
             match one.change {
                 Kind::Poison => conn.batch_execute("INSERT INTO nowhere VALUES (1)")?,
+                Kind::Late => conn.batch_execute("INSERT INTO late VALUES (7)")?,
                 Kind::Away => return Err(Error::BrokenTransactionManager.into()),
                 _ => conn.batch_execute("INSERT INTO t VALUES (1)")?,
             }
@@ -109,27 +112,30 @@ impl GroupFixture {
             connect_timeout: Duration::from_secs(5),
         };
         let db = Db::open(&settings).unwrap();
-        db.write::<_, DbError>(|conn| Ok(conn.batch_execute("CREATE TABLE t (n INTEGER)")?))
-            .await
-            .unwrap();
+        let tables = "CREATE TABLE t (n INTEGER); CREATE TABLE early (n INTEGER PRIMARY KEY); \
+                      CREATE TABLE late (n INTEGER REFERENCES early DEFERRABLE INITIALLY DEFERRED)";
+        db.write::<_, DbError>(move |conn| Ok(conn.batch_execute(tables)?)).await.unwrap();
         let (keys, sizes, fails_with) = Default::default();
         let rows = Rows { db, keys, sizes, fails_with };
         Self { writes: GroupedWrites::new(1, rows.clone()), rows, _folder: folder }
     }
 
-    /// Sends all at once: they ride together. What each is answered.
+    /// Sends all at once: they ride together. The status that each is answered.
     async fn send(&self, kinds: &[Kind]) -> Vec<u16> {
+        let status = |answer: ProblemResult<HttpResponse>| match answer {
+            Ok(response) => response.status().as_u16(),
+            Err(problem) => problem.status,
+        };
+        self.answers(kinds).await.into_iter().map(status).collect()
+    }
+
+    /// Sends all at once: they ride together. What each is answered.
+    async fn answers(&self, kinds: &[Kind]) -> Vec<ProblemResult<HttpResponse>> {
         let send = |(n, kind): (usize, &Kind)| {
             let key = IdempotencyKey::extract(&TestRequest::default().to_http_request());
             let (key, trace) = (key.into_inner().unwrap(), TraceParent::default());
             let request = GroupedRequest { change: *kind, key, body: Bytes::new(), trace };
-            let answer = self.writes.write(request).instrument(tracing::info_span!("request", n));
-            async move {
-                match answer.await {
-                    Ok(response) => response.status().as_u16(),
-                    Err(problem) => problem.status,
-                }
-            }
+            self.writes.write(request).instrument(tracing::info_span!("request", n))
         };
         join_all(kinds.iter().enumerate().map(send)).await
     }
@@ -211,6 +217,20 @@ async fn what_others_went_before_is_tried_again() {
     let answers = fixture.send(&[Kind::Well, Kind::Flawed, Kind::Well]).await;
     assert_eq!(answers, [200, 500, 200], "also where each goes by itself");
     assert_eq!(fixture.count().await, 8);
+}
+
+#[tokio::test]
+async fn what_may_be_done_is_told_so_and_not_done_again() {
+    let fixture = GroupFixture::new().await;
+    for answer in fixture.answers(&[Kind::Well, Kind::Late, Kind::Well]).await {
+        let problem = answer.unwrap_err();
+        assert_eq!(
+            (problem.status, &*problem.kind),
+            (503, "urn:stockloop:problem:outcome-not-known")
+        );
+    }
+    assert_eq!(fixture.sizes(), [3]);
+    assert_eq!(fixture.send(&[Kind::Well]).await, [200]);
 }
 
 #[derive(Clone, Default)]

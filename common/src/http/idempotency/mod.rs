@@ -26,8 +26,8 @@ use crate::db::{Conn, Db};
 /// `work` refuses by `Err`: whatever it wrote is undone (it runs in a savepoint), and nothing is kept.
 ///
 /// # Errors
-/// 409 while the first is running, 422 for another body or other preconditions, 5xx when the database fails.
-/// Refusals by `work` come back as `Ok(Reply)`.
+/// 409 while the first is running, 422 for another body or other preconditions, 5xx when the database fails, which says so if
+/// the write may be done all the same. Refusals by `work` come back as `Ok(Reply)`.
 pub async fn idempotent(
     db: &Db,
     running: &KeysInProgress,

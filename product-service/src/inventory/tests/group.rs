@@ -10,7 +10,7 @@ use serde_json::json;
 use stockloop_tests::http::TestResponse;
 use stockloop_tests::on_every_database;
 
-use super::product_fixture::{ProductFixture, content, delta};
+use super::product_fixture::{ProductFixture, content, delta, line};
 use crate::schema::product;
 
 async fn each_is_decided_after_those_before_it(fixture: &ProductFixture) {
@@ -224,6 +224,69 @@ async fn a_failure_is_of_one_alone(fixture: &ProductFixture) {
     assert_eq!(left, [5, 17, 17, 1]);
 }
 
+/// What a commit meets names nobody, and all of it is undone.
+async fn a_failed_commit_is_of_one_alone(fixture: &ProductFixture) {
+    if fixture.inventory.db.backend() == Backend::Sqlite {
+        // It has no such triggers.
+        return;
+    }
+    fixture.stock("A", 10).await;
+    let refuse = |conn: &mut Conn| {
+        conn.batch_execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$; \
+             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON adjustment DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW WHEN (NEW.reason = 'poison') EXECUTE FUNCTION refuse()",
+        )
+        .map_err(DbError::from)
+    };
+    fixture.inventory.db.write(refuse).await.unwrap();
+    let (before, broken, after) = tokio::join!(
+        join_all((0..3).map(|_| fixture.adjust("A", &[], delta(-1)))),
+        fixture.adjust("A", &[], json!({"delta": -1, "reason": "poison"})),
+        join_all((0..3).map(|_| fixture.adjust("A", &[], delta(-1)))),
+    );
+    assert_eq!(broken.status, 500, "{broken:?}");
+    for answer in before.iter().chain(&after) {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(fixture.rows().await[0].quantity, 4);
+}
+
+async fn whoever_may_be_done_is_told_so(fixture: &ProductFixture) {
+    if fixture.inventory.db.backend() == Backend::Sqlite {
+        // Nothing cuts it off.
+        return;
+    }
+    fixture.stock("A", 10).await;
+    let cut_off = |conn: &mut Conn| {
+        conn.batch_execute(
+            "CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER cut_off AFTER INSERT ON adjustment DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION cut_off()",
+        )
+        .map_err(DbError::from)
+    };
+    fixture.inventory.db.write(cut_off).await.unwrap();
+    let key = [("idempotency-key", "k1")];
+    for answer in [
+        fixture.adjust("A", &[], delta(-1)).await,
+        fixture.adjust("A", &key, delta(-1)).await,
+        fixture.batch(&[], json!([line("A", -1)])).await,
+        fixture.batch(&key, json!([line("A", -1)])).await,
+    ] {
+        answer.assert_problem(503, "outcome-not-known", "");
+        assert_eq!(answer.header("retry-after"), "");
+    }
+    let mend = |conn: &mut Conn| {
+        conn.batch_execute("DROP TRIGGER cut_off ON adjustment").map_err(DbError::from)
+    };
+    fixture.inventory.db.write(mend).await.unwrap();
+    assert_eq!(fixture.adjust("A", &key, delta(-1)).await.status, 200, "its key finds out");
+    assert_eq!(fixture.rows().await[0].quantity, 9);
+}
+
 async fn none_waits_for_what_another_writer_holds(fixture: &ProductFixture) {
     if fixture.inventory.db.backend() == Backend::Sqlite {
         // There is one writer.
@@ -274,5 +337,7 @@ on_every_database!(&ProductFixture::new =>
     what_a_deadlock_undid_is_tried_again,
     each_keeps_its_own_answer,
     a_failure_is_of_one_alone,
+    a_failed_commit_is_of_one_alone,
+    whoever_may_be_done_is_told_so,
     none_waits_for_what_another_writer_holds,
 );
