@@ -21,6 +21,9 @@ const GROUP: usize = 256;
 /// How many may wait in each lane.
 const WAITING: usize = 1_024;
 
+/// How many that were handed back may pause in each lane, besides those that wait.
+const PAUSING: usize = 1_024;
+
 /// How long one may wait, also where it is handed back again and again: by then its client is gone, or soon will be.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -46,12 +49,13 @@ impl<I, O> Clone for Lanes<I, O> {
 
 struct Lane<I, O> {
     waiting: VecDeque<Rider<I, O>>,
+    pausing: usize,
     is_moving: bool,
 }
 
 impl<I, O> Default for Lane<I, O> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), is_moving: false }
+        Self { waiting: VecDeque::new(), pausing: 0, is_moving: false }
     }
 }
 
@@ -85,7 +89,7 @@ impl<I, O> Rider<I, O> {
 /// Why something was not carried to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoRide {
-    /// Too many wait already. Nothing was done.
+    /// Too many wait or pause already. Nothing was done.
     #[error("too many wait already; try again shortly")]
     Full,
     /// It has waited for too long, for its turn or to be taken up again. Nothing was done.
@@ -123,32 +127,42 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
         outcome.await.unwrap_or(Err(NoRide::Broken))
     }
 
-    /// Takes a rider back that nothing was done for yet: it rides again after a pause, which grows with its wait.
+    /// Takes a rider back that nothing was done for yet: it rides again after a pause, which grows with its wait. Where too
+    /// many pause already, it ends.
     pub fn take_back(&self, place: usize, rider: Rider<I, O>) {
+        let Some(mut lane) = self.lane(place) else { return };
+        if lane.pausing >= PAUSING {
+            drop(lane);
+            return rider.end(Err(NoRide::Full));
+        }
+        lane.pausing += 1;
         let pause = rider.since.elapsed().clamp(*PAUSES.start(), *PAUSES.end());
-        let lanes = self.clone();
-        self.runtime.spawn(async move {
-            tokio::time::sleep(pause).await;
-            lanes.enqueue(place, rider);
-        });
+        self.runtime.spawn(self.clone().come_back(place, rider, pause));
+    }
+
+    async fn come_back(self, place: usize, rider: Rider<I, O>, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        if let Some(mut lane) = self.lane(place) {
+            lane.pausing -= 1;
+        }
+        self.enqueue(place, rider);
     }
 
     fn enqueue(&self, place: usize, rider: Rider<I, O>) {
-        let number = place % self.lanes.len();
-        let Some(mut lane) = self.lane(number) else { return };
+        let Some(mut lane) = self.lane(place) else { return };
         if lane.waiting.len() >= WAITING {
             drop(lane);
             return rider.end(Err(NoRide::Full));
         }
         lane.waiting.push_back(rider);
         if !std::mem::replace(&mut lane.is_moving, true) {
-            self.runtime.spawn(self.clone().go(number));
+            self.runtime.spawn(self.clone().go(place));
         }
     }
 
     /// Carries group after group, until nobody waits.
-    async fn go(self, number: usize) {
-        while let Some(group) = self.next(number) {
+    async fn go(self, place: usize) {
+        while let Some(group) = self.next(place) {
             // What is logged of the group itself is among the lines of its first.
             let span = group.first().map_or_else(Span::none, |first| first.span.clone());
             // A task of its own: what panics in it takes nobody along who comes later.
@@ -156,8 +170,8 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
         }
     }
 
-    fn next(&self, number: usize) -> Option<Vec<Rider<I, O>>> {
-        let mut lane = self.lane(number)?;
+    fn next(&self, place: usize) -> Option<Vec<Rider<I, O>>> {
+        let mut lane = self.lane(place)?;
         let mut group = Vec::new();
         while group.len() < GROUP
             && let Some(rider) = lane.waiting.pop_front()
@@ -175,7 +189,8 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
         lane.is_moving.then_some(group)
     }
 
-    fn lane(&self, number: usize) -> Option<MutexGuard<'_, Lane<I, O>>> {
+    fn lane(&self, place: usize) -> Option<MutexGuard<'_, Lane<I, O>>> {
+        let number = place % self.lanes.len();
         Some(self.lanes.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -203,6 +218,14 @@ mod tests {
             }
         };
         (Lanes::new(lanes, carry), gate)
+    }
+
+    type Outcome = oneshot::Receiver<Result<usize, NoRide>>;
+
+    /// One that came at this moment, and what becomes of it.
+    fn rider(item: u32, since: Instant) -> (Rider<u32, usize>, Outcome) {
+        let (caller, outcome) = oneshot::channel();
+        (Rider { item, caller, since, span: Span::none() }, outcome)
     }
 
     /// Lets `item` get in line.
@@ -258,10 +281,7 @@ mod tests {
     async fn who_has_waited_for_too_long_is_told_that_nothing_was_done() {
         let (lanes, gate) = gated(1);
         let since = Instant::now().checked_sub(PATIENCE + Duration::from_millis(1)).unwrap();
-        let late = || {
-            let (caller, outcome) = oneshot::channel();
-            (Rider { item: u32::MAX, caller, since, span: Span::none() }, outcome)
-        };
+        let late = || rider(u32::MAX, since);
         let ((waiting, one), (handed_back, other)) = (late(), late());
         lanes.enqueue(0, waiting);
         lanes.take_back(0, handed_back);
@@ -286,5 +306,22 @@ mod tests {
         for one in waiting {
             assert_eq!(one.await.unwrap(), Ok(GROUP));
         }
+    }
+
+    #[tokio::test]
+    async fn no_more_pause_than_have_a_place() {
+        let (lanes, gate) = gated(1);
+        let hand_back = || {
+            let (rider, outcome) = rider(1, Instant::now());
+            lanes.take_back(0, rider);
+            outcome
+        };
+        let pausing: Vec<_> = (0..PAUSING).map(|_| hand_back()).collect();
+        assert_eq!(hand_back().await.unwrap(), Err(NoRide::Full));
+        gate.add_permits(PAUSING + 1);
+        for one in pausing {
+            assert!(one.await.unwrap().is_ok());
+        }
+        assert_eq!(hand_back().await.unwrap(), Ok(1), "whoever comes back makes room");
     }
 }
