@@ -18,6 +18,9 @@ use tracing::{Instrument, Span};
 /// How many may ride together.
 const GROUP: usize = 256;
 
+/// How much those may weigh that ride together; one that alone weighs more rides alone.
+const LOAD: usize = 10_000;
+
 /// How many may wait in each lane.
 const WAITING: usize = 1_024;
 
@@ -59,11 +62,21 @@ impl<I, O> Default for Lane<I, O> {
     }
 }
 
+impl<I, O> Lane<I, O> {
+    /// The next one that waits, if it fits into a group of that size and load.
+    fn pop_fitting(&mut self, size: usize, load: usize) -> Option<Rider<I, O>> {
+        let weight = self.waiting.front()?.weight;
+        let fits = size == 0 || (size < GROUP && load.saturating_add(weight) <= LOAD);
+        if fits { self.waiting.pop_front() } else { None }
+    }
+}
+
 /// Something that is carried, and who waits for what becomes of it.
 #[derive(Debug)]
 pub struct Rider<I, O> {
     /// What is carried.
     pub item: I,
+    weight: usize,
     caller: oneshot::Sender<Result<O, NoRide>>,
     since: Instant,
     span: Span,
@@ -115,14 +128,14 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
         Self { lanes, carry, runtime: Handle::current() }
     }
 
-    /// What becomes of `item`, which rides in the lane that belongs to `place`: items of one place go one after the other.
-    /// Once its group has left, it goes on without a caller that goes away.
+    /// What becomes of `item`, which rides in the lane that belongs to `place`: items of one place go one after the other. The
+    /// more it weighs, the fewer ride with it. Once its group has left, it goes on without a caller that goes away.
     ///
     /// # Errors
     /// When too many wait, or the group broke off.
-    pub async fn ride(&self, place: usize, item: I) -> Result<O, NoRide> {
+    pub async fn ride(&self, place: usize, weight: usize, item: I) -> Result<O, NoRide> {
         let (caller, outcome) = oneshot::channel();
-        let rider = Rider { item, caller, since: Instant::now(), span: Span::current() };
+        let rider = Rider { item, weight, caller, since: Instant::now(), span: Span::current() };
         self.enqueue(place, rider);
         outcome.await.unwrap_or(Err(NoRide::Broken))
     }
@@ -172,17 +185,18 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
 
     fn next(&self, place: usize) -> Option<Vec<Rider<I, O>>> {
         let mut lane = self.lane(place)?;
-        let mut group = Vec::new();
-        while group.len() < GROUP
-            && let Some(rider) = lane.waiting.pop_front()
-        {
+        let (mut group, mut load) = (Vec::new(), 0_usize);
+        while let Some(rider) = lane.pop_fitting(group.len(), load) {
             // Nobody waits any more, and nothing was done.
             if rider.caller.is_closed() {
                 continue;
             }
             match rider.since.elapsed() > PATIENCE {
                 true => rider.end(Err(NoRide::Late)),
-                false => group.push(rider),
+                false => {
+                    load = load.saturating_add(rider.weight);
+                    group.push(rider);
+                }
             }
         }
         lane.is_moving = !group.is_empty();
@@ -225,16 +239,19 @@ mod tests {
     /// One that came at this moment, and what becomes of it.
     fn rider(item: u32, since: Instant) -> (Rider<u32, usize>, Outcome) {
         let (caller, outcome) = oneshot::channel();
-        (Rider { item, caller, since, span: Span::none() }, outcome)
+        (Rider { item, weight: 1, caller, since, span: Span::none() }, outcome)
     }
 
+    type Ride = tokio::task::JoinHandle<Result<usize, NoRide>>;
+
     /// Lets `item` get in line.
-    async fn rides(
-        lanes: &Lanes<u32, usize>,
-        item: u32,
-    ) -> tokio::task::JoinHandle<Result<usize, NoRide>> {
+    async fn rides(lanes: &Lanes<u32, usize>, item: u32) -> Ride {
+        rides_with(lanes, 1, item).await
+    }
+
+    async fn rides_with(lanes: &Lanes<u32, usize>, weight: usize, item: u32) -> Ride {
         let lanes = lanes.clone();
-        let task = tokio::spawn(async move { lanes.ride(0, item).await });
+        let task = tokio::spawn(async move { lanes.ride(0, weight, item).await });
         tokio::task::yield_now().await;
         task
     }
@@ -252,15 +269,33 @@ mod tests {
             assert_eq!(other.await.unwrap(), Ok(2));
         }
         gate.add_permits(1);
-        assert_eq!(lanes.ride(0, 4).await, Ok(1), "an idle lane moves again");
+        assert_eq!(lanes.ride(0, 1, 4).await, Ok(1), "an idle lane moves again");
+    }
+
+    #[tokio::test]
+    async fn no_more_ride_together_than_may_weigh_so_much() {
+        let (lanes, gate) = gated(1);
+        let first = rides(&lanes, 0).await;
+        tokio::task::yield_now().await;
+        let mut others = Vec::new();
+        for weight in [LOAD / 2, LOAD / 2, 1, LOAD + 1, LOAD - 1, 1, usize::MAX] {
+            others.push(rides_with(&lanes, weight, 1).await);
+        }
+        gate.add_permits(6);
+        assert_eq!(first.await.unwrap(), Ok(1));
+        let mut sizes = Vec::new();
+        for other in others {
+            sizes.push(other.await.unwrap().unwrap());
+        }
+        assert_eq!(sizes, [2, 2, 1, 1, 2, 2, 1]);
     }
 
     #[tokio::test]
     async fn a_flaw_takes_only_its_own_group_along() {
         let (lanes, gate) = gated(1);
         gate.add_permits(2);
-        assert_eq!(lanes.ride(0, u32::MAX).await, Err(NoRide::Broken));
-        assert_eq!(lanes.ride(0, 1).await, Ok(1));
+        assert_eq!(lanes.ride(0, 1, u32::MAX).await, Err(NoRide::Broken));
+        assert_eq!(lanes.ride(0, 1, 1).await, Ok(1));
     }
 
     #[tokio::test]
@@ -288,7 +323,7 @@ mod tests {
         assert_eq!(one.await.unwrap(), Err(NoRide::Late));
         assert_eq!(other.await.unwrap(), Err(NoRide::Late));
         gate.add_permits(1);
-        assert_eq!(lanes.ride(0, 1).await, Ok(1), "an idle lane moves again");
+        assert_eq!(lanes.ride(0, 1, 1).await, Ok(1), "an idle lane moves again");
     }
 
     #[tokio::test]
@@ -300,7 +335,7 @@ mod tests {
         for _ in 0..WAITING {
             waiting.push(rides(&lanes, 1).await);
         }
-        assert_eq!(lanes.ride(0, 2).await, Err(NoRide::Full));
+        assert_eq!(lanes.ride(0, 1, 2).await, Err(NoRide::Full));
         gate.add_permits(1 + WAITING / GROUP);
         assert_eq!(first.await.unwrap(), Ok(1));
         for one in waiting {

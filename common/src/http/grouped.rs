@@ -36,6 +36,9 @@ pub trait GroupWork: Clone + Send + Sync + 'static {
     /// Which lane it rides in: changes of one place go one after the other.
     fn place(change: &Self::Change) -> usize;
 
+    /// How much there is to be done for it: rows, more or less. A group is so large at the most.
+    fn weight(change: &Self::Change) -> usize;
+
     /// Decides in order, as if each had come after those before it, and writes all of it. What another transaction has locked
     /// is not waited for. The outcomes are in the order of `group`.
     ///
@@ -124,8 +127,8 @@ impl<W: GroupWork> GroupedWrites<W> {
     /// 422 for a misused `Idempotency-Key`, 409 while another instance is busy with it, 5xx when the database fails or too
     /// many wait, which says so if it may be done all the same; refusals are `Ok`.
     pub async fn write(&self, request: GroupedRequest<W::Change>) -> ProblemResult<HttpResponse> {
-        let place = W::place(&request.change);
-        match self.0.ride(place, Arc::new(request)).await {
+        let (place, weight) = (W::place(&request.change), W::weight(&request.change));
+        match self.0.ride(place, weight, Arc::new(request)).await {
             Ok(answer) => answer.map(Reply::into_response),
             Err(NoRide::Full) => Err(DbError::Busy.into()),
             Err(late @ NoRide::Late) => Err(Problem::unavailable(format!(

@@ -43,6 +43,10 @@ impl GroupWork for Orders {
         0
     }
 
+    fn weight(order: &PlaceOrder) -> usize {
+        order.lines.as_slice().len()
+    }
+
     fn apply(
         &self,
         conn: &mut Conn,

@@ -44,6 +44,10 @@ impl GroupWork for Inventory {
         usize::from(shard_of(change.sku.as_str()).unsigned_abs())
     }
 
+    fn weight(_: &ProductChange) -> usize {
+        1
+    }
+
     fn apply(
         &self,
         conn: &mut Conn,

@@ -23,6 +23,8 @@ use crate::on;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Well,
+    /// There is much to be done for it.
+    Heavy,
     /// The program panics.
     Flawed,
     /// Its statement fails.
@@ -60,6 +62,10 @@ impl GroupWork for Rows {
 
     fn place(_: &Kind) -> usize {
         0
+    }
+
+    fn weight(kind: &Kind) -> usize {
+        if *kind == Kind::Heavy { 5_000 } else { 1 }
     }
 
     fn apply(
@@ -166,6 +172,13 @@ async fn those_that_come_at_once_share_a_transaction() {
     assert_eq!((fixture.sizes(), fixture.count().await), (vec![3], 3));
     assert_eq!(fixture.send(&[Kind::Well]).await, [200]);
     assert_eq!(fixture.sizes(), [3, 1]);
+}
+
+#[tokio::test]
+async fn what_is_much_has_fewer_beside_it() {
+    let fixture = GroupFixture::new().await;
+    assert_eq!(fixture.send(&[Kind::Heavy; 5]).await, [200; 5]);
+    assert_eq!(fixture.sizes(), [2, 2, 1]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::db::{Backend, Conn, DbError};
+use common::http::GroupWork;
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -15,6 +16,7 @@ use stockloop_tests::http::TestResponse;
 use stockloop_tests::on_every_database;
 
 use super::orders_fixture::{OrdersFixture, body};
+use crate::orders::{Orders, PlaceOrder};
 use crate::schema::product_copy;
 
 fn statuses(answers: &[TestResponse]) -> Vec<u16> {
@@ -73,6 +75,12 @@ async fn a_refused_one_spoils_nothing(fixture: &OrdersFixture) {
     assert_eq!(early.header("retry-after"), "5");
     assert_eq!(fixture.copy("A").await, (10, 7, 3));
     assert_eq!(fixture.commands().await.len(), 2);
+}
+
+#[test]
+fn an_order_weighs_as_much_as_it_has_lines() {
+    let order: PlaceOrder = serde_json::from_value(body(&[("A", 1), ("B", 9), ("A", 2)])).unwrap();
+    assert_eq!(Orders::weight(&order), 3);
 }
 
 #[derive(QueryableByName)]
