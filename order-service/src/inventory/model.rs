@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
-use common::db::{Conn, column};
+use common::db::{Conn, ROWS_PER_INSERT, column};
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -89,7 +89,7 @@ pub fn page(conn: &mut Conn, after: Option<&Sku>, limit: i64) -> QueryResult<Vec
         .load(c))
 }
 
-/// The copies of `skus` that there are, locked in the SKUs' bytewise order until the transaction ends.
+/// The copies of `skus` (sorted) that there are, locked in the SKUs' bytewise order until the transaction ends.
 pub(crate) fn lock(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<ProductCopy>> {
     match conn {
         Conn::Pg(c) => sql_query(format!(
@@ -97,12 +97,19 @@ pub(crate) fn lock(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<ProductCop
         ))
         .bind::<Array<Text>, _>(skus)
         .load(c),
-        // SQLite has one writer, and this is it.
-        Conn::Sqlite(c) => product_copy::table
-            .filter(product_copy::sku.eq_any(skus))
-            .order(product_copy::sku)
-            .select(ProductCopy::as_select())
-            .load(c),
+        // SQLite has one writer, and this is it; but it binds only so many values.
+        Conn::Sqlite(c) => {
+            let mut copies = Vec::new();
+            for skus in skus.chunks(ROWS_PER_INSERT) {
+                let found = product_copy::table
+                    .filter(product_copy::sku.eq_any(skus))
+                    .order(product_copy::sku)
+                    .select(ProductCopy::as_select())
+                    .load::<ProductCopy>(c)?;
+                copies.extend(found);
+            }
+            Ok(copies)
+        }
     }
 }
 

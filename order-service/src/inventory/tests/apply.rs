@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use common::db::DbError;
+use common::db::{Conn, DbError};
 use engine::inbox::{CopyVersion, Handler, HandlerOutcome};
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
 use super::copy_fixture::{CopyFixture, START, applied, snapshot, superseded, tombstone};
-use crate::inventory::InventoryHandler;
+use crate::inventory::{InventoryHandler, lock};
 
 async fn a_new_state_becomes_the_copy(fixture: &CopyFixture) {
     fixture.clock.advance(Duration::from_secs(1));
@@ -235,6 +235,20 @@ async fn the_other_service_is_told_what_the_copy_holds(fixture: &CopyFixture) {
     assert_eq!(version("B").await, None);
 }
 
+/// SQLite binds 32,766 values at the most.
+async fn more_products_may_be_locked_than_a_statement_binds(fixture: &CopyFixture) {
+    let ends = vec![fixture.event("S32999", 1, 2), fixture.event("S00000", 1, 1)];
+    fixture.apply(ends).await;
+    let lock = |conn: &mut Conn| {
+        let skus: Vec<String> = (0..33_000).map(|n| format!("S{n:05}")).collect();
+        let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
+        lock(conn, &skus).map_err(DbError::from)
+    };
+    let locked = fixture.inventory.db.write(lock).await.unwrap();
+    let locked: Vec<&str> = locked.iter().map(|copy| copy.sku.as_str()).collect();
+    assert_eq!(locked, ["S00000", "S32999"]);
+}
+
 on_every_database!(&CopyFixture::new =>
     a_new_state_becomes_the_copy,
     a_sku_that_no_new_product_could_have_is_applied,
@@ -248,5 +262,6 @@ on_every_database!(&CopyFixture::new =>
     what_later_sources_add_is_ignored,
     values_arrive_as_they_were_sent,
     a_batch_may_be_large,
+    more_products_may_be_locked_than_a_statement_binds,
     batches_at_once_end_with_the_newest,
 );
