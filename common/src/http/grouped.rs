@@ -13,7 +13,7 @@ use diesel::result::Error;
 use thiserror::Error;
 use tracing::Span;
 
-use super::idempotency::{KeyedWrite, answers_before, keep_all, settle};
+use super::idempotency::{HashedRequest, KeyedWrite, answers_before, keep_all, settle};
 use super::{IdempotencyKey, KeysInProgress, Problem, ProblemResult, Reply, TraceParent};
 use crate::clock::Timestamp;
 use crate::db::{Conn, Db, DbError, Fault, bisect};
@@ -107,8 +107,22 @@ pub struct GroupedRequest<C> {
     pub trace: TraceParent,
 }
 
+/// One request on its way. Instead of its body it has what the key needs of that, made once, however often it is tried.
+struct QueuedRequest<C> {
+    change: C,
+    keyed: Option<HashedRequest>,
+    trace: TraceParent,
+}
+
+impl<C> From<GroupedRequest<C>> for QueuedRequest<C> {
+    fn from(request: GroupedRequest<C>) -> Self {
+        let GroupedRequest { change, key, body, trace } = request;
+        Self { change, keyed: key.with_body(&body), trace }
+    }
+}
+
 type Answer = ProblemResult<Reply>;
-type Item<W> = Arc<GroupedRequest<<W as GroupWork>::Change>>;
+type Item<W> = Arc<QueuedRequest<<W as GroupWork>::Change>>;
 type Riders<W> = Lanes<Item<W>, Answer>;
 type Group<W> = [Rider<Item<W>, Answer>];
 
@@ -128,7 +142,7 @@ impl<W: GroupWork> GroupedWrites<W> {
     /// many wait, which says so if it may be done all the same; refusals are `Ok`.
     pub async fn write(&self, request: GroupedRequest<W::Change>) -> ProblemResult<HttpResponse> {
         let (place, weight) = (W::place(&request.change), W::weight(&request.change));
-        match self.0.ride(place, weight, Arc::new(request)).await {
+        match self.0.ride(place, weight, Arc::new(request.into())).await {
             Ok(answer) => answer.map(Reply::into_response),
             Err(NoRide::Full) => Err(DbError::Busy.into()),
             Err(late @ NoRide::Late) => Err(Problem::unavailable(format!(
@@ -220,7 +234,7 @@ async fn decide_each<W: GroupWork>(work: &W, group: &Group<W>) -> Vec<Fate> {
 }
 
 /// The same for all of them; what they are answered for it, the log tells of each, among its own lines.
-fn fail_all<C>(group: &[Rider<Arc<GroupedRequest<C>>, Answer>], failure: &Failure) -> Vec<Fate> {
+fn fail_all<C>(group: &[Rider<Arc<QueuedRequest<C>>, Answer>], failure: &Failure) -> Vec<Fate> {
     if let Failure::RolledBack(GroupError::Query(error)) = failure
         && Fault::is_victim(error)
     {
@@ -288,16 +302,16 @@ fn is_of_one(error: &GroupError) -> bool {
 
 /// One request of a group, as its transaction has it.
 struct Entry<C> {
-    request: Arc<GroupedRequest<C>>,
+    request: Arc<QueuedRequest<C>>,
     /// Its key, if it has one; a problem while one with the same key goes on already, be it in this group.
     begun: ProblemResult<Option<KeyedWrite>>,
     span: Span,
 }
 
 impl<C> Entry<C> {
-    fn begin(keys: &KeysInProgress, rider: &Rider<Arc<GroupedRequest<C>>, Answer>) -> Self {
+    fn begin(keys: &KeysInProgress, rider: &Rider<Arc<QueuedRequest<C>>, Answer>) -> Self {
         let request = Arc::clone(&rider.item);
-        let begun = keys.begin(request.key.clone(), &request.body);
+        let begun = request.keyed.clone().map(|keyed| keys.begin(keyed)).transpose();
         Self { request, begun, span: rider.span().clone() }
     }
 
@@ -306,7 +320,7 @@ impl<C> Entry<C> {
     }
 
     fn change(&self) -> GroupedChange<'_, C> {
-        let GroupedRequest { change, trace, .. } = &*self.request;
+        let QueuedRequest { change, trace, .. } = &*self.request;
         GroupedChange { change, traceparent: trace.0.as_deref() }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use diesel::result::DatabaseErrorKind;
 use diesel::sql_types::BigInt;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use futures::future::join_all;
+use futures::poll;
 use tracing::Instrument;
 
 use super::*;
@@ -138,10 +140,8 @@ impl GroupFixture {
     /// Sends all at once: they ride together. What each is answered.
     async fn answers(&self, kinds: &[Kind]) -> Vec<ProblemResult<HttpResponse>> {
         let send = |(n, kind): (usize, &Kind)| {
-            let key = IdempotencyKey::extract(&TestRequest::default().to_http_request());
-            let (key, trace) = (key.into_inner().unwrap(), TraceParent::default());
-            let request = GroupedRequest { change: *kind, key, body: Bytes::new(), trace };
-            self.writes.write(request).instrument(tracing::info_span!("request", n))
+            let span = tracing::info_span!("request", n);
+            self.writes.write(request(*kind, Bytes::new())).instrument(span)
         };
         join_all(kinds.iter().enumerate().map(send)).await
     }
@@ -165,6 +165,12 @@ impl GroupFixture {
     }
 }
 
+fn request(change: Kind, body: Bytes) -> GroupedRequest<Kind> {
+    let key = IdempotencyKey::extract(&TestRequest::default().to_http_request());
+    let (key, trace) = (key.into_inner().unwrap(), TraceParent::default());
+    GroupedRequest { change, key, body, trace }
+}
+
 #[tokio::test]
 async fn those_that_come_at_once_share_a_transaction() {
     let fixture = GroupFixture::new().await;
@@ -179,6 +185,16 @@ async fn what_is_much_has_fewer_beside_it() {
     let fixture = GroupFixture::new().await;
     assert_eq!(fixture.send(&[Kind::Heavy; 5]).await, [200; 5]);
     assert_eq!(fixture.sizes(), [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn no_body_is_kept_while_its_request_waits() {
+    let (fixture, body) = (GroupFixture::new().await, Bytes::from(vec![7; 100]));
+    let mut answer = pin!(fixture.writes.write(request(Kind::Well, body.clone())));
+    assert!(!body.is_unique());
+    assert!(poll!(answer.as_mut()).is_pending());
+    assert!(body.is_unique(), "its hash is enough");
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]

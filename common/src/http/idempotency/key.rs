@@ -15,13 +15,13 @@ const MAX_KEY: usize = 255;
 
 /// The key of a write, with all that it is bound to; absent when the client sent none.
 #[derive(Debug, Clone)]
-pub struct IdempotencyKey(pub(super) Option<KeyedRequest>);
+pub struct IdempotencyKey(Option<KeyedRequest>);
 
 #[derive(Debug, Clone)]
-pub(super) struct KeyedRequest {
-    pub(super) bound: Bound,
+struct KeyedRequest {
+    bound: Bound,
     /// As one text; empty without any.
-    pub(super) preconditions: String,
+    preconditions: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,7 +49,20 @@ impl FromRequest for IdempotencyKey {
     }
 }
 
+/// A request with a key, and what tells it apart from others with that key.
+#[derive(Debug, Clone)]
+pub(crate) struct HashedRequest {
+    pub(super) bound: Bound,
+    pub(super) request_hash: String,
+}
+
 impl IdempotencyKey {
+    /// The request that it came with, of this body; none without a key.
+    pub(crate) fn with_body(self, body: &[u8]) -> Option<HashedRequest> {
+        let KeyedRequest { bound, preconditions } = self.0?;
+        Some(HashedRequest { bound, request_hash: request_hash(body, &preconditions) })
+    }
+
     fn of(request: &HttpRequest, payload: &mut Payload) -> ProblemResult<Self> {
         let Some(header) = request.headers().get("idempotency-key") else {
             return Ok(Self(None));
@@ -89,19 +102,14 @@ fn preconditions(request: &HttpRequest) -> String {
 pub struct KeysInProgress(Arc<Mutex<HashSet<Bound>>>);
 
 impl KeysInProgress {
-    /// Begins a write; none if it has no key.
+    /// Begins a write.
     ///
     /// # Errors
     /// 409 while another one with its key goes on here.
-    pub(crate) fn begin(
-        &self,
-        key: IdempotencyKey,
-        body: &[u8],
-    ) -> ProblemResult<Option<KeyedWrite>> {
-        let Some(KeyedRequest { bound, preconditions }) = key.0 else { return Ok(None) };
-        let request_hash = request_hash(body, &preconditions);
+    pub(crate) fn begin(&self, request: HashedRequest) -> ProblemResult<KeyedWrite> {
+        let HashedRequest { bound, request_hash } = request;
         let entered = self.enter(&bound)?;
-        Ok(Some(KeyedWrite { bound, request_hash, _entered: entered }))
+        Ok(KeyedWrite { bound, request_hash, _entered: entered })
     }
 
     fn enter(&self, bound: &Bound) -> ProblemResult<Entered> {
@@ -140,7 +148,7 @@ pub(super) fn still_running() -> Problem {
 }
 
 /// What tells the requests with one key apart: body and preconditions.
-pub(super) fn request_hash(body: &[u8], preconditions: &str) -> String {
+fn request_hash(body: &[u8], preconditions: &str) -> String {
     let body = Sha256::digest(body);
     if preconditions.is_empty() {
         // As the last release writes it: during an upgrade, each finds the answers that the other kept.

@@ -10,10 +10,9 @@ mod key;
 mod reply;
 
 use kept::{find_all, same};
-use key::{KeyedRequest, request_hash};
 
 pub(super) use kept::{answers_before, keep_all};
-pub(super) use key::KeyedWrite;
+pub(super) use key::{HashedRequest, KeyedWrite};
 pub use key::{IdempotencyKey, KeysInProgress};
 pub use reply::Reply;
 
@@ -36,9 +35,10 @@ pub async fn idempotent(
     now: Timestamp,
     work: impl FnOnce(&mut Conn) -> ProblemResult<Reply> + Send + 'static,
 ) -> ProblemResult<Reply> {
-    let Some(write) = running.begin(key, body)? else {
+    let Some(request) = key.with_body(body) else {
         return db.write(|conn| settle(conn.transaction(work))).await;
     };
+    let write = running.begin(request)?;
     // Held by the transaction, not by the request: a client that hangs up does not end the first run.
     db.write(move |conn| {
         if let [Some(answer)] = &answers_before(conn, &[&write])?[..] {
@@ -58,8 +58,8 @@ pub async fn idempotent(
 /// # Errors
 /// 422 for another body or other preconditions, 5xx when the database fails.
 pub async fn answered(db: &Db, key: &IdempotencyKey, body: &[u8]) -> ProblemResult<Option<Reply>> {
-    let Some(KeyedRequest { bound, preconditions }) = key.0.clone() else { return Ok(None) };
-    let request_hash = request_hash(body, &preconditions);
+    let Some(request) = key.clone().with_body(body) else { return Ok(None) };
+    let HashedRequest { bound, request_hash } = request;
     db.read(move |conn| {
         let found = find_all(conn, &[&bound])?.remove(&bound);
         let found = found.filter(|(_, reply)| reply.is_success());
