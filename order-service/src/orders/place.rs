@@ -77,7 +77,7 @@ pub fn place_group(
     let mut pending = PendingOrders::lock(conn, &wanted)?;
     let mut outcomes = Vec::with_capacity(group.len());
     for (one, wanted) in group.iter().zip(&wanted) {
-        outcomes.push(pending.place(conn, context, one, wanted)?);
+        outcomes.push(pending.place(context, one, wanted)?);
     }
     pending.write(conn, context)?;
     Ok(outcomes)
@@ -101,8 +101,8 @@ struct PendingOrders {
     /// With what this group has promised so far.
     copies: BTreeMap<Sku, ProductCopy>,
     held: BTreeSet<Sku>,
-    /// Whether the copy has all that its owner has, once somebody has asked.
-    is_complete: Option<bool>,
+    /// Whether the copy had all that its owner has before anything was looked up in it.
+    is_complete: bool,
     new: OrderChanges,
     commands: Vec<NewEvent>,
 }
@@ -111,11 +111,13 @@ impl PendingOrders {
     fn lock(conn: &mut Conn, wanted: &[Wanted]) -> QueryResult<Self> {
         let skus: BTreeSet<&str> = wanted.iter().flat_map(Wanted::keys).map(Sku::as_str).collect();
         let skus: Vec<&str> = skus.into_iter().collect();
+        // Before the copies: only what a copy lacks that was complete by then is not on its way.
+        let is_complete = copy_state::read(conn)?.is_none_or(|copy| copy.is_complete());
         let (free, held) = inventory::lock_free(conn, &skus)?;
         Ok(Self {
             copies: free.into_iter().map(|copy| (copy.sku.clone(), copy)).collect(),
             held,
-            is_complete: None,
+            is_complete,
             new: OrderChanges::default(),
             commands: Vec::new(),
         })
@@ -123,7 +125,6 @@ impl PendingOrders {
 
     fn place(
         &mut self,
-        conn: &mut Conn,
         context: &WriteContext,
         one: &GroupedChange<'_, PlaceOrder>,
         wanted: &Wanted,
@@ -136,7 +137,7 @@ impl PendingOrders {
         };
         let refused: BTreeMap<Sku, LineRefusal> = wanted.iter().filter_map(refuse).collect();
         if !refused.is_empty() {
-            return Ok(PlaceOutcome::Refused(self.refuse(conn, refused)?));
+            return Ok(PlaceOutcome::Refused(self.refuse(refused)));
         }
         let order = order(context, one.change, wanted);
         self.commands.push(event(&order, one.traceparent)?);
@@ -147,25 +148,12 @@ impl PendingOrders {
         Ok(PlaceOutcome::Placed(order))
     }
 
-    fn refuse(
-        &mut self,
-        conn: &mut Conn,
-        mut refused: BTreeMap<Sku, LineRefusal>,
-    ) -> QueryResult<PlaceRefusal> {
-        if refused.values().any(LineRefusal::may_be_on_its_way) && !self.is_complete(conn)? {
+    fn refuse(&self, mut refused: BTreeMap<Sku, LineRefusal>) -> PlaceRefusal {
+        if refused.values().any(LineRefusal::may_be_on_its_way) && !self.is_complete {
             refused.retain(|_, refusal| refusal.may_be_on_its_way());
-            return Ok(PlaceRefusal::Incomplete(refused));
+            return PlaceRefusal::Incomplete(refused);
         }
-        Ok(PlaceRefusal::NotAvailable(refused))
-    }
-
-    fn is_complete(&mut self, conn: &mut Conn) -> QueryResult<bool> {
-        if let Some(known) = self.is_complete {
-            return Ok(known);
-        }
-        let is_complete = copy_state::read(conn)?.is_none_or(|copy| copy.is_complete());
-        self.is_complete = Some(is_complete);
-        Ok(is_complete)
+        PlaceRefusal::NotAvailable(refused)
     }
 
     fn promise(&mut self, wanted: &Wanted) {
@@ -260,4 +248,40 @@ impl LineRefusal {
             Self::OutOfRange(_) => RefusalReason::OutOfRange,
         }
     }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use common::db::DbError;
+    use stockloop_tests::on_every_database;
+
+    use super::*;
+    use crate::inventory::tests::copy_fixture::START;
+    use crate::orders::Orders;
+    use crate::orders::tests::orders_fixture::{OrdersFixture, body};
+
+    /// What was not there when it was looked up may have arrived, and be the last that was missing.
+    async fn what_was_missing_before_the_copy_was_complete_is_not_refused_for_good(
+        fixture: &OrdersFixture,
+    ) {
+        let Orders { env, outbox, signals, .. } = fixture.orders.clone();
+        let context = WriteContext { env, outbox, signals, now: START, traceparent: None };
+        let place = move |conn: &mut Conn| {
+            let order: PlaceOrder = serde_json::from_value(body(&[("LAST", 1)])).unwrap();
+            let wanted = add_up(order.lines.as_slice());
+            let mut pending = PendingOrders::lock(conn, std::slice::from_ref(&wanted))?;
+            let copy = copy_state::read(conn)?.unwrap();
+            assert!(copy_state::complete(conn, &copy.copy_id, START, "its owner")?);
+            let one = GroupedChange { change: &order, traceparent: None };
+            Ok::<_, DbError>(pending.place(&context, &one, &wanted)?)
+        };
+        let outcome = fixture.write(place).await;
+        let is_incomplete = matches!(outcome, PlaceOutcome::Refused(PlaceRefusal::Incomplete(_)));
+        assert!(is_incomplete, "{outcome:?}");
+    }
+
+    on_every_database!(&OrdersFixture::new =>
+        what_was_missing_before_the_copy_was_complete_is_not_refused_for_good,
+    );
 }
