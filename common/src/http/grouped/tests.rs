@@ -37,12 +37,12 @@ enum Kind {
     Late,
 }
 
-/// Writes a row for each change, and notes how large groups were.
+/// Writes a row for each change, and notes what was in each group.
 #[derive(Clone)]
 struct Rows {
     db: Db,
     keys: KeysInProgress,
-    sizes: Arc<Mutex<Vec<usize>>>,
+    groups: Arc<Mutex<Vec<Vec<Kind>>>>,
     /// What the next group fails with that comes to its end.
     fails_with: Arc<Mutex<Option<GroupError>>>,
 }
@@ -76,7 +76,8 @@ impl GroupWork for Rows {
         _: Timestamp,
         group: &[GroupedChange<'_, Kind>],
     ) -> Result<Vec<GroupOutcome>, GroupError> {
-        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).push(group.len());
+        let kinds = group.iter().map(|one| *one.change).collect();
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).push(kinds);
         let mut outcomes = Vec::new();
         for one in group {
             assert_ne!(*one.change, Kind::Flawed, "a flaw");
@@ -123,8 +124,8 @@ impl GroupFixture {
         let tables = "CREATE TABLE t (n INTEGER); CREATE TABLE early (n INTEGER PRIMARY KEY); \
                       CREATE TABLE late (n INTEGER REFERENCES early DEFERRABLE INITIALLY DEFERRED)";
         db.write::<_, DbError>(move |conn| Ok(conn.batch_execute(tables)?)).await.unwrap();
-        let (keys, sizes, fails_with) = Default::default();
-        let rows = Rows { db, keys, sizes, fails_with };
+        let (keys, groups, fails_with) = Default::default();
+        let rows = Rows { db, keys, groups, fails_with };
         Self { writes: GroupedWrites::new(1, rows.clone()), rows, _folder: folder }
     }
 
@@ -151,8 +152,12 @@ impl GroupFixture {
         *self.rows.fails_with.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
+    fn groups(&self) -> Vec<Vec<Kind>> {
+        self.rows.groups.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn sizes(&self) -> Vec<usize> {
-        self.rows.sizes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.groups().iter().map(Vec::len).collect()
     }
 
     async fn count(&self) -> i64 {
@@ -224,6 +229,20 @@ async fn what_another_one_overtook_is_tried_again() {
     assert_eq!(fixture.send(&[Kind::Well; 2]).await, [200; 2]);
     assert_eq!(fixture.count().await, 2);
     assert_eq!(fixture.sizes().iter().sum::<usize>(), 4);
+}
+
+#[tokio::test]
+async fn what_is_overtaken_in_a_part_is_all_tried_again() {
+    let fixture = GroupFixture::new().await;
+    // The first part that comes to its end is the one behind what was at fault.
+    fixture.fail_once(GroupError::Raced);
+    let answers = fixture.send(&[Kind::Poison, Kind::Well, Kind::Well, Kind::Well]).await;
+    assert_eq!(answers, [500, 200, 200, 200]);
+    assert_eq!(fixture.count().await, 3);
+    let groups = fixture.groups();
+    let (before, after) = groups.split_at(5);
+    assert_eq!(before.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2, 1, 1]);
+    assert!(after.iter().flatten().any(|kind| *kind == Kind::Poison), "it is not blamed yet");
 }
 
 #[tokio::test]

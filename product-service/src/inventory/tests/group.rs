@@ -2,15 +2,19 @@
 
 use std::sync::mpsc;
 
+use actix_web::FromRequest;
 use common::db::{Backend, Conn, DbError};
+use common::http::{GroupedChange, Precondition, Problem};
+use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
 use futures::future::join_all;
 use serde_json::json;
-use stockloop_tests::http::TestResponse;
+use stockloop_tests::http::{self, TestResponse};
 use stockloop_tests::on_every_database;
 
-use super::product_fixture::{ProductFixture, content, delta, line};
+use super::product_fixture::{ProductFixture, START, content, delta, line};
+use crate::inventory::{ChangeKind, ChangeOutcome, ProductChange, WriteContext, change_group};
 use crate::schema::product;
 
 async fn each_is_decided_after_those_before_it(fixture: &ProductFixture) {
@@ -73,6 +77,66 @@ async fn all_kinds_of_changes_are_one_after_the_other(fixture: &ProductFixture) 
     let told = payloads.iter().rfind(|payload| payload["sku"] == "A").unwrap();
     assert_eq!((&told["quantity"], &told["removed"]), (&json!(row.quantity), &json!(row.removed)));
     assert_eq!(fixture.rows().await.len(), 21);
+}
+
+fn change_of_a(header: (&str, &str), kind: ChangeKind) -> ProductChange {
+    let request = http::request("PUT", "/", &[header]).to_http_request();
+    let precondition = Precondition::extract(&request).into_inner().unwrap();
+    ProductChange { sku: Sku::parse("A").unwrap(), precondition, kind }
+}
+
+/// What became of a change, with the version or the status.
+fn became(outcome: ChangeOutcome) -> (&'static str, i64) {
+    match outcome {
+        ChangeOutcome::Created(product) => ("created", product.version),
+        ChangeOutcome::Changed(product) => ("changed", product.version),
+        ChangeOutcome::Removed => ("removed", 0),
+        ChangeOutcome::Refused(refusal) => ("refused", Problem::from(&refusal).status.into()),
+        ChangeOutcome::Held => ("held", 0),
+    }
+}
+
+async fn a_product_comes_and_goes_in_one_group(fixture: &ProductFixture) {
+    let put = |quantity| ChangeKind::Put(serde_json::from_value(content(quantity)).unwrap());
+    let adjust = |pieces| ChangeKind::Adjust(serde_json::from_value(delta(pieces)).unwrap());
+    let changes = [
+        change_of_a(("if-none-match", "*"), put(5)),
+        change_of_a(("if-match", "\"1\""), ChangeKind::Remove),
+        change_of_a(("if-match", "\"2\""), adjust(-1)),
+        change_of_a(("if-none-match", "*"), put(7)),
+        change_of_a(("if-match", "\"2\""), adjust(-1)),
+        change_of_a(("if-match", "\"3\""), adjust(-2)),
+        change_of_a(("if-match", "\"3\""), put(9)),
+        change_of_a(("if-match", "\"4\""), ChangeKind::Remove),
+        change_of_a(("if-none-match", "\"5\""), put(1)),
+    ];
+    let outbox = fixture.inventory.outbox.clone();
+    let context = WriteContext { outbox, now: START, traceparent: None };
+    let write = move |conn: &mut Conn| {
+        let grouped = |change| GroupedChange { change, traceparent: None };
+        let group: Vec<_> = changes.iter().map(grouped).collect();
+        Ok::<_, DbError>(change_group(conn, &context, &group).unwrap())
+    };
+    let outcomes = fixture.inventory.db.write(write).await.unwrap();
+    let became: Vec<_> = outcomes.into_iter().map(became).collect();
+    let wanted = [
+        ("created", 1),
+        ("removed", 0),
+        ("refused", 404),
+        ("created", 3),
+        ("refused", 412),
+        ("changed", 4),
+        ("refused", 412),
+        ("removed", 0),
+        ("created", 6),
+    ];
+    assert_eq!(became, wanted);
+    let row = fixture.rows().await.remove(0);
+    assert_eq!((row.quantity, row.version, row.removed), (1, 6, false));
+    let versions: Vec<i64> = fixture.events().await.iter().map(|event| event.version).collect();
+    assert_eq!(versions, [1, 2, 3, 4, 5, 6]);
+    let kept = ("A".to_owned(), -2, 5, 4, "sale".to_owned(), None);
+    assert_eq!(fixture.adjustments().await, [kept]);
 }
 
 async fn a_removal_takes_the_texts_along_whatever_comes_after(fixture: &ProductFixture) {
@@ -177,6 +241,44 @@ async fn each_keeps_its_own_answer(fixture: &ProductFixture) {
     }
     assert_eq!(fixture.rows().await[0].quantity, 80);
     assert_eq!(fixture.adjustments().await.len(), 20);
+}
+
+async fn a_key_that_is_in_use_elsewhere_stops_one_alone(fixture: &ProductFixture) {
+    if fixture.inventory.db.backend() == Backend::Sqlite {
+        // There is one instance.
+        return;
+    }
+    fixture.stock("A", 10).await;
+    let ((held, is_held), (give_back, may_give_back)) = (mpsc::channel(), mpsc::channel());
+    let db = fixture.inventory.db.clone();
+    let elsewhere = tokio::spawn(async move {
+        let hold = move |conn: &mut Conn| {
+            // As another instance locks the key.
+            conn.batch_execute(
+                "SELECT pg_advisory_xact_lock(('x' || left(encode(sha256(convert_to( \
+                 E'anonymous\\nPOST /api/v1/inventory/A/adjustments\\nk1', 'UTF8')), 'hex'), 16))::bit(64)::bigint)",
+            )?;
+            held.send(()).unwrap();
+            may_give_back.recv().unwrap();
+            Ok::<_, DbError>(())
+        };
+        db.write(hold).await
+    });
+    tokio::task::spawn_blocking(move || is_held.recv().unwrap()).await.unwrap();
+    let (key, other_key) = ([("idempotency-key", "k1")], [("idempotency-key", "k2")]);
+    let (others, in_use, keyed) = tokio::join!(
+        join_all((0..3).map(|_| fixture.adjust("A", &[], delta(-1)))),
+        fixture.adjust("A", &key, delta(-1)),
+        fixture.adjust("A", &other_key, delta(-1)),
+    );
+    in_use.assert_problem(409, "idempotency-running", "");
+    for answer in others.iter().chain([&keyed]) {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    give_back.send(()).unwrap();
+    elsewhere.await.unwrap().unwrap();
+    assert_eq!(fixture.adjust("A", &key, delta(-1)).await.status, 200);
+    assert_eq!(fixture.rows().await[0].quantity, 5);
 }
 
 async fn a_failure_is_of_one_alone(fixture: &ProductFixture) {
@@ -332,10 +434,12 @@ async fn none_waits_for_what_another_writer_holds(fixture: &ProductFixture) {
 on_every_database!(&ProductFixture::new =>
     each_is_decided_after_those_before_it,
     all_kinds_of_changes_are_one_after_the_other,
+    a_product_comes_and_goes_in_one_group,
     a_removal_takes_the_texts_along_whatever_comes_after,
     what_another_one_puts_in_meanwhile_is_replaced,
     what_a_deadlock_undid_is_tried_again,
     each_keeps_its_own_answer,
+    a_key_that_is_in_use_elsewhere_stops_one_alone,
     a_failure_is_of_one_alone,
     a_failed_commit_is_of_one_alone,
     whoever_may_be_done_is_told_so,
