@@ -10,15 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::inbox::ACK_MESSAGE_BYTES;
 use crate::kafka::{BatchLimits, Consumer, Record};
-use crate::outbox::{AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
+use crate::outbox::{ACKS_AT_ONCE, AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
 use crate::worker::Retry;
 
+/// Bytes of an answer that says no more than usual, as it travels.
+const USUAL_ACK: usize = 262;
+
 /// What one transaction settles of the ack topic: many messages, since a consumer answers each partition of a batch by
-/// one of its own, but no more bytes than eight that are full.
+/// one of its own, but usually about as many answers as one statement takes.
 const BATCH: BatchLimits = BatchLimits {
-    bytes: 8 * ACK_MESSAGE_BYTES,
+    bytes: ACKS_AT_ONCE * USUAL_ACK,
     ..BatchLimits::new(64, Duration::from_millis(1)).hurried()
 };
 
@@ -174,4 +176,33 @@ fn before(records: &[Record], unseen: &[Record]) -> Vec<Record> {
         !unseen.iter().any(held)
     };
     records.iter().filter(is_free).cloned().collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::kafka::{Ack, AckBatch, Verdict};
+
+    #[test]
+    fn a_full_batch_of_usual_answers_is_one_statement() {
+        let ack = Ack {
+            event_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            attempt: 1,
+            outcome: Verdict::Success,
+            detail: Some("applied".to_owned()),
+            error: None,
+            retryable: false,
+            version: Some(1_234),
+            result: None,
+            consumer: "order-service".to_owned(),
+            processed_at: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
+            traceparent: None,
+            partition: Some(3),
+            offset: Some(1_234_567),
+        };
+        let acks = vec![ack; ACKS_AT_ONCE];
+        let bytes = serde_json::to_vec(&AckBatch { acks }).unwrap().len();
+        assert!(bytes.abs_diff(BATCH.bytes) < BATCH.bytes / 8, "{bytes}");
+    }
 }

@@ -66,7 +66,7 @@ pub struct Settlement {
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Answers that one statement takes, whatever a message holds: below SQLite's limit of bind parameters.
-const ACKS: usize = 4_000;
+pub(crate) const ACKS_AT_ONCE: usize = 4_000;
 
 impl Settler {
     /// The same, for which an event that is not there never comes.
@@ -167,7 +167,7 @@ impl Settler {
             return Ok(total);
         }
         let (mut aside, mut by_data, mut why) = (0, true, String::new());
-        for answers in answers.chunks(ACKS) {
+        for answers in answers.chunks(ACKS_AT_ONCE) {
             let parts = bisect(
                 conn,
                 answers,
@@ -199,7 +199,7 @@ impl Settler {
         repeats: bool,
     ) -> Result<Settlement, BatchError> {
         let mut total = Settlement::default();
-        for answers in answers.chunks(ACKS) {
+        for answers in answers.chunks(ACKS_AT_ONCE) {
             let parts = bisect(
                 conn,
                 answers,

@@ -37,6 +37,7 @@ mod turn;
 mod update;
 mod watched;
 
+pub(crate) use acks::ACKS_AT_ONCE;
 pub use acks::{Settlement, Settler, check_answers};
 pub use answers::{Answers, Meaning};
 pub use append::{AppendWatch, Outbox, SHARDS, partition_of, shard_of};
