@@ -156,6 +156,7 @@ impl Settler {
                 }
             }
         }
+        let answers = by_event(answers);
         let consumers = Consumers::load(conn, &self.consumer)?;
         let voice = |ack: &Ack| consumers.voice(&ack.consumer, ack.event_id);
         total.foreign = answers.iter().filter(|(_, ack)| voice(ack) == Voice::Foreign).count();
@@ -336,6 +337,13 @@ impl Settler {
     }
 }
 
+/// The same in the order in which events are locked, through all that one transaction settles: else two settlers could
+/// wait for each other. Answers to one event stay as they came.
+fn by_event<M>(mut answers: Vec<(M, Ack)>) -> Vec<(M, Ack)> {
+    answers.sort_by_key(|(_, ack)| ack.event_id);
+    answers
+}
+
 /// The answers to `events` alone, in a message for each that brought some.
 fn only(answers: &[(&Record, Ack)], events: &BTreeSet<EventId>) -> Result<Vec<Record>, BatchError> {
     let mut messages: BTreeMap<(i32, i64), (&Record, Vec<Ack>)> = BTreeMap::new();
@@ -398,5 +406,37 @@ impl Settlement {
             released.0 += events;
             released.1 += bytes;
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_settled_in_the_order_in_which_events_are_locked() {
+        let ack = |event: u128, attempt: i32| Ack {
+            event_id: EventId::from_uuid(uuid::Uuid::from_u128(event)),
+            attempt,
+            outcome: Verdict::Success,
+            detail: None,
+            error: None,
+            retryable: false,
+            version: None,
+            result: None,
+            consumer: "order-service".to_owned(),
+            processed_at: "2026-01-05T12:00:00Z".parse().unwrap(),
+            traceparent: None,
+            partition: None,
+            offset: None,
+        };
+        let came = [ack(3, 1), ack(1, 2), ack(2, 1), ack(1, 1), ack(3, 2)];
+        let settled = by_event(came.into_iter().map(|ack| ((), ack)).collect());
+        let settled: Vec<(u128, i32)> = settled
+            .into_iter()
+            .map(|(_, ack)| (ack.event_id.uuid().as_u128(), ack.attempt))
+            .collect();
+        assert_eq!(settled, [(1, 2), (1, 1), (2, 1), (3, 1), (3, 2)]);
     }
 }
