@@ -198,6 +198,7 @@ fn message(number: usize, ids: &[EventId], consumer: &str, now: Timestamp) -> Re
         topic: TOPIC.to_owned(),
         partition: 0,
         offset: i64::try_from(number).context("too many messages")?,
+        assignment: 0,
         timestamp: None,
         key: None,
         headers: Vec::new(),

@@ -150,8 +150,16 @@ pub fn message_of(
         let kept = headers_of(headers.as_deref()).unwrap_or_default();
         // A message without a value was kept as one of no bytes.
         let payload = Some(bytes).filter(|bytes| !bytes.is_empty());
-        let record =
-            Record { topic, partition, offset, timestamp: None, key, headers: kept, payload };
+        let record = Record {
+            topic,
+            partition,
+            offset,
+            assignment: 0,
+            timestamp: None,
+            key,
+            headers: kept,
+            payload,
+        };
         (record, headers, state)
     }))
 }

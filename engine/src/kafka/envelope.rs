@@ -159,6 +159,7 @@ mod tests {
             topic: message.topic.clone(),
             partition: 0,
             offset: 0,
+            assignment: 0,
             timestamp: None,
             key: None,
             headers: headers.map(|(k, v)| ((*k).to_owned(), v.clone().into_bytes())).collect(),

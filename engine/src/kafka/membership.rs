@@ -1,6 +1,7 @@
 //! What a consumer's client says of itself, turned into its state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::telemetry::{BrokerState, ConsumerState, Heals, Trouble};
@@ -11,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Statistics, TopicPartitionList};
 
-use super::client;
+use super::{Record, client};
 
 /// How often a client tells its statistics; they come also while there are no messages.
 pub(super) const STATISTICS_MS: &str = "5000";
@@ -28,18 +29,41 @@ pub(super) struct Membership {
     pub(super) held: Held,
 }
 
-/// The partitions that a client has now.
+/// The partitions that a client has now, each with the number of its assignment.
 #[derive(Default)]
-pub(super) struct Held(Mutex<BTreeSet<i32>>);
+pub(super) struct Held {
+    /// Assignments so far, of all clients of the consumer: no number comes twice.
+    assignments: Arc<AtomicU64>,
+    partitions: Mutex<BTreeMap<i32, u64>>,
+}
 
 impl Held {
-    /// Whether `partition` is one of them.
-    pub(super) fn has(&self, partition: i32) -> bool {
-        self.partitions().contains(&partition)
+    /// For another client of the same consumer, which has none yet.
+    pub(super) fn anew(&self) -> Self {
+        Self { assignments: Arc::clone(&self.assignments), partitions: Mutex::default() }
     }
 
-    fn partitions(&self) -> MutexGuard<'_, BTreeSet<i32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// With which assignment it has `partition`; 0: it has not.
+    pub(super) fn assignment_of(&self, partition: i32) -> u64 {
+        self.partitions().get(&partition).copied().unwrap_or_default()
+    }
+
+    /// Whether `record` came with the assignment that its partition has now: it was not another's meanwhile.
+    pub(super) fn brought(&self, record: &Record) -> bool {
+        record.assignment != 0 && record.assignment == self.assignment_of(record.partition)
+    }
+
+    fn give(&self, given: BTreeSet<i32>) {
+        let assignment = self.assignments.fetch_add(1, Ordering::Relaxed) + 1;
+        self.partitions().extend(given.into_iter().map(|partition| (partition, assignment)));
+    }
+
+    fn take_away(&self, taken: &BTreeSet<i32>) {
+        self.partitions().retain(|partition, _| !taken.contains(partition));
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, u64>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,12 +114,9 @@ impl ConsumerContext for Membership {
             Rebalance::Assign(given) => {
                 let given = self.partitions(given);
                 self.assigned.add(given.iter().copied());
-                self.held.partitions().extend(given);
+                self.held.give(given);
             }
-            Rebalance::Revoke(taken) => {
-                let taken = self.partitions(taken);
-                self.held.partitions().retain(|partition| !taken.contains(partition));
-            }
+            Rebalance::Revoke(taken) => self.held.take_away(&self.partitions(taken)),
             Rebalance::Error(_) => {}
         }
     }
@@ -202,7 +223,7 @@ mod tests {
     use rdkafka::statistics::{ConsumerGroup, Partition, Topic};
 
     #[test]
-    fn what_is_taken_away_is_held_no_more_until_it_is_given_back() {
+    fn what_was_taken_away_is_done_no_more_though_it_was_given_back() {
         let broker = BrokerState::default();
         let state = broker.consumer("inbox", "t", "g");
         let (assigned, held) = (Assigned::default(), Held::default());
@@ -218,15 +239,47 @@ mod tests {
             list
         };
         let member = client.context();
-        let held = || (0..3).filter(|one| member.held.has(*one)).collect::<Vec<_>>();
+        let taken =
+            || (0..3).map(|partition| taken_of(&member.held, partition)).collect::<Vec<_>>();
+        let done = |records: &[Record]| {
+            let done = records.iter().filter(|record| member.held.brought(record));
+            done.map(|record| record.partition).collect::<Vec<_>>()
+        };
         let (both, second) = (list("t", &[0, 1]), list("t", &[1]));
+        assert_eq!(done(&taken()), [0; 0], "nothing is its own yet");
         member.pre_rebalance(&client, &Rebalance::Assign(&both));
-        assert_eq!((held(), member.assigned.take()), (vec![0, 1], [0, 1].into()));
+        let before = taken();
+        assert_eq!((done(&before), member.assigned.take()), (vec![0, 1], [0, 1].into()));
         member.pre_rebalance(&client, &Rebalance::Revoke(&list("another", &[0])));
         member.pre_rebalance(&client, &Rebalance::Revoke(&second));
-        assert_eq!(held(), [0], "the other member commits what it does itself");
+        assert_eq!(done(&before), [0], "the other member commits what it does itself");
         member.pre_rebalance(&client, &Rebalance::Assign(&second));
-        assert_eq!((held(), member.assigned.take()), (vec![0, 1], [1].into()));
+        assert_eq!((done(&before), member.assigned.take()), (vec![0], [1].into()));
+        assert_eq!(done(&taken()), [0, 1], "what is taken from now on");
+    }
+
+    #[test]
+    fn what_an_earlier_client_took_is_not_a_later_ones() {
+        let first = Held::default();
+        first.give([0].into());
+        let (record, later) = (taken_of(&first, 0), first.anew());
+        assert!(first.brought(&record) && !later.brought(&record));
+        later.give([0].into());
+        assert!(!later.brought(&record) && later.brought(&taken_of(&later, 0)));
+    }
+
+    /// A message of `partition` that is taken now.
+    fn taken_of(held: &Held, partition: i32) -> Record {
+        Record {
+            topic: "t".to_owned(),
+            partition,
+            offset: 7,
+            assignment: held.assignment_of(partition),
+            timestamp: None,
+            key: None,
+            headers: Vec::new(),
+            payload: None,
+        }
     }
 
     #[test]

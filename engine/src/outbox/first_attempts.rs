@@ -78,6 +78,7 @@ mod tests {
             topic: "acks".to_owned(),
             partition: 0,
             offset: 0,
+            assignment: 0,
             timestamp: Some(now.before(Duration::from_secs(age))),
             key: None,
             headers: Vec::new(),

@@ -118,6 +118,7 @@ fn record(partition: i32, offset: i64, payload: &[u8]) -> Record {
         topic: "view".to_owned(),
         partition,
         offset,
+        assignment: 0,
         timestamp: Some(START),
         key: Some(b"key".to_vec()),
         headers: Vec::new(),

@@ -93,6 +93,7 @@ fn record(offset: i64, customer: &str, value: Option<&str>) -> Record {
         topic: TOPIC.to_owned(),
         partition: 0,
         offset,
+        assignment: 0,
         timestamp: Some(START.before(Duration::from_secs(1))),
         key: Some(customer.as_bytes().to_vec()),
         headers: Vec::new(),

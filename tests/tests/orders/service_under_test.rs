@@ -204,6 +204,7 @@ fn record(message: Message) -> Record {
         topic: message.topic,
         partition: 0,
         offset: 0,
+        assignment: 0,
         timestamp: None,
         key: None,
         headers: message.headers.into_iter().map(header).collect(),

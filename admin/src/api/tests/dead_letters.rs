@@ -41,6 +41,7 @@ fn record(id: EventId, at: Timestamp) -> Record {
         topic: message.topic,
         partition: 0,
         offset: 5,
+        assignment: 0,
         timestamp: None,
         key: Some(message.key.into_bytes()),
         headers: message.headers.into_iter().map(header).collect(),
@@ -145,8 +146,8 @@ async fn a_replay_sends_the_same_message(fixture: AdminFixture) {
         if came.is_empty() { Err(()) } else { Ok(came) }
     });
     let came = came.await;
-    let timestamp = came[0].timestamp;
-    assert_eq!(came, [Record { offset: 0, timestamp, ..record }]);
+    let Record { assignment, timestamp, .. } = came[0];
+    assert_eq!(came, [Record { offset: 0, assignment, timestamp, ..record }]);
     fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(409, "");
     let done = fixture.get("/audit?action=dead_letter.replay").await;
     assert_eq!(done.items("subject"), [seq]);

@@ -130,6 +130,7 @@ async fn the_other_side_tells_what_it_knows(mut fixture: AdminFixture) {
                 topic: "t".to_owned(),
                 partition: 0,
                 offset: 0,
+                assignment: 0,
                 timestamp: None,
                 key: None,
                 headers: vec![("ce_id".to_owned(), id.into_bytes())],

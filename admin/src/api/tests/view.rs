@@ -27,6 +27,7 @@ async fn how_far_a_copy_of_a_view_is(fixture: AdminFixture) {
         topic: "purchases".to_owned(),
         partition: 2,
         offset: 7,
+        assignment: 0,
         timestamp: Some(fixture.env.now()),
         key: None,
         headers: Vec::new(),

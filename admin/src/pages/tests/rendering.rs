@@ -172,6 +172,7 @@ async fn the_copy_of_a_view_is_shown(site: Site) {
         topic: "purchases".to_owned(),
         partition: 3,
         offset: 4_320,
+        assignment: 0,
         timestamp: None,
         key: None,
         headers: Vec::new(),

@@ -161,6 +161,7 @@ fn record(event: &Event) -> Record {
         topic: message.topic.clone(),
         partition: 2,
         offset: 0,
+        assignment: 0,
         timestamp: None,
         key: None,
         headers: headers.collect(),

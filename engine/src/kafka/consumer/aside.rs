@@ -43,7 +43,7 @@ impl Consumer {
             match timeout_at(deadline, inner.recv()).await {
                 Ok(Ok(message)) => {
                     self.state.received();
-                    self.set_aside(&inner, record(&message));
+                    self.set_aside(&inner, record(&message, &inner.context().held));
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "nothing could be received"),
                 Err(_quiet) => {}

@@ -142,7 +142,7 @@ impl Consumer {
         let message = message.inspect_err(|error| tracing::debug!(%error, "nothing is received"));
         message.ok().map(|message| {
             self.state.received();
-            record(&message)
+            record(&message, &inner.context().held)
         })
     }
 
@@ -196,7 +196,7 @@ impl Consumer {
             Ok(Ok(message)) => {
                 self.broker.up();
                 self.state.received();
-                return Some(record(&message));
+                return Some(record(&message, &inner.context().held));
             }
             // What it means was noted by the membership; librdkafka mends by itself what it can.
             Ok(Err(error)) => {
@@ -231,7 +231,7 @@ impl Consumer {
         tracing::info!(topic = self.state.topic(), group = self.group, "the consumer is made anew");
         let (broker, state, assigned) =
             (self.broker.clone(), self.state.clone(), self.assigned.clone());
-        let held = Held::default();
+        let held = old.context().held.anew();
         let membership = Membership { broker, state, client, assigned, held };
         let fresh = create(&self.settings, &self.group, membership);
         match fresh.and_then(|fresh| join(&fresh, self.state.topic()).map(|()| fresh)) {
@@ -260,12 +260,12 @@ impl Consumer {
 
     /// The same of the partitions of `batch` that are `done` alone.
     ///
-    /// One that was taken away meanwhile is left out: whoever has it now gets the same messages, as duplicates, and may have
-    /// committed more than these.
+    /// One that was taken away since these were taken is left out, also where it was given back: whoever had it then got the
+    /// same messages, as duplicates, and may have committed more than these.
     pub fn commit_of(&self, batch: &[Record], done: impl Fn(i32) -> bool, how: CommitMode) {
         let inner = self.inner();
         let held = &inner.context().held;
-        let is_done = |record: &&Record| done(record.partition) && held.has(record.partition);
+        let is_done = |record: &&Record| done(record.partition) && held.brought(record);
         let offsets = next_offsets(batch.iter().filter(is_done));
         if offsets.count() == 0 {
             return;

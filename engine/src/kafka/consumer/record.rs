@@ -3,6 +3,8 @@
 use common::clock::Timestamp;
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
+use crate::kafka::membership::Held;
+
 /// A message as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -12,6 +14,8 @@ pub struct Record {
     pub partition: i32,
     /// Where in it.
     pub offset: i64,
+    /// Which assignment of the partition to its consumer brought it; 0: none, as where it is no message any more.
+    pub assignment: u64,
     /// When it was made, or taken by the broker, as the topic says; unknown where it is no message of a topic any more.
     pub timestamp: Option<Timestamp>,
     /// Its key.
@@ -29,8 +33,8 @@ impl Record {
     }
 }
 
-/// The message that a client gave, copied out of it.
-pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
+/// The message that a client gave, copied out of it, while the client has what is `held`.
+pub(super) fn record(message: &BorrowedMessage<'_>, held: &Held) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()
@@ -41,6 +45,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
         topic: message.topic().to_owned(),
         partition: message.partition(),
         offset: message.offset(),
+        assignment: held.assignment_of(message.partition()),
         timestamp: sent_at(message),
         key: message.key().map(<[u8]>::to_vec),
         headers,

@@ -63,12 +63,42 @@ async fn a_message_that_comes_alone_waits_for_no_other() {
     assert_eq!(timeout(Duration::from_secs(60), received).await.unwrap(), 1);
 }
 
+/// Another member may have had the partition since, and have committed more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_assignment_brought_is_not_committed() {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic(TOPIC, 1).unwrap();
+    let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
+    let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
+    let sent = producer.send_all(&[message(0)]).await;
+    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+    let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+    let received = async {
+        loop {
+            let batch = consumer.next_batch(BatchLimits::new(1, Duration::from_millis(1))).await;
+            // Nobody looks at what was assigned but this.
+            consumer.assigned();
+            if !batch.is_empty() {
+                return batch;
+            }
+        }
+    };
+    let batch = timeout(Duration::from_secs(60), received).await.unwrap();
+    let committed = async || consumer.committed(&[0].into()).await.unwrap();
+    let assignment = batch[0].assignment - 1;
+    consumer.commit(&[Record { assignment, ..batch[0].clone() }], CommitMode::Sync);
+    assert_eq!(committed().await, [].into());
+    consumer.commit(&batch, CommitMode::Sync);
+    assert_eq!(committed().await, [(0, 1)].into());
+}
+
 #[test]
 fn the_last_message_of_a_partition_is_committed() {
     let record = |partition, offset| Record {
         topic: TOPIC.to_owned(),
         partition,
         offset,
+        assignment: 0,
         timestamp: None,
         key: None,
         headers: Vec::new(),

@@ -112,6 +112,7 @@ impl OutboxFixture {
             topic: "acks".to_owned(),
             partition: 0,
             offset: 0,
+            assignment: 0,
             timestamp: None,
             key: None,
             headers: Vec::new(),

@@ -88,6 +88,7 @@ async fn a_listener_that_fails_takes_the_transition_back(fixture: OutboxFixture)
         topic: "acks".to_owned(),
         partition: 0,
         offset: 0,
+        assignment: 0,
         timestamp: None,
         key: None,
         headers: Vec::new(),

@@ -47,6 +47,7 @@ impl OutboxFixture {
             topic: message.topic,
             partition,
             offset: self.next_offset().unwrap(),
+            assignment: 0,
             timestamp: Some(self.env.now()),
             key: Some(message.key.into_bytes()),
             headers: message.headers.into_iter().map(header).collect(),

@@ -88,6 +88,7 @@ fn record(partition: i32, offset: i64) -> Record {
         topic: "events".to_owned(),
         partition,
         offset,
+        assignment: 0,
         timestamp: None,
         key: None,
         headers: Vec::new(),

@@ -236,6 +236,7 @@ impl OrdersFixture {
             topic: "acks".to_owned(),
             partition: 0,
             offset: 0,
+            assignment: 0,
             timestamp: None,
             key: None,
             headers: Vec::new(),

@@ -80,6 +80,7 @@ impl StockFixture {
                 topic: "orders".to_owned(),
                 partition: 0,
                 offset,
+                assignment: 0,
                 timestamp: None,
                 key: None,
                 headers: message.headers.into_iter().map(header).collect(),
