@@ -1,16 +1,16 @@
 //! What hinders a whole loop: told once, as one alert that names the cause, and closed when it is over.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use diesel::QueryResult;
+use tokio::sync::Mutex;
 
 use super::{AlertKind, Alerts, NewAlert, close_about, raise};
 
-/// A condition of one loop of this process.
+/// A condition of one loop of this process; tasks of it may say what they see at the same time.
 pub struct Condition {
     db: Db,
     env: Env,
@@ -20,17 +20,18 @@ pub struct Condition {
     key: Option<String>,
     /// How long it has to last before people are told.
     patience: Duration,
+    /// Held while the database is told, so that what is said last is what is told last.
     state: Mutex<State>,
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct State {
     since: Option<Timestamp>,
     /// Whether its alert may be open: not known at first, since an earlier process may have raised it.
     told: Told,
 }
 
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Default)]
 enum Told {
     #[default]
     Unknown,
@@ -76,13 +77,13 @@ impl Condition {
         matters: impl FnOnce(&mut Conn, Timestamp) -> QueryResult<bool> + Send + 'static,
         alert: NewAlert,
     ) {
+        let mut state = self.state.lock().await;
         let now = self.env.now();
-        let State { since, told } = self.state();
         // A clock that was set back begins anew.
-        let since = since.filter(|since| *since <= now).unwrap_or(now).min(begun);
-        self.set(State { since: Some(since), told });
+        let since = state.since.filter(|since| *since <= now).unwrap_or(now).min(begun);
+        state.since = Some(since);
         // Told again and again, though it stays one alert: another instance that is well may have closed it.
-        let told_lately = matches!(told, Told::Yes(at) if at <= now && now.since(at) < AGAIN);
+        let told_lately = matches!(state.told, Told::Yes(at) if at <= now && now.since(at) < AGAIN);
         if now.since(since) < self.patience || told_lately {
             return;
         }
@@ -97,7 +98,7 @@ impl Condition {
         });
         match raised.await {
             Ok(true) => {
-                self.set(State { since: Some(since), told: Told::Yes(now) });
+                state.told = Told::Yes(now);
                 self.alerts.wake();
             }
             Ok(false) => {}
@@ -109,29 +110,21 @@ impl Condition {
 
     /// It is not met, or not any more.
     pub async fn ended(&self, because: &'static str) {
-        let State { told, .. } = self.state();
-        self.set(State { since: None, told });
+        let mut state = self.state.lock().await;
+        state.since = None;
         let (now, kind, key) = (self.env.now(), self.kind, self.key.clone());
         // Looked at now and then: an instance that told it may be gone for good.
-        if matches!(told, Told::No(at) if at <= now && now.since(at) < GONE) {
+        if matches!(state.told, Told::No(at) if at <= now && now.since(at) < GONE) {
             return;
         }
         let closed = self.db.write::<_, DbError>(move |conn| {
             Ok(close_about(conn, now, kind, key.as_deref(), because)?)
         });
         match closed.await {
-            Ok(_) => self.set(State { since: None, told: Told::No(now) }),
+            Ok(_) => state.told = Told::No(now),
             Err(error) => {
                 tracing::debug!(%error, kind = kind.name(), "an alert can't be closed yet")
             }
         }
-    }
-
-    fn state(&self) -> State {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }

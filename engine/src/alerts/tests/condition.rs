@@ -1,6 +1,11 @@
 //! What hinders a loop is told once, after a while, and closed when it is over.
 
+use std::sync::mpsc;
+
+use common::db::Conn;
+use futures::FutureExt as _;
 use stockloop_tests::on_every_database;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::alerts::{AlertKind, Condition};
@@ -14,6 +19,7 @@ on_every_database!(Fixture::new =>
     one_that_hinders_nothing_is_not_told,
     what_is_known_to_last_is_told_at_once,
     what_an_earlier_process_told_is_closed_too,
+    what_ends_while_it_is_told_is_closed,
 );
 
 impl Fixture {
@@ -136,4 +142,29 @@ async fn what_an_earlier_process_told_is_closed_too(fixture: Fixture) {
     let after = fixture.condition();
     after.ended("events are sent again").await;
     assert!(fixture.told().await.iter().all(|(_, open)| !open));
+}
+
+/// Two tasks of a loop see different things at the same time.
+async fn what_ends_while_it_is_told_is_closed(fixture: Fixture) {
+    let condition = fixture.condition();
+    condition.ended("events are sent again").await;
+    fixture.meet(&condition, true).await;
+    fixture.clock.advance(PATIENCE);
+    let (begin, begun) = oneshot::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let is_slow = move |_: &mut Conn, _: Timestamp| {
+        begin.send(()).unwrap();
+        goes_on.recv().unwrap();
+        Ok(true)
+    };
+    let met = condition.met(is_slow, not_sent("Message timed out"));
+    let ended = async {
+        begun.await.unwrap();
+        let mut ended = Box::pin(condition.ended("events are sent again"));
+        assert_eq!(ended.as_mut().now_or_never(), None, "it waits until that is told");
+        go_on.send(()).unwrap();
+        ended.await;
+    };
+    tokio::join!(met, ended);
+    assert_eq!(fixture.told().await, [("Message timed out".to_owned(), false)]);
 }
