@@ -129,7 +129,7 @@ async fn a_topic_that_is_looked_at_is_not_made() {
     let watch = TopicWatch::new(&settings, topics, Duration::from_secs(30)).expect("it is made");
     let look = async || {
         let found = watch.look().await.expect("the broker answers");
-        found.iter().map(|topic| topic.partitions).collect::<Vec<_>>()
+        found.iter().map(|look| look.report.partitions).collect::<Vec<_>>()
     };
     for _ in 0..3 {
         assert_eq!(look().await, [0, 0]);
@@ -157,7 +157,7 @@ async fn topics_are_made_as_the_settings_say() {
     let told = async |settings: &KafkaSettings| {
         let topics = vec![(topic.clone(), TopicUse::Events)];
         let watch = TopicWatch::new(settings, topics, Duration::from_secs(30)).expect("it is made");
-        watch.look().await.expect("the broker answers").remove(0).faults
+        watch.look().await.expect("the broker answers").remove(0).report.faults
     };
     ensure_topics(&settings, &[&topic], BrokerState::default()).await.expect("it is made");
     assert_eq!(told(&settings).await, [""; 0], "its broker keeps messages for a minute by default");

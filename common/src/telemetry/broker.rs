@@ -48,7 +48,7 @@ pub enum BrokerReport {
 pub struct TopicReport {
     /// Its name.
     pub topic: String,
-    /// How many partitions it has; 0: it does not exist.
+    /// How many partitions it has; 0: it does not exist, or can't be looked at.
     pub partitions: usize,
     /// What does not fit, each with what to do.
     pub faults: Vec<String>,

@@ -17,7 +17,7 @@ pub use consumer::{BatchLimits, Consumer, Record};
 pub use embedded::EmbeddedBroker;
 pub use envelope::{Envelope, Sender, Unreadable, sender_of};
 pub use producer::{Message, Offset, Producer, SendError, TopicError};
-pub use shape::{TopicUse, TopicWatch};
+pub use shape::{LookError, TopicLook, TopicUse, TopicWatch};
 pub use topics::{ensure_compacted_topics, ensure_topics};
 
 /// What a test's service is told of its broker: it sends to `topic`, which is there.

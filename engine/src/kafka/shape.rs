@@ -11,6 +11,7 @@ use common::telemetry::{BrokerState, TopicReport};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::RDKafkaErrorCode;
+use thiserror::Error;
 
 use super::client::{self, Context, KafkaError};
 use super::topics::CLEANUP_POLICY;
@@ -28,6 +29,38 @@ pub enum TopicUse {
     Feed,
     /// Other programs keep the last message of each key on it, for good.
     Table,
+}
+
+/// What a look at a topic came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicLook {
+    /// What of it does not fit.
+    pub report: TopicReport,
+    /// Whether the broker says that there is no such topic.
+    pub is_missing: bool,
+    /// Why nothing is known of what is set on it, though it can be looked at: the report says nothing of that.
+    pub unseen: Option<String>,
+}
+
+/// Why topics can't be looked at.
+#[derive(Debug, Error)]
+pub enum LookError {
+    /// The broker does not answer.
+    #[error("the topic {topic} can't be looked up: {source}")]
+    Unanswered {
+        /// The first of which it says nothing.
+        topic: String,
+        /// What librdkafka says.
+        source: rdkafka::error::KafkaError,
+    },
+    /// As while it is being made.
+    #[error(
+        "the topic {0} has no leader yet: it was just made, or the brokers that have it are away; try again in a moment"
+    )]
+    Leaderless(String),
+    /// A flaw of this program.
+    #[error("the look broke off: {0}")]
+    Flaw(String),
 }
 
 /// Looks at topics that a service writes to.
@@ -60,8 +93,10 @@ struct Found {
     partitions: usize,
     /// Of the partition that has the fewest.
     replicas: usize,
-    /// What is set on it, as far as this service may see it.
+    /// What is set on it.
     settings: BTreeMap<String, String>,
+    /// Why that is not known.
+    unseen: Option<String>,
     /// Why it can't be looked at.
     refused: Option<String>,
 }
@@ -104,20 +139,24 @@ impl TopicWatch {
     ///
     /// # Errors
     /// Why the broker can't say.
-    pub async fn look(&self) -> Result<Vec<TopicReport>, String> {
+    pub async fn look(&self) -> Result<Vec<TopicLook>, LookError> {
         let admin = Arc::clone(&self.admin);
         let names: Vec<String> = self.topics.iter().map(|(name, _)| name.clone()).collect();
         let asked = tokio::task::spawn_blocking(move || {
             names.iter().map(|name| shape(&admin, name)).collect::<Result<Vec<_>, _>>()
         });
-        let mut found = asked.await.map_err(|error| error.to_string())??;
+        let mut found = asked.await.map_err(|flaw| LookError::Flaw(flaw.to_string()))??;
         self.add_settings(&mut found).await;
-        let report = |((topic, used), found): (&(String, TopicUse), Found)| TopicReport {
-            topic: topic.clone(),
-            partitions: found.partitions,
-            faults: faults(*used, &self.wanted, &found),
+        let look = |((topic, used), found): (&(String, TopicUse), Found)| TopicLook {
+            report: TopicReport {
+                topic: topic.clone(),
+                partitions: found.partitions,
+                faults: faults(*used, &self.wanted, &found),
+            },
+            is_missing: found.is_missing(),
+            unseen: found.unseen,
         };
-        Ok(self.topics.iter().zip(found).map(report).collect())
+        Ok(self.topics.iter().zip(found).map(look).collect())
     }
 
     /// Adds what is set on those that exist; where that can't be seen, the rest is looked at without it.
@@ -128,14 +167,22 @@ impl TopicWatch {
         let options = AdminOptions::new().request_timeout(Some(PATIENCE));
         let described = match self.admin.describe_configs(&named, &options).await {
             Ok(described) => described,
-            // Such as the embedded broker, which does not know the question.
-            Err(error) => return tracing::debug!(%error, "the settings of topics can't be seen"),
+            Err(error) => {
+                // Such as the embedded broker, which does not know the question.
+                tracing::debug!(%error, "the settings of topics can't be seen");
+                found.iter_mut().for_each(|found| found.unseen = Some(error.to_string()));
+                return;
+            }
         };
         for (found, described) in found.iter_mut().zip(described) {
             match described {
                 Ok(resource) => found.settings = settings(resource),
-                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => self.say_blind(),
-                Err(error) => tracing::debug!(%error, "the settings of a topic can't be seen"),
+                Err(code) => {
+                    if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                        self.say_blind();
+                    }
+                    found.unseen = Some(why_unseen(code));
+                }
             }
         }
     }
@@ -149,11 +196,26 @@ impl TopicWatch {
     }
 }
 
+impl Found {
+    /// Whether there is no such topic, rather than one that can't be looked at.
+    fn is_missing(&self) -> bool {
+        self.partitions == 0 && self.refused.is_none()
+    }
+}
+
+/// What it means that the broker answers with `code` instead of a topic's settings.
+fn why_unseen(code: RDKafkaErrorCode) -> String {
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => "allow DESCRIBE_CONFIGS on it".to_owned(),
+        code => code.to_string(),
+    }
+}
+
 /// Blocks for at most [`PATIENCE`].
-fn shape(admin: &AdminClient<Context>, topic: &str) -> Result<Found, String> {
+fn shape(admin: &AdminClient<Context>, topic: &str) -> Result<Found, LookError> {
     let found = admin.inner().fetch_metadata(Some(topic), PATIENCE);
     let metadata: Metadata =
-        found.map_err(|error| format!("the topic {topic} can't be looked up: {error}"))?;
+        found.map_err(|source| LookError::Unanswered { topic: topic.to_owned(), source })?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let refused = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
     match (found, refused) {
@@ -168,14 +230,11 @@ fn shape(admin: &AdminClient<Context>, topic: &str) -> Result<Found, String> {
 }
 
 /// What it means that the broker answers with `code` instead of the topic's shape.
-fn refusal(topic: &str, code: RDKafkaErrorCode) -> Result<Found, String> {
+fn refusal(topic: &str, code: RDKafkaErrorCode) -> Result<Found, LookError> {
     use RDKafkaErrorCode as Code;
     let advice = match code {
         Code::UnknownTopic | Code::UnknownTopicOrPartition => return Ok(Found::default()),
-        // As while it is being made.
-        Code::LeaderNotAvailable => {
-            return Err(format!("the topic {topic} has no leaders: {code}"));
-        }
+        Code::LeaderNotAvailable => return Err(LookError::Leaderless(topic.to_owned())),
         Code::TopicAuthorizationFailed => "allow DESCRIBE on it",
         _ => "look for the error among those of Apache Kafka",
     };
@@ -192,7 +251,7 @@ fn faults(used: TopicUse, wanted: &Wanted, found: &Found) -> Vec<String> {
     if let Some(refused) = &found.refused {
         return vec![refused.clone()];
     }
-    if found.partitions == 0 {
+    if found.is_missing() {
         return vec![
             "it does not exist: make it, or let a start of the service do so (kafka.create_topics)"
                 .to_owned(),
@@ -370,7 +429,7 @@ mod tests {
 
     fn found(partitions: usize, replicas: usize, settings: &[(&str, &str)]) -> Found {
         let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        Found { partitions, replicas, settings: settings.collect(), refused: None }
+        Found { partitions, replicas, settings: settings.collect(), ..Found::default() }
     }
 
     #[track_caller]
@@ -461,9 +520,20 @@ mod tests {
     fn a_topic_that_may_not_be_looked_at_is_told_as_that() {
         let denied = refusal("t", RDKafkaErrorCode::TopicAuthorizationFailed).unwrap();
         has_one(&denied, &["can't be looked at", "allow DESCRIBE"]);
+        assert!(!denied.is_missing(), "nobody knows");
         let missing = refusal("t", RDKafkaErrorCode::UnknownTopicOrPartition).unwrap();
         has_one(&missing, &["does not exist"]);
-        assert!(refusal("t", RDKafkaErrorCode::LeaderNotAvailable).is_err(), "it is being made");
+        assert!(missing.is_missing());
+        let leaderless = refusal("t", RDKafkaErrorCode::LeaderNotAvailable).err();
+        assert!(matches!(leaderless, Some(LookError::Leaderless(_))), "it is being made");
+    }
+
+    #[test]
+    fn settings_that_may_not_be_seen_are_told_with_what_to_do() {
+        let why = why_unseen(RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert!(why.contains("allow DESCRIBE_CONFIGS"), "{why}");
+        let why = why_unseen(RDKafkaErrorCode::RequestTimedOut);
+        assert!(!why.contains("allow"), "{why}");
     }
 
     #[test]

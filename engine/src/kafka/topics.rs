@@ -12,7 +12,7 @@ use super::client::{self, Context, KafkaError};
 /// The only policy under which a reader that is late misses nothing: compaction deletes what nobody has read yet.
 pub(super) const CLEANUP_POLICY: &str = "delete";
 
-/// Makes those of `names` that are missing.
+/// Makes those of `names` that are missing; returns which were made.
 ///
 /// # Errors
 /// When the broker can't be reached or refuses; it may be tried again.
@@ -20,7 +20,7 @@ pub async fn ensure_topics(
     settings: &KafkaSettings,
     names: &[&str],
     broker: BrokerState,
-) -> Result<(), KafkaError> {
+) -> Result<Vec<String>, KafkaError> {
     make(settings, names, configuration(settings), broker).await
 }
 
@@ -32,7 +32,7 @@ pub async fn ensure_compacted_topics(
     settings: &KafkaSettings,
     names: &[&str],
     broker: BrokerState,
-) -> Result<(), KafkaError> {
+) -> Result<Vec<String>, KafkaError> {
     let mut configured = vec![("cleanup.policy", "compact".to_owned())];
     configured.extend(min_insync_replicas(settings));
     make(settings, names, configured, broker).await
@@ -43,7 +43,7 @@ async fn make(
     names: &[&str],
     configured: Vec<(&'static str, String)>,
     broker: BrokerState,
-) -> Result<(), KafkaError> {
+) -> Result<Vec<String>, KafkaError> {
     let config = client::with_properties(client::base(settings, "stockloop-topics"), settings);
     let admin: AdminClient<Context> = config
         .create_with_context(Context { broker: broker.clone() })
@@ -55,14 +55,18 @@ async fn make(
     };
     let topics: Vec<_> = names.iter().copied().map(topic).collect();
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
-    let made = admin
+    let outcomes = admin
         .create_topics(&topics, &options)
         .await
         .map_err(KafkaError::during("the topics can't be made"))?;
     broker.up();
-    for outcome in made {
+    let mut made = Vec::new();
+    for outcome in outcomes {
         match outcome {
-            Ok(name) => tracing::info!(topic = name, "made a topic"),
+            Ok(name) => {
+                tracing::info!(topic = name, "made a topic");
+                made.push(name);
+            }
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => {
                 let source = rdkafka::error::KafkaError::AdminOp(code);
@@ -70,7 +74,7 @@ async fn make(
             }
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 /// What is set on each topic that is made; all else is the broker's default.

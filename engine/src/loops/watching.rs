@@ -84,9 +84,12 @@ impl Engine {
         loop {
             let Some(looked) = stop.run_until_cancelled(watch.look()).await else { return };
             let again = match looked {
-                Ok(found) => self.judge_topics(found, &condition).await,
+                Ok(found) => {
+                    let found = found.into_iter().map(|look| look.report).collect();
+                    self.judge_topics(found, &condition).await
+                }
                 Err(error) => {
-                    tracing::debug!(error, "the topics can't be looked at");
+                    tracing::debug!(%error, "the topics can't be looked at");
                     TOPICS_AGAIN
                 }
             };
