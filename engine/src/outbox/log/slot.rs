@@ -116,6 +116,16 @@ pub async fn drop_unused_slot(db: &Db, service: &str) -> Result<Unused, DbError>
     .await
 }
 
+/// A slot of the service's name.
+struct FoundSlot {
+    /// The session that reads from it, or makes it.
+    reader: Option<String>,
+    /// Whether its log is gone.
+    is_lost: bool,
+    /// Bytes that it is behind.
+    behind: u64,
+}
+
 /// A connection to the log, before anything is read.
 pub(super) struct Opening {
     connection: PgReplicationConnection,
@@ -179,19 +189,13 @@ impl Opening {
     /// # Errors
     /// When the role may not, the server has no room for slots, or the slot's reader does not leave it.
     pub(super) fn take_slot(&mut self, most: u64, anew: bool) -> Result<(), LogError> {
-        let found = self.connection.exec(&format!(
-            "SELECT active_pid, wal_status, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint \
-             FROM pg_replication_slots WHERE slot_name = '{}'",
-            self.slot
-        ))?;
-        if found.ntuples() == 0 {
-            return self.make_slot();
-        }
-        if let Some(reader) = found.get_value(0, 0).filter(|reader| !reader.is_empty()) {
+        let mut found = self.found()?;
+        if let Some(reader) = found.as_ref().and_then(|found| found.reader.clone()) {
             self.end_reader(&reader)?;
+            // One that was still being made goes with whoever made it.
+            found = self.found()?;
         }
-        let is_lost = found.get_value(0, 1).as_deref() == Some("lost");
-        let behind: u64 = found.get_value(0, 2).and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+        let Some(FoundSlot { is_lost, behind, .. }) = found else { return self.make_slot() };
         if !anew && !is_lost && behind <= most {
             return Ok(());
         }
@@ -204,6 +208,21 @@ impl Opening {
         // First, as the server may have no room for a second one.
         self.connection.exec(&format!("SELECT pg_drop_replication_slot('{}')", self.slot))?;
         self.make_slot()
+    }
+
+    /// The slot as it is now, if there is one.
+    fn found(&mut self) -> Result<Option<FoundSlot>, LogError> {
+        let found = self.connection.exec(&format!(
+            "SELECT active_pid, wal_status, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint \
+             FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.slot
+        ))?;
+        let value = |column| found.get_value(0, column).filter(|value| !value.is_empty());
+        Ok((found.ntuples() > 0).then(|| FoundSlot {
+            reader: value(0),
+            is_lost: value(1).as_deref() == Some("lost"),
+            behind: value(2).and_then(|bytes| bytes.parse().ok()).unwrap_or(0),
+        }))
     }
 
     fn make_slot(&mut self) -> Result<(), LogError> {
@@ -258,8 +277,69 @@ fn one(result: &PgResult) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::slot_prefix;
+    use std::thread;
+
+    use diesel::connection::SimpleConnection;
+    use stockloop_tests::poll::eventually;
+    use stockloop_tests::postgres::PostgresServer;
+    use stockloop_tests::real;
+
+    use super::*;
+
+    /// How many slots of this database are so.
+    fn slots(conn: &mut PgConnection, so: &str) -> i64 {
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = BigInt)]
+            n: i64,
+        }
+        let sql =
+            "SELECT count(*) AS n FROM pg_replication_slots WHERE database = current_database()";
+        sql_query(format!("{sql} AND {so}")).get_result::<Count>(conn).unwrap().n
+    }
+
+    /// As an instance does that is cut off while it waits for its slot.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slot_that_goes_with_who_was_making_it_is_made() {
+        let Some(server) = real::available("PostgreSQL", PostgresServer::shared()) else { return };
+        let url = server.database("slot_in_the_making");
+        let connect = || PgConnection::establish(&url).unwrap();
+        let (mut writer, mut maker, mut looks) = (connect(), connect(), connect());
+        // A new slot waits for its end.
+        writer.batch_execute("BEGIN; SELECT txid_current()").unwrap();
+        let making = thread::spawn(move || {
+            maker.batch_execute(
+                "SELECT pg_create_logical_replication_slot(('stockloop_a_' || oid)::name, 'pgoutput') \
+                 FROM pg_database WHERE datname = current_database()",
+            )
+        });
+        eventually("a slot in the making", Duration::from_secs(60), async || {
+            match slots(&mut looks, "active AND confirmed_flush_lsn IS NULL") {
+                1 => Ok(()),
+                others => Err(others),
+            }
+        })
+        .await;
+        let ended = thread::spawn(move || {
+            let made = making.join().unwrap();
+            writer.batch_execute("COMMIT").unwrap();
+            made.is_err()
+        });
+        let taken = tokio::task::spawn_blocking(move || {
+            Opening::connect(&url.into(), "a")?.take_slot(u64::MAX, false)
+        });
+        taken.await.unwrap().unwrap();
+        assert!(ended.join().unwrap(), "its session was ended");
+        assert_eq!(slots(&mut looks, "confirmed_flush_lsn IS NOT NULL"), 1, "there is another one");
+        looks
+            .batch_execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+                 WHERE database = current_database()",
+            )
+            .unwrap();
+    }
 
     #[test]
     fn a_slot_has_a_name_that_the_server_takes() {
