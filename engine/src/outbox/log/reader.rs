@@ -141,7 +141,9 @@ impl LogReader {
         anew: bool,
         followed: impl AsyncFnOnce(&str),
     ) -> Result<(), LogError> {
-        let (connection, slot) = self.open(anew).await?;
+        // It may take as long as a transaction that writes; what is opened after that is closed again.
+        let Some(opened) = stop.run_until_cancelled(self.open(anew)).await else { return Ok(()) };
+        let (connection, slot) = opened?;
         let session = Session {
             reader: self,
             connection,
