@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// How long a mark may be on its way before the log counts as far behind, and the table has everything meanwhile.
 const FAR_BEHIND: Duration = Duration::from_secs(5);
 
+/// Marks on their way whose time is kept: where more are, these are late already.
+const KEPT: usize = 64;
+
 /// The marks of one session. They are numbered from 1 on, and written one after the other, so they come in that order.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
@@ -13,7 +16,8 @@ pub(super) struct Marks {
     begun: u64,
     /// The last one that came.
     came: u64,
-    /// Those that are in the log and did not come yet, with when it was known that they are.
+    /// Those that did not come yet, with when they were begun: one that can't be written is of as little use as one that does
+    /// not come.
     on_their_way: VecDeque<(u64, Instant)>,
     /// From which on they say that the log can be followed.
     count_from: u64,
@@ -21,22 +25,18 @@ pub(super) struct Marks {
 
 impl Marks {
     /// The next one to be written.
-    pub(super) fn begin(&mut self) -> u64 {
+    pub(super) fn begin(&mut self, now: Instant) -> u64 {
         self.begun += 1;
-        self.begun
-    }
-
-    /// The one that was begun is in the log. It may have come before that is known.
-    pub(super) fn written(&mut self, now: Instant) {
-        if self.begun > self.came {
+        if self.on_their_way.len() < KEPT {
             self.on_their_way.push_back((self.begun, now));
         }
+        self.begun
     }
 
     /// One comes out of the log; returns whether that can be followed from it on.
     pub(super) fn come(&mut self, number: u64) -> bool {
         self.came = self.came.max(number);
-        self.on_their_way.retain(|(written, _)| *written > number);
+        self.on_their_way.retain(|(begun, _)| *begun > number);
         number >= self.count_from
     }
 
@@ -48,7 +48,7 @@ impl Marks {
     /// Whether one is on its way for too long.
     pub(super) fn are_late(&self, now: Instant) -> bool {
         let first = self.on_their_way.front();
-        first.is_some_and(|(_, written)| now.duration_since(*written) > FAR_BEHIND)
+        first.is_some_and(|(_, begun)| now.duration_since(*begun) > FAR_BEHIND)
     }
 
     /// The log is followed only from one on that is not begun yet.
@@ -65,35 +65,36 @@ mod tests {
     fn one_that_does_not_come_is_late() {
         let (mut marks, now) = (Marks::default(), Instant::now());
         let later = now + FAR_BEHIND + Duration::from_secs(1);
-        marks.begin();
-        assert!(!marks.are_late(later), "it is still being written");
-        marks.written(now);
+        assert!(!marks.are_late(later), "there is none");
+        marks.begin(now);
         assert!(marks.are_late(later) && !marks.are_late(now) && !marks.any_came());
+        marks.begin(later);
         assert!(marks.come(1) && marks.any_came());
         assert!(!marks.are_late(later));
+        assert!(marks.are_late(later + 2 * FAR_BEHIND), "the second one");
     }
 
+    /// Whether it is that the log does not bring them or that the database does not take them.
     #[test]
-    fn one_may_come_before_it_is_known_to_be_written() {
+    fn many_that_do_not_come_are_forgotten_with_the_first_that_does() {
         let (mut marks, now) = (Marks::default(), Instant::now());
-        marks.begin();
-        marks.come(1);
-        marks.written(now);
-        marks.begin();
+        for _ in 0..1_000 {
+            marks.begin(now);
+        }
+        assert!(marks.on_their_way.len() <= KEPT && marks.are_late(now + 2 * FAR_BEHIND));
+        assert!(marks.come(1_000));
         assert!(!marks.are_late(now + 2 * FAR_BEHIND));
-        marks.written(now);
-        assert!(marks.are_late(now + 2 * FAR_BEHIND), "the second one");
     }
 
     #[test]
     fn one_of_before_does_not_count() {
-        let mut marks = Marks::default();
-        marks.begin();
+        let (mut marks, now) = (Marks::default(), Instant::now());
+        marks.begin(now);
         assert!(marks.come(1));
-        marks.begin();
+        marks.begin(now);
         marks.begin_anew();
         assert!(!marks.come(2), "it was begun before");
-        marks.begin();
+        marks.begin(now);
         assert!(marks.come(3));
     }
 }

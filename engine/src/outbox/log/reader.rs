@@ -244,13 +244,15 @@ impl Session<'_> {
             return Err(LogError::Foreign);
         }
         if self.marks.are_late(Instant::now()) && self.reader.feed.is_read() {
-            tracing::info!("the log is far behind; the table is read until it has caught up");
+            tracing::info!(
+                "no mark has come out of the log for long; the table is read until one does"
+            );
             self.reader.feed.stop_following();
             self.marks.begin_anew();
             self.reader.woken.notify_one();
         }
         if self.writing.is_none() {
-            let head = format!("{} {} ", self.name, self.marks.begin());
+            let head = format!("{} {} ", self.name, self.marks.begin(Instant::now()));
             self.writing = Some(tokio::spawn(write_mark(self.reader.db.clone(), head)));
         }
         self.tell(false).await
@@ -262,13 +264,13 @@ impl Session<'_> {
     ) -> Result<(), LogError> {
         self.writing = None;
         match ended {
-            Ok(Ok(true)) => self.marks.written(Instant::now()),
+            Ok(Ok(true)) => {}
             Ok(Ok(false)) => {
                 return Err(LogError::Slot(format!(
                     "the publication {PUBLICATION} was dropped or changed, and is made anew"
                 )));
             }
-            // Without it, the table waits a second longer.
+            // Without it, the table waits a second longer; without any for long, it has everything.
             Ok(Err(error)) => tracing::debug!(%error, "no mark was written into the log"),
             Err(error) => tracing::debug!(%error, "no mark was written into the log"),
         }
