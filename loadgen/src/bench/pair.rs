@@ -25,9 +25,6 @@ use crate::place::Scratch;
 pub(super) const OWNER: &str = "product-service";
 const COPY: &str = "order-service";
 
-/// The line with which product-service says that it follows the log.
-const FOLLOWS: &str = "events come by the log";
-
 /// How long instances may take to share the shards: one that was killed counts until its lease ends.
 const SHARED_IN: Duration = Duration::from_secs(60);
 
@@ -235,7 +232,7 @@ pub(super) fn start_instances(
         let mut service = Service::start_with(program, database, brokers, settings)?;
         // One of them reads it, and the first one finds nobody who does.
         if running.relay == Relay::Log && number == 0 {
-            service.wait_for(FOLLOWS).context("product-service does not read the log")?;
+            service.wait_until_it_follows_the_log()?;
         }
         services.push(service);
     }

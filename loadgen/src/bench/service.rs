@@ -16,6 +16,9 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long it may take to end.
 const END_DEADLINE: Duration = Duration::from_secs(30);
 
+/// The line with which product-service says that it follows the log.
+const FOLLOWS: &str = "events come by the log";
+
 /// At New Year: a verification in the middle of a measurement would be measured with it.
 const NEVER: &str = "0 0 0 1 1 *";
 
@@ -79,9 +82,10 @@ impl Service {
         Ok(Self { child, url })
     }
 
-    /// Waits until it has written a line with `words` in it.
-    pub(super) fn wait_for(&mut self, words: &str) -> Result<()> {
-        self.child.wait_for_line(words, START_DEADLINE).map(drop)
+    /// Waits until it has said that it follows the log; fails with what it said last.
+    pub(super) fn wait_until_it_follows_the_log(&mut self) -> Result<()> {
+        let said = self.child.wait_for_line(FOLLOWS, START_DEADLINE).map(drop);
+        said.context("product-service does not read the log")
     }
 
     /// Ends it in good order.
