@@ -8,6 +8,7 @@ mod backlog;
 mod bench;
 mod check;
 mod fill;
+mod interrupt;
 mod made;
 mod place;
 mod progress;
@@ -39,20 +40,25 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Storage(arguments) => storage::run(&arguments),
-        Command::Fill(arguments) => fill::run(&arguments),
-        Command::Relay(arguments) => relay::run(&arguments),
-        Command::Settle(arguments) => settle::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments),
-        // It has more to say than whether it went well.
-        Command::Check(arguments) => return check::run(&arguments),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let Cli { command } = Cli::parse();
+    match interrupt::watch().and_then(|()| run(&command)) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("stockloop-loadgen: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Storage(arguments) => storage::run(arguments)?,
+        Command::Fill(arguments) => fill::run(arguments)?,
+        Command::Relay(arguments) => relay::run(arguments)?,
+        Command::Settle(arguments) => settle::run(arguments)?,
+        Command::Bench(arguments) => bench::run(arguments)?,
+        // It has more to say than whether it went well.
+        Command::Check(arguments) => return Ok(check::run(arguments)),
+    }
+    Ok(ExitCode::SUCCESS)
 }

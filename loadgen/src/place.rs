@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,37 @@ const MAX_NAME: usize = 63;
 /// How long those who read the log of a database may take to leave it.
 const LEAVE_IN: Duration = Duration::from_secs(10);
 
+/// Those that this run has made and not removed yet. Whoever makes or removes one holds it meanwhile.
+static MADE: Mutex<Vec<Place>> = Mutex::new(Vec::new());
+
 /// Where databases are made, one at a time.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// On a server: the URL by which to come in, and the database's name and URL.
     Postgres { server: String, name: String, url: String },
     /// In a file.
     Sqlite { file: PathBuf },
+}
+
+fn made() -> MutexGuard<'static, Vec<Place>> {
+    MADE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all that this run has made, and ends it; nothing more is made meanwhile.
+pub(crate) fn remove_all_and_end(code: i32) -> ! {
+    let made = made();
+    for place in made.iter() {
+        // Whoever uses it does not know that this is the end, and may come back in between.
+        let began = Instant::now();
+        while let Err(error) = place.remove() {
+            if began.elapsed() > LEAVE_IN {
+                eprintln!("a database of this benchmark was left behind: {error:#}");
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    std::process::exit(code)
 }
 
 /// The places that the command line names.
@@ -77,11 +103,12 @@ impl Place {
 
     /// An empty database, brought up to date with `sets`; without any it has no tables.
     pub(crate) fn make_with(&self, sets: &[MigrationSet]) -> Result<Scratch<'_>> {
-        self.remove()?;
-        if let Self::Postgres { server, name, .. } = self {
-            execute(server, &format!("CREATE DATABASE \"{name}\""))?;
-        }
-        let scratch = Scratch(self);
+        let scratch = self.anew(|| match self {
+            Self::Postgres { server, name, .. } => {
+                execute(server, &format!("CREATE DATABASE \"{name}\""))
+            }
+            Self::Sqlite { .. } => Ok(()),
+        })?;
         if !sets.is_empty() {
             scratch.open()?.migrate(sets)?;
         }
@@ -96,15 +123,27 @@ impl Place {
         else {
             bail!("only databases on PostgreSQL can be copied");
         };
-        self.remove()?;
         // Earlier releases know no other way, and not how to ask for it.
         let files = if release(server)? >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
-        execute(server, &format!("CREATE DATABASE \"{name}\" TEMPLATE \"{of}\" {files}"))?;
-        Ok(Scratch(self))
+        self.anew(|| {
+            execute(server, &format!("CREATE DATABASE \"{name}\" TEMPLATE \"{of}\" {files}"))
+        })
+    }
+
+    /// Removes what is there, and lets `make` make another one.
+    fn anew(&self, make: impl FnOnce() -> Result<()>) -> Result<Scratch<'_>> {
+        let mut made = made();
+        self.remove()?;
+        made.push(self.clone());
+        // Dropped, it removes what was half made, and waits for that until nobody holds what is made.
+        let scratch = Scratch(self);
+        let done = make();
+        drop(made);
+        done.map(|()| scratch)
     }
 
     /// Removes what is there.
-    fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         match self {
             Self::Postgres { server, name, .. } => {
                 end_log_readers(server, name)?;
@@ -203,6 +242,8 @@ impl Scratch<'_> {
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
+        let mut made = made();
+        made.retain(|place| place != self.0);
         if let Err(error) = self.0.remove() {
             eprintln!("a database of this benchmark was left behind: {error:#}");
         }

@@ -3,10 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
+use std::time::Duration;
 
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::BigInt;
 use serde_json::{Value, json};
+use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::postgres::{Binaries, PostgresServer};
-use stockloop_tests::process::built_binary;
+use stockloop_tests::process::{built_binary, spawn};
 use stockloop_tests::program::{Program, assert_contains};
 use stockloop_tests::real::{self, available};
 
@@ -167,6 +172,53 @@ fn a_log_that_can_not_be_read_is_refused() {
         let args = ["bench", benchmark, "--database", &url];
         program().refusal(&args, &[], &["--relay log", "wal_level", "--relay table"]);
     }
+}
+
+#[test]
+fn a_run_that_is_interrupted_leaves_nothing_on_the_server() {
+    const DEADLINE: Duration = Duration::from_secs(60);
+    let Some(postgres) = real::postgres() else { return };
+    let service = built_binary("product-service").unwrap().display().to_string();
+    let url = postgres.database("interrupted");
+    let mut conn = PgConnection::establish(&url).unwrap();
+    let more = ["--product-service", &service, "--events", "10000000", "--database", &url];
+    let args = [&["bench", "drain", "--relay", "table"][..], &more].concat();
+    for signal in ["INT", "TERM"] {
+        let mut run = spawn(env!("CARGO_BIN_EXE_stockloop-loadgen"), &args, &[]).unwrap();
+        let made = eventually_blocking("a database", DEADLINE, || match beside(&mut conn) {
+            0 => Err("there is none"),
+            some => Ok(some),
+        });
+        made.unwrap();
+        let ended = run.end_with(signal, DEADLINE).unwrap();
+        assert_eq!((ended.code(), beside(&mut conn)), (Some(130), 0), "{}", run.log_tail());
+    }
+}
+
+#[test]
+fn what_a_killed_run_has_left_is_removed_by_the_next_one() {
+    let Some(postgres) = real::postgres() else { return };
+    let url = postgres.database("killed");
+    let mut conn = PgConnection::establish(&url).unwrap();
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let name = name.split('?').next().unwrap();
+    postgres.execute(&format!("CREATE DATABASE \"{name}_stockloop_copy\"")).unwrap();
+    assert_eq!(beside(&mut conn), 1);
+    let args = ["bench", "drain", "--product-service", "nowhere", "--database", &url];
+    program().refusal(&args, &[], &["nowhere"]);
+    assert_eq!(beside(&mut conn), 0);
+}
+
+/// Databases of a benchmark beside this one.
+fn beside(conn: &mut PgConnection) -> i64 {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        n: i64,
+    }
+    let sql = "SELECT count(*) AS n FROM pg_database \
+               WHERE datname LIKE replace(current_database(), '_', '\\_') || '\\_stockloop\\_%'";
+    sql_query(sql).get_result::<Count>(conn).unwrap().n
 }
 
 #[test]

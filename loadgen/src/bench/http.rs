@@ -52,8 +52,9 @@ use crate::progress::turns_bar;
   stockloop-loadgen bench http --url http://127.0.0.1:8081")]
 pub(super) struct Arguments {
     /// Measure on the server of this database, whose user may make databases and checkpoints; the benchmark's are made
-    /// beside it, named after it with _stockloop_benchmark and _stockloop_limit behind, and removed at the end. With
-    /// --url: the database of that service [default: a server that is started]
+    /// beside it, named after it with _stockloop_benchmark and _stockloop_limit behind. They are removed at the end, also
+    /// where it is interrupted, and what a run left that was killed at the start. With --url: the database of that service
+    /// [default: a server that is started]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// The program that is measured [default: product-service beside this program]

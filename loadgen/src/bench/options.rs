@@ -13,8 +13,10 @@ use super::server::Server;
 // No help of its own: it would take the place of the benchmark's.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Options {
-    /// Measure on the server of this database, whose user may make databases and checkpoints; the benchmark's are made
-    /// beside it, named after it with _stockloop_ and more behind, and removed at the end [default: a server that is started]
+    /// Measure on the server of this database, whose user may make databases and checkpoints, and with the relay log has
+    /// REPLICATION; that takes a free replication slot and WAL sender. The benchmark's databases are made beside it, named after
+    /// it with _stockloop_ and more behind. They are removed at the end, also where it is interrupted, and what a run left that
+    /// was killed at the start [default: a server that is started]
     #[arg(long, value_name = "URL")]
     pub(super) database: Option<String>,
     /// The program of product-service [default: product-service beside this program]

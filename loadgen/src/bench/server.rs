@@ -42,9 +42,12 @@ impl Server {
         Self::checked(own.url("postgres"), Some(own))
     }
 
-    /// The one of the database at `url`.
+    /// The one of the database at `url`, without what a run that was killed has left there.
     pub(super) fn named(url: &str) -> Result<Self> {
-        Self::checked(url.to_owned(), None)
+        let server = Self::checked(url.to_owned(), None)?;
+        let Self { of_service, of_copy, of_limit, of_backlog, .. } = &server;
+        [of_service, of_copy, of_limit, of_backlog].into_iter().try_for_each(Place::remove)?;
+        Ok(server)
     }
 
     /// A connection to the database that was named.
