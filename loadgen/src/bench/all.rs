@@ -15,7 +15,8 @@ use super::{drain, figures, full_loop, http, idle, instances, rows, runs, verify
 /// verify.
 ///
 /// Each starts parts of its own, and prints its table when it is done; its own --help says what it measures, and how. The
-/// files hold the figures of all of them; they are written after each, so that nothing is lost where a later one fails.
+/// files hold the figures of all of them; they are written after each, so that nothing is lost where a later one fails. With
+/// --quick, http has three short rounds, the others one.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockloop-loadgen bench all --quick --json all.json
@@ -32,6 +33,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { options, order_service } = arguments;
     // What would fail after minutes fails now.
+    options.ensure_files()?;
     options.named_server()?;
     super::pair::Programs::find(options, order_service.as_deref())?;
     let one = || options.of_one();

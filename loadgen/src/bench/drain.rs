@@ -20,7 +20,7 @@ use super::options::Options;
 use super::pile::Pile;
 use super::produced::Produced;
 use super::relays::Relay;
-use super::runs::{self, Case, Round, Row};
+use super::runs::{self, Case, Round, Row, in_turn};
 use super::server::Server;
 use super::service::{Service, program};
 use crate::backlog::checkpoint;
@@ -41,7 +41,8 @@ use crate::progress::{progress_bar, turns_bar};
 /// round; figures are medians of the rounds, spread is the slowest and the fastest of them. CPU s is what the process used
 /// from its start until all was SENT, peak MB the most memory that it had.
 ///
-/// The relays differ in where they find what is committed while they run; a backlog is read from the table by both.
+/// The relays differ in where they find what is committed while they run; a backlog is read from the table by both. Their order
+/// turns from round to round.
 ///
 /// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
 #[derive(Debug, Args)]
@@ -85,6 +86,7 @@ const UNLIMITED: u64 = 1 << 40;
 
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    arguments.options.ensure_files()?;
     let rows = measure(arguments)?;
     runs::tell(&title(arguments), &rows, &arguments.options)
 }
@@ -129,9 +131,10 @@ impl DrainBench<'_> {
         let bar = turns_bar((warm_ups + rounds) * (cases.len() + 2));
         for round in 0..warm_ups + rounds {
             let mut done = Vec::new();
-            for relay in &relays {
-                bar.set_message(format!("draining {events} events, relay {relay}"));
-                done.push(self.drain(&backlog, events, *relay, next(runs))?);
+            for case in in_turn(&mut cases, round) {
+                bar.set_message(format!("draining {events} events, relay {}", case.relay));
+                let drained = self.drain(&backlog, events, case.relay, next(runs))?;
+                done.push((case, drained));
                 bar.inc(1);
             }
             bar.set_message("the producer alone");
@@ -141,8 +144,8 @@ impl DrainBench<'_> {
             let sql_per_s = Some(self.statements(&backlog, events)?);
             bar.inc(1);
             // What came before everything was warm does not count.
-            for (case, done) in cases.iter_mut().zip(done).filter(|_| round >= warm_ups) {
-                case.rounds.push(Round { limit_per_s, sql_per_s, ..done });
+            for (case, drained) in done.into_iter().filter(|_| round >= warm_ups) {
+                case.rounds.push(Round { limit_per_s, sql_per_s, ..drained });
             }
         }
         bar.finish_and_clear();

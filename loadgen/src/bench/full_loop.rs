@@ -14,7 +14,7 @@ use super::options::Options;
 use super::pair::{Pair, Programs, Running};
 use super::produced::Produced;
 use super::relays::Relay;
-use super::runs::{self, Case, Round, Row};
+use super::runs::{self, Case, Round, Row, in_turn};
 use super::server::Server;
 use crate::progress::turns_bar;
 
@@ -26,9 +26,10 @@ use crate::progress::turns_bar;
 /// read from the service's own count, every 5 ms.
 ///
 /// p50 and p99 are of single events, from being handed to the producer until their answers are settled; the rest of their
-/// time they wait for their turn. producer/s is what the broker takes: the same messages, by the project's own producer, into
-/// a topic that nobody reads. All of that takes turns, round by round; figures are medians of the rounds, spread is the
-/// slowest and the fastest of them. CPU s is what each service used meanwhile, peak MB the most memory that it has had.
+/// time they wait for their turn. producer/s is what the broker takes: the first 50,000 of the same messages, by the
+/// project's own producer, into a topic that nobody reads. All of that takes turns, round by round; figures are medians of
+/// the rounds, spread is the slowest and the fastest of them. CPU s is what each service used meanwhile, peak MB the most
+/// memory that it has had.
 ///
 /// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
 #[derive(Debug, Args)]
@@ -65,6 +66,7 @@ impl Arguments {
 
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    arguments.options.ensure_files()?;
     let rows = measure(arguments)?;
     runs::tell(&title(arguments), &rows, &arguments.options)
 }
@@ -109,10 +111,11 @@ impl LoopBench<'_> {
         let (least, first) = (sizes.iter().min(), relays.first());
         let (least, first) = least.zip(first).context("there is nothing to measure")?;
         self.round(*least, *first, &bar)?;
-        for round in 1..=rounds {
-            for case in &mut cases {
+        for round in 0..rounds {
+            let number = round + 1;
+            for case in in_turn(&mut cases, round) {
                 let (events, relay) = (case.events.unwrap_or_default(), case.relay);
-                bar.set_message(format!("round {round}/{rounds}, {events} events, relay {relay}"));
+                bar.set_message(format!("round {number}/{rounds}, {events} events, relay {relay}"));
                 case.rounds.push(self.round(events, relay, &bar)?);
             }
         }

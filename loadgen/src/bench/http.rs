@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     seconds: Option<u16>,
     /// Rounds, in each of which everything is measured once
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Seconds that service and limit work before they are measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
@@ -97,6 +97,9 @@ pub(super) struct Arguments {
     svg: Option<PathBuf>,
 }
 
+/// Rounds, unless others are asked for: short ones are many, too.
+const ROUNDS: u16 = 3;
+
 impl Arguments {
     /// The ordinary ones, with these options.
     pub(super) fn of(options: &Options) -> Self {
@@ -108,7 +111,7 @@ impl Arguments {
             clients: vec![1, 16, 64],
             products: options.products,
             seconds: None,
-            rounds: u16::try_from(options.rounds()).unwrap_or(u16::MAX),
+            rounds: options.asked_rounds().unwrap_or(ROUNDS),
             warm_up: 3,
             quick: options.quick,
             seed: options.seed,
@@ -162,9 +165,10 @@ pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
 
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { json, svg, .. } = arguments;
+    runs::ensure_writable([json, svg])?;
     let rows = measure(arguments)?;
     figures::print(&arguments.title(), &rows);
-    let Arguments { json, svg, .. } = arguments;
     json.as_deref().map_or(Ok(()), |file| runs::write(file, &rows))?;
     let charts = [figures::chart(&arguments.title(), &rows)];
     svg.as_deref().map_or(Ok(()), |file| svg::write(file, &charts))
@@ -234,9 +238,10 @@ impl HttpBench<'_> {
         self.round(self.arguments.most_clients(), *warm_up, &bar)?;
         let case = |clients: &u16| Case { name: "http", clients: *clients, rounds: Vec::new() };
         let mut cases: Vec<Case> = clients.iter().map(case).collect();
-        for round in 1..=*rounds {
-            for case in &mut cases {
-                bar.set_message(format!("round {round}/{rounds}, {} client(s)", case.clients));
+        for round in 0..usize::from(*rounds) {
+            let number = round + 1;
+            for case in runs::in_turn(&mut cases, round) {
+                bar.set_message(format!("round {number}/{rounds}, {} client(s)", case.clients));
                 case.rounds.push(self.round(case.clients, seconds, &bar)?);
             }
         }

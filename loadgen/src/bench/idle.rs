@@ -26,7 +26,7 @@ use super::client::Client;
 use super::options::Options;
 use super::pair::{Pair, Programs};
 use super::relays::Relay;
-use super::runs::{self, Case, Round, Row};
+use super::runs::{self, Case, Round, Row, in_turn};
 use super::server::Server;
 use crate::progress::turns_bar;
 use crate::report::quantile;
@@ -111,6 +111,7 @@ const UNTIL: [&str; 4] = ["answered", "message", "visible", "acknowledged"];
 
 /// Measures, prints the table and writes the file.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    arguments.options.ensure_files()?;
     let rows = measure(arguments)?;
     runs::tell(&title(arguments), &rows, &arguments.options)
 }
@@ -162,12 +163,13 @@ impl IdleBench<'_> {
             until: Some(until),
             ..Case::new("idle", relay)
         };
-        let of = |relay: &Relay| UNTIL.map(|until| case((*relay, until)));
-        let mut cases: Vec<[Case; 4]> = relays.iter().map(of).collect();
+        let of = |relay: &Relay| (*relay, UNTIL.map(|until| case((*relay, until))));
+        let mut cases: Vec<(Relay, [Case; 4])> = relays.iter().map(of).collect();
         let bar = turns_bar(rounds * cases.len() * changes as usize);
-        for round in 1..=rounds {
-            for (relay, cases) in relays.iter().zip(&mut cases) {
-                bar.set_message(format!("round {round}/{rounds}, relay {relay}"));
+        for round in 0..rounds {
+            let number = round + 1;
+            for (relay, cases) in in_turn(&mut cases, round) {
+                bar.set_message(format!("round {number}/{rounds}, relay {relay}"));
                 let rounds = self.round(*relay, changes, &bar)?;
                 for (case, round) in cases.iter_mut().zip(rounds) {
                     case.rounds.push(round);
@@ -175,7 +177,7 @@ impl IdleBench<'_> {
             }
         }
         bar.finish_and_clear();
-        Ok(cases.iter().flatten().map(Case::row).collect())
+        Ok(cases.iter().flat_map(|(_, cases)| cases).map(Case::row).collect())
     }
 
     /// So many changes with one relay; a round for each of [`UNTIL`].

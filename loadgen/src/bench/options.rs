@@ -8,6 +8,7 @@ use clap::Args;
 use super::broker::BrokerKind;
 use super::mounts::in_memory;
 use super::relays::{Relay, RelayChoice};
+use super::runs::ensure_writable;
 use super::server::Server;
 
 // No help of its own: it would take the place of the benchmark's.
@@ -34,7 +35,7 @@ pub(super) struct Options {
     /// Products that change, at random
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) products: u32,
-    /// Take a minute or few instead of many, for a first look
+    /// Take a minute or few for each benchmark instead of many, for a first look
     #[arg(long)]
     pub(super) quick: bool,
     /// Where the random products and changes begin
@@ -57,6 +58,16 @@ impl Options {
     /// The relays to measure.
     pub(super) fn relays(&self) -> Vec<Relay> {
         RelayChoice::all(&self.relay)
+    }
+
+    /// Fails where a file can't be written in the end.
+    pub(super) fn ensure_files(&self) -> Result<()> {
+        ensure_writable([&self.json, &self.svg])
+    }
+
+    /// How many rounds were asked for.
+    pub(super) fn asked_rounds(&self) -> Option<u16> {
+        self.rounds
     }
 
     /// How many rounds.

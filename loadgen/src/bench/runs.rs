@@ -1,7 +1,8 @@
 //! What came of several rounds, each case beside the others: medians, spread, shares and ratios, as a table and as JSON.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -247,6 +248,23 @@ pub(super) fn table(title: &str, rows: &[Row]) -> String {
     format!("{title}\n\n{}\n", text.join("\n"))
 }
 
+/// All of `cases`, in every other round from behind: none of them always comes after the same one.
+pub(super) fn in_turn<T>(cases: &mut [T], round: usize) -> Vec<&mut T> {
+    let mut cases: Vec<&mut T> = cases.iter_mut().collect();
+    if round % 2 == 1 {
+        cases.reverse();
+    }
+    cases
+}
+
+/// Fails where one of `files` could not be written after all is measured; what they hold stays until then.
+pub(super) fn ensure_writable(files: [&Option<PathBuf>; 2]) -> Result<()> {
+    files.into_iter().flatten().try_for_each(|file| {
+        let opened = OpenOptions::new().append(true).create(true).open(file);
+        opened.map(drop).with_context(|| format!("cannot write {}", file.display()))
+    })
+}
+
 /// Writes `rows` as JSON.
 pub(super) fn write(file: &Path, rows: &[impl Serialize]) -> Result<()> {
     std::fs::write(file, serde_json::to_vec_pretty(rows)?)
@@ -309,6 +327,15 @@ mod tests {
         assert_eq!((row["relay"].as_str(), row["events"].as_u64()), (Some("log"), Some(500)));
         assert!(row["p50_ms"].is_null() && row["sql_per_s"].is_null(), "{row}");
         assert_eq!(row["processes"]["product-service"]["cpu_s"].as_f64(), Some(2.0));
+    }
+
+    #[test]
+    fn cases_are_measured_from_both_ends() {
+        let order = |round| -> Vec<i32> {
+            in_turn(&mut [1, 2, 3], round).into_iter().map(|case: &mut i32| *case).collect()
+        };
+        let rounds: Vec<Vec<i32>> = (0..3).map(order).collect();
+        assert_eq!(rounds, [[1, 2, 3], [3, 2, 1], [1, 2, 3]]);
     }
 
     #[test]
