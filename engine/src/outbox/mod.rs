@@ -28,6 +28,7 @@ mod relay;
 pub mod search;
 mod send;
 mod state;
+#[cfg(any(test, feature = "measure"))]
 mod statements;
 mod store;
 mod taking;
@@ -59,6 +60,7 @@ pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{Relay, RelayOutcome, RelayParts};
 pub use state::{AckOutcome, Policy, Transition, Trigger, step};
+#[cfg(any(test, feature = "measure"))]
 pub use statements::RelayStatements;
 pub(crate) use store::{Behind, FIRST_ANSWER, behind};
 pub use update::{Advanced, AnsweredTrace, ExhaustedEvent, SettledEvent};

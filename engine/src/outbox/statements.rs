@@ -1,6 +1,7 @@
 //! The relay's statements by themselves, with no broker: what a database has to do for a backlog that is sent.
 //!
-//! Nothing is sent by them, so they are for measuring only: run on a service's database, they would lose its events.
+//! Nothing is sent by them, so they are for measuring only: run on a service's database, they would lose its events. A
+//! service that is built by itself does not have them: they are behind the feature `measure`, which only `loadgen` asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
