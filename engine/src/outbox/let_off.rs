@@ -2,17 +2,19 @@
 
 use common::db::{Conn, Db, DbError};
 use common::env::Env;
-use common::ids::EventId;
 
 use super::advance::advance_asked;
 use super::state::{Policy, Trigger};
-use super::store;
+use super::store::{self, Answered};
 use super::update::{Advanced, Update};
 use crate::consumers::{self, Consumers};
 use crate::counters;
 
 /// Events that one step settles at the most.
 const BATCH: i64 = 500;
+
+/// Answers that one step looks at the most, to find those of which the sends are not noted yet.
+const READ: i64 = 2_000;
 
 /// Settles what nobody owes an answer to any more.
 #[derive(Clone)]
@@ -42,11 +44,12 @@ impl LetOff {
             conn.plan_by_index()?;
             let consumers = Consumers::load(conn, &own.first)?;
             let mut others = consumers.required().filter(|other| other.name != one.name);
-            let ids = match others.next() {
-                Some(other) => store::answered_and_open(conn, &other.name, one.cursor, BATCH)?,
-                None => Vec::new(),
+            let Answered { ids, next } = match others.next() {
+                Some(other) => {
+                    store::answered_and_open(conn, &other.name, one.cursor, BATCH, READ)?
+                }
+                None => Answered { ids: Vec::new(), next: None },
             };
-            let cursor = ids.last().copied().filter(|_| is_full(&ids));
             let let_off = |id| Update {
                 consumer: Some(one.name.clone()),
                 ..Update::new(id, Trigger::LetOff)
@@ -58,13 +61,9 @@ impl LetOff {
                 counters::add(conn, counters::PROCESSED, own.env.now(), settled)?;
             }
             let settled = i64::try_from(settled).unwrap_or(i64::MAX);
-            consumers::save_cursor(conn, &one.name, cursor, settled)?;
+            consumers::save_cursor(conn, &one.name, next, settled)?;
             Ok(done)
         });
         stepped.await.map(Some)
     }
-}
-
-fn is_full(ids: &[EventId]) -> bool {
-    i64::try_from(ids.len()).is_ok_and(|count| count >= BATCH)
 }

@@ -10,11 +10,10 @@ use common::on;
 use common::schema::{consumer_partition, outbox_answer, outbox_sent};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::upsert::excluded;
 
 use super::super::model::AnswerRow;
-use super::IdRow;
 
 /// What was said of `ids` so far.
 pub(in crate::outbox) fn answers(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<AnswerRow>> {
@@ -57,7 +56,7 @@ pub(in crate::outbox) fn end_failures(
     // The literal lets the partial index answer it.
     let failed = a::table
         .filter(a::consumer.eq(consumer).and(a::event_id.eq_any(ids)))
-        .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("outcome = 2"));
+        .filter(diesel::dsl::sql::<Bool>("outcome = 2"));
     on!(conn, c => diesel::delete(failed).execute(c)).map(drop)
 }
 
@@ -132,45 +131,87 @@ pub(crate) fn behind(conn: &mut Conn, topic: &str, consumer: &str) -> QueryResul
     Ok(reached.into_iter().filter_map(behind).collect())
 }
 
-/// Events behind `after` that are open, in the order of their ids, and that `consumer` has answered for good.
+/// What was answered for good and is open still.
+#[derive(Debug)]
+pub(in crate::outbox) struct Answered {
+    /// In the order of their ids.
+    pub(in crate::outbox) ids: Vec<EventId>,
+    /// Behind which event there may be more; `None` at the end.
+    pub(in crate::outbox) next: Option<EventId>,
+}
+
+/// Events behind `after` that are open, `limit` at the most, and that `consumer` has answered for good.
 ///
-/// An answer may be faster than the note of the send: what is not noted yet is found from the answers, which are few
-/// behind the oldest event that waits, where the backlog may be long.
+/// An answer may be faster than the note of the send: what is not noted yet is found from the answers behind the oldest
+/// event that waits, where the backlog may be long. One that is paused may have waited for weeks, and all that was settled
+/// since has answers: so `read` of them are looked at, and the next page goes on behind the last one.
 pub(in crate::outbox) fn answered_and_open(
     conn: &mut Conn,
     consumer: &str,
     after: EventId,
     limit: i64,
-) -> QueryResult<Vec<EventId>> {
+    read: i64,
+) -> QueryResult<Answered> {
     // The numbers in the order in which they stand, for SQLite's sake.
     let of = |table: &str, first: usize| {
         let (after, consumer, limit) = (first, first + 1, first + 2);
         format!(
-            "SELECT id FROM (SELECT o.id FROM {table} o WHERE o.id > ${after} AND EXISTS (\
-               SELECT 1 FROM outbox_answer a WHERE a.event_id = o.id AND a.consumer = ${consumer} AND a.outcome < 2) \
-             ORDER BY o.id LIMIT ${limit}) {table}"
+            "SELECT id, TRUE AS is_open, FALSE AS is_read FROM (\
+               SELECT o.id FROM {table} o WHERE o.id > ${after} AND EXISTS (\
+                 SELECT 1 FROM outbox_answer a WHERE a.event_id = o.id AND a.consumer = ${consumer} AND a.outcome < 2) \
+               ORDER BY o.id LIMIT ${limit}) {table}"
         )
     };
-    let unnoted = "SELECT id FROM (SELECT a.event_id AS id FROM outbox_answer a \
-                     WHERE a.event_id > $7 AND a.event_id >= (SELECT id FROM outbox_pending ORDER BY id LIMIT 1) \
-                       AND a.consumer = $8 AND a.outcome < 2 \
-                       AND EXISTS (SELECT 1 FROM outbox_pending p WHERE p.id = a.event_id) \
-                     ORDER BY a.event_id LIMIT $9) outbox_pending";
+    // Whose answers they are is asked of each event by itself: a page may end between the answers to one. Scalar subqueries
+    // leave the planner no choice, whatever it believes of the tables.
+    let unnoted = "SELECT id, (SELECT 1 FROM outbox_pending p WHERE p.id = page.id) IS NOT NULL \
+                     AND (SELECT 1 FROM outbox_answer a \
+                          WHERE a.event_id = page.id AND a.consumer = $7 AND a.outcome < 2) IS NOT NULL AS is_open, \
+                     TRUE AS is_read \
+                   FROM (SELECT a.event_id AS id FROM outbox_answer a WHERE a.event_id > $8 \
+                           AND a.event_id >= (SELECT id FROM outbox_pending ORDER BY id LIMIT 1) \
+                         ORDER BY a.event_id LIMIT $9) page";
     let (sent, failed) = (of("outbox_sent", 1), of("outbox_failed", 4));
+    // One statement: what is noted between two would be in neither.
     let sql = format!("{sent} UNION ALL {failed} UNION ALL {unnoted}");
-    let rows: Vec<IdRow> = on!(conn, c => sql_query(sql)
+    let rows: Vec<FoundRow> = on!(conn, c => sql_query(sql)
         .bind::<EventIdSql, _>(after)
         .bind::<Text, _>(consumer)
         .bind::<BigInt, _>(limit)
         .bind::<EventIdSql, _>(after)
         .bind::<Text, _>(consumer)
         .bind::<BigInt, _>(limit)
-        .bind::<EventIdSql, _>(after)
         .bind::<Text, _>(consumer)
-        .bind::<BigInt, _>(limit)
+        .bind::<EventIdSql, _>(after)
+        .bind::<BigInt, _>(read)
         .load(c))?;
-    let mut ids: Vec<EventId> = rows.into_iter().map(|row| row.id).collect();
+    Ok(page(&rows, amount(limit), amount(read)))
+}
+
+#[derive(QueryableByName)]
+struct FoundRow {
+    #[diesel(sql_type = EventIdSql)]
+    id: EventId,
+    #[diesel(sql_type = Bool)]
+    is_open: bool,
+    /// Whether it comes from the answers that were looked at.
+    #[diesel(sql_type = Bool)]
+    is_read: bool,
+}
+
+/// The first `limit` of what was found, as far as all is known: to the last answer, if there were `read`.
+fn page(rows: &[FoundRow], limit: usize, read: usize) -> Answered {
+    let looked_at = || rows.iter().filter(|row| row.is_read).map(|row| row.id);
+    let known = looked_at().max().filter(|_| looked_at().count() >= read);
+    let open = rows.iter().filter(|row| row.is_open).map(|row| row.id);
+    let mut ids: Vec<EventId> = open.filter(|id| known.is_none_or(|known| *id <= known)).collect();
     ids.sort_unstable();
-    ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(ids)
+    ids.dedup();
+    ids.truncate(limit);
+    let last = ids.last().copied().filter(|_| ids.len() >= limit);
+    Answered { ids, next: last.or(known) }
+}
+
+fn amount(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -227,6 +227,29 @@ async fn stale_statistics_make_no_statement_walk(fixture: OutboxFixture) {
         })
         .await;
     assert!(walked <= 20 * SENT, "{walked} rows to read {SENT}");
+    // One that has been paused for long, and the answers to all that was settled since.
+    fixture.by_hand(
+        "ALTER TABLE outbox_answer SET (autovacuum_enabled = false);
+         DELETE FROM outbox_pending; DELETE FROM outbox_failed; DELETE FROM outbox_sent",
+    );
+    let paused = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let mut settled = fixture.backlog(BACKLOG).await;
+    settled.sort_unstable();
+    fixture.by_hand(&format!(
+        "INSERT INTO outbox_answer (event_id, consumer, outcome, attempt, processed_us)
+           SELECT id, 'order-service', 0, 1, 0 FROM outbox_pending WHERE id <> '{paused}';
+         DELETE FROM outbox_pending WHERE id <> '{paused}'"
+    ));
+    let walked = fixture
+        .walked(move |conn| {
+            let (consumer, read) = ("order-service", i64::try_from(SENT).unwrap());
+            let found = store::answered_and_open(conn, consumer, EventId::NIL, 5, read)?;
+            assert_eq!((found.ids, found.next), (vec![], Some(settled[SENT - 1])));
+            Ok(())
+        })
+        .await;
+    assert!(walked <= 3 * SENT, "{walked} rows to look at {SENT} answers");
 }
 
 /// A connection keeps the plan of the page, which it may have made when there was nothing yet.
@@ -309,7 +332,7 @@ struct Walked {
 /// How many rows of events this transaction walked over.
 fn rows_walked(conn: &mut Conn) -> QueryResult<i64> {
     let sql = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint AS rows FROM pg_stat_xact_user_tables \
-               WHERE relname IN ('outbox_event', 'outbox_pending', 'outbox_sent', 'outbox_failed')";
+               WHERE relname IN ('outbox_event', 'outbox_pending', 'outbox_sent', 'outbox_failed', 'outbox_answer')";
     let walked: Walked = on!(conn, c => diesel::sql_query(sql).get_result(c))?;
     Ok(walked.rows)
 }

@@ -25,6 +25,8 @@ on_every_database!(OutboxFixture::new =>
     a_silence_is_that_of_one,
     who_is_retired_holds_nothing_up,
     an_answer_that_overtook_the_note_of_its_send_is_let_off,
+    an_old_event_that_waits_hides_nobody_behind_it,
+    short_pages_find_all_that_was_answered,
     the_last_required_one_can_not_go,
     what_nobody_else_was_asked_about_waits_for_the_others,
     the_settings_are_registered_once,
@@ -343,6 +345,73 @@ async fn an_answer_that_overtook_the_note_of_its_send_is_let_off(fixture: Outbox
     assert_eq!(fixture.let_off_all().await, 1);
     assert_eq!(fixture.status_of(early).await, Status::Processed);
     assert_eq!(fixture.status_of(unsent).await, Status::Pending);
+}
+
+/// More answers lie between the two than a step looks at.
+async fn an_old_event_that_waits_hides_nobody_behind_it(fixture: OutboxFixture) {
+    const SETTLED: i32 = 2_500;
+    fixture.register(SEARCH, Role::Required).await;
+    let old = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let settled: Vec<AnswerRow> = (0..SETTLED)
+        .map(|_| AnswerRow {
+            event_id: fixture.env.event_id(),
+            consumer: FIRST.to_owned(),
+            outcome: Said::Success,
+            attempt: 1,
+            failures: 0,
+            detail: None,
+            error: None,
+            version: None,
+            result: None,
+            processed_us: START,
+        })
+        .collect();
+    fixture.run(move |conn| store::save_answers(conn, &settled)).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let early = fixture.append(SNAPSHOT, "B", 1).await;
+    fixture.settle(vec![fixture.ack_of(FIRST, early, 1, Verdict::Success)]).await;
+    fixture.retire(SEARCH).await.unwrap();
+    assert_eq!(fixture.let_off_all().await, 1);
+    assert_eq!(fixture.status_of(early).await, Status::Processed);
+    assert_eq!(fixture.status_of(old).await, Status::Pending);
+}
+
+/// Whichever table an event lies in, and wherever a page ends: also between the answers of two to one event.
+async fn short_pages_find_all_that_was_answered(fixture: OutboxFixture) {
+    fixture.register(SEARCH, Role::Required).await;
+    fixture.append(SNAPSHOT, "unanswered", 1).await;
+    let mut answered = Vec::new();
+    for n in 0..16 {
+        fixture.clock.advance(Duration::from_millis(1));
+        let id = fixture.append(SNAPSHOT, &format!("K{n}"), 1).await;
+        let first = fixture.ack_of(FIRST, id, 1, Verdict::Success);
+        let of_search = |outcome| fixture.ack_of(SEARCH, id, 1, outcome);
+        if n % 4 < 3 {
+            fixture.send(id, 1, 0).await;
+        }
+        let acks = match n % 4 {
+            0 => vec![first, of_search(Verdict::Success)],
+            2 => vec![first, of_search(Verdict::Failed)],
+            _ => vec![first],
+        };
+        fixture.settle(acks).await;
+        if n % 4 > 0 {
+            answered.push(id);
+        }
+    }
+    for (limit, read) in [(1, 1), (2, 1), (1, 3), (3, 2), (100, 100)] {
+        let (mut found, mut next) = (Vec::new(), Some(EventId::NIL));
+        while let Some(after) = next {
+            let page = fixture
+                .run(move |conn| store::answered_and_open(conn, FIRST, after, limit, read))
+                .await;
+            assert!(page.next.is_none_or(|next| next > after), "it goes on");
+            found.extend(page.ids);
+            next = page.next;
+        }
+        assert_eq!(found, answered, "{limit} of {read}");
+    }
 }
 
 async fn the_last_required_one_can_not_go(fixture: OutboxFixture) {
