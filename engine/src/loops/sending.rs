@@ -25,6 +25,9 @@ const RELAY_STUCK: Duration = Duration::from_secs(60);
 /// How long the last sends may take when the service stops.
 const RELAY_ENDS_IN: Duration = Duration::from_secs(2);
 
+/// Steps in which a consumer is let off between two looks for what is overdue.
+const LET_OFF_STEPS: usize = 20;
+
 const SENT_AGAIN: &str = "events are sent again";
 
 /// Why events stay PENDING: told once, whoever meets it.
@@ -209,8 +212,8 @@ impl Engine {
         run_when_notified("the overdue monitor", &self.env, &due, &stop, || async {
             relay.forget_topology();
             // One instance watches: whoever holds the first shard.
-            if lock(&held).is_first() {
-                self.let_off_all(&let_off).await?;
+            let is_watching = lock(&held).is_first();
+            if is_watching {
                 let outcome = monitor.run_once(&relay).await?;
                 if outcome.overdue + outcome.silent > 0 {
                     tracing::info!(?outcome, "events are overdue or partitions silent");
@@ -219,24 +222,39 @@ impl Engine {
                 self.tell_unsent(&hindrance).await?;
             }
             self.outbox.wake_after(&appends);
-            Ok::<_, DbError>(Next::Wait)
+            let is_more = is_watching && self.let_off_some(&let_off).await;
+            Ok::<_, DbError>(if is_more { Next::Again } else { Next::Wait })
         })
         .await;
     }
 }
 
 impl Engine {
-    /// Settles what waits for a consumer alone that is asked no more.
-    async fn let_off_all(&self, let_off: &LetOff) -> Result<(), DbError> {
-        loop {
+    /// Settles some of what waits for a consumer alone that is asked no more; returns whether there may be more.
+    ///
+    /// Neither its failure nor its length keeps anybody from being told what is overdue.
+    async fn let_off_some(&self, let_off: &LetOff) -> bool {
+        for _ in 0..LET_OFF_STEPS {
             let generation = self.in_flight.generation();
-            let Some(done) = let_off.run_once().await? else { return Ok(()) };
-            self.in_flight.settled(generation, &done.released);
-            tracing::info!(
-                events = done.settled.len(),
-                "settled without a consumer that is asked no more"
-            );
+            match let_off.run_once().await {
+                Ok(Some(done)) => {
+                    self.in_flight.settled(generation, &done.released);
+                    if !done.settled.is_empty() {
+                        tracing::info!(
+                            events = done.settled.len(),
+                            "settled without a consumer that is asked no more"
+                        );
+                        self.outbox.wake_here();
+                    }
+                }
+                Ok(None) => return false,
+                Err(error) => {
+                    tracing::warn!(%error, "a consumer that is asked no more is let off later");
+                    return false;
+                }
+            }
         }
+        true
     }
 }
 
