@@ -228,7 +228,7 @@ pub struct OutboxSettings {
     pub sweep_cron: String,
     /// Whether a commit wakes the relays of other instances at once (PostgreSQL); else they wait for `sweep_cron`.
     pub notify: bool,
-    /// When overdue events, silent partitions and old rows are looked for, as cron with seconds.
+    /// When overdue events and silent partitions are looked for, as cron with seconds.
     pub watch_cron: String,
     /// How long PROCESSED events are kept.
     #[serde(with = "crate::duration")]
@@ -302,6 +302,8 @@ impl VerifySettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetentionSettings {
+    /// When old rows are looked for, as cron with seconds.
+    pub cron: String,
     /// EXHAUSTED events that a person or a newer version resolved.
     #[serde(with = "crate::duration")]
     pub resolved_events: Duration,

@@ -115,7 +115,7 @@ impl Loops {
         timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;
         timers.every(&settings.outbox.sweep_cron, bulk.notify()).await?;
         timers.every(&settings.alerts.cron, alerts.notify()).await?;
-        timers.every("0 * * * * *", &self.retention_wakeup).await?;
+        timers.every(&settings.retention.cron, &self.retention_wakeup).await?;
         if let Some(restorer) = restorer {
             timers.every(&settings.outbox.watch_cron, &restorer.woken).await?;
         }
