@@ -52,11 +52,23 @@ impl<'a> Backlogs<'a> {
 
     /// Ends the pause, and measures until all events of the backlog behind `after` are PROCESSED.
     pub(super) fn work_off(&mut self, events: usize, after: EventId) -> Result<Round> {
+        self.work_off_seen(events, after, |_| Ok(())).map(|(round, _)| round)
+    }
+
+    /// The same, and what `see` sees just before the pause ends, and once all is PROCESSED.
+    pub(super) fn work_off_seen<T>(
+        &mut self,
+        events: usize,
+        after: EventId,
+        see: impl Fn(&mut Pair) -> Result<T>,
+    ) -> Result<(Round, [T; 2])> {
+        let at_first = see(&mut self.pair)?;
         let before = self.pair.used()?;
         let processed = self.process(events);
         let ended = Env::system().now();
         self.pair.with_logs(processed)?;
         let used = self.pair.used_since(&before)?;
+        let at_last = see(&mut self.pair)?;
         let passages = passages(&mut self.pair.of_owner, after)?;
         ensure!(
             passages.len() == events,
@@ -66,13 +78,14 @@ impl<'a> Backlogs<'a> {
         let first = passages.iter().filter_map(|passage| passage.sent()).min();
         let took = ended.since(first.context("no event was sent")?).as_secs_f64();
         let took_ms: Vec<f64> = passages.into_iter().filter_map(Passage::took_ms).collect();
-        Ok(Round {
+        let round = Round {
             rate_per_s: Some(events as f64 / took),
             p50_ms: Some(quantile(took_ms.clone(), 0.5)),
             p99_ms: Some(quantile(took_ms, 0.99)),
             used,
             ..Round::default()
-        })
+        };
+        Ok((round, [at_first, at_last]))
     }
 
     /// Ends the pause and waits until all is PROCESSED.

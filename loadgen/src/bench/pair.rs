@@ -110,11 +110,24 @@ impl<'a> Pair<'a> {
         options: &Options,
         relay: Relay,
     ) -> Result<Self> {
+        Self::start_told(programs, server, broker, options, relay, Vec::new())
+    }
+
+    /// The same, with what order-service is told beside its topics.
+    pub(super) fn start_told(
+        programs: &'a Programs,
+        server: &'a Server,
+        broker: &'a Broker,
+        options: &Options,
+        relay: Relay,
+        told: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
         // The services make their tables themselves.
         let (database, copies) =
             (server.of_service.make_with(&[])?, server.of_copy.make_with(&[])?);
         let (topics, brokers) = (broker.topics(1)?, broker.brokers());
-        let copy = Service::start_with(&programs.copy, &copies.url(), &brokers, &topics.of_copy())?;
+        let settings: Vec<_> = topics.of_copy().into_iter().chain(told).collect();
+        let copy = Service::start_with(&programs.copy, &copies.url(), &brokers, &settings)?;
         let (of_owner, of_copy) = (database.connect()?, copies.connect()?);
         let products = options.products;
         let mut pair = Self {

@@ -12,7 +12,6 @@ use common::env::Env;
 use common::ids::EventId;
 use common::on;
 use common::schema::{inbox, outbox_settled};
-use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::backlogs::Backlogs;
@@ -34,7 +33,7 @@ use crate::report::quantile;
 /// For each number of --rows, both services get databases of their own with so many settled events: in product-service's
 /// outbox with their payloads, and in order-service's inbox. Then backlogs go through the whole loop as in bench loop. Before
 /// each, as many events are added as it has that are older than the services keep them, and while it is worked off, both
-/// services' retention removes those: as many rows go as come.
+/// services' retention removes those: as many rows go as come. Where it removes none meanwhile, the benchmark fails.
 ///
 /// After each backlog, pages of 100 events are read over HTTP, one after the other, 50 times each: the newest events, the
 /// newest PROCESSED ones, those of one key, and those from the middle of all rows on.
@@ -141,7 +140,8 @@ pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
         // Each with topics that nobody has written to.
         let broker = Broker::start(options.broker)?;
         let first = *options.relays().first().context("there is no --relay")?;
-        let pair = Pair::start(&programs, &server, &broker, options, first)?;
+        let told = vec![retention_each_second()];
+        let pair = Pair::start_told(&programs, &server, &broker, options, first, told)?;
         let mut bench = RowsBench {
             backlogs: Backlogs::of(pair, options),
             rows,
@@ -190,24 +190,14 @@ impl RowsBench<'_> {
         Ok(())
     }
 
-    /// Settled events, on both sides: `count` of them, the last one made at `newest`.
+    /// Settled events: `count` of them, the last one made at `newest`. They are there on both sides at once.
     fn settled(&mut self, count: usize, newest: Timestamp) -> Result<()> {
         let Pair { of_owner, of_copy, .. } = &mut self.backlogs.pair;
-        let made = made(of_owner, i64::try_from(count)?, newest.micros());
-        let (name, payload) = (SNAPSHOT.name, make_payload(PAYLOAD));
-        of_owner.batch_execute(&format!(
-            "{made} INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us) \
-             SELECT id, 0, '{name}', 'PAST-' || (n % {KEYS}), 1, n, '{payload}', at_us FROM made"
-        ))?;
-        of_owner.batch_execute(&format!(
-            "{made} INSERT INTO outbox_settled \
-               (id, outcome, detail, attempt, partition, sent_us, settled_us, processed_us, version, consumer) \
-             SELECT id, 0, 'applied', 1, n % 4, at_us + 400, at_us + 900, at_us + 700, n, 'order-service' FROM made"
-        ))?;
-        of_copy.batch_execute(&format!(
-            "{made} INSERT INTO inbox (event_id, outcome, detail, version, event_type, key, processed_us) \
-             SELECT id, 0, 'applied', n, '{name}', 'PAST-' || (n % {KEYS}), at_us + 700 FROM made"
-        ))?;
+        let count = i64::try_from(count)?;
+        of_owner.transaction(|owner| {
+            settle_at_owner(owner, count, newest)?;
+            of_copy.transaction(|copy| apply_at_copy(copy, count, newest))
+        })?;
         Ok(())
     }
 
@@ -233,27 +223,25 @@ impl RowsBench<'_> {
 
     /// A backlog, beside which retention removes as many old rows.
     fn work_off(&mut self, relay: Relay) -> Result<Round> {
-        let settings = vec![
-            // Pages are read without signing in.
-            ("STOCKLOOP__ACCESS__OPEN", "true".to_owned()),
-            // Retention begins with the backlog, not up to five seconds later.
-            ("STOCKLOOP__OUTBOX__WATCH_CRON", "* * * * * *".to_owned()),
-        ];
+        // Pages are read without signing in.
+        let open = ("STOCKLOOP__ACCESS__OPEN", "true".to_owned());
+        let settings = vec![open, retention_each_second()];
         self.backlogs.run(&Running { settings, ..Running::with(relay) })?;
         let (events, now) = (self.events, Env::system().now());
+        let kept = EventId::first_at(now.before(KEPT));
         let after = self.backlogs.pile_up(events)?;
         self.settled(events, now.before(OLD))?;
-        let round = self.backlogs.work_off(events, after)?;
-        let gone = self.wait_until_gone(EventId::first_at(now.before(KEPT)));
+        let (round, seen) = self.backlogs.work_off_seen(events, after, |pair| old(pair, kept))?;
+        self.backlogs.pair.with_logs(ensure_removed(seen))?;
+        let gone = self.wait_until_gone(kept);
         self.backlogs.pair.with_logs(gone)?;
         Ok(round)
     }
 
     /// Waits until nothing is left on either side that was made before `kept`.
     fn wait_until_gone(&mut self, kept: EventId) -> Result<()> {
-        let Pair { of_owner, of_copy, .. } = &mut self.backlogs.pair;
         let began = Instant::now();
-        while settled_before(of_owner, kept)? || applied_before(of_copy, kept)? {
+        while old(&mut self.backlogs.pair, kept)? != [0, 0] {
             ensure!(
                 began.elapsed() < GONE_IN,
                 "old rows are there after {GONE_IN:?}: does retention run?"
@@ -297,12 +285,67 @@ async fn read_often(client: &mut Client, path: &str) -> Result<Round> {
     })
 }
 
-fn settled_before(conn: &mut Conn, id: EventId) -> QueryResult<bool> {
-    let old = outbox_settled::table.filter(outbox_settled::id.lt(id)).select(outbox_settled::id);
-    on!(conn, c => diesel::select(exists(old)).get_result(c))
+/// Both services look for old rows each second: so they begin with the backlog, which the relay finds as late.
+fn retention_each_second() -> (&'static str, String) {
+    ("STOCKLOOP__RETENTION__CRON", "* * * * * *".to_owned())
 }
 
-fn applied_before(conn: &mut Conn, id: EventId) -> QueryResult<bool> {
-    let old = inbox::table.filter(inbox::event_id.lt(id)).select(inbox::event_id);
-    on!(conn, c => diesel::select(exists(old)).get_result(c))
+fn settle_at_owner(conn: &mut Conn, count: i64, newest: Timestamp) -> QueryResult<()> {
+    let made = made(conn, count, newest.micros());
+    let (name, payload) = (SNAPSHOT.name, make_payload(PAYLOAD));
+    conn.batch_execute(&format!(
+        "{made} INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us) \
+         SELECT id, 0, '{name}', 'PAST-' || (n % {KEYS}), 1, n, '{payload}', at_us FROM made"
+    ))?;
+    conn.batch_execute(&format!(
+        "{made} INSERT INTO outbox_settled \
+           (id, outcome, detail, attempt, partition, sent_us, settled_us, processed_us, version, consumer) \
+         SELECT id, 0, 'applied', 1, n % 4, at_us + 400, at_us + 900, at_us + 700, n, 'order-service' FROM made"
+    ))
+}
+
+fn apply_at_copy(conn: &mut Conn, count: i64, newest: Timestamp) -> QueryResult<()> {
+    let (made, name) = (made(conn, count, newest.micros()), SNAPSHOT.name);
+    conn.batch_execute(&format!(
+        "{made} INSERT INTO inbox (event_id, outcome, detail, version, event_type, key, processed_us) \
+         SELECT id, 0, 'applied', n, '{name}', 'PAST-' || (n % {KEYS}), at_us + 700 FROM made"
+    ))
+}
+
+/// How many rows there are at product-service and at order-service that were made before `kept`.
+fn old(pair: &mut Pair, kept: EventId) -> Result<[i64; 2]> {
+    let settled = outbox_settled::table.filter(outbox_settled::id.lt(kept)).count();
+    let applied = inbox::table.filter(inbox::event_id.lt(kept)).count();
+    let (of_owner, of_copy) = (&mut pair.of_owner, &mut pair.of_copy);
+    let settled: i64 = on!(of_owner, c => settled.get_result(c))?;
+    let applied: i64 = on!(of_copy, c => applied.get_result(c))?;
+    Ok([settled, applied])
+}
+
+/// Fails unless both sides had fewer old rows in the end than at first.
+fn ensure_removed([first, last]: [[i64; 2]; 2]) -> Result<()> {
+    let each = ["product-service", "order-service"].into_iter().zip(first.into_iter().zip(last));
+    for (service, (first, last)) in each {
+        ensure!(
+            last < first,
+            "{service} removed none of {first} old rows while the backlog was worked off: the figures are without retention; try more --events"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_without_retention_on_either_side_fails() {
+        ensure_removed([[9, 9], [8, 0]]).unwrap();
+        for (last, service) in [([9, 0], "product-service"), ([0, 9], "order-service")] {
+            let error = ensure_removed([[9, 9], last]).unwrap_err().to_string();
+            assert!(error.starts_with(service), "{error}");
+        }
+        ensure_removed([[0, 9], [0, 8]]).unwrap_err();
+    }
 }
