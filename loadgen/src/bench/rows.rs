@@ -51,7 +51,7 @@ use crate::report::quantile;
   stockloop-loadgen bench rows --rows 10000,1000000,10000000 --relay table
   stockloop-loadgen bench rows --broker kafka --json rows.json")]
 pub(super) struct Arguments {
-    /// Settled events in the tables, the fewest first [default: 10000 and 1000000, with --quick 10000 and 100000]
+    /// Settled events in the tables, measured from the fewest on [default: 10000 and 1000000, with --quick 10000 and 100000]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     rows: Vec<u32>,
     /// Events of each backlog [default: 20000, with --quick 10000]
@@ -71,7 +71,10 @@ impl Arguments {
     }
 
     fn rows(&self) -> Vec<usize> {
-        let rows: Vec<usize> = self.rows.iter().map(|rows| *rows as usize).collect();
+        let mut rows: Vec<usize> = self.rows.iter().map(|rows| *rows as usize).collect();
+        // The first one is what the others are compared with.
+        rows.sort_unstable();
+        rows.dedup();
         match (rows.is_empty(), self.options.quick) {
             (false, _) => rows,
             (true, true) => vec![10_000, 100_000],
@@ -337,7 +340,23 @@ fn ensure_removed([first, last]: [[i64; 2]; 2]) -> Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_fewest_rows_come_first() {
+        let rows = |rows| Command::parse_from(["rows", "--rows", rows]).arguments.rows();
+        assert_eq!(rows("1000000,10000,50000,10000"), [10_000, 50_000, 1_000_000]);
+        let quick = Command::parse_from(["rows", "--quick"]).arguments.rows();
+        assert_eq!(quick, [10_000, 100_000]);
+    }
 
     #[test]
     fn a_round_without_retention_on_either_side_fails() {
