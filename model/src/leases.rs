@@ -164,8 +164,9 @@ impl Model for Leases {
             Property::<Self>::always("one relay may send", |model, state| {
                 state.holders.iter().filter(|holder| model.may_send(holder)).count() <= 1
             }),
+            // The two are alike, so what holds for one holds for the other.
             Property::<Self>::can_still(
-                "each may still send",
+                "the first one may still send",
                 |_, _| true,
                 |model, state| state.holders.first().is_some_and(|holder| model.may_send(holder)),
             ),
