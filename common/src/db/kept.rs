@@ -6,8 +6,9 @@ use diesel::{PgConnection, QueryResult, RunQueryDsl};
 
 /// A query whose text is the same each time.
 ///
-/// Its plan is kept with it, and outlives the sizes for which it was made: so it is for queries that have one way to go,
-/// however large their tables are, and always run with the same settings ([`super::Conn::plan_by_index`]).
+/// Its plan is kept with it, and outlives the sizes and the settings for which it was made. So it is for queries of two
+/// kinds: those that always run with [`super::Conn::plan_by_index`], and have one way to go then, however large their tables
+/// are; and those that read no more than a small table, for which any way will do.
 pub struct Kept<Q>(Q);
 
 impl<Q> Kept<Q> {
