@@ -113,5 +113,6 @@ fn record(message: Message, offset: u16) -> Record {
         key: Some(message.key.into_bytes()),
         headers: headers.map(|(name, value)| (name.to_owned(), value.into_bytes())).collect(),
         payload: Some(message.payload),
+        assignment: 0,
     }
 }

@@ -76,6 +76,8 @@ async fn a_log_that_breaks_loses_nothing() {
     system.product.execute("DROP PUBLICATION stockloop_outbox").await;
     load.reached(1_500).await;
     system.product.kill9();
+    // The server ends its reader a little later.
+    wait_until(&system.product, "readers", READ, 0).await;
     system
         .product
         .execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")

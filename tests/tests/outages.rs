@@ -141,10 +141,11 @@ async fn an_instance_freezes_in_a_transaction() {
     system.stop().await;
 }
 
-/// The server process of the transaction that has written, and waits for a table.
+/// The server process of the transaction that has written and waits to append its event; not one that takes old ones away.
 async fn session_that_waits(service: &TestService) -> i64 {
     let waits = "SELECT coalesce(max(pid), 0)::bigint AS n FROM pg_stat_activity \
-        WHERE datname = current_database() AND backend_xid IS NOT NULL AND wait_event = 'relation'";
+        WHERE datname = current_database() AND backend_xid IS NOT NULL AND wait_event = 'relation' \
+          AND query LIKE '%INSERT INTO outbox_event%'";
     eventually("a change that waits", DEADLINE, async || match service.count(waits).await {
         0 => Err(()),
         pid => Ok(pid),
