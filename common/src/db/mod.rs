@@ -218,9 +218,7 @@ impl Conn {
 
     fn begin_outermost(&mut self, pooler: Pooler) -> QueryResult<()> {
         match (&mut *self, pooler) {
-            (Self::Pg(c), Pooler::Transaction) => {
-                begin_with(c, pooler::BEGIN)
-            }
+            (Self::Pg(c), Pooler::Transaction) => begin_with(c, pooler::BEGIN),
             _ => self.begin(),
         }
     }
