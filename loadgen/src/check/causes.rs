@@ -12,10 +12,12 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
+use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, as_key};
 use super::report::Report;
+use super::suspects::Suspects;
 
 /// An adjustment, and whether an event tells of its version.
 #[derive(Debug, QueryableByName)]
@@ -58,28 +60,45 @@ struct DeductionRow {
 }
 
 /// Looks at all adjustments and deductions.
-pub(super) fn check(reader: &mut Reader, kept: &Kept, report: &mut Report) -> Result<()> {
-    let from = kept.product_events;
+pub(super) fn check(
+    product: &mut Reader,
+    order: &mut Reader,
+    (terms, kept): (&Terms, &Kept),
+    report: &mut Report,
+) -> Result<()> {
+    let (from, mut suspects) = (kept.product_events, Suspects::default());
     let take = |rows: Vec<AdjustmentRow>| {
-        for row in rows.iter().filter(|row| !row.told && row.at_us > from) {
-            let expected = format!("an event of version {}, by {} pieces", row.version, row.delta);
-            let subject = format!("{} (adjustment {})", row.sku, row.seq);
-            let kind = Kind::AdjustmentWithoutChange;
-            report.tell(Finding::new(kind, Side::Product, subject, expected, "none"));
-        }
-        Ok(rows.last().map(|row| row.seq))
+        let next = rows.last().map(|row| row.seq);
+        let seems_wrong = |row: &AdjustmentRow| judge_adjustment(row, from).is_some();
+        rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
+        Ok(next)
     };
-    let rows = reader.walk("adjustments", i64::MIN, adjustments, take)?;
+    let rows = product.walk("adjustments", i64::MIN, adjustments, take)?;
     report.looked(Invariant::I7, Side::Product, "adjustments, by their changes", rows);
+    let (what, now) = ((Invariant::I7, "adjustments"), || Kept::read(product, order, terms));
+    suspects.tell(what, report, now, |row, kept| judge_adjustment(row, kept.product_events))?;
 
+    let mut suspects = Suspects::default();
     let take = |rows: Vec<DeductionRow>| {
-        rows.iter().for_each(|row| report.tell_all(judge(row, from)));
-        Ok(rows.last().map(|row| (row.order_id, row.sku.clone())))
+        let next = rows.last().map(|row| (row.order_id, row.sku.clone()));
+        let seems_wrong = |row: &DeductionRow| judge(row, from).is_some();
+        rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
+        Ok(next)
     };
     let begin = (EventId::NIL, String::new());
-    let rows = reader.walk("deductions", begin, deductions, take)?;
+    let rows = product.walk("deductions", begin, deductions, take)?;
     report.looked(Invariant::I7, Side::Product, "deductions, by their changes", rows);
-    Ok(())
+    let (what, now) = ((Invariant::I7, "deductions"), || Kept::read(product, order, terms));
+    suspects.tell(what, report, now, |row, kept| judge(row, kept.product_events))
+}
+
+fn judge_adjustment(row: &AdjustmentRow, kept_from: Timestamp) -> Option<Finding> {
+    if row.told || row.at_us <= kept_from {
+        return None;
+    }
+    let expected = format!("an event of version {}, by {} pieces", row.version, row.delta);
+    let subject = format!("{} (adjustment {})", row.sku, row.seq);
+    Some(Finding::new(Kind::AdjustmentWithoutChange, Side::Product, subject, expected, "none"))
 }
 
 fn judge(row: &DeductionRow, kept_from: Timestamp) -> Option<Finding> {

@@ -15,17 +15,17 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, SmallInt, Text};
 
+use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, maybe_number, of_ids};
 use super::report::Report;
+use super::suspects::Suspects;
 
 /// One direction of the loop.
 pub(super) struct Way<'a> {
     /// What the receiver calls itself in its answers.
     pub(super) consumer: &'a str,
-    /// From when on all events of the sender are there.
-    pub(super) kept_from: Timestamp,
 }
 
 /// An event that is PROCESSED at its sender.
@@ -72,11 +72,11 @@ pub(super) fn check(
     sender: &mut Reader,
     receiver: &mut Reader,
     way: &Way<'_>,
-    kept: &Kept,
+    (terms, kept): (&Terms, &Kept),
     report: &mut Report,
 ) -> Result<()> {
     check_settled(sender, receiver, way, kept, report)?;
-    check_inbox(sender, receiver, way, kept, report)
+    check_inbox(sender, receiver, (terms, kept), report)
 }
 
 fn check_settled(
@@ -147,27 +147,39 @@ fn judge(
 fn check_inbox(
     sender: &mut Reader,
     receiver: &mut Reader,
-    way: &Way<'_>,
-    kept: &Kept,
+    (terms, kept): (&Terms, &Kept),
     report: &mut Report,
 ) -> Result<()> {
-    let side = receiver.side;
+    let (from, to, mut suspects) = (sender.side, receiver.side, Suspects::default());
     let take = |rows: Vec<InboxRow>| {
+        let next = rows.last().map(|row| row.event_id);
         let ids: Vec<EventId> = rows.iter().map(|row| row.event_id).collect();
         let sent = sender.page(|conn| sent(conn, &ids))?;
-        for row in &rows {
-            let young = row.event_id.made_at() > way.kept_from && row.processed_us > way.kept_from;
-            if !sent.contains_key(&row.event_id) && young && !kept.may_be_lost(row.processed_us) {
-                let found = format!("it was applied at {} (key {})", row.processed_us, row.key);
-                let expected = "its sender has it";
-                report.tell(Finding::new(Kind::EffectUnknown, side, row.event_id, expected, found));
-            }
-        }
-        Ok(rows.last().map(|row| row.event_id))
+        let unknown = rows.into_iter().filter(|row| !sent.contains_key(&row.event_id));
+        unknown.filter(|row| is_missed(row, from, kept)).for_each(|row| suspects.add(row));
+        Ok(next)
     };
     let rows = receiver.walk("the inbox", EventId::NIL, inbox, take)?;
-    report.looked(Invariant::I2, side, "the inbox, by the other's events", rows);
-    Ok(())
+    report.looked(Invariant::I2, to, "the inbox, by the other's events", rows);
+    let what = (Invariant::I2, "applied events");
+    suspects.tell(
+        what,
+        report,
+        || Kept::read(sender, receiver, terms),
+        |row, kept| {
+            let found = format!("it was applied at {} (key {})", row.processed_us, row.key);
+            let finding =
+                || Finding::new(Kind::EffectUnknown, to, row.event_id, "its sender has it", found);
+            is_missed(row, from, kept).then(finding)
+        },
+    )
+}
+
+/// Whether the event of a row would be there, if its `sender` had ever had it.
+fn is_missed(row: &InboxRow, sender: Side, kept: &Kept) -> bool {
+    let kept_from = kept.events_of(sender);
+    let is_young = row.event_id.made_at() > kept_from && row.processed_us > kept_from;
+    is_young && !kept.may_be_lost(row.processed_us)
 }
 
 fn settled(conn: &mut Conn, after: &EventId) -> QueryResult<Vec<SettledRow>> {

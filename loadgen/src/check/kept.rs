@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use common::clock::Timestamp;
+use common::clock::{Clock, SystemClock, Timestamp};
 use common::db::Conn;
 use common::on;
 use diesel::prelude::*;
@@ -11,6 +11,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable};
 
 use super::Terms;
+use super::finding::Side;
 use super::reader::{Reader, maybe_number};
 
 /// No retention may be set much shorter than a day.
@@ -46,8 +47,11 @@ pub(super) struct Restored {
 }
 
 impl Kept {
-    /// What both databases say of it.
-    pub(super) fn read(product: &mut Reader, order: &mut Reader, terms: &Terms) -> Result<Self> {
+    /// What both databases, in whatever order, say of it now. What is kept gets less with time, so this is asked again
+    /// before anything is missed.
+    pub(super) fn read(one: &mut Reader, other: &mut Reader, terms: &Terms) -> Result<Self> {
+        let (product, order) = if one.side == Side::Product { (one, other) } else { (other, one) };
+        let kept_from = |oldest| terms.kept_from(SystemClock.now(), oldest);
         let mut restored = product.page(restorations)?;
         restored.extend(order.page(restorations)?);
         let oldest_adjustment = "SELECT at_us AS number FROM adjustment ORDER BY seq LIMIT 1";
@@ -56,17 +60,24 @@ impl Kept {
              WHERE status IN ('CONFIRMED', 'REJECTED', 'CANCELLED') ORDER BY changed_us LIMIT 1";
         let forgotten = "SELECT up_to AS number FROM forgotten WHERE what = 'orders'";
         Ok(Self {
-            product_events: terms.kept_from(product.page(events)?),
-            order_events: terms.kept_from(order.page(events)?),
-            adjustments: terms
-                .kept_from(product.page(|conn| maybe_number(conn, oldest_adjustment))?),
-            orders: terms.kept_from(order.page(|conn| maybe_number(conn, oldest_order))?),
+            product_events: kept_from(product.page(events)?),
+            order_events: kept_from(order.page(events)?),
+            adjustments: kept_from(product.page(|conn| maybe_number(conn, oldest_adjustment))?),
+            orders: kept_from(order.page(|conn| maybe_number(conn, oldest_order))?),
             // How far these went is noted.
             records: product
                 .page(|conn| maybe_number(conn, forgotten))?
                 .map_or(Timestamp::from_micros(i64::MIN), Timestamp::from_micros),
             restored,
         })
+    }
+
+    /// From when on all events of a service are there.
+    pub(super) const fn events_of(&self, side: Side) -> Timestamp {
+        match side {
+            Side::Product => self.product_events,
+            Side::Order => self.order_events,
+        }
     }
 
     /// Whether what happened at `moment` may be missing because a database came back from a backup.
@@ -79,11 +90,11 @@ impl Kept {
 }
 
 impl Terms {
-    /// The moment from which on all is there: what the caller says, or what an `oldest` row that is kept proves. Old ones go
-    /// in the order of time, so nothing that is younger than one that is there has gone.
-    fn kept_from(&self, oldest: Option<i64>) -> Timestamp {
-        let proven = oldest.map_or(self.now, Timestamp::from_micros).min(self.now.before(YOUNG));
-        self.kept.map_or(proven, |kept| self.now.before(kept))
+    /// The moment from which on all is there `now`: what the caller says, or what an `oldest` row that is kept proves. Old
+    /// ones go in the order of time, so nothing that is younger than one that is there has gone.
+    fn kept_from(&self, now: Timestamp, oldest: Option<i64>) -> Timestamp {
+        let proven = oldest.map_or(now, Timestamp::from_micros).min(now.before(YOUNG));
+        self.kept.map_or(proven, |kept| now.before(kept))
     }
 }
 
@@ -103,22 +114,41 @@ fn restorations(conn: &mut Conn) -> QueryResult<Vec<Restored>> {
 }
 
 #[cfg(test)]
+impl Kept {
+    /// Everything of `moment` and later is there.
+    pub(super) const fn from_all(moment: Timestamp) -> Self {
+        Self {
+            product_events: moment,
+            order_events: moment,
+            adjustments: moment,
+            records: moment,
+            orders: moment,
+            restored: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     const DAY: i64 = 86_400_000_000;
 
-    fn terms(kept: Option<Duration>) -> Terms {
-        Terms { now: Timestamp::from_micros(100 * DAY), kept, ..Terms::default() }
+    /// What is kept at the end of a day, if the caller says so much and there is such an oldest row.
+    fn kept_from(day: i64, kept: Option<Duration>, oldest: Option<i64>) -> Timestamp {
+        let terms = Terms { kept, ..Terms::default() };
+        terms.kept_from(Timestamp::from_micros(day * DAY), oldest)
     }
 
     #[test]
     fn what_is_young_is_there_and_the_caller_knows_better() {
         let young = Timestamp::from_micros(100 * DAY - DAY / 2);
-        assert_eq!(terms(None).kept_from(None), young);
-        assert_eq!(terms(None).kept_from(Some(100 * DAY - 1)), young);
-        assert_eq!(terms(None).kept_from(Some(7 * DAY)), Timestamp::from_micros(7 * DAY));
-        let week = Duration::from_secs(7 * 86_400);
-        assert_eq!(terms(Some(week)).kept_from(Some(1)), Timestamp::from_micros(93 * DAY));
+        assert_eq!(kept_from(100, None, None), young);
+        assert_eq!(kept_from(100, None, Some(100 * DAY - 1)), young);
+        assert_eq!(kept_from(100, None, Some(7 * DAY)), Timestamp::from_micros(7 * DAY));
+        let week = Some(Duration::from_secs(7 * 86_400));
+        assert_eq!(kept_from(100, week, Some(1)), Timestamp::from_micros(93 * DAY));
+        // It moves on with the clock.
+        assert_eq!(kept_from(101, week, Some(1)), Timestamp::from_micros(94 * DAY));
     }
 }

@@ -3,7 +3,8 @@
 //! It asks no service anything and shares no code with what it judges but the contract in `common`. Each invariant has a
 //! file with a pure function over rows, which says what is wrong with them: [`arrival`] (I1), [`effects`] (I2), [`copy`] and
 //! [`source`] (I3), [`transitions`] and [`places`] (I4), [`alerts`] and [`mails`] (I5), [`stock`], [`causes`] and
-//! [`orders`] (I7). [`reader`] reads pages, [`kept`] knows what may be gone, and [`report`] tells what was found.
+//! [`orders`] (I7). [`reader`] reads pages, [`kept`] knows what may be gone, [`suspects`] are judged again before they are told,
+//! and [`report`] tells what was found.
 
 mod alerts;
 mod arrival;
@@ -19,6 +20,7 @@ mod reader;
 mod report;
 mod source;
 mod stock;
+mod suspects;
 mod transitions;
 
 use std::path::PathBuf;
@@ -192,22 +194,22 @@ fn judge(
     }
     let done = transitions::check_orders(order, report);
     report.note_end(Invariant::I4, done);
-    let to_order = effects::Way { consumer: &arguments.order_name, kept_from: kept.product_events };
-    let done = effects::check(product, order, &to_order, kept, report);
+    let known = (terms, kept);
+    let to_order = effects::Way { consumer: &arguments.order_name };
+    let done = effects::check(product, order, &to_order, known, report);
     report.note_end(Invariant::I2, done);
-    let to_product =
-        effects::Way { consumer: &arguments.product_name, kept_from: kept.order_events };
-    let done = effects::check(order, product, &to_product, kept, report);
+    let to_product = effects::Way { consumer: &arguments.product_name };
+    let done = effects::check(order, product, &to_product, known, report);
     report.note_end(Invariant::I2, done);
-    let done = source::check(product, kept, report);
+    let done = source::check(product, order, known, report);
     report.note_end(Invariant::I3, done);
     let done = copy::check(product, order, terms, report);
     report.note_end(Invariant::I3, done);
-    let done = stock::check(product, kept, report);
+    let done = stock::check(product, order, known, report);
     report.note_end(Invariant::I7, done);
-    let done = causes::check(product, kept, report);
+    let done = causes::check(product, order, known, report);
     report.note_end(Invariant::I7, done);
-    let done = orders::check(product, order, terms, kept, report);
+    let done = orders::check(product, order, known, report);
     report.note_end(Invariant::I7, done);
     let both = [(&mut *product, &arguments.product_topic), (&mut *order, &arguments.order_topic)];
     for (reader, topic) in both {

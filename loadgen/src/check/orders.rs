@@ -21,6 +21,7 @@ use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, of_ids};
 use super::report::Report;
+use super::suspects::Suspects;
 
 /// An order as order-service has it.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -90,12 +91,11 @@ struct Taken {
 pub(super) fn check(
     product: &mut Reader,
     order: &mut Reader,
-    terms: &Terms,
-    kept: &Kept,
+    (terms, kept): (&Terms, &Kept),
     report: &mut Report,
 ) -> Result<()> {
     causes::check_reserved(order, report)?;
-    let (mut suspects, mut lost) = (Vec::new(), 0_u64);
+    let (mut suspects, mut lost) = (Suspects::default(), 0_u64);
     let take = |rows: Vec<Ordered>| {
         let next = rows.last().map(|order| order.row.id);
         let ids: Vec<EventId> = rows.iter().map(|order| order.row.id).collect();
@@ -103,7 +103,7 @@ pub(super) fn check(
         for order in &rows {
             lost += u64::from(order.row.lost);
             if judge(order, records.get(&order.row.id), terms, kept).is_some() {
-                suspects.push(order.row.id);
+                suspects.add(order.row.id);
             }
         }
         Ok(next)
@@ -114,13 +114,14 @@ pub(super) fn check(
     };
     let rows = order.walk("orders", EventId::NIL, read, take)?;
     report.looked(Invariant::I7, Side::Order, "orders, by what was taken for them", rows);
-    look_again(product, order, &suspects, (terms, kept), report)?;
+    let suspects = suspects.take(Invariant::I7, "orders", report);
+    look_again(product, order, &suspects, terms, report)?;
     if lost > 0 {
         report.note(format!(
             "order-service: {lost} orders have commands whose effect was lost with a database: see `stockloop admin --order lost-commands`"
         ));
     }
-    check_records(product, order, kept, report)
+    check_records(product, order, (terms, kept), report)
 }
 
 /// Looks at orders that seemed wrong once more, in the order that proves it.
@@ -128,16 +129,17 @@ fn look_again(
     product: &mut Reader,
     order: &mut Reader,
     suspects: &[EventId],
-    (terms, kept): (&Terms, &Kept),
+    terms: &Terms,
     report: &mut Report,
 ) -> Result<()> {
     for ids in suspects.chunks(500) {
         let before = order.page(|conn| orders_of(conn, ids))?;
         let records = product.page(|conn| records(conn, ids))?;
         let after = order.page(|conn| orders_of(conn, ids))?;
+        let kept = Kept::read(product, order, terms)?;
         let stayed = before.iter().filter(|(id, order)| after.get(*id) == Some(*order));
         for (id, order) in stayed {
-            if let Some((kind, expected, found)) = judge(order, records.get(id), terms, kept) {
+            if let Some((kind, expected, found)) = judge(order, records.get(id), terms, &kept) {
                 let side = if records.contains_key(id) { Side::Product } else { Side::Order };
                 report.tell(Finding::new(kind, side, format!("order {id}"), expected, found));
             }
@@ -237,28 +239,18 @@ fn words(lines: &Lines) -> String {
 fn check_records(
     product: &mut Reader,
     order: &mut Reader,
-    kept: &Kept,
+    (terms, kept): (&Terms, &Kept),
     report: &mut Report,
 ) -> Result<()> {
+    let mut suspects = Suspects::default();
     let take = |rows: Vec<RecordRow>| {
+        let next = rows.last().map(|row| row.id);
         let ids: Vec<EventId> = rows.iter().map(|row| row.id).collect();
         let placed = order.page(|conn| placed(conn, &ids))?;
-        for row in rows.iter().filter(|row| !placed.contains(&row.id)) {
-            let at = row.cancelled_us.unwrap_or(row.handled_us).max(row.handled_us);
-            if at > kept.orders && !kept.may_be_lost(at) {
-                let found = format!("{} at product-service, since {at}", row.state);
-                let subject = format!("order {}", row.id);
-                let expected = "order-service knows it";
-                report.tell(Finding::new(
-                    Kind::OrderUnknown,
-                    Side::Product,
-                    subject,
-                    expected,
-                    found,
-                ));
-            }
-        }
-        Ok(rows.last().map(|row| row.id))
+        let unknown = rows.into_iter().filter(|row| !placed.contains(&row.id));
+        let missed = unknown.filter(|row| judge_unknown(row, kept).is_some());
+        missed.for_each(|row| suspects.add(row));
+        Ok(next)
     };
     let read = |conn: &mut Conn, after: &EventId| {
         let sql = "SELECT id, state, handled_us, cancelled_us FROM order_record \
@@ -270,7 +262,19 @@ fn check_records(
     };
     let rows = product.walk("records of orders", EventId::NIL, read, take)?;
     report.looked(Invariant::I7, Side::Product, "records of orders, by their orders", rows);
-    Ok(())
+    let what = (Invariant::I7, "records of orders");
+    suspects.tell(what, report, || Kept::read(product, order, terms), judge_unknown)
+}
+
+/// What is wrong with the record of an order that order-service does not have.
+fn judge_unknown(row: &RecordRow, kept: &Kept) -> Option<Finding> {
+    let at = row.cancelled_us.unwrap_or(row.handled_us).max(row.handled_us);
+    if at <= kept.orders || kept.may_be_lost(at) {
+        return None;
+    }
+    let found = format!("{} at product-service, since {at}", row.state);
+    let (subject, expected) = (format!("order {}", row.id), "order-service knows it");
+    Some(Finding::new(Kind::OrderUnknown, Side::Product, subject, expected, found))
 }
 
 /// Columns of an order, and whether a command of it is on its way or was lost.
@@ -366,15 +370,7 @@ mod tests {
     }
 
     fn kept() -> Kept {
-        let all = Timestamp::from_micros(-1);
-        Kept {
-            product_events: all,
-            order_events: all,
-            adjustments: all,
-            records: all,
-            orders: all,
-            restored: Vec::new(),
-        }
+        Kept::from_all(Timestamp::from_micros(-1))
     }
 
     fn kind(order: &Ordered, taken: Option<&Taken>) -> Option<Kind> {

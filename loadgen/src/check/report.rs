@@ -16,7 +16,7 @@ pub(crate) struct Report {
     found: BTreeMap<Kind, Told>,
     notes: Vec<String>,
     unchecked: Vec<String>,
-    /// Whether every judge got to its end.
+    /// Whether everything that was asked for was looked at.
     whole: bool,
 }
 
@@ -67,14 +67,17 @@ impl Report {
         self.unchecked.push(words.into());
     }
 
+    /// Something that was asked for could not be looked at, and why.
+    pub(crate) fn could_not_look(&mut self, words: impl Into<String>) {
+        self.whole = false;
+        self.unchecked(words);
+    }
+
     /// Notes how a judge ended; one that could not look leaves the others to it.
     pub(crate) fn note_end(&mut self, invariant: Invariant, ended: Result<()>) {
         if let Err(error) = ended {
-            self.whole = false;
-            self.unchecked(format!(
-                "{}: it could not be looked at: {error:#}",
-                invariant.words().0
-            ));
+            let number = invariant.words().0;
+            self.could_not_look(format!("{number}: it could not be looked at: {error:#}"));
         }
     }
 

@@ -10,11 +10,13 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-use super::finding::{Finding, Invariant, Kind};
+use super::Terms;
+use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, as_key};
 use super::report::Report;
 use super::stock::State;
+use super::suspects::Suspects;
 
 /// A product, and the event of its greatest version.
 #[derive(Debug, Clone, QueryableByName)]
@@ -40,20 +42,32 @@ struct ProductRow {
 }
 
 /// Looks at all products.
-pub(super) fn check(reader: &mut Reader, kept: &Kept, report: &mut Report) -> Result<()> {
-    let side = reader.side;
+pub(super) fn check(
+    product: &mut Reader,
+    order: &mut Reader,
+    (terms, kept): (&Terms, &Kept),
+    report: &mut Report,
+) -> Result<()> {
+    let mut suspects = Suspects::default();
     let take = |rows: Vec<ProductRow>| {
-        for row in &rows {
-            if let Some((kind, expected, found)) = judge(row, kept.product_events) {
-                report.tell(Finding::new(kind, side, &row.sku, expected, found));
-            }
-        }
-        Ok(rows.last().map(|row| row.sku.clone()))
+        let next = rows.last().map(|row| row.sku.clone());
+        let seems_wrong = |row: &ProductRow| judge(row, kept.product_events).is_some();
+        rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
+        Ok(next)
     };
     let read = |conn: &mut Conn, after: &String| products(conn, after);
-    let rows = reader.walk("products", String::new(), read, take)?;
-    report.looked(Invariant::I3, side, "products, by their last events", rows);
-    Ok(())
+    let rows = product.walk("products", String::new(), read, take)?;
+    report.looked(Invariant::I3, Side::Product, "products, by their last events", rows);
+    let what = (Invariant::I3, "products");
+    suspects.tell(
+        what,
+        report,
+        || Kept::read(product, order, terms),
+        |row, kept| {
+            let (kind, expected, found) = judge(row, kept.product_events)?;
+            Some(Finding::new(kind, Side::Product, &row.sku, expected, found))
+        },
+    )
 }
 
 fn judge(row: &ProductRow, kept_from: Timestamp) -> Option<(Kind, String, String)> {

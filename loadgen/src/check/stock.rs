@@ -17,10 +17,12 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use serde::Deserialize;
 
+use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, of_ids};
 use super::report::Report;
+use super::suspects::Suspects;
 
 /// A product as an event tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -177,19 +179,25 @@ struct DeductionRow {
 type Place = (String, i64, EventId);
 
 /// Looks at the history of every product.
-pub(super) fn check(reader: &mut Reader, kept: &Kept, report: &mut Report) -> Result<()> {
-    let mut adjustments = Adjustments::default();
+pub(super) fn check(
+    product: &mut Reader,
+    order: &mut Reader,
+    (terms, kept): (&Terms, &Kept),
+    report: &mut Report,
+) -> Result<()> {
+    let (mut adjustments, mut suspects) = (Adjustments::default(), Suspects::default());
     let mut chain = Chain { kept, last: None };
     let read = |conn: &mut Conn, after: &Place| steps(conn, after, &mut adjustments);
     let take = |steps: Vec<Step>| {
         let next = steps.last().map(|Step { row, .. }| (row.key.clone(), row.version, row.id));
-        steps.iter().for_each(|step| report.tell_all(chain.take(step)));
+        steps.into_iter().filter_map(|step| chain.take(step)).for_each(|one| suspects.add(one));
         Ok(next)
     };
     let begin = (String::new(), i64::MIN, EventId::NIL);
-    let rows = reader.walk("states of products", begin, read, take)?;
+    let rows = product.walk("states of products", begin, read, take)?;
     report.looked(Invariant::I7, Side::Product, "states of products, by their causes", rows);
-    Ok(())
+    let what = (Invariant::I7, "states of products");
+    suspects.tell(what, report, || Kept::read(product, order, terms), Suspect::judge)
 }
 
 /// The last state of the product that the walk is at.
@@ -198,38 +206,51 @@ struct Chain<'a> {
     last: Option<Link>,
 }
 
+#[derive(Debug, Clone)]
 struct Link {
     key: String,
     state: State,
     created: Timestamp,
 }
 
+/// A state that seems wrong, and the one of its product before it.
+#[derive(Debug)]
+struct Suspect {
+    last: Option<Link>,
+    step: Step,
+}
+
+impl Suspect {
+    fn judge(&self, kept: &Kept) -> Option<Finding> {
+        find(kept, self.last.as_ref(), &self.step)
+    }
+}
+
 impl Chain<'_> {
-    fn take(&mut self, step: &Step) -> Option<Finding> {
-        let row = &step.row;
-        let state = match &step.state {
-            Ok(state) => state,
-            Err(error) => {
-                let found = format!("the payload of {} can't be read: {error}", row.id);
-                let expected = "a state of the product";
-                return Some(Finding::new(
-                    Kind::TwoContents,
-                    Side::Product,
-                    &row.key,
-                    expected,
-                    found,
-                ));
-            }
-        };
-        let last = self.last.as_ref().filter(|last| last.key == row.key);
-        let wrong = judge(self.kept, last, step, state);
+    fn take(&mut self, step: Step) -> Option<Suspect> {
+        let last = self.last.as_ref().filter(|last| last.key == step.row.key);
+        let seems_wrong = find(self.kept, last, &step).is_some();
+        let before = last.filter(|_| seems_wrong).cloned();
         // What is told again is no new link, and what caused a version is said by its first event.
-        if last.is_none_or(|last| last.state.version < state.version) {
-            let (key, created) = (row.key.clone(), row.created_us);
+        let version = last.map_or(i64::MIN, |last| last.state.version);
+        if let Some(state) = step.state.as_ref().ok().filter(|state| state.version > version) {
+            let (key, created) = (step.row.key.clone(), step.row.created_us);
             self.last = Some(Link { key, state: state.clone(), created });
         }
-        let (kind, expected, found) = wrong?;
-        Some(Finding::new(kind, Side::Product, &row.key, expected, found))
+        seems_wrong.then_some(Suspect { last: before, step })
+    }
+}
+
+fn find(kept: &Kept, last: Option<&Link>, step: &Step) -> Option<Finding> {
+    let tell = |(kind, expected, found): (Kind, String, String)| {
+        Finding::new(kind, Side::Product, &step.row.key, expected, found)
+    };
+    match &step.state {
+        Ok(state) => judge(kept, last, step, state).map(tell),
+        Err(error) => {
+            let found = format!("the payload of {} can't be read: {error}", step.row.id);
+            Some(tell((Kind::TwoContents, "a state of the product".to_owned(), found)))
+        }
     }
 }
 
@@ -454,15 +475,7 @@ mod tests {
     const AT: Timestamp = Timestamp::from_micros(1_000_000);
 
     fn kept() -> Kept {
-        let all = Timestamp::default();
-        Kept {
-            product_events: all,
-            order_events: all,
-            adjustments: all,
-            records: all,
-            orders: all,
-            restored: Vec::new(),
-        }
+        Kept::from_all(Timestamp::default())
     }
 
     fn state(version: i64, quantity: i64, cause: (&str, Option<&str>)) -> State {
@@ -505,8 +518,9 @@ mod tests {
     fn kind(steps: &[Step]) -> Option<Kind> {
         let kept = kept();
         let mut chain = Chain { kept: &kept, last: None };
+        let mut take = |step: &Step| chain.take(step.clone())?.judge(&kept);
         let mut told: Vec<Option<Kind>> =
-            steps.iter().map(|step| chain.take(step).map(|finding| finding.kind)).collect();
+            steps.iter().map(|step| take(step).map(|finding| finding.kind)).collect();
         let last = told.pop().flatten();
         assert!(told.iter().all(Option::is_none), "{told:?}");
         last
