@@ -387,7 +387,7 @@ fn order_of(step: &Step) -> Option<EventId> {
     }
 }
 
-/// The adjustments of each product, read along with its events: both are numbered in the order of its versions.
+/// The adjustments of each product, read along with its events: both are in the order of its versions.
 #[derive(Debug, Default)]
 struct Adjustments {
     /// How far those of one product are read, the one that the last page ended with.
@@ -405,18 +405,7 @@ struct Wanted {
 
 impl Adjustments {
     fn find(&mut self, conn: &mut Conn, steps: &mut [Step]) -> QueryResult<()> {
-        let mut wanted: Vec<Wanted> = Vec::new();
-        for step in steps.iter().filter(|step| is_adjustment(step)) {
-            match wanted.last_mut().filter(|last| last.sku == step.row.key) {
-                Some(last) => last.many += 1,
-                None => {
-                    let sku = step.row.key.clone();
-                    let read = self.read.as_ref().filter(|(read, _)| *read == sku);
-                    let after = read.map_or(i64::MIN, |(_, seq)| *seq);
-                    wanted.push(Wanted { sku, after, from_version: step.row.version, many: 1 });
-                }
-            }
-        }
+        let wanted = self.wanted(steps);
         let rows = if wanted.is_empty() { Vec::new() } else { load(conn, &wanted)? };
         let rows: BTreeMap<(String, i64), AdjustmentRow> =
             rows.into_iter().map(|row| ((row.sku.clone(), row.version), row)).collect();
@@ -430,6 +419,43 @@ impl Adjustments {
             }
         }
         Ok(())
+    }
+
+    /// What to read for `steps`. So many adjustments as there are events of them lie one behind the other only where no
+    /// version is missing in between; behind a gap the counting begins anew.
+    fn wanted(&self, steps: &[Step]) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        // The last event, if it was the first one of its version, and whether the last of what is wanted goes on.
+        let mut last: Option<(&str, i64)> = None;
+        let mut goes_on = false;
+        for step in steps {
+            let (sku, version) = (step.row.key.as_str(), step.row.version);
+            let changed_by = step.state.as_ref().map_or(ChangedBy::Unknown, State::changed_by);
+            if changed_by == ChangedBy::Nothing && last == Some((sku, version)) {
+                continue;
+            }
+            goes_on &= last == Some((sku, version.saturating_sub(1)));
+            let is_first = !matches!(changed_by, ChangedBy::Nothing | ChangedBy::Unknown);
+            last = is_first.then_some((sku, version));
+            if changed_by != ChangedBy::Adjustment {
+                continue;
+            }
+            match wanted.last_mut().filter(|_| goes_on) {
+                Some(one) => one.many += 1,
+                None => {
+                    let read = self.read.as_ref().filter(|(read, _)| read == sku);
+                    let after = read.map_or(i64::MIN, |(_, seq)| *seq);
+                    wanted.push(Wanted {
+                        sku: sku.to_owned(),
+                        after,
+                        from_version: version,
+                        many: 1,
+                    });
+                }
+            }
+            goes_on = true;
+        }
+        wanted
     }
 }
 
@@ -558,6 +584,25 @@ mod tests {
             kind(&[opening(), taken(2, 8, (2, 2)), taken(3, 6, (2, 2))]),
             Some(Kind::DeductedTwice)
         );
+    }
+
+    #[test]
+    fn behind_a_gap_adjustments_are_counted_anew() {
+        let by = |kind: &'static str| move |version| step(state(version, 1, (kind, None)));
+        let (adjustment, put, replay) = (by("adjustment"), by("put"), by("replay"));
+        let wanted = |steps: &[Step]| -> Vec<(i64, i64)> {
+            let wanted = Adjustments::default().wanted(steps);
+            wanted.iter().map(|one| (one.from_version, one.many)).collect()
+        };
+        assert_eq!(wanted(&[put(4), adjustment(5), put(6), adjustment(7)]), [(5, 2)]);
+        assert_eq!(wanted(&[adjustment(5), adjustment(21), adjustment(22)]), [(5, 1), (21, 2)]);
+        assert_eq!(wanted(&[adjustment(5), put(21), adjustment(22)]), [(5, 1), (22, 1)]);
+        // The first event of version 6 is gone, and may have been an adjustment.
+        assert_eq!(wanted(&[adjustment(5), replay(6), adjustment(7)]), [(5, 1), (7, 1)]);
+        assert_eq!(wanted(&[adjustment(5), replay(5), adjustment(6)]), [(5, 2)]);
+        let other =
+            Step { row: EventRow { key: "MILK".to_owned(), ..adjustment(6).row }, ..adjustment(6) };
+        assert_eq!(wanted(&[adjustment(5), other]), [(5, 1), (6, 1)]);
     }
 
     #[test]
