@@ -1,7 +1,8 @@
 //! A service's database, only read: page by page, each page in a short transaction of its own that sees one moment.
 //!
 //! A long snapshot would keep PostgreSQL from clearing dead rows away, so none lasts longer than a page. Nothing is locked
-//! and nothing is written. Statements are not kept prepared, so a pooler in transaction mode may stand in between.
+//! and nothing is written. Statements are not kept prepared, and nothing is set for longer than a transaction, so a pooler in
+//! transaction mode may stand in between: what is set for a session would stay with a connection that the services use next.
 
 use std::path::Path;
 use std::time::Duration;
@@ -53,15 +54,11 @@ impl Reader {
             anyhow!("the database of {side}, {location}, can't be reached: {words}")
         };
         let mut conn = connected.map_err(unreachable)?;
-        let set_up = match conn {
-            Conn::Pg(_) => {
-                "SET client_min_messages = warning; SET default_transaction_read_only = on"
-            }
-            Conn::Sqlite(_) => "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON",
-        };
         let location = location.to_string();
-        conn.batch_execute(set_up)
-            .with_context(|| format!("the database of {side}, {location}, can't be read"))?;
+        if let Conn::Sqlite(_) = conn {
+            conn.batch_execute("PRAGMA busy_timeout = 10000; PRAGMA query_only = ON")
+                .with_context(|| format!("the database of {side}, {location}, can't be read"))?;
+        }
         let mut reader = Self { side, conn, location };
         let look = format!("SELECT count(*) AS number FROM (SELECT 1 FROM {proof} LIMIT 1) AS one");
         reader.page(|conn| number(conn, &look)).with_context(|| {
@@ -205,7 +202,8 @@ mod tests {
         assert_eq!(read_only(Path::new("/a b/50%?#.db")), "file:/a b/50%25%3f%23.db?mode=ro");
     }
 
-    on_every_database!(std::convert::identity => nothing_can_be_written, what_is_not_there_is_said);
+    on_every_database!(std::convert::identity =>
+        nothing_can_be_written, nothing_is_set_for_longer_than_a_page, what_is_not_there_is_said);
 
     async fn nothing_can_be_written(database: TestDatabase) {
         let _db = database.open(&[common::db::ENGINE_MIGRATIONS]);
@@ -215,6 +213,20 @@ mod tests {
         assert!(written.is_err());
         let epoch = reader.page(|conn| number(conn, "SELECT epoch AS number FROM service_state"));
         assert_eq!(epoch.unwrap(), 1);
+    }
+
+    async fn nothing_is_set_for_longer_than_a_page(database: TestDatabase) {
+        let _db = database.open(&[common::db::ENGINE_MIGRATIONS]);
+        let url = Url::from(database.url());
+        let mut reader = Reader::open(Side::Product, &url, "service_state").unwrap();
+        // Whoever gets this connection from a pooler next may write, as slowly as before.
+        if let Conn::Pg(_) = &reader.conn {
+            let sql = "SELECT count(*) AS number FROM pg_settings WHERE source = 'session' AND name IN \
+                       ('default_transaction_read_only', 'client_min_messages', 'application_name', \
+                        'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')";
+            assert_eq!(number(&mut reader.conn, sql).unwrap(), 0);
+            reader.conn.batch_execute("UPDATE service_state SET epoch = 2").unwrap();
+        }
     }
 
     async fn what_is_not_there_is_said(database: TestDatabase) {
