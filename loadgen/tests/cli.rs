@@ -273,6 +273,17 @@ fn a_judge_who_can_not_look_says_so_and_tells_no_password() {
     refused("mysql://me:hidden@127.0.0.1/shop", nowhere, &["postgres://", "sqlite:"]);
 }
 
+#[test]
+fn a_property_that_can_not_be_read_is_not_shown() {
+    let none = "sqlite:none.db";
+    let mut args = vec!["check", "--product-database", none, "--order-database", none];
+    args.extend(["--brokers", "127.0.0.1:1", "--kafka-property", "hidden"]);
+    let outcome = program().run(&args, &[]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert_contains(&outcome.stderr, &["--kafka-property", "NAME=VALUE"]);
+    assert!(!outcome.stderr.contains("hidden"), "{outcome:?}");
+}
+
 /// The table of a tiny run of a benchmark of the loop, and what it wrote.
 fn looped(benchmark: &str, more: &[&str]) -> (String, Vec<Value>) {
     let service = |name: &str| built_binary(name).unwrap().display().to_string();

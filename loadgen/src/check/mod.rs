@@ -23,11 +23,12 @@ mod stock;
 mod suspects;
 mod transitions;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use common::clock::{Clock, SystemClock, Timestamp};
 use common::db::Url;
@@ -55,7 +56,8 @@ use self::report::Report;
   stockloop-loadgen check --settled --brokers 127.0.0.1:9092 --mail http://127.0.0.1:8083 --json check.json
 
 A password on the command line can be seen by others on the machine: the last example has the URLs from the variables
-STOCKLOOP_CHECK_PRODUCT_DATABASE and STOCKLOOP_CHECK_ORDER_DATABASE.")]
+STOCKLOOP_CHECK_PRODUCT_DATABASE and STOCKLOOP_CHECK_ORDER_DATABASE. The broker's are written with underscores, such as
+STOCKLOOP_CHECK_KAFKA_SASL_PASSWORD for sasl.password.")]
 pub(crate) struct Arguments {
     /// product-service's database; a user who may only read is enough
     #[arg(
@@ -77,8 +79,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
     /// A property of librdkafka for that, such as security.protocol=SSL; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", requires = "brokers", value_parser = property)]
-    kafka_property: Vec<(String, String)>,
+    // A text: clap would show one that it can't read, and it may be a password.
+    #[arg(long, value_name = "NAME=VALUE", requires = "brokers")]
+    kafka_property: Vec<String>,
     /// product-service's topic
     #[arg(long, value_name = "TOPIC", default_value = "stockloop.inventory.v1")]
     product_topic: String,
@@ -153,6 +156,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn check(arguments: &Arguments) -> Result<Report> {
+    let properties = properties(&arguments.kafka_property, std::env::vars_os())?;
     let terms = Terms {
         now: SystemClock.now(),
         settled: arguments.settled,
@@ -163,7 +167,7 @@ fn check(arguments: &Arguments) -> Result<Report> {
     let mut order = Reader::open(Side::Order, &arguments.order_database, "order_step")?;
     let kept = Kept::read(&mut product, &mut order, &terms)?;
     let mut report = Report::new(arguments.first);
-    judge(arguments, &terms, &kept, &mut product, &mut order, &mut report);
+    judge((arguments, properties.as_slice()), &terms, &kept, &mut product, &mut order, &mut report);
     report.unchecked(
         "I6 (memory is bounded, backlogs drain): it can't be seen in databases; look at the services' memory and at the ages of what waits, above",
     );
@@ -177,7 +181,7 @@ fn check(arguments: &Arguments) -> Result<Report> {
 
 /// Lets one judge after the other look; where one can't, the others do.
 fn judge(
-    arguments: &Arguments,
+    (arguments, properties): (&Arguments, &[(String, String)]),
     terms: &Terms,
     kept: &Kept,
     product: &mut Reader,
@@ -213,7 +217,7 @@ fn judge(
     report.note_end(Invariant::I7, done);
     let both = [(&mut *product, &arguments.product_topic), (&mut *order, &arguments.order_topic)];
     for (reader, topic) in both {
-        places(arguments, reader, topic, report);
+        places((arguments, properties), reader, topic, report);
         mail(arguments, reader, terms, report);
     }
     if arguments.brokers.is_none() {
@@ -225,10 +229,15 @@ fn judge(
     }
 }
 
-fn places(arguments: &Arguments, reader: &mut Reader, topic: &str, report: &mut Report) {
+fn places(
+    (arguments, properties): (&Arguments, &[(String, String)]),
+    reader: &mut Reader,
+    topic: &str,
+    report: &mut Report,
+) {
     if let Some(brokers) = &arguments.brokers {
         let most = i64::from(arguments.places);
-        let asked = places::Asked { brokers, properties: &arguments.kafka_property, topic, most };
+        let asked = places::Asked { brokers, properties, topic, most };
         let done = places::check(reader, &asked, report);
         report.note_end(Invariant::I4, done);
     }
@@ -256,16 +265,43 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
-/// Reads `name=value`; neither is repeated where it is wrong, since it may be a password.
-fn property(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    let (name, value) = pair.ok_or("write NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
+/// What the names of variables with the broker's properties begin with.
+const PROPERTY: &str = "STOCKLOOP_CHECK_KAFKA_";
+
+/// The broker's properties: those of `variables`, then what was `said`. What can't be read is not repeated, since it may be a
+/// password.
+fn properties(
+    said: &[String],
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>> {
+    let of_variable = |(name, value): (OsString, OsString)| {
+        let name = name.to_str()?.strip_prefix(PROPERTY)?.to_lowercase().replace('_', ".");
+        Some((name, value.into_string().ok()?))
+    };
+    let mut properties: Vec<(String, String)> = variables.filter_map(of_variable).collect();
+    for text in said {
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, value) = pair.ok_or_else(|| anyhow!("--kafka-property: write NAME=VALUE"))?;
+        properties.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(properties)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn properties_are_read_from_variables_and_from_what_was_said() {
+        let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let variables =
+            [variable("STOCKLOOP_CHECK_KAFKA_SASL_PASSWORD", "a=b"), variable("PATH", "/bin")];
+        let read = properties(&["sasl.username=me".to_owned()], variables.into_iter()).ok();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(read, Some(vec![pair("sasl.password", "a=b"), pair("sasl.username", "me")]));
+        let wrong = properties(&["=hidden".to_owned()], std::iter::empty());
+        assert!(wrong.is_err_and(|error| !error.to_string().contains("hidden")));
+    }
 
     #[test]
     fn times_are_read() {

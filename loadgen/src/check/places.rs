@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use common::db::Conn;
 use common::ids::{EventId, EventIdSql};
 use common::on;
@@ -15,6 +15,7 @@ use diesel::sql_types::{BigInt, Integer};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::types::RDKafkaConfRes;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::finding::{Finding, Invariant, Kind};
@@ -125,7 +126,28 @@ impl Asked<'_> {
         for (name, value) in self.properties {
             config.set(name, value);
         }
-        config.create().context("the broker can't be asked; check --brokers and --kafka-property")
+        config.create().map_err(|error| {
+            let words = self.words_of(error);
+            anyhow!("the broker can't be asked; check --brokers and --kafka-property: {words}")
+        })
+    }
+
+    /// What a client says that can't be made, without any property's value: that may be a password.
+    fn words_of(&self, error: KafkaError) -> String {
+        let words = match error {
+            KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, name, _) => {
+                return format!("there is no property {name}");
+            }
+            KafkaError::ClientConfig(_, _, name, _) => {
+                return format!("{name} can't have that value");
+            }
+            other => other.to_string(),
+        };
+        let tells = |(_, value): &(String, String)| !value.is_empty() && words.contains(value);
+        match self.properties.iter().any(tells) {
+            true => "a property's value does not fit".to_owned(),
+            false => words,
+        }
     }
 
     /// What lies at the places of `rows`, which are in the order of their offsets.
@@ -235,4 +257,25 @@ fn of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<PlaceRow>> {
         rows.extend(of_ids::<PlaceRow>(conn, &sql, ids)?);
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_that_is_wrong_is_named_without_its_value() {
+        for (name, words) in [("sasl.pasword", "no property"), ("security.protocol", "that value")]
+        {
+            let properties = &[(name.to_owned(), "hidden".to_owned())];
+            let asked = Asked { brokers: "127.0.0.1:1", properties, topic: "events", most: 1 };
+            let error = asked.connect().err().map(|error| format!("{error:#}")).unwrap_or_default();
+            assert!(error.contains(name) && error.contains(words), "{error}");
+            assert!(!error.contains("hidden"), "{error}");
+        }
+        let properties = &[("ssl.ca.location".to_owned(), "/hidden.pem".to_owned())];
+        let asked = Asked { brokers: "127.0.0.1:1", properties, topic: "events", most: 1 };
+        let error = KafkaError::ClientCreation("no file /hidden.pem".to_owned());
+        assert_eq!(asked.words_of(error), "a property's value does not fit");
+    }
 }
