@@ -16,17 +16,15 @@ use common::ids::{EventId, EventIdSql};
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, SmallInt, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, SmallInt, Text};
 use indicatif::ProgressBar;
 
 use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
-use super::reader::{PAGE, Reader, maybe_number, number, of_keys};
+use super::reader::{PAGE, Reader, of_keys};
 use super::report::Report;
+use super::suspects::Suspects;
 use crate::progress::rows_bar;
-
-/// Keys that may differ and are looked at again; more are counted.
-const SUSPECTS: usize = 10_000;
 
 /// Keys of one look.
 const LOOKED_AT: usize = 200;
@@ -62,13 +60,28 @@ struct Row {
 }
 
 /// What the two services know of all keys.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Facts {
-    /// The source's epoch.
+    source: SourceFacts,
+    copy: CopyFacts,
+}
+
+#[derive(Debug, Clone, Copy, QueryableByName)]
+struct SourceFacts {
+    #[diesel(sql_type = BigInt)]
     epoch: i64,
     /// The greatest version of a product that the source has forgotten.
+    #[diesel(sql_type = BigInt)]
     forgotten_version: i64,
-    /// Up to when the copy has forgotten removals.
+}
+
+#[derive(Debug, Clone, Copy, QueryableByName)]
+struct CopyFacts {
+    /// Since when it has all of its source.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    complete_us: Option<Timestamp>,
+    /// Up to when it has forgotten removals.
+    #[diesel(sql_type = BigInt)]
     removals_forgotten: i64,
 }
 
@@ -107,43 +120,48 @@ pub(super) fn check(
     terms: &Terms,
     report: &mut Report,
 ) -> Result<()> {
-    let complete = "SELECT complete_us AS number FROM copy_state";
-    if order.page(|conn| maybe_number(conn, complete))?.is_none() {
-        // It says so itself, and takes no orders for what it lacks.
-        report
-            .unchecked("I3: the copy is not complete yet: see docs/PROOF.md#a-new-or-emptied-copy");
+    let facts = facts(product, order)?;
+    if let Some(why) = facts.hindrance() {
+        report.could_not_look(why);
         return Ok(());
     }
-    let facts = facts(product, order)?;
-    let (mut suspects, mut many) = (Vec::new(), 0_usize);
+    let mut suspects = Suspects::default();
     let compared = compare(product, order, |source, copy| {
-        if difference(facts, source, copy).is_some() {
-            many += 1;
-            if suspects.len() < SUSPECTS {
-                suspects.extend(source.or(copy).map(|row| row.sku.clone()));
-            }
+        if difference(facts, source, copy).is_some()
+            && let Some(row) = source.or(copy)
+        {
+            suspects.add(row.sku.clone());
         }
     })?;
     report.looked(Invariant::I3, Side::Product, "products, by their copies", compared.0);
     report.looked(Invariant::I3, Side::Order, "copies, by their products", compared.1);
-    if many > suspects.len() {
-        let left = many - suspects.len();
-        report.unchecked(format!(
-            "I3: {left} more keys seemed to differ and were not looked at again"
-        ));
-    }
-    look_again(product, order, facts, suspects, terms, report)
+    let suspects = suspects.take(Invariant::I3, "keys", report);
+    look_again(product, order, suspects, terms, report)
 }
 
 fn facts(product: &mut Reader, order: &mut Reader) -> Result<Facts> {
     let forgotten =
-        |what: &str| format!("SELECT up_to AS number FROM forgotten WHERE what = '{what}'");
-    let (epoch, forgotten_version) = product.page(|conn| {
-        let epoch = number(conn, "SELECT epoch AS number FROM service_state")?;
-        Ok((epoch, number(conn, &forgotten("versions of products"))?))
-    })?;
-    let removals_forgotten = order.page(|conn| number(conn, &forgotten("removed products")))?;
-    Ok(Facts { epoch, forgotten_version, removals_forgotten })
+        |what: &str| format!("COALESCE((SELECT up_to FROM forgotten WHERE what = '{what}'), 0)");
+    let of_source = format!(
+        "SELECT epoch, {} AS forgotten_version FROM service_state",
+        forgotten("versions of products")
+    );
+    let of_copy = format!(
+        "SELECT complete_us, {} AS removals_forgotten FROM copy_state",
+        forgotten("removed products")
+    );
+    let source = product.page(|conn| on!(conn, c => sql_query(of_source).get_result(c)))?;
+    let copy = order.page(|conn| on!(conn, c => sql_query(of_copy).get_result(c)))?;
+    Ok(Facts { source, copy })
+}
+
+impl Facts {
+    /// Why the copy can't be compared, if it can't.
+    fn hindrance(&self) -> Option<String> {
+        // It says so itself, and takes no orders for what it lacks.
+        let words = "I3: the copy is not complete yet: see docs/PROOF.md#a-new-or-emptied-copy";
+        self.copy.complete_us.is_none().then(|| words.to_owned())
+    }
 }
 
 /// Walks both tables in the order of their keys; returns how many rows each has.
@@ -222,7 +240,7 @@ fn difference(facts: Facts, source: Option<&Row>, copy: Option<&Row>) -> Option<
         (None, None) => None,
         // A removal that the copy may have forgotten.
         (Some(source), None)
-            if source.removed && source.updated_us.micros() <= facts.removals_forgotten =>
+            if source.removed && source.updated_us.micros() <= facts.copy.removals_forgotten =>
         {
             None
         }
@@ -231,20 +249,20 @@ fn difference(facts: Facts, source: Option<&Row>, copy: Option<&Row>) -> Option<
         (None, Some(copy)) if copy.removed && is_forgotten(facts, copy) => None,
         (None, Some(_)) => Some(Kind::CopyUnknown),
         // It would take no change of this epoch.
-        (Some(_), Some(copy)) if copy.epoch > facts.epoch => Some(Kind::CopyNewer),
+        (Some(_), Some(copy)) if copy.epoch > facts.source.epoch => Some(Kind::CopyNewer),
         (Some(source), Some(copy)) if source.version == copy.version => {
             let same = Row { epoch: source.epoch, ..copy.clone() } == *source;
             (!same).then_some(Kind::CopyContent)
         }
         (Some(source), Some(copy)) => {
-            let older = (copy.epoch, copy.version) < (facts.epoch, source.version);
+            let older = (copy.epoch, copy.version) < (facts.source.epoch, source.version);
             Some(if older { Kind::CopyOlder } else { Kind::CopyNewer })
         }
     }
 }
 
 fn is_forgotten(facts: Facts, copy: &Row) -> bool {
-    (copy.epoch, copy.version) <= (facts.epoch, facts.forgotten_version)
+    (copy.epoch, copy.version) <= (facts.source.epoch, facts.source.forgotten_version)
 }
 
 /// Judges a key by what the source had `before` the look at the `copy`, and `after` it.
@@ -266,7 +284,6 @@ const EXHAUSTED: i16 = 2;
 fn look_again(
     product: &mut Reader,
     order: &mut Reader,
-    facts: Facts,
     mut keys: Vec<String>,
     terms: &Terms,
     report: &mut Report,
@@ -278,6 +295,12 @@ fn look_again(
             let before = views(product, some)?;
             let copies = rows_of(order, COPY, some)?;
             let after = views(product, some)?;
+            // What the services forgot, or emptied, up to the looks is known after them.
+            let facts = facts(product, order)?;
+            if let Some(why) = facts.hindrance() {
+                report.could_not_look(why);
+                return Ok(());
+            }
             for key in some {
                 let (nothing, copy) = (View::default(), copies.get(key));
                 let (before, after) =
@@ -302,7 +325,7 @@ fn look_again(
     }
     if !keys.is_empty() {
         let (many, key) = (keys.len(), keys.first().cloned().unwrap_or_default());
-        report.unchecked(format!(
+        report.could_not_look(format!(
             "I3: {many} keys differ and have events on their way, such as {key}: check again, or with a longer --patience"
         ));
     }
@@ -374,7 +397,10 @@ mod tests {
         }
     }
 
-    const FACTS: Facts = Facts { epoch: 1, forgotten_version: 5, removals_forgotten: 3 };
+    const FACTS: Facts = Facts {
+        source: SourceFacts { epoch: 1, forgotten_version: 5 },
+        copy: CopyFacts { complete_us: Some(Timestamp::from_micros(1)), removals_forgotten: 3 },
+    };
 
     #[test]
     fn every_kind_of_difference_is_seen() {
@@ -392,6 +418,28 @@ mod tests {
         assert_eq!(kind(None, Some(&tombstone(6, 1))), Some(Kind::CopyUnknown));
         assert_eq!(kind(Some(&tombstone(3, 0)), None), None);
         assert_eq!(kind(Some(&tombstone(4, 0)), None), Some(Kind::CopyMissing));
+    }
+
+    #[test]
+    fn a_copy_that_was_emptied_meanwhile_is_not_compared() {
+        assert_eq!(FACTS.hindrance(), None);
+        let copy = CopyFacts { complete_us: None, ..FACTS.copy };
+        assert!(Facts { copy, ..FACTS }.hindrance().is_some_and(|why| why.contains("complete")));
+    }
+
+    #[test]
+    fn what_the_services_forgot_meanwhile_is_no_finding() {
+        // Kept when the tables were walked, gone by the second look.
+        let tombstone = Row { removed: true, ..row(7, 0, 0) };
+        let still = View { row: Some(tombstone.clone()), open: None };
+        assert_eq!(judge(FACTS, &still, None, &still), Verdict::Differs(Kind::CopyMissing));
+        let copy = CopyFacts { removals_forgotten: 7, ..FACTS.copy };
+        assert_eq!(judge(Facts { copy, ..FACTS }, &still, None, &still), Verdict::Equal);
+        let (gone, copied) = (View::default(), Row { epoch: 1, ..tombstone });
+        let judged = |facts| judge(facts, &gone, Some(&copied), &gone);
+        assert_eq!(judged(FACTS), Verdict::Differs(Kind::CopyUnknown));
+        let source = SourceFacts { forgotten_version: 7, ..FACTS.source };
+        assert_eq!(judged(Facts { source, ..FACTS }), Verdict::Equal);
     }
 
     #[test]
