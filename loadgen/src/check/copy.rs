@@ -64,6 +64,17 @@ struct Row {
 struct Facts {
     source: SourceFacts,
     copy: CopyFacts,
+    role: Role,
+}
+
+/// What the copy's service is to its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// No event is PROCESSED without its answer.
+    Required,
+    Watched,
+    Retired,
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, QueryableByName)]
@@ -83,6 +94,18 @@ struct CopyFacts {
     /// Up to when it has forgotten removals.
     #[diesel(sql_type = BigInt)]
     removals_forgotten: i64,
+}
+
+/// A service that the source knows as a consumer.
+#[derive(Debug, Clone, QueryableByName)]
+struct ConsumerRow {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Bool)]
+    required: bool,
+    /// 0 active, 1 retired.
+    #[diesel(sql_type = SmallInt)]
+    state: i16,
 }
 
 /// An event of a key that is not PROCESSED.
@@ -113,14 +136,14 @@ enum Verdict {
     Differs(Kind),
 }
 
-/// Looks at all products and their copies.
+/// Looks at all products and their copies; `consumer` is what the copy's service calls itself.
 pub(super) fn check(
     product: &mut Reader,
     order: &mut Reader,
-    terms: &Terms,
+    (terms, consumer): (&Terms, &str),
     report: &mut Report,
 ) -> Result<()> {
-    let facts = facts(product, order)?;
+    let facts = facts(product, order, consumer)?;
     if let Some(why) = facts.hindrance() {
         report.could_not_look(why);
         return Ok(());
@@ -136,10 +159,10 @@ pub(super) fn check(
     report.looked(Invariant::I3, Side::Product, "products, by their copies", compared.0);
     report.looked(Invariant::I3, Side::Order, "copies, by their products", compared.1);
     let suspects = suspects.take(Invariant::I3, "keys", report);
-    look_again(product, order, suspects, terms, report)
+    look_again(product, order, suspects, (terms, consumer), report)
 }
 
-fn facts(product: &mut Reader, order: &mut Reader) -> Result<Facts> {
+fn facts(product: &mut Reader, order: &mut Reader, consumer: &str) -> Result<Facts> {
     let forgotten =
         |what: &str| format!("COALESCE((SELECT up_to FROM forgotten WHERE what = '{what}'), 0)");
     let of_source = format!(
@@ -150,17 +173,49 @@ fn facts(product: &mut Reader, order: &mut Reader) -> Result<Facts> {
         "SELECT complete_us, {} AS removals_forgotten FROM copy_state",
         forgotten("removed products")
     );
-    let source = product.page(|conn| on!(conn, c => sql_query(of_source).get_result(c)))?;
+    let consumers = "SELECT name, required, state FROM consumer";
+    let (source, consumers): (_, Vec<ConsumerRow>) = product.page(|conn| {
+        let source = on!(&mut *conn, c => sql_query(of_source).get_result(c))?;
+        Ok((source, on!(conn, c => sql_query(consumers).load(c))?))
+    })?;
     let copy = order.page(|conn| on!(conn, c => sql_query(of_copy).get_result(c)))?;
-    Ok(Facts { source, copy })
+    Ok(Facts { source, copy, role: Role::of(&consumers, consumer) })
+}
+
+impl Role {
+    /// That of the service `name` among all `consumers`.
+    fn of(consumers: &[ConsumerRow], name: &str) -> Self {
+        match consumers.iter().find(|one| one.name == name) {
+            Some(one) if one.state != 0 => Self::Retired,
+            Some(one) if one.required => Self::Required,
+            Some(_) => Self::Watched,
+            // Nobody is registered before the first start: then it is whoever the settings name.
+            None if consumers.is_empty() => Self::Required,
+            None => Self::Unknown,
+        }
+    }
 }
 
 impl Facts {
     /// Why the copy can't be compared, if it can't.
-    fn hindrance(&self) -> Option<String> {
-        // It says so itself, and takes no orders for what it lacks.
-        let words = "I3: the copy is not complete yet: see docs/PROOF.md#a-new-or-emptied-copy";
-        self.copy.complete_us.is_none().then(|| words.to_owned())
+    fn hindrance(&self) -> Option<&'static str> {
+        match self.role {
+            // It says so itself, and takes no orders for what it lacks.
+            Role::Required if self.copy.complete_us.is_none() => {
+                Some("I3: the copy is not complete yet: see docs/PROOF.md#a-new-or-emptied-copy")
+            }
+            Role::Required => None,
+            // Its answers are not waited for, so what it lacks may still be on its way.
+            Role::Watched => {
+                Some("I3: order-service is only watched: `stockloop verify` compares its copy")
+            }
+            Role::Retired => {
+                Some("I3: order-service is retired as a consumer: its copy gets no changes")
+            }
+            Role::Unknown => Some(
+                "I3: product-service knows no consumer of order-service's name: say --order-name",
+            ),
+        }
     }
 }
 
@@ -285,7 +340,7 @@ fn look_again(
     product: &mut Reader,
     order: &mut Reader,
     mut keys: Vec<String>,
-    terms: &Terms,
+    (terms, consumer): (&Terms, &str),
     report: &mut Report,
 ) -> Result<()> {
     let (began, mut waiting) = (Instant::now(), 0_u64);
@@ -296,7 +351,7 @@ fn look_again(
             let copies = rows_of(order, COPY, some)?;
             let after = views(product, some)?;
             // What the services forgot, or emptied, up to the looks is known after them.
-            let facts = facts(product, order)?;
+            let facts = facts(product, order, consumer)?;
             if let Some(why) = facts.hindrance() {
                 report.could_not_look(why);
                 return Ok(());
@@ -400,6 +455,7 @@ mod tests {
     const FACTS: Facts = Facts {
         source: SourceFacts { epoch: 1, forgotten_version: 5 },
         copy: CopyFacts { complete_us: Some(Timestamp::from_micros(1)), removals_forgotten: 3 },
+        role: Role::Required,
     };
 
     #[test]
@@ -425,6 +481,23 @@ mod tests {
         assert_eq!(FACTS.hindrance(), None);
         let copy = CopyFacts { complete_us: None, ..FACTS.copy };
         assert!(Facts { copy, ..FACTS }.hindrance().is_some_and(|why| why.contains("complete")));
+    }
+
+    #[test]
+    fn only_a_copy_whose_answers_are_waited_for_is_compared() {
+        let consumer = |name: &str, required, state| {
+            let name = name.to_owned();
+            ConsumerRow { name, required, state }
+        };
+        let known = [consumer("a", true, 0), consumer("b", false, 0), consumer("c", true, 1)];
+        let hindered = |consumers: &[ConsumerRow], name: &str| {
+            Facts { role: Role::of(consumers, name), ..FACTS }.hindrance().is_some()
+        };
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| hindered(&known, name)),
+            [false, true, true, true]
+        );
+        assert!(!hindered(&[], "d"));
     }
 
     #[test]

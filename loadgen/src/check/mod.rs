@@ -207,7 +207,7 @@ fn judge(
     report.note_end(Invariant::I2, done);
     let done = source::check(product, order, known, report);
     report.note_end(Invariant::I3, done);
-    let done = copy::check(product, order, terms, report);
+    let done = copy::check(product, order, (terms, &arguments.order_name), report);
     report.note_end(Invariant::I3, done);
     let done = stock::check(product, order, known, report);
     report.note_end(Invariant::I7, done);
