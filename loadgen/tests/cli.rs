@@ -274,6 +274,16 @@ fn a_judge_who_can_not_look_says_so_and_tells_no_password() {
 }
 
 #[test]
+fn a_file_that_can_not_be_written_is_said_before_anything_is_looked_at() {
+    let none = "sqlite:none.db";
+    let args = ["check", "--product-database", none, "--order-database", none];
+    let outcome = program().run(&[&args[..], &["--json", "nowhere/check.json"]].concat(), &[]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert_contains(&outcome.stderr, &["cannot write nowhere/check.json"]);
+    assert!(!outcome.stderr.contains("none.db"), "{outcome:?}");
+}
+
+#[test]
 fn a_property_that_can_not_be_read_is_not_shown() {
     let none = "sqlite:none.db";
     let mut args = vec!["check", "--product-database", none, "--order-database", none];

@@ -297,6 +297,11 @@ async fn every_damage_is_found_and_nothing_else(mut system: TestSystem) {
         run(at, &damage.undo).await;
     }
     judge.assert_finds(&[], "all is undone");
+    // What it could not look at is no success.
+    run(&system.order, "UPDATE copy_state SET complete_us = NULL").await;
+    let outcome = judge.run(&["--settled"]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert!(outcome.stdout.contains("the copy is not complete"), "{outcome:?}");
 }
 
 async fn a_running_system_is_no_finding(system: TestSystem) {

@@ -24,11 +24,13 @@ mod suspects;
 mod transitions;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 use clap::Args;
 use common::clock::{Clock, SystemClock, Timestamp};
 use common::db::Url;
@@ -136,22 +138,46 @@ const COULD_NOT_LOOK: u8 = 2;
 
 /// Checks, prints what was found, and says with the exit code what it came to.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let report = check(arguments).and_then(|report| {
-        report.print();
-        if let Some(path) = &arguments.json {
-            std::fs::write(path, serde_json::to_vec_pretty(&report.to_json())?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(report)
-    });
-    match report {
-        Ok(report) if report.has_findings() => ExitCode::from(FOUND),
-        Ok(report) if report.is_whole() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(COULD_NOT_LOOK),
+    let complain = |error: &Error| eprintln!("stockloop-loadgen: {error:#}");
+    // A file that can't be written is said before the work, not after it.
+    let judged = JsonFile::create(arguments).and_then(|file| Ok((file, check(arguments)?)));
+    let (file, report) = match judged {
+        Ok(judged) => judged,
         Err(error) => {
-            eprintln!("stockloop-loadgen: {error:#}");
-            ExitCode::from(COULD_NOT_LOOK)
+            complain(&error);
+            return ExitCode::from(COULD_NOT_LOOK);
         }
+    };
+    report.print();
+    let written = file.map_or(Ok(()), |file| file.write(&report));
+    if let Err(error) = &written {
+        complain(error);
+    }
+    match report.has_findings() {
+        true => ExitCode::from(FOUND),
+        false if report.is_whole() && written.is_ok() => ExitCode::SUCCESS,
+        false => ExitCode::from(COULD_NOT_LOOK),
+    }
+}
+
+/// The file that everything is written to, if that was asked for.
+struct JsonFile<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> JsonFile<'a> {
+    fn create(arguments: &'a Arguments) -> Result<Option<Self>> {
+        let Some(path) = arguments.json.as_deref() else { return Ok(None) };
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Some(Self { path, file }))
+    }
+
+    fn write(mut self, report: &Report) -> Result<()> {
+        let json = serde_json::to_vec_pretty(&report.to_json())?;
+        let written = self.file.write_all(&json);
+        written.with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -207,7 +233,7 @@ fn judge(
     report.note_end(Invariant::I2, done);
     let done = source::check(product, order, known, report);
     report.note_end(Invariant::I3, done);
-    let done = copy::check(product, order, (terms, &arguments.order_name), report);
+    let done = copy::check(product, order, (terms, arguments.order_name.as_str()), report);
     report.note_end(Invariant::I3, done);
     let done = stock::check(product, order, known, report);
     report.note_end(Invariant::I7, done);

@@ -201,10 +201,15 @@ mod tests {
     fn who_can_not_look_is_named_and_the_report_is_not_whole() {
         let mut report = Report::new(2);
         report.note_end(Invariant::I2, Err(anyhow::anyhow!("the server has hung up")));
-        assert!(!report.is_whole());
+        assert!(!report.is_whole() && !report.has_findings());
         assert_eq!(
             report.to_json()["unchecked"][0],
             "I2: it could not be looked at: the server has hung up"
         );
+        let mut report = Report::new(2);
+        report.unchecked("I6: nobody asked");
+        assert!(report.is_whole());
+        report.could_not_look("I3: the copy is not complete yet");
+        assert!(!report.is_whole());
     }
 }
