@@ -210,7 +210,8 @@ struct Chain<'a> {
 struct Link {
     key: String,
     state: State,
-    created: Timestamp,
+    /// When its version was made, by its first event; none where that is gone, and the version was only told again.
+    made: Option<Timestamp>,
 }
 
 /// A state that seems wrong, and the one of its product before it.
@@ -234,8 +235,9 @@ impl Chain<'_> {
         // What is told again is no new link, and what caused a version is said by its first event.
         let version = last.map_or(i64::MIN, |last| last.state.version);
         if let Some(state) = step.state.as_ref().ok().filter(|state| state.version > version) {
-            let (key, created) = (step.row.key.clone(), step.row.created_us);
-            self.last = Some(Link { key, state: state.clone(), created });
+            let (key, is_first) = (step.row.key.clone(), state.changed_by() != ChangedBy::Nothing);
+            let made = is_first.then_some(step.row.created_us);
+            self.last = Some(Link { key, state: state.clone(), made });
         }
         seems_wrong.then_some(Suspect { last: before, step })
     }
@@ -326,7 +328,7 @@ fn amount(kept: &Kept, last: &Link, step: &Step, state: &State) -> Option<(Kind,
     if state.version != before.version + 1 {
         // Retention may have taken what lies between, unless the one before it is younger than that.
         let expected = format!("an event of version {}", before.version + 1);
-        let is_known = last.created > kept.product_events;
+        let is_known = last.made.is_some_and(|made| made > kept.product_events);
         return is_known
             .then(|| (Kind::ChangeUntold, expected, format!("the next one is {state}")));
     }
@@ -608,6 +610,23 @@ mod tests {
     #[test]
     fn a_version_that_is_missing_is_a_change_that_nobody_was_told() {
         assert_eq!(kind(&[opening(), adjusted(3, 7, -3)]), Some(Kind::ChangeUntold));
+    }
+
+    #[test]
+    fn a_version_that_may_have_gone_proves_no_gap() {
+        // Old, and told again a moment ago: when it was told says nothing of what came behind it.
+        let replayed = step(state(1, 10, ("replay", None)));
+        assert_eq!(kind(&[replayed, adjusted(3, 7, -3)]), None);
+        let untold = Suspect {
+            last: Some(Link {
+                key: "TEA".to_owned(),
+                state: state(1, 10, ("put", None)),
+                made: Some(AT),
+            }),
+            step: adjusted(3, 7, -3),
+        };
+        assert!(untold.judge(&kept()).is_some());
+        assert!(untold.judge(&Kept::from_all(AT)).is_none());
     }
 
     #[test]
