@@ -12,10 +12,13 @@ use diesel::sql_types::{BigInt, Nullable};
 
 use super::Terms;
 use super::finding::Side;
-use super::reader::{Reader, maybe_number};
+use super::reader::{Reader, maybe_number, number};
 
 /// No retention may be set much shorter than a day.
 const YOUNG: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Before this, everything may have gone.
+const END_OF_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
 /// Settled events that are looked at for a bound, the oldest first.
 const OLDEST: i64 = 5_000;
@@ -52,6 +55,11 @@ impl Kept {
     pub(super) fn read(one: &mut Reader, other: &mut Reader, terms: &Terms) -> Result<Self> {
         let (product, order) = if one.side == Side::Product { (one, other) } else { (other, one) };
         let kept_from = |oldest| terms.kept_from(SystemClock.now(), oldest);
+        let events_from = |reader: &mut Reader| -> Result<Timestamp> {
+            let (oldest, resolved) = reader.page(|conn| Ok((events(conn)?, resolved(conn)?)))?;
+            let from = kept_from(oldest);
+            Ok(if terms.kept.is_some() { from } else { from.max(resolved) })
+        };
         let mut restored = product.page(restorations)?;
         restored.extend(order.page(restorations)?);
         let oldest_adjustment = "SELECT at_us AS number FROM adjustment ORDER BY seq LIMIT 1";
@@ -60,8 +68,8 @@ impl Kept {
              WHERE status IN ('CONFIRMED', 'REJECTED', 'CANCELLED') ORDER BY changed_us LIMIT 1";
         let forgotten = "SELECT up_to AS number FROM forgotten WHERE what = 'orders'";
         Ok(Self {
-            product_events: kept_from(product.page(events)?),
-            order_events: kept_from(order.page(events)?),
+            product_events: events_from(product)?,
+            order_events: events_from(order)?,
             adjustments: kept_from(product.page(|conn| maybe_number(conn, oldest_adjustment))?),
             orders: kept_from(order.page(|conn| maybe_number(conn, oldest_order))?),
             // How far these went is noted.
@@ -78,6 +86,11 @@ impl Kept {
             Side::Product => self.product_events,
             Side::Order => self.order_events,
         }
+    }
+
+    /// Whether nothing shows which events of a service should be there.
+    pub(super) fn knows_nothing_of(&self, side: Side) -> bool {
+        self.events_of(side) == END_OF_TIME
     }
 
     /// Whether what happened at `moment` may be missing because a database came back from a backup.
@@ -108,6 +121,19 @@ fn events(conn: &mut Conn) -> QueryResult<Option<i64>> {
     maybe_number(conn, &sql)
 }
 
+/// The moment that all events that were EXHAUSTED and resolved, and are gone, were made before. They go by when they were
+/// resolved, whatever is kept of others, and the earliest of those first; how many went is counted.
+fn resolved(conn: &mut Conn) -> QueryResult<Timestamp> {
+    let gone =
+        "SELECT CAST(sum(value) AS BIGINT) AS number FROM counter WHERE name = 'outbox.forgotten'";
+    if number(conn, gone)? == 0 {
+        return Ok(Timestamp::from_micros(i64::MIN));
+    }
+    let oldest = "SELECT min(resolved_us) AS number FROM outbox_failed \
+                  WHERE resolved_us IS NOT NULL AND status = 2";
+    Ok(maybe_number(conn, oldest)?.map_or(END_OF_TIME, Timestamp::from_micros))
+}
+
 fn restorations(conn: &mut Conn) -> QueryResult<Vec<Restored>> {
     let sql = "SELECT since_us, found_us FROM restoration ORDER BY seq DESC LIMIT 1000";
     on!(conn, c => sql_query(sql).load(c))
@@ -129,8 +155,33 @@ impl Kept {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use common::db::Url;
+    use stockloop_tests::database::TestDatabase;
+    use stockloop_tests::on_every_database;
+
     use super::*;
+
+    on_every_database!(std::convert::identity => resolved_events_that_went_leave_nothing_proven);
+
+    async fn resolved_events_that_went_leave_nothing_proven(database: TestDatabase) {
+        let db = database.open(&[common::db::ENGINE_MIGRATIONS]);
+        let url = Url::from(database.url());
+        let mut reader = Reader::open(Side::Product, &url, "service_state").unwrap();
+        let mut write = async |sql: &'static str| {
+            db.write::<_, common::db::DbError>(move |conn| Ok(conn.batch_execute(sql)?))
+                .await
+                .unwrap();
+            reader.page(resolved).unwrap().micros()
+        };
+        assert_eq!(write("DELETE FROM counter").await, i64::MIN);
+        let one_went = "INSERT INTO counter (name, slot, value) VALUES ('outbox.forgotten', 3, 1)";
+        assert_eq!(write(one_went).await, i64::MAX);
+        let resolved = "INSERT INTO outbox_failed (id, shard, status, attempt, attempt_limit, due_us, size, resolved_us) \
+             VALUES ('00000000-0000-7000-8000-000000000001', 0, 2, 1, 1, 0, 1, 7)";
+        assert_eq!(write(resolved).await, 7);
+    }
 
     const DAY: i64 = 86_400_000_000;
 
