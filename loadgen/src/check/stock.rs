@@ -326,6 +326,10 @@ fn amount(kept: &Kept, last: &Link, step: &Step, state: &State) -> Option<(Kind,
         ChangedBy::Put | ChangedBy::Unknown => 0,
     };
     if state.version != before.version + 1 {
+        // A product that comes again after its tombstone went begins above all versions that went.
+        if before.removed && state.changed_by() == ChangedBy::Put {
+            return None;
+        }
         // Retention may have taken what lies between, unless the one before it is younger than that.
         let expected = format!("an event of version {}", before.version + 1);
         let is_known = last.made.is_some_and(|made| made > kept.product_events);
@@ -610,6 +614,15 @@ mod tests {
     #[test]
     fn a_version_that_is_missing_is_a_change_that_nobody_was_told() {
         assert_eq!(kind(&[opening(), adjusted(3, 7, -3)]), Some(Kind::ChangeUntold));
+    }
+
+    #[test]
+    fn a_product_that_comes_again_may_begin_anywhere() {
+        let removed = State { removed: true, ..state(2, 0, ("removal", None)) };
+        let again =
+            |cause| kind(&[opening(), step(removed.clone()), step(state(9, 4, (cause, None)))]);
+        assert_eq!(again("put"), None);
+        assert_eq!(again("removal"), Some(Kind::ChangeUntold));
     }
 
     #[test]
