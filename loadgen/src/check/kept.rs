@@ -17,6 +17,17 @@ use super::reader::{Reader, maybe_number, number};
 /// No retention may be set much shorter than a day.
 const YOUNG: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// When the oldest order ended that would go if it were old enough: one with stock that is still promised, or with an open
+/// command, stays however old it is, and shows nothing of others. The index of ended orders gives it.
+const OLDEST_ORDER: &str = "SELECT changed_us AS number FROM orders o \
+     WHERE status IN ('CONFIRMED', 'REJECTED', 'CANCELLED') \
+     AND NOT EXISTS (SELECT 1 FROM reservation r WHERE r.order_id = o.id) \
+     AND NOT EXISTS (SELECT 1 FROM outbox_event e WHERE e.key = CAST(o.id AS TEXT) \
+       AND (EXISTS (SELECT 1 FROM outbox_pending w WHERE w.id = e.id) \
+         OR EXISTS (SELECT 1 FROM outbox_sent w WHERE w.id = e.id) \
+         OR EXISTS (SELECT 1 FROM outbox_failed w WHERE w.id = e.id))) \
+     ORDER BY changed_us LIMIT 1";
+
 /// Before this, everything may have gone.
 const END_OF_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
@@ -63,15 +74,12 @@ impl Kept {
         let mut restored = product.page(restorations)?;
         restored.extend(order.page(restorations)?);
         let oldest_adjustment = "SELECT at_us AS number FROM adjustment ORDER BY seq LIMIT 1";
-        // The index of ended orders gives it.
-        let oldest_order = "SELECT changed_us AS number FROM orders \
-             WHERE status IN ('CONFIRMED', 'REJECTED', 'CANCELLED') ORDER BY changed_us LIMIT 1";
         let forgotten = "SELECT up_to AS number FROM forgotten WHERE what = 'orders'";
         Ok(Self {
             product_events: events_from(product)?,
             order_events: events_from(order)?,
             adjustments: kept_from(product.page(|conn| maybe_number(conn, oldest_adjustment))?),
-            orders: kept_from(order.page(|conn| maybe_number(conn, oldest_order))?),
+            orders: kept_from(order.page(|conn| maybe_number(conn, OLDEST_ORDER))?),
             // How far these went is noted.
             records: product
                 .page(|conn| maybe_number(conn, forgotten))?
@@ -163,7 +171,26 @@ mod tests {
 
     use super::*;
 
-    on_every_database!(std::convert::identity => resolved_events_that_went_leave_nothing_proven);
+    on_every_database!(std::convert::identity =>
+        resolved_events_that_went_leave_nothing_proven, an_order_that_stays_shows_nothing);
+
+    async fn an_order_that_stays_shows_nothing(database: TestDatabase) {
+        let db = database.open(&[common::db::ENGINE_MIGRATIONS]);
+        let url = Url::from(database.url());
+        // Those columns of order-service's tables that count here.
+        let orders = "CREATE TABLE orders (id UUID PRIMARY KEY, status TEXT, changed_us BIGINT); \
+             CREATE TABLE reservation (order_id UUID); \
+             INSERT INTO orders VALUES ('00000000-0000-7000-8000-000000000001', 'CONFIRMED', 1), \
+               ('00000000-0000-7000-8000-000000000002', 'PENDING', 2), \
+               ('00000000-0000-7000-8000-000000000003', 'CANCELLED', 3); \
+             INSERT INTO reservation VALUES ('00000000-0000-7000-8000-000000000001')";
+        let written =
+            db.write::<_, common::db::DbError>(move |conn| Ok(conn.batch_execute(orders)?));
+        written.await.unwrap();
+        let mut reader = Reader::open(Side::Order, &url, "orders").unwrap();
+        let oldest = reader.page(|conn| maybe_number(conn, OLDEST_ORDER));
+        assert_eq!(oldest.unwrap(), Some(3));
+    }
 
     async fn resolved_events_that_went_leave_nothing_proven(database: TestDatabase) {
         let db = database.open(&[common::db::ENGINE_MIGRATIONS]);
@@ -178,9 +205,9 @@ mod tests {
         assert_eq!(write("DELETE FROM counter").await, i64::MIN);
         let one_went = "INSERT INTO counter (name, slot, value) VALUES ('outbox.forgotten', 3, 1)";
         assert_eq!(write(one_went).await, i64::MAX);
-        let resolved = "INSERT INTO outbox_failed (id, shard, status, attempt, attempt_limit, due_us, size, resolved_us) \
+        let one_is_there = "INSERT INTO outbox_failed (id, shard, status, attempt, attempt_limit, due_us, size, resolved_us) \
              VALUES ('00000000-0000-7000-8000-000000000001', 0, 2, 1, 1, 0, 1, 7)";
-        assert_eq!(write(resolved).await, 7);
+        assert_eq!(write(one_is_there).await, 7);
     }
 
     const DAY: i64 = 86_400_000_000;
