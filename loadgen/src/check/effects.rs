@@ -96,7 +96,7 @@ fn check_settled(
         let (known, forgotten) = receiver.page(|conn| known(conn, &ids))?;
         let may_be_gone = |row: &SettledRow| {
             let at = row.processed_us.unwrap_or(row.settled_us);
-            row.id.made_at() <= forgotten || kept.may_be_lost(at)
+            row.id.made_at() <= forgotten || kept.may_be_lost_of(row.id, at)
         };
         for row in &own {
             report.tell_all(judge(row, known.get(&row.id), may_be_gone(row), side));
@@ -179,7 +179,7 @@ fn check_inbox(
 fn is_missed(row: &InboxRow, sender: Side, kept: &Kept) -> bool {
     let kept_from = kept.events_of(sender);
     let is_young = row.event_id.made_at() > kept_from && row.processed_us > kept_from;
-    is_young && !kept.may_be_lost(row.processed_us)
+    is_young && !kept.may_be_lost_of(row.event_id, row.processed_us)
 }
 
 fn settled(conn: &mut Conn, after: &EventId) -> QueryResult<Vec<SettledRow>> {
@@ -217,7 +217,22 @@ fn sent(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeMap<EventId, Strin
 
 #[cfg(test)]
 mod tests {
+    use super::super::kept::Restored;
     use super::*;
+
+    #[test]
+    fn a_reader_that_lags_may_know_what_its_sender_has_lost() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let (event_id, key) = (EventId::first_at(at(20)), "TEA".to_owned());
+        let row = InboxRow { event_id, outcome: 0, key, processed_us: at(40) };
+        let kept = Kept::from_all(at(1));
+        assert!(is_missed(&row, Side::Product, &kept));
+        let restored = Restored { since_us: Some(at(10)), found_us: at(30) };
+        let kept = Kept { restored: vec![restored], ..kept };
+        assert!(!is_missed(&row, Side::Product, &kept));
+        let later = InboxRow { event_id: EventId::first_at(at(35)), ..row };
+        assert!(is_missed(&later, Side::Product, &kept));
+    }
 
     #[test]
     fn what_is_processed_is_known_with_the_same_answer() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use common::clock::{Clock, SystemClock, Timestamp};
 use common::db::Conn;
+use common::ids::EventId;
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -101,8 +102,14 @@ impl Kept {
         self.events_of(side) == END_OF_TIME
     }
 
+    /// Whether what happened at `moment` with what `id` names, an event or an order, may be missing. Made in the lost time is
+    /// enough: a reader that lags behind takes it from the topic after its sender has come back without it.
+    pub(super) fn may_be_lost_of(&self, id: EventId, moment: Timestamp) -> bool {
+        self.may_be_lost(moment) || self.may_be_lost(id.made_at())
+    }
+
     /// Whether what happened at `moment` may be missing because a database came back from a backup.
-    pub(super) fn may_be_lost(&self, moment: Timestamp) -> bool {
+    fn may_be_lost(&self, moment: Timestamp) -> bool {
         let lost = |one: &Restored| {
             moment <= one.found_us && one.since_us.is_none_or(|since| since <= moment)
         };

@@ -171,7 +171,7 @@ fn judge(
     }
     let Some(taken) = taken else {
         let is_forgotten = row.id.made_at() <= kept.records;
-        if is_forgotten || kept.may_be_lost(row.changed_us) {
+        if is_forgotten || kept.may_be_lost_of(row.id, row.changed_us) {
             return None;
         }
         let confirmed = row.status == "CONFIRMED";
@@ -183,7 +183,7 @@ fn judge(
     let contradiction = contradiction(&row.status, &taken.row.state);
     if let Some(kind) = contradiction {
         // One of the two may not know of the other's lost time.
-        let lost = kept.may_be_lost(row.changed_us) || kept.may_be_lost(moment);
+        let lost = [row.changed_us, moment].iter().any(|at| kept.may_be_lost_of(row.id, *at));
         let expected = format!("{} at product-service", wanted(&row.status));
         let found = format!("{}, since {moment}", taken.row.state);
         return (!lost).then_some((kind, expected, found));
@@ -269,7 +269,7 @@ fn check_records(
 /// What is wrong with the record of an order that order-service does not have.
 fn judge_unknown(row: &RecordRow, kept: &Kept) -> Option<Finding> {
     let at = row.cancelled_us.unwrap_or(row.handled_us).max(row.handled_us);
-    if at <= kept.orders || kept.may_be_lost(at) {
+    if at <= kept.orders || kept.may_be_lost_of(row.id, at) {
         return None;
     }
     let found = format!("{} at product-service, since {at}", row.state);
