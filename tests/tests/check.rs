@@ -61,6 +61,7 @@ fn damages() -> Vec<Damage> {
     let mut all = at_product(first_of_a);
     all.extend(at_order(&new_id.to_string()));
     all.extend(of_orders());
+    all.extend(of_reservations(&new_id.to_string()));
     all.extend(of_alerts());
     all
 }
@@ -237,6 +238,37 @@ fn of_orders() -> Vec<Damage> {
             at_order: true,
             ..Damage::gone("orders", "cancellation IS NULL", &["order_unknown"])
         },
+    ]
+}
+
+fn of_reservations(new_id: &str) -> Vec<Damage> {
+    let order = format!(
+        "INSERT INTO orders (id, customer, status, placement, revision, placed_us, changed_us) \
+           VALUES ('{new_id}', 'me', 'PENDING', 'OPEN', 1, 1, 1); \
+         INSERT INTO order_line (order_id, sku, quantity) VALUES ('{new_id}', 'A', 2); \
+         INSERT INTO order_step (order_id, revision, at_us, status, what) \
+           VALUES ('{new_id}', 1, 1, 'PENDING', 'placed')"
+    );
+    let no_order = ["orders WHERE id", "order_line WHERE order_id", "order_step WHERE order_id"]
+        .map(|rows| format!("DELETE FROM {rows} = '{new_id}'"))
+        .join("; ");
+    let promised = |which: &str| {
+        format!(
+            "INSERT INTO reservation (order_id, sku, quantity, epoch, version) \
+               SELECT o.id, 'A', 2, epoch, version FROM product_copy, orders o WHERE sku = 'A' AND {which}; \
+             UPDATE product_copy SET reserved = reserved + 2 WHERE sku = 'A'"
+        )
+    };
+    let none = "DELETE FROM reservation; UPDATE product_copy SET reserved = 0";
+    let of_new = format!("o.id = '{new_id}'");
+    vec![
+        Damage::at_order(&order, &no_order, &["order_undecided", "reservation_missing"]),
+        Damage::at_order(
+            &format!("{order}; {}", promised(&of_new)),
+            &format!("{no_order}; {none}"),
+            &["order_undecided"],
+        ),
+        Damage::at_order(&promised("o.cancellation IS NULL"), none, &["reservation_left"]),
     ]
 }
 

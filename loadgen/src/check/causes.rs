@@ -1,5 +1,4 @@
-//! I7, the other way round: each adjustment and each deduction that is noted changed the stock, and each sum of reservations
-//! is right.
+//! I7, the other way round: each adjustment and each deduction that is noted changed the stock.
 //!
 //! All of these are written in the transaction of the change, so one page sees them with it.
 
@@ -146,39 +145,4 @@ fn deductions(conn: &mut Conn, after: &(EventId, String)) -> QueryResult<Vec<Ded
         .bind::<Text, _>(&after.1)
         .bind::<BigInt, _>(PAGE)
         .load(c))
-}
-
-/// A product's copy, and the sum of what is promised of it.
-#[derive(Debug, QueryableByName)]
-struct ReservedRow {
-    #[diesel(sql_type = Text)]
-    sku: String,
-    #[diesel(sql_type = BigInt)]
-    reserved: i64,
-    #[diesel(sql_type = BigInt)]
-    pieces: i64,
-}
-
-/// Looks at what is promised of all products, at order-service.
-pub(super) fn check_reserved(reader: &mut Reader, report: &mut Report) -> Result<()> {
-    let take = |rows: Vec<ReservedRow>| {
-        for row in rows.iter().filter(|row| row.reserved != row.pieces) {
-            let expected = format!("{}, the sum of its reservations", row.pieces);
-            let found = row.reserved.to_string();
-            report.tell(Finding::new(Kind::ReservedWrong, Side::Order, &row.sku, expected, found));
-        }
-        Ok(rows.last().map(|row| row.sku.clone()))
-    };
-    let read = |conn: &mut Conn, after: &String| {
-        let sql = "SELECT p.sku, p.reserved, CAST(COALESCE((SELECT sum(r.quantity) FROM reservation r \
-                     WHERE r.sku = p.sku), 0) AS BIGINT) AS pieces \
-                   FROM product_copy p WHERE p.sku > $1 ORDER BY p.sku LIMIT $2";
-        on!(conn, c => sql_query(sql)
-            .bind::<Text, _>(after)
-            .bind::<BigInt, _>(PAGE)
-            .load::<ReservedRow>(c))
-    };
-    let rows = reader.walk("reservations", String::new(), read, take)?;
-    report.looked(Invariant::I7, Side::Order, "products, by their reservations", rows);
-    Ok(())
 }

@@ -142,6 +142,10 @@ kinds! {
         "what was taken is not what was ordered: correct the stock by an adjustment, and report it";
     OrderUndecided => I7, "order_undecided",
         "at rest no order waits for an answer: look at its commands (`stockloop admin --order events --key ID`)";
+    ReservationMissing => I7, "reservation_missing",
+        "stock that an order waits for is free for others, so both may be CONFIRMED for it: report it";
+    ReservationLeft => I7, "reservation_left",
+        "what the copy shows as taken is promised as well, so `available` is too small: report it";
     ReservedWrong => I7, "reserved_wrong",
         "what is promised is not the sum of its reservations, so `available` is wrong: report it";
 }

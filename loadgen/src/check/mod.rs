@@ -2,8 +2,8 @@
 //!
 //! It asks no service anything and shares no code with what it judges but the contract in `common`. Each invariant has a
 //! file with a pure function over rows, which says what is wrong with them: [`arrival`] (I1), [`effects`] (I2), [`copy`] and
-//! [`source`] (I3), [`transitions`] and [`places`] (I4), [`alerts`] and [`mails`] (I5), [`stock`], [`causes`] and
-//! [`orders`] (I7). [`reader`] reads pages, [`kept`] knows what may be gone, [`suspects`] are judged again before they are told,
+//! [`source`] (I3), [`transitions`] and [`places`] (I4), [`alerts`] and [`mails`] (I5), [`stock`], [`causes`],
+//! [`reservations`] and [`orders`] (I7). [`reader`] reads pages, [`kept`] knows what may be gone, [`suspects`] are judged again before they are told,
 //! and [`report`] tells what was found.
 
 mod alerts;
@@ -18,6 +18,7 @@ mod orders;
 mod places;
 mod reader;
 mod report;
+mod reservations;
 mod source;
 mod stock;
 mod suspects;
@@ -245,6 +246,8 @@ fn judge(
     let done = stock::check(product, order, known, report);
     report.note_end(Invariant::I7, done);
     let done = causes::check(product, order, known, report);
+    report.note_end(Invariant::I7, done);
+    let done = reservations::check(order, report);
     report.note_end(Invariant::I7, done);
     let done = orders::check(product, order, known, report);
     report.note_end(Invariant::I7, done);

@@ -16,7 +16,6 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::Terms;
-use super::causes;
 use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, of_ids};
@@ -39,6 +38,9 @@ struct OrderRow {
     /// Whether a command of it is on its way.
     #[diesel(sql_type = Bool)]
     on_its_way: bool,
+    /// Whether it waits for its first answer and a line of it has no reservation.
+    #[diesel(sql_type = Bool)]
+    unpromised: bool,
     /// Whether the search for lost commands has found one of it.
     #[diesel(sql_type = Bool)]
     lost: bool,
@@ -94,7 +96,6 @@ pub(super) fn check(
     (terms, kept): (&Terms, &Kept),
     report: &mut Report,
 ) -> Result<()> {
-    causes::check_reserved(order, report)?;
     let (mut suspects, mut lost) = (Suspects::default(), 0_u64);
     let take = |rows: Vec<Ordered>| {
         let next = rows.last().map(|order| order.row.id);
@@ -102,7 +103,7 @@ pub(super) fn check(
         let records = product.page(|conn| records(conn, &ids))?;
         for order in &rows {
             lost += u64::from(order.row.lost);
-            if judge(order, records.get(&order.row.id), terms, kept).is_some() {
+            if !judge_all(order, records.get(&order.row.id), terms, kept).is_empty() {
                 suspects.add(order.row.id);
             }
         }
@@ -139,13 +140,40 @@ fn look_again(
         let kept = Kept::read(product, order, terms)?;
         let stayed = before.iter().filter(|(id, order)| after.get(*id) == Some(*order));
         for (id, order) in stayed {
-            if let Some((kind, expected, found)) = judge(order, records.get(id), terms, &kept) {
+            for (kind, expected, found) in judge_all(order, records.get(id), terms, &kept) {
                 let side = if records.contains_key(id) { Side::Product } else { Side::Order };
                 report.tell(Finding::new(kind, side, format!("order {id}"), expected, found));
             }
         }
     }
     Ok(())
+}
+
+/// All that is wrong with an order.
+fn judge_all(
+    order: &Ordered,
+    taken: Option<&Taken>,
+    terms: &Terms,
+    kept: &Kept,
+) -> Vec<(Kind, String, String)> {
+    [judge(order, taken, terms, kept), promised(order, taken, kept)].into_iter().flatten().collect()
+}
+
+/// Whether what an order waits for is promised to it. A reservation may end before the answer has come, by the event of its
+/// deduction, but not before that.
+fn promised(
+    Ordered { row, .. }: &Ordered,
+    taken: Option<&Taken>,
+    kept: &Kept,
+) -> Option<(Kind, String, String)> {
+    let may_be_taken = match taken {
+        Some(taken) => !taken.lines.is_empty(),
+        None => row.id.made_at() <= kept.records || kept.may_be_lost_of(row.id, row.changed_us),
+    };
+    (row.unpromised && !may_be_taken).then(|| {
+        let expected = "a reservation of each line, until it is taken".to_owned();
+        (Kind::ReservationMissing, expected, format!("{}, and a line without one", row.status))
+    })
 }
 
 /// What is wrong with an order, if there is something: its kind, what is expected, and what is there.
@@ -283,6 +311,9 @@ const ORDER: &str = "SELECT o.id, o.status, o.cancellation, o.revision, o.change
        (EXISTS (SELECT 1 FROM outbox_pending w WHERE w.id = e.id) \
         OR EXISTS (SELECT 1 FROM outbox_sent w WHERE w.id = e.id) \
         OR EXISTS (SELECT 1 FROM outbox_failed w WHERE w.id = e.id AND w.status = 0))) AS on_its_way, \
+     o.status = 'PENDING' AND o.placement = 'OPEN' AND EXISTS \
+       (SELECT 1 FROM order_line l WHERE l.order_id = o.id AND NOT EXISTS \
+         (SELECT 1 FROM reservation r WHERE r.order_id = l.order_id AND r.sku = l.sku)) AS unpromised, \
      EXISTS (SELECT 1 FROM lost_command l WHERE l.key = CAST(o.id AS TEXT)) AS lost \
      FROM orders o";
 
@@ -356,6 +387,7 @@ mod tests {
             revision: 2,
             changed_us: AT,
             on_its_way: false,
+            unpromised: false,
             lost: false,
         };
         Ordered { row, lines: tea(3) }
@@ -415,6 +447,24 @@ mod tests {
         let at_rest = Terms { settled: true, ..Terms::default() };
         let judged = judge(&pending, None, &at_rest, &kept()).map(|(kind, ..)| kind);
         assert_eq!(judged, Some(Kind::OrderUndecided));
+    }
+
+    #[test]
+    fn an_order_that_waits_has_what_it_waits_for() {
+        let mut pending = order("PENDING");
+        (pending.row.on_its_way, pending.row.unpromised) = (true, true);
+        let kinds = |order: &Ordered, taken: Option<&Taken>, kept: &Kept| -> Vec<Kind> {
+            let wrong = judge_all(order, taken, &Terms::default(), kept);
+            wrong.into_iter().map(|(kind, ..)| kind).collect()
+        };
+        assert_eq!(kinds(&pending, None, &kept()), [Kind::ReservationMissing]);
+        assert_eq!(kinds(&pending, Some(&taken("REFUSED")), &kept()), [Kind::ReservationMissing]);
+        // The deduction's event was faster than the answer.
+        assert!(kinds(&pending, Some(&taken("DEDUCTED")), &kept()).is_empty());
+        // It may have been taken, and the record is gone.
+        assert!(kinds(&pending, None, &Kept::from_all(AT)).is_empty());
+        pending.row.unpromised = false;
+        assert!(kinds(&pending, None, &kept()).is_empty());
     }
 
     #[test]
