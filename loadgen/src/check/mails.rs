@@ -44,6 +44,9 @@ struct AlertRow {
     created_us: Timestamp,
     #[diesel(sql_type = Bool)]
     silenced: bool,
+    /// When the last silence that covered it ended, or will end.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    silenced_until: Option<Timestamp>,
     #[diesel(sql_type = Nullable<BigInt>)]
     mail_seq: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -121,11 +124,18 @@ enum Verdict {
     Wrong(Kind, String, String),
 }
 
+impl AlertRow {
+    /// From when on a mail may tell of it.
+    fn may_be_told_from(&self) -> Timestamp {
+        self.silenced_until.map_or(self.created_us, |until| until.max(self.created_us))
+    }
+}
+
 fn judge(row: &AlertRow, terms: &Terms, caught: &Caught) -> Verdict {
     if row.mail_seq.is_none() {
         return match row.silenced {
             true => Verdict::Told,
-            false if terms.settled || terms.now.since(row.created_us) > GRACE => {
+            false if terms.settled || terms.now.since(row.may_be_told_from()) > GRACE => {
                 let found = format!("no mail; it is open since {}", row.created_us);
                 Verdict::Wrong(Kind::AlertUntold, "a mail that tells of it".to_owned(), found)
             }
@@ -161,16 +171,21 @@ fn bare(message_id: &str) -> &str {
 }
 
 fn alerts(conn: &mut Conn, after: i64, now: Timestamp) -> QueryResult<Vec<AlertRow>> {
-    let sql = "SELECT a.seq, a.kind, a.created_us, \
-           EXISTS (SELECT 1 FROM alert_silence s WHERE s.until_us > $1 AND s.ended_us IS NULL \
-             AND (s.kind IS NULL OR s.kind = a.kind) AND (s.key IS NULL OR s.key = a.key) \
-             AND (s.alert_seq IS NULL OR s.alert_seq = a.seq)) AS silenced, \
+    let covers = "(s.kind IS NULL OR s.kind = a.kind) AND (s.key IS NULL OR s.key = a.key) \
+         AND (s.alert_seq IS NULL OR s.alert_seq = a.seq)";
+    let sql = format!(
+        "SELECT a.seq, a.kind, a.created_us, \
+           EXISTS (SELECT 1 FROM alert_silence s \
+                   WHERE s.until_us > $1 AND s.ended_us IS NULL AND {covers}) AS silenced, \
+           (SELECT max(CASE WHEN s.ended_us < s.until_us THEN s.ended_us ELSE s.until_us END) \
+            FROM alert_silence s WHERE {covers}) AS silenced_until, \
            a.mail_seq, m.message_id, m.sent_us, \
            (SELECT count(*) FROM mail_recipient r WHERE r.mail_seq = m.seq AND r.refused_us IS NOT NULL) AS refused, \
            (SELECT count(*) FROM mail_recipient r WHERE r.mail_seq = m.seq) AS recipients \
          FROM (SELECT seq, kind, key, created_us, mail_seq FROM alert \
                WHERE (closed_us IS NULL OR mail_seq IS NOT NULL) AND seq > $2 ORDER BY seq LIMIT $3) a \
-         LEFT JOIN mail m ON m.seq = a.mail_seq ORDER BY a.seq";
+         LEFT JOIN mail m ON m.seq = a.mail_seq ORDER BY a.seq"
+    );
     on!(conn, c => sql_query(sql)
         .bind::<BigInt, _>(now)
         .bind::<BigInt, _>(after)
@@ -231,6 +246,7 @@ mod tests {
             kind: "exhausted".to_owned(),
             created_us: AT,
             silenced: false,
+            silenced_until: None,
             mail_seq: Some(1),
             message_id: Some("<1@shop.example>".to_owned()),
             sent_us: Some(AT),
@@ -280,7 +296,12 @@ mod tests {
         assert_eq!(verdict(&untold, false, Vec::new()), Verdict::Unsent);
         assert_eq!(kind(verdict(&untold, true, Vec::new())), Some(Kind::AlertUntold));
         let old = AlertRow { created_us: Timestamp::from_micros(-600_000_000), ..untold.clone() };
+        let over = AlertRow { silenced_until: Some(old.created_us), ..old.clone() };
+        assert_eq!(kind(verdict(&over, false, Vec::new())), Some(Kind::AlertUntold));
         assert_eq!(kind(verdict(&old, false, Vec::new())), Some(Kind::AlertUntold));
+        // A silence is over since a moment ago, and the next mail tells of what it covered.
+        let heard = AlertRow { silenced_until: Some(AT), ..old };
+        assert_eq!(verdict(&heard, false, Vec::new()), Verdict::Unsent);
         let silenced = AlertRow { silenced: true, ..untold };
         assert_eq!(verdict(&silenced, true, Vec::new()), Verdict::Told);
         let gone = AlertRow { message_id: None, sent_us: None, ..told() };
