@@ -32,6 +32,9 @@ const OLDEST_ORDER: &str = "SELECT changed_us AS number FROM orders o \
 /// Before this, everything may have gone.
 const END_OF_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
+/// So far may the clocks of those who write rows and of those who delete them be apart, or a row be older than its transaction.
+const SLACK: Duration = Duration::from_secs(30);
+
 /// Settled events that are looked at for a bound, the oldest first.
 const OLDEST: i64 = 5_000;
 
@@ -122,7 +125,7 @@ impl Terms {
     /// ones go in the order of time, so nothing that is younger than one that is there has gone.
     fn kept_from(&self, now: Timestamp, oldest: Option<i64>) -> Timestamp {
         let proven = oldest.map_or(now, Timestamp::from_micros).min(now.before(YOUNG));
-        self.kept.map_or(proven, |kept| now.before(kept))
+        self.kept.map_or(proven, |kept| now.before(kept)).after(SLACK)
     }
 }
 
@@ -227,13 +230,14 @@ mod tests {
 
     #[test]
     fn what_is_young_is_there_and_the_caller_knows_better() {
-        let young = Timestamp::from_micros(100 * DAY - DAY / 2);
+        let slack = |micros: i64| Timestamp::from_micros(micros).after(SLACK);
+        let young = slack(100 * DAY - DAY / 2);
         assert_eq!(kept_from(100, None, None), young);
         assert_eq!(kept_from(100, None, Some(100 * DAY - 1)), young);
-        assert_eq!(kept_from(100, None, Some(7 * DAY)), Timestamp::from_micros(7 * DAY));
+        assert_eq!(kept_from(100, None, Some(7 * DAY)), slack(7 * DAY));
         let week = Some(Duration::from_secs(7 * 86_400));
-        assert_eq!(kept_from(100, week, Some(1)), Timestamp::from_micros(93 * DAY));
+        assert_eq!(kept_from(100, week, Some(1)), slack(93 * DAY));
         // It moves on with the clock.
-        assert_eq!(kept_from(101, week, Some(1)), Timestamp::from_micros(94 * DAY));
+        assert_eq!(kept_from(101, week, Some(1)), slack(94 * DAY));
     }
 }
