@@ -308,10 +308,9 @@ fn of_alerts() -> Vec<Damage> {
             &["mail_lost"],
         ),
         Damage::new(
-            "CREATE TABLE saved AS SELECT partition, sent_offset FROM outbox_failed; \
-             UPDATE outbox_failed SET partition = 0, sent_offset = 1000000",
-            "UPDATE outbox_failed SET partition = (SELECT s.partition FROM saved s), \
-               sent_offset = (SELECT s.sent_offset FROM saved s); DROP TABLE saved",
+            // In its own partition: one without messages may have been made anew since.
+            "UPDATE outbox_failed SET sent_offset = sent_offset + 1000000",
+            "UPDATE outbox_failed SET sent_offset = sent_offset - 1000000",
             &["place_wrong"],
         ),
     ]

@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Integer};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaConfRes;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -46,6 +47,18 @@ struct PlaceRow {
     partition: i32,
     #[diesel(sql_type = BigInt)]
     sent_offset: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    sent_us: Option<Timestamp>,
+    /// Whether its attempt has failed: where it was sent is noted still, but not that the topic was made anew since.
+    #[diesel(sql_type = Bool)]
+    failed: bool,
+}
+
+impl PlaceRow {
+    /// Whether the partition it was sent to has gone, if the one that is there `began` then.
+    fn is_of_another_topic(&self, began: Timestamp) -> bool {
+        self.failed && self.sent_us.is_some_and(|sent| sent < began)
+    }
 }
 
 /// What lies at a place.
@@ -53,7 +66,7 @@ struct PlaceRow {
 enum Found {
     /// A message with this id, if it names one.
     Message(Option<EventId>),
-    /// The topic has deleted it.
+    /// The topic has deleted it, or was made anew.
     Gone,
     /// Nothing yet: the partition ends before.
     BehindTheEnd(i64),
@@ -93,8 +106,9 @@ pub(super) fn check(reader: &mut Reader, asked: &Asked<'_>, report: &mut Report)
     }
     if gone > 0 {
         let topic = asked.topic;
-        report
-            .unchecked(format!("I4: {gone} places on {topic} are older than what the topic keeps"));
+        report.unchecked(format!(
+            "I4: {gone} places on {topic} are older than what the topic keeps, or than the topic"
+        ));
     }
     Ok(())
 }
@@ -161,7 +175,7 @@ impl Asked<'_> {
             .fetch_watermarks(self.topic, partition, TIMEOUT)
             .with_context(|| format!("{}/{partition} can't be asked", self.topic))?;
         let bar = rows_bar(format!("{}/{partition}", self.topic));
-        let (mut looked, mut next) = (Vec::with_capacity(rows.len()), None);
+        let (mut looked, mut next, mut began) = (Vec::with_capacity(rows.len()), None, None);
         for row in rows {
             let offset = row.sent_offset;
             let found = if offset < low {
@@ -171,14 +185,36 @@ impl Asked<'_> {
             } else {
                 self.read_at(consumer, partition, offset, &mut next)?
             };
-            looked.push((*row, found));
+            let fits = matches!(found, Found::Gone) || found == Found::Message(Some(row.id));
+            if !fits && row.failed && began.is_none() {
+                began = Some(self.began(consumer, partition, (low, high), &mut next)?);
+            }
+            let is_lost = !fits && began.is_some_and(|began| row.is_of_another_topic(began));
+            looked.push((*row, if is_lost { Found::Gone } else { found }));
             bar.inc(1);
         }
         bar.finish_and_clear();
         Ok(looked)
     }
 
-    /// The message at `offset`; `next` is where the reading of this partition is, if it has begun.
+    /// When the first message that a partition still has was written; one that has none has just begun.
+    fn began(
+        &self,
+        consumer: &BaseConsumer,
+        partition: i32,
+        (low, high): (i64, i64),
+        next: &mut Option<i64>,
+    ) -> Result<Timestamp> {
+        let first = match low < high {
+            true => self.first_from(consumer, partition, low, next)?,
+            false => None,
+        };
+        let Some(first) = first else { return Ok(Timestamp::from_micros(i64::MAX)) };
+        let millis = first.timestamp().to_millis().unwrap_or(0);
+        Ok(Timestamp::from_micros(millis.saturating_mul(1_000)))
+    }
+
+    /// What lies at `offset`; `next` is where the reading of this partition is, if it has begun.
     fn read_at(
         &self,
         consumer: &BaseConsumer,
@@ -186,6 +222,21 @@ impl Asked<'_> {
         offset: i64,
         next: &mut Option<i64>,
     ) -> Result<Found> {
+        let message = self.first_from(consumer, partition, offset, next)?;
+        // Without one it was compacted away, or is the marker of a transaction.
+        Ok(message
+            .filter(|message| message.offset() == offset)
+            .map_or(Found::Gone, |message| Found::Message(id_of(&message))))
+    }
+
+    /// The first message at `offset` or behind it, if there is one; `next` is where the reading is, as above.
+    fn first_from<'c>(
+        &self,
+        consumer: &'c BaseConsumer,
+        partition: i32,
+        offset: i64,
+        next: &mut Option<i64>,
+    ) -> Result<Option<BorrowedMessage<'c>>> {
         let place = || format!("{}/{partition} can't be read at {offset}", self.topic);
         if next.is_none_or(|next| offset < next || offset - next > JUMP) {
             let mut list = TopicPartitionList::new();
@@ -199,14 +250,10 @@ impl Asked<'_> {
                 Some(Ok(message)) if message.offset() < offset => {}
                 Some(Ok(message)) => {
                     *next = Some(message.offset() + 1);
-                    return Ok(match message.offset() == offset {
-                        true => Found::Message(id_of(&message)),
-                        // Compacted away, or the marker of a transaction.
-                        false => Found::Gone,
-                    });
+                    return Ok(Some(message));
                 }
                 Some(Err(KafkaError::PartitionEOF(ended))) if ended != partition => {}
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Found::Gone),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
                 Some(Err(error)) => return Err(error).with_context(place),
                 None => bail!("{}: the broker does not answer", place()),
             }
@@ -233,11 +280,11 @@ fn by_partition(rows: &[PlaceRow]) -> BTreeMap<i32, Vec<PlaceRow>> {
 }
 
 fn newest(conn: &mut Conn, most: i64) -> QueryResult<Vec<PlaceRow>> {
-    let sql = "SELECT id, partition, sent_offset FROM \
-           (SELECT id, partition, sent_offset FROM outbox_sent \
+    let sql = "SELECT id, partition, sent_offset, sent_us, FALSE AS failed FROM \
+           (SELECT id, partition, sent_offset, sent_us FROM outbox_sent \
             WHERE sent_offset >= 0 ORDER BY id DESC LIMIT $1) newest_sent \
-         UNION ALL SELECT id, partition, sent_offset FROM \
-           (SELECT id, partition, sent_offset FROM outbox_failed \
+         UNION ALL SELECT id, partition, sent_offset, sent_us, TRUE AS failed FROM \
+           (SELECT id, partition, sent_offset, sent_us FROM outbox_failed \
             WHERE sent_offset >= 0 AND partition IS NOT NULL ORDER BY id DESC LIMIT $2) newest_failed";
     let mut rows: Vec<PlaceRow> = on!(conn, c => sql_query(sql)
         .bind::<BigInt, _>(most)
@@ -250,9 +297,10 @@ fn newest(conn: &mut Conn, most: i64) -> QueryResult<Vec<PlaceRow>> {
 
 fn of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<PlaceRow>> {
     let mut rows = Vec::new();
-    for table in ["outbox_sent", "outbox_failed"] {
+    for (table, failed) in [("outbox_sent", "FALSE"), ("outbox_failed", "TRUE")] {
         let sql = format!(
-            "SELECT id, partition, sent_offset FROM {table} WHERE sent_offset >= 0 AND id {{in}}"
+            "SELECT id, partition, sent_offset, sent_us, {failed} AS failed FROM {table} \
+             WHERE sent_offset >= 0 AND partition IS NOT NULL AND id {{in}}"
         );
         rows.extend(of_ids::<PlaceRow>(conn, &sql, ids)?);
     }
@@ -262,6 +310,18 @@ fn of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<Vec<PlaceRow>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_that_was_made_anew_has_nothing_of_what_failed_before() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let (id, partition, sent_offset) = (EventId::MAX, 0, 7);
+        let row = PlaceRow { id, partition, sent_offset, sent_us: Some(at(10)), failed: true };
+        assert!(row.is_of_another_topic(at(20)));
+        assert!(!row.is_of_another_topic(at(5)));
+        // Of one that is SENT that would be noted.
+        assert!(!PlaceRow { failed: false, ..row }.is_of_another_topic(at(20)));
+        assert!(!PlaceRow { sent_us: None, ..row }.is_of_another_topic(at(20)));
+    }
 
     #[test]
     fn a_property_that_is_wrong_is_named_without_its_value() {
