@@ -223,7 +223,7 @@ fn judge(
 fn wanted(status: &str) -> &'static str {
     match status {
         "CONFIRMED" => "DEDUCTED",
-        "CANCELLED" => "RETURNED or CANCELLED",
+        "CANCELLED" => "RETURNED, REFUSED or CANCELLED",
         _ => "REFUSED or CANCELLED",
     }
 }
@@ -233,7 +233,8 @@ fn contradiction(status: &str, state: &str) -> Option<Kind> {
     match (status, state) {
         ("CONFIRMED", "DEDUCTED") => None,
         ("CONFIRMED", "REFUSED") => Some(Kind::ConfirmedNotDeducted),
-        ("CANCELLED", "RETURNED" | "CANCELLED") => None,
+        // Where its placing was REFUSED, nothing was taken, so there is nothing to give back.
+        ("CANCELLED", "RETURNED" | "CANCELLED" | "REFUSED") => None,
         ("CANCELLED", "DEDUCTED") => Some(Kind::CancelledNotReturned),
         ("REJECTED", "REFUSED" | "CANCELLED") => None,
         ("REJECTED", "DEDUCTED") => Some(Kind::RejectedButDeducted),
@@ -416,6 +417,7 @@ mod tests {
             ("CONFIRMED", "DEDUCTED"),
             ("CANCELLED", "RETURNED"),
             ("CANCELLED", "CANCELLED"),
+            ("CANCELLED", "REFUSED"),
             ("REJECTED", "REFUSED"),
             ("REJECTED", "CANCELLED"),
         ] {

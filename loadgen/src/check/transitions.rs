@@ -249,6 +249,9 @@ struct OrderRow {
     /// Whether a step follows a final one with another status.
     #[diesel(sql_type = Bool)]
     came_back: bool,
+    /// Whether an earlier step had its status already.
+    #[diesel(sql_type = Bool)]
+    stayed: bool,
 }
 
 /// Looks at the orders of order-service and their timelines.
@@ -274,7 +277,8 @@ fn orders(conn: &mut Conn, after: &EventId) -> QueryResult<Vec<OrderRow>> {
         "SELECT o.id, o.status, o.placement, o.cancellation, o.revision, {} AS steps, {} AS first, {} AS last, \
            (SELECT s.status FROM order_step s WHERE s.order_id = o.id ORDER BY s.revision DESC LIMIT 1) AS last_status, \
            EXISTS (SELECT 1 FROM order_step s JOIN order_step n ON n.order_id = s.order_id AND n.revision = s.revision + 1 \
-                   WHERE s.order_id = o.id AND s.status IN ('REJECTED', 'CANCELLED') AND n.status <> s.status) AS came_back \
+                   WHERE s.order_id = o.id AND s.status IN ('REJECTED', 'CANCELLED') AND n.status <> s.status) AS came_back, \
+           EXISTS (SELECT 1 FROM order_step s WHERE s.order_id = o.id AND s.revision < o.revision AND s.status = o.status) AS stayed \
          FROM orders o WHERE o.id > $1 ORDER BY o.id LIMIT $2",
         of_steps("count(*)"),
         of_steps("min(s.revision)"),
@@ -300,10 +304,9 @@ fn judge_order(row: &OrderRow) -> Option<(String, String)> {
         return Some((format!("{last}, by its last step"), status.clone()));
     }
     let follows = follows(placement, cancellation.as_deref());
-    // A command that is sent again after the end, because its effect was lost, leaves the end as it is.
-    let sent_again = matches!(cancellation.as_deref(), Some("OPEN" | "EXHAUSTED" | "RESOLVED"))
-        && matches!(status.as_str(), "REJECTED" | "CANCELLED");
-    if status == follows || sent_again {
+    // What comes after a final status leaves it as it is: late answers, and commands that are sent again.
+    let is_final = matches!(status.as_str(), "REJECTED" | "CANCELLED");
+    if status == follows || (is_final && row.stayed) {
         return None;
     }
     let cancellation = cancellation.as_deref().unwrap_or("none");
@@ -406,6 +409,7 @@ mod tests {
             last: Some(2),
             last_status: Some(status.to_owned()),
             came_back: false,
+            stayed: false,
         }
     }
 
@@ -418,7 +422,8 @@ mod tests {
             order("CANCELLING", "CONFIRMED", Some("OPEN")),
             order("CANCELLED", "OPEN", Some("DONE")),
             order("NEEDS_ATTENTION", "EXHAUSTED", None),
-            order("CANCELLED", "CONFIRMED", Some("OPEN")),
+            OrderRow { stayed: true, ..order("CANCELLED", "CONFIRMED", Some("OPEN")) },
+            OrderRow { stayed: true, ..order("CANCELLED", "REJECTED", None) },
         ] {
             assert_eq!(judge_order(&row), None, "{row:?}");
         }
@@ -426,6 +431,8 @@ mod tests {
         for row in [
             order("CONFIRMED", "REJECTED", None),
             order("CANCELLED", "CONFIRMED", None),
+            order("CANCELLED", "CONFIRMED", Some("OPEN")),
+            OrderRow { stayed: true, ..order("NEEDS_ATTENTION", "CONFIRMED", None) },
             order("CONFIRMED", "CONFIRMED", Some("DONE")),
             OrderRow { steps: 1, ..whole.clone() },
             OrderRow { revision: 3, ..whole.clone() },
