@@ -136,7 +136,7 @@ fn at_product(first_of_a: &str) -> Vec<Damage> {
         Damage::new(
             "UPDATE order_deduction SET version = version + 50 WHERE sku = 'A'",
             "UPDATE order_deduction SET version = version - 50 WHERE sku = 'A'",
-            &["deducted_twice", "deduction_without_change"],
+            &["deducted_twice", "deduction_without_change", "order_lines_differ"],
         ),
         Damage::new(
             "UPDATE order_deduction SET quantity = quantity + 1 WHERE sku = 'A'",

@@ -176,26 +176,40 @@ struct PlaceRow {
     id: EventId,
     #[diesel(sql_type = Bool)]
     known: bool,
+    /// None of what is settled.
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    shard: Option<i16>,
 }
 
-/// Each row of `table` has its event.
+/// The shards that relays read.
+const SHARDS: std::ops::Range<i16> = 0..64;
+
+/// Each row of `table` has its event, and a shard that a relay reads.
 fn check_bodies(reader: &mut Reader, table: &'static str, report: &mut Report) -> Result<()> {
     let side = reader.side;
+    let shard = if table == "outbox_settled" { "CAST(NULL AS SMALLINT) AS shard" } else { "shard" };
     let sql = format!(
-        "SELECT t.id, EXISTS (SELECT 1 FROM outbox_event e WHERE e.id = t.id) AS known \
-         FROM (SELECT id FROM {table} WHERE id > $1 ORDER BY id LIMIT $2) t ORDER BY t.id"
+        "SELECT t.id, EXISTS (SELECT 1 FROM outbox_event e WHERE e.id = t.id) AS known, t.shard \
+         FROM (SELECT id, {shard} FROM {table} WHERE id > $1 ORDER BY id LIMIT $2) t ORDER BY t.id"
     );
     let read = |conn: &mut Conn, after: &EventId| on!(conn, c => sql_query(&sql).bind::<EventIdSql, _>(*after).bind::<BigInt, _>(PAGE).load::<PlaceRow>(c));
     let take = |rows: Vec<PlaceRow>| {
-        for row in rows.iter().filter(|row| !row.known) {
-            let (expected, found) = ("its row of outbox_event", format!("only a row of {table}"));
-            report.tell(Finding::new(Kind::EventWithoutBody, side, row.id, expected, found));
-        }
+        rows.iter().for_each(|row| report.tell_all(judge_place(row, table, side)));
         Ok(rows.last().map(|row| row.id))
     };
     let rows = reader.walk(table, EventId::NIL, read, take)?;
     report.looked(Invariant::I1, side, table, rows);
     Ok(())
+}
+
+fn judge_place(row: &PlaceRow, table: &str, side: Side) -> Option<Finding> {
+    if !row.known {
+        let (expected, found) = ("its row of outbox_event", format!("only a row of {table}"));
+        return Some(Finding::new(Kind::EventWithoutBody, side, row.id, expected, found));
+    }
+    let shard = row.shard.filter(|shard| !SHARDS.contains(shard))?;
+    let (expected, found) = ("a shard from 0 to 63: no relay reads others", shard.to_string());
+    Some(Finding::new(Kind::EventLost, side, row.id, expected, found))
 }
 
 #[cfg(test)]
@@ -227,6 +241,19 @@ mod tests {
         assert_eq!(kind(&EventRow { settled: true, ..row() }, true), None);
         let two = EventRow { settled: true, sent: true, ..row() };
         assert_eq!(kind(&two, false), Some(Kind::EventInTwoPlaces));
+    }
+
+    #[test]
+    fn an_open_row_has_its_event_and_a_shard_that_is_read() {
+        let kind = |known, shard| {
+            let row = PlaceRow { id: EventId::MAX, known, shard };
+            judge_place(&row, "outbox_pending", Side::Product).map(|finding| finding.kind)
+        };
+        assert_eq!(kind(true, Some(63)), None);
+        assert_eq!(kind(true, None), None);
+        assert_eq!(kind(true, Some(64)), Some(Kind::EventLost));
+        assert_eq!(kind(true, Some(-1)), Some(Kind::EventLost));
+        assert_eq!(kind(false, Some(0)), Some(Kind::EventWithoutBody));
     }
 
     #[test]

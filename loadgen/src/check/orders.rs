@@ -67,12 +67,16 @@ struct LineRow {
     sku: String,
     #[diesel(sql_type = BigInt)]
     quantity: i64,
+    /// The product's version after the deduction, where it is known.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    version: Option<i64>,
     /// Whether it was given back; never at order-service.
     #[diesel(sql_type = Bool)]
     returned: bool,
 }
 
-type Lines = BTreeMap<String, i64>;
+/// By SKU: how many pieces, and the product's version after the deduction, where it is known.
+type Lines = BTreeMap<String, (i64, Option<i64>)>;
 
 /// An order with what was ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,7 +220,7 @@ fn judge(
         let found = format!("{}, since {moment}", taken.row.state);
         return (!lost).then_some((kind, expected, found));
     }
-    lines(order, taken)
+    lines(order, taken).filter(|_| !kept.may_be_lost_of(row.id, moment))
 }
 
 /// What of an order's record fits its status.
@@ -247,7 +251,7 @@ fn lines(order: &Ordered, taken: &Taken) -> Option<(Kind, String, String)> {
     let state = taken.row.state.as_str();
     let took = matches!(state, "DEDUCTED" | "RETURNED");
     let expected = if took { order.lines.clone() } else { Lines::new() };
-    if taken.lines != expected {
+    if !fit(&expected, &taken.lines) {
         return Some((Kind::OrderLinesDiffer, words(&expected), words(&taken.lines)));
     }
     (taken.returned && state != "RETURNED").then(|| {
@@ -256,11 +260,25 @@ fn lines(order: &Ordered, taken: &Taken) -> Option<(Kind, String, String)> {
     })
 }
 
+/// Whether lines are about the same pieces, and the same versions where both sides know them.
+fn fit(ordered: &Lines, taken: &Lines) -> bool {
+    let fits = |(sku, (quantity, version)): (&String, &(i64, Option<i64>))| {
+        taken.get(sku).is_some_and(|row| {
+            let same_version = version.zip(row.1).is_none_or(|(line, row)| line == row);
+            row.0 == *quantity && same_version
+        })
+    };
+    ordered.len() == taken.len() && ordered.iter().all(fits)
+}
+
 fn words(lines: &Lines) -> String {
     if lines.is_empty() {
         return "nothing".to_owned();
     }
-    let line = |(sku, quantity): (&String, &i64)| format!("{quantity} × {sku}");
+    let line = |(sku, (quantity, version)): (&String, &(i64, Option<i64>))| match version {
+        Some(version) => format!("{quantity} × {sku} with version {version}"),
+        None => format!("{quantity} × {sku}"),
+    };
     lines.iter().take(20).map(line).collect::<Vec<_>>().join(", ")
 }
 
@@ -331,11 +349,10 @@ fn orders_of(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeMap<EventId, 
 
 fn with_lines(conn: &mut Conn, rows: Vec<OrderRow>) -> QueryResult<Vec<Ordered>> {
     let ids: Vec<EventId> = rows.iter().map(|row| row.id).collect();
-    let sql =
-        "SELECT order_id, sku, quantity, FALSE AS returned FROM order_line WHERE order_id {in}";
+    let sql = "SELECT order_id, sku, quantity, version, FALSE AS returned FROM order_line WHERE order_id {in}";
     let mut lines: BTreeMap<EventId, Lines> = BTreeMap::new();
     for line in of_ids::<LineRow>(conn, sql, &ids)? {
-        lines.entry(line.order_id).or_default().insert(line.sku, line.quantity);
+        lines.entry(line.order_id).or_default().insert(line.sku, (line.quantity, line.version));
     }
     let with = |row: OrderRow| Ordered { lines: lines.remove(&row.id).unwrap_or_default(), row };
     Ok(rows.into_iter().map(with).collect())
@@ -347,12 +364,12 @@ fn records(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeMap<EventId, Ta
     let rows: Vec<RecordRow> = of_ids(conn, sql, ids)?;
     let new = |row: RecordRow| (row.id, Taken { row, lines: Lines::new(), returned: false });
     let mut records: BTreeMap<EventId, Taken> = rows.into_iter().map(new).collect();
-    let sql = "SELECT order_id, sku, quantity, returned_version IS NOT NULL AS returned \
+    let sql = "SELECT order_id, sku, quantity, version, returned_version IS NOT NULL AS returned \
                FROM order_deduction WHERE order_id {in}";
     for line in of_ids::<LineRow>(conn, sql, ids)? {
         if let Some(taken) = records.get_mut(&line.order_id) {
             taken.returned |= line.returned;
-            taken.lines.insert(line.sku, line.quantity);
+            taken.lines.insert(line.sku, (line.quantity, line.version));
         }
     }
     Ok(records)
@@ -376,7 +393,7 @@ mod tests {
     const AT: Timestamp = Timestamp::from_micros(1_000_000);
 
     fn tea(quantity: i64) -> Lines {
-        Lines::from([("TEA".to_owned(), quantity)])
+        Lines::from([("TEA".to_owned(), (quantity, None))])
     }
 
     fn order(status: &str) -> Ordered {
@@ -434,6 +451,12 @@ mod tests {
     fn what_is_taken_is_what_was_ordered() {
         let other = Taken { lines: tea(2), ..taken("DEDUCTED") };
         assert_eq!(kind(&order("CONFIRMED"), Some(&other)), Some(Kind::OrderLinesDiffer));
+        let at = |version| Lines::from([("TEA".to_owned(), (3, Some(version)))]);
+        let answered = Ordered { lines: at(7), ..order("CONFIRMED") };
+        assert_eq!(kind(&answered, Some(&taken("DEDUCTED"))), None);
+        assert_eq!(kind(&answered, Some(&Taken { lines: at(7), ..taken("DEDUCTED") })), None);
+        let other = Taken { lines: at(8), ..taken("DEDUCTED") };
+        assert_eq!(kind(&answered, Some(&other)), Some(Kind::OrderLinesDiffer));
         let refused = Taken { lines: tea(3), ..taken("REFUSED") };
         assert_eq!(kind(&order("REJECTED"), Some(&refused)), Some(Kind::OrderLinesDiffer));
         let half = Taken { returned: true, ..taken("DEDUCTED") };

@@ -11,6 +11,7 @@ use anyhow::Result;
 use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::{EventId, EventIdSql};
+use common::inventory::{CHANGED, REMOVED};
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -27,6 +28,9 @@ use super::suspects::Suspects;
 /// A product as an event tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct State {
+    /// None of a row, and of what came before events named it.
+    #[serde(default)]
+    sku: Option<String>,
     description: String,
     quantity: i64,
     unit_price_minor: i64,
@@ -61,8 +65,9 @@ impl State {
         (version, updated_at): (i64, Timestamp),
     ) -> Self {
         let description = description.to_owned();
-        let cause = None;
+        let (sku, cause) = (None, None);
         Self {
+            sku,
             description,
             quantity,
             unit_price_minor,
@@ -74,10 +79,10 @@ impl State {
         }
     }
 
-    /// Whether both say the same, whatever their versions and causes.
+    /// Whether both say the same, whatever their names, versions and causes.
     pub(super) fn has_content_of(&self, other: &Self) -> bool {
-        let (version, cause) = (other.version, other.cause.clone());
-        Self { version, cause, ..self.clone() } == *other
+        let (sku, version, cause) = (other.sku.clone(), other.version, other.cause.clone());
+        Self { sku, version, cause, ..self.clone() } == *other
     }
 
     /// What changed the stock.
@@ -137,6 +142,8 @@ struct Step {
 struct EventRow {
     #[diesel(sql_type = EventIdSql)]
     id: EventId,
+    #[diesel(sql_type = Text)]
+    event_type: String,
     #[diesel(sql_type = Text)]
     key: String,
     #[diesel(sql_type = BigInt)]
@@ -267,6 +274,15 @@ fn judge(
         let expected = format!("version {}, as its event says", step.row.version);
         return Some((Kind::TwoContents, expected, state.to_string()));
     }
+    if let Some(sku) = state.sku.as_ref().filter(|sku| **sku != step.row.key) {
+        let expected = format!("a state of {}, as its event says", step.row.key);
+        return Some((Kind::TwoContents, expected, format!("one of {sku}: {state}")));
+    }
+    let event_type = if state.removed { REMOVED.name } else { CHANGED.name };
+    if step.row.event_type != event_type {
+        let expected = format!("{event_type}, as its payload says");
+        return Some((Kind::TwoContents, expected, step.row.event_type.clone()));
+    }
     if let Some(last) = last {
         if state.version == last.state.version {
             let same = state.has_content_of(&last.state);
@@ -349,7 +365,7 @@ fn steps(
     (key, version, id): &Place,
     adjustments: &mut Adjustments,
 ) -> QueryResult<Vec<Step>> {
-    let sql = "SELECT id, key, version, payload, created_us FROM outbox_event \
+    let sql = "SELECT id, event_type, key, version, payload, created_us FROM outbox_event \
                WHERE kind = 0 AND (key, version, id) > ($1, $2, $3) \
                ORDER BY key, version, id LIMIT $4";
     let rows: Vec<EventRow> = on!(&mut *conn, c => sql_query(sql)
@@ -520,6 +536,7 @@ mod tests {
     fn step(state: State) -> Step {
         let row = EventRow {
             id: EventId::MAX,
+            event_type: if state.removed { REMOVED.name } else { CHANGED.name }.to_owned(),
             key: "TEA".to_owned(),
             version: state.version,
             payload: String::new(),
@@ -640,6 +657,16 @@ mod tests {
         };
         assert!(untold.judge(&kept()).is_some());
         assert!(untold.judge(&Kept::from_all(AT)).is_none());
+    }
+
+    #[test]
+    fn an_event_is_what_its_payload_says() {
+        let named = |sku: &str| State { sku: Some(sku.to_owned()), ..state(1, 10, ("put", None)) };
+        assert_eq!(kind(&[step(named("TEA"))]), None);
+        assert_eq!(kind(&[step(named("MILK"))]), Some(Kind::TwoContents));
+        let mut gone = opening();
+        gone.row.event_type = REMOVED.name.to_owned();
+        assert_eq!(kind(&[gone]), Some(Kind::TwoContents));
     }
 
     #[test]
