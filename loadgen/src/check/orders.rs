@@ -41,9 +41,12 @@ struct OrderRow {
     /// Whether it waits for its first answer and a line of it has no reservation.
     #[diesel(sql_type = Bool)]
     unpromised: bool,
-    /// Whether the search for lost commands has found one of it.
+    /// Whether the search for lost commands has found one of it that waits for a person.
     #[diesel(sql_type = Bool)]
     lost: bool,
+    /// Whether a person has made good what such a command had done.
+    #[diesel(sql_type = Bool)]
+    made_good: bool,
 }
 
 /// An order as product-service has it.
@@ -114,7 +117,7 @@ pub(super) fn check(
         Ok(next)
     };
     let read = |conn: &mut Conn, after: &EventId| {
-        let rows = orders(conn, *after)?;
+        let rows = orders_after(conn, *after)?;
         with_lines(conn, rows)
     };
     let rows = order.walk("orders", EventId::NIL, read, take)?;
@@ -197,7 +200,7 @@ fn judge(
         return Some((Kind::OrderUndecided, "an answer".to_owned(), found));
     }
     // By hand is by whatever hand; and who lost a command was told so.
-    let by_hand = row.cancellation.as_deref() == Some("RESOLVED");
+    let by_hand = row.made_good || row.cancellation.as_deref() == Some("RESOLVED");
     if row.on_its_way || row.lost || by_hand || row.status == "NEEDS_ATTENTION" {
         return None;
     }
@@ -333,10 +336,11 @@ const ORDER: &str = "SELECT o.id, o.status, o.cancellation, o.revision, o.change
      o.status = 'PENDING' AND o.placement = 'OPEN' AND EXISTS \
        (SELECT 1 FROM order_line l WHERE l.order_id = o.id AND NOT EXISTS \
          (SELECT 1 FROM reservation r WHERE r.order_id = l.order_id AND r.sku = l.sku)) AS unpromised, \
-     EXISTS (SELECT 1 FROM lost_command l WHERE l.key = CAST(o.id AS TEXT)) AS lost \
+     EXISTS (SELECT 1 FROM lost_command l WHERE l.key = CAST(o.id AS TEXT) AND l.state = 0) AS lost, \
+     EXISTS (SELECT 1 FROM lost_command l WHERE l.key = CAST(o.id AS TEXT) AND l.state = 2) AS made_good \
      FROM orders o";
 
-fn orders(conn: &mut Conn, after: EventId) -> QueryResult<Vec<OrderRow>> {
+fn orders_after(conn: &mut Conn, after: EventId) -> QueryResult<Vec<OrderRow>> {
     let sql = format!("{ORDER} WHERE o.id > $1 ORDER BY o.id LIMIT $2");
     on!(conn, c => sql_query(sql).bind::<EventIdSql, _>(after).bind::<BigInt, _>(PAGE).load(c))
 }
@@ -387,7 +391,12 @@ fn placed(conn: &mut Conn, ids: &[EventId]) -> QueryResult<BTreeSet<EventId>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use common::db::Url;
+    use stockloop_tests::database::TestDatabase;
+    use stockloop_tests::on_every_database;
+
     use super::*;
 
     const AT: Timestamp = Timestamp::from_micros(1_000_000);
@@ -407,6 +416,7 @@ mod tests {
             on_its_way: false,
             unpromised: false,
             lost: false,
+            made_good: false,
         };
         Ordered { row, lines: tea(3) }
     }
@@ -502,5 +512,42 @@ mod tests {
         let mut lost = order("CONFIRMED");
         lost.row.lost = true;
         assert_eq!(kind(&lost, None), None);
+        let mut made_good = order("CONFIRMED");
+        made_good.row.made_good = true;
+        assert_eq!(kind(&made_good, None), None);
+    }
+
+    on_every_database!(std::convert::identity => only_a_lost_command_that_waits_or_was_made_good_explains);
+
+    async fn only_a_lost_command_that_waits_or_was_made_good_explains(database: TestDatabase) {
+        let db = database.open(&[common::db::ENGINE_MIGRATIONS]);
+        let url = Url::from(database.url());
+        // Those columns of order-service's tables that count here.
+        let orders = "CREATE TABLE orders (id UUID PRIMARY KEY, status TEXT, placement TEXT, cancellation TEXT, \
+               revision BIGINT, changed_us BIGINT); \
+             CREATE TABLE order_line (order_id UUID, sku TEXT, quantity BIGINT, version BIGINT); \
+             CREATE TABLE reservation (order_id UUID, sku TEXT)";
+        let id = "00000000-0000-7000-8000-000000000001";
+        let lost = format!(
+            "INSERT INTO orders VALUES ('{id}', 'CONFIRMED', 'CONFIRMED', NULL, 2, 1); \
+             INSERT INTO lost_command (event_id, found_by, event_type, key, payload, state, settled_us, found_us) \
+             VALUES ('{id}', 1, 'stockloop.order.placed', '{id}', '', 0, 1, 1)"
+        );
+        let written = db.write::<_, common::db::DbError>(move |conn| {
+            conn.batch_execute(orders)?;
+            Ok(conn.batch_execute(&lost)?)
+        });
+        written.await.unwrap();
+        let mut reader = Reader::open(Side::Order, &url, "orders").unwrap();
+        for (state, expected) in [(0, (true, false)), (1, (false, false)), (2, (false, true))] {
+            let sql = format!("UPDATE lost_command SET state = {state}");
+            let written =
+                db.write::<_, common::db::DbError>(move |conn| Ok(conn.batch_execute(&sql)?));
+            written.await.unwrap();
+            let rows = reader.page(|conn| orders_after(conn, EventId::NIL)).unwrap();
+            let found: Vec<(bool, bool)> =
+                rows.iter().map(|row| (row.lost, row.made_good)).collect();
+            assert_eq!(found, [expected], "{state}");
+        }
     }
 }
