@@ -321,6 +321,8 @@ async fn every_damage_is_found_and_nothing_else(mut system: TestSystem) {
     system.stop_both().await;
     let judge = Judge::new(&system);
     judge.assert_finds(&[], "what the services have left");
+    let said = judge.run(&["--settled"]).stdout;
+    assert!(said.contains("order-service: 1 keys are in quarantine"), "{said}");
     for damage in damages() {
         let at = if damage.at_order { &system.order } else { &system.product };
         run(at, &damage.harm).await;

@@ -15,7 +15,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
-use super::reader::{PAGE, Reader};
+use super::reader::{PAGE, Reader, number};
 use super::report::Report;
 
 /// An event, and all places where it lies.
@@ -48,6 +48,16 @@ struct EventRow {
 /// What the tables of the open events call an EXHAUSTED one.
 const EXHAUSTED: i16 = 2;
 
+/// What a person holds up, or has to look at: rows, and what they are.
+const HELD_UP: [(&str, &str); 3] = [
+    ("relay_pause", "keys are paused: their events are not sent until somebody resumes them"),
+    (
+        "quarantine",
+        "keys are in quarantine: their events are answered FAILED until somebody releases them",
+    ),
+    ("dead_letter WHERE state = 0", "dead letters wait for a person"),
+];
+
 /// What waits, for whom, and since when.
 #[derive(Debug, Default)]
 struct Waiting {
@@ -72,6 +82,13 @@ pub(super) fn check(reader: &mut Reader, terms: &Terms, report: &mut Report) -> 
     let rows = reader.walk("events", EventId::NIL, events, take)?;
     report.looked(Invariant::I1, side, "events", rows);
     waiting.tell(side, terms, report);
+    for (rows, words) in HELD_UP {
+        let many =
+            reader.page(|conn| number(conn, &format!("SELECT count(*) AS number FROM {rows}")))?;
+        if many > 0 {
+            report.note(format!("{side}: {many} {words}"));
+        }
+    }
     for table in ["outbox_pending", "outbox_sent", "outbox_failed", "outbox_settled"] {
         check_bodies(reader, table, report)?;
     }
