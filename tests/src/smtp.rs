@@ -105,6 +105,12 @@ impl SmtpSink {
         locked(&self.shared.mails).clone()
     }
 
+    /// What returns them at any later moment, for whoever can't hold the server itself.
+    pub fn later_mails(&self) -> impl Fn() -> Vec<Mail> + Send + 'static + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || locked(&shared.mails).clone()
+    }
+
     /// How many mails were begun (`MAIL FROM`), whatever became of them.
     pub fn tries(&self) -> u64 {
         self.shared.tries.load(Ordering::SeqCst)
