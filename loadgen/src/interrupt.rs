@@ -21,7 +21,9 @@ pub(crate) fn watch() -> Result<()> {
     };
     thread::spawn(move || {
         runtime.block_on(either(&mut interrupt, &mut terminate));
-        eprintln!("stockloop-loadgen: interrupted; what it has made is removed");
+        eprintln!(
+            "stockloop-loadgen: interrupted; the databases of its measurements, if any, are removed"
+        );
         thread::spawn(|| remove_all_and_end(INTERRUPTED));
         runtime.block_on(either(&mut interrupt, &mut terminate));
         process::exit(INTERRUPTED)

@@ -135,10 +135,10 @@ impl Place {
         let mut made = made();
         self.remove()?;
         made.push(self.clone());
-        // Dropped, it removes what was half made, and waits for that until nobody holds what is made.
-        let scratch = Scratch(self);
         let done = make();
         drop(made);
+        // Dropped, it removes what was half made, for which it has to hold what is made itself.
+        let scratch = Scratch(self);
         done.map(|()| scratch)
     }
 

@@ -10,9 +10,10 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse};
 use common::config::{AccessSettings, Settings};
-use common::db::Db;
+use common::db::{Conn, Db, DbError};
 use common::env::Env;
 use common::http::{Principal, Problem, ProblemResult, StaticToken};
+use diesel::QueryResult;
 use engine::audit::AuthMethod;
 
 use super::origin::{check_loopback, check_origin};
@@ -152,12 +153,17 @@ impl Guard {
             ));
         };
         if let Some(seq) = stale {
-            self.inner
-                .db
-                .write(move |conn| tokens::touch(conn, seq, now).map_err(Problem::from))
-                .await?;
+            self.touch(move |conn| tokens::touch(conn, seq, now)).await;
         }
         Ok(caller)
+    }
+
+    /// Notes that somebody was here. Where that fails, what they came for is no worse.
+    async fn touch(&self, touch: impl FnOnce(&mut Conn) -> QueryResult<()> + Send + 'static) {
+        let noted = self.inner.db.write::<_, DbError>(move |conn| Ok(touch(conn)?)).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "it was not noted that a token or session was used");
+        }
     }
 
     async fn by_session(&self, secret: String, quiet: bool) -> ProblemResult<Option<Caller>> {
@@ -169,10 +175,7 @@ impl Guard {
             .await?;
         let Some((caller, stale)) = found else { return Ok(None) };
         if let Some(hash) = caller.session.clone().filter(|_| stale && !quiet) {
-            self.inner
-                .db
-                .write(move |conn| sessions::touch(conn, &hash, now).map_err(Problem::from))
-                .await?;
+            self.touch(move |conn| sessions::touch(conn, &hash, now)).await;
         }
         Ok(Some(caller))
     }

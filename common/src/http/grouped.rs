@@ -223,6 +223,12 @@ async fn decide_each<W: GroupWork>(work: &W, group: &Group<W>) -> Vec<Fate> {
         match transact(work, alone, apply_all::<W>).await {
             Ok(alone) => fates.extend(alone),
             Err(failure) if failure.is_of_one() => fates.extend(fail_all(alone, &failure)),
+            // Of the others it is known that nothing was begun.
+            Err(failure @ Failure::Away(DbError::NotKnown { .. })) => {
+                fates.extend(fail_all(alone, &failure));
+                fates.extend(group.iter().skip(place + 1).map(|_| Fate::Held));
+                break;
+            }
             // It would meet the others, too.
             Err(failure) => {
                 fates.extend(fail_all(group.get(place..).unwrap_or_default(), &failure));

@@ -112,7 +112,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
             headers(("location" = String, description = "Its address"))
         ),
         (status = 409, description = "Some lines can't be fulfilled, all named in `errors`; or a request with this key is still running"),
-        (status = 503, description = "Some products are not known here and the copy of the inventory is not complete yet: `copy-not-complete`; or the database is not there for now"),
+        (status = 503, description = "Some products are not known here and the copy of the inventory is not complete yet: `copy-not-complete`; or the database is not there for now; or it did not say whether the order was placed: `outcome-not-known`"),
     )
 )]
 async fn place(

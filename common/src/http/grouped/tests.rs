@@ -281,6 +281,13 @@ async fn what_may_be_done_is_told_so_and_not_done_again() {
     assert_eq!(fixture.send(&[Kind::Well]).await, [200]);
 }
 
+#[tokio::test]
+async fn of_what_was_not_begun_nobody_is_told_that_it_may_be_done() {
+    let fixture = GroupFixture::new().await;
+    let answers = fixture.send(&[Kind::Flawed, Kind::Late, Kind::Well]).await;
+    assert_eq!(answers, [500, 503, 200]);
+}
+
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
