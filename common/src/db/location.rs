@@ -124,6 +124,14 @@ impl Location {
         }
     }
 
+    /// What a driver says of connecting to it, in one line and as it may be printed.
+    pub fn printable(&self, words: &str) -> String {
+        match self {
+            Self::Postgres { url, .. } => url.printable(words),
+            Self::Sqlite { .. } => words.trim().replace('\n', " "),
+        }
+    }
+
     /// Which database this is.
     pub fn backend(&self) -> Backend {
         match self {

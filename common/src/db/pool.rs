@@ -44,7 +44,7 @@ pub(super) fn connect(location: &Location) -> Result<Conn, DbError> {
     };
     let mut conn = established.map_err(|error| DbError::Unreachable {
         location: location.to_string(),
-        reason: error.to_string().trim().replace('\n', " "),
+        reason: location.printable(&error.to_string()),
     })?;
     set_up(&mut conn, location.pooler()).map_err(|error| DbError::Unusable {
         location: location.to_string(),
@@ -100,5 +100,19 @@ impl r2d2::ManageConnection for Manager {
 
     fn has_broken(&self, conn: &mut Conn) -> bool {
         std::thread::panicking() || conn.is_broken()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::db::Url;
+
+    #[test]
+    fn a_password_that_libpq_can_not_read_is_not_shown() {
+        let url = Url::from("postgres://u:se%cret@127.0.0.1:1/d".to_owned());
+        let error = connect(&Location::parse(&url).unwrap()).err().unwrap().to_string();
+        assert!(error.contains("write % as %25") && !error.contains("cret"), "{error}");
     }
 }

@@ -28,7 +28,50 @@ impl Url {
     pub fn redacted(&self) -> String {
         redact(&self.0)
     }
+
+    /// What libpq says of connecting to this URL, in one line and as it may be printed: of a URL that it can't read, or
+    /// reads in another way than it was meant, it repeats parts, and a password may be among them.
+    pub fn printable(&self, words: &str) -> String {
+        if !self.is_read_as_meant() || MISREAD.iter().any(|sign| words.contains(sign)) {
+            return HOW_TO_WRITE.to_owned();
+        }
+        let shown = self.redacted();
+        let tells = |secret: &String| words.contains(secret.as_str()) && !shown.contains(secret);
+        match self.passwords().iter().any(tells) {
+            true => "what libpq says has the password in it, so it is not shown".to_owned(),
+            false => words.trim().replace('\n', " "),
+        }
+    }
+
+    /// Whether all that comes before the last @ is a user and a password for libpq, too: it looks for the first @ before
+    /// the first /. With a ? in it, options may be meant.
+    fn is_read_as_meant(&self) -> bool {
+        self.credentials().is_none_or(|credentials| {
+            !credentials.contains(['@', '/', '?']) && decoded(credentials).is_some()
+        })
+    }
+
+    fn credentials(&self) -> Option<&str> {
+        let (_, rest) = self.0.split_once("//")?;
+        rest.rsplit_once('@').map(|(credentials, _)| credentials)
+    }
+
+    /// The passwords in it, as they are written and as they are meant.
+    fn passwords(&self) -> Vec<String> {
+        let of_user = self.credentials().and_then(|credentials| credentials.split_once(':'));
+        let (_, options) = self.0.split_once('?').unwrap_or_default();
+        let of_options = options.split('&').filter_map(|option| option.split_once('='));
+        let of_options = of_options.filter(|(name, _)| name.ends_with("password"));
+        let written = of_user.into_iter().chain(of_options).map(|(_, password)| password);
+        let both = |written: &str| [Some(written.to_owned()), decoded(written)];
+        written.flat_map(both).flatten().filter(|password| !password.is_empty()).collect()
+    }
 }
+
+/// What libpq says where it can't read a URL, before it repeats a part of it.
+const MISREAD: [&str; 2] = ["percent-encoded", " in URI"];
+
+const HOW_TO_WRITE: &str = "the URL can't be read: in a user or password write % as %25, @ as %40, : as %3A, / as %2F, ? as %3F";
 
 impl From<String> for Url {
     fn from(url: String) -> Self {
@@ -46,6 +89,22 @@ impl Serialize for Url {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.redacted())
     }
+}
+
+/// What a text of a URL stands for; none if a % is not followed by two hexadecimal digits.
+fn decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first == b'%' {
+            let (digits, behind) = behind.split_at_checked(2)?;
+            bytes.extend(hex::decode(digits).ok()?);
+            rest = behind;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What comes before the last @ may be credentials, also where the URL is mistyped: little of it is shown.
@@ -67,7 +126,40 @@ fn redact(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Url, redact};
+    use super::{HOW_TO_WRITE, Url, redact};
+
+    #[test]
+    fn nothing_of_a_password_is_repeated_after_libpq() {
+        let printable = |url: &str, words: &str| Url::from(url.to_owned()).printable(words);
+        for (url, words) in [
+            ("postgres://u:se%cret@h/d", "invalid percent-encoded token: \"se%cret\""),
+            (
+                "postgres://u:se/cret@h/d",
+                "invalid integer value \"se\" for connection option \"port\"",
+            ),
+            ("postgres://u:se@cret@h/d", "could not translate host name \"cret@h\" to address"),
+            ("postgres://h?password=se@cret", "role \"h?password=se\" does not exist"),
+            ("postgres://[secret", "end of string reached … in URI: \"postgres://[secret\""),
+        ] {
+            assert_eq!(printable(url, words), HOW_TO_WRITE, "{url}");
+        }
+        for url in ["postgres://u:s%20cret@h/d", "postgres://h/d?password=s%20cret"] {
+            for secret in ["s%20cret", "s cret"] {
+                let words = printable(url, &format!("it was {secret}"));
+                assert!(words.contains("not shown") && !words.contains(secret), "{words}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_libpq_says_is_told_where_it_tells_no_password() {
+        let words = "connection to server at \"h\", port 1 failed:\n\tFATAL: no user \"u\"\n";
+        let told = "connection to server at \"h\", port 1 failed: \tFATAL: no user \"u\"";
+        // Such a password is the user's name, and that is shown anyway.
+        for url in ["postgres://u:s%20cret@h:1/d", "postgres://u:u@h:1/d", "postgres://h:1/d"] {
+            assert_eq!(Url::from(url.to_owned()).printable(words), told, "{url}");
+        }
+    }
 
     #[test]
     fn an_option_is_added_once() {

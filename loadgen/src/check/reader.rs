@@ -50,7 +50,7 @@ impl Reader {
             }
         };
         let unreachable = |error: ConnectionError| {
-            let words = error.to_string().trim().replace('\n', " ");
+            let words = location.printable(&error.to_string());
             anyhow!("the database of {side}, {location}, can't be reached: {words}")
         };
         let mut conn = connected.map_err(unreachable)?;
@@ -200,6 +200,13 @@ mod tests {
     #[test]
     fn a_path_stays_one_in_a_uri() {
         assert_eq!(read_only(Path::new("/a b/50%?#.db")), "file:/a b/50%25%3f%23.db?mode=ro");
+    }
+
+    #[test]
+    fn a_password_that_libpq_can_not_read_is_not_shown() {
+        let url = Url::from("postgres://u:se%cret@127.0.0.1:1/d".to_owned());
+        let error = format!("{:#}", Reader::open(Side::Product, &url, "product").err().unwrap());
+        assert!(error.contains("write % as %25") && !error.contains("cret"), "{error}");
     }
 
     on_every_database!(std::convert::identity =>

@@ -71,6 +71,16 @@ impl LogError {
     pub fn needs_another_slot(&self) -> bool {
         matches!(self, Self::Slot(_) | Self::Odd(_))
     }
+
+    /// The same, of connecting to `url`, with nothing of its password.
+    pub(super) fn printable_for(self, url: &Url) -> Self {
+        match self {
+            Self::Slot(told) => Self::Slot(url.printable(&told)),
+            Self::Refused(told) => Self::Refused(url.printable(&told)),
+            Self::Broken(told) => Self::Broken(url.printable(&told)),
+            other => other,
+        }
+    }
 }
 
 impl From<ReplicationError> for LogError {

@@ -139,7 +139,9 @@ impl Opening {
     /// When the server can't be reached, or keeps too little in its log.
     pub(super) fn connect(url: &Url, service: &str) -> Result<Self, LogError> {
         let url = url.clone().with_option("replication", "database");
-        let mut connection = PgReplicationConnection::connect(url.expose())?;
+        let connected = PgReplicationConnection::connect(url.expose());
+        let mut connection =
+            connected.map_err(|error| LogError::from(error).printable_for(&url))?;
         connection.exec(&format!("SET statement_timeout = '{PATIENCE}'"))?;
         let level = one(&connection.exec("SHOW wal_level")?).unwrap_or_default();
         if level != "logical" {
@@ -339,6 +341,13 @@ mod tests {
                  WHERE database = current_database()",
             )
             .unwrap();
+    }
+
+    #[test]
+    fn a_password_that_libpq_can_not_read_is_not_shown() {
+        let url = Url::from("postgres://u:se%cret@127.0.0.1:1/d".to_owned());
+        let error = Opening::connect(&url, "a").err().unwrap().to_string();
+        assert!(error.contains("write % as %25") && !error.contains("cret"), "{error}");
     }
 
     #[test]
