@@ -15,7 +15,7 @@ use super::Terms;
 use super::finding::Side;
 use super::reader::{Reader, maybe_number, number};
 
-/// No retention may be set much shorter than a day.
+/// What is younger counts as kept; where a retention is set shorter, the caller has to say so.
 const YOUNG: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// When the oldest order ended that would go if it were old enough: one with stock that is still promised, or with an open
@@ -28,9 +28,6 @@ const OLDEST_ORDER: &str = "SELECT changed_us AS number FROM orders o \
          OR EXISTS (SELECT 1 FROM outbox_sent w WHERE w.id = e.id) \
          OR EXISTS (SELECT 1 FROM outbox_failed w WHERE w.id = e.id))) \
      ORDER BY changed_us LIMIT 1";
-
-/// Before this, everything may have gone.
-const END_OF_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
 /// So far may the clocks of those who write rows and of those who delete them be apart, or a row be older than its transaction.
 const SLACK: Duration = Duration::from_secs(30);
@@ -71,8 +68,10 @@ impl Kept {
         let (product, order) = if one.side == Side::Product { (one, other) } else { (other, one) };
         let kept_from = |oldest| terms.kept_from(SystemClock.now(), oldest);
         let events_from = |reader: &mut Reader| -> Result<Timestamp> {
-            let (oldest, resolved) = reader.page(|conn| Ok((events(conn)?, resolved(conn)?)))?;
-            let from = kept_from(oldest);
+            let now = SystemClock.now();
+            let (oldest, resolved) =
+                reader.page(|conn| Ok((events(conn)?, resolved(conn, now)?)))?;
+            let from = terms.kept_from(now, oldest);
             Ok(if terms.kept.is_some() { from } else { from.max(resolved) })
         };
         let mut restored = product.page(restorations)?;
@@ -98,11 +97,6 @@ impl Kept {
             Side::Product => self.product_events,
             Side::Order => self.order_events,
         }
-    }
-
-    /// Whether nothing shows which events of a service should be there.
-    pub(super) fn knows_nothing_of(&self, side: Side) -> bool {
-        self.events_of(side) == END_OF_TIME
     }
 
     /// Whether what happened at `moment` with what `id` names, an event or an order, may be missing. Made in the lost time is
@@ -140,8 +134,9 @@ fn events(conn: &mut Conn) -> QueryResult<Option<i64>> {
 }
 
 /// The moment that all events that were EXHAUSTED and resolved, and are gone, were made before. They go by when they were
-/// resolved, whatever is kept of others, and the earliest of those first; how many went is counted.
-fn resolved(conn: &mut Conn) -> QueryResult<Timestamp> {
+/// resolved, whatever is kept of others, and the earliest of those first; how many went is counted. None that is young has
+/// gone, also where no resolved one is left that shows it.
+fn resolved(conn: &mut Conn, now: Timestamp) -> QueryResult<Timestamp> {
     let gone =
         "SELECT CAST(sum(value) AS BIGINT) AS number FROM counter WHERE name = 'outbox.forgotten'";
     if number(conn, gone)? == 0 {
@@ -149,7 +144,8 @@ fn resolved(conn: &mut Conn) -> QueryResult<Timestamp> {
     }
     let oldest = "SELECT min(resolved_us) AS number FROM outbox_failed \
                   WHERE resolved_us IS NOT NULL AND status = 2";
-    Ok(maybe_number(conn, oldest)?.map_or(END_OF_TIME, Timestamp::from_micros))
+    let oldest = maybe_number(conn, oldest)?.map_or(now, Timestamp::from_micros);
+    Ok(oldest.min(now.before(YOUNG)).after(SLACK))
 }
 
 fn restorations(conn: &mut Conn) -> QueryResult<Vec<Restored>> {
@@ -182,7 +178,7 @@ mod tests {
     use super::*;
 
     on_every_database!(std::convert::identity =>
-        resolved_events_that_went_leave_nothing_proven, an_order_that_stays_shows_nothing);
+        resolved_events_that_went_leave_what_is_young, an_order_that_stays_shows_nothing);
 
     async fn an_order_that_stays_shows_nothing(database: TestDatabase) {
         let db = database.open(&[common::db::ENGINE_MIGRATIONS]);
@@ -202,22 +198,27 @@ mod tests {
         assert_eq!(oldest.unwrap(), Some(3));
     }
 
-    async fn resolved_events_that_went_leave_nothing_proven(database: TestDatabase) {
+    async fn resolved_events_that_went_leave_what_is_young(database: TestDatabase) {
         let db = database.open(&[common::db::ENGINE_MIGRATIONS]);
         let url = Url::from(database.url());
         let mut reader = Reader::open(Side::Product, &url, "service_state").unwrap();
+        let now = Timestamp::from_micros(100 * DAY);
         let mut write = async |sql: &'static str| {
             db.write::<_, common::db::DbError>(move |conn| Ok(conn.batch_execute(sql)?))
                 .await
                 .unwrap();
-            reader.page(resolved).unwrap().micros()
+            reader.page(|conn| resolved(conn, now)).unwrap()
         };
-        assert_eq!(write("DELETE FROM counter").await, i64::MIN);
+        let slack = |micros: i64| Timestamp::from_micros(micros).after(SLACK);
+        let young = slack(100 * DAY - DAY / 2);
+        assert_eq!(write("DELETE FROM counter").await, Timestamp::from_micros(i64::MIN));
         let one_went = "INSERT INTO counter (name, slot, value) VALUES ('outbox.forgotten', 3, 1)";
-        assert_eq!(write(one_went).await, i64::MAX);
+        assert_eq!(write(one_went).await, young);
         let one_is_there = "INSERT INTO outbox_failed (id, shard, status, attempt, attempt_limit, due_us, size, resolved_us) \
              VALUES ('00000000-0000-7000-8000-000000000001', 0, 2, 1, 1, 0, 1, 7)";
-        assert_eq!(write(one_is_there).await, 7);
+        assert_eq!(write(one_is_there).await, slack(7));
+        let just_now = "UPDATE outbox_failed SET resolved_us = 8640000000000";
+        assert_eq!(write(just_now).await, young);
     }
 
     const DAY: i64 = 86_400_000_000;

@@ -198,13 +198,6 @@ fn check(arguments: &Arguments) -> Result<Report> {
     report.unchecked(
         "I6 (memory is bounded, backlogs drain): it can't be seen in databases; look at the services' memory and at the ages of what waits, above",
     );
-    for side in [Side::Product, Side::Order] {
-        if kept.knows_nothing_of(side) {
-            report.unchecked(format!(
-                "I1, I2 and I7: resolved events of {side} are gone, and nothing shows which others are missing: say --kept"
-            ));
-        }
-    }
     if !kept.restored.is_empty() {
         report.unchecked(
             "a database came back from a backup: what only one side knows of the lost time is not told as a finding; see docs/OPERATIONS.md#after-a-restore-from-a-backup",
