@@ -200,10 +200,12 @@ fn at_order(new_id: &str) -> Vec<Damage> {
     ]
 }
 
+/// The order that is confirmed is said to have ended another way, or this one.
+fn status(to: &str) -> String {
+    format!("UPDATE orders SET status = '{to}', placement = '{to}' WHERE cancellation IS NULL")
+}
+
 fn of_orders() -> Vec<Damage> {
-    let status = |to: &str| {
-        format!("UPDATE orders SET status = '{to}', placement = '{to}' WHERE cancellation IS NULL")
-    };
     vec![
         Damage::new(
             "UPDATE order_record SET state = 'REFUSED' WHERE state = 'DEDUCTED'",
@@ -270,6 +272,32 @@ fn of_reservations(new_id: &str) -> Vec<Damage> {
             &["order_undecided"],
         ),
         Damage::at_order(&promised("o.cancellation IS NULL"), none, &["reservation_left"]),
+        Damage::at_order(
+            &format!(
+                "{}; UPDATE reservation SET epoch = NULL, version = NULL",
+                promised("o.cancellation IS NULL")
+            ),
+            none,
+            &["reservation_left"],
+        ),
+        // Whatever version it waits for.
+        Damage::at_order(
+            &format!(
+                "{}; UPDATE reservation SET version = version + 50; {}",
+                promised("o.cancellation IS NULL"),
+                status("REJECTED")
+            ),
+            &format!("{}; {none}", status("CONFIRMED")),
+            &["illegal_order", "rejected_but_deducted", "reservation_left"],
+        ),
+        Damage::at_order(
+            &format!(
+                "INSERT INTO reservation (order_id, sku, quantity) VALUES ('{new_id}', 'A', 2); \
+                 UPDATE product_copy SET reserved = reserved + 2 WHERE sku = 'A'"
+            ),
+            none,
+            &["reservation_left"],
+        ),
     ]
 }
 

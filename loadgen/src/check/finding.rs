@@ -145,7 +145,7 @@ kinds! {
     ReservationMissing => I7, "reservation_missing",
         "stock that an order waits for is free for others, so both may be CONFIRMED for it: report it";
     ReservationLeft => I7, "reservation_left",
-        "what the copy shows as taken is promised as well, so `available` is too small: report it";
+        "what is taken already, or never will be, is promised as well, so `available` is too small: report it";
     ReservedWrong => I7, "reserved_wrong",
         "what is promised is not the sum of its reservations, so `available` is wrong: report it";
 }

@@ -1,7 +1,8 @@
 //! I7 at order-service: what is promised of each product is what its reservations say, and none outlives its order's deduction.
 //!
-//! A reservation ends in the transaction in which the copy comes to hold its deduction, so one page sees either. That an order
-//! that waits has its reservations is [`orders`](super::orders)'s.
+//! A reservation ends in the transaction in which the copy comes to hold its deduction, or in which its order is told that
+//! nothing is taken, so one page sees either. That an order that waits has its reservations is
+//! [`orders`](super::orders)'s.
 
 use anyhow::Result;
 use common::db::Conn;
@@ -28,7 +29,7 @@ pub(super) fn check(reader: &mut Reader, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What an order was promised, with the version of its deduction and that of the copy, and whether it may still be needed.
+/// What an order was promised, with the version of its deduction and that of the copy, and whether it is still needed.
 #[derive(Debug, Clone, QueryableByName)]
 struct ReservationRow {
     #[diesel(sql_type = EventIdSql)]
@@ -45,34 +46,54 @@ struct ReservationRow {
     copy_epoch: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
     copy_version: Option<i64>,
-    /// Whether the order has ended, with no command on its way.
+    /// The order's status, if it is there.
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<String>,
+    /// Whether a command of the order is on its way.
     #[diesel(sql_type = Bool)]
-    ended: bool,
+    on_its_way: bool,
 }
 
 /// What is wrong with a reservation.
 fn judge(row: &ReservationRow) -> Option<Finding> {
-    let deducted = row.epoch.zip(row.version)?;
-    let copy = row.copy_epoch.zip(row.copy_version)?;
-    if !row.ended || deducted > copy {
-        return None;
-    }
     let ReservationRow { order_id, sku, quantity, .. } = row;
-    let expected =
-        format!("no reservation: the copy has version {}, with the deduction in it", copy.1);
-    let found = format!("{quantity} × {sku}, deducted with version {}", deducted.1);
+    let expected = format!("no reservation: {}", why_ended(row)?);
+    let found = match row.version {
+        Some(version) => format!("{quantity} × {sku}, deducted with version {version}"),
+        None => format!("{quantity} × {sku}, with no version of a deduction"),
+    };
     let subject = format!("order {order_id}");
     Some(Finding::new(Kind::ReservationLeft, Side::Order, subject, expected, found))
+}
+
+/// Why a reservation should have ended, if it should.
+fn why_ended(row: &ReservationRow) -> Option<String> {
+    if row.on_its_way {
+        return None;
+    }
+    match row.status.as_deref() {
+        None => Some("there is no such order".to_owned()),
+        Some("REJECTED") => Some("the order is REJECTED, so nothing is taken for it".to_owned()),
+        Some(status @ ("CONFIRMED" | "CANCELLED")) => {
+            let Some(deducted) = row.epoch.zip(row.version) else {
+                return Some(format!("the order is {status}, and no deduction is waited for"));
+            };
+            let copy = row.copy_epoch.zip(row.copy_version)?;
+            (deducted <= copy)
+                .then(|| format!("the copy has version {}, with the deduction in it", copy.1))
+        }
+        Some(_) => None,
+    }
 }
 
 fn reservations(conn: &mut Conn, after: &(EventId, String)) -> QueryResult<Vec<ReservationRow>> {
     let sql = "SELECT r.order_id, r.sku, r.quantity, r.epoch, r.version, \
            p.epoch AS copy_epoch, p.version AS copy_version, \
-           COALESCE(o.status IN ('CONFIRMED', 'REJECTED', 'CANCELLED'), FALSE) AND NOT EXISTS \
+           o.status, EXISTS \
              (SELECT 1 FROM outbox_event e WHERE e.key = CAST(r.order_id AS TEXT) AND \
                (EXISTS (SELECT 1 FROM outbox_pending w WHERE w.id = e.id) \
                 OR EXISTS (SELECT 1 FROM outbox_sent w WHERE w.id = e.id) \
-                OR EXISTS (SELECT 1 FROM outbox_failed w WHERE w.id = e.id AND w.status = 0))) AS ended \
+                OR EXISTS (SELECT 1 FROM outbox_failed w WHERE w.id = e.id AND w.status = 0))) AS on_its_way \
          FROM (SELECT order_id, sku, quantity, epoch, version FROM reservation \
                WHERE (order_id, sku) > ($1, $2) ORDER BY order_id, sku LIMIT $3) r \
          LEFT JOIN orders o ON o.id = r.order_id LEFT JOIN product_copy p ON p.sku = r.sku \
@@ -133,17 +154,35 @@ mod tests {
             version: Some(5),
             copy_epoch: Some(1),
             copy_version: Some(5),
-            ended: true,
+            status: Some("CONFIRMED".to_owned()),
+            on_its_way: false,
         };
-        assert_eq!(judge(&row).map(|finding| finding.kind), Some(Kind::ReservationLeft));
+        let kind = |row: &ReservationRow| judge(row).map(|finding| finding.kind);
+        assert_eq!(kind(&row), Some(Kind::ReservationLeft));
+        let in_status =
+            |status: &str| ReservationRow { status: Some(status.to_owned()), ..row.clone() };
         for waits in [
             ReservationRow { copy_version: Some(4), ..row.clone() },
             ReservationRow { epoch: Some(2), ..row.clone() },
-            ReservationRow { version: None, ..row.clone() },
             ReservationRow { copy_version: None, ..row.clone() },
-            ReservationRow { ended: false, ..row },
+            ReservationRow { on_its_way: true, ..row.clone() },
+            in_status("PENDING"),
         ] {
-            assert_eq!(judge(&waits), None, "{waits:?}");
+            assert_eq!(kind(&waits), None, "{waits:?}");
+        }
+        // These wait for no version.
+        for unversioned in [
+            row.clone(),
+            in_status("CANCELLED"),
+            in_status("REJECTED"),
+            ReservationRow { status: None, ..row.clone() },
+        ] {
+            let unversioned = ReservationRow { epoch: None, version: None, ..unversioned };
+            assert_eq!(kind(&unversioned), Some(Kind::ReservationLeft), "{unversioned:?}");
+        }
+        for never in [in_status("REJECTED"), ReservationRow { status: None, ..row.clone() }] {
+            let never = ReservationRow { version: Some(6), ..never };
+            assert_eq!(kind(&never), Some(Kind::ReservationLeft), "{never:?}");
         }
     }
 }
