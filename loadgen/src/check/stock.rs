@@ -138,6 +138,17 @@ struct Step {
     deduction: Option<DeductionRow>,
 }
 
+impl Step {
+    /// The state, if it is of the version and the product that the event says.
+    fn own_state(&self) -> Option<&State> {
+        let is_own = |state: &&State| {
+            state.version == self.row.version
+                && state.sku.as_ref().is_none_or(|sku| *sku == self.row.key)
+        };
+        self.state.as_ref().ok().filter(is_own)
+    }
+}
+
 #[derive(Debug, Clone, QueryableByName)]
 struct EventRow {
     #[diesel(sql_type = EventIdSql)]
@@ -217,7 +228,8 @@ struct Chain<'a> {
 struct Link {
     key: String,
     state: State,
-    /// When its version was made, by its first event; none where that is gone, and the version was only told again.
+    /// When its version was made, by its first event; none where that is gone, and the version was only told again, or where
+    /// what came behind it can't be read.
     made: Option<Timestamp>,
 }
 
@@ -240,11 +252,20 @@ impl Chain<'_> {
         let seems_wrong = find(self.kept, last, &step).is_some();
         let before = last.filter(|_| seems_wrong).cloned();
         // What is told again is no new link, and what caused a version is said by its first event.
-        let version = last.map_or(i64::MIN, |last| last.state.version);
-        if let Some(state) = step.state.as_ref().ok().filter(|state| state.version > version) {
-            let (key, is_first) = (step.row.key.clone(), state.changed_by() != ChangedBy::Nothing);
-            let made = is_first.then_some(step.row.created_us);
-            self.last = Some(Link { key, state: state.clone(), made });
+        if step.row.version > last.map_or(i64::MIN, |last| last.state.version) {
+            match step.own_state() {
+                Some(state) => {
+                    let is_first = state.changed_by() != ChangedBy::Nothing;
+                    let made = is_first.then_some(step.row.created_us);
+                    let key = step.row.key.clone();
+                    self.last = Some(Link { key, state: state.clone(), made });
+                }
+                // It is a version that can't be read, but no gap.
+                None => {
+                    let last = self.last.as_mut().filter(|last| last.key == step.row.key);
+                    last.into_iter().for_each(|last| last.made = None);
+                }
+            }
         }
         seems_wrong.then_some(Suspect { last: before, step })
     }
@@ -563,13 +584,17 @@ mod tests {
         Step { deduction, ..step(state(version, quantity, ("order", Some("placed")))) }
     }
 
-    /// What is said of the last of `steps`, of the others nothing.
-    fn kind(steps: &[Step]) -> Option<Kind> {
+    /// What is said of each of `steps`.
+    fn kinds(steps: &[Step]) -> Vec<Option<Kind>> {
         let kept = kept();
         let mut chain = Chain { kept: &kept, last: None };
         let mut take = |step: &Step| chain.take(step.clone())?.judge(&kept);
-        let mut told: Vec<Option<Kind>> =
-            steps.iter().map(|step| take(step).map(|finding| finding.kind)).collect();
+        steps.iter().map(|step| take(step).map(|finding| finding.kind)).collect()
+    }
+
+    /// What is said of the last of `steps`, of the others nothing.
+    fn kind(steps: &[Step]) -> Option<Kind> {
+        let mut told = kinds(steps);
         let last = told.pop().flatten();
         assert!(told.iter().all(Option::is_none), "{told:?}");
         last
@@ -667,6 +692,23 @@ mod tests {
         let mut gone = opening();
         gone.row.event_type = REMOVED.name.to_owned();
         assert_eq!(kind(&[gone]), Some(Kind::TwoContents));
+    }
+
+    #[test]
+    fn one_event_that_is_damaged_says_nothing_of_those_behind_it() {
+        let damaged = |state: Result<State, String>| Step { state, ..adjusted(2, 7, -3) };
+        let put = |version| state(version, 90, ("put", None));
+        for bad in [
+            damaged(Err("it is no JSON".to_owned())),
+            damaged(Ok(put(1_000))),
+            damaged(Ok(State { sku: Some("MILK".to_owned()), ..put(2) })),
+        ] {
+            let told = kinds(&[opening(), bad.clone(), adjusted(3, 5, -2), adjusted(4, 4, -1)]);
+            assert_eq!(told, [None, Some(Kind::TwoContents), None, None], "{bad:?}");
+            // What comes behind the next good one is judged again.
+            let told = kinds(&[opening(), bad, adjusted(3, 5, -2), adjusted(5, 4, -1)]);
+            assert_eq!(told.last(), Some(&Some(Kind::ChangeUntold)));
+        }
     }
 
     #[test]
