@@ -35,6 +35,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use clap::Args;
 use common::clock::{Clock, SystemClock, Timestamp};
 use common::db::Url;
+use serde_json::Value;
 
 use self::finding::{Invariant, Side};
 use self::kept::Kept;
@@ -139,26 +140,35 @@ const COULD_NOT_LOOK: u8 = 2;
 
 /// Checks, prints what was found, and says with the exit code what it came to.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let complain = |error: &Error| eprintln!("stockloop-loadgen: {error:#}");
     // A file that can't be written is said before the work, not after it.
-    let judged = JsonFile::create(arguments).and_then(|file| Ok((file, check(arguments)?)));
-    let (file, report) = match judged {
-        Ok(judged) => judged,
+    let code = match JsonFile::create(arguments.json.as_deref()) {
+        Ok(file) => tell(&check(arguments), file, &mut std::io::stdout().lock()),
         Err(error) => {
             complain(&error);
-            return ExitCode::from(COULD_NOT_LOOK);
+            COULD_NOT_LOOK
         }
     };
-    report.print();
-    let written = file.map_or(Ok(()), |file| file.write(&report));
-    if let Err(error) = &written {
-        complain(error);
+    ExitCode::from(code)
+}
+
+/// Writes what the check came to, into the file first, since who reads `out` may hang up; returns the exit code.
+fn tell(checked: &Result<Report>, file: Option<JsonFile<'_>>, out: &mut impl Write) -> u8 {
+    let json = checked.as_ref().map_or_else(report::json_of_error, Report::to_json);
+    let written = file.map_or(Ok(()), |file| file.write(&json));
+    let printed = checked.as_ref().map_or(Ok(()), |report| report.print(out));
+    let printed = printed.context("cannot print what was found");
+    for error in [checked.as_ref().err(), written.as_ref().err(), printed.as_ref().err()] {
+        error.into_iter().for_each(complain);
     }
-    match report.has_findings() {
-        true => ExitCode::from(FOUND),
-        false if report.is_whole() && written.is_ok() => ExitCode::SUCCESS,
-        false => ExitCode::from(COULD_NOT_LOOK),
+    match checked {
+        Ok(report) if report.has_findings() => FOUND,
+        Ok(report) if report.is_whole() && written.is_ok() && printed.is_ok() => 0,
+        _ => COULD_NOT_LOOK,
     }
+}
+
+fn complain(error: &Error) {
+    eprintln!("stockloop-loadgen: {error:#}");
 }
 
 /// The file that everything is written to, if that was asked for.
@@ -168,15 +178,15 @@ struct JsonFile<'a> {
 }
 
 impl<'a> JsonFile<'a> {
-    fn create(arguments: &'a Arguments) -> Result<Option<Self>> {
-        let Some(path) = arguments.json.as_deref() else { return Ok(None) };
+    fn create(path: Option<&'a Path>) -> Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
         let file =
             File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Some(Self { path, file }))
     }
 
-    fn write(mut self, report: &Report) -> Result<()> {
-        let json = serde_json::to_vec_pretty(&report.to_json())?;
+    fn write(mut self, json: &Value) -> Result<()> {
+        let json = serde_json::to_vec_pretty(json)?;
         let written = self.file.write_all(&json);
         written.with_context(|| format!("cannot write {}", self.path.display()))
     }
@@ -317,8 +327,42 @@ fn properties(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// What is in the file, and the exit code, of a check that came to this.
+    fn told(checked: &Result<Report>) -> (Value, u8) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("check.json");
+        let file = JsonFile::create(Some(path.as_path())).unwrap();
+        let code = tell(checked, file, &mut Gone);
+        (serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap(), code)
+    }
+
+    /// A reader that hung up.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _bytes: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_file_has_everything_also_if_nobody_reads_what_is_printed() {
+        let (written, code) = told(&Ok(Report::new(1)));
+        assert_eq!((&written["whole"], code), (&json!(true), 0));
+        let (written, code) = told(&Err(anyhow!("no database").context("it can't be read")));
+        let expected = json!({ "whole": false, "unchecked": ["it can't be read: no database"] });
+        assert_eq!((written, code), (expected, COULD_NOT_LOOK));
+    }
 
     #[test]
     fn properties_are_read_from_variables_and_from_what_was_said() {

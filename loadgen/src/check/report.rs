@@ -1,8 +1,9 @@
 //! What was looked at, what was found, and what could not be looked at.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Invariant, Kind, Side};
@@ -95,52 +96,54 @@ impl Report {
         self.found.iter().map(|(kind, told)| (*kind, told.many)).collect()
     }
 
-    pub(crate) fn print(&self) {
-        self.print_table();
-        for (kind, told) in &self.found {
-            self.print_kind(*kind, told);
-        }
-        print_list("To know:", &self.notes);
-        print_list("Not checked:", &self.unchecked);
-        let many: u64 = self.found.values().map(|told| told.many).sum();
-        match (many, self.whole) {
-            (0, true) => println!("Nothing was found."),
-            (0, false) => println!("Nothing was found, but not everything could be looked at."),
-            (1, _) => println!("1 finding."),
-            _ => println!("{many} findings."),
+    /// Writes it for a person to read. Who has read enough, such as `head`, may hang up: that is no error.
+    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.print_all(out) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            printed => printed,
         }
     }
 
-    fn print_table(&self) {
+    fn print_all(&self, out: &mut impl Write) -> io::Result<()> {
+        self.print_table(out)?;
+        for (kind, told) in &self.found {
+            print_kind(out, *kind, told)?;
+        }
+        print_list(out, "To know:", &self.notes)?;
+        print_list(out, "Not checked:", &self.unchecked)?;
+        let many: u64 = self.found.values().map(|told| told.many).sum();
+        match (many, self.whole) {
+            (0, true) => writeln!(out, "Nothing was found."),
+            (0, false) => {
+                writeln!(out, "Nothing was found, but not everything could be looked at.")
+            }
+            (1, _) => writeln!(out, "1 finding."),
+            _ => writeln!(out, "{many} findings."),
+        }?;
+        out.flush()
+    }
+
+    fn print_table(&self, out: &mut impl Write) -> io::Result<()> {
         let mut last = None;
-        println!("{:<2}  {:<16} {:<42} {:>10}  findings", "", "database", "looked at", "rows");
+        writeln!(
+            out,
+            "{:<2}  {:<16} {:<42} {:>10}  findings",
+            "", "database", "looked at", "rows"
+        )?;
         for ((invariant, side, what), many) in &self.looked {
             if last != Some(*invariant) {
                 let (name, words) = invariant.words();
-                println!("{name}  {words:<70}  {}", self.found_of(*invariant));
+                writeln!(out, "{name}  {words:<70}  {}", self.found_of(*invariant))?;
                 last = Some(*invariant);
             }
-            println!("    {:<16} {what:<42} {many:>10}", side.to_string());
+            writeln!(out, "    {:<16} {what:<42} {many:>10}", side.to_string())?;
         }
-        println!();
+        writeln!(out)
     }
 
     fn found_of(&self, invariant: Invariant) -> u64 {
         let own = self.found.iter().filter(|(kind, _)| kind.invariant() == invariant);
         own.map(|(_, told)| told.many).sum()
-    }
-
-    fn print_kind(&self, kind: Kind, told: &Told) {
-        println!("{} {} ({} found)", kind.invariant().words().0, kind.name(), told.many);
-        for Finding { service, subject, expected, found, .. } in &told.first {
-            println!("  {service} {}", plain(subject));
-            println!("    expected: {}", plain(expected));
-            println!("    is there: {}", plain(found));
-        }
-        if told.many > told.first.len() as u64 {
-            println!("  … and {} more (--first shows more)", told.many - told.first.len() as u64);
-        }
-        println!("  next: {}\n", kind.next_step());
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -164,17 +167,39 @@ impl Report {
     }
 }
 
+/// What is written to the file where nothing could be judged.
+pub(crate) fn json_of_error(error: &Error) -> Value {
+    json!({ "whole": false, "unchecked": [format!("{error:#}")] })
+}
+
 /// A text of a database, which may hold anything, as a terminal may show it.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn print_list(title: &str, lines: &[String]) {
-    if !lines.is_empty() {
-        println!("{title}");
-        lines.iter().for_each(|line| println!("  - {}", plain(line)));
-        println!();
+fn print_kind(out: &mut impl Write, kind: Kind, told: &Told) -> io::Result<()> {
+    writeln!(out, "{} {} ({} found)", kind.invariant().words().0, kind.name(), told.many)?;
+    for Finding { service, subject, expected, found, .. } in &told.first {
+        writeln!(out, "  {service} {}", plain(subject))?;
+        writeln!(out, "    expected: {}", plain(expected))?;
+        writeln!(out, "    is there: {}", plain(found))?;
     }
+    let more = told.many.saturating_sub(told.first.len() as u64);
+    if more > 0 {
+        writeln!(out, "  … and {more} more (--first shows more)")?;
+    }
+    writeln!(out, "  next: {}\n", kind.next_step())
+}
+
+fn print_list(out: &mut impl Write, title: &str, lines: &[String]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{title}")?;
+    for line in lines {
+        writeln!(out, "  - {}", plain(line))?;
+    }
+    writeln!(out)
 }
 
 #[cfg(test)]
@@ -195,6 +220,33 @@ mod tests {
         assert_eq!(json["findings"][0]["count"], 5);
         assert_eq!(json["findings"][0]["first"].as_array().map(Vec::len), Some(2));
         assert_eq!(json["findings"][0]["first"][0]["kind"], "event_lost");
+    }
+
+    /// Somebody who reads nothing.
+    struct HungUp(io::ErrorKind);
+
+    impl Write for HungUp {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_has_read_enough_may_hang_up() {
+        let mut report = Report::new(1);
+        report.tell_all((0..3).map(finding));
+        let printed = |kind: io::ErrorKind| report.print(&mut HungUp(kind));
+        assert!(printed(io::ErrorKind::BrokenPipe).is_ok());
+        assert!(printed(io::ErrorKind::WriteZero).is_err());
+        let mut text = Vec::new();
+        assert!(report.print(&mut text).is_ok());
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("I1 event_lost (3 found)") && text.contains("and 2 more"), "{text}");
+        assert!(text.ends_with("3 findings.\n"), "{text}");
     }
 
     #[test]
