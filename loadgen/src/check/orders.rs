@@ -22,6 +22,9 @@ use super::reader::{PAGE, Reader, of_ids};
 use super::report::Report;
 use super::suspects::Suspects;
 
+/// Looks at an order that seems wrong: it changes a few times in its life only.
+const LOOKS: usize = 3;
+
 /// An order as order-service has it.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 struct OrderRow {
@@ -140,20 +143,61 @@ fn look_again(
     terms: &Terms,
     report: &mut Report,
 ) -> Result<()> {
+    let mut moved = 0;
     for ids in suspects.chunks(500) {
-        let before = order.page(|conn| orders_of(conn, ids))?;
-        let records = product.page(|conn| records(conn, ids))?;
-        let after = order.page(|conn| orders_of(conn, ids))?;
-        let kept = Kept::read(product, order, terms)?;
-        let stayed = before.iter().filter(|(id, order)| after.get(*id) == Some(*order));
-        for (id, order) in stayed {
-            for (kind, expected, found) in judge_all(order, records.get(id), terms, &kept) {
-                let side = if records.contains_key(id) { Side::Product } else { Side::Order };
-                report.tell(Finding::new(kind, side, format!("order {id}"), expected, found));
-            }
+        let mut left = ids.to_vec();
+        for _ in 0..LOOKS {
+            left = look_at(product, order, &left, terms, report)?;
         }
+        moved += left.len();
+    }
+    if moved > 0 {
+        report.could_not_look(format!(
+            "I7: {moved} orders that seemed wrong changed at each look: check again"
+        ));
     }
     Ok(())
+}
+
+/// Returns those of `ids` that changed meanwhile.
+fn look_at(
+    product: &mut Reader,
+    order: &mut Reader,
+    ids: &[EventId],
+    terms: &Terms,
+    report: &mut Report,
+) -> Result<Vec<EventId>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let before = order.page(|conn| orders_of(conn, ids))?;
+    let records = product.page(|conn| records(conn, ids))?;
+    let after = order.page(|conn| orders_of(conn, ids))?;
+    let kept = Kept::read(product, order, terms)?;
+    Ok(tell_what_stayed((&before, &after), &records, (terms, &kept), report))
+}
+
+/// Tells what is wrong with orders that are `after` a look at their records what they were `before`; returns those that seem
+/// wrong and are not, of which nothing is proven.
+fn tell_what_stayed(
+    (before, after): (&BTreeMap<EventId, Ordered>, &BTreeMap<EventId, Ordered>),
+    records: &BTreeMap<EventId, Taken>,
+    (terms, kept): (&Terms, &Kept),
+    report: &mut Report,
+) -> Vec<EventId> {
+    let mut moved = Vec::new();
+    for (id, order) in before {
+        let wrong = judge_all(order, records.get(id), terms, kept);
+        if !wrong.is_empty() && after.get(id) != Some(order) {
+            moved.push(*id);
+            continue;
+        }
+        let side = if records.contains_key(id) { Side::Product } else { Side::Order };
+        for (kind, expected, found) in wrong {
+            report.tell(Finding::new(kind, side, format!("order {id}"), expected, found));
+        }
+    }
+    moved
 }
 
 /// All that is wrong with an order.
@@ -500,6 +544,26 @@ mod tests {
         assert!(kinds(&pending, None, &Kept::from_all(AT)).is_empty());
         pending.row.unpromised = false;
         assert!(kinds(&pending, None, &kept()).is_empty());
+    }
+
+    #[test]
+    fn an_order_that_changed_between_the_looks_is_counted() {
+        let of = |order: Ordered| BTreeMap::from([(EventId::MAX, order)]);
+        let records = |state: &str| BTreeMap::from([(EventId::MAX, taken(state))]);
+        let told = |before: Ordered, after: &BTreeMap<EventId, Ordered>, state: &str| {
+            let (terms, mut report) = (Terms::default(), Report::new(1));
+            let before = of(before);
+            let looks = (&before, after);
+            let moved = tell_what_stayed(looks, &records(state), (&terms, &kept()), &mut report);
+            (moved.len(), report.kinds())
+        };
+        let confirmed = of(order("CONFIRMED"));
+        let wrong = vec![(Kind::ConfirmedNotDeducted, 1)];
+        assert_eq!(told(order("CONFIRMED"), &confirmed, "REFUSED"), (0, wrong));
+        assert_eq!(told(order("REJECTED"), &confirmed, "DEDUCTED"), (1, vec![]));
+        assert_eq!(told(order("REJECTED"), &BTreeMap::new(), "DEDUCTED"), (1, vec![]));
+        // What seems right has not to stay.
+        assert_eq!(told(order("CONFIRMED"), &BTreeMap::new(), "DEDUCTED"), (0, vec![]));
     }
 
     #[test]
