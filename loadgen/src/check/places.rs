@@ -126,24 +126,27 @@ impl Found {
 
 impl Asked<'_> {
     fn connect(&self) -> Result<BaseConsumer> {
+        self.config().create().map_err(|error| {
+            let words = self.words_of(error);
+            anyhow!("the broker can't be asked; check --brokers and --kafka-property: {words}")
+        })
+    }
+
+    fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.brokers).set("client.id", "stockloop-check");
+        for (name, value) in self.properties {
+            config.set(name, value);
+        }
+        // It commits nothing and joins no group, whatever the caller's properties say: partitions are assigned by hand.
         config
-            .set("bootstrap.servers", self.brokers)
-            .set("client.id", "stockloop-check")
-            // It commits nothing and joins no group: partitions are assigned by hand.
             .set("group.id", "stockloop-check")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false");
-        for (name, value) in self.properties {
-            config.set(name, value);
-        }
-        config.create().map_err(|error| {
-            let words = self.words_of(error);
-            anyhow!("the broker can't be asked; check --brokers and --kafka-property: {words}")
-        })
+        config
     }
 
     /// What a client says that can't be made, without any property's value: that may be a password.
@@ -321,6 +324,27 @@ mod tests {
         // Of one that is SENT that would be noted.
         assert!(!PlaceRow { failed: false, ..row }.is_of_another_topic(at(20)));
         assert!(!PlaceRow { sent_us: None, ..row }.is_of_another_topic(at(20)));
+    }
+
+    #[test]
+    fn no_property_makes_it_commit() {
+        let property = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let properties = &[
+            property("enable.auto.commit", "true"),
+            property("enable.auto.offset.store", "true"),
+            property("group.id", "order-service"),
+            property("security.protocol", "SSL"),
+        ];
+        let asked = Asked { brokers: "127.0.0.1:1", properties, topic: "events", most: 1 };
+        let config = asked.config();
+        for (name, value) in [
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("group.id", "stockloop-check"),
+            ("security.protocol", "SSL"),
+        ] {
+            assert_eq!(config.get(name), Some(value), "{name}");
+        }
     }
 
     #[test]
