@@ -14,7 +14,7 @@ use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::schema::idempotency;
 
-/// What a key was used with, as [`super::key::request_hash`] has it, and the answer.
+/// What a key was used with, as [`super::key`] makes its hash, and the answer.
 pub(super) type Kept = (String, Reply);
 
 /// What is to be answered to each of `writes` before anything is done: what was kept for the same request, that another

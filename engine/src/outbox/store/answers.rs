@@ -152,18 +152,19 @@ pub(in crate::outbox) fn answered_and_open(
     limit: i64,
     read: i64,
 ) -> QueryResult<Answered> {
-    // The numbers in the order in which they stand, for SQLite's sake.
+    // The numbers in the order in which they stand, for SQLite's sake. Scalar subqueries leave the planner no choice,
+    // whatever it believes of the tables: else it begins with all answers.
     let of = |table: &str, first: usize| {
         let (after, consumer, limit) = (first, first + 1, first + 2);
         format!(
             "SELECT id, TRUE AS is_open, FALSE AS is_read FROM (\
-               SELECT o.id FROM {table} o WHERE o.id > ${after} AND EXISTS (\
-                 SELECT 1 FROM outbox_answer a WHERE a.event_id = o.id AND a.consumer = ${consumer} AND a.outcome < 2) \
+               SELECT o.id FROM {table} o WHERE o.id > ${after} AND (\
+                 SELECT 1 FROM outbox_answer a \
+                 WHERE a.event_id = o.id AND a.consumer = ${consumer} AND a.outcome < 2) IS NOT NULL \
                ORDER BY o.id LIMIT ${limit}) {table}"
         )
     };
-    // Whose answers they are is asked of each event by itself: a page may end between the answers to one. Scalar subqueries
-    // leave the planner no choice, whatever it believes of the tables.
+    // Whose answers they are is asked of each event by itself: a page may end between the answers to one.
     let unnoted = "SELECT id, (SELECT 1 FROM outbox_pending p WHERE p.id = page.id) IS NOT NULL \
                      AND (SELECT 1 FROM outbox_answer a \
                           WHERE a.event_id = page.id AND a.consumer = $7 AND a.outcome < 2) IS NOT NULL AS is_open, \
