@@ -16,6 +16,7 @@ use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, as_key};
 use super::report::Report;
+use super::rows::DeductionRow;
 use super::suspects::Suspects;
 
 /// An adjustment, and whether an event tells of its version.
@@ -35,19 +36,11 @@ struct AdjustmentRow {
     told: bool,
 }
 
-/// What an order took, and whether events tell of it and of its return.
+/// A deduction, and whether events tell of it and of its return.
 #[derive(Debug, QueryableByName)]
-struct DeductionRow {
-    #[diesel(sql_type = EventIdSql)]
-    order_id: EventId,
-    #[diesel(sql_type = Text)]
-    sku: String,
-    #[diesel(sql_type = BigInt)]
-    quantity: i64,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    returned_version: Option<i64>,
+struct ToldDeductionRow {
+    #[diesel(embed)]
+    deduction: DeductionRow,
     #[diesel(sql_type = Bool)]
     told: bool,
     #[diesel(sql_type = Bool)]
@@ -78,9 +71,9 @@ pub(super) fn check(
     suspects.tell(what, report, now, |row, kept| judge_adjustment(row, kept.product_events))?;
 
     let mut suspects = Suspects::default();
-    let take = |rows: Vec<DeductionRow>| {
-        let next = rows.last().map(|row| (row.order_id, row.sku.clone()));
-        let seems_wrong = |row: &DeductionRow| judge(row, from).is_some();
+    let take = |rows: Vec<ToldDeductionRow>| {
+        let next = rows.last().map(|row| (row.deduction.order_id, row.deduction.sku.clone()));
+        let seems_wrong = |row: &ToldDeductionRow| judge(row, from).is_some();
         rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
         Ok(next)
     };
@@ -100,16 +93,16 @@ fn judge_adjustment(row: &AdjustmentRow, kept_from: Timestamp) -> Option<Finding
     Some(Finding::new(Kind::AdjustmentWithoutChange, Side::Product, subject, expected, "none"))
 }
 
-fn judge(row: &DeductionRow, kept_from: Timestamp) -> Option<Finding> {
+fn judge(row: &ToldDeductionRow, kept_from: Timestamp) -> Option<Finding> {
     let is_young = |at: Option<Timestamp>| at.is_some_and(|at| at > kept_from);
-    let missing = match row.returned_version {
-        _ if !row.told && is_young(row.handled_us) => row.version,
+    let DeductionRow { order_id, sku, quantity, version, returned_version } = &row.deduction;
+    let missing = match returned_version {
+        _ if !row.told && is_young(row.handled_us) => version,
         Some(returned) if !row.told_returned && is_young(row.cancelled_us) => returned,
         _ => return None,
     };
-    let (sku, quantity) = (&row.sku, row.quantity);
     let expected = format!("an event of version {missing} of {sku}, by {quantity} pieces");
-    let subject = format!("order {}", row.order_id);
+    let subject = format!("order {order_id}");
     Some(Finding::new(Kind::DeductionWithoutChange, Side::Product, subject, expected, "none"))
 }
 
@@ -131,7 +124,7 @@ fn adjustments(conn: &mut Conn, after: &i64) -> QueryResult<Vec<AdjustmentRow>> 
     on!(conn, c => sql_query(sql).bind::<BigInt, _>(*after).bind::<BigInt, _>(PAGE).load(c))
 }
 
-fn deductions(conn: &mut Conn, after: &(EventId, String)) -> QueryResult<Vec<DeductionRow>> {
+fn deductions(conn: &mut Conn, after: &(EventId, String)) -> QueryResult<Vec<ToldDeductionRow>> {
     let sql = format!(
         "SELECT d.order_id, d.sku, d.quantity, d.version, d.returned_version, {} AS told, \
            {} AS told_returned, r.handled_us, r.cancelled_us \

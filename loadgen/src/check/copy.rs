@@ -23,6 +23,8 @@ use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
 use super::reader::{PAGE, Reader, of_keys};
 use super::report::Report;
+use super::rows::{PRODUCT, ProductRow};
+use super::stock::State;
 use super::suspects::Suspects;
 use crate::progress::rows_bar;
 
@@ -38,22 +40,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A product, or its copy.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 struct Row {
-    #[diesel(sql_type = Text)]
-    sku: String,
-    #[diesel(sql_type = Text)]
-    description: String,
-    #[diesel(sql_type = BigInt)]
-    quantity: i64,
-    #[diesel(sql_type = BigInt)]
-    unit_price_minor: i64,
-    #[diesel(sql_type = Bool)]
-    allow_backorder: bool,
-    #[diesel(sql_type = Bool)]
-    removed: bool,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = BigInt)]
-    updated_us: Timestamp,
+    #[diesel(embed)]
+    product: ProductRow,
     /// Of the copy; 0 at the source.
     #[diesel(sql_type = BigInt)]
     epoch: i64,
@@ -153,7 +141,7 @@ pub(super) fn check(
         if difference(facts, source, copy).is_some()
             && let Some(row) = source.or(copy)
         {
-            suspects.add(row.sku.clone());
+            suspects.add(row.product.sku.clone());
         }
     })?;
     report.looked(Invariant::I3, Side::Product, "products, by their copies", compared.0);
@@ -233,7 +221,7 @@ fn compare(
             (None, None) => break,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(source), Some(copy)) => source.sku.cmp(&copy.sku),
+            (Some(source), Some(copy)) => source.product.sku.cmp(&copy.product.sku),
         };
         let of_source = if first.is_le() { source.take() } else { None };
         let of_copy = if first.is_ge() { copy.take() } else { None };
@@ -243,15 +231,27 @@ fn compare(
     Ok((source.rows, copy.rows))
 }
 
-const SOURCE: &str = "SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, \
-     version, updated_us, CAST(0 AS BIGINT) AS epoch FROM product";
-const COPY: &str = "SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, \
-     version, updated_us, epoch FROM product_copy";
+/// A table of products, and what the epoch of its rows is.
+#[derive(Debug, Clone, Copy)]
+struct Table {
+    name: &'static str,
+    epoch: &'static str,
+}
+
+const SOURCE: Table = Table { name: "product", epoch: "CAST(0 AS BIGINT) AS epoch" };
+const COPY: Table = Table { name: "product_copy", epoch: "epoch" };
+
+impl Table {
+    /// What selects its [`Row`]s.
+    fn select(self) -> String {
+        format!("SELECT {PRODUCT}, {} FROM {}", self.epoch, self.name)
+    }
+}
 
 /// The rows of one table in the order of their keys, bytewise on both databases.
 struct Pages<'a> {
     reader: &'a mut Reader,
-    select: &'static str,
+    table: Table,
     bar: &'a ProgressBar,
     after: String,
     page: VecDeque<Row>,
@@ -260,14 +260,14 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    fn new(reader: &'a mut Reader, select: &'static str, bar: &'a ProgressBar) -> Self {
+    fn new(reader: &'a mut Reader, table: Table, bar: &'a ProgressBar) -> Self {
         let (after, page) = (String::new(), VecDeque::new());
-        Self { reader, select, bar, after, page, at_end: false, rows: 0 }
+        Self { reader, table, bar, after, page, at_end: false, rows: 0 }
     }
 
     fn peek(&mut self) -> Result<Option<&Row>> {
         if self.page.is_empty() && !self.at_end {
-            let sql = format!("{} WHERE sku > $1 ORDER BY sku LIMIT $2", self.select);
+            let sql = format!("{} WHERE sku > $1 ORDER BY sku LIMIT $2", self.table.select());
             let after = std::mem::take(&mut self.after);
             let rows: Vec<Row> = self.reader.page(|conn| {
                 on!(conn, c => sql_query(sql)
@@ -276,7 +276,7 @@ impl<'a> Pages<'a> {
                     .load(c))
             })?;
             self.at_end = i64::try_from(rows.len()).unwrap_or(i64::MAX) < PAGE;
-            self.after = rows.last().map(|row| row.sku.clone()).unwrap_or_default();
+            self.after = rows.last().map(|row| row.product.sku.clone()).unwrap_or_default();
             self.rows += rows.len() as u64;
             self.bar.inc(rows.len() as u64);
             self.page = rows.into();
@@ -295,29 +295,30 @@ fn difference(facts: Facts, source: Option<&Row>, copy: Option<&Row>) -> Option<
         (None, None) => None,
         // A removal that the copy may have forgotten.
         (Some(source), None)
-            if source.removed && source.updated_us.micros() <= facts.copy.removals_forgotten =>
+            if source.product.removed
+                && source.product.updated_us.micros() <= facts.copy.removals_forgotten =>
         {
             None
         }
         (Some(_), None) => Some(Kind::CopyMissing),
         // The source begins above it, should the product come again.
-        (None, Some(copy)) if copy.removed && is_forgotten(facts, copy) => None,
+        (None, Some(copy)) if copy.product.removed && is_forgotten(facts, copy) => None,
         (None, Some(_)) => Some(Kind::CopyUnknown),
         // It would take no change of this epoch.
         (Some(_), Some(copy)) if copy.epoch > facts.source.epoch => Some(Kind::CopyNewer),
-        (Some(source), Some(copy)) if source.version == copy.version => {
-            let same = Row { epoch: source.epoch, ..copy.clone() } == *source;
-            (!same).then_some(Kind::CopyContent)
+        (Some(source), Some(copy)) if source.product.version == copy.product.version => {
+            (source.product != copy.product).then_some(Kind::CopyContent)
         }
         (Some(source), Some(copy)) => {
-            let older = (copy.epoch, copy.version) < (facts.source.epoch, source.version);
+            let older =
+                (copy.epoch, copy.product.version) < (facts.source.epoch, source.product.version);
             Some(if older { Kind::CopyOlder } else { Kind::CopyNewer })
         }
     }
 }
 
 fn is_forgotten(facts: Facts, copy: &Row) -> bool {
-    (copy.epoch, copy.version) <= (facts.source.epoch, facts.source.forgotten_version)
+    (copy.epoch, copy.product.version) <= (facts.source.epoch, facts.source.forgotten_version)
 }
 
 /// Judges a key by what the source had `before` the look at the `copy`, and `after` it.
@@ -392,13 +393,9 @@ fn look_again(
 
 fn words(row: Option<&Row>) -> String {
     let Some(row) = row else { return "nothing".to_owned() };
-    let Row { version, quantity, description, unit_price_minor, .. } = row;
-    let removed = if row.removed { ", removed" } else { "" };
     let epoch = if row.epoch > 0 { format!(" of epoch {}", row.epoch) } else { String::new() };
-    format!(
-        "version {version}{epoch}: {quantity} × {description:?} at {unit_price_minor}{removed}, since {}",
-        row.updated_us
-    )
+    let state = State::of_row(&row.product);
+    format!("version {}{epoch}: {}", state.version, state.content())
 }
 
 /// The states first: what is not on its way after that has brought them, or something newer.
@@ -416,10 +413,10 @@ fn views(reader: &mut Reader, keys: &[String]) -> Result<BTreeMap<String, View>>
     Ok(views)
 }
 
-fn rows_of(reader: &mut Reader, select: &str, keys: &[String]) -> Result<BTreeMap<String, Row>> {
-    let sql = format!("{select} WHERE sku {{in}}");
+fn rows_of(reader: &mut Reader, table: Table, keys: &[String]) -> Result<BTreeMap<String, Row>> {
+    let sql = format!("{} WHERE sku {{in}}", table.select());
     let rows: Vec<Row> = reader.page(|conn| of_keys(conn, &sql, keys))?;
-    Ok(rows.into_iter().map(|row| (row.sku.clone(), row)).collect())
+    Ok(rows.into_iter().map(|row| (row.product.sku.clone(), row)).collect())
 }
 
 fn open_event(conn: &mut Conn, key: &str) -> QueryResult<Option<OpenEvent>> {
@@ -439,17 +436,13 @@ mod tests {
     use super::*;
 
     fn row(version: i64, quantity: i64, epoch: i64) -> Row {
-        Row {
-            sku: "TEA".to_owned(),
-            description: "Tea".to_owned(),
-            quantity,
-            unit_price_minor: 255,
-            allow_backorder: false,
-            removed: false,
-            version,
-            updated_us: Timestamp::from_micros(version),
-            epoch,
-        }
+        let updated = Timestamp::from_micros(version);
+        Row { product: ProductRow::tea(version, quantity, updated), epoch }
+    }
+
+    fn tombstone(version: i64, epoch: i64) -> Row {
+        let Row { product, epoch } = row(version, 0, epoch);
+        Row { product: ProductRow { removed: true, ..product }, epoch }
     }
 
     const FACTS: Facts = Facts {
@@ -469,7 +462,6 @@ mod tests {
         assert_eq!(kind(Some(&source), Some(&row(1, 10, 2))), Some(Kind::CopyNewer));
         assert_eq!(kind(Some(&source), None), Some(Kind::CopyMissing));
         assert_eq!(kind(None, Some(&row(4, 10, 1))), Some(Kind::CopyUnknown));
-        let tombstone = |version, epoch| Row { removed: true, ..row(version, 0, epoch) };
         assert_eq!(kind(None, Some(&tombstone(5, 1))), None);
         assert_eq!(kind(None, Some(&tombstone(6, 1))), Some(Kind::CopyUnknown));
         assert_eq!(kind(Some(&tombstone(3, 0)), None), None);
@@ -503,7 +495,7 @@ mod tests {
     #[test]
     fn what_the_services_forgot_meanwhile_is_no_finding() {
         // Kept when the tables were walked, gone by the second look.
-        let tombstone = Row { removed: true, ..row(7, 0, 0) };
+        let tombstone = tombstone(7, 0);
         let still = View { row: Some(tombstone.clone()), open: None };
         assert_eq!(judge(FACTS, &still, None, &still), Verdict::Differs(Kind::CopyMissing));
         let copy = CopyFacts { removals_forgotten: 7, ..FACTS.copy };

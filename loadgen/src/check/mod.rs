@@ -3,7 +3,7 @@
 //! It asks no service anything and shares no code with what it judges but the contract in `common`. Each invariant has a
 //! file with a pure function over rows, which says what is wrong with them: [`arrival`] (I1), [`effects`] (I2), [`copy`] and
 //! [`source`] (I3), [`transitions`] and [`mod@places`] (I4), [`alerts`] and [`mails`] (I5), [`stock`], [`causes`],
-//! [`reservations`] and [`orders`] (I7). [`reader`] reads pages, [`kept`] knows what may be gone, [`suspects`] are judged
+//! [`reservations`] and [`orders`] (I7). [`reader`] reads pages of [`rows`], [`kept`] knows what may be gone, [`suspects`] are judged
 //! again before they are told, and [`report`] tells what was found.
 
 mod alerts;
@@ -19,6 +19,7 @@ mod places;
 mod reader;
 mod report;
 mod reservations;
+mod rows;
 mod source;
 mod stock;
 mod suspects;

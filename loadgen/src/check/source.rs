@@ -8,35 +8,22 @@ use common::db::Conn;
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::Terms;
 use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, as_key};
 use super::report::Report;
+use super::rows::{PRODUCT, ProductRow};
 use super::stock::State;
 use super::suspects::Suspects;
 
 /// A product, and the event of its greatest version.
 #[derive(Debug, Clone, QueryableByName)]
-struct ProductRow {
-    #[diesel(sql_type = Text)]
-    sku: String,
-    #[diesel(sql_type = Text)]
-    description: String,
-    #[diesel(sql_type = BigInt)]
-    quantity: i64,
-    #[diesel(sql_type = BigInt)]
-    unit_price_minor: i64,
-    #[diesel(sql_type = Bool)]
-    allow_backorder: bool,
-    #[diesel(sql_type = Bool)]
-    removed: bool,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = BigInt)]
-    updated_us: Timestamp,
+struct ToldRow {
+    #[diesel(embed)]
+    product: ProductRow,
     #[diesel(sql_type = Nullable<Text>)]
     payload: Option<String>,
 }
@@ -49,9 +36,9 @@ pub(super) fn check(
     report: &mut Report,
 ) -> Result<()> {
     let mut suspects = Suspects::default();
-    let take = |rows: Vec<ProductRow>| {
-        let next = rows.last().map(|row| row.sku.clone());
-        let seems_wrong = |row: &ProductRow| judge(row, kept.product_events).is_some();
+    let take = |rows: Vec<ToldRow>| {
+        let next = rows.last().map(|row| row.product.sku.clone());
+        let seems_wrong = |row: &ToldRow| judge(row, kept.product_events).is_some();
         rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
         Ok(next)
     };
@@ -65,18 +52,14 @@ pub(super) fn check(
         || Kept::read(product, order, terms),
         |row, kept| {
             let (kind, expected, found) = judge(row, kept.product_events)?;
-            Some(Finding::new(kind, Side::Product, &row.sku, expected, found))
+            Some(Finding::new(kind, Side::Product, &row.product.sku, expected, found))
         },
     )
 }
 
-fn judge(row: &ProductRow, kept_from: Timestamp) -> Option<(Kind, String, String)> {
-    let stored = State::of_row(
-        (row.description.as_str(), row.quantity, row.unit_price_minor),
-        (row.allow_backorder, row.removed),
-        (row.version, row.updated_us),
-    );
-    let is_young = row.updated_us > kept_from;
+fn judge(row: &ToldRow, kept_from: Timestamp) -> Option<(Kind, String, String)> {
+    let stored = State::of_row(&row.product);
+    let is_young = row.product.updated_us > kept_from;
     let Some(payload) = &row.payload else {
         let expected = "an event that tells of it".to_owned();
         return is_young.then(|| (Kind::ChangeUntold, expected, format!("none; {stored}")));
@@ -100,12 +83,11 @@ fn judge(row: &ProductRow, kept_from: Timestamp) -> Option<(Kind, String, String
         .then(|| (Kind::ChangeUntold, format!("{last}, by its last event"), stored.to_string()))
 }
 
-fn products(conn: &mut Conn, after: &str) -> QueryResult<Vec<ProductRow>> {
+fn products(conn: &mut Conn, after: &str) -> QueryResult<Vec<ToldRow>> {
     let sql = format!(
         "SELECT p.*, (SELECT e.payload FROM outbox_event e \
            WHERE e.key = p.sku {} AND e.kind = 0 ORDER BY e.version DESC, e.id DESC LIMIT 1) AS payload \
-         FROM (SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us \
-               FROM product WHERE sku > $1 ORDER BY sku LIMIT $2) p ORDER BY p.sku",
+         FROM (SELECT {PRODUCT} FROM product WHERE sku > $1 ORDER BY sku LIMIT $2) p ORDER BY p.sku",
         as_key(conn),
     );
     on!(conn, c => sql_query(sql).bind::<Text, _>(after).bind::<BigInt, _>(PAGE).load(c))
@@ -115,27 +97,17 @@ fn products(conn: &mut Conn, after: &str) -> QueryResult<Vec<ProductRow>> {
 mod tests {
     use super::*;
 
-    fn row(version: i64, quantity: i64, told: Option<(i64, i64)>) -> ProductRow {
+    fn row(version: i64, quantity: i64, told: Option<(i64, i64)>) -> ToldRow {
         let at = Timestamp::from_micros(1_000_000);
         let payload = told.map(|(version, quantity)| {
             format!(
                 r#"{{"sku":"TEA","description":"Tea","quantity":{quantity},"unit_price_minor":255,"allow_backorder":false,"removed":false,"version":{version},"updated_at":"{at}"}}"#
             )
         });
-        ProductRow {
-            sku: "TEA".to_owned(),
-            description: "Tea".to_owned(),
-            quantity,
-            unit_price_minor: 255,
-            allow_backorder: false,
-            removed: false,
-            version,
-            updated_us: at,
-            payload,
-        }
+        ToldRow { product: ProductRow::tea(version, quantity, at), payload }
     }
 
-    fn kind(row: &ProductRow) -> Option<Kind> {
+    fn kind(row: &ToldRow) -> Option<Kind> {
         judge(row, Timestamp::default()).map(|(kind, ..)| kind)
     }
 

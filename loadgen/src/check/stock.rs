@@ -15,7 +15,7 @@ use common::inventory::{CHANGED, REMOVED};
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Text};
 use serde::Deserialize;
 
 use super::Terms;
@@ -23,6 +23,7 @@ use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, of_ids};
 use super::report::Report;
+use super::rows::{DeductionRow, ProductRow};
 use super::suspects::Suspects;
 
 /// A product as an event tells it.
@@ -58,25 +59,26 @@ impl State {
         serde_json::from_str(payload)
     }
 
-    /// What a row says: description, quantity and price, backorders and removed, version and moment.
-    pub(super) fn of_row(
-        (description, quantity, unit_price_minor): (&str, i64, i64),
-        (allow_backorder, removed): (bool, bool),
-        (version, updated_at): (i64, Timestamp),
-    ) -> Self {
-        let description = description.to_owned();
-        let (sku, cause) = (None, None);
+    /// What a row says.
+    pub(super) fn of_row(row: &ProductRow) -> Self {
         Self {
-            sku,
-            description,
-            quantity,
-            unit_price_minor,
-            allow_backorder,
-            removed,
-            version,
-            updated_at,
-            cause,
+            sku: None,
+            description: row.description.clone(),
+            quantity: row.quantity,
+            unit_price_minor: row.unit_price_minor,
+            allow_backorder: row.allow_backorder,
+            removed: row.removed,
+            version: row.version,
+            updated_at: row.updated_us,
+            cause: None,
         }
+    }
+
+    /// In words, but for its version.
+    pub(super) fn content(&self) -> String {
+        let Self { quantity, description, unit_price_minor, updated_at, .. } = self;
+        let removed = if self.removed { ", removed" } else { "" };
+        format!("{quantity} × {description:?} at {unit_price_minor}{removed}, since {updated_at}")
     }
 
     /// Whether both say the same, whatever their names, versions and causes.
@@ -105,13 +107,7 @@ impl State {
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, quantity, description, unit_price_minor, .. } = self;
-        let removed = if self.removed { ", removed" } else { "" };
-        write!(
-            f,
-            "version {version}: {quantity} × {description:?} at {unit_price_minor}{removed}, since {}",
-            self.updated_at
-        )
+        write!(f, "version {}: {}", self.version, self.content())
     }
 }
 
@@ -177,20 +173,6 @@ struct AdjustmentRow {
     delta: i64,
     #[diesel(sql_type = BigInt)]
     quantity: i64,
-}
-
-#[derive(Debug, Clone, QueryableByName)]
-struct DeductionRow {
-    #[diesel(sql_type = EventIdSql)]
-    order_id: EventId,
-    #[diesel(sql_type = Text)]
-    sku: String,
-    #[diesel(sql_type = BigInt)]
-    quantity: i64,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    returned_version: Option<i64>,
 }
 
 /// Where the walk over the events of all products is: key, version and id.
@@ -551,7 +533,7 @@ mod tests {
         let (kind, reason) = (cause.0.to_owned(), cause.1.map(str::to_owned));
         let reference = Some(EventId::MAX.to_string());
         let cause = Some(Cause { kind, reason, reference });
-        State { cause, ..State::of_row(("Tea", quantity, 255), (false, false), (version, AT)) }
+        State { cause, ..State::of_row(&ProductRow::tea(version, quantity, AT)) }
     }
 
     fn step(state: State) -> Step {
