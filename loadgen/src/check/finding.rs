@@ -175,6 +175,27 @@ impl fmt::Display for Side {
     }
 }
 
+/// What is wrong with something, whatever it is and whoever has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) kind: Kind,
+    /// What should be there.
+    expected: String,
+    /// What is there.
+    found: String,
+}
+
+impl Wrong {
+    pub(super) fn new(kind: Kind, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { kind, expected: expected.into(), found: found.into() }
+    }
+
+    /// The finding that it is with `subject`, which `service` has.
+    pub(super) fn at(self, service: Side, subject: impl fmt::Display) -> Finding {
+        Finding::new(self.kind, service, subject, self.expected, self.found)
+    }
+}
+
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Terms;
-use super::finding::{Finding, Invariant, Kind};
+use super::finding::{Invariant, Kind, Wrong};
 use super::reader::{PAGE, Reader};
 use super::report::Report;
 
@@ -93,9 +93,8 @@ pub(super) fn check(
                 Verdict::Told => {}
                 Verdict::Unsent => unsent += 1,
                 Verdict::MayBeDropped => dropped += 1,
-                Verdict::Wrong(kind, expected, found) => {
-                    let subject = format!("alert {} ({})", row.seq, row.kind);
-                    report.tell(Finding::new(kind, side, subject, expected, found));
+                Verdict::Wrong(wrong) => {
+                    report.tell(wrong.at(side, format!("alert {} ({})", row.seq, row.kind)));
                 }
             }
         }
@@ -121,7 +120,7 @@ enum Verdict {
     /// Not yet, and nothing says that it should be.
     Unsent,
     MayBeDropped,
-    Wrong(Kind, String, String),
+    Wrong(Wrong),
 }
 
 impl AlertRow {
@@ -137,7 +136,7 @@ fn judge(row: &AlertRow, terms: &Terms, caught: &Caught) -> Verdict {
             true => Verdict::Told,
             false if terms.settled || terms.now.since(row.may_be_told_from()) > GRACE => {
                 let found = format!("no mail; it is open since {}", row.created_us);
-                Verdict::Wrong(Kind::AlertUntold, "a mail that tells of it".to_owned(), found)
+                Verdict::Wrong(Wrong::new(Kind::AlertUntold, "a mail that tells of it", found))
             }
             false => Verdict::Unsent,
         };
@@ -145,14 +144,15 @@ fn judge(row: &AlertRow, terms: &Terms, caught: &Caught) -> Verdict {
     let mail = row.mail_seq.unwrap_or_default();
     let Some(message_id) = &row.message_id else {
         let expected = format!("the mail {mail}, which tells of it");
-        return Verdict::Wrong(Kind::AlertUntold, expected, "there is no such mail".to_owned());
+        let found = "there is no such mail";
+        return Verdict::Wrong(Wrong::new(Kind::AlertUntold, expected, found));
     };
     let Some(sent) = row.sent_us else {
         if !terms.settled {
             return Verdict::Unsent;
         }
         let expected = format!("the mail {mail} has left");
-        return Verdict::Wrong(Kind::MailUnsent, expected, "it waits".to_owned());
+        return Verdict::Wrong(Wrong::new(Kind::MailUnsent, expected, "it waits"));
     };
     let is_refused = row.recipients > 0 && row.refused == row.recipients;
     if is_refused || caught.message_ids.contains(bare(message_id)) {
@@ -162,7 +162,7 @@ fn judge(row: &AlertRow, terms: &Terms, caught: &Caught) -> Verdict {
         return Verdict::MayBeDropped;
     }
     let found = format!("{} mails, and not {message_id}", caught.message_ids.len());
-    Verdict::Wrong(Kind::MailLost, format!("the mail {mail}, sent at {sent}"), found)
+    Verdict::Wrong(Wrong::new(Kind::MailLost, format!("the mail {mail}, sent at {sent}"), found))
 }
 
 /// A message's id without the brackets that its header has.
@@ -267,7 +267,7 @@ mod tests {
 
     fn kind(verdict: Verdict) -> Option<Kind> {
         match verdict {
-            Verdict::Wrong(kind, ..) => Some(kind),
+            Verdict::Wrong(wrong) => Some(wrong.kind),
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::Terms;
-use super::finding::{Finding, Invariant, Kind, Side};
+use super::finding::{Finding, Invariant, Kind, Side, Wrong};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, of_ids};
 use super::report::Report;
@@ -193,47 +193,32 @@ fn tell_what_stayed(
             continue;
         }
         let side = if records.contains_key(id) { Side::Product } else { Side::Order };
-        for (kind, expected, found) in wrong {
-            report.tell(Finding::new(kind, side, format!("order {id}"), expected, found));
-        }
+        report.tell_all(wrong.into_iter().map(|wrong| wrong.at(side, format!("order {id}"))));
     }
     moved
 }
 
 /// All that is wrong with an order.
-fn judge_all(
-    order: &Ordered,
-    taken: Option<&Taken>,
-    terms: &Terms,
-    kept: &Kept,
-) -> Vec<(Kind, String, String)> {
+fn judge_all(order: &Ordered, taken: Option<&Taken>, terms: &Terms, kept: &Kept) -> Vec<Wrong> {
     [judge(order, taken, terms, kept), promised(order, taken, kept)].into_iter().flatten().collect()
 }
 
 /// Whether what an order waits for is promised to it. A reservation may end before the answer has come, by the event of its
 /// deduction, but not before that.
-fn promised(
-    Ordered { row, .. }: &Ordered,
-    taken: Option<&Taken>,
-    kept: &Kept,
-) -> Option<(Kind, String, String)> {
+fn promised(Ordered { row, .. }: &Ordered, taken: Option<&Taken>, kept: &Kept) -> Option<Wrong> {
     let may_be_taken = match taken {
         Some(taken) => !taken.lines.is_empty(),
         None => row.id.made_at() <= kept.records || kept.may_be_lost_of(row.id, row.changed_us),
     };
     (row.unpromised && !may_be_taken).then(|| {
-        let expected = "a reservation of each line, until it is taken".to_owned();
-        (Kind::ReservationMissing, expected, format!("{}, and a line without one", row.status))
+        let found = format!("{}, and a line without one", row.status);
+        let expected = "a reservation of each line, until it is taken";
+        Wrong::new(Kind::ReservationMissing, expected, found)
     })
 }
 
-/// What is wrong with an order, if there is something: its kind, what is expected, and what is there.
-fn judge(
-    order: &Ordered,
-    taken: Option<&Taken>,
-    terms: &Terms,
-    kept: &Kept,
-) -> Option<(Kind, String, String)> {
+/// What is wrong with an order, if there is something.
+fn judge(order: &Ordered, taken: Option<&Taken>, terms: &Terms, kept: &Kept) -> Option<Wrong> {
     let row = &order.row;
     let is_undecided = matches!(row.status.as_str(), "PENDING" | "CANCELLING");
     if is_undecided && (terms.settled || !row.on_its_way) {
@@ -241,7 +226,7 @@ fn judge(
             true => format!("{}, since {}", row.status, row.changed_us),
             false => format!("{}, and no command of it is on its way", row.status),
         };
-        return Some((Kind::OrderUndecided, "an answer".to_owned(), found));
+        return Some(Wrong::new(Kind::OrderUndecided, "an answer", found));
     }
     // By hand is by whatever hand; and who lost a command was told so.
     let by_hand = row.made_good || row.cancellation.as_deref() == Some("RESOLVED");
@@ -255,8 +240,8 @@ fn judge(
         }
         let confirmed = row.status == "CONFIRMED";
         let kind = if confirmed { Kind::ConfirmedNotDeducted } else { Kind::OrderContradicted };
-        let found = "product-service does not know it".to_owned();
-        return Some((kind, format!("a record of an order that is {}", row.status), found));
+        let expected = format!("a record of an order that is {}", row.status);
+        return Some(Wrong::new(kind, expected, "product-service does not know it"));
     };
     let moment = taken.row.cancelled_us.unwrap_or(taken.row.handled_us);
     let contradiction = contradiction(&row.status, &taken.row.state);
@@ -265,7 +250,7 @@ fn judge(
         let lost = [row.changed_us, moment].iter().any(|at| kept.may_be_lost_of(row.id, *at));
         let expected = format!("{} at product-service", wanted(&row.status));
         let found = format!("{}, since {moment}", taken.row.state);
-        return (!lost).then_some((kind, expected, found));
+        return (!lost).then(|| Wrong::new(kind, expected, found));
     }
     lines(order, taken).filter(|_| !kept.may_be_lost_of(row.id, moment))
 }
@@ -294,16 +279,16 @@ fn contradiction(status: &str, state: &str) -> Option<Kind> {
 }
 
 /// Whether what was taken is what was ordered.
-fn lines(order: &Ordered, taken: &Taken) -> Option<(Kind, String, String)> {
+fn lines(order: &Ordered, taken: &Taken) -> Option<Wrong> {
     let state = taken.row.state.as_str();
     let took = matches!(state, "DEDUCTED" | "RETURNED");
     let expected = if took { order.lines.clone() } else { Lines::new() };
     if !fit(&expected, &taken.lines) {
-        return Some((Kind::OrderLinesDiffer, words(&expected), words(&taken.lines)));
+        return Some(Wrong::new(Kind::OrderLinesDiffer, words(&expected), words(&taken.lines)));
     }
     (taken.returned && state != "RETURNED").then(|| {
         let expected = format!("nothing is given back of an order that is {state}");
-        (Kind::OrderContradicted, expected, "some of it was".to_owned())
+        Wrong::new(Kind::OrderContradicted, expected, "some of it was")
     })
 }
 
@@ -478,7 +463,7 @@ mod tests {
     }
 
     fn kind(order: &Ordered, taken: Option<&Taken>) -> Option<Kind> {
-        judge(order, taken, &Terms::default(), &kept()).map(|(kind, ..)| kind)
+        judge(order, taken, &Terms::default(), &kept()).map(|wrong| wrong.kind)
     }
 
     #[test]
@@ -524,7 +509,7 @@ mod tests {
         pending.row.on_its_way = true;
         assert_eq!(kind(&pending, None), None);
         let at_rest = Terms { settled: true, ..Terms::default() };
-        let judged = judge(&pending, None, &at_rest, &kept()).map(|(kind, ..)| kind);
+        let judged = judge(&pending, None, &at_rest, &kept()).map(|wrong| wrong.kind);
         assert_eq!(judged, Some(Kind::OrderUndecided));
     }
 
@@ -534,7 +519,7 @@ mod tests {
         (pending.row.on_its_way, pending.row.unpromised) = (true, true);
         let kinds = |order: &Ordered, taken: Option<&Taken>, kept: &Kept| -> Vec<Kind> {
             let wrong = judge_all(order, taken, &Terms::default(), kept);
-            wrong.into_iter().map(|(kind, ..)| kind).collect()
+            wrong.into_iter().map(|wrong| wrong.kind).collect()
         };
         assert_eq!(kinds(&pending, None, &kept()), [Kind::ReservationMissing]);
         assert_eq!(kinds(&pending, Some(&taken("REFUSED")), &kept()), [Kind::ReservationMissing]);

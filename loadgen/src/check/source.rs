@@ -11,7 +11,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::Terms;
-use super::finding::{Finding, Invariant, Kind, Side};
+use super::finding::{Invariant, Kind, Side, Wrong};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, as_key};
 use super::report::Report;
@@ -50,37 +50,37 @@ pub(super) fn check(
         what,
         report,
         || Kept::read(product, order, terms),
-        |row, kept| {
-            let (kind, expected, found) = judge(row, kept.product_events)?;
-            Some(Finding::new(kind, Side::Product, &row.product.sku, expected, found))
-        },
+        |row, kept| Some(judge(row, kept.product_events)?.at(Side::Product, &row.product.sku)),
     )
 }
 
-fn judge(row: &ToldRow, kept_from: Timestamp) -> Option<(Kind, String, String)> {
+fn judge(row: &ToldRow, kept_from: Timestamp) -> Option<Wrong> {
     let stored = State::of_row(&row.product);
     let is_young = row.product.updated_us > kept_from;
     let Some(payload) = &row.payload else {
-        let expected = "an event that tells of it".to_owned();
-        return is_young.then(|| (Kind::ChangeUntold, expected, format!("none; {stored}")));
+        return is_young.then(|| {
+            Wrong::new(Kind::ChangeUntold, "an event that tells of it", format!("none; {stored}"))
+        });
     };
     let last = match State::read(payload) {
         Ok(last) => last,
         Err(error) => {
-            let expected = "an event that can be read".to_owned();
-            return Some((Kind::ChangeUntold, expected, format!("its last event: {error}")));
+            let found = format!("its last event: {error}");
+            return Some(Wrong::new(Kind::ChangeUntold, "an event that can be read", found));
         }
     };
     if stored.version < last.version {
-        return Some((Kind::VersionDown, last.to_string(), stored.to_string()));
+        return Some(Wrong::new(Kind::VersionDown, last.to_string(), stored.to_string()));
     }
     if stored.version > last.version {
         let expected = format!("an event of version {}", stored.version);
-        return is_young
-            .then(|| (Kind::ChangeUntold, expected, format!("the last one has {last}")));
+        let found = format!("the last one has {last}");
+        return is_young.then(|| Wrong::new(Kind::ChangeUntold, expected, found));
     }
-    (!stored.has_content_of(&last))
-        .then(|| (Kind::ChangeUntold, format!("{last}, by its last event"), stored.to_string()))
+    (!stored.has_content_of(&last)).then(|| {
+        let expected = format!("{last}, by its last event");
+        Wrong::new(Kind::ChangeUntold, expected, stored.to_string())
+    })
 }
 
 fn products(conn: &mut Conn, after: &str) -> QueryResult<Vec<ToldRow>> {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn kind(row: &ToldRow) -> Option<Kind> {
-        judge(row, Timestamp::default()).map(|(kind, ..)| kind)
+        judge(row, Timestamp::default()).map(|wrong| wrong.kind)
     }
 
     #[test]

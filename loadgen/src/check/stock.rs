@@ -19,7 +19,7 @@ use diesel::sql_types::{Array, BigInt, Text};
 use serde::Deserialize;
 
 use super::Terms;
-use super::finding::{Finding, Invariant, Kind, Side};
+use super::finding::{Finding, Invariant, Kind, Side, Wrong};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, of_ids};
 use super::report::Report;
@@ -254,61 +254,55 @@ impl Chain<'_> {
 }
 
 fn find(kept: &Kept, last: Option<&Link>, step: &Step) -> Option<Finding> {
-    let tell = |(kind, expected, found): (Kind, String, String)| {
-        Finding::new(kind, Side::Product, &step.row.key, expected, found)
-    };
-    match &step.state {
-        Ok(state) => judge(kept, last, step, state).map(tell),
+    let wrong = match &step.state {
+        Ok(state) => judge(kept, last, step, state)?,
         Err(error) => {
             let found = format!("the payload of {} can't be read: {error}", step.row.id);
-            Some(tell((Kind::TwoContents, "a state of the product".to_owned(), found)))
+            Wrong::new(Kind::TwoContents, "a state of the product", found)
         }
-    }
+    };
+    Some(wrong.at(Side::Product, &step.row.key))
 }
 
 /// What is wrong with a state that follows another one of its product, if there is one.
-fn judge(
-    kept: &Kept,
-    last: Option<&Link>,
-    step: &Step,
-    state: &State,
-) -> Option<(Kind, String, String)> {
+fn judge(kept: &Kept, last: Option<&Link>, step: &Step, state: &State) -> Option<Wrong> {
     if state.version != step.row.version {
         let expected = format!("version {}, as its event says", step.row.version);
-        return Some((Kind::TwoContents, expected, state.to_string()));
+        return Some(Wrong::new(Kind::TwoContents, expected, state.to_string()));
     }
     if let Some(sku) = state.sku.as_ref().filter(|sku| **sku != step.row.key) {
         let expected = format!("a state of {}, as its event says", step.row.key);
-        return Some((Kind::TwoContents, expected, format!("one of {sku}: {state}")));
+        return Some(Wrong::new(Kind::TwoContents, expected, format!("one of {sku}: {state}")));
     }
     let event_type = if state.removed { REMOVED.name } else { CHANGED.name };
     if step.row.event_type != event_type {
         let expected = format!("{event_type}, as its payload says");
-        return Some((Kind::TwoContents, expected, step.row.event_type.clone()));
+        return Some(Wrong::new(Kind::TwoContents, expected, &step.row.event_type));
     }
     if let Some(last) = last {
         if state.version == last.state.version {
             let same = state.has_content_of(&last.state);
-            return (!same).then(|| (Kind::TwoContents, last.state.to_string(), state.to_string()));
+            let wrong = || Wrong::new(Kind::TwoContents, last.state.to_string(), state.to_string());
+            return (!same).then(wrong);
         }
         if state.updated_at < last.state.updated_at {
             let expected = format!("not before {}", last.state.updated_at);
-            return Some((Kind::VersionDown, expected, state.to_string()));
+            return Some(Wrong::new(Kind::VersionDown, expected, state.to_string()));
         }
     }
     noted(kept, step, state).or_else(|| amount(kept, last?, step, state))
 }
 
 /// Whether what caused the state is noted, and with the same version.
-fn noted(kept: &Kept, step: &Step, state: &State) -> Option<(Kind, String, String)> {
+fn noted(kept: &Kept, step: &Step, state: &State) -> Option<Wrong> {
     let missing = |what: String, since: Timestamp| {
         let is_young = step.row.created_us > since && state.updated_at > since;
-        is_young.then(|| (Kind::CauseMissing, what, format!("none; {state}")))
+        is_young.then(|| Wrong::new(Kind::CauseMissing, what, format!("none; {state}")))
     };
     let version = state.version;
     let at = |order: EventId, noted: i64| {
         let expected = format!("the stock changed once, with version {noted}, for order {order}");
-        (noted != version).then(|| (Kind::DeductedTwice, expected, state.to_string()))
+        (noted != version).then(|| Wrong::new(Kind::DeductedTwice, expected, state.to_string()))
     };
     match (state.changed_by(), &step.adjustment, &step.deduction) {
         (ChangedBy::Adjustment, None, _) => {
@@ -316,7 +310,7 @@ fn noted(kept: &Kept, step: &Step, state: &State) -> Option<(Kind, String, Strin
         }
         (ChangedBy::Adjustment, Some(adjustment), _) if adjustment.quantity != state.quantity => {
             let expected = format!("{}, by the adjustment {}", adjustment.quantity, adjustment.seq);
-            Some((Kind::StockUnexplained, expected, state.to_string()))
+            Some(Wrong::new(Kind::StockUnexplained, expected, state.to_string()))
         }
         (ChangedBy::Placed(order) | ChangedBy::Cancelled(order), _, None) => {
             let since = kept.records.max(kept.product_events);
@@ -333,7 +327,7 @@ fn noted(kept: &Kept, step: &Step, state: &State) -> Option<(Kind, String, Strin
 }
 
 /// Whether the stock changed by what its cause says.
-fn amount(kept: &Kept, last: &Link, step: &Step, state: &State) -> Option<(Kind, String, String)> {
+fn amount(kept: &Kept, last: &Link, step: &Step, state: &State) -> Option<Wrong> {
     let (before, deducted) = (&last.state, step.deduction.as_ref().map(|taken| taken.quantity));
     let delta = match state.changed_by() {
         ChangedBy::Adjustment => step.adjustment.as_ref()?.delta,
@@ -352,14 +346,14 @@ fn amount(kept: &Kept, last: &Link, step: &Step, state: &State) -> Option<(Kind,
         // Retention may have taken what lies between, unless the one before it is younger than that.
         let expected = format!("an event of version {}", before.version + 1);
         let is_known = last.made.is_some_and(|made| made > kept.product_events);
-        return is_known
-            .then(|| (Kind::ChangeUntold, expected, format!("the next one is {state}")));
+        let found = format!("the next one is {state}");
+        return is_known.then(|| Wrong::new(Kind::ChangeUntold, expected, found));
     }
     let expected = before.quantity.checked_add(delta);
     let is_any = matches!(state.changed_by(), ChangedBy::Put | ChangedBy::Unknown);
     (!is_any && expected != Some(state.quantity)).then(|| {
         let sum = format!("{} {delta:+} = {}", before.quantity, expected.unwrap_or_default());
-        (Kind::StockUnexplained, sum, state.to_string())
+        Wrong::new(Kind::StockUnexplained, sum, state.to_string())
     })
 }
 
