@@ -62,7 +62,7 @@ pub(super) fn check(
     let take = |rows: Vec<AdjustmentRow>| {
         let next = rows.last().map(|row| row.seq);
         let seems_wrong = |row: &AdjustmentRow| judge_adjustment(row, from).is_some();
-        rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
+        suspects.extend(rows.into_iter().filter(seems_wrong));
         Ok(next)
     };
     let rows = product.walk("adjustments", i64::MIN, adjustments, take)?;
@@ -74,7 +74,7 @@ pub(super) fn check(
     let take = |rows: Vec<ToldDeductionRow>| {
         let next = rows.last().map(|row| (row.deduction.order_id, row.deduction.sku.clone()));
         let seems_wrong = |row: &ToldDeductionRow| judge(row, from).is_some();
-        rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
+        suspects.extend(rows.into_iter().filter(seems_wrong));
         Ok(next)
     };
     let begin = (EventId::NIL, String::new());

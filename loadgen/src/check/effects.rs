@@ -156,7 +156,7 @@ fn check_inbox(
         let ids: Vec<EventId> = rows.iter().map(|row| row.event_id).collect();
         let sent = sender.page(|conn| sent(conn, &ids))?;
         let unknown = rows.into_iter().filter(|row| !sent.contains_key(&row.event_id));
-        unknown.filter(|row| is_missed(row, from, kept)).for_each(|row| suspects.add(row));
+        suspects.extend(unknown.filter(|row| is_missed(row, from, kept)));
         Ok(next)
     };
     let rows = receiver.walk("the inbox", EventId::NIL, inbox, take)?;

@@ -327,8 +327,7 @@ fn check_records(
         let ids: Vec<EventId> = rows.iter().map(|row| row.id).collect();
         let placed = order.page(|conn| placed(conn, &ids))?;
         let unknown = rows.into_iter().filter(|row| !placed.contains(&row.id));
-        let missed = unknown.filter(|row| judge_unknown(row, kept).is_some());
-        missed.for_each(|row| suspects.add(row));
+        suspects.extend(unknown.filter(|row| judge_unknown(row, kept).is_some()));
         Ok(next)
     };
     let read = |conn: &mut Conn, after: &EventId| {

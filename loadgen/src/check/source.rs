@@ -39,7 +39,7 @@ pub(super) fn check(
     let take = |rows: Vec<ToldRow>| {
         let next = rows.last().map(|row| row.product.sku.clone());
         let seems_wrong = |row: &ToldRow| judge(row, kept.product_events).is_some();
-        rows.into_iter().filter(seems_wrong).for_each(|row| suspects.add(row));
+        suspects.extend(rows.into_iter().filter(seems_wrong));
         Ok(next)
     };
     let read = |conn: &mut Conn, after: &String| products(conn, after);

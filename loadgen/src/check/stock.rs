@@ -190,7 +190,7 @@ pub(super) fn check(
     let read = |conn: &mut Conn, after: &Place| steps(conn, after, &mut adjustments);
     let take = |steps: Vec<Step>| {
         let next = steps.last().map(|Step { row, .. }| (row.key.clone(), row.version, row.id));
-        steps.into_iter().filter_map(|step| chain.take(step)).for_each(|one| suspects.add(one));
+        suspects.extend(steps.into_iter().filter_map(|step| chain.take(step)));
         Ok(next)
     };
     let begin = (String::new(), i64::MIN, EventId::NIL);

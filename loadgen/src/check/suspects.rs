@@ -25,6 +25,12 @@ impl<T> Default for Suspects<T> {
     }
 }
 
+impl<T> Extend<T> for Suspects<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, rows: I) {
+        rows.into_iter().for_each(|row| self.add(row));
+    }
+}
+
 impl<T> Suspects<T> {
     pub(super) fn add(&mut self, row: T) {
         match self.rows.len() < MOST {
@@ -78,7 +84,7 @@ mod tests {
         };
         let mut suspects = Suspects::default();
         let early = Kept::from_all(at(0));
-        (1..=3).filter(|row| judge(row, &early).is_some()).for_each(|row| suspects.add(row));
+        suspects.extend((1..=3).filter(|row| judge(row, &early).is_some()));
         let mut report = Report::new(10);
         let swept = || Ok(Kept::from_all(at(2)));
         assert!(suspects.tell((Invariant::I1, "rows"), &mut report, swept, judge).is_ok());
@@ -89,7 +95,7 @@ mod tests {
     #[test]
     fn so_many_are_kept_and_more_are_said() {
         let mut suspects = Suspects::default();
-        (0..=MOST).for_each(|row| suspects.add(row));
+        suspects.extend(0..=MOST);
         let mut report = Report::new(10);
         assert_eq!(suspects.take(Invariant::I7, "orders", &mut report).len(), MOST);
         assert!(!report.is_whole());
