@@ -7,7 +7,7 @@
 //!   `pooler`, `stopping`, `views` and `orders/` try the loop: as people use it, on two instances, with messages that nobody
 //!   should send, and with everything that can be killed, lost, taken away or put between;
 //! - `flink` holds the views that others keep of the topics against what the services say;
-//! - `check` tries the judge, `stockloop-loadgen check`, on planted damage;
+//! - `check/` tries the judge, `stockloop-loadgen check`, on planted damage;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `till`, `browser/` and `demo` try what people work with: the
 //!   programs' command lines and the operators' pages, in a real Chromium;
 //! - `openapi`, `asyncapi`, `schemas/`, `monitoring`, `logs` and `tracing` hold what the services say of themselves
