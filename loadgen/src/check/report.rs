@@ -74,9 +74,13 @@ impl Report {
         self.unchecked(words);
     }
 
-    /// Notes how a judge ended; one that could not look leaves the others to it.
-    pub(crate) fn note_end(&mut self, invariant: Invariant, ended: Result<()>) {
-        if let Err(error) = ended {
+    /// Lets a judge look, and says so if it could not; the others look all the same.
+    pub(crate) fn judge(
+        &mut self,
+        invariant: Invariant,
+        look: impl FnOnce(&mut Self) -> Result<()>,
+    ) {
+        if let Err(error) = look(self) {
             let number = invariant.words().0;
             self.could_not_look(format!("{number}: it could not be looked at: {error:#}"));
         }
@@ -252,7 +256,7 @@ mod tests {
     #[test]
     fn who_can_not_look_is_named_and_the_report_is_not_whole() {
         let mut report = Report::new(2);
-        report.note_end(Invariant::I2, Err(anyhow::anyhow!("the server has hung up")));
+        report.judge(Invariant::I2, |_| Err(anyhow::anyhow!("the server has hung up")));
         assert!(!report.is_whole() && !report.has_findings());
         assert_eq!(
             report.to_json()["unchecked"][0],
