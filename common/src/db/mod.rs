@@ -7,6 +7,8 @@
 mod bisect;
 mod check;
 mod commit;
+mod conn;
+mod error;
 mod fault;
 mod gate;
 mod kept;
@@ -21,40 +23,28 @@ mod stored;
 mod unnest;
 mod writer;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, TransactionManager};
-use diesel::pg::PgConnection;
-use diesel::sqlite::SqliteConnection;
-use diesel::{Connection, QueryResult, RunQueryDsl, sql_query};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 pub use bisect::bisect;
+pub use conn::Conn;
+pub use error::DbError;
 pub use fault::Fault;
 pub use kept::Kept;
 pub use listen::Subscription;
 pub use location::{Backend, Location, LocationError};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
-
 pub use now::database_now;
 pub use pooler::Pooler;
 pub use secret_url::Url;
 pub use unnest::Unnest;
 
+use conn::Begin;
 use gate::Gate;
 use pool::Pool;
 use writer::Writer;
-
-/// A connection to either database.
-pub enum Conn {
-    /// PostgreSQL through libpq.
-    Pg(PgConnection),
-    /// The embedded SQLite.
-    Sqlite(SqliteConnection),
-}
 
 /// Rows of one multi-row INSERT: below both databases' limits on bind parameters.
 pub const ROWS_PER_INSERT: usize = 1_000;
@@ -62,304 +52,6 @@ pub const ROWS_PER_INSERT: usize = 1_000;
 /// One column of `rows`, as the arrays are bound that PostgreSQL's `unnest` takes.
 pub fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
-}
-
-/// Runs the same typed diesel expression on whichever backend a [`Conn`] is.
-///
-/// `on!(conn, c => query.load(c))` compiles the expression once for each backend.
-#[macro_export]
-macro_rules! on {
-    ($conn:expr, $c:ident => $body:expr) => {
-        match $conn {
-            $crate::db::Conn::Pg($c) => $body,
-            $crate::db::Conn::Sqlite($c) => $body,
-        }
-    };
-}
-
-impl Conn {
-    /// Which database this is.
-    pub fn backend(&self) -> Backend {
-        match self {
-            Self::Pg(_) => Backend::Postgres,
-            Self::Sqlite(_) => Backend::Sqlite,
-        }
-    }
-
-    /// Runs several statements given as text.
-    pub fn batch_execute(&mut self, sql: &str) -> QueryResult<()> {
-        use diesel::connection::SimpleConnection;
-        on!(self, c => c.batch_execute(sql))
-    }
-
-    /// Runs `work` in a transaction (nested: a savepoint), which an `Err` rolls back.
-    pub fn transaction<T, E>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<diesel::result::Error>,
-    {
-        self.begin()?;
-        self.end(work, E::from)
-    }
-
-    /// Runs `work` in a transaction that no other is around, which behind a `pooler` brings along what a session can't
-    /// hold there.
-    fn outermost<T, E>(
-        &mut self,
-        pooler: Pooler,
-        work: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<diesel::result::Error>,
-    {
-        self.begin_outermost(pooler)?;
-        self.end(work, E::from)
-    }
-
-    /// As [`Conn::outermost`], and where nobody knows whether it was committed, the error says so.
-    fn writing<T, E>(
-        &mut self,
-        pooler: Pooler,
-        work: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<diesel::result::Error> + From<DbError>,
-    {
-        self.begin_outermost(pooler)?;
-        self.end(work, commit::failure)
-    }
-
-    /// Runs `work` in a transaction with the plans of [`Conn::plan_by_index`], which come in the message that begins it.
-    ///
-    /// # Errors
-    /// Whatever `work` returned (rolled back), or why there was no transaction or no commit.
-    pub fn transaction_by_index<T, E>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<diesel::result::Error>,
-    {
-        self.begin_by_index(Pooler::None)?;
-        self.end(work, E::from)
-    }
-
-    /// Runs `work`, which only reads: without a transaction, unless a `pooler` asks for one.
-    fn reading<T, E>(
-        &mut self,
-        pooler: Pooler,
-        work: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<diesel::result::Error>,
-    {
-        match pooler {
-            Pooler::None => work(self),
-            Pooler::Transaction => self.outermost(pooler, work),
-        }
-    }
-
-    fn end<T, E>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, E>,
-        of_commit: impl FnOnce(diesel::result::Error) -> E,
-    ) -> Result<T, E> {
-        // A panic that passes here must not leave a transaction open that all later ones would be part of.
-        match catch_unwind(AssertUnwindSafe(|| work(self))) {
-            Ok(Ok(value)) => self.commit().map(|()| value).map_err(of_commit),
-            Ok(Err(error)) => {
-                self.roll_back();
-                Err(error)
-            }
-            Err(panic) => {
-                self.roll_back();
-                resume_unwind(panic)
-            }
-        }
-    }
-
-    /// Asks PostgreSQL, for the rest of this transaction, for the plans that the loop's statements are made for.
-    ///
-    /// They touch a batch of rows by key. Where statistics are stale (a queue that was empty when they were
-    /// taken), the planner sorts or scans the whole backlog for each batch instead. A table of a few rows that is read
-    /// whole then counts as dear, for which PostgreSQL would compile the statement: that alone takes milliseconds.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub fn plan_by_index(&mut self) -> QueryResult<()> {
-        match self {
-            Self::Pg(_) => self.batch_execute(INDEX_PLANS),
-            Self::Sqlite(_) => Ok(()),
-        }
-    }
-
-    /// Runs `work`, which only reads, with the plans of [`Conn::plan_by_index`].
-    ///
-    /// # Errors
-    /// Whatever `work` returned.
-    pub fn read_by_index<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> QueryResult<T>,
-    ) -> QueryResult<T> {
-        match self {
-            Self::Pg(_) => {
-                self.begin_by_index(Pooler::None)?;
-                let read = work(self);
-                // There is nothing to keep, and within another transaction the plans end here, too.
-                self.roll_back();
-                read
-            }
-            // A reader must not stand in the writer's queue.
-            Self::Sqlite(_) => work(self),
-        }
-    }
-
-    fn begin_outermost(&mut self, pooler: Pooler) -> QueryResult<()> {
-        match (&mut *self, pooler) {
-            (Self::Pg(c), Pooler::Transaction) => begin_with(c, pooler::BEGIN),
-            _ => self.begin(),
-        }
-    }
-
-    fn begin(&mut self) -> QueryResult<()> {
-        match self {
-            Self::Pg(c) => AnsiTransactionManager::begin_transaction(c),
-            // A deferred transaction that reads first and writes later fails at once when another wrote between.
-            Self::Sqlite(c) => match is_outermost(c) {
-                true => AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE"),
-                false => AnsiTransactionManager::begin_transaction(c),
-            },
-        }
-    }
-
-    /// Begins a transaction with the plans of [`Conn::plan_by_index`], in one round trip if no other is around it.
-    fn begin_by_index(&mut self, pooler: Pooler) -> QueryResult<()> {
-        if let Self::Pg(c) = self
-            && is_outermost(c)
-        {
-            let begin = match pooler {
-                Pooler::None => "BEGIN",
-                Pooler::Transaction => pooler::BEGIN,
-            };
-            return begin_with(c, &format!("{begin}; {INDEX_PLANS}"));
-        }
-        self.begin()?;
-        self.plan_by_index().inspect_err(|_| self.roll_back())
-    }
-
-    fn commit(&mut self) -> QueryResult<()> {
-        on!(self, c => AnsiTransactionManager::commit_transaction(c))
-    }
-
-    fn roll_back(&mut self) {
-        let rolled_back = on!(self, c => AnsiTransactionManager::rollback_transaction(c));
-        if let Err(error) = rolled_back {
-            tracing::warn!(%error, "a transaction could not be rolled back; its connection is given up");
-        }
-    }
-
-    fn is_broken(&mut self) -> bool {
-        on!(self, c => AnsiTransactionManager::is_broken_transaction_manager(c))
-    }
-
-    /// Whether the other side has not hung up, as far as is known here: without asking it.
-    fn is_alive(&mut self) -> bool {
-        match self {
-            // What it said at its end is taken in first, and that there is no more shows behind it.
-            Self::Pg(c) => (0..2).all(|_| !c.notifications_iter().any(|said| said.is_err())),
-            Self::Sqlite(_) => true,
-        }
-    }
-
-    fn ping(&mut self) -> QueryResult<()> {
-        on!(self, c => sql_query("SELECT 1").execute(c)).map(|_| ())
-    }
-}
-
-const INDEX_PLANS: &str = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
-     SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
-     SET LOCAL max_parallel_workers_per_gather = 0";
-
-fn is_outermost<C>(conn: &mut C) -> bool
-where
-    C: Connection<TransactionManager = AnsiTransactionManager>,
-{
-    use diesel::connection::TransactionManagerStatus;
-    let status: &mut TransactionManagerStatus =
-        <AnsiTransactionManager as TransactionManager<C>>::transaction_manager_status_mut(conn);
-    matches!(status.transaction_depth(), Ok(None))
-}
-
-/// Begins a transaction that no other is around with several statements, of which BEGIN is the first.
-fn begin_with(conn: &mut PgConnection, sql: &str) -> QueryResult<()> {
-    use diesel::connection::SimpleConnection;
-    AnsiTransactionManager::begin_transaction_sql(conn, sql).inspect_err(|_| {
-        // What fails behind BEGIN leaves a transaction that diesel does not know of.
-        _ = conn.batch_execute("ROLLBACK");
-    })
-}
-
-/// What can go wrong between the program and its database.
-#[derive(Debug, Error)]
-pub enum DbError {
-    /// No connection could be had.
-    #[error(
-        "the database {location} can't be reached: {reason}; check that it runs and that the URL, user and password are right"
-    )]
-    Unreachable {
-        /// The URL without its password.
-        location: String,
-        /// What the driver said.
-        reason: String,
-    },
-    /// It is there, but can't be used as it is.
-    #[error("the database {location} can't be used: {reason}")]
-    Unusable {
-        /// The URL without its password.
-        location: String,
-        /// What is wrong with it and what to do.
-        reason: String,
-    },
-    /// A statement failed.
-    #[error(transparent)]
-    Query(diesel::result::Error),
-    /// A statement met a session that others use, too.
-    #[error(
-        "a pooler in transaction mode seems to stand between this program and its database, and nobody said so: set database.pooler = \"transaction\" (STOCKLOOP__DATABASE__POOLER), or connect directly or in session mode ({0})"
-    )]
-    Pooler(diesel::result::Error),
-    /// All connections are in use, and too many wait for one already.
-    #[error(
-        "all connections to the database are in use; try again shortly, or raise database.pool_size or database.loop_pool_size"
-    )]
-    Busy,
-    /// It was to be committed, and nobody said whether it was.
-    #[error("whether a transaction was committed is not known: {reason}")]
-    NotKnown {
-        /// Whose fault it is.
-        fault: Fault,
-        /// What came instead of an answer.
-        reason: String,
-    },
-    /// The program has a flaw: it panicked in the middle.
-    #[error(
-        "the work broke off because of a flaw in this program, and nothing of it was written; its log says where"
-    )]
-    Panicked,
-    /// The program is stopping and takes no more work.
-    #[error("the database is closed, since the program is stopping")]
-    Closed,
-}
-
-impl From<diesel::result::Error> for DbError {
-    fn from(error: diesel::result::Error) -> Self {
-        match sqlstate::of(&error) {
-            Some(code) if pooler::FOREIGN_SESSION.contains(&code) => Self::Pooler(error),
-            _ => Self::Query(error),
-        }
-    }
 }
 
 /// How to reach a database and how much of it to use.
@@ -453,7 +145,10 @@ impl Db {
     {
         match &self.inner.writer {
             Some(writer) => writer.run(within_span(work)).await,
-            None => self.on_pool(|conn, pooler| conn.writing(pooler, work)).await,
+            None => {
+                self.on_pool(|conn, pooler| conn.run(Begin::Plain(pooler), commit::failure, work))
+                    .await
+            }
         }
     }
 
@@ -472,11 +167,7 @@ impl Db {
         if self.inner.writer.is_some() {
             return self.write(work).await;
         }
-        self.on_pool(|conn, pooler| {
-            conn.begin_by_index(pooler)?;
-            conn.end(work, commit::failure)
-        })
-        .await
+        self.on_pool(|conn, pooler| conn.run(Begin::ByIndex(pooler), commit::failure, work)).await
     }
 
     /// Runs `work`, which only reads, on a connection of its own.

@@ -28,15 +28,22 @@ macro_rules! limits {
 }
 pub(super) use limits;
 
-/// Begins a transaction behind a pooler, in one round trip: with what a session would hold otherwise.
-///
-/// As in [`super::pool`], but for what makes no difference here: diesel drops notices by itself, and whether the pooler
-/// has vanished is for the server to find out. Encoding and time zone, which diesel sets for each connection it makes,
-/// PgBouncer keeps for each client; nothing relies on another pooler doing so, as texts are UTF-8 in the database, too.
-pub(super) const BEGIN: &str = concat!(
-    "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL TIME ZONE 'UTC'; ",
-    limits!("true")
-);
+impl Pooler {
+    /// Begins a transaction, in one round trip: with what a session would hold otherwise.
+    ///
+    /// As in [`super::pool`], but for what makes no difference here: diesel drops notices by itself, and whether the pooler
+    /// has vanished is for the server to find out. Encoding and time zone, which diesel sets for each connection it makes,
+    /// PgBouncer keeps for each client; nothing relies on another pooler doing so, as texts are UTF-8 in the database, too.
+    pub(super) fn begin(self) -> &'static str {
+        match self {
+            Self::None => "BEGIN",
+            Self::Transaction => concat!(
+                "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL TIME ZONE 'UTC'; ",
+                limits!("true")
+            ),
+        }
+    }
+}
 
 /// The SQLSTATEs of a session that is not the one in which statements were prepared: one exists already, one is missing.
 pub(super) const FOREIGN_SESSION: [&str; 2] = ["42P05", "26000"];
