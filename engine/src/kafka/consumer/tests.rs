@@ -15,16 +15,37 @@ fn message(n: usize) -> Message {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_while_a_batch_lasts_comes_after_it() {
+/// A broker with these many messages, and a consumer of them.
+async fn consumer_of(messages: usize) -> (EmbeddedBroker, Consumer) {
     let broker = EmbeddedBroker::start().unwrap();
     broker.create_topic(TOPIC, 1).unwrap();
     let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
     let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
-    let messages: Vec<Message> = (0..5).map(message).collect();
+    let messages: Vec<Message> = (0..messages).map(message).collect();
     let sent = producer.send_all(&messages).await;
     assert!(sent.iter().all(Result::is_ok), "{sent:?}");
     let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+    (broker, consumer)
+}
+
+/// The first batch that is not empty.
+async fn first_batch(consumer: &Consumer, limits: BatchLimits) -> Vec<Record> {
+    let received = async {
+        loop {
+            let batch = consumer.next_batch(limits).await;
+            // Nobody looks at what was assigned but this.
+            consumer.assigned();
+            if !batch.is_empty() {
+                return batch;
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), received).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_batch_lasts_comes_after_it() {
+    let (_broker, consumer) = consumer_of(5).await;
     let mut offsets = Vec::new();
     let received = async {
         while offsets.len() < 5 {
@@ -42,48 +63,17 @@ async fn what_comes_while_a_batch_lasts_comes_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_comes_alone_waits_for_no_other() {
-    let broker = EmbeddedBroker::start().unwrap();
-    broker.create_topic(TOPIC, 1).unwrap();
-    let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
-    let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
-    let sent = producer.send_all(&[message(0)]).await;
-    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
-    let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+    let (_broker, consumer) = consumer_of(1).await;
     let an_hour = BatchLimits::new(2, Duration::from_secs(3_600)).hurried();
-    let received = async {
-        loop {
-            let batch = consumer.next_batch(an_hour).await;
-            // Nobody looks at what was assigned but this.
-            consumer.assigned();
-            if !batch.is_empty() {
-                return batch.len();
-            }
-        }
-    };
-    assert_eq!(timeout(Duration::from_secs(60), received).await.unwrap(), 1);
+    assert_eq!(first_batch(&consumer, an_hour).await.len(), 1);
 }
 
 /// Another member may have had the partition since, and have committed more.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_assignment_brought_is_not_committed() {
-    let broker = EmbeddedBroker::start().unwrap();
-    broker.create_topic(TOPIC, 1).unwrap();
-    let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
-    let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
-    let sent = producer.send_all(&[message(0)]).await;
-    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
-    let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
-    let received = async {
-        loop {
-            let batch = consumer.next_batch(BatchLimits::new(1, Duration::from_millis(1))).await;
-            // Nobody looks at what was assigned but this.
-            consumer.assigned();
-            if !batch.is_empty() {
-                return batch;
-            }
-        }
-    };
-    let batch = timeout(Duration::from_secs(60), received).await.unwrap();
+    let (_broker, consumer) = consumer_of(1).await;
+    let limits = BatchLimits::new(1, Duration::from_millis(1));
+    let batch = first_batch(&consumer, limits).await;
     let committed = async || consumer.committed(&[0].into()).await.unwrap();
     let assignment = batch[0].assignment - 1;
     consumer.commit(&[Record { assignment, ..batch[0].clone() }], CommitMode::Sync);
