@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use common::db::{DatabaseSettings, Db, MigrationSet, Pooler};
+use common::db::{Backend, Conn, DatabaseSettings, Db, MigrationSet, Pooler};
+use diesel::QueryResult;
 use tempfile::TempDir;
 
 use crate::real;
@@ -63,6 +64,26 @@ pub fn open(url: &str) -> Db {
         connect_timeout: Duration::from_secs(10),
     };
     Db::open(&settings).expect("a test's database can be opened")
+}
+
+/// Has a trigger refuse each row that is put into `table` with `poison` in `column`.
+///
+/// # Errors
+/// When the statement fails.
+pub fn refuse_poison(conn: &mut Conn, table: &str, column: &str) -> QueryResult<()> {
+    let sql = match conn.backend() {
+        Backend::Postgres => format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$; \
+             CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW \
+             WHEN (NEW.{column} = 'poison') EXECUTE FUNCTION refuse()"
+        ),
+        Backend::Sqlite => format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN NEW.{column} = 'poison' \
+             BEGIN SELECT RAISE(ABORT, 'no'); END"
+        ),
+    };
+    conn.batch_execute(&sql)
 }
 
 /// Makes a test of each body for each database: SQLite, and PostgreSQL where there is one.

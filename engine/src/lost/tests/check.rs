@@ -7,6 +7,7 @@ use common::schema::outbox_pending;
 use diesel::prelude::*;
 use serde_json::json;
 use stockloop_tests::database::TestDatabase;
+use stockloop_tests::locks::until_waiting;
 use stockloop_tests::on_every_database;
 
 use super::super::fixture::{LostFixture, Receiver, START};
@@ -38,13 +39,6 @@ async fn searches_at_once_do_not_wait_for_each_other() {
     };
     let backwards = ids.clone();
     fixture.run(move |conn| backwards.iter().rev().try_for_each(|id| found(conn, 1, &[*id]))).await;
-    let until_waiting = |conn: &mut Conn, sessions: i64| {
-        conn.batch_execute(&format!(
-            "DO $$ BEGIN WHILE (SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-             AND datname = current_database()) < {sessions} LOOP \
-             PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP; END $$"
-        ))
-    };
     let (first, known) = (ids[0], ids.clone());
     let (locked, is_locked) = tokio::sync::oneshot::channel();
     let holds = fixture.run(move |conn| {

@@ -7,6 +7,7 @@ use common::config::KafkaSettings;
 use common::db::Backend;
 use common::schema::outbox_open;
 use common::telemetry::BrokerState;
+use stockloop_tests::locks::keep_open;
 use stockloop_tests::poll::eventually;
 use tokio::sync::Notify;
 
@@ -125,29 +126,22 @@ async fn a_late_commit_is_not_passed_by(fixture: OutboxFixture) {
     let broker = broker();
     let relay = fixture.relay(&broker, 1_000);
     let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
-    let ((written, is_written), (commit, may_commit)) = (mpsc::channel(), mpsc::channel());
-    let (db, outbox) = (fixture.db.clone(), fixture.outbox.clone());
-    let late = tokio::spawn(async move {
-        db.write::<_, DbError>(move |conn| {
-            let payload = "{}".to_owned();
-            let (key, traceparent) = ("A".to_owned(), None);
-            let event = NewEvent { event_type: COMMAND, key, version: 0, payload, traceparent };
-            let ids = outbox.append(conn, vec![event])?;
-            written.send(ids[0]).unwrap();
-            may_commit.recv().unwrap();
-            Ok(())
-        })
-        .await
-    });
-    let first = tokio::task::spawn_blocking(move || is_written.recv().unwrap()).await.unwrap();
+    let outbox = fixture.outbox.clone();
+    let late = keep_open(&fixture.db, move |conn| {
+        let payload = "{}".to_owned();
+        let (key, traceparent) = ("A".to_owned(), None);
+        let event = NewEvent { event_type: COMMAND, key, version: 0, payload, traceparent };
+        Ok(outbox.append(conn, vec![event])?)
+    })
+    .await;
+    let first = late.value[0];
     for version in 1..=3 {
         let second = fixture.append(SNAPSHOT, "A", version).await;
         assert!(first < second);
         fixture.relay_until_sent(&relay, &held, second).await;
     }
     assert_eq!(fixture.status(first).await, None, "it is not committed");
-    commit.send(()).unwrap();
-    late.await.unwrap().unwrap();
+    late.commit().await;
     fixture.relay_until_sent(&relay, &held, first).await;
 }
 

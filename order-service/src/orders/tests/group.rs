@@ -1,7 +1,6 @@
 //! Orders that share a transaction: each is answered as if it had come alone.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use common::db::{Backend, Conn, DbError};
@@ -12,7 +11,9 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 use futures::future::join_all;
 use serde_json::{Value, json};
+use stockloop_tests::database::refuse_poison;
 use stockloop_tests::http::TestResponse;
+use stockloop_tests::locks::keep_open;
 use stockloop_tests::on_every_database;
 
 use super::orders_fixture::{OrdersFixture, body};
@@ -156,21 +157,7 @@ async fn one_key_at_once_is_as_one_after_the_other(fixture: &OrdersFixture) {
 
 async fn a_failure_is_of_one_alone(fixture: &OrdersFixture) {
     fixture.stock("A", 100).await;
-    let refuse = |conn: &mut Conn| {
-        let sql = match conn.backend() {
-            Backend::Postgres => {
-                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
-                 $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$; \
-                 CREATE TRIGGER refuse BEFORE INSERT ON orders FOR EACH ROW \
-                 WHEN (NEW.customer = 'poison') EXECUTE FUNCTION refuse()"
-            }
-            Backend::Sqlite => {
-                "CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.customer = 'poison' \
-                 BEGIN SELECT RAISE(ABORT, 'no'); END"
-            }
-        };
-        conn.batch_execute(sql).map_err(DbError::from)
-    };
+    let refuse = |conn: &mut Conn| refuse_poison(conn, "orders", "customer").map_err(DbError::from);
     fixture.write(refuse).await;
     let customers = ["1", "poison", "2", "3", "poison", "4", "5"];
     for _ in 0..3 {
@@ -193,30 +180,22 @@ async fn none_waits_for_what_another_writer_holds(fixture: &OrdersFixture) {
     for sku in ["A", "B"] {
         fixture.stock(sku, 100).await;
     }
-    let ((held, is_held), (give_back, may_give_back)) = (mpsc::channel(), mpsc::channel());
-    let db = fixture.orders.db.clone();
-    let holder = tokio::spawn(async move {
-        let hold = move |conn: &mut Conn| {
-            on!(conn, c => diesel::update(product_copy::table.find("A"))
-                .set(product_copy::quantity.eq(6_i64))
-                .execute(c))?;
-            held.send(()).unwrap();
-            may_give_back.recv().unwrap();
-            Ok::<_, DbError>(())
-        };
-        db.write(hold).await
-    });
-    tokio::task::spawn_blocking(move || is_held.recv().unwrap()).await.unwrap();
+    let hold = |conn: &mut Conn| {
+        on!(conn, c => diesel::update(product_copy::table.find("A"))
+            .set(product_copy::quantity.eq(6_i64))
+            .execute(c))?;
+        Ok::<_, DbError>(())
+    };
+    let held = keep_open(&fixture.orders.db, hold).await;
     let of_held = join_all((0..8).map(|_| fixture.place(&[("B", 1), ("A", 1)])));
     let others = async {
         for _ in 0..3 {
             let free = join_all((0..4).map(|_| fixture.place(&[("B", 1)]))).await;
             assert_eq!(statuses(&free), [201; 4]);
         }
-        give_back.send(()).unwrap();
+        held.commit().await;
     };
     let (of_held, ()) = tokio::join!(of_held, others);
-    holder.await.unwrap().unwrap();
     let mut statuses = statuses(&of_held);
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 201, 201, 201, 201, 201, 409, 409], "what was written counts");

@@ -5,6 +5,7 @@ use common::db::DbError;
 use common::event::EventKind;
 use serde_json::json;
 use stockloop_tests::database::TestDatabase;
+use stockloop_tests::locks::until_waiting;
 use stockloop_tests::on_every_database;
 
 use super::orders_fixture::{OrdersFixture, body};
@@ -109,9 +110,7 @@ async fn a_key_that_arrives_while_a_copy_is_emptied_does_not_hide_that() {
             updated_us, applied_us FROM product_copy WHERE sku = 'B'")?;
         let _ = locked.send(());
         // Until the other one waits for the row.
-        conn.batch_execute("DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-            AND datname = current_database()) LOOP PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP; END $$")
-            .map_err(DbError::from)
+        until_waiting(conn, 1).map_err(DbError::from)
     });
     let emptying = async {
         is_locked.await.unwrap();

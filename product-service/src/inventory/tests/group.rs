@@ -1,7 +1,5 @@
 //! Single changes that share a transaction: each is answered as if it had come alone.
 
-use std::sync::mpsc;
-
 use actix_web::FromRequest;
 use common::db::{Backend, Conn, DbError};
 use common::http::{GroupedChange, Precondition, Problem};
@@ -10,7 +8,9 @@ use common::on;
 use diesel::prelude::*;
 use futures::future::join_all;
 use serde_json::json;
+use stockloop_tests::database::refuse_poison;
 use stockloop_tests::http::{self, TestResponse};
+use stockloop_tests::locks::{keep_open, until_waiting};
 use stockloop_tests::on_every_database;
 
 use super::product_fixture::{ProductFixture, START, content, delta, line};
@@ -175,11 +175,7 @@ async fn what_another_one_puts_in_meanwhile_is_replaced(fixture: &ProductFixture
             )?;
             let _ = inserted.send(());
             // Until the other one waits for it.
-            conn.batch_execute(
-                "DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                 AND datname = current_database()) LOOP PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP; END $$",
-            )
-            .map_err(DbError::from)
+            until_waiting(conn, 1).map_err(DbError::from)
         };
         db.write(put_in).await
     });
@@ -249,22 +245,15 @@ async fn a_key_that_is_in_use_elsewhere_stops_one_alone(fixture: &ProductFixture
         return;
     }
     fixture.stock("A", 10).await;
-    let ((held, is_held), (give_back, may_give_back)) = (mpsc::channel(), mpsc::channel());
-    let db = fixture.inventory.db.clone();
-    let elsewhere = tokio::spawn(async move {
-        let hold = move |conn: &mut Conn| {
-            // As another instance locks the key.
-            conn.batch_execute(
-                "SELECT pg_advisory_xact_lock(('x' || left(encode(sha256(convert_to( \
-                 E'anonymous\\nPOST /api/v1/inventory/A/adjustments\\nk1', 'UTF8')), 'hex'), 16))::bit(64)::bigint)",
-            )?;
-            held.send(()).unwrap();
-            may_give_back.recv().unwrap();
-            Ok::<_, DbError>(())
-        };
-        db.write(hold).await
-    });
-    tokio::task::spawn_blocking(move || is_held.recv().unwrap()).await.unwrap();
+    let lock = |conn: &mut Conn| {
+        // As another instance locks the key.
+        conn.batch_execute(
+            "SELECT pg_advisory_xact_lock(('x' || left(encode(sha256(convert_to( \
+             E'anonymous\\nPOST /api/v1/inventory/A/adjustments\\nk1', 'UTF8')), 'hex'), 16))::bit(64)::bigint)",
+        )
+        .map_err(DbError::from)
+    };
+    let elsewhere = keep_open(&fixture.inventory.db, lock).await;
     let (key, other_key) = ([("idempotency-key", "k1")], [("idempotency-key", "k2")]);
     let (others, in_use, keyed) = tokio::join!(
         join_all((0..3).map(|_| fixture.adjust("A", &[], delta(-1)))),
@@ -275,8 +264,7 @@ async fn a_key_that_is_in_use_elsewhere_stops_one_alone(fixture: &ProductFixture
     for answer in others.iter().chain([&keyed]) {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    give_back.send(()).unwrap();
-    elsewhere.await.unwrap().unwrap();
+    elsewhere.commit().await;
     assert_eq!(fixture.adjust("A", &key, delta(-1)).await.status, 200);
     assert_eq!(fixture.rows().await[0].quantity, 5);
 }
@@ -285,21 +273,8 @@ async fn a_failure_is_of_one_alone(fixture: &ProductFixture) {
     for sku in ["A", "B", "C"] {
         fixture.stock(sku, 20).await;
     }
-    let refuse = |conn: &mut Conn| {
-        let sql = match conn.backend() {
-            Backend::Postgres => {
-                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
-                 $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$; \
-                 CREATE TRIGGER refuse BEFORE INSERT ON adjustment FOR EACH ROW \
-                 WHEN (NEW.reason = 'poison') EXECUTE FUNCTION refuse()"
-            }
-            Backend::Sqlite => {
-                "CREATE TRIGGER refuse BEFORE INSERT ON adjustment WHEN NEW.reason = 'poison' \
-                 BEGIN SELECT RAISE(ABORT, 'no'); END"
-            }
-        };
-        conn.batch_execute(sql).map_err(DbError::from)
-    };
+    let refuse =
+        |conn: &mut Conn| refuse_poison(conn, "adjustment", "reason").map_err(DbError::from);
     fixture.inventory.db.write(refuse).await.unwrap();
     let poison = json!({"delta": -1, "reason": "poison"});
     for _ in 0..3 {
@@ -397,27 +372,20 @@ async fn none_waits_for_what_another_writer_holds(fixture: &ProductFixture) {
     for sku in ["A", "B"] {
         fixture.stock(sku, 10).await;
     }
-    let ((held, is_held), (give_back, may_give_back)) = (mpsc::channel(), mpsc::channel());
-    let db = fixture.inventory.db.clone();
-    let holder = tokio::spawn(async move {
-        let hold = move |conn: &mut Conn| {
-            on!(conn, c => diesel::update(product::table.find("A"))
-                .set(product::description.eq("HELD"))
-                .execute(c))?;
-            held.send(()).unwrap();
-            may_give_back.recv().unwrap();
-            Ok::<_, DbError>(())
-        };
-        db.write(hold).await
-    });
-    tokio::task::spawn_blocking(move || is_held.recv().unwrap()).await.unwrap();
+    let hold = |conn: &mut Conn| {
+        on!(conn, c => diesel::update(product::table.find("A"))
+            .set(product::description.eq("HELD"))
+            .execute(c))?;
+        Ok::<_, DbError>(())
+    };
+    let held = keep_open(&fixture.inventory.db, hold).await;
     let at_a = join_all((0..4).map(|_| fixture.adjust("A", &[], delta(-1))));
     let others = async {
         for _ in 0..3 {
             let both = join_all((0..4).map(|_| fixture.adjust("B", &[], delta(-1)))).await;
             assert!(both.iter().all(|one| one.status != 503), "{both:?}");
         }
-        give_back.send(()).unwrap();
+        held.commit().await;
     };
     let (at_a, stale, ()) =
         tokio::join!(at_a, fixture.put("A", &[("if-match", "\"9\"")], content(1)), others);
@@ -425,7 +393,6 @@ async fn none_waits_for_what_another_writer_holds(fixture: &ProductFixture) {
     for answer in at_a {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    holder.await.unwrap().unwrap();
     let rows = fixture.rows().await;
     assert_eq!((rows[0].quantity, rows[0].description.as_str()), (6, "HELD"));
     assert_eq!(rows[1].quantity, 0);
