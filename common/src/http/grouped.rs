@@ -24,14 +24,8 @@ pub trait GroupWork: Clone + Send + Sync + 'static {
     /// What one request asks for.
     type Change: Send + Sync + 'static;
 
-    /// Where it is written.
-    fn db(&self) -> &Db;
-
-    /// The writes with an `Idempotency-Key` that are going on.
-    fn keys(&self) -> &KeysInProgress;
-
-    /// The moment of a group.
-    fn now(&self) -> Timestamp;
+    /// What a group is written with that begins now.
+    fn parts(&self) -> GroupParts<'_>;
 
     /// Which lane it rides in: changes of one place go one after the other.
     fn place(change: &Self::Change) -> usize;
@@ -53,6 +47,16 @@ pub trait GroupWork: Clone + Send + Sync + 'static {
 
     /// Something that was done is committed.
     fn committed(&self);
+}
+
+/// What every group is written with.
+pub struct GroupParts<'a> {
+    /// Where it is written.
+    pub db: &'a Db,
+    /// The writes with an `Idempotency-Key` that are going on.
+    pub keys: &'a KeysInProgress,
+    /// The moment of the group.
+    pub now: Timestamp,
 }
 
 /// One change of a group.
@@ -343,11 +347,12 @@ async fn transact<W: GroupWork>(
     group: &Group<W>,
     apply: Apply<W>,
 ) -> Result<Vec<Fate>, Failure> {
+    let GroupParts { db, keys, now } = work.parts();
     let entries: Vec<Entry<W::Change>> =
-        group.iter().map(|rider| Entry::begin(work.keys(), rider)).collect();
-    let (own, now) = (work.clone(), work.now());
+        group.iter().map(|rider| Entry::begin(keys, rider)).collect();
+    let own = work.clone();
     let run = move |conn: &mut Conn| apply(conn, &own, now, &entries).map_err(Failure::RolledBack);
-    work.db().write(run).await
+    db.write(run).await
 }
 
 /// In halves, down to the one at fault.

@@ -18,7 +18,7 @@ mod trace;
 pub use access::{Access, Principal, StaticToken};
 pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
 pub use grouped::{
-    GroupError, GroupOutcome, GroupWork, GroupedChange, GroupedRequest, GroupedWrites,
+    GroupError, GroupOutcome, GroupParts, GroupWork, GroupedChange, GroupedRequest, GroupedWrites,
 };
 pub use headers::{api_headers, page_headers};
 pub use idempotency::{IdempotencyKey, KeysInProgress, Reply, answered, idempotent};

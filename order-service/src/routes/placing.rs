@@ -2,10 +2,10 @@
 
 use actix_web::http::StatusCode;
 use common::clock::Timestamp;
-use common::db::{Conn, Db};
+use common::db::Conn;
 use common::http::{
-    GroupError, GroupOutcome, GroupWork, GroupedChange, GroupedWrites, KeysInProgress,
-    ProblemResult, Reply,
+    GroupError, GroupOutcome, GroupParts, GroupWork, GroupedChange, GroupedWrites, ProblemResult,
+    Reply,
 };
 use diesel::QueryResult;
 
@@ -27,16 +27,8 @@ pub fn order_lanes(orders: &Orders) -> OrderLanes {
 impl GroupWork for Orders {
     type Change = PlaceOrder;
 
-    fn db(&self) -> &Db {
-        &self.db
-    }
-
-    fn keys(&self) -> &KeysInProgress {
-        &self.keys
-    }
-
-    fn now(&self) -> Timestamp {
-        self.env.now()
+    fn parts(&self) -> GroupParts<'_> {
+        GroupParts { db: &self.db, keys: &self.keys, now: self.env.now() }
     }
 
     fn place(_: &PlaceOrder) -> usize {

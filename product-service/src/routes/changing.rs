@@ -2,9 +2,9 @@
 
 use actix_web::http::StatusCode;
 use common::clock::Timestamp;
-use common::db::{Conn, Db};
+use common::db::Conn;
 use common::http::{
-    GroupError, GroupOutcome, GroupWork, GroupedChange, GroupedWrites, KeysInProgress, Problem,
+    GroupError, GroupOutcome, GroupParts, GroupWork, GroupedChange, GroupedWrites, Problem,
     ProblemResult, Reply,
 };
 use diesel::QueryResult;
@@ -27,16 +27,8 @@ pub fn product_lanes(inventory: &Inventory) -> ProductLanes {
 impl GroupWork for Inventory {
     type Change = ProductChange;
 
-    fn db(&self) -> &Db {
-        &self.db
-    }
-
-    fn keys(&self) -> &KeysInProgress {
-        &self.keys
-    }
-
-    fn now(&self) -> Timestamp {
-        self.env.now()
+    fn parts(&self) -> GroupParts<'_> {
+        GroupParts { db: &self.db, keys: &self.keys, now: self.env.now() }
     }
 
     /// All of a product ride in one lane.

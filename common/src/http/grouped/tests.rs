@@ -50,16 +50,8 @@ struct Rows {
 impl GroupWork for Rows {
     type Change = Kind;
 
-    fn db(&self) -> &Db {
-        &self.db
-    }
-
-    fn keys(&self) -> &KeysInProgress {
-        &self.keys
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1)
+    fn parts(&self) -> GroupParts<'_> {
+        GroupParts { db: &self.db, keys: &self.keys, now: Timestamp::from_micros(1) }
     }
 
     fn place(_: &Kind) -> usize {
