@@ -35,6 +35,7 @@ mod taking;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod under_way;
 mod update;
 mod watched;
 

@@ -17,8 +17,7 @@ use common::env::Env;
 use common::ids::EventId;
 use common::telemetry::Spans;
 use diesel::QueryResult;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::advance::advance;
@@ -32,10 +31,11 @@ use super::partition_of;
 use super::position::Positions;
 use super::send::{Origin, PartitionSend};
 use super::state::{Policy, Trigger};
-use super::store::{self, DueRow};
+use super::store;
 use super::turn::{After, BETWEEN_READS, Log, Turn};
+use super::under_way::{SENDS, UnderWay};
 use super::update::Update;
-use crate::kafka::{Producer, SendError};
+use crate::kafka::Producer;
 
 /// What a relay works with.
 #[derive(Clone)]
@@ -80,61 +80,6 @@ pub struct Relay {
     /// The shard that is read first: each has its turn.
     pub(super) first: AtomicI16,
     under_way: tokio::sync::Mutex<UnderWay>,
-}
-
-/// Sends of one partition under way: while the broker answers one, the next is read and waits for its turn.
-const SENDS: usize = 2;
-
-/// Sends that are not noted yet.
-struct UnderWay {
-    /// The shards of their events: what comes next in these waits.
-    shards: BTreeSet<i16>,
-    /// By partition, how many the broker has neither confirmed nor refused.
-    sends: BTreeMap<i32, usize>,
-    /// By partition, the task of the last of them, and why it could not send if it could not.
-    last: BTreeMap<i32, JoinHandle<Option<SendError>>>,
-    /// Those that the broker has answered.
-    answered: Vec<PartitionSend>,
-    /// What was noted and not told: the step failed otherwise.
-    untold: RelayOutcome,
-    done: mpsc::UnboundedReceiver<PartitionSend>,
-    tell: mpsc::UnboundedSender<PartitionSend>,
-}
-
-impl Default for UnderWay {
-    fn default() -> Self {
-        let (tell, done) = mpsc::unbounded_channel();
-        Self {
-            shards: BTreeSet::new(),
-            sends: BTreeMap::new(),
-            last: BTreeMap::new(),
-            answered: Vec::new(),
-            untold: RelayOutcome::default(),
-            done,
-            tell,
-        }
-    }
-}
-
-impl UnderWay {
-    fn begin(&mut self, partition: i32, rows: &[DueRow]) {
-        self.shards.extend(rows.iter().map(|row| row.shard));
-        *self.sends.entry(partition).or_default() += 1;
-    }
-
-    fn answer(&mut self, send: PartitionSend) {
-        if let Some(sends) = self.sends.get_mut(&send.partition) {
-            *sends -= 1;
-        }
-        self.sends.retain(|_, sends| *sends > 0);
-        // Behind what is over, nothing waits, and no trouble of it is met.
-        self.last.retain(|partition, _| self.sends.contains_key(partition));
-        self.answered.push(send);
-    }
-
-    fn end(&mut self, shards: &BTreeSet<i16>) {
-        self.shards.retain(|shard| !shards.contains(shard));
-    }
 }
 
 /// How far a step got that reads and sends.
@@ -218,7 +163,7 @@ impl Relay {
         let mut under_way = self.under_way.lock().await;
         self.log.tend(&held.tokens, Instant::now().into_std());
         while let Ok(send) = under_way.done.try_recv() {
-            self.answered(&mut under_way, send);
+            self.take_answer(&mut under_way, send);
         }
         let frees_shards = !under_way.answered.is_empty();
         let begun = match self.partitions().await {
@@ -313,12 +258,7 @@ impl Relay {
         if room.is_empty() || !held.is_valid() {
             return Ok(Begun::All);
         }
-        let with_room = room.len();
-        room.retain(|partition, _| self.may_be_sent_to(*partition, partitions, under_way));
-        let in_turn = self.shards_in_turn(held, &room, partitions);
-        let is_free = |shard: &i16| !under_way.shards.contains(shard);
-        let shards: Vec<i16> = in_turn.iter().copied().filter(is_free).collect();
-        let all_read = room.len() == with_room && shards.len() == in_turn.len();
+        let (shards, are_all) = self.free_shards(held, &mut room, partitions, under_way);
         if shards.is_empty() {
             return Ok(Begun::Behind);
         }
@@ -329,45 +269,33 @@ impl Relay {
             true => self.take_from_table(held, shards, &mut room, partitions).await?,
             false => self.take_from_log(&shards, &mut room, partitions).await?,
         };
+        let was_cut = found >= self.most(is_tables);
         if is_tables {
             // Where there was something, there may be more of what was on its way and could not be read.
-            self.turn().read(found >= self.batch(), found > 0 && !all_read);
+            self.turn().read(was_cut, found > 0 && !are_all);
         }
-        for (partition, (rows, origin)) in batches {
-            under_way.begin(partition, &rows);
-            let (parts, tell) = (self.parts.clone(), under_way.tell.clone());
-            let previous = under_way.last.remove(&partition);
-            let send = tokio::spawn(async move {
-                // One after the other, so that what is noted later has the greater offsets.
-                let trouble = match previous {
-                    Some(previous) => previous.await.ok().flatten(),
-                    None => None,
-                };
-                let sent = match trouble {
-                    Some(trouble) => PartitionSend::not_begun(partition, rows, origin, &trouble),
-                    None => parts.send(partition, rows, origin).await,
-                };
-                let trouble = sent.trouble().cloned();
-                // Nobody hears it any more when the relay has ended.
-                _ = tell.send(sent);
-                parts.woken.notify_one();
-                trouble
-            });
-            under_way.last.insert(partition, send);
+        for (partition, batch) in batches {
+            under_way.send(&self.parts, partition, batch);
         }
-        if found >= self.most(is_tables) {
-            return Ok(Begun::More);
-        }
-        let log = self.state_of_the_log();
-        let after = self.turn().end(log);
-        if after == After::Later {
-            self.wake_in(BETWEEN_READS);
-        }
-        Ok(match after {
-            After::Again => Begun::More,
-            _ if all_read => Begun::All,
-            _ => Begun::Behind,
-        })
+        Ok(if was_cut { Begun::More } else { self.all_found(are_all) })
+    }
+
+    /// The shards that can be read, beginning with the one whose turn it is, and whether those are all that have room;
+    /// `room` keeps only partitions that may be sent to.
+    fn free_shards(
+        &self,
+        held: &LeaseSet,
+        room: &mut BTreeMap<i32, (i64, i64)>,
+        partitions: i32,
+        under_way: &UnderWay,
+    ) -> (Vec<i16>, bool) {
+        let with_room = room.len();
+        room.retain(|partition, _| self.may_be_sent_to(*partition, partitions, under_way));
+        let mut shards = self.shards_in_turn(held, room, partitions);
+        let in_turn = shards.len();
+        shards.retain(|shard| !under_way.shards.contains(shard));
+        let are_all = room.len() == with_room && shards.len() == in_turn;
+        (shards, are_all)
     }
 
     /// Whether another send may begin; to a partition that gave trouble before, only when all of the last one is noted.
@@ -377,6 +305,20 @@ impl Relay {
             return !under_way.shards.iter().any(is_of_it);
         }
         under_way.sends.get(&partition).is_none_or(|sends| *sends < SENDS)
+    }
+
+    /// How far a step got that took all there was, from the table or from the log, in the shards that could be read.
+    fn all_found(&self, are_all: bool) -> Begun {
+        let log = self.state_of_the_log();
+        let after = self.turn().end(log);
+        if after == After::Later {
+            self.wake_in(BETWEEN_READS);
+        }
+        match after {
+            After::Again => Begun::More,
+            _ if are_all => Begun::All,
+            _ => Begun::Behind,
+        }
     }
 
     pub(super) fn wake_in(&self, pause: Duration) {
@@ -404,7 +346,7 @@ impl Relay {
     }
 
     /// The broker has answered: before anything else is sent, it is known where there is trouble.
-    fn answered(&self, under_way: &mut UnderWay, send: PartitionSend) {
+    fn take_answer(&self, under_way: &mut UnderWay, send: PartitionSend) {
         match send.trouble() {
             Some(trouble) => {
                 let chance = self.parts.env.chance();
@@ -426,7 +368,7 @@ impl Relay {
             Err(_) => None,
         };
         let is_one = next.is_some();
-        next.into_iter().for_each(|send| self.answered(under_way, send));
+        next.into_iter().for_each(|send| self.take_answer(under_way, send));
         is_one
     }
 
