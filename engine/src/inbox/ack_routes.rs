@@ -1,4 +1,4 @@
-//! Which partition of the ack topic an answer goes to: any will do, so one that gives trouble is left alone.
+//! The way to the ack topic. Any partition of it will do for an answer, so one that gives trouble is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ impl AckSender for Producer {
     }
 }
 
-/// The partitions of the ack topic, and which of them are left alone.
+/// What sends to the ack topic, and which of its partitions are left alone.
 pub struct AckRoutes<A = Producer> {
     sender: A,
     topic: String,
@@ -70,6 +70,11 @@ impl<A: AckSender> AckRoutes<A> {
     /// The topic.
     pub(super) fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// Sends answers, each to where [`AckRoutes::of`] says.
+    pub(super) async fn send_all(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
+        self.sender.send_all(messages).await
     }
 
     /// Asks the broker for leaders, if that was long ago: cheaper than to send to a partition that has none.

@@ -18,19 +18,18 @@ pub(super) struct AckPart {
 }
 
 /// Sends answers in the name of a service.
-pub(super) struct Answers<'a, A> {
+pub(super) struct AckPublisher<'a, A> {
     pub(super) env: &'a Env,
     pub(super) consumer: &'a str,
-    pub(super) sender: &'a A,
     pub(super) routes: &'a AckRoutes<A>,
 }
 
-impl<A: AckSender> Answers<'_, A> {
+impl<A: AckSender> AckPublisher<'_, A> {
     /// Sends each of `parts` once; returns what is to be sent again, and why if the broker is to blame.
     pub(super) async fn send(&self, parts: Vec<AckPart>) -> (Vec<AckPart>, Option<String>) {
         let (written, messages): (Vec<AckPart>, Vec<Message>) =
             parts.into_iter().filter_map(|part| self.message(part)).unzip();
-        let results = self.sender.send_all(&messages).await;
+        let results = self.routes.send_all(&messages).await;
         let (mut again, mut trouble) = (Vec::new(), None);
         for ((part, message), result) in written.into_iter().zip(&messages).zip(results) {
             match result {
@@ -46,14 +45,20 @@ impl<A: AckSender> Answers<'_, A> {
         (again, trouble)
     }
 
+    /// `part` with the message that it travels in; none: a flaw of this program, which the log has.
     fn message(&self, part: AckPart) -> Option<(AckPart, Message)> {
-        let Self { env, consumer, routes, .. } = self;
+        let Self { env, consumer, routes } = self;
         let (id, now) = (env.event_id(), env.now());
-        let message = part.acks.to_message(id, now, consumer, routes.topic(), part.partition);
-        let message =
-            message.map(|message| Message { partition: routes.of(part.partition), ..message });
-        let message = message.inspect_err(|error| tracing::error!(%error, "acks can't be written"));
-        Some((part, message.ok()?))
+        match part.acks.to_message(id, now, consumer, routes.topic(), part.partition) {
+            Ok(message) => {
+                let message = Message { partition: routes.of(part.partition), ..message };
+                Some((part, message))
+            }
+            Err(error) => {
+                tracing::error!(%error, "acks can't be written");
+                None
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::ack_routes::{AckRoutes, AckSender};
-use super::answers::{AckPart, Answers, parts_of};
+use super::answers::{AckPart, AckPublisher, parts_of};
 use super::apply::{Applied, Inbox};
 use crate::alerts::{Condition, NewAlert};
 use crate::kafka::{BatchLimits, Consumer, Producer, Record, cut_error};
@@ -25,9 +25,7 @@ pub struct InboxConsumer<S = Consumer, A = Producer> {
     pub inbox: Inbox,
     /// Where they come from.
     pub source: S,
-    /// What sends the answers.
-    pub sender: A,
-    /// Where the answers go.
+    /// Where the answers go, and what sends them.
     pub routes: AckRoutes<A>,
     /// What one transaction takes.
     pub batch: BatchLimits,
@@ -187,6 +185,7 @@ impl<S: EventSource, A: AckSender> InboxConsumer<S, A> {
         }
     }
 
+    /// Tells that `records` can't be applied, or not be answered, for the reason `cause`.
     async fn tell(&self, records: &[Record], cause: &str) {
         let topic = records.first().map_or("", |record| record.topic.as_str());
         let alert = NewAlert::not_applied(self.inbox.consumer(), topic, &cut_error(cause));
@@ -233,14 +232,14 @@ impl<S: EventSource, A: AckSender> InboxConsumer<S, A> {
         mut parts: Vec<AckPart>,
         stop: &CancellationToken,
     ) -> Option<()> {
-        let Self { inbox, sender, routes, .. } = self;
+        let Self { inbox, routes, .. } = self;
         let (env, consumer) = (inbox.env(), inbox.consumer());
-        let answers = Answers { env, consumer, sender, routes };
+        let publisher = AckPublisher { env, consumer, routes };
         let mut retry = Retry::new("answering events", env, stop);
         let mut before: Option<String> = None;
         while !parts.is_empty() {
             self.look_for_leaders(stop).await;
-            let (again, trouble) = answers.send(parts).await;
+            let (again, trouble) = publisher.send(parts).await;
             parts = again;
             let Some(trouble) = trouble else { continue };
             self.tell_unanswered(records, &trouble, before.as_deref()).await;

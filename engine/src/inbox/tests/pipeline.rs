@@ -102,8 +102,7 @@ impl PipelineFixture {
         let consumer = InboxConsumer {
             inbox: fixture.inbox.clone(),
             source: FakeSource { batches: Mutex::new(given), seen: tell.clone() },
-            routes: AckRoutes::new(sender.clone(), "acks"),
-            sender,
+            routes: AckRoutes::new(sender, "acks"),
             batch: BatchLimits::new(10, Duration::ZERO),
             hindered: Condition::new(
                 fixture.db.clone(),
