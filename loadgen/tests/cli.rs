@@ -226,7 +226,7 @@ fn what_can_not_be_measured_is_refused() {
     refused(&["--product-service", "nowhere"], &["nowhere", "cargo build"]);
     refused(&["--url", "https://127.0.0.1:1"], &["https://127.0.0.1:1", "http://host:port"]);
     refused(&["--url", "http://127.0.0.1:1"], &["127.0.0.1:1", "reached"]);
-    for benchmark in ["http", "drain", "loop", "idle", "all"] {
+    for benchmark in ["http", "drain", "loop", "idle", "rows", "instances", "verify", "all"] {
         for file in ["--json", "--svg"] {
             let args = ["bench", benchmark, "--product-service", "nowhere", file, "no/such/file"];
             program().refusal(&args, &[], &["cannot write no/such/file"]);

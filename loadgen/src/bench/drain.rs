@@ -20,9 +20,10 @@ use super::options::Options;
 use super::pile::Pile;
 use super::produced::Produced;
 use super::relays::Relay;
-use super::runs::{self, Case, Round, Row, in_turn};
+use super::runs::{Case, Round, Row, in_turn};
 use super::server::Server;
 use super::service::{Service, program};
+use super::tables::{Bench, Files};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
 use crate::progress::{progress_bar, turns_bar};
@@ -84,32 +85,31 @@ const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 /// No bound for bytes in flight.
 const UNLIMITED: u64 = 1 << 40;
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    arguments.options.ensure_files()?;
-    let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, &arguments.options)
-}
+impl Bench for Arguments {
+    type Line = Row;
 
-/// What the table is called.
-pub(super) fn title(arguments: &Arguments) -> String {
-    arguments.options.title("a backlog until it is SENT")
-}
-
-/// Measures on parts that are started for it, or named.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
-    let options = &arguments.options;
-    let named = options.named_server()?;
-    let program = program("product-service", options.product_service.as_deref())?;
-    let server = named.map_or_else(Server::start_logical, Ok)?;
-    let broker = Broker::start(options.broker)?;
-    let bench = DrainBench { options, program, server: &server, broker: &broker };
-    let (mut cases, mut runs) = (Vec::new(), 0);
-    for (number, events) in arguments.events().into_iter().enumerate() {
-        let warm_ups = usize::from(number == 0);
-        cases.extend(bench.drain_all(events, warm_ups, &mut runs)?);
+    fn files(&self) -> &Files {
+        &self.options.files
     }
-    Ok(cases.iter().map(Case::row).collect())
+
+    fn title(&self) -> String {
+        self.options.title("a backlog until it is SENT")
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        let options = &self.options;
+        let named = options.named_server()?;
+        let program = program("product-service", options.product_service.as_deref())?;
+        let server = named.map_or_else(Server::start_logical, Ok)?;
+        let broker = Broker::start(options.broker)?;
+        let bench = DrainBench { options, program, server: &server, broker: &broker };
+        let (mut cases, mut runs) = (Vec::new(), 0);
+        for (number, events) in self.events().into_iter().enumerate() {
+            let warm_ups = usize::from(number == 0);
+            cases.extend(bench.drain_all(events, warm_ups, &mut runs)?);
+        }
+        Ok(cases.iter().map(Case::row).collect())
+    }
 }
 
 /// What is measured, and what on.

@@ -1,4 +1,4 @@
-//! What came of measurements: figures of one, medians of several rounds, as a table and as JSON.
+//! What came of measurements by clients: figures of one, and medians of several rounds.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::svg::{Bar, Chart};
+use super::tables::{Cells, Line, number, range};
 use crate::report::quantile;
 
 /// What clients got done in one measurement.
@@ -144,65 +145,32 @@ pub(super) struct Row {
     cpu_s: Option<f64>,
 }
 
-const HEADINGS: [&str; 10] = [
-    "clients",
-    "service/s",
-    "settled/s",
-    "limit/s",
-    "share",
-    "p50 ms",
-    "p99 ms",
-    "spread",
-    "CPU s",
-    "peak MB",
-];
-
-impl Row {
-    fn cells(&self) -> [String; 10] {
-        let known = |value: Option<f64>, digits: usize| {
-            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
-        };
-        [
-            self.clients.to_string(),
-            format!("{:.0}", self.rate_per_s),
-            known(self.settled_per_s, 0),
-            known(self.limit_per_s, 0),
-            known(self.share, 2),
-            format!("{:.2}", self.p50_ms),
-            format!("{:.2}", self.p99_ms),
-            format!("{:.0}–{:.0}", self.min_per_s, self.max_per_s),
-            known(self.cpu_s, 1),
-            known(self.rss_mb, 0),
+impl Line for Row {
+    fn cells(&self) -> Cells {
+        vec![
+            ("clients", Some(self.clients.to_string())),
+            ("service/s", number(Some(self.rate_per_s), 0)),
+            ("settled/s", number(self.settled_per_s, 0)),
+            ("limit/s", number(self.limit_per_s, 0)),
+            ("share", number(self.share, 2)),
+            ("p50 ms", number(Some(self.p50_ms), 2)),
+            ("p99 ms", number(Some(self.p99_ms), 2)),
+            ("spread", range(Some(self.min_per_s), Some(self.max_per_s), 0)),
+            ("CPU s", number(self.cpu_s, 1)),
+            ("peak MB", number(self.rss_mb, 0)),
         ]
     }
-}
 
-/// The rates beside the limits.
-pub(super) fn chart(title: &str, rows: &[Row]) -> Chart {
-    let bar = |row: &Row| Bar {
-        label: format!("{} client(s)", row.clients),
-        value: row.rate_per_s,
-        mark: row.limit_per_s,
-    };
-    let bars = rows.iter().map(bar).collect();
-    Chart { title: title.to_owned(), bar: "service/s", mark: "limit/s", bars }
-}
-
-/// A table for people.
-pub(super) fn print(title: &str, rows: &[Row]) {
-    println!("{title}\n");
-    print_line(&HEADINGS.map(str::to_owned));
-    for row in rows {
-        print_line(&row.cells());
+    /// The rates beside the limits.
+    fn chart(title: &str, rows: &[Self]) -> Chart {
+        let bar = |row: &Self| Bar {
+            label: format!("{} client(s)", row.clients),
+            value: row.rate_per_s,
+            mark: row.limit_per_s,
+        };
+        let bars = rows.iter().map(bar).collect();
+        Chart { title: title.to_owned(), bar: "service/s", mark: "limit/s", bars }
     }
-    println!();
-}
-
-fn print_line(cells: &[String; 10]) {
-    let [clients, service, settled, limit, share, p50, p99, spread, cpu, peak] = cells;
-    println!(
-        "{clients:>7} {service:>9} {settled:>9} {limit:>9} {share:>6} {p50:>8} {p99:>8} {spread:>13} {cpu:>6} {peak:>8}"
-    );
 }
 
 #[cfg(test)]
@@ -235,7 +203,7 @@ mod tests {
     fn what_was_not_measured_is_left_open() {
         let unknown = Round { used: None, settled: None, ..round(100.0, None) };
         let row = Case { name: "http", clients: 1, rounds: vec![unknown] }.row();
-        assert_eq!(row.cells()[2..4], ["-", "-"]);
+        assert_eq!(row.cells()[2..4], [("settled/s", None), ("limit/s", None)]);
         let json = serde_json::to_value(&row).unwrap();
         for name in ["settled_per_s", "open_at_end", "limit_per_s", "share", "cpu_s"] {
             assert!(json[name].is_null(), "{name}");

@@ -14,8 +14,9 @@ use super::options::Options;
 use super::pair::{Pair, Programs, Running};
 use super::produced::Produced;
 use super::relays::Relay;
-use super::runs::{self, Case, Round, Row, in_turn};
+use super::runs::{Case, Round, Row, in_turn};
 use super::server::Server;
+use super::tables::{Bench, Files};
 use crate::progress::turns_bar;
 
 /// Measures how fast a backlog goes through the whole loop: sent, applied by order-service, answered and settled.
@@ -64,30 +65,29 @@ impl Arguments {
     }
 }
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    arguments.options.ensure_files()?;
-    let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, &arguments.options)
-}
+impl Bench for Arguments {
+    type Line = Row;
 
-/// What the table is called.
-pub(super) fn title(arguments: &Arguments) -> String {
-    arguments.options.title("a backlog until it is PROCESSED")
-}
+    fn files(&self) -> &Files {
+        &self.options.files
+    }
 
-/// Measures on parts that are started for it, or named.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
-    let Arguments { options, order_service, .. } = arguments;
-    let named = options.named_server()?;
-    let programs = Programs::find(options, order_service.as_deref())?;
-    let server = named.map_or_else(Server::start_logical, Ok)?;
-    let broker = Broker::start(options.broker)?;
-    let relays = options.relays();
-    let first = *relays.first().context("there is no --relay")?;
-    let pair = Pair::start(&programs, &server, &broker, options, first)?;
-    let mut bench = LoopBench { broker: &broker, backlogs: Backlogs::of(pair, options) };
-    bench.measure(&arguments.events(), &relays, options.rounds())
+    fn title(&self) -> String {
+        self.options.title("a backlog until it is PROCESSED")
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        let Arguments { options, order_service, .. } = self;
+        let named = options.named_server()?;
+        let programs = Programs::find(options, order_service.as_deref())?;
+        let server = named.map_or_else(Server::start_logical, Ok)?;
+        let broker = Broker::start(options.broker)?;
+        let relays = options.relays();
+        let first = *relays.first().context("there is no --relay")?;
+        let pair = Pair::start(&programs, &server, &broker, options, first)?;
+        let mut bench = LoopBench { broker: &broker, backlogs: Backlogs::of(pair, options) };
+        bench.measure(&self.events(), &relays, options.rounds())
+    }
 }
 
 /// What is measured, and what on.

@@ -13,15 +13,15 @@ use super::block_on;
 use super::broker::{Broker, BrokerKind};
 use super::changes::Load;
 use super::client::{self, Target};
-use super::figures::{self, Case, Round, Row, Settled, Used};
+use super::figures::{Case, Round, Row, Settled, Used};
 use super::limit::Limit;
 use super::looks::settle;
 use super::mounts::in_memory;
 use super::options::Options;
-use super::runs;
+use super::runs::in_turn;
 use super::server::Server;
 use super::service::{Service, program};
-use super::svg;
+use super::tables::{Bench, Files};
 use crate::backlog::checkpoint;
 use crate::progress::turns_bar;
 
@@ -89,12 +89,8 @@ pub(super) struct Arguments {
     /// Where the random products and changes begin
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Also write the figures to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Also draw the figures to this file as SVG
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// Rounds, unless others are asked for: short ones are many, too.
@@ -115,8 +111,7 @@ impl Arguments {
             warm_up: 3,
             quick: options.quick,
             seed: options.seed,
-            json: None,
-            svg: None,
+            files: Files::default(),
         }
     }
 
@@ -127,16 +122,6 @@ impl Arguments {
     fn load(&self, clients: u16, seconds: u16) -> Load {
         let (products, seed) = (self.products, self.seed);
         Load { clients, products, time: Duration::from_secs(seconds.into()), seed }
-    }
-
-    /// What the table is called.
-    pub(super) fn title(&self) -> String {
-        let (seconds, Self { rounds, products, .. }) = (self.seconds(), self);
-        let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
-        let memory = self.memory();
-        format!(
-            "single adjustments of {products} products over HTTP, {rounds} round(s) of {seconds} s{build}{memory}"
-        )
     }
 
     /// Says so where the data of a server that is started lies in memory.
@@ -154,24 +139,29 @@ impl Arguments {
     }
 }
 
-/// Measures as it was asked for.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
-    let cases = match &arguments.url {
-        Some(url) => measure_running(arguments, url)?,
-        None => measure_own(arguments)?,
-    };
-    Ok(cases.iter().map(Case::row).collect())
-}
+impl Bench for Arguments {
+    type Line = Row;
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { json, svg, .. } = arguments;
-    runs::ensure_writable([json, svg])?;
-    let rows = measure(arguments)?;
-    figures::print(&arguments.title(), &rows);
-    json.as_deref().map_or(Ok(()), |file| runs::write(file, &rows))?;
-    let charts = [figures::chart(&arguments.title(), &rows)];
-    svg.as_deref().map_or(Ok(()), |file| svg::write(file, &charts))
+    fn files(&self) -> &Files {
+        &self.files
+    }
+
+    fn title(&self) -> String {
+        let (seconds, Self { rounds, products, .. }) = (self.seconds(), self);
+        let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
+        let memory = self.memory();
+        format!(
+            "single adjustments of {products} products over HTTP, {rounds} round(s) of {seconds} s{build}{memory}"
+        )
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        let cases = match &self.url {
+            Some(url) => measure_running(self, url)?,
+            None => measure_own(self)?,
+        };
+        Ok(cases.iter().map(Case::row).collect())
+    }
 }
 
 /// Measures a service that is started for it, on a server that is started or was named.
@@ -240,7 +230,7 @@ impl HttpBench<'_> {
         let mut cases: Vec<Case> = clients.iter().map(case).collect();
         for round in 0..usize::from(*rounds) {
             let number = round + 1;
-            for case in runs::in_turn(&mut cases, round) {
+            for case in in_turn(&mut cases, round) {
                 bar.set_message(format!("round {number}/{rounds}, {} client(s)", case.clients));
                 case.rounds.push(self.round(case.clients, seconds, &bar)?);
             }

@@ -26,8 +26,9 @@ use super::client::Client;
 use super::options::Options;
 use super::pair::{Pair, Programs};
 use super::relays::Relay;
-use super::runs::{self, Case, Round, Row, in_turn};
+use super::runs::{Case, Round, Row, in_turn};
 use super::server::Server;
+use super::tables::{Bench, Files};
 use crate::progress::turns_bar;
 use crate::report::quantile;
 use crate::statement::Statement;
@@ -109,35 +110,34 @@ const WARM_UP: u32 = 20;
 /// What the times end with.
 const UNTIL: [&str; 4] = ["answered", "message", "visible", "acknowledged"];
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    arguments.options.ensure_files()?;
-    let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, &arguments.options)
-}
+impl Bench for Arguments {
+    type Line = Row;
 
-/// What the table is called.
-pub(super) fn title(arguments: &Arguments) -> String {
-    arguments.options.title(&format!("{} single changes", arguments.changes()))
-}
+    fn files(&self) -> &Files {
+        &self.options.files
+    }
 
-/// Measures on parts that are started for it, or named.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
-    let Arguments { options, order_service, .. } = arguments;
-    let pauses = arguments.pauses()?;
-    let named = options.named_server()?;
-    let programs = Programs::find(options, order_service.as_deref())?;
-    let server = named.map_or_else(Server::start_logical, Ok)?;
-    let broker = Broker::start(options.broker)?;
-    let relays = options.relays();
-    let first = *relays.first().context("there is no --relay")?;
-    let pair = Pair::start(&programs, &server, &broker, options, first)?;
-    let arrivals = Arrivals::start(&broker.settings_for(&pair.topics))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let changes = Changes::of(pair.products(), options.seed);
-    let random = StdRng::seed_from_u64(options.seed);
-    let mut bench = IdleBench { pair, arrivals, runtime, changes, random, pauses };
-    bench.measure(&relays, options.rounds(), arguments.changes())
+    fn title(&self) -> String {
+        self.options.title(&format!("{} single changes", self.changes()))
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        let Arguments { options, order_service, .. } = self;
+        let pauses = self.pauses()?;
+        let named = options.named_server()?;
+        let programs = Programs::find(options, order_service.as_deref())?;
+        let server = named.map_or_else(Server::start_logical, Ok)?;
+        let broker = Broker::start(options.broker)?;
+        let relays = options.relays();
+        let first = *relays.first().context("there is no --relay")?;
+        let pair = Pair::start(&programs, &server, &broker, options, first)?;
+        let arrivals = Arrivals::start(&broker.settings_for(&pair.topics))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let changes = Changes::of(pair.products(), options.seed);
+        let random = StdRng::seed_from_u64(options.seed);
+        let mut bench = IdleBench { pair, arrivals, runtime, changes, random, pauses };
+        bench.measure(&relays, options.rounds(), self.changes())
+    }
 }
 
 /// What is measured, and what on.

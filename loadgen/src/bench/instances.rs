@@ -18,6 +18,7 @@ use super::options::Options;
 use super::pair::{OWNER, Pair, Programs, Running, start_instances, used_by, wait_until_shared};
 use super::runs::{self, Case, Round, Row};
 use super::server::Server;
+use super::tables::{Bench, Files};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
 use crate::progress::turns_bar;
@@ -74,28 +75,33 @@ impl Arguments {
     }
 }
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, &arguments.options)
-}
+impl Bench for Arguments {
+    type Line = Row;
 
-/// What the table is called.
-pub(super) fn title(arguments: &Arguments) -> String {
-    arguments.options.title("a backlog with several instances of product-service")
-}
+    fn files(&self) -> &Files {
+        &self.options.files
+    }
 
-/// Measures on parts that are started for it, or named.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
-    let Arguments { options, order_service, .. } = arguments;
-    let named = options.named_server()?;
-    let programs = Programs::find(options, order_service.as_deref())?;
-    let server = named.map_or_else(Server::start_logical, Ok)?;
-    let broker = Broker::start(options.broker)?;
-    let bench = InstancesBench { arguments, programs: &programs, server: &server, broker: &broker };
-    let mut cases = bench.until_sent()?;
-    cases.extend(bench.until_processed()?);
-    Ok(runs::compared(&cases))
+    fn title(&self) -> String {
+        self.options.title("a backlog with several instances of product-service")
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        let Arguments { options, order_service, .. } = self;
+        let named = options.named_server()?;
+        let programs = Programs::find(options, order_service.as_deref())?;
+        let server = named.map_or_else(Server::start_logical, Ok)?;
+        let broker = Broker::start(options.broker)?;
+        let bench = InstancesBench {
+            arguments: self,
+            programs: &programs,
+            server: &server,
+            broker: &broker,
+        };
+        let mut cases = bench.until_sent()?;
+        cases.extend(bench.until_processed()?);
+        Ok(runs::compared(&cases))
+    }
 }
 
 /// What is measured, and what on.

@@ -2,12 +2,13 @@
 //!
 //! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled, and [`idle`]
 //! single changes; [`rows`] what was settled long ago takes from that, [`instances`] what further processes add to it, and
-//! [`verify`] what a verification takes; [`all`] is one after the other. The parts are [`server`], [`broker`] and [`service`], both services
-//! together a [`pair`]. [`answers`] stands in for who answers, [`arrivals`] tells when messages come. [`client`] asks over
-//! HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limit`]
-//! does without a service what [`http`] measures, [`produced`] what the broker has to do with a backlog. [`process`] says
-//! what a service used, [`mounts`] whether a disk is measured, [`figures`] and [`runs`] what came of it, [`svg`] draws that; [`options`] and
-//! [`relays`] are what people choose.
+//! [`verify`] what a verification takes; [`all`] is one after the other. The parts are [`server`], [`broker`] and
+//! [`service`], both services together a [`pair`]. [`answers`] stands in for who answers, [`arrivals`] tells when messages
+//! come. [`client`] asks over HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both
+//! services work them off, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`]
+//! measures, [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`]
+//! whether a disk is measured, [`figures`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it;
+//! [`options`] and [`relays`] are what people choose.
 
 mod all;
 mod answers;
@@ -36,6 +37,7 @@ mod runs;
 mod server;
 mod service;
 mod svg;
+mod tables;
 mod verify;
 
 use anyhow::Result;
@@ -69,13 +71,13 @@ enum Benchmark {
 /// Measures, and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.benchmark {
-        Benchmark::Http(arguments) => http::run(arguments),
-        Benchmark::Drain(arguments) => drain::run(arguments),
-        Benchmark::Loop(arguments) => full_loop::run(arguments),
-        Benchmark::Idle(arguments) => idle::run(arguments),
-        Benchmark::Rows(arguments) => rows::run(arguments),
-        Benchmark::Instances(arguments) => instances::run(arguments),
-        Benchmark::Verify(arguments) => verify::run(arguments),
+        Benchmark::Http(arguments) => tables::run(arguments),
+        Benchmark::Drain(arguments) => tables::run(arguments),
+        Benchmark::Loop(arguments) => tables::run(arguments),
+        Benchmark::Idle(arguments) => tables::run(arguments),
+        Benchmark::Rows(arguments) => tables::run(arguments),
+        Benchmark::Instances(arguments) => tables::run(arguments),
+        Benchmark::Verify(arguments) => tables::run(arguments),
         Benchmark::All(arguments) => all::run(arguments),
     }
 }

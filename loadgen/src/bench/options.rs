@@ -8,8 +8,8 @@ use clap::Args;
 use super::broker::BrokerKind;
 use super::mounts::in_memory;
 use super::relays::{Relay, RelayChoice};
-use super::runs::ensure_writable;
 use super::server::Server;
+use super::tables::Files;
 
 // No help of its own: it would take the place of the benchmark's.
 #[derive(Debug, Clone, Args)]
@@ -41,28 +41,14 @@ pub(super) struct Options {
     /// Where the random products and changes begin
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
-    /// Also write the figures to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
-    /// Also draw the figures to this file as SVG
-    #[arg(long, value_name = "FILE")]
-    pub(super) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) files: Files,
 }
 
 impl Options {
-    /// The same for one of several benchmarks, which writes no files of its own.
-    pub(super) fn of_one(&self) -> Self {
-        Self { json: None, svg: None, ..self.clone() }
-    }
-
     /// The relays to measure.
     pub(super) fn relays(&self) -> Vec<Relay> {
         RelayChoice::all(&self.relay)
-    }
-
-    /// Fails where a file can't be written in the end.
-    pub(super) fn ensure_files(&self) -> Result<()> {
-        ensure_writable([&self.json, &self.svg])
     }
 
     /// How many rounds were asked for.

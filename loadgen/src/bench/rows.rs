@@ -23,6 +23,7 @@ use super::pair::{Pair, Programs, Running};
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
 use super::server::Server;
+use super::tables::{Bench, Files};
 use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
 use crate::made::made;
 use crate::progress::{progress_bar, turns_bar};
@@ -119,44 +120,43 @@ const PAGES: [(&str, &str); 4] = [
     ("page in the middle", "&after="),
 ];
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, &arguments.options)
-}
+impl Bench for Arguments {
+    type Line = Row;
 
-/// What the table is called.
-pub(super) fn title(arguments: &Arguments) -> String {
-    arguments
-        .options
-        .title("a backlog and pages beside settled rows (flat: a ratio of 0.80 to 1.20)")
-}
-
-/// Measures on parts that are started for it, or named.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
-    let Arguments { options, order_service, .. } = arguments;
-    let named = options.named_server()?;
-    let programs = Programs::find(options, order_service.as_deref())?;
-    let server = named.map_or_else(Server::start_logical, Ok)?;
-    let mut cases = Vec::new();
-    for rows in arguments.rows() {
-        // Each with topics that nobody has written to.
-        let broker = Broker::start(options.broker)?;
-        let first = *options.relays().first().context("there is no --relay")?;
-        let told = vec![retention_each_second()];
-        let pair = Pair::start_told(&programs, &server, &broker, options, first, told)?;
-        let mut bench = RowsBench {
-            backlogs: Backlogs::of(pair, options),
-            rows,
-            events: arguments.events(),
-            middle: EventId::NIL,
-        };
-        bench.fill()?;
-        for relay in options.relays() {
-            cases.extend(bench.measure(relay, options.rounds())?);
-        }
+    fn files(&self) -> &Files {
+        &self.options.files
     }
-    Ok(runs::compared(&cases))
+
+    fn title(&self) -> String {
+        self.options
+            .title("a backlog and pages beside settled rows (flat: a ratio of 0.80 to 1.20)")
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        let Arguments { options, order_service, .. } = self;
+        let named = options.named_server()?;
+        let programs = Programs::find(options, order_service.as_deref())?;
+        let server = named.map_or_else(Server::start_logical, Ok)?;
+        let mut cases = Vec::new();
+        for rows in self.rows() {
+            // Each with topics that nobody has written to.
+            let broker = Broker::start(options.broker)?;
+            let first = *options.relays().first().context("there is no --relay")?;
+            let told = vec![retention_each_second()];
+            let pair = Pair::start_told(&programs, &server, &broker, options, first, told)?;
+            let mut bench = RowsBench {
+                backlogs: Backlogs::of(pair, options),
+                rows,
+                events: self.events(),
+                middle: EventId::NIL,
+            };
+            bench.fill()?;
+            for relay in options.relays() {
+                cases.extend(bench.measure(relay, options.rounds())?);
+            }
+        }
+        Ok(runs::compared(&cases))
+    }
 }
 
 /// What is measured, and what on.

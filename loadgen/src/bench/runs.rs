@@ -1,16 +1,13 @@
-//! What came of several rounds, each case beside the others: medians, spread, shares and ratios, as a table and as JSON.
+//! What came of several rounds, each case beside the others: medians, spread, shares and ratios.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::figures::{Used, median};
-use super::options::Options;
 use super::relays::Relay;
-use super::svg::{self, Bar, Chart};
+use super::svg::{Bar, Chart};
+use super::tables::{Cells, Line, number, range};
 
 /// One round of a case; what was not measured is none.
 #[derive(Debug, Clone, Default)]
@@ -153,8 +150,11 @@ pub(super) struct Row {
     processes: BTreeMap<&'static str, Used>,
 }
 
-/// The programs that a table has columns for, and how those begin.
-const PROGRAMS: [(&str, &str); 2] = [("product-service", "product"), ("order-service", "order")];
+/// The programs that a table has columns for: what each used of the processors, and of memory.
+const PROGRAMS: [(&str, [&str; 2]); 2] = [
+    ("product-service", ["product CPU s", "product peak MB"]),
+    ("order-service", ["order CPU s", "order peak MB"]),
+];
 
 impl Row {
     /// What tells it from the other rows of its benchmark.
@@ -178,13 +178,10 @@ impl Row {
     fn is_like(&self, other: &Self) -> bool {
         (self.name, self.relay, self.until) == (other.name, other.relay, other.until)
     }
+}
 
-    /// The headings, and what stands below them in this row; nothing where nothing is known.
-    fn cells(&self) -> Vec<(String, Option<String>)> {
-        let number = |value: Option<f64>, digits: usize| value.map(|v| format!("{v:.digits$}"));
-        let range = |low: Option<f64>, high: Option<f64>, digits: usize| {
-            low.zip(high).map(|(low, high)| format!("{low:.digits$}–{high:.digits$}"))
-        };
+impl Line for Row {
+    fn cells(&self) -> Cells {
         let spread = range(self.min_per_s, self.max_per_s, 0);
         let mut cells = vec![
             ("relay", Some(self.relay.to_string())),
@@ -201,16 +198,27 @@ impl Row {
             ("p99 ms", number(self.p99_ms, 2)),
             ("ratio", number(self.ratio, 2)),
             ("spread", spread.or_else(|| range(self.p50_min_ms, self.p50_max_ms, 2))),
-        ]
-        .into_iter()
-        .map(|(heading, cell)| (heading.to_owned(), cell))
-        .collect::<Vec<_>>();
-        for (program, short) in PROGRAMS {
+        ];
+        for (program, [cpu, peak]) in PROGRAMS {
             let used = self.processes.get(program);
-            cells.push((format!("{short} CPU s"), number(used.map(|used| used.cpu_s), 1)));
-            cells.push((format!("{short} peak MB"), number(used.map(|used| used.rss_mb), 0)));
+            cells.push((cpu, number(used.map(|used| used.cpu_s), 1)));
+            cells.push((peak, number(used.map(|used| used.rss_mb), 0)));
         }
         cells
+    }
+
+    /// The rates beside the limits; or, where only times are known, the p50 beside the p99.
+    fn chart(title: &str, rows: &[Self]) -> Chart {
+        let of_rates = rows.iter().any(|row| row.rate_per_s.is_some());
+        let (bar, mark) = if of_rates { ("service/s", "producer/s") } else { ("p50 ms", "p99 ms") };
+        let bars = rows.iter().filter_map(|row| {
+            let (value, mark) = match of_rates {
+                true => (row.rate_per_s, row.limit_per_s),
+                false => (row.p50_ms, row.p99_ms),
+            };
+            Some(Bar { label: row.label(), value: value?, mark })
+        });
+        Chart { title: title.to_owned(), bar, mark, bars: bars.collect() }
     }
 }
 
@@ -224,30 +232,6 @@ pub(super) fn compared(cases: &[Case]) -> Vec<Row> {
     rows.iter().map(|row| Row { ratio: ratio(row), ..row.clone() }).collect()
 }
 
-/// A table for people; it has no column in which nothing is known.
-pub(super) fn table(title: &str, rows: &[Row]) -> String {
-    let lines: Vec<Vec<(String, Option<String>)>> = rows.iter().map(Row::cells).collect();
-    let columns = lines.first().map_or(0, Vec::len);
-    let mut text = vec![String::new(); lines.len() + 1];
-    for column in 0..columns {
-        let cells: Vec<&(String, Option<String>)> =
-            lines.iter().filter_map(|line| line.get(column)).collect();
-        let Some((heading, _)) = cells.first() else { continue };
-        if cells.iter().all(|(_, cell)| cell.is_none()) {
-            continue;
-        }
-        let below = cells.iter().map(|(_, cell)| cell.as_deref().unwrap_or("-"));
-        let column: Vec<&str> = std::iter::once(heading.as_str()).chain(below).collect();
-        let width = column.iter().map(|cell| cell.chars().count()).max().unwrap_or_default();
-        for (line, cell) in text.iter_mut().zip(column) {
-            let gap = if line.is_empty() { "" } else { "  " };
-            line.push_str(gap);
-            line.push_str(&format!("{cell:>width$}"));
-        }
-    }
-    format!("{title}\n\n{}\n", text.join("\n"))
-}
-
 /// All of `cases`, in every other round from behind: none of them always comes after the same one.
 pub(super) fn in_turn<T>(cases: &mut [T], round: usize) -> Vec<&mut T> {
     let mut cases: Vec<&mut T> = cases.iter_mut().collect();
@@ -255,42 +239,6 @@ pub(super) fn in_turn<T>(cases: &mut [T], round: usize) -> Vec<&mut T> {
         cases.reverse();
     }
     cases
-}
-
-/// Fails where one of `files` could not be written after all is measured; what they hold stays until then.
-pub(super) fn ensure_writable(files: [&Option<PathBuf>; 2]) -> Result<()> {
-    files.into_iter().flatten().try_for_each(|file| {
-        let opened = OpenOptions::new().append(true).create(true).open(file);
-        opened.map(drop).with_context(|| format!("cannot write {}", file.display()))
-    })
-}
-
-/// Writes `rows` as JSON.
-pub(super) fn write(file: &Path, rows: &[impl Serialize]) -> Result<()> {
-    std::fs::write(file, serde_json::to_vec_pretty(rows)?)
-        .with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// Prints a table, and writes the same to the files that are asked for.
-pub(super) fn tell(title: &str, rows: &[Row], options: &Options) -> Result<()> {
-    println!("{}", table(title, rows));
-    let Options { json, svg, .. } = options;
-    json.as_deref().map_or(Ok(()), |file| write(file, rows))?;
-    svg.as_deref().map_or(Ok(()), |file| svg::write(file, &[chart(title, rows)]))
-}
-
-/// The rates beside the limits; or, where only times are known, the p50 beside the p99.
-pub(super) fn chart(title: &str, rows: &[Row]) -> Chart {
-    let of_rates = rows.iter().any(|row| row.rate_per_s.is_some());
-    let (bar, mark) = if of_rates { ("service/s", "producer/s") } else { ("p50 ms", "p99 ms") };
-    let bars = rows.iter().filter_map(|row| {
-        let (value, mark) = match of_rates {
-            true => (row.rate_per_s, row.limit_per_s),
-            false => (row.p50_ms, row.p99_ms),
-        };
-        Some(Bar { label: row.label(), value: value?, mark })
-    });
-    Chart { title: title.to_owned(), bar, mark, bars: bars.collect() }
 }
 
 #[cfg(test)]
@@ -343,12 +291,12 @@ mod tests {
         let rates = [case(vec![drained(100.0, 400.0, 5.0)]).row()];
         let label = "log, 500 events".to_owned();
         let bars = vec![Bar { label, value: 100.0, mark: Some(400.0) }];
-        assert_eq!(chart("Drained", &rates).bars, bars);
+        assert_eq!(Row::chart("Drained", &rates).bars, bars);
         let (p50_ms, p99_ms) = (Some(2.0), Some(9.0));
         let times = Round { p50_ms, p99_ms, ..Round::default() };
         let idle = Case { events: None, until: Some("visible"), ..case(vec![times]) };
         let label = "log, visible".to_owned();
-        let drawn = chart("Idle", &[idle.row()]);
+        let drawn = Row::chart("Idle", &[idle.row()]);
         assert_eq!(drawn.bars, [Bar { label, value: 2.0, mark: Some(9.0) }]);
         assert_eq!((drawn.bar, drawn.mark), ("p50 ms", "p99 ms"));
     }
@@ -370,15 +318,33 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_the_columns_of_which_something_is_known() {
-        let without_limit = Round { limit_per_s: None, ..drained(50.0, 1.0, 5.0) };
-        let rows = [case(vec![drained(100.0, 400.0, 5.0)]).row(), case(vec![without_limit]).row()];
-        let expected = "Drained
-
-relay  events  service/s  producer/s  share   spread  product CPU s  product peak MB
-  log     500        100         400   0.25  100–100            1.0                5
-  log     500         50           -      -    50–50            0.5                5
-";
-        assert_eq!(table("Drained", &rows), expected);
+    fn a_line_has_what_is_known_of_its_rounds_and_of_each_program() {
+        let known = |round: Round| -> Vec<(&str, String)> {
+            let cells = case(vec![round]).row().cells().into_iter();
+            cells.filter_map(|(heading, cell)| Some((heading, cell?))).collect()
+        };
+        let of = |cells: &[(&'static str, &str)]| -> Vec<(&str, String)> {
+            cells.iter().map(|(heading, cell)| (*heading, (*cell).to_owned())).collect()
+        };
+        let measured = of(&[
+            ("relay", "log"),
+            ("events", "500"),
+            ("service/s", "100"),
+            ("producer/s", "400"),
+            ("share", "0.25"),
+            ("spread", "100–100"),
+            ("product CPU s", "1.0"),
+            ("product peak MB", "5"),
+        ]);
+        assert_eq!(known(drained(100.0, 400.0, 5.0)), measured);
+        let (p50_ms, p99_ms) = (Some(2.0), Some(9.0));
+        let timed = of(&[
+            ("relay", "log"),
+            ("events", "500"),
+            ("p50 ms", "2.00"),
+            ("p99 ms", "9.00"),
+            ("spread", "2.00–2.00"),
+        ]);
+        assert_eq!(known(Round { p50_ms, p99_ms, ..Round::default() }), timed);
     }
 }

@@ -1,9 +1,6 @@
 //! Figures as bars: an SVG without scripts, styles or fonts of its own, in colours that stand out on white and on black.
 
 use std::fmt::Write as _;
-use std::path::Path;
-
-use anyhow::{Context, Result};
 
 /// Bars under one title.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,11 +41,6 @@ pub(super) fn draw(charts: &[Chart]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {top}\" width=\"{WIDTH}\" height=\"{top}\" \
          font-family=\"sans-serif\" font-size=\"12\" fill=\"currentColor\">\n{body}</svg>\n"
     )
-}
-
-/// Writes all charts to a file.
-pub(super) fn write(file: &Path, charts: &[Chart]) -> Result<()> {
-    std::fs::write(file, draw(charts)).with_context(|| format!("cannot write {}", file.display()))
 }
 
 impl Chart {

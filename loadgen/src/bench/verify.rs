@@ -21,6 +21,7 @@ use super::pair::{Pair, Programs, Running};
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
 use super::server::Server;
+use super::tables::{Bench, Files};
 use crate::progress::turns_bar;
 
 /// Measures what a verification that paces itself takes from the loop beside it.
@@ -75,31 +76,31 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long that may take.
 const BEGUN_IN: Duration = Duration::from_secs(60);
 
-/// Measures, prints the table and writes the file.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let rows = measure(arguments)?;
-    runs::tell(&title(arguments), &rows, &arguments.options)
-}
+impl Bench for Arguments {
+    type Line = Row;
 
-/// What the table is called.
-pub(super) fn title(arguments: &Arguments) -> String {
-    let Options { products, .. } = arguments.options;
-    arguments.options.title(&format!("a backlog beside the verification of {products} products"))
-}
+    fn files(&self) -> &Files {
+        &self.options.files
+    }
 
-/// Measures on parts that are started for it, or named.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
-    let Arguments { options, order_service, .. } = arguments;
-    let named = options.named_server()?;
-    let programs = Programs::find(options, order_service.as_deref())?;
-    let server = named.map_or_else(Server::start_logical, Ok)?;
-    let broker = Broker::start(options.broker)?;
-    let relays = options.relays();
-    let first = *relays.first().context("there is no --relay")?;
-    let pair = Pair::start(&programs, &server, &broker, options, first)?;
-    let mut bench =
-        VerifyBench { backlogs: Backlogs::of(pair, options), events: arguments.events() };
-    bench.measure(&relays, options.rounds())
+    fn title(&self) -> String {
+        let Options { products, .. } = self.options;
+        self.options.title(&format!("a backlog beside the verification of {products} products"))
+    }
+
+    fn measure(&self) -> Result<Vec<Row>> {
+        let Arguments { options, order_service, .. } = self;
+        let named = options.named_server()?;
+        let programs = Programs::find(options, order_service.as_deref())?;
+        let server = named.map_or_else(Server::start_logical, Ok)?;
+        let broker = Broker::start(options.broker)?;
+        let relays = options.relays();
+        let first = *relays.first().context("there is no --relay")?;
+        let pair = Pair::start(&programs, &server, &broker, options, first)?;
+        let mut bench =
+            VerifyBench { backlogs: Backlogs::of(pair, options), events: self.events() };
+        bench.measure(&relays, options.rounds())
+    }
 }
 
 /// What is measured, and what on.
