@@ -1,11 +1,9 @@
 //! All benchmarks, one after the other, into the same files.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::options::Options;
+use super::options::LoopOptions;
 use super::pair::Programs;
 use super::tables::Tables;
 use super::{drain, full_loop, http, idle, instances, rows, verify};
@@ -21,26 +19,23 @@ use super::{drain, full_loop, http, idle, instances, rows, verify};
   stockloop-loadgen bench all --quick --json all.json
   stockloop-loadgen bench all --broker kafka --relay table --json all.json")]
 pub(super) struct Arguments {
-    /// The program of order-service [default: order-service beside this program]
-    #[arg(long, value_name = "PATH")]
-    order_service: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    both: LoopOptions,
 }
 
 /// Measures all, prints the tables and writes the files.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { options, order_service } = arguments;
+    let LoopOptions { options, .. } = &arguments.both;
     // What would fail after minutes fails now.
     let mut tables = Tables::to(&options.files)?;
     options.named_server()?;
-    Programs::find(options, order_service.as_deref())?;
-    let (options, program) = (|| options.clone(), || order_service.clone());
-    tables.add(&http::Arguments::of(&options())).context("bench http")?;
-    tables.add(&drain::Arguments::of(options())).context("bench drain")?;
-    tables.add(&full_loop::Arguments::of(options(), program())).context("bench loop")?;
-    tables.add(&idle::Arguments::of(options(), program())).context("bench idle")?;
-    tables.add(&rows::Arguments::of(options(), program())).context("bench rows")?;
-    tables.add(&instances::Arguments::of(options(), program())).context("bench instances")?;
-    tables.add(&verify::Arguments::of(options(), program())).context("bench verify")
+    Programs::find(&arguments.both)?;
+    let both = || arguments.both.clone();
+    tables.add(&http::Arguments::of(options.clone())?).context("bench http")?;
+    tables.add(&drain::Arguments::of(options.clone())?).context("bench drain")?;
+    tables.add(&full_loop::Arguments::of(both())?).context("bench loop")?;
+    tables.add(&idle::Arguments::of(both())?).context("bench idle")?;
+    tables.add(&rows::Arguments::of(both())?).context("bench rows")?;
+    tables.add(&instances::Arguments::of(both())?).context("bench instances")?;
+    tables.add(&verify::Arguments::of(both())?).context("bench verify")
 }

@@ -26,9 +26,9 @@ pub(super) struct Backlogs<'a> {
 }
 
 impl<'a> Backlogs<'a> {
-    /// For the products of `pair`.
+    /// For the products that were put into `pair`.
     pub(super) fn of(pair: Pair<'a>, options: &Options) -> Self {
-        let changes = |seed| Changes::of(pair.products(), seed);
+        let changes = |seed| Changes::of(options.products, seed);
         let pile = Pile::new(changes(options.seed));
         let single = changes(options.seed.wrapping_add(1));
         Self { pair, pile, single }

@@ -16,7 +16,7 @@ use super::block_on;
 use super::broker::{Broker, PARTITIONS, Topics};
 use super::changes::Changes;
 use super::looks::{ensure_sent, first_sent, wait_until_counted};
-use super::options::Options;
+use super::options::{Options, parsed};
 use super::pile::Pile;
 use super::produced::Produced;
 use super::relays::Relay;
@@ -62,17 +62,12 @@ pub(super) struct Arguments {
 
 impl Arguments {
     /// The ordinary ones, with these options.
-    pub(super) fn of(options: Options) -> Self {
-        Self { events: Vec::new(), options }
+    pub(super) fn of(options: Options) -> Result<Self> {
+        Ok(Self { options, ..parsed(&[])? })
     }
 
     fn events(&self) -> Vec<usize> {
-        let events: Vec<usize> = self.events.iter().map(|events| *events as usize).collect();
-        match (events.is_empty(), self.options.quick) {
-            (false, _) => events,
-            (true, true) => vec![50_000],
-            (true, false) => vec![50_000, 200_000],
-        }
+        self.options.sizes(&self.events, &[50_000, 200_000], &[50_000])
     }
 }
 

@@ -1,7 +1,5 @@
 //! A backlog until every event of it went through the whole loop.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 use clap::Args;
 use common::ids::EventId;
@@ -9,13 +7,11 @@ use indicatif::ProgressBar;
 
 use super::backlogs::Backlogs;
 use super::block_on;
-use super::broker::Broker;
-use super::options::Options;
-use super::pair::{Pair, Programs, Running};
+use super::options::{LoopOptions, parsed};
+use super::pair::{Pair, Parts, Running};
 use super::produced::Produced;
 use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
-use super::server::Server;
 use super::tables::{Bench, Files};
 use crate::progress::turns_bar;
 
@@ -42,26 +38,18 @@ pub(super) struct Arguments {
     /// Events of the backlog; may be given several times [default: 50000, with --quick 20000]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: Vec<u32>,
-    /// The program of order-service [default: order-service beside this program]
-    #[arg(long, value_name = "PATH")]
-    order_service: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    both: LoopOptions,
 }
 
 impl Arguments {
     /// The ordinary ones, with these options.
-    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
-        Self { events: Vec::new(), order_service, options }
+    pub(super) fn of(both: LoopOptions) -> Result<Self> {
+        Ok(Self { both, ..parsed(&[])? })
     }
 
     fn events(&self) -> Vec<usize> {
-        let events: Vec<usize> = self.events.iter().map(|events| *events as usize).collect();
-        match (events.is_empty(), self.options.quick) {
-            (false, _) => events,
-            (true, true) => vec![20_000],
-            (true, false) => vec![50_000],
-        }
+        self.both.options.sizes(&self.events, &[50_000], &[20_000])
     }
 }
 
@@ -69,30 +57,23 @@ impl Bench for Arguments {
     type Line = Row;
 
     fn files(&self) -> &Files {
-        &self.options.files
+        &self.both.options.files
     }
 
     fn title(&self) -> String {
-        self.options.title("a backlog until it is PROCESSED")
+        self.both.options.title("a backlog until it is PROCESSED")
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
-        let Arguments { options, order_service, .. } = self;
-        let named = options.named_server()?;
-        let programs = Programs::find(options, order_service.as_deref())?;
-        let server = named.map_or_else(Server::start_logical, Ok)?;
-        let broker = Broker::start(options.broker)?;
-        let relays = options.relays();
-        let first = *relays.first().context("there is no --relay")?;
-        let pair = Pair::start(&programs, &server, &broker, options, first)?;
-        let mut bench = LoopBench { broker: &broker, backlogs: Backlogs::of(pair, options) };
-        bench.measure(&self.events(), &relays, options.rounds())
+        let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
+        let pair = Pair::start(&parts, options)?;
+        let mut bench = LoopBench { backlogs: Backlogs::of(pair, options) };
+        bench.measure(&self.events(), &options.relays(), options.rounds())
     }
 }
 
 /// What is measured, and what on.
 struct LoopBench<'a> {
-    broker: &'a Broker,
     backlogs: Backlogs<'a>,
 }
 
@@ -135,8 +116,8 @@ impl LoopBench<'_> {
     }
 
     fn produced(&mut self, after: EventId) -> Result<Produced> {
+        let settings = self.backlogs.pair.kafka();
         let Pair { topics, of_owner, .. } = &mut self.backlogs.pair;
-        let settings = self.broker.settings_for(topics);
         Produced::of(of_owner, after, &settings, &topics.limit)
     }
 }

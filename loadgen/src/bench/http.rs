@@ -17,7 +17,7 @@ use super::figures::{Case, Round, Row, Settled, Used};
 use super::limit::Limit;
 use super::looks::settle;
 use super::mounts::in_memory;
-use super::options::Options;
+use super::options::{Options, parsed};
 use super::runs::in_turn;
 use super::server::Server;
 use super::service::{Service, program};
@@ -77,8 +77,9 @@ pub(super) struct Arguments {
     /// Seconds of one measurement [default: 12, with --quick 2]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     seconds: Option<u16>,
+    // Short ones are many, too.
     /// Rounds, in each of which everything is measured once
-    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Seconds that service and limit work before they are measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
@@ -93,26 +94,20 @@ pub(super) struct Arguments {
     files: Files,
 }
 
-/// Rounds, unless others are asked for: short ones are many, too.
-const ROUNDS: u16 = 3;
-
 impl Arguments {
     /// The ordinary ones, with these options.
-    pub(super) fn of(options: &Options) -> Self {
-        Self {
-            database: options.database.clone(),
-            product_service: options.product_service.clone(),
-            url: None,
+    pub(super) fn of(options: Options) -> Result<Self> {
+        let ordinary: Self = parsed(&[])?;
+        Ok(Self {
+            rounds: options.asked_rounds().unwrap_or(ordinary.rounds),
+            database: options.database,
+            product_service: options.product_service,
             broker: options.broker,
-            clients: vec![1, 16, 64],
             products: options.products,
-            seconds: None,
-            rounds: options.asked_rounds().unwrap_or(ROUNDS),
-            warm_up: 3,
             quick: options.quick,
             seed: options.seed,
-            files: Files::default(),
-        }
+            ..ordinary
+        })
     }
 
     fn seconds(&self) -> u16 {

@@ -1,6 +1,5 @@
 //! Single changes while nothing else is going on: how long each takes to get through the loop.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,14 +19,12 @@ use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use super::arrivals::Arrivals;
-use super::broker::Broker;
 use super::changes::{Changes, sku};
 use super::client::Client;
-use super::options::Options;
-use super::pair::{Pair, Programs};
+use super::options::{LoopOptions, parsed};
+use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
-use super::server::Server;
 use super::tables::{Bench, Files};
 use crate::progress::turns_bar;
 use crate::report::quantile;
@@ -70,21 +67,18 @@ pub(super) struct Arguments {
         default_value = "20,60"
     )]
     pause_ms: Vec<u64>,
-    /// The program of order-service [default: order-service beside this program]
-    #[arg(long, value_name = "PATH")]
-    order_service: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    both: LoopOptions,
 }
 
 impl Arguments {
     /// The ordinary ones, with these options.
-    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
-        Self { changes: None, pause_ms: vec![20, 60], order_service, options }
+    pub(super) fn of(both: LoopOptions) -> Result<Self> {
+        Ok(Self { both, ..parsed(&[])? })
     }
 
-    fn changes(&self) -> u32 {
-        self.changes.unwrap_or(if self.options.quick { 150 } else { 400 })
+    fn changes(&self) -> usize {
+        self.both.options.size(self.changes, 400, 150)
     }
 
     /// The shortest and the longest pause.
@@ -114,29 +108,23 @@ impl Bench for Arguments {
     type Line = Row;
 
     fn files(&self) -> &Files {
-        &self.options.files
+        &self.both.options.files
     }
 
     fn title(&self) -> String {
-        self.options.title(&format!("{} single changes", self.changes()))
+        self.both.options.title(&format!("{} single changes", self.changes()))
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
-        let Arguments { options, order_service, .. } = self;
         let pauses = self.pauses()?;
-        let named = options.named_server()?;
-        let programs = Programs::find(options, order_service.as_deref())?;
-        let server = named.map_or_else(Server::start_logical, Ok)?;
-        let broker = Broker::start(options.broker)?;
-        let relays = options.relays();
-        let first = *relays.first().context("there is no --relay")?;
-        let pair = Pair::start(&programs, &server, &broker, options, first)?;
-        let arrivals = Arrivals::start(&broker.settings_for(&pair.topics))?;
+        let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
+        let pair = Pair::start(&parts, options)?;
+        let arrivals = Arrivals::start(&pair.kafka())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let changes = Changes::of(pair.products(), options.seed);
+        let changes = Changes::of(options.products, options.seed);
         let random = StdRng::seed_from_u64(options.seed);
         let mut bench = IdleBench { pair, arrivals, runtime, changes, random, pauses };
-        bench.measure(&relays, options.rounds(), self.changes())
+        bench.measure(&options.relays(), options.rounds(), self.changes())
     }
 }
 
@@ -158,14 +146,14 @@ struct Adjusted {
 
 impl IdleBench<'_> {
     /// All cases, round by round.
-    fn measure(&mut self, relays: &[Relay], rounds: usize, changes: u32) -> Result<Vec<Row>> {
+    fn measure(&mut self, relays: &[Relay], rounds: usize, changes: usize) -> Result<Vec<Row>> {
         let case = |(relay, until): (Relay, &'static str)| Case {
             until: Some(until),
             ..Case::new("idle", relay)
         };
         let of = |relay: &Relay| (*relay, UNTIL.map(|until| case((*relay, until))));
         let mut cases: Vec<(Relay, [Case; 4])> = relays.iter().map(of).collect();
-        let bar = turns_bar(rounds * cases.len() * changes as usize);
+        let bar = turns_bar(rounds * cases.len() * changes);
         for round in 0..rounds {
             let number = round + 1;
             for (relay, cases) in in_turn(&mut cases, round) {
@@ -181,8 +169,8 @@ impl IdleBench<'_> {
     }
 
     /// So many changes with one relay; a round for each of [`UNTIL`].
-    fn round(&mut self, relay: Relay, changes: u32, bar: &ProgressBar) -> Result<[Round; 4]> {
-        self.pair.run_with(relay)?;
+    fn round(&mut self, relay: Relay, changes: usize, bar: &ProgressBar) -> Result<[Round; 4]> {
+        self.pair.run(&Running::with(relay))?;
         self.pair.go_round(&mut self.changes)?;
         let target = self.pair.target()?;
         let mut client = self.runtime.block_on(Client::connect(&target))?;
@@ -269,20 +257,11 @@ fn is_settled(conn: &mut Conn, id: EventId) -> Result<bool> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        idle: Arguments,
-    }
 
     #[test]
     fn a_pause_has_a_shortest_and_a_longest() {
-        let pauses =
-            |more: &[&str]| Cli::try_parse_from(["test"].iter().chain(more)).unwrap().idle.pauses();
+        let pauses = |words: &[&str]| parsed::<Arguments>(words).unwrap().pauses();
         assert_eq!(pauses(&[]).unwrap(), (20, 60));
         assert_eq!(pauses(&["--pause-ms", "5,5"]).unwrap(), (5, 5));
         for wrong in ["5", "60,20", "1,2,3"] {

@@ -1,7 +1,6 @@
 //! One, two and four processes of product-service on one database: a backlog until it is SENT, and until it is PROCESSED.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -11,13 +10,11 @@ use engine::outbox::pause::{self, EVERYTHING};
 use indicatif::ProgressBar;
 
 use super::backlogs::{Backlogs, pause_everything};
-use super::broker::Broker;
 use super::drain::{make_backlog, next, settings_to_drain};
 use super::looks::{counted, ensure_sent, first_sent, wait_until_counted};
-use super::options::Options;
-use super::pair::{OWNER, Pair, Programs, Running, start_instances, used_by, wait_until_shared};
+use super::options::{LoopOptions, parsed};
+use super::pair::{OWNER, Pair, Parts, Running, start_instances, used_by, wait_until_shared};
 use super::runs::{self, Case, Round, Row};
-use super::server::Server;
 use super::tables::{Bench, Files};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
@@ -48,21 +45,18 @@ pub(super) struct Arguments {
     /// Events of each backlog [default: 50000, with --quick 20000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: Option<u32>,
-    /// The program of order-service [default: order-service beside this program]
-    #[arg(long, value_name = "PATH")]
-    order_service: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    both: LoopOptions,
 }
 
 impl Arguments {
     /// The ordinary ones, with these options.
-    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
-        Self { instances: vec![1, 2, 4], events: None, order_service, options }
+    pub(super) fn of(both: LoopOptions) -> Result<Self> {
+        Ok(Self { both, ..parsed(&[])? })
     }
 
     fn events(&self) -> usize {
-        self.events.unwrap_or(if self.options.quick { 20_000 } else { 50_000 }) as usize
+        self.both.options.size(self.events, 50_000, 20_000)
     }
 
     /// Every relay with every number of instances.
@@ -71,7 +65,7 @@ impl Arguments {
             let instances = self.instances.iter().map(|instances| usize::from(*instances));
             instances.map(move |instances| Running { instances, ..Running::with(relay) })
         };
-        self.options.relays().into_iter().flat_map(with).collect()
+        self.both.options.relays().into_iter().flat_map(with).collect()
     }
 }
 
@@ -79,25 +73,16 @@ impl Bench for Arguments {
     type Line = Row;
 
     fn files(&self) -> &Files {
-        &self.options.files
+        &self.both.options.files
     }
 
     fn title(&self) -> String {
-        self.options.title("a backlog with several instances of product-service")
+        self.both.options.title("a backlog with several instances of product-service")
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
-        let Arguments { options, order_service, .. } = self;
-        let named = options.named_server()?;
-        let programs = Programs::find(options, order_service.as_deref())?;
-        let server = named.map_or_else(Server::start_logical, Ok)?;
-        let broker = Broker::start(options.broker)?;
-        let bench = InstancesBench {
-            arguments: self,
-            programs: &programs,
-            server: &server,
-            broker: &broker,
-        };
+        let parts = Parts::start(&self.both)?;
+        let bench = InstancesBench { arguments: self, parts: &parts };
         let mut cases = bench.until_sent()?;
         cases.extend(bench.until_processed()?);
         Ok(runs::compared(&cases))
@@ -107,23 +92,21 @@ impl Bench for Arguments {
 /// What is measured, and what on.
 struct InstancesBench<'a> {
     arguments: &'a Arguments,
-    programs: &'a Programs,
-    server: &'a Server,
-    broker: &'a Broker,
+    parts: &'a Parts,
 }
 
 impl InstancesBench<'_> {
     fn until_sent(&self) -> Result<Vec<Case>> {
-        let backlog = make_backlog(self.server, &self.arguments.options, self.arguments.events())?;
+        let (options, events) = (&self.arguments.both.options, self.arguments.events());
+        let backlog = make_backlog(&self.parts.server, options, events)?;
         // The topics of the pair have the first number.
         let mut runs = 1;
         self.in_turns("SENT", |running| self.drain(&backlog, running, next(&mut runs)))
     }
 
     fn until_processed(&self) -> Result<Vec<Case>> {
-        let (options, events) = (&self.arguments.options, self.arguments.events());
-        let first = *options.relays().first().context("there is no --relay")?;
-        let pair = Pair::start(self.programs, self.server, self.broker, options, first)?;
+        let (options, events) = (&self.arguments.both.options, self.arguments.events());
+        let pair = Pair::start(self.parts, options)?;
         let mut backlogs = Backlogs::of(pair, options);
         self.in_turns("PROCESSED", |running| {
             backlogs.run(running)?;
@@ -138,7 +121,7 @@ impl InstancesBench<'_> {
         until: &'static str,
         mut measure: impl FnMut(&Running) -> Result<Round>,
     ) -> Result<Vec<Case>> {
-        let (ways, rounds) = (self.arguments.ways(), self.arguments.options.rounds());
+        let (ways, rounds) = (self.arguments.ways(), self.arguments.both.options.rounds());
         let case = |running: &Running| Case {
             instances: Some(running.instances),
             events: Some(self.arguments.events()),
@@ -164,15 +147,14 @@ impl InstancesBench<'_> {
 
     /// A copy of `backlog`, drained by instances that run when it begins.
     fn drain(&self, backlog: &Scratch<'_>, running: &Running, number: u32) -> Result<Round> {
-        let events = self.arguments.events();
-        let database = self.server.of_service.make_like(backlog)?;
-        let topics = self.broker.topics(number)?;
+        let (Parts { server, broker, programs }, events) = (self.parts, self.arguments.events());
+        let database = server.of_service.make_like(backlog)?;
+        let topics = broker.topics(number)?;
         // Each instance has its part of the room.
         let settings = settings_to_drain(&topics, events * running.instances, running.relay);
         let mut conn = database.connect()?;
         pause_everything(&mut conn)?;
-        let (program, url, brokers) =
-            (self.programs.owner(), database.url(), self.broker.brokers());
+        let (program, url, brokers) = (programs.owner(), database.url(), broker.brokers());
         let services = start_instances(program, &url, &brokers, &settings, running)?;
         wait_until_shared(&mut conn, running)?;
         checkpoint(&mut conn)?;
@@ -206,21 +188,13 @@ impl InstancesBench<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use clap::Parser;
-
     use super::super::relays::Relay;
     use super::*;
 
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        instances: Arguments,
-    }
-
     #[test]
     fn every_relay_is_measured_with_every_number_of_instances() {
-        let ways = |more: &[&str]| -> Vec<(Relay, usize)> {
-            let arguments = Cli::try_parse_from(["test"].iter().chain(more)).unwrap().instances;
+        let ways = |words: &[&str]| -> Vec<(Relay, usize)> {
+            let arguments: Arguments = parsed(words).unwrap();
             arguments.ways().iter().map(|way| (way.relay, way.instances)).collect()
         };
         assert_eq!(ways(&["--relay", "table"]), [1, 2, 4].map(|many| (Relay::Table, many)));

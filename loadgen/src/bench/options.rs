@@ -1,9 +1,10 @@
 //! What the benchmarks of the loop are all told.
 
+use std::iter;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Command};
 
 use super::broker::BrokerKind;
 use super::mounts::in_memory;
@@ -45,6 +46,23 @@ pub(super) struct Options {
     pub(super) files: Files,
 }
 
+// What the benchmarks of both services are told. No help of its own, either.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LoopOptions {
+    /// The program of order-service [default: order-service beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(super) order_service: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) options: Options,
+}
+
+/// What a benchmark is told by these words of a command line, and ordinarily where they say nothing.
+pub(super) fn parsed<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(Command::new("bench"));
+    let words = iter::once("bench").chain(words.iter().copied());
+    A::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
 impl Options {
     /// The relays to measure.
     pub(super) fn relays(&self) -> Vec<Relay> {
@@ -58,7 +76,22 @@ impl Options {
 
     /// How many rounds.
     pub(super) fn rounds(&self) -> usize {
-        usize::from(self.rounds.unwrap_or(if self.quick { 1 } else { 3 }))
+        self.size(self.rounds.map(u32::from), 3, 1)
+    }
+
+    /// A number that was `said`, else the usual one, or the `quick` one for a first look.
+    pub(super) fn size(&self, said: Option<u32>, usual: u32, quick: u32) -> usize {
+        said.unwrap_or(if self.quick { quick } else { usual }) as usize
+    }
+
+    /// The same of several.
+    pub(super) fn sizes(&self, said: &[u32], usual: &[u32], quick: &[u32]) -> Vec<usize> {
+        let sizes = match (said.is_empty(), self.quick) {
+            (false, _) => said,
+            (true, true) => quick,
+            (true, false) => usual,
+        };
+        sizes.iter().map(|size| *size as usize).collect()
     }
 
     /// The server that was named, if one was; refused, where it can't be measured on.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use common::config::KafkaSettings;
 use common::db::Conn;
 use engine::outbox::{self, SHARDS};
 
@@ -15,7 +16,7 @@ use super::changes::Changes;
 use super::client::{self, Client, Target};
 use super::figures::Used;
 use super::looks::settle;
-use super::options::Options;
+use super::options::{LoopOptions, Options};
 use super::relays::Relay;
 use super::server::Server;
 use super::service::{Service, program};
@@ -39,16 +40,36 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Where they were said to be, else beside this one.
-    pub(super) fn find(options: &Options, order_service: Option<&Path>) -> Result<Self> {
+    pub(super) fn find(both: &LoopOptions) -> Result<Self> {
+        let LoopOptions { options, order_service } = both;
         Ok(Self {
             owner: program(OWNER, options.product_service.as_deref())?,
-            copy: program(COPY, order_service)?,
+            copy: program(COPY, order_service.as_deref())?,
         })
     }
 
     /// That of product-service.
     pub(super) fn owner(&self) -> &Path {
         &self.owner
+    }
+}
+
+/// What both services run on.
+pub(super) struct Parts {
+    pub(super) broker: Broker,
+    pub(super) server: Server,
+    pub(super) programs: Programs,
+}
+
+impl Parts {
+    /// Those that were named, and new ones for the others: nothing is started before all that is named is there.
+    pub(super) fn start(both: &LoopOptions) -> Result<Self> {
+        let LoopOptions { options, .. } = both;
+        let named = options.named_server()?;
+        let programs = Programs::find(both)?;
+        let server = named.map_or_else(Server::start_logical, Ok)?;
+        let broker = Broker::start(options.broker)?;
+        Ok(Self { broker, server, programs })
     }
 }
 
@@ -95,33 +116,25 @@ pub(super) struct Pair<'a> {
     database: Scratch<'a>,
     _copies: Scratch<'a>,
     pub(super) topics: Topics,
-    programs: &'a Programs,
-    broker: &'a Broker,
-    products: u32,
+    parts: &'a Parts,
 }
 
 impl<'a> Pair<'a> {
-    /// Starts order-service, and product-service with `relay`; puts products in, and waits until each has gone through the
-    /// whole loop.
-    pub(super) fn start(
-        programs: &'a Programs,
-        server: &'a Server,
-        broker: &'a Broker,
-        options: &Options,
-        relay: Relay,
-    ) -> Result<Self> {
-        Self::start_told(programs, server, broker, options, relay, Vec::new())
+    /// Starts order-service, and product-service with the first relay; puts products in, and waits until each has gone
+    /// through the whole loop.
+    pub(super) fn start(parts: &'a Parts, options: &Options) -> Result<Self> {
+        Self::start_told(parts, options, Vec::new())
     }
 
     /// The same, with what order-service is told beside its topics.
     pub(super) fn start_told(
-        programs: &'a Programs,
-        server: &'a Server,
-        broker: &'a Broker,
+        parts: &'a Parts,
         options: &Options,
-        relay: Relay,
         told: Vec<(&'static str, String)>,
     ) -> Result<Self> {
+        let Parts { programs, server, broker } = parts;
+        let relay = *options.relays().first().context("there is no --relay")?;
+        let running = Running::with(relay);
         // The services make their tables themselves.
         let (database, copies) =
             (server.of_service.make_with(&[])?, server.of_copy.make_with(&[])?);
@@ -129,30 +142,22 @@ impl<'a> Pair<'a> {
         let settings: Vec<_> = topics.of_copy().into_iter().chain(told).collect();
         let copy = Service::start_with(&programs.copy, &copies.url(), &brokers, &settings)?;
         let (of_owner, of_copy) = (database.connect()?, copies.connect()?);
-        let products = options.products;
         let mut pair = Self {
             owners: Vec::new(),
-            running: Running::with(relay),
+            running: running.clone(),
             copy,
             of_owner,
             of_copy,
             database,
             _copies: copies,
             topics,
-            programs,
-            broker,
-            products,
+            parts,
         };
-        pair.run_with(relay)?;
-        let filled = block_on(client::fill(&pair.target()?, products));
+        pair.run(&running)?;
+        let filled = block_on(client::fill(&pair.target()?, options.products));
         pair.with_logs(filled)?;
         pair.settle()?;
         Ok(pair)
-    }
-
-    /// Sees to it that product-service runs with `relay`, and otherwise as it ordinarily does.
-    pub(super) fn run_with(&mut self, relay: Relay) -> Result<()> {
-        self.run(&Running::with(relay))
     }
 
     /// Sees to it that product-service runs like this, and that its instances have shared what there is to send.
@@ -166,8 +171,9 @@ impl<'a> Pair<'a> {
         let mut settings = self.topics.of_owner();
         settings.push(running.relay.setting());
         settings.extend(running.settings.iter().cloned());
-        let (url, brokers) = (self.database.url(), self.broker.brokers());
-        self.owners = start_instances(&self.programs.owner, &url, &brokers, &settings, running)?;
+        let Parts { programs, broker, .. } = self.parts;
+        let (url, brokers) = (self.database.url(), broker.brokers());
+        self.owners = start_instances(&programs.owner, &url, &brokers, &settings, running)?;
         self.running = running.clone();
         let shared = wait_until_shared(&mut self.of_owner, running);
         self.with_logs(shared)
@@ -226,9 +232,9 @@ impl<'a> Pair<'a> {
         })
     }
 
-    /// How many products there are.
-    pub(super) fn products(&self) -> u32 {
-        self.products
+    /// What somebody is told who reads the events, or sends to their topics.
+    pub(super) fn kafka(&self) -> KafkaSettings {
+        self.parts.broker.settings_for(&self.topics)
     }
 }
 

@@ -1,10 +1,9 @@
 //! Whether what has been settled long ago costs anything: the loop, and the operators' pages, beside few rows and many.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use common::clock::Timestamp;
 use common::db::Conn;
@@ -16,13 +15,11 @@ use diesel::prelude::*;
 
 use super::backlogs::Backlogs;
 use super::block_on;
-use super::broker::Broker;
 use super::client::Client;
-use super::options::Options;
-use super::pair::{Pair, Programs, Running};
+use super::options::{LoopOptions, parsed};
+use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
-use super::server::Server;
 use super::tables::{Bench, Files};
 use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
 use crate::made::made;
@@ -58,33 +55,27 @@ pub(super) struct Arguments {
     /// Events of each backlog [default: 20000, with --quick 10000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: Option<u32>,
-    /// The program of order-service [default: order-service beside this program]
-    #[arg(long, value_name = "PATH")]
-    order_service: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    both: LoopOptions,
 }
 
 impl Arguments {
     /// The ordinary ones, with these options.
-    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
-        Self { rows: Vec::new(), events: None, order_service, options }
+    pub(super) fn of(both: LoopOptions) -> Result<Self> {
+        Ok(Self { both, ..parsed(&[])? })
     }
 
     fn rows(&self) -> Vec<usize> {
-        let mut rows: Vec<usize> = self.rows.iter().map(|rows| *rows as usize).collect();
+        let (usual, quick) = ([10_000, 1_000_000], [10_000, 100_000]);
+        let mut rows = self.both.options.sizes(&self.rows, &usual, &quick);
         // The first one is what the others are compared with.
         rows.sort_unstable();
         rows.dedup();
-        match (rows.is_empty(), self.options.quick) {
-            (false, _) => rows,
-            (true, true) => vec![10_000, 100_000],
-            (true, false) => vec![10_000, 1_000_000],
-        }
+        rows
     }
 
     fn events(&self) -> usize {
-        self.events.unwrap_or(if self.options.quick { 10_000 } else { 20_000 }) as usize
+        self.both.options.size(self.events, 20_000, 10_000)
     }
 }
 
@@ -124,26 +115,21 @@ impl Bench for Arguments {
     type Line = Row;
 
     fn files(&self) -> &Files {
-        &self.options.files
+        &self.both.options.files
     }
 
     fn title(&self) -> String {
-        self.options
+        self.both
+            .options
             .title("a backlog and pages beside settled rows (flat: a ratio of 0.80 to 1.20)")
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
-        let Arguments { options, order_service, .. } = self;
-        let named = options.named_server()?;
-        let programs = Programs::find(options, order_service.as_deref())?;
-        let server = named.map_or_else(Server::start_logical, Ok)?;
-        let mut cases = Vec::new();
+        let (options, mut cases) = (&self.both.options, Vec::new());
         for rows in self.rows() {
-            // Each with topics that nobody has written to.
-            let broker = Broker::start(options.broker)?;
-            let first = *options.relays().first().context("there is no --relay")?;
-            let told = vec![retention_each_second()];
-            let pair = Pair::start_told(&programs, &server, &broker, options, first, told)?;
+            // Each on parts that nobody has worked with.
+            let parts = Parts::start(&self.both)?;
+            let pair = Pair::start_told(&parts, options, vec![retention_each_second()])?;
             let mut bench = RowsBench {
                 backlogs: Backlogs::of(pair, options),
                 rows,
@@ -340,22 +326,14 @@ fn ensure_removed([first, last]: [[i64; 2]; 2]) -> Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
 
     #[test]
     fn the_fewest_rows_come_first() {
-        let rows = |rows| Command::parse_from(["rows", "--rows", rows]).arguments.rows();
-        assert_eq!(rows("1000000,10000,50000,10000"), [10_000, 50_000, 1_000_000]);
-        let quick = Command::parse_from(["rows", "--quick"]).arguments.rows();
-        assert_eq!(quick, [10_000, 100_000]);
+        let rows = |words: &[&str]| parsed::<Arguments>(words).unwrap().rows();
+        let said = rows(&["--rows", "1000000,10000,50000,10000"]);
+        assert_eq!(said, [10_000, 50_000, 1_000_000]);
+        assert_eq!(rows(&["--quick"]), [10_000, 100_000]);
     }
 
     #[test]

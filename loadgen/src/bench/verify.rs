@@ -1,6 +1,5 @@
 //! What a paced verification takes from the loop.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,12 +14,10 @@ use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::backlogs::Backlogs;
-use super::broker::Broker;
-use super::options::Options;
-use super::pair::{Pair, Programs, Running};
+use super::options::{LoopOptions, Options, parsed};
+use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
-use super::server::Server;
 use super::tables::{Bench, Files};
 use crate::progress::turns_bar;
 
@@ -46,21 +43,18 @@ pub(super) struct Arguments {
     /// Events of each backlog [default: 50000, with --quick 20000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: Option<u32>,
-    /// The program of order-service [default: order-service beside this program]
-    #[arg(long, value_name = "PATH")]
-    order_service: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    both: LoopOptions,
 }
 
 impl Arguments {
     /// The ordinary ones, with these options.
-    pub(super) fn of(options: Options, order_service: Option<PathBuf>) -> Self {
-        Self { events: None, order_service, options }
+    pub(super) fn of(both: LoopOptions) -> Result<Self> {
+        Ok(Self { both, ..parsed(&[])? })
     }
 
     fn events(&self) -> usize {
-        self.events.unwrap_or(if self.options.quick { 20_000 } else { 50_000 }) as usize
+        self.both.options.size(self.events, 50_000, 20_000)
     }
 }
 
@@ -80,26 +74,22 @@ impl Bench for Arguments {
     type Line = Row;
 
     fn files(&self) -> &Files {
-        &self.options.files
+        &self.both.options.files
     }
 
     fn title(&self) -> String {
-        let Options { products, .. } = self.options;
-        self.options.title(&format!("a backlog beside the verification of {products} products"))
+        let Options { products, .. } = self.both.options;
+        self.both
+            .options
+            .title(&format!("a backlog beside the verification of {products} products"))
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
-        let Arguments { options, order_service, .. } = self;
-        let named = options.named_server()?;
-        let programs = Programs::find(options, order_service.as_deref())?;
-        let server = named.map_or_else(Server::start_logical, Ok)?;
-        let broker = Broker::start(options.broker)?;
-        let relays = options.relays();
-        let first = *relays.first().context("there is no --relay")?;
-        let pair = Pair::start(&programs, &server, &broker, options, first)?;
+        let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
+        let pair = Pair::start(&parts, options)?;
         let mut bench =
             VerifyBench { backlogs: Backlogs::of(pair, options), events: self.events() };
-        bench.measure(&relays, options.rounds())
+        bench.measure(&options.relays(), options.rounds())
     }
 }
 
