@@ -15,7 +15,7 @@ use engine::kafka::{
 };
 use tokio::sync::oneshot;
 
-use super::broker::CONSUMER;
+use super::service::COPY;
 
 /// As a service has them.
 const BATCH: BatchLimits = BatchLimits::new(1_000, Duration::from_millis(2)).hurried();
@@ -64,8 +64,8 @@ impl Answerer {
         let broker = BrokerState::default();
         let events = &settings.inbound_topic;
         Ok(Self {
-            consumer: Consumer::subscribe(settings, CONSUMER, events, broker.clone())?,
-            producer: Producer::new(settings, CONSUMER, broker)?,
+            consumer: Consumer::subscribe(settings, COPY, events, broker.clone())?,
+            producer: Producer::new(settings, COPY, broker)?,
             topic: settings.inbound_ack_topic.clone(),
             env: Env::system(),
         })
@@ -92,7 +92,7 @@ impl Answerer {
         }
         let message = |(partition, acks)| {
             let (id, now, batch) = (self.env.event_id(), self.env.now(), AckBatch { acks });
-            batch.to_message(id, now, CONSUMER, &self.topic, partition).ok()
+            batch.to_message(id, now, COPY, &self.topic, partition).ok()
         };
         acks.into_iter().filter_map(message).collect()
     }
@@ -108,7 +108,7 @@ impl Answerer {
             retryable: false,
             version: None,
             result: None,
-            consumer: CONSUMER.to_owned(),
+            consumer: COPY.to_owned(),
             processed_at: self.env.now(),
             traceparent: None,
             partition: None,

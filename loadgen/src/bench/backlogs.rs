@@ -15,7 +15,6 @@ use super::pair::{Pair, Running};
 use super::pile::Pile;
 use super::runs::Round;
 use crate::backlog::checkpoint;
-use crate::report::quantile;
 
 /// Both services, and what makes backlogs for them.
 pub(super) struct Backlogs<'a> {
@@ -78,25 +77,18 @@ impl<'a> Backlogs<'a> {
         let first = passages.iter().filter_map(|passage| passage.sent()).min();
         let took = ended.since(first.context("no event was sent")?).as_secs_f64();
         let took_ms: Vec<f64> = passages.into_iter().filter_map(Passage::took_ms).collect();
-        let round = Round {
-            rate_per_s: Some(events as f64 / took),
-            p50_ms: Some(quantile(took_ms.clone(), 0.5)),
-            p99_ms: Some(quantile(took_ms, 0.99)),
-            used,
-            ..Round::default()
-        };
+        let rate_per_s = Some(events as f64 / took);
+        let round = Round { rate_per_s, used, ..Round::of_times(took_ms) };
         Ok((round, [at_first, at_last]))
     }
 
     /// Ends the pause and waits until all is PROCESSED.
     fn process(&mut self, events: usize) -> Result<()> {
-        let bar = ProgressBar::hidden();
-        bar.set_length(events as u64);
         let conn = &mut self.pair.of_owner;
         let before = counted(conn, counters::PROCESSED)?;
         // The relay finds that within a second, by its sweep.
         pause::end(conn, EVERYTHING)?;
-        wait_until_counted(conn, counters::PROCESSED, before, &bar)
+        wait_until_counted(conn, counters::PROCESSED, before, events)
     }
 }
 

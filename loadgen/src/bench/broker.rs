@@ -1,5 +1,6 @@
 //! The broker that a service is started on.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 
 use super::block_on;
+use super::service::OWNER;
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,10 +32,6 @@ const ORDERS: &str = "stockloop.orders.v1";
 const ORDER_ACKS: &str = "stockloop.orders.acks.v1";
 /// Messages that nobody reads.
 const LIMIT: &str = "stockloop.limit.v1";
-/// Who sends the events.
-pub(super) const OWNER: &str = "product-service";
-/// Whose answers it waits for.
-pub(super) const CONSUMER: &str = "order-service";
 /// Of each topic, as a service makes it.
 pub(super) const PARTITIONS: i32 = 4;
 
@@ -82,7 +80,13 @@ impl Topics {
 }
 
 /// A broker with the topics of a product-service that keeps its ordinary settings.
-pub(super) enum Broker {
+pub(super) struct Broker {
+    started: Started,
+    /// How many times it was asked for new topics.
+    made: Cell<u32>,
+}
+
+enum Started {
     Embedded(EmbeddedBroker),
     Kafka(Box<KafkaBroker>),
 }
@@ -90,37 +94,39 @@ pub(super) enum Broker {
 impl Broker {
     /// Starts one, which ends with this value.
     pub(super) fn start(kind: BrokerKind) -> Result<Self> {
-        let broker = match kind {
-            BrokerKind::Embedded => Self::Embedded(EmbeddedBroker::start()?),
-            BrokerKind::Kafka => Self::Kafka(Box::new(KafkaBroker::start_private()?)),
+        let started = match kind {
+            BrokerKind::Embedded => Started::Embedded(EmbeddedBroker::start()?),
+            BrokerKind::Kafka => Started::Kafka(Box::new(KafkaBroker::start_private()?)),
         };
+        let broker = Self { started, made: Cell::new(0) };
         broker.create(&[EVENTS, ACKS, ORDERS, ORDER_ACKS])?;
         Ok(broker)
     }
 
-    /// New topics, with no message and no reader yet; `number` tells them from others.
-    pub(super) fn topics(&self, number: u32) -> Result<Topics> {
-        let topics = Topics::numbered(number);
+    /// New topics, with no message and no reader yet.
+    pub(super) fn new_topics(&self) -> Result<Topics> {
+        self.made.set(self.made.get() + 1);
+        let topics = Topics::numbered(self.made.get());
         let Topics { events, acks, orders, order_acks, limit } = &topics;
         self.create(&[events, acks, orders, order_acks, limit])?;
         Ok(topics)
     }
 
     fn create(&self, topics: &[&str]) -> Result<()> {
-        match self {
-            Self::Embedded(broker) => {
+        match &self.started {
+            Started::Embedded(broker) => {
                 topics.iter().try_for_each(|topic| broker.create_topic(topic, PARTITIONS))?;
                 Ok(())
             }
-            Self::Kafka(broker) => block_on(broker.create_topics(topics, PARTITIONS)),
+            Started::Kafka(broker) => block_on(broker.create_topics(topics, PARTITIONS)),
         }
     }
 
     /// Where it listens.
     pub(super) fn brokers(&self) -> String {
-        match self {
-            Self::Embedded(broker) => broker.brokers(),
-            Self::Kafka(broker) => broker.brokers(),
+        match &self.started {
+            Started::Embedded(broker) => broker.brokers(),
+            Started::Kafka(broker) => broker.brokers(),
         }
     }
 

@@ -10,19 +10,18 @@ use common::env::Env;
 use common::ids::EventId;
 use engine::counters;
 use engine::outbox::{RelayStatements, renew};
-use indicatif::ProgressBar;
 
 use super::block_on;
 use super::broker::{Broker, PARTITIONS, Topics};
 use super::changes::Changes;
-use super::looks::{ensure_sent, first_sent, wait_until_counted};
+use super::looks::{sent_per_s, wait_until_counted};
 use super::options::{Options, parsed};
 use super::pile::Pile;
 use super::produced::Produced;
 use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
 use super::server::Server;
-use super::service::{Service, program};
+use super::service::{OWNER, Service, program};
 use super::tables::{Bench, Files};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
@@ -94,14 +93,14 @@ impl Bench for Arguments {
     fn measure(&self) -> Result<Vec<Row>> {
         let options = &self.options;
         let named = options.named_server()?;
-        let program = program("product-service", options.product_service.as_deref())?;
+        let program = program(OWNER, options.product_service.as_deref())?;
         let server = named.map_or_else(Server::start_logical, Ok)?;
         let broker = Broker::start(options.broker)?;
         let bench = DrainBench { options, program, server: &server, broker: &broker };
-        let (mut cases, mut runs) = (Vec::new(), 0);
+        let mut cases = Vec::new();
         for (number, events) in self.events().into_iter().enumerate() {
             let warm_ups = usize::from(number == 0);
-            cases.extend(bench.drain_all(events, warm_ups, &mut runs)?);
+            cases.extend(bench.drain_all(events, warm_ups)?);
         }
         Ok(cases.iter().map(Case::row).collect())
     }
@@ -116,10 +115,10 @@ struct DrainBench<'a> {
 }
 
 impl DrainBench<'_> {
-    /// All relays on a backlog of so many events, round by round; `runs` counts those before.
-    fn drain_all(&self, events: usize, warm_ups: usize, runs: &mut u32) -> Result<Vec<Case>> {
+    /// All relays on a backlog of so many events, round by round.
+    fn drain_all(&self, events: usize, warm_ups: usize) -> Result<Vec<Case>> {
         let backlog = make_backlog(self.server, self.options, events)?;
-        let produced = self.produced(&backlog, runs)?;
+        let produced = self.produced(&backlog)?;
         let (relays, rounds) = (self.options.relays(), self.options.rounds());
         let case = |relay: &Relay| Case { events: Some(events), ..Case::new("drain", *relay) };
         let mut cases: Vec<Case> = relays.iter().map(case).collect();
@@ -128,7 +127,7 @@ impl DrainBench<'_> {
             let mut done = Vec::new();
             for case in in_turn(&mut cases, round) {
                 bar.set_message(format!("draining {events} events, relay {}", case.relay));
-                let drained = self.drain(&backlog, events, case.relay, next(runs))?;
+                let drained = self.drain(&backlog, events, case.relay)?;
                 done.push((case, drained));
                 bar.inc(1);
             }
@@ -147,8 +146,8 @@ impl DrainBench<'_> {
         Ok(cases)
     }
 
-    fn produced(&self, backlog: &Scratch<'_>, runs: &mut u32) -> Result<Produced> {
-        let topics = self.broker.topics(next(runs))?;
+    fn produced(&self, backlog: &Scratch<'_>) -> Result<Produced> {
+        let topics = self.broker.new_topics()?;
         let settings = self.broker.settings_for(&topics);
         Produced::of(&mut backlog.connect()?, EventId::NIL, &settings, &topics.limit)
     }
@@ -175,42 +174,25 @@ impl DrainBench<'_> {
     }
 
     /// One measurement, on a copy of `backlog`.
-    fn drain(
-        &self,
-        backlog: &Scratch<'_>,
-        events: usize,
-        relay: Relay,
-        number: u32,
-    ) -> Result<Round> {
+    fn drain(&self, backlog: &Scratch<'_>, events: usize, relay: Relay) -> Result<Round> {
         let database = self.server.of_service.make_like(backlog)?;
-        let topics = self.broker.topics(number)?;
+        let topics = self.broker.new_topics()?;
         let settings = settings_to_drain(&topics, events, relay);
         let mut conn = database.connect()?;
         checkpoint(&mut conn)?;
         let brokers = self.broker.brokers();
         let mut service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
-        let bar = ProgressBar::hidden();
-        bar.set_length(events as u64);
-        let drained = wait_until_counted(&mut conn, counters::SENT, 0, &bar);
+        let drained = wait_until_counted(&mut conn, counters::SENT, 0, events);
         let ended = Env::system().now();
         drained.with_context(|| service.log_tail())?;
         let used = service.used()?;
-        ensure_sent(&mut conn, events)?;
+        let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
         if relay == Relay::Log {
             // It may be after the backlog was sent; without it, the other relay was measured.
             service.wait_until_it_follows_the_log()?;
         }
-        let took = ended.since(first_sent(&mut conn)?).as_secs_f64();
-        ensure!(
-            took > 0.0,
-            "no time passed between the first event and the last: give more --events"
-        );
         service.end()?;
-        Ok(Round {
-            rate_per_s: Some(events as f64 / took),
-            used: BTreeMap::from([("product-service", used)]),
-            ..Round::default()
-        })
+        Ok(Round { rate_per_s, used: BTreeMap::from([(OWNER, used)]), ..Round::default() })
     }
 }
 
@@ -250,10 +232,4 @@ pub(super) fn settings_to_drain(
         ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "1h".to_owned()),
     ]);
     settings
-}
-
-/// A number that no run before had.
-pub(super) fn next(runs: &mut u32) -> u32 {
-    *runs += 1;
-    *runs
 }

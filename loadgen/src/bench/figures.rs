@@ -77,6 +77,13 @@ pub(super) struct Used {
     pub(super) rss_mb: f64,
 }
 
+impl Used {
+    /// What was used since what was used `before`; of memory, the most since the start.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self { cpu_s: self.cpu_s - before.cpu_s, ..self }
+    }
+}
+
 /// What is measured in each round.
 #[derive(Debug)]
 pub(super) struct Case {

@@ -16,11 +16,10 @@ use super::client::{self, Target};
 use super::figures::{Case, Round, Row, Settled, Used};
 use super::limit::Limit;
 use super::looks::settle;
-use super::mounts::in_memory;
-use super::options::{Options, parsed};
+use super::options::{Options, parsed, reservations};
 use super::runs::in_turn;
 use super::server::Server;
-use super::service::{Service, program};
+use super::service::{OWNER, Service, program};
 use super::tables::{Bench, Files};
 use crate::backlog::checkpoint;
 use crate::progress::turns_bar;
@@ -119,15 +118,6 @@ impl Arguments {
         Load { clients, products, time: Duration::from_secs(seconds.into()), seed }
     }
 
-    /// Says so where the data of a server that is started lies in memory.
-    fn memory(&self) -> String {
-        let is_started = self.url.is_none() && self.database.is_none();
-        let found = is_started.then(|| in_memory(&std::env::temp_dir())).flatten();
-        found.map_or_else(String::new, |kind| {
-            format!(", its data in memory (TMPDIR is {kind}): no disk is measured")
-        })
-    }
-
     /// The largest number of clients.
     fn most_clients(&self) -> u16 {
         self.clients.iter().copied().max().unwrap_or(1)
@@ -143,10 +133,9 @@ impl Bench for Arguments {
 
     fn title(&self) -> String {
         let (seconds, Self { rounds, products, .. }) = (self.seconds(), self);
-        let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
-        let memory = self.memory();
+        let reservations = reservations(self.url.is_none() && self.database.is_none());
         format!(
-            "single adjustments of {products} products over HTTP, {rounds} round(s) of {seconds} s{build}{memory}"
+            "single adjustments of {products} products over HTTP, {rounds} round(s) of {seconds} s{reservations}"
         )
     }
 
@@ -162,7 +151,7 @@ impl Bench for Arguments {
 /// Measures a service that is started for it, on a server that is started or was named.
 fn measure_own(arguments: &Arguments) -> Result<Vec<Case>> {
     let named = arguments.database.as_deref().map(Server::named).transpose()?;
-    let program = program("product-service", arguments.product_service.as_deref())?;
+    let program = program(OWNER, arguments.product_service.as_deref())?;
     let server = named.map_or_else(Server::start, Ok)?;
     server.ensure_room_for(arguments.most_clients())?;
     // The service makes its tables itself.
@@ -238,7 +227,7 @@ impl HttpBench<'_> {
     fn round(&mut self, clients: u16, seconds: u16, bar: &ProgressBar) -> Result<Round> {
         let load = self.arguments.load(clients, seconds);
         self.rest()?;
-        let before = self.service.as_ref().map(|service| service.process().cpu_s()).transpose()?;
+        let before = self.service.as_ref().map(Service::used).transpose()?;
         let service = self.with_log(block_on(client::adjust(&self.target, &load)))?;
         let settled = self.rest()?;
         let used = self.with_log(self.used_since(before))?;
@@ -247,11 +236,10 @@ impl HttpBench<'_> {
         Ok(Round { service, settled, limit, used })
     }
 
-    /// What the service used since it had used so many seconds of CPU.
-    fn used_since(&self, cpu_s: Option<f64>) -> Result<Option<Used>> {
-        let (Some(service), Some(before)) = (&self.service, cpu_s) else { return Ok(None) };
-        let process = service.process();
-        Ok(Some(Used { cpu_s: process.cpu_s()? - before, rss_mb: process.peak_mb()? }))
+    /// What the service used since it had used what was used `before`.
+    fn used_since(&self, before: Option<Used>) -> Result<Option<Used>> {
+        let (Some(service), Some(before)) = (&self.service, before) else { return Ok(None) };
+        Ok(Some(service.used()?.since(before)))
     }
 
     /// Waits until everything that was changed is settled, so that nothing of it is done in the next measurement, and

@@ -27,7 +27,6 @@ use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::{Bench, Files};
 use crate::progress::turns_bar;
-use crate::report::quantile;
 use crate::statement::Statement;
 
 /// Measures how long a single change takes through the loop while nothing else is going on.
@@ -188,12 +187,7 @@ impl IdleBench<'_> {
             bar.inc(1);
         }
         let used = self.pair.used_since(&before)?;
-        Ok(times.map(|times| Round {
-            p50_ms: Some(quantile(times.clone(), 0.5)),
-            p99_ms: Some(quantile(times, 0.99)),
-            used: used.clone(),
-            ..Round::default()
-        }))
+        Ok(times.map(|times| Round { used: used.clone(), ..Round::of_times(times) }))
     }
 
     /// One change, until it is acknowledged; how long each of [`UNTIL`] took, in ms.

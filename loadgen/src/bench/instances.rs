@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use common::env::Env;
 use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
-use indicatif::ProgressBar;
 
 use super::backlogs::{Backlogs, pause_everything};
-use super::drain::{make_backlog, next, settings_to_drain};
-use super::looks::{counted, ensure_sent, first_sent, wait_until_counted};
+use super::drain::{make_backlog, settings_to_drain};
+use super::looks::{counted, sent_per_s, wait_until_counted};
 use super::options::{LoopOptions, parsed};
-use super::pair::{OWNER, Pair, Parts, Running, start_instances, used_by, wait_until_shared};
+use super::pair::{Pair, Parts, Running, log_tails, start_instances, used_by, wait_until_shared};
 use super::runs::{self, Case, Round, Row};
+use super::service::{OWNER, Service};
 use super::tables::{Bench, Files};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
@@ -99,9 +99,7 @@ impl InstancesBench<'_> {
     fn until_sent(&self) -> Result<Vec<Case>> {
         let (options, events) = (&self.arguments.both.options, self.arguments.events());
         let backlog = make_backlog(&self.parts.server, options, events)?;
-        // The topics of the pair have the first number.
-        let mut runs = 1;
-        self.in_turns("SENT", |running| self.drain(&backlog, running, next(&mut runs)))
+        self.in_turns("SENT", |running| self.drain(&backlog, running))
     }
 
     fn until_processed(&self) -> Result<Vec<Case>> {
@@ -146,10 +144,10 @@ impl InstancesBench<'_> {
     }
 
     /// A copy of `backlog`, drained by instances that run when it begins.
-    fn drain(&self, backlog: &Scratch<'_>, running: &Running, number: u32) -> Result<Round> {
+    fn drain(&self, backlog: &Scratch<'_>, running: &Running) -> Result<Round> {
         let (Parts { server, broker, programs }, events) = (self.parts, self.arguments.events());
         let database = server.of_service.make_like(backlog)?;
-        let topics = broker.topics(number)?;
+        let topics = broker.new_topics()?;
         // Each instance has its part of the room.
         let settings = settings_to_drain(&topics, events * running.instances, running.relay);
         let mut conn = database.connect()?;
@@ -160,28 +158,14 @@ impl InstancesBench<'_> {
         checkpoint(&mut conn)?;
         let before = used_by(&services)?;
         let sent = counted(&mut conn, counters::SENT)?;
-        let bar = ProgressBar::hidden();
-        bar.set_length(events as u64);
         pause::end(&mut conn, EVERYTHING)?;
-        let drained = wait_until_counted(&mut conn, counters::SENT, sent, &bar);
+        let drained = wait_until_counted(&mut conn, counters::SENT, sent, events);
         let ended = Env::system().now();
-        drained.with_context(|| {
-            services.iter().map(|service| service.log_tail()).collect::<Vec<_>>().join("\n")
-        })?;
-        let mut used = used_by(&services)?;
-        used.cpu_s -= before.cpu_s;
-        ensure_sent(&mut conn, events)?;
-        let took = ended.since(first_sent(&mut conn)?).as_secs_f64();
-        ensure!(
-            took > 0.0,
-            "no time passed between the first event and the last: give more --events"
-        );
-        services.into_iter().try_for_each(|service| service.end())?;
-        Ok(Round {
-            rate_per_s: Some(events as f64 / took),
-            used: BTreeMap::from([(OWNER, used)]),
-            ..Round::default()
-        })
+        drained.with_context(|| log_tails(&services))?;
+        let used = used_by(&services)?.since(before);
+        let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
+        services.into_iter().try_for_each(Service::end)?;
+        Ok(Round { rate_per_s, used: BTreeMap::from([(OWNER, used)]), ..Round::default() })
     }
 }
 

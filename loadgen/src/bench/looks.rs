@@ -14,7 +14,6 @@ use common::on;
 use common::schema::{counter, outbox_failed, outbox_pending, outbox_sent, outbox_settled};
 use diesel::dsl::{exists, min};
 use diesel::prelude::*;
-use indicatif::ProgressBar;
 
 use super::figures::Settled;
 
@@ -62,21 +61,20 @@ pub(super) fn counted(conn: &mut Conn, name: &str) -> QueryResult<i64> {
     Ok(slots.iter().sum())
 }
 
-/// Waits until the count `name` has grown by as much as `bar` is long, from `before` on.
+/// Waits until the count `name` has grown by so many `events`, from `before` on.
 pub(super) fn wait_until_counted(
     conn: &mut Conn,
     name: &str,
     before: i64,
-    bar: &ProgressBar,
+    events: usize,
 ) -> Result<()> {
-    let goal = i64::try_from(bar.length().unwrap_or_default())?;
+    let goal = i64::try_from(events)?;
     let (mut done, mut moved) = (0, Instant::now());
     while done < goal {
         thread::sleep(COUNT);
         let now = counted(conn, name)? - before;
         if now > done {
             (done, moved) = (now, Instant::now());
-            bar.set_position(done.unsigned_abs());
         }
         ensure!(
             moved.elapsed() < PATIENCE,
@@ -86,8 +84,16 @@ pub(super) fn wait_until_counted(
     Ok(())
 }
 
+/// Events a second, from when the first was handed to the producer until all were SENT, which `ended` then.
+pub(super) fn sent_per_s(conn: &mut Conn, events: usize, ended: Timestamp) -> Result<f64> {
+    ensure_sent(conn, events)?;
+    let took = ended.since(first_sent(conn)?).as_secs_f64();
+    ensure!(took > 0.0, "no time passed between the first event and the last: give more --events");
+    Ok(events as f64 / took)
+}
+
 /// Fails unless all of `events`, and nothing else, is SENT.
-pub(super) fn ensure_sent(conn: &mut Conn, events: usize) -> Result<()> {
+fn ensure_sent(conn: &mut Conn, events: usize) -> Result<()> {
     let sent: i64 = on!(conn, c => outbox_sent::table.count().get_result(c))?;
     let pending = diesel::select(exists(outbox_pending::table.select(outbox_pending::id)));
     let failed = diesel::select(exists(outbox_failed::table.select(outbox_failed::id)));
@@ -100,7 +106,7 @@ pub(super) fn ensure_sent(conn: &mut Conn, events: usize) -> Result<()> {
 }
 
 /// When the first event was handed to the producer that is SENT now.
-pub(super) fn first_sent(conn: &mut Conn) -> Result<Timestamp> {
+fn first_sent(conn: &mut Conn) -> Result<Timestamp> {
     let first = outbox_sent::table.select(min(outbox_sent::sent_us));
     let first: Option<Timestamp> = on!(conn, c => first.first(c))?;
     first.context("no event is SENT")

@@ -105,14 +105,18 @@ impl Options {
 
     /// The title of a table of `what`, with what takes from its worth.
     pub(super) fn title(&self, what: &str) -> String {
-        let rounds = self.rounds();
-        let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
-        let memory = match in_memory(&std::env::temp_dir()) {
-            Some(kind) if self.database.is_none() => {
-                format!(", its data in memory (TMPDIR is {kind}): no disk is measured")
-            }
-            _ => String::new(),
-        };
-        format!("{what}, {rounds} round(s){build}{memory}")
+        let (rounds, reservations) = (self.rounds(), reservations(self.database.is_none()));
+        format!("{what}, {rounds} round(s){reservations}")
     }
+}
+
+/// What takes from the worth of figures, for a title: how this was built, and where the data of a server lies that
+/// `is_started` for them.
+pub(super) fn reservations(is_started: bool) -> String {
+    let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
+    let found = is_started.then(|| in_memory(&std::env::temp_dir())).flatten();
+    let memory = found.map_or_else(String::new, |kind| {
+        format!(", its data in memory (TMPDIR is {kind}): no disk is measured")
+    });
+    format!("{build}{memory}")
 }

@@ -19,12 +19,8 @@ use super::looks::settle;
 use super::options::{LoopOptions, Options};
 use super::relays::Relay;
 use super::server::Server;
-use super::service::{Service, program};
+use super::service::{COPY, OWNER, Service, program};
 use crate::place::Scratch;
-
-/// The service that owns the products.
-pub(super) const OWNER: &str = "product-service";
-const COPY: &str = "order-service";
 
 /// How long instances may take to share the shards: one that was killed counts until its lease ends.
 const SHARED_IN: Duration = Duration::from_secs(60);
@@ -138,7 +134,7 @@ impl<'a> Pair<'a> {
         // The services make their tables themselves.
         let (database, copies) =
             (server.of_service.make_with(&[])?, server.of_copy.make_with(&[])?);
-        let (topics, brokers) = (broker.topics(1)?, broker.brokers());
+        let (topics, brokers) = (broker.new_topics()?, broker.brokers());
         let settings: Vec<_> = topics.of_copy().into_iter().chain(told).collect();
         let copy = Service::start_with(&programs.copy, &copies.url(), &brokers, &settings)?;
         let (of_owner, of_copy) = (database.connect()?, copies.connect()?);
@@ -219,17 +215,16 @@ impl<'a> Pair<'a> {
     ) -> Result<BTreeMap<&'static str, Used>> {
         let mut used = self.used()?;
         for (name, used) in &mut used {
-            used.cpu_s -= before.get(name).map_or(0.0, |before| before.cpu_s);
+            if let Some(before) = before.get(name) {
+                *used = used.since(*before);
+            }
         }
         Ok(used)
     }
 
     /// The same, with the ends of the services' logs if it failed.
     pub(super) fn with_logs<T>(&self, done: Result<T>) -> Result<T> {
-        done.with_context(|| {
-            let services = self.owners.iter().chain([&self.copy]);
-            services.map(Service::log_tail).collect::<Vec<_>>().join("\n")
-        })
+        done.with_context(|| log_tails(self.owners.iter().chain([&self.copy])))
     }
 
     /// What somebody is told who reads the events, or sends to their topics.
@@ -274,6 +269,11 @@ pub(super) fn wait_until_shared(conn: &mut Conn, running: &Running) -> Result<()
         );
         thread::sleep(LOOK);
     }
+}
+
+/// The ends of their logs.
+pub(super) fn log_tails<'a>(services: impl IntoIterator<Item = &'a Service>) -> String {
+    services.into_iter().map(Service::log_tail).collect::<Vec<_>>().join("\n")
 }
 
 /// What processes have used together since their starts.

@@ -16,7 +16,8 @@ use engine::kafka::{Envelope, Message, Producer};
 use engine::outbox::{partition_of, shard_of};
 use tokio::task::JoinSet;
 
-use super::broker::{OWNER, PARTITIONS};
+use super::broker::PARTITIONS;
+use super::service::OWNER;
 
 /// Messages that are sent at the most: with more, nothing would be faster or slower.
 const MOST: i64 = 50_000;

@@ -20,11 +20,11 @@ use super::options::{LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
+use super::service::{COPY, OWNER};
 use super::tables::{Bench, Files};
 use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
 use crate::made::made;
 use crate::progress::{progress_bar, turns_bar};
-use crate::report::quantile;
 
 /// Measures whether settled events that lie in the tables slow down the loop or the operators' pages.
 ///
@@ -267,11 +267,7 @@ async fn read_often(client: &mut Client, path: &str) -> Result<Round> {
         client.get(path).await?;
         took_ms.push(asked.elapsed().as_secs_f64() * 1e3);
     }
-    Ok(Round {
-        p50_ms: Some(quantile(took_ms.clone(), 0.5)),
-        p99_ms: Some(quantile(took_ms, 0.99)),
-        ..Round::default()
-    })
+    Ok(Round::of_times(took_ms))
 }
 
 /// Both services look for old rows each second: so they begin with the backlog, which the relay finds as late.
@@ -313,7 +309,7 @@ fn old(pair: &mut Pair, kept: EventId) -> Result<[i64; 2]> {
 
 /// Fails unless both sides had fewer old rows in the end than at first.
 fn ensure_removed([first, last]: [[i64; 2]; 2]) -> Result<()> {
-    let each = ["product-service", "order-service"].into_iter().zip(first.into_iter().zip(last));
+    let each = [OWNER, COPY].into_iter().zip(first.into_iter().zip(last));
     for (service, (first, last)) in each {
         ensure!(
             last < first,

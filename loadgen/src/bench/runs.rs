@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::figures::{Used, median};
 use super::relays::Relay;
+use super::service::{COPY, OWNER};
 use super::svg::{Bar, Chart};
 use super::tables::{Cells, Line, number, range};
+use crate::report::quantile;
 
 /// One round of a case; what was not measured is none.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +24,17 @@ pub(super) struct Round {
     pub(super) p99_ms: Option<f64>,
     /// By program.
     pub(super) used: BTreeMap<&'static str, Used>,
+}
+
+impl Round {
+    /// Of which is known how many ms each time took.
+    pub(super) fn of_times(took_ms: Vec<f64>) -> Self {
+        Self {
+            p50_ms: Some(quantile(took_ms.clone(), 0.5)),
+            p99_ms: Some(quantile(took_ms, 0.99)),
+            ..Self::default()
+        }
+    }
 }
 
 /// What is measured in each round.
@@ -151,10 +164,8 @@ pub(super) struct Row {
 }
 
 /// The programs that a table has columns for: what each used of the processors, and of memory.
-const PROGRAMS: [(&str, [&str; 2]); 2] = [
-    ("product-service", ["product CPU s", "product peak MB"]),
-    ("order-service", ["order CPU s", "order peak MB"]),
-];
+const PROGRAMS: [(&str, [&str; 2]); 2] =
+    [(OWNER, ["product CPU s", "product peak MB"]), (COPY, ["order CPU s", "order peak MB"])];
 
 impl Row {
     /// What tells it from the other rows of its benchmark.

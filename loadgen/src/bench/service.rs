@@ -10,6 +10,12 @@ use stockloop_tests::process::{Child, Launch};
 use super::figures::Used;
 use super::process::Process;
 
+/// The service that owns the products, and sends their changes.
+pub(super) const OWNER: &str = "product-service";
+
+/// The one that keeps a copy of them, and answers.
+pub(super) const COPY: &str = "order-service";
+
 /// How long a service may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -100,12 +106,7 @@ impl Service {
 
     /// What it has used since its start.
     pub(super) fn used(&self) -> Result<Used> {
-        let process = self.process();
+        let process = Process { pid: self.child.pid() };
         Ok(Used { cpu_s: process.cpu_s()?, rss_mb: process.peak_mb()? })
-    }
-
-    /// Its process.
-    pub(super) fn process(&self) -> Process {
-        Process { pid: self.child.pid() }
     }
 }
