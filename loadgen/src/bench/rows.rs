@@ -28,10 +28,11 @@ use crate::progress::{progress_bar, turns_bar};
 
 /// Measures whether settled events that lie in the tables slow down the loop or the operators' pages.
 ///
-/// For each number of --rows, both services get databases of their own with so many settled events: in product-service's
-/// outbox with their payloads, and in order-service's inbox. Then backlogs go through the whole loop as in bench loop. Before
-/// each, as many events are added as it has that are older than the services keep them, and while it is worked off, both
-/// services' retention removes those: as many rows go as come. Where it removes none meanwhile, the benchmark fails.
+/// For each number of --rows, all parts are started anew, and both services get databases of their own with so many settled
+/// events: in product-service's outbox with their payloads, and in order-service's inbox. Then backlogs go through the whole
+/// loop as in bench loop. Before each, as many events are added as it has that are older than the services keep them, and
+/// while it is worked off, both services' retention removes those: as many rows go as come. Where it removes none meanwhile,
+/// the benchmark fails.
 ///
 /// After each backlog, pages of 100 events are read over HTTP, one after the other, 50 times each: the newest events, the
 /// newest PROCESSED ones, those of one key, and those from the middle of all rows on.
