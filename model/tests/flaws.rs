@@ -93,6 +93,39 @@ fn an_answer_before_the_note_of_its_send_is_let_off_too() {
 }
 
 #[test]
+fn without_a_limit_an_event_is_sent_too_often() {
+    let bounds = bounds(Faults { failures: 2, ..Faults::default() });
+    let (property, way) = found(Flaw::NoLimit, bounds);
+    assert_eq!(property, "I4: no attempt above the limit");
+    assert!(matches!(way.last(), Some(Action::Note(_))), "{way:?}");
+}
+
+/// It dies before it has noted the first one.
+#[test]
+fn a_relay_that_counts_what_is_not_noted_sends_two_numbers() {
+    let bounds = bounds(Faults { crashes: 1, ..Faults::default() });
+    let (property, way) = found(Flaw::CountsUnnoted, bounds);
+    assert_eq!(property, "no attempt is sent before the one before was counted");
+    assert!(way.contains(&Action::CrashRelay(0)), "{way:?}");
+}
+
+#[test]
+fn a_retry_that_takes_attempts_away_is_found() {
+    let bounds = bounds(Faults { failures: 1, operations: 1, ..Faults::default() });
+    let (property, way) = found(Flaw::RetryInAll, bounds);
+    assert_eq!(property, "I4: attempt and limit only grow");
+    assert_eq!(way.last(), Some(&Action::Retry(0)));
+}
+
+/// It ends with its alert, so it can end; but what was lost on the way never arrives.
+#[test]
+fn giving_up_what_nobody_answers_is_found() {
+    let bounds = bounds(Faults { lost: 1, ..Faults::default() });
+    let (property, _) = found(Flaw::SilenceGivesUp, bounds);
+    assert_eq!(property, "I1: what nobody failed can still arrive");
+}
+
+#[test]
 fn a_lease_that_is_used_to_its_end_has_two_holders() {
     let (property, way) = broken(&Leases { flaw: Some(leases::Flaw::UsedToItsEnd) });
     assert_eq!(property, "whoever may send holds the lease");

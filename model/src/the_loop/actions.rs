@@ -1,10 +1,10 @@
 //! What may happen next.
 
 use common::event::{EventKind, Status};
-use engine::outbox::Trigger;
+use engine::outbox::{AckOutcome, Trigger};
 
-use super::Loop;
 use super::state::{Answer, Batch, Consumer, Hand, Place, Relay, Reply, Row, State};
+use super::{Flaw, Loop};
 
 /// A step. Relays, events and consumers are named by their places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +118,8 @@ impl Loop {
                         Status::Pending => actions.push(Action::Read(place, event)),
                         Status::Sent
                             if state.left.hasty_probes > 0
-                                || self.is_silent_about(state, event) =>
+                                || self.is_silent_about(state, event)
+                                    && !self.has(Flaw::SilenceGivesUp) =>
                         {
                             actions.push(Action::Probe(place, event));
                         }
@@ -179,8 +180,9 @@ impl Loop {
             row.offset.is_some_and(|offset| known.proven > Some(offset))
                 && self.is_owed(state, place, consumer)
         };
+        let is_given_up = self.has(Flaw::SilenceGivesUp) && self.is_silent_about(state, place);
         match row.status {
-            Status::Sent if state.consumers.iter().enumerate().any(is_passed_by) => {
+            Status::Sent if is_given_up || state.consumers.iter().enumerate().any(is_passed_by) => {
                 actions.push(Action::Overdue(place));
             }
             Status::Exhausted if state.left.operations > 0 => {
@@ -239,10 +241,21 @@ impl Loop {
                 state.left.lost -= 1;
                 state.answers.remove(&answer);
             }
-            Action::Overdue(event) => self.advance(state, event, Trigger::Overdue)?,
+            Action::Overdue(event) => {
+                let attempt = state.rows.get(event)?.attempt;
+                let for_good = AckOutcome::Failed { retryable: false };
+                let trigger = match self.has(Flaw::SilenceGivesUp) {
+                    true => Trigger::Acked { attempt, outcome: for_good },
+                    false => Trigger::Overdue,
+                };
+                self.advance(state, event, trigger)?;
+            }
             Action::Retry(event) => {
                 state.left.operations -= 1;
                 self.advance(state, event, Trigger::Retried { more: 1 })?;
+                if self.has(Flaw::RetryInAll) {
+                    state.rows.get_mut(event)?.limit = 1;
+                }
             }
             Action::Resolve(event) => {
                 state.left.operations -= 1;

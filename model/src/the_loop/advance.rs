@@ -9,13 +9,18 @@ use engine::outbox::{AnswerRow, Answers, OpenRow, Said, Transition, Trigger, ste
 use super::state::{Answer, Place, Reply, Row, State};
 use super::{Flaw, Loop, PARTITION, SHARD, id_of, name_of};
 
+/// So many attempts more are as good as no limit.
+const BEYOND_LIMITS: i32 = 1_000;
+
 impl Loop {
     /// What `trigger` does to an event, with all effects, as one transaction.
     pub(super) fn advance(&self, state: &mut State, event: Place, trigger: Trigger) -> Option<()> {
         let row = state.rows.get_mut(event).filter(|row| row.status != Status::Processed)?;
         let (kind, now) = (self.bounds.kind, Timestamp::default());
-        let next = step(&open_row(event, row), kind, trigger, now, &self.policy, 0.0);
-        match next {
+        let beyond = if self.has(Flaw::NoLimit) { BEYOND_LIMITS } else { 0 };
+        let mut open = open_row(event, row);
+        open.attempt_limit += beyond;
+        match step(&open, kind, trigger, now, &self.policy, 0.0) {
             Transition::Stay => {}
             Transition::Change(after) => {
                 // Whatever a person or a newer version does to what waits for a person ends its alert.
@@ -23,9 +28,11 @@ impl Loop {
                     row.alerts = 0;
                 }
                 take_over(row, &after);
+                row.limit -= beyond;
             }
             Transition::Exhaust(after) => {
                 take_over(row, &after);
+                row.limit -= beyond;
                 row.alerts += u8::from(!self.has(Flaw::NoAlert));
                 self.supersede_overtaken(state, event)?;
             }

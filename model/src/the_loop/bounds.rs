@@ -183,4 +183,12 @@ pub enum Flaw {
     NoAlert,
     /// Where a consumer is retired, what is not noted as sent yet is not looked at.
     UnnotedNotLetOff,
+    /// What failed is sent again, however often that was.
+    NoLimit,
+    /// A relay numbers an attempt by what was sent, noted or not.
+    CountsUnnoted,
+    /// A retry says how many attempts there are in all, and not how many more.
+    RetryInAll,
+    /// What nobody answers is given up, and not sent again.
+    SilenceGivesUp,
 }

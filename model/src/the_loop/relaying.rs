@@ -20,8 +20,11 @@ impl Loop {
     }
 
     pub(super) fn read(&self, state: &mut State, relay: Place, event: Place) -> Option<()> {
-        let attempt = state.rows.get(event)?.attempt + 1;
-        state.relays.get_mut(relay)?.hand = Some(Hand::Read(event, attempt));
+        let noted = state.rows.get(event)?.attempt;
+        let sent = state.topic.iter().filter(|message| message.event == event);
+        let sent = sent.map(|message| message.attempt).max().unwrap_or(0);
+        let newest = if self.has(Flaw::CountsUnnoted) { sent } else { noted };
+        state.relays.get_mut(relay)?.hand = Some(Hand::Read(event, newest + 1));
         Some(())
     }
 
