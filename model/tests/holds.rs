@@ -1,10 +1,13 @@
-//! The protocol as it is, explored to the end in small bounds.
+//! The protocol as it is, explored to the end in small bounds, and what docs/MODEL.md says of them.
 
 #![allow(clippy::panic, reason = "tests")]
 
 use model::leases::Leases;
 use model::the_loop::{Bounds, Loop};
 use model::{Model, explore};
+
+/// Has a line of what the program prints for each of these bounds.
+const DOCUMENTED: &str = include_str!("../../docs/MODEL.md");
 
 /// Far more than there are in any of these bounds.
 const MOST: usize = 1_000_000;
@@ -15,6 +18,9 @@ fn holds<M: Model>(name: &str, model: &M) {
         panic!("{name}: {counterexample}");
     }
     assert!(found.is_complete, "{name}: more than {MOST} states");
+    let (states, steps, depth) = (found.states, found.steps, found.depth);
+    let line = format!("| {name} | {states} | {steps} | {depth} | holds |");
+    assert!(DOCUMENTED.lines().any(|known| known == line), "docs/MODEL.md should say: {line}");
 }
 
 fn hold_in(chosen: impl Fn(&Bounds) -> bool) {
