@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use common::config::{KafkaSettings, Settings};
 use common::telemetry::BrokerState;
-use common::view_topics::SALES;
+use common::view_topics::{FEEDS, SALES, TABLES};
 use engine::kafka::{TopicUse, TopicWatch, ensure_topics};
 use engine::outbox::{partition_of, shard_of};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use serde_json::Value;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
@@ -196,6 +199,26 @@ async fn the_topics_of_views_are_made_and_looked_at() {
         }
     })
     .await;
+    for topic in FEEDS.into_iter().chain(TABLES) {
+        // What was there before stays as it was.
+        let is_compacted = TABLES.contains(&topic) && topic != SALES;
+        let policy = if is_compacted { "compact" } else { "delete" };
+        assert_eq!(shape_of(&kafka, topic).await, (4, policy.to_owned()), "{topic}");
+    }
+}
+
+/// A topic as its broker has it: how many partitions, and what becomes of old messages.
+async fn shape_of(kafka: &KafkaBroker, topic: &str) -> (usize, String) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.brokers());
+    let admin: AdminClient<DefaultClientContext> = config.create().expect("a client can be made");
+    let metadata = admin.inner().fetch_metadata(Some(topic), DEADLINE).expect("it answers");
+    let partitions = metadata.topics().iter().map(|found| found.partitions().len()).sum();
+    let asked = [ResourceSpecifier::Topic(topic)];
+    let described = admin.describe_configs(&asked, &AdminOptions::new()).await;
+    let settings = described.expect("it answers").remove(0).expect("the topic is there");
+    let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.clone());
+    (partitions, policy.expect("a topic has one"))
 }
 
 /// The defaults, on one broker.
