@@ -204,18 +204,18 @@ async fn decide<W: GroupWork>(work: &W, group: &Group<W>) -> Vec<Fate> {
         Err(failure) => failure,
     };
     let apart = match failure {
-        Failure::RolledBack(error) if group.len() > 1 && is_of_one(&error) => {
+        Failure::RolledBack(error) if group.len() > 1 && is_blamed_on_one(&error) => {
             transact(work, group, apply_apart::<W>).await
         }
-        Failure::Panicked if group.len() > 1 => return decide_each(work, group).await,
         other => Err(other),
     };
     match apart {
         Ok(fates) => fates,
         // It showed at the commit only, which names nobody.
-        Err(Failure::RolledBack(error)) if group.len() > 1 && is_of_one(&error) => {
+        Err(Failure::RolledBack(error)) if group.len() > 1 && is_blamed_on_one(&error) => {
             decide_each(work, group).await
         }
+        Err(Failure::Panicked) if group.len() > 1 => decide_each(work, group).await,
         Err(failure) => fail_all(group, &failure),
     }
 }
@@ -269,7 +269,7 @@ impl Failure {
     fn is_of_one(&self) -> bool {
         match self {
             Self::RolledBack(GroupError::Raced) | Self::Panicked => true,
-            Self::RolledBack(error) => is_of_one(error),
+            Self::RolledBack(error) => is_blamed_on_one(error),
             Self::Away(_) => false,
         }
     }
@@ -303,7 +303,7 @@ impl From<Error> for Failure {
 }
 
 /// Whether a failed statement may be the fault of one request, rather than of the world or of a lock on a table.
-fn is_of_one(error: &GroupError) -> bool {
+fn is_blamed_on_one(error: &GroupError) -> bool {
     match error {
         GroupError::Query(error) => !matches!(Fault::of_query(error), Fault::World | Fault::Locked),
         GroupError::Raced => false,
@@ -366,7 +366,7 @@ fn apply_apart<W: GroupWork>(
     let mut bad = |_: &mut Conn, entry: &Entry<W::Change>, error: GroupError| {
         Ok(entry.span.in_scope(|| Failure::RolledBack(error).fate()))
     };
-    bisect(conn, group, &mut apply, &is_of_one, &mut bad)
+    bisect(conn, group, &mut apply, &is_blamed_on_one, &mut bad)
 }
 
 fn apply_all<W: GroupWork>(

@@ -204,6 +204,14 @@ async fn a_flaw_is_of_one_alone() {
 }
 
 #[tokio::test]
+async fn a_flaw_that_shows_while_a_group_is_taken_apart_is_of_one_alone() {
+    let fixture = GroupFixture::new().await;
+    let answers = fixture.send(&[Kind::Poison, Kind::Flawed, Kind::Well]).await;
+    assert_eq!(answers, [500, 500, 200]);
+    assert_eq!(fixture.count().await, 1);
+}
+
+#[tokio::test]
 async fn a_failed_statement_is_of_one_alone() {
     let fixture = GroupFixture::new().await;
     let answers = fixture.send(&[Kind::Well, Kind::Poison, Kind::Well, Kind::Well]).await;
