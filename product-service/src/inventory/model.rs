@@ -88,7 +88,7 @@ pub(super) fn lock(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
     }
 }
 
-/// The rows of `skus` that there are, locked in the SKUs' bytewise order, so that no two batches deadlock.
+/// The rows of `skus` (sorted) that there are, locked in the SKUs' bytewise order, so that no two batches deadlock.
 pub(crate) fn lock_all(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Product>> {
     match conn {
         // Not a kept plan: one made while the table was small would go on reading all of it.
@@ -98,10 +98,19 @@ pub(crate) fn lock_all(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Produc
         )
         .bind::<Array<Text>, _>(skus)
         .load(c),
-        Conn::Sqlite(c) => product::table
-            .filter(product::sku.eq_any(skus))
-            .select(Product::as_select())
-            .load(c),
+        // SQLite has one writer, and this is it; but it binds only so many values.
+        Conn::Sqlite(c) => {
+            let mut products = Vec::new();
+            for skus in skus.chunks(ROWS_PER_INSERT) {
+                let found = product::table
+                    .filter(product::sku.eq_any(skus))
+                    .order(product::sku)
+                    .select(Product::as_select())
+                    .load::<Product>(c)?;
+                products.extend(found);
+            }
+            Ok(products)
+        }
     }
 }
 

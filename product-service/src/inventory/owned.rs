@@ -149,7 +149,6 @@ impl Owner for OwnedInventory {
         let unknown = insert_tombstones(conn, &wanted, resend.now)?;
         let skus: Vec<&str> = wanted.keys().map(Sku::as_str).collect();
         let mut products = model::lock_all(conn, &skus)?;
-        products.sort_unstable_by(|one, other| one.sku.cmp(&other.sku));
         let mut raised = Vec::new();
         for product in &mut products {
             let above = wanted.remove(&product.sku).flatten();

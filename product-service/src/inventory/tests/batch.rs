@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use common::db::{Conn, DbError};
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
 use super::product_fixture::{ProductFixture, backorders, line};
+use crate::inventory::lock_all;
 
 async fn takes_its_lines_in_order_and_answers_each(fixture: &ProductFixture) {
     fixture.stock("A", 5).await;
@@ -145,6 +147,20 @@ async fn against_each_other_never_deadlock(fixture: &ProductFixture) {
     }
 }
 
+/// SQLite binds 32,766 values at the most.
+async fn more_products_may_be_locked_than_a_statement_binds(fixture: &ProductFixture) {
+    fixture.stock("S32999", 1).await;
+    fixture.stock("S00000", 1).await;
+    let lock = |conn: &mut Conn| {
+        let skus: Vec<String> = (0..33_000).map(|n| format!("S{n:05}")).collect();
+        let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
+        lock_all(conn, &skus).map_err(DbError::from)
+    };
+    let locked = fixture.inventory.db.write(lock).await.unwrap();
+    let locked: Vec<&str> = locked.iter().map(|product| product.sku.as_str()).collect();
+    assert_eq!(locked, ["S00000", "S32999"]);
+}
+
 on_every_database!(&ProductFixture::new =>
     takes_its_lines_in_order_and_answers_each,
     of_refused_lines_only_writes_nothing,
@@ -152,4 +168,5 @@ on_every_database!(&ProductFixture::new =>
     has_one_to_a_thousand_lines,
     with_an_unreadable_line_is_refused_whole,
     against_each_other_never_deadlock,
+    more_products_may_be_locked_than_a_statement_binds,
 );
