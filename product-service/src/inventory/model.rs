@@ -203,49 +203,47 @@ pub(super) fn put_all(
     }
 }
 
-const UPDATE: &str = "
-    UPDATE product SET description = n.description, quantity = n.quantity,
-        unit_price_minor = n.unit_price_minor, allow_backorder = n.allow_backorder,
-        removed = n.removed, version = n.version, updated_us = n.updated_us
-    FROM n WHERE product.sku = n.sku";
-
-const INSERT: &str = "
-    INSERT INTO product
-        (sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us)
-    SELECT * FROM n ON CONFLICT DO NOTHING";
-
 /// One row alone has a statement that is prepared.
 fn update_postgres(c: &mut PgConnection, rows: &[&Product]) -> QueryResult<usize> {
     match rows {
+        [] => Ok(0),
         [row] => diesel::update(product::table.find(&row.sku)).set(*row).execute(c),
-        _ => put_postgres(c, UPDATE, rows),
+        _ => sql_query(format!(
+            "UPDATE product SET description = n.description, quantity = n.quantity,
+                unit_price_minor = n.unit_price_minor, allow_backorder = n.allow_backorder,
+                removed = n.removed, version = n.version, updated_us = n.updated_us
+             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS n ({COLUMNS})
+             WHERE product.sku = n.sku"
+        ))
+        .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
+        .bind::<Array<Text>, _>(column(rows, |row| row.description.as_str()))
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.quantity))
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.unit_price_minor))
+        .bind::<Array<Bool>, _>(column(rows, |row| row.allow_backorder))
+        .bind::<Array<Bool>, _>(column(rows, |row| row.removed))
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.version))
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.updated_us))
+        .execute(c),
     }
 }
 
 fn insert_postgres(c: &mut PgConnection, rows: &[&Product]) -> QueryResult<usize> {
-    match rows {
-        [row] => {
-            diesel::insert_into(product::table).values(*row).on_conflict_do_nothing().execute(c)
-        }
-        _ => put_postgres(c, INSERT, rows),
-    }
-}
-
-fn put_postgres(c: &mut PgConnection, put: &str, rows: &[&Product]) -> QueryResult<usize> {
     if rows.is_empty() {
         return Ok(0);
     }
-    sql_query(format!(
-        "WITH n ({COLUMNS}) AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)) {put}"
-    ))
-    .bind::<Array<Text>, _>(column(rows, |row| row.sku.as_str()))
-    .bind::<Array<Text>, _>(column(rows, |row| row.description.as_str()))
-    .bind::<Array<BigInt>, _>(column(rows, |row| row.quantity))
-    .bind::<Array<BigInt>, _>(column(rows, |row| row.unit_price_minor))
-    .bind::<Array<Bool>, _>(column(rows, |row| row.allow_backorder))
-    .bind::<Array<Bool>, _>(column(rows, |row| row.removed))
-    .bind::<Array<BigInt>, _>(column(rows, |row| row.version))
-    .bind::<Array<BigInt>, _>(column(rows, |row| row.updated_us))
+    Unnest::of(
+        "INSERT INTO product \
+           (sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us) \
+         SELECT * FROM unnest(…) ON CONFLICT DO NOTHING",
+    )
+    .column::<Text, _>(column(rows, |row| row.sku.as_str()))
+    .column::<Text, _>(column(rows, |row| row.description.as_str()))
+    .column::<BigInt, _>(column(rows, |row| row.quantity))
+    .column::<BigInt, _>(column(rows, |row| row.unit_price_minor))
+    .column::<Bool, _>(column(rows, |row| row.allow_backorder))
+    .column::<Bool, _>(column(rows, |row| row.removed))
+    .column::<BigInt, _>(column(rows, |row| row.version))
+    .column::<BigInt, _>(column(rows, |row| row.updated_us))
     .execute(c)
 }
 
