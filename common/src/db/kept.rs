@@ -8,7 +8,7 @@ use diesel::{PgConnection, QueryResult, RunQueryDsl};
 ///
 /// Its plan is kept with it, and outlives the sizes and the settings for which it was made. So it is for queries of two
 /// kinds: those that always run with [`super::Conn::plan_by_index`], and have one way to go then, however large their tables
-/// are; and those that read no more than a small table, for which any way will do.
+/// are; and those that read a small table or none, for which any way will do.
 pub struct Kept<Q>(Q);
 
 impl<Q> Kept<Q> {

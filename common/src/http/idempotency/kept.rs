@@ -9,13 +9,13 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use super::key::{Bound, KeyedWrite, still_running};
 use super::reply::Reply;
 use crate::clock::Timestamp;
-use crate::db::{Conn, ROWS_PER_INSERT, Unnest, column};
+use crate::db::{Conn, Kept, ROWS_PER_INSERT, Unnest, column};
 use crate::http::{Problem, ProblemResult};
 use crate::on;
 use crate::schema::idempotency;
 
 /// What a key was used with, as [`super::key`] makes its hash, and the answer.
-pub(super) type Kept = (String, Reply);
+pub(super) type KeptReply = (String, Reply);
 
 /// What is to be answered to each of `writes` before anything is done: what was kept for the same request, that another
 /// one goes on elsewhere, or that its key was used for something else. Nothing: it is to be done. One statement locks all
@@ -57,12 +57,12 @@ struct Locked {
 /// Which of `writes` are kept out of other instances, by locks that end with the transaction; SQLite has one writer anyway.
 fn lock_all(conn: &mut Conn, writes: &[&KeyedWrite]) -> QueryResult<Vec<bool>> {
     let Conn::Pg(c) = conn else { return Ok(vec![true; writes.len()]) };
-    let rows: Vec<Locked> = sql_query(
+    let lock = sql_query(
         "SELECT pg_try_advisory_xact_lock(number) AS locked \
          FROM unnest($1) WITH ORDINALITY AS wanted (number, place) ORDER BY place",
     )
-    .bind::<Array<BigInt>, _>(column(writes, |write| write.bound.number()))
-    .load(c)?;
+    .bind::<Array<BigInt>, _>(column(writes, |write| write.bound.number()));
+    let rows: Vec<Locked> = Kept::of(lock).load(c)?;
     Ok(rows.into_iter().map(|row| row.locked).collect())
 }
 
@@ -80,7 +80,7 @@ struct KeptRow {
 }
 
 impl KeptRow {
-    fn read(self) -> (Bound, Kept) {
+    fn read(self) -> (Bound, KeptReply) {
         let Self { principal, route, key, body_hash, status, etag, location, body } = self;
         let reply = Reply { status, etag, location, body, replayed: true };
         (Bound { principal, route, key }, (body_hash, reply))
@@ -88,7 +88,10 @@ impl KeptRow {
 }
 
 /// What is kept of each of `bounds`, if anything is.
-pub(super) fn find_all(conn: &mut Conn, bounds: &[&Bound]) -> QueryResult<HashMap<Bound, Kept>> {
+pub(super) fn find_all(
+    conn: &mut Conn,
+    bounds: &[&Bound],
+) -> QueryResult<HashMap<Bound, KeptReply>> {
     let rows = match (conn, bounds) {
         (Conn::Pg(c), [_, _, ..]) => sql_query(
             "SELECT i.principal, i.route, i.key, body_hash, status, etag, location, body \
@@ -114,7 +117,7 @@ pub(super) fn find_all(conn: &mut Conn, bounds: &[&Bound]) -> QueryResult<HashMa
     Ok(rows.into_iter().map(KeptRow::read).collect())
 }
 
-pub(super) fn same((hash, reply): Kept, request_hash: &str) -> ProblemResult<Reply> {
+pub(super) fn same((hash, reply): KeptReply, request_hash: &str) -> ProblemResult<Reply> {
     match hash == request_hash {
         true => Ok(reply),
         false => Err(Problem::invalid(
