@@ -386,11 +386,11 @@ fn apply_all<W: GroupWork>(
     let mut kept = Vec::new();
     for ((entry, fate), outcome) in open.into_iter().zip(outcomes) {
         if let (Some(write), GroupOutcome::Done(reply)) = (entry.keyed(), &outcome) {
-            kept.push((write, reply.clone(), now));
+            kept.push((write, reply.clone()));
         }
         *fate = Some(outcome.into());
     }
-    keep_all(conn, &kept)?;
+    keep_all(conn, now, &kept)?;
     Ok(fates.into_iter().map(|fate| fate.unwrap_or(Fate::Held)).collect())
 }
 

@@ -133,16 +133,17 @@ fn forget(conn: &mut Conn, bound: &Bound) -> QueryResult<()> {
     Ok(())
 }
 
-/// Keeps the answer to each write, given at that moment, with the change that it is of.
+/// Keeps the answer to each write, given at `now`, with the change that it is of.
 ///
 /// # Errors
 /// When a statement fails.
 pub(crate) fn keep_all(
     conn: &mut Conn,
-    done: &[(&KeyedWrite, Reply, Timestamp)],
+    now: Timestamp,
+    done: &[(&KeyedWrite, Reply)],
 ) -> QueryResult<()> {
     let rows: Vec<NewReply<'_>> =
-        done.iter().map(|(write, reply, now)| NewReply::of(write, reply, *now)).collect();
+        done.iter().map(|(write, reply)| NewReply::of(write, reply, now)).collect();
     match conn {
         Conn::Pg(_) if rows.is_empty() => Ok(()),
         Conn::Pg(c) => Unnest::of(

@@ -108,16 +108,10 @@ impl KeysInProgress {
     /// 409 while another one with its key goes on here.
     pub(crate) fn begin(&self, request: HashedRequest) -> ProblemResult<KeyedWrite> {
         let HashedRequest { bound, request_hash } = request;
-        let entered = self.enter(&bound)?;
-        Ok(KeyedWrite { bound, request_hash, _entered: entered })
-    }
-
-    fn enter(&self, bound: &Bound) -> ProblemResult<Entered> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.insert(bound.clone()) {
-            Ok(Entered { running: self.clone(), bound: bound.clone() })
-        } else {
-            Err(still_running())
+        match running.insert(bound.clone()) {
+            true => Ok(KeyedWrite { bound, request_hash, running: self.clone() }),
+            false => Err(still_running()),
         }
     }
 }
@@ -126,15 +120,10 @@ impl KeysInProgress {
 pub(crate) struct KeyedWrite {
     pub(super) bound: Bound,
     pub(super) request_hash: String,
-    _entered: Entered,
-}
-
-struct Entered {
     running: KeysInProgress,
-    bound: Bound,
 }
 
-impl Drop for Entered {
+impl Drop for KeyedWrite {
     fn drop(&mut self) {
         self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.bound);
     }

@@ -41,12 +41,12 @@ pub async fn idempotent(
     let write = running.begin(request)?;
     // Held by the transaction, not by the request: a client that hangs up does not end the first run.
     db.write(move |conn| {
-        if let [Some(answer)] = &answers_before(conn, &[&write])?[..] {
-            return answer.clone();
+        if let Some(answer) = answers_before(conn, &[&write])?.pop().flatten() {
+            return answer;
         }
         let reply = settle(conn.transaction(work))?;
         if reply.is_success() {
-            keep_all(conn, &[(&write, reply.clone(), now)])?;
+            keep_all(conn, now, &[(&write, reply.clone())])?;
         }
         Ok(reply)
     })
