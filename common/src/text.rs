@@ -1,4 +1,5 @@
-//! Texts that people tell apart by eye: what may name a thing, and how any text is shown.
+//! Texts that people tell apart by eye: what may name a thing, how any text is shown, and what a part of a
+//! URL stands for.
 
 use std::borrow::Cow;
 
@@ -57,6 +58,34 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// The text in one line, as messages of others are shown that have several.
+pub fn one_line(text: &str) -> String {
+    text.trim().replace('\n', " ")
+}
+
+/// A part of a URL without its percent-encoding: what is no escape stays as it is.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match escaped(part) {
+            Some(byte) => bytes.extend(byte.iter().chain(part.as_bytes().iter().skip(2))),
+            None => bytes.extend(b"%".iter().chain(part.as_bytes())),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether each % in a part of a URL begins an escape.
+pub(crate) fn is_percent_encoded(text: &str) -> bool {
+    text.split('%').skip(1).all(|part| escaped(part).is_some())
+}
+
+/// The byte that the two digits stand for which follow a %.
+fn escaped(part: &str) -> Option<Vec<u8>> {
+    hex::decode(part.get(..2)?).ok()
 }
 
 fn is_hidden(c: char) -> bool {
@@ -133,6 +162,22 @@ mod tests {
         assert_eq!(visible("\u{202e}AET\u{2066}\n\u{1b}"), r"\u{202e}AET\u{2066}\n\u{1b}");
         assert_eq!(visible("\u{e000}\u{378}"), r"\u{e000}\u{378}");
         assert!(matches!(visible("Größe 日本 📦"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn only_escapes_are_decoded() {
+        for (text, decoded, is_encoded) in [
+            ("", "", true),
+            ("a b", "a b", true),
+            ("%41%2f%E6%97%a5", "A/日", true),
+            ("%2541", "%41", true),
+            ("%4", "%4", false),
+            ("%+1%%41", "%+1%A", false),
+            ("%日%41", "%日A", false),
+        ] {
+            assert_eq!(percent_decoded(text), decoded, "{text}");
+            assert_eq!(is_percent_encoded(text), is_encoded, "{text}");
+        }
     }
 
     proptest! {

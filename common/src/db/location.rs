@@ -10,6 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{DbError, Pooler, Url};
+use crate::text::one_line;
 
 /// The kind of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +129,7 @@ impl Location {
     pub fn printable(&self, words: &str) -> String {
         match self {
             Self::Postgres { url, .. } => url.printable(words),
-            Self::Sqlite { .. } => words.trim().replace('\n', " "),
+            Self::Sqlite { .. } => one_line(words),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::text::{is_percent_encoded, one_line, percent_decoded};
+
 /// A database URL; `Debug` and serialization hide the password.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -39,7 +41,7 @@ impl Url {
         let tells = |secret: &String| words.contains(secret.as_str()) && !shown.contains(secret);
         match self.passwords().iter().any(tells) {
             true => "what libpq says has the password in it, so it is not shown".to_owned(),
-            false => words.trim().replace('\n', " "),
+            false => one_line(words),
         }
     }
 
@@ -47,7 +49,7 @@ impl Url {
     /// the first /. With a ? in it, options may be meant.
     fn is_read_as_meant(&self) -> bool {
         self.credentials().is_none_or(|credentials| {
-            !credentials.contains(['@', '/', '?']) && decoded(credentials).is_some()
+            !credentials.contains(['@', '/', '?']) && is_percent_encoded(credentials)
         })
     }
 
@@ -63,8 +65,8 @@ impl Url {
         let of_options = options.split('&').filter_map(|option| option.split_once('='));
         let of_options = of_options.filter(|(name, _)| name.ends_with("password"));
         let written = of_user.into_iter().chain(of_options).map(|(_, password)| password);
-        let both = |written: &str| [Some(written.to_owned()), decoded(written)];
-        written.flat_map(both).flatten().filter(|password| !password.is_empty()).collect()
+        let both = |written: &str| [written.to_owned(), percent_decoded(written)];
+        written.flat_map(both).filter(|password| !password.is_empty()).collect()
     }
 }
 
@@ -89,22 +91,6 @@ impl Serialize for Url {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.redacted())
     }
-}
-
-/// What a text of a URL stands for; none if a % is not followed by two hexadecimal digits.
-fn decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        if *first == b'%' {
-            let (digits, behind) = behind.split_at_checked(2)?;
-            bytes.extend(hex::decode(digits).ok()?);
-            rest = behind;
-        } else {
-            bytes.push(*first);
-        }
-    }
-    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What comes before the last @ may be credentials, also where the URL is mistyped: little of it is shown.

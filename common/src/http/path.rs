@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use actix_web::HttpRequest;
 
+use crate::text::percent_decoded;
+
 /// `text` as one segment of a URL's path: what is not unreserved (RFC 3986) is percent-encoded.
 pub(crate) fn path_segment(text: &str) -> String {
     let mut segment = String::with_capacity(text.len());
@@ -22,20 +24,8 @@ pub(crate) fn path_segment(text: &str) -> String {
 pub(super) fn plain_path(request: &HttpRequest) -> String {
     // The router has decoded all but `%`, `/` and `+`, so a slash that is left parts two segments.
     let segments = request.match_info().as_str().split('/');
-    segments.map(|segment| path_segment(&decoded(segment))).collect::<Vec<_>>().join("/")
-}
-
-/// A segment without its percent-encoding, as handlers read it: what is no escape stays as it is.
-fn decoded(segment: &str) -> String {
-    let mut parts = segment.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        match part.get(..2).and_then(|digits| hex::decode(digits).ok()) {
-            Some(byte) => bytes.extend(byte.iter().chain(part.as_bytes().iter().skip(2))),
-            None => bytes.extend(b"%".iter().chain(part.as_bytes())),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let plain = |segment| path_segment(&percent_decoded(segment));
+    segments.map(plain).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use common::db::{Conn, Db, DbError, Url};
 use common::env::Env;
+use common::text::one_line;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Bool, Text};
@@ -86,7 +87,7 @@ impl LogError {
 impl From<ReplicationError> for LogError {
     fn from(error: ReplicationError) -> Self {
         use ReplicationError as E;
-        let told = error.to_string().trim().replace('\n', " ");
+        let told = one_line(&error.to_string());
         // What a connection is refused for comes without a code.
         let lacks = ["replication role", "REPLICATION", "max_wal_senders", "max_replication_slots"];
         match error {
