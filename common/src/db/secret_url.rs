@@ -34,8 +34,11 @@ impl Url {
     /// What libpq says of connecting to this URL, in one line and as it may be printed: of a URL that it can't read, or
     /// reads in another way than it was meant, it repeats parts, and a password may be among them.
     pub fn printable(&self, words: &str) -> String {
-        if !self.is_read_as_meant() || MISREAD.iter().any(|sign| words.contains(sign)) {
+        if MISREAD.iter().any(|sign| words.contains(sign)) {
             return HOW_TO_WRITE.to_owned();
+        }
+        if !self.is_read_as_meant() {
+            return NOT_SHOWN.to_owned();
         }
         let shown = self.redacted();
         let tells = |secret: &String| words.contains(secret.as_str()) && !shown.contains(secret);
@@ -75,6 +78,8 @@ const MISREAD: [&str; 2] = ["percent-encoded", " in URI"];
 
 const HOW_TO_WRITE: &str = "the URL can't be read: in a user or password write % as %25, @ as %40, : as %3A, / as %2F, ? as %3F";
 
+const NOT_SHOWN: &str = "what libpq says is not shown, since a %, @, / or ? in the URL may be part of a password: write % as %25, @ as %40, / as %2F, ? as %3F where it is part of a value";
+
 impl From<String> for Url {
     fn from(url: String) -> Self {
         Self(url)
@@ -112,22 +117,28 @@ fn redact(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{HOW_TO_WRITE, Url, redact};
+    use super::{HOW_TO_WRITE, NOT_SHOWN, Url, redact};
 
     #[test]
     fn nothing_of_a_password_is_repeated_after_libpq() {
         let printable = |url: &str, words: &str| Url::from(url.to_owned()).printable(words);
         for (url, words) in [
             ("postgres://u:se%cret@h/d", "invalid percent-encoded token: \"se%cret\""),
+            ("postgres://[secret", "end of string reached … in URI: \"postgres://[secret\""),
+        ] {
+            assert_eq!(printable(url, words), HOW_TO_WRITE, "{url}");
+        }
+        for (url, words) in [
             (
                 "postgres://u:se/cret@h/d",
                 "invalid integer value \"se\" for connection option \"port\"",
             ),
             ("postgres://u:se@cret@h/d", "could not translate host name \"cret@h\" to address"),
             ("postgres://h?password=se@cret", "role \"h?password=se\" does not exist"),
-            ("postgres://[secret", "end of string reached … in URI: \"postgres://[secret\""),
+            ("postgres://u:se%cret@h/d", "in another language: \"se%cret\""),
+            ("postgres://h/d?application_name=a@b", "connection refused"),
         ] {
-            assert_eq!(printable(url, words), HOW_TO_WRITE, "{url}");
+            assert_eq!(printable(url, words), NOT_SHOWN, "{url}");
         }
         for url in ["postgres://u:s%20cret@h/d", "postgres://h/d?password=s%20cret"] {
             for secret in ["s%20cret", "s cret"] {
