@@ -132,7 +132,7 @@ impl<I: Send + 'static, O: Send + 'static> Lanes<I, O> {
     /// more it weighs, the fewer ride with it. Once its group has left, it goes on without a caller that goes away.
     ///
     /// # Errors
-    /// When too many wait, or the group broke off.
+    /// When too many wait, it has waited for too long, or the group broke off.
     pub async fn ride(&self, place: usize, weight: usize, item: I) -> Result<O, NoRide> {
         let (caller, outcome) = oneshot::channel();
         let rider = Rider { item, weight, caller, since: Instant::now(), span: Span::current() };

@@ -1,8 +1,9 @@
 //! Writes of many requests in one transaction ([`crate::lanes`]), each answered as if it had come alone.
 //!
 //! What a write does is said by a [`GroupWork`]. Here is what all of them share: each has its own answer, kept under its own
-//! `Idempotency-Key`. No group waits for another writer: what one holds is tried again with a later group, so that nothing
-//! is held meanwhile. Where a statement fails, its group is taken apart, so that nobody answers for another.
+//! `Idempotency-Key`. No group waits for another writer, but for a row that one is just putting in: what one holds is tried
+//! again with a later group, so that nothing is held meanwhile. Where a statement fails, its group is taken apart, so that
+//! nobody answers for another.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub trait GroupWork: Clone + Send + Sync + 'static {
     fn weight(change: &Self::Change) -> usize;
 
     /// Decides in order, as if each had come after those before it, and writes all of it. What another transaction has locked
-    /// is not waited for. The outcomes are in the order of `group`.
+    /// is not waited for, but for a row that it is just putting in. The outcomes are in the order of `group`.
     ///
     /// # Errors
     /// When a statement fails, or what it has looked up was changed by another one; then all of it has to be rolled back.

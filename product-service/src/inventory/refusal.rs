@@ -85,7 +85,9 @@ pub enum ChangeError {
     /// A statement failed.
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
-    /// The row came and went between two statements.
-    #[error("a product came and went while it was put in")]
+    /// Others put in the same new products, as often as it was tried.
+    #[error(
+        "others put in the same products at the same time, as often as it was tried; try again shortly"
+    )]
     Raced,
 }
