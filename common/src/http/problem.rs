@@ -50,9 +50,6 @@ pub struct PartProblem {
     pub detail: String,
 }
 
-/// The name of [`Problem::not_known`].
-const NOT_KNOWN: &str = "outcome-not-known";
-
 impl Problem {
     fn new(status: StatusCode, name: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
@@ -155,9 +152,9 @@ impl Problem {
         )
     }
 
-    /// 503: the database or the service is not there for now.
+    /// 503: the database or the service is not there for now; after a second it may be.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available now", detail)
+        Self::not_yet("unavailable", "Not available now", detail, Duration::from_secs(1))
     }
 
     /// 503: not yet, for a reason of its own name; `wait` says after how long to ask again.
@@ -172,7 +169,7 @@ impl Problem {
     pub fn not_known() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            NOT_KNOWN,
+            "outcome-not-known",
             "It is not known whether this was done",
             "the answer to the commit was lost, so whether this was done is not known: repeat the same request with the same \
              Idempotency-Key, which finds out; if it had none, read first what it was to change",
@@ -231,9 +228,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        let is_known = !self.kind.ends_with(NOT_KNOWN);
-        let busy = (self.status == 503 && is_known).then_some(NonZeroU32::MIN);
-        if let Some(seconds) = self.retry_after.or(busy) {
+        if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         if self.status == 401 {
