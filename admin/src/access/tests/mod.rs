@@ -8,6 +8,7 @@ mod sessions;
 mod tokens;
 
 use actix_web::test::TestRequest;
+use common::db::{Backend, Conn, DbError};
 use common::http::Problem;
 use engine::audit::AuthMethod;
 use serde_json::{Value, json};
@@ -54,6 +55,26 @@ impl AdminFixture {
     ) -> ApiResponse {
         let request = request(method, path).insert_header(("cookie", cookie)).set_json(body);
         self.call(request).await
+    }
+
+    /// From now on, no row of `table` can be changed.
+    async fn refuse_updates(&self, table: &'static str) {
+        let refuse = move |conn: &mut Conn| {
+            let sql = match conn.backend() {
+                Backend::Postgres => format!(
+                    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+                     $$ BEGIN RAISE 'no'; END $$; \
+                     CREATE TRIGGER refuse BEFORE UPDATE ON {table} FOR EACH ROW \
+                     EXECUTE FUNCTION refuse()"
+                ),
+                Backend::Sqlite => format!(
+                    "CREATE TRIGGER refuse BEFORE UPDATE ON {table} \
+                     BEGIN SELECT RAISE(ABORT, 'no'); END"
+                ),
+            };
+            conn.batch_execute(&sql).map_err(DbError::from)
+        };
+        self.db.write(refuse).await.unwrap();
     }
 
     async fn audit(&self) -> Vec<(String, String)> {

@@ -11,6 +11,7 @@ use crate::api::tests::AdminFixture;
 on_every_database!(AdminFixture::new =>
     a_session_begins_and_ends,
     a_session_ends_when_it_is_idle,
+    a_session_is_good_though_its_use_can_not_be_noted,
     a_session_ends_however_much_it_is_used,
     failures_are_slowed_down_by_name,
     failures_are_slowed_down_by_address,
@@ -61,6 +62,19 @@ async fn a_session_ends_when_it_is_idle(fixture: AdminFixture) {
         .insert_header(("sec-fetch-dest", "empty"));
     assert_eq!(fixture.call(live).await.status, 200);
     fixture.clock.advance(Duration::from_secs(60 * 60));
+    fixture.with_cookie("GET", "/session", &cookie, json!(null)).await.is_problem(401, "");
+}
+
+async fn a_session_is_good_though_its_use_can_not_be_noted(fixture: AdminFixture) {
+    let fixture = fixture.guarded("");
+    fixture.operator(Role::Viewer).await;
+    let cookie = fixture.sign_in("viewer").await;
+    fixture.refuse_updates("operator_session").await;
+    fixture.clock.advance(Duration::from_secs(90 * 60));
+    let who = fixture.with_cookie("GET", "/session", &cookie, json!(null)).await;
+    assert_eq!(who.status, 200);
+    // Since it was not noted, the session has been idle all the time.
+    fixture.clock.advance(Duration::from_secs(31 * 60));
     fixture.with_cookie("GET", "/session", &cookie, json!(null)).await.is_problem(401, "");
 }
 

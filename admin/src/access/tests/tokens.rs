@@ -10,6 +10,7 @@ on_every_database!(AdminFixture::new =>
     a_token_may_what_it_was_made_for,
     a_token_ends,
     a_token_is_shown_once,
+    a_token_is_good_though_its_use_can_not_be_noted,
     bad_tokens_are_not_made,
 );
 
@@ -71,6 +72,22 @@ async fn a_token_is_shown_once(fixture: AdminFixture) {
     assert_eq!(list.items("name"), ["script"]);
     let audit = fixture.call(bearer("GET", "/audit", "s3cret")).await;
     assert!(!audit.body.to_string().contains(&token));
+}
+
+async fn a_token_is_good_though_its_use_can_not_be_noted(fixture: AdminFixture) {
+    let fixture = fixture.guarded("s3cret");
+    let token = secret(&make(&fixture, json!({ "name": "script", "role": "viewer" })).await);
+    assert_eq!(fixture.call(bearer("GET", "/events", &token)).await.status, 200);
+    let used = async || {
+        let list = fixture.call(bearer("GET", "/tokens", "s3cret")).await;
+        list.body["items"][0]["used_at"].clone()
+    };
+    let before = used().await;
+    assert!(before.is_string(), "{before}");
+    fixture.refuse_updates("operator_token").await;
+    fixture.clock.advance(Duration::from_secs(60));
+    assert_eq!(fixture.call(bearer("GET", "/events", &token)).await.status, 200);
+    assert_eq!(used().await, before, "it was refused");
 }
 
 async fn bad_tokens_are_not_made(fixture: AdminFixture) {
