@@ -145,7 +145,8 @@ impl<W: DeliveryChannel> Digest<W> {
     async fn write_one(&self, db: &Db, env: &Env, news: News, last: i64) -> anyhow::Result<usize> {
         let (delivery, identity, size) =
             (Arc::clone(&self.delivery), MessageIdentity::now(env), self.size());
-        db.write(move |conn| write_message(conn, &*delivery, identity, news, last, size))
+        // The few that wait are found by their index, however many are closed or silenced.
+        db.write_by_index(move |conn| write_message(conn, &*delivery, identity, news, last, size))
             .await
             .context("a digest can't be written")
     }
@@ -160,8 +161,6 @@ fn write_message<W: DeliveryChannel>(
     size: usize,
 ) -> anyhow::Result<usize> {
     let channel = W::CHANNEL;
-    // The few that wait are found by their index, however many are closed or silenced.
-    conn.plan_by_index()?;
     let waiting = ungathered(channel, news);
     let seqs = lock(conn, &waiting, news, identity.now, last, i64::try_from(size)?)?;
     if seqs.is_empty() {

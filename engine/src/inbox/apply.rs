@@ -106,7 +106,7 @@ impl Inbox {
     ) -> Result<Applied, BatchError> {
         let batch: Arc<Vec<Record>> = records.into();
         let (inbox, records) = (self.clone(), Arc::clone(&batch));
-        let applied = self.db.write::<_, BatchError>(move |conn| {
+        let applied = self.db.write_by_index::<_, BatchError>(move |conn| {
             let applied = inbox.apply_in(conn, &records, repeats)?;
             // Last, since other batches of the same partitions wait for it.
             inbox.positions.note(conn, inbox.env.now(), &records)?;
@@ -138,7 +138,6 @@ impl Inbox {
         records: &[Record],
         repeats: bool,
     ) -> Result<Applied, BatchError> {
-        conn.plan_by_index()?;
         let now = self.env.now();
         let mut applied = Applied::default();
         let mut arrivals = Vec::with_capacity(records.len());

@@ -120,8 +120,7 @@ impl Settler {
         let mut last = Vec::new();
         loop {
             let (settler, newer) = (self.clone(), newer.to_vec());
-            let resolved = db.write::<_, BatchError>(move |conn| {
-                conn.plan_by_index()?;
+            let resolved = db.write_by_index::<_, BatchError>(move |conn| {
                 let older = alerts::superseded_by(conn, &newer, SUPERSEDED)?;
                 let superseded = |id: &EventId| Update::new(*id, Trigger::Superseded);
                 let updates = older.iter().map(superseded).collect();

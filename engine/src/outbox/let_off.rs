@@ -40,8 +40,7 @@ impl LetOff {
         let read = |conn: &mut Conn| consumers::letting_off(conn).map_err(DbError::from);
         let Some(one) = self.db.read(read).await? else { return Ok(None) };
         let own = self.clone();
-        let stepped = self.db.write::<_, DbError>(move |conn| {
-            conn.plan_by_index()?;
+        let stepped = self.db.write_by_index::<_, DbError>(move |conn| {
             let consumers = Consumers::load(conn, &own.first)?;
             let mut others = consumers.required().filter(|other| other.name != one.name);
             let Answered { ids, next } = match others.next() {

@@ -179,8 +179,7 @@ impl Observer {
         let now = self.env.now();
         let (placed, known, unknown) = self
             .db
-            .write::<_, DbError>(move |conn| {
-                conn.plan_by_index()?;
+            .write_by_index::<_, DbError>(move |conn| {
                 let placed = store::place(conn, &rest)?;
                 let ids: BTreeSet<EventId> = rest.iter().map(|sent| sent.id).collect();
                 let others: Vec<EventId> = ids.difference(&placed).copied().collect();

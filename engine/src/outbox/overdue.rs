@@ -111,8 +111,7 @@ impl OverdueMonitor {
         let monitor = self.clone();
         let done = self
             .db
-            .write::<_, DbError>(move |conn| {
-                conn.plan_by_index()?;
+            .write_by_index::<_, DbError>(move |conn| {
                 let consumers = Consumers::load(conn, &monitor.consumer)?;
                 let updates = monitor.overdue_in(conn, &consumers)?;
                 let (env, policy) = (&monitor.env, &monitor.policy);
@@ -147,8 +146,7 @@ impl OverdueMonitor {
         let overtaken = self.db.read(read).await?;
         for ids in overtaken.chunks(SUPERSEDED) {
             let (monitor, ids) = (self.clone(), ids.to_vec());
-            let resolved = self.db.write::<_, DbError>(move |conn| {
-                conn.plan_by_index()?;
+            let resolved = self.db.write_by_index::<_, DbError>(move |conn| {
                 let superseded = |id| Update::new(id, Trigger::Superseded);
                 let updates = ids.into_iter().map(superseded).collect();
                 Ok(advance(conn, &monitor.env, &monitor.policy, updates)?)
