@@ -1,6 +1,6 @@
 //! What becomes of sends: the relay writes down what the broker said of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use common::clock::Timestamp;
@@ -28,7 +28,7 @@ struct Noted {
     /// The shards that are still this relay's.
     mine: BTreeSet<i16>,
     /// The events that are SENT now.
-    marked: BTreeSet<EventId>,
+    marked: HashSet<EventId>,
 }
 
 /// What the broker said of many events.
@@ -47,7 +47,6 @@ impl Answers {
                 answers.add(send, row, result);
             }
         }
-        answers.sent.sort_unstable_by_key(|sent| sent.id);
         answers
     }
 
@@ -174,8 +173,7 @@ impl Relay {
                     let refused = refused.into_iter().map(|(_, update)| update).collect();
                     done = advance(conn, &env, &policy, refused)?;
                 }
-                let marked: BTreeSet<EventId> =
-                    store::mark_sent(conn, &sent, env.now())?.into_iter().collect();
+                let marked = store::mark_sent(conn, &sent, env.now())?;
                 Ok((Noted { mine, marked }, done))
             })
             .await?;
