@@ -14,7 +14,7 @@ use diesel::sql_types::{Bool, Text};
 use pg_walstream::{CancellationToken, PgReplicationConnection, ReplicationError};
 use thiserror::Error;
 use tokio::sync::Notify;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::super::store::DueRow;
@@ -269,20 +269,16 @@ impl Session<'_> {
         self.tell(false).await
     }
 
-    fn mark_ended(
-        &mut self,
-        ended: Result<Result<bool, DbError>, JoinError>,
-    ) -> Result<(), LogError> {
+    fn mark_ended(&mut self, ended: anyhow::Result<bool>) -> Result<(), LogError> {
         self.writing = None;
         match ended {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => {
+            Ok(true) => {}
+            Ok(false) => {
                 return Err(LogError::Slot(format!(
                     "the publication {PUBLICATION} was dropped or changed, and is made anew"
                 )));
             }
             // Without it, the table waits a second longer; without any for long, it has everything.
-            Ok(Err(error)) => tracing::debug!(%error, "no mark was written into the log"),
             Err(error) => tracing::debug!(%error, "no mark was written into the log"),
         }
         Ok(())
@@ -349,9 +345,9 @@ impl Session<'_> {
 }
 
 /// How the writing of a mark ends; never, if none is written.
-async fn end_of(writing: &mut Option<Writing>) -> Result<Result<bool, DbError>, JoinError> {
+async fn end_of(writing: &mut Option<Writing>) -> anyhow::Result<bool> {
     match writing {
-        Some(writing) => writing.await,
+        Some(writing) => Ok(writing.await??),
         None => pending().await,
     }
 }
