@@ -157,13 +157,9 @@ mod tests {
         let headers = message.headers.iter();
         Record {
             topic: message.topic.clone(),
-            partition: 0,
-            offset: 0,
-            assignment: 0,
-            timestamp: None,
-            key: None,
             headers: headers.map(|(k, v)| ((*k).to_owned(), v.clone().into_bytes())).collect(),
             payload: Some(message.payload.clone()),
+            ..Record::default()
         }
     }
 

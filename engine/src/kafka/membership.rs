@@ -275,10 +275,7 @@ mod tests {
             partition,
             offset: 7,
             assignment: held.assignment_of(partition),
-            timestamp: None,
-            key: None,
-            headers: Vec::new(),
-            payload: None,
+            ..Record::default()
         }
     }
 

@@ -76,13 +76,8 @@ mod tests {
         let now = Timestamp::from_micros(1_000_000_000);
         let record = |age: u64| Record {
             topic: "acks".to_owned(),
-            partition: 0,
-            offset: 0,
-            assignment: 0,
             timestamp: Some(now.before(Duration::from_secs(age))),
-            key: None,
-            headers: Vec::new(),
-            payload: None,
+            ..Record::default()
         };
         for (ages, waits) in [(vec![0], 10), (vec![9, 4], 6), (vec![10], 0), (vec![60], 0)] {
             let unseen: Vec<Record> = ages.iter().map(|age| record(*age)).collect();

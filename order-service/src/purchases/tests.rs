@@ -91,13 +91,11 @@ fn purchase(sale: &str) -> Value {
 fn record(offset: i64, customer: &str, value: Option<&str>) -> Record {
     Record {
         topic: TOPIC.to_owned(),
-        partition: 0,
         offset,
-        assignment: 0,
         timestamp: Some(START.before(Duration::from_secs(1))),
         key: Some(customer.as_bytes().to_vec()),
-        headers: Vec::new(),
         payload: value.map(|value| value.as_bytes().to_vec()),
+        ..Record::default()
     }
 }
 

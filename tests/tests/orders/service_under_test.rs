@@ -202,13 +202,9 @@ fn record(message: Message) -> Record {
     let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
     Record {
         topic: message.topic,
-        partition: 0,
-        offset: 0,
-        assignment: 0,
-        timestamp: None,
-        key: None,
         headers: message.headers.into_iter().map(header).collect(),
         payload: Some(message.payload),
+        ..Record::default()
     }
 }
 

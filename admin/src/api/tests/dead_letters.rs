@@ -39,13 +39,11 @@ fn record(id: EventId, at: Timestamp) -> Record {
     let header = |(name, value): (&'static str, String)| (name.to_owned(), value.into_bytes());
     Record {
         topic: message.topic,
-        partition: 0,
         offset: 5,
-        assignment: 0,
-        timestamp: None,
         key: Some(message.key.into_bytes()),
         headers: message.headers.into_iter().map(header).collect(),
         payload: Some(message.payload),
+        ..Record::default()
     }
 }
 

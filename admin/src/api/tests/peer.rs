@@ -128,13 +128,8 @@ async fn the_other_side_tells_what_it_knows(mut fixture: AdminFixture) {
             quarantine::put(conn, &row)?;
             let record = Record {
                 topic: "t".to_owned(),
-                partition: 0,
-                offset: 0,
-                assignment: 0,
-                timestamp: None,
-                key: None,
                 headers: vec![("ce_id".to_owned(), id.into_bytes())],
-                payload: None,
+                ..Record::default()
             };
             store(conn, &DeadLetter::of(&record, "no data", now))
         })

@@ -27,11 +27,8 @@ async fn how_far_a_copy_of_a_view_is(fixture: AdminFixture) {
         topic: "purchases".to_owned(),
         partition: 2,
         offset: 7,
-        assignment: 0,
         timestamp: Some(fixture.env.now()),
-        key: None,
-        headers: Vec::new(),
-        payload: None,
+        ..Record::default()
     };
     let written_at = fixture.env.now().to_string();
     fixture.clock.advance(Duration::from_secs(1));

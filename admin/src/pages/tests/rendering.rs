@@ -168,16 +168,8 @@ async fn the_copy_of_a_view_is_shown(site: Site) {
     let page = site.get("/admin/relay", &cookie).await;
     page.shows("<code>purchases</code>");
     page.shows("Nothing has been read yet.");
-    let record = Record {
-        topic: "purchases".to_owned(),
-        partition: 3,
-        offset: 4_320,
-        assignment: 0,
-        timestamp: None,
-        key: None,
-        headers: Vec::new(),
-        payload: None,
-    };
+    let record =
+        Record { topic: "purchases".to_owned(), partition: 3, offset: 4_320, ..Record::default() };
     let copy = site.fixture.engine.view.clone().unwrap();
     copy.run_once(Arc::new(vec![record])).await.unwrap();
     let page = site.get("/admin/relay", &cookie).await;

@@ -160,12 +160,9 @@ fn record(event: &Event) -> Record {
     Record {
         topic: message.topic.clone(),
         partition: 2,
-        offset: 0,
-        assignment: 0,
-        timestamp: None,
-        key: None,
         headers: headers.collect(),
         payload: Some(message.payload.clone()),
+        ..Record::default()
     }
 }
 

@@ -6,7 +6,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use crate::kafka::membership::Held;
 
 /// A message as it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// Where from.
     pub topic: String,

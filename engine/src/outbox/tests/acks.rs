@@ -20,13 +20,9 @@ async fn one_bad_ack_batch_does_not_stop_the_others(fixture: OutboxFixture) {
     let shard = fixture.open(id).await.unwrap().shard;
     let record = |payload: &[u8], offset| Record {
         topic: "acks".to_owned(),
-        partition: 0,
         offset,
-        assignment: 0,
-        timestamp: None,
-        key: None,
-        headers: Vec::new(),
         payload: Some(payload.to_vec()),
+        ..Record::default()
     };
     let good = serde_json::to_vec(&AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] });
     let records = vec![record(b"{", 1), record(&good.unwrap(), 2), record(b"[]", 3)];
@@ -51,13 +47,9 @@ async fn one_bad_ack_does_not_stop_those_beside_it(fixture: OutboxFixture) {
     let bad = acks[2].event_id;
     let record = Record {
         topic: "acks".to_owned(),
-        partition: 0,
         offset: 1,
-        assignment: 0,
-        timestamp: None,
-        key: None,
-        headers: Vec::new(),
         payload: Some(serde_json::to_vec(&AckBatch { acks }).unwrap()),
+        ..Record::default()
     };
     let settlement = fixture.settler.settle(&fixture.db, vec![record], false).await.unwrap();
     if fixture.open(bad).await.is_none() {
@@ -85,13 +77,9 @@ async fn nothing_that_passes_proves_nothing_against_an_answer(fixture: OutboxFix
     let acks = AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] };
     let record = Record {
         topic: "acks".to_owned(),
-        partition: 0,
         offset: 1,
-        assignment: 0,
-        timestamp: None,
-        key: None,
-        headers: Vec::new(),
         payload: Some(serde_json::to_vec(&acks).unwrap()),
+        ..Record::default()
     };
     let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
     let away = rename("outbox_settled", "away");
@@ -144,13 +132,9 @@ async fn a_copy_that_has_the_owners_state_is_not_ahead(fixture: OutboxFixture) {
         };
         Record {
             topic: "acks".to_owned(),
-            partition: 0,
             offset: version,
-            assignment: 0,
-            timestamp: None,
-            key: None,
-            headers: Vec::new(),
             payload: Some(serde_json::to_vec(&AckBatch { acks: vec![ack] }).unwrap()),
+            ..Record::default()
         }
     };
     let alerts = async || -> i64 {

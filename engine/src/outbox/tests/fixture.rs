@@ -108,16 +108,8 @@ impl OutboxFixture {
     }
 
     pub(super) async fn settle_bytes(&self, payload: Vec<u8>) -> Settlement {
-        let record = Record {
-            topic: "acks".to_owned(),
-            partition: 0,
-            offset: 0,
-            assignment: 0,
-            timestamp: None,
-            key: None,
-            headers: Vec::new(),
-            payload: Some(payload),
-        };
+        let record =
+            Record { topic: "acks".to_owned(), payload: Some(payload), ..Record::default() };
         self.settler.settle(&self.db, vec![record], false).await.unwrap()
     }
 

@@ -86,13 +86,8 @@ async fn a_listener_that_fails_takes_the_transition_back(fixture: OutboxFixture)
     let acks = AckBatch { acks: vec![fixture.ack(id, 1, Verdict::Success)] };
     let record = Record {
         topic: "acks".to_owned(),
-        partition: 0,
-        offset: 0,
-        assignment: 0,
-        timestamp: None,
-        key: None,
-        headers: Vec::new(),
         payload: Some(serde_json::to_vec(&acks).unwrap()),
+        ..Record::default()
     };
     assert!(fixture.settler.settle(&fixture.db, vec![record.clone()], false).await.is_err());
     assert_eq!(fixture.open(id).await.unwrap().status, Status::Sent);

@@ -84,16 +84,7 @@ impl PositionFixture {
 }
 
 fn record(partition: i32, offset: i64) -> Record {
-    Record {
-        topic: "events".to_owned(),
-        partition,
-        offset,
-        assignment: 0,
-        timestamp: None,
-        key: None,
-        headers: Vec::new(),
-        payload: None,
-    }
+    Record { topic: "events".to_owned(), partition, offset, ..Record::default() }
 }
 
 async fn what_is_committed_beyond_the_position_is_told_once(f: PositionFixture) {

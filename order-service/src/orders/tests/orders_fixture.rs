@@ -234,13 +234,8 @@ impl OrdersFixture {
         let acks = AckBatch { acks: answers.iter().map(ack).collect() };
         let record = Record {
             topic: "acks".to_owned(),
-            partition: 0,
-            offset: 0,
-            assignment: 0,
-            timestamp: None,
-            key: None,
-            headers: Vec::new(),
             payload: Some(serde_json::to_vec(&acks).unwrap()),
+            ..Record::default()
         };
         let settled: Result<_, BatchError> =
             self.settler.settle(&self.orders.db, vec![record], false).await;

@@ -78,13 +78,10 @@ impl StockFixture {
             let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
             Record {
                 topic: "orders".to_owned(),
-                partition: 0,
                 offset,
-                assignment: 0,
-                timestamp: None,
-                key: None,
                 headers: message.headers.into_iter().map(header).collect(),
                 payload: Some(message.payload),
+                ..Record::default()
             }
         });
         let applied = self.inbox.apply(records.collect::<Vec<_>>(), false).await.unwrap();
