@@ -72,6 +72,11 @@ async fn a_running_system_is_no_finding(system: TestSystem) {
         let code = if moved.iter().any(|words| unchecked.contains(words)) { 2 } else { 0 };
         assert_eq!(outcome.code, Some(code), "{report:#}");
     }
+    // Once nothing moves, all of it is judged.
+    system.wait_until_settled().await;
+    let quiet = tokio::task::spawn_blocking(move || judge.run(&["--patience", "3s"]));
+    let quiet = quiet.await.expect("it ends");
+    assert_eq!(quiet.code, Some(0), "{quiet:?}");
     system.stop().await;
 }
 
