@@ -37,12 +37,18 @@ impl Debezium {
         SHARED.get(|| Ok(Self { jars: parts::jars_of("connect-debezium", POM)? }))
     }
 
-    /// A worker of its own for `connector`, with the broker at `brokers`.
-    pub fn start(&self, brokers: &str, connector: &Value) -> anyhow::Result<KafkaConnect> {
+    /// A worker of its own for `connectors`, with the broker at `brokers`.
+    pub fn start(&self, brokers: &str, connectors: &[Value]) -> anyhow::Result<KafkaConnect> {
         let folder = scratch::folder("connect")?;
-        fs::write(folder.join("connector.json"), connector.to_string())?;
+        let mut files = Vec::new();
+        for (number, connector) in connectors.iter().enumerate() {
+            let file = folder.join(format!("connector-{number}.json"));
+            fs::write(&file, connector.to_string())?;
+            files.push(file);
+        }
         fs::write(folder.join("log4j2.properties"), LOGGING)?;
-        let mut worker = KafkaConnect { jars: self.jars.clone(), folder, port: 0, child: None };
+        let jars = self.jars.clone();
+        let mut worker = KafkaConnect { jars, folder, connectors: files, port: 0, child: None };
         let start = || {
             worker.port = free_port()?;
             worker.write_settings(brokers)?;
@@ -58,6 +64,7 @@ impl Debezium {
 pub struct KafkaConnect {
     jars: PathBuf,
     folder: PathBuf,
+    connectors: Vec<PathBuf>,
     port: u16,
     child: Option<Child>,
 }
@@ -77,7 +84,7 @@ impl KafkaConnect {
 
     /// Starts it, or starts it again with what it wrote down before.
     ///
-    /// It listens then; its connector may take a little longer.
+    /// It listens then; its connectors may take a little longer.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
         if self.child.is_some() {
             return Ok(());
@@ -90,7 +97,7 @@ impl KafkaConnect {
             .arg(self.jars.join("*"))
             .arg("org.apache.kafka.connect.cli.ConnectStandalone")
             .arg(self.folder.join("worker.properties"))
-            .arg(self.folder.join("connector.json"))
+            .args(&self.connectors)
             .env(PASSWORD.0, PASSWORD.1)
             .folder(&self.folder)
             .spawn()?;

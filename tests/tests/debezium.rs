@@ -11,14 +11,19 @@ use stockloop_tests::real;
 
 use crate::system::load::Load;
 use crate::system::random::Random;
-use crate::system::topics::Topics;
-use crate::system::{DEADLINE, RealParts, TestService, TestSystem, http_client};
+use crate::system::{DEADLINE, RealParts, TestService, TestSystem, http_client, text};
 
 const BY_TABLE: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "table");
 const EXTERNAL: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "external");
 const TAKEOVER: (&str, &str) = ("STOCKLOOP__OUTBOX__EXTERNAL_TAKEOVER", "1s");
 
-const CONNECTOR: &str = include_str!("../../deploy/debezium/product-service.json");
+/// The recipe's connectors.
+const OF_PRODUCT: &str = include_str!("../../deploy/debezium/product-service.json");
+const OF_ORDER: &str = include_str!("../../deploy/debezium/order-service.json");
+
+/// Channels of the events, by their names in docs/asyncapi.yaml.
+const INVENTORY: &str = "inventory";
+const ORDERS: &str = "orders";
 
 /// As the recipe has it. The role is the server's, so that another test may have made it.
 const ROLE_AND_PUBLICATION: &str = "
@@ -38,25 +43,32 @@ const READ: &str = "SELECT count(*) AS n FROM pg_replication_slots \
 const UNPLACED: &str = "SELECT count(*) AS n FROM outbox WHERE partition IS NULL AND key <> 'BOTH'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn debezium_sends_what_the_service_would() {
+async fn debezium_sends_what_the_services_would() {
     let Some((mut system, mut connect)) = with_debezium("debezium").await else { return };
     // While one way replaces the other, both send.
     system.product.put_product("BOTH", 5).await;
     let id = system.product.newest_event("BOTH").await;
-    let [one, other] = eventually("the same event by both ways", DEADLINE, async || {
-        <[OwnedMessage; 2]>::try_from(first_attempts(&system, &id)).map_err(|sent| sent.len())
-    })
-    .await;
-    assert_same(&one, &other);
+    assert_goes_both_ways(&system, INVENTORY, &id).await;
+    system.wait_until_settled().await;
+    let (_, id) = place_order(&system).await;
+    assert_goes_both_ways(&system, ORDERS, &id).await;
 
     system.product.restart_with(&[EXTERNAL]).await;
-    // What nobody answers stays SENT.
+    system.order.restart_with(&[EXTERNAL]).await;
     system.wait_until_settled().await;
+    let (order, id) = place_order(&system).await;
+    system.wait_until_settled().await;
+    let order = system.order.get(&format!("/api/v1/orders/{order}")).await.ok();
+    assert_eq!(order["status"], "CONFIRMED", "{order}");
+    let sent = first_attempts(&system, ORDERS, &id);
+    assert_eq!(sent.len(), 1, "by Debezium alone");
+
+    // What nobody answers stays SENT.
     system.order.stop().await;
     system.product.put_product("SENT", 5).await;
     let id = system.product.newest_event("SENT").await;
     eventually("the event to be SENT where it lies", DEADLINE, async || {
-        let sent = first_attempts(&system, &id);
+        let sent = first_attempts(&system, INVENTORY, &id);
         let [message] = sent.as_slice() else { return Err(format!("{} messages", sent.len())) };
         // Probes lie behind it; where one is noted, it is the place of the event from then on.
         let place = format!(
@@ -78,10 +90,10 @@ async fn debezium_sends_what_the_service_would() {
     system.product.put_product("LATE", 5).await;
     system.wait_until_settled().await;
     let id = system.product.newest_event("LATE").await;
-    assert_eq!(first_attempts(&system, &id).len(), 1, "the service took over");
+    assert_eq!(first_attempts(&system, INVENTORY, &id).len(), 1, "the service took over");
     connect.start_again().expect("it starts again");
     eventually("Debezium to send it, too", 2 * DEADLINE, async || {
-        match first_attempts(&system, &id).len() {
+        match first_attempts(&system, INVENTORY, &id).len() {
             2 => Ok(()),
             n => Err((n, connect.log_tail())),
         }
@@ -123,34 +135,44 @@ async fn a_connect_that_is_killed_loses_nothing() {
     system.stop().await;
 }
 
-/// Both services, product-service with its own relay still, and Debezium beside it, which reads what commits from now on.
+/// Both services with their own relays still, and one Kafka Connect beside them, which reads what either commits from now on.
 async fn with_debezium(name: &str) -> Option<(TestSystem, KafkaConnect)> {
     let debezium = real::debezium()?;
     let parts = RealParts::shared(name)?;
-    let (brokers, url) = (parts.kafka.brokers(), parts.product_url.clone());
+    let brokers = parts.kafka.brokers();
     let mut system = TestSystem::prepared(name, parts).await;
-    system.product.restart_with(&[BY_TABLE]).await;
-    system.order.start();
-    system.product.execute(ROLE_AND_PUBLICATION).await;
-    let connector = connector(&system.topics, &url, &format!("stockloop_{name}"));
-    let connect = debezium.start(&brokers, &connector).expect("Kafka Connect starts");
-    wait_until_it_reads(&system.product, &connect).await;
+    let mut connectors = Vec::new();
+    let TestSystem { product, order, topics, .. } = &mut system;
+    let services = [
+        (product, OF_PRODUCT, topics.product(), topics.events()),
+        (order, OF_ORDER, topics.order(), topics.orders()),
+    ];
+    for (service, recipe, source, topic) in services {
+        service.restart_with(&[BY_TABLE]).await;
+        service.execute(ROLE_AND_PUBLICATION).await;
+        let slot = format!("stockloop_{name}_{}", connectors.len());
+        connectors.push(connector(recipe, service.database_url(), &slot, source, topic));
+    }
+    let connect = debezium.start(&brokers, &connectors).expect("Kafka Connect starts");
+    for service in [&system.product, &system.order] {
+        wait_until_it_reads(service, &connect).await;
+    }
     Some((system, connect))
 }
 
-/// The recipe's connector for this database and these topics.
-fn connector(topics: &Topics, url: &str, slot: &str) -> Value {
-    let mut connector: Value = serde_json::from_str(CONNECTOR).expect("the recipe is JSON");
+/// The recipe's connector for the database at this URL, of which `source` is the service and `topic` the topic.
+fn connector(recipe: &str, url: &str, slot: &str, source: &str, topic: &str) -> Value {
+    let mut connector: Value = serde_json::from_str(recipe).expect("the recipe is JSON");
     let (server, database) = url.rsplit_once('/').expect("a URL of a database");
     let (_, port) = server.rsplit_once(':').expect("a URL with a port");
     let settings = [
         ("database.port", port.to_owned()),
         ("database.dbname", database.to_owned()),
-        ("topic.prefix", topics.product().to_owned()),
+        ("topic.prefix", source.to_owned()),
         ("slot.name", slot.to_owned()),
-        ("predicates.event.pattern", topics.events().to_owned()),
-        ("transforms.outbox.route.topic.replacement", topics.events().to_owned()),
-        ("transforms.source.value.literal", format!("/{}", topics.product())),
+        ("predicates.event.pattern", topic.to_owned()),
+        ("transforms.outbox.route.topic.replacement", topic.to_owned()),
+        ("transforms.source.value.literal", format!("/{source}")),
     ];
     let config = connector["config"].as_object_mut().expect("the recipe has settings");
     for (name, value) in settings {
@@ -160,9 +182,9 @@ fn connector(topics: &Topics, url: &str, slot: &str) -> Value {
     connector
 }
 
-async fn wait_until_it_reads(product: &TestService, connect: &KafkaConnect) {
+async fn wait_until_it_reads(service: &TestService, connect: &KafkaConnect) {
     eventually("Debezium to read the log", 2 * DEADLINE, async || {
-        match product.count(READ).await {
+        match service.count(READ).await {
             1 => Ok(()),
             n => Err((n, status(connect).await, connect.log_tail())),
         }
@@ -170,7 +192,14 @@ async fn wait_until_it_reads(product: &TestService, connect: &KafkaConnect) {
     .await;
 }
 
-/// What Connect says of its connector.
+/// An order of the product that goes both ways, and the id of its event.
+async fn place_order(system: &TestSystem) -> (String, String) {
+    let order = text(&system.order.place_order("BOTH", 1).await["id"]);
+    let event = system.order.newest_event(&order).await;
+    (order, event)
+}
+
+/// What Connect says of its connectors.
 async fn status(connect: &KafkaConnect) -> String {
     let url = format!("{}/connectors?expand=status", connect.url());
     match http_client(0).get(url).send().await {
@@ -184,14 +213,24 @@ async fn not_sent(product: &TestService) -> Value {
     product.get("/api/admin/v1/alerts?state=open&kind=not_sent").await.ok()
 }
 
-/// The messages of an event's first attempt.
-fn first_attempts(system: &TestSystem, id: &str) -> Vec<OwnedMessage> {
+/// The messages of an event's first attempt, of what goes through this channel.
+fn first_attempts(system: &TestSystem, channel: &str, id: &str) -> Vec<OwnedMessage> {
     let is_it = |message: &OwnedMessage| {
         let headers = headers(message);
         headers["ce_id"] == id && headers["stockloopattempt"] == "1"
     };
-    let events = system.topics.all().into_iter().filter(|(channel, _)| *channel == "inventory");
+    let events = system.topics.all().into_iter().filter(|(of, _)| *of == channel);
     events.map(|(_, message)| message).filter(is_it).collect()
+}
+
+/// Waits until both ways have sent the event, and holds what they sent against each other.
+async fn assert_goes_both_ways(system: &TestSystem, channel: &str, id: &str) {
+    let [one, other] = eventually("the same event by both ways", DEADLINE, async || {
+        let sent = first_attempts(system, channel, id);
+        <[OwnedMessage; 2]>::try_from(sent).map_err(|sent| sent.len())
+    })
+    .await;
+    assert_same(&one, &other);
 }
 
 fn headers(message: &OwnedMessage) -> BTreeMap<String, String> {
