@@ -251,7 +251,11 @@ impl Engine {
             commander,
             woken: Arc::default(),
         });
-        let view = hooks.view.map(|view| ViewCopy::new(db.clone(), env.clone(), view));
+        let copied = hooks.view.map(|view| ViewCopy::new(db.clone(), env.clone(), view));
+        let view = match settings.views.purchases_ack_topic.is_empty() {
+            true => copied,
+            false => copied.map(|copy| copy.answering_as(name)),
+        };
         Ok(Self {
             verifier,
             view,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer};
 use anyhow::Context;
 use clap::Args;
-use common::config::{ConsumerSettings, MailTransport, Settings};
+use common::config::{ConsumerSettings, MailTransport, Settings, ViewSettings};
 use common::env::Env;
 use engine::kafka::EmbeddedBroker;
 use secrecy::SecretString;
@@ -88,9 +88,9 @@ impl Stack {
         }
         let settings_of = |service: Service, url: &Option<String>, file: &str, port: u16| {
             let mut settings = Settings::load(service.defaults, None)?;
-            // The environment is the same for all of them, and only one takes this.
+            // The environment is the same for all of them, and only one takes these.
             if service.name != order_service::SERVICE.name {
-                settings.views.purchases_topic.clear();
+                settings.views = ViewSettings::default();
             }
             let embedded = || format!("sqlite:{}", data_dir.join(file).display());
             settings.database.url = url.clone().unwrap_or_else(embedded).into();

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use common::clock::{Clock, SystemClock, Timestamp};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 
 use crate::monitoring::{VIEW_BEHIND, exposed_by};
-use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem};
+use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem, text};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -49,14 +50,28 @@ impl View {
     }
 
     async fn write_version(&self, customer: &str, version: i64) {
-        let purchase = json!({
-            "sold_at": "2010-12-01T08:26:00.000000Z", "channel": "till", "sale_id": format!("{version}"),
-            "pieces": 1, "total_minor": null,
-            "lines": [{"sku": "85123A", "quantity": 1, "unit_price_minor": null}],
-        });
-        let value = json!({"customer": customer, "version": version, "purchases": [purchase]});
-        self.write(customer, Some(&value.to_string())).await;
+        self.write(customer, Some(&document(customer, version))).await;
     }
+
+    /// As a producer does that waits for an answer to each attempt of its event.
+    async fn write_event(&self, id: &str, customer: &str, value: &str) {
+        let named = [("ce_id", id), ("ce_source", "/shop"), ("stockloopattempt", "1")];
+        let headers = named.into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
+        });
+        let record = FutureRecord::to(self.topic).key(customer).payload(value).headers(headers);
+        self.producer.send(record, TIMEOUT).await.expect("the broker takes it");
+    }
+}
+
+/// What the view says of a customer.
+fn document(customer: &str, version: i64) -> String {
+    let purchase = json!({
+        "sold_at": "2010-12-01T08:26:00.000000Z", "channel": "till", "sale_id": format!("{version}"),
+        "pieces": 1, "total_minor": null,
+        "lines": [{"sku": "85123A", "quantity": 1, "unit_price_minor": null}],
+    });
+    json!({"customer": customer, "version": version, "purchases": [purchase]}).to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +212,55 @@ async fn what_a_database_or_a_topic_loses_is_read_again() {
     is_current(&system.order, view.topic).await;
     assert!(system.order.dead_letters().await.is_empty());
     system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_waits_for_answers_gets_them() {
+    let Some(mut system) = TestSystem::real("views_answered").await else { return };
+    let view = View::of(&system);
+    let acks: &str = format!("{}-acks", view.topic).leak();
+    system.topics.create(view.topic, PARTITIONS).await;
+    system.topics.create(acks, PARTITIONS).await;
+    let [topic] = view.settings();
+    let settings = [topic, ("STOCKLOOP__VIEWS__PURCHASES_ACK_TOPIC", acks)];
+    system.order.restart_with(&settings).await;
+    let [good, bad] = [1, 2].map(|number| format!("01936f2e-7c00-7000-8000-{number:012}"));
+    // One that nobody asks an answer to, as Flink writes them.
+    view.write_version("A", 1).await;
+    view.write_event(&good, "A", &document("A", 2)).await;
+    view.write_event(&bad, "A", "printer out of paper").await;
+    has(&system.order, "A", Some(2)).await;
+    let first = [(good.as_str(), "applied"), (bad.as_str(), "FAILED")];
+    answered(&system, acks, &first).await;
+
+    // It was killed before it could say that they are done: they are answered once more, and change nothing.
+    system.order.stop().await;
+    system.topics.forget_committed(&format!("{}.views", system.topics.order()), view.topic).await;
+    system.order.start();
+    let again = [(good.as_str(), "duplicate"), (bad.as_str(), "FAILED")];
+    answered(&system, acks, &[first, again].concat()).await;
+    has(&system.order, "A", Some(2)).await;
+    assert_eq!(system.order.dead_letters().await.len(), 1);
+    system.stop().await;
+}
+
+/// Waits until exactly these are answered by order-service, each by its event and how that went.
+async fn answered(system: &TestSystem, topic: &str, expected: &[(&str, &str)]) {
+    let mut expected: Vec<_> =
+        expected.iter().map(|(id, how)| ((*id).to_owned(), (*how).to_owned())).collect();
+    expected.sort_unstable();
+    eventually("the answers", 2 * DEADLINE, async || {
+        let mut found = Vec::new();
+        for ack in system.topics.all_acks_on(topic) {
+            assert_eq!(ack["consumer"], system.topics.order(), "{ack}");
+            assert_eq!(ack["retryable"], false, "{ack}");
+            let how = ack["detail"].as_str().or(ack["outcome"].as_str()).unwrap_or_default();
+            found.push((text(&ack["event_id"]), how.to_owned()));
+        }
+        found.sort_unstable();
+        if found == expected { Ok(()) } else { Err(found) }
+    })
+    .await;
 }
 
 async fn told_missing(order: &TestService) {

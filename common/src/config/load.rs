@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{RelayKind, Settings};
+use super::{RelayKind, Settings, ViewSettings};
 use crate::db::{Backend, Location, Pooler};
 use crate::duration::written;
 
@@ -95,9 +95,11 @@ impl Settings {
         Ok(())
     }
 
-    /// Events and answers are no view: all of them would be dead letters.
+    /// Events and answers are no view: all of them would be dead letters. Nor do those who read the loop's answers want any
+    /// to a view.
     fn check_views(&self) -> anyhow::Result<()> {
-        let (topic, kafka) = (&self.views.purchases_topic, &self.kafka);
+        let ViewSettings { purchases_topic: topic, purchases_ack_topic: ack_topic } = &self.views;
+        let kafka = &self.kafka;
         let of_the_loop = [
             &kafka.outbound_topic,
             &kafka.outbound_ack_topic,
@@ -107,6 +109,14 @@ impl Settings {
         anyhow::ensure!(
             topic.is_empty() || !of_the_loop.contains(&topic),
             "views.purchases_topic is {topic}, a topic of events or answers; set the topic of the view, or leave it empty"
+        );
+        anyhow::ensure!(
+            ack_topic.is_empty() || !topic.is_empty(),
+            "views.purchases_ack_topic is {ack_topic}, and views.purchases_topic names no view to answer; set that, too, or neither"
+        );
+        anyhow::ensure!(
+            ack_topic.is_empty() || (ack_topic != topic && !of_the_loop.contains(&ack_topic)),
+            "views.purchases_ack_topic is {ack_topic}, the view's own topic or one of the loop; set a topic that the view's producer reads answers from, or leave it empty"
         );
         Ok(())
     }
@@ -270,6 +280,27 @@ mod tests {
         assert_eq!(settings.views.purchases_topic, "stockloop.views.purchases.v1");
         let error = load(&settings.kafka.outbound_topic).unwrap_err().to_string();
         assert!(error.contains("views.purchases_topic is stockloop.inventory.v1"), "{error}");
+    }
+
+    #[test]
+    fn a_view_is_answered_on_a_topic_of_its_own() {
+        let load = |topic: &str, ack_topic: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let topics =
+                format!("purchases_topic = {topic:?}\npurchases_ack_topic = {ack_topic:?}");
+            file.write_all(format!("[views]\n{topics}\n").as_bytes()).unwrap();
+            Settings::load(DEFAULTS, Some(file.path()))
+        };
+        assert_eq!(load("view", "").unwrap().views.purchases_ack_topic, "", "none by default");
+        assert_eq!(load("view", "view.acks").unwrap().views.purchases_ack_topic, "view.acks");
+        for (topic, ack_topic, told) in [
+            ("", "view.acks", "names no view to answer"),
+            ("view", "view", "the view's own topic"),
+            ("view", "stockloop.inventory.acks.v1", "or one of the loop"),
+        ] {
+            let error = load(topic, ack_topic).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

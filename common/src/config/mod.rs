@@ -183,6 +183,9 @@ pub struct ConsumerSettings {
 pub struct ViewSettings {
     /// The topic of each customer's last purchases, of which order-service keeps a copy; empty: it keeps none.
     pub purchases_topic: String,
+    /// Where messages of that view are answered whose headers name an event; empty: nobody is answered.
+    #[serde(default)]
+    pub purchases_ack_topic: String,
 }
 
 /// How events are sent and how long they are tried.

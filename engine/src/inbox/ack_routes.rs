@@ -78,7 +78,7 @@ impl<A: AckSender> AckRoutes<A> {
     }
 
     /// Asks the broker for leaders, if that was long ago: cheaper than to send to a partition that has none.
-    pub(super) async fn look(&self) {
+    pub(crate) async fn look(&self) {
         if !self.known().is_due(Instant::now()) {
             return;
         }

@@ -11,22 +11,22 @@ use crate::kafka::{Ack, AckBatch, Message, SendError};
 pub(crate) const ACK_MESSAGE_BYTES: usize = 512 * 1024;
 
 /// Answers that travel in one message.
-pub(super) struct AckPart {
+pub(crate) struct AckPart {
     /// The partition that their events came from.
     partition: i32,
     acks: AckBatch,
 }
 
 /// Sends answers in the name of a service.
-pub(super) struct AckPublisher<'a, A> {
-    pub(super) env: &'a Env,
-    pub(super) consumer: &'a str,
-    pub(super) routes: &'a AckRoutes<A>,
+pub(crate) struct AckPublisher<'a, A> {
+    pub(crate) env: &'a Env,
+    pub(crate) consumer: &'a str,
+    pub(crate) routes: &'a AckRoutes<A>,
 }
 
 impl<A: AckSender> AckPublisher<'_, A> {
     /// Sends each of `parts` once; returns what is to be sent again, and why if the broker is to blame.
-    pub(super) async fn send(&self, parts: Vec<AckPart>) -> (Vec<AckPart>, Option<String>) {
+    pub(crate) async fn send(&self, parts: Vec<AckPart>) -> (Vec<AckPart>, Option<String>) {
         let (written, messages): (Vec<AckPart>, Vec<Message>) =
             parts.into_iter().filter_map(|part| self.message(part)).unzip();
         let results = self.routes.send_all(&messages).await;
@@ -63,7 +63,7 @@ impl<A: AckSender> AckPublisher<'_, A> {
 }
 
 /// `acks` by the partition that their events came from, in messages of limited size.
-pub(super) fn parts_of(acks: Vec<(i32, Ack)>) -> Vec<AckPart> {
+pub(crate) fn parts_of(acks: Vec<(i32, Ack)>) -> Vec<AckPart> {
     let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
     for (partition, ack) in acks {
         by_partition.entry(partition).or_default().push(ack);

@@ -250,21 +250,7 @@ impl Inbox {
     }
 
     fn ack(&self, event_id: EventId, attempt: i32, answer: HandlerOutcome, now: Timestamp) -> Ack {
-        let ack = Ack {
-            event_id,
-            attempt,
-            outcome: Verdict::Success,
-            detail: None,
-            error: None,
-            retryable: false,
-            version: None,
-            result: None,
-            consumer: self.consumer.clone(),
-            processed_at: now,
-            traceparent: None,
-            partition: None,
-            offset: None,
-        };
+        let ack = Ack::new(event_id, attempt, Verdict::Success, &self.consumer, now);
         match answer {
             HandlerOutcome::Success { detail, version, result } => {
                 Ack { detail: Some(detail.name().to_owned()), version, result: raw(result), ..ack }

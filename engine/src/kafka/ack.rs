@@ -70,6 +70,31 @@ pub struct Ack {
 }
 
 impl Ack {
+    /// A bare verdict on one attempt of an event, by `consumer`.
+    pub fn new(
+        event_id: EventId,
+        attempt: i32,
+        outcome: Verdict,
+        consumer: &str,
+        processed_at: Timestamp,
+    ) -> Self {
+        Self {
+            event_id,
+            attempt,
+            outcome,
+            detail: None,
+            error: None,
+            retryable: false,
+            version: None,
+            result: None,
+            consumer: consumer.to_owned(),
+            processed_at,
+            traceparent: None,
+            partition: None,
+            offset: None,
+        }
+    }
+
     /// The same as the answer to this very message.
     #[must_use]
     pub fn of_record(self, record: &Record) -> Self {

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::telemetry::BrokerState;
 use rdkafka::consumer::CommitMode;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Loops;
 use crate::Engine;
-use crate::kafka::{BatchLimits, Consumer, Record};
+use crate::inbox::{AckPublisher, AckRoutes, parts_of};
+use crate::kafka::{Ack, BatchLimits, Consumer, Producer, Record};
 use crate::views::{Taken, ViewCopy};
 use crate::worker::{Retry, Tasks};
 
@@ -36,28 +38,50 @@ impl Loops {
         let group = engine.view_group();
         let consumer = Consumer::subscribe_as(VIEW, kafka, &group, &copy.topic, broker)?;
         let consumer = Arc::new(consumer);
+        let routes = engine.view_routes()?;
         let measuring = measure_loop(copy.clone(), Arc::clone(&consumer), stop.clone());
         tasks.spawn_loop("view lag", measuring);
-        tasks.spawn_loop("view", engine.clone().view_loop(copy, consumer, stop.clone()));
+        let viewing = Viewing { copy, consumer, routes };
+        tasks.spawn_loop("view", engine.clone().view_loop(viewing, stop.clone()));
         Ok(())
     }
 }
 
+/// What a copy is kept with.
+struct Viewing {
+    copy: ViewCopy,
+    consumer: Arc<Consumer>,
+    /// The way of its answers; none: it answers nobody.
+    routes: Option<AckRoutes>,
+}
+
 impl Engine {
+    /// Where answers to a view's messages go, if somebody waits for them.
+    fn view_routes(&self) -> anyhow::Result<Option<AckRoutes>> {
+        let (settings, service) = (&self.settings, &self.settings.service.name);
+        let topic = &settings.views.purchases_ack_topic;
+        if topic.is_empty() {
+            return Ok(None);
+        }
+        // What goes wrong there says nothing of whether the broker is there for the loop.
+        let producer = Producer::for_answers(&settings.kafka, service, BrokerState::default())?;
+        Ok(Some(AckRoutes::new(producer, topic)))
+    }
+
     /// The group that reads a view.
     pub(super) fn view_group(&self) -> String {
         format!("{}.views", self.settings.service.name)
     }
 
-    async fn view_loop(self, copy: ViewCopy, consumer: Arc<Consumer>, stop: CancellationToken) {
+    async fn view_loop(self, viewing: Viewing, stop: CancellationToken) {
         // Partitions that are read from where the database is.
         let mut placed = BTreeSet::new();
         loop {
             let records = tokio::select! {
                 () = stop.cancelled() => return,
-                records = consumer.next_batch(BATCH) => records,
+                records = viewing.consumer.next_batch(BATCH) => records,
             };
-            let done = self.view_batch((&copy, &consumer), &mut placed, records, &stop).await;
+            let done = self.view_batch(&viewing, &mut placed, records, &stop).await;
             if done.is_none() {
                 return;
             }
@@ -67,11 +91,12 @@ impl Engine {
     /// Takes a batch; none, if the service stops.
     async fn view_batch(
         &self,
-        (copy, consumer): (&ViewCopy, &Consumer),
+        viewing: &Viewing,
         placed: &mut BTreeSet<i32>,
         mut records: Vec<Record>,
         stop: &CancellationToken,
     ) -> Option<()> {
+        let Viewing { copy, consumer, .. } = viewing;
         leave_others(copy, consumer, placed, &mut records);
         let mut unplaced = consumer.assigned();
         let of_records = records.iter().map(|record| record.partition);
@@ -84,7 +109,8 @@ impl Engine {
             return Some(());
         }
         let records = Arc::new(records);
-        let taken = self.until_taken(copy, consumer, &records, stop).await?;
+        let mut taken = self.until_taken(copy, consumer, &records, stop).await?;
+        self.until_answered(viewing, std::mem::take(&mut taken.answers), stop).await?;
         tell_refused(&copy.topic, taken.refused);
         let doubtful = doubtful(copy, taken);
         let is_sound = |partition: i32| !doubtful.contains(&partition);
@@ -147,6 +173,33 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+impl Engine {
+    /// Sends answers until the broker has them; none, if the service stops: their messages come again then.
+    async fn until_answered(
+        &self,
+        Viewing { consumer, routes, .. }: &Viewing,
+        answers: Vec<(i32, Ack)>,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let Some(routes) = routes else { return Some(()) };
+        let publisher =
+            AckPublisher { env: &self.env, consumer: &self.settings.service.name, routes };
+        let mut retry = Retry::new("answering a view's messages", &self.env, stop);
+        let mut parts = parts_of(answers);
+        while !parts.is_empty() {
+            stop.run_until_cancelled(routes.look()).await;
+            let (again, trouble) = publisher.send(parts).await;
+            parts = again;
+            if let Some(trouble) = trouble {
+                retry.pause(&trouble).await?;
+                consumer.keep_alive().await;
+            }
+        }
+        retry.succeeded(());
+        Some(())
     }
 }
 

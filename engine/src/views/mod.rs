@@ -1,9 +1,10 @@
 //! Copies of views: of compacted topics that another program keeps, such as Flink SQL.
 //!
-//! They answer nothing, so nothing waits for them. How far a copy has taken each partition is stored with the rows that it
+//! They answer nobody unless they are told to, so nothing waits for them. How far a copy has taken each partition is stored with the rows that it
 //! made of that, in one transaction; what lies before it is left alone. [`ViewCopy::place`] has a consumer read on from there,
 //! whatever its group has committed. A database that goes back while an instance runs is noticed by what that stored last.
 
+mod answering;
 mod place;
 mod position;
 mod progress;
@@ -19,7 +20,7 @@ use common::env::Env;
 use diesel::QueryResult;
 
 use crate::dead_letters::{self, DeadLetter};
-use crate::kafka::Record;
+use crate::kafka::{Ack, Record};
 
 use progress::{Progress, Reached};
 
@@ -50,6 +51,9 @@ pub trait View: Send + Sync {
         now: Timestamp,
         messages: &[ViewMessage<'a>],
     ) -> QueryResult<Vec<Refused<'a>>>;
+
+    /// Why a message makes no sense, as [`View::write`] refuses it; none: it does.
+    fn refusal(&self, record: &Record) -> Option<String>;
 
     /// What the copy has of `key`; none: the key is not in the view, or not yet.
     ///
@@ -107,12 +111,14 @@ pub struct ViewCopy {
     pub topic: String,
     /// What makes rows of them.
     pub view: Arc<dyn View>,
+    /// As whom it answers messages that are events of somebody who waits for that; none: it answers nobody.
+    pub(crate) answers_as: Option<String>,
     /// Where this instance has left it.
     pub(crate) progress: Progress,
 }
 
 /// What a batch came to.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Taken {
     /// Messages that are taken, the refused ones included.
     pub taken: usize,
@@ -123,13 +129,21 @@ pub struct Taken {
     /// Partitions of which nothing was taken: the database is not where this instance has left it. It went back, or
     /// another instance began the topic anew.
     pub lost: BTreeSet<i32>,
+    /// What is to be answered, each with the partition that its message came from; all of it is taken.
+    pub answers: Vec<(i32, Ack)>,
 }
 
 impl ViewCopy {
     /// The copy of `view` in `db`, of which this instance knows nothing yet.
     pub fn new(db: Db, env: Env, view: CopiedView) -> Self {
         let CopiedView { topic, view } = view;
-        Self { db, env, topic, view, progress: Progress::default() }
+        Self { db, env, topic, view, answers_as: None, progress: Progress::default() }
+    }
+
+    /// The same, which answers in the name of `service`.
+    #[must_use]
+    pub fn answering_as(self, service: &str) -> Self {
+        Self { answers_as: Some(service.to_owned()), ..self }
     }
 
     /// Takes a batch, with the positions and the dead letters, in one transaction.
@@ -156,7 +170,7 @@ impl ViewCopy {
         let mut messages = Vec::with_capacity(records.len());
         let is_lost = |position: &&ViewPosition| self.progress.is_ahead_of(position);
         let lost = known.values().filter(is_lost).map(|position| position.partition).collect();
-        let mut taken = Taken { lost, ..Taken::default() };
+        let (mut taken, mut again) = (Taken { lost, ..Taken::default() }, Vec::new());
         for record in records {
             let Some(position) = known.get(&record.partition) else { continue };
             if taken.lost.contains(&record.partition) {
@@ -164,36 +178,43 @@ impl ViewCopy {
             }
             if record.offset < position.next_offset {
                 taken.repeating.insert(record.partition);
+                again.push(record);
                 continue;
             }
             let place = Place { begun: position.begun_us, offset: record.offset };
             messages.push(ViewMessage { place, record });
         }
-        taken.taken = messages.len();
-        taken.refused = self.write(conn, now, &messages)?;
+        let refused = self.write(conn, now, &messages)?;
+        (taken.taken, taken.refused) = (messages.len(), refused.len());
+        taken.answers = self.answers(now, &messages, &refused, &again);
         let reached = position::advance(conn, &self.topic, &messages, now)?;
         Ok((taken, reached))
     }
 
-    /// Returns how many of `messages` are dead letters.
-    fn write(
+    /// Returns those of `messages` that are dead letters.
+    fn write<'a>(
         &self,
         conn: &mut Conn,
         now: Timestamp,
-        messages: &[ViewMessage<'_>],
-    ) -> QueryResult<usize> {
-        let (fit, large): (Vec<_>, Vec<_>) = messages
-            .iter()
-            .copied()
-            .partition(|message| message.record.payload.as_ref().map_or(0, Vec::len) <= MAX_BYTES);
-        let mut refused = self.view.write(conn, now, &fit)?;
-        refused.extend(large.into_iter().map(|message| Refused {
-            record: message.record,
-            reason: format!("its value has more than {MAX_BYTES} bytes"),
-        }));
+        messages: &[ViewMessage<'a>],
+    ) -> QueryResult<Vec<Refused<'a>>> {
+        let (mut fit, mut refused) = (Vec::with_capacity(messages.len()), Vec::new());
+        for message in messages {
+            match too_large(message.record) {
+                Some(reason) => refused.push(Refused { record: message.record, reason }),
+                None => fit.push(*message),
+            }
+        }
+        refused.extend(self.view.write(conn, now, &fit)?);
         for one in &refused {
             dead_letters::store(conn, &DeadLetter::of(one.record, &one.reason, now))?;
         }
-        Ok(refused.len())
+        Ok(refused)
     }
+}
+
+/// What is said of a message that is too large to be looked at; none: it is not.
+fn too_large(record: &Record) -> Option<String> {
+    let bytes = record.payload.as_ref().map_or(0, Vec::len);
+    (bytes > MAX_BYTES).then(|| format!("its value has more than {MAX_BYTES} bytes"))
 }

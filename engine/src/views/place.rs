@@ -23,7 +23,8 @@ pub(super) struct Placing {
 
 impl ViewCopy {
     /// Has `consumer` read `partitions` on from where the database is, whatever the group has committed: the database
-    /// came back from a backup, is a new one or went back under this instance, or the topic was made anew. Returns the
+    /// came back from a backup, is a new one or went back under this instance, or the topic was made anew. What was taken
+    /// and may not be answered yet comes again, where somebody waits for answers. Returns the
     /// partitions that are read from another place now: what came of them before comes again.
     ///
     /// # Errors
@@ -106,12 +107,18 @@ impl ViewCopy {
                 Reached::from(&position)
             };
             if self.is_elsewhere(partition, &position, reached, committed) {
-                placing.seeks.insert(partition, reached.next_offset);
+                placing.seeks.insert(partition, self.reads_on(reached, committed));
             }
             placing.reached.insert(partition, reached);
         }
         position::note_ends(conn, &self.topic, ends, now)?;
         Ok(placing)
+    }
+
+    /// From where a partition is read on: from where the group is, if what it does not know of may not be answered yet.
+    fn reads_on(&self, reached: Reached, committed: Option<i64>) -> i64 {
+        let answered = committed.filter(|_| self.answers_somebody());
+        answered.map_or(reached.next_offset, |answered| answered.min(reached.next_offset))
     }
 
     /// Whether the consumer may read on elsewhere than it should.

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use common::clock::ManualClock;
 use common::db::ENGINE_MIGRATIONS;
+use common::ids::EventId;
 use common::on;
 use common::schema::view_position as p;
 use diesel::prelude::*;
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
+use uuid::Uuid;
 
 use super::*;
+use crate::kafka::Verdict;
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -28,6 +31,8 @@ on_every_database!(
     a_database_that_goes_back_is_noticed,
     a_topic_that_is_copied_again_begins_later_than_the_other,
     how_far_it_is_behind_is_known_once_all_was_looked_at,
+    whoever_waits_for_answers_gets_them,
+    what_may_not_be_answered_yet_comes_again,
 );
 
 /// Remembers what it was given; a value of "bad" makes no sense.
@@ -47,6 +52,10 @@ impl View for Memory {
         seen.extend(messages.iter().map(|message| (message.place, message.record.partition)));
         let bad = messages.iter().filter(is_bad);
         Ok(bad.map(|one| Refused { record: one.record, reason: "it is bad".to_owned() }).collect())
+    }
+
+    fn refusal(&self, record: &Record) -> Option<String> {
+        (record.payload.as_deref() == Some(&b"bad"[..])).then(|| "it is bad".to_owned())
     }
 
     fn find(&self, _conn: &mut Conn, _key: &str) -> QueryResult<Option<ViewEntry>> {
@@ -124,6 +133,67 @@ fn record(partition: i32, offset: i64, payload: &[u8]) -> Record {
         headers: Vec::new(),
         payload: Some(payload.to_vec()),
     }
+}
+
+/// A message that is an event of somebody who waits for answers, sent for the second time.
+fn event(offset: i64, key: &str, payload: &[u8]) -> Record {
+    let id = EventId::from_uuid(Uuid::from_u128(offset.unsigned_abs().into())).to_string();
+    let headers = [("ce_id", id.as_str()), ("ce_source", "/shop"), ("stockloopattempt", "2")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).into();
+    Record { key: Some(key.as_bytes().to_vec()), headers, ..record(0, offset, payload) }
+}
+
+async fn whoever_waits_for_answers_gets_them(mut fixture: ViewFixture) {
+    let batch = Arc::new(vec![
+        event(0, "A", b"good"),
+        event(1, "A", b"good"),
+        event(2, "A", b"bad"),
+        record(0, 3, b"good"),
+        event(4, "B", &vec![b'x'; MAX_BYTES + 1]),
+    ]);
+    let taken = fixture.copy.run_once(Arc::clone(&batch)).await.unwrap();
+    assert!(taken.answers.is_empty(), "nobody is answered by default");
+
+    fixture.copy = fixture.copy_of("other").answering_as("order-service");
+    let (bad, large) = ("it is bad", "its value has more than 1048576 bytes");
+    let first = fixture.copy.run_once(Arc::clone(&batch)).await.unwrap();
+    let applied = [(0, Ok("superseded")), (1, Ok("applied")), (2, Err(bad)), (4, Err(large))];
+    assert_eq!(said(&first.answers), applied);
+    let again = fixture.copy.run_once(batch).await.unwrap();
+    assert_eq!((again.taken, again.refused), (0, 0));
+    let repeated = [(0, Ok("duplicate")), (1, Ok("duplicate")), (2, Err(bad)), (4, Err(large))];
+    assert_eq!(said(&again.answers), repeated);
+}
+
+/// The verdicts by the offsets of their messages: how those had their effect, or why they never will.
+fn said(answers: &[(i32, Ack)]) -> Vec<(i64, Result<&str, &str>)> {
+    let mut said = Vec::new();
+    for (partition, ack) in answers {
+        let offset = ack.offset.unwrap();
+        assert_eq!((*partition, ack.partition, ack.attempt), (0, Some(0), 2));
+        assert_eq!(ack.event_id.uuid().as_u128(), u128::from(offset.unsigned_abs()));
+        assert_eq!((ack.consumer.as_str(), ack.retryable), ("order-service", false));
+        said.push(match ack.outcome {
+            Verdict::Failed => (offset, Err(ack.error.as_deref().unwrap())),
+            _ => (offset, Ok(ack.detail.as_deref().unwrap())),
+        });
+    }
+    said
+}
+
+async fn what_may_not_be_answered_yet_comes_again(mut fixture: ViewFixture) {
+    fixture.take(&[(0, 8), (1, 3)]).await;
+    let ends = [(0, Some(5), 20), (1, Some(4), 4)];
+    fixture.copy = fixture.copy_of("view");
+    let seeks = fixture.look(&ends).await;
+    assert_eq!(seeks, BTreeMap::from([(0, 9), (1, 4)]), "by default the database is enough");
+    fixture.copy = fixture.copy_of("view").answering_as("order-service");
+    let seeks = fixture.look(&ends).await;
+    assert_eq!(seeks, BTreeMap::from([(0, 5), (1, 4)]));
+    let taken = fixture.take(&[(0, 5), (0, 8), (0, 9)]).await;
+    assert_eq!((taken.taken, taken.repeating), (1, BTreeSet::from([0])));
+    let seeks = fixture.look(&[(0, Some(5), 20)]).await;
+    assert!(seeks.is_empty(), "what came again is not read once more: {seeks:?}");
 }
 
 async fn a_batch_is_taken_once(fixture: ViewFixture) {

@@ -6,6 +6,7 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use diesel::QueryResult;
 use diesel::result::Error;
+use engine::kafka::Record;
 use engine::views::{Place, Refused, View, ViewEntry, ViewMessage};
 
 use super::incoming::Arrival;
@@ -36,6 +37,11 @@ impl View for PurchasesView {
             model::upsert(conn, &rows)?;
         }
         Ok(refused)
+    }
+
+    fn refusal(&self, record: &Record) -> Option<String> {
+        let read = Arrival::read(record.key.as_deref(), record.payload.as_deref());
+        read.err().map(|error| error.to_string())
     }
 
     fn find(&self, conn: &mut Conn, key: &str) -> QueryResult<Option<ViewEntry>> {

@@ -8,7 +8,7 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -162,7 +162,12 @@ impl Topics {
 
     /// All acks that are on the ack topic now.
     pub(crate) fn all_acks(&self) -> Vec<Value> {
-        let messages = self.all_of(self.acks());
+        self.all_acks_on(self.acks())
+    }
+
+    /// All acks that are on this topic now.
+    pub(crate) fn all_acks_on(&self, topic: &str) -> Vec<Value> {
+        let messages = self.all_of(topic);
         let batches = messages.iter().map(|message| {
             let batch: Result<Value, _> =
                 serde_json::from_slice(message.payload().unwrap_or_default());
@@ -230,6 +235,20 @@ impl Topics {
     pub(crate) fn events_sent(&self) -> i64 {
         let reader: BaseConsumer = self.client().create().expect("a reader can be made");
         (0..PARTITIONS).map(|partition| end_offset(&reader, self.events(), partition)).sum()
+    }
+
+    /// Has `group`, which has no member, not know how far it was: that of a crash before it was committed.
+    pub(crate) async fn forget_committed(&self, group: &str, topic: &str) {
+        let member: BaseConsumer =
+            self.client().set("group.id", group).create().expect("a client can be made");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(topic, partition, Offset::Offset(0)).expect("an offset");
+        }
+        eventually("the group to be empty", READ_TIMEOUT, async || {
+            member.commit(&list, CommitMode::Sync).map_err(|error| error.to_string())
+        })
+        .await;
     }
 
     /// Messages that `group` has not committed yet.

@@ -6,6 +6,7 @@ use common::event::{EventRow, NewEvent};
 use common::ids::EventId;
 use common::inventory::CHANGED;
 use diesel::QueryResult;
+use engine::kafka::Record;
 use engine::lost::{Commander, Judgement, LostCommand};
 use engine::resync::{Resend, ResendKey, Resent, Walked, Which};
 use engine::verify::{Keys, Owner, Replica, Row, Select, Value};
@@ -27,6 +28,10 @@ impl View for Shelf {
         _: &[ViewMessage<'a>],
     ) -> QueryResult<Vec<Refused<'a>>> {
         Ok(Vec::new())
+    }
+
+    fn refusal(&self, _: &Record) -> Option<String> {
+        None
     }
 
     fn find(&self, _: &mut Conn, key: &str) -> QueryResult<Option<ViewEntry>> {
