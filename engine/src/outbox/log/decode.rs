@@ -27,10 +27,16 @@ pub(super) enum Said {
     Nothing,
 }
 
+/// Whether a message tells of a new row, and of nothing that later messages build on.
+pub(super) fn is_row(message: &[u8]) -> bool {
+    message.first() == Some(&b'I')
+}
+
 /// Reads the messages of one session: the log tells what a relation looks like once, before its first row.
 pub(super) struct Decoder {
     parser: LogicalReplicationParser,
-    relations: HashMap<u32, Columns>,
+    /// Those that the log told of; none: another table than that of events, which somebody has published, too.
+    relations: HashMap<u32, Option<Columns>>,
     /// The number of the transaction that is told of.
     transaction: i64,
     /// A number that is near those of now: that of the last mark.
@@ -69,10 +75,10 @@ impl Decoder {
         let parsed = self.parser.parse_wal_message_bytes(message);
         match parsed.map_err(|error| LogError::Odd(error.to_string()))?.message {
             M::Relation { relation_id, relation_name, columns, .. } => {
-                if &*relation_name == "outbox_event" {
-                    let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
-                    self.relations.insert(relation_id, Columns::find(&names)?);
-                }
+                let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+                let is_of_events = &*relation_name == "outbox_event";
+                let columns = is_of_events.then(|| Columns::find(&names)).transpose()?;
+                self.relations.insert(relation_id, columns);
                 Ok(Said::Nothing)
             }
             M::Begin { xid, .. } => {
@@ -80,7 +86,8 @@ impl Decoder {
                 Ok(Said::Nothing)
             }
             M::Insert { relation_id, tuple } => match self.relations.get(&relation_id) {
-                Some(columns) => Ok(Said::Appended(columns.event(&tuple, self.transaction)?)),
+                Some(Some(columns)) => Ok(Said::Appended(columns.event(&tuple, self.transaction)?)),
+                Some(None) => Ok(Said::Nothing),
                 None => Err(LogError::Odd(format!(
                     "a row of relation {relation_id}, which the log did not tell of"
                 ))),
@@ -167,6 +174,7 @@ impl Columns {
 mod tests {
     use bytes::{BufMut, Bytes, BytesMut};
 
+    use super::super::feed::Ended;
     use super::*;
 
     const ID: &str = "01936f2e-7c00-7000-8000-000000000001";
@@ -238,6 +246,30 @@ mod tests {
                 None => message.put_u8(b'n'),
             }
         }
+        message.freeze()
+    }
+
+    /// How pgoutput tells that a table was emptied.
+    fn truncate(relation: u32) -> Bytes {
+        let mut message = BytesMut::new();
+        message.put_u8(b'T');
+        message.put_u32(1);
+        // Neither CASCADE nor RESTART IDENTITY.
+        message.put_u8(0);
+        message.put_u32(relation);
+        message.freeze()
+    }
+
+    /// How pgoutput tells of what `pg_logical_emit_message` wrote.
+    fn written(prefix: &str, content: &str) -> Bytes {
+        let mut message = BytesMut::new();
+        message.put_u8(b'M');
+        message.put_u8(0);
+        message.put_u64(5);
+        message.put_slice(prefix.as_bytes());
+        message.put_u8(0);
+        message.put_u32(length(content.len()).into());
+        message.put_slice(content.as_bytes());
         message.freeze()
     }
 
@@ -343,12 +375,43 @@ mod tests {
 
     #[test]
     fn a_row_of_an_unknown_relation_is_told() {
+        let wanted = "a row of relation 9, which the log did not tell of";
+        assert_eq!(odd(told().read(insert(9, &ROW))), wanted);
+    }
+
+    /// What somebody has published beside the inserts of events.
+    #[test]
+    fn other_tables_and_other_changes_are_passed_by() {
         let mut decoder = told();
-        assert!(matches!(decoder.read(relation(8, "product", &["sku"])), Ok(Said::Nothing)));
-        for number in [8, 9] {
-            let wanted = format!("a row of relation {number}, which the log did not tell of");
-            assert_eq!(odd(decoder.read(insert(number, &ROW))), wanted);
+        let others = [relation(8, "product", &["sku"]), insert(8, &[Some("TEA")]), truncate(7)];
+        for message in others {
+            assert!(matches!(decoder.read(message), Ok(Said::Nothing)));
         }
+        assert!(matches!(decoder.read(insert(7, &ROW)), Ok(Said::Appended(_))));
+    }
+
+    #[test]
+    fn a_mark_is_known_from_what_others_write_into_the_log() {
+        let mut decoder = told();
+        let mark = written(PREFIX, "me 3 7:9:8");
+        let Ok(Said::Marked(session, number, mark)) = decoder.read(mark) else {
+            panic!("no mark");
+        };
+        assert_eq!((session.as_str(), number, mark.lsn), ("me", 3, 5));
+        assert_eq!(mark.before, "7:9:8".parse::<Ended>().unwrap());
+        for (prefix, content) in [("other", "me 3 7:9:8"), (PREFIX, "me 3"), (PREFIX, "me 3 x")] {
+            let read = decoder.read(written(prefix, content));
+            assert!(matches!(read, Ok(Said::Nothing)), "{prefix} {content}");
+        }
+    }
+
+    #[test]
+    fn only_rows_are_rows() {
+        assert!(is_row(&insert(7, &ROW)));
+        for other in [begin(9), commit(), relation(7, "outbox_event", &COLUMNS), Bytes::new()] {
+            assert!(!is_row(&other));
+        }
+        assert!(!is_row(&written(PREFIX, "me 3 7:9:8")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::super::store::DueRow;
-use super::decode::{Decoder, PREFIX, Said};
+use super::decode::{Decoder, PREFIX, Said, is_row};
 use super::feed::LogFeed;
 use super::marks::Marks;
 use super::slot::{IS_PUBLISHED, Opening, PUBLICATION};
@@ -312,6 +312,10 @@ impl Session<'_> {
     }
 
     fn understand(&mut self, message: Bytes) -> Result<(), LogError> {
+        // Until a mark comes, the table has everything: what nobody would use is passed sooner unread.
+        if is_row(&message) && !self.reader.feed.is_read() {
+            return Ok(());
+        }
         match self.decoder.read(message)? {
             Said::Appended(row) => {
                 self.bytes += row.payload.len();
