@@ -1,5 +1,11 @@
 //! The relay that reads PostgreSQL's log: the same loop, and nothing lost when the log fails.
 
+use std::fmt::Write as _;
+
+use common::db::{Conn, DbError};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+use engine::outbox::shard_of;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::postgres::{Binaries, PostgresServer};
 use stockloop_tests::real;
@@ -10,6 +16,17 @@ use crate::system::{DEADLINE, RealParts, TestService, TestSystem, http_client};
 
 const BY_LOG: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "log");
 const BY_TABLE: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "table");
+
+/// However far behind a slot is, it is read on from.
+const READS_ON: (&str, &str) = ("STOCKLOOP__OUTBOX__LOG_KEPT_BYTES", "1000000000000");
+
+/// Of each partition: what is sent at once is much less than what waits then.
+const FEW_IN_FLIGHT: (&str, &str) = ("STOCKLOOP__OUTBOX__IN_FLIGHT_EVENTS", "1000");
+
+/// Products of a large transaction, and versions of each that it appends: more events than may wait for the relay and be in
+/// flight.
+const PRODUCTS: usize = 40;
+const VERSIONS: usize = 750;
 
 /// Slots of this database that somebody reads; who makes one has it active, too.
 const READ: &str = "SELECT count(*) AS n FROM pg_replication_slots \
@@ -25,6 +42,33 @@ const MARK_SLOT: &str = "SELECT pg_drop_replication_slot(slot_name), \
 
 const MARKED: &str = "SELECT count(*) AS n FROM pg_replication_slots \
     WHERE database = current_database() AND two_phase";
+
+/// Ends whoever reads from the slot, as often as it takes to be faster than the next session.
+const DROP_THE_SLOT: &str = "DO $$ BEGIN LOOP
+    PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
+        WHERE database = current_database() AND active;
+    BEGIN
+        PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+            WHERE database = current_database();
+        EXIT;
+    EXCEPTION WHEN object_in_use OR undefined_object THEN
+        PERFORM pg_sleep(0.01);
+    END;
+END LOOP; END $$";
+
+const TAKE_THE_TABLE_OUT: &str = "ALTER PUBLICATION stockloop_outbox DROP TABLE outbox_event";
+
+const PUT_ANOTHER_TABLE_IN: &str = "ALTER PUBLICATION stockloop_outbox ADD TABLE product";
+
+const TELL_OF_TRUNCATE: &str =
+    "ALTER PUBLICATION stockloop_outbox SET (publish = 'insert, truncate')";
+
+/// Tables that the publication tells of.
+const PUBLISHED: &str =
+    "SELECT count(*) AS n FROM pg_publication_tables WHERE pubname = 'stockloop_outbox'";
+
+const TOLD_OF_TRUNCATE: &str =
+    "SELECT count(*) AS n FROM pg_publication WHERE pubname = 'stockloop_outbox' AND pubtruncate";
 
 const WRITE_32_MB: &str =
     "SELECT pg_logical_emit_message(false, 'x', repeat('y', 2000000)) FROM generate_series(1, 16)";
@@ -96,14 +140,87 @@ async fn a_log_that_breaks_loses_nothing() {
     system.stop().await;
 }
 
+/// What people may do to slot, publication and table while they are in use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_tampered_with_loses_nothing() {
+    let Some(mut system) = TestSystem::real("log_tampered").await else { return };
+    system.product.restart_with(&[BY_LOG]).await;
+    let (mut random, base) = (Random::new(), system.product.base_url.clone());
+    let mut load = Load::start(&mut random, &system.product, &[base], 40, 2_000).await;
+    load.reached(300).await;
+    wait_until(&system.product, "readers", READ, 1).await;
+    // The last one is nobody's fault: what the other table says is passed by.
+    let tampering =
+        [(DROP_THE_SLOT, 1, 700), (TAKE_THE_TABLE_OUT, 1, 1_200), (PUT_ANOTHER_TABLE_IN, 2, 1_700)];
+    for (round, (done, tables, reached)) in tampering.into_iter().enumerate() {
+        system.product.execute(done).await;
+        wait_until(&system.product, "tables", PUBLISHED, tables).await;
+        wait_until(&system.product, "readers", READ, 1).await;
+        load.reached(reached).await;
+        let before = by_log(&system.product).await;
+        until_more_comes_by_log(&system.product, &format!("ROUND-{round}"), before).await;
+    }
+    load.assert_all_arrived(&system).await;
+    assert_eq!(system.product.count(PUBLISHED).await, 2, "the publication is left as it is");
+
+    system.product.execute(TELL_OF_TRUNCATE).await;
+    system.product.execute("TRUNCATE outbox_event, outbox_pending").await;
+    let before = by_log(&system.product).await;
+    until_more_comes_by_log(&system.product, "EMPTIED", before).await;
+    // The next session wants to be told of nothing but events.
+    system.product.restart_with(&[BY_LOG]).await;
+    until_more_comes_by_log(&system.product, "ANEW", 0).await;
+    wait_until(&system.product, "tables", PUBLISHED, 1).await;
+    wait_until(&system.product, "publications with TRUNCATE", TOLD_OF_TRUNCATE, 0).await;
+    system.wait_until_settled().await;
+    assert_eq!(system.product.inventory().await, system.order.inventory().await);
+    system.assert_nothing_came_back().await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dies_in_the_middle_of_a_large_transaction_loses_nothing_of_it() {
+    let started = PostgresServer::start_private();
+    let Some(mut postgres) = real::available("PostgreSQL", started) else { return };
+    let Some(parts) = RealParts::shared("log_large") else { return };
+    let product_url = postgres.database("large");
+    let parts = RealParts { product_url: product_url.clone(), ..parts };
+    let mut system = TestSystem::on("log_large", parts).await;
+    system.product.restart_with(&[BY_LOG, READS_ON, FEW_IN_FLIGHT]).await;
+    for number in 0..PRODUCTS {
+        system.product.put_product(&large(number), OPENING).await;
+    }
+    until_more_comes_by_log(&system.product, "FIRST", 0).await;
+    system.wait_until_settled().await;
+
+    let gate = stand_in_the_middle(&system, &product_url).await;
+    system.product.kill9();
+    drop(gate);
+    system.product.start();
+    system.wait_until_settled().await;
+    until_more_comes_by_log(&system.product, "SECOND", 0).await;
+    system.wait_until_settled().await;
+
+    let gate = stand_in_the_middle(&system, &product_url).await;
+    postgres.kill9();
+    drop(gate);
+    postgres.start_again().expect("it starts");
+    system.wait_until_settled().await;
+    let before = by_log(&system.product).await;
+    until_more_comes_by_log(&system.product, "THIRD", before).await;
+    system.wait_until_settled().await;
+    system.assert_equal_at_rest().await;
+    system.assert_nothing_gave_up().await;
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_pays_for_no_pause() {
     let Some(mut system) = TestSystem::real("log_paused").await else { return };
-    let reads_on = ("STOCKLOOP__OUTBOX__LOG_KEPT_BYTES", "1000000000000");
-    system.product.restart_with(&[BY_LOG, reads_on]).await;
+    system.product.restart_with(&[BY_LOG, READS_ON]).await;
     let (mut random, base) = (Random::new(), system.product.base_url.clone());
     let mut load = Load::start(&mut random, &system.product, &[base], 40, 2_000).await;
-    for (settings, reached, kept) in [(&[BY_LOG, reads_on][..], 500, 1), (&[BY_LOG][..], 1_000, 0)]
+    for (settings, reached, kept) in [(&[BY_LOG, READS_ON][..], 500, 1), (&[BY_LOG][..], 1_000, 0)]
     {
         load.reached(reached).await;
         wait_until(&system.product, "readers", READ, 1).await;
@@ -185,6 +302,57 @@ async fn the_lease_says_who_reads_the_log() {
     load.assert_all_arrived(&system).await;
     second.stop().await;
     system.stop().await;
+}
+
+/// The name of a product of the large transactions.
+fn large(number: usize) -> String {
+    format!("LARGE-{number:02}")
+}
+
+/// Appends a large transaction, and keeps the relay from noting what it sends of it: so the reader stands in the middle, with
+/// all the room full. Returns what holds the relay.
+async fn stand_in_the_middle(system: &TestSystem, url: &str) -> PgConnection {
+    let mut gate = PgConnection::establish(url).expect("it connects");
+    gate.batch_execute("BEGIN; LOCK TABLE outbox_sent IN SHARE MODE").expect("it is locked");
+    let before = system.topics.events_sent();
+    append_large_transaction(&system.product).await;
+    eventually("some of it to be sent", DEADLINE, async || match system.topics.events_sent() {
+        sent if sent > before => Ok(()),
+        sent => Err(sent),
+    })
+    .await;
+    gate
+}
+
+/// Further versions of each product, with their events as a service would append them, in one transaction.
+async fn append_large_transaction(product: &TestService) {
+    let mut shards = String::new();
+    for sku in (0..PRODUCTS).map(large) {
+        let comma = if shards.is_empty() { "" } else { ", " };
+        write!(shards, "{comma}('{sku}', {})", shard_of(&sku)).expect("it is memory");
+    }
+    let sql = format!(
+        "WITH shards (sku, shard) AS (VALUES {shards}),
+         appended AS MATERIALIZED (
+           SELECT n, sku, shard, e.epoch, e.version + n AS version,
+             jsonb_set(e.payload::jsonb, '{{version}}', to_jsonb(e.version + n))::text AS payload,
+             (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
+             -- As UUIDs of version 7 are: a key's ids grow with its versions.
+             (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(n), 3, '0')
+               || '8' || substr(md5(sku || random()), 1, 15))::uuid AS id
+           FROM product JOIN shards USING (sku)
+           JOIN outbox_event e ON e.key = sku AND e.version = product.version
+           CROSS JOIN generate_series(1, {VERSIONS}) AS n
+         ),
+         changed AS (UPDATE product SET version = version + {VERSIONS} WHERE sku IN (SELECT sku FROM shards)),
+         event AS (
+           INSERT INTO outbox_event (id, kind, event_type, key, epoch, version, payload, created_us)
+           SELECT id, 0, 'stockloop.inventory.changed', sku, epoch, version, payload, now_us FROM appended ORDER BY n)
+         INSERT INTO outbox_pending (id, shard, attempt_limit, due_us, size)
+         SELECT id, shard, 3, now_us, octet_length(payload) FROM appended"
+    );
+    let append = move |conn: &mut Conn| Ok::<_, DbError>(conn.batch_execute(&sql)?);
+    product.database().write(append).await.expect("it is appended");
 }
 
 async fn owners(product: &TestService) -> i64 {

@@ -197,6 +197,12 @@ impl LogFeed {
         self.lock().events == 0
     }
 
+    /// How many events wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().events
+    }
+
     /// Whether the reader has to wait for [`LogFeed::freed`].
     pub(super) fn is_full(&self) -> bool {
         let state = self.lock();

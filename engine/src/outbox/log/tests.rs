@@ -1,4 +1,7 @@
-//! The feed by itself: what is passed when, and what is left to the table. The log itself is read in the suites.
+//! The feed by itself: what is passed when, and what is left to the table. What a real log brings is in [`stream`] and in
+//! the suites.
+
+mod stream;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
