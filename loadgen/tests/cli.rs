@@ -243,6 +243,14 @@ fn what_can_not_be_measured_is_refused() {
         assert!(outcome.stderr.contains(wrong[1]), "{outcome:?}");
     }
     program().refusal(&["bench", "idle", "--pause-ms", "9"], &[], &["--pause-ms", "20,60"]);
+    for benchmark in ["drain", "loop", "idle"] {
+        let args = ["bench", benchmark, "--relay", "both,external"];
+        program().refusal(&args, &[], &["--relay external", "--broker kafka"]);
+    }
+    for benchmark in ["rows", "instances", "verify", "all"] {
+        let args = ["bench", benchmark, "--relay", "external", "--broker", "kafka"];
+        program().refusal(&args, &[], &["--relay external", &format!("bench {benchmark}")]);
+    }
     for clients in ["0", "1,0", "129"] {
         let outcome = program().run(&["bench", "http", "--clients", clients], &[]);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");

@@ -21,6 +21,12 @@ const WORKER: &str = include_str!("../../deploy/debezium/worker.properties");
 /// Where the recipe's connectors look for their password, and what they find: servers here ask for none.
 const PASSWORD: (&str, &str) = ("STOCKLOOP_DEBEZIUM_PASSWORD", "none");
 
+/// Java that starts soon.
+const SOON: &[&str] = &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
+/// Java as Kafka's own script starts it.
+const AS_SHIPPED: &[&str] = &["-Xms256M", "-Xmx2G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
+
 const START_DEADLINE: Duration = Duration::from_secs(120);
 
 static SHARED: Once<Debezium> = Once::new();
@@ -39,6 +45,20 @@ impl Debezium {
 
     /// A worker of its own for `connectors`, with the broker at `brokers`.
     pub fn start(&self, brokers: &str, connectors: &[Value]) -> anyhow::Result<KafkaConnect> {
+        self.start_on(SOON, brokers, connectors)
+    }
+
+    /// One that has no connector yet and is to be measured: it starts later, and works as fast as it can.
+    pub fn start_as_shipped(&self, brokers: &str) -> anyhow::Result<KafkaConnect> {
+        self.start_on(AS_SHIPPED, brokers, &[])
+    }
+
+    fn start_on(
+        &self,
+        java: &'static [&'static str],
+        brokers: &str,
+        connectors: &[Value],
+    ) -> anyhow::Result<KafkaConnect> {
         let folder = scratch::folder("connect")?;
         let mut files = Vec::new();
         for (number, connector) in connectors.iter().enumerate() {
@@ -48,7 +68,8 @@ impl Debezium {
         }
         fs::write(folder.join("log4j2.properties"), LOGGING)?;
         let jars = self.jars.clone();
-        let mut worker = KafkaConnect { jars, folder, connectors: files, port: 0, child: None };
+        let mut worker =
+            KafkaConnect { java, jars, folder, connectors: files, port: 0, child: None };
         let start = || {
             worker.port = free_port()?;
             worker.write_settings(brokers)?;
@@ -62,6 +83,7 @@ impl Debezium {
 /// A worker of Kafka Connect in standalone mode on a loopback port of its own.
 #[derive(Debug)]
 pub struct KafkaConnect {
+    java: &'static [&'static str],
     jars: PathBuf,
     folder: PathBuf,
     connectors: Vec<PathBuf>,
@@ -73,6 +95,11 @@ impl KafkaConnect {
     /// Where its REST interface listens.
     pub fn url(&self) -> String {
         format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// The number of its process, if it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::pid)
     }
 
     /// Kills it as a crash does: how far it was is known by what it wrote down last.
@@ -91,7 +118,7 @@ impl KafkaConnect {
         }
         let logging = self.folder.join("log4j2.properties");
         let mut child = Launch::new("java")
-            .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(self.java)
             .arg(format!("-Dlog4j2.configurationFile={}", logging.display()))
             .arg("-cp")
             .arg(self.jars.join("*"))

@@ -28,6 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let LoopOptions { options, .. } = &arguments.both;
     // What would fail after minutes fails now.
     let mut tables = Tables::to(&options.files)?;
+    options.refuse_external("all")?;
     options.named_server()?;
     Programs::find(&arguments.both)?;
     let both = || arguments.both.clone();

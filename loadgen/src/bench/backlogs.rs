@@ -9,7 +9,7 @@ use engine::outbox::pause::{self, EVERYTHING, PauseRow};
 use indicatif::ProgressBar;
 
 use super::changes::Changes;
-use super::looks::{Passage, counted, passages, wait_until_counted};
+use super::looks::{Passage, counted, passages, wait_until_counted, wait_until_placed};
 use super::options::Options;
 use super::pair::{Pair, Running};
 use super::pile::Pile;
@@ -39,8 +39,9 @@ impl<'a> Backlogs<'a> {
         self.pair.go_round(&mut self.single)
     }
 
-    /// Pauses the relay and makes a backlog; returns what is below all of its events' ids.
+    /// Pauses the relay, of whatever program it is, and makes a backlog; returns what is below all of its events' ids.
     pub(super) fn pile_up(&mut self, events: usize) -> Result<EventId> {
+        self.pair.stop_external()?;
         let conn = &mut self.pair.of_owner;
         pause_everything(conn)?;
         let after = EventId::first_at(Env::system().now());
@@ -68,6 +69,9 @@ impl<'a> Backlogs<'a> {
         self.pair.with_logs(processed)?;
         let used = self.pair.used_since(&before)?;
         let at_last = see(&mut self.pair)?;
+        if self.pair.is_external() {
+            wait_until_placed(&mut self.pair.of_owner, after)?;
+        }
         let passages = passages(&mut self.pair.of_owner, after)?;
         ensure!(
             passages.len() == events,
@@ -84,11 +88,11 @@ impl<'a> Backlogs<'a> {
 
     /// Ends the pause and waits until all is PROCESSED.
     fn process(&mut self, events: usize) -> Result<()> {
-        let conn = &mut self.pair.of_owner;
-        let before = counted(conn, counters::PROCESSED)?;
+        let before = counted(&mut self.pair.of_owner, counters::PROCESSED)?;
         // The relay finds that within a second, by its sweep.
-        pause::end(conn, EVERYTHING)?;
-        wait_until_counted(conn, counters::PROCESSED, before, events)
+        pause::end(&mut self.pair.of_owner, EVERYTHING)?;
+        self.pair.resume_external()?;
+        wait_until_counted(&mut self.pair.of_owner, counters::PROCESSED, before, events)
     }
 }
 

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Request, Uri};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -140,11 +140,19 @@ impl Client {
     }
 
     async fn post(&mut self, path: &str, body: String) -> Result<Bytes> {
-        let request = Request::post(path)
+        self.send(Method::POST, path, body).await
+    }
+
+    /// Sends a JSON document, or nothing.
+    pub(super) async fn send(&mut self, method: Method, path: &str, body: String) -> Result<Bytes> {
+        let what = format!("{method} {path}");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, self.host.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(Full::new(Bytes::from(body)))?;
-        self.ask(&format!("POST {path}"), request).await
+        self.ask(&what, request).await
     }
 
     /// The body of the answer, read to its end; one that is not 2xx is an error with its words.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use common::db::Conn;
 use common::env::Env;
 use common::ids::EventId;
 use engine::counters;
@@ -14,6 +15,7 @@ use engine::outbox::{RelayStatements, renew};
 use super::block_on;
 use super::broker::{Broker, PARTITIONS, Topics};
 use super::changes::Changes;
+use super::external::{CONNECT, Connect};
 use super::looks::{sent_per_s, wait_until_counted};
 use super::options::{Options, parsed};
 use super::pile::Pile;
@@ -42,7 +44,9 @@ use crate::progress::{progress_bar, turns_bar};
 /// from its start until all was SENT, peak MB the most memory that it had.
 ///
 /// The relays differ in where they find what is committed while they run; a backlog is read from the table by both. Their order
-/// turns from round to round.
+/// turns from round to round. With --relay external, Debezium sends instead, in a Kafka Connect that is started once: it has a
+/// new database each time, in which the backlog is made while its connector is stopped, since the log has nothing of a copy. The
+/// time begins when it takes the first event from the log.
 ///
 /// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
 #[derive(Debug, Args)]
@@ -50,6 +54,7 @@ use crate::progress::{progress_bar, turns_bar};
   stockloop-loadgen bench drain --quick
   stockloop-loadgen bench drain --events 100000 --events 1000000 --relay table
   stockloop-loadgen bench drain --broker kafka --json drain.json
+  stockloop-loadgen bench drain --broker kafka --relay both,external
   stockloop-loadgen bench drain --database postgres://postgres@localhost/postgres --relay table,log")]
 pub(super) struct Arguments {
     /// Events of the backlog; may be given several times [default: 50000 and 200000, with --quick 50000]
@@ -96,7 +101,9 @@ impl Bench for Arguments {
         let program = program(OWNER, options.product_service.as_deref())?;
         let server = named.map_or_else(Server::start_logical, Ok)?;
         let broker = Broker::start(options.broker)?;
-        let bench = DrainBench { options, program, server: &server, broker: &broker };
+        let connect = Connect::start_for(&options.relays(), &broker)?;
+        let (server, broker, connect) = (&server, &broker, connect.as_ref());
+        let bench = DrainBench { options, program, server, broker, connect };
         let mut cases = Vec::new();
         for (number, events) in self.events().into_iter().enumerate() {
             let warm_ups = usize::from(number == 0);
@@ -112,6 +119,7 @@ struct DrainBench<'a> {
     program: PathBuf,
     server: &'a Server,
     broker: &'a Broker,
+    connect: Option<&'a Connect>,
 }
 
 impl DrainBench<'_> {
@@ -127,7 +135,10 @@ impl DrainBench<'_> {
             let mut done = Vec::new();
             for case in in_turn(&mut cases, round) {
                 bar.set_message(format!("draining {events} events, relay {}", case.relay));
-                let drained = self.drain(&backlog, events, case.relay)?;
+                let drained = match case.relay {
+                    Relay::External => self.drain_by_another(events)?,
+                    relay => self.drain(&backlog, events, relay)?,
+                };
                 done.push((case, drained));
                 bar.inc(1);
             }
@@ -194,6 +205,30 @@ impl DrainBench<'_> {
         service.end()?;
         Ok(Round { rate_per_s, used: BTreeMap::from([(OWNER, used)]), ..Round::default() })
     }
+
+    /// The same of a backlog that lies in the log of a new database, sent by Debezium; SENT is what the service has seen.
+    fn drain_by_another(&self, events: usize) -> Result<Round> {
+        let connect = self.connect.context("Kafka Connect was not started")?;
+        let database = self.server.of_service.make_with(product_service::SERVICE.migrations)?;
+        let topics = self.broker.new_topics()?;
+        let mut conn = database.connect()?;
+        let connector = connect.read(&mut conn, &database.url(), &topics)?;
+        connector.stop(&mut conn)?;
+        put_backlog(&mut conn, self.options, events)?;
+        let settings = settings_to_drain(&topics, events, Relay::External);
+        let brokers = self.broker.brokers();
+        let service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
+        let before = connector.used()?;
+        connector.resume()?;
+        let drained = wait_until_counted(&mut conn, counters::SENT, 0, events);
+        let ended = Env::system().now();
+        drained.with_context(|| service.log_tail())?;
+        let programs = [(OWNER, service.used()?), (CONNECT, connector.used()?.since(before))];
+        let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
+        connector.end(&mut conn)?;
+        service.end()?;
+        Ok(Round { rate_per_s, used: BTreeMap::from(programs), ..Round::default() })
+    }
 }
 
 /// A database with so many PENDING events, to be copied.
@@ -202,19 +237,24 @@ pub(super) fn make_backlog<'a>(
     options: &Options,
     events: usize,
 ) -> Result<Scratch<'a>> {
-    let Options { products, seed, .. } = *options;
     let backlog = server.of_backlog.make_with(product_service::SERVICE.migrations)?;
+    put_backlog(&mut backlog.connect()?, options, events)?;
+    Ok(backlog)
+}
+
+/// Puts so many PENDING events into a database that has none.
+fn put_backlog(conn: &mut Conn, options: &Options, events: usize) -> Result<()> {
+    let Options { products, seed, .. } = *options;
     let products = products.min(u32::try_from(events)?);
     let mut pile = Pile::new(Changes::of(products, seed));
-    let mut conn = backlog.connect()?;
     let bar = progress_bar(format!("making a backlog of {events} events"), events);
-    pile.put(&mut conn, products, &bar)?;
-    pile.adjust(&mut conn, events - products as usize, &bar)?;
+    pile.put(conn, products, &bar)?;
+    pile.adjust(conn, events - products as usize, &bar)?;
     // As it is where a backlog is older than a minute: else that would be done while it is measured.
     conn.batch_execute("VACUUM ANALYZE")?;
-    checkpoint(&mut conn)?;
+    checkpoint(conn)?;
     bar.finish_and_clear();
-    Ok(backlog)
+    Ok(())
 }
 
 /// What product-service is told so that it sends a backlog though nobody answers; each partition has room for `room` events.

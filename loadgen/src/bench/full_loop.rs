@@ -28,12 +28,16 @@ use crate::progress::turns_bar;
 /// the rounds, spread is the slowest and the fastest of them. CPU s is what each service used meanwhile, peak MB the most
 /// memory that it has had.
 ///
+/// With --relay external, Debezium sends instead, in a Kafka Connect that is started once. No pause reaches it, so its connector is
+/// stopped while the backlog is made, and times count from when it took an event from the log.
+///
 /// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockloop-loadgen bench loop --quick
   stockloop-loadgen bench loop --events 20000 --events 100000 --relay table
-  stockloop-loadgen bench loop --broker kafka --json loop.json")]
+  stockloop-loadgen bench loop --broker kafka --json loop.json
+  stockloop-loadgen bench loop --broker kafka --relay both,external")]
 pub(super) struct Arguments {
     /// Events of the backlog; may be given several times [default: 50000, with --quick 20000]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000_000))]

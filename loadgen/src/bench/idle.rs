@@ -45,6 +45,9 @@ use crate::statement::Statement;
 /// as well as that. p50 and p99 are the medians of the rounds, spread is the least and the greatest p50. CPU s is what each
 /// service used for a round, the pauses included; peak MB the most memory that it has had.
 ///
+/// With --relay external, Debezium sends instead, in a Kafka Connect that is started once. The time of its messages ends at
+/// milliseconds, so message is up to one too long.
+///
 /// The embedded broker lets a consumer wait up to 20 ms for a message. For what a broker takes, say --broker kafka.
 ///
 /// Build it with --release. The data of the PostgreSQL that is started lies below TMPDIR: let that be a disk, not memory.

@@ -81,6 +81,7 @@ impl Bench for Arguments {
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
+        self.both.options.refuse_external("instances")?;
         let parts = Parts::start(&self.both)?;
         let bench = InstancesBench { arguments: self, parts: &parts };
         let mut cases = bench.until_sent()?;

@@ -131,6 +131,22 @@ impl Passage {
     }
 }
 
+/// Waits until it is known when each settled event that was made after `after` was sent: what another program sends is seen
+/// on the topic, and may be settled before.
+pub(super) fn wait_until_placed(conn: &mut Conn, after: EventId) -> Result<()> {
+    use outbox_settled as s;
+    let began = Instant::now();
+    loop {
+        let unknown = s::table.filter(s::id.gt(after)).filter(s::sent_us.is_null()).count();
+        let unknown: i64 = on!(&mut *conn, c => unknown.get_result(c))?;
+        if unknown == 0 {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "{unknown} settled events were seen on no topic");
+        thread::sleep(LOOK);
+    }
+}
+
 /// Of all events that were made after `after` and are settled.
 pub(super) fn passages(conn: &mut Conn, after: EventId) -> QueryResult<Vec<Passage>> {
     use outbox_settled as s;

@@ -3,7 +3,7 @@
 use std::iter;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Command};
 
 use super::broker::BrokerKind;
@@ -94,8 +94,32 @@ impl Options {
         sizes.iter().map(|size| *size as usize).collect()
     }
 
+    /// Refuses another program as the relay, where a benchmark has no place for it.
+    pub(super) fn refuse_external(&self, benchmark: &str) -> Result<()> {
+        ensure!(
+            !self.relays().contains(&Relay::External),
+            "--relay external: bench {benchmark} does not measure it; drain, loop and idle do"
+        );
+        Ok(())
+    }
+
+    /// Refuses one whose parts are not to be had.
+    fn ensure_external_can_run(&self) -> Result<()> {
+        let is_asked = self.relays().contains(&Relay::External);
+        ensure!(
+            !is_asked || self.broker == BrokerKind::Kafka,
+            "--relay external: Debezium sends to Apache Kafka alone: say --broker kafka, too"
+        );
+        ensure!(
+            !is_asked || self.database.is_none(),
+            "--relay external: it is measured on a server that is started, which asks Debezium for no password: leave out --database"
+        );
+        Ok(())
+    }
+
     /// The server that was named, if one was; refused, where it can't be measured on.
     pub(super) fn named_server(&self) -> Result<Option<Server>> {
+        self.ensure_external_can_run()?;
         let server = self.database.as_deref().map(Server::named).transpose()?;
         if let Some(server) = server.as_ref().filter(|_| self.relays().contains(&Relay::Log)) {
             server.ensure_logical()?;
@@ -119,4 +143,33 @@ pub(super) fn reservations(is_started: bool) -> String {
         format!(", its data in memory (TMPDIR is {kind}): no disk is measured")
     });
     format!("{build}{memory}")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_external_relay_needs_a_real_broker_and_a_server_that_is_started() {
+        let refusal = |words: &[&str]| {
+            let all = [&["--relay", "table,external"][..], words].concat();
+            let refused = parsed::<Options>(&all).unwrap().named_server().err();
+            refused.map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refusal(&["--broker", "kafka"]), "");
+        assert!(refusal(&[]).contains("say --broker kafka"));
+        let named = ["--broker", "kafka", "--database", "postgres://nobody@127.0.0.1:1/shop"];
+        assert!(refusal(&named).contains("leave out --database"));
+    }
+
+    #[test]
+    fn an_external_relay_is_refused_where_it_has_no_place() {
+        let refusal = |relay: &str| {
+            let options: Options = parsed(&["--relay", relay]).unwrap();
+            options.refuse_external("rows").err().map(|error| error.to_string())
+        };
+        assert_eq!(refusal("both"), None);
+        assert!(refusal("external").is_some_and(|told| told.contains("bench rows")));
+    }
 }

@@ -14,6 +14,7 @@ use super::block_on;
 use super::broker::{Broker, Topics};
 use super::changes::Changes;
 use super::client::{self, Client, Target};
+use super::external::{CONNECT, Connect, Connector};
 use super::figures::Used;
 use super::looks::settle;
 use super::options::{LoopOptions, Options};
@@ -55,6 +56,8 @@ pub(super) struct Parts {
     pub(super) broker: Broker,
     pub(super) server: Server,
     pub(super) programs: Programs,
+    /// Where another program is the relay.
+    connect: Option<Connect>,
 }
 
 impl Parts {
@@ -65,7 +68,8 @@ impl Parts {
         let programs = Programs::find(both)?;
         let server = named.map_or_else(Server::start_logical, Ok)?;
         let broker = Broker::start(options.broker)?;
-        Ok(Self { broker, server, programs })
+        let connect = Connect::start_for(&options.relays(), &broker)?;
+        Ok(Self { broker, server, programs, connect })
     }
 }
 
@@ -89,7 +93,7 @@ impl Running {
     fn is_shared(&self, held: &[usize]) -> bool {
         let all = usize::from(SHARDS.unsigned_abs());
         let part = match self.relay {
-            Relay::Table => all.div_ceil(self.instances),
+            Relay::Table | Relay::External => all.div_ceil(self.instances),
             Relay::Log => all,
         };
         held.len() == self.instances
@@ -104,6 +108,8 @@ pub(super) struct Pair<'a> {
     owners: Vec<Service>,
     /// How those run.
     running: Running,
+    /// What sends for them, where they do not.
+    external: Option<Connector<'a>>,
     copy: Service,
     /// A connection to product-service's database.
     pub(super) of_owner: Conn,
@@ -141,6 +147,7 @@ impl<'a> Pair<'a> {
         let mut pair = Self {
             owners: Vec::new(),
             running: running.clone(),
+            external: None,
             copy,
             of_owner,
             of_copy,
@@ -164,15 +171,38 @@ impl<'a> Pair<'a> {
         for owner in self.owners.drain(..) {
             owner.end()?;
         }
+        if let Some(external) = self.external.take() {
+            external.end(&mut self.of_owner)?;
+        }
         let mut settings = self.topics.of_owner();
         settings.push(running.relay.setting());
         settings.extend(running.settings.iter().cloned());
-        let Parts { programs, broker, .. } = self.parts;
+        let Parts { programs, broker, connect, .. } = self.parts;
         let (url, brokers) = (self.database.url(), broker.brokers());
         self.owners = start_instances(&programs.owner, &url, &brokers, &settings, running)?;
         self.running = running.clone();
         let shared = wait_until_shared(&mut self.of_owner, running);
-        self.with_logs(shared)
+        self.with_logs(shared)?;
+        if running.relay == Relay::External {
+            let connect = connect.as_ref().context("Kafka Connect was not started")?;
+            self.external = Some(connect.read(&mut self.of_owner, &url, &self.topics)?);
+        }
+        Ok(())
+    }
+
+    /// Whether another program sends for product-service.
+    pub(super) fn is_external(&self) -> bool {
+        self.external.is_some()
+    }
+
+    /// Has another program send nothing, which no pause reaches, if it is the relay.
+    pub(super) fn stop_external(&mut self) -> Result<()> {
+        self.external.as_ref().map_or(Ok(()), |external| external.stop(&mut self.of_owner))
+    }
+
+    /// Has it go on.
+    pub(super) fn resume_external(&self) -> Result<()> {
+        self.external.as_ref().map_or(Ok(()), Connector::resume)
     }
 
     /// One change that goes through the whole loop: then every part of it is there.
@@ -203,9 +233,13 @@ impl<'a> Pair<'a> {
         self.copy.url.clone()
     }
 
-    /// What the services have used so far, product-service's processes together.
+    /// What the services, and another program that sends, have used so far, product-service's processes together.
     pub(super) fn used(&self) -> Result<BTreeMap<&'static str, Used>> {
-        Ok(BTreeMap::from([(OWNER, used_by(&self.owners)?), (COPY, self.copy.used()?)]))
+        let mut used = BTreeMap::from([(OWNER, used_by(&self.owners)?), (COPY, self.copy.used()?)]);
+        if let Some(external) = &self.external {
+            used.insert(CONNECT, external.used()?);
+        }
+        Ok(used)
     }
 
     /// The same since they had used what was used `before`; of memory, the most since their start.

@@ -12,8 +12,10 @@ pub(super) enum RelayChoice {
     Table,
     /// The one that reads PostgreSQL's log, and the table where that does not bring it
     Log,
-    /// Both, in turns
+    /// The table and the log, in turns
     Both,
+    /// Another program, Debezium in a Kafka Connect that is started; with --broker kafka, a JDK 17, and Maven to fetch it once
+    External,
 }
 
 /// Where a service's relay finds events: `outbox.relay`.
@@ -22,6 +24,7 @@ pub(super) enum RelayChoice {
 pub(super) enum Relay {
     Table,
     Log,
+    External,
 }
 
 impl RelayChoice {
@@ -33,6 +36,7 @@ impl RelayChoice {
                 Self::Table => &[Relay::Table],
                 Self::Log => &[Relay::Log],
                 Self::Both => &[Relay::Table, Relay::Log],
+                Self::External => &[Relay::External],
             };
             for relay in chosen {
                 if !relays.contains(relay) {
@@ -56,6 +60,7 @@ impl fmt::Display for Relay {
         f.write_str(match self {
             Self::Table => "table",
             Self::Log => "log",
+            Self::External => "external",
         })
     }
 }
@@ -66,9 +71,10 @@ mod tests {
 
     #[test]
     fn each_relay_is_measured_once() {
-        use RelayChoice::{Both, Log, Table};
+        use RelayChoice::{Both, External, Log, Table};
         assert_eq!(RelayChoice::all(&[Both]), [Relay::Table, Relay::Log]);
         assert_eq!(RelayChoice::all(&[Log, Table, Log]), [Relay::Log, Relay::Table]);
         assert_eq!(RelayChoice::all(&[Table, Both]), [Relay::Table, Relay::Log]);
+        assert_eq!(RelayChoice::all(&[External, Table]), [Relay::External, Relay::Table]);
     }
 }

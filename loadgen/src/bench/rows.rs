@@ -126,6 +126,7 @@ impl Bench for Arguments {
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
+        self.both.options.refuse_external("rows")?;
         let (options, mut cases) = (&self.both.options, Vec::new());
         for rows in self.rows() {
             // Each on parts that nobody has worked with.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::external::CONNECT;
 use super::figures::{Used, median};
 use super::relays::Relay;
 use super::service::{COPY, OWNER};
@@ -164,8 +165,11 @@ pub(super) struct Row {
 }
 
 /// The programs that a table has columns for: what each used of the processors, and of memory.
-const PROGRAMS: [(&str, [&str; 2]); 2] =
-    [(OWNER, ["product CPU s", "product peak MB"]), (COPY, ["order CPU s", "order peak MB"])];
+const PROGRAMS: [(&str, [&str; 2]); 3] = [
+    (OWNER, ["product CPU s", "product peak MB"]),
+    (COPY, ["order CPU s", "order peak MB"]),
+    (CONNECT, ["Connect CPU s", "Connect peak MB"]),
+];
 
 impl Row {
     /// What tells it from the other rows of its benchmark.

@@ -85,6 +85,7 @@ impl Bench for Arguments {
     }
 
     fn measure(&self) -> Result<Vec<Row>> {
+        self.both.options.refuse_external("verify")?;
         let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
         let pair = Pair::start(&parts, options)?;
         let mut bench =
