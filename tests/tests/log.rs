@@ -29,7 +29,7 @@ const PRODUCTS: usize = 40;
 const VERSIONS: usize = 750;
 
 /// Slots of this database that somebody reads; who makes one has it active, too.
-const READ: &str = "SELECT count(*) AS n FROM pg_replication_slots \
+pub(crate) const READ: &str = "SELECT count(*) AS n FROM pg_replication_slots \
     WHERE database = current_database() AND active AND confirmed_flush_lsn IS NOT NULL";
 
 const SLOTS: &str =

@@ -12,6 +12,7 @@ use serde_json::json;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::program::Program;
 
+use crate::log::READ;
 use crate::system::{RealParts, TestSystem};
 
 const PATIENCE: Duration = Duration::from_secs(1_800);
@@ -66,7 +67,7 @@ async fn what_an_old_slot_costs_a_start() {
         for (name, kept) in [("read on from", reads_on), ("made anew", anew)] {
             // With caps: what exceeds them is the backlog.
             measured.system.product.restart_with(&[by_log, NEVER]).await;
-            measured.idle().await;
+            measured.until_the_log_is_read().await;
             measured.system.order.stop().await;
             measured.import().await;
             measured.system.product.stop().await;
@@ -154,6 +155,17 @@ impl Measured {
         eventually("nothing to be left", PATIENCE, async || {
             match self.system.product.count(&any).await {
                 0 => Ok(()),
+                n => Err(n),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until product-service reads the log: from then on, its slot keeps what it does not read.
+    async fn until_the_log_is_read(&self) {
+        eventually("the log to be read", PATIENCE, async || {
+            match self.system.product.count(READ).await {
+                1 => Ok(()),
                 n => Err(n),
             }
         })
