@@ -1,8 +1,9 @@
 //! Copies of views: of compacted topics that another program keeps, such as Flink SQL.
 //!
-//! They answer nobody unless they are told to, so nothing waits for them. How far a copy has taken each partition is stored with the rows that it
-//! made of that, in one transaction; what lies before it is left alone. [`ViewCopy::place`] has a consumer read on from there,
-//! whatever its group has committed. A database that goes back while an instance runs is noticed by what that stored last.
+//! They answer nobody unless they are told to, so nothing waits for them. How far a copy has taken each partition is stored
+//! with the rows that it made of that, in one transaction; what lies before it is left alone. [`ViewCopy::place`] has a
+//! consumer read on from there, whatever its group has committed. A database that goes back while an instance runs is
+//! noticed by what that stored last.
 
 mod answering;
 mod place;

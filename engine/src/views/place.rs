@@ -24,8 +24,8 @@ pub(super) struct Placing {
 impl ViewCopy {
     /// Has `consumer` read `partitions` on from where the database is, whatever the group has committed: the database
     /// came back from a backup, is a new one or went back under this instance, or the topic was made anew. What was taken
-    /// and may not be answered yet comes again, where somebody waits for answers. Returns the
-    /// partitions that are read from another place now: what came of them before comes again.
+    /// and may not be answered yet comes again, where somebody waits for answers. Returns the partitions that are read from
+    /// another place now: what came of them before comes again.
     ///
     /// # Errors
     /// When broker or database does not answer; it may be tried again.
