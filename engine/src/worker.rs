@@ -162,14 +162,21 @@ impl Timers {
         Ok(Self { scheduler })
     }
 
-    /// Notifies `woken` whenever `cron` (with seconds, UTC) says so.
+    /// Notifies `woken` whenever a setting says so: its name, and the cron expression (with seconds, UTC) that it holds.
     ///
     /// # Errors
-    /// When `cron` is not understood.
-    pub async fn every(&self, cron: &str, woken: &Arc<Notify>) -> anyhow::Result<()> {
+    /// When that is not understood; which setting it is is said.
+    pub async fn every(
+        &self,
+        (setting, cron): (&str, &str),
+        woken: &Arc<Notify>,
+    ) -> anyhow::Result<()> {
         let woken = Arc::clone(woken);
-        let job = Job::new(cron, move |_, _| woken.notify_one())
-            .with_context(|| format!("the cron expression {cron:?} is not understood; six fields, such as \"*/5 * * * * *\""))?;
+        let job = Job::new(cron, move |_, _| woken.notify_one()).with_context(|| {
+            format!(
+                "{setting} is {cron:?}, which is no cron expression; write six fields, seconds first, such as \"*/5 * * * * *\""
+            )
+        })?;
         self.scheduler.add(job).await.context("a timer can't be added")?;
         Ok(())
     }

@@ -111,27 +111,33 @@ impl Loops {
             ..
         } = &self.engine;
         let timers = Timers::new().await?;
-        timers.every(&settings.outbox.sweep_cron, outbox.notify()).await?;
-        timers.every(&settings.outbox.watch_cron, &self.overdue_wakeup).await?;
-        timers.every(&settings.outbox.sweep_cron, bulk.notify()).await?;
-        timers.every(&settings.alerts.cron, alerts.notify()).await?;
-        timers.every(&settings.retention.cron, &self.retention_wakeup).await?;
+        let sweep = ("outbox.sweep_cron", settings.outbox.sweep_cron.as_str());
+        let watch = ("outbox.watch_cron", settings.outbox.watch_cron.as_str());
+        let alerting = ("alerts.cron", settings.alerts.cron.as_str());
+        let forgetting = ("retention.cron", settings.retention.cron.as_str());
+        let verifying = ("verify.cron", settings.verify.cron.as_str());
+        timers.every(sweep, outbox.notify()).await?;
+        timers.every(watch, &self.overdue_wakeup).await?;
+        timers.every(sweep, bulk.notify()).await?;
+        timers.every(alerting, alerts.notify()).await?;
+        timers.every(forgetting, &self.retention_wakeup).await?;
         if let Some(restorer) = restorer {
-            timers.every(&settings.outbox.watch_cron, &restorer.woken).await?;
+            timers.every(watch, &restorer.woken).await?;
         }
         if let Some(lost) = lost {
-            timers.every(&settings.outbox.watch_cron, &lost.woken).await?;
+            timers.every(watch, &lost.woken).await?;
         }
         if let Some(verifier) = verifier {
-            timers.every(&settings.outbox.sweep_cron, resync.notify()).await?;
+            timers.every(sweep, resync.notify()).await?;
             // What another instance has left, too.
-            timers.every(&settings.outbox.watch_cron, verifier.notify()).await?;
-            if !settings.verify.cron.is_empty() {
-                timers.every(&settings.verify.cron, &self.verify_wakeup).await?;
-            }
+            timers.every(watch, verifier.notify()).await?;
+        }
+        // A service that verifies nothing has nobody who waits for it, but refuses a wrong one all the same.
+        if !settings.verify.cron.is_empty() {
+            timers.every(verifying, &self.verify_wakeup).await?;
         }
         if let Some(bootstrap) = bootstrap {
-            timers.every(&settings.outbox.watch_cron, bootstrap.notify()).await?;
+            timers.every(watch, bootstrap.notify()).await?;
         }
         timers.start().await?;
         Ok(timers)

@@ -86,6 +86,28 @@ pub fn wrong_urls_are_refused(program: &Program) {
     assert_eq!(left, 3, "nothing but input and outputs: no stray database");
 }
 
+/// A cron expression that is not understood is told with the name of its setting, whichever that is.
+pub fn wrong_crons_are_refused(program: &Program) {
+    let names = option_names(&program.output(&["config"], &[]));
+    let crons: Vec<&String> = names.iter().filter(|name| name.ends_with("cron")).collect();
+    assert!(crons.len() >= 5, "{crons:?}");
+    for name in crons {
+        let variable = format!("STOCKLOOP__{}", name.to_uppercase().replace('.', "__"));
+        for wrong in ["", "whenever"] {
+            // Empty, this one means that nothing is done by itself.
+            if wrong.is_empty() && name == "verify.cron" {
+                continue;
+            }
+            let env = [SQLITE, BIND, (variable.as_str(), wrong)];
+            program.refusal(
+                &["serve"],
+                &env,
+                &[name.as_str(), &format!("{wrong:?}"), "six fields"],
+            );
+        }
+    }
+}
+
 /// A server that takes the connection and never says a word is not waited for without end.
 pub fn a_silent_server_is_given_up(program: &Program) {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -325,6 +347,11 @@ macro_rules! service_command_line {
         #[test]
         fn wrong_urls_are_refused() {
             promises::wrong_urls_are_refused(&program());
+        }
+
+        #[test]
+        fn wrong_crons_are_refused() {
+            promises::wrong_crons_are_refused(&program());
         }
 
         #[test]
