@@ -4,6 +4,7 @@ use common::db::{DbError, ENGINE_MIGRATIONS, MigrationSet};
 use stockloop_tests::database::TestDatabase;
 use stockloop_tests::on_every_database;
 use stockloop_tests::schema::check_schema;
+use stockloop_tests::storage::storage_parameters;
 
 on_every_database!(std::convert::identity =>
     the_schema_says_what_the_migrations_make,
@@ -23,4 +24,23 @@ async fn two_migrations_of_one_number_are_refused(database: TestDatabase) {
     let twice: &[MigrationSet] = &[ENGINE_MIGRATIONS, ENGINE_MIGRATIONS];
     let refused = db.migrate(twice).unwrap_err().to_string();
     assert!(refused.contains("two migrations have the number"), "{refused}");
+}
+
+/// Each of these has its reason in docs/decisions/0035-upkeep-of-tables.md.
+#[actix_web::test]
+async fn tables_are_stored_as_was_decided() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let db = database.open(&[ENGINE_MIGRATIONS]);
+    let stored = db.read(|conn| storage_parameters(conn).map_err(DbError::from)).await.unwrap();
+    let walked = "autovacuum_vacuum_scale_factor=0.03";
+    let wanted = [
+        ("copied_state", "fillfactor=90"),
+        ("idempotency", walked),
+        ("inbox", walked),
+        ("outbox_event", walked),
+        ("outbox_settled", walked),
+    ];
+    let stored: Vec<(&str, &str)> =
+        stored.iter().map(|(table, parameters)| (&**table, &**parameters)).collect();
+    assert_eq!(stored, wanted);
 }

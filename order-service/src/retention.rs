@@ -82,11 +82,10 @@ fn forget_orders(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
 fn forget_removed(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     // By both clocks: the events that must not undo a removal carry the source's time.
     let old = product_copy::table
-        .filter(product_copy::removed)
-        .filter(product_copy::applied_us.lt(before))
+        .filter(product_copy::removed_us.lt(before))
         .filter(product_copy::updated_us.lt(before))
         .filter(product_copy::reserved.eq(0_i64))
-        .order(product_copy::applied_us)
+        .order(product_copy::removed_us)
         .limit(BATCH)
         .select(product_copy::sku);
     let gone: Vec<Sku> = match conn {

@@ -26,6 +26,7 @@ diesel::table! {
         updated_us -> BigInt,
         applied_us -> BigInt,
         reserved -> BigInt,
+        removed_us -> Nullable<BigInt>,
     }
 }
 

@@ -58,9 +58,8 @@ fn forget_adjustments(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> 
 
 fn forget_removed(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     let old = product::table
-        .filter(product::removed)
-        .filter(product::updated_us.lt(before))
-        .order(product::updated_us)
+        .filter(product::removed_us.lt(before))
+        .order(product::removed_us)
         .limit(BATCH)
         .select((product::sku, product::version));
     // What somebody else has locked is passed by: it may be about to be put in again.

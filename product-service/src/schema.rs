@@ -23,6 +23,7 @@ diesel::table! {
         removed -> Bool,
         version -> BigInt,
         updated_us -> BigInt,
+        removed_us -> Nullable<BigInt>,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the tests of all crates stand on, and the benchmarks of `loadgen`, which start the same real parts.
 //!
 //! **For unit tests**: a fresh database for each test and each body on both ([`database`], [`on_every_database!`]), the
-//! check that a `schema.rs` is true ([`schema`]), open events in any state ([`outbox`]), transactions that wait for each
+//! check that a `schema.rs` is true ([`schema`]), what PostgreSQL makes of a table ([`storage`]), open events in any state ([`outbox`]), transactions that wait for each
 //! other ([`locks`]), the routes that an app has ([`routes`]), requests and what was answered ([`http`]), and waiting
 //! without a guess ([`poll`]).
 //!
@@ -54,3 +54,4 @@ pub mod routes;
 pub mod schema;
 mod scratch;
 pub mod smtp;
+pub mod storage;

@@ -146,10 +146,10 @@ fn actual_columns(conn: &mut Conn, table: &str) -> QueryResult<Columns> {
         )
         .bind::<Text, _>(table)
         .load(c)?,
-        // SQLite says nothing of NOT NULL where it follows from the primary key.
+        // SQLite says nothing of NOT NULL where it follows from the primary key, and of computed columns only in this list.
         Conn::Sqlite(c) => sql_query(
             "SELECT name, type AS sql_type, \"notnull\" = 0 AND pk = 0 AS nullable
-             FROM pragma_table_info(?)",
+             FROM pragma_table_xinfo(?)",
         )
         .bind::<Text, _>(table)
         .load(c)?,
@@ -190,7 +190,8 @@ diesel::table! {
     #[test]
     fn a_schema_that_is_true_differs_in_nothing() {
         let mut conn = database(
-            "CREATE TABLE product (supplier TEXT, sku TEXT PRIMARY KEY, quantity BIGINT NOT NULL);
+            "CREATE TABLE product (sku TEXT PRIMARY KEY, quantity BIGINT NOT NULL,
+               supplier TEXT GENERATED ALWAYS AS (upper(sku)) VIRTUAL);
              CREATE TABLE order_line (order_id TEXT, sku TEXT, PRIMARY KEY (order_id, sku));
              CREATE TABLE mail (seq INTEGER)",
         );

@@ -2,6 +2,7 @@
 
 use common::db::{Db, DbError, ENGINE_MIGRATIONS};
 use common::env::Env;
+use stockloop_tests::storage::{Updates, updates_of};
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
 use super::*;
@@ -58,6 +59,15 @@ impl Shelf {
 
     /// Applies events of (key, version, data) in one batch.
     async fn apply(&self, events: &[(&str, i32, &str)]) -> Vec<HandlerOutcome> {
+        let events = self.events(events);
+        let work = move |conn: &mut Conn| {
+            let table = CopyTable::<Labels>::new();
+            table.apply(conn, Timestamp::default(), &events)
+        };
+        self.db.write(work).await.unwrap()
+    }
+
+    fn events(&self, events: &[(&str, i32, &str)]) -> Vec<Event> {
         let event = |(key, version, data): &(&str, i32, &str)| Event {
             id: self.env.event_id(),
             event_type: "labelled".to_owned(),
@@ -68,12 +78,7 @@ impl Shelf {
             traceparent: None,
             data: data.as_bytes().to_vec(),
         };
-        let events: Vec<Event> = events.iter().map(event).collect();
-        let work = move |conn: &mut Conn| {
-            let table = CopyTable::<Labels>::new();
-            table.apply(conn, Timestamp::default(), &events)
-        };
-        self.db.write(work).await.unwrap()
+        events.iter().map(event).collect()
     }
 
     async fn rows(&self) -> Vec<(String, i64, bool)> {
@@ -124,4 +129,17 @@ async fn the_owner_is_told_of_what_is_kept(shelf: Shelf) {
     };
     shelf.db.write(by_hand).await.unwrap();
     assert_eq!(shelf.rows().await.len(), 2, "what nobody can read is compared, too");
+}
+
+#[actix_web::test]
+async fn a_newer_state_touches_no_index() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let shelf = Shelf::new(database);
+    shelf.apply(&[("A", 1, "=a"), ("B", 1, "=b")]).await;
+    let newer = shelf.events(&[("A", 2, "=other"), ("B", 2, "")]);
+    let work = move |conn: &mut Conn| {
+        let table = CopyTable::<Labels>::new();
+        updates_of(conn, "copied_state", |conn| table.apply(conn, Timestamp::default(), &newer))
+    };
+    assert_eq!(shelf.db.write(work).await.unwrap(), Updates { rows: 2, hot: 2 });
 }

@@ -1,5 +1,7 @@
 //! The relay's statements by themselves: that they do to the rows what a relay does.
 
+use stockloop_tests::storage::{Updates, updates_of};
+
 use super::*;
 
 on_every_database!(OutboxFixture::new =>
@@ -55,4 +57,22 @@ async fn a_shard_of_another_relay_is_left_to_it(fixture: OutboxFixture) {
     }
     assert_eq!(fixture.note_all(held).await, [0]);
     assert_eq!(fixture.open(id).await.unwrap().status, Status::Pending);
+}
+
+/// Its rows are few and written again all the time.
+#[actix_web::test]
+async fn a_count_touches_no_index() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let fixture = OutboxFixture::new(database);
+    for key in ["A", "B", "C", "D"] {
+        fixture.append(SNAPSHOT, key, 1).await;
+    }
+    let held = fixture.held().await;
+    let mut statements = RelayStatements::new(fixture.env.clone(), held, 4, 2);
+    let updated = fixture.run(move |conn| {
+        // The first one puts the row in.
+        statements.run_once(conn)?;
+        updates_of(conn, "counter", |conn| statements.run_once(conn))
+    });
+    assert_eq!(updated.await, Updates { rows: 1, hot: 1 });
 }

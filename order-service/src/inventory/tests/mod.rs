@@ -5,3 +5,4 @@
 mod apply;
 pub(crate) mod copy_fixture;
 mod read;
+mod storage;

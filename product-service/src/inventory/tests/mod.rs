@@ -15,3 +15,4 @@ mod put;
 mod put_batch;
 mod read;
 mod replay;
+mod storage;

@@ -1,0 +1,3 @@
+DROP INDEX product_copy_removed;
+ALTER TABLE product_copy DROP COLUMN removed_us;
+CREATE INDEX product_copy_removed ON product_copy (applied_us) WHERE removed;
