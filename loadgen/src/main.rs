@@ -14,6 +14,7 @@ mod place;
 mod progress;
 mod relay;
 mod report;
+mod reserved;
 mod settle;
 mod statement;
 mod storage;

@@ -12,6 +12,8 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
+use crate::reserved::reserve;
+
 /// PostgreSQL cuts longer names off, so that two could become one.
 const MAX_NAME: usize = 63;
 
@@ -142,10 +144,11 @@ impl Place {
         done.map(|()| scratch)
     }
 
-    /// Removes what is there.
+    /// Removes what is there, unless another run uses it; from then on, no other one can.
     pub(crate) fn remove(&self) -> Result<()> {
         match self {
             Self::Postgres { server, name, .. } => {
+                reserve(server, name)?;
                 end_log_readers(server, name)?;
                 execute(server, &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"))
             }

@@ -183,6 +183,10 @@ fn a_run_that_is_interrupted_leaves_nothing_on_the_server() {
             some => Ok(some),
         });
         made.unwrap();
+        // Another one would remove what this one has made.
+        let who = format!("process {}", run.pid());
+        let other = ["bench", "rows", "--relay", "table", "--database", &url];
+        program().refusal(&other, &[], &["another run", &who, "name another database"]);
         let ended = run.end_with(signal, DEADLINE).unwrap();
         assert_eq!((ended.code(), beside(&mut conn)), (Some(130), 0), "{}", run.log_tail());
     }
