@@ -7,6 +7,8 @@ use common::db::Conn;
 use common::event::{EventKind, EventType};
 use common::retry::Backoff;
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::BigInt;
 use engine::outbox::{Policy, SHARDS, partition_of, shard_of};
 
 use crate::made::made;
@@ -55,6 +57,19 @@ pub(crate) fn checkpoint(conn: &mut Conn) -> QueryResult<()> {
         Conn::Pg(_) => "CHECKPOINT",
         Conn::Sqlite(_) => "PRAGMA wal_checkpoint(TRUNCATE)",
     })
+}
+
+/// How much PostgreSQL's log holds by now; none, SQLite's does not count.
+pub(crate) fn log_bytes(conn: &mut Conn) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Bytes {
+        #[diesel(sql_type = BigInt)]
+        bytes: i64,
+    }
+    let Conn::Pg(c) = conn else { return Ok(0) };
+    let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint AS bytes";
+    let Bytes { bytes } = sql_query(sql).get_result(c)?;
+    Ok(bytes)
 }
 
 /// Events that the database makes by itself: how many, and the SQL of the key and shard of number `n`, which begins at 1.

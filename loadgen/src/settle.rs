@@ -13,15 +13,13 @@ use common::ids::EventId;
 use common::on;
 use common::schema::outbox_sent;
 use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::BigInt;
 use engine::consumers::{Role, sync};
 use engine::kafka::{Ack, AckBatch, Record, Verdict};
 use engine::outbox::{FirstAttempts, Settler};
 use engine::restored::ReadPositions;
 use indicatif::ProgressBar;
 
-use crate::backlog::{Rows, Table, checkpoint, fill, policy};
+use crate::backlog::{Rows, Table, checkpoint, fill, log_bytes, policy};
 use crate::place::{Place, places};
 use crate::report::{Report, take_turns};
 
@@ -132,19 +130,6 @@ fn settler(env: &Env) -> Settler {
         owner: None,
         first_attempts: FirstAttempts::Ours,
     }
-}
-
-/// How much PostgreSQL's log holds by now.
-fn log_bytes(conn: &mut Conn) -> Result<i64> {
-    #[derive(QueryableByName)]
-    struct Bytes {
-        #[diesel(sql_type = BigInt)]
-        bytes: i64,
-    }
-    let Conn::Pg(c) = conn else { return Ok(0) };
-    let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint AS bytes";
-    let Bytes { bytes } = sql_query(sql).get_result(c)?;
-    Ok(bytes)
 }
 
 /// The answers of all consumers, as messages.

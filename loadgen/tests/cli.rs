@@ -58,7 +58,7 @@ fn a_backlog_is_drained_by_both_relays() {
     let (table, rows) = looped("drain", &["--events", "30,300"]);
     assert_contains(
         &table,
-        &["relay", "events", "producer/s", "share", "SQL/s", "product peak MB"],
+        &["relay", "events", "producer/s", "share", "SQL/s", "WAL B/event", "product peak MB"],
     );
     let case = |row: &Value| (row["events"].as_u64(), row["relay"].as_str().map(str::to_owned));
     let cases: Vec<_> = rows.iter().map(case).collect();
@@ -67,6 +67,7 @@ fn a_backlog_is_drained_by_both_relays() {
     for row in &rows {
         assert_eq!(row["name"], json!("drain"));
         ensure_figures(row, &["rate_per_s", "limit_per_s", "share", "sql_per_s", "rss_mb"]);
+        ensure_figures(row, &["wal_bytes_per_event", "rounds"]);
         assert!(row["p50_ms"].is_null(), "{row}");
     }
 }
@@ -78,9 +79,11 @@ fn a_backlog_goes_through_the_whole_loop() {
     let named = ["--events", "200", "--relay", "table", "--database", &url];
     let (table, rows) = looped("loop", &named);
     assert_contains(&table, &["p50 ms", "product CPU s", "order CPU s", "order peak MB"]);
+    assert_contains(&table, &["WAL B/event", "rounds"]);
     let [row]: [Value; 1] = rows.try_into().unwrap();
     assert_eq!((&row["name"], &row["events"]), (&json!("loop"), &json!(200)));
     ensure_figures(&row, &["rate_per_s", "limit_per_s", "share", "p50_ms", "p99_ms", "rss_mb"]);
+    ensure_figures(&row, &["wal_bytes_per_event"]);
     ensure_figures(&row["processes"]["order-service"], &["rss_mb"]);
 }
 

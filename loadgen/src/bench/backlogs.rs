@@ -9,12 +9,14 @@ use engine::outbox::pause::{self, EVERYTHING, PauseRow};
 use indicatif::ProgressBar;
 
 use super::changes::Changes;
-use super::looks::{Passage, counted, passages, wait_until_counted, wait_until_placed};
+use super::looks::{
+    Passage, counted, logged_per_event, passages, wait_until_counted, wait_until_placed,
+};
 use super::options::Options;
 use super::pair::{Pair, Running};
 use super::pile::Pile;
 use super::runs::Round;
-use crate::backlog::checkpoint;
+use crate::backlog::{checkpoint, log_bytes};
 
 /// Both services, and what makes backlogs for them.
 pub(super) struct Backlogs<'a> {
@@ -63,10 +65,12 @@ impl<'a> Backlogs<'a> {
         see: impl Fn(&mut Pair) -> Result<T>,
     ) -> Result<(Round, [T; 2])> {
         let at_first = see(&mut self.pair)?;
-        let before = self.pair.used()?;
+        let (before, written) = (self.pair.used()?, log_bytes(&mut self.pair.of_owner)?);
         let processed = self.process(events);
         let ended = Env::system().now();
         self.pair.with_logs(processed)?;
+        // Both databases are on one server.
+        let logged = logged_per_event(&mut self.pair.of_owner, written, events)?;
         let used = self.pair.used_since(&before)?;
         let at_last = see(&mut self.pair)?;
         if self.pair.is_external() {
@@ -81,8 +85,8 @@ impl<'a> Backlogs<'a> {
         let first = passages.iter().filter_map(|passage| passage.sent()).min();
         let took = ended.since(first.context("no event was sent")?).as_secs_f64();
         let took_ms: Vec<f64> = passages.into_iter().filter_map(Passage::took_ms).collect();
-        let rate_per_s = Some(events as f64 / took);
-        let round = Round { rate_per_s, used, ..Round::of_times(took_ms) };
+        let (rate_per_s, wal_bytes_per_event) = (Some(events as f64 / took), Some(logged));
+        let round = Round { rate_per_s, wal_bytes_per_event, used, ..Round::of_times(took_ms) };
         Ok((round, [at_first, at_last]))
     }
 

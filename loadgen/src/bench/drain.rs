@@ -16,7 +16,7 @@ use super::block_on;
 use super::broker::{Broker, PARTITIONS, Topics};
 use super::changes::Changes;
 use super::external::{CONNECT, Connect};
-use super::looks::{sent_per_s, wait_until_counted};
+use super::looks::{logged_per_event, sent_per_s, wait_until_counted};
 use super::options::{Options, parsed};
 use super::pile::Pile;
 use super::produced::Produced;
@@ -25,7 +25,8 @@ use super::runs::{Case, Round, Row, in_turn};
 use super::server::Server;
 use super::service::{OWNER, Service, program};
 use super::tables::{Bench, Files};
-use crate::backlog::checkpoint;
+use super::time::Time;
+use crate::backlog::{checkpoint, log_bytes};
 use crate::place::Scratch;
 use crate::progress::{progress_bar, turns_bar};
 
@@ -52,7 +53,7 @@ use crate::progress::{progress_bar, turns_bar};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockloop-loadgen bench drain --quick
-  stockloop-loadgen bench drain --events 100000 --events 1000000 --relay table
+  stockloop-loadgen bench drain --events 100000 --events 1000000 --relay table --minutes 20
   stockloop-loadgen bench drain --broker kafka --json drain.json
   stockloop-loadgen bench drain --broker kafka --relay both,external
   stockloop-loadgen bench drain --database postgres://postgres@localhost/postgres --relay table,log")]
@@ -95,7 +96,11 @@ impl Bench for Arguments {
         self.options.title("a backlog until it is SENT")
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn limit(&self) -> Duration {
+        self.options.limit()
+    }
+
+    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         let options = &self.options;
         let named = options.named_server()?;
         let program = program(OWNER, options.product_service.as_deref())?;
@@ -103,11 +108,11 @@ impl Bench for Arguments {
         let broker = Broker::start(options.broker)?;
         let connect = Connect::start_for(&options.relays(), &broker)?;
         let (server, broker, connect) = (&server, &broker, connect.as_ref());
-        let bench = DrainBench { options, program, server, broker, connect };
-        let mut cases = Vec::new();
-        for (number, events) in self.events().into_iter().enumerate() {
-            let warm_ups = usize::from(number == 0);
-            cases.extend(bench.drain_all(events, warm_ups)?);
+        let bench = DrainBench { options, program, server, broker, connect, time };
+        let (mut cases, sizes) = (Vec::new(), self.events());
+        for (number, events) in sizes.iter().enumerate() {
+            let (warm_ups, parts) = (usize::from(number == 0), sizes.len() - number);
+            cases.extend(bench.drain_all(*events, warm_ups, parts)?);
         }
         Ok(cases.iter().map(Case::row).collect())
     }
@@ -120,18 +125,19 @@ struct DrainBench<'a> {
     server: &'a Server,
     broker: &'a Broker,
     connect: Option<&'a Connect>,
+    time: &'a Time,
 }
 
 impl DrainBench<'_> {
-    /// All relays on a backlog of so many events, round by round.
-    fn drain_all(&self, events: usize, warm_ups: usize) -> Result<Vec<Case>> {
+    /// All relays on a backlog of so many events, round by round; `parts` are still to come, this one too.
+    fn drain_all(&self, events: usize, warm_ups: usize, parts: usize) -> Result<Vec<Case>> {
         let backlog = make_backlog(self.server, self.options, events)?;
         let produced = self.produced(&backlog)?;
         let (relays, rounds) = (self.options.relays(), self.options.rounds());
         let case = |relay: &Relay| Case { events: Some(events), ..Case::new("drain", *relay) };
         let mut cases: Vec<Case> = relays.iter().map(case).collect();
         let bar = turns_bar((warm_ups + rounds) * (cases.len() + 2));
-        for round in 0..warm_ups + rounds {
+        for round in self.time.rounds(parts, warm_ups, rounds) {
             let mut done = Vec::new();
             for case in in_turn(&mut cases, round) {
                 bar.set_message(format!("draining {events} events, relay {}", case.relay));
@@ -191,11 +197,12 @@ impl DrainBench<'_> {
         let settings = settings_to_drain(&topics, events, relay);
         let mut conn = database.connect()?;
         checkpoint(&mut conn)?;
-        let brokers = self.broker.brokers();
+        let (brokers, written) = (self.broker.brokers(), log_bytes(&mut conn)?);
         let mut service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
         let drained = wait_until_counted(&mut conn, counters::SENT, 0, events);
         let ended = Env::system().now();
         drained.with_context(|| service.log_tail())?;
+        let wal_bytes_per_event = Some(logged_per_event(&mut conn, written, events)?);
         let used = service.used()?;
         let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
         if relay == Relay::Log {
@@ -203,7 +210,8 @@ impl DrainBench<'_> {
             service.wait_until_it_follows_the_log()?;
         }
         service.end()?;
-        Ok(Round { rate_per_s, used: BTreeMap::from([(OWNER, used)]), ..Round::default() })
+        let used = BTreeMap::from([(OWNER, used)]);
+        Ok(Round { rate_per_s, wal_bytes_per_event, used, ..Round::default() })
     }
 
     /// The same of a backlog that lies in the log of a new database, sent by Debezium; SENT is what the service has seen.
@@ -218,16 +226,18 @@ impl DrainBench<'_> {
         let settings = settings_to_drain(&topics, events, Relay::External);
         let brokers = self.broker.brokers();
         let service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
-        let before = connector.used()?;
+        let (before, written) = (connector.used()?, log_bytes(&mut conn)?);
         connector.resume()?;
         let drained = wait_until_counted(&mut conn, counters::SENT, 0, events);
         let ended = Env::system().now();
         drained.with_context(|| service.log_tail())?;
+        let wal_bytes_per_event = Some(logged_per_event(&mut conn, written, events)?);
         let programs = [(OWNER, service.used()?), (CONNECT, connector.used()?.since(before))];
         let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
         connector.end(&mut conn)?;
         service.end()?;
-        Ok(Round { rate_per_s, used: BTreeMap::from(programs), ..Round::default() })
+        let used = BTreeMap::from(programs);
+        Ok(Round { rate_per_s, wal_bytes_per_event, used, ..Round::default() })
     }
 }
 

@@ -119,6 +119,7 @@ impl Case {
             max_per_s: rates().fold(0.0, f64::max),
             rss_mb: rounds.iter().filter_map(|round| Some(round.used?.rss_mb)).reduce(f64::max),
             cpu_s: median(rounds.iter().filter_map(|round| Some(round.used?.cpu_s)).collect()),
+            rounds: rounds.len(),
         }
     }
 }
@@ -150,6 +151,8 @@ pub(super) struct Row {
     /// Since the service's start, not of this case alone.
     rss_mb: Option<f64>,
     cpu_s: Option<f64>,
+    /// How many were measured.
+    rounds: usize,
 }
 
 impl Line for Row {
@@ -165,6 +168,7 @@ impl Line for Row {
             ("spread", range(Some(self.min_per_s), Some(self.max_per_s), 0)),
             ("CPU s", number(self.cpu_s, 1)),
             ("peak MB", number(self.rss_mb, 0)),
+            ("rounds", Some(self.rounds.to_string())),
         ]
     }
 
@@ -203,7 +207,7 @@ mod tests {
         assert_eq!(row.share, Some(200.0 / 900.0));
         assert_eq!((row.settled_per_s, row.open_at_end), (Some(100.0), Some(7.0)));
         assert_eq!((row.min_per_s, row.max_per_s), (100.0, 300.0));
-        assert_eq!((row.cpu_s, row.rss_mb), (Some(2.0), Some(300.0)));
+        assert_eq!((row.cpu_s, row.rss_mb, row.rounds), (Some(2.0), Some(300.0), 3));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A backlog until every event of it went through the whole loop.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use clap::Args;
 use common::ids::EventId;
@@ -13,6 +15,7 @@ use super::produced::Produced;
 use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::{Bench, Files};
+use super::time::Time;
 use crate::progress::turns_bar;
 
 /// Measures how fast a backlog goes through the whole loop: sent, applied by order-service, answered and settled.
@@ -68,11 +71,15 @@ impl Bench for Arguments {
         self.both.options.title("a backlog until it is PROCESSED")
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn limit(&self) -> Duration {
+        self.both.options.limit()
+    }
+
+    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
         let pair = Pair::start(&parts, options)?;
         let mut bench = LoopBench { backlogs: Backlogs::of(pair, options) };
-        bench.measure(&self.events(), &options.relays(), options.rounds())
+        bench.measure(&self.events(), &options.relays(), options.rounds(), time)
     }
 }
 
@@ -83,7 +90,13 @@ struct LoopBench<'a> {
 
 impl LoopBench<'_> {
     /// All cases, round by round.
-    fn measure(&mut self, sizes: &[usize], relays: &[Relay], rounds: usize) -> Result<Vec<Row>> {
+    fn measure(
+        &mut self,
+        sizes: &[usize],
+        relays: &[Relay],
+        rounds: usize,
+        time: &Time,
+    ) -> Result<Vec<Row>> {
         let case = |(events, relay): (&usize, &Relay)| Case {
             events: Some(*events),
             ..Case::new("loop", *relay)
@@ -96,7 +109,7 @@ impl LoopBench<'_> {
         let (least, first) = (sizes.iter().min(), relays.first());
         let (least, first) = least.zip(first).context("there is nothing to measure")?;
         self.round(*least, *first, &bar)?;
-        for round in 0..rounds {
+        for round in time.rounds(1, 0, rounds) {
             let number = round + 1;
             for case in in_turn(&mut cases, round) {
                 let (events, relay) = (case.events.unwrap_or_default(), case.relay);

@@ -21,6 +21,7 @@ use super::runs::in_turn;
 use super::server::Server;
 use super::service::{OWNER, Service, program};
 use super::tables::{Bench, Files};
+use super::time::{Minutes, Time};
 use crate::backlog::checkpoint;
 use crate::progress::turns_bar;
 
@@ -90,6 +91,8 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
+    minutes: Minutes,
+    #[command(flatten)]
     files: Files,
 }
 
@@ -105,6 +108,7 @@ impl Arguments {
             products: options.products,
             quick: options.quick,
             seed: options.seed,
+            minutes: options.minutes,
             ..ordinary
         })
     }
@@ -139,17 +143,21 @@ impl Bench for Arguments {
         )
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn limit(&self) -> Duration {
+        self.minutes.limit(self.quick)
+    }
+
+    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         let cases = match &self.url {
-            Some(url) => measure_running(self, url)?,
-            None => measure_own(self)?,
+            Some(url) => measure_running(self, url, time)?,
+            None => measure_own(self, time)?,
         };
         Ok(cases.iter().map(Case::row).collect())
     }
 }
 
 /// Measures a service that is started for it, on a server that is started or was named.
-fn measure_own(arguments: &Arguments) -> Result<Vec<Case>> {
+fn measure_own(arguments: &Arguments, time: &Time) -> Result<Vec<Case>> {
     let named = arguments.database.as_deref().map(Server::named).transpose()?;
     let program = program(OWNER, arguments.product_service.as_deref())?;
     let server = named.map_or_else(Server::start, Ok)?;
@@ -167,11 +175,11 @@ fn measure_own(arguments: &Arguments) -> Result<Vec<Case>> {
         database: Some(database.connect()?),
         limit: Some(Limit::on(&of_limit, arguments.products)?),
     };
-    bench.measure()
+    bench.measure(time)
 }
 
 /// Measures a service that runs already, and the limit if its database was named.
-fn measure_running(arguments: &Arguments, url: &str) -> Result<Vec<Case>> {
+fn measure_running(arguments: &Arguments, url: &str, time: &Time) -> Result<Vec<Case>> {
     let target = Target::parse(url)?;
     let server = arguments.database.as_deref().map(Server::named).transpose()?;
     let room = |server: &Server| server.ensure_room_for(arguments.most_clients());
@@ -187,7 +195,7 @@ fn measure_running(arguments: &Arguments, url: &str) -> Result<Vec<Case>> {
         database: server.as_ref().map(Server::connect).transpose()?,
         limit: limit.transpose()?,
     };
-    bench.measure()
+    bench.measure(time)
 }
 
 /// What is measured, and what on.
@@ -203,7 +211,7 @@ struct HttpBench<'a> {
 
 impl HttpBench<'_> {
     /// All cases, round by round.
-    fn measure(mut self) -> Result<Vec<Case>> {
+    fn measure(mut self, time: &Time) -> Result<Vec<Case>> {
         let Arguments { clients, rounds, warm_up, products, .. } = self.arguments;
         let seconds = self.arguments.seconds();
         self.with_log(block_on(client::fill(&self.target, *products)))?;
@@ -212,7 +220,7 @@ impl HttpBench<'_> {
         self.round(self.arguments.most_clients(), *warm_up, &bar)?;
         let case = |clients: &u16| Case { name: "http", clients: *clients, rounds: Vec::new() };
         let mut cases: Vec<Case> = clients.iter().map(case).collect();
-        for round in 0..usize::from(*rounds) {
+        for round in time.rounds(1, 0, usize::from(*rounds)) {
             let number = round + 1;
             for case in in_turn(&mut cases, round) {
                 bar.set_message(format!("round {number}/{rounds}, {} client(s)", case.clients));

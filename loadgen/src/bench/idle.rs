@@ -26,6 +26,7 @@ use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::{Bench, Files};
+use super::time::Time;
 use crate::progress::turns_bar;
 use crate::statement::Statement;
 
@@ -117,7 +118,11 @@ impl Bench for Arguments {
         self.both.options.title(&format!("{} single changes", self.changes()))
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn limit(&self) -> Duration {
+        self.both.options.limit()
+    }
+
+    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         let pauses = self.pauses()?;
         let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
         let pair = Pair::start(&parts, options)?;
@@ -126,7 +131,7 @@ impl Bench for Arguments {
         let changes = Changes::of(options.products, options.seed);
         let random = StdRng::seed_from_u64(options.seed);
         let mut bench = IdleBench { pair, arrivals, runtime, changes, random, pauses };
-        bench.measure(&options.relays(), options.rounds(), self.changes())
+        bench.measure(&options.relays(), options.rounds(), self.changes(), time)
     }
 }
 
@@ -148,7 +153,13 @@ struct Adjusted {
 
 impl IdleBench<'_> {
     /// All cases, round by round.
-    fn measure(&mut self, relays: &[Relay], rounds: usize, changes: usize) -> Result<Vec<Row>> {
+    fn measure(
+        &mut self,
+        relays: &[Relay],
+        rounds: usize,
+        changes: usize,
+        time: &Time,
+    ) -> Result<Vec<Row>> {
         let case = |(relay, until): (Relay, &'static str)| Case {
             until: Some(until),
             ..Case::new("idle", relay)
@@ -156,7 +167,7 @@ impl IdleBench<'_> {
         let of = |relay: &Relay| (*relay, UNTIL.map(|until| case((*relay, until))));
         let mut cases: Vec<(Relay, [Case; 4])> = relays.iter().map(of).collect();
         let bar = turns_bar(rounds * cases.len() * changes);
-        for round in 0..rounds {
+        for round in time.rounds(1, 0, rounds) {
             let number = round + 1;
             for (relay, cases) in in_turn(&mut cases, round) {
                 bar.set_message(format!("round {number}/{rounds}, relay {relay}"));

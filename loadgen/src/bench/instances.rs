@@ -1,6 +1,7 @@
 //! One, two and four processes of product-service on one database: a backlog until it is SENT, and until it is PROCESSED.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -10,13 +11,14 @@ use engine::outbox::pause::{self, EVERYTHING};
 
 use super::backlogs::{Backlogs, pause_everything};
 use super::drain::{make_backlog, settings_to_drain};
-use super::looks::{counted, sent_per_s, wait_until_counted};
+use super::looks::{counted, logged_per_event, sent_per_s, wait_until_counted};
 use super::options::{LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running, log_tails, start_instances, used_by, wait_until_shared};
 use super::runs::{self, Case, Round, Row};
 use super::service::{OWNER, Service};
 use super::tables::{Bench, Files};
-use crate::backlog::checkpoint;
+use super::time::Time;
+use crate::backlog::{checkpoint, log_bytes};
 use crate::place::Scratch;
 use crate::progress::turns_bar;
 
@@ -39,9 +41,9 @@ use crate::progress::turns_bar;
   stockloop-loadgen bench instances --instances 1,3 --events 100000
   stockloop-loadgen bench instances --broker kafka --json instances.json")]
 pub(super) struct Arguments {
-    /// How many processes
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_parser = clap::value_parser!(u8).range(1..=8))]
-    instances: Vec<u8>,
+    /// How many processes [default: 1,2,4, with --quick 1,2]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=8))]
+    instances: Vec<u32>,
     /// Events of each backlog [default: 50000, with --quick 20000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: Option<u32>,
@@ -61,11 +63,13 @@ impl Arguments {
 
     /// Every relay with every number of instances.
     fn ways(&self) -> Vec<Running> {
+        let options = &self.both.options;
+        let numbers = options.sizes(&self.instances, &[1, 2, 4], &[1, 2]);
         let with = |relay| {
-            let instances = self.instances.iter().map(|instances| usize::from(*instances));
-            instances.map(move |instances| Running { instances, ..Running::with(relay) })
+            let running = move |instances| Running { instances, ..Running::with(relay) };
+            numbers.iter().copied().map(running)
         };
-        self.both.options.relays().into_iter().flat_map(with).collect()
+        options.relays().into_iter().flat_map(with).collect()
     }
 }
 
@@ -80,10 +84,14 @@ impl Bench for Arguments {
         self.both.options.title("a backlog with several instances of product-service")
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn limit(&self) -> Duration {
+        self.both.options.limit()
+    }
+
+    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         self.both.options.refuse_external("instances")?;
         let parts = Parts::start(&self.both)?;
-        let bench = InstancesBench { arguments: self, parts: &parts };
+        let bench = InstancesBench { arguments: self, parts: &parts, time };
         let mut cases = bench.until_sent()?;
         cases.extend(bench.until_processed()?);
         Ok(runs::compared(&cases))
@@ -94,30 +102,32 @@ impl Bench for Arguments {
 struct InstancesBench<'a> {
     arguments: &'a Arguments,
     parts: &'a Parts,
+    time: &'a Time,
 }
 
 impl InstancesBench<'_> {
     fn until_sent(&self) -> Result<Vec<Case>> {
         let (options, events) = (&self.arguments.both.options, self.arguments.events());
         let backlog = make_backlog(&self.parts.server, options, events)?;
-        self.in_turns("SENT", |running| self.drain(&backlog, running))
+        self.in_turns("SENT", 2, |running| self.drain(&backlog, running))
     }
 
     fn until_processed(&self) -> Result<Vec<Case>> {
         let (options, events) = (&self.arguments.both.options, self.arguments.events());
         let pair = Pair::start(self.parts, options)?;
         let mut backlogs = Backlogs::of(pair, options);
-        self.in_turns("PROCESSED", |running| {
+        self.in_turns("PROCESSED", 1, |running| {
             backlogs.run(running)?;
             let after = backlogs.pile_up(events)?;
             backlogs.work_off(events, after)
         })
     }
 
-    /// Each way once in each round, after one time that does not count.
+    /// Each way once in each round, after one time that does not count; `parts` are still to come, this one too.
     fn in_turns(
         &self,
         until: &'static str,
+        parts: usize,
         mut measure: impl FnMut(&Running) -> Result<Round>,
     ) -> Result<Vec<Case>> {
         let (ways, rounds) = (self.arguments.ways(), self.arguments.both.options.rounds());
@@ -132,7 +142,7 @@ impl InstancesBench<'_> {
         bar.set_message("warming up");
         measure(ways.first().context("there is nothing to measure")?)?;
         bar.inc(1);
-        for _ in 0..rounds {
+        for _ in self.time.rounds(parts, 0, rounds) {
             for (running, case) in ways.iter().zip(&mut cases) {
                 let Running { relay, instances, .. } = running;
                 bar.set_message(format!("{instances} instance(s), relay {relay}, until {until}"));
@@ -157,16 +167,18 @@ impl InstancesBench<'_> {
         let services = start_instances(program, &url, &brokers, &settings, running)?;
         wait_until_shared(&mut conn, running)?;
         checkpoint(&mut conn)?;
-        let before = used_by(&services)?;
+        let (before, written) = (used_by(&services)?, log_bytes(&mut conn)?);
         let sent = counted(&mut conn, counters::SENT)?;
         pause::end(&mut conn, EVERYTHING)?;
         let drained = wait_until_counted(&mut conn, counters::SENT, sent, events);
         let ended = Env::system().now();
         drained.with_context(|| log_tails(&services))?;
+        let wal_bytes_per_event = Some(logged_per_event(&mut conn, written, events)?);
         let used = used_by(&services)?.since(before);
         let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
         services.into_iter().try_for_each(Service::end)?;
-        Ok(Round { rate_per_s, used: BTreeMap::from([(OWNER, used)]), ..Round::default() })
+        let used = BTreeMap::from([(OWNER, used)]);
+        Ok(Round { rate_per_s, wal_bytes_per_event, used, ..Round::default() })
     }
 }
 
@@ -183,6 +195,7 @@ mod tests {
             arguments.ways().iter().map(|way| (way.relay, way.instances)).collect()
         };
         assert_eq!(ways(&["--relay", "table"]), [1, 2, 4].map(|many| (Relay::Table, many)));
+        assert_eq!(ways(&["--quick"]), [(Relay::Table, 1), (Relay::Table, 2)]);
         let both = [(Relay::Table, 3), (Relay::Log, 3)];
         assert_eq!(ways(&["--instances", "3"]), both);
     }

@@ -16,6 +16,7 @@ use diesel::dsl::{exists, min};
 use diesel::prelude::*;
 
 use super::figures::Settled;
+use crate::backlog::log_bytes;
 
 /// How often it is looked whether all is settled, while nothing is measured.
 const LOOK: Duration = Duration::from_millis(50);
@@ -82,6 +83,11 @@ pub(super) fn wait_until_counted(
         );
     }
     Ok(())
+}
+
+/// Bytes by which the server's log has grown for each of `events` since it held as many as `written`.
+pub(super) fn logged_per_event(conn: &mut Conn, written: i64, events: usize) -> QueryResult<f64> {
+    Ok((log_bytes(conn)? - written) as f64 / events as f64)
 }
 
 /// Events a second, from when the first was handed to the producer until all were SENT, which `ended` then.

@@ -3,12 +3,13 @@
 //! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled, and [`idle`]
 //! single changes; [`rows`] what was settled long ago takes from that, [`instances`] what further processes add to it, and
 //! [`verify`] what a verification takes; [`all`] is one after the other. The parts are [`server`], [`broker`] and
-//! [`service`], both services together a [`pair`], and [`external`] is another program as the relay. [`answers`] stands in for who answers, [`arrivals`] tells when messages
-//! come. [`client`] asks over HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both
-//! services work them off, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`]
-//! measures, [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`]
-//! whether a disk is measured, [`figures`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it;
-//! [`options`] and [`relays`] are what people choose.
+//! [`service`], both services together a [`pair`], and [`external`] is another program as the relay. [`answers`] stands
+//! in for who answers, [`arrivals`] tells when messages come. [`client`] asks over HTTP for the [`changes`], [`pile`]
+//! makes them without a service, [`backlogs`] has both services work them off, and [`looks`] says how far their events
+//! are. [`limit`] does without a service what [`http`] measures, [`produced`] what the broker has to do with a backlog.
+//! [`process`] says what a service used, [`mounts`] whether a disk is measured, [`figures`] and [`runs`] what came of it,
+//! [`tables`] tells that, and [`svg`] draws it; [`options`] and [`relays`] are what people choose, [`time`] is how long it
+//! may take.
 
 mod all;
 mod answers;
@@ -39,6 +40,7 @@ mod server;
 mod service;
 mod svg;
 mod tables;
+mod time;
 mod verify;
 
 use anyhow::Result;

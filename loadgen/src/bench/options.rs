@@ -2,6 +2,7 @@
 
 use std::iter;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Command};
@@ -11,6 +12,7 @@ use super::mounts::in_memory;
 use super::relays::{Relay, RelayChoice};
 use super::server::Server;
 use super::tables::Files;
+use super::time::Minutes;
 
 // No help of its own: it would take the place of the benchmark's.
 #[derive(Debug, Clone, Args)]
@@ -27,16 +29,18 @@ pub(super) struct Options {
     /// The broker
     #[arg(long, value_enum, default_value = "embedded")]
     pub(super) broker: BrokerKind,
-    /// Where product-service's relay finds events: measures each that is named
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "both")]
-    pub(super) relay: Vec<RelayChoice>,
+    /// Where product-service's relay finds events: measures each that is named [default: both, with --quick table]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    relay: Vec<RelayChoice>,
     /// Rounds, in each of which everything is measured once [default: 3, with --quick 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
     /// Products that change, at random
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) products: u32,
-    /// Take a minute or few for each benchmark instead of many, for a first look
+    #[command(flatten)]
+    pub(super) minutes: Minutes,
+    /// Take a minute for each benchmark instead of some, for a first look
     #[arg(long)]
     pub(super) quick: bool,
     /// Where the random products and changes begin
@@ -66,7 +70,13 @@ pub(super) fn parsed<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
 impl Options {
     /// The relays to measure.
     pub(super) fn relays(&self) -> Vec<Relay> {
-        RelayChoice::all(&self.relay)
+        let unsaid = [if self.quick { RelayChoice::Table } else { RelayChoice::Both }];
+        RelayChoice::all(if self.relay.is_empty() { &unsaid } else { &self.relay })
+    }
+
+    /// How long one benchmark may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.minutes.limit(self.quick)
     }
 
     /// How many rounds were asked for.
@@ -171,5 +181,14 @@ mod tests {
         };
         assert_eq!(refusal("both"), None);
         assert!(refusal("external").is_some_and(|told| told.contains("bench rows")));
+    }
+
+    #[test]
+    fn a_first_look_is_at_one_relay_unless_more_are_named() -> Result<(), clap::Error> {
+        let relays = |words: &[&str]| parsed::<Options>(words).map(|options| options.relays());
+        assert_eq!(relays(&[])?, [Relay::Table, Relay::Log]);
+        assert_eq!(relays(&["--quick"])?, [Relay::Table]);
+        assert_eq!(relays(&["--quick", "--relay", "log"])?, [Relay::Log]);
+        Ok(())
     }
 }

@@ -22,6 +22,7 @@ use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
 use super::service::{COPY, OWNER};
 use super::tables::{Bench, Files};
+use super::time::{Rounds, Time};
 use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
 use crate::made::made;
 use crate::progress::{progress_bar, turns_bar};
@@ -47,7 +48,7 @@ use crate::progress::{progress_bar, turns_bar};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockloop-loadgen bench rows --quick --relay table
-  stockloop-loadgen bench rows --rows 10000,1000000,10000000 --relay table
+  stockloop-loadgen bench rows --rows 10000,1000000,10000000 --relay table --minutes 60
   stockloop-loadgen bench rows --broker kafka --json rows.json")]
 pub(super) struct Arguments {
     /// Settled events in the tables, measured from the fewest on [default: 10000 and 1000000, with --quick 10000 and 100000]
@@ -125,10 +126,16 @@ impl Bench for Arguments {
             .title("a backlog and pages beside settled rows (flat: a ratio of 0.80 to 1.20)")
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn limit(&self) -> Duration {
+        self.both.options.limit()
+    }
+
+    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         self.both.options.refuse_external("rows")?;
         let (options, mut cases) = (&self.both.options, Vec::new());
-        for rows in self.rows() {
+        let (numbers, relays) = (self.rows(), self.both.options.relays());
+        let mut left = numbers.len() * relays.len();
+        for rows in numbers {
             // Each on parts that nobody has worked with.
             let parts = Parts::start(&self.both)?;
             let pair = Pair::start_told(&parts, options, vec![retention_each_second()])?;
@@ -139,8 +146,10 @@ impl Bench for Arguments {
                 middle: EventId::NIL,
             };
             bench.fill()?;
-            for relay in options.relays() {
-                cases.extend(bench.measure(relay, options.rounds())?);
+            for relay in &relays {
+                let asked = options.rounds();
+                cases.extend(bench.measure(*relay, asked, time.rounds(left, 1, asked))?);
+                left -= 1;
             }
         }
         Ok(runs::compared(&cases))
@@ -192,14 +201,14 @@ impl RowsBench<'_> {
         Ok(())
     }
 
-    /// The loop and each page with one relay.
-    fn measure(&mut self, relay: Relay, rounds: usize) -> Result<Vec<Case>> {
+    /// The loop and each page with one relay, in those of the rounds that were `asked` for that there is time for.
+    fn measure(&mut self, relay: Relay, asked: usize, rounds: Rounds) -> Result<Vec<Case>> {
         let case = |until| Case { rows: Some(self.rows), until, ..Case::new("rows", relay) };
         let mut backlog = Case { events: Some(self.events), ..case(None) };
         let mut pages = PAGES.map(|(name, _)| case(Some(name)));
-        let bar = turns_bar(1 + rounds);
-        for round in 0..=rounds {
-            bar.set_message(format!("{} rows, relay {relay}, {round}/{rounds}", self.rows));
+        let bar = turns_bar(1 + asked);
+        for round in rounds {
+            bar.set_message(format!("{} rows, relay {relay}, {round}/{asked}", self.rows));
             let (worked_off, read) = (self.work_off(relay)?, self.pages()?);
             bar.inc(1);
             // What came before everything was warm does not count.

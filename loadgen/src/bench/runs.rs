@@ -21,6 +21,8 @@ pub(super) struct Round {
     pub(super) limit_per_s: Option<f64>,
     /// Events a second of the relay's statements alone.
     pub(super) sql_per_s: Option<f64>,
+    /// Bytes by which the server's log grew.
+    pub(super) wal_bytes_per_event: Option<f64>,
     pub(super) p50_ms: Option<f64>,
     pub(super) p99_ms: Option<f64>,
     /// By program.
@@ -98,6 +100,7 @@ impl Case {
             limit_per_s,
             share: rate_per_s.zip(limit_per_s).map(|(rate, limit)| rate / limit),
             sql_per_s: of(|round| round.sql_per_s),
+            wal_bytes_per_event: of(|round| round.wal_bytes_per_event),
             p50_ms: of(|round| round.p50_ms),
             p99_ms: of(|round| round.p99_ms),
             min_per_s: rates.iter().copied().reduce(f64::min),
@@ -107,6 +110,7 @@ impl Case {
             cpu_s: sum(|used| used.cpu_s),
             rss_mb: sum(|used| used.rss_mb),
             processes,
+            rounds: self.rounds.len(),
         }
     }
 
@@ -149,6 +153,8 @@ pub(super) struct Row {
     share: Option<f64>,
     /// Of the relay's statements alone.
     sql_per_s: Option<f64>,
+    /// By which the server's log grew.
+    wal_bytes_per_event: Option<f64>,
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     /// The slowest and the fastest round.
@@ -162,6 +168,8 @@ pub(super) struct Row {
     rss_mb: Option<f64>,
     /// Of each by itself.
     processes: BTreeMap<&'static str, Used>,
+    /// How many were measured.
+    rounds: usize,
 }
 
 /// The programs that a table has columns for: what each used of the processors, and of memory.
@@ -209,6 +217,7 @@ impl Line for Row {
             ("producer/s", number(self.limit_per_s, 0)),
             ("share", number(self.share, 2)),
             ("SQL/s", number(self.sql_per_s, 0)),
+            ("WAL B/event", number(self.wal_bytes_per_event, 0)),
             ("p50 ms", number(self.p50_ms, 2)),
             ("p99 ms", number(self.p99_ms, 2)),
             ("ratio", number(self.ratio, 2)),
@@ -219,6 +228,7 @@ impl Line for Row {
             cells.push((cpu, number(used.map(|used| used.cpu_s), 1)));
             cells.push((peak, number(used.map(|used| used.rss_mb), 0)));
         }
+        cells.push(("rounds", Some(self.rounds.to_string())));
         cells
     }
 
@@ -264,7 +274,8 @@ mod tests {
     fn drained(rate: f64, limit: f64, rss_mb: f64) -> Round {
         let used = BTreeMap::from([("product-service", Used { cpu_s: rate / 100.0, rss_mb })]);
         let (rate_per_s, limit_per_s) = (Some(rate), Some(limit));
-        Round { rate_per_s, limit_per_s, used, ..Round::default() }
+        let wal_bytes_per_event = Some(rate * 2.0);
+        Round { rate_per_s, limit_per_s, wal_bytes_per_event, used, ..Round::default() }
     }
 
     fn case(rounds: Vec<Round>) -> Case {
@@ -282,6 +293,8 @@ mod tests {
             ("share", 200.0 / 900.0),
             ("min_per_s", 100.0),
             ("max_per_s", 300.0),
+            ("wal_bytes_per_event", 400.0),
+            ("rounds", 3.0),
             ("cpu_s", 2.0),
             ("rss_mb", 9.0),
         ] {
@@ -347,9 +360,11 @@ mod tests {
             ("service/s", "100"),
             ("producer/s", "400"),
             ("share", "0.25"),
+            ("WAL B/event", "200"),
             ("spread", "100–100"),
             ("product CPU s", "1.0"),
             ("product peak MB", "5"),
+            ("rounds", "1"),
         ]);
         assert_eq!(known(drained(100.0, 400.0, 5.0)), measured);
         let (p50_ms, p99_ms) = (Some(2.0), Some(9.0));
@@ -359,6 +374,7 @@ mod tests {
             ("p50 ms", "2.00"),
             ("p99 ms", "9.00"),
             ("spread", "2.00–2.00"),
+            ("rounds", "1"),
         ]);
         assert_eq!(known(Round { p50_ms, p99_ms, ..Round::default() }), timed);
     }

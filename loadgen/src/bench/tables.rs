@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::svg::{self, Chart};
+use super::time::Time;
 
 /// What can be measured, on parts that are started for it or named.
 pub(super) trait Bench {
@@ -21,8 +23,11 @@ pub(super) trait Bench {
     /// What its table is called.
     fn title(&self) -> String;
 
-    /// Measures all cases.
-    fn measure(&self) -> Result<Vec<Self::Line>>;
+    /// How long it may take.
+    fn limit(&self) -> Duration;
+
+    /// Measures all cases, in the time that there is.
+    fn measure(&self, time: &Time) -> Result<Vec<Self::Line>>;
 }
 
 /// A line of a table, and an element of the JSON.
@@ -104,7 +109,8 @@ impl<'a> Tables<'a> {
 
     /// Measures, prints the table, and writes the files with the figures of all so far.
     pub(super) fn add<B: Bench>(&mut self, bench: &B) -> Result<()> {
-        let (lines, title) = (bench.measure()?, bench.title());
+        let time = Time::begin(bench.limit());
+        let (lines, title) = (bench.measure(&time)?, bench.title());
         println!("{}", table(&title, &lines));
         self.charts.push(B::Line::chart(&title, &lines));
         for line in &lines {
@@ -191,7 +197,11 @@ mod tests {
             format!("{} lines", self.lines.len())
         }
 
-        fn measure(&self) -> Result<Vec<Counted>> {
+        fn limit(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+
+        fn measure(&self, _: &Time) -> Result<Vec<Counted>> {
             self.is_measured.set(true);
             Ok(self.lines.clone())
         }

@@ -19,6 +19,7 @@ use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
 use super::tables::{Bench, Files};
+use super::time::Time;
 use crate::progress::turns_bar;
 
 /// Measures what a verification that paces itself takes from the loop beside it.
@@ -84,13 +85,17 @@ impl Bench for Arguments {
             .title(&format!("a backlog beside the verification of {products} products"))
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn limit(&self) -> Duration {
+        self.both.options.limit()
+    }
+
+    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         self.both.options.refuse_external("verify")?;
         let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
         let pair = Pair::start(&parts, options)?;
         let mut bench =
             VerifyBench { backlogs: Backlogs::of(pair, options), events: self.events() };
-        bench.measure(&options.relays(), options.rounds())
+        bench.measure(&options.relays(), options.rounds(), time)
     }
 }
 
@@ -102,7 +107,7 @@ struct VerifyBench<'a> {
 
 impl VerifyBench<'_> {
     /// All cases, round by round.
-    fn measure(&mut self, relays: &[Relay], rounds: usize) -> Result<Vec<Row>> {
+    fn measure(&mut self, relays: &[Relay], rounds: usize, time: &Time) -> Result<Vec<Row>> {
         let case = |(relay, beside): (Relay, &'static str)| Case {
             beside: Some(beside),
             events: Some(self.events),
@@ -114,9 +119,10 @@ impl VerifyBench<'_> {
         bar.set_message("warming up");
         self.alone(*relays.first().context("there is nothing to measure")?)?;
         bar.inc(1);
-        for round in 1..=rounds {
+        for round in time.rounds(1, 0, rounds) {
+            let number = round + 1;
             for (relay, [alone, verified]) in relays.iter().zip(&mut cases) {
-                bar.set_message(format!("round {round}/{rounds}, relay {relay}"));
+                bar.set_message(format!("round {number}/{rounds}, relay {relay}"));
                 alone.rounds.push(self.alone(*relay)?);
                 bar.inc(1);
                 verified.rounds.push(self.verified(*relay)?);

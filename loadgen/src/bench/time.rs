@@ -1,0 +1,171 @@
+//! How long a benchmark may take: rounds that would not end in time are left out, and what hangs is ended.
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::place::remove_all_and_end;
+
+/// Minutes of a benchmark unless it is told otherwise, and for a first look.
+const USUAL: u16 = 6;
+const QUICK: u16 = 1;
+
+/// The part of the time that rounds may fill: the rest is for one that takes longer than those before it, and for the end.
+const FOR_ROUNDS: f64 = 0.85;
+
+/// As for every failure.
+const FAILED: i32 = 1;
+
+// No help of its own: it would take the place of the benchmark's.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Minutes {
+    /// Minutes that one benchmark takes at the most: rounds that would not end by then are left out [default: 6, with --quick 1]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    minutes: Option<u16>,
+}
+
+impl Minutes {
+    /// How long that is, for a first look if it is `quick`.
+    pub(super) fn limit(&self, quick: bool) -> Duration {
+        let minutes = self.minutes.unwrap_or(if quick { QUICK } else { USUAL });
+        Duration::from_secs(60 * u64::from(minutes))
+    }
+}
+
+/// The time of one benchmark; it ends with this value.
+pub(super) struct Time {
+    until: Instant,
+    /// Its other end hears that this one is gone.
+    _running: Sender<()>,
+}
+
+impl Time {
+    /// From now on. The program is ended once `limit` is over, and what it has made is removed.
+    pub(super) fn begin(limit: Duration) -> Self {
+        let (running, ended) = mpsc::channel();
+        thread::spawn(move || {
+            if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                let minutes = limit.as_secs() / 60;
+                eprintln!(
+                    "stockloop-loadgen: the benchmark had not ended after {minutes} min; let it measure less, or say --minutes"
+                );
+                remove_all_and_end(FAILED);
+            }
+        });
+        Self { until: Instant::now() + limit.mul_f64(FOR_ROUNDS), _running: running }
+    }
+
+    /// The numbers of rounds, from 0: `warm_ups`, which do not count, one that does, and as many more of those that were
+    /// `asked` for as are likely to end in the first of so many equal `parts` of the time that is left.
+    pub(super) fn rounds(&self, parts: usize, warm_ups: usize, asked: usize) -> Rounds {
+        let now = Instant::now();
+        let left = self.until.saturating_duration_since(now);
+        let part = left / u32::try_from(parts.max(1)).unwrap_or(u32::MAX);
+        Rounds {
+            next: 0,
+            warm_ups,
+            all: warm_ups + asked,
+            until: now + part,
+            began: None,
+            longest: Duration::ZERO,
+        }
+    }
+}
+
+/// Numbers of rounds, as long as there is time for them.
+pub(super) struct Rounds {
+    next: usize,
+    warm_ups: usize,
+    all: usize,
+    until: Instant,
+    /// The one that is under way.
+    began: Option<Instant>,
+    longest: Duration,
+}
+
+impl Rounds {
+    /// The round that begins `now`, if it is likely to end in time: it may take as long as the longest so far.
+    fn begin(&mut self, now: Instant) -> Option<usize> {
+        if let Some(began) = self.began.take() {
+            self.longest = self.longest.max(now.saturating_duration_since(began));
+        }
+        if self.next >= self.all {
+            return None;
+        }
+        let counted = self.next.saturating_sub(self.warm_ups);
+        if counted > 0 && now + self.longest > self.until {
+            let asked = self.all - self.warm_ups;
+            eprintln!(
+                "stockloop-loadgen: there was time for {counted} of {asked} rounds; --minutes gives more"
+            );
+            self.all = self.next;
+            return None;
+        }
+        self.began = Some(now);
+        self.next += 1;
+        Some(self.next - 1)
+    }
+}
+
+impl Iterator for Rounds {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.begin(Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::parsed;
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// The rounds that are begun, where each takes so many seconds and there are so many for all.
+    fn begun(mut rounds: Rounds, each: u64, all: u64) -> Vec<usize> {
+        let mut now = Instant::now();
+        rounds.until = now + Duration::from_secs(all);
+        std::iter::from_fn(|| {
+            let round = rounds.begin(now)?;
+            now += Duration::from_secs(each);
+            Some(round)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn rounds_that_would_not_end_in_time_are_left_out_but_for_one() {
+        let time = Time::begin(MINUTE);
+        let rounds = |warm_ups| time.rounds(1, warm_ups, 3);
+        assert_eq!(begun(rounds(1), 10, 40), [0, 1, 2, 3]);
+        assert_eq!(begun(rounds(1), 10, 39), [0, 1, 2]);
+        assert_eq!(begun(rounds(1), 100, 10), [0, 1], "what was asked for is measured once");
+        assert_eq!(begun(rounds(0), 100, 10), [0]);
+        let mut over = rounds(0);
+        over.until = Instant::now();
+        over.longest = MINUTE;
+        assert_eq!((over.next(), over.next(), over.next()), (Some(0), None, None));
+    }
+
+    #[test]
+    fn what_is_left_is_shared_by_what_is_to_come() {
+        let time = Time::begin(MINUTE * 100);
+        let (all, half) = (time.rounds(1, 0, 1), time.rounds(2, 0, 1));
+        let left = |rounds: &Rounds| rounds.until.saturating_duration_since(Instant::now());
+        let ratio = left(&all).as_secs_f64() / left(&half).as_secs_f64();
+        assert!((1.9..2.1).contains(&ratio), "{ratio}");
+        assert!(left(&all) < MINUTE * 86);
+    }
+
+    #[test]
+    fn a_benchmark_has_six_minutes_and_a_first_look_one() -> Result<(), clap::Error> {
+        let minutes: Minutes = parsed(&[])?;
+        assert_eq!((minutes.limit(false), minutes.limit(true)), (MINUTE * 6, MINUTE));
+        let minutes: Minutes = parsed(&["--minutes", "20"])?;
+        assert_eq!((minutes.limit(false), minutes.limit(true)), (MINUTE * 20, MINUTE * 20));
+        Ok(())
+    }
+}
