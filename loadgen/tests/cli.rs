@@ -26,7 +26,7 @@ fn help_teaches() {
         let help = program().output(&[command, &["--help"]].concat(), &[]);
         assert_contains(&help, &["Examples:"]);
     }
-    for benchmark in ["http", "drain", "loop", "idle", "rows", "instances", "verify"] {
+    for benchmark in ["http", "sql-limit", "drain", "loop", "idle", "rows", "instances", "verify"] {
         let help = program().output(&["bench", benchmark, "--help"], &[]);
         // The first is from the end of the long text.
         assert_contains(&help, &["TMPDIR", "medians", "Examples:", "--json"]);
@@ -48,6 +48,25 @@ fn adjustments_are_measured_on_a_server_that_was_named() {
     let rows = measured(&["--database", &url, "--clients", "1,3"]);
     let clients: Vec<&Value> = rows.iter().map(|row| &row["clients"]).collect();
     assert_eq!(clients, [&json!(1), &json!(3)]);
+}
+
+#[test]
+fn each_step_of_the_loop_is_measured_by_its_statements() {
+    if available("PostgreSQL", Binaries::find()).is_none() {
+        return;
+    }
+    let program = program();
+    let args = ["--events", "300", "--products", "20", "--rounds", "1", "--json", "figures.json"];
+    let table = program.output(&[&["bench", "sql-limit"][..], &args].concat(), &[]);
+    assert_contains(&table, &["step", "SQL/s", "WAL B/event", "spread", "rounds"]);
+    let written = fs::read(program.folder().join("figures.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_slice(&written).unwrap();
+    let steps: Vec<&Value> = rows.iter().map(|row| &row["step"]).collect();
+    assert_eq!(steps, ["change", "send", "apply", "settle", "all"]);
+    for row in &rows {
+        assert_eq!((&row["name"], &row["events"]), (&json!("sql-limit"), &json!(300)));
+        ensure_figures(row, &["sql_per_s", "wal_bytes_per_event", "rounds"]);
+    }
 }
 
 #[test]

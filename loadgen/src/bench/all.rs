@@ -6,10 +6,10 @@ use clap::Args;
 use super::options::LoopOptions;
 use super::pair::Programs;
 use super::tables::Tables;
-use super::{drain, full_loop, http, idle, instances, rows, verify};
+use super::{drain, full_loop, http, idle, instances, rows, sql_limit, verify};
 
-/// Runs all benchmarks, one after the other, with their ordinary sizes: http, drain, loop, idle, rows, instances and
-/// verify.
+/// Runs all benchmarks, one after the other, with their ordinary sizes: http, sql-limit, drain, loop, idle, rows, instances
+/// and verify.
 ///
 /// Each starts parts of its own, and prints its table when it is done; its own --help says what it measures, and how. The
 /// files hold the figures of all of them; they are written after each, so that nothing is lost where a later one fails. With
@@ -33,6 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     Programs::find(&arguments.both)?;
     let both = || arguments.both.clone();
     tables.add(&http::Arguments::of(options.clone())?).context("bench http")?;
+    tables.add(&sql_limit::Arguments::of(options.clone())?).context("bench sql-limit")?;
     tables.add(&drain::Arguments::of(options.clone())?).context("bench drain")?;
     tables.add(&full_loop::Arguments::of(both())?).context("bench loop")?;
     tables.add(&idle::Arguments::of(both())?).context("bench idle")?;

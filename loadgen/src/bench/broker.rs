@@ -23,9 +23,9 @@ pub(super) enum BrokerKind {
 }
 
 /// Events of product-service.
-const EVENTS: &str = "stockloop.inventory.v1";
+pub(super) const EVENTS: &str = "stockloop.inventory.v1";
 /// The answers to them.
-const ACKS: &str = "stockloop.inventory.acks.v1";
+pub(super) const ACKS: &str = "stockloop.inventory.acks.v1";
 /// Events of order-service; here nobody sends any.
 const ORDERS: &str = "stockloop.orders.v1";
 /// The answers to those.

@@ -77,10 +77,10 @@ impl Arguments {
 }
 
 /// As a service has it.
-const BATCH: usize = 1_000;
+pub(super) const BATCH: usize = 1_000;
 
 /// Longer than it takes: a heartbeat would only disturb.
-const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// No bound for bytes in flight.
 const UNLIMITED: u64 = 1 << 40;

@@ -1,15 +1,15 @@
 //! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
 //! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled, and [`idle`]
-//! single changes; [`rows`] what was settled long ago takes from that, [`instances`] what further processes add to it, and
-//! [`verify`] what a verification takes; [`all`] is one after the other. The parts are [`server`], [`broker`] and
-//! [`service`], both services together a [`pair`], and [`external`] is another program as the relay. [`answers`] stands
-//! in for who answers, [`arrivals`] tells when messages come. [`client`] asks over HTTP for the [`changes`], [`pile`]
-//! makes them without a service, [`backlogs`] has both services work them off, and [`looks`] says how far their events
-//! are. [`limit`] does without a service what [`http`] measures, [`produced`] what the broker has to do with a backlog.
-//! [`process`] says what a service used, [`mounts`] whether a disk is measured, [`figures`] and [`runs`] what came of it,
-//! [`tables`] tells that, and [`svg`] draws it; [`options`] and [`relays`] are what people choose, [`time`] is how long it
-//! may take.
+//! single changes; [`sql_limit`] what of that is the databases'; [`rows`] what was settled long ago takes from it,
+//! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
+//! other. The parts are [`server`], [`broker`] and [`service`], both services together a [`pair`], and [`external`] is
+//! another program as the relay. [`answers`] stands in for who answers, [`arrivals`] tells when messages come. [`client`]
+//! asks over HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both services work them
+//! off, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
+//! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk
+//! is measured, [`figures`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] and
+//! [`relays`] are what people choose, [`time`] is how long it may take.
 
 mod all;
 mod answers;
@@ -38,6 +38,7 @@ mod rows;
 mod runs;
 mod server;
 mod service;
+mod sql_limit;
 mod svg;
 mod tables;
 mod time;
@@ -62,6 +63,7 @@ pub(crate) struct Arguments {
 enum Benchmark {
     // The help of each is that of its arguments: words here would take their place.
     Http(http::Arguments),
+    SqlLimit(sql_limit::Arguments),
     Drain(drain::Arguments),
     Loop(full_loop::Arguments),
     Idle(idle::Arguments),
@@ -75,6 +77,7 @@ enum Benchmark {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.benchmark {
         Benchmark::Http(arguments) => tables::run(arguments),
+        Benchmark::SqlLimit(arguments) => tables::run(arguments),
         Benchmark::Drain(arguments) => tables::run(arguments),
         Benchmark::Loop(arguments) => tables::run(arguments),
         Benchmark::Idle(arguments) => tables::run(arguments),
