@@ -165,6 +165,7 @@ impl Engine {
         if advanced.exhausted > 0 {
             self.alerts.wake();
         }
+        advanced.next_due.into_iter().for_each(|due| self.outbox.wake_at(due));
     }
 }
 

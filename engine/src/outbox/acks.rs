@@ -399,6 +399,7 @@ impl Settlement {
         self.advanced.newly_exhausted.extend(advanced.newly_exhausted);
         self.advanced.exhausted += advanced.exhausted;
         self.advanced.again += advanced.again;
+        advanced.next_due.into_iter().for_each(|due| self.advanced.note_due(due));
         self.advanced.superseding.extend(advanced.superseding);
         for (shard, (events, bytes)) in advanced.released {
             let released = self.advanced.released.entry(shard).or_default();

@@ -242,6 +242,9 @@ impl<'a> UpdateBatch<'a> {
             _ => {
                 self.release(before);
                 self.done.again += 1;
+                if after.status == Status::Pending {
+                    self.done.note_due(after.due_us);
+                }
             }
         }
         self.notify_listener(&facts, || match why.trigger {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use common::clock::Timestamp;
 use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
 use common::env::Env;
 use common::event::{EventRow, NewEvent};
@@ -15,6 +16,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use tokio::sync::Notify;
 
+use super::alarm::Alarm;
 use super::listener::Listener;
 use super::model::NewPending;
 use super::neighbours::Neighbours;
@@ -28,6 +30,7 @@ pub struct Outbox {
     env: Env,
     max_attempts: i32,
     woken: Arc<Notify>,
+    alarm: Alarm,
     neighbours: Neighbours,
     appends: Arc<AtomicU64>,
     listener: Option<Arc<dyn Listener>>,
@@ -42,6 +45,7 @@ impl Outbox {
             env,
             max_attempts,
             woken: Arc::default(),
+            alarm: Alarm::default(),
             neighbours: Neighbours::default(),
             appends: Arc::default(),
             listener: None,
@@ -144,6 +148,16 @@ impl Outbox {
         if let Some(listener) = &self.listener {
             listener.committed();
         }
+    }
+
+    /// Tells this instance's relay once what failed is `due` for another attempt: it does not wait for the sweep.
+    pub(crate) fn wake_at(&self, due: Timestamp) {
+        let Some(wait) = self.alarm.set(self.env.now(), due) else { return };
+        let woken = Arc::clone(&self.woken);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            woken.notify_one();
+        });
     }
 
     /// [`Outbox::wake`] if events were appended in this process since `watch` was asked the last time, else

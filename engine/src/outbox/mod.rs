@@ -2,6 +2,7 @@
 
 mod acks;
 mod advance;
+mod alarm;
 mod answers;
 mod append;
 mod asked;

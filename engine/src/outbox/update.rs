@@ -104,6 +104,8 @@ pub struct Advanced {
     pub exhausted: usize,
     /// Events that are PENDING again.
     pub again: usize,
+    /// When the first of those is due.
+    pub next_due: Option<Timestamp>,
     /// The rows as they are now, of events that are still open.
     pub rows: Vec<OpenRow>,
     /// Ids that are not open: PROCESSED before, or unknown.
@@ -117,6 +119,11 @@ pub struct Advanced {
 }
 
 impl Advanced {
+    /// Notes that something is PENDING again, and `due` then.
+    pub(super) fn note_due(&mut self, due: Timestamp) {
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+    }
+
     /// Logs what gave up; to be called once that is committed.
     pub(super) fn log_exhausted(&self) {
         for event in few_for_the_log(&self.newly_exhausted) {

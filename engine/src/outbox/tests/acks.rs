@@ -11,6 +11,7 @@ on_every_database!(OutboxFixture::new =>
     a_copy_that_has_the_owners_state_is_not_ahead,
     a_clock_that_ran_ahead_makes_no_copy_ahead,
     answers_and_failures_are_counted,
+    what_fails_says_when_it_is_due_first,
     an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup,
 );
 
@@ -202,6 +203,24 @@ impl OutboxFixture {
             .await;
         slots.into_iter().sum()
     }
+}
+
+async fn what_fails_says_when_it_is_due_first(fixture: OutboxFixture) {
+    let mut acks = Vec::new();
+    for key in ["A", "B", "C"] {
+        let id = fixture.append(SNAPSHOT, key, 1).await;
+        fixture.send(id, 1, 0).await;
+        acks.push(fixture.ack(id, 1, Verdict::Failed));
+    }
+    acks[2].outcome = Verdict::Success;
+    let ids: Vec<EventId> = acks.iter().map(|ack| ack.event_id).collect();
+    let settlement = fixture.settle(acks).await;
+    let due = [fixture.open(ids[0]).await, fixture.open(ids[1]).await];
+    let first = due.into_iter().flatten().map(|open| open.due_us).min();
+    assert!(first > Some(fixture.env.now()), "{first:?}");
+    assert_eq!((settlement.advanced.again, settlement.advanced.next_due), (2, first));
+    let nothing = fixture.settle(vec![fixture.ack(ids[2], 1, Verdict::Success)]).await;
+    assert_eq!(nothing.advanced.next_due, None);
 }
 
 async fn an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup(f: OutboxFixture) {
