@@ -232,7 +232,7 @@ fn serve_mail_page(
 
 /// Makes faults visible within seconds instead of minutes; for trying out only.
 pub(crate) fn shorten_delays(settings: &mut Settings) {
-    settings.outbox.backoff_base = Duration::from_millis(200);
+    settings.outbox.backoff_base = Duration::from_millis(100);
     settings.outbox.backoff_max = Duration::from_secs(2);
     settings.outbox.ack_timeout = Duration::from_secs(10);
     settings.outbox.ack_grace = Duration::from_secs(2);

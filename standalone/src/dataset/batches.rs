@@ -11,17 +11,10 @@ pub(super) const MAX_BATCH: usize = 1_000;
 /// Consecutive playable lines of one invoice, in the file's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// The invoice, which serves as the adjustments' reason and reference.
+    /// The invoice, which serves as the adjustments' reference.
     pub(crate) invoice: String,
     /// Between 1 and [`MAX_BATCH`] lines. What was refused in between is left out.
     pub(crate) lines: Vec<SalesLine>,
-}
-
-impl Batch {
-    /// The number of its first line, which no other batch of the file shares (an invoice may have several).
-    pub(crate) fn first_line(&self) -> u64 {
-        self.lines.first().map_or(0, |line| line.line)
-    }
 }
 
 /// The batches of a source, one at a time; only the batch at hand is in memory.

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use common::clock::Timestamp;
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::views::Order as SoldOrder;
-use crate::dataset::{Batch, Product, SalesLine};
+use crate::dataset::{Product, SalesLine};
 use crate::stack::Stack;
 
 /// How often a request that is answered 503 is sent, and the pause before the next try.
@@ -30,7 +29,6 @@ pub(crate) struct Client {
 /// How many events are in which state, as product-service shows operators.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Overview {
-    pub(crate) as_of: Timestamp,
     pub(crate) events: Counts,
     pub(crate) oldest_unacknowledged: Option<Oldest>,
 }
@@ -42,7 +40,6 @@ pub(crate) struct Counts {
     pub(crate) pending: u64,
     pub(crate) sent: u64,
     pub(crate) exhausted: u64,
-    pub(crate) resolved: u64,
     pub(crate) processed: u64,
 }
 
@@ -133,22 +130,22 @@ impl Client {
         Ok(self.ask(Method::PUT, &url, Some(&body), None).await?.err())
     }
 
-    /// Plays an invoice's lines as one batch of adjustments; if that is refused, one by one.
-    pub(crate) async fn adjust(&self, batch: &Batch) -> anyhow::Result<Vec<LineResult>> {
-        let key = batch.first_line().to_string();
-        match self.adjust_lines(&batch.invoice, &batch.lines, &key).await? {
+    /// Plays lines, in order, as one batch of adjustments; if that is refused, one by one.
+    pub(crate) async fn adjust(&self, lines: &[SalesLine]) -> anyhow::Result<Vec<LineResult>> {
+        // No other batch has its first line.
+        let key = lines.first().map_or(0, |first| first.line).to_string();
+        match self.adjust_lines(lines, &key).await? {
             Ok(results) => Ok(results),
-            Err(_) => self.adjust_one_by_one(batch).await,
+            Err(_) => self.adjust_one_by_one(lines).await,
         }
     }
 
     /// One line that can't be read spoils a whole batch: alone, it spoils nothing but itself.
-    async fn adjust_one_by_one(&self, batch: &Batch) -> anyhow::Result<Vec<LineResult>> {
-        let mut results = Vec::with_capacity(batch.lines.len());
-        for (place, line) in batch.lines.iter().enumerate() {
+    async fn adjust_one_by_one(&self, lines: &[SalesLine]) -> anyhow::Result<Vec<LineResult>> {
+        let mut results = Vec::with_capacity(lines.len());
+        for (place, line) in lines.iter().enumerate() {
             let key = format!("line-{}", line.line);
-            let lines = std::slice::from_ref(line);
-            results.push(match self.adjust_lines(&batch.invoice, lines, &key).await? {
+            results.push(match self.adjust_lines(std::slice::from_ref(line), &key).await? {
                 Ok(answers) => {
                     let answer = answers.into_iter().next().context("a line without an answer")?;
                     LineResult { line: place, ..answer }
@@ -163,7 +160,6 @@ impl Client {
 
     async fn adjust_lines(
         &self,
-        invoice: &str,
         lines: &[SalesLine],
         key: &str,
     ) -> anyhow::Result<Result<Vec<LineResult>, Problem>> {
@@ -171,7 +167,7 @@ impl Client {
             .iter()
             .map(|line| {
                 let reason = if line.delta() < 0 { "sale" } else { "return" };
-                json!({"sku": line.sku, "delta": line.delta(), "reason": reason, "reference": invoice})
+                json!({"sku": line.sku, "delta": line.delta(), "reason": reason, "reference": line.invoice})
             })
             .collect();
         let url = format!("{}/api/v1/adjustments", self.product);

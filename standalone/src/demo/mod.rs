@@ -156,15 +156,16 @@ async fn replay(
     let total = survey.products.len() as u64 + survey.accepted;
     let progress = Progress::start(&client, total);
     let refused = play::put_products(&client, stack, &survey, &progress).await?;
+    let opened = stack.product.engine().env.now();
     survey.products.retain(|product| !refused.contains_key(&product.sku));
     let played = play::play_sales(&client, source, limit, &survey, refused, &progress).await?;
     let retried = play::end_quarantine(&client, stack, &played, &progress).await?;
     progress.note("Waiting until every change is PROCESSED.");
-    play::wait_until_processed(&client, stack).await?;
+    play::wait_until_processed(stack).await?;
     let orders = orders::place_orders(&client, stack, source, limit, &survey, &progress).await?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
-    let findings = verify::verify(stack, since, &survey, &orders).await?;
+    let findings = verify::verify(stack, (since, opened), &survey, &orders).await?;
     let mut verified = proof::verified(stack).await?;
     let others = verified.split_off(1.min(verified.len()));
     let first = verified.pop().context("nothing was verified")?;

@@ -18,8 +18,8 @@ const MAX_ORDERS: usize = 600;
 const LATE_ORDERS: usize = 12;
 /// One order in this many is cancelled, right after it was placed.
 const CANCEL_EVERY: usize = 40;
-/// Orders that are placed at the same time.
-const AT_ONCE: usize = 8;
+/// Orders that are placed at the same time: those that arrive together are committed together.
+const AT_ONCE: usize = 32;
 /// Lines of one delivery at the most.
 const MAX_DELIVERY: usize = 1_000;
 
@@ -57,7 +57,7 @@ pub(crate) async fn place_orders(
         invoices.len()
     ));
     deliver(client, &invoices, progress).await?;
-    play::wait_until_processed(client, stack).await?;
+    play::wait_until_processed(stack).await?;
     let late = LATE_ORDERS.min(invoices.len() / 2);
     let (early, late) = invoices.split_at(invoices.len() - late);
     progress.note(&format!(
@@ -67,8 +67,7 @@ pub(crate) async fn place_orders(
     placed.ids.extend(place(client, early).await?);
     let sku = last.pieces.keys().next().context("an invoice without lines")?;
     placed.ids.extend(sell_out(client, stack, sku, late, progress).await?);
-    placed.retried = play::retry_exhausted(client).await?;
-    play::wait_until_processed(client, stack).await?;
+    placed.retried = play::retry_until_processed(client, stack).await?;
     play::wait_for_answers(client).await?;
     Ok(placed)
 }
@@ -150,7 +149,7 @@ async fn sell_out(
     invoices: &[Invoice],
     progress: &Progress,
 ) -> anyhow::Result<Vec<String>> {
-    play::wait_until_processed(client, stack).await?;
+    play::wait_until_processed(stack).await?;
     play::wait_for_answers(client).await?;
     let Some(stock) = client.stock(sku).await?.filter(|stock| *stock > 0) else {
         return place(client, invoices).await;

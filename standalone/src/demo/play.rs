@@ -1,22 +1,26 @@
 //! The replay: opening stock, every sales line in order, a fault on the way and its end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use engine::stats::Sample;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::client::{Client, Counts, Problem};
+use super::client::{Client, Problem};
 use super::progress::Progress;
 use crate::dataset::{self, Batch, Catalogue, EXAMPLES, Product, SalesLine, Source};
 use crate::stack::Stack;
 
-/// Products that are put in at the same time.
-const PUTS_AT_ONCE: usize = 16;
+/// Products that are put in at the same time: those that arrive together are committed together.
+const PUTS_AT_ONCE: usize = 64;
+/// Lines of one request, unless one invoice has more: each request waits for a commit, and the next one for that.
+const LINES_AT_ONCE: usize = 250;
 /// How long the demo waits for one thing before it gives up.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often it looks meanwhile.
-const POLL_EVERY: Duration = Duration::from_millis(200);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// What became of the sales lines.
 #[derive(Debug, Default)]
@@ -69,37 +73,26 @@ impl Played {
     }
 }
 
-/// Puts every product in with its opening stock; the products that are refused.
-///
-/// The first one goes round the loop alone, so that what follows measures the loop and not its start.
+/// Puts every product in with its opening stock, and waits until all of them have gone round the loop; the products that are
+/// refused. What follows measures the loop and not its start: the consumers join their groups meanwhile.
 pub(crate) async fn put_products(
     client: &Client,
     stack: &Stack,
     survey: &Catalogue,
     progress: &Progress,
 ) -> anyhow::Result<RefusedProducts> {
-    progress
-        .note("Waiting until the consumers have joined and one change has gone all the way round.");
-    let mut refused = RefusedProducts::new();
-    let mut products = survey.products.iter();
-    for product in products.by_ref() {
-        match put_product(client, product, progress).await? {
-            Some((sku, problem)) => drop(refused.insert(sku, problem)),
-            None => {
-                wait_until_processed(client, stack).await?;
-                break;
-            }
-        }
-    }
-    progress
-        .note(&format!("Putting in {} products with their opening stock.", survey.products.len()));
-    let put: Vec<Option<(String, Problem)>> = stream::iter(products)
+    progress.note(&format!(
+        "Putting in {} products with their opening stock, while the consumers join.",
+        survey.products.len()
+    ));
+    let put: Vec<Option<(String, Problem)>> = stream::iter(&survey.products)
         .map(async |product| put_product(client, product, progress).await)
         .buffer_unordered(PUTS_AT_ONCE)
         .try_collect()
         .await?;
-    refused.extend(put.into_iter().flatten());
-    Ok(refused)
+    progress.note("Waiting until all of them have gone all the way round.");
+    wait_until_processed(stack).await?;
+    Ok(put.into_iter().flatten().collect())
 }
 
 /// The product and why, if it is refused.
@@ -115,7 +108,7 @@ async fn put_product(
     Ok(refusal.map(|problem| (product.sku.clone(), problem)))
 }
 
-/// Plays every line, in order, invoice by invoice; a third of the way in, one SKU goes into quarantine.
+/// Plays every line, in order, some invoices in one request; a third of the way in, one SKU goes into quarantine.
 pub(crate) async fn play_sales(
     client: &Client,
     source: &Source,
@@ -126,36 +119,38 @@ pub(crate) async fn play_sales(
 ) -> anyhow::Result<Played> {
     progress.note(&format!("Playing {} sales lines as stock adjustments.", survey.accepted));
     let mut played = Played::new(refused_products);
-    let mut lines = 0;
+    let (mut read, mut together) = (0, Vec::new());
     for batch in dataset::batches(source, limit)? {
         let batch = batch?;
-        let is_time = lines >= survey.accepted / 3;
-        lines += batch.lines.len() as u64;
-        let batch = played.without_refused_products(batch);
-        match batch.lines.first() {
-            None => {}
-            Some(line) if is_time && played.quarantined.is_none() => {
+        let is_time = read >= survey.accepted / 3;
+        read += batch.lines.len() as u64;
+        let Batch { mut lines, .. } = played.without_refused_products(batch);
+        let is_quarantine = is_time && played.quarantined.is_none();
+        if is_quarantine || together.len() + lines.len() > LINES_AT_ONCE {
+            play_lines(client, &std::mem::take(&mut together), &mut played, progress).await?;
+        }
+        match lines.first() {
+            Some(line) if is_quarantine => {
                 let sku = line.sku.clone();
-                play_in_quarantine(client, &batch, sku, &mut played, progress).await?;
+                play_in_quarantine(client, &lines, sku, &mut played, progress).await?;
             }
-            Some(_) => {
-                play_batch(client, &batch, &mut played, progress).await?;
-            }
+            _ => together.append(&mut lines),
         }
     }
+    play_lines(client, &together, &mut played, progress).await?;
     Ok(played)
 }
 
-/// Plays a batch with the SKU of its first line in quarantine, which stays there if that line changes its stock.
+/// Plays lines with the SKU of the first one in quarantine, which stays there if that line changes its stock.
 async fn play_in_quarantine(
     client: &Client,
-    batch: &Batch,
+    lines: &[SalesLine],
     sku: String,
     played: &mut Played,
     progress: &Progress,
 ) -> anyhow::Result<()> {
     client.quarantine(&sku).await?;
-    if !play_batch(client, batch, played, progress).await? {
+    if !play_lines(client, lines, played, progress).await? {
         return client.release(&sku).await;
     }
     progress.note(&format!(
@@ -165,19 +160,20 @@ async fn play_in_quarantine(
     Ok(())
 }
 
-/// Plays a batch; whether its first line changed the stock.
-async fn play_batch(
+/// Plays lines in one request; whether the first one changed the stock.
+async fn play_lines(
     client: &Client,
-    batch: &Batch,
+    lines: &[SalesLine],
     played: &mut Played,
     progress: &Progress,
 ) -> anyhow::Result<bool> {
-    let results = client.adjust(batch).await?;
-    if results.len() != batch.lines.len() {
+    let Some(first) = lines.first() else { return Ok(false) };
+    let results = client.adjust(lines).await?;
+    if results.len() != lines.len() {
         bail!(
-            "invoice {} has {} lines, but {} answers came",
-            batch.invoice,
-            batch.lines.len(),
+            "{} lines were played from line {} on, but {} answers came",
+            lines.len(),
+            first.line,
             results.len()
         );
     }
@@ -186,7 +182,7 @@ async fn play_batch(
     played.accepted += accepted;
     progress.committed(accepted);
     for result in results {
-        if let (Some(problem), Some(line)) = (result.problem, batch.lines.get(result.line)) {
+        if let (Some(problem), Some(line)) = (result.problem, lines.get(result.line)) {
             played.refuse(line.line, problem);
         }
     }
@@ -203,10 +199,7 @@ pub(crate) async fn end_quarantine(
     let Some(sku) = &played.quarantined else { return Ok(0) };
     wait_until("an alert mail", async || Ok(!stack.catcher.mails().is_empty())).await?;
     // All changes of that SKU have to give up first, so that there is something to retry whatever the timing.
-    wait_for_counts("everything else to arrive", client, stack, |counts| {
-        counts.pending + counts.sent == 0
-    })
-    .await?;
+    wait_for("everything else to arrive", stack, |sample| sample.waiting() == 0).await?;
     progress.note(&format!("The operator has mail, and releases {sku}."));
     client.release(sku).await?;
     let retried = retry_exhausted(client).await?;
@@ -239,26 +232,36 @@ pub(crate) async fn wait_for_answers(client: &Client) -> anyhow::Result<()> {
 }
 
 /// Waits until every change is PROCESSED.
-pub(crate) async fn wait_until_processed(client: &Client, stack: &Stack) -> anyhow::Result<()> {
-    wait_for_counts("every change to be PROCESSED", client, stack, |counts| {
-        counts.pending + counts.sent + counts.exhausted + counts.resolved == 0
-    })
-    .await
+pub(crate) async fn wait_until_processed(stack: &Stack) -> anyhow::Result<()> {
+    wait_for("every change to be PROCESSED", stack, all_processed).await
 }
 
-/// Waits for counts that were taken after now: the overview shows a sample that may be a second old.
-async fn wait_for_counts(
-    what: &str,
-    client: &Client,
-    stack: &Stack,
-    done: impl Fn(&Counts) -> bool,
-) -> anyhow::Result<()> {
-    let asked_at = stack.product.engine().env.now();
-    wait_until(what, async || {
-        let overview = client.overview().await?;
-        Ok(overview.as_of > asked_at && done(&overview.events))
+/// The same, and retries what gives up meanwhile, as an operator would; how many that were.
+pub(crate) async fn retry_until_processed(client: &Client, stack: &Stack) -> anyhow::Result<u64> {
+    let mut retried = 0;
+    wait_until("every change to be PROCESSED", async || {
+        let sample = sample(stack).await?;
+        if sample.exhausted + sample.resolved > 0 {
+            retried += retry_exhausted(client).await?;
+        }
+        Ok(all_processed(&sample))
     })
-    .await
+    .await?;
+    Ok(retried)
+}
+
+fn all_processed(sample: &Sample) -> bool {
+    sample.waiting() + sample.exhausted + sample.resolved == 0
+}
+
+async fn wait_for(what: &str, stack: &Stack, done: impl Fn(&Sample) -> bool) -> anyhow::Result<()> {
+    wait_until(what, async || Ok(done(&*sample(stack).await?))).await
+}
+
+/// How far the events of product-service are now: what its pages show may be a second old.
+async fn sample(stack: &Stack) -> anyhow::Result<Arc<Sample>> {
+    let engine = stack.product.engine();
+    Ok(engine.sampler.run_once(&engine.db, &engine.env).await?)
 }
 
 async fn wait_until(

@@ -49,7 +49,7 @@ pub(crate) struct Report {
     views: Vec<ComparedView>,
     /// From the first change to the last acknowledgement.
     seconds: f64,
-    /// Commit → acknowledged.
+    /// Commit → acknowledged, but for the opening stock.
     latency_ms: Latency,
     /// Refused lines by reason.
     refused_by_reason: BTreeMap<String, u64>,

@@ -10,7 +10,7 @@ fn line(invoice: &str, sku: &str) -> String {
 fn played(lines: &[String], limit: Option<u64>) -> Vec<(String, usize, u64)> {
     let (_file, source) = file_of(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     let batches = batches(&source, limit).unwrap().map(Result::unwrap);
-    batches.map(|batch| (batch.invoice.clone(), batch.lines.len(), batch.first_line())).collect()
+    batches.map(|batch| (batch.invoice.clone(), batch.lines.len(), batch.lines[0].line)).collect()
 }
 
 #[test]
