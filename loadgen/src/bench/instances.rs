@@ -156,7 +156,8 @@ impl InstancesBench<'_> {
 
     /// A copy of `backlog`, drained by instances that run when it begins.
     fn drain(&self, backlog: &Scratch<'_>, running: &Running) -> Result<Round> {
-        let (Parts { server, broker, programs }, events) = (self.parts, self.arguments.events());
+        let (Parts { server, broker, programs, .. }, events) =
+            (self.parts, self.arguments.events());
         let database = server.of_service.make_like(backlog)?;
         let topics = broker.new_topics()?;
         // Each instance has its part of the room.

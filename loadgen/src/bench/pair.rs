@@ -134,7 +134,7 @@ impl<'a> Pair<'a> {
         options: &Options,
         told: Vec<(&'static str, String)>,
     ) -> Result<Self> {
-        let Parts { programs, server, broker } = parts;
+        let Parts { programs, server, broker, .. } = parts;
         let relay = *options.relays().first().context("there is no --relay")?;
         let running = Running::with(relay);
         // The services make their tables themselves.
