@@ -1,9 +1,10 @@
-//! Two instances of product-service on one database, which tell each other what they committed.
+//! Instances of product-service that no timer helps: one sends by itself what failed and is due, and two on one database tell
+//! each other what they committed.
 
 use engine::outbox::{SHARDS, shard_of};
 use stockloop_tests::poll::eventually;
 
-use crate::system::{DEADLINE, TestService, TestSystem, relays_read_the_log};
+use crate::system::{DEADLINE, MAX_ATTEMPTS, TestService, TestSystem, relays_read_the_log};
 
 /// No timer helps, and a partition soon needs the room that earlier events gave back.
 const NO_HELP: [(&str, &str); 3] = [
@@ -38,6 +39,19 @@ async fn what_one_instance_commits_the_other_one_sends() {
     system.assert_equal_at_rest().await;
     system.assert_no_attempt_was_lost().await;
     second.stop().await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_sent_again_when_it_is_due() {
+    let Some(mut system) = TestSystem::real("due_again").await else { return };
+    system.product.restart_with(&NO_HELP).await;
+    system.product.put_product("TEA", 12).await;
+    system.wait_until_settled().await;
+    system.order.quarantine("TEA", "the shelf is being counted").await;
+    system.product.adjust("TEA", -2).await;
+    let event = system.product.wait_for_exhausted(1).await.remove(0);
+    assert_eq!(event["attempt"], MAX_ATTEMPTS);
     system.stop().await;
 }
 

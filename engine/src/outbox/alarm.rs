@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::clock::Timestamp;
+use tokio::sync::Notify;
 
 /// The next moment at which the relay is woken; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,15 @@ impl Alarm {
         *next = Some(due);
         Some(due.since(now))
     }
+}
+
+/// Notifies `woken` once `pause` is over.
+pub(super) fn notify_in(woken: &Arc<Notify>, pause: Duration) {
+    let woken = Arc::clone(woken);
+    tokio::spawn(async move {
+        tokio::time::sleep(pause).await;
+        woken.notify_one();
+    });
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use tokio::sync::Notify;
 
-use super::alarm::Alarm;
+use super::alarm::{Alarm, notify_in};
 use super::listener::Listener;
 use super::model::NewPending;
 use super::neighbours::Neighbours;
@@ -152,12 +152,9 @@ impl Outbox {
 
     /// Tells this instance's relay once what failed is `due` for another attempt: it does not wait for the sweep.
     pub(crate) fn wake_at(&self, due: Timestamp) {
-        let Some(wait) = self.alarm.set(self.env.now(), due) else { return };
-        let woken = Arc::clone(&self.woken);
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            woken.notify_one();
-        });
+        if let Some(wait) = self.alarm.set(self.env.now(), due) {
+            notify_in(&self.woken, wait);
+        }
     }
 
     /// [`Outbox::wake`] if events were appended in this process since `watch` was asked the last time, else
@@ -285,7 +282,26 @@ pub fn partition_of(shard: i16, partitions: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use common::clock::ManualClock;
+    use tokio::time::timeout;
+
     use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[actix_web::test]
+    async fn the_relay_is_woken_when_what_failed_is_due() {
+        let clock = ManualClock::at(Timestamp::from_micros(1_700_000_000_000_000));
+        let env = Env::seeded(Arc::new(clock), 1);
+        let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
+        for pause in [Duration::ZERO, Duration::from_millis(10)] {
+            outbox.wake_at(env.now().after(pause));
+            let woken = timeout(MINUTE, outbox.notify().notified()).await;
+            assert!(woken.is_ok(), "{pause:?}");
+        }
+    }
 
     /// Values of Apache Kafka's own test of its murmur2.
     #[test]

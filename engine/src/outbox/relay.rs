@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::advance::advance;
+use super::alarm::notify_in;
 use super::first_attempts::FirstAttempts;
 use super::in_flight::InFlight;
 use super::lease::LeaseSet;
@@ -322,11 +323,7 @@ impl Relay {
     }
 
     pub(super) fn wake_in(&self, pause: Duration) {
-        let woken = Arc::clone(&self.parts.woken);
-        tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            woken.notify_one();
-        });
+        notify_in(&self.parts.woken, pause);
     }
 
     fn state_of_the_log(&self) -> Log {
