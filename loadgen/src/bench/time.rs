@@ -1,5 +1,6 @@
 //! How long a benchmark may take: rounds that would not end in time are left out, and what hangs is ended.
 
+use std::process;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ const QUICK: u16 = 1;
 
 /// The part of the time that rounds may fill: the rest is for one that takes longer than those before it, and for the end.
 const FOR_ROUNDS: f64 = 0.85;
+
+/// How long it may take to remove what a benchmark has made that is ended.
+const REMOVED_IN: Duration = Duration::from_secs(60);
 
 /// As for every failure.
 const FAILED: i32 = 1;
@@ -44,14 +48,15 @@ pub(super) struct Time {
 impl Time {
     /// From now on. The program is ended once `limit` is over, and what it has made is removed.
     pub(super) fn begin(limit: Duration) -> Self {
+        Self::begin_or(limit, move || end_after(limit))
+    }
+
+    /// The same, where `end` is done once `limit` is over.
+    fn begin_or(limit: Duration, end: impl FnOnce() + Send + 'static) -> Self {
         let (running, ended) = mpsc::channel();
         thread::spawn(move || {
             if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                let minutes = limit.as_secs() / 60;
-                eprintln!(
-                    "stockloop-loadgen: the benchmark had not ended after {minutes} min; let it measure less, or say --minutes"
-                );
-                remove_all_and_end(FAILED);
+                end();
             }
         });
         Self { until: Instant::now() + limit.mul_f64(FOR_ROUNDS), _running: running }
@@ -72,6 +77,20 @@ impl Time {
             longest: Duration::ZERO,
         }
     }
+}
+
+/// Ends the program, and removes what it has made, if that can be done: what hangs may be the server.
+fn end_after(limit: Duration) {
+    let minutes = limit.as_secs() / 60;
+    eprintln!(
+        "stockloop-loadgen: the benchmark had not ended after {minutes} min; let it measure less, or say --minutes"
+    );
+    thread::spawn(|| remove_all_and_end(FAILED));
+    thread::sleep(REMOVED_IN);
+    eprintln!(
+        "stockloop-loadgen: its databases can't be removed; the next run on that server does it"
+    );
+    process::exit(FAILED)
 }
 
 /// Numbers of rounds, as long as there is time for them.
@@ -148,6 +167,19 @@ mod tests {
         over.until = Instant::now();
         over.longest = MINUTE;
         assert_eq!((over.next(), over.next(), over.next()), (Some(0), None, None));
+    }
+
+    #[test]
+    fn what_has_not_ended_in_time_is_ended() {
+        let begin = |limit| {
+            let (end, ended) = mpsc::channel();
+            (Time::begin_or(limit, move || _ = end.send(())), ended)
+        };
+        let (_time, ended) = begin(Duration::ZERO);
+        assert_eq!(ended.recv_timeout(MINUTE), Ok(()));
+        let (time, ended) = begin(MINUTE);
+        drop(time);
+        assert_eq!(ended.recv_timeout(MINUTE), Err(RecvTimeoutError::Disconnected));
     }
 
     #[test]
