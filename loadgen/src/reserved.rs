@@ -4,12 +4,17 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Bool, Integer, Text};
+
+/// How long the server may take to see that a run has ended: the next one may begin at once.
+const SEEN_IN: Duration = Duration::from_secs(2);
 
 /// By the URL of the server. The server gives the names back when this process has ended, however that was.
 static RESERVED: Mutex<BTreeMap<String, Reserved>> = Mutex::new(BTreeMap::new());
@@ -44,24 +49,32 @@ impl Reserved {
     }
 
     fn take(&mut self, name: &str) -> Result<()> {
+        if self.names.contains(name) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        while !self.try_take(name)? {
+            ensure!(
+                began.elapsed() < SEEN_IN,
+                "another run uses the database {name}: {}; let it end, or name another database",
+                self.holder_of(name)?
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.names.insert(name.to_owned());
+        Ok(())
+    }
+
+    /// Takes `name`, if it is free; whether it was.
+    fn try_take(&mut self, name: &str) -> QueryResult<bool> {
         #[derive(QueryableByName)]
         struct Taken {
             #[diesel(sql_type = Bool)]
             taken: bool,
         }
-        if self.names.contains(name) {
-            return Ok(());
-        }
         let sql = "SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS taken";
-        let Taken { taken } = sql_query(sql).bind::<Text, _>(name).get_result(&mut self.conn)?;
-        if !taken {
-            bail!(
-                "another run uses the database {name}: {}; let it end, or name another database",
-                self.holder_of(name)?
-            );
-        }
-        self.names.insert(name.to_owned());
-        Ok(())
+        let taken: Taken = sql_query(sql).bind::<Text, _>(name).get_result(&mut self.conn)?;
+        Ok(taken.taken)
     }
 
     /// Who has `name`, in words.
