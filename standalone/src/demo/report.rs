@@ -255,7 +255,7 @@ impl fmt::Display for Report {
         writeln!(f, "time                  {:.1} s", self.seconds)?;
         writeln!(
             f,
-            "commit→acknowledged   p50 {:.1} ms, p99 {:.1} ms",
+            "commit→acknowledged   p50 {:.1} ms, p99 {:.1} ms, without the opening stock",
             self.latency_ms.p50, self.latency_ms.p99
         )?;
         let equal = if self.replica_equal { "equals" } else { "DIFFERS FROM" };
