@@ -108,20 +108,34 @@ impl Engine {
         if records.is_empty() {
             return Some(());
         }
-        let records = Arc::new(records);
-        let mut taken = self.until_taken(copy, consumer, &records, stop).await?;
-        self.until_answered(viewing, std::mem::take(&mut taken.answers), stop).await?;
-        tell_refused(&copy.topic, taken.refused);
-        let doubtful = doubtful(copy, taken);
+        self.take_batch(viewing, placed, &Arc::new(records), stop).await
+    }
+
+    /// Stores a batch, answers it, and says then that it is done; none, if the service stops.
+    async fn take_batch(
+        &self,
+        viewing: &Viewing,
+        placed: &mut BTreeSet<i32>,
+        records: &Arc<Vec<Record>>,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let Viewing { copy, consumer, .. } = viewing;
+        let taken = self.until_taken(copy, consumer, records, stop).await?;
+        let Taken { refused, repeating, lost, answers, doubted, .. } = taken;
+        tell_refused(&copy.topic, refused);
+        let doubtful = doubtful(copy, repeating, lost);
+        self.until_answered(viewing, answers, stop).await?;
         let is_sound = |partition: i32| !doubtful.contains(&partition);
-        consumer.commit_of(&records, is_sound, CommitMode::Async);
-        if !doubtful.is_empty() {
-            let looked = self.until_placed(copy, consumer, doubtful.clone(), stop).await?;
-            let stale = looked.note_in(placed);
-            let is_done =
-                |partition: i32| doubtful.contains(&partition) && !stale.contains(&partition);
-            consumer.commit_of(&records, is_done, CommitMode::Async);
+        consumer.commit_of(records, is_sound, CommitMode::Async);
+        if doubtful.is_empty() {
+            return Some(());
         }
+        let looked = self.until_placed(copy, consumer, doubtful.clone(), stop).await?;
+        let stale = looked.note_in(placed);
+        let is_done = |partition: i32| doubtful.contains(&partition) && !stale.contains(&partition);
+        let answers = doubted.into_iter().filter(|(partition, _)| is_done(*partition)).collect();
+        self.until_answered(viewing, answers, stop).await?;
+        consumer.commit_of(records, is_done, CommitMode::Async);
         Some(())
     }
 
@@ -174,9 +188,7 @@ impl Engine {
             }
         }
     }
-}
 
-impl Engine {
     /// Sends answers until the broker has them; none, if the service stops: their messages come again then.
     async fn until_answered(
         &self,
@@ -244,11 +256,11 @@ fn leave(copy: &ViewCopy, consumer: &Consumer, partition: i32) {
     copy.forget(partition);
 }
 
-/// Partitions that are looked at before their messages are committed. A topic that was made anew under a consumer gives what
-/// looks like repetitions; it is known by the group's offsets, which went with it.
-fn doubtful(copy: &ViewCopy, taken: Taken) -> BTreeSet<i32> {
-    let mut doubtful = taken.repeating;
-    for partition in taken.lost {
+/// Partitions that are looked at before their messages are answered and committed. A topic that was made anew under a consumer
+/// gives what looks like repetitions; it is known by the group's offsets, which went with it.
+fn doubtful(copy: &ViewCopy, repeating: BTreeSet<i32>, lost: BTreeSet<i32>) -> BTreeSet<i32> {
+    let mut doubtful = repeating;
+    for partition in lost {
         tracing::info!(topic = copy.topic, partition, "the database went back; it is read again");
         // What is not known is read from where the database is, wherever that is by then.
         copy.forget(partition);

@@ -132,6 +132,8 @@ pub struct Taken {
     pub lost: BTreeSet<i32>,
     /// What is to be answered, each with the partition that its message came from; all of it is taken.
     pub answers: Vec<(i32, Ack)>,
+    /// The same of the repeating partitions: untrue, should their topic be another one by now.
+    pub doubted: Vec<(i32, Ack)>,
 }
 
 impl ViewCopy {
@@ -187,7 +189,9 @@ impl ViewCopy {
         }
         let refused = self.write(conn, now, &messages)?;
         (taken.taken, taken.refused) = (messages.len(), refused.len());
-        taken.answers = self.answers(now, &messages, &refused, &again);
+        let answers = self.answers(now, &messages, &refused, &again).into_iter();
+        let is_doubted = |(partition, _): &(i32, Ack)| taken.repeating.contains(partition);
+        (taken.doubted, taken.answers) = answers.partition(is_doubted);
         let reached = position::advance(conn, &self.topic, &messages, now)?;
         Ok((taken, reached))
     }

@@ -131,7 +131,7 @@ impl ViewCopy {
     ) -> bool {
         let went_back = self.progress.is_ahead_of(found);
         if went_back || committed.is_some_and(|committed| reached.next_offset < committed) {
-            let (topic, offset) = (&self.topic, reached.next_offset);
+            let (topic, offset) = (&self.topic, self.reads_on(reached, committed));
             tracing::info!(topic, partition, offset, "a partition is read from there again");
             return true;
         }

@@ -32,6 +32,7 @@ on_every_database!(
     a_topic_that_is_copied_again_begins_later_than_the_other,
     how_far_it_is_behind_is_known_once_all_was_looked_at,
     whoever_waits_for_answers_gets_them,
+    what_looks_repeated_is_not_answered_before_its_topic_is_looked_at,
     what_may_not_be_answered_yet_comes_again,
 );
 
@@ -160,9 +161,25 @@ async fn whoever_waits_for_answers_gets_them(mut fixture: ViewFixture) {
     let applied = [(0, Ok("superseded")), (1, Ok("applied")), (2, Err(bad)), (4, Err(large))];
     assert_eq!(said(&first.answers), applied);
     let again = fixture.copy.run_once(batch).await.unwrap();
-    assert_eq!((again.taken, again.refused), (0, 0));
+    assert_eq!((again.taken, again.refused, again.answers.len()), (0, 0, 0));
     let repeated = [(0, Ok("duplicate")), (1, Ok("duplicate")), (2, Err(bad)), (4, Err(large))];
-    assert_eq!(said(&again.answers), repeated);
+    assert_eq!(said(&again.doubted), repeated);
+}
+
+/// It may be of a topic that was made anew: then nothing has taken it yet.
+async fn what_looks_repeated_is_not_answered_before_its_topic_is_looked_at(
+    mut fixture: ViewFixture,
+) {
+    fixture.copy = fixture.copy_of("view").answering_as("order-service");
+    fixture.look(&[(0, Some(0), 42)]).await;
+    fixture.take(&[(0, 41)]).await;
+    let of_another = Arc::new(vec![event(3, "A", b"good")]);
+    let taken = fixture.copy.run_once(Arc::clone(&of_another)).await.unwrap();
+    assert_eq!((taken.taken, taken.answers.len(), taken.doubted.len()), (0, 0, 1));
+    assert_eq!(fixture.look(&[(0, None, 100)]).await, BTreeMap::from([(0, 0)]));
+    let taken = fixture.copy.run_once(of_another).await.unwrap();
+    assert_eq!(said(&taken.answers), [(3, Ok("applied"))]);
+    assert!(taken.doubted.is_empty());
 }
 
 /// The verdicts by the offsets of their messages: how those had their effect, or why they never will.
