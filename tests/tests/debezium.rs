@@ -9,6 +9,7 @@ use stockloop_tests::connect::KafkaConnect;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::real;
 
+use crate::log::READ;
 use crate::system::load::Load;
 use crate::system::random::Random;
 use crate::system::{DEADLINE, RealParts, TestService, TestSystem, http_client, text};
@@ -33,10 +34,6 @@ const ROLE_AND_PUBLICATION: &str = "
     END $$;
     GRANT SELECT ON outbox_event TO debezium;
     CREATE PUBLICATION stockloop_outbox FOR TABLE outbox_event WITH (publish = 'insert')";
-
-/// Slots of this database from which somebody reads all that commits from now on.
-const READ: &str = "SELECT count(*) AS n FROM pg_replication_slots \
-    WHERE database = current_database() AND active AND confirmed_flush_lsn IS NOT NULL";
 
 /// Events of which it is not known where they were sent. Nobody observes while both ways send, so what Debezium sent then
 /// may be answered before the service has noted its own message.
