@@ -25,7 +25,14 @@ const PASSWORD: (&str, &str) = ("STOCKLOOP_DEBEZIUM_PASSWORD", "none");
 const SOON: &[&str] = &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 /// Java as Kafka's own script starts it.
-const AS_SHIPPED: &[&str] = &["-Xms256M", "-Xmx2G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
+const AS_SHIPPED: &[&str] = &[
+    "-Xms256M",
+    "-Xmx2G",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
 
 const START_DEADLINE: Duration = Duration::from_secs(120);
 
