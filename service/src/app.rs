@@ -6,7 +6,6 @@ use std::sync::Arc;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpServer};
 use admin::access::{Guard, setup};
 use admin::api::{self, Admin};
 use admin::pages;
@@ -15,7 +14,7 @@ use common::config::Settings;
 use common::db::{DbError, MigrationSet};
 use common::env::Env;
 use common::http::{Access, BodyLimit, StaticToken, unknown_route};
-use common::telemetry::{self, Health, measure, traced};
+use common::telemetry::{self, Health};
 use engine::lost;
 use engine::peer::{self, InboxViews};
 use engine::restored::{self, Restorations};
@@ -23,7 +22,7 @@ use engine::{Engine, HookContext, Hooks, RunningLoops, verify};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::openapi;
+use crate::{openapi, server};
 
 /// What makes a service the one that it is.
 #[derive(Clone, Copy)]
@@ -88,7 +87,7 @@ impl Application {
         let loops = loops.start().await?;
         let guard =
             Guard::new(engine.db.clone(), engine.env.clone(), &engine.settings, &public_url);
-        let server = serve(service, &engine, guard, listener)?;
+        let server = server::serve(&engine, mount(service, &engine, guard)?, listener)?;
         let handle = server.handle();
         tracing::info!(parent: engine.log_span(), %address, "listening");
         let setup_url = offered.map(|token| format!("{public_url}/admin/setup?token={token}"));
@@ -139,18 +138,17 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds `http.bind`; port 0 takes a free one.
+    /// Binds `http.bind`; port 0 takes a free one. Within a tokio runtime.
     ///
     /// # Errors
     /// When that can't be.
     pub fn to(settings: &Settings) -> anyhow::Result<Self> {
         let bind = &settings.http.bind;
-        let listener = TcpListener::bind(bind).with_context(|| {
+        let listener = server::listen(bind).with_context(|| {
             format!(
                 "can't listen on {bind}; is the address right, and is the port free? (http.bind)"
             )
         })?;
-        listener.set_nonblocking(true).context("can't listen without blocking")?;
         let address = listener.local_addr().context("the bound address is unknown")?;
         Ok(Self { listener, address })
     }
@@ -224,7 +222,7 @@ pub fn mount(
         engine.loops.clone(),
     );
     let admin = Admin::new(engine, guard);
-    let limit = settings.http.max_body_bytes;
+    let limit = BodyLimit::new(settings.http.max_body_bytes, settings.http.client_timeout);
     Ok(move |app: &mut ServiceConfig| {
         let access = api_access;
         let api = web::scope("/api/v1")
@@ -235,41 +233,11 @@ pub fn mount(
             .configure(lost::configure(losses.clone()))
             .default_service(web::to(unknown_route))
             .wrap(from_fn(move |request, next| access.guard(request, next)));
-        app.app_data(web::Data::new(BodyLimit(limit)))
+        app.app_data(web::Data::new(limit.clone()))
             .configure(telemetry::configure(health.clone(), metrics.clone()))
             .configure(api::configure(admin.clone()))
             .configure(pages::configure(admin.clone()))
             .configure(&documentation)
             .service(api);
     })
-}
-
-fn serve(
-    service: Service,
-    engine: &Engine,
-    guard: Guard,
-    listener: TcpListener,
-) -> anyhow::Result<actix_web::dev::Server> {
-    let settings = Arc::clone(&engine.settings);
-    let metrics = engine.metrics.clone();
-    let (spans, log_span) = (engine.spans.clone(), engine.log_span());
-    let mount = mount(service, engine, guard)?;
-    let factory = move || {
-        let metrics = metrics.clone();
-        let (spans, log_span) = (spans.clone(), log_span.clone());
-        App::new()
-            .configure(&mount)
-            .default_service(web::to(unknown_route))
-            .wrap(from_fn(move |request, next| {
-                traced(spans.clone(), log_span.clone(), request, next)
-            }))
-            .wrap(from_fn(move |request, next| measure(metrics.clone(), request, next)))
-    };
-    let server = HttpServer::new(factory)
-        .workers(2)
-        .disable_signals()
-        .shutdown_timeout(settings.http.shutdown_timeout.as_secs())
-        .listen(listener)
-        .context("the HTTP server can't start")?;
-    Ok(server.run())
 }

@@ -101,3 +101,4 @@
 pub mod app;
 pub mod cli;
 pub mod openapi;
+mod server;

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{self, Data};
+use actix_web::web;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use common::clock::Timestamp;
-use common::http::{BodyLimit, Problem, ProblemResult};
+use common::http::{Problem, ProblemResult, read_body};
 use futures::future::LocalBoxFuture;
 use secrecy::SecretString;
 
@@ -23,18 +23,12 @@ impl FromRequest for Form {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_form = request.headers().contains_key(CONTENT_TYPE)
             && request.content_type().eq_ignore_ascii_case("application/x-www-form-urlencoded");
-        let limit = request.app_data::<Data<BodyLimit>>().map_or(1 << 20, |limit| limit.0);
-        let body = web::Payload::from_request(request, payload).into_inner();
+        let body = read_body(request, payload);
         Box::pin(async move {
             if !is_form {
                 return Err(Problem::malformed("send the form that is on the page"));
             }
-            let body = body.map_err(|error| Problem::malformed(error.to_string()))?;
-            match body.to_bytes_limited(limit).await {
-                Ok(Ok(bytes)) => Self::parse(&bytes),
-                Ok(Err(error)) => Err(Problem::malformed(format!("the form ended early: {error}"))),
-                Err(_too_large) => Err(Problem::too_large(limit)),
-            }
+            Self::parse(&body.await?)
         })
     }
 }

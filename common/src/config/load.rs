@@ -17,6 +17,13 @@ const SHORTEST: Duration = Duration::from_secs(24 * 60 * 60);
 const KEPT_ON_TOPICS: RangeInclusive<Duration> =
     Duration::from_secs(60 * 60)..=Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// With fewer connections of clients, neither operators nor probes get through beside them.
+const FEWEST_CONNECTIONS: usize = 16;
+
+/// How long a client may be waited for: one that is quick needs some of that, and for one that is not there is no use in more.
+const CLIENT_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60 * 60);
+
 /// What an external relay that works may need for an event at the least.
 const SHORTEST_TAKEOVER: Duration = Duration::from_secs(1);
 
@@ -50,6 +57,7 @@ impl Settings {
             "verify.share is {}; it is the part of the time that a verification may work, from 0.001 to 1",
             verify.share
         );
+        self.check_http()?;
         self.check_topics()?;
         self.check_views()?;
         self.check_log()?;
@@ -67,6 +75,27 @@ impl Settings {
                 "retention.{name} is shorter than inbox.retention or a day: an event that comes again would not be known"
             );
         }
+        Ok(())
+    }
+
+    /// What a service needs to answer anybody.
+    fn check_http(&self) -> anyhow::Result<()> {
+        let http = &self.http;
+        anyhow::ensure!(
+            http.max_connections >= FEWEST_CONNECTIONS,
+            "http.max_connections is {}; set {FEWEST_CONNECTIONS} at the least",
+            http.max_connections
+        );
+        anyhow::ensure!(
+            CLIENT_TIMEOUT.contains(&http.client_timeout),
+            "http.client_timeout is {}; set how long a client may be waited for, from 100ms to 1h",
+            written(http.client_timeout)
+        );
+        anyhow::ensure!(
+            http.keep_alive <= *CLIENT_TIMEOUT.end(),
+            "http.keep_alive is {}; set 1h at the most",
+            written(http.keep_alive)
+        );
         Ok(())
     }
 
@@ -263,6 +292,26 @@ mod tests {
             ("replication = 0", "kafka.replication is 0"),
         ] {
             let error = format!("{:#}", load(kafka).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn clients_have_connections_and_time() {
+        let load = |http: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(format!("[http]\n{http}\n").as_bytes()).unwrap();
+            Settings::load(DEFAULTS, Some(file.path()))
+        };
+        load("max_connections = 16\nclient_timeout = \"100ms\"\nkeep_alive = \"0s\"").unwrap();
+        for (http, told) in [
+            ("max_connections = 15", "http.max_connections is 15"),
+            ("client_timeout = \"0s\"", "http.client_timeout is 0s"),
+            ("client_timeout = \"99ms\"", "from 100ms to 1h"),
+            ("client_timeout = \"61m\"", "http.client_timeout is 61m"),
+            ("keep_alive = \"61m\"", "http.keep_alive is 61m"),
+        ] {
+            let error = format!("{:#}", load(http).unwrap_err());
             assert!(error.contains(told), "{error}");
         }
     }

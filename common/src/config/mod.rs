@@ -76,6 +76,14 @@ pub struct HttpSettings {
     pub api_token: SecretString,
     /// Request bodies at the most, in bytes.
     pub max_body_bytes: usize,
+    /// Connections of clients at the most; one takes two files, so a process that may open few has fewer.
+    pub max_connections: usize,
+    /// How long a client may keep a connection waiting: for a request, for its body, or for taking an answer.
+    #[serde(with = "crate::duration")]
+    pub client_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    #[serde(with = "crate::duration")]
+    pub keep_alive: Duration,
     /// How long requests and messages in flight may take to finish when the service stops.
     #[serde(with = "crate::duration")]
     pub shutdown_timeout: Duration,

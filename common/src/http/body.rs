@@ -1,22 +1,54 @@
-//! Request bodies: JSON of the declared type, of limited size, without unknown fields; errors name the field.
+//! Request bodies: of limited size, within a limited time; JSON of the declared type, without unknown fields. Errors name the
+//! field.
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
+use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use super::Problem;
+use super::{Connection, Problem, ProblemResult};
 
-/// How large a body may be; put into the app's data by the service.
-#[derive(Debug, Clone, Copy)]
-pub struct BodyLimit(pub usize);
+/// A body with more bytes counts as a large one.
+const LARGE: usize = 64 << 10;
+
+/// Large bodies that may come at the same time: what they take of the memory is bounded, however many connections there are.
+const LARGE_AT_ONCE: usize = 64;
+
+/// For how much longer a connection is left to a client whose body is late: long enough for the answer that says so.
+const FOR_THE_ANSWER: Duration = Duration::from_secs(2);
+
+/// How large a body may be, and how long it may take to come; put into the app's data by the service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BodyLimit {
+    bytes: usize,
+    within: Duration,
+    large: Arc<Semaphore>,
+}
+
+impl BodyLimit {
+    /// Up to so many bytes, within so long.
+    pub fn new(bytes: usize, within: Duration) -> Self {
+        Self { bytes, within, large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+    }
+}
+
+impl Default for BodyLimit {
+    fn default() -> Self {
+        Self::new(1 << 20, Duration::from_secs(30))
+    }
+}
 
 /// A JSON body and its bytes (an `Idempotency-Key` is bound to them).
 #[derive(Debug)]
@@ -33,7 +65,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for StrictJson<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_json = is_json(request);
-        let bytes = read(request, payload);
+        let bytes = read_body(request, payload);
         Box::pin(async move {
             if !is_json {
                 return Err(Problem::unsupported_media_type());
@@ -55,7 +87,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_json = is_json(request);
-        let bytes = read(request, payload);
+        let bytes = read_body(request, payload);
         Box::pin(async move {
             let bytes = bytes.await?;
             let value = match bytes.is_empty() {
@@ -73,21 +105,48 @@ fn is_json(request: &HttpRequest) -> bool {
         && request.content_type().eq_ignore_ascii_case("application/json")
 }
 
-/// The body, up to the allowed size.
-fn read(
+/// The body, as far as it is as large as it may be and comes in time.
+pub fn read_body(
     request: &HttpRequest,
     payload: &mut Payload,
-) -> LocalBoxFuture<'static, Result<web::Bytes, Problem>> {
-    let limit = request.app_data::<web::Data<BodyLimit>>().map_or(1 << 20, |limit| limit.0);
+) -> LocalBoxFuture<'static, ProblemResult<web::Bytes>> {
+    let limit = request.app_data::<web::Data<BodyLimit>>();
+    let limit = limit.map_or_else(BodyLimit::default, |limit| limit.get_ref().clone());
+    let turn = request.conn_data::<Connection>().map(Connection::turn);
     let body = web::Payload::from_request(request, payload).into_inner();
     Box::pin(async move {
         let body = body.map_err(|error| Problem::malformed(error.to_string()))?;
-        match body.to_bytes_limited(limit).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => Err(Problem::malformed(format!("the body ended early: {error}"))),
-            Err(_too_large) => Err(Problem::too_large(limit)),
-        }
+        turn.iter()
+            .for_each(|turn| turn.client_within(limit.within.saturating_add(FOR_THE_ANSWER)));
+        let read = timeout(limit.within, limit.read(body)).await;
+        turn.iter().for_each(|turn| turn.service());
+        read.unwrap_or_else(|_late| Err(Problem::body_late(limit.within)))
     })
+}
+
+impl BodyLimit {
+    async fn read(&self, mut body: web::Payload) -> ProblemResult<web::Bytes> {
+        let (mut bytes, mut room) = (web::BytesMut::new(), None);
+        while let Some(part) = body.next().await {
+            let part =
+                part.map_err(|error| Problem::malformed(format!("the body ended early: {error}")))?;
+            let length = bytes.len() + part.len();
+            if length > self.bytes {
+                return Err(Problem::too_large(self.bytes));
+            }
+            if length > LARGE && room.is_none() {
+                room = Some(self.large.try_acquire().map_err(|_| too_many_large())?);
+            }
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes.freeze())
+    }
+}
+
+fn too_many_large() -> Problem {
+    Problem::unavailable(format!(
+        "{LARGE_AT_ONCE} bodies of more than {LARGE} bytes are on their way already; try again shortly"
+    ))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -164,5 +223,61 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use futures::{Stream, stream};
+
+    use super::*;
+
+    /// What comes of a body of these parts.
+    async fn read(
+        limit: &BodyLimit,
+        parts: impl Stream<Item = &'static [u8]> + 'static,
+    ) -> ProblemResult<web::Bytes> {
+        let request = TestRequest::default().app_data(web::Data::new(limit.clone()));
+        let parts = parts.map(|part| Ok::<_, PayloadError>(web::Bytes::from_static(part)));
+        let mut payload = Payload::Stream { payload: Box::pin(parts) };
+        read_body(&request.to_http_request(), &mut payload).await
+    }
+
+    fn told(read: ProblemResult<web::Bytes>) -> (u16, String) {
+        let problem = read.unwrap_err();
+        (problem.status, problem.kind)
+    }
+
+    #[actix_web::test]
+    async fn a_body_has_a_size_and_a_time() {
+        let limit = BodyLimit::new(4, Duration::from_secs(60));
+        let parts = |parts: &'static [&'static [u8]]| stream::iter(parts.iter().copied());
+        assert_eq!(read(&limit, parts(&[b"fo", b"ur"])).await.unwrap(), "four");
+        assert_eq!(read(&limit, parts(&[])).await.unwrap(), "");
+        let too_large = (413, "urn:stockloop:problem:too-large".to_owned());
+        assert_eq!(told(read(&limit, parts(&[b"fou", b"rs"])).await), too_large);
+        let endless = stream::repeat::<&[u8]>(b"more");
+        assert_eq!(told(read(&limit, endless).await), too_large);
+        let limit = BodyLimit::new(4, Duration::from_millis(10));
+        let slow = parts(&[b"one"]).chain(stream::pending());
+        let late = (408, "urn:stockloop:problem:body-late".to_owned());
+        assert_eq!(told(read(&limit, slow).await), late);
+    }
+
+    #[actix_web::test]
+    async fn no_more_large_bodies_come_at_once_than_there_is_room_for() {
+        static PART: [u8; LARGE] = [b'x'; LARGE];
+        let limit = BodyLimit::default();
+        let room = limit.large.clone().acquire_many_owned(LARGE_AT_ONCE as u32).await.unwrap();
+        let busy = (503, "urn:stockloop:problem:unavailable".to_owned());
+        assert_eq!(told(read(&limit, stream::iter([&PART[..], b"x"])).await), busy);
+        assert_eq!(read(&limit, stream::iter([&PART[..]])).await.unwrap().len(), LARGE);
+        drop(room);
+        let large = read(&limit, stream::iter([&PART[..], b"x"])).await;
+        assert_eq!(large.unwrap().len(), LARGE + 1);
+        assert_eq!(limit.large.available_permits(), LARGE_AT_ONCE);
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod body;
+mod connections;
 mod grouped;
 mod headers;
 mod idempotency;
@@ -16,7 +17,8 @@ mod text;
 mod trace;
 
 pub use access::{Access, Principal, StaticToken};
-pub use body::{BodyLimit, Object, OptionalJson, StrictJson};
+pub use body::{BodyLimit, Object, OptionalJson, StrictJson, read_body};
+pub use connections::{Answer, Connection, Connections, EndedConnections, Turn, take_turns};
 pub use grouped::{
     GroupError, GroupOutcome, GroupParts, GroupWork, GroupedChange, GroupedRequest, GroupedWrites,
 };

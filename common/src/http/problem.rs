@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::db::DbError;
+use crate::duration::written;
 
 /// What a handler returns.
 pub type ProblemResult<T> = Result<T, Problem>;
@@ -129,6 +130,16 @@ impl Problem {
             "too-large",
             "The body is too large",
             format!("the body is larger than {limit} bytes; send it in parts"),
+        )
+    }
+
+    /// 408: the body did not come in time.
+    pub fn body_late(within: Duration) -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body-late",
+            "The body did not come in time",
+            format!("the body was not there within {}; send it again", written(within)),
         )
     }
 
