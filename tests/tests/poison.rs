@@ -6,10 +6,15 @@ use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 use uuid::Uuid;
 
+use crate::system::raw_produce::produce;
 use crate::system::topics::{RawMessage, Topics};
 use crate::system::{DEADLINE, PARTITIONS, TestSystem, on_embedded_and_real};
 
-on_embedded_and_real!(poison_among_events as "poison", poison_among_acks as "poison_acks");
+on_embedded_and_real!(
+    poison_among_events as "poison",
+    poison_among_acks as "poison_acks",
+    an_odd_header_stops_nobody as "poison_headers",
+);
 
 /// A message, and what has to become of it.
 struct Poison {
@@ -244,6 +249,37 @@ async fn poison_among_acks(system: TestSystem) {
     system.product.post(&format!("/api/admin/v1/events/{held}/retry"), json!({})).await.ok();
     system.wait_until_settled().await;
     system.assert_equal_at_rest().await;
+    system.stop().await;
+}
+
+/// No client library makes a header whose name is not UTF-8, and the one that is used here panics at it.
+async fn an_odd_header_stops_nobody(system: TestSystem) {
+    let id = Uuid::new_v4().to_string();
+    let message = event(&id, &[("ce_type", Some("somebody.elses"))], bytes(&snapshot()));
+    let mut headers: Vec<(&[u8], &[u8])> = vec![(b"\xff\xfe", b"odd")];
+    headers.extend(message.headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])));
+    let payload = message.payload.expect("a payload");
+    for partition in 0..PARTITIONS {
+        for topic in [system.topics.events(), system.topics.acks()] {
+            produce(system.topics.brokers(), (topic, partition), &headers, &payload);
+        }
+    }
+    put_products(&system, 1).await;
+    system.wait_until_settled().await;
+    eventually("an answer to each of them", DEADLINE, async || {
+        let acks = system.topics.all_acks();
+        let failed = answers(&acks, &id).iter().filter(|ack| ack["outcome"] == "FAILED").count();
+        if failed >= usize::try_from(PARTITIONS).expect("few") { Ok(()) } else { Err(failed) }
+    })
+    .await;
+    let letters = eventually("a dead letter of what is no ack", DEADLINE, async || {
+        let letters = system.product.dead_letters().await;
+        if letters.is_empty() { Err("there is none") } else { Ok(letters) }
+    })
+    .await;
+    let told = letters.iter().all(|letter| letter.error.contains("not a batch of acks"));
+    assert!(told, "{letters:#?}");
+    assert!(system.order.dead_letters().await.is_empty(), "the envelope is readable");
     system.stop().await;
 }
 

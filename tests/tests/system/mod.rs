@@ -7,6 +7,7 @@ pub(crate) mod collector;
 pub(crate) mod load;
 mod queries;
 pub(crate) mod random;
+pub(crate) mod raw_produce;
 mod settings;
 mod test_service;
 pub(crate) mod topics;

@@ -1,5 +1,7 @@
 //! A message as it came.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use common::clock::Timestamp;
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
@@ -35,12 +37,6 @@ impl Record {
 
 /// The message that a client gave, copied out of it, while the client has what is `held`.
 pub(super) fn record(message: &BorrowedMessage<'_>, held: &Held) -> Record {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_owned()))
-            .collect()
-    });
     Record {
         topic: message.topic().to_owned(),
         partition: message.partition(),
@@ -48,9 +44,25 @@ pub(super) fn record(message: &BorrowedMessage<'_>, held: &Held) -> Record {
         assignment: held.assignment_of(message.partition()),
         timestamp: sent_at(message),
         key: message.key().map(<[u8]>::to_vec),
-        headers,
+        headers: headers(message),
         payload: message.payload().map(<[u8]>::to_vec),
     }
+}
+
+/// Its headers. The client's library panics at a name that is not UTF-8, each time that the message comes; nobody here looks
+/// for such a header, so it is left out.
+fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
+    let Some(headers) = message.headers() else { return Vec::new() };
+    let header = |place| {
+        let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(place)));
+        let header = header.unwrap_or_else(|_panic| {
+            let (topic, offset) = (message.topic(), message.offset());
+            tracing::warn!(topic, offset, place, "a header whose name is not UTF-8 is left out");
+            None
+        });
+        header.map(|one| (one.key.to_owned(), one.value.unwrap_or_default().to_owned()))
+    };
+    (0..headers.count()).filter_map(header).collect()
 }
 
 fn sent_at(message: &BorrowedMessage<'_>) -> Option<Timestamp> {
