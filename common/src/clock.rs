@@ -1,6 +1,7 @@
 //! Time as an injected source: UTC, cut to microseconds, so that both databases hold the same value.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::BigInt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
 use utoipa::ToSchema;
 
 /// A moment in UTC, in whole microseconds since the Unix epoch; stored as `BIGINT`, written as ISO 8601.
@@ -37,6 +39,9 @@ use utoipa::ToSchema;
     examples("2026-01-05T12:00:00.123456Z")
 )]
 pub struct Timestamp(i64);
+
+/// What ISO 8601 has four digits of the year for: from the beginning of the year 0 to the end of 9999.
+const WRITTEN: RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
 
 impl Timestamp {
     /// The moment `micros` microseconds after the Unix epoch.
@@ -78,11 +83,26 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Why a text is no moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TimestampError {
+    /// It is not written as one.
+    #[error(transparent)]
+    Unreadable(#[from] chrono::ParseError),
+    /// It could not be written so that it can be read again.
+    #[error("it is not between the years 0 and 9999 in UTC")]
+    OutOfRange,
+}
+
 impl std::str::FromStr for Timestamp {
-    type Err = chrono::ParseError;
+    type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        DateTime::parse_from_rfc3339(text).map(|moment| Self(moment.timestamp_micros()))
+        let micros = DateTime::parse_from_rfc3339(text)?.timestamp_micros();
+        match WRITTEN.contains(&micros) {
+            true => Ok(Self(micros)),
+            false => Err(TimestampError::OutOfRange),
+        }
     }
 }
 
@@ -169,6 +189,24 @@ mod tests {
         let moment = Timestamp::from_micros(1_291_191_960_123_456);
         assert_eq!(moment.to_string(), "2010-12-01T08:26:00.123456Z");
         assert_eq!("2010-12-01T08:26:00.123456Z".parse::<Timestamp>().ok(), Some(moment));
+    }
+
+    /// An offset, or a leap second, may lead out of the years that have four digits.
+    #[test]
+    fn what_could_not_be_written_is_not_read() {
+        for (text, is_read) in [
+            ("0000-01-01T00:00:00Z", true),
+            ("0000-01-01T00:00:00+00:01", false),
+            ("9999-12-31T23:59:59.999999Z", true),
+            ("9999-12-31T23:59:60Z", false),
+            ("9999-12-31T23:59:59-00:01", false),
+        ] {
+            let read = text.parse::<Timestamp>();
+            assert_eq!(read.is_ok(), is_read, "{text}");
+            if let Ok(moment) = read {
+                assert_eq!(moment.to_string().parse(), Ok(moment), "{text}");
+            }
+        }
     }
 
     #[test]
