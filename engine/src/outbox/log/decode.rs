@@ -108,9 +108,10 @@ impl Decoder {
 
 /// The number of a transaction of which the log tells the lower 32 bits: the one that is nearest to `near`.
 ///
-/// Before the first mark it is not known; then, nothing that the log brings is used.
+/// Before the first mark it is not known; then, nothing that the log brings is used. `near` may be any number: whoever may write
+/// into the log may write what looks like a mark.
 pub(super) fn whole_number(lower: u32, near: i64) -> i64 {
-    near + i64::from((i64::from(lower) - near) as i32)
+    near.wrapping_add(i64::from(i64::from(lower).wrapping_sub(near) as i32))
 }
 
 /// A mark as it is written: the session's name, its number, and the snapshot, with spaces between.

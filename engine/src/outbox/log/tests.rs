@@ -143,6 +143,10 @@ fn the_numbers_of_the_log_are_those_near_the_last_mark() {
     ] {
         assert_eq!(whole_number(lower, near), whole, "{lower}");
     }
+    for odd in [i64::MIN, i64::MAX, -1] {
+        // It is no number of a transaction, but it is near, modulo 2^32.
+        assert_eq!(whole_number(7, odd) as u32, 7, "{odd}");
+    }
 }
 
 #[test]
