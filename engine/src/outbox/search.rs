@@ -157,8 +157,12 @@ impl Search {
             return Ok(());
         };
         if let Ok(id) = text.parse::<EventId>() {
-            let one = IdRange { from: id.uuid(), below: Uuid::from_u128(id.uuid().as_u128() + 1) };
-            if !one.all(conn, 1)?.is_empty() {
+            // The greatest id has nothing behind it; it names no event, but may be a key.
+            let one = id.uuid().as_u128().checked_add(1).map(Uuid::from_u128);
+            let one = one.map(|below| IdRange { from: id.uuid(), below });
+            if let Some(one) = one
+                && !one.all(conn, 1)?.is_empty()
+            {
                 *range = range.within(one);
                 return Ok(());
             }

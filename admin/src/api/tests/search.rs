@@ -88,6 +88,7 @@ async fn one_box_finds_ids_and_keys(fixture: AdminFixture) {
         ("A&key=A&limit=5".to_owned(), vec![second, first]),
         ("A&key=B".to_owned(), vec![]),
         (format!("{first}&after={first}"), vec![]),
+        (EventId::MAX.to_string(), vec![]),
     ] {
         let page = fixture.get(&format!("/events?q={query}")).await;
         let expected: Vec<String> = expected.iter().map(EventId::to_string).collect();
