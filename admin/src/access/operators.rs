@@ -179,6 +179,10 @@ pub fn any(conn: &mut Conn) -> QueryResult<bool> {
 }
 
 pub(super) fn find(conn: &mut Conn, name: &str) -> QueryResult<Option<OperatorRow>> {
+    // No name holds it, and not every database can be asked for it.
+    if name.contains('\0') {
+        return Ok(None);
+    }
     on!(conn, c => operator::table.find(name).select(OperatorRow::as_select()).first(c).optional())
 }
 

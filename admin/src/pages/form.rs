@@ -39,7 +39,11 @@ impl Form {
             .map_err(|error| Problem::malformed(format!("the form is not text: {error}")))?;
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text)
             .map_err(|error| Problem::malformed(format!("the form can't be read: {error}")))?;
-        Ok(Self(pairs.into_inner().into_iter().filter(|(_, value)| !value.is_empty()).collect()))
+        let pairs = pairs.into_inner();
+        if let Some((name, _)) = pairs.iter().find(|(_, value)| value.contains('\0')) {
+            return Err(Problem::invalid(name, "it holds U+0000; leave that out"));
+        }
+        Ok(Self(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()))
     }
 
     /// The text of a field, if it was filled in; browsers end lines with CR LF.
@@ -125,5 +129,7 @@ mod tests {
         assert_eq!(form.text("reason"), None);
         assert_eq!(form.text("text").as_deref(), Some("a\nb"));
         assert_eq!(form.needed("reason").map_err(|problem| problem.status), Err(422));
+        let nul = Form::parse(b"id=1&text=a%00").map(drop).map_err(|problem| problem.field);
+        assert_eq!(nul, Err(Some("text".to_owned())));
     }
 }

@@ -164,7 +164,52 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         Problem::invalid(field_of(&path.to_string(), &reason), reason)
     })?;
     json.end().map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
-    Ok(value)
+    match holds_nul(bytes) {
+        true => Err(nul_in(bytes)),
+        false => Ok(value),
+    }
+}
+
+/// Whether a text in this JSON holds U+0000: not every database can store that. It can only be there as an escape.
+fn holds_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(place) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = rest.get(place..).unwrap_or_default();
+        if escape.starts_with(br"\u0000") {
+            return true;
+        }
+        // What is escaped may be a backslash itself.
+        rest = escape.get(2..).unwrap_or_default();
+    }
+    false
+}
+
+fn nul_in(json: &[u8]) -> Problem {
+    let body: Value = serde_json::from_slice(json).unwrap_or_default();
+    let place = place_of_nul(&body).unwrap_or_default();
+    Problem::invalid(place, "it holds U+0000, which no text here may; leave that out")
+}
+
+/// Where the first text with U+0000 is, such as `lines[3].sku`; empty for the whole.
+fn place_of_nul(body: &Value) -> Option<String> {
+    match body {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
+            place_of_nul(item).map(|place| within(&format!("[{index}]"), &place))
+        }),
+        Value::Object(fields) => {
+            fields.iter().find_map(|(name, value)| match name.contains('\0') {
+                true => Some(String::new()),
+                false => place_of_nul(value).map(|place| within(name, &place)),
+            })
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+fn within(outer: &str, inner: &str) -> String {
+    let dot = if inner.is_empty() || inner.starts_with('[') { "" } else { "." };
+    format!("{outer}{dot}{inner}")
 }
 
 /// What is wrong with a body that is JSON where reading it as `T` met none: no alternative is given at `path`, or several.
@@ -229,6 +274,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeMap;
+
     use actix_web::error::PayloadError;
     use actix_web::test::TestRequest;
     use futures::{Stream, stream};
@@ -265,6 +312,26 @@ mod tests {
         let slow = parts(&[b"one"]).chain(stream::pending());
         let late = (408, "urn:stockloop:problem:body-late".to_owned());
         assert_eq!(told(read(&limit, slow).await), late);
+    }
+
+    #[test]
+    fn a_text_with_nul_is_refused_by_its_place() {
+        let parse = |json: &str| super::parse::<BTreeMap<String, Value>>(json.as_bytes());
+        for json in [r#"{"a":"\\u0000"}"#, r#"{"a":"\u0001"}"#, r#"{"a":"\\"}"#, r#"{"u0000":1}"#] {
+            assert!(parse(json).is_ok(), "{json}");
+        }
+        for (json, place) in [
+            (r#"{"a":"\u0000"}"#, "a"),
+            (r#"{"a":"\\\u00001"}"#, "a"),
+            (r#"{"a":[1,{"b":[[""],["x\u0000"]]}]}"#, "a[1].b[1][0]"),
+            (r#"{"a":{"b\u0000":1}}"#, "a"),
+            (r#"{"\u0000":1}"#, ""),
+        ] {
+            let problem = parse(json).unwrap_err();
+            let field = problem.field.clone().unwrap_or_default();
+            assert_eq!((problem.status, field.as_str()), (422, place), "{json}");
+            assert!(problem.detail.contains("U+0000"), "{problem}");
+        }
     }
 
     #[actix_web::test]

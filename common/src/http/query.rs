@@ -36,6 +36,10 @@ impl Params {
             if params.contains_key(&name) {
                 return Err(Problem::invalid(name, "it is given twice; give it once"));
             }
+            // No stored text has it, and not every database can be asked for it.
+            if value.contains('\0') {
+                return Err(Problem::invalid(name, "it holds U+0000; leave that out"));
+            }
             params.insert(name, value);
         }
         Ok(Self(params))
@@ -110,6 +114,8 @@ mod tests {
         let field = |problem: Problem| (problem.status, problem.field.unwrap_or_default());
         let twice = Params::parse("a=1&a=2").map(drop).map_err(field);
         assert_eq!(twice, Err((422, "a".to_owned())));
+        let nul = Params::parse("b=1&a=x%00").map(drop).map_err(field);
+        assert_eq!(nul, Err((422, "a".to_owned())));
         let mut params = Params::parse("limit=x&key=&odd=1").unwrap_or_default();
         assert_eq!(params.limit().map_err(field), Err((422, "limit".to_owned())));
         assert_eq!(params.not_empty("key").map_err(field), Err((422, "key".to_owned())));

@@ -152,7 +152,7 @@ async fn bad_jobs_are_refused_by_name(fixture: AdminFixture) {
         (keys(json!([])), "selection.keys"),
         (keys(json!(many)), "selection.keys"),
         (keys(json!([""])), "selection.keys"),
-        (keys(json!(["a\0"])), "selection.keys"),
+        (keys(json!(["a\0"])), "selection.keys[0]"),
         (keys(json!(["x".repeat(4_097)])), "selection.keys"),
         (which(json!({ "prefix": "\0" })), "selection.where.prefix"),
         (which(json!({ "prefix": "" })), "selection.where.prefix"),
