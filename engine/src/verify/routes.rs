@@ -172,6 +172,9 @@ pub async fn digests(
     if ranges.is_empty() || ranges.len() > MAX_RANGES {
         return Err(Problem::invalid("ranges", format!("ask for 1 to {MAX_RANGES} ranges")));
     }
+    if at_most < 0 {
+        return Err(Problem::invalid("at_most", "a number of rows is not below 0"));
+    }
     let ranges_asked = i64::try_from(ranges.len()).unwrap_or(i64::MAX);
     if at_most.saturating_mul(ranges_asked) > MAX_ROWS {
         let detail = format!("at_most is {MAX_ROWS} for all ranges together at the most");
