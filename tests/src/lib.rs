@@ -3,7 +3,7 @@
 //! **For unit tests**: a fresh database for each test and each body on both ([`database`], [`on_every_database!`]), the
 //! check that a `schema.rs` is true ([`schema`]), what PostgreSQL makes of a table ([`storage`]), open events in any state
 //! ([`outbox`]), transactions that wait for each other ([`locks`]), the routes that an app has ([`routes`]), requests and
-//! what was answered ([`http`]), and waiting without a guess ([`poll`]).
+//! what was answered ([`http`]), what nobody wants to read ([`fuzz`]), and waiting without a guess ([`poll`]).
 //!
 //! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), Debezium ([`connect`]), Flink ([`flink`]), a mail
 //! server ([`smtp`]), Chromium ([`browser`]), and the services as child processes that can be killed at any moment
@@ -38,6 +38,7 @@ pub mod browser;
 pub mod connect;
 pub mod database;
 pub mod flink;
+pub mod fuzz;
 pub mod http;
 pub mod kafka;
 pub mod locks;

@@ -5,6 +5,8 @@ mod client;
 mod consumer;
 mod embedded;
 mod envelope;
+#[cfg(test)]
+pub(crate) mod hostile;
 mod membership;
 mod producer;
 mod shape;

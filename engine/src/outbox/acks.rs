@@ -412,7 +412,39 @@ impl Settlement {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use stockloop_tests::fuzz::{self, Target};
+
     use super::*;
+
+    fn message(payload: Vec<u8>) -> Record {
+        Record { payload: Some(payload), ..Record::default() }
+    }
+
+    #[test]
+    fn any_answers_are_read_or_refused() {
+        fuzz::apart(Target::Acks, |input| match read(&message(input.bytes())) {
+            Ok(batch) => assert_come_back(&batch),
+            Err(reason) => {
+                assert!(reason.starts_with("it is not a batch of acks: "), "{reason}");
+            }
+        });
+    }
+
+    fn assert_come_back(batch: &AckBatch) {
+        let written = serde_json::to_vec(batch).unwrap();
+        let again = read(&message(written.clone())).unwrap();
+        assert_eq!(serde_json::to_vec(&again).unwrap(), written);
+        for ack in &batch.acks {
+            // Whoever answers here writes a trace as W3C has it; others may write anything there.
+            let ack = Ack { traceparent: None, ..ack.clone() };
+            let length = serde_json::to_vec(&ack).unwrap().len();
+            assert!(length <= ack.weight(), "{length} bytes are more than {}", ack.weight());
+            let error = ack.error.as_deref().unwrap_or_default();
+            assert!(error.len() <= 2_048 && !error.contains('\0'), "{error}");
+            let bare = ack.clone().bare();
+            assert!(bare.is_none_or(|bare| bare.weight() <= ack.weight() && bare.bare().is_none()));
+        }
+    }
 
     #[test]
     fn answers_are_settled_in_the_order_in_which_events_are_locked() {

@@ -297,7 +297,7 @@ impl Side for Remote {
 }
 
 /// Whether an answer is one to the question: its keys in order, each once, and such as were asked for.
-fn fits(answer: &StatesAnswer, of: &KeySet) -> bool {
+pub(super) fn fits(answer: &StatesAnswer, of: &KeySet) -> bool {
     let states = &answer.states;
     let asked = |key: &String| match of {
         KeySet::Range(Range { after, up_to }) => {

@@ -105,13 +105,13 @@ async fn write_all<W: Write>(
 }
 
 /// Where products are written to, and how.
-enum Sink<W: Write> {
+pub(super) enum Sink<W: Write> {
     Csv(Box<Writer<W>>),
     Ndjson(W),
 }
 
 impl<W: Write> Sink<W> {
-    fn new(mut out: W, format: FileFormat, bom: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(mut out: W, format: FileFormat, bom: bool) -> anyhow::Result<Self> {
         if format == FileFormat::Ndjson {
             return Ok(Self::Ndjson(out));
         }
@@ -127,7 +127,7 @@ impl<W: Write> Sink<W> {
         Ok(Self::Csv(Box::new(csv)))
     }
 
-    fn add(&mut self, product: &Product) -> io::Result<()> {
+    pub(super) fn add(&mut self, product: &Product) -> io::Result<()> {
         match self {
             Self::Csv(csv) => csv.write_record(cells(product)).map_err(io::Error::from),
             Self::Ndjson(out) => {
@@ -137,7 +137,7 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    fn into_inner(self) -> io::Result<W> {
+    pub(super) fn into_inner(self) -> io::Result<W> {
         match self {
             Self::Csv(csv) => csv.into_inner().map_err(|error| error.into_error()),
             Self::Ndjson(out) => Ok(out),

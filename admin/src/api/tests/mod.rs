@@ -6,6 +6,7 @@ mod dead_letters;
 mod events;
 mod export;
 mod fixture;
+mod hostile;
 mod jobs;
 mod lists;
 pub(crate) mod lost_commands;

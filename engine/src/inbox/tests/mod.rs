@@ -1,6 +1,7 @@
 //! The inbox on both databases: one effect per event, the same answer each time, and only the bad event fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod hostile;
 mod pipeline;
 
 use std::sync::Arc;

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use bytes::{Buf, Bytes};
 use common::clock::Timestamp;
+use pg_walstream::protocol::parse_keepalive_message;
 use pg_walstream::{ColumnData, LogicalReplicationMessage, LogicalReplicationParser, TupleData};
 
 use super::super::append::shard_of;
@@ -12,6 +14,39 @@ use super::feed::Mark;
 
 /// What marks begin with: the prefix of the messages that this service writes into the log.
 pub(super) const PREFIX: &str = "stockloop";
+
+/// What a frame with a message begins with: its kind, two places and a time.
+const FRAME_HEAD: usize = 25;
+
+/// One frame of the stream that the log comes in.
+#[derive(Debug)]
+pub(super) enum Frame {
+    /// A message, and how far the log is with it.
+    Message(u64, Bytes),
+    /// How far the log is, and whether the server asks how far it is dealt with.
+    Alive(u64, bool),
+}
+
+impl Frame {
+    /// Understands one frame.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn read(mut frame: Bytes) -> Result<Self, LogError> {
+        match frame.first() {
+            Some(b'w') if frame.len() >= FRAME_HEAD => {
+                frame.advance(1);
+                let (_, end, _) = (frame.get_u64(), frame.get_u64(), frame.get_i64());
+                Ok(Self::Message(end, frame))
+            }
+            Some(b'k') => {
+                let alive = parse_keepalive_message(&frame)?;
+                Ok(Self::Alive(alive.wal_end, alive.reply_requested))
+            }
+            _ => Err(LogError::Odd("a frame of an unknown kind".to_owned())),
+        }
+    }
+}
 
 /// One thing that the log says and that matters here.
 #[derive(Debug)]
@@ -70,7 +105,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When it is none, or a row is not an event.
-    pub(super) fn read(&mut self, message: bytes::Bytes) -> Result<Said, LogError> {
+    pub(super) fn read(&mut self, message: Bytes) -> Result<Said, LogError> {
         use LogicalReplicationMessage as M;
         let parsed = self.parser.parse_wal_message_bytes(message);
         match parsed.map_err(|error| LogError::Odd(error.to_string()))?.message {
@@ -173,7 +208,8 @@ impl Columns {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
-    use bytes::{BufMut, Bytes, BytesMut};
+    use bytes::{BufMut, BytesMut};
+    use stockloop_tests::fuzz::{self, Target};
 
     use super::super::feed::Ended;
     use super::*;
@@ -241,7 +277,7 @@ mod tests {
             match value {
                 Some(text) => {
                     message.put_u8(b't');
-                    message.put_u32(length(text.len()).into());
+                    message.put_u32(text.len().try_into().unwrap());
                     message.put_slice(text.as_bytes());
                 }
                 None => message.put_u8(b'n'),
@@ -413,6 +449,55 @@ mod tests {
             assert!(!is_row(&other));
         }
         assert!(!is_row(&written(PREFIX, "me 3 7:9:8")));
+    }
+
+    #[test]
+    fn any_frames_are_understood_or_told() {
+        fuzz::apart(Target::Log, |input| {
+            let mut decoder = Decoder::new();
+            for frame in input.parts() {
+                match understand(&mut decoder, frame) {
+                    Ok(Said::Appended(row)) => assert_comes_back(&row, frame.len()),
+                    Ok(_) => {}
+                    Err(error) => assert!(!error.to_string().is_empty()),
+                }
+            }
+        });
+    }
+
+    fn understand(decoder: &mut Decoder, frame: &[u8]) -> Result<Said, LogError> {
+        match Frame::read(Bytes::copy_from_slice(frame))? {
+            Frame::Message(_, message) => decoder.read(message),
+            Frame::Alive(..) => Ok(Said::Nothing),
+        }
+    }
+
+    /// Nothing is in the row that was not in its frame, and the same row is read of one that is written with it.
+    fn assert_comes_back(row: &DueRow, frame: usize) {
+        let trace = row.traceparent.as_deref();
+        let texts = [Some(&*row.key), Some(&*row.event_type), Some(&*row.payload), trace];
+        assert!(texts.iter().flatten().map(|text| text.len()).sum::<usize>() < frame);
+        assert_eq!((row.shard, row.attempt), (shard_of(&row.key), 0));
+        let numbers = [row.epoch, row.version, row.created_us.micros()].map(|n| n.to_string());
+        let id = row.id.to_string();
+        let [epoch, version, created] = &numbers;
+        let written = insert(
+            7,
+            &[
+                Some(&row.key),
+                Some(&id),
+                Some(&row.event_type),
+                Some(epoch),
+                Some(version),
+                None,
+                Some(&row.payload),
+                Some(created),
+                trace,
+            ],
+        );
+        let Ok(Said::Appended(again)) = told().read(written) else { panic!("it is no row") };
+        let row = DueRow { tx: again.tx, ..row.clone() };
+        assert_eq!(format!("{again:?}"), format!("{row:?}"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use common::db::{Conn, Db, DbError, Url};
 use common::env::Env;
 use common::text::one_line;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::super::store::DueRow;
-use super::decode::{Decoder, PREFIX, Said, is_row};
+use super::decode::{Decoder, Frame, PREFIX, Said, is_row};
 use super::feed::LogFeed;
 use super::marks::Marks;
 use super::slot::{IS_PUBLISHED, Opening, PUBLICATION};
@@ -34,9 +34,6 @@ const MOST_ROWS: usize = 500;
 
 /// Bytes of their payloads, likewise.
 const MOST_BYTES: usize = 1 << 20;
-
-/// What a frame of the log begins with: its kind, two places and a time.
-const FRAME_HEAD: usize = 25;
 
 /// Why the log can't be read.
 #[derive(Debug, Error)]
@@ -294,20 +291,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn take(&mut self, mut frame: Bytes) -> Result<(), LogError> {
-        match frame.first() {
-            Some(b'w') if frame.len() >= FRAME_HEAD => {
-                frame.advance(1);
-                let (_, end, _) = (frame.get_u64(), frame.get_u64(), frame.get_i64());
+    async fn take(&mut self, frame: Bytes) -> Result<(), LogError> {
+        match Frame::read(frame)? {
+            Frame::Message(end, message) => {
                 self.received = self.received.max(end);
-                self.understand(frame)
+                self.understand(message)
             }
-            Some(b'k') => {
-                let alive = pg_walstream::protocol::parse_keepalive_message(&frame)?;
-                self.received = self.received.max(alive.wal_end);
-                if alive.reply_requested { self.tell(false).await } else { Ok(()) }
+            Frame::Alive(end, is_asked) => {
+                self.received = self.received.max(end);
+                if is_asked { self.tell(false).await } else { Ok(()) }
             }
-            _ => Err(LogError::Odd("a frame of an unknown kind".to_owned())),
         }
     }
 

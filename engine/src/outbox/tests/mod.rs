@@ -35,6 +35,7 @@ use crate::retention::{self, Retention};
 mod acks;
 mod consumers;
 mod fixture;
+mod hostile;
 mod listener;
 mod observing;
 mod overdue;

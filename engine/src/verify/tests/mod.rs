@@ -4,3 +4,4 @@ pub(crate) mod fixture;
 mod interleavings;
 mod verdicts;
 mod verifying;
+mod wire;

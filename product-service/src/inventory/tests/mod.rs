@@ -7,6 +7,7 @@ mod batch;
 mod details;
 mod group;
 mod history;
+mod hostile;
 mod input;
 mod keys;
 mod owned;

@@ -55,7 +55,7 @@ impl ProductFixture {
             .service(web::scope("/api/v1").configure(routes::configure));
     }
 
-    async fn call(&self, request: TestRequest) -> TestResponse {
+    pub(crate) async fn call(&self, request: TestRequest) -> TestResponse {
         http::send(|config| self.mount(config), request).await
     }
 
