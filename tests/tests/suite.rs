@@ -6,6 +6,7 @@
 //! - `the_loop`, `instances`, `consumers`, `log`, `debezium`, `poison`, `blame`, `broker`, `crashes`, `outages`,
 //!   `pooler`, `stopping`, `views` and `orders/` try the loop: as people use it, on two instances, with messages that nobody
 //!   should send, and with everything that can be killed, lost, taken away or put between;
+//! - `hostile/` has clients that nobody wants;
 //! - `flink` holds the views that others keep of the topics against what the services say;
 //! - `check/` tries the judge, `stockloop-loadgen check`, on planted damage;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `till`, `browser/` and `demo` try what people work with: the
@@ -36,6 +37,7 @@ mod debezium;
 mod demo;
 mod flink;
 mod harness_tests;
+mod hostile;
 mod import_export;
 mod instances;
 mod log;
