@@ -28,9 +28,6 @@ const BACKLOG: u32 = 1_024;
 /// Connections that a thread may have beyond its part of all: those that are ending, to make room.
 const ENDING: usize = 64;
 
-/// How long the rest of a refused request is taken, so that its client reads the answer.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// For how much longer a connection is left to its client than the server itself waits for it: that one ends it with an answer.
 const FOR_THE_ANSWER: Duration = Duration::from_secs(1);
 
@@ -113,7 +110,8 @@ pub(crate) fn serve(
         .max_connections(most.div_ceil(WORKERS) + ENDING)
         .keep_alive(http.keep_alive)
         .client_request_timeout(http.client_timeout)
-        .client_disconnect_timeout(LINGER)
+        // Before it is closed: for the end of an answer, and for the rest of a request that was refused.
+        .client_disconnect_timeout(http.client_timeout)
         .on_connect(move |socket, data| note(&opened, socket, data))
         .listen(listener)
         .context("the HTTP server can't start")?
