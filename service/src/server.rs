@@ -94,7 +94,7 @@ pub(crate) fn serve(
     };
     let most = connections_allowed(http.max_connections, open_files());
     if most < http.max_connections {
-        tracing::warn!(
+        tracing::info!(
             parent: engine.log_span(),
             most,
             wanted = http.max_connections,

@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::{Connection, Problem, ProblemResult};
@@ -135,11 +135,17 @@ impl BodyLimit {
                 return Err(Problem::too_large(self.bytes));
             }
             if length > LARGE && room.is_none() {
-                room = Some(self.large.try_acquire().map_err(|_| too_many_large())?);
+                room = Some(self.room().await?);
             }
             bytes.extend_from_slice(&part);
         }
         Ok(bytes.freeze())
+    }
+
+    /// Room for a large body, as soon as there is some: many that come quickly only wait for each other.
+    async fn room(&self) -> ProblemResult<SemaphorePermit<'_>> {
+        let room = timeout(self.within / 4, self.large.acquire()).await;
+        room.ok().and_then(Result::ok).ok_or_else(too_many_large)
     }
 }
 
@@ -334,17 +340,29 @@ mod tests {
         }
     }
 
+    /// A body that is just too large to need no room.
+    fn large() -> impl Stream<Item = &'static [u8]> {
+        static PART: [u8; LARGE] = [b'x'; LARGE];
+        stream::iter([&PART[..], b"x"])
+    }
+
     #[actix_web::test]
     async fn no_more_large_bodies_come_at_once_than_there_is_room_for() {
-        static PART: [u8; LARGE] = [b'x'; LARGE];
-        let limit = BodyLimit::default();
-        let room = limit.large.clone().acquire_many_owned(LARGE_AT_ONCE as u32).await.unwrap();
+        let limit = BodyLimit::new(1 << 20, Duration::from_millis(40));
+        let room = limit.large.acquire_many(LARGE_AT_ONCE as u32).await.unwrap();
         let busy = (503, "urn:stockloop:problem:unavailable".to_owned());
-        assert_eq!(told(read(&limit, stream::iter([&PART[..], b"x"])).await), busy);
-        assert_eq!(read(&limit, stream::iter([&PART[..]])).await.unwrap().len(), LARGE);
+        assert_eq!(told(read(&limit, large()).await), busy);
+        assert_eq!(read(&limit, large().take(1)).await.unwrap().len(), LARGE);
         drop(room);
-        let large = read(&limit, stream::iter([&PART[..], b"x"])).await;
-        assert_eq!(large.unwrap().len(), LARGE + 1);
+        assert_eq!(read(&limit, large()).await.unwrap().len(), LARGE + 1);
         assert_eq!(limit.large.available_permits(), LARGE_AT_ONCE);
+    }
+
+    #[actix_web::test]
+    async fn a_large_body_waits_for_room() {
+        let limit = BodyLimit::new(1 << 20, Duration::from_secs(240));
+        let room = limit.large.acquire_many(LARGE_AT_ONCE as u32).await.unwrap();
+        let (body, ()) = tokio::join!(read(&limit, large()), async { drop(room) });
+        assert_eq!(body.unwrap().len(), LARGE + 1);
     }
 }
