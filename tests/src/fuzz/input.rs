@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Bytes of one input at the most: what is larger is refused before it is read, or tried in tests of its own.
-const MOST: usize = 128 << 10;
+pub(super) const MOST: usize = 128 << 10;
 
 /// Bytes that are shown of one.
 const SHOWN: usize = 4_096;

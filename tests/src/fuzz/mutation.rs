@@ -6,6 +6,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::Index;
 
 use super::Input;
+use super::input::MOST;
 
 /// What nobody wants to read: in the place of something, or in between.
 const HOSTILE: &[&[u8]] = &[
@@ -153,7 +154,8 @@ impl Mutation {
             Self::Repeat(place, length, times) => {
                 let part = place.part.get_mut(parts);
                 if let Some(run) = place.run(part, *length) {
-                    let again = part[run.clone()].repeat(*times);
+                    // What was repeated may be repeated again: that is not to take all memory by itself.
+                    let again = part[run.clone()].repeat(MOST.min(run.len() * times) / run.len());
                     drop(part.splice(run.end..run.end, again));
                 }
             }
@@ -240,7 +242,20 @@ mod tests {
         assert!(of("").is_empty());
     }
 
-    /// Whatever is drawn, from whatever it begins; and each kind of change does change something.
+    #[test]
+    fn repeating_what_was_repeated_stays_bounded() {
+        let runner = &mut TestRunner::deterministic();
+        let place = (any::<Index>(), any::<Index>()).new_tree(runner).unwrap().current();
+        let repeat = Mutation::Repeat(Place { part: place.0, at: place.1 }, 1, 5_000);
+        let mut input = Input(vec![b"0123456789".to_vec()]);
+        for _ in 0..4 {
+            repeat.apply(&mut input, &[]);
+        }
+        let length = input.bytes().len();
+        assert!((50_000..=10 + 4 * MOST).contains(&length), "{length}");
+    }
+
+    /// Whatever is drawn, from whatever it begins; and most changes do change something.
     #[test]
     fn anything_can_be_changed() {
         let input =

@@ -22,7 +22,8 @@ fn a_reader_that_fails_is_caught_with_its_input() {
         let error = run_apart(&format!("harness_tests::fuzz::victims::{victim}"), deadline);
         let error = error.expect_err(victim);
         assert!(error.contains(told), "{victim}: {error}");
-        assert!(victim == "is_none" || error.contains("acks"), "its input: {error}");
+        let its_input = r#"bytes: b"{\"acks\""#;
+        assert!(victim == "is_none" || error.contains(its_input), "its input: {error}");
     }
     run_apart("harness_tests::fuzz::victims::passes", DEADLINE).expect("it reads anything");
 }
