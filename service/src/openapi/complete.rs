@@ -125,7 +125,7 @@ fn add_problems(operation: &mut Operation, path: &str, asks: &Asks) {
         404 => by_path,
         409 => keyed,
         412 => conditional,
-        413 | 415 => has_body,
+        408 | 413 | 415 => has_body,
         422 => by_path || by_query || has_body || keyed,
         500 => serves || path == "/metrics",
         503 => serves,
@@ -201,7 +201,7 @@ fn without_null(schema: &mut RefOr<Schema>) {
 const PROBLEM: &str = "application/problem+json";
 
 /// The problems that can come from many operations.
-fn problems() -> [(u16, &'static str, Problem); 12] {
+fn problems() -> [(u16, &'static str, Problem); 13] {
     let conflict =
         "a request with this Idempotency-Key is still running; repeat it when that has ended";
     [
@@ -221,6 +221,7 @@ fn problems() -> [(u16, &'static str, Problem); 12] {
             "NotFound",
             Problem::not_found("there is no event 01890a5d-ac96-774b-bcce-b302099a8057"),
         ),
+        (408, "BodyLate", Problem::body_late(Duration::from_secs(30))),
         (409, "Conflict", Problem::conflict("idempotency-running", conflict)),
         (
             412,
