@@ -263,7 +263,8 @@ impl InventoryService {
         let problem = serde_json::from_str::<Problem>(&text);
         let text = printable(&text.chars().take(200).collect::<String>());
         match (status.as_u16(), problem) {
-            (429 | 503, Ok(problem)) => again(printable(&problem.detail)),
+            // 408: the network was slow, and nothing was done.
+            (408 | 429 | 503, Ok(problem)) => again(printable(&problem.detail)),
             // 502 and 504 are what a proxy says of a service that is away.
             (status @ (429 | 502..=504), Err(_)) => again(format!("{status}: {text}")),
             // The same batch, sent before the connection was lost, is not done yet.
