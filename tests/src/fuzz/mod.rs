@@ -17,7 +17,7 @@ use corpus::Corpus;
 pub use input::Input;
 pub use process::{CURRENT, MEMORY_KIB, apart, run_apart};
 
-/// Which and how many inputs each target is tried with, beside its corpus; see [`Target::inputs`].
+/// How many inputs each target is tried with, beside its corpus; see [`Target::inputs`].
 pub const INPUTS: &str = "STOCKLOOP_FUZZ_INPUTS";
 
 /// As many, where nobody says it.
