@@ -32,6 +32,13 @@ impl Damage {
             found,
         )
     }
+
+    /// A product is gone from the copy. What the database computes of a row it lets nobody write.
+    fn gone_from_copy(sku: &str) -> Self {
+        let gone = Self::gone("product_copy", &format!("sku = '{sku}'"), &["copy_missing"]);
+        let harm = format!("{}; ALTER TABLE saved DROP COLUMN removed_us", gone.harm);
+        Self { at_order: true, harm, ..gone }
+    }
 }
 
 /// An id that no event has, below all that were made.
@@ -151,7 +158,7 @@ fn at_order(new_id: &str) -> Vec<Damage> {
             "UPDATE product_copy SET version = version - 1 WHERE sku = 'E'",
             &["copy_newer"],
         ),
-        at_order(Damage::gone("product_copy", "sku = 'E'", &["copy_missing"])),
+        Damage::gone_from_copy("E"),
         Damage::at_order(
             "INSERT INTO product_copy (sku, description, quantity, unit_price_minor, epoch, version, updated_us, applied_us) \
              VALUES ('X', 'nobody put it in', 1, 1, 1, 1, 1, 1)",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use self::damages::damages;
 use self::judge::Judge;
-use self::work::{change, fill, repair, replay};
+use self::work::{change, fill, repair, replay, rest};
 use crate::system::{TestService, TestSystem, on_embedded_and_real};
 
 on_embedded_and_real!(
@@ -73,7 +73,7 @@ async fn a_running_system_is_no_finding(system: TestSystem) {
         assert_eq!(outcome.code, Some(code), "{report:#}");
     }
     // Once nothing moves, all of it is judged.
-    system.wait_until_settled().await;
+    rest(&system).await;
     let quiet = tokio::task::spawn_blocking(move || judge.run(&["--patience", "3s"]));
     let quiet = quiet.await.expect("it ends");
     assert_eq!(quiet.code, Some(0), "{quiet:?}");

@@ -39,6 +39,20 @@ pub(super) async fn change(system: &TestSystem, sku: &str, made: &AtomicUsize) {
     count();
 }
 
+/// Waits until nothing is on its way: an event that waits for a person stays.
+pub(super) async fn rest(system: &TestSystem) {
+    eventually("nothing to be on its way", DEADLINE, async || {
+        for service in [&system.order, &system.product] {
+            let open = service.open_events().await.map_err(|error| error.to_string())?;
+            if open.keys().any(|status| status != "EXHAUSTED") {
+                return Err(format!("{open:?}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
 /// Sends all that is kept of two products again.
 pub(super) async fn replay(system: &TestSystem) {
     let kept = json!({ "kept": { "consumer": system.topics.order(), "keys": ["C", "E"] } });
