@@ -158,7 +158,6 @@ inside_read_only() {
     shift
     settings_of "$service"
     user=$(image "$service" User)
-    # shellcheck disable=SC2016
     unshare --mount bash -euc '
         root=$1 user=$2 folder=$3
         shift 3
@@ -244,7 +243,6 @@ quantity_in_copy() {
 has_ids_of_image() {
     local user
     user=$(image "$1" User)
-    # shellcheck disable=SC2016
     [[ $user =~ ^[1-9][0-9]*:[1-9][0-9]*$ ]] &&
         is "${user%:*}" awk '/^Uid:/ && $2 == $3 && $3 == $4 && $4 == $5 { print $2 }' "/proc/$(process "$1")/status" &&
         is "${user#*:}" awk '/^Gid:/ && $2 == $3 && $3 == $4 && $4 == $5 { print $2 }' "/proc/$(process "$1")/status"
@@ -275,7 +273,6 @@ ends_by_sigterm() {
 
 # Whether a process has lost all capabilities, and can't gain any.
 is_bare() {
-    # shellcheck disable=SC2016
     is '0000000000000000 0000000000000000 1' awk '
         /^CapPrm:/ { permitted = $2 } /^CapBnd:/ { bounding = $2 } /^NoNewPrivs:/ { none = $2 }
         END { print permitted, bounding, none }' "/proc/$(process "$1")/status"
@@ -301,11 +298,21 @@ round() {
     check 'an order is CONFIRMED' eventually 30 is CONFIRMED status_of_order "$order"
     check 'the copy has what is left' eventually 30 is 9 quantity_in_copy "$sku"
     check 'the operators see it' is True has_overview
+    check 'an operator is added' add_operator "$how" "alice-$sku"
+    check 'the topics of the views are made' quietly "$how" product-service stockloop topics
     for service in product-service order-service; do
         grep -E '^Vm(HWM|RSS)' "/proc/$(process "$service")/status" | sed "s/^/        $service /"
         check "$service ends by SIGTERM within $STOP_SECONDS s" ends_by_sigterm "$service"
-        check "$service wrote no file" is '' written "$service"
+        check "nobody wrote a file for $service" is '' written "$service"
     done
+}
+
+add_operator() {
+    quietly "$1" product-service product-service users add "$2" --role admin --password-stdin <<< 'a password of some length'
+}
+
+quietly() {
+    "$@" > "$scratch/quiet.log" 2>&1
 }
 
 # With the command line that the image has.
