@@ -62,7 +62,8 @@ scripts() {
 units() {
     local service
     for service in "${SERVICES[@]}"; do
-        sed "s|^ExecStart=/usr/bin/$service |ExecStart=/bin/true |" "deploy/systemd/$service.service" > "$work/$service.service"
+        sed "s|^ExecStart=/usr/bin/$service |ExecStart=/bin/true |" "deploy/systemd/$service.service" \
+            > "$work/$service.service"
         # Each has to name its own program, settings and folder.
         [[ $(grep -c "$service" "deploy/systemd/$service.service") == 5 ]]
         grep -q '^ExecStart=/bin/true ' "$work/$service.service"
@@ -97,7 +98,10 @@ package() {
     mkdir "$work/programs"
     for program in "${SERVICES[@]}" stockloop; do cp "$(realpath /bin/true)" "$work/programs/$program"; done
     deploy/package/build.sh --programs "$work/programs" --out "$work/one" > /dev/null 2>&1
-    (umask 077 && TZ=Asia/Tokyo LC_ALL=C deploy/package/build.sh --programs "$work/programs" --out "$work/two" > /dev/null 2>&1)
+    (
+        umask 077
+        TZ=Asia/Tokyo LC_ALL=C deploy/package/build.sh --programs "$work/programs" --out "$work/two" > /dev/null 2>&1
+    )
     diff "$work/one/SHA256SUMS" "$work/two/SHA256SUMS"
     (cd "$work/two" && sha256sum --check --quiet SHA256SUMS)
     dpkg-deb --fsys-tarfile "$work"/two/*.deb | has_one_time

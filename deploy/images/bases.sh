@@ -48,7 +48,7 @@ build() {
     tar -C "$toolchain" --exclude=./share/doc -c . | tar -C "$root/usr/local/rust" -x
     # Whom this machine trusts: it may reach its registries through a proxy of its own.
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    image "$name" 'ENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+    image "$name" "ENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/rust/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
 folder=$(mktemp -d /var/tmp/stockloop-bases.XXXXXX)
