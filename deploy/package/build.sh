@@ -54,17 +54,19 @@ common_files() {
     put 644 deploy/prometheus/rules.yml deploy/grafana/stockloop.json "$documents/examples"
 }
 
-# What the programs need of the system, by what they are linked with.
+# What the programs need of the system, by what they are linked with. They lie where Debian's tools look for them.
 dependencies() {
-    local program
-    mkdir -p "$work/shlibs/debian"
-    printf 'Source: stockloop\n\nPackage: stockloop\nArchitecture: any\n' > "$work/shlibs/debian/control"
-    for program in "${PROGRAMS[@]}"; do put 755 "$programs/$program" "$work/shlibs"; done
-    (cd "$work/shlibs" && dpkg-shlibdeps -O --warnings=0 "${PROGRAMS[@]}") | sed -n 's/^shlibs:Depends=//p'
+    printf 'Source: stockloop\n\nPackage: stockloop\nArchitecture: any\n' > "$work/debian/control"
+    (cd "$work" && dpkg-shlibdeps -O debian/stockloop/usr/bin/*) | sed -n 's/^shlibs:Depends=//p'
+}
+
+# In KiB, each file and each folder rounded up, as Debian's tools count: what the file system takes differs.
+installed_size() {
+    (cd "$1" && find etc usr -printf '%y %s\n') | awk '{ kib += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print kib }'
 }
 
 debian_package() {
-    local root=$work/debian service
+    local root=$work/debian/stockloop service depends
     common_files "$root/usr/bin" "$root/usr/lib/systemd/system" "$root/usr/share/doc/stockloop"
     put 644 deploy/package/copyright "$root/usr/share/doc/stockloop"
     install -m 644 deploy/package/README.md "$root/usr/share/doc/stockloop/README.Debian"
@@ -73,13 +75,15 @@ debian_package() {
     put 755 deploy/package/{postinst,prerm,postrm} "$root/DEBIAN"
     printf '/etc/stockloop/%s.toml\n' "${SERVICES[@]}" > "$root/DEBIAN/conffiles"
     (cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) > "$root/DEBIAN/md5sums"
+    # Apart, so that what fails here ends it.
+    depends=$(dependencies)
     cat > "$root/DEBIAN/control" <<EOF
 Package: stockloop
 Version: $version
 Architecture: $architecture
 Maintainer: The Stockloop maintainers <stockloop@localhost.localdomain>
-Installed-Size: $(du --summarize --apparent-size --block-size 1K "$root" | cut -f 1)
-Depends: $(dependencies)
+Installed-Size: $(installed_size "$root")
+Depends: $depends
 Recommends: ca-certificates
 Suggests: postgresql
 Section: net
