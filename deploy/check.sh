@@ -4,9 +4,9 @@
 #   deploy/check.sh [--programs DIR]
 #
 # Each tool looks at its own part; where it is not there, that part is skipped, and the last line says so: shellcheck,
-# hadolint, docker-compose (or `docker compose`), kubernetes-validate (all of these are on PyPI, requirements.txt names
-# them), systemd-analyze, dpkg-deb with dpkg-shlibdeps. With --programs, product-service and order-service from DIR read
-# each setting that compose, Kubernetes and the package give them: they refuse what they do not know.
+# hadolint, docker-compose (or `docker compose`) from 2 on, kubernetes-validate (all of these are on PyPI, requirements.txt
+# names them), systemd-analyze from 250 on, dpkg-deb with dpkg-shlibdeps. With --programs, product-service and order-service
+# from DIR read each setting that compose, Kubernetes and the package give them: they refuse what they do not know.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -51,11 +51,19 @@ skip() {
     skipped+=("$1: no $2")
 }
 
+# same WHAT ONE OTHER: whether two texts that are meant to be one are.
+same() {
+    if ! diff "$2" "$3"; then
+        echo "$1: not the same" >&2
+        return 1
+    fi
+}
+
+# All are in these folders. Not asked of git: an unpacked archive has none.
 scripts() {
     local files
-    mapfile -t files < <(git ls-files -co --exclude-standard -- '*.sh' .ci/run .ci/instructions .ci/schemathesis \
-        deploy/package/{postinst,prerm,postrm})
-    shellcheck --severity warning "${files[@]}"
+    mapfile -t files < <(find deploy -name '*.sh' -not -path '*/lib/*')
+    shellcheck --severity warning "${files[@]}" .ci/* deploy/package/{postinst,prerm,postrm}
 }
 
 # With a program that is there in the place of each service's.
@@ -65,18 +73,36 @@ units() {
         sed "s|^ExecStart=/usr/bin/$service |ExecStart=/bin/true |" "deploy/systemd/$service.service" \
             > "$work/$service.service"
         # Each has to name its own program, settings and folder.
-        [[ $(grep -c "$service" "deploy/systemd/$service.service") == 5 ]]
-        grep -q '^ExecStart=/bin/true ' "$work/$service.service"
+        if [[ $(grep -c "$service" "deploy/systemd/$service.service") != 5 ]] ||
+            ! grep -q '^ExecStart=/bin/true ' "$work/$service.service"; then
+            echo "$service.service does not name its own program, settings and folder" >&2
+            return 1
+        fi
     done
     systemd-analyze verify --man=no "$work"/*.service
     systemd-analyze security --offline=yes --threshold="$EXPOSURE" "$work"/*.service | grep 'Overall'
-    # They differ in the names of the services alone.
-    diff <(sed '/^Description=/d; s/product-service/NAME/g' deploy/systemd/product-service.service) \
+    same 'the units but for their names' <(sed '/^Description=/d; s/product-service/NAME/g' deploy/systemd/product-service.service) \
         <(sed '/^Description=/d; s/order-service/NAME/g' deploy/systemd/order-service.service)
+}
+
+manifests() {
+    kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+    same 'the manifests but for names, ports and addresses' \
+        <(sed '/_URL, value/d; s/product-service/NAME/g; s/8081/PORT/' deploy/kubernetes/product-service.yaml) \
+        <(sed '/_URL, value/d; s/order-service/NAME/g; s/8082/PORT/' deploy/kubernetes/order-service.yaml)
 }
 
 compose() {
     if have docker-compose; then docker-compose "$@"; else docker compose "$@"; fi
+}
+
+have_compose() {
+    compose version --short 2> /dev/null | grep -q '^v\?[2-9]'
+}
+
+# Whether it judges units that are not installed.
+have_systemd_analyze() {
+    have systemd-analyze && (($(systemd-analyze --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p') >= 250))
 }
 
 # Every gap of .env.example filled, so that it also says whether that has all.
@@ -87,26 +113,42 @@ compose_file() {
 
 # Whether all files of a tar are of the second 1000000000.
 has_one_time() {
-    [[ $(TZ=UTC tar -tv | awk '{ print $4, $5 }' | sort -u) == '2001-09-09 01:46' ]]
+    local times
+    times=$(TZ=UTC tar -tv | awk '{ print $4, $5 }' | sort -u)
+    if [[ $times != '2001-09-09 01:46' ]]; then
+        echo "not the time that was asked for: $times" >&2
+        return 1
+    fi
+}
+
+# What it says is of use only where it fails.
+quietly() {
+    "$@" > "$work/quiet.log" 2>&1 || {
+        cat "$work/quiet.log" >&2
+        return 1
+    }
 }
 
 # The package of programs that are no services: its parts are there, all times are the one that was asked for, and the
-# same bytes come out for somebody with other habits.
+# same bytes come out for somebody with other habits, on another file system where there is one.
 package() {
-    local program
+    local program elsewhere=$work
     export SOURCE_DATE_EPOCH=1000000000
     mkdir "$work/programs"
     for program in "${SERVICES[@]}" stockloop; do cp "$(realpath /bin/true)" "$work/programs/$program"; done
-    deploy/package/build.sh --programs "$work/programs" --out "$work/one" > /dev/null 2>&1
+    quietly deploy/package/build.sh --programs "$work/programs" --out "$work/one"
+    [[ ! -w /dev/shm ]] || elsewhere=/dev/shm
     (
         umask 077
-        TZ=Asia/Tokyo LC_ALL=C deploy/package/build.sh --programs "$work/programs" --out "$work/two" > /dev/null 2>&1
+        export TZ=Asia/Tokyo LC_ALL=C TMPDIR=$elsewhere
+        quietly deploy/package/build.sh --programs "$work/programs" --out "$work/two"
     )
-    diff "$work/one/SHA256SUMS" "$work/two/SHA256SUMS"
+    same 'what was made twice' "$work/one/SHA256SUMS" "$work/two/SHA256SUMS"
     (cd "$work/two" && sha256sum --check --quiet SHA256SUMS)
     dpkg-deb --fsys-tarfile "$work"/two/*.deb | has_one_time
     gzip --decompress --stdout "$work"/two/*.tar.gz | has_one_time
-    [[ $(dpkg-deb --ctrl-tarfile "$work"/one/*.deb | tar -xO ./conffiles | wc -l) == "${#SERVICES[@]}" ]]
+    same 'the files of settings' <(printf '/etc/stockloop/%s.toml\n' "${SERVICES[@]}") \
+        <(dpkg-deb --ctrl-tarfile "$work"/one/*.deb | tar -xO ./conffiles)
     dpkg-deb --field "$work"/one/*.deb Package Version Architecture Depends
 }
 
@@ -145,6 +187,10 @@ reads() {
     env --ignore-environment "${settings[@]}" "$programs/$service" config > /dev/null
 }
 
+have_yaml() {
+    python3 -c 'import yaml' 2> /dev/null
+}
+
 settings() {
     local service
     for service in "${SERVICES[@]}"; do
@@ -154,7 +200,7 @@ settings() {
             compose_settings "$service" | reads "$service"
             echo "$service reads compose's"
         fi
-        if python3 -c 'import yaml' 2> /dev/null; then
+        if have_yaml; then
             kubernetes_settings "$service" | reads "$service"
             echo "$service reads those of Kubernetes"
         fi
@@ -163,19 +209,25 @@ settings() {
 
 if have shellcheck; then check 'scripts' scripts; else skip scripts shellcheck; fi
 if have hadolint; then check 'Dockerfile' hadolint Dockerfile; else skip Dockerfile hadolint; fi
-if have docker-compose || docker compose version > /dev/null 2>&1; then
+if have_compose; then
     check 'docker-compose.yml' compose_file
 else
-    skip docker-compose.yml docker-compose
+    skip docker-compose.yml 'docker-compose from 2 on'
 fi
 if have kubernetes-validate; then
-    check 'Kubernetes' kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+    check 'Kubernetes' manifests
 else
     skip Kubernetes kubernetes-validate
 fi
-if have systemd-analyze; then check 'units' units; else skip units systemd-analyze; fi
+if have_systemd_analyze; then check 'units' units; else skip units 'systemd-analyze from 250 on'; fi
 if have dpkg-deb dpkg-shlibdeps; then check 'package' package; else skip package dpkg-shlibdeps; fi
-if [[ -n $programs ]]; then check 'settings, read by the programs' settings; else skip settings '--programs'; fi
+if [[ -n $programs ]]; then
+    check 'settings, read by the programs' settings
+    [[ -s $work/compose.json ]] || skip "compose's settings" 'compose file that could be read'
+    have_yaml || skip 'settings of Kubernetes' 'PyYAML'
+else
+    skip settings '--programs'
+fi
 
 echo
 if ((${#skipped[@]} > 0)); then printf 'SKIPPED %s\n' "${skipped[@]}"; fi
