@@ -295,7 +295,7 @@ mod tests {
     ) -> ProblemResult<web::Bytes> {
         let request = TestRequest::default().app_data(web::Data::new(limit.clone()));
         let parts = parts.map(|part| Ok::<_, PayloadError>(web::Bytes::from_static(part)));
-        let mut payload = Payload::Stream { payload: Box::pin(parts) };
+        let mut payload: Payload = Payload::Stream { payload: Box::pin(parts) };
         read_body(&request.to_http_request(), &mut payload).await
     }
 

@@ -245,11 +245,11 @@ mod tests {
         late.assert_open();
         assert_eq!(connections.end_late(now + PATIENCE * 2), ended(1, 0));
         late.assert_ended();
-        [&mut working, &mut patient].map(Both::assert_open);
+        [&mut working, &mut patient].into_iter().for_each(Both::assert_open);
         assert_eq!(connections.end_late(now + PATIENCE * 2), ended(0, 0), "once");
         working.service.turn().client();
         assert_eq!(connections.end_late(now + PATIENCE * 4), ended(2, 0));
-        [working, patient].map(|mut both| both.assert_ended());
+        [&mut working, &mut patient].into_iter().for_each(Both::assert_ended);
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         longest.service.turn().client_within(PATIENCE / 3);
         let mut newest = open(&connections);
         longest.assert_ended();
-        [&mut working, &mut other, &mut newest].map(Both::assert_open);
+        [&mut working, &mut other, &mut newest].into_iter().for_each(Both::assert_open);
         assert_eq!(connections.end_late(Instant::now()), ended(0, 1));
         drop(longest);
         other.service.turn().service();
