@@ -18,6 +18,7 @@ use crate::poll::eventually_blocking;
 use crate::scratch;
 
 pub use crate::parts::built_binary;
+pub use crate::scratch::keep as keep_scratch;
 
 const TAIL_LINES: usize = 40;
 

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::Context;
@@ -28,6 +28,7 @@ while read -r verb pid signal; do
       kept=
       for c in $children; do [ "${c%%:*}" = "$pid" ] || kept="$kept $c"; done
       children=$kept ;;
+    keep) scratch= ;;
   esac
 done
 for c in $children; do kill -s "${c#*:}" -- "-${c%%:*}"; done
@@ -50,6 +51,9 @@ struct Scratch {
 }
 
 static SCRATCH: Once<Scratch> = Once::new();
+
+/// Whether [`keep`] was asked.
+static KEPT: AtomicBool = AtomicBool::new(false);
 
 /// A new folder `<name>-<n>` under this process's scratch folder.
 pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
@@ -87,6 +91,13 @@ pub(crate) fn forget(pid: u32) -> anyhow::Result<()> {
     tell(&format!("forget {pid}\n"))
 }
 
+/// Has the scratch folder stay, with the logs and the data of what is still there; returns where it is.
+pub fn keep() -> anyhow::Result<&'static Path> {
+    KEPT.store(true, Ordering::SeqCst);
+    tell("keep\n")?;
+    root()
+}
+
 fn tell(line: &str) -> anyhow::Result<()> {
     let mut janitor = scratch()?.janitor.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     janitor
@@ -100,7 +111,8 @@ fn scratch() -> anyhow::Result<&'static Scratch> {
 
 /// Whether the scratch folder stays for whoever wants to look into it.
 fn keeps() -> bool {
-    std::env::var_os("STOCKLOOP_TESTS_KEEP").is_some_and(|value| value == "1")
+    let asked = std::env::var_os("STOCKLOOP_TESTS_KEEP").is_some_and(|value| value == "1");
+    asked || KEPT.load(Ordering::SeqCst)
 }
 
 fn start() -> anyhow::Result<Scratch> {

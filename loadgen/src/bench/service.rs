@@ -29,7 +29,7 @@ const FOLLOWS: &str = "events come by the log";
 const NEVER: &str = "0 0 0 1 1 *";
 
 /// Where the program `name` is: where it was `said` to be, else beside this one.
-pub(super) fn program(name: &str, said: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn program(name: &str, said: Option<&Path>) -> Result<PathBuf> {
     let path = match said {
         Some(path) => path.to_owned(),
         None => std::env::current_exe()?.with_file_name(name),

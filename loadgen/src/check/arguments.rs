@@ -53,10 +53,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME=VALUE", requires = "brokers")]
     kafka_property: Vec<String>,
     /// product-service's topic
-    #[arg(long, value_name = "TOPIC", default_value = "stockloop.inventory.v1")]
+    #[arg(long, value_name = "TOPIC", default_value = PRODUCT_TOPIC)]
     pub(super) product_topic: String,
     /// order-service's topic
-    #[arg(long, value_name = "TOPIC", default_value = "stockloop.orders.v1")]
+    #[arg(long, value_name = "TOPIC", default_value = ORDER_TOPIC)]
     pub(super) order_topic: String,
     /// Places on each topic that are looked at, at the most: those of the newest events
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -74,10 +74,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(super) patience: Duration,
     /// What product-service calls itself in its answers (service.name)
-    #[arg(long, value_name = "NAME", default_value = "product-service")]
+    #[arg(long, value_name = "NAME", default_value = PRODUCT_NAME)]
     pub(super) product_name: String,
     /// What order-service calls itself
-    #[arg(long, value_name = "NAME", default_value = "order-service")]
+    #[arg(long, value_name = "NAME", default_value = ORDER_NAME)]
     pub(super) order_name: String,
     /// Findings of each kind that are listed
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -87,7 +87,35 @@ pub(crate) struct Arguments {
     pub(super) json: Option<PathBuf>,
 }
 
+/// What the services are called, and their topics, unless they are told otherwise.
+const PRODUCT_NAME: &str = "product-service";
+const ORDER_NAME: &str = "order-service";
+const PRODUCT_TOPIC: &str = "stockloop.inventory.v1";
+const ORDER_TOPIC: &str = "stockloop.orders.v1";
+
 impl Arguments {
+    /// For a system at rest that is called as it is by itself, with all that it stands on.
+    pub(crate) fn settled(databases: [Url; 2], brokers: String, mail: String) -> Self {
+        let [product_database, order_database] = databases;
+        Self {
+            product_database,
+            order_database,
+            brokers: Some(brokers),
+            kafka_property: Vec::new(),
+            product_topic: PRODUCT_TOPIC.to_owned(),
+            order_topic: ORDER_TOPIC.to_owned(),
+            places: 2_000,
+            mail: Some(mail),
+            settled: true,
+            kept: None,
+            patience: Duration::from_secs(15),
+            product_name: PRODUCT_NAME.to_owned(),
+            order_name: ORDER_NAME.to_owned(),
+            first: 10,
+            json: None,
+        }
+    }
+
     /// The broker's properties.
     pub(super) fn properties(&self) -> Result<Vec<(String, String)>> {
         properties(&self.kafka_property, std::env::vars_os())

@@ -35,7 +35,8 @@ use anyhow::{Context, Error, Result};
 use common::clock::{Clock, SystemClock, Timestamp};
 
 pub(crate) use self::arguments::Arguments;
-use self::finding::{Invariant, Side};
+use self::finding::Invariant;
+pub(crate) use self::finding::{Kind, Side};
 use self::json_file::JsonFile;
 use self::kept::Kept;
 use self::reader::Reader;
@@ -91,7 +92,8 @@ fn complain(error: &Error) {
     eprintln!("stockloop-loadgen: {error:#}");
 }
 
-fn check(arguments: &Arguments) -> Result<Report> {
+/// Looks at everything, and says what there is to say.
+pub(crate) fn check(arguments: &Arguments) -> Result<Report> {
     let properties = arguments.properties()?;
     let terms = Terms {
         now: SystemClock.now(),

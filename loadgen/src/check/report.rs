@@ -95,7 +95,6 @@ impl Report {
     }
 
     /// The kinds of what was found, and how many of each.
-    #[cfg(test)]
     pub(crate) fn kinds(&self) -> Vec<(Kind, u64)> {
         self.found.iter().map(|(kind, told)| (*kind, told.many)).collect()
     }

@@ -7,7 +7,7 @@ mod settings;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use std::{fs, iter, mem};
+use std::{fs, mem};
 
 use anyhow::{Context, anyhow, ensure};
 use rdkafka::ClientConfig;
@@ -17,6 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use self::parts::KafkaParts;
 pub(crate) use self::settings::LOGGING;
+use self::settings::Listener;
 use crate::once::Once;
 use crate::poll::eventually_blocking;
 use crate::ports::{free_port, start_on_free_ports};
@@ -42,6 +43,7 @@ pub struct KafkaBroker {
     port: u16,
     controller_port: u16,
     settings: Vec<String>,
+    further: Vec<Listener>,
     child: Option<Child>,
     prefixes: AtomicUsize,
     /// Brokers that joined this one.
@@ -66,6 +68,16 @@ impl KafkaBroker {
 
     /// A private broker with more `settings`, such as `message.max.bytes=2000`.
     pub fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
+        Self::start_told(settings, &[])
+    }
+
+    /// A private broker with a further listener for each of `ports`: who comes in by that is told that the broker is at
+    /// this port, where something stands in between that passes on to [`Self::listener`].
+    pub fn start_behind(ports: &[u16]) -> anyhow::Result<Self> {
+        Self::start_told(&[], ports)
+    }
+
+    fn start_told(settings: &[&str], told: &[u16]) -> anyhow::Result<Self> {
         let parts = KafkaParts::fetched()?;
         let folder = scratch::folder("kafka")?;
         parts.copy_storage(&folder.join("data"))?;
@@ -73,6 +85,8 @@ impl KafkaBroker {
         let mut broker = Self::stopped(parts, folder, settings::FIRST_NODE, settings);
         let start = || {
             (broker.port, broker.controller_port) = (free_port()?, free_port()?);
+            let listener = |told: &u16| Ok(Listener { port: free_port()?, told: *told });
+            broker.further = told.iter().map(listener).collect::<anyhow::Result<_>>()?;
             broker.write_settings()?;
             broker.start_again()
         };
@@ -110,6 +124,7 @@ impl KafkaBroker {
             port: 0,
             controller_port: 0,
             settings,
+            further: Vec::new(),
             child: None,
             prefixes: AtomicUsize::new(0),
             joined: 0,
@@ -124,6 +139,11 @@ impl KafkaBroker {
     /// The port it listens on, also while it is stopped.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of the listener whose clients are told `port`, with [`Self::start_behind`].
+    pub fn listener(&self, port: u16) -> Option<u16> {
+        self.further.iter().find(|listener| listener.told == port).map(|listener| listener.port)
     }
 
     /// A prefix for topics and groups, `<name>-<n>-`, that no other test has.
@@ -241,8 +261,10 @@ impl KafkaBroker {
     fn write_settings(&self) -> anyhow::Result<()> {
         let data = self.folder.join("data");
         let base = settings::properties(self.node, &data, self.port, self.controller_port);
-        let lines: String =
-            iter::once(base).chain(self.settings.iter().map(|line| format!("{line}\n"))).collect();
+        // Of two lines with one name, Java takes the later one.
+        let further = settings::listeners(self.port, self.controller_port, &self.further);
+        let more = self.settings.iter().map(|line| format!("{line}\n"));
+        let lines: String = [base, further].into_iter().chain(more).collect();
         fs::write(self.folder.join("server.properties"), lines)?;
         Ok(())
     }

@@ -42,3 +42,30 @@ log.cleaner.dedupe.buffer.size=4194304
 "
     )
 }
+
+/// A further way in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listener {
+    pub(super) port: u16,
+    /// Where its clients are told that the broker is.
+    pub(super) told: u16,
+}
+
+/// What a node is told of its further listeners, behind [`properties`]; nothing where there are none.
+pub(super) fn listeners(port: u16, controller_port: u16, further: &[Listener]) -> String {
+    if further.is_empty() {
+        return String::new();
+    }
+    let each = |write: fn(usize, &Listener) -> String| -> String {
+        further.iter().enumerate().map(|(number, listener)| write(number, listener)).collect()
+    };
+    let open = each(|n, listener| format!(",FURTHER{n}://127.0.0.1:{}", listener.port));
+    let told = each(|n, listener| format!(",FURTHER{n}://127.0.0.1:{}", listener.told));
+    let plain = each(|n, _| format!(",FURTHER{n}:PLAINTEXT"));
+    format!(
+        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{open}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{told}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{plain}
+"
+    )
+}
