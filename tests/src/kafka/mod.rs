@@ -85,8 +85,8 @@ impl KafkaBroker {
         let mut broker = Self::stopped(parts, folder, settings::FIRST_NODE, settings);
         let start = || {
             (broker.port, broker.controller_port) = (free_port()?, free_port()?);
-            let listener = |told: &u16| Ok(Listener { port: free_port()?, told: *told });
-            broker.further = told.iter().map(listener).collect::<anyhow::Result<_>>()?;
+            broker.further =
+                told.iter().map(|told| Listener::told(*told)).collect::<Result<_, _>>()?;
             broker.write_settings()?;
             broker.start_again()
         };

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::ports::free_port;
+
 /// Warnings and errors to standard output, which goes to the child's log; the demo's, too.
 pub(crate) const LOGGING: &str = include_str!("../../../standalone/kafka-log4j2.properties");
 
@@ -49,6 +51,13 @@ pub(super) struct Listener {
     pub(super) port: u16,
     /// Where its clients are told that the broker is.
     pub(super) told: u16,
+}
+
+impl Listener {
+    /// On a free port.
+    pub(super) fn told(told: u16) -> anyhow::Result<Self> {
+        Ok(Self { port: free_port()?, told })
+    }
 }
 
 /// What a node is told of its further listeners, behind [`properties`]; nothing where there are none.

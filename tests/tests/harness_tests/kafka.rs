@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
+use stockloop_tests::ports::free_port;
 use stockloop_tests::real;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -26,6 +27,24 @@ fn producer(broker: &KafkaBroker) -> FutureProducer {
 async fn produce(producer: &FutureProducer, topic: &str, payload: &str) {
     let record = FutureRecord::to(topic).key("sku-1").payload(payload);
     producer.send(record, DEADLINE).await.map_err(|(error, _)| error).unwrap();
+}
+
+#[test]
+fn who_comes_in_by_a_further_listener_is_told_its_port() {
+    let ports = [free_port().unwrap(), free_port().unwrap()];
+    let broker = real::available("Kafka", KafkaBroker::start_behind(&ports));
+    let Some(broker) = broker else { return };
+    let told = |port: u16| {
+        let servers = format!("127.0.0.1:{port}");
+        let asker: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
+        asker.fetch_metadata(None, DEADLINE).unwrap().brokers()[0].port()
+    };
+    for port in ports {
+        assert_eq!(told(broker.listener(port).unwrap()), i32::from(port));
+    }
+    assert_eq!(told(broker.port()), i32::from(broker.port()));
+    assert_eq!(broker.listener(broker.port()), None);
 }
 
 fn consumer(broker: &KafkaBroker, group: &str, topic: &str) -> StreamConsumer {
