@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod backlog;
 mod bench;
+mod chaos;
 mod check;
 mod fill;
 mod interrupt;
@@ -38,6 +39,7 @@ enum Command {
     Settle(settle::Arguments),
     Bench(bench::Arguments),
     Check(check::Arguments),
+    Chaos(chaos::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,8 +60,9 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Relay(arguments) => relay::run(arguments)?,
         Command::Settle(arguments) => settle::run(arguments)?,
         Command::Bench(arguments) => bench::run(arguments)?,
-        // It has more to say than whether it went well.
+        // These have more to say than whether it went well.
         Command::Check(arguments) => return Ok(check::run(arguments)),
+        Command::Chaos(arguments) => return chaos::run(arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -21,8 +21,11 @@ fn program() -> Program {
 
 #[test]
 fn help_teaches() {
-    assert_contains(&program().output(&["--help"], &[]), &["storage", "fill", "bench", "check"]);
-    for command in [&["storage"][..], &["fill"], &["bench", "all"], &["check"]] {
+    assert_contains(
+        &program().output(&["--help"], &[]),
+        &["storage", "fill", "bench", "check", "chaos"],
+    );
+    for command in [&["storage"][..], &["fill"], &["bench", "all"], &["check"], &["chaos"]] {
         let help = program().output(&[command, &["--help"]].concat(), &[]);
         assert_contains(&help, &["Examples:"]);
     }
@@ -318,6 +321,43 @@ fn a_property_that_can_not_be_read_is_not_shown() {
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
     assert_contains(&outcome.stderr, &["--kafka-property", "NAME=VALUE"]);
     assert!(!outcome.stderr.contains("hidden"), "{outcome:?}");
+}
+
+#[test]
+fn scenarios_are_explained_and_an_unknown_one_is_refused() {
+    let help = program().output(&["chaos", "--help"], &[]);
+    assert_contains(&help, &["kill", "lost-commit", "duplicates", "answers to commits are lost"]);
+    let outcome = program().run(&["chaos", "--scenario", "earthquake"], &[]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert_contains(&outcome.stderr, &["earthquake", "--scenario", "postgres-restart"]);
+    let nowhere = ["chaos", "--product-service", "nowhere"];
+    program().refusal(&nowhere, &[], &["nowhere", "cargo build"]);
+}
+
+#[test]
+fn a_system_whose_processes_are_killed_is_well_in_the_end() {
+    const DEADLINE: Duration = Duration::from_secs(400);
+    if available("PostgreSQL", Binaries::find()).is_none() || real::kafka().is_none() {
+        return;
+    }
+    let service = |name: &str| built_binary(name).unwrap().display().to_string();
+    let (owner, copy) = (service("product-service"), service("order-service"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("chaos.json");
+    let mut args = vec!["chaos", "--scenario", "kill", "--seed", "7", "--seconds", "5"];
+    args.extend(["--product-service", &owner, "--order-service", &copy]);
+    args.extend(["--json", file.to_str().unwrap()]);
+    let mut run = spawn(env!("CARGO_BIN_EXE_stockloop-loadgen"), &args, &[]).unwrap();
+    let ended = run.wait_for_exit(DEADLINE).unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", run.log());
+    assert_contains(&run.log(), &["is killed", "kill: all is well", "time to drain"]);
+    let outcomes: Vec<Value> = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let [outcome]: [Value; 1] = outcomes.try_into().unwrap();
+    assert_eq!((&outcome["scenario"], &outcome["seed"]), (&json!("kill"), &json!(7)));
+    assert!(outcome["changes"].as_u64().is_some_and(|changes| changes > 0), "{outcome}");
+    for wrong in ["lost", "applied_twice", "unalerted", "other"] {
+        assert_eq!(outcome[wrong], json!(0), "{outcome}");
+    }
 }
 
 /// The table of a tiny run of a benchmark of the loop, and what it wrote.

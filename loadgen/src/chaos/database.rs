@@ -1,0 +1,235 @@
+//! The databases: what happens to their server, and what is in them in the end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+use stockloop_tests::poll::eventually_blocking;
+use stockloop_tests::postgres::{Binaries, PostgresServer};
+
+use super::load::{OPENING_DESCRIPTION, PUT};
+use super::plan::PostgresFault;
+
+/// Connections of the server: enough for all processes, and few enough to be taken.
+const CONNECTIONS: usize = 140;
+
+/// How long a connection may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Ends the sessions of both services.
+const END_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+     WHERE datname LIKE 'product%' OR datname LIKE 'order%'";
+
+/// A session's own setting comes before the server's.
+const MAY_WRITE: &str = "SET default_transaction_read_only = off";
+
+/// Each event that order-service takes in costs it a millisecond more; as it is, it takes about a tenth of one.
+const SLOW: &str = "CREATE FUNCTION take_longer() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$; \
+     CREATE TRIGGER take_longer BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION take_longer()";
+
+/// The server with both databases.
+pub(super) struct Databases {
+    server: PostgresServer,
+    product: String,
+    order: String,
+    /// Strangers who hold connections.
+    strangers: Vec<PgConnection>,
+}
+
+impl Databases {
+    /// A new server, which keeps what it has committed, with two empty databases.
+    pub(super) fn start() -> Result<Self> {
+        let connections = format!("max_connections={CONNECTIONS}");
+        let server = PostgresServer::start_with(Binaries::find()?, &[&connections])?;
+        let (product, order) = (server.database("product"), server.database("order"));
+        Ok(Self { server, product, order, strangers: Vec::new() })
+    }
+
+    /// product-service's and order-service's, without anything in between.
+    pub(super) fn urls(&self) -> [String; 2] {
+        [self.product.clone(), self.order.clone()]
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    pub(super) fn suffer(&mut self, fault: PostgresFault) -> Result<()> {
+        match fault {
+            PostgresFault::Stop => self.server.stop(),
+            PostgresFault::Kill => {
+                self.server.kill9();
+                Ok(())
+            }
+            PostgresFault::Start => self.server.start_again(),
+            PostgresFault::EndSessions => self.administer(&[END_SESSIONS]),
+            PostgresFault::ReadOnly => self.let_write(false),
+            PostgresFault::Writable => self.let_write(true),
+            PostgresFault::Full => self.fill_up(),
+            PostgresFault::Room => {
+                self.strangers.clear();
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts right whatever was done to it.
+    pub(super) fn heal(&mut self) -> Result<()> {
+        self.strangers.clear();
+        self.server.start_again()?;
+        self.let_write(true)?;
+        let mut order = connect(&self.order)?;
+        // The server may not have read its new settings yet.
+        order.batch_execute(MAY_WRITE)?;
+        order.batch_execute(
+            "SET client_min_messages = warning; DROP FUNCTION IF EXISTS take_longer() CASCADE",
+        )?;
+        Ok(())
+    }
+
+    /// Slows order-service's consumer down.
+    pub(super) fn slow_down(&self) -> Result<()> {
+        connect(&self.order)?.batch_execute(SLOW)?;
+        Ok(())
+    }
+
+    /// From the next transaction on, in all sessions.
+    fn let_write(&self, may: bool) -> Result<()> {
+        let setting = if may { "off" } else { "on" };
+        self.administer(&[
+            MAY_WRITE,
+            &format!("ALTER SYSTEM SET default_transaction_read_only = {setting}"),
+            "SELECT pg_reload_conf()",
+        ])
+    }
+
+    /// Takes all connections; those whom it ends want theirs back, so it ends them again.
+    fn fill_up(&mut self) -> Result<()> {
+        let mut administrator = connect(&self.server.url("postgres"))?;
+        for _ in 0..3 {
+            administrator.batch_execute(END_SESSIONS)?;
+            while self.strangers.len() < CONNECTIONS {
+                match PgConnection::establish(&self.server.url("postgres")) {
+                    Ok(stranger) => self.strangers.push(stranger),
+                    Err(_) => break,
+                }
+            }
+        }
+        self.strangers.push(administrator);
+        Ok(())
+    }
+
+    /// Each statement by itself: some are refused in company.
+    fn administer(&self, statements: &[&str]) -> Result<()> {
+        let mut administrator = connect(&self.server.url("postgres"))?;
+        for statement in statements {
+            administrator.batch_execute(statement)?;
+        }
+        Ok(())
+    }
+}
+
+/// Both databases as they are looked into, once all is well again.
+pub(super) struct Looks {
+    product: PgConnection,
+    order: PgConnection,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+#[derive(QueryableByName)]
+struct Effects {
+    #[diesel(sql_type = Text)]
+    trace: String,
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+/// Events that are neither PROCESSED nor EXHAUSTED.
+const ON_THEIR_WAY: &str = "SELECT count(*) AS n FROM outbox_open WHERE status < 2";
+
+const UNTOLD: &str = "SELECT count(*) AS n FROM alert WHERE closed_us IS NULL AND mail_seq IS NULL";
+const UNSENT: &str = "SELECT count(*) AS n FROM mail WHERE sent_us IS NULL";
+const INCOMPLETE: &str = "SELECT 1 - count(*) AS n FROM copy_state WHERE complete_us IS NOT NULL";
+
+impl Looks {
+    pub(super) fn open([product, order]: &[String; 2]) -> Result<Self> {
+        Ok(Self { product: connect(product)?, order: connect(order)? })
+    }
+
+    /// What still waits, with its number; nothing at rest. Orders first: what one causes at product-service is there once
+    /// it is settled.
+    pub(super) fn waiting(&mut self) -> Result<Vec<(&'static str, i64)>> {
+        let Self { product, order } = self;
+        let all = [
+            ("events of order-service", count(order, ON_THEIR_WAY)?),
+            ("events of product-service", count(product, ON_THEIR_WAY)?),
+            ("copies that are not complete", count(order, INCOMPLETE)?),
+            ("alerts of order-service", count(order, UNTOLD)?),
+            ("alerts of product-service", count(product, UNTOLD)?),
+            ("mails of order-service", count(order, UNSENT)?),
+            ("mails of product-service", count(product, UNSENT)?),
+        ];
+        Ok(all.into_iter().filter(|(_, count)| *count > 0).collect())
+    }
+
+    /// Events that gave up, ever.
+    pub(super) fn exhausted(&mut self) -> Result<i64> {
+        let exhausted = "SELECT count(*) AS n FROM alert WHERE kind = 'exhausted'";
+        Ok(count(&mut self.product, exhausted)? + count(&mut self.order, exhausted)?)
+    }
+
+    /// The effects that are there of clients' changes, by what they carry.
+    pub(super) fn effects(&mut self) -> Result<BTreeMap<String, u64>> {
+        let adjustments = "SELECT coalesce(reference, 'an adjustment') AS trace, count(*) AS n \
+             FROM adjustment GROUP BY 1";
+        // A state that was sent again is the same version.
+        let replaced = format!(
+            "SELECT payload::json->>'description' AS trace, count(DISTINCT version) AS n \
+             FROM outbox_event WHERE key LIKE '{PUT}%' GROUP BY 1"
+        );
+        let changed = format!(
+            "SELECT DISTINCT payload::json->>'description' AS trace, 1::bigint AS n \
+             FROM outbox_event WHERE key NOT LIKE '{PUT}%' \
+             AND payload::json->>'description' <> '{OPENING_DESCRIPTION}'"
+        );
+        let orders = "SELECT customer AS trace, count(*) AS n FROM orders GROUP BY 1";
+        // As the load calls it.
+        let cancelled = "SELECT customer || ' cancelled' AS trace, count(*) AS n FROM orders \
+             WHERE cancellation IS NOT NULL GROUP BY 1";
+        let mut effects = BTreeMap::new();
+        for sql in [adjustments, &replaced, &changed] {
+            add(&mut effects, &mut self.product, sql)?;
+        }
+        for sql in [orders, cancelled] {
+            add(&mut effects, &mut self.order, sql)?;
+        }
+        Ok(effects)
+    }
+}
+
+/// Those who had all connections need a moment to leave.
+fn connect(url: &str) -> Result<PgConnection> {
+    eventually_blocking("a connection", CONNECT_DEADLINE, || PgConnection::establish(url))
+}
+
+fn count(conn: &mut PgConnection, sql: &str) -> Result<i64> {
+    let Count { n } = sql_query(sql).get_result(conn)?;
+    Ok(n)
+}
+
+fn add(effects: &mut BTreeMap<String, u64>, conn: &mut PgConnection, sql: &str) -> Result<()> {
+    for Effects { trace, n } in sql_query(sql).load::<Effects>(conn)? {
+        *effects.entry(trace).or_default() += n.unsigned_abs();
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! One process of a service: its own program, with the settings of a system that has to notice faults soon.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use stockloop_tests::process::{Child, Launch};
+
+use super::client::TOKEN;
+use crate::check::Side;
+
+/// How long a service may take until it listens, tries included.
+const START_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Between an end and the next start.
+const RESTART: Duration = Duration::from_millis(200);
+
+/// How long it may take to end.
+const END_DEADLINE: Duration = Duration::from_secs(40);
+
+/// What differs from the ordinary settings: what was lost is missed within seconds, so that a trial need not take minutes.
+const SOON: [(&str, &str); 19] = [
+    ("STOCKLOOP__HTTP__SHUTDOWN_TIMEOUT", "5s"),
+    ("STOCKLOOP__DATABASE__CONNECT_TIMEOUT", "2s"),
+    ("STOCKLOOP__DATABASE__POOL_SIZE", "4"),
+    ("STOCKLOOP__KAFKA__CREATE_TOPICS", "false"),
+    ("STOCKLOOP__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "3000"),
+    ("STOCKLOOP__KAFKA__PROPERTIES__HEARTBEAT_INTERVAL_MS", "500"),
+    ("STOCKLOOP__KAFKA__PROPERTIES__SOCKET_TIMEOUT_MS", "10000"),
+    ("STOCKLOOP__OUTBOX__MAX_ATTEMPTS", "3"),
+    ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "2s"),
+    ("STOCKLOOP__OUTBOX__ACK_GRACE", "500ms"),
+    ("STOCKLOOP__OUTBOX__BACKOFF_BASE", "50ms"),
+    ("STOCKLOOP__OUTBOX__BACKOFF_MAX", "500ms"),
+    ("STOCKLOOP__OUTBOX__PROBE_AFTER", "500ms"),
+    ("STOCKLOOP__OUTBOX__LEASE", "3s"),
+    ("STOCKLOOP__OUTBOX__WATCH_CRON", "*/1 * * * * *"),
+    ("STOCKLOOP__ALERTS__CRON", "*/1 * * * * *"),
+    ("STOCKLOOP__ALERTS__DIGEST_DELAY", "500ms"),
+    ("STOCKLOOP__MAIL__TIMEOUT", "2s"),
+    ("STOCKLOOP__MAIL__RETRY_MAX", "2s"),
+];
+
+/// Where a process finds everything.
+pub(super) struct Places {
+    pub(super) database: String,
+    pub(super) brokers: String,
+    /// Where it listens, as `host:port`.
+    pub(super) bind: String,
+    /// Where a process of the other service does.
+    pub(super) peer: String,
+    pub(super) mail_port: u16,
+}
+
+impl Places {
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let Self { database, brokers, bind, peer, mail_port } = self;
+        let mut settings = vec![
+            ("STOCKLOOP__DATABASE__URL", database.clone()),
+            ("STOCKLOOP__KAFKA__BROKERS", brokers.clone()),
+            ("STOCKLOOP__HTTP__BIND", bind.clone()),
+            ("STOCKLOOP__HTTP__ADMIN_TOKEN", TOKEN.to_owned()),
+            ("STOCKLOOP__PEER__URL", format!("http://{peer}")),
+            ("STOCKLOOP__ALERTS__RECIPIENTS", "operator@example.test".to_owned()),
+            ("STOCKLOOP__MAIL__TRANSPORT", "smtp".to_owned()),
+            ("STOCKLOOP__MAIL__HOST", "127.0.0.1".to_owned()),
+            ("STOCKLOOP__MAIL__PORT", mail_port.to_string()),
+            ("STOCKLOOP__MAIL__RETRY_BASE", "200ms".to_owned()),
+        ];
+        settings.extend(SOON.map(|(name, value)| (name, value.to_owned())));
+        settings
+    }
+}
+
+/// A process, whether it runs or not.
+pub(super) struct Instance {
+    program: PathBuf,
+    settings: Vec<(&'static str, String)>,
+    child: Option<Child>,
+}
+
+impl Instance {
+    /// One that does not run yet.
+    pub(super) fn new(program: &Path, places: &Places) -> Self {
+        Self { program: program.to_owned(), settings: places.settings(), child: None }
+    }
+
+    /// Starts it, unless it runs; again and again if it ends at once, as whoever supervises it would.
+    pub(super) fn start(&mut self) -> Result<()> {
+        let began = Instant::now();
+        while self.child.is_none() {
+            match self.launch() {
+                Ok(child) => self.child = Some(child),
+                Err(error) if began.elapsed() > START_DEADLINE => return Err(error),
+                Err(_) => thread::sleep(RESTART),
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&self) -> Result<Child> {
+        let launch = Launch::new(&self.program).arg("serve");
+        let tell = |launch: Launch, (name, value): &(&str, String)| launch.env(name, value);
+        let mut child = self.settings.iter().fold(launch, tell).spawn()?;
+        child.wait_for_line(" listens on http://", START_DEADLINE)?;
+        Ok(child)
+    }
+
+    pub(super) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill9();
+        }
+    }
+
+    /// Ends it in good order, which it has to do in time and without an error.
+    pub(super) fn terminate(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let status = child.terminate(END_DEADLINE)?;
+        ensure!(status.success(), "it ended with {status}\n{}", child.log_tail());
+        Ok(())
+    }
+
+    pub(super) fn freeze(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), Child::pause)
+    }
+
+    pub(super) fn thaw(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), Child::resume)
+    }
+
+    /// How it ended, if it did so by itself; then it may be started again.
+    pub(super) fn take_end(&mut self) -> Option<anyhow::Error> {
+        let child = self.child.as_mut()?;
+        let status = child.exited()?;
+        let ended = anyhow!("it ended by itself with {status}\n{}", child.log_tail());
+        self.child = None;
+        Some(ended)
+    }
+
+    /// The last lines that it wrote.
+    pub(super) fn log_tail(&self) -> Option<String> {
+        self.child.as_ref().map(Child::log_tail)
+    }
+}
+
+/// The program of a service.
+pub(super) struct Programs {
+    pub(super) product: PathBuf,
+    pub(super) order: PathBuf,
+}
+
+impl Programs {
+    pub(super) fn of(&self, side: Side) -> &Path {
+        match side {
+            Side::Product => &self.product,
+            Side::Order => &self.order,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What a careful client knows of its changes, and whether the databases agree: each answered change has its effect exactly
+//! once, one that the service says is not done has none, and of those that nobody knows of, each has it once or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Of what went wrong, so many are told in words.
+const FIRST: usize = 10;
+
+/// What the client learned from one try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It is done, with so many effects.
+    Done(u64),
+    /// It is refused for good.
+    Refused,
+    /// It is not done, and may be tried again.
+    NotDone,
+    /// There is no telling.
+    Unknown,
+}
+
+impl Told {
+    /// What an answer says: its status, and its kind of problem if it has one. An answer that is a success has `effects`.
+    pub(super) fn by(status: u16, problem: &str, effects: u64) -> Self {
+        let problem = problem.rsplit(':').next().unwrap_or_default();
+        match (status, problem) {
+            (200..=299, _) => Self::Done(effects),
+            (409, "idempotency-running") => Self::Unknown,
+            (429, _) | (503, "unavailable" | "copy-not-complete") => Self::NotDone,
+            (400..=499, _) => Self::Refused,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A change that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    /// What its effects carry in the databases.
+    trace: String,
+    /// Its effects if it is done.
+    effects: u64,
+    is_done: bool,
+    /// Whether a try ended without anybody knowing how: then a later refusal says nothing of that one.
+    may_be_done: bool,
+}
+
+/// All changes of a client, or of several.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: Vec<Entry>,
+    untrue: Vec<String>,
+}
+
+/// A change in its ledger.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticket(usize);
+
+/// What came of holding the databases against a ledger.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Changes that were answered.
+    pub(super) changes: u64,
+    /// Changes of which the client never learned whether they are done.
+    pub(super) unknown: u64,
+    /// Effects of answered changes that are not there.
+    pub(super) lost: u64,
+    /// Effects that are there once too often.
+    pub(super) twice: u64,
+    /// What contradicts what clients were told otherwise.
+    pub(super) untrue: u64,
+    /// The first of all these in words.
+    pub(super) words: Vec<String>,
+}
+
+impl Ledger {
+    /// A change is about to be asked for; done, it has so many effects that carry `trace`.
+    pub(super) fn ask(&mut self, trace: String, effects: u64) -> Ticket {
+        self.entries.push(Entry { trace, effects, is_done: false, may_be_done: false });
+        Ticket(self.entries.len() - 1)
+    }
+
+    /// A try of it ended.
+    pub(super) fn note(&mut self, Ticket(number): Ticket, told: Told) {
+        let Some(entry) = self.entries.get_mut(number) else { return };
+        match told {
+            Told::Done(effects) => (entry.is_done, entry.effects) = (true, effects),
+            Told::Unknown => entry.may_be_done = true,
+            Told::Refused | Told::NotDone => {}
+        }
+    }
+
+    /// A client was told what can't be.
+    pub(super) fn complain(&mut self, words: String) {
+        self.untrue.push(words);
+    }
+
+    /// Takes what another client knows in.
+    pub(super) fn take(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.untrue.extend(other.untrue);
+    }
+
+    /// Holds what was `found`, effects by what they carry, against it.
+    pub(super) fn hold(&self, found: &BTreeMap<String, u64>) -> Held {
+        let mut held = Held::default();
+        for words in &self.untrue {
+            held.untrue += 1;
+            held.tell(words.clone());
+        }
+        for entry in &self.entries {
+            held.hold(entry, found.get(&entry.trace).copied().unwrap_or_default());
+        }
+        held.find_invented(self, found);
+        held
+    }
+}
+
+impl Held {
+    fn hold(&mut self, entry: &Entry, found: u64) {
+        let Entry { trace, effects, is_done, may_be_done } = entry;
+        self.changes += u64::from(*is_done);
+        self.unknown += u64::from(!is_done && *may_be_done);
+        let is_possible = if *is_done { found == *effects } else { found == 0 };
+        if is_possible || (!is_done && *may_be_done && found == *effects) {
+            return;
+        }
+        match (is_done, may_be_done) {
+            (true, _) if found < *effects => self.lost += effects - found,
+            (true, _) | (false, true) if found > *effects => self.twice += found - effects,
+            // Done in part, or though it was said not to be.
+            _ => self.untrue += 1,
+        }
+        let known = match (is_done, may_be_done) {
+            (true, _) => "it was answered",
+            (false, true) => "nobody knows whether it is done",
+            (false, false) => "it was said not to be done",
+        };
+        self.tell(format!("{trace}: {known}; of {effects} effects, {found} are there"));
+    }
+
+    /// Effects that nobody asked for.
+    fn find_invented(&mut self, ledger: &Ledger, found: &BTreeMap<String, u64>) {
+        let asked: BTreeSet<&str> =
+            ledger.entries.iter().map(|entry| entry.trace.as_str()).collect();
+        for trace in found.keys().filter(|trace| !asked.contains(trace.as_str())) {
+            self.untrue += 1;
+            self.tell(format!("{trace}: nobody asked for it"));
+        }
+    }
+
+    fn tell(&mut self, words: String) {
+        if self.words.len() < FIRST {
+            self.words.push(words);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is held of one change with two effects that was told so, if so many are there.
+    fn held(told: &[Told], found: u64) -> Held {
+        let mut ledger = Ledger::default();
+        let ticket = ledger.ask("a".to_owned(), 2);
+        told.iter().for_each(|told| ledger.note(ticket, *told));
+        ledger.hold(&BTreeMap::from([("a".to_owned(), found)]))
+    }
+
+    fn counts(told: &[Told], found: u64) -> [u64; 3] {
+        let Held { lost, twice, untrue, words, .. } = held(told, found);
+        assert_eq!(words.is_empty(), lost + twice + untrue == 0, "{words:?}");
+        [lost, twice, untrue]
+    }
+
+    const DONE: Told = Told::Done(2);
+
+    #[test]
+    fn an_answered_change_is_there_exactly_once() {
+        assert_eq!(counts(&[DONE], 2), [0, 0, 0]);
+        assert_eq!(counts(&[DONE], 0), [2, 0, 0]);
+        assert_eq!(counts(&[DONE], 1), [1, 0, 0]);
+        assert_eq!(counts(&[DONE], 4), [0, 2, 0]);
+        assert_eq!(counts(&[Told::Unknown, Told::NotDone, DONE], 2), [0, 0, 0]);
+        // Of a batch, only the lines count that were taken.
+        assert_eq!(counts(&[Told::Done(1)], 1), [0, 0, 0]);
+    }
+
+    #[test]
+    fn one_that_nobody_knows_of_is_there_once_or_not_at_all() {
+        assert_eq!(counts(&[Told::Unknown], 0), [0, 0, 0]);
+        assert_eq!(counts(&[Told::Unknown], 2), [0, 0, 0]);
+        assert_eq!(counts(&[Told::Unknown], 4), [0, 2, 0]);
+        assert_eq!(counts(&[Told::Unknown], 1), [0, 0, 1], "half of a transaction");
+        // The try before the refusal may have been done after it.
+        assert_eq!(counts(&[Told::Unknown, Told::Refused], 2), [0, 0, 0]);
+    }
+
+    #[test]
+    fn one_that_is_said_not_to_be_done_is_not() {
+        for told in [&[][..], &[Told::NotDone], &[Told::Refused], &[Told::NotDone, Told::Refused]] {
+            assert_eq!(counts(told, 0), [0, 0, 0]);
+            assert_eq!(counts(told, 2), [0, 0, 1]);
+        }
+    }
+
+    #[test]
+    fn changes_are_counted_by_what_is_known_of_them() {
+        let of = |told: &[Told]| (held(told, 2).changes, held(told, 2).unknown);
+        assert_eq!(of(&[Told::Unknown, DONE]), (1, 0));
+        assert_eq!(of(&[Told::Unknown]), (0, 1));
+        assert_eq!(of(&[Told::Refused]), (0, 0));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_and_what_was_complained_of_is_untrue() {
+        let mut ledger = Ledger::default();
+        ledger.complain("a version went down".to_owned());
+        let mut all = Ledger::default();
+        all.take(ledger);
+        let held = all.hold(&BTreeMap::from([("b".to_owned(), 1)]));
+        assert_eq!((held.untrue, held.words.len()), (2, 2), "{held:?}");
+    }
+
+    #[test]
+    fn answers_are_understood() {
+        let problem = |name: &str| format!("urn:stockloop:problem:{name}");
+        assert_eq!(Told::by(201, "", 3), Told::Done(3));
+        assert_eq!(Told::by(503, &problem("unavailable"), 3), Told::NotDone);
+        assert_eq!(Told::by(503, &problem("outcome-not-known"), 3), Told::Unknown);
+        assert_eq!(Told::by(409, &problem("idempotency-running"), 3), Told::Unknown);
+        assert_eq!(Told::by(409, &problem("not-enough"), 3), Told::Refused);
+        assert_eq!(Told::by(500, &problem("internal"), 3), Told::Unknown);
+    }
+}

@@ -1,0 +1,285 @@
+//! Messages that nobody should send: poison, answers that were forged or come again, and copies of everything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use uuid::Builder;
+
+/// The topics, and of each who reads it: the name of the service's group.
+pub(super) const TOPICS: [(&str, &str); 4] = [
+    ("stockloop.inventory.v1", "order-service"),
+    ("stockloop.inventory.acks.v1", "product-service.acks"),
+    ("stockloop.orders.v1", "product-service"),
+    ("stockloop.orders.acks.v1", "order-service.acks"),
+];
+
+/// Of each topic.
+pub(super) const PARTITIONS: i32 = 4;
+
+/// The header of what is a copy already.
+const COPY: &str = "stockloopcopy";
+
+/// Messages of a topic that are sent again, at the most.
+const REPLAYED: usize = 200;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a message is waited for.
+const LOOK: Duration = Duration::from_millis(200);
+
+type Sender = ThreadedProducer<DefaultProducerContext>;
+
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("message.max.bytes", "4000000");
+    config
+}
+
+/// Messages that their readers have not done with.
+pub(super) fn unread(brokers: &str) -> Result<i64> {
+    let mut unread = 0;
+    for (topic, group) in TOPICS {
+        let reader: BaseConsumer = client(brokers).set("group.id", group).create()?;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(topic, partition);
+        }
+        for element in reader.committed_offsets(list, TIMEOUT)?.elements() {
+            let (low, high) = reader.fetch_watermarks(topic, element.partition(), TIMEOUT)?;
+            // One without an offset has read nothing.
+            let done = element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(low);
+            unread += (high - done).max(0);
+        }
+    }
+    Ok(unread)
+}
+
+/// Sends poison to each partition of each topic.
+pub(super) fn send_nonsense(brokers: &str, seed: u64) -> Result<()> {
+    let (sender, mut random): (Sender, _) =
+        (client(brokers).create()?, StdRng::seed_from_u64(seed));
+    for (topic, _) in TOPICS {
+        let event_type = match topic {
+            "stockloop.orders.v1" => "stockloop.order.placed",
+            _ => "stockloop.inventory.changed",
+        };
+        for partition in 0..PARTITIONS {
+            for (headers, payload) in poisons(event_type, &mut random) {
+                send(&sender, topic, partition, headers, payload.as_deref())?;
+            }
+        }
+    }
+    sender.flush(TIMEOUT).context("the broker does not take everything")
+}
+
+/// Headers and a payload.
+type Poison = (OwnedHeaders, Option<Vec<u8>>);
+
+fn poisons(event_type: &str, random: &mut StdRng) -> Vec<Poison> {
+    let mut id = || Builder::from_random_bytes(random.random()).into_uuid().to_string();
+    let bytes = |text: &str| Some(text.as_bytes().to_vec());
+    let none = OwnedHeaders::new;
+    vec![
+        (none(), Some(b"\x00\xff\xfegarbage".to_vec())),
+        (none(), None),
+        (none(), bytes("{\"acks\": \"none\"}")),
+        (none(), bytes("{\"acks\": [{}]}")),
+        (none(), Some(vec![b'['; 100_000])),
+        (envelope("no-uuid", event_type), bytes("{}")),
+        (envelope(&id(), event_type), bytes("{not json")),
+        (envelope(&id(), event_type), None),
+        (envelope(&id(), event_type), Some(vec![0xff; 500_000])),
+        (envelope(&id(), "somebody.elses"), bytes("{}")),
+    ]
+}
+
+fn envelope(id: &str, event_type: &str) -> OwnedHeaders {
+    let headers = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", id),
+        ("ce_source", "/somebody"),
+        ("ce_type", event_type),
+        ("ce_subject", "EVIL"),
+        ("ce_time", "2026-01-05T12:00:00Z"),
+        ("content-type", "application/json"),
+        ("stockloopattempt", "1"),
+        ("stockloopepoch", "1"),
+    ];
+    headers.into_iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+        all.insert(Header { key, value: Some(value) })
+    })
+}
+
+/// Sends answers again that are on the topics already, the same in the name of a stranger, and answers of the right service
+/// to events that nobody sent.
+pub(super) fn send_forged_answers(brokers: &str, seed: u64) -> Result<()> {
+    let (sender, mut random): (Sender, _) =
+        (client(brokers).create()?, StdRng::seed_from_u64(seed));
+    for (topic, _) in TOPICS.into_iter().filter(|(topic, _)| topic.contains(".acks.")) {
+        for message in newest(brokers, topic)? {
+            let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
+            let payload = message.payload().unwrap_or_default();
+            send(&sender, topic, message.partition(), headers.clone(), Some(payload))?;
+            let Ok(answers) = serde_json::from_slice::<Value>(payload) else { continue };
+            let unknown = || Builder::from_random_bytes(random.random()).into_uuid().to_string();
+            for forged in forge(&answers, unknown) {
+                let forged = forged.to_string();
+                send(
+                    &sender,
+                    topic,
+                    message.partition(),
+                    headers.clone(),
+                    Some(forged.as_bytes()),
+                )?;
+            }
+        }
+    }
+    sender.flush(TIMEOUT).context("the broker does not take everything")
+}
+
+/// The same answers of a stranger, and answers of the same service about events that are unknown.
+fn forge(answers: &Value, mut unknown: impl FnMut() -> String) -> [Value; 2] {
+    let foreign = with_each(answers, "consumer", || "a-stranger".to_owned());
+    [foreign, with_each(answers, "event_id", &mut unknown)]
+}
+
+/// The same answers, each with this field.
+fn with_each(answers: &Value, field: &str, mut value: impl FnMut() -> String) -> Value {
+    let mut changed = answers.clone();
+    let all = changed.get_mut("acks").and_then(Value::as_array_mut);
+    for answer in all.into_iter().flatten().filter_map(Value::as_object_mut) {
+        answer.insert(field.to_owned(), json!(value()));
+    }
+    changed
+}
+
+/// The newest messages of a topic.
+fn newest(brokers: &str, topic: &str) -> Result<Vec<OwnedMessage>> {
+    let reader: BaseConsumer = client(brokers)
+        .set("group.id", "chaos-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create()?;
+    let each = i64::try_from(REPLAYED)? / i64::from(PARTITIONS);
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(topic, partition, Offset::OffsetTail(each))?;
+    }
+    reader.assign(&list)?;
+    let (mut messages, mut ended) = (Vec::new(), 0);
+    while ended < PARTITIONS && messages.len() < REPLAYED {
+        match reader.poll(TIMEOUT) {
+            Some(Ok(message)) => messages.push(message.detach()),
+            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(error)) => return Err(error).context(topic),
+            None => return Err(anyhow!("{topic} can't be read to its end")),
+        }
+    }
+    Ok(messages)
+}
+
+/// A thread that sends each message of each topic up to four times more, until this value is dropped.
+pub(super) struct Duplicator {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Duplicator {
+    pub(super) fn start(brokers: &str, seed: u64) -> Result<Self> {
+        let reader: BaseConsumer = client(brokers)
+            .set("group.id", "chaos-duplicator")
+            .set("auto.offset.reset", "earliest")
+            .create()?;
+        reader.subscribe(&TOPICS.map(|(topic, _)| topic))?;
+        let sender: Sender = client(brokers).create()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, mut random) = (Arc::clone(&stop), StdRng::seed_from_u64(seed));
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::SeqCst) {
+                // An error passes, or the copies are fewer.
+                if let Some(Ok(message)) = reader.poll(LOOK) {
+                    let copies = random.random_range(0..=4);
+                    let _ = copy(&sender, &message.detach(), copies);
+                }
+            }
+            let _ = sender.flush(TIMEOUT);
+        });
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Duplicator {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends `message` so many times more, unless it is a copy.
+fn copy(sender: &Sender, message: &OwnedMessage, copies: u32) -> Result<()> {
+    let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
+    if headers.iter().any(|header| header.key == COPY) {
+        return Ok(());
+    }
+    let headers = headers.insert(Header { key: COPY, value: Some("yes") });
+    for _ in 0..copies {
+        let record = BaseRecord {
+            topic: message.topic(),
+            partition: Some(message.partition()),
+            payload: message.payload(),
+            key: message.key(),
+            timestamp: None,
+            headers: Some(headers.clone()),
+            delivery_opaque: (),
+        };
+        sender.send(record).map_err(|(error, _)| error)?;
+    }
+    Ok(())
+}
+
+fn send(
+    sender: &Sender,
+    topic: &str,
+    partition: i32,
+    headers: OwnedHeaders,
+    payload: Option<&[u8]>,
+) -> Result<()> {
+    let mut record: BaseRecord<'_, str, [u8]> =
+        BaseRecord::to(topic).key("key").partition(partition).headers(headers);
+    record.payload = payload;
+    sender.send(record).map_err(|(error, _)| error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forged_answers_are_of_a_stranger_or_about_nothing() {
+        let answers = json!({ "acks": [
+            { "event_id": "a", "consumer": "order-service", "outcome": "SUCCESS" },
+            { "event_id": "b", "consumer": "order-service", "outcome": "FAILED" },
+        ]});
+        let [foreign, unfounded] = forge(&answers, || "none".to_owned());
+        assert_eq!(foreign["acks"][1]["event_id"], "b");
+        assert_eq!(foreign["acks"][1]["consumer"], "a-stranger");
+        assert_eq!(unfounded["acks"][0]["event_id"], "none");
+        assert_eq!(unfounded["acks"][0]["consumer"], "order-service");
+        let nothing = json!("no answers");
+        assert_eq!(forge(&nothing, String::new), [nothing.clone(), nothing]);
+    }
+}

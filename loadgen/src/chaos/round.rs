@@ -1,0 +1,112 @@
+//! One run of a scenario: the system starts, clients change it, faults happen, all is put right, it comes to rest, and then
+//! it is judged.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use stockloop_tests::process::keep_scratch;
+use tokio::runtime::{Builder, Runtime};
+
+use super::instance::Programs;
+use super::ledger::Ledger;
+use super::load::Load;
+use super::outcome::Outcome;
+use super::plan::Plan;
+use super::scenarios::Scenario;
+use super::system::System;
+use crate::check;
+
+/// What a run is made of.
+pub(super) struct Round<'a> {
+    pub(super) programs: &'a Programs,
+    pub(super) scenario: &'static Scenario,
+    pub(super) seed: u64,
+    pub(super) seconds: u64,
+    pub(super) clients: u16,
+}
+
+impl Round<'_> {
+    /// Runs it; what could not be done is wrong, too.
+    pub(super) fn run(&self) -> Outcome {
+        let Self { scenario, seed, seconds, .. } = *self;
+        let name = scenario.name;
+        let mut outcome = Outcome { scenario: name, seed, seconds, ..Outcome::default() };
+        if let Err(error) = self.try_run(&mut outcome) {
+            outcome.complain(format!("it could not be run to its end: {error:#}"));
+        }
+        outcome
+    }
+
+    fn try_run(&self, outcome: &mut Outcome) -> Result<()> {
+        let plan = Plan::draw(self.scenario, self.seed, Duration::from_secs(self.seconds));
+        println!("{}: {}", self.scenario.name, self.scenario.about);
+        plan.steps.iter().for_each(|step| println!("{step}"));
+        // Clients and proxies; faults happen on this thread.
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let mut system = System::start(&runtime, self.programs, self.scenario, self.seed)?;
+        let done = self.trouble(&runtime, &mut system, &plan, outcome);
+        let done = done.with_context(|| system.log_tails());
+        // While its databases are still there.
+        if done.is_err() || !outcome.is_well() {
+            self.keep(outcome);
+        }
+        done
+    }
+
+    fn trouble(
+        &self,
+        runtime: &Runtime,
+        system: &mut System,
+        plan: &Plan,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let load = Load::start(runtime, system.addresses(), self.clients, self.seed);
+        let began = Instant::now();
+        for step in &plan.steps {
+            thread::sleep(step.at.saturating_sub(began.elapsed()));
+            system.suffer(runtime, step.fault).with_context(|| step.to_string())?;
+        }
+        thread::sleep(plan.length.saturating_sub(began.elapsed()));
+        system.heal(runtime).context("not all could be put right")?;
+        let healed = Instant::now();
+        let ledger = load.finish(runtime)?;
+        match system.drain() {
+            Ok(_) => outcome.drain_s = Some(healed.elapsed().as_secs_f64()),
+            Err(error) => outcome.complain(format!("it did not come to rest: {error:#}")),
+        }
+        system.stop();
+        judge(system, &ledger, outcome)
+    }
+
+    /// Has the logs and the data stay, and says where they are.
+    fn keep(&self, outcome: &Outcome) {
+        let kept = keep_scratch().map(Path::display);
+        let told = kept.map_or_else(|error| format!("nowhere: {error:#}"), |path| path.to_string());
+        println!("{}: logs and databases are kept in {told}", outcome.scenario);
+    }
+}
+
+/// Holds everything against everything.
+fn judge(system: &mut System, ledger: &Ledger, outcome: &mut Outcome) -> Result<()> {
+    for complaint in std::mem::take(&mut system.complaints) {
+        outcome.complain(complaint);
+    }
+    (outcome.mails, outcome.mails_again) = system.mails();
+    let mut looks = system.look()?;
+    outcome.exhausted = looks.exhausted()?;
+    outcome.take_held(ledger.hold(&looks.effects()?));
+    let report = check::check(&system.judged()).context("the judge can't look")?;
+    for (kind, many) in report.kinds() {
+        outcome.take_finding(kind, many);
+    }
+    if !report.is_whole() {
+        outcome.complain("the judge could not look at everything".to_owned());
+    }
+    if report.has_findings() || !report.is_whole() {
+        report.print(&mut io::stdout().lock())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! What happens to processes of the services.
+
+use std::ops::RangeInclusive;
+
+use super::super::plan::{Draw, Fault, Who};
+
+/// Longer than a lease and a consumer's session, which last 3 s here, and mostly than a transaction may idle, which is 10 s.
+const PAST_ALL_MS: RangeInclusive<u64> = 5_000..=15_000;
+
+/// They are killed at any moment, and started again.
+pub(super) fn kill(draw: &mut Draw) {
+    for (side, (from, to)) in draw.episodes_of_sides(200..=2_000, 500..=2_500) {
+        let who = draw.instance(side);
+        draw.at(from, Fault::Kill(who));
+        draw.at(to, Fault::Start(who));
+    }
+}
+
+/// They are told to end, as for an upgrade, and started again.
+pub(super) fn terminate(draw: &mut Draw) {
+    for (side, (from, to)) in draw.episodes_of_sides(200..=1_500, 500..=2_500) {
+        let who = draw.instance(side);
+        draw.at(from, Fault::Terminate(who));
+        draw.at(to, Fault::Start(who));
+    }
+}
+
+/// They stand still until others have taken over all that they had, and go on as if nothing had happened.
+pub(super) fn freeze(draw: &mut Draw) {
+    for (side, (from, to)) in draw.episodes_of_sides(PAST_ALL_MS, 500..=2_500) {
+        let who = draw.instance(side);
+        draw.at(from, Fault::Freeze(who));
+        draw.at(to, Fault::Thaw(who));
+    }
+}
+
+/// A third and a fourth process come, and go in good order or not.
+pub(super) fn scale(draw: &mut Draw) {
+    for (side, (from, to)) in draw.episodes_of_sides(3_000..=6_000, 300..=1_500) {
+        let [third, fourth] = [3, 4].map(|number| Who { side, number });
+        draw.at(from, Fault::Start(third));
+        let (comes, goes) = (from + draw.within(0..=1_000), to - draw.within(0..=1_000));
+        draw.at(comes, Fault::Start(fourth));
+        for (at, who) in [(goes, fourth), (to, third)] {
+            let end = draw.pick(Fault::Kill(who), &[Fault::Terminate(who)]);
+            draw.at(at, end);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What happens to messages, and to whoever reads them.
+
+use super::super::plan::{Draw, Fault};
+
+/// order-service takes its time from the first second on.
+pub(super) fn slow_down(draw: &mut Draw) {
+    let from = draw.within(200..=1_000);
+    draw.at(from, Fault::SlowConsumer);
+}
+
+/// Answers that were sent already, and answers of strangers.
+pub(super) fn forge(draw: &mut Draw) {
+    for (from, _) in draw.episodes(0..=0, 1_000..=3_000) {
+        draw.at(from, Fault::ForgedAnswers);
+    }
+}
+
+/// What nobody can read, among what everybody can.
+pub(super) fn poison(draw: &mut Draw) {
+    for (from, _) in draw.episodes(0..=0, 2_000..=5_000) {
+        draw.at(from, Fault::Nonsense);
+    }
+}
+
+/// Each message comes again, from early on.
+pub(super) fn duplicate(draw: &mut Draw) {
+    let from = draw.within(200..=1_000);
+    draw.at(from, Fault::Duplicate);
+}

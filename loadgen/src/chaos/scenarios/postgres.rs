@@ -1,0 +1,35 @@
+//! What happens to the database server.
+
+use super::super::plan::{Draw, Fault, PostgresFault};
+
+/// It shuts down or is killed, and is away for a while.
+pub(super) fn restart(draw: &mut Draw) {
+    for (from, to) in draw.episodes(500..=3_000, 2_000..=5_000) {
+        let end = draw.pick(PostgresFault::Stop, &[PostgresFault::Kill]);
+        draw.at(from, Fault::Postgres(end));
+        draw.at(to, Fault::Postgres(PostgresFault::Start));
+    }
+}
+
+/// It ends the sessions of both services, in the middle of whatever they do.
+pub(super) fn end_sessions(draw: &mut Draw) {
+    for (from, _) in draw.episodes(0..=0, 300..=2_000) {
+        draw.at(from, Fault::Postgres(PostgresFault::EndSessions));
+    }
+}
+
+/// It refuses to write, as one does that took another's place, or whose disk is watched.
+pub(super) fn read_only(draw: &mut Draw) {
+    for (from, to) in draw.episodes(1_000..=5_000, 1_000..=4_000) {
+        draw.at(from, Fault::Postgres(PostgresFault::ReadOnly));
+        draw.at(to, Fault::Postgres(PostgresFault::Writable));
+    }
+}
+
+/// Strangers have all of its connections.
+pub(super) fn fill_up(draw: &mut Draw) {
+    for (from, to) in draw.episodes(1_000..=5_000, 1_000..=4_000) {
+        draw.at(from, Fault::Postgres(PostgresFault::Full));
+        draw.at(to, Fault::Postgres(PostgresFault::Room));
+    }
+}
