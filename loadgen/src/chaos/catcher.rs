@@ -1,29 +1,16 @@
 //! The mail server's mails as the judge asks for them: the list of a mail catcher, over HTTP.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::thread;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use stockloop_tests::smtp::Mail;
 
-/// Lists `mails` to whoever asks, until this process ends; returns where.
-pub(super) fn serve(mails: impl Fn() -> Vec<Mail> + Send + 'static) -> Result<String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 4096];
-            // Whatever is asked for, and whoever goes away: there is one answer.
-            let _ = stream.read(&mut request);
-            let body = list(&mails()).to_string();
-            let length = body.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
-        }
-    });
-    Ok(format!("http://{address}"))
+use super::http_server::{HttpServer, write_answer};
+
+/// Lists `mails` to whoever asks, whatever is asked for.
+pub(super) fn serve(mails: impl Fn() -> Vec<Mail> + Send + Sync + 'static) -> Result<HttpServer> {
+    HttpServer::start(move |_, stream| write_answer(stream, "200 OK", &list(&mails()).to_string()))
 }
 
 fn list(mails: &[Mail]) -> Value {

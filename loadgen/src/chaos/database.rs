@@ -217,9 +217,12 @@ impl Looks {
     }
 }
 
-/// Those who had all connections need a moment to leave.
+/// Those who had all connections need a moment to leave. Whoever holds a lock is not waited for without end.
 fn connect(url: &str) -> Result<PgConnection> {
-    eventually_blocking("a connection", CONNECT_DEADLINE, || PgConnection::establish(url))
+    let establish = || PgConnection::establish(url);
+    let mut conn = eventually_blocking("a connection", CONNECT_DEADLINE, establish)?;
+    conn.batch_execute("SET statement_timeout = '60s'")?;
+    Ok(conn)
 }
 
 fn count(conn: &mut PgConnection, sql: &str) -> Result<i64> {

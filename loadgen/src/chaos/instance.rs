@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use stockloop_tests::process::{Child, Launch};
 
 use super::client::TOKEN;
@@ -107,22 +107,25 @@ impl Instance {
         Ok(child)
     }
 
-    pub(super) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill9();
-        }
+    /// Kills it; one that ended before by itself is told.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.ensure_not_ended()?;
+        self.child.take().context("it does not run")?.kill9();
+        Ok(())
     }
 
-    /// Ends it in good order, which it has to do in time and without an error.
+    /// Ends it in good order, which it has to do in time and without an error; nothing if it does not run.
     pub(super) fn terminate(&mut self) -> Result<()> {
+        self.ensure_not_ended()?;
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let status = child.terminate(END_DEADLINE)?;
         ensure!(status.success(), "it ended with {status}\n{}", child.log_tail());
         Ok(())
     }
 
-    pub(super) fn freeze(&self) -> Result<()> {
-        self.child.as_ref().map_or(Ok(()), Child::pause)
+    pub(super) fn freeze(&mut self) -> Result<()> {
+        self.ensure_not_ended()?;
+        self.child.as_ref().context("it does not run")?.pause()
     }
 
     pub(super) fn thaw(&self) -> Result<()> {
@@ -136,6 +139,10 @@ impl Instance {
         let ended = anyhow!("it ended by itself with {status}\n{}", child.log_tail());
         self.child = None;
         Some(ended)
+    }
+
+    fn ensure_not_ended(&mut self) -> Result<()> {
+        self.take_end().map_or(Ok(()), Err)
     }
 
     /// The last lines that it wrote.

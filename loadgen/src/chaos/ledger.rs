@@ -26,7 +26,7 @@ impl Told {
         match (status, problem) {
             (200..=299, _) => Self::Done(effects),
             (409, "idempotency-running") => Self::Unknown,
-            (429, _) | (503, "unavailable" | "copy-not-complete") => Self::NotDone,
+            (408 | 429, _) | (503, "unavailable" | "copy-not-complete") => Self::NotDone,
             (400..=499, _) => Self::Refused,
             _ => Self::Unknown,
         }
@@ -230,6 +230,7 @@ mod tests {
         assert_eq!(Told::by(503, &problem("unavailable"), 3), Told::NotDone);
         assert_eq!(Told::by(503, &problem("outcome-not-known"), 3), Told::Unknown);
         assert_eq!(Told::by(409, &problem("idempotency-running"), 3), Told::Unknown);
+        assert_eq!(Told::by(408, "", 3), Told::NotDone, "it did not come whole");
         assert_eq!(Told::by(409, &problem("not-enough"), 3), Told::Refused);
         assert_eq!(Told::by(500, &problem("internal"), 3), Told::Unknown);
     }

@@ -79,7 +79,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    fn of(&self, side: Side) -> &[String] {
+    pub(super) fn of(&self, side: Side) -> &[String] {
         match side {
             Side::Product => &self.product,
             Side::Order => &self.order,
@@ -211,7 +211,10 @@ impl Shopper {
         let body = json!({ "lines": lines });
         let asked = Asked { method: Method::POST, path, body, key: Some(key) };
         let accepted = |body: &Value| body["accepted"].as_u64().unwrap_or(count);
-        self.settle(Side::Product, &asked, ticket, accepted).await;
+        let answer = self.settle(Side::Product, &asked, ticket, accepted).await;
+        if let Some(body) = answer.filter(|body| body["refused"] != 0) {
+            self.ledger.complain(format!("lines of {} were refused: {body}", asked.path));
+        }
     }
 
     /// Replaces a product that nobody else changes; then no older version may be shown.
@@ -308,7 +311,14 @@ impl Shopper {
             self.ledger.note(ticket, told);
             match told {
                 Told::Done(_) => return Some(body),
-                Told::Refused => return None,
+                Told::Refused => {
+                    // Of products nothing can be refused: those that are adjusted are there, and may go below zero.
+                    if side == Side::Product {
+                        let Asked { method, path, .. } = asked;
+                        self.ledger.complain(format!("{method} {path} was refused: {body}"));
+                    }
+                    return None;
+                }
                 Told::NotDone | Told::Unknown if !self.is_before(Stage::Ended) => return None,
                 Told::NotDone | Told::Unknown => sleep(RETRY).await,
             }

@@ -182,7 +182,9 @@ fn newest(brokers: &str, topic: &str) -> Result<Vec<OwnedMessage>> {
         match reader.poll(TIMEOUT) {
             Some(Ok(message)) => messages.push(message.detach()),
             Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-            Some(Err(error)) => return Err(error).context(topic),
+            Some(Err(error)) => {
+                return Err(error).with_context(|| format!("{topic} can't be read"));
+            }
             None => return Err(anyhow!("{topic} can't be read to its end")),
         }
     }

@@ -2,13 +2,15 @@
 //! something happens to them; then nothing may be missing, done twice or untold.
 //!
 //! [`scenarios`] says what happens, a [`plan`] when, drawn from a seed. A [`round`] runs it: the [`system`] is made of
-//! [`instance`]s, the [`database`]s, a broker, a mail server with its [`catcher`], and a [`proxy`] on each way between;
+//! [`instance`]s, the [`database`]s, a broker, a mail server with its [`catcher`] ([`http_server`]), and a [`proxy`] on each
+//! way between;
 //! [`load`] is what clients do, each with a [`client`], and [`messages`] what nobody should send. What clients were told is
 //! in the [`ledger`], which is held against the databases beside the judge ([`crate::check`]); the [`outcome`] has both.
 
 mod catcher;
 mod client;
 mod database;
+mod http_server;
 mod instance;
 mod ledger;
 mod load;

@@ -42,16 +42,23 @@ impl Round<'_> {
 
     fn try_run(&self, outcome: &mut Outcome) -> Result<()> {
         let plan = Plan::draw(self.scenario, self.seed, Duration::from_secs(self.seconds));
-        println!("{}: {}", self.scenario.name, self.scenario.about);
+        // At once: who ends it in the middle may want to see it again, too.
+        println!(
+            "{}: {}\n  {}",
+            self.scenario.name,
+            self.scenario.about,
+            outcome.command(self.clients)
+        );
         plan.steps.iter().for_each(|step| println!("{step}"));
         // Clients and proxies; faults happen on this thread.
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let mut system = System::start(&runtime, self.programs, self.scenario, self.seed)?;
+        let started = System::start(&runtime, self.programs, self.scenario, self.seed);
+        let mut system = started.inspect_err(|_| keep(self.scenario.name))?;
         let done = self.trouble(&runtime, &mut system, &plan, outcome);
         let done = done.with_context(|| system.log_tails());
         // While its databases are still there.
         if done.is_err() || !outcome.is_well() {
-            self.keep(outcome);
+            keep(self.scenario.name);
         }
         done
     }
@@ -80,13 +87,13 @@ impl Round<'_> {
         system.stop();
         judge(system, &ledger, outcome)
     }
+}
 
-    /// Has the logs and the data stay, and says where they are.
-    fn keep(&self, outcome: &Outcome) {
-        let kept = keep_scratch().map(Path::display);
-        let told = kept.map_or_else(|error| format!("nowhere: {error:#}"), |path| path.to_string());
-        println!("{}: logs and databases are kept in {told}", outcome.scenario);
-    }
+/// Has the logs and the data stay, and says where they are.
+fn keep(scenario: &str) {
+    let kept = keep_scratch().map(Path::display);
+    let told = kept.map_or_else(|error| format!("nowhere: {error:#}"), |path| path.to_string());
+    println!("{scenario}: logs and databases are kept in {told}");
 }
 
 /// Holds everything against everything.
@@ -98,6 +105,9 @@ fn judge(system: &mut System, ledger: &Ledger, outcome: &mut Outcome) -> Result<
     let mut looks = system.look()?;
     outcome.exhausted = looks.exhausted()?;
     outcome.take_held(ledger.hold(&looks.effects()?));
+    if outcome.changes == 0 {
+        outcome.complain("no change was answered, so nothing could be lost".to_owned());
+    }
     let report = check::check(&system.judged()).context("the judge can't look")?;
     for (kind, many) in report.kinds() {
         outcome.take_finding(kind, many);

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use super::catcher;
 use super::client::{Asked, Client, Reply};
 use super::database::{Databases, Looks};
+use super::http_server::HttpServer;
 use super::instance::{Instance, Places, Programs};
 use super::load::{Addresses, adjusted, products};
 use super::messages::{self, Duplicator, PARTITIONS, TOPICS};
@@ -26,6 +27,9 @@ use crate::check::{Arguments, Side};
 
 /// How long all may take to come to rest once nothing is wrong any more.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long an operator tries.
+const ASK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -41,7 +45,7 @@ pub(super) struct System {
     databases: Databases,
     mails: SmtpSink,
     /// Where the mails are listed.
-    catcher: String,
+    catcher: HttpServer,
     addresses: Addresses,
     quarantined: Vec<String>,
     /// Processes of each service that run when all is well.
@@ -139,7 +143,8 @@ impl System {
         Ok(())
     }
 
-    /// Asks a process of a service as an operator, who takes no for an error.
+    /// Asks a process of a service as an operator, who takes no for an error, and who tries what is not available again: so
+    /// only what may be done twice is asked for.
     fn ask(
         &self,
         runtime: &Runtime,
@@ -148,22 +153,32 @@ impl System {
         path: &str,
         body: Value,
     ) -> Result<Value> {
-        let addresses = match side {
-            Side::Product => &self.addresses.product,
-            Side::Order => &self.addresses.order,
-        };
-        let address = addresses.first().context("there is no process")?;
+        let address = self.addresses.of(side).first().context("there is no process")?;
         let asked = Asked { method, path: path.to_owned(), body, key: None };
-        match runtime.block_on(Client::default().ask(address, &asked)) {
-            Reply::Whole { status: 200..=299, body } => Ok(body),
-            other => bail!("{side} answered {path} with {other:?}"),
+        let (began, mut client) = (Instant::now(), Client::default());
+        loop {
+            match runtime.block_on(client.ask(address, &asked)) {
+                Reply::Whole { status: 200..=299, body } => return Ok(body),
+                // A try whose answer was lost may have removed it.
+                Reply::Whole { status: 404, body } if asked.method == Method::DELETE => {
+                    return Ok(body);
+                }
+                Reply::Whole { status: 400..=499, body } => bail!("{side} refused {path}: {body}"),
+                other if began.elapsed() > ASK_DEADLINE => {
+                    bail!("{side} answered {path} with {other:?}")
+                }
+                _ => thread::sleep(LOOK),
+            }
         }
     }
 
     /// Lets it happen.
     pub(super) fn suffer(&mut self, runtime: &Runtime, fault: Fault) -> Result<()> {
         match fault {
-            Fault::Kill(who) => self.instance(who)?.kill(),
+            Fault::Kill(who) => {
+                let killed = self.instance(who)?.kill();
+                self.note(who, killed);
+            }
             Fault::Terminate(who) => {
                 let ended = self.instance(who)?.terminate();
                 self.note(who, ended);
@@ -297,7 +312,7 @@ impl System {
     /// What the judge is asked.
     pub(super) fn judged(&self) -> Arguments {
         let databases = self.databases.urls().map(Into::into);
-        Arguments::settled(databases, self.broker.brokers(), self.catcher.clone())
+        Arguments::settled(databases, self.broker.brokers(), self.catcher.url())
     }
 
     /// A look into both databases.
