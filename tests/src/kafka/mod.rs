@@ -14,6 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::Value;
 
 use self::parts::KafkaParts;
 pub(crate) use self::settings::LOGGING;
@@ -48,6 +49,8 @@ pub struct KafkaBroker {
     prefixes: AtomicUsize,
     /// Brokers that joined this one.
     joined: i32,
+    /// Of a cluster whose nodes are all alike: each node, and the port of its controller.
+    voters: Vec<(i32, u16)>,
 }
 
 impl KafkaBroker {
@@ -84,14 +87,56 @@ impl KafkaBroker {
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut broker = Self::stopped(parts, folder, settings::FIRST_NODE, settings);
         let start = || {
-            (broker.port, broker.controller_port) = (free_port()?, free_port()?);
-            broker.further =
-                told.iter().map(|told| Listener::told(*told)).collect::<Result<_, _>>()?;
+            broker.take_ports(told)?;
             broker.write_settings()?;
             broker.start_again()
         };
-        start_on_free_ports(start, |error| format!("{error:#}").contains("in use"))?;
+        start_on_free_ports(start, is_port_taken)?;
         Ok(broker)
+    }
+
+    /// The nodes of a private cluster, each broker and controller in one, so that any of them may go: topics have a replica
+    /// on each, and all but one have to have what is written. Each has further listeners as with [`Self::start_behind`], for
+    /// its ports in `told`.
+    pub fn start_cluster(told: &[Vec<u16>]) -> anyhow::Result<Vec<Self>> {
+        let parts = KafkaParts::fetched()?;
+        let mut nodes = Vec::new();
+        for node in (settings::FIRST_NODE..).take(told.len()) {
+            let folder = scratch::folder("kafka")?;
+            nodes.push(Self::stopped(parts.clone(), folder, node, Vec::new()));
+        }
+        let start = || {
+            nodes.iter_mut().for_each(Self::kill9);
+            nodes.iter_mut().zip(told).try_for_each(|(node, told)| node.take_ports(told))?;
+            let voters: Vec<_> =
+                nodes.iter().map(|node| (node.node, node.controller_port)).collect();
+            for node in &mut nodes {
+                node.voters = voters.clone();
+                node.write_settings()?;
+                node.format_new_storage()?;
+                node.child = Some(node.launch()?);
+            }
+            // None is there before most are.
+            nodes.iter_mut().try_for_each(Self::wait_until_it_runs)
+        };
+        start_on_free_ports(start, is_port_taken)?;
+        let first = nodes.first().context("a cluster has at least one node")?;
+        first.wait_for_brokers(nodes.len())?;
+        Ok(nodes)
+    }
+
+    fn take_ports(&mut self, told: &[u16]) -> anyhow::Result<()> {
+        (self.port, self.controller_port) = (free_port()?, free_port()?);
+        self.further = told.iter().map(|told| Listener::told(*told)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Makes its storage, unless there is one.
+    fn format_new_storage(&self) -> anyhow::Result<()> {
+        if self.folder.join("data/meta.properties").is_file() {
+            return Ok(());
+        }
+        self.parts.format_storage(&self.folder.join("server.properties"))
     }
 
     /// Starts another broker in the cluster of this one, which has to be its first; one is enough for most.
@@ -104,16 +149,20 @@ impl KafkaBroker {
         let mut other = Self::stopped(self.parts.clone(), folder, node, self.settings.clone());
         (other.port, other.controller_port) = (free_port()?, self.controller_port);
         other.write_settings()?;
-        other.parts.format_storage(&other.folder.join("server.properties"))?;
+        other.format_new_storage()?;
         other.start_again()?;
         self.joined += 1;
-        let (expected, asker) = (self.joined + 1, self.client().create::<BaseConsumer>()?);
-        eventually_blocking("both brokers in the metadata", START_DEADLINE, || {
+        self.wait_for_brokers(usize::try_from(self.joined + 1)?)?;
+        Ok(other)
+    }
+
+    fn wait_for_brokers(&self, expected: usize) -> anyhow::Result<()> {
+        let asker: BaseConsumer = self.client().create()?;
+        eventually_blocking("all brokers in the metadata", START_DEADLINE, || {
             let metadata = asker.fetch_metadata(None, ASK_TIMEOUT).map_err(|e| e.to_string())?;
             let brokers = metadata.brokers().len();
-            if i32::try_from(brokers) == Ok(expected) { Ok(()) } else { Err(format!("{brokers}")) }
-        })?;
-        Ok(other)
+            if brokers == expected { Ok(()) } else { Err(format!("{brokers}")) }
+        })
     }
 
     fn stopped(parts: KafkaParts, folder: PathBuf, node: i32, settings: Vec<String>) -> Self {
@@ -128,7 +177,29 @@ impl KafkaBroker {
             child: None,
             prefixes: AtomicUsize::new(0),
             joined: 0,
+            voters: Vec::new(),
         }
+    }
+
+    /// The number of its node, from 1 on.
+    pub fn node(&self) -> i32 {
+        self.node
+    }
+
+    /// Whether it was started, and neither stopped nor killed since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// The node that leads, as far as this one knows, and since which epoch.
+    pub fn controller(&self) -> anyhow::Result<(i64, i32)> {
+        let file = self.folder.join("data/__cluster_metadata-0/quorum-state");
+        let read = fs::read(&file).with_context(|| format!("{} can't be read", file.display()))?;
+        let state: Value = serde_json::from_slice(&read)?;
+        let leader = state["leaderId"].as_i64().and_then(|leader| i32::try_from(leader).ok());
+        let leader = leader.filter(|leader| *leader >= settings::FIRST_NODE);
+        let epoch = state["leaderEpoch"].as_i64().unwrap_or_default();
+        Ok((epoch, leader.with_context(|| format!("nobody leads: {state}"))?))
     }
 
     /// What clients put into `bootstrap.servers`.
@@ -178,10 +249,10 @@ impl KafkaBroker {
         settings: &[(&str, &str)],
     ) -> anyhow::Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.client().create()?;
-        let places: Vec<Vec<[i32; 1]>> =
+        let places: Vec<Vec<Vec<i32>>> =
             (0..).take(names.len()).map(|first| self.places(first, partitions)).collect();
         let places: Vec<Vec<&[i32]>> =
-            places.iter().map(|all| all.iter().map(<[i32; 1]>::as_slice).collect()).collect();
+            places.iter().map(|all| all.iter().map(Vec::as_slice).collect()).collect();
         let mut topics = Vec::new();
         for (name, places) in names.iter().zip(&places) {
             let mut topic = NewTopic::new(name, partitions, TopicReplication::Variable(places));
@@ -201,10 +272,16 @@ impl KafkaBroker {
         tokio::task::spawn_blocking(wait).await?
     }
 
-    /// Where each partition of a topic lies, one after the other, from the broker `first` on.
-    fn places(&self, first: i32, partitions: i32) -> Vec<[i32; 1]> {
-        let brokers = self.joined + 1;
-        (0..partitions).map(|partition| [self.node + (first + partition) % brokers]).collect()
+    /// Where each partition of a topic lies, one after the other, from the broker `first` on; in a cluster on all of them.
+    fn places(&self, first: i32, partitions: i32) -> Vec<Vec<i32>> {
+        let (brokers, replicas) = match i32::try_from(self.voters.len()) {
+            Ok(nodes @ 1..) => (nodes, nodes),
+            _ => (self.joined + 1, 1),
+        };
+        let node = |number: i32| settings::FIRST_NODE + number % brokers;
+        let replicas_from =
+            |number: i32| -> Vec<i32> { (number..number + replicas).map(node).collect() };
+        (first..first + partitions).map(replicas_from).collect()
     }
 
     /// Shuts down in good order; connections are refused from then on.
@@ -237,13 +314,19 @@ impl KafkaBroker {
         if self.child.is_some() {
             return Ok(());
         }
-        let mut child = self
-            .parts
-            .java("kafka.Kafka", &[])
-            .arg(self.folder.join("server.properties"))
-            .folder(&self.folder)
-            .spawn()?;
-        wait_until_ready(&self.client(), &mut child).with_context(|| {
+        self.child = Some(self.launch()?);
+        self.wait_until_it_runs()
+    }
+
+    fn launch(&self) -> anyhow::Result<Child> {
+        let settings = self.folder.join("server.properties");
+        self.parts.java("kafka.Kafka", &[]).arg(settings).folder(&self.folder).spawn()
+    }
+
+    /// Waits until the child answers; one that does not is ended.
+    fn wait_until_it_runs(&mut self) -> anyhow::Result<()> {
+        let (client, mut child) = (self.client(), self.child.take().context("it is stopped")?);
+        wait_until_ready(&client, &mut child).with_context(|| {
             format!("Kafka did not start on port {}\n{}", self.port, child.log_tail())
         })?;
         self.child = Some(child);
@@ -263,8 +346,9 @@ impl KafkaBroker {
         let base = settings::properties(self.node, &data, self.port, self.controller_port);
         // Of two lines with one name, Java takes the later one.
         let further = settings::listeners(self.port, self.controller_port, &self.further);
+        let cluster = settings::cluster(&self.voters);
         let more = self.settings.iter().map(|line| format!("{line}\n"));
-        let lines: String = [base, further].into_iter().chain(more).collect();
+        let lines: String = [base, further, cluster].into_iter().chain(more).collect();
         fs::write(self.folder.join("server.properties"), lines)?;
         Ok(())
     }
@@ -275,6 +359,10 @@ impl Drop for KafkaBroker {
         self.kill9();
         scratch::discard(mem::take(&mut self.folder));
     }
+}
+
+fn is_port_taken(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("in use")
 }
 
 fn client(port: u16) -> ClientConfig {

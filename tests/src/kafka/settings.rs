@@ -78,3 +78,23 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{plain}
 "
     )
 }
+
+/// What a node is told that is broker and controller like all others of its cluster, behind [`listeners`], of which it needs
+/// one at the least; nothing for another one.
+pub(super) fn cluster(voters: &[(i32, u16)]) -> String {
+    if voters.is_empty() {
+        return String::new();
+    }
+    let each: Vec<String> =
+        voters.iter().map(|(node, port)| format!("{node}@127.0.0.1:{port}")).collect();
+    let (nodes, in_sync) = (voters.len(), (voters.len() - 1).max(1));
+    format!(
+        "process.roles=broker,controller
+controller.quorum.voters={}
+default.replication.factor={nodes}
+offsets.topic.replication.factor={nodes}
+min.insync.replicas={in_sync}
+",
+        each.join(",")
+    )
+}

@@ -29,6 +29,11 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
+    /// Whether there is one on this machine.
+    pub fn is_installed() -> bool {
+        find().is_some()
+    }
+
     /// In front of `server`, with `sessions` of it for each database, however many clients there are.
     pub fn start(server: &PostgresServer, sessions: u32) -> anyhow::Result<Self> {
         let program = find().with_context(|| {
@@ -50,6 +55,11 @@ impl PgBouncer {
     pub fn url(&self, url: &str) -> String {
         let database = url.rsplit('/').next().unwrap_or_default();
         format!("postgres://postgres@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// The port it listens on, also while it is killed.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Kills it as a crash does: all connections of clients break.

@@ -47,6 +47,34 @@ fn who_comes_in_by_a_further_listener_is_told_its_port() {
     assert_eq!(broker.listener(broker.port()), None);
 }
 
+#[tokio::test]
+async fn a_cluster_goes_on_without_its_leader() {
+    let told: Vec<Vec<u16>> = (0..3).map(|_| vec![free_port().unwrap()]).collect();
+    let Some(mut nodes) = real::available("Kafka", KafkaBroker::start_cluster(&told)) else {
+        return;
+    };
+    let topic = "three-copies";
+    nodes[0].create_topic(topic, 2).await.unwrap();
+    let (_, leader) = nodes[0].controller().unwrap();
+    let led = nodes.iter().position(|node| node.node() == leader).unwrap();
+    nodes[led].kill9();
+    assert!(!nodes[led].is_started());
+
+    let servers: Vec<String> = nodes.iter().map(KafkaBroker::brokers).collect();
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers.join(",")).set("acks", "all");
+    let producer: FutureProducer = config.create().unwrap();
+    produce(&producer, topic, "to those that are left").await;
+    nodes[led].start_again().unwrap();
+    let others: Vec<&KafkaBroker> = nodes.iter().filter(|node| node.node() != leader).collect();
+    eventually("another one that leads", DEADLINE, async || {
+        let known: Vec<_> = others.iter().map(|node| node.controller().ok()).collect();
+        let is_another = |known: &Option<(i64, i32)>| known.is_some_and(|(_, now)| now != leader);
+        if known.iter().all(is_another) { Ok(()) } else { Err(known) }
+    })
+    .await;
+}
+
 fn consumer(broker: &KafkaBroker, group: &str, topic: &str) -> StreamConsumer {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker.brokers())
