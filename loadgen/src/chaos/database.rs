@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 use stockloop_tests::poll::eventually_blocking;
-use stockloop_tests::postgres::{Binaries, PostgresServer};
+use stockloop_tests::postgres::{Binaries, PgBouncer, PostgresServer};
 
-use super::load::{OPENING_DESCRIPTION, PUT};
-use super::plan::PostgresFault;
+use super::fault::PostgresFault;
+use super::instance::Relay;
+use super::load::{FLOOD, OPENING_DESCRIPTION, PUT};
+use super::rivals::Rival;
 
 /// Connections of the server: enough for all processes, and few enough to be taken.
 const CONNECTIONS: usize = 140;
@@ -20,9 +22,15 @@ const CONNECTIONS: usize = 140;
 /// How long a connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Ends the sessions of both services.
-const END_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-     WHERE datname LIKE 'product%' OR datname LIKE 'order%'";
+/// Of the pooler, for each database: fewer than two processes have connections.
+const POOLED: u32 = 8;
+
+/// What else the server is told where relays read its log.
+const LOGICAL: [&str; 3] = ["wal_level=logical", "max_replication_slots=20", "max_wal_senders=20"];
+
+/// Ends the sessions of both services; how many there were.
+const END_SESSIONS: &str = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS n \
+     FROM pg_stat_activity WHERE datname LIKE 'product%' OR datname LIKE 'order%'";
 
 /// A session's own setting comes before the server's.
 const MAY_WRITE: &str = "SET default_transaction_read_only = off";
@@ -34,20 +42,28 @@ const SLOW: &str = "CREATE FUNCTION take_longer() RETURNS trigger LANGUAGE plpgs
 
 /// The server with both databases.
 pub(super) struct Databases {
+    rivals: Vec<Rival>,
+    /// Strangers who hold connections.
+    strangers: Vec<PgConnection>,
+    /// What stands between the services and the server.
+    pooler: Option<PgBouncer>,
     server: PostgresServer,
     product: String,
     order: String,
-    /// Strangers who hold connections.
-    strangers: Vec<PgConnection>,
 }
 
 impl Databases {
     /// A new server, which keeps what it has committed, with two empty databases.
-    pub(super) fn start() -> Result<Self> {
+    pub(super) fn start(is_pooled: bool, relay: Relay) -> Result<Self> {
         let connections = format!("max_connections={CONNECTIONS}");
-        let server = PostgresServer::start_with(Binaries::find()?, &[&connections])?;
+        let mut settings = vec![connections.as_str()];
+        if relay == Relay::Log {
+            settings.extend(LOGICAL);
+        }
+        let server = PostgresServer::start_with(Binaries::find()?, &settings)?;
+        let pooler = is_pooled.then(|| PgBouncer::start(&server, POOLED)).transpose()?;
         let (product, order) = (server.database("product"), server.database("order"));
-        Ok(Self { server, product, order, strangers: Vec::new() })
+        Ok(Self { rivals: Vec::new(), strangers: Vec::new(), pooler, server, product, order })
     }
 
     /// product-service's and order-service's, without anything in between.
@@ -55,33 +71,59 @@ impl Databases {
         [self.product.clone(), self.order.clone()]
     }
 
+    /// Where services connect to.
     pub(super) fn port(&self) -> u16 {
-        self.server.port()
+        self.pooler.as_ref().map_or(self.server.port(), PgBouncer::port)
     }
 
-    pub(super) fn suffer(&mut self, fault: PostgresFault) -> Result<()> {
+    pub(super) fn is_pooled(&self) -> bool {
+        self.pooler.is_some()
+    }
+
+    /// Lets it happen; returns how much it met, as far as that is known at once.
+    pub(super) fn suffer(&mut self, fault: PostgresFault) -> Result<u64> {
         match fault {
-            PostgresFault::Stop => self.server.stop(),
+            PostgresFault::Stop => self.server.stop().map(|()| 1),
             PostgresFault::Kill => {
                 self.server.kill9();
-                Ok(())
+                Ok(1)
             }
-            PostgresFault::Start => self.server.start_again(),
-            PostgresFault::EndSessions => self.administer(&[END_SESSIONS]),
-            PostgresFault::ReadOnly => self.let_write(false),
-            PostgresFault::Writable => self.let_write(true),
+            PostgresFault::Start => self.server.start_again().map(|()| 0),
+            PostgresFault::EndSessions => end_sessions(&mut self.administrator()?),
+            PostgresFault::ReadOnly => self.let_write(false).map(|()| 1),
+            PostgresFault::Writable => self.let_write(true).map(|()| 0),
             PostgresFault::Full => self.fill_up(),
             PostgresFault::Room => {
                 self.strangers.clear();
-                Ok(())
+                Ok(0)
+            }
+            PostgresFault::Rivals => {
+                self.rivals.push(Rival::start(connect(&self.product)?, "product")?);
+                self.rivals.push(Rival::start(connect(&self.order)?, "product_copy")?);
+                Ok(0)
+            }
+            PostgresFault::Peace => {
+                self.rivals.clear();
+                Ok(0)
+            }
+            PostgresFault::KillPooler => {
+                self.pooler.as_mut().context("there is no pooler")?.kill9();
+                Ok(1)
+            }
+            PostgresFault::StartPooler => {
+                self.pooler.as_mut().context("there is no pooler")?.start_again().map(|()| 0)
             }
         }
     }
 
     /// Puts right whatever was done to it.
     pub(super) fn heal(&mut self) -> Result<()> {
+        self.rivals.clear();
         self.strangers.clear();
         self.server.start_again()?;
+        if let Some(pooler) = &mut self.pooler {
+            pooler.start_again()?;
+        }
         self.let_write(true)?;
         let mut order = connect(&self.order)?;
         // The server may not have read its new settings yet.
@@ -89,12 +131,24 @@ impl Databases {
         order.batch_execute(
             "SET client_min_messages = warning; DROP FUNCTION IF EXISTS take_longer() CASCADE",
         )?;
+        order.batch_execute(&format!("DELETE FROM quarantine WHERE key LIKE '{FLOOD}%'"))?;
         Ok(())
     }
 
     /// Slows order-service's consumer down.
     pub(super) fn slow_down(&self) -> Result<()> {
         connect(&self.order)?.batch_execute(SLOW)?;
+        Ok(())
+    }
+
+    /// Lets order-service refuse as many products of the flood, as an operator could, but at once.
+    pub(super) fn refuse_flood(&self, many: u32) -> Result<()> {
+        let refuse = format!(
+            "INSERT INTO quarantine (key, reason, since_us, by_whom) \
+             SELECT '{FLOOD}' || lpad(n::text, 5, '0'), 'a trial', 0, 'a trial' \
+             FROM generate_series(0, {many} - 1) AS n"
+        );
+        connect(&self.order)?.batch_execute(&refuse)?;
         Ok(())
     }
 
@@ -108,11 +162,12 @@ impl Databases {
         ])
     }
 
-    /// Takes all connections; those whom it ends want theirs back, so it ends them again.
-    fn fill_up(&mut self) -> Result<()> {
-        let mut administrator = connect(&self.server.url("postgres"))?;
+    /// Takes all connections; those whom it ends want theirs back, so it ends them again. Returns how many it took.
+    fn fill_up(&mut self) -> Result<u64> {
+        let mut administrator = self.administrator()?;
+        let before = self.strangers.len();
         for _ in 0..3 {
-            administrator.batch_execute(END_SESSIONS)?;
+            end_sessions(&mut administrator)?;
             while self.strangers.len() < CONNECTIONS {
                 match PgConnection::establish(&self.server.url("postgres")) {
                     Ok(stranger) => self.strangers.push(stranger),
@@ -120,18 +175,27 @@ impl Databases {
                 }
             }
         }
+        let taken = self.strangers.len() - before;
         self.strangers.push(administrator);
-        Ok(())
+        Ok(u64::try_from(taken)?)
     }
 
     /// Each statement by itself: some are refused in company.
     fn administer(&self, statements: &[&str]) -> Result<()> {
-        let mut administrator = connect(&self.server.url("postgres"))?;
+        let mut administrator = self.administrator()?;
         for statement in statements {
             administrator.batch_execute(statement)?;
         }
         Ok(())
     }
+
+    fn administrator(&self) -> Result<PgConnection> {
+        connect(&self.server.url("postgres"))
+    }
+}
+
+fn end_sessions(administrator: &mut PgConnection) -> Result<u64> {
+    Ok(count(administrator, END_SESSIONS)?.unsigned_abs())
 }
 
 /// Both databases as they are looked into, once all is well again.
@@ -157,8 +221,10 @@ struct Effects {
 /// Events that are neither PROCESSED nor EXHAUSTED.
 const ON_THEIR_WAY: &str = "SELECT count(*) AS n FROM outbox_open WHERE status < 2";
 
-const UNTOLD: &str = "SELECT count(*) AS n FROM alert WHERE closed_us IS NULL AND mail_seq IS NULL";
+const UNTOLD: &str = "SELECT count(*) AS n FROM alert \
+     WHERE closed_us IS NULL AND (mail_seq IS NULL OR webhook_seq IS NULL)";
 const UNSENT: &str = "SELECT count(*) AS n FROM mail WHERE sent_us IS NULL";
+const UNCALLED: &str = "SELECT count(*) AS n FROM webhook WHERE sent_us IS NULL";
 const INCOMPLETE: &str = "SELECT 1 - count(*) AS n FROM copy_state WHERE complete_us IS NOT NULL";
 
 impl Looks {
@@ -166,9 +232,8 @@ impl Looks {
         Ok(Self { product: connect(product)?, order: connect(order)? })
     }
 
-    /// What still waits, with its number; nothing at rest. Orders first: what one causes at product-service is there once
-    /// it is settled.
-    pub(super) fn waiting(&mut self) -> Result<Vec<(&'static str, i64)>> {
+    /// What still waits; nothing at rest. Orders first: what one causes at product-service is there once it is settled.
+    pub(super) fn waiting(&mut self) -> Result<Vec<String>> {
         let Self { product, order } = self;
         let all = [
             ("events of order-service", count(order, ON_THEIR_WAY)?),
@@ -178,14 +243,43 @@ impl Looks {
             ("alerts of product-service", count(product, UNTOLD)?),
             ("mails of order-service", count(order, UNSENT)?),
             ("mails of product-service", count(product, UNSENT)?),
+            ("calls of order-service", count(order, UNCALLED)?),
+            ("calls of product-service", count(product, UNCALLED)?),
         ];
-        Ok(all.into_iter().filter(|(_, count)| *count > 0).collect())
+        let waiting = all.into_iter().filter(|(_, count)| *count > 0);
+        Ok(waiting.map(|(what, count)| format!("{count} {what}")).collect())
     }
 
     /// Events that gave up, ever.
-    pub(super) fn exhausted(&mut self) -> Result<i64> {
-        let exhausted = "SELECT count(*) AS n FROM alert WHERE kind = 'exhausted'";
-        Ok(count(&mut self.product, exhausted)? + count(&mut self.order, exhausted)?)
+    pub(super) fn exhausted(&mut self) -> Result<u64> {
+        self.both("SELECT count(*) AS n FROM alert WHERE kind = 'exhausted'")
+    }
+
+    /// Messages that nobody could read, or understand.
+    pub(super) fn dead_letters(&mut self) -> Result<u64> {
+        self.both("SELECT count(*) AS n FROM dead_letter")
+    }
+
+    /// How often the server ended a transaction because it and another one waited for each other.
+    pub(super) fn deadlocks(&mut self) -> Result<u64> {
+        self.both("SELECT deadlocks AS n FROM pg_stat_database WHERE datname = current_database()")
+    }
+
+    /// The sum of what both say.
+    fn both(&mut self, sql: &str) -> Result<u64> {
+        Ok((count(&mut self.product, sql)? + count(&mut self.order, sql)?).unsigned_abs())
+    }
+
+    /// The ids of all calls of the webhook that count as taken.
+    pub(super) fn calls(&mut self) -> Result<Vec<String>> {
+        let sql =
+            "SELECT delivery_id AS trace, 1::bigint AS n FROM webhook WHERE sent_us IS NOT NULL";
+        let mut calls = Vec::new();
+        for conn in [&mut self.product, &mut self.order] {
+            let sent = sql_query(sql).load::<Effects>(conn)?;
+            calls.extend(sent.into_iter().map(|call| call.trace));
+        }
+        Ok(calls)
     }
 
     /// The effects that are there of clients' changes, by what they carry.
@@ -194,7 +288,7 @@ impl Looks {
              FROM adjustment GROUP BY 1";
         // A state that was sent again is the same version.
         let replaced = format!(
-            "SELECT payload::json->>'description' AS trace, count(DISTINCT version) AS n \
+            "SELECT payload::json->>'description' AS trace, count(DISTINCT (key, version)) AS n \
              FROM outbox_event WHERE key LIKE '{PUT}%' GROUP BY 1"
         );
         let changed = format!(

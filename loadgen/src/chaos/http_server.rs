@@ -62,6 +62,10 @@ impl HttpServer {
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
 }
 
 impl Drop for HttpServer {

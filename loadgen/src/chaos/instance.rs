@@ -1,13 +1,16 @@
 //! One process of a service: its own program, with the settings of a system that has to notice faults soon.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use clap::ValueEnum;
 use stockloop_tests::process::{Child, Launch};
 
 use super::client::TOKEN;
+use super::{clock, webhook};
 use crate::check::Side;
 
 /// How long a service may take until it listens, tries included.
@@ -20,7 +23,7 @@ const RESTART: Duration = Duration::from_millis(200);
 const END_DEADLINE: Duration = Duration::from_secs(40);
 
 /// What differs from the ordinary settings: what was lost is missed within seconds, so that a trial need not take minutes.
-const SOON: [(&str, &str); 19] = [
+const SOON: [(&str, &str); 21] = [
     ("STOCKLOOP__HTTP__SHUTDOWN_TIMEOUT", "5s"),
     ("STOCKLOOP__DATABASE__CONNECT_TIMEOUT", "2s"),
     ("STOCKLOOP__DATABASE__POOL_SIZE", "4"),
@@ -40,26 +43,53 @@ const SOON: [(&str, &str); 19] = [
     ("STOCKLOOP__ALERTS__DIGEST_DELAY", "500ms"),
     ("STOCKLOOP__MAIL__TIMEOUT", "2s"),
     ("STOCKLOOP__MAIL__RETRY_MAX", "2s"),
+    ("STOCKLOOP__WEBHOOK__TIMEOUT", "2s"),
+    ("STOCKLOOP__WEBHOOK__RETRY_MAX", "2s"),
 ];
 
-/// Where a process finds everything.
+/// Where a service's relay finds events: `outbox.relay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Relay {
+    /// In the table of what waits
+    Table,
+    /// In PostgreSQL's log, and in the table where that does not bring it
+    Log,
+}
+
+impl fmt::Display for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "table",
+            Self::Log => "log",
+        })
+    }
+}
+
+/// Where the processes of a service find everything.
 pub(super) struct Places {
+    /// Whose processes they are.
+    pub(super) side: Side,
     pub(super) database: String,
+    /// Where the log of that is read, if a pooler stands in between.
+    pub(super) behind_pooler: Option<String>,
+    /// Where its relay finds events.
+    pub(super) relay: Relay,
     pub(super) brokers: String,
-    /// Where it listens, as `host:port`.
-    pub(super) bind: String,
-    /// Where a process of the other service does.
+    /// Where a process of the other service is called, as `host:port`.
     pub(super) peer: String,
     pub(super) mail_port: u16,
+    pub(super) webhook_port: u16,
 }
 
 impl Places {
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { database, brokers, bind, peer, mail_port } = self;
+    /// Of one that listens at `bind`, as `host:port`.
+    fn settings(&self, bind: &str) -> Vec<(&'static str, String)> {
+        let Self { database, brokers, peer, mail_port, webhook_port, .. } = self;
         let mut settings = vec![
+            ("STOCKLOOP__OUTBOX__RELAY", self.relay.to_string()),
             ("STOCKLOOP__DATABASE__URL", database.clone()),
             ("STOCKLOOP__KAFKA__BROKERS", brokers.clone()),
-            ("STOCKLOOP__HTTP__BIND", bind.clone()),
+            ("STOCKLOOP__HTTP__BIND", bind.to_owned()),
             ("STOCKLOOP__HTTP__ADMIN_TOKEN", TOKEN.to_owned()),
             ("STOCKLOOP__PEER__URL", format!("http://{peer}")),
             ("STOCKLOOP__ALERTS__RECIPIENTS", "operator@example.test".to_owned()),
@@ -67,7 +97,14 @@ impl Places {
             ("STOCKLOOP__MAIL__HOST", "127.0.0.1".to_owned()),
             ("STOCKLOOP__MAIL__PORT", mail_port.to_string()),
             ("STOCKLOOP__MAIL__RETRY_BASE", "200ms".to_owned()),
+            ("STOCKLOOP__WEBHOOK__URL", format!("http://127.0.0.1:{webhook_port}/")),
+            ("STOCKLOOP__WEBHOOK__SECRET", webhook::SECRET.to_owned()),
+            ("STOCKLOOP__WEBHOOK__RETRY_BASE", "200ms".to_owned()),
         ];
+        if let Some(server) = &self.behind_pooler {
+            settings.push(("STOCKLOOP__DATABASE__POOLER", "transaction".to_owned()));
+            settings.push(("STOCKLOOP__OUTBOX__LOG_URL", server.clone()));
+        }
         settings.extend(SOON.map(|(name, value)| (name, value.to_owned())));
         settings
     }
@@ -77,13 +114,16 @@ impl Places {
 pub(super) struct Instance {
     program: PathBuf,
     settings: Vec<(&'static str, String)>,
+    /// So many seconds its clock is ahead, from its next start on.
+    clock: i32,
     child: Option<Child>,
 }
 
 impl Instance {
     /// One that does not run yet.
-    pub(super) fn new(program: &Path, places: &Places) -> Self {
-        Self { program: program.to_owned(), settings: places.settings(), child: None }
+    pub(super) fn new(program: &Path, places: &Places, bind: &str) -> Self {
+        let settings = places.settings(bind);
+        Self { program: program.to_owned(), settings, clock: 0, child: None }
     }
 
     /// Starts it, unless it runs; again and again if it ends at once, as whoever supervises it would.
@@ -102,7 +142,8 @@ impl Instance {
     fn launch(&self) -> Result<Child> {
         let launch = Launch::new(&self.program).arg("serve");
         let tell = |launch: Launch, (name, value): &(&str, String)| launch.env(name, value);
-        let mut child = self.settings.iter().fold(launch, tell).spawn()?;
+        let clock = clock::settings(self.clock)?;
+        let mut child = self.settings.iter().chain(&clock).fold(launch, tell).spawn()?;
         child.wait_for_line(" listens on http://", START_DEADLINE)?;
         Ok(child)
     }
@@ -130,6 +171,19 @@ impl Instance {
 
     pub(super) fn thaw(&self) -> Result<()> {
         self.child.as_ref().map_or(Ok(()), Child::resume)
+    }
+
+    /// From its next start on its clock is so many seconds ahead, or behind.
+    pub(super) fn set_clock(&mut self, seconds: i32) -> Result<()> {
+        // Where that can't be, it is said now, and not by a start that is tried again and again.
+        clock::settings(seconds)?;
+        self.clock = seconds;
+        Ok(())
+    }
+
+    /// Ends it in good order if its clock is wrong; it is right from the next start on.
+    pub(super) fn set_clock_right(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.clock) == 0 { Ok(()) } else { self.terminate() }
     }
 
     /// How it ended, if it did so by itself; then it may be started again.

@@ -2,18 +2,19 @@
 //! `Idempotency-Key`, and what got no answer is asked again, of the next process, until there is one.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hyper::Method;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::client::{Asked, Client, Reply};
 use super::ledger::{Ledger, Ticket, Told};
@@ -35,6 +36,18 @@ pub(super) const OPENING_DESCRIPTION: &str = "as it was at first";
 
 /// What the SKUs begin with of products that are replaced.
 pub(super) const PUT: &str = "PUT-";
+
+/// Of these, what those of a flood begin with; five digits follow.
+pub(super) const FLOOD: &str = "PUT-FLOOD-";
+
+/// Products of a flood in one request.
+const FLOOD_BATCH: u32 = 500;
+
+/// How long a flood may take until it is answered.
+const FLOOD_DEADLINE: Duration = Duration::from_secs(120);
+
+/// As many as a client can be: no other one has this number.
+const FLOOD_CLIENT: u16 = u16::MAX;
 
 /// Between a try that failed and the next one.
 const RETRY: Duration = Duration::from_millis(50);
@@ -111,18 +124,7 @@ impl Load {
         let stage = Arc::new(AtomicU8::new(Stage::Asking as u8));
         let mut all = JoinSet::new();
         for number in 0..clients {
-            let shopper = Shopper {
-                number,
-                random: StdRng::seed_from_u64(seed.wrapping_add(1 + u64::from(number))),
-                made: 0,
-                next: usize::from(number),
-                addresses: addresses.clone(),
-                client: Client::default(),
-                ledger: Ledger::default(),
-                seen: BTreeMap::new(),
-                orders: Vec::new(),
-                stage: Arc::clone(&stage),
-            };
+            let shopper = Shopper::new(number, addresses, seed, Arc::clone(&stage));
             all.spawn_on(shopper.run(), runtime.handle());
         }
         Self { clients: all, stage }
@@ -155,6 +157,21 @@ impl Load {
     }
 }
 
+/// Puts so many new products in, as fast as they are taken; returns what there is to know of them.
+pub(super) fn flood(runtime: &Runtime, addresses: &Addresses, many: u32) -> Result<Ledger> {
+    let stage = Arc::new(AtomicU8::new(Stage::Asking as u8));
+    let mut shopper = Shopper::new(FLOOD_CLIENT, addresses, 0, stage);
+    let putting = async {
+        for first in (0..many).step_by(usize::try_from(FLOOD_BATCH)?) {
+            shopper.put_many(first..many.min(first + FLOOD_BATCH)).await;
+        }
+        anyhow::Ok(())
+    };
+    let put = runtime.block_on(async { timeout(FLOOD_DEADLINE, putting).await });
+    put.context("the flood is not answered")??;
+    Ok(shopper.ledger)
+}
+
 /// One client.
 struct Shopper {
     number: u16,
@@ -174,6 +191,21 @@ struct Shopper {
 }
 
 impl Shopper {
+    fn new(number: u16, addresses: &Addresses, seed: u64, stage: Arc<AtomicU8>) -> Self {
+        Self {
+            number,
+            random: StdRng::seed_from_u64(seed.wrapping_add(1 + u64::from(number))),
+            made: 0,
+            next: usize::from(number),
+            addresses: addresses.clone(),
+            client: Client::default(),
+            ledger: Ledger::default(),
+            seen: BTreeMap::new(),
+            orders: Vec::new(),
+            stage,
+        }
+    }
+
     async fn run(mut self) -> Ledger {
         while self.is_before(Stage::Closing) {
             match self.random.random_range(0..100) {
@@ -231,6 +263,26 @@ impl Shopper {
         if let Some(body) = self.settle(Side::Product, &asked, ticket, |_| 1).await {
             self.see(Side::Product, &sku, &body);
         }
+    }
+
+    /// Puts these products of a flood in.
+    async fn put_many(&mut self, numbers: Range<u32>) {
+        let (key, count) = (self.key(), u64::from(numbers.end - numbers.start));
+        let product = |number: u32| {
+            json!({
+                "sku": format!("{FLOOD}{number:05}"),
+                "description": key,
+                "quantity": 1,
+                "unit_price_minor": 255,
+            })
+        };
+        let lines: Vec<Value> = numbers.map(product).collect();
+        let body = json!({ "mode": "replace", "lines": lines });
+        let ticket = self.ledger.ask(key.clone(), count);
+        let path = "/api/v1/inventory".to_owned();
+        let asked = Asked { method: Method::POST, path, body, key: Some(key) };
+        let accepted = |body: &Value| body["accepted"].as_u64().unwrap_or(count);
+        self.settle(Side::Product, &asked, ticket, accepted).await;
     }
 
     async fn order(&mut self) {

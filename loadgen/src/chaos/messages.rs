@@ -1,9 +1,10 @@
 //! Messages that nobody should send: poison, answers that were forged or come again, and copies of everything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rand::rngs::StdRng;
@@ -24,7 +25,7 @@ pub(super) const TOPICS: [(&str, &str); 4] = [
     ("stockloop.orders.acks.v1", "order-service.acks"),
 ];
 
-/// Of each topic.
+/// Of each topic, at first.
 pub(super) const PARTITIONS: i32 = 4;
 
 /// The header of what is a copy already.
@@ -52,8 +53,10 @@ pub(super) fn unread(brokers: &str) -> Result<i64> {
     for (topic, group) in TOPICS {
         let reader: BaseConsumer = client(brokers).set("group.id", group).create()?;
         let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            list.add_partition(topic, partition);
+        // As many as there are: it may have got more.
+        let metadata = reader.fetch_metadata(Some(topic), TIMEOUT)?;
+        for partition in metadata.topics().iter().flat_map(|found| found.partitions()) {
+            list.add_partition(topic, partition.id());
         }
         for element in reader.committed_offsets(list, TIMEOUT)?.elements() {
             let (low, high) = reader.fetch_watermarks(topic, element.partition(), TIMEOUT)?;
@@ -122,12 +125,14 @@ fn envelope(id: &str, event_type: &str) -> OwnedHeaders {
 }
 
 /// Sends answers again that are on the topics already, the same in the name of a stranger, and answers of the right service
-/// to events that nobody sent.
-pub(super) fn send_forged_answers(brokers: &str, seed: u64) -> Result<()> {
+/// to events that nobody sent; returns how many messages of answers there were.
+pub(super) fn send_forged_answers(brokers: &str, seed: u64) -> Result<u64> {
     let (sender, mut random): (Sender, _) =
         (client(brokers).create()?, StdRng::seed_from_u64(seed));
+    let mut found = 0;
     for (topic, _) in TOPICS.into_iter().filter(|(topic, _)| topic.contains(".acks.")) {
         for message in newest(brokers, topic)? {
+            found += 1;
             let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
             let payload = message.payload().unwrap_or_default();
             send(&sender, topic, message.partition(), headers.clone(), Some(payload))?;
@@ -145,7 +150,8 @@ pub(super) fn send_forged_answers(brokers: &str, seed: u64) -> Result<()> {
             }
         }
     }
-    sender.flush(TIMEOUT).context("the broker does not take everything")
+    sender.flush(TIMEOUT).context("the broker does not take everything")?;
+    Ok(found)
 }
 
 /// The same answers of a stranger, and answers of the same service about events that are unknown.
@@ -194,30 +200,46 @@ fn newest(brokers: &str, topic: &str) -> Result<Vec<OwnedMessage>> {
 /// A thread that sends each message of each topic up to four times more, until this value is dropped.
 pub(super) struct Duplicator {
     stop: Arc<AtomicBool>,
+    copies: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Duplicator {
-    pub(super) fn start(brokers: &str, seed: u64) -> Result<Self> {
+    /// Each copy comes so much later, at the most, and in any order; what is still to come at the end comes then.
+    pub(super) fn start(brokers: &str, seed: u64, late_ms: u64) -> Result<Self> {
         let reader: BaseConsumer = client(brokers)
             .set("group.id", "chaos-duplicator")
             .set("auto.offset.reset", "earliest")
             .create()?;
         reader.subscribe(&TOPICS.map(|(topic, _)| topic))?;
-        let sender: Sender = client(brokers).create()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, mut random) = (Arc::clone(&stop), StdRng::seed_from_u64(seed));
+        let (stop, copies) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut copier = Copier {
+            sender: client(brokers).create()?,
+            copies: Arc::clone(&copies),
+            random: StdRng::seed_from_u64(seed),
+            late_ms,
+            later: BTreeMap::new(),
+            made: 0,
+        };
+        let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::SeqCst) {
                 // An error passes, or the copies are fewer.
                 if let Some(Ok(message)) = reader.poll(LOOK) {
-                    let copies = random.random_range(0..=4);
-                    let _ = copy(&sender, &message.detach(), copies);
+                    copier.take(&message.detach());
                 }
+                copier.send_until(Instant::now());
             }
-            let _ = sender.flush(TIMEOUT);
+            copier.send_all();
         });
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, copies, thread: Some(thread) })
+    }
+
+    /// Ends it; returns how many copies the broker was given.
+    pub(super) fn finish(self) -> u64 {
+        let copies = Arc::clone(&self.copies);
+        drop(self);
+        copies.load(Ordering::SeqCst)
     }
 }
 
@@ -230,26 +252,68 @@ impl Drop for Duplicator {
     }
 }
 
-/// Sends `message` so many times more, unless it is a copy.
-fn copy(sender: &Sender, message: &OwnedMessage, copies: u32) -> Result<()> {
-    let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
-    if headers.iter().any(|header| header.key == COPY) {
-        return Ok(());
+/// Copies that wait, at the most; beyond that, the next one is sent early.
+const LATER: usize = 10_000;
+
+/// Makes copies and sends them when they are due.
+struct Copier {
+    sender: Sender,
+    /// Those that were sent.
+    copies: Arc<AtomicU64>,
+    random: StdRng,
+    late_ms: u64,
+    /// By when they are due, and a number that tells them apart.
+    later: BTreeMap<(Instant, u64), OwnedMessage>,
+    made: u64,
+}
+
+impl Copier {
+    /// Makes some copies of `message`, unless it is one.
+    fn take(&mut self, message: &OwnedMessage) {
+        let is_copy = |header: Header<'_, &[u8]>| header.key == COPY;
+        if message.headers().is_some_and(|headers| headers.iter().any(is_copy)) {
+            return;
+        }
+        for _ in 0..self.random.random_range(0..=4) {
+            let late = Duration::from_millis(self.random.random_range(0..=self.late_ms));
+            self.made += 1;
+            self.later.insert((Instant::now() + late, self.made), message.clone());
+        }
+        while self.later.len() > LATER {
+            self.send_next();
+        }
     }
-    let headers = headers.insert(Header { key: COPY, value: Some("yes") });
-    for _ in 0..copies {
+
+    fn send_until(&mut self, now: Instant) {
+        while self.later.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
+            self.send_next();
+        }
+    }
+
+    fn send_all(&mut self) {
+        while !self.later.is_empty() {
+            self.send_next();
+        }
+        // What does not leave by then is a copy less.
+        let _ = self.sender.flush(TIMEOUT);
+    }
+
+    fn send_next(&mut self) {
+        let Some((_, message)) = self.later.pop_first() else { return };
+        let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
         let record = BaseRecord {
             topic: message.topic(),
             partition: Some(message.partition()),
             payload: message.payload(),
             key: message.key(),
             timestamp: None,
-            headers: Some(headers.clone()),
+            headers: Some(headers.insert(Header { key: COPY, value: Some("yes") })),
             delivery_opaque: (),
         };
-        sender.send(record).map_err(|(error, _)| error)?;
+        if self.sender.send(record).is_ok() {
+            self.copies.fetch_add(1, Ordering::SeqCst);
+        }
     }
-    Ok(())
 }
 
 fn send(

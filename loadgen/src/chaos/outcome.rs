@@ -1,5 +1,7 @@
 //! What came of a run of a scenario, as a line of the table and as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::ledger::Held;
@@ -23,14 +25,18 @@ pub(super) struct Outcome {
     /// What else is wrong.
     pub(super) other: u64,
     /// Events that gave up; a person knows of each, or it counts above.
-    pub(super) exhausted: i64,
+    pub(super) exhausted: u64,
     /// Mails that arrived, and how many of them came again.
     pub(super) mails: usize,
     pub(super) mails_again: usize,
     /// From the end of all faults until nothing waited; nothing if that did not come.
     pub(super) drain_s: Option<f64>,
+    /// What the faults met.
+    pub(super) met: BTreeMap<&'static str, u64>,
     /// What is wrong, in words.
     pub(super) words: Vec<String>,
+    /// What runs it again.
+    pub(super) command: String,
 }
 
 /// Which column of the table a finding of the judge belongs to.
@@ -71,6 +77,9 @@ impl Outcome {
         self.applied_twice += held.twice;
         self.other += held.untrue;
         self.words.extend(held.words);
+        if self.changes == 0 {
+            self.complain("no change was answered, so nothing could be lost".to_owned());
+        }
     }
 
     /// So many findings of the judge.
@@ -85,6 +94,20 @@ impl Outcome {
         self.words.push(format!("the judge: {} ({many} found)", kind.name()));
     }
 
+    /// What faults met. One that met nothing did not happen, and the run says nothing of it.
+    pub(super) fn take_met(&mut self, met: BTreeMap<&'static str, u64>) {
+        for (what, _) in met.iter().filter(|(_, many)| **many == 0) {
+            self.complain(format!("a fault met nothing: there were no {what}"));
+        }
+        self.met = met;
+    }
+
+    /// Somebody who has to know was not told.
+    pub(super) fn miss(&mut self, words: String) {
+        self.unalerted += 1;
+        self.words.push(words);
+    }
+
     /// Something else is wrong.
     pub(super) fn complain(&mut self, words: String) {
         self.other += 1;
@@ -95,13 +118,16 @@ impl Outcome {
         [self.lost, self.applied_twice, self.unalerted, self.other] == [0; 4]
     }
 
-    /// The command that runs the same again.
-    pub(super) fn command(&self, clients: u16) -> String {
-        let Self { scenario, seed, seconds, .. } = self;
-        format!(
-            "stockloop-loadgen chaos --scenario {scenario} --seed {seed} --seconds {seconds} --clients {clients}"
-        )
+    /// What the faults met, in words.
+    pub(super) fn met(&self) -> String {
+        let met = self.met.iter().map(|(what, many)| format!("{many} {what}"));
+        met.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// How long it took until nothing waited, in words.
+pub(super) fn time_to_drain(seconds: Option<f64>) -> String {
+    seconds.map_or("never".to_owned(), |seconds| format!("{seconds:.1} s"))
 }
 
 /// A line for each run.
@@ -148,7 +174,7 @@ fn cells(outcome: &Outcome) -> [String; 11] {
         outcome.other.to_string(),
         outcome.exhausted.to_string(),
         outcome.mails.to_string(),
-        outcome.drain_s.map_or("never".to_owned(), |seconds| format!("{seconds:.1} s")),
+        time_to_drain(outcome.drain_s),
     ]
 }
 
@@ -183,6 +209,20 @@ mod tests {
         outcome.take_held(Held { changes: 9, lost: 2, twice: 1, untrue: 1, ..Held::default() });
         assert_eq!((outcome.changes, outcome.lost), (9, 3));
         assert_eq!((outcome.applied_twice, outcome.other), (1, 1));
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_happened_proves_nothing() {
+        let mut idle = Outcome::default();
+        idle.take_held(Held::default());
+        assert!(!idle.is_well(), "nobody changed anything");
+        let mut calm = Outcome::default();
+        calm.take_met(BTreeMap::from([("kills", 3), ("cuts", 0)]));
+        assert!(!calm.is_well(), "no connection was cut");
+        assert!(calm.words.iter().all(|words| words.contains("cuts")), "{calm:?}");
+        let mut untold = Outcome::default();
+        untold.miss("a call".to_owned());
+        assert_eq!((untold.unalerted, untold.is_well()), (1, false));
     }
 
     #[test]

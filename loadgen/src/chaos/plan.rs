@@ -1,4 +1,4 @@
-//! What happens to a system, and when: drawn from a seed, so that the same seed makes the same plan.
+//! When something happens to a system, drawn from a seed, so that the same seed makes the same plan.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,170 +6,10 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use stockloop_tests::smtp::Manner;
 
-use super::proxy::{Strike, Weather};
+use super::fault::{Fault, Who};
 use super::scenarios::Scenario;
 use crate::check::Side;
-
-/// One process of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Who {
-    pub(super) side: Side,
-    /// From 1 on.
-    pub(super) number: usize,
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.side, self.number)
-    }
-}
-
-/// What a service stands on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
-    Postgres,
-    Kafka,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Postgres => "PostgreSQL",
-            Self::Kafka => "Kafka",
-        })
-    }
-}
-
-/// The network between all processes of a service and what they stand on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Link {
-    pub(super) side: Side,
-    pub(super) part: Part,
-}
-
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} – {}", self.side, self.part)
-    }
-}
-
-/// What happens at one moment: a fault, or the end of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// SIGKILL.
-    Kill(Who),
-    /// SIGTERM, and its end is waited for.
-    Terminate(Who),
-    Start(Who),
-    /// SIGSTOP.
-    Freeze(Who),
-    /// SIGCONT.
-    Thaw(Who),
-    /// From now on the network is like this.
-    Weather(Link, Weather),
-    /// All connections that are open end like this.
-    Strike(Link, Strike),
-    /// The answers to so many of the next commits are lost, with their connections.
-    LoseCommits(Link, u32),
-    Postgres(PostgresFault),
-    Broker(BrokerFault),
-    /// How the mail server behaves from now on.
-    Mail(Manner),
-    /// order-service refuses what concerns so many of the products that are adjusted.
-    Quarantine(u32),
-    /// Each event that order-service takes in costs it a millisecond more.
-    SlowConsumer,
-    /// What nobody should send, on every topic.
-    Nonsense,
-    /// Answers that were sent already, and answers of strangers.
-    ForgedAnswers,
-    /// From now on each message is delivered one to five times.
-    Duplicate,
-}
-
-/// What happens to the database server, which both services share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PostgresFault {
-    /// A fast shutdown: sessions are ended, transactions undone.
-    Stop,
-    Kill,
-    Start,
-    /// The sessions of both services are ended.
-    EndSessions,
-    /// No transaction may write.
-    ReadOnly,
-    Writable,
-    /// Sessions are ended, and strangers take all connections.
-    Full,
-    /// The strangers leave.
-    Room,
-}
-
-/// What happens to the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BrokerFault {
-    Stop,
-    Kill,
-    Start,
-    Freeze,
-    Thaw,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kill(who) => write!(f, "{who} is killed"),
-            Self::Terminate(who) => write!(f, "{who} is told to end"),
-            Self::Start(who) => write!(f, "{who} is started"),
-            Self::Freeze(who) => write!(f, "{who} is frozen"),
-            Self::Thaw(who) => write!(f, "{who} goes on"),
-            Self::Weather(link, weather) => write!(f, "{link}: {weather}"),
-            Self::Strike(link, strike) => write!(f, "{link}: {strike}"),
-            Self::LoseCommits(link, count) => {
-                write!(f, "{link}: the answers to {count} commits are lost")
-            }
-            Self::Postgres(fault) => write!(f, "{fault}"),
-            Self::Broker(fault) => write!(f, "{fault}"),
-            Self::Mail(manner) => write!(f, "the mail server is {manner:?}"),
-            Self::Quarantine(products) => {
-                write!(f, "order-service refuses what concerns {products} products")
-            }
-            Self::SlowConsumer => f.write_str("order-service takes 1 ms longer for each event"),
-            Self::Nonsense => f.write_str("what nobody should send is on every topic"),
-            Self::ForgedAnswers => f.write_str("answers come again, and answers of strangers"),
-            Self::Duplicate => f.write_str("each message comes one to five times from now on"),
-        }
-    }
-}
-
-impl fmt::Display for PostgresFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stop => "PostgreSQL shuts down",
-            Self::Kill => "PostgreSQL is killed",
-            Self::Start => "PostgreSQL is started",
-            Self::EndSessions => "PostgreSQL ends all sessions",
-            Self::ReadOnly => "PostgreSQL lets nobody write",
-            Self::Writable => "PostgreSQL lets everybody write",
-            Self::Full => "PostgreSQL ends all sessions and has no connection left",
-            Self::Room => "PostgreSQL has connections again",
-        })
-    }
-}
-
-impl fmt::Display for BrokerFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stop => "the broker shuts down",
-            Self::Kill => "the broker is killed",
-            Self::Start => "the broker is started",
-            Self::Freeze => "the broker is frozen",
-            Self::Thaw => "the broker goes on",
-        })
-    }
-}
 
 /// A fault and its moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,14 +41,16 @@ impl Plan {
             random: StdRng::seed_from_u64(seed),
             span_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             instances: scenario.instances,
+            brokers: scenario.brokers,
+            calm_ms: 0,
             steps: Vec::new(),
         };
         (scenario.draw)(&mut draw);
-        let mut steps = draw.steps;
+        let (mut steps, calm) = (draw.steps, Duration::from_millis(draw.calm_ms));
         // A stable sort: what was drawn first happens first.
         steps.sort_by_key(|step| step.at);
         let last = steps.last().map_or(Duration::ZERO, |step| step.at);
-        Self { steps, length: time.max(last) }
+        Self { steps, length: time.max(last + calm) }
     }
 }
 
@@ -218,6 +60,8 @@ pub(super) struct Draw {
     span_ms: u64,
     /// Processes of each service that run at first.
     instances: usize,
+    brokers: usize,
+    calm_ms: u64,
     steps: Vec<Step>,
 }
 
@@ -231,6 +75,11 @@ impl Draw {
     /// Something happens at this moment, in ms.
     pub(super) fn at(&mut self, at_ms: u64, fault: Fault) {
         self.steps.push(Step { at: Duration::from_millis(at_ms), fault });
+    }
+
+    /// Clients go on so long after the last step, as only then its consequences are seen.
+    pub(super) fn calm(&mut self, ms: u64) {
+        self.calm_ms = ms;
     }
 
     pub(super) fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
@@ -250,6 +99,12 @@ impl Draw {
     /// A process of this service that runs at first.
     pub(super) fn instance(&mut self, side: Side) -> Who {
         Who { side, number: self.random.random_range(1..=self.instances) }
+    }
+
+    /// The numbers of all brokers, over and over, from any of them on.
+    pub(super) fn brokers(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let (brokers, first) = (self.brokers, self.random.random_range(0..self.brokers));
+        (0..brokers).map(move |number| 1 + (first + number) % brokers).cycle()
     }
 
     /// One after the other until the time is over, and one at the least: each lasts so long, and then there is a pause.

@@ -7,8 +7,9 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -19,16 +20,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::wire::{Fate, Moment, Request, Snare, Talk};
+
 /// How long an end that hears nothing more lives on.
 const VANISHED: Duration = Duration::from_secs(25);
 
 /// Bytes that are passed on at once.
 const PIECE: usize = 16 * 1024;
 
-/// How a client of PostgreSQL ends a transaction: this text, and the byte that ends each statement.
-const COMMIT: &[u8] = b"COMMIT\0";
+/// How long a connection is held at the most, while somebody does something about it.
+const HELD: Duration = Duration::from_secs(10);
 
-/// Which way bytes go.
+/// Which way bytes go: mostly a service has connected to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     ToServer,
@@ -69,8 +72,8 @@ impl fmt::Display for Weather {
             }
             Self::Trickle { bytes, pause_ms } => write!(f, "{bytes} bytes each {pause_ms} ms"),
             Self::Blackhole(None) => f.write_str("nothing comes through"),
-            Self::Blackhole(Some(Way::ToServer)) => f.write_str("nothing reaches the server"),
-            Self::Blackhole(Some(Way::ToService)) => f.write_str("nothing reaches the service"),
+            Self::Blackhole(Some(Way::ToServer)) => f.write_str("nothing gets there"),
+            Self::Blackhole(Some(Way::ToService)) => f.write_str("nothing comes back"),
         }
     }
 }
@@ -80,9 +83,9 @@ impl fmt::Display for Weather {
 pub(super) enum Strike {
     /// Both ends are told.
     Cut,
-    /// Half-open: the service is told, and the server waits on.
+    /// Half-open: who has connected is told, and who was called waits on.
     LeaveServer,
-    /// Half-open: the server is told, and the service waits on.
+    /// Half-open: who was called is told, and who has connected waits on.
     LeaveService,
     /// Nobody is told.
     Vanish,
@@ -92,8 +95,8 @@ impl fmt::Display for Strike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cut => "all connections are cut",
-            Self::LeaveServer => "all connections are cut, and the server is not told",
-            Self::LeaveService => "all connections are cut, and the service is not told",
+            Self::LeaveServer => "all connections are cut, and who was called is not told",
+            Self::LeaveService => "all connections are cut, and who has called is not told",
             Self::Vanish => "all connections vanish, and nobody is told",
         })
     }
@@ -103,9 +106,26 @@ impl fmt::Display for Strike {
 pub(super) struct Proxy {
     weather: watch::Sender<Weather>,
     strikes: watch::Sender<Strike>,
-    /// So many answers to commits are to be lost.
-    commits: Arc<Mutex<u32>>,
+    shared: Arc<Shared>,
     accepting: JoinHandle<()>,
+}
+
+/// What a proxy and its connections know together.
+#[derive(Default)]
+struct Shared {
+    snare: Mutex<Option<Snare>>,
+    /// Pieces that came while the weather was not clear.
+    troubled: AtomicU64,
+    /// Requests that something became of.
+    snared: AtomicU64,
+    /// Connections that were made.
+    accepted: AtomicU64,
+}
+
+impl Shared {
+    fn snare(&self) -> MutexGuard<'_, Option<Snare>> {
+        self.snare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Proxy {
@@ -114,16 +134,16 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let (weather, of_weather) = watch::channel(Weather::Clear);
         let (strikes, of_strikes) = watch::channel(Strike::Cut);
-        let commits = Arc::new(Mutex::new(0));
+        let shared = Arc::new(Shared::default());
         let line = Line {
             server,
             weather: of_weather,
             strikes: of_strikes,
-            commits: Arc::clone(&commits),
+            shared: Arc::clone(&shared),
             number: 0,
         };
         let accepting = tokio::spawn(accept(listener, line));
-        Ok(Self { weather, strikes, commits, accepting })
+        Ok(Self { weather, strikes, shared, accepting })
     }
 
     /// From now on it is like this.
@@ -131,14 +151,43 @@ impl Proxy {
         self.weather.send_replace(weather);
     }
 
-    /// Ends all open connections like this; new ones are passed on.
-    pub(super) fn strike(&self, strike: Strike) {
+    /// Ends all open connections like this; new ones are passed on. Returns whether there was one.
+    pub(super) fn strike(&self, strike: Strike) -> bool {
+        // One listens for those to come.
+        let is_open = self.strikes.receiver_count() > 1;
         self.strikes.send_replace(strike);
+        is_open
     }
 
-    /// Loses the answers to so many of the next commits, none if it is 0.
-    pub(super) fn lose_commits(&self, count: u32) {
-        *self.commits.lock().unwrap_or_else(PoisonError::into_inner) = count;
+    /// Loses the answers to so many of the next requests.
+    pub(super) fn lose(&self, request: Request, count: u32) {
+        *self.shared.snare() = Some(Snare::losing(request, count));
+    }
+
+    /// Holds the next connection where this moment comes, and tells of it.
+    pub(super) fn trap(&self, moment: Moment, tell: &SyncSender<()>) {
+        *self.shared.snare() = Some(Snare::telling(moment, tell.clone()));
+    }
+
+    /// Ends all of it.
+    pub(super) fn clear(&self) {
+        self.be(Weather::Clear);
+        *self.shared.snare() = None;
+    }
+
+    /// Pieces that met a bad network since this was asked last.
+    pub(super) fn take_troubled(&self) -> u64 {
+        self.shared.troubled.swap(0, Ordering::SeqCst)
+    }
+
+    /// Requests that something became of since this was asked last.
+    pub(super) fn take_snared(&self) -> u64 {
+        self.shared.snared.swap(0, Ordering::SeqCst)
+    }
+
+    /// Connections that were made since this was asked last, whether there was somebody to pass them on to or not.
+    pub(super) fn take_accepted(&self) -> u64 {
+        self.shared.accepted.swap(0, Ordering::SeqCst)
     }
 }
 
@@ -155,6 +204,7 @@ async fn accept(listener: TcpListener, line: Line) {
             sleep(Duration::from_millis(10)).await;
             continue;
         };
+        line.shared.accepted.fetch_add(1, Ordering::SeqCst);
         let mut line = Line { number, ..line.clone() };
         // What struck before is not meant for it.
         line.strikes.mark_unchanged();
@@ -168,7 +218,7 @@ struct Line {
     server: u16,
     weather: watch::Receiver<Weather>,
     strikes: watch::Receiver<Strike>,
-    commits: Arc<Mutex<u32>>,
+    shared: Arc<Shared>,
     number: u64,
 }
 
@@ -182,11 +232,11 @@ impl Line {
         if nodelay.is_err() {
             return;
         }
-        let is_lost = AtomicBool::new(false);
+        let talk = Mutex::new(Talk::default());
         let ended = {
             let ((from_service, to_service), (from_server, to_server)) =
                 (service.split(), server.split());
-            let pump = |way| Pump { line: self.clone(), way, is_lost: &is_lost };
+            let pump = |way| Pump { line: self.clone(), way, talk: &talk };
             let there = pump(Way::ToServer).run(from_service, to_server);
             let back = pump(Way::ToService).run(from_server, to_service);
             tokio::select! {
@@ -214,6 +264,12 @@ impl Line {
     }
 }
 
+impl Line {
+    fn is_clear(&self) -> bool {
+        *self.weather.borrow() == Weather::Clear
+    }
+}
+
 /// Waits for the next strike; without a proxy there is an end as well.
 async fn struck(strikes: &mut watch::Receiver<Strike>) -> Strike {
     match strikes.changed().await {
@@ -230,18 +286,22 @@ fn reset(stream: TcpStream) {
 
 /// Leaves an end without a word until its kernel would have noticed, or it goes by itself.
 async fn leave(mut stream: TcpStream) {
-    let mut heard = [0; 1024];
-    let listen = async { while stream.read(&mut heard).await.is_ok_and(|read| read > 0) {} };
-    let _ = timeout(VANISHED, listen).await;
+    let _ = timeout(VANISHED, swallow(&mut stream)).await;
     reset(stream);
+}
+
+/// Reads to the end, and passes nothing on.
+async fn swallow(from: &mut (impl AsyncRead + Unpin)) {
+    let mut heard = [0; 1024];
+    while from.read(&mut heard).await.is_ok_and(|read| read > 0) {}
 }
 
 /// One way of a connection.
 struct Pump<'a> {
     line: Line,
     way: Way,
-    /// Whether the next answer is to be lost.
-    is_lost: &'a AtomicBool,
+    /// Of both ways.
+    talk: &'a Mutex<Talk>,
 }
 
 impl Pump<'_> {
@@ -256,20 +316,34 @@ impl Pump<'_> {
         loop {
             let read = from.read(&mut buffer).await?;
             let piece = buffer.get(..read).unwrap_or_default();
-            match self.way {
-                Way::ToServer if self.loses_answer_to(piece) => {
-                    self.is_lost.store(true, Ordering::SeqCst);
-                }
-                Way::ToService if self.is_lost.load(Ordering::SeqCst) => {
-                    return Err(io::Error::other("the answer to a commit was lost"));
-                }
-                _ => {}
-            }
             if piece.is_empty() {
                 return to.shutdown().await;
             }
+            match self.fate_of(piece) {
+                Fate::Passes => {}
+                Fate::IsLost => return Err(io::Error::other("it was lost on purpose")),
+                Fate::IsHeld(tell) => {
+                    // Who wanted to know may be gone.
+                    let _ = tell.try_send(());
+                    let _ = timeout(HELD, swallow(&mut from)).await;
+                    return Err(io::Error::other("it was held on purpose"));
+                }
+            }
             self.pass(piece, &mut to, &mut random).await?;
         }
+    }
+
+    fn fate_of(&self, piece: &[u8]) -> Fate {
+        let Line { shared, .. } = &self.line;
+        let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
+        let fate = match self.way {
+            Way::ToServer => talk.ask(piece, shared.snare().as_mut()),
+            Way::ToService => talk.answer(piece),
+        };
+        if !matches!(fate, Fate::Passes) {
+            shared.snared.fetch_add(1, Ordering::SeqCst);
+        }
+        fate
     }
 
     async fn pass(
@@ -279,6 +353,9 @@ impl Pump<'_> {
         random: &mut StdRng,
     ) -> io::Result<()> {
         let way = self.way;
+        if !self.line.is_clear() {
+            self.line.shared.troubled.fetch_add(1, Ordering::SeqCst);
+        }
         let passes = |weather: &Weather| !weather.holds(way);
         // Not kept: who holds on to it keeps the weather from changing.
         let weather = self.line.weather.wait_for(passes).await.map(|weather| *weather);
@@ -298,19 +375,13 @@ impl Pump<'_> {
             Weather::Clear | Weather::Blackhole(_) => to.write_all(piece).await,
         }
     }
-
-    /// Whether this is a commit whose answer is to be lost.
-    fn loses_answer_to(&self, piece: &[u8]) -> bool {
-        let mut left = self.line.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_lost = *left > 0 && piece.windows(COMMIT.len()).any(|part| part == COMMIT);
-        *left -= u32::from(is_lost);
-        is_lost
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use stockloop_tests::ports::free_port;
 
     use super::*;
@@ -408,11 +479,26 @@ mod tests {
     #[tokio::test]
     async fn the_answer_to_a_commit_is_lost_after_the_commit_arrived() {
         let (proxy, mut service, mut server) = connected().await;
-        proxy.lose_commits(1);
+        proxy.lose(Request::Commit, 1);
         assert_passes(b"Q\0\0\0\x0aBEGIN\0", &mut service, &mut server).await;
         assert_passes(b"Z", &mut server, &mut service).await;
         assert_passes(b"Q\0\0\0\x0bCOMMIT\0", &mut service, &mut server).await;
         server.write_all(b"C").await.unwrap();
         assert!(ends(&mut service).await, "the answer came through");
+        assert_eq!(proxy.take_snared(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_held_at_its_moment_until_the_service_is_gone() {
+        let (proxy, mut service, mut server) = connected().await;
+        let (tell, told) = sync_channel(1);
+        proxy.trap(Moment { request: Request::Commit, is_answered: false }, &tell);
+        assert_passes(b"Q\0\0\0\x0aBEGIN\0", &mut service, &mut server).await;
+        service.write_all(b"Q\0\0\0\x0bCOMMIT\0").await.unwrap();
+        let told = tokio::task::spawn_blocking(move || told.recv_timeout(DEADLINE));
+        assert_eq!(told.await.unwrap(), Ok(()));
+        assert!(is_silent(&server).await, "it came through");
+        drop(service);
+        assert!(ends(&mut server).await, "the server waits on");
     }
 }

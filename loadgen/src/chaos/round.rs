@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use stockloop_tests::process::keep_scratch;
 use tokio::runtime::{Builder, Runtime};
 
-use super::instance::Programs;
+use super::instance::{Programs, Relay};
 use super::ledger::Ledger;
 use super::load::Load;
 use super::outcome::Outcome;
@@ -26,14 +26,21 @@ pub(super) struct Round<'a> {
     pub(super) seed: u64,
     pub(super) seconds: u64,
     pub(super) clients: u16,
+    pub(super) relay: Relay,
+    /// What runs it again.
+    pub(super) command: String,
 }
 
 impl Round<'_> {
     /// Runs it; what could not be done is wrong, too.
     pub(super) fn run(&self) -> Outcome {
-        let Self { scenario, seed, seconds, .. } = *self;
-        let name = scenario.name;
-        let mut outcome = Outcome { scenario: name, seed, seconds, ..Outcome::default() };
+        let mut outcome = Outcome {
+            scenario: self.scenario.name,
+            seed: self.seed,
+            seconds: self.seconds,
+            command: self.command.clone(),
+            ..Outcome::default()
+        };
         if let Err(error) = self.try_run(&mut outcome) {
             outcome.complain(format!("it could not be run to its end: {error:#}"));
         }
@@ -41,24 +48,20 @@ impl Round<'_> {
     }
 
     fn try_run(&self, outcome: &mut Outcome) -> Result<()> {
+        let Scenario { name, about, .. } = self.scenario;
         let plan = Plan::draw(self.scenario, self.seed, Duration::from_secs(self.seconds));
         // At once: who ends it in the middle may want to see it again, too.
-        println!(
-            "{}: {}\n  {}",
-            self.scenario.name,
-            self.scenario.about,
-            outcome.command(self.clients)
-        );
+        println!("{name}: {about}\n  {}", self.command);
         plan.steps.iter().for_each(|step| println!("{step}"));
         // Clients and proxies; faults happen on this thread.
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let started = System::start(&runtime, self.programs, self.scenario, self.seed);
-        let mut system = started.inspect_err(|_| keep(self.scenario.name))?;
+        let started = System::start(&runtime, self.programs, self.scenario, self.seed, self.relay);
+        let mut system = started.inspect_err(|_| keep(name))?;
         let done = self.trouble(&runtime, &mut system, &plan, outcome);
         let done = done.with_context(|| system.log_tails());
         // While its databases are still there.
         if done.is_err() || !outcome.is_well() {
-            keep(self.scenario.name);
+            keep(name);
         }
         done
     }
@@ -79,9 +82,10 @@ impl Round<'_> {
         thread::sleep(plan.length.saturating_sub(began.elapsed()));
         system.heal(runtime).context("not all could be put right")?;
         let healed = Instant::now();
-        let ledger = load.finish(runtime)?;
+        let mut ledger = load.finish(runtime)?;
+        ledger.take(std::mem::take(&mut system.ledger));
         match system.drain() {
-            Ok(_) => outcome.drain_s = Some(healed.elapsed().as_secs_f64()),
+            Ok(()) => outcome.drain_s = Some(healed.elapsed().as_secs_f64()),
             Err(error) => outcome.complain(format!("it did not come to rest: {error:#}")),
         }
         system.stop();
@@ -98,15 +102,17 @@ fn keep(scenario: &str) {
 
 /// Holds everything against everything.
 fn judge(system: &mut System, ledger: &Ledger, outcome: &mut Outcome) -> Result<()> {
+    let mut looks = system.look()?;
+    system.note_met_in(&mut looks)?;
     for complaint in std::mem::take(&mut system.complaints) {
         outcome.complain(complaint);
     }
+    outcome.take_met(std::mem::take(&mut system.met));
     (outcome.mails, outcome.mails_again) = system.mails();
-    let mut looks = system.look()?;
     outcome.exhausted = looks.exhausted()?;
     outcome.take_held(ledger.hold(&looks.effects()?));
-    if outcome.changes == 0 {
-        outcome.complain("no change was answered, so nothing could be lost".to_owned());
+    for call in looks.calls()?.iter().filter(|call| !system.has_call(call)) {
+        outcome.miss(format!("the call {call} of the webhook counts as taken, and did not come"));
     }
     let report = check::check(&system.judged()).context("the judge can't look")?;
     for (kind, many) in report.kinds() {

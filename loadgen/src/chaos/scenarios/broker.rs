@@ -1,15 +1,67 @@
-//! What happens to the broker.
+//! What happens to brokers.
 
-use super::super::plan::{BrokerFault, Draw, Fault};
+use super::super::fault::{BrokerFault, Fault, Which};
+use super::super::plan::{Draw, Episode};
 
-/// It shuts down, is killed or freezes, and is away for a while.
+/// Brokers of a cluster.
+pub(super) const CLUSTER: usize = 3;
+
+/// How one goes, and how it comes back.
+type Ways = (BrokerFault, BrokerFault);
+
+const STOPPED: Ways = (BrokerFault::Stop, BrokerFault::Start);
+const KILLED: Ways = (BrokerFault::Kill, BrokerFault::Start);
+const FROZEN: Ways = (BrokerFault::Freeze, BrokerFault::Thaw);
+
+/// The only one shuts down, is killed or freezes, and is away for a while.
 pub(super) fn restart(draw: &mut Draw) {
-    for (from, to) in draw.episodes(1_000..=4_000, 3_000..=6_000) {
-        let (begin, end) = draw.pick(
-            (BrokerFault::Stop, BrokerFault::Start),
-            &[(BrokerFault::Kill, BrokerFault::Start), (BrokerFault::Freeze, BrokerFault::Thaw)],
-        );
-        draw.at(from, Fault::Broker(begin));
-        draw.at(to, Fault::Broker(end));
+    for episode in draw.episodes(1_000..=4_000, 3_000..=6_000) {
+        let ways = draw.pick(STOPPED, &[KILLED, FROZEN]);
+        be_away(draw, Which::Number(1), ways, episode);
     }
+}
+
+/// Each is killed in turn, and is away for a while.
+pub(super) fn kill_each(draw: &mut Draw) {
+    let episodes = draw.episodes(1_000..=4_000, 3_000..=6_000);
+    for (number, episode) in draw.brokers().zip(episodes) {
+        be_away(draw, Which::Number(number), KILLED, episode);
+    }
+}
+
+/// Two are killed at once: what is left may write nothing, and nobody leads.
+pub(super) fn kill_two(draw: &mut Draw) {
+    let mut numbers = draw.brokers();
+    for episode in draw.episodes(1_000..=4_000, 4_000..=8_000) {
+        for number in numbers.by_ref().take(2) {
+            be_away(draw, Which::Number(number), KILLED, episode);
+        }
+    }
+}
+
+/// Whichever leads goes, so that another one has to.
+pub(super) fn move_controller(draw: &mut Draw) {
+    for episode in draw.episodes(1_000..=4_000, 3_000..=6_000) {
+        let ways = draw.pick(STOPPED, &[KILLED, FROZEN]);
+        be_away(draw, Which::Controller, ways, episode);
+    }
+}
+
+/// One after the other shuts down and starts again, as for an upgrade, all of them once at the least.
+pub(super) fn roll(draw: &mut Draw) {
+    let mut episodes = draw.episodes(500..=1_500, 2_000..=4_000);
+    let numbers = draw.brokers();
+    while episodes.len() < CLUSTER {
+        let (_, end) = episodes.last().copied().unwrap_or_default();
+        let from = end + draw.within(2_000..=4_000);
+        episodes.push((from, from + draw.within(500..=1_500)));
+    }
+    for (number, episode) in numbers.zip(episodes) {
+        be_away(draw, Which::Number(number), STOPPED, episode);
+    }
+}
+
+fn be_away(draw: &mut Draw, which: Which, (begin, end): Ways, (from, to): Episode) {
+    draw.at(from, Fault::Broker(which, begin));
+    draw.at(to, Fault::Broker(which, end));
 }

@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::super::plan::{Draw, Fault, Who};
+use super::super::fault::{Fault, Who};
+use super::super::plan::Draw;
+use super::super::wire::{Moment, Request};
 
 /// Longer than a lease and a consumer's session, which last 3 s here, and mostly than a transaction may idle, which is 10 s.
 const PAST_ALL_MS: RangeInclusive<u64> = 5_000..=15_000;
@@ -12,6 +14,24 @@ pub(super) fn kill(draw: &mut Draw) {
     for (side, (from, to)) in draw.episodes_of_sides(200..=2_000, 500..=2_500) {
         let who = draw.instance(side);
         draw.at(from, Fault::Kill(who));
+        draw.at(to, Fault::Start(who));
+    }
+}
+
+/// They are killed just before something is done for them and just after it, of all that is done for them in turn.
+pub(super) fn kill_at_moments(draw: &mut Draw) {
+    let requests = [Request::Commit, Request::Produce, Request::NoteOffsets];
+    let moments = requests
+        .into_iter()
+        .flat_map(|request| [false, true].map(|is_answered| Moment { request, is_answered }));
+    // Each twice: the services take turns.
+    let mut moments: Vec<Moment> = moments.flat_map(|moment| [moment; 2]).collect();
+    let first = draw.pick(0, &[2, 4, 6, 8, 10]);
+    moments.rotate_left(first);
+    let episodes = draw.episodes_of_sides(200..=1_000, 500..=1_500);
+    for ((side, (from, to)), moment) in episodes.into_iter().zip(moments.into_iter().cycle()) {
+        let who = draw.instance(side);
+        draw.at(from, Fault::KillAt(who, moment));
         draw.at(to, Fault::Start(who));
     }
 }
@@ -45,5 +65,16 @@ pub(super) fn scale(draw: &mut Draw) {
             let end = draw.pick(Fault::Kill(who), &[Fault::Terminate(who)]);
             draw.at(at, end);
         }
+    }
+}
+
+/// They come back with a clock that is seconds to minutes ahead or behind, beside others whose clock is right.
+pub(super) fn set_clocks_wrong(draw: &mut Draw) {
+    for (side, (from, to)) in draw.episodes_of_sides(200..=1_000, 2_000..=4_000) {
+        let who = draw.instance(side);
+        let seconds = draw.pick(5, &[30, 120]) * draw.pick(1, &[-1]);
+        draw.at(from, Fault::Kill(who));
+        draw.at(to, Fault::Clock(who, seconds));
+        draw.at(to, Fault::Start(who));
     }
 }

@@ -1,6 +1,10 @@
 //! What happens to messages, and to whoever reads them.
 
-use super::super::plan::{Draw, Fault};
+use super::super::fault::Fault;
+use super::super::plan::Draw;
+
+/// Past the time after which an answer is missed, which is 2 s here, and past the pauses of the attempts that follow.
+const LATE_MS: u64 = 6_000;
 
 /// order-service takes its time from the first second on.
 pub(super) fn slow_down(draw: &mut Draw) {
@@ -22,8 +26,14 @@ pub(super) fn poison(draw: &mut Draw) {
     }
 }
 
-/// Each message comes again, from early on.
+/// Each message comes again at once, from early on.
 pub(super) fn duplicate(draw: &mut Draw) {
     let from = draw.within(200..=1_000);
-    draw.at(from, Fault::Duplicate);
+    draw.at(from, Fault::Copy { late_ms: 0 });
+}
+
+/// Each comes again sooner or later, so that old ones come among new ones.
+pub(super) fn come_late(draw: &mut Draw) {
+    let from = draw.within(200..=1_000);
+    draw.at(from, Fault::Copy { late_ms: LATE_MS });
 }

@@ -6,11 +6,13 @@ mod mails;
 mod messages;
 mod network;
 mod postgres;
+mod topics;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use stockloop_tests::postgres::PgBouncer;
 
-use super::EVERY;
 use super::plan::Draw;
+use super::{EVERY, clock};
 
 /// Something that may happen.
 pub(super) struct Scenario {
@@ -21,23 +23,70 @@ pub(super) struct Scenario {
     pub(super) instances: usize,
     /// Processes of each service that run at once, at the most.
     pub(super) most: usize,
+    pub(super) brokers: usize,
+    /// Whether the services reach their databases by a pooler.
+    pub(super) is_pooled: bool,
+    /// Whether who calls the services reaches them by a network that may be bad. Else it is known of a call that nobody takes
+    /// that it had no effect.
+    pub(super) is_called_by_network: bool,
+    /// What it needs that is not on this machine, if it needs that.
+    pub(super) missing: fn() -> Option<String>,
     pub(super) draw: fn(&mut Draw),
 }
 
 impl Scenario {
     const fn new(name: &'static str, about: &'static str, draw: fn(&mut Draw)) -> Self {
-        Self { name, about, instances: 1, most: 1, draw }
+        Self {
+            name,
+            about,
+            instances: 1,
+            most: 1,
+            brokers: 1,
+            is_pooled: false,
+            is_called_by_network: false,
+            missing: nothing,
+            draw,
+        }
     }
 
     const fn with_instances(self, instances: usize, most: usize) -> Self {
         Self { instances, most, ..self }
     }
+
+    const fn with_cluster(self) -> Self {
+        Self { brokers: broker::CLUSTER, ..self }
+    }
+
+    const fn with_pooler(self) -> Self {
+        Self { is_pooled: true, missing: pooler, ..self }
+    }
+
+    const fn with_network_to_clients(self) -> Self {
+        Self { is_called_by_network: true, ..self }
+    }
+
+    const fn with_wrong_clocks(self) -> Self {
+        Self { missing: clock::missing, ..self }
+    }
+}
+
+fn nothing() -> Option<String> {
+    None
+}
+
+fn pooler() -> Option<String> {
+    (!PgBouncer::is_installed()).then(|| "PgBouncer is not installed".to_owned())
 }
 
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 17] = [
+pub(super) static ALL: [Scenario; 32] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
+    Scenario::new(
+        "kill-moments",
+        "processes are killed just before and after each thing that is done for them",
+        instances::kill_at_moments,
+    ),
     Scenario::new("terminate", "processes are told to end, under load", instances::terminate)
         .with_instances(2, 2),
     Scenario::new(
@@ -49,6 +98,13 @@ pub(super) static ALL: [Scenario; 17] = [
     Scenario::new("scale", "two to four processes of each service come and go", instances::scale)
         .with_instances(2, 4),
     Scenario::new(
+        "clocks",
+        "clocks are up to two minutes ahead or behind",
+        instances::set_clocks_wrong,
+    )
+    .with_instances(2, 2)
+    .with_wrong_clocks(),
+    Scenario::new(
         "postgres-network",
         "the network to PostgreSQL is slow, broken or silent",
         network::to_postgres,
@@ -58,18 +114,61 @@ pub(super) static ALL: [Scenario; 17] = [
         "the network to Kafka is slow, broken or silent",
         network::to_kafka,
     ),
+    Scenario::new(
+        "client-network",
+        "the network from clients and between the services is slow, broken or silent",
+        network::to_clients,
+    )
+    .with_network_to_clients(),
+    Scenario::new(
+        "mail-network",
+        "the network to the mail server and the webhook is slow or silent",
+        network::to_who_is_told,
+    ),
     Scenario::new("lost-commit", "the answers to commits are lost", network::lose_commits),
+    Scenario::new("lost-send", "what the broker says to messages is lost", network::lose_sends),
     Scenario::new("postgres-restart", "PostgreSQL shuts down or is killed", postgres::restart),
     Scenario::new("postgres-sessions", "PostgreSQL ends all sessions", postgres::end_sessions)
         .with_instances(2, 2),
     Scenario::new("postgres-read-only", "PostgreSQL lets nobody write", postgres::read_only),
     Scenario::new("postgres-full", "PostgreSQL has no connection left", postgres::fill_up),
+    Scenario::new(
+        "postgres-deadlocks",
+        "strangers lock rows in the wrong order",
+        postgres::lock_crosswise,
+    ),
+    Scenario::new("pooler", "PgBouncer is killed, and sessions end", postgres::trouble_pooler)
+        .with_instances(2, 2)
+        .with_pooler(),
     Scenario::new("broker-restart", "the broker shuts down, is killed or freezes", broker::restart),
+    Scenario::new("broker-killed", "of three brokers, each is killed in turn", broker::kill_each)
+        .with_cluster(),
+    Scenario::new("brokers-killed", "of three brokers, two are killed at once", broker::kill_two)
+        .with_cluster(),
+    Scenario::new(
+        "controller-moved",
+        "of three brokers, the one that leads goes",
+        broker::move_controller,
+    )
+    .with_cluster(),
+    Scenario::new("brokers-rolled", "three brokers are restarted in turn", broker::roll)
+        .with_cluster(),
+    Scenario::new("partitions-added", "topics get more partitions", topics::grow),
+    Scenario::new(
+        "topic-made-anew",
+        "topics are deleted, with all messages, and made again",
+        topics::make_anew,
+    ),
     Scenario::new("slow-consumer", "order-service takes ten times as long", messages::slow_down),
     Scenario::new(
         "exhausted",
-        "many events give up while mails can't leave",
-        mails::give_up_without_mail,
+        "many events give up while nobody can be told",
+        mails::give_up_untold,
+    ),
+    Scenario::new(
+        "ten-thousand",
+        "ten thousand events give up at once, and nobody can be told",
+        mails::flood,
     ),
     Scenario::new(
         "forged-answers",
@@ -79,6 +178,12 @@ pub(super) static ALL: [Scenario; 17] = [
     Scenario::new("poison", "what nobody should send is on every topic", messages::poison),
     Scenario::new("duplicates", "each message comes one to five times", messages::duplicate)
         .with_instances(2, 2),
+    Scenario::new(
+        "late-messages",
+        "each message comes again, up to 6 s later and in any order",
+        messages::come_late,
+    )
+    .with_instances(2, 2),
 ];
 
 /// What `--scenario` may say.
@@ -93,10 +198,17 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use super::super::plan::{BrokerFault, Fault, Plan, PostgresFault, Who};
+    use super::super::fault::{BrokerFault, Fault, Part, PostgresFault, Which, Who};
+    use super::super::plan::{Plan, Step};
+    use super::super::wire::{Moment, Request};
     use super::*;
+    use crate::check::Side;
 
     const TIME: Duration = Duration::from_secs(30);
+
+    fn named(name: &str) -> impl Iterator<Item = &'static Scenario> {
+        ALL.iter().filter(move |scenario| scenario.name == name)
+    }
 
     #[test]
     fn names_differ() {
@@ -120,7 +232,8 @@ mod tests {
         for scenario in &ALL {
             for seconds in [1, 5, 60] {
                 let plan = Plan::draw(scenario, 3, Duration::from_secs(seconds));
-                assert!(!plan.steps.is_empty(), "{}", scenario.name);
+                let meets = |step: &Step| step.fault.meets().is_some();
+                assert!(plan.steps.iter().any(meets), "{}", scenario.name);
                 assert!(plan.steps.is_sorted_by_key(|step| step.at), "{plan:?}");
                 assert!(plan.steps.iter().all(|step| step.at <= plan.length), "{plan:?}");
             }
@@ -129,46 +242,105 @@ mod tests {
 
     #[test]
     fn both_services_are_met() {
-        for scenario in ALL.iter().filter(|scenario| scenario.instances > 1) {
+        for scenario in &ALL {
             let plan = Plan::draw(scenario, 5, TIME);
             let sides: BTreeSet<_> = plan.steps.iter().filter_map(|step| met(step.fault)).collect();
             assert!(sides.is_empty() || sides.len() == 2, "{}: {plan:?}", scenario.name);
         }
     }
 
-    fn met(fault: Fault) -> Option<crate::check::Side> {
+    fn met(fault: Fault) -> Option<Side> {
         match fault {
-            Fault::Kill(who) | Fault::Terminate(who) | Fault::Freeze(who) => Some(who.side),
+            Fault::Kill(who)
+            | Fault::KillAt(who, _)
+            | Fault::Terminate(who)
+            | Fault::Freeze(who)
+            | Fault::Clock(who, _) => Some(who.side),
+            // Only one has something to tell.
+            Fault::Weather(link, _) if matches!(link.part, Part::Mail | Part::Webhook) => None,
+            Fault::Weather(link, _) | Fault::Strike(link, _) => Some(link.side),
+            Fault::Lose(side, ..) => Some(side),
             _ => None,
         }
     }
 
-    /// What is down or frozen, by what a plan says.
+    #[test]
+    fn processes_are_killed_at_every_moment_of_both_services() {
+        let mut killed = Vec::new();
+        for scenario in named("kill-moments") {
+            for step in Plan::draw(scenario, 1, Duration::from_secs(120)).steps {
+                match step.fault {
+                    Fault::KillAt(who, moment) if !killed.contains(&(who.side, moment)) => {
+                        killed.push((who.side, moment));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for side in [Side::Product, Side::Order] {
+            for request in [Request::Commit, Request::Produce, Request::NoteOffsets] {
+                for is_answered in [false, true] {
+                    let moment = Moment { request, is_answered };
+                    assert!(killed.contains(&(side, moment)), "{side}, {moment}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_broker_is_met() {
+        for name in ["broker-killed", "brokers-killed", "brokers-rolled"] {
+            for scenario in named(name) {
+                let plan = Plan::draw(scenario, 2, TIME);
+                let brokers: BTreeSet<Which> = plan.steps.iter().filter_map(broker_of).collect();
+                let all: BTreeSet<Which> = (1..=broker::CLUSTER).map(Which::Number).collect();
+                assert_eq!(brokers, all, "{name}");
+            }
+        }
+    }
+
+    fn broker_of(step: &Step) -> Option<Which> {
+        match step.fault {
+            Fault::Broker(which, _) => Some(which),
+            _ => None,
+        }
+    }
+
+    /// What is down, frozen or in the way, by what a plan says.
     #[derive(Default)]
     struct Down {
         ended: BTreeSet<Who>,
         frozen: BTreeSet<Who>,
-        postgres: bool,
-        broker: bool,
+        brokers: BTreeSet<Which>,
+        /// Of the database server and its pooler.
+        others: BTreeSet<&'static str>,
     }
 
     impl Down {
         fn take(&mut self, fault: Fault) {
+            use PostgresFault as Pg;
             let is_new = match fault {
-                Fault::Kill(who) | Fault::Terminate(who) => self.ended.insert(who),
+                Fault::Kill(who) | Fault::KillAt(who, _) | Fault::Terminate(who) => {
+                    self.ended.insert(who)
+                }
                 Fault::Start(who) => self.ended.remove(&who),
                 Fault::Freeze(who) => self.frozen.insert(who),
                 Fault::Thaw(who) => self.frozen.remove(&who),
-                Fault::Postgres(PostgresFault::Stop | PostgresFault::Kill) => {
-                    !std::mem::replace(&mut self.postgres, true)
+                Fault::Clock(who, _) => self.ended.contains(&who),
+                Fault::Postgres(Pg::Stop | Pg::Kill) => self.others.insert("server"),
+                Fault::Postgres(Pg::Start) => self.others.remove("server"),
+                Fault::Postgres(Pg::ReadOnly) => self.others.insert("writes"),
+                Fault::Postgres(Pg::Writable) => self.others.remove("writes"),
+                Fault::Postgres(Pg::Full) => self.others.insert("room"),
+                Fault::Postgres(Pg::Room) => self.others.remove("room"),
+                Fault::Postgres(Pg::Rivals) => self.others.insert("peace"),
+                Fault::Postgres(Pg::Peace) => self.others.remove("peace"),
+                Fault::Postgres(Pg::KillPooler) => self.others.insert("pooler"),
+                Fault::Postgres(Pg::StartPooler) => self.others.remove("pooler"),
+                Fault::Broker(which, BrokerFault::Start | BrokerFault::Thaw) => {
+                    self.brokers.remove(&which)
                 }
-                Fault::Postgres(PostgresFault::Start) => std::mem::take(&mut self.postgres),
-                Fault::Broker(BrokerFault::Stop | BrokerFault::Kill | BrokerFault::Freeze) => {
-                    !std::mem::replace(&mut self.broker, true)
-                }
-                Fault::Broker(BrokerFault::Start | BrokerFault::Thaw) => {
-                    std::mem::take(&mut self.broker)
-                }
+                Fault::Broker(which, _) => self.brokers.insert(which),
                 _ => true,
             };
             assert!(is_new, "{fault} changes nothing");
@@ -181,17 +353,17 @@ mod tests {
             for seed in 0..20 {
                 let mut down = Down::default();
                 // These do not run at first.
-                let sides = [crate::check::Side::Product, crate::check::Side::Order];
                 for number in scenario.instances + 1..=scenario.most {
+                    let sides = [Side::Product, Side::Order];
                     down.ended.extend(sides.map(|side| Who { side, number }));
                 }
                 let at_first = down.ended.clone();
                 for step in Plan::draw(scenario, seed, TIME).steps {
                     down.take(step.fault);
                 }
-                assert!(down.frozen.is_empty() && !down.postgres && !down.broker);
-                let missing: Vec<_> = down.ended.difference(&at_first).collect();
-                assert!(missing.is_empty(), "{} of {}", missing.len(), scenario.name);
+                assert_eq!(down.ended, at_first, "{}", scenario.name);
+                assert!(down.frozen.is_empty() && down.brokers.is_empty(), "{}", scenario.name);
+                assert!(down.others.is_empty(), "{}: {:?}", scenario.name, down.others);
             }
         }
     }

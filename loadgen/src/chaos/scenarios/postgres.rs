@@ -1,6 +1,7 @@
 //! What happens to the database server.
 
-use super::super::plan::{Draw, Fault, PostgresFault};
+use super::super::fault::{Fault, PostgresFault};
+use super::super::plan::Draw;
 
 /// It shuts down or is killed, and is away for a while.
 pub(super) fn restart(draw: &mut Draw) {
@@ -31,5 +32,24 @@ pub(super) fn fill_up(draw: &mut Draw) {
     for (from, to) in draw.episodes(1_000..=5_000, 1_000..=4_000) {
         draw.at(from, Fault::Postgres(PostgresFault::Full));
         draw.at(to, Fault::Postgres(PostgresFault::Room));
+    }
+}
+
+/// Strangers lock rows in the wrong order, so that each waits for the other.
+pub(super) fn lock_crosswise(draw: &mut Draw) {
+    for (from, to) in draw.episodes(4_000..=8_000, 500..=2_000) {
+        draw.at(from, Fault::Postgres(PostgresFault::Rivals));
+        draw.at(to, Fault::Postgres(PostgresFault::Peace));
+    }
+}
+
+/// The pooler is killed, or all sessions behind it are ended.
+pub(super) fn trouble_pooler(draw: &mut Draw) {
+    for (from, to) in draw.episodes(200..=2_000, 1_000..=3_000) {
+        draw.at(from, Fault::Postgres(PostgresFault::KillPooler));
+        draw.at(to, Fault::Postgres(PostgresFault::StartPooler));
+    }
+    for (from, _) in draw.episodes(0..=0, 1_000..=4_000) {
+        draw.at(from, Fault::Postgres(PostgresFault::EndSessions));
     }
 }

@@ -1,0 +1,301 @@
+//! What may happen at one moment: a fault, or the end of one.
+
+use std::fmt;
+
+use stockloop_tests::smtp::Manner;
+
+use super::proxy::{Strike, Weather};
+use super::webhook::Welcome;
+use super::wire::{Moment, Request};
+use crate::check::Side;
+
+/// One process of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Who {
+    pub(super) side: Side,
+    /// From 1 on.
+    pub(super) number: usize,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.side, self.number)
+    }
+}
+
+/// What a service talks to, and who talks to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Postgres,
+    Kafka,
+    /// Clients, and the other service.
+    Clients,
+    Mail,
+    Webhook,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Kafka => "Kafka",
+            Self::Clients => "who calls it",
+            Self::Mail => "the mail server",
+            Self::Webhook => "the webhook",
+        })
+    }
+}
+
+/// The network between all processes of a service and one of those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Link {
+    pub(super) side: Side,
+    pub(super) part: Part,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} – {}", self.side, self.part)
+    }
+}
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// SIGKILL.
+    Kill(Who),
+    /// SIGKILL at this moment, when it comes.
+    KillAt(Who, Moment),
+    /// SIGTERM, and its end is waited for.
+    Terminate(Who),
+    Start(Who),
+    /// SIGSTOP.
+    Freeze(Who),
+    /// SIGCONT.
+    Thaw(Who),
+    /// From its next start on its clock is so many seconds ahead, or behind.
+    Clock(Who, i32),
+    /// From now on the network is like this.
+    Weather(Link, Weather),
+    /// All connections that are open end like this.
+    Strike(Link, Strike),
+    /// The answers to so many of the next requests are lost, with their connections.
+    Lose(Side, Request, u32),
+    Postgres(PostgresFault),
+    Broker(Which, BrokerFault),
+    Topic(TopicFault),
+    /// How the mail server behaves from now on.
+    Mail(Manner),
+    /// How the receiver of the webhook's calls does.
+    Webhook(Welcome),
+    /// order-service refuses what concerns so many of the products that are adjusted.
+    Quarantine(u32),
+    /// So many new products at once, all of which order-service refuses, until all have given up.
+    Flood(u32),
+    /// Each event that order-service takes in costs it a millisecond more.
+    SlowConsumer,
+    /// What nobody should send, on every topic.
+    Nonsense,
+    /// Answers that were sent already, and answers of strangers.
+    ForgedAnswers,
+    /// From now on each message is delivered one to five times, the copies so much later at the most.
+    Copy {
+        late_ms: u64,
+    },
+}
+
+/// What happens to the database server, which both services share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PostgresFault {
+    /// A fast shutdown: sessions are ended, transactions undone.
+    Stop,
+    Kill,
+    Start,
+    /// The sessions of both services are ended.
+    EndSessions,
+    /// No transaction may write.
+    ReadOnly,
+    Writable,
+    /// Sessions are ended, and strangers take all connections.
+    Full,
+    /// The strangers leave.
+    Room,
+    /// Strangers lock rows in the wrong order.
+    Rivals,
+    /// They leave.
+    Peace,
+    /// The pooler in front of it is killed.
+    KillPooler,
+    StartPooler,
+}
+
+/// A broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Which {
+    /// From 1 on.
+    Number(usize),
+    /// Whichever leads the others; where it is said that something ends, whichever it was.
+    Controller,
+}
+
+/// What happens to a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BrokerFault {
+    Stop,
+    Kill,
+    Start,
+    Freeze,
+    Thaw,
+}
+
+/// What happens to topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TopicFault {
+    /// Each gets as many partitions again.
+    Grow,
+    /// The one of this number is deleted, with all that lies there, and made again.
+    MakeAnew(usize),
+}
+
+// What only the network and the databases know of in the end.
+pub(super) const IN_BAD_NETWORK: &str = "pieces in a bad network";
+pub(super) const LOST_ANSWERS: &str = "answers that were lost";
+pub(super) const COPIES: &str = "copies of messages";
+pub(super) const GAVE_UP: &str = "events that gave up";
+pub(super) const DEAD_LETTERS: &str = "dead letters";
+pub(super) const DEADLOCKS: &str = "deadlocks";
+
+impl Fault {
+    /// What has to be met by it: a fault that meets nothing is none. An end of one has nothing to meet.
+    pub(super) fn meets(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Kill(_) => "processes that were killed",
+            Self::KillAt(..) => "processes that were killed at their moment",
+            Self::Terminate(_) => "processes that were told to end",
+            Self::Freeze(_) => "processes that were frozen",
+            Self::Clock(_, seconds) if seconds != 0 => "processes whose clocks were wrong",
+            Self::Weather(_, weather) if weather != Weather::Clear => IN_BAD_NETWORK,
+            Self::Strike(..) => "connections that were struck",
+            Self::Lose(..) => LOST_ANSWERS,
+            Self::Postgres(fault) => fault.meets()?,
+            Self::Broker(_, fault) => fault.meets()?,
+            Self::Topic(_) => "topics that were changed",
+            Self::Mail(manner) if manner != Manner::Accept => "mails while their server was bad",
+            Self::Webhook(welcome) if welcome != Welcome::Take => "calls that were not welcome",
+            Self::Quarantine(_) | Self::Flood(_) => GAVE_UP,
+            Self::SlowConsumer => "services that were slowed down",
+            Self::Nonsense => DEAD_LETTERS,
+            Self::ForgedAnswers => "answers that were forged",
+            Self::Copy { .. } => COPIES,
+            Self::Start(_)
+            | Self::Thaw(_)
+            | Self::Clock(..)
+            | Self::Weather(..)
+            | Self::Mail(_)
+            | Self::Webhook(_) => return None,
+        })
+    }
+}
+
+impl PostgresFault {
+    fn meets(self) -> Option<&'static str> {
+        match self {
+            Self::Stop | Self::Kill => Some("ends of PostgreSQL"),
+            Self::EndSessions => Some("sessions that were ended"),
+            Self::ReadOnly => Some("times without a write"),
+            Self::Full => Some("connections that strangers took"),
+            Self::Rivals => Some(DEADLOCKS),
+            Self::KillPooler => Some("ends of the pooler"),
+            Self::Start | Self::Writable | Self::Room | Self::Peace | Self::StartPooler => None,
+        }
+    }
+}
+
+impl BrokerFault {
+    fn meets(self) -> Option<&'static str> {
+        match self {
+            Self::Stop | Self::Kill => Some("ends of a broker"),
+            Self::Freeze => Some("brokers that were frozen"),
+            Self::Start | Self::Thaw => None,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill(who) => write!(f, "{who} is killed"),
+            Self::KillAt(who, moment) => write!(f, "{who} is killed {moment}"),
+            Self::Terminate(who) => write!(f, "{who} is told to end"),
+            Self::Start(who) => write!(f, "{who} is started"),
+            Self::Freeze(who) => write!(f, "{who} is frozen"),
+            Self::Thaw(who) => write!(f, "{who} goes on"),
+            Self::Clock(who, seconds) => write!(f, "the clock of {who} is off by {seconds:+} s"),
+            Self::Weather(link, weather) => write!(f, "{link}: {weather}"),
+            Self::Strike(link, strike) => write!(f, "{link}: {strike}"),
+            Self::Lose(side, request, count) => {
+                write!(f, "{side}: {count} answers that say that {request} are lost")
+            }
+            Self::Postgres(fault) => write!(f, "{fault}"),
+            Self::Broker(which, fault) => write!(f, "{which} {fault}"),
+            Self::Topic(TopicFault::Grow) => {
+                f.write_str("each topic gets as many partitions again")
+            }
+            Self::Topic(TopicFault::MakeAnew(number)) => {
+                write!(f, "topic {number} is deleted and made again")
+            }
+            Self::Mail(manner) => write!(f, "the mail server is {manner:?}"),
+            Self::Webhook(welcome) => write!(f, "the webhook's receiver is {welcome:?}"),
+            Self::Quarantine(products) => {
+                write!(f, "order-service refuses what concerns {products} products")
+            }
+            Self::Flood(products) => write!(f, "{products} products come that are all refused"),
+            Self::SlowConsumer => f.write_str("order-service takes 1 ms longer for each event"),
+            Self::Nonsense => f.write_str("what nobody should send is on every topic"),
+            Self::ForgedAnswers => f.write_str("answers come again, and answers of strangers"),
+            Self::Copy { late_ms } => {
+                write!(f, "each message comes one to five times, up to {late_ms} ms later")
+            }
+        }
+    }
+}
+
+impl fmt::Display for PostgresFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "PostgreSQL shuts down",
+            Self::Kill => "PostgreSQL is killed",
+            Self::Start => "PostgreSQL is started",
+            Self::EndSessions => "PostgreSQL ends all sessions",
+            Self::ReadOnly => "PostgreSQL lets nobody write",
+            Self::Writable => "PostgreSQL lets everybody write",
+            Self::Full => "PostgreSQL ends all sessions and has no connection left",
+            Self::Room => "PostgreSQL has connections again",
+            Self::Rivals => "strangers lock rows in the wrong order",
+            Self::Peace => "the strangers leave",
+            Self::KillPooler => "the pooler is killed",
+            Self::StartPooler => "the pooler is started",
+        })
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "broker {number}"),
+            Self::Controller => f.write_str("the controller"),
+        }
+    }
+}
+
+impl fmt::Display for BrokerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "shuts down",
+            Self::Kill => "is killed",
+            Self::Start => "is started",
+            Self::Freeze => "is frozen",
+            Self::Thaw => "goes on",
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! The table of docs/RELIABILITY.md, a part of a Markdown file that is written anew; the rest of the file stays.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::outcome::{Outcome, time_to_drain};
+
+/// What is between these lines is written anew.
+const BEGIN: &str = "<!-- chaos: begin -->";
+const END: &str = "<!-- chaos: end -->";
+
+/// A Markdown file, and what it says around the table.
+pub(super) struct Report {
+    file: PathBuf,
+    before: String,
+    after: String,
+}
+
+impl Report {
+    /// Looks where the table is to be: in a file with both lines, or in one that is new or empty.
+    pub(super) fn open(file: &Path) -> Result<Self> {
+        let name = file.display();
+        let text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("cannot read {name}"))?,
+        };
+        let (before, after) = around(&text).with_context(|| {
+            format!("{name} has no lines {BEGIN} and {END}, between which the table could be")
+        })?;
+        // It stays as it is until there is something to say.
+        let opened = OpenOptions::new().append(true).create(true).open(file);
+        opened.with_context(|| format!("cannot write {name}"))?;
+        Ok(Self { file: file.to_owned(), before, after })
+    }
+
+    /// Writes the table of `outcomes`, under the words of `command`.
+    pub(super) fn write(&self, command: &str, outcomes: &[Outcome]) -> Result<()> {
+        let Self { file, before, after } = self;
+        let table = table(outcomes);
+        let text = format!("{before}{BEGIN}\n\n`{command}`:\n\n{table}\n{END}{after}");
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+fn around(text: &str) -> Option<(String, String)> {
+    if text.trim().is_empty() {
+        return Some((String::new(), "\n".to_owned()));
+    }
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some((before.to_owned(), after.to_owned()))
+}
+
+/// A line for each scenario, whatever seeds it was run with.
+fn table(outcomes: &[Outcome]) -> String {
+    let mut text = "| scenario | seeds | changes | lost | applied twice | unalerted | other | exhausted | time to drain |\n\
+                    |---|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for runs in outcomes.chunk_by(|one, next| one.scenario == next.scenario) {
+        text.push_str(&line(runs));
+    }
+    text
+}
+
+fn line(runs: &[Outcome]) -> String {
+    let sum = |of: fn(&Outcome) -> u64| runs.iter().map(of).sum::<u64>();
+    let scenario = runs.first().map_or("", |run| run.scenario);
+    // One that never drained is longer than all others.
+    let drains = runs.iter().map(|run| run.drain_s);
+    let longest = drains.reduce(|one, next| one.zip(next).map(|(one, next)| one.max(next)));
+    format!(
+        "| `{scenario}` | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        seeds(runs),
+        sum(|run| run.changes),
+        sum(|run| run.lost),
+        sum(|run| run.applied_twice),
+        sum(|run| run.unalerted),
+        sum(|run| run.other),
+        sum(|run| run.exhausted),
+        time_to_drain(longest.flatten()),
+    )
+}
+
+fn seeds(runs: &[Outcome]) -> String {
+    match runs {
+        [] => String::new(),
+        [alone] => alone.seed.to_string(),
+        [first, .., last] => format!("{}–{}", first.seed, last.seed),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    fn run(scenario: &'static str, seed: u64, drain_s: Option<f64>) -> Outcome {
+        Outcome { scenario, seed, changes: 10, drain_s, ..Outcome::default() }
+    }
+
+    #[test]
+    fn the_table_takes_its_own_place_and_nothing_else() {
+        let folder = tempdir().unwrap();
+        let file = folder.path().join("RELIABILITY.md");
+        fs::write(&file, format!("# Found\n\n{BEGIN}\nold\n{END}\n\nMore.\n")).unwrap();
+        let runs = [run("kill", 7, Some(1.0)), run("kill", 8, Some(2.5)), run("poison", 7, None)];
+        for _ in 0..2 {
+            Report::open(&file).unwrap().write("chaos --seed 7", &runs).unwrap();
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(
+                text.starts_with(&format!("# Found\n\n{BEGIN}\n\n`chaos --seed 7`:")),
+                "{text}"
+            );
+            assert!(
+                text.ends_with(&format!("{END}\n\nMore.\n")) && !text.contains("old"),
+                "{text}"
+            );
+            for line in [
+                "| `kill` | 7–8 | 20 | 0 | 0 | 0 | 0 | 0 | 2.5 s |\n",
+                "| `poison` | 7 | 10 | 0 | 0 | 0 | 0 | 0 | never |\n",
+            ] {
+                assert!(text.contains(line), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_file_has_the_table_alone_and_one_without_a_place_is_left() {
+        let folder = tempdir().unwrap();
+        let (new, other) = (folder.path().join("new.md"), folder.path().join("other.md"));
+        Report::open(&new).unwrap().write("chaos", &[run("kill", 7, None)]).unwrap();
+        assert!(fs::read_to_string(&new).unwrap().starts_with(BEGIN));
+        fs::write(&other, "words").unwrap();
+        let refused = Report::open(&other).err().unwrap().to_string();
+        assert!(refused.contains(BEGIN), "{refused}");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "words");
+        let nowhere = Report::open(&folder.path().join("no/such.md")).err().unwrap().to_string();
+        assert!(nowhere.contains("cannot write"), "{nowhere}");
+    }
+}
