@@ -324,18 +324,42 @@ fn a_property_that_can_not_be_read_is_not_shown() {
 }
 
 #[test]
-fn scenarios_are_explained_and_an_unknown_one_is_refused() {
+fn scenarios_are_explained_and_what_there_is_not_is_refused() {
     let help = program().output(&["chaos", "--help"], &[]);
     assert_contains(&help, &["kill", "lost-commit", "duplicates", "answers to commits are lost"]);
-    let outcome = program().run(&["chaos", "--scenario", "earthquake"], &[]);
-    assert_eq!(outcome.code, Some(2), "{outcome:?}");
-    assert_contains(&outcome.stderr, &["earthquake", "--scenario", "postgres-restart"]);
+    for (wrong, words) in [
+        (["--scenario", "earthquake"], &["earthquake", "--scenario", "postgres-restart"]),
+        (["--relay", "pigeon"], &["pigeon", "--relay", "log"]),
+        (["--seeds", "0"], &["0", "--seeds", "1..=1000"]),
+        (["--seconds", "3601"], &["3601", "--seconds", "1..=3600"]),
+        (["--clients", "none"], &["none", "--clients", "digit"]),
+    ] {
+        let outcome = program().run(&[&["chaos"][..], &wrong].concat(), &[]);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert_contains(&outcome.stderr, words);
+    }
     let nowhere = ["chaos", "--product-service", "nowhere"];
     program().refusal(&nowhere, &[], &["nowhere", "cargo build"]);
 }
 
 #[test]
-fn a_system_whose_processes_are_killed_is_well_in_the_end() {
+fn a_file_that_can_not_take_the_outcome_is_said_before_anything_happens() {
+    let (program, any) = (program(), env!("CARGO_BIN_EXE_stockloop-loadgen"));
+    let words = program.folder().join("words.md");
+    fs::write(&words, "# Words\n").unwrap();
+    let refused = |more: &[&str], words: &[&str]| {
+        let chaos = ["chaos", "--product-service", any, "--order-service", any];
+        program.refusal(&[&chaos[..], more].concat(), &[], words);
+    };
+    refused(&["--json", "no/such/file"], &["cannot write no/such/file"]);
+    refused(&["--report", "no/such/file"], &["cannot write no/such/file"]);
+    refused(&["--report", "words.md"], &["words.md", "<!-- chaos: begin -->"]);
+    assert_eq!(fs::read_to_string(&words).unwrap(), "# Words\n");
+}
+
+/// Each is dead at a moment of its own: before or after something was done for it.
+#[test]
+fn a_system_whose_processes_are_killed_at_their_worst_moments_is_well_in_the_end() {
     const DEADLINE: Duration = Duration::from_secs(400);
     if available("PostgreSQL", Binaries::find()).is_none() || real::kafka().is_none() {
         return;
@@ -343,21 +367,27 @@ fn a_system_whose_processes_are_killed_is_well_in_the_end() {
     let service = |name: &str| built_binary(name).unwrap().display().to_string();
     let (owner, copy) = (service("product-service"), service("order-service"));
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("chaos.json");
-    let mut args = vec!["chaos", "--scenario", "kill", "--seed", "7", "--seconds", "5"];
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (json, report) = (file("chaos.json"), file("chaos.md"));
+    let mut args = vec!["chaos", "--scenario", "kill-moments", "--seed", "7", "--seconds", "5"];
     args.extend(["--product-service", &owner, "--order-service", &copy]);
-    args.extend(["--json", file.to_str().unwrap()]);
+    args.extend(["--json", &json, "--report", &report]);
     let mut run = spawn(env!("CARGO_BIN_EXE_stockloop-loadgen"), &args, &[]).unwrap();
     let ended = run.wait_for_exit(DEADLINE).unwrap();
     assert_eq!(ended.code(), Some(0), "{}", run.log());
-    assert_contains(&run.log(), &["is killed", "kill: all is well", "time to drain"]);
-    let outcomes: Vec<Value> = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_contains(&run.log(), &["is killed ", "kill-moments: all is well", "time to drain"]);
+    assert_contains(&run.log(), &["--scenario kill-moments --seed 7 --seconds 5 --clients 6"]);
+    let outcomes: Vec<Value> = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     let [outcome]: [Value; 1] = outcomes.try_into().unwrap();
-    assert_eq!((&outcome["scenario"], &outcome["seed"]), (&json!("kill"), &json!(7)));
-    assert!(outcome["changes"].as_u64().is_some_and(|changes| changes > 0), "{outcome}");
+    assert_eq!((&outcome["scenario"], &outcome["seed"]), (&json!("kill-moments"), &json!(7)));
+    let met = &outcome["met"]["processes that were killed at their moment"];
+    for some in [&outcome["changes"], met] {
+        assert!(some.as_u64().is_some_and(|some| some > 0), "{outcome}");
+    }
     for wrong in ["lost", "applied_twice", "unalerted", "other"] {
         assert_eq!(outcome[wrong], json!(0), "{outcome}");
     }
+    assert_contains(&fs::read_to_string(&report).unwrap(), &["| `kill-moments` | 7 |"]);
 }
 
 /// The table of a tiny run of a benchmark of the loop, and what it wrote.
