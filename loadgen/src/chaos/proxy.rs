@@ -262,9 +262,7 @@ impl Line {
             }
         }
     }
-}
 
-impl Line {
     fn is_clear(&self) -> bool {
         *self.weather.borrow() == Weather::Clear
     }

@@ -130,6 +130,8 @@ impl Talk {
     pub(super) fn ask(&mut self, bytes: &[u8], snare: Option<&mut Snare>) -> Fate {
         // Also without a snare: else it would not be known where the next frame begins.
         let heads = self.asked.take(bytes);
+        // What is asked behind an answer that is awaited goes with it, and is none of its own.
+        let snare = snare.filter(|_| self.awaited.is_none());
         let sprung = snare.and_then(|snare| {
             let number = asked_for(snare.moment.request, bytes, &heads)?;
             Some((number, snare.moment.is_answered, snare.spring()?))
@@ -254,6 +256,21 @@ mod tests {
         let both = [answer(2, b"taken"), answer(3, b"taken")].concat();
         assert!(matches!(talk.answer(&both), Fate::IsLost));
         assert!(passes(&talk.answer(&answer(4, b""))));
+    }
+
+    #[test]
+    fn each_connection_loses_one_answer_and_what_is_asked_behind_it_goes_with_it() {
+        let mut snare = Snare::losing(Request::Produce, 2);
+        for _ in 0..2 {
+            let mut talk = Talk::default();
+            for number in 1..=3 {
+                assert!(passes(&talk.ask(&frame(0, number, b"messages"), Some(&mut snare))));
+            }
+            assert!(matches!(talk.answer(&answer(1, b"taken")), Fate::IsLost));
+        }
+        let mut talk = Talk::default();
+        assert!(passes(&talk.ask(&frame(0, 1, b"messages"), Some(&mut snare))));
+        assert!(passes(&talk.answer(&answer(1, b"taken"))), "as many as were asked for");
     }
 
     #[test]
