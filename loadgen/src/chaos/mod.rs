@@ -71,7 +71,7 @@ pub(crate) struct Arguments {
     /// With how many seeds each scenario is run: this one and those that follow it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: u64,
-    /// How long faults happen, if none of them lasts longer
+    /// How long faults happen, if none of them lasts longer; what starts and ends of processes take comes on top
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
     /// Clients, each with one request at a time

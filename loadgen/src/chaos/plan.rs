@@ -14,7 +14,7 @@ use crate::check::Side;
 /// A fault and its moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Since the load began.
+    /// Since the load began, without what the faults before took by themselves, such as a start.
     pub(super) at: Duration,
     pub(super) fault: Fault,
 }

@@ -74,10 +74,13 @@ impl Round<'_> {
         outcome: &mut Outcome,
     ) -> Result<()> {
         let load = Load::start(runtime, system.addresses(), self.clients, self.seed);
-        let began = Instant::now();
+        let mut began = Instant::now();
         for step in &plan.steps {
             thread::sleep(step.at.saturating_sub(began.elapsed()));
+            let asked = Instant::now();
             system.suffer(runtime, step.fault).with_context(|| step.to_string())?;
+            // On top, so that what is away, and what is well between two faults, is so for as long as was drawn.
+            began += asked.elapsed();
         }
         thread::sleep(plan.length.saturating_sub(began.elapsed()));
         system.heal(runtime).context("not all could be put right")?;

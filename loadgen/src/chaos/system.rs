@@ -40,7 +40,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(300);
 const FLOOD_DEADLINE: Duration = Duration::from_secs(180);
 
 /// How long a moment may take to come at which a process is to be killed.
-const MOMENT_DEADLINE: Duration = Duration::from_secs(15);
+const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long an operator tries.
 const ASK_DEADLINE: Duration = Duration::from_secs(60);
