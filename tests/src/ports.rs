@@ -35,6 +35,11 @@ pub fn free_port() -> anyhow::Result<u16> {
     bail!("no free loopback port between {LOWEST} and {end} in 1,000 tries; end what listens there")
 }
 
+/// Lets all ports be given again, also those of servers that are stopped: for when everybody is gone who was given one.
+pub fn take_back_all() {
+    *TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+}
+
 /// How often a server is started on other ports.
 const TRIES: usize = 3;
 

@@ -52,7 +52,7 @@ struct Scratch {
 
 static SCRATCH: Once<Scratch> = Once::new();
 
-/// Whether [`keep`] was asked.
+/// Whether [`keep`] holds for what comes.
 static KEPT: AtomicBool = AtomicBool::new(false);
 
 /// A new folder `<name>-<n>` under this process's scratch folder.
@@ -91,11 +91,16 @@ pub(crate) fn forget(pid: u32) -> anyhow::Result<()> {
     tell(&format!("forget {pid}\n"))
 }
 
-/// Has the scratch folder stay, with the logs and the data of what is still there; returns where it is.
+/// Has the scratch folder stay, with the logs, and from now on the data of what ends; returns where it is.
 pub fn keep() -> anyhow::Result<&'static Path> {
     KEPT.store(true, Ordering::SeqCst);
     tell("keep\n")?;
     root()
+}
+
+/// Has the data of what ends from now on removed again; what is kept already stays.
+pub fn discard_again() {
+    KEPT.store(false, Ordering::SeqCst);
 }
 
 fn tell(line: &str) -> anyhow::Result<()> {

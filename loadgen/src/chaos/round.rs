@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use stockloop_tests::process::keep_scratch;
+use stockloop_tests::ports;
+use stockloop_tests::process::{discard_scratch_again, keep_scratch};
 use tokio::runtime::{Builder, Runtime};
 
 use super::instance::{Programs, Relay};
@@ -34,6 +35,9 @@ pub(super) struct Round<'a> {
 impl Round<'_> {
     /// Runs it; what could not be done is wrong, too.
     pub(super) fn run(&self) -> Outcome {
+        // All of the one before has ended: its ports are free, and its data is kept if it went wrong.
+        ports::take_back_all();
+        discard_scratch_again();
         let mut outcome = Outcome {
             scenario: self.scenario.name,
             seed: self.seed,
