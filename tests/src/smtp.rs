@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::Context;
 use mailin::response::{NO_SERVICE, OK};
 use mailin::{Action, Handler, Response, SessionBuilder};
+use serde_json::{Value, json};
 
 use crate::ports::free_port;
 
@@ -46,6 +47,27 @@ impl Mail {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.raw).into_owned()
     }
+
+    /// Its Message-ID without brackets; empty if it has none.
+    pub fn message_id(&self) -> String {
+        let text = self.text();
+        let headers = text.lines().filter_map(|line| line.split_once(':'));
+        let mut ids = headers.filter(|(name, _)| name.eq_ignore_ascii_case("message-id"));
+        let id = ids.next().map_or("", |(_, id)| id);
+        id.trim().trim_matches(['<', '>']).to_owned()
+    }
+}
+
+/// How the mail catcher of `stockloop dev` lists `mails` at `/api/mails`, had it got them.
+pub fn listed(mails: &[Mail]) -> Value {
+    let mail = |(number, mail): (usize, &Mail)| {
+        json!({
+            "id": number.to_string(),
+            "message_id": mail.message_id(),
+            "received_at": "2026-01-05T12:00:00Z",
+        })
+    };
+    (1..).zip(mails).map(mail).collect()
 }
 
 /// A mail server on a loopback port of its own; it ends when dropped.
@@ -287,4 +309,25 @@ impl Handler for Receiver {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_is_listed_by_its_own_message_id() {
+        let mail =
+            |raw: &str| Mail { from: String::new(), to: Vec::new(), raw: raw.as_bytes().to_vec() };
+        let mails = [
+            mail("Subject: one\r\nMessage-ID: <a@test>\r\n\r\nMessage-ID: <c@test>"),
+            mail("Message-Id: <b@test>\r\n\r\n"),
+            mail("\r\nnobody's"),
+        ];
+        let list = listed(&mails);
+        let said = |n: usize| (list[n]["id"].as_str(), list[n]["message_id"].as_str());
+        assert_eq!(said(0), (Some("1"), Some("a@test")));
+        assert_eq!(said(1), (Some("2"), Some("b@test")));
+        assert_eq!(said(2), (Some("3"), Some("")));
+    }
 }

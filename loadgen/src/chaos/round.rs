@@ -11,6 +11,7 @@ use stockloop_tests::ports;
 use stockloop_tests::process::{discard_scratch_again, keep_scratch};
 use tokio::runtime::{Builder, Runtime};
 
+use super::database::Looks;
 use super::instance::{Programs, Relay};
 use super::ledger::Ledger;
 use super::load::Load;
@@ -115,11 +116,12 @@ fn judge(system: &mut System, ledger: &Ledger, outcome: &mut Outcome) -> Result<
         outcome.complain(complaint);
     }
     outcome.take_met(std::mem::take(&mut system.met));
-    (outcome.mails, outcome.mails_again) = system.mails();
     outcome.exhausted = looks.exhausted()?;
     outcome.take_held(ledger.hold(&looks.effects()?));
-    for call in looks.calls()?.iter().filter(|call| !system.has_call(call)) {
-        outcome.miss(format!("the call {call} of the webhook counts as taken, and did not come"));
+    judge_told(system, &mut looks, outcome)?;
+    for excuse in looks.excuses()? {
+        outcome
+            .complain(format!("the judge would excuse what is missing, since there are {excuse}"));
     }
     let report = check::check(&system.judged()).context("the judge can't look")?;
     for (kind, many) in report.kinds() {
@@ -130,6 +132,19 @@ fn judge(system: &mut System, ledger: &Ledger, outcome: &mut Outcome) -> Result<
     }
     if report.has_findings() || !report.is_whole() {
         report.print(&mut io::stdout().lock())?;
+    }
+    Ok(())
+}
+
+/// Whether all arrived that counts as sent: nobody refuses anything for good.
+fn judge_told(system: &System, looks: &mut Looks, outcome: &mut Outcome) -> Result<()> {
+    let (mails, again) = system.mails();
+    (outcome.mails, outcome.mails_again) = (mails.len(), again);
+    for mail in looks.mails()?.iter().filter(|mail| !mails.contains(*mail)) {
+        outcome.miss(format!("the mail {mail} counts as sent, and did not come"));
+    }
+    for call in looks.calls()?.iter().filter(|call| !system.has_call(call)) {
+        outcome.miss(format!("the call {call} of the webhook counts as taken, and did not come"));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Both services with all that they stand on: real processes on a real PostgreSQL and a real Apache Kafka, with a proxy on
 //! each way from a service to one of those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -12,7 +12,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::ports::free_port;
-use stockloop_tests::smtp::{Manner, SmtpSink};
+use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
 use tokio::runtime::Runtime;
 
 use super::brokers::Brokers;
@@ -473,11 +473,12 @@ impl System {
         Looks::open(&self.databases.urls())
     }
 
-    /// Mails that arrived, and how many of them came again.
-    pub(super) fn mails(&self) -> (usize, usize) {
+    /// The ids of the mails that arrived, and how many came again.
+    pub(super) fn mails(&self) -> (BTreeSet<String>, usize) {
         let mails = self.mails.mails();
-        let once = catcher::count(&mails);
-        (once, mails.len().saturating_sub(once))
+        let ids: BTreeSet<String> = mails.iter().map(Mail::message_id).collect();
+        let again = mails.len().saturating_sub(ids.len());
+        (ids, again)
     }
 
     /// Whether a call of the webhook arrived.
