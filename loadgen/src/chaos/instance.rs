@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use stockloop_tests::process::{Child, Launch};
 
@@ -126,17 +126,21 @@ impl Instance {
         Self { program: program.to_owned(), settings, clock: 0, child: None }
     }
 
-    /// Starts it, unless it runs; again and again if it ends at once, as whoever supervises it would.
-    pub(super) fn start(&mut self) -> Result<()> {
-        let began = Instant::now();
+    /// Starts it, unless it runs; again and again if it ends at once, as whoever supervises it would. Returns why it did, if
+    /// it did.
+    pub(super) fn start(&mut self) -> Result<Option<Error>> {
+        let (began, mut failed) = (Instant::now(), None);
         while self.child.is_none() {
             match self.launch() {
                 Ok(child) => self.child = Some(child),
                 Err(error) if began.elapsed() > START_DEADLINE => return Err(error),
-                Err(_) => thread::sleep(RESTART),
+                Err(error) => {
+                    failed = Some(error);
+                    thread::sleep(RESTART);
+                }
             }
         }
-        Ok(())
+        Ok(failed)
     }
 
     fn launch(&self) -> Result<Child> {
@@ -151,8 +155,9 @@ impl Instance {
     /// Kills it; one that ended before by itself is told.
     pub(super) fn kill(&mut self) -> Result<()> {
         self.ensure_not_ended()?;
-        self.child.take().context("it does not run")?.kill9();
-        Ok(())
+        let mut child = self.child.take().context("it does not run")?;
+        child.kill9();
+        ensure_no_panic(&child)
     }
 
     /// Ends it in good order, which it has to do in time and without an error; nothing if it does not run.
@@ -161,7 +166,7 @@ impl Instance {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let status = child.terminate(END_DEADLINE)?;
         ensure!(status.success(), "it ended with {status}\n{}", child.log_tail());
-        Ok(())
+        ensure_no_panic(&child)
     }
 
     pub(super) fn freeze(&mut self) -> Result<()> {
@@ -187,7 +192,7 @@ impl Instance {
     }
 
     /// How it ended, if it did so by itself; then it may be started again.
-    pub(super) fn take_end(&mut self) -> Option<anyhow::Error> {
+    pub(super) fn take_end(&mut self) -> Option<Error> {
         let child = self.child.as_mut()?;
         let status = child.exited()?;
         let ended = anyhow!("it ended by itself with {status}\n{}", child.log_tail());
@@ -202,6 +207,14 @@ impl Instance {
     /// The last lines that it wrote.
     pub(super) fn log_tail(&self) -> Option<String> {
         self.child.as_ref().map(Child::log_tail)
+    }
+}
+
+/// A panic is a flaw, however well the rest of the process went on.
+fn ensure_no_panic(child: &Child) -> Result<()> {
+    match child.line("panicked at") {
+        None => Ok(()),
+        Some(line) => bail!("it panicked: {line}"),
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) struct System {
     pub(super) met: BTreeMap<&'static str, u64>,
     /// What an operator changed.
     pub(super) ledger: Ledger,
-    /// What went wrong with processes: that one ended by itself, or not in good order.
+    /// What went wrong with processes: that one ended by itself or not in good order, did not come up, or panicked.
     pub(super) complaints: Vec<String>,
 }
 
@@ -248,7 +248,7 @@ impl System {
                 let ended = self.instance(who)?.terminate();
                 self.note(who, ended)
             }
-            Fault::Start(who) => self.instance(who)?.start().map(|()| 0)?,
+            Fault::Start(who) => self.start_process(who).map(|()| 0)?,
             Fault::Freeze(who) => {
                 let frozen = self.instance(who)?.freeze();
                 self.note(who, frozen)
@@ -405,8 +405,16 @@ impl System {
     fn start_missing(&mut self) -> Result<()> {
         for side in SIDES {
             for number in 1..=self.running {
-                self.instance(Who { side, number })?.start()?;
+                self.start_process(Who { side, number })?;
             }
+        }
+        Ok(())
+    }
+
+    /// Starts a process. Whatever it stands on is well at that moment, so it has to come up at once.
+    fn start_process(&mut self, who: Who) -> Result<()> {
+        if let Some(error) = self.instance(who)?.start()? {
+            self.complaints.push(format!("{who}: it did not come up at once: {error:#}"));
         }
         Ok(())
     }
