@@ -49,7 +49,9 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     entries: Vec<Entry>,
-    untrue: Vec<String>,
+    /// How often a client was told what can't be, and the first of that in words.
+    untrue: u64,
+    words: Vec<String>,
 }
 
 /// A change in its ledger.
@@ -92,22 +94,23 @@ impl Ledger {
 
     /// A client was told what can't be.
     pub(super) fn complain(&mut self, words: String) {
-        self.untrue.push(words);
+        self.untrue += 1;
+        if self.words.len() < FIRST {
+            self.words.push(words);
+        }
     }
 
     /// Takes what another client knows in.
     pub(super) fn take(&mut self, other: Self) {
         self.entries.extend(other.entries);
-        self.untrue.extend(other.untrue);
+        self.untrue += other.untrue;
+        self.words.extend(other.words);
     }
 
     /// Holds what was `found`, effects by what they carry, against it.
     pub(super) fn hold(&self, found: &BTreeMap<String, u64>) -> Held {
-        let mut held = Held::default();
-        for words in &self.untrue {
-            held.untrue += 1;
-            held.tell(words.clone());
-        }
+        let mut held = Held { untrue: self.untrue, ..Held::default() };
+        self.words.iter().for_each(|words| held.tell(words.clone()));
         for entry in &self.entries {
             held.hold(entry, found.get(&entry.trace).copied().unwrap_or_default());
         }
@@ -221,6 +224,14 @@ mod tests {
         all.take(ledger);
         let held = all.hold(&BTreeMap::from([("b".to_owned(), 1)]));
         assert_eq!((held.untrue, held.words.len()), (2, 2), "{held:?}");
+    }
+
+    #[test]
+    fn what_is_told_again_and_again_is_counted_and_told_a_few_times() {
+        let mut ledger = Ledger::default();
+        (0..100).for_each(|n| ledger.complain(format!("flaw {n}")));
+        let held = ledger.hold(&BTreeMap::new());
+        assert_eq!((held.untrue, held.words.len()), (100, FIRST));
     }
 
     #[test]

@@ -67,6 +67,11 @@ fn ordered(number: u32) -> String {
     format!("ORD-{number:03}")
 }
 
+/// Whether there is so little of an ordered product that orders are refused.
+const fn is_scarce(number: u32) -> bool {
+    number >= ORDERED - SCARCE
+}
+
 /// The products before the load, as a batch has them.
 pub(super) fn products() -> Vec<Value> {
     let product = |sku: String, quantity: i64, allow_backorder: bool| {
@@ -78,7 +83,7 @@ pub(super) fn products() -> Vec<Value> {
             "allow_backorder": allow_backorder,
         })
     };
-    let stock = |n| if n < ORDERED - SCARCE { OPENING } else { LITTLE };
+    let stock = |n| if is_scarce(n) { LITTLE } else { OPENING };
     let all_adjusted = (0..ADJUSTED).map(|n| product(adjusted(n), OPENING, true));
     let all_ordered = (0..ORDERED).map(|n| product(ordered(n), stock(n), false));
     all_adjusted.chain(all_ordered).collect()
@@ -172,6 +177,16 @@ pub(super) fn flood(runtime: &Runtime, addresses: &Addresses, many: u32) -> Resu
     Ok(shopper.ledger)
 }
 
+/// What came of a write.
+enum Heard {
+    /// It is done; the body of the answer.
+    Done(Value),
+    /// The same where it is refused.
+    Refused(Value),
+    /// The client had to end before it knew.
+    Nothing,
+}
+
 /// One client.
 struct Shopper {
     number: u16,
@@ -242,11 +257,7 @@ impl Shopper {
         let path = "/api/v1/adjustments".to_owned();
         let body = json!({ "lines": lines });
         let asked = Asked { method: Method::POST, path, body, key: Some(key) };
-        let accepted = |body: &Value| body["accepted"].as_u64().unwrap_or(count);
-        let answer = self.settle(Side::Product, &asked, ticket, accepted).await;
-        if let Some(body) = answer.filter(|body| body["refused"] != 0) {
-            self.ledger.complain(format!("lines of {} were refused: {body}", asked.path));
-        }
+        self.settle_lines(&asked, ticket, count).await;
     }
 
     /// Replaces a product that nobody else changes; then no older version may be shown.
@@ -260,7 +271,7 @@ impl Shopper {
         let ticket = self.ledger.ask(key.clone(), 1);
         let path = format!("/api/v1/inventory/{sku}");
         let asked = Asked { method: Method::PUT, path, body, key: Some(key) };
-        if let Some(body) = self.settle(Side::Product, &asked, ticket, |_| 1).await {
+        if let Heard::Done(body) = self.settle(Side::Product, &asked, ticket, |_| 1).await {
             self.see(Side::Product, &sku, &body);
         }
     }
@@ -281,24 +292,27 @@ impl Shopper {
         let ticket = self.ledger.ask(key.clone(), count);
         let path = "/api/v1/inventory".to_owned();
         let asked = Asked { method: Method::POST, path, body, key: Some(key) };
-        let accepted = |body: &Value| body["accepted"].as_u64().unwrap_or(count);
-        self.settle(Side::Product, &asked, ticket, accepted).await;
+        self.settle_lines(&asked, ticket, count).await;
     }
 
     async fn order(&mut self) {
         let key = self.key();
-        let (sku, quantity) =
-            (ordered(self.random.random_range(0..ORDERED)), self.random.random_range(1..=3));
+        let number = self.random.random_range(0..ORDERED);
+        let (sku, quantity) = (ordered(number), self.random.random_range(1..=3));
         let line = json!({ "sku": sku, "quantity": quantity });
         let body = json!({ "customer": key, "lines": [line] });
         let ticket = self.ledger.ask(key.clone(), 1);
         let path = "/api/v1/orders".to_owned();
         let asked = Asked { method: Method::POST, path, body, key: Some(key.clone()) };
-        if let Some(body) = self.settle(Side::Order, &asked, ticket, |_| 1).await {
-            match body["id"].as_str() {
+        match self.settle(Side::Order, &asked, ticket, |_| 1).await {
+            Heard::Done(body) => match body["id"].as_str() {
                 Some(id) => self.orders.push((id.to_owned(), key)),
-                None => self.ledger.complain(format!("{key}: the order has no id")),
+                None => self.complain_of(&asked, "has no id", &body),
+            },
+            Heard::Refused(body) if !is_scarce(number) => {
+                self.complain_of(&asked, "was refused", &body);
             }
+            Heard::Refused(_) | Heard::Nothing => {}
         }
     }
 
@@ -316,6 +330,7 @@ impl Shopper {
             body: json!({ "reason": "changed their mind" }),
             key: Some(self.key()),
         };
+        // One that was rejected meanwhile can't be cancelled.
         self.settle(Side::Order, &asked, ticket, |_| 1).await;
     }
 
@@ -326,8 +341,14 @@ impl Shopper {
         let path = format!("/api/v1/inventory/{sku}");
         let asked = Asked { method: Method::GET, path, body: Value::Null, key: None };
         let Some(address) = self.next_address(side) else { return };
-        if let Reply::Whole { status: 200, body } = self.client.ask(&address, &asked).await {
-            self.see(side, &sku, &body);
+        let reply = self.client.ask(&address, &asked).await;
+        self.complain_of_a_flaw(&asked, &reply);
+        match reply {
+            Reply::Whole { status: 200, body } => self.see(side, &sku, &body),
+            Reply::Whole { status: 404, .. } if self.seen.contains_key(&(side, sku.clone())) => {
+                self.ledger.complain(format!("{side} showed {sku}, and then did not have it"));
+            }
+            _ => {}
         }
     }
 
@@ -342,17 +363,29 @@ impl Shopper {
         }
     }
 
-    /// Asks until the outcome is known, or the client has to end; returns the body of a success.
+    /// The same as [`Self::settle`] of a batch of product-service's, of which no line can be refused.
+    async fn settle_lines(&mut self, asked: &Asked, ticket: Ticket, lines: u64) {
+        let accepted = |body: &Value| body["accepted"].as_u64().unwrap_or(lines);
+        if let Heard::Done(body) = self.settle(Side::Product, asked, ticket, accepted).await
+            && body["refused"] != 0
+        {
+            self.complain_of(asked, "had lines that were refused", &body);
+        }
+    }
+
+    /// Asks until the outcome is known, or the client has to end.
     async fn settle(
         &mut self,
         side: Side,
         asked: &Asked,
         ticket: Ticket,
         effects: impl Fn(&Value) -> u64,
-    ) -> Option<Value> {
+    ) -> Heard {
         loop {
-            let address = self.next_address(side)?;
-            let (told, body) = match self.client.ask(&address, asked).await {
+            let Some(address) = self.next_address(side) else { return Heard::Nothing };
+            let reply = self.client.ask(&address, asked).await;
+            self.complain_of_a_flaw(asked, &reply);
+            let (told, body) = match reply {
                 Reply::NotSent => (Told::NotDone, Value::Null),
                 Reply::Lost => (Told::Unknown, Value::Null),
                 Reply::Whole { status, body } => {
@@ -362,19 +395,31 @@ impl Shopper {
             };
             self.ledger.note(ticket, told);
             match told {
-                Told::Done(_) => return Some(body),
+                Told::Done(_) => return Heard::Done(body),
                 Told::Refused => {
                     // Of products nothing can be refused: those that are adjusted are there, and may go below zero.
                     if side == Side::Product {
-                        let Asked { method, path, .. } = asked;
-                        self.ledger.complain(format!("{method} {path} was refused: {body}"));
+                        self.complain_of(asked, "was refused", &body);
                     }
-                    return None;
+                    return Heard::Refused(body);
                 }
-                Told::NotDone | Told::Unknown if !self.is_before(Stage::Ended) => return None,
+                Told::NotDone | Told::Unknown if !self.is_before(Stage::Ended) => {
+                    return Heard::Nothing;
+                }
                 Told::NotDone | Told::Unknown => sleep(RETRY).await,
             }
         }
+    }
+
+    /// 500 is what a service answers that has a flaw.
+    fn complain_of_a_flaw(&mut self, asked: &Asked, reply: &Reply) {
+        if let Reply::Whole { status: 500, body } = reply {
+            self.complain_of(asked, "was answered 500", body);
+        }
+    }
+
+    fn complain_of(&mut self, Asked { method, path, .. }: &Asked, what: &str, body: &Value) {
+        self.ledger.complain(format!("{method} {path} {what}: {body}"));
     }
 
     /// The processes in turn, so that one that hangs or is gone holds nothing up.
