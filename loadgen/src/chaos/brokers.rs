@@ -61,19 +61,21 @@ impl Brokers {
         self.nodes.iter().map(KafkaBroker::brokers).collect::<Vec<_>>().join(",")
     }
 
-    /// Lets it happen.
-    pub(super) fn suffer(&mut self, which: Which, fault: BrokerFault) -> Result<()> {
-        match (which, fault) {
-            (Which::Controller, BrokerFault::Start | BrokerFault::Thaw) => self.heal(),
-            (_, BrokerFault::Stop) => self.node(which)?.stop(),
-            (_, BrokerFault::Kill) => {
-                self.node(which)?.kill9();
-                Ok(())
-            }
-            (_, BrokerFault::Start) => self.node(which)?.start_again(),
-            (_, BrokerFault::Freeze) => self.node(which)?.pause(),
-            (_, BrokerFault::Thaw) => self.node(which)?.resume(),
+    /// Lets it happen; returns how many brokers that ran it met.
+    pub(super) fn suffer(&mut self, which: Which, fault: BrokerFault) -> Result<u64> {
+        if matches!((which, fault), (Which::Controller, BrokerFault::Start | BrokerFault::Thaw)) {
+            return self.heal().map(|()| 0);
         }
+        let node = self.node(which)?;
+        let met = u64::from(node.is_started());
+        match fault {
+            BrokerFault::Stop => node.stop()?,
+            BrokerFault::Kill => node.kill9(),
+            BrokerFault::Start => node.start_again()?,
+            BrokerFault::Freeze => node.pause()?,
+            BrokerFault::Thaw => node.resume()?,
+        }
+        Ok(met)
     }
 
     /// Lets all run.
@@ -93,12 +95,13 @@ impl Brokers {
         self.nodes.get_mut(index).with_context(|| format!("there is no {which}"))
     }
 
-    /// The one that leads; of what they know of that, the newest counts.
+    /// The one that leads, and runs; of what they know of that, the newest counts.
     fn leader(&self) -> Result<usize> {
         eventually_blocking("a broker that leads", LEADER_DEADLINE, || {
             let running = self.nodes.iter().filter(|node| node.is_started());
             let newest = running.filter_map(|node| node.controller().ok()).max();
-            let is_it = |node: &KafkaBroker| newest.is_some_and(|(_, id)| node.node() == id);
+            let leads = |node: &KafkaBroker| newest.is_some_and(|(_, id)| node.node() == id);
+            let is_it = |node: &KafkaBroker| node.is_started() && leads(node);
             self.nodes.iter().position(is_it).ok_or(newest)
         })
     }

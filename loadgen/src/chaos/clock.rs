@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use common::clock::Timestamp;
+use serde_json::Value;
 
 /// Names the library, where it is none of the usual places.
 const VARIABLE: &str = "STOCKLOOP_LIBFAKETIME";
@@ -33,6 +36,26 @@ pub(super) fn settings(seconds: i32) -> Result<Vec<(&'static str, String)>> {
     ])
 }
 
+/// How far apart two looks at the same clock may be that are said to be at once.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Whether a process that wrote this log, and began to between these two moments, has a clock that is off by so many seconds.
+pub(super) fn is_off_by(seconds: i32, log: &str, [from, to]: [Timestamp; 2]) -> bool {
+    let off = Duration::from_secs(u64::from(seconds.unsigned_abs()));
+    let right = |by_its_clock: Timestamp| match seconds {
+        0.. => by_its_clock.before(off),
+        _ => by_its_clock.after(off),
+    };
+    let first = log.lines().find_map(written_at).map(right);
+    first.is_some_and(|first| (from.before(SLACK)..=to.after(SLACK)).contains(&first))
+}
+
+/// When a line was written, if it says so.
+fn written_at(line: &str) -> Option<Timestamp> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["timestamp"].as_str()?.parse().ok()
+}
+
 fn find() -> Result<PathBuf> {
     let named = std::env::var_os(VARIABLE).map(PathBuf::from);
     let of_processors = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
@@ -44,4 +67,23 @@ fn find() -> Result<PathBuf> {
             "{LIBRARY} is not below /usr/lib; install the package libfaketime, or name the file in {VARIABLE}"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_known_by_the_first_line_of_a_log() {
+        let log = "order-service begins\n\
+            {\"level\":\"INFO\",\"timestamp\":\"1970-01-01T00:10:00Z\",\"message\":\"starting\"}\n\
+            {\"timestamp\":\"1970-01-01T00:20:00Z\"}\n";
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let is_off_by = |seconds, began| is_off_by(seconds, log, [at(began), at(began + 3)]);
+        assert!(is_off_by(0, 598) && is_off_by(5, 594) && is_off_by(-120, 719));
+        for (seconds, began) in [(5, 598), (-5, 598), (120, 598), (30, 500)] {
+            assert!(!is_off_by(seconds, began), "{seconds} s");
+        }
+        assert!(!super::is_off_by(0, "no time", [at(0), at(1)]));
+    }
 }

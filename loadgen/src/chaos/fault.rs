@@ -157,13 +157,16 @@ pub(super) enum TopicFault {
     MakeAnew(usize),
 }
 
-// What only the network and the databases know of in the end.
+// What only the network, the databases and the brokers know of in the end.
 pub(super) const IN_BAD_NETWORK: &str = "pieces in a bad network";
 pub(super) const LOST_ANSWERS: &str = "answers that were lost";
 pub(super) const COPIES: &str = "copies of messages";
 pub(super) const GAVE_UP: &str = "events that gave up";
 pub(super) const DEAD_LETTERS: &str = "dead letters";
 pub(super) const DEADLOCKS: &str = "deadlocks";
+pub(super) const IN_NEW_PARTITIONS: &str = "messages in new partitions";
+/// Only they themselves know.
+pub(super) const WRONG_CLOCKS: &str = "processes whose clocks were wrong";
 
 impl Fault {
     /// What has to be met by it: a fault that meets nothing is none. An end of one has nothing to meet.
@@ -173,13 +176,14 @@ impl Fault {
             Self::KillAt(..) => "processes that were killed at their moment",
             Self::Terminate(_) => "processes that were told to end",
             Self::Freeze(_) => "processes that were frozen",
-            Self::Clock(_, seconds) if seconds != 0 => "processes whose clocks were wrong",
+            Self::Clock(_, seconds) if seconds != 0 => WRONG_CLOCKS,
             Self::Weather(_, weather) if weather != Weather::Clear => IN_BAD_NETWORK,
             Self::Strike(..) => "connections that were struck",
             Self::Lose(..) => LOST_ANSWERS,
             Self::Postgres(fault) => fault.meets()?,
             Self::Broker(_, fault) => fault.meets()?,
-            Self::Topic(_) => "topics that were changed",
+            Self::Topic(TopicFault::Grow) => IN_NEW_PARTITIONS,
+            Self::Topic(TopicFault::MakeAnew(_)) => "topics that were made anew",
             Self::Mail(manner) if manner != Manner::Accept => "mails while their server was bad",
             Self::Webhook(welcome) if welcome != Welcome::Take => "calls that were not welcome",
             Self::Quarantine(_) | Self::Flood(_) => GAVE_UP,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
+use common::clock::{Clock, SystemClock};
 use stockloop_tests::process::{Child, Launch};
 
 use super::client::TOKEN;
@@ -116,6 +117,8 @@ pub(super) struct Instance {
     settings: Vec<(&'static str, String)>,
     /// So many seconds its clock is ahead, from its next start on.
     clock: i32,
+    /// Whether it was started with a clock that is wrong, and is so.
+    has_wrong_clock: bool,
     child: Option<Child>,
 }
 
@@ -123,7 +126,8 @@ impl Instance {
     /// One that does not run yet.
     pub(super) fn new(program: &Path, places: &Places, bind: &str) -> Self {
         let settings = places.settings(bind);
-        Self { program: program.to_owned(), settings, clock: 0, child: None }
+        let (program, clock, has_wrong_clock) = (program.to_owned(), 0, false);
+        Self { program, settings, clock, has_wrong_clock, child: None }
     }
 
     /// Starts it, unless it runs; again and again if it ends at once, as whoever supervises it would. Returns why it did, if
@@ -131,8 +135,14 @@ impl Instance {
     pub(super) fn start(&mut self) -> Result<Option<Error>> {
         let (began, mut failed) = (Instant::now(), None);
         while self.child.is_none() {
+            let from = SystemClock.now();
             match self.launch() {
-                Ok(child) => self.child = Some(child),
+                Ok(child) => {
+                    let at = [from, SystemClock.now()];
+                    let is_off = clock::is_off_by(self.clock, &child.log(), at);
+                    self.has_wrong_clock = self.clock != 0 && is_off;
+                    self.child = Some(child);
+                }
                 Err(error) if began.elapsed() > START_DEADLINE => return Err(error),
                 Err(error) => {
                     failed = Some(error);
@@ -176,6 +186,11 @@ impl Instance {
 
     pub(super) fn thaw(&self) -> Result<()> {
         self.child.as_ref().map_or(Ok(()), Child::resume)
+    }
+
+    /// Whether it runs by a clock that is wrong, by its own account.
+    pub(super) fn has_wrong_clock(&self) -> bool {
+        self.has_wrong_clock
     }
 
     /// From its next start on its clock is so many seconds ahead, or behind.

@@ -53,10 +53,8 @@ pub(super) fn unread(brokers: &str) -> Result<i64> {
     for (topic, group) in TOPICS {
         let reader: BaseConsumer = client(brokers).set("group.id", group).create()?;
         let mut list = TopicPartitionList::new();
-        // As many as there are: it may have got more.
-        let metadata = reader.fetch_metadata(Some(topic), TIMEOUT)?;
-        for partition in metadata.topics().iter().flat_map(|found| found.partitions()) {
-            list.add_partition(topic, partition.id());
+        for partition in partitions(&reader, topic)? {
+            list.add_partition(topic, partition);
         }
         for element in reader.committed_offsets(list, TIMEOUT)?.elements() {
             let (low, high) = reader.fetch_watermarks(topic, element.partition(), TIMEOUT)?;
@@ -66,6 +64,27 @@ pub(super) fn unread(brokers: &str) -> Result<i64> {
         }
     }
     Ok(unread)
+}
+
+/// Messages in partitions that the topics did not have at first.
+pub(super) fn in_new_partitions(brokers: &str) -> Result<u64> {
+    let reader: BaseConsumer = client(brokers).create()?;
+    let mut found = 0;
+    for (topic, _) in TOPICS {
+        let all = partitions(&reader, topic)?;
+        for partition in all.into_iter().filter(|partition| *partition >= PARTITIONS) {
+            let (low, high) = reader.fetch_watermarks(topic, partition, TIMEOUT)?;
+            found += u64::try_from(high - low)?;
+        }
+    }
+    Ok(found)
+}
+
+/// The partitions that a topic has by now.
+fn partitions(reader: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+    let metadata = reader.fetch_metadata(Some(topic), TIMEOUT)?;
+    let partitions = metadata.topics().iter().flat_map(|found| found.partitions());
+    Ok(partitions.map(|partition| partition.id()).collect())
 }
 
 /// Sends poison to each partition of each topic.

@@ -20,7 +20,8 @@ use super::catcher;
 use super::client::{Asked, Client, Reply};
 use super::database::{Databases, Looks};
 use super::fault::{
-    COPIES, DEAD_LETTERS, DEADLOCKS, Fault, GAVE_UP, IN_BAD_NETWORK, LOST_ANSWERS, Link, Part, Who,
+    COPIES, DEAD_LETTERS, DEADLOCKS, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
+    LOST_ANSWERS, Link, Part, WRONG_CLOCKS, Who,
 };
 use super::http_server::HttpServer;
 use super::instance::{Instance, Places, Programs, Relay};
@@ -254,7 +255,7 @@ impl System {
                 self.note(who, frozen)
             }
             Fault::Thaw(who) => self.instance(who)?.thaw().map(|()| 0)?,
-            Fault::Clock(who, seconds) => self.instance(who)?.set_clock(seconds).map(|()| 1)?,
+            Fault::Clock(who, seconds) => self.instance(who)?.set_clock(seconds).map(|()| 0)?,
             Fault::Weather(link, weather) => {
                 self.proxies(link)?.iter().for_each(|proxy| proxy.be(weather));
                 0
@@ -268,7 +269,7 @@ impl System {
                 0
             }
             Fault::Postgres(fault) => self.databases.suffer(fault)?,
-            Fault::Broker(which, fault) => self.brokers.suffer(which, fault).map(|()| 1)?,
+            Fault::Broker(which, fault) => self.brokers.suffer(which, fault)?,
             Fault::Topic(fault) => self.brokers.change(runtime, fault).map(|()| 1)?,
             Fault::Mail(manner) => {
                 self.turn(Part::Mail, fault);
@@ -390,12 +391,13 @@ impl System {
         }
     }
 
-    /// The same of what only the databases know, once all is at rest.
+    /// The same of what only the databases and the brokers know, once all is at rest.
     pub(super) fn note_met_in(&mut self, looks: &mut Looks) -> Result<()> {
         let known = [
             (GAVE_UP, looks.exhausted()?),
             (DEAD_LETTERS, looks.dead_letters()?),
             (DEADLOCKS, looks.deadlocks()?),
+            (IN_NEW_PARTITIONS, messages::in_new_partitions(&self.brokers.servers())?),
         ];
         self.note_met(known);
         Ok(())
@@ -413,8 +415,13 @@ impl System {
 
     /// Starts a process. Whatever it stands on is well at that moment, so it has to come up at once.
     fn start_process(&mut self, who: Who) -> Result<()> {
-        if let Some(error) = self.instance(who)?.start()? {
+        let instance = self.instance(who)?;
+        let (failed, has_wrong_clock) = (instance.start()?, instance.has_wrong_clock());
+        if let Some(error) = failed {
             self.complaints.push(format!("{who}: it did not come up at once: {error:#}"));
+        }
+        if has_wrong_clock {
+            self.meet(WRONG_CLOCKS, 1);
         }
         Ok(())
     }
