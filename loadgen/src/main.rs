@@ -8,6 +8,7 @@ mod backlog;
 mod bench;
 mod chaos;
 mod check;
+mod connection;
 mod fill;
 mod interrupt;
 mod made;

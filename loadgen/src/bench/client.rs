@@ -8,17 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Uri};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::changes::{Change, Changes, Load, REASON, REFERENCE, product, sku};
 use super::figures::Figures;
+use crate::connection::{Connection, connect};
 use crate::progress::progress_bar;
 
 /// Products of one request: as many as it may have.
@@ -81,7 +79,7 @@ struct BatchAnswer {
 }
 
 pub(super) struct Client {
-    requests: SendRequest<Full<Bytes>>,
+    requests: Connection,
     host: HeaderValue,
 }
 
@@ -89,14 +87,7 @@ impl Client {
     /// One that is connected.
     pub(super) async fn connect(target: &Target) -> Result<Self> {
         let Target { address, host } = target;
-        let stream = TcpStream::connect(address)
-            .await
-            .with_context(|| format!("the service at {address} can't be reached"))?;
-        stream.set_nodelay(true)?;
-        let (requests, connection) = handshake(TokioIo::new(stream)).await?;
-        // How it ended is what its last request is told.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { requests, host: host.clone() })
+        Ok(Self { requests: connect(address).await?, host: host.clone() })
     }
 
     async fn put(&mut self, lines: &[Value]) -> Result<()> {

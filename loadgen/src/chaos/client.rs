@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::connection::{Connection, connect};
 
 /// What operators' requests carry; the services are told of it.
 pub(super) const TOKEN: &str = "the-token-of-the-trial";
@@ -47,7 +46,7 @@ pub(super) enum Reply {
 /// The connections of a client, one to each address at the most.
 #[derive(Default)]
 pub(super) struct Client {
-    open: BTreeMap<String, SendRequest<Full<Bytes>>>,
+    open: BTreeMap<String, Connection>,
 }
 
 impl Client {
@@ -71,20 +70,7 @@ impl Client {
     }
 }
 
-async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (requests, connection) = handshake(TokioIo::new(stream)).await?;
-    // How it ended is what its last request is told.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(requests)
-}
-
-async fn exchange(
-    connection: &mut SendRequest<Full<Bytes>>,
-    address: &str,
-    asked: &Asked,
-) -> Result<Reply> {
+async fn exchange(connection: &mut Connection, address: &str, asked: &Asked) -> Result<Reply> {
     let Asked { method, path, body, key } = asked;
     let mut request = Request::builder()
         .method(method)
