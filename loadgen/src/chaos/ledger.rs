@@ -110,11 +110,12 @@ impl Ledger {
     /// Holds what was `found`, effects by what they carry, against it.
     pub(super) fn hold(&self, found: &BTreeMap<String, u64>) -> Held {
         let mut held = Held { untrue: self.untrue, ..Held::default() };
-        self.words.iter().for_each(|words| held.tell(words.clone()));
         for entry in &self.entries {
             held.hold(entry, found.get(&entry.trace).copied().unwrap_or_default());
         }
         held.find_invented(self, found);
+        // Last: what is lost is told, however often clients were told nonsense.
+        self.words.iter().for_each(|words| held.tell(words.clone()));
         held
     }
 }
