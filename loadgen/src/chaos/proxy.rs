@@ -246,6 +246,8 @@ impl Line {
                 strike = struck(&mut self.strikes) => Some(strike),
             }
         };
+        // What is left behind counts as no connection that could be struck.
+        drop(self);
         match ended {
             None => {}
             Some(Strike::Cut) => [service, server].into_iter().for_each(reset),
@@ -460,6 +462,14 @@ mod tests {
         proxy.strike(Strike::LeaveServer);
         assert!(ends(&mut service).await);
         assert!(is_silent(&server).await, "the server was told");
+    }
+
+    #[tokio::test]
+    async fn what_vanished_is_silent_and_is_struck_no_more() {
+        let (proxy, service, server) = connected().await;
+        assert!(proxy.strike(Strike::Vanish), "there is a connection");
+        assert!(is_silent(&service).await && is_silent(&server).await);
+        assert!(!proxy.strike(Strike::Cut), "there is none that is passed on");
     }
 
     #[tokio::test]
