@@ -102,7 +102,7 @@ fn is_page(path: &str) -> bool {
 }
 
 /// `{sku:[^/]*}` as `{sku}`.
-fn plain(pattern: &str) -> String {
+pub(crate) fn plain(pattern: &str) -> String {
     let mut parts = pattern.split('{');
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
