@@ -20,7 +20,7 @@ use crate::bootstrap::Bootstrap;
 use crate::bulk::Bulk;
 use crate::consumers::{self, Role};
 use crate::inbox::Handler;
-use crate::kafka::Producer;
+use crate::kafka::{Producer, Signing};
 use crate::loops::Loops;
 use crate::lost::{Commander, Losses, Lost};
 use crate::outbox::{
@@ -214,6 +214,13 @@ impl Engine {
         let HookContext { settings, env, db, outbox, signals } = context;
         let (sampler, broker) = (Sampler::new(&settings.kafka), BrokerState::new(env.clone()));
         let name = &settings.service.name;
+        let signing = Signing::new(&settings.signing)?;
+        if signing.is_on() && settings.outbox.relay.is_external() {
+            tracing::warn!(
+                service = name,
+                "the external relay does not sign what it sends: whoever receives it can't have signing.require = \"all\""
+            );
+        }
         let alerts =
             Alerts::new(name, public_url, &settings.alerts, &settings.mail, &settings.webhook)?;
         let peer = Peer::new(&settings.peer)?;
@@ -271,7 +278,7 @@ impl Engine {
                 settings.outbox.in_flight_bytes,
             ),
             metrics: metrics(&sampler, &broker, verifiable),
-            producer: Producer::new(&settings.kafka, name, broker.clone())?,
+            producer: Producer::new(&settings.kafka, name, broker.clone())?.signed_by(signing),
             remotes,
             peer,
             bulk: Bulk::default(),

@@ -8,7 +8,8 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
 use common::db::{Db, ENGINE_MIGRATIONS};
 use common::telemetry::{
-    BrokerState, Heals, Health, IgnoredAck, LoopStates, Metrics, Trouble, configure, measure,
+    BrokerState, Heals, Health, IgnoredAck, LoopStates, Metrics, SignatureOutcome, SignedMessage,
+    Trouble, configure, measure,
 };
 use engine::stats::{SampleGauges, Sampler};
 use serde_json::{Value, json};
@@ -138,6 +139,7 @@ async fn gauges_show_the_newest_sample(fixture: AdminFixture) {
     metrics.settled("SUCCESS", 7);
     metrics.acks_ignored(IgnoredAck::UnknownEvent, 1);
     metrics.inbox_events("SUCCESS", 3);
+    metrics.signatures(SignedMessage::Ack, SignatureOutcome::Wrong, 2);
     metrics.mails_sent(2);
     metrics.commit_to_sent(Duration::from_millis(2));
     metrics.commit_to_ack(Duration::from_millis(7));
@@ -147,10 +149,14 @@ async fn gauges_show_the_newest_sample(fixture: AdminFixture) {
     let text = metrics.render().unwrap();
     let untimed =
         text.lines().filter(|line| !line.starts_with("stockloop_sample_duration_seconds "));
-    let (mut ignored, mut lines): (Vec<_>, Vec<_>) =
-        untimed.partition(|line| line.starts_with("stockloop_acks_ignored_total"));
-    ignored.sort_unstable();
-    lines.extend(ignored);
+    let is_of_several = |line: &&str| {
+        ["stockloop_acks_ignored_total", "stockloop_signatures_total"]
+            .iter()
+            .any(|family| line.starts_with(family))
+    };
+    let (mut several, mut lines): (Vec<_>, Vec<_>) = untimed.partition(is_of_several);
+    several.sort_unstable();
+    lines.extend(several);
     insta::assert_snapshot!("metrics", lines.join("\n"));
 }
 

@@ -60,6 +60,7 @@ impl Settings {
         self.check_http()?;
         self.check_topics()?;
         self.check_views()?;
+        self.signing.secrets()?;
         self.check_log()?;
         self.check_external()?;
         let first = &self.kafka.outbound_consumer;
@@ -209,7 +210,7 @@ mod tests {
 
     use serde::Deserialize;
 
-    use super::super::list_or_text;
+    use super::super::{SignatureRequirement, list_or_text};
     use super::*;
 
     const DEFAULTS: &str = include_str!("../../../product-service/product-service.toml");
@@ -349,6 +350,32 @@ mod tests {
         ] {
             let error = load(topic, ack_topic).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn messages_are_signed_with_a_key_of_the_settings() {
+        let load = |text: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            Settings::load(DEFAULTS, Some(file.path()))
+        };
+        assert!(load("").unwrap().signing.keys.is_empty(), "none by default");
+        let secret = "c2l4dHkgYnl0ZXMgdGhhdCBub2JvZHkgZWxzZSBrbm93cyE=";
+        let keys = format!(
+            "[signing]\ncurrent = \"k1\"\nrequire = \"all\"\nkeys = {{ k1 = \"{secret}\" }}\n"
+        );
+        let settings = load(&keys).unwrap();
+        assert_eq!(settings.signing.require, SignatureRequirement::All);
+        let shown = settings.redacted_toml().unwrap();
+        assert!(shown.contains("k1 = \"***\"") && !shown.contains(secret), "{shown}");
+        for (text, told) in [
+            (keys.replace("current = \"k1\"", "current = \"k2\""), "signing.current names no key"),
+            ("[signing]\nrequire = \"acks\"\n".to_owned(), "signing.keys has no key"),
+            ("[signing]\nrequire = \"some\"\n".to_owned(), "require"),
+        ] {
+            let error = format!("{:#}", load(&text).unwrap_err());
+            assert!(error.contains(told) && !error.contains(secret), "{error}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Settings: defaults, then a TOML file, then the environment (`STOCKLOOP__SECTION__NAME`).
 
 mod load;
+mod signing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::signing::{SignatureRequirement, SigningSettings};
 use crate::db::{DatabaseSettings, Url};
 
 /// Everything that a service can be told; both services know the same names.
@@ -32,6 +34,9 @@ pub struct Settings {
     /// Copies of views that other programs keep.
     #[serde(default)]
     pub views: ViewSettings,
+    /// What messages are signed with.
+    #[serde(default)]
+    pub signing: SigningSettings,
     /// Events that go out.
     pub outbox: OutboxSettings,
     /// Events that come in.

@@ -70,6 +70,59 @@ impl ForeignMessage {
     }
 }
 
+/// A kind of message whose signature is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedMessage {
+    /// An event of another service.
+    Event,
+    /// Answers to this service's events.
+    Ack,
+}
+
+/// What the signature of a message came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureOutcome {
+    /// It fits, with a key that is taken.
+    Valid,
+    /// There is none.
+    Missing,
+    /// It names a key that is not known.
+    UnknownKey,
+    /// It does not fit, or can't be read.
+    Wrong,
+}
+
+/// What was looked at, and what it came to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SignatureLabels {
+    message: &'static str,
+    outcome: &'static str,
+}
+
+impl SignatureLabels {
+    const fn of(message: SignedMessage, outcome: SignatureOutcome) -> Self {
+        let message = match message {
+            SignedMessage::Event => "event",
+            SignedMessage::Ack => "ack",
+        };
+        let outcome = match outcome {
+            SignatureOutcome::Valid => "valid",
+            SignatureOutcome::Missing => "missing",
+            SignatureOutcome::UnknownKey => "unknown_key",
+            SignatureOutcome::Wrong => "wrong",
+        };
+        Self { message, outcome }
+    }
+}
+
+impl SignedMessage {
+    const ALL: [Self; 2] = [Self::Event, Self::Ack];
+}
+
+impl SignatureOutcome {
+    const ALL: [Self; 4] = [Self::Valid, Self::Missing, Self::UnknownKey, Self::Wrong];
+}
+
 /// Who answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByConsumer {
@@ -114,6 +167,7 @@ struct Inner {
     acks_ignored: Family<Label, Counter>,
     observed_foreign: Family<Label, Counter>,
     inbox_events: Family<Label, Counter>,
+    signatures: Family<SignatureLabels, Counter>,
     mails_sent: Counter,
     mail_recipients_refused: Counter,
     commit_to_sent: Histogram,
@@ -137,6 +191,7 @@ impl Metrics {
             acks_ignored: Family::default(),
             observed_foreign: Family::default(),
             inbox_events: Family::default(),
+            signatures: Family::default(),
             mails_sent: Counter::default(),
             mail_recipients_refused: Counter::default(),
             commit_to_sent: latencies(),
@@ -149,6 +204,12 @@ impl Metrics {
         // What is known to be counted shows as 0 from the start, so that a first increase is seen as one.
         for reason in IgnoredAck::ALL {
             drop(inner.acks_ignored.get_or_create(&reason.label()));
+        }
+        for message in SignedMessage::ALL {
+            for outcome in SignatureOutcome::ALL {
+                let labels = SignatureLabels::of(message, outcome);
+                drop(inner.signatures.get_or_create(&labels));
+            }
         }
         inner.register_counters(&mut registry);
         inner.register_latencies(&mut registry, acked, applied);
@@ -183,6 +244,11 @@ impl Metrics {
     /// `unreadable` for what went to the dead letters.
     pub fn inbox_events(&self, outcome: &'static str, count: u64) {
         self.0.inbox_events.get_or_create(&[("outcome", outcome)]).inc_by(count);
+    }
+
+    /// The signatures of `count` messages came to `outcome`.
+    pub fn signatures(&self, message: SignedMessage, outcome: SignatureOutcome, count: u64) {
+        self.0.signatures.get_or_create(&SignatureLabels::of(message, outcome)).inc_by(count);
     }
 
     /// `count` mails left.
@@ -259,6 +325,11 @@ impl Inner {
             "inbox_events",
             "Events that came in, by the answer given",
             self.inbox_events.clone(),
+        );
+        registry.register(
+            "signatures",
+            "Messages whose signature was looked at, by what it came to",
+            self.signatures.clone(),
         );
         registry.register("mails_sent", "Mails that left", self.mails_sent.clone());
         registry.register(

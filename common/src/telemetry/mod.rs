@@ -21,7 +21,7 @@ pub use health::{__path_live, __path_ready};
 pub use logging::{LogError, few_for_the_log, init_logging, log_settings};
 pub use loops::{LoopState, LoopStates};
 pub use metrics::__path_show as __path_metrics;
-pub use metrics::{ForeignMessage, IgnoredAck, Metrics};
+pub use metrics::{ForeignMessage, IgnoredAck, Metrics, SignatureOutcome, SignedMessage};
 pub use otlp::Collector;
 pub use requests::measure;
 pub use spans::{Delivery, Span, Spans, Step};

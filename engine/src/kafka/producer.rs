@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::client::{self, Context, KafkaError};
 use super::consumer::Record;
+use super::signing::{SIGNATURE, Signing};
 
 /// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,7 @@ pub struct Producer {
     inner: Arc<RwLock<FutureProducer<Context>>>,
     broker: BrokerState,
     purpose: Purpose,
+    signing: Signing,
     /// See [`Producer::elsewhere`]; none before it was needed.
     elsewhere: Arc<OnceLock<Producer>>,
 }
@@ -136,8 +138,20 @@ impl Producer {
             inner: Arc::new(RwLock::new(inner)),
             broker,
             purpose,
+            signing: Signing::default(),
             elsewhere: Arc::default(),
         })
+    }
+
+    /// The same, which signs all that it sends as `signing` says; but not what it sends once more.
+    #[must_use]
+    pub fn signed_by(self, signing: Signing) -> Self {
+        Self { signing, elsewhere: Arc::default(), ..self }
+    }
+
+    /// What it signs with.
+    pub fn signing(&self) -> &Signing {
+        &self.signing
     }
 
     /// One of its own for topics that are none of the loop's, made when it is first needed: what goes wrong there neither
@@ -152,7 +166,8 @@ impl Producer {
         }
         // Nobody looks at the state of this one.
         let (settings, broker) = (&self.settings, BrokerState::default());
-        let made = Self::made_for(Purpose::Elsewhere, settings, &self.client_id, broker)?;
+        let made = Self::made_for(Purpose::Elsewhere, settings, &self.client_id, broker)?
+            .signed_by(self.signing.clone());
         Ok(self.elsewhere.get_or_init(|| made).clone())
     }
 
@@ -163,7 +178,8 @@ impl Producer {
     /// two delivery timeouts: what could not be sent again by then is a [`SendError::Broker`].
     pub async fn send_all(&self, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
         let producer = self.inner.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let sent = deliver(&producer, messages).await;
+        let outlet = Outlet { producer: &producer, signing: &self.signing };
+        let sent = deliver(outlet, messages).await;
         self.learn(&producer, &sent);
         sent
     }
@@ -299,22 +315,27 @@ fn create(
         .map_err(KafkaError::during("the producer can't be made"))
 }
 
-fn enqueue(
-    producer: &FutureProducer<Context>,
-    message: &Message,
-) -> Result<DeliveryFuture, SendError> {
-    let headers = message
-        .headers
-        .iter()
-        .fold(OwnedHeaders::new_with_capacity(message.headers.len()), |headers, (name, value)| {
-            headers.insert(Header { key: name, value: Some(value.as_str()) })
-        });
+/// What new messages leave by.
+#[derive(Clone, Copy)]
+struct Outlet<'a> {
+    producer: &'a FutureProducer<Context>,
+    signing: &'a Signing,
+}
+
+fn enqueue(outlet: Outlet<'_>, message: &Message) -> Result<DeliveryFuture, SendError> {
+    let signature = outlet.signing.sign(message);
+    let of_message = message.headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let signature = signature.iter().map(|signature| (SIGNATURE, signature.as_str()));
+    let headers = OwnedHeaders::new_with_capacity(message.headers.len() + 1);
+    let headers = of_message.chain(signature).fold(headers, |headers, (name, value)| {
+        headers.insert(Header { key: name, value: Some(value) })
+    });
     let mut record = FutureRecord::to(&message.topic)
         .key(&message.key)
         .headers(headers)
         .payload(&message.payload);
     record.partition = message.partition;
-    producer.send_result(record).map_err(|(error, _record)| judge(&error))
+    outlet.producer.send_result(record).map_err(|(error, _record)| judge(&error))
 }
 
 fn queue_again(
@@ -332,24 +353,21 @@ fn queue_again(
 }
 
 /// Sends messages, in halves what is refused: see [`Producer::send_all`].
-async fn deliver(
-    producer: &FutureProducer<Context>,
-    messages: &[Message],
-) -> Vec<Result<Offset, SendError>> {
-    let mut sent = send_together(producer, messages.iter()).await;
+async fn deliver(outlet: Outlet<'_>, messages: &[Message]) -> Vec<Result<Offset, SendError>> {
+    let mut sent = send_together(outlet, messages.iter()).await;
     let deadline = Instant::now() + SEND_APART;
     for refused in refused_together(messages, &sent) {
-        send_apart(producer, messages, refused, deadline, &mut sent).await;
+        send_apart(outlet, messages, refused, deadline, &mut sent).await;
     }
     sent
 }
 
 /// Sends messages that may end in the same record batches; the outcomes are in their order.
 async fn send_together(
-    producer: &FutureProducer<Context>,
+    outlet: Outlet<'_>,
     messages: impl Iterator<Item = &Message>,
 ) -> Vec<Result<Offset, SendError>> {
-    let queued: Vec<_> = messages.map(|message| enqueue(producer, message)).collect();
+    let queued: Vec<_> = messages.map(|message| enqueue(outlet, message)).collect();
     let mut sent = Vec::with_capacity(queued.len());
     for delivery in queued {
         sent.push(match delivery {
@@ -373,7 +391,7 @@ fn refused_together(messages: &[Message], sent: &[Result<Offset, SendError>]) ->
 
 /// Sends what one partition refused in halves, down to single messages.
 async fn send_apart(
-    producer: &FutureProducer<Context>,
+    outlet: Outlet<'_>,
     messages: &[Message],
     refused: Vec<usize>,
     deadline: Instant,
@@ -389,7 +407,7 @@ async fn send_apart(
         let outcomes = match Instant::now() < deadline {
             true => {
                 let again = first.iter().filter_map(|place| messages.get(*place));
-                send_together(producer, again).await
+                send_together(outlet, again).await
             }
             false => vec![Err(SendError::Broker("there was no time to send it alone".to_owned()))],
         };

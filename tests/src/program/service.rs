@@ -10,12 +10,14 @@ use crate::real;
 
 const SQLITE: (&str, &str) = ("STOCKLOOP__DATABASE__URL", "sqlite:test.db");
 const BIND: (&str, &str) = ("STOCKLOOP__HTTP__BIND", "127.0.0.1:0");
-const SECRETS: [(&str, &str); 6] = [
+const SECRETS: [(&str, &str); 8] = [
     ("STOCKLOOP__DATABASE__URL", "postgres://shop:s3cret-one@127.0.0.1:1/products"),
     ("STOCKLOOP__HTTP__ADMIN_TOKEN", "s3cret-two"),
     ("STOCKLOOP__HTTP__API_TOKEN", "s3cret-three"),
     ("STOCKLOOP__MAIL__PASSWORD", "s3cret-four"),
     ("STOCKLOOP__PEER__API_TOKEN", "s3cret-six"),
+    ("STOCKLOOP__SIGNING__CURRENT", "k1"),
+    ("STOCKLOOP__SIGNING__KEYS__K1", "s3cretNumberSevenWhichIsLongEnoughToBeAKeyA="),
     ("STOCKLOOP__HTTP__BIND", "127.0.0.1:0"),
 ];
 

@@ -1,7 +1,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use common::config::SignatureRequirement;
+use common::telemetry::SignedMessage;
+
 use super::*;
-use crate::kafka::{EmbeddedBroker, Message, Producer, settings_for_tests};
+use crate::kafka::{
+    EmbeddedBroker, Message, Producer, SignatureChecks, settings_for_tests, signing_for_tests,
+};
 
 const TOPIC: &str = "events";
 
@@ -66,6 +71,40 @@ async fn a_message_that_comes_alone_waits_for_no_other() {
     let (_broker, consumer) = consumer_of(1).await;
     let an_hour = BatchLimits::new(2, Duration::from_secs(3_600)).hurried();
     assert_eq!(first_batch(&consumer, an_hour).await.len(), 1);
+}
+
+/// A message without a value, too, which comes as none or as an empty one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_is_signed_and_once_more_as_it_was() {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic(TOPIC, 1).unwrap();
+    let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
+    let signing = signing_for_tests(SignatureRequirement::All);
+    let producer = Producer::new(&settings, "test", BrokerState::default()).unwrap();
+    let producer = producer.signed_by(signing.clone());
+    let elsewhere = producer.elsewhere().unwrap();
+    let headers = vec![("ce_id", "1".to_owned())];
+    let whole = Message { headers, payload: b"{}".to_vec(), ..message(0) };
+    for (producer, message) in
+        [(&producer, whole.clone()), (&producer, message(1)), (&elsewhere, whole)]
+    {
+        let sent = producer.send_all(&[message]).await;
+        assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+    }
+    let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+    let limits = BatchLimits::new(1, Duration::from_millis(1));
+    let mut received = Vec::new();
+    for _ in 0..3 {
+        received.extend(first_batch(&consumer, limits).await);
+    }
+    producer.resend(&received[0]).await.unwrap();
+    received.extend(first_batch(&consumer, limits).await);
+    let mut checks = SignatureChecks::default();
+    for record in &received {
+        assert_eq!(signing.check(SignedMessage::Event, record, &mut checks), Ok(()), "{record:?}");
+    }
+    assert_eq!((received.len(), checks.valid()), (4, 4));
+    assert_eq!(received[3].headers, received[0].headers);
 }
 
 /// Another member may have had the partition since, and have committed more.
