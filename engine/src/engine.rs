@@ -362,6 +362,7 @@ impl Engine {
             ),
             owner: self.collection.as_ref().and_then(Collection::owner),
             first_attempts: FirstAttempts::of(&self.settings.outbox),
+            signing: self.producer.signing().clone(),
         }
     }
 

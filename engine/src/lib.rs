@@ -31,6 +31,7 @@ mod loops;
 pub mod lost;
 pub mod outbox;
 pub mod peer;
+pub mod refusals;
 pub mod restored;
 pub mod resync;
 pub mod retention;

@@ -14,7 +14,7 @@ use common::on;
 use common::schema::outbox_sent;
 use diesel::prelude::*;
 use engine::consumers::{Role, sync};
-use engine::kafka::{Ack, AckBatch, Record, Verdict};
+use engine::kafka::{Ack, AckBatch, Record, Signing, Verdict};
 use engine::outbox::{FirstAttempts, Settler};
 use engine::restored::ReadPositions;
 use indicatif::ProgressBar;
@@ -129,6 +129,7 @@ fn settler(env: &Env) -> Settler {
         positions: ReadPositions::new("settle-benchmark", TOPIC),
         owner: None,
         first_attempts: FirstAttempts::Ours,
+        signing: Signing::default(),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     params(
         ("open" = Option<bool>, Query, description = "true: those that are not closed; false: closed ones"),
         ("state" = Option<String>, Query, description = "open, acknowledged or closed"),
-        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost or log_not_read"),
+        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read or not_trusted"),
         ("key" = Option<String>, Query, description = "only those of this SKU or order"),
         ("event" = Option<String>, Query, description = "only those of this event id"),
         ("mail" = Option<String>, Query, description = "only those that this mail lists"),

@@ -11,11 +11,12 @@ use common::http::{
 };
 use common::on;
 use common::schema::dead_letter;
+use common::telemetry::SignedMessage;
 use diesel::define_sql_function;
 use diesel::prelude::*;
 use diesel::sql_types::{Binary, Integer};
 use engine::dead_letters::{self as letters, DeadLetterState, Decision};
-use engine::kafka::{Envelope, Record, SendError};
+use engine::kafka::{Envelope, Record, SendError, SignatureChecks};
 use engine::outbox::check_answers;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -346,7 +347,14 @@ fn check_readable(admin: &Admin, record: &Record, has_headers: bool) -> ProblemR
         );
         return Err(Problem::invalid("seq", detail));
     }
-    let read = match record.topic == admin.settings.kafka.outbound_ack_topic {
+    let are_answers = record.topic == admin.settings.kafka.outbound_ack_topic;
+    let signed = if are_answers { SignedMessage::Ack } else { SignedMessage::Event };
+    let signing = admin.producer.signing();
+    signing.check(signed, record, &mut SignatureChecks::default()).map_err(|bad| {
+        let detail = format!("it would not be believed: {bad}; nothing was sent");
+        Problem::invalid("seq", detail)
+    })?;
+    let read = match are_answers {
         true => check_answers(record),
         false if !has_headers => Err("its headers were not kept when it arrived".to_owned()),
         false => Envelope::read(record).map(drop).map_err(|error| error.reason),

@@ -39,11 +39,13 @@ pub enum AlertKind {
     CommandsLost,
     /// The log of the database can't be read, so events come by the table.
     LogNotRead,
+    /// Messages that come in are refused for their signatures.
+    NotTrusted,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Exhausted,
         Self::Silent,
         Self::VersionAboveSource,
@@ -56,6 +58,7 @@ impl AlertKind {
         Self::DatabaseBehind,
         Self::CommandsLost,
         Self::LogNotRead,
+        Self::NotTrusted,
     ];
 
     /// As stored and shown.
@@ -73,6 +76,7 @@ impl AlertKind {
             Self::DatabaseBehind => "database_behind",
             Self::CommandsLost => "commands_lost",
             Self::LogNotRead => "log_not_read",
+            Self::NotTrusted => "not_trusted",
         }
     }
 
@@ -87,7 +91,7 @@ impl std::str::FromStr for AlertKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(
-            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost or log_not_read",
+            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read or not_trusted",
         )
     }
 }
@@ -174,6 +178,12 @@ impl NewAlert {
     pub fn log_not_read(service: &str, cause: &str) -> Self {
         let subject = format!("{service} can't read its database's log");
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::LogNotRead, subject) }
+    }
+
+    /// `service` believes no message of `topic`, for the reason `cause`.
+    pub fn not_trusted(service: &str, topic: &str, cause: &str) -> Self {
+        let subject = format!("{service} does not believe what comes from the topic {topic}");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotTrusted, subject) }
     }
 
     /// Events of `service` have waited since `since` for the external relay that is to send them to `topic`.
@@ -270,8 +280,9 @@ impl NewAlert {
 ///
 /// An exhaustion (event and attempt) has one alert, whoever raises it how often; a version above the source has
 /// one open alert per key, and what hinders sending, receiving or applying has one, like topics that do not fit; these
-/// say what was told last. What hinders receiving a view has its own, with its group as the key. An alert about silent
-/// partitions is raised each time: its caller knows where an episode begins.
+/// say what was told last. What hinders receiving a view has its own, with its group as the key, and a topic that is not
+/// believed one with its name. An alert about silent partitions is raised each time: its caller knows where an episode
+/// begins.
 ///
 /// # Errors
 /// When a statement fails; the cause of the alert must then be rolled back with it.
@@ -326,7 +337,8 @@ fn is_open_already(conn: &mut Conn, new: &NewAlert) -> QueryResult<bool> {
         }
     };
     let Some((seq, subject, error)) = told else { return Ok(false) };
-    let is_of_a_loop = new.key.is_none() || new.kind == AlertKind::NotReceived.name();
+    let with_a_key = [AlertKind::NotReceived, AlertKind::NotTrusted].map(AlertKind::name);
+    let is_of_a_loop = new.key.is_none() || with_a_key.contains(&new.kind);
     if is_of_a_loop && (&subject, &error) != (&new.subject, &new.error) {
         tell_anew(conn, seq, new)?;
     }

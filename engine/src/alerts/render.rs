@@ -264,6 +264,10 @@ fn what_happens_now(kind: &str) -> &'static str {
             "events go by the table meanwhile, more slowly, and none is lost; while nobody reads it, the slot keeps the \
              log on the database's disk"
         }
+        Ok(AlertKind::NotTrusted) => {
+            "nothing of it counts, and what it is about is sent again once the signatures fit; set signing.keys alike in \
+             all services, or find out who else writes to the topic"
+        }
         // Of a newer release.
         Err(_) => "an operator has to investigate",
     }
@@ -310,6 +314,7 @@ fn headline(items: &[Item]) -> String {
         AlertKind::DatabaseBehind,
         AlertKind::CommandsLost,
         AlertKind::LogNotRead,
+        AlertKind::NotTrusted,
     ]
     .into_iter()
     .flat_map(of)

@@ -12,7 +12,7 @@ use common::event::Event;
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::inbox;
-use common::telemetry::{Delivery, Span, Spans, Step, few_for_the_log};
+use common::telemetry::{Delivery, SignedMessage, Span, Spans, Step, few_for_the_log};
 use common::trace_context::trace_id;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -24,7 +24,9 @@ use super::model::{Detail, Handler, HandlerOutcome};
 use super::quarantine;
 use crate::batch::BatchError;
 use crate::dead_letters::{self, DeadLetter};
-use crate::kafka::{Ack, Envelope, Record, Unreadable, Verdict, cut_error};
+use crate::kafka::{
+    Ack, BadSignature, Envelope, Record, SignatureChecks, Signing, Unreadable, Verdict, cut_error,
+};
 use crate::outbox::FinalOutcome;
 use crate::restored::ReadPositions;
 
@@ -45,6 +47,8 @@ pub struct Inbox {
     pub control: Control,
     /// How far the database has taken the topic.
     pub positions: ReadPositions,
+    /// By what events are believed.
+    pub signing: Signing,
 }
 
 /// What a batch came to.
@@ -54,6 +58,8 @@ pub struct Applied {
     pub acks: Vec<(i32, Ack)>,
     /// Messages that went to the dead letters.
     pub unreadable: usize,
+    /// What the signatures of the messages came to. What was refused for its own is a dead letter, and not answered.
+    pub signatures: SignatureChecks,
     /// The steps of the traces that are recorded, with the place of their answer.
     spans: Vec<(usize, Span)>,
     /// Some of its events that passed.
@@ -144,6 +150,12 @@ impl Inbox {
         // Each event once, however often it comes.
         let (mut firsts, mut seen) = (Vec::with_capacity(records.len()), HashSet::new());
         for record in records {
+            let checked = self.signing.check(SignedMessage::Event, record, &mut applied.signatures);
+            if let Err(bad) = checked {
+                applied.unreadable += 1;
+                refuse(conn, record, &bad, now)?;
+                continue;
+            }
             match Envelope::read(record) {
                 Ok(Envelope { mut event, .. }) => {
                     let span = self.begin_span(&mut event, record);
@@ -274,6 +286,12 @@ fn log_failures(applied: &Applied) {
         let trace_id = ack.traceparent.as_deref().and_then(trace_id);
         tracing::warn!(%event_id, attempt, partition, retryable, trace_id, "an event is answered FAILED");
     }
+}
+
+/// Keeps a message that is not believed, whole. It is not answered: what it says of itself may be somebody else's event,
+/// whose sender would take the answer for one to that.
+fn refuse(conn: &mut Conn, record: &Record, bad: &BadSignature, now: Timestamp) -> QueryResult<()> {
+    dead_letters::store(conn, &DeadLetter::of(record, &bad.to_string(), now))
 }
 
 fn log_dead_letter(record: &Record, unreadable: &Unreadable) {

@@ -17,6 +17,7 @@ use super::answers::{AckPart, AckPublisher, parts_of};
 use super::apply::{Applied, Inbox};
 use crate::alerts::{Condition, NewAlert};
 use crate::kafka::{BatchLimits, Consumer, Producer, Record, cut_error};
+use crate::refusals::Refusals;
 use crate::worker::Retry;
 
 /// Receives events and answers them.
@@ -31,6 +32,8 @@ pub struct InboxConsumer<S = Consumer, A = Producer> {
     pub batch: BatchLimits,
     /// That nothing can be applied or answered, for a reason that is no event's.
     pub hindered: Condition,
+    /// What is refused for its signature.
+    pub refusals: Refusals,
     /// Whether the batch in hand can't be applied: that the one before it is answered ends nothing then.
     pub is_stuck: AtomicBool,
 }
@@ -128,6 +131,7 @@ impl<S: EventSource, A: AckSender> InboxConsumer<S, A> {
             let (batch, ()) = tokio::join!(self.apply(records, stop), self.look_for_leaders(stop));
             let Some(batch) = batch else { break };
             seen(&batch.applied);
+            self.refusals.tell(&batch.applied.signatures).await;
             if self.until_done(&mut answering).await.is_none() {
                 return;
             }

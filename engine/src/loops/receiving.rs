@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use common::telemetry::Metrics;
+use common::telemetry::{Metrics, SignedMessage};
 use tokio_util::sync::CancellationToken;
 
 use super::count;
@@ -11,6 +11,7 @@ use crate::Engine;
 use crate::alerts::AlertKind;
 use crate::inbox::{AckRoutes, Applied, Control, Handler, Inbox, InboxConsumer};
 use crate::kafka::{BatchLimits, Consumer, Producer, Verdict};
+use crate::refusals::Refusals;
 use crate::restored::ReadPositions;
 use crate::worker::Tasks;
 
@@ -23,7 +24,9 @@ impl Engine {
     ) -> anyhow::Result<()> {
         let (kafka, inbox) = (&self.settings.kafka, &self.settings.inbox);
         let name = &self.settings.service.name;
+        let signing = self.producer.signing().clone();
         let producer = Producer::for_answers(kafka, name, self.broker.clone())?;
+        let producer = producer.signed_by(signing.clone());
         let consumer = InboxConsumer {
             inbox: Inbox {
                 db: self.db.clone(),
@@ -33,11 +36,13 @@ impl Engine {
                 spans: self.spans.clone(),
                 control: Control::default(),
                 positions: ReadPositions::new(name, &kafka.inbound_topic),
+                signing,
             },
             source: Consumer::subscribe(kafka, name, &kafka.inbound_topic, self.broker.clone())?,
             routes: AckRoutes::new(producer, &kafka.inbound_ack_topic),
             batch: BatchLimits::new(inbox.batch, inbox.linger).hurried(),
             hindered: self.condition(AlertKind::NotApplied),
+            refusals: self.refusals(&kafka.inbound_topic),
             is_stuck: AtomicBool::default(),
         };
         let (metrics, outbox, stop) = (self.metrics.clone(), self.outbox.clone(), stop.clone());
@@ -53,6 +58,12 @@ impl Engine {
         });
         Ok(())
     }
+
+    /// What tells of messages of `topic` that are refused for their signatures.
+    pub(super) fn refusals(&self, topic: &str) -> Refusals {
+        let condition = self.condition(AlertKind::NotTrusted);
+        Refusals::new(&self.env, &self.settings.service.name, topic, condition)
+    }
 }
 
 fn count_answers(metrics: &Metrics, applied: &Applied) {
@@ -61,4 +72,7 @@ fn count_answers(metrics: &Metrics, applied: &Applied) {
     metrics.inbox_events("rejected", count(answered(Verdict::Rejected)));
     metrics.inbox_events("failed", count(answered(Verdict::Failed)));
     metrics.inbox_events("unreadable", count(applied.unreadable));
+    for (outcome, messages) in applied.signatures.counts() {
+        metrics.signatures(SignedMessage::Event, outcome, count(messages));
+    }
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::telemetry::{Delivery, IgnoredAck, Step};
+use common::telemetry::{Delivery, IgnoredAck, SignedMessage, Step};
 use rdkafka::consumer::CommitMode;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::kafka::{BatchLimits, Consumer, Record};
+use crate::kafka::{BatchLimits, Consumer, Record, SignatureChecks};
 use crate::outbox::{ACKS_AT_ONCE, AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
 use crate::worker::Retry;
 
@@ -27,6 +27,7 @@ const BATCH: BatchLimits = BatchLimits {
 impl Engine {
     pub(super) async fn settle_loop(self, consumer: Consumer, stop: CancellationToken) {
         let settler = self.settler();
+        let refusals = self.refusals(&self.settings.kafka.outbound_ack_topic);
         // A listener may append events of its own.
         let appends = self.outbox.watch_appends();
         loop {
@@ -38,8 +39,9 @@ impl Engine {
             if records.is_empty() {
                 continue;
             }
-            let unseen = self.settle(&settler, &consumer, &mut records, &appends, &stop).await;
-            let Some(unseen) = unseen else { return };
+            let settled = self.settle(&settler, &consumer, &mut records, &appends, &stop).await;
+            let Some((unseen, signatures)) = settled else { return };
+            refusals.tell(&signatures).await;
             if !unseen.is_empty() {
                 consumer.commit(&before(&records, &unseen), CommitMode::Async);
                 let more = self.settle_unseen(&settler, &consumer, unseen, &appends, &stop).await;
@@ -66,13 +68,14 @@ impl Engine {
             let is_last = Instant::now() >= until;
             let settler = if is_last { settler.without_waiting() } else { settler.clone() };
             let (given, mut records) = (unseen.len(), unseen);
-            unseen = self.settle(&settler, consumer, &mut records, appends, stop).await?;
+            (unseen, _) = self.settle(&settler, consumer, &mut records, appends, stop).await?;
             more.extend(records.drain(given..));
         }
         Some(more)
     }
 
-    /// Settles what `records` say, and tells whom it concerns; returns the answers whose events are not seen yet.
+    /// Settles what `records` say, and tells whom it concerns; returns the answers whose events are not seen yet, and what
+    /// the signatures came to.
     async fn settle(
         &self,
         settler: &Settler,
@@ -80,14 +83,14 @@ impl Engine {
         records: &mut Vec<Record>,
         appends: &AppendWatch,
         stop: &CancellationToken,
-    ) -> Option<Vec<Record>> {
+    ) -> Option<(Vec<Record>, SignatureChecks)> {
         let (began, generation) = (self.env.now(), self.in_flight.generation());
         let settlement = self.settled(settler, consumer, records, stop).await?;
         self.trace_settling(began, &settlement);
         self.after_settling(&settlement, generation);
         // There may be room in flight for what waited for it.
         self.outbox.wake_after(appends);
-        Some(settlement.unseen)
+        Some((settlement.unseen, settlement.signatures))
     }
 
     async fn settled(
@@ -154,6 +157,9 @@ impl Engine {
         self.metrics.settled("failed", count(advanced.again + advanced.exhausted));
         self.metrics.acks_ignored(IgnoredAck::UnknownEvent, count(settlement.unknown));
         self.metrics.acks_ignored(IgnoredAck::ForeignConsumer, count(settlement.foreign));
+        for (outcome, messages) in settlement.signatures.counts() {
+            self.metrics.signatures(SignedMessage::Ack, outcome, count(messages));
+        }
         if settlement.unknown + settlement.foreign + settlement.unreadable > 0 {
             tracing::warn!(
                 unknown = settlement.unknown,

@@ -8,6 +8,7 @@ use common::db::{Conn, Db, bisect};
 use common::env::Env;
 use common::event::EventFacts;
 use common::ids::EventId;
+use common::telemetry::SignedMessage;
 use diesel::result::Error;
 
 use super::FirstAttempts;
@@ -21,7 +22,7 @@ use crate::batch::BatchError;
 use crate::consumers::{Consumers, Voice};
 use crate::counters;
 use crate::dead_letters::{self, DeadLetter};
-use crate::kafka::{Ack, AckBatch, Record, Verdict};
+use crate::kafka::{Ack, AckBatch, Record, SignatureChecks, Signing, Verdict};
 use crate::restored::{self, ReadPositions};
 use crate::retention::may_be_forgotten;
 use crate::verify::{Owner, versions_of};
@@ -43,6 +44,8 @@ pub struct Settler {
     pub owner: Option<Arc<dyn Owner>>,
     /// Who sends events for the first time: another program may do so before their commits are seen here.
     pub first_attempts: FirstAttempts,
+    /// By what answers are believed.
+    pub signing: Signing,
 }
 
 /// What a batch of answers did.
@@ -60,6 +63,8 @@ pub struct Settlement {
     pub unreadable: usize,
     /// Answers to events whose commit may not be seen yet, as messages of their own: they count once these are given again.
     pub unseen: Vec<Record>,
+    /// What the signatures of the messages came to. What was refused for its own is read no further.
+    pub signatures: SignatureChecks,
 }
 
 /// How far clocks may be apart: an id of a later moment was not made by any instance of this service.
@@ -145,6 +150,10 @@ impl Settler {
         let mut total = Settlement::default();
         let mut answers: Vec<(&Record, Ack)> = Vec::new();
         for record in records {
+            // Counted and told, and not kept: whoever may write to the topic could fill the database.
+            if self.signing.check(SignedMessage::Ack, record, &mut total.signatures).is_err() {
+                continue;
+            }
             match read(record) {
                 Ok(batch) => answers.extend(batch.acks.into_iter().map(|ack| (record, ack))),
                 Err(reason) => {
@@ -226,7 +235,7 @@ impl Settler {
         ack: &Ack,
         error: &BatchError,
     ) -> Result<Settlement, BatchError> {
-        let letter = with_acks(record, vec![ack.clone()])?;
+        let letter = self.with_acks(record, vec![ack.clone()])?;
         dead_letters::store(conn, &DeadLetter::of(&letter, &error.to_string(), self.env.now()))?;
         Ok(Settlement { unreadable: 1, ..Settlement::default() })
     }
@@ -245,7 +254,7 @@ impl Settler {
         let answered = std::mem::take(&mut done.advanced.answered);
         store::mark_answered(conn, &self.topic, &answered, self.env.now())?;
         let unseen = self.count_unmatched_acks(conn, &mut done)?;
-        done.unseen = only(answers, &unseen)?;
+        done.unseen = self.only(answers, &unseen)?;
         self.alert_on_version_above_source(conn, &ahead)?;
         let settled = done.advanced.settled.len();
         if settled > 0 {
@@ -323,6 +332,28 @@ impl Settler {
         Ok(())
     }
 
+    /// The answers to `events` alone, in a message for each that brought some.
+    fn only(
+        &self,
+        answers: &[(&Record, Ack)],
+        events: &BTreeSet<EventId>,
+    ) -> Result<Vec<Record>, BatchError> {
+        let mut messages: BTreeMap<(i32, i64), (&Record, Vec<Ack>)> = BTreeMap::new();
+        for (record, ack) in answers.iter().filter(|(_, ack)| events.contains(&ack.event_id)) {
+            let place = (record.partition, record.offset);
+            messages.entry(place).or_insert((record, Vec::new())).1.push(ack.clone());
+        }
+        messages.into_values().map(|(record, acks)| self.with_acks(record, acks)).collect()
+    }
+
+    /// The message with these of its answers, which is believed if that was.
+    fn with_acks(&self, record: &Record, acks: Vec<Ack>) -> Result<Record, BatchError> {
+        let payload = serde_json::to_vec(&AckBatch { acks });
+        let payload = payload.map_err(|error| Error::SerializationError(Box::new(error)))?;
+        let part = Record { payload: Some(payload), ..record.clone() };
+        Ok(self.signing.renew(record, part))
+    }
+
     /// The versions of the states themselves: the events that brought them may be deleted, while older states that were
     /// sent again are kept.
     fn owned_versions(
@@ -341,23 +372,6 @@ impl Settler {
 fn by_event<M>(mut answers: Vec<(M, Ack)>) -> Vec<(M, Ack)> {
     answers.sort_by_key(|(_, ack)| ack.event_id);
     answers
-}
-
-/// The answers to `events` alone, in a message for each that brought some.
-fn only(answers: &[(&Record, Ack)], events: &BTreeSet<EventId>) -> Result<Vec<Record>, BatchError> {
-    let mut messages: BTreeMap<(i32, i64), (&Record, Vec<Ack>)> = BTreeMap::new();
-    for (record, ack) in answers.iter().filter(|(_, ack)| events.contains(&ack.event_id)) {
-        let place = (record.partition, record.offset);
-        messages.entry(place).or_insert((record, Vec::new())).1.push(ack.clone());
-    }
-    messages.into_values().map(|(record, acks)| with_acks(record, acks)).collect()
-}
-
-/// The message with these of its answers.
-fn with_acks(record: &Record, acks: Vec<Ack>) -> Result<Record, BatchError> {
-    let payload = serde_json::to_vec(&AckBatch { acks });
-    let payload = payload.map_err(|error| Error::SerializationError(Box::new(error)))?;
-    Ok(Record { payload: Some(payload), ..record.clone() })
 }
 
 /// Superseded answers that name the version which the copy holds.

@@ -14,7 +14,7 @@ use common::schema::{outbox_event, outbox_sent};
 use common::telemetry::Spans;
 use diesel::prelude::*;
 use engine::inbox::{Control, Inbox};
-use engine::kafka::{Ack, AckBatch, Message, Record, Verdict};
+use engine::kafka::{Ack, AckBatch, Message, Record, Signing, Verdict};
 use engine::outbox::{FirstAttempts, RelayStatements, Settler, renew};
 use engine::restored::ReadPositions;
 use indicatif::ProgressBar;
@@ -255,6 +255,7 @@ impl<'a> Statements<'a> {
                 spans: Spans::off(env.clone()),
                 control: Control::default(),
                 positions: ReadPositions::new(COPY, EVENTS),
+                signing: Signing::default(),
             },
             settler: Settler {
                 policy: policy(),
@@ -263,6 +264,7 @@ impl<'a> Statements<'a> {
                 positions: ReadPositions::new(OWNER, ACKS),
                 owner: Some(Arc::new(OwnedInventory)),
                 first_attempts: FirstAttempts::Ours,
+                signing: Signing::default(),
                 env,
             },
             answered: 0,

@@ -13,7 +13,7 @@ use common::schema::{inbox, outbox_event, outbox_open};
 use common::telemetry::Spans;
 use diesel::prelude::*;
 use engine::inbox::{Control, Handler, Inbox};
-use engine::kafka::{Ack, AckBatch, Envelope, Message, Record, Verdict};
+use engine::kafka::{Ack, AckBatch, Envelope, Message, Record, Signing, Verdict};
 use engine::outbox::{FirstAttempts, Listener, OpenRow, Outbox, Policy, Settler, operate};
 use engine::restored::ReadPositions;
 use stockloop_tests::database::TestDatabase;
@@ -183,8 +183,9 @@ fn parts(
     let consumer = name.to_owned();
     let control = Control::default();
     let positions = ReadPositions::new(name, "events");
+    let (db, signing) = (db.clone(), Signing::default());
     let inbox =
-        Inbox { db: db.clone(), env: env.clone(), handler, consumer, spans, control, positions };
+        Inbox { db, env: env.clone(), handler, consumer, spans, control, positions, signing };
     let backoff = Backoff { base: Duration::ZERO, max: Duration::ZERO };
     let settler = Settler {
         env: env.clone(),
@@ -194,6 +195,7 @@ fn parts(
         positions: ReadPositions::new(name, "acks"),
         owner: None,
         first_attempts: FirstAttempts::Ours,
+        signing: Signing::default(),
     };
     (env, outbox, inbox, settler)
 }

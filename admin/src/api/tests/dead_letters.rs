@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use common::clock::Timestamp;
+use common::config::{SignatureRequirement, SigningSettings};
 use common::event::Event;
 use common::ids::EventId;
 use common::telemetry::BrokerState;
@@ -19,6 +20,7 @@ on_every_database!(AdminFixture::new =>
     what_cannot_be_read_is_not_replayed,
     a_replay_sends_the_same_message,
     what_is_of_a_view_is_not_replayed,
+    what_would_not_be_believed_is_not_replayed,
 );
 
 const TOPIC: &str = "stockloop.orders.v1";
@@ -122,6 +124,24 @@ async fn what_cannot_be_read_is_not_replayed(fixture: AdminFixture) {
     });
     fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await.is_problem(503, "");
     assert_eq!(fixture.get("/dead-letters?state=waiting").await.items("seq").len(), 4);
+}
+
+/// A person can't have a forged message count either: only who has the key can.
+async fn what_would_not_be_believed_is_not_replayed(fixture: AdminFixture) {
+    let fixture = fixture.with(|settings| {
+        let secret = "c2l4dHkgYnl0ZXMgdGhhdCBub2JvZHkgZWxzZSBrbm93cyE=".into();
+        settings.signing = SigningSettings {
+            current: "k1".to_owned(),
+            require: SignatureRequirement::All,
+            keys: [("k1".to_owned(), secret)].into(),
+        };
+    });
+    let seq = fixture.buried(&record(fixture.env.event_id(), fixture.env.now())).await;
+    let refused = fixture.post(&format!("/dead-letters/{seq}/replay"), json!({})).await;
+    refused.is_problem(422, "seq");
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.contains("not be believed") && detail.contains("not signed"), "{refused:?}");
+    assert_eq!(fixture.get("/dead-letters?state=waiting").await.items("seq"), [seq]);
 }
 
 async fn a_replay_sends_the_same_message(fixture: AdminFixture) {

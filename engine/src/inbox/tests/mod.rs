@@ -6,23 +6,29 @@ mod pipeline;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::clock::{ManualClock, Timestamp};
+use common::config::SignatureRequirement;
 use common::db::{Backend, Conn, Db, DbError, ENGINE_MIGRATIONS, Fault};
 use common::env::Env;
 use common::event::Event;
 use common::ids::EventId;
 use common::on;
-use common::schema::{counter, dead_letter, inbox};
+use common::schema::{alert, counter, dead_letter, inbox, read_position};
 use common::telemetry::Spans;
 use diesel::prelude::*;
 use serde_json::json;
 use stockloop_tests::{database::TestDatabase, on_every_database};
 
 use super::*;
+use crate::alerts::{AlertKind, Condition, tests::alerts_to_nobody};
 use crate::batch::BatchError;
 use crate::inbox::quarantine::QuarantineRow;
-use crate::kafka::{Ack, Envelope, Record, Verdict};
+use crate::kafka::{
+    Ack, Envelope, Record, Signing, Verdict, received_for_tests, signing_for_tests,
+};
+use crate::refusals::Refusals;
 use crate::restored::ReadPositions;
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -105,6 +111,7 @@ impl InboxFixture {
             spans: Spans::off(env.clone()),
             control: Control::default(),
             positions: ReadPositions::new("order-service", "events"),
+            signing: Signing::default(),
         };
         Self { db, env, inbox, handler, _database: database }
     }
@@ -146,25 +153,24 @@ impl InboxFixture {
         self.run(|conn| on!(conn, c => inbox::table.count().get_result(c))).await
     }
 
+    fn condition(&self, kind: AlertKind, patience: Duration) -> Condition {
+        let (db, env) = (self.db.clone(), self.env.clone());
+        Condition::new(db, env, alerts_to_nobody(), kind, patience)
+    }
+
     async fn dead_letters(&self) -> i64 {
         self.run(|conn| on!(conn, c => dead_letter::table.count().get_result(c))).await
     }
 }
 
 fn record(event: &Event) -> Record {
+    signed(event, &Signing::default())
+}
+
+fn signed(event: &Event, signing: &Signing) -> Record {
     let envelope = Envelope { source: "/product-service".to_owned(), event: event.clone() };
     let message = envelope.into_message("inventory", 2);
-    let headers = message
-        .headers
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes()));
-    Record {
-        topic: message.topic.clone(),
-        partition: 2,
-        headers: headers.collect(),
-        payload: Some(message.payload.clone()),
-        ..Record::default()
-    }
+    Record { partition: 2, ..received_for_tests(&message, signing.sign(&message)) }
 }
 
 on_every_database!(InboxFixture::new =>
@@ -183,6 +189,9 @@ on_every_database!(InboxFixture::new =>
     data_alone_is_suspected_at_last,
     quarantine_fails_a_key_until_it_is_released,
     the_unreadable_is_set_aside_and_answered_where_it_can_be,
+    what_is_not_believed_is_set_aside_and_not_answered,
+    what_need_not_be_signed_is_applied,
+    a_topic_of_which_nothing_is_believed_is_told,
 );
 
 async fn a_duplicate_has_no_second_effect_and_gets_the_same_answer(fixture: InboxFixture) {
@@ -421,4 +430,86 @@ async fn the_unreadable_is_set_aside_and_answered_where_it_can_be(fixture: Inbox
         (1, 2),
         "the same noise is one letter"
     );
+}
+
+/// A message that is not signed may name an event that is on its way: to answer it would fail that one.
+async fn what_is_not_believed_is_set_aside_and_not_answered(fixture: InboxFixture) {
+    let signing = signing_for_tests(SignatureRequirement::All);
+    let inbox = Inbox { signing: signing.clone(), ..fixture.inbox.clone() };
+    let (good, bad) = (fixture.event("test.changed", "A"), fixture.event("test.changed", "B"));
+    let whole = signed(&good, &signing);
+    let mut unreadable = record(&good);
+    unreadable.headers.retain(|(name, _)| name != "ce_type");
+    let records = [
+        Record { payload: Some(b"{}x".to_vec()), ..whole.clone() },
+        record(&bad),
+        unreadable,
+        Record { key: Some(b"B".to_vec()), ..whole.clone() },
+        whole,
+    ];
+    let records = (1..).zip(records).map(|(offset, record)| Record { offset, ..record });
+    let applied = inbox.apply(records.collect::<Vec<_>>(), false).await.unwrap();
+    let answered: Vec<_> =
+        applied.acks.iter().map(|(_, ack)| (ack.event_id, ack.outcome, ack.offset)).collect();
+    assert_eq!(answered, [(good.id, Verdict::Success, Some(5))]);
+    let counts = applied.signatures.counts().map(|(_, count)| count);
+    assert_eq!((counts, applied.signatures.refused(), applied.unreadable), ([1, 2, 0, 2], 4, 4));
+    assert_eq!((fixture.effects("A").await, fixture.effects("B").await), (1, 0));
+    let letters: Vec<(i64, String)> = fixture
+        .run(|conn| {
+            on!(conn, c => dead_letter::table
+                .select((dead_letter::offset, dead_letter::error))
+                .order(dead_letter::offset)
+                .load(c))
+        })
+        .await;
+    let words = ["does not fit", "not signed", "not signed", "does not fit"];
+    assert_eq!(letters.len(), words.len());
+    for ((offset, error), (expected, words)) in letters.iter().zip((1..).zip(words)) {
+        assert!(*offset == expected && error.contains(words), "{letters:?}");
+    }
+    // The database is as far as the group: else it would look like one from a backup.
+    let position = read_position::table.select(read_position::next_offset);
+    let position: i64 = fixture.run(move |conn| on!(conn, c => position.first(c))).await;
+    assert_eq!(position, 6);
+}
+
+async fn what_need_not_be_signed_is_applied(fixture: InboxFixture) {
+    for require in [SignatureRequirement::None, SignatureRequirement::Acks] {
+        let inbox = Inbox { signing: signing_for_tests(require), ..fixture.inbox.clone() };
+        let event = fixture.event("test.changed", "A");
+        let applied = inbox.apply(vec![record(&event)], false).await.unwrap();
+        assert_eq!(applied.acks[0].1.outcome, Verdict::Success, "{require:?}");
+        let counts = applied.signatures.counts().map(|(_, count)| count);
+        assert_eq!((counts, applied.signatures.refused()), ([0, 1, 0, 0], 0), "it is counted");
+    }
+    assert_eq!((fixture.effects("A").await, fixture.dead_letters().await), (2, 0));
+}
+
+async fn a_topic_of_which_nothing_is_believed_is_told(fixture: InboxFixture) {
+    let signing = signing_for_tests(SignatureRequirement::All);
+    let inbox = Inbox { signing: signing.clone(), ..fixture.inbox.clone() };
+    let condition = fixture.condition(AlertKind::NotTrusted, Duration::ZERO);
+    let refusals = Refusals::new(&fixture.env, "order-service", "inventory", condition);
+    let deliver = async |records: Vec<Record>| {
+        let applied = inbox.apply(records, false).await.unwrap();
+        refusals.tell(&applied.signatures).await;
+    };
+    let told = async || {
+        let alerts = alert::table.select((alert::kind, alert::key, alert::closed_us.is_null()));
+        let told: Vec<(String, Option<String>, bool)> =
+            fixture.run(move |conn| on!(conn, c => alerts.load(c))).await;
+        told
+    };
+    let forged = record(&fixture.event("test.changed", "A"));
+    let good = signed(&fixture.event("test.changed", "A"), &signing);
+    deliver(vec![Record { offset: 1, ..forged.clone() }, good.clone()]).await;
+    assert!(told().await.is_empty(), "one among others keeps nothing from being taken");
+    deliver(vec![Record { offset: 3, ..forged.clone() }]).await;
+    let alert = |is_open| ("not_trusted".to_owned(), Some("inventory".to_owned()), is_open);
+    assert_eq!(told().await, [alert(true)]);
+    deliver(vec![Record { offset: 4, ..forged }]).await;
+    assert_eq!(told().await, [alert(true)], "once");
+    deliver(vec![Record { offset: 5, ..good }]).await;
+    assert_eq!(told().await, [alert(false)]);
 }

@@ -1,7 +1,6 @@
 //! One batch is answered while the next is applied; nothing is said to be done before its answers are confirmed.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -9,8 +8,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::alerts::{AlertKind, Condition, tests::alerts_to_nobody};
 use crate::kafka::{AckBatch, BatchLimits, Message, Offset, SendError};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 on_every_database!(PipelineFixture::new =>
     the_next_batch_is_applied_while_one_is_answered,
@@ -104,12 +104,12 @@ impl PipelineFixture {
             source: FakeSource { batches: Mutex::new(given), seen: tell.clone() },
             routes: AckRoutes::new(sender, "acks"),
             batch: BatchLimits::new(10, Duration::ZERO),
-            hindered: Condition::new(
-                fixture.db.clone(),
-                fixture.env.clone(),
-                alerts_to_nobody(),
-                AlertKind::NotApplied,
-                Duration::from_secs(30),
+            hindered: fixture.condition(AlertKind::NotApplied, PATIENCE),
+            refusals: Refusals::new(
+                &fixture.env,
+                "order-service",
+                "inventory",
+                fixture.condition(AlertKind::NotTrusted, PATIENCE),
             ),
             is_stuck: AtomicBool::default(),
         };

@@ -144,6 +144,19 @@ impl Signing {
             _ => Ok(()),
         }
     }
+
+    /// `changed`, which this service made of `record`, with a signature that fits it, if that of `record` does.
+    pub(crate) fn renew(&self, record: &Record, mut changed: Record) -> Record {
+        if let Some(ring) = &self.0
+            && ring.verify(record).is_ok()
+            && let Some(parts) = Parts::of_record(&changed)
+        {
+            let signature = ring.sign(&parts);
+            changed.headers.retain(|(name, _)| name != SIGNATURE);
+            changed.headers.push((SIGNATURE.to_owned(), signature.into_bytes()));
+        }
+        changed
+    }
 }
 
 impl fmt::Debug for Signing {

@@ -173,6 +173,19 @@ fn a_header_is_there_once() {
     }
 }
 
+#[test]
+fn what_a_service_makes_of_a_message_is_signed_if_that_was() {
+    let signing = strict();
+    let good = signed(&signing, &event());
+    let part = |record: &Record| Record { payload: Some(b"{}".to_vec()), ..record.clone() };
+    let renewed = signing.renew(&good, part(&good));
+    assert_eq!((check(&signing, &renewed), renewed.headers.len()), (Ok(()), good.headers.len()));
+    for bad in [received(&event(), None), part(&good)] {
+        assert_eq!(signing.renew(&bad, part(&bad)), part(&bad), "nothing is made good");
+    }
+    assert_eq!(Signing::default().renew(&good, part(&good)), part(&good));
+}
+
 /// The part of a record that is signed at `place`.
 fn part_at(record: &Record, place: usize) -> Vec<u8> {
     match place {

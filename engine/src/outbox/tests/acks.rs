@@ -1,6 +1,12 @@
 //! What answers come to: one bad one alone, copies that are ahead, counts.
 
+use common::config::SignatureRequirement;
+use common::schema::{outbox_settled, read_position};
+use common::telemetry::SignedMessage;
+
 use super::*;
+use crate::dead_letters;
+use crate::kafka::{Message, SignatureChecks, received_for_tests, signing_for_tests};
 use crate::verify::tests::fixture::{Items, TABLE};
 
 on_every_database!(OutboxFixture::new =>
@@ -13,6 +19,8 @@ on_every_database!(OutboxFixture::new =>
     answers_and_failures_are_counted,
     what_fails_says_when_it_is_due_first,
     an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup,
+    a_forged_answer_changes_nothing_and_is_counted,
+    one_answer_that_is_set_aside_is_signed_like_those_beside_it,
 );
 
 async fn one_bad_ack_batch_does_not_stop_the_others(fixture: OutboxFixture) {
@@ -250,4 +258,99 @@ async fn an_answer_to_a_later_event_than_any_shows_a_database_from_a_backup(f: O
     assert_eq!(since, Some(made));
     assert!(detail.contains(&later.to_string()), "{detail}");
     assert_eq!(f.alerts().await.len(), 1);
+}
+
+impl OutboxFixture {
+    /// A message with these answers, as order-service sends it.
+    fn answers(&self, acks: Vec<Ack>) -> Message {
+        let batch = AckBatch { acks };
+        let (id, now) = (self.env.event_id(), self.env.now());
+        batch.to_message(id, now, "order-service", "acks", 0).unwrap()
+    }
+
+    async fn settled_ids(&self) -> Vec<EventId> {
+        self.run(|conn| {
+            on!(conn, c => outbox_settled::table
+                .select(outbox_settled::id)
+                .order(outbox_settled::id)
+                .load(c))
+        })
+        .await
+    }
+}
+
+/// Whoever may write to the topic may say what they want: without the key it is only counted.
+async fn a_forged_answer_changes_nothing_and_is_counted(fixture: OutboxFixture) {
+    let signing = signing_for_tests(SignatureRequirement::Acks);
+    let settler = Settler { signing: signing.clone(), ..fixture.settler.clone() };
+    let (first, second) =
+        (fixture.append(SNAPSHOT, "A", 1).await, fixture.append(SNAPSHOT, "B", 1).await);
+    for id in [first, second] {
+        fixture.send(id, 1, 0).await;
+    }
+    let later = EventId::first_at(START.after(Duration::from_secs(60)));
+    let before = (fixture.open(first).await, fixture.open(second).await);
+    let refusal = Ack { retryable: false, ..fixture.ack(second, 1, Verdict::Failed) };
+    let forged = fixture.answers(vec![
+        fixture.ack(first, 1, Verdict::Success),
+        refusal,
+        // An answer to what was never sent would show a database from a backup.
+        fixture.ack(later, 1, Verdict::Success),
+    ]);
+    let whole = fixture.answers(vec![fixture.ack(first, 1, Verdict::Success)]);
+    let whole = received_for_tests(&whole, signing.sign(&whole));
+    let copied = whole.headers.iter().find(|(name, _)| name == "stockloopsignature").cloned();
+    let mut with_a_copy = received_for_tests(&forged, None);
+    with_a_copy.headers.extend(copied);
+    let records = [received_for_tests(&forged, None), with_a_copy];
+    let records = (1..).zip(records).map(|(offset, record)| Record { offset, ..record });
+    let settlement = settler.settle(&fixture.db, records.collect(), false).await.unwrap();
+    let counts = settlement.signatures.counts().map(|(_, count)| count);
+    assert_eq!((counts, settlement.signatures.refused()), ([0, 1, 0, 1], 2));
+    let rest = Settlement { signatures: SignatureChecks::default(), ..settlement };
+    assert_eq!(format!("{rest:?}"), format!("{:?}", Settlement::default()), "nothing came of it");
+    assert_eq!((fixture.open(first).await, fixture.open(second).await), before);
+    assert!(fixture.alerts().await.is_empty());
+    let letters = dead_letter::table.count();
+    let letters: i64 = fixture.run(move |conn| on!(conn, c => letters.get_result(c))).await;
+    assert_eq!(letters, 0, "nobody fills the database");
+    let position = read_position::table.select(read_position::next_offset);
+    let position: i64 = fixture.run(move |conn| on!(conn, c => position.first(c))).await;
+    assert_eq!(position, 3, "it is read, so that the database is as far as the group");
+
+    let record = Record { offset: 3, ..whole };
+    let settlement = settler.settle(&fixture.db, vec![record], false).await.unwrap();
+    assert_eq!((settlement.signatures.valid(), fixture.settled_ids().await), (1, vec![first]));
+}
+
+/// Its dead letter is a message of its own, which a person may send again.
+async fn one_answer_that_is_set_aside_is_signed_like_those_beside_it(fixture: OutboxFixture) {
+    let signing = signing_for_tests(SignatureRequirement::All);
+    let settler = Settler { signing: signing.clone(), ..fixture.settler.clone() };
+    let mut acks = Vec::new();
+    for version in 1..=3 {
+        let id = fixture.append(SNAPSHOT, &format!("K{version}"), version).await;
+        fixture.send(id, 1, 0).await;
+        acks.push(fixture.ack(id, 1, Verdict::Success));
+    }
+    // As in the test of such an answer without signatures.
+    acks[1].detail = Some("a\0b".to_owned());
+    let message = fixture.answers(acks);
+    let record = received_for_tests(&message, signing.sign(&message));
+    let settlement = settler.settle(&fixture.db, vec![record], false).await.unwrap();
+    if settlement.unreadable == 0 {
+        // This database takes it.
+        assert_eq!(fixture.settled_ids().await.len(), 3);
+        return;
+    }
+    let letter = fixture
+        .run(|conn| {
+            let seq = on!(&mut *conn, c => dead_letter::table.select(dead_letter::seq).first(c))?;
+            dead_letters::message_of(conn, seq)
+        })
+        .await;
+    let (letter, ..) = letter.expect("it is kept");
+    let mut checks = SignatureChecks::default();
+    let checked = signing.check(SignedMessage::Ack, &letter, &mut checks);
+    assert_eq!((checked, checks.valid()), (Ok(()), 1));
 }

@@ -26,6 +26,7 @@ impl OutboxFixture {
             positions: ReadPositions::new("product-service", "acks"),
             owner: None,
             first_attempts: FirstAttempts::Ours,
+            signing: Signing::default(),
         };
         let outbox = Outbox::new(env.clone(), 5, Spans::off(env.clone()));
         Self {

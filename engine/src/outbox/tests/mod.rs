@@ -27,7 +27,7 @@ use super::store::{self, Confirmation, DueRow, Fresh, ShardRead};
 use super::update::Update;
 use super::*;
 use crate::counters;
-use crate::kafka::{Ack, AckBatch, Record, Verdict};
+use crate::kafka::{Ack, AckBatch, Record, Signing, Verdict};
 use crate::outbox::operate;
 use crate::restored::ReadPositions;
 use crate::retention::{self, Retention};

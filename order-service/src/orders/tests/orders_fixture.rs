@@ -18,7 +18,7 @@ use common::telemetry::Spans;
 use diesel::prelude::*;
 use engine::batch::BatchError;
 use engine::inbox::Handler;
-use engine::kafka::{Ack, AckBatch, Record, Verdict};
+use engine::kafka::{Ack, AckBatch, Record, Signing, Verdict};
 use engine::outbox::{FirstAttempts, Outbox, Policy, Settler, operate};
 use engine::restored::ReadPositions;
 use serde_json::{Value, json};
@@ -62,6 +62,7 @@ impl OrdersFixture {
             positions: ReadPositions::new("order-service", "acks"),
             owner: None,
             first_attempts: FirstAttempts::Ours,
+            signing: Signing::default(),
         };
         let outbox = outbox.with_listener(Some(listener));
         let (keys, stopping) = (KeysInProgress::default(), CancellationToken::new());

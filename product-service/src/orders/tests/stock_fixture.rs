@@ -9,7 +9,7 @@ use common::ids::EventId;
 use common::orders::OrderId;
 use common::telemetry::Spans;
 use engine::inbox::{Control, Inbox};
-use engine::kafka::{Ack, Envelope, Record, Verdict};
+use engine::kafka::{Ack, Envelope, Record, Signing, Verdict};
 use engine::restored::ReadPositions;
 use engine::retention::{self, Retention};
 use serde_json::{Value, json};
@@ -36,6 +36,7 @@ impl StockFixture {
             consumer: "product-service".to_owned(),
             control: Control::default(),
             positions: ReadPositions::new("product-service", "events"),
+            signing: Signing::default(),
         };
         Self { products, inbox }
     }
