@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use service::app::Service;
 use stockloop_tests::poll::eventually;
 
-use crate::schemas;
 use crate::system::{DEADLINE, TestSystem, text};
+use crate::{schemas, trust};
 
 const DOCUMENT: &str = include_str!("../../docs/asyncapi.yaml");
 
@@ -159,12 +159,14 @@ fn what_the_document_does_not_know_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_messages_are_as_the_document_says() {
-    let system = TestSystem::embedded().await;
+    let mut system = TestSystem::embedded().await;
+    system.restart_also(trust::SIGNED).await;
     play(&system).await;
     let document = AsyncApi::read();
     let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (channel, message) in system.topics.all() {
         let (key, headers, payload) = parts(&message);
+        assert!(headers["stockloopsignature"].is_string(), "{headers}");
         if let Err(error) = document.check(channel, &key, &headers, &payload) {
             panic!("{error}");
         }

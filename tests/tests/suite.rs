@@ -9,6 +9,7 @@
 //! - `hostile/` has clients that nobody wants;
 //! - `flink` holds the views that others keep of the topics against what the services say;
 //! - `check/` tries the judge, `stockloop-loadgen check`, on planted damage;
+//! - `trust` tries messages that nobody signed, and keys that are changed;
 //! - `security` asks each route of a whole service whom it answers to, and holds docs/SECURITY.md against the tests;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `till`, `browser/` and `demo` try what people work with: the
 //!   programs' command lines and the operators' pages, in a real Chromium;
@@ -60,5 +61,6 @@ mod system;
 mod the_loop;
 mod till;
 mod tracing;
+mod trust;
 mod users;
 mod views;

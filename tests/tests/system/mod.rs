@@ -237,6 +237,12 @@ impl TestSystem {
         tokio::join!(self.product.stop(), self.order.stop());
     }
 
+    /// Starts both anew, with these settings in their files from now on.
+    pub(crate) async fn restart_also(&mut self, toml: &str) {
+        self.product.restart_also(toml).await;
+        self.order.restart_also(toml).await;
+    }
+
     /// Ends the system in good order.
     pub(crate) async fn stop(mut self) {
         self.stop_both().await;

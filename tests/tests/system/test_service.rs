@@ -91,6 +91,17 @@ impl TestService {
         self.start();
     }
 
+    /// Starts it anew as it ran before, with these settings in its file from now on.
+    pub(super) async fn restart_also(&mut self, toml: &str) {
+        let was_child = matches!(self.instance, Some(Instance::Child(_)));
+        self.stop().await;
+        self.also(toml);
+        match was_child {
+            true => self.start(),
+            false => self.start_in_process().await,
+        }
+    }
+
     pub(super) async fn start_in_process(&mut self) {
         let settings = Settings::load(self.service.defaults, Some(&self.config))
             .expect("the test's settings are right");

@@ -160,6 +160,16 @@ impl Topics {
         producer.send(record, TIMEOUT).await.expect("the broker takes anything");
     }
 
+    /// Sends a message that is on a topic to its partition once more, as it is.
+    pub(crate) async fn send_again(producer: &FutureProducer, message: &OwnedMessage) {
+        let mut record: FutureRecord<'_, [u8], [u8]> =
+            FutureRecord::to(message.topic()).partition(message.partition());
+        record.key = message.key();
+        record.payload = message.payload();
+        record.headers = message.headers().cloned();
+        producer.send(record, TIMEOUT).await.expect("the broker takes anything");
+    }
+
     /// All acks that are on the ack topic now.
     pub(crate) fn all_acks(&self) -> Vec<Value> {
         self.all_acks_on(self.acks())
