@@ -22,5 +22,6 @@ pub mod schema;
 pub mod signals;
 pub mod telemetry;
 pub mod text;
+pub mod tls;
 pub mod trace_context;
 pub mod view_topics;

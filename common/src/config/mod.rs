@@ -372,6 +372,9 @@ pub struct MailSettings {
     pub port: u16,
     /// `none`, `starttls` or `tls`.
     pub tls: MailTls,
+    /// The authorities whose certificates are believed, in PEM; empty: the usual public ones.
+    #[serde(default)]
+    pub ca_file: String,
     /// The user, if the server asks for one.
     pub username: String,
     /// The user's password.
@@ -399,6 +402,9 @@ pub struct WebhookSettings {
     /// What calls are signed with: `whsec_` and 24 to 64 bytes in base64; needed with `url`.
     #[serde(serialize_with = "redacted")]
     pub secret: SecretString,
+    /// The authorities whose certificates are believed, in PEM; empty: the usual public ones.
+    #[serde(default)]
+    pub ca_file: String,
     /// How long one try may take.
     #[serde(with = "crate::duration")]
     pub timeout: Duration,

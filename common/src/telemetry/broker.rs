@@ -18,6 +18,8 @@ pub struct BrokerState(Arc<Known>);
 struct Known {
     env: Env,
     report: RwLock<BrokerReport>,
+    /// How a broker has refused its clients since one last answered.
+    refusal: RwLock<Option<String>>,
     consumers: RwLock<Vec<ConsumerState>>,
     topics: RwLock<Vec<TopicReport>>,
     /// Whether the topics that this service makes are made.
@@ -38,7 +40,7 @@ pub enum BrokerReport {
     Up,
     /// It does not; events wait in the outbox meanwhile.
     Down {
-        /// What the client said last.
+        /// How it refuses its clients, or else what the client said last.
         reason: String,
     },
 }
@@ -63,20 +65,30 @@ impl Default for BrokerState {
 impl BrokerState {
     /// Nothing is known yet.
     pub fn new(env: Env) -> Self {
-        let (report, consumers, topics) = Default::default();
+        let (report, refusal, consumers, topics) = Default::default();
         let are_made = watch::Sender::new(true);
-        Self(Arc::new(Known { env, report, consumers, topics, are_made }))
+        Self(Arc::new(Known { env, report, refusal, consumers, topics, are_made }))
     }
 
     /// Notes that the broker answers.
     pub fn up(&self) {
+        *self.0.refusal.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.set(BrokerReport::Up);
     }
 
-    /// Notes that it does not, and why.
+    /// Notes that it does not, and why; but if it refuses its clients, that is why.
     pub fn down(&self, reason: impl Into<String>) {
-        let reason = reason.into();
+        let refusal = self.0.refusal.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let reason = refusal.unwrap_or_else(|| reason.into());
         self.set(BrokerReport::Down { reason });
+    }
+
+    /// Notes how a broker refuses its clients, such as for a certificate. Others may let them in, so it is not down for that.
+    pub fn refuses(&self, words: &str) {
+        *self.0.refusal.write().unwrap_or_else(PoisonError::into_inner) = Some(words.to_owned());
+        if matches!(self.describe(), BrokerReport::Down { .. }) {
+            self.down(words);
+        }
     }
 
     /// What was noted last.
@@ -129,5 +141,25 @@ impl BrokerState {
 
     fn set(&self, report: BrokerReport) {
         *self.0.report.write().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_broker_refuses_is_told_until_it_answers() {
+        let broker = BrokerState::default();
+        let down = |reason: &str| BrokerReport::Down { reason: reason.to_owned() };
+        broker.refuses("certificate verify failed");
+        assert_eq!(broker.describe(), BrokerReport::Unknown, "another one may let it in");
+        broker.down("1/1 brokers are down");
+        assert_eq!(broker.describe(), down("certificate verify failed"));
+        broker.refuses("certificate has expired");
+        assert_eq!(broker.describe(), down("certificate has expired"));
+        broker.up();
+        broker.down("1/1 brokers are down");
+        assert_eq!(broker.describe(), down("1/1 brokers are down"), "that was before");
     }
 }

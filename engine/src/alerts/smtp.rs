@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use common::config::{MailSettings, MailTls};
+use common::tls::authorities;
 use lettre::address::{Address, Envelope};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters,
+};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{
     ClientId, Extension, MailBodyParameter, MailParameter, ServerInfo,
@@ -57,7 +60,7 @@ impl Smtp {
         Ok(Self {
             host: host.to_owned(),
             port: settings.port,
-            tls: encryption(settings.tls, host)?,
+            tls: encryption(settings, host)?,
             credentials: credentials(settings)?,
             timeout: settings.timeout,
         })
@@ -158,16 +161,36 @@ fn verdict(reply: Result<Response, SmtpError>) -> anyhow::Result<Verdict> {
     }
 }
 
-fn encryption(tls: MailTls, host: &str) -> anyhow::Result<Encryption> {
-    let parameters = || {
-        TlsParameters::new(host.to_owned())
-            .with_context(|| format!("mail.host {host:?} can't be used with TLS"))
-    };
-    Ok(match tls {
-        MailTls::None => Encryption::None,
+fn encryption(settings: &MailSettings, host: &str) -> anyhow::Result<Encryption> {
+    let parameters = || tls_parameters(host, &settings.ca_file);
+    Ok(match settings.tls {
+        MailTls::None => {
+            ensure!(
+                settings.ca_file.is_empty(),
+                "mail.ca_file is set, but mail.tls is none: nothing would be encrypted; set it to starttls or tls"
+            );
+            Encryption::None
+        }
         MailTls::Starttls => Encryption::Starttls(parameters()?),
         MailTls::Tls => Encryption::Tls(parameters()?),
     })
+}
+
+/// Believes the authorities of `ca_file` alone, if there is one.
+fn tls_parameters(host: &str, ca_file: &str) -> anyhow::Result<TlsParameters> {
+    let mut parameters = TlsParameters::builder(host.to_owned());
+    if !ca_file.is_empty() {
+        parameters = parameters.certificate_store(CertificateStore::None);
+        for authority in authorities("mail.ca_file", ca_file)? {
+            let authority = Certificate::from_der(authority.to_vec())
+                .with_context(|| format!("mail.ca_file {ca_file:?} can't be used"))?;
+            parameters = parameters.add_root_certificate(authority);
+        }
+    }
+    let at_fault = if ca_file.is_empty() { "" } else { ", or mail.ca_file is no authority's" };
+    parameters
+        .build()
+        .with_context(|| format!("mail.host {host:?} can't be used with TLS{at_fault}"))
 }
 
 fn credentials(settings: &MailSettings) -> anyhow::Result<Option<Credentials>> {

@@ -73,12 +73,23 @@ pub(super) fn log(facility: &str, message: &str) {
 
 /// What an error says of the broker.
 pub(super) fn note(broker: &BrokerState, error: &rdkafka::error::KafkaError, reason: &str) {
-    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-        if !matches!(broker.describe(), BrokerReport::Down { .. }) {
+    let code = error.rdkafka_error_code();
+    if code.is_some_and(is_refusal) {
+        broker.refuses(reason);
+    }
+    if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+        let was_down = matches!(broker.describe(), BrokerReport::Down { .. });
+        broker.down(reason);
+        if !was_down && let BrokerReport::Down { reason } = broker.describe() {
             tracing::warn!(reason, "the broker can't be reached; waiting for it");
         }
-        broker.down(reason.to_owned());
     } else {
         tracing::debug!(%error, reason, "the broker's client reports");
     }
+}
+
+/// Whether an error says why a broker lets nobody in, which that none can be reached does not.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{Authentication, SSL, SaslAuthenticationFailed};
+    matches!(code, Authentication | SSL | SaslAuthenticationFailed)
 }

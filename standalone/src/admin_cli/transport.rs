@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use common::tls::client_config;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
@@ -13,12 +13,15 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use reqwest::Url;
-use rustls::crypto::ring;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::error::CommandError;
+use super::target::variable;
+
+/// Whose certificates are believed, where it is set: the authorities in this file.
+const CA_FILE: &str = "STOCKLOOP_CA_FILE";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the response, and for each piece of its body.
@@ -59,9 +62,9 @@ impl Transport {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let ca_file = variable(CA_FILE).unwrap_or_default();
         let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(Arc::new(ring::default_provider()))
-            .context("TLS can't be set up")?
+            .with_tls_config(client_config(CA_FILE, &ca_file)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);

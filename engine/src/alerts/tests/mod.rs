@@ -124,6 +124,7 @@ fn mail_settings() -> MailSettings {
         host: "127.0.0.1".to_owned(),
         port: 25,
         tls: MailTls::None,
+        ca_file: String::new(),
         username: String::new(),
         password: String::new().into(),
         timeout: Duration::from_secs(30),
@@ -138,6 +139,7 @@ fn webhook_settings() -> WebhookSettings {
     WebhookSettings {
         url: String::new(),
         secret: String::new().into(),
+        ca_file: String::new(),
         timeout: Duration::from_secs(10),
         retry_base: Duration::from_secs(10),
         retry_max: Duration::from_secs(600),

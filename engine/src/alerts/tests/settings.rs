@@ -69,6 +69,19 @@ fn wrong_settings_are_named() {
 }
 
 #[test]
+fn authorities_are_of_a_file_and_for_tls() {
+    let missing = refused(|_, mail| {
+        mail.tls = MailTls::Tls;
+        mail.ca_file = "no/such.pem".to_owned();
+    });
+    assert!(missing.contains("mail.ca_file \"no/such.pem\" can't be read"), "{missing}");
+    let plain = refused(|_, mail| mail.ca_file = "no/such.pem".to_owned());
+    assert!(plain.contains("mail.tls is none"), "{plain}");
+    let missing = refused_webhook(|webhook| webhook.ca_file = "no/such.pem".to_owned());
+    assert!(missing.contains("webhook.ca_file \"no/such.pem\" can't be read"), "{missing}");
+}
+
+#[test]
 fn right_settings_need_no_server() {
     for tls in [MailTls::None, MailTls::Starttls, MailTls::Tls] {
         assert_eq!(refused(|_, mail| mail.tls = tls), "fine");

@@ -1,8 +1,7 @@
 //! One HTTP call per try, with nothing kept between calls; the caller bounds its time.
 //!
-//! hyper by itself: it follows no redirect and asks no proxy, and rustls runs on the mail's cryptographic library.
-
-use std::sync::Arc;
+//! hyper by itself: it follows no redirect and asks no proxy, and rustls runs on the mail's cryptographic library. `tls`
+//! says whose certificates it believes.
 
 use anyhow::{Context, bail, ensure};
 use http_body_util::Full;
@@ -12,7 +11,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::crypto::ring;
+use rustls::ClientConfig;
 
 type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -26,7 +25,7 @@ pub(super) struct Client {
 impl Client {
     /// # Errors
     /// What is wrong with the address; never the address itself, which may hold a secret.
-    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, tls: ClientConfig) -> anyhow::Result<Self> {
         let url: Uri = url.parse().context("it is not a URL, such as https://host/path")?;
         let authority = url.authority().context("it has no host; write https://host/path")?;
         ensure!(
@@ -37,10 +36,8 @@ impl Client {
             !authority.as_str().contains('@'),
             "it must not contain a user or a password; calls are authenticated by their signature"
         );
-        let provider = Arc::new(ring::default_provider());
         let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(provider)
-            .context("TLS can't be set up")?
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .build();

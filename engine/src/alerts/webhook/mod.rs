@@ -13,6 +13,7 @@ use common::ids::EventId;
 use common::on;
 use common::retry::Backoff;
 use common::schema::webhook;
+use common::tls::client_config;
 use diesel::QueryResult;
 use diesel::prelude::*;
 use secrecy::ExposeSecret;
@@ -60,7 +61,8 @@ impl Webhooks {
             "webhook.url is set, but webhook.secret is empty: its receiver could not verify the caller"
         );
         let key = Key::parse(secret).context("webhook.secret is wrong")?;
-        let client = Client::new(url).context("webhook.url is wrong")?;
+        let tls = client_config("webhook.ca_file", &settings.ca_file)?;
+        let client = Client::new(url, tls).context("webhook.url is wrong")?;
         Ok(Self { place, receiver: Some(Receiver { client, key }) })
     }
 
