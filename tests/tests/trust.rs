@@ -22,7 +22,7 @@ keys = { k1 = "yvrhzSOjbvzmVZw+gkYmXVbgCKH8R2N6kkKqBIPm8ac=" }
 "#;
 
 /// Signs with another key, beside which the first one is still taken.
-const WITH_ANOTHER_KEY: [(&str, &str); 2] = [
+pub(crate) const ANOTHER_KEY: [(&str, &str); 2] = [
     ("STOCKLOOP__SIGNING__CURRENT", "k2"),
     ("STOCKLOOP__SIGNING__KEYS__K2", "v6xZ3tq0d5b1r3sJY8m7wz1Qb2n9uCk4Hh0aTtR6yXE="),
 ];
@@ -115,7 +115,7 @@ async fn forge(system: &TestSystem, topic: &str, real: &OwnedMessage, said: &Val
     }
 }
 
-fn signature_of(message: &OwnedMessage) -> Vec<u8> {
+pub(crate) fn signature_of(message: &OwnedMessage) -> Vec<u8> {
     let headers = message.headers().into_iter().flat_map(Headers::iter);
     let signature =
         headers.filter(|header| header.key == SIGNATURE).find_map(|header| header.value);
@@ -158,7 +158,7 @@ async fn a_key_that_is_not_known_yet_loses_nothing() {
     system.restart_also(SIGNED).await;
     system.product.put_product("TEA", 1).await;
     system.wait_until_settled().await;
-    system.product.restart_with(&WITH_ANOTHER_KEY).await;
+    system.product.restart_with(&ANOTHER_KEY).await;
     system.product.put_product("TEA", 2).await;
     let alert = eventually("order-service to say that it believes nothing", DEADLINE, async || {
         open_alert(&system.order).await.ok_or("none yet")
@@ -167,7 +167,7 @@ async fn a_key_that_is_not_known_yet_loses_nothing() {
     assert_eq!(alert["key"], system.topics.events());
     assert!(text(&alert["error"]).contains(r#"signed with the key "k2""#), "{alert}");
     assert_eq!(system.order.get("/api/v1/inventory/TEA").await.ok()["quantity"], 1);
-    system.order.restart_with(&WITH_ANOTHER_KEY).await;
+    system.order.restart_with(&ANOTHER_KEY).await;
     system.wait_until_settled().await;
     system.assert_nothing_gave_up().await;
     eventually("the alert to be closed", DEADLINE, async || {

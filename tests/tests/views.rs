@@ -11,6 +11,7 @@ use stockloop_tests::poll::eventually;
 
 use crate::monitoring::{VIEW_BEHIND, exposed_by};
 use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem, text};
+use crate::trust::{ANOTHER_KEY, signature_of};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -222,7 +223,8 @@ async fn a_producer_that_waits_for_answers_gets_them() {
     system.topics.create(view.topic, PARTITIONS).await;
     system.topics.create(acks, PARTITIONS).await;
     let [topic] = view.settings();
-    let settings = [topic, ("STOCKLOOP__VIEWS__PURCHASES_ACK_TOPIC", acks)];
+    let [current, key] = ANOTHER_KEY;
+    let settings = [topic, ("STOCKLOOP__VIEWS__PURCHASES_ACK_TOPIC", acks), current, key];
     system.order.restart_with(&settings).await;
     let [good, bad] = [1, 2].map(|number| format!("01936f2e-7c00-7000-8000-{number:012}"));
     // One that nobody asks an answer to, as Flink writes them.
@@ -232,6 +234,9 @@ async fn a_producer_that_waits_for_answers_gets_them() {
     has(&system.order, "A", Some(2)).await;
     let first = [(good.as_str(), "applied"), (bad.as_str(), "FAILED")];
     answered(&system, acks, &first).await;
+    for answer in system.topics.all_of(acks) {
+        assert!(signature_of(&answer).starts_with(b"v1,k2,"), "signed as all that it sends");
+    }
 
     // It was killed before it could say that they are done: they are answered once more, and change nothing.
     system.order.stop().await;

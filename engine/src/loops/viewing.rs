@@ -65,6 +65,7 @@ impl Engine {
         }
         // What goes wrong there says nothing of whether the broker is there for the loop.
         let producer = Producer::for_answers(&settings.kafka, service, BrokerState::default())?;
+        let producer = producer.signed_by(self.producer.signing().clone());
         Ok(Some(AckRoutes::new(producer, topic)))
     }
 
