@@ -6,8 +6,8 @@
 //! what was answered ([`http`]), what nobody wants to read ([`fuzz`]), and waiting without a guess ([`poll`]).
 //!
 //! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), Debezium ([`connect`]), Flink ([`flink`]), a mail
-//! server ([`smtp`]), Chromium ([`browser`]), and the services as child processes that can be killed at any moment
-//! ([`process`]) or tried out on their command line ([`program`], [`service_command_line!`]).
+//! server ([`smtp`]), Chromium ([`browser`]), what certifies them ([`tls`]), and the services as child processes that can be
+//! killed at any moment ([`process`]) or tried out on their command line ([`program`], [`service_command_line!`]).
 //!
 //! A test asks [`real`] for a part and returns early when it gets `None`; with
 //! `STOCKLOOP_REQUIRE_REAL=1` a missing part is a failure instead. Nothing a test starts outlives
@@ -56,3 +56,4 @@ pub mod schema;
 mod scratch;
 pub mod smtp;
 pub mod storage;
+pub mod tls;

@@ -9,6 +9,7 @@
 //! - `hostile/` has clients that nobody wants;
 //! - `flink` holds the views that others keep of the topics against what the services say;
 //! - `check/` tries the judge, `stockloop-loadgen check`, on planted damage;
+//! - `tls` has everything go through TLS, and shows the services certificates that do not fit;
 //! - `trust` tries messages that nobody signed, and keys that are changed;
 //! - `security` asks each route of a whole service whom it answers to, and holds docs/SECURITY.md against the tests;
 //! - `users`, `admin_cli`, `commands`, `import_export`, `till`, `browser/` and `demo` try what people work with: the
@@ -60,6 +61,7 @@ mod stopping;
 mod system;
 mod the_loop;
 mod till;
+mod tls;
 mod tracing;
 mod trust;
 mod users;

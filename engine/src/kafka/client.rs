@@ -74,7 +74,7 @@ pub(super) fn log(facility: &str, message: &str) {
 /// What an error says of the broker.
 pub(super) fn note(broker: &BrokerState, error: &rdkafka::error::KafkaError, reason: &str) {
     let code = error.rdkafka_error_code();
-    if code.is_some_and(is_refusal) {
+    if code.is_some_and(|code| is_refusal(code, reason)) {
         broker.refuses(reason);
     }
     if code == Some(RDKafkaErrorCode::AllBrokersDown) {
@@ -89,7 +89,40 @@ pub(super) fn note(broker: &BrokerState, error: &rdkafka::error::KafkaError, rea
 }
 
 /// Whether an error says why a broker lets nobody in, which that none can be reached does not.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{Authentication, SSL, SaslAuthenticationFailed};
-    matches!(code, Authentication | SSL | SaslAuthenticationFailed)
+fn is_refusal(code: RDKafkaErrorCode, reason: &str) -> bool {
+    match code {
+        RDKafkaErrorCode::Authentication
+        | RDKafkaErrorCode::SSL
+        | RDKafkaErrorCode::SaslAuthenticationFailed => true,
+        // That a certificate of the client's own is wanted is said on a connection that is made already.
+        RDKafkaErrorCode::BrokerTransportFailure => reason.contains("SSL alert"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::KafkaError::Global;
+
+    use super::*;
+
+    #[test]
+    fn how_a_broker_refuses_is_why_it_is_down() {
+        let broker = BrokerState::default();
+        let told_after = |code, words: &str| {
+            note(&broker, &Global(code), words);
+            note(&broker, &Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+            broker.describe()
+        };
+        let down = |reason: &str| BrokerReport::Down { reason: reason.to_owned() };
+        let away = told_after(RDKafkaErrorCode::BrokerTransportFailure, "Connection refused");
+        assert_eq!(away, down("1/1 brokers are down"));
+        for (code, words) in [
+            (RDKafkaErrorCode::SSL, "SSL handshake failed: certificate verify failed"),
+            (RDKafkaErrorCode::Authentication, "SASL authentication error"),
+            (RDKafkaErrorCode::BrokerTransportFailure, "Receive failed: SSL alert number 42"),
+        ] {
+            assert_eq!(told_after(code, words), down(words));
+        }
+    }
 }

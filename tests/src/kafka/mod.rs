@@ -2,6 +2,7 @@
 //! taken away.
 
 mod parts;
+mod secured;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
 use self::parts::KafkaParts;
+use self::secured::Secured;
+pub use self::secured::{Admits, SecureListener};
 pub(crate) use self::settings::LOGGING;
 use self::settings::Listener;
 use crate::once::Once;
@@ -45,6 +48,7 @@ pub struct KafkaBroker {
     controller_port: u16,
     settings: Vec<String>,
     further: Vec<Listener>,
+    secured: Secured,
     child: Option<Child>,
     prefixes: AtomicUsize,
     /// Brokers that joined this one.
@@ -85,14 +89,30 @@ impl KafkaBroker {
         let folder = scratch::folder("kafka")?;
         parts.copy_storage(&folder.join("data"))?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut broker = Self::stopped(parts, folder, settings::FIRST_NODE, settings);
+        Self::stopped(parts, folder, settings::FIRST_NODE, settings).started(told)
+    }
+
+    /// A private broker that also listens as `listeners` say, besides the way without TLS that [`Self::brokers`] names.
+    pub fn start_secured(listeners: Vec<SecureListener>) -> anyhow::Result<Self> {
+        let (parts, folder) = (KafkaParts::fetched()?, scratch::folder("kafka")?);
+        let mut broker = Self::stopped(parts, folder, settings::FIRST_NODE, Vec::new());
+        broker.secured = Secured::new(listeners, &broker.folder)?;
+        broker.take_ports(&[])?;
+        broker.write_settings()?;
+        // Who has which password is in the storage from its first moment on.
+        let (properties, users) = (broker.properties(), broker.secured.users());
+        broker.parts.format_storage(&properties, &users)?;
+        broker.started(&[])
+    }
+
+    fn started(mut self, told: &[u16]) -> anyhow::Result<Self> {
         let start = || {
-            broker.take_ports(told)?;
-            broker.write_settings()?;
-            broker.start_again()
+            self.take_ports(told)?;
+            self.write_settings()?;
+            self.start_again()
         };
         start_on_free_ports(start, is_port_taken)?;
-        Ok(broker)
+        Ok(self)
     }
 
     /// The nodes of a private cluster, each broker and controller in one, so that any of them may go: topics have a replica
@@ -128,7 +148,7 @@ impl KafkaBroker {
     fn take_ports(&mut self, told: &[u16]) -> anyhow::Result<()> {
         (self.port, self.controller_port) = (free_port()?, free_port()?);
         self.further = told.iter().map(|told| Listener::told(*told)).collect::<Result<_, _>>()?;
-        Ok(())
+        self.secured.take_ports()
     }
 
     /// Makes its storage, unless there is one.
@@ -136,7 +156,7 @@ impl KafkaBroker {
         if self.folder.join("data/meta.properties").is_file() {
             return Ok(());
         }
-        self.parts.format_storage(&self.folder.join("server.properties"))
+        self.parts.format_storage(&self.properties(), &[])
     }
 
     /// Starts another broker in the cluster of this one, which has to be its first; one is enough for most.
@@ -174,6 +194,7 @@ impl KafkaBroker {
             controller_port: 0,
             settings,
             further: Vec::new(),
+            secured: Secured::default(),
             child: None,
             prefixes: AtomicUsize::new(0),
             joined: 0,
@@ -205,6 +226,11 @@ impl KafkaBroker {
     /// What clients put into `bootstrap.servers`.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What clients of its listener `name` put there.
+    pub fn brokers_of(&self, name: &str) -> String {
+        format!("127.0.0.1:{}", self.secured.port_of(name))
     }
 
     /// The port it listens on, also while it is stopped.
@@ -319,8 +345,7 @@ impl KafkaBroker {
     }
 
     fn launch(&self) -> anyhow::Result<Child> {
-        let settings = self.folder.join("server.properties");
-        self.parts.java("kafka.Kafka", &[]).arg(settings).folder(&self.folder).spawn()
+        self.parts.java("kafka.Kafka", &[]).arg(self.properties()).folder(&self.folder).spawn()
     }
 
     /// Waits until the child answers; one that does not is ended.
@@ -347,10 +372,17 @@ impl KafkaBroker {
         // Of two lines with one name, Java takes the later one.
         let further = settings::listeners(self.port, self.controller_port, &self.further);
         let cluster = settings::cluster(&self.voters);
+        let secured = self.secured.properties(&self.folder, self.port, self.controller_port);
         let more = self.settings.iter().map(|line| format!("{line}\n"));
-        let lines: String = [base, further, cluster].into_iter().chain(more).collect();
-        fs::write(self.folder.join("server.properties"), lines)?;
+        let lines: String =
+            [base, further, cluster].into_iter().chain(secured).chain(more).collect();
+        fs::write(self.properties(), lines)?;
         Ok(())
+    }
+
+    /// The file with its settings.
+    fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
     }
 }
 

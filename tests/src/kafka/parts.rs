@@ -86,16 +86,17 @@ impl KafkaParts {
         let storage = self.prepared.join(STORAGE);
         let text = settings::properties(settings::FIRST_NODE, &storage, port, free_port()?);
         fs::write(&properties, text)?;
-        self.format_storage(&properties)?;
+        self.format_storage(&properties, &[])?;
         self.train(port, &properties)
     }
 
-    /// Makes the empty storage that `properties` names.
-    pub(super) fn format_storage(&self, properties: &Path) -> anyhow::Result<()> {
+    /// Makes the empty storage that `properties` names; it knows `users`, such as `SCRAM-SHA-512=[name=n,password=p]`.
+    pub(super) fn format_storage(&self, properties: &Path, users: &[String]) -> anyhow::Result<()> {
         let mut format = self
             .java("kafka.tools.StorageTool", &[])
             .args(["format", "-t", CLUSTER_ID, "-c"])
             .arg(properties)
+            .args(users.iter().flat_map(|user| ["--add-scram", user.as_str()]))
             .spawn()?;
         let status = format.wait_for_exit(RUN_DEADLINE)?;
         ensure!(status.success(), "could not format storage\n{}", format.log_tail());

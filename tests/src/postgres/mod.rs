@@ -4,7 +4,9 @@ mod binaries;
 mod owner;
 mod pgbouncer;
 
+use std::fs::Permissions;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +25,7 @@ use crate::poll::eventually_blocking;
 use crate::ports::{free_port, start_on_free_ports};
 use crate::process::{Child, Launch};
 use crate::scratch;
+use crate::tls::Identity;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -60,12 +63,26 @@ impl PostgresServer {
 
     /// A private server of `binaries` with `settings` such as `fsync=off` or `wal_level=logical`.
     pub fn start_with(binaries: Binaries, settings: &[&str]) -> anyhow::Result<Self> {
+        Self::initialized(binaries, settings)?.started()
+    }
+
+    /// A private server that shows `identity` and lets nobody in without TLS.
+    pub fn start_secured(identity: &Identity) -> anyhow::Result<Self> {
+        let server =
+            Self::initialized(Binaries::find()?, &[&LOGICAL[..], &["ssl=on"][..]].concat())?;
+        server.put("server.crt", &identity.certificate)?;
+        server.put("server.key", &identity.key)?;
+        server.put("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n")?;
+        server.started()
+    }
+
+    fn initialized(binaries: Binaries, settings: &[&str]) -> anyhow::Result<Self> {
         let owner = Owner::needed()?;
         let data = scratch::folder("postgres")?;
         if let Some(owner) = &owner {
             owner.give(&data)?;
         }
-        let mut server = Self {
+        let server = Self {
             binaries,
             owner,
             data,
@@ -75,12 +92,25 @@ impl PostgresServer {
             databases: AtomicUsize::new(0),
         };
         server.initialize()?;
+        Ok(server)
+    }
+
+    fn started(mut self) -> anyhow::Result<Self> {
         let start = || {
-            server.port = free_port()?;
-            server.start_again()
+            self.port = free_port()?;
+            self.start_again()
         };
         start_on_free_ports(start, |_| true)?;
-        Ok(server)
+        Ok(self)
+    }
+
+    /// Writes one of the files in its folder.
+    fn put(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.data.join(name);
+        fs::write(&path, text)?;
+        // Of a key that others may read it makes no use.
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        self.owner.as_ref().map_or(Ok(()), |owner| owner.take(&path))
     }
 
     /// Creates an empty database and returns its URL; each call makes a new one.

@@ -43,10 +43,15 @@ impl Owner {
         })
     }
 
+    /// Makes what is at `path` this user's.
+    pub(super) fn take(&self, path: &Path) -> anyhow::Result<()> {
+        chown(path, Some(self.uid), Some(self.gid))
+            .with_context(|| format!("could not give {} away", path.display()))
+    }
+
     /// Makes `folder` this user's alone.
     pub(super) fn give(&self, folder: &Path) -> anyhow::Result<()> {
-        chown(folder, Some(self.uid), Some(self.gid))
-            .with_context(|| format!("could not give {} away", folder.display()))?;
+        self.take(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         let parent = folder.parent().unwrap_or(folder);
         ensure!(

@@ -1,13 +1,17 @@
 //! Mails through a real socket, into a small server.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::config::{MailTls, MailTransport};
-use mailin::{Action, AuthMechanism, Handler, Response, SessionBuilder, response};
+use mailin::{Action, AuthMechanism, Handler, Response, Session, SessionBuilder, response};
 use stockloop_tests::on_every_database;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use stockloop_tests::tls::{Authority, TlsAcceptor, TlsFront};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Fixture, parsed};
@@ -21,6 +25,8 @@ on_every_database!(Fixture::new =>
     a_mail_that_all_refuse_has_failed,
     a_session_that_is_refused_blames_no_recipient,
     no_tls_means_no_mail,
+    only_who_is_certified_gets_mails,
+    a_mail_goes_on_encrypted,
     a_server_that_says_nothing_is_left,
     a_server_that_is_not_there_is_waited_for,
 );
@@ -67,7 +73,7 @@ impl Handler for Sink {
         response::OK
     }
 
-    fn data(&mut self, buf: &[u8]) -> std::io::Result<()> {
+    fn data(&mut self, buf: &[u8]) -> io::Result<()> {
         self.mail.2.extend_from_slice(buf);
         Ok(())
     }
@@ -86,35 +92,68 @@ impl Handler for Sink {
 
 /// Serves until the test's runtime ends; returns the port.
 async fn serve(sink: Sink, auth: bool) -> u16 {
+    serve_by(sink, auth, None).await
+}
+
+/// The same, and the client may go on encrypted, where `tls` says how.
+async fn serve_by(sink: Sink, auth: bool, tls: Option<TlsAcceptor>) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(converse(socket, sink.clone(), auth));
+            tokio::spawn(converse(socket, sink.clone(), auth, tls.clone()));
         }
     });
     port
 }
 
-async fn converse(socket: TcpStream, sink: Sink, auth: bool) -> std::io::Result<()> {
+async fn converse(
+    socket: TcpStream,
+    sink: Sink,
+    auth: bool,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<()> {
     let mut builder = SessionBuilder::new("sink");
+    if tls.is_some() {
+        builder.enable_start_tls();
+    }
     if auth {
         builder.enable_auth(AuthMechanism::Plain).insecure_enable_plaintext_auth();
     }
     let mut session = builder.build(IpAddr::V4(Ipv4Addr::LOCALHOST), sink);
     let mut socket = BufReader::new(socket);
-    let mut answer = session.greeting();
-    let mut line = Vec::new();
-    loop {
-        let mut out = Vec::new();
-        answer.write_to(&mut out)?;
-        socket.write_all(&out).await?;
-        line.clear();
-        if answer.action == Action::Close || socket.read_until(b'\n', &mut line).await? == 0 {
-            return Ok(());
-        }
-        answer = session.process(&line);
+    say(&session.greeting(), &mut socket).await?;
+    let ended = talk(&mut session, &mut socket).await?;
+    if let (Action::UpgradeTls, Some(tls)) = (ended, tls) {
+        session.tls_active();
+        let mut socket = BufReader::new(tls.accept(socket.into_inner()).await?);
+        talk(&mut session, &mut socket).await?;
     }
+    Ok(())
+}
+
+/// Answers until the end, or until the client goes on encrypted.
+async fn talk(
+    session: &mut Session<Sink>,
+    socket: &mut (impl AsyncBufRead + AsyncWrite + Unpin),
+) -> io::Result<Action> {
+    let mut line = Vec::new();
+    while socket.read_until(b'\n', &mut line).await? > 0 {
+        let answer = session.process(&line);
+        line.clear();
+        say(&answer, socket).await?;
+        if matches!(answer.action, Action::Close | Action::UpgradeTls) {
+            return Ok(answer.action);
+        }
+    }
+    Ok(Action::Close)
+}
+
+async fn say(answer: &Response, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut out = Vec::new();
+    answer.write_to(&mut out)?;
+    socket.write_all(&out).await?;
+    socket.flush().await
 }
 
 /// A fixture with one alert that is due, mailing to `port`.
@@ -243,6 +282,48 @@ async fn no_tls_means_no_mail(mut fixture: Fixture) {
     let error = step(&fixture).await.unwrap();
     assert!(error.to_lowercase().contains("starttls"), "{error}");
     assert!(sink.received.lock().unwrap().mails.is_empty());
+}
+
+/// By the authority that is named, for this name, and now.
+async fn only_who_is_certified_gets_mails(mut fixture: Fixture) {
+    let [ours, another] = ["ours", "another"].map(|name| Authority::new(name).unwrap());
+    let sink = Sink::default();
+    let server = serve(sink.clone(), false).await;
+    fixture.mail.tls = MailTls::Tls;
+    fixture.mail.ca_file = ours.file();
+    let mut fixture = due(fixture, server).await;
+    for (identity, words) in [
+        (another.certify("127.0.0.1"), "UnknownIssuer"),
+        (ours.certify("elsewhere.test"), "not valid for name"),
+        (ours.certify_once("127.0.0.1"), "certificate expired"),
+    ] {
+        let front = TlsFront::start(&identity.unwrap(), server).await.unwrap();
+        fixture.mail.port = front.port();
+        let error = step(&fixture).await.unwrap();
+        assert!(error.contains(words), "{error}");
+        fixture.clock.advance(MINUTE * 60);
+    }
+    assert!(sink.mails().is_empty());
+    let front = TlsFront::start(&ours.certify("127.0.0.1").unwrap(), server).await.unwrap();
+    fixture.mail.port = front.port();
+    assert_eq!(step(&fixture).await, None);
+    assert_eq!(sink.mails().len(), 1);
+}
+
+async fn a_mail_goes_on_encrypted(mut fixture: Fixture) {
+    let [ours, another] = ["ours", "another"].map(|name| Authority::new(name).unwrap());
+    let sink = Sink::default();
+    let tls = ours.certify("127.0.0.1").unwrap().acceptor().unwrap();
+    let port = serve_by(sink.clone(), false, Some(tls)).await;
+    fixture.mail.tls = MailTls::Starttls;
+    fixture.mail.ca_file = another.file();
+    let mut fixture = due(fixture, port).await;
+    let error = step(&fixture).await.unwrap();
+    assert!(error.contains("UnknownIssuer") && sink.mails().is_empty(), "{error}");
+    fixture.mail.ca_file = ours.file();
+    fixture.clock.advance(MINUTE * 60);
+    assert_eq!(step(&fixture).await, None);
+    assert_eq!(sink.mails().len(), 1);
 }
 
 async fn a_server_that_says_nothing_is_left(mut fixture: Fixture) {

@@ -10,6 +10,7 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use stockloop_tests::on_every_database;
+use stockloop_tests::tls::{Authority, TlsFront};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -25,6 +26,7 @@ on_every_database!(Fixture::new =>
     a_receiver_that_hangs_is_left,
     a_slow_receiver_is_waited_for,
     a_receiver_that_is_not_there_is_waited_for,
+    only_who_is_certified_is_called,
     a_call_whose_end_was_not_noted_is_the_same_call_again,
     mails_do_not_wait_for_the_webhook,
     off_calls_nobody,
@@ -77,6 +79,7 @@ impl Call {
 /// A receiver: answers with what it was told, in order, then with 204.
 #[derive(Clone)]
 struct Receiver {
+    port: u16,
     url: String,
     answers: Arc<Mutex<Vec<ReceiverReply>>>,
     calls: Arc<Mutex<Vec<Call>>>,
@@ -85,8 +88,10 @@ struct Receiver {
 impl Receiver {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let receiver = Self {
-            url: format!("http://{}/hooks/stockloop?shop=1", listener.local_addr().unwrap()),
+            port: address.port(),
+            url: format!("http://{address}/hooks/stockloop?shop=1"),
             answers: Arc::default(),
             calls: Arc::default(),
         };
@@ -305,6 +310,31 @@ async fn a_receiver_that_is_not_there_is_waited_for(mut fixture: Fixture) {
     fixture.clock.advance(MINUTE);
     assert_eq!(fixture.call().await.failed, 1);
     assert_eq!(fixture.state().await.tries, 2);
+}
+
+/// By the authority that is named, for this name, and now.
+async fn only_who_is_certified_is_called(mut fixture: Fixture) {
+    let [ours, another] = ["ours", "another"].map(|name| Authority::new(name).unwrap());
+    let receiver = fixture.called().await;
+    fixture.webhook.ca_file = ours.file();
+    fixture.exhaust_many(0, 1).await;
+    for (identity, refused) in [
+        (another.certify("127.0.0.1"), Some("UnknownIssuer")),
+        (ours.certify("elsewhere.test"), Some("not valid for name")),
+        (ours.certify_once("127.0.0.1"), Some("certificate expired")),
+        (ours.certify("127.0.0.1"), None),
+    ] {
+        let front = TlsFront::start(&identity.unwrap(), receiver.port).await.unwrap();
+        fixture.webhook.url = format!("https://127.0.0.1:{}/", front.port());
+        fixture.clock.advance(MINUTE * 60);
+        fixture.call().await;
+        let error = fixture.state().await.last_error;
+        let fits = refused.map_or(error.is_none(), |words| {
+            error.as_ref().is_some_and(|error| error.contains(words))
+        });
+        assert!(fits, "{refused:?}: {error:?}");
+        assert_eq!(receiver.calls().is_empty(), refused.is_some());
+    }
 }
 
 async fn a_call_whose_end_was_not_noted_is_the_same_call_again(mut fixture: Fixture) {
