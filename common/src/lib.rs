@@ -12,6 +12,7 @@ pub mod duration;
 pub mod env;
 pub mod event;
 pub mod http;
+pub mod http_client;
 pub mod ids;
 pub mod inventory;
 pub mod lanes;

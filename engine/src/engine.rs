@@ -444,7 +444,7 @@ fn remotes(settings: &Settings, peer: &Peer) -> anyhow::Result<BTreeMap<String, 
     let mut remotes = BTreeMap::new();
     for (name, one) in settings.consumers.iter().filter(|(_, one)| !one.url.is_empty()) {
         let section = format!("consumers.{name}");
-        let peer = Peer::at(&section, &one.url, &one.api_token, timeout)?;
+        let peer = Peer::at(&section, &one.url, &one.ca_file, &one.api_token, timeout)?;
         remotes.insert(name.clone(), Remote { consumer: name.clone(), peer, section, timeout });
     }
     let (peer, section) = (peer.clone(), "peer".to_owned());

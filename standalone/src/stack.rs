@@ -158,6 +158,7 @@ async fn start_all(
         let consumer = ConsumerSettings {
             required: true,
             url: url(bound_search),
+            ca_file: String::new(),
             api_token: SecretString::default(),
         };
         product.consumers.insert(search.service.name.clone(), consumer);

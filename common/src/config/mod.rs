@@ -121,8 +121,11 @@ pub struct AccessSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerSettings {
-    /// Where it listens: `http://` with host and port, within one's own network.
+    /// Where it listens: `https://` (or `http://` within one's own network) with host and port.
     pub url: String,
+    /// The authorities whose certificates are believed, in PEM; empty: the usual public ones.
+    #[serde(default)]
+    pub ca_file: String,
     /// Its `http.api_token`, if it has one.
     #[serde(serialize_with = "redacted")]
     pub api_token: SecretString,
@@ -182,9 +185,12 @@ pub struct KafkaSettings {
 pub struct ConsumerSettings {
     /// Whether events wait for its answers; else it is watched, and never waited for.
     pub required: bool,
-    /// Where it is asked what it has: `http://` with host and port; empty: its copy is not verified.
+    /// Where it is asked what it has: `https://` or `http://` with host and port; empty: its copy is not verified.
     #[serde(default)]
     pub url: String,
+    /// The authorities whose certificates are believed, in PEM; empty: the usual public ones.
+    #[serde(default)]
+    pub ca_file: String,
     /// Its `http.api_token`, if it has one.
     #[serde(default, serialize_with = "redacted")]
     pub api_token: SecretString,

@@ -1,28 +1,32 @@
 //! The other service, where it is asked directly over HTTP.
 
 mod inbox_view;
+mod request;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use common::config::PeerSettings;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use common::http_client::{HttpClient, http_client};
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 pub use inbox_view::{
     __path_show, InboxRecord, InboxView, InboxViews, KeyInQuarantine, configure, show,
 };
-
-/// Below the 5 s after which a service closes what is idle, so that no call meets a closing connection.
-const IDLE: Duration = Duration::from_secs(4);
+pub use request::{PeerError, PeerRequest, PeerResponse};
 
 /// A pool of connections to the other service; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    http: Client,
+    http: HttpClient,
+    headers: HeaderMap,
     base: Url,
     timeout: Duration,
 }
@@ -32,7 +36,7 @@ pub struct Peer {
 pub enum BodyError {
     /// The connection broke off.
     #[error("the answer broke off")]
-    Connection(#[source] reqwest::Error),
+    Connection(#[source] PeerError),
     /// There was too much of it.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
@@ -44,29 +48,24 @@ impl Peer {
     /// # Errors
     /// Which setting is wrong.
     pub fn new(settings: &PeerSettings) -> anyhow::Result<Self> {
-        Self::at("peer", &settings.url, &settings.api_token, settings.timeout)
+        let PeerSettings { url, ca_file, api_token, timeout, .. } = settings;
+        Self::at("peer", url, ca_file, api_token, *timeout)
     }
 
-    /// Another service at `url`; `section` of the settings says so.
+    /// Another service at `url`, certified by the authorities in `ca_file`; `section` of the settings says so.
     ///
     /// # Errors
     /// Which setting is wrong.
     pub fn at(
         section: &str,
         url: &str,
+        ca_file: &str,
         token: &SecretString,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let base = base_of(section, url)?;
-        // No redirects and no proxy: the token is for this peer, and so is the time.
-        let http = Client::builder()
-            .default_headers(headers(section, token)?)
-            .redirect(Policy::none())
-            .no_proxy()
-            .pool_idle_timeout(IDLE)
-            .build()
-            .context("the HTTP client for the other service can't be made")?;
-        Ok(Self { http, base, timeout })
+        let (base, headers) = (base_of(section, url)?, headers(section, token)?);
+        let http = http_client(section, base.as_str(), ca_file)?;
+        Ok(Self { http, headers, base, timeout })
     }
 
     /// How long an answer may take.
@@ -80,22 +79,27 @@ impl Peer {
     }
 
     /// A GET of `path` (which begins with a slash and is escaped) with `query`.
-    pub fn get(&self, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+    pub fn get(&self, path: &str, query: &[(&str, &str)]) -> PeerRequest {
         let mut url = self.address(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.http.get(url)
+        self.request(Method::GET, url)
     }
 
     /// A POST to `path`, which begins with a slash and is escaped.
-    pub fn post(&self, path: &str) -> RequestBuilder {
-        self.http.post(self.address(path))
+    pub fn post(&self, path: &str) -> PeerRequest {
+        self.request(Method::POST, self.address(path))
     }
 
     /// A PUT to `path`, which begins with a slash and is escaped.
-    pub fn put(&self, path: &str) -> RequestBuilder {
-        self.http.put(self.address(path))
+    pub fn put(&self, path: &str) -> PeerRequest {
+        self.request(Method::PUT, self.address(path))
+    }
+
+    fn request(&self, method: Method, url: Url) -> PeerRequest {
+        let (http, headers) = (self.http.clone(), self.headers.clone());
+        PeerRequest { http, method, url, headers, body: Ok(Bytes::new()), timeout: None }
     }
 
     fn address(&self, path: &str) -> Url {
@@ -110,12 +114,11 @@ impl Peer {
 /// # Errors
 /// What went wrong, in words that hold no address.
 pub async fn exchange(
-    request: RequestBuilder,
+    request: PeerRequest,
     timeout: Duration,
     max: usize,
 ) -> Result<(StatusCode, Vec<u8>), String> {
-    let response = request.timeout(timeout).send().await;
-    let response = response.map_err(|error| error.without_url().to_string())?;
+    let response = request.timeout(timeout).send().await.map_err(|error| error.root())?;
     let status = response.status();
     let body = body_of(response, max).await.map_err(|error| error.to_string())?;
     Ok((status, body))
@@ -125,7 +128,7 @@ pub async fn exchange(
 ///
 /// # Errors
 /// When the connection breaks off, or the body is too large.
-pub async fn body_of(mut response: Response, max: usize) -> Result<Vec<u8>, BodyError> {
+pub async fn body_of(mut response: PeerResponse, max: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Connection)? {
         if body.len() + chunk.len() > max {
@@ -154,8 +157,8 @@ fn base_of(section: &str, text: &str) -> anyhow::Result<Url> {
     // Not the text itself: whoever wrote a password into it should not find it in the log.
     let url = Url::parse(text)
         .with_context(|| format!("{section}.url is not a URL, such as http://127.0.0.1:8081"))?;
-    if url.scheme() != "http" {
-        bail!("{section}.url has to begin with http://; the other service is asked without TLS");
+    if !matches!(url.scheme(), "http" | "https") {
+        bail!("{section}.url has to begin with https://, or with http:// within your own network");
     }
     if !url.username().is_empty() || url.password().is_some() {
         bail!("{section}.url must not hold a user or a password; the token is {section}.api_token");

@@ -7,7 +7,7 @@ use common::clock::Timestamp;
 use common::db::{Conn, DbError};
 use common::http::Problem;
 use diesel::QueryResult;
-use reqwest::StatusCode;
+use hyper::StatusCode;
 
 use super::model::{self, Restoration, State};
 use super::routes::{RestorationRequest, RestorationView};

@@ -8,7 +8,7 @@ use common::http::Problem;
 use common::on;
 use common::schema::restoration;
 use diesel::prelude::*;
-use reqwest::StatusCode;
+use hyper::StatusCode;
 
 use super::model::Restoration;
 use super::start::{BY_PERSON, Restorer};

@@ -9,7 +9,7 @@ use common::copy_state;
 use common::db::{Conn, Db, DbError};
 use common::http::Problem;
 use diesel::QueryResult;
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ use super::wire::{
     CompleteCopy, DigestAnswer, DigestRequest, KeySet, KeyState, MAX_STATES, PROTOCOL, RangeDigest,
     ReplicaInfo, StatesAnswer, StatesRequest, Terms,
 };
-use crate::peer::{Peer, body_of};
+use crate::peer::{Peer, PeerRequest, body_of};
 
 /// Rows that are read at once for a digest: what one statement returns, and what memory holds.
 const PAGE: i64 = 5_000;
@@ -337,10 +337,7 @@ impl Remote {
         self.answer(self.peer.post(path).json(body)).await
     }
 
-    async fn answer<T: DeserializeOwned>(
-        &self,
-        request: reqwest::RequestBuilder,
-    ) -> Result<T, SideError> {
+    async fn answer<T: DeserializeOwned>(&self, request: PeerRequest) -> Result<T, SideError> {
         let (status, body) = self.send(request).await?;
         if status.is_success() {
             return serde_json::from_slice(&body)
@@ -349,10 +346,7 @@ impl Remote {
         Err(self.refused(status, &body))
     }
 
-    async fn send(
-        &self,
-        request: reqwest::RequestBuilder,
-    ) -> Result<(StatusCode, Vec<u8>), SideError> {
+    async fn send(&self, request: PeerRequest) -> Result<(StatusCode, Vec<u8>), SideError> {
         let response =
             request.timeout(self.timeout).send().await.map_err(|error| self.broke_off(&error))?;
         let status = response.status();

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use common::details::MAX_BYTES;
+use engine::peer::PeerError;
 use thiserror::Error;
 
 /// Why there are no details now; what it displays is fit for clients, its cause for the log.
@@ -11,7 +12,7 @@ use thiserror::Error;
 pub enum DetailsError {
     /// No connection, or one that broke off.
     #[error("product-service can't be reached")]
-    Connection(#[source] reqwest::Error),
+    Connection(#[source] PeerError),
     /// No answer in time.
     #[error("product-service did not answer within {0:?}")]
     Timeout(Duration),

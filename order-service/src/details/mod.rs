@@ -15,10 +15,8 @@
 //!   with a new incompatible version each time, and wants a tower service around what is one function here.
 //!   Two habits of recloser matter: it judges a window only when that is full, and it lets every call pass
 //!   while it tries whether the peer is back; the number of calls at once is therefore limited here.
-//! - **Plain HTTP.** The TLS that reqwest brings by itself is a second cryptographic library beside the mail's,
-//!   and takes long to build, for a call between two services that stand beside each other. `https://` is
-//!   refused at the start rather than taken for something that it isn't; where the network is not one's own, a
-//!   proxy on the host does it.
+//! - **hyper** makes the calls ([`engine::peer`]). The TLS that reqwest brings by itself would be a second
+//!   cryptographic library beside the mail's.
 //!
 //! The cache and the breaker read the monotonic clock by themselves; only the age of an answer is of the
 //! injected one.

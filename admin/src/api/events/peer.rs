@@ -1,6 +1,5 @@
 //! `/events/{id}/peer` and `/events/{id}/peers`: what the services that receive it say about the same event.
 
-use std::error::Error;
 use std::time::Duration;
 
 use actix_web::web::{Data, Json, Path};
@@ -140,7 +139,7 @@ async fn ask(remote: &Remote, id: EventId, key: &str) -> Result<InboxView, Strin
     let response = request
         .send()
         .await
-        .map_err(|error| format!("{consumer} can't be reached: {}", root_of(&error)))?;
+        .map_err(|error| format!("{consumer} can't be reached: {}", error.root()))?;
     match response.status().as_u16() {
         200 => {}
         401 => {
@@ -155,10 +154,4 @@ async fn ask(remote: &Remote, id: EventId, key: &str) -> Result<InboxView, Strin
     let body = body_of(response, MAX_BYTES).await.map_err(|error| error.to_string())?;
     serde_json::from_slice(&body)
         .map_err(|error| format!("what {consumer} answered can't be read: {error}"))
-}
-
-/// The last cause: what reqwest says first names the URL and little more.
-fn root_of(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&error| error.source());
-    causes.last().map_or_else(|| error.to_string(), ToString::to_string)
 }

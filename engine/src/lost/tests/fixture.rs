@@ -120,7 +120,7 @@ fn serve(shared: Shared) -> Peer {
         App::new().app_data(shared.clone()).route("/api/v1/replica/received", route)
     });
     tokio::spawn(server.workers(1).disable_signals().listen(listener).unwrap().run());
-    Peer::at("peer", &url, &String::new().into(), Duration::from_secs(1)).unwrap()
+    Peer::at("peer", &url, "", &String::new().into(), Duration::from_secs(1)).unwrap()
 }
 
 fn ada() -> Actor {

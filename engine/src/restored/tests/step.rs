@@ -52,7 +52,7 @@ fn peer() -> Peer {
 }
 
 fn peer_at(url: String) -> Peer {
-    Peer::at("peer", &url, &String::new().into(), Duration::from_secs(1)).unwrap()
+    Peer::at("peer", &url, "", &String::new().into(), Duration::from_secs(1)).unwrap()
 }
 
 impl RestorerFixture {

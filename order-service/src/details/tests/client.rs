@@ -167,7 +167,6 @@ fn refuses_an_address_that_is_none() {
     for (url, why) in [
         ("", "peer.url is not a URL"),
         ("127.0.0.1:8081", "peer.url is not a URL"),
-        ("https://products.example", "without TLS"),
         ("ftp://products.example", "http://"),
         ("http://user:password@products.example", "user or a password"),
         ("http://products.example?a=1", "? or #"),

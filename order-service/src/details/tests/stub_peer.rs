@@ -149,6 +149,7 @@ pub(crate) fn sample(sku: &str) -> Value {
 pub(crate) fn unreachable_peer() -> PeerSettings {
     PeerSettings {
         url: "http://127.0.0.1:9".to_owned(),
+        ca_file: String::new(),
         api_token: String::new().into(),
         timeout: Duration::from_secs(10),
         cache_ttl: Duration::from_secs(600),
