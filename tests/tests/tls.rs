@@ -15,6 +15,7 @@ use stockloop_tests::program::Program;
 use stockloop_tests::real;
 use stockloop_tests::tls::{Authority, Identity, TlsFront};
 
+use crate::system::collector::{CollectedSpan, TraceCollector};
 use crate::system::{DEADLINE, RealParts, TestService, TestSystem};
 
 const HERE: &str = "127.0.0.1";
@@ -36,16 +37,21 @@ async fn the_loop_goes_through_tls() {
     let parts = RealParts { product_url, order_url, ..parts };
     let mut system = TestSystem::prepared("tls", parts).await;
     let mails = TlsFront::start(&server, system.mails.port()).await.unwrap();
+    let collector = TraceCollector::start();
+    let traces = TlsFront::start(&server, collector.port()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
 
-    let mailing = vec![
+    let telling = vec![
         ("STOCKLOOP__MAIL__PORT", mails.port().to_string()),
         ("STOCKLOOP__MAIL__TLS", "tls".to_owned()),
         ("STOCKLOOP__MAIL__CA_FILE", ours.file()),
+        ("STOCKLOOP__TRACE__OTLP_URL", format!("https://{HERE}:{}", traces.port())),
+        ("STOCKLOOP__TRACE__CA_FILE", ours.file()),
         ("STOCKLOOP__KAFKA__BROKERS", kafka.brokers_of("certified")),
     ];
     let certified = by_certificate(&ours, &ours.certify("product").unwrap(), folder.path());
-    start(&mut system.product, [mailing, in_environment(certified)].concat()).await;
+    let of_product = [telling, in_environment(certified)].concat();
+    start(&mut system.product, of_product.clone()).await;
     let brokers = vec![("STOCKLOOP__KAFKA__BROKERS", kafka.brokers_of("password"))];
     let known = in_environment(by_password(&ours, PASSWORD));
     start(&mut system.order, [brokers, known].concat()).await;
@@ -61,6 +67,16 @@ async fn the_loop_goes_through_tls() {
         if system.mails.mails().is_empty() { Err("none yet") } else { Ok(()) }
     })
     .await;
+    let is_first = |span: &CollectedSpan| span.name.starts_with("PUT /api/v1/inventory");
+    collector.wait_for_span("the span of a change", is_first).await;
+
+    // A collector that is not certified is not told; what there would have been to tell stops nothing.
+    let another = Authority::new("another").unwrap();
+    let unbelieving = vec![("STOCKLOOP__TRACE__CA_FILE", another.file())];
+    start(&mut system.product, [of_product, unbelieving].concat()).await;
+    system.product.put_product("MUG", 1).await;
+    system.product.child().wait_for_line("UnknownIssuer", DEADLINE).unwrap();
+    system.wait_until_settled().await;
     system.stop().await;
 }
 

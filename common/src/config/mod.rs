@@ -476,6 +476,9 @@ pub enum LogFormat {
 pub struct TraceSettings {
     /// The base of an OpenTelemetry collector that takes OTLP over HTTP; empty: spans go nowhere.
     pub otlp_url: String,
+    /// The authorities whose certificates are believed, in PEM; empty: the usual public ones.
+    #[serde(default)]
+    pub ca_file: String,
     /// Which part of the traces that begin here is recorded, from 0 to 1.
     pub sample_ratio: f64,
 }

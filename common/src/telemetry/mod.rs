@@ -1,6 +1,7 @@
 //! What a service tells of itself: its log, its health, its metrics.
 
 mod broker;
+mod collector_client;
 mod consumers;
 mod health;
 mod logging;

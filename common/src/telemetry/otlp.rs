@@ -15,8 +15,10 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::collector_client::{CollectorClient, Failure};
 use crate::config::TraceSettings;
 use crate::env::Env;
+use crate::http_client::http_client;
 
 /// Spans that wait at the most.
 const QUEUE: usize = 8_192;
@@ -47,6 +49,7 @@ pub struct Collector {
     spans: mpsc::Receiver<SpanData>,
     lost: Arc<AtomicU64>,
     exporter: SpanExporter,
+    failure: Failure,
     is_failing: bool,
 }
 
@@ -64,14 +67,12 @@ impl Collector {
             return Ok(None);
         }
         ensure!(
-            url.starts_with("http://"),
-            "trace.otlp_url = {url:?} is wrong: it begins with http:// (a collector nearby takes spans on without encryption)"
+            url.starts_with("https://") || url.starts_with("http://"),
+            "trace.otlp_url = {url:?} is wrong: it begins with https://, or with http:// within your own network"
         );
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .build()
-            .context("the HTTP client for the collector can't be made")?;
+        let http = http_client("trace", url, &settings.ca_file)?;
+        let failure = Failure::default();
+        let client = CollectorClient { http, timeout: TIMEOUT, failure: failure.clone() };
         let mut exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
@@ -83,7 +84,7 @@ impl Collector {
         let (sender, spans) = mpsc::channel(QUEUE);
         let lost = Arc::<AtomicU64>::default();
         let queue = Queue { spans: sender, lost: Arc::clone(&lost) };
-        Ok(Some((queue, Self { spans, lost, exporter, is_failing: false })))
+        Ok(Some((queue, Self { spans, lost, exporter, failure, is_failing: false })))
     }
 
     /// Takes spans out until `stop`, and then what is left as long as the collector takes it.
@@ -129,7 +130,8 @@ impl Collector {
                 self.lost.fetch_add(count, Ordering::Relaxed);
                 if !self.is_failing {
                     self.is_failing = true;
-                    tracing::warn!(%error, "spans can't be exported and are dropped until they can");
+                    let cause = self.failure.take();
+                    tracing::warn!(%error, cause, "spans can't be exported and are dropped until they can");
                 }
             }
         }

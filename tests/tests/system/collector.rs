@@ -33,6 +33,7 @@ pub(crate) struct CollectedSpan {
 /// The collector; it ends when dropped.
 pub(crate) struct TraceCollector {
     pub(crate) url: String,
+    port: u16,
     spans: Arc<Mutex<Vec<CollectedSpan>>>,
     server: ServerHandle,
 }
@@ -41,7 +42,8 @@ impl TraceCollector {
     pub(crate) fn start() -> Self {
         let spans = Arc::<Mutex<Vec<CollectedSpan>>>::default();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let address = listener.local_addr().expect("an address");
+        let (url, port) = (format!("http://{address}"), address.port());
         let kept = Arc::clone(&spans);
         let factory = move || {
             App::new()
@@ -53,7 +55,12 @@ impl TraceCollector {
         let server = server.listen(listener).expect("the collector listens").run();
         let handle = server.handle();
         tokio::spawn(server);
-        Self { url, spans, server: handle }
+        Self { url, port, spans, server: handle }
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// All spans so far.
