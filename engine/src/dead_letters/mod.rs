@@ -195,6 +195,20 @@ pub fn count_waiting(conn: &mut Conn) -> QueryResult<i64> {
     on!(conn, c => waiting.count().get_result(c))
 }
 
+/// How many of `topic` wait for a person; it counts no further than `most`.
+///
+/// # Errors
+/// When the statement fails.
+pub fn waiting_of(conn: &mut Conn, topic: &str, most: usize) -> QueryResult<usize> {
+    let waiting = dead_letter::table
+        .filter(dead_letter::state.eq(DeadLetterState::Waiting))
+        .filter(dead_letter::topic.eq(topic))
+        .select(dead_letter::seq)
+        .limit(i64::try_from(most).unwrap_or(i64::MAX));
+    let found: Vec<i64> = on!(conn, c => waiting.load(c))?;
+    Ok(found.len())
+}
+
 /// The numbers of dead letters whose headers name this event, among the newest.
 pub fn of_event(conn: &mut Conn, id: EventId) -> QueryResult<Vec<i64>> {
     #[derive(QueryableByName)]

@@ -51,14 +51,18 @@ pub struct Inbox {
     pub signing: Signing,
 }
 
+/// Dead letters of a topic that may wait while more are kept for their signatures: whoever may write to the topic could fill
+/// the database, and what is true is sent again.
+const KEPT: usize = 100;
+
 /// What a batch came to.
 #[derive(Default)]
 pub struct Applied {
     /// The answers, each with the partition that its event came from.
     pub acks: Vec<(i32, Ack)>,
-    /// Messages that went to the dead letters.
+    /// Messages that can't be read, or are not believed.
     pub unreadable: usize,
-    /// What the signatures of the messages came to. What was refused for its own is a dead letter, and not answered.
+    /// What the signatures of the messages came to. What was refused for its own is not answered.
     pub signatures: SignatureChecks,
     /// The steps of the traces that are recorded, with the place of their answer.
     spans: Vec<(usize, Span)>,
@@ -149,11 +153,11 @@ impl Inbox {
         let mut arrivals = Vec::with_capacity(records.len());
         // Each event once, however often it comes.
         let (mut firsts, mut seen) = (Vec::with_capacity(records.len()), HashSet::new());
+        let mut refused = Vec::new();
         for record in records {
             let checked = self.signing.check(SignedMessage::Event, record, &mut applied.signatures);
             if let Err(bad) = checked {
-                applied.unreadable += 1;
-                refuse(conn, record, &bad, now)?;
+                refused.push((record, bad));
                 continue;
             }
             match Envelope::read(record) {
@@ -181,6 +185,8 @@ impl Inbox {
                 }
             }
         }
+        applied.unreadable += refused.len();
+        keep_refused(conn, &refused, now)?;
         let answers = self.answers(conn, &firsts, repeats, now)?;
         let passed = firsts.iter().zip(&answers).filter(|(_, answer)| answer.had_effect());
         applied.passed = passed.take(Control::EVENTS).map(|(event, _)| event.clone()).collect();
@@ -288,10 +294,19 @@ fn log_failures(applied: &Applied) {
     }
 }
 
-/// Keeps a message that is not believed, whole. It is not answered: what it says of itself may be somebody else's event,
-/// whose sender would take the answer for one to that.
-fn refuse(conn: &mut Conn, record: &Record, bad: &BadSignature, now: Timestamp) -> QueryResult<()> {
-    dead_letters::store(conn, &DeadLetter::of(record, &bad.to_string(), now))
+/// Keeps messages of one topic that are not believed, whole, while there is room. They are not answered: what one says of
+/// itself may be somebody else's event, whose sender would take the answer for one to that.
+fn keep_refused(
+    conn: &mut Conn,
+    refused: &[(&Record, BadSignature)],
+    now: Timestamp,
+) -> QueryResult<()> {
+    let Some((first, _)) = refused.first() else { return Ok(()) };
+    let waiting = dead_letters::waiting_of(conn, &first.topic, KEPT)?;
+    for (record, bad) in refused.iter().take(KEPT.saturating_sub(waiting)) {
+        dead_letters::store(conn, &DeadLetter::of(record, &bad.to_string(), now))?;
+    }
+    Ok(())
 }
 
 fn log_dead_letter(record: &Record, unreadable: &Unreadable) {

@@ -24,6 +24,7 @@ use stockloop_tests::{database::TestDatabase, on_every_database};
 use super::*;
 use crate::alerts::{AlertKind, Condition, tests::alerts_to_nobody};
 use crate::batch::BatchError;
+use crate::dead_letters::DeadLetterState;
 use crate::inbox::quarantine::QuarantineRow;
 use crate::kafka::{
     Ack, Envelope, Record, Signing, Verdict, received_for_tests, signing_for_tests,
@@ -190,6 +191,7 @@ on_every_database!(InboxFixture::new =>
     quarantine_fails_a_key_until_it_is_released,
     the_unreadable_is_set_aside_and_answered_where_it_can_be,
     what_is_not_believed_is_set_aside_and_not_answered,
+    a_flood_that_is_not_believed_fills_nothing,
     what_need_not_be_signed_is_applied,
     a_topic_of_which_nothing_is_believed_is_told,
 );
@@ -472,6 +474,30 @@ async fn what_is_not_believed_is_set_aside_and_not_answered(fixture: InboxFixtur
     let position = read_position::table.select(read_position::next_offset);
     let position: i64 = fixture.run(move |conn| on!(conn, c => position.first(c))).await;
     assert_eq!(position, 6);
+}
+
+/// All of it is counted, but no more is kept than a person looks at.
+async fn a_flood_that_is_not_believed_fills_nothing(fixture: InboxFixture) {
+    let signing = signing_for_tests(SignatureRequirement::All);
+    let inbox = Inbox { signing: signing.clone(), ..fixture.inbox.clone() };
+    let forged = record(&fixture.event("test.changed", "A"));
+    let flood = async |first: i64| {
+        let records = (first..first + 60).map(|offset| Record { offset, ..forged.clone() });
+        let good = signed(&fixture.event("test.changed", "B"), &signing);
+        let records: Vec<Record> = records.chain([Record { offset: first + 60, ..good }]).collect();
+        let applied = inbox.apply(records, false).await.unwrap();
+        assert_eq!((applied.unreadable, applied.signatures.refused()), (60, 60));
+        assert_eq!(applied.acks.len(), 1, "the one beside them is taken");
+        fixture.dead_letters().await
+    };
+    assert_eq!([flood(0).await, flood(100).await, flood(200).await], [60, 100, 100]);
+    // What a person is done with makes room.
+    let (state, handled_at) = (DeadLetterState::Discarded, Some(START));
+    let done = (dead_letter::state.eq(state), dead_letter::handled_us.eq(handled_at));
+    fixture
+        .run(move |conn| on!(conn, c => diesel::update(dead_letter::table).set(done).execute(c)))
+        .await;
+    assert_eq!(flood(300).await, 160);
 }
 
 async fn what_need_not_be_signed_is_applied(fixture: InboxFixture) {
