@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use common::config::{AlertSettings, MailSettings, MailTls, MailTransport, WebhookSettings};
+use stockloop_tests::tls::Authority;
 
 use super::{alert_settings, mail_settings, webhook_settings};
 use crate::alerts::Alerts;
@@ -79,6 +80,13 @@ fn authorities_are_of_a_file_and_for_tls() {
     assert!(plain.contains("mail.tls is none"), "{plain}");
     let missing = refused_webhook(|webhook| webhook.ca_file = "no/such.pem".to_owned());
     assert!(missing.contains("webhook.ca_file \"no/such.pem\" can't be read"), "{missing}");
+    let ours = Authority::new("ours").unwrap();
+    let plain = refused_webhook(|webhook| {
+        webhook.url = "http://127.0.0.1:9000".to_owned();
+        webhook.ca_file = ours.file();
+    });
+    assert!(plain.contains("webhook.ca_file is set, but"), "{plain}");
+    assert_eq!(refused_webhook(|webhook| webhook.ca_file = ours.file()), "fine");
 }
 
 #[test]

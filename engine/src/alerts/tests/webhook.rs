@@ -316,8 +316,8 @@ async fn a_receiver_that_is_not_there_is_waited_for(mut fixture: Fixture) {
 async fn only_who_is_certified_is_called(mut fixture: Fixture) {
     let [ours, another] = ["ours", "another"].map(|name| Authority::new(name).unwrap());
     let receiver = fixture.called().await;
-    fixture.webhook.ca_file = ours.file();
     fixture.exhaust_many(0, 1).await;
+    fixture.webhook.ca_file = ours.file();
     for (identity, refused) in [
         (another.certify("127.0.0.1"), Some("UnknownIssuer")),
         (ours.certify("elsewhere.test"), Some("not valid for name")),

@@ -48,6 +48,11 @@ impl Client {
         Ok(Self { http, url })
     }
 
+    /// Whether calls go through TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.url.scheme_str() == Some("https")
+    }
+
     /// Success is any 2xx; the answer's body is not read.
     ///
     /// # Errors

@@ -63,6 +63,10 @@ impl Webhooks {
         let key = Key::parse(secret).context("webhook.secret is wrong")?;
         let tls = client_config("webhook.ca_file", &settings.ca_file)?;
         let client = Client::new(url, tls).context("webhook.url is wrong")?;
+        ensure!(
+            settings.ca_file.is_empty() || client.is_encrypted(),
+            "webhook.ca_file is set, but webhook.url does not begin with https://: nothing would be encrypted"
+        );
         Ok(Self { place, receiver: Some(Receiver { client, key }) })
     }
 
