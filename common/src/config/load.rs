@@ -373,6 +373,8 @@ mod tests {
             (keys.replace("current = \"k1\"", "current = \"k2\""), "signing.current names no key"),
             ("[signing]\nrequire = \"acks\"\n".to_owned(), "signing.keys has no key"),
             ("[signing]\nrequire = \"some\"\n".to_owned(), "require"),
+            (format!("[signing]\nkeys = \"{secret}\"\n"), "signing.keys can't be read"),
+            (format!("[signing]\nkeys = [\"{secret}\"]\n"), "signing.keys can't be read"),
         ] {
             let error = format!("{:#}", load(&text).unwrap_err());
             assert!(error.contains(told) && !error.contains(secret), "{error}");

@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How long a secret is, in bytes: HMAC-SHA256 puts out 32, and takes up to 64 as they are.
 const BYTES: RangeInclusive<usize> = 32..=64;
@@ -24,7 +25,7 @@ pub struct SigningSettings {
     /// Which messages are refused unless they are signed with one of the keys.
     pub require: SignatureRequirement,
     /// The secrets by the ids of their keys: 32 to 64 bytes in base64. A signature with any of them is taken.
-    #[serde(default, serialize_with = "redacted")]
+    #[serde(default, deserialize_with = "read", serialize_with = "redacted")]
     pub keys: BTreeMap<String, SecretString>,
 }
 
@@ -85,6 +86,17 @@ fn bytes_of(id: &str, secret: &SecretString) -> anyhow::Result<Vec<u8>> {
         bytes.len()
     );
     Ok(bytes)
+}
+
+/// Says nothing of what is there instead: it may be a secret that was put in the place of its table.
+fn read<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, SecretString>, D::Error> {
+    BTreeMap::deserialize(deserializer).map_err(|_| {
+        D::Error::custom(
+            "signing.keys can't be read: it is a table with the secret of each key behind its id, such as k1 = \"…\", or in the environment STOCKLOOP__SIGNING__KEYS__K1",
+        )
+    })
 }
 
 fn redacted<S: Serializer>(
