@@ -8,7 +8,7 @@ use common::clock::Timestamp;
 use common::env::Env;
 
 use crate::alerts::{Condition, NewAlert};
-use crate::kafka::{SignatureChecks, cut_error};
+use crate::kafka::{BadSignature, SignatureChecks, cut_error};
 
 /// How often the log tells of refusals at the most: whoever may write to a topic could fill the disk with lines.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -26,6 +26,8 @@ pub struct Refusals {
 #[derive(Debug, Default)]
 struct Untold {
     refused: usize,
+    /// The partition and the offset of the last of them, and what is wrong with it.
+    last: Option<(i32, i64, BadSignature)>,
     /// When it told something last.
     told: Option<Timestamp>,
 }
@@ -59,48 +61,67 @@ impl Refusals {
     fn log(&self, checks: &SignatureChecks) {
         let due = {
             let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-            untold.refused += checks.refused();
+            untold.add(checks);
             untold.due(self.env.now())
         };
-        let Some(refused) = due else { return };
-        let last = checks.last_refused();
-        let (partition, offset) = last.map(|(partition, offset, _)| (*partition, *offset)).unzip();
-        let reason = last.map(|(_, _, bad)| bad.to_string());
+        let Some((refused, (partition, offset, bad))) = due else { return };
         let topic = &self.topic;
-        tracing::warn!(topic, refused, partition, offset, reason, "messages are not believed");
+        tracing::warn!(topic, refused, partition, offset, reason = %bad, "messages are not believed");
     }
 }
 
 impl Untold {
-    /// How many the log is told of now; none, if there are none, or it was told something lately.
-    fn due(&mut self, now: Timestamp) -> Option<usize> {
+    fn add(&mut self, checks: &SignatureChecks) {
+        if let Some(last) = checks.last_refused() {
+            self.refused += checks.refused();
+            self.last = Some(last.clone());
+        }
+    }
+
+    /// How many the log is told of now, and of the last of them; none, if there are none, or it was told something lately.
+    fn due(&mut self, now: Timestamp) -> Option<(usize, (i32, i64, BadSignature))> {
         // A clock that was set back tells at once.
-        let lately = self.told.is_some_and(|told| told <= now && now.since(told) < AGAIN);
-        if self.refused == 0 || lately {
+        if self.told.is_some_and(|told| told <= now && now.since(told) < AGAIN) {
             return None;
         }
+        let last = self.last.take()?;
         self.told = Some(now);
-        Some(std::mem::take(&mut self.refused))
+        Some((std::mem::take(&mut self.refused), last))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use common::config::SignatureRequirement;
+    use common::telemetry::SignedMessage;
+
     use super::*;
+    use crate::kafka::{Record, signing_for_tests};
 
     #[test]
     fn the_log_is_told_once_in_a_minute_and_of_all() {
+        let signing = signing_for_tests(SignatureRequirement::All);
+        let refused = |offsets: std::ops::Range<i64>| {
+            let mut checks = SignatureChecks::default();
+            for offset in offsets {
+                let record = Record { partition: 3, offset, ..Record::default() };
+                assert!(signing.check(SignedMessage::Event, &record, &mut checks).is_err());
+            }
+            checks
+        };
         let now = Timestamp::from_micros(1_700_000_000_000_000);
         let mut untold = Untold::default();
-        assert_eq!(untold.due(now), None, "nothing was refused");
-        untold.refused = 2;
-        assert_eq!(untold.due(now), Some(2));
-        untold.refused += 1_000;
-        assert_eq!(untold.due(now.after(AGAIN / 2)), None);
-        untold.refused += 1;
-        assert_eq!(untold.due(now.after(AGAIN)), Some(1_001));
-        assert_eq!(untold.due(now.after(AGAIN * 3)), None, "all of them are told");
-        untold.refused = 1;
-        assert_eq!(untold.due(now), Some(1), "the clock was set back");
+        let mut told = |checks: SignatureChecks, now: Timestamp| {
+            untold.add(&checks);
+            untold.due(now)
+        };
+        let (none, last) =
+            (SignatureChecks::default(), |offset| (3, offset, BadSignature::Missing));
+        assert_eq!(told(none.clone(), now), None, "nothing was refused");
+        assert_eq!(told(refused(0..2), now), Some((2, last(1))));
+        assert_eq!(told(refused(2..1_002), now.after(AGAIN / 2)), None);
+        assert_eq!(told(none.clone(), now.after(AGAIN)), Some((1_000, last(1_001))), "of before");
+        assert_eq!(told(none, now.after(AGAIN * 3)), None, "all of them are told");
+        assert_eq!(told(refused(0..1), now), Some((1, last(0))), "the clock was set back");
     }
 }

@@ -12,6 +12,7 @@ use super::count;
 use crate::Engine;
 use crate::kafka::{BatchLimits, Consumer, Record, SignatureChecks};
 use crate::outbox::{ACKS_AT_ONCE, AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
+use crate::refusals::Refusals;
 use crate::worker::Retry;
 
 /// Bytes of an answer that says no more than usual, as it travels.
@@ -44,8 +45,9 @@ impl Engine {
             refusals.tell(&signatures).await;
             if !unseen.is_empty() {
                 consumer.commit(&before(&records, &unseen), CommitMode::Async);
-                let more = self.settle_unseen(&settler, &consumer, unseen, &appends, &stop).await;
-                let Some(more) = more else { return };
+                let more =
+                    self.settle_unseen(&settler, &consumer, &refusals, unseen, &appends, &stop);
+                let Some(more) = more.await else { return };
                 records.extend(more);
             }
             consumer.commit(&records, CommitMode::Async);
@@ -58,6 +60,7 @@ impl Engine {
         &self,
         settler: &Settler,
         consumer: &Consumer,
+        refusals: &Refusals,
         mut unseen: Vec<Record>,
         appends: &AppendWatch,
         stop: &CancellationToken,
@@ -68,7 +71,9 @@ impl Engine {
             let is_last = Instant::now() >= until;
             let settler = if is_last { settler.without_waiting() } else { settler.clone() };
             let (given, mut records) = (unseen.len(), unseen);
-            (unseen, _) = self.settle(&settler, consumer, &mut records, appends, stop).await?;
+            let settled = self.settle(&settler, consumer, &mut records, appends, stop).await?;
+            refusals.tell(&settled.1).await;
+            unseen = settled.0;
             more.extend(records.drain(given..));
         }
         Some(more)
