@@ -222,7 +222,8 @@ async fn a_customers_last_purchases_are_shown(site: Site) {
     let evil = crate::pages::context::encoded(EVIL);
     for (customer, status, text) in [
         ("17851", 404, "the view has no customer &#34;17851&#34;"),
-        ("178%0050", 422, "a customer must not hold control characters"),
+        ("178%0150", 422, "a customer must not hold control characters"),
+        ("178%0050", 422, "it holds U+0000"),
         ("+", 422, "a customer must not be blank"),
         (evil.as_str(), 404, "&#60;script&#62;"),
     ] {

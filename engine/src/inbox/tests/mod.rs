@@ -437,7 +437,8 @@ async fn the_unreadable_is_set_aside_and_answered_where_it_can_be(fixture: Inbox
 /// A message that is not signed may name an event that is on its way: to answer it would fail that one.
 async fn what_is_not_believed_is_set_aside_and_not_answered(fixture: InboxFixture) {
     let signing = signing_for_tests(SignatureRequirement::All);
-    let inbox = Inbox { signing: signing.clone(), ..fixture.inbox.clone() };
+    let positions = ReadPositions::new("order-service", "inventory");
+    let inbox = Inbox { signing: signing.clone(), positions, ..fixture.inbox.clone() };
     let (good, bad) = (fixture.event("test.changed", "A"), fixture.event("test.changed", "B"));
     let whole = signed(&good, &signing);
     let mut unreadable = record(&good);
