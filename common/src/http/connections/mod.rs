@@ -88,12 +88,14 @@ impl Connections {
     }
 
     /// Notes a connection that a client opened; it has the turn. Where there are too many, the one whose client was waited
-    /// for the longest is ended; none, where the service has the turn on all of them.
+    /// for the longest is ended; none, where the service has the turn on all of them, or has not yet read what they sent.
     ///
     /// # Errors
     /// When the system gives no second handle of `socket`.
     pub fn open(&self, socket: &impl AsFd) -> io::Result<Connection> {
         let socket = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
+        // As the server has it: nobody waits for what a client may have sent.
+        socket.set_nonblocking(true)?;
         let Shared { patience, began, .. } = *self.0;
         let turn = Turn { due: Arc::new(AtomicU64::new(NEVER)), patience, began };
         turn.client();
@@ -135,9 +137,13 @@ impl Open {
             return;
         }
         open.retain(|entry| entry.due() != NEVER);
-        if let Some(longest) = open.into_iter().min_by_key(|entry| entry.due()) {
-            longest.end();
-            self.crowded_out += 1;
+        while let Some((place, _)) = open.iter().enumerate().min_by_key(|(_, entry)| entry.due()) {
+            let longest = open.swap_remove(place);
+            if longest.is_silent() {
+                longest.end();
+                self.crowded_out += 1;
+                break;
+            }
         }
     }
 }
@@ -145,6 +151,11 @@ impl Open {
 impl Entry {
     fn due(&self) -> u64 {
         self.due.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing of the client waits to be read: else the service has the turn, and has not got to it yet.
+    fn is_silent(&self) -> bool {
+        !matches!(self.socket.peek(&mut [0]), Ok(1..))
     }
 
     /// The server finds the connection closed, and lets it go.
@@ -192,7 +203,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;
@@ -267,6 +278,21 @@ mod tests {
         newest.service.turn().service();
         let _one_more = open(&connections);
         assert_eq!(connections.end_late(Instant::now()), ended(0, 0), "nobody is in the way");
+    }
+
+    #[test]
+    fn who_has_sent_what_is_still_to_be_read_makes_no_room() {
+        let connections = Connections::new(2, PATIENCE);
+        let [mut asking, mut silent] = [PATIENCE / 2, PATIENCE].map(|patience| {
+            let both = open(&connections);
+            both.service.turn().client_within(patience);
+            both
+        });
+        asking.client.write_all(b"GET").unwrap();
+        let _newest = open(&connections);
+        silent.assert_ended();
+        asking.assert_open();
+        assert_eq!(connections.end_late(Instant::now()), ended(0, 1));
     }
 
     #[test]
