@@ -14,8 +14,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::tls::client_config;
 
-/// Below the 5 s after which a service closes what is idle, so that no call meets a closing connection.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long a client keeps an idle connection: less than the 5 s after which a service closes it (`http.keep_alive`), so that
+/// no request meets a closing connection.
+pub const IDLE: Duration = Duration::from_secs(4);
 
 /// A pool of connections; cheap to clone.
 pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;

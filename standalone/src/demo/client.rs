@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use common::http_client::IDLE;
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -110,7 +111,10 @@ struct OrderPage {
 
 impl Client {
     pub(crate) fn new(stack: &Stack, run: &str) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().build().context("the HTTP client can't be made")?;
+        let http = reqwest::Client::builder()
+            .pool_idle_timeout(IDLE)
+            .build()
+            .context("the HTTP client can't be made")?;
         Ok(Self {
             http,
             product: format!("http://{}", stack.product.address()),

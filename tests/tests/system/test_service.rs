@@ -45,6 +45,8 @@ pub(crate) struct TestService {
     pub(super) database_url: String,
     pub(crate) base_url: BaseUrl,
     pub(crate) http: reqwest::Client,
+    /// How often a request is sent whose connection ends without an answer.
+    pub(crate) tries: u32,
     /// What children are told beside the file.
     pub(super) environment: Vec<(&'static str, &'static str)>,
     instance: Option<Instance>,
@@ -60,6 +62,7 @@ impl TestService {
             base_url: BaseUrl::default(),
             // A stop waits a second for a connection that is open, so none is kept.
             http: http_client(0),
+            tries: 1,
             environment: Vec::new(),
             instance: None,
             database: OnceLock::new(),
