@@ -1,16 +1,18 @@
 //! A fresh, empty database for one test, on either backend, and the macro that runs a test's body on both.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::db::{Backend, Conn, DatabaseSettings, Db, MigrationSet, Pooler};
 use diesel::QueryResult;
 use tempfile::TempDir;
 
-use crate::real;
+use crate::{real, template};
 
 /// A database of its own; a file goes with it, a server's database with the server.
 pub struct TestDatabase {
-    url: String,
+    /// Where it is; it is made when somebody first wants to know.
+    url: OnceLock<String>,
     folder: Option<TempDir>,
 }
 
@@ -18,20 +20,19 @@ impl TestDatabase {
     /// A new SQLite file.
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let url = format!("sqlite:{}", folder.path().join("test.db").display());
-        Self { url, folder: Some(folder) }
+        Self { url: OnceLock::new(), folder: Some(folder) }
     }
 
     /// A new database of the shared PostgreSQL; `None`, said aloud, where there is none.
     pub fn postgres() -> Option<Self> {
-        let url = real::postgres()?.database("test");
-        Some(Self { url, folder: None })
+        real::postgres()?;
+        Some(Self { url: OnceLock::new(), folder: None })
     }
 
     /// Takes a server's database away, connections and all, as a failure would.
     pub fn lose(&self) {
         if let (None, Some(server), Some((_, name))) =
-            (&self.folder, real::postgres(), self.url.rsplit_once('/'))
+            (&self.folder, real::postgres(), self.url().rsplit_once('/'))
         {
             server
                 .execute(&format!("DROP DATABASE \"{name}\" WITH (FORCE)"))
@@ -40,9 +41,16 @@ impl TestDatabase {
     }
 
     /// Opens it and brings it up to date with `sets`; without any it stays as it is.
+    ///
+    /// One that is made by this is a copy of one that they made, with the values that they chose at random.
     pub fn open(&self, sets: &[MigrationSet]) -> Db {
-        let db = open(&self.url);
-        if !sets.is_empty() {
+        let mut is_up_to_date = sets.is_empty();
+        let url = self.url.get_or_init(|| {
+            is_up_to_date = true;
+            self.make(sets)
+        });
+        let db = open(url);
+        if !is_up_to_date {
             db.migrate(sets).expect("a test's database can be migrated");
         }
         db
@@ -50,7 +58,22 @@ impl TestDatabase {
 
     /// Where it is.
     pub fn url(&self) -> String {
-        self.url.clone()
+        self.url.get_or_init(|| self.make(&[])).clone()
+    }
+
+    fn make(&self, sets: &[MigrationSet]) -> String {
+        let Some(folder) = &self.folder else {
+            let server = real::postgres().expect("it was there");
+            return match sets {
+                [] => server.database("test"),
+                _ => template::copy_on(server, sets),
+            };
+        };
+        let path = folder.path().join("test.db");
+        if !sets.is_empty() {
+            template::copy_file(sets, &path);
+        }
+        format!("sqlite:{}", path.display())
     }
 }
 

@@ -56,4 +56,5 @@ pub mod schema;
 mod scratch;
 pub mod smtp;
 pub mod storage;
+mod template;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! The real parts that the other tests stand on, tested themselves.
 
 mod browser;
+mod database;
 mod fuzz;
 mod kafka;
 mod poll;
