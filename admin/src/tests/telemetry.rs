@@ -118,7 +118,8 @@ async fn a_lost_database_is_told_soon_and_without_its_address() {
     let Some(database) = TestDatabase::postgres() else {
         return;
     };
-    let db = database.open(&[ENGINE_MIGRATIONS]);
+    // More patient than the probe, whose own patience counts; what still waits in the end is waited for.
+    let db = database.open(&[ENGINE_MIGRATIONS]).with_own_pool(4, Duration::from_secs(5));
     let broker = BrokerState::default();
     assert_eq!(ask(&db, &broker, "/health/ready").await.0, 200);
     database.lose();
