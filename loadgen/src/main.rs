@@ -13,6 +13,7 @@ mod fill;
 mod interrupt;
 mod made;
 mod place;
+mod programs;
 mod progress;
 mod relay;
 mod report;

@@ -4,7 +4,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::options::LoopOptions;
-use super::pair::Programs;
 use super::tables::Tables;
 use super::{drain, full_loop, http, idle, instances, rows, sql_limit, verify};
 
@@ -30,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let mut tables = Tables::to(&options.files)?;
     options.refuse_external("all")?;
     options.named_server()?;
-    Programs::find(&arguments.both)?;
+    arguments.both.programs()?;
     let both = || arguments.both.clone();
     tables.add(&http::Arguments::of(options.clone())?).context("bench http")?;
     tables.add(&sql_limit::Arguments::of(options.clone())?).context("bench sql-limit")?;

@@ -15,7 +15,7 @@ use engine::kafka::{
 };
 use tokio::sync::oneshot;
 
-use super::service::COPY;
+use crate::programs::COPY;
 
 /// As a service has them.
 const BATCH: BatchLimits = BatchLimits::new(1_000, Duration::from_millis(2)).hurried();

@@ -11,7 +11,7 @@ use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 
 use super::block_on;
-use super::service::OWNER;
+use crate::programs::OWNER;
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -23,11 +23,12 @@ use super::produced::Produced;
 use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
 use super::server::Server;
-use super::service::{OWNER, Service, program};
+use super::service::Service;
 use super::tables::{Bench, Files};
 use super::time::Time;
 use crate::backlog::{checkpoint, log_bytes};
 use crate::place::Scratch;
+use crate::programs::{OWNER, program};
 use crate::progress::{progress_bar, turns_bar};
 
 /// Measures how fast product-service sends a backlog that it finds when it starts.

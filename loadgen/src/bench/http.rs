@@ -19,10 +19,11 @@ use super::looks::settle;
 use super::options::{Options, parsed, reservations};
 use super::runs::in_turn;
 use super::server::Server;
-use super::service::{OWNER, Service, program};
+use super::service::Service;
 use super::tables::{Bench, Files};
 use super::time::{Minutes, Time};
 use crate::backlog::checkpoint;
+use crate::programs::{OWNER, program};
 use crate::progress::turns_bar;
 
 /// Measures single adjustments of the stock, each a request of its own, beside their statements on plain connections.

@@ -15,11 +15,12 @@ use super::looks::{counted, logged_per_event, sent_per_s, wait_until_counted};
 use super::options::{LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running, log_tails, start_instances, used_by, wait_until_shared};
 use super::runs::{self, Case, Round, Row};
-use super::service::{OWNER, Service};
+use super::service::Service;
 use super::tables::{Bench, Files};
 use super::time::Time;
 use crate::backlog::{checkpoint, log_bytes};
 use crate::place::Scratch;
+use crate::programs::OWNER;
 use crate::progress::turns_bar;
 
 /// Measures what further instances of product-service add: one, two and four processes on one database.
@@ -164,7 +165,7 @@ impl InstancesBench<'_> {
         let settings = settings_to_drain(&topics, events * running.instances, running.relay);
         let mut conn = database.connect()?;
         pause_everything(&mut conn)?;
-        let (program, url, brokers) = (programs.owner(), database.url(), broker.brokers());
+        let (program, url, brokers) = (&programs.owner, database.url(), broker.brokers());
         let services = start_instances(program, &url, &brokers, &settings, running)?;
         wait_until_shared(&mut conn, running)?;
         checkpoint(&mut conn)?;

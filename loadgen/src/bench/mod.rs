@@ -37,7 +37,7 @@ mod relays;
 mod rows;
 mod runs;
 mod server;
-pub(crate) mod service;
+mod service;
 mod sql_limit;
 mod svg;
 mod tables;

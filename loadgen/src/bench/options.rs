@@ -13,6 +13,7 @@ use super::relays::{Relay, RelayChoice};
 use super::server::Server;
 use super::tables::Files;
 use super::time::Minutes;
+use crate::programs::Programs;
 
 // No help of its own: it would take the place of the benchmark's.
 #[derive(Debug, Clone, Args)]
@@ -55,7 +56,7 @@ pub(super) struct Options {
 pub(super) struct LoopOptions {
     /// The program of order-service [default: order-service beside this program]
     #[arg(long, value_name = "PATH")]
-    pub(super) order_service: Option<PathBuf>,
+    order_service: Option<PathBuf>,
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -65,6 +66,14 @@ pub(super) fn parsed<A: Args>(words: &[&str]) -> Result<A, clap::Error> {
     let command = A::augment_args(Command::new("bench"));
     let words = iter::once("bench").chain(words.iter().copied());
     A::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+impl LoopOptions {
+    /// The programs of both services.
+    pub(super) fn programs(&self) -> Result<Programs> {
+        let owner = self.options.product_service.as_deref();
+        Programs::find(owner, self.order_service.as_deref())
+    }
 }
 
 impl Options {

@@ -1,7 +1,7 @@
 //! Both services, each with a database of its own, on topics that they share.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,36 +20,15 @@ use super::looks::settle;
 use super::options::{LoopOptions, Options};
 use super::relays::Relay;
 use super::server::Server;
-use super::service::{COPY, OWNER, Service, program};
+use super::service::Service;
 use crate::place::Scratch;
+use crate::programs::{COPY, OWNER, Programs};
 
 /// How long instances may take to share the shards: one that was killed counts until its lease ends.
 const SHARED_IN: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether they have.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// The programs of both services.
-pub(super) struct Programs {
-    owner: PathBuf,
-    copy: PathBuf,
-}
-
-impl Programs {
-    /// Where they were said to be, else beside this one.
-    pub(super) fn find(both: &LoopOptions) -> Result<Self> {
-        let LoopOptions { options, order_service } = both;
-        Ok(Self {
-            owner: program(OWNER, options.product_service.as_deref())?,
-            copy: program(COPY, order_service.as_deref())?,
-        })
-    }
-
-    /// That of product-service.
-    pub(super) fn owner(&self) -> &Path {
-        &self.owner
-    }
-}
 
 /// What both services run on.
 pub(super) struct Parts {
@@ -65,7 +44,7 @@ impl Parts {
     pub(super) fn start(both: &LoopOptions) -> Result<Self> {
         let LoopOptions { options, .. } = both;
         let named = options.named_server()?;
-        let programs = Programs::find(both)?;
+        let programs = both.programs()?;
         let server = named.map_or_else(Server::start_logical, Ok)?;
         let broker = Broker::start(options.broker)?;
         let connect = Connect::start_for(&options.relays(), &broker)?;

@@ -17,7 +17,7 @@ use engine::outbox::{partition_of, shard_of};
 use tokio::task::JoinSet;
 
 use super::broker::PARTITIONS;
-use super::service::OWNER;
+use crate::programs::OWNER;
 
 /// Messages that are sent at the most: with more, nothing would be faster or slower.
 const MOST: i64 = 50_000;

@@ -20,11 +20,11 @@ use super::options::{LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
-use super::service::{COPY, OWNER};
 use super::tables::{Bench, Files};
 use super::time::{Rounds, Time};
 use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
 use crate::made::made;
+use crate::programs::{COPY, OWNER};
 use crate::progress::{progress_bar, turns_bar};
 
 /// Measures whether settled events that lie in the tables slow down the loop or the operators' pages.

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::external::CONNECT;
 use super::figures::{Used, median};
 use super::relays::Relay;
-use super::service::{COPY, OWNER};
 use super::svg::{Bar, Chart};
 use super::tables::{Cells, Line, number, range};
+use crate::programs::{COPY, OWNER};
 use crate::report::quantile;
 
 /// One round of a case; what was not measured is none.

@@ -1,20 +1,14 @@
 //! The service that is measured: its own program, as a child process.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use stockloop_tests::ports::free_port;
 use stockloop_tests::process::{Child, Launch};
 
 use super::figures::Used;
 use super::process::Process;
-
-/// The service that owns the products, and sends their changes.
-pub(super) const OWNER: &str = "product-service";
-
-/// The one that keeps a copy of them, and answers.
-pub(super) const COPY: &str = "order-service";
 
 /// How long a service may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -27,21 +21,6 @@ const FOLLOWS: &str = "events come by the log";
 
 /// At New Year: a verification in the middle of a measurement would be measured with it.
 const NEVER: &str = "0 0 0 1 1 *";
-
-/// Where the program `name` is: where it was `said` to be, else beside this one.
-pub(crate) fn program(name: &str, said: Option<&Path>) -> Result<PathBuf> {
-    let path = match said {
-        Some(path) => path.to_owned(),
-        None => std::env::current_exe()?.with_file_name(name),
-    };
-    ensure!(
-        path.is_file(),
-        "there is no {}: build it with `cargo build --release --package {name}`, or say --{name} PATH",
-        path.display()
-    );
-    // The service runs in another folder.
-    path.canonicalize().with_context(|| format!("{} can't be found", path.display()))
-}
 
 /// A service that runs and listens; it ends with this value.
 pub(super) struct Service {

@@ -31,12 +31,12 @@ use super::options::{Options, parsed, reservations};
 use super::pile::Pile;
 use super::produced::message;
 use super::server::Server;
-use super::service::{COPY, OWNER};
 use super::svg::{Bar, Chart};
 use super::tables::{Bench, Cells, Files, Line, number, range};
 use super::time::{Minutes, Time};
 use crate::backlog::{checkpoint, log_bytes, policy};
 use crate::place::Scratch;
+use crate::programs::{COPY, OWNER};
 use crate::progress::turns_bar;
 
 /// Measures what PostgreSQL has to do for each step of the loop, with no service and no broker.

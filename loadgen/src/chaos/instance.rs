@@ -232,18 +232,3 @@ fn ensure_no_panic(child: &Child) -> Result<()> {
         Some(line) => bail!("it panicked: {line}"),
     }
 }
-
-/// The program of a service.
-pub(super) struct Programs {
-    pub(super) product: PathBuf,
-    pub(super) order: PathBuf,
-}
-
-impl Programs {
-    pub(super) fn of(&self, side: Side) -> &Path {
-        match side {
-            Side::Product => &self.product,
-            Side::Order => &self.order,
-        }
-    }
-}

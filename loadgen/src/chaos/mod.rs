@@ -38,12 +38,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use stockloop_tests::real::REQUIRE_REAL;
 
-use self::instance::{Programs, Relay};
+use self::instance::Relay;
 use self::outcome::{Outcome, table};
 use self::report::Report;
 use self::round::Round;
 use self::scenarios::{ALL, Scenario};
-use crate::bench::service::program;
+use crate::programs::Programs;
 
 /// Runs both services under load while faults happen to them, and then holds everything against everything.
 ///
@@ -100,10 +100,8 @@ const EVERY: &str = "all";
 /// Runs the scenarios one after the other, and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     // What would fail after minutes fails now.
-    let programs = Programs {
-        product: program("product-service", arguments.product_service.as_deref())?,
-        order: program("order-service", arguments.order_service.as_deref())?,
-    };
+    let programs =
+        Programs::find(arguments.product_service.as_deref(), arguments.order_service.as_deref())?;
     let files = Files::of(arguments)?;
     // No more digits than people like to type.
     let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));

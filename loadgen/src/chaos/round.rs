@@ -12,7 +12,7 @@ use stockloop_tests::process::{discard_scratch_again, keep_scratch};
 use tokio::runtime::{Builder, Runtime};
 
 use super::database::Looks;
-use super::instance::{Programs, Relay};
+use super::instance::Relay;
 use super::ledger::Ledger;
 use super::load::Load;
 use super::outcome::Outcome;
@@ -20,6 +20,7 @@ use super::plan::Plan;
 use super::scenarios::Scenario;
 use super::system::System;
 use crate::check;
+use crate::programs::Programs;
 
 /// What a run is made of.
 pub(super) struct Round<'a> {

@@ -24,7 +24,7 @@ use super::fault::{
     LOST_ANSWERS, Link, Part, WRONG_CLOCKS, Who,
 };
 use super::http_server::HttpServer;
-use super::instance::{Instance, Places, Programs, Relay};
+use super::instance::{Instance, Places, Relay};
 use super::ledger::Ledger;
 use super::load::{self, Addresses, adjusted, products};
 use super::messages::{self, Duplicator};
@@ -33,6 +33,7 @@ use super::scenarios::Scenario;
 use super::webhook::{Receiver, Welcome};
 use super::wire::Moment;
 use crate::check::{Arguments, Side};
+use crate::programs::Programs;
 
 /// How long all may take to come to rest once nothing is wrong any more.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(300);
