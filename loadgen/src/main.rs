@@ -9,6 +9,7 @@ mod bench;
 mod chaos;
 mod check;
 mod connection;
+mod files;
 mod fill;
 mod interrupt;
 mod made;

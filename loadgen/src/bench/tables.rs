@@ -1,16 +1,16 @@
 //! What benchmarks tell: a table of each, and files with the figures of all.
 
-use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::svg::{self, Chart};
 use super::time::Time;
+use crate::files::{ensure_writable, write};
 
 /// What can be measured, on parts that are started for it or named.
 pub(super) trait Bench {
@@ -66,26 +66,18 @@ pub(super) struct Files {
 impl Files {
     /// Fails where one could not be written after all is measured; what they hold stays until then.
     fn ensure_writable(&self) -> Result<()> {
-        [&self.json, &self.svg].into_iter().flatten().try_for_each(|file| {
-            let opened = OpenOptions::new().append(true).create(true).open(file);
-            opened.map(drop).with_context(|| not_written(file))
-        })
+        [&self.json, &self.svg].into_iter().flatten().try_for_each(|file| ensure_writable(file))
     }
 
     fn write(&self, rows: &[Value], charts: &[Chart]) -> Result<()> {
         if let Some(file) = &self.json {
-            std::fs::write(file, serde_json::to_vec_pretty(rows)?)
-                .with_context(|| not_written(file))?;
+            write(file, serde_json::to_vec_pretty(rows)?)?;
         }
         if let Some(file) = &self.svg {
-            std::fs::write(file, svg::draw(charts)).with_context(|| not_written(file))?;
+            write(file, svg::draw(charts))?;
         }
         Ok(())
     }
-}
-
-fn not_written(file: &Path) -> String {
-    format!("cannot write {}", file.display())
 }
 
 /// Measures, prints the table and writes the files.

@@ -30,11 +30,10 @@ mod system;
 mod webhook;
 mod wire;
 
-use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use stockloop_tests::real::REQUIRE_REAL;
 
@@ -43,6 +42,7 @@ use self::outcome::{Outcome, table};
 use self::report::Report;
 use self::round::Round;
 use self::scenarios::{ALL, Scenario};
+use crate::files::{ensure_writable, write};
 use crate::programs::Programs;
 
 /// Runs both services under load while faults happen to them, and then holds everything against everything.
@@ -176,8 +176,7 @@ impl<'a> Files<'a> {
     fn of(arguments: &'a Arguments) -> Result<Self> {
         let json = arguments.json.as_deref();
         if let Some(file) = json {
-            let opened = OpenOptions::new().append(true).create(true).open(file);
-            opened.with_context(|| format!("cannot write {}", file.display()))?;
+            ensure_writable(file)?;
         }
         let report = arguments.report.as_deref().map(Report::open).transpose()?;
         Ok(Self { json, report })
@@ -185,8 +184,7 @@ impl<'a> Files<'a> {
 
     fn write(&self, arguments: &Arguments, seed: u64, outcomes: &[Outcome]) -> Result<()> {
         if let Some(file) = self.json {
-            fs::write(file, serde_json::to_vec_pretty(outcomes)?)
-                .with_context(|| format!("cannot write {}", file.display()))?;
+            write(file, serde_json::to_vec_pretty(outcomes)?)?;
         }
         if let Some(report) = &self.report {
             let Arguments { scenario, seeds, seconds, clients, relay, .. } = arguments;

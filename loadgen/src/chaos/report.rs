@@ -1,12 +1,13 @@
 //! The table of docs/RELIABILITY.md, a part of a Markdown file that is written anew; the rest of the file stays.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::outcome::{Outcome, time_to_drain};
+use crate::files::{ensure_writable, write};
 
 /// What is between these lines is written anew.
 const BEGIN: &str = "<!-- chaos: begin -->";
@@ -31,8 +32,7 @@ impl Report {
             format!("{name} has no lines {BEGIN} and {END}, between which the table could be")
         })?;
         // It stays as it is until there is something to say.
-        let opened = OpenOptions::new().append(true).create(true).open(file);
-        opened.with_context(|| format!("cannot write {name}"))?;
+        ensure_writable(file)?;
         Ok(Self { file: file.to_owned(), before, after })
     }
 
@@ -41,7 +41,7 @@ impl Report {
         let Self { file, before, after } = self;
         let table = table(outcomes);
         let text = format!("{before}{BEGIN}\n\n`{command}`:\n\n{table}\n{END}{after}");
-        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+        write(file, text)
     }
 }
 
