@@ -3,7 +3,6 @@
 //! So product-service does all of its work, the settlement of answers too, and little is taken from its processors.
 
 use std::collections::BTreeMap;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,40 +14,15 @@ use engine::kafka::{
 };
 use tokio::sync::oneshot;
 
+use super::background::Background;
 use crate::programs::COPY;
 
 /// As a service has them.
 const BATCH: BatchLimits = BatchLimits::new(1_000, Duration::from_millis(2)).hurried();
 
-/// A thread that answers until this value is dropped.
-pub(super) struct Answers {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Answers {
-    /// Reads and answers on the broker of these settings.
-    pub(super) fn start(settings: &KafkaSettings) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answerer = {
-            // The consumer has work of its own, which it begins where it is made.
-            let _inside = runtime.enter();
-            Answerer::new(settings)?
-        };
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || runtime.block_on(answerer.answer_until(stopped)));
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        // It takes leave of the broker, which has to be there until then.
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Answers on the broker of these settings, until the value is dropped.
+pub(super) fn start(settings: &KafkaSettings) -> Result<Background> {
+    Background::start(|| Answerer::new(settings), Answerer::answer_until)
 }
 
 struct Answerer {

@@ -1,7 +1,6 @@
 //! A plain reader of a topic: it says when each event arrived, and keeps nothing.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +12,8 @@ use common::telemetry::BrokerState;
 use engine::kafka::{BatchLimits, Consumer, Envelope};
 use serde::Deserialize;
 use tokio::sync::oneshot;
+
+use super::background::Background;
 
 /// Its group, so that it takes nothing from anybody.
 const GROUP: &str = "benchmark";
@@ -44,26 +45,22 @@ struct Versioned {
     version: i64,
 }
 
-/// A thread that reads until this value is dropped.
+/// Reads until this value is dropped.
 pub(super) struct Arrivals {
+    _reader: Background,
     heard: Receiver<Arrival>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Arrivals {
     /// Reads the events of these settings, from the beginning of their topic.
     pub(super) fn start(settings: &KafkaSettings) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let consumer = {
-            // It has work of its own, which it begins where it is made.
-            let _inside = runtime.enter();
-            let topic = &settings.inbound_topic;
-            Consumer::subscribe(settings, GROUP, topic, BrokerState::default())?
-        };
-        let ((tell, heard), (stop, stopped)) = (mpsc::channel(), oneshot::channel());
-        let thread = thread::spawn(move || runtime.block_on(read(consumer, tell, stopped)));
-        Ok(Self { heard, stop: Some(stop), thread: Some(thread) })
+        let (tell, heard) = mpsc::channel();
+        let topic = &settings.inbound_topic;
+        let reader = Background::start(
+            || Ok(Consumer::subscribe(settings, GROUP, topic, BrokerState::default())?),
+            move |consumer, stopped| read(consumer, tell, stopped),
+        )?;
+        Ok(Self { _reader: reader, heard })
     }
 
     /// Waits for the state of `key` that has this version; what came before it is forgotten.
@@ -80,16 +77,6 @@ impl Arrivals {
                 ),
                 Err(RecvTimeoutError::Disconnected) => bail!("the reader of the topic has ended"),
             }
-        }
-    }
-}
-
-impl Drop for Arrivals {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        // It takes leave of the broker, which has to be there until then.
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }

@@ -17,8 +17,7 @@ use stockloop_tests::connect::{Debezium, KafkaConnect};
 use super::block_on;
 use super::broker::{Broker, Topics};
 use super::client::{Client, Target};
-use super::figures::Used;
-use super::process::Process;
+use super::process::{Process, Used};
 use super::relays::Relay;
 
 /// What it is called where it is told what each program used.
@@ -79,8 +78,7 @@ impl Connect {
     /// What it has used since its start.
     pub(super) fn used(&self) -> Result<Used> {
         let pid = self.worker.pid().context("Kafka Connect does not run")?;
-        let process = Process { pid };
-        Ok(Used { cpu_s: process.cpu_s()?, rss_mb: process.peak_mb()? })
+        Process { pid }.used()
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::process::Used;
 use super::svg::{Bar, Chart};
 use super::tables::{Cells, Line, number, range};
 use crate::report::quantile;
@@ -66,22 +67,6 @@ pub(super) struct Settled {
     pub(super) open: i64,
     /// How long it took until none was.
     pub(super) took: Duration,
-}
-
-/// What a process used.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Used {
-    /// Seconds of CPU, for one measurement.
-    pub(super) cpu_s: f64,
-    /// The most memory that it has had since it was started.
-    pub(super) rss_mb: f64,
-}
-
-impl Used {
-    /// What was used since what was used `before`; of memory, the most since the start.
-    pub(super) fn since(self, before: Self) -> Self {
-        Self { cpu_s: self.cpu_s - before.cpu_s, ..self }
-    }
 }
 
 /// What is measured in each round.

@@ -8,15 +8,16 @@ use clap::Args;
 use common::db::Conn;
 use indicatif::ProgressBar;
 
-use super::answers::Answers;
+use super::answers;
 use super::block_on;
 use super::broker::{Broker, BrokerKind};
 use super::changes::Load;
 use super::client::{self, Target};
-use super::figures::{Case, Round, Row, Settled, Used};
+use super::figures::{Case, Round, Row, Settled};
 use super::limit::Limit;
 use super::looks::settle;
 use super::options::{Options, parsed, reservations};
+use super::process::Used;
 use super::runs::in_turn;
 use super::server::Server;
 use super::service::Service;
@@ -167,7 +168,7 @@ fn measure_own(arguments: &Arguments, time: &Time) -> Result<Vec<Case>> {
     let database = server.of_service.make_with(&[])?;
     let of_limit = server.of_limit.make_with(product_service::SERVICE.migrations)?;
     let broker = Broker::start(arguments.broker)?;
-    let _answers = Answers::start(&broker.settings())?;
+    let _answers = answers::start(&broker.settings())?;
     let service = Service::start(&program, &database.url(), &broker.brokers())?;
     let bench = HttpBench {
         arguments,

@@ -14,6 +14,7 @@
 mod all;
 mod answers;
 mod arrivals;
+mod background;
 mod backlogs;
 mod broker;
 mod changes;

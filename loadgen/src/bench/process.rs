@@ -3,9 +3,26 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 /// Linux counts CPU time in hundredths of a second.
 const TICKS_PER_S: f64 = 100.0;
+
+/// What a process used.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Used {
+    /// Seconds of CPU, for one measurement.
+    pub(super) cpu_s: f64,
+    /// The most memory that it has had since it was started.
+    pub(super) rss_mb: f64,
+}
+
+impl Used {
+    /// What was used since what was used `before`; of memory, the most since the start.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self { cpu_s: self.cpu_s - before.cpu_s, ..self }
+    }
+}
 
 /// A process that runs.
 #[derive(Debug, Clone, Copy)]
@@ -14,13 +31,18 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// What it has used so far.
+    pub(super) fn used(self) -> Result<Used> {
+        Ok(Used { cpu_s: self.cpu_s()?, rss_mb: self.peak_mb()? })
+    }
+
     /// Seconds of CPU so far, of all its threads.
-    pub(super) fn cpu_s(self) -> Result<f64> {
+    fn cpu_s(self) -> Result<f64> {
         cpu_s(&self.read("stat")?).context("/proc says nothing of the service's CPU time")
     }
 
     /// The most memory that it has had since its start, in MB.
-    pub(super) fn peak_mb(self) -> Result<f64> {
+    fn peak_mb(self) -> Result<f64> {
         peak_mb(&self.read("status")?).context("/proc says nothing of the service's memory")
     }
 

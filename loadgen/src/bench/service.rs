@@ -7,8 +7,7 @@ use anyhow::{Context, Result};
 use stockloop_tests::ports::free_port;
 use stockloop_tests::process::{Child, Launch};
 
-use super::figures::Used;
-use super::process::Process;
+use super::process::{Process, Used};
 
 /// How long a service may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -85,7 +84,6 @@ impl Service {
 
     /// What it has used since its start.
     pub(super) fn used(&self) -> Result<Used> {
-        let process = Process { pid: self.child.pid() };
-        Ok(Used { cpu_s: process.cpu_s()?, rss_mb: process.peak_mb()? })
+        Process { pid: self.child.pid() }.used()
     }
 }
