@@ -2,10 +2,9 @@
 //! started and stays warm while its connectors come and go.
 
 use std::cell::Cell;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use common::db::Conn;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -19,17 +18,15 @@ use super::broker::{Broker, Topics};
 use super::client::{Client, Target};
 use super::process::{Process, Used};
 use super::relays::Relay;
+use super::wait::Wait;
 
 /// What it is called where it is told what each program used.
 pub(super) const CONNECT: &str = "Kafka Connect";
 
 const RECIPE: &str = include_str!("../../../deploy/debezium/product-service.json");
 
-/// How long a connector may take until it reads the log, or leaves it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(100);
+/// Until a connector reads the log, or leaves it.
+const READING: Wait = Wait { look: Duration::from_millis(100), within: Duration::from_secs(60) };
 
 /// As the recipe has it; where the relay was the log, it is there.
 const PUBLISH: &str = "DO $$ BEGIN
@@ -160,18 +157,14 @@ fn wait_for_readers(conn: &mut Conn, expected: i64) -> Result<()> {
         n: i64,
     }
     let Conn::Pg(c) = conn else { bail!("only PostgreSQL has a log") };
-    let began = Instant::now();
-    loop {
+    let others = || -> Result<Option<i64>> {
         let Readers { n } = sql_query(READERS).get_result(c)?;
-        if n == expected {
-            return Ok(());
-        }
-        ensure!(
-            began.elapsed() < PATIENCE,
-            "after {PATIENCE:?}, {n} programs read the log, where {expected} should"
-        );
-        thread::sleep(LOOK);
-    }
+        Ok((n != expected).then_some(n))
+    };
+    READING.until_none(others, |n| {
+        let within = READING.within;
+        format!("after {within:?}, {n} programs read the log, where {expected} should")
+    })
 }
 
 #[cfg(test)]

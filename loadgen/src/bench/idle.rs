@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use common::db::Conn;
 use common::ids::EventId;
@@ -27,6 +27,7 @@ use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::{Bench, Files};
 use super::time::Time;
+use super::wait::Wait;
 use crate::progress::turns_bar;
 use crate::statement::Statement;
 
@@ -95,11 +96,8 @@ impl Arguments {
     }
 }
 
-/// How often a database is asked.
-const LOOK: Duration = Duration::from_micros(300);
-
-/// How long a change may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a database is asked, and how long a change may take.
+const WAIT: Wait = Wait { look: Duration::from_micros(300), within: Duration::from_secs(60) };
 
 /// Changes that do not count, before each round.
 const WARM_UP: u32 = 20;
@@ -220,30 +218,18 @@ impl IdleBench<'_> {
             serde_json::from_slice(&answer).context("the answer to an adjustment can't be read")?;
         let arrival = self.arrivals.wait_for(&sku, version)?;
         let Pair { of_copy, of_owner, .. } = &mut self.pair;
-        let what = || format!("version {version} of {sku}");
-        wait_until("is not in the copy", what, || Ok(copied_version(of_copy, &sku)? >= version))?;
+        let late =
+            |what: &str| format!("version {version} of {sku} {what} after {:?}", WAIT.within);
+        let is_copied = || -> Result<bool> { Ok(copied_version(of_copy, &sku)? >= version) };
+        WAIT.until(is_copied, || late("is not in the copy"))?;
         let visible = ms_since(asked);
-        wait_until("is not settled", what, || is_settled(of_owner, arrival.id))?;
+        WAIT.until(|| is_settled(of_owner, arrival.id), || late("is not settled"))?;
         Ok([answered, arrival.took_ms(), visible, ms_since(asked)])
     }
 }
 
 fn ms_since(moment: Instant) -> f64 {
     moment.elapsed().as_secs_f64() * 1e3
-}
-
-/// Asks again and again.
-fn wait_until(
-    failure: &str,
-    what: impl Fn() -> String,
-    mut is_so: impl FnMut() -> Result<bool>,
-) -> Result<()> {
-    let began = Instant::now();
-    while !is_so()? {
-        ensure!(began.elapsed() < PATIENCE, "{} {failure} after {PATIENCE:?}", what());
-        thread::sleep(LOOK);
-    }
-    Ok(())
 }
 
 /// The version that order-service's copy has of a product; 0: none.

@@ -16,6 +16,7 @@ use diesel::dsl::{exists, min};
 use diesel::prelude::*;
 
 use super::figures::Settled;
+use super::wait::Wait;
 use crate::backlog::log_bytes;
 
 /// How often it is looked whether all is settled, while nothing is measured.
@@ -141,16 +142,13 @@ impl Passage {
 /// on the topic, and may be settled before.
 pub(super) fn wait_until_placed(conn: &mut Conn, after: EventId) -> Result<()> {
     use outbox_settled as s;
-    let began = Instant::now();
-    loop {
+    let unplaced = || -> Result<Option<i64>> {
         let unknown = s::table.filter(s::id.gt(after)).filter(s::sent_us.is_null()).count();
         let unknown: i64 = on!(&mut *conn, c => unknown.get_result(c))?;
-        if unknown == 0 {
-            return Ok(());
-        }
-        ensure!(began.elapsed() < PATIENCE, "{unknown} settled events were seen on no topic");
-        thread::sleep(LOOK);
-    }
+        Ok((unknown > 0).then_some(unknown))
+    };
+    let wait = Wait { look: LOOK, within: PATIENCE };
+    wait.until_none(unplaced, |unknown| format!("{unknown} settled events were seen on no topic"))
 }
 
 /// Of all events that were made after `after` and are settled.

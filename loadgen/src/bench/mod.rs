@@ -44,6 +44,7 @@ mod svg;
 mod tables;
 mod time;
 mod verify;
+mod wait;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};

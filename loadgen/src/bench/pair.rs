@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use common::config::KafkaSettings;
 use common::db::Conn;
 use engine::outbox::{self, SHARDS};
@@ -21,14 +20,12 @@ use super::process::Used;
 use super::relays::Relay;
 use super::server::Server;
 use super::service::Service;
+use super::wait::Wait;
 use crate::place::Scratch;
 use crate::programs::{COPY, OWNER, Programs};
 
-/// How long instances may take to share the shards: one that was killed counts until its lease ends.
-const SHARED_IN: Duration = Duration::from_secs(60);
-
-/// How often it is looked whether they have.
-const LOOK: Duration = Duration::from_millis(100);
+/// Until instances have shared the shards: one that was killed counts until its lease ends.
+const SHARING: Wait = Wait { look: Duration::from_millis(100), within: Duration::from_secs(60) };
 
 /// What both services run on.
 pub(super) struct Parts {
@@ -268,20 +265,15 @@ pub(super) fn start_instances(
 
 /// Waits until all instances live and have shared the shards: each has its part, or the one that reads the log has all.
 pub(super) fn wait_until_shared(conn: &mut Conn, running: &Running) -> Result<()> {
-    let began = Instant::now();
-    loop {
+    let unshared = || -> Result<Option<Vec<usize>>> {
         let live = outbox::instances(conn)?;
         let held: Vec<usize> = live.iter().map(|instance| instance.shards.len()).collect();
-        if running.is_shared(&held) {
-            return Ok(());
-        }
-        ensure!(
-            began.elapsed() < SHARED_IN,
-            "after {SHARED_IN:?}, the instances hold {held:?} shards, and {} were started",
-            running.instances
-        );
-        thread::sleep(LOOK);
-    }
+        Ok((!running.is_shared(&held)).then_some(held))
+    };
+    SHARING.until_none(unshared, |held| {
+        let (within, started) = (SHARING.within, running.instances);
+        format!("after {within:?}, the instances hold {held:?} shards, and {started} were started")
+    })
 }
 
 /// The ends of their logs.

@@ -1,6 +1,5 @@
 //! Whether what has been settled long ago costs anything: the loop, and the operators' pages, beside few rows and many.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -22,6 +21,7 @@ use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
 use super::tables::{Bench, Files};
 use super::time::{Rounds, Time};
+use super::wait::Wait;
 use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
 use crate::made::made;
 use crate::programs::{COPY, OWNER};
@@ -87,11 +87,8 @@ const OLD: Duration = Duration::from_secs(400 * 86_400);
 /// Between what is old and what is not.
 const KEPT: Duration = Duration::from_secs(200 * 86_400);
 
-/// How long retention may take for the old events of one backlog, once that is worked off.
-const GONE_IN: Duration = Duration::from_secs(300);
-
-/// How often it is looked whether they have gone.
-const LOOK: Duration = Duration::from_millis(50);
+/// Until retention has removed the old events of one backlog, once that is worked off.
+const RETENTION: Wait = Wait { look: Duration::from_millis(50), within: Duration::from_secs(300) };
 
 /// Rows that one statement makes.
 const CHUNK: usize = 100_000;
@@ -240,15 +237,11 @@ impl RowsBench<'_> {
 
     /// Waits until nothing is left on either side that was made before `kept`.
     fn wait_until_gone(&mut self, kept: EventId) -> Result<()> {
-        let began = Instant::now();
-        while old(&mut self.backlogs.pair, kept)? != [0, 0] {
-            ensure!(
-                began.elapsed() < GONE_IN,
-                "old rows are there after {GONE_IN:?}: does retention run?"
-            );
-            thread::sleep(LOOK);
-        }
-        Ok(())
+        let within = RETENTION.within;
+        RETENTION.until(
+            || Ok(old(&mut self.backlogs.pair, kept)? == [0, 0]),
+            || format!("old rows are there after {within:?}: does retention run?"),
+        )
     }
 
     /// A round of each of [`PAGES`].

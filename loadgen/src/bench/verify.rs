@@ -1,9 +1,8 @@
 //! What a paced verification takes from the loop.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use common::clock::Timestamp;
 use common::db::Conn;
@@ -20,6 +19,7 @@ use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
 use super::tables::{Bench, Files};
 use super::time::Time;
+use super::wait::Wait;
 use crate::progress::turns_bar;
 
 /// Measures what a verification that paces itself takes from the loop beside it.
@@ -65,11 +65,8 @@ const BESIDE: [&str; 2] = ["nothing", "a verification"];
 /// A verification is due each second; while one is under way, there is no other.
 const ALWAYS: &str = "* * * * * *";
 
-/// How often it is looked whether one has begun.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// How long that may take.
-const BEGUN_IN: Duration = Duration::from_secs(60);
+/// Until one has begun, and order-service has answered it.
+const ANSWERING: Wait = Wait { look: Duration::from_millis(50), within: Duration::from_secs(60) };
 
 impl Bench for Arguments {
     type Line = Row;
@@ -157,15 +154,11 @@ impl VerifyBench<'_> {
 
 /// Waits until order-service has answered a verification after `began`.
 fn wait_until_answered(conn: &mut Conn, began: Timestamp) -> Result<()> {
-    let looked = Instant::now();
-    loop {
+    let is_answered = || -> Result<bool> {
         let answered = verification::table.filter(verification::answered_us.gt(began));
         let answered = diesel::select(exists(answered.select(verification::seq)));
-        let answered: bool = on!(&mut *conn, c => answered.get_result(c))?;
-        if answered {
-            return Ok(());
-        }
-        ensure!(looked.elapsed() < BEGUN_IN, "no verification was answered within {BEGUN_IN:?}");
-        thread::sleep(LOOK);
-    }
+        Ok(on!(&mut *conn, c => answered.get_result(c))?)
+    };
+    let within = ANSWERING.within;
+    ANSWERING.until(is_answered, || format!("no verification was answered within {within:?}"))
 }
