@@ -59,6 +59,12 @@ pub(crate) fn checkpoint(conn: &mut Conn) -> QueryResult<()> {
     })
 }
 
+/// Leaves PostgreSQL's tables as autovacuum does, which has nothing to do then while it is measured; and a checkpoint.
+pub(crate) fn tidy(conn: &mut Conn) -> QueryResult<()> {
+    conn.batch_execute("VACUUM ANALYZE")?;
+    checkpoint(conn)
+}
+
 /// How much PostgreSQL's log holds by now; none, SQLite's does not count.
 pub(crate) fn log_bytes(conn: &mut Conn) -> QueryResult<i64> {
     #[derive(QueryableByName)]

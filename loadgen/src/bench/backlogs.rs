@@ -9,14 +9,13 @@ use engine::outbox::pause::{self, EVERYTHING, PauseRow};
 use indicatif::ProgressBar;
 
 use super::changes::Changes;
-use super::looks::{
-    Passage, counted, logged_per_event, passages, wait_until_counted, wait_until_placed,
-};
+use super::counting::{Counted, Counting};
+use super::looks::{Passage, passages, wait_until_placed};
 use super::options::Options;
 use super::pair::{Pair, Running};
 use super::pile::Pile;
 use super::runs::Round;
-use crate::backlog::{checkpoint, log_bytes};
+use crate::backlog::checkpoint;
 
 /// Both services, and what makes backlogs for them.
 pub(super) struct Backlogs<'a> {
@@ -65,12 +64,9 @@ impl<'a> Backlogs<'a> {
         see: impl Fn(&mut Pair) -> Result<T>,
     ) -> Result<(Round, [T; 2])> {
         let at_first = see(&mut self.pair)?;
-        let (before, written) = (self.pair.used()?, log_bytes(&mut self.pair.of_owner)?);
+        let before = self.pair.used()?;
         let processed = self.process(events);
-        let ended = Env::system().now();
-        self.pair.with_logs(processed)?;
-        // Both databases are on one server.
-        let logged = logged_per_event(&mut self.pair.of_owner, written, events)?;
+        let processed = self.pair.with_logs(processed)?;
         let used = self.pair.used_since(&before)?;
         let at_last = see(&mut self.pair)?;
         if self.pair.is_external() {
@@ -83,20 +79,22 @@ impl<'a> Backlogs<'a> {
             passages.len()
         );
         let first = passages.iter().filter_map(|passage| passage.sent()).min();
-        let took = ended.since(first.context("no event was sent")?).as_secs_f64();
+        let took = processed.at.since(first.context("no event was sent")?).as_secs_f64();
         let took_ms: Vec<f64> = passages.into_iter().filter_map(Passage::took_ms).collect();
-        let (rate_per_s, wal_bytes_per_event) = (Some(events as f64 / took), Some(logged));
+        let rate_per_s = Some(events as f64 / took);
+        // Both databases are on one server.
+        let wal_bytes_per_event = Some(processed.wal_bytes_per_event);
         let round = Round { rate_per_s, wal_bytes_per_event, used, ..Round::of_times(took_ms) };
         Ok((round, [at_first, at_last]))
     }
 
     /// Ends the pause and waits until all is PROCESSED.
-    fn process(&mut self, events: usize) -> Result<()> {
-        let before = counted(&mut self.pair.of_owner, counters::PROCESSED)?;
+    fn process(&mut self, events: usize) -> Result<Counted> {
+        let counting = Counting::begin(&mut self.pair.of_owner, counters::PROCESSED, events)?;
         // The relay finds that within a second, by its sweep.
         pause::end(&mut self.pair.of_owner, EVERYTHING)?;
         self.pair.resume_external()?;
-        wait_until_counted(&mut self.pair.of_owner, counters::PROCESSED, before, events)
+        counting.end(&mut self.pair.of_owner)
     }
 }
 

@@ -11,6 +11,7 @@ use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 
 use super::block_on;
+use super::relays::Relay;
 use crate::programs::OWNER;
 
 /// Which broker.
@@ -34,6 +35,9 @@ const ORDER_ACKS: &str = "stockloop.orders.acks.v1";
 const LIMIT: &str = "stockloop.limit.v1";
 /// Of each topic, as a service makes it.
 pub(super) const PARTITIONS: i32 = 4;
+
+/// No bound for bytes in flight.
+const UNLIMITED: u64 = 1 << 40;
 
 /// The topics of one loop.
 #[derive(Debug, Clone)]
@@ -66,6 +70,19 @@ impl Topics {
     /// What order-service is told.
     pub(super) fn of_copy(&self) -> Vec<(&'static str, String)> {
         Self::settings([&self.orders, &self.order_acks, &self.events, &self.acks])
+    }
+
+    /// What product-service is told so that it sends a backlog though nobody answers; each partition has room for `room` events.
+    pub(super) fn to_drain(&self, room: usize, relay: Relay) -> Vec<(&'static str, String)> {
+        let mut settings = self.of_owner();
+        settings.extend([
+            relay.setting(),
+            ("STOCKLOOP__OUTBOX__IN_FLIGHT_EVENTS", room.to_string()),
+            ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", UNLIMITED.to_string()),
+            // Nobody answers, and nobody is to be asked whether he will.
+            ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "1h".to_owned()),
+        ]);
+        settings
     }
 
     fn settings(topics: [&String; 4]) -> Vec<(&'static str, String)> {

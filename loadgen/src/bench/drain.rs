@@ -2,23 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
-use common::db::Conn;
-use common::env::Env;
 use common::ids::EventId;
 use engine::counters;
-use engine::outbox::{RelayStatements, renew};
 
-use super::block_on;
-use super::broker::{Broker, PARTITIONS, Topics};
-use super::changes::Changes;
+use super::broker::Broker;
+use super::counting::Counting;
 use super::external::{CONNECT, Connect};
-use super::looks::{logged_per_event, sent_per_s, wait_until_counted};
+use super::looks::sent_per_s;
 use super::options::{Options, parsed};
-use super::pile::Pile;
+use super::pile::{make_backlog, put_backlog};
 use super::produced::Produced;
 use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
@@ -26,10 +22,11 @@ use super::server::Server;
 use super::service::Service;
 use super::tables::{Bench, Files};
 use super::time::Time;
-use crate::backlog::{checkpoint, log_bytes};
+use super::{block_on, relay_alone};
+use crate::backlog::checkpoint;
 use crate::place::Scratch;
 use crate::programs::{OWNER, program};
-use crate::progress::{progress_bar, turns_bar};
+use crate::progress::turns_bar;
 
 /// Measures how fast product-service sends a backlog that it finds when it starts.
 ///
@@ -76,15 +73,6 @@ impl Arguments {
         self.options.sizes(&self.events, &[50_000, 200_000], &[50_000])
     }
 }
-
-/// As a service has it.
-pub(super) const BATCH: usize = 1_000;
-
-/// Longer than it takes: a heartbeat would only disturb.
-pub(super) const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// No bound for bytes in flight.
-const UNLIMITED: u64 = 1 << 40;
 
 impl Bench for Arguments {
     type Line = Row;
@@ -153,7 +141,7 @@ impl DrainBench<'_> {
             let limit_per_s = Some(block_on(produced.rate())?);
             bar.inc(1);
             bar.set_message("the statements alone");
-            let sql_per_s = Some(self.statements(&backlog, events)?);
+            let sql_per_s = Some(relay_alone::rate(self.server, &backlog, events)?);
             bar.inc(1);
             // What came before everything was warm does not count.
             for (case, drained) in done.into_iter().filter(|_| round >= warm_ups) {
@@ -170,49 +158,25 @@ impl DrainBench<'_> {
         Produced::of(&mut backlog.connect()?, EventId::NIL, &settings, &topics.limit)
     }
 
-    /// Events a second of the relay's statements alone, on a copy of `backlog`.
-    fn statements(&self, backlog: &Scratch<'_>, events: usize) -> Result<f64> {
-        let database = self.server.of_limit.make_like(backlog)?;
-        let held = block_on(async { Ok(renew(&database.open()?, "benchmark", LEASE).await?) })?;
-        let mut conn = database.connect()?;
-        // As a service asks for it, whatever the server's default is.
-        conn.batch_execute("SET synchronous_commit = on")?;
-        checkpoint(&mut conn)?;
-        let mut statements = RelayStatements::new(Env::system(), held, PARTITIONS, BATCH);
-        let (began, mut all) = (Instant::now(), 0);
-        loop {
-            match statements.run_once(&mut conn)? {
-                0 => break,
-                noted => all += noted,
-            }
-        }
-        let took = began.elapsed().as_secs_f64();
-        ensure!(all == events, "the statements noted {all} of {events} events");
-        Ok(events as f64 / took)
-    }
-
     /// One measurement, on a copy of `backlog`.
     fn drain(&self, backlog: &Scratch<'_>, events: usize, relay: Relay) -> Result<Round> {
         let database = self.server.of_service.make_like(backlog)?;
         let topics = self.broker.new_topics()?;
-        let settings = settings_to_drain(&topics, events, relay);
+        let settings = topics.to_drain(events, relay);
         let mut conn = database.connect()?;
         checkpoint(&mut conn)?;
-        let (brokers, written) = (self.broker.brokers(), log_bytes(&mut conn)?);
+        let counting = Counting::begin(&mut conn, counters::SENT, events)?;
+        let brokers = self.broker.brokers();
         let mut service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
-        let drained = wait_until_counted(&mut conn, counters::SENT, 0, events);
-        let ended = Env::system().now();
-        drained.with_context(|| service.log_tail())?;
-        let wal_bytes_per_event = Some(logged_per_event(&mut conn, written, events)?);
-        let used = service.used()?;
-        let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
+        let sent = counting.end(&mut conn).with_context(|| service.log_tail())?;
+        let used = BTreeMap::from([(OWNER, service.used()?)]);
+        let rate_per_s = sent_per_s(&mut conn, events, sent.at)?;
         if relay == Relay::Log {
             // It may be after the backlog was sent; without it, the other relay was measured.
             service.wait_until_it_follows_the_log()?;
         }
         service.end()?;
-        let used = BTreeMap::from([(OWNER, used)]);
-        Ok(Round { rate_per_s, wal_bytes_per_event, used, ..Round::default() })
+        Ok(Round { used, ..Round::of_rate(rate_per_s, sent.wal_bytes_per_event) })
     }
 
     /// The same of a backlog that lies in the log of a new database, sent by Debezium; SENT is what the service has seen.
@@ -224,63 +188,18 @@ impl DrainBench<'_> {
         let connector = connect.read(&mut conn, &database.url(), &topics)?;
         connector.stop(&mut conn)?;
         put_backlog(&mut conn, self.options, events)?;
-        let settings = settings_to_drain(&topics, events, Relay::External);
+        let settings = topics.to_drain(events, Relay::External);
         let brokers = self.broker.brokers();
         let service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
-        let (before, written) = (connector.used()?, log_bytes(&mut conn)?);
+        let before = connector.used()?;
+        let counting = Counting::begin(&mut conn, counters::SENT, events)?;
         connector.resume()?;
-        let drained = wait_until_counted(&mut conn, counters::SENT, 0, events);
-        let ended = Env::system().now();
-        drained.with_context(|| service.log_tail())?;
-        let wal_bytes_per_event = Some(logged_per_event(&mut conn, written, events)?);
+        let sent = counting.end(&mut conn).with_context(|| service.log_tail())?;
         let programs = [(OWNER, service.used()?), (CONNECT, connector.used()?.since(before))];
-        let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
+        let used = BTreeMap::from(programs);
+        let rate_per_s = sent_per_s(&mut conn, events, sent.at)?;
         connector.end(&mut conn)?;
         service.end()?;
-        let used = BTreeMap::from(programs);
-        Ok(Round { rate_per_s, wal_bytes_per_event, used, ..Round::default() })
+        Ok(Round { used, ..Round::of_rate(rate_per_s, sent.wal_bytes_per_event) })
     }
-}
-
-/// A database with so many PENDING events, to be copied.
-pub(super) fn make_backlog<'a>(
-    server: &'a Server,
-    options: &Options,
-    events: usize,
-) -> Result<Scratch<'a>> {
-    let backlog = server.of_backlog.make_with(product_service::SERVICE.migrations)?;
-    put_backlog(&mut backlog.connect()?, options, events)?;
-    Ok(backlog)
-}
-
-/// Puts so many PENDING events into a database that has none.
-fn put_backlog(conn: &mut Conn, options: &Options, events: usize) -> Result<()> {
-    let Options { products, seed, .. } = *options;
-    let products = products.min(u32::try_from(events)?);
-    let mut pile = Pile::new(Changes::of(products, seed));
-    let bar = progress_bar(format!("making a backlog of {events} events"), events);
-    pile.put(conn, products, &bar)?;
-    pile.adjust(conn, events - products as usize, &bar)?;
-    // As it is where a backlog is older than a minute: else that would be done while it is measured.
-    conn.batch_execute("VACUUM ANALYZE")?;
-    checkpoint(conn)?;
-    bar.finish_and_clear();
-    Ok(())
-}
-
-/// What product-service is told so that it sends a backlog though nobody answers; each partition has room for `room` events.
-pub(super) fn settings_to_drain(
-    topics: &Topics,
-    room: usize,
-    relay: Relay,
-) -> Vec<(&'static str, String)> {
-    let mut settings = topics.of_owner();
-    settings.extend([
-        relay.setting(),
-        ("STOCKLOOP__OUTBOX__IN_FLIGHT_EVENTS", room.to_string()),
-        ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", UNLIMITED.to_string()),
-        // Nobody answers, and nobody is to be asked whether he will.
-        ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "1h".to_owned()),
-    ]);
-    settings
 }

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use common::env::Env;
 use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
 
 use super::backlogs::{Backlogs, pause_everything};
-use super::drain::{make_backlog, settings_to_drain};
-use super::looks::{counted, logged_per_event, sent_per_s, wait_until_counted};
+use super::counting::Counting;
+use super::looks::sent_per_s;
 use super::options::{LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running, log_tails, start_instances, used_by, wait_until_shared};
+use super::pile::make_backlog;
 use super::runs::{self, Case, Round, Row};
 use super::service::Service;
 use super::tables::{Bench, Files};
 use super::time::Time;
-use crate::backlog::{checkpoint, log_bytes};
+use crate::backlog::checkpoint;
 use crate::place::Scratch;
 use crate::programs::OWNER;
 use crate::progress::turns_bar;
@@ -162,25 +162,21 @@ impl InstancesBench<'_> {
         let database = server.of_service.make_like(backlog)?;
         let topics = broker.new_topics()?;
         // Each instance has its part of the room.
-        let settings = settings_to_drain(&topics, events * running.instances, running.relay);
+        let settings = topics.to_drain(events * running.instances, running.relay);
         let mut conn = database.connect()?;
         pause_everything(&mut conn)?;
         let (program, url, brokers) = (&programs.owner, database.url(), broker.brokers());
         let services = start_instances(program, &url, &brokers, &settings, running)?;
         wait_until_shared(&mut conn, running)?;
         checkpoint(&mut conn)?;
-        let (before, written) = (used_by(&services)?, log_bytes(&mut conn)?);
-        let sent = counted(&mut conn, counters::SENT)?;
+        let before = used_by(&services)?;
+        let counting = Counting::begin(&mut conn, counters::SENT, events)?;
         pause::end(&mut conn, EVERYTHING)?;
-        let drained = wait_until_counted(&mut conn, counters::SENT, sent, events);
-        let ended = Env::system().now();
-        drained.with_context(|| log_tails(&services))?;
-        let wal_bytes_per_event = Some(logged_per_event(&mut conn, written, events)?);
-        let used = used_by(&services)?.since(before);
-        let rate_per_s = Some(sent_per_s(&mut conn, events, ended)?);
+        let sent = counting.end(&mut conn).with_context(|| log_tails(&services))?;
+        let used = BTreeMap::from([(OWNER, used_by(&services)?.since(before))]);
+        let rate_per_s = sent_per_s(&mut conn, events, sent.at)?;
         services.into_iter().try_for_each(Service::end)?;
-        let used = BTreeMap::from([(OWNER, used)]);
-        Ok(Round { rate_per_s, wal_bytes_per_event, used, ..Round::default() })
+        Ok(Round { used, ..Round::of_rate(rate_per_s, sent.wal_bytes_per_event) })
     }
 }
 

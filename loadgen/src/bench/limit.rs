@@ -26,6 +26,9 @@ use super::figures::Figures;
 use crate::place::Scratch;
 use crate::statement::Statement;
 
+/// What a service asks of each connection, whatever the server's default is: it keeps what it has committed.
+pub(super) const AS_A_SERVICE: &str = "SET synchronous_commit = on";
+
 // What product-service sends for one adjustment that came alone, in this order; BEGIN and COMMIT are around it. A row is
 // given as values where the service has arrays.
 const LOCK_PRODUCT: &str = "
@@ -94,8 +97,7 @@ impl Limit {
 
     fn connect(&self) -> Result<PgConnection> {
         let mut conn = PgConnection::establish(&self.url)?;
-        // As a service asks for it, whatever the server's default is.
-        conn.batch_execute("SET synchronous_commit = on")?;
+        conn.batch_execute(AS_A_SERVICE)?;
         Ok(conn)
     }
 }

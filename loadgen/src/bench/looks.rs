@@ -1,7 +1,4 @@
-//! Looks at a service's database from outside: how far its events are.
-//!
-//! While something is measured, only the counts are read that the service keeps itself, a few rows for each: what counts
-//! the events walks over all that were deleted, too, and takes from what it measures.
+//! Looks at a service's database from outside, before and after a measurement: how far its events are.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,22 +8,18 @@ use common::clock::Timestamp;
 use common::db::Conn;
 use common::ids::EventId;
 use common::on;
-use common::schema::{counter, outbox_failed, outbox_pending, outbox_sent, outbox_settled};
+use common::schema::{outbox_failed, outbox_pending, outbox_sent, outbox_settled};
 use diesel::dsl::{exists, min};
 use diesel::prelude::*;
 
 use super::figures::Settled;
 use super::wait::Wait;
-use crate::backlog::log_bytes;
 
 /// How often it is looked whether all is settled, while nothing is measured.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How often a count is read: the last moment of a measurement is known as well as that.
-const COUNT: Duration = Duration::from_millis(5);
-
 /// How long nothing may move before it is given up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until no event is open.
 pub(super) fn settle(database: &mut Conn) -> Result<Settled> {
@@ -54,41 +47,6 @@ fn open_events(conn: &mut Conn) -> QueryResult<i64> {
         outbox_sent::table.count().get_result(c)?,
     ]);
     Ok(pending + sent)
-}
-
-/// A count of the service, which only grows.
-pub(super) fn counted(conn: &mut Conn, name: &str) -> QueryResult<i64> {
-    let slots = counter::table.filter(counter::name.eq(name)).select(counter::value);
-    let slots: Vec<i64> = on!(conn, c => slots.load(c))?;
-    Ok(slots.iter().sum())
-}
-
-/// Waits until the count `name` has grown by so many `events`, from `before` on.
-pub(super) fn wait_until_counted(
-    conn: &mut Conn,
-    name: &str,
-    before: i64,
-    events: usize,
-) -> Result<()> {
-    let goal = i64::try_from(events)?;
-    let (mut done, mut moved) = (0, Instant::now());
-    while done < goal {
-        thread::sleep(COUNT);
-        let now = counted(conn, name)? - before;
-        if now > done {
-            (done, moved) = (now, Instant::now());
-        }
-        ensure!(
-            moved.elapsed() < PATIENCE,
-            "after {done} of {goal} events, nothing was done for {PATIENCE:?}: what does the service write?"
-        );
-    }
-    Ok(())
-}
-
-/// Bytes by which the server's log has grown for each of `events` since it held as many as `written`.
-pub(super) fn logged_per_event(conn: &mut Conn, written: i64, events: usize) -> QueryResult<f64> {
-    Ok((log_bytes(conn)? - written) as f64 / events as f64)
 }
 
 /// Events a second, from when the first was handed to the producer until all were SENT, which `ended` then.

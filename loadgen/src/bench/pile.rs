@@ -13,6 +13,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::changes::{Change, Changes, REASON, REFERENCE, product, sku};
+use super::options::Options;
+use super::server::Server;
+use crate::backlog::tidy;
+use crate::place::Scratch;
+use crate::progress::progress_bar;
 
 /// Changes of one transaction: as many as a request may have.
 const BATCH: usize = 1_000;
@@ -75,6 +80,31 @@ impl Pile {
     fn context(&self) -> WriteContext {
         WriteContext { outbox: self.outbox.clone(), now: self.env.now(), traceparent: None }
     }
+}
+
+/// A database with so many PENDING events, to be copied.
+pub(super) fn make_backlog<'a>(
+    server: &'a Server,
+    options: &Options,
+    events: usize,
+) -> Result<Scratch<'a>> {
+    let backlog = server.of_backlog.make_with(product_service::SERVICE.migrations)?;
+    put_backlog(&mut backlog.connect()?, options, events)?;
+    Ok(backlog)
+}
+
+/// Puts so many PENDING events into a database that has none.
+pub(super) fn put_backlog(conn: &mut Conn, options: &Options, events: usize) -> Result<()> {
+    let Options { products, seed, .. } = *options;
+    let products = products.min(u32::try_from(events)?);
+    let mut pile = Pile::new(Changes::of(products, seed));
+    let bar = progress_bar(format!("making a backlog of {events} events"), events);
+    pile.put(conn, products, &bar)?;
+    pile.adjust(conn, events - products as usize, &bar)?;
+    // As it is where a backlog is older than a minute.
+    tidy(conn)?;
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// The lines of a batch, read as those of a request are.

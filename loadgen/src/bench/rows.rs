@@ -22,7 +22,7 @@ use super::runs::{self, Case, Round, Row};
 use super::tables::{Bench, Files};
 use super::time::{Rounds, Time};
 use super::wait::Wait;
-use crate::backlog::{SNAPSHOT, checkpoint, make_payload};
+use crate::backlog::{SNAPSHOT, make_payload, tidy};
 use crate::made::made;
 use crate::programs::{COPY, OWNER};
 use crate::progress::{progress_bar, turns_bar};
@@ -179,9 +179,7 @@ impl RowsBench<'_> {
         self.middle = EventId::first_at(now.before(half));
         let Pair { of_owner, of_copy, .. } = &mut self.backlogs.pair;
         for conn in [of_owner, of_copy] {
-            // As autovacuum leaves it: else that would be done while it is measured.
-            conn.batch_execute("VACUUM ANALYZE")?;
-            checkpoint(conn)?;
+            tidy(conn)?;
         }
         bar.finish_and_clear();
         Ok(())

@@ -31,6 +31,12 @@ pub(super) struct Round {
 }
 
 impl Round {
+    /// Of which is known how many events a second there were, and by how many bytes the log grew for each.
+    pub(super) fn of_rate(rate_per_s: f64, wal_bytes_per_event: f64) -> Self {
+        let (rate_per_s, wal_bytes_per_event) = (Some(rate_per_s), Some(wal_bytes_per_event));
+        Self { rate_per_s, wal_bytes_per_event, ..Self::default() }
+    }
+
     /// Of which is known how many ms each time took.
     pub(super) fn of_times(took_ms: Vec<f64>) -> Self {
         Self {

@@ -15,7 +15,7 @@ use common::telemetry::Spans;
 use diesel::prelude::*;
 use engine::inbox::{Control, Inbox};
 use engine::kafka::{Ack, AckBatch, Message, Record, Signing, Verdict};
-use engine::outbox::{FirstAttempts, RelayStatements, Settler, renew};
+use engine::outbox::{FirstAttempts, Settler};
 use engine::restored::ReadPositions;
 use indicatif::ProgressBar;
 use order_service::inventory::InventoryHandler;
@@ -23,18 +23,19 @@ use product_service::inventory::OwnedInventory;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::broker::{ACKS, EVENTS, PARTITIONS};
+use super::broker::{ACKS, EVENTS};
 use super::changes::Changes;
-use super::drain::{BATCH, LEASE};
 use super::figures::median;
+use super::limit::AS_A_SERVICE;
 use super::options::{Options, parsed, reservations};
 use super::pile::Pile;
 use super::produced::message;
+use super::relay_alone::RelayAlone;
 use super::server::Server;
 use super::svg::{Bar, Chart};
 use super::tables::{Bench, Cells, Files, Line, number, range};
 use super::time::{Minutes, Time};
-use crate::backlog::{checkpoint, log_bytes, policy};
+use crate::backlog::{log_bytes, policy, tidy};
 use crate::place::Scratch;
 use crate::programs::{COPY, OWNER};
 use crate::progress::turns_bar;
@@ -112,6 +113,9 @@ impl Arguments {
         self.rounds.unwrap_or(if self.quick { 1 } else { 3 }).into()
     }
 }
+
+/// Messages of events of one transaction: as many as the service takes.
+const MESSAGES: usize = 1_000;
 
 /// Answers of one transaction: about as many as the service takes where there are enough.
 const ANSWERS: usize = 4_000;
@@ -206,16 +210,8 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn on(database: Scratch<'a>) -> Result<Self> {
         let (mut conn, db) = (database.connect()?, database.open()?);
-        // As a service asks for it, whatever the server's default is.
-        conn.batch_execute("SET synchronous_commit = on")?;
+        conn.batch_execute(AS_A_SERVICE)?;
         Ok(Self { conn, db, _database: database })
-    }
-
-    /// As autovacuum leaves it: else that would be done while it is measured.
-    fn tidy(&mut self) -> Result<()> {
-        self.conn.batch_execute("VACUUM ANALYZE")?;
-        checkpoint(&mut self.conn)?;
-        Ok(())
     }
 }
 
@@ -223,7 +219,7 @@ impl<'a> Side<'a> {
 struct Statements<'a> {
     runtime: Runtime,
     pile: Pile,
-    relay: RelayStatements,
+    relay: RelayAlone,
     inbox: Inbox,
     settler: Settler,
     /// Messages of answers so far.
@@ -243,10 +239,10 @@ impl<'a> Statements<'a> {
         // As one that was filled long ago: nothing more is summed up for it.
         copy.conn
             .batch_execute("UPDATE copy_state SET complete_us = 1, complete_by = 'measured'")?;
-        let held = runtime.block_on(renew(&owner.db, "benchmark", LEASE))?;
+        let relay = runtime.block_on(RelayAlone::on(&owner.db))?;
         let mut statements = Self {
             pile: Pile::new(Changes::of(products, seed)),
-            relay: RelayStatements::new(env.clone(), held, PARTITIONS, BATCH),
+            relay,
             inbox: Inbox {
                 db: copy.db.clone(),
                 env: env.clone(),
@@ -295,8 +291,8 @@ impl<'a> Statements<'a> {
     }
 
     fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Cost)> {
-        self.owner.tidy()?;
-        self.copy.tidy()?;
+        tidy(&mut self.owner.conn)?;
+        tidy(&mut self.copy.conn)?;
         let (written, began) = (log_bytes(&mut self.owner.conn)?, Instant::now());
         let done = work(self)?;
         let seconds = began.elapsed().as_secs_f64();
@@ -306,15 +302,7 @@ impl<'a> Statements<'a> {
 
     /// Reads the events that wait, and notes them as SENT.
     fn send(&mut self, events: usize) -> Result<()> {
-        let mut all = 0;
-        loop {
-            match self.relay.run_once(&mut self.owner.conn)? {
-                0 => break,
-                noted => all += noted,
-            }
-        }
-        ensure!(all == events, "{all} of {events} events were noted as SENT");
-        Ok(())
+        self.relay.note_all(&mut self.owner.conn, events)
     }
 
     /// The messages of the events that are SENT, as their consumer gets them.
@@ -333,7 +321,7 @@ impl<'a> Statements<'a> {
     /// Applies them to the copy; returns the answers.
     fn apply(&mut self, records: &[Record]) -> Result<Vec<(i32, Ack)>> {
         let mut acks = Vec::with_capacity(records.len());
-        for batch in records.chunks(BATCH) {
+        for batch in records.chunks(MESSAGES) {
             let applied = self.runtime.block_on(self.inbox.apply(batch.to_vec(), false))?;
             acks.extend(applied.acks);
         }
