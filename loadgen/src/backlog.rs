@@ -9,6 +9,7 @@ use common::retry::Backoff;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
+use engine::outbox::pause::{self, PauseRow};
 use engine::outbox::{Policy, SHARDS, partition_of, shard_of};
 
 use crate::made::made;
@@ -63,6 +64,12 @@ pub(crate) fn checkpoint(conn: &mut Conn) -> QueryResult<()> {
 pub(crate) fn tidy(conn: &mut Conn) -> QueryResult<()> {
     conn.batch_execute("VACUUM ANALYZE")?;
     checkpoint(conn)
+}
+
+/// Has relays leave the events of `key`, or of [`pause::EVERYTHING`], alone, as an operator does.
+pub(crate) fn pause_relays(conn: &mut Conn, key: &str, since_us: Timestamp) -> QueryResult<()> {
+    let (key, reason, by_whom) = (key.to_owned(), "measured".to_owned(), "loadgen".to_owned());
+    pause::put(conn, &PauseRow { key, reason, since_us, by_whom }).map(drop)
 }
 
 /// How much PostgreSQL's log holds by now; none, SQLite's does not count.

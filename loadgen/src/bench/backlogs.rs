@@ -1,11 +1,10 @@
 //! Backlogs that both services work off while somebody looks.
 
 use anyhow::{Context, Result, ensure};
-use common::db::Conn;
 use common::env::Env;
 use common::ids::EventId;
 use engine::counters;
-use engine::outbox::pause::{self, EVERYTHING, PauseRow};
+use engine::outbox::pause::{self, EVERYTHING};
 use indicatif::ProgressBar;
 
 use super::changes::Changes;
@@ -15,7 +14,7 @@ use super::options::Options;
 use super::pair::{Pair, Running};
 use super::pile::Pile;
 use super::runs::Round;
-use crate::backlog::checkpoint;
+use crate::backlog::{checkpoint, pause_relays};
 
 /// Both services, and what makes backlogs for them.
 pub(super) struct Backlogs<'a> {
@@ -44,7 +43,7 @@ impl<'a> Backlogs<'a> {
     pub(super) fn pile_up(&mut self, events: usize) -> Result<EventId> {
         self.pair.stop_external()?;
         let conn = &mut self.pair.of_owner;
-        pause_everything(conn)?;
+        pause_relays(conn, EVERYTHING, Env::system().now())?;
         let after = EventId::first_at(Env::system().now());
         self.pile.adjust(conn, events, &ProgressBar::hidden())?;
         checkpoint(conn)?;
@@ -96,12 +95,4 @@ impl<'a> Backlogs<'a> {
         self.pair.resume_external()?;
         counting.end(&mut self.pair.of_owner)
     }
-}
-
-/// Pauses the relays of a database, as an operator does.
-pub(super) fn pause_everything(conn: &mut Conn) -> Result<()> {
-    let (reason, by_whom) = ("measured".to_owned(), "loadgen".to_owned());
-    let (key, since_us) = (EVERYTHING.to_owned(), Env::system().now());
-    pause::put(conn, &PauseRow { key, reason, since_us, by_whom })?;
-    Ok(())
 }

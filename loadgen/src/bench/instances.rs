@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use common::env::Env;
 use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
 
-use super::backlogs::{Backlogs, pause_everything};
+use super::backlogs::Backlogs;
 use super::counting::Counting;
 use super::looks::sent_per_s;
 use super::options::{LoopOptions, parsed};
@@ -18,7 +19,7 @@ use super::runs::{self, Case, Round, Row};
 use super::service::Service;
 use super::tables::{Bench, Files};
 use super::time::Time;
-use crate::backlog::checkpoint;
+use crate::backlog::{checkpoint, pause_relays};
 use crate::place::Scratch;
 use crate::programs::OWNER;
 use crate::progress::turns_bar;
@@ -164,7 +165,7 @@ impl InstancesBench<'_> {
         // Each instance has its part of the room.
         let settings = topics.to_drain(events * running.instances, running.relay);
         let mut conn = database.connect()?;
-        pause_everything(&mut conn)?;
+        pause_relays(&mut conn, EVERYTHING, Env::system().now())?;
         let (program, url, brokers) = (&programs.owner, database.url(), broker.brokers());
         let services = start_instances(program, &url, &brokers, &settings, running)?;
         wait_until_shared(&mut conn, running)?;

@@ -13,12 +13,11 @@ use common::schema::{outbox_failed, outbox_pending, outbox_sent};
 use common::telemetry::{BrokerState, Spans};
 use diesel::prelude::*;
 use engine::kafka::{Message, Producer};
-use engine::outbox::pause::{self, PauseRow};
 use engine::outbox::{FirstAttempts, InFlight, LeaseSet, Relay, RelayParts};
 use indicatif::ProgressBar;
 use tokio::sync::Notify;
 
-use crate::backlog::{Rows, Table, checkpoint, fill, policy};
+use crate::backlog::{Rows, Table, checkpoint, fill, pause_relays, policy};
 use crate::place::{Place, Scratch};
 use crate::report::{Case, Report, quantile, take_turns};
 
@@ -151,11 +150,7 @@ impl Bench<'_> {
                 let key = keys("PAUSED", partitions).next().context("there is no such key")?;
                 let rows = Rows::of_key(count, &key);
                 self.fill(&mut conn, &rows, &[(Table::Pending, "true")])?;
-                let (reason, by_whom) = ("measured".to_owned(), "loadgen".to_owned());
-                pause::put(
-                    &mut conn,
-                    &PauseRow { key, reason, since_us: self.env.now(), by_whom },
-                )?;
+                pause_relays(&mut conn, &key, self.env.now())?;
             }
             Obstacle::Snapshot => {
                 self.fill(&mut conn, &spread, &[(Table::Pending, "true")])?;
