@@ -15,7 +15,7 @@ use stockloop_tests::connect::{Debezium, KafkaConnect};
 
 use super::block_on;
 use super::broker::{Broker, Topics};
-use super::client::{Client, Target};
+use super::http_client::{Client, Target};
 use super::process::{Process, Used};
 use super::relays::Relay;
 use super::wait::Wait;

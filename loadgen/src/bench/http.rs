@@ -12,8 +12,9 @@ use super::answers;
 use super::block_on;
 use super::broker::{Broker, BrokerKind};
 use super::changes::Load;
-use super::client::{self, Target};
+use super::clients::{adjust_all, fill};
 use super::figures::{Case, Round, Row, Settled};
+use super::http_client::Target;
 use super::limit::Limit;
 use super::looks::settle;
 use super::options::{Options, parsed, reservations};
@@ -216,7 +217,7 @@ impl HttpBench<'_> {
     fn measure(mut self, time: &Time) -> Result<Vec<Case>> {
         let Arguments { clients, rounds, warm_up, products, .. } = self.arguments;
         let seconds = self.arguments.seconds();
-        self.with_log(block_on(client::fill(&self.target, *products)))?;
+        self.with_log(block_on(fill(&self.target, *products)))?;
         let bar = turns_bar(1 + clients.len() * usize::from(*rounds));
         bar.set_message("warming up");
         self.round(self.arguments.most_clients(), *warm_up, &bar)?;
@@ -238,7 +239,7 @@ impl HttpBench<'_> {
         let load = self.arguments.load(clients, seconds);
         self.rest()?;
         let before = self.service.as_ref().map(Service::used).transpose()?;
-        let service = self.with_log(block_on(client::adjust(&self.target, &load)))?;
+        let service = self.with_log(block_on(adjust_all(&self.target, &load)))?;
         let settled = self.rest()?;
         let used = self.with_log(self.used_since(before))?;
         let limit = self.limit.as_ref().map(|limit| limit.measure(&load)).transpose()?;

@@ -20,7 +20,8 @@ use tokio::runtime::Runtime;
 
 use super::arrivals::Arrivals;
 use super::changes::{Changes, sku};
-use super::client::Client;
+use super::clients::adjust;
+use super::http_client::Client;
 use super::options::{LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;
@@ -212,7 +213,7 @@ impl IdleBench<'_> {
         let change = self.changes.draw();
         let sku = sku(change.product);
         let asked = Instant::now();
-        let answer = self.runtime.block_on(client.adjust(change))?;
+        let answer = self.runtime.block_on(adjust(client, change))?;
         let answered = ms_since(asked);
         let Adjusted { version } =
             serde_json::from_slice(&answer).context("the answer to an adjustment can't be read")?;

@@ -4,8 +4,8 @@
 //! single changes; [`sql_limit`] what of that is the databases'; [`rows`] what was settled long ago takes from it,
 //! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
 //! other. The parts are [`server`], [`broker`] and [`service`], both services together a [`pair`], and [`external`] is
-//! another program as the relay. [`answers`] stands in for who answers, [`arrivals`] tells when messages come. [`client`]
-//! asks over HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both services work them
+//! another program as the relay. [`answers`] stands in for who answers, [`arrivals`] tells when messages come. [`clients`]
+//! ask over HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both services work them
 //! off, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
 //! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk
 //! is measured, [`figures`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] and
@@ -18,13 +18,14 @@ mod background;
 mod backlogs;
 mod broker;
 mod changes;
-mod client;
+mod clients;
 mod counting;
 mod drain;
 mod external;
 mod figures;
 mod full_loop;
 mod http;
+mod http_client;
 mod idle;
 mod instances;
 mod limit;

@@ -12,8 +12,9 @@ use engine::outbox::{self, SHARDS};
 use super::block_on;
 use super::broker::{Broker, Topics};
 use super::changes::Changes;
-use super::client::{self, Client, Target};
+use super::clients;
 use super::external::{CONNECT, Connect, Connector};
+use super::http_client::{Client, Target};
 use super::looks::settle;
 use super::options::{LoopOptions, Options};
 use super::process::Used;
@@ -133,7 +134,7 @@ impl<'a> Pair<'a> {
             parts,
         };
         pair.run(&running)?;
-        let filled = block_on(client::fill(&pair.target()?, options.products));
+        let filled = block_on(clients::fill(&pair.target()?, options.products));
         pair.with_logs(filled)?;
         pair.settle()?;
         Ok(pair)
@@ -186,7 +187,7 @@ impl<'a> Pair<'a> {
         let (target, change) = (self.target()?, changes.draw());
         let adjusted = block_on(async {
             let mut client = Client::connect(&target).await?;
-            client.adjust(change).await
+            clients::adjust(&mut client, change).await
         });
         self.with_logs(adjusted)?;
         self.settle()

@@ -14,7 +14,7 @@ use diesel::prelude::*;
 
 use super::backlogs::Backlogs;
 use super::block_on;
-use super::client::Client;
+use super::http_client::Client;
 use super::options::{LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running};
 use super::relays::Relay;

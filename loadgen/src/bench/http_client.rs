@@ -1,28 +1,17 @@
-//! A client of product-service: one connection, which it keeps, and one request at a time.
+//! Asks a part over HTTP: one connection, which is kept, and one request at a time.
 //!
 //! It is hyper's connection itself. Client and service share the processors, and a pool of connections, redirects or
 //! cookies, which are not needed, would be paid from the service's share.
-
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Uri};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use super::changes::{Change, Changes, Load, REASON, REFERENCE, product, sku};
-use super::figures::Figures;
 use crate::connection::{Connection, connect};
-use crate::progress::progress_bar;
 
-/// Products of one request: as many as it may have.
-const BATCH: usize = 1_000;
-
-/// Where the service is.
+/// Where a part listens.
 pub(super) struct Target {
     /// Host and port.
     address: String,
@@ -42,42 +31,7 @@ impl Target {
     }
 }
 
-/// Puts `products` in, or gives those that are there their opening stock again.
-pub(super) async fn fill(target: &Target, products: u32) -> Result<()> {
-    let bar = progress_bar("putting products in".to_owned(), products as usize);
-    let mut client = Client::connect(target).await?;
-    let lines: Vec<Value> = (0..products).map(product).collect();
-    for batch in lines.chunks(BATCH) {
-        client.put(batch).await?;
-        bar.inc(batch.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(())
-}
-
-/// Lets all clients of `load` adjust stock, each the next product as soon as the one before is answered.
-pub(super) async fn adjust(target: &Target, load: &Load) -> Result<Figures> {
-    let mut clients = Vec::new();
-    for changes in load.by_client() {
-        clients.push((Client::connect(target).await?, changes));
-    }
-    let (began, mut working) = (Instant::now(), JoinSet::new());
-    for (client, changes) in clients {
-        working.spawn(client.adjust_for(changes, began, load.time));
-    }
-    let mut latencies = Vec::new();
-    while let Some(ended) = working.join_next().await {
-        latencies.extend(ended??);
-    }
-    Figures::of(latencies, began.elapsed())
-}
-
-/// What the service says of a batch.
-#[derive(Deserialize)]
-struct BatchAnswer {
-    refused: usize,
-}
-
+/// A client of a part.
 pub(super) struct Client {
     requests: Connection,
     host: HeaderValue,
@@ -90,39 +44,6 @@ impl Client {
         Ok(Self { requests: connect(address).await?, host: host.clone() })
     }
 
-    async fn put(&mut self, lines: &[Value]) -> Result<()> {
-        let body = json!({ "mode": "replace", "lines": lines });
-        let answer = self.post("/api/v1/inventory", body.to_string()).await?;
-        let BatchAnswer { refused } =
-            serde_json::from_slice(&answer).context("the answer to a batch can't be read")?;
-        ensure!(refused == 0, "{refused} products were refused: {}", words(&answer));
-        Ok(())
-    }
-
-    /// Adjusts stock until `time` after `began`; returns how long each adjustment took, in ms.
-    async fn adjust_for(
-        mut self,
-        mut changes: Changes,
-        began: Instant,
-        time: Duration,
-    ) -> Result<Vec<f64>> {
-        let mut latencies = Vec::new();
-        while began.elapsed() < time {
-            let change = changes.draw();
-            let asked = Instant::now();
-            self.adjust(change).await?;
-            latencies.push(asked.elapsed().as_secs_f64() * 1e3);
-        }
-        Ok(latencies)
-    }
-
-    /// Adjusts one product's stock; returns the answer.
-    pub(super) async fn adjust(&mut self, Change { product, delta }: Change) -> Result<Bytes> {
-        let path = format!("/api/v1/inventory/{}/adjustments", sku(product));
-        let body = format!(r#"{{"delta":{delta},"reason":"{REASON}","reference":"{REFERENCE}"}}"#);
-        self.post(&path, body).await
-    }
-
     /// Reads what is at `path`.
     pub(super) async fn get(&mut self, path: &str) -> Result<Bytes> {
         let request =
@@ -130,7 +51,8 @@ impl Client {
         self.ask(&format!("GET {path}"), request).await
     }
 
-    async fn post(&mut self, path: &str, body: String) -> Result<Bytes> {
+    /// Sends a JSON document to `path`.
+    pub(super) async fn post(&mut self, path: &str, body: String) -> Result<Bytes> {
         self.send(Method::POST, path, body).await
     }
 
@@ -159,7 +81,7 @@ impl Client {
 }
 
 /// The beginning of an answer, for messages.
-fn words(answer: &[u8]) -> String {
+pub(super) fn words(answer: &[u8]) -> String {
     String::from_utf8_lossy(answer).chars().take(500).collect()
 }
 
