@@ -45,6 +45,11 @@ pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
+/// The median; none of no values.
+pub(crate) fn median(values: Vec<f64>) -> Option<f64> {
+    (!values.is_empty()).then(|| quantile(values, 0.5))
+}
+
 /// A table; columns have digits behind the point.
 pub(crate) struct Report {
     pub(crate) title: String,

@@ -12,7 +12,6 @@ use common::schema::{outbox_failed, outbox_pending, outbox_sent, outbox_settled}
 use diesel::dsl::{exists, min};
 use diesel::prelude::*;
 
-use super::figures::Settled;
 use super::wait::Wait;
 
 /// How often it is looked whether all is settled, while nothing is measured.
@@ -20,6 +19,15 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How long nothing may move before it is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What was left to settle when the last change was answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settled {
+    /// Events that were open then.
+    pub(super) open: i64,
+    /// How long it took until none was.
+    pub(super) took: Duration,
+}
 
 /// Waits until no event is open.
 pub(super) fn settle(database: &mut Conn) -> Result<Settled> {

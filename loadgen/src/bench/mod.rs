@@ -8,7 +8,7 @@
 //! ask over HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both services work them
 //! off, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
 //! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk
-//! is measured, [`figures`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] and
+//! is measured, [`requests`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] and
 //! [`relays`] are what people choose, [`time`] is how long it may take.
 
 mod all;
@@ -38,6 +38,7 @@ mod process;
 mod produced;
 mod relay_alone;
 mod relays;
+mod requests;
 mod rows;
 mod runs;
 mod server;

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::external::CONNECT;
-use super::figures::median;
 use super::process::Used;
 use super::relays::Relay;
 use super::svg::{Bar, Chart};
 use super::tables::{Cells, Line, number, range};
 use crate::programs::{COPY, OWNER};
-use crate::report::quantile;
+use crate::report::{median, quantile};
 
 /// One round of a case; what was not measured is none.
 #[derive(Debug, Clone, Default)]

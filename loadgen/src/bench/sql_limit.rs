@@ -25,7 +25,6 @@ use tokio::runtime::Runtime;
 
 use super::broker::{ACKS, EVENTS};
 use super::changes::Changes;
-use super::figures::median;
 use super::limit::AS_A_SERVICE;
 use super::options::{Options, parsed, reservations};
 use super::pile::Pile;
@@ -39,6 +38,7 @@ use crate::backlog::{log_bytes, policy, tidy};
 use crate::place::Scratch;
 use crate::programs::{COPY, OWNER};
 use crate::progress::turns_bar;
+use crate::report::median;
 
 /// Measures what PostgreSQL has to do for each step of the loop, with no service and no broker.
 ///
