@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::options::LoopOptions;
+use super::server::Server;
 use super::tables::Tables;
 use super::{drain, full_loop, http, idle, instances, rows, sql_limit, verify};
 
@@ -28,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     // What would fail after minutes fails now.
     let mut tables = Tables::to(&options.files)?;
     options.refuse_external("all")?;
-    options.named_server()?;
+    Server::named_by(options)?;
     arguments.both.programs()?;
     let both = || arguments.both.clone();
     tables.add(&http::Arguments::of(options.clone())?).context("bench http")?;

@@ -5,23 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::ValueEnum;
 use common::config::KafkaSettings;
 use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 
 use super::block_on;
-use super::relays::Relay;
+use super::options::{BrokerKind, Relay};
 use crate::programs::OWNER;
-
-/// Which broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum BrokerKind {
-    /// In memory, inside this process: it takes the least of the processors
-    Embedded,
-    /// Apache Kafka, of one node; needs a JDK 17, and Maven to fetch it once
-    Kafka,
-}
 
 /// Events of product-service.
 pub(super) const EVENTS: &str = "stockloop.inventory.v1";

@@ -13,15 +13,15 @@ use super::broker::Broker;
 use super::counting::Counting;
 use super::external::{CONNECT, Connect};
 use super::looks::sent_per_s;
-use super::options::{Options, parsed};
+use super::options::{Files, Options, Relay, parsed};
 use super::pile::{make_backlog, put_backlog};
 use super::produced::Produced;
-use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
 use super::server::Server;
 use super::service::Service;
-use super::tables::{Bench, Files};
+use super::tables::Bench;
 use super::time::Time;
+use super::title::title;
 use super::{block_on, relay_alone};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
@@ -82,7 +82,7 @@ impl Bench for Arguments {
     }
 
     fn title(&self) -> String {
-        self.options.title("a backlog until it is SENT")
+        title("a backlog until it is SENT", &self.options)
     }
 
     fn limit(&self) -> Duration {
@@ -91,7 +91,7 @@ impl Bench for Arguments {
 
     fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         let options = &self.options;
-        let named = options.named_server()?;
+        let named = Server::named_by(options)?;
         let program = program(OWNER, options.product_service.as_deref())?;
         let server = named.map_or_else(Server::start_logical, Ok)?;
         let broker = Broker::start(options.broker)?;

@@ -16,8 +16,8 @@ use stockloop_tests::connect::{Debezium, KafkaConnect};
 use super::block_on;
 use super::broker::{Broker, Topics};
 use super::http_client::{Client, Target};
+use super::options::Relay;
 use super::process::{Process, Used};
-use super::relays::Relay;
 use super::wait::Wait;
 
 /// What it is called where it is told what each program used.

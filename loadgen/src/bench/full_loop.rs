@@ -9,13 +9,13 @@ use indicatif::ProgressBar;
 
 use super::backlogs::Backlogs;
 use super::block_on;
-use super::options::{LoopOptions, parsed};
+use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Pair, Parts, Running};
 use super::produced::Produced;
-use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
-use super::tables::{Bench, Files};
+use super::tables::Bench;
 use super::time::Time;
+use super::title::title;
 use crate::progress::turns_bar;
 
 /// Measures how fast a backlog goes through the whole loop: sent, applied by order-service, answered and settled.
@@ -68,7 +68,7 @@ impl Bench for Arguments {
     }
 
     fn title(&self) -> String {
-        self.both.options.title("a backlog until it is PROCESSED")
+        title("a backlog until it is PROCESSED", &self.both.options)
     }
 
     fn limit(&self) -> Duration {

@@ -22,12 +22,12 @@ use super::arrivals::Arrivals;
 use super::changes::{Changes, sku};
 use super::clients::adjust;
 use super::http_client::Client;
-use super::options::{LoopOptions, parsed};
+use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Pair, Parts, Running};
-use super::relays::Relay;
 use super::runs::{Case, Round, Row, in_turn};
-use super::tables::{Bench, Files};
+use super::tables::Bench;
 use super::time::Time;
+use super::title::title;
 use super::wait::Wait;
 use crate::progress::turns_bar;
 use crate::statement::Statement;
@@ -114,7 +114,7 @@ impl Bench for Arguments {
     }
 
     fn title(&self) -> String {
-        self.both.options.title(&format!("{} single changes", self.changes()))
+        title(&format!("{} single changes", self.changes()), &self.both.options)
     }
 
     fn limit(&self) -> Duration {

@@ -12,13 +12,14 @@ use engine::outbox::pause::{self, EVERYTHING};
 use super::backlogs::Backlogs;
 use super::counting::Counting;
 use super::looks::sent_per_s;
-use super::options::{LoopOptions, parsed};
+use super::options::{Files, LoopOptions, parsed};
 use super::pair::{Pair, Parts, Running, log_tails, start_instances, used_by, wait_until_shared};
 use super::pile::make_backlog;
 use super::runs::{self, Case, Round, Row};
 use super::service::Service;
-use super::tables::{Bench, Files};
+use super::tables::Bench;
 use super::time::Time;
+use super::title::title;
 use crate::backlog::{checkpoint, pause_relays};
 use crate::place::Scratch;
 use crate::programs::OWNER;
@@ -83,7 +84,7 @@ impl Bench for Arguments {
     }
 
     fn title(&self) -> String {
-        self.both.options.title("a backlog with several instances of product-service")
+        title("a backlog with several instances of product-service", &self.both.options)
     }
 
     fn limit(&self) -> Duration {
@@ -184,7 +185,7 @@ impl InstancesBench<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::relays::Relay;
+    use super::super::options::Relay;
     use super::*;
 
     #[test]

@@ -8,8 +8,8 @@
 //! ask over HTTP for the [`changes`], [`pile`] makes them without a service, [`backlogs`] has both services work them
 //! off, and [`looks`] says how far their events are. [`limit`] does without a service what [`http`] measures,
 //! [`produced`] what the broker has to do with a backlog. [`process`] says what a service used, [`mounts`] whether a disk
-//! is measured, [`requests`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] and
-//! [`relays`] are what people choose, [`time`] is how long it may take.
+//! is measured, [`requests`] and [`runs`] what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`]
+//! are what people choose, [`time`] is how long it may take.
 
 mod all;
 mod answers;
@@ -37,7 +37,6 @@ mod pile;
 mod process;
 mod produced;
 mod relay_alone;
-mod relays;
 mod requests;
 mod rows;
 mod runs;
@@ -47,6 +46,7 @@ mod sql_limit;
 mod svg;
 mod tables;
 mod time;
+mod title;
 mod verify;
 mod wait;
 

@@ -16,9 +16,8 @@ use super::clients;
 use super::external::{CONNECT, Connect, Connector};
 use super::http_client::{Client, Target};
 use super::looks::settle;
-use super::options::{LoopOptions, Options};
+use super::options::{LoopOptions, Options, Relay};
 use super::process::Used;
-use super::relays::Relay;
 use super::server::Server;
 use super::service::Service;
 use super::wait::Wait;
@@ -41,7 +40,7 @@ impl Parts {
     /// Those that were named, and new ones for the others: nothing is started before all that is named is there.
     pub(super) fn start(both: &LoopOptions) -> Result<Self> {
         let LoopOptions { options, .. } = both;
-        let named = options.named_server()?;
+        let named = Server::named_by(options)?;
         let programs = both.programs()?;
         let server = named.map_or_else(Server::start_logical, Ok)?;
         let broker = Broker::start(options.broker)?;

@@ -15,12 +15,12 @@ use diesel::prelude::*;
 use super::backlogs::Backlogs;
 use super::block_on;
 use super::http_client::Client;
-use super::options::{LoopOptions, parsed};
+use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Pair, Parts, Running};
-use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
-use super::tables::{Bench, Files};
+use super::tables::Bench;
 use super::time::{Rounds, Time};
+use super::title::title;
 use super::wait::Wait;
 use crate::backlog::{SNAPSHOT, make_payload, tidy};
 use crate::made::made;
@@ -118,9 +118,8 @@ impl Bench for Arguments {
     }
 
     fn title(&self) -> String {
-        self.both
-            .options
-            .title("a backlog and pages beside settled rows (flat: a ratio of 0.80 to 1.20)")
+        let what = "a backlog and pages beside settled rows (flat: a ratio of 0.80 to 1.20)";
+        title(what, &self.both.options)
     }
 
     fn limit(&self) -> Duration {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::external::CONNECT;
+use super::options::Relay;
 use super::process::Used;
-use super::relays::Relay;
 use super::svg::{Bar, Chart};
 use super::tables::{Cells, Line, number, range};
 use crate::programs::{COPY, OWNER};

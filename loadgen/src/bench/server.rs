@@ -7,6 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::Text;
 use stockloop_tests::postgres::{Binaries, PostgresServer};
 
+use super::options::{Options, Relay};
 use crate::place::Place;
 
 /// What else needs connections, beside a client's each: a service's pools and listener, and this program.
@@ -50,6 +51,16 @@ impl Server {
         Ok(server)
     }
 
+    /// The one that `options` name, if they do; refused, where it can't be measured on.
+    pub(super) fn named_by(options: &Options) -> Result<Option<Self>> {
+        options.ensure_external_can_run()?;
+        let server = options.database.as_deref().map(Self::named).transpose()?;
+        if let Some(server) = server.as_ref().filter(|_| options.relays().contains(&Relay::Log)) {
+            server.ensure_logical()?;
+        }
+        Ok(server)
+    }
+
     /// A connection to the database that was named.
     pub(super) fn connect(&self) -> Result<Conn> {
         connect(&self.url).map(Conn::Pg)
@@ -66,7 +77,7 @@ impl Server {
     }
 
     /// Refuses a server whose log no relay can read.
-    pub(super) fn ensure_logical(&self) -> Result<()> {
+    fn ensure_logical(&self) -> Result<()> {
         let level = setting(&self.url, "wal_level")?;
         ensure!(
             level == "logical",

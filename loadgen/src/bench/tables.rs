@@ -1,16 +1,14 @@
 //! What benchmarks tell: a table of each, and files with the figures of all.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::options::Files;
 use super::svg::{self, Chart};
 use super::time::Time;
-use crate::files::{ensure_writable, write};
 
 /// What can be measured, on parts that are started for it or named.
 pub(super) trait Bench {
@@ -52,34 +50,6 @@ pub(super) fn range(low: Option<f64>, high: Option<f64>, digits: usize) -> Optio
     low.zip(high).map(|(low, high)| format!("{low:.digits$}–{high:.digits$}"))
 }
 
-// No help of its own: it would take the place of the benchmark's.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct Files {
-    /// Also write the figures to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Also draw the figures to this file as SVG
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-}
-
-impl Files {
-    /// Fails where one could not be written after all is measured; what they hold stays until then.
-    fn ensure_writable(&self) -> Result<()> {
-        [&self.json, &self.svg].into_iter().flatten().try_for_each(|file| ensure_writable(file))
-    }
-
-    fn write(&self, rows: &[Value], charts: &[Chart]) -> Result<()> {
-        if let Some(file) = &self.json {
-            write(file, serde_json::to_vec_pretty(rows)?)?;
-        }
-        if let Some(file) = &self.svg {
-            write(file, svg::draw(charts))?;
-        }
-        Ok(())
-    }
-}
-
 /// Measures, prints the table and writes the files.
 pub(super) fn run(bench: &impl Bench) -> Result<()> {
     Tables::to(bench.files())?.add(bench)
@@ -108,7 +78,8 @@ impl<'a> Tables<'a> {
         for line in &lines {
             self.rows.push(serde_json::to_value(line)?);
         }
-        self.files.write(&self.rows, &self.charts)
+        let json = serde_json::to_vec_pretty(&self.rows)?;
+        self.files.write(&json, svg::draw(&self.charts).as_bytes())
     }
 }
 
@@ -139,6 +110,7 @@ fn table(title: &str, lines: &[impl Line]) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::cell::Cell;
+    use std::path::PathBuf;
 
     use tempfile::tempdir;
 

@@ -5,13 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
-
 use crate::place::remove_all_and_end;
-
-/// Minutes of a benchmark unless it is told otherwise, and for a first look.
-const USUAL: u16 = 6;
-const QUICK: u16 = 1;
 
 /// The part of the time that rounds may fill: the rest is for one that takes longer than those before it, and for the end.
 const FOR_ROUNDS: f64 = 0.85;
@@ -21,22 +15,6 @@ const REMOVED_IN: Duration = Duration::from_secs(60);
 
 /// As for every failure.
 const FAILED: i32 = 1;
-
-// No help of its own: it would take the place of the benchmark's.
-#[derive(Debug, Clone, Args)]
-pub(super) struct Minutes {
-    /// Minutes that one benchmark takes at the most: rounds that would not end by then are left out [default: 6, with --quick 1]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    minutes: Option<u16>,
-}
-
-impl Minutes {
-    /// How long that is, for a first look if it is `quick`.
-    pub(super) fn limit(&self, quick: bool) -> Duration {
-        let minutes = self.minutes.unwrap_or(if quick { QUICK } else { USUAL });
-        Duration::from_secs(60 * u64::from(minutes))
-    }
-}
 
 /// The time of one benchmark; it ends with this value.
 pub(super) struct Time {
@@ -138,7 +116,6 @@ impl Iterator for Rounds {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::parsed;
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -190,14 +167,5 @@ mod tests {
         let ratio = left(&all).as_secs_f64() / left(&half).as_secs_f64();
         assert!((1.9..2.1).contains(&ratio), "{ratio}");
         assert!(left(&all) < MINUTE * 86);
-    }
-
-    #[test]
-    fn a_benchmark_has_six_minutes_and_a_first_look_one() -> Result<(), clap::Error> {
-        let minutes: Minutes = parsed(&[])?;
-        assert_eq!((minutes.limit(false), minutes.limit(true)), (MINUTE * 6, MINUTE));
-        let minutes: Minutes = parsed(&["--minutes", "20"])?;
-        assert_eq!((minutes.limit(false), minutes.limit(true)), (MINUTE * 20, MINUTE * 20));
-        Ok(())
     }
 }

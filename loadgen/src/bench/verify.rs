@@ -13,12 +13,12 @@ use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::backlogs::Backlogs;
-use super::options::{LoopOptions, Options, parsed};
+use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Pair, Parts, Running};
-use super::relays::Relay;
 use super::runs::{self, Case, Round, Row};
-use super::tables::{Bench, Files};
+use super::tables::Bench;
 use super::time::Time;
+use super::title::title;
 use super::wait::Wait;
 use crate::progress::turns_bar;
 
@@ -76,10 +76,9 @@ impl Bench for Arguments {
     }
 
     fn title(&self) -> String {
-        let Options { products, .. } = self.both.options;
-        self.both
-            .options
-            .title(&format!("a backlog beside the verification of {products} products"))
+        let options = &self.both.options;
+        let what = format!("a backlog beside the verification of {} products", options.products);
+        title(&what, options)
     }
 
     fn limit(&self) -> Duration {

@@ -1,4 +1,9 @@
-//! What the benchmarks of the loop are all told.
+//! What people choose: [`Options`] are what the benchmarks of the loop are all told.
+
+mod brokers;
+mod files;
+mod minutes;
+mod relays;
 
 use std::iter;
 use std::path::PathBuf;
@@ -7,12 +12,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Args, Command};
 
-use super::broker::BrokerKind;
-use super::mounts::in_memory;
-use super::relays::{Relay, RelayChoice};
-use super::server::Server;
-use super::tables::Files;
-use super::time::Minutes;
+pub(super) use self::brokers::BrokerKind;
+pub(super) use self::files::Files;
+pub(super) use self::minutes::Minutes;
+pub(super) use self::relays::Relay;
+use self::relays::RelayChoice;
 use crate::programs::Programs;
 
 // No help of its own: it would take the place of the benchmark's.
@@ -123,7 +127,7 @@ impl Options {
     }
 
     /// Refuses one whose parts are not to be had.
-    fn ensure_external_can_run(&self) -> Result<()> {
+    pub(super) fn ensure_external_can_run(&self) -> Result<()> {
         let is_asked = self.relays().contains(&Relay::External);
         ensure!(
             !is_asked || self.broker == BrokerKind::Kafka,
@@ -135,33 +139,6 @@ impl Options {
         );
         Ok(())
     }
-
-    /// The server that was named, if one was; refused, where it can't be measured on.
-    pub(super) fn named_server(&self) -> Result<Option<Server>> {
-        self.ensure_external_can_run()?;
-        let server = self.database.as_deref().map(Server::named).transpose()?;
-        if let Some(server) = server.as_ref().filter(|_| self.relays().contains(&Relay::Log)) {
-            server.ensure_logical()?;
-        }
-        Ok(server)
-    }
-
-    /// The title of a table of `what`, with what takes from its worth.
-    pub(super) fn title(&self, what: &str) -> String {
-        let (rounds, reservations) = (self.rounds(), reservations(self.database.is_none()));
-        format!("{what}, {rounds} round(s){reservations}")
-    }
-}
-
-/// What takes from the worth of figures, for a title: how this was built, and where the data of a server lies that
-/// `is_started` for them.
-pub(super) fn reservations(is_started: bool) -> String {
-    let build = if cfg!(debug_assertions) { ", an unoptimized build" } else { "" };
-    let found = is_started.then(|| in_memory(&std::env::temp_dir())).flatten();
-    let memory = found.map_or_else(String::new, |kind| {
-        format!(", its data in memory (TMPDIR is {kind}): no disk is measured")
-    });
-    format!("{build}{memory}")
 }
 
 #[cfg(test)]
@@ -173,7 +150,7 @@ mod tests {
     fn an_external_relay_needs_a_real_broker_and_a_server_that_is_started() {
         let refusal = |words: &[&str]| {
             let all = [&["--relay", "table,external"][..], words].concat();
-            let refused = parsed::<Options>(&all).unwrap().named_server().err();
+            let refused = parsed::<Options>(&all).unwrap().ensure_external_can_run().err();
             refused.map(|error| error.to_string()).unwrap_or_default()
         };
         assert_eq!(refusal(&["--broker", "kafka"]), "");

@@ -21,7 +21,7 @@ pub(super) enum RelayChoice {
 /// Where a service's relay finds events: `outbox.relay`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Relay {
+pub(in crate::bench) enum Relay {
     Table,
     Log,
     External,
@@ -50,7 +50,7 @@ impl RelayChoice {
 
 impl Relay {
     /// As the settings have it.
-    pub(super) fn setting(self) -> (&'static str, String) {
+    pub(in crate::bench) fn setting(self) -> (&'static str, String) {
         ("STOCKLOOP__OUTBOX__RELAY", self.to_string())
     }
 }
