@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::options::LoopOptions;
-use super::server::Server;
+use super::parts::Server;
 use super::tables::Tables;
 use super::{drain, full_loop, http, idle, instances, rows, sql_limit, verify};
 

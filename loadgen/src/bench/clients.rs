@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::changes::{Change, Changes, Load, REASON, REFERENCE, product, sku};
 use super::figures::Figures;
-use super::http_client::{Client, Target, words};
+use super::parts::{Client, Target, words};
 use crate::progress::progress_bar;
 
 /// Products of one request: as many as it may have.

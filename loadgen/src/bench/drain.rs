@@ -9,16 +9,13 @@ use clap::Args;
 use common::ids::EventId;
 use engine::counters;
 
-use super::broker::Broker;
 use super::counting::Counting;
-use super::external::{CONNECT, Connect};
 use super::looks::sent_per_s;
 use super::options::{Files, Options, Relay, parsed};
+use super::parts::{CONNECT, Parts, Server, Service};
 use super::pile::{make_backlog, put_backlog};
 use super::produced::Produced;
 use super::runs::{Case, Round, Row, in_turn};
-use super::server::Server;
-use super::service::Service;
 use super::tables::Bench;
 use super::time::Time;
 use super::title::title;
@@ -93,11 +90,8 @@ impl Bench for Arguments {
         let options = &self.options;
         let named = Server::named_by(options)?;
         let program = program(OWNER, options.product_service.as_deref())?;
-        let server = named.map_or_else(Server::start_logical, Ok)?;
-        let broker = Broker::start(options.broker)?;
-        let connect = Connect::start_for(&options.relays(), &broker)?;
-        let (server, broker, connect) = (&server, &broker, connect.as_ref());
-        let bench = DrainBench { options, program, server, broker, connect, time };
+        let parts = Parts::start(options, named)?;
+        let bench = DrainBench { options, program, parts, time };
         let (mut cases, sizes) = (Vec::new(), self.events());
         for (number, events) in sizes.iter().enumerate() {
             let (warm_ups, parts) = (usize::from(number == 0), sizes.len() - number);
@@ -111,16 +105,14 @@ impl Bench for Arguments {
 struct DrainBench<'a> {
     options: &'a Options,
     program: PathBuf,
-    server: &'a Server,
-    broker: &'a Broker,
-    connect: Option<&'a Connect>,
+    parts: Parts,
     time: &'a Time,
 }
 
 impl DrainBench<'_> {
     /// All relays on a backlog of so many events, round by round; `parts` are still to come, this one too.
     fn drain_all(&self, events: usize, warm_ups: usize, parts: usize) -> Result<Vec<Case>> {
-        let backlog = make_backlog(self.server, self.options, events)?;
+        let backlog = make_backlog(&self.parts.server, self.options, events)?;
         let produced = self.produced(&backlog)?;
         let (relays, rounds) = (self.options.relays(), self.options.rounds());
         let case = |relay: &Relay| Case { events: Some(events), ..Case::new("drain", *relay) };
@@ -141,7 +133,7 @@ impl DrainBench<'_> {
             let limit_per_s = Some(block_on(produced.rate())?);
             bar.inc(1);
             bar.set_message("the statements alone");
-            let sql_per_s = Some(relay_alone::rate(self.server, &backlog, events)?);
+            let sql_per_s = Some(relay_alone::rate(&self.parts.server, &backlog, events)?);
             bar.inc(1);
             // What came before everything was warm does not count.
             for (case, drained) in done.into_iter().filter(|_| round >= warm_ups) {
@@ -153,20 +145,20 @@ impl DrainBench<'_> {
     }
 
     fn produced(&self, backlog: &Scratch<'_>) -> Result<Produced> {
-        let topics = self.broker.new_topics()?;
-        let settings = self.broker.settings_for(&topics);
+        let topics = self.parts.broker.new_topics()?;
+        let settings = self.parts.broker.settings_for(&topics);
         Produced::of(&mut backlog.connect()?, EventId::NIL, &settings, &topics.limit)
     }
 
     /// One measurement, on a copy of `backlog`.
     fn drain(&self, backlog: &Scratch<'_>, events: usize, relay: Relay) -> Result<Round> {
-        let database = self.server.of_service.make_like(backlog)?;
-        let topics = self.broker.new_topics()?;
+        let database = self.parts.server.of_service.make_like(backlog)?;
+        let topics = self.parts.broker.new_topics()?;
         let settings = topics.to_drain(events, relay);
         let mut conn = database.connect()?;
         checkpoint(&mut conn)?;
         let counting = Counting::begin(&mut conn, counters::SENT, events)?;
-        let brokers = self.broker.brokers();
+        let brokers = self.parts.broker.brokers();
         let mut service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
         let sent = counting.end(&mut conn).with_context(|| service.log_tail())?;
         let used = BTreeMap::from([(OWNER, service.used()?)]);
@@ -181,15 +173,16 @@ impl DrainBench<'_> {
 
     /// The same of a backlog that lies in the log of a new database, sent by Debezium; SENT is what the service has seen.
     fn drain_by_another(&self, events: usize) -> Result<Round> {
-        let connect = self.connect.context("Kafka Connect was not started")?;
-        let database = self.server.of_service.make_with(product_service::SERVICE.migrations)?;
-        let topics = self.broker.new_topics()?;
+        let connect = self.parts.connect.as_ref().context("Kafka Connect was not started")?;
+        let database =
+            self.parts.server.of_service.make_with(product_service::SERVICE.migrations)?;
+        let topics = self.parts.broker.new_topics()?;
         let mut conn = database.connect()?;
         let connector = connect.read(&mut conn, &database.url(), &topics)?;
         connector.stop(&mut conn)?;
         put_backlog(&mut conn, self.options, events)?;
         let settings = topics.to_drain(events, Relay::External);
-        let brokers = self.broker.brokers();
+        let brokers = self.parts.broker.brokers();
         let service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
         let before = connector.used()?;
         let counting = Counting::begin(&mut conn, counters::SENT, events)?;

@@ -10,7 +10,8 @@ use indicatif::ProgressBar;
 use super::backlogs::Backlogs;
 use super::block_on;
 use super::options::{Files, LoopOptions, Relay, parsed};
-use super::pair::{Pair, Parts, Running};
+use super::pair::{Both, Pair};
+use super::parts::Running;
 use super::produced::Produced;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::Bench;
@@ -76,8 +77,8 @@ impl Bench for Arguments {
     }
 
     fn measure(&self, time: &Time) -> Result<Vec<Row>> {
-        let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
-        let pair = Pair::start(&parts, options)?;
+        let (options, both) = (&self.both.options, Both::start(&self.both)?);
+        let pair = Pair::start(&both, options)?;
         let mut bench = LoopBench { backlogs: Backlogs::of(pair, options) };
         bench.measure(&self.events(), &options.relays(), options.rounds(), time)
     }

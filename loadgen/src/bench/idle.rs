@@ -21,9 +21,9 @@ use tokio::runtime::Runtime;
 use super::arrivals::Arrivals;
 use super::changes::{Changes, sku};
 use super::clients::adjust;
-use super::http_client::Client;
 use super::options::{Files, LoopOptions, Relay, parsed};
-use super::pair::{Pair, Parts, Running};
+use super::pair::{Both, Pair};
+use super::parts::{Client, Running};
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::Bench;
 use super::time::Time;
@@ -123,8 +123,8 @@ impl Bench for Arguments {
 
     fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         let pauses = self.pauses()?;
-        let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
-        let pair = Pair::start(&parts, options)?;
+        let (options, both) = (&self.both.options, Both::start(&self.both)?);
+        let pair = Pair::start(&both, options)?;
         let arrivals = Arrivals::start(&pair.kafka())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let changes = Changes::of(options.products, options.seed);

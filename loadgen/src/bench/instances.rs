@@ -13,10 +13,12 @@ use super::backlogs::Backlogs;
 use super::counting::Counting;
 use super::looks::sent_per_s;
 use super::options::{Files, LoopOptions, parsed};
-use super::pair::{Pair, Parts, Running, log_tails, start_instances, used_by, wait_until_shared};
+use super::pair::{Both, Pair};
+use super::parts::{
+    Parts, Running, Service, log_tails, start_instances, used_by, wait_until_shared,
+};
 use super::pile::make_backlog;
 use super::runs::{self, Case, Round, Row};
-use super::service::Service;
 use super::tables::Bench;
 use super::time::Time;
 use super::title::title;
@@ -93,8 +95,8 @@ impl Bench for Arguments {
 
     fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         self.both.options.refuse_external("instances")?;
-        let parts = Parts::start(&self.both)?;
-        let bench = InstancesBench { arguments: self, parts: &parts, time };
+        let both = Both::start(&self.both)?;
+        let bench = InstancesBench { arguments: self, both: &both, time };
         let mut cases = bench.until_sent()?;
         cases.extend(bench.until_processed()?);
         Ok(runs::compared(&cases))
@@ -104,20 +106,20 @@ impl Bench for Arguments {
 /// What is measured, and what on.
 struct InstancesBench<'a> {
     arguments: &'a Arguments,
-    parts: &'a Parts,
+    both: &'a Both,
     time: &'a Time,
 }
 
 impl InstancesBench<'_> {
     fn until_sent(&self) -> Result<Vec<Case>> {
         let (options, events) = (&self.arguments.both.options, self.arguments.events());
-        let backlog = make_backlog(&self.parts.server, options, events)?;
+        let backlog = make_backlog(&self.both.parts.server, options, events)?;
         self.in_turns("SENT", 2, |running| self.drain(&backlog, running))
     }
 
     fn until_processed(&self) -> Result<Vec<Case>> {
         let (options, events) = (&self.arguments.both.options, self.arguments.events());
-        let pair = Pair::start(self.parts, options)?;
+        let pair = Pair::start(self.both, options)?;
         let mut backlogs = Backlogs::of(pair, options);
         self.in_turns("PROCESSED", 1, |running| {
             backlogs.run(running)?;
@@ -159,8 +161,8 @@ impl InstancesBench<'_> {
 
     /// A copy of `backlog`, drained by instances that run when it begins.
     fn drain(&self, backlog: &Scratch<'_>, running: &Running) -> Result<Round> {
-        let (Parts { server, broker, programs, .. }, events) =
-            (self.parts, self.arguments.events());
+        let Both { programs, parts: Parts { server, broker, .. } } = self.both;
+        let events = self.arguments.events();
         let database = server.of_service.make_like(backlog)?;
         let topics = broker.new_topics()?;
         // Each instance has its part of the room.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::changes::{Change, Changes, REASON, REFERENCE, product, sku};
 use super::options::Options;
-use super::server::Server;
+use super::parts::Server;
 use crate::backlog::tidy;
 use crate::place::Scratch;
 use crate::progress::progress_bar;

@@ -16,7 +16,7 @@ use engine::kafka::{Envelope, Message, Producer};
 use engine::outbox::{partition_of, shard_of};
 use tokio::task::JoinSet;
 
-use super::broker::PARTITIONS;
+use super::parts::PARTITIONS;
 use crate::programs::OWNER;
 
 /// Messages that are sent at the most: with more, nothing would be faster or slower.

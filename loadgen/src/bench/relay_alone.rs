@@ -8,9 +8,8 @@ use common::env::Env;
 use engine::outbox::{RelayStatements, renew};
 
 use super::block_on;
-use super::broker::PARTITIONS;
 use super::limit::AS_A_SERVICE;
-use super::server::Server;
+use super::parts::{PARTITIONS, Server};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::figures::Figures;
 use super::looks::Settled;
-use super::process::Used;
+use super::parts::Used;
 use super::svg::{Bar, Chart};
 use super::tables::{Cells, Line, number, range};
 use crate::report::{median, quantile};

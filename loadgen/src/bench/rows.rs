@@ -14,9 +14,9 @@ use diesel::prelude::*;
 
 use super::backlogs::Backlogs;
 use super::block_on;
-use super::http_client::Client;
 use super::options::{Files, LoopOptions, Relay, parsed};
-use super::pair::{Pair, Parts, Running};
+use super::pair::{Both, Pair};
+use super::parts::{Client, Running};
 use super::runs::{self, Case, Round, Row};
 use super::tables::Bench;
 use super::time::{Rounds, Time};
@@ -133,8 +133,8 @@ impl Bench for Arguments {
         let mut left = numbers.len() * relays.len();
         for rows in numbers {
             // Each on parts that nobody has worked with.
-            let parts = Parts::start(&self.both)?;
-            let pair = Pair::start_told(&parts, options, vec![retention_each_second()])?;
+            let both = Both::start(&self.both)?;
+            let pair = Pair::start_told(&both, options, vec![retention_each_second()])?;
             let mut bench = RowsBench {
                 backlogs: Backlogs::of(pair, options),
                 rows,

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::external::CONNECT;
 use super::options::Relay;
-use super::process::Used;
+use super::parts::{CONNECT, Used};
 use super::svg::{Bar, Chart};
 use super::tables::{Cells, Line, number, range};
 use crate::programs::{COPY, OWNER};

@@ -23,14 +23,13 @@ use product_service::inventory::OwnedInventory;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::broker::{ACKS, EVENTS};
 use super::changes::Changes;
 use super::limit::AS_A_SERVICE;
 use super::options::{Files, Minutes, Options, parsed};
+use super::parts::{ACKS, EVENTS, Server};
 use super::pile::Pile;
 use super::produced::message;
 use super::relay_alone::RelayAlone;
-use super::server::Server;
 use super::svg::{Bar, Chart};
 use super::tables::{Bench, Cells, Line, number, range};
 use super::time::Time;

@@ -1,7 +1,7 @@
 //! The titles of tables, with what takes from the worth of their figures.
 
-use super::mounts::in_memory;
 use super::options::Options;
+use super::parts::in_memory;
 
 /// The title of a table of `what`, measured as `options` say.
 pub(super) fn title(what: &str, options: &Options) -> String {

@@ -14,7 +14,8 @@ use diesel::prelude::*;
 
 use super::backlogs::Backlogs;
 use super::options::{Files, LoopOptions, Relay, parsed};
-use super::pair::{Pair, Parts, Running};
+use super::pair::{Both, Pair};
+use super::parts::Running;
 use super::runs::{self, Case, Round, Row};
 use super::tables::Bench;
 use super::time::Time;
@@ -87,8 +88,8 @@ impl Bench for Arguments {
 
     fn measure(&self, time: &Time) -> Result<Vec<Row>> {
         self.both.options.refuse_external("verify")?;
-        let (options, parts) = (&self.both.options, Parts::start(&self.both)?);
-        let pair = Pair::start(&parts, options)?;
+        let (options, both) = (&self.both.options, Both::start(&self.both)?);
+        let pair = Pair::start(&both, options)?;
         let mut bench =
             VerifyBench { backlogs: Backlogs::of(pair, options), events: self.events() };
         bench.measure(&options.relays(), options.rounds(), time)

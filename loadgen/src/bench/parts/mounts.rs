@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// The kind of file system that `folder` lies on, if that keeps its files in memory.
-pub(super) fn in_memory(folder: &Path) -> Option<String> {
+pub(in crate::bench) fn in_memory(folder: &Path) -> Option<String> {
     let folder = folder.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/mounts").ok()?;
     let kind = kind_of(&mounts, &folder)?;

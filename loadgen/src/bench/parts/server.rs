@@ -7,34 +7,34 @@ use diesel::sql_query;
 use diesel::sql_types::Text;
 use stockloop_tests::postgres::{Binaries, PostgresServer};
 
-use super::options::{Options, Relay};
+use crate::bench::options::{Options, Relay};
 use crate::place::Place;
 
 /// What else needs connections, beside a client's each: a service's pools and listener, and this program.
 const OTHER_CONNECTIONS: i64 = 30;
 
 /// A server, and where the benchmark's databases are on it.
-pub(super) struct Server {
+pub(in crate::bench) struct Server {
     url: String,
     /// The database of a service that is started.
-    pub(super) of_service: Place,
+    pub(in crate::bench) of_service: Place,
     /// The database of a service that keeps a copy.
-    pub(super) of_copy: Place,
+    pub(in crate::bench) of_copy: Place,
     /// The database of the limit.
-    pub(super) of_limit: Place,
+    pub(in crate::bench) of_limit: Place,
     /// The database of a backlog, which others are copies of.
-    pub(super) of_backlog: Place,
+    pub(in crate::bench) of_backlog: Place,
     _own: Option<PostgresServer>,
 }
 
 impl Server {
     /// A new one with PostgreSQL's own settings, but for `max_connections`; its data lies in a folder that goes with it.
-    pub(super) fn start() -> Result<Self> {
+    pub(in crate::bench) fn start() -> Result<Self> {
         Self::start_with(&[])
     }
 
     /// The same, with a log that relays can read.
-    pub(super) fn start_logical() -> Result<Self> {
+    pub(in crate::bench) fn start_logical() -> Result<Self> {
         Self::start_with(&["wal_level=logical"])
     }
 
@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// The one of the database at `url`, without what a run that was killed has left there.
-    pub(super) fn named(url: &str) -> Result<Self> {
+    pub(in crate::bench) fn named(url: &str) -> Result<Self> {
         let server = Self::checked(url.to_owned(), None)?;
         let Self { of_service, of_copy, of_limit, of_backlog, .. } = &server;
         [of_service, of_copy, of_limit, of_backlog].into_iter().try_for_each(Place::remove)?;
@@ -52,7 +52,7 @@ impl Server {
     }
 
     /// The one that `options` name, if they do; refused, where it can't be measured on.
-    pub(super) fn named_by(options: &Options) -> Result<Option<Self>> {
+    pub(in crate::bench) fn named_by(options: &Options) -> Result<Option<Self>> {
         options.ensure_external_can_run()?;
         let server = options.database.as_deref().map(Self::named).transpose()?;
         if let Some(server) = server.as_ref().filter(|_| options.relays().contains(&Relay::Log)) {
@@ -62,12 +62,12 @@ impl Server {
     }
 
     /// A connection to the database that was named.
-    pub(super) fn connect(&self) -> Result<Conn> {
+    pub(in crate::bench) fn connect(&self) -> Result<Conn> {
         connect(&self.url).map(Conn::Pg)
     }
 
     /// Refuses more clients than the server has connections for.
-    pub(super) fn ensure_room_for(&self, clients: u16) -> Result<()> {
+    pub(in crate::bench) fn ensure_room_for(&self, clients: u16) -> Result<()> {
         let most: i64 = setting(&self.url, "max_connections")?.parse()?;
         ensure!(
             i64::from(clients) + OTHER_CONNECTIONS <= most,

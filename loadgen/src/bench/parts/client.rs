@@ -12,7 +12,7 @@ use hyper::{Method, Request, Uri};
 use crate::connection::{Connection, connect};
 
 /// Where a part listens.
-pub(super) struct Target {
+pub(in crate::bench) struct Target {
     /// Host and port.
     address: String,
     host: HeaderValue,
@@ -20,7 +20,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Reads `http://host:port`.
-    pub(super) fn parse(url: &str) -> Result<Self> {
+    pub(in crate::bench) fn parse(url: &str) -> Result<Self> {
         let not_understood = || format!("the URL {url} is not understood: write http://host:port");
         let uri: Uri = url.parse().with_context(not_understood)?;
         let host = uri.host().filter(|_| uri.scheme_str() == Some("http"));
@@ -32,27 +32,27 @@ impl Target {
 }
 
 /// A client of a part.
-pub(super) struct Client {
+pub(in crate::bench) struct Client {
     requests: Connection,
     host: HeaderValue,
 }
 
 impl Client {
     /// One that is connected.
-    pub(super) async fn connect(target: &Target) -> Result<Self> {
+    pub(in crate::bench) async fn connect(target: &Target) -> Result<Self> {
         let Target { address, host } = target;
         Ok(Self { requests: connect(address).await?, host: host.clone() })
     }
 
     /// Reads what is at `path`.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Bytes> {
+    pub(in crate::bench) async fn get(&mut self, path: &str) -> Result<Bytes> {
         let request =
             Request::get(path).header(HOST, self.host.clone()).body(Full::new(Bytes::new()))?;
         self.ask(&format!("GET {path}"), request).await
     }
 
     /// Sends a JSON document to `path`.
-    pub(super) async fn post(&mut self, path: &str, body: String) -> Result<Bytes> {
+    pub(in crate::bench) async fn post(&mut self, path: &str, body: String) -> Result<Bytes> {
         self.send(Method::POST, path, body).await
     }
 
@@ -81,7 +81,7 @@ impl Client {
 }
 
 /// The beginning of an answer, for messages.
-pub(super) fn words(answer: &[u8]) -> String {
+pub(in crate::bench) fn words(answer: &[u8]) -> String {
     String::from_utf8_lossy(answer).chars().take(500).collect()
 }
 

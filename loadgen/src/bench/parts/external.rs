@@ -13,17 +13,17 @@ use hyper::{Method, Uri};
 use serde_json::Value;
 use stockloop_tests::connect::{Debezium, KafkaConnect};
 
-use super::block_on;
 use super::broker::{Broker, Topics};
-use super::http_client::{Client, Target};
-use super::options::Relay;
+use super::client::{Client, Target};
 use super::process::{Process, Used};
-use super::wait::Wait;
+use crate::bench::block_on;
+use crate::bench::options::Relay;
+use crate::bench::wait::Wait;
 
 /// What it is called where it is told what each program used.
-pub(super) const CONNECT: &str = "Kafka Connect";
+pub(in crate::bench) const CONNECT: &str = "Kafka Connect";
 
-const RECIPE: &str = include_str!("../../../deploy/debezium/product-service.json");
+const RECIPE: &str = include_str!("../../../../deploy/debezium/product-service.json");
 
 /// Until a connector reads the log, or leaves it.
 const READING: Wait = Wait { look: Duration::from_millis(100), within: Duration::from_secs(60) };
@@ -39,7 +39,7 @@ const READERS: &str = "SELECT count(*) AS n FROM pg_replication_slots \
     WHERE database = current_database() AND active AND confirmed_flush_lsn IS NOT NULL";
 
 /// A Kafka Connect; it ends with this value.
-pub(super) struct Connect {
+pub(in crate::bench) struct Connect {
     worker: KafkaConnect,
     /// Connectors that it has had so far: none takes over what an earlier one noted.
     made: Cell<u32>,
@@ -56,7 +56,7 @@ impl Connect {
     }
 
     /// Has a connector send what commits from now on in the database at `url`, to which `conn` is a connection.
-    pub(super) fn read(
+    pub(in crate::bench) fn read(
         &self,
         conn: &mut Conn,
         url: &str,
@@ -73,37 +73,37 @@ impl Connect {
     }
 
     /// What it has used since its start.
-    pub(super) fn used(&self) -> Result<Used> {
+    fn used(&self) -> Result<Used> {
         let pid = self.worker.pid().context("Kafka Connect does not run")?;
         Process { pid }.used()
     }
 }
 
 /// A connector, which sends what one database appends.
-pub(super) struct Connector<'a> {
+pub(in crate::bench) struct Connector<'a> {
     connect: &'a Connect,
     name: String,
 }
 
 impl Connector<'_> {
     /// Has it leave the log, until it is told to resume.
-    pub(super) fn stop(&self, conn: &mut Conn) -> Result<()> {
+    pub(in crate::bench) fn stop(&self, conn: &mut Conn) -> Result<()> {
         self.ask(Method::PUT, "/stop", String::new())?;
         wait_for_readers(conn, 0)
     }
 
     /// Has it go on where it was.
-    pub(super) fn resume(&self) -> Result<()> {
+    pub(in crate::bench) fn resume(&self) -> Result<()> {
         self.ask(Method::PUT, "/resume", String::new())
     }
 
     /// What the Kafka Connect has used since its start.
-    pub(super) fn used(&self) -> Result<Used> {
+    pub(in crate::bench) fn used(&self) -> Result<Used> {
         self.connect.used()
     }
 
     /// Removes it, with its slot.
-    pub(super) fn end(self, conn: &mut Conn) -> Result<()> {
+    pub(in crate::bench) fn end(self, conn: &mut Conn) -> Result<()> {
         self.ask(Method::DELETE, "", String::new())?;
         wait_for_readers(conn, 0)?;
         let Self { name, .. } = self;

@@ -9,14 +9,14 @@ use common::config::KafkaSettings;
 use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 
-use super::block_on;
-use super::options::{BrokerKind, Relay};
+use crate::bench::block_on;
+use crate::bench::options::{BrokerKind, Relay};
 use crate::programs::OWNER;
 
 /// Events of product-service.
-pub(super) const EVENTS: &str = "stockloop.inventory.v1";
+pub(in crate::bench) const EVENTS: &str = "stockloop.inventory.v1";
 /// The answers to them.
-pub(super) const ACKS: &str = "stockloop.inventory.acks.v1";
+pub(in crate::bench) const ACKS: &str = "stockloop.inventory.acks.v1";
 /// Events of order-service; here nobody sends any.
 const ORDERS: &str = "stockloop.orders.v1";
 /// The answers to those.
@@ -24,20 +24,20 @@ const ORDER_ACKS: &str = "stockloop.orders.acks.v1";
 /// Messages that nobody reads.
 const LIMIT: &str = "stockloop.limit.v1";
 /// Of each topic, as a service makes it.
-pub(super) const PARTITIONS: i32 = 4;
+pub(in crate::bench) const PARTITIONS: i32 = 4;
 
 /// No bound for bytes in flight.
 const UNLIMITED: u64 = 1 << 40;
 
 /// The topics of one loop.
 #[derive(Debug, Clone)]
-pub(super) struct Topics {
+pub(in crate::bench) struct Topics {
     pub(super) events: String,
     acks: String,
     orders: String,
     order_acks: String,
     /// For the limit of what goes to the others.
-    pub(super) limit: String,
+    pub(in crate::bench) limit: String,
 }
 
 impl Topics {
@@ -53,17 +53,21 @@ impl Topics {
     }
 
     /// What product-service is told.
-    pub(super) fn of_owner(&self) -> Vec<(&'static str, String)> {
+    pub(in crate::bench) fn of_owner(&self) -> Vec<(&'static str, String)> {
         Self::settings([&self.events, &self.acks, &self.orders, &self.order_acks])
     }
 
     /// What order-service is told.
-    pub(super) fn of_copy(&self) -> Vec<(&'static str, String)> {
+    pub(in crate::bench) fn of_copy(&self) -> Vec<(&'static str, String)> {
         Self::settings([&self.orders, &self.order_acks, &self.events, &self.acks])
     }
 
     /// What product-service is told so that it sends a backlog though nobody answers; each partition has room for `room` events.
-    pub(super) fn to_drain(&self, room: usize, relay: Relay) -> Vec<(&'static str, String)> {
+    pub(in crate::bench) fn to_drain(
+        &self,
+        room: usize,
+        relay: Relay,
+    ) -> Vec<(&'static str, String)> {
         let mut settings = self.of_owner();
         settings.extend([
             relay.setting(),
@@ -87,7 +91,7 @@ impl Topics {
 }
 
 /// A broker with the topics of a product-service that keeps its ordinary settings.
-pub(super) struct Broker {
+pub(in crate::bench) struct Broker {
     started: Started,
     /// How many times it was asked for new topics.
     made: Cell<u32>,
@@ -100,7 +104,7 @@ enum Started {
 
 impl Broker {
     /// Starts one, which ends with this value.
-    pub(super) fn start(kind: BrokerKind) -> Result<Self> {
+    pub(in crate::bench) fn start(kind: BrokerKind) -> Result<Self> {
         let started = match kind {
             BrokerKind::Embedded => Started::Embedded(EmbeddedBroker::start()?),
             BrokerKind::Kafka => Started::Kafka(Box::new(KafkaBroker::start_private()?)),
@@ -111,7 +115,7 @@ impl Broker {
     }
 
     /// New topics, with no message and no reader yet.
-    pub(super) fn new_topics(&self) -> Result<Topics> {
+    pub(in crate::bench) fn new_topics(&self) -> Result<Topics> {
         self.made.set(self.made.get() + 1);
         let topics = Topics::numbered(self.made.get());
         let Topics { events, acks, orders, order_acks, limit } = &topics;
@@ -130,7 +134,7 @@ impl Broker {
     }
 
     /// Where it listens.
-    pub(super) fn brokers(&self) -> String {
+    pub(in crate::bench) fn brokers(&self) -> String {
         match &self.started {
             Started::Embedded(broker) => broker.brokers(),
             Started::Kafka(broker) => broker.brokers(),
@@ -138,12 +142,12 @@ impl Broker {
     }
 
     /// What order-service, or whoever stands in for it, is told.
-    pub(super) fn settings(&self) -> KafkaSettings {
+    pub(in crate::bench) fn settings(&self) -> KafkaSettings {
         self.settings_of(EVENTS, ACKS)
     }
 
     /// What somebody is told who reads the events of `topics`, or sends to them.
-    pub(super) fn settings_for(&self, topics: &Topics) -> KafkaSettings {
+    pub(in crate::bench) fn settings_for(&self, topics: &Topics) -> KafkaSettings {
         self.settings_of(&topics.events, &topics.acks)
     }
 

@@ -22,21 +22,21 @@ const FOLLOWS: &str = "events come by the log";
 const NEVER: &str = "0 0 0 1 1 *";
 
 /// A service that runs and listens; it ends with this value.
-pub(super) struct Service {
+pub(in crate::bench) struct Service {
     child: Child,
     /// Where it listens.
-    pub(super) url: String,
+    pub(in crate::bench) url: String,
 }
 
 impl Service {
     /// Starts `program` on a database and a broker. All other settings are the ordinary ones, but for its port, and for
     /// what would be done beside the load.
-    pub(super) fn start(program: &Path, database: &str, brokers: &str) -> Result<Self> {
+    pub(in crate::bench) fn start(program: &Path, database: &str, brokers: &str) -> Result<Self> {
         Self::start_with(program, database, brokers, &[])
     }
 
     /// The same, with `more` settings.
-    pub(super) fn start_with(
+    pub(in crate::bench) fn start_with(
         program: &Path,
         database: &str,
         brokers: &str,
@@ -67,23 +67,23 @@ impl Service {
     }
 
     /// Waits until it has said that it follows the log; fails with what it said last.
-    pub(super) fn wait_until_it_follows_the_log(&mut self) -> Result<()> {
+    pub(in crate::bench) fn wait_until_it_follows_the_log(&mut self) -> Result<()> {
         let said = self.child.wait_for_line(FOLLOWS, START_DEADLINE).map(drop);
         said.context("product-service does not read the log")
     }
 
     /// Ends it in good order.
-    pub(super) fn end(mut self) -> Result<()> {
+    pub(in crate::bench) fn end(mut self) -> Result<()> {
         self.child.terminate(END_DEADLINE).map(drop)
     }
 
     /// The last lines that it wrote.
-    pub(super) fn log_tail(&self) -> String {
+    pub(in crate::bench) fn log_tail(&self) -> String {
         self.child.log_tail()
     }
 
     /// What it has used since its start.
-    pub(super) fn used(&self) -> Result<Used> {
+    pub(in crate::bench) fn used(&self) -> Result<Used> {
         Process { pid: self.child.pid() }.used()
     }
 }

@@ -10,16 +10,16 @@ const TICKS_PER_S: f64 = 100.0;
 
 /// What a process used.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Used {
+pub(in crate::bench) struct Used {
     /// Seconds of CPU, for one measurement.
-    pub(super) cpu_s: f64,
+    pub(in crate::bench) cpu_s: f64,
     /// The most memory that it has had since it was started.
-    pub(super) rss_mb: f64,
+    pub(in crate::bench) rss_mb: f64,
 }
 
 impl Used {
     /// What was used since what was used `before`; of memory, the most since the start.
-    pub(super) fn since(self, before: Self) -> Self {
+    pub(in crate::bench) fn since(self, before: Self) -> Self {
         Self { cpu_s: self.cpu_s - before.cpu_s, ..self }
     }
 }
