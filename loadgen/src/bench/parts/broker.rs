@@ -9,86 +9,10 @@ use common::config::KafkaSettings;
 use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 
+use super::topics::{ACKS, EVENTS, ORDER_ACKS, ORDERS, PARTITIONS, Topics};
 use crate::bench::block_on;
-use crate::bench::options::{BrokerKind, Relay};
+use crate::bench::options::BrokerKind;
 use crate::programs::OWNER;
-
-/// Events of product-service.
-pub(in crate::bench) const EVENTS: &str = "stockloop.inventory.v1";
-/// The answers to them.
-pub(in crate::bench) const ACKS: &str = "stockloop.inventory.acks.v1";
-/// Events of order-service; here nobody sends any.
-const ORDERS: &str = "stockloop.orders.v1";
-/// The answers to those.
-const ORDER_ACKS: &str = "stockloop.orders.acks.v1";
-/// Messages that nobody reads.
-const LIMIT: &str = "stockloop.limit.v1";
-/// Of each topic, as a service makes it.
-pub(in crate::bench) const PARTITIONS: i32 = 4;
-
-/// No bound for bytes in flight.
-const UNLIMITED: u64 = 1 << 40;
-
-/// The topics of one loop.
-#[derive(Debug, Clone)]
-pub(in crate::bench) struct Topics {
-    pub(super) events: String,
-    acks: String,
-    orders: String,
-    order_acks: String,
-    /// For the limit of what goes to the others.
-    pub(in crate::bench) limit: String,
-}
-
-impl Topics {
-    fn numbered(number: u32) -> Self {
-        let name = |name: &str| format!("{name}.{number}");
-        Self {
-            events: name(EVENTS),
-            acks: name(ACKS),
-            orders: name(ORDERS),
-            order_acks: name(ORDER_ACKS),
-            limit: name(LIMIT),
-        }
-    }
-
-    /// What product-service is told.
-    pub(in crate::bench) fn of_owner(&self) -> Vec<(&'static str, String)> {
-        Self::settings([&self.events, &self.acks, &self.orders, &self.order_acks])
-    }
-
-    /// What order-service is told.
-    pub(in crate::bench) fn of_copy(&self) -> Vec<(&'static str, String)> {
-        Self::settings([&self.orders, &self.order_acks, &self.events, &self.acks])
-    }
-
-    /// What product-service is told so that it sends a backlog though nobody answers; each partition has room for `room` events.
-    pub(in crate::bench) fn to_drain(
-        &self,
-        room: usize,
-        relay: Relay,
-    ) -> Vec<(&'static str, String)> {
-        let mut settings = self.of_owner();
-        settings.extend([
-            relay.setting(),
-            ("STOCKLOOP__OUTBOX__IN_FLIGHT_EVENTS", room.to_string()),
-            ("STOCKLOOP__OUTBOX__IN_FLIGHT_BYTES", UNLIMITED.to_string()),
-            // Nobody answers, and nobody is to be asked whether he will.
-            ("STOCKLOOP__OUTBOX__ACK_TIMEOUT", "1h".to_owned()),
-        ]);
-        settings
-    }
-
-    fn settings(topics: [&String; 4]) -> Vec<(&'static str, String)> {
-        let names = [
-            "STOCKLOOP__KAFKA__OUTBOUND_TOPIC",
-            "STOCKLOOP__KAFKA__OUTBOUND_ACK_TOPIC",
-            "STOCKLOOP__KAFKA__INBOUND_TOPIC",
-            "STOCKLOOP__KAFKA__INBOUND_ACK_TOPIC",
-        ];
-        names.into_iter().zip(topics.map(String::clone)).collect()
-    }
-}
 
 /// A broker with the topics of a product-service that keeps its ordinary settings.
 pub(in crate::bench) struct Broker {

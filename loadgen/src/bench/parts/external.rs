@@ -13,9 +13,10 @@ use hyper::{Method, Uri};
 use serde_json::Value;
 use stockloop_tests::connect::{Debezium, KafkaConnect};
 
-use super::broker::{Broker, Topics};
+use super::broker::Broker;
 use super::client::{Client, Target};
 use super::process::{Process, Used};
+use super::topics::Topics;
 use crate::bench::block_on;
 use crate::bench::options::Relay;
 use crate::bench::wait::Wait;

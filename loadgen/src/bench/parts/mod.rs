@@ -1,6 +1,6 @@
 //! What a benchmark runs on, from the server to the services, and what each of its processes uses.
 //!
-//! The [`server`] and the [`broker`], with the topics of a loop, come first; then the [`service`], several processes of it
+//! The [`server`] and the [`broker`] come first, with the [`topics`] of a loop; then the [`service`], several processes of it
 //! ([`running`]), and another program as its relay ([`external`]).
 
 mod broker;
@@ -11,10 +11,11 @@ mod process;
 mod running;
 mod server;
 mod service;
+mod topics;
 
 use anyhow::Result;
 
-pub(super) use self::broker::{ACKS, Broker, EVENTS, PARTITIONS, Topics};
+pub(super) use self::broker::Broker;
 pub(super) use self::client::{Client, Target, words};
 use self::external::Connect;
 pub(super) use self::external::{CONNECT, Connector};
@@ -23,6 +24,7 @@ pub(super) use self::process::Used;
 pub(super) use self::running::{Running, log_tails, start_instances, used_by, wait_until_shared};
 pub(super) use self::server::Server;
 pub(super) use self::service::Service;
+pub(super) use self::topics::{ACKS, EVENTS, PARTITIONS, Topics};
 use super::options::Options;
 
 /// What services run on. What is to be ended first comes first.
