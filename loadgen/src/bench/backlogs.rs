@@ -7,13 +7,12 @@ use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
 use indicatif::ProgressBar;
 
-use super::changes::Changes;
 use super::counting::{Counted, Counting};
+use super::load::{Changes, Pile};
 use super::looks::{Passage, passages, wait_until_placed};
 use super::options::Options;
 use super::pair::Pair;
 use super::parts::Running;
-use super::pile::Pile;
 use super::runs::Round;
 use crate::backlog::{checkpoint, pause_relays};
 

@@ -10,10 +10,10 @@ use common::ids::EventId;
 use engine::counters;
 
 use super::counting::Counting;
+use super::load::{make_backlog, put_backlog};
 use super::looks::sent_per_s;
 use super::options::{Files, Options, Relay, parsed};
 use super::parts::{CONNECT, Parts, Server, Service};
-use super::pile::{make_backlog, put_backlog};
 use super::produced::Produced;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::Bench;

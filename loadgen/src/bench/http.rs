@@ -8,11 +8,9 @@ use clap::Args;
 use common::db::Conn;
 use indicatif::ProgressBar;
 
-use super::answers;
 use super::block_on;
-use super::changes::Load;
-use super::clients::{adjust_all, fill};
 use super::limit::Limit;
+use super::load::{Load, adjust_all, answers, fill};
 use super::looks::{Settled, settle};
 use super::options::{BrokerKind, Files, Minutes, Options, parsed};
 use super::parts::{Broker, Server, Service, Target, Used};

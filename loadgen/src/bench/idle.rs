@@ -19,8 +19,7 @@ use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use super::arrivals::Arrivals;
-use super::changes::{Changes, sku};
-use super::clients::adjust;
+use super::load::{Changes, adjust, sku};
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{Client, Running};

@@ -11,13 +11,13 @@ use engine::outbox::pause::{self, EVERYTHING};
 
 use super::backlogs::Backlogs;
 use super::counting::Counting;
+use super::load::make_backlog;
 use super::looks::sent_per_s;
 use super::options::{Files, LoopOptions, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{
     Parts, Running, Service, log_tails, start_instances, used_by, wait_until_shared,
 };
-use super::pile::make_backlog;
 use super::runs::{self, Case, Round, Row};
 use super::tables::Bench;
 use super::time::Time;

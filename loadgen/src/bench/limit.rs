@@ -19,10 +19,9 @@ use diesel::sql_types::{BigInt, Bool, Integer, SmallInt, Text, Uuid as SqlUuid};
 use engine::outbox::shard_of;
 use product_service::inventory::{Product, event};
 
-use super::changes::{
-    Change, Changes, DESCRIPTION, Load, OPENING, PRICE_MINOR, REASON, REFERENCE, sku,
+use super::load::{
+    Change, Changes, DESCRIPTION, Figures, Load, OPENING, PRICE_MINOR, REASON, REFERENCE, sku,
 };
-use super::figures::Figures;
 use crate::place::Scratch;
 use crate::statement::Statement;
 

@@ -3,33 +3,28 @@
 //! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled, and [`idle`]
 //! single changes; [`sql_limit`] what of that is the databases'; [`rows`] what was settled long ago takes from it,
 //! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
-//! other. The [`parts`] are what they run on, and both services together are a [`pair`]. [`answers`] stands in for who
-//! answers, [`arrivals`] tells when messages come. [`clients`] ask over HTTP for the [`changes`], [`pile`] makes them
-//! without a service, [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limit`]
-//! does without a service what [`http`] measures, [`produced`] what the broker has to do with a backlog. [`requests`] and
-//! [`runs`] are what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] are what people choose, [`time`] is
-//! how long it may take.
+//! other. The [`parts`] are what they run on, both services together are a [`pair`], and [`load`] is what is asked of them.
+//! [`arrivals`] tells when messages come, [`backlogs`] has both services work them off, and [`looks`] says how far their
+//! events are. [`limit`] does without a service what [`http`] measures, [`produced`] what the broker has to do with a
+//! backlog. [`requests`] and [`runs`] are what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] are what
+//! people choose, [`time`] is how long it may take.
 
 mod all;
-mod answers;
 mod arrivals;
 mod background;
 mod backlogs;
-mod changes;
-mod clients;
 mod counting;
 mod drain;
-mod figures;
 mod full_loop;
 mod http;
 mod idle;
 mod instances;
 mod limit;
+mod load;
 mod looks;
 mod options;
 mod pair;
 mod parts;
-mod pile;
 mod produced;
 mod relay_alone;
 mod requests;

@@ -7,8 +7,7 @@ use common::config::KafkaSettings;
 use common::db::Conn;
 
 use super::block_on;
-use super::changes::Changes;
-use super::clients;
+use super::load::{Changes, adjust, fill};
 use super::looks::settle;
 use super::options::{LoopOptions, Options, Relay};
 use super::parts::{
@@ -88,7 +87,7 @@ impl<'a> Pair<'a> {
             both,
         };
         pair.run(&running)?;
-        let filled = block_on(clients::fill(&pair.target()?, options.products));
+        let filled = block_on(fill(&pair.target()?, options.products));
         pair.with_logs(filled)?;
         pair.settle()?;
         Ok(pair)
@@ -141,7 +140,7 @@ impl<'a> Pair<'a> {
         let (target, change) = (self.target()?, changes.draw());
         let adjusted = block_on(async {
             let mut client = Client::connect(&target).await?;
-            clients::adjust(&mut client, change).await
+            adjust(&mut client, change).await
         });
         self.with_logs(adjusted)?;
         self.settle()

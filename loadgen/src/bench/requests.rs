@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::figures::Figures;
+use super::load::Figures;
 use super::looks::Settled;
 use super::parts::Used;
 use super::svg::{Bar, Chart};

@@ -23,11 +23,10 @@ use product_service::inventory::OwnedInventory;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::changes::Changes;
 use super::limit::AS_A_SERVICE;
+use super::load::{Changes, Pile};
 use super::options::{Files, Minutes, Options, parsed};
 use super::parts::{ACKS, EVENTS, Server};
-use super::pile::Pile;
 use super::produced::message;
 use super::relay_alone::RelayAlone;
 use super::svg::{Bar, Chart};

@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::changes::{Change, Changes, REASON, REFERENCE, product, sku};
-use super::options::Options;
-use super::parts::Server;
 use crate::backlog::tidy;
+use crate::bench::options::Options;
+use crate::bench::parts::Server;
 use crate::place::Scratch;
 use crate::progress::progress_bar;
 
@@ -26,7 +26,7 @@ const BATCH: usize = 1_000;
 const ATTEMPTS: i32 = 5;
 
 /// What appends events to a service's database.
-pub(super) struct Pile {
+pub(in crate::bench) struct Pile {
     env: Env,
     outbox: Outbox,
     changes: Changes,
@@ -34,14 +34,19 @@ pub(super) struct Pile {
 
 impl Pile {
     /// One that adjusts by `changes`.
-    pub(super) fn new(changes: Changes) -> Self {
+    pub(in crate::bench) fn new(changes: Changes) -> Self {
         let env = Env::system();
         let outbox = Outbox::new(env.clone(), ATTEMPTS, Spans::off(env.clone()));
         Self { env, outbox, changes }
     }
 
     /// Puts the first `products` in: an event for each.
-    pub(super) fn put(&self, conn: &mut Conn, products: u32, bar: &ProgressBar) -> Result<()> {
+    pub(in crate::bench) fn put(
+        &self,
+        conn: &mut Conn,
+        products: u32,
+        bar: &ProgressBar,
+    ) -> Result<()> {
         let lines: Vec<Value> = (0..products).map(product).collect();
         for chunk in lines.chunks(BATCH) {
             let (lines, context) = (lines_of::<ProductLines>(chunk)?, self.context());
@@ -55,7 +60,7 @@ impl Pile {
     }
 
     /// Adjusts products that are there: `events` times, an event for each.
-    pub(super) fn adjust(
+    pub(in crate::bench) fn adjust(
         &mut self,
         conn: &mut Conn,
         events: usize,
@@ -83,7 +88,7 @@ impl Pile {
 }
 
 /// A database with so many PENDING events, to be copied.
-pub(super) fn make_backlog<'a>(
+pub(in crate::bench) fn make_backlog<'a>(
     server: &'a Server,
     options: &Options,
     events: usize,
@@ -94,7 +99,11 @@ pub(super) fn make_backlog<'a>(
 }
 
 /// Puts so many PENDING events into a database that has none.
-pub(super) fn put_backlog(conn: &mut Conn, options: &Options, events: usize) -> Result<()> {
+pub(in crate::bench) fn put_backlog(
+    conn: &mut Conn,
+    options: &Options,
+    events: usize,
+) -> Result<()> {
     let Options { products, seed, .. } = *options;
     let products = products.min(u32::try_from(events)?);
     let mut pile = Pile::new(Changes::of(products, seed));

@@ -10,14 +10,14 @@ use tokio::task::JoinSet;
 
 use super::changes::{Change, Changes, Load, REASON, REFERENCE, product, sku};
 use super::figures::Figures;
-use super::parts::{Client, Target, words};
+use crate::bench::parts::{Client, Target, words};
 use crate::progress::progress_bar;
 
 /// Products of one request: as many as it may have.
 const BATCH: usize = 1_000;
 
 /// Puts `products` in, or gives those that are there their opening stock again.
-pub(super) async fn fill(target: &Target, products: u32) -> Result<()> {
+pub(in crate::bench) async fn fill(target: &Target, products: u32) -> Result<()> {
     let bar = progress_bar("putting products in".to_owned(), products as usize);
     let mut client = Client::connect(target).await?;
     let lines: Vec<Value> = (0..products).map(product).collect();
@@ -45,7 +45,7 @@ async fn put(client: &mut Client, lines: &[Value]) -> Result<()> {
 }
 
 /// Lets all clients of `load` adjust stock, each the next product as soon as the one before is answered.
-pub(super) async fn adjust_all(target: &Target, load: &Load) -> Result<Figures> {
+pub(in crate::bench) async fn adjust_all(target: &Target, load: &Load) -> Result<Figures> {
     let mut clients = Vec::new();
     for changes in load.by_client() {
         clients.push((Client::connect(target).await?, changes));
@@ -79,7 +79,7 @@ async fn adjust_for(
 }
 
 /// Adjusts one product's stock; returns the answer.
-pub(super) async fn adjust(
+pub(in crate::bench) async fn adjust(
     client: &mut Client,
     Change { product, delta }: Change,
 ) -> Result<Bytes> {

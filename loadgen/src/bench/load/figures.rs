@@ -8,11 +8,11 @@ use crate::report::quantile;
 
 /// The figures of all clients together.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Figures {
+pub(in crate::bench) struct Figures {
     /// Changes a second.
-    pub(super) per_s: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
+    pub(in crate::bench) per_s: f64,
+    pub(in crate::bench) p50_ms: f64,
+    pub(in crate::bench) p99_ms: f64,
     /// How many changes that were.
     changes: usize,
     /// Until the last one was answered.
@@ -21,7 +21,7 @@ pub(super) struct Figures {
 
 impl Figures {
     /// Of what took so many ms each, and `took` in all.
-    pub(super) fn of(latencies: Vec<f64>, took: Duration) -> Result<Self> {
+    pub(in crate::bench) fn of(latencies: Vec<f64>, took: Duration) -> Result<Self> {
         ensure!(!latencies.is_empty(), "nothing was done in {took:?}: raise --seconds");
         Ok(Self {
             per_s: latencies.len() as f64 / took.as_secs_f64(),
@@ -33,7 +33,7 @@ impl Figures {
     }
 
     /// Changes a second, where so much `more` time counts, too.
-    pub(super) fn per_s_with(&self, more: Duration) -> f64 {
+    pub(in crate::bench) fn per_s_with(&self, more: Duration) -> f64 {
         self.changes as f64 / (self.took + more).as_secs_f64()
     }
 }

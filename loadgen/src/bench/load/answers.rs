@@ -14,14 +14,14 @@ use engine::kafka::{
 };
 use tokio::sync::oneshot;
 
-use super::background::Background;
+use crate::bench::background::Background;
 use crate::programs::COPY;
 
 /// As a service has them.
 const BATCH: BatchLimits = BatchLimits::new(1_000, Duration::from_millis(2)).hurried();
 
 /// Answers on the broker of these settings, until the value is dropped.
-pub(super) fn start(settings: &KafkaSettings) -> Result<Background> {
+pub(in crate::bench) fn start(settings: &KafkaSettings) -> Result<Background> {
     Background::start(|| Answerer::new(settings), Answerer::answer_until)
 }
 

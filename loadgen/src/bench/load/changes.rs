@@ -7,18 +7,18 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 /// What each product is, in words.
-pub(super) const DESCRIPTION: &str = "WHITE HANGING HEART T-LIGHT HOLDER";
+pub(in crate::bench) const DESCRIPTION: &str = "WHITE HANGING HEART T-LIGHT HOLDER";
 /// The price of a piece, in minor units.
-pub(super) const PRICE_MINOR: i64 = 255;
+pub(in crate::bench) const PRICE_MINOR: i64 = 255;
 /// Pieces of each product at first; they may go below zero, so that no change is refused.
-pub(super) const OPENING: i64 = 1_000_000;
+pub(in crate::bench) const OPENING: i64 = 1_000_000;
 /// Why stock comes or goes.
-pub(super) const REASON: &str = "sale";
+pub(in crate::bench) const REASON: &str = "sale";
 /// What each change belongs to.
-pub(super) const REFERENCE: &str = "536365";
+pub(in crate::bench) const REFERENCE: &str = "536365";
 
 /// The SKU of the product of this number, which begins at 0.
-pub(super) fn sku(product: u32) -> String {
+pub(in crate::bench) fn sku(product: u32) -> String {
     format!("BENCH-{product:07}")
 }
 
@@ -35,18 +35,18 @@ pub(super) fn product(number: u32) -> Value {
 
 /// What all clients of a measurement do.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
-    pub(super) clients: u16,
+pub(in crate::bench) struct Load {
+    pub(in crate::bench) clients: u16,
     /// Products that are changed.
-    pub(super) products: u32,
+    pub(in crate::bench) products: u32,
     /// How long it goes on.
-    pub(super) time: Duration,
-    pub(super) seed: u64,
+    pub(in crate::bench) time: Duration,
+    pub(in crate::bench) seed: u64,
 }
 
 impl Load {
     /// The changes of each client, the same ones for the same seed.
-    pub(super) fn by_client(&self) -> impl Iterator<Item = Changes> {
+    pub(in crate::bench) fn by_client(&self) -> impl Iterator<Item = Changes> {
         let Self { products, seed, .. } = *self;
         (0..self.clients)
             .map(move |client| Changes::of(products, seed.wrapping_add(u64::from(client))))
@@ -55,27 +55,27 @@ impl Load {
 
 /// One change of one product's stock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Change {
+pub(in crate::bench) struct Change {
     /// Its number.
-    pub(super) product: u32,
+    pub(in crate::bench) product: u32,
     /// Pieces that come or go.
-    pub(super) delta: i64,
+    pub(in crate::bench) delta: i64,
 }
 
 /// Changes of one client, without end.
-pub(super) struct Changes {
+pub(in crate::bench) struct Changes {
     random: StdRng,
     products: u32,
 }
 
 impl Changes {
     /// Of so many products, the same ones for the same seed.
-    pub(super) fn of(products: u32, seed: u64) -> Self {
+    pub(in crate::bench) fn of(products: u32, seed: u64) -> Self {
         Self { random: StdRng::seed_from_u64(seed), products }
     }
 
     /// The next one: one to nine pieces of any product.
-    pub(super) fn draw(&mut self) -> Change {
+    pub(in crate::bench) fn draw(&mut self) -> Change {
         let product = self.random.random_range(0..self.products);
         let pieces = self.random.random_range(1..=9);
         let delta = if self.random.random() { pieces } else { -pieces };
