@@ -7,9 +7,8 @@ use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
 use indicatif::ProgressBar;
 
-use super::counting::{Counted, Counting};
 use super::load::{Changes, Pile};
-use super::looks::{Passage, passages, wait_until_placed};
+use super::looks::{Counted, Counting, Passage, passages, wait_until_placed};
 use super::options::Options;
 use super::pair::Pair;
 use super::parts::Running;

@@ -9,9 +9,8 @@ use clap::Args;
 use common::ids::EventId;
 use engine::counters;
 
-use super::counting::Counting;
 use super::load::{make_backlog, put_backlog};
-use super::looks::sent_per_s;
+use super::looks::{Counting, sent_per_s};
 use super::options::{Files, Options, Relay, parsed};
 use super::parts::{CONNECT, Parts, Server, Service};
 use super::produced::Produced;

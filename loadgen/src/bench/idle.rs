@@ -18,8 +18,8 @@ use rand::{Rng, SeedableRng};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
-use super::arrivals::Arrivals;
 use super::load::{Changes, adjust, sku};
+use super::looks::Arrivals;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{Client, Running};

@@ -10,9 +10,8 @@ use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
 
 use super::backlogs::Backlogs;
-use super::counting::Counting;
 use super::load::make_backlog;
-use super::looks::sent_per_s;
+use super::looks::{Counting, sent_per_s};
 use super::options::{Files, LoopOptions, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{

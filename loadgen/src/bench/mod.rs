@@ -4,16 +4,14 @@
 //! single changes; [`sql_limit`] what of that is the databases'; [`rows`] what was settled long ago takes from it,
 //! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
 //! other. The [`parts`] are what they run on, both services together are a [`pair`], and [`load`] is what is asked of them.
-//! [`arrivals`] tells when messages come, [`backlogs`] has both services work them off, and [`looks`] says how far their
-//! events are. [`limit`] does without a service what [`http`] measures, [`produced`] what the broker has to do with a
-//! backlog. [`requests`] and [`runs`] are what came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] are what
-//! people choose, [`time`] is how long it may take.
+//! [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limit`] does without a
+//! service what [`http`] measures, [`produced`] what the broker has to do with a backlog. [`requests`] and [`runs`] are what
+//! came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] are what people choose, [`time`] is how long it may
+//! take.
 
 mod all;
-mod arrivals;
 mod background;
 mod backlogs;
-mod counting;
 mod drain;
 mod full_loop;
 mod http;

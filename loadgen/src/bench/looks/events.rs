@@ -12,7 +12,7 @@ use common::schema::{outbox_failed, outbox_pending, outbox_sent, outbox_settled}
 use diesel::dsl::{exists, min};
 use diesel::prelude::*;
 
-use super::wait::Wait;
+use crate::bench::wait::Wait;
 
 /// How often it is looked whether all is settled, while nothing is measured.
 const LOOK: Duration = Duration::from_millis(50);
@@ -22,15 +22,15 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What was left to settle when the last change was answered.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Settled {
+pub(in crate::bench) struct Settled {
     /// Events that were open then.
-    pub(super) open: i64,
+    pub(in crate::bench) open: i64,
     /// How long it took until none was.
-    pub(super) took: Duration,
+    pub(in crate::bench) took: Duration,
 }
 
 /// Waits until no event is open.
-pub(super) fn settle(database: &mut Conn) -> Result<Settled> {
+pub(in crate::bench) fn settle(database: &mut Conn) -> Result<Settled> {
     let began = Instant::now();
     let at_first = open_events(database)?;
     let (mut open, mut least, mut fell) = (at_first, at_first, began);
@@ -58,7 +58,11 @@ fn open_events(conn: &mut Conn) -> QueryResult<i64> {
 }
 
 /// Events a second, from when the first was handed to the producer until all were SENT, which `ended` then.
-pub(super) fn sent_per_s(conn: &mut Conn, events: usize, ended: Timestamp) -> Result<f64> {
+pub(in crate::bench) fn sent_per_s(
+    conn: &mut Conn,
+    events: usize,
+    ended: Timestamp,
+) -> Result<f64> {
     ensure_sent(conn, events)?;
     let took = ended.since(first_sent(conn)?).as_secs_f64();
     ensure!(took > 0.0, "no time passed between the first event and the last: give more --events");
@@ -87,26 +91,26 @@ fn first_sent(conn: &mut Conn) -> Result<Timestamp> {
 
 /// A settled event: when it was handed to the producer, and when its answer was settled.
 #[derive(Debug, Clone, Copy, Queryable)]
-pub(super) struct Passage {
+pub(in crate::bench) struct Passage {
     sent_us: Option<Timestamp>,
     settled_us: Timestamp,
 }
 
 impl Passage {
     /// When it was handed to the producer.
-    pub(super) fn sent(self) -> Option<Timestamp> {
+    pub(in crate::bench) fn sent(self) -> Option<Timestamp> {
         self.sent_us
     }
 
     /// From there until it was settled, in ms.
-    pub(super) fn took_ms(self) -> Option<f64> {
+    pub(in crate::bench) fn took_ms(self) -> Option<f64> {
         Some(self.settled_us.since(self.sent_us?).as_secs_f64() * 1e3)
     }
 }
 
 /// Waits until it is known when each settled event that was made after `after` was sent: what another program sends is seen
 /// on the topic, and may be settled before.
-pub(super) fn wait_until_placed(conn: &mut Conn, after: EventId) -> Result<()> {
+pub(in crate::bench) fn wait_until_placed(conn: &mut Conn, after: EventId) -> Result<()> {
     use outbox_settled as s;
     let unplaced = || -> Result<Option<i64>> {
         let unknown = s::table.filter(s::id.gt(after)).filter(s::sent_us.is_null()).count();
@@ -118,7 +122,7 @@ pub(super) fn wait_until_placed(conn: &mut Conn, after: EventId) -> Result<()> {
 }
 
 /// Of all events that were made after `after` and are settled.
-pub(super) fn passages(conn: &mut Conn, after: EventId) -> QueryResult<Vec<Passage>> {
+pub(in crate::bench) fn passages(conn: &mut Conn, after: EventId) -> QueryResult<Vec<Passage>> {
     use outbox_settled as s;
     let settled = s::table.filter(s::id.gt(after)).select((s::sent_us, s::settled_us));
     on!(conn, c => settled.load(c))

@@ -14,14 +14,14 @@ use common::on;
 use common::schema::counter;
 use diesel::prelude::*;
 
-use super::looks::PATIENCE;
+use super::events::PATIENCE;
 use crate::backlog::log_bytes;
 
 /// How often a count is read: the last moment of a measurement is known as well as that.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A count under way.
-pub(super) struct Counting {
+pub(in crate::bench) struct Counting {
     /// Which, such as [`engine::counters::SENT`].
     name: &'static str,
     events: usize,
@@ -31,22 +31,26 @@ pub(super) struct Counting {
 }
 
 /// What is known once all events are counted.
-pub(super) struct Counted {
+pub(in crate::bench) struct Counted {
     /// When that was.
-    pub(super) at: Timestamp,
+    pub(in crate::bench) at: Timestamp,
     /// By which the server's log grew meanwhile.
-    pub(super) wal_bytes_per_event: f64,
+    pub(in crate::bench) wal_bytes_per_event: f64,
 }
 
 impl Counting {
     /// Begins, before any of these `events` is counted.
-    pub(super) fn begin(conn: &mut Conn, name: &'static str, events: usize) -> Result<Self> {
+    pub(in crate::bench) fn begin(
+        conn: &mut Conn,
+        name: &'static str,
+        events: usize,
+    ) -> Result<Self> {
         let (before, written) = (counted(conn, name)?, log_bytes(conn)?);
         Ok(Self { name, events, before, written })
     }
 
     /// Waits until all of them are.
-    pub(super) fn end(self, conn: &mut Conn) -> Result<Counted> {
+    pub(in crate::bench) fn end(self, conn: &mut Conn) -> Result<Counted> {
         self.wait(conn)?;
         let at = Env::system().now();
         let written = log_bytes(conn)? - self.written;

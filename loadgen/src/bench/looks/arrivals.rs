@@ -13,7 +13,7 @@ use engine::kafka::{BatchLimits, Consumer, Envelope};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use super::background::Background;
+use crate::bench::background::Background;
 
 /// Its group, so that it takes nothing from anybody.
 const GROUP: &str = "benchmark";
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An event that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Arrival {
-    pub(super) id: EventId,
+pub(in crate::bench) struct Arrival {
+    pub(in crate::bench) id: EventId,
     key: String,
     version: i64,
     /// When its service made it: in the change's transaction, just before the commit.
@@ -34,7 +34,7 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// From its making until it was here, in ms.
-    pub(super) fn took_ms(&self) -> f64 {
+    pub(in crate::bench) fn took_ms(&self) -> f64 {
         self.at.since(self.made).as_secs_f64() * 1e3
     }
 }
@@ -46,14 +46,14 @@ struct Versioned {
 }
 
 /// Reads until this value is dropped.
-pub(super) struct Arrivals {
+pub(in crate::bench) struct Arrivals {
     _reader: Background,
     heard: Receiver<Arrival>,
 }
 
 impl Arrivals {
     /// Reads the events of these settings, from the beginning of their topic.
-    pub(super) fn start(settings: &KafkaSettings) -> Result<Self> {
+    pub(in crate::bench) fn start(settings: &KafkaSettings) -> Result<Self> {
         let (tell, heard) = mpsc::channel();
         let topic = &settings.inbound_topic;
         let reader = Background::start(
@@ -64,7 +64,7 @@ impl Arrivals {
     }
 
     /// Waits for the state of `key` that has this version; what came before it is forgotten.
-    pub(super) fn wait_for(&self, key: &str, version: i64) -> Result<Arrival> {
+    pub(in crate::bench) fn wait_for(&self, key: &str, version: i64) -> Result<Arrival> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
