@@ -9,16 +9,16 @@ use clap::Args;
 use common::ids::EventId;
 use engine::counters;
 
+use super::block_on;
+use super::limits::{Produced, RelayAlone};
 use super::load::{make_backlog, put_backlog};
 use super::looks::{Counting, sent_per_s};
 use super::options::{Files, Options, Relay, parsed};
 use super::parts::{CONNECT, Parts, Server, Service};
-use super::produced::Produced;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::Bench;
 use super::time::Time;
 use super::title::title;
-use super::{block_on, relay_alone};
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
 use crate::programs::{OWNER, program};
@@ -132,7 +132,7 @@ impl DrainBench<'_> {
             let limit_per_s = Some(block_on(produced.rate())?);
             bar.inc(1);
             bar.set_message("the statements alone");
-            let sql_per_s = Some(relay_alone::rate(&self.parts.server, &backlog, events)?);
+            let sql_per_s = Some(RelayAlone::rate(&self.parts.server, &backlog, events)?);
             bar.inc(1);
             // What came before everything was warm does not count.
             for (case, drained) in done.into_iter().filter(|_| round >= warm_ups) {

@@ -9,10 +9,10 @@ use indicatif::ProgressBar;
 
 use super::backlogs::Backlogs;
 use super::block_on;
+use super::limits::Produced;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::Running;
-use super::produced::Produced;
 use super::runs::{Case, Round, Row, in_turn};
 use super::tables::Bench;
 use super::time::Time;

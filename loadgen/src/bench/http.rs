@@ -9,7 +9,7 @@ use common::db::Conn;
 use indicatif::ProgressBar;
 
 use super::block_on;
-use super::limit::Limit;
+use super::limits::Limit;
 use super::load::{Load, adjust_all, answers, fill};
 use super::looks::{Settled, settle};
 use super::options::{BrokerKind, Files, Minutes, Options, parsed};

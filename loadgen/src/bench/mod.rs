@@ -4,10 +4,9 @@
 //! single changes; [`sql_limit`] what of that is the databases'; [`rows`] what was settled long ago takes from it,
 //! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
 //! other. The [`parts`] are what they run on, both services together are a [`pair`], and [`load`] is what is asked of them.
-//! [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limit`] does without a
-//! service what [`http`] measures, [`produced`] what the broker has to do with a backlog. [`requests`] and [`runs`] are what
-//! came of it, [`tables`] tells that, and [`svg`] draws it; [`options`] are what people choose, [`time`] is how long it may
-//! take.
+//! [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limits`] are what the parts
+//! do without a service. [`requests`] and [`runs`] are what came of it, [`tables`] tells that, and [`svg`] draws it;
+//! [`options`] are what people choose, [`time`] is how long it may take.
 
 mod all;
 mod background;
@@ -17,14 +16,12 @@ mod full_loop;
 mod http;
 mod idle;
 mod instances;
-mod limit;
+mod limits;
 mod load;
 mod looks;
 mod options;
 mod pair;
 mod parts;
-mod produced;
-mod relay_alone;
 mod requests;
 mod rows;
 mod runs;

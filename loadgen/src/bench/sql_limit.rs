@@ -23,12 +23,10 @@ use product_service::inventory::OwnedInventory;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::limit::AS_A_SERVICE;
+use super::limits::{AS_A_SERVICE, RelayAlone, message};
 use super::load::{Changes, Pile};
 use super::options::{Files, Minutes, Options, parsed};
 use super::parts::{ACKS, EVENTS, Server};
-use super::produced::message;
-use super::relay_alone::RelayAlone;
 use super::svg::{Bar, Chart};
 use super::tables::{Bench, Cells, Line, number, range};
 use super::time::Time;

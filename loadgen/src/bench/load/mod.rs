@@ -12,4 +12,4 @@ pub(super) use self::changes::{
 };
 pub(super) use self::clients::{adjust, adjust_all, fill};
 pub(super) use self::figures::Figures;
-pub(super) use self::pile::{Pile, make_backlog, put_backlog};
+pub(super) use self::pile::{ATTEMPTS, Pile, make_backlog, put_backlog};

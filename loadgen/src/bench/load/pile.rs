@@ -22,8 +22,8 @@ use crate::progress::progress_bar;
 /// Changes of one transaction: as many as a request may have.
 const BATCH: usize = 1_000;
 
-/// As a service has it.
-const ATTEMPTS: i32 = 5;
+/// Of an event, as a service has them.
+pub(in crate::bench) const ATTEMPTS: i32 = 5;
 
 /// What appends events to a service's database.
 pub(in crate::bench) struct Pile {

@@ -16,7 +16,7 @@ use engine::kafka::{Envelope, Message, Producer};
 use engine::outbox::{partition_of, shard_of};
 use tokio::task::JoinSet;
 
-use super::parts::PARTITIONS;
+use crate::bench::parts::PARTITIONS;
 use crate::programs::OWNER;
 
 /// Messages that are sent at the most: with more, nothing would be faster or slower.
@@ -26,7 +26,7 @@ const MOST: i64 = 50_000;
 const TOGETHER: usize = 5_000;
 
 /// Sends messages as the relay does, a partition beside the other.
-pub(super) struct Produced {
+pub(in crate::bench) struct Produced {
     settings: KafkaSettings,
     /// By partition.
     messages: Vec<Arc<Vec<Message>>>,
@@ -34,7 +34,7 @@ pub(super) struct Produced {
 
 impl Produced {
     /// The messages of the events that were made after `after`, for `topic`.
-    pub(super) fn of(
+    pub(in crate::bench) fn of(
         conn: &mut Conn,
         after: EventId,
         settings: &KafkaSettings,
@@ -55,7 +55,7 @@ impl Produced {
     }
 
     /// Messages a second, until the last is confirmed.
-    pub(super) async fn rate(&self) -> Result<f64> {
+    pub(in crate::bench) async fn rate(&self) -> Result<f64> {
         let producer = Producer::new(&self.settings, "benchmark", BrokerState::default())?;
         // It connects, and learns of the partitions.
         let first: Vec<Message> =
@@ -87,7 +87,7 @@ async fn send(producer: &Producer, messages: &[Message]) -> Result<()> {
 }
 
 /// As the relay makes it, for a first attempt.
-pub(super) fn message(row: EventRow, topic: &str, partition: i32) -> Message {
+pub(in crate::bench) fn message(row: EventRow, topic: &str, partition: i32) -> Message {
     let event = Event {
         id: row.id,
         event_type: row.event_type,

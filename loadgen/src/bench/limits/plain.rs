@@ -19,14 +19,13 @@ use diesel::sql_types::{BigInt, Bool, Integer, SmallInt, Text, Uuid as SqlUuid};
 use engine::outbox::shard_of;
 use product_service::inventory::{Product, event};
 
-use super::load::{
-    Change, Changes, DESCRIPTION, Figures, Load, OPENING, PRICE_MINOR, REASON, REFERENCE, sku,
+use super::AS_A_SERVICE;
+use crate::bench::load::{
+    ATTEMPTS, Change, Changes, DESCRIPTION, Figures, Load, OPENING, PRICE_MINOR, REASON, REFERENCE,
+    sku,
 };
 use crate::place::Scratch;
 use crate::statement::Statement;
-
-/// What a service asks of each connection, whatever the server's default is: it keeps what it has committed.
-pub(super) const AS_A_SERVICE: &str = "SET synchronous_commit = on";
 
 // What product-service sends for one adjustment that came alone, in this order; BEGIN and COMMIT are around it. A row is
 // given as values where the service has arrays.
@@ -50,18 +49,16 @@ type ProductSql = (Text, Text, BigInt, BigInt, Bool, Bool, BigInt, BigInt);
 
 /// As long as the one of every event is.
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
-/// As a service has it.
-const ATTEMPTS: i32 = 5;
 
 /// A database with a service's tables, and products.
-pub(super) struct Limit {
+pub(in crate::bench) struct Limit {
     url: String,
     env: Env,
 }
 
 impl Limit {
     /// On a database that has the tables and no rows yet.
-    pub(super) fn on(database: &Scratch<'_>, products: u32) -> Result<Self> {
+    pub(in crate::bench) fn on(database: &Scratch<'_>, products: u32) -> Result<Self> {
         let limit = Self { url: database.url(), env: Env::system() };
         let now = limit.env.now().micros();
         limit.connect()?.batch_execute(&format!(
@@ -73,7 +70,7 @@ impl Limit {
     }
 
     /// Lets all clients of `load` adjust stock.
-    pub(super) fn measure(&self, load: &Load) -> Result<Figures> {
+    pub(in crate::bench) fn measure(&self, load: &Load) -> Result<Figures> {
         let clients = load.by_client().map(|changes| self.client(changes));
         let clients: Vec<PlainClient> = clients.collect::<Result<_>>()?;
         let (began, time) = (Instant::now(), load.time);
