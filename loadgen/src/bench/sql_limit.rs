@@ -1,39 +1,18 @@
 //! What a database takes of the loop: each step by the functions that the services call, with no service and no broker.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
-use common::db::{Conn, Db};
-use common::env::Env;
-use common::event::EventRow;
-use common::on;
-use common::schema::{outbox_event, outbox_sent};
-use common::telemetry::Spans;
-use diesel::prelude::*;
-use engine::inbox::{Control, Inbox};
-use engine::kafka::{Ack, AckBatch, Message, Record, Signing, Verdict};
-use engine::outbox::{FirstAttempts, Settler};
-use engine::restored::ReadPositions;
-use indicatif::ProgressBar;
-use order_service::inventory::InventoryHandler;
-use product_service::inventory::OwnedInventory;
 use serde::Serialize;
-use tokio::runtime::Runtime;
 
-use super::limits::{AS_A_SERVICE, RelayAlone, message};
-use super::load::{Changes, Pile};
+use super::limits::{Cost, Costs, Statements, Step};
 use super::options::{Files, Minutes, Options, parsed};
-use super::parts::{ACKS, EVENTS, Server};
+use super::parts::Server;
 use super::svg::{Bar, Chart};
 use super::tables::{Bench, Cells, Line, number, range};
 use super::time::Time;
 use super::title::reservations;
-use crate::backlog::{log_bytes, policy, tidy};
-use crate::place::Scratch;
-use crate::programs::{COPY, OWNER};
 use crate::progress::turns_bar;
 use crate::report::median;
 
@@ -111,12 +90,6 @@ impl Arguments {
     }
 }
 
-/// Messages of events of one transaction: as many as the service takes.
-const MESSAGES: usize = 1_000;
-
-/// Answers of one transaction: about as many as the service takes where there are enough.
-const ANSWERS: usize = 4_000;
-
 impl Bench for Arguments {
     type Line = Row;
 
@@ -143,234 +116,14 @@ impl Bench for Arguments {
             let mut rounds = Vec::new();
             for _ in time.rounds(sizes.len() - number, 0, self.rounds()) {
                 bar.set_message(format!("the statements of {events} events"));
-                rounds.push(Statements::on(&server, self)?.measure(*events)?);
+                let statements = Statements::on(&server, self.products, self.seed)?;
+                rounds.push(statements.measure(*events)?);
                 bar.inc(1);
             }
             bar.finish_and_clear();
             rows.extend(Row::all(*events, &rounds));
         }
         Ok(rows)
-    }
-}
-
-/// A step of the loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Step {
-    Change,
-    Send,
-    Apply,
-    Settle,
-    All,
-}
-
-impl Step {
-    const SINGLE: [Self; 4] = [Self::Change, Self::Send, Self::Apply, Self::Settle];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Change => "change",
-            Self::Send => "send",
-            Self::Apply => "apply",
-            Self::Settle => "settle",
-            Self::All => "all",
-        }
-    }
-}
-
-/// What a step took, and by how much the log grew.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    seconds: f64,
-    bytes: f64,
-}
-
-/// The cost of each of [`Step::SINGLE`].
-type Costs = [Cost; 4];
-
-fn sum(costs: &Costs) -> Cost {
-    Cost {
-        seconds: costs.iter().map(|cost| cost.seconds).sum(),
-        bytes: costs.iter().map(|cost| cost.bytes).sum(),
-    }
-}
-
-/// The database of one of the services.
-struct Side<'a> {
-    /// For what is given a connection.
-    conn: Conn,
-    /// For what takes one itself.
-    db: Db,
-    _database: Scratch<'a>,
-}
-
-impl<'a> Side<'a> {
-    fn on(database: Scratch<'a>) -> Result<Self> {
-        let (mut conn, db) = (database.connect()?, database.open()?);
-        conn.batch_execute(AS_A_SERVICE)?;
-        Ok(Self { conn, db, _database: database })
-    }
-}
-
-/// Both services' databases, and what does in them what the services do.
-struct Statements<'a> {
-    runtime: Runtime,
-    pile: Pile,
-    relay: RelayAlone,
-    inbox: Inbox,
-    settler: Settler,
-    /// Messages of answers so far.
-    answered: i64,
-    owner: Side<'a>,
-    copy: Side<'a>,
-}
-
-impl<'a> Statements<'a> {
-    /// On databases that are made for it; its products have gone through the loop.
-    fn on(server: &'a Server, arguments: &Arguments) -> Result<Self> {
-        let Arguments { products, seed, .. } = *arguments;
-        let (env, runtime) = (Env::system(), Runtime::new()?);
-        let owner = server.of_service.make_with(product_service::SERVICE.migrations)?;
-        let copy = server.of_copy.make_with(order_service::SERVICE.migrations)?;
-        let (owner, mut copy) = (Side::on(owner)?, Side::on(copy)?);
-        // As one that was filled long ago: nothing more is summed up for it.
-        copy.conn
-            .batch_execute("UPDATE copy_state SET complete_us = 1, complete_by = 'measured'")?;
-        let relay = runtime.block_on(RelayAlone::on(&owner.db))?;
-        let mut statements = Self {
-            pile: Pile::new(Changes::of(products, seed)),
-            relay,
-            inbox: Inbox {
-                db: copy.db.clone(),
-                env: env.clone(),
-                handler: Arc::new(InventoryHandler),
-                consumer: COPY.to_owned(),
-                spans: Spans::off(env.clone()),
-                control: Control::default(),
-                positions: ReadPositions::new(COPY, EVENTS),
-                signing: Signing::default(),
-            },
-            settler: Settler {
-                policy: policy(),
-                topic: EVENTS.to_owned(),
-                consumer: COPY.to_owned(),
-                positions: ReadPositions::new(OWNER, ACKS),
-                owner: Some(Arc::new(OwnedInventory)),
-                first_attempts: FirstAttempts::Ours,
-                signing: Signing::default(),
-                env,
-            },
-            answered: 0,
-            runtime,
-            owner,
-            copy,
-        };
-        statements.pile.put(&mut statements.owner.conn, products, &ProgressBar::hidden())?;
-        let products = products as usize;
-        statements.send(products)?;
-        let records = statements.sent()?;
-        let acks = statements.apply(&records)?;
-        let answers = statements.answers(acks)?;
-        statements.settle(&answers, products)?;
-        Ok(statements)
-    }
-
-    /// All steps, with so many events.
-    fn measure(mut self, events: usize) -> Result<Costs> {
-        let ((), change) =
-            self.timed(|all| all.pile.adjust(&mut all.owner.conn, events, &ProgressBar::hidden()))?;
-        let ((), send) = self.timed(|all| all.send(events))?;
-        let records = self.sent()?;
-        let (acks, apply) = self.timed(|all| all.apply(&records))?;
-        let answers = self.answers(acks)?;
-        let ((), settle) = self.timed(|all| all.settle(&answers, events))?;
-        Ok([change, send, apply, settle])
-    }
-
-    fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Cost)> {
-        tidy(&mut self.owner.conn)?;
-        tidy(&mut self.copy.conn)?;
-        let (written, began) = (log_bytes(&mut self.owner.conn)?, Instant::now());
-        let done = work(self)?;
-        let seconds = began.elapsed().as_secs_f64();
-        let bytes = (log_bytes(&mut self.owner.conn)? - written) as f64;
-        Ok((done, Cost { seconds, bytes }))
-    }
-
-    /// Reads the events that wait, and notes them as SENT.
-    fn send(&mut self, events: usize) -> Result<()> {
-        self.relay.note_all(&mut self.owner.conn, events)
-    }
-
-    /// The messages of the events that are SENT, as their consumer gets them.
-    fn sent(&mut self) -> Result<Vec<Record>> {
-        use {outbox_event as e, outbox_sent as s};
-        let sent = e::table.inner_join(s::table.on(s::id.eq(e::id))).order(e::id);
-        let rows: Vec<(EventRow, i32, Option<i64>)> = on!(&mut self.owner.conn, c => sent
-            .select((EventRow::as_select(), s::partition, s::sent_offset))
-            .load(c))?;
-        let record = |(row, partition, offset): (EventRow, i32, Option<i64>)| {
-            received(message(row, EVENTS, partition), partition, offset.unwrap_or_default())
-        };
-        Ok(rows.into_iter().map(record).collect())
-    }
-
-    /// Applies them to the copy; returns the answers.
-    fn apply(&mut self, records: &[Record]) -> Result<Vec<(i32, Ack)>> {
-        let mut acks = Vec::with_capacity(records.len());
-        for batch in records.chunks(MESSAGES) {
-            let applied = self.runtime.block_on(self.inbox.apply(batch.to_vec(), false))?;
-            acks.extend(applied.acks);
-        }
-        let is_success = |(_, ack): &(i32, Ack)| ack.outcome == Verdict::Success;
-        let applied = acks.iter().filter(|ack| is_success(ack)).count();
-        ensure!(applied == records.len(), "{applied} of {} events were applied", records.len());
-        Ok(acks)
-    }
-
-    /// The answers as messages, one for each partition that their events came from; so many go into one transaction.
-    fn answers(&mut self, acks: Vec<(i32, Ack)>) -> Result<Vec<Vec<Record>>> {
-        let mut transactions = Vec::new();
-        for together in acks.chunks(ANSWERS) {
-            let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
-            for (partition, ack) in together {
-                by_partition.entry(*partition).or_default().push(ack.clone());
-            }
-            let mut records = Vec::new();
-            for (partition, acks) in by_partition {
-                let Settler { env, .. } = &self.settler;
-                let batch = AckBatch { acks };
-                let message = batch.to_message(env.event_id(), env.now(), COPY, ACKS, partition)?;
-                records.push(received(message, 0, self.answered));
-                self.answered += 1;
-            }
-            transactions.push(records);
-        }
-        Ok(transactions)
-    }
-
-    fn settle(&mut self, answers: &[Vec<Record>], events: usize) -> Result<()> {
-        let mut all = 0;
-        for records in answers {
-            let settling = self.settler.settle(&self.owner.db, records.clone(), false);
-            all += self.runtime.block_on(settling)?.advanced.settled.len();
-        }
-        ensure!(all == events, "{all} of {events} events were settled");
-        Ok(())
-    }
-}
-
-/// A message as its reader gets it.
-fn received(message: Message, partition: i32, offset: i64) -> Record {
-    let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
-    Record {
-        topic: message.topic,
-        partition,
-        offset,
-        key: Some(message.key.into_bytes()),
-        headers: message.headers.into_iter().map(header).collect(),
-        payload: Some(message.payload),
-        ..Record::default()
     }
 }
 
@@ -418,6 +171,13 @@ impl Row {
             wal_bytes_per_event: median(costs.iter().map(|cost| cost.bytes / count).collect()),
             rounds: costs.len(),
         }
+    }
+}
+
+fn sum(costs: &Costs) -> Cost {
+    Cost {
+        seconds: costs.iter().map(|cost| cost.seconds).sum(),
+        bytes: costs.iter().map(|cost| cost.bytes).sum(),
     }
 }
 

@@ -87,7 +87,7 @@ async fn send(producer: &Producer, messages: &[Message]) -> Result<()> {
 }
 
 /// As the relay makes it, for a first attempt.
-pub(in crate::bench) fn message(row: EventRow, topic: &str, partition: i32) -> Message {
+pub(super) fn message(row: EventRow, topic: &str, partition: i32) -> Message {
     let event = Event {
         id: row.id,
         event_type: row.event_type,

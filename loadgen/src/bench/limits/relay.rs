@@ -26,13 +26,13 @@ pub(in crate::bench) struct RelayAlone {
 
 impl RelayAlone {
     /// One that takes the shards, which nobody else has.
-    pub(in crate::bench) async fn on(db: &Db) -> Result<Self> {
+    pub(super) async fn on(db: &Db) -> Result<Self> {
         let held = renew(db, "benchmark", LEASE).await?;
         Ok(Self { statements: RelayStatements::new(Env::system(), held, PARTITIONS, BATCH) })
     }
 
     /// Reads all events that wait, which have to be so many, and notes them as SENT.
-    pub(in crate::bench) fn note_all(&mut self, conn: &mut Conn, events: usize) -> Result<()> {
+    pub(super) fn note_all(&mut self, conn: &mut Conn, events: usize) -> Result<()> {
         let mut all = 0;
         loop {
             match self.statements.run_once(conn)? {

@@ -53,22 +53,12 @@ impl Answerer {
             };
             // It keeps no copy that could be behind what was answered before.
             self.consumer.assigned();
+            let ack = |record: &Record| Some((record.partition, self.ack(record)?));
             // What does not arrive leaves its events SENT, and that is told where they are waited for.
-            self.producer.send_all(&self.messages(&records)).await;
+            if let Ok(acks) = messages(records.iter().filter_map(ack), &self.topic, &self.env) {
+                self.producer.send_all(&acks).await;
+            }
         }
-    }
-
-    /// The answers to `records`, in a message for each partition that they came from.
-    fn messages(&self, records: &[Record]) -> Vec<Message> {
-        let mut acks: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
-        for record in records {
-            acks.entry(record.partition).or_default().extend(self.ack(record));
-        }
-        let message = |(partition, acks)| {
-            let (id, now, batch) = (self.env.event_id(), self.env.now(), AckBatch { acks });
-            batch.to_message(id, now, COPY, &self.topic, partition).ok()
-        };
-        acks.into_iter().filter_map(message).collect()
     }
 
     fn ack(&self, record: &Record) -> Option<Ack> {
@@ -90,4 +80,22 @@ impl Answerer {
         };
         Some(ack.of_record(record))
     }
+}
+
+/// Answers of order-service for `topic`: a message for each partition that their events came from.
+pub(in crate::bench) fn messages(
+    acks: impl IntoIterator<Item = (i32, Ack)>,
+    topic: &str,
+    env: &Env,
+) -> Result<Vec<Message>> {
+    let mut by_partition: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
+    for (partition, ack) in acks {
+        by_partition.entry(partition).or_default().push(ack);
+    }
+    let mut messages = Vec::new();
+    for (partition, acks) in by_partition {
+        let (id, now, batch) = (env.event_id(), env.now(), AckBatch { acks });
+        messages.push(batch.to_message(id, now, COPY, topic, partition)?);
+    }
+    Ok(messages)
 }
