@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::options::LoopOptions;
 use super::parts::Server;
-use super::tables::Tables;
+use super::report::Tables;
 use super::{drain, full_loop, http, idle, instances, rows, sql_limit, verify};
 
 /// Runs all benchmarks, one after the other, with their ordinary sizes: http, sql-limit, drain, loop, idle, rows, instances

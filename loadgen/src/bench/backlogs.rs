@@ -12,7 +12,7 @@ use super::looks::{Counted, Counting, Passage, passages, wait_until_placed};
 use super::options::Options;
 use super::pair::Pair;
 use super::parts::Running;
-use super::runs::Round;
+use super::report::Round;
 use crate::backlog::{checkpoint, pause_relays};
 
 /// Both services, and what makes backlogs for them.

@@ -13,10 +13,8 @@ use super::limits::Produced;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::Running;
-use super::runs::{Case, Round, Row, in_turn};
-use super::tables::Bench;
+use super::report::{Bench, Case, Round, Row, in_turn, title};
 use super::time::Time;
-use super::title::title;
 use crate::progress::turns_bar;
 
 /// Measures how fast a backlog goes through the whole loop: sent, applied by order-service, answered and settled.

@@ -17,10 +17,8 @@ use super::pair::{Both, Pair};
 use super::parts::{
     Parts, Running, Service, log_tails, start_instances, used_by, wait_until_shared,
 };
-use super::runs::{self, Case, Round, Row};
-use super::tables::Bench;
+use super::report::{Bench, Case, Round, Row, compared, title};
 use super::time::Time;
-use super::title::title;
 use crate::backlog::{checkpoint, pause_relays};
 use crate::place::Scratch;
 use crate::programs::OWNER;
@@ -98,7 +96,7 @@ impl Bench for Arguments {
         let bench = InstancesBench { arguments: self, both: &both, time };
         let mut cases = bench.until_sent()?;
         cases.extend(bench.until_processed()?);
-        Ok(runs::compared(&cases))
+        Ok(compared(&cases))
     }
 }
 

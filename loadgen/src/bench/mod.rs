@@ -5,8 +5,8 @@
 //! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
 //! other. The [`parts`] are what they run on, both services together are a [`pair`], and [`load`] is what is asked of them.
 //! [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limits`] are what the parts
-//! do without a service. [`requests`] and [`runs`] are what came of it, [`tables`] tells that, and [`svg`] draws it;
-//! [`options`] are what people choose, [`time`] is how long it may take.
+//! do without a service. The [`report`] is what came of it, [`options`] are what people choose, and [`time`] is how long it
+//! may take.
 
 mod all;
 mod background;
@@ -22,14 +22,10 @@ mod looks;
 mod options;
 mod pair;
 mod parts;
-mod requests;
+mod report;
 mod rows;
-mod runs;
 mod sql_limit;
-mod svg;
-mod tables;
 mod time;
-mod title;
 mod verify;
 mod wait;
 
@@ -65,14 +61,14 @@ enum Benchmark {
 /// Measures, and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.benchmark {
-        Benchmark::Http(arguments) => tables::run(arguments),
-        Benchmark::SqlLimit(arguments) => tables::run(arguments),
-        Benchmark::Drain(arguments) => tables::run(arguments),
-        Benchmark::Loop(arguments) => tables::run(arguments),
-        Benchmark::Idle(arguments) => tables::run(arguments),
-        Benchmark::Rows(arguments) => tables::run(arguments),
-        Benchmark::Instances(arguments) => tables::run(arguments),
-        Benchmark::Verify(arguments) => tables::run(arguments),
+        Benchmark::Http(arguments) => report::run(arguments),
+        Benchmark::SqlLimit(arguments) => report::run(arguments),
+        Benchmark::Drain(arguments) => report::run(arguments),
+        Benchmark::Loop(arguments) => report::run(arguments),
+        Benchmark::Idle(arguments) => report::run(arguments),
+        Benchmark::Rows(arguments) => report::run(arguments),
+        Benchmark::Instances(arguments) => report::run(arguments),
+        Benchmark::Verify(arguments) => report::run(arguments),
         Benchmark::All(arguments) => all::run(arguments),
     }
 }

@@ -17,10 +17,8 @@ use super::block_on;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{Client, Running};
-use super::runs::{self, Case, Round, Row};
-use super::tables::Bench;
+use super::report::{Bench, Case, Round, Row, compared, title};
 use super::time::{Rounds, Time};
-use super::title::title;
 use super::wait::Wait;
 use crate::backlog::{SNAPSHOT, make_payload, tidy};
 use crate::made::made;
@@ -148,7 +146,7 @@ impl Bench for Arguments {
                 left -= 1;
             }
         }
-        Ok(runs::compared(&cases))
+        Ok(compared(&cases))
     }
 }
 

@@ -16,10 +16,8 @@ use super::backlogs::Backlogs;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::Running;
-use super::runs::{self, Case, Round, Row};
-use super::tables::Bench;
+use super::report::{Bench, Case, Round, Row, compared, title};
 use super::time::Time;
-use super::title::title;
 use super::wait::Wait;
 use crate::progress::turns_bar;
 
@@ -127,7 +125,7 @@ impl VerifyBench<'_> {
             }
         }
         bar.finish_and_clear();
-        Ok(runs::compared(&cases.into_iter().flatten().collect::<Vec<_>>()))
+        Ok(compared(&cases.into_iter().flatten().collect::<Vec<_>>()))
     }
 
     /// A backlog beside which nothing goes on.

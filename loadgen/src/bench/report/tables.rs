@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde::Serialize;
 use serde_json::Value;
 
-use super::options::Files;
+use super::line::{Cells, Line};
 use super::svg::{self, Chart};
-use super::time::Time;
+use crate::bench::options::Files;
+use crate::bench::time::Time;
 
 /// What can be measured, on parts that are started for it or named.
-pub(super) trait Bench {
+pub(in crate::bench) trait Bench {
     /// What comes of one of its cases.
     type Line: Line;
 
@@ -28,35 +28,13 @@ pub(super) trait Bench {
     fn measure(&self, time: &Time) -> Result<Vec<Self::Line>>;
 }
 
-/// A line of a table, and an element of the JSON.
-pub(super) trait Line: Serialize + Sized {
-    /// The headings, and what stands below them in this line; nothing where nothing is known.
-    fn cells(&self) -> Cells;
-
-    /// All lines as bars.
-    fn chart(title: &str, lines: &[Self]) -> Chart;
-}
-
-/// Headings, and what stands below them.
-pub(super) type Cells = Vec<(&'static str, Option<String>)>;
-
-/// A cell of a number.
-pub(super) fn number(value: Option<f64>, digits: usize) -> Option<String> {
-    value.map(|value| format!("{value:.digits$}"))
-}
-
-/// A cell of two numbers, both of which have to be known.
-pub(super) fn range(low: Option<f64>, high: Option<f64>, digits: usize) -> Option<String> {
-    low.zip(high).map(|(low, high)| format!("{low:.digits$}–{high:.digits$}"))
-}
-
 /// Measures, prints the table and writes the files.
-pub(super) fn run(bench: &impl Bench) -> Result<()> {
+pub(in crate::bench) fn run(bench: &impl Bench) -> Result<()> {
     Tables::to(bench.files())?.add(bench)
 }
 
 /// What was measured so far, and where it goes.
-pub(super) struct Tables<'a> {
+pub(in crate::bench) struct Tables<'a> {
     files: &'a Files,
     rows: Vec<Value>,
     charts: Vec<Chart>,
@@ -64,13 +42,13 @@ pub(super) struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     /// None yet. It fails now where a file could not be written after minutes.
-    pub(super) fn to(files: &'a Files) -> Result<Self> {
+    pub(in crate::bench) fn to(files: &'a Files) -> Result<Self> {
         files.ensure_writable()?;
         Ok(Self { files, rows: Vec::new(), charts: Vec::new() })
     }
 
     /// Measures, prints the table, and writes the files with the figures of all so far.
-    pub(super) fn add<B: Bench>(&mut self, bench: &B) -> Result<()> {
+    pub(in crate::bench) fn add<B: Bench>(&mut self, bench: &B) -> Result<()> {
         let time = Time::begin(bench.limit());
         let (lines, title) = (bench.measure(&time)?, bench.title());
         println!("{}", table(&title, &lines));
@@ -112,8 +90,10 @@ mod tests {
     use std::cell::Cell;
     use std::path::PathBuf;
 
+    use serde::Serialize;
     use tempfile::tempdir;
 
+    use super::super::line::{number, range};
     use super::*;
 
     #[derive(Clone, Serialize)]

@@ -2,23 +2,23 @@
 
 use serde::Serialize;
 
-use super::load::Figures;
-use super::looks::Settled;
-use super::parts::Used;
+use super::line::{Cells, Line, number, range};
 use super::svg::{Bar, Chart};
-use super::tables::{Cells, Line, number, range};
+use crate::bench::load::Figures;
+use crate::bench::looks::Settled;
+use crate::bench::parts::Used;
 use crate::report::{median, quantile};
 
 /// One round of a case.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Round {
-    pub(super) service: Figures,
+pub(in crate::bench) struct Round {
+    pub(in crate::bench) service: Figures,
     /// What was left to settle after it; none, where the service's database is not known.
-    pub(super) settled: Option<Settled>,
+    pub(in crate::bench) settled: Option<Settled>,
     /// None, where there was no database to measure it on.
-    pub(super) limit: Option<Figures>,
+    pub(in crate::bench) limit: Option<Figures>,
     /// What the service used, where its process is known.
-    pub(super) used: Option<Used>,
+    pub(in crate::bench) used: Option<Used>,
 }
 
 impl Round {
@@ -29,15 +29,15 @@ impl Round {
 
 /// What is measured in each round.
 #[derive(Debug)]
-pub(super) struct Case {
-    pub(super) name: &'static str,
-    pub(super) clients: u16,
-    pub(super) rounds: Vec<Round>,
+pub(in crate::bench) struct Case {
+    pub(in crate::bench) name: &'static str,
+    pub(in crate::bench) clients: u16,
+    pub(in crate::bench) rounds: Vec<Round>,
 }
 
 impl Case {
     /// The medians of all rounds.
-    pub(super) fn row(&self) -> Row {
+    pub(in crate::bench) fn row(&self) -> Row {
         let rounds = &self.rounds;
         let of_service = |figure: fn(&Figures) -> f64| {
             quantile(rounds.iter().map(|round| figure(&round.service)).collect(), 0.5)
@@ -69,7 +69,7 @@ impl Case {
 
 /// A line of the table, and an element of the JSON.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(in crate::bench) struct Row {
     name: &'static str,
     clients: u16,
     rate_per_s: f64,

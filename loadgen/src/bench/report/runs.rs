@@ -4,39 +4,39 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::options::Relay;
-use super::parts::{CONNECT, Used};
+use super::line::{Cells, Line, number, range};
 use super::svg::{Bar, Chart};
-use super::tables::{Cells, Line, number, range};
+use crate::bench::options::Relay;
+use crate::bench::parts::{CONNECT, Used};
 use crate::programs::{COPY, OWNER};
 use crate::report::{median, quantile};
 
 /// One round of a case; what was not measured is none.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Round {
+pub(in crate::bench) struct Round {
     /// Events a second.
-    pub(super) rate_per_s: Option<f64>,
+    pub(in crate::bench) rate_per_s: Option<f64>,
     /// Messages a second of the project's producer alone.
-    pub(super) limit_per_s: Option<f64>,
+    pub(in crate::bench) limit_per_s: Option<f64>,
     /// Events a second of the relay's statements alone.
-    pub(super) sql_per_s: Option<f64>,
+    pub(in crate::bench) sql_per_s: Option<f64>,
     /// Bytes by which the server's log grew.
-    pub(super) wal_bytes_per_event: Option<f64>,
-    pub(super) p50_ms: Option<f64>,
-    pub(super) p99_ms: Option<f64>,
+    pub(in crate::bench) wal_bytes_per_event: Option<f64>,
+    pub(in crate::bench) p50_ms: Option<f64>,
+    pub(in crate::bench) p99_ms: Option<f64>,
     /// By program.
-    pub(super) used: BTreeMap<&'static str, Used>,
+    pub(in crate::bench) used: BTreeMap<&'static str, Used>,
 }
 
 impl Round {
     /// Of which is known how many events a second there were, and by how many bytes the log grew for each.
-    pub(super) fn of_rate(rate_per_s: f64, wal_bytes_per_event: f64) -> Self {
+    pub(in crate::bench) fn of_rate(rate_per_s: f64, wal_bytes_per_event: f64) -> Self {
         let (rate_per_s, wal_bytes_per_event) = (Some(rate_per_s), Some(wal_bytes_per_event));
         Self { rate_per_s, wal_bytes_per_event, ..Self::default() }
     }
 
     /// Of which is known how many ms each time took.
-    pub(super) fn of_times(took_ms: Vec<f64>) -> Self {
+    pub(in crate::bench) fn of_times(took_ms: Vec<f64>) -> Self {
         Self {
             p50_ms: Some(quantile(took_ms.clone(), 0.5)),
             p99_ms: Some(quantile(took_ms, 0.99)),
@@ -47,25 +47,25 @@ impl Round {
 
 /// What is measured in each round.
 #[derive(Debug)]
-pub(super) struct Case {
-    pub(super) name: &'static str,
-    pub(super) relay: Relay,
+pub(in crate::bench) struct Case {
+    pub(in crate::bench) name: &'static str,
+    pub(in crate::bench) relay: Relay,
     /// How many settled events the tables have beside the backlog.
-    pub(super) rows: Option<usize>,
+    pub(in crate::bench) rows: Option<usize>,
     /// How many processes product-service has.
-    pub(super) instances: Option<usize>,
+    pub(in crate::bench) instances: Option<usize>,
     /// What else goes on.
-    pub(super) beside: Option<&'static str>,
+    pub(in crate::bench) beside: Option<&'static str>,
     /// How many events are in the backlog.
-    pub(super) events: Option<usize>,
+    pub(in crate::bench) events: Option<usize>,
     /// What its times end with.
-    pub(super) until: Option<&'static str>,
-    pub(super) rounds: Vec<Round>,
+    pub(in crate::bench) until: Option<&'static str>,
+    pub(in crate::bench) rounds: Vec<Round>,
 }
 
 impl Case {
     /// One of which nothing more is to be said, before its first round.
-    pub(super) fn new(name: &'static str, relay: Relay) -> Self {
+    pub(in crate::bench) fn new(name: &'static str, relay: Relay) -> Self {
         Self {
             name,
             relay,
@@ -79,7 +79,7 @@ impl Case {
     }
 
     /// The medians of all rounds.
-    pub(super) fn row(&self) -> Row {
+    pub(in crate::bench) fn row(&self) -> Row {
         let values = |figure: fn(&Round) -> Option<f64>| -> Vec<f64> {
             self.rounds.iter().filter_map(figure).collect()
         };
@@ -136,7 +136,7 @@ impl Case {
 
 /// A line of the table, and an element of the JSON.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Row {
+pub(in crate::bench) struct Row {
     name: &'static str,
     relay: Relay,
     /// How many settled events the tables have beside the backlog.
@@ -253,7 +253,7 @@ impl Line for Row {
 }
 
 /// The rows of all cases, each compared with the first one that is like it.
-pub(super) fn compared(cases: &[Case]) -> Vec<Row> {
+pub(in crate::bench) fn compared(cases: &[Case]) -> Vec<Row> {
     let rows: Vec<Row> = cases.iter().map(Case::row).collect();
     let ratio = |row: &Row| {
         let first = rows.iter().find(|first| first.is_like(row))?;
@@ -263,7 +263,7 @@ pub(super) fn compared(cases: &[Case]) -> Vec<Row> {
 }
 
 /// All of `cases`, in every other round from behind: none of them always comes after the same one.
-pub(super) fn in_turn<T>(cases: &mut [T], round: usize) -> Vec<&mut T> {
+pub(in crate::bench) fn in_turn<T>(cases: &mut [T], round: usize) -> Vec<&mut T> {
     let mut cases: Vec<&mut T> = cases.iter_mut().collect();
     if round % 2 == 1 {
         cases.reverse();

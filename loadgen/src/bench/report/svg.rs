@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// Bars under one title.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Chart {
+pub(in crate::bench) struct Chart {
     pub(super) title: String,
     /// What the bars are.
     pub(super) bar: &'static str,
