@@ -15,7 +15,7 @@ use super::load::{make_backlog, put_backlog};
 use super::looks::{Counting, sent_per_s};
 use super::options::{Files, Options, Relay, parsed};
 use super::parts::{CONNECT, Parts, Server, Service};
-use super::report::{Bench, Case, Round, Row, in_turn, title};
+use super::report::{Bench, Case, Round, Row, What, in_turn, title};
 use super::time::Time;
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
@@ -94,7 +94,7 @@ impl Bench for Arguments {
             let (warm_ups, parts) = (usize::from(number == 0), sizes.len() - number);
             cases.extend(bench.drain_all(*events, warm_ups, parts)?);
         }
-        Ok(cases.iter().map(Case::row).collect())
+        Ok(cases.iter().map(Row::of).collect())
     }
 }
 
@@ -112,14 +112,14 @@ impl DrainBench<'_> {
         let backlog = make_backlog(&self.parts.server, self.options, events)?;
         let produced = self.produced(&backlog)?;
         let (relays, rounds) = (self.options.relays(), self.options.rounds());
-        let case = |relay: &Relay| Case { events: Some(events), ..Case::new("drain", *relay) };
-        let mut cases: Vec<Case> = relays.iter().map(case).collect();
+        let what = |relay: &Relay| What { events: Some(events), ..What::new("drain", *relay) };
+        let mut cases: Vec<Case> = relays.iter().map(what).map(Case::of).collect();
         let bar = turns_bar((warm_ups + rounds) * (cases.len() + 2));
         for round in self.time.rounds(parts, warm_ups, rounds) {
             let mut done = Vec::new();
             for case in in_turn(&mut cases, round) {
-                bar.set_message(format!("draining {events} events, relay {}", case.relay));
-                let drained = match case.relay {
+                bar.set_message(format!("draining {events} events, relay {}", case.what.relay));
+                let drained = match case.what.relay {
                     Relay::External => self.drain_by_another(events)?,
                     relay => self.drain(&backlog, events, relay)?,
                 };

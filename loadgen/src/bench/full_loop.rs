@@ -13,7 +13,7 @@ use super::limits::Produced;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::Running;
-use super::report::{Bench, Case, Round, Row, in_turn, title};
+use super::report::{Bench, Case, Round, Row, What, in_turn, title};
 use super::time::Time;
 use crate::progress::turns_bar;
 
@@ -96,13 +96,13 @@ impl LoopBench<'_> {
         rounds: usize,
         time: &Time,
     ) -> Result<Vec<Row>> {
-        let case = |(events, relay): (&usize, &Relay)| Case {
+        let what = |(events, relay): (&usize, &Relay)| What {
             events: Some(*events),
-            ..Case::new("loop", *relay)
+            ..What::new("loop", *relay)
         };
         // Of one relay all at once, so that the service is started as seldom as can be.
         let pairs = relays.iter().flat_map(|relay| sizes.iter().map(move |size| (size, relay)));
-        let mut cases: Vec<Case> = pairs.map(case).collect();
+        let mut cases: Vec<Case> = pairs.map(what).map(Case::of).collect();
         let bar = turns_bar(1 + rounds * cases.len());
         bar.set_message("warming up");
         let (least, first) = (sizes.iter().min(), relays.first());
@@ -111,13 +111,14 @@ impl LoopBench<'_> {
         for round in time.rounds(1, 0, rounds) {
             let number = round + 1;
             for case in in_turn(&mut cases, round) {
-                let (events, relay) = (case.events.unwrap_or_default(), case.relay);
+                let What { relay, events, .. } = case.what;
+                let events = events.unwrap_or_default();
                 bar.set_message(format!("round {number}/{rounds}, {events} events, relay {relay}"));
                 case.rounds.push(self.round(events, relay, &bar)?);
             }
         }
         bar.finish_and_clear();
-        Ok(cases.iter().map(Case::row).collect())
+        Ok(cases.iter().map(Row::of).collect())
     }
 
     /// One backlog with one relay, then the producer alone.

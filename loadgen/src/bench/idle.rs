@@ -23,7 +23,7 @@ use super::looks::Arrivals;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{Client, Running};
-use super::report::{Bench, Case, Round, Row, in_turn, title};
+use super::report::{Bench, Case, Round, Row, What, in_turn, title};
 use super::time::Time;
 use super::wait::Wait;
 use crate::progress::turns_bar;
@@ -156,11 +156,10 @@ impl IdleBench<'_> {
         changes: usize,
         time: &Time,
     ) -> Result<Vec<Row>> {
-        let case = |(relay, until): (Relay, &'static str)| Case {
-            until: Some(until),
-            ..Case::new("idle", relay)
+        let case = |relay: Relay, until: &'static str| {
+            Case::of(What { until: Some(until), ..What::new("idle", relay) })
         };
-        let of = |relay: &Relay| (*relay, UNTIL.map(|until| case((*relay, until))));
+        let of = |relay: &Relay| (*relay, UNTIL.map(|until| case(*relay, until)));
         let mut cases: Vec<(Relay, [Case; 4])> = relays.iter().map(of).collect();
         let bar = turns_bar(rounds * cases.len() * changes);
         for round in time.rounds(1, 0, rounds) {
@@ -174,7 +173,7 @@ impl IdleBench<'_> {
             }
         }
         bar.finish_and_clear();
-        Ok(cases.iter().flat_map(|(_, cases)| cases).map(Case::row).collect())
+        Ok(cases.iter().flat_map(|(_, cases)| cases).map(Row::of).collect())
     }
 
     /// So many changes with one relay; a round for each of [`UNTIL`].

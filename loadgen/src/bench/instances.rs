@@ -17,7 +17,7 @@ use super::pair::{Both, Pair};
 use super::parts::{
     Parts, Running, Service, log_tails, start_instances, used_by, wait_until_shared,
 };
-use super::report::{Bench, Case, Round, Row, compared, title};
+use super::report::{Bench, Case, Round, Row, What, compared, title};
 use super::time::Time;
 use crate::backlog::{checkpoint, pause_relays};
 use crate::place::Scratch;
@@ -133,13 +133,13 @@ impl InstancesBench<'_> {
         mut measure: impl FnMut(&Running) -> Result<Round>,
     ) -> Result<Vec<Case>> {
         let (ways, rounds) = (self.arguments.ways(), self.arguments.both.options.rounds());
-        let case = |running: &Running| Case {
+        let what = |running: &Running| What {
             instances: Some(running.instances),
             events: Some(self.arguments.events()),
             until: Some(until),
-            ..Case::new("instances", running.relay)
+            ..What::new("instances", running.relay)
         };
-        let mut cases: Vec<Case> = ways.iter().map(case).collect();
+        let mut cases: Vec<Case> = ways.iter().map(what).map(Case::of).collect();
         let bar = turns_bar(1 + rounds * ways.len());
         bar.set_message("warming up");
         measure(ways.first().context("there is nothing to measure")?)?;

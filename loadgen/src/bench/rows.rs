@@ -17,7 +17,7 @@ use super::block_on;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{Client, Running};
-use super::report::{Bench, Case, Round, Row, compared, title};
+use super::report::{Bench, Case, Round, Row, What, compared, title};
 use super::time::{Rounds, Time};
 use super::wait::Wait;
 use crate::backlog::{SNAPSHOT, make_payload, tidy};
@@ -195,9 +195,9 @@ impl RowsBench<'_> {
 
     /// The loop and each page with one relay, in those of the rounds that were `asked` for that there is time for.
     fn measure(&mut self, relay: Relay, asked: usize, rounds: Rounds) -> Result<Vec<Case>> {
-        let case = |until| Case { rows: Some(self.rows), until, ..Case::new("rows", relay) };
-        let mut backlog = Case { events: Some(self.events), ..case(None) };
-        let mut pages = PAGES.map(|(name, _)| case(Some(name)));
+        let what = What { rows: Some(self.rows), ..What::new("rows", relay) };
+        let mut backlog = Case::of(What { events: Some(self.events), ..what });
+        let mut pages = PAGES.map(|(name, _)| Case::of(What { until: Some(name), ..what }));
         let bar = turns_bar(1 + asked);
         for round in rounds {
             bar.set_message(format!("{} rows, relay {relay}, {round}/{asked}", self.rows));

@@ -16,7 +16,7 @@ use super::backlogs::Backlogs;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::Running;
-use super::report::{Bench, Case, Round, Row, compared, title};
+use super::report::{Bench, Case, Round, Row, What, compared, title};
 use super::time::Time;
 use super::wait::Wait;
 use crate::progress::turns_bar;
@@ -103,12 +103,10 @@ struct VerifyBench<'a> {
 impl VerifyBench<'_> {
     /// All cases, round by round.
     fn measure(&mut self, relays: &[Relay], rounds: usize, time: &Time) -> Result<Vec<Row>> {
-        let case = |(relay, beside): (Relay, &'static str)| Case {
-            beside: Some(beside),
-            events: Some(self.events),
-            ..Case::new("verify", relay)
+        let of = |relay: &Relay| {
+            let what = What { events: Some(self.events), ..What::new("verify", *relay) };
+            BESIDE.map(|beside| Case::of(What { beside: Some(beside), ..what }))
         };
-        let of = |relay: &Relay| BESIDE.map(|beside| case((*relay, beside)));
         let mut cases: Vec<[Case; 2]> = relays.iter().map(of).collect();
         let bar = turns_bar(1 + rounds * relays.len() * BESIDE.len());
         bar.set_message("warming up");
