@@ -7,11 +7,10 @@ use clap::Args;
 use common::ids::EventId;
 use indicatif::ProgressBar;
 
-use super::backlogs::Backlogs;
 use super::block_on;
 use super::limits::Produced;
 use super::options::{Files, LoopOptions, Relay, parsed};
-use super::pair::{Both, Pair};
+use super::pair::{Backlogs, Both, Pair};
 use super::parts::Running;
 use super::report::{Bench, Case, Round, Row, What, in_turn, title};
 use super::time::Time;

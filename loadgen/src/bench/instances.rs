@@ -9,11 +9,10 @@ use common::env::Env;
 use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
 
-use super::backlogs::Backlogs;
 use super::load::make_backlog;
 use super::looks::{Counting, sent_per_s};
 use super::options::{Files, LoopOptions, parsed};
-use super::pair::{Both, Pair};
+use super::pair::{Backlogs, Both, Pair};
 use super::parts::{
     Parts, Running, Service, log_tails, start_instances, used_by, wait_until_shared,
 };

@@ -4,13 +4,11 @@
 //! single changes; [`sql_limit`] what of that is the databases'; [`rows`] what was settled long ago takes from it,
 //! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
 //! other. The [`parts`] are what they run on, both services together are a [`pair`], and [`load`] is what is asked of them.
-//! [`backlogs`] has both services work them off, and [`looks`] says how far their events are. [`limits`] are what the parts
-//! do without a service. The [`report`] is what came of it, [`options`] are what people choose, and [`time`] is how long it
-//! may take.
+//! [`looks`] say how far their events are. [`limits`] are what the parts do without a service. The [`report`] is what came of
+//! it, [`options`] are what people choose, and [`time`] is how long it may take.
 
 mod all;
 mod background;
-mod backlogs;
 mod drain;
 mod full_loop;
 mod http;

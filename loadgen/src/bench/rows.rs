@@ -12,10 +12,9 @@ use common::on;
 use common::schema::{inbox, outbox_settled};
 use diesel::prelude::*;
 
-use super::backlogs::Backlogs;
 use super::block_on;
 use super::options::{Files, LoopOptions, Relay, parsed};
-use super::pair::{Both, Pair};
+use super::pair::{Backlogs, Both, Pair};
 use super::parts::{Client, Running};
 use super::report::{Bench, Case, Round, Row, What, compared, title};
 use super::time::{Rounds, Time};

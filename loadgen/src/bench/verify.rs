@@ -12,9 +12,8 @@ use common::schema::verification;
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
-use super::backlogs::Backlogs;
 use super::options::{Files, LoopOptions, Relay, parsed};
-use super::pair::{Both, Pair};
+use super::pair::{Backlogs, Both, Pair};
 use super::parts::Running;
 use super::report::{Bench, Case, Round, Row, What, compared, title};
 use super::time::Time;

@@ -1,4 +1,6 @@
-//! Both services, each with a database of its own, on topics that they share.
+//! Both services, each with a database of its own, on topics that they share; and their [`backlogs`].
+
+mod backlogs;
 
 use std::collections::BTreeMap;
 
@@ -6,6 +8,7 @@ use anyhow::{Context, Result};
 use common::config::KafkaSettings;
 use common::db::Conn;
 
+pub(super) use self::backlogs::Backlogs;
 use super::block_on;
 use super::load::{Changes, adjust, fill};
 use super::looks::settle;
@@ -121,17 +124,17 @@ impl<'a> Pair<'a> {
     }
 
     /// Whether another program sends for product-service.
-    pub(super) fn is_external(&self) -> bool {
+    fn is_external(&self) -> bool {
         self.external.is_some()
     }
 
     /// Has another program send nothing, which no pause reaches, if it is the relay.
-    pub(super) fn stop_external(&mut self) -> Result<()> {
+    fn stop_external(&mut self) -> Result<()> {
         self.external.as_ref().map_or(Ok(()), |external| external.stop(&mut self.of_owner))
     }
 
     /// Has it go on.
-    pub(super) fn resume_external(&self) -> Result<()> {
+    fn resume_external(&self) -> Result<()> {
         self.external.as_ref().map_or(Ok(()), Connector::resume)
     }
 
@@ -147,7 +150,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Waits until no event is open.
-    pub(super) fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self) -> Result<()> {
         let settled = settle(&mut self.of_owner).map(drop);
         self.with_logs(settled)
     }

@@ -7,17 +7,17 @@ use engine::counters;
 use engine::outbox::pause::{self, EVERYTHING};
 use indicatif::ProgressBar;
 
-use super::load::{Changes, Pile};
-use super::looks::{Counted, Counting, Passage, passages, wait_until_placed};
-use super::options::Options;
-use super::pair::Pair;
-use super::parts::Running;
-use super::report::Round;
+use super::Pair;
 use crate::backlog::{checkpoint, pause_relays};
+use crate::bench::load::{Changes, Pile};
+use crate::bench::looks::{Counted, Counting, Passage, passages, wait_until_placed};
+use crate::bench::options::Options;
+use crate::bench::parts::Running;
+use crate::bench::report::Round;
 
 /// Both services, and what makes backlogs for them.
-pub(super) struct Backlogs<'a> {
-    pub(super) pair: Pair<'a>,
+pub(in crate::bench) struct Backlogs<'a> {
+    pub(in crate::bench) pair: Pair<'a>,
     pile: Pile,
     /// For changes that are no part of a backlog.
     single: Changes,
@@ -25,7 +25,7 @@ pub(super) struct Backlogs<'a> {
 
 impl<'a> Backlogs<'a> {
     /// For the products that were put into `pair`.
-    pub(super) fn of(pair: Pair<'a>, options: &Options) -> Self {
+    pub(in crate::bench) fn of(pair: Pair<'a>, options: &Options) -> Self {
         let changes = |seed| Changes::of(options.products, seed);
         let pile = Pile::new(changes(options.seed));
         let single = changes(options.seed.wrapping_add(1));
@@ -33,13 +33,13 @@ impl<'a> Backlogs<'a> {
     }
 
     /// Sees to it that product-service runs like this, and that a change goes through the whole loop.
-    pub(super) fn run(&mut self, running: &Running) -> Result<()> {
+    pub(in crate::bench) fn run(&mut self, running: &Running) -> Result<()> {
         self.pair.run(running)?;
         self.pair.go_round(&mut self.single)
     }
 
     /// Pauses the relay, of whatever program it is, and makes a backlog; returns what is below all of its events' ids.
-    pub(super) fn pile_up(&mut self, events: usize) -> Result<EventId> {
+    pub(in crate::bench) fn pile_up(&mut self, events: usize) -> Result<EventId> {
         self.pair.stop_external()?;
         let conn = &mut self.pair.of_owner;
         pause_relays(conn, EVERYTHING, Env::system().now())?;
@@ -50,12 +50,12 @@ impl<'a> Backlogs<'a> {
     }
 
     /// Ends the pause, and measures until all events of the backlog behind `after` are PROCESSED.
-    pub(super) fn work_off(&mut self, events: usize, after: EventId) -> Result<Round> {
+    pub(in crate::bench) fn work_off(&mut self, events: usize, after: EventId) -> Result<Round> {
         self.work_off_seen(events, after, |_| Ok(())).map(|(round, _)| round)
     }
 
     /// The same, and what `see` sees just before the pause ends, and once all is PROCESSED.
-    pub(super) fn work_off_seen<T>(
+    pub(in crate::bench) fn work_off_seen<T>(
         &mut self,
         events: usize,
         after: EventId,
