@@ -1,11 +1,21 @@
 //! Benchmarks of a whole service on real parts, each beside the same work without the service.
 //!
-//! [`http`] measures requests, [`drain`] a backlog until it is sent, [`full_loop`] one until it is settled, and [`idle`]
-//! single changes; [`sql_limit`] what of that is the databases'; [`rows`] what was settled long ago takes from it,
-//! [`instances`] what further processes add to it, and [`verify`] what a verification takes; [`all`] is one after the
-//! other. The [`parts`] are what they run on, both services together are a [`pair`], and [`load`] is what is asked of them.
-//! [`looks`] say how far their events are. [`limits`] are what the parts do without a service. The [`report`] is what came of
-//! it, [`options`] are what people choose, and [`time`] is how long it may take.
+//! [`http`] measures requests, [`drain`] a backlog until it is SENT, [`full_loop`] one until it is PROCESSED, and [`idle`]
+//! single changes; [`sql_limit`] what of that is the databases'. [`rows`] measures what was settled long ago takes from it,
+//! [`instances`] what further processes add to it, and [`verify`] what a verification takes. [`all`] is one after the other.
+//!
+//! What they share lies in folders, on the way of a measurement, and each uses nothing but those before it:
+//!
+//! - [`options`] are what people choose;
+//! - [`parts`] are what is started for that, from the server to the services;
+//! - [`load`] is what is asked of the services;
+//! - [`looks`] are how far events are;
+//! - [`limits`] are what the parts do without a service;
+//! - [`report`] is what came of it, and how it is told;
+//! - [`pair`] is both services, with backlogs that go through all of that.
+//!
+//! Beside them, [`time`] is how long a benchmark may take, [`wait`] waits for what only shows to those who look, and
+//! [`background`] works on a thread of its own.
 
 mod all;
 mod background;

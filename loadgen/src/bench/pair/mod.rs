@@ -189,7 +189,7 @@ impl<'a> Pair<'a> {
         Ok(used)
     }
 
-    /// The same, with the ends of the services' logs if it failed.
+    /// What was `done`, with the ends of the services' logs if it failed.
     pub(super) fn with_logs<T>(&self, done: Result<T>) -> Result<T> {
         done.with_context(|| log_tails(self.owners.iter().chain([&self.copy])))
     }
