@@ -15,7 +15,7 @@ use super::load::{make_backlog, put_backlog};
 use super::looks::{Counting, sent_per_s};
 use super::options::{Files, Options, Relay, parsed};
 use super::parts::{CONNECT, Parts, Server, Service};
-use super::report::{Bench, Case, Round, Row, What, in_turn, title};
+use super::report::{Bench, Case, CaseRow, Round, What, in_turn, title};
 use super::time::Time;
 use crate::backlog::checkpoint;
 use crate::place::Scratch;
@@ -69,7 +69,7 @@ impl Arguments {
 }
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = CaseRow;
 
     fn files(&self) -> &Files {
         &self.options.files
@@ -83,7 +83,7 @@ impl Bench for Arguments {
         self.options.limit()
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<CaseRow>> {
         let options = &self.options;
         let named = Server::named_by(options)?;
         let program = program(OWNER, options.product_service.as_deref())?;
@@ -94,7 +94,7 @@ impl Bench for Arguments {
             let (warm_ups, parts) = (usize::from(number == 0), sizes.len() - number);
             cases.extend(bench.drain_all(*events, warm_ups, parts)?);
         }
-        Ok(cases.iter().map(Row::of).collect())
+        Ok(cases.iter().map(CaseRow::of).collect())
     }
 }
 

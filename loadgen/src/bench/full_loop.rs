@@ -12,7 +12,7 @@ use super::limits::Produced;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Backlogs, Both, Pair};
 use super::parts::Running;
-use super::report::{Bench, Case, Round, Row, What, in_turn, title};
+use super::report::{Bench, Case, CaseRow, Round, What, in_turn, title};
 use super::time::Time;
 use crate::progress::turns_bar;
 
@@ -59,7 +59,7 @@ impl Arguments {
 }
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = CaseRow;
 
     fn files(&self) -> &Files {
         &self.both.options.files
@@ -73,7 +73,7 @@ impl Bench for Arguments {
         self.both.options.limit()
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<CaseRow>> {
         let (options, both) = (&self.both.options, Both::start(&self.both)?);
         let pair = Pair::start(&both, options)?;
         let mut bench = LoopBench { backlogs: Backlogs::of(pair, options) };
@@ -94,7 +94,7 @@ impl LoopBench<'_> {
         relays: &[Relay],
         rounds: usize,
         time: &Time,
-    ) -> Result<Vec<Row>> {
+    ) -> Result<Vec<CaseRow>> {
         let what = |(events, relay): (&usize, &Relay)| What {
             events: Some(*events),
             ..What::new("loop", *relay)
@@ -117,7 +117,7 @@ impl LoopBench<'_> {
             }
         }
         bar.finish_and_clear();
-        Ok(cases.iter().map(Row::of).collect())
+        Ok(cases.iter().map(CaseRow::of).collect())
     }
 
     /// One backlog with one relay, then the producer alone.

@@ -14,8 +14,7 @@ use super::load::{Load, adjust_all, answers, fill};
 use super::looks::{Settled, settle};
 use super::options::{BrokerKind, Files, Minutes, Options, parsed};
 use super::parts::{Broker, Server, Service, Target, Used};
-use super::report::requests::{Case, Round, Row};
-use super::report::{Bench, in_turn, reservations};
+use super::report::{Bench, HttpCase, HttpRound, HttpRow, in_turn, reservations};
 use super::time::Time;
 use crate::backlog::checkpoint;
 use crate::programs::{OWNER, program};
@@ -125,7 +124,7 @@ impl Arguments {
 }
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = HttpRow;
 
     fn files(&self) -> &Files {
         &self.files
@@ -143,17 +142,17 @@ impl Bench for Arguments {
         self.minutes.limit(self.quick)
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<HttpRow>> {
         let cases = match &self.url {
             Some(url) => measure_running(self, url, time)?,
             None => measure_own(self, time)?,
         };
-        Ok(cases.iter().map(Case::row).collect())
+        Ok(cases.iter().map(HttpCase::row).collect())
     }
 }
 
 /// Measures a service that is started for it, on a server that is started or was named.
-fn measure_own(arguments: &Arguments, time: &Time) -> Result<Vec<Case>> {
+fn measure_own(arguments: &Arguments, time: &Time) -> Result<Vec<HttpCase>> {
     let named = arguments.database.as_deref().map(Server::named).transpose()?;
     let program = program(OWNER, arguments.product_service.as_deref())?;
     let server = named.map_or_else(Server::start, Ok)?;
@@ -175,7 +174,7 @@ fn measure_own(arguments: &Arguments, time: &Time) -> Result<Vec<Case>> {
 }
 
 /// Measures a service that runs already, and the limit if its database was named.
-fn measure_running(arguments: &Arguments, url: &str, time: &Time) -> Result<Vec<Case>> {
+fn measure_running(arguments: &Arguments, url: &str, time: &Time) -> Result<Vec<HttpCase>> {
     let target = Target::parse(url)?;
     let server = arguments.database.as_deref().map(Server::named).transpose()?;
     let room = |server: &Server| server.ensure_room_for(arguments.most_clients());
@@ -207,15 +206,15 @@ struct HttpBench<'a> {
 
 impl HttpBench<'_> {
     /// All cases, round by round.
-    fn measure(mut self, time: &Time) -> Result<Vec<Case>> {
+    fn measure(mut self, time: &Time) -> Result<Vec<HttpCase>> {
         let Arguments { clients, rounds, warm_up, products, .. } = self.arguments;
         let seconds = self.arguments.seconds();
         self.with_log(block_on(fill(&self.target, *products)))?;
         let bar = turns_bar(1 + clients.len() * usize::from(*rounds));
         bar.set_message("warming up");
         self.round(self.arguments.most_clients(), *warm_up, &bar)?;
-        let case = |clients: &u16| Case { name: "http", clients: *clients, rounds: Vec::new() };
-        let mut cases: Vec<Case> = clients.iter().map(case).collect();
+        let case = |clients: &u16| HttpCase { name: "http", clients: *clients, rounds: Vec::new() };
+        let mut cases: Vec<HttpCase> = clients.iter().map(case).collect();
         for round in time.rounds(1, 0, usize::from(*rounds)) {
             let number = round + 1;
             for case in in_turn(&mut cases, round) {
@@ -228,7 +227,7 @@ impl HttpBench<'_> {
     }
 
     /// The service, then the limit.
-    fn round(&mut self, clients: u16, seconds: u16, bar: &ProgressBar) -> Result<Round> {
+    fn round(&mut self, clients: u16, seconds: u16, bar: &ProgressBar) -> Result<HttpRound> {
         let load = self.arguments.load(clients, seconds);
         self.rest()?;
         let before = self.service.as_ref().map(Service::used).transpose()?;
@@ -237,7 +236,7 @@ impl HttpBench<'_> {
         let used = self.with_log(self.used_since(before))?;
         let limit = self.limit.as_ref().map(|limit| limit.measure(&load)).transpose()?;
         bar.inc(1);
-        Ok(Round { service, settled, limit, used })
+        Ok(HttpRound { service, settled, limit, used })
     }
 
     /// What the service used since it had used what was used `before`.

@@ -23,7 +23,7 @@ use super::looks::Arrivals;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Both, Pair};
 use super::parts::{Client, Running};
-use super::report::{Bench, Case, Round, Row, What, in_turn, title};
+use super::report::{Bench, Case, CaseRow, Round, What, in_turn, title};
 use super::time::Time;
 use super::wait::Wait;
 use crate::progress::turns_bar;
@@ -104,7 +104,7 @@ const WARM_UP: u32 = 20;
 const UNTIL: [&str; 4] = ["answered", "message", "visible", "acknowledged"];
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = CaseRow;
 
     fn files(&self) -> &Files {
         &self.both.options.files
@@ -118,7 +118,7 @@ impl Bench for Arguments {
         self.both.options.limit()
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<CaseRow>> {
         let pauses = self.pauses()?;
         let (options, both) = (&self.both.options, Both::start(&self.both)?);
         let pair = Pair::start(&both, options)?;
@@ -155,7 +155,7 @@ impl IdleBench<'_> {
         rounds: usize,
         changes: usize,
         time: &Time,
-    ) -> Result<Vec<Row>> {
+    ) -> Result<Vec<CaseRow>> {
         let case = |relay: Relay, until: &'static str| {
             Case::of(What { until: Some(until), ..What::new("idle", relay) })
         };
@@ -173,7 +173,7 @@ impl IdleBench<'_> {
             }
         }
         bar.finish_and_clear();
-        Ok(cases.iter().flat_map(|(_, cases)| cases).map(Row::of).collect())
+        Ok(cases.iter().flat_map(|(_, cases)| cases).map(CaseRow::of).collect())
     }
 
     /// So many changes with one relay; a round for each of [`UNTIL`].

@@ -16,7 +16,7 @@ use super::pair::{Backlogs, Both, Pair};
 use super::parts::{
     Parts, Running, Service, log_tails, start_instances, used_by, wait_until_shared,
 };
-use super::report::{Bench, Case, Round, Row, What, compared, title};
+use super::report::{Bench, Case, CaseRow, Round, What, compared, title};
 use super::time::Time;
 use crate::backlog::{checkpoint, pause_relays};
 use crate::place::Scratch;
@@ -75,7 +75,7 @@ impl Arguments {
 }
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = CaseRow;
 
     fn files(&self) -> &Files {
         &self.both.options.files
@@ -89,7 +89,7 @@ impl Bench for Arguments {
         self.both.options.limit()
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<CaseRow>> {
         self.both.options.refuse_external("instances")?;
         let both = Both::start(&self.both)?;
         let bench = InstancesBench { arguments: self, both: &both, time };

@@ -16,7 +16,7 @@ use super::block_on;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Backlogs, Both, Pair};
 use super::parts::{Client, Running};
-use super::report::{Bench, Case, Round, Row, What, compared, title};
+use super::report::{Bench, Case, CaseRow, Round, What, compared, title};
 use super::time::{Rounds, Time};
 use super::wait::Wait;
 use crate::backlog::{SNAPSHOT, make_payload, tidy};
@@ -108,7 +108,7 @@ const PAGES: [(&str, &str); 4] = [
 ];
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = CaseRow;
 
     fn files(&self) -> &Files {
         &self.both.options.files
@@ -123,7 +123,7 @@ impl Bench for Arguments {
         self.both.options.limit()
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<CaseRow>> {
         self.both.options.refuse_external("rows")?;
         let (options, mut cases) = (&self.both.options, Vec::new());
         let (numbers, relays) = (self.rows(), self.both.options.relays());

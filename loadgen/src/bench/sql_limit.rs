@@ -8,8 +8,7 @@ use clap::Args;
 use super::limits::Statements;
 use super::options::{Files, Minutes, Options, parsed};
 use super::parts::Server;
-use super::report::steps::Row;
-use super::report::{Bench, reservations};
+use super::report::{Bench, StepRow, reservations};
 use super::time::Time;
 use crate::progress::turns_bar;
 
@@ -88,7 +87,7 @@ impl Arguments {
 }
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = StepRow;
 
     fn files(&self) -> &Files {
         &self.files
@@ -103,7 +102,7 @@ impl Bench for Arguments {
         self.minutes.limit(self.quick)
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<StepRow>> {
         let named = self.database.as_deref().map(Server::named).transpose()?;
         // As for the benchmarks of the services: what a log holds for those who read it is in the figures.
         let server = named.map_or_else(Server::start_logical, Ok)?;
@@ -118,7 +117,7 @@ impl Bench for Arguments {
                 bar.inc(1);
             }
             bar.finish_and_clear();
-            rows.extend(Row::all(*events, &rounds));
+            rows.extend(StepRow::all(*events, &rounds));
         }
         Ok(rows)
     }

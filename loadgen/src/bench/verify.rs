@@ -15,7 +15,7 @@ use diesel::prelude::*;
 use super::options::{Files, LoopOptions, Relay, parsed};
 use super::pair::{Backlogs, Both, Pair};
 use super::parts::Running;
-use super::report::{Bench, Case, Round, Row, What, compared, title};
+use super::report::{Bench, Case, CaseRow, Round, What, compared, title};
 use super::time::Time;
 use super::wait::Wait;
 use crate::progress::turns_bar;
@@ -67,7 +67,7 @@ const ALWAYS: &str = "* * * * * *";
 const ANSWERING: Wait = Wait { look: Duration::from_millis(50), within: Duration::from_secs(60) };
 
 impl Bench for Arguments {
-    type Line = Row;
+    type Line = CaseRow;
 
     fn files(&self) -> &Files {
         &self.both.options.files
@@ -83,7 +83,7 @@ impl Bench for Arguments {
         self.both.options.limit()
     }
 
-    fn measure(&self, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&self, time: &Time) -> Result<Vec<CaseRow>> {
         self.both.options.refuse_external("verify")?;
         let (options, both) = (&self.both.options, Both::start(&self.both)?);
         let pair = Pair::start(&both, options)?;
@@ -101,7 +101,7 @@ struct VerifyBench<'a> {
 
 impl VerifyBench<'_> {
     /// All cases, round by round.
-    fn measure(&mut self, relays: &[Relay], rounds: usize, time: &Time) -> Result<Vec<Row>> {
+    fn measure(&mut self, relays: &[Relay], rounds: usize, time: &Time) -> Result<Vec<CaseRow>> {
         let of = |relay: &Relay| {
             let what = What { events: Some(self.events), ..What::new("verify", *relay) };
             BESIDE.map(|beside| Case::of(What { beside: Some(beside), ..what }))

@@ -11,7 +11,7 @@ use crate::report::{median, quantile};
 
 /// One round of a case.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::bench) struct Round {
+pub(in crate::bench) struct HttpRound {
     pub(in crate::bench) service: Figures,
     /// What was left to settle after it; none, where the service's database is not known.
     pub(in crate::bench) settled: Option<Settled>,
@@ -21,7 +21,7 @@ pub(in crate::bench) struct Round {
     pub(in crate::bench) used: Option<Used>,
 }
 
-impl Round {
+impl HttpRound {
     fn settled_per_s(&self) -> Option<f64> {
         self.settled.map(|settled| self.service.per_s_with(settled.took))
     }
@@ -29,15 +29,15 @@ impl Round {
 
 /// What is measured in each round.
 #[derive(Debug)]
-pub(in crate::bench) struct Case {
+pub(in crate::bench) struct HttpCase {
     pub(in crate::bench) name: &'static str,
     pub(in crate::bench) clients: u16,
-    pub(in crate::bench) rounds: Vec<Round>,
+    pub(in crate::bench) rounds: Vec<HttpRound>,
 }
 
-impl Case {
+impl HttpCase {
     /// The medians of all rounds.
-    pub(in crate::bench) fn row(&self) -> Row {
+    pub(in crate::bench) fn row(&self) -> HttpRow {
         let rounds = &self.rounds;
         let of_service = |figure: fn(&Figures) -> f64| {
             quantile(rounds.iter().map(|round| figure(&round.service)).collect(), 0.5)
@@ -46,11 +46,11 @@ impl Case {
         let limit_per_s =
             median(rounds.iter().filter_map(|round| Some(round.limit?.per_s)).collect());
         let rates = || rounds.iter().map(|round| round.service.per_s);
-        Row {
+        HttpRow {
             name: self.name,
             clients: self.clients,
             rate_per_s,
-            settled_per_s: median(rounds.iter().filter_map(Round::settled_per_s).collect()),
+            settled_per_s: median(rounds.iter().filter_map(HttpRound::settled_per_s).collect()),
             open_at_end: median(
                 rounds.iter().filter_map(|round| Some(round.settled?.open as f64)).collect(),
             ),
@@ -69,7 +69,7 @@ impl Case {
 
 /// A line of the table, and an element of the JSON.
 #[derive(Debug, Serialize)]
-pub(in crate::bench) struct Row {
+pub(in crate::bench) struct HttpRow {
     name: &'static str,
     clients: u16,
     rate_per_s: f64,
@@ -93,7 +93,7 @@ pub(in crate::bench) struct Row {
     rounds: usize,
 }
 
-impl Line for Row {
+impl Line for HttpRow {
     fn cells(&self) -> Cells {
         vec![
             ("clients", Some(self.clients.to_string())),
@@ -129,19 +129,19 @@ mod tests {
 
     use super::*;
 
-    fn round(per_s: f64, limit: Option<f64>) -> Round {
+    fn round(per_s: f64, limit: Option<f64>) -> HttpRound {
         let took = Duration::from_secs(1);
         let figures = |per_s: f64| Figures::of(vec![1.0; per_s as usize], took).unwrap();
         let used = Some(Used { cpu_s: per_s / 100.0, rss_mb: per_s });
         let settled = Some(Settled { open: 7, took });
-        Round { service: figures(per_s), settled, limit: limit.map(figures), used }
+        HttpRound { service: figures(per_s), settled, limit: limit.map(figures), used }
     }
 
     #[test]
     fn a_row_has_the_medians_and_the_spread_of_its_rounds() {
         let rounds =
             vec![round(300.0, Some(1_000.0)), round(100.0, Some(800.0)), round(200.0, Some(900.0))];
-        let row = Case { name: "http", clients: 4, rounds }.row();
+        let row = HttpCase { name: "http", clients: 4, rounds }.row();
         assert_eq!((row.rate_per_s, row.limit_per_s), (200.0, Some(900.0)));
         assert_eq!(row.share, Some(200.0 / 900.0));
         assert_eq!((row.settled_per_s, row.open_at_end), (Some(100.0), Some(7.0)));
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_left_open() {
-        let unknown = Round { used: None, settled: None, ..round(100.0, None) };
-        let row = Case { name: "http", clients: 1, rounds: vec![unknown] }.row();
+        let unknown = HttpRound { used: None, settled: None, ..round(100.0, None) };
+        let row = HttpCase { name: "http", clients: 1, rounds: vec![unknown] }.row();
         assert_eq!(row.cells()[2..4], [("settled/s", None), ("limit/s", None)]);
         let json = serde_json::to_value(&row).unwrap();
         for name in ["settled_per_s", "open_at_end", "limit_per_s", "share", "cpu_s"] {

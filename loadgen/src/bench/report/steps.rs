@@ -9,7 +9,7 @@ use crate::report::median;
 
 /// A line of the table, and an element of the JSON.
 #[derive(Debug, Serialize)]
-pub(in crate::bench) struct Row {
+pub(in crate::bench) struct StepRow {
     name: &'static str,
     step: Step,
     events: usize,
@@ -24,7 +24,7 @@ pub(in crate::bench) struct Row {
     rounds: usize,
 }
 
-impl Row {
+impl StepRow {
     /// Each step, then all of them, with so many events.
     pub(in crate::bench) fn all(events: usize, rounds: &[Costs]) -> Vec<Self> {
         let single =
@@ -61,7 +61,7 @@ fn sum(costs: &Costs) -> Cost {
     }
 }
 
-impl Line for Row {
+impl Line for StepRow {
     fn cells(&self) -> Cells {
         vec![
             ("step", Some(self.step.name().to_owned())),
@@ -94,7 +94,7 @@ mod tests {
         let round = |seconds: f64| {
             [1.0, 2.0, 3.0, 4.0].map(|step| Cost { seconds: seconds * step, bytes: 100.0 * step })
         };
-        let rows = Row::all(100, &[round(1.0), round(4.0), round(2.0)]);
+        let rows = StepRow::all(100, &[round(1.0), round(4.0), round(2.0)]);
         let json: Vec<_> = rows.iter().map(|row| serde_json::to_value(row).unwrap()).collect();
         let of = |place: usize, name: &str| json[place][name].as_f64().unwrap();
         assert_eq!(json[1]["step"], "send");

@@ -13,7 +13,7 @@ use crate::report::median;
 
 /// A line of the table, and an element of the JSON.
 #[derive(Debug, Clone, Serialize)]
-pub(in crate::bench) struct Row {
+pub(in crate::bench) struct CaseRow {
     #[serde(flatten)]
     what: What,
     /// The rate, or the p50 where there is none, divided by that of the first row that it is compared with.
@@ -54,7 +54,7 @@ const PROGRAMS: [(&str, [&str; 2]); 3] = [
 /// A figure of a round.
 type Figure = fn(&Round) -> Option<f64>;
 
-impl Row {
+impl CaseRow {
     /// The medians of all rounds of a case.
     pub(in crate::bench) fn of(case: &Case) -> Self {
         let values =
@@ -96,7 +96,7 @@ impl Row {
     }
 }
 
-impl Line for Row {
+impl Line for CaseRow {
     fn cells(&self) -> Cells {
         let spread = range(self.min_per_s, self.max_per_s, 0);
         let mut cells = self.what.cells();
@@ -136,13 +136,13 @@ impl Line for Row {
 }
 
 /// The rows of all cases, each compared with the first one that is like it.
-pub(in crate::bench) fn compared(cases: &[Case]) -> Vec<Row> {
-    let rows: Vec<Row> = cases.iter().map(Row::of).collect();
-    let ratio = |row: &Row| {
+pub(in crate::bench) fn compared(cases: &[Case]) -> Vec<CaseRow> {
+    let rows: Vec<CaseRow> = cases.iter().map(CaseRow::of).collect();
+    let ratio = |row: &CaseRow| {
         let first = rows.iter().find(|first| first.what.is_like(&row.what))?;
         Some(row.figure()? / first.figure()?)
     };
-    rows.iter().map(|row| Row { ratio: ratio(row), ..row.clone() }).collect()
+    rows.iter().map(|row| CaseRow { ratio: ratio(row), ..row.clone() }).collect()
 }
 
 #[cfg(test)]
@@ -162,8 +162,8 @@ mod tests {
         What { events: Some(500), ..What::new("drain", Relay::Log) }
     }
 
-    fn row(what: What, rounds: Vec<Round>) -> Row {
-        Row::of(&Case { what, rounds })
+    fn row(what: What, rounds: Vec<Round>) -> CaseRow {
+        CaseRow::of(&Case { what, rounds })
     }
 
     #[test]
@@ -194,12 +194,12 @@ mod tests {
         let rates = [row(drain(), vec![drained(100.0, 400.0, 5.0)])];
         let label = "log, 500 events".to_owned();
         let bars = vec![Bar { label, value: 100.0, mark: Some(400.0) }];
-        assert_eq!(Row::chart("Drained", &rates).bars, bars);
+        assert_eq!(CaseRow::chart("Drained", &rates).bars, bars);
         let (p50_ms, p99_ms) = (Some(2.0), Some(9.0));
         let times = Round { p50_ms, p99_ms, ..Round::default() };
         let idle = What { until: Some("visible"), ..What::new("idle", Relay::Log) };
         let label = "log, visible".to_owned();
-        let drawn = Row::chart("Idle", &[row(idle, vec![times])]);
+        let drawn = CaseRow::chart("Idle", &[row(idle, vec![times])]);
         assert_eq!(drawn.bars, [Bar { label, value: 2.0, mark: Some(9.0) }]);
         assert_eq!((drawn.bar, drawn.mark), ("p50 ms", "p99 ms"));
     }
