@@ -163,6 +163,17 @@ impl Drop for KafkaConnect {
     }
 }
 
+/// The connector of one of the recipe's files, with other values of its settings.
+pub fn connector(recipe: &str, settings: &[(&str, &str)]) -> anyhow::Result<Value> {
+    let mut connector: Value = serde_json::from_str(recipe)?;
+    let config = connector.get_mut("config").context("the recipe has no settings")?;
+    for (name, value) in settings {
+        let known = config.get_mut(*name).with_context(|| format!("the recipe has no {name}"))?;
+        *known = (*value).into();
+    }
+    Ok(connector)
+}
+
 /// The recipe's `properties` with another value of `name`.
 fn with(properties: &str, name: &str, value: &str) -> anyhow::Result<String> {
     let is_it = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use serde_json::Value;
-use stockloop_tests::connect::KafkaConnect;
+use stockloop_tests::connect::{self, KafkaConnect};
 use stockloop_tests::poll::eventually;
 use stockloop_tests::real;
 
@@ -159,24 +159,19 @@ async fn with_debezium(name: &str) -> Option<(TestSystem, KafkaConnect)> {
 
 /// The recipe's connector for the database at this URL, of which `source` is the service and `topic` the topic.
 fn connector(recipe: &str, url: &str, slot: &str, source: &str, topic: &str) -> Value {
-    let mut connector: Value = serde_json::from_str(recipe).expect("the recipe is JSON");
     let (server, database) = url.rsplit_once('/').expect("a URL of a database");
     let (_, port) = server.rsplit_once(':').expect("a URL with a port");
+    let named = format!("/{source}");
     let settings = [
-        ("database.port", port.to_owned()),
-        ("database.dbname", database.to_owned()),
-        ("topic.prefix", source.to_owned()),
-        ("slot.name", slot.to_owned()),
-        ("predicates.event.pattern", topic.to_owned()),
-        ("transforms.outbox.route.topic.replacement", topic.to_owned()),
-        ("transforms.source.value.literal", format!("/{source}")),
+        ("database.port", port),
+        ("database.dbname", database),
+        ("topic.prefix", source),
+        ("slot.name", slot),
+        ("predicates.event.pattern", topic),
+        ("transforms.outbox.route.topic.replacement", topic),
+        ("transforms.source.value.literal", named.as_str()),
     ];
-    let config = connector["config"].as_object_mut().expect("the recipe has settings");
-    for (name, value) in settings {
-        let before = config.insert(name.to_owned(), Value::String(value));
-        assert!(before.is_some(), "the recipe sets {name}");
-    }
-    connector
+    connect::connector(recipe, &settings).expect("a connector of the recipe")
 }
 
 async fn wait_until_it_reads(service: &TestService, connect: &KafkaConnect) {

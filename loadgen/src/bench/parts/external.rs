@@ -11,7 +11,7 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 use hyper::{Method, Uri};
 use serde_json::Value;
-use stockloop_tests::connect::{Debezium, KafkaConnect};
+use stockloop_tests::connect::{Debezium, KafkaConnect, connector};
 
 use super::broker::Broker;
 use super::client::{Client, Target};
@@ -131,7 +131,6 @@ fn config(name: &str, url: &str, topic: &str) -> Result<Value> {
     let host = uri.host().context("the database's URL names no host")?;
     let port = uri.port_u16().unwrap_or(5432).to_string();
     let database = uri.path().trim_start_matches('/');
-    let mut recipe: Value = serde_json::from_str(RECIPE)?;
     let settings = [
         ("database.hostname", host),
         ("database.port", port.as_str()),
@@ -142,13 +141,8 @@ fn config(name: &str, url: &str, topic: &str) -> Result<Value> {
         ("predicates.event.pattern", topic),
         ("transforms.outbox.route.topic.replacement", topic),
     ];
-    let config = recipe.get_mut("config").context("the recipe has no settings")?;
-    for (setting, value) in settings {
-        let known =
-            config.get_mut(setting).with_context(|| format!("the recipe has no {setting}"))?;
-        *known = value.into();
-    }
-    Ok(config.take())
+    let mut connector = connector(RECIPE, &settings)?;
+    Ok(connector["config"].take())
 }
 
 fn wait_for_readers(conn: &mut Conn, expected: i64) -> Result<()> {
