@@ -60,7 +60,7 @@ pub(crate) fn checkpoint(conn: &mut Conn) -> QueryResult<()> {
     })
 }
 
-/// Leaves PostgreSQL's tables as autovacuum does, which has nothing to do then while it is measured; and a checkpoint.
+/// Leaves a PostgreSQL as autovacuum does: else that would be done while it is measured. Ends with a checkpoint.
 pub(crate) fn tidy(conn: &mut Conn) -> QueryResult<()> {
     conn.batch_execute("VACUUM ANALYZE")?;
     checkpoint(conn)
