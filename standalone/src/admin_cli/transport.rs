@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::http_client::IDLE;
+use common::http_client::{HttpClient, IDLE, root_cause};
 use common::tls::client_config;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use reqwest::Url;
@@ -28,11 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the response, and for each piece of its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
 /// Sends requests with a token, or with none.
 pub(crate) struct Transport {
-    http: Http,
+    http: HttpClient,
     authorization: Option<HeaderValue>,
     /// The service's address, for messages.
     base: Arc<str>,
@@ -69,7 +68,7 @@ impl Transport {
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        let http = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
@@ -171,13 +170,4 @@ fn timed_out(base: &str) -> anyhow::Error {
 
 fn connection_lost(base: &str, reason: String) -> anyhow::Error {
     CommandError::ConnectionLost { base: base.to_owned(), reason }.into()
-}
-
-/// What is above the root cause only says that a request failed.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
