@@ -11,7 +11,7 @@ pub(super) const MAX_BATCH: usize = 1_000;
 /// Consecutive playable lines of one invoice, in the file's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// The invoice, which serves as the adjustments' reference.
+    /// Whose lines they are.
     pub(crate) invoice: String,
     /// Between 1 and [`MAX_BATCH`] lines. What was refused in between is left out.
     pub(crate) lines: Vec<SalesLine>,

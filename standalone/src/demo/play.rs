@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::client::{Client, Problem};
 use super::progress::Progress;
-use crate::dataset::{self, Batch, Catalogue, EXAMPLES, Product, SalesLine, Source};
+use crate::dataset::{self, Catalogue, EXAMPLES, Product, SalesLine, Source};
 use crate::stack::Stack;
 
 /// Products that are put in at the same time: those that arrive together are committed together.
@@ -47,13 +47,11 @@ impl Played {
     }
 
     /// Leaves the lines of refused products out, and counts them.
-    fn without_refused_products(&mut self, mut batch: Batch) -> Batch {
-        let (refused, lines): (Vec<_>, Vec<_>) = std::mem::take(&mut batch.lines)
-            .into_iter()
-            .partition(|line| self.refused_products.contains_key(&line.sku));
-        batch.lines = lines;
+    fn without_refused_products(&mut self, lines: Vec<SalesLine>) -> Vec<SalesLine> {
+        let (refused, lines): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| self.refused_products.contains_key(&line.sku));
         self.refuse_lines_of_products(refused);
-        batch
+        lines
     }
 
     fn refuse_lines_of_products(&mut self, lines: Vec<SalesLine>) {
@@ -124,7 +122,7 @@ pub(crate) async fn play_sales(
         let batch = batch?;
         let is_time = read >= survey.accepted / 3;
         read += batch.lines.len() as u64;
-        let Batch { mut lines, .. } = played.without_refused_products(batch);
+        let mut lines = played.without_refused_products(batch.lines);
         let is_quarantine = is_time && played.quarantined.is_none();
         if is_quarantine || together.len() + lines.len() > LINES_AT_ONCE {
             play_lines(client, &std::mem::take(&mut together), &mut played, progress).await?;
@@ -304,9 +302,8 @@ mod tests {
             Problem { title: "A value is not allowed".to_owned(), detail: "too long".to_owned() };
         let mut played = Played::new(RefusedProducts::from([("B".to_owned(), problem)]));
         let lines = vec![line(2, "A"), line(3, "B"), line(4, "A"), line(5, "B")];
-        let batch = Batch { invoice: "1".to_owned(), lines };
-        let batch = played.without_refused_products(batch);
-        let left: Vec<u64> = batch.lines.iter().map(|line| line.line).collect();
+        let lines = played.without_refused_products(lines);
+        let left: Vec<u64> = lines.iter().map(|line| line.line).collect();
         assert_eq!(left, [2, 4]);
         assert_eq!(played.refused, BTreeMap::from([("A value is not allowed".to_owned(), 2)]));
         assert_eq!(played.examples, ["line 3: too long", "line 5: too long"]);
