@@ -165,7 +165,7 @@ async fn replay(
     let orders = orders::place_orders(&client, stack, source, limit, &survey, &progress).await?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
-    let findings = verify::verify(stack, (since, opened), &survey, &orders).await?;
+    let findings = verify::verify(stack, since, opened, &survey, &orders).await?;
     let mut verified = proof::verified(stack).await?;
     let others = verified.split_off(1.min(verified.len()));
     let first = verified.pop().context("nothing was verified")?;

@@ -56,7 +56,8 @@ struct InventoryRow {
 /// Looks at both databases; `since` is when the run began, `opened` when the opening stock had arrived.
 pub(crate) async fn verify(
     stack: &Stack,
-    (since, opened): (Timestamp, Timestamp),
+    since: Timestamp,
+    opened: Timestamp,
     survey: &Catalogue,
     placed: &PlacedOrders,
 ) -> anyhow::Result<Findings> {
