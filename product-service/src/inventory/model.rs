@@ -92,10 +92,9 @@ pub(super) fn lock(conn: &mut Conn, sku: &Sku) -> QueryResult<Option<Product>> {
 pub(crate) fn lock_all(conn: &mut Conn, skus: &[&str]) -> QueryResult<Vec<Product>> {
     match conn {
         // Not a kept plan: one made while the table was small would go on reading all of it.
-        Conn::Pg(c) => sql_query(
-            "SELECT sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us
-             FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE",
-        )
+        Conn::Pg(c) => sql_query(format!(
+            "SELECT {COLUMNS} FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE"
+        ))
         .bind::<Array<Text>, _>(skus)
         .load(c),
         // SQLite has one writer, and this is it; but it binds only so many values.
