@@ -20,10 +20,11 @@ impl Loop {
     }
 
     pub(super) fn read(&self, state: &mut State, relay: Place, event: Place) -> Option<()> {
-        let noted = state.rows.get(event)?.attempt;
-        let sent = state.topic.iter().filter(|message| message.event == event);
-        let sent = sent.map(|message| message.attempt).max().unwrap_or(0);
-        let newest = if self.has(Flaw::CountsUnnoted) { sent } else { noted };
+        let mut newest = state.rows.get(event)?.attempt;
+        if self.has(Flaw::CountsUnnoted) {
+            let sent = state.topic.iter().filter(|message| message.event == event);
+            newest = sent.map(|message| message.attempt).max().unwrap_or(0);
+        }
         state.relays.get_mut(relay)?.hand = Some(Hand::Read(event, newest + 1));
         Some(())
     }
