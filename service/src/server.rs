@@ -92,15 +92,7 @@ pub(crate) fn serve(
             .wrap(from_fn(move |request, next| measure(metrics.clone(), request, next)))
             .wrap(from_fn(take_turns))
     };
-    let most = connections_allowed(http.max_connections, open_files());
-    if most < http.max_connections {
-        tracing::info!(
-            parent: engine.log_span(),
-            most,
-            wanted = http.max_connections,
-            "this process may open few files, so there are fewer connections than http.max_connections; raise the limit (ulimit -n, LimitNOFILE)"
-        );
-    }
+    let most = most_connections(engine);
     let connections = Connections::new(most, patience(http));
     let opened = connections.clone();
     let server = HttpServer::new(factory)
@@ -118,6 +110,21 @@ pub(crate) fn serve(
         .run();
     tokio::spawn(end_late(connections, engine.stopping.clone(), engine.log_span()));
     Ok(server)
+}
+
+/// `http.max_connections`, or fewer where this process may open few files.
+fn most_connections(engine: &Engine) -> usize {
+    let wanted = engine.settings.http.max_connections;
+    let most = connections_allowed(wanted, open_files());
+    if most < wanted {
+        tracing::info!(
+            parent: engine.log_span(),
+            most,
+            wanted,
+            "this process may open few files, so there are fewer connections than http.max_connections; raise the limit (ulimit -n, LimitNOFILE)"
+        );
+    }
+    most
 }
 
 /// How long a connection is left to its client: until the server has had the time to end it with an answer, be it that no
