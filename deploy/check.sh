@@ -4,9 +4,10 @@
 #   deploy/check.sh [--programs DIR]
 #
 # Each tool looks at its own part; where it is not there, that part is skipped, and the last line says so: shellcheck,
-# hadolint, docker-compose (or `docker compose`) from 2 on, kubernetes-validate (all of these are on PyPI, requirements.txt
-# names them), systemd-analyze from 250 on, dpkg-deb with dpkg-shlibdeps. With --programs, product-service and order-service
-# from DIR read each setting that compose, Kubernetes and the package give them: they refuse what they do not know.
+# hadolint, docker-compose (or `docker compose`) from 2 on, kubernetes-validate (all of these are on PyPI,
+# requirements.txt names them), systemd-analyze from 250 on, dpkg-deb with dpkg-shlibdeps. With --programs,
+# product-service and order-service from DIR read each setting that compose, Kubernetes and the package give them: they
+# refuse what they do not know.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -5,9 +5,9 @@
 #
 #   deploy/images/try.sh
 #
-# As root, with buildah, PostgreSQL (Debian's package), Java 17, and Maven, which fetches Kafka; KAFKA_JARS names a folder
-# that has its jars already. TAG names the images' tag. All ports are free ones on loopback, and nothing is left behind.
-# A container engine has no part in it: deploy/README.md says what that leaves open.
+# As root, with buildah, PostgreSQL (Debian's package), Java 17, and Maven, which fetches Kafka; KAFKA_JARS names a
+# folder that has its jars already. TAG names the images' tag. All ports are free ones on loopback, and nothing is left
+# behind. A container engine has no part in it: deploy/README.md says what that leaves open.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
