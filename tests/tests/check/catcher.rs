@@ -15,8 +15,9 @@ pub(super) fn serve(mails: impl Fn() -> Vec<Mail> + Send + 'static) -> String {
             let mut request = [0; 4096];
             let _ = stream.read(&mut request);
             let body = listed(&mails()).to_string();
-            let length = body.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            // Each connection has one answer: who does not know would ask once more while it is being closed.
+            let head = format!("connection: close\r\ncontent-length: {}", body.len());
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
         }
     });
     format!("http://{address}")

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::http_client::IDLE;
 use reqwest::Method;
 use serde_json::{Value, json};
 use stockloop_tests::http::TestResponse;
@@ -10,9 +11,10 @@ use stockloop_tests::poll::eventually;
 use super::settings::ADMIN_TOKEN;
 use super::{DEADLINE, TestService};
 
-/// A client that gives up after 10 s, and keeps up to `idle` connections open.
+/// A client that gives up after 30 s, and keeps up to `idle` connections open, none for so long that a service closes it.
 pub(crate) fn http_client(idle: usize) -> reqwest::Client {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(10));
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(30));
+    let client = client.pool_idle_timeout(IDLE);
     client.pool_max_idle_per_host(idle).build().expect("an HTTP client can be made")
 }
 
