@@ -198,7 +198,7 @@ async fn assert_health(service: &TestService, ready: u16) {
 async fn assert_all_well(system: TestSystem, mut load: Load) {
     load.assert_all_arrived(&system).await;
     system.assert_no_attempt_was_lost().await;
-    eventually("the end of every silence", Duration::from_secs(20), async || {
+    eventually("the end of every silence", DEADLINE, async || {
         let alerts = "SELECT count(*) AS n FROM alert WHERE closed_us IS NULL";
         match system.product.count(alerts).await {
             0 => Ok(()),

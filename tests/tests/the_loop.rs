@@ -1,7 +1,5 @@
 //! The loop as people use it: changes arrive in the copy, failures reach a person, and what was mended arrives too.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 
@@ -129,7 +127,7 @@ async fn alert(product: &TestService) -> Value {
 }
 
 async fn assert_one_alert_and_mail(system: &TestSystem, id: &str) {
-    let alert = eventually("an alert whose mail has left", Duration::from_secs(20), async || {
+    let alert = eventually("an alert whose mail has left", DEADLINE, async || {
         let alert = alert(&system.product).await;
         if alert["mail"]["sent_at"].is_string() { Ok(alert) } else { Err(alert) }
     })

@@ -1,8 +1,6 @@
 //! The copy of a view at order-service, on a real Apache Kafka: what another program writes to the topic is there,
 //! whatever is killed, comes twice or makes no sense.
 
-use std::time::Duration;
-
 use common::clock::{Clock, SystemClock, Timestamp};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -12,8 +10,6 @@ use stockloop_tests::poll::eventually;
 use crate::monitoring::{VIEW_BEHIND, exposed_by};
 use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem, text};
 use crate::trust::{ANOTHER_KEY, signature_of};
-
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Customers that are written at once.
 const MANY: usize = 40;
@@ -47,7 +43,7 @@ impl View {
     async fn write(&self, key: &str, value: Option<&str>) {
         let mut record = FutureRecord::to(self.topic).key(key);
         record.payload = value;
-        self.producer.send(record, TIMEOUT).await.expect("the broker takes it");
+        self.producer.send(record, DEADLINE).await.expect("the broker takes it");
     }
 
     async fn write_version(&self, customer: &str, version: i64) {
@@ -61,7 +57,7 @@ impl View {
             headers.insert(Header { key, value: Some(value) })
         });
         let record = FutureRecord::to(self.topic).key(customer).payload(value).headers(headers);
-        self.producer.send(record, TIMEOUT).await.expect("the broker takes it");
+        self.producer.send(record, DEADLINE).await.expect("the broker takes it");
     }
 }
 

@@ -23,7 +23,7 @@ pub use self::axe::{Axe, Finding};
 pub use self::window::Window;
 pub use fantoccini::key::Key;
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(120);
 /// What Chromium is started with, besides a profile of its own that the driver makes.
 const ARGUMENTS: [&str; 8] = [
     "--headless=new",

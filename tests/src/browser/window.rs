@@ -20,7 +20,7 @@ use super::WindowOptions;
 use crate::poll::eventually;
 
 /// Long enough for a busy machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 /// Characters of a page's text in a message.
 const SHOWN: usize = 4_000;
 /// Places on a page that Tab stops at, at the most.

@@ -15,7 +15,7 @@ pub const MEMORY_KIB: u32 = 1 << 20;
 pub const CURRENT: &str = "STOCKLOOP_FUZZ_CURRENT";
 
 /// How long all inputs may take, whatever their number.
-const AT_LEAST: Duration = Duration::from_secs(60);
+const AT_LEAST: Duration = Duration::from_secs(120);
 
 /// How long each may take beside, on average.
 const EACH: Duration = Duration::from_millis(50);

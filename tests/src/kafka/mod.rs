@@ -28,9 +28,9 @@ use crate::ports::{free_port, start_on_free_ports};
 use crate::process::Child;
 use crate::scratch;
 
-const START_DEADLINE: Duration = Duration::from_secs(90);
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
-const TOPIC_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(120);
+const STOP_DEADLINE: Duration = Duration::from_secs(120);
+const TOPIC_DEADLINE: Duration = Duration::from_secs(120);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
 static SHARED: Once<KafkaBroker> = Once::new();

@@ -27,8 +27,8 @@ use crate::process::{Child, Launch};
 use crate::scratch;
 use crate::tls::Identity;
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(120);
+const STOP_DEADLINE: Duration = Duration::from_secs(120);
 
 static SHARED: Once<PostgresServer> = Once::new();
 

@@ -16,7 +16,7 @@ use crate::scratch;
 const NAME: &str = "pgbouncer";
 /// Where Debian puts it, which is on root's PATH only.
 const INSTALLED: &str = "/usr/sbin/pgbouncer";
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// PgBouncer with `pool_mode=transaction` on a loopback port of its own.
 #[derive(Debug)]

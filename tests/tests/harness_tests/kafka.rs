@@ -11,7 +11,7 @@ use stockloop_tests::poll::eventually;
 use stockloop_tests::ports::free_port;
 use stockloop_tests::real;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 fn producer(broker: &KafkaBroker) -> FutureProducer {
     ClientConfig::new()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::process::{Launch, spawn};
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(120);
 const REPORT: &str = "HARNESS_VICTIM_REPORT";
 
 /// Whether a process still does anything: one that only waits to be reaped doesn't.

@@ -31,7 +31,7 @@ pub(crate) use test_service::{BaseUrl, TestService, wait_until_listening};
 use topics::Topics;
 
 /// Long enough for a busy machine; a condition that holds sooner ends the wait sooner.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Partitions of every topic here.
 pub(crate) const PARTITIONS: i32 = 4;

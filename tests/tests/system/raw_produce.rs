@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+
+use super::DEADLINE;
 
 /// A header's name and value.
 type RawHeader<'a> = (&'a [u8], &'a [u8]);
@@ -15,7 +16,7 @@ pub(crate) fn produce(
     value: &[u8],
 ) {
     let mut broker = TcpStream::connect(brokers).expect("the broker listens");
-    broker.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+    broker.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
     broker.write_all(&request(topic, partition, &batch(headers, value))).expect("it can be sent");
     let mut size = [0; 4];
     broker.read_exact(&mut size).expect("the broker answers");

@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
 use common::config::Settings;
 use common::db::Db;
@@ -15,9 +14,6 @@ use stockloop_tests::process::{Child, Launch, built_binary};
 use tokio_util::sync::CancellationToken;
 
 use super::{DEADLINE, http_client};
-
-/// Shutting down may take the configured 5 s twice (requests, then work), and a little.
-const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Where a service listens now: a restart takes another port.
 #[derive(Clone, Default)]
@@ -167,7 +163,7 @@ impl TestService {
                 application.run_until(now).await.expect("it stops");
             }
             Some(Instance::Child(mut child)) => {
-                let end = move || (child.terminate(STOP_DEADLINE), child.log_tail());
+                let end = move || (child.terminate(DEADLINE), child.log_tail());
                 let (status, log) = tokio::task::spawn_blocking(end).await.expect("it is awaited");
                 let status = status.expect("it ends in time");
                 assert!(status.success(), "it ended with {status}\n{log}");

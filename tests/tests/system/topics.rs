@@ -1,7 +1,6 @@
 //! The topics as another client of the same broker sees them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
@@ -16,12 +15,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use stockloop_tests::poll::eventually;
 
-use super::PARTITIONS;
 use super::settings::SystemSettings;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// For what a busy machine needs until the first message is there.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+use super::{DEADLINE, PARTITIONS};
 
 /// The broker and the names of what is on it.
 pub(crate) struct Topics {
@@ -87,7 +82,7 @@ impl Topics {
     /// Makes a topic; one of that name may still be on its way out.
     pub(crate) async fn create(&self, topic: &str, partitions: i32) {
         let admin = self.admin();
-        eventually("a topic to be made", TIMEOUT, async || {
+        eventually("a topic to be made", DEADLINE, async || {
             let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
             let done = admin.create_topics(&[new], &AdminOptions::new()).await;
             let outcome = done.expect("the broker answers").remove(0);
@@ -108,7 +103,7 @@ impl Topics {
     /// The partitions of a topic that have a leader.
     pub(crate) fn led(&self, topic: &str) -> BTreeSet<i32> {
         let asker: BaseConsumer = self.client().create().expect("a client can be made");
-        let metadata = asker.fetch_metadata(Some(topic), TIMEOUT).expect("the broker answers");
+        let metadata = asker.fetch_metadata(Some(topic), DEADLINE).expect("the broker answers");
         let partitions = metadata.topics().iter().flat_map(|found| found.partitions());
         partitions.filter(|one| one.leader() >= 0).map(|one| one.id()).collect()
     }
@@ -117,7 +112,7 @@ impl Topics {
     pub(crate) fn shares(&self, group: &str) -> Vec<i32> {
         let asker: BaseConsumer = self.client().create().expect("a client can be made");
         // While it is made, nothing may be known of it.
-        let Ok(list) = asker.fetch_group_list(Some(group), TIMEOUT) else { return Vec::new() };
+        let Ok(list) = asker.fetch_group_list(Some(group), DEADLINE) else { return Vec::new() };
         let members = list.groups().iter().flat_map(|found| found.members());
         members.map(|member| share(member.assignment().unwrap_or_default())).collect()
     }
@@ -157,7 +152,7 @@ impl Topics {
         });
         let mut record = FutureRecord::to(topic).key("key").partition(partition).headers(headers);
         record.payload = message.payload.as_ref();
-        producer.send(record, TIMEOUT).await.expect("the broker takes anything");
+        producer.send(record, DEADLINE).await.expect("the broker takes anything");
     }
 
     /// Sends a message that is on a topic to its partition once more, as it is.
@@ -167,7 +162,7 @@ impl Topics {
         record.key = message.key();
         record.payload = message.payload();
         record.headers = message.headers().cloned();
-        producer.send(record, TIMEOUT).await.expect("the broker takes anything");
+        producer.send(record, DEADLINE).await.expect("the broker takes anything");
     }
 
     /// All acks that are on the ack topic now.
@@ -230,7 +225,7 @@ impl Topics {
         let mut left: BTreeSet<i32> = (0..PARTITIONS).collect();
         let mut messages = Vec::new();
         while !left.is_empty() {
-            match reader.poll(READ_TIMEOUT).expect("a message, or the end of a partition") {
+            match reader.poll(DEADLINE).expect("a message, or the end of a partition") {
                 Ok(message) => messages.push(message.detach()),
                 Err(KafkaError::PartitionEOF(partition)) => {
                     left.remove(&partition);
@@ -255,7 +250,7 @@ impl Topics {
         for partition in 0..PARTITIONS {
             list.add_partition_offset(topic, partition, Offset::Offset(0)).expect("an offset");
         }
-        eventually("the group to be empty", READ_TIMEOUT, async || {
+        eventually("the group to be empty", DEADLINE, async || {
             member.commit(&list, CommitMode::Sync).map_err(|error| error.to_string())
         })
         .await;
@@ -269,7 +264,7 @@ impl Topics {
         for partition in 0..PARTITIONS {
             list.add_partition(topic, partition);
         }
-        let committed = reader.committed_offsets(list, TIMEOUT).expect("offsets can be asked for");
+        let committed = reader.committed_offsets(list, DEADLINE).expect("offsets can be asked for");
         let behind = committed.elements().into_iter().map(|element| {
             let done = element.offset().to_raw().unwrap_or(0).max(0);
             end_offset(&reader, topic, element.partition()) - done
@@ -295,5 +290,5 @@ fn header_text(headers: &OwnedHeaders, name: &str) -> String {
 }
 
 fn end_offset(reader: &BaseConsumer, topic: &str, partition: i32) -> i64 {
-    reader.fetch_watermarks(topic, partition, TIMEOUT).expect("the end of a partition").1
+    reader.fetch_watermarks(topic, partition, DEADLINE).expect("the end of a partition").1
 }
