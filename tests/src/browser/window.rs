@@ -213,6 +213,15 @@ impl Window {
         self.strokes(keys.iter().map(|key| char::from(*key))).await;
     }
 
+    /// Waits until the focus is on what has these words as its label or text.
+    pub async fn expect_focus(&self, words: &str) {
+        eventually(&format!("the focus on {words:?}"), DEADLINE, async || {
+            let focus = self.run(FOCUS).await.map_err(|error| error.to_string())?;
+            if focus["name"] == words { Ok(()) } else { Err(focus.to_string()) }
+        })
+        .await;
+    }
+
     /// Presses Tab until the focus is on what has these words as its label or text; it has to be seen on the way.
     pub async fn tab_to(&self, words: &str) {
         let mut stops = Vec::new();

@@ -16,7 +16,8 @@ async fn from_the_sign_in_to_a_retry_with_the_keyboard_alone() {
     window.tab_to("Sign out").await;
     window.keys(&[Key::Enter]).await;
     window.expect_path("/admin/login").await;
-    // The first field has the focus already.
+    // The first field gets the focus by itself, a moment after the page is there.
+    window.expect_focus("Name").await;
     window.type_text(ADMIN).await;
     window.tab_to("Password").await;
     window.type_text(PASSWORD).await;
