@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stockloop_tests::poll::eventually;
 use tokio::task::JoinSet;
 
 use crate::system::random::Random;
-use crate::system::{BaseUrl, TestSystem, http_client};
+use crate::system::{BaseUrl, DEADLINE, TestSystem, http_client};
 
 const CLIENTS: u64 = 8;
 const SKUS: [&str; 3] = ["LAST-A", "LAST-B", "LAST-C"];
@@ -14,6 +15,8 @@ const SKUS: [&str; 3] = ["LAST-A", "LAST-B", "LAST-C"];
 const OPENING: i64 = 25;
 /// How often a client tries before it takes a no for an answer.
 const TRIES: usize = 15;
+/// Orders after which both services are killed: they are in the middle of their work by then.
+const SOME: i64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_units_are_confirmed_as_there_were_embedded() {
@@ -37,7 +40,13 @@ async fn compete(mut system: TestSystem, kills: bool) {
         clients.spawn(buy(system.order.base_url.clone(), http_client(1), client));
     }
     if kills {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("some orders to be placed", DEADLINE, async || {
+            match system.order.count("SELECT count(*) AS n FROM orders").await {
+                placed @ ..SOME => Err(placed),
+                _ => Ok(()),
+            }
+        })
+        .await;
         system.product.kill9();
         system.product.start();
         system.order.kill9();
