@@ -9,8 +9,8 @@ use stockloop_tests::poll::eventually;
 use super::usage::Usage;
 use crate::system::{DEADLINE, TestService, text};
 
-/// How long an answer may take meanwhile, on a busy machine.
-const LONGEST: Duration = Duration::from_secs(5);
+/// How long an answer may take meanwhile: far more than it does, for a busy machine.
+const LONGEST: Duration = Duration::from_secs(25);
 
 /// What was seen of a service while it was attacked.
 pub(super) struct Vitals {
