@@ -201,24 +201,16 @@ async fn play(system: &TestSystem) {
     order.quarantine("JAM", "so that its copy is old").await;
     product.adjust("JAM", -12).await;
     let refused = text(&order.place_order("JAM", 5).await["id"]);
-    wait_for_order(system, &refused, "REJECTED").await;
+    order.wait_for_order(&refused, "REJECTED").await;
     let taken = text(&order.place_order("TEA", 5).await["id"]);
-    wait_for_order(system, &taken, "CONFIRMED").await;
+    order.wait_for_order(&taken, "CONFIRMED").await;
     let cancel = format!("/api/v1/orders/{taken}/cancel");
     order.post(&cancel, json!({ "reason": "changed their mind" })).await.ok();
-    wait_for_order(system, &taken, "CANCELLED").await;
+    order.wait_for_order(&taken, "CANCELLED").await;
     order.release("JAM").await;
     eventually("a FAILED answer", DEADLINE, async || {
         let failed = system.topics.all_acks().iter().any(|ack| ack["outcome"] == "FAILED");
         if failed { Ok(()) } else { Err("none yet") }
-    })
-    .await;
-}
-
-async fn wait_for_order(system: &TestSystem, order: &str, status: &str) {
-    eventually("an order's status", DEADLINE, async || {
-        let found = system.order.get(&format!("/api/v1/orders/{order}")).await.ok();
-        if found["status"] == status { Ok(()) } else { Err(found) }
     })
     .await;
 }

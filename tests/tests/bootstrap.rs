@@ -170,11 +170,7 @@ async fn until_filled(system: &TestSystem) -> Value {
 async fn verify(product: &TestService) -> Value {
     let asked = product.post("/api/admin/v1/verifications", json!({})).await.ok();
     let path = format!("/api/admin/v1/verifications/{}", asked["seq"].as_str().unwrap());
-    eventually("the verification to end", DEADLINE, async || {
-        let row = product.get(&path).await.ok();
-        if row["ended_at"].is_null() { Err(row) } else { Ok(row) }
-    })
-    .await
+    product.wait_for_end(&path).await
 }
 
 /// Changes at the owner, one after the other, whoever is away.

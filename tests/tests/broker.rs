@@ -266,8 +266,7 @@ async fn wait_until_closed(service: &TestService, kind: &str) {
 
 /// The metric's value, as it stands in the text.
 async fn consumer_up(service: &TestService, consumer: &str) -> String {
-    let url = format!("{}/metrics", service.base_url.get());
-    let text = service.http.get(url).send().await.expect("an answer").text().await.expect("text");
+    let text = service.metrics().await;
     let metric = format!("stockloop_consumer_up{{consumer=\"{consumer}\"}} ");
     let line = text.lines().find_map(|line| line.strip_prefix(&metric));
     line.unwrap_or_default().to_owned()

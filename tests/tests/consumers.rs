@@ -131,10 +131,6 @@ fn described(description: &str) -> Value {
 async fn verify(product: &TestService, consumer: Option<&str>) -> Value {
     let asked = json!({ "consumer": consumer });
     let asked = product.post("/api/admin/v1/verifications", asked).await.ok();
-    let seq = asked["seq"].as_str().expect("a number").to_owned();
-    eventually("the verification to end", DEADLINE, async || {
-        let row = product.get(&format!("/api/admin/v1/verifications/{seq}")).await.ok();
-        if row["ended_at"].is_null() { Err(row) } else { Ok(row) }
-    })
-    .await
+    let seq = asked["seq"].as_str().expect("a number");
+    product.wait_for_end(&format!("/api/admin/v1/verifications/{seq}")).await
 }

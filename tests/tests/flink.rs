@@ -175,7 +175,7 @@ impl Shop {
     /// Places an order, and waits until the stock is taken.
     async fn order(&mut self, customer: &str, lines: &[(&str, i64)]) -> String {
         let id = self.place(customer, lines).await;
-        self.wait_for_order(&id, "CONFIRMED").await;
+        self.system.order.wait_for_order(&id, "CONFIRMED").await;
         id
     }
 
@@ -193,7 +193,7 @@ impl Shop {
         self.system.order.quarantine("JAM", "so that its copy is old").await;
         self.system.product.adjust("JAM", -7).await;
         let id = self.place(CUSTOMER, &[("JAM", 5)]).await;
-        self.wait_for_order(&id, "REJECTED").await;
+        self.system.order.wait_for_order(&id, "REJECTED").await;
         let event = text(&self.system.product.wait_for_exhausted_key("JAM").await["id"]);
         self.system.order.release("JAM").await;
         let retry = format!("/api/admin/v1/events/{event}/retry");
@@ -204,16 +204,8 @@ impl Shop {
     async fn cancel(&self, id: &str) {
         let path = format!("/api/v1/orders/{id}/cancel");
         self.system.order.post(&path, json!({"reason": "changed their mind"})).await.ok();
-        self.wait_for_order(id, "CANCELLED").await;
+        self.system.order.wait_for_order(id, "CANCELLED").await;
         self.system.wait_until_settled().await;
-    }
-
-    async fn wait_for_order(&self, id: &str, status: &str) {
-        eventually("an order's status", DEADLINE, async || {
-            let found = self.system.order.get(&format!("/api/v1/orders/{id}")).await.ok();
-            if found["status"] == status { Ok(()) } else { Err(found) }
-        })
-        .await;
     }
 
     /// Sells the first lines of a month.

@@ -12,7 +12,7 @@ use stockloop_tests::real;
 
 use crate::system::load::{Load, OPENING};
 use crate::system::random::Random;
-use crate::system::{DEADLINE, RealParts, TestService, TestSystem, http_client};
+use crate::system::{DEADLINE, RealParts, TestService, TestSystem};
 
 const BY_LOG: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "log");
 const BY_TABLE: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "table");
@@ -393,9 +393,7 @@ async fn until_more_comes_by_log(product: &TestService, name: &str, before: u64)
 
 /// How many events of this process came by the log.
 async fn by_log(product: &TestService) -> u64 {
-    let url = format!("{}/metrics", product.base_url.get());
-    let scraped = http_client(0).get(url).send().await.expect("it is scraped");
-    let text = scraped.text().await.expect("it is text");
+    let text = product.metrics().await;
     let line = text.lines().find(|line| line.starts_with("stockloop_relay_sent_by_log_total"));
     let value =
         line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse::<f64>().ok());

@@ -74,7 +74,7 @@ fn names(text: &str) -> BTreeSet<String> {
 
 /// The metrics that a service has samples of now.
 pub(crate) async fn exposed_by(service: &TestService) -> BTreeSet<String> {
-    let lines = scrape(service).await;
+    let lines = service.metrics().await;
     lines
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -82,14 +82,8 @@ pub(crate) async fn exposed_by(service: &TestService) -> BTreeSet<String> {
         .collect()
 }
 
-async fn scrape(service: &TestService) -> String {
-    let url = format!("{}/metrics", service.base_url.get());
-    let request = service.http.get(url).header("accept", "text/plain;version=0.0.4");
-    request.send().await.expect("an answer").text().await.expect("text")
-}
-
 /// Keeps a service's metrics for promtool, which .ci/run gives them to.
 async fn save_for_promtool(service: &TestService) {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.prom", service.name()));
-    fs::write(&path, scrape(service).await).expect("the metrics can be kept");
+    fs::write(&path, service.metrics().await).expect("the metrics can be kept");
 }

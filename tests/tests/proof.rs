@@ -188,11 +188,7 @@ async fn verify(product: &TestService) -> Value {
 }
 
 async fn ended(product: &TestService, seq: &str) -> Value {
-    eventually("the verification to end", DEADLINE, async || {
-        let row = product.get(&format!("/api/admin/v1/verifications/{seq}")).await.ok();
-        if row["ended_at"].is_null() { Err(row) } else { Ok(row) }
-    })
-    .await
+    product.wait_for_end(&format!("/api/admin/v1/verifications/{seq}")).await
 }
 
 async fn differences(product: &TestService, verification: &Value) -> BTreeMap<String, String> {

@@ -154,11 +154,7 @@ async fn assert_equal(system: &TestSystem, whole: &[InventoryRow]) {
     assert_eq!(source, copy, "tombstones too");
     let asked = system.product.post("/api/admin/v1/verifications", json!({})).await.ok();
     let path = format!("/api/admin/v1/verifications/{}", asked["seq"].as_str().unwrap());
-    let verdict = eventually("the verification to end", DEADLINE, async || {
-        let row = system.product.get(&path).await.ok();
-        if row["ended_at"].is_null() { Err(row) } else { Ok(row) }
-    });
-    let verdict = verdict.await;
+    let verdict = system.product.wait_for_end(&path).await;
     assert_eq!(verdict["state"], "equal", "{verdict}");
 }
 

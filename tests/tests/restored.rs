@@ -397,11 +397,7 @@ async fn open_alert(service: &TestService, kind: &str) -> Option<Value> {
 async fn assert_equal(system: &TestSystem) {
     let asked = system.product.post("/api/admin/v1/verifications", json!({})).await.ok();
     let path = format!("/api/admin/v1/verifications/{}", text(&asked["seq"]));
-    let ended = eventually("the verification to end", DEADLINE, async || {
-        let row = system.product.get(&path).await.ok();
-        if row["ended_at"].is_null() { Err(row) } else { Ok(row) }
-    })
-    .await;
+    let ended = system.product.wait_for_end(&path).await;
     assert_eq!(ended["state"], "equal", "{ended}");
     assert_eq!(system.product.inventory().await, system.order.inventory().await);
 }

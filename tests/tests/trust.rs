@@ -70,11 +70,7 @@ async fn play(system: &TestSystem) -> String {
     })
     .await;
     let placed = text(&order.place_order("TEA", 2).await["id"]);
-    eventually("the order to be confirmed", DEADLINE, async || {
-        let found = order.get(&format!("/api/v1/orders/{placed}")).await.ok();
-        if found["status"] == "CONFIRMED" { Ok(()) } else { Err(found) }
-    })
-    .await;
+    order.wait_for_order(&placed, "CONFIRMED").await;
     text(&product.wait_for_exhausted_key("HELD").await["id"])
 }
 
@@ -142,9 +138,7 @@ async fn wait_until_counted(service: &TestService, message: &str, outcome: &str)
     let counter =
         format!(r#"stockloop_signatures_total{{message="{message}",outcome="{outcome}"}} "#);
     eventually(&format!("a count of {counter}"), DEADLINE, async || {
-        let url = format!("{}/metrics", service.base_url.get());
-        let answer = service.http.get(url).send().await.expect("an answer");
-        let text = answer.text().await.expect("text");
+        let text = service.metrics().await;
         let count = text.lines().find_map(|line| line.strip_prefix(&counter)).map(str::to_owned);
         if count.as_ref().is_some_and(|count| count != "0") { Ok(()) } else { Err(count) }
     })

@@ -167,11 +167,7 @@ async fn find_what_was_done_by_hand(fixture: &BrowserFixture) -> String {
 async fn ended(fixture: &BrowserFixture, list: &str, body: Value) -> String {
     let product = &fixture.system.product;
     let seq = text(&product.post(&format!("/api/admin/v1/{list}"), body).await.ok()["seq"]);
-    eventually("its end", DEADLINE, async || {
-        let told = product.get(&format!("/api/admin/v1/{list}/{seq}")).await.ok();
-        if told["ended_at"].is_null() { Err(told) } else { Ok(()) }
-    })
-    .await;
+    product.wait_for_end(&format!("/api/admin/v1/{list}/{seq}")).await;
     seq
 }
 

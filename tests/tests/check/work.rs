@@ -70,7 +70,7 @@ pub(super) async fn repair(system: &TestSystem) {
     order.execute("DELETE FROM product_copy WHERE sku = 'R'").await;
     let asked = product.post("/api/admin/v1/verifications", json!({})).await.ok();
     let path = format!("/api/admin/v1/verifications/{}", text(&asked["seq"]));
-    let found = ended(product, &path).await;
+    let found = product.wait_for_end(&path).await;
     assert_eq!(found["state"], "different", "{found}");
     let selection = json!({ "differences": found["seq"] });
     job(product, json!({ "kind": "repair", "selection": selection, "expected": 1 })).await;
@@ -80,16 +80,9 @@ pub(super) async fn repair(system: &TestSystem) {
 /// Asks for a job and waits for its end.
 async fn job(product: &TestService, asked: Value) {
     let job = product.post("/api/admin/v1/resyncs", asked).await.ok();
-    let done = ended(product, &format!("/api/admin/v1/resyncs/{}", text(&job["seq"]))).await;
+    let path = format!("/api/admin/v1/resyncs/{}", text(&job["seq"]));
+    let done = product.wait_for_end(&path).await;
     assert_eq!(done["state"], "done", "{done}");
-}
-
-async fn ended(product: &TestService, path: &str) -> Value {
-    eventually("it to end", DEADLINE, async || {
-        let item = product.get(path).await.ok();
-        if item["ended_at"].is_null() { Err(item) } else { Ok(item) }
-    })
-    .await
 }
 
 /// Products, adjustments, an order that is confirmed and one that is cancelled, and an event that gave up and was told.

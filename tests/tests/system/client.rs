@@ -63,6 +63,31 @@ impl TestService {
         self.post("/api/v1/orders", json!({"customer": "17850", "lines": lines})).await.ok()
     }
 
+    /// Waits until one of its orders has this status.
+    pub(crate) async fn wait_for_order(&self, id: &str, status: &str) {
+        eventually(&format!("an order to be {status}"), DEADLINE, async || {
+            let found = self.get(&format!("/api/v1/orders/{id}")).await.ok();
+            if found["status"] == status { Ok(()) } else { Err(found) }
+        })
+        .await;
+    }
+
+    /// Waits until what is at `path` and takes a while has ended, and returns it.
+    pub(crate) async fn wait_for_end(&self, path: &str) -> Value {
+        eventually(&format!("the end of {path}"), DEADLINE, async || {
+            let found = self.get(path).await.ok();
+            if found["ended_at"].is_null() { Err(found) } else { Ok(found) }
+        })
+        .await
+    }
+
+    /// All that it tells Prometheus.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.base_url.get());
+        let request = self.http.get(url).header("accept", "text/plain;version=0.0.4");
+        request.send().await.expect("an answer").text().await.expect("text")
+    }
+
     /// Lets it refuse what concerns `key`.
     pub(crate) async fn quarantine(&self, key: &str, reason: &str) {
         let path = format!("/api/admin/v1/quarantine/{}", segment(key));
