@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::settings;
 use crate::ports::free_port;
 use crate::tls::Identity;
 
@@ -89,12 +90,9 @@ impl Secured {
             protocols += &format!(",{name}:{}", listener.admits.protocol());
             lines += &listener.properties(folder);
         }
-        Some(format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{addresses}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}{addresses}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
-{lines}"
-        ))
+        let ways_in =
+            settings::ways_in(port, controller_port, [&addresses, &addresses, &protocols]);
+        Some(ways_in + &lines)
     }
 }
 

@@ -71,10 +71,20 @@ pub(super) fn listeners(port: u16, controller_port: u16, further: &[Listener]) -
     let open = each(|n, listener| format!(",FURTHER{n}://127.0.0.1:{}", listener.port));
     let told = each(|n, listener| format!(",FURTHER{n}://127.0.0.1:{}", listener.told));
     let plain = each(|n, _| format!(",FURTHER{n}:PLAINTEXT"));
+    ways_in(port, controller_port, [&open, &told, &plain])
+}
+
+/// The lines of a node with further ways in: where it listens besides, where clients are told that this is, and what is
+/// spoken there, each behind a comma.
+pub(super) fn ways_in(
+    port: u16,
+    controller_port: u16,
+    [open, told, protocols]: [&str; 3],
+) -> String {
     format!(
         "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{open}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{told}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{plain}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 "
     )
 }
