@@ -1,0 +1,276 @@
+//! Both services with all that they stand on: real processes on a real PostgreSQL and a real Apache Kafka, with a proxy on
+//! each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it.
+
+mod causes;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper::Method;
+use serde_json::Value;
+use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
+use tokio::runtime::Runtime;
+
+use super::brokers::Brokers;
+use super::client::{Asked, Client, Reply};
+use super::database::{Databases, Looks};
+use super::fault::{
+    COPIES, DEAD_LETTERS, DEADLOCKS, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
+    LOST_ANSWERS, Link, Part, WRONG_CLOCKS, Who,
+};
+use super::http_server::HttpServer;
+use super::instance::Instance;
+use super::ledger::Ledger;
+use super::load::Addresses;
+use super::messages::{self, Duplicator};
+use super::proxy::Proxy;
+use super::webhook::{Receiver, Welcome};
+use crate::check::{Arguments, Side};
+
+/// How long all may take to come to rest once nothing is wrong any more.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long an operator tries.
+const ASK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(100);
+
+const SIDES: [Side; 2] = [Side::Product, Side::Order];
+
+/// A system. What is to be ended first comes first.
+pub(super) struct System {
+    instances: BTreeMap<Who, Instance>,
+    duplicator: Option<Duplicator>,
+    proxies: BTreeMap<Link, Vec<Proxy>>,
+    brokers: Brokers,
+    databases: Databases,
+    mails: SmtpSink,
+    /// Where the mails are listed.
+    catcher: HttpServer,
+    webhook: Receiver,
+    addresses: Addresses,
+    quarantined: Vec<String>,
+    /// Processes of each service that run when all is well.
+    running: usize,
+    seed: u64,
+    /// What the parts that behave badly are met by.
+    bad: BTreeMap<Part, &'static str>,
+    /// What faults have met so far.
+    pub(super) met: BTreeMap<&'static str, u64>,
+    /// What an operator changed.
+    pub(super) ledger: Ledger,
+    /// What went wrong with processes: that one ended by itself or not in good order, did not come up, or panicked.
+    pub(super) complaints: Vec<String>,
+}
+
+impl System {
+    /// Where the processes are called.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Asks a process of a service as an operator, who takes no for an error, and who tries what is not available again: so
+    /// only what may be done twice is asked for.
+    fn ask(
+        &self,
+        runtime: &Runtime,
+        side: Side,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Result<Value> {
+        let address = self.addresses.of(side).first().context("there is no process")?;
+        let asked = Asked { method, path: path.to_owned(), body, key: None };
+        let (began, mut client) = (Instant::now(), Client::default());
+        loop {
+            match runtime.block_on(client.ask(address, &asked)) {
+                Reply::Whole { status: 200..=299, body } => return Ok(body),
+                // A try whose answer was lost may have removed it.
+                Reply::Whole { status: 404, body } if asked.method == Method::DELETE => {
+                    return Ok(body);
+                }
+                Reply::Whole { status: 400..=499, body } => bail!("{side} refused {path}: {body}"),
+                other if began.elapsed() > ASK_DEADLINE => {
+                    bail!("{side} answered {path} with {other:?}")
+                }
+                _ => thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// Puts right whatever was done, and starts what does not run.
+    pub(super) fn heal(&mut self, runtime: &Runtime) -> Result<()> {
+        let copies = self.duplicator.take().map_or(0, Duplicator::finish);
+        let (mut troubled, mut snared) = (0, 0);
+        for proxy in self.proxies.values().flatten() {
+            proxy.clear();
+            troubled += proxy.take_troubled();
+            snared += proxy.take_snared();
+        }
+        self.note_met([(COPIES, copies), (IN_BAD_NETWORK, troubled), (LOST_ANSWERS, snared)]);
+        self.databases.heal()?;
+        self.brokers.heal()?;
+        self.turn(Part::Mail, Fault::Mail(Manner::Accept));
+        self.mails.be(Manner::Accept)?;
+        self.turn(Part::Webhook, Fault::Webhook(Welcome::Take));
+        self.webhook.be(Welcome::Take);
+        self.heal_processes()?;
+        for sku in std::mem::take(&mut self.quarantined) {
+            let path = format!("/api/admin/v1/quarantine/{sku}");
+            self.ask(runtime, Side::Order, Method::DELETE, &path, Value::Null)?;
+        }
+        Ok(())
+    }
+
+    fn heal_processes(&mut self) -> Result<()> {
+        for (who, instance) in &mut self.instances {
+            instance.thaw()?;
+            let (ended, is_right) = (instance.take_end(), instance.set_clock_right());
+            for error in ended.into_iter().chain(is_right.err()) {
+                self.complaints.push(format!("{who}: {error:#}"));
+            }
+        }
+        self.start_missing()
+    }
+
+    /// What is only known now of what faults met, if any such fault was there.
+    fn note_met(&mut self, known: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (what, many) in known {
+            if let Some(met) = self.met.get_mut(what) {
+                *met = many;
+            }
+        }
+    }
+
+    /// The same of what only the databases and the brokers know, once all is at rest.
+    pub(super) fn note_met_in(&mut self, looks: &mut Looks) -> Result<()> {
+        let known = [
+            (GAVE_UP, looks.exhausted()?),
+            (DEAD_LETTERS, looks.dead_letters()?),
+            (DEADLOCKS, looks.deadlocks()?),
+            (IN_NEW_PARTITIONS, messages::in_new_partitions(&self.brokers.servers())?),
+        ];
+        self.note_met(known);
+        Ok(())
+    }
+
+    /// Starts the processes that run when all is well, unless they do.
+    fn start_missing(&mut self) -> Result<()> {
+        for side in SIDES {
+            for number in 1..=self.running {
+                self.start_process(Who { side, number })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a process. Whatever it stands on is well at that moment, so it has to come up at once.
+    fn start_process(&mut self, who: Who) -> Result<()> {
+        let instance = self.instance(who)?;
+        let (failed, has_wrong_clock) = (instance.start()?, instance.has_wrong_clock());
+        if let Some(error) = failed {
+            self.complaints.push(format!("{who}: it did not come up at once: {error:#}"));
+        }
+        if has_wrong_clock {
+            self.meet(WRONG_CLOCKS, 1);
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing waits.
+    pub(super) fn drain(&self) -> Result<()> {
+        let (began, mut looks) = (Instant::now(), self.look()?);
+        loop {
+            let waiting = self.waiting(&mut looks)?;
+            // What was read last may have caused something where it was looked before.
+            if waiting.is_empty() && self.waiting(&mut looks)?.is_empty() {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < DRAIN_DEADLINE,
+                "after {DRAIN_DEADLINE:?}, this still waits: {waiting:?}"
+            );
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// What still waits.
+    fn waiting(&self, looks: &mut Looks) -> Result<Vec<String>> {
+        let mut waiting = looks.waiting()?;
+        if waiting.is_empty() {
+            match messages::unread(&self.brokers.servers()) {
+                Ok(0) => {}
+                Ok(unread) => waiting.push(format!("{unread} messages")),
+                // Brokers that came back need a moment to know where their groups are.
+                Err(error) => waiting.push(format!("messages that can't be counted: {error:#}")),
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Ends both services in good order.
+    pub(super) fn stop(&mut self) {
+        for (who, instance) in &mut self.instances {
+            if let Err(error) = instance.terminate() {
+                self.complaints.push(format!("{who}: {error:#}"));
+            }
+        }
+    }
+
+    fn meet(&mut self, what: &'static str, many: u64) {
+        *self.met.entry(what).or_default() += many;
+    }
+
+    /// Keeps what went wrong with a process; 1 if nothing did.
+    fn note(&mut self, who: Who, done: Result<()>) -> u64 {
+        match done {
+            Ok(()) => 1,
+            Err(error) => {
+                self.complaints.push(format!("{who}: {error:#}"));
+                0
+            }
+        }
+    }
+
+    /// What the judge is asked.
+    pub(super) fn judged(&self) -> Arguments {
+        let databases = self.databases.urls().map(Into::into);
+        Arguments::settled(databases, self.brokers.servers(), self.catcher.url())
+    }
+
+    /// A look into both databases.
+    pub(super) fn look(&self) -> Result<Looks> {
+        Looks::open(&self.databases.urls())
+    }
+
+    /// The ids of the mails that arrived, and how many came again.
+    pub(super) fn mails(&self) -> (BTreeSet<String>, usize) {
+        let mails = self.mails.mails();
+        let ids: BTreeSet<String> = mails.iter().map(Mail::message_id).collect();
+        let again = mails.len().saturating_sub(ids.len());
+        (ids, again)
+    }
+
+    /// Whether a call of the webhook arrived.
+    pub(super) fn has_call(&self, id: &str) -> bool {
+        self.webhook.has(id)
+    }
+
+    /// The last lines of all processes that run.
+    pub(super) fn log_tails(&self) -> String {
+        self.instances.values().filter_map(Instance::log_tail).collect::<Vec<_>>().join("\n")
+    }
+
+    fn instance(&mut self, who: Who) -> Result<&mut Instance> {
+        self.instances.get_mut(&who).with_context(|| format!("there is no {who}"))
+    }
+
+    fn proxies(&self, link: Link) -> Result<&[Proxy]> {
+        let proxies = self.proxies.get(&link).map(Vec::as_slice);
+        proxies.with_context(|| format!("nothing is between {link}"))
+    }
+}
