@@ -165,30 +165,16 @@ impl Messages {
 
 fn message(number: usize, ids: &[EventId], consumer: &str, now: Timestamp) -> Result<Record> {
     let ack = |id: &EventId| Ack {
-        event_id: *id,
-        attempt: 1,
-        outcome: Verdict::Success,
         detail: Some("applied".to_owned()),
-        error: None,
-        retryable: false,
         version: Some(1),
-        result: None,
-        consumer: consumer.to_owned(),
-        processed_at: now,
-        traceparent: None,
-        partition: None,
-        offset: None,
+        ..Ack::new(*id, 1, Verdict::Success, consumer, now)
     };
     let acks = AckBatch { acks: ids.iter().map(ack).collect() };
     Ok(Record {
         topic: TOPIC.to_owned(),
-        partition: 0,
         offset: i64::try_from(number).context("too many messages")?,
-        assignment: 0,
-        timestamp: None,
-        key: None,
-        headers: Vec::new(),
         payload: Some(serde_json::to_vec(&acks)?),
+        ..Record::default()
     })
 }
 

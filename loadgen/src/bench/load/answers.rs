@@ -63,22 +63,10 @@ impl Answerer {
 
     fn ack(&self, record: &Record) -> Option<Ack> {
         let sender = sender_of(record)?;
-        let ack = Ack {
-            event_id: sender.id,
-            attempt: sender.attempt,
-            outcome: Verdict::Success,
-            detail: Some("applied".to_owned()),
-            error: None,
-            retryable: false,
-            version: None,
-            result: None,
-            consumer: COPY.to_owned(),
-            processed_at: self.env.now(),
-            traceparent: None,
-            partition: None,
-            offset: None,
-        };
-        Some(ack.of_record(record))
+        let verdict = Verdict::Success;
+        let ack = Ack::new(sender.id, sender.attempt, verdict, COPY, self.env.now());
+        let applied = Ack { detail: Some("applied".to_owned()), ..ack };
+        Some(applied.of_record(record))
     }
 }
 
