@@ -16,20 +16,14 @@ use super::finding::{Finding, Invariant, Kind, Side};
 use super::kept::Kept;
 use super::reader::{PAGE, Reader, as_key};
 use super::report::Report;
-use super::rows::DeductionRow;
+use super::rows::{AdjustmentRow, DeductionRow};
 use super::suspects::Suspects;
 
 /// An adjustment, and whether an event tells of its version.
 #[derive(Debug, QueryableByName)]
-struct AdjustmentRow {
-    #[diesel(sql_type = BigInt)]
-    seq: i64,
-    #[diesel(sql_type = Text)]
-    sku: String,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = BigInt)]
-    delta: i64,
+struct ToldAdjustmentRow {
+    #[diesel(embed)]
+    adjustment: AdjustmentRow,
     #[diesel(sql_type = BigInt)]
     at_us: Timestamp,
     #[diesel(sql_type = Bool)]
@@ -59,9 +53,9 @@ pub(super) fn check(
     report: &mut Report,
 ) -> Result<()> {
     let (from, mut suspects) = (kept.product_events, Suspects::default());
-    let take = |rows: Vec<AdjustmentRow>| {
-        let next = rows.last().map(|row| row.seq);
-        let seems_wrong = |row: &AdjustmentRow| judge_adjustment(row, from).is_some();
+    let take = |rows: Vec<ToldAdjustmentRow>| {
+        let next = rows.last().map(|row| row.adjustment.seq);
+        let seems_wrong = |row: &ToldAdjustmentRow| judge_adjustment(row, from).is_some();
         suspects.extend(rows.into_iter().filter(seems_wrong));
         Ok(next)
     };
@@ -84,12 +78,13 @@ pub(super) fn check(
     suspects.tell(what, report, now, |row, kept| judge(row, kept.product_events))
 }
 
-fn judge_adjustment(row: &AdjustmentRow, kept_from: Timestamp) -> Option<Finding> {
+fn judge_adjustment(row: &ToldAdjustmentRow, kept_from: Timestamp) -> Option<Finding> {
     if row.told || row.at_us <= kept_from {
         return None;
     }
-    let expected = format!("an event of version {}, by {} pieces", row.version, row.delta);
-    let subject = format!("{} (adjustment {})", row.sku, row.seq);
+    let AdjustmentRow { seq, sku, version, delta, .. } = &row.adjustment;
+    let expected = format!("an event of version {version}, by {delta} pieces");
+    let subject = format!("{sku} (adjustment {seq})");
     Some(Finding::new(Kind::AdjustmentWithoutChange, Side::Product, subject, expected, "none"))
 }
 
@@ -115,9 +110,9 @@ fn told(conn: &Conn, sku: &str, version: &str) -> String {
     )
 }
 
-fn adjustments(conn: &mut Conn, after: &i64) -> QueryResult<Vec<AdjustmentRow>> {
+fn adjustments(conn: &mut Conn, after: &i64) -> QueryResult<Vec<ToldAdjustmentRow>> {
     let sql = format!(
-        "SELECT a.seq, a.sku, a.version, a.delta, a.at_us, {} AS told \
+        "SELECT a.seq, a.sku, a.version, a.delta, a.quantity, a.at_us, {} AS told \
          FROM adjustment a WHERE a.seq > $1 ORDER BY a.seq LIMIT $2",
         told(conn, "a.sku", "a.version"),
     );

@@ -30,6 +30,23 @@ pub(super) struct ProductRow {
 pub(super) const PRODUCT: &str =
     "sku, description, quantity, unit_price_minor, allow_backorder, removed, version, updated_us";
 
+/// What is noted of an adjustment.
+#[derive(Debug, Clone, QueryableByName)]
+pub(super) struct AdjustmentRow {
+    #[diesel(sql_type = BigInt)]
+    pub(super) seq: i64,
+    #[diesel(sql_type = Text)]
+    pub(super) sku: String,
+    /// The product's version after it.
+    #[diesel(sql_type = BigInt)]
+    pub(super) version: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(super) delta: i64,
+    /// The stock after it.
+    #[diesel(sql_type = BigInt)]
+    pub(super) quantity: i64,
+}
+
 /// What an order took of a product.
 #[derive(Debug, Clone, QueryableByName)]
 pub(super) struct DeductionRow {

@@ -9,20 +9,7 @@ use diesel::sql_types::{Array, BigInt, Text};
 
 use super::state::ChangedBy;
 use super::steps::Step;
-
-#[derive(Debug, Clone, QueryableByName)]
-pub(super) struct AdjustmentRow {
-    #[diesel(sql_type = BigInt)]
-    pub(super) seq: i64,
-    #[diesel(sql_type = Text)]
-    pub(super) sku: String,
-    #[diesel(sql_type = BigInt)]
-    pub(super) version: i64,
-    #[diesel(sql_type = BigInt)]
-    pub(super) delta: i64,
-    #[diesel(sql_type = BigInt)]
-    pub(super) quantity: i64,
-}
+use crate::check::rows::AdjustmentRow;
 
 /// The adjustments of each product, read along with its events: both are in the order of its versions.
 #[derive(Debug, Default)]

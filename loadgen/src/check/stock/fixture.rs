@@ -5,12 +5,11 @@ use common::ids::EventId;
 use common::inventory::{CHANGED, REMOVED};
 
 use super::Chain;
-use super::adjustments::AdjustmentRow;
 use super::state::{Cause, State};
 use super::steps::{EventRow, Step};
 use crate::check::finding::Kind;
 use crate::check::kept::Kept;
-use crate::check::rows::{DeductionRow, ProductRow};
+use crate::check::rows::{AdjustmentRow, DeductionRow, ProductRow};
 
 pub(super) const AT: Timestamp = Timestamp::from_micros(1_000_000);
 

@@ -117,9 +117,9 @@ fn amount(kept: &Kept, last: &Link, step: &Step, state: &State) -> Option<Wrong>
 
 #[cfg(test)]
 mod tests {
-    use super::super::adjustments::AdjustmentRow;
     use super::super::fixture::{adjusted, kind, opening, state, step, taken};
     use super::*;
+    use crate::check::rows::AdjustmentRow;
 
     #[test]
     fn stock_changes_by_what_its_cause_says() {

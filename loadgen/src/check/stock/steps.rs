@@ -10,10 +10,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
-use super::adjustments::{AdjustmentRow, Adjustments};
+use super::adjustments::Adjustments;
 use super::state::{ChangedBy, State};
 use crate::check::reader::{PAGE, of_ids};
-use crate::check::rows::DeductionRow;
+use crate::check::rows::{AdjustmentRow, DeductionRow};
 
 /// An event of a product, with what is noted of its cause.
 #[derive(Debug, Clone)]
