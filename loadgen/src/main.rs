@@ -69,3 +69,35 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// The examples in the help of a command and of those below it, each in one line.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let help = help.replace("\\\n", "");
+        let own = help.lines().map(str::trim).filter(|line| line.starts_with("stockloop-loadgen "));
+        own.map(str::to_owned).chain(command.get_subcommands().flat_map(examples)).collect()
+    }
+
+    #[test]
+    fn examples_are_commands_as_they_stand() {
+        let examples = examples(&Cli::command());
+        assert!(examples.len() > 40, "{examples:?}");
+        for example in examples {
+            assert!(!example.contains("..."), "{example}");
+            let refused = Cli::try_parse_from(example.split_whitespace()).err();
+            // Its help says which variables have what this one leaves out.
+            let is_left_out = |error: &clap::Error| {
+                error.kind() == ErrorKind::MissingRequiredArgument && example.contains(" check ")
+            };
+            let refused = refused.filter(|error| !is_left_out(error));
+            assert!(refused.is_none(), "{example}: {refused:?}");
+        }
+    }
+}

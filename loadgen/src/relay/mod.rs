@@ -36,8 +36,8 @@ use self::broker::Broker;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockloop-loadgen relay --postgres-url postgres://postgres@localhost/postgres --repeat 3
-  stockloop-loadgen relay --postgres-url ... --brokers localhost:9092 --scenarios drain --instances 1,2,4
-  stockloop-loadgen relay --postgres-url ... --scenarios in-the-way --rows 1000000
+  stockloop-loadgen relay --postgres-url postgres://postgres@localhost/postgres --brokers localhost:9092 --scenarios drain --instances 1,2,4
+  stockloop-loadgen relay --postgres-url postgres://postgres@localhost/postgres --scenarios in-the-way --rows 1000000
   stockloop-loadgen relay --sqlite-dir /tmp/bench --rows 20000 --obstacles nothing,exhausted,paused")]
 pub(crate) struct Arguments {
     /// Measure on this PostgreSQL, whose user may make databases and checkpoints

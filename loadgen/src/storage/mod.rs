@@ -34,7 +34,7 @@ use self::store::{Layout, Store};
 #[command(after_help = "Examples:
   stockloop-loadgen storage --sqlite-dir /tmp/bench --rows 200000 --repeat 3
   stockloop-loadgen storage --postgres-url postgres://postgres@localhost/postgres --layouts b,c
-  stockloop-loadgen storage --postgres-url ... --layouts b --plans auto,custom,generic,unnamed
+  stockloop-loadgen storage --postgres-url postgres://postgres@localhost/postgres --layouts b --plans auto,custom,generic,unnamed
   stockloop-loadgen storage --sqlite-dir /tmp/bench --group-commit")]
 pub(crate) struct Arguments {
     /// Measure on this PostgreSQL
