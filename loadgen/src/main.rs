@@ -22,6 +22,7 @@ mod reserved;
 mod settle;
 mod statement;
 mod storage;
+mod topics;
 
 /// Load and measurement tools for Stockloop.
 #[derive(Debug, Parser)]

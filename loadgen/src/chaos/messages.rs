@@ -17,12 +17,14 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use uuid::Builder;
 
+use crate::topics::{ACKS, EVENTS, ORDER_ACKS, ORDERS};
+
 /// The topics, and of each who reads it: the name of the service's group.
 pub(super) const TOPICS: [(&str, &str); 4] = [
-    ("stockloop.inventory.v1", "order-service"),
-    ("stockloop.inventory.acks.v1", "product-service.acks"),
-    ("stockloop.orders.v1", "product-service"),
-    ("stockloop.orders.acks.v1", "order-service.acks"),
+    (EVENTS, "order-service"),
+    (ACKS, "product-service.acks"),
+    (ORDERS, "product-service"),
+    (ORDER_ACKS, "order-service.acks"),
 ];
 
 /// Of each topic, at first.
@@ -93,7 +95,7 @@ pub(super) fn send_nonsense(brokers: &str, seed: u64) -> Result<()> {
         (client(brokers).create()?, StdRng::seed_from_u64(seed));
     for (topic, _) in TOPICS {
         let event_type = match topic {
-            "stockloop.orders.v1" => "stockloop.order.placed",
+            ORDERS => "stockloop.order.placed",
             _ => "stockloop.inventory.changed",
         };
         for partition in 0..PARTITIONS {

@@ -8,6 +8,9 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use common::db::Url;
 
+use crate::programs::{COPY, OWNER};
+use crate::topics::{EVENTS, ORDERS};
+
 /// Checks, without writing anything, whether what both databases, the topics and the mails say holds together.
 ///
 /// It reads both services' databases, and holds the invariants of docs/ARCHITECTURE.md against them: each change has
@@ -53,10 +56,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME=VALUE", requires = "brokers")]
     kafka_property: Vec<String>,
     /// product-service's topic
-    #[arg(long, value_name = "TOPIC", default_value = PRODUCT_TOPIC)]
+    #[arg(long, value_name = "TOPIC", default_value = EVENTS)]
     pub(super) product_topic: String,
     /// order-service's topic
-    #[arg(long, value_name = "TOPIC", default_value = ORDER_TOPIC)]
+    #[arg(long, value_name = "TOPIC", default_value = ORDERS)]
     pub(super) order_topic: String,
     /// Places on each topic that are looked at, at the most: those of the newest events
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -74,10 +77,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(super) patience: Duration,
     /// What product-service calls itself in its answers (service.name)
-    #[arg(long, value_name = "NAME", default_value = PRODUCT_NAME)]
+    #[arg(long, value_name = "NAME", default_value = OWNER)]
     pub(super) product_name: String,
     /// What order-service calls itself
-    #[arg(long, value_name = "NAME", default_value = ORDER_NAME)]
+    #[arg(long, value_name = "NAME", default_value = COPY)]
     pub(super) order_name: String,
     /// Findings of each kind that are listed
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -86,12 +89,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
 }
-
-/// What the services are called, and their topics, unless they are told otherwise.
-const PRODUCT_NAME: &str = "product-service";
-const ORDER_NAME: &str = "order-service";
-const PRODUCT_TOPIC: &str = "stockloop.inventory.v1";
-const ORDER_TOPIC: &str = "stockloop.orders.v1";
 
 impl Arguments {
     /// For a system at rest that is called as it is by itself, with all that it stands on.
@@ -102,15 +99,15 @@ impl Arguments {
             order_database,
             brokers: Some(brokers),
             kafka_property: Vec::new(),
-            product_topic: PRODUCT_TOPIC.to_owned(),
-            order_topic: ORDER_TOPIC.to_owned(),
+            product_topic: EVENTS.to_owned(),
+            order_topic: ORDERS.to_owned(),
             places: 2_000,
             mail: Some(mail),
             settled: true,
             kept: None,
             patience: Duration::from_secs(15),
-            product_name: PRODUCT_NAME.to_owned(),
-            order_name: ORDER_NAME.to_owned(),
+            product_name: OWNER.to_owned(),
+            order_name: COPY.to_owned(),
             first: 10,
             json: None,
         }

@@ -26,9 +26,10 @@ use super::producer::message;
 use super::relay::RelayAlone;
 use crate::backlog::{log_bytes, policy, tidy};
 use crate::bench::load::{Changes, Pile, answers};
-use crate::bench::parts::{ACKS, EVENTS, Server};
+use crate::bench::parts::Server;
 use crate::place::Scratch;
 use crate::programs::{COPY, OWNER};
+use crate::topics::{ACKS, EVENTS};
 
 /// Messages of events of one transaction: as many as the service takes.
 const MESSAGES: usize = 1_000;

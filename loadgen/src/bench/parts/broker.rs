@@ -9,10 +9,11 @@ use common::config::KafkaSettings;
 use engine::kafka::EmbeddedBroker;
 use stockloop_tests::kafka::KafkaBroker;
 
-use super::topics::{ACKS, EVENTS, ORDER_ACKS, ORDERS, PARTITIONS, Topics};
+use super::topics::{PARTITIONS, Topics};
 use crate::bench::block_on;
 use crate::bench::options::BrokerKind;
 use crate::programs::OWNER;
+use crate::topics::{ACKS, EVENTS, ORDER_ACKS, ORDERS};
 
 /// A broker with the topics of a product-service that keeps its ordinary settings.
 pub(in crate::bench) struct Broker {

@@ -24,7 +24,7 @@ pub(super) use self::process::Used;
 pub(super) use self::running::{Running, log_tails, start_instances, used_by, wait_until_shared};
 pub(super) use self::server::Server;
 pub(super) use self::service::Service;
-pub(super) use self::topics::{ACKS, EVENTS, PARTITIONS, Topics};
+pub(super) use self::topics::{PARTITIONS, Topics};
 use super::options::Options;
 
 /// What services run on. What is to be ended first comes first.

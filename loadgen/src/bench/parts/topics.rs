@@ -1,15 +1,8 @@
 //! The topics of a loop, and what the services are told of them.
 
 use crate::bench::options::Relay;
+use crate::topics::{ACKS, EVENTS, ORDER_ACKS, ORDERS};
 
-/// Events of product-service.
-pub(in crate::bench) const EVENTS: &str = "stockloop.inventory.v1";
-/// The answers to them.
-pub(in crate::bench) const ACKS: &str = "stockloop.inventory.acks.v1";
-/// Events of order-service; here nobody sends any.
-pub(super) const ORDERS: &str = "stockloop.orders.v1";
-/// The answers to those.
-pub(super) const ORDER_ACKS: &str = "stockloop.orders.acks.v1";
 /// Messages that nobody reads.
 const LIMIT: &str = "stockloop.limit.v1";
 /// Of each topic, as a service makes it.
@@ -23,6 +16,7 @@ const UNLIMITED: u64 = 1 << 40;
 pub(in crate::bench) struct Topics {
     pub(super) events: String,
     pub(super) acks: String,
+    /// Nobody sends any.
     pub(super) orders: String,
     pub(super) order_acks: String,
     /// For the limit of what goes to the others.
