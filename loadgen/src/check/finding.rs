@@ -71,11 +71,11 @@ macro_rules! kinds {
 
 kinds! {
     EventLost => I1, "event_lost",
-        "nothing will send this event any more: repair its key with `stockloop repair`, and find out who deleted its row";
+        "nothing will send this event any more: send its product again with `stockloop resync SKU`, and find out who deleted its row";
     EventInTwoPlaces => I1, "event_in_two_places",
         "the service would send or settle it twice: stop it, and keep both rows for whoever looks into it";
     EventWithoutBody => I1, "event_without_body",
-        "its row of outbox_event is gone, so it can't be sent or explained: find out who deleted it, then repair its key";
+        "its row of outbox_event is gone, so it can't be sent or explained: find out who deleted it, and send its product again with `stockloop resync SKU`";
     ExhaustedWithoutAlert => I1, "exhausted_without_alert",
         "nobody was told: look at the event (`stockloop admin event ID`), then retry or resolve it";
     StillOpen => I1, "still_open",
@@ -107,7 +107,7 @@ kinds! {
     IllegalOrder => I4, "illegal_order",
         "the order's status does not follow from its commands: keep its timeline, and report it";
     PlaceWrong => I4, "place_wrong",
-        "the event is not where it was noted, so its answer may never come: was the topic made anew? repair its key";
+        "the event is not where it was noted, so its answer may never come: was the topic made anew? send its product again with `stockloop resync SKU`";
     AlertForNothing => I5, "alert_for_nothing",
         "the alert is open, but its event does not wait for anybody: look at both, and report it";
     AlertOfAnotherAttempt => I5, "alert_of_another_attempt",
