@@ -85,7 +85,7 @@ impl Target {
         match self {
             Self::Envelope => "engine/src/kafka/hostile.rs",
             Self::Acks => "engine/src/outbox/acks.rs",
-            Self::Log => "engine/src/outbox/log/decode.rs",
+            Self::Log => "engine/src/outbox/log/decode/tests.rs",
             Self::Replica => "engine/src/verify/tests/wire.rs",
             Self::Products => "standalone/src/products/tests/hostile.rs",
             Self::Bodies | Self::Requests => "product-service/src/inventory/tests/hostile.rs",
