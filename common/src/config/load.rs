@@ -210,7 +210,8 @@ mod tests {
 
     use serde::Deserialize;
 
-    use super::super::{SignatureRequirement, list_or_text};
+    use super::super::SignatureRequirement;
+    use super::super::alerts::list_or_text;
     use super::*;
 
     const DEFAULTS: &str = include_str!("../../../product-service/product-service.toml");
