@@ -138,44 +138,21 @@ impl<'a> Headers<'a> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    fn event() -> Envelope {
-        let event = Event {
-            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            event_type: "stockloop.inventory.changed".to_owned(),
-            key: "85123A".to_owned(),
-            epoch: 1,
-            attempt: 2,
-            time: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
-            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
-            data: br#"{"sku":"85123A"}"#.to_vec(),
-        };
-        Envelope { source: "/product-service".to_owned(), event }
-    }
-
-    fn received(message: &Message) -> Record {
-        let headers = message.headers.iter();
-        Record {
-            topic: message.topic.clone(),
-            headers: headers.map(|(k, v)| ((*k).to_owned(), v.clone().into_bytes())).collect(),
-            payload: Some(message.payload.clone()),
-            ..Record::default()
-        }
-    }
+    use crate::kafka::{envelope_for_tests as envelope, received_for_tests as received};
 
     #[test]
     fn the_wire_format_is_stable() {
-        let message = event().into_message("stockloop.inventory.v1", 3);
+        let message = envelope().into_message("stockloop.inventory.v1", 3);
         let headers: Vec<String> =
             message.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         insta::assert_snapshot!(headers.join("\n"));
         assert_eq!(message.key, "85123A");
-        assert_eq!(Envelope::read(&received(&message)).unwrap(), event());
+        assert_eq!(Envelope::read(&received(&message, None)).unwrap(), envelope());
     }
 
     #[test]
     fn what_is_missing_is_named_and_the_id_is_kept_where_it_can_be_read() {
-        let whole = received(&event().into_message("t", 0));
+        let whole = received(&envelope().into_message("t", 0), None);
         for name in
             ["ce_id", "ce_type", "ce_subject", "ce_time", "stockloopattempt", "stockloopepoch"]
         {

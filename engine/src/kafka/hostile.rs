@@ -6,7 +6,7 @@ use std::str::FromStr;
 use common::ids::EventId;
 use stockloop_tests::fuzz::{self, Input, Target};
 
-use super::{Envelope, Message, Record, Unreadable, sender_of};
+use super::{Envelope, Record, Unreadable, received_for_tests as received, sender_of};
 
 /// What the reason of a refusal names one of.
 const PARTS: [&str; 10] = [
@@ -54,7 +54,7 @@ fn assert_comes_back(record: &Record, envelope: Envelope) {
     assert_eq!((sender.id, sender.attempt), (envelope.event.id, envelope.event.attempt));
     let message = envelope.clone().into_message("events", 0);
     assert_eq!(message.key, envelope.event.key);
-    assert_eq!(Envelope::read(&received(message)), Ok(envelope));
+    assert_eq!(Envelope::read(&received(&message, None)), Ok(envelope));
 }
 
 /// Something is named, and whoever can be answered is known.
@@ -66,14 +66,4 @@ fn assert_told(record: &Record, unreadable: &Unreadable) {
 
 fn value<T: FromStr>(record: &Record, name: &str) -> Option<T> {
     std::str::from_utf8(record.header(name)?).ok()?.parse().ok()
-}
-
-fn received(message: Message) -> Record {
-    let headers = message.headers.into_iter();
-    Record {
-        topic: message.topic,
-        headers: headers.map(|(name, value)| (name.to_owned(), value.into_bytes())).collect(),
-        payload: Some(message.payload),
-        ..Record::default()
-    }
 }

@@ -1,10 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use common::event::Event;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::{AckBatch, Envelope, received_for_tests as received};
+use crate::kafka::{AckBatch, envelope_for_tests, received_for_tests as received};
 
 const EVENT: SignedMessage = SignedMessage::Event;
 const ACK: SignedMessage = SignedMessage::Ack;
@@ -23,18 +22,7 @@ fn strict() -> Signing {
 }
 
 fn event() -> Message {
-    let event = Event {
-        id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-        event_type: "stockloop.inventory.changed".to_owned(),
-        key: "85123A".to_owned(),
-        epoch: 1,
-        attempt: 2,
-        time: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
-        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
-        data: br#"{"sku":"85123A"}"#.to_vec(),
-    };
-    let envelope = Envelope { source: "/product-service".to_owned(), event };
-    envelope.into_message("stockloop.inventory.v1", 3)
+    envelope_for_tests().into_message("stockloop.inventory.v1", 3)
 }
 
 fn signed(signing: &Signing, message: &Message) -> Record {
