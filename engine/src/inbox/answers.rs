@@ -131,21 +131,8 @@ mod tests {
     fn ack(result_bytes: usize) -> Ack {
         let env = Env::system();
         let result = serde_json::value::to_raw_value(&"x".repeat(result_bytes)).unwrap();
-        Ack {
-            event_id: env.event_id(),
-            attempt: 1,
-            outcome: Verdict::Success,
-            detail: None,
-            error: None,
-            retryable: false,
-            version: None,
-            result: Some(result),
-            consumer: "c".to_owned(),
-            processed_at: env.now(),
-            traceparent: None,
-            partition: None,
-            offset: None,
-        }
+        let ack = Ack::new(env.event_id(), 1, Verdict::Success, "c", env.now());
+        Ack { result: Some(result), ..ack }
     }
 
     #[test]

@@ -198,20 +198,16 @@ mod tests {
 
     #[test]
     fn a_full_batch_of_usual_answers_is_one_statement() {
+        let (id, at) = (
+            "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            "2026-01-05T12:00:00.123456Z".parse().unwrap(),
+        );
         let ack = Ack {
-            event_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            attempt: 1,
-            outcome: Verdict::Success,
             detail: Some("applied".to_owned()),
-            error: None,
-            retryable: false,
             version: Some(1_234),
-            result: None,
-            consumer: "order-service".to_owned(),
-            processed_at: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
-            traceparent: None,
             partition: Some(3),
             offset: Some(1_234_567),
+            ..Ack::new(id, 1, Verdict::Success, "order-service", at)
         };
         let acks = vec![ack; ACKS_AT_ONCE];
         let bytes = serde_json::to_vec(&AckBatch { acks }).unwrap().len();

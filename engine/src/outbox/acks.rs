@@ -462,20 +462,10 @@ mod tests {
 
     #[test]
     fn answers_are_settled_in_the_order_in_which_events_are_locked() {
-        let ack = |event: u128, attempt: i32| Ack {
-            event_id: EventId::from_uuid(uuid::Uuid::from_u128(event)),
-            attempt,
-            outcome: Verdict::Success,
-            detail: None,
-            error: None,
-            retryable: false,
-            version: None,
-            result: None,
-            consumer: "order-service".to_owned(),
-            processed_at: "2026-01-05T12:00:00Z".parse().unwrap(),
-            traceparent: None,
-            partition: None,
-            offset: None,
+        let ack = |event: u128, attempt: i32| {
+            let id = EventId::from_uuid(uuid::Uuid::from_u128(event));
+            let at = "2026-01-05T12:00:00Z".parse().unwrap();
+            Ack::new(id, attempt, Verdict::Success, "order-service", at)
         };
         let came = [ack(3, 1), ack(1, 2), ack(2, 1), ack(1, 1), ack(3, 2)];
         let settled = by_event(came.into_iter().map(|ack| ((), ack)).collect());

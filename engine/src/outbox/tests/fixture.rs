@@ -87,19 +87,11 @@ impl OutboxFixture {
 
     pub(super) fn ack(&self, id: EventId, attempt: i32, outcome: Verdict) -> Ack {
         Ack {
-            event_id: id,
-            attempt,
-            outcome,
             detail: Some("applied".to_owned()),
             error: (outcome == Verdict::Failed).then(|| "no such shelf".to_owned()),
             retryable: true,
             version: Some(1),
-            result: None,
-            consumer: "order-service".to_owned(),
-            processed_at: self.env.now(),
-            traceparent: None,
-            partition: None,
-            offset: None,
+            ..Ack::new(id, attempt, outcome, "order-service", self.env.now())
         }
     }
 
