@@ -8,6 +8,7 @@ use common::clock::Timestamp;
 use common::copy_state;
 use common::db::{Conn, Db, DbError};
 use common::http::Problem;
+use common::http_client::root_cause;
 use diesel::QueryResult;
 use hyper::StatusCode;
 use serde::Serialize;
@@ -378,13 +379,8 @@ impl Remote {
         }
     }
 
-    fn broke_off(&self, error: &dyn Error) -> SideError {
-        let mut cause = error;
-        // The innermost cause is what a person can act on.
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        self.away(cause.to_string())
+    fn broke_off(&self, error: &(dyn Error + 'static)) -> SideError {
+        self.away(root_cause(error))
     }
 
     fn away(&self, reason: String) -> SideError {
