@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use common::config::PeerSettings;
-use common::http_client::{HttpClient, http_client};
+use common::http_client::{HttpClient, http_client, root_cause};
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -120,7 +120,7 @@ pub async fn exchange(
 ) -> Result<(StatusCode, Vec<u8>), String> {
     let response = request.timeout(timeout).send().await.map_err(|error| error.root())?;
     let status = response.status();
-    let body = body_of(response, max).await.map_err(|error| error.to_string())?;
+    let body = body_of(response, max).await.map_err(|error| root_cause(&error))?;
     Ok((status, body))
 }
 

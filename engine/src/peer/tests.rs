@@ -8,6 +8,7 @@ use actix_web::http::header;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use hyper::StatusCode;
 use stockloop_tests::tls::{Authority, Identity, TlsFront};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Peer, exchange};
 
@@ -64,6 +65,21 @@ async fn who_says_nothing_is_not_waited_for() {
     let peer = Peer::at("peer", &url, "", &String::new().into(), MINUTE).unwrap();
     let error = exchange(peer.get("/", &[]), Duration::from_millis(100), 1_000).await.unwrap_err();
     assert_eq!(error, "no answer within 100ms");
+}
+
+/// Not only that it broke off.
+#[tokio::test]
+async fn why_an_answer_breaks_off_is_told() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let peer = Peer::at("peer", &url, "", &String::new().into(), MINUTE).unwrap();
+    let half = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert_ne!(socket.read(&mut [0; 4_096]).await.unwrap(), 0, "a request came");
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(exchange(peer.get("/", &[]), MINUTE, 1_000), half);
+    assert_eq!(answer.unwrap_err(), "end of file before message length reached");
 }
 
 #[test]
