@@ -4,21 +4,19 @@
 //! says whose certificates it believes.
 
 use anyhow::{Context, bail, ensure};
+use common::http_client::HttpClient;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
-
-type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Calls one address.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    http: Http,
+    http: HttpClient,
     url: Uri,
 }
 
