@@ -10,6 +10,7 @@ use hyper::{Request, Response};
 use opentelemetry_http::HttpError;
 use tokio::time::timeout;
 
+use crate::duration::written;
 use crate::http_client::{HttpClient, root_cause};
 
 /// More than a collector has to say.
@@ -44,7 +45,7 @@ impl opentelemetry_http::HttpClient for CollectorClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let answered = timeout(self.timeout, self.exchange(request)).await;
         let answered = answered.unwrap_or_else(|_elapsed| {
-            Err(format!("no answer within {}", humantime::format_duration(self.timeout)).into())
+            Err(format!("no answer within {}", written(self.timeout)).into())
         });
         answered.inspect_err(|error| self.failure.note(root_cause(&**error)))
     }
