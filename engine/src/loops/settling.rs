@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::count;
 use crate::Engine;
-use crate::kafka::{BatchLimits, Consumer, Record, SignatureChecks};
+use crate::kafka::{BatchLimits, Consumer, Record};
 use crate::outbox::{ACKS_AT_ONCE, AppendWatch, Settlement, Settler, UNTIL_SEEN, seen_within};
 use crate::refusals::Refusals;
 use crate::worker::Retry;
@@ -25,29 +25,35 @@ const BATCH: BatchLimits = BatchLimits {
     ..BatchLimits::new(64, Duration::from_millis(1)).hurried()
 };
 
+/// What answers are taken with.
+struct Settling {
+    consumer: Consumer,
+    refusals: Refusals,
+    /// A listener may append events of its own.
+    appends: AppendWatch,
+}
+
 impl Engine {
     pub(super) async fn settle_loop(self, consumer: Consumer, stop: CancellationToken) {
         let settler = self.settler();
         let refusals = self.refusals(&self.settings.kafka.outbound_ack_topic);
-        // A listener may append events of its own.
-        let appends = self.outbox.watch_appends();
+        let settling = Settling { consumer, refusals, appends: self.outbox.watch_appends() };
+        let consumer = &settling.consumer;
         loop {
             let mut records = tokio::select! {
                 () = stop.cancelled() => return,
                 records = consumer.next_batch(BATCH) => records,
             };
-            settler.positions.look(&self.db, &self.env, &consumer).await;
+            settler.positions.look(&self.db, &self.env, consumer).await;
             if records.is_empty() {
                 continue;
             }
-            let settled = self.settle(&settler, &consumer, &mut records, &appends, &stop).await;
-            let Some((unseen, signatures)) = settled else { return };
-            refusals.tell(&signatures).await;
+            let unseen = self.settle(&settling, &settler, &mut records, &stop).await;
+            let Some(unseen) = unseen else { return };
             if !unseen.is_empty() {
                 consumer.commit(&before(&records, &unseen), CommitMode::Async);
-                let more =
-                    self.settle_unseen(&settler, &consumer, &refusals, unseen, &appends, &stop);
-                let Some(more) = more.await else { return };
+                let more = self.settle_unseen(&settling, &settler, unseen, &stop).await;
+                let Some(more) = more else { return };
                 records.extend(more);
             }
             consumer.commit(&records, CommitMode::Async);
@@ -58,11 +64,9 @@ impl Engine {
     /// that came meanwhile and were settled with them.
     async fn settle_unseen(
         &self,
+        settling: &Settling,
         settler: &Settler,
-        consumer: &Consumer,
-        refusals: &Refusals,
         mut unseen: Vec<Record>,
-        appends: &AppendWatch,
         stop: &CancellationToken,
     ) -> Option<Vec<Record>> {
         let (mut more, until) = (Vec::new(), Instant::now() + seen_within(&unseen, self.env.now()));
@@ -71,31 +75,28 @@ impl Engine {
             let is_last = Instant::now() >= until;
             let settler = if is_last { settler.without_waiting() } else { settler.clone() };
             let (given, mut records) = (unseen.len(), unseen);
-            let settled = self.settle(&settler, consumer, &mut records, appends, stop).await?;
-            refusals.tell(&settled.1).await;
-            unseen = settled.0;
+            unseen = self.settle(settling, &settler, &mut records, stop).await?;
             more.extend(records.drain(given..));
         }
         Some(more)
     }
 
-    /// Settles what `records` say, and tells whom it concerns; returns the answers whose events are not seen yet, and what
-    /// the signatures came to.
+    /// Settles what `records` say, and tells whom it concerns; returns the answers whose events are not seen yet.
     async fn settle(
         &self,
+        Settling { consumer, refusals, appends }: &Settling,
         settler: &Settler,
-        consumer: &Consumer,
         records: &mut Vec<Record>,
-        appends: &AppendWatch,
         stop: &CancellationToken,
-    ) -> Option<(Vec<Record>, SignatureChecks)> {
+    ) -> Option<Vec<Record>> {
         let (began, generation) = (self.env.now(), self.in_flight.generation());
         let settlement = self.settled(settler, consumer, records, stop).await?;
         self.trace_settling(began, &settlement);
         self.after_settling(&settlement, generation);
         // There may be room in flight for what waited for it.
         self.outbox.wake_after(appends);
-        Some((settlement.unseen, settlement.signatures))
+        refusals.tell(&settlement.signatures).await;
+        Some(settlement.unseen)
     }
 
     async fn settled(
