@@ -16,7 +16,7 @@ use crate::tls::client_config;
 
 /// How long a client keeps an idle connection: less than the 5 s after which a service closes it (`http.keep_alive`), so that
 /// no request meets a closing connection.
-const IDLE: Duration = Duration::from_secs(4);
+pub const IDLE: Duration = Duration::from_secs(4);
 
 /// A pool of connections; cheap to clone.
 pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
