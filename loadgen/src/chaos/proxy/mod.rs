@@ -1,5 +1,5 @@
-//! A network that misbehaves: what connects to its port is passed on to a server, as well or badly as it is told. [`line`] is
-//! a connection, with what carries its bytes.
+//! A network that misbehaves: what connects to its port is passed on to a server, as well or badly as it is told. [`mod@line`]
+//! is a connection, with what carries its bytes.
 
 mod line;
 #[cfg(test)]
