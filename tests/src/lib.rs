@@ -6,8 +6,9 @@
 //! what was answered ([`http`]), what nobody wants to read ([`fuzz`]), and waiting without a guess ([`poll`]).
 //!
 //! **Real parts**: PostgreSQL ([`postgres`]), Apache Kafka ([`kafka`]), Debezium ([`connect`]), Flink ([`flink`]), a mail
-//! server ([`smtp`]), Chromium ([`browser`]), what certifies them ([`tls`]), and the services as child processes that can be
-//! killed at any moment ([`process`]) or tried out on their command line ([`program`], [`service_command_line!`]).
+//! server ([`smtp`]), Chromium ([`browser`]), what certifies them ([`tls`]), a disk that can be filled ([`disk`]), and the
+//! services as child processes that can be killed at any moment ([`process`]) or tried out on their command line
+//! ([`program`], [`service_command_line!`]).
 //!
 //! A test asks [`real`] for a part and returns early when it gets `None`; with
 //! `STOCKLOOP_REQUIRE_REAL=1` a missing part is a failure instead. Nothing a test starts outlives
@@ -37,6 +38,7 @@
 pub mod browser;
 pub mod connect;
 pub mod database;
+pub mod disk;
 pub mod flink;
 pub mod fuzz;
 pub mod http;

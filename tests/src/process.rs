@@ -22,6 +22,9 @@ pub use crate::scratch::{discard_again as discard_scratch_again, keep as keep_sc
 
 const TAIL_LINES: usize = 40;
 
+/// Gives up, for a program and for good, what root may do beyond others.
+const NO_RIGHTS: [&str; 3] = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
+
 /// What to start: a program with its arguments and environment.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -30,6 +33,8 @@ pub struct Launch {
     env: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
     user: Option<(u32, u32)>,
+    ignored: Option<&'static str>,
+    is_bound_by_modes: bool,
     last_signal: &'static str,
 }
 
@@ -42,6 +47,8 @@ impl Launch {
             env: Vec::new(),
             folder: None,
             user: None,
+            ignored: None,
+            is_bound_by_modes: false,
             last_signal: "KILL",
         }
     }
@@ -76,6 +83,18 @@ impl Launch {
         self
     }
 
+    /// Has the program ignore the signal named `signal` (`XFSZ`, …), unless it decides otherwise itself.
+    pub fn ignoring(mut self, signal: &'static str) -> Self {
+        self.ignored = Some(signal);
+        self
+    }
+
+    /// Has the modes of files hold for the child, whoever starts it: root is above them by itself.
+    pub fn bound_by_modes(mut self) -> Self {
+        self.is_bound_by_modes = true;
+        self
+    }
+
     /// The signal tried first, for up to 5 s, when the test process has died; KILL unless told.
     pub fn last_signal(mut self, signal: &'static str) -> Self {
         self.last_signal = signal;
@@ -94,8 +113,13 @@ impl Launch {
         let log = scratch::path(&format!("{name}.log"))?;
         let output = File::create(&log)?;
         let mut command = Command::new("sh");
+        let ignoring = self.ignored.map(|signal| format!("trap '' {signal}; ")).unwrap_or_default();
+        command.args(["-c", &format!(r#"{ignoring}read -r go && exec "$@" </dev/null"#), "sh"]);
+        // Whoever is not root is bound by them anyway, and has nothing to give up.
+        if self.is_bound_by_modes && scratch::is_of_root()? {
+            command.args(NO_RIGHTS);
+        }
         command
-            .args(["-c", r#"read -r go && exec "$@" </dev/null"#, "sh"])
             .arg(&self.program)
             .args(&self.args)
             .stdin(Stdio::piped())
@@ -140,6 +164,14 @@ pub fn spawn(
         launch = launch.env(name, value);
     }
     launch.spawn()
+}
+
+/// Runs a program that ends by itself; where it does not succeed, with what it said.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("{command:?} can't be started"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+    Ok(())
 }
 
 /// A running child; dropped, it is killed together with what it started.
@@ -202,6 +234,16 @@ impl Child {
         let said = String::from_utf8_lossy(&sent.stderr);
         ensure!(sent.status.success(), "could not send {signal} to {}: {said}", self.name);
         Ok(())
+    }
+
+    /// Limits how much the program may have of `resource` (`fsize`, `data`, …) from now on: so many bytes, or as many as it
+    /// likes.
+    pub fn limit(&self, resource: &str, bytes: Option<u64>) -> anyhow::Result<()> {
+        ensure!(self.status.is_none(), "{} has already ended; nothing limits it", self.name);
+        let most = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        // Only the soft limit: nobody but root may raise the other one again.
+        let limit = format!("--{resource}={most}:");
+        run(Command::new("prlimit").args(["--pid", &self.pid.to_string(), &limit]))
     }
 
     /// The exit status, if the program has ended.

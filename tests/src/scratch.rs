@@ -3,7 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -41,7 +41,12 @@ while [ $tries -lt 50 ]; do
   tries=$((tries + 1))
 done
 for c in $children; do kill -s KILL -- "-${c%%:*}"; done
-[ "$scratch" ] && rm -rf -- "$scratch"
+[ "$scratch" ] || exit 0
+# A small disk there can't be removed like a folder.
+while read -r _ at _; do
+  case $at in "$scratch"/*) umount -l "$at" ;; esac
+done </proc/mounts
+rm -rf -- "$scratch"
 "#;
 
 struct Scratch {
@@ -72,6 +77,11 @@ pub(crate) fn path(name: &str) -> anyhow::Result<PathBuf> {
 /// The scratch folder itself.
 pub(crate) fn root() -> anyhow::Result<&'static Path> {
     Ok(&scratch()?.root)
+}
+
+/// Whether this process is root's: a folder that it made belongs to its effective user.
+pub(crate) fn is_of_root() -> anyhow::Result<bool> {
+    Ok(fs::metadata(root()?)?.uid() == 0)
 }
 
 /// Removes a folder in the background; what isn't gone when this process ends, the janitor takes.
@@ -115,7 +125,7 @@ fn scratch() -> anyhow::Result<&'static Scratch> {
 }
 
 /// Whether the scratch folder stays for whoever wants to look into it.
-fn keeps() -> bool {
+pub(crate) fn keeps() -> bool {
     let asked = std::env::var_os("STOCKLOOP_TESTS_KEEP").is_some_and(|value| value == "1");
     asked || KEPT.load(Ordering::SeqCst)
 }

@@ -23,12 +23,23 @@ pub struct Binaries(PathBuf);
 impl Binaries {
     /// The first of: PATH, the highest version under /usr/lib/postgresql, the version from Maven.
     pub fn find() -> anyhow::Result<Self> {
-        if let Some(installed) = on_path().or_else(|| highest_version(Path::new(INSTALLED))) {
+        if let Some(installed) = installed(complete) {
             return Ok(Self(installed));
         }
         Self::fetched().with_context(|| {
             format!(
                 "PostgreSQL is neither on PATH nor under {INSTALLED}; install its server package"
+            )
+        })
+    }
+
+    /// Those that are installed with `program` beside them, such as `pg_basebackup`: the version from Maven has the server
+    /// alone.
+    pub fn with(program: &str) -> anyhow::Result<Self> {
+        let has = |folder: &Path| complete(folder) && folder.join(program).is_file();
+        installed(has).map(Self).with_context(|| {
+            format!(
+                "there is no {program} beside PostgreSQL, neither on PATH nor under {INSTALLED}; install its server package"
             )
         })
     }
@@ -45,17 +56,20 @@ impl Binaries {
     }
 }
 
-fn on_path() -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).find(|folder| complete(folder))
+/// The first folder of PATH that will do, else that of the highest version that does.
+fn installed(will_do: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).find(|folder| will_do(folder));
+    on_path.or_else(|| highest_version(Path::new(INSTALLED), will_do))
 }
 
-fn highest_version(installed: &Path) -> Option<PathBuf> {
+fn highest_version(installed: &Path, will_do: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let versions = fs::read_dir(installed).ok()?.filter_map(|entry| {
         let entry = entry.ok()?;
         let version: u32 = entry.file_name().to_str()?.parse().ok()?;
         Some((version, entry.path().join("bin")))
     });
-    let (_, folder) = versions.filter(|(_, folder)| complete(folder)).max()?;
+    let (_, folder) = versions.filter(|(_, folder)| will_do(folder)).max()?;
     Some(folder)
 }
 
@@ -100,7 +114,7 @@ fn unpack(archive: &Path, folder: &Path) -> anyhow::Result<()> {
 mod tests {
     use std::fs;
 
-    use super::highest_version;
+    use super::{complete, highest_version};
 
     #[test]
     fn the_highest_complete_version_wins_by_number() {
@@ -117,6 +131,6 @@ mod tests {
             }
         }
         let expected = installed.path().join("15").join("bin");
-        assert_eq!(highest_version(installed.path()), Some(expected));
+        assert_eq!(highest_version(installed.path(), complete), Some(expected));
     }
 }

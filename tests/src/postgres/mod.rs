@@ -20,15 +20,19 @@ use diesel::{Connection, RunQueryDsl};
 pub use self::binaries::Binaries;
 use self::owner::Owner;
 pub use self::pgbouncer::PgBouncer;
+use crate::disk::SmallDisk;
 use crate::once::Once;
 use crate::poll::eventually_blocking;
 use crate::ports::{free_port, start_on_free_ports};
-use crate::process::{Child, Launch};
+use crate::process::{Child, Launch, run};
 use crate::scratch;
 use crate::tls::Identity;
 
 const START_DEADLINE: Duration = Duration::from_secs(120);
 const STOP_DEADLINE: Duration = Duration::from_secs(120);
+
+/// The program that copies a server which runs.
+pub const BASE_BACKUP: &str = "pg_basebackup";
 
 static SHARED: Once<PostgresServer> = Once::new();
 
@@ -76,23 +80,58 @@ impl PostgresServer {
         server.started()
     }
 
-    fn initialized(binaries: Binaries, settings: &[&str]) -> anyhow::Result<Self> {
-        let owner = Owner::needed()?;
+    /// A private server whose data is in a new folder on `disk`.
+    pub fn start_on(
+        disk: &SmallDisk,
+        binaries: Binaries,
+        settings: &[&str],
+    ) -> anyhow::Result<Self> {
+        let data = disk.folder().join("postgres");
+        fs::create_dir(&data).with_context(|| format!("could not create {}", data.display()))?;
+        let server = Self::stopped(binaries, data, owned(settings))?;
+        server.initialize()?;
+        server.started()
+    }
+
+    /// A private server that streams whatever is written to this one, and may take its place by [`Self::promote`]. Until
+    /// then it can only be read. It needs [`BASE_BACKUP`].
+    pub fn stand_by(&self) -> anyhow::Result<Self> {
         let data = scratch::folder("postgres")?;
+        let standby = Self::stopped(self.binaries.clone(), data, self.settings.clone())?;
+        let copy = standby
+            .launch(BASE_BACKUP)
+            .args(["--host=127.0.0.1", &format!("--port={}", self.port)])
+            .args(["--username=postgres", "--no-password"])
+            .args(["--write-recovery-conf", "--wal-method=stream"])
+            .args(["--checkpoint=fast", "--no-sync"]);
+        standby.prepare(copy)?;
+        standby.started()
+    }
+
+    /// Makes a server of a standby that may be written to, whether the one before still runs or not.
+    pub fn promote(&self) -> anyhow::Result<()> {
+        self.execute("SELECT pg_promote()")?;
+        eventually_blocking("a server that may be written to", START_DEADLINE, || {
+            self.execute("CREATE TEMP TABLE written ()").map_err(|error| format!("{error:#}"))
+        })
+    }
+
+    fn initialized(binaries: Binaries, settings: &[&str]) -> anyhow::Result<Self> {
+        let server = Self::stopped(binaries, scratch::folder("postgres")?, owned(settings))?;
+        server.initialize()?;
+        Ok(server)
+    }
+
+    /// One whose data is to be in the empty folder `data`.
+    fn stopped(binaries: Binaries, data: PathBuf, settings: Vec<String>) -> anyhow::Result<Self> {
+        let owner = Owner::needed()?;
+        // It makes no use of a folder that others may look into.
+        fs::set_permissions(&data, Permissions::from_mode(0o700))?;
         if let Some(owner) = &owner {
             owner.give(&data)?;
         }
-        let server = Self {
-            binaries,
-            owner,
-            data,
-            port: 0,
-            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
-            child: None,
-            databases: AtomicUsize::new(0),
-        };
-        server.initialize()?;
-        Ok(server)
+        let (port, child, databases) = (0, None, AtomicUsize::new(0));
+        Ok(Self { binaries, owner, data, port, settings, child, databases })
     }
 
     fn started(mut self) -> anyhow::Result<Self> {
@@ -186,9 +225,20 @@ impl PostgresServer {
         }
     }
 
-    /// Starts a stopped or killed server on the same port with the same data.
+    /// Whether it was started, and neither was ended nor ended by itself since.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.exited().is_none())
+    }
+
+    /// How many lines with `words` in them it has written since its last start.
+    pub fn said(&self, words: &str) -> usize {
+        let log = self.child.as_ref().map(Child::log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// Starts a server that does not run, on the same port with the same data.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
-        if self.child.is_some() {
+        if self.is_running() {
             return Ok(());
         }
         eventually_blocking("a start of PostgreSQL", START_DEADLINE, || {
@@ -217,9 +267,10 @@ impl PostgresServer {
             launch = launch.args(["-c", setting]);
         }
         let mut child = launch.spawn()?;
-        // Its own log, not a connection: that could be another server's on a port lost to it.
+        // Its own log, not a connection: that could be another server's on a port lost to it. A standby accepts read-only
+        // ones.
         child
-            .wait_for_line("ready to accept connections", START_DEADLINE)
+            .wait_for_line("ready to accept ", START_DEADLINE)
             .with_context(|| format!("PostgreSQL did not start on port {}", self.port))?;
         self.child = Some(child);
         Ok(())
@@ -232,15 +283,20 @@ impl PostgresServer {
     }
 
     fn initialize(&self) -> anyhow::Result<()> {
-        let mut run = self
+        let initdb = self
             .launch("initdb")
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"])
-            .args(["--no-sync", "--no-instructions"])
-            .spawn()?;
+            .args(["--no-sync", "--no-instructions"]);
+        self.prepare(initdb)
+    }
+
+    /// Runs a program to its end that fills the folder.
+    fn prepare(&self, program: Launch) -> anyhow::Result<()> {
+        let mut run = program.spawn()?;
         let status = run.wait_for_exit(START_DEADLINE)?;
         ensure!(
             status.success(),
-            "initdb in {} failed; is there room on the disk?\n{}",
+            "{} could not be filled; is there room on the disk?\n{}",
             self.data.display(),
             run.log_tail()
         );
@@ -259,11 +315,8 @@ impl PostgresServer {
     }
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.output().with_context(|| format!("{command:?} can't be started"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
-    Ok(())
+fn owned(settings: &[&str]) -> Vec<String> {
+    settings.iter().map(|setting| (*setting).to_owned()).collect()
 }
 
 impl Drop for PostgresServer {

@@ -1,7 +1,7 @@
 //! PostgreSQL refuses to run as root, so under root it runs as a user without rights.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -18,8 +18,7 @@ pub(super) struct Owner {
 impl Owner {
     /// `postgres`, else `nobody`, if this process is root's; `None` if it may run servers itself.
     pub(super) fn needed() -> anyhow::Result<Option<Self>> {
-        // A folder this process made belongs to its effective user.
-        if fs::metadata(scratch::root()?)?.uid() != 0 {
+        if !scratch::is_of_root()? {
             return Ok(None);
         }
         let accounts = fs::read_to_string("/etc/passwd").context("could not read /etc/passwd")?;

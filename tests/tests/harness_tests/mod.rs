@@ -2,6 +2,7 @@
 
 mod browser;
 mod database;
+mod disk;
 mod fuzz;
 mod kafka;
 mod poll;

@@ -1,7 +1,15 @@
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
-use stockloop_tests::postgres::{Binaries, PostgresServer};
+use stockloop_tests::disk::SmallDisk;
+use stockloop_tests::poll::eventually_blocking;
+use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PostgresServer};
 use stockloop_tests::real;
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(QueryableByName)]
 struct Count {
@@ -83,4 +91,76 @@ fn a_fetched_server_takes_settings() {
     let mut connection = connect(&postgres.database("fetched"));
     assert_eq!(setting(&mut connection, "wal_level"), "logical");
     assert!(setting(&mut connection, "server_version").starts_with("17."));
+}
+
+#[test]
+fn a_standby_takes_the_place_of_its_server() {
+    let started =
+        Binaries::with(BASE_BACKUP).and_then(|binaries| PostgresServer::start_with(binaries, &[]));
+    let Some(mut postgres) = real::available("PostgreSQL with its tools", started) else {
+        return;
+    };
+    let url = postgres.database("stood_by");
+    run(&mut connect(&url), "CREATE TABLE things (id BIGINT)");
+    let standby = postgres.stand_by().unwrap();
+    run(&mut connect(&url), "INSERT INTO things VALUES (1)");
+    let url = standby.url(url.rsplit('/').next().unwrap());
+    let mut reader = connect(&url);
+    eventually_blocking("what was written to be there", DEADLINE, || match count(&mut reader) {
+        1 => Ok(()),
+        other => Err(other),
+    })
+    .unwrap();
+    assert!(diesel::sql_query("DELETE FROM things").execute(&mut reader).is_err(), "not yet");
+    postgres.kill9();
+    standby.promote().unwrap();
+    run(&mut connect(&url), "INSERT INTO things VALUES (2)");
+    assert_eq!(count(&mut connect(&url)), 2);
+}
+
+#[test]
+fn a_server_that_ended_by_itself_is_started_again() {
+    let Some(mut postgres) = real::available("PostgreSQL", PostgresServer::start_private()) else {
+        return;
+    };
+    postgres.execute("DO $$ BEGIN RAISE LOG 'remember this'; END $$").unwrap();
+    assert!(postgres.is_running() && postgres.said("remember this") > 0);
+    let data = setting(&mut connect(&postgres.url("postgres")), "data_directory");
+    let pid = fs::read_to_string(format!("{data}/postmaster.pid")).unwrap();
+    let end = format!("kill -s INT {}", pid.lines().next().unwrap());
+    assert!(Command::new("sh").args(["-c", &end]).status().unwrap().success());
+    eventually_blocking("its end", DEADLINE, || {
+        if postgres.is_running() { Err("it runs") } else { Ok(()) }
+    })
+    .unwrap();
+    postgres.start_again().unwrap();
+    assert!(postgres.is_running());
+    run(&mut connect(&postgres.url("postgres")), "SELECT 1");
+}
+
+#[test]
+fn a_server_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let Some(disk) = real::available("small disk", SmallDisk::mount(256)) else {
+        return;
+    };
+    let started = Binaries::find().and_then(|binaries| {
+        PostgresServer::start_on(&disk, binaries, &["min_wal_size=32MB", "max_wal_size=64MB"])
+    });
+    let Some(mut postgres) = real::available("PostgreSQL", started) else { return };
+    let url = postgres.database("full");
+    run(&mut connect(&url), "CREATE TABLE things (id BIGINT)");
+    disk.fill(0).unwrap();
+    let many = "INSERT INTO things SELECT generate_series(1, 1000000)";
+    assert!(diesel::sql_query(many).execute(&mut connect(&url)).is_err());
+    assert!(postgres.said("No space left on device") > 0);
+    disk.clear().unwrap();
+    eventually_blocking("a server that writes again", DEADLINE, || {
+        // It may have ended for want of room, or may still be about to.
+        postgres.start_again().map_err(|error| format!("{error:#}"))?;
+        let mut connection = PgConnection::establish(&url).map_err(|error| error.to_string())?;
+        let written = diesel::sql_query("INSERT INTO things VALUES (1)").execute(&mut connection);
+        written.map_err(|error| error.to_string())
+    })
+    .unwrap();
+    assert_eq!(count(&mut connect(&url)), 1, "what failed left nothing");
 }

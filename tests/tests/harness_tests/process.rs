@@ -1,4 +1,5 @@
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
@@ -132,4 +133,40 @@ fn victim() {
     let scratch = line.strip_prefix("clean in ").expect("settings of the test run stay outside");
     fs::write(report, format!("{}\n{scratch}\nend\n", child.pid())).unwrap();
     child.wait_for_exit(Duration::from_secs(600)).unwrap();
+}
+
+#[test]
+fn a_limit_on_files_fails_who_writes_and_ends_nobody() {
+    // A word whenever it changes, so that the log itself stays below the limit.
+    let script = "while :; do
+        if head -c 100000 /dev/zero >file 2>/dev/null; then now=whole; else now=cut; fi
+        [ \"$now\" = \"$before\" ] || echo \"$now\"
+        before=$now
+        sleep 0.05
+    done";
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::new("sh").ignoring("XFSZ").args(["-c", script]).folder(folder.path());
+    let mut child = launch.spawn().unwrap();
+    child.wait_for_line("whole", DEADLINE).unwrap();
+    child.limit("fsize", Some(50_000)).unwrap();
+    child.wait_for_line("cut", DEADLINE).unwrap();
+    child.limit("fsize", None).unwrap();
+    eventually_blocking("whole files", DEADLINE, || match child.log().as_str() {
+        "whole\ncut\nwhole\n" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .unwrap();
+}
+
+#[test]
+fn modes_of_files_hold_for_whoever_is_bound_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "as it was").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
+    let script = "if echo more >>file; then echo written; else echo refused; fi";
+    let launch = Launch::new("sh").bound_by_modes().args(["-c", script]).folder(folder.path());
+    let mut child = launch.spawn().unwrap();
+    assert!(child.wait_for_exit(DEADLINE).unwrap().success());
+    assert_eq!(child.line("refused").as_deref(), Some("refused"));
 }
