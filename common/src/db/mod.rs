@@ -185,6 +185,12 @@ impl Db {
         self.on_pool(|conn, pooler| conn.reading(pooler, work)).await
     }
 
+    /// How many connections its pool has made so far. A server that crashes, or whose place another one takes, ends all of
+    /// them; so between two uses with the same number it was one life of one server, unless a pooler stands in between.
+    pub fn connections_made(&self) -> u64 {
+        self.inner.pool.made()
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
         self.read(|conn| conn.ping().map_err(DbError::from)).await

@@ -1,5 +1,7 @@
 //! Connections to either database, kept in an r2d2 pool.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use diesel::connection::{CacheSize, SimpleConnection};
@@ -12,18 +14,25 @@ use super::{Conn, DbError, Location, Pooler};
 pub(super) struct Pool {
     pool: r2d2::Pool<Manager>,
     location: Location,
+    made: Arc<AtomicU64>,
 }
 
 impl Pool {
     /// A pool that connects when it is first used.
     pub(super) fn new(location: &Location, connections: u32, patience: Duration) -> Self {
+        let made = Arc::default();
         let pool = r2d2::Pool::builder()
             .max_size(connections.max(1))
             .min_idle(Some(0))
             .connection_timeout(patience)
             .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Manager { location: location.clone() });
-        Self { pool, location: location.clone() }
+            .build_unchecked(Manager { location: location.clone(), made: Arc::clone(&made) });
+        Self { pool, location: location.clone(), made }
+    }
+
+    /// Connections so far.
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
     }
 
     pub(super) fn get(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
@@ -77,6 +86,8 @@ fn set_up(conn: &mut Conn, pooler: Pooler) -> diesel::QueryResult<()> {
 /// Makes and checks pooled connections.
 pub(super) struct Manager {
     location: Location,
+    /// How many it has made.
+    made: Arc<AtomicU64>,
 }
 
 impl r2d2::ManageConnection for Manager {
@@ -84,7 +95,9 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Conn, DbError> {
-        connect(&self.location)
+        let conn = connect(&self.location)?;
+        self.made.fetch_add(1, Ordering::SeqCst);
+        Ok(conn)
     }
 
     fn is_valid(&self, conn: &mut Conn) -> Result<(), DbError> {

@@ -5,6 +5,9 @@
 //! the oldest one that still runs, the *horizon*: all before that is complete, and nothing can appear there any more. So
 //! a step walks over nothing that was dealt with before: neither dead rows that an old snapshot keeps nor events of
 //! paused keys.
+//!
+//! A server that crashed, or that took another one's place, may give numbers out again: of transactions that were undone, or
+//! that it never got. So positions hold as long as the connections do by which they were read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -29,8 +32,8 @@ impl Position {
     pub(super) const BEGINNING: Self = Self { tx: 0, id: EventId::NIL };
 }
 
-/// After how long all shards are read from the beginning once more, should a database have been put back under a running
-/// instance: the numbers of its transactions went back, too.
+/// After how long all shards are read from the beginning once more, should a database have been put back behind a pooler, whose
+/// connections hold: the numbers of its transactions went back, too.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
 /// How far each shard is, while it is held without a break.
@@ -43,33 +46,48 @@ struct Known {
     since: Option<Instant>,
     /// Which keys were left out: when that changes, all begin anew.
     paused: Vec<String>,
-    /// The horizon of the last read.
-    horizon: i64,
+    /// What the last read saw of the database.
+    sight: Sight,
     /// Counts how often all began anew.
     generation: u64,
     /// By shard: the lease's token, and the position.
     shards: BTreeMap<i16, (i64, Position)>,
 }
 
+/// What a read sees of its database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sight {
+    /// All before it is complete.
+    pub(super) horizon: i64,
+    /// Connections that were made so far, with that of the read.
+    pub(super) connections: u64,
+}
+
+impl Sight {
+    /// Whether this may be another database than the one `before`, or its next life.
+    fn is_of_another(self, before: Self) -> bool {
+        self.connections != before.connections || self.horizon < before.horizon
+    }
+}
+
 impl Positions {
-    /// The positions of `shards`, for a read that sees all before `horizon` and leaves the `paused` keys out; and what
+    /// The positions of `shards`, for a read that sees all before its horizon and leaves the `paused` keys out; and what
     /// [`Positions::advance`] is to be told of it.
     pub(super) fn read(
         &self,
         held: &LeaseSet,
         shards: &[i16],
         paused: &[String],
-        horizon: i64,
+        sight: Sight,
     ) -> (u64, Vec<Position>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = known.since.is_none_or(|since| since.elapsed() > TRUSTED_FOR);
-        // A horizon that went back is another database's.
-        if is_old || known.paused != paused || horizon < known.horizon {
+        if is_old || known.paused != paused || sight.is_of_another(known.sight) {
             let generation = known.generation + 1;
             let (since, paused) = (Some(Instant::now()), paused.to_vec());
-            *known = Known { since, paused, horizon, generation, shards: BTreeMap::new() };
+            *known = Known { since, paused, sight, generation, shards: BTreeMap::new() };
         }
-        known.horizon = horizon;
+        known.sight = sight;
         // What another instance may have left behind is looked for from the beginning.
         known.shards.retain(|shard, (token, _)| held.tokens.get(shard) == Some(token));
         let position = |shard| known.shards.get(shard).map_or(Position::BEGINNING, |(_, at)| *at);
@@ -171,6 +189,10 @@ mod tests {
 
     const BEGINNING: Position = Position::BEGINNING;
 
+    fn sight(horizon: i64) -> Sight {
+        Sight { horizon, connections: 3 }
+    }
+
     #[test]
     fn nothing_is_passed_by_that_may_still_come() {
         // Transaction 12 still runs: an event of it, and of 13, may lie before what is there of 14.
@@ -197,20 +219,25 @@ mod tests {
     #[test]
     fn all_begins_anew_with_other_pauses_leases_or_databases() {
         let (positions, mine, paused) = (Positions::default(), held(&[(1, 7)]), ["A".to_owned()]);
-        let (before, read) = positions.read(&mine, &[1], &paused, 20);
+        let (before, read) = positions.read(&mine, &[1], &paused, sight(20));
         assert_eq!(read, [BEGINNING]);
         positions.advance(before, &mine, 1, at(10, 1));
-        assert_eq!(positions.read(&mine, &[1], &paused, 20).1, [at(10, 1)]);
-        assert_eq!(positions.read(&mine, &[1], &[], 20).1, [BEGINNING], "other pauses");
+        assert_eq!(positions.read(&mine, &[1], &paused, sight(20)).1, [at(10, 1)]);
+        assert_eq!(positions.read(&mine, &[1], &[], sight(20)).1, [BEGINNING], "other pauses");
         // A send that was read before that knows nothing of what was left out.
         positions.advance(before, &mine, 1, at(10, 2));
-        let (now, read) = positions.read(&mine, &[1], &[], 20);
+        let (now, read) = positions.read(&mine, &[1], &[], sight(20));
         assert_eq!(read, [BEGINNING]);
         positions.advance(now, &mine, 1, at(10, 2));
-        assert_eq!(positions.read(&mine, &[1], &[], 20).1, [at(10, 2)]);
-        assert_eq!(positions.read(&mine, &[1], &[], 19).1, [BEGINNING], "put back");
-        let (now, _) = positions.read(&mine, &[1], &[], 19);
+        assert_eq!(positions.read(&mine, &[1], &[], sight(20)).1, [at(10, 2)]);
+        assert_eq!(positions.read(&mine, &[1], &[], sight(19)).1, [BEGINNING], "put back");
+        let (now, _) = positions.read(&mine, &[1], &[], sight(19));
         positions.advance(now, &mine, 1, at(10, 2));
-        assert_eq!(positions.read(&held(&[(1, 8)]), &[1], &[], 20).1, [BEGINNING], "another lease");
+        let other = held(&[(1, 8)]);
+        assert_eq!(positions.read(&other, &[1], &[], sight(20)).1, [BEGINNING], "another lease");
+        let (now, _) = positions.read(&other, &[1], &[], sight(20));
+        positions.advance(now, &other, 1, at(10, 2));
+        let anew = Sight { connections: 4, ..sight(30) };
+        assert_eq!(positions.read(&other, &[1], &[], anew).1, [BEGINNING], "connected anew");
     }
 }

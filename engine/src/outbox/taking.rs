@@ -9,7 +9,7 @@ use common::db::{Conn, DbError};
 
 use super::lease::LeaseSet;
 use super::log::{Ended, LogFeed, Place, TablesShare, Taken};
-use super::position::{Positions, ReadState};
+use super::position::{Positions, ReadState, Sight};
 use super::relay::Relay;
 use super::send::Origin;
 use super::store::{self, DueRow, Fresh, ShardRead, Snapshot};
@@ -124,6 +124,7 @@ impl Relay {
         let (positions, leases, order) =
             (Arc::clone(&self.positions), held.clone(), shards.clone());
         let (log, first_attempts) = (self.log.clone(), self.parts.first_attempts);
+        let db = self.parts.db.clone();
         let read = self.parts.db.read::<_, DbError>(move |conn| {
             let due = |conn: &mut Conn| {
                 let share = log.of_the_table();
@@ -136,7 +137,11 @@ impl Relay {
                 let horizon = horizon.min(seen);
                 let fresh = first_attempts.fresh(conn, now)?;
                 let (generation, after) = match fresh {
-                    Fresh::All => positions.read(&leases, &shards, &paused.keys, horizon),
+                    Fresh::All => {
+                        // Asked for on a connection that is counted.
+                        let sight = Sight { horizon, connections: db.connections_made() };
+                        positions.read(&leases, &shards, &paused.keys, sight)
+                    }
                     _ => Positions::none(&shards),
                 };
                 let reads = shards.iter().zip(after).zip(limits);

@@ -18,6 +18,7 @@ on_every_database!(OutboxFixture::new =>
     a_partition_without_a_leader_holds_up_no_other,
     a_partition_that_failed_is_sent_to_again,
     a_late_commit_is_not_passed_by,
+    what_a_server_numbers_again_is_not_passed_by,
     a_key_goes_out_in_the_order_of_its_versions,
     a_backlog_goes_out_once_and_in_order,
     what_waits_behind_a_slow_send_needs_no_other_wake_up,
@@ -143,6 +144,38 @@ async fn a_late_commit_is_not_passed_by(fixture: OutboxFixture) {
     assert_eq!(fixture.status(first).await, None, "it is not committed");
     late.commit().await;
     fixture.relay_until_sent(&relay, &held, first).await;
+}
+
+async fn what_a_server_numbers_again_is_not_passed_by(fixture: OutboxFixture) {
+    if fixture.db.backend() == Backend::Sqlite {
+        // Its numbers are rows of the file: what is undone takes them along.
+        return;
+    }
+    let broker = broker();
+    let mut relay = fixture.relay(&broker, 1_000);
+    // One session of its own, which alone ends.
+    relay.parts.db = fixture.db.with_own_pool(1, Duration::from_secs(10));
+    let held = renew(&fixture.db, "me", Duration::from_secs(600)).await.unwrap();
+    let first = fixture.append(SNAPSHOT, "A", 1).await;
+    fixture.relay_until_sent(&relay, &held, first).await;
+    relay.run_once(&held).await.unwrap();
+    let session = diesel::dsl::sql::<diesel::sql_types::Integer>("SELECT pg_backend_pid()");
+    let ask =
+        |conn: &mut Conn| -> Result<i32, DbError> { Ok(on!(conn, c => session.get_result(c))?) };
+    let session = relay.parts.db.read(ask).await.unwrap();
+    fixture.by_hand(&format!("SELECT pg_terminate_backend({session})"));
+    // After a crash, or at a standby that did not get the last ones.
+    let second = fixture.append(SNAPSHOT, "A", 2).await;
+    fixture.run(|conn| conn.batch_execute("UPDATE outbox_pending SET tx = 1")).await;
+    eventually("the event is SENT", Duration::from_secs(60), async || {
+        // The step that meets the end of the session fails.
+        let step = relay.run_once(&held).await.map_err(|error| error.to_string());
+        match fixture.status(second).await {
+            Some(Status::Sent) => Ok(()),
+            status => Err((status, step)),
+        }
+    })
+    .await;
 }
 
 impl OutboxFixture {
