@@ -18,7 +18,9 @@ use crate::poll::eventually_blocking;
 use crate::scratch;
 
 pub use crate::parts::built_binary;
-pub use crate::scratch::{discard_again as discard_scratch_again, keep as keep_scratch};
+pub use crate::scratch::{
+    ScratchFolder, discard_again as discard_scratch_again, keep as keep_scratch,
+};
 
 const TAIL_LINES: usize = 40;
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write;
+use std::mem;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,28 @@ static SCRATCH: Once<Scratch> = Once::new();
 
 /// Whether [`keep`] holds for what comes.
 static KEPT: AtomicBool = AtomicBool::new(false);
+
+/// A folder of its own under the scratch folder; what is in it goes with this value, unless it is kept.
+#[derive(Debug)]
+pub struct ScratchFolder(PathBuf);
+
+impl ScratchFolder {
+    /// A new one, `<name>-<n>`.
+    pub fn new(name: &str) -> anyhow::Result<Self> {
+        folder(name).map(Self)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        discard(mem::take(&mut self.0));
+    }
+}
 
 /// A new folder `<name>-<n>` under this process's scratch folder.
 pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
