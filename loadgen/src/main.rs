@@ -14,6 +14,7 @@ mod fill;
 mod interrupt;
 mod made;
 mod place;
+mod process;
 mod programs;
 mod progress;
 mod relay;

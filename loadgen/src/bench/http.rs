@@ -13,10 +13,11 @@ use super::limits::Limit;
 use super::load::{Load, adjust_all, answers, fill};
 use super::looks::{Settled, settle};
 use super::options::{BrokerKind, Files, Minutes, Options, parsed};
-use super::parts::{Broker, Server, Service, Target, Used};
+use super::parts::{Broker, Server, Service, Target};
 use super::report::{Bench, HttpCase, HttpRound, HttpRow, in_turn, reservations};
 use super::time::Time;
 use crate::backlog::checkpoint;
+use crate::process::Used;
 use crate::programs::{OWNER, program};
 use crate::progress::turns_bar;
 

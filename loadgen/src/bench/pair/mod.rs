@@ -14,10 +14,11 @@ use super::load::{Changes, adjust, fill};
 use super::looks::settle;
 use super::options::{LoopOptions, Options, Relay};
 use super::parts::{
-    CONNECT, Client, Connector, Parts, Running, Server, Service, Target, Topics, Used, log_tails,
+    CONNECT, Client, Connector, Parts, Running, Server, Service, Target, Topics, log_tails,
     start_instances, used_by, wait_until_shared,
 };
 use crate::place::Scratch;
+use crate::process::Used;
 use crate::programs::{COPY, OWNER, Programs};
 
 /// The programs of both services, and what they run on.

@@ -15,11 +15,11 @@ use stockloop_tests::connect::{Debezium, KafkaConnect, connector};
 
 use super::broker::Broker;
 use super::client::{Client, Target};
-use super::process::{Process, Used};
 use super::topics::Topics;
 use crate::bench::block_on;
 use crate::bench::options::Relay;
 use crate::bench::wait::Wait;
+use crate::process::{Process, Used};
 
 /// What it is called where it is told what each program used.
 pub(in crate::bench) const CONNECT: &str = "Kafka Connect";

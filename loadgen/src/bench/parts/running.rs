@@ -7,10 +7,10 @@ use anyhow::Result;
 use common::db::Conn;
 use engine::outbox::{self, SHARDS};
 
-use super::process::Used;
 use super::service::Service;
 use crate::bench::options::Relay;
 use crate::bench::wait::Wait;
+use crate::process::Used;
 
 /// Until instances have shared the shards: one that was killed counts until its lease ends.
 const SHARING: Wait = Wait { look: Duration::from_millis(100), within: Duration::from_secs(60) };

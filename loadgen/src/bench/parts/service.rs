@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use stockloop_tests::ports::free_port;
 use stockloop_tests::process::{Child, Launch};
 
-use super::process::{Process, Used};
+use crate::process::{Process, Used};
 
 /// How long a service may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(60);

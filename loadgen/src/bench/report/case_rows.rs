@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::cases::{Case, Round, What};
 use super::line::{Cells, Line, number, range};
 use super::svg::{Bar, Chart};
-use crate::bench::parts::{CONNECT, Used};
+use crate::bench::parts::CONNECT;
+use crate::process::Used;
 use crate::programs::{COPY, OWNER};
 use crate::report::median;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::line::Cells;
 use crate::bench::options::Relay;
-use crate::bench::parts::Used;
+use crate::process::Used;
 use crate::report::{median, quantile};
 
 /// What is measured, and what tells it from the others.

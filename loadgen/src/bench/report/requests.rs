@@ -6,7 +6,7 @@ use super::line::{Cells, Line, number, range};
 use super::svg::{Bar, Chart};
 use crate::bench::load::Figures;
 use crate::bench::looks::Settled;
-use crate::bench::parts::Used;
+use crate::process::Used;
 use crate::report::{median, quantile};
 
 /// One round of a case.

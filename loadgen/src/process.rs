@@ -10,29 +10,29 @@ const TICKS_PER_S: f64 = 100.0;
 
 /// What a process used.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(in crate::bench) struct Used {
+pub(crate) struct Used {
     /// Seconds of CPU, for one measurement.
-    pub(in crate::bench) cpu_s: f64,
+    pub(crate) cpu_s: f64,
     /// The most memory that it has had since it was started.
-    pub(in crate::bench) rss_mb: f64,
+    pub(crate) rss_mb: f64,
 }
 
 impl Used {
     /// What was used since what was used `before`; of memory, the most since the start.
-    pub(in crate::bench) fn since(self, before: Self) -> Self {
+    pub(crate) fn since(self, before: Self) -> Self {
         Self { cpu_s: self.cpu_s - before.cpu_s, ..self }
     }
 }
 
 /// A process that runs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Process {
-    pub(super) pid: u32,
+pub(crate) struct Process {
+    pub(crate) pid: u32,
 }
 
 impl Process {
     /// What it has used so far.
-    pub(super) fn used(self) -> Result<Used> {
+    pub(crate) fn used(self) -> Result<Used> {
         Ok(Used { cpu_s: self.cpu_s()?, rss_mb: self.peak_mb()? })
     }
 
