@@ -46,6 +46,12 @@ impl Process {
         peak_mb(&self.read("status")?).context("/proc says nothing of the service's memory")
     }
 
+    /// Bytes of memory that it may write into and has for itself, whether it has done so yet or not.
+    pub(crate) fn writable_bytes(self) -> Result<u64> {
+        let kib = kib(&self.read("status")?, "VmData:");
+        Ok(kib.context("/proc says nothing of the service's memory")? * 1024)
+    }
+
     fn read(self, file: &str) -> Result<String> {
         let path = format!("/proc/{}/{file}", self.pid);
         fs::read_to_string(&path).with_context(|| {
@@ -63,9 +69,13 @@ fn cpu_s(stat: &str) -> Option<f64> {
 }
 
 fn peak_mb(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kb: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kb / 1024.0)
+    Some(kib(status, "VmHWM:")? as f64 / 1024.0)
+}
+
+/// What a line of the status says.
+fn kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -85,5 +95,6 @@ mod tests {
         let own = Process { pid: std::process::id() };
         assert!(own.cpu_s().is_ok_and(|seconds| seconds >= 0.0));
         assert!(own.peak_mb().is_ok_and(|mb| mb > 1.0));
+        assert!(own.writable_bytes().is_ok_and(|bytes| bytes > 1_000_000));
     }
 }

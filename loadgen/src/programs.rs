@@ -13,6 +13,7 @@ pub(crate) const OWNER: &str = "product-service";
 pub(crate) const COPY: &str = "order-service";
 
 /// Both programs.
+#[derive(Debug, Clone)]
 pub(crate) struct Programs {
     pub(crate) owner: PathBuf,
     pub(crate) copy: PathBuf,

@@ -68,7 +68,11 @@ pub(super) enum Fault {
     KillAt(Who, Moment),
     /// SIGTERM, and its end is waited for.
     Terminate(Who),
+    /// SIGKILL while pages of SQLite's log are put into its file, when that comes.
+    KillInCheckpoint(Who),
     Start(Who),
+    /// It ends in good order, and comes back as the program of this release.
+    Upgrade(Who),
     /// SIGSTOP.
     Freeze(Who),
     /// SIGCONT.
@@ -82,6 +86,8 @@ pub(super) enum Fault {
     /// The answers to so many of the next requests are lost, with their connections.
     Lose(Side, Request, u32),
     Postgres(PostgresFault),
+    /// What happens to the file of a service that keeps everything in one.
+    File(Side, FileFault),
     Broker(Which, BrokerFault),
     Topic(TopicFault),
     /// How the mail server behaves from now on.
@@ -102,6 +108,14 @@ pub(super) enum Fault {
     Copy {
         late_ms: u64,
     },
+    /// From now on, whichever process takes much more memory than it does now dies of it.
+    BoundMemory,
+    /// As many changes at once as there are to be, none of which is sent before all are there.
+    Backlog,
+    /// As many messages on product-service's topic, all of which were there before.
+    Pile,
+    /// What there is gets old soon, and goes.
+    Forget,
 }
 
 /// What happens to the database server, which both services share.
@@ -127,6 +141,29 @@ pub(super) enum PostgresFault {
     /// The pooler in front of it is killed.
     KillPooler,
     StartPooler,
+    /// Something else takes its disk, but for so much.
+    DiskFull {
+        left_kib: u64,
+    },
+    /// That goes again.
+    DiskFree,
+    /// Its standby gets nothing more.
+    LeaveBehind,
+    /// The standby takes its place.
+    Promote,
+    /// It gets a new standby.
+    StandBy,
+}
+
+/// What happens to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFault {
+    /// The service finds no room for what it writes.
+    Full,
+    Room,
+    /// The service ends, and may not write into its file when it comes back.
+    ReadOnly,
+    Writable,
 }
 
 /// A broker.
@@ -165,6 +202,10 @@ pub(super) const GAVE_UP: &str = "events that gave up";
 pub(super) const DEAD_LETTERS: &str = "dead letters";
 pub(super) const DEADLOCKS: &str = "deadlocks";
 pub(super) const IN_NEW_PARTITIONS: &str = "messages in new partitions";
+pub(super) const WITHOUT_ROOM: &str = "writes that found no room";
+pub(super) const TAKEN_BACK: &str = "answered changes that a failover took back";
+pub(super) const FORGOTTEN: &str = "rows that were forgotten";
+pub(super) const REMOVALS: &str = "products that were removed";
 /// Only they themselves know.
 pub(super) const WRONG_CLOCKS: &str = "processes whose clocks were wrong";
 
@@ -174,6 +215,8 @@ impl Fault {
         Some(match self {
             Self::Kill(_) => "processes that were killed",
             Self::KillAt(..) => "processes that were killed at their moment",
+            Self::KillInCheckpoint(_) => "processes that were killed in a checkpoint",
+            Self::Upgrade(_) => "processes that were upgraded",
             Self::Terminate(_) => "processes that were told to end",
             Self::Freeze(_) => "processes that were frozen",
             Self::Clock(_, seconds) if seconds != 0 => WRONG_CLOCKS,
@@ -181,6 +224,7 @@ impl Fault {
             Self::Strike(..) => "connections that were struck",
             Self::Lose(..) => LOST_ANSWERS,
             Self::Postgres(fault) => fault.meets()?,
+            Self::File(_, fault) => fault.meets()?,
             Self::Broker(_, fault) => fault.meets()?,
             Self::Topic(TopicFault::Grow) => IN_NEW_PARTITIONS,
             Self::Topic(TopicFault::MakeAnew(_)) => "topics that were made anew",
@@ -191,6 +235,10 @@ impl Fault {
             Self::Nonsense => DEAD_LETTERS,
             Self::ForgedAnswers => "answers that were forged",
             Self::Copy { .. } => COPIES,
+            Self::BoundMemory => "processes whose memory was bounded",
+            Self::Backlog => "events in a backlog",
+            Self::Pile => "messages in a backlog",
+            Self::Forget => FORGOTTEN,
             Self::Start(_)
             | Self::Thaw(_)
             | Self::Clock(..)
@@ -210,7 +258,26 @@ impl PostgresFault {
             Self::Full => Some("connections that strangers took"),
             Self::Rivals => Some(DEADLOCKS),
             Self::KillPooler => Some("ends of the pooler"),
-            Self::Start | Self::Writable | Self::Room | Self::Peace | Self::StartPooler => None,
+            Self::DiskFull { .. } => Some(WITHOUT_ROOM),
+            Self::LeaveBehind => Some(TAKEN_BACK),
+            Self::Promote => Some("failovers"),
+            Self::Start
+            | Self::Writable
+            | Self::Room
+            | Self::Peace
+            | Self::StartPooler
+            | Self::DiskFree
+            | Self::StandBy => None,
+        }
+    }
+}
+
+impl FileFault {
+    fn meets(self) -> Option<&'static str> {
+        match self {
+            Self::Full => Some(WITHOUT_ROOM),
+            Self::ReadOnly => Some("starts that were refused for a file"),
+            Self::Room | Self::Writable => None,
         }
     }
 }
@@ -230,7 +297,9 @@ impl fmt::Display for Fault {
         match self {
             Self::Kill(who) => write!(f, "{who} is killed"),
             Self::KillAt(who, moment) => write!(f, "{who} is killed {moment}"),
+            Self::KillInCheckpoint(who) => write!(f, "{who} is killed in a checkpoint"),
             Self::Terminate(who) => write!(f, "{who} is told to end"),
+            Self::Upgrade(who) => write!(f, "{who} is upgraded"),
             Self::Start(who) => write!(f, "{who} is started"),
             Self::Freeze(who) => write!(f, "{who} is frozen"),
             Self::Thaw(who) => write!(f, "{who} goes on"),
@@ -241,6 +310,7 @@ impl fmt::Display for Fault {
                 write!(f, "{side}: {count} answers that say that {request} are lost")
             }
             Self::Postgres(fault) => write!(f, "{fault}"),
+            Self::File(side, fault) => write!(f, "{side} {fault}"),
             Self::Broker(which, fault) => write!(f, "{which} {fault}"),
             Self::Topic(TopicFault::Grow) => {
                 f.write_str("each topic gets as many partitions again")
@@ -260,13 +330,20 @@ impl fmt::Display for Fault {
             Self::Copy { late_ms } => {
                 write!(f, "each message comes one to five times, up to {late_ms} ms later")
             }
+            Self::BoundMemory => f.write_str("much more memory than now is death"),
+            Self::Backlog => f.write_str("a backlog of changes is made, and sent once it is whole"),
+            Self::Pile => f.write_str("a backlog of messages is on product-service's topic"),
+            Self::Forget => f.write_str("what is old by seconds is forgotten"),
         }
     }
 }
 
 impl fmt::Display for PostgresFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let words = match self {
+            Self::DiskFull { left_kib } => {
+                return write!(f, "PostgreSQL's disk has {left_kib} KiB left");
+            }
             Self::Stop => "PostgreSQL shuts down",
             Self::Kill => "PostgreSQL is killed",
             Self::Start => "PostgreSQL is started",
@@ -279,6 +356,22 @@ impl fmt::Display for PostgresFault {
             Self::Peace => "the strangers leave",
             Self::KillPooler => "the pooler is killed",
             Self::StartPooler => "the pooler is started",
+            Self::DiskFree => "PostgreSQL's disk has room again",
+            Self::LeaveBehind => "PostgreSQL's standby gets nothing more",
+            Self::Promote => "the standby takes PostgreSQL's place",
+            Self::StandBy => "PostgreSQL gets a new standby",
+        };
+        f.write_str(words)
+    }
+}
+
+impl fmt::Display for FileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "has no room for its files",
+            Self::Room => "has room again",
+            Self::ReadOnly => "ends, and its file is read-only",
+            Self::Writable => "may write into its file again",
         })
     }
 }

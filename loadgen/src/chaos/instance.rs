@@ -1,7 +1,9 @@
 //! One process of a service: its own program, with the settings of a system that has to notice faults soon.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,10 +11,13 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use common::clock::{Clock, SystemClock};
 use stockloop_tests::process::{Child, Launch};
+use stockloop_tests::program::option_names;
 
 use super::client::TOKEN;
 use super::{clock, webhook};
 use crate::check::Side;
+use crate::process::Process;
+use crate::programs::Programs;
 
 /// How long a service may take until it listens, tries included.
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -22,6 +27,21 @@ const RESTART: Duration = Duration::from_millis(200);
 
 /// How long it may take to end.
 const END_DEADLINE: Duration = Duration::from_secs(40);
+
+/// What it says once it is there.
+const LISTENS: &str = " listens on http://";
+
+/// What the program of this release says where it can't be beside instances of the release before.
+const ALONE: &str = "stop them";
+
+/// What SQLite says when it finds no room, and what of a write that was cut off.
+const NO_ROOM: [&str; 2] = ["database or disk is full", "disk I/O error"];
+
+/// As far as a file may go that has no room: less than the log of a service that is written to for a second.
+const FULL_BYTES: u64 = 1 << 20;
+
+/// Bytes that a process may have more than at the moment when its memory is bounded.
+const MEMORY: u64 = 192 << 20;
 
 /// What differs from the ordinary settings: what was lost is missed within seconds, so that a trial need not take minutes.
 const SOON: [(&str, &str); 21] = [
@@ -80,6 +100,8 @@ pub(super) struct Places {
     pub(super) peer: String,
     pub(super) mail_port: u16,
     pub(super) webhook_port: u16,
+    /// What the scenario sets besides.
+    pub(super) settings: &'static [(&'static str, &'static str)],
 }
 
 impl Places {
@@ -106,8 +128,17 @@ impl Places {
             settings.push(("STOCKLOOP__DATABASE__POOLER", "transaction".to_owned()));
             settings.push(("STOCKLOOP__OUTBOX__LOG_URL", server.clone()));
         }
-        settings.extend(SOON.map(|(name, value)| (name, value.to_owned())));
+        settings.extend(
+            SOON.into_iter()
+                .chain(self.settings.iter().copied())
+                .map(|(name, value)| (name, value.to_owned())),
+        );
         settings
+    }
+
+    /// Whether it is a file, whose modes and size can be limited.
+    fn is_file(&self) -> bool {
+        self.database.starts_with("sqlite:")
     }
 }
 
@@ -115,34 +146,50 @@ impl Places {
 pub(super) struct Instance {
     program: PathBuf,
     settings: Vec<(&'static str, String)>,
+    /// The options that its program knows, if it is of another release: it refuses all others.
+    known: Option<BTreeSet<String>>,
+    /// Whether its database is a file.
+    has_file: bool,
     /// So many seconds its clock is ahead, from its next start on.
     clock: i32,
     /// Whether it was started with a clock that is wrong, and is so.
     has_wrong_clock: bool,
+    /// Whether its memory is bounded, also from its next start on.
+    is_bounded: bool,
     child: Option<Child>,
+    /// Whether it has said that it is there.
+    is_up: bool,
 }
 
 impl Instance {
     /// One that does not run yet.
     pub(super) fn new(program: &Path, places: &Places, bind: &str) -> Self {
-        let settings = places.settings(bind);
-        let (program, clock, has_wrong_clock) = (program.to_owned(), 0, false);
-        Self { program, settings, clock, has_wrong_clock, child: None }
+        Self {
+            program: program.to_owned(),
+            settings: places.settings(bind),
+            known: None,
+            has_file: places.is_file(),
+            clock: 0,
+            has_wrong_clock: false,
+            is_bounded: false,
+            child: None,
+            is_up: false,
+        }
+    }
+
+    /// The same, with a program of another release.
+    pub(super) fn of_another_release(program: &Path, places: &Places, bind: &str) -> Result<Self> {
+        let known = Some(options_of(program)?);
+        Ok(Self { known, ..Self::new(program, places, bind) })
     }
 
     /// Starts it, unless it runs; again and again if it ends at once, as whoever supervises it would. Returns why it did, if
     /// it did.
     pub(super) fn start(&mut self) -> Result<Option<Error>> {
         let (began, mut failed) = (Instant::now(), None);
-        while self.child.is_none() {
-            let from = SystemClock.now();
-            match self.launch() {
-                Ok(child) => {
-                    let at = [from, SystemClock.now()];
-                    let is_off = clock::is_off_by(self.clock, &child.log(), at);
-                    self.has_wrong_clock = self.clock != 0 && is_off;
-                    self.child = Some(child);
-                }
+        while !self.is_up {
+            match self.come_up() {
+                Ok(()) => {}
                 Err(error) if began.elapsed() > START_DEADLINE => return Err(error),
                 Err(error) => {
                     failed = Some(error);
@@ -153,19 +200,100 @@ impl Instance {
         Ok(failed)
     }
 
+    /// Starts it, unless it runs, and does not wait until it is there.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        if self.child.is_none() {
+            self.child = Some(self.launch()?);
+        }
+        Ok(())
+    }
+
+    /// The same, and waits.
+    fn come_up(&mut self) -> Result<()> {
+        let from = SystemClock.now();
+        self.begin()?;
+        let child = self.child.as_mut().context("it was just started")?;
+        if let Err(error) = child.wait_for_line(LISTENS, START_DEADLINE) {
+            self.child = None;
+            return Err(error);
+        }
+        let is_off = clock::is_off_by(self.clock, &child.log(), [from, SystemClock.now()]);
+        self.has_wrong_clock = self.clock != 0 && is_off;
+        self.is_up = true;
+        if self.is_bounded { self.bound_memory() } else { Ok(()) }
+    }
+
     fn launch(&self) -> Result<Child> {
-        let launch = Launch::new(&self.program).arg("serve");
+        let mut launch = Launch::new(&self.program).arg("serve");
+        if self.has_file {
+            launch = launch.ignoring("XFSZ").bound_by_modes();
+        }
         let tell = |launch: Launch, (name, value): &(&str, String)| launch.env(name, value);
         let clock = clock::settings(self.clock)?;
-        let mut child = self.settings.iter().chain(&clock).fold(launch, tell).spawn()?;
-        child.wait_for_line(" listens on http://", START_DEADLINE)?;
-        Ok(child)
+        let is_told = |(name, _): &&(&str, String)| {
+            self.known.as_ref().is_none_or(|options| is_known(options, name))
+        };
+        self.settings.iter().filter(is_told).chain(&clock).fold(launch, tell).spawn()
+    }
+
+    /// Whether it has said that it is there, and has not ended.
+    pub(super) fn is_there(&mut self) -> bool {
+        let Some(child) = self.child.as_mut() else { return false };
+        self.is_up = self.is_up || child.line(LISTENS).is_some();
+        self.is_up && child.exited().is_none()
+    }
+
+    /// Starts it where it can't be: it has to end by itself, with a line that says why.
+    pub(super) fn be_refused(&mut self) -> Result<()> {
+        let mut child = self.launch()?;
+        let status = child.wait_for_exit(END_DEADLINE)?;
+        ensure_no_panic(&child)?;
+        ensure!(status.code() == Some(1), "it ended with {status}\n{}", child.log_tail());
+        Ok(())
+    }
+
+    /// Ends it in good order and starts the program of this release in its place. Returns false where that can't be beside
+    /// instances of the release before, which it has to say; then it does not run.
+    pub(super) fn upgrade(&mut self, program: &Path) -> Result<bool> {
+        self.terminate()?;
+        (self.program, self.known) = (program.to_owned(), None);
+        match self.come_up() {
+            Ok(()) => Ok(true),
+            Err(error) if format!("{error:#}").contains(ALONE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it runs as the program of another release.
+    pub(super) fn is_of_another_release(&self) -> bool {
+        self.known.is_some() && self.child.is_some()
+    }
+
+    /// Takes the room from what it writes, or gives it back.
+    pub(super) fn let_write(&self, may: bool) -> Result<()> {
+        let most = (!may).then_some(FULL_BYTES);
+        self.child.as_ref().context("it does not run")?.limit("fsize", most)
+    }
+
+    /// So often it has said that there was no room.
+    pub(super) fn without_room(&self) -> u64 {
+        let log = self.child.as_ref().map(Child::log).unwrap_or_default();
+        let is_it = |line: &&str| NO_ROOM.iter().any(|words| line.contains(words));
+        log.lines().filter(is_it).count() as u64
+    }
+
+    /// From now on, more memory than it has and [`MEMORY`] ends it, also where it is started again.
+    pub(super) fn bound_memory(&mut self) -> Result<()> {
+        self.is_bounded = true;
+        let child = self.child.as_ref().context("it does not run")?;
+        let has = Process { pid: child.pid() }.writable_bytes()?;
+        child.limit("data", Some(has + MEMORY))
     }
 
     /// Kills it; one that ended before by itself is told.
     pub(super) fn kill(&mut self) -> Result<()> {
         self.ensure_not_ended()?;
-        let mut child = self.child.take().context("it does not run")?;
+        let mut child = self.take_child().context("it does not run")?;
         child.kill9();
         ensure_no_panic(&child)
     }
@@ -173,7 +301,7 @@ impl Instance {
     /// Ends it in good order, which it has to do in time and without an error; nothing if it does not run.
     pub(super) fn terminate(&mut self) -> Result<()> {
         self.ensure_not_ended()?;
-        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let Some(mut child) = self.take_child() else { return Ok(()) };
         let status = child.terminate(END_DEADLINE)?;
         ensure!(status.success(), "it ended with {status}\n{}", child.log_tail());
         ensure_no_panic(&child)
@@ -206,13 +334,17 @@ impl Instance {
         if std::mem::take(&mut self.clock) == 0 { Ok(()) } else { self.terminate() }
     }
 
-    /// How it ended, if it did so by itself; then it may be started again.
+    /// How it ended, if it did so by itself once it was there. Whoever has ended may be started again.
     pub(super) fn take_end(&mut self) -> Option<Error> {
-        let child = self.child.as_mut()?;
-        let status = child.exited()?;
-        let ended = anyhow!("it ended by itself with {status}\n{}", child.log_tail());
-        self.child = None;
-        Some(ended)
+        let status = self.child.as_mut()?.exited()?;
+        let was_there = self.is_up || self.child.as_ref()?.line(LISTENS).is_some();
+        let child = self.take_child()?;
+        was_there.then(|| anyhow!("it ended by itself with {status}\n{}", child.log_tail()))
+    }
+
+    fn take_child(&mut self) -> Option<Child> {
+        self.is_up = false;
+        self.child.take()
     }
 
     fn ensure_not_ended(&mut self) -> Result<()> {
@@ -230,5 +362,49 @@ fn ensure_no_panic(child: &Child) -> Result<()> {
     match child.line("panicked at") {
         None => Ok(()),
         Some(line) => bail!("it panicked: {line}"),
+    }
+}
+
+/// The options that a program knows, by their names; a table that may hold anything counts as one.
+fn options_of(program: &Path) -> Result<BTreeSet<String>> {
+    let shown = Command::new(program).args(["config", "--example"]).output()?;
+    let name = program.display();
+    ensure!(shown.status.success(), "{name} does not show its options: {}", shown.status);
+    Ok(option_names(&String::from_utf8(shown.stdout)?))
+}
+
+/// Whether what this variable sets is among `options`.
+fn is_known(options: &BTreeSet<String>, variable: &str) -> bool {
+    let name = variable.trim_start_matches("STOCKLOOP__").to_lowercase().replace("__", ".");
+    let is_it = |option: &String| {
+        name.strip_prefix(option.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    options.iter().any(is_it)
+}
+
+/// The programs of this release, and of the one before if somebody has them.
+#[derive(Debug, Clone)]
+pub(super) struct Releases {
+    pub(super) this: Programs,
+    pub(super) before: Option<Programs>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_knows_is_told_by_the_names_of_its_options() {
+        let options = ["http.bind", "kafka.properties", "mail.host"].map(str::to_owned).into();
+        for (variable, expected) in [
+            ("STOCKLOOP__HTTP__BIND", true),
+            ("STOCKLOOP__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", true),
+            ("STOCKLOOP__MAIL__HOST", true),
+            ("STOCKLOOP__MAIL__HOSTNAME", false),
+            ("STOCKLOOP__OUTBOX__RELAY", false),
+        ] {
+            assert_eq!(is_known(&options, variable), expected, "{variable}");
+        }
     }
 }

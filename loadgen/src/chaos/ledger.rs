@@ -2,6 +2,8 @@
 //! once, one that the service says is not done has none, and of those that nobody knows of, each has it once or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Instant;
 
 /// Of what went wrong, so many are told in words.
 const FIRST: usize = 10;
@@ -40,7 +42,8 @@ struct Entry {
     trace: String,
     /// Its effects if it is done.
     effects: u64,
-    is_done: bool,
+    /// When it was answered, if it is done.
+    done: Option<Instant>,
     /// Whether a try ended without anybody knowing how: then a later refusal says nothing of that one.
     may_be_done: bool,
 }
@@ -65,6 +68,8 @@ pub(super) struct Held {
     pub(super) changes: u64,
     /// Changes of which the client never learned whether they are done.
     pub(super) unknown: u64,
+    /// Answered changes that are not there, and may be gone.
+    pub(super) taken_back: u64,
     /// Effects of answered changes that are not there.
     pub(super) lost: u64,
     /// Effects that are there once too often.
@@ -78,15 +83,15 @@ pub(super) struct Held {
 impl Ledger {
     /// A change is about to be asked for; done, it has so many effects that carry `trace`.
     pub(super) fn ask(&mut self, trace: String, effects: u64) -> Ticket {
-        self.entries.push(Entry { trace, effects, is_done: false, may_be_done: false });
+        self.entries.push(Entry { trace, effects, done: None, may_be_done: false });
         Ticket(self.entries.len() - 1)
     }
 
-    /// A try of it ended.
-    pub(super) fn note(&mut self, Ticket(number): Ticket, told: Told) {
+    /// A try of it ended at this moment.
+    pub(super) fn note(&mut self, Ticket(number): Ticket, told: Told, at: Instant) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         match told {
-            Told::Done(effects) => (entry.is_done, entry.effects) = (true, effects),
+            Told::Done(effects) => (entry.done, entry.effects) = (Some(at), effects),
             Told::Unknown => entry.may_be_done = true,
             Told::Refused | Told::NotDone => {}
         }
@@ -107,11 +112,14 @@ impl Ledger {
         self.words.extend(other.words);
     }
 
-    /// Holds what was `found`, effects by what they carry, against it.
-    pub(super) fn hold(&self, found: &BTreeMap<String, u64>) -> Held {
+    /// Holds what was `found`, effects by what they carry, against it. What was answered at a time that was `lost` is there,
+    /// or taken back.
+    pub(super) fn hold(&self, found: &BTreeMap<String, u64>, lost: &[Range<Instant>]) -> Held {
         let mut held = Held { untrue: self.untrue, ..Held::default() };
         for entry in &self.entries {
-            held.hold(entry, found.get(&entry.trace).copied().unwrap_or_default());
+            let found = found.get(&entry.trace).copied().unwrap_or_default();
+            let may_be_gone = |done: Instant| lost.iter().any(|time| time.contains(&done));
+            held.hold(entry, found, entry.done.is_some_and(may_be_gone));
         }
         held.find_invented(self, found);
         // Last: what is lost is told, however often clients were told nonsense.
@@ -121,12 +129,17 @@ impl Ledger {
 }
 
 impl Held {
-    fn hold(&mut self, entry: &Entry, found: u64) {
-        let Entry { trace, effects, is_done, may_be_done } = entry;
+    fn hold(&mut self, entry: &Entry, found: u64, may_be_gone: bool) {
+        let Entry { trace, effects, done, may_be_done } = entry;
+        let is_done = &done.is_some();
         self.changes += u64::from(*is_done);
         self.unknown += u64::from(!is_done && *may_be_done);
         let is_possible = if *is_done { found == *effects } else { found == 0 };
         if is_possible || (!is_done && *may_be_done && found == *effects) {
+            return;
+        }
+        if may_be_gone && found == 0 {
+            self.taken_back += 1;
             return;
         }
         match (is_done, may_be_done) {
@@ -162,14 +175,16 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// What is held of one change with two effects that was told so, if so many are there.
     fn held(told: &[Told], found: u64) -> Held {
         let mut ledger = Ledger::default();
         let ticket = ledger.ask("a".to_owned(), 2);
-        told.iter().for_each(|told| ledger.note(ticket, *told));
-        ledger.hold(&BTreeMap::from([("a".to_owned(), found)]))
+        told.iter().for_each(|told| ledger.note(ticket, *told, Instant::now()));
+        ledger.hold(&BTreeMap::from([("a".to_owned(), found)]), &[])
     }
 
     fn counts(told: &[Told], found: u64) -> [u64; 3] {
@@ -210,6 +225,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_answered_in_a_lost_time_is_whole_or_gone() {
+        let at = |seconds| Instant::now() + Duration::from_secs(seconds);
+        let (before, begin, within, end) = (at(0), at(10), at(20), at(30));
+        let held = |answered, found| {
+            let mut ledger = Ledger::default();
+            let ticket = ledger.ask("a".to_owned(), 2);
+            ledger.note(ticket, DONE, answered);
+            let found = BTreeMap::from([("a".to_owned(), found)]);
+            let Held { taken_back, lost, twice, .. } = ledger.hold(&found, &[begin..end]);
+            [taken_back, lost, twice]
+        };
+        assert_eq!(held(within, 0), [1, 0, 0]);
+        assert_eq!(held(within, 2), [0, 0, 0]);
+        assert_eq!(held(within, 1), [0, 1, 0], "half of a transaction");
+        assert_eq!(held(within, 3), [0, 0, 1]);
+        assert_eq!(held(before, 0), [0, 2, 0]);
+        assert_eq!(held(end, 0), [0, 2, 0]);
+    }
+
+    #[test]
     fn changes_are_counted_by_what_is_known_of_them() {
         let of = |told: &[Told]| (held(told, 2).changes, held(told, 2).unknown);
         assert_eq!(of(&[Told::Unknown, DONE]), (1, 0));
@@ -223,7 +258,7 @@ mod tests {
         ledger.complain("a version went down".to_owned());
         let mut all = Ledger::default();
         all.take(ledger);
-        let held = all.hold(&BTreeMap::from([("b".to_owned(), 1)]));
+        let held = all.hold(&BTreeMap::from([("b".to_owned(), 1)]), &[]);
         assert_eq!((held.untrue, held.words.len()), (2, 2), "{held:?}");
     }
 
@@ -231,7 +266,7 @@ mod tests {
     fn what_is_told_again_and_again_is_counted_and_told_a_few_times() {
         let mut ledger = Ledger::default();
         (0..100).for_each(|n| ledger.complain(format!("flaw {n}")));
-        let held = ledger.hold(&BTreeMap::new());
+        let held = ledger.hold(&BTreeMap::new(), &[]);
         assert_eq!((held.untrue, held.words.len()), (100, FIRST));
     }
 

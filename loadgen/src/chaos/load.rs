@@ -1,11 +1,11 @@
 //! Clients that change products, place orders, cancel them and read, as careful ones do: each write has an
 //! `Idempotency-Key`, and what got no answer is asked again, of the next process, until there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{self, Duration};
 
 use anyhow::{Context, Result};
 use hyper::Method;
@@ -40,11 +40,12 @@ pub(super) const PUT: &str = "PUT-";
 /// Of these, what those of a flood begin with; five digits follow.
 pub(super) const FLOOD: &str = "PUT-FLOOD-";
 
-/// Products of a flood in one request.
-const FLOOD_BATCH: u32 = 500;
+/// Bytes of a flood's products in one request, at the most.
+const FLOOD_BATCH: usize = 800_000;
 
-/// How long a flood may take until it is answered.
+/// How long a flood may take until it is answered, and for each product more.
 const FLOOD_DEADLINE: Duration = Duration::from_secs(120);
+const FLOOD_PACE: Duration = Duration::from_millis(3);
 
 /// As many as a client can be: no other one has this number.
 const FLOOD_CLIENT: u16 = u16::MAX;
@@ -117,6 +118,40 @@ enum Stage {
     Ended,
 }
 
+/// Whether the databases have come back as they were before. What clients saw of them until then counts no more; and until all
+/// is mended, the copy may show what its owner does not have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Setbacks(Arc<AtomicU64>);
+
+impl Setbacks {
+    /// They are about to come back so.
+    pub(super) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// All is mended.
+    pub(super) fn end(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Begins and ends so far: an odd number means that nothing is mended yet.
+    fn so_far(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What clients have to know before they begin.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Habits {
+    /// How many there are.
+    pub(super) clients: u16,
+    /// Where they begin.
+    pub(super) seed: u64,
+    /// Whether they remove their own products, too, and order those of others, which may be gone by then.
+    pub(super) remove: bool,
+    pub(super) setbacks: Setbacks,
+}
+
 /// A load under way.
 pub(super) struct Load {
     clients: JoinSet<Ledger>,
@@ -124,12 +159,12 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Lets so many clients begin.
-    pub(super) fn start(runtime: &Runtime, addresses: &Addresses, clients: u16, seed: u64) -> Self {
+    /// Lets clients begin.
+    pub(super) fn start(runtime: &Runtime, addresses: &Addresses, habits: &Habits) -> Self {
         let stage = Arc::new(AtomicU8::new(Stage::Asking as u8));
         let mut all = JoinSet::new();
-        for number in 0..clients {
-            let shopper = Shopper::new(number, addresses, seed, Arc::clone(&stage));
+        for number in 0..habits.clients {
+            let shopper = Shopper::new(number, addresses, habits, Arc::clone(&stage));
             all.spawn_on(shopper.run(), runtime.handle());
         }
         Self { clients: all, stage }
@@ -162,18 +197,28 @@ impl Load {
     }
 }
 
-/// Puts so many new products in, as fast as they are taken; returns what there is to know of them.
-pub(super) fn flood(runtime: &Runtime, addresses: &Addresses, many: u32) -> Result<Ledger> {
+/// Puts so many new products in, as fast as they are taken, whose descriptions go on with `padding`; returns what there is to
+/// know of them.
+pub(super) fn flood(
+    runtime: &Runtime,
+    addresses: &Addresses,
+    many: u32,
+    padding: &str,
+) -> Result<Ledger> {
     let stage = Arc::new(AtomicU8::new(Stage::Asking as u8));
-    let mut shopper = Shopper::new(FLOOD_CLIENT, addresses, 0, stage);
+    let mut shopper = Shopper::new(FLOOD_CLIENT, addresses, &Habits::default(), stage);
+    let batch = u32::try_from(FLOOD_BATCH / (160 + padding.len()))?.clamp(1, 500);
     let putting = async {
-        for first in (0..many).step_by(usize::try_from(FLOOD_BATCH)?) {
-            shopper.put_many(first..many.min(first + FLOOD_BATCH)).await;
+        let mut first = 0;
+        while first < many {
+            let next = many.min(first + batch);
+            shopper.put_many(first..next, padding).await;
+            first = next;
         }
-        anyhow::Ok(())
     };
-    let put = runtime.block_on(async { timeout(FLOOD_DEADLINE, putting).await });
-    put.context("the flood is not answered")??;
+    let deadline = FLOOD_DEADLINE + FLOOD_PACE * many;
+    let put = runtime.block_on(async { timeout(deadline, putting).await });
+    put.context("the flood is not answered")?;
     Ok(shopper.ledger)
 }
 
@@ -198,25 +243,35 @@ struct Shopper {
     addresses: Addresses,
     client: Client,
     ledger: Ledger,
-    /// The greatest version of each product that it was shown by each service.
+    /// The greatest version of each product that it was shown by each service, since so many begins and ends of setbacks.
     seen: BTreeMap<(Side, String), i64>,
+    seen_since: u64,
+    /// Of its own products that it put in last and that are there: the key of that.
+    put: BTreeMap<String, String>,
+    /// Own products that it ever removed: the other service may show what was before, or not.
+    removed: BTreeSet<String>,
     /// Orders that it may still cancel: their ids, and whom they are for.
     orders: Vec<(String, String)>,
+    habits: Habits,
     stage: Arc<AtomicU8>,
 }
 
 impl Shopper {
-    fn new(number: u16, addresses: &Addresses, seed: u64, stage: Arc<AtomicU8>) -> Self {
+    fn new(number: u16, addresses: &Addresses, habits: &Habits, stage: Arc<AtomicU8>) -> Self {
         Self {
             number,
-            random: StdRng::seed_from_u64(seed.wrapping_add(1 + u64::from(number))),
+            random: StdRng::seed_from_u64(habits.seed.wrapping_add(1 + u64::from(number))),
             made: 0,
             next: usize::from(number),
             addresses: addresses.clone(),
             client: Client::default(),
             ledger: Ledger::default(),
             seen: BTreeMap::new(),
+            seen_since: 0,
+            put: BTreeMap::new(),
+            removed: BTreeSet::new(),
             orders: Vec::new(),
+            habits: habits.clone(),
             stage,
         }
     }
@@ -226,6 +281,7 @@ impl Shopper {
             match self.random.random_range(0..100) {
                 0..40 => self.adjust().await,
                 40..50 => self.adjust_many().await,
+                50..54 if self.habits.remove => self.remove().await,
                 50..62 => self.replace().await,
                 62..78 => self.order().await,
                 78..88 => self.cancel().await,
@@ -270,19 +326,40 @@ impl Shopper {
         });
         let ticket = self.ledger.ask(key.clone(), 1);
         let path = format!("/api/v1/inventory/{sku}");
-        let asked = Asked { method: Method::PUT, path, body, key: Some(key) };
+        let asked = Asked { method: Method::PUT, path, body, key: Some(key.clone()) };
+        let setbacks = self.habits.setbacks.so_far();
         if let Heard::Done(body) = self.settle(Side::Product, &asked, ticket, |_| 1).await {
-            self.see(Side::Product, &sku, &body);
+            self.see(Side::Product, &sku, &body, setbacks);
+            self.put.insert(sku, key);
+        }
+    }
+
+    /// Removes a product that nobody else changes; one that is there.
+    async fn remove(&mut self) {
+        let there = self.put.len();
+        let drawn = (there > 0).then(|| self.random.random_range(0..there));
+        let one = drawn.and_then(|drawn| self.put.iter().nth(drawn));
+        let Some((sku, put)) = one.map(|(sku, put)| (sku.clone(), put.clone())) else {
+            return self.replace().await;
+        };
+        // It says nothing itself, so it is known by what it removes.
+        let ticket = self.ledger.ask(removed(&put), 1);
+        let (path, key) = (format!("/api/v1/inventory/{sku}"), self.key());
+        let asked = Asked { method: Method::DELETE, path, body: Value::Null, key: Some(key) };
+        // Also before it is known: from now on it may be gone.
+        self.removed.insert(sku.clone());
+        if let Heard::Done(_) = self.settle(Side::Product, &asked, ticket, |_| 1).await {
+            self.put.remove(&sku);
         }
     }
 
     /// Puts these products of a flood in.
-    async fn put_many(&mut self, numbers: Range<u32>) {
+    async fn put_many(&mut self, numbers: Range<u32>, padding: &str) {
         let (key, count) = (self.key(), u64::from(numbers.end - numbers.start));
         let product = |number: u32| {
             json!({
                 "sku": format!("{FLOOD}{number:05}"),
-                "description": key,
+                "description": format!("{key}{padding}"),
                 "quantity": 1,
                 "unit_price_minor": 255,
             })
@@ -298,7 +375,9 @@ impl Shopper {
     async fn order(&mut self) {
         let key = self.key();
         let number = self.random.random_range(0..ORDERED);
-        let (sku, quantity) = (ordered(number), self.random.random_range(1..=3));
+        let may_be_gone = self.habits.remove && self.random.random();
+        let sku = if may_be_gone { self.any_of_others() } else { ordered(number) };
+        let quantity = self.random.random_range(1..=3);
         let line = json!({ "sku": sku, "quantity": quantity });
         let body = json!({ "customer": key, "lines": [line] });
         let ticket = self.ledger.ask(key.clone(), 1);
@@ -309,7 +388,7 @@ impl Shopper {
                 Some(id) => self.orders.push((id.to_owned(), key)),
                 None => self.complain_of(&asked, "has no id", &body),
             },
-            Heard::Refused(body) if !is_scarce(number) => {
+            Heard::Refused(body) if !may_be_gone && !is_scarce(number) => {
                 self.complain_of(&asked, "was refused", &body);
             }
             Heard::Refused(_) | Heard::Nothing => {}
@@ -341,18 +420,42 @@ impl Shopper {
         let path = format!("/api/v1/inventory/{sku}");
         let asked = Asked { method: Method::GET, path, body: Value::Null, key: None };
         let Some(address) = self.next_address(side) else { return };
+        let setbacks = self.habits.setbacks.so_far();
         let reply = self.client.ask(&address, &asked).await;
         self.complain_of_a_flaw(&asked, &reply);
         match reply {
-            Reply::Whole { status: 200, body } => self.see(side, &sku, &body),
-            Reply::Whole { status: 404, .. } if self.seen.contains_key(&(side, sku.clone())) => {
+            Reply::Whole { status: 200, body } => self.see(side, &sku, &body, setbacks),
+            Reply::Whole { status: 404, .. } if self.has_to_have(side, &sku, setbacks) => {
                 self.ledger.complain(format!("{side} showed {sku}, and then did not have it"));
             }
             _ => {}
         }
     }
 
-    fn see(&mut self, side: Side, sku: &str, body: &Value) {
+    /// Whether a service that was asked after so many setbacks has to have a product.
+    fn has_to_have(&mut self, side: Side, sku: &str, setbacks: u64) -> bool {
+        let may_be_gone = match side {
+            Side::Product => self.removed.contains(sku) && !self.put.contains_key(sku),
+            Side::Order => self.removed.contains(sku),
+        };
+        let is_of_now = self.forget_before(setbacks);
+        is_of_now && !may_be_gone && self.seen.contains_key(&(side, sku.to_owned()))
+    }
+
+    /// Forgets what it saw before the last setback; whether what was asked for after so many counts.
+    fn forget_before(&mut self, setbacks: u64) -> bool {
+        let so_far = self.habits.setbacks.so_far();
+        if self.seen_since < so_far {
+            self.seen_since = so_far;
+            self.seen.clear();
+        }
+        setbacks == so_far && so_far.is_multiple_of(2)
+    }
+
+    fn see(&mut self, side: Side, sku: &str, body: &Value, setbacks: u64) {
+        if !self.forget_before(setbacks) {
+            return;
+        }
         let Some(version) = body["version"].as_i64() else { return };
         let seen = self.seen.entry((side, sku.to_owned())).or_insert(version);
         if version < *seen {
@@ -393,7 +496,7 @@ impl Shopper {
                     (Told::by(status, problem, effects(&body)), body)
                 }
             };
-            self.ledger.note(ticket, told);
+            self.ledger.note(ticket, told, time::Instant::now());
             match told {
                 Told::Done(_) => return Heard::Done(body),
                 Told::Refused => {
@@ -447,11 +550,22 @@ impl Shopper {
         format!("{PUT}{:03}-{}", self.number, self.random.random_range(0..OWN))
     }
 
+    /// A product that some client has for itself, whether it is there or not.
+    fn any_of_others(&mut self) -> String {
+        let client = self.random.random_range(0..self.habits.clients.max(1));
+        format!("{PUT}{client:03}-{}", self.random.random_range(0..OWN))
+    }
+
     /// One to nine pieces, coming or going.
     fn delta(&mut self) -> i64 {
         let pieces = self.random.random_range(1..=9);
         if self.random.random() { pieces } else { -pieces }
     }
+}
+
+/// What stands for the removal of what `put` has put in.
+fn removed(put: &str) -> String {
+    format!("{put} removed")
 }
 
 /// What stands for the cancellation of the order for `customer`.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -37,6 +37,12 @@ const COPY: &str = "stockloopcopy";
 const REPLAYED: usize = 200;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a whole backlog may take to be taken.
+const BACKLOG_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a sender waits that has as much on its way as it may.
+const FULL: Duration = Duration::from_millis(10);
 
 /// How long a message is waited for.
 const LOOK: Duration = Duration::from_millis(200);
@@ -218,6 +224,25 @@ fn newest(brokers: &str, topic: &str) -> Result<Vec<OwnedMessage>> {
     Ok(messages)
 }
 
+/// Sends messages that are on product-service's topic already again and again, until so many were sent.
+pub(super) fn pile_up(brokers: &str, many: usize) -> Result<u64> {
+    let [(topic, _), ..] = TOPICS;
+    let messages = newest(brokers, topic)?;
+    ensure!(!messages.is_empty(), "{topic} has no message that could be sent again");
+    let (sender, began): (Sender, _) = (client(brokers).create()?, Instant::now());
+    for message in messages.iter().cycle().take(many) {
+        let mut record = copy_of(message);
+        while let Err((error, again)) = sender.send(record) {
+            let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+            ensure!(is_full && began.elapsed() < BACKLOG_TIMEOUT, "{topic} takes no more: {error}");
+            thread::sleep(FULL);
+            record = again;
+        }
+    }
+    sender.flush(BACKLOG_TIMEOUT).context("the broker does not take everything")?;
+    Ok(u64::try_from(many)?)
+}
+
 /// A thread that sends each message of each topic up to four times more, until this value is dropped.
 pub(super) struct Duplicator {
     stop: Arc<AtomicBool>,
@@ -321,19 +346,23 @@ impl Copier {
 
     fn send_next(&mut self) {
         let Some((_, message)) = self.later.pop_first() else { return };
-        let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
-        let record = BaseRecord {
-            topic: message.topic(),
-            partition: Some(message.partition()),
-            payload: message.payload(),
-            key: message.key(),
-            timestamp: None,
-            headers: Some(headers.insert(Header { key: COPY, value: Some("yes") })),
-            delivery_opaque: (),
-        };
-        if self.sender.send(record).is_ok() {
+        if self.sender.send(copy_of(&message)).is_ok() {
             self.copies.fetch_add(1, Ordering::SeqCst);
         }
+    }
+}
+
+/// The same message for the same partition, marked as what it is.
+fn copy_of(message: &OwnedMessage) -> BaseRecord<'_, [u8], [u8]> {
+    let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);
+    BaseRecord {
+        topic: message.topic(),
+        partition: Some(message.partition()),
+        payload: message.payload(),
+        key: message.key(),
+        timestamp: None,
+        headers: Some(headers.insert(Header { key: COPY, value: Some("yes") })),
+        delivery_opaque: (),
     }
 }
 

@@ -2,22 +2,26 @@
 //! something happens to them; then nothing may be missing, done twice or untold.
 //!
 //! [`scenarios`] says what happens, out of all [`fault`]s, and a [`plan`] when, drawn from a seed. A [`round`] runs it: the
-//! [`system`] is made of [`instance`]s, the [`database`]s, the [`brokers`], a mail server with its [`catcher`] and a receiver
+//! [`system`] is made of [`instance`]s, the [`databases`], the [`brokers`], a mail server with its [`catcher`] and a receiver
 //! of the [`webhook`] (both on an [`http_server`]), and a [`proxy`] on each way between, which understands as much of the
 //! [`wire`] as it has to. A [`clock`] may be wrong, [`rivals`] may lock rows. [`load`] is what clients do, each with a
-//! [`client`], and [`messages`] what nobody should send. What clients were told is in the [`ledger`], which is held against
-//! the databases beside the judge ([`crate::check`]); the [`outcome`] has both, and the [`report`] all outcomes.
+//! [`client`], [`messages`] what nobody should send, and [`mending`] what an operator does about databases that came back as
+//! they were before. What clients were told is in the [`ledger`], which is held against the databases, by [`looks`] into them,
+//! beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a [`witness`] has seen them. The [`outcome`] has
+//! all that, and the [`report`] all outcomes.
 
 mod brokers;
 mod catcher;
 mod client;
 mod clock;
-mod database;
+mod databases;
 mod fault;
 mod http_server;
 mod instance;
 mod ledger;
 mod load;
+mod looks;
+mod mending;
 mod messages;
 mod outcome;
 mod plan;
@@ -29,6 +33,7 @@ mod scenarios;
 mod system;
 mod webhook;
 mod wire;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,13 +42,13 @@ use anyhow::Result;
 use clap::Args;
 use stockloop_tests::real::REQUIRE_REAL;
 
-use self::instance::Relay;
+use self::instance::{Relay, Releases};
 use self::outcome::{Outcome, table};
 use self::report::Report;
 use self::round::Round;
 use self::scenarios::{ALL, Scenario};
 use crate::files::{ensure_writable, write};
-use crate::programs::Programs;
+use crate::programs::{COPY, OWNER, Programs};
 
 /// Runs both services under load while faults happen to them, and then holds everything against everything.
 ///
@@ -80,12 +85,18 @@ pub(crate) struct Arguments {
     /// Where the services' relays find events
     #[arg(long, value_enum, default_value_t = Relay::Table)]
     relay: Relay,
+    /// Changes that wait at once, and messages, in the scenario backlog
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    backlog: u32,
     /// The program of product-service [default: product-service beside this program]
     #[arg(long, value_name = "PATH")]
     product_service: Option<PathBuf>,
     /// The program of order-service [default: order-service beside this program]
     #[arg(long, value_name = "PATH")]
     order_service: Option<PathBuf>,
+    /// A folder with both programs of the last release, for the scenario upgrade
+    #[arg(long, value_name = "DIR")]
+    old_programs: Option<PathBuf>,
     /// Also write the outcomes to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -100,18 +111,18 @@ const EVERY: &str = "all";
 /// Runs the scenarios one after the other, and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     // What would fail after minutes fails now.
-    let programs =
-        Programs::find(arguments.product_service.as_deref(), arguments.order_service.as_deref())?;
+    let releases = arguments.releases()?;
     let files = Files::of(arguments)?;
     // No more digits than people like to type.
     let seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let mut outcomes: Vec<Outcome> = Vec::new();
-    for scenario in chosen(&arguments.scenario) {
+    for scenario in chosen(&arguments.scenario, &releases) {
         for seed in (0..arguments.seeds).map(|more| seed.wrapping_add(more)) {
-            let Arguments { seconds, clients, relay, .. } = *arguments;
+            let Arguments { seconds, clients, relay, backlog, .. } = *arguments;
             let command = arguments.command(scenario.name, seed);
-            let programs = &programs;
-            let round = Round { programs, scenario, seed, seconds, clients, relay, command };
+            let releases = &releases;
+            let round =
+                Round { releases, scenario, seed, seconds, clients, relay, backlog, command };
             let outcome = round.run();
             tell(&outcome);
             outcomes.push(outcome);
@@ -124,10 +135,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// What was asked for; of all scenarios, those that can be run here.
-fn chosen(name: &str) -> impl Iterator<Item = &'static Scenario> {
+fn chosen(name: &str, releases: &Releases) -> impl Iterator<Item = &'static Scenario> {
     let is_forced = std::env::var_os(REQUIRE_REAL).is_some_and(|value| value == "1");
-    let can_run = move |scenario: &&'static Scenario| match (scenario.missing)() {
-        Some(missing) if !is_forced => {
+    let can_run = move |scenario: &&'static Scenario| match (scenario.missing)(releases) {
+        // Nobody can install the programs of another release.
+        Some(missing) if !is_forced || scenario.is_upgraded => {
             println!("SKIPPED: {}: {missing}", scenario.name);
             false
         }
@@ -139,17 +151,28 @@ fn chosen(name: &str) -> impl Iterator<Item = &'static Scenario> {
 }
 
 impl Arguments {
+    /// The programs of this release, and of the last one if they are named.
+    fn releases(&self) -> Result<Releases> {
+        let in_folder =
+            |folder: &Path| Programs::find(Some(&folder.join(OWNER)), Some(&folder.join(COPY)));
+        let before = self.old_programs.as_deref().map(in_folder).transpose()?;
+        let this = Programs::find(self.product_service.as_deref(), self.order_service.as_deref())?;
+        Ok(Releases { this, before })
+    }
+
     /// The command that runs a scenario again, by this very program.
     fn command(&self, scenario: &str, seed: u64) -> String {
         let program = std::env::args_os().next().map_or_else(PathBuf::new, PathBuf::from);
-        let Self { seconds, clients, relay, .. } = self;
+        let Self { seconds, clients, relay, backlog, .. } = self;
         let mut command = format!(
-            "{} chaos --scenario {scenario} --seed {seed} --seconds {seconds} --clients {clients} --relay {relay}",
+            "{} chaos --scenario {scenario} --seed {seed} --seconds {seconds} --clients {clients} --relay {relay} --backlog {backlog}",
             quoted(&program)
         );
-        for (name, path) in
-            [("--product-service", &self.product_service), ("--order-service", &self.order_service)]
-        {
+        for (name, path) in [
+            ("--product-service", &self.product_service),
+            ("--order-service", &self.order_service),
+            ("--old-programs", &self.old_programs),
+        ] {
             if let Some(path) = path {
                 command.push_str(&format!(" {name} {}", quoted(path)));
             }
@@ -187,10 +210,10 @@ impl<'a> Files<'a> {
             write(file, serde_json::to_vec_pretty(outcomes)?)?;
         }
         if let Some(report) = &self.report {
-            let Arguments { scenario, seeds, seconds, clients, relay, .. } = arguments;
+            let Arguments { scenario, seeds, seconds, clients, relay, backlog, .. } = arguments;
             let first = outcomes.first().map_or(seed, |outcome| outcome.seed);
             let command = format!(
-                "stockloop-loadgen chaos --scenario {scenario} --seed {first} --seeds {seeds} --seconds {seconds} --clients {clients} --relay {relay}"
+                "stockloop-loadgen chaos --scenario {scenario} --seed {first} --seeds {seeds} --seconds {seconds} --clients {clients} --relay {relay} --backlog {backlog}"
             );
             report.write(&command, outcomes)?;
         }
@@ -225,10 +248,15 @@ mod tests {
 
     #[test]
     fn a_scenario_is_chosen_by_its_name() {
-        let names: Vec<&str> = chosen("kill").map(|scenario| scenario.name).collect();
-        assert_eq!(names, ["kill"]);
-        let clocks: Vec<&str> = chosen("clocks").map(|scenario| scenario.name).collect();
-        assert_eq!(clocks, ["clocks"], "also where it can't be run, which is said then");
-        assert!(chosen(EVERY).count() + 2 >= ALL.len());
+        let [owner, copy] = [OWNER, COPY].map(PathBuf::from);
+        let releases = Releases { this: Programs { owner, copy }, before: None };
+        let names =
+            |name| -> Vec<&str> { chosen(name, &releases).map(|scenario| scenario.name).collect() };
+        assert_eq!(names("kill"), ["kill"]);
+        assert_eq!(names("upgrade"), ["upgrade"], "also where it can't be run, which is said then");
+        let all = names(EVERY);
+        assert!(!all.contains(&"upgrade"), "there are no programs of the last release");
+        let needing = ALL.iter().filter(|scenario| (scenario.missing)(&releases).is_some());
+        assert!(all.len() + needing.count() >= ALL.len());
     }
 }

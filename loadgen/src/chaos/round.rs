@@ -11,25 +11,25 @@ use stockloop_tests::ports;
 use stockloop_tests::process::{discard_scratch_again, keep_scratch};
 use tokio::runtime::{Builder, Runtime};
 
-use super::database::Looks;
-use super::instance::Relay;
+use super::instance::{Relay, Releases};
 use super::ledger::Ledger;
-use super::load::Load;
+use super::load::{Habits, Load};
+use super::looks::Looks;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::scenarios::Scenario;
 use super::system::System;
 use crate::check;
-use crate::programs::Programs;
 
 /// What a run is made of.
 pub(super) struct Round<'a> {
-    pub(super) programs: &'a Programs,
+    pub(super) releases: &'a Releases,
     pub(super) scenario: &'static Scenario,
     pub(super) seed: u64,
     pub(super) seconds: u64,
     pub(super) clients: u16,
     pub(super) relay: Relay,
+    pub(super) backlog: u32,
     /// What runs it again.
     pub(super) command: String,
 }
@@ -61,7 +61,8 @@ impl Round<'_> {
         plan.steps.iter().for_each(|step| println!("{step}"));
         // Clients and proxies; faults happen on this thread.
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let started = System::start(&runtime, self.programs, self.scenario, self.seed, self.relay);
+        let sizes = (self.seed, self.backlog);
+        let started = System::start(&runtime, self.releases, self.scenario, self.relay, sizes);
         let mut system = started.inspect_err(|_| keep(name))?;
         let done = self.trouble(&runtime, &mut system, &plan, outcome);
         let done = done.with_context(|| system.log_tails());
@@ -79,7 +80,10 @@ impl Round<'_> {
         plan: &Plan,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let load = Load::start(runtime, system.addresses(), self.clients, self.seed);
+        let Self { clients, seed, scenario, .. } = *self;
+        let habits =
+            Habits { clients, seed, remove: scenario.removes, setbacks: system.setbacks() };
+        let load = Load::start(runtime, system.addresses(), &habits);
         let mut began = Instant::now();
         for step in &plan.steps {
             thread::sleep(step.at.saturating_sub(began.elapsed()));
@@ -98,7 +102,7 @@ impl Round<'_> {
             Err(error) => outcome.complain(format!("it did not come to rest: {error:#}")),
         }
         system.stop();
-        judge(system, &ledger, outcome)
+        judge(system, self.scenario, &ledger, outcome)
     }
 }
 
@@ -110,21 +114,26 @@ fn keep(scenario: &str) {
 }
 
 /// Holds everything against everything.
-fn judge(system: &mut System, ledger: &Ledger, outcome: &mut Outcome) -> Result<()> {
+fn judge(
+    system: &mut System,
+    scenario: &Scenario,
+    ledger: &Ledger,
+    outcome: &mut Outcome,
+) -> Result<()> {
     let mut looks = system.look()?;
     system.note_met_in(&mut looks)?;
+    let held = ledger.hold(&system.effects(&mut looks)?, &system.lost_times);
+    system.note_taken_back(held.taken_back);
+    let judged = system.judged();
     for complaint in std::mem::take(&mut system.complaints) {
         outcome.complain(complaint);
     }
     outcome.take_met(std::mem::take(&mut system.met));
     outcome.exhausted = looks.exhausted()?;
-    outcome.take_held(ledger.hold(&looks.effects()?));
+    outcome.take_held(held);
     judge_told(system, &mut looks, outcome)?;
-    for excuse in looks.excuses()? {
-        outcome
-            .complain(format!("the judge would excuse what is missing, since there are {excuse}"));
-    }
-    let report = check::check(&system.judged()).context("the judge can't look")?;
+    judge_excuses(scenario, &mut looks, outcome)?;
+    let report = check::check(&judged).context("the judge can't look")?;
     for (kind, many) in report.kinds() {
         outcome.take_finding(kind, many);
     }
@@ -133,6 +142,20 @@ fn judge(system: &mut System, ledger: &Ledger, outcome: &mut Outcome) -> Result<
     }
     if report.has_findings() || !report.is_whole() {
         report.print(&mut io::stdout().lock())?;
+    }
+    Ok(())
+}
+
+/// Whether there is anything that excuses to the judge what is missing, and has not happened; or nothing though it has.
+fn judge_excuses(scenario: &Scenario, looks: &mut Looks, outcome: &mut Outcome) -> Result<()> {
+    for excuse in looks.excuses()? {
+        outcome
+            .complain(format!("the judge would excuse what is missing, since there are {excuse}"));
+    }
+    match (looks.restored()?, scenario.store.may_lose()) {
+        (0, true) => outcome.complain("nobody found that a database had come back".to_owned()),
+        (1.., false) => outcome.complain("a database counts as restored, and is not".to_owned()),
+        _ => {}
     }
     Ok(())
 }

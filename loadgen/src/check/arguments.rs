@@ -113,6 +113,11 @@ impl Arguments {
         }
     }
 
+    /// The same, where the services keep things for so short.
+    pub(crate) fn kept_for(self, kept: Duration) -> Self {
+        Self { kept: Some(kept), ..self }
+    }
+
     /// The broker's properties.
     pub(super) fn properties(&self) -> Result<Vec<(String, String)>> {
         properties(&self.kafka_property, std::env::vars_os())

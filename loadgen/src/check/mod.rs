@@ -39,7 +39,7 @@ use self::finding::Invariant;
 pub(crate) use self::finding::{Kind, Side};
 use self::json_file::JsonFile;
 use self::kept::Kept;
-use self::reader::Reader;
+pub(crate) use self::reader::{Reader, number};
 use self::report::Report;
 
 /// What every judge has to know.

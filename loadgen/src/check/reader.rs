@@ -133,7 +133,7 @@ struct NumberRow {
 }
 
 /// The one `number` that `sql` selects; 0 for none.
-pub(super) fn number(conn: &mut Conn, sql: &str) -> QueryResult<i64> {
+pub(crate) fn number(conn: &mut Conn, sql: &str) -> QueryResult<i64> {
     Ok(maybe_number(conn, sql)?.unwrap_or(0))
 }
 

@@ -47,7 +47,6 @@ pub(super) async fn accept(listener: TcpListener, line: Line) {
 /// What a connection has to know.
 #[derive(Clone)]
 pub(super) struct Line {
-    pub(super) server: u16,
     pub(super) weather: watch::Receiver<Weather>,
     pub(super) strikes: watch::Receiver<Strike>,
     pub(super) shared: Arc<Shared>,
@@ -57,7 +56,8 @@ pub(super) struct Line {
 impl Line {
     async fn carry(mut self, mut service: TcpStream) {
         // Where there is no server, the connection ends at once.
-        let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.server)).await else {
+        let port = self.shared.server.load(Ordering::SeqCst);
+        let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else {
             return;
         };
         let nodelay = service.set_nodelay(true).and_then(|()| server.set_nodelay(true));

@@ -9,7 +9,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -102,6 +102,8 @@ pub(super) struct Proxy {
 /// What a proxy and its connections know together.
 #[derive(Default)]
 struct Shared {
+    /// The port that new connections are passed on to.
+    server: AtomicU16,
     snare: Mutex<Option<Snare>>,
     /// Pieces that came while the weather was not clear.
     troubled: AtomicU64,
@@ -123,9 +125,8 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let (weather, of_weather) = watch::channel(Weather::Clear);
         let (strikes, of_strikes) = watch::channel(Strike::Cut);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { server: server.into(), ..Shared::default() });
         let line = Line {
-            server,
             weather: of_weather,
             strikes: of_strikes,
             shared: Arc::clone(&shared),
@@ -138,6 +139,11 @@ impl Proxy {
     /// From now on it is like this.
     pub(super) fn be(&self, weather: Weather) {
         self.weather.send_replace(weather);
+    }
+
+    /// Passes new connections on to the port of another server.
+    pub(super) fn lead_to(&self, server: u16) {
+        self.shared.server.store(server, Ordering::SeqCst);
     }
 
     /// Ends all open connections like this; new ones are passed on. Returns whether there was one.

@@ -107,6 +107,18 @@ async fn a_connection_after_a_strike_is_not_struck() {
 }
 
 #[tokio::test]
+async fn a_new_connection_goes_where_the_proxy_leads_now() {
+    let (proxy, mut service, mut before) = connected().await;
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    proxy.lead_to(other.local_addr().unwrap().port());
+    assert_passes(b"before", &mut service, &mut before).await;
+    let port = service.peer_addr().unwrap().port();
+    let mut next = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let (mut other, _) = timeout(DEADLINE, other.accept()).await.unwrap().unwrap();
+    assert_passes(b"there", &mut next, &mut other).await;
+}
+
+#[tokio::test]
 async fn the_answer_to_a_commit_is_lost_after_the_commit_arrived() {
     let (proxy, mut service, mut server) = connected().await;
     proxy.lose(Request::Commit, 1);

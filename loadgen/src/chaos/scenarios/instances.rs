@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::super::fault::{Fault, Who};
 use super::super::plan::Draw;
 use super::super::wire::{Moment, Request};
+use crate::check::Side;
 
 /// Longer than a lease and a consumer's session, which last 3 s here, and mostly than a transaction may idle, which is 10 s.
 const PAST_ALL_MS: RangeInclusive<u64> = 5_000..=15_000;
@@ -42,6 +43,22 @@ pub(super) fn terminate(draw: &mut Draw) {
         let who = draw.instance(side);
         draw.at(from, Fault::Terminate(who));
         draw.at(to, Fault::Start(who));
+    }
+}
+
+/// They are upgraded one after the other, order-service first, and those that are new are killed in between.
+pub(super) fn upgrade(draw: &mut Draw) {
+    let mut at = draw.within(1_000..=3_000);
+    for side in [Side::Order, Side::Product] {
+        let first = draw.instance(side);
+        let other = Who { side, number: 3 - first.number };
+        for who in [first, other] {
+            draw.at(at, Fault::Upgrade(who));
+            let (killed, back) = (draw.within(1_000..=3_000), draw.within(200..=1_000));
+            draw.at(at + killed, Fault::Kill(who));
+            draw.at(at + killed + back, Fault::Start(who));
+            at += killed + back + draw.within(500..=2_000);
+        }
     }
 }
 

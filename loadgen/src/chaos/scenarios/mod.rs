@@ -1,18 +1,53 @@
-//! What may happen to a system: each scenario is a function that draws its plan.
+//! What may happen to a system: each scenario is a function that draws its plan. The files are by what is met: [`mixed`] has
+//! those that meet several things, and [`amounts`] what there is much of, or what goes again.
 
+mod amounts;
 mod broker;
 mod instances;
 mod mails;
 mod messages;
+mod mixed;
 mod network;
 mod postgres;
+mod sqlite;
 mod topics;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use stockloop_tests::postgres::PgBouncer;
+use stockloop_tests::disk::SmallDisk;
+use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PgBouncer};
 
+pub(super) use self::amounts::KEPT;
+use super::instance::Releases;
 use super::plan::Draw;
 use super::{EVERY, clock};
+
+/// What the services keep everything in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    /// PostgreSQL.
+    Server,
+    /// The same, reached by a pooler.
+    Pooled,
+    /// The same, on a small disk of its own.
+    SmallDisk,
+    /// The same, with a standby that has all that is committed.
+    Standby,
+    /// The same, with a standby that may be behind.
+    LateStandby,
+    /// SQLite.
+    Files,
+}
+
+impl Store {
+    pub(super) const fn has_standby(self) -> bool {
+        matches!(self, Self::Standby | Self::LateStandby)
+    }
+
+    /// Whether what was answered may be gone again, so that the services have to find that.
+    pub(super) const fn may_lose(self) -> bool {
+        matches!(self, Self::LateStandby)
+    }
+}
 
 /// Something that may happen.
 pub(super) struct Scenario {
@@ -24,13 +59,20 @@ pub(super) struct Scenario {
     /// Processes of each service that run at once, at the most.
     pub(super) most: usize,
     pub(super) brokers: usize,
-    /// Whether the services reach their databases by a pooler.
-    pub(super) is_pooled: bool,
+    pub(super) store: Store,
+    /// What the services are told besides.
+    pub(super) settings: &'static [(&'static str, &'static str)],
+    /// Whether all processes are of the release before at first.
+    pub(super) is_upgraded: bool,
+    /// Whether what a process stands on may be away when it is started.
+    pub(super) may_start_late: bool,
+    /// Whether clients remove products, too.
+    pub(super) removes: bool,
     /// Whether who calls the services reaches them by a network that may be bad. Else it is known of a call that nobody takes
     /// that it had no effect.
     pub(super) is_called_by_network: bool,
     /// What it needs that is not on this machine, if it needs that.
-    pub(super) missing: fn() -> Option<String>,
+    pub(super) missing: fn(&Releases) -> Option<String>,
     pub(super) draw: fn(&mut Draw),
 }
 
@@ -42,7 +84,11 @@ impl Scenario {
             instances: 1,
             most: 1,
             brokers: 1,
-            is_pooled: false,
+            store: Store::Server,
+            settings: &[],
+            is_upgraded: false,
+            may_start_late: false,
+            removes: false,
             is_called_by_network: false,
             missing: nothing,
             draw,
@@ -58,7 +104,35 @@ impl Scenario {
     }
 
     const fn with_pooler(self) -> Self {
-        Self { is_pooled: true, missing: pooler, ..self }
+        Self { store: Store::Pooled, missing: pooler, ..self }
+    }
+
+    const fn with_small_disk(self) -> Self {
+        Self { store: Store::SmallDisk, missing: small_disk, ..self }
+    }
+
+    const fn with_standby(self, store: Store) -> Self {
+        Self { store, missing: standby, ..self }
+    }
+
+    const fn with_files(self) -> Self {
+        Self { store: Store::Files, ..self }
+    }
+
+    const fn with_settings(self, settings: &'static [(&'static str, &'static str)]) -> Self {
+        Self { settings, ..self }
+    }
+
+    const fn with_release_before(self) -> Self {
+        Self { is_upgraded: true, missing: release_before, ..self }
+    }
+
+    const fn with_late_starts(self) -> Self {
+        Self { may_start_late: true, ..self }
+    }
+
+    const fn with_removals(self) -> Self {
+        Self { removes: true, ..self }
     }
 
     const fn with_network_to_clients(self) -> Self {
@@ -66,20 +140,37 @@ impl Scenario {
     }
 
     const fn with_wrong_clocks(self) -> Self {
-        Self { missing: clock::missing, ..self }
+        Self { missing: library, ..self }
     }
 }
 
-fn nothing() -> Option<String> {
+fn nothing(_: &Releases) -> Option<String> {
     None
 }
 
-fn pooler() -> Option<String> {
+fn pooler(_: &Releases) -> Option<String> {
     (!PgBouncer::is_installed()).then(|| "PgBouncer is not installed".to_owned())
 }
 
+fn library(_: &Releases) -> Option<String> {
+    clock::missing()
+}
+
+fn small_disk(_: &Releases) -> Option<String> {
+    SmallDisk::missing()
+}
+
+fn standby(_: &Releases) -> Option<String> {
+    Binaries::with(BASE_BACKUP).err().map(|error| format!("{error:#}"))
+}
+
+fn release_before(releases: &Releases) -> Option<String> {
+    let words = "--old-programs does not say where the programs of the last release are";
+    releases.before.is_none().then(|| words.to_owned())
+}
+
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 32] = [
+pub(super) static ALL: [Scenario; 43] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -104,6 +195,9 @@ pub(super) static ALL: [Scenario; 32] = [
     )
     .with_instances(2, 2)
     .with_wrong_clocks(),
+    Scenario::new("upgrade", "a rolling upgrade from the last release", instances::upgrade)
+        .with_instances(2, 2)
+        .with_release_before(),
     Scenario::new(
         "postgres-network",
         "the network to PostgreSQL is slow, broken or silent",
@@ -137,6 +231,30 @@ pub(super) static ALL: [Scenario; 32] = [
         "strangers lock rows in the wrong order",
         postgres::lock_crosswise,
     ),
+    Scenario::new("postgres-disk-full", "PostgreSQL's disk fills up", postgres::fill_disk)
+        .with_small_disk(),
+    Scenario::new(
+        "failover",
+        "a standby takes PostgreSQL's place, with all that was committed",
+        postgres::fail_over,
+    )
+    .with_standby(Store::Standby),
+    Scenario::new(
+        "failover-behind",
+        "a standby takes PostgreSQL's place, without what was committed last",
+        postgres::fail_over_behind,
+    )
+    .with_standby(Store::LateStandby),
+    Scenario::new("sqlite-checkpoint", "processes are killed in a checkpoint", sqlite::kill)
+        .with_files(),
+    Scenario::new("sqlite-disk-full", "SQLite finds no room for what it writes", sqlite::fill_up)
+        .with_files(),
+    Scenario::new(
+        "sqlite-read-only",
+        "a service may not write into its file when it comes back",
+        sqlite::read_only,
+    )
+    .with_files(),
     Scenario::new("pooler", "PgBouncer is killed, and sessions end", postgres::trouble_pooler)
         .with_instances(2, 2)
         .with_pooler(),
@@ -184,6 +302,28 @@ pub(super) static ALL: [Scenario; 32] = [
         messages::come_late,
     )
     .with_instances(2, 2),
+    Scenario::new(
+        "removals",
+        "products are removed and put in again, while processes are killed and messages come late",
+        mixed::remove,
+    )
+    .with_instances(2, 2)
+    .with_removals(),
+    Scenario::new(
+        "retention",
+        "what is settled is forgotten after seconds, while processes are killed",
+        amounts::forget,
+    )
+    .with_instances(2, 2)
+    .with_settings(&amounts::SHORT),
+    Scenario::new(
+        "backlog",
+        "as many changes wait, and then messages, as memory would not hold",
+        amounts::pile_up,
+    ),
+    Scenario::new("two-at-once", "two of the other faults at a time", mixed::two_at_once)
+        .with_instances(2, 2)
+        .with_late_starts(),
 ];
 
 /// What `--scenario` may say.
@@ -198,7 +338,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use super::super::fault::{BrokerFault, Fault, Part, PostgresFault, Which, Who};
+    use super::super::fault::{BrokerFault, Fault, FileFault, Part, PostgresFault, Which, Who};
     use super::super::plan::{Plan, Step};
     use super::super::wire::{Moment, Request};
     use super::*;
@@ -244,18 +384,25 @@ mod tests {
     fn both_services_are_met() {
         for scenario in &ALL {
             let plan = Plan::draw(scenario, 5, TIME);
-            let sides: BTreeSet<_> = plan.steps.iter().filter_map(|step| met(step.fault)).collect();
+            let is_with_pile = plan.steps.iter().any(|step| step.fault == Fault::Pile);
+            let met = |step: &Step| met(step.fault, is_with_pile);
+            let sides: BTreeSet<_> = plan.steps.iter().filter_map(met).collect();
             assert!(sides.is_empty() || sides.len() == 2, "{}: {plan:?}", scenario.name);
         }
     }
 
-    fn met(fault: Fault) -> Option<Side> {
+    fn met(fault: Fault, is_with_pile: bool) -> Option<Side> {
         match fault {
+            // A service that is away for a while, since nobody reads what waits for it.
+            Fault::Terminate(who) if is_with_pile => None,
             Fault::Kill(who)
             | Fault::KillAt(who, _)
+            | Fault::KillInCheckpoint(who)
             | Fault::Terminate(who)
+            | Fault::Upgrade(who)
             | Fault::Freeze(who)
             | Fault::Clock(who, _) => Some(who.side),
+            Fault::File(side, _) => Some(side),
             // Only one has something to tell.
             Fault::Weather(link, _) if matches!(link.part, Part::Mail | Part::Webhook) => None,
             Fault::Weather(link, _) | Fault::Strike(link, _) => Some(link.side),
@@ -299,6 +446,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn processes_and_databases_are_met_at_once_in_some_plan() {
+        let is_of_database = |fault| match fault {
+            Fault::Postgres(_) => true,
+            Fault::Weather(link, _) | Fault::Strike(link, _) => link.part == Part::Postgres,
+            Fault::Lose(_, request, _) => request.part() == Part::Postgres,
+            _ => false,
+        };
+        let is_of_process =
+            |fault| matches!(fault, Fault::Kill(_) | Fault::Terminate(_) | Fault::Freeze(_));
+        let mut both = 0;
+        for scenario in named("two-at-once") {
+            for seed in 0..60 {
+                let steps = Plan::draw(scenario, seed, TIME).steps;
+                let first = |is_it: &dyn Fn(Fault) -> bool| steps.iter().find(|s| is_it(s.fault));
+                let (process, database) = (first(&is_of_process), first(&is_of_database));
+                both += usize::from(process.is_some() && database.is_some());
+                let begun = [process, database].into_iter().flatten().map(|step| step.at);
+                assert!(begun.max().is_none_or(|at| at <= Duration::from_secs(2)), "{steps:?}");
+            }
+        }
+        assert!(both > 0, "some seed draws both");
+    }
+
+    #[test]
+    fn each_process_is_upgraded_once_and_none_of_the_release_before_is_started() {
+        for scenario in named("upgrade") {
+            for seed in 0..20 {
+                let mut upgraded = BTreeSet::new();
+                for step in Plan::draw(scenario, seed, TIME).steps {
+                    match step.fault {
+                        Fault::Upgrade(who) => assert!(upgraded.insert(who), "{who}"),
+                        Fault::Kill(who) | Fault::Start(who) => assert!(upgraded.contains(&who)),
+                        _ => {}
+                    }
+                }
+                assert_eq!(upgraded.len(), 2 * scenario.instances);
+            }
+        }
+    }
+
     fn broker_of(step: &Step) -> Option<Which> {
         match step.fault {
             Fault::Broker(which, _) => Some(which),
@@ -320,15 +508,33 @@ mod tests {
         fn take(&mut self, fault: Fault) {
             use PostgresFault as Pg;
             let is_new = match fault {
-                Fault::Kill(who) | Fault::KillAt(who, _) | Fault::Terminate(who) => {
-                    self.ended.insert(who)
+                Fault::Kill(who)
+                | Fault::KillAt(who, _)
+                | Fault::KillInCheckpoint(who)
+                | Fault::Terminate(who) => self.ended.insert(who),
+                Fault::Upgrade(who) => !self.ended.contains(&who),
+                Fault::File(side, FileFault::ReadOnly) => {
+                    let is_there = self.ended.insert(Who { side, number: 1 });
+                    self.others.insert(word(side, "read-only")) && is_there
                 }
+                Fault::File(side, FileFault::Writable) => {
+                    self.others.remove(word(side, "read-only"))
+                }
+                Fault::File(side, FileFault::Full) => self.others.insert(word(side, "full")),
+                Fault::File(side, FileFault::Room) => self.others.remove(word(side, "full")),
                 Fault::Start(who) => self.ended.remove(&who),
                 Fault::Freeze(who) => self.frozen.insert(who),
                 Fault::Thaw(who) => self.frozen.remove(&who),
                 Fault::Clock(who, _) => self.ended.contains(&who),
                 Fault::Postgres(Pg::Stop | Pg::Kill) => self.others.insert("server"),
-                Fault::Postgres(Pg::Start) => self.others.remove("server"),
+                Fault::Postgres(Pg::Start | Pg::Promote) => self.others.remove("server"),
+                Fault::Postgres(Pg::DiskFull { .. }) => self.others.insert("disk"),
+                Fault::Postgres(Pg::DiskFree) => self.others.remove("disk"),
+                Fault::Postgres(Pg::LeaveBehind) => self.others.insert("standby"),
+                Fault::Postgres(Pg::StandBy) => {
+                    self.others.remove("standby");
+                    !self.others.contains("server")
+                }
                 Fault::Postgres(Pg::ReadOnly) => self.others.insert("writes"),
                 Fault::Postgres(Pg::Writable) => self.others.remove("writes"),
                 Fault::Postgres(Pg::Full) => self.others.insert("room"),
@@ -344,6 +550,16 @@ mod tests {
                 _ => true,
             };
             assert!(is_new, "{fault} changes nothing");
+        }
+    }
+
+    /// What is wrong with a service's file, in a word.
+    fn word(side: Side, what: &'static str) -> &'static str {
+        match (side, what) {
+            (Side::Product, "full") => "products are full",
+            (Side::Order, "full") => "orders are full",
+            (Side::Product, _) => "products are read-only",
+            (Side::Order, _) => "orders are read-only",
         }
     }
 

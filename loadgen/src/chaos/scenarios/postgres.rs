@@ -1,7 +1,7 @@
 //! What happens to the database server.
 
 use super::super::fault::{Fault, PostgresFault};
-use super::super::plan::Draw;
+use super::super::plan::{Draw, Episode};
 
 /// It shuts down or is killed, and is away for a while.
 pub(super) fn restart(draw: &mut Draw) {
@@ -33,6 +33,36 @@ pub(super) fn fill_up(draw: &mut Draw) {
         draw.at(from, Fault::Postgres(PostgresFault::Full));
         draw.at(to, Fault::Postgres(PostgresFault::Room));
     }
+}
+
+/// Something else takes its disk, but for a little, and gives it back.
+pub(super) fn fill_disk(draw: &mut Draw) {
+    for (from, to) in draw.episodes(2_000..=5_000, 2_000..=5_000) {
+        let left_kib = draw.pick(0, &[64, 512]);
+        draw.at(from, Fault::Postgres(PostgresFault::DiskFull { left_kib }));
+        draw.at(to, Fault::Postgres(PostgresFault::DiskFree));
+    }
+}
+
+/// It dies for good, and a standby that has all takes its place after a while.
+pub(super) fn fail_over(draw: &mut Draw) {
+    for episode in draw.episodes(500..=3_000, 3_000..=6_000) {
+        take_over(draw, episode);
+    }
+}
+
+/// The same, and the standby has got nothing for seconds.
+pub(super) fn fail_over_behind(draw: &mut Draw) {
+    let behind = draw.within(1_000..=3_000);
+    let (from, to) = draw.episodes(500..=3_000, 0..=0).first().copied().unwrap_or_default();
+    draw.at(from, Fault::Postgres(PostgresFault::LeaveBehind));
+    take_over(draw, (from + behind, to + behind));
+}
+
+fn take_over(draw: &mut Draw, (from, to): Episode) {
+    draw.at(from, Fault::Postgres(PostgresFault::Kill));
+    draw.at(to, Fault::Postgres(PostgresFault::Promote));
+    draw.at(to, Fault::Postgres(PostgresFault::StandBy));
 }
 
 /// Strangers lock rows in the wrong order, so that each waits for the other.

@@ -1,21 +1,31 @@
 //! What each fault does to a system, and how much it meets.
 
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
 use tokio::runtime::Runtime;
 
 use super::{SIDES, System};
-use crate::chaos::fault::{Fault, Link, Part, Who};
+use crate::chaos::fault::{Fault, FileFault, Link, Part, PostgresFault, Who};
+use crate::chaos::instance::Instance;
 use crate::chaos::load::{self, adjusted};
 use crate::chaos::messages::{self, Duplicator};
 use crate::chaos::proxy::Proxy;
+use crate::chaos::scenarios::KEPT;
 use crate::chaos::wire::Moment;
+use crate::chaos::witness::Witness;
 use crate::check::Side;
+
+/// How much longer it may take until all is at rest, for each change or message of a backlog.
+const DRAIN_PACE: Duration = Duration::from_millis(2);
+
+/// What follows the first word of a description in a backlog: 960 characters, of three bytes each.
+const LONG: &str = "長";
+const LONG_CHARACTERS: usize = 960;
 
 /// How long all of a flood may take to give up.
 const FLOOD_DEADLINE: Duration = Duration::from_secs(180);
@@ -26,6 +36,7 @@ const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
 impl System {
     /// Lets it happen.
     pub(in crate::chaos) fn suffer(&mut self, runtime: &Runtime, fault: Fault) -> Result<()> {
+        self.supervise()?;
         let met = self.cause(runtime, fault)?;
         if let Some(what) = fault.meets() {
             self.meet(what, met);
@@ -36,20 +47,17 @@ impl System {
     /// Lets it happen; returns how much it met, as far as that is known at once.
     fn cause(&mut self, runtime: &Runtime, fault: Fault) -> Result<u64> {
         Ok(match fault {
-            Fault::Kill(who) => {
-                let killed = self.instance(who)?.kill();
-                self.note(who, killed)
-            }
+            Fault::Kill(who) => self.meet_process(who, Instance::kill)?,
             Fault::KillAt(who, moment) => self.kill_at(who, moment)?,
-            Fault::Terminate(who) => {
-                let ended = self.instance(who)?.terminate();
-                self.note(who, ended)
+            Fault::KillInCheckpoint(who) => self.kill_in_checkpoint(who)?,
+            Fault::Terminate(who) => self.meet_process(who, Instance::terminate)?,
+            Fault::Start(who) if self.may_start_late => {
+                self.started_late.insert(who);
+                self.supervise().map(|()| 0)?
             }
             Fault::Start(who) => self.start_process(who).map(|()| 0)?,
-            Fault::Freeze(who) => {
-                let frozen = self.instance(who)?.freeze();
-                self.note(who, frozen)
-            }
+            Fault::Upgrade(who) => self.upgrade(who).map(|()| 1)?,
+            Fault::Freeze(who) => self.meet_process(who, Instance::freeze)?,
             Fault::Thaw(who) => self.instance(who)?.thaw().map(|()| 0)?,
             Fault::Clock(who, seconds) => self.instance(who)?.set_clock(seconds).map(|()| 0)?,
             Fault::Weather(link, weather) => {
@@ -64,7 +72,8 @@ impl System {
                 self.proxies(link)?.iter().for_each(|proxy| proxy.lose(request, count));
                 0
             }
-            Fault::Postgres(fault) => self.databases.suffer(fault)?,
+            Fault::Postgres(fault) => self.suffer_in_server(fault)?,
+            Fault::File(side, fault) => self.suffer_in_file(side, fault)?,
             Fault::Broker(which, fault) => self.brokers.suffer(which, fault)?,
             Fault::Topic(fault) => self.brokers.change(runtime, fault).map(|()| 1)?,
             Fault::Mail(manner) => {
@@ -78,7 +87,7 @@ impl System {
             }
             Fault::Quarantine(products) => self.quarantine(runtime, products).map(|()| 0)?,
             Fault::Flood(products) => self.flood(runtime, products).map(|()| 0)?,
-            Fault::SlowConsumer => self.databases.slow_down().map(|()| 1)?,
+            Fault::SlowConsumer => self.databases.server()?.slow_down().map(|()| 1)?,
             Fault::Nonsense => {
                 messages::send_nonsense(&self.brokers.servers(), self.seed).map(|()| 0)?
             }
@@ -90,7 +99,135 @@ impl System {
                 self.duplicator = Some(Duplicator::start(&servers, self.seed, late_ms)?);
                 0
             }
+            Fault::BoundMemory => self.bound_memory()?,
+            Fault::Backlog => self.make_backlog(runtime)?,
+            Fault::Pile => self.pile_messages_up()?,
+            Fault::Forget => {
+                self.witness = Some(Witness::start(self.databases.urls(), KEPT));
+                0
+            }
         })
+    }
+
+    /// Does something to a process. Where one may start late, it is left alone if it is not there yet.
+    fn meet_process(&mut self, who: Who, how: fn(&mut Instance) -> Result<()>) -> Result<u64> {
+        if self.may_start_late && !self.is_there(who)? {
+            return Ok(0);
+        }
+        self.started_late.remove(&who);
+        let met = how(self.instance(who)?);
+        Ok(self.note(who, met))
+    }
+
+    /// Whether a process is there; one that was and has ended by itself is told.
+    fn is_there(&mut self, who: Who) -> Result<bool> {
+        let instance = self.instance(who)?;
+        let (ended, is_there) = (instance.take_end(), instance.is_there());
+        self.complaints.extend(ended.map(|error| format!("{who}: {error:#}")));
+        Ok(is_there)
+    }
+
+    /// Starts those again that could not come up when they were started.
+    fn supervise(&mut self) -> Result<()> {
+        for who in self.started_late.clone() {
+            if !self.is_there(who)? {
+                self.instance(who)?.begin()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the server suffer; clients and services are led to whatever has taken its place.
+    fn suffer_in_server(&mut self, fault: PostgresFault) -> Result<u64> {
+        if fault == PostgresFault::LeaveBehind {
+            self.behind_since = Some(Instant::now());
+        }
+        let met = self.databases.server()?.suffer(fault)?;
+        if fault == PostgresFault::Promote
+            && let Some(since) = self.behind_since.take()
+        {
+            // Before anybody is led there.
+            self.lost_times.push(since..Instant::now());
+            self.setbacks.begin();
+        }
+        if let Some(port) = self.databases.port() {
+            let links = SIDES.map(|side| Link { side, part: Part::Postgres });
+            let proxies = links.iter().filter_map(|link| self.proxies.get(link)).flatten();
+            proxies.for_each(|proxy| proxy.lead_to(port));
+        }
+        Ok(met)
+    }
+
+    /// The same for the file of a service, which has one process.
+    fn suffer_in_file(&mut self, side: Side, fault: FileFault) -> Result<u64> {
+        let who = Who { side, number: 1 };
+        match fault {
+            FileFault::Full => self.instance(who)?.let_write(false).map(|()| 0),
+            FileFault::Room => self.instance(who)?.let_write(true).map(|()| 0),
+            FileFault::ReadOnly => {
+                let ended = self.instance(who)?.terminate();
+                self.note(who, ended);
+                self.databases.files()?.let_write(side, false)?;
+                let refused = self.instance(who)?.be_refused();
+                Ok(self.note(who, refused.context("it may not write into its file")))
+            }
+            FileFault::Writable => self.databases.files()?.let_write(side, true).map(|()| 0),
+        }
+    }
+
+    /// Kills a process while its database is written, if that comes.
+    fn kill_in_checkpoint(&mut self, who: Who) -> Result<u64> {
+        let has_come = self.databases.files()?.wait_for_checkpoint(who.side)?;
+        let killed = self.instance(who)?.kill();
+        if !has_come {
+            self.complaints.push(format!("{who}: there was no checkpoint"));
+        }
+        let is_in_it = self.databases.files()?.is_half_done(who.side)?;
+        Ok(self.note(who, killed).min(u64::from(has_come && is_in_it)))
+    }
+
+    /// Upgrades a process; where it can't be beside those of the release before, they end before it starts.
+    fn upgrade(&mut self, who: Who) -> Result<()> {
+        let program = self.releases.this.of(who.side).to_owned();
+        match self.instance(who)?.upgrade(&program) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => self.complaints.push(format!("{who}: {error:#}")),
+        }
+        let is_before = |(other, instance): &(&Who, &Instance)| {
+            other.side == who.side && instance.is_of_another_release()
+        };
+        let before: Vec<Who> =
+            self.instances.iter().filter(is_before).map(|(other, _)| *other).collect();
+        for other in before {
+            let ended = self.instance(other)?.terminate();
+            self.note(other, ended);
+        }
+        self.start_process(who)
+    }
+
+    fn bound_memory(&mut self) -> Result<u64> {
+        for instance in self.instances.values_mut() {
+            instance.bound_memory()?;
+        }
+        Ok(self.instances.len() as u64)
+    }
+
+    /// Pauses product-service's relay, puts the backlog in, and ends the pause; returns how much was not sent by then.
+    fn make_backlog(&mut self, runtime: &Runtime) -> Result<u64> {
+        let (pause, reason) = ("/api/admin/v1/relay/pause", json!({ "reason": "a trial" }));
+        self.ask(runtime, Side::Product, Method::PUT, pause, reason)?;
+        let padding = format!(" {}", LONG.repeat(LONG_CHARACTERS));
+        self.ledger.take(load::flood(runtime, &self.addresses, self.backlog, &padding)?);
+        let unsent = self.look()?.unsent()?;
+        self.ask(runtime, Side::Product, Method::DELETE, pause, Value::Null)?;
+        self.more_time += DRAIN_PACE * self.backlog;
+        Ok(unsent)
+    }
+
+    fn pile_messages_up(&mut self) -> Result<u64> {
+        self.more_time += DRAIN_PACE * self.backlog;
+        messages::pile_up(&self.brokers.servers(), usize::try_from(self.backlog)?)
     }
 
     /// Kills a process when this moment comes, and says so if it does not.
@@ -132,8 +269,8 @@ impl System {
 
     /// Puts as many products in that order-service refuses, and waits until all have given up.
     fn flood(&mut self, runtime: &Runtime, products: u32) -> Result<()> {
-        self.databases.refuse_flood(products)?;
-        self.ledger.take(load::flood(runtime, &self.addresses, products)?);
+        self.databases.server()?.refuse_flood(products)?;
+        self.ledger.take(load::flood(runtime, &self.addresses, products, "")?);
         let mut looks = self.look()?;
         eventually_blocking("a whole flood that gave up", FLOOD_DEADLINE, || {
             match looks.exhausted() {

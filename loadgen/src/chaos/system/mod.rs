@@ -1,10 +1,11 @@
-//! Both services with all that they stand on: real processes on a real PostgreSQL and a real Apache Kafka, with a proxy on
-//! each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it.
+//! Both services with all that they stand on: real processes on a real PostgreSQL, or with files of SQLite, and a real Apache
+//! Kafka, with a proxy on each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it.
 
 mod causes;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,18 +17,22 @@ use tokio::runtime::Runtime;
 
 use super::brokers::Brokers;
 use super::client::{Asked, Client, Reply};
-use super::database::{Databases, Looks};
+use super::databases::Databases;
 use super::fault::{
-    COPIES, DEAD_LETTERS, DEADLOCKS, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
-    LOST_ANSWERS, Link, Part, WRONG_CLOCKS, Who,
+    COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
+    LOST_ANSWERS, Link, Part, REMOVALS, TAKEN_BACK, WITHOUT_ROOM, WRONG_CLOCKS, Who,
 };
 use super::http_server::HttpServer;
-use super::instance::Instance;
+use super::instance::{Instance, Releases};
 use super::ledger::Ledger;
-use super::load::Addresses;
+use super::load::{Addresses, Setbacks};
+use super::looks::Looks;
+use super::mending;
 use super::messages::{self, Duplicator};
 use super::proxy::Proxy;
+use super::scenarios::KEPT;
 use super::webhook::{Receiver, Welcome};
+use super::witness::Witness;
 use crate::check::{Arguments, Side};
 
 /// How long all may take to come to rest once nothing is wrong any more.
@@ -39,12 +44,16 @@ const ASK_DEADLINE: Duration = Duration::from_secs(60);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Of what was forgotten too soon, so much is told in words.
+const FIRST: usize = 10;
+
 const SIDES: [Side; 2] = [Side::Product, Side::Order];
 
 /// A system. What is to be ended first comes first.
 pub(super) struct System {
     instances: BTreeMap<Who, Instance>,
     duplicator: Option<Duplicator>,
+    witness: Option<Witness>,
     proxies: BTreeMap<Link, Vec<Proxy>>,
     brokers: Brokers,
     databases: Databases,
@@ -56,7 +65,22 @@ pub(super) struct System {
     quarantined: Vec<String>,
     /// Processes of each service that run when all is well.
     running: usize,
+    releases: Releases,
+    /// Whether what a process stands on may be away when it is started; then it is started again until it is there.
+    may_start_late: bool,
+    /// Those that are.
+    started_late: BTreeSet<Who>,
+    /// Changes, and messages, of a backlog.
+    backlog: u32,
+    /// How much longer it may take until all is at rest.
+    more_time: Duration,
     seed: u64,
+    /// Since when the databases' standby has got nothing more.
+    behind_since: Option<Instant>,
+    /// When changes were answered that a failover may have taken back.
+    pub(super) lost_times: Vec<Range<Instant>>,
+    /// What clients are told of that.
+    setbacks: Setbacks,
     /// What the parts that behave badly are met by.
     bad: BTreeMap<Part, &'static str>,
     /// What faults have met so far.
@@ -75,7 +99,7 @@ impl System {
 
     /// Asks a process of a service as an operator, who takes no for an error, and who tries what is not available again: so
     /// only what may be done twice is asked for.
-    fn ask(
+    pub(super) fn ask(
         &self,
         runtime: &Runtime,
         side: Side,
@@ -118,15 +142,26 @@ impl System {
         self.mails.be(Manner::Accept)?;
         self.turn(Part::Webhook, Fault::Webhook(Welcome::Take));
         self.webhook.be(Welcome::Take);
+        let of_processes: u64 = self.instances.values().map(Instance::without_room).sum();
+        self.note_met([(WITHOUT_ROOM, of_processes + self.databases.without_room())]);
         self.heal_processes()?;
         for sku in std::mem::take(&mut self.quarantined) {
             let path = format!("/api/admin/v1/quarantine/{sku}");
             self.ask(runtime, Side::Order, Method::DELETE, &path, Value::Null)?;
         }
+        if !self.lost_times.is_empty() {
+            match mending::mend(self, runtime) {
+                Ok(()) => self.setbacks.end(),
+                Err(error) => {
+                    self.complaints.push(format!("what was taken back is not mended: {error:#}"));
+                }
+            }
+        }
         Ok(())
     }
 
     fn heal_processes(&mut self) -> Result<()> {
+        self.started_late.clear();
         for (who, instance) in &mut self.instances {
             instance.thaw()?;
             let (ended, is_right) = (instance.take_end(), instance.set_clock_right());
@@ -152,6 +187,7 @@ impl System {
             (GAVE_UP, looks.exhausted()?),
             (DEAD_LETTERS, looks.dead_letters()?),
             (DEADLOCKS, looks.deadlocks()?),
+            (REMOVALS, looks.removals()?),
             (IN_NEW_PARTITIONS, messages::in_new_partitions(&self.brokers.servers())?),
         ];
         self.note_met(known);
@@ -172,7 +208,7 @@ impl System {
     fn start_process(&mut self, who: Who) -> Result<()> {
         let instance = self.instance(who)?;
         let (failed, has_wrong_clock) = (instance.start()?, instance.has_wrong_clock());
-        if let Some(error) = failed {
+        if let Some(error) = failed.filter(|_| !self.may_start_late) {
             self.complaints.push(format!("{who}: it did not come up at once: {error:#}"));
         }
         if has_wrong_clock {
@@ -190,9 +226,10 @@ impl System {
             if waiting.is_empty() && self.waiting(&mut looks)?.is_empty() {
                 return Ok(());
             }
+            let deadline = DRAIN_DEADLINE + self.more_time;
             ensure!(
-                began.elapsed() < DRAIN_DEADLINE,
-                "after {DRAIN_DEADLINE:?}, this still waits: {waiting:?}"
+                began.elapsed() < deadline,
+                "after {deadline:?}, this still waits: {waiting:?}"
             );
             thread::sleep(LOOK);
         }
@@ -236,10 +273,32 @@ impl System {
         }
     }
 
+    /// The effects that there are, or were where they are forgotten.
+    pub(super) fn effects(&mut self, looks: &mut Looks) -> Result<BTreeMap<String, u64>> {
+        let Some(witness) = self.witness.take() else { return looks.effects() };
+        let seen = witness.finish()?;
+        self.note_met([(FORGOTTEN, seen.gone)]);
+        let too_soon = seen.too_soon.iter().take(FIRST);
+        self.complaints.extend(too_soon.map(|words| format!("forgotten too soon: {words}")));
+        Ok(seen.effects())
+    }
+
+    /// So many answered changes are gone, and may be.
+    pub(super) fn note_taken_back(&mut self, many: u64) {
+        self.note_met([(TAKEN_BACK, many)]);
+    }
+
     /// What the judge is asked.
     pub(super) fn judged(&self) -> Arguments {
         let databases = self.databases.urls().map(Into::into);
-        Arguments::settled(databases, self.brokers.servers(), self.catcher.url())
+        let arguments = Arguments::settled(databases, self.brokers.servers(), self.catcher.url());
+        // What is kept for so short has gone by then, as it may.
+        if self.met.contains_key(FORGOTTEN) { arguments.kept_for(KEPT) } else { arguments }
+    }
+
+    /// What clients are told of databases that come back as they were before.
+    pub(super) fn setbacks(&self) -> Setbacks {
+        self.setbacks.clone()
     }
 
     /// A look into both databases.

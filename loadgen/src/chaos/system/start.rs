@@ -1,7 +1,8 @@
 //! How a system is made, and what is in it at first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hyper::Method;
@@ -13,33 +14,35 @@ use tokio::runtime::Runtime;
 use super::{SIDES, System};
 use crate::chaos::brokers::Brokers;
 use crate::chaos::catcher;
-use crate::chaos::database::Databases;
-use crate::chaos::fault::{Link, Part, Who};
-use crate::chaos::instance::{Instance, Places, Relay};
+use crate::chaos::databases::Databases;
+use crate::chaos::fault::{Link, Part, REMOVALS, Who};
+use crate::chaos::instance::{Instance, Places, Relay, Releases};
 use crate::chaos::ledger::Ledger;
-use crate::chaos::load::{Addresses, products};
+use crate::chaos::load::{Addresses, Setbacks, products};
 use crate::chaos::proxy::Proxy;
-use crate::chaos::scenarios::Scenario;
+use crate::chaos::scenarios::{Scenario, Store};
 use crate::chaos::webhook::Receiver;
 use crate::check::Side;
-use crate::programs::Programs;
 
 impl System {
     /// Starts everything, puts products in, and waits until both services have them.
     pub(in crate::chaos) fn start(
         runtime: &Runtime,
-        programs: &Programs,
+        releases: &Releases,
         scenario: &Scenario,
-        seed: u64,
         relay: Relay,
+        (seed, backlog): (u64, u32),
     ) -> Result<Self> {
-        let databases = Databases::start(scenario.is_pooled, relay)?;
+        // A file has no log that could be read.
+        let relay = if scenario.store == Store::Files { Relay::Table } else { relay };
+        let databases = Databases::start(scenario.store, relay)?;
         let brokers = Brokers::start(runtime, scenario.brokers)?;
         let mails = SmtpSink::start()?;
         let catcher = catcher::serve(mails.later_mails())?;
         let mut system = Self {
             instances: BTreeMap::new(),
             duplicator: None,
+            witness: None,
             proxies: BTreeMap::new(),
             brokers,
             databases,
@@ -49,15 +52,23 @@ impl System {
             addresses: addresses(scenario.most)?,
             quarantined: Vec::new(),
             running: scenario.instances,
+            releases: releases.clone(),
+            may_start_late: scenario.may_start_late,
+            started_late: BTreeSet::new(),
+            backlog,
+            more_time: Duration::ZERO,
             seed,
+            behind_since: None,
+            lost_times: Vec::new(),
+            setbacks: Setbacks::default(),
             bad: BTreeMap::new(),
-            met: BTreeMap::new(),
+            met: scenario.removes.then_some((REMOVALS, 0)).into_iter().collect(),
             ledger: Ledger::default(),
             complaints: Vec::new(),
         };
         for side in SIDES {
-            let places = system.connect(runtime, side, relay)?;
-            system.place(runtime, programs, scenario, &places)?;
+            let places = system.connect(runtime, scenario, side, relay)?;
+            system.place(runtime, scenario, &places)?;
         }
         system.start_missing()?;
         system.fill(runtime)?;
@@ -65,14 +76,17 @@ impl System {
     }
 
     /// Makes the proxies between a service and what it stands on.
-    fn connect(&mut self, runtime: &Runtime, side: Side, relay: Relay) -> Result<Places> {
-        let [postgres, mail, webhook] = [free_port()?, free_port()?, free_port()?];
+    fn connect(
+        &mut self,
+        runtime: &Runtime,
+        scenario: &Scenario,
+        side: Side,
+        relay: Relay,
+    ) -> Result<Places> {
+        let [mail, webhook] = [free_port()?, free_port()?];
         let kafka = self.brokers.ways(side)?;
-        let others = [
-            (Part::Postgres, postgres, self.databases.port()),
-            (Part::Mail, mail, self.mails.port()),
-            (Part::Webhook, webhook, self.webhook.port()),
-        ];
+        let others =
+            [(Part::Mail, mail, self.mails.port()), (Part::Webhook, webhook, self.webhook.port())];
         let to_kafka = kafka.iter().map(|(port, listener)| (Part::Kafka, *port, *listener));
         for (part, port, server) in others.into_iter().chain(to_kafka) {
             self.pass_on(runtime, Link { side, part }, port, server)?;
@@ -84,28 +98,32 @@ impl System {
             Side::Product => (product, Side::Order),
             Side::Order => (order, Side::Product),
         };
-        let (_, database) = url.rsplit_once('/').context("the URL has no database")?;
+        let database = self.connect_to_database(runtime, side, &url)?;
         let peer = self.addresses.of(peer).first().context("there is no other service")?;
         Ok(Places {
             side,
-            database: format!("postgres://postgres@127.0.0.1:{postgres}/{database}"),
-            behind_pooler: self.databases.is_pooled().then(|| url.clone()),
+            database,
+            behind_pooler: self.databases.is_pooled().then_some(url),
             relay,
             brokers: brokers.join(","),
             peer: peer.clone(),
             mail_port: mail,
             webhook_port: webhook,
+            settings: scenario.settings,
         })
     }
 
+    /// Makes the proxy to a service's database, if there is a way to it; returns the URL that the service is told.
+    fn connect_to_database(&mut self, runtime: &Runtime, side: Side, url: &str) -> Result<String> {
+        let Some(server) = self.databases.port() else { return Ok(url.to_owned()) };
+        let port = free_port()?;
+        self.pass_on(runtime, Link { side, part: Part::Postgres }, port, server)?;
+        let (_, database) = url.rsplit_once('/').context("the URL has no database")?;
+        Ok(format!("postgres://postgres@127.0.0.1:{port}/{database}"))
+    }
+
     /// Makes the processes of a service, which do not run yet.
-    fn place(
-        &mut self,
-        runtime: &Runtime,
-        programs: &Programs,
-        scenario: &Scenario,
-        places: &Places,
-    ) -> Result<()> {
+    fn place(&mut self, runtime: &Runtime, scenario: &Scenario, places: &Places) -> Result<()> {
         let side = places.side;
         let addresses = self.addresses.of(side).to_vec();
         for (number, address) in (1..).zip(addresses) {
@@ -116,7 +134,13 @@ impl System {
             } else {
                 address
             };
-            let instance = Instance::new(programs.of(side), places, &bind);
+            let instance = if scenario.is_upgraded {
+                let before = self.releases.before.as_ref();
+                let before = before.context("say where the last release is: --old-programs DIR")?;
+                Instance::of_another_release(before.of(side), places, &bind)?
+            } else {
+                Instance::new(self.releases.this.of(side), places, &bind)
+            };
             self.instances.insert(Who { side, number }, instance);
         }
         Ok(())

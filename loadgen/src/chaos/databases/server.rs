@@ -1,0 +1,354 @@
+//! The database server with both databases, and what happens to it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::BigInt;
+use stockloop_tests::disk::SmallDisk;
+use stockloop_tests::poll::eventually_blocking;
+use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PgBouncer, PostgresServer};
+
+use crate::chaos::fault::PostgresFault;
+use crate::chaos::instance::Relay;
+use crate::chaos::load::FLOOD;
+use crate::chaos::rivals::Rival;
+use crate::chaos::scenarios::Store;
+
+/// Connections of the server: enough for all processes, and few enough to be taken.
+const CONNECTIONS: usize = 140;
+
+/// How long a connection may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a server that had no room may take to come back.
+const ROOM_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a standby may take to have what its server has.
+const STANDBY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Of the pooler, for each database: fewer than two processes have connections.
+const POOLED: u32 = 8;
+
+/// What else the server is told where relays read its log.
+const LOGICAL: [&str; 3] = ["wal_level=logical", "max_replication_slots=20", "max_wal_senders=20"];
+
+/// A disk that holds what a run of minutes writes, and its log besides.
+const SMALL_MIB: u64 = 512;
+const LITTLE_LOG: [&str; 2] = ["min_wal_size=32MB", "max_wal_size=96MB"];
+
+/// What the server says when a write finds no room.
+const NO_ROOM: &str = "No space left on device";
+
+/// Ends the sessions of both services; how many there were.
+const END_SESSIONS: &str = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS n \
+     FROM pg_stat_activity WHERE datname LIKE 'product%' OR datname LIKE 'order%'";
+
+/// A session's own setting comes before the server's.
+const MAY_WRITE: &str = "SET default_transaction_read_only = off";
+
+/// Has the server read settings that were changed.
+const READ_SETTINGS: &str = "SELECT pg_reload_conf()";
+
+/// Each event that order-service takes in costs it a millisecond more; as it is, it takes about a tenth of one.
+const SLOW: &str = "CREATE FUNCTION take_longer() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$; \
+     CREATE TRIGGER take_longer BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION take_longer()";
+
+/// Standbys that stream from the server, those that every commit waits for, and how far the server itself is, in bytes of its
+/// log.
+const STREAMING: &str = "SELECT count(*) AS n FROM pg_stat_replication WHERE state = 'streaming'";
+const AWAITED: &str = "SELECT count(*) AS n FROM pg_stat_replication WHERE sync_state = 'sync'";
+const WRITTEN: &str = "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS n";
+
+/// The server with both databases.
+pub(in crate::chaos) struct Server {
+    rivals: Vec<Rival>,
+    /// Strangers who hold connections.
+    strangers: Vec<PgConnection>,
+    /// What stands between the services and the server.
+    pooler: Option<PgBouncer>,
+    /// What may take the server's place.
+    standby: Option<PostgresServer>,
+    /// Whether each commit waits until a standby has it.
+    is_awaited: bool,
+    server: PostgresServer,
+    /// Its disk, if that is one of its own.
+    disk: Option<SmallDisk>,
+    /// Writes that found no room, and those of them that its log told when it was looked at last.
+    without_room: usize,
+    told: usize,
+    product: String,
+    order: String,
+}
+
+impl Server {
+    /// A new server, which keeps what it has committed, with two empty databases.
+    pub(super) fn start(store: Store, relay: Relay) -> Result<Self> {
+        let connections = format!("max_connections={CONNECTIONS}");
+        let mut settings = vec![connections.as_str()];
+        if relay == Relay::Log {
+            settings.extend(LOGICAL);
+        }
+        let disk = (store == Store::SmallDisk).then(|| SmallDisk::mount(SMALL_MIB)).transpose()?;
+        let server = match &disk {
+            Some(disk) => {
+                settings.extend(LITTLE_LOG);
+                PostgresServer::start_on(disk, Binaries::find()?, &settings)?
+            }
+            None if store.has_standby() => {
+                PostgresServer::start_with(Binaries::with(BASE_BACKUP)?, &settings)?
+            }
+            None => PostgresServer::start_with(Binaries::find()?, &settings)?,
+        };
+        let pooler = (store == Store::Pooled).then(|| PgBouncer::start(&server, POOLED));
+        let (product, order) = (server.database("product"), server.database("order"));
+        let mut started = Self {
+            rivals: Vec::new(),
+            strangers: Vec::new(),
+            pooler: pooler.transpose()?,
+            standby: None,
+            is_awaited: store == Store::Standby,
+            server,
+            disk,
+            without_room: 0,
+            told: 0,
+            product: name(&product)?,
+            order: name(&order)?,
+        };
+        if store.has_standby() {
+            started.get_standby()?;
+        }
+        Ok(started)
+    }
+
+    /// product-service's and order-service's, without anything in between.
+    pub(super) fn urls(&self) -> [String; 2] {
+        [self.server.url(&self.product), self.server.url(&self.order)]
+    }
+
+    /// Where services connect to.
+    pub(super) fn port(&self) -> u16 {
+        self.pooler.as_ref().map_or(self.server.port(), PgBouncer::port)
+    }
+
+    pub(super) fn is_pooled(&self) -> bool {
+        self.pooler.is_some()
+    }
+
+    pub(super) fn without_room(&self) -> u64 {
+        self.without_room as u64
+    }
+
+    /// Lets it happen; returns how much it met, as far as that is known at once.
+    pub(in crate::chaos) fn suffer(&mut self, fault: PostgresFault) -> Result<u64> {
+        match fault {
+            PostgresFault::Stop => self.server.stop().map(|()| 1),
+            PostgresFault::Kill => {
+                self.server.kill9();
+                Ok(1)
+            }
+            PostgresFault::Start => self.server.start_again().map(|()| 0),
+            PostgresFault::EndSessions => end_sessions(&mut self.administrator()?),
+            PostgresFault::ReadOnly => self.let_write(false).map(|()| 1),
+            PostgresFault::Writable => self.let_write(true).map(|()| 0),
+            PostgresFault::Full => self.fill_up(),
+            PostgresFault::Room => {
+                self.strangers.clear();
+                Ok(0)
+            }
+            PostgresFault::Rivals => {
+                let [product, order] = self.urls();
+                self.rivals.push(Rival::start(connect(&product)?, "product")?);
+                self.rivals.push(Rival::start(connect(&order)?, "product_copy")?);
+                Ok(0)
+            }
+            PostgresFault::Peace => {
+                self.rivals.clear();
+                Ok(0)
+            }
+            PostgresFault::KillPooler => {
+                self.pooler.as_mut().context("there is no pooler")?.kill9();
+                Ok(1)
+            }
+            PostgresFault::StartPooler => {
+                self.pooler.as_mut().context("there is no pooler")?.start_again().map(|()| 0)
+            }
+            PostgresFault::DiskFull { left_kib } => {
+                let disk = self.disk.as_ref().context("it has no small disk")?;
+                disk.fill(left_kib * 1024).map(|()| 0)
+            }
+            PostgresFault::DiskFree => self.free_disk().map(|()| 0),
+            PostgresFault::LeaveBehind => self.leave_standby_behind().map(|()| 0),
+            PostgresFault::Promote => self.promote_standby().map(|()| 1),
+            PostgresFault::StandBy => self.get_standby().map(|()| 0),
+        }
+    }
+
+    /// Puts right whatever was done to it.
+    pub(super) fn heal(&mut self) -> Result<()> {
+        self.rivals.clear();
+        self.strangers.clear();
+        if self.disk.is_some() {
+            self.free_disk()?;
+        }
+        self.server.start_again()?;
+        if let Some(pooler) = &mut self.pooler {
+            pooler.start_again()?;
+        }
+        self.let_write(true)?;
+        let [_, order] = self.urls();
+        let mut order = connect(&order)?;
+        // The server may not have read its new settings yet.
+        order.batch_execute(MAY_WRITE)?;
+        order.batch_execute(
+            "SET client_min_messages = warning; DROP FUNCTION IF EXISTS take_longer() CASCADE",
+        )?;
+        order.batch_execute(&format!("DELETE FROM quarantine WHERE key LIKE '{FLOOD}%'"))?;
+        Ok(())
+    }
+
+    /// Slows order-service's consumer down.
+    pub(in crate::chaos) fn slow_down(&self) -> Result<()> {
+        let [_, order] = self.urls();
+        connect(&order)?.batch_execute(SLOW)?;
+        Ok(())
+    }
+
+    /// Lets order-service refuse as many products of the flood, as an operator could, but at once.
+    pub(in crate::chaos) fn refuse_flood(&self, many: u32) -> Result<()> {
+        let refuse = format!(
+            "INSERT INTO quarantine (key, reason, since_us, by_whom) \
+             SELECT '{FLOOD}' || lpad(n::text, 5, '0'), 'a trial', 0, 'a trial' \
+             FROM generate_series(0, {many} - 1) AS n"
+        );
+        let [_, order] = self.urls();
+        connect(&order)?.batch_execute(&refuse)?;
+        Ok(())
+    }
+
+    /// From the next transaction on, in all sessions.
+    fn let_write(&self, may: bool) -> Result<()> {
+        let setting = if may { "off" } else { "on" };
+        let set = format!("ALTER SYSTEM SET default_transaction_read_only = {setting}");
+        administer(&mut self.administrator()?, &[MAY_WRITE, &set, READ_SETTINGS])
+    }
+
+    /// Takes all connections; those whom it ends want theirs back, so it ends them again. Returns how many it took.
+    fn fill_up(&mut self) -> Result<u64> {
+        let mut administrator = self.administrator()?;
+        let before = self.strangers.len();
+        for _ in 0..3 {
+            end_sessions(&mut administrator)?;
+            while self.strangers.len() < CONNECTIONS {
+                match PgConnection::establish(&self.server.url("postgres")) {
+                    Ok(stranger) => self.strangers.push(stranger),
+                    Err(_) => break,
+                }
+            }
+        }
+        let taken = self.strangers.len() - before;
+        self.strangers.push(administrator);
+        Ok(u64::try_from(taken)?)
+    }
+
+    /// Gives its disk room again, and waits until it answers: where its log found no room, it has ended, or is about to.
+    fn free_disk(&mut self) -> Result<()> {
+        let told = self.server.said(NO_ROOM);
+        self.without_room += told.saturating_sub(self.told);
+        self.told = told;
+        self.disk.as_ref().context("it has no small disk")?.clear()?;
+        eventually_blocking("a server that has room again", ROOM_DEADLINE, || {
+            if !self.server.is_running() {
+                // With its next start it begins another log.
+                self.told = 0;
+            }
+            self.server.start_again().map_err(|error| format!("{error:#}"))?;
+            let connected = PgConnection::establish(&self.server.url("postgres"));
+            connected.map(drop).map_err(|error| error.to_string())
+        })
+    }
+
+    /// Makes a standby, which streams what is written from then on.
+    fn get_standby(&mut self) -> Result<()> {
+        self.standby = Some(self.server.stand_by()?);
+        let mut administrator = self.administrator()?;
+        wait_until(&mut administrator, STREAMING)?;
+        if self.is_awaited {
+            let every = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+            administer(&mut administrator, &[every, READ_SETTINGS])?;
+            wait_until(&mut administrator, AWAITED)?;
+        }
+        Ok(())
+    }
+
+    /// From now on the standby gets nothing more; it has all that was committed before this began.
+    fn leave_standby_behind(&self) -> Result<()> {
+        let standby = self.standby.as_ref().context("there is no standby")?;
+        let mut administrator = self.administrator()?;
+        let written = count(&mut administrator, WRITTEN)?;
+        let has_it = format!(
+            "SELECT count(*) AS n FROM pg_stat_replication WHERE flush_lsn - '0/0'::pg_lsn >= {written}"
+        );
+        wait_until(&mut administrator, &has_it)?;
+        let mut behind = connect(&standby.url("postgres"))?;
+        administer(&mut behind, &["ALTER SYSTEM SET primary_conninfo = ''", READ_SETTINGS])?;
+        wait_until(&mut administrator, "SELECT 1 - count(*) AS n FROM pg_stat_replication")
+    }
+
+    /// The standby takes the place of the server, which is gone for good.
+    fn promote_standby(&mut self) -> Result<()> {
+        let standby = self.standby.take().context("there is no standby")?;
+        standby.promote()?;
+        self.server = standby;
+        Ok(())
+    }
+
+    fn administrator(&self) -> Result<PgConnection> {
+        connect(&self.server.url("postgres"))
+    }
+}
+
+/// The name of the database at `url`.
+fn name(url: &str) -> Result<String> {
+    let (_, name) = url.rsplit_once('/').context("the URL has no database")?;
+    Ok(name.to_owned())
+}
+
+fn end_sessions(administrator: &mut PgConnection) -> Result<u64> {
+    Ok(count(administrator, END_SESSIONS)?.unsigned_abs())
+}
+
+/// Those who had all connections need a moment to leave. Whoever holds a lock is not waited for without end.
+fn connect(url: &str) -> Result<PgConnection> {
+    let establish = || PgConnection::establish(url);
+    let mut conn = eventually_blocking("a connection", CONNECT_DEADLINE, establish)?;
+    conn.batch_execute("SET statement_timeout = '60s'")?;
+    Ok(conn)
+}
+
+/// Each statement by itself: some are refused in company.
+fn administer(conn: &mut PgConnection, statements: &[&str]) -> Result<()> {
+    Ok(statements.iter().try_for_each(|statement| conn.batch_execute(statement))?)
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+fn count(conn: &mut PgConnection, sql: &str) -> Result<i64> {
+    let Count { n } = sql_query(sql).get_result(conn)?;
+    Ok(n)
+}
+
+/// Waits until there is what `sql` counts.
+fn wait_until(conn: &mut PgConnection, sql: &str) -> Result<()> {
+    eventually_blocking(sql, STANDBY_DEADLINE, || match count(conn, sql) {
+        Ok(1..) => Ok(()),
+        other => Err(other.map_err(|error| format!("{error:#}"))),
+    })
+}

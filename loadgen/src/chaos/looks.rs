@@ -1,0 +1,275 @@
+//! A look into both databases: what still waits, what faults have left there, and the effects of clients' changes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use common::clock::Timestamp;
+use common::db::{Backend, Conn, Url};
+use common::inventory::REMOVED;
+use common::on;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+use stockloop_tests::poll::eventually_blocking;
+
+use super::load::{OPENING_DESCRIPTION, PUT};
+use crate::check::{Reader, Side, number};
+
+/// How long a connection may take: those who had all of them need a moment to leave.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Both databases, only read.
+pub(super) struct Looks {
+    product: Reader,
+    order: Reader,
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = Text)]
+    id: String,
+}
+
+#[derive(QueryableByName)]
+struct Effects {
+    #[diesel(sql_type = Text)]
+    trace: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// One effect of a client's change: what it carries, what tells it from others, and when it was made.
+#[derive(QueryableByName)]
+pub(super) struct Effect {
+    #[diesel(sql_type = Text)]
+    pub(super) trace: String,
+    #[diesel(sql_type = Text)]
+    pub(super) id: String,
+    #[diesel(sql_type = BigInt, column_name = at_us)]
+    pub(super) at: Timestamp,
+}
+
+/// Events that are neither PROCESSED nor EXHAUSTED.
+const ON_THEIR_WAY: &str = "SELECT count(*) AS number FROM outbox_open WHERE status < 2";
+
+const UNTOLD: &str = "SELECT count(*) AS number FROM alert a WHERE closed_us IS NULL \
+     AND (NOT EXISTS (SELECT 1 FROM mail m WHERE m.seq = a.mail_seq) \
+       OR NOT EXISTS (SELECT 1 FROM webhook w WHERE w.seq = a.webhook_seq))";
+const UNSENT: &str = "SELECT count(*) AS number FROM mail WHERE sent_us IS NULL";
+const UNCALLED: &str = "SELECT count(*) AS number FROM webhook WHERE sent_us IS NULL";
+const RESTORED: &str = "SELECT count(*) AS number FROM restoration";
+const INCOMPLETE: &str =
+    "SELECT 1 - count(*) AS number FROM copy_state WHERE complete_us IS NOT NULL";
+
+/// How often the server ended a transaction because it and another one waited for each other.
+const DEADLOCKS: &str =
+    "SELECT deadlocks AS number FROM pg_stat_database WHERE datname = current_database()";
+
+impl Looks {
+    pub(super) fn open([product, order]: &[String; 2]) -> Result<Self> {
+        let open = |side, url: &String, proof| {
+            let url = Url::from(url.clone());
+            eventually_blocking("a look into a database", CONNECT_DEADLINE, || {
+                Reader::open(side, &url, proof)
+            })
+        };
+        let product = open(Side::Product, product, "order_record")?;
+        Ok(Self { product, order: open(Side::Order, order, "order_step")? })
+    }
+
+    /// What still waits; nothing at rest. Orders first: what one causes at product-service is there once it is settled.
+    pub(super) fn waiting(&mut self) -> Result<Vec<String>> {
+        let incomplete = self.incomplete()?;
+        let Self { product, order } = self;
+        let all = [
+            ("events of order-service", count(order, ON_THEIR_WAY)?),
+            ("events of product-service", count(product, ON_THEIR_WAY)?),
+            ("copies that are not complete", incomplete),
+            ("alerts of order-service", count(order, UNTOLD)?),
+            ("alerts of product-service", count(product, UNTOLD)?),
+            ("mails of order-service", count(order, UNSENT)?),
+            ("mails of product-service", count(product, UNSENT)?),
+            ("calls of order-service", count(order, UNCALLED)?),
+            ("calls of product-service", count(product, UNCALLED)?),
+        ];
+        Ok(some_of(all))
+    }
+
+    /// Copies that do not have all yet. A release may not have the table that says so.
+    fn incomplete(&mut self) -> Result<i64> {
+        self.order.page(|conn| {
+            let known = match conn.backend() {
+                Backend::Postgres => {
+                    "SELECT count(*) AS number FROM pg_tables WHERE tablename = 'copy_state'"
+                }
+                Backend::Sqlite => {
+                    "SELECT count(*) AS number FROM sqlite_master WHERE name = 'copy_state'"
+                }
+            };
+            if number(conn, known)? == 0 { Ok(0) } else { number(conn, INCOMPLETE) }
+        })
+    }
+
+    /// What would excuse to the judge that something is missing, and can't be in a trial: nobody else is asked.
+    pub(super) fn excuses(&mut self) -> Result<Vec<String>> {
+        let Self { product, order } = self;
+        let by_another = |than: Side| {
+            format!("SELECT count(*) AS number FROM outbox_settled WHERE consumer <> '{than}'")
+        };
+        let (orders, products) = (by_another(Side::Product), by_another(Side::Order));
+        let all = [
+            ("events of order-service that another one settled", count(order, &orders)?),
+            ("events of product-service that another one settled", count(product, &products)?),
+        ];
+        Ok(some_of(all))
+    }
+
+    /// How often a database was found to have come back from a backup.
+    pub(super) fn restored(&mut self) -> Result<u64> {
+        self.both(RESTORED)
+    }
+
+    /// Events of product-service that were never sent.
+    pub(super) fn unsent(&mut self) -> Result<u64> {
+        Ok(count(&mut self.product, "SELECT count(*) AS number FROM outbox_pending")?
+            .unsigned_abs())
+    }
+
+    /// Events that gave up, ever.
+    pub(super) fn exhausted(&mut self) -> Result<u64> {
+        self.both("SELECT count(*) AS number FROM alert WHERE kind = 'exhausted'")
+    }
+
+    /// Messages that nobody could read, or understand.
+    pub(super) fn dead_letters(&mut self) -> Result<u64> {
+        self.both("SELECT count(*) AS number FROM dead_letter")
+    }
+
+    /// How often two transactions waited for each other; on SQLite there is never more than one.
+    pub(super) fn deadlocks(&mut self) -> Result<u64> {
+        let count = |conn: &mut Conn| match conn.backend() {
+            Backend::Postgres => number(conn, DEADLOCKS),
+            Backend::Sqlite => Ok(0),
+        };
+        Ok((self.product.page(count)? + self.order.page(count)?).unsigned_abs())
+    }
+
+    /// The sum of what both say.
+    fn both(&mut self, sql: &str) -> Result<u64> {
+        Ok((count(&mut self.product, sql)? + count(&mut self.order, sql)?).unsigned_abs())
+    }
+
+    /// The ids of all mails that count as sent.
+    pub(super) fn mails(&mut self) -> Result<Vec<String>> {
+        // They have brackets there.
+        self.ids("SELECT trim(message_id, '<>') AS id FROM mail WHERE sent_us IS NOT NULL")
+    }
+
+    /// The ids of all calls of the webhook that count as taken.
+    pub(super) fn calls(&mut self) -> Result<Vec<String>> {
+        self.ids("SELECT delivery_id AS id FROM webhook WHERE sent_us IS NOT NULL")
+    }
+
+    /// The ids that either says.
+    fn ids(&mut self, sql: &str) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for reader in [&mut self.product, &mut self.order] {
+            let rows: Vec<Id> = reader.page(|conn| on!(conn, c => sql_query(sql).load(c)))?;
+            ids.extend(rows.into_iter().map(|row| row.id));
+        }
+        Ok(ids)
+    }
+
+    /// Products that were removed, ever.
+    pub(super) fn removals(&mut self) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) AS number FROM outbox_event WHERE event_type = '{}'",
+            REMOVED.name
+        );
+        Ok(count(&mut self.product, &sql)?.unsigned_abs())
+    }
+
+    /// Each of the effects that are there of clients' changes.
+    pub(super) fn each_effect(&mut self) -> Result<Vec<Effect>> {
+        let mut effects = self.product.page(|conn| {
+            let sql = effects_of_products(conn);
+            on!(conn, c => sql_query(sql).load::<Effect>(c))
+        })?;
+        let of_orders = self
+            .order
+            .page(|conn| on!(conn, c => sql_query(EFFECTS_OF_ORDERS).load::<Effect>(c)))?;
+        effects.extend(of_orders);
+        Ok(effects)
+    }
+
+    /// The effects that are there of clients' changes, by what they carry.
+    pub(super) fn effects(&mut self) -> Result<BTreeMap<String, u64>> {
+        let count = |conn: &mut Conn, effects: String| {
+            let sql = format!(
+                "SELECT trace, count(DISTINCT id) AS number FROM ({effects}) AS effect GROUP BY trace"
+            );
+            let rows: Vec<Effects> = on!(conn, c => sql_query(sql).load(c))?;
+            QueryResult::Ok(rows)
+        };
+        let mut rows = self.product.page(|conn| {
+            let effects = effects_of_products(conn);
+            count(conn, effects)
+        })?;
+        rows.extend(self.order.page(|conn| count(conn, EFFECTS_OF_ORDERS.to_owned()))?);
+        let mut effects = BTreeMap::new();
+        for Effects { trace, number } in rows {
+            *effects.entry(trace).or_default() += number.unsigned_abs();
+        }
+        Ok(effects)
+    }
+}
+
+/// The effects of clients' changes at product-service: what they carry, what tells them apart, and when they were made. A
+/// state that is sent again is the same version, and what orders make of a product is no change of a client. A removal, which
+/// says nothing itself, is called as the load calls it.
+fn effects_of_products(conn: &Conn) -> String {
+    let payload = match conn.backend() {
+        Backend::Postgres => "payload::json",
+        Backend::Sqlite => "payload",
+    };
+    let description = format!("({payload}->>'description')");
+    // What follows the first word only makes it longer.
+    let word = match conn.backend() {
+        Backend::Postgres => format!("split_part({description}, ' ', 1)"),
+        Backend::Sqlite => {
+            format!("substr({description}, 1, instr({description} || ' ', ' ') - 1)")
+        }
+    };
+    let by = |kind: &str| format!("({payload}->'cause'->>'kind') = '{kind}'");
+    let (put, removal) = (by("put"), by("removal"));
+    format!(
+        "SELECT coalesce(reference, 'an adjustment') AS trace, CAST(seq AS TEXT) AS id, at_us \
+         FROM adjustment \
+         UNION ALL \
+         SELECT {word}, key || ' ' || CAST(version AS TEXT), created_us FROM outbox_event \
+         WHERE key LIKE '{PUT}%' AND {put} \
+         UNION ALL \
+         SELECT {word} || ' removed', key || ' ' || CAST(version AS TEXT), created_us \
+         FROM outbox_event WHERE key LIKE '{PUT}%' AND {removal} \
+         UNION ALL \
+         SELECT DISTINCT {description}, 'changed', CAST(0 AS BIGINT) FROM outbox_event \
+         WHERE key NOT LIKE '{PUT}%' AND {description} <> '{OPENING_DESCRIPTION}'"
+    )
+}
+
+/// The same of orders: a placing, and a cancellation, as the load calls it.
+const EFFECTS_OF_ORDERS: &str = "SELECT customer AS trace, CAST(id AS TEXT) AS id, placed_us AS at_us FROM orders \
+     UNION ALL \
+     SELECT customer || ' cancelled', CAST(id AS TEXT), changed_us FROM orders \
+     WHERE cancellation IS NOT NULL";
+
+/// In words, what there is any of.
+fn some_of(all: impl IntoIterator<Item = (&'static str, i64)>) -> Vec<String> {
+    let some = all.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(what, count)| format!("{count} {what}")).collect()
+}
+
+fn count(reader: &mut Reader, sql: &str) -> Result<i64> {
+    reader.page(|conn| number(conn, sql))
+}
