@@ -47,7 +47,7 @@ impl SmallDisk {
 
     /// Takes all that is free, but for so many bytes.
     pub fn fill(&self, left: u64) -> anyhow::Result<()> {
-        let (mut file, piece, mut taken) = (File::create(self.filler())?, vec![1; PIECE], 0_u64);
+        let (mut file, piece, mut taken) = (File::create(self.filler())?, vec![1_u8; PIECE], 0_u64);
         loop {
             match file.write(&piece) {
                 Ok(written) => taken += u64::try_from(written)?,

@@ -9,11 +9,11 @@ fn a_small_disk_is_full_until_it_is_cleared() {
     let Some(disk) = real::available("small disk", SmallDisk::mount(4)) else { return };
     let file = disk.folder().join("file");
     disk.fill(0).unwrap();
-    let full = fs::write(&file, [1; 100_000]).unwrap_err();
+    let full = fs::write(&file, [1_u8; 100_000]).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::StorageFull);
     disk.fill(1 << 20).unwrap();
-    fs::write(&file, [1; 100_000]).unwrap();
+    fs::write(&file, [1_u8; 100_000]).unwrap();
     disk.clear().unwrap();
     disk.clear().unwrap();
-    fs::write(&file, [1; 2_000_000]).unwrap();
+    fs::write(&file, [1_u8; 2_000_000]).unwrap();
 }

@@ -394,7 +394,7 @@ mod tests {
     fn met(fault: Fault, is_with_pile: bool) -> Option<Side> {
         match fault {
             // A service that is away for a while, since nobody reads what waits for it.
-            Fault::Terminate(who) if is_with_pile => None,
+            Fault::Terminate(_) if is_with_pile => None,
             Fault::Kill(who)
             | Fault::KillAt(who, _)
             | Fault::KillInCheckpoint(who)
