@@ -55,9 +55,9 @@ fn client(brokers: &str) -> ClientConfig {
     config
 }
 
-/// Messages that their readers have not done with.
-pub(super) fn unread(brokers: &str) -> Result<i64> {
-    let mut unread = 0;
+/// Messages that their readers have not done with, in words for each partition that has some.
+pub(super) fn unread(brokers: &str) -> Result<Vec<String>> {
+    let mut unread = Vec::new();
     for (topic, group) in TOPICS {
         let reader: BaseConsumer = client(brokers).set("group.id", group).create()?;
         let mut list = TopicPartitionList::new();
@@ -68,7 +68,10 @@ pub(super) fn unread(brokers: &str) -> Result<i64> {
             let (low, high) = reader.fetch_watermarks(topic, element.partition(), TIMEOUT)?;
             // One without an offset has read nothing.
             let done = element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(low);
-            unread += (high - done).max(0);
+            let (partition, many) = (element.partition(), high - done);
+            if many > 0 {
+                unread.push(format!("{many} messages from {done} on in {topic}/{partition}"));
+            }
         }
     }
     Ok(unread)

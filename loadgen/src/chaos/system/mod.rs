@@ -44,6 +44,9 @@ const ASK_DEADLINE: Duration = Duration::from_secs(60);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How often it is told what still waits.
+const TELL: Duration = Duration::from_secs(5);
+
 /// Of what was forgotten too soon, so much is told in words.
 const FIRST: usize = 10;
 
@@ -217,9 +220,10 @@ impl System {
         Ok(())
     }
 
-    /// Waits until nothing waits.
+    /// Waits until nothing waits; what takes long is told.
     pub(super) fn drain(&self) -> Result<()> {
         let (began, mut looks) = (Instant::now(), self.look()?);
+        let mut told = TELL;
         loop {
             let waiting = self.waiting(&mut looks)?;
             // What was read last may have caused something where it was looked before.
@@ -231,6 +235,10 @@ impl System {
                 began.elapsed() < deadline,
                 "after {deadline:?}, this still waits: {waiting:?}"
             );
+            if began.elapsed() >= told {
+                println!("{:8.3} s  still waits: {waiting:?}", began.elapsed().as_secs_f64());
+                told += TELL;
+            }
             thread::sleep(LOOK);
         }
     }
@@ -240,8 +248,7 @@ impl System {
         let mut waiting = looks.waiting()?;
         if waiting.is_empty() {
             match messages::unread(&self.brokers.servers()) {
-                Ok(0) => {}
-                Ok(unread) => waiting.push(format!("{unread} messages")),
+                Ok(unread) => waiting.extend(unread),
                 // Brokers that came back need a moment to know where their groups are.
                 Err(error) => waiting.push(format!("messages that can't be counted: {error:#}")),
             }
