@@ -185,8 +185,8 @@ impl Db {
         self.on_pool(|conn, pooler| conn.reading(pooler, work)).await
     }
 
-    /// How many connections its pool has made so far. A server that crashes, or whose place another one takes, ends all of
-    /// them; so between two uses with the same number it was one life of one server, unless a pooler stands in between.
+    /// How many connections its pool has made so far. A server that crashes or ends takes all of them along, so between two
+    /// uses of one server with the same number it did neither, unless a pooler stands in between.
     pub fn connections_made(&self) -> u64 {
         self.inner.pool.made()
     }

@@ -7,7 +7,8 @@
 //! paused keys.
 //!
 //! A server that crashed, or that took another one's place, may give numbers out again: of transactions that were undone, or
-//! that it never got. So positions hold as long as the connections do by which they were read.
+//! that it never got. So positions hold as long as the server does by which they were read, and as the connections to it:
+//! a crash from which a server recovers by itself ends these, but does not count as a start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -32,8 +33,8 @@ impl Position {
     pub(super) const BEGINNING: Self = Self { tx: 0, id: EventId::NIL };
 }
 
-/// After how long all shards are read from the beginning once more, should a database have been put back behind a pooler, whose
-/// connections hold: the numbers of its transactions went back, too.
+/// After how long all shards are read from the beginning once more, should a server have crashed behind a pooler, whose
+/// connections hold, and its numbers have passed by what the last read saw.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
 /// How far each shard is, while it is held without a break.
@@ -59,6 +60,8 @@ struct Known {
 pub(super) struct Sight {
     /// All before it is complete.
     pub(super) horizon: i64,
+    /// When its server was started.
+    pub(super) started: i64,
     /// Connections that were made so far, with that of the read.
     pub(super) connections: u64,
 }
@@ -66,7 +69,8 @@ pub(super) struct Sight {
 impl Sight {
     /// Whether this may be another database than the one `before`, or its next life.
     fn is_of_another(self, before: Self) -> bool {
-        self.connections != before.connections || self.horizon < before.horizon
+        let life = |sight: Self| (sight.started, sight.connections);
+        life(self) != life(before) || self.horizon < before.horizon
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
     const BEGINNING: Position = Position::BEGINNING;
 
     fn sight(horizon: i64) -> Sight {
-        Sight { horizon, connections: 3 }
+        Sight { horizon, started: 1, connections: 3 }
     }
 
     #[test]
@@ -238,6 +242,11 @@ mod tests {
         let (now, _) = positions.read(&other, &[1], &[], sight(20));
         positions.advance(now, &other, 1, at(10, 2));
         let anew = Sight { connections: 4, ..sight(30) };
-        assert_eq!(positions.read(&other, &[1], &[], anew).1, [BEGINNING], "connected anew");
+        let (now, read) = positions.read(&other, &[1], &[], anew);
+        assert_eq!(read, [BEGINNING], "connected anew");
+        positions.advance(now, &other, 1, at(10, 2));
+        assert_eq!(positions.read(&other, &[1], &[], anew).1, [at(10, 2)]);
+        let elsewhere = Sight { started: 2, ..anew };
+        assert_eq!(positions.read(&other, &[1], &[], elsewhere).1, [BEGINNING], "another server");
     }
 }

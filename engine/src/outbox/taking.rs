@@ -128,7 +128,7 @@ impl Relay {
         let read = self.parts.db.read::<_, DbError>(move |conn| {
             let due = |conn: &mut Conn| {
                 let share = log.of_the_table();
-                let Snapshot { paused, ended, horizon } = store::snapshot(conn)?;
+                let Snapshot { paused, ended, horizon, started } = store::snapshot(conn)?;
                 let ended = tables_share(share, ended, &log);
                 if paused.everything {
                     return Ok(Read::default());
@@ -139,7 +139,8 @@ impl Relay {
                 let (generation, after) = match fresh {
                     Fresh::All => {
                         // Asked for on a connection that is counted.
-                        let sight = Sight { horizon, connections: db.connections_made() };
+                        let connections = db.connections_made();
+                        let sight = Sight { horizon, started, connections };
                         positions.read(&leases, &shards, &paused.keys, sight)
                     }
                     _ => Positions::none(&shards),

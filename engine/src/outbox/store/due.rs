@@ -171,6 +171,8 @@ pub(in crate::outbox) struct Snapshot {
     pub(in crate::outbox) ended: Option<Ended>,
     /// The oldest transaction that may still append an event: all that older ones appended is there.
     pub(in crate::outbox) horizon: i64,
+    /// When the server was started, in microseconds, which tells it from another one; 0 where there is none.
+    pub(in crate::outbox) started: i64,
 }
 
 /// What has to be known before anything is sent, in one round trip.
@@ -179,6 +181,8 @@ pub(in crate::outbox) fn snapshot(conn: &mut Conn) -> QueryResult<Snapshot> {
     struct Seen {
         #[diesel(sql_type = Text)]
         ended: String,
+        #[diesel(sql_type = BigInt)]
+        started: i64,
         #[diesel(sql_type = Array<Text>)]
         paused: Vec<String>,
     }
@@ -186,18 +190,20 @@ pub(in crate::outbox) fn snapshot(conn: &mut Conn) -> QueryResult<Snapshot> {
         Conn::Pg(c) => {
             let seen: Seen = Kept::of(sql_query(
                 "SELECT pg_current_snapshot()::text AS ended, \
+                   (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, \
                    ARRAY(SELECT key FROM relay_pause ORDER BY key) AS paused",
             ))
             .get_result(c)?;
             let unknown = |()| DeserializationError(format!("a snapshot {:?}", seen.ended).into());
             let ended: Ended = seen.ended.parse().map_err(unknown)?;
-            let horizon = ended.xmin;
-            Ok(Snapshot { paused: Paused::of(seen.paused), ended: Some(ended), horizon })
+            let (paused, horizon, started) = (Paused::of(seen.paused), ended.xmin, seen.started);
+            Ok(Snapshot { paused, ended: Some(ended), horizon, started })
         }
         Conn::Sqlite(c) => {
             // One writer: what is counted is committed.
             let appended: i64 = service_state::table.select(service_state::appended).first(c)?;
-            Ok(Snapshot { paused: pause::all(conn)?, ended: None, horizon: appended + 1 })
+            let (paused, horizon, started) = (pause::all(conn)?, appended + 1, 0);
+            Ok(Snapshot { paused, ended: None, horizon, started })
         }
     }
 }
