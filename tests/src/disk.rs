@@ -26,14 +26,16 @@ impl SmallDisk {
     /// Why there can be none here, if there can't.
     pub fn missing() -> Option<String> {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        (!may_mount(&status)).then(|| "only root may mount a small disk".to_owned())
+        let words = "this process may not mount a small disk: root may, where no container takes that right from it";
+        (!may_mount(&status)).then(|| words.to_owned())
     }
 
     /// Mounts one of so many MiB.
     pub fn mount(mib: u64) -> anyhow::Result<Self> {
         let folder = scratch::folder("disk")?;
+        scratch::watch_disk(&folder)?;
         // Open to all, since a server on it may run as another user.
-        let options = format!("size={mib}m,mode=755");
+        let options = format!("size={mib}m,mode=755,nosuid,nodev,noexec");
         run(Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "stockloop-tests"])
             .arg(&folder))?;
@@ -74,7 +76,7 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         if !scratch::keeps() {
-            // Lazily: what is on it may still be removed. Where that fails, the janitor tries once more.
+            // Lazily: what is on it may be in use for a moment longer. Where it fails, the janitor tries once more.
             let _ = run(Command::new("umount").arg("-l").arg(&self.folder));
         }
     }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use crate::browser::{Axe, Chromium};
 use crate::connect::Debezium;
+use crate::disk::SmallDisk;
 use crate::flink::Flink;
 use crate::kafka::KafkaBroker;
 use crate::postgres::PostgresServer;
@@ -41,6 +42,16 @@ pub fn axe() -> Option<&'static Axe> {
     available("axe-core", Axe::shared())
 }
 
+/// A disk of so many MiB. A right is nothing that could be installed: where that to mount is missing, a test is skipped
+/// whatever is demanded.
+pub fn small_disk(mib: u64) -> Option<SmallDisk> {
+    if let Some(missing) = SmallDisk::missing() {
+        say(&skipped("small disk", &missing));
+        return None;
+    }
+    available("small disk", SmallDisk::mount(mib))
+}
+
 /// What was `started`; or `None` with a line that names `part` and why it is missing.
 ///
 /// Panics instead if `STOCKLOOP_REQUIRE_REAL=1`.
@@ -49,13 +60,21 @@ pub fn available<T>(part: &str, started: anyhow::Result<T>) -> Option<T> {
         Ok(ready) => return Some(ready),
         Err(error) => error,
     };
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    let skipped = format!("SKIPPED: {test} needs a real {part}: {error:#}");
+    let skipped = skipped(part, &format!("{error:#}"));
     if std::env::var_os(REQUIRE_REAL).is_some_and(|value| value == "1") {
         panic!("{skipped} ({REQUIRE_REAL}=1 forbids skipping)");
     }
-    // Not eprintln!, which the test runner swallows when a test passes.
-    let _ = writeln!(std::io::stderr(), "{skipped}");
+    say(&skipped);
     None
+}
+
+fn skipped(part: &str, why: &str) -> String {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    format!("SKIPPED: {test} needs a real {part}: {why}")
+}
+
+fn say(line: &str) {
+    // Not eprintln!, which the test runner swallows when a test passes.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,6 +1,7 @@
 //! One scratch folder and one janitor per test process: a shell that outlives the process by a
 //! moment, ends the children that are left and removes the folder.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::mem;
@@ -20,8 +21,8 @@ use crate::once::Once;
 const JANITOR: &str = r#"
 # An ended process that nobody has reaped yet has no command line left.
 alive() { kill -s 0 -- "-$1" && { [ ! -d "/proc/$1" ] || grep -q . "/proc/$1/cmdline"; }; }
-scratch=$1
-children=
+scratch=$1 is_removed=$2
+children= disks=
 while read -r verb pid signal; do
   case $verb in
     watch) children="$children $pid:$signal" ;;
@@ -29,7 +30,9 @@ while read -r verb pid signal; do
       kept=
       for c in $children; do [ "${c%%:*}" = "$pid" ] || kept="$kept $c"; done
       children=$kept ;;
-    keep) scratch= ;;
+    disk) disks="$disks $pid" ;;
+    # With the disks there are by now.
+    keep) is_removed= disks= ;;
   esac
 done
 for c in $children; do kill -s "${c#*:}" -- "-${c%%:*}"; done
@@ -42,12 +45,9 @@ while [ $tries -lt 50 ]; do
   tries=$((tries + 1))
 done
 for c in $children; do kill -s KILL -- "-${c%%:*}"; done
-[ "$scratch" ] || exit 0
-# A small disk there can't be removed like a folder.
-while read -r _ at _; do
-  case $at in "$scratch"/*) umount -l "$at" ;; esac
-done </proc/mounts
-rm -rf -- "$scratch"
+# Most have gone by themselves, which is no matter.
+for name in $disks; do umount -l "$scratch/$name"; done
+[ "$is_removed" ] && rm -rf -- "$scratch"
 "#;
 
 struct Scratch {
@@ -124,6 +124,12 @@ pub(crate) fn forget(pid: u32) -> anyhow::Result<()> {
     tell(&format!("forget {pid}\n"))
 }
 
+/// Has what is about to be mounted on `folder`, one of [`folder`]'s, unmounted when this process is gone, unless it is kept.
+pub(crate) fn watch_disk(folder: &Path) -> anyhow::Result<()> {
+    let name = folder.file_name().and_then(OsStr::to_str).context("a disk's folder has a name")?;
+    if keeps() { Ok(()) } else { tell(&format!("disk {name}\n")) }
+}
+
 /// Has the scratch folder stay, with the logs, and from now on the data of what ends; returns where it is.
 pub fn keep() -> anyhow::Result<&'static Path> {
     KEPT.store(true, Ordering::SeqCst);
@@ -161,10 +167,11 @@ fn start() -> anyhow::Result<Scratch> {
         .keep();
     // PostgreSQL may run as another user and must be able to pass through.
     fs::set_permissions(&root, Permissions::from_mode(0o711))?;
-    let removed = if keeps() { Path::new("") } else { &root };
+    let is_removed = if keeps() { "" } else { "yes" };
     let janitor = Command::new("sh")
         .args(["-c", JANITOR, "stockloop-tests-janitor"])
-        .arg(removed)
+        .arg(&root)
+        .arg(is_removed)
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

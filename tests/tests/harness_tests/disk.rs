@@ -1,12 +1,11 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use stockloop_tests::disk::SmallDisk;
 use stockloop_tests::real;
 
 #[test]
 fn a_small_disk_is_full_until_it_is_cleared() {
-    let Some(disk) = real::available("small disk", SmallDisk::mount(4)) else { return };
+    let Some(disk) = real::small_disk(4) else { return };
     let file = disk.folder().join("file");
     disk.fill(0).unwrap();
     let full = fs::write(&file, [1_u8; 100_000]).unwrap_err();

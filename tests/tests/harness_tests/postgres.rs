@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
-use stockloop_tests::disk::SmallDisk;
 use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PostgresServer};
 use stockloop_tests::real;
@@ -140,9 +139,7 @@ fn a_server_that_ended_by_itself_is_started_again() {
 
 #[test]
 fn a_server_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
-    let Some(disk) = real::available("small disk", SmallDisk::mount(256)) else {
-        return;
-    };
+    let Some(disk) = real::small_disk(256) else { return };
     let started = Binaries::find().and_then(|binaries| {
         PostgresServer::start_on(&disk, binaries, &["min_wal_size=32MB", "max_wal_size=64MB"])
     });
