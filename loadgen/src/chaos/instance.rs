@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,13 +31,16 @@ const END_DEADLINE: Duration = Duration::from_secs(40);
 /// What it says once it is there.
 const LISTENS: &str = " listens on http://";
 
+/// What it says, of itself, where it has a flaw.
+pub(super) const PANICKED: &str = "panicked at";
+
 /// What the program of this release says where it can't be beside instances of the release before.
 const ALONE: &str = "stop them";
 
 /// What SQLite says when it finds no room, and what of a write that was cut off.
 const NO_ROOM: [&str; 2] = ["database or disk is full", "disk I/O error"];
 
-/// As far as a file may go that has no room: less than the log of a service that is written to for a second.
+/// As far as a file of SQLite may go that has no room: less than its log takes of a service that is written to for a second.
 const FULL_BYTES: u64 = 1 << 20;
 
 /// Bytes that a process may have more than at the moment when its memory is bounded.
@@ -247,15 +250,13 @@ impl Instance {
     pub(super) fn be_refused(&mut self) -> Result<()> {
         let mut child = self.launch()?;
         let status = child.wait_for_exit(END_DEADLINE)?;
-        ensure_no_panic(&child)?;
-        ensure!(status.code() == Some(1), "it ended with {status}\n{}", child.log_tail());
+        ensure!(is_refusal(&child, status), "it ended with {status}\n{}", child.log_tail());
         Ok(())
     }
 
-    /// Ends it in good order and starts the program of this release in its place. Returns false where that can't be beside
-    /// instances of the release before, which it has to say; then it does not run.
+    /// Starts the program of this release, once the one before has ended. Returns false where that can't be beside instances of
+    /// the release before, which it has to say; then it does not run.
     pub(super) fn upgrade(&mut self, program: &Path) -> Result<bool> {
-        self.terminate()?;
         (self.program, self.known) = (program.to_owned(), None);
         match self.come_up() {
             Ok(()) => Ok(true),
@@ -271,8 +272,10 @@ impl Instance {
 
     /// Takes the room from what it writes, or gives it back.
     pub(super) fn let_write(&self, may: bool) -> Result<()> {
-        let most = (!may).then_some(FULL_BYTES);
-        self.child.as_ref().context("it does not run")?.limit("fsize", most)
+        let child = self.child.as_ref().context("it does not run")?;
+        // What it says meanwhile goes into a file, too, which has to hold all of it.
+        let most = (!may).then(|| FULL_BYTES + child.log().len() as u64);
+        child.limit("fsize", most)
     }
 
     /// So often it has said that there was no room.
@@ -334,12 +337,14 @@ impl Instance {
         if std::mem::take(&mut self.clock) == 0 { Ok(()) } else { self.terminate() }
     }
 
-    /// How it ended, if it did so by itself once it was there. Whoever has ended may be started again.
+    /// How it ended, if it did so by itself: once it was there, or otherwise than one does that can't start. Whoever has ended
+    /// may be started again.
     pub(super) fn take_end(&mut self) -> Option<Error> {
         let status = self.child.as_mut()?.exited()?;
         let was_there = self.is_up || self.child.as_ref()?.line(LISTENS).is_some();
         let child = self.take_child()?;
-        was_there.then(|| anyhow!("it ended by itself with {status}\n{}", child.log_tail()))
+        let is_told = was_there || !is_refusal(&child, status);
+        is_told.then(|| anyhow!("it ended by itself with {status}\n{}", child.log_tail()))
     }
 
     fn take_child(&mut self) -> Option<Child> {
@@ -359,10 +364,15 @@ impl Instance {
 
 /// A panic is a flaw, however well the rest of the process went on.
 fn ensure_no_panic(child: &Child) -> Result<()> {
-    match child.line("panicked at") {
+    match child.line(PANICKED) {
         None => Ok(()),
         Some(line) => bail!("it panicked: {line}"),
     }
+}
+
+/// Whether it ended as one does that says why it can't start.
+fn is_refusal(child: &Child, status: ExitStatus) -> bool {
+    status.code() == Some(1) && ensure_no_panic(child).is_ok()
 }
 
 /// The options that a program knows, by their names; a table that may hold anything counts as one.

@@ -3,7 +3,7 @@
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hyper::Method;
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
@@ -56,7 +56,7 @@ impl System {
                 self.supervise().map(|()| 0)?
             }
             Fault::Start(who) => self.start_process(who).map(|()| 0)?,
-            Fault::Upgrade(who) => self.upgrade(who).map(|()| 1)?,
+            Fault::Upgrade(who) => self.upgrade(who)?,
             Fault::Freeze(who) => self.meet_process(who, Instance::freeze)?,
             Fault::Thaw(who) => self.instance(who)?.thaw().map(|()| 0)?,
             Fault::Clock(who, seconds) => self.instance(who)?.set_clock(seconds).map(|()| 0)?,
@@ -186,16 +186,23 @@ impl System {
         Ok(self.note(who, killed).min(u64::from(has_come && is_in_it)))
     }
 
-    /// Upgrades a process; where it can't be beside those of the release before, they end before it starts.
-    fn upgrade(&mut self, who: Who) -> Result<()> {
+    /// Upgrades a process, which ends in good order first.
+    fn upgrade(&mut self, who: Who) -> Result<u64> {
+        let ended = self.instance(who)?.terminate();
+        let met = self.note(who, ended);
         let program = self.releases.this.of(who.side).to_owned();
         match self.instance(who)?.upgrade(&program) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
+            Ok(true) => {}
+            Ok(false) => self.end_release_before(who.side)?,
             Err(error) => self.complaints.push(format!("{who}: {error:#}")),
         }
+        self.start_process(who).map(|()| met)
+    }
+
+    /// Ends what still runs of the release before, where the new one can't be beside it.
+    fn end_release_before(&mut self, side: Side) -> Result<()> {
         let is_before = |(other, instance): &(&Who, &Instance)| {
-            other.side == who.side && instance.is_of_another_release()
+            other.side == side && instance.is_of_another_release()
         };
         let before: Vec<Who> =
             self.instances.iter().filter(is_before).map(|(other, _)| *other).collect();
@@ -203,7 +210,7 @@ impl System {
             let ended = self.instance(other)?.terminate();
             self.note(other, ended);
         }
-        self.start_process(who)
+        Ok(())
     }
 
     fn bound_memory(&mut self) -> Result<u64> {
@@ -220,6 +227,7 @@ impl System {
         let padding = format!(" {}", LONG.repeat(LONG_CHARACTERS));
         self.ledger.take(load::flood(runtime, &self.addresses, self.backlog, &padding)?);
         let unsent = self.look()?.unsent()?;
+        ensure!(unsent >= u64::from(self.backlog), "of {} changes, {unsent} wait", self.backlog);
         self.ask(runtime, Side::Product, Method::DELETE, pause, Value::Null)?;
         self.more_time += DRAIN_PACE * self.backlog;
         Ok(unsent)

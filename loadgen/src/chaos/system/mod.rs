@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use hyper::Method;
 use serde_json::Value;
 use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
@@ -23,7 +23,7 @@ use super::fault::{
     LOST_ANSWERS, Link, Part, REMOVALS, TAKEN_BACK, WITHOUT_ROOM, WRONG_CLOCKS, Who,
 };
 use super::http_server::HttpServer;
-use super::instance::{Instance, Releases};
+use super::instance::{Instance, PANICKED, Releases};
 use super::ledger::Ledger;
 use super::load::{Addresses, Setbacks};
 use super::looks::Looks;
@@ -166,8 +166,10 @@ impl System {
     fn heal_processes(&mut self) -> Result<()> {
         self.started_late.clear();
         for (who, instance) in &mut self.instances {
+            // First: whoever has ended can't go on.
+            let ended = instance.take_end();
             instance.thaw()?;
-            let (ended, is_right) = (instance.take_end(), instance.set_clock_right());
+            let is_right = instance.set_clock_right();
             for error in ended.into_iter().chain(is_right.err()) {
                 self.complaints.push(format!("{who}: {error:#}"));
             }
@@ -211,7 +213,10 @@ impl System {
     fn start_process(&mut self, who: Who) -> Result<()> {
         let instance = self.instance(who)?;
         let (failed, has_wrong_clock) = (instance.start()?, instance.has_wrong_clock());
-        if let Some(error) = failed.filter(|_| !self.may_start_late) {
+        // What was away when a process began may have ended it since, but that is no panic.
+        let is_wrong =
+            |error: &Error| !self.may_start_late || format!("{error:#}").contains(PANICKED);
+        if let Some(error) = failed.filter(is_wrong) {
             self.complaints.push(format!("{who}: it did not come up at once: {error:#}"));
         }
         if has_wrong_clock {
