@@ -37,7 +37,7 @@ pub(super) const OPENING_DESCRIPTION: &str = "as it was at first";
 /// What the SKUs begin with of products that are replaced.
 pub(super) const PUT: &str = "PUT-";
 
-/// Of these, what those of a flood begin with; five digits follow.
+/// Of these, what those of a flood begin with; five digits follow, or more.
 pub(super) const FLOOD: &str = "PUT-FLOOD-";
 
 /// Bytes of a flood's products in one request, at the most.

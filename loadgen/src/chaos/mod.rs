@@ -86,7 +86,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Relay::Table)]
     relay: Relay,
     /// Changes that wait at once, and messages, in the scenario backlog
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=200_000))]
     backlog: u32,
     /// The program of product-service [default: product-service beside this program]
     #[arg(long, value_name = "PATH")]
