@@ -38,7 +38,7 @@ mod witness;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use stockloop_tests::real::REQUIRE_REAL;
 
@@ -153,8 +153,10 @@ fn chosen(name: &str, releases: &Releases) -> impl Iterator<Item = &'static Scen
 impl Arguments {
     /// The programs of this release, and of the last one if they are named.
     fn releases(&self) -> Result<Releases> {
-        let in_folder =
-            |folder: &Path| Programs::find(Some(&folder.join(OWNER)), Some(&folder.join(COPY)));
+        let in_folder = |folder: &Path| {
+            let found = Programs::find(Some(&folder.join(OWNER)), Some(&folder.join(COPY)));
+            found.with_context(|| format!("--old-programs {}", folder.display()))
+        };
         let before = self.old_programs.as_deref().map(in_folder).transpose()?;
         let this = Programs::find(self.product_service.as_deref(), self.order_service.as_deref())?;
         Ok(Releases { this, before })
