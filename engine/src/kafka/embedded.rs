@@ -48,6 +48,14 @@ impl EmbeddedBroker {
             .map_err(KafkaError::during("a partition's leader can't be changed"))
     }
 
+    /// Has it refuse the next requests to note offsets, so many, as one does while a group's members change.
+    #[cfg(test)]
+    pub fn refuse_offsets(&self, times: usize) {
+        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+        let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+        self.cluster.request_errors(RDKafkaApiKey::OffsetCommit, &vec![refused; times]);
+    }
+
     /// Cuts the broker off, as an outage would.
     ///
     /// # Errors

@@ -29,12 +29,23 @@ pub(super) struct Membership {
     pub(super) held: Held,
 }
 
-/// The partitions that a client has now, each with the number of its assignment.
+/// The partitions that a client has now.
 #[derive(Default)]
 pub(super) struct Held {
     /// Assignments so far, of all clients of the consumer: no number comes twice.
     assignments: Arc<AtomicU64>,
-    partitions: Mutex<BTreeMap<i32, u64>>,
+    partitions: Mutex<BTreeMap<i32, Holding>>,
+}
+
+/// A partition that a client has.
+#[derive(Default)]
+struct Holding {
+    /// The number of its assignment.
+    assignment: u64,
+    /// The offset that the group was asked to note last.
+    asked: Option<i64>,
+    /// Whether it is not noted, as far as is known.
+    is_owed: bool,
 }
 
 impl Held {
@@ -45,7 +56,7 @@ impl Held {
 
     /// With which assignment it has `partition`; 0: it has not.
     pub(super) fn assignment_of(&self, partition: i32) -> u64 {
-        self.partitions().get(&partition).copied().unwrap_or_default()
+        self.partitions().get(&partition).map_or(0, |holding| holding.assignment)
     }
 
     /// Whether `record` came with the assignment that its partition has now: it was not another's meanwhile.
@@ -53,16 +64,39 @@ impl Held {
         record.assignment != 0 && record.assignment == self.assignment_of(record.partition)
     }
 
+    /// Adds what the group did not note before to what it is asked to note now, `offsets`, and remembers all of it.
+    ///
+    /// While the group's members change, it refuses what one of them has done, also of partitions that it keeps. Until the
+    /// next message it would look as if the last ones had not been read, and whoever has them next got them again.
+    pub(super) fn ask(&self, offsets: &mut BTreeMap<i32, i64>) {
+        for (partition, holding) in self.partitions().iter_mut() {
+            match offsets.get(partition) {
+                Some(offset) => holding.asked = Some(*offset),
+                None if holding.is_owed => offsets.extend(holding.asked.map(|it| (*partition, it))),
+                None => {}
+            }
+            holding.is_owed &= !offsets.contains_key(partition);
+        }
+    }
+
+    /// What the group has noted of `partition`, which may be on its way from it still: to ask twice does no harm.
+    pub(super) fn is_noted(&self, partition: i32, noted: i64) {
+        if let Some(holding) = self.partitions().get_mut(&partition) {
+            holding.is_owed = holding.asked.is_some_and(|asked| asked != noted);
+        }
+    }
+
     fn give(&self, given: BTreeSet<i32>) {
         let assignment = self.assignments.fetch_add(1, Ordering::Relaxed) + 1;
-        self.partitions().extend(given.into_iter().map(|partition| (partition, assignment)));
+        let holding = |partition| (partition, Holding { assignment, ..Holding::default() });
+        self.partitions().extend(given.into_iter().map(holding));
     }
 
     fn take_away(&self, taken: &BTreeSet<i32>) {
         self.partitions().retain(|partition, _| !taken.contains(partition));
     }
 
-    fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, u64>> {
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, Holding>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,6 +137,11 @@ impl ClientContext for Membership {
     }
 
     fn stats(&self, statistics: Statistics) {
+        // The client's library does not say what becomes of offsets that it commits in the background.
+        let partitions = statistics.topics.get(self.state.topic()).map(|topic| &topic.partitions);
+        for partition in partitions.into_iter().flat_map(|partitions| partitions.values()) {
+            self.held.is_noted(partition.partition, partition.committed_offset);
+        }
         self.state.looked(self.client, receives(&statistics, self.state.topic()));
     }
 }
@@ -266,6 +305,36 @@ mod tests {
         assert!(first.brought(&record) && !later.brought(&record));
         later.give([0].into());
         assert!(!later.brought(&record) && later.brought(&taken_of(&later, 0)));
+    }
+
+    #[test]
+    fn what_was_not_noted_is_asked_again_until_it_is_or_the_partition_is_gone() {
+        let held = Held::default();
+        held.give([0, 1].into());
+        let ask = |of: &[(i32, i64)]| {
+            let mut offsets = of.iter().copied().collect();
+            held.ask(&mut offsets);
+            offsets.into_iter().collect::<Vec<_>>()
+        };
+        let nothing: [(i32, i64); 0] = [];
+        held.is_noted(0, 4);
+        assert_eq!(ask(&[]), nothing, "that is where it began");
+        assert_eq!(ask(&[(0, 5), (1, 3)]), [(0, 5), (1, 3)]);
+        assert_eq!(ask(&[]), nothing, "both are on their way");
+        held.is_noted(0, 4);
+        held.is_noted(1, 3);
+        assert_eq!(ask(&[(1, 4)]), [(0, 5), (1, 4)]);
+        assert_eq!(ask(&[]), nothing, "that was asked");
+        held.is_noted(0, 4);
+        assert_eq!(ask(&[(0, 6)]), [(0, 6)], "the last one stands");
+        held.is_noted(0, 6);
+        held.is_noted(1, 4);
+        assert_eq!(ask(&[]), nothing);
+        held.is_noted(0, 5);
+        held.take_away(&[0].into());
+        held.give([0].into());
+        held.is_noted(0, 5);
+        assert_eq!(ask(&[]), nothing, "another member may have done more since");
     }
 
     /// A message of `partition` that is taken now.

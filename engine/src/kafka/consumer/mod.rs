@@ -192,6 +192,7 @@ impl Consumer {
         }
         self.join_once().await;
         let inner = self.inner();
+        self.note(&inner, BTreeMap::new(), CommitMode::Async);
         match timeout(LOOK, inner.recv()).await {
             Ok(Ok(message)) => {
                 self.broker.up();
@@ -267,12 +268,29 @@ impl Consumer {
         let held = &inner.context().held;
         let is_done = |record: &&Record| done(record.partition) && held.brought(record);
         let offsets = next_offsets(batch.iter().filter(is_done));
-        if offsets.count() == 0 {
+        self.note(&inner, offsets, how);
+    }
+
+    /// Has the group note `offsets`, and those that it did not note when it was asked before.
+    fn note(
+        &self,
+        inner: &StreamConsumer<Membership>,
+        mut offsets: BTreeMap<i32, i64>,
+        how: CommitMode,
+    ) {
+        let held = &inner.context().held;
+        held.ask(&mut offsets);
+        if offsets.is_empty() {
             return;
         }
-        if let Err(error) = inner.commit(&offsets, how) {
-            // After a rebalance the partition is another's by now; it gets the same messages, as duplicates.
-            tracing::warn!(%error, "offsets were not committed; the messages may come again");
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in &offsets {
+            // An offset that can't be set is one whose message comes again.
+            let _ = list.add_partition_offset(self.topic(), *partition, Offset::Offset(*offset));
+        }
+        if let Err(error) = inner.commit(&list, how) {
+            // What the group does not have is asked again.
+            tracing::warn!(%error, "offsets were not committed");
         }
     }
 }
@@ -305,17 +323,8 @@ fn join(consumer: &StreamConsumer<Membership>, topic: &str) -> Result<(), KafkaE
     consumer.subscribe(&[topic]).map_err(KafkaError::during("the topic can't be subscribed to"))
 }
 
-fn next_offsets<'a>(batch: impl IntoIterator<Item = &'a Record>) -> TopicPartitionList {
+fn next_offsets<'a>(batch: impl IntoIterator<Item = &'a Record>) -> BTreeMap<i32, i64> {
     // The last one stands: where a client was made anew it repeats what follows, and in a topic that was made anew
     // offsets are smaller than before.
-    let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
-    for record in batch {
-        next.insert((record.topic.as_str(), record.partition), record.offset + 1);
-    }
-    let mut offsets = TopicPartitionList::new();
-    for ((topic, partition), offset) in next {
-        // An offset that can't be set is one whose message comes again.
-        let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(offset));
-    }
-    offsets
+    batch.into_iter().map(|record| (record.partition, record.offset + 1)).collect()
 }
