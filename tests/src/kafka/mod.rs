@@ -1,6 +1,7 @@
 //! A real Apache Kafka in KRaft mode: one shared by the test process, or private ones that may be
 //! taken away.
 
+mod acls;
 mod parts;
 mod secured;
 mod settings;
@@ -17,6 +18,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
+pub use self::acls::{Acl, Operation, Resource};
 use self::parts::KafkaParts;
 use self::secured::Secured;
 pub use self::secured::{Admits, SecureListener};
@@ -34,6 +36,22 @@ const TOPIC_DEADLINE: Duration = Duration::from_secs(120);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
 static SHARED: Once<KafkaBroker> = Once::new();
+
+/// Whom a broker knows, by a password that is sent as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// Letters alone.
+    pub name: &'static str,
+    /// Without quotes.
+    pub password: &'static str,
+}
+
+/// The port that clients of a further listener are told, and whom it lets in, if not everybody.
+type Told = (u16, Option<User>);
+
+fn open_to_all(ports: &[u16]) -> Vec<Told> {
+    ports.iter().map(|port| (*port, None)).collect()
+}
 
 /// A Kafka of one node, or of several, on loopback ports of its own, its data in the scratch folder.
 ///
@@ -81,10 +99,22 @@ impl KafkaBroker {
     /// A private broker with a further listener for each of `ports`: who comes in by that is told that the broker is at
     /// this port, where something stands in between that passes on to [`Self::listener`].
     pub fn start_behind(ports: &[u16]) -> anyhow::Result<Self> {
-        Self::start_told(&[], ports)
+        Self::start_behind_with(&[], ports)
     }
 
-    fn start_told(settings: &[&str], told: &[u16]) -> anyhow::Result<Self> {
+    /// The same with more `settings`.
+    pub fn start_behind_with(settings: &[&str], ports: &[u16]) -> anyhow::Result<Self> {
+        Self::start_told(settings, &open_to_all(ports))
+    }
+
+    /// The same, where each of `ways`, a port as with [`Self::start_behind`], lets in one user alone, by SASL/PLAIN without
+    /// TLS. A user may do what they were [granted](Self::grant); who comes in by [`Self::brokers`] may do everything.
+    pub fn start_guarded(ways: &[(u16, User)]) -> anyhow::Result<Self> {
+        let told: Vec<Told> = ways.iter().map(|(port, user)| (*port, Some(*user))).collect();
+        Self::start_told(&settings::GUARDED, &told)
+    }
+
+    fn start_told(settings: &[&str], told: &[Told]) -> anyhow::Result<Self> {
         let parts = KafkaParts::fetched()?;
         let folder = scratch::folder("kafka")?;
         parts.copy_storage(&folder.join("data"))?;
@@ -105,7 +135,7 @@ impl KafkaBroker {
         broker.started(&[])
     }
 
-    fn started(mut self, told: &[u16]) -> anyhow::Result<Self> {
+    fn started(mut self, told: &[Told]) -> anyhow::Result<Self> {
         let start = || {
             self.take_ports(told)?;
             self.write_settings()?;
@@ -127,7 +157,8 @@ impl KafkaBroker {
         }
         let start = || {
             nodes.iter_mut().for_each(Self::kill9);
-            nodes.iter_mut().zip(told).try_for_each(|(node, told)| node.take_ports(told))?;
+            let take = |(node, ports): (&mut Self, &Vec<u16>)| node.take_ports(&open_to_all(ports));
+            nodes.iter_mut().zip(told).try_for_each(take)?;
             let voters: Vec<_> =
                 nodes.iter().map(|node| (node.node, node.controller_port)).collect();
             for node in &mut nodes {
@@ -145,9 +176,10 @@ impl KafkaBroker {
         Ok(nodes)
     }
 
-    fn take_ports(&mut self, told: &[u16]) -> anyhow::Result<()> {
+    fn take_ports(&mut self, told: &[Told]) -> anyhow::Result<()> {
         (self.port, self.controller_port) = (free_port()?, free_port()?);
-        self.further = told.iter().map(|told| Listener::told(*told)).collect::<Result<_, _>>()?;
+        let listener = |(told, user): &Told| Listener::new(*told, *user);
+        self.further = told.iter().map(listener).collect::<Result<_, _>>()?;
         self.secured.take_ports()
     }
 
@@ -260,23 +292,28 @@ impl KafkaBroker {
         partitions: i32,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<()> {
-        self.create(&[name], partitions, settings).await
+        self.create(&[name], (partitions, self.replicas()), settings).await
     }
 
     /// [`Self::create_topic`] for several at once, which takes no longer than one.
     pub async fn create_topics(&self, names: &[&str], partitions: i32) -> anyhow::Result<()> {
-        self.create(names, partitions, &[]).await
+        self.create(names, (partitions, self.replicas()), &[]).await
+    }
+
+    /// The same in a cluster, where each partition lies at one broker alone, and has no leader without that one.
+    pub async fn create_topics_apart(&self, names: &[&str], partitions: i32) -> anyhow::Result<()> {
+        self.create(names, (partitions, 1), &[("min.insync.replicas", "1")]).await
     }
 
     async fn create(
         &self,
         names: &[&str],
-        partitions: i32,
+        (partitions, replicas): (i32, i32),
         settings: &[(&str, &str)],
     ) -> anyhow::Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.client().create()?;
         let places: Vec<Vec<Vec<i32>>> =
-            (0..).take(names.len()).map(|first| self.places(first, partitions)).collect();
+            (0..).take(names.len()).map(|first| self.places(first, partitions, replicas)).collect();
         let places: Vec<Vec<&[i32]>> =
             places.iter().map(|all| all.iter().map(Vec::as_slice).collect()).collect();
         let mut topics = Vec::new();
@@ -298,12 +335,14 @@ impl KafkaBroker {
         tokio::task::spawn_blocking(wait).await?
     }
 
-    /// Where each partition of a topic lies, one after the other, from the broker `first` on; in a cluster on all of them.
-    fn places(&self, first: i32, partitions: i32) -> Vec<Vec<i32>> {
-        let (brokers, replicas) = match i32::try_from(self.voters.len()) {
-            Ok(nodes @ 1..) => (nodes, nodes),
-            _ => (self.joined + 1, 1),
-        };
+    /// Of each partition: in a cluster, all of its nodes have one.
+    fn replicas(&self) -> i32 {
+        i32::try_from(self.voters.len()).unwrap_or(1).max(1)
+    }
+
+    /// Where each partition of a topic lies, one after the other, from the broker `first` on.
+    fn places(&self, first: i32, partitions: i32, replicas: i32) -> Vec<Vec<i32>> {
+        let brokers = self.replicas().max(self.joined + 1);
         let node = |number: i32| settings::FIRST_NODE + number % brokers;
         let replicas_from =
             |number: i32| -> Vec<i32> { (number..number + replicas).map(node).collect() };
@@ -316,6 +355,23 @@ impl KafkaBroker {
             Some(mut child) => child.terminate(STOP_DEADLINE).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// How many lines with `words` in them it has written since its last start: what goes wrong, which messages it does not
+    /// take and why, and who may not do what.
+    pub fn said(&self, words: &str) -> usize {
+        let log = self.child.as_ref().map(Child::log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// Allows all of `acls`, at a broker that [asks](Self::start_guarded).
+    pub fn grant(&self, acls: &[Acl]) -> anyhow::Result<()> {
+        acls::grant(self.port, acls)
+    }
+
+    /// Allows none of `acls` any more, all of which were granted.
+    pub fn revoke(&self, acls: &[Acl]) -> anyhow::Result<()> {
+        acls::revoke(self.port, acls)
     }
 
     /// Kills the broker as a crash does.

@@ -19,7 +19,7 @@ use crate::process::Launch;
 /// The demo's, too.
 const POM: &str = include_str!("../../../standalone/kafka-pom.xml");
 // Behind the name of the jars. The number goes up when what is prepared changes, so that nobody keeps an old one.
-const PREPARED: &str = "-prepared-1";
+const PREPARED: &str = "-prepared-2";
 const CLUSTER_ID: &str = "c3RvY2tsb29wLXRlc3RzAA";
 const RUN_DEADLINE: Duration = Duration::from_secs(120);
 const LOGGING_FILE: &str = "log4j2.properties";
@@ -80,7 +80,7 @@ impl KafkaParts {
     }
 
     fn prepare(&self) -> anyhow::Result<()> {
-        fs::write(self.prepared.join(LOGGING_FILE), settings::LOGGING)?;
+        fs::write(self.prepared.join(LOGGING_FILE), settings::BROKER_LOGGING)?;
         let port = free_port()?;
         let properties = self.prepared.join("training.properties");
         let storage = self.prepared.join(STORAGE);

@@ -2,10 +2,21 @@
 
 use std::path::Path;
 
+use super::User;
 use crate::ports::free_port;
 
 /// Warnings and errors to standard output, which goes to the child's log; the demo's, too.
 pub(crate) const LOGGING: &str = include_str!("../../../standalone/kafka-log4j2.properties");
+
+/// The same of a broker, which also says what it refuses: messages, and whoever may not do what they ask for.
+pub(super) const BROKER_LOGGING: &str = concat!(
+    include_str!("../../../standalone/kafka-log4j2.properties"),
+    "logger.messages.name=kafka.server.KafkaApis
+logger.messages.level=debug
+logger.rights.name=kafka.authorizer.logger
+logger.rights.level=info
+"
+);
 
 /// The first node, controller and broker in one.
 pub(super) const FIRST_NODE: i32 = 1;
@@ -51,12 +62,21 @@ pub(super) struct Listener {
     pub(super) port: u16,
     /// Where its clients are told that the broker is.
     pub(super) told: u16,
+    /// Whom it lets in; everybody, if it is nobody's.
+    pub(super) user: Option<User>,
 }
 
 impl Listener {
     /// On a free port.
-    pub(super) fn told(told: u16) -> anyhow::Result<Self> {
-        Ok(Self { port: free_port()?, told })
+    pub(super) fn new(told: u16, user: Option<User>) -> anyhow::Result<Self> {
+        Ok(Self { port: free_port()?, told, user })
+    }
+
+    const fn protocol(&self) -> &'static str {
+        match self.user {
+            Some(_) => "SASL_PLAINTEXT",
+            None => "PLAINTEXT",
+        }
     }
 }
 
@@ -70,9 +90,26 @@ pub(super) fn listeners(port: u16, controller_port: u16, further: &[Listener]) -
     };
     let open = each(|n, listener| format!(",FURTHER{n}://127.0.0.1:{}", listener.port));
     let told = each(|n, listener| format!(",FURTHER{n}://127.0.0.1:{}", listener.told));
-    let plain = each(|n, _| format!(",FURTHER{n}:PLAINTEXT"));
-    ways_in(port, controller_port, [&open, &told, &plain])
+    let spoken = each(|n, listener| format!(",FURTHER{n}:{}", listener.protocol()));
+    let users = each(|n, listener| listener.user.map(|user| known(n, user)).unwrap_or_default());
+    ways_in(port, controller_port, [&open, &told, &spoken]) + &users
 }
+
+/// What a listener is told of the one user whom it lets in.
+fn known(n: usize, User { name, password }: User) -> String {
+    format!(
+        "listener.name.further{n}.sasl.enabled.mechanisms=PLAIN
+listener.name.further{n}.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required user_{name}=\"{password}\";
+"
+    )
+}
+
+/// Has a broker ask what a user may do. Who comes in without a name may do everything: itself, and whoever it is tried by.
+pub(super) const GUARDED: [&str; 2] = [
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users=User:ANONYMOUS",
+];
 
 /// The lines of a node with further ways in: where it listens besides, where clients are told that this is, and what is
 /// spoken there, each behind a comma.

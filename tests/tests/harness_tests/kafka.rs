@@ -6,7 +6,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
-use stockloop_tests::kafka::KafkaBroker;
+use stockloop_tests::kafka::{Acl, KafkaBroker, Operation, Resource, User};
 use stockloop_tests::poll::eventually;
 use stockloop_tests::ports::free_port;
 use stockloop_tests::real;
@@ -45,6 +45,121 @@ fn who_comes_in_by_a_further_listener_is_told_its_port() {
     }
     assert_eq!(told(broker.port()), i32::from(broker.port()));
     assert_eq!(broker.listener(broker.port()), None);
+}
+
+#[tokio::test]
+async fn a_guarded_broker_lets_users_do_what_they_were_granted() {
+    let told = free_port().unwrap();
+    let user = User { name: "writer", password: "not-guessed" };
+    let broker = real::available("Kafka", KafkaBroker::start_guarded(&[(told, user)]));
+    let Some(broker) = broker else { return };
+    let topic = "guarded";
+    broker.create_topic(topic, 1).await.unwrap();
+    // It is told that the broker is there, where nobody passes on.
+    let _passed_on = Passed::on(told, broker.listener(told).unwrap());
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", format!("127.0.0.1:{told}"))
+        .set("security.protocol", "sasl_plaintext")
+        .set("sasl.mechanism", "PLAIN")
+        .set("sasl.username", user.name)
+        .set("sasl.password", user.password)
+        .set("message.timeout.ms", "5000")
+        .create()
+        .unwrap();
+    let try_once = async || {
+        let record = FutureRecord::to(topic).key("k").payload("p");
+        producer.send(record, DEADLINE).await.map(drop).map_err(|(error, _)| error)
+    };
+    assert!(try_once().await.is_err(), "nothing was granted");
+    let may = |operation| Acl { user: user.name, resource: Resource::Topic(topic), operation };
+    broker.grant(&[may(Operation::Describe), may(Operation::Write)]).unwrap();
+    eventually("a message that is taken", DEADLINE, async || try_once().await).await;
+    broker.revoke(&[may(Operation::Write)]).unwrap();
+    eventually("a message that is refused", DEADLINE, async || match try_once().await {
+        Err(KafkaError::MessageProduction(RDKafkaErrorCode::TopicAuthorizationFailed)) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    let refused = "Principal = User:writer is Denied operation = WRITE";
+    assert!(broker.said(refused) > 0, "it says so");
+    assert!(broker.revoke(&[may(Operation::Write)]).is_err(), "it was taken away already");
+}
+
+/// Passes a port on to another one, until it is dropped.
+struct Passed(tokio::task::JoinHandle<()>);
+
+impl Passed {
+    fn on(port: u16, server: u16) -> Self {
+        let address = move |port| (std::net::Ipv4Addr::LOCALHOST, port);
+        let listener = std::net::TcpListener::bind(address(port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        Self(tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let Ok(mut server) = tokio::net::TcpStream::connect(address(server)).await
+                    else {
+                        return;
+                    };
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        }))
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_a_topic_does_not_take_is_in_its_brokers_log() {
+    let Some(broker) = real::available("Kafka", KafkaBroker::start_private()) else { return };
+    broker.create_topic_with("small", 1, &[("max.message.bytes", "200")]).await.unwrap();
+    let payload = uuid::Uuid::new_v4().to_string().repeat(100);
+    let record = FutureRecord::to("small").key("k").payload(&payload);
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", broker.brokers()).create().unwrap();
+    let (error, _) = producer.send(record, DEADLINE).await.unwrap_err();
+    let too_large = RDKafkaErrorCode::MessageSizeTooLarge;
+    assert!(matches!(error, KafkaError::MessageProduction(code) if code == too_large), "{error}");
+    eventually("it to say so", DEADLINE, async || match broker.said("RecordTooLargeException") {
+        0 => Err(()),
+        _ => Ok(()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn partitions_lie_apart_where_they_are_to() {
+    let told: Vec<Vec<u16>> = (0..3).map(|_| vec![free_port().unwrap()]).collect();
+    let Some(mut nodes) = real::available("Kafka", KafkaBroker::start_cluster(&told)) else {
+        return;
+    };
+    nodes[0].create_topics_apart(&["apart"], 4).await.unwrap();
+    let asker: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", nodes[0].brokers()).create().unwrap();
+    let replicas = || {
+        let metadata = asker.fetch_metadata(Some("apart"), DEADLINE).unwrap();
+        let mut all: Vec<(i32, Vec<i32>)> = metadata.topics()[0]
+            .partitions()
+            .iter()
+            .map(|partition| (partition.id(), partition.replicas().to_vec()))
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(replicas(), [(0, vec![1]), (1, vec![2]), (2, vec![3]), (3, vec![1])]);
+    nodes[1].kill9();
+    eventually("a partition without a leader", DEADLINE, async || {
+        let metadata = asker.fetch_metadata(Some("apart"), DEADLINE).map_err(|e| e.to_string())?;
+        let led = metadata.topics()[0].partitions().iter().filter(|one| one.leader() >= 0);
+        let led: Vec<i32> = led.map(|partition| partition.id()).collect();
+        if led.len() == 3 && !led.contains(&1) { Ok(()) } else { Err(format!("{led:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
