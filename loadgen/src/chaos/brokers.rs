@@ -13,6 +13,8 @@ use tokio::runtime::Runtime;
 
 use super::fault::{BrokerFault, TopicFault, Which};
 use super::messages::{PARTITIONS, TOPICS};
+use super::rights::{self, Right};
+use super::scenarios::Cluster;
 use crate::check::Side;
 
 /// How long a change of a topic may take.
@@ -25,17 +27,21 @@ const LEADER_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) struct Brokers {
     nodes: Vec<KafkaBroker>,
     /// For each, the ports at which product-service and order-service are told that it is.
-    told: Vec<Vec<u16>>,
+    told: Vec<[u16; 2]>,
 }
 
 impl Brokers {
-    /// So many new ones; with several, each has a replica of everything.
-    pub(super) fn start(runtime: &Runtime, count: usize) -> Result<Self> {
-        let ports = || -> Result<Vec<u16>> { Ok(vec![free_port()?, free_port()?]) };
-        let told: Vec<Vec<u16>> = (0..count).map(|_| ports()).collect::<Result<_>>()?;
-        let nodes = match told.as_slice() {
-            [alone] => vec![KafkaBroker::start_behind(alone)?],
-            all => KafkaBroker::start_cluster(all)?,
+    /// New ones.
+    pub(super) fn start(runtime: &Runtime, cluster: Cluster) -> Result<Self> {
+        let ports = || -> Result<[u16; 2]> { Ok([free_port()?, free_port()?]) };
+        let told: Vec<[u16; 2]> = (0..cluster.brokers()).map(|_| ports()).collect::<Result<_>>()?;
+        let nodes = match (cluster, told.as_slice()) {
+            (Cluster::Guarded, [[product, order]]) => vec![guarded([*product, *order])?],
+            (Cluster::Alone, [alone]) => vec![KafkaBroker::start_behind(alone)?],
+            (_, all) => {
+                let all: Vec<Vec<u16>> = all.iter().map(|ports| ports.to_vec()).collect();
+                KafkaBroker::start_cluster(&all)?
+            }
         };
         let first = nodes.first().context("there is no broker")?;
         let topics = TOPICS.map(|(topic, _)| topic);
@@ -45,12 +51,11 @@ impl Brokers {
 
     /// The ports at which a service is told that they are, each with the one that it is to be passed on to.
     pub(super) fn ways(&self, side: Side) -> Result<Vec<(u16, u16)>> {
-        let way = |(node, told): (&KafkaBroker, &Vec<u16>)| -> Result<(u16, u16)> {
+        let way = |(node, [product, order]): (&KafkaBroker, &[u16; 2])| -> Result<(u16, u16)> {
             let told = match side {
-                Side::Product => told.first(),
-                Side::Order => told.last(),
+                Side::Product => *product,
+                Side::Order => *order,
             };
-            let told = *told.context("a broker has no way in")?;
             Ok((told, node.listener(told).context("a broker has no listener")?))
         };
         self.nodes.iter().zip(&self.told).map(way).collect()
@@ -85,6 +90,25 @@ impl Brokers {
             node.resume()?;
         }
         self.nodes.iter_mut().try_for_each(KafkaBroker::start_again)
+    }
+
+    /// From now on a service may not do this.
+    pub(super) fn revoke(&self, side: Side, right: Right) -> Result<()> {
+        self.first()?.revoke(&right.acls(side))
+    }
+
+    /// From now on it may.
+    pub(super) fn grant(&self, side: Side, right: Right) -> Result<()> {
+        self.first()?.grant(&right.acls(side))
+    }
+
+    /// How often the first of them has said these words since its start.
+    pub(super) fn said(&self, words: &str) -> Result<u64> {
+        Ok(u64::try_from(self.first()?.said(words))?)
+    }
+
+    fn first(&self) -> Result<&KafkaBroker> {
+        self.nodes.first().context("there is no broker")
     }
 
     fn node(&mut self, which: Which) -> Result<&mut KafkaBroker> {
@@ -129,12 +153,21 @@ impl Brokers {
 
     /// Makes a topic, as soon as there is no other one of its name.
     fn make(&self, runtime: &Runtime, topic: &str) -> Result<()> {
-        let first = self.nodes.first().context("there is no broker")?;
+        let first = self.first()?;
         eventually_blocking("a new topic", TOPIC_DEADLINE, || {
             let made = runtime.block_on(first.create_topic(topic, PARTITIONS));
             made.map_err(|error| format!("{error:#}"))
         })
     }
+}
+
+/// One that lets each service in where it is told to come, as whom it is, and lets it do what it has to.
+fn guarded(told: [u16; 2]) -> Result<KafkaBroker> {
+    let sides = [Side::Product, Side::Order];
+    let ways: Vec<_> = told.into_iter().zip(sides.map(rights::user)).collect();
+    let broker = KafkaBroker::start_guarded(&ways)?;
+    sides.into_iter().try_for_each(|side| broker.grant(&rights::all_of(side)))?;
+    Ok(broker)
 }
 
 fn all_done(topics: Vec<TopicResult>) -> Result<()> {

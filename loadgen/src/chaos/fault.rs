@@ -5,6 +5,7 @@ use std::fmt;
 use stockloop_tests::smtp::Manner;
 
 use super::proxy::{Strike, Weather};
+use super::rights::Right;
 use super::webhook::Welcome;
 use super::wire::{Moment, Request};
 use crate::check::Side;
@@ -90,6 +91,10 @@ pub(super) enum Fault {
     File(Side, FileFault),
     Broker(Which, BrokerFault),
     Topic(TopicFault),
+    /// From now on a service may not do this at the broker.
+    Revoke(Side, Right),
+    /// It may again.
+    Grant(Side, Right),
     /// How the mail server behaves from now on.
     Mail(Manner),
     /// How the receiver of the webhook's calls does.
@@ -206,6 +211,8 @@ pub(super) const WITHOUT_ROOM: &str = "writes that found no room";
 pub(super) const TAKEN_BACK: &str = "answered changes that a failover took back";
 pub(super) const FORGOTTEN: &str = "rows that were forgotten";
 pub(super) const REMOVALS: &str = "products that were removed";
+pub(super) const REFUSED: &str = "requests that the broker refused";
+pub(super) const TOLD: &str = "alerts that say what is not allowed";
 /// Only they themselves know.
 pub(super) const WRONG_CLOCKS: &str = "processes whose clocks were wrong";
 
@@ -228,6 +235,7 @@ impl Fault {
             Self::Broker(_, fault) => fault.meets()?,
             Self::Topic(TopicFault::Grow) => IN_NEW_PARTITIONS,
             Self::Topic(TopicFault::MakeAnew(_)) => "topics that were made anew",
+            Self::Revoke(..) => REFUSED,
             Self::Mail(manner) if manner != Manner::Accept => "mails while their server was bad",
             Self::Webhook(welcome) if welcome != Welcome::Take => "calls that were not welcome",
             Self::Quarantine(_) | Self::Flood(_) => GAVE_UP,
@@ -243,6 +251,7 @@ impl Fault {
             | Self::Thaw(_)
             | Self::Clock(..)
             | Self::Weather(..)
+            | Self::Grant(..)
             | Self::Mail(_)
             | Self::Webhook(_) => return None,
         })
@@ -318,6 +327,8 @@ impl fmt::Display for Fault {
             Self::Topic(TopicFault::MakeAnew(number)) => {
                 write!(f, "topic {number} is deleted and made again")
             }
+            Self::Revoke(side, right) => write!(f, "{side} may not {right}"),
+            Self::Grant(side, right) => write!(f, "{side} may {right} again"),
             Self::Mail(manner) => write!(f, "the mail server is {manner:?}"),
             Self::Webhook(welcome) => write!(f, "the webhook's receiver is {welcome:?}"),
             Self::Quarantine(products) => {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use common::clock::{Clock, SystemClock};
+use stockloop_tests::kafka::User;
 use stockloop_tests::process::{Child, Launch};
 use stockloop_tests::program::option_names;
 
@@ -99,6 +100,8 @@ pub(super) struct Places {
     /// Where its relay finds events.
     pub(super) relay: Relay,
     pub(super) brokers: String,
+    /// As whom they come there, if the brokers ask.
+    pub(super) user: Option<User>,
     /// Where a process of the other service is called, as `host:port`.
     pub(super) peer: String,
     pub(super) mail_port: u16,
@@ -130,6 +133,14 @@ impl Places {
         if let Some(server) = &self.behind_pooler {
             settings.push(("STOCKLOOP__DATABASE__POOLER", "transaction".to_owned()));
             settings.push(("STOCKLOOP__OUTBOX__LOG_URL", server.clone()));
+        }
+        if let Some(User { name, password }) = self.user {
+            settings.extend([
+                ("STOCKLOOP__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "sasl_plaintext".to_owned()),
+                ("STOCKLOOP__KAFKA__PROPERTIES__SASL_MECHANISM", "PLAIN".to_owned()),
+                ("STOCKLOOP__KAFKA__PROPERTIES__SASL_USERNAME", name.to_owned()),
+                ("STOCKLOOP__KAFKA__PROPERTIES__SASL_PASSWORD", password.to_owned()),
+            ]);
         }
         settings.extend(
             SOON.into_iter()

@@ -141,6 +141,24 @@ impl Looks {
         self.both("SELECT count(*) AS number FROM alert WHERE kind = 'exhausted'")
     }
 
+    /// What events were blamed for: that they were answered FAILED, or could not be sent as they are.
+    pub(super) fn blamed(&mut self) -> Result<u64> {
+        self.both(
+            "SELECT count(*) AS number FROM outbox_history \
+             WHERE what IN ('FAILED', 'REJECTED', 'UNPRODUCIBLE')",
+        )
+    }
+
+    /// Alerts that a service has raised since then about what the broker does not allow it.
+    pub(super) fn told_of_rights(&mut self, side: Side, since: Timestamp) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) AS number FROM alert WHERE created_us >= {} AND error LIKE '%uthoriz%' \
+             AND kind IN ('not_sent', 'not_applied', 'not_received')",
+            since.micros()
+        );
+        Ok(count(self.of(side), &sql)?.unsigned_abs())
+    }
+
     /// Messages that nobody could read, or understand.
     pub(super) fn dead_letters(&mut self) -> Result<u64> {
         self.both("SELECT count(*) AS number FROM dead_letter")
@@ -153,6 +171,13 @@ impl Looks {
             Backend::Sqlite => Ok(0),
         };
         Ok((self.product.page(count)? + self.order.page(count)?).unsigned_abs())
+    }
+
+    fn of(&mut self, side: Side) -> &mut Reader {
+        match side {
+            Side::Product => &mut self.product,
+            Side::Order => &mut self.order,
+        }
     }
 
     /// The sum of what both say.

@@ -4,7 +4,7 @@
 //! [`scenarios`] says what happens, out of all [`fault`]s, and a [`plan`] when, drawn from a seed. A [`round`] runs it: the
 //! [`system`] is made of [`instance`]s, the [`databases`], the [`brokers`], a mail server with its [`catcher`] and a receiver
 //! of the [`webhook`] (both on an [`http_server`]), and a [`proxy`] on each way between, which understands as much of the
-//! [`wire`] as it has to. A [`clock`] may be wrong, [`rivals`] may lock rows. [`load`] is what clients do, each with a
+//! [`wire`] as it has to. A [`clock`] may be wrong, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`] is what clients do, each with a
 //! [`client`], [`messages`] what nobody should send, and [`mending`] what an operator does about databases that came back as
 //! they were before. What clients were told is in the [`ledger`], which is held against the databases, by [`looks`] into them,
 //! beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a [`witness`] has seen them. The [`outcome`] has
@@ -27,6 +27,7 @@ mod outcome;
 mod plan;
 mod proxy;
 mod report;
+mod rights;
 mod rivals;
 mod round;
 mod scenarios;

@@ -41,7 +41,7 @@ impl Plan {
             random: StdRng::seed_from_u64(seed),
             span_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             instances: scenario.instances,
-            brokers: scenario.brokers,
+            brokers: scenario.cluster.brokers(),
             calm_ms: 0,
             steps: Vec::new(),
         };

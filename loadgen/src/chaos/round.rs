@@ -132,6 +132,7 @@ fn judge(
     outcome.exhausted = looks.exhausted()?;
     outcome.take_held(held);
     judge_told(system, &mut looks, outcome)?;
+    judge_blame(scenario, &mut looks, outcome)?;
     judge_excuses(scenario, &mut looks, outcome)?;
     let report = check::check(&judged).context("the judge can't look")?;
     for (kind, many) in report.kinds() {
@@ -156,6 +157,19 @@ fn judge_excuses(scenario: &Scenario, looks: &mut Looks, outcome: &mut Outcome) 
         (0, true) => outcome.complain("nobody found that a database had come back".to_owned()),
         (1.., false) => outcome.complain("a database counts as restored, and is not".to_owned()),
         _ => {}
+    }
+    Ok(())
+}
+
+/// Whether an event was blamed though none may be.
+fn judge_blame(scenario: &Scenario, looks: &mut Looks, outcome: &mut Outcome) -> Result<()> {
+    if !scenario.blames_nobody {
+        return Ok(());
+    }
+    for (what, many) in [("gave up", looks.exhausted()?), ("were blamed", looks.blamed()?)] {
+        if many > 0 {
+            outcome.complain(format!("it is no event's fault, and {many} {what}"));
+        }
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod messages;
 mod mixed;
 mod network;
 mod postgres;
+mod rights;
 mod sqlite;
 mod topics;
 
@@ -49,6 +50,27 @@ impl Store {
     }
 }
 
+/// Which brokers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cluster {
+    /// One.
+    Alone,
+    /// One that asks who may do what.
+    Guarded,
+    /// Several, each with a replica of everything.
+    Replicated,
+}
+
+impl Cluster {
+    /// How many.
+    pub(super) const fn brokers(self) -> usize {
+        match self {
+            Self::Alone | Self::Guarded => 1,
+            Self::Replicated => broker::CLUSTER,
+        }
+    }
+}
+
 /// Something that may happen.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
@@ -58,7 +80,7 @@ pub(super) struct Scenario {
     pub(super) instances: usize,
     /// Processes of each service that run at once, at the most.
     pub(super) most: usize,
-    pub(super) brokers: usize,
+    pub(super) cluster: Cluster,
     pub(super) store: Store,
     /// What the services are told besides.
     pub(super) settings: &'static [(&'static str, &'static str)],
@@ -68,6 +90,8 @@ pub(super) struct Scenario {
     pub(super) may_start_late: bool,
     /// Whether clients remove products, too.
     pub(super) removes: bool,
+    /// Whether no event may be blamed for what happens: none may give up, be answered FAILED or count as one that can't be sent.
+    pub(super) blames_nobody: bool,
     /// Whether who calls the services reaches them by a network that may be bad. Else it is known of a call that nobody takes
     /// that it had no effect.
     pub(super) is_called_by_network: bool,
@@ -83,12 +107,13 @@ impl Scenario {
             about,
             instances: 1,
             most: 1,
-            brokers: 1,
+            cluster: Cluster::Alone,
             store: Store::Server,
             settings: &[],
             is_upgraded: false,
             may_start_late: false,
             removes: false,
+            blames_nobody: false,
             is_called_by_network: false,
             missing: nothing,
             draw,
@@ -100,7 +125,15 @@ impl Scenario {
     }
 
     const fn with_cluster(self) -> Self {
-        Self { brokers: broker::CLUSTER, ..self }
+        Self { cluster: Cluster::Replicated, ..self }
+    }
+
+    const fn with_guard(self) -> Self {
+        Self { cluster: Cluster::Guarded, ..self }
+    }
+
+    const fn without_blame(self) -> Self {
+        Self { blames_nobody: true, ..self }
     }
 
     const fn with_pooler(self) -> Self {
@@ -170,7 +203,7 @@ fn release_before(releases: &Releases) -> Option<String> {
 }
 
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 43] = [
+pub(super) static ALL: [Scenario; 44] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -277,6 +310,13 @@ pub(super) static ALL: [Scenario; 43] = [
         "topics are deleted, with all messages, and made again",
         topics::make_anew,
     ),
+    Scenario::new(
+        "acls",
+        "a service may not do at the broker what it has to do",
+        rights::take_away,
+    )
+    .with_guard()
+    .without_blame(),
     Scenario::new("slow-consumer", "order-service takes ten times as long", messages::slow_down),
     Scenario::new(
         "exhausted",
@@ -406,7 +446,7 @@ mod tests {
             // Only one has something to tell.
             Fault::Weather(link, _) if matches!(link.part, Part::Mail | Part::Webhook) => None,
             Fault::Weather(link, _) | Fault::Strike(link, _) => Some(link.side),
-            Fault::Lose(side, ..) => Some(side),
+            Fault::Lose(side, ..) | Fault::Revoke(side, _) => Some(side),
             _ => None,
         }
     }
@@ -500,7 +540,7 @@ mod tests {
         ended: BTreeSet<Who>,
         frozen: BTreeSet<Who>,
         brokers: BTreeSet<Which>,
-        /// Of the database server and its pooler.
+        /// Of the database server, its pooler, and what services may do.
         others: BTreeSet<&'static str>,
     }
 
@@ -543,6 +583,8 @@ mod tests {
                 Fault::Postgres(Pg::Peace) => self.others.remove("peace"),
                 Fault::Postgres(Pg::KillPooler) => self.others.insert("pooler"),
                 Fault::Postgres(Pg::StartPooler) => self.others.remove("pooler"),
+                Fault::Revoke(..) => self.others.insert("rights"),
+                Fault::Grant(..) => self.others.remove("rights"),
                 Fault::Broker(which, BrokerFault::Start | BrokerFault::Thaw) => {
                     self.brokers.remove(&which)
                 }

@@ -4,17 +4,19 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use common::clock::{Clock, SystemClock};
 use hyper::Method;
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
 use tokio::runtime::Runtime;
 
 use super::{SIDES, System};
-use crate::chaos::fault::{Fault, FileFault, Link, Part, PostgresFault, Who};
+use crate::chaos::fault::{Fault, FileFault, Link, Part, PostgresFault, REFUSED, TOLD, Who};
 use crate::chaos::instance::Instance;
 use crate::chaos::load::{self, adjusted};
 use crate::chaos::messages::{self, Duplicator};
 use crate::chaos::proxy::Proxy;
+use crate::chaos::rights::Right;
 use crate::chaos::scenarios::KEPT;
 use crate::chaos::wire::Moment;
 use crate::chaos::witness::Witness;
@@ -29,6 +31,9 @@ const LONG_CHARACTERS: usize = 960;
 
 /// How long all of a flood may take to give up.
 const FLOOD_DEADLINE: Duration = Duration::from_secs(180);
+
+/// What a broker says of a request for which somebody lacks a right.
+const DENIED: &str = " is Denied operation = ";
 
 /// How long a moment may take to come at which a process is to be killed.
 const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
@@ -76,6 +81,8 @@ impl System {
             Fault::File(side, fault) => self.suffer_in_file(side, fault)?,
             Fault::Broker(which, fault) => self.brokers.suffer(which, fault)?,
             Fault::Topic(fault) => self.brokers.change(runtime, fault).map(|()| 1)?,
+            Fault::Revoke(side, right) => self.revoke(side, right).map(|()| 0)?,
+            Fault::Grant(side, right) => self.grant(side, right).map(|()| 0)?,
             Fault::Mail(manner) => {
                 self.turn(Part::Mail, fault);
                 self.mails.be(manner).map(|()| 0)?
@@ -211,6 +218,22 @@ impl System {
             self.note(other, ended);
         }
         Ok(())
+    }
+
+    fn revoke(&mut self, side: Side, right: Right) -> Result<()> {
+        self.revoked = Some((SystemClock.now(), self.brokers.said(DENIED)?));
+        self.meet(TOLD, 0);
+        self.brokers.revoke(side, right)
+    }
+
+    /// Gives a right back, once it is known what lacking it has met and whether somebody was told why.
+    fn grant(&mut self, side: Side, right: Right) -> Result<()> {
+        let (since, before) = self.revoked.take().context("nothing was taken away")?;
+        let refused = self.brokers.said(DENIED)?.saturating_sub(before);
+        let told = self.look()?.told_of_rights(side, since)?;
+        self.meet(REFUSED, refused);
+        self.meet(TOLD, told);
+        self.brokers.grant(side, right)
     }
 
     fn bound_memory(&mut self) -> Result<u64> {

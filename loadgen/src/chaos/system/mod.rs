@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use common::clock::Timestamp;
 use hyper::Method;
 use serde_json::Value;
 use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
@@ -84,6 +85,8 @@ pub(super) struct System {
     pub(super) lost_times: Vec<Range<Instant>>,
     /// What clients are told of that.
     setbacks: Setbacks,
+    /// Since when a service lacks a right, and how many requests its broker had refused by then.
+    revoked: Option<(Timestamp, u64)>,
     /// What the parts that behave badly are met by.
     bad: BTreeMap<Part, &'static str>,
     /// What faults have met so far.

@@ -20,7 +20,8 @@ use crate::chaos::instance::{Instance, Places, Relay, Releases};
 use crate::chaos::ledger::Ledger;
 use crate::chaos::load::{Addresses, Setbacks, products};
 use crate::chaos::proxy::Proxy;
-use crate::chaos::scenarios::{Scenario, Store};
+use crate::chaos::rights;
+use crate::chaos::scenarios::{Cluster, Scenario, Store};
 use crate::chaos::webhook::Receiver;
 use crate::check::Side;
 
@@ -36,7 +37,7 @@ impl System {
         // A file has no log that could be read.
         let relay = if scenario.store == Store::Files { Relay::Table } else { relay };
         let databases = Databases::start(scenario.store, relay)?;
-        let brokers = Brokers::start(runtime, scenario.brokers)?;
+        let brokers = Brokers::start(runtime, scenario.cluster)?;
         let mails = SmtpSink::start()?;
         let catcher = catcher::serve(mails.later_mails())?;
         let mut system = Self {
@@ -60,6 +61,7 @@ impl System {
             seed,
             behind_since: None,
             lost_times: Vec::new(),
+            revoked: None,
             setbacks: Setbacks::default(),
             bad: BTreeMap::new(),
             met: scenario.removes.then_some((REMOVALS, 0)).into_iter().collect(),
@@ -106,6 +108,7 @@ impl System {
             behind_pooler: self.databases.is_pooled().then_some(url),
             relay,
             brokers: brokers.join(","),
+            user: (scenario.cluster == Cluster::Guarded).then(|| rights::user(side)),
             peer: peer.clone(),
             mail_port: mail,
             webhook_port: webhook,
