@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, TopicResult};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier, TopicResult,
+};
 use rdkafka::client::DefaultClientContext;
 use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually_blocking;
@@ -130,25 +132,52 @@ impl Brokers {
         })
     }
 
-    /// Changes the topics.
-    pub(super) fn change(&self, runtime: &Runtime, fault: TopicFault) -> Result<()> {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.servers());
-        let admin: AdminClient<DefaultClientContext> = config.create()?;
+    /// Changes the topics; returns how much that met, as far as it is known at once.
+    pub(super) fn change(&self, runtime: &Runtime, fault: TopicFault) -> Result<u64> {
+        let admin = self.admin()?;
         let options = AdminOptions::new().operation_timeout(Some(TOPIC_DEADLINE));
         match fault {
             TopicFault::Grow => {
                 let partitions = usize::try_from(2 * PARTITIONS)?;
                 let more = TOPICS.map(|(topic, _)| NewPartitions::new(topic, partitions));
-                all_done(runtime.block_on(admin.create_partitions(&more, &options))?)
+                all_done(runtime.block_on(admin.create_partitions(&more, &options))?).map(|()| 1)
             }
             TopicFault::MakeAnew(number) => {
-                let topic = TOPICS.get(number).map(|(topic, _)| *topic);
-                let topic = topic.context("there is no such topic")?;
+                let topic = topic(number)?;
                 all_done(runtime.block_on(admin.delete_topics(&[topic], &options))?)?;
-                self.make(runtime, topic)
+                self.make(runtime, topic).map(|()| 1)
+            }
+            TopicFault::Limit { number, bytes } => {
+                let limit = ("max.message.bytes", bytes.to_string());
+                self.configure(runtime, &[topic(number)?], &[limit]).map(|()| 0)
+            }
+            TopicFault::Unlimit(number) => {
+                self.configure(runtime, &[topic(number)?], &[]).map(|()| 0)
             }
         }
+    }
+
+    /// Sets this of topics, and all else as it is by itself.
+    fn configure(
+        &self,
+        runtime: &Runtime,
+        topics: &[&str],
+        settings: &[(&str, String)],
+    ) -> Result<()> {
+        let admin = self.admin()?;
+        let all: Vec<AlterConfig<'_>> =
+            topics.iter().map(|topic| configured(topic, settings)).collect();
+        let options = AdminOptions::new().request_timeout(Some(TOPIC_DEADLINE));
+        for altered in runtime.block_on(admin.alter_configs(&all, &options))? {
+            altered.map_err(|(topic, code)| anyhow!("{topic:?} could not be changed: {code}"))?;
+        }
+        Ok(())
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.servers());
+        Ok(config.create()?)
     }
 
     /// Makes a topic, as soon as there is no other one of its name.
@@ -168,6 +197,15 @@ fn guarded(told: [u16; 2]) -> Result<KafkaBroker> {
     let broker = KafkaBroker::start_guarded(&ways)?;
     sides.into_iter().try_for_each(|side| broker.grant(&rights::all_of(side)))?;
     Ok(broker)
+}
+
+fn topic(number: usize) -> Result<&'static str> {
+    TOPICS.get(number).map(|(topic, _)| *topic).context("there is no such topic")
+}
+
+fn configured<'a>(topic: &'a str, settings: &'a [(&'a str, String)]) -> AlterConfig<'a> {
+    let config = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    settings.iter().fold(config, |config, (name, value)| config.set(name, value))
 }
 
 fn all_done(topics: Vec<TopicResult>) -> Result<()> {

@@ -197,6 +197,10 @@ pub(super) enum TopicFault {
     Grow,
     /// The one of this number is deleted, with all that lies there, and made again.
     MakeAnew(usize),
+    /// The one of this number takes no more than so many bytes at once.
+    Limit { number: usize, bytes: u32 },
+    /// It takes as much as others.
+    Unlimit(usize),
 }
 
 // What only the network, the databases and the brokers know of in the end.
@@ -211,6 +215,7 @@ pub(super) const WITHOUT_ROOM: &str = "writes that found no room";
 pub(super) const TAKEN_BACK: &str = "answered changes that a failover took back";
 pub(super) const FORGOTTEN: &str = "rows that were forgotten";
 pub(super) const REMOVALS: &str = "products that were removed";
+pub(super) const TOO_LARGE: &str = "sends that were too large for their topic";
 pub(super) const REFUSED: &str = "requests that the broker refused";
 pub(super) const TOLD: &str = "alerts that say what is not allowed";
 /// Only they themselves know.
@@ -233,8 +238,7 @@ impl Fault {
             Self::Postgres(fault) => fault.meets()?,
             Self::File(_, fault) => fault.meets()?,
             Self::Broker(_, fault) => fault.meets()?,
-            Self::Topic(TopicFault::Grow) => IN_NEW_PARTITIONS,
-            Self::Topic(TopicFault::MakeAnew(_)) => "topics that were made anew",
+            Self::Topic(fault) => fault.meets()?,
             Self::Revoke(..) => REFUSED,
             Self::Mail(manner) if manner != Manner::Accept => "mails while their server was bad",
             Self::Webhook(welcome) if welcome != Welcome::Take => "calls that were not welcome",
@@ -301,6 +305,17 @@ impl BrokerFault {
     }
 }
 
+impl TopicFault {
+    fn meets(self) -> Option<&'static str> {
+        match self {
+            Self::Grow => Some(IN_NEW_PARTITIONS),
+            Self::MakeAnew(_) => Some("topics that were made anew"),
+            Self::Limit { .. } => Some(TOO_LARGE),
+            Self::Unlimit(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -321,12 +336,7 @@ impl fmt::Display for Fault {
             Self::Postgres(fault) => write!(f, "{fault}"),
             Self::File(side, fault) => write!(f, "{side} {fault}"),
             Self::Broker(which, fault) => write!(f, "{which} {fault}"),
-            Self::Topic(TopicFault::Grow) => {
-                f.write_str("each topic gets as many partitions again")
-            }
-            Self::Topic(TopicFault::MakeAnew(number)) => {
-                write!(f, "topic {number} is deleted and made again")
-            }
+            Self::Topic(fault) => write!(f, "{fault}"),
             Self::Revoke(side, right) => write!(f, "{side} may not {right}"),
             Self::Grant(side, right) => write!(f, "{side} may {right} again"),
             Self::Mail(manner) => write!(f, "the mail server is {manner:?}"),
@@ -405,5 +415,18 @@ impl fmt::Display for BrokerFault {
             Self::Freeze => "is frozen",
             Self::Thaw => "goes on",
         })
+    }
+}
+
+impl fmt::Display for TopicFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grow => f.write_str("each topic gets as many partitions again"),
+            Self::MakeAnew(number) => write!(f, "topic {number} is deleted and made again"),
+            Self::Limit { number, bytes } => {
+                write!(f, "topic {number} takes no more than {bytes} bytes at once")
+            }
+            Self::Unlimit(number) => write!(f, "topic {number} takes as much as others"),
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{self, Duration};
 
 use anyhow::{Context, Result};
 use hyper::Method;
+use rand::distr::{Alphanumeric, SampleString};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -39,6 +40,9 @@ pub(super) const PUT: &str = "PUT-";
 
 /// Of these, what those of a flood begin with; five digits follow, or more.
 pub(super) const FLOOD: &str = "PUT-FLOOD-";
+
+/// Characters that a description has behind its first word, at the most: a product's has no more than 1,000 in all.
+const WORDY: usize = 900;
 
 /// Bytes of a flood's products in one request, at the most.
 const FLOOD_BATCH: usize = 800_000;
@@ -149,6 +153,8 @@ pub(super) struct Habits {
     pub(super) seed: u64,
     /// Whether they remove their own products, too, and order those of others, which may be gone by then.
     pub(super) remove: bool,
+    /// Whether they describe their own products at length.
+    pub(super) is_wordy: bool,
     pub(super) setbacks: Setbacks,
 }
 
@@ -320,7 +326,7 @@ impl Shopper {
     async fn replace(&mut self) {
         let (key, sku) = (self.key(), self.any_own());
         let body = json!({
-            "description": key,
+            "description": self.description(&key),
             "quantity": self.random.random_range(0..1_000),
             "unit_price_minor": 255,
         });
@@ -332,6 +338,15 @@ impl Shopper {
             self.see(Side::Product, &sku, &body, setbacks);
             self.put.insert(sku, key);
         }
+    }
+
+    /// What follows the first word tells nothing, and can't be compressed.
+    fn description(&mut self, key: &str) -> String {
+        if !self.habits.is_wordy {
+            return key.to_owned();
+        }
+        let length = self.random.random_range(0..=WORDY);
+        format!("{key} {}", Alphanumeric.sample_string(&mut self.random, length))
     }
 
     /// Removes a product that nobody else changes; one that is there.

@@ -141,6 +141,13 @@ impl Looks {
         self.both("SELECT count(*) AS number FROM alert WHERE kind = 'exhausted'")
     }
 
+    /// Events that gave up and wait for a person.
+    pub(super) fn given_up(&mut self) -> Result<u64> {
+        self.both(
+            "SELECT count(*) AS number FROM outbox_failed WHERE status = 2 AND resolved_us IS NULL",
+        )
+    }
+
     /// What events were blamed for: that they were answered FAILED, or could not be sent as they are.
     pub(super) fn blamed(&mut self) -> Result<u64> {
         self.both(

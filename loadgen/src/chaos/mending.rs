@@ -1,8 +1,9 @@
-//! What an operator does when databases have come back as they were before: the services have to find that by themselves.
+//! What an operator does when databases have come back as they were before, which the services have to find by themselves,
+//! and when events have given up whose cause is put right.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hyper::Method;
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
@@ -20,6 +21,9 @@ const MENDED: Duration = Duration::from_secs(180);
 const RESTORED: &str = "/api/admin/v1/restored";
 const SEARCH: &str = "/api/admin/v1/lost-commands/check";
 const DECIDE: &str = "/api/admin/v1/lost-commands/decide";
+
+const PREVIEW: &str = "/api/admin/v1/jobs/preview";
+const JOBS: &str = "/api/admin/v1/jobs";
 
 /// Waits until each service says that its database is behind, and has it mended: the owner's first, which says what is true.
 /// Then what the owner has lost of orders is sent again.
@@ -56,6 +60,34 @@ fn send_lost_again(system: &System, runtime: &Runtime) -> Result<()> {
             None => return Ok(()),
         }
     }
+}
+
+/// Sends all that has given up once more, and waits until each of it is on its way.
+pub(super) fn retry(system: &System, runtime: &Runtime) -> Result<()> {
+    for side in [Side::Product, Side::Order] {
+        let selection = json!({ "filter": { "status": "EXHAUSTED" } });
+        let asked = json!({ "selection": selection });
+        let found = system.ask(runtime, side, Method::POST, PREVIEW, asked)?;
+        if found["matches"] == 0 {
+            continue;
+        }
+        let job = json!({
+            "action": "retry",
+            "selection": selection,
+            "reason": "the topic takes it again",
+            "expected": found["matches"],
+            "preview": found["preview"],
+        });
+        let job = system.ask(runtime, side, Method::POST, JOBS, job)?;
+        let number = job["seq"].as_str().context("the job has no number")?;
+        let path = format!("{JOBS}/{number}");
+        let look = || system.ask(runtime, side, Method::GET, &path, Value::Null);
+        let ended = wait_for("what gave up to be sent again", MENDED, look, |job| {
+            !job["ended_at"].is_null()
+        })?;
+        ensure!(ended["state"] == "done", "{side} did not send all again: {ended}");
+    }
+    Ok(())
 }
 
 fn wait_for(

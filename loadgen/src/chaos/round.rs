@@ -81,8 +81,13 @@ impl Round<'_> {
         outcome: &mut Outcome,
     ) -> Result<()> {
         let Self { clients, seed, scenario, .. } = *self;
-        let habits =
-            Habits { clients, seed, remove: scenario.removes, setbacks: system.setbacks() };
+        let habits = Habits {
+            clients,
+            seed,
+            remove: scenario.removes,
+            is_wordy: scenario.is_wordy,
+            setbacks: system.setbacks(),
+        };
         let load = Load::start(runtime, system.addresses(), &habits);
         let mut began = Instant::now();
         for step in &plan.steps {
@@ -97,7 +102,7 @@ impl Round<'_> {
         let healed = Instant::now();
         let mut ledger = load.finish(runtime)?;
         ledger.take(std::mem::take(&mut system.ledger));
-        match system.drain() {
+        match system.drain().and_then(|()| system.retry(runtime)) {
             Ok(()) => outcome.drain_s = Some(healed.elapsed().as_secs_f64()),
             Err(error) => outcome.complain(format!("it did not come to rest: {error:#}")),
         }

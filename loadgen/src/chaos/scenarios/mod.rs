@@ -90,6 +90,8 @@ pub(super) struct Scenario {
     pub(super) may_start_late: bool,
     /// Whether clients remove products, too.
     pub(super) removes: bool,
+    /// Whether clients describe products at length, so that events differ in size.
+    pub(super) is_wordy: bool,
     /// Whether no event may be blamed for what happens: none may give up, be answered FAILED or count as one that can't be sent.
     pub(super) blames_nobody: bool,
     /// Whether who calls the services reaches them by a network that may be bad. Else it is known of a call that nobody takes
@@ -113,6 +115,7 @@ impl Scenario {
             is_upgraded: false,
             may_start_late: false,
             removes: false,
+            is_wordy: false,
             blames_nobody: false,
             is_called_by_network: false,
             missing: nothing,
@@ -130,6 +133,10 @@ impl Scenario {
 
     const fn with_guard(self) -> Self {
         Self { cluster: Cluster::Guarded, ..self }
+    }
+
+    const fn with_many_words(self) -> Self {
+        Self { is_wordy: true, ..self }
     }
 
     const fn without_blame(self) -> Self {
@@ -203,7 +210,7 @@ fn release_before(releases: &Releases) -> Option<String> {
 }
 
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 44] = [
+pub(super) static ALL: [Scenario; 45] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -311,6 +318,12 @@ pub(super) static ALL: [Scenario; 44] = [
         topics::make_anew,
     ),
     Scenario::new(
+        "limit-lowered",
+        "topics take less than some messages are large, and then as much as before",
+        topics::limit,
+    )
+    .with_many_words(),
+    Scenario::new(
         "acls",
         "a service may not do at the broker what it has to do",
         rights::take_away,
@@ -378,7 +391,10 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use super::super::fault::{BrokerFault, Fault, FileFault, Part, PostgresFault, Which, Who};
+    use super::super::fault::{
+        BrokerFault, Fault, FileFault, Part, PostgresFault, TopicFault, Which, Who,
+    };
+    use super::super::messages::TOPICS;
     use super::super::plan::{Plan, Step};
     use super::super::wire::{Moment, Request};
     use super::*;
@@ -487,6 +503,25 @@ mod tests {
     }
 
     #[test]
+    fn every_topic_is_limited_and_takes_as_much_as_others_again() {
+        for scenario in named("limit-lowered") {
+            let (mut limited, mut open) = (BTreeSet::new(), BTreeSet::new());
+            for step in Plan::draw(scenario, 4, Duration::from_secs(60)).steps {
+                match step.fault {
+                    Fault::Topic(TopicFault::Limit { number, .. }) => {
+                        limited.insert(number);
+                        open.insert(number);
+                    }
+                    Fault::Topic(TopicFault::Unlimit(number)) => assert!(open.remove(&number)),
+                    _ => {}
+                }
+            }
+            assert_eq!(limited, (0..TOPICS.len()).collect(), "{}", scenario.name);
+            assert!(open.is_empty());
+        }
+    }
+
+    #[test]
     fn processes_and_databases_are_met_at_once_in_some_plan() {
         let is_of_database = |fault| match fault {
             Fault::Postgres(_) => true,
@@ -540,7 +575,7 @@ mod tests {
         ended: BTreeSet<Who>,
         frozen: BTreeSet<Who>,
         brokers: BTreeSet<Which>,
-        /// Of the database server, its pooler, and what services may do.
+        /// Of the database server and its pooler, of topics, and of what services may do.
         others: BTreeSet<&'static str>,
     }
 
@@ -583,6 +618,8 @@ mod tests {
                 Fault::Postgres(Pg::Peace) => self.others.remove("peace"),
                 Fault::Postgres(Pg::KillPooler) => self.others.insert("pooler"),
                 Fault::Postgres(Pg::StartPooler) => self.others.remove("pooler"),
+                Fault::Topic(TopicFault::Limit { .. }) => self.others.insert("limit"),
+                Fault::Topic(TopicFault::Unlimit(_)) => self.others.remove("limit"),
                 Fault::Revoke(..) => self.others.insert("rights"),
                 Fault::Grant(..) => self.others.remove("rights"),
                 Fault::Broker(which, BrokerFault::Start | BrokerFault::Thaw) => {

@@ -6,6 +6,9 @@ use super::super::plan::Draw;
 /// Clients of the broker learn of it within 10 s.
 const NOTICED_MS: u64 = 15_000;
 
+/// What one takes at once: no event or answer, those that say little, or but a few at a time.
+const LIMITS: [u32; 3] = [400, 900, 1_400];
+
 /// They get more partitions, so that a key's messages go on in another one.
 pub(super) fn grow(draw: &mut Draw) {
     let from = draw.within(1_000..=5_000);
@@ -21,4 +24,15 @@ pub(super) fn make_anew(draw: &mut Draw) {
     }
     // What was lost is missed once something behind it is answered.
     draw.calm(NOTICED_MS);
+}
+
+/// They take less than some messages are large, one after the other, and then as much as before.
+pub(super) fn limit(draw: &mut Draw) {
+    let [first, others @ ..] = LIMITS;
+    let numbers = (0..4).cycle().skip(draw.pick(0, &[1, 2, 3]));
+    for (number, (from, to)) in numbers.zip(draw.episodes(3_000..=6_000, 3_000..=6_000)) {
+        let bytes = draw.pick(first, &others);
+        draw.at(from, Fault::Topic(TopicFault::Limit { number, bytes }));
+        draw.at(to, Fault::Topic(TopicFault::Unlimit(number)));
+    }
 }

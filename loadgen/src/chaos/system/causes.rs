@@ -80,7 +80,7 @@ impl System {
             Fault::Postgres(fault) => self.suffer_in_server(fault)?,
             Fault::File(side, fault) => self.suffer_in_file(side, fault)?,
             Fault::Broker(which, fault) => self.brokers.suffer(which, fault)?,
-            Fault::Topic(fault) => self.brokers.change(runtime, fault).map(|()| 1)?,
+            Fault::Topic(fault) => self.brokers.change(runtime, fault)?,
             Fault::Revoke(side, right) => self.revoke(side, right).map(|()| 0)?,
             Fault::Grant(side, right) => self.grant(side, right).map(|()| 0)?,
             Fault::Mail(manner) => {

@@ -21,7 +21,7 @@ use super::client::{Asked, Client, Reply};
 use super::databases::Databases;
 use super::fault::{
     COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
-    LOST_ANSWERS, Link, Part, REMOVALS, TAKEN_BACK, WITHOUT_ROOM, WRONG_CLOCKS, Who,
+    LOST_ANSWERS, Link, Part, REMOVALS, TAKEN_BACK, TOO_LARGE, WITHOUT_ROOM, WRONG_CLOCKS, Who,
 };
 use super::http_server::HttpServer;
 use super::instance::{Instance, PANICKED, Releases};
@@ -47,6 +47,10 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// How often it is told what still waits.
 const TELL: Duration = Duration::from_secs(5);
+
+/// Why a broker says that it does not take a message, or several at once.
+const REFUSED_FOR_SIZE: &str =
+    "failed due to org.apache.kafka.common.errors.RecordTooLargeException";
 
 /// Of what was forgotten too soon, so much is told in words.
 const FIRST: usize = 10;
@@ -142,6 +146,9 @@ impl System {
             snared += proxy.take_snared();
         }
         self.note_met([(COPIES, copies), (IN_BAD_NETWORK, troubled), (LOST_ANSWERS, snared)]);
+        if self.met.contains_key(TOO_LARGE) {
+            self.note_met([(TOO_LARGE, self.brokers.said(REFUSED_FOR_SIZE)?)]);
+        }
         self.databases.heal()?;
         self.brokers.heal()?;
         self.turn(Part::Mail, Fault::Mail(Manner::Accept));
@@ -249,6 +256,18 @@ impl System {
             }
             thread::sleep(LOOK);
         }
+    }
+
+    /// Has what its topic did not take sent again, as an operator does once it takes it; then nothing may wait for a person.
+    pub(super) fn retry(&self, runtime: &Runtime) -> Result<()> {
+        if !self.met.contains_key(TOO_LARGE) {
+            return Ok(());
+        }
+        mending::retry(self, runtime)?;
+        self.drain()?;
+        let left = self.look()?.given_up()?;
+        ensure!(left == 0, "{left} events gave up again, though their topics take them");
+        Ok(())
     }
 
     /// What still waits.
