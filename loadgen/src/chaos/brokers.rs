@@ -13,14 +13,20 @@ use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::ports::free_port;
 use tokio::runtime::Runtime;
 
-use super::fault::{BrokerFault, TopicFault, Which};
-use super::messages::{PARTITIONS, TOPICS};
+use super::fault::{BrokerFault, Keep, TopicFault, Which};
+use super::messages::{self, PARTITIONS, TOPICS, read_by};
 use super::rights::{self, Right};
 use super::scenarios::Cluster;
 use crate::check::Side;
 
 /// How long a change of a topic may take.
 const TOPIC_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often one looks what it may delete: five minutes by itself, and half of one after its start.
+const SOON: [&str; 2] = ["log.retention.check.interval.ms=300", "log.initial.task.delay.ms=300"];
+
+/// How long messages go into one file, of a topic that is to delete some soon.
+const SEGMENT_MS: u64 = 200;
 
 /// How long the brokers may take to agree on one that leads.
 const LEADER_DEADLINE: Duration = Duration::from_secs(30);
@@ -39,7 +45,7 @@ impl Brokers {
         let told: Vec<[u16; 2]> = (0..cluster.brokers()).map(|_| ports()).collect::<Result<_>>()?;
         let nodes = match (cluster, told.as_slice()) {
             (Cluster::Guarded, [[product, order]]) => vec![guarded([*product, *order])?],
-            (Cluster::Alone, [alone]) => vec![KafkaBroker::start_behind(alone)?],
+            (Cluster::Alone, [alone]) => vec![KafkaBroker::start_behind_with(&SOON, alone)?],
             (_, all) => {
                 let all: Vec<Vec<u16>> = all.iter().map(|ports| ports.to_vec()).collect();
                 KafkaBroker::start_cluster(&all)?
@@ -154,7 +160,32 @@ impl Brokers {
             TopicFault::Unlimit(number) => {
                 self.configure(runtime, &[topic(number)?], &[]).map(|()| 0)
             }
+            TopicFault::DeleteUnread(side, keep) => {
+                let before = messages::missed(&self.servers(), side)?;
+                let kept = match keep {
+                    Keep::Ms(ms) => ("retention.ms", ms.to_string()),
+                    Keep::Bytes(bytes) => ("retention.bytes", bytes.to_string()),
+                };
+                // Only whole files go, so there have to be many.
+                let files = ("segment.ms", SEGMENT_MS.to_string());
+                self.configure(runtime, &read_by(side).map(|(topic, _)| topic), &[kept, files])?;
+                self.wait_until_missed(side, before)
+            }
+            TopicFault::KeepAll(side) => {
+                self.configure(runtime, &read_by(side).map(|(topic, _)| topic), &[]).map(|()| 0)
+            }
         }
+    }
+
+    /// Waits until more is gone unread of what a service reads than `before`; returns how much more that is by then.
+    fn wait_until_missed(&self, side: Side, before: u64) -> Result<u64> {
+        let servers = self.servers();
+        eventually_blocking("messages that are deleted unread", TOPIC_DEADLINE, || {
+            match messages::missed(&servers, side) {
+                Ok(missed) if missed > before => Ok(missed - before),
+                other => Err(other.map_err(|error| format!("{error:#}"))),
+            }
+        })
     }
 
     /// Sets this of topics, and all else as it is by itself.

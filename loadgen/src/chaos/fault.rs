@@ -201,6 +201,19 @@ pub(super) enum TopicFault {
     Limit { number: usize, bytes: u32 },
     /// It takes as much as others.
     Unlimit(usize),
+    /// Those that a service reads keep no more than this, until something is gone that it has not read.
+    DeleteUnread(Side, Keep),
+    /// They keep everything.
+    KeepAll(Side),
+}
+
+/// What a topic keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// What is younger than this.
+    Ms(u64),
+    /// So many bytes of each partition.
+    Bytes(u64),
 }
 
 // What only the network, the databases and the brokers know of in the end.
@@ -311,7 +324,8 @@ impl TopicFault {
             Self::Grow => Some(IN_NEW_PARTITIONS),
             Self::MakeAnew(_) => Some("topics that were made anew"),
             Self::Limit { .. } => Some(TOO_LARGE),
-            Self::Unlimit(_) => None,
+            Self::DeleteUnread(..) => Some("messages that were deleted unread"),
+            Self::Unlimit(_) | Self::KeepAll(_) => None,
         }
     }
 }
@@ -427,6 +441,13 @@ impl fmt::Display for TopicFault {
                 write!(f, "topic {number} takes no more than {bytes} bytes at once")
             }
             Self::Unlimit(number) => write!(f, "topic {number} takes as much as others"),
+            Self::DeleteUnread(side, Keep::Ms(ms)) => {
+                write!(f, "what {side} reads is deleted after {ms} ms")
+            }
+            Self::DeleteUnread(side, Keep::Bytes(bytes)) => {
+                write!(f, "what {side} reads is deleted but for {bytes} bytes")
+            }
+            Self::KeepAll(side) => write!(f, "what {side} reads is kept"),
         }
     }
 }

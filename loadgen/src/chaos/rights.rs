@@ -5,7 +5,7 @@ use std::fmt;
 
 use stockloop_tests::kafka::{Acl, Operation, Resource, User};
 
-use super::messages::TOPICS;
+use super::messages::read_by;
 use crate::check::Side;
 
 /// Something that a service has to be allowed.
@@ -86,15 +86,14 @@ struct Ways {
 
 impl Ways {
     fn of(side: Side) -> Self {
-        let [events, acks, orders, order_acks] = TOPICS;
-        match side {
-            Side::Product => {
-                Self { events: events.0, answers: order_acks.0, read: orders, read_answers: acks }
-            }
-            Side::Order => {
-                Self { events: orders.0, answers: acks.0, read: events, read_answers: order_acks }
-            }
-        }
+        let [read, read_answers] = read_by(side);
+        let other = match side {
+            Side::Product => Side::Order,
+            Side::Order => Side::Product,
+        };
+        // What one writes, the other reads.
+        let [(events, _), (answers, _)] = read_by(other);
+        Self { events, answers, read, read_answers }
     }
 }
 

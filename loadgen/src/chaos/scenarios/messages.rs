@@ -1,7 +1,9 @@
 //! What happens to messages, and to whoever reads them.
 
-use super::super::fault::Fault;
-use super::super::plan::Draw;
+use super::super::fault::{Fault, Link, Part};
+use super::super::plan::{Draw, Episode};
+use super::super::proxy::Weather;
+use crate::check::Side;
 
 /// Past the time after which an answer is missed, which is 2 s here, and past the pauses of the attempts that follow.
 const LATE_MS: u64 = 6_000;
@@ -36,4 +38,15 @@ pub(super) fn duplicate(draw: &mut Draw) {
 pub(super) fn come_late(draw: &mut Draw) {
     let from = draw.within(200..=1_000);
     draw.at(from, Fault::Copy { late_ms: LATE_MS });
+}
+
+/// Messages wait for a service, which hears nothing from the broker for a while, and is killed then. Before it comes back,
+/// `meanwhile` happens to them. Until then it is there for its clients: without those there would be few.
+pub(super) fn keep_waiting(draw: &mut Draw, side: Side, (from, to): Episode, meanwhile: &[Fault]) {
+    let (link, who) = (Link { side, part: Part::Kafka }, draw.instance(side));
+    draw.at(from, Fault::Weather(link, Weather::Blackhole(None)));
+    draw.at(to, Fault::Kill(who));
+    meanwhile.iter().for_each(|fault| draw.at(to, *fault));
+    draw.at(to, Fault::Weather(link, Weather::Clear));
+    draw.at(to, Fault::Start(who));
 }

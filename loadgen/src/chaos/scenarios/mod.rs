@@ -210,7 +210,7 @@ fn release_before(releases: &Releases) -> Option<String> {
 }
 
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 45] = [
+pub(super) static ALL: [Scenario; 46] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -323,6 +323,11 @@ pub(super) static ALL: [Scenario; 45] = [
         topics::limit,
     )
     .with_many_words(),
+    Scenario::new(
+        "unread-deleted",
+        "the broker deletes what a service has not read yet",
+        topics::delete_unread,
+    ),
     Scenario::new(
         "acls",
         "a service may not do at the broker what it has to do",
@@ -618,6 +623,11 @@ mod tests {
                 Fault::Postgres(Pg::Peace) => self.others.remove("peace"),
                 Fault::Postgres(Pg::KillPooler) => self.others.insert("pooler"),
                 Fault::Postgres(Pg::StartPooler) => self.others.remove("pooler"),
+                Fault::Topic(TopicFault::DeleteUnread(side, _)) => {
+                    let is_away = self.ended.contains(&Who { side, number: 1 });
+                    self.others.insert("unread") && is_away
+                }
+                Fault::Topic(TopicFault::KeepAll(_)) => self.others.remove("unread"),
                 Fault::Topic(TopicFault::Limit { .. }) => self.others.insert("limit"),
                 Fault::Topic(TopicFault::Unlimit(_)) => self.others.remove("limit"),
                 Fault::Revoke(..) => self.others.insert("rights"),

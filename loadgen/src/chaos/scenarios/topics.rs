@@ -1,7 +1,8 @@
 //! What happens to topics.
 
-use super::super::fault::{Fault, TopicFault};
+use super::super::fault::{Fault, Keep, TopicFault};
 use super::super::plan::Draw;
+use super::messages;
 
 /// Clients of the broker learn of it within 10 s.
 const NOTICED_MS: u64 = 15_000;
@@ -35,4 +36,16 @@ pub(super) fn limit(draw: &mut Draw) {
         draw.at(from, Fault::Topic(TopicFault::Limit { number, bytes }));
         draw.at(to, Fault::Topic(TopicFault::Unlimit(number)));
     }
+}
+
+/// They keep next to nothing of what waits for a service, and go on as before once it comes back.
+pub(super) fn delete_unread(draw: &mut Draw) {
+    for (side, episode) in draw.episodes_of_sides(3_000..=6_000, 4_000..=8_000) {
+        let keep = draw.pick(Keep::Ms(1), &[Keep::Ms(1_000), Keep::Bytes(2_000)]);
+        let delete = Fault::Topic(TopicFault::DeleteUnread(side, keep));
+        let keep_all = Fault::Topic(TopicFault::KeepAll(side));
+        messages::keep_waiting(draw, side, episode, &[delete, keep_all]);
+    }
+    // As with one that is made anew.
+    draw.calm(NOTICED_MS);
 }
