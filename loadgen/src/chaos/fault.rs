@@ -6,6 +6,7 @@ use stockloop_tests::smtp::Manner;
 
 use super::proxy::{Strike, Weather};
 use super::rights::Right;
+use super::translations::Release;
 use super::webhook::Welcome;
 use super::wire::{Moment, Request};
 use crate::check::Side;
@@ -109,6 +110,8 @@ pub(super) enum Fault {
     Nonsense,
     /// Answers that were sent already, and answers of strangers.
     ForgedAnswers,
+    /// What waits for a service is there as another release writes it, and no more as it was.
+    Translate(Side, Release),
     /// From now on each message is delivered one to five times, the copies so much later at the most.
     Copy {
         late_ms: u64,
@@ -231,6 +234,7 @@ pub(super) const REMOVALS: &str = "products that were removed";
 pub(super) const TOO_LARGE: &str = "sends that were too large for their topic";
 pub(super) const REFUSED: &str = "requests that the broker refused";
 pub(super) const TOLD: &str = "alerts that say what is not allowed";
+pub(super) const TRANSLATED: &str = "messages in the words of another release";
 /// Only they themselves know.
 pub(super) const WRONG_CLOCKS: &str = "processes whose clocks were wrong";
 
@@ -259,6 +263,7 @@ impl Fault {
             Self::SlowConsumer => "services that were slowed down",
             Self::Nonsense => DEAD_LETTERS,
             Self::ForgedAnswers => "answers that were forged",
+            Self::Translate(..) => TRANSLATED,
             Self::Copy { .. } => COPIES,
             Self::BoundMemory => "processes whose memory was bounded",
             Self::Backlog => "events in a backlog",
@@ -362,6 +367,9 @@ impl fmt::Display for Fault {
             Self::SlowConsumer => f.write_str("order-service takes 1 ms longer for each event"),
             Self::Nonsense => f.write_str("what nobody should send is on every topic"),
             Self::ForgedAnswers => f.write_str("answers come again, and answers of strangers"),
+            Self::Translate(side, release) => {
+                write!(f, "what waits for {side} is there as {release} writes it")
+            }
             Self::Copy { late_ms } => {
                 write!(f, "each message comes one to five times, up to {late_ms} ms later")
             }

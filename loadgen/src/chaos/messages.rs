@@ -49,9 +49,9 @@ const FULL: Duration = Duration::from_millis(10);
 /// How long a message is waited for.
 const LOOK: Duration = Duration::from_millis(200);
 
-type Sender = ThreadedProducer<DefaultProducerContext>;
+pub(super) type Sender = ThreadedProducer<DefaultProducerContext>;
 
-fn client(brokers: &str) -> ClientConfig {
+pub(super) fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("message.max.bytes", "4000000");
     config

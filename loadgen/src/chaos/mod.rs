@@ -2,13 +2,13 @@
 //! something happens to them; then nothing may be missing, done twice or untold.
 //!
 //! [`scenarios`] says what happens, out of all [`fault`]s, and a [`plan`] when, drawn from a seed. A [`round`] runs it: the
-//! [`system`] is made of [`instance`]s, the [`databases`], the [`brokers`], a mail server with its [`catcher`] and a receiver
-//! of the [`webhook`] (both on an [`http_server`]), and a [`proxy`] on each way between, which understands as much of the
-//! [`wire`] as it has to. A [`clock`] may be wrong, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`] is what clients do, each with a
-//! [`client`], [`messages`] what nobody should send, and [`mending`] what an operator does about databases that came back as
-//! they were before. What clients were told is in the [`ledger`], which is held against the databases, by [`looks`] into them,
-//! beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a [`witness`] has seen them. The [`outcome`] has
-//! all that, and the [`report`] all outcomes.
+//! [`system`] is made of [`instance`]s, the [`databases`], the [`brokers`], a mail server with its [`catcher`] and a
+//! receiver of the [`webhook`] (both on an [`http_server`]), and a [`proxy`] on each way between, which understands as much
+//! of the [`wire`] as it has to. A [`clock`] may be wrong, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`]
+//! is what clients do, each with a [`client`], [`messages`] what nobody should send, [`translations`] what another release
+//! would, and [`mending`] what an operator does about it. What clients were told is in the [`ledger`], which is held against
+//! the databases, by [`looks`] into them, beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a
+//! [`witness`] has seen them. The [`outcome`] has all that, and the [`report`] all outcomes.
 
 mod brokers;
 mod catcher;
@@ -32,6 +32,7 @@ mod rivals;
 mod round;
 mod scenarios;
 mod system;
+mod translations;
 mod webhook;
 mod wire;
 mod witness;

@@ -3,6 +3,7 @@
 use super::super::fault::{Fault, Link, Part};
 use super::super::plan::{Draw, Episode};
 use super::super::proxy::Weather;
+use super::super::translations::Release;
 use crate::check::Side;
 
 /// Past the time after which an answer is missed, which is 2 s here, and past the pauses of the attempts that follow.
@@ -38,6 +39,18 @@ pub(super) fn duplicate(draw: &mut Draw) {
 pub(super) fn come_late(draw: &mut Draw) {
     let from = draw.within(200..=1_000);
     draw.at(from, Fault::Copy { late_ms: LATE_MS });
+}
+
+/// What waits for a service is written as an older or a newer release would, and comes among what this one writes.
+pub(super) fn mix_releases(draw: &mut Draw) {
+    // Each twice: the services take turns.
+    let mut releases = [Release::Older, Release::Older, Release::Newer, Release::Newer];
+    let first = draw.pick(0, &[2]);
+    releases.rotate_left(first);
+    let episodes = draw.episodes_of_sides(2_000..=4_000, 2_000..=5_000);
+    for ((side, episode), release) in episodes.into_iter().zip(releases.into_iter().cycle()) {
+        keep_waiting(draw, side, episode, &[Fault::Translate(side, release)]);
+    }
 }
 
 /// Messages wait for a service, which hears nothing from the broker for a while, and is killed then. Before it comes back,

@@ -210,7 +210,7 @@ fn release_before(releases: &Releases) -> Option<String> {
 }
 
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 46] = [
+pub(super) static ALL: [Scenario; 47] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -352,6 +352,12 @@ pub(super) static ALL: [Scenario; 46] = [
         messages::forge,
     ),
     Scenario::new("poison", "what nobody should send is on every topic", messages::poison),
+    Scenario::new(
+        "mixed-envelopes",
+        "messages of older and newer releases are among those of this one",
+        messages::mix_releases,
+    )
+    .without_blame(),
     Scenario::new("duplicates", "each message comes one to five times", messages::duplicate)
         .with_instances(2, 2),
     Scenario::new(
@@ -401,6 +407,7 @@ mod tests {
     };
     use super::super::messages::TOPICS;
     use super::super::plan::{Plan, Step};
+    use super::super::translations::Release;
     use super::super::wire::{Moment, Request};
     use super::*;
     use crate::check::Side;
@@ -467,7 +474,9 @@ mod tests {
             // Only one has something to tell.
             Fault::Weather(link, _) if matches!(link.part, Part::Mail | Part::Webhook) => None,
             Fault::Weather(link, _) | Fault::Strike(link, _) => Some(link.side),
-            Fault::Lose(side, ..) | Fault::Revoke(side, _) => Some(side),
+            Fault::Lose(side, ..) | Fault::Revoke(side, _) | Fault::Translate(side, _) => {
+                Some(side)
+            }
             _ => None,
         }
     }
@@ -503,6 +512,23 @@ mod tests {
                 let brokers: BTreeSet<Which> = plan.steps.iter().filter_map(broker_of).collect();
                 let all: BTreeSet<Which> = (1..=broker::CLUSTER).map(Which::Number).collect();
                 assert_eq!(brokers, all, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_service_hears_older_and_newer_releases() {
+        for scenario in named("mixed-envelopes") {
+            let steps = Plan::draw(scenario, 6, Duration::from_secs(60)).steps;
+            let heard = |step: &Step| match step.fault {
+                Fault::Translate(side, release) => Some((side, release)),
+                _ => None,
+            };
+            let heard: Vec<_> = steps.iter().filter_map(heard).collect();
+            for side in [Side::Product, Side::Order] {
+                for release in [Release::Older, Release::Newer] {
+                    assert!(heard.contains(&(side, release)), "{side}, {release}: {heard:?}");
+                }
             }
         }
     }
@@ -623,6 +649,7 @@ mod tests {
                 Fault::Postgres(Pg::Peace) => self.others.remove("peace"),
                 Fault::Postgres(Pg::KillPooler) => self.others.insert("pooler"),
                 Fault::Postgres(Pg::StartPooler) => self.others.remove("pooler"),
+                Fault::Translate(side, _) => self.ended.contains(&Who { side, number: 1 }),
                 Fault::Topic(TopicFault::DeleteUnread(side, _)) => {
                     let is_away = self.ended.contains(&Who { side, number: 1 });
                     self.others.insert("unread") && is_away

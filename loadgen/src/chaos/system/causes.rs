@@ -18,6 +18,7 @@ use crate::chaos::messages::{self, Duplicator};
 use crate::chaos::proxy::Proxy;
 use crate::chaos::rights::Right;
 use crate::chaos::scenarios::KEPT;
+use crate::chaos::translations;
 use crate::chaos::wire::Moment;
 use crate::chaos::witness::Witness;
 use crate::check::Side;
@@ -100,6 +101,9 @@ impl System {
             }
             Fault::ForgedAnswers => {
                 messages::send_forged_answers(&self.brokers.servers(), self.seed)?
+            }
+            Fault::Translate(side, release) => {
+                translations::translate(runtime, &self.brokers.servers(), side, release)?
             }
             Fault::Copy { late_ms } => {
                 let servers = self.brokers.servers();

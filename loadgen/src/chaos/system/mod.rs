@@ -21,7 +21,8 @@ use super::client::{Asked, Client, Reply};
 use super::databases::Databases;
 use super::fault::{
     COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
-    LOST_ANSWERS, Link, Part, REMOVALS, TAKEN_BACK, TOO_LARGE, WITHOUT_ROOM, WRONG_CLOCKS, Who,
+    LOST_ANSWERS, Link, Part, REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED, WITHOUT_ROOM,
+    WRONG_CLOCKS, Who,
 };
 use super::http_server::HttpServer;
 use super::instance::{Instance, PANICKED, Releases};
@@ -205,6 +206,11 @@ impl System {
             (REMOVALS, looks.removals()?),
             (IN_NEW_PARTITIONS, messages::in_new_partitions(&self.brokers.servers())?),
         ];
+        let unreadable = looks.dead_letters()?;
+        if self.met.contains_key(TRANSLATED) && unreadable > 0 {
+            let words = format!("{unreadable} messages of another release could not be read");
+            self.complaints.push(words);
+        }
         self.note_met(known);
         Ok(())
     }
