@@ -18,6 +18,7 @@ use super::messages::{self, PARTITIONS, TOPICS, read_by};
 use super::rights::{self, Right};
 use super::scenarios::Cluster;
 use crate::check::Side;
+use crate::topics::{EVENTS, ORDERS};
 
 /// How long a change of a topic may take.
 const TOPIC_DEADLINE: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ const LEADER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// All brokers, with the topics of both services.
 pub(super) struct Brokers {
+    cluster: Cluster,
     nodes: Vec<KafkaBroker>,
     /// For each, the ports at which product-service and order-service are told that it is.
     told: Vec<[u16; 2]>,
@@ -53,8 +55,11 @@ impl Brokers {
         };
         let first = nodes.first().context("there is no broker")?;
         let topics = TOPICS.map(|(topic, _)| topic);
-        runtime.block_on(first.create_topics(&topics, PARTITIONS))?;
-        Ok(Self { nodes, told })
+        match cluster {
+            Cluster::Apart => runtime.block_on(first.create_topics_apart(&topics, PARTITIONS))?,
+            _ => runtime.block_on(first.create_topics(&topics, PARTITIONS))?,
+        }
+        Ok(Self { cluster, nodes, told })
     }
 
     /// The ports at which a service is told that they are, each with the one that it is to be passed on to.
@@ -98,6 +103,17 @@ impl Brokers {
             node.resume()?;
         }
         self.nodes.iter_mut().try_for_each(KafkaBroker::start_again)
+    }
+
+    /// The partitions of product-service's and of order-service's events that nobody but this broker has, if that is so of
+    /// any.
+    pub(super) fn only_at(&self, which: Which) -> Result<Option<[Vec<i32>; 2]>> {
+        let (Cluster::Apart, Which::Number(number)) = (self.cluster, which) else {
+            return Ok(None);
+        };
+        let node = self.nodes.get(number.saturating_sub(1)).context("there is no such broker")?;
+        let of = |topic| messages::led_by(&self.servers(), topic, node.node());
+        Ok(Some([of(EVENTS)?, of(ORDERS)?]))
     }
 
     /// From now on a service may not do this.

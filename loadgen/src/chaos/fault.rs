@@ -92,6 +92,8 @@ pub(super) enum Fault {
     File(Side, FileFault),
     Broker(Which, BrokerFault),
     Topic(TopicFault),
+    /// While something hangs, all else has to go on.
+    OthersGoOn,
     /// From now on a service may not do this at the broker.
     Revoke(Side, Right),
     /// It may again.
@@ -146,6 +148,10 @@ pub(super) enum PostgresFault {
     Rivals,
     /// They leave.
     Peace,
+    /// A stranger has the copy of the adjusted product of this number, and somebody waits for it.
+    Hold(u32),
+    /// The stranger leaves.
+    LetGo,
     /// The pooler in front of it is killed.
     KillPooler,
     StartPooler,
@@ -256,6 +262,7 @@ impl Fault {
             Self::File(_, fault) => fault.meets()?,
             Self::Broker(_, fault) => fault.meets()?,
             Self::Topic(fault) => fault.meets()?,
+            Self::OthersGoOn => "changes that arrived beside what hung",
             Self::Revoke(..) => REFUSED,
             Self::Mail(manner) if manner != Manner::Accept => "mails while their server was bad",
             Self::Webhook(welcome) if welcome != Welcome::Take => "calls that were not welcome",
@@ -288,6 +295,7 @@ impl PostgresFault {
             Self::ReadOnly => Some("times without a write"),
             Self::Full => Some("connections that strangers took"),
             Self::Rivals => Some(DEADLOCKS),
+            Self::Hold(_) => Some("sessions that waited for a row"),
             Self::KillPooler => Some("ends of the pooler"),
             Self::DiskFull { .. } => Some(WITHOUT_ROOM),
             Self::LeaveBehind => Some(TAKEN_BACK),
@@ -296,6 +304,7 @@ impl PostgresFault {
             | Self::Writable
             | Self::Room
             | Self::Peace
+            | Self::LetGo
             | Self::StartPooler
             | Self::DiskFree
             | Self::StandBy => None,
@@ -356,6 +365,7 @@ impl fmt::Display for Fault {
             Self::File(side, fault) => write!(f, "{side} {fault}"),
             Self::Broker(which, fault) => write!(f, "{which} {fault}"),
             Self::Topic(fault) => write!(f, "{fault}"),
+            Self::OthersGoOn => f.write_str("all that does not hang goes on"),
             Self::Revoke(side, right) => write!(f, "{side} may not {right}"),
             Self::Grant(side, right) => write!(f, "{side} may {right} again"),
             Self::Mail(manner) => write!(f, "the mail server is {manner:?}"),
@@ -387,6 +397,9 @@ impl fmt::Display for PostgresFault {
             Self::DiskFull { left_kib } => {
                 return write!(f, "PostgreSQL's disk has {left_kib} KiB left");
             }
+            Self::Hold(number) => {
+                return write!(f, "a stranger has the copy of the adjusted product {number}");
+            }
             Self::Stop => "PostgreSQL shuts down",
             Self::Kill => "PostgreSQL is killed",
             Self::Start => "PostgreSQL is started",
@@ -397,6 +410,7 @@ impl fmt::Display for PostgresFault {
             Self::Room => "PostgreSQL has connections again",
             Self::Rivals => "strangers lock rows in the wrong order",
             Self::Peace => "the strangers leave",
+            Self::LetGo => "the stranger leaves",
             Self::KillPooler => "the pooler is killed",
             Self::StartPooler => "the pooler is started",
             Self::DiskFree => "PostgreSQL's disk has room again",

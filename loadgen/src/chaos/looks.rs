@@ -141,6 +141,26 @@ impl Looks {
         self.both("SELECT count(*) AS number FROM alert WHERE kind = 'exhausted'")
     }
 
+    /// Events of product-service and of order-service that were made since then, lie in other partitions than these of each,
+    /// and are PROCESSED.
+    pub(super) fn arrived_beside(
+        &mut self,
+        since: Timestamp,
+        [product, order]: &[Vec<i32>; 2],
+    ) -> Result<[u64; 2]> {
+        let arrived = |partitions: &[i32]| {
+            // No partition has a number below zero.
+            let others: String = partitions.iter().map(|one| format!(", {one}")).collect();
+            format!(
+                "SELECT count(*) AS number FROM outbox_settled s JOIN outbox_event e ON e.id = s.id \
+                 WHERE e.created_us >= {} AND s.partition NOT IN (-1{others})",
+                since.micros()
+            )
+        };
+        let product = count(&mut self.product, &arrived(product))?.unsigned_abs();
+        Ok([product, count(&mut self.order, &arrived(order))?.unsigned_abs()])
+    }
+
     /// Events that gave up and wait for a person.
     pub(super) fn given_up(&mut self) -> Result<u64> {
         self.both(

@@ -147,6 +147,15 @@ pub(super) fn in_new_partitions(brokers: &str) -> Result<u64> {
     Ok(found)
 }
 
+/// The partitions of a topic that this broker leads.
+pub(super) fn led_by(brokers: &str, topic: &str, node: i32) -> Result<Vec<i32>> {
+    let asker: BaseConsumer = client(brokers).create()?;
+    let metadata = asker.fetch_metadata(Some(topic), TIMEOUT)?;
+    let partitions = metadata.topics().iter().flat_map(|found| found.partitions());
+    let led = partitions.filter(|partition| partition.leader() == node);
+    Ok(led.map(|partition| partition.id()).collect())
+}
+
 /// The partitions that a topic has by now.
 fn partitions(reader: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
     let metadata = reader.fetch_metadata(Some(topic), TIMEOUT)?;

@@ -13,7 +13,7 @@ use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PgBouncer, PostgresServer
 
 use crate::chaos::fault::PostgresFault;
 use crate::chaos::instance::Relay;
-use crate::chaos::load::FLOOD;
+use crate::chaos::load::{FLOOD, adjusted};
 use crate::chaos::rivals::Rival;
 use crate::chaos::scenarios::Store;
 
@@ -68,6 +68,8 @@ pub(in crate::chaos) struct Server {
     rivals: Vec<Rival>,
     /// Strangers who hold connections.
     strangers: Vec<PgConnection>,
+    /// One who holds a row.
+    holder: Option<PgConnection>,
     /// What stands between the services and the server.
     pooler: Option<PgBouncer>,
     /// What may take the server's place.
@@ -108,6 +110,7 @@ impl Server {
         let mut started = Self {
             rivals: Vec::new(),
             strangers: Vec::new(),
+            holder: None,
             pooler: pooler.transpose()?,
             standby: None,
             is_awaited: store == Store::Standby,
@@ -169,6 +172,11 @@ impl Server {
                 self.rivals.clear();
                 Ok(0)
             }
+            PostgresFault::Hold(number) => self.hold(&adjusted(number)),
+            PostgresFault::LetGo => {
+                self.holder = None;
+                Ok(0)
+            }
             PostgresFault::KillPooler => {
                 self.pooler.as_mut().context("there is no pooler")?.kill9();
                 Ok(1)
@@ -191,6 +199,7 @@ impl Server {
     pub(super) fn heal(&mut self) -> Result<()> {
         self.rivals.clear();
         self.strangers.clear();
+        self.holder = None;
         if self.disk.is_some() {
             self.free_disk()?;
         }
@@ -252,6 +261,20 @@ impl Server {
         let taken = self.strangers.len() - before;
         self.strangers.push(administrator);
         Ok(u64::try_from(taken)?)
+    }
+
+    /// Has a stranger lock the row of a product in the copy, until somebody waits for it.
+    fn hold(&mut self, sku: &str) -> Result<u64> {
+        let [_, order] = self.urls();
+        let mut holder = connect(&order)?;
+        let pid = count(&mut holder, "SELECT pg_backend_pid()::bigint AS n")?;
+        let lock = format!("BEGIN; SELECT 1 FROM product_copy WHERE sku = '{sku}' FOR UPDATE");
+        holder.batch_execute(&lock)?;
+        self.holder = Some(holder);
+        let waits = format!(
+            "SELECT count(*) AS n FROM pg_stat_activity WHERE {pid} = ANY (pg_blocking_pids(pid))"
+        );
+        wait_until(&mut self.administrator()?, &waits).map(|()| 1)
     }
 
     /// Gives its disk room again, and waits until it answers: where its log found no room, it has ended, or is about to.

@@ -1,6 +1,6 @@
 //! What happens to brokers.
 
-use super::super::fault::{BrokerFault, Fault, Which};
+use super::super::fault::{BrokerFault, Fault, PostgresFault, Which};
 use super::super::plan::{Draw, Episode};
 
 /// Brokers of a cluster.
@@ -58,6 +58,28 @@ pub(super) fn roll(draw: &mut Draw) {
     }
     for (number, episode) in numbers.zip(episodes) {
         be_away(draw, Which::Number(number), STOPPED, episode);
+    }
+}
+
+/// Of several, the only one that has some partitions freezes; and in turn with that, whoever applies the events of a partition
+/// waits for a row. What does not hang has to go on meanwhile.
+pub(super) fn hang(draw: &mut Draw) {
+    let numbers = draw.brokers();
+    let mut is_broker = draw.pick(false, &[true]);
+    for ((from, to), number) in
+        draw.episodes(5_000..=10_000, 4_000..=8_000).into_iter().zip(numbers)
+    {
+        let [begin, end] = if is_broker {
+            let (freeze, thaw) = FROZEN;
+            [freeze, thaw].map(|fault| Fault::Broker(Which::Number(number), fault))
+        } else {
+            let product = draw.pick(0, &[1, 2, 3, 4, 5, 6, 7]);
+            [PostgresFault::Hold(product), PostgresFault::LetGo].map(Fault::Postgres)
+        };
+        draw.at(from, begin);
+        draw.at(to, Fault::OthersGoOn);
+        draw.at(to, end);
+        is_broker = !is_broker;
     }
 }
 

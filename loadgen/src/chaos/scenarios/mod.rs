@@ -59,6 +59,8 @@ pub(super) enum Cluster {
     Guarded,
     /// Several, each with a replica of everything.
     Replicated,
+    /// Several, each with partitions that no other has.
+    Apart,
 }
 
 impl Cluster {
@@ -66,7 +68,7 @@ impl Cluster {
     pub(super) const fn brokers(self) -> usize {
         match self {
             Self::Alone | Self::Guarded => 1,
-            Self::Replicated => broker::CLUSTER,
+            Self::Replicated | Self::Apart => broker::CLUSTER,
         }
     }
 }
@@ -129,6 +131,10 @@ impl Scenario {
 
     const fn with_cluster(self) -> Self {
         Self { cluster: Cluster::Replicated, ..self }
+    }
+
+    const fn with_brokers_apart(self) -> Self {
+        Self { cluster: Cluster::Apart, ..self }
     }
 
     const fn with_guard(self) -> Self {
@@ -210,7 +216,7 @@ fn release_before(releases: &Releases) -> Option<String> {
 }
 
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 47] = [
+pub(super) static ALL: [Scenario; 48] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -311,6 +317,13 @@ pub(super) static ALL: [Scenario; 47] = [
     .with_cluster(),
     Scenario::new("brokers-rolled", "three brokers are restarted in turn", broker::roll)
         .with_cluster(),
+    Scenario::new(
+        "partition-hung",
+        "the only broker of some partitions freezes, or a stranger has a row that one needs",
+        broker::hang,
+    )
+    .with_instances(2, 2)
+    .with_brokers_apart(),
     Scenario::new("partitions-added", "topics get more partitions", topics::grow),
     Scenario::new(
         "topic-made-anew",
@@ -517,6 +530,21 @@ mod tests {
     }
 
     #[test]
+    fn brokers_and_rows_hang_in_turn_and_others_are_looked_at_each_time() {
+        for scenario in named("partition-hung") {
+            let faults = Plan::draw(scenario, 8, Duration::from_secs(60)).steps;
+            let faults: Vec<Fault> = faults.into_iter().map(|step| step.fault).collect();
+            let is_broker = |fault: &Fault| matches!(fault, Fault::Broker(_, BrokerFault::Freeze));
+            let is_row = |fault: &Fault| matches!(fault, Fault::Postgres(PostgresFault::Hold(_)));
+            assert!(faults.iter().any(is_broker) && faults.iter().any(is_row), "{faults:?}");
+            for episode in faults.chunks(3) {
+                let hangs = is_broker(&episode[0]) || is_row(&episode[0]);
+                assert!(hangs && episode[1] == Fault::OthersGoOn, "{faults:?}");
+            }
+        }
+    }
+
+    #[test]
     fn each_service_hears_older_and_newer_releases() {
         for scenario in named("mixed-envelopes") {
             let steps = Plan::draw(scenario, 6, Duration::from_secs(60)).steps;
@@ -647,6 +675,9 @@ mod tests {
                 Fault::Postgres(Pg::Room) => self.others.remove("room"),
                 Fault::Postgres(Pg::Rivals) => self.others.insert("peace"),
                 Fault::Postgres(Pg::Peace) => self.others.remove("peace"),
+                Fault::Postgres(Pg::Hold(_)) => self.others.insert("row"),
+                Fault::Postgres(Pg::LetGo) => self.others.remove("row"),
+                Fault::OthersGoOn => self.others.contains("row") || !self.brokers.is_empty(),
                 Fault::Postgres(Pg::KillPooler) => self.others.insert("pooler"),
                 Fault::Postgres(Pg::StartPooler) => self.others.remove("pooler"),
                 Fault::Translate(side, _) => self.ended.contains(&Who { side, number: 1 }),

@@ -80,8 +80,9 @@ impl System {
             }
             Fault::Postgres(fault) => self.suffer_in_server(fault)?,
             Fault::File(side, fault) => self.suffer_in_file(side, fault)?,
-            Fault::Broker(which, fault) => self.brokers.suffer(which, fault)?,
+            Fault::Broker(which, fault) => self.suffer_in_broker(which, fault)?,
             Fault::Topic(fault) => self.brokers.change(runtime, fault)?,
+            Fault::OthersGoOn => self.others_go_on()?,
             Fault::Revoke(side, right) => self.revoke(side, right).map(|()| 0)?,
             Fault::Grant(side, right) => self.grant(side, right).map(|()| 0)?,
             Fault::Mail(manner) => {
@@ -154,6 +155,9 @@ impl System {
             self.behind_since = Some(Instant::now());
         }
         let met = self.databases.server()?.suffer(fault)?;
+        if let PostgresFault::Hold(product) = fault {
+            self.hang_with(product);
+        }
         if fault == PostgresFault::Promote
             && let Some(since) = self.behind_since.take()
         {

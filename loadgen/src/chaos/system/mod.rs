@@ -1,7 +1,9 @@
 //! Both services with all that they stand on: real processes on a real PostgreSQL, or with files of SQLite, and a real Apache
-//! Kafka, with a proxy on each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it.
+//! Kafka, with a proxy on each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it, and
+//! [`hanging`] that of which a part hangs.
 
 mod causes;
+mod hanging;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +18,7 @@ use serde_json::Value;
 use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
 use tokio::runtime::Runtime;
 
+use self::hanging::Hung;
 use super::brokers::Brokers;
 use super::client::{Asked, Client, Reply};
 use super::databases::Databases;
@@ -92,6 +95,8 @@ pub(super) struct System {
     setbacks: Setbacks,
     /// Since when a service lacks a right, and how many requests its broker had refused by then.
     revoked: Option<(Timestamp, u64)>,
+    /// What hangs, if something does.
+    hung: Option<Hung>,
     /// What the parts that behave badly are met by.
     bad: BTreeMap<Part, &'static str>,
     /// What faults have met so far.

@@ -62,6 +62,7 @@ impl System {
             behind_since: None,
             lost_times: Vec::new(),
             revoked: None,
+            hung: None,
             setbacks: Setbacks::default(),
             bad: BTreeMap::new(),
             met: scenario.removes.then_some((REMOVALS, 0)).into_iter().collect(),

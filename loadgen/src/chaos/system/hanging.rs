@@ -1,0 +1,69 @@
+//! What hangs while all else has to go on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use common::clock::{Clock, SystemClock, Timestamp};
+use engine::outbox::{partition_of, shard_of};
+use stockloop_tests::poll::eventually_blocking;
+
+use super::System;
+use crate::chaos::fault::{BrokerFault, Which};
+use crate::chaos::load::adjusted;
+use crate::chaos::messages::PARTITIONS;
+
+/// How long it may take until something arrives beside what hangs: a group may have lost its coordinator, and a batch of
+/// answers waits for a partition once.
+const GO_ON_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Partitions from which nothing arrives.
+pub(super) struct Hung {
+    since: Timestamp,
+    /// Those of product-service's events, and of order-service's.
+    partitions: [Vec<i32>; 2],
+}
+
+impl Hung {
+    /// From now on.
+    fn now(partitions: [Vec<i32>; 2]) -> Self {
+        Self { since: SystemClock.now(), partitions }
+    }
+}
+
+impl System {
+    /// Lets a broker suffer; what only it has hangs if it freezes.
+    pub(super) fn suffer_in_broker(&mut self, which: Which, fault: BrokerFault) -> Result<u64> {
+        // Before: who is frozen can't be asked.
+        let only_there = match fault {
+            BrokerFault::Freeze => self.brokers.only_at(which)?,
+            _ => None,
+        };
+        let met = self.brokers.suffer(which, fault)?;
+        if let Some(partitions) = only_there {
+            self.hung = Some(Hung::now(partitions));
+        }
+        Ok(met)
+    }
+
+    /// The partition of this adjusted product hangs, since whoever applies its events waits.
+    pub(super) fn hang_with(&mut self, product: u32) {
+        let partition = partition_of(shard_of(&adjusted(product)), PARTITIONS);
+        self.hung = Some(Hung::now([vec![partition], Vec::new()]));
+    }
+
+    /// Waits until something has arrived of both services' events that were made since and do not hang; how much that is.
+    pub(super) fn others_go_on(&mut self) -> Result<u64> {
+        let Hung { since, partitions } = self.hung.take().context("nothing hangs")?;
+        let mut looks = self.look()?;
+        let arrived = eventually_blocking("changes beside what hangs", GO_ON_DEADLINE, || {
+            match looks.arrived_beside(since, &partitions) {
+                Ok([product @ 1.., order @ 1..]) => Ok(product + order),
+                other => Err(other.map_err(|error| format!("{error:#}"))),
+            }
+        });
+        Ok(arrived.unwrap_or_else(|error| {
+            self.complaints.push(format!("what hangs keeps others from going on: {error:#}"));
+            0
+        }))
+    }
+}
