@@ -1,7 +1,9 @@
 //! The codes that a real PostgreSQL gives, whatever it says in words.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use common::db::{Conn, Db, DbError, ENGINE_MIGRATIONS, Fault};
+use std::time::Duration;
+
+use common::db::{Conn, DatabaseSettings, Db, DbError, ENGINE_MIGRATIONS, Fault, Pooler};
 use diesel::connection::SimpleConnection;
 use diesel::result::Error;
 use diesel::{Connection, PgConnection};
@@ -61,6 +63,32 @@ async fn a_session_has_limits_where_the_server_has_none() {
         AND current_setting('idle_in_transaction_session_timeout') = '10s'; END $$";
     let check = move |conn: &mut Conn| Ok(conn.batch_execute(limits)?);
     parts.open(&[]).read::<(), DbError>(check).await.unwrap();
+}
+
+/// Transactions lock a row and then read what its last holder wrote: a snapshot from before would not have that.
+#[tokio::test]
+async fn a_transaction_sees_what_others_committed_whatever_the_database_isolates() {
+    let Some(parts) = TestDatabase::postgres() else { return };
+    let mut by_hand = PgConnection::establish(&parts.url()).unwrap();
+    let isolate = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', \
+        current_database(), 'repeatable read'); END $$";
+    by_hand.batch_execute(isolate).unwrap();
+    for pooler in [Pooler::None, Pooler::Transaction] {
+        let settings = DatabaseSettings {
+            url: parts.url().into(),
+            pooler,
+            pool_size: 1,
+            loop_pool_size: 1,
+            connect_timeout: Duration::from_secs(10),
+        };
+        let level = "DO $$ BEGIN ASSERT current_setting('transaction_isolation') = 'read committed', \
+            current_setting('transaction_isolation'); END $$";
+        let db = Db::open(&settings).unwrap();
+        let in_one = db.write::<(), DbError>(move |conn| Ok(conn.batch_execute(level)?)).await;
+        let by_index =
+            db.write_by_index::<(), DbError>(move |conn| Ok(conn.batch_execute(level)?)).await;
+        assert!(in_one.is_ok() && by_index.is_ok(), "{pooler:?}: {in_one:?}, {by_index:?}");
+    }
 }
 
 /// The server hangs up on connections that rest in the pool: whoever comes next does not notice.

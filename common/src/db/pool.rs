@@ -70,10 +70,11 @@ fn set_up(conn: &mut Conn, pooler: Pooler) -> diesel::QueryResult<()> {
             c.set_prepared_statement_cache_size(CacheSize::Disabled);
             Ok(())
         }
-        // An acknowledged change must survive a crash of the server, and a dead peer must be noticed.
+        // An acknowledged change must survive a crash of the server, and a dead peer must be noticed. Who has waited for a
+        // lock must see what its holder wrote, whatever the database isolates by itself.
         Conn::Pg(c) => c.batch_execute(concat!(
             "SET synchronous_commit = on; SET TIME ZONE 'UTC'; SET client_min_messages = warning; \
-             SET tcp_user_timeout = '30s'; ",
+             SET tcp_user_timeout = '30s'; SET default_transaction_isolation = 'read committed'; ",
             limits!("false")
         )),
         Conn::Sqlite(c) => c.batch_execute(

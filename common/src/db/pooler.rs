@@ -38,7 +38,8 @@ impl Pooler {
         match self {
             Self::None => "BEGIN",
             Self::Transaction => concat!(
-                "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL TIME ZONE 'UTC'; ",
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; \
+                 SET LOCAL TIME ZONE 'UTC'; ",
                 limits!("true")
             ),
         }
