@@ -152,6 +152,13 @@ pub(super) enum PostgresFault {
     Hold(u32),
     /// The stranger leaves.
     LetGo,
+    /// Some transactions are rolled back since others went first.
+    Lose(Race),
+    /// None is.
+    Win,
+    /// Transactions that do not say how are isolated like this.
+    Isolate(Isolation),
+    IsolateAsBefore,
     /// The pooler in front of it is killed.
     KillPooler,
     StartPooler,
@@ -167,6 +174,31 @@ pub(super) enum PostgresFault {
     Promote,
     /// It gets a new standby.
     StandBy,
+}
+
+/// Which transactions are rolled back since others went first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Race {
+    /// When they commit; else at a statement.
+    pub(super) is_at_commit: bool,
+    /// One of so many that write.
+    pub(super) one_in: u64,
+}
+
+/// More than READ COMMITTED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Isolation {
+    RepeatableRead,
+    Serializable,
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RepeatableRead => "repeatable read",
+            Self::Serializable => "serializable",
+        })
+    }
 }
 
 /// What happens to a file.
@@ -232,6 +264,7 @@ pub(super) const COPIES: &str = "copies of messages";
 pub(super) const GAVE_UP: &str = "events that gave up";
 pub(super) const DEAD_LETTERS: &str = "dead letters";
 pub(super) const DEADLOCKS: &str = "deadlocks";
+pub(super) const LOST_RACES: &str = "transactions that were rolled back for others";
 pub(super) const IN_NEW_PARTITIONS: &str = "messages in new partitions";
 pub(super) const WITHOUT_ROOM: &str = "writes that found no room";
 pub(super) const TAKEN_BACK: &str = "answered changes that a failover took back";
@@ -295,6 +328,8 @@ impl PostgresFault {
             Self::ReadOnly => Some("times without a write"),
             Self::Full => Some("connections that strangers took"),
             Self::Rivals => Some(DEADLOCKS),
+            Self::Lose(_) => Some(LOST_RACES),
+            Self::Isolate(_) => Some("times of another isolation"),
             Self::Hold(_) => Some("sessions that waited for a row"),
             Self::KillPooler => Some("ends of the pooler"),
             Self::DiskFull { .. } => Some(WITHOUT_ROOM),
@@ -305,6 +340,8 @@ impl PostgresFault {
             | Self::Room
             | Self::Peace
             | Self::LetGo
+            | Self::Win
+            | Self::IsolateAsBefore
             | Self::StartPooler
             | Self::DiskFree
             | Self::StandBy => None,
@@ -397,6 +434,13 @@ impl fmt::Display for PostgresFault {
             Self::DiskFull { left_kib } => {
                 return write!(f, "PostgreSQL's disk has {left_kib} KiB left");
             }
+            Self::Lose(Race { is_at_commit, one_in }) => {
+                let when = if *is_at_commit { "when they commit" } else { "at a statement" };
+                return write!(f, "one transaction in {one_in} is rolled back for others {when}");
+            }
+            Self::Isolate(isolation) => {
+                return write!(f, "transactions are {isolation}, if they do not say how");
+            }
             Self::Hold(number) => {
                 return write!(f, "a stranger has the copy of the adjusted product {number}");
             }
@@ -411,6 +455,8 @@ impl fmt::Display for PostgresFault {
             Self::Rivals => "strangers lock rows in the wrong order",
             Self::Peace => "the strangers leave",
             Self::LetGo => "the stranger leaves",
+            Self::Win => "no transaction is rolled back for others",
+            Self::IsolateAsBefore => "transactions are isolated as before",
             Self::KillPooler => "the pooler is killed",
             Self::StartPooler => "the pooler is started",
             Self::DiskFree => "PostgreSQL's disk has room again",

@@ -200,6 +200,21 @@ impl Looks {
         Ok((self.product.page(count)? + self.order.page(count)?).unsigned_abs())
     }
 
+    /// How often a sequence of a trial was drawn from; not at all where it is not there.
+    pub(super) fn drawn(&mut self, sequence: &str) -> Result<u64> {
+        let known = format!(
+            "SELECT count(*) AS number FROM pg_class WHERE relname = '{sequence}' AND relkind = 'S'"
+        );
+        let drawn = format!(
+            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS number FROM {sequence}"
+        );
+        let count = |conn: &mut Conn| -> QueryResult<i64> {
+            let is_there = conn.backend() == Backend::Postgres && number(conn, &known)? > 0;
+            if is_there { number(conn, &drawn) } else { Ok(0) }
+        };
+        Ok((self.product.page(count)? + self.order.page(count)?).unsigned_abs())
+    }
+
     fn of(&mut self, side: Side) -> &mut Reader {
         match side {
             Side::Product => &mut self.product,

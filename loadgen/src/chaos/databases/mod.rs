@@ -1,11 +1,14 @@
-//! What the services keep everything in, and what happens to that: a PostgreSQL [`Server`], or [`Files`] of SQLite.
+//! What the services keep everything in, and what happens to that: a PostgreSQL [`Server`], which may have transactions lose
+//! [`races`], or [`Files`] of SQLite.
 
 mod files;
+mod races;
 mod server;
 
 use anyhow::{Result, bail};
 
 use self::files::Files;
+pub(super) use self::races::{ISOLATED, LOST};
 use self::server::Server;
 use super::instance::Relay;
 use super::scenarios::Store;

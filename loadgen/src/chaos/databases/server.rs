@@ -11,6 +11,7 @@ use stockloop_tests::disk::SmallDisk;
 use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PgBouncer, PostgresServer};
 
+use super::races::Races;
 use crate::chaos::fault::PostgresFault;
 use crate::chaos::instance::Relay;
 use crate::chaos::load::{FLOOD, adjusted};
@@ -49,6 +50,9 @@ const END_SESSIONS: &str = "SELECT count(*) FILTER (WHERE pg_terminate_backend(p
 /// A session's own setting comes before the server's.
 const MAY_WRITE: &str = "SET default_transaction_read_only = off";
 
+/// The same of isolation.
+const USUAL_ISOLATION: &str = "SET default_transaction_isolation = 'read committed'";
+
 /// Has the server read settings that were changed.
 const READ_SETTINGS: &str = "SELECT pg_reload_conf()";
 
@@ -70,6 +74,7 @@ pub(in crate::chaos) struct Server {
     strangers: Vec<PgConnection>,
     /// One who holds a row.
     holder: Option<PgConnection>,
+    races: Races,
     /// What stands between the services and the server.
     pooler: Option<PgBouncer>,
     /// What may take the server's place.
@@ -111,6 +116,7 @@ impl Server {
             rivals: Vec::new(),
             strangers: Vec::new(),
             holder: None,
+            races: Races::default(),
             pooler: pooler.transpose()?,
             standby: None,
             is_awaited: store == Store::Standby,
@@ -177,6 +183,20 @@ impl Server {
                 self.holder = None;
                 Ok(0)
             }
+            PostgresFault::Lose(race) => {
+                let urls = self.urls();
+                self.races.be(&urls, Some(race)).map(|()| 0)
+            }
+            PostgresFault::Win => {
+                let urls = self.urls();
+                self.races.end(&urls).map(|()| 0)
+            }
+            PostgresFault::Isolate(isolation) => {
+                let isolate =
+                    format!("ALTER SYSTEM SET default_transaction_isolation = '{isolation}'");
+                administer(&mut self.administrator()?, &[&isolate, READ_SETTINGS]).map(|()| 1)
+            }
+            PostgresFault::IsolateAsBefore => self.isolate_as_before().map(|()| 0),
             PostgresFault::KillPooler => {
                 self.pooler.as_mut().context("there is no pooler")?.kill9();
                 Ok(1)
@@ -208,10 +228,14 @@ impl Server {
             pooler.start_again()?;
         }
         self.let_write(true)?;
-        let [_, order] = self.urls();
+        self.isolate_as_before()?;
+        let urls = self.urls();
+        self.races.end(&urls)?;
+        let [_, order] = urls;
         let mut order = connect(&order)?;
         // The server may not have read its new settings yet.
         order.batch_execute(MAY_WRITE)?;
+        order.batch_execute(USUAL_ISOLATION)?;
         order.batch_execute(
             "SET client_min_messages = warning; DROP FUNCTION IF EXISTS take_longer() CASCADE",
         )?;
@@ -243,6 +267,12 @@ impl Server {
         let setting = if may { "off" } else { "on" };
         let set = format!("ALTER SYSTEM SET default_transaction_read_only = {setting}");
         administer(&mut self.administrator()?, &[MAY_WRITE, &set, READ_SETTINGS])
+    }
+
+    /// Transactions are isolated as PostgreSQL does it by itself, where they do not say how.
+    fn isolate_as_before(&self) -> Result<()> {
+        let reset = "ALTER SYSTEM RESET default_transaction_isolation";
+        administer(&mut self.administrator()?, &[MAY_WRITE, reset, READ_SETTINGS])
     }
 
     /// Takes all connections; those whom it ends want theirs back, so it ends them again. Returns how many it took.
@@ -345,7 +375,7 @@ fn end_sessions(administrator: &mut PgConnection) -> Result<u64> {
 }
 
 /// Those who had all connections need a moment to leave. Whoever holds a lock is not waited for without end.
-fn connect(url: &str) -> Result<PgConnection> {
+pub(super) fn connect(url: &str) -> Result<PgConnection> {
     let establish = || PgConnection::establish(url);
     let mut conn = eventually_blocking("a connection", CONNECT_DEADLINE, establish)?;
     conn.batch_execute("SET statement_timeout = '60s'")?;

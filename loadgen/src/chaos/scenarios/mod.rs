@@ -216,7 +216,7 @@ fn release_before(releases: &Releases) -> Option<String> {
 }
 
 /// All of them, in the order in which they are run.
-pub(super) static ALL: [Scenario; 48] = [
+pub(super) static ALL: [Scenario; 49] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -277,6 +277,13 @@ pub(super) static ALL: [Scenario; 48] = [
         "strangers lock rows in the wrong order",
         postgres::lock_crosswise,
     ),
+    Scenario::new(
+        "serialization",
+        "PostgreSQL rolls transactions back for others, and isolates them more by itself",
+        postgres::lose_races,
+    )
+    .with_instances(2, 2)
+    .without_blame(),
     Scenario::new("postgres-disk-full", "PostgreSQL's disk fills up", postgres::fill_disk)
         .with_small_disk(),
     Scenario::new(
@@ -675,6 +682,10 @@ mod tests {
                 Fault::Postgres(Pg::Room) => self.others.remove("room"),
                 Fault::Postgres(Pg::Rivals) => self.others.insert("peace"),
                 Fault::Postgres(Pg::Peace) => self.others.remove("peace"),
+                Fault::Postgres(Pg::Lose(_)) => self.others.insert("races"),
+                Fault::Postgres(Pg::Win) => self.others.remove("races"),
+                Fault::Postgres(Pg::Isolate(_)) => self.others.insert("isolation"),
+                Fault::Postgres(Pg::IsolateAsBefore) => self.others.remove("isolation"),
                 Fault::Postgres(Pg::Hold(_)) => self.others.insert("row"),
                 Fault::Postgres(Pg::LetGo) => self.others.remove("row"),
                 Fault::OthersGoOn => self.others.contains("row") || !self.brokers.is_empty(),

@@ -1,6 +1,6 @@
 //! What happens to the database server.
 
-use super::super::fault::{Fault, PostgresFault};
+use super::super::fault::{Fault, Isolation, PostgresFault, Race};
 use super::super::plan::{Draw, Episode};
 
 /// It shuts down or is killed, and is away for a while.
@@ -70,6 +70,20 @@ pub(super) fn lock_crosswise(draw: &mut Draw) {
     for (from, to) in draw.episodes(4_000..=8_000, 500..=2_000) {
         draw.at(from, Fault::Postgres(PostgresFault::Rivals));
         draw.at(to, Fault::Postgres(PostgresFault::Peace));
+    }
+}
+
+/// It rolls transactions back since others went first; and, now and then, it would isolate all that do not say how.
+pub(super) fn lose_races(draw: &mut Draw) {
+    for (from, to) in draw.episodes(2_000..=5_000, 1_000..=3_000) {
+        let (is_at_commit, one_in) = (draw.pick(false, &[true]), draw.pick(3, &[5, 10]));
+        draw.at(from, Fault::Postgres(PostgresFault::Lose(Race { is_at_commit, one_in })));
+        draw.at(to, Fault::Postgres(PostgresFault::Win));
+    }
+    for (from, to) in draw.episodes(3_000..=6_000, 1_000..=3_000) {
+        let isolation = draw.pick(Isolation::RepeatableRead, &[Isolation::Serializable]);
+        draw.at(from, Fault::Postgres(PostgresFault::Isolate(isolation)));
+        draw.at(to, Fault::Postgres(PostgresFault::IsolateAsBefore));
     }
 }
 

@@ -21,11 +21,11 @@ use tokio::runtime::Runtime;
 use self::hanging::Hung;
 use super::brokers::Brokers;
 use super::client::{Asked, Client, Reply};
-use super::databases::Databases;
+use super::databases::{Databases, ISOLATED, LOST};
 use super::fault::{
     COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
-    LOST_ANSWERS, Link, Part, REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED, WITHOUT_ROOM,
-    WRONG_CLOCKS, Who,
+    LOST_ANSWERS, LOST_RACES, Link, Part, REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED,
+    WITHOUT_ROOM, WRONG_CLOCKS, Who,
 };
 use super::http_server::HttpServer;
 use super::instance::{Instance, PANICKED, Releases};
@@ -208,9 +208,15 @@ impl System {
             (GAVE_UP, looks.exhausted()?),
             (DEAD_LETTERS, looks.dead_letters()?),
             (DEADLOCKS, looks.deadlocks()?),
+            (LOST_RACES, looks.drawn(LOST)?),
             (REMOVALS, looks.removals()?),
             (IN_NEW_PARTITIONS, messages::in_new_partitions(&self.brokers.servers())?),
         ];
+        let isolated = looks.drawn(ISOLATED)?;
+        if isolated > 0 {
+            let words = format!("{isolated} writes were isolated in another way than is asked for");
+            self.complaints.push(words);
+        }
         let unreadable = looks.dead_letters()?;
         if self.met.contains_key(TRANSLATED) && unreadable > 0 {
             let words = format!("{unreadable} messages of another release could not be read");
