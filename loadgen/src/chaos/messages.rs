@@ -115,7 +115,8 @@ pub(super) fn progress(brokers: &str, topic: &str, group: &str) -> Result<Vec<Pr
 pub(super) fn unread(brokers: &str) -> Result<Vec<String>> {
     let mut unread = Vec::new();
     for (topic, group) in TOPICS {
-        for progress in progress(brokers, topic, group)?.into_iter().filter(|one| one.unread() > 0) {
+        for progress in progress(brokers, topic, group)?.into_iter().filter(|one| one.unread() > 0)
+        {
             let (many, from, partition) =
                 (progress.unread(), progress.goes_on_at(), progress.partition);
             unread.push(format!("{many} messages from {from} on in {topic}/{partition}"));

@@ -191,9 +191,9 @@ fn in_words_of(release: Release, is_of_answers: bool, mut data: Value) -> Value 
 }
 
 /// Does something to each of the objects in the list of this name, if there is one.
-fn each_of(data: &mut Value, list: &str, mut change: impl FnMut(&mut Map<String, Value>)) {
+fn each_of(data: &mut Value, list: &str, change: impl FnMut(&mut Map<String, Value>)) {
     let all = data.get_mut(list).and_then(Value::as_array_mut);
-    all.into_iter().flatten().filter_map(Value::as_object_mut).for_each(|one| change(one));
+    all.into_iter().flatten().filter_map(Value::as_object_mut).for_each(change);
 }
 
 /// Leaves out what an answer need not say. Whether it may be tried again, the error and the result belong to the verdict.

@@ -57,7 +57,7 @@ impl System {
         let mut looks = self.look()?;
         let arrived = eventually_blocking("changes beside what hangs", GO_ON_DEADLINE, || {
             match looks.arrived_beside(since, &partitions) {
-                Ok([product @ 1.., order @ 1..]) => Ok(product + order),
+                Ok([product, order]) if product > 0 && order > 0 => Ok(product + order),
                 other => Err(other.map_err(|error| format!("{error:#}"))),
             }
         });
