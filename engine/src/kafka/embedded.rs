@@ -48,9 +48,9 @@ impl EmbeddedBroker {
             .map_err(KafkaError::during("a partition's leader can't be changed"))
     }
 
-    /// Has it refuse the next requests to note offsets, so many, as one does while a group's members change.
+    /// Has it refuse to commit offsets, the next so many times, as one does while a group's members change.
     #[cfg(test)]
-    pub fn refuse_offsets(&self, times: usize) {
+    pub fn refuse_commits(&self, times: usize) {
         use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
         let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
         self.cluster.request_errors(RDKafkaApiKey::OffsetCommit, &vec![refused; times]);

@@ -42,10 +42,10 @@ pub(super) struct Held {
 struct Holding {
     /// The number of its assignment.
     assignment: u64,
-    /// The offset that the group was asked to note last.
+    /// The offset that the group was asked to commit last; none: it was not asked under this assignment.
     asked: Option<i64>,
-    /// Whether it is not noted, as far as is known.
-    is_owed: bool,
+    /// The same where it is to be asked: it was not yet, or has not committed it as far as is known.
+    owed: Option<i64>,
 }
 
 impl Held {
@@ -59,30 +59,42 @@ impl Held {
         self.partitions().get(&partition).map_or(0, |holding| holding.assignment)
     }
 
-    /// Whether `record` came with the assignment that its partition has now: it was not another's meanwhile.
-    pub(super) fn brought(&self, record: &Record) -> bool {
-        record.assignment != 0 && record.assignment == self.assignment_of(record.partition)
-    }
-
-    /// Adds what the group did not note before to what it is asked to note now, `offsets`, and remembers all of it.
+    /// Has the group commit what is `done`, and what it did not commit when it was asked before: `commit` is given the offsets
+    /// behind that, if there are any.
     ///
-    /// While the group's members change, it refuses what one of them has done, also of partitions that it keeps. Until the
-    /// next message it would look as if the last ones had not been read, and whoever has them next got them again.
-    pub(super) fn ask(&self, offsets: &mut BTreeMap<i32, i64>) {
-        for (partition, holding) in self.partitions().iter_mut() {
-            match offsets.get(partition) {
-                Some(offset) => holding.asked = Some(*offset),
-                None if holding.is_owed => offsets.extend(holding.asked.map(|it| (*partition, it))),
-                None => {}
+    /// Nothing is of a partition that was taken away since `done` was taken, whether it was given back or not. While members
+    /// change, a group refuses offsets also of partitions that their member keeps: until the next message it would look as if
+    /// the last ones had not been read, and whoever came next got them again.
+    pub(super) fn commit<'a>(
+        &self,
+        done: impl IntoIterator<Item = &'a Record>,
+        commit: impl FnOnce(&BTreeMap<i32, i64>),
+    ) {
+        let mut partitions = self.partitions();
+        for record in done {
+            if let Some(holding) = partitions.get_mut(&record.partition)
+                && holding.assignment == record.assignment
+            {
+                // The last one stands: where a client was made anew it repeats what follows, and in a topic that was made
+                // anew offsets are smaller than before.
+                holding.asked = Some(record.offset + 1);
+                holding.owed = holding.asked;
             }
-            holding.is_owed &= !offsets.contains_key(partition);
+        }
+        let owed =
+            |(partition, holding): (&i32, &mut Holding)| Some((*partition, holding.owed.take()?));
+        let offsets: BTreeMap<i32, i64> = partitions.iter_mut().filter_map(owed).collect();
+        if !offsets.is_empty() {
+            // Still locked: no older offset comes behind a newer one, and no partition goes before the group is asked.
+            commit(&offsets);
         }
     }
 
-    /// What the group has noted of `partition`, which may be on its way from it still: to ask twice does no harm.
-    pub(super) fn is_noted(&self, partition: i32, noted: i64) {
+    /// The group has committed `offset` of `partition`, as far as its client knows. What it was asked for may be on its way: to
+    /// ask twice does no harm.
+    pub(super) fn committed(&self, partition: i32, offset: i64) {
         if let Some(holding) = self.partitions().get_mut(&partition) {
-            holding.is_owed = holding.asked.is_some_and(|asked| asked != noted);
+            holding.owed = holding.asked.filter(|asked| *asked != offset);
         }
     }
 
@@ -137,10 +149,10 @@ impl ClientContext for Membership {
     }
 
     fn stats(&self, statistics: Statistics) {
-        // The client's library does not say what becomes of offsets that it commits in the background.
+        // Only here the client's library says what became of offsets that it was to commit in the background.
         let partitions = statistics.topics.get(self.state.topic()).map(|topic| &topic.partitions);
         for partition in partitions.into_iter().flat_map(|partitions| partitions.values()) {
-            self.held.is_noted(partition.partition, partition.committed_offset);
+            self.held.committed(partition.partition, partition.committed_offset);
         }
         self.state.looked(self.client, receives(&statistics, self.state.topic()));
     }
@@ -280,10 +292,8 @@ mod tests {
         let member = client.context();
         let taken =
             || (0..3).map(|partition| taken_of(&member.held, partition)).collect::<Vec<_>>();
-        let done = |records: &[Record]| {
-            let done = records.iter().filter(|record| member.held.brought(record));
-            done.map(|record| record.partition).collect::<Vec<_>>()
-        };
+        let done =
+            |records: &[Record]| committed(&member.held, records).into_keys().collect::<Vec<_>>();
         let (both, second) = (list("t", &[0, 1]), list("t", &[1]));
         assert_eq!(done(&taken()), [0; 0], "nothing is its own yet");
         member.pre_rebalance(&client, &Rebalance::Assign(&both));
@@ -301,40 +311,58 @@ mod tests {
     fn what_an_earlier_client_took_is_not_a_later_ones() {
         let first = Held::default();
         first.give([0].into());
-        let (record, later) = (taken_of(&first, 0), first.anew());
-        assert!(first.brought(&record) && !later.brought(&record));
+        let (taken, later) = ([taken_of(&first, 0)], first.anew());
+        assert_eq!(committed(&first, &taken), [(0, 8)].into());
+        assert_eq!(committed(&later, &taken), [].into());
         later.give([0].into());
-        assert!(!later.brought(&record) && later.brought(&taken_of(&later, 0)));
+        assert_eq!(committed(&later, &taken), [].into());
+        assert_eq!(committed(&later, &[taken_of(&later, 0)]), [(0, 8)].into());
     }
 
     #[test]
-    fn what_was_not_noted_is_asked_again_until_it_is_or_the_partition_is_gone() {
+    fn what_is_done_last_of_a_partition_is_committed() {
         let held = Held::default();
         held.give([0, 1].into());
-        let ask = |of: &[(i32, i64)]| {
-            let mut offsets = of.iter().copied().collect();
-            held.ask(&mut offsets);
-            offsets.into_iter().collect::<Vec<_>>()
-        };
-        let nothing: [(i32, i64); 0] = [];
-        held.is_noted(0, 4);
-        assert_eq!(ask(&[]), nothing, "that is where it began");
-        assert_eq!(ask(&[(0, 5), (1, 3)]), [(0, 5), (1, 3)]);
-        assert_eq!(ask(&[]), nothing, "both are on their way");
-        held.is_noted(0, 4);
-        held.is_noted(1, 3);
-        assert_eq!(ask(&[(1, 4)]), [(0, 5), (1, 4)]);
-        assert_eq!(ask(&[]), nothing, "that was asked");
-        held.is_noted(0, 4);
-        assert_eq!(ask(&[(0, 6)]), [(0, 6)], "the last one stands");
-        held.is_noted(0, 6);
-        held.is_noted(1, 4);
-        assert_eq!(ask(&[]), nothing);
-        held.is_noted(0, 5);
+        let done = [at(&held, 0, 7), at(&held, 1, 2), at(&held, 0, 5), at(&held, 0, 6)];
+        assert_eq!(committed(&held, &done), [(0, 7), (1, 3)].into());
+    }
+
+    #[test]
+    fn what_was_not_committed_is_asked_again_until_it_is_or_the_partition_is_gone() {
+        let held = Held::default();
+        held.give([0, 1].into());
+        let nothing = BTreeMap::new();
+        held.committed(0, 4);
+        assert_eq!(committed(&held, &[]), nothing, "that is where it began");
+        let both = [at(&held, 0, 4), at(&held, 1, 2)];
+        assert_eq!(committed(&held, &both), [(0, 5), (1, 3)].into());
+        assert_eq!(committed(&held, &[]), nothing, "both are on their way");
+        held.committed(0, 4);
+        held.committed(1, 3);
+        assert_eq!(committed(&held, &[at(&held, 1, 3)]), [(0, 5), (1, 4)].into());
+        assert_eq!(committed(&held, &[]), nothing, "that was asked");
+        held.committed(0, 4);
+        assert_eq!(committed(&held, &[at(&held, 0, 5)]), [(0, 6)].into(), "the last one stands");
+        held.committed(0, 6);
+        held.committed(1, 4);
+        assert_eq!(committed(&held, &[]), nothing);
+        held.committed(0, 5);
         held.take_away(&[0].into());
         held.give([0].into());
-        held.is_noted(0, 5);
-        assert_eq!(ask(&[]), nothing, "another member may have done more since");
+        held.committed(0, 5);
+        assert_eq!(committed(&held, &[]), nothing, "another member may have done more since");
+    }
+
+    /// What the group is asked to commit once `done` is.
+    fn committed(held: &Held, done: &[Record]) -> BTreeMap<i32, i64> {
+        let mut asked = BTreeMap::new();
+        held.commit(done, |offsets| asked = offsets.clone());
+        asked
+    }
+
+    /// The message at `offset` of `partition`, taken now.
+    fn at(held: &Held, partition: i32, offset: i64) -> Record {
+        Record { offset, ..taken_of(held, partition) }
     }
 
     /// A message of `partition` that is taken now.

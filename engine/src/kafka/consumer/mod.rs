@@ -7,7 +7,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -192,7 +192,7 @@ impl Consumer {
         }
         self.join_once().await;
         let inner = self.inner();
-        self.note(&inner, BTreeMap::new(), CommitMode::Async);
+        self.commit_held(&inner, std::iter::empty(), CommitMode::Async);
         match timeout(LOOK, inner.recv()).await {
             Ok(Ok(message)) => {
                 self.broker.up();
@@ -264,34 +264,28 @@ impl Consumer {
     /// One that was taken away since these were taken is left out, also where it was given back: whoever had it then got the
     /// same messages, as duplicates, and may have committed more than these.
     pub fn commit_of(&self, batch: &[Record], done: impl Fn(i32) -> bool, how: CommitMode) {
-        let inner = self.inner();
-        let held = &inner.context().held;
-        let is_done = |record: &&Record| done(record.partition) && held.brought(record);
-        let offsets = next_offsets(batch.iter().filter(is_done));
-        self.note(&inner, offsets, how);
+        self.commit_held(&self.inner(), batch.iter().filter(|record| done(record.partition)), how);
     }
 
-    /// Has the group note `offsets`, and those that it did not note when it was asked before.
-    fn note(
+    /// Has the group commit what is `done` of what `inner` has, and what it did not commit before.
+    fn commit_held<'a>(
         &self,
         inner: &StreamConsumer<Membership>,
-        mut offsets: BTreeMap<i32, i64>,
+        done: impl IntoIterator<Item = &'a Record>,
         how: CommitMode,
     ) {
-        let held = &inner.context().held;
-        held.ask(&mut offsets);
-        if offsets.is_empty() {
-            return;
-        }
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in &offsets {
-            // An offset that can't be set is one whose message comes again.
-            let _ = list.add_partition_offset(self.topic(), *partition, Offset::Offset(*offset));
-        }
-        if let Err(error) = inner.commit(&list, how) {
-            // What the group does not have is asked again.
-            tracing::warn!(%error, "offsets were not committed");
-        }
+        inner.context().held.commit(done, |offsets| {
+            let mut list = TopicPartitionList::new();
+            for (partition, offset) in offsets {
+                // An offset that can't be set is one whose message comes again.
+                let _ =
+                    list.add_partition_offset(self.topic(), *partition, Offset::Offset(*offset));
+            }
+            if let Err(error) = inner.commit(&list, how) {
+                // What the group does not have is asked for again.
+                tracing::warn!(%error, "offsets were not committed");
+            }
+        });
     }
 }
 
@@ -321,10 +315,4 @@ fn create(
 
 fn join(consumer: &StreamConsumer<Membership>, topic: &str) -> Result<(), KafkaError> {
     consumer.subscribe(&[topic]).map_err(KafkaError::during("the topic can't be subscribed to"))
-}
-
-fn next_offsets<'a>(batch: impl IntoIterator<Item = &'a Record>) -> BTreeMap<i32, i64> {
-    // The last one stands: where a client was made anew it repeats what follows, and in a topic that was made anew
-    // offsets are smaller than before.
-    batch.into_iter().map(|record| (record.partition, record.offset + 1)).collect()
 }
