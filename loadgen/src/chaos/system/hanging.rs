@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use common::clock::{Clock, SystemClock, Timestamp};
+use common::clock::{Clock, SystemClock};
 use engine::outbox::{partition_of, shard_of};
 use stockloop_tests::poll::eventually_blocking;
 
@@ -16,19 +16,8 @@ use crate::chaos::messages::PARTITIONS;
 /// answers waits for a partition once.
 const GO_ON_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Partitions from which nothing arrives.
-pub(super) struct Hung {
-    since: Timestamp,
-    /// Those of product-service's events, and of order-service's.
-    partitions: [Vec<i32>; 2],
-}
-
-impl Hung {
-    /// From now on.
-    fn now(partitions: [Vec<i32>; 2]) -> Self {
-        Self { since: SystemClock.now(), partitions }
-    }
-}
+/// Partitions from which nothing arrives: those of product-service's events, and of order-service's.
+pub(super) struct Hung([Vec<i32>; 2]);
 
 impl System {
     /// Lets a broker suffer; what only it has hangs if it freezes.
@@ -40,7 +29,7 @@ impl System {
         };
         let met = self.brokers.suffer(which, fault)?;
         if let Some(partitions) = only_there {
-            self.hung = Some(Hung::now(partitions));
+            self.hung = Some(Hung(partitions));
         }
         Ok(met)
     }
@@ -48,12 +37,14 @@ impl System {
     /// The partition of this adjusted product hangs, since whoever applies its events waits.
     pub(super) fn hang_with(&mut self, product: u32) {
         let partition = partition_of(shard_of(&adjusted(product)), PARTITIONS);
-        self.hung = Some(Hung::now([vec![partition], Vec::new()]));
+        self.hung = Some(Hung([vec![partition], Vec::new()]));
     }
 
-    /// Waits until something has arrived of both services' events that were made since and do not hang; how much that is.
+    /// Waits until something has arrived of both services' events that are made from now on and do not hang; how much that is.
+    /// What was made before says little: it may have been on its way when the rest of it came to hang.
     pub(super) fn others_go_on(&mut self) -> Result<u64> {
-        let Hung { since, partitions } = self.hung.take().context("nothing hangs")?;
+        let Hung(partitions) = self.hung.take().context("nothing hangs")?;
+        let since = SystemClock.now();
         let mut looks = self.look()?;
         let arrived = eventually_blocking("changes beside what hangs", GO_ON_DEADLINE, || {
             match looks.arrived_beside(since, &partitions) {
