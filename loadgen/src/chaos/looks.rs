@@ -14,6 +14,7 @@ use diesel::sql_types::{BigInt, Text};
 use stockloop_tests::poll::eventually_blocking;
 
 use super::load::{OPENING_DESCRIPTION, PUT};
+use super::rights::Right;
 use crate::check::{Reader, Side, number};
 
 /// How long a connection may take: those who had all of them need a moment to leave.
@@ -176,11 +177,18 @@ impl Looks {
         )
     }
 
-    /// Alerts that a service has raised since then about what the broker does not allow it.
-    pub(super) fn told_of_rights(&mut self, side: Side, since: Timestamp) -> Result<u64> {
+    /// Alerts in which a service says that it lacks a right: those that it has raised since then, or not closed.
+    pub(super) fn told_of_right(
+        &mut self,
+        side: Side,
+        right: Right,
+        since: Timestamp,
+    ) -> Result<u64> {
+        let (kind, topic) = right.alert(side);
         let sql = format!(
-            "SELECT count(*) AS number FROM alert WHERE created_us >= {} AND error LIKE '%uthoriz%' \
-             AND kind IN ('not_sent', 'not_applied', 'not_received')",
+            "SELECT count(*) AS number FROM alert WHERE kind = '{kind}' \
+             AND (created_us >= {} OR closed_us IS NULL) \
+             AND error LIKE '%uthoriz%' AND subject || ' ' || error LIKE '%{topic}%'",
             since.micros()
         );
         Ok(count(self.of(side), &sql)?.unsigned_abs())

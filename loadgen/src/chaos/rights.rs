@@ -59,6 +59,18 @@ impl Right {
             ],
         }
     }
+
+    /// What tells an operator that `side` lacks it: the kind of an alert, and the topic that this names.
+    pub(super) fn alert(self, side: Side) -> (&'static str, &'static str) {
+        let Ways { events, answers, read: (read, _), read_answers: (read_answers, _) } =
+            Ways::of(side);
+        match self {
+            Self::SendEvents | Self::SeeSent => ("not_sent", events),
+            Self::SendAnswers => ("not_applied", answers),
+            Self::ReadEvents | Self::JoinEvents | Self::SeeRead => ("not_received", read),
+            Self::ReadAnswers | Self::JoinAnswers => ("not_received", read_answers),
+        }
+    }
 }
 
 impl fmt::Display for Right {
@@ -123,6 +135,11 @@ fn of_group(side: Side, group: &'static str) -> Acl {
     Acl { user: user(side).name, resource, operation }
 }
 
+/// What the broker says where it refuses something to a service.
+pub(super) fn denied(side: Side) -> String {
+    format!("Principal = User:{} is Denied operation = ", user(side).name)
+}
+
 /// As whom a service comes to the broker.
 pub(super) const fn user(side: Side) -> User {
     match side {
@@ -142,6 +159,20 @@ mod tests {
             for right in Right::ALL {
                 let acls = right.acls(side);
                 assert!(!acls.is_empty() && acls.iter().all(|acl| all.contains(acl)), "{right}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_alert_names_the_topic_for_which_a_right_is_missing() {
+        for side in [Side::Product, Side::Order] {
+            for right in Right::ALL {
+                let (_, named) = right.alert(side);
+                let is_it = |acl: &Acl| match acl.resource {
+                    Resource::Topic(topic) => topic == named,
+                    Resource::Group(group) => read_by(side).contains(&(named, group)),
+                };
+                assert!(right.acls(side).iter().all(is_it), "{right}: {named}");
             }
         }
     }

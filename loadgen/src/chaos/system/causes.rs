@@ -16,7 +16,7 @@ use crate::chaos::instance::Instance;
 use crate::chaos::load::{self, adjusted};
 use crate::chaos::messages::{self, Duplicator};
 use crate::chaos::proxy::Proxy;
-use crate::chaos::rights::Right;
+use crate::chaos::rights::{self, Right};
 use crate::chaos::scenarios::KEPT;
 use crate::chaos::translations;
 use crate::chaos::wire::Moment;
@@ -32,9 +32,6 @@ const LONG_CHARACTERS: usize = 960;
 
 /// How long all of a flood may take to give up.
 const FLOOD_DEADLINE: Duration = Duration::from_secs(180);
-
-/// What a broker says of a request for which somebody lacks a right.
-const DENIED: &str = " is Denied operation = ";
 
 /// How long a moment may take to come at which a process is to be killed.
 const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
@@ -229,7 +226,7 @@ impl System {
     }
 
     fn revoke(&mut self, side: Side, right: Right) -> Result<()> {
-        self.revoked = Some((SystemClock.now(), self.brokers.said(DENIED)?));
+        self.revoked = Some((SystemClock.now(), self.brokers.said(&rights::denied(side))?));
         self.meet(TOLD, 0);
         self.brokers.revoke(side, right)
     }
@@ -237,8 +234,11 @@ impl System {
     /// Gives a right back, once it is known what lacking it has met and whether somebody was told why.
     fn grant(&mut self, side: Side, right: Right) -> Result<()> {
         let (since, before) = self.revoked.take().context("nothing was taken away")?;
-        let refused = self.brokers.said(DENIED)?.saturating_sub(before);
-        let told = self.look()?.told_of_rights(side, since)?;
+        let refused = self.brokers.said(&rights::denied(side))?.saturating_sub(before);
+        let told = self.look()?.told_of_right(side, right, since)?;
+        if told == 0 {
+            self.complaints.push(format!("nobody was told that {side} may not {right}"));
+        }
         self.meet(REFUSED, refused);
         self.meet(TOLD, told);
         self.brokers.grant(side, right)
