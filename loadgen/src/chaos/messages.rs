@@ -49,7 +49,7 @@ const FULL: Duration = Duration::from_millis(10);
 /// How long a message is waited for.
 const LOOK: Duration = Duration::from_millis(200);
 
-pub(super) type Sender = ThreadedProducer<DefaultProducerContext>;
+type Sender = ThreadedProducer<DefaultProducerContext>;
 
 pub(super) fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();

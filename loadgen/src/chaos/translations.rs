@@ -10,15 +10,18 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
-use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
-use super::messages::{Progress, Sender, client, progress, read_by};
+use super::messages::{Progress, client, progress, read_by};
 use crate::check::Side;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The same as librdkafka takes it, of a message that is sent.
+const TIMEOUT_MS: &str = "20000";
 
 /// What no release knows yet: a field, and a header.
 const NEW_FIELD: &str = "since_a_later_release";
@@ -48,23 +51,26 @@ pub(super) fn translate(
     side: Side,
     release: Release,
 ) -> Result<u64> {
-    let sender: Sender = client(brokers).create()?;
-    let (mut many, mut said) = (0, TopicPartitionList::new());
+    let sender: FutureProducer = client(brokers).set("message.timeout.ms", TIMEOUT_MS).create()?;
+    let (mut sent, mut said) = (Vec::new(), TopicPartitionList::new());
     for (topic, group) in read_by(side) {
         let waiting: Vec<Progress> = progress(brokers, topic, group)?
             .into_iter()
             .filter(|place| place.goes_on_at() < place.high)
             .collect();
         for message in read(brokers, topic, &waiting)? {
-            send(&sender, &message, release)?;
-            many += 1;
+            sent.push(send(&sender, &message, release)?);
         }
         for place in waiting {
             said.add_partition_offset(topic, place.partition, Offset::Offset(place.high))?;
         }
     }
+    let many = u64::try_from(sent.len())?;
     // What is deleted has to be there in other words.
-    sender.flush(TIMEOUT).context("the broker does not take everything")?;
+    for delivery in sent {
+        let taken = runtime.block_on(delivery).context("a message was given up")?;
+        taken.map_err(|(error, _)| error).context("the broker does not take everything")?;
+    }
     if many > 0 {
         delete(runtime, brokers, &said)?;
     }
@@ -99,24 +105,27 @@ fn read(brokers: &str, topic: &str, waiting: &[Progress]) -> Result<Vec<OwnedMes
     Ok(messages)
 }
 
-fn send(sender: &Sender, message: &OwnedMessage, release: Release) -> Result<()> {
+/// Sends it in the words of `release`; what it returns waits until the broker has it.
+fn send(
+    sender: &FutureProducer,
+    message: &OwnedMessage,
+    release: Release,
+) -> Result<DeliveryFuture> {
     let is_of_answers = message.topic().contains(".acks.");
     let payload = message.payload().unwrap_or_default();
     let data: Value = serde_json::from_slice(payload)
         .map_err(|error| anyhow!("{} has what is no JSON: {error}", message.topic()))?;
     let payload = in_words_of(release, is_of_answers, data).to_string();
     let headers = headers_of(release, message.headers());
-    let record: BaseRecord<'_, [u8], str> = BaseRecord {
+    let record: FutureRecord<'_, [u8], str> = FutureRecord {
         topic: message.topic(),
         partition: Some(message.partition()),
         payload: Some(payload.as_str()),
         key: message.key(),
         timestamp: None,
         headers: Some(headers),
-        delivery_opaque: (),
     };
-    sender.send(record).map_err(|(error, _)| error)?;
-    Ok(())
+    Ok(sender.send_result(record).map_err(|(error, _)| error)?)
 }
 
 /// Deletes all that lies before these places.
