@@ -14,7 +14,7 @@ use stockloop_tests::ports::free_port;
 use tokio::runtime::Runtime;
 
 use super::fault::{BrokerFault, Keep, TopicFault, Which};
-use super::messages::{self, PARTITIONS, TOPICS, read_by};
+use super::readers::{self, PARTITIONS, TOPICS, read_by};
 use super::rights::{self, Right};
 use super::scenarios::Cluster;
 use crate::check::Side;
@@ -112,7 +112,7 @@ impl Brokers {
             return Ok(None);
         };
         let node = self.nodes.get(number.saturating_sub(1)).context("there is no such broker")?;
-        let of = |topic| messages::led_by(&self.servers(), topic, node.node());
+        let of = |topic| readers::led_by(&self.servers(), topic, node.node());
         Ok(Some([of(EVENTS)?, of(ORDERS)?]))
     }
 
@@ -176,28 +176,32 @@ impl Brokers {
             TopicFault::Unlimit(number) => {
                 self.configure(runtime, &[topic(number)?], &[]).map(|()| 0)
             }
-            TopicFault::DeleteUnread(side, keep) => {
-                let before = messages::missed(&self.servers(), side)?;
-                let kept = match keep {
-                    Keep::Ms(ms) => ("retention.ms", ms.to_string()),
-                    Keep::Bytes(bytes) => ("retention.bytes", bytes.to_string()),
-                };
-                // Only whole files go, so there have to be many.
-                let files = ("segment.ms", SEGMENT_MS.to_string());
-                self.configure(runtime, &read_by(side).map(|(topic, _)| topic), &[kept, files])?;
-                self.wait_until_missed(side, before)
-            }
+            TopicFault::DeleteUnread(side, keep) => self.delete_unread(runtime, side, keep),
             TopicFault::KeepAll(side) => {
                 self.configure(runtime, &read_by(side).map(|(topic, _)| topic), &[]).map(|()| 0)
             }
         }
     }
 
+    /// Has the topics that a service reads keep no more than this until something is gone that it has not read; returns how
+    /// much.
+    fn delete_unread(&self, runtime: &Runtime, side: Side, keep: Keep) -> Result<u64> {
+        let before = readers::missed(&self.servers(), side)?;
+        let kept = match keep {
+            Keep::Ms(ms) => ("retention.ms", ms.to_string()),
+            Keep::Bytes(bytes) => ("retention.bytes", bytes.to_string()),
+        };
+        // Only whole files go, so there have to be many.
+        let files = ("segment.ms", SEGMENT_MS.to_string());
+        self.configure(runtime, &read_by(side).map(|(topic, _)| topic), &[kept, files])?;
+        self.wait_until_missed(side, before)
+    }
+
     /// Waits until more is gone unread of what a service reads than `before`; returns how much more that is by then.
     fn wait_until_missed(&self, side: Side, before: u64) -> Result<u64> {
         let servers = self.servers();
         eventually_blocking("messages that are deleted unread", TOPIC_DEADLINE, || {
-            match messages::missed(&servers, side) {
+            match readers::missed(&servers, side) {
                 Ok(missed) if missed > before => Ok(missed - before),
                 other => Err(other.map_err(|error| format!("{error:#}"))),
             }

@@ -6,9 +6,10 @@
 //! receiver of the [`webhook`] (both on an [`http_server`]), and a [`proxy`] on each way between, which understands as much
 //! of the [`wire`] as it has to. A [`clock`] may be wrong, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`]
 //! is what clients do, each with a [`client`], [`messages`] what nobody should send, [`translations`] what another release
-//! would, and [`mending`] what an operator does about it. What clients were told is in the [`ledger`], which is held against
-//! the databases, by [`looks`] into them, beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a
-//! [`witness`] has seen them. The [`outcome`] has all that, and the [`report`] all outcomes.
+//! would, and [`mending`] what an operator does about it. [`readers`] tells how far services have read. What clients were
+//! told is in the [`ledger`], which is held against the databases, by [`looks`] into them, beside the judge
+//! ([`crate::check`]); where rows are forgotten meanwhile, a [`witness`] has seen them. The [`outcome`] has all that, and the
+//! [`report`] all outcomes.
 
 mod brokers;
 mod catcher;
@@ -26,6 +27,7 @@ mod messages;
 mod outcome;
 mod plan;
 mod proxy;
+mod readers;
 mod report;
 mod rights;
 mod rivals;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use stockloop_tests::kafka::{Acl, Operation, Resource, User};
 
-use super::messages::read_by;
+use super::readers::read_by;
 use crate::check::Side;
 
 /// Something that a service has to be allowed.

@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
-use super::messages::{Progress, client, progress, read_by};
+use super::readers::{Progress, client, progress, read_by};
 use crate::check::Side;
 
 const TIMEOUT: Duration = Duration::from_secs(20);

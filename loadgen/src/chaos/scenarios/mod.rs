@@ -425,8 +425,8 @@ mod tests {
     use super::super::fault::{
         BrokerFault, Fault, FileFault, Part, PostgresFault, TopicFault, Which, Who,
     };
-    use super::super::messages::TOPICS;
     use super::super::plan::{Plan, Step};
+    use super::super::readers::TOPICS;
     use super::super::translations::Release;
     use super::super::wire::{Moment, Request};
     use super::*;

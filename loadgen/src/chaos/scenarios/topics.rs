@@ -2,6 +2,7 @@
 
 use super::super::fault::{Fault, Keep, TopicFault};
 use super::super::plan::Draw;
+use super::super::readers::TOPICS;
 use super::messages;
 
 /// Clients of the broker learn of it within 10 s.
@@ -30,7 +31,7 @@ pub(super) fn make_anew(draw: &mut Draw) {
 /// They take less than some messages are large, one after the other, and then as much as before.
 pub(super) fn limit(draw: &mut Draw) {
     let [first, others @ ..] = LIMITS;
-    let numbers = (0..4).cycle().skip(draw.pick(0, &[1, 2, 3]));
+    let numbers = (0..TOPICS.len()).cycle().skip(draw.pick(0, &[1, 2, 3]));
     for (number, (from, to)) in numbers.zip(draw.episodes(3_000..=6_000, 3_000..=6_000)) {
         let bytes = draw.pick(first, &others);
         draw.at(from, Fault::Topic(TopicFault::Limit { number, bytes }));

@@ -10,7 +10,7 @@ use stockloop_tests::poll::eventually_blocking;
 use super::System;
 use crate::chaos::fault::{BrokerFault, Which};
 use crate::chaos::load::adjusted;
-use crate::chaos::messages::PARTITIONS;
+use crate::chaos::readers::PARTITIONS;
 
 /// How long it may take until something arrives beside what hangs: a group may have lost its coordinator, and a batch of
 /// answers waits for a partition once.

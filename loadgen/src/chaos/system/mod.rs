@@ -33,8 +33,9 @@ use super::ledger::Ledger;
 use super::load::{Addresses, Setbacks};
 use super::looks::Looks;
 use super::mending;
-use super::messages::{self, Duplicator};
+use super::messages::Duplicator;
 use super::proxy::Proxy;
+use super::readers;
 use super::scenarios::KEPT;
 use super::webhook::{Receiver, Welcome};
 use super::witness::Witness;
@@ -210,7 +211,7 @@ impl System {
             (DEADLOCKS, looks.deadlocks()?),
             (LOST_RACES, looks.drawn(LOST)?),
             (REMOVALS, looks.removals()?),
-            (IN_NEW_PARTITIONS, messages::in_new_partitions(&self.brokers.servers())?),
+            (IN_NEW_PARTITIONS, readers::in_new_partitions(&self.brokers.servers())?),
         ];
         let isolated = looks.drawn(ISOLATED)?;
         if isolated > 0 {
@@ -291,7 +292,7 @@ impl System {
     fn waiting(&self, looks: &mut Looks) -> Result<Vec<String>> {
         let mut waiting = looks.waiting()?;
         if waiting.is_empty() {
-            match messages::unread(&self.brokers.servers()) {
+            match readers::unread(&self.brokers.servers()) {
                 Ok(unread) => waiting.extend(unread),
                 // Brokers that came back need a moment to know where their groups are.
                 Err(error) => waiting.push(format!("messages that can't be counted: {error:#}")),
