@@ -12,7 +12,7 @@ use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PgBouncer, PostgresServer};
 
 use super::races::Races;
-use crate::chaos::fault::PostgresFault;
+use crate::chaos::fault::{Isolation, PostgresFault};
 use crate::chaos::instance::Relay;
 use crate::chaos::load::{FLOOD, adjusted};
 use crate::chaos::rivals::Rival;
@@ -191,11 +191,7 @@ impl Server {
                 let urls = self.urls();
                 self.races.end(&urls).map(|()| 0)
             }
-            PostgresFault::Isolate(isolation) => {
-                let isolate =
-                    format!("ALTER SYSTEM SET default_transaction_isolation = '{isolation}'");
-                administer(&mut self.administrator()?, &[&isolate, READ_SETTINGS]).map(|()| 1)
-            }
+            PostgresFault::Isolate(isolation) => self.isolate(isolation).map(|()| 1),
             PostgresFault::IsolateAsBefore => self.isolate_as_before().map(|()| 0),
             PostgresFault::KillPooler => {
                 self.pooler.as_mut().context("there is no pooler")?.kill9();
@@ -267,6 +263,18 @@ impl Server {
         let setting = if may { "off" } else { "on" };
         let set = format!("ALTER SYSTEM SET default_transaction_read_only = {setting}");
         administer(&mut self.administrator()?, &[MAY_WRITE, &set, READ_SETTINGS])
+    }
+
+    /// Transactions are isolated like this, where they do not say how; waits until sessions know.
+    fn isolate(&self, isolation: Isolation) -> Result<()> {
+        let mut administrator = self.administrator()?;
+        let set = format!("ALTER SYSTEM SET default_transaction_isolation = '{isolation}'");
+        administer(&mut administrator, &[&set, READ_SETTINGS])?;
+        let is_so = format!(
+            "SELECT count(*) AS n FROM pg_settings \
+             WHERE name = 'default_transaction_isolation' AND setting = '{isolation}'"
+        );
+        wait_until(&mut administrator, &is_so)
     }
 
     /// Transactions are isolated as PostgreSQL does it by itself, where they do not say how.
