@@ -174,7 +174,7 @@ impl Conn {
         }
     }
 
-    fn begin(&mut self, begin: Begin) -> QueryResult<()> {
+    pub(super) fn begin(&mut self, begin: Begin) -> QueryResult<()> {
         match self {
             Self::Pg(c) => match (begin, is_outermost(c)) {
                 (Begin::Plain(Pooler::None), _) => AnsiTransactionManager::begin_transaction(c),
@@ -195,11 +195,11 @@ impl Conn {
         }
     }
 
-    fn commit(&mut self) -> QueryResult<()> {
+    pub(super) fn commit(&mut self) -> QueryResult<()> {
         on!(self, c => AnsiTransactionManager::commit_transaction(c))
     }
 
-    fn roll_back(&mut self) {
+    pub(super) fn roll_back(&mut self) {
         let rolled_back = on!(self, c => AnsiTransactionManager::rollback_transaction(c));
         if let Err(error) = rolled_back {
             tracing::warn!(%error, "a transaction could not be rolled back; its connection is given up");

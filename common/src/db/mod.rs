@@ -1,7 +1,8 @@
 //! One code on two databases: PostgreSQL in production, SQLite as the embedded default.
 //!
 //! [`Db`] hands closures a [`Conn`] inside a transaction. On PostgreSQL they run on a pool; on SQLite one
-//! writer thread takes them from a queue and commits several together (`writer.rs`), readers run apart.
+//! writer thread takes them from a queue and commits several together (`writer.rs`), readers run apart. In memory, for
+//! simulations, they run in place (`memory.rs`).
 //! [`crate::on`] is the only place that knows that there are two dialects in typed queries.
 
 mod bisect;
@@ -14,6 +15,7 @@ mod gate;
 mod kept;
 mod listen;
 mod location;
+mod memory;
 mod migrate;
 mod now;
 mod pool;
@@ -35,6 +37,7 @@ pub use fault::Fault;
 pub use kept::Kept;
 pub use listen::Subscription;
 pub use location::{Backend, Location, LocationError};
+pub use memory::{Line, MemoryDatabase};
 pub use migrate::{ENGINE_MIGRATIONS, EmbeddedMigrations, MigrationSet, embed_migrations};
 pub use now::database_now;
 pub use pooler::Pooler;
@@ -43,6 +46,7 @@ pub use unnest::Unnest;
 
 use conn::Begin;
 use gate::Gate;
+use memory::InPlace;
 use pool::Pool;
 use writer::Writer;
 
@@ -79,6 +83,18 @@ pub struct Db {
 
 struct Inner {
     location: Location,
+    access: Access,
+}
+
+/// How work gets to a connection.
+enum Access {
+    /// On connections of a pool.
+    Pooled(Arc<Pooled>),
+    /// On one connection in memory.
+    InPlace(InPlace),
+}
+
+struct Pooled {
     pool: Pool,
     gate: Gate,
     writer: Option<Arc<Writer>>,
@@ -105,8 +121,13 @@ impl Db {
     /// The same database with `connections` of its own, which nobody else can use up.
     #[must_use]
     pub fn with_own_pool(&self, connections: u32, patience: Duration) -> Self {
-        let Inner { location, writer, .. } = &*self.inner;
-        Self::pooled(location.clone(), writer.clone(), connections, patience)
+        let Inner { location, access } = &*self.inner;
+        match access {
+            Access::Pooled(pooled) => {
+                Self::pooled(location.clone(), pooled.writer.clone(), connections, patience)
+            }
+            Access::InPlace(_) => self.clone(),
+        }
     }
 
     fn pooled(
@@ -117,7 +138,11 @@ impl Db {
     ) -> Self {
         let pool = Pool::new(&location, connections, patience);
         let gate = Gate::new(connections, patience);
-        Self { inner: Arc::new(Inner { location, pool, gate, writer }) }
+        Self::by(location, Access::Pooled(Arc::new(Pooled { pool, gate, writer })))
+    }
+
+    fn by(location: Location, access: Access) -> Self {
+        Self { inner: Arc::new(Inner { location, access }) }
     }
 
     /// Which database this is.
@@ -143,11 +168,17 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + From<diesel::result::Error> + Send + 'static,
     {
-        match &self.inner.writer {
+        let pooled = match &self.inner.access {
+            Access::Pooled(pooled) => pooled,
+            Access::InPlace(memory) => return memory.write(work).await,
+        };
+        match &pooled.writer {
             Some(writer) => writer.run(within_span(work)).await,
             None => {
-                self.on_pool(|conn, pooler| conn.run(Begin::Plain(pooler), commit::failure, work))
-                    .await
+                self.on_pool(pooled, |conn, pooler| {
+                    conn.run(Begin::Plain(pooler), commit::failure, work)
+                })
+                .await
             }
         }
     }
@@ -164,10 +195,15 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + From<diesel::result::Error> + Send + 'static,
     {
-        if self.inner.writer.is_some() {
-            return self.write(work).await;
+        match &self.inner.access {
+            Access::Pooled(pooled) if pooled.writer.is_none() => {
+                self.on_pool(pooled, |conn, pooler| {
+                    conn.run(Begin::ByIndex(pooler), commit::failure, work)
+                })
+                .await
+            }
+            _ => self.write(work).await,
         }
-        self.on_pool(|conn, pooler| conn.run(Begin::ByIndex(pooler), commit::failure, work)).await
     }
 
     /// Runs `work`, which only reads, on a connection of its own.
@@ -182,13 +218,22 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + From<diesel::result::Error> + Send + 'static,
     {
-        self.on_pool(|conn, pooler| conn.reading(pooler, work)).await
+        match &self.inner.access {
+            Access::Pooled(pooled) => {
+                self.on_pool(pooled, |conn, pooler| conn.reading(pooler, work)).await
+            }
+            Access::InPlace(memory) => memory.read(work).await,
+        }
     }
 
     /// How many connections its pool has made so far. A server that crashes or ends takes all of them along, so between two
     /// uses of one server with the same number it did neither, unless a pooler stands in between.
+    /// In memory there is one, which lives as long as its database.
     pub fn connections_made(&self) -> u64 {
-        self.inner.pool.made()
+        match &self.inner.access {
+            Access::Pooled(pooled) => pooled.pool.made(),
+            Access::InPlace(_) => 1,
+        }
     }
 
     /// Whether the database answers.
@@ -198,19 +243,19 @@ impl Db {
 
     async fn on_pool<T, E>(
         &self,
+        pooled: &Arc<Pooled>,
         work: impl FnOnce(&mut Conn, Pooler) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        let inner = Arc::clone(&self.inner);
-        let pooler = inner.location.pooler();
+        let (pooled, pooler) = (Arc::clone(pooled), self.inner.location.pooler());
         let work = within_span(move |conn: &mut Conn| work(conn, pooler));
-        let permit = inner.gate.enter().await?;
+        let permit = pooled.gate.enter().await?;
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut conn = inner.pool.get()?;
+            let mut conn = pooled.pool.get()?;
             work(&mut conn)
         });
         task.await.unwrap_or_else(|ended| {
@@ -224,7 +269,10 @@ impl Db {
     /// When the schema is newer than the binary, or the database is read-only or refuses a migration.
     pub fn migrate(&self, sets: &[MigrationSet]) -> Result<Vec<String>, DbError> {
         let location = &self.inner.location;
-        let done = migrate::run(&mut pool::connect(location)?, location, sets)?;
+        let done = match &self.inner.access {
+            Access::Pooled(_) => migrate::run(&mut pool::connect(location)?, location, sets)?,
+            Access::InPlace(memory) => migrate::run(&mut memory.conn(), location, sets)?,
+        };
         // Prepares on a second connection what the first one prepared: a pooler that nobody told of shows here.
         self.pending_migrations(sets)?;
         Ok(done)
@@ -236,8 +284,11 @@ impl Db {
     /// When the schema is newer than the binary or can't be read.
     pub fn pending_migrations(&self, sets: &[MigrationSet]) -> Result<Vec<String>, DbError> {
         let location = &self.inner.location;
-        let mut conn = self.inner.pool.get()?;
-        conn.reading(location.pooler(), |conn| migrate::pending(conn, location, sets))
+        let pending = |conn: &mut Conn| migrate::pending(conn, location, sets);
+        match &self.inner.access {
+            Access::Pooled(pooled) => pooled.pool.get()?.reading(location.pooler(), pending),
+            Access::InPlace(memory) => pending(&mut memory.conn()),
+        }
     }
 }
 
