@@ -315,7 +315,7 @@ impl Engine {
             db: self.db.clone(),
             env: self.env.clone(),
             first_attempts: FirstAttempts::of(&settings.outbox),
-            producer: self.producer.clone(),
+            producer: Arc::new(self.producer.clone()),
             policy: self.policy(),
             in_flight: self.in_flight.clone(),
             spans: self.spans.clone(),

@@ -8,19 +8,19 @@ use common::retry::Backoff;
 
 use crate::kafka::{Message, Offset, Producer, SendError};
 
-/// What sends answers; clones are the same one.
-pub trait AckSender: Clone + Send + Sync + 'static {
+/// What sends answers.
+pub trait AckSender: Send + Sync + 'static {
     /// See [`Producer::send_all`].
     fn send_all(
         &self,
         messages: &[Message],
     ) -> impl Future<Output = Vec<Result<Offset, SendError>>> + Send;
 
-    /// See [`Producer::leaders`].
+    /// See [`Producer::leaders`]; it blocks nobody.
     ///
     /// # Errors
     /// Why the broker can't say.
-    fn leaders(&self, topic: &str) -> Result<BTreeSet<i32>, String>;
+    fn leaders(&self, topic: &str) -> impl Future<Output = Result<BTreeSet<i32>, String>> + Send;
 }
 
 impl AckSender for Producer {
@@ -28,8 +28,10 @@ impl AckSender for Producer {
         Producer::send_all(self, messages).await
     }
 
-    fn leaders(&self, topic: &str) -> Result<BTreeSet<i32>, String> {
-        Producer::leaders(self, topic)
+    async fn leaders(&self, topic: &str) -> Result<BTreeSet<i32>, String> {
+        let (producer, topic) = (self.clone(), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || Producer::leaders(&producer, &topic)).await;
+        asked.map_err(|error| error.to_string()).flatten()
     }
 }
 
@@ -82,11 +84,10 @@ impl<A: AckSender> AckRoutes<A> {
         if !self.known().is_due(Instant::now()) {
             return;
         }
-        let (sender, topic) = (self.sender.clone(), self.topic.clone());
-        let found = tokio::task::spawn_blocking(move || sender.leaders(&topic)).await;
+        let found = self.sender.leaders(&self.topic).await;
         let (now, mut known) = (Instant::now(), self.known());
         (known.asked, known.unanswered) = (Some(now), None);
-        match found.map_err(|error| error.to_string()).flatten() {
+        match found {
             Ok(led) => known.led = led,
             Err(error) => {
                 // What was known serves until the broker answers.

@@ -61,6 +61,7 @@ pub use observer::{Look, Observed, Observer};
 pub use operate::OperateError;
 pub use overdue::{OverdueMonitor, OverdueOutcome};
 pub use relay::{Relay, RelayOutcome, RelayParts};
+pub use send::{EventSender, SendResults};
 pub use state::{AckOutcome, Policy, Transition, Trigger, step};
 #[cfg(any(test, feature = "measure"))]
 pub use statements::RelayStatements;

@@ -30,13 +30,12 @@ use super::offsets::KnownOffsets;
 use super::partition_backoff::PartitionBackoff;
 use super::partition_of;
 use super::position::Positions;
-use super::send::{Origin, PartitionSend};
+use super::send::{EventSender, Origin, PartitionSend};
 use super::state::{Policy, Trigger};
 use super::store;
 use super::turn::{After, BETWEEN_READS, Log, Turn};
 use super::under_way::{SENDS, UnderWay};
 use super::update::Update;
-use crate::kafka::Producer;
 
 /// What a relay works with.
 #[derive(Clone)]
@@ -48,7 +47,7 @@ pub struct RelayParts {
     /// Who sends what was never sent.
     pub first_attempts: FirstAttempts,
     /// What sends.
-    pub producer: Producer,
+    pub producer: Arc<dyn EventSender>,
     /// The numbers that transitions go by.
     pub policy: Policy,
     /// What is sent and unanswered.
@@ -419,9 +418,7 @@ impl Relay {
         if let Some(known) = *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(known);
         }
-        let (producer, topic) = (self.parts.producer.clone(), self.parts.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || producer.partitions(&topic)).await;
-        let asked = asked.map_err(|error| error.to_string())??;
+        let asked = self.parts.producer.partitions(&self.parts.topic).await?;
         *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         Ok(asked)
     }

@@ -3,15 +3,43 @@
 use common::clock::Timestamp;
 use common::event::Event;
 use common::telemetry::{Delivery, Span, Step};
+use futures::future::BoxFuture;
 
 use super::log::Place;
 use super::position::ReadState;
 use super::relay::RelayParts;
 use super::store::DueRow;
-use crate::kafka::{Envelope, Message, Offset, SendError};
+use crate::kafka::{Envelope, Message, Offset, Producer, SendError};
 
 /// What the broker said of each message.
-pub(super) type SendResults = Vec<Result<Offset, SendError>>;
+pub type SendResults = Vec<Result<Offset, SendError>>;
+
+/// What brings a relay's events to the broker.
+pub trait EventSender: Send + Sync + 'static {
+    /// See [`Producer::send_all`].
+    fn send_all<'a>(&'a self, messages: &'a [Message]) -> BoxFuture<'a, SendResults>;
+
+    /// See [`Producer::partitions`]; it blocks nobody.
+    ///
+    /// # Errors
+    /// Why the broker can't say.
+    fn partitions<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<i32, String>>;
+}
+
+impl EventSender for Producer {
+    fn send_all<'a>(&'a self, messages: &'a [Message]) -> BoxFuture<'a, SendResults> {
+        Box::pin(Producer::send_all(self, messages))
+    }
+
+    fn partitions<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<i32, String>> {
+        let (producer, topic) = (self.clone(), topic.to_owned());
+        let ask = move || Producer::partitions(&producer, &topic);
+        Box::pin(async move {
+            let asked = tokio::task::spawn_blocking(ask).await;
+            asked.map_err(|error| error.to_string()).flatten()
+        })
+    }
+}
 
 /// Events that were sent to one partition.
 #[derive(Debug)]

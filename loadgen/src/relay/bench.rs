@@ -253,7 +253,7 @@ impl Bench<'_> {
             db: db.clone(),
             env: self.env.clone(),
             first_attempts: FirstAttempts::Ours,
-            producer,
+            producer: Arc::new(producer),
             policy: policy(),
             in_flight: InFlight::new(cap, UNLIMITED),
             spans: Spans::off(self.env.clone()),

@@ -59,9 +59,8 @@ impl EventSource for FakeSource {
 }
 
 /// Says of each message what the test says of all that are sent together.
-#[derive(Clone)]
 struct FakeSender {
-    verdicts: Arc<Mutex<mpsc::UnboundedReceiver<Said>>>,
+    verdicts: Mutex<mpsc::UnboundedReceiver<Said>>,
     seen: mpsc::UnboundedSender<Seen>,
 }
 
@@ -77,7 +76,7 @@ impl AckSender for FakeSender {
         messages.iter().map(|_| verdict.clone()).collect()
     }
 
-    fn leaders(&self, _topic: &str) -> Result<BTreeSet<i32>, String> {
+    async fn leaders(&self, _topic: &str) -> Result<BTreeSet<i32>, String> {
         Ok(BTreeSet::from([0]))
     }
 }
@@ -98,7 +97,7 @@ impl PipelineFixture {
         let (batches, given) = mpsc::unbounded_channel();
         let (verdicts, said) = mpsc::unbounded_channel();
         let (tell, seen) = mpsc::unbounded_channel();
-        let sender = FakeSender { verdicts: Arc::new(Mutex::new(said)), seen: tell.clone() };
+        let sender = FakeSender { verdicts: Mutex::new(said), seen: tell.clone() };
         let consumer = InboxConsumer {
             inbox: fixture.inbox.clone(),
             source: FakeSource { batches: Mutex::new(given), seen: tell.clone() },

@@ -41,11 +41,12 @@ impl OutboxFixture {
             properties: BTreeMap::from([timeout]),
             ..settings_for_tests(broker.brokers(), TOPIC, 2)
         };
+        let producer = Producer::new(&kafka, "product-service", BrokerState::default()).unwrap();
         Relay::new(RelayParts {
             db: self.db.clone(),
             env: self.env.clone(),
             first_attempts: FirstAttempts::Ours,
-            producer: Producer::new(&kafka, "product-service", BrokerState::default()).unwrap(),
+            producer: Arc::new(producer),
             policy: POLICY,
             in_flight: InFlight::new(cap, 1 << 20),
             spans: Spans::off(self.env.clone()),
