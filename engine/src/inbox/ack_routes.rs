@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::retry::Backoff;
+use tokio::time::Instant;
 
 use crate::kafka::{Message, Offset, Producer, SendError};
 

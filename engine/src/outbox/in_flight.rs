@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::db::{Conn, Db, DbError};
+use tokio::time::Instant;
 
 use super::lease::LeaseSet;
 use super::{SHARDS, partition_of, store};

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError, database_now};
@@ -14,6 +14,7 @@ use common::on;
 use common::schema::{relay_lease, relay_member};
 use diesel::prelude::*;
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::SHARDS;

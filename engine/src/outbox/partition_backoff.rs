@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::retry::Backoff;
+use tokio::time::Instant;
 
 /// A partition that the broker did not take messages for.
 struct Troubled {

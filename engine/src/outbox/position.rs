@@ -12,9 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::ids::EventId;
+use tokio::time::Instant;
 
 use super::lease::LeaseSet;
 use super::store::DueRow;

@@ -1,7 +1,6 @@
 //! Relays: leases, sends, and what is noted of them.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use common::event::Status;
 use engine::outbox::{LeaseSet, Trigger};
@@ -102,7 +101,7 @@ impl Loop {
         relay.hand = None;
         let tokens: BTreeMap<i16, i64> =
             relay.token.map(|token| (SHARD, token)).into_iter().collect();
-        let held = LeaseSet { owner: String::new(), tokens, others: true, until: Instant::now() };
+        let held = LeaseSet { tokens, ..LeaseSet::nothing(String::new()) };
         let is_holder = held.proves(SHARD, newest);
         relay.token = relay.token.filter(|_| is_holder);
         Some(is_holder)
