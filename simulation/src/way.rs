@@ -1,0 +1,88 @@
+//! The way of one part to its database: how long it takes, and when it breaks.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::db::{DbError, Fault, Line};
+use futures::future::BoxFuture;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until};
+
+use crate::lock;
+
+/// Turns of others that one way takes at the most.
+const TURNS: u32 = 2;
+
+/// The way of one part to its database and back: others have their turns meanwhile, as many as the seed says.
+pub(crate) struct Way(Mutex<State>);
+
+struct State {
+    chance: StdRng,
+    /// How many of the next ways break.
+    breaks: u32,
+    /// Until when the part stands still.
+    stands_until: Instant,
+    /// Whether it was used since somebody asked.
+    is_used: bool,
+}
+
+impl Way {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            chance: StdRng::seed_from_u64(seed),
+            breaks: 0,
+            stands_until: Instant::now(),
+            is_used: false,
+        })))
+    }
+
+    /// Breaks on the next `ways`.
+    pub(crate) fn break_on(&self, ways: u32) {
+        lock(&self.0).breaks = ways;
+    }
+
+    /// The part stands still for `pause`, wherever it is, as a process does that is stopped.
+    pub(crate) fn stand_still(&self, pause: Duration) {
+        lock(&self.0).stands_until = Instant::now() + pause;
+    }
+
+    /// Nothing goes wrong from now on.
+    pub(crate) fn heal(&self) {
+        let mut state = lock(&self.0);
+        (state.breaks, state.stands_until) = (0, Instant::now());
+    }
+
+    /// Whether anybody went to the database since this was asked last.
+    pub(crate) fn was_used(&self) -> bool {
+        std::mem::take(&mut lock(&self.0).is_used)
+    }
+
+    /// What the next way is like: until when it is stopped, how many turns it takes, and whether it breaks.
+    fn next(&self) -> (Instant, u32, bool) {
+        let mut state = lock(&self.0);
+        state.is_used = true;
+        let turns = state.chance.random_range(0..=TURNS);
+        let breaks = state.breaks > 0;
+        state.breaks = state.breaks.saturating_sub(1);
+        (state.stands_until, turns, breaks)
+    }
+}
+
+impl Line for Way {
+    fn pass(&self) -> BoxFuture<'_, Result<(), DbError>> {
+        Box::pin(async move {
+            let (stands_until, turns, breaks) = self.next();
+            if stands_until > Instant::now() {
+                sleep_until(stands_until).await;
+            }
+            for _ in 0..turns {
+                yield_now().await;
+            }
+            let broken =
+                || DbError::NotKnown { fault: Fault::World, reason: "it broke".to_owned() };
+            if breaks { Err(broken()) } else { Ok(()) }
+        })
+    }
+}
