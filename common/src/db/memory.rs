@@ -98,26 +98,11 @@ impl InPlace {
         lock(&self.conn)
     }
 
-    pub(super) async fn write<T, E>(
+    /// Runs `work` at the other end of the line.
+    pub(super) async fn run<T, E: From<DbError>>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<DbError> + From<Error>,
-    {
-        self.line.pass().await?;
-        let done = self.conn().transaction(work);
-        self.line.pass().await?;
-        done
-    }
-
-    pub(super) async fn read<T, E>(
-        &self,
-        work: impl FnOnce(&mut Conn) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<DbError>,
-    {
+    ) -> Result<T, E> {
         self.line.pass().await?;
         let done = work(&mut self.conn());
         self.line.pass().await?;

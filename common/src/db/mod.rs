@@ -170,7 +170,7 @@ impl Db {
     {
         let pooled = match &self.inner.access {
             Access::Pooled(pooled) => pooled,
-            Access::InPlace(memory) => return memory.write(work).await,
+            Access::InPlace(memory) => return memory.run(|conn| conn.transaction(work)).await,
         };
         match &pooled.writer {
             Some(writer) => writer.run(within_span(work)).await,
@@ -222,7 +222,7 @@ impl Db {
             Access::Pooled(pooled) => {
                 self.on_pool(pooled, |conn, pooler| conn.reading(pooler, work)).await
             }
-            Access::InPlace(memory) => memory.read(work).await,
+            Access::InPlace(memory) => memory.run(work).await,
         }
     }
 
