@@ -2,28 +2,26 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use common::db::DbError;
 
 use crate::flaw::Flaw;
-use crate::lock;
 use crate::script::Script;
 use crate::stage::{Run, Stage};
-use crate::violation::Violation;
+use crate::violation::{ITSELF, Violation};
 
 /// A run that breaks a property, without the steps that it breaks it without.
 #[derive(Debug)]
 pub struct Failure {
     /// What it was drawn from.
     pub seed: u64,
-    /// How many consumers are asked.
-    pub consumers: usize,
     /// How many steps the seed draws.
     pub drawn: usize,
-    /// Each step that is left, with how everything stood after it.
+    /// What is left of them.
+    pub script: Script,
+    /// Each of these, and each round behind them, with how everything stood after it.
     pub trace: Vec<String>,
     /// What does not hold.
     pub violation: Violation,
@@ -34,36 +32,28 @@ pub struct Failure {
 /// # Errors
 /// When a database can't be made.
 pub fn first_failure(seeds: Range<u64>, flaw: Option<Flaw>) -> Result<Option<Failure>, DbError> {
-    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(seeds.end));
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
+    let play = || -> Result<(), DbError> {
+        let stage = Stage::new()?;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if stage.play(&Script::of(seed), flaw).violation.is_some() {
+                failed.fetch_min(seed, Ordering::Relaxed);
+            }
+        }
+    };
     thread::scope(|scope| {
-        let play = || play_on(&Stage::new()?, &next, &found, flaw);
-        let playing: Vec<_> = (0..threads).map(|_| scope.spawn(play)).collect();
-        playing.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(DbError::Panicked)))
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(play)).collect();
+        threads.into_iter().try_for_each(|one| one.join().unwrap_or(Err(DbError::Panicked)))
     })?;
-    let failed = *lock(&found);
+    let failed = failed.into_inner();
     match failed < seeds.end {
         true => Failure::of(&Stage::new()?, failed, flaw).map(Some),
         false => Ok(None),
-    }
-}
-
-/// Takes one seed after the other, up to the first of which it is `found` that it fails.
-fn play_on(
-    stage: &Stage,
-    next: &AtomicU64,
-    found: &Mutex<u64>,
-    flaw: Option<Flaw>,
-) -> Result<(), DbError> {
-    loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= *lock(found) {
-            return Ok(());
-        }
-        if stage.play(&Script::of(seed), flaw).violation.is_some() {
-            let mut found = lock(found);
-            *found = seed.min(*found);
-        }
     }
 }
 
@@ -72,13 +62,12 @@ impl Failure {
     fn of(stage: &Stage, seed: u64, flaw: Option<Flaw>) -> Result<Self, DbError> {
         let whole = Script::of(seed);
         let drawn = whole.steps.len();
-        let property = stage.play(&whole, flaw).violation.map(|violation| violation.property);
-        let script = shrink(whole, |script| {
-            stage.play(script, flaw).violation.map(|violation| violation.property) == property
-        });
+        let broken = |script: &Script| stage.play(script, flaw).violation.map(|one| one.property);
+        let property = broken(&whole);
+        let script = shrink(whole, |script| broken(script) == property);
         let Run { trace, violation } = stage.play(&script, flaw);
-        let violation = violation.unwrap_or_else(|| Violation::of_itself("it failed once"));
-        Ok(Self { seed, consumers: script.consumers, drawn, trace, violation })
+        let violation = violation.unwrap_or_else(|| Violation::of(ITSELF, "it failed only once"));
+        Ok(Self { seed, drawn, script, trace, violation })
     }
 }
 
@@ -104,14 +93,13 @@ fn shrink(mut script: Script, fails: impl Fn(&Script) -> bool) -> Script {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, consumers, drawn, trace, violation } = self;
-        writeln!(f, "seed {seed}, consumers: {consumers}: {violation}")?;
+        let Self { seed, drawn, script, trace, violation } = self;
+        let Violation { property, detail } = violation;
+        writeln!(f, "seed {seed}, consumers: {}: does not hold: {property}", script.consumers)?;
+        writeln!(f, "{detail}")?;
         writeln!(f, "STOCKLOOP_SIM_SEED={seed} cargo test -p simulation every_seed")?;
         writeln!(f, "what is left of its {drawn} steps:")?;
-        for (number, line) in trace.iter().enumerate() {
-            writeln!(f, "{:4}. {line}", number + 1)?;
-        }
-        Ok(())
+        trace.iter().zip(1..).try_for_each(|(line, number)| writeln!(f, "{number:4}. {line}"))
     }
 }
 

@@ -10,13 +10,13 @@
 
 mod broker;
 mod checks;
-mod clock;
 mod consumer;
 mod failure;
 mod flaw;
 mod instance;
 mod script;
 mod stage;
+mod surroundings;
 mod violation;
 mod way;
 mod world;

@@ -4,10 +4,10 @@ use common::db::{DbError, ENGINE_MIGRATIONS, MemoryDatabase};
 use tokio::runtime::Builder;
 
 use crate::checks::MARKS;
-use crate::clock::RunClock;
 use crate::consumer::EFFECTS;
 use crate::flaw::Flaw;
 use crate::script::Script;
+use crate::surroundings::RunClock;
 use crate::violation::Violation;
 use crate::world::World;
 
@@ -59,8 +59,8 @@ impl Stage {
     ) -> Result<(), Violation> {
         self.sender.clear()?;
         self.consumers.iter().try_for_each(MemoryDatabase::clear)?;
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.map_err(Violation::of_itself)?.block_on(async {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        runtime.block_on(async {
             self.clock.begin();
             World::begin(self, script, flaw)?.play(script, trace).await
         })

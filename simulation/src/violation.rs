@@ -1,9 +1,6 @@
 //! What was found not to hold.
 
-use std::fmt;
-
-use common::db::DbError;
-use diesel::result::Error;
+use std::error::Error;
 
 /// What was found not to hold, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,33 +12,17 @@ pub struct Violation {
 }
 
 /// Not a property of the loop.
-const ITSELF: &str = "the simulation itself works";
+pub(crate) const ITSELF: &str = "the simulation itself works";
 
 impl Violation {
     pub(crate) fn of(property: &'static str, detail: impl Into<String>) -> Self {
         Self { property, detail: detail.into() }
     }
-
-    /// Something that the simulation needs does not work.
-    pub(crate) fn of_itself(why: impl fmt::Display) -> Self {
-        Self::of(ITSELF, why.to_string())
-    }
 }
 
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "does not hold: {}\n{}", self.property, self.detail)
-    }
-}
-
-impl From<Error> for Violation {
-    fn from(error: Error) -> Self {
-        Self::of_itself(error)
-    }
-}
-
-impl From<DbError> for Violation {
-    fn from(error: DbError) -> Self {
-        Self::of_itself(error)
+/// Something that the simulation needs does not work.
+impl<E: Error> From<E> for Violation {
+    fn from(error: E) -> Self {
+        Self::of(ITSELF, error.to_string())
     }
 }

@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::lock;
 
+/// What is said of a way that the script breaks.
+pub(crate) const BROKE: &str = "the script broke the way";
+
 /// Turns of others that one way takes at the most.
 const TURNS: u32 = 2;
 
@@ -24,18 +27,12 @@ struct State {
     breaks: u32,
     /// Until when the part stands still.
     stands_until: Instant,
-    /// Whether it was used since somebody asked.
-    is_used: bool,
 }
 
 impl Way {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
-            chance: StdRng::seed_from_u64(seed),
-            breaks: 0,
-            stands_until: Instant::now(),
-            is_used: false,
-        })))
+        let chance = StdRng::seed_from_u64(seed);
+        Arc::new(Self(Mutex::new(State { chance, breaks: 0, stands_until: Instant::now() })))
     }
 
     /// Breaks on the next `ways`.
@@ -48,21 +45,9 @@ impl Way {
         lock(&self.0).stands_until = Instant::now() + pause;
     }
 
-    /// Nothing goes wrong from now on.
-    pub(crate) fn heal(&self) {
-        let mut state = lock(&self.0);
-        (state.breaks, state.stands_until) = (0, Instant::now());
-    }
-
-    /// Whether anybody went to the database since this was asked last.
-    pub(crate) fn was_used(&self) -> bool {
-        std::mem::take(&mut lock(&self.0).is_used)
-    }
-
     /// What the next way is like: until when it is stopped, how many turns it takes, and whether it breaks.
     fn next(&self) -> (Instant, u32, bool) {
         let mut state = lock(&self.0);
-        state.is_used = true;
         let turns = state.chance.random_range(0..=TURNS);
         let breaks = state.breaks > 0;
         state.breaks = state.breaks.saturating_sub(1);
@@ -80,9 +65,10 @@ impl Line for Way {
             for _ in 0..turns {
                 yield_now().await;
             }
-            let broken =
-                || DbError::NotKnown { fault: Fault::World, reason: "it broke".to_owned() };
-            if breaks { Err(broken()) } else { Ok(()) }
+            match breaks {
+                true => Err(DbError::NotKnown { fault: Fault::World, reason: BROKE.to_owned() }),
+                false => Ok(()),
+            }
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use simulation::{Script, Stage, first_failure};
 
-/// As many as a build without the optimizer plays in less than a minute on two processors.
+/// Few enough for a build without the optimizer.
 const SEEDS: u64 = 300;
 
 fn told(name: &str) -> Option<u64> {
