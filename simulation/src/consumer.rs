@@ -20,7 +20,8 @@ use engine::inbox::{
     AckRoutes, Applied, Control, CopyVersion, Detail, EventSource, Handler, HandlerOutcome, Inbox,
     InboxConsumer,
 };
-use engine::kafka::{BatchLimits, Record};
+use engine::kafka::{BatchLimits, Record, Signing};
+use engine::refusals::Refusals;
 use engine::restored::ReadPositions;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -96,8 +97,11 @@ impl Consumer {
         let (name, around) = (self.name.to_owned(), &self.around);
         lock(&around.broker).assign(self.name, 0..PARTITIONS);
         let (db, env) = (self.database.open(self.way.clone()), around.env(self.part, self.births));
-        let (alerts, kind) = (around.alerts.clone(), AlertKind::NotApplied);
-        let hindered = Condition::new(db.clone(), env.clone(), alerts, kind, ACK_TIMEOUT);
+        let condition = |kind| {
+            Condition::new(db.clone(), env.clone(), around.alerts.clone(), kind, ACK_TIMEOUT)
+        };
+        let hindered = condition(AlertKind::NotApplied);
+        let refusals = Refusals::new(&env, &name, EVENTS, condition(AlertKind::NotTrusted));
         // It sends from no task that would outlive it.
         let death = CancellationToken::new();
         let courier = Courier { broker: Arc::clone(&around.broker), from: name.clone(), death };
@@ -111,6 +115,7 @@ impl Consumer {
                 spans: Spans::off(env),
                 control: Control::default(),
                 positions: ReadPositions::new(self.name, EVENTS),
+                signing: Signing::default(),
             },
             source: Source {
                 broker: Arc::clone(&around.broker),
@@ -120,6 +125,7 @@ impl Consumer {
             routes: AckRoutes::new(courier, ACKS),
             batch: BATCH,
             hindered,
+            refusals,
             is_stuck: AtomicBool::default(),
         };
         let task = tokio::spawn(async move {

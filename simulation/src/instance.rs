@@ -8,6 +8,7 @@ use common::db::{Db, MemoryDatabase};
 use common::env::Env;
 use common::retry::Backoff;
 use common::telemetry::Spans;
+use engine::kafka::Signing;
 use engine::outbox::{
     FirstAttempts, InFlight, LeaseSet, LetOff, Outbox, OverdueMonitor, Policy, Relay, RelayParts,
     Settler, renew,
@@ -93,6 +94,7 @@ impl Instance {
             positions: ReadPositions::new(SENDER, ACKS),
             owner: None,
             first_attempts: FirstAttempts::Ours,
+            signing: Signing::default(),
         };
         let outbox = Outbox::new(env.clone(), ATTEMPTS, Spans::off(env.clone()));
         let around = around.clone();
