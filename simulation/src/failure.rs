@@ -95,9 +95,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, drawn, script, trace, violation } = self;
         let Violation { property, detail } = violation;
+        let again = "cargo test -p simulation --features paused every_seed";
         writeln!(f, "seed {seed}, consumers: {}: does not hold: {property}", script.consumers)?;
         writeln!(f, "{detail}")?;
-        writeln!(f, "STOCKLOOP_SIM_SEED={seed} cargo test -p simulation every_seed")?;
+        writeln!(f, "STOCKLOOP_SIM_SEED={seed} {again}")?;
         writeln!(f, "what is left of its {drawn} steps:")?;
         trace.iter().zip(1..).try_for_each(|(line, number)| writeln!(f, "{number:4}. {line}"))
     }

@@ -1,7 +1,9 @@
 //! Where scripts are played: databases that are made once, and emptied for each run.
 
+use std::io;
+
 use common::db::{DbError, ENGINE_MIGRATIONS, MemoryDatabase};
-use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
 
 use crate::checks::MARKS;
 use crate::consumer::EFFECTS;
@@ -59,10 +61,21 @@ impl Stage {
     ) -> Result<(), Violation> {
         self.sender.clear()?;
         self.consumers.iter().try_for_each(MemoryDatabase::clear)?;
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
             self.clock.begin();
             World::begin(self, script, flaw)?.play(script, trace).await
         })
     }
+}
+
+/// One thread, whose time stands still until nothing is left to do.
+#[cfg(feature = "paused")]
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
+}
+
+/// By the machine's time, a seed would be no run that comes again, nor one that ends soon.
+#[cfg(not(feature = "paused"))]
+fn runtime() -> io::Result<Runtime> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "it is not built with the feature `paused`"))
 }

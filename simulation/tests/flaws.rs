@@ -23,6 +23,7 @@ fn is_found(flaw: Flaw, properties: &[&str]) {
 macro_rules! found {
     ($($name:ident: $flaw:ident => $properties:expr;)*) => {
         $(#[test]
+        #[cfg_attr(not(feature = "paused"), ignore = "time has to stand still: --features paused")]
         fn $name() {
             is_found(Flaw::$flaw, &$properties);
         })*

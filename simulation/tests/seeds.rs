@@ -15,6 +15,7 @@ fn told(name: &str) -> Option<u64> {
 
 /// `STOCKLOOP_SIM_SEEDS=n` plays more, `STOCKLOOP_SIM_SEED=s` repeats one.
 #[test]
+#[cfg_attr(not(feature = "paused"), ignore = "time has to stand still: --features paused")]
 fn every_seed_keeps_the_invariants() {
     let seeds = match told("STOCKLOOP_SIM_SEED") {
         Some(seed) => seed..seed + 1,
@@ -28,6 +29,7 @@ fn every_seed_keeps_the_invariants() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "paused"), ignore = "time has to stand still: --features paused")]
 fn a_seed_is_one_run() {
     let (stage, another) = (Stage::new().unwrap(), Stage::new().unwrap());
     for seed in 0..20 {
