@@ -14,7 +14,7 @@ const STEPS: usize = 20;
 fn is_found(flaw: Flaw, properties: &[&str]) {
     let found = first_failure(0..SEEDS, Some(flaw)).expect("databases can be made");
     let failure = found.expect("the flaw must be found");
-    let (broken, _) = failure.violation.property.split_once(':').expect("it has a name");
+    let broken = failure.violation.property.split(':').next().unwrap_or_default();
     assert!(properties.contains(&broken), "{failure}");
     let steps = failure.trace.iter().filter(|line| !line.starts_with("round"));
     assert!(steps.count() <= STEPS, "{failure}");
@@ -38,7 +38,8 @@ found! {
     without_an_inbox_an_order_is_carried_out_twice: NoInbox => ["I2"];
     // Where it went back before anybody looked, what is PROCESSED is not there.
     without_a_guard_a_copy_goes_back: NoGuard => ["I3", "I11"];
-    attempts_that_are_not_counted_are_found: AttemptsForgotten => ["I4"];
+    // Where the first to fail is one that can't be sent, it stays at none, and never comes to rest.
+    attempts_that_are_not_counted_are_found: AttemptsForgotten => ["I4", "I6"];
     giving_up_without_an_alert_is_found: NoAlert => ["I5"];
     what_nobody_passed_by_loses_no_attempt: PassedByAtOnce => ["I8"];
     one_answer_of_two_is_not_enough: OneAnswerIsEnough => ["I11"];
