@@ -33,7 +33,8 @@ const ASKED: &str = "I11: PROCESSED is with all that are asked";
 const FENCED: &str = "fencing: a send is noted only under the lease of who sent it";
 
 /// Notes of each event that becomes SENT who holds its shard at that moment. A probe is sent by whoever watches.
-pub(crate) const MARKS: &str = "CREATE TABLE mark (id TEXT, attempt INTEGER, partition INTEGER, place BIGINT, holder TEXT); \
+pub(crate) const MARKS: &str = "\
+     CREATE TABLE mark (id TEXT, attempt INTEGER, partition INTEGER, place BIGINT, holder TEXT); \
      CREATE TRIGGER marked AFTER INSERT ON outbox_sent BEGIN \
        INSERT INTO mark SELECT NEW.id, NEW.attempt, NEW.partition, NEW.sent_offset, owner \
        FROM relay_lease WHERE shard = NEW.shard; END; \

@@ -61,8 +61,8 @@ pub(crate) struct Consumer {
     around: Surroundings,
     part: usize,
     shop: Arc<Shop>,
-    /// Its processes, each of which dies when it is dropped, and what gives them messages. The newest has the partitions;
-    /// one before it may still be at what it got.
+    /// Its processes, each of which dies when it is dropped, and what gives them messages. The newest has the
+    /// partitions; one before it may still be at what it got.
     members: VecDeque<(AbortOnDropHandle<()>, mpsc::UnboundedSender<Vec<Record>>)>,
     births: u64,
 }

@@ -1,5 +1,5 @@
-//! What happens in a run: a list of steps, drawn from a seed. Each means something whatever came before it, so that any of
-//! them can be left out.
+//! What happens in a run: a list of steps, drawn from a seed. Each means something whatever came before it, so that any
+//! of them can be left out.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;

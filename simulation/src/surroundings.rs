@@ -76,8 +76,8 @@ fn alerts() -> anyhow::Result<Alerts> {
 /// When each run begins.
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
-/// A clock of a run, by tokio's time, which stands still as long as anything is left to do. Clones go together; one may be
-/// ahead of another.
+/// A clock of a run, by tokio's time, which stands still as long as anything is left to do. Clones go together; one may
+/// be ahead of another.
 #[derive(Clone)]
 pub(crate) struct RunClock {
     begun: Arc<Mutex<Instant>>,
