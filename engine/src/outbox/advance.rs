@@ -149,7 +149,7 @@ impl<'a> UpdateBatch<'a> {
         let kind = facts.kind;
         let chance = self.env.chance();
         let next = step(&row, kind, trigger, self.now, self.policy, chance);
-        self.record_history(&row, &update, &next);
+        self.record_history(&row, kind, &update, &next);
         self.record_trace(&row, &facts, &update, &next);
         match next {
             Transition::Stay => {}
@@ -167,7 +167,13 @@ impl<'a> UpdateBatch<'a> {
         *answered = (*answered).max(row.proven_by(ack));
     }
 
-    fn record_history(&mut self, row: &OpenRow, update: &Update, next: &Transition) {
+    fn record_history(
+        &mut self,
+        row: &OpenRow,
+        kind: EventKind,
+        update: &Update,
+        next: &Transition,
+    ) {
         let stayed = matches!(next, Transition::Stay);
         let (what, attempt) = match update.trigger {
             Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } if stayed => {
@@ -177,7 +183,7 @@ impl<'a> UpdateBatch<'a> {
                 (HistoryKind::Failed, attempt)
             }
             Trigger::Acked { attempt, outcome: AckOutcome::Rejected }
-                if *next != Transition::Settle =>
+                if kind != EventKind::Command =>
             {
                 (HistoryKind::Rejected, attempt)
             }
