@@ -43,7 +43,7 @@ const POLICY: Policy = Policy {
 /// Messages with answers that are settled together: few, so that others come in between.
 const ANSWERS: usize = 3;
 
-const NO_FLAW: &str = "no job panics, and none fails but of a way that the script breaks";
+const NO_FLAW: &str = "jobs: none panics, and none fails but of a way that the script breaks";
 
 /// One process of the service, which dies, with all that it has in memory, when this is dropped.
 pub(crate) struct Instance {
