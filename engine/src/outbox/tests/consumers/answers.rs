@@ -80,6 +80,11 @@ async fn what_is_rejected_by_one_is_rejected(fixture: OutboxFixture) {
     assert!(fixture.settle(vec![rejected]).await.advanced.settled.is_empty());
     let done = fixture.settle(vec![fixture.ack_of(FIRST, id, 1, Verdict::Success)]).await;
     assert!(!done.advanced.settled[0].success);
+    assert_eq!(
+        fixture.history(id).await,
+        [],
+        "a command may be rejected, also before others answer"
+    );
 }
 
 /// A state can't be answered no: from whoever says so that is a failure for good, not the answer that others wait for.
