@@ -329,6 +329,7 @@ fn scenarios_are_explained_and_what_there_is_not_is_refused() {
     assert_contains(&help, &["kill", "lost-commit", "duplicates", "answers to commits are lost"]);
     for (wrong, words) in [
         (["--scenario", "earthquake"], &["earthquake", "--scenario", "postgres-restart"]),
+        (["--scenario", "kill,flood"], &["flood", "--scenario", "postgres-restart"]),
         (["--relay", "pigeon"], &["pigeon", "--relay", "log"]),
         (["--seeds", "0"], &["0", "--seeds", "1..=1000"]),
         (["--seconds", "3601"], &["3601", "--seconds", "1..=3600"]),

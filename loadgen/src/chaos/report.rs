@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::outcome::{Outcome, time_to_drain};
+use super::scenarios::{ALL, Scenario};
 use crate::files::{ensure_writable, write};
 
 /// What is between these lines is written anew.
@@ -59,15 +60,18 @@ fn table(outcomes: &[Outcome]) -> String {
     let mut text = "| scenario | seeds | changes | lost | applied twice | unalerted | other | exhausted | time to drain |\n\
                     |---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
-    for runs in outcomes.chunk_by(|one, next| one.scenario == next.scenario) {
-        text.push_str(&line(runs));
+    // In the order in which they are listed, whatever ended when.
+    for Scenario { name, .. } in &ALL {
+        let runs: Vec<&Outcome> = outcomes.iter().filter(|run| run.scenario == *name).collect();
+        if !runs.is_empty() {
+            text.push_str(&line(name, &runs));
+        }
     }
     text
 }
 
-fn line(runs: &[Outcome]) -> String {
-    let sum = |of: fn(&Outcome) -> u64| runs.iter().map(of).sum::<u64>();
-    let scenario = runs.first().map_or("", |run| run.scenario);
+fn line(scenario: &str, runs: &[&Outcome]) -> String {
+    let sum = |of: fn(&Outcome) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
     // One that never drained is longer than all others.
     let drains = runs.iter().map(|run| run.drain_s);
     let longest = drains.reduce(|one, next| one.zip(next).map(|(one, next)| one.max(next)));
@@ -84,12 +88,15 @@ fn line(runs: &[Outcome]) -> String {
     )
 }
 
-fn seeds(runs: &[Outcome]) -> String {
-    match runs {
+/// Those that follow each other in one.
+fn seeds(runs: &[&Outcome]) -> String {
+    let follows = |one: &&Outcome, next: &&Outcome| one.seed.wrapping_add(1) == next.seed;
+    let words = |runs: &[&Outcome]| match runs {
         [] => String::new(),
         [alone] => alone.seed.to_string(),
         [first, .., last] => format!("{}–{}", first.seed, last.seed),
-    }
+    };
+    runs.chunk_by(follows).map(words).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -108,7 +115,8 @@ mod tests {
         let folder = tempdir().unwrap();
         let file = folder.path().join("RELIABILITY.md");
         fs::write(&file, format!("# Found\n\n{BEGIN}\nold\n{END}\n\nMore.\n")).unwrap();
-        let runs = [run("kill", 7, Some(1.0)), run("kill", 8, Some(2.5)), run("poison", 7, None)];
+        // In the order in which they are run.
+        let runs = [run("kill", 7, Some(1.0)), run("poison", 7, None), run("kill", 8, Some(2.5))];
         for _ in 0..2 {
             Report::open(&file).unwrap().write("chaos --seed 7", &runs).unwrap();
             let text = fs::read_to_string(&file).unwrap();
@@ -127,6 +135,17 @@ mod tests {
                 assert!(text.contains(line), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn only_seeds_that_there_were_are_named() {
+        let seeds = |all: &[u64]| {
+            let runs: Vec<Outcome> = all.iter().map(|seed| run("kill", *seed, None)).collect();
+            seeds(&runs.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(seeds(&[7]), "7");
+        assert_eq!(seeds(&[7, 8, 9, 11, 13, 14]), "7–9, 11, 13–14");
+        assert_eq!(seeds(&[u64::MAX, 0]), format!("{}–0", u64::MAX));
     }
 
     #[test]

@@ -18,9 +18,9 @@ use stockloop_tests::disk::SmallDisk;
 use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PgBouncer};
 
 pub(super) use self::amounts::KEPT;
+use super::clock;
 use super::instance::Releases;
 use super::plan::Draw;
-use super::{EVERY, clock};
 
 /// What the services keep everything in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -410,9 +410,12 @@ pub(super) static ALL: [Scenario; 49] = [
         .with_late_starts(),
 ];
 
+/// The name that stands for every scenario.
+pub(super) const EVERY: &str = "all";
+
 /// What `--scenario` may say.
 pub(super) fn names() -> PossibleValuesParser {
-    let every = PossibleValue::new(EVERY).help("one after the other");
+    let every = PossibleValue::new(EVERY).help("each of them");
     let one = |scenario: &'static Scenario| PossibleValue::new(scenario.name).help(scenario.about);
     PossibleValuesParser::new(std::iter::once(every).chain(ALL.iter().map(one)))
 }
