@@ -42,13 +42,14 @@ mod witness;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 
 pub(crate) use self::arguments::Arguments;
 use self::arguments::Trial;
 use self::instance::Releases;
-use self::outcome::{Outcome, table};
+use self::outcome::{Outcome, effort, table};
 use self::report::Report;
 use self::round::Round;
 use crate::files::{ensure_writable, write};
@@ -60,15 +61,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let files = Files::of(arguments)?;
     // No more digits than people like to type.
     let first = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let mut outcomes: Vec<Outcome> = Vec::new();
+    let (began, mut outcomes) = (Instant::now(), Vec::new());
     for trial in arguments.trials(first, &releases) {
         let outcome = round(arguments, &releases, trial).run();
         tell(&outcome);
         outcomes.push(outcome);
         // Each time, so that nothing is lost of a run that somebody ends.
-        files.write(&arguments.command_for_others(first), &outcomes)?;
+        let effort = effort(outcomes.len(), began.elapsed());
+        files.write(&arguments.command_for_others(first), &effort, &outcomes)?;
     }
-    println!("\n{}:\n\n{}", arguments.whole_command(first), table(&outcomes));
+    let effort = effort(outcomes.len(), began.elapsed());
+    println!("\n{}\n{effort}:\n\n{}", arguments.whole_command(first), table(&outcomes));
     Ok(ExitCode::from(u8::from(!outcomes.iter().all(Outcome::is_well))))
 }
 
@@ -95,11 +98,11 @@ impl<'a> Files<'a> {
         Ok(Self { json, report })
     }
 
-    fn write(&self, command: &str, outcomes: &[Outcome]) -> Result<()> {
+    fn write(&self, command: &str, effort: &str, outcomes: &[Outcome]) -> Result<()> {
         if let Some(file) = self.json {
             write(file, serde_json::to_vec_pretty(outcomes)?)?;
         }
-        self.report.as_ref().map_or(Ok(()), |report| report.write(command, outcomes))
+        self.report.as_ref().map_or(Ok(()), |report| report.write(command, effort, outcomes))
     }
 }
 

@@ -1,10 +1,12 @@
 //! What came of a run of a scenario, as a line of the table and as JSON.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::ledger::Held;
+use super::scenarios::EVERY;
 use crate::check::Kind;
 
 /// A run of a scenario.
@@ -125,12 +127,68 @@ impl Outcome {
     }
 }
 
-/// How long it took until nothing waited, in words.
-pub(super) fn time_to_drain(seconds: Option<f64>) -> String {
-    seconds.map_or("never".to_owned(), |seconds| format!("{seconds:.1} s"))
+/// What some runs came to together.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Sum {
+    pub(super) changes: u64,
+    pub(super) unknown: u64,
+    pub(super) lost: u64,
+    pub(super) applied_twice: u64,
+    pub(super) unalerted: u64,
+    pub(super) other: u64,
+    pub(super) exhausted: u64,
+    pub(super) mails: usize,
+    /// The longest; nothing if it did not come in one of them.
+    pub(super) drain_s: Option<f64>,
 }
 
-/// A line for each run.
+impl Sum {
+    pub(super) fn of(runs: &[&Outcome]) -> Self {
+        let sum = |of: fn(&Outcome) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
+        // One that never drained is longer than all others.
+        let drains = runs.iter().map(|run| run.drain_s);
+        let longest = drains.reduce(|one, next| one.zip(next).map(|(one, next)| one.max(next)));
+        Self {
+            changes: sum(|run| run.changes),
+            unknown: sum(|run| run.unknown),
+            lost: sum(|run| run.lost),
+            applied_twice: sum(|run| run.applied_twice),
+            unalerted: sum(|run| run.unalerted),
+            other: sum(|run| run.other),
+            exhausted: sum(|run| run.exhausted),
+            mails: runs.iter().map(|run| run.mails).sum(),
+            drain_s: longest.flatten(),
+        }
+    }
+
+    /// How long it took until nothing waited, in words.
+    pub(super) fn time_to_drain(&self) -> String {
+        self.drain_s.map_or("never".to_owned(), |seconds| format!("{seconds:.1} s"))
+    }
+}
+
+/// What stands for the names of all scenarios, and for the seeds of so many runs, where a table has their sum.
+pub(super) fn of_all(runs: usize) -> [String; 2] {
+    [EVERY.to_owned(), number_of(runs)]
+}
+
+/// How many runs there were, and how long all took, in words.
+pub(super) fn effort(runs: usize, time: Duration) -> String {
+    format!("{} in {}", number_of(runs), length(time))
+}
+
+fn number_of(runs: usize) -> String {
+    format!("{runs} {}", if runs == 1 { "run" } else { "runs" })
+}
+
+fn length(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds => format!("{} minutes", (seconds + 30) / 60),
+    }
+}
+
+/// A line for each run, and one for all.
 pub(super) fn table(outcomes: &[Outcome]) -> String {
     let headings = [
         "scenario",
@@ -146,8 +204,14 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         "time to drain",
     ]
     .map(str::to_owned);
-    let lines: Vec<[String; 11]> =
-        std::iter::once(headings).chain(outcomes.iter().map(cells)).collect();
+    let mut lines = vec![headings];
+    for run in outcomes {
+        lines.push(cells([run.scenario.to_owned(), run.seed.to_string()], &Sum::of(&[run])));
+    }
+    if outcomes.len() > 1 {
+        let all: Vec<&Outcome> = outcomes.iter().collect();
+        lines.push(cells(of_all(all.len()), &Sum::of(&all)));
+    }
     let width = |column: usize| {
         let lengths = lines.iter().filter_map(|line| line.get(column)).map(String::len);
         lengths.max().unwrap_or_default()
@@ -162,19 +226,19 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
     lines.iter().map(write).collect()
 }
 
-fn cells(outcome: &Outcome) -> [String; 11] {
+fn cells([scenario, seed]: [String; 2], sum: &Sum) -> [String; 11] {
     [
-        outcome.scenario.to_owned(),
-        outcome.seed.to_string(),
-        outcome.changes.to_string(),
-        outcome.unknown.to_string(),
-        outcome.lost.to_string(),
-        outcome.applied_twice.to_string(),
-        outcome.unalerted.to_string(),
-        outcome.other.to_string(),
-        outcome.exhausted.to_string(),
-        outcome.mails.to_string(),
-        time_to_drain(outcome.drain_s),
+        scenario,
+        seed,
+        sum.changes.to_string(),
+        sum.unknown.to_string(),
+        sum.lost.to_string(),
+        sum.applied_twice.to_string(),
+        sum.unalerted.to_string(),
+        sum.other.to_string(),
+        sum.exhausted.to_string(),
+        sum.mails.to_string(),
+        sum.time_to_drain(),
     ]
 }
 
@@ -228,10 +292,37 @@ mod tests {
     #[test]
     fn columns_of_the_table_stand_below_their_headings() {
         let outcome = Outcome { scenario: "kill", seed: u64::MAX, ..Outcome::default() };
-        let table = table(&[outcome]);
-        let lengths: Vec<usize> = table.lines().map(str::len).collect();
-        assert_eq!(lengths.len(), 2);
-        assert_eq!(lengths[0], lengths[1], "{table}");
-        assert!(table.contains("18446744073709551615") && table.contains("never"), "{table}");
+        let one = table(&[outcome.clone()]);
+        assert!(one.contains("18446744073709551615") && one.contains("never"), "{one}");
+        let two = table(&[outcome.clone(), outcome]);
+        for (table, expected) in [(one, 2), (two, 4)] {
+            let lengths: Vec<usize> = table.lines().map(str::len).collect();
+            assert_eq!(lengths, vec![lengths[0]; expected], "{table}");
+        }
+    }
+
+    #[test]
+    fn a_sum_has_the_longest_time_to_drain_if_all_did() {
+        let run =
+            |drain_s| Outcome { changes: 3, lost: 1, mails: 2, drain_s, ..Outcome::default() };
+        let (one, longer, endless) = (run(Some(1.5)), run(Some(2.5)), run(None));
+        let sum = Sum::of(&[&longer, &one]);
+        let expected = Sum { changes: 6, lost: 2, mails: 4, drain_s: Some(2.5), ..Sum::default() };
+        assert_eq!((&sum, sum.time_to_drain()), (&expected, "2.5 s".to_owned()));
+        for runs in [[&one, &endless], [&endless, &one]] {
+            assert_eq!(Sum::of(&runs).time_to_drain(), "never");
+        }
+    }
+
+    #[test]
+    fn what_runs_took_is_told_in_units_that_people_count_in() {
+        for (runs, seconds, expected) in [
+            (1, 0, "1 run in 0 s"),
+            (2, 119, "2 runs in 119 s"),
+            (3, 120, "3 runs in 2 minutes"),
+            (49, 3_570, "49 runs in 60 minutes"),
+        ] {
+            assert_eq!(effort(runs, Duration::from_secs(seconds)), expected);
+        }
     }
 }

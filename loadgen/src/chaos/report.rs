@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::outcome::{Outcome, time_to_drain};
+use super::outcome::{Outcome, Sum, of_all};
 use super::scenarios::{ALL, Scenario};
 use crate::files::{ensure_writable, write};
 
@@ -37,11 +37,11 @@ impl Report {
         Ok(Self { file: file.to_owned(), before, after })
     }
 
-    /// Writes the table of `outcomes`, under the words of `command`.
-    pub(super) fn write(&self, command: &str, outcomes: &[Outcome]) -> Result<()> {
+    /// Writes the table of `outcomes`, under the words of `command` and those of how much was done.
+    pub(super) fn write(&self, command: &str, effort: &str, outcomes: &[Outcome]) -> Result<()> {
         let Self { file, before, after } = self;
         let table = table(outcomes);
-        let text = format!("{before}{BEGIN}\n\n`{command}`:\n\n{table}\n{END}{after}");
+        let text = format!("{before}{BEGIN}\n\n`{command}`\n\n{effort}:\n\n{table}\n{END}{after}");
         write(file, text)
     }
 }
@@ -55,7 +55,7 @@ fn around(text: &str) -> Option<(String, String)> {
     Some((before.to_owned(), after.to_owned()))
 }
 
-/// A line for each scenario, whatever seeds it was run with.
+/// A line for each scenario, whatever seeds it was run with, and one for all.
 fn table(outcomes: &[Outcome]) -> String {
     let mut text = "| scenario | seeds | changes | lost | applied twice | unalerted | other | exhausted | time to drain |\n\
                     |---|---|---|---|---|---|---|---|---|\n"
@@ -64,27 +64,18 @@ fn table(outcomes: &[Outcome]) -> String {
     for Scenario { name, .. } in &ALL {
         let runs: Vec<&Outcome> = outcomes.iter().filter(|run| run.scenario == *name).collect();
         if !runs.is_empty() {
-            text.push_str(&line(name, &runs));
+            text.push_str(&line([format!("`{name}`"), seeds(&runs)], &Sum::of(&runs)));
         }
     }
-    text
+    let all: Vec<&Outcome> = outcomes.iter().collect();
+    text + &line(of_all(all.len()), &Sum::of(&all))
 }
 
-fn line(scenario: &str, runs: &[&Outcome]) -> String {
-    let sum = |of: fn(&Outcome) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
-    // One that never drained is longer than all others.
-    let drains = runs.iter().map(|run| run.drain_s);
-    let longest = drains.reduce(|one, next| one.zip(next).map(|(one, next)| one.max(next)));
+fn line([scenario, seeds]: [String; 2], sum: &Sum) -> String {
+    let Sum { changes, lost, applied_twice, unalerted, other, exhausted, .. } = sum;
+    let time_to_drain = sum.time_to_drain();
     format!(
-        "| `{scenario}` | {} | {} | {} | {} | {} | {} | {} | {} |\n",
-        seeds(runs),
-        sum(|run| run.changes),
-        sum(|run| run.lost),
-        sum(|run| run.applied_twice),
-        sum(|run| run.unalerted),
-        sum(|run| run.other),
-        sum(|run| run.exhausted),
-        time_to_drain(longest.flatten()),
+        "| {scenario} | {seeds} | {changes} | {lost} | {applied_twice} | {unalerted} | {other} | {exhausted} | {time_to_drain} |\n"
     )
 }
 
@@ -118,10 +109,12 @@ mod tests {
         // In the order in which they are run.
         let runs = [run("kill", 7, Some(1.0)), run("poison", 7, None), run("kill", 8, Some(2.5))];
         for _ in 0..2 {
-            Report::open(&file).unwrap().write("chaos --seed 7", &runs).unwrap();
+            Report::open(&file).unwrap().write("chaos --seed 7", "3 runs in 9 s", &runs).unwrap();
             let text = fs::read_to_string(&file).unwrap();
             assert!(
-                text.starts_with(&format!("# Found\n\n{BEGIN}\n\n`chaos --seed 7`:")),
+                text.starts_with(&format!(
+                    "# Found\n\n{BEGIN}\n\n`chaos --seed 7`\n\n3 runs in 9 s:\n\n| scenario |"
+                )),
                 "{text}"
             );
             assert!(
@@ -131,6 +124,7 @@ mod tests {
             for line in [
                 "| `kill` | 7–8 | 20 | 0 | 0 | 0 | 0 | 0 | 2.5 s |\n",
                 "| `poison` | 7 | 10 | 0 | 0 | 0 | 0 | 0 | never |\n",
+                "| all | 3 runs | 30 | 0 | 0 | 0 | 0 | 0 | never |\n",
             ] {
                 assert!(text.contains(line), "{text}");
             }
@@ -152,7 +146,10 @@ mod tests {
     fn a_new_file_has_the_table_alone_and_one_without_a_place_is_left() {
         let folder = tempdir().unwrap();
         let (new, other) = (folder.path().join("new.md"), folder.path().join("other.md"));
-        Report::open(&new).unwrap().write("chaos", &[run("kill", 7, None)]).unwrap();
+        Report::open(&new)
+            .unwrap()
+            .write("chaos", "1 run in 9 s", &[run("kill", 7, None)])
+            .unwrap();
         assert!(fs::read_to_string(&new).unwrap().starts_with(BEGIN));
         fs::write(&other, "words").unwrap();
         let refused = Report::open(&other).err().unwrap().to_string();
