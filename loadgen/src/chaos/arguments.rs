@@ -27,6 +27,7 @@ use crate::programs::{COPY, OWNER, Programs};
 #[command(after_help = "Examples:
   stockloop-loadgen chaos --scenario kill --seconds 30
   stockloop-loadgen chaos --scenario lost-commit,lost-send --seed 42 --seeds 5
+  stockloop-loadgen chaos --seeds 10 --jobs 4
   stockloop-loadgen chaos --seconds 60 --json chaos.json --report docs/RELIABILITY.md")]
 pub(crate) struct Arguments {
     /// What happens: one of these, or several with commas in between
@@ -56,6 +57,9 @@ pub(crate) struct Arguments {
     /// Changes that wait at once, and messages, in the scenario backlog
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=200_000))]
     pub(super) backlog: u32,
+    /// How many runs there are at a time. Each has a PostgreSQL, a Kafka and both services, which take about one core and 1.5 GB
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub(super) jobs: u16,
     /// The program of product-service [default: product-service beside this program]
     #[arg(long, value_name = "PATH")]
     product_service: Option<PathBuf>,
@@ -123,7 +127,9 @@ impl Arguments {
 
     fn of_all(&self, first: u64) -> Vec<OsString> {
         let mut words = self.of(&self.scenarios.join(","), first);
-        words.extend([OsString::from("--seeds"), self.seeds.to_string().into()]);
+        for (name, number) in [("--seeds", self.seeds), ("--jobs", self.jobs.into())] {
+            words.extend([OsString::from(name), number.to_string().into()]);
+        }
         words
     }
 
@@ -259,10 +265,10 @@ mod tests {
         let arguments = told(&[&words[..], &more].concat());
         assert_eq!(
             arguments.command_for_others(7),
-            "stockloop-loadgen chaos --scenario scale,kill --seed 7 --seconds 6 --clients 3 --relay log --backlog 100000 --seeds 2"
+            "stockloop-loadgen chaos --scenario scale,kill --seed 7 --seconds 6 --clients 3 --relay log --backlog 100000 --seeds 2 --jobs 1"
         );
         let whole = arguments.whole_command(7);
-        assert!(whole.ends_with(" --seeds 2 --old-programs 'my target'"), "{whole}");
+        assert!(whole.ends_with(" --seeds 2 --jobs 1 --old-programs 'my target'"), "{whole}");
         let kill = arguments.trials(7, &releases())[0];
         let one = arguments.command(kill);
         assert!(one.contains(" chaos --scenario kill --seed 7 --seconds 6 "), "{one}");

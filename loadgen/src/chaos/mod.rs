@@ -2,14 +2,14 @@
 //! something happens to them; then nothing may be missing, done twice or untold.
 //!
 //! [`arguments`] say what is to be run. [`scenarios`] says what happens, out of all [`fault`]s, and a [`plan`] when, drawn
-//! from a seed. A [`round`] runs it: the [`system`] is made of [`instance`]s, the [`databases`], the [`brokers`], a mail
-//! server with its [`catcher`] and a receiver of the [`webhook`] (both on an [`http_server`]), and a [`proxy`] on each way
-//! between, which understands as much of the [`wire`] as it has to. A [`clock`] may be wrong, [`rivals`] may lock rows,
-//! [`rights`] may be taken away. [`load`] is what clients do, each with a [`client`], [`messages`] what nobody should send,
-//! [`translations`] what another release would, and [`mending`] what an operator does about it. [`readers`] tells how far
-//! services have read. What clients were told is in the [`ledger`], which is held against the databases, by [`looks`] into
-//! them, beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a [`witness`] has seen them. The
-//! [`outcome`] has all that, and the [`report`] all outcomes.
+//! from a seed. A [`round`] runs it; several at a time are [`jobs`]. The [`system`] is made of [`instance`]s, the
+//! [`databases`], the [`brokers`], a mail server with its [`catcher`] and a receiver of the [`webhook`] (both on an
+//! [`http_server`]), and a [`proxy`] on each way between, which understands as much of the [`wire`] as it has to. A
+//! [`clock`] may be wrong, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`] is what clients do, each with a
+//! [`client`], [`messages`] what nobody should send, [`translations`] what another release would, and [`mending`] what an
+//! operator does about it. [`readers`] tells how far services have read. What clients were told is in the [`ledger`], which
+//! is held against the databases, by [`looks`] into them, beside the judge ([`crate::check`]); where rows are forgotten
+//! meanwhile, a [`witness`] has seen them. The [`outcome`] has all that, and the [`report`] all outcomes.
 
 mod arguments;
 mod brokers;
@@ -20,6 +20,7 @@ mod databases;
 mod fault;
 mod http_server;
 mod instance;
+mod jobs;
 mod ledger;
 mod load;
 mod looks;
@@ -40,6 +41,7 @@ mod webhook;
 mod wire;
 mod witness;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -54,31 +56,71 @@ use self::report::Report;
 use self::round::Round;
 use crate::files::{ensure_writable, write};
 
-/// Runs the scenarios one after the other, and prints a table.
+/// Runs the scenarios, and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     // What would fail after minutes fails now.
     let releases = arguments.releases()?;
     let files = Files::of(arguments)?;
     // No more digits than people like to type.
     let first = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let (began, mut outcomes) = (Instant::now(), Vec::new());
-    for trial in arguments.trials(first, &releases) {
-        let outcome = round(arguments, &releases, trial).run();
-        tell(&outcome);
-        outcomes.push(outcome);
-        // Each time, so that nothing is lost of a run that somebody ends.
-        let effort = effort(outcomes.len(), began.elapsed());
-        files.write(&arguments.command_for_others(first), &effort, &outcomes)?;
+    let trials = arguments.trials(first, &releases);
+    let at_once = trials.len().min(arguments.jobs.into());
+    let (began, outcomes) = (Instant::now(), BTreeMap::new());
+    let mut series = Series { arguments, first, at_once, began, files, outcomes };
+    if at_once > 1 {
+        jobs::run(arguments, at_once, trials, |place, outcome| series.take(place, outcome))?;
+    } else {
+        for (place, trial) in trials.into_iter().enumerate() {
+            let outcome = round(arguments, &releases, trial).run();
+            tell(&outcome);
+            series.take(place, outcome)?;
+        }
     }
-    let effort = effort(outcomes.len(), began.elapsed());
-    println!("\n{}\n{effort}:\n\n{}", arguments.whole_command(first), table(&outcomes));
-    Ok(ExitCode::from(u8::from(!outcomes.iter().all(Outcome::is_well))))
+    println!("\n{}\n{}:\n\n{}", series.command(), series.effort(), table(&series.outcomes()));
+    Ok(ExitCode::from(u8::from(!series.is_well())))
 }
 
 fn round<'a>(arguments: &Arguments, releases: &'a Releases, trial: Trial) -> Round<'a> {
     let Arguments { seconds, clients, relay, backlog, .. } = *arguments;
     let (command, Trial { scenario, seed }) = (arguments.command(trial), trial);
     Round { releases, scenario, seed, seconds, clients, relay, backlog, command }
+}
+
+/// All that is run, and what has come of it.
+struct Series<'a> {
+    arguments: &'a Arguments,
+    /// The seed that is the first one.
+    first: u64,
+    at_once: usize,
+    began: Instant,
+    files: Files<'a>,
+    /// By the place of each among all that is to be run, whatever ended when.
+    outcomes: BTreeMap<usize, Outcome>,
+}
+
+impl Series<'_> {
+    /// Takes what came of one, and writes it down: each time, so that nothing is lost of a run that somebody ends.
+    fn take(&mut self, place: usize, outcome: Outcome) -> Result<()> {
+        self.outcomes.insert(place, outcome);
+        let command = self.arguments.command_for_others(self.first);
+        self.files.write(&command, &self.effort(), &self.outcomes())
+    }
+
+    fn outcomes(&self) -> Vec<&Outcome> {
+        self.outcomes.values().collect()
+    }
+
+    fn command(&self) -> String {
+        self.arguments.whole_command(self.first)
+    }
+
+    fn effort(&self) -> String {
+        effort(self.outcomes.len(), self.began.elapsed(), self.at_once)
+    }
+
+    fn is_well(&self) -> bool {
+        self.outcomes.values().all(Outcome::is_well)
+    }
 }
 
 /// What is written beside the table.
@@ -98,7 +140,7 @@ impl<'a> Files<'a> {
         Ok(Self { json, report })
     }
 
-    fn write(&self, command: &str, effort: &str, outcomes: &[Outcome]) -> Result<()> {
+    fn write(&self, command: &str, effort: &str, outcomes: &[&Outcome]) -> Result<()> {
         if let Some(file) = self.json {
             write(file, serde_json::to_vec_pretty(outcomes)?)?;
         }

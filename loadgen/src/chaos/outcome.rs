@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::ledger::Held;
 use super::scenarios::EVERY;
 use crate::check::Kind;
 
 /// A run of a scenario.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Outcome {
-    pub(super) scenario: &'static str,
+    pub(super) scenario: String,
     pub(super) seed: u64,
     pub(super) seconds: u64,
     /// Changes that clients were told are done.
@@ -34,7 +35,7 @@ pub(super) struct Outcome {
     /// From the end of all faults until nothing waited; nothing if that did not come.
     pub(super) drain_s: Option<f64>,
     /// What the faults met.
-    pub(super) met: BTreeMap<&'static str, u64>,
+    pub(super) met: BTreeMap<String, u64>,
     /// What is wrong, in words.
     pub(super) words: Vec<String>,
     /// What runs it again.
@@ -72,6 +73,13 @@ fn column(kind: Kind) -> Column {
 }
 
 impl Outcome {
+    /// What a run of one scenario with one seed has written down.
+    pub(super) fn read(json: &[u8]) -> Result<Self> {
+        let written: Vec<Self> = serde_json::from_slice(json)?;
+        let [only] = <[Self; 1]>::try_from(written).ok().context("it is not of one run alone")?;
+        Ok(only)
+    }
+
     /// What the clients know, held against the databases.
     pub(super) fn take_held(&mut self, held: Held) {
         (self.changes, self.unknown) = (held.changes, held.unknown);
@@ -101,7 +109,7 @@ impl Outcome {
         for (what, _) in met.iter().filter(|(_, many)| **many == 0) {
             self.complain(format!("a fault met nothing: there were no {what}"));
         }
-        self.met = met;
+        self.met = met.into_iter().map(|(what, many)| (what.to_owned(), many)).collect();
     }
 
     /// Somebody who has to know was not told.
@@ -122,6 +130,9 @@ impl Outcome {
 
     /// What the faults met, in words.
     pub(super) fn met(&self) -> String {
+        if self.met.is_empty() {
+            return "nothing".to_owned();
+        }
         let met = self.met.iter().map(|(what, many)| format!("{many} {what}"));
         met.collect::<Vec<_>>().join(", ")
     }
@@ -172,9 +183,10 @@ pub(super) fn of_all(runs: usize) -> [String; 2] {
     [EVERY.to_owned(), number_of(runs)]
 }
 
-/// How many runs there were, and how long all took, in words.
-pub(super) fn effort(runs: usize, time: Duration) -> String {
-    format!("{} in {}", number_of(runs), length(time))
+/// How many runs there were, how long all took, and how many there were at a time, in words.
+pub(super) fn effort(runs: usize, time: Duration, at_once: usize) -> String {
+    let beside = if at_once > 1 { format!(", {at_once} at a time") } else { String::new() };
+    format!("{} in {}{beside}", number_of(runs), length(time))
 }
 
 fn number_of(runs: usize) -> String {
@@ -189,7 +201,7 @@ fn length(time: Duration) -> String {
 }
 
 /// A line for each run, and one for all.
-pub(super) fn table(outcomes: &[Outcome]) -> String {
+pub(super) fn table(outcomes: &[&Outcome]) -> String {
     let headings = [
         "scenario",
         "seed",
@@ -206,11 +218,10 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
     .map(str::to_owned);
     let mut lines = vec![headings];
     for run in outcomes {
-        lines.push(cells([run.scenario.to_owned(), run.seed.to_string()], &Sum::of(&[run])));
+        lines.push(cells([run.scenario.clone(), run.seed.to_string()], &Sum::of(&[run])));
     }
     if outcomes.len() > 1 {
-        let all: Vec<&Outcome> = outcomes.iter().collect();
-        lines.push(cells(of_all(all.len()), &Sum::of(&all)));
+        lines.push(cells(of_all(outcomes.len()), &Sum::of(outcomes)));
     }
     let width = |column: usize| {
         let lengths = lines.iter().filter_map(|line| line.get(column)).map(String::len);
@@ -243,6 +254,7 @@ fn cells([scenario, seed]: [String; 2], sum: &Sum) -> [String; 11] {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -291,13 +303,26 @@ mod tests {
 
     #[test]
     fn columns_of_the_table_stand_below_their_headings() {
-        let outcome = Outcome { scenario: "kill", seed: u64::MAX, ..Outcome::default() };
-        let one = table(&[outcome.clone()]);
+        let run = Outcome { scenario: "kill".to_owned(), seed: u64::MAX, ..Outcome::default() };
+        let one = table(&[&run]);
         assert!(one.contains("18446744073709551615") && one.contains("never"), "{one}");
-        let two = table(&[outcome.clone(), outcome]);
+        let two = table(&[&run, &run]);
         for (table, expected) in [(one, 2), (two, 4)] {
             let lengths: Vec<usize> = table.lines().map(str::len).collect();
             assert_eq!(lengths, vec![lengths[0]; expected], "{table}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_down_is_read_as_it_was() {
+        let mut run = Outcome { scenario: "kill".to_owned(), seed: u64::MAX, ..Outcome::default() };
+        run.drain_s = Some(2.5);
+        run.take_met(BTreeMap::from([("kills", 3), ("cuts", 0)]));
+        let json = |runs: &[&Outcome]| serde_json::to_vec_pretty(runs).unwrap();
+        assert_eq!(Outcome::read(&json(&[&run])).unwrap(), run);
+        let (none, two) = (json(&[]), json(&[&run, &run]));
+        for other in [&none[..], &two, &two[..20], b""] {
+            assert!(Outcome::read(other).is_err(), "{}", String::from_utf8_lossy(other));
         }
     }
 
@@ -316,13 +341,13 @@ mod tests {
 
     #[test]
     fn what_runs_took_is_told_in_units_that_people_count_in() {
-        for (runs, seconds, expected) in [
-            (1, 0, "1 run in 0 s"),
-            (2, 119, "2 runs in 119 s"),
-            (3, 120, "3 runs in 2 minutes"),
-            (49, 3_570, "49 runs in 60 minutes"),
+        for (runs, seconds, at_once, expected) in [
+            (1, 0, 1, "1 run in 0 s"),
+            (2, 119, 2, "2 runs in 119 s, 2 at a time"),
+            (3, 120, 1, "3 runs in 2 minutes"),
+            (49, 3_570, 4, "49 runs in 60 minutes, 4 at a time"),
         ] {
-            assert_eq!(effort(runs, Duration::from_secs(seconds)), expected);
+            assert_eq!(effort(runs, Duration::from_secs(seconds), at_once), expected);
         }
     }
 }

@@ -38,7 +38,7 @@ impl Report {
     }
 
     /// Writes the table of `outcomes`, under the words of `command` and those of how much was done.
-    pub(super) fn write(&self, command: &str, effort: &str, outcomes: &[Outcome]) -> Result<()> {
+    pub(super) fn write(&self, command: &str, effort: &str, outcomes: &[&Outcome]) -> Result<()> {
         let Self { file, before, after } = self;
         let table = table(outcomes);
         let text = format!("{before}{BEGIN}\n\n`{command}`\n\n{effort}:\n\n{table}\n{END}{after}");
@@ -56,19 +56,19 @@ fn around(text: &str) -> Option<(String, String)> {
 }
 
 /// A line for each scenario, whatever seeds it was run with, and one for all.
-fn table(outcomes: &[Outcome]) -> String {
+fn table(outcomes: &[&Outcome]) -> String {
     let mut text = "| scenario | seeds | changes | lost | applied twice | unalerted | other | exhausted | time to drain |\n\
                     |---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     // In the order in which they are listed, whatever ended when.
     for Scenario { name, .. } in &ALL {
-        let runs: Vec<&Outcome> = outcomes.iter().filter(|run| run.scenario == *name).collect();
+        let of_it = outcomes.iter().filter(|run| run.scenario == *name);
+        let runs: Vec<&Outcome> = of_it.copied().collect();
         if !runs.is_empty() {
             text.push_str(&line([format!("`{name}`"), seeds(&runs)], &Sum::of(&runs)));
         }
     }
-    let all: Vec<&Outcome> = outcomes.iter().collect();
-    text + &line(of_all(all.len()), &Sum::of(&all))
+    text + &line(of_all(outcomes.len()), &Sum::of(outcomes))
 }
 
 fn line([scenario, seeds]: [String; 2], sum: &Sum) -> String {
@@ -97,7 +97,8 @@ mod tests {
 
     use super::*;
 
-    fn run(scenario: &'static str, seed: u64, drain_s: Option<f64>) -> Outcome {
+    fn run(scenario: &str, seed: u64, drain_s: Option<f64>) -> Outcome {
+        let scenario = scenario.to_owned();
         Outcome { scenario, seed, changes: 10, drain_s, ..Outcome::default() }
     }
 
@@ -109,7 +110,9 @@ mod tests {
         // In the order in which they are run.
         let runs = [run("kill", 7, Some(1.0)), run("poison", 7, None), run("kill", 8, Some(2.5))];
         for _ in 0..2 {
-            Report::open(&file).unwrap().write("chaos --seed 7", "3 runs in 9 s", &runs).unwrap();
+            let report = Report::open(&file).unwrap();
+            let runs: Vec<&Outcome> = runs.iter().collect();
+            report.write("chaos --seed 7", "3 runs in 9 s", &runs).unwrap();
             let text = fs::read_to_string(&file).unwrap();
             assert!(
                 text.starts_with(&format!(
@@ -146,10 +149,8 @@ mod tests {
     fn a_new_file_has_the_table_alone_and_one_without_a_place_is_left() {
         let folder = tempdir().unwrap();
         let (new, other) = (folder.path().join("new.md"), folder.path().join("other.md"));
-        Report::open(&new)
-            .unwrap()
-            .write("chaos", "1 run in 9 s", &[run("kill", 7, None)])
-            .unwrap();
+        let report = Report::open(&new).unwrap();
+        report.write("chaos", "1 run in 9 s", &[&run("kill", 7, None)]).unwrap();
         assert!(fs::read_to_string(&new).unwrap().starts_with(BEGIN));
         fs::write(&other, "words").unwrap();
         let refused = Report::open(&other).err().unwrap().to_string();

@@ -41,7 +41,7 @@ impl Round<'_> {
         ports::take_back_all();
         discard_scratch_again();
         let mut outcome = Outcome {
-            scenario: self.scenario.name,
+            scenario: self.scenario.name.to_owned(),
             seed: self.seed,
             seconds: self.seconds,
             command: self.command.clone(),
