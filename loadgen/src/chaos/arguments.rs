@@ -101,7 +101,7 @@ impl Arguments {
     pub(super) fn trials(&self, first: u64, releases: &Releases) -> Vec<Trial> {
         let chosen = chosen(&self.scenarios, releases);
         let seeds = (0..self.seeds).map(|more| first.wrapping_add(more));
-        let with = |seed| chosen.iter().map(move |scenario| Trial { scenario: *scenario, seed });
+        let with = |seed| chosen.iter().map(move |scenario| Trial { scenario, seed });
         seeds.flat_map(with).collect()
     }
 

@@ -2,7 +2,7 @@
 //! something happens to them; then nothing may be missing, done twice or untold.
 //!
 //! [`arguments`] say what is to be run. [`scenarios`] says what happens, out of all [`fault`]s, and a [`plan`] when, drawn
-//! from a seed. A [`round`] runs it; several at a time are [`jobs`]. The [`system`] is made of [`instance`]s, the
+//! from a seed. A [`mod@round`] runs it; several at a time are [`jobs`]. The [`system`] is made of [`instance`]s, the
 //! [`databases`], the [`brokers`], a mail server with its [`catcher`] and a receiver of the [`webhook`] (both on an
 //! [`http_server`]), and a [`proxy`] on each way between, which understands as much of the [`wire`] as it has to. A
 //! [`clock`] may be wrong, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`] is what clients do, each with a
