@@ -14,5 +14,5 @@ fn a_small_disk_is_full_until_it_is_cleared() {
     fs::write(&file, [1_u8; 100_000]).unwrap();
     disk.clear().unwrap();
     disk.clear().unwrap();
-    fs::write(&file, [1_u8; 2_000_000]).unwrap();
+    fs::write(&file, vec![1_u8; 2_000_000]).unwrap();
 }
