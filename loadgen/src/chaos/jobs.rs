@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(super) fn run(
     trials: Vec<Trial>,
     mut take: impl FnMut(usize, Outcome) -> Result<()>,
 ) -> Result<()> {
+    // Asked once: a file that was built anew meanwhile is no longer found by its name.
+    let program = env::current_exe()?;
     let bar = turns_bar(trials.len());
     let mut running: Vec<Job> = Vec::new();
     let mut waiting = trials.into_iter().enumerate();
@@ -39,7 +42,7 @@ pub(super) fn run(
         while running.len() < at_once
             && let Some((place, trial)) = waiting.next()
         {
-            running.push(Job::start(arguments, place, trial)?);
+            running.push(Job::start(&program, arguments, place, trial)?);
             if bar.is_hidden() {
                 println!("{} begins, with seed {}", trial.scenario.name, trial.seed);
             }
@@ -80,9 +83,9 @@ struct Job {
 }
 
 impl Job {
-    fn start(arguments: &Arguments, place: usize, trial: Trial) -> Result<Self> {
+    fn start(program: &Path, arguments: &Arguments, place: usize, trial: Trial) -> Result<Self> {
         let folder = ScratchFolder::new("run")?;
-        let launch = Launch::new(env::current_exe()?)
+        let launch = Launch::new(program)
             .args(arguments.of_trial(trial))
             .arg("--json")
             .arg(folder.path().join(OUTCOME))
