@@ -162,12 +162,27 @@ impl Broker {
             }
             // The last one stands, as with the real client.
             progress.committed = record.offset + 1;
-            let place = (reader.to_owned(), record.partition, record.offset);
-            if record.topic == EVENTS && !self.answered.contains(&place) {
-                let detail = format!("committed: {place:?}");
+            if let Some(offset) = self.unanswered(reader, record.partition, record.offset) {
+                let (partition, committed) = (record.partition, record.offset + 1);
+                let detail = format!(
+                    "{reader} commits {committed} of partition {partition}, and has not answered {offset}"
+                );
                 self.violation = Some(Violation::of(BEFORE_ANSWERS, detail));
             }
         }
+    }
+
+    /// The first event up to `last` that `reader` has not answered, though it never comes to it again.
+    fn unanswered(&self, reader: &'static str, partition: i32, last: i64) -> Option<i64> {
+        if topic_of(reader) == ACKS {
+            return None;
+        }
+        let is_answered = |offset: i64| {
+            self.answered.contains(&(reader.to_owned(), partition, offset))
+                || self.lost.contains(&(reader, partition, offset))
+        };
+        let mut offsets = self.log(EVENTS, partition).iter().map(|record| record.offset);
+        offsets.find(|offset| *offset <= last && !is_answered(*offset))
     }
 
     /// What lies there in the topic of the events.
