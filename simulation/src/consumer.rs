@@ -57,14 +57,20 @@ const ENDLESS: &str = "no consumer ends by itself";
 pub(crate) struct Consumer {
     pub(crate) name: &'static str,
     pub(crate) database: MemoryDatabase,
-    pub(crate) way: Arc<Way>,
     around: Surroundings,
     part: usize,
     shop: Arc<Shop>,
-    /// Its processes, each of which dies when it is dropped, and what gives them messages. The newest has the
-    /// partitions; one before it may still be at what it got.
-    members: VecDeque<(AbortOnDropHandle<()>, mpsc::UnboundedSender<Vec<Record>>)>,
+    /// The newest has the partitions; one before it may still be at what it got.
+    members: VecDeque<Member>,
     births: u64,
+}
+
+/// One process of it, which dies when this is dropped.
+struct Member {
+    task: AbortOnDropHandle<()>,
+    way: Arc<Way>,
+    /// What gives it messages.
+    give: mpsc::UnboundedSender<Vec<Record>>,
 }
 
 impl Consumer {
@@ -75,14 +81,12 @@ impl Consumer {
         name: &'static str,
         database: &MemoryDatabase,
     ) -> Self {
-        let part = INSTANCES + place;
         let shop = Shop { fails: Mutex::default(), broker: Arc::clone(&around.broker) };
         let mut consumer = Self {
             name,
             database: database.clone(),
-            way: around.way(part, 0),
             around: around.clone(),
-            part,
+            part: INSTANCES + place,
             shop: Arc::new(shop),
             members: VecDeque::new(),
             births: 0,
@@ -94,9 +98,34 @@ impl Consumer {
     /// A new process gets the partitions; the one before it goes on with what it has.
     pub(crate) fn join(&mut self) {
         self.births += 1;
+        lock(&self.around.broker).assign(self.name, 0..PARTITIONS);
+        let newest = self.bear();
+        self.members.push_back(newest);
+        if self.members.len() > 2 {
+            self.members.pop_front();
+        }
+    }
+
+    /// A new process.
+    fn bear(&self) -> Member {
+        let way = self.around.way(self.part, self.births);
+        let (give, given) = mpsc::unbounded_channel();
+        let consumer = Arc::new(self.engine(Arc::clone(&way), given));
+        let task = tokio::spawn(async move {
+            let for_ever = CancellationToken::new();
+            consumer.run(&for_ever, |_: &Applied| {}).await;
+        });
+        Member { task: AbortOnDropHandle::new(task), way, give }
+    }
+
+    /// The engine's part of a new process, which gets what is `given`.
+    fn engine(
+        &self,
+        way: Arc<Way>,
+        given: mpsc::UnboundedReceiver<Vec<Record>>,
+    ) -> InboxConsumer<Source, Courier> {
         let (name, around) = (self.name.to_owned(), &self.around);
-        lock(&around.broker).assign(self.name, 0..PARTITIONS);
-        let (db, env) = (self.database.open(self.way.clone()), around.env(self.part, self.births));
+        let (db, env) = (self.database.open(way), around.env(self.part, self.births));
         let condition = |kind| {
             Condition::new(db.clone(), env.clone(), around.alerts.clone(), kind, ACK_TIMEOUT)
         };
@@ -105,8 +134,7 @@ impl Consumer {
         // It sends from no task that would outlive it.
         let death = CancellationToken::new();
         let courier = Courier { broker: Arc::clone(&around.broker), from: name.clone(), death };
-        let (give, given) = mpsc::unbounded_channel();
-        let consumer = InboxConsumer {
+        InboxConsumer {
             inbox: Inbox {
                 db,
                 env: env.clone(),
@@ -127,14 +155,6 @@ impl Consumer {
             hindered,
             refusals,
             is_stuck: AtomicBool::default(),
-        };
-        let task = tokio::spawn(async move {
-            let for_ever = CancellationToken::new();
-            Arc::new(consumer).run(&for_ever, |_: &Applied| {}).await;
-        });
-        self.members.push_back((AbortOnDropHandle::new(task), give));
-        if self.members.len() > 2 {
-            self.members.pop_front();
         }
     }
 
@@ -147,9 +167,9 @@ impl Consumer {
     /// Gives it what comes next in a partition.
     pub(crate) fn deliver(&self, partition: i32, most: usize) {
         let batch = lock(&self.around.broker).give(self.name, partition, most);
-        if let (Some((_, give)), false) = (self.members.back(), batch.is_empty()) {
+        if let (Some(newest), false) = (self.members.back(), batch.is_empty()) {
             // One that has ended is found to have.
-            _ = give.send(batch);
+            _ = newest.give.send(batch);
         }
     }
 
@@ -158,8 +178,19 @@ impl Consumer {
         *lock(&self.shop.fails) = retryable;
     }
 
+    /// The way of its newest process to the database.
+    pub(crate) fn way(&self) -> Option<&Way> {
+        self.members.back().map(|newest| &*newest.way)
+    }
+
+    /// Nothing goes wrong from now on.
+    pub(crate) fn heal(&self) {
+        self.members.iter().for_each(|member| member.way.heal());
+        self.fail_next(None);
+    }
+
     pub(crate) fn check_alive(&self) -> Result<(), Violation> {
-        match self.members.iter().any(|(task, _)| task.is_finished()) {
+        match self.members.iter().any(|member| member.task.is_finished()) {
             true => Err(Violation::of(ENDLESS, self.name)),
             false => Ok(()),
         }

@@ -63,9 +63,9 @@ pub(crate) enum Step {
     Crash { instance: usize, amid: Job, turns: u32 },
     /// A consumer dies, some turns after it got its next messages, and starts again.
     CrashConsumer { consumer: usize, turns: u32 },
-    /// The way of a part to its database breaks so many times.
+    /// The way of a part's newest process to its database breaks so many times.
     Break { part: usize, ways: u32 },
-    /// A part stands still, before or after whatever it does with its database.
+    /// A part's newest process stands still, before or after whatever it does with its database.
     Freeze { part: usize, millis: u64 },
     /// The mail server refuses so many times.
     RefuseMails(usize),

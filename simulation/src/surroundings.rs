@@ -55,7 +55,7 @@ impl Surroundings {
         Env::seeded(Arc::new(clock), self.number(part, birth))
     }
 
-    /// Its way to its database.
+    /// The way of that process to its database.
     pub(crate) fn way(&self, part: usize, birth: u64) -> Arc<Way> {
         Way::new(self.number(part, birth))
     }

@@ -1,4 +1,4 @@
-//! The way of one part to its database: how long it takes, and when it breaks.
+//! The way of one process to its database: how long it takes, and when it breaks.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,14 +18,14 @@ pub(crate) const BROKE: &str = "the script broke the way";
 /// Turns of others that one way takes at the most.
 const TURNS: u32 = 2;
 
-/// The way of one part to its database and back: others have their turns meanwhile, as many as the seed says.
+/// The way of one process to its database and back: others have their turns meanwhile, as many as the seed says.
 pub(crate) struct Way(Mutex<State>);
 
 struct State {
     chance: StdRng,
     /// How many of the next ways break.
     breaks: u32,
-    /// Until when the part stands still.
+    /// Until when the process stands still.
     stands_until: Instant,
 }
 
@@ -40,9 +40,15 @@ impl Way {
         lock(&self.0).breaks = ways;
     }
 
-    /// The part stands still for `pause`, wherever it is, as a process does that is stopped.
+    /// The process stands still for `pause`, wherever it is.
     pub(crate) fn stand_still(&self, pause: Duration) {
         lock(&self.0).stands_until = Instant::now() + pause;
+    }
+
+    /// Nothing goes wrong on it from now on.
+    pub(crate) fn heal(&self) {
+        let mut state = lock(&self.0);
+        (state.breaks, state.stands_until) = (0, Instant::now());
     }
 
     /// What the next way is like: until when it is stopped, how many turns it takes, and whether it breaks.

@@ -291,13 +291,8 @@ impl World {
 
     /// Nothing goes wrong from now on.
     fn heal(&self) {
-        for part in 0..INSTANCES + self.consumers.len() {
-            self.way(part).iter().for_each(|way| {
-                way.break_on(0);
-                way.stand_still(Duration::ZERO);
-            });
-        }
-        self.consumers.iter().for_each(|consumer| consumer.fail_next(None));
+        self.instances.iter().for_each(|instance| instance.way.heal());
+        self.consumers.iter().for_each(Consumer::heal);
         self.refuse_mails(0);
         lock(&self.around.broker).calm();
     }
@@ -308,11 +303,11 @@ impl World {
         Instance::start(&self.around, &self.database, place, self.births)
     }
 
-    /// The way of a part to its database.
+    /// The way of a part's newest process to its database.
     fn way(&self, part: usize) -> Option<&Way> {
         match part.checked_sub(INSTANCES) {
             None => self.instances.get(part).map(|instance| &*instance.way),
-            Some(place) => self.consumers.get(place).map(|consumer| &*consumer.way),
+            Some(place) => self.consumers.get(place).and_then(Consumer::way),
         }
     }
 }
