@@ -1,10 +1,6 @@
-//! The command line of stockloop-loadgen; it also has cargo build the program before any test that starts it.
+//! Each benchmark in a tiny run on real parts, and what is refused.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -13,30 +9,11 @@ use diesel::sql_types::BigInt;
 use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::postgres::{Binaries, PostgresServer};
-use stockloop_tests::process::{Child, built_binary, spawn};
-use stockloop_tests::program::{Program, assert_contains};
+use stockloop_tests::process::spawn;
+use stockloop_tests::program::assert_contains;
 use stockloop_tests::real::{self, available};
 
-fn program() -> Program {
-    Program::new(env!("CARGO_BIN_EXE_stockloop-loadgen"))
-}
-
-#[test]
-fn help_teaches() {
-    assert_contains(
-        &program().output(&["--help"], &[]),
-        &["storage", "fill", "bench", "check", "chaos"],
-    );
-    for command in [&["storage"][..], &["fill"], &["bench", "all"], &["check"], &["chaos"]] {
-        let help = program().output(&[command, &["--help"]].concat(), &[]);
-        assert_contains(&help, &["Examples:"]);
-    }
-    for benchmark in ["http", "sql-limit", "drain", "loop", "idle", "rows", "instances", "verify"] {
-        let help = program().output(&["bench", benchmark, "--help"], &[]);
-        // The first is from the end of the long text.
-        assert_contains(&help, &["TMPDIR", "medians", "Examples:", "--json"]);
-    }
-}
+use super::{LOADGEN, program, service};
 
 #[test]
 fn adjustments_are_measured_on_parts_that_are_started() {
@@ -198,13 +175,13 @@ fn a_log_that_can_not_be_read_is_refused() {
 fn a_run_that_is_interrupted_leaves_nothing_on_the_server() {
     const DEADLINE: Duration = Duration::from_secs(60);
     let Some(postgres) = real::postgres() else { return };
-    let service = built_binary("product-service").unwrap().display().to_string();
+    let service = service("product-service");
     let url = postgres.database("interrupted");
     let mut conn = PgConnection::establish(&url).unwrap();
     let more = ["--product-service", &service, "--events", "10000000", "--database", &url];
     let args = [&["bench", "drain", "--relay", "table"][..], &more].concat();
     for signal in ["INT", "TERM"] {
-        let mut run = spawn(env!("CARGO_BIN_EXE_stockloop-loadgen"), &args, &[]).unwrap();
+        let mut run = spawn(LOADGEN, &args, &[]).unwrap();
         let made = eventually_blocking("a database", DEADLINE, || match beside(&mut conn) {
             0 => Err("there is none"),
             some => Ok(some),
@@ -289,171 +266,8 @@ fn what_can_not_be_measured_is_refused() {
     }
 }
 
-#[test]
-fn a_judge_who_can_not_look_says_so_and_tells_no_password() {
-    let refused = |product: &str, order: &str, words: &[&str]| {
-        let args = ["check", "--product-database", product, "--order-database", order];
-        let outcome = program().run(&args, &[]);
-        assert_eq!(outcome.code, Some(2), "{outcome:?}");
-        assert_contains(&outcome.stderr, words);
-        assert!(!outcome.stderr.contains("hidden"), "{outcome:?}");
-    };
-    refused("sqlite:none.db", "sqlite:none.db", &["product-service", "none.db", "reached"]);
-    let nowhere = "postgres://me:hidden@127.0.0.1:1/shop";
-    refused(nowhere, nowhere, &["product-service", "postgres://me:***@127.0.0.1:1/shop"]);
-    refused("mysql://me:hidden@127.0.0.1/shop", nowhere, &["postgres://", "sqlite:"]);
-}
-
-#[test]
-fn a_file_that_can_not_be_written_is_said_before_anything_is_looked_at() {
-    let none = "sqlite:none.db";
-    let args = ["check", "--product-database", none, "--order-database", none];
-    let outcome = program().run(&[&args[..], &["--json", "nowhere/check.json"]].concat(), &[]);
-    assert_eq!(outcome.code, Some(2), "{outcome:?}");
-    assert_contains(&outcome.stderr, &["cannot write nowhere/check.json"]);
-    assert!(!outcome.stderr.contains("none.db"), "{outcome:?}");
-}
-
-#[test]
-fn a_property_that_can_not_be_read_is_not_shown() {
-    let none = "sqlite:none.db";
-    let mut args = vec!["check", "--product-database", none, "--order-database", none];
-    args.extend(["--brokers", "127.0.0.1:1", "--kafka-property", "hidden"]);
-    let outcome = program().run(&args, &[]);
-    assert_eq!(outcome.code, Some(2), "{outcome:?}");
-    assert_contains(&outcome.stderr, &["--kafka-property", "NAME=VALUE"]);
-    assert!(!outcome.stderr.contains("hidden"), "{outcome:?}");
-}
-
-#[test]
-fn scenarios_are_explained_and_what_there_is_not_is_refused() {
-    let help = program().output(&["chaos", "--help"], &[]);
-    assert_contains(&help, &["kill", "lost-commit", "duplicates", "answers to commits are lost"]);
-    for (wrong, words) in [
-        (["--scenario", "earthquake"], &["earthquake", "--scenario", "postgres-restart"]),
-        (["--scenario", "kill,flood"], &["flood", "--scenario", "postgres-restart"]),
-        (["--relay", "pigeon"], &["pigeon", "--relay", "log"]),
-        (["--seeds", "0"], &["0", "--seeds", "1..=1000"]),
-        (["--seconds", "3601"], &["3601", "--seconds", "1..=3600"]),
-        (["--clients", "none"], &["none", "--clients", "digit"]),
-        (["--backlog", "10"], &["10", "--backlog", "1000..=200000"]),
-        (["--jobs", "17"], &["17", "--jobs", "1..=16"]),
-    ] {
-        let outcome = program().run(&[&["chaos"][..], &wrong].concat(), &[]);
-        assert_eq!(outcome.code, Some(2), "{outcome:?}");
-        assert_contains(&outcome.stderr, words);
-    }
-    let nowhere = ["chaos", "--product-service", "nowhere"];
-    program().refusal(&nowhere, &[], &["nowhere", "cargo build"]);
-    let before = ["chaos", "--scenario", "upgrade", "--old-programs", "nowhere"];
-    program().refusal(&before, &[], &["nowhere/product-service"]);
-}
-
-#[test]
-fn a_file_that_can_not_take_the_outcome_is_said_before_anything_happens() {
-    let (program, any) = (program(), env!("CARGO_BIN_EXE_stockloop-loadgen"));
-    let words = program.folder().join("words.md");
-    fs::write(&words, "# Words\n").unwrap();
-    let refused = |more: &[&str], words: &[&str]| {
-        let chaos = ["chaos", "--product-service", any, "--order-service", any];
-        program.refusal(&[&chaos[..], more].concat(), &[], words);
-    };
-    refused(&["--json", "no/such/file"], &["cannot write no/such/file"]);
-    refused(&["--report", "no/such/file"], &["cannot write no/such/file"]);
-    refused(&["--report", "words.md"], &["words.md", "<!-- chaos: begin -->"]);
-    assert_eq!(fs::read_to_string(&words).unwrap(), "# Words\n");
-}
-
-/// In one of them each is dead at a moment of its own: before or after something was done for it.
-#[test]
-fn systems_whose_processes_are_killed_or_told_to_end_are_well_side_by_side() {
-    const DEADLINE: Duration = Duration::from_secs(400);
-    if available("PostgreSQL", Binaries::find()).is_none() || real::kafka().is_none() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let (json, report) = (file("chaos.json"), file("chaos.md"));
-    let more = ["--scenario", "terminate,kill-moments", "--seed", "7", "--seconds", "5"];
-    let files = ["--jobs", "2", "--json", &json, "--report", &report];
-    let mut run = start_chaos(&[&more[..], &files].concat(), &[]);
-    let ended = run.wait_for_exit(DEADLINE).unwrap();
-    assert_eq!(ended.code(), Some(0), "{}", run.log());
-    let log = run.log();
-    assert_contains(&log, &["is killed ", "time to drain", "2 runs in ", ", 2 at a time:"]);
-    assert_contains(&log, &["--scenario kill-moments --seed 7 --seconds 5 --clients 6"]);
-    let place = |words: String| log.find(&words).unwrap_or_else(|| panic!("{words}: {log}"));
-    let places = |name: &str| {
-        [" begins", ": processes are ", ": all is well"]
-            .map(|words| place(format!("{name}{words}")))
-    };
-    let [begins, from, to] = places("kill-moments");
-    let [other_begins, other_from, other_to] = places("terminate");
-    assert!(begins.max(other_begins) < from.min(other_from), "they run at once: {log}");
-    assert!(from < to && other_from < other_to, "{log}");
-    assert!(to < other_from || other_to < from, "what they say is not mixed: {log}");
-    let outcomes: Vec<Value> = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
-    let names: Vec<&Value> = outcomes.iter().map(|outcome| &outcome["scenario"]).collect();
-    assert_eq!(names, ["kill-moments", "terminate"]);
-    for outcome in &outcomes {
-        assert_eq!(outcome["seed"], json!(7));
-        assert!(outcome["changes"].as_u64().is_some_and(|some| some > 0), "{outcome}");
-        for wrong in ["lost", "applied_twice", "unalerted", "other"] {
-            assert_eq!(outcome[wrong], json!(0), "{outcome}");
-        }
-    }
-    let met = &outcomes[0]["met"]["processes that were killed at their moment"];
-    assert!(met.as_u64().is_some_and(|some| some > 0), "{outcomes:?}");
-    let lines = ["| `kill-moments` | 7 |", "| `terminate` | 7 |", "| all | 2 runs |"];
-    assert_contains(&fs::read_to_string(&report).unwrap(), &lines);
-}
-
-/// Each process has a folder for what it starts, which goes when all of that has ended.
-#[test]
-fn whoever_ends_runs_side_by_side_ends_all_that_they_have_started() {
-    const DEADLINE: Duration = Duration::from_secs(120);
-    if available("PostgreSQL", Binaries::find()).is_none() || real::kafka().is_none() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    // PostgreSQL may run as another user, and has to pass through.
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let paths = |of: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(of).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
-    let tmp = folder.path().display().to_string();
-    // None of them ends by itself meanwhile.
-    let more = ["--scenario", "kill,terminate", "--seconds", "600", "--jobs", "2"];
-    let mut run = start_chaos(&more, &[("TMPDIR", &tmp)]);
-    // By then PostgreSQL runs.
-    let has_kafka = |of: &PathBuf| paths(of).iter().any(|path| path.join("data").is_dir());
-    let started = eventually_blocking("two systems", DEADLINE, || {
-        let folders = paths(folder.path());
-        let systems = folders.iter().filter(|folder| has_kafka(folder)).count();
-        if systems == 2 { Ok(()) } else { Err(systems) }
-    });
-    started.unwrap_or_else(|error| panic!("{error:#}\n{}", run.log_tail()));
-    let ended = run.end_with("INT", DEADLINE).unwrap();
-    assert_eq!(ended.code(), Some(130), "{}", run.log_tail());
-    let gone = eventually_blocking("the end of all", DEADLINE, || match paths(folder.path()) {
-        left if left.is_empty() => Ok(()),
-        left => Err(left),
-    });
-    gone.unwrap();
-}
-
-/// Faults at random, of services as they were built.
-fn start_chaos(more: &[&str], env: &[(&str, &str)]) -> Child {
-    let service = |name: &str| built_binary(name).unwrap().display().to_string();
-    let (owner, copy) = (service("product-service"), service("order-service"));
-    let chaos = ["chaos", "--product-service", &owner, "--order-service", &copy];
-    spawn(env!("CARGO_BIN_EXE_stockloop-loadgen"), &[&chaos[..], more].concat(), env).unwrap()
-}
-
 /// The table of a tiny run of a benchmark of the loop, and what it wrote.
 fn looped(benchmark: &str, more: &[&str]) -> (String, Vec<Value>) {
-    let service = |name: &str| built_binary(name).unwrap().display().to_string();
     let (owner, copy) = (service("product-service"), service("order-service"));
     let mut args = vec!["bench", benchmark, "--product-service", owner.as_str()];
     if benchmark != "drain" {
@@ -489,7 +303,7 @@ const FIGURES: [&str; 10] = [
 
 /// What a tiny run wrote: each row has all figures.
 fn measured(more: &[&str]) -> Vec<Value> {
-    let service = built_binary("product-service").unwrap().display().to_string();
+    let service = service("product-service");
     let mut args = vec!["bench", "http", "--product-service", service.as_str()];
     args.extend(["--products", "20", "--rounds", "1", "--seconds", "1", "--warm-up", "1"]);
     args.extend(["--json", "http.json"]);
