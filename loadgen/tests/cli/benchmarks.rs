@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
 use stockloop_tests::postgres::{Binaries, PostgresServer};
 use stockloop_tests::process::spawn;
-use stockloop_tests::program::assert_contains;
+use stockloop_tests::program::{Program, assert_contains};
 use stockloop_tests::real::{self, available};
 
 use super::{LOADGEN, program, service};
@@ -41,8 +41,7 @@ fn each_step_of_the_loop_is_measured_by_its_statements() {
     let args = ["--events", "300", "--products", "20", "--rounds", "1", "--json", "figures.json"];
     let table = program.output(&[&["bench", "sql-limit"][..], &args].concat(), &[]);
     assert_contains(&table, &["step", "SQL/s", "WAL B/event", "spread", "rounds"]);
-    let written = fs::read(program.folder().join("figures.json")).unwrap();
-    let rows: Vec<Value> = serde_json::from_slice(&written).unwrap();
+    let rows = written(&program, "figures.json");
     let steps: Vec<&Value> = rows.iter().map(|row| &row["step"]).collect();
     assert_eq!(steps, ["change", "send", "apply", "settle", "all"]);
     for row in &rows {
@@ -277,8 +276,12 @@ fn looped(benchmark: &str, more: &[&str]) -> (String, Vec<Value>) {
     args.extend(more);
     let program = program();
     let table = program.output(&args, &[]);
-    let written = fs::read(program.folder().join("figures.json")).unwrap();
-    (table, serde_json::from_slice(&written).unwrap())
+    (table, written(&program, "figures.json"))
+}
+
+/// The figures that a run has written to this file.
+fn written(program: &Program, file: &str) -> Vec<Value> {
+    serde_json::from_slice(&fs::read(program.folder().join(file)).unwrap()).unwrap()
 }
 
 /// Checks that all these figures are above zero.
@@ -314,11 +317,9 @@ fn measured(more: &[&str]) -> Vec<Value> {
         &table,
         &["clients", "service/s", "settled/s", "limit/s", "share", "spread", "peak MB"],
     );
-    let written = fs::read(program.folder().join("http.json")).unwrap();
-    let rows: Vec<Value> = serde_json::from_slice(&written).unwrap();
+    let rows = written(&program, "http.json");
     for row in &rows {
-        let is_positive = |name: &str| row[name].as_f64().is_some_and(|figure| figure > 0.0);
-        assert!(FIGURES.iter().all(|name| is_positive(name)), "{row}");
+        ensure_figures(row, &FIGURES);
         assert!(row["open_at_end"].as_f64().is_some_and(|open| open >= 0.0), "{row}");
     }
     rows

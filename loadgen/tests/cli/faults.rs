@@ -57,7 +57,7 @@ fn a_file_that_can_not_take_the_outcome_is_said_before_anything_happens() {
 #[test]
 fn systems_whose_processes_are_killed_or_told_to_end_are_well_side_by_side() {
     const DEADLINE: Duration = Duration::from_secs(400);
-    if available("PostgreSQL", Binaries::find()).is_none() || real::kafka().is_none() {
+    if !are_parts_there() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -101,7 +101,7 @@ fn systems_whose_processes_are_killed_or_told_to_end_are_well_side_by_side() {
 #[test]
 fn whoever_ends_runs_side_by_side_ends_all_that_they_have_started() {
     const DEADLINE: Duration = Duration::from_secs(120);
-    if available("PostgreSQL", Binaries::find()).is_none() || real::kafka().is_none() {
+    if !are_parts_there() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -130,6 +130,11 @@ fn whoever_ends_runs_side_by_side_ends_all_that_they_have_started() {
         left => Err(left),
     });
     gone.unwrap();
+}
+
+/// Whether there is what a run starts.
+fn are_parts_there() -> bool {
+    available("PostgreSQL", Binaries::find()).is_some() && real::kafka().is_some()
 }
 
 /// Faults at random, of services as they were built.
