@@ -104,15 +104,6 @@ fn message(acks: &AckBatch) -> Result<Message> {
 
 /// The message as it comes back from the broker.
 fn record(message: Message, offset: u16) -> Record {
-    let headers = message.headers.into_iter();
-    Record {
-        topic: message.topic,
-        partition: 3,
-        offset: offset.into(),
-        timestamp: Some(NOW),
-        key: Some(message.key.into_bytes()),
-        headers: headers.map(|(name, value)| (name.to_owned(), value.into_bytes())).collect(),
-        payload: Some(message.payload),
-        assignment: 0,
-    }
+    let (offset, timestamp) = (offset.into(), Some(NOW));
+    Record { partition: 3, offset, timestamp, ..Record::from(message) }
 }

@@ -295,17 +295,9 @@ impl Courier {
     }
 
     fn record(&self, message: &Message) -> Record {
-        let from = (FROM, self.from.clone());
-        let headers = message.headers.iter().chain([&from]);
-        let headers = headers.map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes()));
-        Record {
-            topic: message.topic.clone(),
-            partition: message.partition.unwrap_or_default(),
-            key: Some(message.key.clone().into_bytes()),
-            headers: headers.collect(),
-            payload: Some(message.payload.clone()),
-            ..Record::default()
-        }
+        let mut record = Record::from(message.clone());
+        record.headers.push((FROM.to_owned(), self.from.clone().into_bytes()));
+        record
     }
 }
 

@@ -53,15 +53,7 @@ pub(crate) fn envelope_for_tests() -> Envelope {
 
 /// `message` as it comes from the broker, with `signature`.
 pub(crate) fn received_for_tests(message: &Message, signature: Option<String>) -> Record {
-    let bytes =
-        |(name, value): &(&'static str, String)| ((*name).to_owned(), value.clone().into_bytes());
-    let mut headers: Vec<(String, Vec<u8>)> = message.headers.iter().map(bytes).collect();
-    headers.extend(signature.map(|text| (SIGNATURE.to_owned(), text.into_bytes())));
-    Record {
-        topic: message.topic.clone(),
-        key: Some(message.key.clone().into_bytes()),
-        headers,
-        payload: Some(message.payload.clone()),
-        ..Record::default()
-    }
+    let mut record = Record::from(message.clone());
+    record.headers.extend(signature.map(|text| (SIGNATURE.to_owned(), text.into_bytes())));
+    record
 }

@@ -37,16 +37,7 @@ fn record(id: EventId, at: Timestamp) -> Record {
         data: vec![b'{', 0xff, b'}'],
     };
     let envelope = Envelope { source: "/order-service".to_owned(), event };
-    let message = envelope.into_message(TOPIC, 0);
-    let header = |(name, value): (&'static str, String)| (name.to_owned(), value.into_bytes());
-    Record {
-        topic: message.topic,
-        offset: 5,
-        key: Some(message.key.into_bytes()),
-        headers: message.headers.into_iter().map(header).collect(),
-        payload: Some(message.payload),
-        ..Record::default()
-    }
+    Record { offset: 5, ..Record::from(envelope.into_message(TOPIC, 0)) }
 }
 
 impl AdminFixture {

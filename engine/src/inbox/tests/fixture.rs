@@ -153,5 +153,5 @@ pub(super) fn record(event: &Event) -> Record {
 pub(super) fn signed(event: &Event, signing: &Signing) -> Record {
     let envelope = Envelope { source: "/product-service".to_owned(), event: event.clone() };
     let message = envelope.into_message("inventory", 2);
-    Record { partition: 2, ..received_for_tests(&message, signing.sign(&message)) }
+    received_for_tests(&message, signing.sign(&message))
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use common::clock::Timestamp;
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
+use crate::kafka::Message;
 use crate::kafka::membership::Held;
 
 /// A message as it came.
@@ -32,6 +33,21 @@ impl Record {
     /// A header's bytes.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// What a reader gets of a message, but for where it lies, which only a broker knows.
+impl From<Message> for Record {
+    fn from(message: Message) -> Self {
+        let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
+        Self {
+            topic: message.topic,
+            partition: message.partition.unwrap_or_default(),
+            key: Some(message.key.into_bytes()),
+            headers: message.headers.into_iter().map(header).collect(),
+            payload: Some(message.payload),
+            ..Self::default()
+        }
     }
 }
 

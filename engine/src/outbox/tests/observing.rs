@@ -42,17 +42,8 @@ impl OutboxFixture {
         };
         let source = "/product-service".to_owned();
         let message = Envelope { source, event }.into_message(TOPIC, partition);
-        let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
-        Record {
-            topic: message.topic,
-            partition,
-            offset: self.next_offset().unwrap(),
-            assignment: 0,
-            timestamp: Some(self.env.now()),
-            key: Some(message.key.into_bytes()),
-            headers: message.headers.into_iter().map(header).collect(),
-            payload: Some(message.payload),
-        }
+        let (offset, timestamp) = (self.next_offset().unwrap(), Some(self.env.now()));
+        Record { offset, timestamp, ..Record::from(message) }
     }
 
     /// An event whose id was known before, as one that was not seen.

@@ -12,7 +12,7 @@ use common::schema::{outbox_event, outbox_sent};
 use common::telemetry::Spans;
 use diesel::prelude::*;
 use engine::inbox::{Control, Inbox};
-use engine::kafka::{Ack, Message, Record, Signing, Verdict};
+use engine::kafka::{Ack, Record, Signing, Verdict};
 use engine::outbox::{FirstAttempts, Settler};
 use engine::restored::ReadPositions;
 use indicatif::ProgressBar;
@@ -175,7 +175,8 @@ impl<'a> Statements<'a> {
             .select((EventRow::as_select(), s::partition, s::sent_offset))
             .load(c))?;
         let record = |(row, partition, offset): (EventRow, i32, Option<i64>)| {
-            received(message(row, EVENTS, partition), partition, offset.unwrap_or_default())
+            let message = message(row, EVENTS, partition);
+            Record { offset: offset.unwrap_or_default(), ..Record::from(message) }
         };
         Ok(rows.into_iter().map(record).collect())
     }
@@ -199,7 +200,7 @@ impl<'a> Statements<'a> {
         for together in acks.chunks(ANSWERS) {
             let mut records = Vec::new();
             for message in answers::messages(together.iter().cloned(), ACKS, &self.settler.env)? {
-                records.push(received(message, 0, self.answered));
+                records.push(Record { offset: self.answered, ..Record::from(message) });
                 self.answered += 1;
             }
             transactions.push(records);
@@ -243,19 +244,5 @@ fn settler(env: Env) -> Settler {
         first_attempts: FirstAttempts::Ours,
         signing: Signing::default(),
         env,
-    }
-}
-
-/// A message as its reader gets it.
-fn received(message: Message, partition: i32, offset: i64) -> Record {
-    let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
-    Record {
-        topic: message.topic,
-        partition,
-        offset,
-        key: Some(message.key.into_bytes()),
-        headers: message.headers.into_iter().map(header).collect(),
-        payload: Some(message.payload),
-        ..Record::default()
     }
 }

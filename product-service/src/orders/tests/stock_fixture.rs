@@ -75,15 +75,7 @@ impl StockFixture {
     pub(crate) async fn arrive(&self, commands: Vec<Event>) -> Vec<Ack> {
         let records = commands.into_iter().zip(0..).map(|(event, offset)| {
             let envelope = Envelope { source: "/order-service".to_owned(), event };
-            let message = envelope.into_message("orders", 0);
-            let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
-            Record {
-                topic: "orders".to_owned(),
-                offset,
-                headers: message.headers.into_iter().map(header).collect(),
-                payload: Some(message.payload),
-                ..Record::default()
-            }
+            Record { offset, ..Record::from(envelope.into_message("orders", 0)) }
         });
         let applied = self.inbox.apply(records.collect::<Vec<_>>(), false).await.unwrap();
         assert_eq!(applied.unreadable, 0);
