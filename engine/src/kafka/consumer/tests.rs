@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeMap;
+
 use common::config::SignatureRequirement;
 use common::telemetry::SignedMessage;
 
@@ -9,6 +11,8 @@ use crate::kafka::{
 };
 
 const TOPIC: &str = "events";
+
+const ONE: BatchLimits = BatchLimits::new(1, Duration::from_millis(1));
 
 fn message(n: usize) -> Message {
     Message {
@@ -46,6 +50,11 @@ async fn first_batch(consumer: &Consumer, limits: BatchLimits) -> Vec<Record> {
         }
     };
     timeout(Duration::from_secs(60), received).await.unwrap()
+}
+
+/// The offset that its group has committed, by partition; none: it has committed none.
+async fn committed(consumer: &Consumer) -> BTreeMap<i32, i64> {
+    consumer.committed(&[0].into()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,13 +101,12 @@ async fn what_is_sent_is_signed_and_once_more_as_it_was() {
         assert!(sent.iter().all(Result::is_ok), "{sent:?}");
     }
     let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
-    let limits = BatchLimits::new(1, Duration::from_millis(1));
     let mut received = Vec::new();
     for _ in 0..3 {
-        received.extend(first_batch(&consumer, limits).await);
+        received.extend(first_batch(&consumer, ONE).await);
     }
     producer.resend(&received[0]).await.unwrap();
-    received.extend(first_batch(&consumer, limits).await);
+    received.extend(first_batch(&consumer, ONE).await);
     let mut checks = SignatureChecks::default();
     for record in &received {
         assert_eq!(signing.check(SignedMessage::Event, record, &mut checks), Ok(()), "{record:?}");
@@ -111,29 +119,25 @@ async fn what_is_sent_is_signed_and_once_more_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_assignment_brought_is_not_committed() {
     let (_broker, consumer) = consumer_of(1).await;
-    let limits = BatchLimits::new(1, Duration::from_millis(1));
-    let batch = first_batch(&consumer, limits).await;
-    let committed = async || consumer.committed(&[0].into()).await.unwrap();
+    let batch = first_batch(&consumer, ONE).await;
     let assignment = batch[0].assignment - 1;
     consumer.commit(&[Record { assignment, ..batch[0].clone() }], CommitMode::Sync);
-    assert_eq!(committed().await, [].into());
+    assert_eq!(committed(&consumer).await, [].into());
     consumer.commit(&batch, CommitMode::Sync);
-    assert_eq!(committed().await, [(0, 1)].into());
+    assert_eq!(committed(&consumer).await, [(0, 1)].into());
 }
 
 /// As a group does while its members change.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_group_refused_to_commit_is_committed_though_nothing_more_comes() {
     let (broker, consumer) = consumer_of(1).await;
-    let limits = BatchLimits::new(1, Duration::from_millis(1));
-    let batch = first_batch(&consumer, limits).await;
-    let committed = async || consumer.committed(&[0].into()).await.unwrap();
+    let batch = first_batch(&consumer, ONE).await;
     broker.refuse_commits(2);
     consumer.commit(&batch, CommitMode::Async);
     // It is asked for these behind that.
-    assert_eq!(committed().await, [].into(), "it was refused");
+    assert_eq!(committed(&consumer).await, [].into(), "it was refused");
     let asked_again = async {
-        while committed().await != [(0, 1)].into() {
+        while committed(&consumer).await != [(0, 1)].into() {
             assert!(timeout(LOOK, consumer.next()).await.is_err(), "there is no other message");
         }
     };
