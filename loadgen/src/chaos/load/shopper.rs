@@ -1,232 +1,32 @@
-//! Clients that change products, place orders, cancel them and read, as careful ones do: each write has an
-//! `Idempotency-Key`, and what got no answer is asked again, of the next process, until there is one.
+//! A careful client.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{self, Duration};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use hyper::Method;
 use rand::distr::{Alphanumeric, SampleString};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::sleep;
 
-use super::client::{Asked, Client, Reply};
-use super::ledger::{Ledger, Ticket, Told};
+use super::products::{ADJUSTED, ORDERED, OWN, adjusted, is_scarce, ordered, own};
+use super::seen::Seen;
+use super::{Addresses, Habits, Stage};
+use crate::chaos::client::{Asked, Client, Reply};
+use crate::chaos::ledger::{Ledger, Ticket, Told};
 use crate::check::Side;
-
-/// Products that are adjusted, and may go below zero.
-pub(super) const ADJUSTED: u32 = 40;
-/// Products that are ordered; of the last few there is little.
-const ORDERED: u32 = 20;
-const SCARCE: u32 = 4;
-/// Products that each client has for itself, to replace them.
-const OWN: u64 = 4;
-
-const OPENING: i64 = 1_000_000;
-const LITTLE: i64 = 30;
-
-/// What the descriptions of products at first say; what clients put in says something else.
-pub(super) const OPENING_DESCRIPTION: &str = "as it was at first";
-
-/// What the SKUs begin with of products that are replaced.
-pub(super) const PUT: &str = "PUT-";
-
-/// Of these, what those of a flood begin with; five digits follow, or more.
-pub(super) const FLOOD: &str = "PUT-FLOOD-";
 
 /// Characters that a description has behind its first word, at the most: a product's has no more than 1,000 in all.
 const WORDY: usize = 900;
-
-/// Bytes of a flood's products in one request, at the most.
-const FLOOD_BATCH: usize = 800_000;
-
-/// How long a flood may take until it is answered, and for each product more.
-const FLOOD_DEADLINE: Duration = Duration::from_secs(120);
-const FLOOD_PACE: Duration = Duration::from_millis(3);
-
-/// As many as a client can be: no other one has this number.
-const FLOOD_CLIENT: u16 = u16::MAX;
 
 /// Between a try that failed and the next one.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// The longest pause between a client's requests.
 const PACE_MS: u64 = 30;
-
-/// How long clients go on with what is not answered, once all is well again.
-const CLOSING: Duration = Duration::from_secs(60);
-
-/// An adjusted product.
-pub(super) fn adjusted(number: u32) -> String {
-    format!("ADJ-{number:03}")
-}
-
-fn ordered(number: u32) -> String {
-    format!("ORD-{number:03}")
-}
-
-/// Whether there is so little of an ordered product that orders are refused.
-const fn is_scarce(number: u32) -> bool {
-    number >= ORDERED - SCARCE
-}
-
-/// The products before the load, as a batch has them.
-pub(super) fn products() -> Vec<Value> {
-    let product = |sku: String, quantity: i64, allow_backorder: bool| {
-        json!({
-            "sku": sku,
-            "description": OPENING_DESCRIPTION,
-            "quantity": quantity,
-            "unit_price_minor": 255,
-            "allow_backorder": allow_backorder,
-        })
-    };
-    let stock = |n| if is_scarce(n) { LITTLE } else { OPENING };
-    let all_adjusted = (0..ADJUSTED).map(|n| product(adjusted(n), OPENING, true));
-    let all_ordered = (0..ORDERED).map(|n| product(ordered(n), stock(n), false));
-    all_adjusted.chain(all_ordered).collect()
-}
-
-/// Where the processes of each service listen, as `host:port`, whether they run or not.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Addresses {
-    pub(super) product: Vec<String>,
-    pub(super) order: Vec<String>,
-}
-
-impl Addresses {
-    pub(super) fn of(&self, side: Side) -> &[String] {
-        match side {
-            Side::Product => &self.product,
-            Side::Order => &self.order,
-        }
-    }
-}
-
-/// What clients do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-enum Stage {
-    /// They ask for more and more.
-    Asking,
-    /// They only finish what they have begun.
-    Closing,
-    /// They end.
-    Ended,
-}
-
-/// Whether the databases have come back as they were before. What clients saw of them until then counts no more; and until all
-/// is mended, the copy may show what its owner does not have.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Setbacks(Arc<AtomicU64>);
-
-impl Setbacks {
-    /// They are about to come back so.
-    pub(super) fn begin(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// All is mended.
-    pub(super) fn end(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Begins and ends so far: an odd number means that nothing is mended yet.
-    fn so_far(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// What clients have to know before they begin.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Habits {
-    /// How many there are.
-    pub(super) clients: u16,
-    /// Where they begin.
-    pub(super) seed: u64,
-    /// Whether they remove their own products, too, and order those of others, which may be gone by then.
-    pub(super) remove: bool,
-    /// Whether they describe their own products at length.
-    pub(super) is_wordy: bool,
-    pub(super) setbacks: Setbacks,
-}
-
-/// A load under way.
-pub(super) struct Load {
-    clients: JoinSet<Ledger>,
-    stage: Arc<AtomicU8>,
-}
-
-impl Load {
-    /// Lets clients begin.
-    pub(super) fn start(runtime: &Runtime, addresses: &Addresses, habits: &Habits) -> Self {
-        let stage = Arc::new(AtomicU8::new(Stage::Asking as u8));
-        let mut all = JoinSet::new();
-        for number in 0..habits.clients {
-            let shopper = Shopper::new(number, addresses, habits, Arc::clone(&stage));
-            all.spawn_on(shopper.run(), runtime.handle());
-        }
-        Self { clients: all, stage }
-    }
-
-    /// Lets the clients finish what they have begun, and returns what they know.
-    pub(super) fn finish(mut self, runtime: &Runtime) -> Result<Ledger> {
-        self.enter(Stage::Closing);
-        let mut known = Ledger::default();
-        runtime.block_on(async {
-            let deadline = Instant::now() + CLOSING;
-            loop {
-                match timeout_at(deadline, self.clients.join_next()).await {
-                    Ok(None) => return Ok(()),
-                    Ok(Some(ended)) => known.take(ended?),
-                    Err(_) => break,
-                }
-            }
-            self.enter(Stage::Ended);
-            while let Some(ended) = self.clients.join_next().await {
-                known.take(ended?);
-            }
-            anyhow::Ok(())
-        })?;
-        Ok(known)
-    }
-
-    fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::SeqCst);
-    }
-}
-
-/// Puts so many new products in, as fast as they are taken, whose descriptions go on with `padding`; returns what there is to
-/// know of them.
-pub(super) fn flood(
-    runtime: &Runtime,
-    addresses: &Addresses,
-    many: u32,
-    padding: &str,
-) -> Result<Ledger> {
-    let stage = Arc::new(AtomicU8::new(Stage::Asking as u8));
-    let mut shopper = Shopper::new(FLOOD_CLIENT, addresses, &Habits::default(), stage);
-    let batch = u32::try_from(FLOOD_BATCH / (160 + padding.len()))?.clamp(1, 500);
-    let putting = async {
-        let mut first = 0;
-        while first < many {
-            let next = many.min(first + batch);
-            shopper.put_many(first..next, padding).await;
-            first = next;
-        }
-    };
-    let deadline = FLOOD_DEADLINE + FLOOD_PACE * many;
-    let put = runtime.block_on(async { timeout(deadline, putting).await });
-    put.context("the flood is not answered")?;
-    Ok(shopper.ledger)
-}
 
 /// What came of a write.
 enum Heard {
@@ -239,7 +39,7 @@ enum Heard {
 }
 
 /// One client.
-struct Shopper {
+pub(super) struct Shopper {
     number: u16,
     random: StdRng,
     /// Writes so far.
@@ -248,10 +48,8 @@ struct Shopper {
     next: usize,
     addresses: Addresses,
     client: Client,
-    ledger: Ledger,
-    /// The greatest version of each product that it was shown by each service, since so many begins and ends of setbacks.
-    seen: BTreeMap<(Side, String), i64>,
-    seen_since: u64,
+    pub(super) ledger: Ledger,
+    seen: Seen,
     /// Of its own products that it put in last and that are there: the key of that.
     put: BTreeMap<String, String>,
     /// Own products that it ever removed: the other service may show what was before, or not.
@@ -263,7 +61,12 @@ struct Shopper {
 }
 
 impl Shopper {
-    fn new(number: u16, addresses: &Addresses, habits: &Habits, stage: Arc<AtomicU8>) -> Self {
+    pub(super) fn new(
+        number: u16,
+        addresses: &Addresses,
+        habits: &Habits,
+        stage: Arc<AtomicU8>,
+    ) -> Self {
         Self {
             number,
             random: StdRng::seed_from_u64(habits.seed.wrapping_add(1 + u64::from(number))),
@@ -272,8 +75,7 @@ impl Shopper {
             addresses: addresses.clone(),
             client: Client::default(),
             ledger: Ledger::default(),
-            seen: BTreeMap::new(),
-            seen_since: 0,
+            seen: Seen::new(habits.setbacks.clone()),
             put: BTreeMap::new(),
             removed: BTreeSet::new(),
             orders: Vec::new(),
@@ -282,7 +84,7 @@ impl Shopper {
         }
     }
 
-    async fn run(mut self) -> Ledger {
+    pub(super) async fn run(mut self) -> Ledger {
         while self.is_before(Stage::Closing) {
             match self.random.random_range(0..100) {
                 0..40 => self.adjust().await,
@@ -368,25 +170,6 @@ impl Shopper {
         }
     }
 
-    /// Puts these products of a flood in.
-    async fn put_many(&mut self, numbers: Range<u32>, padding: &str) {
-        let (key, count) = (self.key(), u64::from(numbers.end - numbers.start));
-        let product = |number: u32| {
-            json!({
-                "sku": format!("{FLOOD}{number:05}"),
-                "description": format!("{key}{padding}"),
-                "quantity": 1,
-                "unit_price_minor": 255,
-            })
-        };
-        let lines: Vec<Value> = numbers.map(product).collect();
-        let body = json!({ "mode": "replace", "lines": lines });
-        let ticket = self.ledger.ask(key.clone(), count);
-        let path = "/api/v1/inventory".to_owned();
-        let asked = Asked { method: Method::POST, path, body, key: Some(key) };
-        self.settle_lines(&asked, ticket, count).await;
-    }
-
     async fn order(&mut self) {
         let key = self.key();
         let number = self.random.random_range(0..ORDERED);
@@ -453,36 +236,19 @@ impl Shopper {
             Side::Product => self.removed.contains(sku) && !self.put.contains_key(sku),
             Side::Order => self.removed.contains(sku),
         };
-        let is_of_now = self.forget_before(setbacks);
-        is_of_now && !may_be_gone && self.seen.contains_key(&(side, sku.to_owned()))
-    }
-
-    /// Forgets what it saw before the last setback; whether what was asked for after so many counts.
-    fn forget_before(&mut self, setbacks: u64) -> bool {
-        let so_far = self.habits.setbacks.so_far();
-        if self.seen_since < so_far {
-            self.seen_since = so_far;
-            self.seen.clear();
-        }
-        setbacks == so_far && so_far.is_multiple_of(2)
+        !may_be_gone && self.seen.has(side, sku, setbacks)
     }
 
     fn see(&mut self, side: Side, sku: &str, body: &Value, setbacks: u64) {
-        if !self.forget_before(setbacks) {
-            return;
-        }
         let Some(version) = body["version"].as_i64() else { return };
-        let seen = self.seen.entry((side, sku.to_owned())).or_insert(version);
-        if version < *seen {
-            let words = format!("{side} showed version {version} of {sku} after {seen}");
+        if let Some(greater) = self.seen.take(side, sku, version, setbacks) {
+            let words = format!("{side} showed version {version} of {sku} after {greater}");
             self.ledger.complain(words);
-        } else {
-            *seen = version;
         }
     }
 
     /// The same as [`Self::settle`] of a batch of product-service's, of which no line can be refused.
-    async fn settle_lines(&mut self, asked: &Asked, ticket: Ticket, lines: u64) {
+    pub(super) async fn settle_lines(&mut self, asked: &Asked, ticket: Ticket, lines: u64) {
         let accepted = |body: &Value| body["accepted"].as_u64().unwrap_or(lines);
         if let Heard::Done(body) = self.settle(Side::Product, asked, ticket, accepted).await
             && body["refused"] != 0
@@ -511,7 +277,7 @@ impl Shopper {
                     (Told::by(status, problem, effects(&body)), body)
                 }
             };
-            self.ledger.note(ticket, told, time::Instant::now());
+            self.ledger.note(ticket, told, Instant::now());
             match told {
                 Told::Done(_) => return Heard::Done(body),
                 Told::Refused => {
@@ -552,7 +318,7 @@ impl Shopper {
     }
 
     /// A key that no other write of this run has.
-    fn key(&mut self) -> String {
+    pub(super) fn key(&mut self) -> String {
         self.made += 1;
         format!("client-{}-{}", self.number, self.made)
     }
@@ -562,13 +328,13 @@ impl Shopper {
     }
 
     fn any_own(&mut self) -> String {
-        format!("{PUT}{:03}-{}", self.number, self.random.random_range(0..OWN))
+        own(self.number, self.random.random_range(0..OWN))
     }
 
     /// A product that some client has for itself, whether it is there or not.
     fn any_of_others(&mut self) -> String {
         let client = self.random.random_range(0..self.habits.clients.max(1));
-        format!("{PUT}{client:03}-{}", self.random.random_range(0..OWN))
+        own(client, self.random.random_range(0..OWN))
     }
 
     /// One to nine pieces, coming or going.
