@@ -217,10 +217,8 @@ impl Shopper {
         let sku = if self.random.random() { self.any_own() } else { self.any_adjusted() };
         let path = format!("/api/v1/inventory/{sku}");
         let asked = Asked { method: Method::GET, path, body: Value::Null, key: None };
-        let Some(address) = self.next_address(side) else { return };
         let setbacks = self.habits.setbacks.so_far();
-        let reply = self.client.ask(&address, &asked).await;
-        self.complain_of_a_flaw(&asked, &reply);
+        let Some(reply) = self.ask(side, &asked).await else { return };
         match reply {
             Reply::Whole { status: 200, body } => self.see(side, &sku, &body, setbacks),
             Reply::Whole { status: 404, .. } if self.has_to_have(side, &sku, setbacks) => {
@@ -266,9 +264,7 @@ impl Shopper {
         effects: impl Fn(&Value) -> u64,
     ) -> Heard {
         loop {
-            let Some(address) = self.next_address(side) else { return Heard::Nothing };
-            let reply = self.client.ask(&address, asked).await;
-            self.complain_of_a_flaw(asked, &reply);
+            let Some(reply) = self.ask(side, asked).await else { return Heard::Nothing };
             let (told, body) = match reply {
                 Reply::NotSent => (Told::NotDone, Value::Null),
                 Reply::Lost => (Told::Unknown, Value::Null),
@@ -295,11 +291,15 @@ impl Shopper {
         }
     }
 
-    /// 500 is what a service answers that has a flaw.
-    fn complain_of_a_flaw(&mut self, asked: &Asked, reply: &Reply) {
-        if let Reply::Whole { status: 500, body } = reply {
+    /// Asks the next process, once; nothing where there is none.
+    async fn ask(&mut self, side: Side, asked: &Asked) -> Option<Reply> {
+        let address = self.next_address(side)?;
+        let reply = self.client.ask(&address, asked).await;
+        // What a service answers that has a flaw.
+        if let Reply::Whole { status: 500, body } = &reply {
             self.complain_of(asked, "was answered 500", body);
         }
+        Some(reply)
     }
 
     fn complain_of(&mut self, Asked { method, path, .. }: &Asked, what: &str, body: &Value) {
