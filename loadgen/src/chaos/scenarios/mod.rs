@@ -15,6 +15,7 @@ mod postgres;
 mod rights;
 mod sqlite;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod topics;
 

@@ -15,8 +15,8 @@ use crate::check::Side;
 
 const TIME: Duration = Duration::from_secs(30);
 
-fn named(name: &str) -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().filter(move |scenario| scenario.name == name)
+fn named(name: &str) -> &'static Scenario {
+    ALL.iter().find(|scenario| scenario.name == name).unwrap()
 }
 
 #[test]
@@ -83,14 +83,12 @@ fn met(fault: Fault, is_with_pile: bool) -> Option<Side> {
 #[test]
 fn processes_are_killed_at_every_moment_of_both_services() {
     let mut killed = Vec::new();
-    for scenario in named("kill-moments") {
-        for step in Plan::draw(scenario, 1, Duration::from_secs(120)).steps {
-            match step.fault {
-                Fault::KillAt(who, moment) if !killed.contains(&(who.side, moment)) => {
-                    killed.push((who.side, moment));
-                }
-                _ => {}
+    for step in Plan::draw(named("kill-moments"), 1, Duration::from_secs(120)).steps {
+        match step.fault {
+            Fault::KillAt(who, moment) if !killed.contains(&(who.side, moment)) => {
+                killed.push((who.side, moment));
             }
+            _ => {}
         }
     }
     for side in [Side::Product, Side::Order] {
@@ -106,64 +104,56 @@ fn processes_are_killed_at_every_moment_of_both_services() {
 #[test]
 fn every_broker_is_met() {
     for name in ["broker-killed", "brokers-killed", "brokers-rolled"] {
-        for scenario in named(name) {
-            let plan = Plan::draw(scenario, 2, TIME);
-            let brokers: BTreeSet<Which> = plan.steps.iter().filter_map(broker_of).collect();
-            let all: BTreeSet<Which> = (1..=broker::CLUSTER).map(Which::Number).collect();
-            assert_eq!(brokers, all, "{name}");
-        }
+        let plan = Plan::draw(named(name), 2, TIME);
+        let brokers: BTreeSet<Which> = plan.steps.iter().filter_map(broker_of).collect();
+        let all: BTreeSet<Which> = (1..=broker::CLUSTER).map(Which::Number).collect();
+        assert_eq!(brokers, all, "{name}");
     }
 }
 
 #[test]
 fn brokers_and_rows_hang_in_turn_and_others_are_looked_at_each_time() {
-    for scenario in named("partition-hung") {
-        let faults = Plan::draw(scenario, 8, Duration::from_secs(60)).steps;
-        let faults: Vec<Fault> = faults.into_iter().map(|step| step.fault).collect();
-        let is_broker = |fault: &Fault| matches!(fault, Fault::Broker(_, BrokerFault::Freeze));
-        let is_row = |fault: &Fault| matches!(fault, Fault::Postgres(PostgresFault::Hold(_)));
-        assert!(faults.iter().any(is_broker) && faults.iter().any(is_row), "{faults:?}");
-        for episode in faults.chunks(3) {
-            let hangs = is_broker(&episode[0]) || is_row(&episode[0]);
-            assert!(hangs && episode[1] == Fault::OthersGoOn, "{faults:?}");
-        }
+    let faults = Plan::draw(named("partition-hung"), 8, Duration::from_secs(60)).steps;
+    let faults: Vec<Fault> = faults.into_iter().map(|step| step.fault).collect();
+    let is_broker = |fault: &Fault| matches!(fault, Fault::Broker(_, BrokerFault::Freeze));
+    let is_row = |fault: &Fault| matches!(fault, Fault::Postgres(PostgresFault::Hold(_)));
+    assert!(faults.iter().any(is_broker) && faults.iter().any(is_row), "{faults:?}");
+    for episode in faults.chunks(3) {
+        let hangs = is_broker(&episode[0]) || is_row(&episode[0]);
+        assert!(hangs && episode[1] == Fault::OthersGoOn, "{faults:?}");
     }
 }
 
 #[test]
 fn each_service_hears_older_and_newer_releases() {
-    for scenario in named("mixed-envelopes") {
-        let steps = Plan::draw(scenario, 6, Duration::from_secs(60)).steps;
-        let heard = |step: &Step| match step.fault {
-            Fault::Translate(side, release) => Some((side, release)),
-            _ => None,
-        };
-        let heard: Vec<_> = steps.iter().filter_map(heard).collect();
-        for side in [Side::Product, Side::Order] {
-            for release in [Release::Older, Release::Newer] {
-                assert!(heard.contains(&(side, release)), "{side}, {release}: {heard:?}");
-            }
+    let steps = Plan::draw(named("mixed-envelopes"), 6, Duration::from_secs(60)).steps;
+    let heard = |step: &Step| match step.fault {
+        Fault::Translate(side, release) => Some((side, release)),
+        _ => None,
+    };
+    let heard: Vec<_> = steps.iter().filter_map(heard).collect();
+    for side in [Side::Product, Side::Order] {
+        for release in [Release::Older, Release::Newer] {
+            assert!(heard.contains(&(side, release)), "{side}, {release}: {heard:?}");
         }
     }
 }
 
 #[test]
 fn every_topic_is_limited_and_takes_as_much_as_others_again() {
-    for scenario in named("limit-lowered") {
-        let (mut limited, mut open) = (BTreeSet::new(), BTreeSet::new());
-        for step in Plan::draw(scenario, 4, Duration::from_secs(60)).steps {
-            match step.fault {
-                Fault::Topic(TopicFault::Limit { number, .. }) => {
-                    limited.insert(number);
-                    open.insert(number);
-                }
-                Fault::Topic(TopicFault::Unlimit(number)) => assert!(open.remove(&number)),
-                _ => {}
+    let (mut limited, mut open) = (BTreeSet::new(), BTreeSet::new());
+    for step in Plan::draw(named("limit-lowered"), 4, Duration::from_secs(60)).steps {
+        match step.fault {
+            Fault::Topic(TopicFault::Limit { number, .. }) => {
+                limited.insert(number);
+                open.insert(number);
             }
+            Fault::Topic(TopicFault::Unlimit(number)) => assert!(open.remove(&number)),
+            _ => {}
         }
-        assert_eq!(limited, (0..TOPICS.len()).collect(), "{}", scenario.name);
-        assert!(open.is_empty());
     }
+    assert_eq!(limited, (0..TOPICS.len()).collect());
+    assert!(open.is_empty());
 }
 
 #[test]
@@ -177,33 +167,31 @@ fn processes_and_databases_are_met_at_once_in_some_plan() {
     let is_of_process =
         |fault| matches!(fault, Fault::Kill(_) | Fault::Terminate(_) | Fault::Freeze(_));
     let mut both = 0;
-    for scenario in named("two-at-once") {
-        for seed in 0..60 {
-            let steps = Plan::draw(scenario, seed, TIME).steps;
-            let first = |is_it: &dyn Fn(Fault) -> bool| steps.iter().find(|s| is_it(s.fault));
-            let (process, database) = (first(&is_of_process), first(&is_of_database));
-            both += usize::from(process.is_some() && database.is_some());
-            let begun = [process, database].into_iter().flatten().map(|step| step.at);
-            assert!(begun.max().is_none_or(|at| at <= Duration::from_secs(2)), "{steps:?}");
-        }
+    let scenario = named("two-at-once");
+    for seed in 0..60 {
+        let steps = Plan::draw(scenario, seed, TIME).steps;
+        let first = |is_it: &dyn Fn(Fault) -> bool| steps.iter().find(|s| is_it(s.fault));
+        let (process, database) = (first(&is_of_process), first(&is_of_database));
+        both += usize::from(process.is_some() && database.is_some());
+        let begun = [process, database].into_iter().flatten().map(|step| step.at);
+        assert!(begun.max().is_none_or(|at| at <= Duration::from_secs(2)), "{steps:?}");
     }
     assert!(both > 0, "some seed draws both");
 }
 
 #[test]
 fn each_process_is_upgraded_once_and_none_of_the_release_before_is_started() {
-    for scenario in named("upgrade") {
-        for seed in 0..20 {
-            let mut upgraded = BTreeSet::new();
-            for step in Plan::draw(scenario, seed, TIME).steps {
-                match step.fault {
-                    Fault::Upgrade(who) => assert!(upgraded.insert(who), "{who}"),
-                    Fault::Kill(who) | Fault::Start(who) => assert!(upgraded.contains(&who)),
-                    _ => {}
-                }
+    let scenario = named("upgrade");
+    for seed in 0..20 {
+        let mut upgraded = BTreeSet::new();
+        for step in Plan::draw(scenario, seed, TIME).steps {
+            match step.fault {
+                Fault::Upgrade(who) => assert!(upgraded.insert(who), "{who}"),
+                Fault::Kill(who) | Fault::Start(who) => assert!(upgraded.contains(&who)),
+                _ => {}
             }
-            assert_eq!(upgraded.len(), 2 * scenario.instances);
         }
+        assert_eq!(upgraded.len(), 2 * scenario.instances);
     }
 }
 
