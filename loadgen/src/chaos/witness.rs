@@ -84,10 +84,8 @@ impl Seen {
             self.ever.entry(trace.clone()).or_default().insert(id.clone());
             self.last.insert((trace, id), at);
         }
-        for ((trace, id), at) in before {
-            if self.last.contains_key(&(trace.clone(), id.clone())) {
-                continue;
-            }
+        let gone = before.into_iter().filter(|(effect, _)| !self.last.contains_key(effect));
+        for ((trace, id), at) in gone {
             self.gone += 1;
             if at > now.before(kept) {
                 self.too_soon.push(format!("{trace} ({id}) of {at} was gone at {now}"));
