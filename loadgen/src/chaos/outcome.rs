@@ -227,12 +227,12 @@ pub(super) fn table(outcomes: &[&Outcome]) -> String {
         let lengths = lines.iter().filter_map(|line| line.get(column)).map(String::len);
         lengths.max().unwrap_or_default()
     };
+    let widths: [usize; 11] = std::array::from_fn(width);
     let write = |line: &[String; 11]| {
-        let cell = |(column, text): (usize, &String)| {
-            let width = width(column);
+        let cell = |(column, (text, width)): (usize, (&String, usize))| {
             if column == 0 { format!("{text:<width$}") } else { format!("  {text:>width$}") }
         };
-        line.iter().enumerate().map(cell).collect::<String>() + "\n"
+        line.iter().zip(widths).enumerate().map(cell).collect::<String>() + "\n"
     };
     lines.iter().map(write).collect()
 }
