@@ -130,12 +130,12 @@ impl Ledger {
 
 impl Held {
     fn hold(&mut self, entry: &Entry, found: u64, may_be_gone: bool) {
-        let Entry { trace, effects, done, may_be_done } = entry;
-        let is_done = &done.is_some();
-        self.changes += u64::from(*is_done);
-        self.unknown += u64::from(!is_done && *may_be_done);
-        let is_possible = if *is_done { found == *effects } else { found == 0 };
-        if is_possible || (!is_done && *may_be_done && found == *effects) {
+        let Entry { ref trace, effects, done, may_be_done } = *entry;
+        let is_done = done.is_some();
+        self.changes += u64::from(is_done);
+        self.unknown += u64::from(!is_done && may_be_done);
+        let is_whole = (is_done || may_be_done) && found == effects;
+        if is_whole || (!is_done && found == 0) {
             return;
         }
         if may_be_gone && found == 0 {
@@ -143,8 +143,8 @@ impl Held {
             return;
         }
         match (is_done, may_be_done) {
-            (true, _) if found < *effects => self.lost += effects - found,
-            (true, _) | (false, true) if found > *effects => self.twice += found - effects,
+            (true, _) if found < effects => self.lost += effects - found,
+            (true, _) | (false, true) if found > effects => self.twice += found - effects,
             // Done in part, or though it was said not to be.
             _ => self.untrue += 1,
         }
