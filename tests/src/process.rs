@@ -292,6 +292,11 @@ impl Child {
         whole.lines().find(|line| line.contains(pattern)).map(str::to_owned)
     }
 
+    /// How many lines so far have `words` in them.
+    pub fn said(&self, words: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(words)).count()
+    }
+
     /// All that the program wrote so far, standard output and standard error together.
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
