@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier, TopicResult,
 };
@@ -14,7 +13,7 @@ use stockloop_tests::ports::free_port;
 use tokio::runtime::Runtime;
 
 use super::fault::{BrokerFault, Keep, TopicFault, Which};
-use super::readers::{self, PARTITIONS, TOPICS, read_by};
+use super::readers::{self, PARTITIONS, TOPICS, client, read_by};
 use super::rights::{self, Right};
 use super::scenarios::Cluster;
 use crate::check::Side;
@@ -226,9 +225,7 @@ impl Brokers {
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.servers());
-        Ok(config.create()?)
+        Ok(client(&self.servers()).create()?)
     }
 
     /// Makes a topic, as soon as there is no other one of its name.

@@ -132,12 +132,15 @@ async fn what_a_topic_does_not_take_is_in_its_brokers_log() {
     .await;
 }
 
+/// Three nodes, each with a further listener.
+fn cluster() -> Option<Vec<KafkaBroker>> {
+    let told: Vec<Vec<u16>> = (0..3).map(|_| vec![free_port().unwrap()]).collect();
+    real::available("Kafka", KafkaBroker::start_cluster(&told))
+}
+
 #[tokio::test]
 async fn partitions_lie_apart_where_they_are_to() {
-    let told: Vec<Vec<u16>> = (0..3).map(|_| vec![free_port().unwrap()]).collect();
-    let Some(mut nodes) = real::available("Kafka", KafkaBroker::start_cluster(&told)) else {
-        return;
-    };
+    let Some(mut nodes) = cluster() else { return };
     nodes[0].create_topics_apart(&["apart"], 4).await.unwrap();
     let asker: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", nodes[0].brokers()).create().unwrap();
@@ -164,10 +167,7 @@ async fn partitions_lie_apart_where_they_are_to() {
 
 #[tokio::test]
 async fn a_cluster_goes_on_without_its_leader() {
-    let told: Vec<Vec<u16>> = (0..3).map(|_| vec![free_port().unwrap()]).collect();
-    let Some(mut nodes) = real::available("Kafka", KafkaBroker::start_cluster(&told)) else {
-        return;
-    };
+    let Some(mut nodes) = cluster() else { return };
     let topic = "three-copies";
     nodes[0].create_topic(topic, 2).await.unwrap();
     let (_, leader) = nodes[0].controller().unwrap();
