@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use uuid::Builder;
 
-use super::readers::{PARTITIONS, TOPICS, client};
+use super::readers::{PARTITIONS, TOPICS, client, is_of_answers};
 use crate::topics::ORDERS;
 
 /// The header of what is a copy already.
@@ -101,7 +101,7 @@ pub(super) fn send_forged_answers(brokers: &str, seed: u64) -> Result<u64> {
     let (sender, mut random): (Sender, _) =
         (client(brokers).create()?, StdRng::seed_from_u64(seed));
     let mut found = 0;
-    for (topic, _) in TOPICS.into_iter().filter(|(topic, _)| topic.contains(".acks.")) {
+    for (topic, _) in TOPICS.into_iter().filter(|(topic, _)| is_of_answers(topic)) {
         for message in newest(brokers, topic)? {
             found += 1;
             let headers = message.headers().cloned().unwrap_or_else(OwnedHeaders::new);

@@ -41,6 +41,11 @@ pub(super) const fn read_by(side: Side) -> [(&'static str, &'static str); 2] {
     }
 }
 
+/// Whether answers are on this topic, rather than events.
+pub(super) fn is_of_answers(topic: &str) -> bool {
+    matches!(topic, ACKS | ORDER_ACKS)
+}
+
 /// How far a group has read a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {

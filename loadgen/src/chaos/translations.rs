@@ -15,13 +15,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
-use super::readers::{Progress, client, progress, read_by};
+use super::readers::{Progress, client, is_of_answers, progress, read_by};
 use crate::check::Side;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The same as librdkafka takes it, of a message that is sent.
-const TIMEOUT_MS: &str = "20000";
 
 /// What no release knows yet: a field, and a header.
 const NEW_FIELD: &str = "since_a_later_release";
@@ -51,7 +48,8 @@ pub(super) fn translate(
     side: Side,
     release: Release,
 ) -> Result<u64> {
-    let sender: FutureProducer = client(brokers).set("message.timeout.ms", TIMEOUT_MS).create()?;
+    let timeout_ms = TIMEOUT.as_millis().to_string();
+    let sender: FutureProducer = client(brokers).set("message.timeout.ms", timeout_ms).create()?;
     let (mut sent, mut said) = (Vec::new(), TopicPartitionList::new());
     for (topic, group) in read_by(side) {
         let waiting: Vec<Progress> = progress(brokers, topic, group)?
@@ -111,11 +109,10 @@ fn send(
     message: &OwnedMessage,
     release: Release,
 ) -> Result<DeliveryFuture> {
-    let is_of_answers = message.topic().contains(".acks.");
     let payload = message.payload().unwrap_or_default();
     let data: Value = serde_json::from_slice(payload)
         .map_err(|error| anyhow!("{} has what is no JSON: {error}", message.topic()))?;
-    let payload = in_words_of(release, is_of_answers, data).to_string();
+    let payload = in_words_of(release, is_of_answers(message.topic()), data).to_string();
     let headers = headers_of(release, message.headers());
     let record: FutureRecord<'_, [u8], str> = FutureRecord {
         topic: message.topic(),
@@ -227,6 +224,7 @@ fn say_more(object: &mut Map<String, Value>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use common::event::Event;
     use common::inventory::InventorySnapshot;
     use common::orders::{OrderCancelled, OrderPlaced};
     use engine::kafka::{AckBatch, Envelope, Record};
@@ -237,20 +235,21 @@ mod tests {
 
     /// Headers as this release writes those of an event.
     fn headers(event_type: &str) -> OwnedHeaders {
-        let headers = [
-            ("ce_specversion", "1.0"),
-            ("ce_id", "01890a5d-ac96-774b-bcce-b302099a8057"),
-            ("ce_source", "/product-service"),
-            ("ce_type", event_type),
-            ("ce_subject", "TEA"),
-            ("ce_time", "2026-01-05T12:00:00.123456Z"),
-            ("content-type", "application/json"),
-            ("stockloopattempt", "1"),
-            ("stockloopepoch", "1"),
-            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        ];
-        headers.into_iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header { key, value: Some(value) })
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let event = Event {
+            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            event_type: event_type.to_owned(),
+            key: "TEA".to_owned(),
+            epoch: 1,
+            attempt: 1,
+            time: "2026-01-05T12:00:00.123456Z".parse().unwrap(),
+            traceparent: Some(traceparent.to_owned()),
+            data: Vec::new(),
+        };
+        let envelope = Envelope { source: "/product-service".to_owned(), event };
+        let written = envelope.into_message("a topic", 0).headers.into_iter();
+        written.fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key, value: Some(value.as_str()) })
         })
     }
 
