@@ -240,10 +240,9 @@ impl Brokers {
 
 /// One that lets each service in where it is told to come, as whom it is, and lets it do what it has to.
 fn guarded(told: [u16; 2]) -> Result<KafkaBroker> {
-    let sides = [Side::Product, Side::Order];
-    let ways: Vec<_> = told.into_iter().zip(sides.map(rights::user)).collect();
+    let ways: Vec<_> = told.into_iter().zip(Side::BOTH.map(rights::user)).collect();
     let broker = KafkaBroker::start_guarded(&ways)?;
-    sides.into_iter().try_for_each(|side| broker.grant(&rights::all_of(side)))?;
+    Side::BOTH.into_iter().try_for_each(|side| broker.grant(&rights::all_of(side)))?;
     Ok(broker)
 }
 

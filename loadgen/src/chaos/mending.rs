@@ -28,7 +28,7 @@ const JOBS: &str = "/api/admin/v1/jobs";
 /// Waits until each service says that its database is behind, and has it mended: the owner's first, which says what is true.
 /// Then what the owner has lost of orders is sent again.
 pub(super) fn mend(system: &System, runtime: &Runtime) -> Result<()> {
-    for side in [Side::Product, Side::Order] {
+    for side in Side::BOTH {
         let look = || system.ask(runtime, side, Method::GET, RESTORED, Value::Null);
         wait_for(
             &format!("{side} to find that its database is behind"),
@@ -64,7 +64,7 @@ fn send_lost_again(system: &System, runtime: &Runtime) -> Result<()> {
 
 /// Sends all that has given up once more, and waits until each of it is on its way.
 pub(super) fn retry(system: &System, runtime: &Runtime) -> Result<()> {
-    for side in [Side::Product, Side::Order] {
+    for side in Side::BOTH {
         let selection = json!({ "filter": { "status": "EXHAUSTED" } });
         let asked = json!({ "selection": selection });
         let found = system.ask(runtime, side, Method::POST, PREVIEW, asked)?;

@@ -99,12 +99,8 @@ struct Ways {
 impl Ways {
     fn of(side: Side) -> Self {
         let [read, read_answers] = read_by(side);
-        let other = match side {
-            Side::Product => Side::Order,
-            Side::Order => Side::Product,
-        };
         // What one writes, the other reads.
-        let [(events, _), (answers, _)] = read_by(other);
+        let [(events, _), (answers, _)] = read_by(side.other());
         Self { events, answers, read, read_answers }
     }
 }
@@ -154,7 +150,7 @@ mod tests {
 
     #[test]
     fn each_right_is_one_that_the_service_has() {
-        for side in [Side::Product, Side::Order] {
+        for side in Side::BOTH {
             let all = all_of(side);
             for right in Right::ALL {
                 let acls = right.acls(side);
@@ -165,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_alert_names_the_topic_for_which_a_right_is_missing() {
-        for side in [Side::Product, Side::Order] {
+        for side in Side::BOTH {
             for right in Right::ALL {
                 let (_, named) = right.alert(side);
                 let is_it = |acl: &Acl| match acl.resource {
@@ -179,7 +175,7 @@ mod tests {
 
     #[test]
     fn services_differ_in_who_they_are_and_in_what_they_may_do() {
-        let [product, order] = [Side::Product, Side::Order].map(all_of);
+        let [product, order] = Side::BOTH.map(all_of);
         assert!(product.iter().all(|acl| !order.contains(acl)));
         let nobodys = |acl: &Acl| (acl.resource, acl.operation);
         let order: Vec<_> = order.iter().map(nobodys).collect();

@@ -166,6 +166,17 @@ pub(crate) enum Side {
     Order,
 }
 
+impl Side {
+    pub(crate) const BOTH: [Self; 2] = [Self::Product, Self::Order];
+
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Product => Self::Order,
+            Self::Order => Self::Product,
+        }
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -38,7 +38,7 @@ impl Files {
     }
 
     pub(super) fn urls(&self) -> [String; 2] {
-        [Side::Product, Side::Order].map(|side| format!("sqlite:{}", self.file(side, "").display()))
+        Side::BOTH.map(|side| format!("sqlite:{}", self.file(side, "").display()))
     }
 
     /// A service's file, or what lies beside it.
@@ -79,7 +79,7 @@ impl Files {
     }
 
     pub(super) fn heal(&self) -> Result<()> {
-        [Side::Product, Side::Order].into_iter().try_for_each(|side| self.let_write(side, true))
+        Side::BOTH.into_iter().try_for_each(|side| self.let_write(side, true))
     }
 }
 

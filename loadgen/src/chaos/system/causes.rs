@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stockloop_tests::poll::eventually_blocking;
 use tokio::runtime::Runtime;
 
-use super::{SIDES, System};
+use super::System;
 use crate::chaos::fault::{Fault, FileFault, Link, Part, PostgresFault, REFUSED, TOLD, Who};
 use crate::chaos::instance::Instance;
 use crate::chaos::load::{self, adjusted};
@@ -163,7 +163,7 @@ impl System {
             self.setbacks.begin();
         }
         if let Some(port) = self.databases.port() {
-            let links = SIDES.map(|side| Link { side, part: Part::Postgres });
+            let links = Side::BOTH.map(|side| Link { side, part: Part::Postgres });
             let proxies = links.iter().filter_map(|link| self.proxies.get(link)).flatten();
             proxies.for_each(|proxy| proxy.lead_to(port));
         }
@@ -285,7 +285,7 @@ impl System {
 
     /// A part is about to behave as this says: who came until now met it as it was.
     pub(super) fn turn(&mut self, part: Part, fault: Fault) {
-        let links = SIDES.map(|side| Link { side, part });
+        let links = Side::BOTH.map(|side| Link { side, part });
         let proxies = links.iter().filter_map(|link| self.proxies.get(link)).flatten();
         let came: u64 = proxies.map(Proxy::take_accepted).sum();
         if let Some(what) = self.bad.remove(&part) {

@@ -60,8 +60,6 @@ const REFUSED_FOR_SIZE: &str =
 /// Of what was forgotten too soon, so much is told in words.
 const FIRST: usize = 10;
 
-const SIDES: [Side; 2] = [Side::Product, Side::Order];
-
 /// A system. What is to be ended first comes first.
 pub(super) struct System {
     instances: BTreeMap<Who, Instance>,
@@ -229,7 +227,7 @@ impl System {
 
     /// Starts the processes that run when all is well, unless they do.
     fn start_missing(&mut self) -> Result<()> {
-        for side in SIDES {
+        for side in Side::BOTH {
             for number in 1..=self.running {
                 self.start_process(Who { side, number })?;
             }

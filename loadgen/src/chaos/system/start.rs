@@ -11,7 +11,7 @@ use stockloop_tests::ports::free_port;
 use stockloop_tests::smtp::SmtpSink;
 use tokio::runtime::Runtime;
 
-use super::{SIDES, System};
+use super::System;
 use crate::chaos::brokers::Brokers;
 use crate::chaos::catcher;
 use crate::chaos::databases::Databases;
@@ -69,7 +69,7 @@ impl System {
             ledger: Ledger::default(),
             complaints: Vec::new(),
         };
-        for side in SIDES {
+        for side in Side::BOTH {
             let places = system.connect(runtime, scenario, side, relay)?;
             system.place(runtime, scenario, &places)?;
         }
@@ -97,12 +97,12 @@ impl System {
         let brokers: Vec<String> =
             kafka.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect();
         let [product, order] = self.databases.urls();
-        let (url, peer) = match side {
-            Side::Product => (product, Side::Order),
-            Side::Order => (order, Side::Product),
+        let url = match side {
+            Side::Product => product,
+            Side::Order => order,
         };
         let database = self.connect_to_database(runtime, side, &url)?;
-        let peer = self.addresses.of(peer).first().context("there is no other service")?;
+        let peer = self.addresses.of(side.other()).first().context("there is no other service")?;
         Ok(Places {
             side,
             database,
