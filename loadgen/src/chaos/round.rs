@@ -130,10 +130,11 @@ fn judge(
     let held = ledger.hold(&system.effects(&mut looks)?, &system.lost_times);
     system.note_taken_back(held.taken_back);
     let judged = system.judged();
-    for complaint in std::mem::take(&mut system.complaints) {
+    let tally = std::mem::take(&mut system.tally);
+    for complaint in tally.complaints {
         outcome.complain(complaint);
     }
-    outcome.take_met(std::mem::take(&mut system.met));
+    outcome.take_met(tally.met);
     outcome.exhausted = looks.exhausted()?;
     outcome.take_held(held);
     judge_told(system, &mut looks, outcome)?;

@@ -39,10 +39,10 @@ const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
 impl System {
     /// Lets it happen.
     pub(in crate::chaos) fn suffer(&mut self, runtime: &Runtime, fault: Fault) -> Result<()> {
-        self.supervise()?;
+        self.processes.supervise(&mut self.tally)?;
         let met = self.cause(runtime, fault)?;
         if let Some(what) = fault.meets() {
-            self.meet(what, met);
+            self.tally.meet(what, met);
         }
         Ok(())
     }
@@ -50,19 +50,19 @@ impl System {
     /// Lets it happen; returns how much it met, as far as that is known at once.
     fn cause(&mut self, runtime: &Runtime, fault: Fault) -> Result<u64> {
         Ok(match fault {
-            Fault::Kill(who) => self.meet_process(who, Instance::kill)?,
+            Fault::Kill(who) => self.processes.meet(who, Instance::kill, &mut self.tally)?,
             Fault::KillAt(who, moment) => self.kill_at(who, moment)?,
             Fault::KillInCheckpoint(who) => self.kill_in_checkpoint(who)?,
-            Fault::Terminate(who) => self.meet_process(who, Instance::terminate)?,
-            Fault::Start(who) if self.may_start_late => {
-                self.started_late.insert(who);
-                self.supervise().map(|()| 0)?
+            Fault::Terminate(who) => {
+                self.processes.meet(who, Instance::terminate, &mut self.tally)?
             }
-            Fault::Start(who) => self.start_process(who).map(|()| 0)?,
-            Fault::Upgrade(who) => self.upgrade(who)?,
-            Fault::Freeze(who) => self.meet_process(who, Instance::freeze)?,
-            Fault::Thaw(who) => self.instance(who)?.thaw().map(|()| 0)?,
-            Fault::Clock(who, seconds) => self.instance(who)?.set_clock(seconds).map(|()| 0)?,
+            Fault::Start(who) => self.processes.start(who, &mut self.tally).map(|()| 0)?,
+            Fault::Upgrade(who) => self.processes.upgrade(who, &mut self.tally)?,
+            Fault::Freeze(who) => self.processes.meet(who, Instance::freeze, &mut self.tally)?,
+            Fault::Thaw(who) => self.processes.get(who)?.thaw().map(|()| 0)?,
+            Fault::Clock(who, seconds) => {
+                self.processes.get(who)?.set_clock(seconds).map(|()| 0)?
+            }
             Fault::Weather(link, weather) => {
                 self.proxies(link)?.iter().for_each(|proxy| proxy.be(weather));
                 0
@@ -108,7 +108,7 @@ impl System {
                 self.duplicator = Some(Duplicator::start(&servers, self.seed, late_ms)?);
                 0
             }
-            Fault::BoundMemory => self.bound_memory()?,
+            Fault::BoundMemory => self.processes.bound_memory()?,
             Fault::Backlog => self.make_backlog(runtime)?,
             Fault::Pile => self.pile_messages_up()?,
             Fault::Forget => {
@@ -116,34 +116,6 @@ impl System {
                 0
             }
         })
-    }
-
-    /// Does something to a process. Where one may start late, it is left alone if it is not there yet.
-    fn meet_process(&mut self, who: Who, how: fn(&mut Instance) -> Result<()>) -> Result<u64> {
-        if self.may_start_late && !self.is_there(who)? {
-            return Ok(0);
-        }
-        self.started_late.remove(&who);
-        let met = how(self.instance(who)?);
-        Ok(self.note(who, met))
-    }
-
-    /// Whether a process is there; one that was and has ended by itself is told.
-    fn is_there(&mut self, who: Who) -> Result<bool> {
-        let instance = self.instance(who)?;
-        let (ended, is_there) = (instance.take_end(), instance.is_there());
-        self.complaints.extend(ended.map(|error| format!("{who}: {error:#}")));
-        Ok(is_there)
-    }
-
-    /// Starts those again that could not come up when they were started.
-    fn supervise(&mut self) -> Result<()> {
-        for who in self.started_late.clone() {
-            if !self.is_there(who)? {
-                self.instance(who)?.begin()?;
-            }
-        }
-        Ok(())
     }
 
     /// Lets the server suffer; clients and services are led to whatever has taken its place.
@@ -174,14 +146,14 @@ impl System {
     fn suffer_in_file(&mut self, side: Side, fault: FileFault) -> Result<u64> {
         let who = Who { side, number: 1 };
         match fault {
-            FileFault::Full => self.instance(who)?.let_write(false).map(|()| 0),
-            FileFault::Room => self.instance(who)?.let_write(true).map(|()| 0),
+            FileFault::Full => self.processes.get(who)?.let_write(false).map(|()| 0),
+            FileFault::Room => self.processes.get(who)?.let_write(true).map(|()| 0),
             FileFault::ReadOnly => {
-                let ended = self.instance(who)?.terminate();
-                self.note(who, ended);
+                let ended = self.processes.get(who)?.terminate();
+                self.tally.note(who, ended);
                 self.databases.files()?.let_write(side, false)?;
-                let refused = self.instance(who)?.be_refused();
-                Ok(self.note(who, refused.context("it may not write into its file")))
+                let refused = self.processes.get(who)?.be_refused();
+                Ok(self.tally.note(who, refused.context("it may not write into its file")))
             }
             FileFault::Writable => self.databases.files()?.let_write(side, true).map(|()| 0),
         }
@@ -190,44 +162,17 @@ impl System {
     /// Kills a process while its database is written, if that comes.
     fn kill_in_checkpoint(&mut self, who: Who) -> Result<u64> {
         let has_come = self.databases.files()?.wait_for_checkpoint(who.side)?;
-        let killed = self.instance(who)?.kill();
+        let killed = self.processes.get(who)?.kill();
         if !has_come {
-            self.complaints.push(format!("{who}: there was no checkpoint"));
+            self.tally.complain(format!("{who}: there was no checkpoint"));
         }
         let is_in_it = self.databases.files()?.is_half_done(who.side)?;
-        Ok(self.note(who, killed).min(u64::from(has_come && is_in_it)))
-    }
-
-    /// Upgrades a process, which ends in good order first.
-    fn upgrade(&mut self, who: Who) -> Result<u64> {
-        let ended = self.instance(who)?.terminate();
-        let met = self.note(who, ended);
-        let program = self.releases.this.of(who.side).to_owned();
-        match self.instance(who)?.upgrade(&program) {
-            Ok(true) => {}
-            Ok(false) => self.end_release_before(who.side)?,
-            Err(error) => self.complaints.push(format!("{who}: {error:#}")),
-        }
-        self.start_process(who).map(|()| met)
-    }
-
-    /// Ends what still runs of the release before, where the new one can't be beside it.
-    fn end_release_before(&mut self, side: Side) -> Result<()> {
-        let is_before = |(other, instance): &(&Who, &Instance)| {
-            other.side == side && instance.is_of_another_release()
-        };
-        let before: Vec<Who> =
-            self.instances.iter().filter(is_before).map(|(other, _)| *other).collect();
-        for other in before {
-            let ended = self.instance(other)?.terminate();
-            self.note(other, ended);
-        }
-        Ok(())
+        Ok(self.tally.note(who, killed).min(u64::from(has_come && is_in_it)))
     }
 
     fn revoke(&mut self, side: Side, right: Right) -> Result<()> {
         self.revoked = Some((SystemClock.now(), self.brokers.said(&rights::denied(side))?));
-        self.meet(TOLD, 0);
+        self.tally.meet(TOLD, 0);
         self.brokers.revoke(side, right)
     }
 
@@ -237,18 +182,11 @@ impl System {
         let refused = self.brokers.said(&rights::denied(side))?.saturating_sub(before);
         let told = self.look()?.told_of_right(side, right, since)?;
         if told == 0 {
-            self.complaints.push(format!("nobody was told that {side} may not {right}"));
+            self.tally.complain(format!("nobody was told that {side} may not {right}"));
         }
-        self.meet(REFUSED, refused);
-        self.meet(TOLD, told);
+        self.tally.meet(REFUSED, refused);
+        self.tally.meet(TOLD, told);
         self.brokers.grant(side, right)
-    }
-
-    fn bound_memory(&mut self) -> Result<u64> {
-        for instance in self.instances.values_mut() {
-            instance.bound_memory()?;
-        }
-        Ok(self.instances.len() as u64)
     }
 
     /// Pauses product-service's relay, puts the backlog in, and ends the pause; returns how much was not sent by then.
@@ -275,12 +213,12 @@ impl System {
         let (tell, told) = sync_channel(1);
         self.proxies(link)?.iter().for_each(|proxy| proxy.trap(moment, &tell));
         let has_come = told.recv_timeout(MOMENT_DEADLINE).is_ok();
-        let killed = self.instance(who)?.kill();
+        let killed = self.processes.get(who)?.kill();
         self.proxies(link)?.iter().for_each(Proxy::clear);
         if !has_come {
-            self.complaints.push(format!("{who}: the moment did not come {moment}"));
+            self.tally.complain(format!("{who}: the moment did not come {moment}"));
         }
-        Ok(self.note(who, killed).min(u64::from(has_come)))
+        Ok(self.tally.note(who, killed).min(u64::from(has_come)))
     }
 
     /// A part is about to behave as this says: who came until now met it as it was.
@@ -289,7 +227,7 @@ impl System {
         let proxies = links.iter().filter_map(|link| self.proxies.get(link)).flatten();
         let came: u64 = proxies.map(Proxy::take_accepted).sum();
         if let Some(what) = self.bad.remove(&part) {
-            self.meet(what, came);
+            self.tally.meet(what, came);
         }
         if let Some(what) = fault.meets() {
             self.bad.insert(part, what);

@@ -53,7 +53,7 @@ impl System {
             }
         });
         Ok(arrived.unwrap_or_else(|error| {
-            self.complaints.push(format!("what hangs keeps others from going on: {error:#}"));
+            self.tally.complain(format!("what hangs keeps others from going on: {error:#}"));
             0
         }))
     }

@@ -1,17 +1,19 @@
 //! Both services with all that they stand on: real processes on a real PostgreSQL, or with files of SQLite, and a real Apache
 //! Kafka, with a proxy on each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it, and
-//! [`hanging`] that of which a part hangs.
+//! [`hanging`] that of which a part hangs. The services are its [`processes`]; what came of all is in its [`tally`].
 
 mod causes;
 mod hanging;
+mod processes;
 mod start;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use common::clock::Timestamp;
 use hyper::Method;
 use serde_json::Value;
@@ -19,16 +21,17 @@ use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
 use tokio::runtime::Runtime;
 
 use self::hanging::Hung;
+use self::processes::Processes;
+use self::tally::Tally;
 use super::brokers::Brokers;
 use super::client::{Asked, Client, Reply};
 use super::databases::{Databases, ISOLATED, LOST};
 use super::fault::{
     COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
     LOST_ANSWERS, LOST_RACES, Link, Part, REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED,
-    WITHOUT_ROOM, WRONG_CLOCKS, Who,
+    WITHOUT_ROOM,
 };
 use super::http_server::HttpServer;
-use super::instance::{Instance, PANICKED, Releases};
 use super::ledger::Ledger;
 use super::load::{Addresses, Setbacks};
 use super::looks::Looks;
@@ -62,7 +65,7 @@ const FIRST: usize = 10;
 
 /// A system. What is to be ended first comes first.
 pub(super) struct System {
-    instances: BTreeMap<Who, Instance>,
+    processes: Processes,
     duplicator: Option<Duplicator>,
     witness: Option<Witness>,
     proxies: BTreeMap<Link, Vec<Proxy>>,
@@ -74,13 +77,6 @@ pub(super) struct System {
     webhook: Receiver,
     addresses: Addresses,
     quarantined: Vec<String>,
-    /// Processes of each service that run when all is well.
-    running: usize,
-    releases: Releases,
-    /// Whether what a process stands on may be away when it is started; then it is started again until it is there.
-    may_start_late: bool,
-    /// Those that are.
-    started_late: BTreeSet<Who>,
     /// Changes, and messages, of a backlog.
     backlog: u32,
     /// How much longer it may take until all is at rest.
@@ -98,12 +94,9 @@ pub(super) struct System {
     hung: Option<Hung>,
     /// What the parts that behave badly are met by.
     bad: BTreeMap<Part, &'static str>,
-    /// What faults have met so far.
-    pub(super) met: BTreeMap<&'static str, u64>,
+    pub(super) tally: Tally,
     /// What an operator changed.
     pub(super) ledger: Ledger,
-    /// What went wrong with processes: that one ended by itself or not in good order, did not come up, or panicked.
-    pub(super) complaints: Vec<String>,
 }
 
 impl System {
@@ -150,9 +143,9 @@ impl System {
             troubled += proxy.take_troubled();
             snared += proxy.take_snared();
         }
-        self.note_met([(COPIES, copies), (IN_BAD_NETWORK, troubled), (LOST_ANSWERS, snared)]);
-        if self.met.contains_key(TOO_LARGE) {
-            self.note_met([(TOO_LARGE, self.brokers.said(REFUSED_FOR_SIZE)?)]);
+        self.tally.note_met([(COPIES, copies), (IN_BAD_NETWORK, troubled), (LOST_ANSWERS, snared)]);
+        if self.tally.counts(TOO_LARGE) {
+            self.tally.note_met([(TOO_LARGE, self.brokers.said(REFUSED_FOR_SIZE)?)]);
         }
         self.databases.heal()?;
         self.brokers.heal()?;
@@ -160,9 +153,9 @@ impl System {
         self.mails.be(Manner::Accept)?;
         self.turn(Part::Webhook, Fault::Webhook(Welcome::Take));
         self.webhook.be(Welcome::Take);
-        let of_processes: u64 = self.instances.values().map(Instance::without_room).sum();
-        self.note_met([(WITHOUT_ROOM, of_processes + self.databases.without_room())]);
-        self.heal_processes()?;
+        let without_room = self.processes.without_room() + self.databases.without_room();
+        self.tally.note_met([(WITHOUT_ROOM, without_room)]);
+        self.processes.heal(&mut self.tally)?;
         for sku in std::mem::take(&mut self.quarantined) {
             let path = format!("/api/admin/v1/quarantine/{sku}");
             self.ask(runtime, Side::Order, Method::DELETE, &path, Value::Null)?;
@@ -171,82 +164,32 @@ impl System {
             match mending::mend(self, runtime) {
                 Ok(()) => self.setbacks.end(),
                 Err(error) => {
-                    self.complaints.push(format!("what was taken back is not mended: {error:#}"));
+                    self.tally.complain(format!("what was taken back is not mended: {error:#}"));
                 }
             }
         }
         Ok(())
     }
 
-    fn heal_processes(&mut self) -> Result<()> {
-        self.started_late.clear();
-        for (who, instance) in &mut self.instances {
-            // First: whoever has ended can't go on.
-            let ended = instance.take_end();
-            instance.thaw()?;
-            let is_right = instance.set_clock_right();
-            for error in ended.into_iter().chain(is_right.err()) {
-                self.complaints.push(format!("{who}: {error:#}"));
-            }
-        }
-        self.start_missing()
-    }
-
-    /// What is only known now of what faults met, if any such fault was there.
-    fn note_met(&mut self, known: impl IntoIterator<Item = (&'static str, u64)>) {
-        for (what, many) in known {
-            if let Some(met) = self.met.get_mut(what) {
-                *met = many;
-            }
-        }
-    }
-
-    /// The same of what only the databases and the brokers know, once all is at rest.
+    /// Notes of what faults met what only the databases and the brokers know, once all is at rest.
     pub(super) fn note_met_in(&mut self, looks: &mut Looks) -> Result<()> {
-        let known = [
+        let unreadable = looks.dead_letters()?;
+        self.tally.note_met([
             (GAVE_UP, looks.exhausted()?),
-            (DEAD_LETTERS, looks.dead_letters()?),
+            (DEAD_LETTERS, unreadable),
             (DEADLOCKS, looks.deadlocks()?),
             (LOST_RACES, looks.drawn(LOST)?),
             (REMOVALS, looks.removals()?),
             (IN_NEW_PARTITIONS, readers::in_new_partitions(&self.brokers.servers())?),
-        ];
+        ]);
         let isolated = looks.drawn(ISOLATED)?;
         if isolated > 0 {
             let words = format!("{isolated} writes were isolated in another way than is asked for");
-            self.complaints.push(words);
+            self.tally.complain(words);
         }
-        let unreadable = looks.dead_letters()?;
-        if self.met.contains_key(TRANSLATED) && unreadable > 0 {
+        if self.tally.counts(TRANSLATED) && unreadable > 0 {
             let words = format!("{unreadable} messages of another release could not be read");
-            self.complaints.push(words);
-        }
-        self.note_met(known);
-        Ok(())
-    }
-
-    /// Starts the processes that run when all is well, unless they do.
-    fn start_missing(&mut self) -> Result<()> {
-        for side in Side::BOTH {
-            for number in 1..=self.running {
-                self.start_process(Who { side, number })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts a process. Whatever it stands on is well at that moment, so it has to come up at once.
-    fn start_process(&mut self, who: Who) -> Result<()> {
-        let instance = self.instance(who)?;
-        let (failed, has_wrong_clock) = (instance.start()?, instance.has_wrong_clock());
-        // What was away when a process began may have ended it since, but that is no panic.
-        let is_wrong =
-            |error: &Error| !self.may_start_late || format!("{error:#}").contains(PANICKED);
-        if let Some(error) = failed.filter(is_wrong) {
-            self.complaints.push(format!("{who}: it did not come up at once: {error:#}"));
-        }
-        if has_wrong_clock {
-            self.meet(WRONG_CLOCKS, 1);
+            self.tally.complain(words);
         }
         Ok(())
     }
@@ -276,7 +219,7 @@ impl System {
 
     /// Has what its topic did not take sent again, as an operator does once it takes it; then nothing may wait for a person.
     pub(super) fn retry(&self, runtime: &Runtime) -> Result<()> {
-        if !self.met.contains_key(TOO_LARGE) {
+        if !self.tally.counts(TOO_LARGE) {
             return Ok(());
         }
         mending::retry(self, runtime)?;
@@ -301,41 +244,22 @@ impl System {
 
     /// Ends both services in good order.
     pub(super) fn stop(&mut self) {
-        for (who, instance) in &mut self.instances {
-            if let Err(error) = instance.terminate() {
-                self.complaints.push(format!("{who}: {error:#}"));
-            }
-        }
-    }
-
-    fn meet(&mut self, what: &'static str, many: u64) {
-        *self.met.entry(what).or_default() += many;
-    }
-
-    /// Keeps what went wrong with a process; 1 if nothing did.
-    fn note(&mut self, who: Who, done: Result<()>) -> u64 {
-        match done {
-            Ok(()) => 1,
-            Err(error) => {
-                self.complaints.push(format!("{who}: {error:#}"));
-                0
-            }
-        }
+        self.processes.stop(&mut self.tally);
     }
 
     /// The effects that there are, or were where they are forgotten.
     pub(super) fn effects(&mut self, looks: &mut Looks) -> Result<BTreeMap<String, u64>> {
         let Some(witness) = self.witness.take() else { return looks.effects() };
         let seen = witness.finish()?;
-        self.note_met([(FORGOTTEN, seen.gone)]);
+        self.tally.note_met([(FORGOTTEN, seen.gone)]);
         let too_soon = seen.too_soon.iter().take(FIRST);
-        self.complaints.extend(too_soon.map(|words| format!("forgotten too soon: {words}")));
+        too_soon.for_each(|words| self.tally.complain(format!("forgotten too soon: {words}")));
         Ok(seen.effects())
     }
 
     /// So many answered changes are gone, and may be.
     pub(super) fn note_taken_back(&mut self, many: u64) {
-        self.note_met([(TAKEN_BACK, many)]);
+        self.tally.note_met([(TAKEN_BACK, many)]);
     }
 
     /// What the judge is asked.
@@ -343,7 +267,7 @@ impl System {
         let databases = self.databases.urls().map(Into::into);
         let arguments = Arguments::settled(databases, self.brokers.servers(), self.catcher.url());
         // What is kept for so short has gone by then, as it may.
-        if self.met.contains_key(FORGOTTEN) { arguments.kept_for(KEPT) } else { arguments }
+        if self.tally.counts(FORGOTTEN) { arguments.kept_for(KEPT) } else { arguments }
     }
 
     /// What clients are told of databases that come back as they were before.
@@ -371,11 +295,7 @@ impl System {
 
     /// The last lines of all processes that run.
     pub(super) fn log_tails(&self) -> String {
-        self.instances.values().filter_map(Instance::log_tail).collect::<Vec<_>>().join("\n")
-    }
-
-    fn instance(&mut self, who: Who) -> Result<&mut Instance> {
-        self.instances.get_mut(&who).with_context(|| format!("there is no {who}"))
+        self.processes.log_tails()
     }
 
     fn proxies(&self, link: Link) -> Result<&[Proxy]> {

@@ -1,6 +1,6 @@
 //! How a system is made, and what is in it at first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use stockloop_tests::smtp::SmtpSink;
 use tokio::runtime::Runtime;
 
 use super::System;
+use super::processes::Processes;
+use super::tally::Tally;
 use crate::chaos::brokers::Brokers;
 use crate::chaos::catcher;
 use crate::chaos::databases::Databases;
 use crate::chaos::fault::{Link, Part, REMOVALS, Who};
-use crate::chaos::instance::{Instance, Places, Relay, Releases};
+use crate::chaos::instance::{Places, Relay, Releases};
 use crate::chaos::ledger::Ledger;
 use crate::chaos::load::{Addresses, Setbacks, products};
 use crate::chaos::proxy::Proxy;
@@ -41,7 +43,7 @@ impl System {
         let mails = SmtpSink::start()?;
         let catcher = catcher::serve(mails.later_mails())?;
         let mut system = Self {
-            instances: BTreeMap::new(),
+            processes: Processes::new(scenario, releases),
             duplicator: None,
             witness: None,
             proxies: BTreeMap::new(),
@@ -52,10 +54,6 @@ impl System {
             webhook: Receiver::start()?,
             addresses: addresses(scenario.most)?,
             quarantined: Vec::new(),
-            running: scenario.instances,
-            releases: releases.clone(),
-            may_start_late: scenario.may_start_late,
-            started_late: BTreeSet::new(),
             backlog,
             more_time: Duration::ZERO,
             seed,
@@ -65,15 +63,17 @@ impl System {
             hung: None,
             setbacks: Setbacks::default(),
             bad: BTreeMap::new(),
-            met: scenario.removes.then_some((REMOVALS, 0)).into_iter().collect(),
+            tally: Tally::default(),
             ledger: Ledger::default(),
-            complaints: Vec::new(),
         };
+        if scenario.removes {
+            system.tally.meet(REMOVALS, 0);
+        }
         for side in Side::BOTH {
             let places = system.connect(runtime, scenario, side, relay)?;
             system.place(runtime, scenario, &places)?;
         }
-        system.start_missing()?;
+        system.processes.bring_all_up(&mut system.tally)?;
         system.fill(runtime)?;
         Ok(system)
     }
@@ -138,14 +138,7 @@ impl System {
             } else {
                 address
             };
-            let instance = if scenario.is_upgraded {
-                let before = self.releases.before.as_ref();
-                let before = before.context("say where the last release is: --old-programs DIR")?;
-                Instance::of_another_release(before.of(side), places, &bind)?
-            } else {
-                Instance::new(self.releases.this.of(side), places, &bind)
-            };
-            self.instances.insert(Who { side, number }, instance);
+            self.processes.add(Who { side, number }, places, &bind, scenario.is_upgraded)?;
         }
         Ok(())
     }
