@@ -127,7 +127,7 @@ fn judge(
 ) -> Result<()> {
     let mut looks = system.look()?;
     system.note_met_in(&mut looks)?;
-    let held = ledger.hold(&system.effects(&mut looks)?, &system.lost_times);
+    let held = ledger.hold(&system.effects(&mut looks)?, system.lost_times());
     system.note_taken_back(held.taken_back);
     let judged = system.judged();
     let tally = std::mem::take(&mut system.tally);

@@ -1,7 +1,6 @@
 //! What each fault does to a system, and how much it meets.
 
-use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use common::clock::{Clock, SystemClock};
@@ -15,7 +14,6 @@ use crate::chaos::fault::{Fault, FileFault, Link, Part, PostgresFault, REFUSED, 
 use crate::chaos::instance::Instance;
 use crate::chaos::load::{self, adjusted};
 use crate::chaos::messages::{self, Duplicator};
-use crate::chaos::proxy::Proxy;
 use crate::chaos::rights::{self, Right};
 use crate::chaos::scenarios::KEPT;
 use crate::chaos::translations;
@@ -48,7 +46,7 @@ impl System {
     }
 
     /// Lets it happen; returns how much it met, as far as that is known at once.
-    fn cause(&mut self, runtime: &Runtime, fault: Fault) -> Result<u64> {
+    pub(super) fn cause(&mut self, runtime: &Runtime, fault: Fault) -> Result<u64> {
         Ok(match fault {
             Fault::Kill(who) => self.processes.meet(who, Instance::kill, &mut self.tally)?,
             Fault::KillAt(who, moment) => self.kill_at(who, moment)?,
@@ -63,17 +61,11 @@ impl System {
             Fault::Clock(who, seconds) => {
                 self.processes.get(who)?.set_clock(seconds).map(|()| 0)?
             }
-            Fault::Weather(link, weather) => {
-                self.proxies(link)?.iter().for_each(|proxy| proxy.be(weather));
-                0
-            }
-            Fault::Strike(link, strike) => {
-                self.proxies(link)?.iter().map(|proxy| u64::from(proxy.strike(strike))).sum()
-            }
+            Fault::Weather(link, weather) => self.network.be(link, weather).map(|()| 0)?,
+            Fault::Strike(link, strike) => self.network.strike(link, strike)?,
             Fault::Lose(side, request, count) => {
                 let link = Link { side, part: request.part() };
-                self.proxies(link)?.iter().for_each(|proxy| proxy.lose(request, count));
-                0
+                self.network.lose(link, request, count).map(|()| 0)?
             }
             Fault::Postgres(fault) => self.suffer_in_server(fault)?,
             Fault::File(side, fault) => self.suffer_in_file(side, fault)?,
@@ -83,11 +75,11 @@ impl System {
             Fault::Revoke(side, right) => self.revoke(side, right).map(|()| 0)?,
             Fault::Grant(side, right) => self.grant(side, right).map(|()| 0)?,
             Fault::Mail(manner) => {
-                self.turn(Part::Mail, fault);
+                self.network.turn(Part::Mail, fault.meets(), &mut self.tally);
                 self.mails.be(manner).map(|()| 0)?
             }
             Fault::Webhook(welcome) => {
-                self.turn(Part::Webhook, fault);
+                self.network.turn(Part::Webhook, fault.meets(), &mut self.tally);
                 self.webhook.be(welcome);
                 0
             }
@@ -121,23 +113,18 @@ impl System {
     /// Lets the server suffer; clients and services are led to whatever has taken its place.
     fn suffer_in_server(&mut self, fault: PostgresFault) -> Result<u64> {
         if fault == PostgresFault::LeaveBehind {
-            self.behind_since = Some(Instant::now());
+            self.failovers.leave_behind();
         }
         let met = self.databases.server()?.suffer(fault)?;
         if let PostgresFault::Hold(product) = fault {
             self.hang_with(product);
         }
-        if fault == PostgresFault::Promote
-            && let Some(since) = self.behind_since.take()
-        {
+        if fault == PostgresFault::Promote {
             // Before anybody is led there.
-            self.lost_times.push(since..Instant::now());
-            self.setbacks.begin();
+            self.failovers.promote();
         }
         if let Some(port) = self.databases.port() {
-            let links = Side::BOTH.map(|side| Link { side, part: Part::Postgres });
-            let proxies = links.iter().filter_map(|link| self.proxies.get(link)).flatten();
-            proxies.for_each(|proxy| proxy.lead_to(port));
+            self.network.lead_to(Part::Postgres, port);
         }
         Ok(met)
     }
@@ -210,28 +197,14 @@ impl System {
     /// Kills a process when this moment comes, and says so if it does not.
     fn kill_at(&mut self, who: Who, moment: Moment) -> Result<u64> {
         let link = Link { side: who.side, part: moment.request.part() };
-        let (tell, told) = sync_channel(1);
-        self.proxies(link)?.iter().for_each(|proxy| proxy.trap(moment, &tell));
+        let told = self.network.trap(link, moment)?;
         let has_come = told.recv_timeout(MOMENT_DEADLINE).is_ok();
         let killed = self.processes.get(who)?.kill();
-        self.proxies(link)?.iter().for_each(Proxy::clear);
+        self.network.clear(link)?;
         if !has_come {
             self.tally.complain(format!("{who}: the moment did not come {moment}"));
         }
         Ok(self.tally.note(who, killed).min(u64::from(has_come)))
-    }
-
-    /// A part is about to behave as this says: who came until now met it as it was.
-    pub(super) fn turn(&mut self, part: Part, fault: Fault) {
-        let links = Side::BOTH.map(|side| Link { side, part });
-        let proxies = links.iter().filter_map(|link| self.proxies.get(link)).flatten();
-        let came: u64 = proxies.map(Proxy::take_accepted).sum();
-        if let Some(what) = self.bad.remove(&part) {
-            self.tally.meet(what, came);
-        }
-        if let Some(what) = fault.meets() {
-            self.bad.insert(part, what);
-        }
     }
 
     fn quarantine(&mut self, runtime: &Runtime, products: u32) -> Result<()> {

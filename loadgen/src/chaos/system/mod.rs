@@ -1,9 +1,12 @@
 //! Both services with all that they stand on: real processes on a real PostgreSQL, or with files of SQLite, and a real Apache
 //! Kafka, with a proxy on each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it, and
-//! [`hanging`] that of which a part hangs. The services are its [`processes`]; what came of all is in its [`tally`].
+//! [`hanging`] that of which a part hangs. It has the [`processes`], the [`network`] between, the [`failovers`] of the databases
+//! and a [`tally`] of what came of all.
 
 mod causes;
+mod failovers;
 mod hanging;
+mod network;
 mod processes;
 mod start;
 mod tally;
@@ -20,16 +23,17 @@ use serde_json::Value;
 use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
 use tokio::runtime::Runtime;
 
+use self::failovers::Failovers;
 use self::hanging::Hung;
+use self::network::Network;
 use self::processes::Processes;
 use self::tally::Tally;
 use super::brokers::Brokers;
 use super::client::{Asked, Client, Reply};
 use super::databases::{Databases, ISOLATED, LOST};
 use super::fault::{
-    COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_BAD_NETWORK, IN_NEW_PARTITIONS,
-    LOST_ANSWERS, LOST_RACES, Link, Part, REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED,
-    WITHOUT_ROOM,
+    COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_NEW_PARTITIONS, LOST_RACES,
+    REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED, WITHOUT_ROOM,
 };
 use super::http_server::HttpServer;
 use super::ledger::Ledger;
@@ -37,7 +41,6 @@ use super::load::{Addresses, Setbacks};
 use super::looks::Looks;
 use super::mending;
 use super::messages::Duplicator;
-use super::proxy::Proxy;
 use super::readers;
 use super::scenarios::KEPT;
 use super::webhook::{Receiver, Welcome};
@@ -68,7 +71,7 @@ pub(super) struct System {
     processes: Processes,
     duplicator: Option<Duplicator>,
     witness: Option<Witness>,
-    proxies: BTreeMap<Link, Vec<Proxy>>,
+    network: Network,
     brokers: Brokers,
     databases: Databases,
     mails: SmtpSink,
@@ -82,18 +85,11 @@ pub(super) struct System {
     /// How much longer it may take until all is at rest.
     more_time: Duration,
     seed: u64,
-    /// Since when the databases' standby has got nothing more.
-    behind_since: Option<Instant>,
-    /// When changes were answered that a failover may have taken back.
-    pub(super) lost_times: Vec<Range<Instant>>,
-    /// What clients are told of that.
-    setbacks: Setbacks,
+    failovers: Failovers,
     /// Since when a service lacks a right, and how many requests its broker had refused by then.
     revoked: Option<(Timestamp, u64)>,
     /// What hangs, if something does.
     hung: Option<Hung>,
-    /// What the parts that behave badly are met by.
-    bad: BTreeMap<Part, &'static str>,
     pub(super) tally: Tally,
     /// What an operator changed.
     pub(super) ledger: Ledger,
@@ -137,22 +133,16 @@ impl System {
     /// Puts right whatever was done, and starts what does not run.
     pub(super) fn heal(&mut self, runtime: &Runtime) -> Result<()> {
         let copies = self.duplicator.take().map_or(0, Duplicator::finish);
-        let (mut troubled, mut snared) = (0, 0);
-        for proxy in self.proxies.values().flatten() {
-            proxy.clear();
-            troubled += proxy.take_troubled();
-            snared += proxy.take_snared();
-        }
-        self.tally.note_met([(COPIES, copies), (IN_BAD_NETWORK, troubled), (LOST_ANSWERS, snared)]);
+        self.tally.note_met([(COPIES, copies)]);
+        self.network.heal(&mut self.tally);
         if self.tally.counts(TOO_LARGE) {
             self.tally.note_met([(TOO_LARGE, self.brokers.said(REFUSED_FOR_SIZE)?)]);
         }
         self.databases.heal()?;
         self.brokers.heal()?;
-        self.turn(Part::Mail, Fault::Mail(Manner::Accept));
-        self.mails.be(Manner::Accept)?;
-        self.turn(Part::Webhook, Fault::Webhook(Welcome::Take));
-        self.webhook.be(Welcome::Take);
+        for fault in [Fault::Mail(Manner::Accept), Fault::Webhook(Welcome::Take)] {
+            self.cause(runtime, fault)?;
+        }
         let without_room = self.processes.without_room() + self.databases.without_room();
         self.tally.note_met([(WITHOUT_ROOM, without_room)]);
         self.processes.heal(&mut self.tally)?;
@@ -160,9 +150,9 @@ impl System {
             let path = format!("/api/admin/v1/quarantine/{sku}");
             self.ask(runtime, Side::Order, Method::DELETE, &path, Value::Null)?;
         }
-        if !self.lost_times.is_empty() {
+        if !self.failovers.lost_times().is_empty() {
             match mending::mend(self, runtime) {
-                Ok(()) => self.setbacks.end(),
+                Ok(()) => self.failovers.end(),
                 Err(error) => {
                     self.tally.complain(format!("what was taken back is not mended: {error:#}"));
                 }
@@ -272,7 +262,12 @@ impl System {
 
     /// What clients are told of databases that come back as they were before.
     pub(super) fn setbacks(&self) -> Setbacks {
-        self.setbacks.clone()
+        self.failovers.setbacks()
+    }
+
+    /// When changes were answered that may have been taken back.
+    pub(super) fn lost_times(&self) -> &[Range<Instant>] {
+        self.failovers.lost_times()
     }
 
     /// A look into both databases.
@@ -296,10 +291,5 @@ impl System {
     /// The last lines of all processes that run.
     pub(super) fn log_tails(&self) -> String {
         self.processes.log_tails()
-    }
-
-    fn proxies(&self, link: Link) -> Result<&[Proxy]> {
-        let proxies = self.proxies.get(&link).map(Vec::as_slice);
-        proxies.with_context(|| format!("nothing is between {link}"))
     }
 }

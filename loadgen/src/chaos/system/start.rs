@@ -1,6 +1,5 @@
 //! How a system is made, and what is in it at first.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use stockloop_tests::smtp::SmtpSink;
 use tokio::runtime::Runtime;
 
 use super::System;
+use super::failovers::Failovers;
+use super::network::Network;
 use super::processes::Processes;
 use super::tally::Tally;
 use crate::chaos::brokers::Brokers;
@@ -20,8 +21,7 @@ use crate::chaos::databases::Databases;
 use crate::chaos::fault::{Link, Part, REMOVALS, Who};
 use crate::chaos::instance::{Places, Relay, Releases};
 use crate::chaos::ledger::Ledger;
-use crate::chaos::load::{Addresses, Setbacks, products};
-use crate::chaos::proxy::Proxy;
+use crate::chaos::load::{Addresses, products};
 use crate::chaos::rights;
 use crate::chaos::scenarios::{Cluster, Scenario, Store};
 use crate::chaos::webhook::Receiver;
@@ -46,7 +46,7 @@ impl System {
             processes: Processes::new(scenario, releases),
             duplicator: None,
             witness: None,
-            proxies: BTreeMap::new(),
+            network: Network::default(),
             brokers,
             databases,
             mails,
@@ -57,12 +57,9 @@ impl System {
             backlog,
             more_time: Duration::ZERO,
             seed,
-            behind_since: None,
-            lost_times: Vec::new(),
+            failovers: Failovers::default(),
             revoked: None,
             hung: None,
-            setbacks: Setbacks::default(),
-            bad: BTreeMap::new(),
             tally: Tally::default(),
             ledger: Ledger::default(),
         };
@@ -92,7 +89,7 @@ impl System {
             [(Part::Mail, mail, self.mails.port()), (Part::Webhook, webhook, self.webhook.port())];
         let to_kafka = kafka.iter().map(|(port, listener)| (Part::Kafka, *port, *listener));
         for (part, port, server) in others.into_iter().chain(to_kafka) {
-            self.pass_on(runtime, Link { side, part }, port, server)?;
+            self.network.pass_on(runtime, Link { side, part }, port, server)?;
         }
         let brokers: Vec<String> =
             kafka.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect();
@@ -121,7 +118,7 @@ impl System {
     fn connect_to_database(&mut self, runtime: &Runtime, side: Side, url: &str) -> Result<String> {
         let Some(server) = self.databases.port() else { return Ok(url.to_owned()) };
         let port = free_port()?;
-        self.pass_on(runtime, Link { side, part: Part::Postgres }, port, server)?;
+        self.network.pass_on(runtime, Link { side, part: Part::Postgres }, port, server)?;
         let (_, database) = url.rsplit_once('/').context("the URL has no database")?;
         Ok(format!("postgres://postgres@127.0.0.1:{port}/{database}"))
     }
@@ -133,19 +130,13 @@ impl System {
         for (number, address) in (1..).zip(addresses) {
             let bind = if scenario.is_called_by_network {
                 let (called, bind) = (address.parse::<SocketAddr>()?.port(), free_port()?);
-                self.pass_on(runtime, Link { side, part: Part::Clients }, called, bind)?;
+                self.network.pass_on(runtime, Link { side, part: Part::Clients }, called, bind)?;
                 format!("127.0.0.1:{bind}")
             } else {
                 address
             };
             self.processes.add(Who { side, number }, places, &bind, scenario.is_upgraded)?;
         }
-        Ok(())
-    }
-
-    fn pass_on(&mut self, runtime: &Runtime, link: Link, port: u16, server: u16) -> Result<()> {
-        let proxy = runtime.block_on(Proxy::start(port, server))?;
-        self.proxies.entry(link).or_default().push(proxy);
         Ok(())
     }
 
