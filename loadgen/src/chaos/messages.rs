@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -190,8 +190,7 @@ pub(super) fn pile_up(brokers: &str, many: usize) -> Result<u64> {
 /// A thread that sends each message of each topic up to four times more, until this value is dropped.
 pub(super) struct Duplicator {
     stop: Arc<AtomicBool>,
-    copies: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<u64>>,
 }
 
 impl Duplicator {
@@ -202,10 +201,10 @@ impl Duplicator {
             .set("auto.offset.reset", "earliest")
             .create()?;
         reader.subscribe(&TOPICS.map(|(topic, _)| topic))?;
-        let (stop, copies) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
         let mut copier = Copier {
             sender: client(brokers).create()?,
-            copies: Arc::clone(&copies),
+            copies: 0,
             random: StdRng::seed_from_u64(seed),
             late_ms,
             later: BTreeMap::new(),
@@ -221,24 +220,25 @@ impl Duplicator {
                 copier.send_until(Instant::now());
             }
             copier.send_all();
+            copier.copies
         });
-        Ok(Self { stop, copies, thread: Some(thread) })
+        Ok(Self { stop, thread: Some(thread) })
     }
 
     /// Ends it; returns how many copies the broker was given.
-    pub(super) fn finish(self) -> u64 {
-        let copies = Arc::clone(&self.copies);
-        drop(self);
-        copies.load(Ordering::SeqCst)
+    pub(super) fn finish(mut self) -> u64 {
+        self.end().unwrap_or_default()
+    }
+
+    fn end(&mut self) -> Option<u64> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.take()?.join().ok()
     }
 }
 
 impl Drop for Duplicator {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = self.end();
     }
 }
 
@@ -249,7 +249,7 @@ const LATER: usize = 10_000;
 struct Copier {
     sender: Sender,
     /// Those that were sent.
-    copies: Arc<AtomicU64>,
+    copies: u64,
     random: StdRng,
     late_ms: u64,
     /// By when they are due, and a number that tells them apart.
@@ -291,7 +291,7 @@ impl Copier {
     fn send_next(&mut self) {
         let Some((_, message)) = self.later.pop_first() else { return };
         if self.sender.send(copy_of(&message)).is_ok() {
-            self.copies.fetch_add(1, Ordering::SeqCst);
+            self.copies += 1;
         }
     }
 }
