@@ -168,12 +168,7 @@ impl Server {
                 self.strangers.clear();
                 Ok(0)
             }
-            PostgresFault::Rivals => {
-                let [product, order] = self.urls();
-                self.rivals.push(Rival::start(connect(&product)?, "product")?);
-                self.rivals.push(Rival::start(connect(&order)?, "product_copy")?);
-                Ok(0)
-            }
+            PostgresFault::Rivals => self.let_rivals_in().map(|()| 0),
             PostgresFault::Peace => {
                 self.rivals.clear();
                 Ok(0)
@@ -183,27 +178,16 @@ impl Server {
                 self.holder = None;
                 Ok(0)
             }
-            PostgresFault::Lose(race) => {
-                let urls = self.urls();
-                self.races.be(&urls, Some(race)).map(|()| 0)
-            }
-            PostgresFault::Win => {
-                let urls = self.urls();
-                self.races.end(&urls).map(|()| 0)
-            }
+            PostgresFault::Lose(race) => self.races.be(&self.urls(), Some(race)).map(|()| 0),
+            PostgresFault::Win => self.races.end(&self.urls()).map(|()| 0),
             PostgresFault::Isolate(isolation) => self.isolate(isolation).map(|()| 1),
             PostgresFault::IsolateAsBefore => self.isolate_as_before().map(|()| 0),
             PostgresFault::KillPooler => {
-                self.pooler.as_mut().context("there is no pooler")?.kill9();
+                self.pooler()?.kill9();
                 Ok(1)
             }
-            PostgresFault::StartPooler => {
-                self.pooler.as_mut().context("there is no pooler")?.start_again().map(|()| 0)
-            }
-            PostgresFault::DiskFull { left_kib } => {
-                let disk = self.disk.as_ref().context("it has no small disk")?;
-                disk.fill(left_kib * 1024).map(|()| 0)
-            }
+            PostgresFault::StartPooler => self.pooler()?.start_again().map(|()| 0),
+            PostgresFault::DiskFull { left_kib } => self.disk()?.fill(left_kib * 1024).map(|()| 0),
             PostgresFault::DiskFree => self.free_disk().map(|()| 0),
             PostgresFault::LeaveBehind => self.leave_standby_behind().map(|()| 0),
             PostgresFault::Promote => self.promote_standby().map(|()| 1),
@@ -225,10 +209,8 @@ impl Server {
         }
         self.let_write(true)?;
         self.isolate_as_before()?;
-        let urls = self.urls();
-        self.races.end(&urls)?;
-        let [_, order] = urls;
-        let mut order = connect(&order)?;
+        self.races.end(&self.urls())?;
+        let mut order = self.connect(&self.order)?;
         // The server may not have read its new settings yet.
         order.batch_execute(MAY_WRITE)?;
         order.batch_execute(USUAL_ISOLATION)?;
@@ -241,8 +223,7 @@ impl Server {
 
     /// Slows order-service's consumer down.
     pub(in crate::chaos) fn slow_down(&self) -> Result<()> {
-        let [_, order] = self.urls();
-        connect(&order)?.batch_execute(SLOW)?;
+        self.connect(&self.order)?.batch_execute(SLOW)?;
         Ok(())
     }
 
@@ -253,8 +234,7 @@ impl Server {
              SELECT '{FLOOD}' || lpad(n::text, 5, '0'), 'a trial', 0, 'a trial' \
              FROM generate_series(0, {many} - 1) AS n"
         );
-        let [_, order] = self.urls();
-        connect(&order)?.batch_execute(&refuse)?;
+        self.connect(&self.order)?.batch_execute(&refuse)?;
         Ok(())
     }
 
@@ -301,10 +281,16 @@ impl Server {
         Ok(u64::try_from(taken)?)
     }
 
+    /// Has strangers lock rows of both databases in the wrong order.
+    fn let_rivals_in(&mut self) -> Result<()> {
+        self.rivals.push(Rival::start(self.connect(&self.product)?, "product")?);
+        self.rivals.push(Rival::start(self.connect(&self.order)?, "product_copy")?);
+        Ok(())
+    }
+
     /// Has a stranger lock the row of a product in the copy, until somebody waits for it.
     fn hold(&mut self, sku: &str) -> Result<u64> {
-        let [_, order] = self.urls();
-        let mut holder = connect(&order)?;
+        let mut holder = self.connect(&self.order)?;
         let pid = count(&mut holder, "SELECT pg_backend_pid()::bigint AS n")?;
         let lock = format!("BEGIN; SELECT 1 FROM product_copy WHERE sku = '{sku}' FOR UPDATE");
         holder.batch_execute(&lock)?;
@@ -320,7 +306,7 @@ impl Server {
         let told = self.server.said(NO_ROOM);
         self.without_room += told.saturating_sub(self.told);
         self.told = told;
-        self.disk.as_ref().context("it has no small disk")?.clear()?;
+        self.disk()?.clear()?;
         eventually_blocking("a server that has room again", ROOM_DEADLINE, || {
             if !self.server.is_running() {
                 // With its next start it begins another log.
@@ -367,8 +353,20 @@ impl Server {
         Ok(())
     }
 
+    fn pooler(&mut self) -> Result<&mut PgBouncer> {
+        self.pooler.as_mut().context("there is no pooler")
+    }
+
+    fn disk(&self) -> Result<&SmallDisk> {
+        self.disk.as_ref().context("it has no small disk")
+    }
+
     fn administrator(&self) -> Result<PgConnection> {
-        connect(&self.server.url("postgres"))
+        self.connect("postgres")
+    }
+
+    fn connect(&self, database: &str) -> Result<PgConnection> {
+        connect(&self.server.url(database))
     }
 }
 
