@@ -14,11 +14,12 @@ use crate::programs::{COPY, OWNER, Programs};
 
 /// Runs both services under load while faults happen to them, and then holds everything against everything.
 ///
-/// Both are child processes, on a PostgreSQL and an Apache Kafka of their own, which need a JDK 17, and Maven to fetch Kafka
-/// once. Clients change products, place orders and cancel them over HTTP, each write with an Idempotency-Key, and repeat
-/// what got no answer. What happens, and when, is drawn from the seed and printed. In the end all is put right, and when
-/// nothing waits any more, the judge looks (as `stockloop-loadgen check --settled`), and what clients were told is held
-/// against the databases: what was answered is there exactly once, and of what nobody knows, all or nothing.
+/// Both are child processes, on a PostgreSQL, or on files of SQLite, and an Apache Kafka of their own, which need a JDK
+/// 17, and Maven to fetch Kafka once. Clients change products, place orders and cancel them over HTTP, each write with
+/// an Idempotency-Key, and repeat what got no answer. What happens, and when, is drawn from the seed and printed. In
+/// the end all is put right, and when nothing waits any more, the judge looks (as `stockloop-loadgen check --settled`),
+/// and what clients were told is held against the databases: what was answered is there exactly once, and of what
+/// nobody knows, all or nothing.
 ///
 /// The exit code is 0 if all is well, and 1 if anything is wrong, also if a fault met nothing. Then the command that runs the
 /// same again is printed, and logs and databases are kept. The same seed makes the same faults and the same clients; how they
@@ -57,7 +58,7 @@ pub(crate) struct Arguments {
     /// Changes that wait at once, and messages, in the scenario backlog
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=200_000))]
     pub(super) backlog: u32,
-    /// How many runs there are at a time. Each has a PostgreSQL, a Kafka and both services, which take about one core and 1.5 GB
+    /// How many runs there are at a time, each with a PostgreSQL, a Kafka and both services of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(super) jobs: u16,
     /// The program of product-service [default: product-service beside this program]
