@@ -110,7 +110,7 @@ fn a_loop_and_pages_are_measured_beside_settled_rows() {
     let Some(postgres) = real::postgres() else { return };
     let url = postgres.database("bench_rows");
     // Enough events that both services' retention gets to work meanwhile.
-    let few = ["--rows", "600,300", "--events", "6000", "--relay", "table", "--database", &url];
+    let few = ["--rows", "600,300", "--events", "15000", "--relay", "table", "--database", &url];
     let (table, rows) = looped("rows", &few);
     assert_contains(&table, &["rows", "until", "service/s", "p50 ms", "ratio"]);
     let case = |row: &Value| (row["rows"].as_u64(), row["until"].as_str().map(str::to_owned));
