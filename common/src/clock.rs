@@ -64,11 +64,20 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros_of(by)))
     }
 
+    /// Until when something may wait now that never waits for longer than `longest`: what has noted a later moment did so by
+    /// a clock that ran ahead. Clocks of instances may differ by a minute.
+    pub fn latest(self, longest: Duration) -> Self {
+        self.after(longest.saturating_add(CLOCKS_DIFFER))
+    }
+
     /// How long after `earlier` this is; zero when it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
+
+/// How far the clocks of instances may be apart, so that none calls due at once what another one lets wait.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 fn micros_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)

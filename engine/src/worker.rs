@@ -9,10 +9,11 @@ use common::env::Env;
 use common::retry::Backoff;
 use common::telemetry::LoopStates;
 use tokio::sync::Notify;
-use tokio_cron_scheduler::{Job, JobScheduler};
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+use uuid::Uuid;
 
 const PAUSES: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
 
@@ -147,9 +148,20 @@ impl Tasks {
     }
 }
 
+/// How often is looked whether timers wait for longer than they should.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+
 /// The cron timers of a service: each only wakes its job.
 pub struct Timers {
     scheduler: JobScheduler,
+    set: Vec<Timer>,
+}
+
+/// One that is set.
+struct Timer {
+    job: Uuid,
+    cron: String,
+    woken: Arc<Notify>,
 }
 
 impl Timers {
@@ -159,7 +171,7 @@ impl Timers {
     /// When the scheduler can't start.
     pub async fn new() -> anyhow::Result<Self> {
         let scheduler = JobScheduler::new().await.context("the scheduler can't start")?;
-        Ok(Self { scheduler })
+        Ok(Self { scheduler, set: Vec::new() })
     }
 
     /// Notifies `woken` whenever a setting says so: its name, and the cron expression (with seconds, UTC) that it holds.
@@ -167,17 +179,17 @@ impl Timers {
     /// # Errors
     /// When that is not understood; which setting it is is said.
     pub async fn every(
-        &self,
+        &mut self,
         (setting, cron): (&str, &str),
         woken: &Arc<Notify>,
     ) -> anyhow::Result<()> {
-        let woken = Arc::clone(woken);
-        let job = Job::new(cron, move |_, _| woken.notify_one()).with_context(|| {
+        let job = job(cron, woken).with_context(|| {
             format!(
                 "{setting} is {cron:?}, which is no cron expression; write six fields, seconds first, such as \"*/5 * * * * *\""
             )
         })?;
-        self.scheduler.add(job).await.context("a timer can't be added")?;
+        let job = self.scheduler.add(job).await.context("a timer can't be added")?;
+        self.set.push(Timer { job, cron: cron.to_owned(), woken: Arc::clone(woken) });
         Ok(())
     }
 
@@ -189,10 +201,83 @@ impl Timers {
         self.scheduler.start().await.context("the timers can't start")
     }
 
-    /// Stops them all.
-    pub async fn stop(&mut self) {
+    /// Keeps them right until `stop`, and stops them all: the scheduler waits for a time that it has noted, which the clock
+    /// may be hours before once somebody sets it back.
+    pub async fn keep(mut self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(LOOK_AT_CLOCK)).await.is_some() {
+            match self.look().await {
+                Ok(0) => {}
+                Ok(timers) => {
+                    tracing::warn!(timers, "the clock went back, so timers are set anew");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a timer can't be set anew; restart the service");
+                }
+            }
+        }
         if let Err(error) = self.scheduler.shutdown().await {
             tracing::debug!(%error, "the timers ended with an error");
         }
+    }
+
+    /// Sets those anew that wait for a later time than they would if they were set now: only where a clock went back do
+    /// they, however short it was ahead. One that is due and was not yet seen to be stays. Returns how many that were.
+    async fn look(&mut self) -> Result<usize, JobSchedulerError> {
+        let mut anew = 0;
+        for timer in &mut self.set {
+            // Before it is known what is next: else a time that comes in between would look as if the clock went back.
+            let Some(noted) = self.scheduler.next_tick_for_job(timer.job).await? else { continue };
+            let mut job = job(&timer.cron, &timer.woken)?;
+            if noted.timestamp() <= i64::try_from(job.job_data()?.next_tick).unwrap_or(i64::MAX) {
+                continue;
+            }
+            let old = std::mem::replace(&mut timer.job, self.scheduler.add(job).await?);
+            self.scheduler.remove(&old).await?;
+            anew += 1;
+        }
+        Ok(anew)
+    }
+}
+
+fn job(cron: &str, woken: &Arc<Notify>) -> Result<Job, JobSchedulerError> {
+    let woken = Arc::clone(woken);
+    Job::new(cron, move |_, _| woken.notify_one())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use chrono::{TimeDelta, Utc};
+
+    use super::*;
+
+    /// When a timer is due next, in seconds; none: there is no such timer.
+    async fn next(timers: &mut Timers, job: Uuid) -> Option<i64> {
+        let next = timers.scheduler.next_tick_for_job(job).await.unwrap();
+        next.map(|next| next.timestamp())
+    }
+
+    #[tokio::test]
+    async fn timers_are_set_anew_when_the_clock_goes_back_and_only_then() {
+        let mut timers = Timers::new().await.unwrap();
+        timers.every(("a.cron", "0 0 0 1 1 *"), &Arc::default()).await.unwrap();
+        timers.every(("another.cron", "0 0 0 1 2 *"), &Arc::default()).await.unwrap();
+        let [job, other] = [0, 1].map(|place| timers.set[place].job);
+        let right = next(&mut timers, job).await;
+        assert_eq!(timers.look().await.unwrap(), 0);
+        // A moment ago is due, and the scheduler has not seen it yet.
+        for (days, anew) in [(0, 0), (800, 1)] {
+            let noted = Utc::now() + TimeDelta::days(days);
+            let storage = timers.scheduler.context().metadata_storage.clone();
+            let mut storage = storage.write().await;
+            storage.set_next_and_last_tick(job, Some(noted), Some(noted)).await.unwrap();
+            drop(storage);
+            assert_eq!(timers.look().await.unwrap(), anew, "noted {days} days ahead");
+        }
+        assert_eq!(timers.set[1].job, other);
+        let anew = timers.set[0].job;
+        assert_eq!(next(&mut timers, anew).await, right);
+        assert_eq!(next(&mut timers, job).await, None, "the old one is gone");
+        assert_eq!(timers.look().await.unwrap(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The copy of a view at order-service, on a real Apache Kafka: what another program writes to the topic is there,
+//! The copy of a view at order-service, mostly on a real Apache Kafka: what another program writes to the topic is there,
 //! whatever is killed, comes twice or makes no sense.
 
 use common::clock::{Clock, SystemClock, Timestamp};
@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use stockloop_tests::poll::eventually;
 
 use crate::monitoring::{VIEW_BEHIND, exposed_by};
-use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem, text};
+use crate::system::{DEADLINE, PARTITIONS, TestService, TestSystem, on_embedded_and_real, text};
 use crate::trust::{ANOTHER_KEY, signature_of};
+
+on_embedded_and_real!(answers_that_can_not_be_written_are_told as "views_unanswered");
 
 /// Customers that are written at once.
 const MANY: usize = 40;
@@ -243,6 +245,64 @@ async fn a_producer_that_waits_for_answers_gets_them() {
     has(&system.order, "A", Some(2)).await;
     assert_eq!(system.order.dead_letters().await.len(), 1);
     system.stop().await;
+}
+
+/// Their topic does not exist, which nothing but that view waits for.
+async fn answers_that_can_not_be_written_are_told(mut system: TestSystem) {
+    let view = View::of(&system);
+    let acks = format!("{}-acks", view.topic);
+    system.create_topic(view.topic).await;
+    let settings = format!(
+        "\n[views]\npurchases_topic = \"{}\"\npurchases_ack_topic = \"{acks}\"\n",
+        view.topic
+    );
+    system.order.restart_also(&settings).await;
+    let [first, second] = [1, 2].map(|number| format!("01936f2e-7c00-7000-8000-{number:012}"));
+    view.write_event(&first, "A", &document("A", 1)).await;
+    has(&system.order, "A", Some(1)).await;
+    let alert = eventually("an alert", DEADLINE, async || {
+        unanswered(&system.order).await.ok_or("none yet")
+    })
+    .await;
+    let (subject, error) = (text(&alert["subject"]), text(&alert["error"]));
+    assert!(subject.contains(view.topic) && subject.ends_with(&acks), "{alert}");
+    assert!(error.starts_with("1 answer waits, tried since 20"), "{alert}");
+    assert!(error.contains(&format!(": the topic {acks} does not exist; ")), "{alert}");
+    let shown = system.order.get("/api/admin/v1/view").await.ok();
+    assert!(text(&shown["unanswered"]).starts_with("1 answer waits"), "{shown}");
+    shows_unanswered(&system.order, 1).await;
+    system.product.put_product("TEA", 5).await;
+    system.wait_until_settled().await;
+
+    system.create_topic(&acks).await;
+    view.write_event(&second, "A", &document("A", 2)).await;
+    let both = [(first.as_str(), "applied"), (second.as_str(), "applied")];
+    answered(&system, &acks, &both).await;
+    eventually("the alert to be closed", DEADLINE, async || {
+        unanswered(&system.order).await.map_or(Ok(()), Err)
+    })
+    .await;
+    has(&system.order, "A", Some(2)).await;
+    shows_unanswered(&system.order, 0).await;
+    let told = "SELECT count(*) AS n FROM alert WHERE kind = 'not_answered'";
+    assert_eq!(system.order.count(told).await, 1, "once");
+    system.stop().await;
+}
+
+/// The open alert that says why the view's messages are not answered.
+async fn unanswered(order: &TestService) -> Option<Value> {
+    let path = "/api/admin/v1/alerts?state=open&kind=not_answered";
+    order.get(path).await.ok()["items"].as_array()?.first().cloned()
+}
+
+/// Waits until the metric has this value.
+async fn shows_unanswered(order: &TestService, value: u8) {
+    let line = format!("stockloop_view_unanswered {value}");
+    eventually(&line, DEADLINE, async || {
+        let text = order.metrics().await;
+        if text.lines().any(|one| one == line) { Ok(()) } else { Err(text) }
+    })
+    .await;
 }
 
 /// Waits until exactly these are answered by order-service, each by its event and how that went.

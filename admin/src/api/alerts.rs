@@ -36,11 +36,11 @@ pub(super) fn configure(scope: &mut ServiceConfig) {
     params(
         ("open" = Option<bool>, Query, description = "true: those that are not closed; false: closed ones"),
         ("state" = Option<String>, Query, description = "open, acknowledged or closed"),
-        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read or not_trusted"),
+        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read, not_trusted or not_answered"),
         ("key" = Option<String>, Query, description = "only those of this SKU or order"),
         ("event" = Option<String>, Query, description = "only those of this event id"),
-        ("mail" = Option<String>, Query, description = "only those that this mail lists"),
-        ("webhook" = Option<String>, Query, description = "only those that this webhook call lists"),
+        ("mail" = Option<String>, Query, description = "only those that this mail tells of"),
+        ("webhook" = Option<String>, Query, description = "only those that this webhook call tells of"),
         PageQuery,
     ),
     responses(

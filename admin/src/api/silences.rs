@@ -27,7 +27,7 @@ const MAX_KEY: usize = 255;
 #[serde(deny_unknown_fields)]
 #[schema(as = NewSilence)]
 pub(super) struct Begin {
-    /// Only alerts of this kind: exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read or not_trusted.
+    /// Only alerts of this kind: exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read, not_trusted or not_answered.
     kind: Option<String>,
     /// Only alerts of this key.
     key: Option<String>,

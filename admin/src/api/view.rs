@@ -6,6 +6,7 @@ use common::db::Conn;
 use common::http::{Params, Problem, ProblemResult, wrong_method};
 use common::telemetry::{BrokerState, ConsumerReport};
 use diesel::QueryResult;
+use engine::alerts::{AlertKind, open_error};
 use engine::views::{ViewLag, ViewPosition, positions};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -35,6 +36,8 @@ pub(crate) struct ViewReport {
     pub(crate) is_of_now: bool,
     /// What receives it in this instance, with what keeps it from that.
     pub(crate) receiving: Option<ConsumerReport>,
+    /// Why whoever waits for answers to its messages gets none, as an open alert says; none: none is open.
+    pub(crate) unanswered: Option<String>,
     /// The partitions that were begun to be read.
     pub(crate) partitions: Vec<ViewPartition>,
 }
@@ -89,6 +92,7 @@ impl ViewReport {
             checked_at: lag.as_ref().map(|lag| lag.checked_at),
             is_of_now: lag.is_some_and(|lag| lag.is_of_now(now)),
             receiving: broker.consumers().into_iter().find(|one| one.topic == topic),
+            unanswered: open_error(conn, AlertKind::NotAnswered)?,
             partitions: positions.into_iter().map(ViewPartition::from).collect(),
             topic: Some(topic),
         })

@@ -17,7 +17,7 @@ pub struct AlertSettings {
     /// How long a digest waits for further alerts.
     #[serde(with = "crate::duration")]
     pub digest_delay: Duration,
-    /// Alerts that one mail lists at the most.
+    /// Alerts that one mail or call lists at the most; it counts the others.
     pub digest_size: usize,
     /// Whether it is also told that an alert is over, where it was told that there is one.
     pub tell_when_over: bool,

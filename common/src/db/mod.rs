@@ -6,6 +6,7 @@
 //! [`crate::on`] is the only place that knows that there are two dialects in typed queries.
 
 mod bisect;
+mod certificate;
 mod check;
 mod commit;
 mod conn;
@@ -28,6 +29,8 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::QueryResult;
+use diesel::result::Error::SerializationError;
 use serde::{Deserialize, Serialize};
 
 pub use bisect::bisect;
@@ -56,6 +59,15 @@ pub const ROWS_PER_INSERT: usize = 1_000;
 /// One column of `rows`, as the arrays are bound that PostgreSQL's `unnest` takes.
 pub fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
+}
+
+/// `rows` as one text of JSON: to be stored in one column, or to be bound, since SQLite has no arrays, but `json_each`, which
+/// takes that apart.
+///
+/// # Errors
+/// When a row can't be written as JSON.
+pub fn json_list(rows: &[impl Serialize]) -> QueryResult<String> {
+    serde_json::to_string(rows).map_err(|error| SerializationError(Box::new(error)))
 }
 
 /// How to reach a database and how much of it to use.

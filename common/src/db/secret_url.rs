@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::certificate::explained;
 use crate::text::{is_percent_encoded, one_line, percent_decoded};
 
 /// A database URL; `Debug` and serialization hide the password.
@@ -32,7 +33,8 @@ impl Url {
     }
 
     /// What libpq says of connecting to this URL, in one line and as it may be printed: of a URL that it can't read, or
-    /// reads in another way than it was meant, it repeats parts, and a password may be among them.
+    /// reads in another way than it was meant, it repeats parts, and a password may be among them. Where it is of a client's
+    /// certificate, with what to do.
     pub fn printable(&self, words: &str) -> String {
         if MISREAD.iter().any(|sign| words.contains(sign)) {
             return HOW_TO_WRITE.to_owned();
@@ -44,7 +46,7 @@ impl Url {
         let tells = |secret: &String| words.contains(secret.as_str()) && !shown.contains(secret);
         match self.passwords().iter().any(tells) {
             true => "what libpq says has the password in it, so it is not shown".to_owned(),
-            false => one_line(words),
+            false => explained(one_line(words)),
         }
     }
 

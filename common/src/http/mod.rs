@@ -25,7 +25,7 @@ pub use grouped::{
 pub use headers::{api_headers, page_headers};
 pub use idempotency::{IdempotencyKey, KeysInProgress, Reply, answered, idempotent};
 pub use paging::{Page, PageQuery, checked_limit, query_config};
-pub(crate) use path::path_segment;
+pub use path::path_segment;
 pub use precondition::{Precondition, PreconditionFailed};
 pub use problem::{PartProblem, Problem, ProblemResult};
 pub use query::Params;

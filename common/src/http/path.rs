@@ -6,8 +6,9 @@ use actix_web::HttpRequest;
 
 use crate::text::percent_decoded;
 
-/// `text` as one segment of a URL's path: what is not unreserved (RFC 3986) is percent-encoded.
-pub(crate) fn path_segment(text: &str) -> String {
+/// `text` as one segment of a URL's path, or as a value of its query: what is not unreserved (RFC 3986) is
+/// percent-encoded.
+pub fn path_segment(text: &str) -> String {
     let mut segment = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -167,6 +167,8 @@ impl ConsumerState {
         let Member { consumer, topic, group, .. } = &*self.0;
         let (topic, group) = (topic.clone(), group.clone());
         let (now, mut known) = (self.0.env.now(), self.known());
+        // A clock that was set back begins anew.
+        known.seen = known.seen.map(|seen| seen.min(now));
         if known.status == ConsumerStatus::Up
             && let Some(seen) = known.seen
             && now.since(seen) >= SILENT
@@ -212,7 +214,9 @@ impl ConsumerState {
             return;
         }
         known.is_not_well();
-        let since = *known.apart.get_or_insert(now);
+        // A clock that was set back begins anew.
+        let since = known.apart.map_or(now, |since| since.min(now));
+        known.apart = Some(since);
         if known.unproven.is_none() && now.since(since) >= JOINING {
             let said = known.said.clone();
             self.down(&mut known, since, APART, said);
@@ -418,6 +422,24 @@ mod tests {
         assert!(!is_up(&state));
         state.received();
         assert!(is_up(&state));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_hides_no_trouble() {
+        let (state, clock) = consumer();
+        state.received();
+        clock.set_back(Duration::from_secs(3_600));
+        assert!(is_up(&state));
+        clock.advance(SILENT);
+        assert!(!is_up(&state), "it has said nothing for as long");
+        state.received();
+        state.looked(0, false);
+        clock.set_back(Duration::from_secs(3_600));
+        state.looked(0, false);
+        assert!(is_up(&state));
+        clock.advance(JOINING);
+        state.looked(0, false);
+        assert!(state.report().fault().unwrap().contains("not in its group"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The end of alerts: closed in sets, in the transaction that ends their cause.
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, json_list};
 use common::event::EventKind;
 use common::ids::{EventId, EventIdSql};
 use common::on;
@@ -127,6 +127,22 @@ pub fn is_open(conn: &mut Conn, kind: AlertKind, key: Option<&str>) -> QueryResu
     Ok(!open_about(conn, kind, key)?.is_empty())
 }
 
+/// What an open alert of a kind that is about no key says is wrong; none: there is none.
+///
+/// # Errors
+/// When a statement fails.
+pub fn open_error(conn: &mut Conn, kind: AlertKind) -> QueryResult<Option<String>> {
+    if !any_open(conn)? {
+        return Ok(None);
+    }
+    let open = alert::table
+        .filter(alert::closed_us.is_null().and(alert::key.is_null()))
+        .filter(alert::kind.eq(kind.name()))
+        .select(alert::error);
+    let error: Option<Option<String>> = on!(conn, c => open.first(c).optional())?;
+    Ok(error.flatten())
+}
+
 fn open_about(conn: &mut Conn, kind: AlertKind, key: Option<&str>) -> QueryResult<Vec<i64>> {
     if !any_open(conn)? {
         return Ok(Vec::new());
@@ -243,15 +259,11 @@ fn older_than(
             .bind::<Array<BigInt>, _>(versions)
             .load(c)
         }
-        Conn::Sqlite(c) => {
-            let list = serde_json::to_string(processed)
-                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
-            sql_query(format!(
-                "SELECT a.event_id FROM (SELECT value ->> 0 AS key, value ->> 1 AS epoch, \
-                 value ->> 2 AS version FROM json_each(?)) AS k CROSS JOIN alert a {OLDER} {snapshot} LIMIT {limit}"
-            ))
-            .bind::<Text, _>(list)
-            .load(c)
-        }
+        Conn::Sqlite(c) => sql_query(format!(
+            "SELECT a.event_id FROM (SELECT value ->> 0 AS key, value ->> 1 AS epoch, \
+             value ->> 2 AS version FROM json_each(?)) AS k CROSS JOIN alert a {OLDER} {snapshot} LIMIT {limit}"
+        ))
+        .bind::<Text, _>(json_list(processed)?)
+        .load(c),
     }
 }

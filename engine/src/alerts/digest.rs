@@ -1,26 +1,32 @@
 //! Gathers open alerts into messages: one transaction fixes what each message says and under which id.
+//!
+//! A message lists the first alerts and counts the others, by kind and cause: however many events give up at once, few
+//! messages tell of all.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use common::clock::Timestamp;
-use common::db::{Conn, Db};
+use common::db::{Conn, Db, json_list};
 use common::env::Env;
 use common::on;
 use common::schema::{alert, outbox_event};
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{Array, BigInt, Bool, Text};
 use diesel::{QueryResult, sql_query};
 
-use super::outgoing::{Channel, DeliveryChannel, MessageIdentity, News, Number};
+use super::groups;
+use super::outgoing::{Channel, DeliveryChannel, Gathered, MessageIdentity, News, Number};
 use super::render::Item;
 use super::silences::SILENCED;
 
-/// At most this many alerts in one message, whatever the settings say: it has to be readable.
-const LARGEST: usize = 1_000;
+/// At most this many alerts are listed by one message, whatever the settings say: it has to be readable.
+const LONGEST: usize = 1_000;
+/// At most this many alerts in one message, counted ones too: one transaction locks and writes all of them.
+pub(super) const MOST: usize = 10_000;
 /// Further alerts are counted up to here, so that a flood of them costs no long count.
-pub(super) const COUNTED: i64 = 1_000;
+pub(super) const FURTHER: i64 = 1_000;
 
 /// The step from alerts to messages.
 #[derive(Debug)]
@@ -28,8 +34,10 @@ pub(super) struct Digest<W> {
     pub(super) delivery: Arc<W>,
     /// How long the oldest alert waits for others.
     pub(super) delay: Duration,
-    /// At most this many alerts in one message.
+    /// At most this many alerts are listed by one message.
     pub(super) size: usize,
+    /// At most this many alerts in one message.
+    pub(super) most: usize,
     /// Whether it is told that alerts are over.
     pub(super) tell_when_over: bool,
 }
@@ -61,9 +69,19 @@ struct Waiting {
     since_us: Timestamp,
 }
 
+/// An alert that goes into a message.
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    /// Whether it is about one event, and not about what hinders many.
+    #[diesel(sql_type = Bool)]
+    is_of_event: bool,
+}
+
 impl News {
     /// When what is told happened.
-    const fn since(self) -> &'static str {
+    pub(super) const fn since(self) -> &'static str {
         match self {
             Self::Raised => "a.created_us",
             Self::Over => "a.closed_us",
@@ -88,9 +106,10 @@ impl News {
 }
 
 impl<W: DeliveryChannel> Digest<W> {
-    /// Writes the messages for what waits now, once the oldest alert has waited for the digest's delay.
+    /// Writes the messages for what waits now, once the oldest alert has waited for the digest's delay. Where a clock more than
+    /// a minute ahead of this one raised that, nothing waits: nobody knows since when it does.
     ///
-    /// More alerts than one message lists go into further messages of the same step. Several instances may run it
+    /// More alerts than one message takes go into further messages of the same step. Several instances may run it
     /// at once: no alert gets into two messages of the same news. A silenced alert is left until its silence ends.
     ///
     /// # Errors
@@ -123,7 +142,7 @@ impl<W: DeliveryChannel> Digest<W> {
             return Ok(());
         };
         let due = oldest.after(self.delay);
-        if now < due {
+        if now < due && due <= now.latest(self.delay) {
             let wait = due.since(now);
             outcome.next_in = Some(outcome.next_in.map_or(wait, |other| other.min(wait)));
             return Ok(());
@@ -132,46 +151,55 @@ impl<W: DeliveryChannel> Digest<W> {
             let taken = self.write_one(db, env, news, last).await?;
             outcome.messages += usize::from(taken > 0);
             outcome.alerts += taken;
-            if taken < self.size() {
+            if taken < self.most {
                 return Ok(());
             }
         }
     }
 
-    fn size(&self) -> usize {
-        self.size.clamp(1, LARGEST)
-    }
-
     async fn write_one(&self, db: &Db, env: &Env, news: News, last: i64) -> anyhow::Result<usize> {
-        let (delivery, identity, size) =
-            (Arc::clone(&self.delivery), MessageIdentity::now(env), self.size());
+        let (digest, identity) = (self.clone(), MessageIdentity::now(env));
         // The few that wait are found by their index, however many are closed or silenced.
-        db.write_by_index(move |conn| write_message(conn, &*delivery, identity, news, last, size))
+        db.write_by_index(move |conn| digest.write_message(conn, identity, news, last))
             .await
             .context("a digest can't be written")
     }
+
+    fn write_message(
+        &self,
+        conn: &mut Conn,
+        identity: MessageIdentity,
+        news: News,
+        last: i64,
+    ) -> anyhow::Result<usize> {
+        let (now, channel) = (identity.now, W::CHANNEL);
+        let waiting = ungathered(channel, news);
+        let taken = lock(conn, &waiting, news, now, last, i64::try_from(self.most)?)?;
+        if taken.is_empty() {
+            return Ok(0);
+        }
+        let seqs: Vec<i64> = taken.iter().map(|alert| alert.seq).collect();
+        let (listed, counted) = split(taken, self.size.clamp(1, LONGEST));
+        let gathered = Gathered {
+            news,
+            listed: load(conn, &listed)?,
+            counted: groups::load(conn, news, &counted)?,
+            further: further(conn, &waiting, now, i64::try_from(seqs.len())?)?,
+        };
+        let message = self.delivery.write(conn, identity, &gathered)?;
+        let assigned = assign(conn, channel, news, &seqs, message)?;
+        ensure!(assigned == seqs.len(), "alerts went into another message meanwhile");
+        Ok(assigned)
+    }
 }
 
-fn write_message<W: DeliveryChannel>(
-    conn: &mut Conn,
-    delivery: &W,
-    identity: MessageIdentity,
-    news: News,
-    last: i64,
-    size: usize,
-) -> anyhow::Result<usize> {
-    let channel = W::CHANNEL;
-    let waiting = ungathered(channel, news);
-    let seqs = lock(conn, &waiting, news, identity.now, last, i64::try_from(size)?)?;
-    if seqs.is_empty() {
-        return Ok(0);
-    }
-    let items = load(conn, &seqs)?;
-    let further = further(conn, &waiting, identity.now, i64::try_from(seqs.len())?)?;
-    let message = delivery.write(conn, identity, news, &items, further)?;
-    let taken = assign(conn, channel, news, &seqs, message)?;
-    ensure!(taken == seqs.len(), "alerts went into another message meanwhile");
-    Ok(taken)
+/// Those that a message lists, at most `size`, and those that it counts: what hinders many events is listed before
+/// single ones are.
+fn split(mut taken: Vec<Taken>, size: usize) -> (Vec<i64>, Vec<i64>) {
+    taken.sort_by_key(|alert| alert.is_of_event);
+    let mut listed: Vec<i64> = taken.into_iter().map(|alert| alert.seq).collect();
+    let counted = listed.split_off(size.min(listed.len()));
+    (listed, counted)
 }
 
 /// Alerts that the channel has no message with this news of, apart from those silenced at the moment `$1`.
@@ -236,31 +264,31 @@ fn lock(
     news: News,
     now: Timestamp,
     last: i64,
-    size: i64,
-) -> QueryResult<Vec<i64>> {
+    most: i64,
+) -> QueryResult<Vec<Taken>> {
     // What another instance is putting into its message, or is closing, is not waited for; SQLite has one writing
     // transaction at a time.
     let skip = match conn {
         Conn::Pg(_) => " FOR UPDATE OF a SKIP LOCKED",
         Conn::Sqlite(_) => "",
     };
-    let (since, place, order) = (news.since(), news.place(), news.order());
+    let (place, order) = (news.place(), news.order());
     let oldest = format!(
-        "SELECT a.seq, {since} AS since_us {waiting} AND {place} <= $2 ORDER BY {order} LIMIT $3{skip}"
+        "SELECT a.seq, a.event_id IS NOT NULL AS is_of_event {waiting} AND {place} <= $2 \
+         ORDER BY {order} LIMIT $3{skip}"
     );
-    let found: Vec<Waiting> = on!(conn, c => sql_query(oldest)
+    on!(conn, c => sql_query(oldest)
         .bind::<BigInt, _>(now)
         .bind::<BigInt, _>(last)
-        .bind::<BigInt, _>(size)
-        .load(c))?;
-    Ok(found.into_iter().map(|row| row.seq).collect())
+        .bind::<BigInt, _>(most)
+        .load(c))
 }
 
 fn load(conn: &mut Conn, seqs: &[i64]) -> QueryResult<Vec<Item>> {
     let items = alert::table
         .left_join(outbox_event::table.on(alert::event_id.eq(outbox_event::id.nullable())))
         .filter(alert::seq.eq_any(seqs))
-        .order(alert::seq)
+        .order((alert::event_id.is_not_null(), alert::seq))
         .select((
             alert::seq,
             alert::kind,
@@ -280,17 +308,19 @@ fn load(conn: &mut Conn, seqs: &[i64]) -> QueryResult<Vec<Item>> {
     on!(conn, c => items.load(c))
 }
 
-/// How many more than the `taken` ones wait, counted up to one more than [`COUNTED`].
+/// How many more than the `taken` ones wait, counted up to one more than [`FURTHER`].
 fn further(conn: &mut Conn, waiting: &str, now: Timestamp, taken: i64) -> QueryResult<i64> {
     let counted =
         format!("SELECT count(*) AS number FROM (SELECT a.seq {waiting} LIMIT $2) AS waiting");
     let found: Number = on!(conn, c => sql_query(counted)
         .bind::<BigInt, _>(now)
-        .bind::<BigInt, _>(COUNTED + 1 + taken)
+        .bind::<BigInt, _>(FURTHER + 1 + taken)
         .get_result(c))?;
-    Ok(found.number - taken)
+    // A silence may have begun since they were taken.
+    Ok((found.number - taken).max(0))
 }
 
+/// Notes in which message the alerts `seqs` are; how many were in none before.
 fn assign(
     conn: &mut Conn,
     channel: Channel,
@@ -298,27 +328,16 @@ fn assign(
     seqs: &[i64],
     message: i64,
 ) -> QueryResult<usize> {
-    let these = alert::table.filter(alert::seq.eq_any(seqs));
-    on!(conn, c => match (channel, news) {
-        (Channel::Mail, News::Raised) => {
-            diesel::update(these.filter(alert::mail_seq.is_null()))
-                .set(alert::mail_seq.eq(message))
-                .execute(c)
-        }
-        (Channel::Mail, News::Over) => {
-            diesel::update(these.filter(alert::over_mail_seq.is_null()))
-                .set(alert::over_mail_seq.eq(message))
-                .execute(c)
-        }
-        (Channel::Webhook, News::Raised) => {
-            diesel::update(these.filter(alert::webhook_seq.is_null()))
-                .set(alert::webhook_seq.eq(message))
-                .execute(c)
-        }
-        (Channel::Webhook, News::Over) => {
-            diesel::update(these.filter(alert::over_webhook_seq.is_null()))
-                .set(alert::over_webhook_seq.eq(message))
-                .execute(c)
-        }
-    })
+    let column = channel.column(news);
+    let told = format!("UPDATE alert SET {column} = $1 WHERE {column} IS NULL AND seq");
+    match conn {
+        Conn::Pg(c) => sql_query(format!("{told} = ANY($2)"))
+            .bind::<BigInt, _>(message)
+            .bind::<Array<BigInt>, _>(seqs)
+            .execute(c),
+        Conn::Sqlite(c) => sql_query(format!("{told} IN (SELECT value FROM json_each($2))"))
+            .bind::<BigInt, _>(message)
+            .bind::<Text, _>(json_list(seqs)?)
+            .execute(c),
+    }
 }

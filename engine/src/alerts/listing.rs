@@ -93,7 +93,7 @@ pub struct Alert {
     /// The mail that told that it was raised; none while it waits for its digest or its silence to end, if it was closed before,
     /// or if there are no recipients.
     pub mail: Option<AlertMail>,
-    /// The webhook call that lists it; none as for `mail`.
+    /// The webhook call that told the same; none as for `mail`.
     pub webhook: Option<AlertWebhook>,
 }
 
@@ -180,9 +180,9 @@ pub struct AlertFilter {
     pub key: Option<String>,
     /// Only those of this event.
     pub event_id: Option<EventId>,
-    /// Only those that this mail lists.
+    /// Only those that this mail tells of.
     pub mail: Option<i64>,
-    /// Only those that this call lists.
+    /// Only those that this call tells of.
     pub webhook: Option<i64>,
 }
 

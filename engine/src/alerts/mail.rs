@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Context;
 use common::clock::Timestamp;
 use common::config::{AlertSettings, MailSettings, MailTransport};
-use common::db::Conn;
+use common::db::{Conn, json_list};
 use common::on;
 use common::retry::Backoff;
 use common::schema::mail;
@@ -18,10 +18,10 @@ use utoipa::ToSchema;
 use super::AlertError;
 use super::message;
 use super::outgoing::{
-    self, Channel, Delivery, DeliveryChannel, MessageIdentity, News, Noted, Pace,
+    self, Channel, Delivery, DeliveryChannel, Gathered, MessageIdentity, Noted, Pace,
 };
 use super::recipients::{self, MailProgress, MailRecipient, RecipientRow, Verdicts};
-use super::render::{self, Item, Mail, Place};
+use super::render::{self, Mail, Place};
 use super::transport::Transport;
 
 /// At most this many recipients of one test mail.
@@ -162,7 +162,7 @@ impl Mails {
     ) -> QueryResult<i64> {
         let new = NewMail {
             message_id: self.message_id(identity),
-            recipients: as_json(recipients)?,
+            recipients: json_list(recipients)?,
             subject: mail.subject,
             text: mail.text,
             html: mail.html,
@@ -195,11 +195,9 @@ impl DeliveryChannel for Mails {
         &self,
         conn: &mut Conn,
         identity: MessageIdentity,
-        news: News,
-        items: &[Item],
-        further: i64,
+        gathered: &Gathered,
     ) -> anyhow::Result<i64> {
-        let mail = render::mail(&self.place, news, items, further)?;
+        let mail = render::mail(&self.place, gathered)?;
         Ok(self.insert(conn, identity, &self.recipients, mail)?)
     }
 
@@ -278,11 +276,6 @@ fn state(
     // What everybody refused is done, but it was not sent.
     delivery.sent_at = done.filter(|_| state != MailProgress::Failed);
     MailState { delivery, message_id, state, recipients, recipient_states, subject }
-}
-
-fn as_json(addresses: &[String]) -> QueryResult<String> {
-    serde_json::to_string(addresses)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
 }
 
 /// The addresses of a mail's row; none if somebody has spoilt it, which sending it tells.

@@ -10,7 +10,7 @@ use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
 use super::mail::MailRow;
-use super::render::one_line;
+use super::text::one_line;
 
 /// Characters of a subject, as a last resort: the writer of the row has cut it already.
 const SUBJECT_CHARS: usize = 400;

@@ -1,15 +1,16 @@
 //! Alerts, and the mails and calls that bring them to a person.
 //!
 //! An alert is a row of the transaction that causes it ([`raise`]). A digest gathers open alerts that nobody
-//! silenced into a message: what it says, for whom and under which id is fixed in one transaction. A sender tries
-//! messages until they have left. So an alert gets into one message of each channel (and one more when it is over), each
-//! message leaves at least once, and one that came twice is recognisable by its id. Mails and the webhook differ only in
-//! their `DeliveryChannel`.
+//! silenced into a message, which lists some and counts the others: what it says, for whom and under which id is fixed
+//! in one transaction. A sender tries messages until they have left. So an alert gets into one message of each channel
+//! (and one more when it is over), each message leaves at least once, and one that came twice is recognisable by its id.
+//! Mails and the webhook differ only in their `DeliveryChannel`.
 
 mod closing;
 mod condition;
 mod digest;
 mod error;
+mod groups;
 mod listing;
 pub mod mail;
 mod message;
@@ -21,6 +22,7 @@ mod render;
 mod sender;
 pub mod silences;
 mod smtp;
+mod text;
 mod transport;
 pub mod webhook;
 
@@ -37,7 +39,7 @@ use tokio::sync::Notify;
 use crate::audit::Actor;
 
 pub(crate) use closing::any_open;
-pub use closing::{close, close_about, close_kind, is_open, open_keys, superseded_by};
+pub use closing::{close, close_about, close_kind, is_open, open_error, open_keys, superseded_by};
 pub use condition::Condition;
 pub use digest::DigestOutcome;
 pub use error::AlertError;
@@ -50,6 +52,7 @@ pub use outgoing::{Channel, Delivery, OutgoingOutcome, count_waiting};
 pub use recipients::{MailProgress, MailRecipient, RecipientState};
 pub use sender::SenderOutcome;
 pub(crate) use silences::SILENCED;
+pub(crate) use text::utc;
 pub use transport::MemoryMails;
 
 use mail::{Mails, QueuedMail};

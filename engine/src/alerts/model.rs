@@ -41,11 +41,13 @@ pub enum AlertKind {
     LogNotRead,
     /// Messages that come in are refused for their signatures.
     NotTrusted,
+    /// Whoever waits for answers to a view's messages gets none.
+    NotAnswered,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Exhausted,
         Self::Silent,
         Self::VersionAboveSource,
@@ -59,6 +61,7 @@ impl AlertKind {
         Self::CommandsLost,
         Self::LogNotRead,
         Self::NotTrusted,
+        Self::NotAnswered,
     ];
 
     /// As stored and shown.
@@ -77,6 +80,7 @@ impl AlertKind {
             Self::CommandsLost => "commands_lost",
             Self::LogNotRead => "log_not_read",
             Self::NotTrusted => "not_trusted",
+            Self::NotAnswered => "not_answered",
         }
     }
 
@@ -91,7 +95,7 @@ impl std::str::FromStr for AlertKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(
-            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read or not_trusted",
+            "use exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read, not_trusted or not_answered",
         )
     }
 }
@@ -155,7 +159,7 @@ impl NewAlert {
         let subject = format!(
             "{} has not answered since {} (topic {}, partitions {}; {waiting})",
             silence.consumer,
-            super::render::utc(silence.since),
+            super::text::utc(silence.since),
             silence.topic,
             partitions.join(", "),
         );
@@ -186,9 +190,16 @@ impl NewAlert {
         Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotTrusted, subject) }
     }
 
+    /// `service` can't answer the messages of `view`, a view's topic, on `topic`, for the reason `cause`.
+    pub fn not_answered(service: &str, view: &str, topic: &str, cause: &str) -> Self {
+        let subject =
+            format!("{service} can't answer the messages of the topic {view} on the topic {topic}");
+        Self { error: Some(cause.to_owned()), ..Self::bare(AlertKind::NotAnswered, subject) }
+    }
+
     /// Events of `service` have waited since `since` for the external relay that is to send them to `topic`.
     pub fn not_sent_by_external(service: &str, topic: &str, since: Timestamp) -> Self {
-        let since = super::render::utc(since);
+        let since = super::text::utc(since);
         let cause = format!(
             "the external relay (outbox.relay = \"external\") is down or behind: the oldest event that it has not sent was committed at {since}. Look at the connector's state and its replication slot"
         );
@@ -230,8 +241,8 @@ impl NewAlert {
 
     /// The database of `service` has taken nothing since `since`, though `detail` shows that there was more.
     pub fn database_behind(service: &str, since: Option<Timestamp>, detail: &str) -> Self {
-        let since = since
-            .map(|since| format!(": it has taken nothing since {}", super::render::utc(since)));
+        let since =
+            since.map(|since| format!(": it has taken nothing since {}", super::text::utc(since)));
         let subject = format!(
             "the database of {service} is behind{}, as if it came back from a backup",
             since.unwrap_or_default()

@@ -15,7 +15,8 @@ use diesel::{OptionalExtension, QueryResult, QueryableByName, RunQueryDsl, sql_q
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::digest::{Digest, DigestOutcome};
+use super::digest::{Digest, DigestOutcome, MOST};
+use super::groups::Group;
 use super::render::Item;
 use super::sender::{Sender, SenderOutcome};
 
@@ -65,6 +66,18 @@ pub(super) enum News {
     Over,
 }
 
+/// What one message tells.
+#[derive(Debug, Clone)]
+pub(super) struct Gathered {
+    pub(super) news: News,
+    /// The alerts that it tells one by one: what hinders many events, then what is about one, by their numbers.
+    pub(super) listed: Vec<Item>,
+    /// The other alerts that it tells, by kind and cause, the largest groups first.
+    pub(super) counted: Vec<Group>,
+    /// How many more wait for the next message, counted up to just above `FURTHER`.
+    pub(super) further: i64,
+}
+
 /// What one channel does in its own manner.
 pub(super) trait DeliveryChannel: Send + Sync + 'static {
     /// Which channel it is.
@@ -80,7 +93,7 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
     /// Whether messages can leave: if not, they wait.
     fn can_send(&self) -> bool;
 
-    /// Fixes a message with `news` of `items`; `further` more alerts wait. Returns its number.
+    /// Fixes a message with what was gathered. Returns its number.
     ///
     /// # Errors
     /// When it can't be written.
@@ -88,9 +101,7 @@ pub(super) trait DeliveryChannel: Send + Sync + 'static {
         &self,
         conn: &mut Conn,
         identity: MessageIdentity,
-        news: News,
-        items: &[Item],
-        further: i64,
+        gathered: &Gathered,
     ) -> anyhow::Result<i64>;
 
     /// The message of this number.
@@ -160,7 +171,7 @@ impl MessageIdentity {
 pub(super) struct Pace {
     /// How long the oldest alert waits for others.
     pub(super) delay: Duration,
-    /// At most this many alerts in one message.
+    /// At most this many alerts are listed by one message.
     pub(super) size: usize,
     /// Whether it is told that alerts are over.
     pub(super) tell_when_over: bool,
@@ -203,6 +214,7 @@ impl<W: DeliveryChannel> Outgoing<W> {
                 delivery: Arc::clone(&delivery),
                 delay: pace.delay,
                 size: pace.size,
+                most: MOST,
                 tell_when_over: pace.tell_when_over,
             },
             sender: Sender {
@@ -230,16 +242,19 @@ pub(super) struct Claim {
 /// Takes the message that is due longest for one try, which may last for `hold`.
 ///
 /// Nothing is locked meanwhile: the message is due again after `hold`, should its holder die. When another
-/// instance was faster, the next one is looked at.
+/// instance was faster, the next one is looked at. No message waits until after `latest`, unless a clock that ran ahead and
+/// was set right has said so: then it is due, too.
 pub(super) fn claim(
     conn: &mut Conn,
     channel: Channel,
     now: Timestamp,
+    latest: Timestamp,
     hold: Duration,
 ) -> QueryResult<Option<Claim>> {
     let table = channel.name();
     let due = format!(
-        "SELECT seq, tries, due_us FROM {table} WHERE sent_us IS NULL AND due_us <= $1 \
+        "SELECT seq, tries, due_us FROM {table} \
+         WHERE sent_us IS NULL AND (due_us <= $1 OR due_us > $2) \
          ORDER BY due_us, seq LIMIT 1"
     );
     let take = format!(
@@ -248,6 +263,7 @@ pub(super) fn claim(
     loop {
         let found: Option<Claim> = on!(conn, c => sql_query(due.as_str())
             .bind::<BigInt, _>(now)
+            .bind::<BigInt, _>(latest)
             .get_result(c)
             .optional())?;
         let Some(found) = found else { return Ok(None) };
@@ -335,7 +351,7 @@ pub struct Delivery {
     pub due_at: Option<Timestamp>,
     /// What the last try failed with, or who refused it for good; none once everybody has it.
     pub last_error: Option<String>,
-    /// How many alerts it lists that are still kept; a test lists none.
+    /// How many alerts it tells of that are still kept; a test tells of none.
     pub alerts: i64,
 }
 

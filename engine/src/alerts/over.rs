@@ -1,5 +1,7 @@
 //! From when on it is told that alerts are over: switching it on must not tell of all that closed before.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use common::clock::Timestamp;
 use common::db::{Conn, Db, DbError};
@@ -15,14 +17,21 @@ use diesel::prelude::*;
 /// When the database fails.
 pub(super) async fn keep_start(db: &Db, env: &Env, told: bool) -> anyhow::Result<()> {
     let noted = db.read::<_, DbError>(|conn| Ok(start(conn)?)).await;
-    if noted.context("it can't be read whether alerts are told as over")?.is_some() == told {
+    let noted = noted.context("it can't be read whether alerts are told as over")?;
+    let now = env.now();
+    if noted.is_some() == told && noted.is_none_or(|noted| noted <= latest(now)) {
         return Ok(());
     }
-    let from = told.then(|| env.now());
+    let from = told.then_some(now);
     db.write::<_, DbError>(move |conn| Ok(note(conn, from)?))
         .await
         .context("it can't be noted from when on alerts are told as over")?;
     Ok(())
+}
+
+/// What is noted of a later moment was so by a clock that ran ahead.
+fn latest(now: Timestamp) -> Timestamp {
+    now.latest(Duration::ZERO)
 }
 
 fn start(conn: &mut Conn) -> QueryResult<Option<Timestamp>> {
@@ -33,7 +42,8 @@ fn note(conn: &mut Conn, from: Option<Timestamp>) -> QueryResult<usize> {
     let column = service_state::over_told_from_us;
     // Another instance may have been faster: its moment stays.
     on!(conn, c => match from {
-        Some(from) => diesel::update(service_state::table.filter(column.is_null()))
+        Some(from) => diesel::update(service_state::table)
+            .filter(column.is_null().or(column.gt(latest(from))))
             .set(column.eq(from))
             .execute(c),
         None => diesel::update(service_state::table)

@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::outgoing::{Noted, Progress};
-use super::render::one_line;
+use super::text::one_line;
 
 /// Characters of an error that are kept for a recipient.
 const ERROR_CHARS: usize = 500;

@@ -11,7 +11,7 @@ use common::retry::Backoff;
 use diesel::QueryResult;
 
 use super::outgoing::{self, Claim, DeliveryChannel, Noted, Progress};
-use super::render::one_line;
+use super::text::one_line;
 
 /// At most this many messages in one step.
 const PER_RUN: usize = 100;
@@ -86,9 +86,12 @@ impl<W: DeliveryChannel> Sender<W> {
         env: &Env,
     ) -> anyhow::Result<Option<(Claim, W::Message)>> {
         let (now, hold) = (env.now(), self.timeout.saturating_add(MARGIN));
-        db.write::<_, DbError>(move |conn| match outgoing::claim(conn, W::CHANNEL, now, hold)? {
-            Some(claim) => Ok(Some((claim, W::find(conn, claim.seq)?))),
-            None => Ok(None),
+        let latest = now.latest(hold.max(self.backoff.max));
+        db.write::<_, DbError>(move |conn| {
+            match outgoing::claim(conn, W::CHANNEL, now, latest, hold)? {
+                Some(claim) => Ok(Some((claim, W::find(conn, claim.seq)?))),
+                None => Ok(None),
+            }
         })
         .await
         .context("a message that is due can't be claimed")

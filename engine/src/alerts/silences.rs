@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, json_list};
 use common::on;
 use common::schema::{alert, alert_silence};
 use diesel::prelude::*;
@@ -164,12 +164,10 @@ pub(super) fn silenced_until(
             .bind::<Array<BigInt>, _>(alerts)
             .load(c)?,
         Conn::Sqlite(c) => {
-            let list = serde_json::to_string(alerts)
-                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
             let these = "IN (SELECT value FROM json_each($2)) GROUP BY a.seq";
             sql_query(format!("{silenced} {these}"))
                 .bind::<BigInt, _>(now)
-                .bind::<Text, _>(list)
+                .bind::<Text, _>(json_list(alerts)?)
                 .load(c)?
         }
     };

@@ -202,7 +202,8 @@ impl Seen {
 
 impl Step<'_> {
     fn advance(&mut self, conn: &mut Conn, row: &mut Filling) -> QueryResult<()> {
-        if self.ends(conn, row)? || self.now < row.due_us {
+        let waits = self.now < row.due_us && row.due_us <= self.now.latest(AGAIN.max);
+        if self.ends(conn, row)? || waits {
             return Ok(());
         }
         let asks = matches!(row.state, State::Verifying | State::Telling);

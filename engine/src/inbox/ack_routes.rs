@@ -47,8 +47,8 @@ pub struct AckRoutes<A = Producer> {
 struct Known {
     /// When the broker was asked last.
     asked: Option<Instant>,
-    /// When it was asked last, if it did not answer.
-    unanswered: Option<Instant>,
+    /// When it was asked last, if it did not answer, and why.
+    unanswered: Option<(Instant, String)>,
     /// Partitions that have a leader; none: not known, so the key decides.
     led: BTreeSet<i32>,
     /// Partitions that did not take answers: how often in a row, and how long they are left alone.
@@ -71,7 +71,7 @@ impl<A: AckSender> AckRoutes<A> {
     }
 
     /// The topic.
-    pub(super) fn topic(&self) -> &str {
+    pub(crate) fn topic(&self) -> &str {
         &self.topic
     }
 
@@ -87,14 +87,22 @@ impl<A: AckSender> AckRoutes<A> {
         }
         let found = self.sender.leaders(&self.topic).await;
         let (now, mut known) = (Instant::now(), self.known());
-        (known.asked, known.unanswered) = (Some(now), None);
+        known.asked = Some(now);
         match found {
-            Ok(led) => known.led = led,
+            Ok(led) => (known.led, known.unanswered) = (led, None),
             Err(error) => {
                 // What was known serves until the broker answers.
-                known.unanswered = Some(now);
                 tracing::debug!(error, "leaders of the ack topic are not known");
+                known.unanswered = Some((now, error));
             }
+        }
+    }
+
+    /// Why answers are not taken: of a topic that is missing, `error` may only say that time is up.
+    pub(super) fn explain(&self, error: &SendError) -> String {
+        match &self.known().unanswered {
+            Some((_, obstacle)) => format!("{obstacle}; {error}"),
+            None => error.to_string(),
         }
     }
 
@@ -128,7 +136,8 @@ impl<A: AckSender> AckRoutes<A> {
 impl Known {
     fn is_due(&self, now: Instant) -> bool {
         let is_young = |at: Option<Instant>, age| at.is_some_and(|at| now.duration_since(at) < age);
-        !is_young(self.asked, FRESH) && !is_young(self.unanswered, REST)
+        let unanswered = self.unanswered.as_ref().map(|(at, _)| *at);
+        !is_young(self.asked, FRESH) && !is_young(unanswered, REST)
     }
 
     fn avoid(&mut self, partition: i32, now: Instant, chance: f64) {
@@ -149,7 +158,43 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    /// A broker that may have the topic.
+    #[derive(Default)]
+    struct MaybeMade(AtomicBool);
+
+    impl AckSender for MaybeMade {
+        async fn send_all(&self, _messages: &[Message]) -> Vec<Result<Offset, SendError>> {
+            Vec::new()
+        }
+
+        async fn leaders(&self, topic: &str) -> Result<BTreeSet<i32>, String> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Ok(BTreeSet::from([0])),
+                false => Err(format!("the topic {topic} does not exist")),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_topic_is_named_as_why_answers_are_not_taken() {
+        let routes = AckRoutes::new(MaybeMade::default(), "acks");
+        let error = SendError::Broker("time is up".to_owned());
+        let alone = "the broker did not take it: time is up";
+        assert_eq!(routes.explain(&error), alone, "nobody has asked yet");
+        routes.look().await;
+        assert_eq!(routes.explain(&error), format!("the topic acks does not exist; {alone}"));
+        routes.sender.0.store(true, Ordering::Relaxed);
+        routes.refused(None, 0.0);
+        if let Some((asked, _)) = &mut routes.known().unanswered {
+            *asked -= REST;
+        }
+        routes.look().await;
+        assert_eq!(routes.explain(&error), alone);
+    }
 
     fn routes(known: &Known, now: Instant) -> Vec<Option<i32>> {
         (0..4).map(|source| known.route(source, now)).collect()
@@ -185,7 +230,7 @@ mod tests {
         assert!(known.is_due(now + FRESH));
         known.asked = None;
         assert!(known.is_due(now), "an answer was refused");
-        known.unanswered = Some(now);
+        known.unanswered = Some((now, "nobody answers".to_owned()));
         assert!(!known.is_due(now + REST / 2), "the broker may be away");
         assert!(known.is_due(now + REST));
     }

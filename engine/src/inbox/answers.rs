@@ -17,6 +17,16 @@ pub(crate) struct AckPart {
     acks: AckBatch,
 }
 
+/// What a try to send answers came to.
+pub(crate) struct SendOutcome {
+    /// What is to be sent again.
+    pub(crate) again: Vec<AckPart>,
+    /// Why, if the broker is to blame.
+    pub(crate) trouble: Option<String>,
+    /// Why some are left out, if there are any that the broker takes in no form.
+    pub(crate) left_out: Option<String>,
+}
+
 /// Sends answers in the name of a service.
 pub(crate) struct AckPublisher<'a, A> {
     pub(crate) env: &'a Env,
@@ -25,24 +35,30 @@ pub(crate) struct AckPublisher<'a, A> {
 }
 
 impl<A: AckSender> AckPublisher<'_, A> {
-    /// Sends each of `parts` once; returns what is to be sent again, and why if the broker is to blame.
-    pub(crate) async fn send(&self, parts: Vec<AckPart>) -> (Vec<AckPart>, Option<String>) {
+    /// Sends each of `parts` once.
+    pub(crate) async fn send(&self, parts: Vec<AckPart>) -> SendOutcome {
         let (written, messages): (Vec<AckPart>, Vec<Message>) =
             parts.into_iter().filter_map(|part| self.message(part)).unzip();
         let results = self.routes.send_all(&messages).await;
-        let (mut again, mut trouble) = (Vec::new(), None);
+        let (mut again, mut trouble, mut left_out) = (Vec::new(), None, None);
         for ((part, message), result) in written.into_iter().zip(&messages).zip(results) {
             match result {
                 Ok(_) => self.routes.took(message.partition),
-                Err(SendError::Message(error)) => again.extend(part.smaller(&error)),
+                Err(refusal @ SendError::Message(_)) => {
+                    let smaller = part.smaller(&refusal);
+                    if smaller.is_empty() {
+                        left_out = Some(refusal.to_string());
+                    }
+                    again.extend(smaller);
+                }
                 Err(error) => {
                     self.routes.refused(message.partition, self.env.chance());
                     again.push(part);
-                    trouble = Some(error.to_string());
+                    trouble = Some(self.routes.explain(&error));
                 }
             }
         }
-        (again, trouble)
+        SendOutcome { again, trouble, left_out }
     }
 
     /// `part` with the message that it travels in; none: a flaw of this program, which the log has.
@@ -76,8 +92,14 @@ pub(crate) fn parts_of(acks: Vec<(i32, Ack)>) -> Vec<AckPart> {
 }
 
 impl AckPart {
-    /// What to send instead of a part that the broker takes in no way: its halves, and at last a bare verdict.
-    fn smaller(self, error: &str) -> Vec<Self> {
+    /// How many answers it has.
+    pub(crate) fn answers(&self) -> usize {
+        self.acks.acks.len()
+    }
+
+    /// What to send instead of a part that the broker takes in no way: its halves, and at last a bare verdict; nothing, if it
+    /// is one already.
+    fn smaller(self, error: &SendError) -> Vec<Self> {
         let Self { partition, acks: AckBatch { mut acks } } = self;
         let part = |acks| Self { partition, acks: AckBatch { acks } };
         if acks.len() > 1 {
@@ -89,9 +111,9 @@ impl AckPart {
             let event = ack.event_id;
             let bare = ack.bare();
             match bare {
-                Some(_) => tracing::warn!(%event, error, "an ack is too large and is sent without its details"),
+                Some(_) => tracing::warn!(%event, %error, "an ack is too large and is sent without its details"),
                 // Its sender hears nothing and tries again: better than a partition that stands still.
-                None => tracing::error!(%event, error, "an ack can't be sent and is left out"),
+                None => tracing::error!(%event, %error, "an ack can't be sent and is left out"),
             }
             bare
         });

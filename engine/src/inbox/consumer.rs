@@ -243,9 +243,9 @@ impl<S: EventSource, A: AckSender> InboxConsumer<S, A> {
         let mut before: Option<String> = None;
         while !parts.is_empty() {
             self.look_for_leaders(stop).await;
-            let (again, trouble) = publisher.send(parts).await;
-            parts = again;
-            let Some(trouble) = trouble else { continue };
+            let sent = publisher.send(parts).await;
+            parts = sent.again;
+            let Some(trouble) = sent.trouble else { continue };
             self.tell_unanswered(records, &trouble, before.as_deref()).await;
             retry.pause(&trouble).await?;
             before = Some(trouble);

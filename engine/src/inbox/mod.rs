@@ -12,7 +12,7 @@ mod snapshots;
 mod tests;
 
 pub use ack_routes::{AckRoutes, AckSender};
-pub(crate) use answers::{ACK_MESSAGE_BYTES, AckPublisher, parts_of};
+pub(crate) use answers::{ACK_MESSAGE_BYTES, AckPart, AckPublisher, parts_of};
 pub use apply::{Applied, Inbox};
 pub use consumer::{EventSource, InboxConsumer};
 pub use evidence::Control;

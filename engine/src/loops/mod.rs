@@ -48,7 +48,6 @@ pub struct Loops {
 pub struct RunningLoops {
     stop: CancellationToken,
     tasks: Tasks,
-    timers: Timers,
     producer: Producer,
     export: Option<Export>,
 }
@@ -89,12 +88,13 @@ impl Loops {
         self.start_filling(&stop, &tasks);
         self.start_housekeeping(&stop, &tasks);
         let timers = self.start_timers().await?;
+        tasks.spawn_loop("timers", timers.keep(stop.clone()));
         tasks.close();
         unless_started.disarm();
         let producer = engine.producer.clone();
         let span = engine.log_span();
         let export = self.collector.map(|collector| Export::start(collector, span));
-        Ok(RunningLoops { stop, tasks, timers, producer, export })
+        Ok(RunningLoops { stop, tasks, producer, export })
     }
 
     async fn start_timers(&self) -> anyhow::Result<Timers> {
@@ -110,7 +110,7 @@ impl Loops {
             bootstrap,
             ..
         } = &self.engine;
-        let timers = Timers::new().await?;
+        let mut timers = Timers::new().await?;
         let sweep = ("outbox.sweep_cron", settings.outbox.sweep_cron.as_str());
         let watch = ("outbox.watch_cron", settings.outbox.watch_cron.as_str());
         let alerting = ("alerts.cron", settings.alerts.cron.as_str());
@@ -222,8 +222,7 @@ impl Export {
 
 impl RunningLoops {
     /// Stops: what is in flight is finished, the producer flushed; after `within` the rest is left to the next start.
-    pub async fn stop(mut self, within: Duration) {
-        self.timers.stop().await;
+    pub async fn stop(self, within: Duration) {
         self.stop.cancel();
         if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
             tracing::warn!(

@@ -11,10 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loops;
 use crate::Engine;
-use crate::inbox::{AckPublisher, AckRoutes, parts_of};
+use crate::alerts::AlertKind;
+use crate::inbox::AckRoutes;
 use crate::kafka::{Ack, BatchLimits, Consumer, Producer, Record};
-use crate::views::{Taken, ViewCopy};
+use crate::views::{Answerer, Taken, ViewCopy};
 use crate::worker::{Retry, Tasks};
+
+#[cfg(test)]
+mod tests;
 
 /// What its consumer is called where consumers are reported.
 pub(super) const VIEW: &str = "view";
@@ -33,15 +37,18 @@ impl Loops {
         tasks: &Tasks,
     ) -> anyhow::Result<()> {
         let engine = &self.engine;
+        let answerer = engine.answerer()?;
+        if answerer.is_none() {
+            tasks.spawn(engine.clone().answer_nobody());
+        }
         let Some(copy) = engine.view.clone() else { return Ok(()) };
         let (kafka, broker) = (&engine.settings.kafka, engine.broker.clone());
         let group = engine.view_group();
         let consumer = Consumer::subscribe_as(VIEW, kafka, &group, &copy.topic, broker)?;
         let consumer = Arc::new(consumer);
-        let routes = engine.view_routes()?;
         let measuring = measure_loop(copy.clone(), Arc::clone(&consumer), stop.clone());
         tasks.spawn_loop("view lag", measuring);
-        let viewing = Viewing { copy, consumer, routes };
+        let viewing = Viewing { copy, consumer, answerer };
         tasks.spawn_loop("view", engine.clone().view_loop(viewing, stop.clone()));
         Ok(())
     }
@@ -51,22 +58,32 @@ impl Loops {
 struct Viewing {
     copy: ViewCopy,
     consumer: Arc<Consumer>,
-    /// The way of its answers; none: it answers nobody.
-    routes: Option<AckRoutes>,
+    /// What answers its messages; none: nobody is answered.
+    answerer: Option<Answerer>,
 }
 
 impl Engine {
-    /// Where answers to a view's messages go, if somebody waits for them.
-    fn view_routes(&self) -> anyhow::Result<Option<AckRoutes>> {
+    /// What answers a view's messages, if somebody waits for that.
+    fn answerer(&self) -> anyhow::Result<Option<Answerer>> {
         let (settings, service) = (&self.settings, &self.settings.service.name);
         let topic = &settings.views.purchases_ack_topic;
-        if topic.is_empty() {
-            return Ok(None);
-        }
+        let Some(copy) = self.view.as_ref().filter(|_| !topic.is_empty()) else { return Ok(None) };
         // What goes wrong there says nothing of whether the broker is there for the loop.
         let producer = Producer::for_answers(&settings.kafka, service, BrokerState::default())?;
         let producer = producer.signed_by(self.producer.signing().clone());
-        Ok(Some(AckRoutes::new(producer, topic)))
+        Ok(Some(Answerer {
+            env: self.env.clone(),
+            service: service.clone(),
+            view: copy.topic.clone(),
+            routes: AckRoutes::new(producer, topic),
+            hindered: self.condition(AlertKind::NotAnswered),
+        }))
+    }
+
+    /// Closes an alert that an earlier setting left.
+    async fn answer_nobody(self) {
+        let condition = self.condition(AlertKind::NotAnswered);
+        condition.ended("no view's messages are answered, as it is set").await;
     }
 
     /// The group that reads a view.
@@ -193,23 +210,16 @@ impl Engine {
     /// Sends answers until the broker has them; none, if the service stops: their messages come again then.
     async fn until_answered(
         &self,
-        Viewing { consumer, routes, .. }: &Viewing,
+        Viewing { consumer, answerer, .. }: &Viewing,
         answers: Vec<(i32, Ack)>,
         stop: &CancellationToken,
     ) -> Option<()> {
-        let Some(routes) = routes else { return Some(()) };
-        let publisher =
-            AckPublisher { env: &self.env, consumer: &self.settings.service.name, routes };
+        let Some(answerer) = answerer else { return Some(()) };
+        let mut unsent = answerer.begin(answers);
         let mut retry = Retry::new("answering a view's messages", &self.env, stop);
-        let mut parts = parts_of(answers);
-        while !parts.is_empty() {
-            stop.run_until_cancelled(routes.look()).await;
-            let (again, trouble) = publisher.send(parts).await;
-            parts = again;
-            if let Some(trouble) = trouble {
-                retry.pause(&trouble).await?;
-                consumer.keep_alive().await;
-            }
+        while let Some(trouble) = answerer.run_once(&mut unsent, stop).await {
+            retry.pause(&trouble).await?;
+            consumer.keep_alive().await;
         }
         retry.succeeded(());
         Some(())

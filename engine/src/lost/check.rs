@@ -16,7 +16,7 @@ use crate::outbox::FinalOutcome;
 use crate::peer::exchange;
 
 /// The pause before what could not be found out is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long before the last sign of life a command may have been answered and lost: clocks differ.
 const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);

@@ -176,15 +176,18 @@ impl<'a> UpdateBatch<'a> {
     ) {
         let stayed = matches!(next, Transition::Stay);
         let (what, attempt) = match update.trigger {
-            Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } if stayed => {
-                (HistoryKind::Late, attempt)
+            // To a command, no is an answer for good.
+            Trigger::Acked { outcome: AckOutcome::Rejected, .. } if kind == EventKind::Command => {
+                return;
             }
+            Trigger::Acked {
+                attempt,
+                outcome: AckOutcome::Failed { .. } | AckOutcome::Rejected,
+            } if stayed => (HistoryKind::Late, attempt),
             Trigger::Acked { attempt, outcome: AckOutcome::Failed { .. } } => {
                 (HistoryKind::Failed, attempt)
             }
-            Trigger::Acked { attempt, outcome: AckOutcome::Rejected }
-                if kind != EventKind::Command =>
-            {
+            Trigger::Acked { attempt, outcome: AckOutcome::Rejected } => {
                 (HistoryKind::Rejected, attempt)
             }
             _ if stayed => return,

@@ -76,7 +76,7 @@ pub enum HistoryKind {
     Unproducible,
     /// It was sent once more, to see whether anybody answers.
     Probed,
-    /// FAILED, of an attempt that nobody waits for any more.
+    /// FAILED or REJECTED, where nobody waits for that answer any more.
     Late,
     /// An operator sent it again.
     Retried,

@@ -94,12 +94,14 @@ impl OverdueMonitor {
 
     pub(super) async fn look(&self) -> Result<(), DbError> {
         let (monitor, now) = (self.clone(), self.env.now());
-        let ahead = self.db.read(move |conn| store::any_ahead(conn, now).map_err(DbError::from));
+        let latest = now.latest(self.policy.backoff.max);
+        let ahead =
+            self.db.read(move |conn| Ok::<_, DbError>(store::any_ahead(conn, now, latest)?));
         let any_ahead = ahead.await?;
         self.db
             .write(move |conn| {
                 if any_ahead {
-                    store::set_right(conn, now)?;
+                    store::set_right(conn, now, latest)?;
                 }
                 let next_probe = now.after(monitor.probes.max);
                 Ok(store::look(conn, &monitor.topic, now, monitor.ack_grace, next_probe)?)

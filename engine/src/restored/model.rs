@@ -12,6 +12,7 @@ use diesel::sql_types::SmallInt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::step::AGAIN;
 use crate::alerts::{self, NewAlert};
 
 /// How far it is to mend what a database misses.
@@ -203,7 +204,7 @@ pub(super) fn due(conn: &mut Conn, now: Timestamp) -> QueryResult<Option<Restora
     use restoration as r;
     on!(conn, c => r::table
         .filter(r::ended_us.is_null().and(r::state.eq(State::Running)))
-        .filter(r::due_us.le(now))
+        .filter(r::due_us.le(now).or(r::due_us.gt(now.latest(AGAIN))))
         .order(r::due_us)
         .select(Restoration::as_select())
         .first(c)
@@ -216,7 +217,7 @@ pub(super) fn take(conn: &mut Conn, now: Timestamp) -> QueryResult<Option<Restor
     use restoration as r;
     let open = r::table
         .filter(r::ended_us.is_null().and(r::state.eq(State::Running)))
-        .filter(r::due_us.le(now))
+        .filter(r::due_us.le(now).or(r::due_us.gt(now.latest(AGAIN))))
         .order(r::due_us)
         .limit(1);
     match conn {

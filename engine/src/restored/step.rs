@@ -23,7 +23,7 @@ use crate::verify::{self, Finding, NewVerification, Verification};
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The pause before what could not be found out is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
 /// Repairs at the most: each has to leave fewer keys that differ than the one before.
 const ROUNDS: i32 = 100;

@@ -46,6 +46,8 @@ impl Collector for SampleGauges {
         let help =
             "Whether the database came back from a backup, and nobody has begun to mend that";
         gauge(&mut encoder, "database_behind", help, None, i64::from(sample.database_behind))?;
+        let help = "Whether whoever waits for answers to a view's messages gets none";
+        gauge(&mut encoder, "view_unanswered", help, None, i64::from(sample.view_unanswered))?;
         encode_log_slot(&mut encoder, sample.log_slot.as_ref())?;
         if let Some(complete) = sample.copy_complete {
             let help = "Whether the copy of the other service's states has been complete";

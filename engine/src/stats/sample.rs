@@ -81,6 +81,8 @@ pub struct Sample {
     /// Whether this database came back from a backup, and nobody has begun to mend that: whether its
     /// alert is open.
     pub database_behind: bool,
+    /// Whether the messages of a view can't be answered: whether its alert is open.
+    pub view_unanswered: bool,
     /// What keeps the database's log for the relay, if anything does.
     pub log_slot: Option<SlotState>,
     /// How far the copies of views are, whose topics were looked at lately.
@@ -306,6 +308,7 @@ impl Sample {
             verified: verified(conn, &consumers)?,
             consumers,
             database_behind: is_open(conn, AlertKind::DatabaseBehind, None)?,
+            view_unanswered: is_open(conn, AlertKind::NotAnswered, None)?,
             log_slot: slot_state(conn)?,
             views: views::lags(conn, as_of)?,
             copy_complete: copy_state::read(conn)?.map(|copy| copy.is_complete()),

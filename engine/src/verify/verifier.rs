@@ -40,7 +40,8 @@ const LONG: Duration = Duration::from_millis(600);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Pauses between looks at a key that moves.
-const LOOKS: Backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
+pub(super) const LOOKS: Backoff =
+    Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
 
 /// The pause before a consumer that gives no answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 //! consumer read on from there, whatever its group has committed. A database that goes back while an instance runs is
 //! noticed by what that stored last.
 
+mod answerer;
 mod answering;
 mod place;
 mod position;
@@ -25,6 +26,7 @@ use crate::kafka::{Ack, Record};
 
 use progress::{Progress, Reached};
 
+pub(crate) use answerer::Answerer;
 pub use position::{ViewLag, ViewPosition, lags, positions};
 
 /// The longest value that is looked at, in bytes: a purchase has up to a thousand lines of some 100 bytes.

@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::{Conn, column};
+use common::db::{Conn, column, json_list};
 use common::on;
 use common::schema::view_position as p;
 use diesel::dsl::{max, min};
 use diesel::prelude::*;
-use diesel::result::Error::SerializationError;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
-use serde::Serialize;
 
 use super::ViewMessage;
 use super::progress::Reached;
@@ -261,7 +259,7 @@ fn advance_sqlite(
          WHERE topic = ? AND partition = n.part AND begun_us = n.begun AND next_offset < n.upto",
     )
     .bind::<BigInt, _>(now)
-    .bind::<Text, _>(json(&rows)?)
+    .bind::<Text, _>(json_list(&rows)?)
     .bind::<Text, _>(topic)
     .execute(c)
 }
@@ -305,14 +303,9 @@ pub(super) fn note_ends(
              WHERE topic = ? AND partition = n.part",
         )
         .bind::<BigInt, _>(now)
-        .bind::<Text, _>(json(&ends)?)
+        .bind::<Text, _>(json_list(&ends)?)
         .bind::<Text, _>(topic)
         .execute(c),
     }?;
     Ok(())
-}
-
-/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
-fn json(rows: &impl Serialize) -> QueryResult<String> {
-    serde_json::to_string(rows).map_err(|error| SerializationError(Box::new(error)))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT, column};
+use common::db::{Conn, ROWS_PER_INSERT, column, json_list};
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -221,18 +221,15 @@ fn upsert_postgres(c: &mut PgConnection, rows: &[&ProductCopy]) -> QueryResult<V
     .load(c)
 }
 
-/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
 fn upsert_sqlite(c: &mut SqliteConnection, rows: &[&ProductCopy]) -> QueryResult<Vec<WrittenRow>> {
     let rows: Vec<_> = rows.iter().map(|row| values(row)).collect();
-    let json = serde_json::to_string(&rows)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
     sql_query(format!(
         "INSERT INTO product_copy ({COLUMNS})
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
                 value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
          FROM json_each(?) WHERE true {UPDATE_IF_NEWER}"
     ))
-    .bind::<Text, _>(json)
+    .bind::<Text, _>(json_list(&rows)?)
     .load(c)
 }
 

@@ -27,7 +27,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
+use common::db::{Conn, ROWS_PER_INSERT, Unnest, column, json_list};
 use common::ids::EventIdSql;
 use common::inventory::Sku;
 use common::on;
@@ -141,19 +141,15 @@ pub(crate) fn restore_sums(conn: &mut Conn, skus: &[&str]) -> QueryResult<()> {
         .bind::<Array<Text>, _>(skus)
         .execute(c)
         .map(drop),
-        Conn::Sqlite(c) => {
-            let json = serde_json::to_string(skus)
-                .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
-            sql_query(
-                "UPDATE product_copy AS p SET reserved = n.pieces
-                 FROM (SELECT sku, sum(quantity) AS pieces FROM reservation
-                       WHERE sku IN (SELECT value FROM json_each(?)) GROUP BY sku) AS n
-                 WHERE p.sku = n.sku AND p.reserved <> n.pieces",
-            )
-            .bind::<Text, _>(json)
-            .execute(c)
-            .map(drop)
-        }
+        Conn::Sqlite(c) => sql_query(
+            "UPDATE product_copy AS p SET reserved = n.pieces
+             FROM (SELECT sku, sum(quantity) AS pieces FROM reservation
+                   WHERE sku IN (SELECT value FROM json_each(?)) GROUP BY sku) AS n
+             WHERE p.sku = n.sku AND p.reserved <> n.pieces",
+        )
+        .bind::<Text, _>(json_list(skus)?)
+        .execute(c)
+        .map(drop),
     }
 }
 

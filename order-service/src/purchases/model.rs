@@ -1,7 +1,7 @@
 //! The table `customer_purchases`: its row and every statement on it.
 
 use common::clock::Timestamp;
-use common::db::{Conn, column};
+use common::db::{Conn, column, json_list};
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -90,18 +90,15 @@ fn upsert_postgres(c: &mut PgConnection, rows: &[&CustomerPurchases]) -> QueryRe
     .execute(c)
 }
 
-/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
 fn upsert_sqlite(c: &mut SqliteConnection, rows: &[&CustomerPurchases]) -> QueryResult<usize> {
     let rows: Vec<_> = rows.iter().map(|row| values(row)).collect();
-    let json = serde_json::to_string(&rows)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
     sql_query(format!(
         "INSERT INTO customer_purchases ({COLUMNS})
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
                 value ->> 6, value ->> 7
          FROM json_each(?) WHERE true {UPDATE_IF_LATER}"
     ))
-    .bind::<Text, _>(json)
+    .bind::<Text, _>(json_list(&rows)?)
     .execute(c)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::clock::Timestamp;
-use common::db::{Conn, ROWS_PER_INSERT, Unnest, column};
+use common::db::{Conn, ROWS_PER_INSERT, Unnest, column, json_list};
 use common::inventory::Sku;
 use common::on;
 use diesel::prelude::*;
@@ -246,11 +246,8 @@ fn insert_postgres(c: &mut PgConnection, rows: &[&Product]) -> QueryResult<usize
     .execute(c)
 }
 
-/// SQLite has no arrays to bind; a JSON document is the one value that carries all rows.
 fn upsert_sqlite(c: &mut SqliteConnection, rows: &[&Product]) -> QueryResult<usize> {
     let rows: Vec<_> = rows.iter().map(|row| values(row)).collect();
-    let json = serde_json::to_string(&rows)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
     sql_query(format!(
         "INSERT INTO product ({COLUMNS})
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
@@ -261,7 +258,7 @@ fn upsert_sqlite(c: &mut SqliteConnection, rows: &[&Product]) -> QueryResult<usi
             unit_price_minor = excluded.unit_price_minor, allow_backorder = excluded.allow_backorder,
             removed = excluded.removed, version = excluded.version, updated_us = excluded.updated_us"
     ))
-    .bind::<Text, _>(json)
+    .bind::<Text, _>(json_list(&rows)?)
     .execute(c)
 }
 

@@ -85,9 +85,9 @@ Only a hash of a token is kept: what `add` prints can't be shown again.
   tokens add backup-script --role viewer --expires-in 90days > token
   STOCKLOOP_ADMIN_TOKEN=$(cat token) stockloop admin overview";
 
-/// What threads still do at the very end is not waited for longer: saying goodbye to a broker that is away takes
-/// librdkafka a minute.
-pub const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// What threads still do at the very end is not waited for longer: leaving the groups takes a moment, but librdkafka says
+/// goodbye to a broker that is away for a minute.
+pub const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs a service's command line; what goes wrong is one line on standard error and an exit code of 1.
 pub fn run(service: Service) -> ExitCode {

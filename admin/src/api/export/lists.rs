@@ -122,11 +122,11 @@ async fn job_items(
     tag = "alerts",
     params(ExportQuery, ("open" = Option<bool>, Query, description = "Only those that are not closed, or only closed ones"),
         ("state" = Option<String>, Query, description = "open, acknowledged or closed"),
-        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read or not_trusted"),
+        ("kind" = Option<String>, Query, description = "exhausted, silent, version_above_source, not_sent, not_applied, not_received, topic_shape, drift, not_verified, database_behind, commands_lost, log_not_read, not_trusted or not_answered"),
         ("key" = Option<String>, Query, description = "Only those of this SKU or order"),
         ("event" = Option<String>, Query, description = "Only those of this event id"),
-        ("mail" = Option<String>, Query, description = "Only those that this mail lists"),
-        ("webhook" = Option<String>, Query, description = "Only those that this webhook call lists"),),
+        ("mail" = Option<String>, Query, description = "Only those that this mail tells of"),
+        ("webhook" = Option<String>, Query, description = "Only those that this webhook call tells of"),),
     responses((status = 200, response = File))
 )]
 async fn alerts(admin: Data<Admin>, by: Caller, mut params: Params) -> ProblemResult<HttpResponse> {

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use common::on;
 use common::schema::{alert, mail, mail_recipient, webhook};
 use diesel::prelude::*;
 use serde_json::{Value, json};
 use stockloop_tests::on_every_database;
 
-use super::fixture::AdminFixture;
+use super::fixture::{AdminFixture, Is};
 
 on_every_database!(AdminFixture::new =>
     alerts_by_state_kind_and_key,
@@ -13,6 +15,7 @@ on_every_database!(AdminFixture::new =>
     silences_begin_and_end,
     wrong_silences_are_refused,
     mails_and_how_far_they_got,
+    what_a_mail_counts_is_listed_at_its_link,
     who_was_refused_is_shown,
     a_test_mail_needs_mail_to_be_on,
     a_test_mail_is_written_down,
@@ -180,6 +183,50 @@ async fn who_was_refused_is_shown(fixture: AdminFixture) {
         assert_eq!(recipient["state"], "refused");
         assert_eq!(recipient["last_error"], "550 no such mailbox");
     }
+}
+
+async fn what_a_mail_counts_is_listed_at_its_link(fixture: AdminFixture) {
+    let fixture = fixture.with(|settings| {
+        settings.alerts.recipients = vec!["ops@shop.test".to_owned()];
+        settings.alerts.digest_size = 1;
+    });
+    let mut ids = Vec::new();
+    for (key, error) in [
+        ("A", "no shelf"),
+        ("B", "shelf 7 & 'more' is full"),
+        ("C", "shelf 12 & 'less' is full"),
+        ("D", "no shelf at all"),
+    ] {
+        let id = fixture.event(key, 1, Is::Exhausted).await;
+        fixture.history(id, 1, "FAILED", error).await;
+        let row = (
+            alert::kind.eq("exhausted"),
+            alert::subject.eq("has not arrived"),
+            alert::event_id.eq(id),
+            alert::key.eq(key),
+            alert::attempt.eq(1),
+            alert::error.eq(error),
+            alert::created_us.eq(fixture.env.now()),
+        );
+        fixture
+            .write(move |conn| {
+                on!(conn, c => diesel::insert_into(alert::table).values(row).execute(c))
+            })
+            .await;
+        ids.push(id.to_string());
+    }
+    fixture.clock.advance(Duration::from_secs(60));
+    let outcome = fixture.engine.alerts.run_once(&fixture.db, &fixture.env).await.unwrap();
+    assert_eq!((outcome.mails.digest.messages, outcome.mails.digest.alerts), (1, 4));
+    let text: String =
+        fixture.write(|conn| on!(conn, c => mail::table.select(mail::text).first(c))).await;
+    let links: Vec<&str> = text.lines().filter_map(|line| line.split('?').nth(1)).collect();
+    assert_eq!(links.len(), 2, "{text}");
+    for (link, expected) in links.iter().zip([vec![&ids[2], &ids[1]], vec![&ids[3]]]) {
+        let found = fixture.get(&format!("/events?{link}")).await.items("id");
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{link}");
+    }
+    assert_eq!(fixture.get("/mails").await.body["items"][0]["alerts"], 4);
 }
 
 async fn a_test_mail_needs_mail_to_be_on(fixture: AdminFixture) {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::alerts::{NewAlert, raise};
 use engine::kafka::Record;
 use serde_json::json;
 use stockloop_tests::on_every_database;
@@ -10,12 +11,14 @@ use super::fixture::AdminFixture;
 on_every_database!(AdminFixture::new =>
     a_service_without_a_copy_of_a_view_says_so,
     how_far_a_copy_of_a_view_is,
+    why_a_view_is_not_answered,
 );
 
 async fn a_service_without_a_copy_of_a_view_says_so(fixture: AdminFixture) {
     assert_eq!(
         fixture.get("/view").await.body,
-        json!({"topic": null, "behind": null, "checked_at": null, "receiving": null, "partitions": []})
+        json!({"topic": null, "behind": null, "checked_at": null, "receiving": null, "unanswered": null,
+            "partitions": []})
     );
     fixture.get("/view?limit=1").await.is_problem(422, "limit");
 }
@@ -43,4 +46,14 @@ async fn how_far_a_copy_of_a_view_is(fixture: AdminFixture) {
             "checked_at": null, "written_at": written_at, "taken_at": fixture.env.now().to_string()}])
     );
     assert_eq!((&view["behind"], &view["receiving"]["state"]), (&json!(null), &json!("up")));
+}
+
+async fn why_a_view_is_not_answered(fixture: AdminFixture) {
+    let fixture = fixture.copying_a_view();
+    assert_eq!(fixture.get("/view").await.body["unanswered"], json!(null));
+    let words = "3 answers wait <since noon>";
+    let now = fixture.env.now();
+    let alert = NewAlert::not_answered("order-service", "purchases", "acks", words);
+    assert!(fixture.write(move |conn| raise(conn, now, alert)).await);
+    assert_eq!(fixture.get("/view").await.body["unanswered"], words);
 }

@@ -7,6 +7,7 @@ use actix_web::http::header::{
 };
 use actix_web::test::TestRequest;
 use common::telemetry::{Heals, TopicReport, Trouble};
+use engine::alerts::{NewAlert, raise};
 use engine::kafka::Record;
 use engine::verify::{Finding, State};
 use stockloop_tests::on_every_database;
@@ -184,6 +185,14 @@ async fn the_copy_of_a_view_is_shown(site: Site) {
     is_proper("/admin/relay", &page);
     page.shows("has not been known since");
     page.shows_not(r#"<span class="badge good">current</span>"#);
+    page.shows_not("can’t be answered");
+    let now = site.fixture.env.now();
+    let alert = NewAlert::not_answered("order-service", "purchases", "acks", EVIL);
+    assert!(site.fixture.write(move |conn| raise(conn, now, alert)).await);
+    let page = site.get("/admin/relay", &cookie).await;
+    is_proper("/admin/relay", &page);
+    page.shows("can’t be answered");
+    page.shows("&#60;script&#62;");
 }
 
 async fn a_customers_last_purchases_are_shown(site: Site) {

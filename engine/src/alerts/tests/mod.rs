@@ -13,6 +13,7 @@ mod silences;
 mod smtp;
 mod webhook;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use common::env::Env;
 use common::event::{EventKind, EventRow};
 use common::ids::EventId;
 use common::on;
-use common::schema::outbox_event;
+use common::schema::{mail, outbox_event};
 use diesel::prelude::*;
 use stockloop_tests::database::TestDatabase;
 use uuid::Uuid;
@@ -79,6 +80,34 @@ impl Fixture {
         for n in from..to {
             self.exhaust(&event(n, &format!("K{n}"), 1)).await;
         }
+    }
+
+    /// Raises that events of these numbers gave up at their first attempt, with what `error` says of each; they are not
+    /// stored.
+    async fn give_up(&self, numbers: Range<u32>, error: fn(u32) -> String) {
+        let exhausted =
+            move |n: u32| NewAlert::exhausted(&event(n, &format!("K{n}"), 1).facts(), 1, &error(n));
+        self.write(move |conn| super::raise_all(conn, START, numbers.map(exhausted).collect()))
+            .await;
+    }
+
+    /// The texts of all mails.
+    async fn texts(&self) -> Vec<String> {
+        self.write(|conn| on!(conn, c => mail::table.order(mail::seq).select(mail::text).load(c)))
+            .await
+    }
+
+    /// Each mail tells of as many alerts, listed and counted ones together, as are noted to be in it; returns how many
+    /// all of them tell of.
+    async fn assert_mails_tell_what_is_in_them(&self) -> usize {
+        let mut mails = self.write(|conn| super::mail::list(conn, None, None, 10_000)).await;
+        mails.reverse();
+        let texts = self.texts().await;
+        assert_eq!(mails.len(), texts.len());
+        for (mail, text) in mails.iter().zip(&texts) {
+            assert_eq!(usize::try_from(mail.delivery.alerts), Ok(told(text)), "{text}");
+        }
+        texts.iter().map(|text| told(text)).sum()
     }
 
     async fn write<T: Send + 'static>(
@@ -163,6 +192,16 @@ fn event(n: u32, key: &str, version: i64) -> EventRow {
 
 fn event_id(n: u32) -> EventId {
     EventId::from_uuid(Uuid::from_u128(0x0190_a000_0000_7000_8000_0000_0000_0000 + u128::from(n)))
+}
+
+/// How many alerts the text of a mail tells of: those that it lists, and those that it counts.
+fn told(text: &str) -> usize {
+    let counted = |line: &str| -> Option<usize> {
+        let (number, _) = line.strip_prefix("-  ")?.split_once(' ')?;
+        number.parse().ok()
+    };
+    let listed = text.lines().filter(|line| line.trim_start().starts_with("event ")).count();
+    listed + text.lines().filter_map(counted).sum::<usize>()
 }
 
 /// A raw mail, read.

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use stockloop_tests::on_every_database;
 
-use super::{Fixture, event_id, parsed};
+use super::{Fixture, START, event_id, parsed};
 use crate::alerts::{AlertFilter, Alerts, close};
 
 on_every_database!(Fixture::new =>
     what_was_told_is_told_as_over_once,
     what_is_over_is_gathered,
+    what_does_not_fit_is_over_in_the_next_mail,
     what_nobody_was_told_of_is_not_told_as_over,
     it_follows_the_mail_that_told_of_it,
     switching_it_on_tells_no_old_news,
+    from_when_on_it_is_told_is_noted_anew_when_a_clock_ran_ahead,
     off_tells_nothing,
     a_silence_keeps_it_back,
 );
@@ -74,6 +76,32 @@ async fn what_is_over_is_gathered(mut fixture: Fixture) {
     fixture.alerts.digest_size = 2;
     let fixture = fixture.telling();
     let alerts = fixture.alerts();
+    fixture.exhaust_many(0, 5).await;
+    assert_eq!(fixture.minute_passes(&alerts).await, 1);
+    for n in 0..4 {
+        fixture.close(n).await;
+    }
+    fixture.write(|conn| close(conn, START.after(MINUTE), &[event_id(4)], "superseded")).await;
+    assert_eq!(fixture.minute_passes(&alerts).await, 1);
+    assert_eq!(fixture.minute_passes(&alerts).await, 0);
+    assert_eq!(
+        subjects(&alerts)[1],
+        "[stockloop] product-service: 5 alerts are over (SKU K0, K1, …)"
+    );
+    let raw = alerts.memory().unwrap().all();
+    let text = parsed(&raw[1]).body_text(0).unwrap().replace("\r\n", "\n");
+    for (number, because) in [("2 alerts", "processed"), ("1 alert", "superseded")] {
+        let counted = format!("-  {number} of the kind exhausted: over\n   because    {because}\n");
+        assert!(text.contains(&counted), "{counted}: {text}");
+    }
+    let told = fixture.list(AlertFilter { mail: Some(2), ..AlertFilter::default() }).await;
+    assert_eq!(told.len(), 5);
+}
+
+async fn what_does_not_fit_is_over_in_the_next_mail(fixture: Fixture) {
+    let fixture = fixture.telling();
+    let mut alerts = fixture.alerts();
+    alerts.mails.digest.most = 2;
     fixture.exhaust_many(0, 3).await;
     assert_eq!(fixture.minute_passes(&alerts).await, 2);
     for n in 0..3 {
@@ -136,6 +164,19 @@ async fn switching_it_on_tells_no_old_news(mut fixture: Fixture) {
     fixture.close(1).await;
     assert_eq!(fixture.minute_passes(&alerts).await, 1);
     assert!(subjects(&alerts)[0].ends_with("1 alert is over (SKU K1)"));
+}
+
+async fn from_when_on_it_is_told_is_noted_anew_when_a_clock_ran_ahead(fixture: Fixture) {
+    let fixture = fixture.telling();
+    let alerts = fixture.alerts();
+    let day = MINUTE * 60 * 24;
+    fixture.clock.advance(day);
+    assert_eq!(fixture.minute_passes(&alerts).await, 0, "it is noted from when on it is told");
+    fixture.clock.set_back(day);
+    fixture.exhaust_many(0, 1).await;
+    assert_eq!(fixture.minute_passes(&alerts).await, 1);
+    fixture.close(0).await;
+    assert_eq!(fixture.minute_passes(&alerts).await, 1);
 }
 
 async fn off_tells_nothing(mut fixture: Fixture) {

@@ -4,10 +4,12 @@ use common::event::EventKind;
 use lettre::message::Mailbox;
 
 use super::{START, event_id, parsed};
+use crate::alerts::groups::Group;
 use crate::alerts::mail::MailRow;
 use crate::alerts::message;
-use crate::alerts::outgoing::News;
-use crate::alerts::render::{Item, Mail, Place, mail, one_line, test_mail};
+use crate::alerts::outgoing::{Gathered, News};
+use crate::alerts::render::{self, Item, Mail, Place, test_mail};
+use crate::alerts::text::one_line;
 
 fn place() -> Place {
     Place {
@@ -54,6 +56,23 @@ fn bare(kind: &str, subject: &str) -> Item {
     }
 }
 
+fn group(kind: &str, cause: Option<&str>, alerts: usize) -> Group {
+    let (kind, cause) = (kind.to_owned(), cause.map(str::to_owned));
+    Group { kind, cause, alerts, snapshots: alerts, oldest: START }
+}
+
+/// A mail that lists all that it tells.
+fn mail(place: &Place, news: News, listed: &[Item], further: i64) -> askama::Result<Mail> {
+    let listed = listed.to_vec();
+    render::mail(place, &Gathered { news, listed, counted: Vec::new(), further })
+}
+
+/// A mail that lists one alert and counts others.
+fn counting(news: News, counted: Vec<Group>) -> Mail {
+    let listed = vec![item(1, "85123A", "the SKU is in quarantine")];
+    render::mail(&place(), &Gathered { news, listed, counted, further: 0 }).unwrap()
+}
+
 /// Things that a key or an error may hold and a mail must not do.
 fn nasty() -> Vec<Item> {
     let mut command = item(2, "order\r\nBcc: thief@example.org", "");
@@ -94,6 +113,68 @@ fn a_digest_of_three_with_nasty_content() {
 }
 
 #[test]
+fn a_digest_that_counts() {
+    let mail = counting(
+        News::Raised,
+        vec![
+            group("exhausted", Some("<b>'…'</b> is in quarantine & gone"), 9_000),
+            group("version_above_source", None, 12),
+        ],
+    );
+    insta::assert_snapshot!("counted_text", show(&mail));
+    assert!(!mail.html.contains("<b>"), "{}", mail.html);
+    for part in [
+        "&#60;b&#62;&#39;…&#39;&#60;/b&#62; is in quarantine &#38; gone",
+        "resolved=false&#38;error_class=%3Cb%3E%27%E2%80%A6%27%3C%2Fb%3E%20is",
+        "<p style=\"margin-top: 1.5em\">9012 more alerts are told by this mail, by kind and cause:</p>",
+    ] {
+        assert!(mail.html.contains(part), "{part}: {}", mail.html);
+    }
+}
+
+#[test]
+fn a_digest_that_counts_what_is_over() {
+    let mail = counting(News::Over, vec![group("exhausted", Some("processed"), 3)]);
+    assert!(mail.subject.ends_with("4 alerts are over (SKU 85123A, …)"), "{}", mail.subject);
+    let counted = "-  3 alerts of the kind exhausted: over\n\
+                   \x20  because    processed\n\
+                   \x20  closed     2010-12-01 08:26:00 UTC at first\n\
+                   \x20  now        they are over; nothing is left to be done about them\n\
+                   \x20  link       https://stock.example.org/admin/alerts?state=closed&kind=exhausted\n";
+    assert!(mail.text.contains(counted), "{}", mail.text);
+}
+
+#[test]
+fn what_counts_as_a_change_is_one() {
+    let mut command = group("exhausted", Some("no shelf"), 1);
+    command.snapshots = 0;
+    let mail = counting(News::Raised, vec![group("silent", None, 2), command]);
+    assert!(mail.subject.ends_with("2 events have not arrived (SKU 85123A, …); 2 silences"));
+    let counted = "\n-  1 event has not arrived\n\
+                   \x20  why        no shelf\n\
+                   \x20  raised     2010-12-01 08:26:00 UTC\n";
+    assert!(mail.text.contains(counted), "{}", mail.text);
+}
+
+#[test]
+fn a_mail_names_so_many_causes_and_no_more() {
+    let causes = |number: usize| -> Vec<Group> {
+        (0..number).map(|n| group("exhausted", Some(&format!("{n:->120}")), 2)).collect()
+    };
+    let mail = counting(News::Raised, causes(50));
+    assert_eq!(mail.text.matches("\n-  2 changes have not arrived\n").count(), 50);
+    assert!(!mail.text.contains("\n… and "), "{}", mail.text);
+    let text = counting(News::Raised, causes(51)).text;
+    assert!(text.contains("\n\n… and 2 more, of another cause.\n\nAll alerts: "), "{text}");
+    let mail = counting(News::Raised, causes(10_000));
+    assert_eq!(mail.text.matches("\n-  2 changes have not arrived\n").count(), 50);
+    assert!(mail.text.contains("\n… and 19900 more, of 9950 other causes.\n"));
+    assert!(mail.text.contains("20000 more alerts are told by this mail"));
+    assert!(mail.subject.contains("20001 changes have not arrived (SKU 85123A, …)"));
+    assert!(mail.text.len() < 50_000 && mail.html.len() < 100_000, "{}", mail.html.len());
+}
+
+#[test]
 fn other_kinds() {
     let silence = bare(
         "silent",
@@ -108,6 +189,15 @@ fn other_kinds() {
     insta::assert_snapshot!("silent_text", show(&alone));
     let all = mail(&place(), News::Raised, &[silence, above, unknown], 1_001).unwrap();
     insta::assert_snapshot!("kinds_text", show(&all));
+}
+
+#[test]
+fn a_view_that_is_not_answered() {
+    let subject =
+        "order-service can't answer the messages of the topic purchases on the topic acks";
+    let mail = mail(&place(), News::Raised, &[bare("not_answered", subject)], 0).unwrap();
+    assert_eq!(mail.subject, format!("[stockloop] product-service: {subject}"));
+    assert!(mail.text.contains("takes no more of the view while answers wait"), "{}", mail.text);
 }
 
 #[test]

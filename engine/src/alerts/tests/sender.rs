@@ -14,6 +14,7 @@ on_every_database!(Fixture::new =>
     an_hour_without_a_mail_server_loses_nothing,
     a_mail_whose_sending_was_not_noted_is_the_same_mail_again,
     who_has_a_mail_gets_it_again_only_if_that_was_not_noted,
+    a_clock_that_ran_ahead_keeps_no_mail_waiting,
     a_mail_of_the_last_release_is_sent_to_all,
     the_others_do_not_wait_for_a_mail_that_one_refuses,
     two_at_once_send_each_mail_once,
@@ -106,6 +107,24 @@ async fn who_has_a_mail_gets_it_again_only_if_that_was_not_noted(fixture: Fixtur
     assert!(raw.iter().all(|one| *one == raw[0]));
 }
 
+async fn a_clock_that_ran_ahead_keeps_no_mail_waiting(fixture: Fixture) {
+    let alerts = fixture.alerts();
+    let (mails, sender) = (alerts.memory().unwrap(), &alerts.mails.sender);
+    fixture.exhaust_many(0, 1).await;
+    fixture.clock.advance(MINUTE);
+    alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();
+    let day = MINUTE * 60 * 24;
+    fixture.clock.advance(day);
+    mails.fail_next(1);
+    let outcome = sender.run_once(&fixture.db, &fixture.env).await.unwrap();
+    assert_eq!((outcome.sent, outcome.failed), (0, 1));
+    let outcome = sender.run_once(&fixture.db, &fixture.env).await.unwrap();
+    assert_eq!((outcome.sent, outcome.waiting), (0, 1), "its pause is not over");
+    fixture.clock.set_back(day);
+    let outcome = sender.run_once(&fixture.db, &fixture.env).await.unwrap();
+    assert_eq!((outcome.sent, outcome.waiting), (1, 0));
+}
+
 async fn a_mail_of_the_last_release_is_sent_to_all(fixture: Fixture) {
     let alerts = fixture.alerts();
     fixture.exhaust_many(0, 1).await;
@@ -124,9 +143,9 @@ async fn a_mail_of_the_last_release_is_sent_to_all(fixture: Fixture) {
     assert_eq!(fixture.mail_of_alert().await.state, MailProgress::Sent);
 }
 
-async fn the_others_do_not_wait_for_a_mail_that_one_refuses(mut fixture: Fixture) {
-    fixture.alerts.digest_size = 1;
-    let alerts = fixture.alerts();
+async fn the_others_do_not_wait_for_a_mail_that_one_refuses(fixture: Fixture) {
+    let mut alerts = fixture.alerts();
+    alerts.mails.digest.most = 1;
     alerts.memory().unwrap().refuse("night@shop.test", 450);
     fixture.exhaust_many(0, 3).await;
     fixture.clock.advance(MINUTE);
@@ -135,9 +154,9 @@ async fn the_others_do_not_wait_for_a_mail_that_one_refuses(mut fixture: Fixture
     assert_eq!(alerts.memory().unwrap().all().len(), 3);
 }
 
-async fn two_at_once_send_each_mail_once(mut fixture: Fixture) {
-    fixture.alerts.digest_size = 1;
-    let alerts = fixture.alerts();
+async fn two_at_once_send_each_mail_once(fixture: Fixture) {
+    let mut alerts = fixture.alerts();
+    alerts.mails.digest.most = 1;
     fixture.exhaust_many(0, 40).await;
     fixture.clock.advance(MINUTE);
     alerts.mails.digest.run_once(&fixture.db, &fixture.env).await.unwrap();

@@ -21,6 +21,7 @@ use crate::audit::{Actor, AuthMethod};
 on_every_database!(Fixture::new =>
     alerts_are_called_with_a_signature,
     what_is_over_is_called_once,
+    what_a_call_does_not_list_it_counts,
     a_receiver_that_fails_is_called_until_it_takes_it,
     gone_and_moved_are_failures_that_say_so,
     a_receiver_that_hangs_is_left,
@@ -235,6 +236,53 @@ async fn what_is_over_is_called_once(mut fixture: Fixture) {
     assert_eq!(alert["closed_because"], "processed");
     assert_eq!((&alert["seq"], &alert["key"]), (&json!("1"), &json!("85123A")));
     assert!(raised["data"]["alerts"][0].get("closed_at").is_none());
+}
+
+async fn what_a_call_does_not_list_it_counts(mut fixture: Fixture) {
+    fixture.alerts.tell_when_over = true;
+    fixture.alerts.digest_size = 1;
+    let receiver = fixture.called().await;
+    fixture.exhaust_many(0, 4).await;
+    fixture.clock.advance(MINUTE);
+    assert_eq!(fixture.call().await, outcome(1, 0, 0));
+    assert_eq!(fixture.state().await.alerts, 4);
+    let now = fixture.env.now();
+    let events = [0, 1, 2, 3].map(super::event_id);
+    fixture.write(move |conn| close(conn, now, &events, "processed")).await;
+    fixture.call().await;
+    fixture.clock.advance(MINUTE);
+    assert_eq!(fixture.call().await.sent, 1);
+
+    let [raised, over] = [0, 1].map(|n| receiver.calls()[n].verified()["data"].clone());
+    for data in [&raised, &over] {
+        let listed = data["alerts"].as_array().unwrap();
+        assert_eq!((listed.len(), &listed[0]["key"]), (1, &json!("K0")));
+        assert_eq!((&data["counted"], &data["further"]), (&json!(3), &json!(0)));
+    }
+    let page = "http://shop.test/admin";
+    assert_eq!(
+        raised["groups"],
+        json!([{
+            "kind": "exhausted",
+            "count": 3,
+            "error_class": "the SKU is in quarantine",
+            "oldest_at": super::START,
+            "url": format!(
+                "{page}/events?status=EXHAUSTED&resolved=false\
+                 &error_class=the%20SKU%20is%20in%20quarantine"
+            ),
+        }])
+    );
+    assert_eq!(
+        over["groups"],
+        json!([{
+            "kind": "exhausted",
+            "count": 3,
+            "closed_because": "processed",
+            "oldest_at": now,
+            "url": format!("{page}/alerts?state=closed&kind=exhausted"),
+        }])
+    );
 }
 
 async fn a_receiver_that_fails_is_called_until_it_takes_it(mut fixture: Fixture) {

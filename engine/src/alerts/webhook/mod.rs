@@ -22,10 +22,13 @@ use signature::Key;
 use utoipa::ToSchema;
 
 use super::AlertError;
+use super::groups::{self, Group};
 use super::outgoing::{
-    self, Channel, Delivery, DeliveryChannel, MessageIdentity, News, Noted, Pace, Progress,
+    self, Channel, Delivery, DeliveryChannel, Gathered, MessageIdentity, News, Noted, Pace,
+    Progress,
 };
-use super::render::{ERROR_CHARS, Item, Place, one_line};
+use super::render::{ERROR_CHARS, GROUPS, Item, Place};
+use super::text::one_line;
 
 /// The channel of webhook calls.
 #[derive(Debug)]
@@ -116,13 +119,10 @@ impl DeliveryChannel for Webhooks {
         &self,
         conn: &mut Conn,
         identity: MessageIdentity,
-        news: News,
-        items: &[Item],
-        further: i64,
+        gathered: &Gathered,
     ) -> anyhow::Result<i64> {
-        let alerts = items.iter().map(|item| AlertData::of(&self.place, item)).collect();
-        let data = AlertsData { service: &self.place.service, alerts, further };
-        let kind = match news {
+        let data = AlertsData::of(&self.place, gathered);
+        let kind = match gathered.news {
             News::Raised => "stockloop.alert",
             News::Over => "stockloop.alert.closed",
         };
@@ -184,8 +184,26 @@ struct TestData<'a> {
 struct AlertsData<'a> {
     service: &'a str,
     alerts: Vec<AlertData<'a>>,
+    /// Alerts that this call tells of as well, without listing them.
+    counted: usize,
+    /// Those by kind and cause, the largest groups first.
+    groups: Vec<GroupData<'a>>,
     /// Alerts that wait for the next call, counted up to 1,001.
     further: i64,
+}
+
+impl<'a> AlertsData<'a> {
+    fn of(place: &'a Place, gathered: &'a Gathered) -> Self {
+        let Gathered { news, listed, counted, further } = gathered;
+        let named = counted.iter().take(GROUPS);
+        Self {
+            service: &place.service,
+            alerts: listed.iter().map(|item| AlertData::of(place, item)).collect(),
+            counted: groups::alerts(counted),
+            groups: named.map(|group| GroupData::of(place, *news, group)).collect(),
+            further: *further,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -224,6 +242,34 @@ impl<'a> AlertData<'a> {
             closed_at: item.closed,
             closed_because: item.closed_because.as_deref(),
             url: place.link(item),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct GroupData<'a> {
+    kind: &'a str,
+    count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_because: Option<&'a str>,
+    /// When the first of them was raised, or closed.
+    oldest_at: Timestamp,
+    /// The page that lists what is like them.
+    url: String,
+}
+
+impl<'a> GroupData<'a> {
+    fn of(place: &Place, news: News, group: &'a Group) -> Self {
+        let cause = group.cause.as_deref();
+        Self {
+            kind: &group.kind,
+            count: group.alerts,
+            error_class: cause.filter(|_| news == News::Raised),
+            closed_because: cause.filter(|_| news == News::Over),
+            oldest_at: group.oldest,
+            url: place.list(news, group),
         }
     }
 }

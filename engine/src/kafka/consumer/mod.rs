@@ -17,6 +17,7 @@ use common::telemetry::{BrokerState, ConsumerState};
 use futures::FutureExt;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::aside::Aside;
@@ -240,8 +241,7 @@ impl Consumer {
                 *self.inner.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
                 // It begins where was committed, so it gets that again.
                 *self.aside() = Aside::default();
-                // It leaves its group, which takes a while.
-                tokio::task::spawn_blocking(move || drop(old));
+                tokio::task::spawn_blocking(move || leave(old));
             }
             Err(error) => {
                 tracing::error!(%error, "no new consumer can be made; it is tried again");
@@ -286,6 +286,24 @@ impl Consumer {
                 tracing::warn!(%error, "offsets were not committed");
             }
         });
+    }
+}
+
+impl Drop for Consumer {
+    /// Its client leaves the group in a thread that may wait: the threads of tasks have others to look after, also what
+    /// bounds how long the end of a service takes.
+    fn drop(&mut self) {
+        if let Ok(runtime) = Handle::try_current() {
+            let client = self.inner();
+            runtime.spawn_blocking(move || leave(client));
+        }
+    }
+}
+
+/// Drops `client` once nobody else has it: it waits there until it has left its group.
+fn leave(mut client: Arc<StreamConsumer<Membership>>) {
+    while Arc::get_mut(&mut client).is_none() {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -57,6 +57,25 @@ async fn committed(consumer: &Consumer) -> BTreeMap<i32, i64> {
     consumer.committed(&[0].into()).await.unwrap()
 }
 
+/// The only thread that may wait is busy, so the client is still there once its consumer is dropped.
+#[test]
+fn a_group_is_left_in_a_thread_that_may_wait() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv());
+        let settings = settings_for_tests("127.0.0.1:9".to_owned(), TOPIC, 1);
+        let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+        let client = Arc::downgrade(&consumer.inner());
+        drop(consumer);
+        assert!(client.upgrade().is_some(), "it was left in this thread");
+        drop(client);
+        release.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_while_a_batch_lasts_comes_after_it() {
     let (_broker, consumer) = consumer_of(5).await;

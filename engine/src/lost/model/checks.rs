@@ -11,6 +11,7 @@ use common::schema::{
 use diesel::prelude::*;
 
 use super::super::PAGE;
+use super::super::check::AGAIN;
 use crate::outbox::FinalOutcome;
 
 /// A search for lost commands.
@@ -96,7 +97,8 @@ pub fn latest_check(conn: &mut Conn) -> QueryResult<Option<LostCheck>> {
 /// The check that is due.
 pub(in crate::lost) fn due(conn: &mut Conn, now: Timestamp) -> QueryResult<Option<LostCheck>> {
     use lost_check as k;
-    let due = k::table.filter(k::ended_us.is_null()).filter(k::due_us.le(now)).order(k::due_us);
+    let is_due = k::due_us.le(now).or(k::due_us.gt(now.latest(AGAIN)));
+    let due = k::table.filter(k::ended_us.is_null()).filter(is_due).order(k::due_us);
     on!(conn, c => due.select(LostCheck::as_select()).first(c).optional())
 }
 

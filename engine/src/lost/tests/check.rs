@@ -124,6 +124,18 @@ async fn a_receiver_that_fails_is_asked_again(fixture: LostFixture) {
         assert_eq!((check.asked, check.ended_us), (0, None));
     }
     assert!(fixture.states().await.is_empty());
+    // When it is asked again is noted by a clock that ran ahead and was set right.
+    let day = Duration::from_secs(24 * 60 * 60);
+    fixture.clock.advance(day);
+    for status in [404, 503] {
+        *fixture.receiver.lock().unwrap() = Receiver::Status(status);
+        assert!(fixture.lost.run_once().await.unwrap().open);
+        let waits = fixture.run(model::latest_check).await.unwrap().waits_for.unwrap();
+        assert!(waits.contains(&status.to_string()), "{status}: {waits}");
+        if status == 404 {
+            fixture.clock.set_back(day);
+        }
+    }
     fixture.receiver_lost(&ids);
     let check = fixture.check().await;
     assert_eq!((check.ended_us.is_some(), check.found, check.waits_for), (true, 1, None));

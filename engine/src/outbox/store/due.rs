@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::clock::Timestamp;
-use common::db::{Backend, Conn, Kept, column};
+use common::db::{Backend, Conn, Kept, column, json_list};
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::{outbox_failed, outbox_pending, service_state};
@@ -227,15 +227,9 @@ pub(super) fn allowed(paused: &[String], backend: Backend, parameter: usize) -> 
     }
 }
 
-fn numbers(shards: impl Iterator<Item = i16>) -> String {
+pub(super) fn numbers(shards: impl Iterator<Item = i16>) -> String {
     let distinct: BTreeSet<i16> = shards.collect();
     distinct.iter().map(i16::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// A list as SQLite takes it in one parameter.
-pub(super) fn json_list(list: &[impl serde::Serialize]) -> QueryResult<String> {
-    serde_json::to_string(list)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
 }
 
 /// Whether an event waits to be sent since `before` or longer.

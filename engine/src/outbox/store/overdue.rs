@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, json_list};
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use common::schema::{consumer_partition, outbox_sent};
@@ -12,8 +12,9 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
+use super::super::SHARDS;
 use super::IdRow;
-use super::due::{allowed, json_list};
+use super::due::{allowed, numbers};
 
 /// What is asked of one consumer.
 #[derive(Debug, Clone)]
@@ -64,18 +65,43 @@ pub(in crate::outbox) fn overdue(
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Whether anything was sent in the future: a clock ran ahead and was set right.
-pub(in crate::outbox) fn any_ahead(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
+/// Whether anything was sent in the future, or waits for another attempt that is due after `latest`, when any would be: a
+/// clock ran ahead and was set right.
+pub(in crate::outbox) fn any_ahead(
+    conn: &mut Conn,
+    now: Timestamp,
+    latest: Timestamp,
+) -> QueryResult<bool> {
     use outbox_sent as s;
-    let ahead = s::table.filter(s::sent_us.gt(now)).select(s::id);
-    on!(conn, c => ahead.first::<EventId>(c).optional()).map(|id| id.is_some())
+    let sent = s::table.filter(s::sent_us.gt(now)).select(s::id);
+    let again = format!("SELECT id FROM outbox_failed WHERE {} AND due_us > $1 LIMIT 1", again());
+    on!(conn, c => {
+        let again = sql_query(again).bind::<BigInt, _>(latest);
+        Ok(sent.first::<EventId>(c).optional()?.is_some()
+            || again.get_result::<IdRow>(c).optional()?.is_some())
+    })
 }
 
-/// What was sent in the future was sent `now`: else it would not be overdue until the clock gets there again.
-pub(in crate::outbox) fn set_right(conn: &mut Conn, now: Timestamp) -> QueryResult<()> {
+/// What was sent in the future was sent `now`: else it would not be overdue until the clock gets there again. What waits for
+/// an attempt after `latest` is due `now`: else it would not be sent until then.
+pub(in crate::outbox) fn set_right(
+    conn: &mut Conn,
+    now: Timestamp,
+    latest: Timestamp,
+) -> QueryResult<()> {
     use outbox_sent as s;
     let ahead = s::table.filter(s::sent_us.gt(now));
-    on!(conn, c => diesel::update(ahead).set(s::sent_us.eq(now)).execute(c)).map(drop)
+    let again = format!("UPDATE outbox_failed SET due_us = $1 WHERE {} AND due_us > $2", again());
+    on!(conn, c => {
+        diesel::update(ahead).set(s::sent_us.eq(now)).execute(c)?;
+        sql_query(again).bind::<BigInt, _>(now).bind::<BigInt, _>(latest).execute(c)
+    })
+    .map(drop)
+}
+
+/// The condition of what waits for another attempt; the index by due times begins with the shard.
+fn again() -> String {
+    format!("status = 0 AND shard IN ({})", numbers(0..SHARDS))
 }
 
 /// One look at how far consumers are: what was answered at a look is `passed` two looks, each `grace` apart, later.

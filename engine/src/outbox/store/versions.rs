@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::clock::Timestamp;
-use common::db::Conn;
+use common::db::{Conn, json_list};
 use common::ids::{EventId, EventIdSql};
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text};
-
-use super::due::json_list;
 
 /// The newest events of a key that are looked through for a settled one: behind so many that are open, the next
 /// settlement tells.

@@ -10,6 +10,7 @@ on_every_database!(OutboxFixture::new =>
     silence_costs_nothing_and_is_told_once,
     an_answer_meanwhile_ends_a_silence_for_good,
     a_clock_that_ran_ahead_hides_no_silence,
+    a_clock_that_ran_ahead_keeps_no_attempt_waiting,
     a_topic_that_was_made_anew_proves_nothing,
     a_copy_of_a_message_proves_no_more_than_its_place,
     an_answer_may_come_behind_a_later_one,
@@ -129,6 +130,26 @@ async fn a_clock_that_ran_ahead_hides_no_silence(fixture: OutboxFixture) {
         let row = fixture.open(id).await.unwrap();
         assert_eq!((row.status, row.attempt), (Status::Sent, 1));
     }
+}
+
+async fn a_clock_that_ran_ahead_keeps_no_attempt_waiting(fixture: OutboxFixture) {
+    let monitor = fixture.monitor();
+    let fail = async |key: &str| {
+        let id = fixture.append(SNAPSHOT, key, 1).await;
+        fixture.send(id, 1, 0).await;
+        fixture.settle(vec![fixture.ack(id, 1, Verdict::Failed)]).await;
+        id
+    };
+    let due = async |id: EventId| fixture.open(id).await.unwrap().due_us;
+    fixture.clock.advance(Duration::from_secs(86_400));
+    let ahead = fail("A").await;
+    fixture.clock.set_back(Duration::from_secs(86_400));
+    let waits = fail("B").await;
+    let later = due(waits).await;
+    assert!(later > fixture.env.now() && due(ahead).await > later);
+    monitor.look().await.unwrap();
+    assert_eq!(due(ahead).await, fixture.env.now());
+    assert_eq!(due(waits).await, later, "a pause is no longer than others");
 }
 
 /// What was sent to the topic before it was made anew is lost, and what is sent to it now is not blamed for that.

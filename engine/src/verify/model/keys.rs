@@ -13,6 +13,7 @@ use diesel::sql_types::Text;
 use utoipa::ToSchema;
 
 use super::super::judge::Difference;
+use super::super::verifier::LOOKS;
 
 /// What was found of a key.
 #[derive(
@@ -141,7 +142,7 @@ pub(in crate::verify) fn due(
     use verification_key as k;
     on!(conn, c => k::table
         .filter(k::verification.eq(seq).and(k::finding.eq(Finding::Moving)))
-        .filter(k::due_us.le(now))
+        .filter(k::due_us.le(now).or(k::due_us.gt(now.latest(LOOKS.max))))
         .order(k::due_us)
         .limit(limit)
         .select(KeyFinding::as_select())

@@ -94,6 +94,7 @@ async fn a_snapshot_that_one_rejects_waits_for_a_person(fixture: OutboxFixture) 
     fixture.settle(vec![fixture.ack_of(SEARCH, id, 1, Verdict::Rejected)]).await;
     assert_eq!(fixture.status_of(id).await, Status::Exhausted);
     assert_eq!(fixture.said(id).await, [(SEARCH.to_owned(), Said::Failed, 1)]);
+    assert_eq!(fixture.history(id).await, [(1, "REJECTED".to_owned())]);
     fixture.settle(vec![fixture.ack_of(FIRST, id, 1, Verdict::Success)]).await;
     assert_eq!(fixture.status_of(id).await, Status::Exhausted);
 }
@@ -103,10 +104,13 @@ async fn a_failure_after_an_answer_is_nothing_new(fixture: OutboxFixture) {
     fixture.register(SEARCH, Role::Required).await;
     let id = fixture.sent("A").await;
     let success = fixture.ack_of(FIRST, id, 1, Verdict::Success);
-    let failed = fixture.ack_of(FIRST, id, 1, Verdict::Failed);
-    fixture.settle(vec![success, Ack { retryable: false, ..failed }]).await;
+    let [failed, rejected] =
+        [Verdict::Failed, Verdict::Rejected].map(|said| fixture.ack_of(FIRST, id, 1, said));
+    fixture.settle(vec![success, Ack { retryable: false, ..failed }, rejected]).await;
     assert_eq!(fixture.status_of(id).await, Status::Sent);
     assert_eq!(fixture.said(id).await, [(FIRST.to_owned(), Said::Success, 0)]);
+    let late = (1, "LATE".to_owned());
+    assert_eq!(fixture.history(id).await, [late.clone(), late]);
 }
 
 async fn one_that_came_later_owes_nothing_of_before(fixture: OutboxFixture) {
